@@ -1,0 +1,167 @@
+import { FleetError } from './errors.ts'
+
+/** What the environment says, typed and checked; a variable that is not set, or empty, is `undefined`. */
+export interface FleetEnv {
+  readonly production: boolean
+  readonly PORT?: number
+  readonly HOST?: string
+  readonly INSTANCE_ID?: string
+  readonly FLEET_NAME?: string
+  readonly FLEET_COLOR?: string
+  readonly FLEET_VERSION?: string
+  readonly FLEET_REGION?: string
+  readonly FLEET_ZONE?: string
+  readonly FLEET_WEIGHT?: number
+  readonly FLEET_ADMIN_TOKEN?: string
+  readonly FLEET_ALLOW_MEMORY?: boolean
+  readonly FLEET_AGENT_PORT?: number
+  readonly FLEET_PORT?: number
+  readonly FLEET_BASE_PORT?: number
+  readonly REDIS_URL?: string
+  readonly REDIS_HOST?: string
+  readonly REDIS_PORT?: number
+  readonly REDIS_PASSWORD?: string
+  readonly REDIS_TLS?: boolean
+  /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
+  readonly REDIS_SENTINELS?: string
+  readonly REDIS_CLUSTER?: readonly string[]
+  readonly SESSION_SECRET?: readonly string[]
+  readonly SESSION_TTL?: number
+  readonly SESSION_COOKIE_NAME?: string
+  readonly SESSION_COOKIE_SECURE?: boolean | 'auto'
+  readonly JWT_SECRET?: string
+  /** JSON: `[{"kid":"2026-11","secret":"…"}]`; the first key signs, all verify. */
+  readonly JWT_KEYS?: string
+  readonly DATABASE_URL?: string
+  readonly DATABASE_REPLICA_URLS?: readonly string[]
+  readonly SHUTDOWN_TIMEOUT?: number
+  readonly DRAIN_DELAY?: number
+  readonly TRUST_PROXY?: readonly string[]
+  readonly LOG_LEVEL?: string
+  /** Set by `fleet start` in its workers: the worker's number, from 1. */
+  readonly FLEET_WORKER?: number
+  /**
+   * Do not listen before the critical checks pass, and end when that takes longer, in milliseconds. For a process that
+   * takes over a port from another: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
+   */
+  readonly FLEET_READY_TIMEOUT?: number
+  /** Set by systemd: where it hears of the service, and how often it wants to, in microseconds. */
+  readonly NOTIFY_SOCKET?: string
+  readonly WATCHDOG_USEC?: number
+}
+
+type Source = Readonly<Record<string, string | undefined>>
+
+/**
+ * Reads the environment: the only place in this project that does.
+ *
+ * @param source default `process.env`
+ * @throws FLEET_ERR_ENV_INVALID naming the variable, the shape of its value and an example
+ */
+export function readEnv(source: Source = process.env): FleetEnv {
+  const read = <T>(name: string, parse: (value: string) => T | undefined, expects: string): T | undefined => {
+    const value = source[name]?.trim()
+    if (value === undefined || value === '') return undefined
+    const parsed = parse(value)
+    if (parsed !== undefined) return parsed
+    throw new FleetError('FLEET_ERR_ENV_INVALID', `${name} must be ${expects}; change it or unset it`)
+  }
+  const text = (name: string): string | undefined => read(name, (v) => v, 'text')
+  const token = (name: string): string | undefined =>
+    read(name, (v) => (/^[\w.:@-]{1,128}$/.test(v) ? v : undefined), 'up to 128 letters, digits or . _ : @ -')
+  const int = (name: string, min: number, max: number, unit: string): number | undefined =>
+    read(
+      name,
+      (v) => (/^-?\d+$/.test(v) && Number(v) >= min && Number(v) <= max ? Number(v) : undefined),
+      `a whole number from ${min} to ${max} (${unit})`,
+    )
+  const flag = (name: string): boolean | undefined =>
+    read(name, (v) => ({ 1: true, true: true, 0: false, false: false })[v.toLowerCase()], '1, true, 0 or false')
+  const list = (name: string): readonly string[] | undefined =>
+    read(
+      name,
+      (v) => {
+        const entries = v.split(',').map((entry) => entry.trim())
+        return entries.every((entry) => entry !== '') ? entries : undefined
+      },
+      'a comma-separated list without empty entries',
+    )
+  const url = (name: string, ...schemes: string[]): string | undefined =>
+    read(name, (v) => (isUrl(v, schemes) ? v : undefined), `a URL that starts with ${schemes.join(' or ')}`)
+
+  const replicas = replicaUrls(source, list('DATABASE_REPLICA_URLS') ?? [])
+  return Object.freeze({
+    production: source.NODE_ENV === 'production',
+    PORT: int('PORT', 0, 65535, 'a TCP port'),
+    HOST: text('HOST'),
+    INSTANCE_ID: token('INSTANCE_ID'),
+    FLEET_NAME: token('FLEET_NAME'),
+    FLEET_COLOR: token('FLEET_COLOR'),
+    FLEET_VERSION: token('FLEET_VERSION'),
+    FLEET_REGION: token('FLEET_REGION'),
+    FLEET_ZONE: token('FLEET_ZONE'),
+    FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to the other instances'),
+    FLEET_ADMIN_TOKEN: text('FLEET_ADMIN_TOKEN'),
+    FLEET_ALLOW_MEMORY: flag('FLEET_ALLOW_MEMORY'),
+    FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
+    FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the front'),
+    FLEET_BASE_PORT: int('FLEET_BASE_PORT', 1, 65535, 'the TCP port of the first instance'),
+    REDIS_URL: url('REDIS_URL', 'redis:', 'rediss:'),
+    REDIS_HOST: text('REDIS_HOST'),
+    REDIS_PORT: int('REDIS_PORT', 1, 65535, 'a TCP port'),
+    REDIS_PASSWORD: text('REDIS_PASSWORD'),
+    REDIS_TLS: flag('REDIS_TLS'),
+    REDIS_SENTINELS: text('REDIS_SENTINELS'),
+    REDIS_CLUSTER: list('REDIS_CLUSTER'),
+    SESSION_SECRET: list('SESSION_SECRET'),
+    SESSION_TTL: int('SESSION_TTL', 1, 31_536_000, 'seconds'),
+    SESSION_COOKIE_NAME: read(
+      'SESSION_COOKIE_NAME',
+      (v) => (/^[\w!#$%&'*+.^`|~-]+$/.test(v) ? v : undefined),
+      "a cookie name (RFC 6265: letters, digits and !#$%&'*+-.^_`|~)",
+    ),
+    SESSION_COOKIE_SECURE:
+      source.SESSION_COOKIE_SECURE?.trim() === 'auto' ? ('auto' as const) : flag('SESSION_COOKIE_SECURE'),
+    JWT_SECRET: text('JWT_SECRET'),
+    JWT_KEYS: text('JWT_KEYS'),
+    DATABASE_URL: url('DATABASE_URL', 'postgres:', 'postgresql:'),
+    DATABASE_REPLICA_URLS: replicas.length > 0 ? replicas : undefined,
+    SHUTDOWN_TIMEOUT: int('SHUTDOWN_TIMEOUT', 1, 3_600_000, 'milliseconds'),
+    DRAIN_DELAY: int('DRAIN_DELAY', 0, 600_000, 'milliseconds'),
+    TRUST_PROXY: list('TRUST_PROXY'),
+    FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
+    FLEET_READY_TIMEOUT: int('FLEET_READY_TIMEOUT', 1, 7_200_000, 'milliseconds'),
+    NOTIFY_SOCKET: text('NOTIFY_SOCKET'),
+    WATCHDOG_USEC: int('WATCHDOG_USEC', 1, Number.MAX_SAFE_INTEGER, 'microseconds; systemd sets it'),
+    LOG_LEVEL: read(
+      'LOG_LEVEL',
+      (v) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(v) ? v : undefined),
+      'one of fatal, error, warn, info, debug, trace, silent',
+    ),
+  })
+}
+
+const isUrl = (value: string, schemes: readonly string[]): boolean => {
+  const parsed = URL.parse(value)
+  return parsed !== null && schemes.includes(parsed.protocol)
+}
+
+/** `DATABASE_REPLICA_URLS` and `DATABASE_URL_REPLICA_1`, `_2`, … together, in that order. */
+function replicaUrls(source: Source, listed: readonly string[]): readonly string[] {
+  const numbered = Object.keys(source)
+    .map((name) => /^DATABASE_URL_REPLICA_(\d+)$/.exec(name))
+    .filter((match) => match !== null && source[match[0]])
+    .sort((a, b) => Number(a?.[1]) - Number(b?.[1]))
+    .map((match) => source[match?.[0] ?? ''] ?? '')
+  const urls = [...listed, ...numbered]
+  if (urls.every((url) => isUrl(url, ['postgres:', 'postgresql:']))) return urls
+  throw new FleetError(
+    'FLEET_ERR_ENV_INVALID',
+    'DATABASE_REPLICA_URLS and DATABASE_URL_REPLICA_n must be URLs that start with postgres: or postgresql:',
+  )
+}
+
+/** The environment of a child process: ours with `added`, where `undefined` takes a variable away. */
+export function childEnv(added: Source = {}): Record<string, string | undefined> {
+  return { ...process.env, ...added }
+}

@@ -1,0 +1,44 @@
+import { BlockList, isIP } from 'node:net'
+import { FleetError } from './errors.ts'
+
+const named: Readonly<Record<string, readonly string[]>> = {
+  loopback: ['127.0.0.0/8', '::1/128'],
+  linklocal: ['169.254.0.0/16', 'fe80::/10'],
+  uniquelocal: ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
+}
+
+/** Answers whether a socket's address belongs to one of some networks. */
+export interface Networks {
+  includes(address: string | undefined): boolean
+}
+
+/**
+ * @param entries addresses, CIDR blocks, or `loopback`, `linklocal`, `uniquelocal` (the names Express and Fastify use)
+ * @param option name used in the error
+ * @throws FLEET_ERR_OPTION_INVALID naming the entry that is none of these
+ */
+export function networks(entries: readonly string[], option: string): Networks {
+  const blocks = new BlockList()
+  for (const entry of entries.flatMap((e) => named[e] ?? [e])) {
+    const [address = '', prefix] = entry.split('/')
+    const family = isIP(address)
+    const bits = family === 4 ? 32 : 128
+    const length = prefix === undefined ? bits : /^\d{1,3}$/.test(prefix) ? Number(prefix) : Number.NaN
+    if (family === 0 || !(length <= bits)) {
+      throw new FleetError(
+        'FLEET_ERR_OPTION_INVALID',
+        `\`${option}\` must list addresses, CIDR blocks or ${Object.keys(named).join(', ')}, but one entry is ${JSON.stringify(entry)}`,
+      )
+    }
+    blocks.addSubnet(address, length, family === 4 ? 'ipv4' : 'ipv6')
+  }
+  return {
+    includes(address) {
+      if (address === undefined) return false
+      // A dual-stack listener reports IPv4 peers as ::ffff:a.b.c.d.
+      const plain = address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
+      const family = isIP(plain)
+      return family !== 0 && blocks.check(plain, family === 4 ? 'ipv4' : 'ipv6')
+    },
+  }
+}

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { bool, either, int, list, object, oneOf, resolveOptions, text } from '../../src/base/options.ts'
+
+const shapes = {
+  port: int(1, 65535),
+  name: text,
+  tags: list(text),
+  tls: either(oneOf(false), object({ strict: bool, ca: text })),
+}
+
+describe('options', () => {
+  it('takes the strongest layer that says something', () => {
+    const options = resolveOptions(
+      'room',
+      shapes,
+      { port: 1, name: 'default' },
+      { port: 2, name: undefined },
+      { port: 3 },
+    )
+    assert.deepEqual(options, { port: 3, name: 'default' })
+  })
+
+  it('merges objects member by member and leaves the caller’s own alone', () => {
+    const mine = { tls: { ca: 'mine' } }
+    const options = resolveOptions<{ tls: object }>('room', shapes, { tls: { strict: true, ca: 'default' } }, mine)
+    assert.deepEqual(options.tls, { strict: true, ca: 'mine' })
+    assert.deepEqual(mine, { tls: { ca: 'mine' } })
+    assert.ok(Object.isFrozen(options) && Object.isFrozen(options.tls))
+  })
+
+  it('lets false switch an object off', () => {
+    assert.deepEqual(resolveOptions('room', shapes, { tls: { strict: true } }, { tls: false }), { tls: false })
+  })
+
+  for (const [what, given, pattern] of [
+    ['a wrong type', { port: '80' }, /`room\.port` must be a whole number from 1 to 65535, but it is "80"/],
+    ['a number out of range', { port: 0 }, /`room\.port`.*but it is 0/],
+    [
+      'a wrong entry of a list',
+      { tags: ['a', ''] },
+      /`room\.tags` must be a list in which each entry is a non-empty string/,
+    ],
+    ['a wrong member', { tls: { strict: 1 } }, /`room\.tls\.strict` must be true or false/],
+    ['options that are none', 7, /`room` must be an object/],
+  ] as const) {
+    it(`refuses ${what}`, () => {
+      assert.throws(() => resolveOptions('room', shapes, given as object), {
+        code: 'FLEET_ERR_OPTION_INVALID',
+        message: pattern,
+      })
+    })
+  }
+
+  it('refuses an unknown name and lists the known ones', () => {
+    assert.throws(() => resolveOptions('room', shapes, { prot: 1 }), {
+      code: 'FLEET_ERR_OPTION_UNKNOWN',
+      message: /`room` has no option `prot`; it has `port`, `name`/,
+    })
+  })
+
+  it('does not put a long value, which may be a secret, into the message', () => {
+    const secret = 'x'.repeat(40)
+    assert.throws(
+      () => resolveOptions('room', shapes, { port: secret }),
+      (error: Error) => !error.message.includes(secret),
+    )
+  })
+})

@@ -1,0 +1,1 @@
+export { freePort } from '../../src/cli/services/port.ts'

@@ -1,0 +1,26 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/**
+ * Waits until `fn` gives a truthy value without throwing, and gives that value.
+ *
+ * @throws after `timeoutMs` (default 10 000), naming `what`, with the last error as its cause
+ */
+export async function until<T>(
+  fn: () => T | Promise<T>,
+  { timeoutMs = 10_000, what = 'the condition' }: { timeoutMs?: number; what?: string } = {},
+): Promise<NonNullable<T>> {
+  const deadline = performance.now() + timeoutMs
+  let last: unknown
+  for (let pause = 2; ; pause = Math.min(pause * 2, 50)) {
+    try {
+      const value = await fn()
+      if (value) return value
+      last = value
+    } catch (error) {
+      last = error
+    }
+    if (performance.now() >= deadline) break
+    await sleep(pause)
+  }
+  throw new Error(`${what} did not come true within ${timeoutMs} ms; last: ${last}`, { cause: last })
+}
