@@ -1,0 +1,99 @@
+import { createServer, type Server } from 'node:net'
+import type { FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { readEnv } from '../base/env.ts'
+import { int, number, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { health } from './health/index.ts'
+import type { Peer } from './identity.ts'
+
+export interface AgentCheckOptions {
+  /** Port that HAProxy's `agent-port` names, 0 to 65535. @default FLEET_AGENT_PORT, else no agent */
+  port?: number
+  /** Address to listen on. It tells nothing but a state and a weight. @default '0.0.0.0' */
+  host?: string
+  /** Event-loop utilisation up to which an instance asks for all of its weight, 0 to 1. @default 0.6 */
+  comfortable?: number
+  /** How many times the peers' median p95 an instance may have before it asks for less, 1 to 100. @default 2 */
+  slowFactor?: number
+}
+
+const shapes: Shapes = {
+  port: int(0, 65535, 'a TCP port'),
+  host: text,
+  comfortable: number(0, 0.99),
+  slowFactor: number(1, 100),
+}
+const defaults = { host: '0.0.0.0', comfortable: 0.6, slowFactor: 2 } satisfies AgentCheckOptions
+
+type Resolved = AgentCheckOptions & typeof defaults
+
+/** Below this, differences in p95 are noise, ms. */
+const noticeableMs = 10
+/** An instance that got nothing could never show that it has recovered. */
+const leastShare = 0.05
+
+/**
+ * The weight that an instance should get now: its own (`FLEET_WEIGHT`, 0 to 1000), of which load leaves 5 to 100 %. That
+ * share is the smaller of what its event loop has left and of how it compares with its peers; the first sees CPU, the
+ * second everything else, a slow disk or a cold cache. Of that the share of requests that did not fail: who fails fast
+ * looks idle. When all fail alike, all weights fall alike, and nothing changes between them.
+ *
+ * @param errorRate share of this instance's requests that failed, 0 to 1
+ */
+export function weightFromLoad(
+  self: Peer,
+  peers: readonly Peer[],
+  errorRate: number,
+  { comfortable, slowFactor }: Resolved,
+): number {
+  if (self.weight === 0) return 0
+
+  const spare = 1 - Math.max(0, self.eventLoopUtilization - comfortable) / (1 - comfortable)
+  const others = peers.filter((peer) => peer.id !== self.id && peer.state === 'serving' && peer.rps > 0)
+  const sorted = others.map((peer) => Math.max(peer.p95, noticeableMs)).sort((a, b) => a - b)
+  const median = sorted[Math.floor(sorted.length / 2)]
+  const allowed = median === undefined ? Number.POSITIVE_INFINITY : median * slowFactor
+  const speed = self.p95 > allowed ? allowed / self.p95 : 1
+  const share = Math.max(leastShare, Math.min(spare, speed) * (1 - errorRate))
+  return Math.max(1, Math.round(self.weight * share))
+}
+
+/**
+ * The line HAProxy reads; it takes the weight as a percentage of the one in its configuration. `drain` sticks until `ready` takes it back, an HTTP check overrides `up`, and a line without
+ * its newline is ignored: so every answer says all of it (HAProxy configuration manual, "agent-check").
+ */
+export function agentLine(ready: boolean, weight: number): string {
+  return ready ? `up ready ${weight}%\n` : 'drain\n'
+}
+
+const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
+  if (!app.hasDecorator('health')) await app.register(health)
+  const fromEnv = { port: readEnv().FLEET_AGENT_PORT }
+  const options = resolveOptions<Resolved>('agentCheck', shapes, defaults, fromEnv, given)
+  app.fleet.configure('agentCheck', options)
+  if (options.port === undefined) return
+
+  const server: Server = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    const { fleet, load } = app
+    const weight = weightFromLoad(fleet.self(), fleet.peers(), load.read().errorRate, options)
+    socket.end(agentLine(fleet.ready, weight))
+  })
+  app.addHook('onListen', async () => {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ port: options.port, host: options.host }, resolve)
+    })
+    server.unref()
+    const address = server.address()
+    if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'answering agent checks')
+  })
+  app.addHook('onClose', async () => void server.close())
+}
+
+/** Tells HAProxy of a drain before the first refused connection, and gives it load-aware weights. */
+export const agentCheck: FastifyPluginAsync<AgentCheckOptions> = fp(plugin, {
+  name: 'fleet-agent-check',
+  fastify: '5.x',
+})
+export default agentCheck

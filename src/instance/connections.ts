@@ -1,0 +1,133 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Session } from 'node:http2'
+import { type Server, type Socket, Server as TcpServer } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+
+/** A request that has not been answered yet, for the log line when it must be cut. */
+export interface InFlight {
+  method: string
+  /** The route's pattern, never the raw URL, which may carry secrets. */
+  route: string
+  ageMs: number
+}
+
+interface Work {
+  readonly request: { readonly method: string; readonly routeOptions: { readonly url?: string } }
+  readonly startedAt: number
+}
+
+type Response = ServerResponse<IncomingMessage>
+
+/**
+ * What a server has open: sockets, HTTP/2 sessions and unanswered requests.
+ *
+ * Node's `server.close()` is not enough to leave without a loss. It destroys idle keep-alive sockets at once, though a
+ * front may just be sending on one; it never closes a socket that turns idle later, nor one that sent nothing or half
+ * a request. So the listener, the idle sockets and the busy ones are closed in three steps of their own here.
+ */
+export class Connections {
+  readonly #sockets = new Map<Socket, { readonly swept: boolean; bytes: number; idleSince: number }>()
+  readonly #sessions = new Set<ServerHttp2Session>()
+  readonly #work = new Map<Response, Work>()
+  readonly #servers = new Set<Server>()
+  #accepted = 0
+
+  /** Follows a server from now on. HTTP, HTTPS and HTTP/2 servers alike; a second call for the same one is ignored. */
+  watch(server: Server): void {
+    if (this.#servers.has(server)) return
+    this.#servers.add(server)
+    const secure = 'setSecureContext' in server
+    const http2 = 'updateSettings' in server
+    server.on('connection', () => this.#accepted++)
+    // Behind TLS the raw socket never sees a request: the one above it does.
+    server.on(secure ? 'secureConnection' : 'connection', (socket: Socket & { alpnProtocol?: string | false }) => {
+      // An HTTP/2 socket ends with its session, which knows what is still running on it.
+      const swept = !http2 || (secure && socket.alpnProtocol !== 'h2')
+      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0 })
+      socket.once('close', () => this.#sockets.delete(socket))
+    })
+    server.on('session', (session: ServerHttp2Session) => {
+      this.#sessions.add(session)
+      session.once('close', () => this.#sessions.delete(session))
+    })
+  }
+
+  /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
+  begin(response: Response, request: Work['request']): void {
+    this.#work.set(response, { request, startedAt: performance.now() })
+    const work = this.#work
+    response.once('close', function ended(this: Response) {
+      work.delete(this)
+    })
+  }
+
+  get inFlight(): number {
+    return this.#work.size
+  }
+
+  /** Responses that are being sent or waited for. */
+  responses(): Iterable<Response> {
+    return this.#work.keys()
+  }
+
+  unanswered(): InFlight[] {
+    const now = performance.now()
+    return [...this.#work.values()].map(({ request, startedAt }) => ({
+      method: request.method,
+      route: request.routeOptions.url ?? 'unknown',
+      ageMs: Math.round(now - startedAt),
+    }))
+  }
+
+  get open(): number {
+    return this.#sockets.size
+  }
+
+  /** HTTP/2 clients get GOAWAY: running streams end, new ones go elsewhere (RFC 9113, section 6.8). */
+  goAway(): void {
+    for (const session of this.#sessions) session.close()
+  }
+
+  /**
+   * Stops listening; open connections are left as they are.
+   *
+   * The kernel resets every connection that waits in the accept queue when its listener closes. The listener is
+   * therefore closed right after a turn of the event loop in which nothing was accepted: the queue was empty
+   * microseconds ago. Under a rush of connections the wait is bounded.
+   */
+  async stopListening(): Promise<void> {
+    for (let turn = 0, before = -1; turn < 1_000 && before !== this.#accepted; turn++) {
+      before = this.#accepted
+      await nextTurn()
+    }
+    // Not `server.close()`: on an HTTP server that also destroys the idle sockets.
+    for (const server of this.#servers) if (server.listening) TcpServer.prototype.close.call(server)
+  }
+
+  /** Closes every socket on which nothing happened for `quietMs` milliseconds and no answer is due. */
+  sweep(quietMs: number): void {
+    const busy = new Set<unknown>()
+    for (const response of this.#work.keys()) busy.add(response.socket)
+    const now = performance.now()
+    for (const [socket, seen] of this.#sockets) {
+      if (!seen.swept || busy.has(socket)) {
+        seen.idleSince = 0
+      } else if (seen.idleSince === 0 || seen.bytes !== socket.bytesRead) {
+        seen.bytes = socket.bytesRead
+        seen.idleSince = now
+      } else if (now - seen.idleSince >= quietMs) {
+        // The kernel may hold a request that nobody has read yet. After the poll that comes before an immediate, what
+        // has not been read was not there.
+        setImmediate(() => {
+          if (seen.bytes === socket.bytesRead) socket.destroy()
+        })
+      }
+    }
+  }
+
+  /** Ends everything at once. */
+  cut(): void {
+    for (const session of this.#sessions) session.destroy()
+    for (const socket of this.#sockets.keys()) socket.destroy()
+  }
+}

@@ -1,0 +1,116 @@
+import { statfs } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { totalmem } from 'node:os'
+import { getHeapStatistics } from 'node:v8'
+import type { LoadMeter } from '../load.ts'
+import type { Check } from './runner.ts'
+
+/** Passes when `url` answers a GET with a status below 400. */
+export function httpCheck(url: string): Check {
+  return async (signal) => {
+    const response = await fetch(url, { signal, redirect: 'manual' })
+    await response.body?.cancel()
+    if (response.status >= 400) throw new Error(`status ${response.status}`)
+  }
+}
+
+/** Passes when a TCP connection can be opened. @param address `host:port` */
+export function tcpCheck(address: string): Check {
+  const colon = address.lastIndexOf(':')
+  const host = address.slice(0, colon).replace(/^\[|\]$/g, '')
+  const port = Number(address.slice(colon + 1))
+  return (signal) =>
+    new Promise<void>((resolve, reject) => {
+      const socket = connect({ host, port, signal })
+      socket.once('error', reject)
+      socket.once('connect', () => {
+        socket.destroy()
+        resolve()
+      })
+    })
+}
+
+export interface DiskLimits {
+  /** Any path on the file system that is meant. @default '/' */
+  path?: string
+  /** @default 0 */
+  minFreeBytes?: number
+  /** 0 to 1. @default 0.05 */
+  minFreeShare?: number
+}
+
+export interface DiskSpace {
+  path: string
+  freeBytes: number
+  freeShare: number
+}
+
+export async function diskSpace(path: string): Promise<DiskSpace> {
+  const { bavail, blocks, bsize } = await statfs(path)
+  return { path, freeBytes: bavail * bsize, freeShare: Math.round((bavail / Math.max(1, blocks)) * 1000) / 1000 }
+}
+
+/** Passes while the file system of a path has room. */
+export function diskCheck({ path = '/', minFreeBytes = 0, minFreeShare = 0.05 }: DiskLimits): Check {
+  return async () => {
+    const { freeBytes, freeShare } = await diskSpace(path)
+    if (freeBytes < minFreeBytes || freeShare < minFreeShare) {
+      throw new Error(`${path} has ${freeBytes} bytes free (${Math.round(freeShare * 100)} %)`)
+    }
+  }
+}
+
+export interface MemoryLimits {
+  /** Used heap over V8's heap limit, 0 to 1. @default 0.95 */
+  maxHeapShare?: number
+  /** Resident set size over the cgroup's limit, where there is one, 0 to 1. @default 0.95 */
+  maxRssShare?: number
+}
+
+export interface MemoryUse {
+  /** Resident set size in bytes. */
+  used: number
+  /** What the process may use in bytes: the cgroup's limit, else the machine's memory. */
+  total: number
+  percentage: number
+  heapUsed: number
+  heapLimit: number
+}
+
+/** Node reports 0, or a number near 2^64, where no cgroup limits the process. */
+function cgroupLimit(): number | undefined {
+  const limit = process.constrainedMemory()
+  return limit > 0 && limit < totalmem() ? limit : undefined
+}
+
+export function memoryUse(): MemoryUse {
+  const { rss, heapUsed } = process.memoryUsage()
+  const total = cgroupLimit() ?? totalmem()
+  const heapLimit = getHeapStatistics().heap_size_limit
+  return { used: rss, total, percentage: Math.round((rss / total) * 1000) / 10, heapUsed, heapLimit }
+}
+
+/** Passes while neither the heap nor the cgroup is nearly full. */
+export function memoryCheck({ maxHeapShare = 0.95, maxRssShare = 0.95 }: MemoryLimits): Check {
+  return () => {
+    const { used, heapUsed, heapLimit } = memoryUse()
+    const limit = cgroupLimit()
+    if (heapUsed > heapLimit * maxHeapShare) throw new Error(`heap: ${heapUsed} of ${heapLimit} bytes`)
+    if (limit && used > limit * maxRssShare) throw new Error(`resident set: ${used} of ${limit} bytes`)
+  }
+}
+
+export interface EventLoopLimits {
+  /** How late a timer may be in the last second, in milliseconds. @default 1000 */
+  maxDelayMs?: number
+  /** Share of the last second in which the loop may be busy, 0 to 1. @default 0.98 */
+  maxUtilization?: number
+}
+
+/** Passes while the event loop turns. It reads figures that were sampled, it measures nothing. */
+export function eventLoopCheck(load: LoadMeter, { maxDelayMs = 1_000, maxUtilization = 0.98 }: EventLoopLimits): Check {
+  return () => {
+    if (load.eventLoopDelayMs > maxDelayMs) throw new Error(`delayed by ${Math.round(load.eventLoopDelayMs)} ms`)
+    if (load.eventLoopUtilization > maxUtilization) throw new Error(`busy for ${load.eventLoopUtilization * 100} %`)
+  }
+}

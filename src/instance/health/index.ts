@@ -1,0 +1,118 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { resolveOptions } from '../../base/options.ts'
+import { lifecycle } from '../lifecycle.ts'
+import { load } from '../load.ts'
+import { operators } from '../operators.ts'
+import { diskCheck, eventLoopCheck, httpCheck, memoryCheck, tcpCheck } from './checks.ts'
+import { checkShapes, defaults, type HealthOptions, type HealthStatus, shapes } from './options.ts'
+import { probes } from './probes.ts'
+import { type Check, type CheckOptions, type CheckReport, CheckRunner } from './runner.ts'
+
+export type { HealthOptions, HealthStatus } from './options.ts'
+export type { Check, CheckOptions, CheckReport } from './runner.ts'
+
+export interface Readiness {
+  ready: boolean
+  /** Why not, or why nevertheless. */
+  reason?: string
+}
+
+/** `app.health` */
+export interface Health {
+  /** Adds a check; it starts when the app is ready. @throws FLEET_ERR_CHECK_EXISTS, FLEET_ERR_OPTION_INVALID */
+  add(name: string, check: Check, options?: CheckOptions): void
+  /** Runs every check now, once for all who ask at the same time. */
+  check(): Promise<Record<string, CheckReport>>
+  /** Last results, without running anything. */
+  readonly reports: Record<string, CheckReport>
+  readonly status: HealthStatus
+  readonly readiness: Readiness
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    health: Health
+  }
+  interface FastifyFleet {
+    /** What `/ready` says. */
+    readonly ready: boolean
+  }
+}
+
+/**
+ * Whether an instance should take traffic.
+ *
+ * The panic rule: when every other instance that serves has lost the same dependency, leaving would take the whole
+ * fleet out without helping anyone. The instance stays in rotation and fails only the requests that need what is lost.
+ */
+export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['unmet']>): Readiness {
+  const { state } = app.fleet
+  if (state !== 'serving') return { ready: false, reason: state }
+  if (unmet.pending.length > 0) return { ready: false, reason: `starting: ${unmet.pending.join(', ')}` }
+  if (unmet.down.length === 0) return { ready: true }
+  const others = app.fleet.peers().filter((peer) => peer.id !== app.fleet.instance.id && peer.state === 'serving')
+  const sharedByAll = (name: string): boolean =>
+    others.length > 0 && others.every((peer) => peer.failing.includes(name))
+  const lost = unmet.down.join(', ')
+  return unmet.down.every(sharedByAll)
+    ? { ready: true, reason: `panic: every instance has lost ${lost}` }
+    : { ready: false, reason: `failed: ${lost}` }
+}
+
+const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
+  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
+  if (!app.hasDecorator('load')) await app.register(load)
+  if (!app.hasDecorator('isOperator')) await app.register(operators)
+  const options = resolveOptions<Required<HealthOptions>>('health', shapes, defaults, given)
+  const { fleet } = app
+  fleet.configure('health', options)
+  const runner = new CheckRunner((check, { status, critical, lastError }) => {
+    if (status === 'down') app.log.warn({ check, critical, error: lastError }, 'health check failed')
+    else app.log.info({ check, critical }, 'health check passes again')
+    // Peers compare what has failed (the panic rule): they should not have to wait for the next beat.
+    if (critical) fleet.announce()
+  })
+
+  const health: Health = {
+    add(name, fn, own) {
+      runner.add(name, fn, resolveOptions(`health.add(${JSON.stringify(name)})`, checkShapes, options.checks, own))
+    },
+    async check() {
+      await runner.runAll()
+      return runner.reports()
+    },
+    get reports() {
+      return runner.reports()
+    },
+    get status() {
+      const unmet = runner.unmet()
+      if (unmet.down.length > 0 && !this.readiness.ready && fleet.state === 'serving') return 'unhealthy'
+      return unmet.down.length + unmet.degraded.length > 0 ? 'degraded' : 'healthy'
+    },
+    get readiness() {
+      return readiness(app, runner.unmet())
+    },
+  }
+  app.decorate('health', health)
+  Object.defineProperty(fleet, 'ready', { get: () => health.readiness.ready, enumerable: true })
+  fleet.contribute(() => ({ failing: runner.unmet().down }))
+
+  const limits = ({ critical = false, intervalMs, timeoutMs, rise, fall }: CheckOptions): CheckOptions => ({
+    ...{ critical, intervalMs, timeoutMs, rise, fall },
+  })
+  if (options.memory) health.add('memory', memoryCheck(options.memory), limits(options.memory))
+  if (options.eventLoop) health.add('eventLoop', eventLoopCheck(app.load, options.eventLoop), limits(options.eventLoop))
+  if (options.disk) health.add('disk', diskCheck(options.disk), limits(options.disk))
+  for (const url of options.http)
+    health.add(`http ${url.replace(/^https?:\/\//, '')}`, httpCheck(url), { critical: false })
+  for (const address of options.tcp) health.add(`tcp ${address}`, tcpCheck(address), { critical: false })
+
+  app.addHook('onReady', async () => runner.start())
+  app.addHook('onClose', async () => runner.stop())
+  probes(app, options)
+}
+
+/** Liveness, readiness and health, answered from cached results. */
+export const health: FastifyPluginAsync<HealthOptions> = fp(plugin, { name: 'fleet-health', fastify: '5.x' })
+export default health

@@ -1,0 +1,71 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { operatorsOnly } from '../operators.ts'
+import { diskSpace, memoryUse } from './checks.ts'
+import type { HealthOptions, HealthStatus } from './options.ts'
+import { aliveSchema, detailedSchema, healthSchema, readySchema } from './schemas.ts'
+
+interface Summary {
+  status: HealthStatus
+  success: boolean
+  instanceId: string
+  color: string
+  version: string
+  uptime: number
+  timestamp: string
+}
+
+/** The endpoints. Probes come often and from machines: they are neither logged nor rate limited, nor cached anywhere. */
+export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Required<HealthOptions>): void {
+  const { fleet, health } = app
+  const route = { logLevel: 'silent', config: { rateLimit: false, probe: true } } as const
+  const answer = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
+    reply
+      .code(ok ? 200 : 503)
+      .header('Cache-Control', 'no-store')
+      .send(body)
+
+  const live = (_request: unknown, reply: FastifyReply): FastifyReply => {
+    const alive = fleet.fatal === undefined && app.load.eventLoopDelayMs < maxStuckMs
+    return answer(reply, alive, { alive, instanceId: fleet.instance.id, uptime: uptime(), timestamp: now() })
+  }
+  if (paths.live) app.get(paths.live, { ...route, schema: aliveSchema }, live)
+  if (paths.alive) app.get(paths.alive, { ...route, schema: aliveSchema }, live)
+
+  if (paths.ready) {
+    app.get(paths.ready, { ...route, schema: readySchema }, (_request, reply) => {
+      const { ready, reason } = health.readiness
+      const { id: instanceId, version } = fleet.instance
+      return answer(reply, ready, { ready, timestamp: now(), instanceId, version, loadBalancerReady: ready, reason })
+    })
+  }
+
+  const summary = (): Summary => {
+    const { status } = health
+    const { id: instanceId, color, version } = fleet.instance
+    return { status, success: status !== 'unhealthy', instanceId, color, version, uptime: uptime(), timestamp: now() }
+  }
+  if (paths.health) {
+    app.get(paths.health, { ...route, schema: healthSchema }, (_request, reply) => {
+      const body = summary()
+      return answer(reply, body.success, body)
+    })
+  }
+  if (paths.detailed) {
+    const onRequest = operatorsOnly(app)
+    app.get(paths.detailed, { ...route, onRequest, schema: detailedSchema }, async (_request, reply) => {
+      const body = summary()
+      const space = await diskSpace(disk ? (disk.path ?? '/') : '/').catch(() => null)
+      const eventLoop = { delayMs: app.load.eventLoopDelayMs, utilization: app.load.eventLoopUtilization }
+      return answer(reply, body.success, {
+        ...body,
+        checks: health.reports,
+        memory: memoryUse(),
+        eventLoop,
+        disk: space,
+      })
+    })
+  }
+}
+
+const now = (): string => new Date().toISOString()
+const uptime = (): number => Math.round(process.uptime() * 10) / 10

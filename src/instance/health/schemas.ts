@@ -1,0 +1,57 @@
+import type { FastifySchema } from 'fastify'
+
+const string = { type: 'string' } as const
+const number = { type: 'number' } as const
+const boolean = { type: 'boolean' } as const
+const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
+const object = (properties: object): object => ({ type: 'object', properties })
+/** 200 and 503 say the same things. */
+const answers = (summary: string, body: object): FastifySchema =>
+  ({ summary, tags: ['health'], response: { 200: body, 503: body } }) as FastifySchema
+
+const status = { type: 'string', enum: ['healthy', 'degraded', 'unhealthy'] } as const
+const checkReport = object({
+  status: { type: 'string', enum: ['up', 'down', 'pending'] },
+  critical: boolean,
+  latencyMs: nullable('number'),
+  lastSuccess: nullable('string'),
+  lastError: nullable('string'),
+  consecutiveFailures: number,
+})
+const summary = {
+  status,
+  success: boolean,
+  instanceId: string,
+  color: string,
+  version: string,
+  uptime: number,
+  timestamp: string,
+}
+
+export const aliveSchema: FastifySchema = answers(
+  'Liveness: whether the process should go on',
+  object({ alive: boolean, instanceId: string, uptime: number, timestamp: string }),
+)
+export const readySchema: FastifySchema = answers(
+  'Readiness: whether the instance should get requests',
+  object({
+    ready: boolean,
+    timestamp: string,
+    instanceId: string,
+    version: string,
+    loadBalancerReady: boolean,
+    reason: string,
+  }),
+)
+export const healthSchema: FastifySchema = answers('Health in one word', object(summary))
+export const detailedSchema: FastifySchema = answers(
+  'Health with every check',
+  object({
+    ...summary,
+    checks: { type: 'object', additionalProperties: checkReport },
+    memory: object({ used: number, total: number, percentage: number, heapUsed: number, heapLimit: number }),
+    eventLoop: object({ delayMs: number, utilization: number }),
+    disk: { type: ['object', 'null'], properties: { path: string, freeBytes: number, freeShare: number } },
+  }),
+)
+export const checksSchema: object = { type: 'object', additionalProperties: checkReport }

@@ -1,0 +1,233 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { hostname } from 'node:os'
+import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { readEnv } from '../base/env.ts'
+import { FleetError } from '../base/errors.ts'
+import { networks } from '../base/networks.ts'
+import { int, list, resolveOptions, type Shapes, text, token } from '../base/options.ts'
+
+export interface IdentityOptions {
+  /** Instances with the same name and the same Redis are one fleet. @default FLEET_NAME, else `fleet` */
+  name?: string
+  /** Unique in the fleet. @default INSTANCE_ID, else host name, process id and a random suffix */
+  id?: string
+  /** @default FLEET_VERSION, else `0.0.0` */
+  version?: string
+  /** Side of a blue-green deployment. @default FLEET_COLOR, else `none` */
+  color?: string
+  /** @default FLEET_REGION */
+  region?: string
+  /** @default FLEET_ZONE */
+  zone?: string
+  /** Share of traffic relative to the other instances, 0 to 1000; 0 takes none. @default FLEET_WEIGHT, else 100 */
+  weight?: number
+  /** Proxies whose `X-Request-Id` is believed: addresses, CIDR blocks, `loopback`. @default TRUST_PROXY, else none */
+  trustProxy?: string[]
+}
+
+const shapes: Shapes = {
+  name: token,
+  id: token,
+  version: token,
+  color: token,
+  region: token,
+  zone: token,
+  weight: int(0, 1000),
+  trustProxy: list(text),
+}
+const defaults = {
+  name: 'fleet',
+  version: '0.0.0',
+  color: 'none',
+  weight: 100,
+  trustProxy: [] as string[],
+} satisfies IdentityOptions
+
+export type LifecycleState = 'starting' | 'serving' | 'draining' | 'closed'
+
+/** What one process is, for as long as it lives. */
+export interface Instance {
+  readonly id: string
+  readonly host: string
+  readonly pid: number
+  /** Set once the instance listens. */
+  readonly port?: number
+  readonly version: string
+  readonly color: string
+  readonly region?: string
+  readonly zone?: string
+  readonly weight: number
+  /** ISO 8601. */
+  readonly startedAt: string
+}
+
+/** An instance as the fleet sees it: what it is, and how it was when it last said so. */
+export interface Peer extends Instance {
+  readonly state: LifecycleState
+  /** ISO 8601. */
+  readonly lastSeen: string
+  /** Requests per second over the last 10 s. */
+  readonly rps: number
+  /** 95th percentile of the response time over the last 10 s, in milliseconds. */
+  readonly p95: number
+  /** Share of the last interval in which the event loop was busy, 0 to 1. */
+  readonly eventLoopUtilization: number
+  /** Resident set size in bytes. */
+  readonly memory: number
+  /** Names of the critical checks that have failed for good (see `fall`). */
+  readonly failing: readonly string[]
+}
+
+export type Command = 'drain' | 'undrain'
+
+declare module 'fastify' {
+  /** `app.fleet`. Upper rooms add members to this interface and assign them when they are registered. */
+  interface FastifyFleet {
+    readonly name: string
+    readonly instance: Instance
+    /** Where state lives and what else the instance says of itself, e.g. `{ sessionStore: 'redis' }`. */
+    readonly facts: Readonly<Record<string, unknown>>
+    /** True when every store that was described lives outside this process. */
+    readonly stateless: boolean
+    /** Adds a fact. A name that ends in `Store` counts for {@link FastifyFleet.stateless}. */
+    describe(fact: string, value: unknown): void
+    /** Resolved options by room, for `/config`, which redacts them. */
+    readonly configuration: Readonly<Record<string, unknown>>
+    /** Puts a room's resolved options where operators can read them. */
+    configure(room: string, options: unknown): void
+    /** Adds figures to what this instance tells its peers. */
+    contribute(figures: () => Partial<Peer>): void
+    /** This instance as its peers see it. */
+    self(): Peer
+    /** Every live instance, from memory; this one alone until the registry knows others. */
+    peers(): readonly Peer[]
+    /**
+     * {@link FastifyFleet.peers} with the figures of all as of now, for people to look at. From memory, `peers()` has the
+     * state of each at any time, but in a large fleet the figures of a few with each beat.
+     */
+    survey(): Promise<readonly Peer[]>
+    /** Lets the peers know now, and not with the next beat, that something about this instance has changed. */
+    announce(): void
+    /** Sends a command to an instance. @throws FLEET_ERR_INSTANCE_UNKNOWN */
+    command(instanceId: string, command: Command): Promise<void>
+  }
+
+  interface FastifyInstance {
+    fleet: FastifyFleet
+  }
+}
+
+/** The part of `app.fleet` that needs no other room. */
+class Fleet {
+  readonly name: string
+  readonly instance: Instance
+  readonly configuration: Record<string, unknown> = {}
+  readonly #facts: Record<string, unknown> = {}
+  readonly #figures: (() => Partial<Peer>)[] = []
+  #stateless = true
+
+  constructor(name: string, instance: Instance) {
+    this.name = name
+    this.instance = instance
+  }
+
+  get facts(): Readonly<Record<string, unknown>> {
+    return this.#facts
+  }
+
+  get stateless(): boolean {
+    return this.#stateless
+  }
+
+  describe(fact: string, value: unknown): void {
+    this.#facts[fact] = value
+    this.#stateless = Object.entries(this.#facts).every(
+      ([name, where]) => !name.endsWith('Store') || where !== 'memory',
+    )
+  }
+
+  configure(room: string, options: unknown): void {
+    this.configuration[room] = options
+  }
+
+  contribute(figures: () => Partial<Peer>): void {
+    this.#figures.push(figures)
+  }
+
+  self(): Peer {
+    const quiet = { state: 'serving' as LifecycleState, rps: 0, p95: 0, eventLoopUtilization: 0, failing: [] }
+    const now = { lastSeen: new Date().toISOString(), memory: process.memoryUsage.rss() }
+    return Object.assign({ ...this.instance, ...quiet, ...now }, ...this.#figures.map((figures) => figures()))
+  }
+
+  peers(): readonly Peer[] {
+    return [this.self()]
+  }
+
+  async survey(): Promise<readonly Peer[]> {
+    return this.peers()
+  }
+
+  announce(): void {
+    // Nobody to tell until the registry knows others.
+  }
+
+  async command(instanceId: string, _command: Command): Promise<void> {
+    throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instanceId)} in this fleet`)
+  }
+}
+
+/**
+ * `X-Request-Id` as a trusted proxy sent it, when it is safe to log and to send on; else a random UUID.
+ */
+function requestIds(trusted: (address: string | undefined) => boolean): (raw: IncomingMessage) => string {
+  return (raw) => {
+    const given = raw.headers['x-request-id']
+    const usable = typeof given === 'string' && /^[\w.:@+/=-]{1,128}$/.test(given) && trusted(raw.socket?.remoteAddress)
+    return usable ? given : randomUUID()
+  }
+}
+
+const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
+  const env = readEnv()
+  const options = resolveOptions<IdentityOptions & typeof defaults>(
+    'identity',
+    shapes,
+    defaults,
+    {
+      name: env.FLEET_NAME,
+      id: env.INSTANCE_ID,
+      version: env.FLEET_VERSION,
+      color: env.FLEET_COLOR,
+      region: env.FLEET_REGION,
+      zone: env.FLEET_ZONE,
+      weight: env.FLEET_WEIGHT,
+      trustProxy: env.TRUST_PROXY,
+    },
+    given,
+  )
+  const { name, trustProxy, id, ...rest } = options
+  const host = hostname()
+  const instance = {
+    ...rest,
+    id: id ?? `${host}-${process.pid}-${randomBytes(3).toString('hex')}`,
+    host,
+    pid: process.pid,
+    port: undefined as number | undefined,
+    startedAt: new Date().toISOString(),
+  }
+  app.decorate('fleet', new Fleet(name, instance) as unknown as FastifyFleet)
+  app.fleet.configure('identity', options)
+  const proxies = networks(trustProxy, 'identity.trustProxy')
+  app.setGenReqId(requestIds((address) => proxies.includes(address)))
+  app.addHook('onListen', async function listening(this: FastifyInstance) {
+    const address = this.server.address()
+    if (typeof address === 'object' && address !== null) instance.port = address.port
+  })
+}
+
+/** Decorates `app.fleet`: which instance this is, in which fleet, and what it says of itself. */
+export const identity: FastifyPluginAsync<IdentityOptions> = fp(plugin, { name: 'fleet-identity', fastify: '5.x' })
+export default identity

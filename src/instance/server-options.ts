@@ -1,0 +1,24 @@
+import type { FastifyServerOptions } from 'fastify'
+import { readEnv } from '../base/env.ts'
+
+/**
+ * Options of Fastify's constructor that a plugin cannot set: `Fastify({ ...serverOptions(), logger: true })`. The fleet
+ * works without them; with them `request.ip` and `request.protocol` are those of the client behind the front.
+ *
+ * - `trustProxy`: the addresses in `TRUST_PROXY`, nobody when it is not set; never everyone
+ * - `requestTimeout`: 300 s, Node's own default, which Fastify switches off; it ends slow-request attacks
+ * - `keepAliveTimeout`: 72 s, longer than any front keeps an idle connection, so that no front writes into a closing one
+ * - `logger`: with `LOG_LEVEL`, else Fastify's default
+ */
+export function serverOptions(): Pick<
+  FastifyServerOptions,
+  'trustProxy' | 'requestTimeout' | 'keepAliveTimeout' | 'logger'
+> {
+  const { TRUST_PROXY, LOG_LEVEL } = readEnv()
+  return {
+    trustProxy: TRUST_PROXY ? [...TRUST_PROXY] : false,
+    requestTimeout: 300_000,
+    keepAliveTimeout: 72_000,
+    logger: { level: LOG_LEVEL ?? 'info' },
+  }
+}

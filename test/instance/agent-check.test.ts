@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { describe, it } from 'node:test'
+import Fastify from 'fastify'
+import { agentCheck, weightFromLoad } from '../../src/instance/agent-check.ts'
+import type { Peer } from '../../src/instance/identity.ts'
+import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+
+const peer = (id: string, figures: Partial<Peer>): Peer => ({
+  ...{ id, host: 'h', pid: 1, version: '1', color: 'none', weight: 100, startedAt: '', state: 'serving', lastSeen: '' },
+  ...{ rps: 10, p95: 20, eventLoopUtilization: 0.1, memory: 1, failing: [] },
+  ...figures,
+})
+const options = { host: '', comfortable: 0.6, slowFactor: 2 }
+const failing = (errorRate: number, self: Partial<Peer>, ...others: Partial<Peer>[]): number => {
+  const me = peer('me', self)
+  return weightFromLoad(me, [me, ...others.map((figures, i) => peer(`p${i}`, figures))], errorRate, options)
+}
+const weight = (self: Partial<Peer>, ...others: Partial<Peer>[]): number => failing(0, self, ...others)
+
+describe('weight from load', () => {
+  it('is full while the event loop is comfortable and falls as it fills', () => {
+    assert.equal(weight({ eventLoopUtilization: 0.6 }), 100)
+    assert.equal(weight({ eventLoopUtilization: 0.8 }), 50)
+    assert.equal(weight({ eventLoopUtilization: 1 }), 5)
+  })
+
+  it('falls when the instance is slow beside its peers, in any order of theirs', () => {
+    for (const others of [
+      [20, 30, 900],
+      [900, 20, 30],
+      [30, 900, 20],
+    ]) {
+      const peers = others.map((p95) => ({ p95 }))
+      assert.equal(weight({ p95: 60 }, ...peers), 100)
+      assert.equal(weight({ p95: 120 }, ...peers), 50)
+    }
+  })
+
+  it('falls when the instance fails, which is fast', () => {
+    assert.equal(failing(0.25, { p95: 1 }, { p95: 50 }), 75)
+    assert.equal(failing(1, { p95: 1 }, { p95: 50 }), 5)
+  })
+
+  it('is a share of the weight that the instance was given', () => {
+    assert.equal(weight({ weight: 10, eventLoopUtilization: 0.8 }), 5)
+    assert.equal(weight({ weight: 250 }), 250)
+    assert.equal(weight({ weight: 1, eventLoopUtilization: 1 }), 1, 'enough to show that it has recovered')
+    assert.equal(weight({ weight: 0 }), 0)
+  })
+
+  it('compares with nobody when nobody serves, and takes small differences for noise', () => {
+    assert.equal(weight({ p95: 500 }), 100)
+    assert.equal(weight({ p95: 500 }, { p95: 10, state: 'draining' }, { p95: 10, rps: 0 }), 100)
+    assert.equal(weight({ p95: 18 }, { p95: 1 }), 100)
+  })
+})
+
+describe('agent check', () => {
+  it('says drain while draining, and takes it back with the whole line', async (t) => {
+    const port = await freePort()
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(lifecycle, { signals: false })
+    await app.register(agentCheck, { port, host: '127.0.0.1' })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const ask = async (): Promise<string> => await text(connect(port, '127.0.0.1'))
+    await until(async () => (await ask()) === 'up ready 100%\n')
+    app.fleet.drain()
+    assert.equal(await ask(), 'drain\n')
+    app.fleet.undrain()
+    assert.match(await ask(), /^up ready \d+%\n$/)
+  })
+
+  it('listens only when a port is given', async () => {
+    const app = Fastify()
+    await app.register(lifecycle, { signals: false })
+    await app.register(agentCheck)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    await app.close()
+  })
+})

@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type HeadersOptions, headers } from '../../src/instance/headers.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { loadBalancer } from '../../src/instance/load-balancer.ts'
+import { metrics } from '../../src/instance/metrics.ts'
+import { type OperatorsOptions, operators } from '../../src/instance/operators.ts'
+
+const token = 'a-token-of-more-than-thirty-two-bytes'
+
+async function build(
+  t: TestContext,
+  given: { operators?: OperatorsOptions; headers?: HeadersOptions } = {},
+): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'shop', id: 'a1', trustProxy: ['loopback'] })
+  await app.register(lifecycle, { signals: false })
+  await app.register(operators, { token, ...given.operators })
+  await app.register(headers, given.headers ?? {})
+  await app.register(metrics)
+  await app.register(loadBalancer)
+  app.get('/', async () => ({}))
+  app.get('/things/:id', async () => ({}))
+  app.get('/broken', async () => {
+    throw new Error('no')
+  })
+  return app
+}
+
+describe('identity headers', () => {
+  it('are on every answer, errors and unknown paths too', async (t) => {
+    const app = await build(t)
+    for (const url of ['/', '/nowhere', '/broken', '/health']) {
+      const { headers } = await app.inject(url)
+      assert.equal(headers['x-instance-id'], 'a1')
+      assert.match(String(headers['x-served-by']), /:\d+$/)
+      assert.match(String(headers['x-response-time']), /^\d+\.\dms$/)
+      assert.equal(headers['x-session-shared'], 'false')
+      assert.equal(headers['x-stateless'], 'true')
+      assert.match(String(headers['x-request-id']), /^[0-9a-f-]{36}$/)
+    }
+  })
+
+  it('say that state is in memory', async (t) => {
+    const app = await build(t)
+    app.fleet.describe('cacheStore', 'memory')
+    app.fleet.describe('sessionStore', 'redis')
+    const { headers } = await app.inject('/')
+    assert.deepEqual([headers['x-stateless'], headers['x-session-shared']], ['false', 'true'])
+  })
+
+  it('can be renamed, switched off, and kept from strangers', async (t) => {
+    const app = await build(t, { headers: { expose: 'internal', names: { responseTime: 'X-Took', stateless: false } } })
+    const stranger = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
+    assert.equal(stranger.headers['x-instance-id'], undefined)
+    assert.ok(stranger.headers['x-took'])
+    assert.equal(stranger.headers['x-stateless'], undefined)
+    assert.equal((await app.inject('/')).headers['x-instance-id'], 'a1')
+    const none = await build(t, { headers: { expose: 'none' } })
+    assert.equal((await none.inject('/')).headers['x-served-by'], undefined)
+  })
+
+  it('keep a trusted proxy’s request id and no other', async (t) => {
+    const app = await build(t)
+    const ask = async (id: string, remoteAddress: string): Promise<unknown> =>
+      (await app.inject({ url: '/', headers: { 'x-request-id': id }, remoteAddress })).headers['x-request-id']
+    assert.equal(await ask('abc-1', '127.0.0.1'), 'abc-1')
+    assert.notEqual(await ask('abc-1', '203.0.113.1'), 'abc-1')
+    assert.notEqual(await ask('a b\u007f', '127.0.0.1'), 'a b\u007f')
+    assert.notEqual(await ask('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
+  })
+
+  it('are made of names that can stand in a header and a key', async () => {
+    for (const wrong of [{ name: 'a{b}' }, { id: 'x\r\ny: z' }, { zone: 'ü' }, { version: '' }]) {
+      await assert.rejects(async () => await Fastify().register(identity, wrong), { code: 'FLEET_ERR_OPTION_INVALID' })
+    }
+  })
+
+  it('tell the timing to whoever asks', async (t) => {
+    const app = await build(t)
+    assert.equal((await app.inject('/')).headers['server-timing'], undefined)
+    const asked = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
+    assert.match(String(asked.headers['server-timing']), /^app;dur=\d+\.\d$/)
+  })
+})
+
+const operatorsPaths = [
+  ['GET', '/health/detailed'],
+  ['GET', '/metrics'],
+  ['GET', '/api/v1/load-balancer/health'],
+  ['POST', '/api/v1/load-balancer/health-check'],
+  ['GET', '/api/v1/load-balancer/instances'],
+  ['GET', '/api/v1/load-balancer/metrics'],
+  ['GET', '/api/v1/load-balancer/config'],
+  ['POST', '/api/v1/load-balancer/drain'],
+  ['POST', '/api/v1/load-balancer/undrain'],
+] as const
+
+describe('operators’ endpoints', () => {
+  it('do not exist for strangers', async (t) => {
+    const app = await build(t)
+    const strangers = {
+      'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
+      'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
+      'behind a front that says Via': { headers: { via: '1.1 front' } },
+      'from another machine': { remoteAddress: '203.0.113.1' },
+      'with a wrong token': { headers: { authorization: `Bearer ${token}x` } },
+      'with an empty token': { headers: { authorization: 'Bearer ' } },
+      'by a name that was made to mean this machine': { headers: { host: 'rebound.example' } },
+    }
+    for (const [method, url] of operatorsPaths) {
+      for (const [who, how] of Object.entries(strangers)) {
+        const answer = await app.inject({ method, url, ...how })
+        assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
+        const unknown = await app.inject({ method, url: `${url}-unknown`, ...how })
+        assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+      }
+    }
+  })
+
+  it('open to the token from anywhere, and to direct connections from loopback', async (t) => {
+    const app = await build(t)
+    for (const [method, url] of operatorsPaths) {
+      const remote = { remoteAddress: '203.0.113.1', headers: { authorization: `Bearer ${token}`, via: '1.1 x' } }
+      assert.equal((await app.inject({ method, url, ...remote })).statusCode, 200, url)
+      assert.equal((await app.inject({ method, url })).statusCode, 200, url)
+    }
+  })
+
+  it('take commands from no page of another site, whoever’s browser shows it', async (t) => {
+    const app = await build(t)
+    const drain = async (headers: Record<string, string>): Promise<number> =>
+      (await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })).statusCode
+    assert.equal(await drain({ 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' }), 404)
+    assert.equal(await drain({ 'sec-fetch-site': 'same-site' }), 404)
+    assert.equal(await drain({ origin: 'https://evil.example' }), 404)
+    assert.equal(await drain({ 'sec-fetch-site': 'same-origin' }), 200)
+    assert.equal(await drain({ origin: 'http://localhost:4001', host: 'localhost:4001' }), 200)
+  })
+
+  it('close loopback and open networks by option', async (t) => {
+    const app = await build(t, { operators: { loopback: false, allow: ['10.0.0.0/8'] } })
+    assert.equal((await app.inject('/metrics')).statusCode, 404)
+    assert.equal((await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7' })).statusCode, 200)
+  })
+
+  it('refuse a weak token at boot', async () => {
+    await assert.rejects(async () => await Fastify().register(operators, { token: 'short' }), {
+      code: 'FLEET_ERR_SECRET_WEAK',
+      message: /FLEET_ADMIN_TOKEN/,
+    })
+  })
+
+  it('answer with what the contract names', async (t) => {
+    const app = await build(t)
+    app.fleet.configure('redis', {
+      url: 'redis://user:hunter2@db:6379',
+      password: 'hunter2',
+      client: new Map(),
+      nested: [{ secret: 'hunter2' }],
+    })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const get = async (path: string): Promise<Record<string, unknown>> =>
+      (await app.inject(`/api/v1/load-balancer${path}`)).json()
+    const own = await get('/health')
+    assert.deepEqual(Object.keys(own), [
+      'status',
+      'timestamp',
+      'instanceId',
+      'responseTime',
+      'uptime',
+      'loadBalancer',
+      'dependencies',
+      'resources',
+    ])
+    const { instances } = (await get('/instances')) as { instances: { id: string; port: number; state: string }[] }
+    assert.equal(instances.length, 1)
+    assert.equal(instances[0]?.state, 'serving')
+    assert.ok((instances[0]?.port ?? 0) > 0)
+    assert.deepEqual(Object.keys(await get('/metrics')), ['instance', 'fleet'])
+    const config = JSON.stringify(await get('/config'))
+    assert.doesNotMatch(config, /hunter2/)
+    assert.match(config, /redis:\/\/\[redacted\]@db:6379/)
+    assert.match(config, /"shutdownTimeoutMs":30000/)
+    assert.equal(
+      (await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
+      404,
+    )
+    assert.equal(
+      (await app.inject({ method: 'POST', url: `/api/v1/load-balancer/drain?instance=a1` })).json().state,
+      'draining',
+    )
+  })
+})
+
+describe('metrics', () => {
+  it('label requests by route pattern, in both formats', async (t) => {
+    const app = await build(t)
+    for (const id of [1, 2, 3]) await app.inject(`/things/${id}`)
+    await app.inject('/nowhere/1')
+    await app.inject('/nowhere/2')
+    const text = (await app.inject('/metrics')).body
+    assert.match(
+      text,
+      /http_request_duration_seconds_count\{[^}]*method="GET",route="\/things\/:id",status_code="200"[^}]*\} 3/,
+    )
+    assert.match(text, /http_request_duration_seconds_count\{[^}]*route="unknown",status_code="404"[^}]*\} 2/)
+    assert.match(text, /fleet_instance_info\{[^}]*fleet="shop",instance="a1"/)
+    assert.match(text, /fleet_check_up\{check="memory",critical="false"\}/)
+    assert.match(text, /process_cpu_user_seconds_total/)
+    const open = await app.inject({
+      url: '/metrics',
+      headers: { accept: 'application/openmetrics-text; version=1.0.0' },
+    })
+    assert.match(String(open.headers['content-type']), /application\/openmetrics-text/)
+    assert.match(open.body, /# EOF\s*$/)
+    assert.doesNotMatch((await app.inject('/metrics')).body, /# EOF/)
+  })
+})
