@@ -1,0 +1,208 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import fp from 'fastify-plugin'
+import { FleetError } from '../../base/errors.ts'
+import { bool, fn, int, oneOf, resolveOptions, type Shapes } from '../../base/options.ts'
+import identity from '../../instance/identity.ts'
+import { type Answer, bytesOf, describe, type Headers } from '../answer.ts'
+import { principal } from '../principal.ts'
+import redis from '../redis.ts'
+import { MemoryRecords, type Records, RedisRecords } from './records.ts'
+import { fingerprint, keyOf, recordId } from './request.ts'
+
+export interface RouteIdempotency {
+  /** Refuse requests without a key, by 400. @default that of the plugin */
+  required?: boolean
+  /** How long an answer is kept, 1,000 ms to 30 days. @default that of the plugin */
+  ttlMs?: number
+}
+
+export interface IdempotencyOptions extends RouteIdempotency {
+  /** Take keys on every POST and PATCH route that does not say `false`; else on those that ask for it. @default false */
+  global?: boolean
+  /** @default false */
+  required?: boolean
+  /** @default 86400000 (a day) */
+  ttlMs?: number
+  /**
+   * How long a key stays taken after the death of the instance that had its request, 1,000 to 600,000 ms; a living one
+   * renews it. A request that was cut off by a death may have done its work or not: then it is done again. @default 10000
+   */
+  lockMs?: number
+  /** Largest body that is kept; the repetition of a request with a larger answer gets 409. @default 262144 (256 KiB) */
+  maxResponseBytes?: number
+  /** While Redis is away: 503 for requests with a key, or take them without the promise. @default 'unavailable' */
+  whenDown?: 'unavailable' | 'proceed'
+  /** Whose key it is: the same key of somebody else is another one. @default who is logged in, else the `Authorization` header */
+  scope?: (request: FastifyRequest) => string
+}
+
+const day = 86_400_000
+const routeShapes: Shapes = { required: bool, ttlMs: int(1_000, 30 * day, 'milliseconds') }
+const shapes: Shapes = {
+  ...routeShapes,
+  global: bool,
+  lockMs: int(1_000, 600_000, 'milliseconds'),
+  maxResponseBytes: int(0, 512 * 1024 * 1024, 'bytes'),
+  whenDown: oneOf('unavailable', 'proceed'),
+  scope: fn,
+}
+const defaults = {
+  global: false,
+  required: false,
+  ttlMs: day,
+  lockMs: 10_000,
+  maxResponseBytes: 256 * 1024,
+  whenDown: 'unavailable',
+  scope: (request) => principal(request) ?? request.headers.authorization ?? '',
+} satisfies IdempotencyOptions
+
+type Resolved = Readonly<Required<IdempotencyOptions>>
+
+/** A request that was the first with its key, until it is answered. */
+interface Held {
+  readonly id: string
+  readonly print: string
+  readonly token: string
+  readonly ttlMs: number
+  /** The headers the handler found. */
+  readonly before: Headers
+  readonly renewal: NodeJS.Timeout
+}
+
+const held = Symbol('fleet.idempotency')
+type Request = FastifyRequest & { [held]: Held | null }
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Take `Idempotency-Key` on this route, or never. */
+    idempotency?: boolean | RouteIdempotency
+  }
+}
+
+/** Longest that a request keeps its key, however long it runs, ms: one that never ends must not hold it for ever. */
+const longestMs = 3_600_000
+
+/** Not an answer to what was asked, but the wish that it be asked again. */
+const isTransient = (status: number): boolean => status >= 500 || status === 408 || status === 425 || status === 429
+
+class Idempotency {
+  readonly #records: Records
+  readonly #options: Resolved
+
+  constructor(records: Records, options: Resolved) {
+    this.#records = records
+    this.#options = options
+  }
+
+  /** Lets the first request of a key pass, and answers the others. */
+  async begin(
+    request: Request,
+    reply: FastifyReply,
+    route: Required<RouteIdempotency>,
+  ): Promise<FastifyReply | undefined> {
+    const key = keyOf(request.headers['idempotency-key'])
+    if (key === undefined) {
+      if (route.required) throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_MISSING')
+      return undefined
+    }
+    const { lockMs, scope, whenDown } = this.#options
+    const [id, print, token] = [recordId(scope(request), key), fingerprint(request), randomUUID()]
+    let claim: Awaited<ReturnType<Records['claim']>>
+    try {
+      claim = await this.#records.claim(id, print, token, lockMs)
+    } catch (error) {
+      if (whenDown === 'unavailable') throw error
+      request.log.warn({ err: error }, 'idempotency: Redis is away; a repetition of this request would be done again')
+      return undefined
+    }
+    if (claim.is === 'another request') throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_REUSED')
+    if (claim.is === 'in flight') throw new FleetError('FLEET_ERR_IDEMPOTENCY_IN_FLIGHT', undefined, { retryAfter: 1 })
+    if (claim.is === 'answered') {
+      const answer = JSON.parse(claim.answer) as Answer
+      if (answer.body === undefined) throw new FleetError('FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
+      return reply
+        .code(answer.status)
+        .headers(answer.headers)
+        .header('idempotency-replayed', 'true')
+        .send(bytesOf(answer))
+    }
+    const renewal = this.#renew(id, print, token)
+    request[held] = { id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
+    return undefined
+  }
+
+  /** Before the answer is sent, so that no client has one that a repetition would not get. */
+  async end(request: Request, reply: FastifyReply, payload: unknown): Promise<void> {
+    const { id, print, token, ttlMs, before, renewal } = request[held] as Held
+    request[held] = null
+    clearInterval(renewal)
+    try {
+      if (isTransient(reply.statusCode)) return await this.#records.release(id, print, token)
+      const answer = describe(reply, before, payload, this.#options.maxResponseBytes)
+      if (await this.#records.keep(id, print, token, JSON.stringify(answer), ttlMs)) return
+      request.log.warn('idempotency: the key was lost while the request ran; it may have been done twice')
+    } catch (err) {
+      // The work is done, and the client may know.
+      request.log.warn({ err }, 'idempotency: an answer could not be kept; a repetition will be done again')
+    }
+  }
+
+  #renew(id: string, print: string, token: string): NodeJS.Timeout {
+    const { lockMs } = this.#options
+    const until = performance.now() + longestMs
+    const timer = setInterval(() => {
+      if (performance.now() > until) clearInterval(timer)
+      else this.#records.renew(id, print, token, lockMs).catch(() => undefined)
+    }, lockMs / 3).unref()
+    return timer
+  }
+}
+
+const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
+  if (!app.hasDecorator('fleet')) await app.register(identity)
+  if (!app.hasDecorator('redis')) await app.register(redis)
+  const options = resolveOptions<Resolved>('idempotency', shapes, defaults, given)
+  app.fleet.configure('idempotency', options)
+  app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
+  const records = app.redis ? new RedisRecords(app.redis, app.redisKey) : new MemoryRecords()
+  const idempotency = new Idempotency(records, options)
+
+  app.decorateRequest(held, null)
+  app.addHook('onRoute', (route: RouteOptions) => {
+    const wanted = route.config?.idempotency ?? (options.global && /POST|PATCH/.test(String(route.method)))
+    if (!wanted) return
+    const { required, ttlMs } = options
+    const own = wanted === true ? {} : wanted
+    const resolved = resolveOptions<Required<RouteIdempotency>>('idempotency', routeShapes, { required, ttlMs }, own)
+    const begin = (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> =>
+      idempotency.begin(request as Request, reply, resolved)
+    // Last, behind whatever decides that this client may have the answer.
+    route.preHandler = [route.preHandler ?? [], begin].flat()
+    // A reply that was hijacked passes by `onSend`, and what was sent is not known.
+    const hijacked = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+      if ((request as Request)[held]) await idempotency.end(request as Request, reply, reply.raw)
+    }
+    route.onResponse = [route.onResponse ?? [], hijacked].flat()
+  })
+  // Of the app and not of the route, so that it comes before what is registered later: an answer is kept uncompressed.
+  app.addHook('onSend', (request, reply, payload, done) => {
+    // `undefined` on routes of plugins that were registered before this one.
+    if (!(request as Request)[held]) done(null, payload)
+    else idempotency.end(request as Request, reply, payload).then(() => done(null, payload))
+  })
+}
+
+/**
+ * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request that is repeated with its key gets the
+ * first one's answer, from any instance, and is done once: 409 while the first is in flight, 422 when it is not the same
+ * request. This is what makes it safe for a front, or a client, to send a POST again.
+ *
+ * Answers that invite a repetition (5xx, 408, 425, 429) are not kept, nor are their cookies. Errors:
+ * FLEET_ERR_IDEMPOTENCY_KEY_MISSING, _KEY_INVALID, _KEY_REUSED, _IN_FLIGHT, _ANSWER_LOST, FLEET_ERR_STATE_UNAVAILABLE.
+ */
+export const idempotency: FastifyPluginAsync<IdempotencyOptions> = fp(plugin, {
+  name: 'fleet-idempotency',
+  fastify: '5.x',
+})
+export default idempotency

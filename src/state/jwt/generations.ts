@@ -1,0 +1,40 @@
+/**
+ * A bounded map that keeps what was used last. A hit writes nothing: entries are never moved one by one, but the young
+ * generation turns old when it is full, and what was not asked for since the last turn is forgotten (hashlru, D. Tarr).
+ */
+export class Generations<V> {
+  readonly #half: number
+  #young = new Map<string, V>()
+  #old = new Map<string, V>()
+
+  /** @param capacity the most entries ever held; 0 holds none */
+  constructor(capacity: number) {
+    this.#half = Math.floor(capacity / 2)
+  }
+
+  get size(): number {
+    return this.#young.size + this.#old.size
+  }
+
+  get(key: string): V | undefined {
+    const young = this.#young.get(key)
+    if (young !== undefined) return young
+    const old = this.#old.get(key)
+    if (old !== undefined) this.set(key, old)
+    return old
+  }
+
+  set(key: string, value: V): void {
+    if (this.#half === 0) return
+    this.#old.delete(key)
+    this.#young.set(key, value)
+    if (this.#young.size < this.#half) return
+    this.#old = this.#young
+    this.#young = new Map()
+  }
+
+  delete(key: string): void {
+    this.#young.delete(key)
+    this.#old.delete(key)
+  }
+}

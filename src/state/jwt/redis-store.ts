@@ -1,0 +1,205 @@
+import type { FastifyInstance } from 'fastify'
+import { guarded, type RedisClient, script } from '../redis.ts'
+import type { Revocation, Revocations } from './revocations.ts'
+import type { Lifetimes, Rotation, TokenStore } from './store.ts'
+
+type Call<T> = (...args: (string | number)[]) => Promise<T>
+
+/** A cut-off is kept longer than any refresh token can live (a year), whatever this instance's options say. */
+const cutoffKeptSeconds = 400 * 86_400
+/** The log is kept longer than any access token can live (30 days). */
+const logKeptSeconds = 32 * 86_400
+const pageSize = 1000
+
+const noop = (): void => {}
+
+/**
+ * A session is `generation born accessEnds` under a key of its own that Redis expires. It shares its slot with the
+ * cut-off of its subject, so that each step is one atomic script, and ending all sessions of a subject is one write.
+ *
+ * Revocations are a log: a sorted set whose scores are the microseconds of Redis's clock, made strictly rising. Reading
+ * what is new is one range after the last score seen, whether one instance asks or a thousand.
+ */
+export class RedisStore implements TokenStore {
+  readonly kind = 'redis'
+  readonly #key: FastifyInstance['redisKey']
+  readonly #client: RedisClient
+  readonly #open: Call<number>
+  readonly #rotate: Call<[status: number, a?: number, b?: number]>
+  readonly #end: Call<number>
+  readonly #endAll: Call<number>
+  readonly #record: Call<number>
+
+  constructor(client: RedisClient, key: FastifyInstance['redisKey']) {
+    this.#client = client
+    this.#key = key
+    this.#open = script(client, 'fleetTokenOpen', 2, openLua)
+    this.#rotate = script(client, 'fleetTokenRotate', 2, rotateLua)
+    this.#end = script(client, 'fleetTokenEnd', 1, endLua)
+    this.#endAll = script(client, 'fleetTokenEndAll', 1, endAllLua)
+    this.#record = script(client, 'fleetTokenRecord', 1, recordLua)
+  }
+
+  open(subject: string, session: string, life: Lifetimes): Promise<number> {
+    return this.#open(...this.#keys(subject, session), life.access, life.refresh)
+  }
+
+  async rotate(subject: string, session: string, generation: number, life: Lifetimes): Promise<Rotation> {
+    const keys = this.#keys(subject, session)
+    const [status, a = 0, b = 0] = await this.#rotate(...keys, generation, life.access, life.refresh)
+    if (status === 1) return { outcome: 'rotated', issuedAt: a, generation: b }
+    return status === -1 ? { outcome: 'reused', until: a } : { outcome: 'ended', until: a || undefined }
+  }
+
+  async end(subject: string, session: string): Promise<number | undefined> {
+    return (await this.#end(this.#keys(subject, session)[0])) || undefined
+  }
+
+  endAll(subject: string): Promise<number> {
+    return this.#endAll(this.#keys(subject, '')[1], cutoffKeptSeconds)
+  }
+
+  async record(revocation: Revocation): Promise<void> {
+    await this.#record(this.#log, encode(revocation), logKeptSeconds)
+  }
+
+  /** Revocations recorded after `cursor`, at most a page of them. @returns them and the cursor to go on from */
+  async since(cursor: string): Promise<{ cursor: string; revocations: Revocation[]; more: boolean }> {
+    const rows = await guarded(
+      this.#client.zrangebyscore(this.#log, `(${cursor}`, '+inf', 'WITHSCORES', 'LIMIT', 0, pageSize),
+    )
+    const revocations = rows.filter((_, index) => index % 2 === 0).map(decode)
+    return { cursor: rows.at(-1) ?? cursor, revocations, more: revocations.length === pageSize }
+  }
+
+  get #log(): string {
+    return this.#key('jwt-revoked', 'log')
+  }
+
+  #keys(subject: string, session: string): [session: string, cutoff: string] {
+    const id = encodeURIComponent(subject) // A brace would end the hash tag too early.
+    return [this.#key(`jwt-session:${session}`, id), this.#key('jwt-cutoff', id)]
+  }
+}
+
+const issueAtLua = `
+  local now = tonumber(redis.call('TIME')[1])
+  local cutoff = tonumber(redis.call('GET', KEYS[#KEYS]) or '0')
+  local at = math.max(now, cutoff + 1)`
+
+const openLua = `${issueAtLua}
+  redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', ARGV[2])
+  return at`
+
+// A session that ended by reuse stays marked while its access tokens live: if the revocation could not be recorded after
+// this step, the next attempt does it.
+const rotateLua = `${issueAtLua}
+  local session = redis.call('GET', KEYS[1])
+  if not session then return {0} end
+  local generation, born, ends = string.match(session, '^(%S+) (%d+) (%d+)$')
+  if tonumber(born) <= cutoff then
+    redis.call('DEL', KEYS[1])
+    return {0}
+  end
+  if generation ~= ARGV[1] then
+    redis.call('SET', KEYS[1], 'reused ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
+    return {generation == 'reused' and 0 or -1, tonumber(ends)}
+  end
+  ends = math.max(tonumber(ends), at + ARGV[2])
+  redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', ARGV[3])
+  return {1, at, generation + 1}`
+
+const endLua = `
+  local session = redis.call('GET', KEYS[1])
+  if not session then return 0 end
+  redis.call('DEL', KEYS[1])
+  return tonumber(string.match(session, '%d+$'))`
+
+const endAllLua = `${issueAtLua}
+  redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
+  return at`
+
+// Members start with the second they end in. Twenty random ones are looked at with each write, so that at most about one
+// in twenty is a leftover (the way Redis itself expires keys), and no write ever has many to remove.
+const recordLua = `
+  local time = redis.call('TIME')
+  local at = time[1] * 1000000 + time[2]
+  local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+  if last then at = math.max(at, last + 1) end
+  for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[1], 20)) do
+    if tonumber(string.match(member, '^%d+')) < tonumber(time[1]) then redis.call('ZREM', KEYS[1], member) end
+  end
+  redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[1])
+  return redis.call('EXPIRE', KEYS[1], ARGV[2])`
+
+const encode = ({ until, cutoff, kind, id }: Revocation): string => `${until} ${cutoff} ${kind} ${id}`
+
+function decode(member: string): Revocation {
+  const [, until, cutoff, kind, id] = /^(\d+) (\d+) (\w+) (.*)$/s.exec(member) as string[]
+  return { until: Number(until), cutoff: Number(cutoff), kind: kind as Revocation['kind'], id: id as string }
+}
+
+export interface FeedOptions {
+  /** How often Redis is asked for what is new, ms. */
+  readonly intervalMs: number
+  /** How old what is known may be, ms. */
+  readonly maxAgeMs: number
+}
+
+/** Keeps {@link Revocations} up to date: pulled by the clock, and at once when another instance says there is something. */
+export class Feed {
+  readonly #store: RedisStore
+  readonly #revocations: Revocations
+  readonly #options: FeedOptions
+  readonly #timer: NodeJS.Timeout
+  #cursor = '0'
+  #running: Promise<void> | undefined
+  #again = false
+
+  constructor(store: RedisStore, revocations: Revocations, options: FeedOptions) {
+    this.#store = store
+    this.#revocations = revocations
+    this.#options = options
+    this.#timer = setInterval(() => this.sync().catch(noop), options.intervalMs).unref()
+  }
+
+  /** There is something new: a read that is under way may have missed it. */
+  pull(): void {
+    this.#again = this.#running !== undefined
+    this.sync().catch(noop)
+  }
+
+  /** Reads everything anew: after a failover the other server's log may have another past. */
+  restart(): void {
+    this.#cursor = '0'
+    this.pull()
+  }
+
+  /** @throws FLEET_ERR_STATE_UNAVAILABLE */
+  sync(): Promise<void> {
+    this.#running ??= this.#read().finally(() => {
+      this.#running = undefined
+      if (this.#again) this.pull()
+    })
+    return this.#running
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
+  async #read(): Promise<void> {
+    this.#again = false
+    for (;;) {
+      const asked = Date.now()
+      const from = this.#cursor
+      const { cursor, revocations, more } = await this.#store.since(from)
+      for (const revocation of revocations) this.#revocations.add(revocation)
+      if (this.#cursor === from) this.#cursor = cursor
+      else continue // Restarted meanwhile.
+      if (more) continue
+      this.#revocations.knownUntil = asked + this.#options.maxAgeMs
+      return
+    }
+  }
+}

@@ -1,0 +1,248 @@
+import { randomUUID } from 'node:crypto'
+import jsonwebtoken from 'jsonwebtoken'
+import { FleetError } from '../../base/errors.ts'
+import { freeze, isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
+import { Generations } from './generations.ts'
+import type { KeyRing } from './keys.ts'
+import type { Revocation, Revocations } from './revocations.ts'
+import type { Lifetimes, TokenStore } from './store.ts'
+
+export interface TokenPair {
+  readonly accessToken: string
+  readonly refreshToken: string
+  readonly tokenType: 'Bearer'
+  /** Life of the access token in seconds. */
+  readonly expiresIn: number
+}
+
+/** What `revoke()` takes: a token of either kind or its claims end the session; a `jti` alone ends that access token. */
+export type Revocable =
+  | string
+  | { readonly sub: string; readonly sid: string }
+  | { readonly jti: string; readonly exp?: number }
+
+export interface TokenRules {
+  readonly issuer?: string
+  readonly audience?: string | readonly string[]
+  /** Seconds. */
+  readonly clockTolerance: number
+  readonly accessTtl: number
+  readonly refreshTtl: number
+  readonly failMode: 'open' | 'closed'
+  readonly cacheSize: number
+}
+
+/** RFC 9068 for access tokens; a refresh token must never pass for one (RFC 8725 §3.11). */
+const types = { access: ['at+jwt', 'JWT', undefined], refresh: ['rt+jwt'] } as const
+const ours = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'sid', 'gen']
+const daySeconds = 86_400
+/** Revocations outlive their tokens by this much, so that an instance whose clock is late still knows them. */
+const marginSeconds = 60
+
+interface Verified {
+  readonly claims: TokenClaims
+  /** Unix time in ms. */
+  readonly until: number
+  /** Of the revocations it was last held against. */
+  version: number
+}
+
+/** Issues, verifies, rotates and revokes tokens. */
+export class Tokens {
+  readonly #ring: () => KeyRing
+  readonly #store: TokenStore
+  readonly #revocations: Revocations
+  readonly #rules: TokenRules
+  readonly #life: Lifetimes
+  readonly #refreshView: () => Promise<void>
+  readonly #announce: () => void
+  readonly #verified: Generations<Verified>
+  /** Seconds: a token that claims more could outlive the revocation of its subject. */
+  readonly #longestLife: number
+
+  constructor(parts: {
+    /** Called for each signature: secrets that the fleet shares may change while Redis comes up. */
+    ring: () => KeyRing
+    store: TokenStore
+    revocations: Revocations
+    rules: TokenRules
+    /** Brings the revocations up to date. */
+    refreshView: () => Promise<void>
+    /** Tells the other instances that there is a new one. */
+    announce: () => void
+  }) {
+    this.#ring = parts.ring
+    this.#store = parts.store
+    this.#revocations = parts.revocations
+    this.#rules = parts.rules
+    this.#life = { access: parts.rules.accessTtl, refresh: parts.rules.refreshTtl }
+    this.#refreshView = parts.refreshView
+    this.#announce = parts.announce
+    this.#verified = new Generations(parts.rules.cacheSize)
+    this.#longestLife = Math.max(parts.rules.accessTtl, daySeconds)
+  }
+
+  /**
+   * Starts a session: a login.
+   *
+   * @param claims your own; they are in every access token of the session, and readable by whoever holds one
+   * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async issue(subject: string, claims: Record<string, unknown> = {}): Promise<TokenPair> {
+    checkSubject(subject)
+    const taken = ours.find((name) => Object.hasOwn(claims, name))
+    if (taken) throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`claims.${taken}\` is set by tokens.issue() itself`)
+    const sid = randomUUID()
+    const issuedAt = await this.#store.open(subject, sid, this.#life)
+    return this.#pair({ ...claims, sub: subject, sid }, issuedAt, 0)
+  }
+
+  /** The claims of a token seen before, when it is still good as far as this instance knows: two look-ups, no I/O. */
+  known(token: string): TokenClaims | undefined {
+    const entry = this.#verified.get(token)
+    if (entry === undefined) return undefined
+    const now = Date.now()
+    if (now >= entry.until || this.#blind(now)) return undefined
+    if (entry.version === this.#revocations.version) return entry.claims
+    if (this.#revocations.has(entry.claims)) {
+      this.#verified.delete(token)
+      return undefined
+    }
+    entry.version = this.#revocations.version
+    return entry.claims
+  }
+
+  /**
+   * The claims of an access token.
+   *
+   * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED; FLEET_ERR_STATE_UNAVAILABLE when
+   *   Redis is away and `failMode` is `closed`
+   */
+  async verify(token: string): Promise<TokenClaims> {
+    const known = this.known(token)
+    if (known) return known
+    const claims = this.#read(token, 'access')
+    if (this.#blind(Date.now())) await this.#refreshView()
+    if (this.#revocations.has(claims)) throw new TokenError('FLEET_ERR_TOKEN_REVOKED')
+    const until = (claims.exp + this.#rules.clockTolerance) * 1000
+    this.#verified.set(token, { claims, until, version: this.#revocations.version })
+    return claims
+  }
+
+  /**
+   * A new pair for a refresh token, which is good once. One that comes back has been stolen, or its successor has: the
+   * session ends, whoever asks (RFC 9700 §4.14.2).
+   *
+   * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED, FLEET_ERR_TOKEN_REUSED,
+   *   FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async refresh(refreshToken: string): Promise<TokenPair> {
+    const { sub, sid, gen, iat, exp, jti, iss, aud, nbf, ...claims } = this.#read(refreshToken, 'refresh')
+    if (sid === undefined || typeof gen !== 'number') throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+    const rotation = await this.#store.rotate(sub, sid, gen, this.#life)
+    if (rotation.outcome === 'rotated')
+      return this.#pair({ ...claims, sub, sid }, rotation.issuedAt, rotation.generation)
+    const { outcome, until } = rotation
+    if (until !== undefined) await this.#record({ kind: 'session', id: sid, cutoff: 0, until })
+    throw new TokenError(outcome === 'reused' ? 'FLEET_ERR_TOKEN_REUSED' : 'FLEET_ERR_TOKEN_REVOKED')
+  }
+
+  /**
+   * Ends a session (a logout), or a single access token, on every instance within a second.
+   *
+   * @throws FLEET_ERR_TOKEN_INVALID when a token was not signed by this fleet, FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async revoke(what: Revocable): Promise<void> {
+    const { sub, sid, jti, exp } = (typeof what === 'string' ? this.#identify(what) : what) as Partial<TokenClaims>
+    if (sub && sid) {
+      const until = (await this.#store.end(sub, sid)) ?? this.#longLasting()
+      return this.#record({ kind: 'session', id: sid, cutoff: 0, until })
+    }
+    if (jti) return this.#record({ kind: 'token', id: jti, cutoff: 0, until: exp ?? this.#longLasting() })
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', 'tokens.revoke() takes a token, `{sub, sid}` or `{jti}`')
+  }
+
+  /**
+   * Ends every session of a subject, and every token issued to it until now.
+   *
+   * @throws FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async revokeAll(subject: string): Promise<void> {
+    checkSubject(subject)
+    const cutoff = await this.#store.endAll(subject)
+    await this.#record({ kind: 'subject', id: subject, cutoff, until: cutoff + this.#longestLife })
+  }
+
+  /** An end later than any token's: rounded, so that a logout sent again and again is one revocation. */
+  #longLasting(): number {
+    return (Math.floor(Date.now() / 1000 / this.#longestLife) + 2) * this.#longestLife
+  }
+
+  #blind(now: number): boolean {
+    return this.#rules.failMode === 'closed' && now >= this.#revocations.knownUntil
+  }
+
+  async #record(revocation: Revocation): Promise<void> {
+    const lasting = { ...revocation, until: revocation.until + this.#rules.clockTolerance + marginSeconds }
+    await this.#store.record(lasting)
+    this.#revocations.add(lasting)
+    this.#announce()
+  }
+
+  #pair(claims: { sub: string; sid: string }, issuedAt: number, generation: number): TokenPair {
+    const { accessTtl, refreshTtl } = this.#rules
+    return {
+      accessToken: this.#sign('at+jwt', claims, issuedAt, accessTtl),
+      refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation }, issuedAt, refreshTtl),
+      tokenType: 'Bearer',
+      expiresIn: accessTtl,
+    }
+  }
+
+  #sign(typ: string, claims: object, iat: number, ttl: number): string {
+    const { kid, algorithm, sign } = this.#ring().signing
+    const { issuer: iss, audience: aud } = this.#rules
+    const payload = { ...claims, ...(iss && { iss }), ...(aud && { aud }), jti: randomUUID(), iat, exp: iat + ttl }
+    return jsonwebtoken.sign(payload, sign, { algorithm, header: { alg: algorithm, typ, kid } })
+  }
+
+  /** A token that may have expired, of either kind, or a bare `jti`. */
+  #identify(token: string): { sub?: string; sid?: string; jti?: string; exp?: number } {
+    if (/^[\w-]{8,128}$/.test(token)) return { jti: token }
+    const type = (parseHeader(token)?.typ ?? 'JWT') === 'rt+jwt' ? 'refresh' : 'access'
+    return this.#read(token, type, true)
+  }
+
+  /** @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED */
+  #read(token: string, type: keyof typeof types, ignoreExpiration = false): SignedClaims {
+    const header = parseHeader(token)
+    const key = header && this.#ring().find(header)
+    // `crit` names extensions that must be understood (RFC 7515 §4.1.11); we know none.
+    const typed = header && (types[type] as readonly unknown[]).includes(header.typ)
+    if (!key || !typed || header.crit !== undefined) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+    try {
+      const { issuer, audience, clockTolerance } = this.#rules
+      const claims: unknown = jsonwebtoken.verify(token, key.verify, {
+        algorithms: [key.algorithm],
+        issuer,
+        audience: audience as string | [string, ...string[]] | undefined,
+        clockTolerance,
+        ignoreExpiration,
+      })
+      if (isClaims(claims) && claims.exp - claims.iat <= this.#longest(type)) return freeze(claims)
+    } catch (error) {
+      if (error instanceof jsonwebtoken.TokenExpiredError) throw new TokenError('FLEET_ERR_TOKEN_EXPIRED', error)
+      throw new TokenError('FLEET_ERR_TOKEN_INVALID', error)
+    }
+    throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+  }
+
+  #longest(type: keyof typeof types): number {
+    return type === 'access' ? this.#longestLife : Number.POSITIVE_INFINITY
+  }
+}
+
+function checkSubject(subject: unknown): void {
+  if (typeof subject === 'string' && subject !== '' && subject.length <= 512 && subject.isWellFormed()) return
+  throw new FleetError('FLEET_ERR_OPTION_INVALID', 'the subject of a token must be a string of 1 to 512 characters')
+}

@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto'
+import { FleetError } from '../../base/errors.ts'
+import type { LockStore } from './store.ts'
+
+/** Clocks of two machines may run this much apart: the holder counts its lease as that much shorter. */
+const drift = 0.02
+
+/** A lock that is held: renewed three times per `ttlMs`, until it is released or lost. */
+export class Lease {
+  readonly token: number
+  readonly #store: LockStore
+  readonly #name: string
+  readonly #owner: string
+  readonly #ttlMs: number
+  readonly #abort = new AbortController()
+  #lost = false
+  #released = false
+  #renewal: NodeJS.Timeout | undefined
+  #deadline: NodeJS.Timeout | undefined
+
+  private constructor(store: LockStore, name: string, owner: string, ttlMs: number, token: number, since: number) {
+    this.token = token
+    this.#store = store
+    this.#name = name
+    this.#owner = owner
+    this.#ttlMs = ttlMs
+    this.#extend(since)
+  }
+
+  /** @returns the lease, or for how long another may hold it, in ms */
+  static async acquire(store: LockStore, name: string, ttlMs: number): Promise<Lease | number> {
+    const owner = randomUUID()
+    const since = performance.now()
+    try {
+      const attempt = await store.acquire(name, owner, ttlMs)
+      return 'token' in attempt ? new Lease(store, name, owner, ttlMs, attempt.token, since) : attempt.heldForMs
+    } catch (error) {
+      // The answer may be what was lost, and not the command.
+      store.release(name, owner).catch(() => {})
+      throw error
+    }
+  }
+
+  /** Aborted when the lock is lost, or by {@link Lease.resign}. */
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  /** Whether another may hold the lock. */
+  get lost(): boolean {
+    return this.#lost
+  }
+
+  /** Asks the holder to come to an end. The lock stays held until it is released. */
+  resign(reason?: unknown): void {
+    this.#abort.abort(reason)
+  }
+
+  /** Gives the lock back; never rejects. With `false` it is only not renewed any more, because its work has not ended. */
+  async release(now = true): Promise<void> {
+    if (this.#released) return
+    this.#released = true
+    clearTimeout(this.#renewal)
+    clearTimeout(this.#deadline)
+    if (!now) return
+    // When Redis is away the lease ends by itself; that it has ended before only shows in the answer.
+    const ours = await this.#store.release(this.#name, this.#owner).catch(() => true)
+    if (!ours && !this.#lost) this.#lose()
+  }
+
+  /** @param since when the store was asked: the lease began then, or later */
+  #extend(since: number): void {
+    clearTimeout(this.#deadline)
+    const left = since + this.#ttlMs * (1 - drift) - performance.now()
+    this.#deadline = setTimeout(() => this.#lose(), Math.max(0, left)).unref()
+    this.#renewLater(this.#ttlMs / 3)
+  }
+
+  #renewLater(wait: number): void {
+    this.#renewal = setTimeout(() => this.#renew(), wait).unref()
+  }
+
+  async #renew(): Promise<void> {
+    const since = performance.now()
+    const answer = await this.#store.renew(this.#name, this.#owner, this.#ttlMs).catch(() => undefined)
+    if (this.#released || this.#lost) return
+    if (answer) this.#extend(since)
+    else if (answer === false) this.#lose()
+    else this.#renewLater(this.#ttlMs / 10)
+  }
+
+  #lose(): void {
+    this.#lost = true
+    clearTimeout(this.#renewal)
+    clearTimeout(this.#deadline)
+    this.#abort.abort(new FleetError('FLEET_ERR_LOCK_LOST', this.#name))
+  }
+}
+
+/** Whether a promise settles in time; it may do so by rejecting. */
+export async function settles(promise: Promise<unknown>, withinMs: number): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(resolve, withinMs, false)
+  const done = (): boolean => true
+  const inTime = await Promise.race([promise.then(done, done), late])
+  clearTimeout(timer)
+  return inTime
+}

@@ -1,0 +1,172 @@
+import type { FastifyInstance } from 'fastify'
+import { type RedisClient, script } from '../redis.ts'
+
+/** What an instance says of itself. */
+export interface Entry {
+  readonly id: string
+  /** Tells this process from another one of the same id. */
+  readonly boot: string
+  /** Changes rarely, and every peer hears of each change. */
+  readonly facts: string
+  /** Changes with each beat; peers read it as they go round. */
+  readonly load: string
+}
+
+/** How far a reader has read. */
+export interface Position {
+  /** Which life of the directory: it gets a new one when Redis lost its data. */
+  readonly epoch: string
+  readonly version: number
+}
+
+export interface Answer extends Position {
+  /** Everything there is, because the position was not one to go on from. */
+  readonly full: boolean
+  /** New facts by id; `undefined` for one that has left. */
+  readonly changes: ReadonlyMap<string, string | undefined>
+  /** Loads of the instances asked for. */
+  readonly loads: ReadonlyMap<string, string>
+  /** Whether this call itself changed anything: the others are to be told. */
+  readonly changed: boolean
+  /** The facts of another process that holds the same id: `displaced` before this call, or still. */
+  readonly rival?: string
+}
+
+type Raw = [
+  epoch: string,
+  version: number,
+  full: number,
+  changed: number,
+  rival: string,
+  rows: string[],
+  loads: (string | null)[],
+]
+
+/**
+ * The fleet's list in Redis. One beat is one script, whose cost does not depend on the size of the fleet: it renews a
+ * lease (a sorted set by the time it ends), takes out those whose lease has ended (each once, by whoever comes first), and
+ * answers with what changed since the caller's position (a sorted set by version) and with a few peers' figures. Reading
+ * the whole list on each beat would cost a fleet of N instances N² entries per interval.
+ *
+ * All times are those of Redis's own clock. When nobody has called for a whole lease, then it was Redis that was away,
+ * and nobody is taken out before all have had the time to come back.
+ */
+export class Directory {
+  readonly #keys: readonly string[]
+  readonly #beat: (...args: (string | number)[]) => Promise<Raw>
+  readonly #leave: (...args: (string | number)[]) => Promise<number>
+
+  constructor(client: RedisClient, key: FastifyInstance['redisKey']) {
+    this.#keys = ['lease', 'facts', 'load', 'changes', 'meta'].map((part) => key(`registry-${part}`, 'all'))
+    this.#beat = script(client, 'fleetRegistryBeat', this.#keys.length, beatLua)
+    this.#leave = script(client, 'fleetRegistryLeave', this.#keys.length, leaveLua)
+  }
+
+  /**
+   * @param entry `undefined` only reads
+   * @param leaseMs how long the entry stays without another beat
+   * @param claim whether to take the id from another process that holds it
+   * @param sample ids whose loads are wanted
+   * @throws FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async beat(
+    entry: Entry | undefined,
+    { leaseMs, claim, from, sample }: { leaseMs: number; claim: boolean; from: Position; sample: readonly string[] },
+  ): Promise<Answer> {
+    const { id = '', boot = '', facts = '', load = '' } = entry ?? {}
+    const [epoch, version, full, changed, rival, rows, loads] = await this.#beat(
+      ...[...this.#keys, id, boot, facts, load, leaseMs, claim ? 1 : 0, from.epoch, from.version, ...sample],
+    )
+    const changes = new Map<string, string | undefined>()
+    for (let i = 0; i < rows.length; i += 2) changes.set(rows[i] as string, rows[i + 1] || undefined)
+    return {
+      epoch,
+      version,
+      full: full === 1,
+      changed: changed === 1,
+      rival: rival || undefined,
+      changes,
+      loads: new Map(sample.map((id, i) => [id, loads[i]]).filter((pair): pair is [string, string] => pair[1] != null)),
+    }
+  }
+
+  /** @returns whether the entry was there */
+  async leave({ id, boot }: Pick<Entry, 'id' | 'boot'>): Promise<boolean> {
+    return (await this.#leave(...this.#keys, id, boot)) === 1
+  }
+}
+
+/** So many changes are kept: who is further behind reads everything. */
+const changesKept = 1000
+/** The longest that a client waits between two attempts to connect, and some. */
+export const reconnectMs = 3000
+
+const commonLua = `
+  local lease, facts, load, changes, meta = unpack(KEYS)
+  local function changed(id)
+    redis.call('ZADD', changes, redis.call('HINCRBY', meta, 'version', 1), id)
+    redis.call('ZREMRANGEBYRANK', changes, 0, -${changesKept + 1})
+  end
+  local function remove(id)
+    redis.call('ZREM', lease, id)
+    redis.call('HDEL', facts, id)
+    redis.call('HDEL', load, id)
+    changed(id)
+  end
+  -- Facts are stored as "boot facts".
+  local function owner(stored) return stored and string.match(stored, '^%S+') end`
+
+const beatLua = `${commonLua}
+  local id, boot, own, ownLoad = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+  local ttl, claim, epoch, since = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], tonumber(ARGV[8])
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+  local known = redis.call('HMGET', meta, 'epoch', 'version', 'beat', 'spare')
+  local current, before, spare = known[1], tonumber(known[2] or 0), tonumber(known[4] or 0)
+  if not current then
+    current = time[1] .. '.' .. time[2]
+    redis.call('HSET', meta, 'epoch', current)
+  end
+
+  if known[3] and now - tonumber(known[3]) > ttl then
+    spare = now + ttl + ${reconnectMs}
+    redis.call('HSET', meta, 'spare', spare)
+  end
+  redis.call('HSET', meta, 'beat', now)
+
+  local rival = ''
+  if id ~= '' then
+    local stored = redis.call('HGET', facts, id)
+    if stored and owner(stored) ~= boot then rival = stored end
+    if rival == '' or claim then
+      redis.call('ZADD', lease, now + ttl, id)
+      redis.call('HSET', load, id, ownLoad)
+      if stored ~= boot .. ' ' .. own then
+        redis.call('HSET', facts, id, boot .. ' ' .. own)
+        changed(id)
+      end
+    end
+  end
+  if now >= spare then
+    for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, 100)) do remove(dead) end
+  end
+
+  local version = tonumber(redis.call('HGET', meta, 'version') or 0)
+  local full = epoch ~= current or since > version or version - since > ${changesKept}
+  local rows = {}
+  if full then
+    rows = redis.call('HGETALL', facts)
+  else
+    for _, peer in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+inf')) do
+      table.insert(rows, peer)
+      table.insert(rows, redis.call('HGET', facts, peer) or '')
+    end
+  end
+  local loads = #ARGV > 8 and redis.call('HMGET', load, unpack(ARGV, 9)) or {}
+  return {current, version, full and 1 or 0, version > before and 1 or 0, rival, rows, loads}`
+
+const leaveLua = `${commonLua}
+  if owner(redis.call('HGET', facts, ARGV[1])) ~= ARGV[2] then return 0 end
+  remove(ARGV[1])
+  return 1`

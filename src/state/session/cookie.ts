@@ -1,0 +1,88 @@
+import type { CookieOptions } from '@fastify/session'
+import type { FastifyRequest } from 'fastify'
+
+/** What a store keeps of a session's cookie: at least when it ends, and how long it lives between two visits. */
+export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> {
+  /** Milliseconds; `null`: until the browser closes. */
+  originalMaxAge?: number | null
+  maxAge?: number | null
+  /** A date in any form `new Date()` takes. */
+  expires?: Date | string | number | null
+  /** When a session without `expires` was last given its whole life, ms since 1970. */
+  at?: number
+}
+
+/** `Set-Cookie` for one session, as @fastify/session and express-session show it to handlers. */
+export class SessionCookie {
+  path: string
+  httpOnly: boolean
+  secure: boolean | 'auto' | null
+  sameSite: CookieOptions['sameSite'] | null
+  domain: string | null
+  partitioned: boolean | undefined
+  originalMaxAge: number | null
+  #expires: Date | null
+
+  constructor(given: StoredCookie, https: boolean) {
+    this.path = given.path || '/'
+    this.httpOnly = given.httpOnly ?? true
+    this.secure = given.secure ?? null
+    this.sameSite = given.sameSite || null
+    this.domain = given.domain || null
+    this.partitioned = given.partitioned
+    if (this.secure === 'auto') {
+      this.secure = https
+      // Browsers refuse SameSite=None without Secure.
+      if (!https) this.sameSite = 'lax'
+    }
+    this.originalMaxAge = given.originalMaxAge || given.maxAge || null
+    this.#expires = given.expires ? new Date(given.expires) : null
+    if (Number.isNaN(this.#expires?.getTime())) this.#expires = null
+    const restored = given.originalMaxAge !== undefined && this.#expires !== null
+    if (!restored) this.touch()
+  }
+
+  /** The session's life starts anew. */
+  touch(): void {
+    if (this.originalMaxAge) this.#expires = new Date(Date.now() + this.originalMaxAge)
+  }
+
+  get expires(): Date | null {
+    return this.#expires
+  }
+
+  set expires(date: Date | null) {
+    this.#expires = date
+  }
+
+  /** Milliseconds left; `null`: until the browser closes. */
+  get maxAge(): number | null {
+    return this.#expires instanceof Date ? this.#expires.getTime() - Date.now() : null
+  }
+
+  set maxAge(ms: number | null) {
+    this.originalMaxAge = ms
+    this.#expires = null
+    this.touch()
+  }
+
+  toJSON(): StoredCookie {
+    return { expires: this.#expires, originalMaxAge: this.originalMaxAge, ...attributes(this) }
+  }
+}
+
+/** The attributes of a cookie that say nothing of time. */
+export function attributes(cookie: SessionCookie): Omit<StoredCookie, 'expires' | 'originalMaxAge'> {
+  const { path, httpOnly, secure, sameSite, domain, partitioned } = cookie
+  return { path, httpOnly, secure, sameSite, domain, partitioned } as Omit<StoredCookie, 'expires' | 'originalMaxAge'>
+}
+
+/**
+ * Whether the client came over TLS. `X-Forwarded-Proto` counts whoever sent it: a client that lies gets a cookie of its
+ * own that it cannot use.
+ */
+export function isHttps(request: Partial<FastifyRequest>): boolean {
+  if (request.protocol === 'https') return true
+  const forwarded = request.headers?.['x-forwarded-proto']
+  return typeof forwarded === 'string' && forwarded.split(',', 1)[0]?.trim() === 'https'
+}

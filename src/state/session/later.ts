@@ -1,0 +1,19 @@
+/** A value now, or a promise of it. What a store answers at once, a response need not wait for. */
+export type Later<T> = T | Promise<T>
+
+export function chain<T, U>(value: Later<T>, next: (value: T) => Later<U>): Later<U> {
+  return value instanceof Promise ? value.then(next) : next(value)
+}
+
+/** Does some work and tells one of the two how it ended: at once, when it ended at once. */
+export function run<T>(work: () => Later<T>, done: (value: T) => void, failed: (error: unknown) => void): void {
+  let value: Later<T>
+  try {
+    value = work()
+  } catch (error) {
+    failed(error)
+    return
+  }
+  if (value instanceof Promise) value.then(done, failed)
+  else done(value)
+}

@@ -1,0 +1,325 @@
+import { randomBytes } from 'node:crypto'
+import type { CookieOptions } from '@fastify/session'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { unavailable } from '../redis.ts'
+import { attributes, isHttps, SessionCookie, type StoredCookie } from './cookie.ts'
+import { chain, type Later, run } from './later.ts'
+import type { Backing, Data, Loaded } from './sessions.ts'
+import type { Signer } from './signer.ts'
+
+/** What the sessions of one app have in common. */
+export interface Terms {
+  readonly backing: Backing
+  readonly signer: Signer
+  readonly newId: (request: FastifyRequest) => string
+  readonly cookieName: string
+  readonly cookiePrefix: string
+  readonly cookie: StoredCookie
+  readonly rolling: boolean
+  readonly saveUninitialized: boolean
+  readonly touchAfterMs: number
+  /** Told whenever a `Secure` cookie is held back from a client that did not come over TLS. */
+  readonly insecure: () => void
+}
+
+/** The cookie a client sent, once its signature was found good. */
+export interface Ticket {
+  readonly id: string
+  readonly signed: string
+  /** Signed with an older secret. */
+  readonly renew: boolean
+}
+
+/** Requests whose session was destroyed: their client is to forget its cookie. */
+const ended = new WeakSet<FastifyRequest>()
+
+type Callback = (error: unknown) => void
+
+export const newId = (): string => randomBytes(24).toString('base64url')
+
+/**
+ * `request.session`, with the API of `@fastify/session`. Its data are its own fields; everything else is behind private
+ * ones, so that nothing of it is ever taken for data.
+ */
+export class Session {
+  [field: string]: unknown
+  readonly #terms: Terms
+  readonly #request: FastifyRequest
+  readonly #ticket: Ticket | undefined
+  #id: string | undefined
+  /** The data as the store has it; `undefined`: the store has no such session. */
+  #baseline: string | undefined
+  #data: Data = {}
+  /** The cookie as the store has it. */
+  #kept: StoredCookie | undefined
+  #options: StoredCookie
+  #cookie: SessionCookie | undefined
+  #cookieWas = ''
+  /** It is saved though no data changed, because its life starts anew. */
+  #renews = false
+  #saved = false
+  /** The client gets a cookie. */
+  #tells = false
+  #detached = false
+
+  constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, stored?: { id: string; loaded: Loaded }) {
+    this.#terms = terms
+    this.#request = request
+    this.#options = terms.cookie
+    this.#ticket = ticket
+    if (!stored) return
+    const { id, loaded } = stored
+    this.#id = id
+    this.#baseline = loaded.baseline
+    this.#data = loaded.data
+    this.#kept = loaded.cookie
+    this.#renews = terms.rolling || this.#isDue()
+    this.#tells = ticket?.renew === true
+    for (const name in loaded.data) if (!(name in Session.prototype)) this[name] = loaded.data[name]
+  }
+
+  /** An empty session that nobody keeps, for a request that goes on though the one of this id could not be read. */
+  static detached(terms: Terms, request: FastifyRequest, id: string | null): Session {
+    const session = new Session(terms, request)
+    session.#id = id ?? undefined
+    session.#detached = true
+    return session
+  }
+
+  get sessionId(): string {
+    this.#id ??= this.#terms.newId(this.#request)
+    return this.#id
+  }
+
+  get encryptedSessionId(): string {
+    const ticket = this.#ticket
+    if (ticket && !ticket.renew && ticket.id === this.#id) return ticket.signed
+    return this.#terms.signer.sign(this.sessionId)
+  }
+
+  get cookie(): SessionCookie {
+    if (!this.#cookie) {
+      this.#cookie = new SessionCookie({ ...this.#options, ...this.#kept }, isHttps(this.#request))
+      if (this.#renews || this.#terms.backing.slides) this.#cookie.touch()
+      this.#cookieWas = JSON.stringify(this.#cookie)
+    }
+    return this.#cookie
+  }
+
+  get(name: string): unknown {
+    return this[name]
+  }
+
+  set(name: string, value: unknown): void {
+    this[name] = value
+  }
+
+  /** Cookie options for this session alone; they are kept with it. */
+  options(given: Partial<CookieOptions>): void {
+    if (Object.keys(given).length === 0) return
+    this.#options = { ...this.#ownOptions(), ...given }
+    this.#kept = undefined
+    this.#cookie = new SessionCookie(this.#options, isHttps(this.#request))
+    this.#renews = true
+  }
+
+  /** The session's life starts anew, though nothing else may change. */
+  touch(): void {
+    this.cookie.touch()
+    this.#renews = true
+  }
+
+  /** Whether its data is not what the store has. */
+  isModified(): boolean {
+    const names = Object.keys(this)
+    if (this.#baseline === undefined) return names.length > 0
+    if (isSame(this, names, this.#data)) return false
+    const { backing } = this.#terms
+    return backing.differ(backing.snapshot(this), this.#baseline)
+  }
+
+  isSaved(): boolean {
+    return this.#saved
+  }
+
+  /** Saves now. A session that another request has ended meanwhile stays ended, and {@link isSaved} says so. */
+  save(): Promise<void>
+  save(callback: Callback): void
+  save(callback?: Callback): Promise<void> | void {
+    return settle(() => this.#save(), callback)
+  }
+
+  /** What the store has now takes the place of what this request has changed. */
+  reload(): Promise<void>
+  reload(callback: Callback): void
+  reload(callback?: Callback): Promise<void> | void {
+    return settle(() => this.#reload(), callback)
+  }
+
+  /** The same client, another id: what a login must do, so that an id planted before it is worth nothing. */
+  regenerate(keep?: string[]): Promise<void>
+  regenerate(callback: Callback): void
+  regenerate(keep: string[], callback: Callback): void
+  regenerate(...given: [(string[] | Callback)?, Callback?]): Promise<void> | void {
+    const keep = Array.isArray(given[0]) ? given[0] : []
+    return settle(() => this.#regenerate(keep), typeof given[0] === 'function' ? given[0] : given[1])
+  }
+
+  /** Ends the session, on every instance at once, and takes the client's cookie away. */
+  destroy(): Promise<void>
+  destroy(callback: Callback): void
+  destroy(callback?: Callback): Promise<void> | void {
+    return settle(() => this.#destroy(), callback)
+  }
+
+  toJSON(): Record<string, unknown> {
+    return { ...this, cookie: this.cookie }
+  }
+
+  /**
+   * Saves what the request has changed, and tells the client. A response of 500 or above saves nothing: what a handler
+   * did before it failed is half done.
+   */
+  static finish(terms: Terms, request: FastifyRequest, reply: FastifyReply): Later<void> {
+    const session = request.session as unknown
+    if (!(session instanceof Session)) {
+      if (ended.has(request)) forget(terms, request, reply)
+      return
+    }
+    if (session.#detached) return
+    if (reply.statusCode >= 500 || !session.#needsSave()) return session.#answer(reply)
+    return chain(session.#persist(), () => session.#answer(reply))
+  }
+
+  #isDue(): boolean {
+    const { at, expires, originalMaxAge } = this.#kept ?? {}
+    const since = at ?? (expires && originalMaxAge ? new Date(expires).getTime() - originalMaxAge : Number.NaN)
+    return Date.now() - since >= this.#terms.touchAfterMs
+  }
+
+  #needsSave(): boolean {
+    if (this.#baseline !== undefined) return this.#renews || this.#cookieChanged() || this.isModified()
+    // Nobody could come back to a new session whose cookie cannot be sent.
+    return (this.#terms.saveUninitialized || this.isModified()) && this.#mayTell()
+  }
+
+  #cookieChanged(): boolean {
+    return this.#cookie !== undefined && JSON.stringify(this.#cookie) !== this.#cookieWas
+  }
+
+  #mayTell(): boolean {
+    const may = this.cookie.secure !== true || isHttps(this.#request)
+    if (!may) this.#terms.insecure()
+    return may
+  }
+
+  #answer(reply: FastifyReply): void {
+    const { cookieName, cookiePrefix } = this.#terms
+    if (this.#tells && this.#mayTell())
+      reply.setCookie(cookieName, cookiePrefix + this.encryptedSessionId, this.cookie.toJSON() as object)
+    else if (this.#baseline === undefined) forget(this.#terms, this.#request, reply)
+  }
+
+  /** @returns whether the session is alive */
+  #persist(): Later<boolean> {
+    if (this.#detached) throw unavailable(new Error('this session could not be read'))
+    const { backing } = this.#terms
+    const snapshot = backing.snapshot(this)
+    const renews = this.#baseline === undefined || this.#renews || backing.slides || this.#cookieChanged()
+    const cookie = renews ? this.#toKeep() : undefined
+    const written =
+      this.#baseline === undefined
+        ? chain(backing.create(this.sessionId, this, cookie as StoredCookie), () => true)
+        : backing.update(this.sessionId, this, this.#baseline, cookie)
+    return chain(written, (alive) => {
+      if (!alive) return false
+      this.#baseline = snapshot
+      this.#data = {}
+      this.#kept = cookie ?? this.#kept
+      this.#cookieWas = JSON.stringify(this.cookie)
+      this.#renews = false
+      this.#tells ||= renews
+      return true
+    })
+  }
+
+  #save(): Later<void> {
+    return chain(this.#persist(), (alive) => {
+      this.#saved = alive
+      this.#tells = alive
+    })
+  }
+
+  #reload(): Later<void> {
+    const id = this.sessionId
+    return chain(this.#terms.backing.load(id), (loaded) => {
+      const next = new Session(this.#terms, this.#request, this.#ticket, loaded && { id, loaded })
+      next.#saved = this.#saved
+      next.#tells ||= this.#saved
+      this.#replaceBy(next)
+    })
+  }
+
+  #regenerate(keep: string[]): Later<void> {
+    const next = new Session(this.#terms, this.#request)
+    next.#id = this.#terms.newId(this.#request)
+    next.#options = this.#ownOptions()
+    for (const name of keep) next[name] = this[name]
+    const stored = this.#baseline !== undefined || this.#detached
+    const gone = stored && this.#terms.backing.destroy(this.sessionId, this.#baseline)
+    const saved = next.#save()
+    const both = saved instanceof Promise || gone instanceof Promise ? Promise.all([gone, saved]) : undefined
+    return chain(both, () => this.#replaceBy(next))
+  }
+
+  #destroy(): Later<void> {
+    return chain(this.#terms.backing.destroy(this.sessionId, this.#baseline), () => {
+      ended.add(this.#request)
+      this.#replaceBy(null)
+    })
+  }
+
+  #replaceBy(next: Session | null): void {
+    ;(this.#request as { session: unknown }).session = next
+  }
+
+  /** The options of its cookie, in the form they are given. */
+  #ownOptions(): StoredCookie {
+    const { originalMaxAge, expires: _, at: __, ...kept } = this.#kept ?? {}
+    return { ...this.#options, ...kept, ...(originalMaxAge && { maxAge: originalMaxAge }) }
+  }
+
+  /** Of its cookie, what another request could not know. */
+  #toKeep(): StoredCookie {
+    const { cookie } = this
+    const usual = attributes(new SessionCookie(this.#terms.cookie, isHttps(this.#request)))
+    const own = Object.entries(attributes(cookie)).filter(
+      ([name, value]) => value !== usual[name as keyof typeof usual],
+    )
+    return {
+      expires: cookie.expires?.getTime() ?? null,
+      originalMaxAge: cookie.originalMaxAge,
+      ...(!cookie.expires && { at: Date.now() }),
+      ...Object.fromEntries(own),
+    }
+  }
+}
+
+/** Whether the data is what it was, as far as that can be told without writing it: of an object it cannot. */
+function isSame(session: Data, names: readonly string[], was: Data): boolean {
+  for (const name of names) {
+    const value = session[name]
+    if (value !== was[name] || (typeof value === 'object' && value !== null)) return false
+  }
+  return names.length === Object.keys(was).length - ('cookie' in was ? 1 : 0)
+}
+
+function forget({ cookieName, cookie }: Terms, request: FastifyRequest, reply: FastifyReply): void {
+  if (request.cookies[cookieName] !== undefined)
+    reply.clearCookie(cookieName, { domain: cookie.domain, path: cookie.path })
+}
+
+function settle(work: () => Later<void>, callback: Callback | undefined): Promise<void> | void {
+  if (callback) run(work, () => callback(null), callback)
+  else return new Promise((resolve, reject) => run(work, resolve, reject))
+}

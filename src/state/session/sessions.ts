@@ -1,0 +1,183 @@
+import type { StoredCookie } from './cookie.ts'
+import type { SessionEngine } from './engine.ts'
+import type { Later } from './later.ts'
+import { difference, join, members, quote, restOf, write } from './text.ts'
+
+export type Data = Readonly<Record<string, unknown>>
+
+/** A session as it was read. `baseline` is what its data is compared with when it is saved. */
+export interface Loaded {
+  readonly data: Data
+  readonly cookie?: StoredCookie
+  readonly baseline: string
+}
+
+/** What the session plugin asks of a store. Every method may throw FLEET_ERR_STATE_UNAVAILABLE. */
+export interface Backing {
+  /** Whether every save starts the session's life anew, because it is written as a whole. */
+  readonly slides: boolean
+  load(id: string): Later<Loaded | undefined>
+  /** The data in the form of a baseline. */
+  snapshot(data: Data): string
+  differ(snapshot: string, baseline: string): boolean
+  create(id: string, data: Data, cookie: StoredCookie): Later<unknown>
+  /**
+   * Saves what has changed since `baseline`, and with a cookie the session's new life too.
+   *
+   * @returns false, with nothing written, when the session has ended meanwhile
+   */
+  update(id: string, data: Data, baseline: string, cookie?: StoredCookie): Later<boolean>
+  destroy(id: string, baseline?: string): Later<unknown>
+}
+
+export interface SessionsOptions {
+  /** Life of a session whose cookie says nothing about it, in seconds. @default 86400 */
+  ttl?: number
+  /** The field of a session that says whose it is. @default 'userId' */
+  userId?: string
+  /** Whether changes are merged field by field, or the whole session replaced. @default true */
+  merge?: boolean
+}
+
+/** One session of a user, as {@link Sessions.list} shows it. */
+export interface UserSession {
+  readonly sessionId: string
+  /** `null`: when its browser closes. */
+  readonly expires: Date | null
+  readonly data: Data
+}
+
+/** The sessions of a fleet: what changed in one request is merged with what others changed, and what ended stays so. */
+export class Sessions implements Backing {
+  readonly kind: SessionEngine['kind']
+  readonly slides: boolean
+  readonly #engine: SessionEngine
+  readonly #ttlMs: number
+  readonly #userId: string
+
+  constructor(engine: SessionEngine, { ttl = 86_400, userId = 'userId', merge = true }: SessionsOptions = {}) {
+    this.kind = engine.kind
+    this.slides = !merge
+    this.#engine = engine
+    this.#ttlMs = ttl * 1000
+    this.#userId = userId
+  }
+
+  /** Every live session of a user. @throws FLEET_ERR_STATE_UNAVAILABLE */
+  async list(userId: string | number): Promise<UserSession[]> {
+    const user = String(userId)
+    const ids = await this.#engine.ids(user)
+    const found = await Promise.all(ids.map((id) => this.load(id)))
+    const sessions: UserSession[] = []
+    const stale: string[] = []
+    for (const [i, sessionId] of ids.entries()) {
+      const { cookie, ...data } = found[i]?.data ?? {}
+      if (this.#owner(data) !== user) stale.push(sessionId)
+      else sessions.push({ sessionId, data, expires: dateOf(cookie as StoredCookie) })
+    }
+    await Promise.all(stale.map((id) => this.#engine.forget(user, id)))
+    return sessions
+  }
+
+  /**
+   * Ends every session of a user, on every instance at once.
+   *
+   * @param except the session to keep: that of a user who asks to be logged out everywhere else
+   * @returns how many ended
+   * @throws FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async destroyAll(userId: string | number, { except }: { except?: string } = {}): Promise<number> {
+    const user = String(userId)
+    const ids = (await this.#engine.ids(user)).filter((id) => id !== except)
+    const ended = await Promise.all(ids.map((id) => this.#engine.destroy(id)))
+    await Promise.all(ids.map((id) => this.#engine.forget(user, id)))
+    return ended.filter(Boolean).length
+  }
+
+  load(id: string): Promise<Loaded | undefined> {
+    return this.#engine.read(id).then(parse)
+  }
+
+  snapshot(data: Data): string {
+    return write(data)
+  }
+
+  differ(snapshot: string, baseline: string): boolean {
+    // Equal data may be in another order: names that are numbers come first once they have been read.
+    return snapshot !== baseline && difference(baseline, snapshot).size > 0
+  }
+
+  async create(id: string, data: Data, cookie: StoredCookie): Promise<void> {
+    const ttlMs = this.#life(cookie)
+    const user = this.#owner(data)
+    await Promise.all([
+      // Before the session itself, so that destroyAll() finds whatever session there is.
+      user !== undefined && this.#engine.remember(user, id, ttlMs),
+      this.#engine.put(id, join(JSON.stringify(cookie), write(data)), ttlMs),
+    ])
+  }
+
+  async update(id: string, data: Data, baseline: string, cookie?: StoredCookie): Promise<boolean> {
+    const rest = write(data)
+    const before = this.#ownerIn(baseline)
+    const user = this.#owner(data)
+    const ttlMs = cookie ? this.#life(cookie) : 0
+    const [alive] = await Promise.all([
+      this.slides
+        ? this.#engine.replace(id, join(JSON.stringify(cookie), rest), ttlMs)
+        : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs),
+      user !== undefined && (cookie || user !== before) && this.#engine.remember(user, id, ttlMs || this.#ttlMs),
+      before !== undefined && user !== before && this.#engine.forget(before, id),
+    ])
+    if (!alive && user !== undefined) await this.#engine.forget(user, id)
+    return alive
+  }
+
+  /** The session lives as long as its cookie now says; what it holds stays as it is. */
+  touch(id: string, data: Data, cookie: StoredCookie): Promise<boolean> {
+    return this.update(id, data, write(data), cookie)
+  }
+
+  async destroy(id: string, baseline?: string): Promise<void> {
+    const user = baseline === undefined ? undefined : this.#ownerIn(baseline)
+    await Promise.all([this.#engine.destroy(id), user !== undefined && this.#engine.forget(user, id)])
+  }
+
+  #life(cookie: StoredCookie): number {
+    const left = cookie.expires ? new Date(cookie.expires).getTime() - Date.now() : this.#ttlMs
+    return Math.max(1, Math.round(left))
+  }
+
+  #owner(data: Data): string | undefined {
+    const owner = data[this.#userId]
+    return typeof owner === 'string' || typeof owner === 'number' ? String(owner) : undefined
+  }
+
+  #ownerIn(baseline: string): string | undefined {
+    const json = members(baseline).get(quote(this.#userId))
+    return json === undefined ? undefined : this.#owner({ [this.#userId]: JSON.parse(json) })
+  }
+}
+
+const dateOf = ({ expires }: StoredCookie): Date | null => (expires ? new Date(expires) : null)
+
+/** @returns `undefined` for what is no session of ours */
+function parse(text: string | null): Loaded | undefined {
+  const baseline = text === null ? undefined : restOf(text)
+  if (baseline === undefined) return undefined
+  try {
+    const data = JSON.parse(text as string) as Data
+    const cookie = data.cookie as StoredCookie
+    return Object.values(cookie).some(isGarbage) ? undefined : { data, cookie, baseline }
+  } catch {
+    return undefined
+  }
+}
+
+const isGarbage = (value: unknown): boolean => typeof value === 'object' && value !== null
+
+function changes(baseline: string, rest: string, cookie?: StoredCookie): Map<string, string> {
+  const found = difference(baseline, rest)
+  if (cookie) found.set('"cookie"', JSON.stringify(cookie))
+  return found
+}

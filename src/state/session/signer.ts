@@ -1,0 +1,62 @@
+import { Signer as Hmac } from '@fastify/cookie'
+
+/** What signs a session's id for its cookie; that of `@fastify/cookie` will do. */
+export interface Signer {
+  sign(value: string): string
+  unsign(signed: string): Unsigned
+}
+
+export interface Unsigned {
+  valid: boolean
+  /** Signed with an older secret. */
+  renew: boolean
+  value: string | null
+}
+
+const remembered = 10_000
+
+/** HMAC as in `@fastify/cookie`, with a memory: a signature that was verified once need not be verified again. */
+export class CookieSigner implements Signer {
+  readonly #secrets: readonly string[]
+  readonly #algorithm: string
+  readonly #known = new Map<string, Unsigned>()
+  #first = ''
+  #hmac: Signer
+
+  /** @param secrets the first one signs, all verify; a live list may replace its first entry later */
+  constructor(secrets: readonly string[], algorithm: string) {
+    this.#secrets = secrets
+    this.#algorithm = algorithm
+    this.#hmac = this.#renewed()
+  }
+
+  sign(value: string): string {
+    return this.#current().sign(value)
+  }
+
+  unsign(signed: string): Unsigned {
+    const hmac = this.#current()
+    const known = this.#known.get(signed)
+    if (known) return known
+    const unsigned = hmac.unsign(signed)
+    if (unsigned.valid) {
+      for (const oldest of this.#known.keys()) {
+        if (this.#known.size < remembered) break
+        this.#known.delete(oldest)
+      }
+      this.#known.set(signed, unsigned)
+    }
+    return unsigned
+  }
+
+  #current(): Signer {
+    if (this.#secrets[0] !== this.#first) this.#hmac = this.#renewed()
+    return this.#hmac
+  }
+
+  #renewed(): Signer {
+    this.#first = this.#secrets[0] ?? ''
+    this.#known.clear()
+    return new Hmac([...this.#secrets], this.#algorithm) as Signer
+  }
+}

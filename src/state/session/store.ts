@@ -1,0 +1,82 @@
+import { EventEmitter } from 'node:events'
+import { createRequire } from 'node:module'
+import type { SessionStore } from '@fastify/session'
+import type { Session as SessionData } from 'fastify'
+import { keysOf, type RedisClient } from '../redis.ts'
+import type { StoredCookie } from './cookie.ts'
+import { MemorySessions, RedisSessions, type SessionEngine } from './engine.ts'
+import { type Data, type Loaded, Sessions, type SessionsOptions } from './sessions.ts'
+
+export interface FleetStoreOptions extends SessionsOptions {
+  /** `null`: memory, for one process. */
+  client: RedisClient | null
+  /** Name of the fleet, the first part of every key. @default 'fleet' */
+  name?: string
+  /** Puts something between the store and what it keeps sessions in. @default nothing */
+  wrap?: (engine: SessionEngine) => SessionEngine
+}
+
+type Callback<T = void> = (error?: unknown, result?: T) => void
+
+/**
+ * {@link Sessions} with the interface of connect-redis, for `@fastify/session` and `express-session`. These do not say
+ * what a request has read, so beneath them a save replaces the whole session, as with every other store.
+ */
+export class FleetStore extends EventEmitter implements SessionStore {
+  readonly sessions: Sessions
+
+  constructor({ client, name = 'fleet', wrap = (engine) => engine, ...options }: FleetStoreOptions) {
+    super()
+    const engine = client ? new RedisSessions(client, keysOf(name)) : new MemorySessions()
+    this.sessions = new Sessions(wrap(engine), options)
+  }
+
+  get(sessionId: string, callback: Callback<SessionData | null>): void {
+    this.sessions.load(sessionId).then((loaded) => callback(null, loaded ? revived(loaded) : null), callback)
+  }
+
+  set(sessionId: string, session: SessionData, callback: Callback = ignore): void {
+    const { cookie, ...data } = session
+    this.sessions.create(sessionId, data, kept(cookie)).then(() => callback(), callback)
+  }
+
+  destroy(sessionId: string, callback: Callback = ignore): void {
+    this.sessions.destroy(sessionId).then(() => callback(), callback)
+  }
+
+  touch(sessionId: string, session: SessionData, callback: Callback = ignore): void {
+    const { cookie, ...data } = session
+    this.sessions.touch(sessionId, data, kept(cookie)).then(() => callback(), callback)
+  }
+
+  // The rest is for express-session, whose stores inherit it from a class of that package.
+
+  createSession(request: object, session: object): unknown {
+    return express().createSession.call(this, request, session)
+  }
+
+  regenerate(request: object, callback: Callback): void {
+    express().regenerate.call(this, request, callback)
+  }
+
+  load(sessionId: string, callback: Callback): void {
+    express().load.call(this, sessionId, callback)
+  }
+}
+
+const ignore = (): void => {}
+
+type ExpressStore = Record<'createSession' | 'regenerate' | 'load', (...args: unknown[]) => unknown>
+const express = (): ExpressStore => createRequire(import.meta.url)('express-session').Store.prototype
+
+function kept(cookie: unknown): StoredCookie {
+  const { toJSON } = cookie as { toJSON?: () => StoredCookie }
+  const plain = toJSON ? toJSON.call(cookie) : (cookie as StoredCookie)
+  const { expires, originalMaxAge, ...rest } = plain ?? {}
+  return { ...rest, originalMaxAge: originalMaxAge ?? null, expires: expires ? new Date(expires).getTime() : null }
+}
+
+function revived({ data, cookie }: Loaded): SessionData {
+  const expires = cookie?.expires ? new Date(cookie.expires) : null
+  return { ...(data as Data), cookie: { ...cookie, expires } } as SessionData
+}

@@ -1,0 +1,355 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
+import { LayeredCache } from '../../../src/state/cache/cache.ts'
+import type { Message } from '../../../src/state/cache/invalidation.ts'
+import { type CacheOptions, defaults } from '../../../src/state/cache/options.ts'
+import type { SharedStore } from '../../../src/state/cache/shared.ts'
+import { until } from '../../helpers/until.ts'
+
+export const code = (expected: FleetErrorCode) => (error: unknown) =>
+  error instanceof FleetError && error.code === expected
+
+/** The caches of one fleet, with a broadcast that delivers at once; each is told that it hears its peers. */
+export class Peers {
+  readonly warnings: string[] = []
+  readonly #caches: LayeredCache[] = []
+
+  add(shared: SharedStore | null, options: CacheOptions = {}): LayeredCache {
+    const cache = new LayeredCache(
+      { ...defaults, jitter: 0, ...options },
+      {
+        shared,
+        publish: async (message: Message) => {
+          for (const peer of this.#caches) peer.receive(message)
+        },
+        warn: (_, message) => this.warnings.push(message),
+      },
+    )
+    cache.layers.distrust(true)
+    this.#caches.push(cache)
+    return cache
+  }
+
+  close(): void {
+    for (const cache of this.#caches) cache.layers.close()
+  }
+}
+
+/** A loader that counts its calls and ends when it is told to. */
+export function gate<T>(value: T): { load: () => Promise<T>; open: () => void; calls: number } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const gated = {
+    calls: 0,
+    open: resolve,
+    load: async () => {
+      gated.calls++
+      await promise
+      return value
+    },
+  }
+  return gated
+}
+
+const long = 60_000
+const short = 30
+let keys = 0
+/** A key of its own for each test, because the store is not emptied in between. */
+const newKey = (): string => `key ${keys++}`
+
+/** What every cache promises, wherever its values are, and whatever becomes of Redis. */
+export function cacheContract(name: string, open: () => Promise<SharedStore | null>, base: CacheOptions = {}): void {
+  describe(name, () => {
+    const peers = new Peers()
+    let shared: SharedStore | null
+    let cache: LayeredCache
+    // Where Redis fails, values are fresh for this long only; the tests mean those that stay.
+    const create = (options: CacheOptions = {}): LayeredCache =>
+      peers.add(shared, { offlineTtlMs: long, errorBackoffMs: 0, ...base, ...options })
+    before(async () => {
+      shared = await open()
+      cache = create()
+    })
+    after(() => peers.close())
+
+    /** Loads a value that expires soon, and waits until it has. */
+    async function expired(key: string, options: { staleWhileRevalidateMs?: number; staleIfErrorMs?: number }) {
+      await cache.getOrSet(key, short, () => 'old', options)
+      await until(async () => (await cache.get(key)) === undefined, { what: 'the expiry' })
+    }
+
+    test('gives back what was set, and nothing when there is nothing', async () => {
+      const key = newKey()
+      assert.equal(await cache.get(key), undefined)
+      for (const value of ['text', '', 0, false, null, [1, [2]], { a: { b: 'c' } }]) {
+        await cache.set(key, value, long)
+        assert.deepEqual(await cache.get(key), value)
+      }
+    })
+
+    test('forgets what is deleted', async () => {
+      const key = newKey()
+      await cache.set(key, 1, long)
+      await cache.delete(key)
+      assert.equal(await cache.get(key), undefined)
+      await cache.delete(key)
+    })
+
+    test('forgets what has expired', async () => {
+      const key = newKey()
+      await cache.set(key, 1, short)
+      await until(async () => (await cache.get(key)) === undefined)
+    })
+
+    test('loads once, and remembers', async () => {
+      const key = newKey()
+      let calls = 0
+      const ask = () => cache.getOrSet(key, long, () => ++calls)
+      assert.equal(await ask(), 1)
+      assert.equal(await ask(), 1)
+      assert.equal(await cache.get(key), 1)
+    })
+
+    test('a hundred callers, one load', async () => {
+      const key = newKey()
+      const gated = gate({ id: 7 })
+      const callers = Array.from({ length: 100 }, () => cache.getOrSet(key, long, gated.load))
+      await until(() => gated.calls > 0)
+      gated.open()
+      for (const value of await Promise.all(callers)) assert.deepEqual(value, { id: 7 })
+      assert.equal(gated.calls, 1)
+    })
+
+    test('tells the loader its key', async () => {
+      const key = newKey()
+      assert.equal(await cache.getOrSet(key, long, (context) => context.key), key)
+    })
+
+    test('the first caller sees what the others see: frozen, and as JSON', async () => {
+      const key = newKey()
+      const load = () => ({ at: new Date(0), list: [{ n: 1 }], gone: undefined })
+      const first = await cache.getOrSet(key, long, load)
+      assert.deepEqual(first, { at: '1970-01-01T00:00:00.000Z', list: [{ n: 1 }] })
+      assert.throws(() => first.list.push({ n: 2 }), TypeError)
+      assert.throws(() => Object.assign(first.list[0] as object, { n: 2 }), TypeError)
+      assert.deepEqual(await cache.getOrSet(key, long, load), first)
+    })
+
+    test('a failing loader fails all its callers, and is asked again', async () => {
+      const key = newKey()
+      let calls = 0
+      const failing = async () => {
+        calls++
+        throw new RangeError('no database')
+      }
+      const results = await Promise.allSettled([1, 2, 3].map(() => cache.getOrSet(key, long, failing)))
+      for (const result of results) assert.ok(result.status === 'rejected' && result.reason instanceof RangeError)
+      assert.equal(calls, 1)
+      assert.equal(await cache.getOrSet(key, long, () => 'well'), 'well')
+    })
+
+    test('a loader that throws at once is a failing loader', async () => {
+      const boom = (): never => {
+        throw new RangeError('at once')
+      }
+      await assert.rejects(cache.getOrSet(newKey(), long, boom), RangeError)
+    })
+
+    test('remembers that there is nothing', async () => {
+      for (const nothing of [null, undefined]) {
+        const key = newKey()
+        let calls = 0
+        const ask = () =>
+          cache.getOrSet(key, long, () => {
+            calls++
+            return nothing
+          })
+        assert.equal(await ask(), nothing)
+        assert.equal(await ask(), nothing)
+        assert.equal(await cache.get(key), nothing)
+        assert.equal(calls, 1)
+      }
+    })
+
+    test('remembers that there is nothing for a shorter time, or not at all', async () => {
+      let calls = 0
+      const ask = (key: string, negativeTtlMs: number) =>
+        cache.getOrSet(key, long, () => void calls++, { negativeTtlMs })
+      const key = newKey()
+      await ask(key, short)
+      await until(async () => {
+        await ask(key, short)
+        return calls === 2
+      })
+      const never = newKey()
+      await ask(never, 0)
+      await ask(never, 0)
+      assert.equal(calls, 4)
+    })
+
+    test('stale while revalidate: at once the old value, later the new one', async () => {
+      const key = newKey()
+      await expired(key, { staleWhileRevalidateMs: long })
+      const gated = gate('new')
+      const ask = () => cache.getOrSet(key, long, gated.load, { staleWhileRevalidateMs: long })
+      assert.equal(await ask(), 'old')
+      assert.equal(await ask(), 'old')
+      gated.open()
+      await until(async () => (await ask()) === 'new')
+      assert.equal(gated.calls, 1)
+    })
+
+    test('stale while revalidate: a failing loader is logged, and the old value stays', async () => {
+      const key = newKey()
+      await expired(key, { staleWhileRevalidateMs: long })
+      const logged = peers.warnings.length
+      const ask = () =>
+        cache.getOrSet(key, long, () => Promise.reject(new Error('down')), { staleWhileRevalidateMs: long })
+      assert.equal(await ask(), 'old')
+      await until(() => peers.warnings.length > logged)
+      assert.equal(await ask(), 'old')
+    })
+
+    test('stale if error: every caller of a failing loader gets the old value', async () => {
+      const key = newKey()
+      await expired(key, { staleIfErrorMs: long })
+      const failing = () => Promise.reject(new Error('down'))
+      for (let round = 0; round < 20; round++) {
+        const callers = [1, 2, 3, 4, 5].map(() => cache.getOrSet(key, long, failing, { staleIfErrorMs: long }))
+        assert.deepEqual(await Promise.all(callers), ['old', 'old', 'old', 'old', 'old'])
+      }
+      assert.equal(await cache.getOrSet(key, long, () => 'new', { staleIfErrorMs: long }), 'new')
+    })
+
+    test('not stale beyond its window', async () => {
+      const key = newKey()
+      await expired(key, { staleIfErrorMs: short })
+      const failing = () => Promise.reject(new RangeError('down'))
+      await until(() =>
+        cache.getOrSet(key, long, failing, { staleIfErrorMs: short }).then(
+          () => false,
+          (error) => error instanceof RangeError,
+        ),
+      )
+    })
+
+    test('soft timeout: a slow loader costs callers that much, and still brings the new value', async () => {
+      const key = newKey()
+      await expired(key, { staleIfErrorMs: long })
+      const gated = gate('new')
+      const ask = () => cache.getOrSet(key, long, gated.load, { staleIfErrorMs: long, softTimeoutMs: short })
+      assert.deepEqual(await Promise.all([ask(), ask()]), ['old', 'old'])
+      gated.open()
+      await until(async () => (await ask()) === 'new')
+      assert.equal(gated.calls, 1)
+    })
+
+    test('hard timeout: an error, the signal, and the next caller tries again', async () => {
+      const key = newKey()
+      let signal: AbortSignal | undefined
+      const hang = (context: { signal: AbortSignal }) => {
+        signal = context.signal
+        return new Promise<string>(() => undefined)
+      }
+      await assert.rejects(cache.getOrSet(key, long, hang, { hardTimeoutMs: 150 }), code('FLEET_ERR_CACHE_TIMEOUT'))
+      assert.ok(signal?.aborted)
+      assert.equal(await cache.getOrSet(key, long, () => 'well'), 'well')
+    })
+
+    test('hard timeout: the stale value when there is one', async () => {
+      const key = newKey()
+      await expired(key, { staleIfErrorMs: long })
+      const hang = () => new Promise<string>(() => undefined)
+      const ask = cache.getOrSet(key, long, hang, { staleIfErrorMs: long, hardTimeoutMs: 150 })
+      assert.equal(await ask, 'old')
+    })
+
+    test('tags: one call forgets all that has them, and nothing else', async () => {
+      const [a, b, c] = [newKey(), newKey(), newKey()]
+      const [red, blue] = [newKey(), newKey()]
+      await cache.set(a, 'a', long, { tags: [red] })
+      await cache.getOrSet(b, long, () => 'b', { tags: [red, blue] })
+      await cache.set(c, 'c', long, { tags: [blue, '__proto__', 'constructor'] })
+      await cache.deleteByTag(red)
+      assert.deepEqual(await Promise.all([a, b, c].map((key) => cache.get(key))), [undefined, undefined, 'c'])
+      await cache.deleteByTag('__proto__')
+      assert.equal(await cache.get(c), undefined)
+      assert.equal(await cache.getOrSet(a, long, () => 'again', { tags: [red] }), 'again')
+      assert.equal(await cache.get(a), 'again')
+    })
+
+    for (const [what, forget] of [
+      ['deleted', (key: string, _: string) => cache.delete(key)],
+      ['deleted by tag', (_: string, tag: string) => cache.deleteByTag(tag)],
+      ['set', (key: string, _: string) => cache.set(key, 'set', long)],
+    ] as const)
+      test(`a load that began before its key was ${what} is not kept`, async () => {
+        const [key, tag] = [newKey(), newKey()]
+        const gated = gate('old')
+        const early = cache.getOrSet(key, long, gated.load, { tags: [tag] })
+        await until(() => gated.calls === 1)
+        await forget(key, tag)
+        const late = cache.getOrSet(key, long, () => 'new', { tags: [tag] })
+        gated.open()
+        assert.equal(await early, 'old')
+        assert.equal(await late, what === 'set' ? 'set' : 'new')
+        assert.equal(await cache.get(key), what === 'set' ? 'set' : 'new')
+      })
+
+    test('a wrapped function: arguments tell calls apart', async () => {
+      let calls = 0
+      const add = async (a: number, b: number) => {
+        calls++
+        return a + b
+      }
+      const name = newKey()
+      const tag = newKey()
+      const cached = cache.wrap(add, { name, ttlMs: long, tags: (a) => [`${tag}:${a}`] })
+      assert.deepEqual([await cached(1, 2), await cached(1, 2), await cached(2, 2)], [3, 3, 4])
+      assert.equal(calls, 2)
+      await cache.deleteByTag(`${tag}:1`)
+      await Promise.all([cached(1, 2), cached(2, 2)])
+      assert.equal(calls, 3)
+      assert.equal(await cache.get(`${name}:[1,2]`), 3)
+    })
+
+    test('what cannot be a key, a tag, a time or a value is refused', async () => {
+      const refused: [FleetErrorCode, () => unknown][] = [
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('')],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('x'.repeat(513))],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get(7 as never)],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.set('}', 1, long)],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.set('x', 1, long, { tags: ['}'] })],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.delete('')],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.deleteByTag('')],
+        ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.getOrSet('', long, () => 1)],
+        ['FLEET_ERR_OPTION_INVALID', () => cache.set('x', 1, 0)],
+        ['FLEET_ERR_OPTION_INVALID', () => cache.set('x', 1, Number.NaN)],
+        ['FLEET_ERR_OPTION_INVALID', () => cache.getOrSet(newKey(), '1s' as never, () => 1)],
+        ['FLEET_ERR_OPTION_INVALID', () => cache.getOrSet(newKey(), 1, () => 1, { softTimeoutMs: -1 })],
+        ['FLEET_ERR_OPTION_UNKNOWN', () => cache.getOrSet(newKey(), 1, () => 1, { grace: 1 } as never)],
+        ['FLEET_ERR_OPTION_INVALID', async () => cache.wrap(() => 1, { ttlMs: 1 })],
+        ['FLEET_ERR_CACHE_VALUE_INVALID', () => cache.set('x', () => 1, long)],
+        ['FLEET_ERR_CACHE_VALUE_INVALID', () => cache.set('x', { n: 1n }, long)],
+        ['FLEET_ERR_CACHE_VALUE_INVALID', () => cache.getOrSet(newKey(), long, () => Symbol('s'))],
+        ['FLEET_ERR_CACHE_VALUE_TOO_LARGE', () => cache.set('x', 'x'.repeat(2 ** 20), long)],
+      ]
+      for (const [expected, call] of refused) await assert.rejects(async () => call(), code(expected), `${call}`)
+    })
+
+    test('a value too large to keep is passed on, with a warning', async () => {
+      const key = newKey()
+      const logged = peers.warnings.length
+      const large = 'x'.repeat(2 ** 20)
+      assert.equal(await cache.getOrSet(key, long, () => large), large)
+      assert.equal(peers.warnings.length, logged + 1)
+      assert.equal(await cache.get(key), undefined)
+    })
+
+    test('any key that is allowed is a key of its own', async () => {
+      const odd = ['{', '{}', 'a}b', '{a', 'a{b}', ' ', '\n', '\0', 'ключ', '🔑', '__proto__', 'x'.repeat(512)]
+      await Promise.all(odd.map((key) => cache.set(key, `value of ${key}`, long)))
+      for (const key of odd) assert.equal(await cache.get(key), `value of ${key}`)
+    })
+  })
+}

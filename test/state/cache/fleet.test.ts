@@ -1,0 +1,284 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { Cluster, Redis } from 'ioredis'
+import { identity } from '../../../src/instance/identity.ts'
+import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
+import { RedisStore } from '../../../src/state/cache/shared.ts'
+import { redis } from '../../../src/state/redis.ts'
+import { forkApp } from '../../helpers/fork-app.ts'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+import { cacheContract, gate } from './contract.ts'
+import type { Order } from './worker.fixture.ts'
+
+const long = 60_000
+const apps: FastifyInstance[] = []
+let fleets = 0
+after(() => Promise.all(apps.map((app) => app.close())))
+
+/** Instances of one fleet, each of which hears the others. */
+async function fleet(server: RedisServer, size: number, options: CacheOptions = {}): Promise<FastifyInstance[]> {
+  const name = `fleet-${fleets++}`
+  const built = await Promise.all(
+    Array.from({ length: size }, async () => {
+      const app = Fastify()
+      apps.push(app)
+      await app.register(identity, { name })
+      await app.register(redis, { url: server.url, commandTimeoutMs: 200 })
+      await app.register(cache, { jitter: 0, ...options })
+      return app
+    }),
+  )
+  await connected(built)
+  return built
+}
+
+/** Waits until what the first one publishes reaches all. */
+async function connected(instances: FastifyInstance[]): Promise<void> {
+  const [first] = instances as [FastifyInstance]
+  const reached = new Set<FastifyInstance>()
+  const ends = instances.map((app) => app.fleet.subscribe('probe', () => reached.add(app)))
+  await until(async () => {
+    await first.fleet.publish('probe', 1)
+    return reached.size === instances.length
+  })
+  for (const end of ends) end()
+}
+
+describe('instances that share a Redis', () => {
+  let server: RedisServer
+  let a: FastifyInstance
+  let b: FastifyInstance
+  before(async () => {
+    server = await startRedis()
+    ;[a, b] = (await fleet(server, 2)) as [FastifyInstance, FastifyInstance]
+  })
+
+  test('say where values are', () => assert.equal(a.fleet.facts.cacheStore, 'redis'))
+
+  test('see what one of them remembers, changes and forgets', async () => {
+    const seen = () => Promise.all([a.cache.get('k'), b.cache.get('k')])
+    await a.cache.set('k', 1, long)
+    assert.deepEqual(await seen(), [1, 1])
+    await b.cache.set('k', 2, long)
+    await until(async () => (await seen()).every((value) => value === 2))
+    await a.cache.delete('k')
+    await until(async () => (await seen()).every((value) => value === undefined))
+    await b.cache.set('k', 3, long, { tags: ['t'] })
+    assert.deepEqual(await seen(), [3, 3])
+    await a.cache.deleteByTag('t')
+    await until(async () => (await seen()).every((value) => value === undefined))
+  })
+
+  test('load once among them, and those who wait are woken', async () => {
+    const gated = gate('value')
+    const callers = [a, b].flatMap((app) => [1, 2, 3].map(() => app.cache.getOrSet('once', long, gated.load)))
+    await until(() => gated.calls > 0)
+    gated.open()
+    assert.deepEqual(new Set(await Promise.all(callers)), new Set(['value']))
+    assert.equal(gated.calls, 1)
+  })
+
+  test('take over from one whose loader fails', async () => {
+    const gated = gate('down')
+    const failing = async () => {
+      throw new Error(await gated.load())
+    }
+    const first = assert.rejects(a.cache.getOrSet('over', long, failing), /down/)
+    await until(() => gated.calls === 1)
+    const second = b.cache.getOrSet('over', long, () => 'well')
+    gated.open()
+    await first
+    assert.equal(await second, 'well')
+  })
+
+  test('a load that one of them began is not kept once another one forgot its key', async () => {
+    for (const forget of [() => b.cache.delete('late'), () => b.cache.deleteByTag('tagged')]) {
+      const gated = gate('old')
+      const early = a.cache.getOrSet('late', long, gated.load, { tags: ['tagged'] })
+      await until(() => gated.calls === 1)
+      await forget()
+      gated.open()
+      assert.equal(await early, 'old')
+      assert.equal(await b.cache.getOrSet('late', long, () => 'new', { tags: ['tagged'] }), 'new')
+      await until(async () => (await a.cache.get('late')) === 'new')
+      await a.cache.delete('late')
+    }
+  })
+
+  test('serve what is stale in Redis while one of them loads', async () => {
+    const stale = { staleWhileRevalidateMs: long }
+    await a.cache.getOrSet('swr', 30, () => 'old', stale)
+    await until(async () => (await a.cache.get('swr')) === undefined)
+    const gated = gate('new')
+    const ask = (app: FastifyInstance) => app.cache.getOrSet('swr', long, gated.load, stale)
+    assert.deepEqual(await Promise.all([ask(a), ask(b), ask(b)]), ['old', 'old', 'old'])
+    gated.open()
+    await until(async () => (await ask(a)) === 'new' && (await ask(b)) === 'new')
+    assert.equal(gated.calls, 1)
+  })
+
+  test('believe their memory no more when the push connection was lost', async () => {
+    const admin = new Redis(server.url)
+    await a.cache.set('push', 'old', long)
+    assert.equal(await b.cache.get('push'), 'old')
+    // While nobody hears anything, the value changes.
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    const stored = await admin.get(b.redisKey('cache', 'push'))
+    await admin.set(b.redisKey('cache', 'push'), stored?.replace('old', 'new') as string, 'PX', long)
+    await until(async () => (await b.cache.get('push')) === 'new', { timeoutMs: 5_000 })
+    await connected([a, b])
+    admin.disconnect()
+  })
+
+  test('are not misled by what somebody else put there', async () => {
+    const admin = new Redis(server.url)
+    for (const odd of ['', 'text', '0123456789abcdef 0 {}\n{', '0123456789abcdef x']) {
+      await admin.set(a.redisKey('cache', 'odd'), odd, 'PX', 60_000)
+      assert.equal(await b.cache.get('odd'), undefined)
+      assert.equal(await a.cache.getOrSet('odd', long, () => odd), odd)
+      await a.cache.delete('odd')
+    }
+    admin.disconnect()
+  })
+
+  test('go on when Redis has lost its scripts', async () => {
+    const admin = new Redis(server.url)
+    await admin.script('FLUSH')
+    assert.equal(await a.cache.getOrSet('flushed', long, () => 1), 1)
+    assert.equal(await b.cache.getOrSet('flushed', long, () => 2), 1)
+    admin.disconnect()
+  })
+})
+
+describe('processes', () => {
+  const worker = new URL('worker.fixture.ts', import.meta.url)
+  let server: RedisServer
+  let client: Redis
+  before(async () => {
+    server = await startRedis()
+    client = new Redis(server.url)
+  })
+  after(() => client.disconnect())
+
+  const start = async () => {
+    const app = forkApp(worker, { env: { REDIS_URL: server.url, FLEET_NAME: 'processes' }, ipc: true })
+    await until(() => app.messages.includes('ready'), { timeoutMs: 20_000, what: 'the worker' })
+    return app
+  }
+  const answers = (app: { messages: readonly unknown[] }, key: string) =>
+    app.messages.find((message) => (message as Order).key === key) as { callers: number; values: string[] } | undefined
+
+  test('four with 250 callers each: one load', async () => {
+    const workers = await Promise.all([start(), start(), start(), start()])
+    for (const key of ['cold', 'colder', 'coldest']) {
+      for (const each of workers) each.send({ key, callers: 250, loadMs: 50 } satisfies Order)
+      for (const each of workers) {
+        const answer = await until(() => answers(each, key))
+        assert.deepEqual(answer, { key, callers: 250, values: ['load 1'] })
+      }
+      assert.equal(await client.get(`loads of ${key}`), '1')
+    }
+    await Promise.all(workers.map((each) => each.stop()))
+  })
+
+  test('one that is killed while it loads: another one loads, once', async () => {
+    const [holder, ...others] = await Promise.all([start(), start(), start()])
+    holder.send({ key: 'orphan', callers: 1 } satisfies Order)
+    await until(async () => (await client.get('loads of orphan')) === '1')
+    for (const each of others) each.send({ key: 'orphan', callers: 50, loadMs: 10 } satisfies Order)
+    await holder.kill('SIGKILL')
+    for (const each of others) {
+      const answer = await until(() => answers(each, 'orphan'))
+      assert.deepEqual(answer, { key: 'orphan', callers: 50, values: ['load 2'] })
+    }
+    assert.equal(await client.get('loads of orphan'), '2')
+    await Promise.all(others.map((each) => each.stop()))
+  })
+
+  test('a load longer than the lease keeps it', async () => {
+    const [slow, other] = await Promise.all([start(), start()])
+    slow.send({ key: 'slow', callers: 1, loadMs: 2_500 } satisfies Order)
+    await until(async () => (await client.get('loads of slow')) === '1')
+    other.send({ key: 'slow', callers: 1, loadMs: 0 } satisfies Order)
+    assert.deepEqual((await until(() => answers(other, 'slow'))).values, ['load 1'])
+    await Promise.all([slow.stop(), other.stop()])
+  })
+})
+
+describe('a Redis that goes away', () => {
+  test('callers get answers, one load per instance, and the stale value when that fails', async () => {
+    const server = await startRedis()
+    const [a] = (await fleet(server, 1, { errorBackoffMs: 0 })) as [FastifyInstance]
+    const stale = { staleIfErrorMs: long }
+    await a.cache.getOrSet('known', long, () => 'old', stale)
+    await server.kill('SIGKILL')
+    await until(async () => (await a.cache.get('known')) === undefined, { what: 'the loss of the push connection' })
+
+    const gated = gate('value')
+    const callers = Array.from({ length: 50 }, () => a.cache.getOrSet('cold', long, gated.load))
+    await until(() => gated.calls > 0)
+    gated.open()
+    assert.deepEqual(new Set(await Promise.all(callers)), new Set(['value']))
+    assert.equal(gated.calls, 1)
+    for (let n = 0; n < 20; n++)
+      assert.equal(await a.cache.getOrSet('known', long, () => Promise.reject(new Error('down')), stale), 'old')
+    assert.equal(await a.cache.getOrSet('known', long, () => 'new', stale), 'new')
+    await a.cache.set('set', 1, long)
+    assert.equal(await a.cache.get('set'), 1)
+    await a.cache.delete('set')
+    await a.cache.deleteByTag('tag')
+    assert.equal(await a.cache.get('set'), undefined)
+  })
+
+  test('stopped in its tracks: every call ends', async () => {
+    const server = await startRedis()
+    const [a] = (await fleet(server, 1)) as [FastifyInstance]
+    await server.kill('SIGSTOP')
+    const calls = [
+      a.cache.getOrSet('k', long, () => 'loaded'),
+      a.cache.get('other'),
+      a.cache.set('set', 1, long),
+      a.cache.delete('gone'),
+    ]
+    assert.deepEqual(await Promise.all(calls), ['loaded', undefined, undefined, undefined])
+    await server.kill('SIGCONT')
+  })
+
+  test('what was forgotten meanwhile is forgotten everywhere when it is back', async () => {
+    const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+    const [a, b] = (await fleet(server, 2)) as [FastifyInstance, FastifyInstance]
+    await a.cache.set('key', 'old', long)
+    await a.cache.set('tagged', 'old', long, { tags: ['tag'] })
+    await server.kill('SIGKILL')
+    await a.cache.delete('key')
+    await a.cache.deleteByTag('tag')
+    await server.restart()
+    const seen = () => Promise.all([a, b].flatMap(({ cache }) => [cache.get('key'), cache.get('tagged')]))
+    await until(() => a.redis?.ping(), { what: 'the connection' })
+    assert.deepEqual((await seen()).slice(0, 2), [undefined, undefined], 'the one that forgot never sees it again')
+    await until(async () => (await b.redis?.exists(b.redisKey('cache', 'key'))) === 0, { what: 'the late deletion' })
+    await until(async () => (await b.redis?.exists(b.redisKey('cache-tag', 'tag'))) === 0)
+    await connected([a, b])
+    assert.deepEqual(await seen(), [undefined, undefined, undefined, undefined])
+    assert.equal(await a.cache.getOrSet('key', long, () => 'new'), 'new')
+    assert.equal(await b.cache.getOrSet('key', long, () => 'newer'), 'new')
+  })
+})
+
+describe('a Redis Cluster', () => {
+  let cluster: Cluster
+  before(async () => {
+    const server = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] })
+    const node = new Redis(server.url)
+    await node.cluster('ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
+    await until(async () => /cluster_state:ok/.test(await node.cluster('INFO')))
+    node.disconnect()
+    cluster = new Cluster([{ host: '127.0.0.1', port: server.port }], { enableAutoPipelining: true })
+    await until(() => cluster.status === 'ready')
+  })
+  after(() => cluster.disconnect())
+
+  cacheContract('takes it for one Redis', async () => new RedisStore(cluster, (kind, id) => `test:${kind}:{${id}}`))
+})

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { metrics } from '../../../src/instance/metrics.ts'
+import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
+import { code } from './contract.ts'
+
+const apps: FastifyInstance[] = []
+after(() => Promise.all(apps.map((app) => app.close())))
+
+async function build(options: CacheOptions, withMetrics = false): Promise<FastifyInstance> {
+  const app = Fastify()
+  apps.push(app)
+  if (withMetrics) await app.register(metrics)
+  await app.register(cache, options)
+  return app
+}
+
+test('without Redis: works, and says where values are', async () => {
+  const app = await build({})
+  assert.equal(app.fleet.facts.cacheStore, 'memory')
+  assert.equal(app.fleet.stateless, false)
+  assert.equal(await app.cache.getOrSet('k', 1_000, () => 1), 1)
+})
+
+test('wrong options are refused at boot', async () => {
+  await assert.rejects(build({ maxItems: -1 }), code('FLEET_ERR_OPTION_INVALID'))
+  await assert.rejects(build({ ttl: 1 } as CacheOptions), code('FLEET_ERR_OPTION_UNKNOWN'))
+})
+
+test('counts by what answered, with labels that are known beforehand', async () => {
+  const app = await build({}, true)
+  const load = () => 1
+  await app.cache.getOrSet('k', 1_000, load)
+  await app.cache.getOrSet('k', 1_000, load)
+  await app.cache.get('k')
+  await app.cache.get('unknown')
+  await app.cache.getOrSet('bad', 1_000, () => Promise.reject(new Error('down'))).catch(() => undefined)
+  const text = await app.metrics.metrics()
+  for (const line of [
+    'fleet_cache_answers_total{by="memory"} 2',
+    'fleet_cache_answers_total{by="redis"} 0',
+    'fleet_cache_answers_total{by="loader"} 1',
+    'fleet_cache_answers_total{by="stale"} 0',
+    'fleet_cache_answers_total{by="nothing"} 1',
+    'fleet_cache_answers_total{by="error"} 1',
+    'fleet_cache_loads_total{result="ok"} 1',
+    'fleet_cache_loads_total{result="failed"} 1',
+    'fleet_cache_items 1',
+    'fleet_cache_bytes 1',
+  ])
+    assert.ok(text.includes(`${line}\n`), line)
+})

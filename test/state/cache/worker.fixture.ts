@@ -1,0 +1,26 @@
+import Fastify from 'fastify'
+import type { Redis } from 'ioredis'
+import { cache } from '../../../src/state/cache/index.ts'
+
+/** What the parent asks for: so many callers of one cold key at once. The loader counts its calls in Redis. */
+export interface Order {
+  key: string
+  callers: number
+  /** How long the loader takes, ms; left out: for ever. */
+  loadMs?: number
+}
+
+const app = Fastify()
+await app.register(cache, { hardTimeoutMs: 30_000, leaseMs: 1_000 })
+await app.ready()
+process.send?.('ready')
+
+process.on('message', async ({ key, callers, loadMs }: Order) => {
+  const load = async () => {
+    const calls = await (app.redis as Redis).incr(`loads of ${key}`)
+    await new Promise((resolve) => loadMs !== undefined && setTimeout(resolve, loadMs))
+    return `load ${calls}`
+  }
+  const values = await Promise.all(Array.from({ length: callers }, () => app.cache.getOrSet(key, 60_000, load)))
+  process.send?.({ key, callers: values.length, values: [...new Set(values)] })
+})

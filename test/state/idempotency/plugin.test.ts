@@ -1,0 +1,328 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { after, before, describe, test } from 'node:test'
+import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
+import { Redis } from 'ioredis'
+import { FleetError } from '../../../src/base/errors.ts'
+import { errorAnswers } from '../../../src/instance/error-answers.ts'
+import { identity } from '../../../src/instance/identity.ts'
+import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
+import { redis } from '../../../src/state/redis.ts'
+import { forkApp } from '../../helpers/fork-app.ts'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+
+const apps: FastifyInstance[] = []
+after(() => Promise.all(apps.map((app) => app.close())))
+
+let calls = 0
+const on = { config: { idempotency: true } }
+
+async function build(options: IdempotencyOptions, url?: string): Promise<FastifyInstance> {
+  const app = Fastify()
+  apps.push(app)
+  await app.register(errorAnswers)
+  await app.register(identity, { name: 'orders' })
+  await app.register(redis, url ? { url, commandTimeoutMs: 200 } : { client: null })
+  app.addHook('onRequest', async (_, reply) => void reply.header('x-instance', 'this one'))
+  await app.register(idempotency, options)
+  app.post('/orders', on, async (_, reply) =>
+    reply
+      .code(201)
+      .headers({ location: `/orders/${++calls}`, 'set-cookie': 'a=b' })
+      .send({ order: calls }),
+  )
+  app.put('/orders', on, async () => ({ order: ++calls }))
+  app.post('/others', async () => ({ order: ++calls }))
+  app.patch('/off', { config: { idempotency: false } }, async () => ({ order: ++calls }))
+  app.post('/strict', { config: { idempotency: { required: true, ttlMs: 1_000 } } }, async () => ({ order: ++calls }))
+  app.post<{ Params: { status: string } }>('/status/:status', on, async ({ params }, reply) =>
+    reply.code(Number(params.status)).send({ order: ++calls }),
+  )
+  app.post('/throw', on, async () => {
+    calls++
+    throw new Error('out of order')
+  })
+  app.post('/bytes', on, async (_, reply) => reply.type('image/png').send(Buffer.from([0xff, 0, ++calls])))
+  app.post('/text', on, async () => `order ${++calls}`)
+  app.post('/empty', on, async (_, reply) => {
+    calls++
+    return reply.code(204).send()
+  })
+  app.post('/stream', on, async (_, reply) => reply.send(Readable.from([`order ${++calls}`])))
+  app.post('/large', on, async () => ({ order: ++calls, padding: 'x'.repeat(2_000) }))
+  app.post('/hijack', on, async (_, reply) => {
+    reply.hijack()
+    reply.raw.end(`order ${++calls}`)
+  })
+  const authenticate = async ({ headers }: { headers: Record<string, unknown> }) => {
+    if (headers.authorization === undefined) throw new FleetError('FLEET_ERR_TOKEN_MISSING')
+  }
+  app.post('/private', { ...on, preHandler: authenticate }, async () => ({ order: ++calls }))
+  app.post('/slow', on, () => slow.promise)
+  return app
+}
+let slow = Promise.withResolvers<unknown>()
+
+const post = (url: string, key?: string, more: InjectOptions = {}): InjectOptions => ({
+  method: 'POST',
+  url,
+  payload: { item: 1 },
+  ...more,
+  headers: { ...(key && { 'idempotency-key': key }), ...more.headers },
+})
+
+function pluginContract(name: string, open: (options?: IdempotencyOptions) => Promise<FastifyInstance>): void {
+  describe(name, () => {
+    let app: FastifyInstance
+    let other: FastifyInstance
+    before(async () => {
+      app = await open({ maxResponseBytes: 1_000 })
+      other = name === 'in Redis' ? await open({ maxResponseBytes: 1_000 }) : app
+    })
+    // What `inject()` returns does not start before somebody waits for it.
+    const ask = async (request: InjectOptions, to: FastifyInstance = app) => await to.inject(request)
+
+    test('a repetition gets the answer of the first, from any instance, and is not done', async () => {
+      const key = randomUUID()
+      const first = await ask(post('/orders', key))
+      const done = calls
+      for (const to of [app, other, other]) {
+        const again = await ask(post('/orders', key), to)
+        assert.deepEqual([again.statusCode, again.body], [201, first.body])
+        assert.equal(again.headers.location, first.headers.location)
+        assert.equal(again.headers['content-type'], first.headers['content-type'])
+        assert.equal(again.headers['idempotency-replayed'], 'true')
+        assert.equal(again.headers['set-cookie'], undefined)
+      }
+      assert.equal(first.headers['idempotency-replayed'], undefined)
+      assert.equal(calls, done)
+    })
+
+    test('without a key, and on other routes, everything is done', async () => {
+      const done = calls
+      const key = randomUUID()
+      for (const url of ['/orders', '/orders']) await ask(post(url))
+      for (const url of ['/others', '/others']) await ask(post(url, key))
+      assert.equal(calls, done + 4)
+    })
+
+    test('a key in quotes is the same key', async () => {
+      const key = randomUUID()
+      const first = await ask(post('/orders', `"${key}"`))
+      assert.equal((await ask(post('/orders', key))).body, first.body)
+    })
+
+    test('what is no key is refused, and so is none where one is required', async () => {
+      const done = calls
+      for (const key of [' ', '"', '""', '"a', 'a b', 'a,b', 'x'.repeat(256), '"a", "b"', 'ä', '"\\x"']) {
+        const response = await ask(post('/orders', key))
+        assert.deepEqual([response.statusCode, response.json().code], [400, 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID'], key)
+      }
+      const response = await ask(post('/strict'))
+      assert.deepEqual([response.statusCode, response.json().code], [400, 'FLEET_ERR_IDEMPOTENCY_KEY_MISSING'])
+      assert.equal(calls, done)
+    })
+
+    test('the same key for another request: 422', async () => {
+      const key = randomUUID()
+      await ask(post('/orders', key))
+      const done = calls
+      for (const request of [
+        post('/orders', key, { payload: { item: 2 } }),
+        post('/orders', key, { payload: {} }),
+        post('/orders?express', key),
+        post('/orders', key, { method: 'PUT' }),
+        post('/text', key),
+      ]) {
+        const response = await ask(request, other)
+        assert.deepEqual([response.statusCode, response.json().code], [422, 'FLEET_ERR_IDEMPOTENCY_KEY_REUSED'])
+      }
+      assert.equal(calls, done)
+    })
+
+    test('while the first is in flight: 409', async () => {
+      slow = Promise.withResolvers()
+      const key = randomUUID()
+      const first = ask(post('/slow', key))
+      const busy = await until(async () => {
+        const response = await ask(post('/slow', key, {}), other)
+        return response.statusCode === 409 ? response : undefined
+      })
+      assert.equal(busy.json().code, 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT')
+      assert.equal(busy.headers['retry-after'], '1')
+      slow.resolve({ order: 'slow' })
+      assert.equal((await first).statusCode, 200)
+      assert.deepEqual((await ask(post('/slow', key), other)).json(), { order: 'slow' })
+    })
+
+    test('of many at once, one is done', async () => {
+      const key = randomUUID()
+      const done = calls
+      const responses = await Promise.all(
+        Array.from({ length: 50 }, (_, n) => ask(post('/orders', key), n % 2 ? app : other)),
+      )
+      assert.equal(calls, done + 1)
+      for (const { statusCode } of responses) assert.ok(statusCode === 201 || statusCode === 409, `${statusCode}`)
+    })
+
+    test('what failed may be tried again; what was refused stays refused', async () => {
+      for (const [url, statusCode, times] of [
+        ['/throw', 500, 2],
+        ['/status/503', 503, 2],
+        ['/status/429', 429, 2],
+        ['/status/422', 422, 1],
+        ['/status/404', 404, 1],
+      ] as const) {
+        const [key, done] = [randomUUID(), calls]
+        for (const to of [app, other]) assert.equal((await ask(post(url, key), to)).statusCode, statusCode)
+        assert.equal(calls, done + times, url)
+      }
+    })
+
+    test('any body comes back as it was', async () => {
+      for (const url of ['/bytes', '/text', '/empty']) {
+        const [key, done] = [randomUUID(), calls]
+        const [first, again] = [await ask(post(url, key)), await ask(post(url, key), other)]
+        assert.deepEqual(again.rawPayload, first.rawPayload)
+        assert.deepEqual(
+          [again.statusCode, again.headers['content-type']],
+          [first.statusCode, first.headers['content-type']],
+        )
+        assert.equal(calls, done + 1)
+      }
+    })
+
+    test('an answer that cannot be kept is not given again, and the work is not done again', async () => {
+      for (const url of ['/stream', '/large', '/hijack']) {
+        const [key, done] = [randomUUID(), calls]
+        assert.equal((await ask(post(url, key))).statusCode, 200)
+        const again = await until(async () => {
+          const response = await ask(post(url, key), other)
+          return response.json().code === 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT' ? undefined : response
+        })
+        assert.deepEqual([again.statusCode, again.json().code], [409, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST'])
+        assert.equal(calls, done + 1)
+      }
+    })
+
+    test("nobody gets another one's answer, nor one without leave", async () => {
+      const key = randomUUID()
+      const as = (authorization?: string) =>
+        ask(post('/private', key, { headers: authorization ? { authorization } : {} }))
+      const ann = await as('Bearer ann')
+      assert.equal((await as('Bearer ann')).body, ann.body)
+      assert.notEqual((await as('Bearer bob')).body, ann.body)
+      assert.equal((await as()).statusCode, 401)
+    })
+
+    test('an answer is forgotten after the time of its route', async () => {
+      const key = randomUUID()
+      const { body } = await ask(post('/strict', key))
+      assert.equal((await ask(post('/strict', key))).body, body)
+      await until(async () => (await ask(post('/strict', key))).body !== body)
+    })
+
+    test('global: every POST and PATCH that does not say no', async () => {
+      const all = await open({ global: true })
+      for (const [url, method, times] of [
+        ['/others', 'POST', 1],
+        ['/off', 'PATCH', 2],
+      ] as const) {
+        const [key, done] = [randomUUID(), calls]
+        for (let n = 0; n < 2; n++) await ask(post(url, key, { method }), all)
+        assert.equal(calls, done + times, url)
+      }
+    })
+  })
+}
+
+let server: RedisServer
+before(async () => {
+  server = await startRedis()
+})
+pluginContract('in memory', (options = {}) => build(options))
+pluginContract('in Redis', (options = {}) => build(options, server.url))
+
+test('what does not fit is refused at boot', async () => {
+  const refused = (error: unknown): boolean => error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
+  await assert.rejects(build({ lockMs: 1 }), refused)
+  const app = await build({})
+  const config = { idempotency: { ttl: 1 } as never }
+  assert.throws(() => app.post('/odd', { config }, async () => 1), refused)
+})
+
+describe('without Redis', () => {
+  test('requests with a key are refused, the others served', async () => {
+    const own = await startRedis()
+    const app = await build({}, own.url)
+    await app.ready()
+    await own.kill('SIGKILL')
+    await until(() => app.redis?.status !== 'ready')
+    const response = await app.inject(post('/orders', randomUUID()))
+    assert.deepEqual([response.statusCode, response.headers['retry-after']], [503, '1'])
+    assert.equal(response.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')
+    assert.doesNotMatch(response.body, /redis|connect|stream/i)
+    assert.equal((await app.inject(post('/orders'))).statusCode, 201)
+  })
+
+  test('or taken without the promise', async () => {
+    const own = await startRedis()
+    const app = await build({ whenDown: 'proceed' }, own.url)
+    await app.ready()
+    await own.kill('SIGSTOP')
+    assert.equal((await app.inject(post('/orders', randomUUID()))).statusCode, 201)
+    await own.kill('SIGCONT')
+  })
+
+  test('an answer is given, though it cannot be kept', async () => {
+    const own = await startRedis()
+    const app = await build({}, own.url)
+    slow = Promise.withResolvers()
+    const key = randomUUID()
+    const first = Promise.resolve(app.inject(post('/slow', key)))
+    await until(async () => (await app.inject(post('/slow', key))).statusCode === 409)
+    await own.kill('SIGKILL')
+    slow.resolve({ order: 'slow' })
+    assert.deepEqual((await first).json(), { order: 'slow' })
+  })
+})
+
+describe('processes', () => {
+  test('a key outlives neither the death of its holder, nor does its holder lose it while it lives', async () => {
+    const own = await startRedis()
+    const client = new Redis(own.url)
+    const start = async () => {
+      const app = forkApp(new URL('server.fixture.ts', import.meta.url), { env: { REDIS_URL: own.url }, ipc: true })
+      return { app, url: `${await until(() => app.messages[0] as string, { timeoutMs: 20_000 })}/orders` }
+    }
+    const [holder, other] = await Promise.all([start(), start()])
+    const send = (url: string) =>
+      fetch(url, {
+        method: 'POST',
+        headers: { 'idempotency-key': 'k', 'content-type': 'application/json' },
+        body: '{}',
+      })
+    const cut = send(holder.url).then(
+      () => 'answered',
+      () => 'cut',
+    )
+    await until(async () => (await client.get('calls')) === '1', { what: 'the first request' })
+    const since = performance.now()
+    await until(async () => {
+      assert.equal((await send(other.url)).status, 409)
+      return performance.now() - since > 1_500
+    })
+    await holder.app.kill('SIGKILL')
+    assert.equal(await cut, 'cut')
+    const response = await until(async () => {
+      const answer = await send(other.url)
+      return answer.status === 200 ? answer : undefined
+    })
+    assert.deepEqual(await response.json(), { order: 2 })
+    assert.deepEqual(await (await send(other.url)).json(), { order: 2 })
+    await other.app.stop()
+    client.disconnect()
+  })
+})

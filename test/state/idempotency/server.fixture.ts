@@ -1,0 +1,14 @@
+import Fastify from 'fastify'
+import type { Redis } from 'ioredis'
+import { idempotency } from '../../../src/state/idempotency/index.ts'
+
+/** Its handler counts, in Redis, how often it was called, and answers when it is told to: the first call never. */
+const app = Fastify()
+await app.register(idempotency, { lockMs: 1_000 })
+app.post('/orders', { config: { idempotency: true } }, async () => {
+  const calls = await (app.redis as Redis).incr('calls')
+  if (calls === 1) await new Promise(() => undefined)
+  return { order: calls }
+})
+await app.listen({ host: '127.0.0.1', port: 0 })
+process.send?.(app.listeningOrigin)

@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import type { FastifyInstance } from 'fastify'
+import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
+import type { JwtOptions } from '../../../src/state/jwt/index.ts'
+
+export const code = (expected: FleetErrorCode) => (error: unknown) =>
+  error instanceof FleetError && error.code === expected
+
+/** What `app.tokens` promises, whatever holds its state. */
+export function contract(engine: string, build: (options?: JwtOptions) => Promise<FastifyInstance>): void {
+  describe(`tokens in ${engine}`, () => {
+    const apps: FastifyInstance[] = []
+    after(() => Promise.all(apps.map((app) => app.close())))
+    const start = async (options?: JwtOptions): Promise<FastifyInstance> => {
+      const app = await build(options)
+      app.get('/me', { preHandler: app.authenticate }, (request) => request.user)
+      apps.push(app)
+      return app
+    }
+    const me = (app: FastifyInstance, token: string) =>
+      app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+
+    test('an issued token opens the route, first seen and seen before', async () => {
+      const app = await start({ issuer: 'shop', audience: ['api', 'admin'] })
+      const { accessToken, expiresIn, tokenType } = await app.tokens.issue('ann', { role: 'buyer' })
+      assert.deepEqual({ expiresIn, tokenType }, { expiresIn: 900, tokenType: 'Bearer' })
+      for (const _ of [1, 2]) {
+        const answer = await me(app, accessToken)
+        assert.equal(answer.statusCode, 200)
+        const { sub, role, iss, aud, exp, iat } = answer.json()
+        assert.deepEqual({ sub, role, iss, aud }, { sub: 'ann', role: 'buyer', iss: 'shop', aud: ['api', 'admin'] })
+        assert.equal(exp - iat, 900)
+      }
+    })
+
+    test('without a token, or with another scheme, the answer names the scheme only', async () => {
+      const app = await start()
+      for (const authorization of [undefined, '', 'Basic YTpi', 'Bearer', 'Bearers x']) {
+        const answer = await app.inject({ url: '/me', headers: authorization === undefined ? {} : { authorization } })
+        assert.equal(answer.statusCode, 401)
+        assert.equal(answer.json().code, 'FLEET_ERR_TOKEN_MISSING')
+        assert.equal(answer.headers['www-authenticate'], 'Bearer realm="fleet"')
+      }
+    })
+
+    test('the scheme may be written in any case', async () => {
+      const app = await start()
+      const { accessToken } = await app.tokens.issue('ann')
+      const answer = await app.inject({ url: '/me', headers: { authorization: `bEARER ${accessToken}` } })
+      assert.equal(answer.statusCode, 200)
+    })
+
+    test('authenticate can be awaited in a hook of your own', async () => {
+      const app = await start()
+      app.get(
+        '/own',
+        {
+          onRequest: async (request, reply) => {
+            await app.authenticate(request, reply)
+          },
+        },
+        (request) => request.user?.sub,
+      )
+      const { accessToken } = await app.tokens.issue('ann')
+      const get = (token: string) => app.inject({ url: '/own', headers: { authorization: `Bearer ${token}` } })
+      assert.equal((await get(accessToken)).body, 'ann')
+      assert.equal((await get(accessToken)).body, 'ann')
+      assert.equal((await get('nonsense')).statusCode, 401)
+    })
+
+    test('claims are frozen, because requests share them', async () => {
+      const app = await start()
+      const { accessToken } = await app.tokens.issue('ann', { rights: { write: false } })
+      const claims = await app.tokens.verify(accessToken)
+      assert.throws(() => Object.assign(claims.rights as object, { write: true }), TypeError)
+      assert.equal(await app.tokens.verify(accessToken), claims)
+    })
+
+    test('claims of our own and unusable subjects are refused', async () => {
+      const app = await start()
+      for (const claim of ['exp', 'sub', 'jti', 'sid', 'iat', 'gen'])
+        await assert.rejects(app.tokens.issue('ann', { [claim]: 1 }), code('FLEET_ERR_OPTION_INVALID'))
+      for (const subject of ['', 'x'.repeat(513), '\ud800', undefined, 7])
+        await assert.rejects(app.tokens.issue(subject as string), code('FLEET_ERR_OPTION_INVALID'))
+    })
+
+    test('odd subjects work like any other', async () => {
+      const app = await start()
+      for (const subject of ['}{', '{a}', 'a b\nc', 'ünï', '../x']) {
+        const { accessToken, refreshToken } = await app.tokens.issue(subject)
+        assert.equal((await app.tokens.verify(accessToken)).sub, subject)
+        const next = await app.tokens.refresh(refreshToken)
+        await app.tokens.revokeAll(subject)
+        await assert.rejects(app.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      }
+    })
+
+    test('a refresh keeps session, subject and claims, and gives new tokens', async () => {
+      const app = await start()
+      const first = await app.tokens.issue('ann', { role: 'buyer' })
+      const second = await app.tokens.refresh(first.refreshToken)
+      const third = await app.tokens.refresh(second.refreshToken)
+      const [a, c] = await Promise.all([first, third].map((pair) => app.tokens.verify(pair.accessToken)))
+      assert.ok(a && c)
+      assert.deepEqual([c.sub, c.role, c.sid], ['ann', 'buyer', a.sid])
+      assert.notEqual(c.jti, a.jti)
+      assert.equal(c.gen, undefined)
+    })
+
+    test('a refresh token is no access token, nor the other way round', async () => {
+      const app = await start()
+      const { accessToken, refreshToken } = await app.tokens.issue('ann')
+      await assert.rejects(app.tokens.verify(refreshToken), code('FLEET_ERR_TOKEN_INVALID'))
+      await assert.rejects(app.tokens.refresh(accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+    })
+
+    test('refresh reuse: the session ends with all its tokens, and only that session', async () => {
+      const app = await start()
+      const other = await app.tokens.issue('ann')
+      const first = await app.tokens.issue('ann')
+      const second = await app.tokens.refresh(first.refreshToken)
+      await app.tokens.verify(second.accessToken)
+      await assert.rejects(app.tokens.refresh(first.refreshToken), code('FLEET_ERR_TOKEN_REUSED'))
+      await assert.rejects(app.tokens.refresh(second.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      for (const pair of [first, second])
+        await assert.rejects(app.tokens.verify(pair.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      await app.tokens.verify(other.accessToken)
+      await app.tokens.refresh(other.refreshToken)
+    })
+
+    test('of many simultaneous uses of one refresh token, one is served and the session ends', async () => {
+      const app = await start()
+      const { refreshToken } = await app.tokens.issue('ann')
+      const uses = await Promise.allSettled(Array.from({ length: 20 }, () => app.tokens.refresh(refreshToken)))
+      const served = uses.filter((use) => use.status === 'fulfilled')
+      assert.equal(served.length, 1)
+      const next = served[0]?.value
+      assert.ok(next)
+      await assert.rejects(app.tokens.refresh(next.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      await assert.rejects(app.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('replay after logout: neither token of the session works again', async () => {
+      const app = await start()
+      for (const way of ['access', 'refresh', 'claims'] as const) {
+        const { accessToken, refreshToken } = await app.tokens.issue('ann')
+        assert.equal((await me(app, accessToken)).statusCode, 200)
+        const claims = await app.tokens.verify(accessToken)
+        const what = {
+          access: accessToken,
+          refresh: refreshToken,
+          claims: { sub: claims.sub, sid: String(claims.sid) },
+        }
+        await app.tokens.revoke(what[way])
+        const answer = await me(app, accessToken)
+        assert.equal(answer.statusCode, 401)
+        assert.equal(answer.json().code, 'FLEET_ERR_TOKEN_REVOKED')
+        assert.match(String(answer.headers['www-authenticate']), /^Bearer realm="fleet", error="invalid_token"/)
+        await assert.rejects(app.tokens.refresh(refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+        await app.tokens.revoke(what[way]) // Again, for the client that did not get the first answer.
+      }
+    })
+
+    test('a single access token can be revoked by its jti; its session goes on', async () => {
+      const app = await start()
+      const { accessToken, refreshToken } = await app.tokens.issue('ann')
+      const { jti } = await app.tokens.verify(accessToken)
+      await app.tokens.revoke({ jti: String(jti) })
+      await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      const next = await app.tokens.refresh(refreshToken)
+      await app.tokens.revoke(String((await app.tokens.verify(next.accessToken)).jti))
+      await assert.rejects(app.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('revokeAll ends what was, in the same second too, and not what comes after', async () => {
+      const app = await start()
+      const bob = await app.tokens.issue('bob')
+      for (const _ of [1, 2, 3]) {
+        const before = [await app.tokens.issue('ann'), await app.tokens.issue('ann')]
+        await app.tokens.revokeAll('ann')
+        const later = await app.tokens.issue('ann')
+        for (const { accessToken, refreshToken } of before) {
+          await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+          await assert.rejects(app.tokens.refresh(refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+        }
+        await app.tokens.verify((await app.tokens.refresh(later.refreshToken)).accessToken)
+      }
+      await app.tokens.verify(bob.accessToken)
+    })
+
+    test('what is no token, session or jti cannot be revoked', async () => {
+      const app = await start()
+      await assert.rejects(app.tokens.revoke('a.b.c'), code('FLEET_ERR_TOKEN_INVALID'))
+      await assert.rejects(app.tokens.revoke({} as never), code('FLEET_ERR_OPTION_INVALID'))
+    })
+
+    test('an expired token is refused, though it was seen before', async (t) => {
+      const app = await start({ clockTolerance: 0, failMode: 'open' })
+      const { accessToken, refreshToken } = await app.tokens.issue('ann')
+      await app.tokens.verify(accessToken)
+      t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 1_000_000 })
+      await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_EXPIRED'))
+      t.mock.timers.setTime(Date.now() + 2_592_000_000)
+      await assert.rejects(app.tokens.refresh(refreshToken), code('FLEET_ERR_TOKEN_EXPIRED'))
+    })
+  })
+}

@@ -1,0 +1,487 @@
+import assert from 'node:assert/strict'
+import { createHmac, generateKeyPairSync, type KeyPairKeyObjectResult } from 'node:crypto'
+import { after, before, describe, test } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Redis } from 'ioredis'
+import jsonwebtoken from 'jsonwebtoken'
+import { FleetError } from '../../../src/base/errors.ts'
+import identity from '../../../src/instance/identity.ts'
+import { Generations } from '../../../src/state/jwt/generations.ts'
+import jwt, { type JwtKey, type JwtOptions } from '../../../src/state/jwt/index.ts'
+import { RedisStore } from '../../../src/state/jwt/redis-store.ts'
+import { Revocations } from '../../../src/state/jwt/revocations.ts'
+import redis from '../../../src/state/redis.ts'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+import { code, contract } from './contract.ts'
+
+const secret = 'a secret of these tests, long enough for HS256'
+
+interface Pem {
+  privateKey: string
+  publicKey: string
+}
+const asPem = ({ privateKey, publicKey }: KeyPairKeyObjectResult): Pem => ({
+  privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+})
+const rsaPair = (modulusLength: number): Pem => asPem(generateKeyPairSync('rsa', { modulusLength }))
+const ecPair = (namedCurve: string): Pem => asPem(generateKeyPairSync('ec', { namedCurve }))
+const rsa = rsaPair(2048)
+const ec = ecPair('P-256')
+
+const apps: FastifyInstance[] = []
+after(() => Promise.all(apps.map((app) => app.close())))
+
+async function build(url: string | null, options: JwtOptions = {}, name = 'fleet'): Promise<FastifyInstance> {
+  const app = Fastify()
+  apps.push(app)
+  await app.register(identity, { name })
+  await app.register(redis, url === null ? { client: null } : { url })
+  await app.register(jwt, options.keys ? options : { secret, ...options })
+  return app
+}
+
+/** A token that nobody here has issued. */
+const forge = (claims: object, key: jsonwebtoken.Secret, options: jsonwebtoken.SignOptions = {}): string =>
+  jsonwebtoken.sign({ sub: 'ann', ...claims }, key, { expiresIn: 60, ...options })
+const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+const now = (): number => Math.floor(Date.now() / 1000)
+
+contract('memory', (options) => build(null, options))
+
+describe('attacks', () => {
+  let app: FastifyInstance
+  before(async () => {
+    app = await build(null, {
+      keys: [
+        { kid: 'hs', secret },
+        { kid: 'rs', publicKey: rsa.publicKey },
+      ],
+    })
+    app.get('/me', { preHandler: app.authenticate }, (request) => request.user)
+  })
+  const refused = async (token: string, expected = 'FLEET_ERR_TOKEN_INVALID'): Promise<void> => {
+    const answer = await app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+    assert.equal(answer.statusCode, 401, token.slice(0, 80))
+    assert.equal(answer.json().code, expected)
+    assert.match(String(answer.headers['www-authenticate']), /error="invalid_token"/)
+    for (const secretly of [secret, 'jwt malformed', 'at ']) assert.ok(!answer.body.includes(secretly))
+  }
+  const claims = { sub: 'ann', iat: now(), exp: now() + 60 }
+
+  test('the forgeries below would be good with the right key', async () => {
+    assert.equal((await app.tokens.verify(forge({}, secret, { keyid: 'hs' }))).sub, 'ann')
+    const signed = forge({}, rsa.privateKey, { keyid: 'rs', algorithm: 'RS256' })
+    assert.equal((await app.tokens.verify(signed)).sub, 'ann')
+  })
+
+  test('alg none', async () => {
+    for (const alg of ['none', 'None', 'NONE', 'nOnE', '', null, undefined, ['HS256']])
+      for (const kid of ['hs', 'rs', undefined])
+        for (const signature of ['', 'x', createHmac('sha256', '').update('x').digest('base64url')])
+          await refused(`${part({ alg, kid, typ: 'JWT' })}.${part(claims)}.${signature}`)
+  })
+
+  test('HS/RS confusion', async () => {
+    const unsigned = `${part({ alg: 'HS256', kid: 'rs', typ: 'JWT' })}.${part(claims)}`
+    for (const key of [rsa.publicKey, rsa.publicKey.trim(), Buffer.from(rsa.publicKey).toString('base64')])
+      await refused(`${unsigned}.${createHmac('sha256', key).update(unsigned).digest('base64url')}`)
+    await refused(forge({}, rsa.privateKey, { keyid: 'hs', algorithm: 'RS256' }))
+    await refused(forge({}, secret, { keyid: 'hs', algorithm: 'HS512' }))
+    await refused(forge({}, rsa.privateKey, { keyid: 'rs', algorithm: 'PS256' }))
+  })
+
+  test('kid injection', async () => {
+    const kids = [
+      '../../../dev/null',
+      "x' UNION SELECT 'k",
+      '__proto__',
+      'constructor',
+      '',
+      'HS',
+      'hs\0',
+      'x'.repeat(5000),
+    ]
+    for (const kid of kids) await refused(forge({}, secret, { keyid: kid }))
+    for (const kid of [null, 1, true, {}, ['hs'], { toString: 'hs' }]) {
+      const unsigned = `${part({ alg: 'HS256', kid, typ: 'JWT' })}.${part(claims)}`
+      await refused(`${unsigned}.${createHmac('sha256', secret).update(unsigned).digest('base64url')}`)
+    }
+    await refused(forge({}, secret)) // No kid, and more than one key.
+    const stranger = 'another secret, which is long enough for HS256'
+    const jwk = { kty: 'oct', k: Buffer.from(stranger).toString('base64url') }
+    for (const header of [{ jwk }, { jku: 'http://127.0.0.1/keys' }, { x5u: 'http://127.0.0.1/keys' }])
+      await refused(forge({}, stranger, { header: { alg: 'HS256', kid: 'hs', ...header } as jsonwebtoken.JwtHeader }))
+    const header = { alg: 'HS256', kid: 'hs', crit: ['b64'] } as jsonwebtoken.JwtHeader
+    await refused(forge({}, secret, { header }))
+  })
+
+  test('clock skew', async () => {
+    const sign = (more: object): string => signRaw({ ...claims, ...more })
+    await app.tokens.verify(sign({ iat: now() - 60, exp: now() - 3 }))
+    await app.tokens.verify(sign({ nbf: now() + 3 }))
+    await refused(sign({ iat: now() - 60, exp: now() - 6 }), 'FLEET_ERR_TOKEN_EXPIRED')
+    await refused(sign({ nbf: now() + 30 }))
+    for (const exp of [undefined, null, '9999999999', -1, 9e15, now() + 100 * 86_400])
+      await refused(signRaw({ sub: 'ann', iat: now(), exp }), exp === -1 ? 'FLEET_ERR_TOKEN_EXPIRED' : undefined)
+    for (const iat of [undefined, null, 'now']) await refused(signRaw({ sub: 'ann', iat, exp: now() + 60 }))
+  })
+
+  test('oversized', async (t) => {
+    const large = forgedPadding(8193)
+    const parse = t.mock.method(JSON, 'parse')
+    const from = t.mock.method(Buffer, 'from')
+    await assert.rejects(app.tokens.verify(large), code('FLEET_ERR_TOKEN_INVALID'))
+    assert.deepEqual([parse.mock.callCount(), from.mock.callCount()], [0, 0])
+    t.mock.restoreAll()
+    await refused(large)
+    await refused('x'.repeat(12_000))
+    await refused(`Bearer ${'.'.repeat(10_000)}`)
+  })
+
+  test('garbage', async () => {
+    const good = forge({}, secret, { keyid: 'hs' })
+    const [header, payload, signature] = good.split('.') as [string, string, string]
+    const signed = (body: string): string => {
+      const text = `${part({ alg: 'HS256', kid: 'hs' })}.${Buffer.from(body).toString('base64url')}`
+      return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`
+    }
+    for (const token of [
+      ...['.', '..', '...', 'a', 'a.b', 'a.b.c', 'a.b.c.d', '\u00ff\u00fe', '{}', 'null', '%00', ' ', '\t'],
+      ...[`${good}.`, `.${good}`, `${good} x`, ` ${good}`, good.slice(0, -1), good.slice(1), `${good}${good}`],
+      ...[`${header}..${signature}`, `.${payload}.${signature}`, `${header}.${payload}.`, `${header}.${payload}`],
+      ...[part(null), part([]), part('x'), part(1), part({})].map((bad) => `${bad}.${payload}.${signature}`),
+      ...['', '{', 'null', '[]', '"x"', '1', '{}', '{"sub":1}', '{"sub":{}}', '[{"sub":"ann"}]'].map(signed),
+      signRaw({ ...claims, sub: '' }),
+      signRaw({ ...claims, jti: {} }),
+      signRaw({ ...claims, sid: 5 }),
+    ])
+      await refused(token)
+    for (const token of [undefined, null, 7, {}, [], true] as unknown as string[]) {
+      await assert.rejects(app.tokens.verify(token), code('FLEET_ERR_TOKEN_INVALID'))
+      await assert.rejects(app.tokens.refresh(token), code('FLEET_ERR_TOKEN_INVALID'))
+    }
+  })
+
+  test('another issuer or audience', async () => {
+    const strict = await build(null, { issuer: 'shop', audience: ['api', 'admin'] })
+    const verify = (more: object) => strict.tokens.verify(forge(more, secret))
+    await verify({ iss: 'shop', aud: 'admin' })
+    for (const more of [{ iss: 'shop' }, { aud: 'api' }, { iss: 'shop', aud: 'x' }, { iss: ['shop'], aud: 'api' }])
+      await assert.rejects(verify(more), code('FLEET_ERR_TOKEN_INVALID'))
+  })
+
+  /** Signed well, whatever the claims are. */
+  function signRaw(body: object): string {
+    const unsigned = `${part({ alg: 'HS256', kid: 'hs', typ: 'JWT' })}.${part(body)}`
+    return `${unsigned}.${createHmac('sha256', secret).update(unsigned).digest('base64url')}`
+  }
+  function forgedPadding(length: number): string {
+    const token = forge({ pad: 'x'.repeat(length) }, secret, { keyid: 'hs' })
+    return token.slice(0, length)
+  }
+})
+
+describe('keys', () => {
+  test('each kind of key signs and verifies, with the algorithm that suits it', async () => {
+    const p384 = ecPair('P-384')
+    const cases: [JwtKey, string][] = [
+      [{ kid: 'a', secret }, 'HS256'],
+      [{ kid: 'a', secret: secret.repeat(2), algorithm: 'HS512' }, 'HS512'],
+      [{ kid: 'a', privateKey: rsa.privateKey }, 'RS256'],
+      [{ kid: 'a', privateKey: rsa.privateKey, publicKey: rsa.publicKey, algorithm: 'PS384' }, 'PS384'],
+      [{ kid: 'a', privateKey: ec.privateKey }, 'ES256'],
+      [{ kid: 'a', privateKey: p384.privateKey }, 'ES384'],
+    ]
+    for (const [key, algorithm] of cases) {
+      const app = await build(null, { keys: [key] })
+      const { accessToken } = await app.tokens.issue('ann')
+      assert.equal(JSON.parse(Buffer.from(accessToken.split('.')[0] ?? '', 'base64url').toString()).alg, algorithm)
+      assert.equal((await app.tokens.verify(accessToken)).sub, 'ann')
+    }
+  })
+
+  test('rotation: the new key signs, the old one still verifies, and goes', async () => {
+    const old: JwtKey = { kid: '2025', secret }
+    const next: JwtKey = { kid: '2026', privateKey: ec.privateKey }
+    const before = await build(null, { keys: [old] })
+    const during = await build(null, { keys: [next, old] })
+    const later = await build(null, { keys: [next] })
+    const { accessToken } = await before.tokens.issue('ann')
+    const fresh = (await during.tokens.issue('ann')).accessToken
+    assert.equal((await during.tokens.verify(accessToken)).sub, 'ann')
+    assert.equal((await later.tokens.verify(fresh)).sub, 'ann')
+    await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+    await assert.rejects(before.tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
+  })
+
+  test('secrets rotate without a kid of your own', async () => {
+    const next = 'the next secret of these tests, long enough'
+    const { accessToken } = await (await build(null)).tokens.issue('ann')
+    const during = await build(null, { secret: [next, secret] })
+    assert.equal((await during.tokens.verify(accessToken)).sub, 'ann')
+    const fresh = (await during.tokens.issue('ann')).accessToken
+    await assert.rejects((await build(null)).tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
+  })
+
+  test('bad keys fail at boot and are not shown', async () => {
+    const weak = rsaPair(1024)
+    const other = rsaPair(2048)
+    const ed = asPem(generateKeyPairSync('ed25519'))
+    const cases: [unknown[], RegExp][] = [
+      [[{ secret }], /`jwt.keys\[0\]` must have a `kid`/],
+      [[{ kid: 'a b', secret }], /`jwt.keys\[0\].kid` must be up to 64/],
+      [[{ kid: 'a' }], /must hold a `secret`, a `privateKey` or a `publicKey`/],
+      [[{ kid: 'a', secret: 'hunter2' }], /FLEET_ERR_SECRET_WEAK.*needs 32 bytes/],
+      [[{ kid: 'a', secret, algorithm: 'HS512' }], /FLEET_ERR_SECRET_WEAK.*needs 64 bytes/],
+      [[{ kid: 'a', secret, algorithm: 'RS256' }], /must be HS256, HS384 or HS512/],
+      [[{ kid: 'a', secret, algorithm: 'none' }], /must be one of "HS256"/],
+      [[{ kid: 'a', secret: rsa.publicKey }], /is a PEM/],
+      [[{ kid: 'a', secret, privateKey: rsa.privateKey }], /a secret or PEM keys, not both/],
+      [[{ kid: 'a', privateKey: 'hunter2' }], /must be a key in PEM form/],
+      [[{ kid: 'a', publicKey: rsa.publicKey }], /the first key signs/],
+      [[{ kid: 'a', privateKey: rsa.privateKey, publicKey: other.publicKey }], /not the other half/],
+      [[{ kid: 'a', privateKey: weak.privateKey }], /FLEET_ERR_SECRET_WEAK.*1024 bits/],
+      [[{ kid: 'a', privateKey: ed.privateKey }], /must be an RSA key, or an EC key/],
+      [[{ kid: 'a', privateKey: ec.privateKey, algorithm: 'ES512' }], /must be ES256 for this key/],
+      [
+        [
+          { kid: 'a', secret },
+          { kid: 'a', secret },
+        ],
+        /two keys of the same `kid`/,
+      ],
+      [[{ kid: 'a', secret, kind: 'x' }], /has no option `kind`/],
+      [['x'], /must be an object/],
+      [[], /the first key signs/],
+    ]
+    for (const [keys, message] of cases)
+      await assert.rejects(build(null, { keys: keys as JwtKey[] }), (error: Error & { code: string }) => {
+        assert.match(`${error.code} ${error.message}`, message)
+        assert.doesNotMatch(error.message, /hunter2|BEGIN/)
+        return true
+      })
+  })
+})
+
+test('what is held is bounded, and what is in use stays', () => {
+  const kept = new Generations<number>(10)
+  for (let i = 0; i < 100; i++) {
+    kept.set(`k${i}`, i)
+    assert.equal(kept.get('k0'), 0)
+    assert.ok(kept.size <= 10)
+  }
+  assert.equal(kept.get('k99'), 99)
+  assert.equal(kept.get('k50'), undefined)
+  kept.delete('k0')
+  assert.equal(kept.get('k0'), undefined)
+  const none = new Generations<number>(0)
+  none.set('a', 1)
+  assert.equal(none.get('a'), undefined)
+})
+
+test('revocations are forgotten once no token can need them', (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: 1e12 })
+  const revocations = new Revocations()
+  for (let i = 0; i < 100; i++) revocations.add({ kind: 'token', id: `${i}`, cutoff: 0, until: 1e9 + 10 })
+  revocations.add({ kind: 'subject', id: 'ann', cutoff: 1e9, until: 1e9 + 10 })
+  assert.equal(revocations.size, 101)
+  t.mock.timers.setTime(1e12 + 61_000)
+  revocations.add({ kind: 'session', id: 'x', cutoff: 0, until: 1e9 + 900 })
+  assert.equal(revocations.size, 1)
+})
+
+describe('with Redis', () => {
+  let server: RedisServer
+  before(async () => {
+    server = await startRedis()
+  })
+
+  contract('Redis', (options) => build(server.url, options))
+
+  /** Two instances of a fleet of their own. */
+  const pair = async (options: JwtOptions = {}): Promise<[FastifyInstance, FastifyInstance]> => {
+    const name = `pair${apps.length}`
+    return [await build(server.url, options, name), await build(server.url, options, name)]
+  }
+  const revokedOn = (app: FastifyInstance, token: string): Promise<unknown> =>
+    until(() => app.tokens.verify(token).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')), { timeoutMs: 1000 })
+
+  test('tokens, refreshes and revocations of one instance hold on the other', async () => {
+    const [a, b] = await pair()
+    const first = await a.tokens.issue('ann')
+    await b.tokens.verify(first.accessToken)
+    const second = await b.tokens.refresh(first.refreshToken)
+    await a.tokens.verify(second.accessToken)
+    await a.tokens.revoke(second.accessToken)
+    await revokedOn(b, first.accessToken)
+    await assert.rejects(b.tokens.refresh(second.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+
+    const third = await a.tokens.issue('ann')
+    const { jti } = await b.tokens.verify(third.accessToken)
+    await a.tokens.revoke({ jti: String(jti) })
+    await revokedOn(b, third.accessToken)
+
+    const fourth = await b.tokens.issue('ann')
+    await a.tokens.verify(fourth.accessToken)
+    await b.tokens.revokeAll('ann')
+    await revokedOn(a, fourth.accessToken)
+
+    const fifth = await a.tokens.issue('ann')
+    await b.tokens.refresh(fifth.refreshToken)
+    await assert.rejects(a.tokens.refresh(fifth.refreshToken), code('FLEET_ERR_TOKEN_REUSED'))
+    await revokedOn(b, fifth.accessToken)
+  })
+
+  test('a reuse that could not be recorded is recorded by the next attempt', async (t) => {
+    const [a] = await pair()
+    const first = await a.tokens.issue('ann')
+    const second = await a.tokens.refresh(first.refreshToken)
+    const unavailable = code('FLEET_ERR_STATE_UNAVAILABLE')
+    const record = t.mock.method(RedisStore.prototype, 'record', async () => {
+      throw new FleetError('FLEET_ERR_STATE_UNAVAILABLE')
+    })
+    await assert.rejects(a.tokens.refresh(first.refreshToken), unavailable)
+    record.mock.restore()
+    await a.tokens.verify(second.accessToken)
+    await assert.rejects(a.tokens.refresh(first.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    await assert.rejects(a.tokens.verify(second.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+  })
+
+  test('an instance that starts later knows what was revoked before', async () => {
+    const [a] = await pair()
+    const { accessToken } = await a.tokens.issue('ann')
+    await a.tokens.revoke(accessToken)
+    const later = await build(server.url, {}, a.fleet.name)
+    await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+  })
+
+  test('a revocation whose message is lost is found in the log', async () => {
+    const [a, b] = await pair()
+    const { accessToken } = await a.tokens.issue('ann')
+    await b.tokens.verify(accessToken)
+    a.fleet.publish = async () => {}
+    await a.tokens.revoke(accessToken)
+    await revokedOn(b, accessToken)
+  })
+
+  test('the log drops what no token can need', async () => {
+    const app = await build(server.url, {}, 'log')
+    const log = app.redisKey('jwt-revoked', 'log')
+    assert.ok(app.redis)
+    for (let i = 0; i < 50; i++) await app.redis.call('ZADD', log, String(i), `1000 0 token old${i}`)
+    for (let i = 0; i < 200; i++) await app.tokens.revoke({ jti: `some-token-${i}` })
+    const left = await app.redis.zrange(log, '0', '-1')
+    assert.equal(left.filter((member) => member.includes('some-token')).length, 200)
+    assert.ok(left.length < 215, `${left.length} left`)
+    assert.ok((await app.redis.ttl(log)) > 0)
+  })
+
+  test('more revocations than one read brings are all read', async () => {
+    const app = await build(server.url, {}, 'many')
+    const { accessToken } = await app.tokens.issue('ann')
+    await Promise.all(Array.from({ length: 2500 }, (_, i) => app.tokens.revoke({ jti: `some-token-${i}` })))
+    await app.tokens.revoke(accessToken)
+    const later = await build(server.url, {}, 'many')
+    await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+  })
+
+  test('a token seen before costs no command', async (t) => {
+    const app = await build(server.url)
+    app.get('/me', { preHandler: app.authenticate }, (request) => request.user)
+    assert.ok(app.redis)
+    const sent = t.mock.method(app.redis as Redis, 'sendCommand')
+    const names = (): Set<string> => new Set(sent.mock.calls.map((call) => call.arguments[0].name))
+    const headers = { authorization: `Bearer ${(await app.tokens.issue('ann')).accessToken}` }
+    await app.inject({ url: '/me', headers })
+    assert.ok(names().has('eval') || names().has('evalsha'))
+    sent.mock.resetCalls()
+    for (let i = 0; i < 500; i++) assert.equal((await app.inject({ url: '/me', headers })).statusCode, 200)
+    // The feed goes by the clock.
+    const feed = 'zrangebyscore'
+    assert.deepEqual(
+      [...names()].filter((name) => name !== feed),
+      [],
+    )
+  })
+
+  test('the fleet shares a secret that nobody configured', async () => {
+    const bare = async (): Promise<FastifyInstance> => {
+      const app = Fastify()
+      apps.push(app)
+      await app.register(identity, { name: 'bare' })
+      await app.register(redis, { url: server.url })
+      await app.register(jwt)
+      return app
+    }
+    const [a, b] = [await bare(), await bare()]
+    assert.equal((await b.tokens.verify((await a.tokens.issue('ann')).accessToken)).sub, 'ann')
+  })
+})
+
+describe('when Redis is away', () => {
+  const boot = async (failMode: 'open' | 'closed') => {
+    const server = await startRedis({ appendonly: true })
+    const name = `away-${failMode}`
+    const a = await build(server.url, { failMode }, name)
+    const b = await build(server.url, { failMode }, name)
+    a.get('/me', { preHandler: a.authenticate }, (request) => request.user)
+    const get = (token: string) => a.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+    return { server, a, b, get }
+  }
+  const unavailable = code('FLEET_ERR_STATE_UNAVAILABLE')
+
+  test('closed: nothing is accepted that could have been revoked, until Redis is back and was asked', async () => {
+    const { server, a, b, get } = await boot('closed')
+    const { accessToken, refreshToken } = await a.tokens.issue('ann')
+    const other = await a.tokens.issue('bob')
+    assert.equal((await get(accessToken)).statusCode, 200)
+    await server.kill('SIGKILL')
+    const answer = await until(async () => {
+      const response = await get(accessToken)
+      return response.statusCode === 503 ? response : undefined
+    })
+    assert.equal(answer.headers['retry-after'], '1')
+    assert.equal(answer.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')
+    assert.equal((await get('garbage')).statusCode, 401)
+    await assert.rejects(a.tokens.issue('ann'), unavailable)
+    await assert.rejects(a.tokens.refresh(refreshToken), unavailable)
+    await assert.rejects(a.tokens.revoke(accessToken), unavailable)
+    await assert.rejects(a.tokens.revokeAll('ann'), unavailable)
+
+    await server.restart()
+    // The other instance revokes as soon as it can: this one may not accept the token after that.
+    await until(() => b.tokens.revoke(other.accessToken).then(() => true))
+    await until(async () => (await get(other.accessToken)).statusCode === 401)
+    assert.equal((await get(accessToken)).statusCode, 200)
+    await a.tokens.refresh(refreshToken)
+  })
+
+  test('open: good tokens are accepted, new ones are not made', async () => {
+    const { server, a, get } = await boot('open')
+    const { accessToken, refreshToken } = await a.tokens.issue('ann')
+    const unseen = await a.tokens.issue('ann')
+    const revoked = await a.tokens.issue('ann')
+    await a.tokens.revoke(revoked.accessToken)
+    await get(accessToken)
+    await server.kill('SIGKILL')
+    await until(() => a.tokens.issue('ann').then(() => false, unavailable))
+    assert.equal((await get(accessToken)).statusCode, 200)
+    assert.equal((await get(unseen.accessToken)).statusCode, 200)
+    assert.equal((await get(revoked.accessToken)).statusCode, 401)
+    await assert.rejects(a.tokens.refresh(refreshToken), unavailable)
+  })
+
+  test('a server that stops answering costs a request no more than the bound', async () => {
+    const { server, a, get } = await boot('closed')
+    const { accessToken } = await a.tokens.issue('ann')
+    process.kill(server.pid, 'SIGSTOP')
+    try {
+      await until(async () => (await get(accessToken)).statusCode === 503, { timeoutMs: 5000 })
+    } finally {
+      process.kill(server.pid, 'SIGCONT')
+    }
+    await until(async () => (await get(accessToken)).statusCode === 200)
+  })
+})

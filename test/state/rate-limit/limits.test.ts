@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { Redis } from 'ioredis'
+import { type Limits, MemoryLimits, RedisLimits } from '../../../src/state/rate-limit/limits.ts'
+import { startRedis } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+
+let client: Redis
+before(async () => {
+  client = new Redis((await startRedis()).url, { enableAutoPipelining: true })
+})
+after(() => client.disconnect())
+
+const long = 60_000
+let keys = 0
+const newKey = (): string => `client ${keys++}`
+
+function limitsContract(name: string, open: () => Limits): void {
+  describe(name, () => {
+    let limits: Limits
+    before(() => {
+      limits = open()
+    })
+    const count = async (key: string, windowMs: number, max: number, counts = true): Promise<number> =>
+      (await limits.take(key, windowMs, max, counts)).count
+
+    test('as many as allowed, and then no more', async () => {
+      const key = newKey()
+      for (const expected of [1, 2, 3, 4, 4, 4]) assert.equal(await count(key, long, 3), expected)
+    })
+
+    test('as many as allowed of those that come together', async () => {
+      const key = newKey()
+      const counts = await Promise.all(Array.from({ length: 200 }, () => count(key, long, 50)))
+      assert.equal(counts.filter((n) => n <= 50).length, 50)
+    })
+
+    test('each client, and each window, for itself', async () => {
+      const [a, b] = [newKey(), newKey()]
+      assert.deepEqual([await count(a, long, 1), await count(b, long, 1), await count(a, long / 2, 1)], [1, 1, 1])
+      assert.equal(await count(a, long, 1), 2)
+    })
+
+    test('a key may be anything', async () => {
+      const odd = ['', '}', '{}', '{a}b', 'x'.repeat(10_000), `${'x'.repeat(9_999)}y`, '🔑', '__proto__']
+      for (const key of odd) assert.equal(await count(key, long, 5), 1, key)
+    })
+
+    test('a look does not count', async () => {
+      const key = newKey()
+      assert.equal(await count(key, long, 2, false), 0)
+      await count(key, long, 2)
+      assert.equal(await count(key, long, 2, false), 1)
+      await count(key, long, 2)
+      assert.equal(await count(key, long, 2, false), 2)
+    })
+
+    test('a limit of nothing, and one that was lowered', async () => {
+      const key = newKey()
+      assert.equal(await count(key, long, 0), 1)
+      for (let n = 0; n < 5; n++) await count(key, long, 10)
+      assert.equal(await count(key, long, 3), 4)
+      assert.equal(await count(key, long, 6), 6)
+    })
+
+    test('says when to come again, and means it', async () => {
+      const key = newKey()
+      await count(key, 200, 1)
+      const { count: refused, resetMs } = await limits.take(key, 200, 1, true)
+      assert.equal(refused, 2)
+      assert.ok(resetMs > 0 && resetMs <= 220, `${resetMs}`)
+      const start = performance.now()
+      // Knocking does not put it off.
+      await until(async () => (await count(key, 200, 1)) === 1)
+      assert.ok(performance.now() - start >= resetMs - 20)
+    })
+
+    test('in no window, wherever it begins, are there more', async () => {
+      const [key, windowMs, max] = [newKey(), 200, 20]
+      const admitted: { sent: number; answered: number }[] = []
+      const end = performance.now() + 5 * windowMs
+      while (performance.now() < end) {
+        const sent = performance.now()
+        const n = await count(key, windowMs, max)
+        if (n <= max) admitted.push({ sent, answered: performance.now() })
+        else await new Promise(setImmediate)
+      }
+      assert.ok(admitted.length >= 2 * max, `${admitted.length}`)
+      for (let n = max; n < admitted.length; n++) {
+        const apart = (admitted[n]?.answered ?? 0) - (admitted[n - max]?.sent ?? 0)
+        // The clocks of the two have whole milliseconds.
+        assert.ok(apart >= windowMs - 2, `${apart}`)
+      }
+    })
+  })
+}
+
+limitsContract('in memory', () => new MemoryLimits())
+limitsContract('in Redis', () => new RedisLimits(client, (kind, id) => `test:${kind}:{${id}}`))
+
+describe('in memory', () => {
+  test('a clock that is put back opens nothing', (t) => {
+    t.mock.timers.enable({ apis: ['Date'], now: 1_000_000 })
+    const limits = new MemoryLimits()
+    const take = () => limits.take('k', 1_000, 2, true).count
+    assert.deepEqual([take(), take(), take()], [1, 2, 3])
+    t.mock.timers.setTime(500_000)
+    assert.equal(take(), 3)
+    t.mock.timers.setTime(1_001_100)
+    assert.equal(take(), 1)
+  })
+
+  test('does not grow with the number of clients', () => {
+    const limits = new MemoryLimits()
+    for (let n = 0; n < 250_000; n++) limits.take(`client ${n}`, long, 10, true)
+    assert.equal(limits.size <= 100_000, true)
+    assert.equal(limits.take('client 249999', long, 10, true).count, 2)
+  })
+})
+
+describe('in Redis', () => {
+  test('what nobody asks for is gone after its window', async () => {
+    const limits = new RedisLimits(client, (kind, id) => `gone:${kind}:{${id}}`)
+    const [, life] = await Promise.all([
+      limits.take('k', 300, 10, true),
+      until(async () => Math.max(0, await client.pttl('gone:limit:{300 k}'))),
+    ])
+    assert.ok(life <= 330)
+    await until(async () => (await client.keys('gone:*')).length === 0)
+  })
+})

@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
+import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
+import { identity } from '../../../src/instance/identity.ts'
+import { authentication, perUser, type RateLimitOptions, rateLimit } from '../../../src/state/rate-limit/index.ts'
+import { redis } from '../../../src/state/redis.ts'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+
+const apps: FastifyInstance[] = []
+let names = 0
+after(() => Promise.all(apps.map((app) => app.close())))
+const code = (expected: FleetErrorCode) => (error: unknown) => error instanceof FleetError && error.code === expected
+
+interface Place {
+  url?: string
+  name?: string
+  peers?: number
+}
+
+async function build(options: RateLimitOptions, { url, name = `limits-${names++}`, peers }: Place = {}) {
+  const app = Fastify()
+  apps.push(app)
+  await app.register(identity, { name })
+  await app.register(redis, url ? { url, commandTimeoutMs: 200 } : { client: null })
+  await app.register(rateLimit, options)
+  if (peers) app.fleet.peers = () => Array.from({ length: peers }, () => app.fleet.self())
+  app.decorateRequest('user', null)
+  const answer = async () => ({ ok: true })
+  app.get('/', answer)
+  app.get('/free', { config: { rateLimit: false } }, answer)
+  app.get('/own', { config: { rateLimit: { max: 2, timeWindow: 60_000 } } }, answer)
+  app.get('/share', { config: { rateLimit: { max: 6, timeWindow: 60_000, scope: 'instance' } } }, answer)
+  app.post('/login', { config: { rateLimit: authentication(3) } }, answer)
+  app.post('/register', { config: { rateLimit: authentication(3) } }, answer)
+  app.get('/mine', {
+    config: { rateLimit: perUser(2) },
+    preHandler: async (request) => {
+      const { user } = request.headers
+      if (user) (request as { user: unknown }).user = { sub: user }
+    },
+    handler: answer,
+  })
+  return app
+}
+
+const statuses = async (app: FastifyInstance, times: number, request: InjectOptions | string): Promise<number[]> => {
+  const got: number[] = []
+  for (let n = 0; n < times; n++) got.push((await app.inject(request as InjectOptions)).statusCode)
+  return got
+}
+const admitted = (got: number[]): number => {
+  assert.deepEqual(
+    got.filter((status) => status !== 200 && status !== 429),
+    [],
+  )
+  return got.filter((status) => status === 200).length
+}
+
+describe('one instance in memory', () => {
+  test('limits nothing but what says so', async () => {
+    const app = await build({})
+    assert.equal(app.fleet.facts.limitStore, 'memory')
+    const response = await app.inject('/')
+    assert.ok(!Object.keys(response.headers).some((name) => name.startsWith('ratelimit')))
+    assert.equal(admitted(await statuses(app, 5, '/own')), 2)
+  })
+
+  test('a refusal says why, and when to come again', async () => {
+    const app = await build({ max: 2 })
+    const { headers } = await app.inject('/')
+    assert.deepEqual([headers['ratelimit-limit'], headers['ratelimit-remaining']], ['2', '1'])
+    assert.ok(Number(headers['ratelimit-reset']) > 0)
+    await app.inject('/')
+    const refused = await app.inject('/')
+    assert.equal(refused.statusCode, 429)
+    assert.equal(refused.json().code, 'FLEET_ERR_RATE_LIMITED')
+    assert.ok(Number(refused.headers['retry-after']) >= 54 && Number(refused.headers['retry-after']) <= 66)
+    assert.equal(refused.headers['ratelimit-remaining'], '0')
+    assert.equal(admitted(await statuses(app, 5, '/free')), 5)
+    assert.equal(admitted(await statuses(app, 5, '/own')), 2)
+  })
+
+  test('without headers until it refuses', async () => {
+    const app = await build({ max: 1, headers: false })
+    assert.equal((await app.inject('/')).headers['ratelimit-limit'], undefined)
+    assert.equal((await app.inject('/')).headers['ratelimit-limit'], '1')
+  })
+
+  test('each client for itself; an IPv6 network is one client', async () => {
+    const app = await build({ max: 1, allow: ['192.0.2.0/24'] })
+    const from = async (remoteAddress: string) => (await app.inject({ url: '/', remoteAddress })).statusCode
+    const got: number[] = []
+    for (const address of ['10.0.0.1', '10.0.0.2', '10.0.0.1', '::ffff:10.0.0.3', '10.0.0.3'])
+      got.push(await from(address))
+    for (const address of ['2001:db8:1:2::1', '2001:db8:1:2:3::4', '2001:db8:1:3::1']) got.push(await from(address))
+    for (const address of ['192.0.2.1', '192.0.2.1']) got.push(await from(address))
+    assert.deepEqual(got, [200, 200, 429, 200, 429, 200, 429, 200, 200, 200])
+  })
+
+  test('HEAD and GET are one route, and so are those of a group', async () => {
+    const app = await build({})
+    assert.equal(admitted(await statuses(app, 1, { method: 'HEAD', url: '/own' })), 1)
+    assert.equal(admitted(await statuses(app, 2, '/own')), 1)
+    assert.equal(admitted(await statuses(app, 2, { method: 'POST', url: '/login' })), 2)
+    assert.equal(admitted(await statuses(app, 2, { method: 'POST', url: '/register' })), 1)
+  })
+
+  test('per user, wherever they come from', async () => {
+    const app = await build({})
+    const as = (user: string | undefined, remoteAddress: string): InjectOptions => ({
+      url: '/mine',
+      remoteAddress,
+      headers: user ? { user } : {},
+    })
+    assert.equal(admitted(await statuses(app, 2, as('ann', '10.0.0.1'))), 2)
+    assert.equal(admitted(await statuses(app, 2, as('ann', '10.0.0.2'))), 0)
+    assert.equal(admitted(await statuses(app, 2, as('bob', '10.0.0.1'))), 2)
+    assert.equal(admitted(await statuses(app, 3, as(undefined, '10.0.0.1'))), 2)
+  })
+
+  test('what does not fit is refused at boot', async () => {
+    await assert.rejects(build({ max: 0 }), code('FLEET_ERR_OPTION_INVALID'))
+    await assert.rejects(build({ allow: ['here'] }), code('FLEET_ERR_OPTION_INVALID'))
+    await assert.rejects(build({ redis: {} } as RateLimitOptions), code('FLEET_ERR_OPTION_UNKNOWN'))
+    const app = await build({})
+    for (const odd of [{ ban: 1 }, { continueExceeding: true }, { exponentialBackoff: true }])
+      assert.throws(
+        () => app.get('/odd', { config: { rateLimit: { max: 1, ...odd } } }, async () => 1),
+        code('FLEET_ERR_OPTION_INVALID'),
+      )
+  })
+
+  test('by hand', async () => {
+    const app = await build({})
+    const check = app.createRateLimit({ max: 1, timeWindow: 60_000 })
+    app.get('/hand', async (request) => [
+      await check(request, { increment: false }),
+      await check(request),
+      await check(request),
+    ])
+    const looks = (await app.inject('/hand')).json() as { isExceeded: boolean; remaining: number }[]
+    assert.deepEqual(
+      looks.map(({ isExceeded, remaining }) => [isExceeded, remaining]),
+      [
+        [false, 1],
+        [false, 0],
+        [true, 0],
+      ],
+    )
+  })
+})
+
+describe('a fleet', () => {
+  let server: RedisServer
+  before(async () => {
+    server = await startRedis()
+  })
+
+  test('counts together, exactly', async () => {
+    const place = { url: server.url, name: 'together' }
+    const fleet = await Promise.all([1, 2, 3].map(() => build({ max: 50 }, place)))
+    assert.equal(fleet[0]?.fleet.facts.limitStore, 'redis')
+    const requests = Array.from({ length: 150 }, (_, n) => fleet[n % 3]?.inject('/'))
+    const got = (await Promise.all(requests)).map((response) => response?.statusCode ?? 0)
+    assert.equal(admitted(got), 50)
+    const [a, b] = fleet as [FastifyInstance, FastifyInstance]
+    assert.equal(admitted([...(await statuses(a, 2, '/own')), ...(await statuses(b, 2, '/own'))]), 2)
+  })
+
+  test('asks Redis for nothing that is not limited, nor for a limit of each instance', async () => {
+    const app = await build({}, { url: server.url, peers: 3 })
+    await app.ready()
+    const calls = async () => /cmdstat_(eval|evalsha):/.test((await app.redis?.info('commandstats')) ?? '')
+    await app.redis?.config('RESETSTAT')
+    assert.equal(admitted(await statuses(app, 5, '/')), 5)
+    assert.equal(admitted(await statuses(app, 5, '/share')), 2)
+    assert.equal(await calls(), false)
+    await statuses(app, 1, '/own')
+    assert.equal(await calls(), true)
+  })
+
+  test('without Redis: each instance its share, and together again when it is back', async () => {
+    const own = await startRedis()
+    const app = await build({ max: 30 }, { url: own.url, peers: 3 })
+    assert.equal(admitted(await statuses(app, 12, '/')), 12)
+    await own.kill('SIGKILL')
+    await until(() => app.redis?.status !== 'ready')
+    const response = await app.inject('/')
+    assert.deepEqual([response.headers['ratelimit-limit'], response.headers['ratelimit-remaining']], ['30', '9'])
+    assert.equal(admitted(await statuses(app, 20, '/')), 9)
+    assert.equal(admitted(await statuses(app, 5, { url: '/', remoteAddress: '10.0.0.9' })), 5)
+    await own.restart()
+    await until(() => app.redis?.ping())
+    assert.equal(admitted(await statuses(app, 1, '/')), 1)
+  })
+
+  test('stopped in its tracks: nobody waits for ever, and limits hold', async () => {
+    const own = await startRedis()
+    const app = await build({ max: 10 }, { url: own.url, peers: 5 })
+    await app.ready()
+    await own.kill('SIGSTOP')
+    const responses = await Promise.all(Array.from({ length: 10 }, () => app.inject('/')))
+    assert.equal(admitted(responses.map(({ statusCode }) => statusCode)), 2)
+    await own.kill('SIGCONT')
+  })
+})

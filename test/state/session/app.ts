@@ -1,0 +1,80 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type RedisOptions, redis } from '../../../src/state/redis.ts'
+import { type SessionOptions, session } from '../../../src/state/session/index.ts'
+
+export const secret = 'a secret of more than thirty-two bytes'
+
+/** Lets a test decide when a handler that has read its session goes on. */
+export class Gate {
+  #waiting: (() => void)[] = []
+
+  pass(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
+  open(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+}
+
+export interface TestApp extends FastifyInstance {
+  gate: Gate
+}
+
+/** An app whose routes do to the session what their path says. */
+export async function build(where: RedisOptions, options: SessionOptions = {}): Promise<TestApp> {
+  const app = Fastify()
+  const gate = new Gate()
+  await app.register(redis, { connectTimeoutMs: 200, ...where })
+  await app.register(session, { secret, ...options })
+
+  app.get('/', async ({ session }) => {
+    const { cookie: _, ...data } = session.toJSON() as Record<string, unknown>
+    return data
+  })
+  app.get('/id', async ({ session }) => ({ id: session.sessionId }))
+  app.post<{ Body: object }>('/set', async ({ session, body }) => {
+    Object.assign(session, body)
+    return {}
+  })
+  app.post<{ Body: object }>('/set-slowly', async ({ session, body }) => {
+    await gate.pass()
+    Object.assign(session, body)
+    return {}
+  })
+  app.post<{ Body: { name: string } }>('/remove-slowly', async ({ session, body }) => {
+    await gate.pass()
+    delete session[body.name]
+    return {}
+  })
+  app.post<{ Body: { user: string; keep?: string[] } }>('/login', async (request) => {
+    const { user, keep = [] } = request.body
+    await request.session.regenerate(keep)
+    request.session.userId = user
+    return {}
+  })
+  app.post('/logout', async ({ session }) => {
+    await session.destroy()
+    return {}
+  })
+  app.post('/logout-slowly', async ({ session }) => {
+    await gate.pass()
+    await session.destroy()
+    return {}
+  })
+  app.post<{ Body: object; Params: { status: number } }>('/fail/:status', async ({ session, body, params }) => {
+    Object.assign(session, body)
+    throw Object.assign(new Error('on purpose'), { statusCode: Number(params.status) })
+  })
+  app.post<{ Body: { maxAge: number } }>('/options', async ({ session, body }) => {
+    session.options(body)
+    session.remembered = true
+    return {}
+  })
+  app.get('/none', { config: { session: false } }, async ({ session }) => session ?? null)
+  return Object.assign(app, { gate }) as unknown as TestApp
+}
