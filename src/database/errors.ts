@@ -1,0 +1,110 @@
+import { FleetError, type FleetErrorCode } from '../base/errors.ts'
+
+/** The parts of Prisma's errors that matter here; read by shape, so that Prisma need not be installed. */
+interface PrismaError {
+  code?: unknown
+  message?: unknown
+  meta?: { driverAdapterError?: { cause?: { kind?: unknown; originalCode?: unknown } } }
+}
+
+/** Prisma's codes: https://www.prisma.io/docs/orm/reference/error-reference */
+const prismaCodes: Readonly<Record<string, FleetErrorCode>> = {
+  P1000: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1001: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1002: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1003: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1008: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1010: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1011: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P1017: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P2000: 'FLEET_ERR_RECORD_INVALID',
+  P2002: 'FLEET_ERR_RECORD_EXISTS',
+  P2003: 'FLEET_ERR_RECORD_IN_USE',
+  P2004: 'FLEET_ERR_RECORD_INVALID',
+  P2007: 'FLEET_ERR_RECORD_INVALID',
+  P2011: 'FLEET_ERR_RECORD_INVALID',
+  P2014: 'FLEET_ERR_RECORD_IN_USE',
+  P2015: 'FLEET_ERR_RECORD_UNKNOWN',
+  P2018: 'FLEET_ERR_RECORD_UNKNOWN',
+  P2020: 'FLEET_ERR_RECORD_INVALID',
+  P2024: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P2025: 'FLEET_ERR_RECORD_UNKNOWN',
+  P2028: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P2034: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+  P2037: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+}
+
+/** What Prisma reports without a code of its own, by SQLSTATE or the first two digits, its class. */
+const sqlStates: Readonly<Record<string, FleetErrorCode>> = {
+  '08': 'FLEET_ERR_DATABASE_UNAVAILABLE', // connection exception
+  '22': 'FLEET_ERR_RECORD_INVALID', // data exception, e.g. a zero byte in a text
+  23503: 'FLEET_ERR_RECORD_IN_USE',
+  23505: 'FLEET_ERR_RECORD_EXISTS',
+  23: 'FLEET_ERR_RECORD_INVALID', // any other constraint
+  25006: 'FLEET_ERR_DATABASE_UNAVAILABLE', // read only: a primary that has just become a replica
+  40: 'FLEET_ERR_DATABASE_UNAVAILABLE', // rolled back: serialization failure, deadlock
+  53: 'FLEET_ERR_DATABASE_UNAVAILABLE', // out of connections, memory or disk
+  '55P03': 'FLEET_ERR_DATABASE_UNAVAILABLE', // a lock was not to be had in time
+  57: 'FLEET_ERR_DATABASE_UNAVAILABLE', // shutting down, starting up, statement timeout
+}
+
+/** `pg` raises these as plain errors, and Prisma passes them through. */
+const plainTrouble: RegExp =
+  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after|connect E|read E|write E)/i
+
+/** SQLSTATE of an error that came from PostgreSQL through Prisma. */
+export function sqlState(error: unknown): string | undefined {
+  const state = (error as PrismaError | null)?.meta?.driverAdapterError?.cause?.originalCode
+  return typeof state === 'string' ? state : undefined
+}
+
+function classify(error: PrismaError): FleetErrorCode | undefined {
+  const state = sqlState(error)
+  if (state !== undefined) {
+    const known = sqlStates[state] ?? sqlStates[state.slice(0, 2)]
+    if (known) return known
+  }
+  const kind = error.meta?.driverAdapterError?.cause?.kind
+  if (kind === 'DatabaseNotReachable' || kind === 'ConnectionClosed' || kind === 'SocketTimeout')
+    return 'FLEET_ERR_DATABASE_UNAVAILABLE'
+  if (typeof error.code === 'string' && Object.hasOwn(prismaCodes, error.code)) return prismaCodes[error.code]
+  return typeof error.message === 'string' && plainTrouble.test(error.message)
+    ? 'FLEET_ERR_DATABASE_UNAVAILABLE'
+    : undefined
+}
+
+/**
+ * What a client may know of an error from Prisma: 404 for a missing record, 409 for a conflict, 400 for a value that
+ * the database refuses, 503 with `Retry-After` when the database cannot answer. Prisma's own text, which names hosts and
+ * columns, becomes the cause.
+ *
+ * @returns `undefined` for everything else: that is a defect, and answers 500
+ */
+export function databaseError(error: unknown): FleetError | undefined {
+  if (error instanceof FleetError || typeof error !== 'object' || error === null) return undefined
+  const code = classify(error as PrismaError)
+  if (code === undefined) return undefined
+  return new FleetError(code, undefined, {
+    cause: error,
+    retryAfter: code === 'FLEET_ERR_DATABASE_UNAVAILABLE' ? 1 : undefined,
+  })
+}
+
+/** Whether the server cannot be reached or takes nobody in, so that another may answer instead. */
+export function isUnreachable(error: unknown): boolean {
+  const { code, message, meta } = (error ?? {}) as PrismaError
+  const { kind } = meta?.driverAdapterError?.cause ?? {}
+  return (
+    /^(08|53|57P0)/.test(sqlState(error) ?? '') ||
+    /^P1(00[0-3]|01[017])$/.test(String(code)) ||
+    kind === 'DatabaseNotReachable' ||
+    kind === 'ConnectionClosed' ||
+    (plainTrouble.test(String(message)) && !/^(timeout exceeded|query read)/i.test(String(message)))
+  )
+}
+
+/** Whether no connection of the pool became free in time, which says nothing about the server behind it. */
+export function isSaturated(error: unknown): boolean {
+  const { code, message } = (error ?? {}) as PrismaError
+  return code === 'P2024' || /^timeout exceeded when trying to connect/.test(String(message))
+}

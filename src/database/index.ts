@@ -1,0 +1,4 @@
+export { type DatabaseClient, type DatabaseOptions, database, database as default } from './database.ts'
+export { databaseError } from './errors.ts'
+export { type MigrateOptions, type MigrateResult, migrate } from './migrate.ts'
+export { type ReplicasExtension, type ReplicasOptions, replicas } from './replicas.ts'
