@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { type TestContext, test } from 'node:test'
+import { Script } from 'node:vm'
+import helmet from '@fastify/helmet'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type DashboardOptions, dashboard } from '../../src/dashboard/index.ts'
+import { script } from '../../src/dashboard/script.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { operators } from '../../src/instance/operators.ts'
+
+const token = 'an-operator-token-of-more-than-32-bytes'
+
+async function start(t: TestContext, options: DashboardOptions = {}): Promise<{ app: FastifyInstance; url: string }> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(helmet)
+  await app.register(identity, { name: 'shop', id: 'shop-1' })
+  await app.register(lifecycle, { signals: false })
+  await app.register(operators, { token })
+  await app.register(dashboard, options)
+  return { app, url: await app.listen({ port: 0, host: '127.0.0.1' }) }
+}
+const post = (url: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  })
+
+test('the page: nothing from outside, and a policy that allows exactly its own script and style', async (t) => {
+  const { url } = await start(t)
+  const response = await fetch(`${url}/fleet`)
+  const html = await response.text()
+  assert.equal(response.status, 200)
+  assert.equal(response.headers.get('content-type'), 'text/html; charset=utf-8')
+  assert.equal(response.headers.get('cache-control'), 'no-store')
+  assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
+
+  const policy = response.headers.get('content-security-policy') ?? ''
+  assert.match(policy, /^default-src 'none'; /)
+  assert.doesNotMatch(policy, /unsafe|\*/)
+  for (const tag of ['script', 'style']) {
+    const source = new RegExp(`<${tag}>(.*?)</${tag}>`, 's').exec(html)?.[1] ?? ''
+    const hash = createHash('sha256').update(source).digest('base64')
+    assert.ok(policy.includes(`${tag}-src 'sha256-${hash}'`), tag)
+  }
+  assert.doesNotMatch(html, / (style|on\w+)="/)
+  assert.doesNotMatch(html.replaceAll('http://www.w3.org/2000/svg', ''), /https?:\/\//)
+  assert.match(html, /<h1 tabindex="-1">shop<\/h1>/)
+  assert.doesNotThrow(() => new Script(script))
+})
+
+test('its figures are the fleet’s', async (t) => {
+  const { app, url } = await start(t)
+  const response = await fetch(`${url}/fleet/state`)
+  const state = (await response.json()) as { answeredBy: string; instances: unknown[] }
+  assert.equal(response.headers.get('cache-control'), 'no-store')
+  assert.equal(state.answeredBy, 'shop-1')
+  const { lastSeen, memory, ...steady } = app.fleet.self()
+  assert.ok(lastSeen && memory)
+  assert.partialDeepStrictEqual(state.instances, [steady])
+})
+
+test('for operators only, page, figures and commands', async (t) => {
+  const { app, url } = await start(t)
+  for (const [method, path] of [
+    ['GET', '/fleet'],
+    ['GET', '/fleet/state'],
+    ['POST', '/fleet/drain'],
+    ['POST', '/fleet/undrain'],
+  ] as const) {
+    const proxied = { 'x-forwarded-for': '192.0.2.1', 'content-type': 'application/json' }
+    const body = method === 'POST' ? '{"instance":"shop-1"}' : undefined
+    const answer = (headers: Record<string, string>) => fetch(url + path, { method, headers, body })
+    assert.equal((await answer(proxied)).status, 404)
+    assert.equal(app.fleet.state, 'serving')
+    assert.ok((await answer({ ...proxied, authorization: `Bearer ${token}` })).ok)
+    app.fleet.undrain()
+  }
+})
+
+test('drain and undrain, of this instance and of a peer', async (t) => {
+  const { app, url } = await start(t)
+  const sent: string[] = []
+  const peer = { ...app.fleet.self(), id: 'shop-2' }
+  Object.assign(app.fleet, {
+    peers: () => [app.fleet.self(), peer],
+    command: async (id: string, command: string) => void sent.push(`${command} ${id}`),
+  })
+  assert.equal((await post(`${url}/fleet/drain`, { instance: 'shop-1' })).status, 202)
+  assert.equal(app.fleet.state, 'draining')
+  assert.equal((await post(`${url}/fleet/undrain`, { instance: 'shop-1' })).status, 202)
+  assert.equal(app.fleet.state, 'serving')
+  assert.equal((await post(`${url}/fleet/drain`, { instance: 'shop-2' })).status, 202)
+  assert.deepEqual(sent, ['drain shop-2'])
+
+  const unknown = await post(`${url}/fleet/drain`, { instance: 'shop-9' })
+  assert.equal(unknown.status, 404)
+  assert.equal(((await unknown.json()) as { code: string }).code, 'FLEET_ERR_INSTANCE_UNKNOWN')
+  for (const body of [{}, { instance: '' }, { instance: 'x'.repeat(129) }, [], null]) {
+    assert.equal((await post(`${url}/fleet/drain`, body)).status, 400)
+  }
+})
+
+test('another site cannot send a command through an operator’s browser', async (t) => {
+  const { app, url } = await start(t)
+  for (const headers of [
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+    { 'sec-fetch-site': 'none' },
+    { origin: 'https://example.org' },
+    { origin: 'null' },
+  ] as Record<string, string>[]) {
+    const answer = await post(`${url}/fleet/drain`, { instance: 'shop-1' }, headers)
+    assert.equal(answer.status, 404, JSON.stringify(headers))
+  }
+  // A form of another site can send this type without asking first.
+  const form = await fetch(`${url}/fleet/drain`, {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain' },
+    body: '{}',
+  })
+  assert.ok(form.status === 415 || form.status === 400)
+  assert.equal(app.fleet.state, 'serving')
+})
+
+test('the path is an option, and can be switched off', async (t) => {
+  const moved = await start(t, { path: '/ops/board', refreshMs: 500 })
+  const html = await (await fetch(`${moved.url}/ops/board`)).text()
+  assert.match(html, /data-root="board" data-refresh="500"/)
+  assert.equal((await fetch(`${moved.url}/ops/board/state`)).status, 200)
+  assert.equal((await fetch(`${moved.url}/fleet`)).status, 404)
+  const off = await start(t, { path: false })
+  assert.equal((await fetch(`${off.url}/fleet`)).status, 404)
+  await assert.rejects(start(t, { path: 'fleet' }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  await assert.rejects(start(t, { refreshMs: 1 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+})
