@@ -1,0 +1,116 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { isIP } from 'node:net'
+import { FleetError } from '../base/errors.ts'
+import { networks } from '../base/networks.ts'
+import type { Balancer } from './balancer.ts'
+import { listen } from './listen.ts'
+import type { Target } from './target.ts'
+
+export interface AdminOptions {
+  /** 0: any free one. */
+  port: number
+  /** @default '127.0.0.1' */
+  host?: string
+  /** Bearer token of at least 32 bytes that everybody must show. @default FLEET_ADMIN_TOKEN; none is needed on loopback */
+  token?: string
+}
+
+/** What the operators of a proxy see and do, on an address of its own that its clients cannot reach. */
+export class Admin {
+  readonly #server: Server
+  readonly #options: AdminOptions & { host: string }
+  readonly #balancer: Balancer
+  readonly #metrics: () => string
+  readonly #closing: () => boolean
+  readonly #expected: Buffer | undefined
+
+  /** @throws FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING where others than this machine could come */
+  constructor(options: AdminOptions, balancer: Balancer, metrics: () => string, closing: () => boolean) {
+    this.#options = { ...options, host: options.host ?? '127.0.0.1' }
+    this.#balancer = balancer
+    this.#metrics = metrics
+    this.#closing = closing
+    const { token, host } = this.#options
+    if (token !== undefined && Buffer.byteLength(token) < 32) {
+      throw new FleetError(
+        'FLEET_ERR_SECRET_WEAK',
+        '`proxy.admin.token` (FLEET_ADMIN_TOKEN) must have at least 32 bytes',
+      )
+    }
+    if (token === undefined && !networks(['loopback'], '').includes(host)) {
+      throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` on ${host} needs FLEET_ADMIN_TOKEN`)
+    }
+    this.#expected = token === undefined ? undefined : digest(token)
+    this.#server = createServer((request, response) => this.#serve(request, response))
+  }
+
+  /** @throws FLEET_ERR_PORT_TAKEN */
+  async listen(): Promise<string> {
+    return `http://${await listen(this.#server, this.#options)}`
+  }
+
+  close(): void {
+    this.#server.close()
+    this.#server.closeAllConnections()
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const answer = (status: number, body: object | string): void => {
+      const text = typeof body === 'string' ? body : JSON.stringify(body)
+      const type =
+        typeof body === 'string' ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json; charset=utf-8'
+      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
+    }
+    request.resume()
+    const route = `${request.method} ${request.url?.replace(/\?.*/s, '')}`
+    if (route === 'GET /live') answer(200, { alive: true })
+    else if (route === 'GET /ready') this.#ready(answer)
+    else if (!this.#allows(request)) answer(404, notFound)
+    else if (route === 'GET /metrics') answer(200, this.#metrics())
+    else if (route === 'GET /targets') answer(200, this.#balancer.targets.map(describe))
+    else this.#command(route, answer)
+  }
+
+  #command(route: string, answer: (status: number, body: object) => void): void {
+    const [, id, command] = /^POST \/targets\/([^/]+)\/(drain|undrain)$/.exec(route) ?? []
+    const target = this.#balancer.targets.find((known) => known.id === id)
+    if (target && command === 'drain') this.#balancer.drain(target)
+    else if (target) this.#balancer.undrain(target)
+    answer(target ? 200 : 404, target ? describe(target) : notFound)
+  }
+
+  #ready(answer: (status: number, body: object) => void): void {
+    const ready = !this.#closing() && this.#balancer.core.rotation.up > 0
+    answer(ready ? 200 : 503, { ready, targets: this.#balancer.core.rotation.up })
+  }
+
+  /** A browser on this machine must not be able to do this for a page of somebody else. */
+  #allows({ headers }: IncomingMessage): boolean {
+    if (this.#expected) {
+      const given = /^bearer (.+)$/i.exec(headers.authorization ?? '')?.[1]
+      return given !== undefined && timingSafeEqual(digest(given.trim()), this.#expected)
+    }
+    const host = URL.parse(`http://${headers.host ?? ''}`)?.hostname ?? ''
+    const here = isIP(host.replace(/^\[|\]$/g, '')) !== 0 || host === 'localhost'
+    return here && headers.origin === undefined && headers['x-forwarded-for'] === undefined
+  }
+}
+
+const notFound = { statusCode: 404, error: 'Not Found', message: 'not found' }
+
+const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+
+const describe = (target: Target): object => ({
+  id: target.id,
+  url: target.url.origin === 'null' ? target.url.href : target.url.origin,
+  state: target.state,
+  weight: target.weight,
+  backup: target.backup,
+  inflight: target.inflight,
+  served: target.served,
+  failed: target.failed,
+  latencyMs: Math.round(target.latency.at(performance.now()) * 100) / 100,
+  region: target.region,
+  zone: target.zone,
+})

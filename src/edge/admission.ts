@@ -1,0 +1,75 @@
+import type { IncomingMessage } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { FleetError } from '../base/errors.ts'
+import { requestHeaders } from './headers.ts'
+import type { Origin, Origins } from './origins.ts'
+import { beneath, canonicalPath } from './paths.ts'
+import type { PickInput } from './policies/index.ts'
+
+/** A request that may go upstream. */
+export interface Call {
+  readonly options: Dispatcher.DispatchOptions
+  readonly input: PickInput
+  /** Bytes of its body: 0 when there is none, infinite when only its end will tell. */
+  readonly length: number
+}
+
+/**
+ * Decides what goes upstream, and in which form. Node's parser has already refused what is no HTTP, both lengths at
+ * once, two different lengths and bad chunks; here is refused what two readers could still read in two ways.
+ */
+export class Admission {
+  readonly #blocked: (path: string) => boolean
+  readonly #origins: Origins
+  readonly #maxBodyBytes: number
+
+  /** @param maxBodyBytes 0 for no limit */
+  constructor(block: readonly string[], origins: Origins, maxBodyBytes: number) {
+    this.#blocked = beneath(block)
+    this.#origins = origins
+    this.#maxBodyBytes = maxBodyBytes
+  }
+
+  admit(request: IncomingMessage, origin: Origin): Call | FleetError {
+    const { url = '', method = 'GET', headers, rawHeaders, httpVersionMajor } = request
+    if (httpVersionMajor === 0) return invalid('HTTP/0.9')
+    if (method === 'TRACE') return refusedMethod()
+    const length = bodyLength(request)
+    if (Number.isNaN(length)) return invalid('Transfer-Encoding')
+    if (this.#maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > this.#maxBodyBytes) {
+      return new FleetError('FLEET_ERR_BODY_TOO_LARGE', `at most ${this.#maxBodyBytes} bytes`)
+    }
+    const absolute = url.startsWith('/') ? undefined : URL.parse(url)
+    if (absolute === null || (absolute && !isHttp(absolute))) return invalid('request target')
+    const target = absolute ? absolute.pathname + absolute.search : url
+    const path = canonicalPath(target)
+    if (path === undefined) return invalid('path')
+    if (this.#blocked(path)) return new FleetError('FLEET_ERR_PATH_BLOCKED')
+    const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
+    const host = authority || headers.host || ''
+    const out = requestHeaders(rawHeaders, headers, origin, host)
+    if (!out) return invalid('Host')
+    const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
+    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out }
+    return { length, input: { client, headers, setCookie: undefined }, options }
+  }
+}
+
+/** NaN when the framing is one that not everybody reads alike: RFC 9112 sections 6.1 and 6.3. */
+function bodyLength({ headers, httpVersion, httpVersionMajor, method }: IncomingMessage): number {
+  const coding = headers['transfer-encoding']
+  if (coding !== undefined) {
+    return coding.toLowerCase() === 'chunked' && httpVersion === '1.1' ? Number.POSITIVE_INFINITY : Number.NaN
+  }
+  if (headers['content-length'] !== undefined) return Number(headers['content-length'])
+  // HTTP/2 need not tell.
+  return httpVersionMajor === 2 && method !== 'GET' && method !== 'HEAD' ? Number.POSITIVE_INFINITY : 0
+}
+
+/** RFC 9110 section 4.2.4: a user name in there is there to deceive. */
+const isHttp = ({ protocol, username }: URL): boolean => /^https?:$/.test(protocol) && username === ''
+
+/** TRACE would show a client what this proxy tells the upstream, and CONNECT is for another kind of proxy. */
+export const refusedMethod = (): FleetError => new FleetError('FLEET_ERR_METHOD_REFUSED')
+
+export const invalid = (what: string): FleetError => new FleetError('FLEET_ERR_REQUEST_INVALID', what)

@@ -1,0 +1,120 @@
+import { randomBytes } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Origin } from './origins.ts'
+
+/** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
+const hopByHop: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'transfer-encoding',
+  'upgrade',
+])
+/** Of a request: said by this proxy, whatever the client says. */
+const ours: ReadonlySet<string> = new Set([
+  ...hopByHop,
+  'expect',
+  'forwarded',
+  'host',
+  'trailer',
+  'x-fleet-draining',
+  'x-fleet-load',
+  'x-fleet-retry',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-port',
+  'x-forwarded-proto',
+  'x-real-ip',
+  'x-request-id',
+])
+/** A `Connection` header must not be able to take these away. */
+const kept: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
+
+/**
+ * The request's headers as the upstream gets them: a flat list of names in lower case and values. Undefined when it is not
+ * clear which host they are for.
+ *
+ * @param raw as Node gives it, `rawHeaders`
+ * @param headers the same, as an object
+ * @param host the authority the request is for (RFC 9112 section 3.2.2)
+ */
+export function requestHeaders(
+  raw: readonly string[],
+  headers: IncomingHttpHeaders,
+  origin: Origin,
+  host: string,
+): string[] | undefined {
+  const element = origin.element(host)
+  if (element === undefined) return undefined
+  const nominated = nominatedBy(headers.connection)
+  const out = ['host', host]
+  let cookie = ''
+  let hosts = 0
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = (raw[i] as string).toLowerCase()
+    if (name === 'host') hosts++
+    else if (name === 'cookie') {
+      // HTTP/2 may send a cookie in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
+      cookie = cookie === '' ? (raw[i + 1] as string) : `${cookie}; ${raw[i + 1]}`
+    } else if (!ours.has(name) && name[0] !== ':' && !nominated?.has(name)) out.push(name, raw[i + 1] as string)
+  }
+  if (hosts > 1) return undefined
+  if (cookie !== '') out.push('cookie', cookie)
+  describeOrigin(out, origin.trusted ? headers : nothing, origin, host, element)
+  return out
+}
+
+const nothing: IncomingHttpHeaders = {}
+
+/** @param before what a proxy of ours has said already */
+function describeOrigin(
+  out: string[],
+  before: IncomingHttpHeaders,
+  origin: Origin,
+  host: string,
+  element: string,
+): void {
+  const forwardedFor = before['x-forwarded-for']
+  out.push(
+    'forwarded',
+    before.forwarded ? `${before.forwarded}, ${element}` : element,
+    'x-forwarded-for',
+    forwardedFor ? `${forwardedFor}, ${origin.address}` : origin.address,
+    'x-forwarded-host',
+    String(before['x-forwarded-host'] ?? host),
+    'x-forwarded-port',
+    String(before['x-forwarded-port'] ?? origin.port),
+    'x-forwarded-proto',
+    String(before['x-forwarded-proto'] ?? origin.protocol),
+    'x-request-id',
+    String(before['x-request-id'] ?? requestId()),
+  )
+}
+
+/** Unique among all proxies by its first part, among the requests of this one by its second; a UUID costs more. */
+const requestId = (): string => `${here}-${(++requests).toString(36)}`
+const here = randomBytes(9).toString('base64url')
+let requests = 0
+
+/** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
+function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
+  if (connection === undefined || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
+  const names = connection.split(',').map((name) => name.trim().toLowerCase())
+  return new Set(names.filter((name) => !kept.has(name)))
+}
+
+/** The answer's headers as the client gets them, as a flat list. */
+export function responseHeaders(headers: IncomingHttpHeaders): string[] {
+  const nominated = nominatedBy(headers.connection)
+  const out: string[] = []
+  for (const name in headers) {
+    if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name)) continue
+    const value = headers[name]
+    if (typeof value === 'string') out.push(name, value)
+    else if (value) for (const each of value) out.push(name, each)
+  }
+  return out
+}

@@ -1,0 +1,240 @@
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http'
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { readEnv } from '../base/env.ts'
+import { FleetError } from '../base/errors.ts'
+import { Admin } from './admin.ts'
+import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
+import { Answer, type AnswerContext, sendError } from './answer.ts'
+import { Balancer } from './balancer.ts'
+import type { Exchange } from './exchange.ts'
+import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
+import { type ListenOptions, listen } from './listen.ts'
+import { Origins } from './origins.ts'
+import { ProxyMetrics } from './proxy-metrics.ts'
+import { streamed, whole } from './request-body.ts'
+import type { Target } from './target.ts'
+import { Tunnel, writeRaw } from './tunnel.ts'
+
+export type { ProxyOptions } from './http-proxy-options.ts'
+
+export interface ReverseProxy {
+  /**
+   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
+   *
+   * @throws FLEET_ERR_PORT_TAKEN
+   */
+  listen(options?: ListenOptions): Promise<string>
+  /** Accepts no more connections, lets requests in flight end, and cuts them at the deadline. */
+  close(): Promise<void>
+  /** The proxy's own figures, as Prometheus reads them. */
+  metrics(): string
+  /** URL of the operators' address, once it listens; undefined without the option `admin`. */
+  readonly adminUrl: string | undefined
+  /** Null while it does not listen. */
+  readonly address: AddressInfo | null
+  readonly targets: readonly Target[]
+  readonly balancer: Balancer
+  readonly server: Server | Http2SecureServer
+}
+
+/**
+ * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` HTTP/2 too, WebSockets, streams both ways.
+ *
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
+ */
+export function createProxy(options: ProxyOptions): ReverseProxy {
+  const { targets, proxy, balancer } = resolveProxyOptions(options)
+  return new HttpProxy(proxy, new Balancer(targets, balancer))
+}
+
+/** How often connections are looked at that may have turned idle while the proxy closes, in milliseconds. */
+const sweepEveryMs = 50
+
+class HttpProxy implements ReverseProxy, AnswerContext {
+  readonly balancer: Balancer
+  readonly server: Server | Http2SecureServer
+  readonly sendTimeoutMs: number
+  readonly #options: ResolvedProxyOptions
+  readonly #admission: Admission
+  readonly #tunnels = new Set<Duplex>()
+  readonly #sessions = new Set<ServerHttp2Session>()
+  readonly #origins: Origins
+  readonly #metrics = new ProxyMetrics()
+  readonly #admin: Admin | undefined
+  adminUrl: string | undefined
+  #inflight = 0
+  #closing: Promise<void> | undefined
+
+  constructor(options: ResolvedProxyOptions, balancer: Balancer) {
+    this.#options = options
+    this.#origins = new Origins(options.trustProxy, 'proxy.trustProxy')
+    this.#admission = new Admission(options.block, this.#origins, options.maxBodyBytes)
+    this.sendTimeoutMs = options.sendTimeoutMs
+    this.balancer = balancer
+    const token = options.admin?.token ?? readEnv().FLEET_ADMIN_TOKEN
+    const admin = options.admin && { ...options.admin, token }
+    this.#admin =
+      admin &&
+      new Admin(
+        admin,
+        balancer,
+        () => this.metrics(),
+        () => this.closing,
+      )
+    this.server = this.#createServer()
+    this.server.on('checkContinue', (request, response) => this.#serve(request, response, true))
+    this.server.on('checkExpectation', (request, response) => sendError(request, response, invalid('Expect')))
+    this.server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
+    this.server.on('connect', (request, socket: Duplex) => writeRaw(socket, refusedMethod(), request.headers.accept))
+    this.server.on('clientError', (error: Error, socket: Duplex) => this.#onClientError(error, socket))
+    this.server.on('session', (session: ServerHttp2Session) => {
+      this.#sessions.add(session)
+      session.once('close', () => this.#sessions.delete(session))
+    })
+  }
+
+  get closing(): boolean {
+    return this.#closing !== undefined
+  }
+
+  get address(): AddressInfo | null {
+    return this.server.address() as AddressInfo | null
+  }
+
+  get targets(): readonly Target[] {
+    return this.balancer.targets
+  }
+
+  async listen(options: ListenOptions = {}): Promise<string> {
+    await this.balancer.ready()
+    this.adminUrl = await this.#admin?.listen()
+    return `${this.#options.tls ? 'https' : 'http'}://${await listen(this.server, options)}`
+  }
+
+  metrics(): string {
+    return this.#metrics.text(this.balancer, this.#inflight, this.#tunnels.size)
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#drain()
+    return this.#closing
+  }
+
+  async #drain(): Promise<void> {
+    const closed = new Promise((resolve) => this.server.close(resolve))
+    // HTTP/2 clients get GOAWAY: running streams end, new ones go elsewhere (RFC 9113 section 6.8).
+    for (const session of this.#sessions) session.close()
+    // A connection that turns idle after close() would hold it until its idle time is over: hence again and again.
+    const sweep = setInterval(() => {
+      if ('closeIdleConnections' in this.server) this.server.closeIdleConnections()
+      if (this.#inflight === 0) for (const socket of this.#tunnels) socket.end()
+    }, sweepEveryMs)
+    const deadline = setTimeout(() => this.#cut(), this.#options.shutdownTimeoutMs)
+    await closed
+    clearInterval(sweep)
+    clearTimeout(deadline)
+    this.#admin?.close()
+    await this.balancer.close()
+  }
+
+  #cut(): void {
+    if ('closeAllConnections' in this.server) this.server.closeAllConnections()
+    for (const session of this.#sessions) session.destroy()
+    for (const socket of this.#tunnels) socket.destroy()
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
+    const origin = this.#origins.of(request.socket)
+    const startedAt = performance.now()
+    let exchange: Exchange | undefined
+    this.#inflight++
+    origin.answering = response
+    response.on('close', () => {
+      this.#inflight--
+      if (origin.answering === response) origin.answering = undefined
+      this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+      if (exchange?.done === false) exchange.abort(invalid('the client went away'))
+    })
+    const call = this.#admission.admit(request, origin)
+    if (call instanceof FleetError) {
+      sendError(request, response, call)
+      return
+    }
+    if (call.length === 0) {
+      exchange = this.#send(call, null, request, response)
+      return
+    }
+    const proceed = (): void => {
+      if (expectsContinue) response.writeContinue()
+    }
+    if (call.length > this.#options.bufferBytes) {
+      const body = streamed(request, this.#options.maxBodyBytes, proceed)
+      exchange = this.#send(call, body, request, response)
+      return
+    }
+    proceed()
+    whole(request, (body) => {
+      exchange = this.#send(call, body, request, response)
+    })
+  }
+
+  #send(
+    { options, input }: Call,
+    body: Buffer | AsyncIterable<Buffer> | null,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Exchange {
+    const answer = new Answer(this, request, response, input)
+    // undici takes any async iterable, though its types do not say so; and closes the connection after a HEAD unless
+    // told not to reset it.
+    return this.balancer.dispatch({ ...options, body: body as Buffer | null, reset: false }, answer, input)
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => socket.destroy())
+    const call = this.#admission.admit(request, this.#origins.of(request.socket))
+    if (call instanceof FleetError || call.length > 0 || !isWebSocket(request)) {
+      writeRaw(socket, call instanceof FleetError ? call : invalid('Upgrade'), request.headers.accept)
+      return
+    }
+    const tunnel = new Tunnel(request, socket, head, this.#tunnels)
+    const exchange = this.balancer.dispatch({ ...call.options, upgrade: 'websocket' }, tunnel, call.input)
+    socket.once('close', () => exchange.abort(invalid('the client went away')))
+  }
+
+  /** What is no HTTP, too large or too slow. Where an answer is being written already, nothing can be said any more. */
+  #onClientError(error: Error & { code?: string }, socket: Duplex): void {
+    if (!socket.writable) socket.destroy()
+    else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
+    else if (error.code === 'HPE_HEADER_OVERFLOW') writeRaw(socket, new FleetError('FLEET_ERR_HEADERS_TOO_LARGE'))
+    else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') writeRaw(socket, new FleetError('FLEET_ERR_REQUEST_TIMEOUT'))
+    else writeRaw(socket, invalid('it is not HTTP/1.1 as RFC 9112 has it'))
+  }
+
+  #createServer(): Server | Http2SecureServer {
+    const { maxHeaderBytes, headersTimeoutMs, requestTimeoutMs, keepAliveMs, tls } = this.#options
+    const options: ServerOptions = {
+      maxHeaderSize: maxHeaderBytes,
+      headersTimeout: headersTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveMs,
+      connectionsCheckingInterval: 1000,
+      insecureHTTPParser: false,
+      noDelay: true,
+      // A client that vanished without a word is found out by the kernel, in tunnels and silent streams too.
+      keepAlive: true,
+      keepAliveInitialDelay: 30_000,
+    }
+    // Other protocols (h2c) are for this connection only and are not asked for upstream: RFC 9110 section 7.8.
+    const shouldUpgradeCallback = isWebSocket
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    if (!tls) return createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
+    const secure = { ...options, ...tls, allowHTTP1: true, settings: { maxHeaderListSize: maxHeaderBytes } }
+    return createSecureServer({ ...secure, shouldUpgradeCallback } as never, serve as never)
+  }
+}
+
+const isWebSocket = ({ method, headers }: IncomingMessage): boolean =>
+  method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket'

@@ -1,0 +1,11 @@
+/** Who chooses an instance: a balancer for clients, an HTTP and a TCP proxy for servers, all over the same core. */
+export { Balancer, type BalancerOptions } from './balancer.ts'
+export { type DnsOptions, type Found, fromDns, fromFleet, fromRegistry, fromSrv, type Source } from './discovery.ts'
+export type { RetryOptions } from './exchange.ts'
+export { createProxy, type ProxyOptions, type ReverseProxy } from './http-proxy.ts'
+export type { OutlierOptions } from './outliers.ts'
+export type { Load, LoadProbe, PickInput, Policy, PolicyName } from './policies/index.ts'
+export { policyNames } from './policies/index.ts'
+export type { ProbeOptions } from './probe.ts'
+export type { ConnectionOptions, Target, TargetOptions, TargetState } from './target.ts'
+export { createTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'

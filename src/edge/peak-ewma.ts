@@ -1,0 +1,36 @@
+/**
+ * Peak-sensitive moving average of latency: jumps up at once to a slower answer, comes down exponentially with time.
+ * Source: Finagle, `com.twitter.finagle.loadbalancer.PeakEwma`.
+ */
+export class PeakEwma {
+  readonly #decayMs: number
+  #value = 0
+  #at = 0
+
+  /** @param decayMs milliseconds in which an old value loses 63 % of its weight; default 10 000, as in Finagle */
+  constructor(decayMs = 10_000) {
+    this.#decayMs = decayMs
+  }
+
+  /** @param ms latency observed @param now monotonic milliseconds */
+  observe(ms: number, now: number): void {
+    const weight = Math.exp((this.#at - now) / this.#decayMs)
+    const decayed = this.#value * weight
+    this.#value = ms > decayed ? ms : decayed + ms * (1 - weight)
+    this.#at = now
+  }
+
+  /**
+   * A failure makes the target look slow, so that one that fails fast does not attract traffic: the average doubles,
+   * to at least one second and at most one minute.
+   */
+  punish(now: number): void {
+    this.#value = Math.min(60_000, Math.max(1_000, this.at(now) * 2))
+    this.#at = now
+  }
+
+  /** The average in milliseconds; what nobody has measured for long drifts to 0 and so gets tried again. */
+  at(now: number): number {
+    return this.#value * Math.exp((this.#at - now) / this.#decayMs)
+  }
+}

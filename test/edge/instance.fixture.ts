@@ -1,0 +1,18 @@
+import Fastify from 'fastify'
+import { health } from '../../src/instance/health/index.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { lifecycle } from '../../src/instance/lifecycle.ts'
+
+// A real instance, and nothing else: it says which requests it has run, one line each.
+const app = Fastify({ return503OnClosing: false })
+await app.register(identity)
+await app.register(lifecycle)
+await app.register(health)
+app.all('/run/:id', async (request) => {
+  const { id } = request.params as { id: string }
+  process.stdout.write(`ran ${request.method} ${id}\n`)
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  return { id, by: app.fleet.instance.id }
+})
+await app.listen({ port: Number(process.argv[2]), host: '127.0.0.1' })
+process.stdout.write('listening\n')

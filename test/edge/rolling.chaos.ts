@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict'
+import { after, describe, it } from 'node:test'
+import { createProxy } from '../../src/edge/http-proxy.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+import { get } from './front.ts'
+
+const file = new URL('instance.fixture.ts', import.meta.url)
+
+async function start(port: number): Promise<App> {
+  const app = forkApp(file, { args: [String(port)] })
+  await app.waitFor(/listening/, 60_000)
+  return app
+}
+
+describe('three real instances behind the proxy', () => {
+  for (const [how, signal] of [
+    ['replaced one after the other, in quick succession', 'SIGTERM'],
+    ['replaced all at once', 'SIGTERM'],
+    ['killed one after the other', 'SIGKILL'],
+  ] as const) {
+    it(`${how}: no request is lost but what was running in a process that is killed, and none runs twice`, async () => {
+      const ports = await Promise.all([freePort(), freePort(), freePort()])
+      const apps = await Promise.all(ports.map(start))
+      const past: App[] = []
+      const proxy = createProxy({
+        targets: ports.map((port) => `http://127.0.0.1:${port}`),
+        queue: { timeoutMs: 30_000 },
+      })
+      after(() => proxy.close())
+      const url = await proxy.listen()
+      const failures: string[] = []
+      let sent = 0
+      let rolling = true
+      const client = async (): Promise<void> => {
+        while (rolling) {
+          const id = sent++
+          const method = id % 2 ? 'POST' : 'GET'
+          const failed = await get(`${url}/run/${id}`, { method }).then(
+            ({ status, text }) => (status === 200 ? undefined : `${status} ${text}`),
+            (error: Error) => String(error),
+          )
+          if (failed) failures.push(`${method} ${id} ${failed}`)
+        }
+      }
+      const clients = Array.from({ length: 6 }, client)
+      const replace = async (i: number): Promise<void> => {
+        const old = apps[i] as App
+        await old.kill(signal)
+        past.push(old)
+        apps[i] = await start(ports[i] as number)
+      }
+      for (const i of ports.keys()) {
+        const mark = sent
+        await until(() => sent > mark + 50)
+        if (how === 'replaced all at once') await Promise.all(i === 0 ? ports.map((_, j) => replace(j)) : [])
+        else await replace(i)
+      }
+      const mark = sent
+      await until(() => sent > mark + 50)
+      rolling = false
+      await Promise.all(clients)
+      const lost = signal === 'SIGKILL' ? failures.filter((failure) => !failure.startsWith('POST')) : failures
+      assert.deepEqual(lost, [])
+      const posts = [...past, ...apps].flatMap(({ stdout }) => stdout.match(/ran POST \d+/g) ?? [])
+      assert.equal(new Set(posts).size, posts.length, 'a POST ran twice')
+      assert.ok(posts.length > 50)
+    })
+  }
+})
