@@ -1,0 +1,100 @@
+import { lstat, unlink } from 'node:fs/promises'
+import { connect, createServer, type Server } from 'node:net'
+import { FleetError } from '../base/errors.ts'
+
+/** The answer, as a line of JSON. */
+interface Outcome {
+  readonly ok: boolean
+  readonly reason?: string
+}
+
+const question = 'reload\n'
+
+/**
+ * Lets `fleet reload` ask for a reload and hear of its outcome, which a signal cannot carry back: a Unix socket that
+ * only this user and root can open.
+ *
+ * @throws FLEET_ERR_CONTROL when another group listens on `path`, or nobody can
+ */
+export async function serveControl(path: string, reload: () => Promise<void>): Promise<Server> {
+  const server = createServer((socket) => {
+    const answer = (outcome: Outcome): void => void socket.end(`${JSON.stringify(outcome)}\n`)
+    socket.on('error', () => {})
+    socket.setEncoding('utf8').once('data', (text: string) => {
+      if (text !== question) answer({ ok: false, reason: 'the one question here is `reload`' })
+      else {
+        reload().then(
+          () => answer({ ok: true }),
+          (error: Error) => answer({ ok: false, reason: error.message }),
+        )
+      }
+    })
+  })
+  try {
+    await listen(server, path)
+  } catch (error) {
+    throw new FleetError('FLEET_ERR_CONTROL', `${path}: ${(error as Error).message}`, { cause: error })
+  }
+  return server
+}
+
+async function listen(server: Server, path: string): Promise<void> {
+  const attempt = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject)
+      const mask = process.umask(0o177)
+      server.listen(path, () => {
+        server.off('error', reject)
+        resolve()
+      })
+      process.umask(mask)
+    })
+  try {
+    await attempt()
+  } catch (error) {
+    // A group that was killed leaves its socket behind: nobody answers on that one.
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || !(await isLeftBehind(path))) throw error
+    await unlink(path)
+    await attempt()
+  }
+}
+
+async function isLeftBehind(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false
+  return await new Promise((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(false)
+    })
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
+  })
+}
+
+/**
+ * Asks the group that listens on `path` to reload, and waits until it has.
+ *
+ * @throws FLEET_ERR_RELOAD_FAILED when it was abandoned, with the reason; FLEET_ERR_CONTROL when nobody answers
+ */
+export async function askReload(path: string): Promise<void> {
+  const outcome = await ask(path).catch((error: Error) => {
+    throw new FleetError('FLEET_ERR_CONTROL', `${path}: ${error.message}`, { cause: error })
+  })
+  if (!outcome.ok) throw new FleetError('FLEET_ERR_RELOAD_FAILED', outcome.reason)
+}
+
+function ask(path: string): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const socket = connect(path, () => socket.write(question))
+    socket.setEncoding('utf8')
+    socket.on('data', (more: string) => {
+      text += more
+    })
+    socket.once('error', reject)
+    socket.once('end', () => {
+      if (text === '') reject(new Error('the group ended before it answered'))
+      else resolve(JSON.parse(text) as Outcome)
+    })
+  })
+}

@@ -1,0 +1,132 @@
+import cluster, { type Worker } from 'node:cluster'
+import { type FromWorker, isFleetMessage, type ToWorker } from './messages.ts'
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null
+  readonly signal: string | null
+}
+
+/** What became of a start within its time: `listening` serves, but has not said that it is ready. */
+export type Start = 'ready' | 'listening' | 'silent' | 'ended'
+
+export interface MemberHandlers {
+  message(member: Member, message: Exclude<FromWorker, 'ready'>): void
+  ended(member: Member, exit: Exit): void
+}
+
+/** One worker process, from its fork to its end. */
+export class Member {
+  /** Its place in the group, from 1; its replacement has the same. */
+  readonly number: number
+  /** INSTANCE_ID: unique, because for a while a worker and its replacement live side by side. */
+  readonly id: string
+  readonly startedAt: number = performance.now()
+  readonly ended: Promise<Exit>
+  /** When it was last heard of, in `performance.now()` time. */
+  lastBeat: number = performance.now()
+  /** Resident set size in bytes, as it last said. */
+  rss = 0
+  state: 'starting' | 'listening' | 'ready' | 'leaving' | 'ended' = 'starting'
+  /** Whether the app has the worker plugin, and so speaks more than signals. */
+  plugin = false
+  readonly #worker: Worker
+  #watchers = new Set<() => void>()
+
+  constructor(number: number, id: string, env: Readonly<Record<string, unknown>>, handlers: MemberHandlers) {
+    this.number = number
+    this.id = id
+    this.#worker = cluster.fork({ ...env, FLEET_WORKER: number, INSTANCE_ID: id })
+    this.#worker.on('listening', () => {
+      // An app without the plugin can say no more than that it listens.
+      if (this.state === 'starting') this.#move(this.plugin ? 'listening' : 'ready')
+    })
+    this.#worker.on('message', (message: FromWorker) => {
+      if (message === 'ready') {
+        if (this.state === 'starting' || this.state === 'listening') this.#move('ready')
+      } else if (isFleetMessage<Exclude<FromWorker, 'ready'>>(message)) {
+        this.lastBeat = performance.now()
+        if (message.fleet === 'hello') this.plugin = true
+        else if (message.fleet === 'beat') this.rss = message.rss
+        else handlers.message(this, message)
+      }
+    })
+    this.#worker.on('error', () => {})
+    this.ended = new Promise((resolve) => {
+      // `close`, not `exit`: by then the last message has been read too.
+      this.#worker.process.once('close', (code, signal) => {
+        this.#move('ended')
+        handlers.ended(this, { code, signal })
+        resolve({ code, signal })
+      })
+    })
+  }
+
+  get pid(): number {
+    return this.#worker.process.pid ?? 0
+  }
+
+  /** Whether it should be answering: a watchdog may judge it. */
+  get up(): boolean {
+    return this.state === 'listening' || this.state === 'ready'
+  }
+
+  /** Milliseconds since its fork. */
+  get age(): number {
+    return performance.now() - this.startedAt
+  }
+
+  /** Waits until it is ready or has ended, but not longer than `timeoutMs`. */
+  started(timeoutMs: number): Promise<Start> {
+    return new Promise((resolve) => {
+      const settle = (start: Start): void => {
+        clearTimeout(timer)
+        this.#watchers.delete(look)
+        resolve(start)
+      }
+      const look = (): void => {
+        if (this.state === 'ready') settle('ready')
+        else if (this.state === 'ended' || this.state === 'leaving') settle('ended')
+      }
+      const timer = setTimeout(() => settle(this.state === 'listening' ? 'listening' : 'silent'), timeoutMs)
+      this.#watchers.add(look)
+      look()
+    })
+  }
+
+  /**
+   * Asks it to drain and end, and kills it when it has not done so in time.
+   *
+   * @param handover others go on listening on the same port: it need not wait for fronts to notice
+   * @returns whether it ended by itself and lost nothing
+   */
+  async leave(handover: boolean, timeoutMs: number): Promise<boolean> {
+    if (this.state !== 'ended') this.#move('leaving')
+    // SIGTERM is all that an app without the plugin understands; it is also understood before the plugin is there.
+    if (!this.plugin || !this.send({ fleet: 'shutdown', handover })) this.kill('SIGTERM')
+    const timer = setTimeout(() => this.kill('SIGKILL'), timeoutMs)
+    const { code, signal } = await this.ended
+    clearTimeout(timer)
+    return code === 0 || signal === 'SIGTERM'
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#worker.process.kill(signal)
+  }
+
+  /** @returns whether there was a channel to send it on */
+  send(message: ToWorker): boolean {
+    if (!this.#worker.isConnected()) return false
+    this.#worker.send(message, undefined, () => {})
+    return true
+  }
+
+  collect(id: number): boolean {
+    return this.send({ fleet: 'collect', id })
+  }
+
+  #move(state: Member['state']): void {
+    this.state = state
+    for (const watch of this.#watchers) watch()
+  }
+}

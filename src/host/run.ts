@@ -1,0 +1,83 @@
+import { onEnding } from '../instance/signals.ts'
+import { serveControl } from './control.ts'
+import { serviceNotifier } from './notify.ts'
+import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'
+
+export interface RunOptions extends Omit<SupervisorOptions, 'onChange'> {
+  /** Path of the socket on which `fleet reload` is answered; none when left out. */
+  control?: string
+  /** NOTIFY_SOCKET: where the service manager listens. */
+  notifySocket?: string
+  /** WATCHDOG_USEC: the service manager wants to hear of us that often, in microseconds. */
+  watchdogUsec?: number
+}
+
+/**
+ * Runs a group until a signal ends it: SIGHUP reloads, SIGTERM and SIGINT drain, a second one of them ends at once.
+ * The process exits with 0 when nothing was cut, else with 1.
+ *
+ * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves; FLEET_ERR_CONTROL
+ */
+export async function run({ control, notifySocket, watchdogUsec, ...options }: RunOptions): Promise<void> {
+  const { log } = options
+  const notify = serviceNotifier(notifySocket, (message) => log.warn({}, message))
+  const status = (): string => `STATUS=${supervisor.serving.up} of ${supervisor.serving.of} workers serve`
+  const supervisor = new Supervisor({ ...options, onChange: () => void notify(status()) })
+
+  const reload = async (): Promise<void> => {
+    void notify('RELOADING=1')
+    try {
+      await supervisor.reload()
+    } finally {
+      void notify('READY=1', status())
+    }
+  }
+  process.on('SIGHUP', () => void reload().catch(() => undefined))
+  onEnding({
+    first: async (reason) => {
+      log.info({ reason, workers: supervisor.serving.up }, 'stopping')
+      void notify('STOPPING=1')
+      server?.close()
+      return await supervisor.stop()
+    },
+    second: () => supervisor.kill(),
+  })
+
+  const server = control === undefined ? undefined : await serveControl(control, reload)
+  try {
+    await supervisor.start()
+  } catch (error) {
+    server?.close()
+    throw error
+  }
+  await notify('READY=1', status())
+  // Twice as often as asked, as sd_watchdog_enabled(3) advises.
+  if (watchdogUsec) setInterval(() => void notify('WATCHDOG=1'), watchdogUsec / 2_000)
+}
+
+/**
+ * Whether a build becomes ready: one worker is started, on a free port and without a share of the fleet's traffic, and
+ * ended again.
+ */
+export async function check(options: Omit<SupervisorOptions, 'onChange' | 'workers'>): Promise<boolean> {
+  const env = { ...options.env, PORT: '0', FLEET_WEIGHT: '0' }
+  const supervisor = new Supervisor({ ...options, env, workers: 1, onChange: () => undefined })
+  onEnding({ first: () => supervisor.stop().then(() => 1), second: () => supervisor.kill() })
+  const ready = await supervisor.start().then(
+    () => supervisor.serving.ready === 1,
+    () => false,
+  )
+  await supervisor.stop()
+  return ready
+}
+
+/** Lines of JSON as pino writes them, so that the group's log and its workers' can be read by the same tools. */
+export function jsonLog(write: (line: string) => void): SupervisorLog {
+  const at =
+    (level: number) =>
+    ({ err, ...fields }: { err?: unknown }, msg: string): void => {
+      const error = err instanceof Error ? { err: { type: err.name, message: err.message } } : {}
+      write(JSON.stringify({ level, time: Date.now(), pid: process.pid, name: 'fleet', ...fields, ...error, msg }))
+    }
+  return { info: at(30), warn: at(40), error: at(50) }
+}

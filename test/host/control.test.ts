@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { askReload, serveControl } from '../../src/host/control.ts'
+import '../helpers/cleanup.ts'
+
+const path = (): string => join(temporaryFolder('control'), 'socket')
+
+test('the outcome of a reload reaches the one who asked', async (t) => {
+  const at = path()
+  let reloads = 0
+  const server = await serveControl(at, async () => {
+    if (++reloads === 2) throw new Error('the build is broken')
+  })
+  t.after(() => server.close())
+  await askReload(at)
+  await assert.rejects(askReload(at), { code: 'FLEET_ERR_RELOAD_FAILED', message: /the build is broken/ })
+  assert.equal(reloads, 2)
+})
+
+test('only this user may ask', async (t) => {
+  const at = path()
+  const server = await serveControl(at, async () => {})
+  t.after(() => server.close())
+  assert.equal(statSync(at).mode & 0o777, 0o600)
+})
+
+test('anything else than the one question is refused, and does nothing', async (t) => {
+  const at = path()
+  const server = await serveControl(at, () => Promise.reject(new Error('must not be called')))
+  t.after(() => server.close())
+  const answer = await new Promise<string>((resolve) => {
+    const socket = connect(at, () => socket.write('GET / HTTP/1.1\r\n\r\n'))
+    socket.setEncoding('utf8').once('data', resolve)
+  })
+  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'the one question here is `reload`' })
+})
+
+test('nobody there', async () => {
+  await assert.rejects(askReload(path()), { code: 'FLEET_ERR_CONTROL', message: /ENOENT/ })
+})
+
+test('a path in use is left alone, and so is a file that is no socket', async (t) => {
+  const at = path()
+  const first = await serveControl(at, async () => {})
+  t.after(() => first.close())
+  await assert.rejects(
+    serveControl(at, async () => {}),
+    { code: 'FLEET_ERR_CONTROL', message: /EADDRINUSE/ },
+  )
+  await askReload(at)
+
+  const file = path()
+  writeFileSync(file, 'precious')
+  await assert.rejects(
+    serveControl(file, async () => {}),
+    { code: 'FLEET_ERR_CONTROL' },
+  )
+  assert.equal(readFileSync(file, 'utf8'), 'precious')
+})
+
+test('a socket that a killed group left behind is taken over', async (t) => {
+  const at = path()
+  const program = `require('net').createServer().listen(${JSON.stringify(at)}, () => process.kill(process.pid, 'SIGKILL'))`
+  assert.equal(spawnSync(process.execPath, ['-e', program]).signal, 'SIGKILL')
+  assert.ok(existsSync(at))
+  const server = await serveControl(at, async () => {})
+  t.after(() => server.close())
+  await askReload(at)
+})

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
+import { counted, figure, GroupMetrics, type Source, sum } from '../../src/host/group-metrics.ts'
+import type { Snapshot } from '../../src/host/messages.ts'
+
+/** A process: answers when it is asked, unless it is silent. */
+class Process implements Source {
+  silent = false
+  requests = 0
+  readonly #group: GroupMetrics
+
+  constructor(group: GroupMetrics) {
+    this.#group = group
+  }
+
+  get snapshot(): Snapshot {
+    return [
+      figure('counter', 'requests_total', 'r', [{ labels: { route: '/' }, value: this.requests }]),
+      figure('gauge', 'open', 'o', [{ labels: {}, value: 1 }]),
+    ]
+  }
+
+  collect(id: number): boolean {
+    if (!this.silent) setImmediate(() => this.#group.answer(this, [this.snapshot], id))
+    return !this.silent
+  }
+
+  end(): void {
+    this.#group.answer(this, [this.snapshot])
+    this.#group.depart(this)
+  }
+}
+
+function value(snapshots: readonly Snapshot[], name: string): number | undefined {
+  return sum(snapshots).find((f) => f.name === name)?.values[0]?.value
+}
+
+test('the sum of all who answer', async () => {
+  const group = new GroupMetrics(5_000)
+  const processes = [new Process(group), new Process(group)]
+  for (const [i, process] of processes.entries()) process.requests = i + 1
+  const snapshots = await group.gather(processes)
+  assert.equal(value(snapshots, 'requests_total'), 3)
+  assert.equal(value(snapshots, 'open'), 2)
+  assert.equal(value(snapshots, 'fleet_workers_silent'), 0)
+  assert.equal(value(snapshots, 'fleet_partial_scrapes_total'), 0)
+})
+
+test('a silent process: its counters as last known, no gauges, and the scrape is counted as partial', async () => {
+  const group = new GroupMetrics(20)
+  const [a, b] = [new Process(group), new Process(group)]
+  a.requests = b.requests = 10
+  await group.gather([a, b])
+  b.silent = true
+  a.requests = 11
+  const snapshots = await group.gather([a, b])
+  assert.equal(value(snapshots, 'requests_total'), 21)
+  assert.equal(value(snapshots, 'open'), 1)
+  assert.equal(value(snapshots, 'fleet_workers_silent'), 1)
+  assert.equal(value(snapshots, 'fleet_partial_scrapes_total'), 1)
+  b.silent = false
+  b.requests = 12
+  const again = await group.gather([a, b])
+  assert.equal(value(again, 'requests_total'), 23)
+  assert.equal(value(again, 'fleet_workers_silent'), 0)
+  assert.equal(value(again, 'fleet_partial_scrapes_total'), 1)
+})
+
+test('counters never fall, however processes come and go', async () => {
+  const group = new GroupMetrics(5)
+  let processes = [new Process(group), new Process(group), new Process(group)]
+  let before = 0
+  for (let round = 0; round < 200; round++) {
+    for (const process of processes) {
+      process.requests += Math.floor(Math.random() * 10)
+      process.silent = Math.random() < 0.1
+    }
+    if (round % 7 === 0) {
+      const [gone] = processes.splice(Math.floor(Math.random() * processes.length), 1)
+      if (round % 2 === 0) gone?.end()
+      else if (gone) group.depart(gone)
+      processes = [...processes, new Process(group)]
+    }
+    const now = value(await group.gather(processes), 'requests_total') ?? 0
+    assert.ok(now >= before, `${before} → ${now}`)
+    before = now
+  }
+})
+
+test('a process that ends while it is asked is waited for no longer', async () => {
+  const group = new GroupMetrics(60_000)
+  const [a, b] = [new Process(group), new Process(group)]
+  a.requests = b.requests = 1
+  b.silent = true
+  const gathered = group.gather([a, b])
+  b.end()
+  assert.equal(value(await gathered, 'requests_total'), 2)
+})
+
+test('who asks meanwhile shares the answer', async () => {
+  const group = new GroupMetrics(5_000)
+  const process = new Process(group)
+  const [first, second] = await Promise.all([group.gather([process]), group.gather([process])])
+  assert.equal(first, second)
+})
+
+test('no process at all', async () => {
+  assert.equal(value(await new GroupMetrics(60_000).gather([]), 'fleet_workers_silent'), 0)
+})
+
+test('what prom-client gives is added up as prom-client adds it', async () => {
+  const registries = [1, 2].map((factor) => {
+    const registry = new Registry()
+    const registers = [registry]
+    new Counter({ name: 'c_total', help: 'c', labelNames: ['a'], registers }).inc({ a: 'x' }, factor)
+    new Gauge({ name: 'g', help: 'g', registers }).set(factor)
+    new Histogram({ name: 'h', help: 'h', buckets: [1, 2], registers }).observe(factor)
+    new Summary({ name: 's', help: 's', registers }).observe(factor)
+    return registry
+  })
+  const snapshots = (await Promise.all(registries.map((r) => r.getMetricsAsJSON()))) as unknown as Snapshot[]
+  const text = await AggregatorRegistry.aggregate([sum(snapshots.map(counted))]).metrics()
+  assert.match(text, /c_total\{a="x"\} 3\n/)
+  assert.match(text, /h_bucket\{le="1"\} 1\nh_bucket\{le="2"\} 2\nh_bucket\{le="\+Inf"\} 2\nh_sum 3\nh_count 2/)
+  assert.match(text, /s_sum 3\ns_count 2/)
+  assert.doesNotMatch(text, /quantile|^g /m)
+})

@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
+import { text } from 'node:stream/consumers'
+import { test } from 'node:test'
+import { isAlive } from '../helpers/alive.ts'
+import { until } from '../helpers/until.ts'
+import { fleetCommand, type Group, logged, Release, startGroup } from './group.ts'
+import { ask } from './traffic.ts'
+
+const workerPids = (group: Group): number[] => logged(group, 'worker ready').map(({ workerPid }) => Number(workerPid))
+
+async function started(args: readonly string[], env: Record<string, string | number | undefined> = {}): Promise<Group> {
+  const group = await startGroup(new Release(), args, env)
+  const [workers] = args.filter((arg) => /^\d+$/.test(arg))
+  await until(() => workerPids(group).length === Number(workers), { what: 'all workers', timeoutMs: 20_000 })
+  return group
+}
+
+const series = 'http_request_duration_seconds_count{method="GET",route="/slow",status_code="200"}'
+
+/** `/metrics` of the group, a figure with all its labels. */
+async function metric(group: Group, series: string): Promise<number | undefined> {
+  // A connection of its own: one that is kept may lead to a worker that is stuck.
+  const scrape = get({ port: group.port, host: '127.0.0.1', path: '/metrics', agent: false })
+  const [response] = (await once(scrape, 'response')) as [IncomingMessage]
+  const body = await text(response)
+  const line = body.split('\n').find((l) => l.startsWith(`${series} `))
+  return line === undefined ? undefined : Number(line.split(' ').at(-1))
+}
+
+test('each worker is an instance of its own', async () => {
+  const group = await started(['--workers', '3'])
+  const ids = new Set<string>()
+  await until(async () => ids.add((await ask(group.port, 'GET', '/')).id).size === 3, { what: 'all three to answer' })
+  assert.deepEqual([...ids].map((id) => id.replace(/-[\da-f]{6}$/, '')).sort(), ['app-1', 'app-2', 'app-3'])
+})
+
+test('SIGTERM: what is in flight ends, the exit code is 0, nobody is left', async () => {
+  const group = await started(['--workers', '2'])
+  const slow = Promise.all([1, 2, 3, 4].map(() => ask(group.port, 'GET', '/slow?ms=700')))
+  await until(async () => (await metric(group, 'fleet_workers{state="serving"}')) === 2, { what: 'the figures' })
+  await group.kill('SIGTERM')
+  assert.equal((await slow).length, 4)
+  assert.deepEqual(group.ended, { code: 0, signal: null })
+  assert.deepEqual(workerPids(group).filter(isAlive), [])
+})
+
+test('Ctrl-C in a terminal reaches everybody at once, and still nothing is lost', async () => {
+  const group = await started(['--workers', '2'])
+  const slow = Promise.all([1, 2, 3, 4].map(() => ask(group.port, 'GET', '/slow?ms=700')))
+  await metric(group, 'fleet_workers_silent')
+  process.kill(-group.pid, 'SIGINT')
+  assert.equal((await slow).length, 4)
+  assert.deepEqual(await group.exit, { code: 0, signal: null })
+  assert.deepEqual(workerPids(group).filter(isAlive), [])
+})
+
+test('a second signal ends at once, with 1', async () => {
+  const group = await started(['--workers', '2'])
+  const slow = ask(group.port, 'GET', '/slow?ms=60000')
+  slow.catch(() => {})
+  await metric(group, 'fleet_workers_silent')
+  process.kill(group.pid, 'SIGTERM')
+  await until(() => logged(group, 'stopping').length === 1, { what: 'the first signal' })
+  process.kill(group.pid, 'SIGTERM')
+  assert.deepEqual(await group.exit, { code: 1, signal: null })
+  await assert.rejects(slow)
+  await until(() => workerPids(group).every((pid) => !isAlive(pid)), { what: 'the end of all workers' })
+})
+
+test('work that outlasts SHUTDOWN_TIMEOUT is cut, and the exit code says so', async () => {
+  const group = await started(['--workers', '1'], { SHUTDOWN_TIMEOUT: 300 })
+  const slow = ask(group.port, 'GET', '/slow?ms=60000')
+  slow.catch(() => {})
+  await metric(group, 'fleet_workers_silent')
+  await group.kill('SIGTERM')
+  assert.deepEqual(group.ended, { code: 1, signal: null })
+})
+
+test('workers do not outlive a supervisor that is killed', async () => {
+  const group = await started(['--workers', '2'])
+  await group.kill('SIGKILL')
+  await until(() => workerPids(group).every((pid) => !isAlive(pid)), { what: 'the end of all workers' })
+})
+
+test('a worker that crashes is started again, the others serve meanwhile', async () => {
+  const group = await started(['--workers', '2'])
+  await ask(group.port, 'POST', '/crash').catch(() => {})
+  await until(() => workerPids(group).length === 3, { what: 'the third worker', timeoutMs: 20_000 })
+  assert.equal(logged(group, 'worker ended')[0]?.code, 3)
+  assert.equal(await metric(group, 'fleet_worker_starts_total{reason="crash"}'), 1)
+  assert.equal(await metric(group, 'fleet_workers{state="serving"}'), 2)
+})
+
+test('a signal to one worker drains that one, and it is started again', async () => {
+  const group = await started(['--workers', '2'])
+  process.kill(workerPids(group)[0] as number, 'SIGTERM')
+  await until(() => workerPids(group).length === 3, { what: 'the third worker', timeoutMs: 20_000 })
+  assert.equal(logged(group, 'worker ended')[0]?.code, 0)
+})
+
+test('one that crashes again and again is started less and less often', async () => {
+  const release = new Release()
+  const group = await startGroup(release, ['--workers', '1'])
+  release.write('process.exit(3)')
+  await ask(group.port, 'POST', '/crash').catch(() => {})
+  const waits = (): number[] => logged(group, 'worker will be started again').map(({ delayMs }) => Number(delayMs))
+  await until(() => waits().length >= 4, { what: 'four tries', timeoutMs: 120_000 })
+  for (const [i, wait] of waits().entries()) assert.ok(wait >= 100 && wait <= 3 * (waits()[i - 1] ?? 100))
+  release.deploy({ version: 'mended' })
+  await until(async () => (await ask(group.port, 'GET', '/')).version === 'mended', {
+    what: 'the mend',
+    timeoutMs: 120_000,
+  })
+})
+
+test('a stuck worker is replaced, and /metrics is answered without it meanwhile', async () => {
+  const group = await started(['--workers', '2', '--stuck-after', '4000'])
+  for (let i = 0; i < 20; i++) await ask(group.port, 'GET', '/slow?ms=0')
+  assert.equal(await metric(group, series), 20)
+  await ask(group.port, 'POST', '/block?ms=60000')
+  assert.equal(await metric(group, 'fleet_workers_silent'), 1)
+  assert.equal(await metric(group, series), 20)
+  await until(() => workerPids(group).length === 3, { what: 'its replacement', timeoutMs: 10_000 })
+  assert.equal(logged(group, 'worker stuck: killed').length, 1)
+  await until(async () => (await metric(group, 'fleet_workers_silent')) === 0, { what: 'a complete scrape' })
+  assert.equal(await metric(group, series), 20)
+  assert.equal(await metric(group, 'fleet_worker_starts_total{reason="stuck"}'), 1)
+  assert.ok(((await metric(group, 'fleet_partial_scrapes_total')) ?? 0) >= 1)
+})
+
+test('a worker above its memory limit is replaced by one that is ready', async () => {
+  const group = await started(['--workers', '2', '--memory-limit', '260'])
+  const { pid } = await ask(group.port, 'POST', '/hoard?mib=300')
+  await until(() => workerPids(group).length === 3, { what: 'its replacement', timeoutMs: 30_000 })
+  await until(() => !isAlive(pid), { what: 'the end of the big one' })
+  assert.equal(await metric(group, 'fleet_worker_starts_total{reason="memory"}'), 1)
+  assert.equal(logged(group, 'worker ended').length, 0)
+})
+
+test('an operator who drains one worker drains the group: a front sees one port', async () => {
+  const group = await started(['--workers', '3'])
+  const probe = async (path: string): Promise<number> => (await fetch(`http://127.0.0.1:${group.port}${path}`)).status
+  const command = (name: string): Promise<unknown> => ask(group.port, 'POST', `/api/v1/load-balancer/${name}`)
+  const allSay = (status: number): Promise<unknown> =>
+    until(
+      async () => {
+        // Each on a connection of its own, which any worker may take.
+        const answers = await Promise.all(Array.from({ length: 20 }, () => probe('/ready')))
+        return answers.every((answer) => answer === status)
+      },
+      { what: `/ready ${status} from every worker` },
+    )
+  await allSay(200)
+  await command('drain')
+  await allSay(503)
+  assert.equal(await probe('/live'), 200)
+  await group.kill('SIGHUP')
+  await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload', timeoutMs: 30_000 })
+  await allSay(503)
+  await command('undrain')
+  await allSay(200)
+})
+
+test('figures of the whole group, whoever is asked, and after a reload too', async () => {
+  const group = await started(['--workers', '2'])
+  for (let i = 0; i < 30; i++) await ask(group.port, 'GET', '/slow?ms=0')
+  for (let i = 0; i < 5; i++) assert.equal(await metric(group, series), 30)
+  await group.kill('SIGHUP')
+  await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload', timeoutMs: 20_000 })
+  assert.equal(await metric(group, series), 30)
+  const open = await fetch(`http://127.0.0.1:${group.port}/metrics`, {
+    headers: { accept: 'application/openmetrics-text; version=1.0.0' },
+  })
+  assert.match(open.headers.get('content-type') ?? '', /^application\/openmetrics-text/)
+  assert.match(await open.text(), /# EOF\n$/)
+})
+
+test('a group of which no worker comes up ends with 1; what cannot be a group at all, with 2', async () => {
+  const release = new Release()
+  release.write('throw new Error("a bad build")')
+  const failed = fleetCommand(['start', release.file, '--workers', '2'])
+  assert.deepEqual(await failed.exit, { code: 1, signal: null })
+  assert.match(failed.stderr, /a bad build/)
+  assert.match(failed.stderr, /FLEET_ERR_WORKER_NOT_READY/)
+  const wrong = [
+    ['start'],
+    ['start', '/no/such/file.js'],
+    ['start', release.file, '--workers', '0'],
+    ['start', release.file, '--workers', 'many'],
+    ['start', release.file, '--memory-limit', '-1'],
+    ['start', release.file, '--ready-timeout', '1e3'],
+    ['reload'],
+  ]
+  for (const args of wrong) {
+    const command = fleetCommand(args)
+    assert.equal((await command.exit).code, 2, args.join(' '))
+    assert.match(command.stderr, /FLEET_ERR_USAGE/)
+  }
+  const unreachable = fleetCommand(['reload', '--control', '/no/such/socket'])
+  assert.equal((await unreachable.exit).code, 1)
+  assert.match(unreachable.stderr, /FLEET_ERR_CONTROL/)
+})
+
+test('arguments after -- are the app’s', async () => {
+  const release = new Release()
+  release.write(`
+    import { createServer } from 'node:http'
+    const args = JSON.stringify(process.argv.slice(2))
+    createServer((_, response) => response.end(args)).listen(process.env.PORT, '127.0.0.1')
+  `)
+  const group = await startGroup(release, ['--workers', '1', '--', '--color', 'green'])
+  assert.deepEqual(await ask(group.port, 'GET', '/'), ['--color', 'green'])
+})

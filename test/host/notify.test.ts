@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { test } from 'node:test'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { serviceNotifier } from '../../src/host/notify.ts'
+import { until } from '../helpers/until.ts'
+import { logged, Release, startGroup } from './group.ts'
+
+/** A folder with a helper in systemd's place that writes down what it is to send. */
+function standIn(): { folder: string; sent: () => string[] } {
+  const folder = temporaryFolder('systemd')
+  const log = join(folder, 'sent')
+  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\necho "$@" >> ${log}\n`)
+  chmodSync(join(folder, 'systemd-notify'), 0o755)
+  return { folder, sent: () => (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []) }
+}
+
+test('without a service manager nothing is done', async () => {
+  await serviceNotifier(undefined, assert.fail)('READY=1')
+})
+
+test('the service manager hears of start, reload and stop, in that order, and regularly', async () => {
+  const { folder, sent } = standIn()
+  const release = new Release()
+  const group = await startGroup(release, ['--workers', '1'], {
+    NOTIFY_SOCKET: '/run/nobody',
+    WATCHDOG_USEC: 200_000,
+    PATH: `${folder}${delimiter}${process.env.PATH}`,
+  })
+  await until(() => sent().filter((line) => line === 'WATCHDOG=1').length >= 3, { what: 'the third sign of life' })
+  await group.kill('SIGHUP')
+  await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload', timeoutMs: 20_000 })
+  await group.kill('SIGTERM')
+  const states = sent().filter((line) => /^(READY|RELOADING|STOPPING)/.test(line))
+  const ready = 'READY=1 STATUS=1 of 1 workers serve'
+  assert.deepEqual(states, [ready, 'RELOADING=1', ready, 'STOPPING=1'])
+  assert.deepEqual(group.ended, { code: 0, signal: null })
+})
+
+test('a service manager, but no helper: said once, and the group serves', async () => {
+  const release = new Release()
+  const group = await startGroup(release, ['--workers', '1'], { NOTIFY_SOCKET: '/run/nobody', PATH: '/nowhere' })
+  await until(() => group.stdout.includes('systemd-notify cannot be run'), { what: 'the warning' })
+  await group.kill('SIGTERM')
+  assert.deepEqual(group.ended, { code: 0, signal: null })
+  assert.equal(group.stdout.split('systemd-notify cannot be run').length, 2)
+})

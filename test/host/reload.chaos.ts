@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { until } from '../helpers/until.ts'
+import { fleetCommand, logged, Release, startGroup } from './group.ts'
+import { ask, Traffic } from './traffic.ts'
+
+test('a reload loses nothing, again and again, with GET and POST, kept-alive and new connections', async (t) => {
+  const release = new Release()
+  const group = await startGroup(release, ['--workers', '2'])
+  const traffic = new Traffic(group.port)
+  t.after(() => traffic.halt())
+  for (let round = 2; round <= 21; round++) {
+    release.deploy({ version: `${round}` })
+    // Half of them by signal, half by the command that waits.
+    if (round % 2 === 0) {
+      await group.kill('SIGHUP')
+      await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload', timeoutMs: 30_000 })
+    } else {
+      const reload = fleetCommand(['reload', '--control', release.control])
+      assert.deepEqual(await reload.exit, { code: 0, signal: null }, reload.stderr)
+    }
+    assert.equal((await ask(group.port, 'GET', '/')).version, `${round}`)
+  }
+  await traffic.stop(release.orders)
+  t.diagnostic(`${traffic.requests} requests while each of 2 workers was replaced 20 times: 0 failed`)
+  assert.ok(traffic.versions.size > 2)
+  await group.kill('SIGTERM')
+  assert.deepEqual(group.ended, { code: 0, signal: null })
+})
+
+test('a build that ends, hangs, or is never ready is not taken; the old workers serve, and the command says so', async (t) => {
+  const release = new Release('good')
+  const group = await startGroup(release, ['--workers', '2', '--ready-timeout', '6000'])
+  await until(() => logged(group, 'worker ready').length === 2, { what: 'both workers' })
+  const pids = new Set(logged(group, 'worker ready').map(({ workerPid }) => workerPid))
+  const traffic = new Traffic(group.port, 4)
+  t.after(() => traffic.halt())
+  const bad: [why: string, deploy: () => void, told: RegExp][] = [
+    ['throws', () => release.write('throw new Error("a bad build")'), /ended before it was ready/],
+    ['does not compile', () => release.write('this is no program'), /ended before it was ready/],
+    ['hangs', () => release.write('setInterval(() => {}, 1000)'), /was not ready within 6000 ms/],
+    ['is never ready', () => release.deploy({ version: 'bad', neverReady: true }), /was not ready within 6000 ms/],
+  ]
+  for (const [why, deploy, told] of bad) {
+    deploy()
+    const reload = fleetCommand(['reload', '--control', release.control])
+    assert.deepEqual(await reload.exit, { code: 1, signal: null }, why)
+    assert.match(reload.stderr, told, why)
+    assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one serves on/, why)
+  }
+  assert.equal(logged(group, 'reload abandoned').length, bad.length)
+  for (let i = 0; i < 10; i++) assert.ok(pids.has((await ask(group.port, 'GET', '/')).pid))
+  assert.deepEqual(traffic.versions, new Set(['good']))
+
+  release.deploy({ version: 'mended' })
+  const mended = fleetCommand(['reload', '--control', release.control])
+  assert.equal((await mended.exit).code, 0, mended.stderr)
+  assert.equal((await ask(group.port, 'GET', '/')).version, 'mended')
+  await traffic.stop(release.orders)
+  assert.deepEqual(traffic.versions, new Set(['good', 'mended']))
+})
+
+test('work in flight on an old worker ends before the worker does', async () => {
+  const release = new Release('old')
+  const group = await startGroup(release, ['--workers', '1'])
+  const slow = ask(group.port, 'GET', '/slow?ms=1500')
+  release.deploy({ version: 'new' })
+  await group.kill('SIGHUP')
+  await until(async () => (await ask(group.port, 'GET', '/')).version === 'new', { what: 'the new build' })
+  assert.equal((await slow).version, 'old')
+})
+
+test('a reload asked for while one runs follows it, and several are one', async () => {
+  const release = new Release()
+  const group = await startGroup(release, ['--workers', '1'])
+  for (let i = 0; i < 5; i++) await group.kill('SIGHUP')
+  const reload = fleetCommand(['reload', '--control', release.control])
+  assert.equal((await reload.exit).code, 0)
+  const { length } = logged(group, 'reloaded')
+  assert.ok(length >= 1 && length <= 3, `${length} reloads`)
+})
+
+test('an app without this package is replaced too', async () => {
+  const release = new Release()
+  const plain = (version: number): string => `
+    import { createServer } from 'node:http'
+    const server = createServer((_, response) => response.end('{"version":"${version}","pid":' + process.pid + '}'))
+    server.listen(process.env.PORT, '127.0.0.1')
+    process.on('SIGTERM', () => server.close(() => process.exit(0)))
+  `
+  release.write(plain(1))
+  const group = await startGroup(release, ['--workers', '2'])
+  const traffic = new Traffic(group.port, 4)
+  release.write(plain(2))
+  assert.equal((await fleetCommand(['reload', '--control', release.control]).exit).code, 0)
+  assert.equal((await ask(group.port, 'GET', '/')).version, '2')
+  await traffic.halt()
+  await group.kill('SIGTERM')
+  assert.deepEqual(group.ended, { code: 0, signal: null })
+})
+
+test('`--check` tells whether a build becomes ready, beside a running group and without touching it', async () => {
+  const release = new Release('1')
+  const group = await startGroup(release, ['--workers', '1'])
+  const check = async (): Promise<number | null> => {
+    const command = fleetCommand(['start', release.file, '--check', '--ready-timeout', '6000'], { PORT: group.port })
+    return (await command.exit).code
+  }
+  assert.equal(await check(), 0)
+  release.write('throw new Error("a bad build")')
+  assert.equal(await check(), 1)
+  release.deploy({ version: '2', neverReady: true })
+  assert.equal(await check(), 1)
+  assert.equal((await ask(group.port, 'GET', '/')).version, '1')
+})
