@@ -1,0 +1,42 @@
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { FleetError, type FleetOptions, fleet, serverOptions } from '../index.ts'
+import { data } from './data/index.ts'
+import account from './routes/account.ts'
+import auth from './routes/auth.ts'
+import load from './routes/load.ts'
+import pages from './routes/pages.ts'
+import products from './routes/products.ts'
+import room, { maxPayload } from './routes/room.ts'
+
+export interface BuildOptions {
+  /** What the environment does not say. @default {} */
+  fleet?: FleetOptions
+  /** @default true */
+  logger?: boolean
+}
+
+/** The reference application, ready to listen. */
+export async function build({ fleet: options = {}, logger = true }: BuildOptions = {}): Promise<FastifyInstance> {
+  const app = Fastify({
+    ...serverOptions(),
+    ...(!logger && { logger: false }),
+    bodyLimit: 262_144,
+    // What has the wrong type is refused, not bent until it fits.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
+  })
+  await app.register(fleet, options)
+  await app.register(data)
+  await app.register(websocket, { options: { maxPayload } })
+  app.setNotFoundHandler((request) => {
+    throw new FleetError('FLEET_ERR_ROUTE_UNKNOWN', `${request.method} ${request.url.split('?', 1)[0]}`)
+  })
+
+  await app.register(auth, { prefix: '/api/v1/auth' })
+  await app.register(account, { prefix: '/api/v1' })
+  await app.register(products, { prefix: '/api/v1/products' })
+  await app.register(room)
+  await app.register(load)
+  await app.register(pages)
+  return app
+}

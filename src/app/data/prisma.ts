@@ -1,0 +1,96 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import { databaseError, type ReplicasOptions, replicas } from '../../database/index.ts'
+import { PrismaClient } from '../generated/prisma/client.ts'
+import type { Data, Product } from './data.ts'
+
+/** A client with a bounded pool; every wait has an end, so that a database that hangs costs a request seconds at most. */
+export function connect(url: string): PrismaClient {
+  const schema = URL.parse(url)?.searchParams.get('schema') ?? undefined
+  const pool = {
+    connectionString: url,
+    max: 10,
+    connectionTimeoutMillis: 2_000,
+    idleTimeoutMillis: 30_000,
+    query_timeout: 10_000,
+    keepAlive: true,
+  }
+  return new PrismaClient({ adapter: new PrismaPg(pool, { schema }) })
+}
+
+type Changed = NonNullable<ReplicasOptions['onChange']>
+
+/**
+ * One primary and, where DATABASE_REPLICA_URLS names some, its replicas.
+ *
+ * @param onChange told when a replica has gone or come back
+ */
+export function open(url: string, onChange: Changed) {
+  return connect(url).$extends(replicas({ connect, onChange }))
+}
+export type Database = ReturnType<typeof open>
+
+const publicUser = { id: true, email: true, name: true } as const
+
+interface Row extends Omit<Product, 'createdAt' | 'updatedAt'> {
+  createdAt: Date
+  updatedAt: Date
+}
+
+function toProduct({ id, sku, name, priceCents, stock, createdAt, updatedAt }: Row): Product {
+  return {
+    ...{ id, sku, name, priceCents, stock },
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString(),
+  }
+}
+
+/** Clients learn what they may know of a failure; the rest is for the log. */
+async function clear<T>(work: PromiseLike<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    throw databaseError(error) ?? error
+  }
+}
+
+export function prismaData(database: Database): Data {
+  // What goes into the cache, or decides on a login, must not come from a replica that is late.
+  const primary = database.$primary()
+  return {
+    users: {
+      account: (email) =>
+        clear(primary.user.findUnique({ where: { email }, select: { ...publicUser, passwordHash: true } })),
+      get: (id) => clear(database.user.findUnique({ where: { id }, select: publicUser })),
+    },
+    products: {
+      async list({ after, limit }) {
+        // Ids are UUIDs of version 7, so they are in order of time.
+        const where = after === undefined ? {} : { id: { gt: after } }
+        const rows = await clear(primary.product.findMany({ where, orderBy: { id: 'asc' }, take: limit }))
+        return rows.map(toProduct)
+      },
+      async get(id) {
+        const row = await clear(primary.product.findUnique({ where: { id } }))
+        return row && toProduct(row)
+      },
+      async create(product, createdById) {
+        return toProduct(await clear(database.product.create({ data: { ...product, createdById } })))
+      },
+      async update(id, changes) {
+        return toProduct(await clear(database.product.update({ where: { id }, data: changes })))
+      },
+      async delete(id) {
+        await clear(database.product.delete({ where: { id } }))
+      },
+      async summary() {
+        const [row] = await clear(
+          database.$queryRaw<{ products: number; stock: number; value: number }[]>`
+            SELECT count(*)::int AS products, coalesce(sum(stock), 0)::float8 AS stock,
+                   coalesce(sum(stock::float8 * price_cents), 0) AS value
+              FROM products`,
+        )
+        return { products: row?.products ?? 0, stock: row?.stock ?? 0, valueCents: row?.value ?? 0 }
+      },
+    },
+  }
+}

@@ -1,0 +1,24 @@
+import { fileURLToPath } from 'node:url'
+import files from '@fastify/static'
+import type { FastifyPluginAsync } from 'fastify'
+import * as schemas from '../schemas.ts'
+
+const pages: FastifyPluginAsync = async (app) => {
+  // Pages are for everybody: a session cookie that comes along costs nothing, and Redis may be away.
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, session: false }
+  })
+  await app.register(files, {
+    root: fileURLToPath(new URL('../public', import.meta.url)),
+    prefix: '/static/',
+    index: 'index.html',
+    // A front may keep them for as long; what a page shows comes from the API.
+    maxAge: 300_000,
+    decorateReply: false,
+  })
+
+  app.get('/', { schema: { response: { 302: { type: 'null' }, ...schemas.failures } } }, (_request, reply) =>
+    reply.redirect('/static/'),
+  )
+}
+export default pages

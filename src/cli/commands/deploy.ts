@@ -1,0 +1,220 @@
+import { readEnv } from '../../base/env.ts'
+import { FleetError } from '../../base/errors.ts'
+import { type Command, defineCommand, type Values } from '../command.ts'
+import { composeRolling, containers } from '../deploy/fronts/compose.ts'
+import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
+import { nginxRotation } from '../deploy/fronts/nginx.ts'
+import { pm2Rolling } from '../deploy/fronts/pm2.ts'
+import { look } from '../deploy/instance.ts'
+import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
+import type { Rotation } from '../deploy/rotation.ts'
+import { execute, show } from '../deploy/runner.ts'
+import type { Plan } from '../deploy/step.ts'
+import { words } from '../deploy/words.ts'
+
+const options = {
+  front: { type: 'string', short: 'f', describe: 'NAME of the front: nginx, haproxy, pm2, compose' },
+  version: { type: 'string', describe: 'VERSION that the new instances must say they are (FLEET_VERSION)' },
+  color: { type: 'string', describe: 'COLOR that they must say they are (FLEET_COLOR); blue-green sets it' },
+  'dry-run': { type: 'boolean', describe: 'Only print the plan' },
+  timeout: { type: 'string', default: '60000', describe: 'MS that a program, or an instance until ready, may take' },
+
+  target: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance; several times (rolling, canary)' },
+  blue: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the blue side; several times' },
+  green: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the green side; several times' },
+  to: { type: 'string', describe: 'SIDE that is next, blue or green (default: the one that does not serve)' },
+  canary: { type: 'string', multiple: true, describe: 'HOST:PORT of a canary; several times' },
+  start: { type: 'string', describe: 'COMMAND that puts {version} at {host}:{port}, in place of what runs there' },
+  stop: { type: 'string', describe: 'COMMAND that ends what runs at {host}:{port}' },
+
+  percent: { type: 'string', default: '10', describe: 'PERCENT of the requests that the canary gets, 1 to 90' },
+  window: { type: 'string', default: '30000', describe: 'MS for which the new side is judged (canary), or watched' },
+  'min-requests': { type: 'string', default: '50', describe: 'NUMBER of requests below which no canary passes' },
+  'error-margin': { type: 'string', default: '1', describe: 'PERCENT of 5xx that a canary may have above the others' },
+  'p95-factor': { type: 'string', default: '1.5', describe: 'FACTOR by which its p95 may be above that of the others' },
+  hold: { type: 'boolean', describe: 'Leave a good canary at its share, and replace nobody' },
+  token: { type: 'string', describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN)' },
+
+  upstreams: { type: 'string', describe: 'FILE of nginx that has the upstream blocks' },
+  upstream: { type: 'string', default: 'fleet', describe: 'NAME of the upstream of the instances' },
+  nginx: { type: 'string', default: 'nginx', describe: 'COMMAND that nginx is called by' },
+  settle: { type: 'string', default: '1000', describe: 'MS for which nginx’s old workers are waited for' },
+  socket: { type: 'string', default: '/run/haproxy/admin.sock', describe: 'PATH of HAProxy’s runtime API' },
+  backend: { type: 'string', default: 'fleet', describe: 'NAME of HAProxy’s backend of the instances' },
+  pm2: { type: 'string', default: 'pm2', describe: 'COMMAND that pm2 is called by' },
+  config: { type: 'string', default: 'ecosystem.config.cjs', describe: 'FILE that pm2 reloads' },
+  url: { type: 'string', describe: 'URL at which pm2’s processes answer' },
+  restore: { type: 'string', describe: 'COMMAND that puts the build of before back, for pm2' },
+  compose: { type: 'string', default: 'docker compose', describe: 'COMMAND that compose is called by' },
+  service: { type: 'string', default: 'app', describe: 'NAME of the service of the instances' },
+  scale: { type: 'string', describe: 'NUMBER of containers (default: as many as there are)' },
+} as const
+type Given = Values<typeof options>
+
+const command: Command = defineCommand({
+  name: 'deploy',
+  summary: 'Replace a running fleet by another version, and take it back when that one is worse',
+  usage: `fleet deploy rolling    --front nginx|haproxy --version V --target HOST:PORT … --start COMMAND
+fleet deploy blue-green --front nginx|haproxy --version V --blue HOST:PORT … --green HOST:PORT … --start COMMAND
+fleet deploy canary     --front nginx|haproxy --version V --target … --canary HOST:PORT … --start COMMAND
+fleet deploy rolling    --front pm2 FILE --version V --url URL
+fleet deploy rolling    --front compose --version V
+
+What is interrupted can be run again: what is to be done is found out from what runs. See docs/deploy.md.`,
+  options,
+  async run({ values, positionals, out }) {
+    const plan = await planFor(values, positionals)
+    if (values['dry-run']) {
+      out.result({ plan })
+      show(plan, out)
+      return 0
+    }
+    try {
+      await execute(plan, out, { token: values.token ?? readEnv().FLEET_ADMIN_TOKEN })
+    } catch (error) {
+      if (error instanceof FleetError) out.result({ ok: false, code: error.code, message: error.message, plan })
+      throw error
+    }
+    out.result({ ok: true, plan })
+    out.line(plan.length === 0 ? 'nothing to do' : `version ${values.version} serves`)
+    return 0
+  },
+})
+export default command
+
+const strategies = ['rolling', 'blue-green', 'canary'] as const
+const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
+
+async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<Plan> {
+  const how = oneOf('give the strategy', strategies, strategy)
+  const front = oneOf('--front', fronts, values.front)
+  if (rest.length > (front === 'pm2' ? 1 : 0)) throw usage(`${rest.join(' ')} is too much`)
+  if (front === 'pm2' || front === 'compose') {
+    if (how !== 'rolling')
+      throw usage(`${how} needs a front that can tell instances apart: nginx or haproxy, not ${front}`)
+    return front === 'pm2' ? pm2Plan(values, rest[0]) : composePlan(values)
+  }
+  const release: Release = {
+    version: version(values),
+    color: values.color,
+    programs: {
+      start: words('start', required('start', values.start)),
+      stop: values.stop === undefined ? undefined : words('stop', values.stop),
+    },
+    timeoutMs: timeout(values),
+  }
+  const rotation = (addresses: readonly string[]): Promise<Rotation> => rotationOf(front, values, addresses)
+  const windowMs = int('window', values.window, 0, 86_400_000)
+
+  if (how === 'blue-green') {
+    const sides = { blue: addresses('blue', values.blue), green: addresses('green', values.green) }
+    const all = distinct([...sides.blue, ...sides.green])
+    const to = values.to === undefined ? undefined : oneOf('--to', ['blue', 'green'] as const, values.to)
+    if (values.color !== undefined) throw usage('with blue-green the color is the side’s; leave --color out')
+    return blueGreen({ ...release, to, watchMs: windowMs }, sides, await survey(all), await rotation(all))
+  }
+  const targets = addresses('target', values.target)
+  if (how === 'rolling') {
+    if (targets.length < 2) throw usage('one target cannot be replaced without a gap: use blue-green, or give several')
+    return rolling(release, distinct(targets), await survey(targets), await rotation(targets))
+  }
+  const canaries = addresses('canary', values.canary)
+  const all = distinct([...targets, ...canaries])
+  if (targets.length < 2 && !values.hold)
+    throw usage('one target cannot be replaced without a gap: give several, or --hold')
+  const limits = {
+    errorMargin: number('error-margin', values['error-margin'], 0, 100) / 100,
+    p95Factor: number('p95-factor', values['p95-factor'], 1, 1_000),
+    minRequests: int('min-requests', values['min-requests'], 1, 1_000_000_000),
+  }
+  const percent = int('percent', values.percent, 1, 90)
+  const asked = { ...release, percent, windowMs, limits, hold: values.hold === true }
+  return canary(asked, { targets, canaries }, await survey(all), await rotation(all))
+}
+
+function rotationOf(front: 'nginx' | 'haproxy', values: Given, all: readonly string[]): Promise<Rotation> {
+  const timeoutMs = timeout(values)
+  if (front === 'haproxy') {
+    return haproxyRotation({ socket: values.socket, backend: values.backend, timeoutMs }, all)
+  }
+  const file = required('upstreams', values.upstreams)
+  const settleMs = int('settle', values.settle, 0, 600_000)
+  const nginx = words('nginx', values.nginx)
+  return nginxRotation({ file, upstream: values.upstream, command: nginx, settleMs, timeoutMs }, all)
+}
+
+async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
+  if (file === undefined) throw usage('give the FILE that pm2 runs, for the check before the reload')
+  const url = required('url', values.url)
+  return pm2Rolling({
+    command: words('pm2', values.pm2),
+    config: values.config,
+    file,
+    url,
+    version: version(values),
+    color: values.color,
+    before: (await look(url)).version,
+    timeoutMs: timeout(values),
+    restore: values.restore === undefined ? undefined : words('restore', values.restore),
+  })
+}
+
+async function composePlan(values: Given): Promise<Plan> {
+  const compose = {
+    command: words('compose', values.compose),
+    service: values.service,
+    scale: values.scale === undefined ? undefined : int('scale', values.scale, 1, 1_000),
+    version: version(values),
+    color: values.color,
+    timeoutMs: timeout(values),
+  }
+  return composeRolling(compose, await containers(compose))
+}
+
+const usage = (detail: string): FleetError =>
+  new FleetError('FLEET_ERR_USAGE', `${detail}; see \`fleet deploy --help\``)
+
+function oneOf<T extends string>(what: string, known: readonly T[], given: string | undefined): T {
+  const found = known.find((name) => name === given)
+  if (found === undefined) throw usage(`${what}: ${known.join(', ')}${given === undefined ? '' : `, not ${given}`}`)
+  return found
+}
+
+function required(option: string, given: string | undefined): string {
+  if (given === undefined || given === '') throw usage(`--${option} is missing`)
+  return given
+}
+
+function version(values: Given): string {
+  const text = required('version', values.version)
+  if (!/^[\w.:@+-]{1,128}$/.test(text)) throw usage('--version must be up to 128 letters, digits or . _ : @ + -')
+  return text
+}
+
+const timeout = (values: Given): number => int('timeout', values.timeout, 1, 3_600_000)
+
+function addresses(option: string, given: readonly string[] | undefined): readonly string[] {
+  if (given === undefined) throw usage(`--${option} is missing`)
+  for (const address of given) {
+    const port = Number(/^(?:[\w.-]+|\[[\da-fA-F:]+\]):(\d{1,5})$/.exec(address)?.[1])
+    if (!(port >= 1 && port <= 65_535)) throw usage(`--${option} must be HOST:PORT, not ${JSON.stringify(address)}`)
+  }
+  return given
+}
+
+function distinct(all: readonly string[]): readonly string[] {
+  const twice = all.find((address, i) => all.indexOf(address) !== i)
+  if (twice !== undefined) throw usage(`${twice} is given twice`)
+  return all
+}
+
+function int(option: string, text: string, min: number, max: number): number {
+  if (/^\d+$/.test(text)) return number(option, text, min, max)
+  throw usage(`--${option} must be a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`)
+}
+
+function number(option: string, text: string, min: number, max: number): number {
+  const value = Number(text)
+  if (text.trim() !== '' && value >= min && value <= max) return value
+  throw usage(`--${option} must be a number from ${min} to ${max}, not ${JSON.stringify(text)}`)
+}

@@ -1,0 +1,5 @@
+import type { Command } from '../command.ts'
+import { rotation } from '../rotation.ts'
+
+const command: Command = rotation('drain', 'draining', 'Take an instance out of the rotation; it goes on serving')
+export default command

@@ -1,0 +1,67 @@
+import { existsSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { readEnv } from '../../base/env.ts'
+import { FleetError } from '../../base/errors.ts'
+import { type MigrateResult, migrate } from '../../database/migrate.ts'
+import { type Command, defineCommand } from '../command.ts'
+
+const command: Command = defineCommand({
+  name: 'migrate',
+  summary: 'Apply Prisma’s migrations to the database, without the Prisma CLI',
+  usage: `fleet migrate [options]
+
+Brings the database named by DATABASE_URL up to date, with the bookkeeping of \`prisma migrate deploy\`: each can go on
+where the other stopped. Safe when several instances run it at the same time. It needs a direct connection: a pooler in
+transaction mode does not keep the lock.`,
+  options: {
+    dir: { type: 'string', default: 'prisma/migrations', describe: 'DIRECTORY of the migrations' },
+    seed: {
+      type: 'boolean',
+      describe: 'Run the program seed.ts, seed.js or seed.mjs beside that directory afterwards',
+    },
+    'dry-run': { type: 'boolean', describe: 'Say what would be applied, and change nothing' },
+    'rolled-back': { type: 'string', describe: 'NAME of a failed migration that left no trace; it is applied again' },
+    'lock-timeout': { type: 'string', default: '60', describe: 'SECONDS to wait for another process that migrates' },
+  },
+  async run({ values, positionals, out }) {
+    if (positionals.length > 0) throw new FleetError('FLEET_ERR_USAGE', '`fleet migrate` takes options only')
+    const { DATABASE_URL: url } = readEnv()
+    if (url === undefined)
+      throw new FleetError('FLEET_ERR_USAGE', 'set DATABASE_URL, e.g. postgresql://user:password@host:5432/database')
+    const directory = resolve(values.dir)
+    const seed = values.seed ? seedFile(directory) : undefined
+    const dryRun = values['dry-run'] === true
+
+    const progress = out.progress(dryRun ? 'comparing' : 'migrating')
+    const rolledBack = values['rolled-back']
+    const lockTimeoutMs = seconds(values['lock-timeout']) * 1000
+    const result = await migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }).finally(() => progress.clear())
+    for (const name of result.applied) out.line(`${dryRun ? 'would apply' : 'applied'} ${name}`)
+    out.line(summary(result, dryRun))
+    if (seed !== undefined && !dryRun) {
+      await import(pathToFileURL(seed).href)
+      out.line(`seeded by ${relative('', seed)}`)
+    }
+    out.result({ ...result, dryRun, seeded: seed !== undefined && !dryRun })
+    return 0
+  },
+})
+export default command
+
+function summary({ applied, before }: MigrateResult, dryRun: boolean): string {
+  if (applied.length === 0) return `up to date, ${before} applied before`
+  return dryRun ? `${applied.length} to apply, ${before} applied before` : `up to date, ${applied.length} applied now`
+}
+
+function seconds(text: string): number {
+  if (/^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= 3600) return Number(text)
+  throw new FleetError('FLEET_ERR_USAGE', '`--lock-timeout` must be a whole number from 1 to 3600 (seconds)')
+}
+
+function seedFile(directory: string): string {
+  const names = ['seed.ts', 'seed.js', 'seed.mjs'].map((name) => join(dirname(directory), name))
+  const file = names.find((name) => existsSync(name))
+  if (file) return file
+  throw new FleetError('FLEET_ERR_USAGE', `\`--seed\` finds no seed.ts, seed.js or seed.mjs in ${dirname(directory)}`)
+}

@@ -1,0 +1,5 @@
+import type { Command } from '../command.ts'
+import { rotation } from '../rotation.ts'
+
+const command: Command = rotation('undrain', 'serving', 'Take a drained instance back into the rotation')
+export default command

@@ -1,0 +1,113 @@
+import { readFile } from 'node:fs/promises'
+import { FleetError } from '../../../base/errors.ts'
+import { alike, type Rotation, type Share, type Shares } from '../rotation.ts'
+import type { Step } from '../step.ts'
+
+export interface NginxOptions {
+  /** The file that has the `upstream` blocks. */
+  readonly file: string
+  /** Name of the block whose members are the fleet. */
+  readonly upstream: string
+  /** How nginx is called, e.g. `nginx -p /etc/fleet -c nginx.conf`. */
+  readonly command: readonly string[]
+  /** How long workers of before a reload may still send requests by the old list, ms. */
+  readonly settleMs: number
+  readonly timeoutMs: number
+}
+
+/** @throws FLEET_ERR_USAGE when the file cannot be read, or has no such upstream */
+export async function nginxRotation(options: NginxOptions, managed: readonly string[]): Promise<Rotation> {
+  const { file, upstream, command, settleMs, timeoutMs } = options
+  const text = await readFile(file, 'utf8').catch((error: Error) => {
+    throw new FleetError('FLEET_ERR_USAGE', `--upstreams: ${error.message}`)
+  })
+  const all = readShares(text, upstream) ?? new Map<string, Share>()
+  const now = new Map([...all].filter(([address]) => managed.includes(address)))
+  if (now.size === 0) {
+    const them = managed.join(', ')
+    throw new FleetError('FLEET_ERR_USAGE', `${file} has no upstream ${upstream} (--upstream) with one of ${them}`)
+  }
+  return {
+    now,
+    change: (from, to) => {
+      if (alike(from, to)) return []
+      const write: Step = { do: 'write', file, content: renderUpstreams(text, to, new Set(managed)) }
+      const call = (...args: string[]): Step => ({ do: 'run', argv: [...command, ...args], timeoutMs })
+      const why = 'workers of before the reload end what they have begun'
+      return [write, call('-t'), call('-s', 'reload'), { do: 'pause', ms: settleMs, why }]
+    },
+  }
+}
+
+const block = /(\bupstream\s+(\S+)\s*\{)([^}]*)\}/g
+// While a canary runs, the weight of before is kept beside the line: who is interrupted finds it there.
+const serverLine = /[ \t]*\bserver\s+([^\s;]+)([^;]*);(?:[ \t]*# configured:([^\n]*))?/g
+
+interface Line {
+  readonly address: string
+  readonly settings: readonly string[]
+  /** What stood in place of a weight that a deploy has set: `weight=3`, or nothing. */
+  readonly configured?: string
+}
+
+function readLines(body: string): Line[] {
+  // Indented comments of others are no servers.
+  const code = body.replace(/^[ \t]*#.*$/gm, '')
+  return [...code.matchAll(serverLine)].flatMap(([, address = '', settings = '', configured]) =>
+    address.startsWith('unix:')
+      ? []
+      : [{ address, settings: settings.trim().split(/\s+/).filter(Boolean), configured: configured?.trim() }],
+  )
+}
+
+/** The members of an upstream; `undefined` when there are none. */
+export function readShares(text: string, upstream: string): Shares | undefined {
+  for (const [, , name, body = ''] of text.matchAll(block)) {
+    if (name !== upstream) continue
+    const lines = readLines(body)
+    if (lines.length === 0) return undefined
+    return new Map(
+      lines.map(({ address, settings, configured }): [string, Share] => {
+        if (settings.includes('down')) return [address, 'none']
+        const weight = settings.find((setting) => setting.startsWith('weight='))
+        return [address, configured === undefined ? 'full' : Number(weight?.slice('weight='.length))]
+      }),
+    )
+  }
+  return undefined
+}
+
+/**
+ * The file anew, with other members in every upstream that has one of the `managed` addresses. All else stays: methods,
+ * settings of servers, servers that are not ours. A new member gets the settings of the first one.
+ */
+export function renderUpstreams(text: string, shares: Shares, managed: ReadonlySet<string>): string {
+  return text.replace(block, (all, head: string, _name: string, body: string) => {
+    const lines = readLines(body).filter(({ address }) => managed.has(address))
+    const [first] = lines
+    if (!first) return all
+    const servers = [...shares].map(([address, share]) => {
+      const known = lines.find((line) => line.address === address)
+      return serverText(address, share, known ?? { address, settings: first.settings.filter(isCommon) })
+    })
+    let placed = false
+    const fresh = body.replace(serverLine, (line, address: string) => {
+      if (!managed.has(address)) return line
+      if (placed) return ''
+      placed = true
+      return `\n${servers.join('\n')}\n`
+    })
+    // What was on one line is on several now.
+    return `${head}${fresh.replace(/[ \t]+\n/g, '\n').replace(/\n{2,}/g, '\n')}}`
+  })
+}
+
+const isCommon = (setting: string): boolean => !/^(weight=\d+|down|backup)$/.test(setting)
+
+function serverText(address: string, share: Share, { settings, configured }: Line): string {
+  const own = settings.filter((setting) => setting !== 'down' && !/^weight=/.test(setting))
+  const weight = configured ?? settings.find((setting) => /^weight=/.test(setting)) ?? ''
+  const words = (...more: string[]): string => ['server', address, ...more, ...own].filter(Boolean).join(' ')
+  if (typeof share !== 'number') return `  ${words(weight, share === 'none' ? 'down' : '')};`
+  return `  ${words(`weight=${share}`)}; # configured:${weight && ` ${weight}`}`
+}

@@ -1,0 +1,59 @@
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { FleetError } from '../../base/errors.ts'
+
+/** How long the runtime API may take, ms. */
+const patienceMs = 10_000
+
+/** One command of HAProxy's runtime API. @throws FLEET_ERR_UNREACHABLE */
+export async function ask(socket: string, command: string): Promise<string> {
+  const connection = connect(socket)
+  connection.setTimeout(patienceMs, () => connection.destroy(new Error(`no answer within ${patienceMs / 1000} s`)))
+  try {
+    connection.end(`${command}\n`)
+    return (await text(connection)).trim()
+  } catch (error) {
+    throw new FleetError('FLEET_ERR_UNREACHABLE', `HAProxy’s runtime API at ${socket}: ${(error as Error).message}`)
+  }
+}
+
+export interface ServerState {
+  readonly name: string
+  /** `host:port` */
+  readonly address: string
+  /** Requests are sent to it: its checks pass, and nobody has taken it out. */
+  readonly up: boolean
+  /** Taken out by somebody: drain or maintenance. */
+  readonly out: boolean
+  readonly weight: number
+  /** As the configuration says, or as the server's own agent asks for: nobody else has set the weight. */
+  readonly ownWeight: boolean
+}
+
+/** Bits of srv_admin_state: forced, inherited and other maintenance, forced and inherited drain (management guide 9.3). */
+const takenOut = 0x01 | 0x02 | 0x04 | 0x08 | 0x10
+/** Bits of srv_agent_state: configured, and enabled. */
+const agentSpeaks = 0x02 | 0x04
+
+/** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_USAGE when there is no such backend */
+export async function servers(socket: string, backend: string): Promise<readonly ServerState[]> {
+  const answer = await ask(socket, `show servers state ${backend}`)
+  const [, head = '', ...lines] = answer.split('\n')
+  if (!head.startsWith('#')) throw new FleetError('FLEET_ERR_USAGE', `HAProxy: ${answer}`)
+  const columns = head.slice(1).trim().split(/\s+/)
+  return lines.map((line) => {
+    const cells = line.trim().split(/\s+/)
+    const cell = (name: string): string => cells[columns.indexOf(name)] ?? ''
+    const out = (Number(cell('srv_admin_state')) & takenOut) !== 0
+    return {
+      name: cell('srv_name'),
+      address: `${cell('srv_addr')}:${cell('srv_port')}`,
+      // 0 is stopped, 1 starting (slowly), 2 running, 3 stopping.
+      up: !out && ['1', '2'].includes(cell('srv_op_state')),
+      out,
+      weight: Number(cell('srv_uweight')),
+      ownWeight:
+        cell('srv_uweight') === cell('srv_iweight') || (Number(cell('srv_agent_state')) & agentSpeaks) === agentSpeaks,
+    }
+  })
+}

@@ -1,0 +1,208 @@
+import { FleetError } from '../../base/errors.ts'
+import { type Found, look } from './instance.ts'
+import type { Limits } from './judge.ts'
+import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
+import type { Plan, Run, Stage, Step } from './step.ts'
+
+/** What starts and ends instances, as words with `{host}`, `{port}`, `{version}` and `{color}` in them. */
+export interface Programs {
+  /** Puts a version at an address, in place of what runs there. */
+  readonly start: readonly string[]
+  /** Ends what runs at an address. */
+  readonly stop?: readonly string[]
+}
+
+export interface Release {
+  readonly version: string
+  readonly color?: string
+  readonly programs: Programs
+  /** How long a program, and then an instance until it is ready, may take. */
+  readonly timeoutMs: number
+}
+
+/** Who is where, before anything is done. */
+export type Survey = ReadonlyMap<string, Found>
+
+export const urlOf = (address: string): string => `http://${address}`
+
+export async function survey(addresses: readonly string[]): Promise<Survey> {
+  return new Map(await Promise.all(addresses.map(async (address) => [address, await look(urlOf(address))] as const)))
+}
+
+/** One after the other leaves the rotation, is replaced, and comes back when it is ready. */
+export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): Plan {
+  const all: Shares = new Map(targets.map((address) => [address, 'full']))
+  return replaceEach(release, targets, found, rotation, rotation.now, all)
+}
+
+/** The idle side is started, checked, and takes over in one step; the other one is ended last. */
+export function blueGreen(
+  release: Release & { readonly to?: Side; readonly watchMs: number },
+  sides: Readonly<Record<Side, readonly string[]>>,
+  found: Survey,
+  rotation: Rotation,
+): Plan {
+  const to = release.to ?? nextSide(release.version, sides, found, rotation.now)
+  const [fresh, old] = [sides[to], sides[to === 'blue' ? 'green' : 'blue']]
+  const side = { ...release, color: to }
+  const next: Shares = new Map(fresh.map((address) => [address, 'full']))
+  const leaving = old.filter((address) => isIn(rotation.now, address))
+  const arriving = fresh.some((address) => rotation.now.get(address) !== 'full')
+  const starts = startEach(side, fresh, found)
+  if (starts.length > 0 && leaving.length === 0 && fresh.some((address) => isIn(rotation.now, address))) {
+    throw new FleetError('FLEET_ERR_USAGE', `${to} is the side that serves; it is not replaced in place`)
+  }
+  const watch: Step = { do: 'steady', urls: fresh.map(urlOf), version: release.version, forMs: release.watchMs }
+  const changes = leaving.length > 0 || arriving
+  return [
+    ...starts,
+    ...(changes ? [move(`switch to ${to}`, rotation, rotation.now, next)] : []),
+    ...(changes || starts.length > 0 ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
+    ...stopEach(release, inhabited(old, found)),
+  ]
+}
+
+export type Side = 'blue' | 'green'
+
+/** A share of the requests goes to the new version; it is judged; then it replaces the others, or goes. */
+export function canary(
+  release: Release & {
+    readonly percent: number
+    readonly windowMs: number
+    readonly limits: Limits
+    readonly hold: boolean
+  },
+  { targets, canaries }: { targets: readonly string[]; canaries: readonly string[] },
+  found: Survey,
+  rotation: Rotation,
+): Plan {
+  const shares = canaryShares(targets, canaries, release.percent)
+  const stable: Shares = new Map(targets.map((address) => [address, 'full']))
+  const done = targets.every((address) => isAt(release, found.get(address)))
+  const retire = (from: Shares, left: readonly string[]): Plan => [
+    ...stages(move('end the canary’s share', rotation, from, stable)),
+    ...stopEach(release, left),
+  ]
+  // Only the end was missing, if anything.
+  if (done) return retire(rotation.now, inhabited(canaries, found))
+  const { windowMs, limits } = release
+  const judge: Step = { do: 'judge', canary: canaries.map(urlOf), stable: targets.map(urlOf), windowMs, limits }
+  const share: Stage = {
+    title: `give ${canaries.join(', ')} ${release.percent} % of the requests`,
+    steps: rotation.change(rotation.now, shares),
+    undo: rotation.change(shares, stable),
+  }
+  return [
+    ...startEach(release, canaries, found),
+    share,
+    { title: 'judge the canary', steps: [judge], undo: [] },
+    ...(release.hold
+      ? []
+      : [...replaceEach(release, targets, found, rotation, shares, shares), ...retire(shares, canaries)]),
+  ]
+}
+
+function replaceEach(
+  release: Release,
+  targets: readonly string[],
+  found: Survey,
+  rotation: Rotation,
+  from: Shares,
+  to: Shares,
+): Plan {
+  const plan: Stage[] = []
+  let shares = from
+  for (const address of targets.filter((address) => !isAt(release, found.get(address)))) {
+    // Whoever was before is back, by the same change of the front.
+    const next = withShare(to, address, 'none')
+    plan.push(...stages(move(`take ${address} out of the rotation`, rotation, shares, next)))
+    plan.push({
+      title: `put version ${release.version} at ${address}`,
+      steps: start(release, address),
+      undo: restore(release, address, found),
+    })
+    shares = next
+  }
+  return [...plan, ...stages(move('all in rotation', rotation, shares, to))]
+}
+
+/** Instances that nobody asks yet; when something fails they are ended again. */
+function startEach(release: Release, addresses: readonly string[], found: Survey): Plan {
+  const { stop } = release.programs
+  return addresses
+    .filter((address) => !isAt(release, found.get(address)))
+    .map((address) => ({
+      title: `start version ${release.version} at ${address}`,
+      steps: start(release, address),
+      undo: stop ? [program(stop, release, address)] : [],
+    }))
+}
+
+function stopEach(release: Release, addresses: readonly string[]): Plan {
+  const { stop } = release.programs
+  if (!stop || addresses.length === 0) return []
+  const title = `end what runs at ${addresses.join(', ')}`
+  return [{ title, steps: addresses.map((address) => program(stop, release, address)), undo: [] }]
+}
+
+/** Those where somebody is, well or not. */
+const inhabited = (addresses: readonly string[], found: Survey): readonly string[] =>
+  addresses.filter((address) => found.get(address)?.words !== 'ECONNREFUSED')
+
+const start = (release: Release, address: string): Step[] => {
+  const { version, color, timeoutMs } = release
+  const ready: Step = { do: 'ready', url: urlOf(address), version, color, timeoutMs }
+  return [program(release.programs.start, release, address), ready]
+}
+
+/** The version of before, by the same program; that of the others where nobody answers any more. */
+function restore(release: Release, address: string, found: Survey): Step[] {
+  const others = [...found.values()].map(({ version }) => version)
+  const version = [found.get(address)?.version, ...others].find((known) => known && known !== release.version)
+  if (version === undefined) return []
+  return start({ ...release, version, color: found.get(address)?.color }, address)
+}
+
+function program(words: readonly string[], release: Release, address: string): Run {
+  const [, host = '', port = ''] = /^(.*):(\d+)$/.exec(address) ?? []
+  const values: Record<string, string> = { host, port, version: release.version, color: release.color ?? '' }
+  return {
+    do: 'run',
+    argv: words.map((word) => word.replace(/\{(host|port|version|color)\}/g, (_, name: string) => values[name] ?? '')),
+    env: {
+      HOST: host,
+      PORT: port,
+      FLEET_VERSION: release.version,
+      ...(release.color === undefined ? {} : { FLEET_COLOR: release.color }),
+    },
+    timeoutMs: release.timeoutMs,
+  }
+}
+
+const move = (title: string, rotation: Rotation, from: Shares, to: Shares): Stage => ({
+  title,
+  steps: rotation.change(from, to),
+  undo: rotation.change(to, from),
+})
+
+/** A stage that has something to do. */
+const stages = (stage: Stage): Plan => (stage.steps.length > 0 ? [stage] : [])
+
+const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
+
+const isAt = ({ version, color }: Pick<Release, 'version' | 'color'>, at: Found | undefined): boolean =>
+  at?.ready === true && at.version === version && (color === undefined || at.color === color)
+
+/** @throws FLEET_ERR_USAGE when what runs does not tell */
+function nextSide(version: string, sides: Readonly<Record<Side, readonly string[]>>, found: Survey, now: Shares): Side {
+  const names = ['blue', 'green'] as const
+  const fresh = names.filter((color) => sides[color].some((address) => isAt({ version, color }, found.get(address))))
+  const live = names.filter((name) => sides[name].some((address) => isIn(now, address)))
+  // Interrupted after the start: that side is the one to go on with.
+  if (fresh.length === 1 && fresh[0]) return fresh[0]
+  if (live.length === 1) return live[0] === 'blue' ? 'green' : 'blue'
+  throw new FleetError(
+    'FLEET_ERR_USAGE',
+    `${live.join(' and ') || 'neither side'} is in rotation; say which is next: --to blue|green`,
+  )
+}

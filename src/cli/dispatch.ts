@@ -1,0 +1,129 @@
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { FleetError, type FleetErrorCode } from '../base/errors.ts'
+import type { Command, CommandOption, CommandOptions } from './command.ts'
+import { Output } from './output.ts'
+
+/** Verbs by name. A verb is loaded when it is called, so that `fleet ps` does not pay for what `fleet up` needs. */
+export type Verbs = Readonly<Record<string, () => Promise<{ default: Command }>>>
+
+const common = {
+  help: { type: 'boolean', short: 'h', describe: 'Show this help' },
+  json: { type: 'boolean', describe: 'Print the result as JSON' },
+} as const satisfies CommandOptions
+
+/** Nothing was tried: the command line or the configuration is wrong, or nobody answers there. Exit code 2. */
+const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
+  'FLEET_ERR_USAGE',
+  'FLEET_ERR_UNREACHABLE',
+  'FLEET_ERR_NOT_OPERATOR',
+  'FLEET_ERR_ENV_INVALID',
+  'FLEET_ERR_OPTION_INVALID',
+  'FLEET_ERR_OPTION_UNKNOWN',
+])
+
+/**
+ * Finds the verb, reads its options, runs it.
+ *
+ * @param argv what follows the program's name
+ * @returns the exit code: 0 pass or clean, 1 failed, 2 cannot be run
+ */
+export async function dispatch(verbs: Verbs, argv: readonly string[], out: Output = new Output()): Promise<number> {
+  const [first, ...rest] = argv
+  try {
+    if (first === '--version' || first === '-v') return say(version(), out)
+    const verb = first === 'help' ? rest[0] : first
+    if (verb === undefined || verb === '--help' || verb === '-h') {
+      const help = await overview(verbs)
+      if (first !== undefined) return say(help, out)
+      out.note(help)
+      return 2
+    }
+    const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
+    if (!load) throw new FleetError('FLEET_ERR_USAGE', unknownVerb(verb, Object.keys(verbs)))
+    const { default: command } = await load()
+    return await run(command, first === 'help' ? ['--help'] : rest, out)
+  } catch (error) {
+    return failed(first, error, out)
+  }
+}
+
+function say(text: string, out: Output): number {
+  out.line(text)
+  return 0
+}
+
+async function run(command: Command, args: readonly string[], base: Output): Promise<number> {
+  const { values, positionals } = parse(command, args)
+  if (values.help) return say(helpOf(command), base)
+  const out = base.with({ json: values.json === true })
+  try {
+    return await command.run({ values, positionals, out })
+  } finally {
+    out.close()
+  }
+}
+
+function parse(command: Command, args: readonly string[]): { values: Record<string, never>; positionals: string[] } {
+  try {
+    const options = { ...command.options, ...common }
+    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true }) as never
+  } catch (error) {
+    // Node ends its message with advice about `--`, which is no help here.
+    const message = (error as Error).message.replace(/\.?\sTo specify.*/s, '').replaceAll('\n', ' ')
+    throw new FleetError('FLEET_ERR_USAGE', `${message}; see \`fleet ${command.name} --help\``)
+  }
+}
+
+function failed(verb: string | undefined, error: unknown, out: Output): number {
+  if (error instanceof FleetError) {
+    out.error(`${error.code} ${error.message.replaceAll(/\s*\n\s*/g, ' ')}`)
+    return cannotRun.has(error.code) ? 2 : 1
+  }
+  // Anything else is a defect of ours: its stack is what a report needs.
+  out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${error instanceof Error ? error.stack : String(error)}`)
+  return 1
+}
+
+function unknownVerb(asked: string, known: readonly string[]): string {
+  const kind = asked.startsWith('-') ? 'option' : 'verb'
+  return `there is no ${kind} ${JSON.stringify(asked)}; verbs: ${known.join(', ')}; see \`fleet --help\``
+}
+
+/** A verb whose optional package is not installed has its place in the list all the same. */
+async function overview(verbs: Verbs): Promise<string> {
+  const width = Math.max(...Object.keys(verbs).map((name) => name.length))
+  const lines = Object.entries(verbs).map(async ([name, load]) => {
+    const summary = await load().then(
+      ({ default: command }) => command.summary,
+      (error: Error) => `(${error.message.split('\n', 1)[0]})`,
+    )
+    return `  ${name.padEnd(width)}  ${summary}`
+  })
+  return [
+    'fleet VERB [options]',
+    '',
+    ...(await Promise.all(lines)),
+    '',
+    '`fleet VERB --help` tells a verb’s options.',
+  ].join('\n')
+}
+
+function helpOf({ summary, usage, options }: Command): string {
+  const entries = Object.entries({ ...options, ...common }).map(([name, option]) => describe(name, option))
+  const width = Math.max(...entries.map(({ flag }) => flag.length))
+  return [usage, '', summary, '', ...entries.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`)].join('\n')
+}
+
+function describe(name: string, option: CommandOption): { flag: string; text: string } {
+  const value = option.type === 'string' ? /^(?:N|[A-Z][A-Z0-9_-]+)(?= )/.exec(option.describe)?.[0] : undefined
+  const text = value ? option.describe.slice(value.length + 1) : option.describe
+  const shown = option.default === undefined || option.default === false ? '' : ` (default ${String(option.default)})`
+  const flag = `${option.short ? `-${option.short}, ` : ''}--${name}${value ? ` ${value}` : option.type === 'string' ? ' VALUE' : ''}`
+  return { flag, text: `${text}${option.multiple ? '; may be repeated' : ''}${shown}` }
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url)
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
+}

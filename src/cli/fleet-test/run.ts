@@ -1,0 +1,129 @@
+import { FleetError } from '../../base/errors.ts'
+import type { Peer } from '../../instance/identity.ts'
+import { Operators, unreachable } from '../operators.ts'
+import type { Output, Progress } from '../output.ts'
+import { type Answer, repeat, type Target } from '../target.ts'
+import { doors } from './doors.ts'
+import { failover } from './failover.ts'
+import { headers } from './headers.ts'
+import { health } from './health.ts'
+import { load } from './load.ts'
+import type { Distribution, Finding, Report } from './report.ts'
+import { type Login, sessions } from './sessions.ts'
+import { plural, type Setting } from './setting.ts'
+import { sticky } from './sticky.ts'
+
+export type Part = 'health' | 'load' | 'sessions' | 'failover'
+
+export interface TestPlan {
+  readonly front: Target
+  readonly direct: readonly Target[]
+  /** What was asked for by name; nothing: all but `failover`, which changes something. */
+  readonly parts: ReadonlySet<Part>
+  readonly requests: number
+  readonly concurrency: number
+  readonly path: string
+  readonly token?: string
+  readonly instances?: number
+  readonly login: Login
+}
+
+/**
+ * Proves what can be proved of a fleet from outside.
+ *
+ * @throws FLEET_ERR_UNREACHABLE when nobody answers, FLEET_ERR_NOT_OPERATOR when `failover` was asked for and operators’
+ *   paths are closed to us
+ */
+export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
+  const begin = performance.now()
+  const startedAt = new Date().toISOString()
+  const wants = (part: Part): boolean => plan.parts.has(part) || (plan.parts.size === 0 && part !== 'failover')
+  await reach(plan.front)
+
+  const operators = await findOperators(plan, wants('failover'))
+  const peers = operators?.peers.filter(({ state }) => state === 'serving')
+  const expected = plan.instances ?? peers?.length
+  const sample = await take(plan, wants('load') ? plan.requests : Math.min(plan.requests, 12 * (expected ?? 3)), out)
+  const setting: Setting = { ...plan, expected, peers, sample }
+
+  const findings: Finding[] = []
+  let distribution: Distribution | undefined
+  const stage = async (label: string, check: () => Promise<readonly Finding[]>): Promise<void> => {
+    const progress = out.progress(label)
+    findings.push(...(await finish(progress, check)))
+  }
+  if (wants('health')) {
+    await stage('health paths', () => health(setting))
+    await stage('operators’ paths', () => doors(setting))
+    findings.push(...headers(setting))
+  }
+  if (wants('load')) {
+    const judged = load(setting)
+    distribution = judged.distribution
+    findings.push(...judged.findings)
+    await stage('sticky behaviour', () => sticky(setting))
+  }
+  if (wants('sessions')) {
+    await stage('sessions and tokens', () => sessions(setting, plan.login, plan.parts.has('sessions')))
+  }
+  if (wants('failover') && operators) {
+    await stage('fail-over: one instance leaves and returns under load', () => failover(setting, operators.operators))
+  }
+  return {
+    url: plan.front.url,
+    startedAt,
+    durationMs: Math.round(performance.now() - begin),
+    verdict: findings.some(({ status }) => status === 'fail') ? 'fail' : 'pass',
+    expectedInstances: expected,
+    findings,
+    distribution,
+  }
+}
+
+async function reach(front: Target): Promise<void> {
+  const answer = await front.ask('/live')
+  if (answer.error) throw unreachable(front, answer.error)
+  if (answer.status >= 300 && answer.status < 400) {
+    throw unreachable(front, `it redirects to ${answer.headers.location}; test that URL`)
+  }
+}
+
+/** Who tells of the instances: the front, when it lets operators through, else one of the direct addresses. */
+async function findOperators(
+  { front, direct, token }: TestPlan,
+  needed: boolean,
+): Promise<{ operators: Operators; peers: readonly Peer[] } | undefined> {
+  let refusal: unknown
+  // Without a token the front is not asked: were it to answer, that is what the check of operators' paths tells.
+  for (const target of [...direct, ...(token ? [front] : [])]) {
+    const operators = new Operators(target, token)
+    try {
+      return { operators, peers: await operators.instances() }
+    } catch (error) {
+      refusal = error
+    }
+  }
+  if (!needed) return undefined
+  throw (
+    refusal ?? new FleetError('FLEET_ERR_USAGE', '--failover needs the address of an instance (--instance), or --token')
+  )
+}
+
+async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<Answer[]> {
+  const progress = out.progress(`${plural(count, 'request')} to ${path}`, count)
+  return await finish(progress, () =>
+    repeat(count, concurrency, async () => {
+      const answer = await front.ask(path)
+      progress.step()
+      return answer
+    }),
+  )
+}
+
+async function finish<T>(progress: Progress, task: () => Promise<T>): Promise<T> {
+  try {
+    return await task()
+  } finally {
+    progress.clear()
+  }
+}

@@ -1,0 +1,40 @@
+import { type Answer, repeat } from '../target.ts'
+import { type Finding, Findings } from './report.ts'
+import { instancesIn, plural, type Setting } from './setting.ts'
+
+const requests = 20
+
+/** Does the front keep a client with one instance: by address, by connection, by cookie? Told, not judged. */
+export async function sticky({ front, path, sample }: Setting): Promise<readonly Finding[]> {
+  const findings = new Findings('sticky')
+  if (instancesIn(sample).size < 2) {
+    findings.skip('with one instance answering, stickiness cannot be told')
+    return findings.list
+  }
+  findings.info('not by address: separate connections of one client reach several instances')
+
+  const connection = front.connect()
+  const kept = await repeat(requests, 1, () => connection.ask(path))
+  await connection.close()
+  findings.info(
+    instancesIn(kept).size === 1
+      ? 'by connection: a kept-alive connection stays with one instance (a front on layer 4 does)'
+      : `not by connection: ${requests} requests of one reached ${plural(instancesIn(kept).size, 'instance')}`,
+  )
+
+  const cookies = cookiesOf(sample[0])
+  if (cookies.length === 0) {
+    findings.info(`not by cookie: none is set on ${path}`)
+    return findings.list
+  }
+  const names = cookies.map((cookie) => cookie.split('=', 1)[0]).join(', ')
+  const back = await repeat(requests, 4, () => front.ask(path, { headers: { cookie: cookies.join('; ') } }))
+  findings.info(
+    instancesIn(back).size === 1
+      ? `by cookie (${names}): a client that sends it back stays with one instance`
+      : `not by cookie: with ${names} sent back, ${plural(instancesIn(back).size, 'instance')} answer`,
+  )
+  return findings.list
+}
+
+const cookiesOf = (answer: Answer | undefined): readonly string[] => answer?.cookies ?? []

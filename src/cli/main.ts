@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+import { dispatch, type Verbs } from './dispatch.ts'
+
+const verbs: Verbs = {
+  start: () => import('./commands/start.ts'),
+  reload: () => import('./commands/reload.ts'),
+  up: () => import('./commands/up.ts'),
+  balance: () => import('./commands/balance.ts'),
+  test: () => import('./commands/test.ts'),
+  ps: () => import('./commands/ps.ts'),
+  drain: () => import('./commands/drain.ts'),
+  undrain: () => import('./commands/undrain.ts'),
+  deploy: () => import('./commands/deploy.ts'),
+  migrate: () => import('./commands/migrate.ts'),
+}
+
+// `fleet ps | head` closes the pipe early: that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+process.exitCode = await dispatch(verbs, process.argv.slice(2))

@@ -1,0 +1,63 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { launch, temporaryFolder } from './child.ts'
+import { type Program, type ProvideOptions, provide } from './install.ts'
+import { probePort, type Server, startServer } from './server.ts'
+
+export const nginxProgram: Program = {
+  title: 'nginx',
+  names: ['nginx'],
+  apt: ['nginx', 'libnginx-mod-stream'],
+  brew: 'nginx',
+}
+
+/** nginx with layer 4: compiled in, or, as in Debian, a module of its own, which an nginx that is there may lack. */
+export const nginxWithStream: Program = {
+  ...nginxProgram,
+  complete: (path) => {
+    const { stderr } = spawnSync(path, ['-V'], { encoding: 'utf8' })
+    const modules = /--modules-path=(\S+)/.exec(stderr)?.[1]
+    return !stderr.includes('--with-stream=dynamic') || existsSync(join(modules ?? '', 'ngx_stream_module.so'))
+  },
+}
+
+export interface FrontOptions extends ProvideOptions {
+  /** Content of the main file. It is read with the server's folder as the working folder. */
+  config: string
+  /** More files, by their path below the folder. */
+  files?: Readonly<Record<string, string>>
+  /** The port that is open when the server is up. */
+  port: number
+}
+
+/** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
+export async function startNginx(options: FrontOptions): Promise<Server> {
+  const { port } = options
+  const program = await provide(nginxProgram, options)
+  const folder = await writeConfig('nginx', 'nginx.conf', options)
+  return startServer({
+    title: 'nginx',
+    port,
+    folder,
+    program,
+    start: () =>
+      launch(program, ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;'], {
+        cwd: folder,
+      }),
+    answers: () => probePort(port),
+  })
+}
+
+/** A folder with the configuration, which workers that run as another user may enter. */
+export async function writeConfig(name: string, main: string, options: FrontOptions): Promise<string> {
+  const folder = temporaryFolder(name)
+  await chmod(folder, 0o711)
+  for (const [path, content] of Object.entries({ [main]: options.config, ...options.files })) {
+    const file = join(folder, path)
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, content)
+  }
+  return folder
+}

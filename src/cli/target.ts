@@ -1,0 +1,145 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { Client } from 'undici'
+import { FleetError } from '../base/errors.ts'
+
+export interface TargetOptions {
+  /** How long one request may take, 1 to 600,000 ms. @default 10000 */
+  timeoutMs?: number
+  /** Accept certificates nobody signed. @default false */
+  insecure?: boolean
+}
+
+export interface Ask {
+  method?: 'GET' | 'POST'
+  headers?: Record<string, string>
+  /** Sent as JSON. */
+  body?: object
+}
+
+/** What came back, or why nothing did: then `status` is 0. */
+export interface Answer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+  /** The body, when it is JSON. */
+  readonly json?: unknown
+  /** From the header, else from the body. */
+  readonly instanceId?: string
+  /** `name=value` of each cookie that was set. */
+  readonly cookies: readonly string[]
+  readonly ms: number
+  /** Code of the transport error, e.g. `ECONNRESET`. */
+  readonly error?: string
+}
+
+/** One connection to a target, kept alive between requests. */
+export interface Connection {
+  ask(path: string, ask?: Ask): Promise<Answer>
+  close(): Promise<void>
+}
+
+/** No answer that is asked for here is longer. */
+const maxResponseBytes = 1_048_576
+
+/** A front or an instance, asked over HTTP. Failures are answers too: they are what is counted. */
+export class Target {
+  readonly url: string
+  readonly #origin: string
+  readonly #prefix: string
+  readonly #options: Required<TargetOptions>
+
+  /** @throws FLEET_ERR_USAGE when `url` is no http or https URL */
+  constructor(url: string, options: TargetOptions = {}) {
+    const parsed = URL.parse(url)
+    if (!parsed || !['http:', 'https:'].includes(parsed.protocol)) {
+      throw new FleetError('FLEET_ERR_USAGE', `${JSON.stringify(url)} is no URL; write e.g. http://127.0.0.1:8080`)
+    }
+    this.#origin = parsed.origin
+    this.#prefix = parsed.pathname.replace(/\/+$/, '')
+    this.url = this.#origin + this.#prefix
+    this.#options = { timeoutMs: options.timeoutMs ?? 10_000, insecure: options.insecure ?? false }
+  }
+
+  connect(): Connection {
+    const { timeoutMs, insecure } = this.#options
+    const client = new Client(this.#origin, {
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
+      maxResponseSize: maxResponseBytes,
+      connect: { timeout: timeoutMs, rejectUnauthorized: !insecure },
+    })
+    return {
+      ask: (path, ask) => send(client, this.#prefix + path, ask, timeoutMs),
+      close: () => client.destroy(),
+    }
+  }
+
+  /** Asks over a connection of its own, as a new client would: a front may keep a connection with one instance. */
+  async ask(path: string, ask?: Ask): Promise<Answer> {
+    const connection = this.connect()
+    try {
+      return await connection.ask(path, ask)
+    } finally {
+      await connection.close()
+    }
+  }
+}
+
+async function send(client: Client, path: string, ask: Ask = {}, timeoutMs: number): Promise<Answer> {
+  const begin = performance.now()
+  try {
+    const { statusCode, headers, body } = await client.request({
+      path,
+      method: ask.method ?? 'GET',
+      headers: { accept: '*/*', ...(ask.body && { 'content-type': 'application/json' }), ...ask.headers },
+      body: ask.body && JSON.stringify(ask.body),
+      signal: AbortSignal.timeout(timeoutMs),
+    })
+    const text = await body.text()
+    const json = parseJson(text)
+    return {
+      status: statusCode,
+      headers,
+      text,
+      json,
+      instanceId: headerText(headers['x-instance-id']) ?? instanceIdOf(json),
+      cookies: [headers['set-cookie'] ?? []].flat().map((cookie) => cookie.split(';', 1)[0] ?? ''),
+      ms: performance.now() - begin,
+    }
+  } catch (error) {
+    const { code, name } = error as NodeJS.ErrnoException
+    return { status: 0, headers: {}, text: '', cookies: [], ms: performance.now() - begin, error: code ?? name }
+  }
+}
+
+/** Runs `task` `count` times, at most `concurrency` at once. */
+export async function repeat<T>(count: number, concurrency: number, task: (i: number) => Promise<T>): Promise<T[]> {
+  const results = new Array<T>(count)
+  let next = 0
+  const worker = async (): Promise<void> => {
+    for (let i = next++; i < count; i = next++) results[i] = await task(i)
+  }
+  await Promise.all(Array.from({ length: Math.min(concurrency, count) }, worker))
+  return results
+}
+
+export const headerText = (header: string | string[] | undefined): string | undefined =>
+  Array.isArray(header) ? header[0] : header
+
+/** `object[key]` of something that may be no object at all. */
+export function member(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined
+}
+
+function instanceIdOf(json: unknown): string | undefined {
+  const id = member(json, 'instanceId')
+  return typeof id === 'string' ? id : undefined
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,103 @@
+import { randomBytes } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { launch } from '../../src/cli/services/child.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
+import { until } from '../helpers/until.ts'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Nothing of the machine's own settings reaches an app under test. */
+const clean = {
+  NODE_ENV: undefined,
+  REDIS_URL: undefined,
+  DATABASE_URL: undefined,
+  DATABASE_REPLICA_URLS: undefined,
+  FLEET_ALLOW_MEMORY: undefined,
+  FLEET_ADMIN_TOKEN: undefined,
+  HOST: '127.0.0.1',
+  PORT: 0,
+  LOG_LEVEL: 'info',
+  SESSION_SECRET: randomBytes(32).toString('hex'),
+  JWT_SECRET: randomBytes(32).toString('hex'),
+}
+export type Env = Record<string, string | number | undefined>
+
+export const fork = (env: Env): App => forkApp(`${root}src/app/main.ts`, { env: { ...clean, ...env }, cwd: root })
+
+export interface Answer {
+  status: number
+  headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: a test says what it expects
+  json: any
+  text: string
+}
+
+export interface Running {
+  readonly child: App
+  readonly url: string
+  ask(path: string, options?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Answer>
+}
+
+/** An instance of the reference application that is ready. */
+export async function start(env: Env): Promise<Running> {
+  const running = await listening(env)
+  await until(async () => (await running.ask('/ready')).status === 200, { what: 'readiness', timeoutMs: 20_000 })
+  return running
+}
+
+/** An instance that listens, ready or not. */
+export async function listening(env: Env): Promise<Running> {
+  const child = fork(env)
+  const [, url = ''] = await child.waitFor(/listening at (http:\/\/127\.0\.0\.1:\d+)/, 30_000)
+  return {
+    child,
+    url,
+    async ask(path, { method = 'GET', body, headers } = {}) {
+      const isText = typeof body === 'string'
+      const response = await fetch(url + path, {
+        method,
+        redirect: 'manual',
+        headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...headers },
+        body: body === undefined || isText ? (body as string | undefined) : JSON.stringify(body),
+      })
+      const text = await response.text()
+      const isJson = response.headers.get('content-type')?.startsWith('application/json')
+      return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
+    },
+  }
+}
+
+/** The tables and the development data, in the way `npm start` makes them. */
+export async function migrated(url: string): Promise<void> {
+  const child = launch(process.execPath, [`${root}src/cli/main.ts`, 'migrate', '--seed'], {
+    cwd: root,
+    env: { DATABASE_URL: url, NODE_ENV: undefined, NODE_TEST_CONTEXT: undefined },
+  })
+  const { code } = await child.exit
+  if (code !== 0) throw new Error(child.stdout + child.stderr)
+}
+
+export const credentials = { email: 'test@example.com', password: 'password' }
+
+export interface Login {
+  cookie: string
+  authorization: string
+  refreshToken: string
+  userId: string
+}
+
+export async function login(app: Running, headers: Record<string, string> = {}): Promise<Login> {
+  const {
+    status,
+    json,
+    text,
+    headers: sent,
+  } = await app.ask('/api/v1/auth/login', { method: 'POST', body: credentials, headers })
+  if (status !== 200) throw new Error(`login: ${status} ${text}`)
+  return {
+    cookie: (sent.getSetCookie()[0] ?? '').split(';')[0] ?? '',
+    authorization: `Bearer ${json.accessToken}`,
+    refreshToken: json.refreshToken,
+    userId: json.user.id,
+  }
+}

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { before, test } from 'node:test'
+import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { until } from '../helpers/until.ts'
+import { credentials, fork, listening, login, migrated, start } from './instances.ts'
+
+let postgres: PostgresServer
+let redis: RedisServer
+before(async () => {
+  ;[postgres, redis] = await Promise.all([startPostgres(), startRedis({ appendonly: true })])
+  await migrated(postgres.url)
+})
+
+test('without anything installed: it starts, says that it is not stateless, and works', async () => {
+  const app = await start({})
+  const { cookie, authorization } = await login(app)
+  for (const headers of [{ cookie }, { authorization }] as Record<string, string>[])
+    assert.equal((await app.ask('/api/v1/me', { headers })).json.user.email, credentials.email)
+  assert.ok((await app.ask('/api/v1/products')).json.products.length > 0)
+  const { headers } = await app.ask('/live')
+  assert.equal(headers.get('x-stateless'), 'false')
+  assert.match(app.child.stdout, /users and products live in the memory of this process/)
+  const config = (await app.ask('/api/v1/load-balancer/health')).json
+  assert.equal(config.loadBalancer.stateless, false)
+})
+
+test('sessions in Redis, records in memory: still not stateless', async () => {
+  const app = await start({ REDIS_URL: redis.url, FLEET_NAME: 'half' })
+  assert.equal((await app.ask('/live')).headers.get('x-stateless'), 'false')
+})
+
+test('production refuses to keep records in memory, and makes no user that everybody knows', async () => {
+  const production = { NODE_ENV: 'production', REDIS_URL: redis.url, FLEET_NAME: 'production' }
+  const refused = fork(production)
+  assert.equal((await refused.exit).code, 1)
+  assert.match(refused.stderr, /^FLEET_ERR_MEMORY_IN_PRODUCTION .*DATABASE_URL/m)
+  assert.doesNotMatch(refused.stderr, /\n {4}at /)
+  const allowed = await start({ ...production, FLEET_ALLOW_MEMORY: 1, DRAIN_DELAY: 0 })
+  const { status } = await allowed.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
+  assert.equal(status, 401)
+})
+
+test('a wrong environment is told in one line', async () => {
+  for (const [env, message] of [
+    [{ PORT: 'http' }, /^FLEET_ERR_ENV_INVALID .*PORT/m],
+    [{ DATABASE_URL: 'mysql://x' }, /^FLEET_ERR_ENV_INVALID .*DATABASE_URL/m],
+    [{ SESSION_SECRET: 'short' }, /^FLEET_ERR_SECRET_WEAK .*SESSION_SECRET/m],
+  ] as const) {
+    const app = fork(env)
+    assert.equal((await app.exit).code, 1)
+    assert.match(app.stderr, message)
+    assert.doesNotMatch(app.stderr, /\n {4}at /)
+  }
+})
+
+test('the database away at boot and later: live, not ready, 503 where it is needed, and back by itself', async () => {
+  const database = await startPostgres()
+  await migrated(database.url)
+  await database.stop()
+  const app = await listening({ DATABASE_URL: database.url, REDIS_URL: redis.url, FLEET_NAME: 'away' })
+  await until(async () => (await app.ask('/ready')).json.reason === 'failed: database')
+  assert.equal((await app.ask('/live')).status, 200)
+  const unavailable = async (path: string, options: object = {}): Promise<void> => {
+    const { status, json, text, headers } = await app.ask(path, options)
+    assert.deepEqual([status, json.code], [503, 'FLEET_ERR_DATABASE_UNAVAILABLE'], path)
+    assert.equal(headers.get('retry-after'), '1')
+    assert.doesNotMatch(text, /127\.0\.0\.1|P1001|prisma/i)
+  }
+  await unavailable('/api/v1/products')
+  await unavailable('/api/v1/auth/login', { method: 'POST', body: credentials })
+
+  await database.restart()
+  await until(async () => (await app.ask('/ready')).status === 200, { timeoutMs: 30_000 })
+  const { cookie } = await login(app)
+  const headers = { cookie }
+  assert.equal((await app.ask('/api/v1/dashboard', { headers })).status, 200)
+  await database.kill()
+  assert.equal((await app.ask('/api/v1/dashboard', { headers })).status, 200, 'from the cache')
+  await unavailable(`/api/v1/products/${randomUUID()}`)
+  await unavailable('/api/v1/products', { method: 'POST', headers, body: { sku: 'x', name: 'x', priceCents: 1 } })
+  await database.restart()
+  await until(async () => (await app.ask(`/api/v1/products/${randomUUID()}`)).status === 404)
+})
+
+test('Redis away: 503 where a session is needed, the rest goes on, and sessions are still there afterwards', async () => {
+  const app = await start({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'redis-away' })
+  const { cookie } = await login(app)
+  await redis.stop()
+  const me = await app.ask('/api/v1/me', { headers: { cookie } })
+  assert.deepEqual([me.status, me.json.code], [503, 'FLEET_ERR_STATE_UNAVAILABLE'])
+  assert.ok(me.headers.get('retry-after'))
+  assert.equal((await app.ask('/live')).status, 200)
+  for (const path of ['/live', '/health', '/work?ms=1', '/api/v1/products', '/static/', '/'])
+    assert.ok((await app.ask(path, { headers: { cookie } })).status < 400, path)
+  await redis.restart()
+  await until(async () => (await app.ask('/api/v1/me', { headers: { cookie } })).status === 200)
+})
+
+test('reads go to the replicas that DATABASE_REPLICA_URLS names, and survive them', async () => {
+  const replica = await startPostgres({ replicaOf: postgres })
+  const env = {
+    DATABASE_URL: postgres.url,
+    DATABASE_REPLICA_URLS: replica.url,
+    REDIS_URL: redis.url,
+    FLEET_NAME: 'replicas',
+  }
+  const app = await start(env)
+  await app.child.waitFor(/the replica answers/)
+  const { cookie } = await login(app)
+  assert.equal((await app.ask('/api/v1/dashboard', { headers: { cookie } })).status, 200)
+  await replica.kill()
+  await app.child.waitFor(/the replica does not answer/)
+  assert.equal((await app.ask('/api/v1/me', { headers: { cookie } })).status, 200)
+  await replica.restart()
+})
+
+test('SIGTERM: what is under way ends, sockets and streams are told, and the exit is clean', async () => {
+  const app = await start({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'leaving' })
+  const { WebSocket } = await import('ws')
+  const socket = new WebSocket(`${app.url.replace('http', 'ws')}/ws`)
+  await new Promise((resolve) => socket.once('open', resolve))
+  const closed = new Promise<number>((resolve) => socket.once('close', resolve))
+  const events = await fetch(`${app.url}/events`)
+  const streamed = events.text()
+  const slow = app.ask('/work?ms=500')
+  await until(async () => (await app.ask('/ready')).status === 200)
+  process.kill(app.child.pid, 'SIGTERM')
+  assert.equal((await slow).status, 200)
+  assert.equal(await closed, 1012)
+  assert.match(await streamed, /event: shutdown/)
+  assert.deepEqual(await app.child.exit, { code: 0, signal: null })
+})

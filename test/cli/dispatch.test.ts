@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { FleetError } from '../../src/base/errors.ts'
+import { type Command, defineCommand, type Values } from '../../src/cli/command.ts'
+import { dispatch, type Verbs } from '../../src/cli/dispatch.ts'
+import { Output } from '../../src/cli/output.ts'
+
+const options = {
+  port: { type: 'string', default: '8080', describe: 'PORT to listen on' },
+  target: { type: 'string', short: 't', multiple: true, describe: 'URL of a target' },
+  dry: { type: 'boolean', describe: 'Only say what would be done' },
+} as const
+let seen: { values: Values<typeof options>; positionals: readonly string[]; json: boolean } | undefined
+let fail: unknown
+
+const sail: Command = defineCommand({
+  name: 'sail',
+  summary: 'Sail somewhere',
+  usage: 'fleet sail PLACE [options]',
+  options,
+  async run({ values, positionals, out }) {
+    if (fail) throw fail
+    seen = { values, positionals, json: out.json }
+    out.line('sailing')
+    out.result({ sailing: true })
+    return 0
+  },
+})
+const verbs: Verbs = { sail: async () => ({ default: sail }) }
+
+async function run(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const said = { stdout: '', stderr: '' }
+  const stream = (name: 'stdout' | 'stderr') => ({ write: (text: string) => (said[name] += text) })
+  const out = new Output({ stdout: stream('stdout'), stderr: stream('stderr') })
+  return { code: await dispatch(verbs, argv, out), ...said }
+}
+
+test('a verb gets its options, defaults and positionals', async () => {
+  const { code, stdout } = await run('sail', 'north', '-t', 'a', '--target', 'b', '--dry')
+  assert.equal(code, 0)
+  assert.equal(stdout, 'sailing\n')
+  assert.deepEqual({ ...seen?.values }, { port: '8080', target: ['a', 'b'], dry: true })
+  assert.deepEqual(seen?.positionals, ['north'])
+})
+
+test('with --json stdout carries only the result', async () => {
+  assert.equal((await run('sail', '--json')).stdout, '{"sailing":true}\n')
+  assert.equal(seen?.json, true)
+})
+
+test('help lists verbs, and a verb’s help its options', async () => {
+  for (const argv of [['--help'], ['-h'], ['help']]) {
+    const { code, stdout } = await run(...argv)
+    assert.equal(code, 0)
+    assert.match(stdout, /sail {2}Sail somewhere/)
+  }
+  for (const argv of [
+    ['sail', '--help'],
+    ['help', 'sail'],
+  ]) {
+    const { code, stdout } = await run(...argv)
+    assert.equal(code, 0)
+    assert.match(stdout, /^fleet sail PLACE \[options\]\n/)
+    assert.match(stdout, /--port PORT +to listen on \(default 8080\)/)
+    assert.match(stdout, /-t, --target URL +of a target; may be repeated/)
+    assert.match(stdout, /--json/)
+  }
+})
+
+test('a verb that cannot be loaded does not hide the others', async () => {
+  const said: string[] = []
+  const out = new Output({ stdout: { write: (text: string) => said.push(text) } })
+  const broken = async () => Promise.reject(new Error("Cannot find package 'pg'\nimported from"))
+  assert.equal(await dispatch({ ...verbs, migrate: broken }, ['--help'], out), 0)
+  assert.match(said.join(''), / {2}sail {5}Sail somewhere\n {2}migrate {2}\(Cannot find package 'pg'\)\n/)
+})
+
+test('a wrong command line: one clear line, exit code 2', async () => {
+  const cases: [string[], RegExp][] = [
+    [['fly'], /^error FLEET_ERR_USAGE wrong command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/],
+    [['constructor'], /there is no verb "constructor"/],
+    [['--fly'], /there is no option "--fly"/],
+    [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],
+    [['sail', '--port'], /^error FLEET_ERR_USAGE .*'--port <value>' argument missing; see `fleet sail --help`\n$/],
+    [['sail', '--dry=1'], /^error FLEET_ERR_USAGE .*'--dry'.*\n$/],
+  ]
+  for (const [argv, message] of cases) {
+    const { code, stdout, stderr } = await run(...argv)
+    assert.equal(code, 2, argv.join(' '))
+    assert.equal(stdout, '')
+    assert.match(stderr, message)
+  }
+  const { code, stderr } = await run()
+  assert.equal(code, 2)
+  assert.match(stderr, /fleet VERB/)
+})
+
+test('errors: a known one is a line with its code, an unknown one keeps its stack', async () => {
+  try {
+    fail = new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', 'no instance\n  "x"')
+    assert.deepEqual(await run('sail'), {
+      code: 1,
+      stdout: '',
+      stderr: 'error FLEET_ERR_INSTANCE_UNKNOWN no such instance: no instance "x"\n',
+    })
+    fail = new FleetError('FLEET_ERR_ENV_INVALID', 'PORT')
+    assert.equal((await run('sail')).code, 2)
+    fail = new TypeError('a defect')
+    const { code, stderr } = await run('sail')
+    assert.equal(code, 1)
+    assert.match(stderr, /`fleet sail` ended unexpectedly\nTypeError: a defect\n {4}at /)
+  } finally {
+    fail = undefined
+  }
+})
+
+test('the program itself: --version, and exit codes', async () => {
+  const fleet = (...args: string[]) => promisify(execFile)(process.execPath, ['src/cli/main.ts', ...args])
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+  assert.equal((await fleet('--version')).stdout, `${version}\n`)
+  await assert.rejects(fleet('no-such-verb'), { code: 2 })
+})

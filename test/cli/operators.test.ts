@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import Fastify from 'fastify'
+import drain from '../../src/cli/commands/drain.ts'
+import ps, { duration } from '../../src/cli/commands/ps.ts'
+import undrain from '../../src/cli/commands/undrain.ts'
+import type { Peer } from '../../src/instance/identity.ts'
+import { runCommand } from './commands.ts'
+import { type SmallFleet, smallFleet, token } from './small-fleet.ts'
+
+const start = async (t: TestContext): Promise<SmallFleet> => {
+  const fleet = await smallFleet()
+  t.after(() => fleet.close())
+  return fleet
+}
+
+test('ps lists every instance, whichever is asked', async (t) => {
+  const { urls, front } = await start(t)
+  for (const args of [[`${urls[2]}`], [front, '--token', token]]) {
+    const { code, stdout } = await runCommand(ps, ...args)
+    assert.equal(code, 0)
+    const lines = stdout.trimEnd().split('\n')
+    assert.match(lines[0] ?? '', /^INSTANCE +STATE +ADDRESS +PID +VERSION +COLOR +WEIGHT +RPS +P95 MS/)
+    assert.equal(lines.length, 4)
+    for (const i of [1, 2, 3])
+      assert.match(lines[i] ?? '', new RegExp(`^small-${i} +serving +\\S+:\\d+ +${process.pid} `))
+  }
+  const { stdout } = await runCommand(ps, `${urls[0]}`, '--json')
+  assert.deepEqual(
+    (JSON.parse(stdout) as Peer[]).map(({ id }) => id),
+    ['small-1', 'small-2', 'small-3'],
+  )
+})
+
+test('drain and undrain, told to any instance, wait until it is so', async (t) => {
+  const { urls, apps } = await start(t)
+  const drained = await runCommand(drain, 'small-2', `${urls[0]}`)
+  assert.deepEqual(drained, { code: 0, stdout: 'small-2 is draining\n', stderr: '' })
+  assert.equal(apps[1]?.fleet.state, 'draining')
+  const back = await runCommand(undrain, 'small-2', `${urls[1]}`, '--json')
+  assert.deepEqual(back, { code: 0, stdout: '{"instanceId":"small-2","state":"serving"}\n', stderr: '' })
+  assert.equal(apps[1]?.fleet.state, 'serving')
+})
+
+test('who may not, and what is not there', async (t) => {
+  const { urls, front } = await start(t)
+  const other = Fastify()
+  t.after(() => other.close())
+  other.get('/api/v1/load-balancer/instances', async () => ({ hello: 'world' }))
+  const stranger = await other.listen({ port: 0, host: '127.0.0.1' })
+  for (const [verb, args, code, message] of [
+    [ps, [front], 2, /FLEET_ERR_NOT_OPERATOR .* answers 404 .*FLEET_ADMIN_TOKEN/],
+    [ps, [front, '--token', 'wrong'], 2, /FLEET_ERR_NOT_OPERATOR/],
+    [ps, ['http://127.0.0.1:1'], 2, /FLEET_ERR_UNREACHABLE .*ECONNREFUSED/],
+    [ps, [stranger], 2, /FLEET_ERR_UNREACHABLE .*what answers there is no fleet/],
+    [ps, [front, front], 2, /one URL is enough/],
+    [drain, [], 2, /give the id of an instance/],
+    [
+      drain,
+      ['small-9', `${urls[0]}`],
+      1,
+      /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; there are small-1, small-2, small-3/,
+    ],
+  ] as const) {
+    const said = await runCommand(verb, ...args)
+    assert.equal(said.code, code, said.stderr)
+    assert.match(said.stderr, message)
+  }
+})
+
+test('how long an instance has been up', () => {
+  const second = 1000
+  assert.deepEqual([0, -5, 59 * second, 61 * second, 3600 * second, 90_061 * second].map(duration), [
+    '0s',
+    '0s',
+    '59s',
+    '1m 1s',
+    '1h 0m',
+    '1d 1h',
+  ])
+})

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
+import { formatTable, Output } from '../../src/cli/output.ts'
+
+const capture = (isTTY = false, columns = 80) => ({
+  text: '',
+  isTTY,
+  columns,
+  write(text: string) {
+    this.text += text
+  },
+})
+
+test('a table: headings, columns to their widest cell, numbers to the right, colour takes no width', () => {
+  const lines = formatTable(
+    [
+      { id: 'api-1', rps: 9.5, state: '\u001b[32mserving\u001b[39m' },
+      { id: 'a', rps: 120, state: undefined },
+    ],
+    ['id', 'state', 'rps'],
+  )
+  assert.deepEqual(lines.map(stripVTControlCharacters), [
+    'ID     STATE    RPS',
+    'api-1  serving  9.5',
+    'a               120',
+  ])
+  assert.deepEqual(formatTable([], ['id']), ['ID'])
+})
+
+test('without a terminal progress is plain lines on stderr', () => {
+  const [stdout, stderr] = [capture(), capture()]
+  const out = new Output({ stdout, stderr })
+  const progress = out.progress('asking', 10)
+  progress.step(10)
+  progress.label('waiting')
+  progress.label('waiting')
+  progress.done('all answered')
+  progress.fail('ends once')
+  assert.equal(stdout.text, '')
+  assert.equal(stderr.text, '… asking\n… waiting\n✓ all answered\n')
+})
+
+test('on a terminal progress is redrawn in place, beneath what is said meanwhile, and never wraps', () => {
+  const [stdout, stderr] = [capture(), capture(true, 40)]
+  const out = new Output({ stdout, stderr })
+  const first = out.progress('one', 4)
+  const second = out.progress('a label that is far too long for this narrow terminal')
+  first.step(2)
+  out.note('meanwhile')
+  const drawn = stderr.text.slice(stderr.text.lastIndexOf('meanwhile'))
+  assert.deepEqual(stripVTControlCharacters(drawn).split('\n').slice(0, 2), [
+    'meanwhile',
+    '████████████░░░░░░░░░░░░ one 2/4',
+  ])
+  assert.ok(stripVTControlCharacters(drawn).split('\n')[2]?.endsWith('…'))
+  for (const line of stripVTControlCharacters(stderr.text).split('\n')) assert.ok(line.length < 40, line)
+  first.done()
+  second.fail('gave up')
+  assert.ok(
+    stripVTControlCharacters(stderr.text).endsWith('✓ one\n⠋ a label that is far too long for thi…\n✗ gave up\n'),
+  )
+})
+
+test('what is still drawn is erased at the end', () => {
+  const stderr = capture(true)
+  const out = new Output({ stdout: capture(), stderr })
+  out.progress('one')
+  out.progress('two').clear()
+  assert.ok(stderr.text.endsWith('⠋ one\n'))
+  out.close()
+  assert.ok(stderr.text.endsWith('⠋ one\n\u001b[1A\u001b[0J'))
+})
+
+test('with --json lines and tables are silent, results are one document a line', () => {
+  const [stdout, stderr] = [capture(), capture()]
+  const out = new Output({ json: true, stdout, stderr })
+  out.line('text')
+  out.table([{ a: 1 }])
+  out.result({ a: 1 })
+  out.result([2])
+  assert.equal(stdout.text, '{"a":1}\n[2]\n')
+})
