@@ -1,0 +1,153 @@
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
+import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import type { FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
+import { type DashboardOptions, dashboard } from './dashboard/index.ts'
+import { type DatabaseOptions, database } from './database/index.ts'
+import { worker } from './host/worker.ts'
+import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
+import { errorAnswers } from './instance/error-answers.ts'
+import { type HeadersOptions, headers } from './instance/headers.ts'
+import { type HealthOptions, health } from './instance/health/index.ts'
+import { type IdentityOptions, identity } from './instance/identity.ts'
+import { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
+import { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
+import { type MetricsOptions, metrics } from './instance/metrics.ts'
+import { type OperatorsOptions, operators } from './instance/operators.ts'
+import { broadcast } from './state/broadcast.ts'
+import { type CacheOptions, cache } from './state/cache/index.ts'
+import { httpCache } from './state/http-cache.ts'
+import { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
+import { type JwtOptions, jwt } from './state/jwt/index.ts'
+import { type LocksOptions, locks } from './state/locks/index.ts'
+import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
+import { type RedisOptions, redis } from './state/redis.ts'
+import { type RegistryOptions, registry } from './state/registry/index.ts'
+import { type SessionOptions, session } from './state/session/index.ts'
+
+/** Each room's options under its name; `false` leaves a room out where that is possible. */
+export interface FleetOptions {
+  /** Name of the fleet. @default FLEET_NAME, else `fleet` */
+  name?: string
+  identity?: Omit<IdentityOptions, 'name'>
+  lifecycle?: LifecycleOptions
+  operators?: OperatorsOptions
+  headers?: HeadersOptions | false
+  health?: HealthOptions
+  metrics?: MetricsOptions | false
+  loadBalancer?: LoadBalancerOptions | false
+  agentCheck?: AgentCheckOptions | false
+  /** JSON error answers with a code, without stacks. @default true */
+  errorAnswers?: boolean
+  /** Security headers, as in @fastify/helmet. @default its defaults, without upgrade-insecure-requests */
+  helmet?: FastifyHelmetOptions | false
+  /** As in @fastify/cors. @default { origin: false }: browsers of other origins are not let in */
+  cors?: FastifyCorsOptions | false
+  redis?: RedisOptions
+  registry?: RegistryOptions
+  locks?: LocksOptions
+  rateLimit?: RateLimitOptions | false
+  session?: SessionOptions | false
+  jwt?: JwtOptions | false
+  cache?: CacheOptions | false
+  /** Idempotency keys, for the routes that ask for them. @default {} */
+  idempotency?: IdempotencyOptions | false
+  /** A Prisma client of yours, checked and closed with the app. @default false */
+  database?: DatabaseOptions | false
+  dashboard?: DashboardOptions | false
+}
+
+const room = record(any)
+const optional = either(oneOf(false), room)
+const shapes: Shapes = {
+  name: token,
+  identity: room,
+  lifecycle: room,
+  operators: room,
+  headers: optional,
+  health: room,
+  metrics: optional,
+  loadBalancer: optional,
+  agentCheck: optional,
+  errorAnswers: bool,
+  helmet: optional,
+  cors: optional,
+  redis: room,
+  registry: room,
+  locks: room,
+  rateLimit: optional,
+  session: optional,
+  database: optional,
+  jwt: optional,
+  cache: optional,
+  idempotency: optional,
+  dashboard: optional,
+}
+const defaults = {
+  identity: {},
+  lifecycle: {},
+  operators: {},
+  headers: {},
+  health: {},
+  metrics: {},
+  loadBalancer: {},
+  agentCheck: {},
+  errorAnswers: true,
+  // Which scheme a page came by is the front's business: over plain HTTP this directive breaks every asset of it.
+  helmet: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
+  cors: { origin: false },
+  redis: {},
+  registry: {},
+  locks: {},
+  rateLimit: {},
+  session: {},
+  database: false,
+  jwt: {},
+  cache: {},
+  idempotency: {},
+  dashboard: {},
+} satisfies FleetOptions
+
+/** In the order in which a request meets the rooms; they close in the reverse order. */
+const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
+  const options = resolveOptions<FleetOptions & typeof defaults>('fleet', shapes, defaults, given)
+  const { name } = options
+
+  await app.register(identity, { ...options.identity, ...(name === undefined ? {} : { name }) })
+  await app.register(lifecycle, options.lifecycle)
+  await app.register(operators, options.operators)
+  if (options.errorAnswers) await app.register(errorAnswers)
+  if (options.headers) await app.register(headers, options.headers)
+  if (options.helmet) await app.register(helmet, options.helmet)
+  if (options.cors) await app.register(cors, options.cors)
+  if (options.metrics) await app.register(metrics, options.metrics)
+  await app.register(health, options.health)
+  if (options.loadBalancer) await app.register(loadBalancer, options.loadBalancer)
+  if (options.agentCheck) await app.register(agentCheck, options.agentCheck)
+
+  await app.register(redis, options.redis)
+  await app.register(broadcast)
+  await app.register(registry, options.registry)
+  await app.register(locks, options.locks)
+  if (options.rateLimit) await app.register(rateLimit, options.rateLimit)
+  if (options.session) await app.register(session, options.session)
+  if (options.jwt) await app.register(jwt, options.jwt)
+  if (options.database) await app.register(database, options.database)
+  if (options.cache) {
+    await app.register(cache, options.cache)
+    await app.register(httpCache)
+  }
+  if (options.idempotency) await app.register(idempotency, options.idempotency)
+  if (options.dashboard) await app.register(dashboard, options.dashboard)
+  await app.register(worker)
+}
+
+/**
+ * Turns an app into an instance of a fleet.
+ *
+ * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_ENV_INVALID, FLEET_ERR_SECRET_WEAK,
+ * FLEET_ERR_SECRET_MISSING, FLEET_ERR_MEMORY_IN_PRODUCTION when the app is made ready
+ */
+export const fleet: FastifyPluginAsync<FleetOptions> = fp(plugin, { name: 'fastify-fleet', fastify: '5.x' })
+export default fleet

@@ -1,0 +1,48 @@
+export { type FleetEnv, readEnv } from './base/env.ts'
+export type { FleetErrorCode, FleetErrorOptions } from './base/errors.ts'
+export { FleetError } from './base/errors.ts'
+export { type DashboardOptions, dashboard } from './dashboard/index.ts'
+export type {
+  DatabaseClient,
+  DatabaseOptions,
+  MigrateOptions,
+  MigrateResult,
+  ReplicasOptions,
+} from './database/index.ts'
+export { database, databaseError, migrate, replicas } from './database/index.ts'
+export { Balancer, type BalancerOptions } from './edge/balancer.ts'
+export { type Found, fromDns, fromFleet, fromRegistry, fromSrv, type Source } from './edge/discovery.ts'
+export { createProxy, type ProxyOptions, type ReverseProxy } from './edge/http-proxy.ts'
+export { type PolicyName, policyNames } from './edge/policies/index.ts'
+export { createTcpProxy, type TcpProxy, type TcpProxyOptions } from './edge/tcp-proxy.ts'
+export { default, type FleetOptions, fleet } from './fleet.ts'
+export { worker } from './host/worker.ts'
+export { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
+export { type ErrorAnswer, errorAnswers } from './instance/error-answers.ts'
+export { type HeadersOptions, headerNames, headers } from './instance/headers.ts'
+export type { Check, CheckOptions, CheckReport, Health, HealthOptions, HealthStatus } from './instance/health/index.ts'
+export { health } from './instance/health/index.ts'
+export type { IdentityOptions, Instance, LifecycleState, Peer } from './instance/identity.ts'
+export { identity } from './instance/identity.ts'
+export { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
+export { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
+export { type MetricsOptions, metrics } from './instance/metrics.ts'
+export { type OperatorsOptions, operators, operatorsOnly } from './instance/operators.ts'
+export { serverOptions } from './instance/server-options.ts'
+export { broadcast } from './state/broadcast.ts'
+export type { Cache, CacheOptions, Loader } from './state/cache/index.ts'
+export { cache } from './state/cache/index.ts'
+export { httpCache, type RouteCache } from './state/http-cache.ts'
+export { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
+export { type JwtKey, type JwtOptions, jwt, type TokenClaims, type TokenPair } from './state/jwt/index.ts'
+export { type Leadership, type LockOptions, type LocksOptions, locks } from './state/locks/index.ts'
+export { authentication, byUser, perUser, type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
+export { type RedisClient, type RedisOptions, redis } from './state/redis.ts'
+export { type RegistryOptions, registry } from './state/registry/index.ts'
+export {
+  FleetStore,
+  type FleetStoreOptions,
+  type SessionOptions,
+  type Sessions,
+  session,
+} from './state/session/index.ts'

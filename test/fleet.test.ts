@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type FleetOptions, fleet } from '../src/index.ts'
+import { startRedis } from './helpers/redis.ts'
+
+async function build(t: TestContext, options: FleetOptions = {}): Promise<FastifyInstance> {
+  const app = Fastify({ bodyLimit: 1_024 })
+  t.after(() => app.close())
+  await app.register(fleet, { lifecycle: { signals: false }, redis: { client: null }, ...options })
+  app.get('/', async (request) => {
+    request.session.visits = (request.session.visits ?? 0) + 1
+    return { visits: request.session.visits }
+  })
+  app.post(
+    '/echo',
+    { schema: { body: { type: 'object', required: ['n'], properties: { n: { type: 'integer' } } } } },
+    async (request) => request.body,
+  )
+  app.get('/private', { preHandler: app.authenticate }, async (request) => ({ user: request.user?.sub }))
+  app.get('/broken', async () => {
+    throw new Error('connect ECONNREFUSED 10.1.2.3:5432 password=hunter2')
+  })
+  return app
+}
+
+describe('the umbrella', () => {
+  it('makes every room work together', async (t) => {
+    const app = await build(t)
+    const first = await app.inject('/')
+    assert.deepEqual(first.json(), { visits: 1 })
+    const cookie = String(first.headers['set-cookie']).split(';')[0] ?? ''
+    assert.deepEqual((await app.inject({ url: '/', headers: { cookie } })).json(), { visits: 2 })
+    const { accessToken } = await app.tokens.issue('ada', {})
+    const authorization = `Bearer ${accessToken}`
+    assert.deepEqual((await app.inject({ url: '/private', headers: { authorization } })).json(), { user: 'ada' })
+    assert.equal(await app.cache.getOrSet('k', 1_000, () => 7), 7)
+    assert.equal(await app.fleet.lock('job', async () => 8), 8)
+    assert.equal(app.fleet.peers().length, 1)
+  })
+
+  it('answers on every endpoint of its own', async (t) => {
+    const app = await build(t)
+    await app.ready()
+    const root = '/api/v1/load-balancer'
+    for (const url of [
+      '/live',
+      '/alive',
+      '/health',
+      '/health/detailed',
+      '/metrics',
+      '/fleet',
+      ...['health', 'instances', 'metrics', 'config'].map((name) => `${root}/${name}`),
+    ]) {
+      const answer = await app.inject(url)
+      assert.equal(answer.statusCode, 200, `${url}: ${answer.body}`)
+      assert.equal(answer.headers['cache-control'], 'no-store', url)
+    }
+    for (const name of ['health-check', 'drain', 'undrain']) {
+      assert.equal((await app.inject({ method: 'POST', url: `${root}/${name}` })).statusCode, 200, name)
+    }
+  })
+
+  const forged = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${Buffer.from('{"sub":"root"}').toString('base64url')}.`
+  const json = { 'content-type': 'application/json' }
+  for (const [what, request, status] of [
+    ['an unknown path', { url: '/nowhere' }, 404],
+    ['an unknown method', { url: '/', method: 'DELETE' }, 404],
+    ['a path that is not encoded properly', { url: '/%zz' }, 400],
+    ['a body that is no JSON', { url: '/echo', method: 'POST', headers: json, payload: '{' }, 400],
+    ['a body of the wrong types', { url: '/echo', method: 'POST', headers: json, payload: '{"n":"many"}' }, 400],
+    ['no body', { url: '/echo', method: 'POST' }, 400],
+    [
+      'a body of an unknown type',
+      { url: '/echo', method: 'POST', headers: { 'content-type': 'text/x' }, payload: 'x' },
+      415,
+    ],
+    [
+      'an oversize body',
+      { url: '/echo', method: 'POST', headers: json, payload: JSON.stringify({ n: 1, pad: 'x'.repeat(2_000) }) },
+      413,
+    ],
+    [
+      'a body that would pollute a prototype',
+      { url: '/echo', method: 'POST', headers: json, payload: '{"__proto__":{"n":1}}' },
+      400,
+    ],
+    ['no token', { url: '/private' }, 401],
+    ['a token that is none', { url: '/private', headers: { authorization: 'Bearer nonsense' } }, 401],
+    ['a token signed by nobody', { url: '/private', headers: { authorization: `Bearer ${forged}` } }, 401],
+    ['a token of another scheme', { url: '/private', headers: { authorization: 'Basic YTpi' } }, 401],
+    ['an oversize token', { url: '/private', headers: { authorization: `Bearer ${'x'.repeat(9_000)}` } }, 401],
+    ['an error of a lower layer', { url: '/broken' }, 500],
+  ] as const) {
+    it(`answers ${what} with ${status}, a code and no stack`, async (t) => {
+      const app = await build(t)
+      const answer = await app.inject(request as object)
+      assert.equal(answer.statusCode, status, answer.body)
+      assert.match(String(answer.headers['content-type']), /^application\/json/)
+      assert.doesNotMatch(answer.body, /\s at |node_modules|hunter2|10\.1\.2\.3/)
+      if (status !== 404) assert.match(answer.json().code, /^(FLEET|FST)_ERR_/)
+      // Fastify refuses what it cannot decode before any hook.
+      if (!request.url.includes('%')) assert.ok(answer.headers['x-instance-id'])
+    })
+  }
+
+  for (const cookie of [
+    'fleet.sid=nonsense',
+    'fleet.sid=',
+    'fleet.sid=a.b',
+    `fleet.sid=${'x'.repeat(4_000)}`,
+    'fleet.sid=%zz; ;;=',
+  ]) {
+    it(`takes a bad cookie for none: ${cookie.slice(0, 30)}`, async (t) => {
+      const app = await build(t)
+      const answer = await app.inject({ url: '/', headers: { cookie } })
+      assert.deepEqual([answer.statusCode, answer.json().visits], [200, 1])
+    })
+  }
+
+  it('names a wrong option, a wrong name of one, and one of a room', async () => {
+    for (const [options, code] of [
+      [{ nane: 'shop' }, 'FLEET_ERR_OPTION_UNKNOWN'],
+      [{ name: 7 }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ lifecycle: { drainDelayMs: '5s' } }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ session: { secret: 'short' } }, 'FLEET_ERR_SECRET_WEAK'],
+    ] as const) {
+      const app = Fastify()
+      await assert.rejects(
+        async () =>
+          await app.register(fleet, {
+            redis: { client: null },
+            lifecycle: { signals: false },
+            ...options,
+          } as FleetOptions),
+        { code },
+      )
+    }
+  })
+
+  it('leaves rooms out', async (t) => {
+    const app = await build(t, {
+      helmet: false,
+      cors: false,
+      metrics: false,
+      dashboard: false,
+      loadBalancer: false,
+      headers: false,
+    })
+    const answer = await app.inject('/metrics')
+    assert.equal(answer.statusCode, 404)
+    assert.equal(answer.headers['x-instance-id'], undefined)
+    assert.equal(answer.headers['x-frame-options'], undefined)
+    assert.equal((await app.inject('/fleet')).statusCode, 404)
+    assert.equal((await app.inject('/live')).statusCode, 200)
+  })
+
+  it('is stateless on Redis, where two instances share what one of them knows', async (t) => {
+    const redis = await startRedis()
+    t.after(() => redis.stop())
+    const secret = 'a-secret-of-more-than-thirty-two-bytes'
+    const options = { name: 'umbrella', redis: { url: redis.url }, session: { secret }, jwt: { secret } }
+    const [one, two] = [await build(t, options), await build(t, options)]
+    const first = await one.inject('/')
+    assert.equal(first.headers['x-stateless'], 'true')
+    assert.equal(first.headers['x-session-shared'], 'true')
+    const cookie = String(first.headers['set-cookie']).split(';')[0] ?? ''
+    assert.deepEqual((await two.inject({ url: '/', headers: { cookie } })).json(), { visits: 2 })
+    const { accessToken } = await one.tokens.issue('ada', {})
+    const authorization = `Bearer ${accessToken}`
+    assert.equal((await two.inject({ url: '/private', headers: { authorization } })).statusCode, 200)
+  })
+})

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { forkApp } from '../helpers/fork-app.ts'
+import { startRedis } from '../helpers/redis.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+
+/** npm's own installation beside this Node, because a test run started without npm has no npm_execpath. */
+const npm = (args: string[], cwd: string): string =>
+  execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+describe('the package as users get it', () => {
+  const project = mkdtempSync(join(tmpdir(), 'fleet-package-'))
+  after(() => rmSync(project, { recursive: true, force: true }))
+
+  before(() => {
+    const packed = npm(['pack', '--silent', '--pack-destination', project], root).trim().split('\n').at(-1) ?? ''
+    writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'shop', private: true, type: 'module' }))
+    const { fastify, typescript, '@types/node': types } = manifest.devDependencies
+    const wanted = [`./${packed}`, `fastify@${fastify}`, `typescript@${typescript}`, `@types/node@${types}`]
+    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project)
+  })
+
+  it('has a file and a declaration for every export', () => {
+    const installed = join(project, 'node_modules', 'fastify-fleet')
+    for (const [name, target] of Object.entries<Record<string, string> | string>(manifest.exports)) {
+      for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
+        assert.ok(existsSync(join(installed, file)), `${name}: ${file}`)
+      }
+    }
+    assert.ok(existsSync(join(installed, manifest.bin.fleet)))
+    assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
+  })
+
+  it('loads every export without an optional dependency', () => {
+    const names = Object.keys(manifest.exports).filter((name) => name !== './package.json')
+    const script = names.map((name) => `await import('fastify-fleet${name.slice(1)}')`).join('\n')
+    writeFileSync(join(project, 'load.js'), script)
+    execFileSync(process.execPath, ['load.js'], { cwd: project })
+    for (const optional of Object.keys(manifest.peerDependenciesMeta)) {
+      assert.ok(!existsSync(join(project, 'node_modules', optional)), `${optional} was installed`)
+    }
+  })
+
+  const example = /```ts\n(import Fastify[\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1] ?? ''
+
+  it('type-checks the README’s example as written', () => {
+    assert.ok(example.includes('register(fleet'))
+    writeFileSync(join(project, 'app.ts'), example)
+    const options = { strict: true, module: 'nodenext', target: 'es2024', noEmit: true, types: ['node'] }
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['app.ts'] }))
+    execFileSync(join(project, 'node_modules', '.bin', 'tsc'), ['-p', '.'], { cwd: project, stdio: 'pipe' })
+  })
+
+  /** Two visits with one cookie; the second may be answered by another process. */
+  async function visits(env: Record<string, string | undefined>, copies: number): Promise<number[]> {
+    writeFileSync(join(project, 'app.ts'), example)
+    const apps = Array.from({ length: copies }, () =>
+      forkApp(join(project, 'app.ts'), { env: { PORT: '0', ...env }, cwd: project }),
+    )
+    const seen: number[] = []
+    let cookie = ''
+    for (const app of apps) {
+      const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/, 30_000)
+      const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: cookie ? { cookie } : {} })
+      cookie = answer.headers.get('set-cookie')?.split(';')[0] ?? cookie
+      seen.push(((await answer.json()) as { visits: number }).visits)
+    }
+    for (const app of apps) {
+      await app.kill('SIGTERM')
+      assert.deepEqual(app.ended, { code: 0, signal: null })
+    }
+    return seen
+  }
+
+  it('runs the README’s example with no server at all', async () => {
+    assert.deepEqual(await visits({ REDIS_URL: undefined }, 1), [1])
+  })
+
+  it('runs the README’s example on Redis, where two processes share the session', async (t) => {
+    const redis = await startRedis()
+    t.after(() => redis.stop())
+    assert.deepEqual(await visits({ REDIS_URL: redis.url }, 2), [1, 2])
+  })
+})
