@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { relative } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { check, makeCertificates, render, tlsValues, type Values } from './front.ts'
+
+const folder = fileURLToPath(new URL('../../nginx/', import.meta.url))
+const files = new Map(
+  globSync(`${folder}**/*.{conf,template,env,html,json}`, { exclude: (path) => path.endsWith('/conf.d') }).map(
+    (path) => [relative(folder, path), readFileSync(path, 'utf8')],
+  ),
+)
+const all = [...files.values()].join('\n')
+const directives = all.replace(/^\s*#.*$/gm, '')
+
+test('nginx takes every policy, with each switch on and off', async () => {
+  const certificates = await makeCertificates()
+  const policies = ['round-robin', 'weighted', 'least-conn', 'ip-hash', 'random-two', 'sticky']
+  for (const [index, FLEET_POLICY] of policies.entries()) {
+    const [even, low] = [index % 2 === 0 ? 'on' : 'off', index < 3 ? 'on' : 'off']
+    const values: Values = {
+      FLEET_TARGETS: '127.0.0.1:4001 127.0.0.1:4002=2',
+      FLEET_POLICY,
+      ...(even === 'on' && tlsValues(certificates)),
+      FLEET_STAPLING: low,
+      FLEET_CANARY: low,
+      FLEET_CANARY_TARGETS: '127.0.0.1:4009',
+      FLEET_TCP: low,
+      FLEET_ADMIN: even,
+      FLEET_ADMIN_TOKEN: 'x',
+    }
+    assert.equal(await check(await render(values)), undefined, JSON.stringify(values))
+  }
+})
+
+test('every value a template uses has its default, and every default is used', () => {
+  const used = new Set([...directives.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name))
+  const given = new Set([...(files.get('nginx.env') ?? '').matchAll(/^(FLEET_\w+)=/gm)].map(([, name]) => name))
+  assert.deepEqual([...used].sort(), [...given].sort())
+})
+
+test('every file is included by another one', () => {
+  for (const path of files.keys()) {
+    // Which of the others is included is a value.
+    if (/^snippets\/[^/]+$/.test(path)) assert.match(directives, new RegExp(`include\\s+${path};`))
+  }
+})
+
+test('the traps of circulating configurations are not in it', () => {
+  for (const trap of [
+    /non_idempotent/,
+    /health_check|\bcheck\s/,
+    /Connection\s+["']?upgrade/i,
+    /ssl_protocols.*(?:SSLv|TLSv1(?:\.1)?[ ;])/,
+    /\bslow_start|\bleast_time|\bqueue\s/,
+  ]) {
+    assert.doesNotMatch(directives, trap)
+  }
+  assert.doesNotMatch(all, /\r|\t| $/m)
+})

@@ -1,0 +1,171 @@
+import '../helpers/cleanup.ts'
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod } from 'node:fs/promises'
+import { type IncomingHttpHeaders, request } from 'node:http'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { launch, temporaryFolder } from '../../src/cli/services/child.ts'
+import { provide } from '../../src/cli/services/install.ts'
+import { nginxWithStream } from '../../src/cli/services/nginx.ts'
+import { probePort, type Server, startServer } from '../../src/cli/services/server.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+
+const script = (name: string): string => fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url))
+
+/** Values of nginx/nginx.env, and the lists of instances that scripts/nginx-render takes. */
+export type Values = Record<string, string | number>
+
+export interface Front {
+  readonly url: string
+  readonly port: number
+  readonly folder: string
+  readonly server: Server
+  ask(path: string, options?: Ask): Promise<Answer>
+  /** The access log so far, each line parsed. */
+  log(): Record<string, string | number>[]
+  /** Renders with some values changed, and reloads. */
+  reload(values: Values): Promise<void>
+}
+
+/** The nginx under test: `FLEET_TEST_NGINX` names another one than that of the machine. */
+export const nginx = (): Promise<string> => provide(nginxWithStream, { program: process.env.FLEET_TEST_NGINX })
+
+/** Whether the nginx under test is that new. */
+export async function isAtLeast(...wanted: [major: number, minor: number, patch: number]): Promise<boolean> {
+  const child = launch(await nginx(), ['-v'])
+  await child.exit
+  const version = /nginx\/(\d+)\.(\d+)\.(\d+)/.exec(child.stderr)?.slice(1).map(Number) ?? []
+  const weigh = (parts: readonly number[]): number => parts.reduce((sum, part) => sum * 1000 + part, 0)
+  return weigh(version) >= weigh(wanted)
+}
+
+/** Runs a script of ours to its end. */
+export async function run(name: string, args: readonly string[], values: Values): Promise<string> {
+  const env = Object.fromEntries(Object.entries(values).map(([key, value]) => [key, String(value)]))
+  const child = launch(script(name), args, { env })
+  const { code } = await child.exit
+  if (code !== 0) throw new Error(`${name} ended with ${code}: ${child.stderr}`)
+  return child.stdout
+}
+
+export async function render(values: Values): Promise<string> {
+  const folder = temporaryFolder('nginx')
+  // Workers run as another user when this one is root.
+  await chmod(folder, 0o711)
+  await run('nginx-render', [folder], { NGINX: await nginx(), ...values })
+  return folder
+}
+
+/** Whether nginx takes the configuration, and what it says if not. */
+export async function check(folder: string): Promise<string | undefined> {
+  const child = launch(await nginx(), [...where(folder), '-t'])
+  const { code } = await child.exit
+  return code === 0 ? undefined : child.stderr
+}
+
+const where = (folder: string): string[] => ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr']
+
+/** The shipped files, rendered for these values, and run. Limits are out of the way unless a test sets them. */
+export async function startFront(given: Values): Promise<Front> {
+  const values: Values = {
+    FLEET_LISTEN: '127.0.0.1',
+    FLEET_HTTP_PORT: await freePort(),
+    FLEET_WORKERS: 2,
+    FLEET_RATE: '100000r/s',
+    FLEET_API_RATE: '100000r/s',
+    FLEET_AUTH_RATE: '100000r/s',
+    ...given,
+  }
+  const port = Number(values.FLEET_HTTP_PORT)
+  const [folder, program] = [await render(values), await nginx()]
+  const server = await startServer({
+    title: 'nginx',
+    port,
+    folder,
+    program,
+    start: () => launch(program, [...where(folder), '-g', 'daemon off;']),
+    answers: () => probePort(port),
+  })
+  return {
+    url: `http://127.0.0.1:${port}`,
+    port,
+    folder,
+    server,
+    ask: (path, options) => ask(port, path, options),
+    log: () => {
+      const file = join(folder, 'run/access.log')
+      const lines = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []
+      return lines.filter((line) => line !== '').map((line) => JSON.parse(line))
+    },
+    reload: async (changed) => {
+      await run('nginx-render', [folder], { NGINX: program, ...values, ...changed })
+      const before = workers(server.pid)
+      await server.kill('SIGHUP')
+      await until(() => workers(server.pid).some((pid) => !before.includes(pid)), { what: 'new workers' })
+    },
+  }
+}
+
+const workers = (pid: number): string[] => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
+
+export interface Ask {
+  method?: string
+  headers?: Record<string, string>
+  body?: string
+}
+
+export interface Answer {
+  status: number
+  headers: IncomingHttpHeaders
+  body: string
+  /** The instance that answered, as {@link startUpstream} says it. */
+  by: string | undefined
+}
+
+/** One request on a connection of its own. The path goes out letter by letter. */
+export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
+      let text = ''
+      response.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece
+      })
+      response.once('error', reject)
+      response.once('end', () => {
+        const { statusCode: status = 0, headers } = response
+        resolve({ status, headers, body: text, by: headers['x-instance-id']?.toString() })
+      })
+    })
+    sent.once('error', reject)
+    sent.end(body)
+  })
+}
+
+/** How often each instance answers `count` requests, all of which must succeed. */
+export async function tally(count: number, once: (turn: number) => Promise<Answer>): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (let turn = 0; turn < count; turn++) {
+    const { status, by = '', body } = await once(turn)
+    assert.equal(status, 200, body)
+    counts[by] = (counts[by] ?? 0) + 1
+  }
+  return counts
+}
+
+/** Certificates of a development authority, with what else OCSP needs. */
+export async function makeCertificates(ocspUrl?: string): Promise<string> {
+  const folder = temporaryFolder('tls')
+  await run('make-dev-certs', [folder, 'localhost', '127.0.0.1'], ocspUrl ? { OCSP_URL: ocspUrl } : {})
+  return folder
+}
+
+export const tlsValues = (folder: string): Values => ({
+  FLEET_SITE: 'https',
+  FLEET_TLS_CERTIFICATE: join(folder, 'fullchain.pem'),
+  FLEET_TLS_KEY: join(folder, 'key.pem'),
+  FLEET_TLS_CHAIN: join(folder, 'chain.pem'),
+})
+
+export const root: string = dirname(script('.'))

@@ -1,0 +1,21 @@
+// An instance that knows its peers, and writes down each order it carries out.
+import { appendFileSync } from 'node:fs'
+import Fastify from 'fastify'
+import headers from '../../src/instance/headers.ts'
+import loadBalancer from '../../src/instance/load-balancer.ts'
+import { serverOptions } from '../../src/instance/server-options.ts'
+import registry from '../../src/state/registry/index.ts'
+
+const { PORT, ORDERS = '' } = process.env
+const app = Fastify(serverOptions())
+await app.register(loadBalancer)
+await app.register(headers)
+await app.register(registry)
+const { id, pid, version } = app.fleet.instance
+app.get('/', async () => ({ id, pid, version }))
+app.post<{ Querystring: { id: string } }>('/orders', async ({ query }) => {
+  // At once and whole, from any process: so that a second execution cannot be missed.
+  appendFileSync(ORDERS, `${query.id}\n`)
+  return { id, pid, version }
+})
+await app.listen({ port: Number(PORT), host: '127.0.0.1' })

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { Instances } from '../../src/cli/services/instances.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { until } from '../helpers/until.ts'
+import { Traffic } from '../host/traffic.ts'
+import { isAtLeast, startFront } from './front.ts'
+
+/** How often every instance is replaced: what fits into half a minute, or as often as is asked for. */
+const rounds = Number(process.env.FLEET_TEST_ROUNDS ?? 3)
+const budgetMs = process.env.FLEET_TEST_ROUNDS ? Number.POSITIVE_INFINITY : 25_000
+const drainDelayMs = 1_000
+
+const orders = join(temporaryFolder('orders'), 'orders')
+writeFileSync(orders, '')
+const redis = await startRedis()
+const first = await freePort(3)
+const ports = [first, first + 1, first + 2]
+let ready = 0
+const fleet = new Instances({
+  file: fileURLToPath(new URL('./instance.fixture.ts', import.meta.url)),
+  ports,
+  env: {
+    REDIS_URL: redis.url,
+    ORDERS: orders,
+    DRAIN_DELAY: String(drainDelayMs),
+    TRUST_PROXY: '127.0.0.1',
+    LOG_LEVEL: 'silent',
+    NODE_ENV: undefined,
+    NODE_TEST_CONTEXT: undefined,
+  },
+  onEvent: (line) => {
+    if (line.includes('is ready')) ready++
+  },
+})
+
+const start = (policy: string): ReturnType<typeof startFront> =>
+  startFront({
+    FLEET_POLICY: policy,
+    FLEET_TARGETS: ports.map((port) => `127.0.0.1:${port}`).join(),
+    // Longer than they drain.
+    FLEET_FAIL_TIMEOUT: '2s',
+  })
+
+/** Ends every instance, each as soon as the one before it is back. */
+async function replaceEach(signal: NodeJS.Signals): Promise<void> {
+  for (const { pid } of fleet.all) {
+    const before = ready
+    process.kill(pid as number, signal)
+    await until(() => ready > before, { what: 'a successor', timeoutMs: 30_000 })
+  }
+}
+
+describe('replacing instances behind nginx', () => {
+  before(() => fleet.start())
+  after(() => fleet.stop(5_000))
+
+  for (const [policy, times] of [
+    ['round-robin', rounds],
+    ['sticky', 1],
+  ] as const) {
+    test(`no request is lost while instances are replaced one after the other, ${times} × each: ${policy}`, async () => {
+      const front = await start(policy)
+      const traffic = new Traffic(front.port)
+      const began = performance.now()
+      let done = 0
+      while (done < times && (done === 0 || performance.now() - began < budgetMs)) {
+        await replaceEach('SIGTERM')
+        done++
+      }
+      await traffic.stop(orders)
+      console.log(`${policy}: ${3 * done} replacements, ${traffic.requests} requests, 0 failed, no POST twice`)
+    })
+  }
+
+  test('no request is lost while nginx itself is reloaded', async () => {
+    const front = await start('round-robin')
+    const traffic = new Traffic(front.port)
+    for (let turn = 0; turn < 10; turn++) await front.reload({})
+    if (await isAtLeast(1, 27, 4)) {
+      await traffic.stop(orders)
+    } else {
+      // It closes idle connections of clients, and a request may be on its way; who opens one is never hit.
+      await traffic.halt()
+      const others = traffic.failures.filter(
+        (failure) => !/kept alive: Error: (?:socket hang up|read ECONN)/.test(failure),
+      )
+      assert.deepEqual(others, [])
+    }
+    console.log(`10 reloads: ${traffic.requests} requests, ${traffic.failures.length} failed`)
+  })
+
+  test('kill -9 costs no GET, and of POSTs only what was in flight', async () => {
+    const front = await start('round-robin')
+    const clients = 8
+    const traffic = new Traffic(front.port, clients)
+    await replaceEach('SIGKILL')
+    await traffic.halt()
+    assert.deepEqual(
+      traffic.failures.filter((failure) => !failure.startsWith('POST')),
+      [],
+    )
+    assert.ok(traffic.failures.length <= 3 * clients)
+    const carriedOut = readFileSync(orders, 'utf8').trim().split('\n')
+    assert.equal(new Set(carriedOut).size, carriedOut.length, 'an order was carried out twice')
+    console.log(`kill -9 of 3: ${traffic.requests} requests, failed: ${traffic.failures.length}, all of them POST`)
+  })
+})

@@ -1,0 +1,70 @@
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { after } from 'node:test'
+
+export interface Upstream {
+  readonly name: string
+  readonly port: number
+  /** `127.0.0.1:port`, as scripts/nginx-render takes it. */
+  readonly target: string
+  /** Every request so far. */
+  readonly seen: { method: string; path: string; headers: IncomingMessage['headers']; socket: number }[]
+  /** What it does with a request; may be changed at any time. */
+  answer: RequestListener
+  onUpgrade(listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void): void
+  /** Connections are cut, and new ones refused. */
+  stop(): Promise<void>
+  /** On the same port. */
+  start(): Promise<void>
+}
+
+/** A small instance in this process, which says its name in `X-Instance-Id`. It ends with the test file. */
+export async function startUpstream(name: string, answer?: RequestListener): Promise<Upstream> {
+  const seen: Upstream['seen'] = []
+  const sockets = new WeakMap<object, number>()
+  let opened = 0
+  let port = 0
+  const server = createServer((request: IncomingMessage, response: ServerResponse) => {
+    const { method = '', url: path = '', headers, socket } = request
+    if (!sockets.has(socket)) sockets.set(socket, ++opened)
+    seen.push({ method, path, headers, socket: sockets.get(socket) ?? 0 })
+    response.setHeader('X-Instance-Id', name)
+    upstream.answer(request, response)
+  })
+  const start = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, '127.0.0.1', () => {
+        port = (server.address() as AddressInfo).port
+        resolve()
+      })
+    })
+  const stop = (): Promise<void> =>
+    new Promise((resolve) => {
+      server.close(() => resolve())
+      server.closeAllConnections()
+    })
+  const upstream: Upstream = {
+    name,
+    get port() {
+      return port
+    },
+    get target() {
+      return `127.0.0.1:${port}`
+    },
+    seen,
+    answer: answer ?? ((_request, response) => response.end('ok')),
+    onUpgrade: (listener) => void server.on('upgrade', listener),
+    start,
+    stop,
+  }
+  await start()
+  after(() => (server.listening ? stop() : undefined))
+  return upstream
+}
+
+export const startUpstreams = (...names: string[]): Promise<Upstream[]> =>
+  Promise.all(names.map((name) => startUpstream(name)))
+
+export const targets = (...upstreams: Upstream[]): string => upstreams.map(({ target }) => target).join(' ')
