@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { releases } from './haproxy.ts'
+
+const own = temporaryFolder('check')
+
+for (const release of releases) {
+  describe(`haproxy.cfg on HAProxy ${release.version}`, () => {
+    const check = async (env: Record<string, string>): Promise<{ code: number | null; said: string }> => {
+      const child = release.launch(['-c'], env, own)
+      const { code } = await child.exit
+      return { code, said: child.stdout + child.stderr }
+    }
+    const password = { LB_STATS_PASSWORD: 'a password for tests' }
+
+    for (const [what, env] of Object.entries<Record<string, string>>({
+      'as it is': {},
+      'as another user, with its log elsewhere': { LB_USER: 'daemon', LB_LOG: '127.0.0.1:514' },
+      'by connections': { LB_BALANCE: 'leastconn' },
+      'by the address of the client': { LB_BALANCE: 'source' },
+      'with two random choices': { LB_BALANCE: 'random(2)' },
+      'with a cookie': { LB_STICKY: 'SERVER', LB_STICKY_KEY: 'key' },
+      'with a canary': { LB_CANARY: '127.0.0.1:4101' },
+      'with a canary and a cookie': { LB_CANARY: '127.0.0.1:4101', LB_STICKY: 'SERVER', LB_STICKY_KEY: 'key' },
+      'with a service name': { LB_SERVICE: 'app:3000' },
+      'with a service name and its name server': { LB_SERVICE: 'app:3000', LB_NAMESERVER: '127.0.0.1:53' },
+    })) {
+      test(`is valid without a warning ${what}`, async () => {
+        const { code, said } = await check({ ...password, ...env })
+        assert.equal(code, 0, said)
+        assert.doesNotMatch(said, /WARNING|ALERT/)
+      })
+    }
+
+    test('is refused without a password for the statistics', async () => {
+      for (const env of [undefined, { LB_STATS_PASSWORD: '' }]) {
+        const { code, said } = await check(env ?? {})
+        assert.equal(code, 1)
+        assert.match(said, /LB_STATS_PASSWORD must be set/)
+      }
+    })
+
+    test('is refused with a cookie that would tell addresses', async () => {
+      const { code, said } = await check({ ...password, LB_STICKY: 'SERVER' })
+      assert.equal(code, 1)
+      assert.match(said, /LB_STICKY_KEY must be set/)
+    })
+
+    test('is refused with a policy that there is none of', async () => {
+      assert.equal((await check({ ...password, LB_BALANCE: 'leasttime' })).code, 1)
+    })
+  })
+}

@@ -1,0 +1,85 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+
+const program = new URL('fixtures/app.ts', import.meta.url)
+
+type Env = Record<string, string | number | undefined>
+
+/** A place in a fleet: an address, and the process that is there now. */
+export class Member {
+  readonly id: string
+  readonly host: string
+  readonly port: number
+  readonly agentPort: number
+  readonly #env: Env
+  #process: App | undefined
+
+  constructor(id: string, address: { host: string; port: number; agentPort: number }, env: Env) {
+    this.id = id
+    this.host = address.host
+    this.port = address.port
+    this.agentPort = address.agentPort
+    this.#env = env
+  }
+
+  get url(): string {
+    return `http://${this.host}:${this.port}`
+  }
+
+  /** Starts a process here and waits until it is ready. */
+  async start(env: Env = {}): Promise<void> {
+    const here = { HOST: this.host, PORT: this.port, FLEET_AGENT_PORT: this.agentPort, INSTANCE_ID: this.id }
+    const child = forkApp(program, { env: { NODE_ENV: undefined, ...here, ...this.#env, ...env } })
+    this.#process = child
+    const ready = async (): Promise<boolean> => {
+      if (child.ended) throw new Error(`${this.id} ended: ${child.stdout}${child.stderr}`)
+      return (await fetch(`${this.url}/ready`)).ok
+    }
+    await until(ready, { what: `${this.id} to be ready`, timeoutMs: 30_000 })
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    await this.#process?.kill(signal)
+    return this.#process?.ended?.code ?? null
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (this.#process) process.kill(this.#process.pid, signal)
+  }
+
+  /** As an operator on the instance's own machine. */
+  async command(command: 'drain' | 'undrain'): Promise<void> {
+    const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, { method: 'POST' })
+    if (status !== 200) throw new Error(`${command}: ${status}`)
+  }
+}
+
+export interface Fleet {
+  readonly members: readonly [Member, Member, Member]
+  /** Where orders are written down. */
+  readonly orders: string
+  /** What haproxy.cfg needs to find it. */
+  readonly env: Record<string, string>
+}
+
+/** Three instances that are ready. */
+export async function startFleet(env: Env = {}, own: readonly Env[] = []): Promise<Fleet> {
+  const orders = join(temporaryFolder('orders'), 'orders')
+  const first = await freePort(6)
+  const shared = { FLEET_NAME: randomUUID(), TRUST_PROXY: '127.0.0.1', DRAIN_DELAY: 800, ORDERS: orders, ...env }
+  const [a, b, c] = [0, 1, 2].map((i) => {
+    const address = { host: '127.0.0.1', port: first + i, agentPort: first + 3 + i }
+    return new Member(`app-${i + 1}`, address, { ...shared, ...own[i] })
+  }) as [Member, Member, Member]
+  const members = [a, b, c] as const
+  await Promise.all(members.map((member) => member.start()))
+  const places = members.flatMap(({ host, port, agentPort }, i) => [
+    [`LB_SERVER_${i + 1}`, `${host}:${port}`],
+    [`LB_AGENT_${i + 1}`, `${agentPort}`],
+  ])
+  return { members, orders, env: Object.fromEntries(places) }
+}

@@ -1,0 +1,375 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
+import { connect as connectH2 } from 'node:http2'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { describe, test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
+import { promisify } from 'node:util'
+import { request } from 'undici'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { until } from '../helpers/until.ts'
+import { startFleet } from './fleet.ts'
+import { type Front, releases, startFront } from './haproxy.ts'
+
+const fleet = await startFleet()
+const names = fleet.members.map(({ id }) => id)
+
+async function start(release: (typeof releases)[number], env: Record<string, string> = {}): Promise<Front> {
+  const front = await startFront(release, { ...fleet.env, ...env })
+  await front.up(...names)
+  return front
+}
+
+const servedBy = async (url: string, headers: Record<string, string> = {}): Promise<string> => {
+  const answer = await fetch(url, { headers })
+  const body = (await answer.json()) as { servedBy: string }
+  return body.servedBy
+}
+
+async function count(times: number, ask: () => Promise<string>): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (let i = 0; i < times; i++) {
+    const name = await ask()
+    counts[name] = (counts[name] ?? 0) + 1
+  }
+  return counts
+}
+
+/** Sends bytes as they are. */
+async function raw(url: string, bytes: string): Promise<string> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  socket.write(bytes)
+  return await text(socket)
+}
+
+let made: Promise<string> | undefined
+/** A file with a certificate for localhost and its key. */
+const certificate = (): Promise<string> => {
+  made ??= (async () => {
+    const file = join(temporaryFolder('tls'), 'localhost.pem')
+    const kind = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1']
+    const { stdout } = await promisify(execFile)('openssl', [...kind, '-keyout', '-', '-out', '-', ...subject])
+    await writeFile(file, stdout)
+    return file
+  })()
+  return made
+}
+
+interface Failure {
+  statusCode: number
+  code: string
+  requestId?: string
+}
+
+/** Asserts that an answer is a failure as the instances tell theirs. */
+async function failure(answer: Response, status: number, code: string): Promise<void> {
+  assert.equal(answer.status, status)
+  assert.match(answer.headers.get('content-type') ?? '', /^application\/json/)
+  const body = (await answer.json()) as Failure
+  assert.equal(body.statusCode, status)
+  assert.equal(body.code, code)
+  assert.match(body.requestId ?? '', /^[\w-]{36}$/)
+  assert.equal(body.requestId, answer.headers.get('x-request-id'))
+}
+
+for (const release of releases) {
+  describe(`the front on HAProxy ${release.version}`, async () => {
+    const front = await start(release)
+
+    test('balances in turns', async () => {
+      assert.deepEqual(await count(30, () => servedBy(front.url)), { 'app-1': 10, 'app-2': 10, 'app-3': 10 })
+    })
+
+    test('balances by connections, by chance and by address', async () => {
+      for (const balance of ['leastconn', 'random(2)', 'source']) {
+        const own = await start(release, { LB_BALANCE: balance })
+        const counts = await count(60, () => servedBy(own.url))
+        assert.equal(Object.keys(counts).length, balance === 'source' ? 1 : 3, `${balance}: ${JSON.stringify(counts)}`)
+        await own.stop()
+      }
+    })
+
+    test('tells an instance who asks, and lets no client say it', async () => {
+      const lies = {
+        'x-forwarded-for': '6.6.6.6',
+        'x-forwarded-host': 'evil.example',
+        'x-forwarded-proto': 'https',
+        'x-forwarded-port': '1',
+        'x-real-ip': '6.6.6.6',
+        forwarded: 'for=6.6.6.6',
+        'x-request-id': 'mine',
+      }
+      const { headers, body } = await request(`${front.url}/seen`, { headers: lies })
+      const seen = (await body.json()) as Record<string, string>
+      assert.equal(seen['x-forwarded-for'], '127.0.0.1')
+      assert.equal(seen['x-forwarded-host'], new URL(front.url).host)
+      assert.equal(seen['x-forwarded-proto'], 'http')
+      assert.equal(seen['x-forwarded-port'], new URL(front.url).port)
+      assert.equal(seen['x-real-ip'], undefined)
+      assert.equal(seen.forwarded, undefined)
+      assert.equal(seen['x-fleet-retry'], '1')
+      assert.match(seen['x-request-id'] ?? '', /^[\w-]{36}$/)
+      assert.equal(headers['x-request-id'], seen['x-request-id'])
+
+      const posted = await fetch(`${front.url}/echo`, {
+        method: 'POST',
+        body: '{}',
+        headers: { 'content-type': 'application/json', 'x-fleet-retry': '1' },
+      })
+      assert.equal(posted.status, 200)
+    })
+
+    test('logs one line of JSON per request, with its id and without the query', async () => {
+      const path = '/seen/"\\nobody'
+      const { headers } = await request(`${front.url}${encodeURI('/seen')}?token=secret`)
+      await raw(front.url, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      const line = await until(() => front.log.find(({ requestId }) => requestId === headers['x-request-id']))
+      assert.equal(line.path, '/seen')
+      assert.equal(line.method, 'GET')
+      assert.equal(line.status, 200)
+      assert.equal(line.backend, 'fleet')
+      assert.equal(line.client, '127.0.0.1')
+      assert.ok(names.includes(String(line.server)))
+      assert.equal(typeof line.msTotal, 'number')
+      await until(() => front.log.some((other) => other.path === path), { what: 'a line with an escaped path' })
+      assert.doesNotMatch(front.child.stdout, /secret/)
+    })
+
+    test('answers a path for operators as one that is not there, in any spelling', async () => {
+      const paths = [
+        ...['/metrics', '/fleet', '/fleet/', '/health/detailed', '/api/v1/load-balancer/instances?x=1', '/METRICS'],
+        ...['/api/v1/load-balancer', '/%6Detrics', '//metrics', '///fleet', '/api//v1///load-balancer/config'],
+        ...['/health%2Fdetailed', '/metrics;x', '/metrics%3Fx', '/%66%6C%65%65%74', '/metrics/'],
+      ]
+      for (const path of paths) await failure(await fetch(front.url + path), 404, 'LB_ERR_NOT_FOUND')
+      const { host } = new URL(front.url)
+      for (const target of [`http://${host}/metrics`, '/metrics#x', '/metrics?']) {
+        const answer = await raw(front.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+        assert.match(answer, /^HTTP\/1\.1 40[04] /, target)
+        assert.doesNotMatch(answer, /# HELP/)
+      }
+      for (const path of ['/health', '/ready', '/live']) assert.equal((await fetch(front.url + path)).status, 200, path)
+      // An application may have such names.
+      assert.match(await (await fetch(`${front.url}/fleets`)).text(), /Route GET:\/fleets not found/)
+    })
+
+    test('answers what is no HTTP with 400', async () => {
+      const answer = await raw(front.url, 'GARBAGE\r\n\r\n')
+      assert.match(answer, /^HTTP\/1\.1 400 /)
+      // Before 3.0 such an answer is HAProxy's own page, whatever `errorfile` says.
+      if (release.version.startsWith('2.')) return
+      const [head = '', body = ''] = answer.split('\r\n\r\n')
+      assert.equal(JSON.parse(body).code, 'LB_ERR_BAD_REQUEST')
+      assert.match(head, new RegExp(`content-length: ${Buffer.byteLength(body)}$`, 'im'))
+    })
+
+    test('compresses text, and nothing for who cannot read it', async () => {
+      const packed = await request(`${front.url}/big`, { headers: { 'accept-encoding': 'gzip' } })
+      assert.equal(packed.headers['content-encoding'], 'gzip')
+      assert.ok((await packed.body.arrayBuffer()).byteLength < 1_000)
+      const plain = await request(`${front.url}/big`)
+      assert.equal(plain.headers['content-encoding'], undefined)
+      assert.equal((await plain.body.text()).length, 10_500)
+    })
+
+    test('carries WebSockets, to servers of their own backend', async () => {
+      const socket = new WebSocket(`${front.url.replace('http', 'ws')}/ws`)
+      const heard: string[] = []
+      socket.addEventListener('message', ({ data }) => heard.push(String(data)))
+      await until(() => names.includes(heard[0] ?? ''), { what: 'the greeting' })
+      socket.send('hello')
+      await until(() => heard[1] === 'echo hello', { what: 'the echo' })
+      assert.equal(Number((await front.api('show stat')).match(/^websocket,BACKEND,\d+,\d+,(\d+)/m)?.[1]), 1)
+      socket.close()
+      const line = await until(() => front.log.find(({ path }) => path === '/ws'))
+      assert.equal(line.status, 101)
+      assert.equal(line.backend, 'websocket')
+    })
+
+    test('sends a GET that came to nothing again, elsewhere, and no POST', async () => {
+      const asked = async (name: string): Promise<string[]> =>
+        (await readFile(fleet.orders, 'utf8')).split('\n').filter((line) => line.startsWith(name))
+      const read = `read-${release.version}`
+      assert.equal((await fetch(`${front.url}/silent?name=${read}`)).status, 200)
+      assert.equal(new Set(await asked(read)).size, 2)
+      const write = `write-${release.version}`
+      // HAProxy answers 502 or just closes: for all it knows the instance was about to drop an idle connection.
+      const posted = await fetch(`${front.url}/silent?name=${write}`, { method: 'POST' }).catch(() => undefined)
+      if (posted) await failure(posted, 502, 'LB_ERR_BAD_GATEWAY')
+      assert.equal((await asked(write)).length, 1)
+    })
+
+    test('shows statistics to whoever has the password, and lets nobody change anything there', async () => {
+      assert.equal((await fetch(front.stats)).status, 401)
+      const authorization = (password: string): string => `Basic ${btoa(`admin:${password}`)}`
+      assert.equal((await fetch(front.stats, { headers: { authorization: authorization('admin') } })).status, 401)
+      const headers = { authorization: authorization('a password for tests') }
+      const page = await fetch(front.stats, { headers })
+      assert.equal(page.status, 200)
+      const html = await page.text()
+      assert.match(html, /app-3/)
+      assert.doesNotMatch(html, /name="?action/)
+      const body = new URLSearchParams({ s: 'app-1', action: 'drain', b: '#fleet' })
+      await fetch(front.stats, { method: 'POST', headers, body, redirect: 'manual' })
+      assert.equal((await front.server('app-1')).status, 'UP')
+    })
+
+    test('exports metrics on their own port alone', async () => {
+      assert.match(await (await fetch(`${front.metrics}/metrics`)).text(), /haproxy_server_status\{proxy="fleet"/)
+      assert.equal((await fetch(front.metrics)).status, 404)
+      assert.equal((await fetch(`${front.url}/metrics`)).status, 404)
+      assert.equal((await fetch(`${front.stats}/metrics`)).status, 401)
+    })
+
+    test('lets the runtime API drain and weigh a server, once its agent is set aside', async () => {
+      await front.api('disable agent fleet/app-2')
+      await front.api('set server fleet/app-2 state drain')
+      assert.equal((await front.server('app-2')).status, 'DRAIN')
+      assert.deepEqual(await count(20, () => servedBy(front.url)), { 'app-1': 10, 'app-3': 10 })
+      assert.equal((await front.server('app-2')).status, 'DRAIN', 'and it lasts')
+      await front.api('set server fleet/app-2 state ready')
+      await front.api('set server fleet/app-2 weight 25')
+      await until(async () => (await count(45, () => servedBy(front.url)))['app-2'] === 5, { what: 'a ninth' })
+      await front.api('enable agent fleet/app-2')
+      await until(async () => (await front.server('app-2')).weight === 100, { what: 'the weight the agent says' })
+    })
+
+    test('keeps a client on its instance by a cookie that names none', async () => {
+      const own = await start(release, { LB_STICKY: 'SERVER', LB_STICKY_KEY: 'some key' })
+      const first = await fetch(own.url)
+      const { servedBy: mine } = (await first.json()) as { servedBy: string }
+      const set = first.headers.get('set-cookie') ?? ''
+      assert.match(set, /^SERVER=[0-9a-f]{16}; path=\/; HttpOnly; SameSite=Lax$/)
+      const cookie = set.split(';')[0] as string
+      assert.deepEqual(await count(20, () => servedBy(own.url, { cookie })), { [mine]: 20 })
+      assert.equal(Object.keys(await count(20, () => servedBy(own.url))).length, 3)
+      // What the front keeps for itself no instance needs to see.
+      const seen = (await (await fetch(`${own.url}/seen`, { headers: { cookie } })).json()) as { cookie?: string }
+      assert.equal(seen.cookie, undefined)
+      await own.stop()
+    })
+
+    test('limits what one client may ask, and what it may try at the login sooner', async () => {
+      const own = await start(release, { LB_RATE: '20', LB_RATE_AUTH: '5', LB_RATE_TARPIT: '40' })
+      const login = async (): Promise<Response> => await fetch(`${own.url}/api/v1/auth/login`, { method: 'POST' })
+      for (let i = 0; i < 5; i++) assert.equal((await login()).status, 200)
+      const refused = await login()
+      assert.equal(refused.headers.get('retry-after'), '10')
+      await failure(refused, 429, 'LB_ERR_RATE_LIMITED')
+      for (let i = 0; i < 30; i++) assert.equal((await fetch(`${own.url}/ready`)).status, 200, 'probes are not counted')
+      const statuses: number[] = []
+      for (let i = 0; i < 20; i++) statuses.push((await fetch(own.url)).status)
+      assert.deepEqual(
+        statuses.map((status) => status === 200),
+        statuses.map((_, i) => i < 14),
+      )
+      // Whoever goes on is made to wait; the log tells it from a plain refusal.
+      const patient = Array.from({ length: 20 }, () => fetch(own.url))
+      for (const answer of await Promise.all(patient)) assert.equal(answer.status, 429)
+      await until(() => own.log.some(({ end }) => end === 'PT'), { what: 'the tarpit' })
+      await own.stop()
+    })
+
+    test('queues what its instances cannot take yet, and gives up in time', async () => {
+      const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '1s' })
+      const hold = async (ms: number): Promise<number> => (await fetch(`${own.url}/hold?ms=${ms}`)).status
+      assert.deepEqual(new Set(await Promise.all(Array.from({ length: 9 }, () => hold(40)))), new Set([200]))
+      const busy = Promise.all(Array.from({ length: 3 }, () => hold(3_000)))
+      await until(async () => (await own.api('show stat')).match(/^fleet,BACKEND,\d+,\d+,3,/m), {
+        what: 'three at work',
+      })
+      const late = await fetch(own.url)
+      assert.equal(late.headers.get('retry-after'), '1')
+      await failure(late, 503, 'LB_ERR_UNAVAILABLE')
+      assert.deepEqual(await busy, [200, 200, 200])
+      await own.stop()
+    })
+
+    test('gives a canary the share that its map says, changed at run time', async () => {
+      const [, , { host, port, agentPort }] = fleet.members
+      // Nobody is at the third place; the third instance is the canary.
+      const nobody = { LB_SERVER_3: '127.0.0.1:1' }
+      const env = { LB_CANARY: `${host}:${port}`, LB_CANARY_AGENT: `${agentPort}` }
+      const own = await startFront(release, { ...fleet.env, ...nobody, ...env })
+      await own.up('app-1', 'app-2')
+      await until(async () => (await own.server('canary')).check === 'L7OK', { what: 'the canary to be seen' })
+      assert.deepEqual(await count(20, () => servedBy(own.url)), { 'app-1': 10, 'app-2': 10 })
+      const [, map] = /\((\S+canary\.map)\)/.exec(await own.api('show map')) ?? []
+      await own.api(`set map ${map} share 100`)
+      assert.deepEqual(await count(20, () => servedBy(own.url)), { 'app-3': 20 })
+      await own.api(`set map ${map} share 30`)
+      const { 'app-3': share = 0 } = await count(300, () => servedBy(own.url))
+      assert.ok(share > 50 && share < 130, `${share} of 300`)
+      // A canary that dies takes nobody with it.
+      await own.api(`set map ${map} share 100`)
+      await own.api('set server fleet/canary addr 127.0.0.1 port 1')
+      assert.ok(!('app-3' in (await count(10, () => servedBy(own.url)))))
+      await own.stop()
+    })
+
+    test('believes a proxy in front of it that is on its list', async () => {
+      const own = await start(release, { LB_RATE: '5' })
+      const [, list] = /\((\S+proxies\.lst)\)/.exec(await own.api('show acl')) ?? []
+      await own.api(`add acl ${list} 127.0.0.1`)
+      const headers = {
+        'x-forwarded-for': '6.6.6.6, 203.0.113.7',
+        'x-forwarded-proto': 'https',
+        'x-request-id': 'from-cdn',
+      }
+      const { body } = await request(`${own.url}/seen`, { headers })
+      const seen = (await body.json()) as Record<string, string>
+      assert.equal(seen['x-forwarded-for'], '203.0.113.7', 'whom the proxy itself has seen')
+      assert.equal(seen['x-forwarded-proto'], 'https')
+      assert.equal(seen['x-request-id'], 'from-cdn')
+      const forged = await request(`${own.url}/seen`, { headers: { ...headers, 'x-request-id': '"}{"' } })
+      assert.match(((await forged.body.json()) as Record<string, string>)['x-request-id'] ?? '', /^[\w-]{36}$/)
+      for (let i = 0; i < 10; i++) {
+        const answer = await request(own.url, { headers: { 'x-forwarded-for': `203.0.113.${10 + i}` } })
+        assert.equal(answer.statusCode, 200, 'the clients are counted, not the proxy')
+        await answer.body.dump()
+      }
+      await own.stop()
+    })
+
+    test('speaks TLS 1.2 and later, and HTTP/2; plain HTTP leads there', async () => {
+      const own = await start(release, { LB_TLS_CERT: await certificate() })
+      const port = Number(new URL(own.https).port)
+      const ca = await readFile(await certificate())
+      const protocol = async (version: 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3'): Promise<string | null> => {
+        const seclevel = version === 'TLSv1.1' ? { ciphers: 'DEFAULT@SECLEVEL=0' } : {}
+        const socket = connectTls({ port, ca, minVersion: version, maxVersion: version, ...seclevel })
+        try {
+          await once(socket, 'secureConnect')
+          return socket.getProtocol()
+        } finally {
+          socket.destroy()
+        }
+      }
+      assert.equal(await protocol('TLSv1.2'), 'TLSv1.2')
+      assert.equal(await protocol('TLSv1.3'), 'TLSv1.3')
+      await assert.rejects(protocol('TLSv1.1'), /alert|protocol/i)
+
+      const session = connectH2(own.https, { ca })
+      const stream = session.request({ ':path': '/seen' })
+      const [head] = (await once(stream, 'response')) as [Record<string, string>]
+      const seen = JSON.parse(await text(stream))
+      session.close()
+      assert.equal(session.alpnProtocol, 'h2')
+      assert.match(head['strict-transport-security'] ?? '', /^max-age=31536000/)
+      assert.equal(seen['x-forwarded-proto'], 'https')
+
+      const options = { method: 'POST', headers: { host: 'shop.example' }, body: '{}' } as const
+      const redirect = await request(`${own.url}/echo?a=1`, options)
+      assert.equal(redirect.statusCode, 308)
+      assert.equal(redirect.headers.location, 'https://shop.example/echo?a=1')
+      await redirect.body.dump()
+      await own.stop()
+    })
+  })
+}

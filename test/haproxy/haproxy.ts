@@ -1,0 +1,154 @@
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { chmodSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { after } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { type Child, launch, temporaryFolder } from '../../src/cli/services/child.ts'
+import { haproxyProgram } from '../../src/cli/services/haproxy.ts'
+import { provide } from '../../src/cli/services/install.ts'
+import { probePort, startServer } from '../../src/cli/services/server.ts'
+import '../helpers/cleanup.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+
+const folder = fileURLToPath(new URL('../../haproxy/', import.meta.url))
+const run = promisify(execFile)
+
+type Env = Record<string, string>
+
+/** A release of HAProxy that can be run here. */
+export interface Release {
+  readonly version: string
+  /** Runs it with haproxy.cfg and these arguments. Sockets are made below `own`. */
+  launch(args: readonly string[], env: Env, own: string): Child
+}
+
+async function installed(): Promise<Release> {
+  const program = await provide(haproxyProgram)
+  const { stdout } = await run(program, ['-v'])
+  return {
+    version: /version (\S+?)-/.exec(stdout)?.[1] ?? 'unknown',
+    launch: (args, env) => launch(program, [...args, '-f', `${folder}haproxy.cfg`], { env, cwd: '/' }),
+  }
+}
+
+const image = 'haproxy:3.2'
+
+/** The official image, or a stand-in with its name, where Docker has it already: nothing is pulled for a test. */
+async function dockerised(): Promise<Release | undefined> {
+  try {
+    const { stdout } = await run('docker', ['run', '--rm', image, 'haproxy', '-v'], { timeout: 30_000 })
+    const inside = '/usr/local/etc/haproxy'
+    return {
+      version: /version (\S+?)-/.exec(stdout)?.[1] ?? '3',
+      launch(args, env, own) {
+        const name = `fleet-haproxy-${randomUUID()}`
+        after(() => run('docker', ['rm', '--force', name]).catch(() => {}))
+        const variables = Object.entries(env).flatMap(([key, value]) => ['--env', `${key}=${value}`])
+        const user = ['--user', `${process.getuid?.()}:${process.getgid?.()}`, '--network', 'host']
+        const given = env.LB_TLS_CERT ? ['--volume', `${env.LB_TLS_CERT}:${env.LB_TLS_CERT}:ro`] : []
+        const volumes = ['--volume', `${folder}:${inside}:ro`, '--volume', `${own}:${own}`, ...given]
+        const command = ['haproxy', ...args, '-f', `${inside}/haproxy.cfg`]
+        return launch('docker', ['run', '--rm', '--name', name, ...user, ...volumes, ...variables, image, ...command])
+      },
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** The one installed, and 3.2 where Docker can run it. */
+export const releases: readonly Release[] = [await installed(), await dockerised()].filter(
+  (found) => found !== undefined,
+)
+
+export interface Front {
+  readonly url: string
+  readonly https: string
+  readonly stats: string
+  readonly metrics: string
+  readonly child: Child
+  /** A command of the runtime API. */
+  api(command: string): Promise<string>
+  /** A server as the statistics see it. */
+  server(name: string): Promise<ServerState>
+  /** Waits until these servers, of the backend `fleet` unless said otherwise, are in rotation. */
+  up(...names: readonly string[]): Promise<void>
+  /** The access log, in order. */
+  readonly log: readonly Record<string, unknown>[]
+  stop(): Promise<void>
+}
+
+export interface ServerState {
+  /** `UP`, `DOWN`, `DRAIN`, `MAINT`, with a count in between. */
+  status: string
+  /** How the last check went: `L7OK`, `L4CON`, … */
+  check: string
+  weight: number
+  /** Requests that were given to it. */
+  requests: number
+}
+
+/** Runs haproxy.cfg as it is shipped. */
+export async function startFront(release: Release, env: Env): Promise<Front> {
+  const own = temporaryFolder('haproxy')
+  // In a container it may be another user's.
+  chmodSync(own, 0o711)
+  const socket = join(own, 'admin.sock')
+  const first = await freePort(4)
+  const url = (at: number): string => `http://127.0.0.1:${first + at}`
+  const ports = Object.fromEntries(
+    ['LB_HTTP', 'LB_HTTPS', 'LB_STATS', 'LB_METRICS'].map((name, i) => [name, `127.0.0.1:${first + i}`]),
+  )
+  const all = { LB_STATS_PASSWORD: 'a password for tests', LB_SOCKET: socket, LB_SLOWSTART: '0', ...ports, ...env }
+  const server = await startServer({
+    title: `HAProxy ${release.version}`,
+    port: first,
+    folder: own,
+    program: 'haproxy',
+    start: () => release.launch(['-W', '-db'], all, own),
+    answers: () => probePort(first),
+  })
+  const api = async (command: string): Promise<string> => {
+    const connection = connect(socket)
+    connection.end(`${command}\n`)
+    return (await text(connection)).trim()
+  }
+  const state = async (name: string, backend = 'fleet'): Promise<ServerState> => {
+    const [head = '', ...lines] = (await api('show stat')).replace(/^# /, '').split('\n')
+    const names = head.split(',')
+    const line = lines.map((text) => text.split(',')).find(([proxy, its]) => proxy === backend && its === name)
+    if (!line) throw new Error(`no server ${backend}/${name}`)
+    const field = (key: string): string => line[names.indexOf(key)] ?? ''
+    return {
+      status: field('status'),
+      check: field('check_status').replace(/^\* /, ''),
+      weight: Number(field('weight')),
+      requests: Number(field('stot')),
+    }
+  }
+  const front: Front = {
+    url: url(0),
+    https: url(1).replace('http:', 'https:'),
+    stats: url(2),
+    metrics: url(3),
+    child: server.child,
+    api,
+    server: state,
+    up: async (...servers) => {
+      for (const name of servers) {
+        await until(async () => (await state(name)).status === 'UP', { what: `${name} in rotation` })
+      }
+    },
+    get log() {
+      const lines = server.child.stdout.split('\n').filter((line) => line.startsWith('{'))
+      return lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+    },
+    stop: () => server.stop(),
+  }
+  return front
+}
