@@ -1,0 +1,56 @@
+# The reference application, the `fleet` command and the built-in load balancer in one image: Debian, Node, production
+# dependencies, nothing else. No compiler, no package manager, no Prisma CLI.
+#
+#   docker build -t fastify-fleet .
+
+FROM node:24-slim AS build
+WORKDIR /app
+
+# Only a changed dependency makes this layer anew.
+COPY package.json package-lock.json ./
+RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
+
+COPY scripts/image-modules.js scripts/
+RUN node scripts/image-modules.js /image/node_modules \
+      fastify @fastify/static @fastify/websocket @prisma/client @prisma/adapter-pg pg
+
+COPY prisma.config.ts ./
+COPY prisma/schema.prisma prisma/
+COPY scripts/generate-client.js scripts/
+RUN node scripts/generate-client.js
+
+COPY tsconfig.json tsconfig.build.json tsconfig.image.json ./
+COPY prisma prisma
+COPY src src
+# Types are for the tests: here a mistake in one could only keep an image from being made.
+RUN npx tsc -p tsconfig.image.json --noCheck \
+ && cp -R package.json /image/ \
+ && cp -R prisma/migrations /image/prisma/ \
+ && cp -R src/app/public /image/src/app/ \
+ && chmod +x /image/src/cli/main.js
+
+FROM debian:trixie-slim
+COPY --from=build /usr/local/bin/node /usr/local/bin/node
+RUN groupadd --gid 1000 node \
+ && useradd --uid 1000 --gid node --no-create-home --home-dir /app --shell /usr/sbin/nologin node \
+ && ln -s /app/src/cli/main.js /usr/local/bin/fleet
+
+WORKDIR /app
+# Apart from the rest, because it is large and rarely changes.
+COPY --from=build /image/node_modules node_modules
+COPY --from=build /image/package.json ./
+COPY --from=build /image/prisma prisma
+COPY --from=build /image/src src
+
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
+EXPOSE 3000
+# By number, so that Kubernetes can see that it is not root.
+USER 1000:1000
+
+# Readiness: `docker compose up --wait` and `service_healthy` then mean "it serves". The image has no curl.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=2 \
+  CMD ["node", "-e", "require('node:http').get({ port: process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+
+# Node is process 1 and gets the signal itself: it drains, serves what it has, and ends.
+STOPSIGNAL SIGTERM
+CMD ["node", "src/app/main.js"]

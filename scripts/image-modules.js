@@ -1,0 +1,56 @@
+// Copies the packages that run in the image, and what they need, from node_modules to a folder:
+//   node scripts/image-modules.js FOLDER PACKAGE…
+// The versions are the lock file's, because they are copied, not installed. `npm ci --omit=dev` is no help: the reference
+// application's packages are devDependencies of ours, and @prisma/client brings the Prisma CLI along as its peer.
+import { cpSync, existsSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+const [to, ...named] = process.argv.slice(2)
+if (to === undefined) throw new Error('usage: image-modules.js FOLDER PACKAGE…')
+
+const manifest = (folder) => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+
+/** As Node resolves it: in the package's own node_modules, then in those further up. */
+function find(name, from) {
+  for (let folder = from; ; folder = dirname(folder)) {
+    const found = join(folder, 'node_modules', name)
+    if (existsSync(join(found, 'package.json'))) return found
+    if (folder === '.') return undefined
+  }
+}
+
+const found = new Set()
+function follow(name, from, optional = false) {
+  const folder = find(name, from)
+  if (folder === undefined && !optional) throw new Error(`${name}, which ${from} needs, is not in node_modules`)
+  if (folder === undefined || found.has(folder)) return
+  found.add(folder)
+  const {
+    dependencies = {},
+    optionalDependencies = {},
+    peerDependencies = {},
+    peerDependenciesMeta = {},
+  } = manifest(folder)
+  for (const each of Object.keys(dependencies)) follow(each, folder, each in optionalDependencies)
+  // An optional peer is for those who have it anyway.
+  for (const each of Object.keys(peerDependencies)) if (!peerDependenciesMeta[each]?.optional) follow(each, folder)
+}
+for (const name of [...Object.keys(manifest('.').dependencies), ...named]) follow(name, '.')
+
+/** Prisma's runtime is there for every database and platform, 72 MB; one of each is loaded. */
+const prismaRuntime = /^(?:client|query_compiler_fast_bg\.postgresql)\./
+/** Nothing of this is ever loaded by Node. */
+const idle =
+  /\.(?:map|md|markdown|[cm]?ts|tsbuildinfo)$|^(?:\.github|\.vscode|tests?|__tests__|benchmarks?|example|examples)$/
+
+const wanted = (path) => {
+  if (/@prisma\/client\/runtime$/.test(dirname(path))) return prismaRuntime.test(basename(path)) && !idle.test(path)
+  return !idle.test(basename(path)) && basename(path) !== 'node_modules'
+}
+for (const folder of found) {
+  cpSync(folder, join(to, folder.replace(/^node_modules\//, '')), {
+    recursive: true,
+    filter: (path) => path === folder || wanted(path),
+  })
+}
+console.log(`${found.size} packages`)

@@ -1,0 +1,61 @@
+// Steady GETs and POSTs, each accounted for, until SIGTERM; then one line of JSON. For scripts/test-compose.
+//
+//   node test/fleet/steady-load.ts URL SKU-PREFIX
+//
+// A POST that makes a product is worth two checks: its number is unique, so that a second execution would be refused and
+// count as a failure here; and the rows in the database can be counted against the answers.
+import { type LoadOptions, startLoad } from '../helpers/load.ts'
+import { until } from '../helpers/until.ts'
+
+const [url = '', prefix = ''] = process.argv.slice(2)
+
+const login = await fetch(new URL('/api/v1/auth/login', url), {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({ email: 'test@example.com', password: 'password' }),
+})
+const { accessToken } = (await login.json()) as { accessToken?: string }
+if (accessToken === undefined) throw new Error(`no login: ${login.status}`)
+
+let posts = 0
+let products = 0
+const requests: LoadOptions['requests'] = [
+  { method: 'GET', path: '/work?ms=20' },
+  {
+    method: 'POST',
+    path: '/echo',
+    get body() {
+      return { post: ++posts }
+    },
+  },
+  { method: 'GET', path: '/api/v1/me' },
+  {
+    method: 'POST',
+    path: '/api/v1/products',
+    get body() {
+      posts++
+      return { sku: `${prefix}-${++products}`, name: 'Load', priceCents: 1 }
+    },
+  },
+  { method: 'GET', path: '/static/' },
+]
+const load = startLoad(url, { clients: 3, requests, headers: { authorization: `Bearer ${accessToken}` } })
+await until(() => load.passed > 20, { what: 'a steady load' })
+process.stdout.write('steady\n')
+await new Promise((resolve) => process.once('SIGTERM', resolve))
+await load.stop()
+
+const failed = (start: string): number => load.failures.filter((failure) => failure.startsWith(start)).length
+const failedPosts = failed('POST')
+const failedGets = load.failures.length - failedPosts
+process.stdout.write(
+  `${JSON.stringify({
+    gets: load.passed + load.failures.length - posts,
+    posts,
+    failedGets,
+    failedPosts,
+    products: products - failed('POST /api/v1/products'),
+    instances: load.byInstance.size,
+    failures: load.failures.slice(0, 5),
+  })}\n`,
+)

@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict'
+import { chmodSync, readdirSync } from 'node:fs'
+import { basename } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
+import type { FleetReport } from '../../src/cli/services/local-fleet.ts'
+import { isPortFree } from '../../src/cli/services/port.ts'
+import { isAlive } from '../helpers/alive.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { startLoad } from '../helpers/load.ts'
+import { startPostgres } from '../helpers/postgres.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { until } from '../helpers/until.ts'
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const program = fileURLToPath(new URL('fixtures/app.ts', import.meta.url))
+
+interface Up {
+  process: App
+  report: FleetReport
+  /** Every process that belongs to it, at first. */
+  pids: number[]
+}
+
+async function up(args: string[], env: Record<string, string | number> = {}): Promise<Up> {
+  const ports = { FLEET_PORT: await freePort(), FLEET_BASE_PORT: await freePort(3) }
+  const process = forkApp(main, { args: ['up', ...args, '--json'], env: { ...ports, ...env } })
+  const [line] = await process.waitFor(/^\{.*\}\n/m, 120_000)
+  const report: FleetReport = JSON.parse(line)
+  const pids = [report.front, ...report.instances, ...report.servers].map(({ pid }) => pid as number)
+  return { process, report, pids: [process.pid, ...pids] }
+}
+
+/** A temporary folder for one fleet alone, which PostgreSQL's user may enter. */
+function ownFolder(): string {
+  const folder = temporaryFolder('up')
+  chmodSync(folder, 0o755)
+  return folder
+}
+
+const countOf = (text: string, pattern: RegExp): number => text.match(pattern)?.length ?? 0
+
+/** Ends instance after instance, each when the one before it is back. */
+async function endEach({ process, report }: Up, signal: NodeJS.Signals, which = report.instances): Promise<void> {
+  for (const { id, pid } of which) {
+    const ready = countOf(process.stderr, /is ready, process/g)
+    globalThis.process.kill(pid as number, signal)
+    await process.waitFor(new RegExp(`${id} ended`), 30_000)
+    await until(() => countOf(process.stderr, /is ready, process/g) > ready, {
+      timeoutMs: 30_000,
+      what: 'its successor',
+    })
+  }
+}
+
+async function down({ process, report, pids }: Up, signal: NodeJS.Signals): Promise<void> {
+  await process.kill(signal)
+  assert.deepEqual(process.ended, { code: 0, signal: null }, process.stderr)
+  assert.deepEqual(pids.filter(isAlive), [])
+  const ports = [report.front.url, ...report.instances.map(({ url }) => url)].map((url) => Number(new URL(url).port))
+  for (const port of ports) assert.ok(await isPortFree(port), `port ${port} is free again`)
+}
+
+describe('fleet up', { concurrency: 2 }, async () => {
+  const redis = await startRedis()
+  const postgres = await startPostgres()
+  const named = { REDIS_URL: redis.url, DATABASE_URL: postgres.url }
+
+  for (const front of ['nginx', 'haproxy', 'node'] as const) {
+    test(`loses no request through ${front}`, async () => {
+      const fleet = await up([program, '--front', front], named)
+      assert.equal(fleet.report.servers.length, 0)
+      const { url } = fleet.report.front
+
+      const reads = startLoad(url)
+      await until(() => fleet.report.instances.every(({ id }) => reads.byInstance.has(id)), { what: 'answers of all' })
+      await endEach(fleet, 'SIGKILL', fleet.report.instances.slice(0, 1))
+      await reads.stop()
+      assert.deepEqual(reads.failures, [])
+
+      const mixed = startLoad(url, {
+        requests: [
+          { method: 'GET', path: '/' },
+          { method: 'POST', path: '/echo', body: { a: 1 } },
+        ],
+      })
+      await endEach(fleet, 'SIGTERM', fleet.report.instances.slice(1))
+      await mixed.stop()
+      assert.deepEqual(mixed.failures, [])
+
+      const seen = await fetch(`${url}/seen`, { headers: { 'x-forwarded-for': '6.6.6.6', 'x-fleet-retry': '0' } })
+      const headers = (await seen.json()) as Record<string, string>
+      assert.equal(headers['x-forwarded-for'], '127.0.0.1')
+      assert.equal(headers['x-forwarded-proto'], 'http')
+      assert.notEqual(headers['x-fleet-retry'], '0')
+      const withToken = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
+      for (const path of ['/metrics', '/fleet', '/health/detailed', '/api/v1/load-balancer/instances', '/%6Detrics']) {
+        assert.equal((await fetch(url + path, withToken)).status, 404, path)
+      }
+
+      globalThis.process.kill(fleet.report.front.pid, 'SIGKILL')
+      await fleet.process.waitFor(/the front ended with SIGKILL/)
+      await until(async () => (await fetch(url)).ok, { what: 'a new front' })
+      await down(fleet, 'SIGTERM')
+    })
+  }
+
+  test('runs the reference application on servers of its own: one login, three instances, nothing left behind', async () => {
+    const fleet = await up(['--logs'])
+    assert.equal(fleet.report.servers.length, 2)
+    assert.ok(fleet.pids.every(isAlive))
+    assert.match(fleet.process.stderr, /^app-2-\w+ \| \{"level":30/m)
+
+    const { url } = fleet.report.front
+    const login = await fetch(`${url}/api/v1/auth/login`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ email: 'test@example.com', password: 'password' }),
+    })
+    assert.equal(login.status, 200)
+    const cookie = login.headers.get('set-cookie')?.split(';')[0] ?? ''
+    const seen = new Set<string>()
+    for (let i = 0; i < 30; i++) {
+      const me = await fetch(`${url}/api/v1/me`, { headers: { cookie } })
+      const { user } = (await me.json()) as { user: { email: string } }
+      assert.equal(user.email, 'test@example.com')
+      seen.add(me.headers.get('x-instance-id') ?? '')
+    }
+    assert.deepEqual(
+      [...seen].sort(),
+      fleet.report.instances.map(({ id }) => id),
+    )
+
+    const { url: instance } = fleet.report.instances[0] as { url: string }
+    const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
+    const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
+    const { instances } = (await answer.json()) as { instances: { id: string; state: string }[] }
+    assert.deepEqual(
+      instances.map(({ id, state }) => `${id} ${state}`),
+      fleet.report.instances.map(({ id }) => `${id} serving`),
+    )
+
+    const redis = fleet.report.servers.find(({ program }) => /redis|valkey/.test(program))
+    globalThis.process.kill(redis?.pid ?? 0, 'SIGTERM')
+    await fleet.process.waitFor(/Redis on port \d+ ended/, 10_000)
+    await until(async () => (await fetch(`${url}/api/v1/me`, { headers: { cookie } })).status === 200, {
+      timeoutMs: 20_000,
+      what: 'the session after Redis came back',
+    })
+
+    // A terminal signals the whole group, and npm passes its own on.
+    fleet.process.kill('SIGINT')
+    await down(fleet, 'SIGINT')
+  })
+
+  test('leaves nothing behind when it is killed', async () => {
+    const fleet = await up([program])
+    await fleet.process.kill('SIGKILL')
+    await until(() => !fleet.pids.some(isAlive), { timeoutMs: 20_000, what: 'the end of all' })
+  })
+
+  test('a start that fails says why, and leaves nothing behind', async () => {
+    const broken = fileURLToPath(new URL('fixtures/broken.ts', import.meta.url))
+    const env = { FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), TMPDIR: ownFolder() }
+    const process = forkApp(main, { args: ['up', broken, '--front', 'node'], env })
+    assert.equal((await process.exit).code, 1)
+    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED.*broken\.ts ended with 1:.*this app is broken/)
+    assert.deepEqual(readdirSync(env.TMPDIR), [])
+  })
+
+  test('a signal while it starts ends it, and leaves nothing behind', async () => {
+    const env = { FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), TMPDIR: ownFolder() }
+    const process = forkApp(main, { args: ['up', program], env })
+    await process.waitFor(/starting PostgreSQL/)
+    await process.kill('SIGTERM')
+    assert.deepEqual(process.ended, { code: 0, signal: null })
+    assert.match(process.stderr, /stopped before it was ready/)
+    assert.deepEqual(readdirSync(env.TMPDIR), [])
+  })
+
+  test('a port that is taken is told with the mend', async () => {
+    const base = await freePort(3)
+    const env = { ...named, FLEET_PORT: redis.port, FLEET_BASE_PORT: base }
+    const front = forkApp(main, { args: ['up', program], env })
+    assert.equal((await front.exit).code, 1)
+    assert.match(front.stderr, new RegExp(`FLEET_ERR_PORT_TAKEN .*${redis.port}.*the front.*FLEET_PORT=`))
+    const instance = forkApp(main, {
+      args: ['up', program],
+      env: { ...named, FLEET_PORT: 0, FLEET_BASE_PORT: redis.port },
+    })
+    assert.equal((await instance.exit).code, 1)
+    assert.match(instance.stderr, /FLEET_ERR_PORT_TAKEN .*an instance.*FLEET_BASE_PORT=/)
+  })
+
+  test('without Redis one instance runs, with its state in memory, and that is said', async () => {
+    // Nothing but Node itself is found, not even a package manager.
+    const fleet = await up([program, '--front', 'node'], { ...named, REDIS_URL: '', PATH: '' })
+    assert.equal(fleet.report.instances.length, 1)
+    assert.equal(fleet.report.state.sessions, 'memory of the only instance')
+    assert.match(fleet.report.notes.join(), /Redis: it is not installed.*`brew install redis`; until then one instance/)
+    assert.equal((await fetch(fleet.report.front.url)).status, 200)
+    await down(fleet, 'SIGTERM')
+  })
+
+  test('a server that is named but not there is told', async () => {
+    const REDIS_URL = `redis://:secret@127.0.0.1:${await freePort()}`
+    const env = { ...named, FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), REDIS_URL }
+    const process = forkApp(main, { args: ['up', program], env })
+    assert.equal((await process.exit).code, 1)
+    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED .*which REDIS_URL names/)
+    assert.doesNotMatch(process.stderr, /secret/)
+  })
+
+  for (const [args, says] of [
+    [[program, '--front', 'apache'], /--front must be one of nginx, haproxy, node/],
+    [[program, '--instances', '0'], /--instances must be a whole number from 1 to 64/],
+    [['no-such-file.ts'], /there is no file no-such-file.ts/],
+    [[program, program], /give one FILE/],
+  ] as const) {
+    test(`wrong use: ${args.map((arg) => basename(arg)).join(' ')}`, async () => {
+      const process = forkApp(main, { args: ['up', ...args] })
+      assert.deepEqual(await process.exit, { code: 2, signal: null })
+      assert.match(process.stderr, says)
+    })
+  }
+})

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { Agent, request } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/**
+ * Steady traffic as browsers make it: a GET on a kept connection that turns out to have been closed before is sent once
+ * more on a new one (RFC 9112, 9.3.1), and a POST goes on a connection of its own. nginx before 1.27.4 closes idle
+ * connections when it reloads, and nobody can tell it not to. What is left is a failure.
+ */
+export class Visitors {
+  readonly failures: string[] = []
+  readonly versions: Set<string> = new Set()
+  requests = 0
+  /** How often a kept connection was found closed. */
+  repeated = 0
+  readonly #port: number
+  readonly #agent = new Agent({ keepAlive: true })
+  readonly #name = randomUUID()
+  readonly #answered = new Set<string>()
+  readonly #clients: Promise<void>[]
+  #stopped = false
+
+  constructor(port: number, clients: number) {
+    this.#port = port
+    this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i))
+  }
+
+  /** Stops, and asserts that nothing failed and that every order was carried out once. */
+  async stop(orders: string): Promise<void> {
+    await this.halt()
+    assert.deepEqual(this.failures, [], `of ${this.requests} requests`)
+    const done = readFileSync(orders, 'utf8')
+      .split('\n')
+      .filter((id) => id.startsWith(this.#name))
+    assert.equal(new Set(done).size, done.length, 'an order was carried out twice')
+    assert.deepEqual(new Set(done), this.#answered)
+  }
+
+  async halt(): Promise<void> {
+    this.#stopped = true
+    await Promise.all(this.#clients)
+    this.#agent.destroy()
+  }
+
+  async #client(number: number): Promise<void> {
+    for (let i = 0; !this.#stopped; i++) {
+      const id = `${this.#name}-${number}-${i}`
+      this.requests++
+      const order = (number + i) % 2 === 0
+      try {
+        this.versions.add(await (order ? this.#ask('POST', `/orders?id=${id}`) : this.#ask('GET', '/', this.#agent)))
+        if (order) this.#answered.add(id)
+      } catch (error) {
+        this.failures.push(`${order ? 'POST' : 'GET'}: ${error}`)
+      }
+      await sleep(4)
+    }
+  }
+
+  #ask(method: string, path: string, agent?: Agent): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const asked = request(
+        { host: '127.0.0.1', port: this.#port, method, path, agent: agent ?? false },
+        (response) => {
+          let body = ''
+          response.setEncoding('utf8').on('data', (text: string) => {
+            body += text
+          })
+          response.once('error', reject)
+          response.once('end', () => {
+            if (response.statusCode === 200) resolve(JSON.parse(body).version)
+            else reject(new Error(`${response.statusCode} ${body}`))
+          })
+        },
+      )
+      asked.once('error', (error: NodeJS.ErrnoException) => {
+        if (!asked.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
+        this.repeated++
+        this.#ask(method, path).then(resolve, reject)
+      })
+      asked.end()
+    })
+  }
+}
