@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
 import { type DatabaseOptions, database } from './database/index.ts'
+import { type GeoOptions, geo } from './edge/geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
 import { errorAnswers } from './instance/error-answers.ts'
@@ -38,6 +39,8 @@ export interface FleetOptions {
   metrics?: MetricsOptions | false
   loadBalancer?: LoadBalancerOptions | false
   agentCheck?: AgentCheckOptions | false
+  /** Country and region of a request. @default {}: no edge is believed, no database, one region */
+  geo?: GeoOptions | false
   /** JSON error answers with a code, without stacks. @default true */
   errorAnswers?: boolean
   /** Security headers, as in @fastify/helmet. @default its defaults, without upgrade-insecure-requests */
@@ -70,6 +73,7 @@ const shapes: Shapes = {
   metrics: optional,
   loadBalancer: optional,
   agentCheck: optional,
+  geo: optional,
   errorAnswers: bool,
   helmet: optional,
   cors: optional,
@@ -93,6 +97,7 @@ const defaults = {
   metrics: {},
   loadBalancer: {},
   agentCheck: {},
+  geo: {},
   errorAnswers: true,
   // Which scheme a page came by is the front's business: over plain HTTP this directive breaks every asset of it.
   helmet: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
@@ -125,6 +130,8 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   await app.register(health, options.health)
   if (options.loadBalancer) await app.register(loadBalancer, options.loadBalancer)
   if (options.agentCheck) await app.register(agentCheck, options.agentCheck)
+  // Who belongs to another region is sent there before anything is looked up for him.
+  if (options.geo) await app.register(geo, options.geo)
 
   await app.register(redis, options.redis)
   await app.register(broadcast)

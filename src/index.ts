@@ -12,6 +12,7 @@ export type {
 export { database, databaseError, migrate, replicas } from './database/index.ts'
 export { Balancer, type BalancerOptions } from './edge/balancer.ts'
 export { type Found, fromDns, fromFleet, fromRegistry, fromSrv, type Source } from './edge/discovery.ts'
+export { type Geo, type GeoOptions, geo, type RegionOptions } from './edge/geo/index.ts'
 export { createProxy, type ProxyOptions, type ReverseProxy } from './edge/http-proxy.ts'
 export { type PolicyName, policyNames } from './edge/policies/index.ts'
 export { createTcpProxy, type TcpProxy, type TcpProxyOptions } from './edge/tcp-proxy.ts'
