@@ -1,0 +1,308 @@
+import { connect, type Socket } from 'node:net'
+import { type Answer, Answers } from './http-answer.ts'
+
+/** Requests as they are written to the wire, in turn; those of one connection start at another place in the list. */
+export interface Request {
+  readonly method?: string
+  readonly path?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+export interface Job {
+  readonly host?: string
+  readonly port: number
+  readonly connections: number
+  readonly seconds: number
+  readonly requests?: readonly Request[]
+  /** Arrivals per second, whether or not answers come (an open loop); without it each connection asks when answered. */
+  readonly rate?: number
+  /** Arrivals at random (exponential) distances instead of equal ones. @default false */
+  readonly poisson?: boolean
+  /** A new connection for every request. @default false */
+  readonly reconnect?: boolean
+  /** Count answers by the value of this header. */
+  readonly tally?: string
+  /** @default 10000 */
+  readonly timeoutMs?: number
+}
+
+export interface Latency {
+  readonly p50: number
+  readonly p95: number
+  readonly p99: number
+  readonly max: number
+}
+
+export interface Result {
+  readonly seconds: number
+  /** Answers of any status. */
+  readonly completed: number
+  /** Answers of 200 to 399. */
+  readonly succeeded: number
+  readonly statuses: Readonly<Record<string, number>>
+  /** Requests that got no answer, by reason. */
+  readonly errors: Readonly<Record<string, number>>
+  /** Of what succeeded, in milliseconds. In an open loop from the moment the request was due. */
+  readonly latency: Latency
+  readonly tally: Readonly<Record<string, number>>
+}
+
+export type Message =
+  | { readonly id: number; readonly run: Job }
+  | { readonly id: number; readonly hold: Job }
+  | { readonly id: number; readonly release: number }
+
+/** One client connection: at most one request at a time. */
+class Connection {
+  readonly #load: Load
+  readonly #answers: Answers
+  #socket: Socket | undefined
+  #turn: number
+  #begun = 0
+
+  constructor(load: Load, turn: number) {
+    this.#load = load
+    this.#turn = turn
+    this.#answers = new Answers((answer) => this.#answered(answer))
+  }
+
+  open(): Promise<void> {
+    return new Promise((resolve) => {
+      const socket = connect({ host: this.#load.host, port: this.#load.port, noDelay: true })
+      this.#socket = socket
+      this.#answers.reset()
+      let reason = 'closed'
+      socket.once('connect', resolve)
+      socket.on('data', (chunk) => this.#answers.read(chunk))
+      socket.on('error', (error: NodeJS.ErrnoException) => {
+        reason = error.code ?? error.message
+      })
+      socket.once('close', () => {
+        this.#answers.end()
+        if (this.#socket === socket) this.#socket = undefined
+        resolve()
+        if (this.#begun > 0) this.#failed(reason)
+      })
+    })
+  }
+
+  /** @param due when the request should have been sent, `performance.now()` */
+  ask(due: number): void {
+    this.#begun = due
+    if (this.#socket === undefined) void this.open().then(() => this.#write())
+    else this.#write()
+  }
+
+  /** Of a request that waits for its answer. */
+  get begun(): number {
+    return this.#begun
+  }
+
+  close(): void {
+    this.#begun = 0
+    this.#socket?.destroy()
+    this.#socket = undefined
+  }
+
+  giveUp(): void {
+    this.#socket?.destroy()
+    this.#socket = undefined
+    this.#failed('timeout')
+  }
+
+  #write(): void {
+    const { texts } = this.#load
+    const text = texts[this.#turn++ % texts.length] as { bytes: string; head: boolean }
+    this.#answers.head = text.head
+    this.#socket?.write(text.bytes, 'latin1')
+  }
+
+  #answered(answer: Answer): void {
+    const { begun } = this
+    if (begun === 0) return
+    this.#begun = 0
+    if (!answer.keepAlive || this.#load.reconnect) {
+      this.#socket?.destroy()
+      this.#socket = undefined
+    }
+    this.#load.answered(this, answer, begun)
+  }
+
+  #failed(reason: string): void {
+    if (this.#begun === 0) return
+    this.#begun = 0
+    this.#load.failed(this, reason)
+  }
+}
+
+class Load {
+  readonly host: string
+  readonly port: number
+  readonly reconnect: boolean
+  readonly texts: readonly { bytes: string; head: boolean }[]
+  readonly #job: Job
+  readonly #connections: Connection[]
+  readonly #free: Connection[] = []
+  /** When requests were due for which no connection is free. */
+  readonly #late: number[] = []
+  #lateAt = 0
+  readonly #statuses: Record<string, number> = {}
+  readonly #errors: Record<string, number> = {}
+  readonly #tally: Record<string, number> = {}
+  #times: number[] = []
+  #running = false
+
+  constructor(job: Job) {
+    this.#job = job
+    this.host = job.host ?? '127.0.0.1'
+    this.port = job.port
+    this.reconnect = job.reconnect ?? false
+    this.texts = (job.requests ?? [{}]).map((request) => wire(request, `${this.host}:${this.port}`, this.reconnect))
+    this.#connections = Array.from({ length: job.connections }, (_, turn) => new Connection(this, turn))
+  }
+
+  /** Opens all connections, a few hundred at a time, as an accept queue is short. */
+  async open(): Promise<void> {
+    for (let at = 0; at < this.#connections.length; at += 200) {
+      await Promise.all(this.#connections.slice(at, at + 200).map((connection) => connection.open()))
+    }
+  }
+
+  /** One request over each connection. */
+  async once(): Promise<void> {
+    this.#free.length = 0
+    for (let at = 0; at < this.#connections.length; at += 200) {
+      const batch = this.#connections.slice(at, at + 200)
+      for (const connection of batch) connection.ask(performance.now())
+      while (batch.some((connection) => connection.begun > 0)) await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+  }
+
+  async run(): Promise<Result> {
+    const { rate, seconds, timeoutMs = 10_000 } = this.#job
+    if (!this.reconnect) await this.open()
+    this.#running = true
+    const begin = performance.now()
+    const watch = setInterval(() => this.#giveUp(performance.now() - timeoutMs), 250)
+    if (rate === undefined) for (const connection of this.#connections) connection.ask(performance.now())
+    else {
+      this.#free.push(...this.#connections)
+      await this.#arrivals(rate, begin, begin + seconds * 1000)
+    }
+    await new Promise((resolve) => setTimeout(resolve, begin + seconds * 1000 - performance.now()))
+    this.#running = false
+    const took = (performance.now() - begin) / 1000
+    clearInterval(watch)
+    // What is still under way at the end is neither an answer nor a failure.
+    this.close()
+    return this.#result(took)
+  }
+
+  close(): void {
+    for (const connection of this.#connections) connection.close()
+  }
+
+  answered(connection: Connection, answer: Answer, begun: number): void {
+    const now = performance.now()
+    if (this.#running) {
+      const { status } = answer
+      this.#statuses[status] = (this.#statuses[status] ?? 0) + 1
+      if (status >= 200 && status < 400) this.#times.push(now - begun)
+      const { tally } = this.#job
+      if (tally !== undefined) {
+        const value = answer.header(tally) ?? '-'
+        this.#tally[value] = (this.#tally[value] ?? 0) + 1
+      }
+    }
+    this.#next(connection, now)
+  }
+
+  failed(connection: Connection, reason: string): void {
+    if (!this.#running) return
+    this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
+    // Not at once: a server that refuses connections would be asked a hundred thousand times per second.
+    setTimeout(() => this.#next(connection, performance.now()), 10)
+  }
+
+  #next(connection: Connection, now: number): void {
+    if (!this.#running) return
+    if (this.#job.rate === undefined) connection.ask(now)
+    else if (this.#lateAt === this.#late.length) this.#free.push(connection)
+    else connection.ask(this.#late[this.#lateAt++] as number)
+  }
+
+  async #arrivals(rate: number, begin: number, end: number): Promise<void> {
+    const gap = 1000 / rate
+    let next = begin
+    while (next < end) {
+      const now = performance.now()
+      for (; next <= now && next < end; next += this.#job.poisson ? -Math.log(1 - Math.random()) * gap : gap) {
+        const pick = Math.floor(Math.random() * this.#free.length)
+        const connection = this.#free[pick]
+        if (connection === undefined) {
+          this.#late.push(next)
+          continue
+        }
+        this.#free[pick] = this.#free.at(-1) as Connection
+        this.#free.pop()
+        // A timer is up to a millisecond late, which is no fault of the server.
+        connection.ask(now)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+  }
+
+  #giveUp(before: number): void {
+    for (const connection of this.#connections) {
+      if (connection.begun > 0 && connection.begun < before) connection.giveUp()
+    }
+  }
+
+  #result(seconds: number): Result {
+    const times = Float64Array.from(this.#times).sort()
+    const rank = (share: number): number => times[Math.max(0, Math.ceil(times.length * share) - 1)] ?? Number.NaN
+    this.#times = []
+    return {
+      seconds,
+      completed: Object.values(this.#statuses).reduce((sum, count) => sum + count, 0),
+      succeeded: times.length,
+      statuses: this.#statuses,
+      errors: this.#errors,
+      latency: { p50: rank(0.5), p95: rank(0.95), p99: rank(0.99), max: rank(1) },
+      tally: this.#tally,
+    }
+  }
+}
+
+function wire(request: Request, host: string, reconnect: boolean): { bytes: string; head: boolean } {
+  const { method = 'GET', path = '/', headers = {}, body } = request
+  const lines = [`${method} ${path} HTTP/1.1`, `Host: ${host}`]
+  for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`)
+  if (reconnect) lines.push('Connection: close')
+  if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`)
+  const bytes = Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body ?? ''}`).toString('latin1')
+  return { bytes, head: method === 'HEAD' }
+}
+
+/** A process of its own, on a core of its own: it is told what to do by messages, one job after the other. */
+const held = new Map<number, Load>()
+process.on('message', async (message: Message) => {
+  const { id } = message
+  try {
+    if ('run' in message) return process.send?.({ id, result: await new Load(message.run).run() })
+    if ('hold' in message) {
+      const load = new Load(message.hold)
+      await load.open()
+      await load.once()
+      held.set(id, load)
+    } else {
+      held.get(message.release)?.close()
+      held.delete(message.release)
+    }
+    process.send?.({ id, result: {} })
+  } catch (error) {
+    process.send?.({ id, error: (error as Error).message })
+  }
+})
+process.once('disconnect', () => process.exit())

@@ -1,0 +1,46 @@
+import type { Machine } from '../machine.ts'
+import { type Open, type Scenario, serverMetrics } from '../scenario.ts'
+import { fleetEnv, server, underLoad, type Work } from '../servers.ts'
+import { watt } from '../watt.ts'
+
+/** As a front sends them: few connections, kept open, each used at once again. */
+const work: Work = { connections: 50 }
+
+const scenario: Scenario = {
+  name: 'hello',
+  title: 'Everything the umbrella plugin adds',
+  about:
+    'One route that answers `{"hello":"world"}`, 50 kept connections. The floor is bare Fastify with the same headers, ' +
+    'an id and a histogram written by hand; the stack is what people assemble for the same job: helmet, cors, ' +
+    'under-pressure, fastify-metrics, ids, graceful shutdown.',
+  metrics: serverMetrics,
+  subjects: [
+    server('node:http', { file: 'hello-node.js' }, work),
+    server('bare Fastify', { file: 'hello-bare.js' }, work),
+    server('the same by hand (floor)', { file: 'hello-floor.js' }, work),
+    server('fastify-fleet', { file: 'hello-fleet.js', env: fleetEnv }, work),
+    server('Fastify, assembled stack', { file: 'hello-stack.js' }, work),
+    {
+      name: 'Watt, one worker, with metrics',
+      open: async (machine: Machine): Promise<Open> => underLoad(machine, await watt(machine), work),
+    },
+    server('Express, assembled stack', { file: 'hello-express.js' }, work),
+  ],
+  bars: [
+    {
+      what: 'umbrella plugin over bare Fastify, CPU per request',
+      subject: 'fastify-fleet',
+      metric: 'cpu',
+      over: 'bare Fastify',
+      limit: 1.4,
+    },
+    {
+      what: 'umbrella plugin over bare Fastify, memory',
+      subject: 'fastify-fleet',
+      metric: 'rss',
+      over: 'bare Fastify',
+      limit: 1.3,
+    },
+  ],
+}
+export default scenario
