@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { type RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
 import { FleetError } from '../base/errors.ts'
 import { any, bool, either, int, list, record, type Shape, type Shapes, text } from '../base/options.ts'
+import { sendTo, sendToCluster } from './redis-send.ts'
 
 export type RedisClient = Redis | Cluster
 
@@ -59,18 +60,33 @@ function bounded(options: Resolved): ClientOptions {
     password: options.password,
     ...(options.tls && { tls: options.tls === true ? {} : options.tls }),
     commandTimeout: options.commandTimeoutMs,
-    // A server that is stopped, not gone, would cost every request the whole timeout: with its socket cut, commands fail
-    // at once until it answers a new connection.
-    socketTimeout: 2 * options.commandTimeoutMs,
+    // A server that is stopped, not gone, would cost every command the whole timeout, and a request has several: with its
+    // socket cut after the first, the others fail at once until it answers a new connection.
+    socketTimeout: options.commandTimeoutMs,
     connectTimeout: Math.max(options.commandTimeoutMs, 1000),
     enableOfflineQueue: false,
     // A command is sent once: a script that rotates a token must not run a second time because the answer was lost.
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2000) * (0.5 + Math.random() / 2),
-    // After a failover the old primary refuses writes before it runs them, so this one may be sent again.
-    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 2 : false),
-    enableAutoPipelining: true,
+    retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 7), 2000) * (0.5 + Math.random() / 2),
+    reconnectOnError: leavesReplica(),
+  }
+}
+
+/** How long a server that refuses writes is left alone before it is looked up anew, ms. */
+const replicaMs = 2000
+
+/**
+ * After a failover the name may stand for another server. Looking it up costs what is under way on the connection, so a
+ * server that stays read-only is asked for its reads in between.
+ */
+function leavesReplica(): (error: Error) => boolean {
+  let next = 0
+  return (error) => {
+    const now = performance.now()
+    if (!error.message.startsWith('READONLY') || now < next) return false
+    next = now + replicaMs
+    return true
   }
 }
 
@@ -96,9 +112,6 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
     const client = new Cluster(nodes, {
       redisOptions: common,
       enableOfflineQueue: false,
-      // A pipeline whose commands are redirected from several slots fails, and never learns where these are now: a node
-      // that came back would stay lost for as long as there is traffic.
-      enableAutoPipelining: false,
       slotsRefreshTimeout: 1000,
       clusterRetryStrategy: common.retryStrategy as (times: number) => number,
       retryDelayOnFailover: retryDelayMs,
@@ -106,6 +119,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
       retryDelayOnTryAgain: retryDelayMs,
       maxRedirections: 1 + Math.ceil(options.commandTimeoutMs / retryDelayMs),
     })
+    sendToCluster(client, options.commandTimeoutMs)
     return { client, kind: 'cluster' }
   }
   if (options.sentinels) {
@@ -118,14 +132,19 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
       sentinelCommandTimeout: common.connectTimeout,
       sentinelRetryStrategy: common.retryStrategy as (times: number) => number,
     })
+    sendTo(client)
     return { client, kind: 'sentinel' }
   }
-  if (options.url !== undefined) return { client: new Redis({ ...common, ...fromUrl(options.url) }), kind: 'single' }
-  if (options.host !== undefined || options.port !== undefined) {
-    const { host = '127.0.0.1', port = 6379 } = options
-    return { client: new Redis({ ...common, host, port }), kind: 'single' }
-  }
-  return null
+  const where = single(options)
+  if (!where) return null
+  const client = new Redis({ ...common, ...where })
+  sendTo(client)
+  return { client, kind: 'single' }
+}
+
+function single({ url, host, port }: Resolved): ClientOptions | undefined {
+  if (url !== undefined) return fromUrl(url)
+  return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
 }
 
 function fromUrl(given: string): ClientOptions {

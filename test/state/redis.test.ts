@@ -8,6 +8,7 @@ import { health } from '../../src/instance/health/index.ts'
 import { guarded, type RedisOptions, redis, script, sharedSecret } from '../../src/state/redis.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
+import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
 
 const apps: FastifyInstance[] = []
@@ -210,6 +211,47 @@ describe('a server that is away', () => {
     await until(() => client.status !== 'ready', { what: 'the socket cut' })
     await app.close()
     await server.kill('SIGCONT')
+  })
+
+  describe('no command costs more than the bound, whatever else is under way', () => {
+    const boundMs = 200
+    /** Fails when it takes much longer than the bound by the clock of this process. */
+    const bounded = async (command: Promise<unknown>): Promise<string> => {
+      const late = Promise.withResolvers<string>()
+      const timer = setTimeout(() => late.resolve('late'), boundMs * 1.6)
+      const ended = command.then(
+        () => 'answered',
+        () => 'failed',
+      )
+      const outcome = await Promise.race([ended, late.promise])
+      clearTimeout(timer)
+      assert.notEqual(outcome, 'late')
+      return outcome
+    }
+    const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+    for (const end of ['silence', 'cut', 'refuse'] as const)
+      test(`the connection: ${end}`, async () => {
+        const server = await startRedis()
+        const relay = await Relay.open(server.port)
+        const { app } = await build({ host: '127.0.0.1', port: relay.port, commandTimeoutMs: boundMs })
+        const client = app.redis as Redis
+        assert.equal(await bounded(client.set('k', 1)), 'answered')
+        const asked: Promise<string>[] = []
+        for (let turn = 0; turn < 25; turn++) {
+          if (turn === 5) relay[end]()
+          // Twice at first: one command waits for its answer while the next one comes.
+          asked.push(bounded(client.get('k')), bounded(client.incr('n')))
+          await pause(boundMs / 10)
+          // Stopped, and then killed: connections that hung are refused.
+          if (turn === 18 && end === 'silence') relay.refuse()
+        }
+        const outcomes = await Promise.all(asked)
+        assert.ok(outcomes.includes('failed'))
+        await relay.restore()
+        await until(() => client.ping(), { what: 'the connection' })
+        assert.equal(await bounded(client.get('k')), 'answered')
+      })
   })
 
   test('silent from the start: the boot goes on', async () => {
