@@ -9,77 +9,96 @@ import { until } from '../helpers/until.ts'
 export interface RedisCluster {
   /** `host:port` of each node, as `REDIS_CLUSTER` and the option `cluster` take them. */
   readonly nodes: string[]
+  /** The three that begin as primaries. */
   readonly servers: readonly RedisServer[]
 }
 
 const slots = 16_384
 
-/** Three primaries that share the slots. */
+/** Three primaries that share the slots, with a replica each, which takes over when the other nodes miss its primary. */
 export async function startCluster(): Promise<RedisCluster> {
-  const servers: RedisServer[] = []
-  const buses: number[] = []
-  for (let i = 0; i < 3; i++) {
-    const bus = await freePort()
-    const args = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '2000']
-    servers.push(await startRedis({ args }))
-    buses.push(bus)
-  }
-  const clients = servers.map(({ port }) => new Redis(port, '127.0.0.1'))
-  const bound = (i: number): number => Math.round((slots * i) / servers.length)
+  const started = await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const bus = await freePort()
+      const args = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '2000']
+      return { bus, server: await startRedis({ args: [...args, '--repl-diskless-sync-delay', '0'] }) }
+    }),
+  )
+  const clients = started.map(({ server }) => new Redis(server.port, '127.0.0.1'))
+  const primaries = clients.slice(0, 3)
+  const bound = (i: number): number => Math.round((slots * i) / primaries.length)
   for (const [i, client] of clients.entries()) {
-    await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
-    if (i > 0) await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', servers[i]?.port ?? 0, buses[i] ?? 0)
+    await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
+    if (i < 3) await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
   }
-  const whole = async (client: Redis): Promise<boolean> => {
-    const info = String(await client.call('CLUSTER', 'INFO'))
-    return info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')
+  for (const { server, bus } of started.slice(1))
+    await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
+  const all = async (fact: string): Promise<boolean> => {
+    const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
+    return told.every((info) => info.includes(fact))
   }
-  await until(async () => (await Promise.all(clients.map(whole))).every(Boolean), {
-    timeoutMs: 20_000,
-    what: 'cluster',
-  })
+  const patience = { timeoutMs: 20_000, what: 'the cluster' }
+  await until(() => all('cluster_known_nodes:6'), patience)
+  for (const [i, client] of clients.slice(3).entries()) {
+    const primary = String(await primaries[i]?.call('CLUSTER', 'MYID'))
+    await until(() => client.call('CLUSTER', 'REPLICATE', primary), patience)
+  }
+  await until(() => all('cluster_state:ok'), patience)
+  for (const client of primaries)
+    await until(async () => (await client.info('replication')).includes('state=online'), patience)
   for (const client of clients) client.disconnect()
-  return { nodes: servers.map(({ port }) => `127.0.0.1:${port}`), servers }
+  const servers = started.map(({ server }) => server)
+  return { nodes: servers.map(({ port }) => `127.0.0.1:${port}`), servers: servers.slice(0, 3) }
 }
 
 export interface RedisSentinel {
   /** As `REDIS_SENTINELS` and the option `sentinels` take it. */
   readonly sentinels: string
   readonly primary: RedisServer
-  readonly replica: RedisServer
 }
 
-/** A primary with one replica, which a sentinel makes the primary when the first one has been silent for 500 ms. */
+/**
+ * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
+ * 500 ms.
+ */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
-  const replica = await startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
-  const port = await freePort()
-  const file = join(temporaryFolder('sentinel'), 'sentinel.conf')
-  writeFileSync(
-    file,
-    [
-      `port ${port}`,
-      'bind 127.0.0.1',
-      `sentinel monitor fleet 127.0.0.1 ${primary.port} 1`,
-      'sentinel down-after-milliseconds fleet 500',
-      'sentinel failover-timeout fleet 3000',
-    ].join('\n'),
-  )
-  launch(primary.program, [file, '--sentinel'])
-  const client = new Redis(port, '127.0.0.1', { retryStrategy: () => 50 })
-  client.on('error', () => {})
-  await until(async () => String(await client.call('SENTINEL', 'MASTER', 'fleet')).includes('num-slaves,1'), {
-    timeoutMs: 30_000,
-    what: 'a sentinel that knows the replica',
-  })
-  client.disconnect()
-  return { sentinels: `fleet@127.0.0.1:${port}`, primary, replica }
+  const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
+  await Promise.all([replica(), replica()])
+  const ports = [await freePort(), await freePort(), await freePort()]
+  for (const port of ports) {
+    const file = join(temporaryFolder('sentinel'), 'sentinel.conf')
+    writeFileSync(
+      file,
+      [
+        `port ${port}`,
+        'bind 127.0.0.1',
+        `sentinel monitor fleet 127.0.0.1 ${primary.port} 2`,
+        'sentinel down-after-milliseconds fleet 500',
+        'sentinel failover-timeout fleet 3000',
+      ].join('\n'),
+    )
+    launch(primary.program, [file, '--sentinel'])
+  }
+  for (const port of ports) {
+    const client = new Redis(port, '127.0.0.1', { retryStrategy: () => 50 })
+    client.on('error', () => {})
+    const knows = async (): Promise<boolean> => {
+      const facts = String(await client.call('SENTINEL', 'MASTER', 'fleet'))
+      return facts.includes('num-slaves,2') && facts.includes('num-other-sentinels,2')
+    }
+    await until(knows, { timeoutMs: 30_000, what: 'sentinels that know each other and the replicas' })
+    client.disconnect()
+  }
+  return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary }
 }
 
-/** Waits until a server's replica has all that was written to it so far. */
+/** Waits until every replica of a server has all that was written to it so far. */
 export async function replicated({ port }: RedisServer): Promise<void> {
   const client = new Redis(port, '127.0.0.1')
-  await client.set('written', 'last')
-  await until(async () => Number(await client.call('WAIT', 1, 1000)) === 1, { what: 'replication' })
+  const [, replicas] = /connected_slaves:(\d+)/.exec(await client.info('replication')) ?? []
+  await until(async () => Number(await client.call('WAIT', String(replicas), 1000)) === Number(replicas), {
+    what: 'replication',
+  })
   client.disconnect()
 }
