@@ -1,9 +1,9 @@
 import { bool, either, fn, int, list, number, object, oneOf, path, type Shapes, text } from '../base/options.ts'
 import type { Source } from './discovery.ts'
-import type { RetryOptions } from './exchange.ts'
 import type { OutlierOptions } from './outliers.ts'
 import { type Policy, type PolicyName, type PolicySettings, policyNames, policySettings } from './policies/index.ts'
 import type { ProbeOptions } from './probe.ts'
+import type { RetryOptions } from './repeat.ts'
 import type { ConnectionOptions } from './target.ts'
 
 export interface QueueOptions {

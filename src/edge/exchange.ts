@@ -5,31 +5,11 @@ import type { Dispatcher } from 'undici'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
 import type { PickInput } from './policies/index.ts'
+import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions, withRetryHeader } from './repeat.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Rotation } from './rotation.ts'
 import type { Target } from './target.ts'
 import type { WaitingRoom } from './waiting-room.ts'
-
-export interface RetryOptions {
-  /** Targets one request is sent to at most, the first one included. @default 3 */
-  attempts: number
-  /** Answers to a safe request that are worth another target. @default [502, 503] */
-  statuses: readonly number[]
-  /**
-   * Also repeat a request of any method that was sent and has an `Idempotency-Key`. Only for upstreams that honour the
-   * key; everything else that changes something is sent once. @default false
-   */
-  idempotencyKey: boolean
-  /** Retries per request, 0 to 1, on average. @default 0.2 */
-  budget: number
-  /** Retries per second that are always allowed. @default 10 */
-  minPerSecond: number
-  /**
-   * A safe request that has no answer after this time is also sent to a second target, within the budget, and the
-   * first answer counts. In milliseconds; 0: never. Source: Dean, Barroso, "The Tail at Scale", CACM 2013. @default 0
-   */
-  hedgeMs: number
-}
 
 /** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
 export type Failure = 'refused' | 'lost'
@@ -52,9 +32,6 @@ export interface Core {
   release(target: Target): void
 }
 
-/** RFC 9110 section 9.2.1, and QUERY of draft-ietf-httpbis-safe-method-w-body. TRACE is left out: nobody forwards it. */
-const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'QUERY'])
-
 /**
  * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
  * it. Towards `outer` it is one undici exchange, however many attempts it took.
@@ -71,7 +48,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   /** Attempts that may still become the answer; two of them while hedging. */
   readonly #open: Attempt[] = []
   #winner: Attempt | undefined
-  #leaveWaitingRoom: (() => void) | undefined
+  /** Times it was sent, or may have been. */
+  #sends = 0
+  /** Ends the wait for a target, or for the next try. */
+  #leave: (() => void) | undefined
   #waitUntil: number | undefined
   #hedge: NodeJS.Timeout | undefined
   #done = false
@@ -81,7 +61,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     this.#options = options
     this.#outer = outer
     this.#input = input
-    this.#safe = safeMethods.has(options.method)
+    this.#safe = isSafe(options.method)
   }
 
   start(): void {
@@ -119,7 +99,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (this.#done) return
     this.aborted = true
     this.reason = reason
-    this.#leaveWaitingRoom?.()
+    this.#leave?.()
     const open = this.#winner ? [this.#winner] : [...this.#open]
     this.#fail(reason)
     for (const attempt of open) attempt.cancel(reason)
@@ -175,9 +155,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     }
     this.#drop(attempt)
     if (this.#open.length > 0) return
-    // Lost, not answered: also a target that is not proven yet is better than giving up.
-    const elsewhere = this.#isRepeatable() && this.#core.rotation.hasUntried(this.#tried)
-    if (!attempt.sent || (elsewhere && this.#withdraw())) this.#attempt()
+    if (!attempt.sent) {
+      this.#sends--
+      this.#attempt()
+    } else if (this.#mayResend() && this.#isWorthIt(error) && this.#withdraw()) this.#attemptAgain()
     else this.#fail(error)
   }
 
@@ -188,8 +169,27 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
       this.#wait()
       return
     }
-    if (this.#tried.length > 0) this.#core.stats.retries++
+    if (this.#tried.length > 0 || this.#sends > 0) this.#core.stats.retries++
     this.#send(target)
+  }
+
+  /**
+   * After a loss. When all have been tried, they are again: of several that died in a row one may be back, or not be known
+   * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
+   */
+  #attemptAgain(): void {
+    const again = (): void => {
+      this.#leave = undefined
+      if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
+      this.#attempt()
+    }
+    const elsewhere = this.#core.rotation.hasUntried(this.#tried)
+    const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
+    if (ms === 0) again()
+    else {
+      const timer = setTimeout(again, ms)
+      this.#leave = () => clearTimeout(timer)
+    }
   }
 
   /** Hedging: a second attempt while the first one is under way. */
@@ -203,6 +203,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
   #send(target: Target): void {
     this.#tried.push(target)
+    this.#sends++
     const refusable = this.#safe && this.#core.rotation.hasOther(this.#tried)
     const attempt = new Attempt(this, target, refusable)
     this.#open.push(attempt)
@@ -219,7 +220,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #replace(attempt: Attempt, refused: boolean): boolean {
     const others = this.#open.length > 1
     if (!refused && !others && !(this.#mayRepeat() && this.#withdraw())) return false
-    if (refused) this.#tried.splice(this.#tried.indexOf(attempt.target), 1)
+    if (refused) {
+      this.#tried.splice(this.#tried.indexOf(attempt.target), 1)
+      this.#sends--
+    }
     this.#drop(attempt)
     attempt.discard()
     if (!others) this.#attempt()
@@ -231,13 +235,13 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const { rotation, waitingRoom, waitMs } = this.#core
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    this.#leaveWaitingRoom = waitingRoom.enter(this.#waitUntil - now, (again) => {
-      this.#leaveWaitingRoom = undefined
+    this.#leave = waitingRoom.enter(this.#waitUntil - now, (again) => {
+      this.#leave = undefined
       this.#tried.length = 0
       if (again) this.#attempt()
       else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
     })
-    if (this.#leaveWaitingRoom) return
+    if (this.#leave) return
     this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
   }
 
@@ -255,15 +259,17 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
   /** Worth another target that is up, though there is an answer, or one may still come. */
   #mayRepeat(): boolean {
-    return this.#isRepeatable() && this.#core.rotation.hasOther(this.#tried)
+    return this.#mayResend() && this.#core.rotation.hasOther(this.#tried)
   }
 
-  #isRepeatable(): boolean {
-    const { body, headers } = this.#options
+  #mayResend(): boolean {
     const { attempts, idempotencyKey } = this.#core.retry
-    const replayable = body == null || body instanceof Uint8Array || typeof body === 'string'
-    const harmless = this.#safe || (idempotencyKey && hasHeader(headers, 'idempotency-key'))
-    return replayable && harmless && this.#tried.length < attempts
+    return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
+  }
+
+  /** Lost, not answered: also a target that is not proven yet is better than giving up. */
+  #isWorthIt(error: Error): boolean {
+    return isBreak(error) || this.#core.rotation.hasUntried(this.#tried)
   }
 
   #withdraw(): boolean {
@@ -288,30 +294,3 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
 const unavailable = (code: FleetErrorCode, detail?: string): FleetError =>
   new FleetError(code, detail, { retryAfter: 1 })
-
-const clientFaults: ReadonlySet<unknown> = new Set([
-  'UND_ERR_INVALID_ARG',
-  'UND_ERR_NOT_SUPPORTED',
-  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
-])
-/** The request itself cannot be sent, or its body stopped coming: no target is to blame. */
-const isOurFault = (error: Error): boolean =>
-  error instanceof FleetError || clientFaults.has((error as { code?: unknown }).code)
-
-const withRetryHeader = (options: Dispatcher.DispatchOptions): Dispatcher.DispatchOptions => ({
-  ...options,
-  headers: flatHeaders(options.headers).concat('x-fleet-retry', '1'),
-})
-
-const hasHeader = (headers: Dispatcher.DispatchOptions['headers'], name: string): boolean =>
-  flatHeaders(headers).some((text, i) => i % 2 === 0 && text.toLowerCase() === name)
-
-/** undici takes headers in three forms; this is the one that keeps duplicates. */
-function flatHeaders(headers: Dispatcher.DispatchOptions['headers']): string[] {
-  if (!headers) return []
-  if (Array.isArray(headers)) return headers as string[]
-  const entries = Symbol.iterator in headers ? [...headers] : Object.entries(headers)
-  return (entries as [string, string | string[] | undefined][]).flatMap(([name, value]) =>
-    [value ?? []].flat().flatMap((each) => [name, String(each)]),
-  )
-}

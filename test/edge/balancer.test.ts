@@ -161,6 +161,57 @@ describe('a target that dies', () => {
     assert.equal(balancer.targets[0]?.state, 'down')
   })
 
+  it('costs no GET either when the next one dies too, and the one after it is not known to be back', async () => {
+    const upstreams = await startUpstreams(3)
+    const balancer = await balance(upstreams, { probe: { ...quick, intervalMs: 2000 } })
+    const [first, second, third] = upstreams as [Upstream, Upstream, Upstream]
+    third.kill()
+    await assert.doesNotReject(Promise.all(Array.from({ length: 6 }, () => get(balancer))))
+    assert.equal(balancer.targets[2]?.state, 'down')
+    await third.start()
+    for (const upstream of [first, second]) upstream.handler = () => {}
+    const waiting = Array.from({ length: 10 }, () => get(balancer))
+    await until(() => first.seen.length + second.seen.length >= 16)
+    first.kill()
+    await until(() => executions([second]).length >= 13)
+    second.kill()
+    const answers = await Promise.all(waiting)
+    assert.ok(answers.every((answer) => answer.status === 200 && nameOf(answer) === 'u2'))
+  })
+
+  it('costs no GET when it is the only one and comes back', async () => {
+    const [only] = (await startUpstreams(1)) as [Upstream]
+    const balancer = await balance([only])
+    only.handler = () => {}
+    const waiting = Array.from({ length: 5 }, () => get(balancer))
+    const post = get(balancer, '/', { method: 'POST', body: 'x' })
+    const lost = assert.rejects(post)
+    await until(() => only.seen.length === 6)
+    only.kill()
+    await lost
+    await until(() => balancer.targets[0]?.state === 'down')
+    only.handler = (request, response) => only.answer(request, response)
+    await only.start()
+    assert.ok((await Promise.all(waiting)).every(({ status }) => status === 200))
+    assert.equal(executions([only]).filter((line) => line.startsWith('POST')).length, 1)
+  })
+
+  it('by the request itself gets it no more than three times', async () => {
+    const upstreams = await startUpstreams(2)
+    const balancer = await balance(upstreams)
+    for (const upstream of upstreams) upstream.handler = (request) => request.socket.destroy()
+    await assert.rejects(get(balancer), { code: 'UND_ERR_SOCKET' })
+    assert.equal(executions(upstreams).length, 3)
+  })
+
+  it('is not the same as one that is slow: that one is not asked again', async () => {
+    const upstreams = await startUpstreams(1)
+    const balancer = await balance(upstreams, { connections: { responseTimeoutMs: 50 } })
+    ;(upstreams[0] as Upstream).handler = () => {}
+    await assert.rejects(get(balancer), { code: 'UND_ERR_HEADERS_TIMEOUT' })
+    assert.equal(executions(upstreams).length, 1)
+  })
+
   it('may get a POST with an idempotency key repeated elsewhere, if the option is on', async () => {
     for (const idempotencyKey of [true, false]) {
       const upstreams = await startUpstreams(2)
