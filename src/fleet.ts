@@ -1,5 +1,5 @@
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
-import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
@@ -16,6 +16,7 @@ import { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
 import { type MetricsOptions, metrics } from './instance/metrics.ts'
 import { type OperatorsOptions, operators } from './instance/operators.ts'
+import { securityHeaders } from './instance/security-headers.ts'
 import { broadcast } from './state/broadcast.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
 import { httpCache } from './state/http-cache.ts'
@@ -124,7 +125,7 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   await app.register(operators, options.operators)
   if (options.errorAnswers) await app.register(errorAnswers)
   if (options.headers) await app.register(headers, options.headers)
-  if (options.helmet) await app.register(helmet, options.helmet)
+  if (options.helmet) await app.register(securityHeaders, options.helmet)
   if (options.cors) await app.register(cors, options.cors)
   if (options.metrics) await app.register(metrics, options.metrics)
   await app.register(health, options.health)

@@ -29,8 +29,16 @@ export class Connections {
   readonly #sockets = new Map<Socket, { readonly swept: boolean; bytes: number; idleSince: number }>()
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #work = new Map<Response, Work>()
+  readonly #ended: (this: Response) => void
   readonly #servers = new Set<Server>()
   #accepted = 0
+
+  constructor() {
+    const work = this.#work
+    this.#ended = function ended(this: Response) {
+      work.delete(this)
+    }
+  }
 
   /** Follows a server from now on. HTTP, HTTPS and HTTP/2 servers alike; a second call for the same one is ignored. */
   watch(server: Server): void {
@@ -55,10 +63,8 @@ export class Connections {
   /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
   begin(response: Response, request: Work['request']): void {
     this.#work.set(response, { request, startedAt: performance.now() })
-    const work = this.#work
-    response.once('close', function ended(this: Response) {
-      work.delete(this)
-    })
+    // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
+    response.on('close', this.#ended)
   }
 
   get inFlight(): number {

@@ -1,8 +1,10 @@
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
+import { setAgain } from './fastify-internals.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators.ts'
+import { standingHeaders } from './standing-headers.ts'
 
 /** Response headers and their default names; what an instance says of itself with every answer. */
 export const headerNames = {
@@ -40,29 +42,83 @@ const shapes: Shapes = {
 }
 const defaults = { expose: 'all', names: headerNames } satisfies HeadersOptions
 
+/** Times below 100 ms as text: making it costs more than looking it up. */
+const tenths: string[] = []
+
+function milliseconds(ms: number): string {
+  const tenth = Math.round(ms * 10)
+  if (tenth >= 1_000) return `${ms.toFixed(1)}ms`
+  tenths[tenth] ??= `${(tenth / 10).toFixed(1)}ms`
+  return tenths[tenth]
+}
+
+/** How old what `X-Load-Balancer-Ready` says may be, ms: a look at all checks for every answer is not free. */
+const readyForMs = 5
+
+/** What `/ready` would say, as text. */
+class Readiness {
+  readonly #fleet: FastifyFleet
+  #at = Number.NEGATIVE_INFINITY
+  #state: FastifyFleet['state'] | undefined
+  #text = 'false'
+
+  constructor(fleet: FastifyFleet) {
+    this.#fleet = fleet
+  }
+
+  read(): string {
+    const { state } = this.#fleet
+    const now = performance.now()
+    if (state !== this.#state || now - this.#at > readyForMs) {
+      this.#at = now
+      this.#state = state
+      this.#text = String(this.#fleet.ready ?? state === 'serving')
+    }
+    return this.#text
+  }
+}
+
 const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('isOperator')) await app.register(operators)
+  if (!app.hasDecorator('standingHeaders')) await app.register(standingHeaders)
   const options = resolveOptions<Required<HeadersOptions>>('headers', shapes, defaults, given)
   const { expose, names } = options
-  const { fleet } = app
+  const { fleet, standingHeaders: standing } = app
   fleet.configure('headers', options)
+  const lower = (name: string | false | undefined): string | undefined => (name ? name.toLowerCase() : undefined)
+  const [ready, requestId, responseTime] = [lower(names.ready), lower(names.requestId), lower(names.responseTime)]
   const identifying: [string, string][] = []
   if (names.instanceId) identifying.push([names.instanceId, fleet.instance.id])
   if (names.servedBy) identifying.push([names.servedBy, `${fleet.instance.host}:${fleet.instance.pid}`])
-  const identifies = (request: FastifyRequest): boolean =>
-    expose === 'all' || (expose === 'internal' && app.isOperator(request))
+
+  /** What changes seldom or never. */
+  const settle = (): void => {
+    if (expose === 'all') for (const [name, value] of identifying) standing.set(name, value)
+    if (names.sessionShared) standing.set(names.sessionShared, String(fleet.facts.sessionStore === 'redis'))
+    if (names.stateless) standing.set(names.stateless, String(fleet.stateless))
+  }
+  settle()
+  // Rooms that come later say where they keep their state.
+  fleet.onDescribe(settle)
+  // These have their place from the beginning, and their value when the answer is sent.
+  for (const name of [ready, requestId, responseTime]) if (name !== undefined) standing.set(name, '')
+  const readiness = new Readiness(fleet)
 
   app.addHook('onSend', (request, reply, payload, done) => {
-    if (identifies(request)) for (const [name, value] of identifying) reply.header(name, value)
-    if (names.requestId) reply.header(names.requestId, request.id)
-    if (names.sessionShared) reply.header(names.sessionShared, String(fleet.facts.sessionStore === 'redis'))
-    if (names.ready) reply.header(names.ready, String(fleet.ready ?? fleet.state === 'serving'))
-    if (names.stateless) reply.header(names.stateless, String(fleet.stateless))
-    const elapsed = reply.elapsedTime.toFixed(1)
-    if (names.responseTime) reply.header(names.responseTime, `${elapsed}ms`)
+    const elapsed = reply.elapsedTime
+    // Replies of hooks that ran before this plugin's own have not begun with anything.
+    if (!standing.begun(reply)) standing.begin(reply)
+    if (requestId !== undefined) setAgain(reply, requestId, request.id)
+    if (ready !== undefined) setAgain(reply, ready, readiness.read())
+    if (responseTime !== undefined) setAgain(reply, responseTime, milliseconds(elapsed))
+    if (expose === 'internal' && app.isOperator(request)) {
+      for (const [name, value] of identifying) reply.header(name, value)
+    }
     // Timings help an attacker as well; they are given to whoever asks for them by name.
-    if (request.headers['x-server-timing'] !== undefined) reply.header('Server-Timing', `app;dur=${elapsed}`)
+    if (request.headers['x-server-timing'] !== undefined) {
+      reply.header('Server-Timing', `app;dur=${elapsed.toFixed(1)}`)
+    }
     done(null, payload)
   })
 }

@@ -93,6 +93,8 @@ declare module 'fastify' {
     readonly stateless: boolean
     /** Adds a fact. A name that ends in `Store` counts for {@link FastifyFleet.stateless}. */
     describe(fact: string, value: unknown): void
+    /** Called after each change of {@link FastifyFleet.facts}. */
+    onDescribe(listener: () => void): void
     /** Resolved options by room, for `/config`, which redacts them. */
     readonly configuration: Readonly<Record<string, unknown>>
     /** Puts a room's resolved options where operators can read them. */
@@ -126,6 +128,7 @@ class Fleet {
   readonly configuration: Record<string, unknown> = {}
   readonly #facts: Record<string, unknown> = {}
   readonly #figures: (() => Partial<Peer>)[] = []
+  readonly #listeners: (() => void)[] = []
   #stateless = true
 
   constructor(name: string, instance: Instance) {
@@ -146,6 +149,11 @@ class Fleet {
     this.#stateless = Object.entries(this.#facts).every(
       ([name, where]) => !name.endsWith('Store') || where !== 'memory',
     )
+    for (const listener of this.#listeners) listener()
+  }
+
+  onDescribe(listener: () => void): void {
+    this.#listeners.push(listener)
   }
 
   configure(room: string, options: unknown): void {

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { routeOf } from './fastify-internals.ts'
 import { identity } from './identity.ts'
 
 /** Figures of the last full seconds. */
@@ -140,7 +141,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     return { rps, p95, eventLoopUtilization }
   })
   app.addHook('onResponse', (request, reply, done) => {
-    if (request.routeOptions.config.probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
+    if (routeOf(request).probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()
   })
   const ticking = setInterval(() => load.tick(), 1_000).unref()

@@ -1,10 +1,11 @@
-import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Aggregator, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { type Aggregator, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { load } from './load.ts'
 import { operators, operatorsOnly } from './operators.ts'
+import { RouteTimes } from './route-times.ts'
 
 export interface MetricsOptions {
   /** `false` switches the endpoint off. @default '/metrics' */
@@ -48,41 +49,6 @@ export function scrape(registry: Registry, format: MetricsFormat): Promise<strin
   other.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never)
   for (const metric of registry.getMetricsAsArray()) other.registerMetric(metric as unknown as Gauge)
   return other.metrics()
-}
-
-/**
- * Response times by route. A label set is looked up by name only once: prom-client hashes labels for every
- * observation, its bound children do not. Routes are labelled by pattern, so that the number of series is bounded.
- */
-class RequestTimes {
-  readonly #histogram: Histogram<'method' | 'route' | 'status_code'>
-  readonly #children = new WeakMap<object, Map<string, Histogram.Internal<string>>>()
-
-  constructor(registers: Registry[], buckets: number[]) {
-    this.#histogram = new Histogram({
-      name: 'http_request_duration_seconds',
-      help: 'Time from request to response by route pattern',
-      labelNames: ['method', 'route', 'status_code'],
-      buckets,
-      registers,
-    })
-  }
-
-  observe(request: FastifyRequest, status: number, ms: number): void {
-    const { routeOptions } = request
-    let children = this.#children.get(routeOptions.config)
-    if (!children) {
-      children = new Map()
-      this.#children.set(routeOptions.config, children)
-    }
-    const key = request.method + status
-    let child = children.get(key)
-    if (!child) {
-      child = this.#histogram.labels(request.method, routeOptions.url ?? 'unknown', String(status))
-      children.set(key, child)
-    }
-    child.observe(ms / 1_000)
-  }
 }
 
 function describeInstance(app: FastifyInstance, registry: Registry): void {
@@ -141,7 +107,8 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   app.decorate('metricsSource', { text: (format: MetricsFormat) => scrape(registry, format) })
   if (options.runtime) collectDefaultMetrics({ register: registry })
   describeInstance(app, registry)
-  const times = new RequestTimes([registry], options.buckets)
+  const times = new RouteTimes(options.buckets)
+  times.register(registry)
   app.addHook('onResponse', (request, reply, done) => {
     times.observe(request, reply.statusCode, reply.elapsedTime)
     done()

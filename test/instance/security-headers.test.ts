@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { securityHeaders } from '../../src/instance/security-headers.ts'
+
+async function build(
+  t: TestContext,
+  plugin: typeof securityHeaders,
+  options: FastifyHelmetOptions,
+): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(plugin, options)
+  app.get('/', async () => ({}))
+  app.get('/none', { helmet: false }, async () => ({}))
+  app.get('/own', { helmet: { frameguard: { action: 'deny' }, referrerPolicy: false } }, async () => ({}))
+  app.get('/nonce', { helmet: { enableCSPNonces: true } }, async (_request, reply) => ({
+    nonce: reply.cspNonce.script,
+  }))
+  app.get('/called', async (_request, reply) => {
+    await reply.helmet({ frameguard: { action: 'deny' } })
+    return {}
+  })
+  app.get('/changed', async (_request, reply) => {
+    reply.header('X-Frame-Options', 'DENY').removeHeader('Referrer-Policy')
+    return {}
+  })
+  app.get('/broken', async () => {
+    throw new Error('no')
+  })
+  app.register(async (scope) => {
+    scope.decorateReply('own', 1)
+    scope.get('/raw', (_request, reply) => {
+      reply.hijack()
+      reply.raw.end('raw')
+    })
+  })
+  return app
+}
+
+/** Those that differ from answer to answer are left out, and a nonce is called one. */
+async function ask(app: FastifyInstance, url: string): Promise<object> {
+  const { headers, statusCode } = await app.inject(url)
+  const { date: _date, connection: _connection, 'content-length': _length, ...rest } = headers
+  const text = JSON.stringify(rest, Object.keys(rest).sort())
+  return { statusCode, ...JSON.parse(text.replaceAll(/nonce-[0-9a-f]{32}/g, 'nonce')) }
+}
+
+describe('security headers', () => {
+  const given: [string, FastifyHelmetOptions][] = [
+    ['as they are', {}],
+    ['with options', { contentSecurityPolicy: { directives: { imgSrc: ['*'] } }, frameguard: false }],
+    ['without a policy', { contentSecurityPolicy: false }],
+    ['with nonces', { enableCSPNonces: true }],
+    ['with a directive by request', { contentSecurityPolicy: { directives: { imgSrc: [() => 'example.com'] } } }],
+    ['for single routes only', { global: false }],
+  ]
+  for (const [name, options] of given) {
+    it(`are those of @fastify/helmet: ${name}`, async (t) => {
+      const ours = await build(t, securityHeaders, options)
+      const theirs = await build(t, helmet as unknown as typeof securityHeaders, options)
+      for (const url of ['/', '/none', '/own', '/nonce', '/broken', '/nowhere', '/raw']) {
+        assert.deepEqual(await ask(ours, url), await ask(theirs, url), url)
+      }
+    })
+  }
+
+  it('can be changed and removed by a handler, and made anew', async (t) => {
+    const app = await build(t, securityHeaders, {})
+    const { headers } = await app.inject('/changed')
+    assert.equal(headers['x-frame-options'], 'DENY')
+    assert.equal(headers['referrer-policy'], undefined)
+    assert.equal(headers['x-content-type-options'], 'nosniff')
+    assert.equal((await app.inject('/')).headers['x-frame-options'], 'SAMEORIGIN')
+    assert.equal((await app.inject('/called')).statusCode, 200)
+  })
+
+  it('give each answer a nonce of its own', async (t) => {
+    const app = await build(t, securityHeaders, {})
+    const [first, second] = [await app.inject('/nonce'), await app.inject('/nonce')]
+    assert.match(String(first.headers['content-security-policy']), new RegExp(`'nonce-${first.json().nonce}'`))
+    assert.notEqual(first.json().nonce, second.json().nonce)
+  })
+})
