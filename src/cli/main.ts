@@ -11,6 +11,7 @@ const verbs: Verbs = {
   drain: () => import('./commands/drain.ts'),
   undrain: () => import('./commands/undrain.ts'),
   deploy: () => import('./commands/deploy.ts'),
+  doctor: () => import('./commands/doctor.ts'),
   migrate: () => import('./commands/migrate.ts'),
 }
 

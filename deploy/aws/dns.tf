@@ -1,0 +1,75 @@
+# One name for all regions: each copy of this module adds its own record, and takes it out of the answers while its region
+# has no instance that is ready.
+resource "aws_route53_health_check" "this" {
+  count = var.zone_id == "" ? 0 : 1
+
+  fqdn              = aws_lb.this.dns_name
+  type              = "HTTPS"
+  port              = 443
+  resource_path     = "/ready"
+  request_interval  = 10
+  failure_threshold = 2
+  # The certificate is that of the name, not of the balancer's own address.
+  enable_sni = false
+}
+
+resource "aws_route53_record" "latency" {
+  count = var.zone_id != "" && var.routing == "latency" ? 1 : 0
+
+  zone_id         = var.zone_id
+  name            = var.domain
+  type            = "A"
+  set_identifier  = var.region
+  health_check_id = aws_route53_health_check.this[0].id
+
+  latency_routing_policy {
+    region = var.region
+  }
+
+  alias {
+    name                   = aws_lb.this.dns_name
+    zone_id                = aws_lb.this.zone_id
+    evaluate_target_health = true
+  }
+}
+
+resource "aws_route53_record" "continent" {
+  for_each = toset(var.zone_id != "" && var.routing == "geolocation" ? var.continents : [])
+
+  zone_id         = var.zone_id
+  name            = var.domain
+  type            = "A"
+  set_identifier  = "${var.region}-${each.value}"
+  health_check_id = aws_route53_health_check.this[0].id
+
+  geolocation_routing_policy {
+    continent = each.value
+  }
+
+  alias {
+    name                   = aws_lb.this.dns_name
+    zone_id                = aws_lb.this.zone_id
+    evaluate_target_health = true
+  }
+}
+
+# Whoever is on no continent above, and, when a region is down, its clients: Route 53 then answers with the next larger
+# place, which is this one.
+resource "aws_route53_record" "everywhere" {
+  count = var.zone_id != "" && var.routing == "geolocation" && var.default_region ? 1 : 0
+
+  zone_id        = var.zone_id
+  name           = var.domain
+  type           = "A"
+  set_identifier = "${var.region}-default"
+
+  geolocation_routing_policy {
+    country = "*"
+  }
+
+  alias {
+    name                   = aws_lb.this.dns_name
+    zone_id                = aws_lb.this.zone_id
+    evaluate_target_health = true
+  }
+}

@@ -1,0 +1,84 @@
+locals {
+  balanced = var.steering == "load-balancer" ? var.regions : {}
+  names    = sort(keys(var.regions))
+  areas    = distinct(flatten([for region in values(var.regions) : region.areas]))
+}
+
+# Asked of each region's front from outside. /ready, because a region none of whose instances is ready must not be sent to.
+resource "cloudflare_load_balancer_monitor" "this" {
+  count = var.steering == "load-balancer" ? 1 : 0
+
+  account_id       = var.account_id
+  description      = "${var.name}: an instance that is ready"
+  type             = "https"
+  method           = "GET"
+  path             = "/ready"
+  port             = 443
+  expected_codes   = "200"
+  follow_redirects = false
+  allow_insecure   = false
+  # Of Cloudflare's plans only the larger ones may ask more often.
+  interval         = 60
+  timeout          = 5
+  retries          = 2
+  consecutive_down = 1
+  consecutive_up   = 1
+
+  header = {
+    Host = [var.domain]
+  }
+}
+
+resource "cloudflare_load_balancer_pool" "this" {
+  for_each = local.balanced
+
+  account_id      = var.account_id
+  name            = "${var.name}-${each.key}"
+  monitor         = cloudflare_load_balancer_monitor.this[0].id
+  latitude        = each.value.latitude
+  longitude       = each.value.longitude
+  minimum_origins = 1
+
+  origins = [
+    {
+      name    = each.key
+      address = each.value.address
+      enabled = true
+      header = {
+        host = [var.domain]
+      }
+    },
+  ]
+}
+
+resource "cloudflare_load_balancer" "this" {
+  count = var.steering == "load-balancer" ? 1 : 0
+
+  zone_id         = var.zone_id
+  name            = var.domain
+  proxied         = true
+  steering_policy = "geo"
+
+  default_pools = [for name in local.names : cloudflare_load_balancer_pool.this[name].id]
+  fallback_pool = cloudflare_load_balancer_pool.this[local.names[0]].id
+
+  # The region of an area first, then the others: who is left when a region is down.
+  region_pools = {
+    for area in local.areas : area => concat(
+      [for name in local.names : cloudflare_load_balancer_pool.this[name].id if contains(var.regions[name].areas, area)],
+      [for name in local.names : cloudflare_load_balancer_pool.this[name].id if !contains(var.regions[name].areas, area)],
+    )
+  }
+
+  country_pools = {
+    for country, name in var.countries : country => [cloudflare_load_balancer_pool.this[name].id]
+  }
+
+  # Sessions are in Redis: a client may go anywhere.
+  session_affinity = "none"
+
+  # A request whose region breaks off meanwhile goes to the next one.
+  adaptive_routing = {
+    failover_across_pools = true
+  }
+}

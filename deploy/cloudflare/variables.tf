@@ -1,0 +1,50 @@
+variable "account_id" {
+  description = "Cloudflare account"
+  type        = string
+}
+
+variable "zone_id" {
+  description = "Zone of `domain`"
+  type        = string
+}
+
+variable "domain" {
+  description = "Name that clients use"
+  type        = string
+}
+
+variable "name" {
+  description = "Name of the fleet, and prefix of what is made here"
+  type        = string
+  default     = "fleet"
+}
+
+variable "regions" {
+  description = <<-TEXT
+    Regions by name: the name of each one's own front, where it is, and the areas of Cloudflare whose clients go there first
+    (WNAM, ENAM, WEU, EEU, NSAM, SSAM, OC, ME, NAF, SAF, SAS, SEAS, NEAS). The first in the alphabet takes everybody else.
+  TEXT
+  type = map(object({
+    address   = string
+    latitude  = number
+    longitude = number
+    areas     = list(string)
+  }))
+}
+
+variable "countries" {
+  description = "Countries (ISO 3166-1, two letters) that belong to a region whatever the distance: data that must stay"
+  type        = map(string)
+  default     = {}
+}
+
+variable "steering" {
+  description = "load-balancer: Cloudflare's load balancing, a paid addition; worker: a Worker instead, which every plan has"
+  type        = string
+  default     = "load-balancer"
+
+  validation {
+    condition     = contains(["load-balancer", "worker"], var.steering)
+    error_message = "steering is load-balancer or worker."
+  }
+}

@@ -1,0 +1,12 @@
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    cloudflare = {
+      source  = "cloudflare/cloudflare"
+      version = "~> 5.14"
+    }
+  }
+}
+
+# CLOUDFLARE_API_TOKEN: Load Balancing, Workers Scripts and Workers Routes of this account and zone, to edit.
+provider "cloudflare" {}

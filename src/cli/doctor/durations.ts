@@ -1,0 +1,42 @@
+const units: Readonly<Record<string, number>> = {
+  us: 0.001,
+  ms: 1,
+  s: 1_000,
+  sec: 1_000,
+  second: 1_000,
+  seconds: 1_000,
+  m: 60_000,
+  min: 60_000,
+  minute: 60_000,
+  minutes: 60_000,
+  h: 3_600_000,
+  hr: 3_600_000,
+  hour: 3_600_000,
+  hours: 3_600_000,
+  d: 86_400_000,
+}
+
+/**
+ * A length of time as configuration files write it: `60s`, `1m30s`, `500ms`, `2min 20s`.
+ *
+ * @param bare what a number without a unit counts: seconds in nginx, systemd and Terraform, milliseconds in HAProxy
+ * @returns milliseconds, or `undefined` when it is none: a variable, `infinity`
+ */
+export function duration(text: string, bare: 'ms' | 's' = 's'): number | undefined {
+  const trimmed = text.trim()
+  if (/^\d+(?:\.\d+)?$/.test(trimmed)) return Number(trimmed) * (units[bare] ?? 1)
+  if (!/^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$/.test(trimmed)) return undefined
+  let total = 0
+  for (const [, count, unit] of trimmed.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]+)/g)) {
+    const ms = units[unit ?? '']
+    if (ms === undefined) return undefined
+    total += Number(count) * ms
+  }
+  return total
+}
+
+/** For people: `1.5 s`, `250 ms`, `2 min`. */
+export function say(ms: number): string {
+  if (ms < 1_000) return `${ms} ms`
+  return ms >= 120_000 && ms % 60_000 === 0 ? `${ms / 60_000} min` : `${ms / 1_000} s`
+}

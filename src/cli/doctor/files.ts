@@ -1,0 +1,101 @@
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { FleetError } from '../../base/errors.ts'
+import type { Source } from './facts.ts'
+import { parseYaml } from './yaml-file.ts'
+
+export type Kind =
+  | 'nginx'
+  | 'haproxy'
+  | 'compose'
+  | 'kubernetes'
+  | 'pm2'
+  | 'systemd'
+  | 'terraform'
+  | 'environment'
+  | 'image'
+  | 'app'
+
+const skipped = new Set([
+  'node_modules',
+  'dist',
+  'coverage',
+  'generated',
+  'vendor',
+  'test',
+  'tests',
+  '__tests__',
+  'bench',
+])
+const largest = 1_000_000
+
+/**
+ * The files a user named, and those in the folders a user named.
+ *
+ * @throws FLEET_ERR_USAGE for a name that is nothing
+ */
+export function collect(names: readonly string[]): Source[] {
+  const found = new Map<string, Source>()
+  const add = (path: string): void => {
+    if (statSync(path).size > largest) return
+    found.set(resolve(path), { file: relative('', path) || path, text: readFileSync(path, 'utf8') })
+  }
+  const visit = (folder: string): void => {
+    for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
+      const path = join(folder, entry.name)
+      if (entry.isDirectory()) {
+        if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path)
+      } else if (entry.isFile() && nameSays(path)) add(path)
+    }
+  }
+  for (const name of names) {
+    if (!existsSync(name)) throw new FleetError('FLEET_ERR_USAGE', `${name} is neither a file nor a folder`)
+    if (statSync(name).isDirectory()) visit(name)
+    else {
+      add(name)
+      // Docker reads it too, and takes values from it.
+      const beside = join(dirname(name), '.env')
+      if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
+    }
+  }
+  return [...found.values()]
+}
+
+/** Whether a file's name is one that a reader may want. */
+const nameSays = (path: string): boolean =>
+  /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
+  /^(?:\.env(?:\.\w+)?|Dockerfile.*)$/.test(basename(path))
+
+/** What a file is; `undefined` for one that is nobody's here. */
+export function kindOf({ file, text }: Source): Kind | undefined {
+  const name = basename(file)
+  if (/^\.env(?:\.\w+)?$|\.env$/.test(name))
+    return /\.(?:example|sample|template)$/.test(name) ? undefined : 'environment'
+  if (/^Dockerfile/.test(name)) return 'image'
+  if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
+  if (name.endsWith('.tf')) return 'terraform'
+  if (name.endsWith('.service')) return 'systemd'
+  if (name.endsWith('.cfg')) return /^\s*(?:frontend|backend|listen)\s/m.test(text) ? 'haproxy' : undefined
+  if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
+  if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
+  return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
+}
+
+function yamlKind({ file, text }: Source): Kind | undefined {
+  if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
+  return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
+}
+
+/** Files that kustomize lays over others: parts of objects, which say nothing alone. */
+export function patches(sources: readonly Source[]): ReadonlySet<string> {
+  const found = new Set<string>()
+  for (const source of sources) {
+    if (!/^kustomization\.ya?ml$/.test(basename(source.file))) continue
+    for (const document of parseYaml(source)) {
+      const listed = document.get(['patches'])
+      for (const { path } of Array.isArray(listed) ? (listed as { path?: string }[]) : [])
+        if (path) found.add(resolve(dirname(source.file), path))
+    }
+  }
+  return found
+}

@@ -1,0 +1,154 @@
+import { duration } from '../durations.ts'
+import type { Fact, Front, Reader, Reading, Source } from '../facts.ts'
+
+/** HAProxy's own defaults, ms and counts. */
+const defaults = { interMs: 2_000, fall: 3, purgeMs: 5_000 }
+const sectionNames =
+  /^(?:global|defaults|frontend|backend|listen|resolvers|userlist|peers|cache|ring|program|http-errors|fcgi-app|mailers)$/
+
+interface Line {
+  readonly words: readonly string[]
+  readonly file: string
+  readonly line: number
+}
+interface Section extends Line {
+  readonly kind: string
+  readonly lines: Line[]
+}
+
+export const readHaproxy: Reader = (sources) => sources.flatMap(readOne)
+
+/** Sections and their lines. Of `.if` both branches are read: which one holds is known only where it runs. */
+function sections({ file, text }: Source): Section[] {
+  const found: Section[] = []
+  const presets = new Map<string, string>()
+  for (const [index, content] of text.split('\n').entries()) {
+    const words = [...content.matchAll(/#.*|((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\#])+)/g)]
+      .filter(([whole]) => !whole.startsWith('#'))
+      .map(([whole]) =>
+        whole
+          .replaceAll(/^["']|["']$/g, '')
+          .replaceAll(
+            /\$\{?(\w+)(?:-([^}]*))?\}?/g,
+            (all, name: string, byDefault?: string) => presets.get(name) ?? byDefault ?? all,
+          ),
+      )
+    const [first = '', ...rest] = words
+    if (first === '' || first.startsWith('.')) continue
+    const line = { words, file, line: index + 1 }
+    if (sectionNames.test(first)) found.push({ ...line, kind: first, lines: [] })
+    else found.at(-1)?.lines.push(line)
+    if (first === 'presetenv' || first === 'setenv') presets.set(rest[0] ?? '', rest[1] ?? '')
+  }
+  return found
+}
+
+function readOne(source: Source): Reading[] {
+  const all = sections(source)
+  const lines = all.flatMap((section) => section.lines)
+  const starts = (...words: string[]): Line | undefined =>
+    lines.find((line) => words.every((word, index) => line.words[index] === word))
+  const readings: Reading[] = []
+  const see = (what: string, at: Line | undefined, detail?: string): void => {
+    if (at) readings.push({ role: 'sighting', what, file: at.file, line: at.line, detail })
+  }
+  const shared = all.filter(({ kind }) => kind === 'defaults').flatMap((section) => section.lines)
+  const servedBy = new Set(lines.filter(({ words }) => words[0] === 'default_backend').map(({ words }) => words[1]))
+  const pools = all.filter(({ kind, lines: own }) => (kind === 'backend' || kind === 'listen') && own.some(isServer))
+  for (const pool of pools)
+    readings.push(...readPool(pool, shared, servedBy.has(pool.words[1]) || pool.kind === 'listen'))
+
+  const http = pools.length > 0 && !lines.some(({ words }) => words[0] === 'mode' && words[1] === 'tcp')
+  if (http && !starts('option', 'forwardfor') && !setsHeader(lines, 'x-forwarded-for')) see('front-address', pools[0])
+  if (http && !setsHeader(lines, 'x-forwarded-proto')) see('front-protocol', pools[0])
+  see('front-answers-probe', starts('monitor-uri') ?? lines.find(({ words }) => answersProbe(words)))
+  see(
+    'haproxy-open-stats',
+    all.find((section) => opensStats(section, shared)),
+  )
+  see(
+    'haproxy-stats-admin',
+    lines.find(({ words }) => words.join(' ').startsWith('stats admin if TRUE')),
+  )
+  const retry = starts('retry-on')
+  if (retry && !lines.some(({ words }) => words[1] === 'disable-l7-retry')) see('haproxy-repeats-posts', retry)
+  if (pools.length > 0 && !starts('option', 'redispatch')) see('haproxy-redispatch', shared[0] ?? pools[0])
+  for (const gone of ['forceclose', 'http-tunnel']) see('haproxy-gone', starts('option', gone), `option ${gone}`)
+  see('haproxy-gone', starts('balance', 'leasttime'), 'balance leasttime')
+  return readings
+}
+
+const isServer = ({ words }: Line): boolean => words[0] === 'server' || words[0] === 'server-template'
+
+const setsHeader = (lines: readonly Line[], name: string): boolean =>
+  lines.some(
+    ({ words }) =>
+      words[0] === 'http-request' && /^(?:set|add)-header$/.test(words[1] ?? '') && words[2]?.toLowerCase() === name,
+  )
+
+const answersProbe = (words: readonly string[]): boolean =>
+  words[0] === 'http-request' &&
+  words[1] === 'return' &&
+  words.includes('200') &&
+  /\/(?:health|ready|live)\b/.test(words.join(' '))
+
+const opensStats = ({ lines }: Section, shared: readonly Line[]): boolean => {
+  const own = [...shared, ...lines].filter(({ words }) => words[0] === 'stats')
+  const shows = lines.some(({ words }) => words[0] === 'stats' && (words[1] === 'enable' || words[1] === 'uri'))
+  return shows && !own.some(({ words }) => words[1] === 'auth' || words[1] === 'http-request')
+}
+
+function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): Reading[] {
+  const { file, line } = pool
+  const name = `${pool.kind} ${pool.words[1] ?? ''}`
+  const own = [...shared, ...pool.lines]
+  const last = (...words: string[]): Line | undefined =>
+    own.findLast((one) => words.every((word, index) => one.words[index] === word))
+  const servers = pool.lines.filter(isServer)
+  const settings = [...own.filter(({ words }) => words[0] === 'default-server'), ...servers]
+  const checked = settings.find(({ words }) => words.includes('check') || words.includes('track'))
+  const readings: Reading[] = []
+  if (isDefault && !checked)
+    readings.push({ role: 'sighting', what: 'haproxy-no-check', file, line: servers[0]?.line ?? line, detail: name })
+  const asks = last('option', 'httpchk')
+  const sends = last('http-check', 'send')
+  const uri = sends?.words[sends.words.indexOf('uri') + 1]
+  const path = sends?.words.includes('uri')
+    ? uri
+    : (asks?.words.find((word) => word.startsWith('/')) ?? (asks ? '/' : undefined))
+  if (isDefault && checked && !asks)
+    readings.push({ role: 'sighting', what: 'haproxy-no-httpchk', file, line: checked.line, detail: name })
+
+  const parameter = (key: string): (Line & { value: string }) | undefined => {
+    const holder = settings.findLast(({ words }) => words.includes(key))
+    return holder && { ...holder, value: holder.words[holder.words.indexOf(key) + 1] ?? '' }
+  }
+  const ms = (key: string): number | undefined => duration(parameter(key)?.value ?? '', 'ms')
+  const inter = ms('inter') ?? defaults.interMs
+  const fall = Number(parameter('fall')?.value ?? defaults.fall)
+  const timeout = duration(last('timeout', 'check')?.words[2] ?? '', 'ms') ?? inter
+  const checks = inter + (fall - 1) * (ms('fastinter') ?? inter) + timeout
+  const agent = settings.some(({ words }) => words.includes('agent-check'))
+    ? (ms('agent-inter') ?? defaults.interMs)
+    : undefined
+  const at = parameter('inter') ?? parameter('fall') ?? checked
+
+  const idle = ['http-keep-alive', 'http-request', 'client']
+    .map((key) => last('timeout', key))
+    .find((found) => found !== undefined)
+  const idleMs = duration(idle?.words[2] ?? '', 'ms')
+  const front: Front = {
+    role: 'front',
+    source: 'haproxy',
+    name,
+    file,
+    line,
+    // A connection to an instance first waits beside its client's, and then in the pool until that is purged.
+    idleMs: idle && idleMs !== undefined ? { value: idleMs + defaults.purgeMs, file, line: idle.line } : undefined,
+    noticeMs: at && checked?.words.includes('check') ? fact(Math.min(checks, agent ?? checks), at) : undefined,
+    readiness: path === undefined ? undefined : fact(path, sends ?? asks ?? pool),
+  }
+  return [...readings, front]
+}
+
+const fact = <T>(value: T, { file, line }: Line): Fact<T> => ({ value, file, line })

@@ -1,0 +1,186 @@
+/** A value of HCL as far as it stands in the text; {@link Unknown} where it is computed. */
+export type Value = string | number | boolean | null | Unknown | readonly Value[] | { readonly [name: string]: Value }
+
+/** A reference such as `var.port`, or anything else that Terraform alone can work out. */
+export class Unknown {
+  readonly text: string
+  constructor(text: string) {
+    this.text = text
+  }
+}
+
+export interface Attribute {
+  readonly value: Value
+  readonly line: number
+}
+export interface Block {
+  readonly type: string
+  readonly labels: readonly string[]
+  readonly line: number
+  readonly attributes: ReadonlyMap<string, Attribute>
+  readonly blocks: readonly Block[]
+  /** Line of the value behind a key anywhere within an attribute of this block: the first one of that name. */
+  readonly keys: ReadonlyMap<string, number>
+}
+
+interface Token {
+  readonly kind: 'word' | 'string' | 'number' | 'sign' | 'newline'
+  readonly text: string
+  readonly line: number
+}
+
+const pattern =
+  /(\n)|#[^\n]*|\/\/[^\n]*|\/\*[\s\S]*?\*\/|<<-?(\w+)\n([\s\S]*?)\n\s*\2\b|"((?:\\.|\$\{(?:[^{}]|\{[^{}]*\})*\}|[^"\\])*)"|(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.-]*)|(=>|==|!=|<=|>=|&&|\|\||[^\s])/g
+
+function tokens(text: string): Token[] {
+  const found: Token[] = []
+  let line = 1
+  for (const match of text.matchAll(pattern)) {
+    const [whole, newline, , heredoc, string, number, word, sign] = match
+    if (newline) found.push({ kind: 'newline', text: '\n', line })
+    else if (string !== undefined || heredoc !== undefined)
+      found.push({ kind: 'string', text: string ?? heredoc ?? '', line })
+    else if (number !== undefined) found.push({ kind: 'number', text: number, line })
+    else if (word !== undefined) found.push({ kind: 'word', text: word, line })
+    else if (sign !== undefined) found.push({ kind: 'sign', text: sign, line })
+    line += whole.split('\n').length - 1
+  }
+  return found
+}
+
+/**
+ * The blocks of a Terraform file: structure, literals, lists, objects and `jsonencode(…)`. It judges no syntax, which
+ * `terraform validate` does, and evaluates nothing.
+ */
+export function parseHcl(text: string): readonly Block[] {
+  return new Parser(tokens(text)).body().blocks
+}
+
+class Parser {
+  readonly #tokens: readonly Token[]
+  #at = 0
+  #keys = new Map<string, number>()
+
+  constructor(tokens: readonly Token[]) {
+    this.#tokens = tokens
+  }
+
+  body(): { attributes: Map<string, Attribute>; blocks: Block[] } {
+    const attributes = new Map<string, Attribute>()
+    const blocks: Block[] = []
+    for (let token = this.#next(); token && !is(token, '}'); token = this.#next()) {
+      if (token.kind !== 'word') continue
+      if (is(this.#peek(), '=')) {
+        this.#at++
+        this.#keys.set(token.text, token.line)
+        attributes.set(token.text, { value: this.#expression(), line: token.line })
+        continue
+      }
+      const labels: string[] = []
+      for (let label = this.#peek(); label?.kind === 'string' || label?.kind === 'word'; label = this.#peek()) {
+        labels.push(label.text)
+        this.#at++
+      }
+      if (is(this.#peek(), '{')) {
+        this.#at++
+        blocks.push(this.#block(token, labels))
+      }
+    }
+    return { attributes, blocks }
+  }
+
+  #block({ text: type, line }: Token, labels: string[]): Block {
+    const outer = this.#keys
+    const keys = new Map<string, number>()
+    this.#keys = keys
+    const body = this.body()
+    this.#keys = outer
+    return { type, labels, line, keys, ...body }
+  }
+
+  #expression(): Value {
+    const start = this.#at
+    const value = this.#term()
+    // Something follows: an operator, an index, a condition. Then the whole of it is computed.
+    if (this.#ends(this.#peek())) return value
+    let depth = 0
+    for (let token = this.#peek(); token; token = this.#peek()) {
+      if (depth === 0 && this.#ends(token)) break
+      if (/^[([{]$/.test(token.text) && token.kind === 'sign') depth++
+      if (/^[)\]}]$/.test(token.text) && token.kind === 'sign') depth--
+      this.#at++
+    }
+    return new Unknown(
+      this.#tokens
+        .slice(start, this.#at)
+        .map(({ text }) => text)
+        .join(' '),
+    )
+  }
+
+  #term(): Value {
+    const token = this.#next()
+    if (!token) return null
+    if (token.kind === 'number') return Number(token.text)
+    if (token.kind === 'string')
+      return token.text.includes('${') ? new Unknown(token.text) : token.text.replaceAll('\\"', '"')
+    if (is(token, '[')) return this.#list(']')
+    if (is(token, '{')) return this.#object()
+    if (token.kind !== 'word') return new Unknown(token.text)
+    if (is(this.#peek(), '(')) {
+      this.#at++
+      const args = this.#list(')')
+      return token.text === 'jsonencode' ? (args[0] ?? null) : new Unknown(`${token.text}(…)`)
+    }
+    return (
+      { true: true, false: false, null: null }[token.text] ?? (token.text === 'null' ? null : new Unknown(token.text))
+    )
+  }
+
+  #list(end: string): Value[] {
+    const items: Value[] = []
+    for (let token = this.#skip(); token && !is(token, end); token = this.#skip()) {
+      if (is(token, ',')) this.#at++
+      else items.push(this.#expression())
+    }
+    this.#at++
+    return items
+  }
+
+  #object(): Value {
+    const members: Record<string, Value> = {}
+    for (let token = this.#skip(); token && !is(token, '}'); token = this.#skip()) {
+      this.#at++
+      if (is(token, ',')) continue
+      if (is(this.#peek(), '=') || is(this.#peek(), ':')) {
+        this.#at++
+        if (!this.#keys.has(token.text)) this.#keys.set(token.text, token.line)
+        const value = this.#expression()
+        members[token.text] = value
+        // `{ name = "DRAIN_DELAY", value = "…" }`: the variable's own line.
+        if (token.text === 'name' && typeof value === 'string') this.#keys.set(`name=${value}`, token.line)
+      }
+    }
+    this.#at++
+    return members
+  }
+
+  #ends(token: Token | undefined): boolean {
+    return token === undefined || token.kind === 'newline' || [')', ']', '}', ','].includes(token.text)
+  }
+
+  #skip(): Token | undefined {
+    while (this.#peek()?.kind === 'newline') this.#at++
+    return this.#peek()
+  }
+
+  #peek(): Token | undefined {
+    return this.#tokens[this.#at]
+  }
+
+  #next(): Token | undefined {
+    return this.#tokens[this.#at++]
+  }
+}
+
+const is = (token: Token | undefined, sign: string): boolean => token?.kind === 'sign' && token.text === sign

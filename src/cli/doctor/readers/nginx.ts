@@ -1,0 +1,147 @@
+import { globSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { duration } from '../durations.ts'
+import type { Context, Fact, Front, Reader, Reading, Source } from '../facts.ts'
+import { type Directive, parseNginx } from './nginx-syntax.ts'
+
+/** nginx's own defaults. */
+const defaults = { keepaliveMs: 60_000, failMs: 10_000 }
+/** Methods that know no `backup`. */
+const withoutBackup = new Set(['ip_hash', 'hash', 'random'])
+const probes = /\/(?:\((?:\?:)?)?(?:health|ready|live|alive)\b/
+
+/** Main files with what they include, and fragments that nobody here includes. */
+export const readNginx: Reader = (sources, context) => {
+  const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, context)]))
+  const included = new Set<string>()
+  const expanded = [...trees].map(([path, tree]) => ({ path, tree: expand(tree, dirname(path), trees, included) }))
+  const roots = expanded.filter(({ path }) => !included.has(path))
+  // Beside a main file the rest are alternatives, of which nothing can be said to be missing.
+  const isMain = (tree: readonly Directive[]): boolean => tree.some(({ name }) => name === 'http')
+  const hasMain = roots.some(({ tree }) => isMain(tree))
+  return roots.flatMap(({ tree }) => readTree(tree, !hasMain || isMain(tree)))
+}
+
+const parse = ({ file, text }: Source, { variables }: Context): Directive[] =>
+  parseNginx(
+    file,
+    text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => variables.get(name)?.value ?? whole),
+  )
+
+/** Replaces `include` by what it names, relative to the main file's folder. */
+function expand(
+  tree: readonly Directive[],
+  folder: string,
+  trees: ReadonlyMap<string, readonly Directive[]>,
+  included: Set<string>,
+  depth = 0,
+): Directive[] {
+  return tree.flatMap((directive): Directive[] => {
+    if (directive.name === 'include' && depth < 16) {
+      return named(directive.args[0] ?? '', folder).flatMap((path) => {
+        const found = trees.get(path)
+        if (!found) return []
+        included.add(path)
+        return expand(found, folder, trees, included, depth + 1)
+      })
+    }
+    return [
+      directive.block ? { ...directive, block: expand(directive.block, folder, trees, included, depth) } : directive,
+    ]
+  })
+}
+
+/** In the official image `conf.d/x.conf` is made of `templates/x.conf.template`. */
+function named(pattern: string, folder: string): string[] {
+  const template = pattern.replace(/(^|\/)conf\.d\//, '$1templates/')
+  const patterns = template === pattern ? [pattern] : [pattern, `${template}.template`]
+  return patterns.flatMap((one) => globSync(resolve(folder, one))).map((path) => join(path))
+}
+
+const walk = (tree: readonly Directive[]): Directive[] =>
+  tree.flatMap((directive) => [directive, ...(directive.block ? walk(directive.block) : [])])
+
+function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
+  const all = walk(tree)
+  const readings: Reading[] = []
+  const see = (what: string, at: Directive | undefined, detail?: string): void => {
+    if (at) readings.push({ role: 'sighting', what, file: at.file, line: at.line, detail })
+  }
+  const proxied = all.find(({ name, args }) => name === 'proxy_pass' && /^https?:/.test(args[0] ?? ''))
+  const headers = all.filter(({ name }) => name === 'proxy_set_header')
+  const header = (wanted: string): Directive[] => headers.filter(({ args }) => args[0]?.toLowerCase() === wanted)
+
+  see(
+    'nginx-repeats-posts',
+    all.find(({ name, args }) => name === 'proxy_next_upstream' && args.includes('non_idempotent')),
+  )
+  see(
+    'nginx-connection',
+    header('connection').find(({ args }) => /^(?:upgrade|close)$/i.test(args[1] ?? '')),
+  )
+  if (whole && proxied && header('x-forwarded-for').length === 0) see('front-address', proxied)
+  if (whole && proxied && header('x-forwarded-proto').length === 0) see('front-protocol', proxied)
+  see(
+    'front-answers-probe',
+    all.find(
+      ({ name, args, block }) =>
+        name === 'location' &&
+        probes.test(args.at(-1) ?? '') &&
+        block?.some((inner) => inner.name === 'return' && /^2\d\d$/.test(inner.args[0] ?? '')),
+    ),
+  )
+  for (const name of ['health_check', 'check', 'slow_start', 'least_time', 'queue'])
+    see(
+      'nginx-plus',
+      all.find((directive) => directive.name === name),
+      name,
+    )
+
+  const upstreams = all.filter(({ name, block }) => name === 'upstream' && block)
+  for (const upstream of upstreams) readings.push(...readUpstream(upstream, proxied !== undefined))
+  const version = all.find(({ name }) => name === 'proxy_http_version')
+  const keeps = upstreams.find(({ block = [] }) => block.some(({ name }) => name === 'keepalive'))
+  if (proxied && keeps && (version === undefined || version.args[0] === '1.0'))
+    see('nginx-http-version', version ?? keeps)
+  return readings
+}
+
+function readUpstream({ block = [], ...upstream }: Directive, http: boolean): Reading[] {
+  const readings: Reading[] = []
+  const { file, line } = upstream
+  const name = upstream.args[0] ?? 'upstream'
+  const servers = block.filter((directive) => directive.name === 'server')
+  if (servers.length === 0 || !http) return []
+  const method = block.find((directive) => withoutBackup.has(directive.name))
+  const backup = servers.find(({ args }) => args.includes('backup'))
+  if (method && backup)
+    readings.push({ role: 'sighting', what: 'nginx-backup', file: backup.file, line: backup.line, detail: method.name })
+  const keepalive = block.find((directive) => directive.name === 'keepalive')
+  if (!keepalive) readings.push({ role: 'sighting', what: 'nginx-no-keepalive', file, line, detail: name })
+
+  const timeout = block.find((directive) => directive.name === 'keepalive_timeout')
+  const idle = timeout ? duration(timeout.args[0] ?? '') : defaults.keepaliveMs
+  const avoids = servers.map((server) => avoid(server)).filter((fact) => fact !== undefined)
+  const shortest = avoids.sort((a, b) => a.value - b.value)[0]
+  const front: Front = {
+    role: 'front',
+    source: 'nginx',
+    name: `upstream ${name}`,
+    file,
+    line,
+    idleMs: keepalive && idle !== undefined ? fact(idle, timeout ?? keepalive) : undefined,
+    avoidMs: shortest,
+  }
+  return [...readings, front]
+}
+
+/** With `max_fails=0` an instance is never left alone, which is right for a last resort. */
+function avoid(server: Directive): Fact<number> | undefined {
+  const parameter = (name: string): string | undefined =>
+    server.args.find((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1)
+  if (parameter('max_fails') === '0') return undefined
+  const ms = duration(parameter('fail_timeout') ?? String(defaults.failMs / 1_000))
+  return ms === undefined ? undefined : fact(ms, server)
+}
+
+const fact = <T>(value: T, { file, line }: Directive): Fact<T> => ({ value, file, line })

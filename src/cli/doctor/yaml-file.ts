@@ -1,0 +1,82 @@
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml'
+import type { Fact, Source } from './facts.ts'
+
+export type Path = readonly (string | number)[]
+
+/** One document of a YAML file: its values, and the line each was written on. */
+export class YamlDocument {
+  readonly file: string
+  readonly value: unknown
+  readonly #document: Document
+  readonly #lines: LineCounter
+
+  constructor(file: string, document: Document, lines: LineCounter) {
+    this.file = file
+    this.#document = document
+    this.#lines = lines
+    this.value = document.toJS()
+  }
+
+  /** Line of the deepest part of the path that stands in the file: through `*alias` and `<<` too. */
+  line(path: Path): number {
+    let node: unknown = this.#document.contents
+    let offset = (node as Node | null)?.range?.[0] ?? 0
+    for (const key of path) {
+      const next = this.#step(node, key)
+      if (!next) break
+      node = next.node
+      offset = next.offset
+    }
+    return this.#lines.linePos(offset).line
+  }
+
+  /** The value at a path; `undefined` when there is none. */
+  get(path: Path): unknown {
+    let value: unknown = this.value
+    for (const key of path) value = (value as Record<string | number, unknown> | null | undefined)?.[key]
+    return value ?? undefined
+  }
+
+  /** The value at a path as a fact, unless `parse` makes nothing of it. */
+  fact<T>(path: Path, parse: (value: unknown) => T | undefined): Fact<T> | undefined {
+    const value = this.get(path)
+    const parsed = value === undefined ? undefined : parse(value)
+    return parsed === undefined ? undefined : { value: parsed, file: this.file, line: this.line(path) }
+  }
+
+  #step(node: unknown, key: string | number): { node: unknown; offset: number } | undefined {
+    const target = isAlias(node) ? node.resolve(this.#document) : node
+    if (isSeq(target)) {
+      const item = target.items[Number(key)] as Node | undefined
+      return item && { node: item, offset: item.range?.[0] ?? 0 }
+    }
+    if (!isMap(target)) return undefined
+    const own = target.items.find(({ key: name }) => isScalar(name) && String(name.value) === String(key))
+    if (own) return { node: own.value, offset: (own.key as Node).range?.[0] ?? 0 }
+    for (const { key: name, value } of target.items) {
+      if (!isScalar(name) || name.value !== '<<') continue
+      const found = this.#step(value, key)
+      if (found) return found
+    }
+    return undefined
+  }
+}
+
+/** @throws an Error with the place of the first mistake */
+export function parseYaml({ file, text }: Source): YamlDocument[] {
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(text, { lineCounter: lines, merge: true })
+  if (!Array.isArray(documents)) return []
+  for (const { errors } of documents) if (errors[0]) throw errors[0]
+  return documents.map((document) => new YamlDocument(file, document, lines))
+}
+
+export const asText = (value: unknown): string | undefined =>
+  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
+export const asNumber = (value: unknown): number | undefined => {
+  const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
+  return typeof number === 'number' && Number.isFinite(number) ? number : undefined
+}
+/** A command as one line: a list of words, or text. */
+export const asCommand = (value: unknown): string | undefined =>
+  Array.isArray(value) ? value.map(String).join(' ') : asText(value)

@@ -1,0 +1,162 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: placeholders of the files that are read
+import assert from 'node:assert/strict'
+import { join, relative } from 'node:path'
+import { describe, it } from 'node:test'
+import { collect } from '../../../src/cli/doctor/files.ts'
+import type { Finding } from '../../../src/cli/doctor/judge.ts'
+import { examine } from '../../../src/cli/doctor/run.ts'
+import { mistakes } from './mistakes.ts'
+import { project, root, shipped } from './project.ts'
+
+const options = { longestMs: 10_000, connect: false }
+
+async function findingsOf(folder: string, files: readonly string[]): Promise<Finding[]> {
+  const { findings } = await examine(collect(files.map((file) => join(folder, file))), options)
+  return findings.map((finding) => ({ ...finding, file: relative(folder, finding.file) }))
+}
+
+const brief = ({ code, file, line }: Finding): string => `${code} ${file}:${line}`
+
+describe('what is shipped', () => {
+  it('has nothing wrong', async () => {
+    assert.deepEqual(await findingsOf(root, shipped), [])
+  })
+
+  it('is read: each kind of file is there', async () => {
+    const { read } = await examine(collect(shipped.map((file) => join(root, file))), options)
+    const kinds = Map.groupBy(read, ({ kind }) => kind)
+    assert.deepEqual([...kinds.keys()].sort(), [
+      'app',
+      'compose',
+      'environment',
+      'haproxy',
+      'image',
+      'kubernetes',
+      'nginx',
+      'pm2',
+      'systemd',
+      'terraform',
+    ])
+  })
+})
+
+describe('planted mistakes', () => {
+  const copy = project(shipped)
+
+  it('are thirty and more, of every kind of file', () => {
+    assert.ok(mistakes.length >= 30, `${mistakes.length}`)
+  })
+
+  for (const { what, code, file, from, to, at = file, on = to.split('\n', 1)[0] ?? '', also } of mistakes) {
+    it(what, async () => {
+      const undo = [copy.edit(file, from, to), also ? copy.edit(also.file, also.from, also.to) : () => {}]
+      try {
+        // That one, there, and nothing else.
+        const found = await findingsOf(copy.folder, shipped)
+        assert.deepEqual(found.map(brief), [`${code} ${at}:${copy.line(at, on)}`])
+      } finally {
+        for (const back of undo) back()
+      }
+    })
+  }
+})
+
+describe('files of a user’s own', () => {
+  const one = async (files: Record<string, string>, names = Object.keys(files)): Promise<string[]> => {
+    const own = project()
+    for (const [file, text] of Object.entries(files)) own.write(file, text)
+    return (await findingsOf(own.folder, names)).map(brief)
+  }
+  const proxy =
+    'proxy_http_version 1.1; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;\n'
+  const nginx = (upstream: string): string =>
+    `upstream app {\n${upstream}\nkeepalive 8;\n}\nserver {\nlocation / {\n${proxy}proxy_pass http://app;\n}\n}\n`
+  const haproxy = (backend: string): string =>
+    [
+      'defaults\n  mode http\n  timeout http-keep-alive 30s\n  timeout check 1s\n  option redispatch\n  option forwardfor',
+      'frontend front\n  bind :80\n  http-request set-header X-Forwarded-Proto http\n  default_backend app',
+      `backend app\n${backend}`,
+    ].join('\n')
+  const checked = '  option httpchk\n  http-check send meth GET uri /ready\n'
+
+  it('with nothing wrong pass', async () => {
+    assert.deepEqual(await one({ 'site.conf': nginx('server 10.0.0.1:3000 fail_timeout=8s;') }), [])
+    assert.deepEqual(
+      await one({ 'haproxy.cfg': haproxy(`${checked}  server a 10.0.0.1:3000 check inter 1s fall 2`) }),
+      [],
+    )
+  })
+
+  it('nginx with a backup its method does not know', async () => {
+    const text = nginx('ip_hash;\nserver 10.0.0.1:3000;\nserver 10.0.0.2:3000 backup;')
+    assert.deepEqual(await one({ 'site.conf': text }), ['DOCTOR_NGINX_BACKUP site.conf:4'])
+  })
+
+  it('nginx whose comments and quotes hold what looks wrong', async () => {
+    const text = `# proxy_next_upstream non_idempotent;\nlog_format x '{ ip_hash; }';\n${nginx('server 10.0.0.1:3000;')}`
+    assert.deepEqual(await one({ 'site.conf': text }), [])
+  })
+
+  it('HAProxy without a check, with one of the port only, and with retries of POSTs', async () => {
+    assert.deepEqual(await one({ 'haproxy.cfg': haproxy('  server a 10.0.0.1:3000') }), [
+      'DOCTOR_HAPROXY_NO_CHECK haproxy.cfg:12',
+    ])
+    assert.deepEqual(await one({ 'haproxy.cfg': haproxy('  server a 10.0.0.1:3000 check inter 1s fall 2') }), [
+      'DOCTOR_HAPROXY_NO_HTTPCHK haproxy.cfg:12',
+    ])
+    const retries = `${checked}  retry-on all-retryable-errors\n  server a 10.0.0.1:3000 check inter 1s fall 2`
+    assert.deepEqual(await one({ 'haproxy.cfg': haproxy(retries) }), ['DOCTOR_HAPROXY_REPEATS_POSTS haproxy.cfg:14'])
+  })
+
+  it('HAProxy with its own defaults notices a drain too late', async () => {
+    const text = haproxy(`${checked}  server a 10.0.0.1:3000 check`)
+    assert.deepEqual(await one({ 'haproxy.cfg': text }), ['DOCTOR_NOTICE haproxy.cfg:14'])
+    assert.deepEqual(
+      await one({ 'haproxy.cfg': text, '.env': 'FLEET_NAME=a\nTRUST_PROXY=10.0.0.5\nDRAIN_DELAY=9000' }),
+      [],
+    )
+  })
+
+  it('an app that closes before its front, and believes everyone', async () => {
+    const app = "import Fastify from 'fastify'\nFastify({\n  trustProxy: true,\n  keepAliveTimeout: 5_000,\n})\n"
+    assert.deepEqual(await one({ 'app.ts': app, 'site.conf': nginx('server 10.0.0.1:3000;') }), [
+      'DOCTOR_TRUST_EVERYONE app.ts:3',
+      'DOCTOR_KEEPALIVE site.conf:3',
+    ])
+  })
+
+  it('a .env beside a compose file fills its values in', async () => {
+    const compose = [
+      'services:',
+      '  app:',
+      '    environment:',
+      '      - REDIS_URL=redis://redis',
+      '      - TRUST_PROXY=uniquelocal',
+      '      - SHUTDOWN_TIMEOUT=${TIMEOUT:-20000}',
+      '    stop_grace_period: 25s',
+    ].join('\n')
+    assert.deepEqual(await one({ 'compose.yml': compose }), [])
+    assert.deepEqual(await one({ 'compose.yml': compose, '.env': 'TIMEOUT=30000' }, ['compose.yml']), [
+      'DOCTOR_GRACE compose.yml:7',
+    ])
+  })
+
+  it('Terraform whose values are variables', async () => {
+    const text =
+      'variable "delay" {\n  default = 10\n}\nresource "aws_lb_target_group" "a" {\n  deregistration_delay = var.delay\n  health_check {\n    path = "/ready"\n    interval = 1\n    unhealthy_threshold = 2\n    timeout = 1\n  }\n}\n'
+    assert.deepEqual(await one({ 'main.tf': text }), ['DOCTOR_DEREGISTER main.tf:5'])
+    const unknown = text.replace('  default = 10\n', '')
+    assert.deepEqual(await one({ 'main.tf': unknown }), [])
+  })
+
+  it('a broken file is one finding, and the others are read all the same', async () => {
+    const found = await one({
+      'compose.yml': 'services: [\n',
+      'other/compose.yml': 'services:\n  app:\n    environment: { JWT_SECRET: short, TRUST_PROXY: loopback }\n',
+    })
+    assert.deepEqual(
+      found.map((line) => line.replace(/:\d+$/, '')),
+      ['DOCTOR_SYNTAX compose.yml', 'DOCTOR_GRACE other/compose.yml', 'DOCTOR_SECRET_WEAK other/compose.yml'],
+    )
+  })
+})

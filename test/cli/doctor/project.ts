@@ -1,0 +1,60 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { after } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+export const root = fileURLToPath(new URL('../../..', import.meta.url))
+
+/** Everything shipped here that the doctor reads. */
+export const shipped = [
+  'nginx',
+  'haproxy',
+  'deploy',
+  'docker-compose.loadbalancer.yml',
+  'ecosystem.config.cjs',
+  'Dockerfile',
+  'src/app',
+] as const
+
+export interface Project {
+  readonly folder: string
+  path(file: string): string
+  /** Replaces a text that must be there once, and gives what takes it back. */
+  edit(file: string, from: string, to: string): () => void
+  /** The line on which the text is first. */
+  line(file: string, text: string): number
+  write(file: string, text: string): void
+}
+
+/** A copy of the shipped files, or an empty folder; gone when the tests are. */
+export function project(files: readonly string[] = []): Project {
+  const folder = mkdtempSync(join(tmpdir(), 'fleet-doctor-'))
+  after(() => rmSync(folder, { recursive: true, force: true }))
+  for (const file of files) cpSync(join(root, file), join(folder, file), { recursive: true })
+  const path = (file: string): string => join(folder, file)
+  const write = (file: string, text: string): void => {
+    mkdirSync(dirname(path(file)), { recursive: true })
+    writeFileSync(path(file), text)
+  }
+  return {
+    folder,
+    path,
+    write,
+    edit(file, from, to) {
+      const text = readFileSync(path(file), 'utf8')
+      if (text.split(from).length !== 2) throw new Error(`${JSON.stringify(from)} is not once in ${file}`)
+      write(
+        file,
+        text.replace(from, () => to),
+      )
+      return () => write(file, text)
+    },
+    line(file, text) {
+      const content = readFileSync(path(file), 'utf8')
+      const index = content.indexOf(text)
+      if (index === -1) throw new Error(`${JSON.stringify(text)} is not in ${file}`)
+      return content.slice(0, index).split('\n').length
+    },
+  }
+}
