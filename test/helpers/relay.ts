@@ -2,6 +2,12 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after } from 'node:test'
 
+const opened: Relay[] = []
+// At the root of every test file that imports this: inside a hook it would run when that hook has ended.
+after(() => {
+  for (const relay of opened) relay.refuse()
+})
+
 /** A way to a server on this machine that can be slow, silent, or gone. */
 export class Relay {
   readonly port: number
@@ -16,7 +22,7 @@ export class Relay {
     this.#target = target
     this.port = (server.address() as AddressInfo).port
     server.on('connection', (client) => this.#join(client))
-    after(() => this.refuse())
+    opened.push(this)
   }
 
   static async open(target: number): Promise<Relay> {

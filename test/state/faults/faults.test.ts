@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { Redis } from 'ioredis'
+import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { Relay } from '../../helpers/relay.ts'
+import { until } from '../../helpers/until.ts'
+import { startFleet } from './fleet.ts'
+import { prepare, type Row } from './rows.ts'
+import { type Fault, promises } from './table.ts'
+
+const promised = promises()
+
+interface Place {
+  readonly server: RedisServer
+  readonly relay: Relay
+  readonly admin: Redis
+}
+
+/** Each fault, and how it ends. */
+const made: [Fault, how: string, begin: (place: Place) => unknown, end: (place: Place) => unknown][] = [
+  ['slow', 'answers take 80 ms', ({ relay }) => relay.delay(80), ({ relay }) => relay.restore()],
+  ['silent', 'nothing moves', ({ relay }) => relay.silence(), ({ relay }) => relay.restore()],
+  ['gone', 'refused', ({ relay }) => relay.refuse(), ({ relay }) => relay.restore()],
+  [
+    'read-only',
+    'a replica',
+    ({ admin }) => admin.replicaof('127.0.0.1', 1),
+    ({ admin }) => admin.replicaof('NO', 'ONE'),
+  ],
+  [
+    'read-only',
+    'too few replicas',
+    ({ admin }) => admin.config('SET', 'min-replicas-to-write', 1),
+    ({ admin }) => admin.config('SET', 'min-replicas-to-write', 0),
+  ],
+  [
+    'full',
+    'noeviction',
+    ({ admin }) => admin.config('SET', 'maxmemory', 1),
+    ({ admin }) => admin.config('SET', 'maxmemory', 0),
+  ],
+]
+
+/** Looks until it is as promised, where that takes a while, or once. */
+async function observe({ look, slowly = false }: Row, expected: string, patient: boolean): Promise<string> {
+  let outcome = ''
+  const seen = async (): Promise<boolean> => {
+    outcome = await look().catch(String)
+    return outcome === expected
+  }
+  if (slowly || patient) await until(seen, { timeoutMs: 5000 }).catch(() => {})
+  else await seen()
+  return outcome
+}
+
+for (const [fault, how, begin, end] of made)
+  describe(`${fault}: ${how}`, () => {
+    const outcomes = new Map<string, string>()
+    let place: Place
+    let rows: Map<string, Row>
+    let stop: () => void
+    before(async () => {
+      const server = await startRedis()
+      const relay = await Relay.open(server.port)
+      place = { server, relay, admin: new Redis(server.url) }
+      const fleet = await startFleet({ host: '127.0.0.1', port: relay.port })
+      ;({ rows, end: stop } = await prepare(fleet))
+      await begin(place)
+      // A refused write looks for another server, which costs what is under way.
+      const patient = fault === 'read-only'
+      await Promise.all(
+        [...rows].map(async ([name, row]) => {
+          outcomes.set(name, await observe(row, promised.get(name)?.[fault] ?? '', patient))
+        }),
+      )
+    })
+    after(() => {
+      stop()
+      place.admin.disconnect()
+    })
+
+    for (const [name, cells] of promised)
+      test(`${name}: ${cells[fault]}`, () => assert.equal(outcomes.get(name), cells[fault]))
+
+    test('every row of the docs is looked at, and no other', () => {
+      assert.deepEqual([...outcomes.keys()].sort(), [...promised.keys()].sort())
+    })
+
+    test('when it is over, everything works again', async () => {
+      await end(place)
+      for (const [name, { look }] of rows) {
+        const well = promised.get(name)?.slow
+        await until(async () => (await look()) === well, { what: name })
+      }
+    })
+  })

@@ -1,0 +1,302 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import { until } from '../../helpers/until.ts'
+import { Browser } from '../session/browser.ts'
+import { type Fleet, limit, ttl } from './fleet.ts'
+
+/** What one row of docs/faults.md looks like now, in the words of its cells; any other answer is an outcome too. */
+export interface Row {
+  readonly look: () => Promise<string>
+  /** It takes a while until the fault shows here, and after it until it is over. */
+  readonly slowly?: boolean
+}
+
+const hour = 3_600_000
+
+/** One client's state in a fleet, made while all is well, and a way to look at each row. */
+export async function prepare([a, b, c]: Fleet): Promise<{ rows: Map<string, Row>; end: () => void }> {
+  const browser = new Browser()
+  await browser.post(a, '/session', { userId: 'ann' })
+  const visit = (app: FastifyInstance): Promise<string> =>
+    browser
+      .clone()
+      .get(app, '/session')
+      .then((answer) => told(answer, ({ user }) => (user === 'ann' ? 'works' : `${user}`)))
+
+  const seen = (await a.tokens.issue('ann')).accessToken
+  const me = (app: FastifyInstance, token: string): Promise<string> =>
+    inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((answer) =>
+      told(answer, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
+    )
+  const unseen = await supply(async () => (await a.tokens.issue('ann')).accessToken)
+  const pairs = await supply(() => a.tokens.issue('ann'))
+  const logins = await supply(() => a.tokens.issue('ann'))
+  const begun = await supply(async () => {
+    const other = new Browser()
+    await other.post(a, '/session', { userId: 'eve' })
+    return other
+  })
+
+  const memory = (): Promise<unknown> => a.cache.getOrSet('memory', hour, () => 'loaded')
+  const far = await supply(async (n) => {
+    await b.cache.set(`far ${n}`, 'found', hour)
+    return `far ${n}`
+  })
+  const forgotten = await supply(async (n) => {
+    await a.cache.set(`forgotten ${n}`, 'found', hour)
+    return `forgotten ${n}`
+  })
+  const stale = { staleIfErrorMs: hour }
+  await a.cache.getOrSet('stale', 1, () => 'old', stale)
+  const page = (): Promise<LightMyRequestResponse> => inject(a, { url: '/page' })
+
+  const answered = randomUUID()
+  const order = (app: FastifyInstance, key?: string): Promise<LightMyRequestResponse> =>
+    inject(app, { method: 'POST', url: '/orders', payload: {}, headers: key ? { 'idempotency-key': key } : {} })
+  await order(a, answered)
+
+  const holding = new AbortController()
+  const jobs = [a, b].map((app) => app.fleet.leader('job', () => {}))
+  let received = 0
+  const unsubscribe = b.fleet.subscribe('faults', () => received++)
+
+  const rows: [string, Row | (() => Promise<string>)][] = [
+    [
+      'Sessions: a request without a session cookie',
+      async () => told(await new Browser().get(a, '/session'), () => 'works'),
+    ],
+    ['Sessions: a session is read', () => visit(a)],
+    [
+      'Sessions: a session is changed',
+      async () => told(await browser.clone().post(a, '/session', { n: randomUUID() }), () => 'works'),
+    ],
+    ['Sessions: a session begins', async () => told(await new Browser().post(a, '/session', { n: 1 }), () => 'works')],
+    [
+      'Sessions: a session is ended',
+      async () => told(await begun().send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
+    ],
+    [
+      "Sessions: a session is read, `whenDown: 'anonymous'`",
+      async () => {
+        const answer = await browser.clone().get(b, '/session')
+        assert.equal(answer.headers['set-cookie'], undefined)
+        return told(answer, ({ user }) => (user === 'ann' ? 'works' : 'anonymous'))
+      },
+    ],
+    ['Sessions: a session is read, `track: true`', { look: () => visit(c), slowly: true }],
+
+    ['JWT: an access token seen before', { look: () => me(a, seen), slowly: true }],
+    ['JWT: an access token seen for the first time', { look: () => me(a, unseen()), slowly: true }],
+    ["JWT: an access token, `failMode: 'open'`", () => me(b, seen)],
+    ['JWT: a login', () => done(a.tokens.issue('ann'))],
+    ['JWT: a refresh', () => done(a.tokens.refresh(pairs().refreshToken))],
+    ['JWT: a logout', () => done(a.tokens.revoke(logins().accessToken))],
+
+    [
+      "Cache: a value in this instance's memory",
+      {
+        look: async () => {
+          let loads = false
+          await a.cache.getOrSet('memory', hour, () => {
+            loads = true
+            return 'loaded'
+          })
+          return loads ? 'loads' : 'works'
+        },
+        slowly: true,
+      },
+    ],
+    [
+      'Cache: a value that only Redis has',
+      {
+        look: async () => ((await a.cache.getOrSet(far(), hour, () => 'loaded')) === 'found' ? 'works' : 'loads'),
+        slowly: true,
+      },
+    ],
+    [
+      'Cache: a value that nobody has',
+      async () => {
+        const key = randomUUID()
+        let loads = 0
+        const load = async (): Promise<string> => {
+          loads++
+          await new Promise((resolve) => setTimeout(resolve, 20))
+          return 'loaded'
+        }
+        await Promise.all([a, b].map(({ cache }) => cache.getOrSet(key, hour, load)))
+        return loads === 1 ? 'works' : 'each loads'
+      },
+    ],
+    [
+      'Cache: a stale value whose loader fails',
+      async () => {
+        const value = await a.cache.getOrSet('stale', hour, () => Promise.reject(new Error('down')), stale)
+        return value === 'old' ? 'stale' : String(value)
+      },
+    ],
+    [
+      'Cache: a value is forgotten',
+      async () => {
+        const key = forgotten()
+        await a.cache.delete(key)
+        assert.equal(await a.cache.get(key), undefined)
+        // What b reads is what Redis has, whether b heard of it or not.
+        return (await b.cache.get(key)) === undefined && (await reachable(b, key)) ? 'works' : 'owed'
+      },
+    ],
+    [
+      'Cache: a cached response',
+      {
+        look: async () => {
+          const answer = await page()
+          return told(answer, () => (answer.headers['cache-status'] === 'fleet; hit' ? 'works' : 'the handler'))
+        },
+        slowly: true,
+      },
+    ],
+
+    [
+      'Rate limits: a limited request',
+      async () => {
+        const client = Array.from({ length: 3 }, () => Math.floor(Math.random() * 256)).join('.')
+        const answer = await inject(a, { url: '/limited', remoteAddress: `10.${client}` })
+        const left = Number(answer.headers['ratelimit-remaining'])
+        return told(answer, () =>
+          left === limit - 1 ? 'works' : left === limit / 3 - 1 ? 'own share' : `${left} left`,
+        )
+      },
+    ],
+
+    ['Idempotency keys: a POST without a key', async () => told(await order(a), () => 'works')],
+    ['Idempotency keys: a POST with a key', async () => told(await order(a, randomUUID()), () => 'works')],
+    [
+      "Idempotency keys: a POST with a key, `whenDown: 'proceed'`",
+      async () => {
+        const key = randomUUID()
+        const [first, again] = [await order(b, key), await order(b, key)]
+        assert.equal(first.statusCode, 200)
+        return told(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'unprotected'))
+      },
+    ],
+    [
+      'Idempotency keys: a POST that was answered is repeated',
+      async () => {
+        const again = await order(a, answered)
+        return told(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'done twice'))
+      },
+    ],
+
+    ['Locks and leader: a lock is taken', () => done(a.fleet.lock(randomUUID(), () => 1))],
+    ['Locks and leader: a lock that is held', { look: hold(a, holding.signal), slowly: true }],
+    [
+      'Locks and leader: a leader',
+      { look: async () => (jobs.some((job) => job.leading) ? 'works' : 'nobody leads'), slowly: true },
+    ],
+
+    [
+      'Broadcast: a message is published',
+      async () => {
+        const before = received
+        const sent = await done(a.fleet.publish('faults', 1))
+        if (sent !== 'works') return sent
+        const came = until(() => received > before, { timeoutMs: 1000 })
+        return came.then(
+          () => 'works',
+          () => 'not delivered',
+        )
+      },
+    ],
+
+    [
+      'Registry: the list of peers',
+      {
+        look: async () => {
+          const ids = a.fleet.peers().map(({ id }) => id)
+          if (ids.join() !== 'a,b,c') return ids.join()
+          const { registry } = a.fleet.facts
+          return registry === 'live' ? 'works' : registry === 'last-known' ? 'last known' : String(registry)
+        },
+        slowly: true,
+      },
+    ],
+    ['Registry: a command to a peer', () => done(a.fleet.command('b', 'undrain'))],
+
+    [
+      'Health: `/live` and `/ready`',
+      async () => {
+        const [live, ready] = [await inject(a, { url: '/live' }), await inject(a, { url: '/ready' })]
+        return told(live, () => told(ready, () => 'works'))
+      },
+    ],
+  ]
+  const named = new Map(rows.map(([name, row]) => [name, typeof row === 'function' ? { look: row } : row]))
+  await memory()
+  await page()
+  await me(a, seen)
+  for (const [name, { look }] of named) {
+    const expected = name.includes('stale') ? 'stale' : 'works'
+    await until(async () => (await look()) === expected, { what: name })
+  }
+  return {
+    rows: named,
+    end: () => {
+      holding.abort()
+      unsubscribe()
+      for (const job of jobs) void job.stop()
+    },
+  }
+}
+
+const inject = async (app: FastifyInstance, request: InjectOptions): Promise<LightMyRequestResponse> =>
+  app.inject(request)
+
+/** Made in advance, because what is used up by looking cannot be made in a fault. */
+async function supply<T>(make: (n: number) => Promise<T>): Promise<() => T> {
+  const made = await Promise.all(Array.from({ length: 300 }, (_, n) => make(n)))
+  return () => {
+    const next = made.pop()
+    assert.ok(next, 'looked at too often')
+    return next
+  }
+}
+
+function told(answer: LightMyRequestResponse, well: (body: Record<string, unknown>) => string): string {
+  if (answer.statusCode === 200) return well(answer.json())
+  if (answer.statusCode !== 503) return `${answer.statusCode} ${answer.body}`
+  assert.equal(answer.headers['retry-after'], '1')
+  assert.equal(answer.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')
+  assert.doesNotMatch(answer.body, /redis|READONLY|OOM|NOREPLICAS|stream|connect|127\.0\.0\.1/i)
+  return '503'
+}
+
+const done = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'works',
+    (error: { code?: string; statusCode?: number }) => {
+      assert.equal(error.code, 'FLEET_ERR_STATE_UNAVAILABLE')
+      return String(error.statusCode)
+    },
+  )
+
+/** Whether Redis could be asked. */
+const reachable = async (app: FastifyInstance, key: string): Promise<boolean> =>
+  (await app.redis?.exists(app.redisKey('cache', key)).catch(() => 1)) === 0
+
+/** Holds a lock, and takes it again when it was lost. */
+function hold(app: FastifyInstance, end: AbortSignal): () => Promise<string> {
+  let held = false
+  const work = async (_token: number, lost: AbortSignal): Promise<void> => {
+    held = true
+    await new Promise((resolve) => AbortSignal.any([lost, end]).addEventListener('abort', resolve, { once: true }))
+    held = false
+  }
+  const again = async (): Promise<void> => {
+    while (!end.aborted && app.fleet.state !== 'closed') {
+      await app.fleet.lock('held', work, { ttl }).catch(() => {})
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+  void again()
+  return async () => (held ? 'works' : 'lost')
+}
