@@ -1,0 +1,220 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { examine } from '../../src/cli/doctor/run.ts'
+import { root } from '../cli/doctor/project.ts'
+import { build, buildText, type KubernetesObject, manifests, missing, parse } from './kustomize.ts'
+
+const overlays = ['base', 'overlays/dev', 'overlays/prod', 'canary'] as const
+
+/** The module that has an object's schema and type. */
+function moduleOf({ apiVersion }: KubernetesObject): string {
+  if (apiVersion.startsWith('gateway.')) return `@kubernetes-models/gateway-api/${apiVersion}`
+  if (apiVersion.startsWith('monitoring.')) return `@kubernetes-models/prometheus-operator/${apiVersion}`
+  return `kubernetes-models/${apiVersion}`
+}
+
+type Model = new (object: KubernetesObject) => { validate(): void }
+
+async function validate(object: KubernetesObject): Promise<void> {
+  const models = (await import(moduleOf(object))) as Record<string, Model>
+  const Model = models[object.kind]
+  assert.ok(Model, `${object.apiVersion} has no ${object.kind}`)
+  new Model(object).validate()
+}
+
+/**
+ * The schemas let unknown fields pass, as a server does with a warning; the types made of them do not: an object literal
+ * with a field too many is an error. So the objects become literals, and the compiler looks.
+ */
+function compile(objects: readonly KubernetesObject[]): string {
+  const folder = mkdtempSync(join(tmpdir(), 'fleet-kubernetes-'))
+  try {
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+    const lines = objects.flatMap((object, index) => [
+      `import type { I${object.kind} as T${index} } from '${moduleOf(object)}/${object.kind}'`,
+      `export const object${index}: T${index} = ${JSON.stringify(object)}`,
+    ])
+    writeFileSync(join(folder, 'objects.ts'), lines.join('\n'))
+    const compilerOptions = {
+      strict: true,
+      noEmit: true,
+      skipLibCheck: true,
+      module: 'nodenext',
+      target: 'es2024',
+      types: [],
+    }
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['objects.ts'] }))
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+    execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', folder], { encoding: 'utf8', stdio: 'pipe' })
+    return ''
+  } catch (error) {
+    return String((error as { stdout?: string }).stdout ?? error)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const find = (objects: readonly KubernetesObject[], kind: string): KubernetesObject => {
+  const found = objects.find((object) => object.kind === kind)
+  assert.ok(found, `no ${kind}`)
+  return found
+}
+
+describe('each manifest alone', () => {
+  const files = readdirSync(manifests, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.yml'))
+  const whole = files.filter(
+    (file) => !/overlays|components\/migrate/.test(file) && basename(file) !== 'kustomization.yml',
+  )
+
+  it('is valid by the schema of its kind', async () => {
+    assert.ok(whole.length >= 11)
+    for (const file of whole) {
+      for (const object of parse(readFileSync(join(manifests, file), 'utf8'))) {
+        await validate(object).catch((error) => assert.fail(`${file}: ${error.message}`))
+      }
+    }
+  })
+
+  it('a wrong type, a missing field and an unknown one are found', async () => {
+    const [deployment] = parse(readFileSync(join(manifests, 'app/deployment.yml'), 'utf8'))
+    assert.ok(deployment)
+    const wrong = (spec: object): KubernetesObject => ({ ...deployment, spec: { ...deployment.spec, ...spec } })
+    await assert.rejects(validate(wrong({ minReadySeconds: 'five' })), /minReadySeconds/)
+    await assert.rejects(validate(wrong({ template: undefined })), /template/)
+    assert.match(compile([wrong({ minReadySecond: 5 })]), /minReadySecond/)
+  })
+})
+
+describe('what kustomize makes of them', { skip: missing }, () => {
+  const built = new Map<string, KubernetesObject[]>()
+  const of = (folder: string): KubernetesObject[] => {
+    const objects = built.get(folder) ?? build(folder)
+    built.set(folder, objects)
+    return objects
+  }
+
+  for (const overlay of overlays) {
+    it(`${overlay} is valid by the schemas`, async () => {
+      for (const object of of(overlay)) {
+        await validate(object).catch((error) => assert.fail(`${object.kind} ${object.metadata.name}: ${error.message}`))
+      }
+    })
+  }
+
+  it('has no field that its kind does not know', () => {
+    assert.equal(compile(overlays.flatMap(of)), '')
+  })
+
+  it('dev and prod have everything a fleet needs', () => {
+    const common = [
+      'ConfigMap',
+      'Deployment',
+      'HorizontalPodAutoscaler',
+      'Ingress',
+      'NetworkPolicy',
+      'PodDisruptionBudget',
+      'Service',
+      'ServiceAccount',
+    ]
+    assert.deepEqual(
+      of('overlays/dev')
+        .map(({ kind }) => kind)
+        .sort(),
+      common,
+    )
+    assert.deepEqual(
+      of('overlays/prod')
+        .map(({ kind }) => kind)
+        .sort(),
+      [...common, 'ServiceMonitor'].sort(),
+    )
+    for (const folder of ['dev', 'prod'])
+      for (const { metadata } of of(`overlays/${folder}`))
+        assert.equal(metadata.namespace, folder === 'dev' ? 'fleet-dev' : 'fleet')
+  })
+
+  it('selectors meet labels, references meet names, ports meet ports', () => {
+    for (const overlay of ['base', 'overlays/dev', 'overlays/prod'] as const) {
+      const objects = of(overlay)
+      const { spec } = find(objects, 'Deployment')
+      const labels: Record<string, string> = spec.template.metadata.labels
+      const meets = (selector: Record<string, string>): boolean =>
+        Object.entries(selector).every(([key, value]) => labels[key] === value)
+      for (const selector of [
+        spec.selector.matchLabels,
+        find(objects, 'Service').spec.selector,
+        find(objects, 'PodDisruptionBudget').spec.selector.matchLabels,
+        find(objects, 'NetworkPolicy').spec.podSelector.matchLabels,
+        ...spec.template.spec.topologySpreadConstraints.map(
+          (one: { labelSelector: { matchLabels: object } }) => one.labelSelector.matchLabels,
+        ),
+      ])
+        assert.ok(meets(selector), JSON.stringify(selector))
+
+      const names = objects.map(({ kind, metadata }) => `${kind}/${metadata.name}`)
+      const [container] = spec.template.spec.containers
+      const refers = [
+        `ConfigMap/${container.envFrom[0].configMapRef.name}`,
+        `ServiceAccount/${spec.template.spec.serviceAccountName}`,
+        `Deployment/${find(objects, 'HorizontalPodAutoscaler').spec.scaleTargetRef.name}`,
+        `Service/${find(objects, 'Ingress').spec.rules[0].http.paths[0].backend.service.name}`,
+      ]
+      for (const reference of refers) assert.ok(names.includes(reference), reference)
+      const port = container.ports[0]
+      for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'])
+        assert.equal(container[probe].httpGet.port, port.name)
+      assert.equal(find(objects, 'Service').spec.ports[0].targetPort, port.name)
+      assert.equal(find(objects, 'ConfigMap').data?.PORT, String(port.containerPort))
+    }
+  })
+
+  it('the stable Service leaves the canary alone, and the route has both', () => {
+    const canary = of('canary')
+    const stable = find(of('base'), 'Service').spec.selector
+    const labels = find(canary, 'Deployment').spec.template.metadata.labels
+    assert.ok(Object.entries(stable).some(([key, value]) => labels[key] !== value))
+    assert.deepEqual(
+      Object.entries(find(canary, 'Service').spec.selector).filter(([key, value]) => labels[key] !== value),
+      [],
+    )
+    const services = [find(of('base'), 'Service'), find(canary, 'Service')].map(({ metadata }) => metadata.name)
+    const { backendRefs } = find(canary, 'HTTPRoute').spec.rules[0]
+    assert.deepEqual(
+      backendRefs.map(({ name }: { name: string }) => name),
+      services,
+    )
+  })
+
+  it('no container is root, writes to its root, or gains privileges; each has requests and a limit of memory', () => {
+    for (const overlay of overlays) {
+      const pod = find(of(overlay), 'Deployment').spec.template.spec
+      assert.equal(pod.securityContext.runAsNonRoot, true)
+      assert.equal(pod.securityContext.seccompProfile.type, 'RuntimeDefault')
+      for (const container of [...pod.containers, ...(pod.initContainers ?? [])]) {
+        assert.equal(container.securityContext.readOnlyRootFilesystem, true)
+        assert.equal(container.securityContext.allowPrivilegeEscalation, false)
+        assert.deepEqual(container.securityContext.capabilities.drop, ['ALL'])
+        assert.ok(
+          container.resources.requests.cpu && container.resources.requests.memory && container.resources.limits.memory,
+        )
+      }
+    }
+  })
+
+  it('passes fleet doctor, as applied', async () => {
+    for (const overlay of overlays) {
+      const { findings, read } = await examine([{ file: '-', text: buildText(overlay) }], {
+        longestMs: 10_000,
+        connect: false,
+      })
+      assert.equal(read.length, 1)
+      assert.deepEqual(findings, [])
+    }
+  })
+
+  after(() => built.clear())
+})
