@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import type { FastifyInstance } from 'fastify'
 import type { RedisOptions } from '../../../src/state/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { Browser } from '../session/browser.ts'
 import { replicated, startCluster, startSentinel } from '../topologies.ts'
-import { startFleet } from './fleet.ts'
+import { type Fleet, startFleet } from './fleet.ts'
+import { Load } from './load.ts'
 import { prepare, type Row } from './rows.ts'
 import { promises } from './table.ts'
 
@@ -31,15 +34,56 @@ const places: Record<string, () => Promise<Place>> = {
   },
 }
 
+/** @returns the fields that are missing afterwards */
+async function overlappingWrites(fleet: Fleet): Promise<string[]> {
+  const browser = new Browser()
+  await browser.post(fleet[0], '/session', { userId: 'eve' })
+  const fields = Array.from({ length: 100 }, (_, n) => `field${n}`)
+  const write = (field: string, n: number): Promise<unknown> =>
+    browser.clone().post(fleet[n % 3] as FastifyInstance, '/session', { [field]: n })
+  await Promise.all(fields.map(write))
+  const held = (await browser.get(fleet[1], '/session/all')).json()
+  return fields.filter((field, n) => held[field] !== n)
+}
+
+/** @returns what each instance has of a session that another one has ended: at once, or within a second if it tracks */
+async function logOut(fleet: Fleet): Promise<[string, unknown][]> {
+  const seen: [string, unknown][] = []
+  for (const from of fleet) {
+    const browser = new Browser()
+    await browser.post(from, '/session', { userId: 'eve' })
+    const window = browser.clone()
+    for (const app of fleet) assert.equal((await window.get(app, '/session')).json().user, 'eve')
+    await browser.send(from, { method: 'DELETE', url: '/session' })
+    for (const app of fleet) {
+      const user = async (): Promise<unknown> => (await window.clone().get(app, '/session')).json().user
+      const tracks = app === fleet[2]
+      if (tracks) await until(async () => (await user()) === null, { timeoutMs: 1000 })
+      seen.push([`${from.fleet.instance.id} to ${app.fleet.instance.id}`, await user()])
+    }
+  }
+  return seen
+}
+
 for (const [place, open] of Object.entries(places))
   describe(`failing over: ${place}`, () => {
+    let fleet: Fleet
     let rows: Map<string, Row>
+    let load: Load
+    let kept: ReturnType<Load['acknowledged']>
+    let lost: string[]
+    let loggedOut: [string, unknown][]
     const seen = new Map<string, Set<string>>()
     let stop: () => void
     before(async () => {
       const { where, replicated, kill } = await open()
-      const fleet = await startFleet(where)
+      fleet = await startFleet(where)
+      lost = await overlappingWrites(fleet)
+      loggedOut = await logOut(fleet)
       ;({ rows, end: stop } = await prepare(fleet))
+      load = await Load.start(fleet, 20)
+      await until(() => load.acknowledged().sessions.every(({ fields }) => fields.length > 3))
+      kept = load.acknowledged()
       await replicated()
       await kill()
       const [{ redis }] = fleet
@@ -64,8 +108,39 @@ for (const [place, open] of Object.entries(places))
       })
       over = true
       await Promise.all(looks)
+      await load.stop()
     })
     after(() => stop())
+
+    test('before: a hundred overlapping writes to one session through three instances, none lost', () => {
+      assert.deepEqual(lost, [])
+    })
+
+    test('before: a logout is seen everywhere', async () => {
+      for (const [from, window] of loggedOut) assert.deepEqual([from, window], [from, null])
+    })
+
+    test('under load: every request was answered, by 200 or 503', () => {
+      assert.deepEqual([...load.statuses.keys()].sort(), [200, 503])
+    })
+
+    test('under load: what was acknowledged and replicated is there', async () => {
+      for (const { browser, fields } of kept.sessions) {
+        const held = (await browser.get(fleet[1], '/session/all')).json()
+        assert.deepEqual(
+          fields.filter((field) => !(field in held)),
+          [],
+        )
+      }
+      const again = await Promise.all(
+        kept.orders.map(async (key) => {
+          const client = kept.sessions[Number(/\d+/.exec(key)?.[0])]?.browser as Browser
+          const request = { method: 'POST', url: '/orders', payload: {}, headers: { 'idempotency-key': key } } as const
+          return (await client.clone().send(fleet[2], request)).headers['idempotency-replayed']
+        }),
+      )
+      assert.deepEqual([...new Set(again)], ['true'])
+    })
 
     for (const [name, { 'failing over': cell }] of promised)
       test(`${name}: ${cell}`, () => {

@@ -42,6 +42,10 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(idempotency, { whenDown: lenient ? 'proceed' : 'unavailable' })
 
   app.get('/session', async ({ session }) => ({ user: session.userId ?? null }))
+  app.get('/session/all', async ({ session }) => {
+    const { cookie: _, ...data } = session.toJSON() as Record<string, unknown>
+    return data
+  })
   app.post<{ Body: object }>('/session', async ({ session, body }) => {
     Object.assign(session, body)
     return {}

@@ -1,0 +1,67 @@
+import type { InjectOptions, LightMyRequestResponse } from 'fastify'
+import { Browser } from '../session/browser.ts'
+import type { Fleet } from './fleet.ts'
+
+/** What a client was told, and so may count on. */
+interface Client {
+  readonly browser: Browser
+  readonly name: string
+  readonly written: string[]
+  readonly ordered: string[]
+}
+
+/** Clients that go from instance to instance without a pause, each of them writing to a session of its own. */
+export class Load {
+  readonly #fleet: Fleet
+  readonly #clients: readonly Client[]
+  readonly #runs: Promise<unknown>
+  #running = true
+  /** Answers by status; none is ever missing. */
+  readonly statuses = new Map<number, number>()
+
+  private constructor(fleet: Fleet, clients: readonly Client[]) {
+    this.#fleet = fleet
+    this.#clients = clients
+    this.#runs = Promise.all(clients.map((client, offset) => this.#run(client, offset)))
+  }
+
+  static async start(fleet: Fleet, count: number): Promise<Load> {
+    const clients = Array.from({ length: count }, (_, n) => {
+      return { browser: new Browser(), name: `client${n}`, written: [], ordered: [] }
+    })
+    for (const { browser, name } of clients) await browser.post(fleet[0], '/session', { userId: name })
+    return new Load(fleet, clients)
+  }
+
+  /** What was acknowledged until now. */
+  acknowledged(): { sessions: { browser: Browser; fields: string[] }[]; orders: string[] } {
+    return {
+      sessions: this.#clients.map(({ browser, written }) => ({ browser, fields: [...written] })),
+      orders: this.#clients.flatMap(({ ordered }) => ordered),
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#running = false
+    await this.#runs
+  }
+
+  async #run({ browser, name, written, ordered }: Client, offset: number): Promise<void> {
+    for (let turn = 0; this.#running; turn++) {
+      const app = this.#fleet[(turn + offset) % 2 === 0 ? 0 : 2]
+      const ask = async (request: InjectOptions): Promise<LightMyRequestResponse> => {
+        const answer = await browser.clone().send(app, request)
+        this.statuses.set(answer.statusCode, (this.statuses.get(answer.statusCode) ?? 0) + 1)
+        return answer
+      }
+      const [field, key] = [`field${turn}`, `${name}-${turn}`]
+      const payload = { [field]: turn }
+      if ((await ask({ method: 'POST', url: '/session', payload })).statusCode === 200) written.push(field)
+      const headers = { 'idempotency-key': key }
+      if ((await ask({ method: 'POST', url: '/orders', payload: {}, headers })).statusCode === 200) ordered.push(key)
+      await ask({ method: 'GET', url: '/page' })
+      await ask({ method: 'GET', url: '/limited', remoteAddress: `10.1.${offset}.${turn % 250}` })
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+}
