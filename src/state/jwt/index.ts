@@ -1,10 +1,11 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
-import { any, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { any, either, int, list, oneOf, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import { broadcast } from '../broadcast.ts'
 import { sharedSecret } from '../redis.ts'
 import { maxTokenBytes, type TokenClaims, TokenError } from './claims.ts'
+import { serveKeys } from './jwks.ts'
 import { type JwtKey, KeyRing, keysFrom, keysFromJson } from './keys.ts'
 import { Feed, RedisStore } from './redis-store.ts'
 import { Revocations } from './revocations.ts'
@@ -37,6 +38,11 @@ export interface JwtOptions {
   failMode?: 'open' | 'closed'
   /** Verified tokens kept in memory until they expire, 0 to 1,000,000. @default 10000 */
   cacheSize?: number
+  /**
+   * Where the public halves of `keys` are published, for services that verify tokens themselves; `false`: nowhere. With
+   * secrets there is nothing to publish and no such path. @default '/.well-known/jwks.json'
+   */
+  jwks?: string | false
 }
 
 const shapes: Shapes = {
@@ -49,6 +55,7 @@ const shapes: Shapes = {
   refreshTtl: int(1, 31_536_000, 'seconds'),
   failMode: oneOf('open', 'closed'),
   cacheSize: int(0, 1_000_000),
+  jwks: either(oneOf(false), path),
 }
 const defaults = {
   clockTolerance: 5,
@@ -56,6 +63,7 @@ const defaults = {
   refreshTtl: 2_592_000,
   failMode: 'closed',
   cacheSize: 10_000,
+  jwks: '/.well-known/jwks.json' as string | false,
 } satisfies JwtOptions
 
 /** A revocation that no message announced is found by the next question: both together stay below a second. */
@@ -152,6 +160,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   app.decorate('tokens', tokens)
   app.decorateRequest('user', null)
   app.decorate('authenticate', authenticator(tokens))
+  if (ring && options.jwks !== false) serveKeys(app, options.jwks, ring)
 }
 
 /** The ring of a list of secrets that may still change: see {@link sharedSecret}. */

@@ -65,6 +65,10 @@ export class KeyRing {
     if (this.#keys.size < loaded.length) throw invalid('jwt.keys', 'must not hold two keys of the same `kid`')
   }
 
+  get keys(): Iterable<Key> {
+    return this.#keys.values()
+  }
+
   /**
    * The key for a header: by its `kid` from this table and nowhere else, and only for the algorithm the key was made for,
    * which rules out `none` and an RSA key used as an HMAC secret (RFC 8725 §3.1). A token without `kid` is for a ring

@@ -1,5 +1,11 @@
 import assert from 'node:assert/strict'
-import { createHmac, generateKeyPairSync, type KeyPairKeyObjectResult } from 'node:crypto'
+import {
+  createHmac,
+  createPublicKey,
+  generateKeyPairSync,
+  type JsonWebKey,
+  type KeyPairKeyObjectResult,
+} from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
@@ -83,7 +89,7 @@ describe('attacks', () => {
           await refused(`${part({ alg, kid, typ: 'JWT' })}.${part(claims)}.${signature}`)
   })
 
-  test('HS/RS confusion', async () => {
+  test('algorithm confusion: HS for RS, and the like', async () => {
     const unsigned = `${part({ alg: 'HS256', kid: 'rs', typ: 'JWT' })}.${part(claims)}`
     for (const key of [rsa.publicKey, rsa.publicKey.trim(), Buffer.from(rsa.publicKey).toString('base64')])
       await refused(`${unsigned}.${createHmac('sha256', key).update(unsigned).digest('base64url')}`)
@@ -92,7 +98,7 @@ describe('attacks', () => {
     await refused(forge({}, rsa.privateKey, { keyid: 'rs', algorithm: 'PS256' }))
   })
 
-  test('kid injection', async () => {
+  test('kid injection: a path, SQL, names of the prototype', async () => {
     const kids = [
       '../../../dev/null',
       "x' UNION SELECT 'k",
@@ -223,6 +229,41 @@ describe('keys', () => {
     assert.equal((await during.tokens.verify(accessToken)).sub, 'ann')
     const fresh = (await during.tokens.issue('ann')).accessToken
     await assert.rejects((await build(null)).tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
+  })
+
+  test('public keys are published, and nothing else of them', async () => {
+    const p384 = ecPair('P-384')
+    const keys: JwtKey[] = [
+      { kid: 'rsa', privateKey: rsa.privateKey },
+      { kid: 'ec', privateKey: ec.privateKey },
+      { kid: 'old', publicKey: p384.publicKey },
+      { kid: 'hs', secret },
+    ]
+    const app = await build(null, { keys })
+    const answer = await app.inject('/.well-known/jwks.json')
+    assert.equal(answer.headers['cache-control'], 'public, max-age=300')
+    const published = answer.json().keys as Record<string, string>[]
+    assert.deepEqual(
+      published.map((jwk) => Object.keys(jwk).sort().join()),
+      ['alg,e,kid,kty,n,use', 'alg,crv,kid,kty,use,x,y', 'alg,crv,kid,kty,use,x,y'],
+    )
+    assert.deepEqual(
+      published.map(({ kid, alg }) => [kid, alg]),
+      [
+        ['rsa', 'RS256'],
+        ['ec', 'ES256'],
+        ['old', 'ES384'],
+      ],
+    )
+    // Another service verifies with what it finds there.
+    const { accessToken } = await app.tokens.issue('ann')
+    const key = createPublicKey({ key: published[0] as JsonWebKey, format: 'jwk' })
+    assert.equal((jsonwebtoken.verify(accessToken, key, { algorithms: ['RS256'] }) as { sub: string }).sub, 'ann')
+
+    const elsewhere = await build(null, { keys, jwks: '/keys' })
+    assert.equal((await elsewhere.inject('/keys')).statusCode, 200)
+    for (const silent of [await build(null), await build(null, { keys, jwks: false })])
+      assert.equal((await silent.inject('/.well-known/jwks.json')).statusCode, 404)
   })
 
   test('bad keys fail at boot and are not shown', async () => {
@@ -381,7 +422,8 @@ describe('with Redis', () => {
   test('more revocations than one read brings are all read', async () => {
     const app = await build(server.url, {}, 'many')
     const { accessToken } = await app.tokens.issue('ann')
-    await Promise.all(Array.from({ length: 2500 }, (_, i) => app.tokens.revoke({ jti: `some-token-${i}` })))
+    for (let n = 0; n < 2500; n += 100)
+      await Promise.all(Array.from({ length: 100 }, (_, i) => app.tokens.revoke({ jti: `some-token-${n + i}` })))
     await app.tokens.revoke(accessToken)
     const later = await build(server.url, {}, 'many')
     await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
