@@ -10,12 +10,12 @@ import type { Machine, Program } from './machine.ts'
  * A function that starts HTTP servers on the generator's core, the first time it is called, and answers their ports. They
  * end with the run.
  *
- * @param delays one server for each, in milliseconds until it answers
+ * @param works one server for each: `5`, milliseconds until it answers, or `5/1`, and how many requests it works on at once
  */
-export function upstreams(delays: readonly number[]): (machine: Machine) => Promise<readonly number[]> {
+export function upstreams(works: readonly string[]): (machine: Machine) => Promise<readonly number[]> {
   let ports: Promise<readonly number[]> | undefined
   const start = async (machine: Machine): Promise<readonly number[]> => {
-    const { child } = await machine.program('upstreams.js', { side: 'generator', args: delays.map(String) })
+    const { child } = await machine.program('upstreams.js', { side: 'generator', args: works })
     return JSON.parse(/listening (\[.*\])/.exec(child.stdout)?.[1] ?? '[]')
   }
   return (machine) => {

@@ -12,7 +12,7 @@ const headers = {
 }
 const work: Work = { connections: 50, requests: [{ path: '/api/v1/hello?name=world', headers }] }
 
-const behind = upstreams([0, 0, 0])
+const behind = upstreams(['0', '0', '0'])
 
 const subject = (name: string, start: (machine: Machine, ports: readonly number[]) => Promise<Program>): Subject => ({
   name,

@@ -69,8 +69,11 @@ export class Target {
   onTrial = false
   served = 0
   failed = 0
-  /** Milliseconds to the answer's headers. */
-  readonly latency: PeakEwma = new PeakEwma()
+  /**
+   * Milliseconds to the answer's headers. It forgets sooner than Finagle's 10 s: one stall of this process makes all
+   * targets look slow alike, and for as long as that is remembered the really slow one is not told from the others.
+   */
+  readonly latency: PeakEwma = new PeakEwma(3000)
   readonly #connections: ConnectionOptions
   readonly #serverName?: string
   readonly #pools: { safe?: Pool; unsafe?: Pool } = {}

@@ -338,7 +338,7 @@ describe('prequal', () => {
     assert.ok((counts.get(targets[4] as Target) ?? 0) <= 3)
   })
 
-  it('picks at random while nobody answers', async () => {
+  it('spreads requests while nobody answers', async () => {
     const targets = stubs(4)
     const policy = new Prequal(options, () => Promise.reject(new Error('no')))
     const counts = tally(4000, () => policy.pick(targets))

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { createProxy } from '../../src/edge/http-proxy.ts'
+import { createTcpProxy } from '../../src/edge/tcp-proxy.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
@@ -8,28 +9,30 @@ import { get } from './front.ts'
 
 const file = new URL('instance.fixture.ts', import.meta.url)
 
-async function start(port: number): Promise<App> {
-  const app = forkApp(file, { args: [String(port)] })
+async function start(port: number, drainDelayMs: number): Promise<App> {
+  const app = forkApp(file, { args: [String(port)], env: { DRAIN_DELAY: drainDelayMs } })
   await app.waitFor(/listening/, 60_000)
   return app
 }
 
+const overHttp = (targets: string[]) => createProxy({ targets, queue: { timeoutMs: 30_000 } })
+/** Sees no answers, so only probes tell it that an instance drains: those must come before the listener closes. */
+const overTcp = (targets: string[]) => createTcpProxy({ targets, probe: { intervalMs: 200 } })
+
 describe('three real instances behind the proxy', () => {
-  for (const [how, signal] of [
-    ['replaced one after the other, in quick succession', 'SIGTERM'],
-    ['replaced all at once', 'SIGTERM'],
-    ['killed one after the other', 'SIGKILL'],
+  for (const [how, signal, front, drainDelayMs] of [
+    ['replaced one after the other, in quick succession', 'SIGTERM', overHttp, 0],
+    ['replaced all at once', 'SIGTERM', overHttp, 0],
+    ['killed one after the other', 'SIGKILL', overHttp, 0],
+    ['replaced one after the other, on layer 4', 'SIGTERM', overTcp, 1000],
   ] as const) {
     it(`${how}: no request is lost but what was running in a process that is killed, and none runs twice`, async () => {
       const ports = await Promise.all([freePort(), freePort(), freePort()])
-      const apps = await Promise.all(ports.map(start))
+      const apps = await Promise.all(ports.map((port) => start(port, drainDelayMs)))
       const past: App[] = []
-      const proxy = createProxy({
-        targets: ports.map((port) => `http://127.0.0.1:${port}`),
-        queue: { timeoutMs: 30_000 },
-      })
+      const proxy = front(ports.map((port) => `http://127.0.0.1:${port}`))
       after(() => proxy.close())
-      const url = await proxy.listen()
+      const url = (await proxy.listen()).replace('tcp:', 'http:')
       const failures: string[] = []
       let sent = 0
       let rolling = true
@@ -49,7 +52,7 @@ describe('three real instances behind the proxy', () => {
         const old = apps[i] as App
         await old.kill(signal)
         past.push(old)
-        apps[i] = await start(ports[i] as number)
+        apps[i] = await start(ports[i] as number, drainDelayMs)
       }
       for (const i of ports.keys()) {
         const mark = sent

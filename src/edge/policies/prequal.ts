@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import type { Target } from '../target.ts'
+import { LeastResponseTime } from './least-response-time.ts'
 import { perList } from './per-list.ts'
 import type { Policy } from './policy.ts'
 
@@ -43,6 +44,8 @@ export class Prequal implements Policy {
   readonly #probe: LoadProbe
   readonly #members = perList((targets) => new Set(targets))
   readonly #recent = new RecentLoads()
+  /** While there are too few answers: what is known here. The paper takes one at random, be it the slow one. */
+  readonly #uninformed = new LeastResponseTime()
   #pool: Answer[] = []
   #owed = 0
   #pending = 0
@@ -56,7 +59,7 @@ export class Prequal implements Policy {
   pick(targets: readonly Target[]): Target {
     this.#ask(targets)
     const best = this.#best(targets)
-    if (!best) return random(targets)
+    if (!best) return this.#uninformed.pick(targets)
     // The answer grows old with each request that is sent on its strength.
     best.inflight++
     best.uses++
