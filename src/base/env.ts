@@ -1,4 +1,5 @@
 import { FleetError } from './errors.ts'
+import { hostUrls } from './postgres-url.ts'
 
 /** What the environment says, typed and checked; a variable that is not set, or empty, is `undefined`. */
 export interface FleetEnv {
@@ -124,7 +125,11 @@ export function readEnv(source: Source = process.env): FleetEnv {
       source.SESSION_COOKIE_SECURE?.trim() === 'auto' ? ('auto' as const) : flag('SESSION_COOKIE_SECURE'),
     JWT_SECRET: text('JWT_SECRET'),
     JWT_KEYS: text('JWT_KEYS'),
-    DATABASE_URL: url('DATABASE_URL', 'postgres:', 'postgresql:'),
+    DATABASE_URL: read(
+      'DATABASE_URL',
+      (v) => (hostUrls(v).every((each) => isUrl(each, ['postgres:', 'postgresql:'])) ? v : undefined),
+      'a URL that starts with postgres: or postgresql:',
+    ),
     DATABASE_REPLICA_URLS: replicas.length > 0 ? replicas : undefined,
     SHUTDOWN_TIMEOUT: int('SHUTDOWN_TIMEOUT', 1, 3_600_000, 'milliseconds'),
     DRAIN_DELAY: int('DRAIN_DELAY', 0, 600_000, 'milliseconds'),

@@ -1,9 +1,28 @@
-import type { FastifyPluginAsync } from 'fastify'
+import { randomBytes } from 'node:crypto'
+import fastifyCookie from '@fastify/cookie'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { any, bool, int, object, resolveOptions, type Shapes } from '../base/options.ts'
+import {
+  any,
+  bool,
+  either,
+  int,
+  list,
+  object,
+  oneOf,
+  resolveOptions,
+  type Shapes,
+  text,
+  token,
+} from '../base/options.ts'
 import { type CheckOptions, health } from '../instance/health/index.ts'
+import { poolMetrics, routingMetrics } from './database-metrics.ts'
 import { databaseError } from './errors.ts'
+import { RequestReader } from './own-writes.ts'
+import type { Pools } from './pools.ts'
+import type { Router } from './router.ts'
 
 /**
  * What is asked of a Prisma client. Merge your own client's type into it, and `app.database` has that type:
@@ -25,10 +44,36 @@ export interface DatabaseOptions {
   client: DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)
   /** How the check `database` is judged. @default critical, every 5 s, at most 2 s, fall 3, rise 2 */
   check?: CheckOptions
+  /** Pools to show in `/metrics`; they are closed with a client that the app made. */
+  pools?: Pools
+  /** A user's reads go only to replicas that have replayed what he wrote. `false`: to any. @default {} */
+  ownWrites?: OwnWritesOptions | false
 }
 
+export interface OwnWritesOptions {
+  /**
+   * Signs the cookie; of several, the first signs and all verify. At least 32 bytes each.
+   *
+   * @default SESSION_SECRET, else one that this process makes up, which other instances do not know
+   */
+  secret?: string | string[]
+  /** Of the cookie for those who have no session. @default 'fleet.wal' */
+  cookieName?: string
+  /**
+   * How long after a write it counts, 1,000 to 86,400,000 ms. It must be longer than `maxLagMs` of `replicas`, by which
+   * time a replica has replayed the write or is not used. @default 60000
+   */
+  keepMs?: number
+}
+
+const secrets = either(text, list(text))
 const shapes: Shapes = {
   client: any,
+  pools: any,
+  ownWrites: either(
+    oneOf(false),
+    object({ secret: secrets, cookieName: token, keepMs: int(1_000, 86_400_000, 'milliseconds') }),
+  ),
   check: object({
     critical: bool,
     intervalMs: int(100, 3_600_000, 'milliseconds'),
@@ -37,7 +82,10 @@ const shapes: Shapes = {
     fall: int(1, 100),
   }),
 }
-const defaults = { check: { critical: true } } satisfies Partial<DatabaseOptions>
+const defaults = {
+  check: { critical: true },
+  ownWrites: { cookieName: 'fleet.wal', keepMs: 60_000 },
+} satisfies Partial<DatabaseOptions>
 
 /** How long open queries may hold the exit, ms. A server that hangs never ends them. */
 const closeTimeoutMs = 5_000
@@ -71,9 +119,59 @@ async function disconnect(client: DatabaseClient): Promise<void> {
   clearTimeout(timer)
 }
 
+/** @throws FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING */
+function signingSecrets(app: FastifyInstance, given: string | readonly string[] | undefined): readonly string[] {
+  const { SESSION_SECRET = [], production } = readEnv()
+  const all = given === undefined ? SESSION_SECRET : typeof given === 'string' ? [given] : given
+  if (all.some((secret) => Buffer.byteLength(secret) < 32))
+    throw new FleetError('FLEET_ERR_SECRET_WEAK', '`database.ownWrites.secret` or SESSION_SECRET needs 32 bytes')
+  if (all.length > 0) return all
+  if (production)
+    throw new FleetError(
+      'FLEET_ERR_SECRET_MISSING',
+      'set SESSION_SECRET, the same on every instance: openssl rand -hex 32',
+    )
+  app.log.warn(
+    'database: SESSION_SECRET is not set; who has no session reads his own writes for sure on this instance only',
+  )
+  return [randomBytes(32).toString('hex')]
+}
+
+/** Tells the router whose reads it routes. */
+async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnWritesOptions): Promise<void> {
+  if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
+  const { production, SESSION_COOKIE_SECURE } = readEnv()
+  const { cookieName, keepMs } = options as typeof options & typeof defaults.ownWrites
+  const terms = {
+    router,
+    secrets: signingSecrets(app, options.secret),
+    cookieName,
+    cookie: { secure: SESSION_COOKIE_SECURE ?? production },
+    keepMs,
+    late: app.hasRequestDecorator('session'),
+  }
+  const key = Symbol('reader')
+  type Keyed = { [key]: RequestReader }
+  app.decorateRequest(key, null as never)
+  app.addHook('onRequest', (request, _reply, done) => {
+    const reader = new RequestReader(request, terms)
+    ;(request as unknown as Keyed)[key] = reader
+    router.readers.run(reader, done)
+  })
+  // A body arrives by events of the socket, which know nothing of the request.
+  app.addHook('preValidation', (request, _reply, done) => {
+    router.readers.run((request as unknown as Keyed)[key], done)
+  })
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const reader = (request as unknown as Keyed)[key] as RequestReader | null
+    if (!reader?.wrote) return done(null, payload)
+    reader.keep(reply).then(() => done(null, payload), done)
+  })
+}
+
 const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   if (!app.hasDecorator('health')) await app.register(health)
-  const { client: from, check } = resolveOptions<DatabaseOptions>('database', shapes, defaults, given)
+  const { client: from, check, pools, ownWrites } = resolveOptions<DatabaseOptions>('database', shapes, defaults, given)
   const client = isClient(from) ? from : typeof from === 'function' ? await from() : undefined
   if (!isClient(client))
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`database.client` must be a Prisma client, or make one')
@@ -82,14 +180,25 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(databaseError)
-  if (client !== from) app.addHook('onClose', () => disconnect(client))
+  const router = (client as { $routing?: () => Router }).$routing?.()
+  const routed = router !== undefined && router.set.replicas.length > 0
+  if (app.hasDecorator('metrics')) {
+    if (pools) poolMetrics(pools, app.metrics)
+    if (routed) routingMetrics(router, app.metrics)
+  }
+  if (routed && ownWrites) await readOwnWrites(app, router, ownWrites)
+  if (client === from) return
+  app.addHook('onClose', async () => {
+    await disconnect(client)
+    await pools?.close()
+  })
 }
 
 /**
  * Decorates `app.database` and adds the health check `database`. The database need not be up at boot: the instance is
- * live, not ready, and becomes ready by itself.
+ * live, not ready, and becomes ready by itself. Of a client with `replicas`, users read what they wrote.
  *
- * @throws FLEET_ERR_OPTION_INVALID
+ * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING
  */
 export const database: FastifyPluginAsync<DatabaseOptions> = fp(plugin, { name: 'fleet-database', fastify: '5.x' })
 export default database

@@ -106,5 +106,9 @@ export function isUnreachable(error: unknown): boolean {
 /** Whether no connection of the pool became free in time, which says nothing about the server behind it. */
 export function isSaturated(error: unknown): boolean {
   const { code, message } = (error ?? {}) as PrismaError
-  return code === 'P2024' || /^timeout exceeded when trying to connect/.test(String(message))
+  return (
+    code === 'P2024' ||
+    code === 'FLEET_ERR_DATABASE_BUSY' ||
+    /^timeout exceeded when trying to connect/.test(String(message))
+  )
 }

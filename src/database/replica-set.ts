@@ -1,43 +1,69 @@
-/** What is asked of a replica's Prisma client. */
-export interface ReplicaClient {
-  $queryRawUnsafe(query: string): PromiseLike<unknown>
-  $disconnect(): Promise<void>
-}
+import { type Pick, type PolicyName, policies } from './policies.ts'
+import { inTime, PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
 
-export interface ProbeOptions {
-  /** How often a replica is asked that has not answered a read meanwhile, 100 to 600,000 ms. @default 2000 */
+export interface WatchOptions {
+  /** How often primary and replicas are asked where they are, 100 to 600,000 ms. @default 1000 */
   probeIntervalMs?: number
-  /** How long it may take, 10 to 60,000 ms. @default 1000 */
+  /** How long an answer may take, 10 to 60,000 ms. @default 1000 */
   probeTimeoutMs?: number
-  /** Consecutive answers that bring a replica back, 1 to 100. @default 2 */
+  /** Consecutive good samples that bring a replica back, 1 to 100. @default 2 */
   rise?: number
+  /** Consecutive bad samples that take it out, 1 to 100; one that cannot be connected to is out at once. @default 1 */
+  fall?: number
+  /** A replica that lacks something older than this is left out, 10 to 86,400,000 ms; one interval coarse. @default 10000 */
+  maxLagMs?: number
+  /** Which of the replicas that are fit gets a read. @default 'least-in-flight', in turn among equals */
+  policy?: PolicyName
   /** Called when a replica has gone or come back; `index` is its place in the list. */
   onChange?: (index: number, healthy: boolean) => void
 }
 
-export const probeDefaults = { probeIntervalMs: 2_000, probeTimeoutMs: 1_000, rise: 2 } satisfies ProbeOptions
+export const watchDefaults = {
+  probeIntervalMs: 1_000,
+  probeTimeoutMs: 1_000,
+  rise: 2,
+  fall: 1,
+  maxLagMs: 10_000,
+  policy: 'least-in-flight',
+} satisfies WatchOptions
 
 /** Rejects the reads of a replica that has stopped answering: they are safe to be asked elsewhere. */
 export const gone: unique symbol = Symbol('the replica has gone')
 
-/** One replica, and whether it answers. */
-export class Replica<C extends ReplicaClient = ReplicaClient> {
-  readonly client: C
-  readonly index: number
-  readonly #rise: number
-  readonly #changed: (replica: Replica<C>) => void
-  readonly #abandon = new Set<() => void>()
-  /** `undefined` until the first probe has ended: at boot nobody knows which replicas are there. */
-  #healthy: boolean | undefined
-  #answers = 0
-  #fresh = false
-  #probing = false
+/** Of response times, the weight of the newest. */
+const newest = 0.2
 
-  constructor(client: C, index: number, rise: number, changed: (replica: Replica<C>) => void) {
+/** One replica: whether it is fit for reads, and how far it has come. */
+export class Replica {
+  readonly client: ServerClient
+  readonly index: number
+  /** Position that it has replayed for sure: it may be further, never less far. */
+  replayed = 0
+  lagMs = 0
+  /** Moving average of the response time, ms. */
+  latencyMs = 0
+  /** Reads that it has answered. */
+  answered = 0
+  /** Where it is now. Callers at the same time share one question. */
+  readonly ask: () => Promise<void>
+  /** When it last answered {@link Replica.ask}. */
+  askedAt = 0
+  readonly #limits: { rise: number; fall: number }
+  readonly #changed: () => void
+  readonly #abandon = new Set<() => void>()
+  #server: string | undefined
+  #standby = true
+  /** `undefined` until the first sample: at boot nobody knows which replicas are there. */
+  #healthy: boolean | undefined
+  #good = 0
+  #bad = 0
+
+  constructor(client: ServerClient, index: number, limits: { rise: number; fall: number }, changed: () => void) {
     this.client = client
     this.index = index
-    this.#rise = rise
+    this.#limits = limits
     this.#changed = changed
+    this.ask = shared(async () => this.#learn(await sample(client)))
   }
 
   get healthy(): boolean {
@@ -49,13 +75,15 @@ export class Replica<C extends ReplicaClient = ReplicaClient> {
   }
 
   /** Runs a read, until it ends or the replica is found to have gone: then it rejects with {@link gone}. */
-  read<T>(query: (client: C) => PromiseLike<T>): Promise<T> {
+  read<T>(query: (client: ServerClient) => PromiseLike<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const abandon = (): void => reject(gone)
       this.#abandon.add(abandon)
+      const since = performance.now()
       query(this.client).then(
         (value) => {
-          this.#fresh = true
+          this.answered++
+          this.latencyMs += newest * (performance.now() - since - this.latencyMs)
           this.#abandon.delete(abandon)
           resolve(value)
         },
@@ -69,79 +97,117 @@ export class Replica<C extends ReplicaClient = ReplicaClient> {
 
   /** It cannot be reached. One failure is enough: others can do its work. */
   failed(): void {
-    this.#answers = 0
+    // It may come back with less than it had: what it had replayed in memory only is replayed again.
+    this.replayed = 0
+    this.#good = 0
     this.#turn(false)
+    for (const abandon of this.#abandon) abandon()
+    this.#abandon.clear()
   }
 
-  /**
-   * Asks whether it lives, unless it has answered a read since the last time: a full pool must not look like a dead
-   * server. One question at a time, so that a replica that hangs does not fill its pool with them.
-   */
-  async probe(timeoutMs: number): Promise<void> {
-    const fresh = this.#fresh
-    this.#fresh = false
-    if (this.#probing || (fresh && this.healthy)) return
-    this.#probing = true
-    const answer = Promise.resolve(this.client.$queryRawUnsafe('SELECT 1')).then(
-      () => true,
-      () => false,
-    )
-    void answer.then(() => {
-      this.#probing = false
-    })
-    if (!(await inTime(answer, timeoutMs))) return this.failed()
+  /** Asks it, and judges: it must answer, follow the primary or be it, and lack nothing that is too old. */
+  async probe(history: PrimaryHistory, timeoutMs: number, maxLagMs: number): Promise<void> {
+    const before = this.answered
+    if (!(await inTime(this.ask(), timeoutMs))) {
+      // A full pool must not look like a dead server.
+      if (this.answered > before && this.healthy) return
+      return this.#judge(false, true)
+    }
+    // One that was promoted is good when the primary's client has come to it, too; else nobody knows whose it is.
+    if (!this.#standby) this.replayed = this.#server === history.server ? Number.POSITIVE_INFINITY : 0
+    this.lagMs = history.lag(this.replayed)
+    this.#judge(this.lagMs <= maxLagMs && (this.#standby || this.replayed > 0), false)
+  }
+
+  #learn({ standby, position, server }: Sample): void {
+    if (server !== this.#server) this.replayed = 0
+    this.#server = server
+    this.#standby = standby
+    if (standby) this.replayed = position
+    this.askedAt = performance.now()
+  }
+
+  #judge(good: boolean, silent: boolean): void {
+    this.#good = good ? this.#good + 1 : 0
+    this.#bad = good ? 0 : this.#bad + 1
     // The very first answer counts at once.
-    if (++this.#answers >= this.#rise || this.#healthy === undefined) this.#turn(true)
+    if (good && (this.#good >= this.#limits.rise || this.#healthy === undefined)) this.#turn(true)
+    if (!good && (this.#bad >= this.#limits.fall || this.#healthy === undefined)) {
+      if (silent) this.failed()
+      else this.#turn(false)
+    }
   }
 
   #turn(healthy: boolean): void {
     if (this.#healthy === healthy) return
     this.#healthy = healthy
-    this.#changed(this)
-    if (healthy) return
-    for (const abandon of this.#abandon) abandon()
-    this.#abandon.clear()
+    this.#changed()
   }
 }
 
-async function inTime(answer: Promise<boolean>, timeoutMs: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  // setImmediate: when it was this process that stood still, the answer lies in the socket and is read first.
-  const timer = setTimeout(() => setImmediate(resolve, false), timeoutMs)
-  const inTime = await Promise.race([answer, late])
-  clearTimeout(timer)
-  return inTime
-}
+/** A replica that was just asked is not asked again before this, ms: many may wait for the same. */
+const askAgainMs = 5
 
-/** The replicas of one primary. Whoever picks never sees one that does not answer. */
-export class ReplicaSet<C extends ReplicaClient = ReplicaClient> {
-  readonly replicas: readonly Replica<C>[]
-  readonly #timer: NodeJS.Timeout
-  #healthy: readonly Replica<C>[] = []
-  #next = 0
+/** The replicas of one primary. Whoever picks never sees one that is not fit. */
+export class ReplicaSet {
+  readonly replicas: readonly Replica[]
+  readonly #pick: Pick
+  readonly #history = new PrimaryHistory()
+  readonly #timer: NodeJS.Timeout | undefined
+  #healthy: readonly Replica[] = []
 
-  constructor(clients: readonly C[], options: ProbeOptions = {}) {
-    const { probeIntervalMs, probeTimeoutMs, rise, onChange } = { ...probeDefaults, ...options }
-    const changed = (replica: Replica<C>): void => {
-      this.#healthy = this.replicas.filter(({ healthy }) => healthy)
-      onChange?.(replica.index, replica.healthy)
+  constructor(clients: readonly ServerClient[], primary: ServerClient, options: WatchOptions = {}) {
+    const { probeIntervalMs, probeTimeoutMs, rise, fall, maxLagMs, policy, onChange } = { ...watchDefaults, ...options }
+    this.#pick = policies[policy]()
+    this.replicas = clients.map((client, index) => {
+      const replica: Replica = new Replica(client, index, { rise, fall }, () => {
+        this.#healthy = this.replicas.filter(({ healthy }) => healthy)
+        onChange?.(index, replica.healthy)
+      })
+      return replica
+    })
+    if (clients.length === 0) return
+    const askPrimary = shared(() => sample(primary))
+    const learn = async (): Promise<void> => {
+      const moment = await askPrimary()
+      if (!moment.standby) this.#history.add(moment, performance.now())
     }
-    this.replicas = clients.map((client, index) => new Replica(client, index, rise, changed))
     const probe = (): void => {
-      for (const replica of this.replicas) void replica.probe(probeTimeoutMs)
+      void learn().catch(() => {})
+      for (const replica of this.replicas) void replica.probe(this.#history, probeTimeoutMs, maxLagMs)
     }
     // unref: watching must not keep a process alive that has nothing else to do.
     this.#timer = setInterval(probe, probeIntervalMs).unref()
     probe()
   }
 
-  /** The next one that answers, in turn; `undefined` when none does. */
-  pick(): Replica<C> | undefined {
+  get available(): boolean {
+    return this.#healthy.length > 0
+  }
+
+  /** One that is fit and has replayed `position` for sure; `undefined` when there is none. */
+  pick(position: number): Replica | undefined {
     const healthy = this.#healthy
-    return healthy[this.#next++ % Math.max(1, healthy.length)]
+    return this.#pick(position === 0 ? healthy : healthy.filter(({ replayed }) => replayed >= position))
+  }
+
+  /** As {@link ReplicaSet.pick}, after asking the replicas how far they are, again and again for at most `waitMs`. */
+  async await(position: number, waitMs: number): Promise<Replica | undefined> {
+    const deadline = performance.now() + waitMs
+    for (;;) {
+      const now = performance.now()
+      if (now >= deadline || !this.available) return undefined
+      const rested = this.#healthy.filter(({ askedAt }) => now - askedAt >= askAgainMs)
+      const first = Promise.any(rested.map(({ ask }) => ask()))
+      await inTime(rested.length > 0 ? first : pause(askAgainMs), deadline - now)
+      const replica = this.pick(position)
+      if (replica) return replica
+    }
   }
 
   close(): void {
     clearInterval(this.#timer)
   }
 }
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

@@ -1,15 +1,16 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { any, fn, int, list, resolveOptions, type Shapes, text } from '../base/options.ts'
-import { isSaturated, isUnreachable, sqlState } from './errors.ts'
-import { gone, type ProbeOptions, probeDefaults, type ReplicaClient, ReplicaSet } from './replica-set.ts'
-import { mayReadReplica } from './statement.ts'
+import { any, fn, int, list, oneOf, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { policyNames } from './policies.ts'
+import { watchDefaults } from './replica-set.ts'
+import { type Operation, Router, type RouterOptions, routerDefaults } from './router.ts'
+import type { ServerClient } from './watch.ts'
 
-export interface ReplicasOptions<C extends ReplicaClient = ReplicaClient> extends ProbeOptions {
+export interface ReplicasOptions<C extends ServerClient = ServerClient> extends RouterOptions {
   /** Prisma clients of replicas, which stay yours to close. Not together with `connect`. */
   clients?: readonly C[]
-  /** Makes a client for a replica; it is closed by `$disconnect()`. */
-  connect?: (url: string) => C
+  /** Makes a client for a replica; it is closed by `$disconnect()`. `name` is `replica_1`, `replica_2`, … */
+  connect?: (url: string, name: string) => C
   /** Addresses given to `connect`. @default DATABASE_REPLICA_URLS, else none */
   urls?: readonly string[]
 }
@@ -21,25 +22,22 @@ const shapes: Shapes = {
   probeIntervalMs: int(100, 600_000, 'milliseconds'),
   probeTimeoutMs: int(10, 60_000, 'milliseconds'),
   rise: int(1, 100),
+  fall: int(1, 100),
+  maxLagMs: int(10, 86_400_000, 'milliseconds'),
+  policy: oneOf(...policyNames),
   onChange: fn,
+  waitMs: int(0, 60_000, 'milliseconds'),
+  maxPrimaryReads: int(0, 100_000),
 }
 
-/** What Prisma hands to a query extension; `__internalParams` is how its own extension for replicas knows, too. */
-interface Operation {
-  model?: string
-  operation: string
-  args: unknown
-  query(args: unknown): Promise<unknown>
-  __internalParams?: { transaction?: unknown; dataPath?: readonly string[] }
-}
-
-type Methods = Record<string, (...args: unknown[]) => PromiseLike<unknown>>
+/** Prisma's own mark of a client that is a transaction; before it had nested ones, such a client had no `$transaction`. */
+const scope: unique symbol = Symbol.for('prisma.client.transaction.scope_context')
+const isTransaction = (client: object): boolean => scope in client || !('$transaction' in client)
 
 /** The part of a Prisma client that is extended. */
-export interface ExtensibleClient {
+export interface ExtensibleClient extends ServerClient {
   // biome-ignore lint/suspicious/noExplicitAny: every generated client has a type of its own here
   $extends: any
-  $disconnect(): Promise<void>
 }
 
 /** What the extension adds, in the form in which Prisma's types carry it on. */
@@ -49,107 +47,66 @@ export interface ReplicasExtension {
       result: Record<never, never>
       model: Record<never, never>
       query: Record<never, never>
-      client: { $primary: () => <T extends object>(this: T) => Omit<T, '$primary'> }
+      client: {
+        $primary: () => <T extends object>(this: T) => Omit<T, '$primary' | '$replica' | '$routing'>
+        $replica: () => <T extends object>(this: T) => Omit<T, '$primary' | '$replica' | '$routing'>
+        $routing: () => () => Router
+      }
     }
   }
 }
 
-const reads: ReadonlySet<string> = new Set([
-  'findFirst',
-  'findFirstOrThrow',
-  'findMany',
-  'findUnique',
-  'findUniqueOrThrow',
-  'groupBy',
-  'aggregate',
-  'count',
-])
-
 /**
- * Refused by this replica, though it lives: a function that writes, a query cancelled because of what was replayed
- * meanwhile, a function for primaries only. The primary can do it.
- */
-const notHere: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
-
-/** Whether an operation only reads; transactions and everything that is not known for sure belong to the primary. */
-export function isRead({ model, operation, args, __internalParams }: Operation): boolean {
-  if (__internalParams?.transaction) return false
-  if (model !== undefined) return reads.has(operation)
-  if (operation === '$queryRaw') return mayReadReplica((args as { strings: readonly string[] }).strings.join(' ? '))
-  if (operation === '$queryRawUnsafe') return mayReadReplica(String((args as unknown[])[0]))
-  return false
-}
-
-/** The same operation on another client. */
-function on(client: ReplicaClient, { model, operation, args, __internalParams }: Operation): PromiseLike<unknown> {
-  const methods = (model === undefined ? client : client[modelKey(model) as never]) as unknown as Methods
-  const result = operation === '$queryRawUnsafe' ? methods[operation]?.(...(args as [])) : methods[operation]?.(args)
-  // `user.findUnique(…).posts()` arrives as a read of the user with the way to the posts in it.
-  const path = __internalParams?.dataPath?.filter((step) => step !== 'select' && step !== 'include') ?? []
-  if (path.length === 0) return result as PromiseLike<unknown>
-  return (result as PromiseLike<Record<string, unknown> | null>).then((value) =>
-    path.reduce<unknown>((at, step) => (at as Record<string, unknown> | null)?.[step] ?? null, value),
-  )
-}
-
-const modelKey = (model: string): string => model.charAt(0).toLowerCase() + model.slice(1)
-
-async function route(set: ReplicaSet, operation: Operation): Promise<unknown> {
-  if (!isRead(operation)) return operation.query(operation.args)
-  for (let tries = set.replicas.length; tries > 0; tries--) {
-    const replica = set.pick()
-    if (!replica) break
-    try {
-      return await replica.read((client) => on(client, operation))
-    } catch (error) {
-      if (notHere.has(sqlState(error))) break
-      if (isUnreachable(error)) replica.failed()
-      else if (error !== gone && !isSaturated(error)) throw error
-    }
-  }
-  return operation.query(operation.args)
-}
-
-/**
- * A Prisma extension: reads go to the replicas that answer, in turn; writes, transactions and `$executeRaw` go to the
- * client that is extended, the primary. A raw `SELECT` that takes no locks and changes nothing is a read. A read whose
- * replica goes away is asked again elsewhere; without a replica that answers, the primary does it all.
- * `$primary()` gives the primary for a read that must see what was just written.
+ * A Prisma extension: reads go to the replicas that are fit, everything else to the client that is extended, the primary;
+ * `docs/database.md` has the table. A read whose replica goes away is asked again elsewhere; without a replica that is
+ * fit, the primary does it all. With the plugin `database`, a user's reads go only to replicas that have replayed what
+ * he wrote. `$primary()` forces the one, `$replica()` the other.
  *
  * ```ts
- * const connect = (url: string) => new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: 10 }) })
+ * const pool = await pools()
+ * const connect = (url: string, name?: string) => new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
  * const prisma = connect(process.env.DATABASE_URL).$extends(replicas({ connect }))
  * ```
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN
  */
-export function replicas<C extends ReplicaClient>(
+export function replicas<C extends ServerClient>(
   given: ReplicasOptions<C>,
 ): (client: ExtensibleClient) => ReplicasExtension {
   const environment = given.clients ? {} : { urls: readEnv().DATABASE_REPLICA_URLS }
-  const options = resolveOptions<ReplicasOptions<C>>('replicas', shapes, probeDefaults, environment, given)
-  const { clients, connect, urls = [], ...probing } = options
+  const defaults = { ...watchDefaults, ...routerDefaults }
+  const options = resolveOptions<ReplicasOptions<C>>('replicas', shapes, defaults, environment, given)
+  const { clients, connect, urls = [], ...routing } = options
   if (clients && connect)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` takes `clients` or `connect`, not both')
   if (!clients && !connect)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` needs `clients`, or `connect` to make them')
 
   return (client) => {
-    const opened = connect ? urls.map(connect) : []
-    const set = new ReplicaSet<ReplicaClient>(clients ?? opened, probing)
+    const opened = connect ? urls.map((url, index) => connect(url, `replica_${index + 1}`)) : []
+    const router = new Router(client, clients ?? opened, routing)
+    const extended = (route: (operation: Operation) => Promise<unknown>): object =>
+      client.$extends({ query: { $allOperations: route } })
+    const primary = extended((operation) => router.write(operation))
+    const replica = extended((operation) => router.readLate(operation))
+    // Inside a transaction all is on the primary already.
+    const outside = (self: object, other: object): object => (isTransaction(self) ? self : other)
     return client.$extends({
       name: 'fastify-fleet replicas',
       client: {
         $primary(this: object) {
-          // Inside a transaction all is on the primary already.
-          return '$transaction' in this ? client : this
+          return outside(this, primary)
         },
+        $replica(this: object) {
+          return outside(this, replica)
+        },
+        $routing: () => router,
         async $disconnect() {
-          set.close()
+          router.set.close()
           await Promise.all([client, ...opened].map((each) => each.$disconnect()))
         },
       },
-      query: { $allOperations: (operation: Operation) => route(set, operation) },
+      query: { $allOperations: (operation: Operation) => router.route(operation) },
     })
   }
 }

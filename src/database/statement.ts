@@ -1,19 +1,4 @@
-/**
- * Words that a statement may not have if it is to run on a replica. Some are harmless as the name of a column; the
- * primary then answers, which is never wrong.
- */
-const unfit: RegExp = new RegExp(
-  `^(${[
-    'insert|update|delete|merge', // also: FOR UPDATE, and data-changing CTEs
-    'into', // SELECT … INTO makes a table
-    'share', // FOR SHARE, FOR KEY SHARE
-    // Functions that write, or whose effect is bound to the server they run on.
-    'nextval|setval|currval|lastval|set_config|pg_notify|txid_current|pg_current_xact_id|lo_[a-z0-9_]+',
-    'pg_(try_)?advisory_[a-z0-9_]+',
-    'pg_(export_snapshot|current_wal[a-z_]*|create_[a-z_]+|drop_[a-z_]+|terminate_backend|cancel_backend)',
-    'dblink[a-z_]*',
-  ].join('|')})$`,
-)
+import { unfit } from './routing.ts'
 
 const letter = String.raw`A-Za-z_\u0080-\uffff`
 const tag = String.raw`(?:[${letter}][\d${letter}]*)?`

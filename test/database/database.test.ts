@@ -72,9 +72,10 @@ test('losing it only degrades when it is not critical', async () => {
 })
 
 test('the check asks the primary, also where reads go to replicas', async () => {
+  const replica = await startPostgres({ replicaOf: server })
   const gone = client(server.url.replace(/:\d+\//, ':1/'))
   const changes: boolean[] = []
-  const routed = gone.$extends(replicas({ clients: [client(server.url)], onChange: (_, up) => changes.push(up) }))
+  const routed = gone.$extends(replicas({ clients: [client(replica.url)], onChange: (_, up) => changes.push(up) }))
   await until(() => changes[0])
   const app = await start({ client: routed })
   await until(async () => (await ready(app)) === 503)

@@ -1,53 +1,21 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { PrismaPg } from '@prisma/adapter-pg'
-import { Prisma, PrismaClient } from '../../src/app/generated/prisma/client.ts'
-import { migrate } from '../../src/database/migrate.ts'
-import { replicas } from '../../src/database/replicas.ts'
-import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { before, test } from 'node:test'
+import type { PrismaClient } from '../../src/app/generated/prisma/client.ts'
+import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
+import type { PostgresServer } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
+import { atEnd, client, pause, resume, startCluster, who } from './cluster.ts'
 import { query } from './databases.ts'
 import { Relay } from './relay.ts'
-
-/** Names of the servers that were asked, in order. */
-const asked: string[] = []
-const closers: (() => Promise<void>)[] = []
-after(() => Promise.all(closers.map((close) => close())))
 
 let primary: PostgresServer
 let one: PostgresServer
 let two: PostgresServer
 before(async () => {
-  primary = await startPostgres()
-  await migrate({ url: primary.url, directory: fileURLToPath(new URL('../../prisma/migrations', import.meta.url)) })
-  await query(
-    primary.url,
-    `INSERT INTO users (id, email, name, password_hash)
-       VALUES ('00000000-0000-7000-8000-000000000001', 'a@example.com', 'A', '-');
-     INSERT INTO products (id, sku, name, price_cents, created_by_id)
-       VALUES ('00000000-0000-7000-8000-000000000002', 'a', 'a', 1, '00000000-0000-7000-8000-000000000001');
-     CREATE SEQUENCE ids;
-     CREATE FUNCTION writes() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('ids') $$`,
-  )
-  one = await startPostgres({ replicaOf: primary })
-  two = await startPostgres({ replicaOf: primary })
+  ;({ primary, one, two } = await startCluster())
 })
 
-/** Every statement but the probe is noted under the client's name. */
-function client(name: string, url: string, max = 3): PrismaClient {
-  const made = new PrismaClient({
-    adapter: new PrismaPg({ connectionString: url, max, connectionTimeoutMillis: 2000 }),
-    log: [{ emit: 'event', level: 'query' }],
-  })
-  ;(made as PrismaClient<'query'>).$on('query', (event) => {
-    if (event.query !== 'SELECT 1') asked.push(name)
-  })
-  closers.push(() => made.$disconnect())
-  return made
-}
-
-function fleet(urls: string[] = [one.url, two.url]) {
+function fleet(urls: string[] = [one.url, two.url], options: ReplicasOptions = {}) {
   const changes: string[] = []
   const prisma = client('primary', primary.url).$extends(
     replicas({
@@ -55,59 +23,14 @@ function fleet(urls: string[] = [one.url, two.url]) {
       probeIntervalMs: 100,
       probeTimeoutMs: 300,
       onChange: (index, healthy) => changes.push(`${index + 1} ${healthy ? 'up' : 'down'}`),
+      ...options,
     }),
   )
-  closers.push(() => prisma.$disconnect())
+  atEnd(() => prisma.$disconnect())
   return { prisma, changes, ready: () => until(() => changes.length >= urls.length) }
-}
-
-async function who(operation: () => PromiseLike<unknown>): Promise<string[]> {
-  asked.length = 0
-  await operation()
-  return [...new Set(asked)].sort()
 }
 const anyReplica = ['replica 1', 'replica 2']
 const onlyPrimary = ['primary']
-
-test('reads go to the replicas in turn, everything else to the primary', async () => {
-  const { prisma, ready } = fleet()
-  await ready()
-  const reads: Record<string, () => PromiseLike<unknown>> = {
-    findMany: () => prisma.user.findMany(),
-    findUnique: () => prisma.user.findUnique({ where: { email: 'a@example.com' } }),
-    findUniqueOrThrow: () => prisma.user.findUniqueOrThrow({ where: { email: 'a@example.com' } }),
-    findFirst: () => prisma.user.findFirst({ include: { products: true } }),
-    count: () => prisma.user.count(),
-    aggregate: () => prisma.product.aggregate({ _sum: { stock: true } }),
-    groupBy: () => prisma.product.groupBy({ by: ['sku'] }),
-    fluent: () => prisma.user.findUnique({ where: { email: 'a@example.com' } }).products(),
-    queryRaw: () => prisma.$queryRaw`SELECT ${1}::int AS n, ${'x'} AS text`,
-    'queryRaw of joined parts': () => prisma.$queryRaw(Prisma.sql`SELECT ${Prisma.join([1, 2])}`),
-    queryRawUnsafe: () => prisma.$queryRawUnsafe('SELECT $1::int AS n', 1),
-  }
-  for (const [name, read] of Object.entries(reads))
-    assert.deepEqual(await who(() => Promise.all([read(), read(), read(), read()])), anyReplica, name)
-
-  const sku = 'b'
-  const writes: Record<string, () => PromiseLike<unknown>> = {
-    create: () => prisma.product.create({ data: { sku, name: 'b', priceCents: 1 } }),
-    update: () => prisma.product.update({ where: { sku }, data: { stock: 1 } }),
-    upsert: () => prisma.product.upsert({ where: { sku }, create: { sku, name: 'b', priceCents: 1 }, update: {} }),
-    executeRaw: () => prisma.$executeRaw`UPDATE products SET stock = 2 WHERE sku = ${sku}`,
-    'SELECT FOR UPDATE': () => prisma.$queryRaw`SELECT id FROM products FOR UPDATE`,
-    'data-changing CTE': () => prisma.$queryRaw`WITH x AS (UPDATE products SET stock = 3 RETURNING *) SELECT * FROM x`,
-    'interactive transaction': () =>
-      prisma.$transaction(async (tx) => {
-        await tx.product.findMany()
-        await tx.$queryRaw`SELECT 1 AS n`
-        await tx.product.update({ where: { sku }, data: { stock: 4 } })
-      }),
-    'batch transaction': () => prisma.$transaction([prisma.user.findMany(), prisma.product.count()]),
-    '$primary()': () => prisma.$primary().user.findMany(),
-    deleteMany: () => prisma.product.deleteMany({ where: { sku } }),
-  }
-  for (const [name, write] of Object.entries(writes)) assert.deepEqual(await who(write), onlyPrimary, name)
-})
 
 test('results are those of the plain client', async () => {
   const { prisma, ready } = fleet()
@@ -127,13 +50,6 @@ test('results are those of the plain client', async () => {
   }
   const inTransaction = await prisma.$transaction((tx) => tx.$primary().user.count())
   assert.equal(inTransaction, 1)
-})
-
-test('a function that writes is refused by the replica, and done by the primary', async () => {
-  const { prisma, ready } = fleet()
-  await ready()
-  const [row] = await prisma.$queryRaw<{ writes: bigint }[]>`SELECT writes()`
-  assert.equal(typeof row?.writes, 'bigint')
 })
 
 test('one of two replicas killed: no read fails; it is left out, and comes back by itself', async () => {
@@ -212,6 +128,75 @@ test('`connect` opens what $disconnect() closes; clients given stay open', async
   await given.user.count()
   await other.$disconnect()
   assert.notEqual(await connections(), 0)
+})
+
+test('a replica that lacks what is older than maxLagMs is left out, and comes back; an idle primary is no lag', async () => {
+  const { prisma, changes, ready } = fleet(undefined, { maxLagMs: 300 })
+  await ready()
+  const { set } = prisma.$routing()
+  await pause(one)
+  try {
+    const probes = set.replicas[0]?.askedAt ?? 0
+    // Several times maxLagMs with nothing written: it lacks nothing.
+    await until(() => (set.replicas[0]?.askedAt ?? 0) > probes + 900)
+    assert.deepEqual(
+      set.replicas.map(({ healthy, lagMs }) => [healthy, lagMs]),
+      [
+        [true, 0],
+        [true, 0],
+      ],
+    )
+    await query(primary.url, 'INSERT INTO notes VALUES (1)')
+    await until(() => changes.at(-1) === '1 down')
+    assert.ok((set.replicas[0]?.lagMs ?? 0) > 300)
+    assert.deepEqual(await who(() => Promise.all([prisma.user.count(), prisma.user.count()])), ['replica 2'])
+  } finally {
+    await resume(one)
+  }
+  await until(() => changes.at(-1) === '1 up')
+  assert.equal(set.replicas[0]?.lagMs, 0)
+})
+
+test('one bad sample of many is forgiven when `fall` says so', async () => {
+  const relay = await Relay.open(one.port)
+  const { changes, ready } = fleet([one.url.replace(`:${one.port}/`, `:${relay.port}/`)], { fall: 50 })
+  await ready()
+  relay.stall()
+  const client = fleet([two.url])
+  await client.ready()
+  relay.resume()
+  assert.deepEqual(changes, ['1 up'])
+})
+
+test('a server that follows nobody and is not the primary is no replica', async () => {
+  const { prisma, changes } = fleet([`${primary.url}?application_name=same`])
+  // By another address it is the primary itself: as good as it gets.
+  await until(() => changes.at(-1) === '1 up')
+  assert.deepEqual(await who(() => prisma.user.count()), ['replica 1'])
+
+  const stranger = client('primary', one.url).$extends(
+    replicas({ clients: [client('replica 1', primary.url)], probeIntervalMs: 100 }),
+  )
+  atEnd(() => stranger.$disconnect())
+  await until(() => (stranger.$routing().set.replicas[0]?.askedAt ?? 0) > 0)
+  assert.deepEqual(await who(() => stranger.user.count()), onlyPrimary)
+})
+
+test('without a replica the primary does no more reads than it may', async () => {
+  const nobody = one.url.replace(/:\d+\//, ':1/')
+  const { prisma, changes } = fleet([nobody], { maxPrimaryReads: 2 })
+  await until(() => changes.length === 1)
+  const slow = (): Promise<unknown> => prisma.$queryRaw`SELECT pg_sleep(0.1)::text`
+  const ended = await Promise.allSettled(Array.from({ length: 5 }, slow))
+  const refused = ended.filter((each) => each.status === 'rejected').map(({ reason }) => reason)
+  assert.equal(refused.length, 3)
+  for (const error of refused) {
+    assert.equal(error.code, 'FLEET_ERR_DATABASE_BUSY')
+    assert.deepEqual([error.statusCode, error.headers], [503, { 'retry-after': '1' }])
+  }
+  assert.equal(prisma.$routing().reads.refused, 3)
+  // Writes are what it is kept free for.
+  await Promise.all([slow(), slow(), prisma.$executeRaw`INSERT INTO notes VALUES (2)`])
 })
 
 test('without replicas the primary does it all; wrong options are refused', async () => {

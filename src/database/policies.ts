@@ -1,0 +1,39 @@
+/** What a policy may know of a replica. */
+interface Candidate {
+  readonly inFlight: number
+  readonly latencyMs: number
+}
+
+/** Chooses one of those that are fit; `undefined` of none. */
+export type Pick = <R extends Candidate>(replicas: readonly R[]) => R | undefined
+
+function roundRobin(): Pick {
+  let next = 0
+  return (replicas) => replicas[next++ % Math.max(1, replicas.length)]
+}
+
+/** The one of the least cost; the search begins at another place each time, so that equals take turns. */
+function least(cost: (replica: Candidate) => number): Pick {
+  let next = 0
+  return (replicas) => {
+    const { length } = replicas
+    const start = next++
+    let best = replicas[start % Math.max(1, length)]
+    for (let i = 1; i < length; i++) {
+      const replica = replicas[(start + i) % length]
+      if (replica && best && cost(replica) < cost(best)) best = replica
+    }
+    return best
+  }
+}
+
+/** Each is a function because it keeps its own turn. There are few replicas, so looking at all of them costs nothing. */
+export const policies = {
+  'round-robin': roundRobin,
+  'least-in-flight': () => least(({ inFlight }) => inFlight),
+  /** Expected time of the next read: Peak EWMA as in Finagle, without its peak. */
+  latency: () => least(({ inFlight, latencyMs }) => (latencyMs + 0.1) * (inFlight + 1)),
+} satisfies Record<string, () => Pick>
+
+export type PolicyName = keyof typeof policies
+export const policyNames: readonly PolicyName[] = Object.keys(policies) as PolicyName[]

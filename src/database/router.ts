@@ -1,0 +1,175 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { FleetError } from '../base/errors.ts'
+import { isSaturated, isUnreachable, sqlState } from './errors.ts'
+import { gone, ReplicaSet, type WatchOptions } from './replica-set.ts'
+import { kindOf } from './routing.ts'
+import { mayReadReplica } from './statement.ts'
+import { afterwards, type ServerClient, sample } from './watch.ts'
+
+/** What Prisma hands to a query extension; `__internalParams` is how its own extension for replicas knows, too. */
+export interface Operation {
+  model?: string
+  operation: string
+  args: unknown
+  query(args: unknown): Promise<unknown>
+  __internalParams?: { transaction?: unknown; dataPath?: readonly string[] }
+}
+
+/** Whoever is served now, as far as reading what he wrote himself goes. */
+export interface Reader {
+  /** A replica must have replayed this for him; 0: any will do; infinite: only the primary will. */
+  position(): number
+  /** He writes, and from now on reads on the primary. */
+  writes(): void
+}
+
+export interface RouterOptions extends WatchOptions {
+  /**
+   * How long a read may wait for a replica to replay what its reader has written, 0 to 60,000 ms, before the primary does
+   * it. @default 20
+   */
+  waitMs?: number
+  /**
+   * How many reads the primary does at the same time when no replica is fit, 0 to 100,000; more are refused with 503, so
+   * that it can go on writing. @default no limit
+   */
+  maxPrimaryReads?: number
+}
+
+export const routerDefaults = { waitMs: 20 } satisfies RouterOptions
+
+type Methods = Record<string, (...args: unknown[]) => PromiseLike<unknown>>
+
+/**
+ * Refused by this replica, though it lives: a function that writes, a query cancelled because of what was replayed
+ * meanwhile, a function for primaries only. The primary can do it.
+ */
+const notHere: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
+
+/** Whether an operation only reads, by the table of {@link kindOf}. */
+export function isRead({ operation, args }: Operation): boolean {
+  const kind = kindOf(operation)
+  if (kind !== 'statement') return kind === 'read'
+  if (operation === '$queryRaw') return mayReadReplica((args as { strings: readonly string[] }).strings.join(' ? '))
+  return mayReadReplica(String((args as unknown[])[0]))
+}
+
+/** The same operation on another client. */
+function on(client: ServerClient, { model, operation, args, __internalParams }: Operation): PromiseLike<unknown> {
+  const methods = (model === undefined ? client : client[modelKey(model) as never]) as unknown as Methods
+  const result = operation === '$queryRawUnsafe' ? methods[operation]?.(...(args as [])) : methods[operation]?.(args)
+  // `user.findUnique(…).posts()` arrives as a read of the user with the way to the posts in it.
+  const path = __internalParams?.dataPath?.filter((step) => step !== 'select' && step !== 'include') ?? []
+  if (path.length === 0) return result as PromiseLike<unknown>
+  return (result as PromiseLike<Record<string, unknown> | null>).then((value) =>
+    path.reduce<unknown>((at, step) => (at as Record<string, unknown> | null)?.[step] ?? null, value),
+  )
+}
+
+const modelKey = (model: string): string => model.charAt(0).toLowerCase() + model.slice(1)
+
+/** Reads by the server that did them, since the start. */
+export interface ReadCounts {
+  primary: number
+  /** Of those on the primary, the ones for which no replica had replayed what the reader wrote. */
+  own: number
+  refused: number
+  readonly replicas: number[]
+}
+
+/** Decides for each operation where it goes. */
+export class Router {
+  readonly set: ReplicaSet
+  /** Whose operation it is. Outside of it, as in a background job, any replica will do. */
+  readonly readers: AsyncLocalStorage<Reader> = new AsyncLocalStorage()
+  readonly reads: ReadCounts
+  /** How far the primary has written. */
+  readonly position: () => Promise<number>
+  readonly #waitMs: number
+  readonly #maxPrimaryReads: number
+  #primaryReads = 0
+
+  constructor(primary: ServerClient, clients: readonly ServerClient[], options: RouterOptions) {
+    const { waitMs, maxPrimaryReads, ...watching } = { ...routerDefaults, ...options }
+    this.#waitMs = waitMs
+    this.#maxPrimaryReads = maxPrimaryReads ?? Number.POSITIVE_INFINITY
+    this.set = new ReplicaSet(clients, primary, watching)
+    this.reads = { primary: 0, own: 0, refused: 0, replicas: clients.map(() => 0) }
+    this.position = afterwards(async () => (await sample(primary)).position)
+  }
+
+  /** What the extended client does with every operation. */
+  route(operation: Operation): Promise<unknown> {
+    const reader = this.readers.getStore()
+    if (!isRead(operation)) return this.write(operation)
+    if (operation.__internalParams?.transaction) return operation.query(operation.args)
+    return this.#read(operation, reader?.position() ?? 0)
+  }
+
+  /** On the primary; whoever wrote is to see it. */
+  write(operation: Operation): Promise<unknown> {
+    if (!isRead(operation)) this.readers.getStore()?.writes()
+    return operation.query(operation.args)
+  }
+
+  /** On a replica, though it may not have replayed what the reader wrote. */
+  readLate(operation: Operation): Promise<unknown> {
+    const transaction = operation.__internalParams?.transaction
+    if (transaction || kindOf(operation.operation) === 'write') return this.write(operation)
+    return this.#read(operation, 0)
+  }
+
+  #read(operation: Operation, position: number): Promise<unknown> {
+    if (position === Number.POSITIVE_INFINITY) return this.#onPrimary(operation, true)
+    const replica = this.set.pick(position)
+    if (replica) return this.#onReplica(operation, replica, position, this.set.replicas.length)
+    if (position === 0 || this.#waitMs === 0 || !this.set.available)
+      return this.#onPrimary(operation, position > 0 && this.set.available)
+    return this.set
+      .await(position, this.#waitMs)
+      .then((caughtUp) =>
+        caughtUp
+          ? this.#onReplica(operation, caughtUp, position, this.set.replicas.length)
+          : this.#onPrimary(operation, this.set.available),
+      )
+  }
+
+  async #onReplica(
+    operation: Operation,
+    replica: ReturnType<ReplicaSet['pick']> & {},
+    position: number,
+    tries: number,
+  ): Promise<unknown> {
+    try {
+      const value = await replica.read((client) => on(client, operation))
+      this.reads.replicas[replica.index] = (this.reads.replicas[replica.index] ?? 0) + 1
+      return value
+    } catch (error) {
+      if (notHere.has(sqlState(error))) return this.#onPrimary(operation, false)
+      if (isUnreachable(error)) replica.failed()
+      else if (error !== gone && !isSaturated(error)) throw error
+      const next = tries > 1 ? this.set.pick(position) : undefined
+      return next ? this.#onReplica(operation, next, position, tries - 1) : this.#onPrimary(operation, false)
+    }
+  }
+
+  async #onPrimary(operation: Operation, own: boolean): Promise<unknown> {
+    // A reader's own writes are on the primary alone, and few; it is the reads of all that would drown it.
+    if (!own && !this.set.available && this.set.replicas.length > 0 && this.#primaryReads >= this.#maxPrimaryReads) {
+      this.reads.refused++
+      throw new FleetError(
+        'FLEET_ERR_DATABASE_BUSY',
+        `no replica is fit, and the primary has ${this.#primaryReads} reads in flight`,
+        { retryAfter: 1 },
+      )
+    }
+    this.#primaryReads++
+    this.reads.primary++
+    if (own) this.reads.own++
+    try {
+      return await operation.query(operation.args)
+    } finally {
+      this.#primaryReads--
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { before, describe, it } from 'node:test'
+import { Prisma } from '../../src/app/generated/prisma/client.ts'
+import { replicas } from '../../src/database/replicas.ts'
+import { isRead } from '../../src/database/router.ts'
+import { rules } from '../../src/database/routing.ts'
+import { until } from '../helpers/until.ts'
+import { atEnd, client, startCluster, userId, who } from './cluster.ts'
+
+async function open() {
+  const { primary, one, two } = await startCluster()
+  const clients = [client('replica', one.url), client('replica', two.url)]
+  const prisma = client('primary', primary.url).$extends(replicas({ clients, probeIntervalMs: 100 }))
+  atEnd(() => prisma.$disconnect())
+  await until(() => prisma.$routing().set.replicas.every(({ healthy }) => healthy))
+  return prisma
+}
+let prisma: Awaited<ReturnType<typeof open>>
+before(async () => {
+  prisma = await open()
+})
+
+const where = { email: 'a@example.com' }
+const product = (sku: string) => ({ sku, name: sku, priceCents: 1 })
+/** One call of every operation that the table names. */
+const operations: Record<string, () => PromiseLike<unknown>> = {
+  findUnique: () => prisma.user.findUnique({ where }),
+  findUniqueOrThrow: () => prisma.user.findUniqueOrThrow({ where }),
+  findFirst: () => prisma.user.findFirst({ include: { products: true } }),
+  findFirstOrThrow: () => prisma.user.findFirstOrThrow({ where }),
+  findMany: () => prisma.user.findMany(),
+  count: () => prisma.user.count(),
+  aggregate: () => prisma.product.aggregate({ _sum: { stock: true } }),
+  groupBy: () => prisma.product.groupBy({ by: ['sku'] }),
+  create: () =>
+    prisma.user.create({ data: { email: 'b', name: 'b', passwordHash: '-', products: { create: product('b') } } }),
+  createMany: () => prisma.product.createMany({ data: [product('c'), product('d')] }),
+  createManyAndReturn: () => prisma.product.createManyAndReturn({ data: [product('e')] }),
+  update: () => prisma.user.update({ where, data: { products: { create: product('f') } } }),
+  updateMany: () => prisma.product.updateMany({ data: { stock: 1 } }),
+  updateManyAndReturn: () => prisma.product.updateManyAndReturn({ where: { sku: 'c' }, data: { stock: 2 } }),
+  upsert: () => prisma.product.upsert({ where: { sku: 'g' }, create: product('g'), update: {} }),
+  delete: () => prisma.product.delete({ where: { sku: 'c' } }),
+  deleteMany: () => prisma.product.deleteMany({ where: { sku: 'd' } }),
+  $executeRaw: () => prisma.$executeRaw`UPDATE products SET stock = ${2}`,
+  $executeRawUnsafe: () => prisma.$executeRawUnsafe('UPDATE products SET stock = $1', 3),
+  $queryRaw: () => prisma.$queryRaw`SELECT ${1}::int AS n, ${Prisma.join(['x'])} AS text`,
+  $queryRawUnsafe: () => prisma.$queryRawUnsafe('SELECT $1::int AS n', 1),
+}
+
+describe('where operations go', () => {
+  for (const { what, to, operations: names = [], examples = [] } of rules) {
+    it(`${what}: ${to}`, async () => {
+      assert.ok(names.length + examples.length > 0 || what.includes('$transaction'))
+      for (const name of names) {
+        const operation = operations[name]
+        assert.ok(operation, `${name} is in the table, and must be tested`)
+        assert.deepEqual(await who(operation), [to === 'as its statement' ? 'replica' : to], name)
+      }
+      for (const sql of examples) {
+        const asked = await who(() => prisma.$queryRawUnsafe(sql))
+        // It looked like a read, and the replica refused it.
+        if (sql === 'SELECT writes()') assert.ok(asked.includes('primary'))
+        else assert.deepEqual(asked, [to], sql)
+      }
+    })
+  }
+
+  it('every operation that is tried is in the table', () => {
+    const named = rules.flatMap(({ operations = [] }) => operations)
+    assert.deepEqual(Object.keys(operations).sort(), [...named].sort())
+  })
+
+  it('everything in a transaction: primary', async () => {
+    const batch = () =>
+      prisma.$transaction([prisma.user.findMany(), prisma.product.count(), prisma.$queryRaw`SELECT 1 AS n`])
+    assert.deepEqual(await who(batch), ['primary'])
+    const interactive = () =>
+      prisma.$transaction(async (tx) => {
+        await tx.product.findMany()
+        await tx.$queryRaw`SELECT 1 AS n`
+        assert.equal(await tx.$primary().product.count({ where: { sku: 'a' } }), 1)
+        await tx.$replica().product.count()
+        await tx.product.update({ where: { sku: 'a' }, data: { stock: 4 } })
+      })
+    assert.deepEqual(await who(interactive), ['primary'])
+  })
+
+  it('`findUnique(…).products()` and a read with parameters: replica, with the same result', async () => {
+    const fluent = () => prisma.user.findUnique({ where: { id: userId } }).products({ select: { sku: true }, take: 1 })
+    assert.deepEqual(await who(fluent), ['replica'])
+    assert.deepEqual(await fluent(), [{ sku: 'a' }])
+  })
+
+  it('$primary() and $replica() force it', async () => {
+    assert.deepEqual(await who(() => prisma.$primary().user.findMany()), ['primary'])
+    assert.deepEqual(await who(() => prisma.$primary().$queryRaw`SELECT 1 AS n`), ['primary'])
+    assert.deepEqual(await who(() => prisma.$replica().user.findMany()), ['replica'])
+    assert.deepEqual(await who(() => prisma.$replica().$queryRawUnsafe('SHOW server_version')), ['replica'])
+    assert.deepEqual(await who(() => prisma.$replica().product.updateMany({ data: { stock: 5 } })), ['primary'])
+  })
+
+  it('an operation that nobody knows: primary', () => {
+    const unknown = { operation: 'teleport', args: {}, query: async () => {} }
+    assert.equal(isRead(unknown), false)
+    assert.equal(isRead({ ...unknown, model: 'User' }), false)
+  })
+
+  it('is what the docs print', () => {
+    const docs = readFileSync(new URL('../../docs/database.md', import.meta.url), 'utf8')
+    const printed = docs.split('<!-- routing -->')[1]?.trim().split('\n').slice(2)
+    assert.deepEqual(
+      printed,
+      rules.map(({ what, to, why }) => `| ${what} | ${to} | ${why} |`),
+    )
+  })
+})
