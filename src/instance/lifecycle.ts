@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { stateChannel } from './channels.ts'
 import { Connections } from './connections.ts'
 import { Departure, quietMs, sweepEveryMs } from './departure.ts'
 import { identity, type LifecycleState } from './identity.ts'
@@ -113,6 +114,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)
     done()
   })
+  life.onState((state) => stateChannel.publish({ instance: app.fleet.instance.id, state }))
   life.onState((state) => {
     if (state === 'draining' || state === 'closed')
       for (const response of connections.responses()) sayDraining(response)

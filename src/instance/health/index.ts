@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { resolveOptions } from '../../base/options.ts'
+import { checkChannel } from '../channels.ts'
 import { lifecycle } from '../lifecycle.ts'
 import { load } from '../load.ts'
 import { operators } from '../operators.ts'
@@ -70,6 +71,7 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   const runner = new CheckRunner((check, { status, critical, lastError }) => {
     if (status === 'down') app.log.warn({ check, critical, error: lastError }, 'health check failed')
     else app.log.info({ check, critical }, 'health check passes again')
+    checkChannel.publish({ instance: fleet.instance.id, check, status, critical, error: lastError })
     // Peers compare what has failed (the panic rule): they should not have to wait for the next beat.
     if (critical) fleet.announce()
   })
