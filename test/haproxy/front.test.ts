@@ -369,6 +369,10 @@ for (const release of releases) {
       assert.equal(redirect.statusCode, 308)
       assert.equal(redirect.headers.location, 'https://shop.example/echo?a=1')
       await redirect.body.dump()
+      // Who only wants to know whether the front is well needs no certificate.
+      const probe = await request(`${own.url}/ready`)
+      assert.equal(probe.statusCode, 200)
+      await probe.body.dump()
       await own.stop()
     })
   })

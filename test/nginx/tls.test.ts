@@ -76,6 +76,9 @@ test('HTTP only leads to TLS, with method and query kept, and serves the challen
   assert.equal((await front.ask('/.well-known/acme-challenge/none')).status, 404)
   assert.equal((await front.ask('/.well-known/acme-challenge/../../secret')).status, 308)
   assert.equal(app.seen.length, 0)
+  // Who only wants to know whether the front is well needs no certificate.
+  assert.equal((await front.ask('/ready')).status, 200)
+  assert.equal((await front.ask('/ready/')).status, 308)
 })
 
 const get = async (path: string): Promise<{ status?: number; headers: NodeJS.Dict<string | string[]> }> => {

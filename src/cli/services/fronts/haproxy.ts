@@ -15,6 +15,7 @@ global
 
 defaults
   mode http
+  option idle-close-on-response # a soft stop closes no connection on which a client may just be sending
   timeout connect 2s
   timeout http-request 10s
   timeout http-keep-alive 75s
@@ -45,8 +46,7 @@ backend fleet
   retries 3
   retry-on conn-failure empty-response response-timeout 502
   http-request disable-l7-retry if !METH_GET
-  # "Refuse this at once if you are draining": the checks may be half a second late.
-  http-request set-header X-Fleet-Retry 1 if METH_GET
+  # No X-Fleet-Retry: a draining instance serves until its listener closes, and a try that finds it closed goes elsewhere.
 ${instances.map((instance) => `  server instance-${instance} 127.0.0.1:${instance}`).join('\n')}
 
 backend last_resort
