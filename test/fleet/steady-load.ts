@@ -40,7 +40,7 @@ const requests: LoadOptions['requests'] = [
   { method: 'GET', path: '/static/' },
 ]
 const load = startLoad(url, { clients: 3, requests, headers: { authorization: `Bearer ${accessToken}` } })
-await until(() => load.passed > 20, { what: 'a steady load' })
+await until(() => load.passed > 20, { what: 'a steady load', timeoutMs: 120_000 })
 process.stdout.write('steady\n')
 await new Promise((resolve) => process.once('SIGTERM', resolve))
 await load.stop()
@@ -56,6 +56,7 @@ process.stdout.write(
     failedPosts,
     products: products - failed('POST /api/v1/products'),
     instances: load.byInstance.size,
+    lastFailedBegan: Math.max(0, ...load.failedBegan),
     failures: load.failures.slice(0, 5),
   })}\n`,
 )

@@ -6,6 +6,8 @@ export interface Load {
   readonly passed: number
   /** Each failure in words. */
   readonly failures: readonly string[]
+  /** When each of those was sent, in ms since 1970. */
+  readonly failedBegan: readonly number[]
   /** How many requests each instance has answered. */
   readonly byInstance: ReadonlyMap<string, number>
   stop(): Promise<void>
@@ -23,6 +25,7 @@ export interface LoadOptions {
 export function startLoad(url: string, options: LoadOptions = {}): Load {
   const { clients = 6, requests = [{ method: 'GET', path: '/' }] as const, headers = {} } = options
   const failures: string[] = []
+  const failedBegan: number[] = []
   const byInstance = new Map<string, number>()
   let passed = 0
   let running = true
@@ -30,6 +33,11 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
     const client = new Client(url)
     for (let turn = offset; running; turn++) {
       const { method, path, body } = requests[turn % requests.length] as (typeof requests)[number] & { body?: object }
+      const began = Date.now()
+      const fail = (what: string): void => {
+        failures.push(`${method} ${path}: ${what}`)
+        failedBegan.push(began)
+      }
       try {
         const sent = body && JSON.stringify(body)
         const answer = await client.request({
@@ -44,10 +52,10 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
           const instance = String(answer.headers['x-instance-id'])
           byInstance.set(instance, (byInstance.get(instance) ?? 0) + 1)
         } else {
-          failures.push(`${method} ${path}: ${answer.statusCode} ${text.slice(0, 200)}`)
+          fail(`${answer.statusCode} ${text.slice(0, 200)}`)
         }
       } catch (error) {
-        failures.push(`${method} ${path}: ${error}`)
+        fail(String(error))
       }
       await sleep(4)
     }
@@ -58,6 +66,7 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
       return passed
     },
     failures,
+    failedBegan,
     byInstance,
     stop: async () => {
       running = false

@@ -40,6 +40,8 @@ export function ask(port: number, method: 'GET' | 'POST', path: string, agent?: 
  */
 export class Traffic {
   readonly failures: string[] = []
+  /** When each of those was sent, in ms since 1970. */
+  readonly failedBegan: number[] = []
   readonly versions: Set<string> = new Set()
   requests = 0
   readonly #port: number
@@ -76,6 +78,7 @@ export class Traffic {
       const id = `${this.#name}-${number}-${i}`
       const order = i % 2 === 0
       this.requests++
+      const began = Date.now()
       try {
         const { version } = order
           ? await ask(this.#port, 'POST', `/orders?id=${id}`, agent)
@@ -83,6 +86,7 @@ export class Traffic {
         this.versions.add(version)
         if (order) this.#answered.add(id)
       } catch (error) {
+        this.failedBegan.push(began)
         this.failures.push(`${order ? 'POST' : 'GET'} ${agent ? 'kept alive' : 'new connection'}: ${error}`)
       }
       await sleep(4)

@@ -48,11 +48,21 @@ const start = (policy: string): ReturnType<typeof startFront> =>
   })
 
 /** Ends every instance, each as soon as the one before it is back. */
-async function replaceEach(signal: NodeJS.Signals): Promise<void> {
-  for (const { pid } of fleet.all) {
+async function replaceEach(signal: NodeJS.Signals, ended: (port: number) => void = () => {}): Promise<void> {
+  for (const { pid, port } of fleet.all) {
     const before = ready
     process.kill(pid as number, signal)
-    await until(() => ready > before, { what: 'a successor', timeoutMs: 30_000 })
+    await until(() => isGone(pid as number), { what: 'its end', timeoutMs: 60_000 })
+    ended(port)
+    await until(() => ready > before, { what: 'a successor', timeoutMs: 120_000 })
+  }
+}
+
+function isGone(pid: number): boolean {
+  try {
+    return !process.kill(pid, 0)
+  } catch {
+    return true
   }
 }
 
@@ -64,9 +74,10 @@ describe('replacing instances behind nginx', () => {
     ['round-robin', rounds],
     ['sticky', 1],
   ] as const) {
-    test(`no request is lost while instances are replaced one after the other, ${times} × each: ${policy}`, async () => {
+    test(`no request is lost while instances are replaced one after the other, ${times} × each: ${policy}`, async (t) => {
       const front = await start(policy)
       const traffic = new Traffic(front.port)
+      t.after(() => traffic.halt())
       const began = performance.now()
       let done = 0
       while (done < times && (done === 0 || performance.now() - began < budgetMs)) {
@@ -78,9 +89,10 @@ describe('replacing instances behind nginx', () => {
     })
   }
 
-  test('no request is lost while nginx itself is reloaded', async () => {
+  test('no request is lost while nginx itself is reloaded', async (t) => {
     const front = await start('round-robin')
     const traffic = new Traffic(front.port)
+    t.after(() => traffic.halt())
     for (let turn = 0; turn < 10; turn++) await front.reload({})
     if (await isAtLeast(1, 27, 4)) {
       await traffic.stop(orders)
@@ -95,17 +107,36 @@ describe('replacing instances behind nginx', () => {
     console.log(`10 reloads: ${traffic.requests} requests, ${traffic.failures.length} failed`)
   })
 
-  test('kill -9 costs no GET, and of POSTs only what was in flight', async () => {
+  test('kill -9 costs no GET, and of POSTs only what was in flight', async (t) => {
     const front = await start('round-robin')
     const clients = 8
     const traffic = new Traffic(front.port, clients)
-    await replaceEach('SIGKILL')
+    t.after(() => traffic.halt())
+    const kills: { target: string; at: number }[] = []
+    await replaceEach('SIGKILL', (port) => kills.push({ target: `127.0.0.1:${port}`, at: Date.now() }))
     await traffic.halt()
     assert.deepEqual(
       traffic.failures.filter((failure) => !failure.startsWith('POST')),
       [],
     )
-    assert.ok(traffic.failures.length <= 3 * clients)
+    // nginx says in its log who had got each of them.
+    const lost = front.log().filter(({ status }) => status !== 200)
+    assert.deepEqual(
+      lost.map(({ method, status }) => `${method} ${status}`),
+      Array(lost.length).fill('POST 502'),
+    )
+    assert.equal(lost.length, traffic.failures.length)
+    for (const [i, { target, at }] of kills.entries()) {
+      const sent = traffic.failedBegan.filter((began) => began <= at && began > (kills[i - 1]?.at ?? 0)).length
+      assert.equal(lost.filter(({ upstream }) => upstream === target).length, sent, 'sent to it before it was gone')
+      assert.ok(sent <= clients, 'each client has one request in flight')
+      t.diagnostic(`${target}: ${sent} POSTs were in its hands`)
+    }
+    const last = kills.at(-1)?.at ?? 0
+    assert.ok(
+      traffic.failedBegan.every((began) => began <= last),
+      'nothing is lost of what was sent later',
+    )
     const carriedOut = readFileSync(orders, 'utf8').trim().split('\n')
     assert.equal(new Set(carriedOut).size, carriedOut.length, 'an order was carried out twice')
     console.log(`kill -9 of 3: ${traffic.requests} requests, failed: ${traffic.failures.length}, all of them POST`)
