@@ -60,9 +60,6 @@ function bounded(options: Resolved): ClientOptions {
     password: options.password,
     ...(options.tls && { tls: options.tls === true ? {} : options.tls }),
     commandTimeout: options.commandTimeoutMs,
-    // A server that is stopped, not gone, would cost every command the whole timeout, and a request has several: with its
-    // socket cut after the first, the others fail at once until it answers a new connection.
-    socketTimeout: options.commandTimeoutMs,
     connectTimeout: Math.max(options.commandTimeoutMs, 1000),
     enableOfflineQueue: false,
     // A command is sent once: a script that rotates a token must not run a second time because the answer was lost.

@@ -1,4 +1,5 @@
 import type { Cluster, Command, Redis } from 'ioredis'
+import { boundFairly, leavesBy } from './redis-late.ts'
 
 /** A turn of the event loop that asks for more than this is sent in several writes, characters. */
 const longest = 65_536
@@ -45,6 +46,8 @@ function batch(client: Redis, sent: (command: Command) => void = () => {}): void
   client.sendCommand = ((command: Command, stream?: unknown) => {
     // Nobody waits for it any more: its time was up while it had no connection.
     if (command.isSettled) return command.promise
+    boundFairly(command)
+    leavesBy(command, client.stream)
     if (client.status !== 'ready') return send(command, stream)
     sent(command)
     if (stream) return send(command, stream)
@@ -72,6 +75,7 @@ export function sendToCluster(cluster: Cluster, boundMs: number): void {
   cluster.sendCommand = ((command: Command, stream?: unknown, node?: unknown) => {
     if (bounded.has(command)) return send(command, stream, node)
     bounded.add(command)
+    boundFairly(command)
     command.setTimeout(boundMs)
     const fail = command.reject
     const answer = send(command, stream, node)

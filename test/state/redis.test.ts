@@ -254,6 +254,22 @@ describe('a server that is away', () => {
       })
   })
 
+  test('a process that stood still takes the answers that came meanwhile', async () => {
+    const server = await startRedis()
+    const { app } = await build({ url: server.url, commandTimeoutMs: 100 })
+    await app.ready()
+    const client = app.redis as Redis
+    for (const sent of [true, false]) {
+      const answers = Promise.allSettled(Array.from({ length: 20 }, () => client.set('k', 'v')))
+      // Before the commands have left, and after.
+      if (sent) await new Promise((resolve) => setImmediate(resolve))
+      const until = performance.now() + 350
+      while (performance.now() < until);
+      for (const { status } of await answers) assert.equal(status, 'fulfilled')
+      assert.equal(client.status, 'ready')
+    }
+  })
+
   test('silent from the start: the boot goes on', async () => {
     const sockets: Socket[] = []
     const silent = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1')
