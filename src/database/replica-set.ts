@@ -198,8 +198,8 @@ export class ReplicaSet {
       const now = performance.now()
       if (now >= deadline || !this.available) return undefined
       const rested = this.#healthy.filter(({ askedAt }) => now - askedAt >= askAgainMs)
-      const first = Promise.any(rested.map(({ ask }) => ask()))
-      await inTime(rested.length > 0 ? first : pause(askAgainMs), deadline - now)
+      const first = rested.length > 0 ? Promise.any(rested.map(({ ask }) => ask())) : pause(askAgainMs)
+      await inTime(first, deadline - now)
       const replica = this.pick(position)
       if (replica) return replica
     }

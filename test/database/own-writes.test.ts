@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict'
+import { before, describe, it } from 'node:test'
+import type { FastifyInstance } from 'fastify'
+import type { ReadCounts } from '../../src/database/router.ts'
+import { until } from '../helpers/until.ts'
+import { atEnd, type Cluster, caughtUp, startCluster } from './cluster.ts'
+import { type ShopOptions, shop, Visitor } from './shop.ts'
+
+const lateMs = 200
+let cluster: Cluster
+before(async () => {
+  cluster = await startCluster({ recovery_min_apply_delay: `${lateMs}ms` })
+})
+
+/** Instances of one application, that know nothing of each other. */
+async function shops(count: number, options: Partial<ShopOptions> = {}): Promise<FastifyInstance[]> {
+  const { primary, one, two } = cluster
+  const made = await Promise.all(
+    Array.from({ length: count }, () =>
+      shop({ primary: primary.url, replicas: [one.url, two.url], probeIntervalMs: 100, ...options }),
+    ),
+  )
+  for (const app of made) atEnd(() => app.close())
+  for (const app of made) await until(async () => (await app.inject('/fit')).json() === 2)
+  return made
+}
+
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0)
+
+/** Writes, then reads what was written, each on another instance. @returns how many reads were stale */
+async function pairs(apps: readonly FastifyInstance[], visitor: Visitor, sku: string, count: number): Promise<number> {
+  let stale = 0
+  const at = (turn: number): FastifyInstance => apps[turn % apps.length] as FastifyInstance
+  for (let price = 1; price <= count; price++) {
+    await visitor.ask(at(price), 'POST', price === 1 || price % 2 ? '/items' : '/batch', { sku, price })
+    const read = await visitor.ask<{ price: number }>(at(price + 1), 'GET', `/items/${sku}`)
+    if (read.price !== price) stale++
+  }
+  return stale
+}
+
+describe('reading what one wrote, with replicas that are late', () => {
+  it('without it a read is stale: the replicas really are late', async () => {
+    const apps = await shops(2, { ownWrites: false })
+    assert.ok((await pairs(apps, new Visitor(), 'stale', 10)) > 5)
+  })
+
+  it('no own read is stale on any of three instances, and replicas read for everybody else', async () => {
+    const apps = await shops(3)
+    let going = true
+    /** Somebody who only reads. */
+    const others = async (): Promise<void> => {
+      const visitor = new Visitor()
+      for (let turn = 0; going; turn++) await visitor.ask(apps[turn % 3] as FastifyInstance, 'GET', '/items/a')
+    }
+    const background = others()
+    const stale = await Promise.all(Array.from({ length: 10 }, (_, i) => pairs(apps, new Visitor(), `own-${i}`, 15)))
+    going = false
+    await background
+    assert.equal(sum(stale), 0)
+    const reads = await Promise.all(apps.map(async (app) => (await app.inject('/reads')).json<ReadCounts>()))
+    assert.ok(sum(reads.flatMap(({ replicas }) => replicas)) > 0)
+    assert.equal(sum(reads.map(({ primary }) => primary)), sum(reads.map(({ own }) => own)), 'only own reads are there')
+  })
+
+  it('after the replicas have replayed it, they read for the writer, too', async () => {
+    const [app] = await shops(1)
+    assert.ok(app)
+    const visitor = new Visitor()
+    await visitor.ask(app, 'POST', '/items', { sku: 'later', price: 1 })
+    assert.deepEqual(visitor.cookies, ['fleet.wal'])
+    await caughtUp(cluster.primary, cluster.one)
+    await caughtUp(cluster.primary, cluster.two)
+    const before = await visitor.ask<ReadCounts>(app, 'GET', '/reads')
+    for (let i = 0; i < 10; i++) await visitor.ask(app, 'GET', '/items/later')
+    const after = await visitor.ask<ReadCounts>(app, 'GET', '/reads')
+    assert.equal(sum(after.replicas) - sum(before.replicas), 10)
+    assert.equal(after.primary, before.primary)
+  })
+
+  it('waits for a replica as long as it may', async () => {
+    const [app] = await shops(1, { waitMs: 10_000 })
+    assert.ok(app)
+    assert.equal(await pairs([app], new Visitor(), 'patient', 3), 0)
+    const { own, replicas } = (await app.inject('/reads')).json<ReadCounts>()
+    assert.deepEqual([own, sum(replicas)], [0, 3])
+  })
+
+  it('in the request that writes, reads are on the primary at once; $primary() writes count', async () => {
+    const [app] = await shops(1)
+    assert.ok(app)
+    const visitor = new Visitor()
+    await visitor.ask(app, 'POST', '/items', { sku: 'same', price: 1 })
+    for (let price = 2; price < 6; price++) {
+      assert.deepEqual(await visitor.ask(app, 'POST', '/same', { sku: 'same', price }), { price })
+      assert.deepEqual(await visitor.ask(app, 'GET', '/items/same'), { price })
+    }
+  })
+
+  for (const place of ['before', 'after'] as const)
+    it(`is kept in the session that there is, registered ${place} the database`, async () => {
+      const [app] = await shops(1, { session: place })
+      assert.ok(app)
+      const visitor = new Visitor()
+      await visitor.ask(app, 'POST', '/login')
+      assert.equal(await pairs([app], visitor, `session-${place}`, 6), 0)
+      assert.deepEqual(visitor.cookies, ['fleet.sid'])
+      // A session that holds nothing is not made for it.
+      const stranger = new Visitor()
+      assert.equal(await pairs([app], stranger, `stranger-${place}`, 2), 0)
+      assert.deepEqual(stranger.cookies, ['fleet.wal'])
+    })
+
+  it('a cookie that is not ours says nothing, and a read writes none', async () => {
+    const [app] = await shops(1)
+    assert.ok(app)
+    const visitor = new Visitor()
+    await visitor.ask(app, 'POST', '/items', { sku: 'forged', price: 1 })
+    const forged = new Visitor()
+    forged.learn(visitor.header.replace(/=./, '=x'))
+    const { own } = await forged.ask<ReadCounts>(app, 'GET', '/reads')
+    await forged.ask(app, 'GET', '/items/forged')
+    assert.equal((await forged.ask<ReadCounts>(app, 'GET', '/reads')).own, own)
+    const plain = await app.inject('/items/a')
+    assert.equal(plain.headers['set-cookie'], undefined)
+  })
+
+  it('when the position cannot be had after a write, only the primary reads', async () => {
+    const [app] = await shops(1)
+    assert.ok(app)
+    const routing = (app.database as unknown as { $routing(): { position: () => Promise<number> } }).$routing()
+    Object.assign(routing, { position: () => Promise.reject(new Error('the connection is gone')) })
+    const visitor = new Visitor()
+    await visitor.ask(app, 'POST', '/items', { sku: 'lost', price: 1 })
+    assert.match(visitor.header, /=x\./)
+    await visitor.ask(app, 'GET', '/items/lost')
+    assert.equal((await visitor.ask<ReadCounts>(app, 'GET', '/reads')).own, 1)
+  })
+})

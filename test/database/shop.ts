@@ -1,0 +1,94 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
+import { database, pools, type ReplicasOptions, replicas } from '../../src/database/index.ts'
+import { session } from '../../src/state/session/index.ts'
+
+export interface ShopOptions extends ReplicasOptions {
+  primary: string
+  replicas: readonly string[]
+  /** Register the session before the database, or after it. @default none at all */
+  session?: 'before' | 'after'
+  ownWrites?: false
+}
+
+export const secret = 'a secret of the shop that is long enough for anybody'
+
+/** One instance of an application that writes in one request and reads in the next; the servers are behind bounded pools. */
+export async function shop(options: ShopOptions): Promise<FastifyInstance> {
+  const { primary, replicas: urls, session: place, ownWrites, ...routing } = options
+  const pool = await pools({ max: 5 })
+  const connect = (url: string, name?: string): PrismaClient =>
+    new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
+  const prisma = connect(primary).$extends(replicas({ connect, urls, ...routing }))
+  const app = Fastify()
+  const keep = (): unknown => app.register(session, { secret })
+  if (place === 'before') await keep()
+  await app.register(database, {
+    client: () => prisma,
+    pools: pool,
+    ownWrites: ownWrites ?? { secret },
+    check: { intervalMs: 200, rise: 1 },
+  })
+  if (place === 'after') await keep()
+
+  const { id } = { id: '00000000-0000-7000-8000-000000000001' }
+  app.post('/login', async (request) => {
+    request.session.userId = id
+    return {}
+  })
+  app.post<{ Body: { sku: string; price: number } }>('/items', async ({ body: { sku, price: priceCents } }) => {
+    await prisma.product.upsert({
+      where: { sku },
+      create: { sku, name: sku, priceCents },
+      update: { priceCents },
+    })
+    return {}
+  })
+  // In a transaction, and not even read back by Prisma.
+  app.post<{ Body: { sku: string; price: number } }>('/batch', async ({ body: { sku, price } }) => {
+    await prisma.$transaction(async (tx) => {
+      await tx.$executeRaw`UPDATE products SET price_cents = ${price} WHERE sku = ${sku}`
+    })
+    return {}
+  })
+  app.get<{ Params: { sku: string } }>('/items/:sku', async ({ params }) => {
+    const item = await prisma.product.findUnique({ where: params })
+    return { price: item?.priceCents ?? null }
+  })
+  app.post<{ Body: { sku: string; price: number } }>('/same', async ({ body: { sku, price: priceCents } }) => {
+    await prisma.$primary().product.update({ where: { sku }, data: { priceCents } })
+    const item = await prisma.product.findUnique({ where: { sku } })
+    return { price: item?.priceCents ?? null }
+  })
+  app.get('/reads', async () => prisma.$routing().reads)
+  app.get('/fit', async () => prisma.$routing().set.replicas.filter(({ healthy }) => healthy).length)
+  return app
+}
+
+/** A client with a memory for cookies. */
+export class Visitor {
+  readonly #cookies = new Map<string, string>()
+
+  get cookies(): readonly string[] {
+    return [...this.#cookies.keys()]
+  }
+
+  get header(): string {
+    return [...this.#cookies].map(([name, value]) => `${name}=${value}`).join('; ')
+  }
+
+  learn(sent: string | readonly string[] | undefined): void {
+    for (const line of typeof sent === 'string' ? [sent] : (sent ?? [])) {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? []
+      this.#cookies.set(name, value)
+    }
+  }
+
+  async ask<T>(app: FastifyInstance, method: 'GET' | 'POST', url: string, body?: object): Promise<T> {
+    const answer = await app.inject({ method, url, headers: { cookie: this.header }, ...(body && { payload: body }) })
+    if (answer.statusCode !== 200) throw new Error(`${method} ${url}: ${answer.statusCode} ${answer.body}`)
+    this.learn(answer.headers['set-cookie'])
+    return answer.json()
+  }
+}
