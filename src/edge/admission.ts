@@ -5,10 +5,11 @@ import { requestHeaders } from './headers.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath } from './paths.ts'
 import type { PickInput } from './policies/index.ts'
+import type { Outgoing } from './target.ts'
 
 /** A request that may go upstream. */
 export interface Call {
-  readonly options: Dispatcher.DispatchOptions
+  readonly options: Outgoing
   readonly input: PickInput
   /** Bytes of its body: 0 when there is none, infinite when only its end will tell. */
   readonly length: number
@@ -50,7 +51,9 @@ export class Admission {
     const out = requestHeaders(rawHeaders, headers, origin, host)
     if (!out) return invalid('Host')
     const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
-    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out }
+    // HTTP/2 has other rules for what a header may hold.
+    const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
+    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out, wellFormed }
     return { length, input: { client, headers, setCookie: undefined }, options }
   }
 }

@@ -17,7 +17,7 @@ import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
 import { Prober, type Verdict } from './probe.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
-import { Target, type TargetOptions } from './target.ts'
+import { type Outgoing, Target, type TargetOptions } from './target.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './balancer-options.ts'
@@ -158,11 +158,7 @@ export class Balancer {
   }
 
   /** The lowest door: an undici dispatch that also tells the policy about the client. */
-  dispatch(
-    options: Dispatcher.DispatchOptions,
-    handler: Dispatcher.DispatchHandler,
-    input: PickInput = nobody,
-  ): Exchange {
+  dispatch(options: Outgoing, handler: Dispatcher.DispatchHandler, input: PickInput = nobody): Exchange {
     const exchange = new Exchange(this.core, options, handler, input)
     exchange.start()
     return exchange

@@ -5,10 +5,10 @@ import type { Dispatcher } from 'undici'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
 import type { PickInput } from './policies/index.ts'
-import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions, withRetryHeader } from './repeat.ts'
+import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions } from './repeat.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Rotation } from './rotation.ts'
-import type { Target } from './target.ts'
+import type { Outgoing, Target } from './target.ts'
 import type { WaitingRoom } from './waiting-room.ts'
 
 /** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
@@ -40,7 +40,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   aborted = false
   reason: Error | null = null
   readonly #core: Core
-  readonly #options: Dispatcher.DispatchOptions
+  readonly #options: Outgoing
   readonly #outer: Dispatcher.DispatchHandler
   readonly #input: PickInput
   readonly #safe: boolean
@@ -56,7 +56,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #hedge: NodeJS.Timeout | undefined
   #done = false
 
-  constructor(core: Core, options: Dispatcher.DispatchOptions, outer: Dispatcher.DispatchHandler, input: PickInput) {
+  constructor(core: Core, options: Outgoing, outer: Dispatcher.DispatchHandler, input: PickInput) {
     this.#core = core
     this.#options = options
     this.#outer = outer
@@ -208,7 +208,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const attempt = new Attempt(this, target, refusable)
     this.#open.push(attempt)
     this.#core.rotation.begin(target)
-    target.pool(this.#safe).dispatch(refusable ? withRetryHeader(this.#options) : this.#options, attempt)
+    target.send(this.#options, attempt, this.#safe)
   }
 
   /**

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
-import { Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import { FleetError } from '../base/errors.ts'
 import { PeakEwma } from './peak-ewma.ts'
+import { withRetryHeader } from './repeat.ts'
+import { WirePool } from './wire/pool.ts'
 
 export interface TargetOptions {
   /** `http://host:port` or `https://host:port`; for the TCP proxy `tcp://host:port`. No path. */
@@ -50,6 +52,12 @@ export interface ConnectionOptions {
   maxHeaderBytes: number
 }
 
+/** A request as it goes out. */
+export interface Outgoing extends Dispatcher.DispatchOptions {
+  /** Method, path and headers come from a parser, the headers as a flat list: nothing in them needs to be checked again. */
+  wellFormed?: boolean
+}
+
 /** One upstream: what it is, how it is, and the connections to it. Only {@link Rotation} changes its state. */
 export class Target {
   readonly id: string
@@ -77,6 +85,7 @@ export class Target {
   readonly #connections: ConnectionOptions
   readonly #serverName?: string
   readonly #pools: { safe?: Pool; unsafe?: Pool } = {}
+  readonly #wires: { safe?: WirePool; unsafe?: WirePool } = {}
 
   constructor(options: TargetOptions, connections: ConnectionOptions) {
     this.url = parseTarget(options.url)
@@ -95,6 +104,21 @@ export class Target {
     return this.maxConnections > 0 && this.inflight >= this.maxConnections
   }
 
+  /**
+   * Sends a request: over a connection of our own when it is a plain one, else by undici, which knows how to stream, to
+   * upgrade, to speak TLS, and what to refuse.
+   *
+   * @param handler whose target is asked to refuse when it drains, if `refusable`
+   * @param repeatable as of {@link Target.pool}
+   */
+  send(options: Outgoing, handler: Dispatcher.DispatchHandler & { refusable: boolean }, repeatable: boolean): void {
+    const { method, path, headers, body = null, upgrade, wellFormed } = options
+    if (wellFormed && !upgrade && this.url.protocol === 'http:' && (body === null || Buffer.isBuffer(body))) {
+      const request = { method, path, headers: headers as string[], body, refusable: handler.refusable }
+      this.#wire(repeatable).dispatch(request, handler)
+    } else this.pool(repeatable).dispatch(handler.refusable ? withRetryHeader(options) : options, handler)
+  }
+
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */
   pool(repeatable: boolean): Pool {
     if (repeatable) {
@@ -110,10 +134,19 @@ export class Target {
    * connections soon, and a request written to one at that moment would be lost.
    */
   async disconnect(): Promise<void> {
-    const { safe, unsafe } = this.#pools
-    this.#pools.safe = undefined
-    this.#pools.unsafe = undefined
-    await Promise.all([safe?.close(), unsafe?.close()])
+    const left = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
+    for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
+    await Promise.all(left.map((pool) => pool?.close()))
+  }
+
+  #wire(repeatable: boolean): WirePool {
+    if (repeatable) {
+      this.#wires.safe ??= new WirePool({ ...this.#connections, ...addressOf(this.url) })
+      return this.#wires.safe
+    }
+    const keepAliveMs = this.#connections.unsafeKeepAliveMs
+    this.#wires.unsafe ??= new WirePool({ ...this.#connections, ...addressOf(this.url), keepAliveMs })
+    return this.#wires.unsafe
   }
 
   #connect(keepAliveMs: number): Pool {
