@@ -12,6 +12,7 @@ const verbs: Verbs = {
   undrain: () => import('./commands/undrain.ts'),
   deploy: () => import('./commands/deploy.ts'),
   doctor: () => import('./commands/doctor.ts'),
+  eject: () => import('./commands/eject.ts'),
   migrate: () => import('./commands/migrate.ts'),
 }
 

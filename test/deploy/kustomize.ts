@@ -28,8 +28,10 @@ export function build(folder: string): KubernetesObject[] {
   return parse(buildText(folder))
 }
 
-export function buildText(folder: string): string {
-  const path = join(manifests, folder)
+export const buildText = (folder: string): string => run(join(manifests, folder))
+
+/** kustomize, of a folder anywhere. */
+export function run(path: string): string {
   const args = program?.endsWith('kustomize') ? ['build', path] : ['kustomize', path]
   return execFileSync(program as string, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }

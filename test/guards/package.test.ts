@@ -48,6 +48,21 @@ describe('the package as users get it', () => {
     }
   })
 
+  it('ejects everything it says it has', () => {
+    const fleet = join(project, 'node_modules', '.bin', 'fleet')
+    const kits = ['nginx', 'haproxy', 'compose', 'pm2', 'kubernetes', 'aws', 'cloudflare', 'observability', 'systemd']
+    for (const kit of kits) {
+      const { ejected } = JSON.parse(
+        execFileSync(fleet, ['eject', kit, join(project, 'ejected', kit), '--name', 'shop', '--json'], {
+          encoding: 'utf8',
+        }),
+      )
+      assert.ok(ejected.length > 0, kit)
+      for (const file of ejected) assert.ok(existsSync(join(project, 'ejected', kit, file)), file)
+    }
+    execFileSync(fleet, ['doctor', join(project, 'ejected')], { stdio: 'pipe' })
+  })
+
   const example = /```ts\n(import Fastify[\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1] ?? ''
 
   it('type-checks the README’s example as written', () => {

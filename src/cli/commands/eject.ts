@@ -1,0 +1,64 @@
+import { FleetError } from '../../base/errors.ts'
+import { type Command, defineCommand } from '../command.ts'
+import { assets, plan, write } from '../eject/eject.ts'
+import { kits } from '../eject/kits.ts'
+import { lookAt } from '../eject/project.ts'
+
+const names = Object.keys(kits).join('|')
+
+const command: Command = defineCommand({
+  name: 'eject',
+  summary: 'Copy fronts, compose files, manifests and Terraform into a project of yours',
+  usage: `fleet eject ${names} [DIR] [options]
+
+Writes what this package ships into DIR (default: this folder), under the same paths, with your project's name and main file
+filled in. From then on it is yours. A file that is there and differs is never overwritten: then nothing is written.`,
+  options: {
+    name: { type: 'string', describe: 'NAME of the project (default: from package.json)' },
+    app: {
+      type: 'string',
+      describe: 'FILE that is the app (default: app.js, server.js, src/app.ts, … whichever there is)',
+    },
+    host: { type: 'string', describe: 'HOST name that clients use (default: NAME.example.com)' },
+    force: { type: 'boolean', describe: 'Overwrite files that differ' },
+    keep: { type: 'boolean', describe: 'Leave files that differ as they are, and write the others' },
+    'dry-run': { type: 'boolean', describe: 'Say what would be written, and write nothing' },
+  },
+  async run({ values, positionals, out }) {
+    const [what = '', folder = '.', ...more] = positionals
+    const kit = Object.hasOwn(kits, what) ? kits[what] : undefined
+    if (!kit || more.length > 0)
+      throw new FleetError(
+        'FLEET_ERR_USAGE',
+        `\`fleet eject\` takes one of ${names}, and a folder; see \`fleet eject --help\``,
+      )
+    const project = lookAt(folder, values)
+    const wanted = assets(kit, project)
+    const { write: missing, same, conflicts } = plan(wanted, project)
+    const dryRun = values['dry-run'] === true
+
+    if (conflicts.length > 0 && !values.force && !values.keep) {
+      out.result({ ejected: [], conflicts, same, dryRun })
+      for (const file of conflicts) out.line(`${out.style('red', 'differs')} ${file}`)
+      out.line('nothing was written: --force overwrites these, --keep leaves them and writes the others')
+      return 1
+    }
+    const written = values.keep ? missing.filter(({ file }) => !conflicts.includes(file)) : missing
+    if (!dryRun) write(written, project)
+    out.result({
+      ejected: written.map(({ file }) => file),
+      kept: values.keep ? conflicts : [],
+      same,
+      dryRun,
+      next: kit.next(project),
+    })
+    for (const { file } of written) out.line(`${dryRun ? 'would write' : 'wrote'} ${file}`)
+    if (values.keep) for (const file of conflicts) out.line(`kept ${file}`)
+    if (written.length === 0) out.line('everything is there already')
+    out.line('')
+    out.line('Next:')
+    for (const line of kit.next(project)) out.line(`  ${line}`)
+    return 0
+  },
+})
+export default command

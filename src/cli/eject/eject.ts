@@ -1,0 +1,73 @@
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Kit } from './kits.ts'
+import type { Project } from './project.ts'
+
+/** This package's own folder: three above, both as source and as built. */
+const shippedAt: string = fileURLToPath(new URL('../../../', import.meta.url))
+
+export interface Asset {
+  /** Path in the project. */
+  readonly file: string
+  readonly text: string
+  readonly executable: boolean
+}
+
+/** The files of a kit as this project gets them. */
+export function assets(kit: Kit, project: Project): Asset[] {
+  const named = [...kit.paths, ...(project.migrates ? (kit.withDatabase ?? []) : [])]
+  return named.flatMap((entry) => {
+    const [from, to] = typeof entry === 'string' ? [entry, undefined] : [entry[0], entry[1](project)]
+    return below(from).map((path) => {
+      const file = to ?? path
+      const text = readFileSync(join(shippedAt, path), 'utf8')
+      return {
+        file,
+        text: fill(kit, file, text, project),
+        executable: (statSync(join(shippedAt, path)).mode & 0o111) !== 0,
+      }
+    })
+  })
+}
+
+/** A file itself, or every file in a folder; what is made when it runs is not among them. */
+function below(path: string): string[] {
+  if (statSync(join(shippedAt, path)).isFile()) return [path]
+  return readdirSync(join(shippedAt, path), { withFileTypes: true })
+    .sort((a, b) => a.name.localeCompare(b.name))
+    .filter(({ name }) => name === '.gitignore' || !name.startsWith('.'))
+    .flatMap(({ name }) => below(`${path}/${name}`))
+}
+
+function fill(kit: Kit, file: string, text: string, project: Project): string {
+  const adapted = kit.adapt?.[file]?.(text, project) ?? text
+  return kit.fills
+    .filter((one) => one.file.test(file))
+    .reduce((filled, { from, to }) => filled.replace(from, () => to(project)), adapted)
+}
+
+export interface Plan {
+  readonly write: readonly Asset[]
+  /** Already there, as they would be written. */
+  readonly same: readonly string[]
+  /** There, and different. */
+  readonly conflicts: readonly string[]
+}
+
+export function plan(wanted: readonly Asset[], { folder }: Project): Plan {
+  const there = (file: string): string | undefined =>
+    existsSync(join(folder, file)) ? readFileSync(join(folder, file), 'utf8') : undefined
+  const same = wanted.filter(({ file, text }) => there(file) === text).map(({ file }) => file)
+  const conflicts = wanted.filter(({ file, text }) => ![undefined, text].includes(there(file))).map(({ file }) => file)
+  return { write: wanted.filter(({ file }) => !same.includes(file)), same, conflicts }
+}
+
+export function write(wanted: readonly Asset[], { folder }: Project): void {
+  for (const { file, text, executable } of wanted) {
+    const path = join(folder, file)
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, text)
+    if (executable) chmodSync(path, 0o755)
+  }
+}

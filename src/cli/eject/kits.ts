@@ -1,0 +1,165 @@
+import { composeFor } from './compose.ts'
+import type { Project } from './project.ts'
+
+/** A text of the shipped file, and what takes its place. */
+export interface Fill {
+  readonly file: RegExp
+  readonly from: RegExp
+  readonly to: (project: Project) => string
+}
+
+export interface Kit {
+  /** Files and folders of this package, and their names in the project where they differ. */
+  readonly paths: readonly (string | readonly [from: string, to: (project: Project) => string])[]
+  /** Only for projects with migrations. */
+  readonly withDatabase?: readonly string[]
+  readonly fills: readonly Fill[]
+  /** A file whose structure changes. */
+  readonly adapt?: Readonly<Record<string, (text: string, project: Project) => string>>
+  /** What to do next, a line each. */
+  readonly next: (project: Project) => readonly string[]
+}
+
+const nginx = ['nginx', 'scripts/nginx-render', 'scripts/make-dev-certs']
+const observability = ['deploy/observability']
+
+export const kits: Readonly<Record<string, Kit>> = {
+  nginx: {
+    paths: nginx,
+    fills: [],
+    next: () => [
+      "FLEET_TARGETS='127.0.0.1:4001 127.0.0.1:4002' scripts/nginx-render /etc/fleet",
+      'nginx -p /etc/fleet -c /etc/fleet/nginx.conf',
+      'each instance: TRUST_PROXY=<address of nginx>',
+    ],
+  },
+  haproxy: {
+    paths: ['haproxy'],
+    fills: [],
+    next: () => [
+      'LB_STATS_PASSWORD=$(openssl rand -hex 16) LB_SERVER_1=127.0.0.1:4001 haproxy -W -db -f haproxy/haproxy.cfg',
+      'each instance: TRUST_PROXY=<address of HAProxy> FLEET_AGENT_PORT=<port of its own>',
+    ],
+  },
+  compose: {
+    paths: [
+      'docker-compose.loadbalancer.yml',
+      ['deploy/compose/app.Dockerfile', () => 'Dockerfile'],
+      ['deploy/compose/app.dockerignore', () => '.dockerignore'],
+      'scripts/compose-env',
+      'nginx',
+      'haproxy',
+      ...observability,
+    ],
+    withDatabase: ['deploy/compose/postgres-primary.sh', 'deploy/compose/postgres-replica.sh'],
+    fills: [
+      { file: /^Dockerfile$/, from: /CMD \["node", "app\.js"\]/, to: ({ app }) => `CMD ["node", "${app}"]` },
+      { file: /^Dockerfile$/, from: /docker build -t fastify-fleet/, to: ({ name }) => `docker build -t ${name}` },
+    ],
+    adapt: { 'docker-compose.loadbalancer.yml': composeFor },
+    next: ({ migrates }) => [
+      ...(migrates
+        ? ['Dockerfile: have Prisma’s client made before `COPY . .` is run, if yours is not kept in the repository']
+        : []),
+      'scripts/compose-env > .env',
+      'docker compose -f docker-compose.loadbalancer.yml up -d --wait',
+      'npx fleet test http://127.0.0.1:8080',
+    ],
+  },
+  pm2: {
+    paths: ['ecosystem.config.cjs'],
+    fills: [
+      { file: /^ecosystem/, from: /script: '\.\/src\/app\/main\.ts'/, to: ({ app }) => `script: './${app}'` },
+      {
+        file: /^ecosystem/,
+        from: /fleet start \.\/src\/app\/main\.ts --check/,
+        to: ({ app }) => `fleet start ./${app} --check`,
+      },
+      { file: /^ecosystem/, from: /name: 'fleet'/, to: ({ name }) => `name: '${name}'` },
+    ],
+    next: ({ app }) => [
+      `npx fleet start ./${app} --check && pm2 start ecosystem.config.cjs --env production`,
+      'later: the same with `pm2 reload`',
+    ],
+  },
+  systemd: {
+    paths: [['deploy/systemd/fastify-fleet.service', ({ name }) => `deploy/systemd/${name}.service`]],
+    fills: [
+      { file: /\.service$/, from: /fleet start app\.js/, to: ({ app }) => `fleet start ${app}` },
+      {
+        file: /\.service$/,
+        from: /Description=Fastify app \(fastify-fleet\)/,
+        to: ({ name }) => `Description=${name}`,
+      },
+      {
+        file: /\.service$/,
+        from: /(?<!package\/)fastify-fleet(?=\.service|\.env|\/control|$| {2})/gm,
+        to: ({ name }) => name,
+      },
+    ],
+    next: ({ name }) => [
+      `secrets and addresses into /etc/${name}.env, readable by root alone`,
+      `cp deploy/systemd/${name}.service /etc/systemd/system/ && systemctl enable --now ${name}`,
+      `a new build: systemctl reload ${name}`,
+    ],
+  },
+  kubernetes: {
+    paths: ['deploy/kubernetes'],
+    fills: [
+      {
+        file: /\.yml$/,
+        from: /(?<=^ *(?:- )?(?:serviceAccountN|n)ame: )fleet(?=-canary$|$)/gm,
+        to: ({ name }) => name,
+      },
+      { file: /\.yml$/, from: /(?<=app\.kubernetes\.io\/name: )fleet$/gm, to: ({ name }) => name },
+      { file: /\.yml$/, from: /(?<=(?:name|image): )fastify-fleet$/gm, to: ({ name }) => name },
+      { file: /configmap\.yml$/, from: /(?<=FLEET_NAME: )fleet$/m, to: ({ name }) => name },
+      { file: /overlays.*\.yml$/, from: /(?<=namespace:? )fleet(?=-dev|$|[ ,])/gm, to: ({ name }) => name },
+      {
+        file: /kustomization\.yml$/,
+        from: /registry\.example\.com\/fleet/,
+        to: ({ name }) => `registry.example.com/${name}`,
+      },
+      { file: /(?:ingress|httproute)\.yml$/, from: /fleet\.example\.com/g, to: ({ host }) => host },
+      { file: /plain-http\.yml$/, from: /fleet\.localhost/, to: ({ name }) => `${name}.localhost` },
+      { file: /ingress\.yml$/, from: /(?<=secretName: )fleet-tls/, to: ({ name }) => `${name}-tls` },
+      {
+        file: /(?:canary\/kustomization|secret\.template)\.yml$/,
+        from: /(?<=-n |generic |deployment\/)fleet/g,
+        to: ({ name }) => name,
+      },
+    ],
+    next: ({ name, migrates }) => [
+      ...(migrates
+        ? []
+        : [
+            'deploy/kubernetes/overlays/prod/kustomization.yml: take the component `migrate` out, there are no migrations',
+          ]),
+      'overlays/prod/kustomization.yml: your image · base/ingress.yml: your host name',
+      `kubectl create namespace ${name}, then the Secret: deploy/kubernetes/base/secret.template.yml`,
+      'kubectl kustomize deploy/kubernetes/overlays/prod | npx fleet doctor -',
+      'kubectl apply -k deploy/kubernetes/overlays/prod',
+    ],
+  },
+  aws: {
+    paths: ['deploy/aws'],
+    fills: [{ file: /variables\.tf$/, from: /(?<=default {5}= )"fleet"/, to: ({ name }) => `"${name}"` }],
+    next: () => [
+      'cd deploy/aws && terraform init && terraform plan   (it asks for what has no default)',
+      'then `npx fleet doctor deploy/aws` after each change of a timeout',
+    ],
+  },
+  cloudflare: {
+    paths: ['deploy/cloudflare'],
+    fills: [{ file: /variables\.tf$/, from: /(?<=default {5}= )"fleet"/, to: ({ name }) => `"${name}"` }],
+    next: () => ['export CLOUDFLARE_API_TOKEN=…', 'cd deploy/cloudflare && terraform init && terraform plan'],
+  },
+  observability: {
+    paths: observability,
+    fills: [],
+    next: () => [
+      'deploy/observability/prometheus.yml: where your instances are, and the file with FLEET_ADMIN_TOKEN',
+      'promtool test rules deploy/observability/tests/*.yml',
+    ],
+  },
+}

@@ -1,0 +1,69 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { FleetError } from '../../base/errors.ts'
+
+/** What is filled in. */
+export interface Project {
+  readonly folder: string
+  /** A name that images, containers, Kubernetes objects and systemd units may have. */
+  readonly name: string
+  /** The app's main file, relative to the folder. */
+  readonly app: string
+  /** Name that clients use. */
+  readonly host: string
+  /** Whether there are migrations of Prisma's to apply. */
+  readonly migrates: boolean
+}
+
+export interface Given {
+  readonly name?: string
+  readonly app?: string
+  readonly host?: string
+}
+
+const usual = ['app', 'server', 'index', 'main', 'src/app', 'src/server', 'src/index', 'src/main'].flatMap((name) =>
+  ['js', 'ts', 'mjs'].map((extension) => `${name}.${extension}`),
+)
+
+/**
+ * Looks at a project: `package.json`, its main file, its migrations. What was given wins.
+ *
+ * @throws FLEET_ERR_USAGE for a name that cannot be one
+ */
+export function lookAt(folder: string, given: Given): Project {
+  const path = resolve(folder)
+  const manifest = manifestOf(path)
+  const name = given.name ?? plain(manifest.name ?? basename(path))
+  if (!/^[a-z][a-z0-9-]{0,19}$/.test(name))
+    throw new FleetError(
+      'FLEET_ERR_USAGE',
+      `\`--name\` must be up to 20 of a-z, 0-9 and -, and begin with a letter, but it is ${JSON.stringify(name)}`,
+    )
+  const app = given.app ?? usual.find((file) => existsSync(join(path, file))) ?? manifest.main ?? 'app.js'
+  if (!/^[\w@./-]+$/.test(app))
+    throw new FleetError('FLEET_ERR_USAGE', '`--app` must be a path of letters, digits and . _ - / @')
+  const host = given.host ?? `${name}.example.com`
+  if (!/^[a-z0-9.-]+$/i.test(host))
+    throw new FleetError('FLEET_ERR_USAGE', '`--host` must be a host name, e.g. shop.example.com')
+  return { folder: path, name, app, host, migrates: existsSync(join(path, 'prisma/migrations')) }
+}
+
+function manifestOf(folder: string): { name?: string; main?: string } {
+  const file = join(folder, 'package.json')
+  if (!existsSync(file)) return {}
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as { name?: string; main?: string }
+  } catch {
+    throw new FleetError('FLEET_ERR_USAGE', `${file} is no JSON`)
+  }
+}
+
+/** `@acme/Shop_api` is `shop-api`. */
+const plain = (name: string): string =>
+  name
+    .replace(/^@[^/]*\//, '')
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^[^a-z]+|-+$/g, '')
+    .slice(0, 20)
+    .replace(/-+$/, '') || 'fleet'

@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { parse } from 'yaml'
+import eject from '../../src/cli/commands/eject.ts'
+import { collect } from '../../src/cli/doctor/files.ts'
+import { examine } from '../../src/cli/doctor/run.ts'
+import { assets } from '../../src/cli/eject/eject.ts'
+import { kits } from '../../src/cli/eject/kits.ts'
+import { lookAt, type Project } from '../../src/cli/eject/project.ts'
+import { haproxyProgram } from '../../src/cli/services/haproxy.ts'
+import { provide } from '../../src/cli/services/install.ts'
+import { run as kustomize, missing, parse as parseObjects } from '../deploy/kustomize.ts'
+import { nginx } from '../nginx/front.ts'
+import { runCommand } from './commands.ts'
+
+function userProject(files: Record<string, string> = {}): string {
+  const folder = mkdtempSync(join(tmpdir(), 'fleet-eject-'))
+  after(() => rmSync(folder, { recursive: true, force: true }))
+  const all = { 'package.json': '{"name":"@acme/Shop_api"}', 'server.ts': '// the app\n', ...files }
+  for (const [file, text] of Object.entries(all)) {
+    mkdirSync(join(folder, file, '..'), { recursive: true })
+    writeFileSync(join(folder, file), text)
+  }
+  return folder
+}
+
+const withPrisma = { 'prisma/migrations/1_init/migration.sql': 'SELECT 1;\n' }
+const ejectInto = (folder: string, what: string, ...more: string[]) => runCommand(eject, what, folder, ...more)
+
+describe('fleet eject', () => {
+  it('knows what there is in a project', () => {
+    const seen = lookAt(userProject(), {})
+    assert.deepEqual(
+      [seen.name, seen.app, seen.host, seen.migrates],
+      ['shop-api', 'server.ts', 'shop-api.example.com', false],
+    )
+    assert.equal(lookAt(userProject(withPrisma), {}).migrates, true)
+    assert.throws(() => lookAt(userProject(), { name: 'No Name' }), { code: 'FLEET_ERR_USAGE' })
+    assert.throws(() => lookAt(userProject(), { app: 'a"; rm -rf' }), { code: 'FLEET_ERR_USAGE' })
+  })
+
+  for (const [what, kit] of Object.entries(kits)) {
+    it(`${what}: writes it, fills it in, says what is next, and finds it all there the second time`, async () => {
+      const folder = userProject()
+      const first = await ejectInto(folder, what)
+      assert.equal(first.code, 0, first.stderr)
+      assert.match(first.stdout, /wrote /)
+      assert.match(first.stdout, /\nNext:\n {2}\S/)
+      const again = await ejectInto(folder, what, '--json')
+      assert.deepEqual(JSON.parse(again.stdout).ejected, [])
+      // A replacement that meets nothing any more would leave our names in a user's files.
+      const project: Project = { ...lookAt(folder, {}), name: 'another' }
+      for (const { file, from } of kit.fills) {
+        const plain = assets({ ...kit, fills: [] }, project).filter((asset) => file.test(asset.file))
+        assert.ok(
+          plain.some(({ text }) => new RegExp(from.source, from.flags.replace('g', '')).test(text)),
+          `${from}`,
+        )
+      }
+    })
+  }
+
+  it('writes nothing where a file differs, unless told to keep or to overwrite it', async () => {
+    const folder = userProject({ Dockerfile: 'FROM mine\n' })
+    const refused = await ejectInto(folder, 'compose')
+    assert.equal(refused.code, 1)
+    assert.match(refused.stdout, /differs Dockerfile/)
+    assert.ok(!existsSync(join(folder, 'docker-compose.loadbalancer.yml')))
+
+    assert.equal((await ejectInto(folder, 'compose', '--keep')).code, 0)
+    assert.equal(readFileSync(join(folder, 'Dockerfile'), 'utf8'), 'FROM mine\n')
+    assert.ok(existsSync(join(folder, 'docker-compose.loadbalancer.yml')))
+
+    assert.equal((await ejectInto(folder, 'compose', '--force')).code, 0)
+    assert.match(readFileSync(join(folder, 'Dockerfile'), 'utf8'), /CMD \["node", "server\.ts"\]/)
+  })
+
+  it('writes nothing with --dry-run', async () => {
+    const folder = userProject()
+    assert.match((await ejectInto(folder, 'pm2', '--dry-run')).stdout, /would write ecosystem\.config\.cjs/)
+    assert.ok(!existsSync(join(folder, 'ecosystem.config.cjs')))
+  })
+
+  it('cannot run without knowing what', async () => {
+    for (const args of [[], ['apache'], ['nginx', 'a', 'b']]) assert.equal((await runCommand(eject, ...args)).code, 2)
+  })
+})
+
+describe('what was ejected', () => {
+  it('passes fleet doctor, all of it together', async () => {
+    const folder = userProject()
+    for (const what of Object.keys(kits)) assert.equal((await ejectInto(folder, what)).code, 0, what)
+    const { findings, read } = await examine(collect([folder]), { longestMs: 10_000, connect: false })
+    assert.deepEqual(findings, [])
+    assert.ok(read.length > 60, `${read.length}`)
+  })
+
+  it('is a compose file without a database, or with one where there are migrations', async () => {
+    const services = async (
+      files?: Record<string, string>,
+    ): Promise<Record<string, { depends_on?: object; environment?: object }>> => {
+      const folder = userProject(files)
+      await ejectInto(folder, 'compose')
+      const text = readFileSync(join(folder, 'docker-compose.loadbalancer.yml'), 'utf8')
+      assert.equal(text.includes('POSTGRES'), files !== undefined)
+      assert.equal(existsSync(join(folder, 'deploy/compose/postgres-primary.sh')), files !== undefined)
+      assert.ok((statSync(join(folder, 'scripts/compose-env')).mode & 0o111) !== 0)
+      const project = parse(text, { merge: true })
+      assert.equal(project.name, 'shop-api')
+      assert.match(project.services.app.image, /^shop-api:/)
+      return project.services
+    }
+    const small = await services()
+    assert.deepEqual(Object.keys(small).sort(), [
+      'app',
+      'balancer',
+      'grafana',
+      'haproxy',
+      'nginx',
+      'prometheus',
+      'redis',
+    ])
+    assert.deepEqual(Object.keys(small.app?.depends_on ?? {}), ['redis'])
+    const large = await services(withPrisma)
+    assert.ok(large.migrate && large.postgres && large['postgres-replica'])
+    assert.deepEqual(Object.keys(large.app?.depends_on ?? {}).sort(), [
+      'migrate',
+      'postgres',
+      'postgres-replica',
+      'redis',
+    ])
+  })
+
+  it('is an nginx and a HAProxy configuration that both take', async () => {
+    const folder = userProject()
+    await ejectInto(folder, 'nginx')
+    await ejectInto(folder, 'haproxy')
+    const program = await nginx()
+    const target = join(folder, 'rendered')
+    const env = { ...process.env, NGINX: program, FLEET_TARGETS: '127.0.0.1:4001 127.0.0.1:4002' }
+    execFileSync(join(folder, 'scripts/nginx-render'), [target], { env })
+    execFileSync(program, ['-p', target, '-c', join(target, 'nginx.conf'), '-e', 'stderr', '-t'], { stdio: 'pipe' })
+    execFileSync(await provide(haproxyProgram), ['-c', '-f', join(folder, 'haproxy/haproxy.cfg')], {
+      env: { ...process.env, LB_STATS_PASSWORD: 'for a test' },
+      stdio: 'pipe',
+    })
+  })
+
+  it('is Kubernetes objects of the project’s name', { skip: missing }, async () => {
+    const folder = userProject()
+    await ejectInto(folder, 'kubernetes', '--name', 'shop', '--host', 'shop.test')
+    const objects = parseObjects(kustomize(join(folder, 'deploy/kubernetes/overlays/prod')))
+    for (const { kind, metadata } of objects) {
+      assert.equal(metadata.name, 'shop', kind)
+      assert.equal(metadata.namespace, 'shop', kind)
+    }
+    const deployment = objects.find(({ kind }) => kind === 'Deployment')
+    assert.ok(deployment)
+    const { containers, serviceAccountName } = deployment.spec.template.spec
+    assert.equal(containers[0].image, 'registry.example.com/shop:0.1.0')
+    assert.deepEqual(containers[0].envFrom, [{ configMapRef: { name: 'shop' } }, { secretRef: { name: 'shop' } }])
+    assert.equal(serviceAccountName, 'shop')
+    assert.equal(objects.find(({ kind }) => kind === 'Ingress')?.spec.rules[0].host, 'shop.test')
+    const canary = parseObjects(kustomize(join(folder, 'deploy/kubernetes/canary')))
+    const route = canary.find(({ kind }) => kind === 'HTTPRoute')
+    assert.deepEqual(
+      route?.spec.rules[0].backendRefs.map(({ name }: { name: string }) => name),
+      ['shop', 'shop-canary'],
+    )
+  })
+
+  it('is a pm2 file and a unit that start the project’s app', async () => {
+    const folder = userProject()
+    await ejectInto(folder, 'pm2')
+    await ejectInto(folder, 'systemd')
+    assert.match(
+      readFileSync(join(folder, 'ecosystem.config.cjs'), 'utf8'),
+      /name: 'shop-api',\n +script: '\.\/server\.ts'/,
+    )
+    const unit = readFileSync(join(folder, 'deploy/systemd/shop-api.service'), 'utf8')
+    assert.match(unit, /fleet start server\.ts .*--control %t\/shop-api\/control\.sock/)
+    assert.match(unit, /RuntimeDirectory=shop-api\n/)
+  })
+})
