@@ -80,7 +80,7 @@ export class Prober {
     const { type, path, timeoutMs } = this.#options
     const found =
       type === 'http'
-        ? probeHttp(target.url, path, timeoutMs, running.signal)
+        ? probeHttp(target, path, timeoutMs, running.signal)
         : probeTcp(target.url, timeoutMs, running.signal)
     found.then((verdict) => {
       if (running.signal.aborted) return
@@ -111,10 +111,12 @@ export class Prober {
 }
 
 /** Over a connection of its own: whether the target still accepts new ones is part of the question. */
-function probeHttp(url: URL, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
+function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
+  const { url, serverName } = target
   return new Promise((resolve) => {
     const send = url.protocol === 'https:' ? httpsRequest : httpRequest
-    const request = send(new URL(path, url), { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } })
+    const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
+    const request = send(new URL(path, url), serverName ? { ...options, servername: serverName } : options)
     const timer = setTimeout(() => request.destroy(), timeoutMs)
     const settle = (verdict: Verdict): void => {
       clearTimeout(timer)

@@ -66,6 +66,7 @@ export class Target {
   readonly maxConnections: number
   readonly region?: string
   readonly zone?: string
+  readonly serverName?: string
   weight: number
   state: TargetState = 'unproven'
   /** Monotonic milliseconds at which the state changed last. */
@@ -83,7 +84,6 @@ export class Target {
    */
   readonly latency: PeakEwma = new PeakEwma(3000)
   readonly #connections: ConnectionOptions
-  readonly #serverName?: string
   readonly #pools: { safe?: Pool; unsafe?: Pool } = {}
   readonly #wires: { safe?: WirePool; unsafe?: WirePool } = {}
 
@@ -95,7 +95,7 @@ export class Target {
     this.maxConnections = options.maxConnections ?? 0
     this.region = options.region
     this.zone = options.zone
-    this.#serverName = options.serverName
+    this.serverName = options.serverName
     this.#connections = connections
   }
 
@@ -160,7 +160,7 @@ export class Target {
       maxHeaderSize: maxHeaderBytes,
       pipelining: 1,
       allowH2: false,
-      ...(this.#serverName && { connect: { servername: this.#serverName, timeout: connectTimeoutMs } }),
+      ...(this.serverName && { connect: { servername: this.serverName, timeout: connectTimeoutMs } }),
     })
   }
 }
