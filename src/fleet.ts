@@ -16,6 +16,7 @@ import { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
 import { type MetricsOptions, metrics } from './instance/metrics.ts'
 import { type OperatorsOptions, operators } from './instance/operators.ts'
+import { type OverloadOptions, overload } from './instance/overload/index.ts'
 import { securityHeaders } from './instance/security-headers.ts'
 import { broadcast } from './state/broadcast.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
@@ -36,6 +37,8 @@ export interface FleetOptions {
   lifecycle?: LifecycleOptions
   operators?: OperatorsOptions
   headers?: HeadersOptions | false
+  /** Refuses what a saturated process cannot do in time. @default {} */
+  overload?: OverloadOptions | false
   health?: HealthOptions
   metrics?: MetricsOptions | false
   loadBalancer?: LoadBalancerOptions | false
@@ -70,6 +73,7 @@ const shapes: Shapes = {
   lifecycle: room,
   operators: room,
   headers: optional,
+  overload: optional,
   health: room,
   metrics: optional,
   loadBalancer: optional,
@@ -94,6 +98,7 @@ const defaults = {
   lifecycle: {},
   operators: {},
   headers: {},
+  overload: {},
   health: {},
   metrics: {},
   loadBalancer: {},
@@ -121,6 +126,8 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   const { name } = options
 
   await app.register(identity, { ...options.identity, ...(name === undefined ? {} : { name }) })
+  // The first to see a request: a refusal must not cost what it is there to save.
+  if (options.overload) await app.register(overload, options.overload)
   await app.register(lifecycle, options.lifecycle)
   await app.register(operators, options.operators)
   if (options.errorAnswers) await app.register(errorAnswers)

@@ -11,7 +11,18 @@ export interface InFlight {
   ageMs: number
 }
 
+/** How requests go through an instance. */
+export interface Flow {
+  /** Requests at work whose answer has not begun. */
+  readonly waiting: number
+  /** Answers begun since the start, and the time until then of all of them together, in ms. */
+  readonly answered: number
+  readonly waitedMs: number
+}
+
 interface Work {
+  /** Its answer has not begun. */
+  waiting: boolean
   readonly request: { readonly method: string; readonly routeOptions: { readonly url?: string } }
   readonly startedAt: number
 }
@@ -29,13 +40,17 @@ export class Connections {
   readonly #sockets = new Map<Socket, { readonly swept: boolean; bytes: number; idleSince: number }>()
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #work = new Map<Response, Work>()
+  /** What goes on being sent, a stream or a WebSocket, does not wait any more. */
+  readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, answered: 0, waitedMs: 0 }
   readonly #ended: (this: Response) => void
   readonly #servers = new Set<Server>()
   #accepted = 0
 
   constructor() {
     const work = this.#work
+    const { flow } = this
     this.#ended = function ended(this: Response) {
+      if (work.get(this)?.waiting === true) flow.waiting--
       work.delete(this)
     }
   }
@@ -62,9 +77,20 @@ export class Connections {
 
   /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
   begin(response: Response, request: Work['request']): void {
-    this.#work.set(response, { request, startedAt: performance.now() })
+    this.#work.set(response, { request, startedAt: performance.now(), waiting: true })
+    this.flow.waiting++
     // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
     response.on('close', this.#ended)
+  }
+
+  /** The answer to a request begins. */
+  answering(response: Response): void {
+    const work = this.#work.get(response)
+    if (work?.waiting !== true) return
+    work.waiting = false
+    this.flow.waiting--
+    this.flow.answered++
+    this.flow.waitedMs += performance.now() - work.startedAt
   }
 
   get inFlight(): number {

@@ -6,7 +6,7 @@ import type { FastifyContextConfig, FastifyReply, FastifyRequest } from 'fastify
  * that run for every request is what most of their time is spent on. Where a symbol is not found, because a later
  * Fastify has renamed it, the public way is taken.
  */
-function keyOf(object: object, description: string): symbol | undefined {
+export function keyOf(object: object, description: string): symbol | undefined {
   for (let at: object | null = object; at !== null; at = Object.getPrototypeOf(at)) {
     const key = Object.getOwnPropertySymbols(at).find((symbol) => symbol.description === description)
     if (key) return key

@@ -6,8 +6,9 @@ import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
 import { stateChannel } from './channels.ts'
-import { Connections } from './connections.ts'
+import { Connections, type Flow } from './connections.ts'
 import { Departure, quietMs, sweepEveryMs } from './departure.ts'
+import { onHijack } from './hijack.ts'
 import { identity, type LifecycleState } from './identity.ts'
 import { rememberSource } from './long-lived.ts'
 import { type Ending, onEnding } from './signals.ts'
@@ -53,6 +54,8 @@ const defaults = {
 declare module 'fastify' {
   interface FastifyFleet {
     readonly state: LifecycleState
+    /** How many requests wait for their answer, and how long they did. */
+    readonly flow?: Flow
     /** The error that ends this process, once there is one: `/live` answers 503 from then on. */
     readonly fatal?: Error
     /** Leaves the rotation and goes on serving; {@link FastifyFleet.undrain} takes it back. */
@@ -86,6 +89,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   let departure: Promise<number> | undefined
 
   const fleet = Object.assign(app.fleet, {
+    flow: connections.flow as Flow,
     drain: () => void life.move('draining', ['serving']),
     undrain: () => void (departure ?? life.move('serving', ['draining'])),
     onState: (listener: (state: LifecycleState) => void) => life.onState(listener),
@@ -114,6 +118,11 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)
     done()
   })
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    connections.answering(reply.raw)
+    done(null, payload)
+  })
+  onHijack(app, (reply) => connections.answering(reply.raw))
   life.onState((state) => stateChannel.publish({ instance: app.fleet.instance.id, state }))
   life.onState((state) => {
     if (state === 'draining' || state === 'closed')

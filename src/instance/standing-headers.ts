@@ -1,6 +1,7 @@
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { beginWith } from './fastify-internals.ts'
+import { onHijack } from './hijack.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -47,19 +48,10 @@ export class StandingHeaders {
 const plugin: FastifyPluginAsync = async (app) => {
   const standing = new StandingHeaders()
   app.decorate('standingHeaders', standing)
-  const prepared = new WeakSet<object>()
-  // Every scope with decorators of its own has a kind of reply of its own.
-  const prepare = (kind: { hijack: FastifyReply['hijack'] }): void => {
-    prepared.add(kind)
-    const { hijack } = kind
-    kind.hijack = function (this: FastifyReply) {
-      standing.handOver(this)
-      return hijack.call(this)
-    }
-  }
+  onHijack(app, (reply) => {
+    if (standing.begun(reply)) standing.handOver(reply)
+  })
   app.addHook('onRequest', (_request, reply, done) => {
-    const kind = Object.getPrototypeOf(reply) as FastifyReply
-    if (!prepared.has(kind)) prepare(kind)
     standing.begin(reply)
     done()
   })

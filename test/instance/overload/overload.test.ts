@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
+import { lifecycle } from '../../../src/instance/lifecycle.ts'
+import { metrics } from '../../../src/instance/metrics.ts'
+import { type OverloadOptions, overload } from '../../../src/instance/overload/index.ts'
+
+const busyMs = 30
+
+/** Requests that keep the event loop to themselves, and requests that wait until they are let go. */
+async function build(
+  t: TestContext,
+  options: OverloadOptions,
+): Promise<{ app: FastifyInstance; letGo: () => void; ask: (url: string) => Promise<LightMyRequestResponse> }> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(overload, options)
+  await app.register(lifecycle, { signals: false })
+  await app.register(metrics)
+  const busy = async (): Promise<object> => {
+    const end = performance.now() + busyMs
+    while (performance.now() < end);
+    return {}
+  }
+  const gate = Promise.withResolvers<void>()
+  app.get('/busy', busy)
+  app.get('/critical', { config: { critical: true } }, busy)
+  app.get('/probe', { config: { probe: true } }, busy)
+  app.get('/held', async () => {
+    await gate.promise
+    return {}
+  })
+  app.get('/stream', (_request, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+    reply.raw.write('data: 1\n\n')
+    void gate.promise.then(() => reply.raw.end())
+  })
+  await app.ready()
+  return { app, letGo: gate.resolve, ask: async (url) => await app.inject(url) }
+}
+
+describe('overload', () => {
+  it('refuses what comes late in a long turn of the event loop', async (t) => {
+    const { app, ask } = await build(t, { burstMs: 10, retryAfter: 7 })
+    const answers = await Promise.all(Array.from({ length: 5 }, () => ask('/busy')))
+    assert.deepEqual(
+      answers.map(({ statusCode }) => statusCode),
+      [200, 503, 503, 503, 503],
+    )
+    const { headers, body } = answers[1] as (typeof answers)[number]
+    assert.equal(headers['retry-after'], '7')
+    assert.equal(headers['cache-control'], 'no-store')
+    assert.equal(headers['x-instance-id'], app.fleet.instance.id)
+    assert.equal(JSON.parse(body).code, 'FLEET_ERR_OVERLOADED')
+    assert.deepEqual(app.overload.refused, { turn: 4, concurrency: 0 })
+    // A turn ends, and with it what was held against those that came late in it.
+    await nextTurn()
+    assert.equal((await ask('/busy')).statusCode, 200)
+  })
+
+  it('never refuses probes and critical routes', async (t) => {
+    const { app, ask } = await build(t, { burstMs: 10 })
+    const urls = ['/busy', '/critical', '/probe', '/critical', '/probe']
+    const answers = await Promise.all(urls.map(ask))
+    assert.ok(answers.every(({ statusCode }) => statusCode === 200))
+    assert.equal(app.overload.refused.turn, 0)
+  })
+
+  it('lets a burst through that a process does within its time', async (t) => {
+    const { app, ask } = await build(t, {})
+    const answers = await Promise.all(Array.from({ length: 8 }, () => ask('/busy')))
+    assert.ok(answers.every(({ statusCode }) => statusCode === 200))
+    assert.equal(app.overload.saturated, false)
+  })
+
+  it('holds the concurrency limit at all times where it is asked to', async (t) => {
+    const { app, ask, letGo } = await build(t, { latency: true, burstMs: 60_000 })
+    const held = Array.from({ length: app.overload.limit }, () => ask('/held'))
+    const refused = await ask('/held')
+    assert.equal(refused.statusCode, 503)
+    assert.deepEqual(app.overload.refused, { turn: 0, concurrency: 1 })
+    letGo()
+    assert.ok((await Promise.all(held)).every(({ statusCode }) => statusCode === 200))
+    assert.equal((await ask('/held')).statusCode, 200)
+  })
+
+  it('does not count what is only being sent', async (t) => {
+    const { app, ask, letGo } = await build(t, { latency: true, burstMs: 60_000 })
+    const streams = Array.from({ length: app.overload.limit * 2 }, () => ask('/stream'))
+    assert.equal((await ask('/busy')).statusCode, 200)
+    assert.equal(app.fleet.flow?.waiting, 0)
+    letGo()
+    assert.ok((await Promise.all(streams)).every(({ statusCode }) => statusCode === 200))
+  })
+
+  it('counts its refusals', async (t) => {
+    const { ask } = await build(t, { burstMs: 10 })
+    await Promise.all([ask('/busy'), ask('/busy'), ask('/busy')])
+    const { body } = await ask('/metrics')
+    assert.match(body, /^fleet_overload_refused_total\{reason="turn"\} 2$/m)
+    assert.match(body, /^fleet_overload_refused_total\{reason="concurrency"\} 0$/m)
+    assert.match(body, /^fleet_overload_saturated 0$/m)
+    assert.match(body, /^fleet_overload_limit 20$/m)
+    assert.match(body, /http_request_duration_seconds_count\{[^}]*route="\/busy",status_code="503"[^}]*\} 2/)
+  })
+
+  it('refuses wrong options', async () => {
+    for (const wrong of [{ targetMs: 0 }, { burstMs: 1 }, { retryAfter: 0 }, { latency: 'yes' }]) {
+      await assert.rejects(async () => await Fastify().register(overload, wrong as never), {
+        code: 'FLEET_ERR_OPTION_INVALID',
+      })
+    }
+  })
+})
