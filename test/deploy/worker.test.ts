@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, before, beforeEach, describe, it } from 'node:test'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+
+interface Region {
+  readonly url: string
+  readonly latitude: number
+  readonly longitude: number
+}
+interface WorkerModule {
+  fetch(
+    request: Request,
+    env: { REGIONS: Record<string, Region>; COUNTRIES?: Record<string, string> },
+    ctx: Context,
+  ): Promise<Response>
+}
+interface Context {
+  waitUntil(work: Promise<unknown>): void
+}
+
+/** A region's front: it says who it is, and what it is told. */
+class Front {
+  readonly name: string
+  readonly server: Server
+  status = 200
+  asked: string[] = []
+  bodies: string[] = []
+
+  constructor(name: string) {
+    this.name = name
+    this.server = createServer((request, response) => {
+      this.asked.push(`${request.method} ${request.url}`)
+      let body = ''
+      request.on('data', (piece) => {
+        body += piece
+      })
+      request.on('end', () => {
+        this.bodies.push(body)
+        response.writeHead(this.status, { 'content-type': 'application/json', location: '/elsewhere' })
+        response.end(JSON.stringify({ region: this.name, host: request.headers['x-forwarded-host'], body }))
+      })
+    })
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve))
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`
+  }
+}
+
+const frankfurt = { country: 'DE', latitude: '50.1', longitude: '8.7' }
+const tokyo = { country: 'JP', latitude: '35.7', longitude: '139.7' }
+const places = {
+  eu: { latitude: 53.3, longitude: -6.3 },
+  us: { latitude: 39, longitude: -77.5 },
+  ap: { latitude: 1.3, longitude: 103.8 },
+} as const
+
+describe('the Worker', () => {
+  const fronts = { eu: new Front('eu'), us: new Front('us'), ap: new Front('ap') }
+  let worker: WorkerModule
+  let loads = 0
+  const background: Promise<unknown>[] = []
+  const ctx: Context = { waitUntil: (work) => void background.push(work) }
+
+  before(() => Promise.all(Object.values(fronts).map((front) => front.listen())))
+  after(() => {
+    for (const { server } of Object.values(fronts)) {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+  beforeEach(async () => {
+    // What it knows of regions lives as long as its module.
+    worker = (await import(`../../deploy/cloudflare/worker/worker.js?${loads++}`)).default
+    for (const front of Object.values(fronts)) Object.assign(front, { status: 200, asked: [], bodies: [] })
+  })
+
+  const regions = (changed: Partial<Record<keyof typeof places, string>> = {}): Record<string, Region> =>
+    Object.fromEntries(
+      (['ap', 'eu', 'us'] as const).map((name) => [name, { url: changed[name] ?? fronts[name].url, ...places[name] }]),
+    )
+  const send = async (
+    cf: object | undefined,
+    init: RequestInit & { path?: string } = {},
+    env: object = {},
+  ): Promise<{ status: number; region: string | null; body: Record<string, unknown> }> => {
+    const request = Object.assign(new Request(`https://shop.example.com${init.path ?? '/'}`, init), { cf })
+    const answer = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
+    return {
+      status: answer.status,
+      region: answer.headers.get('x-fleet-region'),
+      body: (await answer.json()) as Record<string, unknown>,
+    }
+  }
+
+  it('sends a client to the nearest region', async () => {
+    assert.equal((await send(frankfurt)).region, 'eu')
+    assert.equal((await send(tokyo)).region, 'ap')
+    assert.equal((await send({ country: 'BR', latitude: '-3.1', longitude: '-60' })).region, 'us')
+    // Across the date line Fiji is nearer to Singapore's side of the world than to Virginia's.
+    assert.equal((await send({ country: 'FJ', latitude: '-18', longitude: '178' })).region, 'ap')
+  })
+
+  it('takes any region for a client that is nowhere', async () => {
+    for (const cf of [undefined, {}, { country: 'T1' }]) assert.equal((await send(cf)).status, 200)
+  })
+
+  it('passes path, query, body and the name the client asked for on, and redirects as they are', async () => {
+    const { body } = await send(frankfurt, { method: 'POST', path: '/orders?a=%2F', body: 'two of them' })
+    assert.deepEqual(body, { region: 'eu', host: 'shop.example.com', body: 'two of them' })
+    assert.deepEqual(fronts.eu.asked, ['POST /orders?a=%2F'])
+    fronts.eu.status = 302
+    assert.equal((await send(frankfurt)).status, 302)
+  })
+
+  it('keeps a country in its region, also when that is far or down', async () => {
+    const bound = { COUNTRIES: { DE: 'us' } }
+    assert.equal((await send(frankfurt, {}, bound)).region, 'us')
+    fronts.us.status = 503
+    const { status, region } = await send(frankfurt, {}, bound)
+    assert.deepEqual([status, region], [503, 'us'])
+    assert.deepEqual(fronts.eu.asked, [])
+  })
+
+  for (const status of [502, 503, 504, 521, 530]) {
+    it(`sends a safe request on when a region says ${status}`, async () => {
+      fronts.eu.status = status
+      const { region, status: answered } = await send(frankfurt)
+      assert.deepEqual([answered, region], [200, 'us'])
+      // And from then on it is left alone.
+      fronts.eu.asked = []
+      assert.equal((await send(frankfurt)).region, 'us')
+      assert.deepEqual(fronts.eu.asked, [])
+    })
+  }
+
+  it('passes an application’s own errors on', async () => {
+    fronts.eu.status = 500
+    const { status, region } = await send(frankfurt)
+    assert.deepEqual([status, region], [500, 'eu'])
+  })
+
+  it('sends a safe request on when a region is not reached', async () => {
+    const env = { REGIONS: regions({ eu: `http://127.0.0.1:${await freePort()}` }) }
+    assert.equal((await send(frankfurt, {}, env)).region, 'us')
+  })
+
+  it('never sends a POST twice, and not to a region that is known to be down', async () => {
+    fronts.eu.status = 503
+    const lost = await send(frankfurt, { method: 'POST', body: 'an order' })
+    assert.deepEqual([lost.status, lost.region], [503, 'eu'])
+    assert.deepEqual([fronts.us.asked, fronts.ap.asked], [[], []])
+    const next = await send(frankfurt, { method: 'POST', body: 'another' })
+    assert.deepEqual([next.status, next.region, next.body.body], [200, 'us', 'another'])
+  })
+
+  it('asks a region that was down whether it is ready before it gets requests again', async (t) => {
+    fronts.eu.status = 503
+    await send(frankfurt)
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 11_000 })
+    fronts.eu.asked = []
+    // Its time is over, but it has not said yes yet.
+    assert.equal((await send(frankfurt)).region, 'us')
+    await Promise.all(background)
+    assert.deepEqual(fronts.eu.asked, ['GET /ready'])
+    assert.equal((await send(frankfurt)).region, 'us')
+
+    t.mock.timers.setTime(Date.now() + 11_000)
+    fronts.eu.status = 200
+    await send(frankfurt)
+    await Promise.all(background)
+    await until(async () => (await send(frankfurt)).region === 'eu', { what: 'the region to be back' })
+  })
+
+  it('asks all again when all were down, and says so when nobody answers', async () => {
+    for (const front of Object.values(fronts)) front.status = 503
+    assert.equal((await send(frankfurt)).status, 503)
+    for (const front of Object.values(fronts)) front.status = 200
+    assert.equal((await send(frankfurt)).status, 200)
+
+    const nobody = `http://127.0.0.1:${await freePort()}`
+    const { status, body } = await send(frankfurt, {}, { REGIONS: regions({ eu: nobody, us: nobody, ap: nobody }) })
+    assert.deepEqual([status, body.message], [502, 'no region answers'])
+  })
+})
