@@ -94,6 +94,15 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
+  it('finds a server by its name, whichever of its addresses it listens on', async () => {
+    const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
+    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
+    await pool.close()
+    const nowhere = await pair(() => {}, { host: 'nowhere.invalid' })
+    await assert.rejects(ask(nowhere.pool), { syscall: 'getaddrinfo' })
+    await nowhere.pool.close()
+  })
+
   it('opens as many as there are requests at once', async () => {
     const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
     await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
