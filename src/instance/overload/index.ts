@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { Counter, Gauge } from 'prom-client'
