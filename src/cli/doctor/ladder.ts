@@ -246,7 +246,7 @@ export const settings: readonly Setting[] = [
     byDefault: '900 s',
     shipped: '',
     term: 'none',
-    note: 'put nginx, HAProxy or an ALB between it and the instances; it repeats what is safe when one of those closes',
+    note: 'longer than any server here keeps one: nginx, HAProxy or an ALB stands between, not an instance',
   },
   {
     where: 'Cloudflare',
