@@ -23,6 +23,7 @@ export interface FleetEnv {
   readonly REDIS_PORT?: number
   readonly REDIS_PASSWORD?: string
   readonly REDIS_TLS?: boolean
+  readonly REDIS_COMMAND_TIMEOUT?: number
   /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
   readonly REDIS_SENTINELS?: string
   readonly REDIS_CLUSTER?: readonly string[]
@@ -112,6 +113,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
     REDIS_PORT: int('REDIS_PORT', 1, 65535, 'a TCP port'),
     REDIS_PASSWORD: text('REDIS_PASSWORD'),
     REDIS_TLS: flag('REDIS_TLS'),
+    REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
     REDIS_SENTINELS: text('REDIS_SENTINELS'),
     REDIS_CLUSTER: list('REDIS_CLUSTER'),
     SESSION_SECRET: list('SESSION_SECRET'),

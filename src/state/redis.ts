@@ -151,7 +151,12 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
     shapes,
     defaults,
     places.length > 0 || given.port !== undefined ? {} : environment(env),
-    { password: env.REDIS_PASSWORD, tls: env.REDIS_TLS, allowMemory: env.FLEET_ALLOW_MEMORY },
+    {
+      password: env.REDIS_PASSWORD,
+      tls: env.REDIS_TLS,
+      commandTimeoutMs: env.REDIS_COMMAND_TIMEOUT,
+      allowMemory: env.FLEET_ALLOW_MEMORY,
+    },
     given,
   )
 
