@@ -11,7 +11,7 @@ let data: Data
 before(async () => {
   const { url } = await startPostgres()
   await migrated(url)
-  database = open(url, () => {})
+  database = (await open(url, () => {})).client
   data = prismaData(database)
 })
 after(() => database.$disconnect())

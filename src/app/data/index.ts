@@ -23,11 +23,11 @@ const plugin: FastifyPluginAsync = async (app) => {
   if (DATABASE_URL !== undefined) {
     // Loaded only here: without a database neither Prisma nor its generated client need be installed.
     const { open, prismaData } = await import('./prisma.ts').catch(notGenerated)
-    const client = open(DATABASE_URL, (replica, healthy) => {
+    const { client, pools } = await open(DATABASE_URL, (replica, healthy) => {
       if (healthy) app.log.info({ replica }, 'database: the replica answers')
       else app.log.warn({ replica }, 'database: the replica does not answer; reads go elsewhere')
     })
-    await app.register(database, { client: () => client })
+    await app.register(database, { client: () => client, pools })
     app.decorate('data', prismaData(client))
     app.fleet.describe('dataStore', 'postgresql')
     return

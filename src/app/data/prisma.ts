@@ -1,33 +1,27 @@
 import { PrismaPg } from '@prisma/adapter-pg'
-import { databaseError, type ReplicasOptions, replicas } from '../../database/index.ts'
+import { databaseError, pools, type ReplicasOptions, replicas } from '../../database/index.ts'
 import { PrismaClient } from '../generated/prisma/client.ts'
 import type { Data, Product } from './data.ts'
-
-/** A client with a bounded pool; every wait has an end, so that a database that hangs costs a request seconds at most. */
-export function connect(url: string): PrismaClient {
-  const schema = URL.parse(url)?.searchParams.get('schema') ?? undefined
-  const pool = {
-    connectionString: url,
-    max: 10,
-    connectionTimeoutMillis: 2_000,
-    idleTimeoutMillis: 30_000,
-    query_timeout: 10_000,
-    keepAlive: true,
-  }
-  return new PrismaClient({ adapter: new PrismaPg(pool, { schema }) })
-}
 
 type Changed = NonNullable<ReplicasOptions['onChange']>
 
 /**
- * One primary and, where DATABASE_REPLICA_URLS names some, its replicas.
+ * One primary and, where DATABASE_REPLICA_URLS names some, its replicas. Every wait has an end, so that a database that
+ * hangs costs a request seconds at most.
  *
  * @param onChange told when a replica has gone or come back
  */
-export function open(url: string, onChange: Changed) {
-  return connect(url).$extends(replicas({ connect, onChange }))
+export async function open(url: string, onChange: Changed) {
+  const pool = await pools()
+  const connect = (server: string, name?: string): PrismaClient => {
+    const schema = /[?&]schema=([^&]+)/.exec(server)?.[1]
+    return new PrismaClient({
+      adapter: new PrismaPg(pool.open(server, name), { schema: schema && decodeURIComponent(schema) }),
+    })
+  }
+  return { client: connect(url).$extends(replicas({ connect, onChange })), pools: pool }
 }
-export type Database = ReturnType<typeof open>
+export type Database = Awaited<ReturnType<typeof open>>['client']
 
 const publicUser = { id: true, email: true, name: true } as const
 

@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict'
+import { before, describe, it } from 'node:test'
+import { PrismaPg } from '@prisma/adapter-pg'
+import Fastify from 'fastify'
+import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
+import { database, databaseError, type PoolsOptions, pools, replicas } from '../../src/database/index.ts'
+import { errorAnswers } from '../../src/instance/error-answers.ts'
+import { metrics } from '../../src/instance/metrics.ts'
+import { startPgbouncer } from '../helpers/pgbouncer.ts'
+import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
+import { atEnd } from './cluster.ts'
+import { Relay } from './relay.ts'
+
+let server: PostgresServer
+before(async () => {
+  server = await startPostgres()
+})
+
+async function open(options: PoolsOptions = {}, url: string = server.url) {
+  const pool = await pools(options)
+  const prisma = new PrismaClient({ adapter: new PrismaPg(pool.open(url)) })
+  atEnd(async () => {
+    await prisma.$disconnect()
+    await pool.close()
+  })
+  return { pool, prisma }
+}
+const sleepFor = (prisma: PrismaClient, seconds: number): Promise<unknown> =>
+  prisma.$queryRaw`SELECT pg_sleep(${seconds})::text`
+
+async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
+  return Promise.resolve(work).then(
+    () => 'none',
+    (error: unknown) => databaseError(error)?.code ?? (error as { code?: string }).code,
+  )
+}
+
+describe('a bounded pool', () => {
+  it('opens no more connections than it may, lets no more wait, and refuses the rest at once', async () => {
+    const { pool, prisma } = await open({ max: 2, maxWaiting: 3 })
+    const work = Promise.all(Array.from({ length: 9 }, () => codeOf(sleepFor(prisma, 0.3))))
+    await until(() => pool.states[0]?.refused === 4)
+    assert.deepEqual(pool.states, [{ name: 'primary', max: 2, busy: 2, idle: 0, waiting: 3, refused: 4 }])
+    const codes = await work
+    assert.equal(codes.filter((code) => code === 'FLEET_ERR_DATABASE_BUSY').length, 4)
+    assert.equal(codes.filter((code) => code === 'none').length, 5)
+  })
+
+  it('a client reads 503 with Retry-After, also for a transaction', async () => {
+    const { pool, prisma } = await open({ max: 1, connectTimeoutMs: 100 })
+    const app = Fastify()
+    atEnd(() => app.close())
+    await app.register(errorAnswers)
+    await app.register(database, { client: prisma })
+    app.get('/one', () => sleepFor(prisma, 0))
+    app.get('/many', () => prisma.$transaction((tx) => tx.user.count()))
+    // A query of Prisma's begins when somebody waits for it.
+    const long = Promise.all([sleepFor(prisma, 2)])
+    await until(() => pool.states[0]?.busy === 1)
+    for (const path of ['/one', '/many']) {
+      const answer = await app.inject(path)
+      assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], path)
+      assert.equal(answer.json().code, 'FLEET_ERR_DATABASE_BUSY')
+    }
+    await long
+  })
+
+  it('ends a statement that runs too long, and one whose server hangs', async () => {
+    const relay = await Relay.open(server.port)
+    const { prisma } = await open(
+      { statementTimeoutMs: 200 },
+      server.url.replace(`:${server.port}/`, `:${relay.port}/`),
+    )
+    assert.equal(await codeOf(sleepFor(prisma, 30)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
+    assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'none')
+    relay.stall()
+    assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'FLEET_ERR_DATABASE_UNAVAILABLE')
+    relay.resume()
+    await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
+  })
+
+  it('is shown in /metrics by name', async () => {
+    const replica = await startPostgres({ replicaOf: server })
+    const pool = await pools({ max: 3 })
+    const connect = (url: string, name?: string): PrismaClient =>
+      new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
+    const prisma = connect(server.url).$extends(replicas({ connect, urls: [replica.url], probeIntervalMs: 100 }))
+    const app = Fastify()
+    atEnd(() => app.close())
+    await app.register(metrics, { runtime: false })
+    await app.register(database, { client: () => prisma, pools: pool, ownWrites: { secret: 'x'.repeat(32) } })
+    await until(() => prisma.$routing().set.available)
+    await prisma.$queryRaw`SELECT 1 AS n`
+    await prisma.$primary().$queryRaw`SELECT 1 AS n`
+    const { body } = await app.inject('/metrics')
+    const value = (series: string): string | undefined =>
+      body
+        .split('\n')
+        .find((line) => line.startsWith(`${series} `))
+        ?.split(' ')[1]
+    for (const name of ['primary', 'replica_1']) {
+      assert.equal(value(`fleet_database_pool_connections{pool="${name}",state="max"}`), '3', name)
+      assert.equal(value(`fleet_database_pool_waiting{pool="${name}"}`), '0')
+      assert.equal(value(`fleet_database_pool_refused_total{pool="${name}"}`), '0')
+      assert.ok(Number(value(`fleet_database_pool_wait_seconds_count{pool="${name}"}`)) > 0)
+    }
+    assert.equal(value('fleet_database_reads_total{server="replica_1"}'), '1')
+    assert.equal(value('fleet_database_replica_up{replica="replica_1"}'), '1')
+    assert.equal(value('fleet_database_replica_lag_seconds{replica="replica_1"}'), '0')
+  })
+
+  it('refuses options that are wrong, and leaves what it did not open', async () => {
+    await assert.rejects(pools({ max: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+    await assert.rejects(pools({ maximum: 3 } as never), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
+  })
+})
+
+describe('behind PgBouncer in transaction mode', () => {
+  it('needs its mode: without it, the first packet is refused', async () => {
+    const { url } = await startPgbouncer(server)
+    const { prisma } = await open({}, url)
+    await assert.rejects(prisma.$queryRaw`SELECT 1 AS n`, /unsupported startup parameter/)
+
+    const pooled = await open({ max: 10 }, `${url}?pgbouncer=true`)
+    // Ten connections share two: what was prepared under a name on the one would not be known on the other.
+    const rounds = Array.from({ length: 60 }, async (_, i) => {
+      const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`SELECT ${i}::int AS n, pg_sleep(0.005)::text`
+      assert.equal(row?.n, i)
+      const inside = await pooled.prisma.$transaction(async (tx) => {
+        await tx.$executeRaw`SELECT set_config('shop.turn', ${String(i)}, true)`
+        return tx.$queryRaw<{ turn: string }[]>`SELECT current_setting('shop.turn') AS turn`
+      })
+      assert.equal(inside[0]?.turn, String(i))
+    })
+    await Promise.all(rounds)
+    const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`
+      SELECT count(*)::int AS n FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`
+    assert.ok((row?.n ?? 99) < 10)
+  })
+})
