@@ -48,6 +48,13 @@ await load.stop()
 const failed = (start: string): number => load.failures.filter((failure) => failure.startsWith(start)).length
 const failedPosts = failed('POST')
 const failedGets = load.failures.length - failedPosts
+/** How often what happened: method, path, status or error, and the code of whoever answered. */
+const kinds: Record<string, number> = {}
+for (const failure of load.failures) {
+  const [what = failure] = /^\S+ \S+ [^{]*/.exec(failure) ?? []
+  const kind = [what.trim(), /"(?:code|error)":"([\w ]+)"/.exec(failure)?.[1]].filter(Boolean).join(' ')
+  kinds[kind] = (kinds[kind] ?? 0) + 1
+}
 process.stdout.write(
   `${JSON.stringify({
     gets: load.passed + load.failures.length - posts,
@@ -57,6 +64,9 @@ process.stdout.write(
     products: products - failed('POST /api/v1/products'),
     instances: load.byInstance.size,
     lastFailedBegan: Math.max(0, ...load.failedBegan),
-    failures: load.failures.slice(0, 5),
+    failures: Object.entries(kinds)
+      .sort(([, a], [, b]) => b - a)
+      .map(([kind, count]) => `${count} × ${kind}`)
+      .join('; '),
   })}\n`,
 )
