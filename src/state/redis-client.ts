@@ -53,13 +53,16 @@ export const addressShapes: Shapes = {
 
 type Resolved = RedisAddress & { commandTimeoutMs: number }
 
-/** Options for every connection this project opens: an answer, or an error, within `commandTimeoutMs`. */
+/**
+ * Options for every connection this project opens. With what `sendTo()` sees to: an answer, or an error, within
+ * `commandTimeoutMs`. A server that is stopped, not gone, costs a request that once, though it has several commands: the
+ * first that waits so long ends the connection, and the others fail at once until there is a new one.
+ */
 function bounded(options: Resolved): ClientOptions {
   return {
     username: options.username,
     password: options.password,
     ...(options.tls && { tls: options.tls === true ? {} : options.tls }),
-    commandTimeout: options.commandTimeoutMs,
     connectTimeout: Math.max(options.commandTimeoutMs, 1000),
     enableOfflineQueue: false,
     // A command is sent once: a script that rotates a token must not run a second time because the answer was lost.
@@ -129,13 +132,13 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
       sentinelCommandTimeout: common.connectTimeout,
       sentinelRetryStrategy: common.retryStrategy as (times: number) => number,
     })
-    sendTo(client)
+    sendTo(client, options.commandTimeoutMs)
     return { client, kind: 'sentinel' }
   }
   const where = single(options)
   if (!where) return null
   const client = new Redis({ ...common, ...where })
-  sendTo(client)
+  sendTo(client, options.commandTimeoutMs)
   return { client, kind: 'single' }
 }
 

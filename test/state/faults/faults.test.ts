@@ -64,7 +64,7 @@ for (const [fault, how, begin, end] of made)
       const relay = await Relay.open(server.port)
       place = { server, relay, admin: new Redis(server.url) }
       const fleet = await startFleet({ host: '127.0.0.1', port: relay.port })
-      ;({ rows, end: stop } = await prepare(fleet))
+      ;({ rows, end: stop } = await prepare(fleet, 160))
       await begin(place)
       // A refused write looks for another server, which costs what is under way.
       const patient = fault === 'read-only'

@@ -14,8 +14,12 @@ export interface Row {
 
 const hour = 3_600_000
 
-/** One client's state in a fleet, made while all is well, and a way to look at each row. */
-export async function prepare([a, b, c]: Fleet): Promise<{ rows: Map<string, Row>; end: () => void }> {
+/**
+ * One client's state in a fleet, made while all is well, and a way to look at each row.
+ *
+ * @param looks how often a row may be looked at
+ */
+export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: Map<string, Row>; end: () => void }> {
   const browser = new Browser()
   await browser.post(a, '/session', { userId: 'ann' })
   const visit = (app: FastifyInstance): Promise<string> =>
@@ -29,21 +33,21 @@ export async function prepare([a, b, c]: Fleet): Promise<{ rows: Map<string, Row
     inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((answer) =>
       told(answer, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
     )
-  const unseen = await supply(async () => (await a.tokens.issue('ann')).accessToken)
-  const pairs = await supply(() => a.tokens.issue('ann'))
-  const logins = await supply(() => a.tokens.issue('ann'))
-  const begun = await supply(async () => {
+  const unseen = await supply(looks, async () => (await a.tokens.issue('ann')).accessToken)
+  const pairs = await supply(looks, () => a.tokens.issue('ann'))
+  const logins = await supply(looks, () => a.tokens.issue('ann'))
+  const begun = await supply(looks, async () => {
     const other = new Browser()
     await other.post(a, '/session', { userId: 'eve' })
     return other
   })
 
   const memory = (): Promise<unknown> => a.cache.getOrSet('memory', hour, () => 'loaded')
-  const far = await supply(async (n) => {
+  const far = await supply(looks, async (n) => {
     await b.cache.set(`far ${n}`, 'found', hour)
     return `far ${n}`
   })
-  const forgotten = await supply(async (n) => {
+  const forgotten = await supply(looks, async (n) => {
     await a.cache.set(`forgotten ${n}`, 'found', hour)
     return `forgotten ${n}`
   })
@@ -252,8 +256,10 @@ const inject = async (app: FastifyInstance, request: InjectOptions): Promise<Lig
   app.inject(request)
 
 /** Made in advance, because what is used up by looking cannot be made in a fault. */
-async function supply<T>(make: (n: number) => Promise<T>): Promise<() => T> {
-  const made = await Promise.all(Array.from({ length: 300 }, (_, n) => make(n)))
+async function supply<T>(count: number, make: (n: number) => Promise<T>): Promise<() => T> {
+  const made: T[] = []
+  while (made.length < count)
+    made.push(...(await Promise.all(Array.from({ length: 40 }, (_, i) => make(made.length + i)))))
   return () => {
     const next = made.pop()
     assert.ok(next, 'looked at too often')
