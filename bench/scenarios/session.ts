@@ -6,6 +6,8 @@ import { type Figures, type Open, type Scenario, type Subject, serverMetrics } f
 import { fleetEnv, type ServerOptions, warmUpSeconds } from '../servers.ts'
 
 const connections = 50
+/** Requests whose commands are counted in each round. */
+const counted = 100
 const writing = /^(set|getex|expire|pexpire|eval|evalsha|del|unlink|zadd|hset)$/
 
 /** Calls by command since the last time they were counted; what keeps connections alive is left out. */
@@ -44,12 +46,16 @@ const subject = (name: string, options: ServerOptions): Subject => ({
     const { port, pid } = program
     const requests = await logIn(port)
     await machine.load({ port, connections, requests, seconds: warmUpSeconds })
+    const url = `http://127.0.0.1:${port}/me`
+    const [{ headers = {} } = {}] = requests
     return {
       async round(seconds): Promise<Figures> {
+        const { result: _, ...figures } = await machine.measure({ port, connections, requests, seconds }, [pid])
+        // Counted on their own: under load, some commands belong to requests that the end of the round cut off.
         await commands(redis)
-        const { result, ...figures } = await machine.measure({ port, connections, requests, seconds }, [pid])
+        for (let i = 0; i < counted; i++) await (await fetch(url, { headers })).text()
         const { all, writes } = await commands(redis)
-        return { ...figures, commands: all / result.completed, writes: writes / result.completed }
+        return { ...figures, commands: all / counted, writes: writes / counted }
       },
       async close() {
         await program.stop()
@@ -95,7 +101,7 @@ const scenario: Scenario = {
       over: floor,
       limit: 1.25,
     },
-    { what: 'session read, Redis commands per request', subject: ours, metric: 'commands', limit: 1.01 },
+    { what: 'session read, Redis commands per request', subject: ours, metric: 'commands', limit: 1, is: 'exactly' },
     { what: 'session read, writes per request', subject: ours, metric: 'writes', limit: 0, is: 'exactly' },
     {
       what: 'tracked session read over bare Fastify, CPU per request',
