@@ -7,6 +7,7 @@ const verbs: Verbs = {
   up: () => import('./commands/up.ts'),
   balance: () => import('./commands/balance.ts'),
   test: () => import('./commands/test.ts'),
+  bench: () => import('./commands/bench.ts'),
   ps: () => import('./commands/ps.ts'),
   drain: () => import('./commands/drain.ts'),
   undrain: () => import('./commands/undrain.ts'),

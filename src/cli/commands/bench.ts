@@ -1,0 +1,92 @@
+import { FleetError } from '../../base/errors.ts'
+import { type BenchReport, measure, type Times } from '../bench/measure.ts'
+import { type Command, defineCommand } from '../command.ts'
+import { unreachable } from '../operators.ts'
+import type { Output } from '../output.ts'
+import { Target } from '../target.ts'
+
+const command: Command = defineCommand({
+  name: 'bench',
+  summary: 'Measure a running fleet: rate, latency, errors, by instance',
+  usage: `fleet bench URL [options]
+
+URL is the front, or an instance. Without --rate each connection asks again when it is answered, which finds the highest
+rate; with it requests come at random moments, as users do, which finds the latency at that rate.
+Exit code: 0 every request was answered with 2xx, 1 some were not, 2 nobody answers there.`,
+  options: {
+    path: { type: 'string', default: '/', describe: 'PATH to ask for' },
+    duration: { type: 'string', short: 'd', default: '10', describe: 'SECONDS to measure, 1 to 3600' },
+    connections: { type: 'string', short: 'c', default: '20', describe: 'N connections, 1 to 1000' },
+    rate: { type: 'string', short: 'r', describe: 'N requests per second, 1 to 20000' },
+    warmup: { type: 'string', default: '1', describe: 'SECONDS before it counts, 0 to 60' },
+    timeout: { type: 'string', default: '10000', describe: 'MS one request may take, 1 to 600000' },
+    insecure: { type: 'boolean', describe: 'Accept certificates that nobody signed' },
+  },
+  async run({ values, positionals, out }) {
+    const [url, ...more] = positionals
+    if (url === undefined || more.length > 0) throw new FleetError('FLEET_ERR_USAGE', 'fleet bench takes one URL')
+    if (!values.path.startsWith('/')) throw new FleetError('FLEET_ERR_USAGE', '--path must begin with /')
+    const options = {
+      path: values.path,
+      seconds: number('duration', values.duration, 1, 3_600),
+      connections: number('connections', values.connections, 1, 1_000),
+      warmUpSeconds: number('warmup', values.warmup, 0, 60),
+      ...(values.rate === undefined ? {} : { rate: number('rate', values.rate, 1, 20_000) }),
+    }
+    const timeoutMs = number('timeout', values.timeout, 1, 600_000)
+    const target = new Target(url, { timeoutMs, insecure: values.insecure })
+    const first = await target.ask(options.path)
+    if (first.error !== undefined) throw unreachable(target, first.error)
+
+    const progress = out.progress(`${target.url}${options.path}`, options.seconds)
+    let done = 0
+    const report = await measure(target, options, (left) => {
+      const now = Math.floor(options.seconds - left)
+      if (now > done) progress.step(now - done)
+      done = Math.max(done, now)
+    })
+    progress.clear()
+    out.result(report)
+    print(report, out)
+    return report.failed === 0 ? 0 : 1
+  },
+})
+export default command
+
+/** @throws FLEET_ERR_USAGE */
+function number(name: string, given: string, min: number, max: number): number {
+  const value = Number(given)
+  if (/^\d+$/.test(given) && value >= min && value <= max) return value
+  throw new FleetError('FLEET_ERR_USAGE', `--${name} must be a whole number from ${min} to ${max}`)
+}
+
+function print(report: BenchReport, out: Output): void {
+  out.line(`${report.url}${report.path}: ${report.connections} connections, ${report.seconds} s`)
+  out.line()
+  const rows = report.instances.map(({ instance, ...times }) => row(instance, times))
+  if (rows.length > 1) rows.push(row('all', report))
+  out.table(rows)
+  for (const [reason, count] of Object.entries(report.errors)) {
+    out.line(`${out.style('red', 'failed')}  ${count} × ${reason}`)
+  }
+  if (report.ownUtilization >= 0.9) {
+    out.note(
+      `this process was busy ${Math.round(report.ownUtilization * 100)} % of the time: the fleet can do more than was asked ` +
+        'of it, and latencies are its own; ask from another machine, from several, or with --rate',
+    )
+  }
+}
+
+const row = (
+  instance: string,
+  { requests, failed, rate, p50, p95, p99, max }: Times,
+): Record<string, string | number> => ({
+  instance,
+  requests,
+  failed,
+  'per second': rate,
+  'p50 ms': p50,
+  'p95 ms': p95,
+  'p99 ms': p99,
+  'max ms': max,
+})
