@@ -31,6 +31,9 @@ interface Answer extends Load {
   uses: number
 }
 
+/** In a fleet that has little to do the quantile is 0, and one request would make a target hot. */
+const neverHot = 2
+
 /**
  * Probing to reduce queuing and latency: a small pool of recent answers about load, asked for asynchronously so that no
  * request waits for one. Targets with many requests in flight are hot; the fastest of the others is taken, or the
@@ -78,7 +81,7 @@ export class Prequal implements Policy {
       ({ at, uses, target }) => at >= oldest && uses < this.#options.reuse && members.has(target),
     )
     if (this.#pool.length < Math.min(2, targets.length)) return undefined
-    const hot = this.#recent.quantile(this.#options.hotQuantile)
+    const hot = Math.max(neverHot, this.#recent.quantile(this.#options.hotQuantile))
     return this.#pool.reduce((best, answer) => (better(answer, best, hot) ? answer : best))
   }
 
@@ -104,11 +107,17 @@ export class Prequal implements Policy {
   }
 }
 
+/**
+ * The paper has a server estimate the latency of a request that comes now, with what is in flight there. Who only knows a
+ * mean has to make that of it, or an idle slow target would be preferred to a fast one with a single request.
+ */
+const latencyNow = ({ latencyMs, inflight }: Answer): number => latencyMs * (inflight + 1)
+
 function better(a: Answer, b: Answer, hot: number): boolean {
   const aHot = a.inflight > hot
   const bHot = b.inflight > hot
   if (aHot !== bHot) return bHot
-  return aHot ? a.inflight < b.inflight : a.latencyMs < b.latencyMs
+  return aHot ? a.inflight < b.inflight : latencyNow(a) < latencyNow(b)
 }
 
 /** The last 128 figures, in order of arrival and in order of size. */
