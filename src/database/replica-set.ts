@@ -8,7 +8,7 @@ export interface WatchOptions {
   probeTimeoutMs?: number
   /** Consecutive good samples that bring a replica back, 1 to 100. @default 2 */
   rise?: number
-  /** Consecutive bad samples that take it out, 1 to 100; one that cannot be connected to is out at once. @default 1 */
+  /** Consecutive bad samples that take it out, 1 to 100; one that refuses a read's connection is out at once. @default 2 */
   fall?: number
   /** A replica that lacks something older than this is left out, 10 to 86,400,000 ms; one interval coarse. @default 10000 */
   maxLagMs?: number
@@ -22,7 +22,7 @@ export const watchDefaults = {
   probeIntervalMs: 1_000,
   probeTimeoutMs: 1_000,
   rise: 2,
-  fall: 1,
+  fall: 2,
   maxLagMs: 10_000,
   policy: 'least-in-flight',
 } satisfies WatchOptions

@@ -20,7 +20,7 @@ before(async () => {
 
 /** A client as an application has it: bounded pools, and a primary that is one of two. */
 async function open(primaries: readonly PostgresServer[], followers: readonly PostgresServer[]) {
-  const pool = await pools({ max: 5, connectTimeoutMs: 1_000, statementTimeoutMs: 2_000 })
+  const pool = await pools({ max: 5, connectTimeoutMs: 10_000, statementTimeoutMs: 20_000 })
   const connect = (url: string, name?: string): PrismaClient =>
     new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
   const [first] = primaries
@@ -32,6 +32,8 @@ async function open(primaries: readonly PostgresServer[], followers: readonly Po
       connect,
       urls: followers.map((each) => each.url),
       probeIntervalMs: 100,
+      // A machine that has too much to do is no dead server.
+      probeTimeoutMs: 10_000,
       onChange: (index, healthy) => changes.push(`${index + 1} ${healthy ? 'up' : 'down'}`),
     }),
   )

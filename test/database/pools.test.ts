@@ -48,7 +48,7 @@ describe('a bounded pool', () => {
   })
 
   it('a client reads 503 with Retry-After, also for a transaction', async () => {
-    const { pool, prisma } = await open({ max: 1, connectTimeoutMs: 100 })
+    const { pool, prisma } = await open({ max: 1, maxWaiting: 0 })
     const app = Fastify()
     atEnd(() => app.close())
     await app.register(errorAnswers)
