@@ -161,6 +161,39 @@ describe('the Worker', () => {
     assert.deepEqual([next.status, next.region, next.body.body], [200, 'us', 'another'])
   })
 
+  it('does not cut a stream short, however long it takes', async (t) => {
+    const stream = createServer((_request, response) => {
+      response.write('first ')
+      finish = () => response.end('last')
+    })
+    let finish: () => void = () => assert.fail('nobody asked')
+    await new Promise<void>((resolve) => stream.listen(0, '127.0.0.1', resolve))
+    t.after(() => void stream.close())
+    const url = `http://127.0.0.1:${(stream.address() as AddressInfo).port}`
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const request = Object.assign(new Request('https://shop.example.com/events'), { cf: frankfurt })
+    const answer = await worker.fetch(request, { REGIONS: regions({ eu: url }) }, ctx)
+    t.mock.timers.tick(60_000)
+    finish()
+    assert.equal(await answer.text(), 'first last')
+  })
+
+  it('leaves a region that is silent', async (t) => {
+    const arrived = Promise.withResolvers<void>()
+    const silent = createServer(() => arrived.resolve())
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    t.after(() => {
+      silent.closeAllConnections()
+      silent.close()
+    })
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const answer = send(frankfurt, {}, { REGIONS: regions({ eu: url }) })
+    await arrived.promise
+    t.mock.timers.tick(15_000)
+    assert.equal((await answer).region, 'us')
+  })
+
   it('asks a region that was down whether it is ready before it gets requests again', async (t) => {
     fronts.eu.status = 503
     await send(frankfurt)

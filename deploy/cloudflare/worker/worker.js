@@ -55,16 +55,25 @@ async function probe(region) {
   }
 }
 
-function send(region, request) {
+async function send(region, request) {
   const url = new URL(request.url)
   const target = new URL(url.pathname + url.search, region.url)
   const copy = new Request(target, request)
   copy.headers.set('X-Forwarded-Host', url.host)
-  const signal = safe.has(request.method) ? AbortSignal.timeout(patienceMs) : undefined
-  return fetch(copy, { redirect: 'manual', signal })
+  if (!safe.has(request.method)) return fetch(copy, { redirect: 'manual' })
+  const patience = new AbortController()
+  const timer = setTimeout(() => patience.abort(), patienceMs)
+  try {
+    return await fetch(copy, { redirect: 'manual', signal: patience.signal })
+  } finally {
+    // The head is there: what follows, a download or a stream of events, may take as long as it likes.
+    clearTimeout(timer)
+  }
 }
 
 function mark(answer, region) {
+  // An upgraded connection is its client's; nothing may be added.
+  if (answer.status === 101) return answer
   const marked = new Response(answer.body, answer)
   marked.headers.set('X-Fleet-Region', region.name)
   return marked
