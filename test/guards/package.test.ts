@@ -52,11 +52,8 @@ describe('the package as users get it', () => {
     const fleet = join(project, 'node_modules', '.bin', 'fleet')
     const kits = ['nginx', 'haproxy', 'compose', 'pm2', 'kubernetes', 'aws', 'cloudflare', 'observability', 'systemd']
     for (const kit of kits) {
-      const { ejected } = JSON.parse(
-        execFileSync(fleet, ['eject', kit, join(project, 'ejected', kit), '--name', 'shop', '--json'], {
-          encoding: 'utf8',
-        }),
-      )
+      const args = ['eject', kit, join(project, 'ejected', kit), '--name', 'shop', '--json']
+      const { ejected } = JSON.parse(execFileSync(fleet, args, { encoding: 'utf8' }))
       assert.ok(ejected.length > 0, kit)
       for (const file of ejected) assert.ok(existsSync(join(project, 'ejected', kit, file)), file)
     }
