@@ -6,7 +6,7 @@ resource "cloudflare_workers_script" "this" {
   script_name        = var.name
   content            = file("${path.module}/worker/worker.js")
   main_module        = "worker.js"
-  compatibility_date = "2026-06-01"
+  compatibility_date = "2026-05-01"
 
   bindings = [
     {
