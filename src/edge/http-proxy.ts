@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http'
-import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2'
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { readEnv } from '../base/env.ts'
@@ -15,7 +16,7 @@ import { Origins } from './origins.ts'
 import { ProxyMetrics } from './proxy-metrics.ts'
 import { streamed, whole } from './request-body.ts'
 import type { Target } from './target.ts'
-import { Tunnel, writeRaw } from './tunnel.ts'
+import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
 
 export type { ProxyOptions } from './http-proxy-options.ts'
 
@@ -87,7 +88,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.server.on('checkContinue', (request, response) => this.#serve(request, response, true))
     this.server.on('checkExpectation', (request, response) => sendError(request, response, invalid('Expect')))
     this.server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
-    this.server.on('connect', (request, socket: Duplex) => writeRaw(socket, refusedMethod(), request.headers.accept))
+    this.server.on('connect', (request, other) => this.#connect(request, other))
     this.server.on('clientError', (error: Error, socket: Duplex) => this.#onClientError(error, socket))
     this.server.on('session', (session: ServerHttp2Session) => {
       this.#sessions.add(session)
@@ -199,9 +200,34 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       writeRaw(socket, call instanceof FleetError ? call : invalid('Upgrade'), request.headers.accept)
       return
     }
-    const tunnel = new Tunnel(request, socket, head, this.#tunnels)
-    const exchange = this.balancer.dispatch({ ...call.options, upgrade: 'websocket' }, tunnel, call.input)
-    socket.once('close', () => exchange.abort(invalid('the client went away')))
+    this.#tunnel(call, upgradeDoor(request, socket), head)
+  }
+
+  /** Of CONNECT only the kind that carries a WebSocket over HTTP/2 is wanted; upstream it is an upgrade like any other. */
+  #connect(request: IncomingMessage, other: Duplex | ServerResponse): void {
+    const { headers, rawHeaders, url, httpVersion, httpVersionMajor } = request
+    if (httpVersionMajor !== 2) {
+      writeRaw(other as Duplex, refusedMethod(), headers.accept)
+      return
+    }
+    const stream = (request as unknown as { stream: ServerHttp2Stream }).stream
+    const door = streamDoor(request, stream)
+    const asked = { method: 'GET', url, headers, rawHeaders, httpVersion, httpVersionMajor } as IncomingMessage
+    const websocket = headers[':protocol'] === 'websocket'
+    const call = websocket ? this.#admission.admit(asked, this.#origins.of(request.socket)) : refusedMethod()
+    if (call instanceof FleetError) {
+      door.failed(call)
+      return
+    }
+    const key = ['sec-websocket-key', randomBytes(16).toString('base64')]
+    const options = { ...call.options, headers: [...(call.options.headers as string[]), ...key] }
+    this.#tunnel({ ...call, options }, door, Buffer.alloc(0))
+  }
+
+  #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
+    const tunnel = new Tunnel(door, head, this.#tunnels)
+    const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
+    door.socket.once('close', () => exchange.abort(invalid('the client went away')))
   }
 
   /** What is no HTTP, too large or too slow. Where an answer is being written already, nothing can be said any more. */
@@ -231,7 +257,12 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     const shouldUpgradeCallback = isWebSocket
     const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
     if (!tls) return createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
-    const secure = { ...options, ...tls, allowHTTP1: true, settings: { maxHeaderListSize: maxHeaderBytes } }
+    const secure = {
+      ...options,
+      ...tls,
+      allowHTTP1: true,
+      settings: { maxHeaderListSize: maxHeaderBytes, enableConnectProtocol: true },
+    }
     return createSecureServer({ ...secure, shouldUpgradeCallback } as never, serve as never)
   }
 }

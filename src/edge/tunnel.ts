@@ -1,41 +1,85 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import type { FleetError } from '../base/errors.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
 
+type Headers = Record<string, string | string[]>
+
+/** How the client's side of a tunnel begins, or does not. */
+export interface Door {
+  readonly socket: Duplex
+  /** The upstream agreed. */
+  opened(status: number, headers: Headers): void
+  /** It answered something else, whose body follows on the socket. */
+  answered(status: number, headers: Headers): void
+  failed(error: FleetError): void
+}
+
+/** Of a connection that asked for an upgrade: RFC 9110 section 7.8. */
+export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => ({
+  socket,
+  opened: (status, headers) => {
+    const lines = responseHeaders(headers)
+    lines.push('connection', 'upgrade', 'upgrade', String(headers.upgrade ?? request.headers.upgrade))
+    socket.write(rawHead(status, lines), 'latin1')
+  },
+  answered: (status, headers) => {
+    socket.write(rawHead(status, [...responseHeaders(headers), 'connection', 'close']), 'latin1')
+  },
+  failed: (error) => writeRaw(socket, error, request.headers.accept),
+})
+
+/** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
+export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => ({
+  socket: stream,
+  opened: (_, headers) => {
+    const { 'sec-websocket-accept': _accept, ...rest } = headers
+    stream.respond(listed(200, responseHeaders(rest)))
+  },
+  answered: (status, headers) => stream.respond(listed(status, responseHeaders(headers))),
+  failed: (error) => {
+    if (stream.destroyed || stream.headersSent) return
+    const page = errorPage(error, request.headers.accept)
+    stream.respond(listed(page.status, page.headers))
+    stream.end(page.body)
+  },
+})
+
+function listed(status: number, flat: readonly string[]): Record<string, number | string[]> {
+  const headers: Record<string, number | string[]> = {}
+  for (let i = 0; i < flat.length; i += 2) {
+    const name = flat[i] as string
+    headers[name] = [...((headers[name] as string[] | undefined) ?? []), flat[i + 1] as string]
+  }
+  return { ...headers, ':status': status }
+}
+
 /** An upgraded connection: what comes from one side goes to the other. */
 export class Tunnel implements Dispatcher.DispatchHandler {
-  readonly #request: IncomingMessage
-  readonly #socket: Duplex
+  readonly #door: Door
   readonly #head: Buffer
   readonly #tunnels: Set<Duplex>
   #answered = false
 
-  constructor(request: IncomingMessage, socket: Duplex, head: Buffer, tunnels: Set<Duplex>) {
-    this.#request = request
-    this.#socket = socket
+  /** @param head bytes that came from the client already */
+  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>) {
+    this.#door = door
     this.#head = head
     this.#tunnels = tunnels
   }
 
   onRequestStart(): void {}
 
-  onRequestUpgrade(
-    _: Dispatcher.DispatchController,
-    status: number,
-    headers: Record<string, string | string[]>,
-    upstream: Duplex,
-  ): void {
-    const client = this.#socket
+  onRequestUpgrade(_: Dispatcher.DispatchController, status: number, headers: Headers, upstream: Duplex): void {
+    const client = this.#door.socket
     if (client.destroyed) {
       upstream.destroy()
       return
     }
-    const lines = responseHeaders(headers)
-    lines.push('connection', 'upgrade', 'upgrade', String(headers.upgrade ?? this.#request.headers.upgrade))
-    client.write(rawHead(status, lines), 'latin1')
+    this.#door.opened(status, headers)
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
@@ -50,25 +94,25 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   }
 
   /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
-  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: Record<string, string | string[]>): void {
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: Headers): void {
     if (status < 200) return
     this.#answered = true
-    this.#socket.write(rawHead(status, [...responseHeaders(headers), 'connection', 'close']), 'latin1')
+    this.#door.answered(status, headers)
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#socket.write(chunk)) return
+    if (this.#door.socket.write(chunk)) return
     controller.pause()
-    this.#socket.once('drain', () => controller.resume())
+    this.#door.socket.once('drain', () => controller.resume())
   }
 
   onResponseEnd(): void {
-    this.#socket.end()
+    this.#door.socket.end()
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
-    if (this.#answered) this.#socket.destroy()
-    else writeRaw(this.#socket, asFleetError(error), this.#request.headers.accept)
+    if (this.#answered) this.#door.socket.destroy()
+    else this.#door.failed(asFleetError(error))
   }
 }
 

@@ -126,6 +126,52 @@ describe('over TLS', async () => {
     upstream.handler = (request, response) => upstream.answer(request, response)
   })
 
+  it('a WebSocket comes over HTTP/2 as well, by an extended CONNECT (RFC 8441)', async () => {
+    const room = new WebSocketServer({ noServer: true })
+    upstream.server.on('upgrade', (incoming, socket, head) => {
+      if (incoming.url === '/room') {
+        room.handleUpgrade(incoming, socket, head, (peer) => peer.on('message', (text) => peer.send(`${text}!`)))
+      } else if (incoming.url === '/none') socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone')
+    })
+    const client = session(url)
+    await once(client, 'remoteSettings')
+    assert.equal(client.remoteSettings.enableConnectProtocol, true)
+    const open = async (path: string, protocol?: string) => {
+      const headers = {
+        ':method': 'CONNECT',
+        ':path': path,
+        ':authority': 'shop.example',
+        'sec-websocket-version': '13',
+      }
+      const named = { ...headers, ':scheme': 'https', ':protocol': protocol }
+      const stream = client.request(protocol ? named : { ':method': 'CONNECT', ':authority': 'shop.example' })
+      stream.on('error', () => {})
+      const [received] = await once(stream, 'response')
+      return { stream, received }
+    }
+    const { stream, received } = await open('/room', 'websocket')
+    assert.equal(received[':status'], 200)
+    assert.equal(received['sec-websocket-accept'], undefined)
+    // A text frame of two bytes, masked with nothing, and the answer, which is not masked: RFC 6455 section 5.2.
+    stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
+    assert.deepEqual((await once(stream, 'data'))[0], Buffer.from([0x81, 3, 0x68, 0x69, 0x21]))
+    assert.equal(proxy.targets[0]?.inflight, 1)
+    const [peer] = room.clients
+    stream.close()
+    await until(() => peer?.readyState === WebSocket.CLOSED && proxy.targets[0]?.inflight === 0)
+    for (const [path, protocol, status] of [
+      ['/none', 'websocket', 404],
+      ['/metrics', 'websocket', 404],
+      ['/room', 'other', 405],
+      ['/room', undefined, 405],
+    ] as const) {
+      const refused = await open(path, protocol)
+      assert.equal(refused.received[':status'], status, `${path} ${protocol}`)
+      refused.stream.resume()
+    }
+    upstream.server.removeAllListeners('upgrade')
+  })
+
   it('HTTP/1.1 and WebSockets work as well', async () => {
     const request = httpsRequest(url, { ca, agent: false }).end()
     const [response] = await once(request, 'response')
