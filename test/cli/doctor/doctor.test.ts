@@ -22,6 +22,10 @@ describe('what is shipped', () => {
     assert.deepEqual(await findingsOf(root, shipped), [])
   })
 
+  it('nor have the sources, read along', async () => {
+    assert.deepEqual(await findingsOf(root, [...shipped, 'src']), [])
+  })
+
   it('is read: each kind of file is there', async () => {
     const { read } = await examine(collect(shipped.map((file) => join(root, file))), options)
     const kinds = Map.groupBy(read, ({ kind }) => kind)

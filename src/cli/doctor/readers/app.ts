@@ -6,11 +6,14 @@ const milliseconds = (text: string, name: string, file: string): Fact<number> | 
   return { value: Number(match[1]?.replaceAll('_', '')), file, line: lineAt(text, match.index) }
 }
 
-/** Options that stand in the code of an app as plain numbers; anything computed is left alone. */
+/**
+ * Options that stand as plain numbers in code that makes a Fastify app, or uses this package; anything computed is left
+ * alone.
+ */
 export const readApp: Reader = (sources) => sources.flatMap(readOne)
 
 function readOne({ file, text }: { file: string; text: string }): readonly Reading[] {
-  if (!/\bfastify\b/i.test(text)) return []
+  if (!/\bfastify\s*\(|['"]fastify-fleet['"/]/i.test(text)) return []
   const readings: Reading[] = []
   const trusting = /\btrustProxy\s*:\s*true\b/.exec(text)
   if (trusting) readings.push({ role: 'sighting', what: 'trust-everyone', file, line: lineAt(text, trusting.index) })
