@@ -52,6 +52,12 @@ const sqlStates: Readonly<Record<string, FleetErrorCode>> = {
 const plainTrouble: RegExp =
   /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after|connect E|read E|write E)/i
 
+/** What our pools throw comes out of Prisma as an error of its own, with our code. */
+const ours: ReadonlySet<unknown> = new Set<FleetErrorCode>([
+  'FLEET_ERR_DATABASE_BUSY',
+  'FLEET_ERR_DATABASE_UNAVAILABLE',
+])
+
 /** SQLSTATE of an error that came from PostgreSQL through Prisma. */
 export function sqlState(error: unknown): string | undefined {
   const state = (error as PrismaError | null)?.meta?.driverAdapterError?.cause?.originalCode
@@ -59,6 +65,7 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 function classify(error: PrismaError): FleetErrorCode | undefined {
+  if (ours.has(error.code)) return error.code as FleetErrorCode
   const state = sqlState(error)
   if (state !== undefined) {
     const known = sqlStates[state] ?? sqlStates[state.slice(0, 2)]
@@ -86,7 +93,7 @@ export function databaseError(error: unknown): FleetError | undefined {
   if (code === undefined) return undefined
   return new FleetError(code, undefined, {
     cause: error,
-    retryAfter: code === 'FLEET_ERR_DATABASE_UNAVAILABLE' ? 1 : undefined,
+    retryAfter: ours.has(code) ? 1 : undefined,
   })
 }
 
@@ -95,6 +102,7 @@ export function isUnreachable(error: unknown): boolean {
   const { code, message, meta } = (error ?? {}) as PrismaError
   const { kind } = meta?.driverAdapterError?.cause ?? {}
   return (
+    code === 'FLEET_ERR_DATABASE_UNAVAILABLE' ||
     /^(08|53|57P0)/.test(sqlState(error) ?? '') ||
     /^P1(00[0-3]|01[017])$/.test(String(code)) ||
     kind === 'DatabaseNotReachable' ||

@@ -158,7 +158,9 @@ export class Pools {
     }
 
     const take = (taken: Taken): void => {
-      if (pool.waitingCount >= maxWaiting) {
+      // Those who wait for a connection that is free have it in a moment.
+      const free = pool.idleCount + max - pool.totalCount
+      if (pool.waitingCount >= maxWaiting + free) {
         taken(busy(`${maxWaiting} queries wait for a connection`))
         return
       }

@@ -48,16 +48,16 @@ describe('a bounded pool', () => {
   })
 
   it('a client reads 503 with Retry-After, also for a transaction', async () => {
-    const { pool, prisma } = await open({ max: 1, maxWaiting: 0 })
+    const { pool, prisma } = await open({ max: 1, maxWaiting: 0, connectTimeoutMs: 20_000 })
+    // A query of Prisma's begins when somebody waits for it.
+    const long = Promise.all([sleepFor(prisma, 2)])
+    await until(() => pool.states[0]?.busy === 1)
     const app = Fastify()
     atEnd(() => app.close())
     await app.register(errorAnswers)
     await app.register(database, { client: prisma })
     app.get('/one', () => sleepFor(prisma, 0))
     app.get('/many', () => prisma.$transaction((tx) => tx.user.count()))
-    // A query of Prisma's begins when somebody waits for it.
-    const long = Promise.all([sleepFor(prisma, 2)])
-    await until(() => pool.states[0]?.busy === 1)
     for (const path of ['/one', '/many']) {
       const answer = await app.inject(path)
       assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], path)
@@ -122,7 +122,10 @@ describe('behind PgBouncer in transaction mode', () => {
     const { prisma } = await open({}, url)
     await assert.rejects(prisma.$queryRaw`SELECT 1 AS n`, /unsupported startup parameter/)
 
-    const pooled = await open({ max: 10 }, `${url}?pgbouncer=true`)
+    const pooled = await open(
+      { max: 10, connectTimeoutMs: 30_000, statementTimeoutMs: 60_000 },
+      `${url}?pgbouncer=true`,
+    )
     // Ten connections share two: what was prepared under a name on the one would not be known on the other.
     const rounds = Array.from({ length: 60 }, async (_, i) => {
       const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`SELECT ${i}::int AS n, pg_sleep(0.005)::text`
