@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { Counter, Gauge } from 'prom-client'
 import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import broadcast from '../broadcast.ts'
+import { expose, exposeGauge } from '../counts.ts'
 import redis from '../redis.ts'
 import type { Cache } from './api.ts'
 import { LayeredCache } from './cache.ts'
@@ -23,35 +23,10 @@ declare module 'fastify' {
 const channel = 'cache'
 
 function addMetrics(app: FastifyInstance, { outcomes, flights, layers }: LayeredCache): void {
-  if (!app.hasDecorator('metrics')) return
-  const registers = [app.metrics]
-  const counter = (name: string, help: string, label: string, counts: Record<string, number>): void => {
-    new Counter({
-      name,
-      help,
-      labelNames: [label],
-      registers,
-      // Counted in plain fields, because a hit costs less than finding a counter by its labels.
-      collect() {
-        this.reset()
-        for (const [value, count] of Object.entries(counts)) this.inc({ [label]: value }, count)
-      },
-    })
-  }
-  const gauge = (name: string, help: string, read: () => number): void => {
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read())
-      },
-    })
-  }
-  counter('fleet_cache_answers_total', 'Calls of the cache by what answered them', 'by', outcomes)
-  counter('fleet_cache_loads_total', 'Calls of loaders by how they ended', 'result', flights.loads)
-  gauge('fleet_cache_items', 'Values in the memory of this process', () => layers.local.size)
-  gauge('fleet_cache_bytes', 'Their size as JSON', () => layers.local.bytes)
+  expose(app, 'fleet_cache_answers_total', 'Calls of the cache by what answered them', 'by', outcomes)
+  expose(app, 'fleet_cache_loads_total', 'Calls of loaders by how they ended', 'result', flights.loads)
+  exposeGauge(app, 'fleet_cache_items', 'Values in the memory of this process', () => layers.local.size)
+  exposeGauge(app, 'fleet_cache_bytes', 'Their size as JSON', () => layers.local.bytes)
 }
 
 const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {

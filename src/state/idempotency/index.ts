@@ -5,6 +5,7 @@ import { FleetError } from '../../base/errors.ts'
 import { bool, fn, int, oneOf, resolveOptions, type Shapes } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import { type Answer, bytesOf, describe, type Headers } from '../answer.ts'
+import { expose } from '../counts.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis.ts'
 import { MemoryRecords, type Records, RedisRecords } from './records.ts'
@@ -86,7 +87,22 @@ const longestMs = 3_600_000
 /** Not an answer to what was asked, but the wish that it be asked again. */
 const isTransient = (status: number): boolean => status >= 500 || status === 408 || status === 425 || status === 429
 
+/** What became of requests with a key. */
+type Result = 'first' | 'replayed' | 'in_flight' | 'other_request' | 'answer_lost' | 'unprotected' | 'unavailable'
+
+const resultOf = { first: 'first', 'in flight': 'in_flight', 'another request': 'other_request' } as const
+const results = (): Record<Result, number> => ({
+  first: 0,
+  replayed: 0,
+  in_flight: 0,
+  other_request: 0,
+  answer_lost: 0,
+  unprotected: 0,
+  unavailable: 0,
+})
+
 class Idempotency {
+  readonly counts = results()
   readonly #records: Records
   readonly #options: Resolved
 
@@ -112,15 +128,21 @@ class Idempotency {
     try {
       claim = await this.#records.claim(id, print, token, lockMs)
     } catch (error) {
+      this.counts[whenDown === 'unavailable' ? 'unavailable' : 'unprotected']++
       if (whenDown === 'unavailable') throw error
       request.log.warn({ err: error }, 'idempotency: Redis is away; a repetition of this request would be done again')
       return undefined
     }
+    if (claim.is !== 'answered') this.counts[resultOf[claim.is]]++
     if (claim.is === 'another request') throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_REUSED')
     if (claim.is === 'in flight') throw new FleetError('FLEET_ERR_IDEMPOTENCY_IN_FLIGHT', undefined, { retryAfter: 1 })
     if (claim.is === 'answered') {
       const answer = JSON.parse(claim.answer) as Answer
-      if (answer.body === undefined) throw new FleetError('FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
+      if (answer.body === undefined) {
+        this.counts.answer_lost++
+        throw new FleetError('FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
+      }
+      this.counts.replayed++
       return reply
         .code(answer.status)
         .headers(answer.headers)
@@ -167,6 +189,7 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
   const records = app.redis ? new RedisRecords(app.redis, app.redisKey) : new MemoryRecords()
   const idempotency = new Idempotency(records, options)
+  expose(app, 'fleet_idempotency_requests_total', 'Requests with an Idempotency-Key', 'result', idempotency.counts)
 
   app.decorateRequest(held, null)
   app.addHook('onRoute', (route: RouteOptions) => {

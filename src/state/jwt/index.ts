@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { any, either, int, list, oneOf, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import { broadcast } from '../broadcast.ts'
+import { expose, exposeGauge } from '../counts.ts'
 import { sharedSecret } from '../redis.ts'
 import { maxTokenBytes, type TokenClaims, TokenError } from './claims.ts'
 import { serveKeys } from './jwks.ts'
@@ -100,10 +101,21 @@ function bearer({ headers }: FastifyRequest): string {
   return authorization.slice(7)
 }
 
+/** Why requests were refused; the names are the ends of the error codes. */
+type Refusals = Record<'missing' | 'invalid' | 'expired' | 'revoked' | 'unavailable', number>
+
 /** No promise for a token that was seen before: that is nearly every request. */
-function authenticator(tokens: Tokens): Authenticate {
+function authenticator(tokens: Tokens, refusals: Refusals): Authenticate {
+  const refuse = (error: unknown): never => {
+    const reason = String((error as { code?: unknown }).code)
+      .split('_')
+      .at(-1)
+      ?.toLowerCase() as keyof Refusals
+    if (reason in refusals) refusals[reason]++
+    throw error
+  }
   const slowly = async (request: FastifyRequest, token: string): Promise<void> => {
-    request.user = await tokens.verify(token)
+    request.user = await tokens.verify(token).catch(refuse)
   }
   return function authenticate(request, _reply, done) {
     try {
@@ -112,7 +124,7 @@ function authenticator(tokens: Tokens): Authenticate {
       if (known === undefined) return slowly(request, token)
       request.user = known
     } catch (error) {
-      return Promise.reject(error)
+      return Promise.reject(error).catch(refuse)
     }
     done?.()
     return undefined
@@ -159,7 +171,10 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   })
   app.decorate('tokens', tokens)
   app.decorateRequest('user', null)
-  app.decorate('authenticate', authenticator(tokens))
+  const refusals: Refusals = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
+  expose(app, 'fleet_jwt_refused_total', 'Requests without a good access token, by what was wrong', 'reason', refusals)
+  exposeGauge(app, 'fleet_jwt_revocations', 'Revocations this instance knows', () => revocations.size)
+  app.decorate('authenticate', authenticator(tokens, refusals))
   if (ring && options.jwks !== false) serveKeys(app, options.jwks, ring)
 }
 

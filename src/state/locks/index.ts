@@ -4,6 +4,7 @@ import { FleetError } from '../../base/errors.ts'
 import { int, resolveOptions, type Shapes } from '../../base/options.ts'
 import { lifecycle } from '../../instance/lifecycle.ts'
 import { broadcast } from '../broadcast.ts'
+import { expose, exposeGauge } from '../counts.ts'
 import { Candidate, type Leadership } from './leadership.ts'
 import { settles } from './lease.ts'
 import { type LockOptions, Locks } from './locks.ts'
@@ -53,10 +54,27 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   const own = { ttl: options.ttl, waitMs: options.waitMs }
 
   const locks = new Locks(store)
-  fleet.lock = async (name, fn, more) =>
-    locks.run(named('lock', name), fn, resolveOptions<Required<LockOptions>>('lock', lockShapes, own, more))
+  const counts = { acquired: 0, busy: 0, lost: 0, unavailable: 0 }
+  expose(app, 'fleet_locks_total', 'Locks that were asked for, and those that were lost', 'result', counts)
+  fleet.lock = async (name, fn, more) => {
+    const resolved = resolveOptions<Required<LockOptions>>('lock', lockShapes, own, more)
+    let held = false
+    const run: typeof fn = (token, signal) => {
+      held = true
+      counts.acquired++
+      signal.addEventListener('abort', () => isLost(signal) && counts.lost++, { once: true })
+      return fn(token, signal)
+    }
+    return locks.run(named('lock', name), run, resolved).catch((error: FleetError) => {
+      if (!held && error.code === 'FLEET_ERR_LOCK_BUSY') counts.busy++
+      if (!held && error.code === 'FLEET_ERR_STATE_UNAVAILABLE') counts.unavailable++
+      throw error
+    })
+  }
 
   const candidates = new Map<Candidate, string>()
+  const leading = (): number => [...candidates.keys()].filter((candidate) => candidate.leading).length
+  exposeGauge(app, 'fleet_leaderships', 'Jobs that this instance is in charge of', leading)
   let isReady = false
   const eligible = (): boolean => isReady && (fleet.state === 'starting' || fleet.state === 'serving')
   fleet.leader = (job, fn, more) => {
@@ -85,6 +103,9 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
     await Promise.all([locks.close(options.closeGraceMs), settles(Promise.all(stopped), options.closeGraceMs)])
   })
 }
+
+const isLost = ({ reason }: AbortSignal): boolean =>
+  reason instanceof FleetError && reason.code === 'FLEET_ERR_LOCK_LOST'
 
 /** @throws FLEET_ERR_OPTION_INVALID */
 function named(kind: string, name: string): string {

@@ -10,6 +10,7 @@ import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
+import { expose } from '../counts.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis.ts'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
@@ -88,6 +89,8 @@ interface Counting {
   readonly shared: Limits | null
   readonly local: Limits
   share(max: number): number
+  /** Who counted. */
+  readonly counts: Record<'redis' | 'memory' | 'share', number>
 }
 
 /** Options of @fastify/rate-limit that make no sense in a window that slides. */
@@ -127,10 +130,18 @@ class Store implements FastifyRateLimitStore {
   #take(client: string, done: Done, windowMs: number, max: number, counts: boolean): void {
     const { shared } = this.#counting
     const key = `${this.#name} ${client}`
-    const locally = (): void => done(null, this.#locally(key, windowMs, max, counts))
-    if (!shared) done(null, answer(this.#counting.local.take(key, windowMs, max, counts) as Standing))
+    const { counts: by } = this.#counting
+    const locally = (): void => {
+      by.share++
+      done(null, this.#locally(key, windowMs, max, counts))
+    }
+    const answered = (it: Standing): void => {
+      by[shared ? 'redis' : 'memory']++
+      done(null, answer(it))
+    }
+    if (!shared) answered(this.#counting.local.take(key, windowMs, max, counts) as Standing)
     else if (this.#scope === 'instance') locally()
-    else (shared.take(key, windowMs, max, counts) as Promise<Standing>).then((it) => done(null, answer(it)), locally)
+    else (shared.take(key, windowMs, max, counts) as Promise<Standing>).then(answered, locally)
   }
 
   /** This instance's share, told in terms of the whole: what remains is what remains of the share. */
@@ -182,7 +193,15 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     shared: app.redis && new RedisLimits(app.redis, app.redisKey),
     local: new MemoryLimits(),
     share: shares(app),
+    counts: { redis: 0, memory: 0, share: 0 },
   }
+  expose(
+    app,
+    'fleet_rate_limit_answers_total',
+    'Requests counted by a limit, by who counted them',
+    'by',
+    counting.counts,
+  )
   const allowed = networks(allow, 'rateLimit.allow')
   await app.register(rateLimiter, {
     global: max !== false,

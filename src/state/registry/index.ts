@@ -6,6 +6,7 @@ import { int, resolveOptions, type Shapes } from '../../base/options.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle.ts'
 import { broadcast } from '../broadcast.ts'
+import { exposeGauge } from '../counts.ts'
 import { Directory } from './directory.ts'
 import { Registrar } from './registrar.ts'
 
@@ -89,6 +90,12 @@ function shared(app: FastifyInstance, directory: Directory, options: typeof defa
     onHealth: (health) => fleet.describe('registry', health),
   })
 
+  exposeGauge(
+    app,
+    'fleet_registry_live',
+    'Whether the list of peers is up to date (1), or the last one known (0)',
+    () => (fleet.facts.registry === 'live' ? 1 : 0),
+  )
   fleet.peers = () => registrar.peers
   fleet.announce = () => registrar.changed()
   fleet.survey = () => registrar.survey()
