@@ -167,6 +167,30 @@ describe('with Redis', () => {
     )
   })
 
+  test('two holders, because a failover lost the lock: the fencing token keeps the late one out', async () => {
+    const [a, b] = await pair()
+    /** What the lock protects: it refuses a writer whose token is smaller than one it has seen. */
+    const store = { value: '', token: 0, refused: 0 }
+    const write = (value: string, token: number): void => {
+      if (token < store.token) store.refused++
+      else Object.assign(store, { value, token })
+    }
+    const inside = gate()
+    const later = gate()
+    const first = a.fleet.lock('a', async (token) => {
+      inside.resolve()
+      await later.promise
+      write('late', token)
+    })
+    await inside.promise
+    // As on a replica that became the primary before it had heard of the lock.
+    await a.redis?.del(a.redisKey('lock', 'lock%20a'), a.redisKey('lock-token', 'lock%20a'))
+    await b.fleet.lock('a', (token) => write('new', token))
+    later.resolve()
+    await assert.rejects(first, code('FLEET_ERR_LOCK_LOST'))
+    assert.deepEqual([store.value, store.refused], ['new', 1])
+  })
+
   test('exactly one instance leads', async () => {
     const all = await Promise.all(Array.from({ length: 4 }, () => start(server.url, {}, 'one-leader')))
     let running = 0
