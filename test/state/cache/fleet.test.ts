@@ -119,6 +119,23 @@ describe('instances that share a Redis', () => {
     assert.equal(gated.calls, 1)
   })
 
+  test('answer with the stale value, every caller, for as long as the loader fails', async () => {
+    const stale = { staleIfErrorMs: long }
+    await a.cache.getOrSet('failing', 30, () => 'old', stale)
+    await until(async () => (await a.cache.get('failing')) === undefined)
+    let failures = 0
+    const fail = async (): Promise<never> => {
+      failures++
+      throw new Error('down')
+    }
+    const callers = [a, b].flatMap(({ cache }) =>
+      Array.from({ length: 250 }, () => cache.getOrSet('failing', long, fail, stale)),
+    )
+    assert.deepEqual(new Set(await Promise.all(callers)), new Set(['old']))
+    assert.ok(failures > 0)
+    assert.equal(await b.cache.getOrSet('failing', long, () => 'old', stale), 'old')
+  })
+
   test('believe their memory no more when the push connection was lost', async () => {
     const admin = new Redis(server.url)
     await a.cache.set('push', 'old', long)
