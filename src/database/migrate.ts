@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from 'pg'
 import { FleetError } from '../base/errors.ts'
+import { hostUrls } from '../base/postgres-url.ts'
 
 export interface MigrateOptions {
   /** `postgresql://…`; `?schema=` chooses another schema than `public`, as in Prisma. */
@@ -149,21 +150,36 @@ async function connect(url: string): Promise<{ client: Client; table: string }> 
       throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`fleet migrate` needs pg: npm install pg', { cause })
     },
   )
-  const schema = URL.parse(url)?.searchParams.get('schema')
+  const urls = hostUrls(url)
+  const schema = URL.parse(urls[0] ?? url)?.searchParams.get('schema')
   // As a setting of the connection it survives `RESET ALL`.
   const options = schema ? `-c search_path=${quoted(schema).replaceAll(/[\\\s]/g, '\\$&')}` : undefined
-  try {
-    const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000, options })
-    // Without a listener a connection that breaks between two queries would end the process.
-    client.on('error', () => {})
-    await client.connect()
-    if (schema) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
-    const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema')
-    // With its schema: a script may change where names are looked for, as those of pg_dump do.
-    return { client, table: `${quoted(rows[0]?.schema ?? 'public')}._prisma_migrations` }
-  } catch (error) {
-    throw unavailable(error)
+  let failure: unknown
+  // Of several servers, the one that takes writes.
+  for (const connectionString of urls) {
+    try {
+      const client = new Client({ connectionString, connectionTimeoutMillis: 10_000, options })
+      // Without a listener a connection that breaks between two queries would end the process.
+      client.on('error', () => {})
+      await client.connect()
+      if (urls.length > 1 && (await isStandby(client))) {
+        await client.end()
+        throw new Error('no server of the list takes writes')
+      }
+      if (schema) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
+      const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema')
+      // With its schema: a script may change where names are looked for, as those of pg_dump do.
+      return { client, table: `${quoted(rows[0]?.schema ?? 'public')}._prisma_migrations` }
+    } catch (error) {
+      failure = error
+    }
   }
+  throw unavailable(failure)
+}
+
+async function isStandby(client: Client): Promise<boolean> {
+  const { rows } = await client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
+  return rows[0]?.standby === true
 }
 
 async function lock(client: Client, timeoutMs: number): Promise<void> {

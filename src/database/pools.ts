@@ -1,6 +1,6 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg'
 import { FleetError } from '../base/errors.ts'
-import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { any, bool, int, resolveOptions, type Shapes } from '../base/options.ts'
 import { hostUrls } from '../base/postgres-url.ts'
 
 export interface PoolsOptions {
@@ -19,6 +19,8 @@ export interface PoolsOptions {
    * and the statement's time is kept by this process alone. @default whether the URL says `pgbouncer=true`
    */
   pgbouncer?: boolean
+  /** `pg`, where several copies are installed: the one that Prisma's adapter loads. @default what `import('pg')` finds */
+  driver?: Driver
 }
 
 const shapes: Shapes = {
@@ -28,6 +30,7 @@ const shapes: Shapes = {
   statementTimeoutMs: int(10, 3_600_000, 'milliseconds'),
   idleTimeoutMs: int(0, 3_600_000, 'milliseconds'),
   pgbouncer: bool,
+  driver: any,
 }
 const defaults = {
   max: 10,
@@ -41,7 +44,7 @@ type Resolved = PoolsOptions & typeof defaults
 /** How much longer than the server this process waits for the end of a statement, ms: then the server hangs. */
 const patienceMs = 1_000
 
-type Driver = Pick<typeof import('pg'), 'Client' | 'Pool'>
+export type Driver = Pick<typeof import('pg'), 'Client' | 'Pool'>
 type Taken = (error: Error | undefined, client?: PoolClient, release?: (error?: Error | boolean) => void) => void
 
 /** A pool as operators see it. */
@@ -215,11 +218,14 @@ export class Pools {
  */
 export async function pools(given: PoolsOptions = {}): Promise<Pools> {
   const options = resolveOptions<Resolved>('pools', shapes, defaults, given)
-  const driver = await import('pg').then(
+  return new Pools(options.driver ?? (await installed()), options)
+}
+
+async function installed(): Promise<Driver> {
+  return import('pg').then(
     (pg) => pg.default,
     (cause) => {
       throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`pools` needs pg: npm install pg', { cause })
     },
   )
-  return new Pools(driver, options)
 }

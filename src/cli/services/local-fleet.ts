@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
+import { hostUrls } from '../../base/postgres-url.ts'
 import { launch } from './child.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './fronts/front.ts'
@@ -170,7 +171,7 @@ export class LocalFleet {
     const { env, onEvent, migrate } = this.#options
     let database: Dependency = { where: 'PostgreSQL named by DATABASE_URL', env: {} }
     if (env.DATABASE_URL) {
-      await assertReachable('DATABASE_URL', env.DATABASE_URL, 5432)
+      for (const url of hostUrls(env.DATABASE_URL)) await assertReachable('DATABASE_URL', url, 5432)
     } else {
       onEvent('starting PostgreSQL')
       const server = await startPostgres({ onProgress: onEvent })
