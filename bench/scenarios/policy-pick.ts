@@ -33,7 +33,7 @@ const scenario: Scenario = {
   name: 'policy-pick',
   title: 'What a pick costs',
   about:
-    'µs for one pick, the count of what is in flight and the note of a latency included, by the number of targets; 50 ' +
+    'CPU µs for one pick, the count of what is in flight and the note of a latency included, by the number of targets; 50 ' +
     'requests in flight.',
   metrics: {
     at10: { title: '10 targets, µs', digits: 2 },
