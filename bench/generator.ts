@@ -79,9 +79,11 @@ class Connection {
         reason = error.code ?? error.message
       })
       socket.once('close', () => {
-        this.#answers.end()
-        if (this.#socket === socket) this.#socket = undefined
         resolve()
+        // One that was given up on purpose; another has taken its place.
+        if (this.#socket !== socket) return
+        this.#socket = undefined
+        this.#answers.end()
         if (this.#begun > 0) this.#failed(reason)
       })
     })

@@ -28,7 +28,9 @@ http {
 const haproxyConfig = (port: number, ports: readonly number[]): string => `
 global
   nbthread 1
-  maxconn 16384
+  # Twice as many descriptors are demanded, for a connection of its own to the server each; these share a few.
+  no strict-limits
+  maxconn 10100
 defaults
   mode http
   timeout connect 2s

@@ -18,7 +18,7 @@ function subject(name: string, options: ServerOptions): Subject {
           const memory = async (): Promise<number> => {
             // What is still to be collected is not what a connection costs.
             await child.kill('SIGUSR2')
-            await sleep(1_000)
+            await sleep(2_000)
             return residentMemory(family(pid))
           }
           await machine.load({ port, connections: 50, seconds: 2 })

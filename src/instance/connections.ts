@@ -43,12 +43,17 @@ export class Connections {
   /** What goes on being sent, a stream or a WebSocket, does not wait any more. */
   readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, answered: 0, waitedMs: 0 }
   readonly #ended: (this: Response) => void
+  readonly #gone: (this: Socket) => void
   readonly #servers = new Set<Server>()
   #accepted = 0
 
   constructor() {
     const work = this.#work
     const { flow } = this
+    const sockets = this.#sockets
+    this.#gone = function gone(this: Socket) {
+      sockets.delete(this)
+    }
     this.#ended = function ended(this: Response) {
       if (work.get(this)?.waiting === true) flow.waiting--
       work.delete(this)
@@ -67,7 +72,8 @@ export class Connections {
       // An HTTP/2 socket ends with its session, which knows what is still running on it.
       const swept = !http2 || (secure && socket.alpnProtocol !== 'h2')
       this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0 })
-      socket.once('close', () => this.#sockets.delete(socket))
+      // One function for all: there may be ten thousand of them, and `once` keeps two more for each.
+      socket.on('close', this.#gone)
     })
     server.on('session', (session: ServerHttp2Session) => {
       this.#sessions.add(session)
