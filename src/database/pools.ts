@@ -44,7 +44,16 @@ type Resolved = PoolsOptions & typeof defaults
 /** How much longer than the server this process waits for the end of a statement, ms: then the server hangs. */
 const patienceMs = 1_000
 
-export type Driver = Pick<typeof import('pg'), 'Client' | 'Pool'>
+/** `pg`. It and its pools are not named by their types: an app without a database has none of them, and must compile. */
+export interface Driver {
+  readonly Client: unknown
+  readonly Pool: unknown
+}
+/** A `pg.Pool`. */
+// biome-ignore lint/suspicious/noExplicitAny: whatever takes a pool has the type of its own copy of pg
+export type AnyPool = any
+
+type Pg = Pick<typeof import('pg'), 'Client' | 'Pool'>
 type Taken = (error: Error | undefined, client?: PoolClient, release?: (error?: Error | boolean) => void) => void
 
 /** A pool as operators see it. */
@@ -86,7 +95,7 @@ const readOnly = (): FleetError =>
   new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', 'no server of the list takes writes now', { retryAfter: 1 })
 
 /** A client of the server that is tried now; one that takes no writes is as good as one that is down. */
-function clientOf(driver: Driver, hosts: Hosts): typeof Client {
+function clientOf(driver: Pg, hosts: Hosts): typeof Client {
   return class extends driver.Client {
     readonly #at = hosts.at
 
@@ -120,14 +129,14 @@ function clientOf(driver: Driver, hosts: Hosts): typeof Client {
 
 /** Bounded pools of one application, by name; each is a `pg.Pool` for Prisma's adapter, and shown in `/metrics`. */
 export class Pools {
-  readonly #driver: Driver
+  readonly #driver: Pg
   readonly #options: Resolved
   readonly #open = new Map<string, { pool: Pool; refused: number }>()
   /** Told how long each query waited for a connection, in ms. */
   onWait: ((name: string, ms: number) => void) | undefined
 
   constructor(driver: Driver, options: Resolved) {
-    this.#driver = driver
+    this.#driver = driver as Pg
     this.#options = options
   }
 
@@ -135,7 +144,7 @@ export class Pools {
    * @param url of several hosts, the one that takes writes is sought anew whenever the connection is lost
    * @param name in `/metrics`: `primary`, `replica_1`, …
    */
-  open(url: string, name: string = 'primary'): Pool {
+  open(url: string, name: string = 'primary'): AnyPool {
     const hosts = new Hosts(url)
     const { max, maxWaiting, connectTimeoutMs, statementTimeoutMs, idleTimeoutMs } = this.#options
     const pooled = this.#options.pgbouncer ?? new URL(hosts.urls[0] as string).searchParams.get('pgbouncer') === 'true'
