@@ -157,17 +157,6 @@ test('a replica that lacks what is older than maxLagMs is left out, and comes ba
   assert.equal(set.replicas[0]?.lagMs, 0)
 })
 
-test('one bad sample of many is forgiven when `fall` says so', async () => {
-  const relay = await Relay.open(one.port)
-  const { changes, ready } = fleet([one.url.replace(`:${one.port}/`, `:${relay.port}/`)], { fall: 50 })
-  await ready()
-  relay.stall()
-  const client = fleet([two.url])
-  await client.ready()
-  relay.resume()
-  assert.deepEqual(changes, ['1 up'])
-})
-
 test('a server that follows nobody and is not the primary is no replica', async () => {
   const { prisma, changes } = fleet([`${primary.url}?application_name=same`])
   // By another address it is the primary itself: as good as it gets.

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { policies } from '../../src/database/policies.ts'
+import { Replica } from '../../src/database/replica-set.ts'
+import { afterwards, bytes, PrimaryHistory, type ServerClient, sample } from '../../src/database/watch.ts'
+
+/** A server that answers what it is told to, or not at all. */
+class Told implements ServerClient {
+  position: string | undefined = '0/5000'
+  standby = true
+  async $queryRawUnsafe(): Promise<unknown> {
+    if (this.position === undefined) throw new Error('refused')
+    return [{ standby: this.standby, position: this.position, server: 'a', block: 8192 }]
+  }
+  async $disconnect(): Promise<void> {}
+}
+
+describe('a watched replica', () => {
+  const watched = (rise: number, fall: number) => {
+    const server = new Told()
+    const replica = new Replica(server, 0, { rise, fall }, () => {})
+    const history = new PrimaryHistory()
+    return { server, replica, history, probe: () => replica.probe(history, 1_000, 500) }
+  }
+
+  it('goes after `fall` bad samples in a row, and comes back after `rise` good ones', async () => {
+    const { server, replica, probe } = watched(3, 2)
+    await probe()
+    assert.equal(replica.healthy, true, 'the very first answer counts')
+    const seen: boolean[] = []
+    for (const answers of [false, true, false, false, true, true, false, true, true, true]) {
+      server.position = answers ? '0/5000' : undefined
+      await probe()
+      seen.push(replica.healthy)
+    }
+    assert.deepEqual(seen, [true, true, true, false, false, false, false, false, false, true])
+  })
+
+  it('lacks nothing while the primary is idle or away, and lags by the age of what it lacks', () => {
+    const history = new PrimaryHistory()
+    const primary = (position: number, at: number) => history.add({ position, server: 'p', standby: false }, at)
+    primary(100, 0)
+    primary(100, 60_000)
+    assert.equal(history.lag(100), 0)
+    primary(200, 61_000)
+    primary(300, 62_000)
+    assert.deepEqual([history.lag(100), history.lag(200), history.lag(250), history.lag(300)], [1_000, 0, 0, 0])
+    primary(300, 70_000)
+    assert.deepEqual([history.lag(100), history.lag(299)], [9_000, 8_000])
+    // A new primary that lacks the end of the old one: what was known of that says nothing any more.
+    primary(150, 71_000)
+    assert.equal(history.lag(150), 0)
+  })
+
+  it('a server that is not recovering is out, unless the primary is the same', async () => {
+    const { server, replica, history, probe } = watched(1, 1)
+    server.standby = false
+    await probe()
+    assert.equal(replica.healthy, false)
+    history.add({ position: 1, server: 'a', standby: false }, 0)
+    await probe()
+    assert.deepEqual([replica.healthy, replica.replayed], [true, Number.POSITIVE_INFINITY])
+  })
+})
+
+describe('positions', () => {
+  it('are bytes, and the beginning of a page is its edge', async () => {
+    assert.equal(bytes('16/B374D848'), 0x16_b374_d848)
+    assert.equal(bytes(null), 0)
+    const server = new Told()
+    const at: [string, number][] = [
+      ['0/4000', 0x4000],
+      ['0/4018', 0x4000],
+      ['0/4028', 0x4000],
+      ['0/4030', 0x4030],
+    ]
+    for (const [position, expected] of at) {
+      server.position = position
+      assert.equal((await sample(server)).position, expected, position)
+    }
+  })
+
+  it('a question that was put before the write does not count; those who come meanwhile share the next', async () => {
+    const answers: PromiseWithResolvers<number>[] = []
+    const ask = afterwards(() => {
+      const answer = Promise.withResolvers<number>()
+      answers.push(answer)
+      return answer.promise
+    })
+    const first = ask()
+    const later = [ask(), ask(), ask()]
+    assert.equal(answers.length, 1)
+    answers[0]?.resolve(1)
+    assert.equal(await first, 1)
+    await Promise.resolve()
+    assert.equal(answers.length, 2)
+    answers[1]?.reject(new Error('lost'))
+    for (const each of later) await assert.rejects(each, /lost/)
+    const again = ask()
+    answers[2]?.resolve(3)
+    assert.equal(await again, 3)
+  })
+})
+
+describe('policies', () => {
+  const replica = (inFlight: number, latencyMs = 1) => ({ inFlight, latencyMs })
+  const loads = [0, 1, 2]
+  const orders = loads.flatMap((a) => loads.flatMap((b) => loads.map((c) => [a, b, c])))
+
+  it('least-in-flight takes the least in every order, and turns among equals', () => {
+    for (const order of orders) {
+      const pick = policies['least-in-flight']()
+      const replicas = order.map((inFlight) => replica(inFlight))
+      for (let i = 0; i < 4; i++) assert.equal(pick(replicas)?.inFlight, Math.min(...order), String(order))
+    }
+    const pick = policies['least-in-flight']()
+    const equals = [replica(0), replica(0), replica(0)]
+    assert.equal(new Set([1, 2, 3].map(() => pick(equals))).size, 3)
+  })
+
+  it('latency takes the one that will be done first; round-robin takes turns; none of none', () => {
+    const fast = replica(3, 1)
+    const slow = replica(0, 10)
+    assert.equal(policies.latency()([slow, fast]), fast)
+    assert.equal(policies.latency()([replica(30, 1), slow]), slow)
+    const pick = policies['round-robin']()
+    assert.deepEqual([pick([fast, slow]), pick([fast, slow]), pick([fast, slow])], [fast, slow, fast])
+    for (const policy of Object.values(policies)) assert.equal(policy()([]), undefined)
+  })
+})
