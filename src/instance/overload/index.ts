@@ -21,6 +21,11 @@ export interface OverloadOptions {
    */
   burstMs?: number
   /**
+   * So many requests are never too many, in one turn or at work at a time, 1 to 10,000. A process that shares its cores
+   * may be slow with three clients; refusing them would make it no quicker. @default 20
+   */
+  minRequests?: number
+  /**
    * Hold the concurrency limit at all times, and not only while the event loop is saturated: for work whose bottleneck
    * is elsewhere, a pool or another service. It cannot tell a service that is full from one that is slow.
    * @default false
@@ -33,10 +38,17 @@ export interface OverloadOptions {
 const shapes: Shapes = {
   targetMs: int(1, 10_000, 'milliseconds'),
   burstMs: int(10, 60_000, 'milliseconds'),
+  minRequests: int(1, 10_000),
   latency: bool,
   retryAfter: int(1, 3_600, 'seconds'),
 }
-const defaults = { targetMs: 20, burstMs: 500, latency: false, retryAfter: 1 } satisfies OverloadOptions
+const defaults = {
+  targetMs: 20,
+  burstMs: 500,
+  minRequests: 20,
+  latency: false,
+  retryAfter: 1,
+} satisfies OverloadOptions
 
 /** Why a request was refused: it came late in a long turn, or too many were at work. */
 export type Refusal = 'turn' | 'concurrency'
@@ -98,8 +110,9 @@ class Gate implements Overload {
   refuses(): Refusal | undefined {
     const waiting = this.#fleet.flow?.waiting ?? 0
     if (waiting > this.#most) this.#most = waiting
-    if (this.#turn.age() > this.#allowedMs) return 'turn'
-    return waiting >= this.#allowed ? 'concurrency' : undefined
+    const { minRequests } = this.#options
+    if (this.#turn.age() > this.#allowedMs && this.#turn.requests > minRequests) return 'turn'
+    return waiting >= this.#allowed && waiting >= minRequests ? 'concurrency' : undefined
   }
 
   sample(): void {

@@ -5,9 +5,16 @@
 export class Turn {
   #open = false
   #began = 0
+  #requests = 0
+
+  /** How many requests were looked at in it. */
+  get requests(): number {
+    return this.#requests
+  }
 
   /** How long the turn has lasted, in milliseconds. To be asked for every request. */
   age(): number {
+    this.#requests++
     if (this.#open) return performance.now() - this.#began
     this.#open = true
     this.#began = performance.now()
@@ -17,5 +24,6 @@ export class Turn {
 
   readonly #end = (): void => {
     this.#open = false
+    this.#requests = 0
   }
 }

@@ -43,7 +43,7 @@ async function build(
 
 describe('overload', () => {
   it('refuses what comes late in a long turn of the event loop', async (t) => {
-    const { app, ask } = await build(t, { burstMs: 10, retryAfter: 7 })
+    const { app, ask } = await build(t, { burstMs: 10, minRequests: 1, retryAfter: 7 })
     const answers = await Promise.all(Array.from({ length: 5 }, () => ask('/busy')))
     assert.deepEqual(
       answers.map(({ statusCode }) => statusCode),
@@ -61,11 +61,21 @@ describe('overload', () => {
   })
 
   it('never refuses probes and critical routes', async (t) => {
-    const { app, ask } = await build(t, { burstMs: 10 })
+    const { app, ask } = await build(t, { burstMs: 10, minRequests: 1 })
     const urls = ['/busy', '/critical', '/probe', '/critical', '/probe']
     const answers = await Promise.all(urls.map(ask))
     assert.ok(answers.every(({ statusCode }) => statusCode === 200))
     assert.equal(app.overload.refused.turn, 0)
+  })
+
+  it('refuses nobody as long as there are few, however slow they are', async (t) => {
+    const { app, ask } = await build(t, { burstMs: 10, minRequests: 4 })
+    const statuses = async (count: number): Promise<number[]> =>
+      (await Promise.all(Array.from({ length: count }, () => ask('/busy')))).map(({ statusCode }) => statusCode)
+    assert.deepEqual(await statuses(4), [200, 200, 200, 200])
+    await nextTurn()
+    assert.deepEqual(await statuses(6), [200, 200, 200, 200, 503, 503])
+    assert.deepEqual(app.overload.refused, { turn: 2, concurrency: 0 })
   })
 
   it('lets a burst through that a process does within its time', async (t) => {
@@ -96,7 +106,7 @@ describe('overload', () => {
   })
 
   it('counts its refusals', async (t) => {
-    const { ask } = await build(t, { burstMs: 10 })
+    const { ask } = await build(t, { burstMs: 10, minRequests: 1 })
     await Promise.all([ask('/busy'), ask('/busy'), ask('/busy')])
     const { body } = await ask('/metrics')
     assert.match(body, /^fleet_overload_refused_total\{reason="turn"\} 2$/m)
@@ -107,7 +117,7 @@ describe('overload', () => {
   })
 
   it('refuses wrong options', async () => {
-    for (const wrong of [{ targetMs: 0 }, { burstMs: 1 }, { retryAfter: 0 }, { latency: 'yes' }]) {
+    for (const wrong of [{ targetMs: 0 }, { burstMs: 1 }, { minRequests: 0 }, { retryAfter: 0 }, { latency: 'yes' }]) {
       await assert.rejects(async () => await Fastify().register(overload, wrong as never), {
         code: 'FLEET_ERR_OPTION_INVALID',
       })
