@@ -39,9 +39,8 @@ const requests: LoadOptions['requests'] = [
   },
   { method: 'GET', path: '/static/' },
 ]
-// An instance that is starved of CPU, by whatever else this machine does, may say that it takes no more.
 const headers = { authorization: `Bearer ${accessToken}` }
-const load = startLoad(url, { clients: 3, requests, headers, refusal: '"FLEET_ERR_OVERLOADED"' })
+const load = startLoad(url, { clients: 3, requests, headers })
 await until(() => load.passed > 20, { what: 'a steady load', timeoutMs: 120_000 })
 process.stdout.write('steady\n')
 await new Promise((resolve) => process.once('SIGTERM', resolve))
@@ -62,7 +61,6 @@ process.stdout.write(
     gets: load.passed + load.failures.length - posts,
     posts,
     failedGets,
-    refused: load.refused,
     failedPosts,
     products: products - failed('POST /api/v1/products'),
     instances: load.byInstance.size,

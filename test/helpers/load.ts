@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client, type Dispatcher } from 'undici'
+import { Client } from 'undici'
 
 export interface Load {
   /** Requests answered as they should be. */
@@ -8,8 +8,6 @@ export interface Load {
   readonly failures: readonly string[]
   /** When each of those was sent, in ms since 1970. */
   readonly failedBegan: readonly number[]
-  /** How often an instance refused a request, see {@link LoadOptions.refusal}. */
-  readonly refused: number
   /** How many requests each instance has answered. */
   readonly byInstance: ReadonlyMap<string, number>
   stop(): Promise<void>
@@ -21,21 +19,15 @@ export interface LoadOptions {
   /** What is asked in turn. @default GET / */
   requests?: readonly { method: 'GET' | 'POST'; path: string; body?: object }[]
   headers?: Record<string, string>
-  /**
-   * What an answer says that refuses a request before anything of it is done. It is asked again until it is taken, and is
-   * a failure only after a hundred times. @default every refusal is a failure
-   */
-  refusal?: string
 }
 
 /** Steady requests until it is stopped: an answer that is not 2xx, or none, is a failure. */
 export function startLoad(url: string, options: LoadOptions = {}): Load {
-  const { clients = 6, requests = [{ method: 'GET', path: '/' }] as const, headers = {}, refusal } = options
+  const { clients = 6, requests = [{ method: 'GET', path: '/' }] as const, headers = {} } = options
   const failures: string[] = []
   const failedBegan: number[] = []
   const byInstance = new Map<string, number>()
   let passed = 0
-  let refused = 0
   let running = true
   const runs = Array.from({ length: clients }, async (_, offset) => {
     const client = new Client(url)
@@ -48,21 +40,13 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
       }
       try {
         const sent = body && JSON.stringify(body)
-        const ask = async (): Promise<[Dispatcher.ResponseData, string]> => {
-          const answer = await client.request({
-            method,
-            path,
-            headers: { ...headers, ...(sent && { 'content-type': 'application/json' }) },
-            body: sent,
-          })
-          return [answer, await answer.body.text()]
-        }
-        let [answer, text] = await ask()
-        for (let i = 0; i < 100 && refusal !== undefined && text.includes(refusal); i++) {
-          refused++
-          await sleep(100)
-          ;[answer, text] = await ask()
-        }
+        const answer = await client.request({
+          method,
+          path,
+          headers: { ...headers, ...(sent && { 'content-type': 'application/json' }) },
+          body: sent,
+        })
+        const text = await answer.body.text()
         if (answer.statusCode >= 200 && answer.statusCode < 300) {
           passed++
           const instance = String(answer.headers['x-instance-id'])
@@ -80,9 +64,6 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
   return {
     get passed() {
       return passed
-    },
-    get refused() {
-      return refused
     },
     failures,
     failedBegan,
