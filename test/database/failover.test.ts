@@ -82,7 +82,9 @@ test('the primary dies, a replica is promoted: reads never stop, writes fail fas
   const stopped = reads.done
   await until(() => reads.done > stopped + 100)
 
+  const promoting = performance.now()
   await promote(one)
+  const promoted = Math.round(performance.now() - promoting)
   const done = writes.done
   await until(() => writes.done > done + 20)
   const after = reads.done
@@ -102,7 +104,8 @@ test('the primary dies, a replica is promoted: reads never stop, writes fail fas
   assert.equal(set.replicas[0]?.replayed, Number.POSITIVE_INFINITY)
   t.diagnostic(
     `reads: ${reads.done} done, ${reads.failures.length} failed, longest ${reads.longestMs} ms; ` +
-      `writes: ${writes.done} done, ${writes.failures.length} failed, slowest failure ${writes.slowestFailureMs} ms`,
+      `writes: ${writes.done} done, ${writes.failures.length} failed, slowest failure ${writes.slowestFailureMs} ms, ` +
+      `none for ${writes.longestGapMs} ms, of which the promotion took ${promoted}`,
   )
 })
 

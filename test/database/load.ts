@@ -7,6 +7,9 @@ export class Load {
   readonly failures: unknown[] = []
   longestMs = 0
   slowestFailureMs = 0
+  /** The longest time in which nobody succeeded. */
+  longestGapMs = 0
+  #lastDone = performance.now()
   #going = true
   readonly #workers: Promise<void>[]
 
@@ -21,6 +24,8 @@ export class Load {
       try {
         await work()
         this.done++
+        this.longestGapMs = Math.max(this.longestGapMs, Math.round(performance.now() - this.#lastDone))
+        this.#lastDone = performance.now()
         this.longestMs = Math.max(this.longestMs, Math.round(performance.now() - since))
       } catch (error) {
         this.failures.push(error)
