@@ -10,6 +10,8 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
   expires?: Date | string | number | null
   /** When a session without `expires` was last given its whole life, ms since 1970. */
   at?: number
+  /** `User-Agent` of the client that was there when the session was last given its whole life. */
+  agent?: string
 }
 
 /** `Set-Cookie` for one session, as @fastify/session and express-session show it to handlers. */

@@ -30,6 +30,9 @@ export interface Ticket {
   readonly renew: boolean
 }
 
+/** So many characters of a `User-Agent` tell a device from another. */
+const maxAgent = 200
+
 /** Requests whose session was destroyed: their client is to forget its cookie. */
 const ended = new WeakSet<FastifyRequest>()
 
@@ -285,13 +288,14 @@ export class Session {
 
   /** The options of its cookie, in the form they are given. */
   #ownOptions(): StoredCookie {
-    const { originalMaxAge, expires: _, at: __, ...kept } = this.#kept ?? {}
+    const { originalMaxAge, expires: _, at: __, agent: ___, ...kept } = this.#kept ?? {}
     return { ...this.#options, ...kept, ...(originalMaxAge && { maxAge: originalMaxAge }) }
   }
 
   /** Of its cookie, what another request could not know. */
   #toKeep(): StoredCookie {
     const { cookie } = this
+    const agent = this.#request.headers?.['user-agent']
     const usual = attributes(new SessionCookie(this.#terms.cookie, isHttps(this.#request)))
     const own = Object.entries(attributes(cookie)).filter(
       ([name, value]) => value !== usual[name as keyof typeof usual],
@@ -300,6 +304,7 @@ export class Session {
       expires: cookie.expires?.getTime() ?? null,
       originalMaxAge: cookie.originalMaxAge,
       ...(!cookie.expires && { at: Date.now() }),
+      ...(agent && { agent: agent.slice(0, maxAgent) }),
       ...Object.fromEntries(own),
     }
   }

@@ -44,6 +44,10 @@ export interface UserSession {
   readonly sessionId: string
   /** `null`: when its browser closes. */
   readonly expires: Date | null
+  /** When its user was last there, as exact as `touchAfter`; `null` where another plugin keeps the session. */
+  readonly lastSeen: Date | null
+  /** `User-Agent` of that visit, its first 200 characters. */
+  readonly device: string | null
   readonly data: Data
 }
 
@@ -73,7 +77,7 @@ export class Sessions implements Backing {
     for (const [i, sessionId] of ids.entries()) {
       const { cookie, ...data } = found[i]?.data ?? {}
       if (this.#owner(data) !== user) stale.push(sessionId)
-      else sessions.push({ sessionId, data, expires: dateOf(cookie as StoredCookie) })
+      else sessions.push({ sessionId, data, ...visit(cookie as StoredCookie) })
     }
     await Promise.all(stale.map((id) => this.#engine.forget(user, id)))
     return sessions
@@ -159,7 +163,12 @@ export class Sessions implements Backing {
   }
 }
 
-const dateOf = ({ expires }: StoredCookie): Date | null => (expires ? new Date(expires) : null)
+function visit(cookie: StoredCookie): Pick<UserSession, 'expires' | 'lastSeen' | 'device'> {
+  const { at, originalMaxAge, agent = null } = cookie
+  const expires = cookie.expires ? new Date(cookie.expires) : null
+  const seen = at ?? (expires && originalMaxAge ? expires.getTime() - originalMaxAge : undefined)
+  return { expires, lastSeen: seen === undefined ? null : new Date(seen), device: agent }
+}
 
 /** @returns `undefined` for what is no session of ours */
 function parse(text: string | null): Loaded | undefined {

@@ -132,6 +132,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
 
     test("a user's sessions can be listed and ended", async () => {
       const app = await start()
+      const begun = Date.now()
       const [phone, laptop, other] = [new Browser(), new Browser(), new Browser()]
       for (const browser of [phone, laptop]) await browser.post(app, '/login', { user: 'list-ann' })
       await other.post(app, '/login', { user: 'list-bob' })
@@ -139,6 +140,10 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(listed.length, 2)
       assert.deepEqual(listed[0]?.data, { userId: 'list-ann' })
       assert.ok((listed[0]?.expires?.getTime() ?? 0) > Date.now())
+      for (const { lastSeen, device } of listed) {
+        assert.ok(lastSeen && lastSeen.getTime() >= begun && lastSeen.getTime() <= Date.now(), String(lastSeen))
+        assert.equal(device, 'lightMyRequest')
+      }
 
       const { id } = (await phone.get(app, '/id')).json()
       const slow = laptop.post(app, '/set-slowly', { late: true })
