@@ -192,7 +192,7 @@ class Load {
       this.#free.push(...this.#connections)
       await this.#arrivals(rate, begin, begin + seconds * 1000)
     }
-    await new Promise((resolve) => setTimeout(resolve, begin + seconds * 1000 - performance.now()))
+    await new Promise((resolve) => setTimeout(resolve, Math.max(1, begin + seconds * 1000 - performance.now())))
     this.#running = false
     const took = (performance.now() - begin) / 1000
     clearInterval(watch)

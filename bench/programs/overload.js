@@ -17,7 +17,7 @@ if (process.env.SHIELD === 'fleet') {
   await app.register(underPressure, { maxEventLoopDelay: 1000, maxEventLoopUtilization: 0.98, retryAfter: 1 })
 }
 
-const busy = () => pbkdf2Sync('password', 'salt', 4_000, 32, 'sha256').length
+const busy = () => pbkdf2Sync('password', 'salt', 8_000, 32, 'sha256').length
 let places = 10
 const queue = []
 const work = {

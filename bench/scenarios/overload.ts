@@ -62,7 +62,7 @@ const scenario: Scenario = {
   about:
     'An open loop: requests come at random moments, ten times as many per second as the server does at best, whether or ' +
     'not it answers. Goodput is what is answered with 200, as a share of that best. Latency counts from the moment a ' +
-    'request is due. `processor`: about 3 ms of it per request, in two pieces; `pool`: ten places, 20 ms each.',
+    'request is due. `processor`: about 6 ms of it per request, in two pieces; `pool`: ten places, 20 ms each.',
   metrics: {
     capacity: { title: 'capacity/s', digits: 0 },
     goodput: { title: 'goodput/s', digits: 0 },
