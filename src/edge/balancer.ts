@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Dispatcher, Dispatcher1Wrapper, request } from 'undici'
+import type { Dispatcher } from 'undici'
 import { resolveOptions } from '../base/options.ts'
+import { balancedDispatcher } from './balanced-dispatcher.ts'
 import {
   type BalancerOptions,
   balancerDefaults,
@@ -18,6 +19,7 @@ import { Prober, type Verdict } from './probe.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
 import { type Outgoing, Target, type TargetOptions } from './target.ts'
+import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './balancer-options.ts'
@@ -88,7 +90,7 @@ export class Balancer {
       if (target.state === 'up') waitingRoom.wake()
       else target.disconnect()
     })
-    this.dispatcher = new Dispatcher1Wrapper(new BalancedDispatcher(this))
+    this.dispatcher = balancedDispatcher(this)
     for (const target of targets) this.add(target)
     if (resolved.discover) this.#follower = new Follower(this, resolved.discover)
   }
@@ -154,7 +156,7 @@ export class Balancer {
 
   /** One request, as undici's `request`; `path` starts with `/`. */
   request(path: string, init: RequestInit = {}): Promise<Dispatcher.ResponseData> {
-    return request(new URL(path, 'http://balancer'), { ...init, dispatcher: this.dispatcher } as never)
+    return undici().request(new URL(path, 'http://balancer'), { ...init, dispatcher: this.dispatcher } as never)
   }
 
   /** The lowest door: an undici dispatch that also tells the policy about the client. */
@@ -209,21 +211,3 @@ export class Balancer {
 
 /** 501 and 505 are answers about the request, not about the target. */
 const isFailure = (status: number): boolean => status >= 500 && status !== 501 && status !== 505
-
-class BalancedDispatcher extends Dispatcher {
-  readonly #balancer: Balancer
-
-  constructor(balancer: Balancer) {
-    super()
-    this.#balancer = balancer
-  }
-
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    this.#balancer.dispatch(options, handler)
-    return true
-  }
-
-  override close(): Promise<void> {
-    return this.#balancer.close()
-  }
-}

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
-import { type Dispatcher, Pool } from 'undici'
+import type { Dispatcher, Pool } from 'undici'
 import { FleetError } from '../base/errors.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './repeat.ts'
+import { undici } from './undici.ts'
 import { WirePool } from './wire/pool.ts'
 
 export interface TargetOptions {
@@ -151,7 +152,7 @@ export class Target {
 
   #connect(keepAliveMs: number): Pool {
     const { connectTimeoutMs, responseTimeoutMs, bodyTimeoutMs, maxHeaderBytes } = this.#connections
-    return new Pool(this.url.origin, {
+    return new (undici().Pool)(this.url.origin, {
       connectTimeout: connectTimeoutMs,
       headersTimeout: responseTimeoutMs,
       bodyTimeout: bodyTimeoutMs,

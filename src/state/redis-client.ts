@@ -1,11 +1,16 @@
+import { createRequire } from 'node:module'
 import type { ConnectionOptions } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
-import { type RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
+import type { RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
 import { FleetError } from '../base/errors.ts'
 import { any, bool, either, int, list, record, type Shape, type Shapes, text } from '../base/options.ts'
 import { sendTo, sendToCluster } from './redis-send.ts'
 
 export type RedisClient = Redis | Cluster
+
+const load = createRequire(import.meta.url)
+/** ioredis, loaded when there is a Redis: in memory its 22 MiB would be for nothing. */
+const ioredis = (): typeof import('ioredis') => load('ioredis') as typeof import('ioredis')
 
 /**
  * Where the shared state lives. Of `client`, `cluster`, `sentinels`, `url` and `host`, code gives at most one; when it
@@ -33,9 +38,8 @@ export interface RedisAddress {
   commandTimeoutMs?: number
 }
 
-const isClient = (v: unknown): v is RedisClient => v instanceof Redis || v instanceof Cluster || hasCommands(v)
-/** A client of another copy of ioredis is as good as one of ours. */
-const hasCommands = (v: unknown): boolean =>
+/** By what it can do: a client of another copy of ioredis is as good as one of ours. */
+const isClient = (v: unknown): v is RedisClient =>
   typeof v === 'object' && v !== null && 'hgetall' in v && 'status' in v && 'duplicate' in v
 
 export const addressShapes: Shapes = {
@@ -109,7 +113,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
   if (options.cluster) {
     const nodes = options.cluster.map((node) => address(node, 'redis.cluster', 6379))
     const retryDelayMs = 100
-    const client = new Cluster(nodes, {
+    const client = new (ioredis().Cluster)(nodes, {
       redisOptions: common,
       enableOfflineQueue: false,
       slotsRefreshTimeout: 1000,
@@ -125,7 +129,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
   if (options.sentinels) {
     const [nodes, name] = options.sentinels.split('@').reverse() as [string, string | undefined]
     const sentinels = nodes.split(',').map((node) => address(node.trim(), 'redis.sentinels', 26_379))
-    const client = new Redis({
+    const client = new (ioredis().Redis)({
       ...common,
       name: name ?? 'mymaster',
       sentinels,
@@ -137,7 +141,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
   }
   const where = single(options)
   if (!where) return null
-  const client = new Redis({ ...common, ...where })
+  const client = new (ioredis().Redis)({ ...common, ...where })
   sendTo(client, options.commandTimeoutMs)
   return { client, kind: 'single' }
 }

@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
-import { type Dispatcher, errors } from 'undici'
+import type { Dispatcher } from 'undici'
+import { undici } from '../undici.ts'
 import { Chunks } from './chunks.ts'
 import { parseHead, type ResponseHead } from './response-head.ts'
 
@@ -129,9 +130,9 @@ export class Connection implements Dispatcher.DispatchController {
 
   /** What took too long. */
   expire(): void {
-    if (!this.#connected) this.#end(new errors.ConnectTimeoutError())
-    else if (this.#head) this.#end(new errors.BodyTimeoutError())
-    else this.#end(new errors.HeadersTimeoutError())
+    if (!this.#connected) this.#end(new (undici().errors.ConnectTimeoutError)())
+    else if (this.#head) this.#end(new (undici().errors.BodyTimeoutError)())
+    else this.#end(new (undici().errors.HeadersTimeoutError)())
   }
 
   /** Ends it now, or after the request that is under way. */
@@ -185,7 +186,7 @@ export class Connection implements Dispatcher.DispatchController {
     while (this.busy && !this.#dead) {
       const end = this.#text.indexOf('\r\n\r\n', start)
       if ((end < 0 ? this.#text.length : end) - start > this.#options.maxHeaderBytes) {
-        this.#end(new errors.HeadersOverflowError())
+        this.#end(new (undici().errors.HeadersOverflowError)())
         return
       }
       if (end < 0) {
@@ -266,13 +267,13 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   #broken(): void {
-    this.#end(new errors.HTTPParserError('it is not HTTP/1.1 as RFC 9112 has it'))
+    this.#end(new (undici().errors.HTTPParserError)('it is not HTTP/1.1 as RFC 9112 has it'))
   }
 
   /** The other side has said its last word. */
   #ended(): void {
     if (this.#head?.framing === 'close') this.#complete({}, false)
-    else this.#end(this.busy ? new errors.SocketError('other side closed') : undefined)
+    else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
   }
 
   #end(cause: Error | undefined): void {
@@ -296,7 +297,7 @@ export class Connection implements Dispatcher.DispatchController {
     const handler = this.#handler
     this.#handler = undefined
     if (!handler) return
-    const error = this.#cause ?? new errors.SocketError('other side closed')
+    const error = this.#cause ?? new (undici().errors.SocketError)('other side closed')
     handler.onResponseError?.(this.#connected ? this : (null as never), error)
   }
 }
