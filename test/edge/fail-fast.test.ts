@@ -40,10 +40,14 @@ describe('one of ten that fails at once', { concurrency: true }, () => {
       const began = performance.now()
       await until(() => performance.now() > began + 1000 && seen.answers > 200, { timeoutMs: 60_000 })
       seen = { answers: 0, errors: 0 }
-      await until(() => seen.answers > 1000, { timeoutMs: 60_000 })
-      asking = false
+      // Ejection takes five errors. A machine so busy that a second is too short for them sees the last ones in this count.
+      const judged = until(() => seen.answers > 1000 && seen.errors < seen.answers / 1000, { timeoutMs: 90_000 })
+      await judged
+        .catch(() => assert.fail(`${seen.errors} errors in ${seen.answers} answers`))
+        .finally(() => {
+          asking = false
+        })
       await Promise.all(clients)
-      assert.ok(seen.errors < seen.answers / 1000, `${seen.errors} of ${seen.answers}`)
     })
   }
 })
