@@ -42,6 +42,9 @@ async function nginxFront({ addresses: [a, b] }: Places): Promise<Front> {
   }
 }
 
+/** All traffic comes from one address. */
+const unlimited = { LB_RATE: '1000000', LB_RATE_TARPIT: '1000000' }
+
 /** The shipped haproxy.cfg, whose agents speak as well. */
 async function haproxyFront(places: Places): Promise<Front> {
   const socket = join(temporaryFolder('socket'), 'admin.sock')
@@ -51,7 +54,7 @@ async function haproxyFront(places: Places): Promise<Front> {
   ])
   const [release] = releases
   assert.ok(release)
-  const front = await startHaproxy(release, { ...Object.fromEntries(env), LB_SOCKET: socket, LB_RATE: '1000000' })
+  const front = await startHaproxy(release, { ...Object.fromEntries(env), LB_SOCKET: socket, ...unlimited })
   const port = Number(new URL(front.url).port)
   return {
     port,
