@@ -291,6 +291,7 @@ describe('compose', () => {
     const old = [1, 2, 3].map((n) => ({ id: `old${n}`, version: '1' }))
     assert.deepEqual(short(composeRolling(options, old)), [
       up(6),
+      'check that 3 new × app are healthy',
       `  undo ${up(3)}`,
       'docker stop old1 old2 old3',
       'docker rm old1 old2 old3',
@@ -304,6 +305,7 @@ describe('compose', () => {
     ]
     assert.deepEqual(short(composeRolling({ ...options, scale: 3 }, mixed)), [
       up(4),
+      'check that 3 new × app are healthy',
       `  undo ${up(1)}`,
       'docker stop o',
       'docker rm o',
@@ -312,7 +314,7 @@ describe('compose', () => {
   })
 
   test('the first time: as many as are asked for', () => {
-    assert.deepEqual(short(composeRolling({ ...options, scale: 2 }, [])), [up(2)])
+    assert.deepEqual(short(composeRolling({ ...options, scale: 2 }, [])), [up(2), 'check that 2 new × app are healthy'])
   })
 })
 

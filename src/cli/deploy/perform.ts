@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
 import { look, sample } from './instance.ts'
 import { type Sample, summarise, worse } from './judge.ts'
-import type { Judge, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
+import type { Healthy, Judge, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
 
 /** How often something is asked while it is waited for, ms. */
 const everyMs = 100
@@ -32,6 +33,8 @@ export async function perform(step: Step, { token }: Secrets): Promise<void> {
       return serverUp(step)
     case 'ready':
       return ready(step)
+    case 'healthy':
+      return healthy(step)
     case 'steady':
       return steady(step)
     case 'judge':
@@ -105,6 +108,13 @@ function ready({ url, version, color, timeoutMs }: Ready): Promise<void> {
     const right = (version === undefined || found.version === version) && (color === undefined || found.color === color)
     return found.ready && right ? undefined : found.words
   })
+}
+
+async function healthy({ count, besides, ...compose }: Healthy): Promise<void> {
+  const fresh = (await containers(compose)).filter(({ id }) => !besides.includes(id)).map(({ state }) => state)
+  // One without a health check is healthy when it runs.
+  if (fresh.length === count && fresh.every((state) => state === 'healthy' || state === 'running')) return
+  throw new Error(`${count} new × ${compose.service} should be healthy: ${fresh.join(', ') || 'none is there'}`)
 }
 
 async function steady({ urls, version, forMs }: Steady): Promise<void> {

@@ -43,6 +43,17 @@ export interface Ready {
   readonly timeoutMs: number
 }
 
+/** So many new containers must be there, and healthy, as Docker sees them now. */
+export interface Healthy {
+  readonly do: 'healthy'
+  /** How compose is called. */
+  readonly command: readonly string[]
+  readonly service: string
+  /** Ids of the old ones. */
+  readonly besides: readonly string[]
+  readonly count: number
+}
+
 /** The instances must stay ready for so long. */
 export interface Steady {
   readonly do: 'steady'
@@ -66,7 +77,7 @@ export interface Pause {
   readonly why: string
 }
 
-export type Step = Run | Write | Runtime | ServerUp | Ready | Steady | Judge | Pause
+export type Step = Run | Write | Runtime | ServerUp | Ready | Healthy | Steady | Judge | Pause
 
 /** Steps that belong together, and those that take them back. */
 export interface Stage {
@@ -98,6 +109,8 @@ export function describe(step: Step): string {
       const who = [step.version && `version ${step.version}`, step.color].filter(Boolean).join(', ')
       return `wait until ${step.url}/ready says so${who && ` of ${who}`}, ${seconds(step.timeoutMs)} at most`
     }
+    case 'healthy':
+      return `check that ${step.count} new × ${step.service} are healthy`
     case 'steady':
       return `watch for ${seconds(step.forMs)} that ${step.urls.join(', ')} stay ready`
     case 'judge':
