@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
-import { after, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { fetch as undiciFetch } from 'undici'
 import { Balancer, type BalancerOptions } from '../../src/edge/balancer.ts'
 import { until } from '../helpers/until.ts'
+import { atEnd } from './at-end.ts'
 import { startUpstreams, type Upstream } from './upstream.ts'
 
 const quick = { intervalMs: 50, timeoutMs: 500 }
@@ -13,7 +14,7 @@ async function balance(upstreams: readonly Upstream[], options: BalancerOptions 
     upstreams.map(({ url }) => url),
     { probe: quick, ...options },
   )
-  after(() => balancer.close())
+  atEnd(() => balancer.close())
   await balancer.ready()
   return balancer
 }
@@ -290,7 +291,7 @@ describe('a target that is full', () => {
     const [upstream] = (await startUpstreams(1)) as [Upstream]
     const open = slow(upstream)
     const balancer = new Balancer([{ url: upstream.url, maxConnections: 2 }], { probe: quick })
-    after(() => balancer.close())
+    atEnd(() => balancer.close())
     await balancer.ready()
     const answers = Array.from({ length: 6 }, (_, i) => get(balancer, `/${i}`))
     for (let done = 0; done < 6; done++) {
@@ -311,7 +312,7 @@ describe('a target that is full', () => {
     const open = slow(upstream)
     const queue = { size: 1, timeoutMs: 100 }
     const balancer = new Balancer([{ url: upstream.url, maxConnections: 1 }], { probe: quick, queue })
-    after(() => balancer.close())
+    atEnd(() => balancer.close())
     await balancer.ready()
     const first = get(balancer)
     await until(() => open.length === 1)

@@ -1,6 +1,7 @@
 import { after } from 'node:test'
 import { Agent, request } from 'undici'
 import { createProxy, type ProxyOptions, type ReverseProxy } from '../../src/edge/http-proxy.ts'
+import { atEnd } from './at-end.ts'
 import { startUpstreams, type Upstream } from './upstream.ts'
 
 export const quickProbe = { intervalMs: 50, timeoutMs: 500 }
@@ -13,7 +14,7 @@ export interface Front {
 
 export async function front(upstreams: readonly Upstream[], options: Partial<ProxyOptions> = {}): Promise<Front> {
   const proxy = createProxy({ targets: upstreams.map(({ url }) => url), probe: quickProbe, ...options })
-  after(() => proxy.close())
+  atEnd(() => proxy.close())
   const url = await proxy.listen()
   return { proxy, url, port: Number(new URL(url).port) }
 }

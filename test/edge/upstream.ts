@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net'
-import { after } from 'node:test'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { atEnd } from './at-end.ts'
 
 /** A small HTTP server that can be told to drain, to die and to come back on the same port. */
 export class Upstream {
@@ -102,7 +102,7 @@ export class Upstream {
 
 export async function startUpstreams(count: number): Promise<Upstream[]> {
   const upstreams = await Promise.all(Array.from({ length: count }, (_, i) => new Upstream(`u${i}`).start()))
-  after(() => {
+  atEnd(() => {
     for (const upstream of upstreams) upstream.kill()
   })
   return upstreams
