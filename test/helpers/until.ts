@@ -3,11 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /**
  * Waits until `fn` gives a truthy value without throwing, and gives that value.
  *
- * @throws after `timeoutMs` (default 10 000), naming `what`, with the last error as its cause
+ * @throws after `timeoutMs` (default 60 000: patience, for a machine that is busy with other things), naming `what`, with the last error as its cause
  */
 export async function until<T>(
   fn: () => T | Promise<T>,
-  { timeoutMs = 10_000, what = 'the condition' }: { timeoutMs?: number; what?: string } = {},
+  { timeoutMs = 60_000, what = 'the condition' }: { timeoutMs?: number; what?: string } = {},
 ): Promise<NonNullable<T>> {
   const deadline = performance.now() + timeoutMs
   let last: unknown

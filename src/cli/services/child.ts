@@ -45,7 +45,7 @@ export interface Child {
    */
   stop(graceMs?: number): Promise<void>
   send(message: unknown): void
-  /** Waits until the output matches. Rejects when the process ends first or after `timeoutMs` (default 10 000). */
+  /** Waits until the output matches. Rejects when the process ends first or after `timeoutMs` (default 60 000). */
   waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
   readonly messages: readonly unknown[]
 }
@@ -203,7 +203,8 @@ class Launched implements Child {
           for (const watch of this.#watchers) watch()
           resolve({ code, signal })
         }
-        const impatience = setTimeout(settle, outputGraceMs)
+        // The turn of the loop after that reads what a process that was not scheduled meanwhile has not read yet.
+        const impatience = setTimeout(() => setImmediate(settle), outputGraceMs)
         process.once('close', settle)
       })
     })
@@ -243,7 +244,7 @@ class Launched implements Child {
     this.#process.send(message as object)
   }
 
-  waitFor(pattern: RegExp, timeoutMs = 10_000): Promise<RegExpExecArray> {
+  waitFor(pattern: RegExp, timeoutMs = 60_000): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const settle = (settled: () => void): void => {
         clearTimeout(timer)

@@ -1,28 +1,70 @@
-import { createServer } from 'node:net'
+import { createServer, type Server } from 'node:net'
+
+const firstPort = 10_000
+const slices = 220
+const sliceSize = 100
 
 /**
- * A port, the first of `count` consecutive ones, that nobody listens on at this moment. It lies below the range from
- * which Linux (32768 up) and macOS (49152 up) take the ports of outgoing connections, so that none of them can take it
- * before the caller does.
+ * A port, the first of `count` consecutive ones (1 to 99), that nobody listens on, and that this function gives nobody
+ * else, neither in this process nor in another one. It lies below the range from which Linux (32768 up) and macOS (49152
+ * up) take the ports of outgoing connections, so that none of them can take it before the caller does.
  */
 export async function freePort(count: number = 1): Promise<number> {
+  if (count >= sliceSize) throw new RangeError(`${count} consecutive ports are too many`)
   for (;;) {
-    const first = 10_000 + Math.floor(Math.random() * (22_000 - count))
+    const first = await take(count)
     const ports = Array.from({ length: count }, (_, index) => first + index)
     const free = await Promise.all(ports.map(isPortFree))
     if (free.every(Boolean)) return first
   }
 }
 
+interface Slice {
+  next: number
+  readonly end: number
+}
+let slice: Promise<Slice> | undefined
+
+async function take(count: number): Promise<number> {
+  for (;;) {
+    slice ??= lease()
+    const mine = slice
+    const ports = await mine
+    if (ports.end - ports.next >= count) {
+      ports.next += count
+      return ports.next - count
+    }
+    if (slice === mine) slice = undefined
+  }
+}
+
+/**
+ * A slice of ports that no other process has while this one lives. Its lease is a listener on its first port: the kernel
+ * gives that to one process only, and takes it back however the process ends.
+ */
+async function lease(): Promise<Slice> {
+  for (;;) {
+    const first = firstPort + sliceSize * Math.floor(Math.random() * slices)
+    const server = await listen(first, '127.0.0.1')
+    server?.unref()
+    if (server) return { next: first + 1, end: first + sliceSize }
+  }
+}
+
 /** Whether a listener on this port, on all addresses, would be let in. */
 export async function isPortFree(port: number): Promise<boolean> {
   for (const host of ['127.0.0.1', '0.0.0.0']) {
-    const free = await new Promise<boolean>((resolve) => {
-      const server = createServer()
-      server.once('error', () => resolve(false))
-      server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)))
-    })
-    if (!free) return false
+    const server = await listen(port, host)
+    if (!server) return false
+    await new Promise((resolve) => server.close(resolve))
   }
   return true
+}
+
+function listen(port: number, host: string): Promise<Server | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer((socket) => socket.destroy())
+    server.once('error', () => resolve(undefined))
+    server.listen({ port, host, exclusive: true }, () => resolve(server))
+  })
 }
