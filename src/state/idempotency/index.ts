@@ -8,7 +8,8 @@ import { type Answer, bytesOf, describe, type Headers } from '../answer.ts'
 import { expose } from '../counts.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis.ts'
-import { MemoryRecords, type Records, RedisRecords } from './records.ts'
+import { Owed } from './owed.ts'
+import { type Claim, MemoryRecords, type Records, RedisRecords } from './records.ts'
 import { fingerprint, keyOf, recordId } from './request.ts'
 
 export interface RouteIdempotency {
@@ -68,7 +69,7 @@ interface Held {
   readonly ttlMs: number
   /** The headers the handler found. */
   readonly before: Headers
-  readonly renewal: NodeJS.Timeout
+  readonly renewal: NodeJS.Timeout | undefined
 }
 
 const held = Symbol('fleet.idempotency')
@@ -105,6 +106,7 @@ class Idempotency {
   readonly counts = results()
   readonly #records: Records
   readonly #options: Resolved
+  readonly #owed = new Owed()
 
   constructor(records: Records, options: Resolved) {
     this.#records = records
@@ -122,15 +124,22 @@ class Idempotency {
       if (route.required) throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_MISSING')
       return undefined
     }
-    const { lockMs, scope, whenDown } = this.#options
+    const { scope, whenDown } = this.#options
     const [id, print, token] = [recordId(scope(request), key), fingerprint(request), randomUUID()]
-    let claim: Awaited<ReturnType<Records['claim']>>
+    const hold = (renewal?: NodeJS.Timeout): void => {
+      request[held] = { id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
+    }
+    let claim: Claim
     try {
-      claim = await this.#records.claim(id, print, token, lockMs)
+      claim = await this.#claim(id, print, token)
     } catch (error) {
       this.counts[whenDown === 'unavailable' ? 'unavailable' : 'unprotected']++
-      if (whenDown === 'unavailable') throw error
+      if (whenDown === 'unavailable') {
+        this.#owe(id, print, token)
+        throw error
+      }
       request.log.warn({ err: error }, 'idempotency: Redis is away; a repetition of this request would be done again')
+      hold()
       return undefined
     }
     if (claim.is !== 'answered') this.counts[resultOf[claim.is]]++
@@ -149,9 +158,16 @@ class Idempotency {
         .header('idempotency-replayed', 'true')
         .send(bytesOf(answer))
     }
-    const renewal = this.#renew(id, print, token)
-    request[held] = { id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
+    hold(this.#renew(id, print, token))
     return undefined
+  }
+
+  /** Takes the key. Where it is only this instance that has not told yet what became of the first, it tells that before. */
+  async #claim(id: string, print: string, token: string): Promise<Claim> {
+    const { lockMs } = this.#options
+    const claim = await this.#records.claim(id, print, token, lockMs)
+    const settled = claim.is === 'in flight' && (await this.#owed.pay(claim.by))
+    return settled ? this.#records.claim(id, print, token, lockMs) : claim
   }
 
   /** Before the answer is sent, so that no client has one that a repetition would not get. */
@@ -159,15 +175,33 @@ class Idempotency {
     const { id, print, token, ttlMs, before, renewal } = request[held] as Held
     request[held] = null
     clearInterval(renewal)
+    let answer: string | undefined
     try {
-      if (isTransient(reply.statusCode)) return await this.#records.release(id, print, token)
-      const answer = describe(reply, before, payload, this.#options.maxResponseBytes)
-      if (await this.#records.keep(id, print, token, JSON.stringify(answer), ttlMs)) return
-      request.log.warn('idempotency: the key was lost while the request ran; it may have been done twice')
+      if (!isTransient(reply.statusCode))
+        answer = JSON.stringify(describe(reply, before, payload, this.#options.maxResponseBytes))
+      // Its claim was lost: Redis is away, or has only just come back, and the client shall not wait for it.
+      if (!renewal) this.#owe(id, print, token, answer, ttlMs)
+      else if (answer === undefined) await this.#records.release(id, print, token)
+      else if (!(await this.#records.keep(id, print, token, answer, ttlMs)))
+        request.log.warn('idempotency: the key was lost while the request ran; it may have been done twice')
     } catch (err) {
-      // The work is done, and the client may know.
-      request.log.warn({ err }, 'idempotency: an answer could not be kept; a repetition will be done again')
+      this.#owe(id, print, token, answer, ttlMs)
+      const message = 'idempotency: an answer could not be kept; it will be when Redis is back within `lockMs`'
+      request.log.warn({ err }, message)
     }
+  }
+
+  close(): void {
+    this.#owed.stop()
+  }
+
+  /** @param answer none: the key is given free */
+  #owe(id: string, print: string, token: string, answer?: string, ttlMs = 0): void {
+    const pay = (): Promise<unknown> =>
+      answer === undefined
+        ? this.#records.release(id, print, token)
+        : this.#records.keep(id, print, token, answer, ttlMs)
+    this.#owed.add(token, pay, answer?.length ?? 0, this.#options.lockMs)
   }
 
   #renew(id: string, print: string, token: string): NodeJS.Timeout {
@@ -190,6 +224,7 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   const records = app.redis ? new RedisRecords(app.redis, app.redisKey) : new MemoryRecords()
   const idempotency = new Idempotency(records, options)
   expose(app, 'fleet_idempotency_requests_total', 'Requests with an Idempotency-Key', 'result', idempotency.counts)
+  app.addHook('onClose', async () => idempotency.close())
 
   app.decorateRequest(held, null)
   app.addHook('onRoute', (route: RouteOptions) => {

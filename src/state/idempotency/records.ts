@@ -3,7 +3,8 @@ import { type RedisClient, script } from '../redis.ts'
 /** What a request with a key learns: it is the first, or what became of the first. */
 export type Claim =
   | { readonly is: 'first' }
-  | { readonly is: 'in flight' }
+  /** @property by the token of the first */
+  | { readonly is: 'in flight'; readonly by: string }
   | { readonly is: 'another request' }
   | { readonly is: 'answered'; readonly answer: string }
 
@@ -58,7 +59,9 @@ export class MemoryRecords implements Records {
       return { is: 'first' }
     }
     if (known.print !== print) return { is: 'another request' }
-    return known.answer === undefined ? { is: 'in flight' } : { is: 'answered', answer: known.answer }
+    return known.token !== undefined
+      ? { is: 'in flight', by: known.token }
+      : { is: 'answered', answer: known.answer ?? '' }
   }
 
   async renew(key: string, print: string, token: string, lockMs: number): Promise<void> {
@@ -124,7 +127,7 @@ export class RedisRecords implements Records {
     if (known === null) return { is: 'first' }
     const { state, print: first, rest } = parse(known)
     if (first !== print) return { is: 'another request' }
-    return state === 'L' ? { is: 'in flight' } : { is: 'answered', answer: rest }
+    return state === 'L' ? { is: 'in flight', by: rest } : { is: 'answered', answer: rest }
   }
 
   async renew(key: string, print: string, token: string, lockMs: number): Promise<void> {

@@ -269,7 +269,6 @@ async function supply<T>(count: number, make: (n: number) => Promise<T>): Promis
 
 function told(answer: LightMyRequestResponse, well: (body: Record<string, unknown>) => string): string {
   if (answer.statusCode === 200) return well(answer.json())
-  if (answer.statusCode === 409 && answer.json().code === 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT') return '409'
   if (answer.statusCode !== 503) return `${answer.statusCode} ${answer.body}`
   assert.equal(answer.headers['retry-after'], '1')
   assert.equal(answer.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')

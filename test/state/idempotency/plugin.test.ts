@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { after, before, describe, test } from 'node:test'
-import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
+import Fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import { errorAnswers } from '../../../src/instance/error-answers.ts'
@@ -11,6 +11,7 @@ import { type IdempotencyOptions, idempotency } from '../../../src/state/idempot
 import { redis } from '../../../src/state/redis.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 
 const apps: FastifyInstance[] = []
@@ -60,10 +61,24 @@ async function build(options: IdempotencyOptions, url?: string): Promise<Fastify
     if (headers.authorization === undefined) throw new FleetError('FLEET_ERR_TOKEN_MISSING')
   }
   app.post('/private', { ...on, preHandler: authenticate }, async () => ({ order: ++calls }))
-  app.post('/slow', on, () => slow.promise)
+  app.post('/slow', on, () => {
+    slow.begun.resolve()
+    return slow.answer.promise
+  })
   return app
 }
-let slow = Promise.withResolvers<unknown>()
+
+/** What `/slow` waits for, and whether it does. */
+const unanswered = () => ({ begun: Promise.withResolvers<void>(), answer: Promise.withResolvers<unknown>() })
+let slow = unanswered()
+
+/** A request that has its key and is in its handler, until `slow.answer` is settled. */
+async function inFlight(app: FastifyInstance, key: string): Promise<{ answered: Promise<LightMyRequestResponse> }> {
+  slow = unanswered()
+  const answered = Promise.resolve(app.inject(post('/slow', key)))
+  await slow.begun.promise
+  return { answered }
+}
 
 const post = (url: string, key?: string, more: InjectOptions = {}): InjectOptions => ({
   method: 'POST',
@@ -143,17 +158,14 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     })
 
     test('while the first is in flight: 409', async () => {
-      slow = Promise.withResolvers()
       const key = randomUUID()
-      const first = ask(post('/slow', key))
-      const busy = await until(async () => {
-        const response = await ask(post('/slow', key, {}), other)
-        return response.statusCode === 409 ? response : undefined
-      })
+      const { answered } = await inFlight(app, key)
+      const busy = await ask(post('/slow', key), other)
+      assert.equal(busy.statusCode, 409)
       assert.equal(busy.json().code, 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT')
       assert.equal(busy.headers['retry-after'], '1')
-      slow.resolve({ order: 'slow' })
-      assert.equal((await first).statusCode, 200)
+      slow.answer.resolve({ order: 'slow' })
+      assert.equal((await answered).statusCode, 200)
       assert.deepEqual((await ask(post('/slow', key), other)).json(), { order: 'slow' })
     })
 
@@ -279,14 +291,82 @@ describe('without Redis', () => {
   test('an answer is given, though it cannot be kept', async () => {
     const own = await startRedis()
     const app = await build({}, own.url)
-    slow = Promise.withResolvers()
-    const key = randomUUID()
-    const first = Promise.resolve(app.inject(post('/slow', key)))
-    await until(async () => (await app.inject(post('/slow', key))).statusCode === 409)
+    const { answered } = await inFlight(app, randomUUID())
     await own.kill('SIGKILL')
-    slow.resolve({ order: 'slow' })
-    assert.deepEqual((await first).json(), { order: 'slow' })
+    slow.answer.resolve({ order: 'slow' })
+    assert.deepEqual((await answered).json(), { order: 'slow' })
   })
+})
+
+describe('what Redis was told, and what it answered, can be lost on the way', () => {
+  /** An instance behind a relay, and one that reaches Redis at any time. */
+  async function pair(
+    options: IdempotencyOptions,
+  ): Promise<[relay: Relay, app: FastifyInstance, other: FastifyInstance]> {
+    const relay = await Relay.open(server.port)
+    const near = server.url.replace(String(server.port), String(relay.port))
+    return [relay, await build(options, near), await build(options, server.url)]
+  }
+  /** Asks until the answer is not the expected one any more. */
+  async function repeated(app: FastifyInstance, key: string, url: string, expected: number) {
+    let last: LightMyRequestResponse | undefined
+    await until(async () => {
+      last = await app.inject(post(url, key))
+      return last.statusCode !== expected
+    })
+    assert.equal(last?.headers['idempotency-replayed'], 'true', last?.body)
+    return last as LightMyRequestResponse
+  }
+
+  for (const to of ['the same instance', 'another instance'])
+    test(`the answer could not be kept: it is when Redis is back, for ${to}`, async () => {
+      const [relay, app, other] = await pair({ lockMs: 600_000 })
+      const key = randomUUID()
+      const { answered } = await inFlight(app, key)
+      relay.refuse()
+      await until(() => app.redis?.status !== 'ready')
+      slow.answer.resolve({ order: 'once' })
+      assert.deepEqual((await answered).json(), { order: 'once' })
+      // Not known to others yet, and nobody does it again.
+      assert.equal((await other.inject(post('/slow', key))).statusCode, 409)
+      await relay.restore()
+      const again = to === 'another instance' ? repeated(other, key, '/slow', 409) : repeated(app, key, '/slow', 503)
+      assert.deepEqual((await again).json(), { order: 'once' })
+    })
+
+  test('nor that it failed: it may be tried again when Redis is back', async () => {
+    const [relay, app, other] = await pair({ lockMs: 600_000 })
+    const key = randomUUID()
+    const { answered } = await inFlight(app, key)
+    relay.refuse()
+    await until(() => app.redis?.status !== 'ready')
+    slow.answer.reject(new Error('out of order'))
+    assert.equal((await answered).statusCode, 500)
+    slow.answer = Promise.withResolvers()
+    slow.answer.resolve({ order: 'second' })
+    await relay.restore()
+    const again = await until(async () => {
+      const response = await other.inject(post('/slow', key))
+      return response.statusCode === 409 ? undefined : response
+    })
+    assert.deepEqual(again.json(), { order: 'second' })
+  })
+
+  for (const whenDown of ['unavailable', 'proceed'] as const)
+    test(`that the key was taken, ${whenDown}: who repeats the request does not stand in its own way`, async () => {
+      const [relay, app] = await pair({ lockMs: 600_000, whenDown })
+      await app.ready()
+      const [key, done] = [randomUUID(), calls]
+      relay.delay(600_000)
+      const first = await app.inject(post('/orders', key))
+      assert.equal(first.statusCode, whenDown === 'proceed' ? 201 : 503)
+      await relay.restore()
+      await until(() => app.redis?.ping())
+      const again = await app.inject(post('/orders', key))
+      assert.equal(again.statusCode, 201, again.body)
+      assert.equal(again.headers['idempotency-replayed'], whenDown === 'proceed' ? 'true' : undefined)
+      assert.equal(calls, done + 1)
+    })
 })
 
 describe('processes', () => {

@@ -25,7 +25,7 @@ function recordsContract(name: string, open: () => Records): void {
     test('the first one passes, the others learn what became of it', async () => {
       const key = newKey()
       assert.deepEqual(await records.claim(key, 'p', 'a', long), { is: 'first' })
-      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight' })
+      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight', by: 'a' })
       assert.deepEqual(await records.claim(key, 'q', 'b', long), { is: 'another request' })
       assert.equal(await records.keep(key, 'p', 'a', '{"answer": "a b\\n"}', long), true)
       assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'answered', answer: '{"answer": "a b\\n"}' })
@@ -53,7 +53,7 @@ function recordsContract(name: string, open: () => Records): void {
       assert.equal(await records.keep(key, 'q', 'a', 'x', long), false)
       await records.release(key, 'p', 'b')
       await records.renew(key, 'p', 'b', 1)
-      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight' })
+      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight', by: 'a' })
       await records.keep(key, 'p', 'a', 'x', long)
       await records.release(key, 'p', 'a')
       assert.equal(await records.keep(key, 'p', 'a', 'y', long), false)
@@ -74,7 +74,7 @@ function recordsContract(name: string, open: () => Records): void {
       await records.claim(key, 'p', 'a', 100)
       await records.renew(key, 'p', 'a', long)
       await until(() => performance.now() - start > 150)
-      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight' })
+      assert.deepEqual(await records.claim(key, 'p', 'b', long), { is: 'in flight', by: 'a' })
     })
 
     test('an answer is forgotten after its time', async () => {
