@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
 import { counted, figure, GroupMetrics, type Source, sum } from '../../src/host/group-metrics.ts'
 import type { Snapshot } from '../../src/host/messages.ts'
@@ -32,6 +33,16 @@ class Process implements Source {
   }
 }
 
+/** Waits for the answers of those who are not silent, and then no longer: the limit is on a clock of the test's own. */
+async function gatherInTime(t: TestContext, group: GroupMetrics, processes: readonly Process[]): Promise<Gathered> {
+  const gathered = group.gather(processes)
+  await nextTurn()
+  t.mock.timers.tick(limitMs)
+  return gathered
+}
+type Gathered = Awaited<ReturnType<GroupMetrics['gather']>>
+const limitMs = 1_000
+
 function value(snapshots: readonly Snapshot[], name: string): number | undefined {
   return sum(snapshots).find((f) => f.name === name)?.values[0]?.value
 }
@@ -47,14 +58,15 @@ test('the sum of all who answer', async () => {
   assert.equal(value(snapshots, 'fleet_partial_scrapes_total'), 0)
 })
 
-test('a silent process: its counters as last known, no gauges, and the scrape is counted as partial', async () => {
-  const group = new GroupMetrics(20)
+test('a silent process: its counters as last known, no gauges, and the scrape is counted as partial', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const group = new GroupMetrics(limitMs)
   const [a, b] = [new Process(group), new Process(group)]
   a.requests = b.requests = 10
   await group.gather([a, b])
   b.silent = true
   a.requests = 11
-  const snapshots = await group.gather([a, b])
+  const snapshots = await gatherInTime(t, group, [a, b])
   assert.equal(value(snapshots, 'requests_total'), 21)
   assert.equal(value(snapshots, 'open'), 1)
   assert.equal(value(snapshots, 'fleet_workers_silent'), 1)
@@ -67,8 +79,25 @@ test('a silent process: its counters as last known, no gauges, and the scrape is
   assert.equal(value(again, 'fleet_partial_scrapes_total'), 1)
 })
 
-test('counters never fall, however processes come and go', async () => {
-  const group = new GroupMetrics(5)
+test('a silent process is waited for as long as the limit says, and no longer', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const group = new GroupMetrics(limitMs)
+  const process = new Process(group)
+  process.silent = true
+  let settled = false
+  const gathered = group.gather([process]).finally(() => {
+    settled = true
+  })
+  t.mock.timers.tick(limitMs - 1)
+  await nextTurn()
+  assert.equal(settled, false)
+  t.mock.timers.tick(1)
+  assert.equal(value(await gathered, 'fleet_workers_silent'), 1)
+})
+
+test('counters never fall, however processes come and go', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const group = new GroupMetrics(limitMs)
   let processes = [new Process(group), new Process(group), new Process(group)]
   let before = 0
   for (let round = 0; round < 200; round++) {
@@ -82,7 +111,7 @@ test('counters never fall, however processes come and go', async () => {
       else if (gone) group.depart(gone)
       processes = [...processes, new Process(group)]
     }
-    const now = value(await group.gather(processes), 'requests_total') ?? 0
+    const now = value(await gatherInTime(t, group, processes), 'requests_total') ?? 0
     assert.ok(now >= before, `${before} → ${now}`)
     before = now
   }
