@@ -80,6 +80,7 @@ export const balancerShapes: Shapes = {
   retry: object({
     attempts: int(1, 100),
     statuses: list(int(400, 599)),
+    suspects: bool,
     idempotencyKey: bool,
     budget: share,
     minPerSecond: number(0, 1_000_000),
@@ -126,7 +127,15 @@ export const balancerDefaults: ResolvedBalancerOptions = {
     ejectMs: 10_000,
     maxEjectedShare: 0.5,
   },
-  retry: { attempts: 3, statuses: [502, 503], idempotencyKey: false, budget: 0.2, minPerSecond: 10, hedgeMs: 0 },
+  retry: {
+    attempts: 3,
+    statuses: [502, 503],
+    suspects: true,
+    idempotencyKey: false,
+    budget: 0.2,
+    minPerSecond: 10,
+    hedgeMs: 0,
+  },
   connections: {
     connectTimeoutMs: 2000,
     responseTimeoutMs: 60_000,

@@ -190,22 +190,25 @@ export class Balancer {
     this.#rotation.move(target, ejected ? 'ejected' : 'up')
   }
 
-  #onJudged(target: Target, status: number, failure: Failure | undefined, startedAt: number): void {
+  /** @returns true when the target is to blame, see {@link Outliers.observe} */
+  #onJudged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean {
     const now = performance.now()
     const ms = now - startedAt
     const failed = failure !== undefined || isFailure(status)
     target.served++
+    target.failing = failed
     if (failed) {
       target.failed++
       target.latency.punish(now)
     } else target.latency.observe(ms, now)
-    this.#outliers.observe(target, failed, ms)
-    if (failure !== 'refused') return
+    const blamed = this.#outliers.observe(target, failed, ms)
+    if (failure !== 'refused') return blamed
     if (this.options.probe.type === 'off') this.#outliers.eject(target)
     else {
       this.#rotation.move(target, 'down')
       this.#prober.doubt(target)
     }
+    return blamed
   }
 }
 

@@ -26,8 +26,13 @@ export interface Core {
   readonly stats: { retries: number; hedges: number }
   /** The target said that it leaves. */
   draining(target: Target): void
-  /** How an attempt went. @param status of the answer, 0 when there is none @param startedAt monotonic milliseconds */
-  judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): void
+  /**
+   * How an attempt went. True when it failed and the target is to blame rather than the request.
+   *
+   * @param status of the answer, 0 when there is none
+   * @param startedAt monotonic milliseconds
+   */
+  judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
   /** Gives back the place that `rotation.begin` took. */
   release(target: Target): void
 }
@@ -121,8 +126,9 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     }
     if (headers['x-fleet-draining'] !== undefined) this.#core.draining(attempt.target)
     const refused = status === 502 && attempt.refusable && headers['x-fleet-draining'] !== undefined
-    if (!refused) this.#judge(attempt, status)
-    if (refused || this.#core.retry.statuses.includes(status)) {
+    const { statuses, suspects } = this.#core.retry
+    const blamed = !refused && this.#judge(attempt, status)
+    if (refused || statuses.includes(status) || (blamed && suspects)) {
       if (this.#replace(attempt, refused)) return
     }
     this.#win(attempt)
@@ -276,8 +282,8 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#core.budget.withdraw(performance.now())
   }
 
-  #judge(attempt: Attempt, status: number, failure?: Failure): void {
-    this.#core.judged(attempt.target, status, failure, attempt.startedAt)
+  #judge(attempt: Attempt, status: number, failure?: Failure): boolean {
+    return this.#core.judged(attempt.target, status, failure, attempt.startedAt)
   }
 
   #fail(error: Error): void {

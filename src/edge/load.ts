@@ -3,9 +3,9 @@ import type { Load } from './policies/index.ts'
 import type { Target } from './target.ts'
 
 /**
- * Asks a target how loaded it is, over one of its own connections. An instance of a fleet tells in `X-Fleet-Load`
- * (`inflight=12, latency=3.4`, a dictionary of RFC 8941); of any other server counts what is known here: the requests this
- * balancer has there, and their latency.
+ * Asks a target how loaded it is, over one of its own connections. It may tell in `X-Fleet-Load` (`inflight=12,
+ * latency=3.4`, a dictionary of RFC 8941); else counts what is known here: the requests this balancer has there, and their
+ * latency. So it does of one whose latest answer was a failure: it may be proud of how fast it fails.
  *
  * @throws whatever undici throws when it does not answer
  */
@@ -19,7 +19,7 @@ export async function askLoad(target: Target, path: string): Promise<Load> {
   })
   await body.dump()
   const told = /^inflight=(\d+), latency=([\d.]+)$/.exec(String(headers['x-fleet-load'] ?? ''))
-  return told
+  return told && !target.failing
     ? { inflight: Number(told[1]), latencyMs: Number(told[2]) }
     : { inflight: target.inflight, latencyMs: target.latency.at(performance.now()) }
 }

@@ -59,8 +59,12 @@ export class Outliers {
     this.#sweeper = setInterval(() => this.#sweep(), options.intervalMs).unref()
   }
 
-  /** @param latencyMs until the answer's headers, or until the failure */
-  observe(target: Target, failed: boolean, latencyMs: number): void {
+  /**
+   * @param latencyMs until the answer's headers, or until the failure
+   * @returns true for a failure that is rather the target's fault than the request's: its answer before was one too, or it
+   * is on trial, and the others fail clearly less
+   */
+  observe(target: Target, failed: boolean, latencyMs: number): boolean {
     const record = this.#record(target)
     record.requests++
     record.latencySum += latencyMs
@@ -70,14 +74,15 @@ export class Outliers {
         target.onTrial = false
         record.ejections = 0
       }
-      return
+      return false
     }
     record.consecutive++
     record.failures++
     const { consecutive } = this.#options
-    if (target.onTrial || (consecutive > 0 && record.consecutive >= consecutive && this.#aloneInFailing(target))) {
-      this.eject(target)
-    }
+    const enough = consecutive > 0 && record.consecutive >= consecutive
+    const blamed = target.onTrial || ((enough || record.consecutive > 1) && this.#aloneInFailing(target))
+    if (blamed && (enough || target.onTrial)) this.eject(target)
+    return blamed
   }
 
   /** Takes a target out for a while, unless too many are out already. */
@@ -112,17 +117,22 @@ export class Outliers {
     this.#listener(target, false)
   }
 
-  /** The others fail clearly less, in this interval so far. */
+  /** The others fail clearly less: in this interval so far, or by their latest answers when it has only just begun. */
   #aloneInFailing(target: Target): boolean {
+    let others = 0
+    let failing = 0
     let requests = 0
     let failures = 0
     for (const [other, record] of this.#records) {
       if (other === target || other.state !== 'up') continue
+      others++
+      if (record.consecutive > 0) failing++
       requests += record.requests
       failures += record.failures
     }
     const own = this.#record(target)
-    return failures / Math.max(1, requests) < own.failures / own.requests / 2
+    const share = requests > 0 ? failures / requests : failing / Math.max(1, others)
+    return share < own.failures / own.requests / 2
   }
 
   #sweep(): void {

@@ -7,6 +7,12 @@ export interface RetryOptions {
   /** Answers to a safe request that are worth another target. @default [502, 503] */
   statuses: readonly number[]
   /**
+   * Also repeat a safe request that a target answers with another 5xx, when its answer before was one too (or it is back on
+   * trial) and the other targets fail clearly less. The first such answer is passed on, because the request may be the
+   * cause. @default true
+   */
+  suspects: boolean
+  /**
    * Also repeat a request of any method that was sent and has an `Idempotency-Key`. Only for upstreams that honour the
    * key; everything else that changes something is sent once. @default false
    */

@@ -77,6 +77,8 @@ export class Target {
   warmFrom: number | undefined
   /** Back from an ejection and not yet trusted: one request at a time. */
   onTrial = false
+  /** Its latest answer was a failure. */
+  failing = false
   served = 0
   failed = 0
   /**

@@ -252,6 +252,33 @@ describe('an answer that is a failure', () => {
     assert.equal(executions(upstreams).length, 1)
   })
 
+  it('of 500 goes elsewhere for a safe request once the target is the more likely cause', async () => {
+    for (const [method, suspects, failures] of [
+      ['GET', true, 1],
+      ['POST', true, 4],
+      ['GET', false, 4],
+    ] as const) {
+      const upstreams = await startUpstreams(3)
+      const balancer = await balance(upstreams, { retry: { suspects } })
+      const [bad] = upstreams as [Upstream]
+      bad.handler = (_, response) => response.writeHead(500).end()
+      const statuses: number[] = []
+      for (let i = 0; i < 12; i++) {
+        statuses.push((await get(balancer, '/', { method, body: method === 'POST' ? 'x' : undefined })).status)
+      }
+      assert.equal(statuses.filter((status) => status === 500).length, failures, `${method} ${suspects}`)
+      assert.equal(balancer.core.stats.retries, bad.seen.length - failures)
+    }
+  })
+
+  it('of 500 is the answer of all: it goes to no other', async () => {
+    const upstreams = await startUpstreams(3)
+    const balancer = await balance(upstreams)
+    for (const upstream of upstreams) upstream.handler = (_, response) => response.writeHead(500).end()
+    for (let i = 0; i < 30; i++) assert.equal((await get(balancer)).status, 500)
+    assert.equal(executions(upstreams).length, 30)
+  })
+
   it('is passed on once the budget is used up', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { outliers: { consecutive: 0 }, retry: { budget: 0, minPerSecond: 0 } })

@@ -46,6 +46,28 @@ describe('an outlier', () => {
     })
   })
 
+  it('is to blame for a failure when its answer before was one too, and the others fail less', () => {
+    watch(3, {}, ([a, b, c], outliers) => {
+      const fails = (target?: Target): boolean => outliers.observe(target as Target, true, 5)
+      times(20, () => outliers.observe(b as Target, false, 5))
+      assert.deepEqual([fails(a), fails(a), fails(a)], [false, true, true])
+      assert.equal(outliers.observe(a as Target, false, 5), false)
+      assert.equal(fails(a), false)
+      times(20, () => [b, c].map(fails))
+      assert.equal(fails(a), false)
+    })
+  })
+
+  it('is to blame for the failure of its trial', () => {
+    watch(2, { consecutive: 1 }, ([a, b], outliers) => {
+      outliers.observe(b as Target, false, 5)
+      outliers.observe(a as Target, true, 5)
+      mock.timers.tick(10_000)
+      assert.equal(outliers.observe(a as Target, true, 5), true)
+      assert.equal(a?.state, 'ejected')
+    })
+  })
+
   it('is ejected for its share of failures within an interval', () => {
     watch(3, { consecutive: 0 }, ([a, b, c], outliers) => {
       times(10, () => {
@@ -84,6 +106,16 @@ describe('an outlier', () => {
         for (const target of targets) outliers.observe(target, true, 5)
       })
       mock.timers.tick(1000)
+      assert.ok(targets.every((target) => target.state === 'up'))
+    })
+  })
+
+  it('is none either when all fail alike and an interval has only just begun', () => {
+    watch(4, {}, (targets, outliers) => {
+      times(50, () => {
+        for (const target of targets) outliers.observe(target, true, 5)
+        mock.timers.tick(1000)
+      })
       assert.ok(targets.every((target) => target.state === 'up'))
     })
   })

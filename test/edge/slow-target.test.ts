@@ -6,6 +6,7 @@ import { createPolicy, type PolicyName } from '../../src/edge/policies/index.ts'
 import { Rotation } from '../../src/edge/rotation.ts'
 import type { Target } from '../../src/edge/target.ts'
 import { stubs } from './stub.ts'
+import { mockChance } from './virtual-time.ts'
 
 /** Requests per millisecond, at random distances (Poisson). */
 const rate = 0.2
@@ -20,15 +21,8 @@ const counted = 20_000
  */
 async function simulate(t: TestContext, name: PolicyName, slowMs: number): Promise<{ p99: number; share: number }> {
   let now = 0
-  let seed = 7
   t.mock.method(performance, 'now', () => now)
-  // mulberry32
-  t.mock.method(Math, 'random', () => {
-    seed = (seed + 0x6d2b79f5) | 0
-    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
-    return ((x ^ (x >>> 14)) >>> 0) / 4294967296
-  })
+  mockChance(t)
   const policy = createPolicy(name, balancerDefaults, async (target) => ({
     inflight: target.inflight,
     latencyMs: target.latency.at(now),

@@ -1,0 +1,37 @@
+import { performance } from 'node:perf_hooks'
+import type { TestContext } from 'node:test'
+
+export interface VirtualTime {
+  /** Milliseconds. */
+  readonly now: number
+  /** A millisecond goes by. */
+  tick(): void
+}
+
+/** Clock, timers and chance as they would be with nothing else on the machine, and the same every time, until `t` ends. */
+export function mockTime(t: TestContext): VirtualTime {
+  let now = 0
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  t.mock.method(performance, 'now', () => now)
+  mockChance(t)
+  return {
+    get now() {
+      return now
+    },
+    tick() {
+      now++
+      t.mock.timers.tick(1)
+    },
+  }
+}
+
+/** `Math.random` as a row of numbers that is always the same. Source: mulberry32, Ettinger 2017. */
+export function mockChance(t: TestContext): void {
+  let seed = 7
+  t.mock.method(Math, 'random', () => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
+    return ((x ^ (x >>> 14)) >>> 0) / 4294967296
+  })
+}
