@@ -64,6 +64,8 @@ export interface Fleet {
   readonly orders: string
   /** What haproxy.cfg needs to find it. */
   readonly env: Record<string, string>
+  /** Lets the instances answer every `/wait`, until these requests all have their answers. */
+  release(requests: readonly Promise<unknown>[]): Promise<void>
 }
 
 /** Three instances that are ready. */
@@ -81,5 +83,14 @@ export async function startFleet(env: Env = {}, own: readonly Env[] = []): Promi
     [`LB_SERVER_${i + 1}`, `${host}:${port}`],
     [`LB_AGENT_${i + 1}`, `${agentPort}`],
   ])
-  return { members, orders, env: Object.fromEntries(places) }
+  const release = async (requests: readonly Promise<unknown>[]): Promise<void> => {
+    let open = true
+    const all = Promise.allSettled(requests).then(() => {
+      open = false
+    })
+    // Again and again, for some may only now be on their way from the front to an instance.
+    while (open) await Promise.all(members.map(({ url }) => fetch(`${url}/release`, { method: 'POST' })))
+    await all
+  }
+  return { members, orders, env: Object.fromEntries(places), release }
 }

@@ -12,17 +12,30 @@ import { promisify } from 'node:util'
 import { request } from 'undici'
 import { temporaryFolder } from '../../src/cli/services/child.ts'
 import { until } from '../helpers/until.ts'
+import { startAgent } from './agent.ts'
 import { startFleet } from './fleet.ts'
 import { type Front, releases, startFront } from './haproxy.ts'
 
 const fleet = await startFleet()
 const names = fleet.members.map(({ id }) => id)
 
+/** A front that has seen all three, and goes on with them as the configuration has them. */
 async function start(release: (typeof releases)[number], env: Record<string, string> = {}): Promise<Front> {
   const front = await startFront(release, { ...fleet.env, ...env })
   await front.up(...names)
+  await even(front, ...names)
   return front
 }
+
+/** Takes weights out of the hands of the agents: those of a busy machine ask for less, each on its own. */
+async function even(front: Front, ...servers: string[]): Promise<void> {
+  await front.hold(...servers)
+  for (const name of servers) await front.api(`set server fleet/${name} weight 100%`)
+}
+
+/** How many requests each of the three is at. */
+const atWork = async (front: Front): Promise<string> =>
+  (await Promise.all(names.map((name) => front.server(name)))).map(({ current }) => current).join()
 
 const servedBy = async (url: string, headers: Record<string, string> = {}): Promise<string> => {
   const answer = await fetch(url, { headers })
@@ -84,6 +97,19 @@ for (const release of releases) {
 
     test('balances in turns', async () => {
       assert.deepEqual(await count(30, () => servedBy(front.url)), { 'app-1': 10, 'app-2': 10, 'app-3': 10 })
+    })
+
+    test('gives each the share that its agent asks for', async () => {
+      const [one, two, three] = await Promise.all([100, 50, 25].map(startAgent))
+      const agents = { LB_AGENT_1: `${one}`, LB_AGENT_2: `${two}`, LB_AGENT_3: `${three}` }
+      const own = await startFront(release, { ...fleet.env, ...agents })
+      await own.up(...names)
+      const weights = async (): Promise<number[]> =>
+        (await Promise.all(names.map((name) => own.server(name)))).map(({ weight }) => weight)
+      await until(async () => (await weights()).join() === '100,50,25', { what: 'the weights of the agents' })
+      await own.hold(...names)
+      assert.deepEqual(await count(70, () => servedBy(own.url)), { 'app-1': 40, 'app-2': 20, 'app-3': 10 })
+      await own.stop()
     })
 
     test('balances by connections, by chance and by address', async () => {
@@ -218,7 +244,7 @@ for (const release of releases) {
       assert.doesNotMatch(html, /name="?action/)
       const body = new URLSearchParams({ s: 'app-1', action: 'drain', b: '#fleet' })
       await fetch(front.stats, { method: 'POST', headers, body, redirect: 'manual' })
-      assert.equal((await front.server('app-1')).status, 'UP')
+      assert.deepEqual(await count(30, () => servedBy(front.url)), { 'app-1': 10, 'app-2': 10, 'app-3': 10 })
     })
 
     test('exports metrics on their own port alone', async () => {
@@ -229,16 +255,17 @@ for (const release of releases) {
     })
 
     test('lets the runtime API drain and weigh a server, once its agent is set aside', async () => {
-      await front.api('disable agent fleet/app-2')
-      await front.api('set server fleet/app-2 state drain')
-      assert.equal((await front.server('app-2')).status, 'DRAIN')
-      assert.deepEqual(await count(20, () => servedBy(front.url)), { 'app-1': 10, 'app-3': 10 })
-      assert.equal((await front.server('app-2')).status, 'DRAIN', 'and it lasts')
-      await front.api('set server fleet/app-2 state ready')
-      await front.api('set server fleet/app-2 weight 25')
-      await until(async () => (await count(45, () => servedBy(front.url)))['app-2'] === 5, { what: 'a ninth' })
-      await front.api('enable agent fleet/app-2')
-      await until(async () => (await front.server('app-2')).weight === 100, { what: 'the weight the agent says' })
+      const own = await start(release)
+      await own.api('set server fleet/app-2 state drain')
+      assert.equal((await own.server('app-2')).status, 'DRAIN')
+      assert.deepEqual(await count(20, () => servedBy(own.url)), { 'app-1': 10, 'app-3': 10 })
+      assert.equal((await own.server('app-2')).status, 'DRAIN', 'and it lasts')
+      await own.api('set server fleet/app-2 state ready')
+      await own.api('set server fleet/app-2 weight 25')
+      await until(async () => (await count(45, () => servedBy(own.url)))['app-2'] === 5, { what: 'a ninth' })
+      await own.api('enable agent fleet/app-2')
+      await until(async () => (await own.server('app-2')).weight === 100, { what: 'the weight the agent says' })
+      await own.stop()
     })
 
     test('keeps a client on its instance by a cookie that names none', async () => {
@@ -257,38 +284,55 @@ for (const release of releases) {
     })
 
     test('limits what one client may ask, and what it may try at the login sooner', async () => {
-      const own = await start(release, { LB_RATE: '20', LB_RATE_AUTH: '5', LB_RATE_TARPIT: '40' })
-      const login = async (): Promise<Response> => await fetch(`${own.url}/api/v1/auth/login`, { method: 'POST' })
-      for (let i = 0; i < 5; i++) assert.equal((await login()).status, 200)
-      const refused = await login()
+      const tries = async () => {
+        const own = await start(release, { LB_RATE: '20', LB_RATE_AUTH: '5', LB_RATE_TARPIT: '40' })
+        const began = performance.now()
+        const logins: Response[] = []
+        for (let i = 0; i < 6; i++) logins.push(await fetch(`${own.url}/api/v1/auth/login`, { method: 'POST' }))
+        const probes = await Promise.all(Array.from({ length: 30 }, () => fetch(`${own.url}/ready`)))
+        const asked: Response[] = []
+        for (let i = 0; i < 20; i++) asked.push(await fetch(own.url))
+        const patient = await Promise.all(Array.from({ length: 20 }, () => fetch(own.url)))
+        // What came within 10 s, before the 5 s of the tarpit, was counted together. Else it was another question.
+        if (performance.now() - began < 15_000) return { own, logins, probes, asked, patient }
+        await own.stop()
+        return undefined
+      }
+      const { own, logins, probes, asked, patient } = await until(tries, { what: 'requests within 10 s' })
+      const refused = logins.pop() as Response
+      for (const { status } of logins) assert.equal(status, 200)
       assert.equal(refused.headers.get('retry-after'), '10')
       await failure(refused, 429, 'LB_ERR_RATE_LIMITED')
-      for (let i = 0; i < 30; i++) assert.equal((await fetch(`${own.url}/ready`)).status, 200, 'probes are not counted')
-      const statuses: number[] = []
-      for (let i = 0; i < 20; i++) statuses.push((await fetch(own.url)).status)
+      for (const { status } of probes) assert.equal(status, 200, 'probes are not counted')
       assert.deepEqual(
-        statuses.map((status) => status === 200),
-        statuses.map((_, i) => i < 14),
+        asked.map(({ status }) => status),
+        asked.map((_, i) => (i < 14 ? 200 : 429)),
       )
       // Whoever goes on is made to wait; the log tells it from a plain refusal.
-      const patient = Array.from({ length: 20 }, () => fetch(own.url))
-      for (const answer of await Promise.all(patient)) assert.equal(answer.status, 429)
+      for (const { status } of patient) assert.equal(status, 429)
       await until(() => own.log.some(({ end }) => end === 'PT'), { what: 'the tarpit' })
       await own.stop()
     })
 
-    test('queues what its instances cannot take yet, and gives up in time', async () => {
+    test('queues what its instances cannot take yet', async () => {
+      const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '60s' })
+      const nine = Array.from({ length: 9 }, () => fetch(`${own.url}/wait`))
+      await until(async () => /^fleet,BACKEND,6,/m.test(await own.api('show stat')), { what: 'six in the queue' })
+      assert.equal(await atWork(own), '1,1,1')
+      await fleet.release(nine)
+      for (const answer of nine) assert.equal((await answer).status, 200)
+      await own.stop()
+    })
+
+    test('gives up what waits in its queue for too long', async () => {
       const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '1s' })
-      const hold = async (ms: number): Promise<number> => (await fetch(`${own.url}/hold?ms=${ms}`)).status
-      assert.deepEqual(new Set(await Promise.all(Array.from({ length: 9 }, () => hold(40)))), new Set([200]))
-      const busy = Promise.all(Array.from({ length: 3 }, () => hold(3_000)))
-      await until(async () => (await own.api('show stat')).match(/^fleet,BACKEND,\d+,\d+,3,/m), {
-        what: 'three at work',
-      })
+      const busy = Array.from({ length: 3 }, () => fetch(`${own.url}/wait`))
+      await until(async () => (await atWork(own)) === '1,1,1', { what: 'three at work' })
       const late = await fetch(own.url)
       assert.equal(late.headers.get('retry-after'), '1')
       await failure(late, 503, 'LB_ERR_UNAVAILABLE')
-      assert.deepEqual(await busy, [200, 200, 200])
+      await fleet.release(busy)
+      for (const answer of busy) assert.equal((await answer).status, 200)
       await own.stop()
     })
 
@@ -300,6 +344,8 @@ for (const release of releases) {
       const own = await startFront(release, { ...fleet.env, ...nobody, ...env })
       await own.up('app-1', 'app-2')
       await until(async () => (await own.server('canary')).check === 'L7OK', { what: 'the canary to be seen' })
+      await until(async () => (await own.server('app-3')).status === 'DOWN', { what: 'the empty place to be seen' })
+      await even(own, 'app-1', 'app-2', 'canary')
       assert.deepEqual(await count(20, () => servedBy(own.url)), { 'app-1': 10, 'app-2': 10 })
       const [, map] = /\((\S+canary\.map)\)/.exec(await own.api('show map')) ?? []
       await own.api(`set map ${map} share 100`)
@@ -310,7 +356,10 @@ for (const release of releases) {
       // A canary that dies takes nobody with it.
       await own.api(`set map ${map} share 100`)
       await own.api('set server fleet/canary addr 127.0.0.1 port 1')
-      assert.ok(!('app-3' in (await count(10, () => servedBy(own.url)))))
+      assert.deepEqual(await count(10, () => servedBy(own.url)), { 'app-1': 5, 'app-2': 5 })
+      await own.api('enable health fleet/canary')
+      await until(async () => (await own.server('canary')).status === 'DOWN', { what: 'its end to be seen' })
+      assert.deepEqual(await count(10, () => servedBy(own.url)), { 'app-1': 5, 'app-2': 5 })
       await own.stop()
     })
 

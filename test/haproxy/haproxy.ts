@@ -41,7 +41,7 @@ const image = 'haproxy:3.2'
 /** The official image, or a stand-in with its name, where Docker has it already: nothing is pulled for a test. */
 async function dockerised(): Promise<Release | undefined> {
   try {
-    const { stdout } = await run('docker', ['run', '--rm', image, 'haproxy', '-v'], { timeout: 30_000 })
+    const { stdout } = await run('docker', ['run', '--rm', '--pull', 'never', image, 'haproxy', '-v'])
     const inside = '/usr/local/etc/haproxy'
     return {
       version: /version (\S+?)-/.exec(stdout)?.[1] ?? '3',
@@ -78,6 +78,11 @@ export interface Front {
   server(name: string): Promise<ServerState>
   /** Waits until these servers, of the backend `fleet` unless said otherwise, are in rotation. */
   up(...names: readonly string[]): Promise<void>
+  /**
+   * From here on these servers are up and keep the weight they have, whatever checks and agents would make of instances
+   * that a busy machine keeps waiting: for tests of something else than checks and agents.
+   */
+  hold(...names: readonly string[]): Promise<void>
   /** The access log, in order. */
   readonly log: readonly Record<string, unknown>[]
   stop(): Promise<void>
@@ -91,6 +96,8 @@ export interface ServerState {
   weight: number
   /** Requests that were given to it. */
   requests: number
+  /** Requests that it is at now. */
+  current: number
 }
 
 /** Runs haproxy.cfg as it is shipped. */
@@ -129,6 +136,7 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
       check: field('check_status').replace(/^\* /, ''),
       weight: Number(field('weight')),
       requests: Number(field('stot')),
+      current: Number(field('scur')),
     }
   }
   const front: Front = {
@@ -142,6 +150,12 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     up: async (...servers) => {
       for (const name of servers) {
         await until(async () => (await state(name)).status === 'UP', { what: `${name} in rotation` })
+      }
+    },
+    hold: async (...servers) => {
+      for (const name of servers) {
+        for (const what of ['agent', 'health']) await api(`disable ${what} fleet/${name}`)
+        await api(`set server fleet/${name} health up`)
       }
     },
     get log() {
