@@ -49,7 +49,10 @@ export class Prequal implements Policy {
   readonly #recent = new RecentLoads()
   /** While there are too few answers: what is known here. The paper takes one at random, be it the slow one. */
   readonly #uninformed = new LeastResponseTime()
-  #pool: Answer[] = []
+  /** The oldest first. */
+  readonly #pool: Answer[] = []
+  /** Whom the answers in the pool are from. */
+  #asked: ReadonlySet<Target> = new Set()
   #owed = 0
   #pending = 0
   #closed = false
@@ -75,14 +78,27 @@ export class Prequal implements Policy {
 
   /** Hot-cold lexicographic rule. Undefined with fewer than two answers, when there is nothing to compare. */
   #best(targets: readonly Target[]): Answer | undefined {
+    const { maxAgeMs, reuse, hotQuantile } = this.#options
     const members = this.#members(targets)
-    const oldest = performance.now() - this.#options.maxAgeMs
-    this.#pool = this.#pool.filter(
-      ({ at, uses, target }) => at >= oldest && uses < this.#options.reuse && members.has(target),
-    )
-    if (this.#pool.length < Math.min(2, targets.length)) return undefined
-    const hot = Math.max(neverHot, this.#recent.quantile(this.#options.hotQuantile))
-    return this.#pool.reduce((best, answer) => (better(answer, best, hot) ? answer : best))
+    // Nearly always the same ones as before, of which all answers are.
+    const others = members !== this.#asked
+    this.#asked = members
+    const oldest = performance.now() - maxAgeMs
+    const hot = Math.max(neverHot, this.#recent.quantile(hotQuantile))
+    let best: Answer | undefined
+    let least = Number.POSITIVE_INFINITY
+    let kept = 0
+    for (const answer of this.#pool) {
+      if (answer.at < oldest || answer.uses >= reuse || (others && !members.has(answer.target))) continue
+      this.#pool[kept++] = answer
+      const cost = costOf(answer, hot)
+      if (cost < least) {
+        best = answer
+        least = cost
+      }
+    }
+    this.#pool.length = kept
+    return kept < Math.min(2, targets.length) ? undefined : best
   }
 
   #ask(targets: readonly Target[]): void {
@@ -100,9 +116,11 @@ export class Prequal implements Policy {
 
   #learn(target: Target, { inflight, latencyMs }: Load): void {
     this.#pending--
-    if (this.#closed) return
+    if (this.#closed || !this.#asked.has(target)) return
     this.#recent.add(inflight)
-    this.#pool = this.#pool.filter((answer) => answer.target !== target).slice(1 - this.#options.poolSize)
+    const before = this.#pool.findIndex((answer) => answer.target === target)
+    if (before >= 0) this.#pool.splice(before, 1)
+    else if (this.#pool.length >= this.#options.poolSize) this.#pool.shift()
     this.#pool.push({ target, inflight, latencyMs, at: performance.now(), uses: 0 })
   }
 }
@@ -113,26 +131,43 @@ export class Prequal implements Policy {
  */
 const latencyNow = ({ latencyMs, inflight }: Answer): number => latencyMs * (inflight + 1)
 
-function better(a: Answer, b: Answer, hot: number): boolean {
-  const aHot = a.inflight > hot
-  const bHot = b.inflight > hot
-  if (aHot !== bHot) return bHot
-  return aHot ? a.inflight < b.inflight : latencyNow(a) < latencyNow(b)
-}
+/** More than any latency. */
+const hotCost = 1e12
+
+/** Orders the cold ones by latency, and after all of them the hot ones by what they have in flight. */
+const costOf = (answer: Answer, hot: number): number =>
+  answer.inflight > hot ? hotCost + answer.inflight : latencyNow(answer)
 
 /** The last 128 figures, in order of arrival and in order of size. */
 class RecentLoads {
   readonly #arrived: number[] = []
   readonly #sorted: number[] = []
+  /** Where the oldest one stands, when there are that many. */
+  #oldest = 0
 
   add(value: number): void {
-    if (this.#arrived.length >= 128) this.#sorted.splice(this.#place(this.#arrived.shift() as number), 1)
-    this.#arrived.push(value)
-    this.#sorted.splice(this.#place(value), 0, value)
+    if (this.#arrived.length < 128) {
+      this.#arrived.push(value)
+      this.#sorted.splice(this.#place(value), 0, value)
+      return
+    }
+    const place = this.#place(this.#arrived[this.#oldest] as number)
+    this.#arrived[this.#oldest] = value
+    this.#oldest = (this.#oldest + 1) % 128
+    this.#replace(place, value)
   }
 
   quantile(share: number): number {
     return this.#sorted[Math.floor((this.#sorted.length - 1) * share)] ?? 0
+  }
+
+  /** Figures are much alike, so that the new one mostly stands where the old one stood. */
+  #replace(place: number, value: number): void {
+    const sorted = this.#sorted
+    let at = place
+    for (; at > 0 && (sorted[at - 1] as number) > value; at--) sorted[at] = sorted[at - 1] as number
+    for (; at < 127 && (sorted[at + 1] as number) < value; at++) sorted[at] = sorted[at + 1] as number
+    sorted[at] = value
   }
 
   /** Index of the first figure that is not below `value`. */
