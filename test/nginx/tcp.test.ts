@@ -1,28 +1,29 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import { connect, createServer, type Server } from 'node:net'
 import { after, test } from 'node:test'
 import { freePort } from '../helpers/free-port.ts'
 import { startFront } from './front.ts'
 
 /** Says its name, then repeats what it hears: no HTTP at all. */
-async function startEcho(name: string): Promise<Server> {
+async function startEcho(name: string, at: number): Promise<Server> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
     socket.write(`${name}\n`)
     socket.pipe(socket)
   })
-  server.listen(0, '127.0.0.1')
+  server.listen(at, '127.0.0.1')
   await once(server, 'listening')
   after(() => server.close())
   return server
 }
 
-const echoes = await Promise.all(['a', 'b', 'c'].map(startEcho))
+// Of the kernel's choice a port would be somebody else's as soon as it is closed.
+const ports = await Promise.all([freePort(), freePort(), freePort()])
+const echoes = await Promise.all(ports.map((at, i) => startEcho('abc'[i] ?? '', at)))
 const port = await freePort()
 await startFront({
-  FLEET_TARGETS: echoes.map((server) => `127.0.0.1:${(server.address() as AddressInfo).port}`).join(),
+  FLEET_TARGETS: ports.map((at) => `127.0.0.1:${at}`).join(),
   FLEET_TCP: 'on',
   FLEET_TCP_PORT: port,
 })

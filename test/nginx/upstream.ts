@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { after } from 'node:test'
+import { freePort } from '../helpers/free-port.ts'
 
 export interface Upstream {
   readonly name: string
@@ -24,7 +24,8 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
   const seen: Upstream['seen'] = []
   const sockets = new WeakMap<object, number>()
   let opened = 0
-  let port = 0
+  // Its own while it is stopped, too: the kernel would give one of its choice to the next who asks.
+  const port = await freePort()
   const server = createServer((request: IncomingMessage, response: ServerResponse) => {
     const { method = '', url: path = '', headers, socket } = request
     if (!sockets.has(socket)) sockets.set(socket, ++opened)
@@ -35,10 +36,7 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
   const start = (): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once('error', reject)
-      server.listen(port, '127.0.0.1', () => {
-        port = (server.address() as AddressInfo).port
-        resolve()
-      })
+      server.listen(port, '127.0.0.1', resolve)
     })
   const stop = (): Promise<void> =>
     new Promise((resolve) => {
@@ -47,12 +45,8 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
     })
   const upstream: Upstream = {
     name,
-    get port() {
-      return port
-    },
-    get target() {
-      return `127.0.0.1:${port}`
-    },
+    port,
+    target: `127.0.0.1:${port}`,
     seen,
     answer: answer ?? ((_request, response) => response.end('ok')),
     onUpgrade: (listener) => void server.on('upgrade', listener),
