@@ -1,4 +1,4 @@
-import cors, { type FastifyCorsOptions } from '@fastify/cors'
+import type { FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
@@ -8,6 +8,7 @@ import { type DatabaseOptions, database } from './database/index.ts'
 import { type GeoOptions, geo } from './edge/geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
+import { crossOrigin } from './instance/cors.ts'
 import { errorAnswers } from './instance/error-answers.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -133,7 +134,7 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   if (options.errorAnswers) await app.register(errorAnswers)
   if (options.headers) await app.register(headers, options.headers)
   if (options.helmet) await app.register(securityHeaders, options.helmet)
-  if (options.cors) await app.register(cors, options.cors)
+  if (options.cors) await app.register(crossOrigin, options.cors)
   if (options.metrics) await app.register(metrics, options.metrics)
   await app.register(health, options.health)
   if (options.loadBalancer) await app.register(loadBalancer, options.loadBalancer)

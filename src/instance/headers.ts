@@ -102,7 +102,7 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   // Rooms that come later say where they keep their state.
   fleet.onDescribe(settle)
   // These have their place from the beginning, and their value when the answer is sent.
-  for (const name of [ready, requestId, responseTime]) if (name !== undefined) standing.set(name, '')
+  for (const name of [ready, requestId, responseTime]) if (name !== undefined) standing.reserve(name)
   const readiness = new Readiness(fleet)
 
   app.addHook('onSend', (request, reply, payload, done) => {
