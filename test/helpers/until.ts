@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
+/** The real clock, also for a test that has put one of its own in its place. */
+const now = performance.now.bind(performance)
+
 /**
  * Waits until `fn` gives a truthy value without throwing, and gives that value.
  *
@@ -9,7 +12,7 @@ export async function until<T>(
   fn: () => T | Promise<T>,
   { timeoutMs = 60_000, what = 'the condition' }: { timeoutMs?: number; what?: string } = {},
 ): Promise<NonNullable<T>> {
-  const deadline = performance.now() + timeoutMs
+  const deadline = now() + timeoutMs
   let last: unknown
   for (let pause = 2; ; pause = Math.min(pause * 2, 50)) {
     try {
@@ -19,7 +22,7 @@ export async function until<T>(
     } catch (error) {
       last = error
     }
-    if (performance.now() >= deadline) break
+    if (now() >= deadline) break
     await sleep(pause)
   }
   throw new Error(`${what} did not come true within ${timeoutMs} ms; last: ${last}`, { cause: last })
