@@ -31,13 +31,15 @@ export async function startCluster(): Promise<RedisCluster> {
     await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
     if (i < 3) await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
   }
-  for (const { server, bus } of started.slice(1))
-    await clients[0]?.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
+  // Each meets each: by hearsay it would take them longer.
+  for (const [i, client] of clients.entries())
+    for (const { server, bus } of started.slice(i + 1))
+      await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
   const all = async (fact: string): Promise<boolean> => {
     const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
     return told.every((info) => info.includes(fact))
   }
-  const patience = { timeoutMs: 20_000, what: 'the cluster' }
+  const patience = { what: 'the cluster' }
   await until(() => all('cluster_known_nodes:6'), patience)
   for (const [i, client] of clients.slice(3).entries()) {
     const primary = String(await primaries[i]?.call('CLUSTER', 'MYID'))
@@ -59,12 +61,18 @@ export interface RedisSentinel {
 
 /**
  * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
- * 500 ms.
+ * a second: as long as a server on a busy machine may have to wait for its turn.
  */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
   const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
   await Promise.all([replica(), replica()])
+  // Sentinels ask a primary for its replicas when they come to know it, and then every ten seconds.
+  const client = new Redis(primary.port, '127.0.0.1')
+  await until(async () => (await client.info('replication')).match(/state=online/g)?.length === 2, {
+    what: 'the replicas',
+  })
+  client.disconnect()
   const ports = [await freePort(), await freePort(), await freePort()]
   for (const port of ports) {
     const file = join(temporaryFolder('sentinel'), 'sentinel.conf')
@@ -74,7 +82,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
         `port ${port}`,
         'bind 127.0.0.1',
         `sentinel monitor fleet 127.0.0.1 ${primary.port} 2`,
-        'sentinel down-after-milliseconds fleet 500',
+        'sentinel down-after-milliseconds fleet 1000',
         'sentinel failover-timeout fleet 3000',
       ].join('\n'),
     )
@@ -87,7 +95,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
       const facts = String(await client.call('SENTINEL', 'MASTER', 'fleet'))
       return facts.includes('num-slaves,2') && facts.includes('num-other-sentinels,2')
     }
-    await until(knows, { timeoutMs: 30_000, what: 'sentinels that know each other and the replicas' })
+    await until(knows, { what: 'sentinels that know each other and the replicas' })
     client.disconnect()
   }
   return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary }

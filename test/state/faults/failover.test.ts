@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import type { RedisOptions } from '../../../src/state/redis.ts'
 import { until } from '../../helpers/until.ts'
@@ -7,7 +7,7 @@ import { Browser } from '../session/browser.ts'
 import { replicated, startCluster, startSentinel } from '../topologies.ts'
 import { type Fleet, startFleet } from './fleet.ts'
 import { Load } from './load.ts'
-import { prepare, type Row } from './rows.ts'
+import { prepare } from './rows.ts'
 import { promises } from './table.ts'
 
 const promised = promises()
@@ -65,78 +65,85 @@ async function logOut(fleet: Fleet): Promise<[string, unknown][]> {
   return seen
 }
 
-for (const [place, open] of Object.entries(places))
+interface Observed {
+  readonly fleet: Fleet
+  readonly load: Load
+  /** What was acknowledged and replicated before the primary died. */
+  readonly kept: ReturnType<Load['acknowledged']>
+  readonly lost: string[]
+  readonly loggedOut: [string, unknown][]
+  readonly seen: ReadonlyMap<string, ReadonlySet<string>>
+}
+
+/** Lets a primary die while a fleet is under load, and looks at every row until it is well again. */
+async function failOver({ where, replicated, kill }: Place): Promise<Observed> {
+  const fleet = await startFleet(where)
+  const [{ redis }] = fleet
+  const lost = await overlappingWrites(fleet)
+  const loggedOut = await logOut(fleet)
+  const { rows, end } = await prepare(fleet, 120, 1000)
+  const load = await Load.start(fleet, 20)
+  await until(() => load.acknowledged().sessions.every(({ fields }) => fields.length > 3))
+  const kept = load.acknowledged()
+  await replicated()
+  await kill()
+  const seen = new Map<string, Set<string>>()
+  let over = false
+  const looks = [...rows].map(async ([name, { look }]) => {
+    const outcomes = new Set<string>()
+    seen.set(name, outcomes)
+    const wanted = promised.get(name)?.['failing over'].split(', then ').at(-1)
+    const recovered = async (): Promise<boolean> => {
+      const before = over
+      const outcome = await look().catch(String)
+      outcomes.add(outcome)
+      return before && outcome === wanted
+    }
+    await until(recovered, { what: name }).catch(() => {})
+  })
+  // Keys of all slots, so that some of them were on the server that is dead.
+  const everywhere = Array.from({ length: 32 }, (_, n) => `slot ${n}`)
+  await until(() => Promise.all(everywhere.map((key) => redis?.set(key, 1))), { what: 'failover' })
+  over = true
+  await Promise.all(looks)
+  await load.stop()
+  end()
+  return { fleet, load, kept, lost, loggedOut, seen }
+}
+
+const running = Object.entries(places).map(([place, open]) => [place, open().then(failOver)] as const)
+for (const [place, run] of running)
   describe(`failing over: ${place}`, () => {
-    let fleet: Fleet
-    let rows: Map<string, Row>
-    let load: Load
-    let kept: ReturnType<Load['acknowledged']>
-    let lost: string[]
-    let loggedOut: [string, unknown][]
-    const seen = new Map<string, Set<string>>()
-    let stop: () => void
+    let observed: Observed
     before(async () => {
-      const { where, replicated, kill } = await open()
-      fleet = await startFleet(where)
-      lost = await overlappingWrites(fleet)
-      loggedOut = await logOut(fleet)
-      ;({ rows, end: stop } = await prepare(fleet, 800))
-      load = await Load.start(fleet, 20)
-      await until(() => load.acknowledged().sessions.every(({ fields }) => fields.length > 3))
-      kept = load.acknowledged()
-      await replicated()
-      await kill()
-      const [{ redis }] = fleet
-      let over = false
-      const looks = [...rows].map(async ([name, { look }]) => {
-        const outcomes = new Set<string>()
-        seen.set(name, outcomes)
-        const wanted = promised.get(name)?.['failing over'].split(', then ').at(-1)
-        const recovered = async (): Promise<boolean> => {
-          const before = over
-          const outcome = await look().catch(String)
-          outcomes.add(outcome)
-          return before && outcome === wanted
-        }
-        await until(recovered, { timeoutMs: 40_000, what: name }).catch(() => {})
-      })
-      // Keys of all slots, so that some of them were on the server that is dead.
-      const everywhere = Array.from({ length: 32 }, (_, n) => `slot ${n}`)
-      await until(() => Promise.all(everywhere.map((key) => redis?.set(key, 1))), {
-        timeoutMs: 30_000,
-        what: 'failover',
-      })
-      over = true
-      await Promise.all(looks)
-      await load.stop()
+      observed = await run
     })
-    after(() => stop())
 
     test('before: a hundred overlapping writes to one session through three instances, none lost', () => {
-      assert.deepEqual(lost, [])
+      assert.deepEqual(observed.lost, [])
     })
 
     test('before: a logout is seen everywhere', async () => {
-      for (const [from, window] of loggedOut) assert.deepEqual([from, window], [from, null])
+      for (const [from, window] of observed.loggedOut) assert.deepEqual([from, window], [from, null])
     })
 
     test('under load: every request was answered, by 200 or 503', () => {
-      assert.deepEqual([...load.statuses.keys()].sort(), [200, 503])
+      assert.deepEqual([...observed.load.statuses.keys()].sort(), [200, 503])
     })
 
     test('under load: what was acknowledged and replicated is there', async () => {
-      for (const { browser, fields } of kept.sessions) {
-        const held = (await browser.get(fleet[1], '/session/all')).json()
+      for (const { browser, fields } of observed.kept.sessions) {
+        const held = (await browser.get(observed.fleet[1], '/session/all')).json()
         assert.deepEqual(
           fields.filter((field) => !(field in held)),
           [],
         )
       }
       const again = await Promise.all(
-        kept.orders.map(async (key) => {
-          const client = kept.sessions[Number(/\d+/.exec(key)?.[0])]?.browser as Browser
+        observed.kept.orders.map(async (key) => {
+          const client = observed.kept.sessions[Number(/\d+/.exec(key)?.[0])]?.browser as Browser
           const request = { method: 'POST', url: '/orders', payload: {}, headers: { 'idempotency-key': key } } as const
-          return (await client.clone().send(fleet[2], request)).headers['idempotency-replayed']
+          return (await client.clone().send(observed.fleet[2], request)).headers['idempotency-replayed']
         }),
       )
       assert.deepEqual([...new Set(again)], ['true'])
@@ -144,7 +151,7 @@ for (const [place, open] of Object.entries(places))
 
     for (const [name, { 'failing over': cell }] of promised)
       test(`${name}: ${cell}`, () => {
-        const outcomes = [...(seen.get(name) ?? [])]
+        const outcomes = [...(observed.seen.get(name) ?? [])]
         const [meanwhile, then = meanwhile] = cell.split(', then ')
         assert.deepEqual(
           outcomes.filter((outcome) => outcome !== then && !meanwhile?.split(' or ').includes(outcome)),

@@ -5,7 +5,7 @@ import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 import { startFleet } from './fleet.ts'
-import { prepare, type Row } from './rows.ts'
+import { prepare, type Row, type Rows } from './rows.ts'
 import { type Fault, promises } from './table.ts'
 
 const promised = promises()
@@ -48,49 +48,51 @@ async function observe({ look, slowly = false }: Row, expected: string, patient:
     outcome = await look().catch(String)
     return outcome === expected
   }
-  if (slowly || patient) await until(seen, { timeoutMs: 5000 }).catch(() => {})
+  if (slowly || patient) await until(seen, { timeoutMs: 30_000 }).catch(() => {})
   else await seen()
   return outcome
 }
 
+let place: Place
+let observed: Rows
+before(async () => {
+  const server = await startRedis()
+  const relay = await Relay.open(server.port)
+  place = { server, relay, admin: new Redis(server.url) }
+  observed = await prepare(await startFleet({ host: '127.0.0.1', port: relay.port }), 80, 10_000)
+})
+after(() => {
+  observed.end()
+  place.admin.disconnect()
+})
+
+test('every row of the docs is looked at, and no other', () => {
+  assert.deepEqual([...observed.rows.keys()].sort(), [...promised.keys()].sort())
+})
+
+// The same instances live through all of them, one after the other.
 for (const [fault, how, begin, end] of made)
   describe(`${fault}: ${how}`, () => {
     const outcomes = new Map<string, string>()
-    let place: Place
-    let rows: Map<string, Row>
-    let stop: () => void
     before(async () => {
-      const server = await startRedis()
-      const relay = await Relay.open(server.port)
-      place = { server, relay, admin: new Redis(server.url) }
-      const fleet = await startFleet({ host: '127.0.0.1', port: relay.port })
-      ;({ rows, end: stop } = await prepare(fleet, 160))
+      await observed.restock()
       await begin(place)
       // A refused write looks for another server, which costs what is under way.
       const patient = fault === 'read-only'
-      await Promise.all(
-        [...rows].map(async ([name, row]) => {
-          outcomes.set(name, await observe(row, promised.get(name)?.[fault] ?? '', patient))
-        }),
-      )
-    })
-    after(() => {
-      stop()
-      place.admin.disconnect()
+      const looks = [...observed.rows].map(async ([name, row]) => {
+        outcomes.set(name, await observe(row, promised.get(name)?.[fault] ?? '', patient))
+      })
+      await Promise.all(looks)
     })
 
     for (const [name, cells] of promised)
       test(`${name}: ${cells[fault]}`, () => assert.equal(outcomes.get(name), cells[fault]))
 
-    test('every row of the docs is looked at, and no other', () => {
-      assert.deepEqual([...outcomes.keys()].sort(), [...promised.keys()].sort())
-    })
-
     test('when it is over, everything works again', async () => {
       await end(place)
-      for (const [name, { look }] of rows) {
-        const well = promised.get(name)?.slow
-        await until(async () => (await look()) === well, { what: name })
-      }
+      const looks = [...observed.rows].map(([name, { look }]) =>
+        until(async () => (await look()) === promised.get(name)?.slow, { what: name }),
+      )
+      await Promise.all(looks)
     })
   })

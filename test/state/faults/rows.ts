@@ -14,12 +14,27 @@ export interface Row {
 
 const hour = 3_600_000
 
+export interface Rows {
+  readonly rows: ReadonlyMap<string, Row>
+  /** Makes anew what looking has used up, for as many looks again. */
+  readonly restock: () => Promise<unknown>
+  readonly end: () => void
+}
+
 /**
  * One client's state in a fleet, made while all is well, and a way to look at each row.
  *
- * @param looks how often a row may be looked at
+ * @param looks how often a row may be looked at in a fault
+ * @param deliveryMs when a message that has not come by then is not delivered
  */
-export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: Map<string, Row>; end: () => void }> {
+export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: number): Promise<Rows> {
+  const stocks: Stock<unknown>[] = []
+  const supply = async <T>(make: (n: number) => Promise<T>): Promise<() => Promise<T>> => {
+    const stock = new Stock(looks, make)
+    stocks.push(stock)
+    await stock.fill()
+    return () => stock.take()
+  }
   const browser = new Browser()
   await browser.post(a, '/session', { userId: 'ann' })
   const visit = (app: FastifyInstance): Promise<string> =>
@@ -33,21 +48,21 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
     inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((answer) =>
       told(answer, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
     )
-  const unseen = await supply(looks, async () => (await a.tokens.issue('ann')).accessToken)
-  const pairs = await supply(looks, () => a.tokens.issue('ann'))
-  const logins = await supply(looks, () => a.tokens.issue('ann'))
-  const begun = await supply(looks, async () => {
+  const unseen = await supply(async () => (await a.tokens.issue('ann')).accessToken)
+  const pairs = await supply(() => a.tokens.issue('ann'))
+  const logins = await supply(() => a.tokens.issue('ann'))
+  const begun = await supply(async () => {
     const other = new Browser()
     await other.post(a, '/session', { userId: 'eve' })
     return other
   })
 
   const memory = (): Promise<unknown> => a.cache.getOrSet('memory', hour, () => 'loaded')
-  const far = await supply(looks, async (n) => {
+  const far = await supply(async (n) => {
     await b.cache.set(`far ${n}`, 'found', hour)
     return `far ${n}`
   })
-  const forgotten = await supply(looks, async (n) => {
+  const forgotten = await supply(async (n) => {
     await a.cache.set(`forgotten ${n}`, 'found', hour)
     return `forgotten ${n}`
   })
@@ -63,7 +78,15 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
   const holding = new AbortController()
   const jobs = [a, b].map((app) => app.fleet.leader('job', () => {}))
   let received = 0
-  const unsubscribe = b.fleet.subscribe('faults', () => received++)
+  let hears = false
+  const unsubscribe = b.fleet.subscribe('faults', () => received++, {
+    onReconnect: () => {
+      hears = true
+    },
+    onLost: () => {
+      hears = false
+    },
+  })
 
   const rows: [string, Row | (() => Promise<string>)][] = [
     [
@@ -78,7 +101,7 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
     ['Sessions: a session begins', async () => told(await new Browser().post(a, '/session', { n: 1 }), () => 'works')],
     [
       'Sessions: a session is ended',
-      async () => told(await begun().send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
+      async () => told(await (await begun()).send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
     ],
     [
       "Sessions: a session is read, `whenDown: 'anonymous'`",
@@ -91,11 +114,11 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
     ['Sessions: a session is read, `track: true`', { look: () => visit(c), slowly: true }],
 
     ['JWT: an access token seen before', { look: () => me(a, seen), slowly: true }],
-    ['JWT: an access token seen for the first time', { look: () => me(a, unseen()), slowly: true }],
+    ['JWT: an access token seen for the first time', { look: async () => me(a, await unseen()), slowly: true }],
     ["JWT: an access token, `failMode: 'open'`", () => me(b, seen)],
     ['JWT: a login', () => done(a.tokens.issue('ann'))],
-    ['JWT: a refresh', () => done(a.tokens.refresh(pairs().refreshToken))],
-    ['JWT: a logout', () => done(a.tokens.revoke(logins().accessToken))],
+    ['JWT: a refresh', async () => done(a.tokens.refresh((await pairs()).refreshToken))],
+    ['JWT: a logout', async () => done(a.tokens.revoke((await logins()).accessToken))],
 
     [
       "Cache: a value in this instance's memory",
@@ -114,7 +137,7 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
     [
       'Cache: a value that only Redis has',
       {
-        look: async () => ((await a.cache.getOrSet(far(), hour, () => 'loaded')) === 'found' ? 'works' : 'loads'),
+        look: async () => ((await a.cache.getOrSet(await far(), hour, () => 'loaded')) === 'found' ? 'works' : 'loads'),
         slowly: true,
       },
     ],
@@ -142,7 +165,7 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
     [
       'Cache: a value is forgotten',
       async () => {
-        const key = forgotten()
+        const key = await forgotten()
         await a.cache.delete(key)
         assert.equal(await a.cache.get(key), undefined)
         // What b reads is what Redis has, whether b heard of it or not.
@@ -204,11 +227,8 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
         const before = received
         const sent = await done(a.fleet.publish('faults', 1))
         if (sent !== 'works') return sent
-        const came = until(() => received > before, { timeoutMs: 1000 })
-        return came.then(
-          () => 'works',
-          () => 'not delivered',
-        )
+        await until(() => received > before || !hears, { timeoutMs: deliveryMs }).catch(() => {})
+        return received > before ? 'works' : 'not delivered'
       },
     ],
 
@@ -244,6 +264,7 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
   }
   return {
     rows: named,
+    restock: () => Promise.all(stocks.map((stock) => stock.fill())),
     end: () => {
       holding.abort()
       unsubscribe()
@@ -255,15 +276,26 @@ export async function prepare([a, b, c]: Fleet, looks: number): Promise<{ rows: 
 const inject = async (app: FastifyInstance, request: InjectOptions): Promise<LightMyRequestResponse> =>
   app.inject(request)
 
-/** Made in advance, because what is used up by looking cannot be made in a fault. */
-async function supply<T>(count: number, make: (n: number) => Promise<T>): Promise<() => T> {
-  const made: T[] = []
-  while (made.length < count)
-    made.push(...(await Promise.all(Array.from({ length: 40 }, (_, i) => make(made.length + i)))))
-  return () => {
-    const next = made.pop()
-    assert.ok(next, 'looked at too often')
-    return next
+/** What is used up by looking: made in advance, because it cannot be made in a fault. */
+class Stock<T> {
+  readonly #size: number
+  readonly #make: (n: number) => Promise<T>
+  readonly #made: T[] = []
+  #count = 0
+
+  constructor(size: number, make: (n: number) => Promise<T>) {
+    this.#size = size
+    this.#make = make
+  }
+
+  async fill(): Promise<void> {
+    while (this.#made.length < this.#size)
+      this.#made.push(...(await Promise.all(Array.from({ length: 40 }, () => this.#make(this.#count++)))))
+  }
+
+  /** When there is none left, it waits until one can be made. */
+  async take(): Promise<T> {
+    return this.#made.pop() ?? ((await until(() => this.#make(this.#count++), { what: 'new stock' })) as T)
   }
 }
 
@@ -280,6 +312,7 @@ const done = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => 'works',
     (error: { code?: string; statusCode?: number }) => {
+      if (error.code === 'FLEET_ERR_LOCK_LOST') return 'lost'
       assert.match(String(error.code), /^FLEET_ERR_(STATE_UNAVAILABLE|COMMAND_TIMEOUT)$/)
       return String(error.statusCode)
     },
