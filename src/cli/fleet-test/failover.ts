@@ -4,8 +4,12 @@ import type { Answer } from '../target.ts'
 import { type Finding, Findings } from './report.ts'
 import { outcomes, plural, type Setting, succeeded } from './setting.ts'
 
-/** An instance has left when it was silent that long under load, ms. */
+/** An instance has left when it was silent that long under load, ms … */
 const silenceMs = 1_500
+/** … and when the others have answered so often meanwhile, each: where nobody was asked, silence says nothing. */
+const turns = 20
+/** How long the first answer of an instance may take, ms. */
+const arrivalMs = 30_000
 const clients = 4
 /** Pause of each client between two requests, ms: a steady load, not a flood. */
 const pauseMs = 5
@@ -28,15 +32,17 @@ export async function failover(
     findings.fail(`${plural(serving.length, 'instance')} in rotation: nobody could take over`)
     return findings.list
   }
-  const load = new Load(setting, patienceMs)
+  const load = new Load(setting)
   try {
-    if (!(await load.reaches(() => load.lastFrom(victim.id) > 0))) {
+    if (!(await load.reaches(() => load.lastFrom(victim.id) > 0, arrivalMs))) {
       findings.fail(`${victim.id} does not answer through the front, so it cannot leave`)
       return findings.list
     }
     const leaving = performance.now()
     await operators.command('drain', victim.id)
-    const left = await load.reaches(() => performance.now() - Math.max(load.lastFrom(victim.id), leaving) > silenceMs)
+    const silent = (): boolean => performance.now() - Math.max(load.lastFrom(victim.id), leaving) > silenceMs
+    const passedBy = (): boolean => load.answersSince(victim.id) > turns * serving.length
+    const left = await load.reaches(() => silent() && passedBy(), patienceMs)
     const last = load.lastFrom(victim.id) - leaving
     if (left) findings.pass(`${victim.id} left the rotation ${seconds(Math.max(last, 0))} after the drain began`)
     else
@@ -47,7 +53,7 @@ export async function failover(
 
     const returning = performance.now()
     await operators.command('undrain', victim.id)
-    if (await load.reaches(() => load.lastFrom(victim.id) > returning)) {
+    if (await load.reaches(() => load.lastFrom(victim.id) > returning, patienceMs)) {
       findings.pass(`${victim.id} was back ${seconds(load.lastFrom(victim.id) - returning)} after the drain was lifted`)
     } else findings.fail(`${victim.id} did not return within ${seconds(patienceMs)}`, 'see the front’s health checks')
   } finally {
@@ -66,12 +72,11 @@ class Load {
   readonly failed: Answer[] = []
   total = 0
   #running = true
-  readonly #last = new Map<string, number>()
+  /** When each answered last, and how many answers there were until then. */
+  readonly #last = new Map<string, { at: number; total: number }>()
   readonly #clients: Promise<void>[]
-  readonly #patienceMs: number
 
-  constructor({ front, path }: Setting, patienceMs: number) {
-    this.#patienceMs = patienceMs
+  constructor({ front, path }: Setting) {
     this.#clients = Array.from({ length: clients }, async (_, i) => {
       const connection = front.connect()
       while (this.#running) {
@@ -84,12 +89,17 @@ class Load {
 
   /** When an instance answered last, by `performance.now()`; 0 when it never did. */
   lastFrom(instanceId: string): number {
-    return this.#last.get(instanceId) ?? 0
+    return this.#last.get(instanceId)?.at ?? 0
   }
 
-  /** Waits until `reached` holds; false when it does not in time. */
-  async reaches(reached: () => boolean): Promise<boolean> {
-    const deadline = performance.now() + this.#patienceMs
+  /** How many answers there were since an instance's last. */
+  answersSince(instanceId: string): number {
+    return this.total - (this.#last.get(instanceId)?.total ?? 0)
+  }
+
+  /** Waits until `reached` holds; false when it does not within `patienceMs`. */
+  async reaches(reached: () => boolean, patienceMs: number): Promise<boolean> {
+    const deadline = performance.now() + patienceMs
     while (!reached()) {
       if (performance.now() > deadline) return false
       await delay(20)
@@ -105,6 +115,6 @@ class Load {
   #count(answer: Answer): void {
     this.total++
     if (!succeeded(answer)) this.failed.push(answer)
-    if (answer.instanceId) this.#last.set(answer.instanceId, performance.now())
+    if (answer.instanceId) this.#last.set(answer.instanceId, { at: performance.now(), total: this.total })
   }
 }

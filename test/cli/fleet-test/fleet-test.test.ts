@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import command from '../../../src/cli/commands/test.ts'
 import { failover } from '../../../src/cli/fleet-test/failover.ts'
 import { page } from '../../../src/cli/fleet-test/html.ts'
@@ -252,8 +253,18 @@ test('fail-over: an instance leaves and returns under load', async (t) => {
   assert.match(stderr, /--failover needs the address of an instance/)
 })
 
-test('fail-over: a front that does not notice', async (t) => {
-  const { front, urls, apps } = await start(t, { pick: (n) => n % 3 })
+test('fail-over: a front that does not notice, though all is silent for a while', async (t) => {
+  let pause: Promise<void> | undefined
+  const { front, urls, apps } = await start(t, {
+    pick: (n) => n % 3,
+    extend: (app) => {
+      app.addHook('onRequest', async ({ url }) => {
+        if (url !== '/health' || apps[0]?.fleet.state !== 'draining') return
+        pause ??= sleep(1_700)
+        await pause
+      })
+    },
+  })
   const setting = { front: new Target(front), direct: [], sample: [], path: '/health' }
   const findings = await failover(setting, new Operators(new Target(`${urls[0]}`)), 2_500)
   assert.match(findings.map(({ text }) => text).join(), /small-1 still answered 2\.5 s after the drain/)
