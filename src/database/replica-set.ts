@@ -75,12 +75,12 @@ export class Replica {
   }
 
   /** Runs a read, until it ends or the replica is found to have gone: then it rejects with {@link gone}. */
-  read<T>(query: (client: ServerClient) => PromiseLike<T>): Promise<T> {
+  read<T>(query: () => PromiseLike<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const abandon = (): void => reject(gone)
       this.#abandon.add(abandon)
       const since = performance.now()
-      query(this.client).then(
+      query().then(
         (value) => {
           this.answered++
           this.latencyMs += newest * (performance.now() - since - this.latencyMs)

@@ -2,8 +2,9 @@ import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { any, fn, int, list, oneOf, resolveOptions, type Shapes, text } from '../base/options.ts'
 import { policyNames } from './policies.ts'
+import { withExecutor } from './prisma.ts'
 import { watchDefaults } from './replica-set.ts'
-import { type Operation, Router, type RouterOptions, routerDefaults } from './router.ts'
+import { Router, type RouterOptions, routerDefaults } from './router.ts'
 import type { ServerClient } from './watch.ts'
 
 export interface ReplicasOptions<C extends ServerClient = ServerClient> extends RouterOptions {
@@ -85,28 +86,22 @@ export function replicas<C extends ServerClient>(
   return (client) => {
     const opened = connect ? urls.map((url, index) => connect(url, `replica_${index + 1}`)) : []
     const router = new Router(client, clients ?? opened, routing)
-    const extended = (route: (operation: Operation) => Promise<unknown>): object =>
-      client.$extends({ query: { $allOperations: route } })
-    const primary = extended((operation) => router.write(operation))
-    const replica = extended((operation) => router.readLate(operation))
+    const primary = withExecutor(client, router.write)
+    const replica = withExecutor(client, router.readLate)
     // Inside a transaction all is on the primary already.
     const outside = (self: object, other: object): object => (isTransaction(self) ? self : other)
-    return client.$extends({
-      name: 'fastify-fleet replicas',
-      client: {
-        $primary(this: object) {
-          return outside(this, primary)
-        },
-        $replica(this: object) {
-          return outside(this, replica)
-        },
-        $routing: () => router,
-        async $disconnect() {
-          router.set.close()
-          await Promise.all([client, ...opened].map((each) => each.$disconnect()))
-        },
+    return withExecutor(client, router.route, {
+      $primary(this: object) {
+        return outside(this, primary)
       },
-      query: { $allOperations: (operation: Operation) => router.route(operation) },
-    })
+      $replica(this: object) {
+        return outside(this, replica)
+      },
+      $routing: () => router,
+      async $disconnect() {
+        router.set.close()
+        await Promise.all([client, ...opened].map((each) => each.$disconnect()))
+      },
+    }) as ReplicasExtension
   }
 }

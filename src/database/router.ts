@@ -1,19 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { FleetError } from '../base/errors.ts'
 import { isSaturated, isUnreachable, sqlState } from './errors.ts'
-import { gone, ReplicaSet, type WatchOptions } from './replica-set.ts'
+import { type Execute, executorOf, type Operation } from './prisma.ts'
+import { gone, type Replica, ReplicaSet, type WatchOptions } from './replica-set.ts'
 import { kindOf } from './routing.ts'
 import { mayReadReplica } from './statement.ts'
 import { afterwards, type ServerClient, sample } from './watch.ts'
-
-/** What Prisma hands to a query extension; `__internalParams` is how its own extension for replicas knows, too. */
-export interface Operation {
-  model?: string
-  operation: string
-  args: unknown
-  query(args: unknown): Promise<unknown>
-  __internalParams?: { transaction?: unknown; dataPath?: readonly string[] }
-}
 
 /** Whoever is served now, as far as reading what he wrote himself goes. */
 export interface Reader {
@@ -38,35 +30,20 @@ export interface RouterOptions extends WatchOptions {
 
 export const routerDefaults = { waitMs: 20 } satisfies RouterOptions
 
-type Methods = Record<string, (...args: unknown[]) => PromiseLike<unknown>>
-
 /**
  * Refused by this replica, though it lives: a function that writes, a query cancelled because of what was replayed
  * meanwhile, a function for primaries only. The primary can do it.
  */
 const notHere: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
 
+const nameOf = ({ modelName, action, clientMethod }: Operation): string =>
+  modelName === undefined ? clientMethod : action
+
 /** Whether an operation only reads, by the table of {@link kindOf}. */
-export function isRead({ operation, args }: Operation): boolean {
-  const kind = kindOf(operation)
-  if (kind !== 'statement') return kind === 'read'
-  if (operation === '$queryRaw') return mayReadReplica((args as { strings: readonly string[] }).strings.join(' ? '))
-  return mayReadReplica(String((args as unknown[])[0]))
+export function isRead(operation: Operation): boolean {
+  const kind = kindOf(nameOf(operation))
+  return kind === 'statement' ? mayReadReplica((operation.args as { query: string }).query) : kind === 'read'
 }
-
-/** The same operation on another client. */
-function on(client: ServerClient, { model, operation, args, __internalParams }: Operation): PromiseLike<unknown> {
-  const methods = (model === undefined ? client : client[modelKey(model) as never]) as unknown as Methods
-  const result = operation === '$queryRawUnsafe' ? methods[operation]?.(...(args as [])) : methods[operation]?.(args)
-  // `user.findUnique(…).posts()` arrives as a read of the user with the way to the posts in it.
-  const path = __internalParams?.dataPath?.filter((step) => step !== 'select' && step !== 'include') ?? []
-  if (path.length === 0) return result as PromiseLike<unknown>
-  return (result as PromiseLike<Record<string, unknown> | null>).then((value) =>
-    path.reduce<unknown>((at, step) => (at as Record<string, unknown> | null)?.[step] ?? null, value),
-  )
-}
-
-const modelKey = (model: string): string => model.charAt(0).toLowerCase() + model.slice(1)
 
 /** Reads by the server that did them, since the start. */
 export interface ReadCounts {
@@ -85,12 +62,16 @@ export class Router {
   readonly reads: ReadCounts
   /** How far the primary has written. */
   readonly position: () => Promise<number>
+  readonly #primary: Execute
+  readonly #replicas: readonly Execute[]
   readonly #waitMs: number
   readonly #maxPrimaryReads: number
   #primaryReads = 0
 
   constructor(primary: ServerClient, clients: readonly ServerClient[], options: RouterOptions) {
     const { waitMs, maxPrimaryReads, ...watching } = { ...routerDefaults, ...options }
+    this.#primary = executorOf(primary)
+    this.#replicas = clients.map(executorOf)
     this.#waitMs = waitMs
     this.#maxPrimaryReads = maxPrimaryReads ?? Number.POSITIVE_INFINITY
     this.set = new ReplicaSet(clients, primary, watching)
@@ -98,24 +79,21 @@ export class Router {
     this.position = afterwards(async () => (await sample(primary)).position)
   }
 
-  /** What the extended client does with every operation. */
-  route(operation: Operation): Promise<unknown> {
-    const reader = this.readers.getStore()
-    if (!isRead(operation)) return this.write(operation)
-    if (operation.__internalParams?.transaction) return operation.query(operation.args)
-    return this.#read(operation, reader?.position() ?? 0)
+  /** What the client with replicas does with every operation. */
+  readonly route: Execute = (operation) => {
+    if (operation.transaction || !isRead(operation)) return this.write(operation)
+    return this.#read(operation, this.readers.getStore()?.position() ?? 0)
   }
 
   /** On the primary; whoever wrote is to see it. */
-  write(operation: Operation): Promise<unknown> {
+  readonly write: Execute = (operation) => {
     if (!isRead(operation)) this.readers.getStore()?.writes()
-    return operation.query(operation.args)
+    return this.#primary(operation)
   }
 
   /** On a replica, though it may not have replayed what the reader wrote. */
-  readLate(operation: Operation): Promise<unknown> {
-    const transaction = operation.__internalParams?.transaction
-    if (transaction || kindOf(operation.operation) === 'write') return this.write(operation)
+  readonly readLate: Execute = (operation) => {
+    if (operation.transaction || kindOf(nameOf(operation)) === 'write') return this.write(operation)
     return this.#read(operation, 0)
   }
 
@@ -134,14 +112,9 @@ export class Router {
       )
   }
 
-  async #onReplica(
-    operation: Operation,
-    replica: ReturnType<ReplicaSet['pick']> & {},
-    position: number,
-    tries: number,
-  ): Promise<unknown> {
+  async #onReplica(operation: Operation, replica: Replica, position: number, tries: number): Promise<unknown> {
     try {
-      const value = await replica.read((client) => on(client, operation))
+      const value = await replica.read(() => (this.#replicas[replica.index] as Execute)(operation))
       this.reads.replicas[replica.index] = (this.reads.replicas[replica.index] ?? 0) + 1
       return value
     } catch (error) {
@@ -167,7 +140,7 @@ export class Router {
     this.reads.primary++
     if (own) this.reads.own++
     try {
-      return await operation.query(operation.args)
+      return await this.#primary(operation)
     } finally {
       this.#primaryReads--
     }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
-import type { PrismaClient } from '../../src/app/generated/prisma/client.ts'
+import { Prisma, type PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
 import type { PostgresServer } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
@@ -50,6 +50,41 @@ test('results are those of the plain client', async () => {
   }
   const inTransaction = await prisma.$transaction((tx) => tx.$primary().user.count())
   assert.equal(inTransaction, 1)
+})
+
+test('extensions see every operation once, whether they come before or after, and transactions, too', async () => {
+  const seen: string[] = []
+  const watching = (name: string) =>
+    Prisma.defineExtension({
+      query: {
+        $allOperations({ operation, args, query }) {
+          // What the watch asks the primary.
+          if (operation !== '$queryRawUnsafe') seen.push(`${name} ${operation}`)
+          return query(args)
+        },
+      },
+    })
+  const initials = { needs: { name: true }, compute: ({ name }: { name: string }) => `${name.charAt(0)}.` } as const
+  const base = client('primary', primary.url).$extends(watching('before'))
+  const routed = base.$extends(replicas({ clients: [client('replica 1', one.url)], probeIntervalMs: 100 }))
+  atEnd(() => routed.$disconnect())
+  await until(() => routed.$routing().set.available)
+  const prisma = routed.$extends(watching('after')).$extends({ result: { user: { initials } } })
+
+  const asked = await who(async () => {
+    const [user] = await prisma.user.findMany({ select: { initials: true } })
+    assert.equal(user?.initials, 'A.')
+    assert.deepEqual(await prisma.$queryRaw`SELECT 1 AS n`, [{ n: 1 }])
+  })
+  assert.deepEqual(asked, ['replica 1'])
+  assert.deepEqual(seen.splice(0), ['before findMany', 'after findMany', 'before $queryRaw', 'after $queryRaw'])
+  const written = await who(() => prisma.$transaction(async (tx) => tx.$replica().user.count()))
+  assert.deepEqual([written, seen.splice(0)], [onlyPrimary, ['before count', 'after count']])
+  assert.deepEqual(await who(() => prisma.$primary().user.count()), onlyPrimary)
+  // The client that was extended is what it was.
+  assert.deepEqual(await who(() => base.user.count()), onlyPrimary)
+  assert.deepEqual(Object.keys(routed).sort(), Object.keys(base).sort())
+  assert.deepEqual(['$routing' in prisma, '$routing' in base], [true, false])
 })
 
 test('one of two replicas killed: no read fails; it is left out, and comes back by itself', async () => {
@@ -195,4 +230,6 @@ test('without replicas the primary does it all; wrong options are refused', asyn
   assert.throws(() => replicas({}), { code: 'FLEET_ERR_OPTION_INVALID' })
   assert.throws(() => replicas({ clients: [], connect: () => prisma.$primary() }), { code: 'FLEET_ERR_OPTION_INVALID' })
   assert.throws(() => replicas({ clients: [], rise: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  const stranger = { $queryRawUnsafe: async () => [], $disconnect: async () => {}, $extends: () => ({}) }
+  assert.throws(() => replicas({ clients: [] })(stranger), { code: 'FLEET_ERR_OPTION_INVALID' })
 })

@@ -102,9 +102,9 @@ describe('where operations go', () => {
   })
 
   it('an operation that nobody knows: primary', () => {
-    const unknown = { operation: 'teleport', args: {}, query: async () => {} }
+    const unknown = { action: 'teleport', clientMethod: 'teleport', args: {} }
     assert.equal(isRead(unknown), false)
-    assert.equal(isRead({ ...unknown, model: 'User' }), false)
+    assert.equal(isRead({ ...unknown, modelName: 'User' }), false)
   })
 
   it('is what the docs print', () => {
