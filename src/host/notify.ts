@@ -3,6 +3,9 @@ import { spawn } from 'node:child_process'
 /** Tells the service manager how the service is, e.g. `notify('READY=1', 'STATUS=4 of 4 workers serve')`. */
 export type Notify = (...assignments: string[]) => Promise<void>
 
+/** How long the helper may take to send a line, ms: what hangs must not hold the lines after it, nor the end. */
+const helperTimeoutMs = 5_000
+
 /**
  * The sd_notify(3) protocol. It needs a Unix datagram socket, which Node does not have, so systemd's own helper is
  * asked to send. The helper is a child of the service, so the unit needs `NotifyAccess=all`.
@@ -16,7 +19,7 @@ export function serviceNotifier(socket: string | undefined, warn: (message: stri
   let missing = false
   const send = (assignments: string[]): Promise<void> =>
     new Promise((resolve) => {
-      const helper = spawn('systemd-notify', assignments, { stdio: 'ignore' })
+      const helper = spawn('systemd-notify', assignments, { stdio: 'ignore', timeout: helperTimeoutMs })
       helper.once('close', () => resolve())
       helper.once('error', (error) => {
         missing = true

@@ -1,6 +1,6 @@
 import { onEnding } from '../instance/signals.ts'
 import { serveControl } from './control.ts'
-import { serviceNotifier } from './notify.ts'
+import { type Notify, serviceNotifier } from './notify.ts'
 import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'
 
 export interface RunOptions extends Omit<SupervisorOptions, 'onChange'> {
@@ -36,9 +36,11 @@ export async function run({ control, notifySocket, watchdogUsec, ...options }: R
   onEnding({
     first: async (reason) => {
       log.info({ reason, workers: supervisor.serving.up }, 'stopping')
-      void notify('STOPPING=1')
+      const told = notify('STOPPING=1')
       server?.close()
-      return await supervisor.stop()
+      const code = await supervisor.stop()
+      await told
+      return code
     },
     second: () => supervisor.kill(),
   })
@@ -51,8 +53,21 @@ export async function run({ control, notifySocket, watchdogUsec, ...options }: R
     throw error
   }
   await notify('READY=1', status())
-  // Twice as often as asked, as sd_watchdog_enabled(3) advises.
-  if (watchdogUsec) setInterval(() => void notify('WATCHDOG=1'), watchdogUsec / 2_000)
+  if (watchdogUsec) beat(notify, watchdogUsec)
+}
+
+/**
+ * Signs of life, twice as often as asked, as sd_watchdog_enabled(3) advises; none while one is on its way, or they would
+ * pile up on a busy machine before what is said next.
+ */
+function beat(notify: Notify, watchdogUsec: number): void {
+  let onItsWay = false
+  setInterval(async () => {
+    if (onItsWay) return
+    onItsWay = true
+    await notify('WATCHDOG=1')
+    onItsWay = false
+  }, watchdogUsec / 2_000)
 }
 
 /**

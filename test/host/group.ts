@@ -55,10 +55,8 @@ export async function startGroup(
     ...env,
   })
   const group = Object.assign(started, { port })
-  await until(() => (group.ended ? Promise.reject(new Error(group.stderr)) : ask(port, 'GET', '/')), {
-    what: 'an answer from the group',
-    timeoutMs: 30_000,
-  })
+  await until(async () => group.ended ?? (await ask(port, 'GET', '/')), { what: 'an answer from the group' })
+  if (group.ended) throw new Error(group.stderr)
   return group
 }
 

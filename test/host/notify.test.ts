@@ -7,11 +7,11 @@ import { serviceNotifier } from '../../src/host/notify.ts'
 import { until } from '../helpers/until.ts'
 import { logged, Release, startGroup } from './group.ts'
 
-/** A folder with a helper in systemd's place that writes down what it is to send. */
-function standIn(): { folder: string; sent: () => string[] } {
+/** A folder with a helper in systemd's place that writes down what it is to send, and takes its time. */
+function standIn(seconds: number): { folder: string; sent: () => string[] } {
   const folder = temporaryFolder('systemd')
   const log = join(folder, 'sent')
-  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\necho "$@" >> ${log}\n`)
+  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\n/bin/sleep ${seconds}\necho "$@" >> ${log}\n`)
   chmodSync(join(folder, 'systemd-notify'), 0o755)
   return { folder, sent: () => (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []) }
 }
@@ -21,16 +21,17 @@ test('without a service manager nothing is done', async () => {
 })
 
 test('the service manager hears of start, reload and stop, in that order, and regularly', async () => {
-  const { folder, sent } = standIn()
+  // Slower than the signs of life are due: none of them may hold up, or drop, what matters.
+  const { folder, sent } = standIn(0.1)
   const release = new Release()
   const group = await startGroup(release, ['--workers', '1'], {
     NOTIFY_SOCKET: '/run/nobody',
-    WATCHDOG_USEC: 200_000,
+    WATCHDOG_USEC: 40_000,
     PATH: `${folder}${delimiter}${process.env.PATH}`,
   })
   await until(() => sent().filter((line) => line === 'WATCHDOG=1').length >= 3, { what: 'the third sign of life' })
   await group.kill('SIGHUP')
-  await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload', timeoutMs: 20_000 })
+  await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload' })
   await group.kill('SIGTERM')
   const states = sent().filter((line) => /^(READY|RELOADING|STOPPING)/.test(line))
   const ready = 'READY=1 STATUS=1 of 1 workers serve'
