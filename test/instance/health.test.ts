@@ -7,7 +7,7 @@ import type { Peer } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle.ts'
 import { until } from '../helpers/until.ts'
 
-const quick = { intervalMs: 100, timeoutMs: 50, rise: 2, fall: 3 }
+const quick = { intervalMs: 100, timeoutMs: 60_000, rise: 2, fall: 3 }
 
 async function listening(
   options: HealthOptions,
@@ -67,7 +67,7 @@ describe('health', { concurrency: true }, () => {
     const app = Fastify()
     t.after(() => app.close())
     await app.register(lifecycle, { signals: false })
-    await app.register(health, { checks: quick })
+    await app.register(health, { checks: quick, eventLoop: false })
     app.health.add('database', () => up)
     await app.ready()
     assert.equal((await get(app, '/ready')).body.reason, 'starting')
@@ -116,7 +116,7 @@ describe('health', { concurrency: true }, () => {
     ['hangs', () => new Promise(() => undefined), /did not answer in time/],
   ] as const) {
     it(`takes a check that ${what} for a failed one`, async (t) => {
-      const app = await listening({}, (app) => app.health.add('bad', check))
+      const app = await listening({}, (app) => app.health.add('bad', check, { timeoutMs: 50 }))
       t.after(() => app.close())
       await until(() => app.health.reports.bad?.status === 'down')
       assert.match(app.health.reports.bad?.lastError ?? '', error)

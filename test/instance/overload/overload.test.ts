@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
@@ -8,19 +9,24 @@ import { type OverloadOptions, overload } from '../../../src/instance/overload/i
 
 const busyMs = 30
 
-/** Requests that keep the event loop to themselves, and requests that wait until they are let go. */
+/**
+ * Requests that keep the event loop to themselves, and requests that wait until they are let go. Time passes only while
+ * the event loop is kept busy: how long a turn lasts is not this machine's affair.
+ */
 async function build(
   t: TestContext,
   options: OverloadOptions,
 ): Promise<{ app: FastifyInstance; letGo: () => void; ask: (url: string) => Promise<LightMyRequestResponse> }> {
+  let now = 1_000
+  t.mock.method(performance, 'now', () => now)
+  t.mock.timers.enable({ apis: ['setInterval'] })
   const app = Fastify()
   t.after(() => app.close())
   await app.register(overload, options)
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
   const busy = async (): Promise<object> => {
-    const end = performance.now() + busyMs
-    while (performance.now() < end);
+    now += busyMs
     return {}
   }
   const gate = Promise.withResolvers<void>()
@@ -76,6 +82,28 @@ describe('overload', () => {
     await nextTurn()
     assert.deepEqual(await statuses(6), [200, 200, 200, 200, 503, 503])
     assert.deepEqual(app.overload.refused, { turn: 2, concurrency: 0 })
+  })
+
+  it('holds the target in the second long turn without an idle moment', async (t) => {
+    let now = 0
+    t.mock.method(performance, 'now', () => now)
+    t.mock.method(performance, 'eventLoopUtilization', () => ({ idle: 0, active: now, utilization: 1 }))
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(overload, { targetMs: 20, burstMs: 100, minRequests: 1 })
+    app.get('/', async () => {
+      now += 30
+      return {}
+    })
+    await app.ready()
+    const turn = async (count: number): Promise<number[]> => {
+      const answers = await Promise.all(Array.from({ length: count }, () => app.inject('/')))
+      await nextTurn()
+      return answers.map(({ statusCode }) => statusCode)
+    }
+    assert.deepEqual(await turn(3), [200, 200, 200])
+    assert.deepEqual(await turn(3), [200, 200, 200])
+    assert.deepEqual(await turn(3), [200, 503, 503])
   })
 
   it('lets a burst through that a process does within its time', async (t) => {
