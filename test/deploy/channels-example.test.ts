@@ -23,7 +23,7 @@ it('the example of docs/observability.md hears of states and requests', async (t
     execArgv: ['--import', file],
     env: { PORT: port, INSTANCE_ID: 'one', LOG_LEVEL: 'silent', REDIS_URL: undefined, NODE_ENV: undefined },
   })
-  await app.waitFor(/one is serving/, 30_000)
+  await app.waitFor(/one is serving/)
   const answer = await fetch(`http://127.0.0.1:${port}/`)
   const id = answer.headers.get('x-request-id')
   await until(() => app.stdout.includes(`GET / ${id} `), { what: 'the request' })

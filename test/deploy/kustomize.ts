@@ -1,16 +1,12 @@
 import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 import { findProgram } from '../../src/cli/services/find.ts'
 
 const program = findProgram(['kustomize', 'kubectl'])
-
-/**
- * Why nothing can be built here, for `skip`; `undefined` where it can. No npm package ships kustomize, and Debian's
- * kubectl is of 2020, before components.
- */
-export const missing: string | undefined = program ? undefined : 'neither kustomize nor kubectl is installed'
 
 export const manifests: string = fileURLToPath(new URL('../../deploy/kubernetes', import.meta.url))
 
@@ -35,6 +31,32 @@ export function run(path: string): string {
   const args = program?.endsWith('kustomize') ? ['build', path] : ['kustomize', path]
   return execFileSync(program as string, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }
+
+function knowsComponents(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'fleet-kustomize-'))
+  const part = 'apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n'
+  try {
+    mkdirSync(join(folder, 'part'))
+    writeFileSync(join(folder, 'kustomization.yml'), 'components: [part]\n')
+    writeFileSync(join(folder, 'part/kustomization.yml'), `${part}configMapGenerator: [{ name: a, literals: [b=c] }]\n`)
+    return run(folder).includes('ConfigMap')
+  } catch {
+    return false
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function reason(): string | undefined {
+  if (!program) return 'neither kustomize nor kubectl is installed'
+  return knowsComponents() ? undefined : `${program} knows no components`
+}
+
+/**
+ * Why nothing can be built here, for `skip`; `undefined` where it can. No npm package ships kustomize, and Debian's
+ * kubectl is of 2020, before components.
+ */
+export const missing: string | undefined = reason()
 
 export const parse = (text: string): KubernetesObject[] =>
   [...parseAllDocuments(text)]

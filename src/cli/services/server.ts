@@ -31,9 +31,9 @@ export interface ServerDefinition {
 }
 
 /** How long a server may take until it answers, in milliseconds. */
-const patience = 30_000
+const patience = 60_000
 
-/** @throws FLEET_ERR_SERVICE_FAILED with what the server wrote last, when it ends or stays silent for 30 s */
+/** @throws FLEET_ERR_SERVICE_FAILED with what the server wrote last, when it ends or stays silent for 60 s */
 export async function startServer(definition: ServerDefinition): Promise<Server> {
   const { port, folder, program } = definition
   let child = await untilAnswers(definition)
@@ -90,7 +90,7 @@ export function probePort(
   hello?: string | Buffer,
   expects?: (answer: Buffer) => boolean,
 ): Promise<boolean> {
-  return probe({ port, host: '127.0.0.1', timeout: 500 }, hello, expects)
+  return probe({ port, host: '127.0.0.1', timeout: 5_000 }, hello, expects)
 }
 
 /**
