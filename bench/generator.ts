@@ -23,6 +23,8 @@ export interface Job {
   readonly reconnect?: boolean
   /** Count answers by the value of this header. */
   readonly tally?: string
+  /** So many seconds before those that count; what is asked in them is left out. @default 0 */
+  readonly lead?: number
   /** @default 10000 */
   readonly timeoutMs?: number
 }
@@ -132,9 +134,10 @@ class Connection {
   }
 
   #failed(reason: string): void {
-    if (this.#begun === 0) return
+    const { begun } = this
+    if (begun === 0) return
     this.#begun = 0
-    this.#load.failed(this, reason)
+    this.#load.failed(this, reason, begun)
   }
 }
 
@@ -154,6 +157,8 @@ class Load {
   readonly #tally: Record<string, number> = {}
   #times: number[] = []
   #running = false
+  /** Of what was due earlier nothing is counted, `performance.now()`. */
+  #countedFrom = 0
 
   constructor(job: Job) {
     this.#job = job
@@ -182,19 +187,21 @@ class Load {
   }
 
   async run(): Promise<Result> {
-    const { rate, seconds, timeoutMs = 10_000 } = this.#job
+    const { rate, seconds, lead = 0, timeoutMs = 10_000 } = this.#job
     if (!this.reconnect) await this.open()
     this.#running = true
     const begin = performance.now()
+    this.#countedFrom = begin + lead * 1000
+    const end = this.#countedFrom + seconds * 1000
     const watch = setInterval(() => this.#giveUp(performance.now() - timeoutMs), 250)
     if (rate === undefined) for (const connection of this.#connections) connection.ask(performance.now())
     else {
       this.#free.push(...this.#connections)
-      await this.#arrivals(rate, begin, begin + seconds * 1000)
+      await this.#arrivals(rate, begin, end)
     }
-    await new Promise((resolve) => setTimeout(resolve, Math.max(1, begin + seconds * 1000 - performance.now())))
+    await new Promise((resolve) => setTimeout(resolve, Math.max(1, end - performance.now())))
     this.#running = false
-    const took = (performance.now() - begin) / 1000
+    const took = (performance.now() - this.#countedFrom) / 1000
     clearInterval(watch)
     // What is still under way at the end is neither an answer nor a failure.
     this.close()
@@ -207,7 +214,7 @@ class Load {
 
   answered(connection: Connection, answer: Answer, begun: number): void {
     const now = performance.now()
-    if (this.#running) {
+    if (this.#running && begun >= this.#countedFrom) {
       const { status } = answer
       this.#statuses[status] = (this.#statuses[status] ?? 0) + 1
       if (status >= 200 && status < 400) this.#times.push(now - begun)
@@ -220,9 +227,9 @@ class Load {
     this.#next(connection, now)
   }
 
-  failed(connection: Connection, reason: string): void {
+  failed(connection: Connection, reason: string, begun: number): void {
     if (!this.#running) return
-    this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
+    if (begun >= this.#countedFrom) this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
     // Not at once: a server that refuses connections would be asked a hundred thousand times per second.
     setTimeout(() => this.#next(connection, performance.now()), 10)
   }

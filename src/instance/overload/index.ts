@@ -16,13 +16,13 @@ export interface OverloadOptions {
    */
   targetMs?: number
   /**
-   * How long one turn of the event loop may work off requests before the process counts as saturated at once, 10 to
-   * 60,000 ms. @default 500
+   * How long the event loop may do without an idle moment before {@link OverloadOptions.targetMs} holds, and how long one
+   * turn of it may work off requests until then, 10 to 60,000 ms. @default 500
    */
   burstMs?: number
   /**
-   * So many requests are never too many, in one turn or at work at a time, 1 to 10,000. A process that shares its cores
-   * may be slow with three clients; refusing them would make it no quicker. @default 20
+   * So many requests are never too many, in one turn and the one before, or at work at a time, 1 to 10,000. A process that
+   * shares its cores may be slow with three clients; refusing them would make it no quicker. @default 20
    */
   minRequests?: number
   /**
@@ -84,7 +84,6 @@ class Gate implements Overload {
   readonly #turn = new Turn()
   readonly #limit: ConcurrencyLimit
   #allowed: number
-  #allowedMs: number
   #utilization = performance.eventLoopUtilization()
   #before = { answered: 0, waitedMs: 0 }
   #most = 0
@@ -95,7 +94,6 @@ class Gate implements Overload {
     this.#options = options
     this.#limit = new ConcurrencyLimit(options.targetMs)
     this.#allowed = options.latency ? this.limit : Number.POSITIVE_INFINITY
-    this.#allowedMs = options.burstMs
   }
 
   get saturated(): boolean {
@@ -111,8 +109,15 @@ class Gate implements Overload {
     const waiting = this.#fleet.flow?.waiting ?? 0
     if (waiting > this.#most) this.#most = waiting
     const { minRequests } = this.#options
-    if (this.#turn.age() > this.#allowedMs && this.#turn.requests > minRequests) return 'turn'
+    if (this.#late(this.#turn.age()) && this.#turn.requests > minRequests) return 'turn'
     return waiting >= this.#allowed && waiting >= minRequests ? 'concurrency' : undefined
+  }
+
+  /** One long turn is a pause, by a collection of garbage or by a neighbour; it takes two of them to be too much work. */
+  #late(age: number): boolean {
+    const { targetMs, burstMs } = this.#options
+    if (age > burstMs) return true
+    return age > targetMs && this.#turn.lastedBefore > targetMs && this.#turn.busyBefore > burstMs
   }
 
   sample(): void {
@@ -128,9 +133,7 @@ class Gate implements Overload {
     this.#limit.sample({ seconds, utilization, answered: count, meanMs, waiting: Math.max(waiting, this.#most) })
     this.#before = { answered, waitedMs }
     this.#most = 0
-    const { latency, targetMs, burstMs } = this.#options
-    this.#allowed = latency || this.saturated ? this.limit : Number.POSITIVE_INFINITY
-    this.#allowedMs = this.saturated ? targetMs : burstMs
+    this.#allowed = this.#options.latency || this.saturated ? this.limit : Number.POSITIVE_INFINITY
   }
 }
 

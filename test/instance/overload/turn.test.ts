@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
+import { describe, it, type TestContext } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Turn } from '../../../src/instance/overload/turn.ts'
+
+/** A turn whose clock stands still until it is told to go on, busy or idle. */
+function build(t: TestContext): { turn: Turn; busy(ms: number): void; rest(ms: number): void } {
+  let now = 0
+  let idle = 0
+  t.mock.method(performance, 'now', () => now)
+  t.mock.method(performance, 'eventLoopUtilization', () => ({ idle, active: now - idle, utilization: 0 }))
+  return {
+    turn: new Turn(),
+    busy(ms) {
+      now += ms
+    },
+    rest(ms) {
+      now += ms
+      idle += ms
+    },
+  }
+}
+
+describe('turn of the event loop', () => {
+  it('is as old as its first request', async (t) => {
+    const { turn, busy } = build(t)
+    assert.equal(turn.age(), 0)
+    busy(7)
+    assert.equal(turn.age(), 7)
+    assert.equal(turn.requests, 2)
+    await nextTurn()
+    assert.equal(turn.age(), 0)
+  })
+
+  it('knows the one before it, and since when there was nothing idle', async (t) => {
+    const { turn, busy } = build(t)
+    for (let i = 0; i < 5; i++) turn.age()
+    busy(30)
+    await nextTurn()
+    turn.age()
+    assert.equal(turn.lastedBefore, 30)
+    assert.equal(turn.requests, 5)
+    assert.equal(turn.busyBefore, 30)
+    busy(12)
+    await nextTurn()
+    turn.age()
+    assert.equal(turn.lastedBefore, 12)
+    assert.equal(turn.requests, 1)
+    assert.equal(turn.busyBefore, 42)
+  })
+
+  it('forgets what was before an idle moment', async (t) => {
+    const { turn, busy, rest } = build(t)
+    for (let i = 0; i < 5; i++) turn.age()
+    busy(900)
+    await nextTurn()
+    rest(1)
+    turn.age()
+    assert.deepEqual([turn.busyBefore, turn.lastedBefore, turn.requests], [0, 0, 1])
+  })
+})
