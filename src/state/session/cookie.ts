@@ -14,6 +14,10 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
   agent?: string
 }
 
+/** Milliseconds since 1970. */
+export const timeOf = (date: Date | string | number): number =>
+  typeof date === 'number' ? date : new Date(date).getTime()
+
 /** `Set-Cookie` for one session, as @fastify/session and express-session show it to handlers. */
 export class SessionCookie {
   path: string
@@ -87,4 +91,11 @@ export function isHttps(request: Partial<FastifyRequest>): boolean {
   if (request.protocol === 'https') return true
   const forwarded = request.headers?.['x-forwarded-proto']
   return typeof forwarded === 'string' && forwarded.split(',', 1)[0]?.trim() === 'https'
+}
+
+/** RFC 6265, 5.1.4: whether a cookie of this path belongs to this URL. */
+export function inPath(request: FastifyRequest, path: string): boolean {
+  if (path === '/') return true
+  const [url = ''] = request.raw.url?.split('?', 1) ?? []
+  return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
 }

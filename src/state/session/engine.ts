@@ -1,10 +1,13 @@
 import { guarded, type RedisClient, script, unavailable } from '../redis.ts'
+import type { Later } from './later.ts'
+import type { Kept } from './loaded.ts'
 import { type Members, merge, mergeScript } from './text.ts'
 
 /** Where the texts of sessions are, and which of them belong to a user. */
 export interface SessionEngine {
   readonly kind: 'redis' | 'memory'
-  read(id: string): Promise<string | null>
+  /** @returns its text; from an engine that {@link Kept keeps} what it has read, that */
+  read(id: string): Later<string | Kept | null>
   /** Writes the whole session, whether there was one or not. */
   put(id: string, text: string, ttlMs: number): Promise<void>
   /** Writes the whole session. @returns false, and does nothing, when it has ended */
@@ -41,12 +44,17 @@ export class RedisSessions implements SessionEngine {
     this.#remember = script(client, 'fleetSessionRemember', 1, rememberScript)
   }
 
-  read(id: string): Promise<string | null> {
+  read(id: string): Later<string | Kept | null> {
     return this.#client.get(this.#session(id)).catch((error: Error) => {
       // Something else of that name is no session, and no outage either.
       if (error.message.startsWith('WRONGTYPE')) return null
       throw unavailable(error)
     })
+  }
+
+  /** Milliseconds that a session has left; negative: it has none, or no end. */
+  life(id: string): Promise<number> {
+    return guarded(this.#client.pttl(this.#session(id)))
   }
 
   async put(id: string, text: string, ttlMs: number): Promise<void> {
@@ -96,7 +104,7 @@ export class MemorySessions implements SessionEngine {
   readonly #sessions = new Map<string, { text: string; expires: number }>()
   readonly #users = new Map<string, string>()
 
-  async read(id: string): Promise<string | null> {
+  read(id: string): string | null {
     const session = this.#sessions.get(id)
     if (session && session.expires > Date.now()) return session.text
     this.#drop(id)
@@ -114,7 +122,7 @@ export class MemorySessions implements SessionEngine {
   }
 
   async replace(id: string, text: string, ttlMs: number): Promise<boolean> {
-    if ((await this.read(id)) === null) return false
+    if (this.read(id) === null) return false
     await this.put(id, text, ttlMs)
     return true
   }

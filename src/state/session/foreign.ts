@@ -3,7 +3,8 @@ import type { Session as SessionData } from 'fastify'
 import { unavailable } from '../redis.ts'
 import type { StoredCookie } from './cookie.ts'
 import { chain, type Later } from './later.ts'
-import type { Backing, Data, Loaded } from './sessions.ts'
+import type { Data, Loaded } from './loaded.ts'
+import type { Backing } from './sessions.ts'
 
 const lostConnection = /connect|clos|abort|timed out|timeout|writeable|redis|unreachable|topology|pool/i
 

@@ -5,9 +5,8 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
-import broadcast from '../broadcast.ts'
-import redis, { sharedSecret, unavailable } from '../redis.ts'
-import type { SessionEngine } from './engine.ts'
+import redis, { type RedisClient, sharedSecret, unavailable } from '../redis.ts'
+import { inPath, timeOf } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { chain, type Later, run } from './later.ts'
 import { newId, Session, type Terms } from './session.ts'
@@ -50,8 +49,8 @@ export interface SessionOptions {
   /** Whether overlapping requests keep each other's changes to different fields; `fleet` only. @default true */
   merge?: boolean
   /**
-   * Keep what was read in this process's memory for a second, so that a busy session costs no command. What another
-   * instance changes is seen as soon as it says so, and within 1 s in any case; `fleet` in Redis only. @default false
+   * Keep what was read in this process's memory, so that a session costs no command until it changes. Redis (6 or later)
+   * says what has changed; what it cannot say counts for nothing after 1 s. `fleet` in Redis only. @default false
    */
   track?: boolean
   /** The field of a session that says whose it is, for `app.sessions`; `fleet` only. @default 'userId' */
@@ -152,11 +151,18 @@ interface Opened {
   readonly sessions?: Sessions
 }
 
+function tracked(app: FastifyInstance, client: RedisClient): TrackedSessions {
+  const refused = (reason: string): void =>
+    app.log.warn({ reason }, 'session: Redis does not say what changes, so `track` keeps nothing in memory')
+  const sessions = new TrackedSessions(client, app.fleet.name, refused)
+  app.addHook('onClose', async () => sessions.close())
+  return sessions
+}
+
 async function openStore(app: FastifyInstance, { store, ttl, userId, merge, track }: Resolved): Promise<Opened> {
   const { redis: client, fleet } = app
-  if (track && client && !app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
-  const wrap = track && client ? (engine: SessionEngine) => new TrackedSessions(engine, fleet) : undefined
-  const own = store === 'fleet' ? new FleetStore({ client, name: fleet.name, ttl, userId, merge, wrap }) : store
+  const engine = track && client && store === 'fleet' ? tracked(app, client) : undefined
+  const own = store === 'fleet' ? new FleetStore({ client, name: fleet.name, ttl, userId, merge, engine }) : store
   if (own instanceof FleetStore) {
     const { sessions } = own
     return { kind: sessions.kind, store: own, backing: sessions, sessions }
@@ -176,17 +182,10 @@ function open(terms: Terms, request: FastifyRequest, signed: string): Later<Sess
   return chain(terms.backing.load(id), (loaded) => {
     if (!loaded) return new Session(terms, request)
     const { expires } = loaded.cookie ?? {}
-    const isOver = expires ? new Date(expires).getTime() <= Date.now() : false
+    const isOver = expires ? timeOf(expires) <= Date.now() : false
     if (!isOver) return new Session(terms, request, { id, signed, renew }, { id, loaded })
     return chain(terms.backing.destroy(id, loaded.baseline), () => new Session(terms, request))
   })
-}
-
-/** RFC 6265, 5.1.4: whether a cookie of this path belongs to this URL. */
-function inPath(request: FastifyRequest, path: string): boolean {
-  if (path === '/') return true
-  const [url = ''] = request.raw.url?.split('?', 1) ?? []
-  return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
 }
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {

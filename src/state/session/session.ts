@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
-import { attributes, isHttps, SessionCookie, type StoredCookie } from './cookie.ts'
+import { attributes, isHttps, SessionCookie, type StoredCookie, timeOf } from './cookie.ts'
 import { chain, type Later, run } from './later.ts'
-import type { Backing, Data, Loaded } from './sessions.ts'
+import { type Data, isEqual, type Loaded } from './loaded.ts'
+import type { Backing } from './sessions.ts'
 import type { Signer } from './signer.ts'
 
 /** What the sessions of one app have in common. */
@@ -53,6 +54,8 @@ export class Session {
   /** The data as the store has it; `undefined`: the store has no such session. */
   #baseline: string | undefined
   #data: Data = {}
+  /** Whether {@link #data} is as it was, whatever a handler does to the objects in it. */
+  #hasOriginal = false
   /** The cookie as the store has it. */
   #kept: StoredCookie | undefined
   #options: StoredCookie
@@ -74,7 +77,8 @@ export class Session {
     const { id, loaded } = stored
     this.#id = id
     this.#baseline = loaded.baseline
-    this.#data = loaded.data
+    this.#data = loaded.original ?? loaded.data
+    this.#hasOriginal = loaded.original !== undefined
     this.#kept = loaded.cookie
     this.#renews = terms.rolling || this.#isDue()
     this.#tells = ticket?.renew === true
@@ -136,7 +140,7 @@ export class Session {
   isModified(): boolean {
     const names = Object.keys(this)
     if (this.#baseline === undefined) return names.length > 0
-    if (isSame(this, names, this.#data)) return false
+    if (this.#isSame(names)) return false
     const { backing } = this.#terms
     return backing.differ(backing.snapshot(this), this.#baseline)
   }
@@ -194,9 +198,20 @@ export class Session {
     return chain(session.#persist(), () => session.#answer(reply))
   }
 
+  /** Whether the data is what it was, as far as that can be told without writing it. */
+  #isSame(names: readonly string[]): boolean {
+    const was = this.#data
+    for (const name of names) {
+      const value = this[name]
+      const isObject = typeof value === 'object' && value !== null
+      if (isObject ? !this.#hasOriginal || !isEqual(value, was[name]) : value !== was[name]) return false
+    }
+    return names.length === Object.keys(was).length - ('cookie' in was ? 1 : 0)
+  }
+
   #isDue(): boolean {
     const { at, expires, originalMaxAge } = this.#kept ?? {}
-    const since = at ?? (expires && originalMaxAge ? new Date(expires).getTime() - originalMaxAge : Number.NaN)
+    const since = at ?? (expires && originalMaxAge ? timeOf(expires) - originalMaxAge : Number.NaN)
     return Date.now() - since >= this.#terms.touchAfterMs
   }
 
@@ -238,6 +253,7 @@ export class Session {
       if (!alive) return false
       this.#baseline = snapshot
       this.#data = {}
+      this.#hasOriginal = false
       this.#kept = cookie ?? this.#kept
       this.#cookieWas = JSON.stringify(this.cookie)
       this.#renews = false
@@ -308,15 +324,6 @@ export class Session {
       ...Object.fromEntries(own),
     }
   }
-}
-
-/** Whether the data is what it was, as far as that can be told without writing it: of an object it cannot. */
-function isSame(session: Data, names: readonly string[], was: Data): boolean {
-  for (const name of names) {
-    const value = session[name]
-    if (value !== was[name] || (typeof value === 'object' && value !== null)) return false
-  }
-  return names.length === Object.keys(was).length - ('cookie' in was ? 1 : 0)
 }
 
 function forget({ cookieName, cookie }: Terms, request: FastifyRequest, reply: FastifyReply): void {

@@ -1,16 +1,8 @@
 import type { StoredCookie } from './cookie.ts'
 import type { SessionEngine } from './engine.ts'
-import type { Later } from './later.ts'
-import { difference, join, members, quote, restOf, write } from './text.ts'
-
-export type Data = Readonly<Record<string, unknown>>
-
-/** A session as it was read. `baseline` is what its data is compared with when it is saved. */
-export interface Loaded {
-  readonly data: Data
-  readonly cookie?: StoredCookie
-  readonly baseline: string
-}
+import { chain, type Later } from './later.ts'
+import { type Data, Kept, type Loaded, parse } from './loaded.ts'
+import { difference, join, members, quote, write } from './text.ts'
 
 /** What the session plugin asks of a store. Every method may throw FLEET_ERR_STATE_UNAVAILABLE. */
 export interface Backing {
@@ -98,8 +90,8 @@ export class Sessions implements Backing {
     return ended.filter(Boolean).length
   }
 
-  load(id: string): Promise<Loaded | undefined> {
-    return this.#engine.read(id).then(parse)
+  load(id: string): Later<Loaded | undefined> {
+    return chain(this.#engine.read(id), (read) => (read instanceof Kept ? read.load() : parse(read)))
   }
 
   snapshot(data: Data): string {
@@ -169,21 +161,6 @@ function visit(cookie: StoredCookie): Pick<UserSession, 'expires' | 'lastSeen' |
   const seen = at ?? (expires && originalMaxAge ? expires.getTime() - originalMaxAge : undefined)
   return { expires, lastSeen: seen === undefined ? null : new Date(seen), device: agent }
 }
-
-/** @returns `undefined` for what is no session of ours */
-function parse(text: string | null): Loaded | undefined {
-  const baseline = text === null ? undefined : restOf(text)
-  if (baseline === undefined) return undefined
-  try {
-    const data = JSON.parse(text as string) as Data
-    const cookie = data.cookie as StoredCookie
-    return Object.values(cookie).some(isGarbage) ? undefined : { data, cookie, baseline }
-  } catch {
-    return undefined
-  }
-}
-
-const isGarbage = (value: unknown): boolean => typeof value === 'object' && value !== null
 
 function changes(baseline: string, rest: string, cookie?: StoredCookie): Map<string, string> {
   const found = difference(baseline, rest)

@@ -5,15 +5,17 @@ import type { Session as SessionData } from 'fastify'
 import { keysOf, type RedisClient } from '../redis.ts'
 import type { StoredCookie } from './cookie.ts'
 import { MemorySessions, RedisSessions, type SessionEngine } from './engine.ts'
-import { type Data, type Loaded, Sessions, type SessionsOptions } from './sessions.ts'
+import { run } from './later.ts'
+import type { Data, Loaded } from './loaded.ts'
+import { Sessions, type SessionsOptions } from './sessions.ts'
 
 export interface FleetStoreOptions extends SessionsOptions {
   /** `null`: memory, for one process. */
   client: RedisClient | null
   /** Name of the fleet, the first part of every key. @default 'fleet' */
   name?: string
-  /** Puts something between the store and what it keeps sessions in. @default nothing */
-  wrap?: (engine: SessionEngine) => SessionEngine
+  /** What sessions are kept in. @default Redis when there is a client, else memory */
+  engine?: SessionEngine
 }
 
 type Callback<T = void> = (error?: unknown, result?: T) => void
@@ -25,14 +27,15 @@ type Callback<T = void> = (error?: unknown, result?: T) => void
 export class FleetStore extends EventEmitter implements SessionStore {
   readonly sessions: Sessions
 
-  constructor({ client, name = 'fleet', wrap = (engine) => engine, ...options }: FleetStoreOptions) {
+  constructor({ client, name = 'fleet', engine, ...options }: FleetStoreOptions) {
     super()
-    const engine = client ? new RedisSessions(client, keysOf(name)) : new MemorySessions()
-    this.sessions = new Sessions(wrap(engine), options)
+    const usual = (): SessionEngine => (client ? new RedisSessions(client, keysOf(name)) : new MemorySessions())
+    this.sessions = new Sessions(engine ?? usual(), options)
   }
 
   get(sessionId: string, callback: Callback<SessionData | null>): void {
-    this.sessions.load(sessionId).then((loaded) => callback(null, loaded ? revived(loaded) : null), callback)
+    const found = (loaded?: Loaded): void => callback(null, loaded ? revived(loaded) : null)
+    run(() => this.sessions.load(sessionId), found, callback)
   }
 
   set(sessionId: string, session: SessionData, callback: Callback = ignore): void {

@@ -1,100 +1,100 @@
-import type { FastifyFleet } from 'fastify'
-import type { SessionEngine } from './engine.ts'
+import { keysOf, type RedisClient } from '../redis.ts'
+import { Tracking } from '../tracking.ts'
+import { RedisSessions } from './engine.ts'
+import type { Later } from './later.ts'
+import { Kept } from './loaded.ts'
 import type { Members } from './text.ts'
 
 const maxTracked = 10_000
-/** Whatever happens to a message (its sender may be killed before it is sent), this is how long it can matter. */
-const maxAgeMs = 1000
-const channel = 'sessions'
+
+/** Until when a session may be kept, `performance.now()`: what is over makes Redis say so, but not to the millisecond. */
+interface Entry {
+  readonly session: Kept
+  readonly until: number
+}
 
 /**
- * Keeps what it has read in this process's memory, so that reading it again asks nobody. Whoever writes says so to all
- * instances, and an instance that cannot hear them keeps nothing.
+ * Keeps what it has read in this process's memory, so that reading it again asks nobody. Redis says what has changed, and
+ * while it cannot be heard nothing that is kept counts.
  */
-export class TrackedSessions implements SessionEngine {
-  readonly kind: SessionEngine['kind']
-  readonly #engine: SessionEngine
-  readonly #fleet: Pick<FastifyFleet, 'publish' | 'subscribe'>
-  readonly #kept = new Map<string, { text: string; until: number }>()
+export class TrackedSessions extends RedisSessions {
+  readonly #tracking: Tracking
+  readonly #kept = new Map<string, Entry>()
   /** Reads under way: what is written meanwhile may not be in their answer, so that is not kept. */
   readonly #reading = new Map<string, symbol>()
-  #hears = false
 
-  constructor(engine: SessionEngine, fleet: Pick<FastifyFleet, 'publish' | 'subscribe'>) {
-    this.kind = engine.kind
-    this.#engine = engine
-    this.#fleet = fleet
-    fleet.subscribe<string>(channel, (id) => this.#drop(id), {
-      onReconnect: () => this.#listen(true),
-      onLost: () => this.#listen(false),
+  /** @param refused told when this Redis will not say what has changed */
+  constructor(client: RedisClient, name: string, refused: (reason: string) => void) {
+    super(client, keysOf(name))
+    const [before, after] = keysOf(name)('session', '\n').split('\n') as [string, string]
+    this.#tracking = new Tracking(client, before, {
+      changed: (key) => this.#drop(key.slice(before.length, -after.length)),
+      missed: () => {
+        this.#kept.clear()
+        this.#reading.clear()
+      },
+      refused,
     })
   }
 
-  async read(id: string): Promise<string | null> {
-    const kept = this.#kept.get(id)
-    if (kept && kept.until > Date.now()) return kept.text
+  override read(id: string): Later<string | Kept | null> {
+    const entry = this.#kept.get(id)
+    if (!this.#tracking.isCurrent) return super.read(id)
+    return entry && performance.now() < entry.until ? entry.session : this.#fetch(id)
+  }
+
+  override put(id: string, text: string, ttlMs: number): Promise<void> {
+    return this.#written(id, super.put(id, text, ttlMs))
+  }
+
+  override replace(id: string, text: string, ttlMs: number): Promise<boolean> {
+    return this.#written(id, super.replace(id, text, ttlMs))
+  }
+
+  override merge(id: string, changes: Members, ttlMs: number): Promise<boolean> {
+    return this.#written(id, super.merge(id, changes, ttlMs))
+  }
+
+  override destroy(id: string): Promise<boolean> {
+    return this.#written(id, super.destroy(id))
+  }
+
+  close(): void {
+    this.#tracking.close()
+  }
+
+  async #fetch(id: string): Promise<string | null> {
     const read = Symbol(id)
     this.#reading.set(id, read)
+    const asked = performance.now()
     try {
-      const text = await this.#engine.read(id)
-      if (text !== null && this.#hears && this.#reading.get(id) === read) this.#keep(id, text)
+      const [text, life] = await Promise.all([super.read(id) as Promise<string | null>, this.life(id)])
+      if (text !== null && life > 0 && this.#reading.get(id) === read) this.#keep(id, text, asked + life)
       return text
     } finally {
       if (this.#reading.get(id) === read) this.#reading.delete(id)
     }
   }
 
-  async put(id: string, text: string, ttlMs: number): Promise<void> {
-    await this.#tell(id, this.#engine.put(id, text, ttlMs))
+  /** This process need not wait for Redis to say so. */
+  async #written<T>(id: string, writing: Promise<T>): Promise<T> {
+    try {
+      return await writing
+    } finally {
+      this.#drop(id)
+    }
   }
 
-  replace(id: string, text: string, ttlMs: number): Promise<boolean> {
-    return this.#tell(id, this.#engine.replace(id, text, ttlMs))
-  }
-
-  merge(id: string, changes: Members, ttlMs: number): Promise<boolean> {
-    return this.#tell(id, this.#engine.merge(id, changes, ttlMs))
-  }
-
-  destroy(id: string): Promise<boolean> {
-    return this.#tell(id, this.#engine.destroy(id))
-  }
-
-  remember(user: string, id: string, ttlMs: number): Promise<void> {
-    return this.#engine.remember(user, id, ttlMs)
-  }
-
-  forget(user: string, id: string): Promise<void> {
-    return this.#engine.forget(user, id)
-  }
-
-  ids(user: string): Promise<string[]> {
-    return this.#engine.ids(user)
-  }
-
-  async #tell<T>(id: string, written: Promise<T>): Promise<T> {
-    const result = await written
-    this.#drop(id)
-    await this.#fleet.publish(channel, id)
-    return result
-  }
-
-  #keep(id: string, text: string): void {
+  #keep(id: string, text: string, until: number): void {
     for (const oldest of this.#kept.keys()) {
       if (this.#kept.size < maxTracked) break
       this.#kept.delete(oldest)
     }
-    this.#kept.set(id, { text, until: Date.now() + maxAgeMs })
+    this.#kept.set(id, { session: new Kept(text), until })
   }
 
   #drop(id: string): void {
     this.#kept.delete(id)
     this.#reading.delete(id)
-  }
-
-  #listen(hears: boolean): void {
-    this.#hears = hears
-    this.#kept.clear()
-    this.#reading.clear()
   }
 }
