@@ -12,6 +12,7 @@ import { redis } from '../../src/state/redis.ts'
 import { registry } from '../../src/state/registry/index.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
+import { patient } from './patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -23,7 +24,7 @@ test('what the state plugins did is in the metrics, under labels of a closed set
   await app.register(identity, { name: 'counted' })
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
-  await app.register(redis, { url: server.url })
+  await app.register(redis, { url: server.url, ...patient })
   await app.register(registry)
   await app.register(locks)
   await app.register(rateLimit)

@@ -10,6 +10,7 @@ import registry from '../../src/state/registry/index.ts'
 import { until } from '../helpers/until.ts'
 import { code, contract as tokensContract } from './jwt/contract.ts'
 import { aborted, contract as locksContract } from './locks/contract.ts'
+import { patient, within } from './patience.ts'
 import { type RedisCluster, type RedisSentinel, replicated, startCluster, startSentinel } from './topologies.ts'
 
 const apps: FastifyInstance[] = []
@@ -24,9 +25,9 @@ async function start(
   apps.push(app)
   await app.register(identity, { id, name })
   await app.register(lifecycle, { signals: false })
-  await app.register(redis, where)
+  await app.register(redis, { ...patient, ...where })
   await app.register(jwt, { secret: 'a secret of these tests, long enough for HS256', ...options })
-  await app.register(registry, { leaseMs: 1500 })
+  await app.register(registry, { leaseMs: 5000 })
   await app.register(locks, { closeGraceMs: 500 })
   if (listen) await app.listen({ host: '127.0.0.1', port: 0 })
   return app
@@ -56,9 +57,9 @@ describe('Cluster', () => {
     const { accessToken, refreshToken } = await a.tokens.issue('ann')
     await b.tokens.verify(accessToken)
     await b.tokens.revoke(refreshToken)
-    await until(() => a.tokens.verify(accessToken).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')), {
-      timeoutMs: 1000,
-    })
+    await within(1000, 'the logout', () =>
+      a.tokens.verify(accessToken).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')),
+    )
     await a.fleet.command('b', 'drain')
     assert.equal(b.fleet.state, 'draining')
     const [first, second] = [await a.fleet.lock('x', (token) => token), await b.fleet.lock('x', (token) => token)]
@@ -94,13 +95,10 @@ test('Sentinel: when the primary dies, tokens, revocations, peers, locks and the
 
   const seen = new Set<string>()
   await primary.kill('SIGKILL')
-  await until(
-    () => {
-      for (const app of both) seen.add(ids(app))
-      return a.tokens.refresh(kept.refreshToken).then(() => true)
-    },
-    { timeoutMs: 30_000 },
-  )
+  await until(() => {
+    for (const app of both) seen.add(ids(app))
+    return a.tokens.refresh(kept.refreshToken).then(() => true)
+  })
   await until(() => both.every((app) => app.fleet.facts.registry === 'live'))
   for (const app of both) {
     seen.add(ids(app))

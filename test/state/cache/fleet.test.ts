@@ -9,6 +9,7 @@ import { redis } from '../../../src/state/redis.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { patient } from '../patience.ts'
 import { cacheContract, gate } from './contract.ts'
 import type { Order } from './worker.fixture.ts'
 
@@ -18,14 +19,19 @@ let fleets = 0
 after(() => Promise.all(apps.map((app) => app.close())))
 
 /** Instances of one fleet, each of which hears the others. */
-async function fleet(server: RedisServer, size: number, options: CacheOptions = {}): Promise<FastifyInstance[]> {
+async function fleet(
+  server: RedisServer,
+  size: number,
+  options: CacheOptions = {},
+  commandTimeoutMs = 20_000,
+): Promise<FastifyInstance[]> {
   const name = `fleet-${fleets++}`
   const built = await Promise.all(
     Array.from({ length: size }, async () => {
       const app = Fastify()
       apps.push(app)
       await app.register(identity, { name })
-      await app.register(redis, { url: server.url, commandTimeoutMs: 200 })
+      await app.register(redis, { url: server.url, ...patient, commandTimeoutMs })
       await app.register(cache, { jitter: 0, ...options })
       return app
     }),
@@ -144,7 +150,7 @@ describe('instances that share a Redis', () => {
     await admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
     const stored = await admin.get(b.redisKey('cache', 'push'))
     await admin.set(b.redisKey('cache', 'push'), stored?.replace('old', 'new') as string, 'PX', long)
-    await until(async () => (await b.cache.get('push')) === 'new', { timeoutMs: 5_000 })
+    await until(async () => (await b.cache.get('push')) === 'new')
     await connected([a, b])
     admin.disconnect()
   })
@@ -251,7 +257,7 @@ describe('a Redis that goes away', () => {
 
   test('stopped in its tracks: every call ends', async () => {
     const server = await startRedis()
-    const [a] = (await fleet(server, 1)) as [FastifyInstance]
+    const [a] = (await fleet(server, 1, {}, 200)) as [FastifyInstance]
     await server.kill('SIGSTOP')
     const calls = [
       a.cache.getOrSet('k', long, () => 'loaded'),

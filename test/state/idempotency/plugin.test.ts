@@ -13,6 +13,7 @@ import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
+import { patient } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -20,12 +21,12 @@ after(() => Promise.all(apps.map((app) => app.close())))
 let calls = 0
 const on = { config: { idempotency: true } }
 
-async function build(options: IdempotencyOptions, url?: string): Promise<FastifyInstance> {
+async function build(options: IdempotencyOptions, url?: string, commandTimeoutMs = 20_000): Promise<FastifyInstance> {
   const app = Fastify()
   apps.push(app)
   await app.register(errorAnswers)
   await app.register(identity, { name: 'orders' })
-  await app.register(redis, url ? { url, commandTimeoutMs: 200 } : { client: null })
+  await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })
   app.addHook('onRequest', async (_, reply) => void reply.header('x-instance', 'this one'))
   await app.register(idempotency, options)
   app.post('/orders', on, async (_, reply) =>
@@ -230,9 +231,10 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     })
 
     test('an answer is forgotten after the time of its route', async () => {
-      const key = randomUUID()
+      const [key, began] = [randomUUID(), performance.now()]
       const { body } = await ask(post('/strict', key))
-      assert.equal((await ask(post('/strict', key))).body, body)
+      const again = await ask(post('/strict', key))
+      if (performance.now() - began < 1_000) assert.equal(again.body, body)
       await until(async () => (await ask(post('/strict', key))).body !== body)
     })
 
@@ -281,7 +283,7 @@ describe('without Redis', () => {
 
   test('or taken without the promise', async () => {
     const own = await startRedis()
-    const app = await build({ whenDown: 'proceed' }, own.url)
+    const app = await build({ whenDown: 'proceed' }, own.url, 200)
     await app.ready()
     await own.kill('SIGSTOP')
     assert.equal((await app.inject(post('/orders', randomUUID()))).statusCode, 201)
@@ -305,7 +307,7 @@ describe('what Redis was told, and what it answered, can be lost on the way', ()
   ): Promise<[relay: Relay, app: FastifyInstance, other: FastifyInstance]> {
     const relay = await Relay.open(server.port)
     const near = server.url.replace(String(server.port), String(relay.port))
-    return [relay, await build(options, near), await build(options, server.url)]
+    return [relay, await build(options, near, 1_000), await build(options, server.url)]
   }
   /** Asks until the answer is not the expected one any more. */
   async function repeated(app: FastifyInstance, key: string, url: string, expected: number) {
@@ -375,7 +377,7 @@ describe('processes', () => {
     const client = new Redis(own.url)
     const start = async () => {
       const app = forkApp(new URL('server.fixture.ts', import.meta.url), { env: { REDIS_URL: own.url }, ipc: true })
-      return { app, url: `${await until(() => app.messages[0] as string, { timeoutMs: 20_000 })}/orders` }
+      return { app, url: `${await until(() => app.messages[0] as string, { what: 'the server' })}/orders` }
     }
     const [holder, other] = await Promise.all([start(), start()])
     const send = (url: string) =>
@@ -392,7 +394,7 @@ describe('processes', () => {
     const since = performance.now()
     await until(async () => {
       assert.equal((await send(other.url)).status, 409)
-      return performance.now() - since > 1_500
+      return performance.now() - since > 4_000
     })
     await holder.app.kill('SIGKILL')
     assert.equal(await cut, 'cut')

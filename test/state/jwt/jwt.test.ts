@@ -16,9 +16,10 @@ import { Generations } from '../../../src/state/jwt/generations.ts'
 import jwt, { type JwtKey, type JwtOptions } from '../../../src/state/jwt/index.ts'
 import { RedisStore } from '../../../src/state/jwt/redis-store.ts'
 import { Revocations } from '../../../src/state/jwt/revocations.ts'
-import redis from '../../../src/state/redis.ts'
+import redis, { type RedisOptions } from '../../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { patient, within } from '../patience.ts'
 import { code, contract } from './contract.ts'
 
 const secret = 'a secret of these tests, long enough for HS256'
@@ -39,11 +40,16 @@ const ec = ecPair('P-256')
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-async function build(url: string | null, options: JwtOptions = {}, name = 'fleet'): Promise<FastifyInstance> {
+async function build(
+  url: string | null,
+  options: JwtOptions = {},
+  name = 'fleet',
+  where: RedisOptions = {},
+): Promise<FastifyInstance> {
   const app = Fastify()
   apps.push(app)
   await app.register(identity, { name })
-  await app.register(redis, url === null ? { client: null } : { url })
+  await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
   await app.register(jwt, options.keys ? options : { secret, ...options })
   return app
 }
@@ -347,7 +353,7 @@ describe('with Redis', () => {
     return [await build(server.url, options, name), await build(server.url, options, name)]
   }
   const revokedOn = (app: FastifyInstance, token: string): Promise<unknown> =>
-    until(() => app.tokens.verify(token).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')), { timeoutMs: 1000 })
+    within(1000, 'revoked', () => app.tokens.verify(token).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')))
 
   test('tokens, refreshes and revocations of one instance hold on the other', async () => {
     const [a, b] = await pair()
@@ -463,11 +469,11 @@ describe('with Redis', () => {
 })
 
 describe('when Redis is away', () => {
-  const boot = async (failMode: 'open' | 'closed') => {
+  const boot = async (failMode: 'open' | 'closed', where: RedisOptions = {}) => {
     const server = await startRedis({ appendonly: true })
     const name = `away-${failMode}`
-    const a = await build(server.url, { failMode }, name)
-    const b = await build(server.url, { failMode }, name)
+    const a = await build(server.url, { failMode }, name, where)
+    const b = await build(server.url, { failMode }, name, where)
     a.get('/me', { preHandler: a.authenticate }, (request) => request.user)
     const get = (token: string) => a.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
     return { server, a, b, get }
@@ -516,11 +522,11 @@ describe('when Redis is away', () => {
   })
 
   test('a server that stops answering costs a request no more than the bound', async () => {
-    const { server, a, get } = await boot('closed')
+    const { server, a, get } = await boot('closed', { commandTimeoutMs: 1000 })
     const { accessToken } = await a.tokens.issue('ann')
     process.kill(server.pid, 'SIGSTOP')
     try {
-      await until(async () => (await get(accessToken)).statusCode === 503, { timeoutMs: 5000 })
+      await until(async () => (await get(accessToken)).statusCode === 503)
     } finally {
       process.kill(server.pid, 'SIGCONT')
     }

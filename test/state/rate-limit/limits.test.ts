@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Redis } from 'ioredis'
-import { type Limits, MemoryLimits, RedisLimits } from '../../../src/state/rate-limit/limits.ts'
+import { type Limits, MemoryLimits, RedisLimits, type Standing } from '../../../src/state/rate-limit/limits.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 
@@ -65,8 +65,9 @@ function limitsContract(name: string, open: () => Limits): void {
 
     test('says when to come again, and means it', async () => {
       const key = newKey()
-      await count(key, 200, 1)
-      const { count: refused, resetMs } = await limits.take(key, 200, 1, true)
+      // Together, so that they meet in one window however busy the machine is.
+      const both = [limits.take(key, 200, 1, true), limits.take(key, 200, 1, true)]
+      const [, { count: refused, resetMs }] = (await Promise.all(both)) as [Standing, Standing]
       assert.equal(refused, 2)
       assert.ok(resetMs > 0 && resetMs <= 220, `${resetMs}`)
       const start = performance.now()
@@ -112,9 +113,9 @@ describe('in memory', () => {
 
   test('does not grow with the number of clients', () => {
     const limits = new MemoryLimits()
-    for (let n = 0; n < 250_000; n++) limits.take(`client ${n}`, long, 10, true)
+    for (let n = 0; n < 120_000; n++) limits.take(`client ${n}`, long, 10, true)
     assert.equal(limits.size <= 100_000, true)
-    assert.equal(limits.take('client 249999', long, 10, true).count, 2)
+    assert.equal(limits.take('client 119999', long, 10, true).count, 2)
   })
 })
 
@@ -122,10 +123,10 @@ describe('in Redis', () => {
   test('what nobody asks for is gone after its window', async () => {
     const limits = new RedisLimits(client, (kind, id) => `gone:${kind}:{${id}}`)
     const [, life] = await Promise.all([
-      limits.take('k', 300, 10, true),
-      until(async () => Math.max(0, await client.pttl('gone:limit:{300 k}'))),
+      limits.take('k', 2000, 10, true),
+      until(async () => Math.max(0, await client.pttl('gone:limit:{2000 k}'))),
     ])
-    assert.ok(life <= 330)
+    assert.ok(life <= 2200)
     await until(async () => (await client.keys('gone:*')).length === 0)
   })
 })

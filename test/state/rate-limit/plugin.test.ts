@@ -7,6 +7,7 @@ import { authentication, perUser, type RateLimitOptions, rateLimit } from '../..
 import { redis } from '../../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { patient } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
 let names = 0
@@ -15,15 +16,19 @@ const code = (expected: FleetErrorCode) => (error: unknown) => error instanceof 
 
 interface Place {
   url?: string
+  commandTimeoutMs?: number
   name?: string
   peers?: number
 }
 
-async function build(options: RateLimitOptions, { url, name = `limits-${names++}`, peers }: Place = {}) {
+async function build(
+  options: RateLimitOptions,
+  { url, name = `limits-${names++}`, peers, commandTimeoutMs = 20_000 }: Place = {},
+) {
   const app = Fastify()
   apps.push(app)
   await app.register(identity, { name })
-  await app.register(redis, url ? { url, commandTimeoutMs: 200 } : { client: null })
+  await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })
   await app.register(rateLimit, options)
   if (peers) app.fleet.peers = () => Array.from({ length: peers }, () => app.fleet.self())
   app.decorateRequest('user', null)
@@ -198,7 +203,7 @@ describe('a fleet', () => {
 
   test('stopped in its tracks: nobody waits for ever, and limits hold', async () => {
     const own = await startRedis()
-    const app = await build({ max: 10 }, { url: own.url, peers: 5 })
+    const app = await build({ max: 10 }, { url: own.url, peers: 5, commandTimeoutMs: 200 })
     await app.ready()
     await own.kill('SIGSTOP')
     const responses = await Promise.all(Array.from({ length: 10 }, () => app.inject('/')))

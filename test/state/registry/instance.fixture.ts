@@ -2,11 +2,12 @@ import Fastify from 'fastify'
 import identity from '../../../src/instance/identity.ts'
 import redis from '../../../src/state/redis.ts'
 import registry from '../../../src/state/registry/index.ts'
+import { patient } from '../patience.ts'
 
 // One instance of a fleet: FLEET_NAME, INSTANCE_ID, REDIS_URL and LEASE_MS come from the test.
 const app = Fastify({ logger: true })
 await app.register(identity)
-await app.register(redis)
+await app.register(redis, patient)
 await app.register(registry, { leaseMs: Number(process.env.LEASE_MS) })
 await app.listen({ host: '127.0.0.1', port: 0 })
 console.log(`listening ${app.fleet.instance.port}`)

@@ -1,25 +1,28 @@
 import assert from 'node:assert/strict'
-import { afterEach, before, describe, test } from 'node:test'
+import { after, afterEach, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import identity, { type IdentityOptions, type Peer } from '../../../src/instance/identity.ts'
 import lifecycle from '../../../src/instance/lifecycle.ts'
-import redis from '../../../src/state/redis.ts'
+import redis, { type RedisOptions } from '../../../src/state/redis.ts'
 import { Directory } from '../../../src/state/registry/directory.ts'
 import registry, { type RegistryOptions } from '../../../src/state/registry/index.ts'
 import { PeerTable } from '../../../src/state/registry/peer-table.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { patient, within } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
-afterEach(() => Promise.all(apps.splice(0).map((app) => app.close())))
+const closeAll = (): Promise<unknown> => Promise.all(apps.splice(0).map((app) => app.close()))
+after(closeAll)
 const code = (expected: string) => (error: unknown) => error instanceof FleetError && error.code === expected
 
 type Log = { level: number; msg: string }[]
 type Started = FastifyInstance & { lines: Log }
 interface Options extends RegistryOptions {
+  redis?: RedisOptions
   identity?: IdentityOptions
   figures?: () => Partial<Peer>
   listen?: boolean
@@ -27,7 +30,7 @@ interface Options extends RegistryOptions {
 
 async function start(
   url: string | null,
-  { identity: who = {}, figures, listen = true, ...options }: Options = {},
+  { identity: who = {}, redis: where = {}, figures, listen = true, ...options }: Options = {},
 ): Promise<Started> {
   const lines: Log = []
   const app: FastifyInstance = Fastify({
@@ -36,7 +39,7 @@ async function start(
   apps.push(app)
   await app.register(identity, who)
   await app.register(lifecycle, { signals: false, drainDelayMs: 0 })
-  await app.register(redis, url === null ? { client: null } : { url })
+  await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
   await app.register(registry, options)
   if (figures) app.fleet.contribute(figures)
   if (listen) await app.listen({ host: '127.0.0.1', port: 0 })
@@ -69,6 +72,7 @@ describe('with Redis', () => {
   before(async () => {
     server = await startRedis()
   })
+  afterEach(closeAll)
   let fleets = 0
   /** Instances of a fleet of their own. */
   const fleet = (names: string[], options: Options = {}, name = `fleet${++fleets}`) =>
@@ -113,11 +117,11 @@ describe('with Redis', () => {
     await settle(all, 'a,b')
     a.fleet.drain()
     assert.equal(stateOf(a, 'a'), 'draining')
-    await until(() => stateOf(b, 'a') === 'draining', { timeoutMs: 2000 })
+    await until(() => stateOf(b, 'a') === 'draining')
     a.fleet.undrain()
-    await until(() => stateOf(b, 'a') === 'serving', { timeoutMs: 2000 })
+    await until(() => stateOf(b, 'a') === 'serving')
     await a.close()
-    await until(() => ids(b) === 'b', { timeoutMs: 2000 })
+    await until(() => ids(b) === 'b')
   })
 
   test('what an instance announces is known at once', async () => {
@@ -127,7 +131,7 @@ describe('with Redis', () => {
     await settle(all, 'a,b')
     failing = ['database']
     a.fleet.announce()
-    await until(() => b.fleet.peers().find(({ id }) => id === 'a')?.failing[0] === 'database', { timeoutMs: 2000 })
+    await until(() => b.fleet.peers().find(({ id }) => id === 'a')?.failing[0] === 'database')
   })
 
   test('figures of peers keep coming', async () => {
@@ -149,10 +153,8 @@ describe('with Redis', () => {
       env: { FLEET_NAME: name, INSTANCE_ID: 'victim', REDIS_URL: server.url, LEASE_MS: leaseMs },
     })
     await until(() => ids(a) === 'a,victim')
-    const killed = performance.now()
     await child.kill('SIGKILL')
-    await until(() => ids(a) === 'a')
-    assert.ok(performance.now() - killed <= leaseMs, `${performance.now() - killed} ms`)
+    await within(leaseMs, 'gone', () => ids(a) === 'a')
   })
 
   test('a process that stood still is taken out, and comes back by itself', async () => {
@@ -205,10 +207,10 @@ describe('with Redis', () => {
 
   test('of two processes with one id the later one is seen; both say so; the other returns when it is free', async () => {
     const name = `fleet${++fleets}`
-    const [a, old] = await fleet(['a', 'twin'], { leaseMs: 500, identity: { color: 'old' } }, name)
+    const [a, old] = await fleet(['a', 'twin'], { leaseMs: 1500, identity: { color: 'old' } }, name)
     assert.ok(a && old)
     await settle([a, old], 'a,twin')
-    const [late] = await fleet(['twin'], { leaseMs: 500, identity: { color: 'late' } }, name)
+    const [late] = await fleet(['twin'], { leaseMs: 1500, identity: { color: 'late' } }, name)
     assert.ok(late)
     const colour = (): string | undefined => a.fleet.peers().find(({ id }) => id === 'twin')?.color
     await until(() => old.fleet.facts.registry === 'displaced')
@@ -241,7 +243,7 @@ describe('with Redis', () => {
   })
 
   test('lost data is made good, and nobody disappears meanwhile', async () => {
-    const all = await fleet(['a', 'b', 'c'], { leaseMs: 1500 })
+    const all = await fleet(['a', 'b', 'c'], { leaseMs: 3000 })
     await settle(all, 'a,b,c')
     const { redis } = all[0] as FastifyInstance
     assert.ok(redis)
@@ -310,52 +312,56 @@ describe('with Redis', () => {
   })
 })
 
-test('while Redis is away the last known peers stay; then all are found again', async () => {
-  const server = await startRedis()
-  const all = await Promise.all(
-    ['a', 'b', 'c'].map((id) => start(server.url, { leaseMs: 900, identity: { id, name: 'away' } })),
-  )
-  const [a, b] = all as [Started, Started]
-  const settled = (expected: string): Promise<unknown> => until(() => all.every((app) => ids(app) === expected))
-  await settled('a,b,c')
-  await server.kill('SIGKILL')
-  await until(() => all.every((app) => app.fleet.facts.registry === 'last-known'))
-  const { lastSeen } = a.fleet.peers()[1] as Peer
-  await assert.rejects(a.fleet.command('b', 'drain'), code('FLEET_ERR_STATE_UNAVAILABLE'))
-  a.fleet.drain()
-  assert.equal(stateOf(a, 'a'), 'draining')
-  assert.equal(stateOf(b, 'a'), 'serving')
-  const since = performance.now()
-  await until(() => performance.now() - since > 1500)
-  assert.equal(ids(a), 'a,b,c')
-  assert.equal((a.fleet.peers()[1] as Peer).lastSeen, lastSeen)
-  assert.equal(a.lines.filter(({ msg }) => /last known peers/.test(msg)).length, 1)
+describe('when Redis is away', { concurrency: true }, () => {
+  test('while Redis is away the last known peers stay; then all are found again', async () => {
+    const server = await startRedis()
+    const all = await Promise.all(
+      ['a', 'b', 'c'].map((id) => start(server.url, { leaseMs: 2000, identity: { id, name: 'away' } })),
+    )
+    const [a, b] = all as [Started, Started]
+    const settled = (expected: string): Promise<unknown> => until(() => all.every((app) => ids(app) === expected))
+    await settled('a,b,c')
+    await server.kill('SIGKILL')
+    await until(() => all.every((app) => app.fleet.facts.registry === 'last-known'))
+    const { lastSeen } = a.fleet.peers()[1] as Peer
+    await assert.rejects(a.fleet.command('b', 'drain'), code('FLEET_ERR_STATE_UNAVAILABLE'))
+    a.fleet.drain()
+    assert.equal(stateOf(a, 'a'), 'draining')
+    assert.equal(stateOf(b, 'a'), 'serving')
+    const since = performance.now()
+    await until(() => performance.now() - since > 2500)
+    assert.equal(ids(a), 'a,b,c')
+    assert.equal((a.fleet.peers()[1] as Peer).lastSeen, lastSeen)
+    assert.equal(a.lines.filter(({ msg }) => /last known peers/.test(msg)).length, 1)
 
-  const seen = new Set<string>()
-  await server.restart()
-  await until(() => {
-    for (const app of all) seen.add(ids(app))
-    return all.every((app) => app.fleet.facts.registry === 'live' && stateOf(app, 'a') === 'draining')
+    const seen = new Set<string>()
+    await server.restart()
+    await until(() => {
+      for (const app of all) seen.add(ids(app))
+      return all.every((app) => app.fleet.facts.registry === 'live' && stateOf(app, 'a') === 'draining')
+    })
+    assert.deepEqual([...seen], ['a,b,c'])
   })
-  assert.deepEqual([...seen], ['a,b,c'])
-})
 
-test('after an outage with its data kept, nobody is taken out before all could come back', async () => {
-  const server = await startRedis({ appendonly: true })
-  const all = await Promise.all(
-    ['a', 'b', 'c'].map((id) => start(server.url, { leaseMs: 900, identity: { id, name: 'kept' } })),
-  )
-  await until(() => all.every((app) => ids(app) === 'a,b,c'))
-  process.kill(server.pid, 'SIGSTOP')
-  const since = performance.now()
-  await until(() => performance.now() - since > 2000)
-  process.kill(server.pid, 'SIGCONT')
-  const seen = new Set<string>()
-  await until(() => {
-    for (const app of all) seen.add(ids(app))
-    return all.every((app) => app.fleet.facts.registry === 'live') && performance.now() - since > 4000
+  test('after an outage with its data kept, nobody is taken out before all could come back', async () => {
+    const server = await startRedis({ appendonly: true })
+    const all = await Promise.all(
+      ['a', 'b', 'c'].map((id) =>
+        start(server.url, { leaseMs: 2000, identity: { id, name: 'kept' }, redis: { commandTimeoutMs: 500 } }),
+      ),
+    )
+    await until(() => all.every((app) => ids(app) === 'a,b,c'))
+    process.kill(server.pid, 'SIGSTOP')
+    const since = performance.now()
+    await until(() => performance.now() - since > 3000)
+    process.kill(server.pid, 'SIGCONT')
+    const seen = new Set<string>()
+    await until(() => {
+      for (const app of all) seen.add(ids(app))
+      return all.every((app) => app.fleet.facts.registry === 'live') && performance.now() - since > 7000
+    })
+    assert.deepEqual([...seen], ['a,b,c'])
   })
-  assert.deepEqual([...seen], ['a,b,c'])
 })
 
 test('a large fleet is read in turns, a small one whole', () => {

@@ -1,6 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type RedisOptions, redis } from '../../../src/state/redis.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
+import { patient } from '../patience.ts'
 
 export const secret = 'a secret of more than thirty-two bytes'
 
@@ -29,7 +30,7 @@ export interface TestApp extends FastifyInstance {
 export async function build(where: RedisOptions, options: SessionOptions = {}): Promise<TestApp> {
   const app = Fastify()
   const gate = new Gate()
-  await app.register(redis, { connectTimeoutMs: 200, ...where })
+  await app.register(redis, { ...patient, ...where })
   await app.register(session, { secret, ...options })
 
   app.get('/', async ({ session }) => {

@@ -6,6 +6,7 @@ import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { within } from '../patience.ts'
 import { build, type TestApp } from './app.ts'
 import { Browser } from './browser.ts'
 
@@ -101,13 +102,15 @@ describe('several instances', () => {
     const app = await start({ url: server.url }, { ttl: 100, touchAfter: 1 })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1 })
-    let sets = 0
     await until(async () => {
-      sets = (await commandsOf(() => browser.get(app, '/'))).set ?? 0
-      return sets > 0
+      const began = performance.now()
+      const { set } = await commandsOf(() => browser.get(app, '/'))
+      if (!set) return false
+      assert.equal(set, 1)
+      const next = await commandsOf(() => browser.get(app, '/'))
+      // On a machine that is too busy to visit twice in a second there is nothing to see; once more.
+      return performance.now() - began < 1000 && assert.deepEqual(next, { get: 1 }) === undefined
     })
-    assert.equal(sets, 1)
-    assert.deepEqual(await commandsOf(() => browser.get(app, '/')), { get: 1 })
   })
 
   test('a tracked session is read once, and what others change is seen', async () => {
@@ -122,11 +125,11 @@ describe('several instances', () => {
     for (let i = 2; i < 20; i++) {
       await browser.post(i % 2 ? a : b, '/set', { a: i })
       for (const app of [a, b])
-        await until(async () => (await browser.get(app, '/')).json().a === i, { timeoutMs: 1000 })
+        await within(1000, 'the change', async () => (await browser.get(app, '/')).json().a === i)
     }
     const window = browser.clone()
     await browser.post(a, '/logout')
-    await until(async () => (await window.get(b, '/')).body === '{}', { timeoutMs: 1000 })
+    await within(1000, 'the logout', async () => (await window.get(b, '/')).body === '{}')
   })
 
   test('what else may stand under the key is no session, and no error', async () => {
@@ -235,7 +238,7 @@ describe('Redis away', () => {
     await browser.post(app, '/set', { a: 1 })
     await until(async () => (await browser.get(app, '/')).json().a === 1)
     await server.kill('SIGKILL')
-    await until(async () => (await browser.get(app, '/')).statusCode === 503, { timeoutMs: 2000 })
+    await within(2000, 'the loss', async () => (await browser.get(app, '/')).statusCode === 503)
     await server.restart()
     await until(async () => (await browser.get(app, '/')).statusCode === 200)
     assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
@@ -245,7 +248,7 @@ describe('Redis away', () => {
     const server = await startRedis()
     const app = await start({ url: server.url, commandTimeoutMs: 200 })
     const browser = new Browser()
-    await browser.post(app, '/set', { a: 1 })
+    await until(async () => (await browser.post(app, '/set', { a: 1 })).statusCode === 200)
     await server.kill('SIGSTOP')
     const responses = await Promise.all(Array.from({ length: 20 }, () => browser.get(app, '/')))
     assert.ok(responses.every(({ statusCode }) => statusCode === 503))
