@@ -32,6 +32,7 @@ describe('fleet balance', () => {
       const names = new Set<string>()
       await until(
         async () => names.add(JSON.parse((await get(url, { headers: { connection: 'close' } })).text).name).size === 2,
+        { timeoutMs: 60_000 },
       )
       for (const upstream of upstreams) {
         upstream.handler = (request, response) => setTimeout(() => upstream.answer(request, response), 200)

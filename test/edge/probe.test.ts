@@ -10,7 +10,7 @@ import { until } from '../helpers/until.ts'
 import { stub } from './stub.ts'
 import { startUpstreams, type Upstream } from './upstream.ts'
 
-const quick: ProbeOptions = { type: 'http', path: '/ready', intervalMs: 20, timeoutMs: 200, rise: 2, fall: 2 }
+const quick: ProbeOptions = { type: 'http', path: '/ready', intervalMs: 20, timeoutMs: 30_000, rise: 2, fall: 2 }
 
 function probe(options: Partial<ProbeOptions> = {}): { prober: Prober; verdicts: string[] } {
   const verdicts: string[] = []

@@ -10,7 +10,7 @@ export function raw(url: string, bytes: string | readonly string[], done?: (text
     let text = ''
     const socket = connect(Number(port), hostname)
     socket.setEncoding('latin1')
-    socket.setTimeout(5000, () => socket.destroy(new Error(`no end after ${JSON.stringify(text)}`)))
+    socket.setTimeout(60_000, () => socket.destroy(new Error(`no end after ${JSON.stringify(text)}`)))
     socket.on('connect', () => {
       for (const piece of [bytes].flat()) socket.write(piece, 'latin1')
     })

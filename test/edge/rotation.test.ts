@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
 import { describe, it } from 'node:test'
 import type { PickInput, Policy } from '../../src/edge/policies/index.ts'
 import { RoundRobin } from '../../src/edge/policies/round-robin.ts'
 import { Rotation } from '../../src/edge/rotation.ts'
 import type { Target, TargetState } from '../../src/edge/target.ts'
 import { stubs, tally, tuples } from './stub.ts'
+import { mockChance } from './virtual-time.ts'
 
 const nobody: PickInput = { client: '', headers: {} }
 const options = { slowStartMs: 0, panicThreshold: 0 }
@@ -121,7 +123,9 @@ describe('a rotation', () => {
     assert.equal(seen(), 3)
   })
 
-  it('lets a target that returns among others warm up, and not one that returns alone', () => {
+  it('lets a target that returns among others warm up, and not one that returns alone', (t) => {
+    t.mock.method(performance, 'now', () => 1)
+    mockChance(t)
     const [a, b] = stubs(2) as [Target, Target]
     const rotation = new Rotation(new RoundRobin(), { slowStartMs: 60_000, panicThreshold: 0 })
     for (const target of [a, b]) {

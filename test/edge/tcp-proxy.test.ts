@@ -83,7 +83,7 @@ describe('a TCP proxy', () => {
 
   it('lets connections wait while there is no target, and ends them when none comes', async () => {
     const only = await peer(named('a'))
-    const { port, proxy } = await proxyTo([only])
+    const { port, proxy } = await proxyTo([only], { queue: { timeoutMs: 60_000 } })
     only.server.close()
     await until(() => proxy.targets[0]?.state === 'down')
     const waiting = talk(port, 'x')

@@ -148,7 +148,7 @@ describe('the endpoint', () => {
       {
         edges: ['127.0.0.1'],
         regions: { near: { url: near?.url ?? '', countries: ['DE'] }, far: { url: far?.url ?? '', location: 'US' } },
-        probe: { intervalMs: 30, timeoutMs: 500 },
+        probe: { intervalMs: 30, timeoutMs: 30_000 },
       },
       'other',
     )

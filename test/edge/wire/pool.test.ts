@@ -42,7 +42,7 @@ async function pair(serve: Serve, options: object = {}) {
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const bounds = { connectTimeoutMs: 2000, responseTimeoutMs: 5000, bodyTimeoutMs: 5000, keepAliveMs: 4000 }
+  const bounds = { connectTimeoutMs: 60_000, responseTimeoutMs: 60_000, bodyTimeoutMs: 60_000, keepAliveMs: 60_000 }
   const pool = new WirePool({ host: '127.0.0.1', port, maxHeaderBytes: 16_384, ...bounds, ...options })
   after(() => {
     server.close()
@@ -192,24 +192,17 @@ describe('a connection to an upstream', () => {
   })
 
   it('gives up on what is too slow, too large, or no HTTP', async () => {
-    const { pool } = await pair(
-      (socket, request) => {
-        if (request.startsWith('GET /body')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx')
-        if (request.startsWith('GET /large')) socket.write(`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(20_000)}`)
-        if (request.startsWith('GET /noise')) socket.write('hello\r\n\r\n')
-        if (request.startsWith('GET /upgrade')) socket.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
-      },
-      { responseTimeoutMs: 100, bodyTimeoutMs: 100 },
-    )
-    for (const [path, code] of [
-      ['/head', 'UND_ERR_HEADERS_TIMEOUT'],
-      ['/body', 'UND_ERR_BODY_TIMEOUT'],
-      ['/large', 'UND_ERR_HEADERS_OVERFLOW'],
+    for (const [bytes, options, expected] of [
+      ['', { responseTimeoutMs: 100 }, { code: 'UND_ERR_HEADERS_TIMEOUT' }],
+      ['HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx', { bodyTimeoutMs: 100 }, { code: 'UND_ERR_BODY_TIMEOUT' }],
+      [`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(20_000)}`, {}, { code: 'UND_ERR_HEADERS_OVERFLOW' }],
+      ['hello\r\n\r\n', {}, { name: 'HTTPParserError' }],
+      ['HTTP/1.1 101 Switching Protocols\r\n\r\n', {}, { name: 'HTTPParserError' }],
     ] as const) {
-      await assert.rejects(ask(pool, { path }), { code }, path)
+      const { pool } = await pair((socket) => socket.write(bytes), options)
+      await assert.rejects(ask(pool), expected, bytes.slice(0, 40))
+      await pool.close()
     }
-    for (const path of ['/noise', '/upgrade']) await assert.rejects(ask(pool, { path }), { name: 'HTTPParserError' })
-    await pool.close()
   })
 
   it('says whether anything was sent', async () => {
