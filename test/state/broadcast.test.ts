@@ -6,13 +6,13 @@ import { broadcast } from '../../src/state/broadcast.ts'
 import { type RedisOptions, redis } from '../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patient } from './patience.ts'
+import { patient, patientApp } from './patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
 async function build(options: RedisOptions, heartbeatMs = 20_000): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(redis, { ...patient, ...options })
   await app.register(broadcast, { heartbeatMs })

@@ -12,14 +12,14 @@ import { redis } from '../../src/state/redis.ts'
 import { registry } from '../../src/state/registry/index.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patient } from './patience.ts'
+import { patient, patientApp } from './patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
 test('what the state plugins did is in the metrics, under labels of a closed set', async () => {
   const server = await startRedis()
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { name: 'counted' })
   await app.register(lifecycle, { signals: false })

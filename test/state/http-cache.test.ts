@@ -10,7 +10,7 @@ import { httpCache, type RouteCache } from '../../src/state/http-cache.ts'
 import { redis } from '../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patient } from './patience.ts'
+import { patient, patientApp } from './patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -22,7 +22,7 @@ let failing = false
 let fleets = 0
 
 async function build(url?: string, name = `http-${fleets++}`): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { name })
   await app.register(identityHeaders)

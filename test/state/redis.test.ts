@@ -10,7 +10,7 @@ import { freePort } from '../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
-import { patient, within } from './patience.ts'
+import { patient, patientApp, within } from './patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -18,7 +18,7 @@ after(() => Promise.all(apps.map((app) => app.close())))
 /** An app with the plugin, and the lines it logs. */
 async function build(options: RedisOptions): Promise<{ app: FastifyInstance; log: { level: number; msg: string }[] }> {
   const log: { level: number; msg: string }[] = []
-  const app = Fastify({ logger: { stream: { write: (line: string) => log.push(JSON.parse(line)) } } })
+  const app = Fastify({ ...patientApp, logger: { stream: { write: (line: string) => log.push(JSON.parse(line)) } } })
   apps.push(app)
   await app.register(redis, { ...patient, ...options })
   return { app, log }

@@ -10,7 +10,7 @@ import registry from '../../src/state/registry/index.ts'
 import { until } from '../helpers/until.ts'
 import { code, contract as tokensContract } from './jwt/contract.ts'
 import { aborted, contract as locksContract } from './locks/contract.ts'
-import { patient, within } from './patience.ts'
+import { patient, patientApp, within } from './patience.ts'
 import { type RedisCluster, type RedisSentinel, replicated, startCluster, startSentinel } from './topologies.ts'
 
 const apps: FastifyInstance[] = []
@@ -21,7 +21,7 @@ async function start(
   where: RedisOptions,
   { id, name, listen = true, ...options }: JwtOptions & { id?: string; name?: string; listen?: boolean } = {},
 ): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { id, name })
   await app.register(lifecycle, { signals: false })

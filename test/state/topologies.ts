@@ -57,6 +57,7 @@ export interface RedisSentinel {
   /** As `REDIS_SENTINELS` and the option `sentinels` take it. */
   readonly sentinels: string
   readonly primary: RedisServer
+  readonly replicas: readonly RedisServer[]
 }
 
 /**
@@ -66,7 +67,7 @@ export interface RedisSentinel {
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
   const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
-  await Promise.all([replica(), replica()])
+  const replicas = await Promise.all([replica(), replica()])
   // Sentinels ask a primary for its replicas when they come to know it, and then every ten seconds.
   const client = new Redis(primary.port, '127.0.0.1')
   await until(async () => (await client.info('replication')).match(/state=online/g)?.length === 2, {
@@ -98,7 +99,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
     await until(knows, { what: 'sentinels that know each other and the replicas' })
     client.disconnect()
   }
-  return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary }
+  return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary, replicas }
 }
 
 /** Waits until every replica of a server has all that was written to it so far. */

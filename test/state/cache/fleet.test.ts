@@ -9,7 +9,7 @@ import { redis } from '../../../src/state/redis.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 import { cacheContract, gate } from './contract.ts'
 import type { Order } from './worker.fixture.ts'
 
@@ -28,7 +28,7 @@ async function fleet(
   const name = `fleet-${fleets++}`
   const built = await Promise.all(
     Array.from({ length: size }, async () => {
-      const app = Fastify()
+      const app = Fastify(patientApp)
       apps.push(app)
       await app.register(identity, { name })
       await app.register(redis, { url: server.url, ...patient, commandTimeoutMs })

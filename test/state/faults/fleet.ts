@@ -13,6 +13,7 @@ import { rateLimit } from '../../../src/state/rate-limit/index.ts'
 import { type RedisOptions, redis } from '../../../src/state/redis.ts'
 import { registry } from '../../../src/state/registry/index.ts'
 import { session } from '../../../src/state/session/index.ts'
+import { patient, patientApp } from '../patience.ts'
 
 const secret = 'a secret of these tests, long enough for HS256'
 const apps: FastifyInstance[] = []
@@ -25,12 +26,12 @@ export const ttl = 600
 /** An instance with every plugin that keeps its state in Redis; `b` has the options for a Redis that is away, `c` tracks. */
 async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Promise<FastifyInstance> {
   const lenient = id === 'b'
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { id, name })
   await app.register(lifecycle, { signals: false })
   await app.register(health)
-  await app.register(redis, { commandTimeoutMs: 1000, connectTimeoutMs: 5000, ...where })
+  await app.register(redis, { commandTimeoutMs: 1000, connectTimeoutMs: patient.connectTimeoutMs, ...where })
   await app.register(broadcast)
   await app.register(registry, { leaseMs: 3000 })
   await app.register(locks, { ttl, closeGraceMs: 100 })

@@ -13,7 +13,7 @@ import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -22,7 +22,7 @@ let calls = 0
 const on = { config: { idempotency: true } }
 
 async function build(options: IdempotencyOptions, url?: string, commandTimeoutMs = 20_000): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(errorAnswers)
   await app.register(identity, { name: 'orders' })

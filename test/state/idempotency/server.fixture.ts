@@ -2,10 +2,10 @@ import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import { idempotency } from '../../../src/state/idempotency/index.ts'
 import { redis } from '../../../src/state/redis.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 
 /** Its handler counts, in Redis, how often it was called, and answers when it is told to: the first call never. */
-const app = Fastify()
+const app = Fastify(patientApp)
 await app.register(redis, patient)
 await app.register(idempotency, { lockMs: 3_000 })
 app.post('/orders', { config: { idempotency: true } }, async () => {

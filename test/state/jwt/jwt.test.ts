@@ -19,7 +19,7 @@ import { Revocations } from '../../../src/state/jwt/revocations.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient, within } from '../patience.ts'
+import { patient, patientApp, within } from '../patience.ts'
 import { code, contract } from './contract.ts'
 
 const secret = 'a secret of these tests, long enough for HS256'
@@ -46,7 +46,7 @@ async function build(
   name = 'fleet',
   where: RedisOptions = {},
 ): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { name })
   await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
@@ -456,7 +456,7 @@ describe('with Redis', () => {
 
   test('the fleet shares a secret that nobody configured', async () => {
     const bare = async (): Promise<FastifyInstance> => {
-      const app = Fastify()
+      const app = Fastify(patientApp)
       apps.push(app)
       await app.register(identity, { name: 'bare' })
       await app.register(redis, { url: server.url })

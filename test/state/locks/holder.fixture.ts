@@ -2,16 +2,35 @@ import Fastify from 'fastify'
 import identity from '../../../src/instance/identity.ts'
 import locks from '../../../src/state/locks/index.ts'
 import redis from '../../../src/state/redis.ts'
+import { patient, patientApp } from '../patience.ts'
 
-// Holds a lock, or leads, until it is killed: FLEET_NAME, REDIS_URL, TTL and WHAT come from the test.
-const app = Fastify({ logger: false })
+// Holds a lock, or leads, until it is killed: FLEET_NAME, REDIS_URL, TTL and WHAT come from the test, and CLOCK, by how much
+// the clock of this process is wrong, ms; a message moves it.
+let wrongBy = Number(process.env.CLOCK ?? 0)
+const now = Date.now
+Date.now = () => now() + wrongBy
+process.on('message', (ms) => {
+  wrongBy = Number(ms)
+  console.log(`moved ${ms}`)
+})
+process.channel?.unref()
+
+const app = Fastify({ ...patientApp, logger: false })
 await app.register(identity)
-await app.register(redis)
+await app.register(redis, patient)
 await app.register(locks, { ttl: Number(process.env.TTL) })
 await app.listen({ host: '127.0.0.1', port: 0 })
-if (process.env.WHAT === 'leader') app.fleet.leader('job', () => console.log('leading'))
+const hold = (signal: AbortSignal): Promise<void> => {
+  signal.addEventListener('abort', () => console.log('lost'))
+  return new Promise(() => {})
+}
+if (process.env.WHAT === 'leader')
+  app.fleet.leader('job', (signal) => {
+    console.log('leading')
+    return hold(signal)
+  })
 else
-  await app.fleet.lock('shared', (token) => {
+  await app.fleet.lock('shared', (token, signal) => {
     console.log(`held ${token}`)
-    return new Promise(() => {})
+    return hold(signal)
   })

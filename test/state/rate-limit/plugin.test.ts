@@ -7,7 +7,7 @@ import { authentication, perUser, type RateLimitOptions, rateLimit } from '../..
 import { redis } from '../../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
 let names = 0
@@ -25,7 +25,7 @@ async function build(
   options: RateLimitOptions,
   { url, name = `limits-${names++}`, peers, commandTimeoutMs = 20_000 }: Place = {},
 ) {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { name })
   await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })

@@ -2,10 +2,10 @@ import Fastify from 'fastify'
 import identity from '../../../src/instance/identity.ts'
 import redis from '../../../src/state/redis.ts'
 import registry from '../../../src/state/registry/index.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 
 // One instance of a fleet: FLEET_NAME, INSTANCE_ID, REDIS_URL and LEASE_MS come from the test.
-const app = Fastify({ logger: true })
+const app = Fastify({ ...patientApp, logger: true })
 await app.register(identity)
 await app.register(redis, patient)
 await app.register(registry, { leaseMs: Number(process.env.LEASE_MS) })

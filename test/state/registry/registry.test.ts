@@ -12,7 +12,7 @@ import { PeerTable } from '../../../src/state/registry/peer-table.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient, within } from '../patience.ts'
+import { patient, patientApp, within } from '../patience.ts'
 
 const apps: FastifyInstance[] = []
 const closeAll = (): Promise<unknown> => Promise.all(apps.splice(0).map((app) => app.close()))
@@ -34,6 +34,7 @@ async function start(
 ): Promise<Started> {
   const lines: Log = []
   const app: FastifyInstance = Fastify({
+    ...patientApp,
     logger: { stream: { write: (line: string) => lines.push(JSON.parse(line)) } },
   })
   apps.push(app)

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type RedisOptions, redis } from '../../../src/state/redis.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
-import { patient } from '../patience.ts'
+import { patient, patientApp } from '../patience.ts'
 
 export const secret = 'a secret of more than thirty-two bytes'
 
@@ -28,7 +28,7 @@ export interface TestApp extends FastifyInstance {
 
 /** An app whose routes do to the session what their path says. */
 export async function build(where: RedisOptions, options: SessionOptions = {}): Promise<TestApp> {
-  const app = Fastify()
+  const app = Fastify(patientApp)
   const gate = new Gate()
   await app.register(redis, { ...patient, ...where })
   await app.register(session, { secret, ...options })
