@@ -106,8 +106,9 @@ test('a backup serves only while all the others are down', async () => {
   await b.stop()
   assert.deepEqual(Object.keys(await tally(10, () => front.ask('/'))), ['c'])
   await Promise.all([a.start(), b.start()])
-  for (let by: string | undefined; by !== 'a'; ) by = (await front.ask('/')).by
-  for (let by: string | undefined; by !== 'b'; ) by = (await front.ask('/')).by
+  for (const name of ['a', 'b']) {
+    await until(async () => (await front.ask('/')).by === name, { what: `${name} to be back` })
+  }
   assert.equal((await tally(10, () => front.ask('/'))).c, undefined)
 })
 
