@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, preSerializationHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
@@ -148,7 +148,6 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
     cookieName,
     cookie: { secure: SESSION_COOKIE_SECURE ?? production },
     keepMs,
-    late: app.hasRequestDecorator('session'),
   }
   const key = Symbol('reader')
   type Keyed = { [key]: RequestReader }
@@ -162,11 +161,16 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
   app.addHook('preValidation', (request, _reply, done) => {
     router.readers.run((request as unknown as Keyed)[key], done)
   })
-  app.addHook('onSend', (request, reply, payload, done) => {
-    const reader = (request as unknown as Keyed)[key] as RequestReader | null
-    if (!reader?.wrote) return done(null, payload)
-    reader.keep(reply).then(() => done(null, payload), done)
-  })
+  const keep =
+    (saved: boolean): preSerializationHookHandler =>
+    (request, reply, payload, done) => {
+      const reader = (request as unknown as Keyed)[key] as RequestReader | null
+      if (!reader?.isLost(reply)) return done(null, payload)
+      reader.keep(reply, saved).then(() => done(null, payload), done)
+    }
+  // Sessions are saved in `onSend`. One whose plugin came first has been by then, for an answer with nothing to serialize.
+  app.addHook('preSerialization', keep(false))
+  app.addHook('onSend', keep(app.hasRequestDecorator('session')))
 }
 
 const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {

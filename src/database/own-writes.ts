@@ -11,8 +11,6 @@ export interface OwnWritesTerms {
   readonly cookie: { readonly secure: boolean | 'auto' }
   /** How long a position is kept, ms. By then every replica that is still in use has replayed it. */
   readonly keepMs: number
-  /** Sessions are saved before the position is known, so one that takes it is saved again. */
-  readonly late: boolean
 }
 
 /** The field of a session. */
@@ -56,18 +54,22 @@ export class RequestReader implements Reader {
   #before: number | undefined
   /** When this request wrote last. */
   #wroteAt = 0
+  /** Where the position of all that it wrote was put. */
+  #kept: 'nowhere' | 'session' | 'cookie' = 'nowhere'
 
   constructor(request: FastifyRequest, terms: OwnWritesTerms) {
     this.#request = request
     this.#terms = terms
   }
 
-  get wrote(): boolean {
-    return this.#wroteAt > 0
-  }
-
   writes(): void {
     this.#wroteAt = Date.now()
+    this.#kept = 'nowhere'
+  }
+
+  /** Whether it wrote what no one will know of. The session of a response that says 500 is not saved. */
+  isLost({ statusCode }: FastifyReply): boolean {
+    return this.#wroteAt > 0 && (this.#kept === 'nowhere' || (this.#kept === 'session' && statusCode >= 500))
   }
 
   position(): number {
@@ -83,16 +85,20 @@ export class RequestReader implements Reader {
     return this.#before
   }
 
-  /** Keeps how far the primary is now, in the session that there is, else in a cookie. */
-  async keep(reply: FastifyReply): Promise<void> {
-    const { router, secrets, cookieName, cookie, keepMs, late } = this.#terms
+  /**
+   * Keeps how far the primary is now, in the session that there is, else in a cookie.
+   *
+   * @param saved the session was saved before this was asked, and must be saved again
+   */
+  async keep(reply: FastifyReply, saved: boolean): Promise<void> {
+    const { router, secrets, cookieName, cookie, keepMs } = this.#terms
+    const session = reply.statusCode < 500 ? this.#session() : undefined
+    this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
     const text = write(now, Date.now())
-    const session = this.#session()
-    // The session of a response that says 500 is not saved.
-    if (session && reply.statusCode < 500) {
+    if (session) {
       session[field] = text
-      if (late) await session.save?.()
+      if (saved) await session.save?.()
       return
     }
     const signed = `${text}.${mac(text, secrets[0] ?? '')}`

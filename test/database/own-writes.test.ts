@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
+import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance } from 'fastify'
 import type { ReadCounts } from '../../src/database/router.ts'
 import { until } from '../helpers/until.ts'
@@ -110,6 +111,36 @@ describe('reading what one wrote, with replicas that are late', () => {
       assert.equal(await pairs([app], stranger, `stranger-${place}`, 2), 0)
       assert.deepEqual(stranger.cookies, ['fleet.wal'])
     })
+
+  it('takes no second write of a session that the request changes itself; one that is not saved has the cookie', async () => {
+    const kept = new Map<string, object>()
+    let sets = 0
+    const store = {
+      get: (id: string, done: (error: null, found: object | null) => void) => done(null, kept.get(id) ?? null),
+      set(id: string, value: object, done: () => void) {
+        sets++
+        kept.set(id, structuredClone(value))
+        done()
+      },
+      destroy: (_id: string, done: () => void) => done(),
+    } as SessionStore
+    const [app] = await shops(1, { session: 'before', store })
+    assert.ok(app)
+    const visitor = new Visitor()
+    await visitor.ask(app, 'POST', '/items', { sku: 'visited', price: 1 })
+    let price = 1
+    const visit = async (as: string): Promise<unknown> => {
+      const before = sets
+      const payload = { sku: 'visited', price: ++price, as }
+      const answer = await app.inject({ method: 'POST', url: '/visit', payload, headers: { cookie: visitor.header } })
+      visitor.learn(answer.headers['set-cookie'])
+      assert.deepEqual(await visitor.ask(app, 'GET', '/items/visited'), { price })
+      return [answer.statusCode, sets - before]
+    }
+    assert.deepEqual(await visit('json'), [200, 1])
+    assert.deepEqual(await visit('text'), [200, 2])
+    assert.deepEqual(await visit('failure'), [500, 0])
+  })
 
   it('a cookie that is not ours says nothing, and a read writes none', async () => {
     const [app] = await shops(1)

@@ -2,27 +2,33 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { database, pools, type ReplicasOptions, replicas } from '../../src/database/index.ts'
-import { session } from '../../src/state/session/index.ts'
+import { type SessionOptions, session } from '../../src/state/session/index.ts'
 
 export interface ShopOptions extends ReplicasOptions {
   primary: string
   replicas: readonly string[]
   /** Register the session before the database, or after it. @default none at all */
   session?: 'before' | 'after'
+  /** Of the session. */
+  store?: SessionOptions['store']
   ownWrites?: false
+}
+
+const fails = (): never => {
+  throw new Error('it cannot be serialized')
 }
 
 export const secret = 'a secret of the shop that is long enough for anybody'
 
 /** One instance of an application that writes in one request and reads in the next; the servers are behind bounded pools. */
 export async function shop(options: ShopOptions): Promise<FastifyInstance> {
-  const { primary, replicas: urls, session: place, ownWrites, ...routing } = options
+  const { primary, replicas: urls, session: place, store, ownWrites, ...routing } = options
   const pool = await pools({ max: 5 })
   const connect = (url: string, name?: string): PrismaClient =>
     new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
   const prisma = connect(primary).$extends(replicas({ connect, urls, ...routing }))
   const app = Fastify()
-  const keep = (): unknown => app.register(session, { secret })
+  const keep = (): unknown => app.register(session, { secret, store })
   if (place === 'before') await keep()
   await app.register(database, {
     client: () => prisma,
@@ -61,6 +67,17 @@ export async function shop(options: ShopOptions): Promise<FastifyInstance> {
     const item = await prisma.product.findUnique({ where: { sku } })
     return { price: item?.priceCents ?? null }
   })
+  // It changes the session and writes, and answers with JSON, with text, or with 500.
+  app.post<{ Body: { sku: string; price: number; as: 'json' | 'text' | 'failure' } }>(
+    '/visit',
+    async (request, reply) => {
+      const { sku, price, as } = request.body
+      request.session.visits = (request.session.visits ?? 0) + 1
+      await prisma.$executeRaw`UPDATE products SET price_cents = ${price} WHERE sku = ${sku}`
+      if (as === 'failure') reply.serializer(fails)
+      return as === 'text' ? '{}' : {}
+    },
+  )
   app.get('/reads', async () => prisma.$routing().reads)
   app.get('/fit', async () => prisma.$routing().set.replicas.filter(({ healthy }) => healthy).length)
   return app
