@@ -41,14 +41,14 @@ export interface Running {
 /** An instance of the reference application that is ready. */
 export async function start(env: Env): Promise<Running> {
   const running = await listening(env)
-  await until(async () => (await running.ask('/ready')).status === 200, { what: 'readiness', timeoutMs: 20_000 })
+  await until(async () => (await running.ask('/ready')).status === 200, { what: 'readiness' })
   return running
 }
 
 /** An instance that listens, ready or not. */
 export async function listening(env: Env): Promise<Running> {
   const child = fork(env)
-  const [, url = ''] = await child.waitFor(/listening at (http:\/\/127\.0\.0\.1:\d+)/, 30_000)
+  const [, url = ''] = await child.waitFor(/listening at (http:\/\/127\.0\.0\.1:\d+)/)
   return {
     child,
     url,

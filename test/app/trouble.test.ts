@@ -72,7 +72,7 @@ test('the database away at boot and later: live, not ready, 503 where it is need
   await unavailable('/api/v1/auth/login', { method: 'POST', body: credentials })
 
   await database.restart()
-  await until(async () => (await app.ask('/ready')).status === 200, { timeoutMs: 30_000 })
+  await until(async () => (await app.ask('/ready')).status === 200)
   const { cookie } = await login(app)
   const headers = { cookie }
   assert.equal((await app.ask('/api/v1/dashboard', { headers })).status, 200)

@@ -11,7 +11,7 @@ const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 /** Runs a verb in a process of its own, as its users do. */
 async function fleet<T>(...args: string[]): Promise<T> {
   const process = forkApp(main, { args: [...args, '--json'] })
-  const [line] = await process.waitFor(/^[{[].*[}\]]\n/m, 60_000)
+  const [line] = await process.waitFor(/^[{[].*[}\]]\n/m, 120_000)
   await process.exit
   return JSON.parse(line)
 }

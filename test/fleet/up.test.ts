@@ -47,11 +47,8 @@ async function endEach({ process, report }: Up, signal: NodeJS.Signals, which = 
   for (const { id, pid } of which) {
     const ready = countOf(process.stderr, /is ready, process/g)
     globalThis.process.kill(pid as number, signal)
-    await process.waitFor(new RegExp(`${id} ended`), 30_000)
-    await until(() => countOf(process.stderr, /is ready, process/g) > ready, {
-      timeoutMs: 30_000,
-      what: 'its successor',
-    })
+    await process.waitFor(new RegExp(`${id} ended`))
+    await until(() => countOf(process.stderr, /is ready, process/g) > ready, { what: 'its successor' })
   }
 }
 
@@ -122,12 +119,15 @@ describe('fleet up', { concurrency: 2 }, async () => {
     assert.equal(login.status, 200)
     const cookie = login.headers.get('set-cookie')?.split(';')[0] ?? ''
     const seen = new Set<string>()
-    for (let i = 0; i < 30; i++) {
+    const visit = async (): Promise<void> => {
       const me = await fetch(`${url}/api/v1/me`, { headers: { cookie } })
       const { user } = (await me.json()) as { user: { email: string } }
       assert.equal(user.email, 'test@example.com')
       seen.add(me.headers.get('x-instance-id') ?? '')
     }
+    for (let i = 0; i < 30; i++) await visit()
+    // A front on a busy machine may take an instance out for a moment.
+    while (seen.size < fleet.report.instances.length) await visit()
     assert.deepEqual(
       [...seen].sort(),
       fleet.report.instances.map(({ id }) => id),
@@ -135,18 +135,18 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
     const { url: instance } = fleet.report.instances[0] as { url: string }
     const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
-    const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
-    const { instances } = (await answer.json()) as { instances: { id: string; state: string }[] }
-    assert.deepEqual(
-      instances.map(({ id, state }) => `${id} ${state}`),
-      fleet.report.instances.map(({ id }) => `${id} serving`),
-    )
+    const peers = async (): Promise<string> => {
+      const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
+      const { instances } = (await answer.json()) as { instances: { id: string; state: string }[] }
+      return instances.map(({ id, state }) => `${id} ${state}`).join()
+    }
+    const serving = fleet.report.instances.map(({ id }) => `${id} serving`).join()
+    await until(async () => (await peers()) === serving, { what: 'all instances in the registry' })
 
     const redis = fleet.report.servers.find(({ program }) => /redis|valkey/.test(program))
     globalThis.process.kill(redis?.pid ?? 0, 'SIGTERM')
-    await fleet.process.waitFor(/Redis on port \d+ ended/, 10_000)
+    await fleet.process.waitFor(/Redis on port \d+ ended/)
     await until(async () => (await fetch(`${url}/api/v1/me`, { headers: { cookie } })).status === 200, {
-      timeoutMs: 20_000,
       what: 'the session after Redis came back',
     })
 
@@ -158,7 +158,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
   test('leaves nothing behind when it is killed', async () => {
     const fleet = await up([program])
     await fleet.process.kill('SIGKILL')
-    await until(() => !fleet.pids.some(isAlive), { timeoutMs: 20_000, what: 'the end of all' })
+    await until(() => !fleet.pids.some(isAlive), { what: 'the end of all' })
   })
 
   test('a start that fails says why, and leaves nothing behind', async () => {
@@ -172,7 +172,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
   test('a signal while it starts ends it, and leaves nothing behind', async () => {
     const env = { FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), TMPDIR: ownFolder() }
-    const process = forkApp(main, { args: ['up', program], env })
+    const silent = fileURLToPath(new URL('fixtures/silent.ts', import.meta.url))
+    const process = forkApp(main, { args: ['up', silent], env })
     await process.waitFor(/starting PostgreSQL/)
     await process.kill('SIGTERM')
     assert.deepEqual(process.ended, { code: 0, signal: null })
