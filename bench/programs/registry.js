@@ -1,0 +1,50 @@
+// A fleet of INSTANCES in one Redis: ten registrars, each with its own list of all peers, and the entries of the others.
+// `GET /?seconds=2` lets the ten beat one after the other's answer, and answers how often they did; left alone, they beat
+// every 200 s.
+import { randomUUID } from 'node:crypto'
+import Fastify from 'fastify'
+import { Redis } from 'ioredis'
+import { Directory } from '../node_modules/fastify-fleet/dist/state/registry/directory.js'
+import { Registrar } from '../node_modules/fastify-fleet/dist/state/registry/registrar.js'
+import { listening, port } from './hello.js'
+
+const count = Number(process.env.INSTANCES)
+const client = new Redis(process.env.REDIS_URL)
+const directory = new Directory(client, (kind, id) => `bench-${count}:${kind}:{${id}}`)
+const log = { warn() {}, error() {}, info() {} }
+const startedAt = new Date().toISOString()
+const instance = (i) => ({
+  ...{ id: `host-${i}-4711-abcdef`, host: `host-${i}`, pid: 4711, port: 3000, version: '1.0.0', color: 'none' },
+  ...{ weight: 100, startedAt, lastSeen: new Date().toISOString(), state: 'serving' },
+  ...{ rps: Math.random() * 1000, p95: 4.2, eventLoopUtilization: 0.5, memory: 120_000_000, failing: [] },
+})
+const leaseMs = 600_000
+const registrars = Array.from({ length: 10 }, (_, i) => {
+  const parts = { directory, boot: randomUUID(), leaseMs, log, self: () => instance(i) }
+  return new Registrar({ ...parts, announce: async () => {}, onHealth() {} })
+})
+let from = { epoch: '', version: 0 }
+for (let i = registrars.length; i < count; i++) {
+  const { id, lastSeen, rps, p95, eventLoopUtilization, memory, ...facts } = instance(i)
+  const load = JSON.stringify([rps, p95, eventLoopUtilization, memory])
+  const entry = { id, boot: randomUUID(), facts: JSON.stringify({ id, ...facts }), load }
+  from = await directory.beat(entry, { leaseMs, claim: true, from, sample: [] })
+}
+for (const registrar of registrars) registrar.join()
+// Everyone is there after the first beat, and knows all others after the second.
+for (let round = 0; round < 2; round++) for (const registrar of registrars) await registrar.beat()
+if (registrars.some(({ peers }) => peers.length !== count))
+  throw new Error('Error: an instance does not know all others')
+
+const app = Fastify()
+app.get('/', async ({ query }) => {
+  const end = performance.now() + Number(query.seconds) * 1000
+  let beats = 0
+  const beat = async (registrar) => {
+    for (; performance.now() < end; beats++) await registrar.beat()
+  }
+  await Promise.all(registrars.map(beat))
+  return { beats }
+})
+await app.listen({ port, host: '127.0.0.1' })
+listening()
