@@ -76,7 +76,8 @@ const scenario: Scenario = {
   title: 'Ten upstreams, one of them ten times slower',
   about:
     '200 requests per second at random (Poisson) distances, ten upstreams that work on one request at a time: nine for 5 ms, ' +
-    'one for 50 ms. Beside each front runs another one of its kind before ten healthy upstreams, at the same rate and time.',
+    'one for 50 ms. Beside each front runs another one of its kind before ten healthy upstreams, at the same rate and time. ' +
+    'What a front has to find out first is not counted: three seconds of the same load come before the first round.',
   metrics: {
     calm: { title: 'p99 ms, all healthy' },
     p99: { title: 'p99 ms, one slow' },
