@@ -127,7 +127,11 @@ describe('fleet up', { concurrency: 2 }, async () => {
     }
     for (let i = 0; i < 30; i++) await visit()
     // A front on a busy machine may take an instance out for a moment.
-    while (seen.size < fleet.report.instances.length) await visit()
+    const each = async (): Promise<boolean> => {
+      await visit()
+      return seen.size >= fleet.report.instances.length
+    }
+    await until(each, { what: 'an answer of each' })
     assert.deepEqual(
       [...seen].sort(),
       fleet.report.instances.map(({ id }) => id),
