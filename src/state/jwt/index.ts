@@ -94,8 +94,7 @@ declare module 'fastify' {
 /** `Bearer` and one token (RFC 6750 §2.1); the scheme's case does not matter (RFC 9110 §11.1). */
 function bearer({ headers }: FastifyRequest): string {
   const { authorization = '' } = headers
-  const separator = authorization.indexOf(' ')
-  if (separator !== 6 || authorization.slice(0, 6).toLowerCase() !== 'bearer')
+  if (!authorization.startsWith('Bearer ') && authorization.slice(0, 7).toLowerCase() !== 'bearer ')
     throw new TokenError('FLEET_ERR_TOKEN_MISSING')
   if (authorization.length > maxTokenBytes + 7) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
   return authorization.slice(7)

@@ -68,13 +68,13 @@ function copy(value: unknown): unknown {
 export function isEqual(value: unknown, original: unknown): boolean {
   if (value === original) return true
   if (typeof value !== 'object' || typeof original !== 'object' || value === null || original === null) return false
-  if (Object.getPrototypeOf(value) !== Object.getPrototypeOf(original)) return false
-  const names = Object.keys(value)
-  const before = Object.keys(original)
-  if (names.length !== before.length) return false
-  for (let i = 0; i < names.length; i++) {
-    const name = names[i] as keyof typeof value
-    if (name !== before[i] || !isEqual(value[name], original[name])) return false
-  }
+  if (Array.isArray(original)) return Array.isArray(value) && areEqual(value, original)
+  if (Object.getPrototypeOf(value) !== Object.prototype) return false
+  return areEqual(Object.keys(value), Object.keys(original)) && areEqual(Object.values(value), Object.values(original))
+}
+
+function areEqual(values: readonly unknown[], originals: readonly unknown[]): boolean {
+  if (values.length !== originals.length) return false
+  for (let i = 0; i < originals.length; i++) if (!isEqual(values[i], originals[i])) return false
   return true
 }

@@ -19,7 +19,8 @@ const remembered = 10_000
 export class CookieSigner implements Signer {
   readonly #secrets: readonly string[]
   readonly #algorithm: string
-  readonly #known = new Map<string, Unsigned>()
+  /** By the end of the signature, because hashing all of a cookie costs more. */
+  readonly #known = new Map<string, { readonly signed: string; readonly unsigned: Unsigned }>()
   #first = ''
   #hmac: Signer
 
@@ -36,15 +37,16 @@ export class CookieSigner implements Signer {
 
   unsign(signed: string): Unsigned {
     const hmac = this.#current()
-    const known = this.#known.get(signed)
-    if (known) return known
+    const key = signed.slice(-24)
+    const known = this.#known.get(key)
+    if (known?.signed === signed) return known.unsigned
     const unsigned = hmac.unsign(signed)
     if (unsigned.valid) {
       for (const oldest of this.#known.keys()) {
         if (this.#known.size < remembered) break
         this.#known.delete(oldest)
       }
-      this.#known.set(signed, unsigned)
+      this.#known.set(key, { signed, unsigned })
     }
     return unsigned
   }
