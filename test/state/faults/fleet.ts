@@ -21,7 +21,7 @@ after(() => Promise.all(apps.map((app) => app.close())))
 
 /** How many requests a client of `/limited` has in a minute. */
 export const limit = 30
-export const ttl = 600
+export const ttl = 2000
 
 /** An instance with every plugin that keeps its state in Redis; `b` has the options for a Redis that is away, `c` tracks. */
 async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Promise<FastifyInstance> {

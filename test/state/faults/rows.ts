@@ -35,15 +35,19 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
     await stock.fill()
     return () => stock.take()
   }
-  const browser = new Browser()
-  await browser.post(a, '/session', { userId: 'ann' })
+  const visitor = async (userId: string): Promise<Browser> => {
+    const made = new Browser()
+    assert.equal((await made.post(a, '/session', { userId })).statusCode, 200)
+    return made
+  }
+  const browser = await until(() => visitor('ann'))
   const visit = (app: FastifyInstance): Promise<string> =>
     browser
       .clone()
       .get(app, '/session')
       .then((answer) => told(answer, ({ user }) => (user === 'ann' ? 'works' : `${user}`)))
 
-  const seen = (await a.tokens.issue('ann')).accessToken
+  const seen = (await until(() => a.tokens.issue('ann'))).accessToken
   const me = (app: FastifyInstance, token: string): Promise<string> =>
     inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((answer) =>
       told(answer, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
@@ -51,11 +55,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
   const unseen = await supply(async () => (await a.tokens.issue('ann')).accessToken)
   const pairs = await supply(() => a.tokens.issue('ann'))
   const logins = await supply(() => a.tokens.issue('ann'))
-  const begun = await supply(async () => {
-    const other = new Browser()
-    await other.post(a, '/session', { userId: 'eve' })
-    return other
-  })
+  const begun = await supply(() => visitor('eve'))
 
   const memory = (): Promise<unknown> => a.cache.getOrSet('memory', hour, () => 'loaded')
   const far = await supply(async (n) => {
@@ -73,7 +73,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
   const answered = randomUUID()
   const order = (app: FastifyInstance, key?: string): Promise<LightMyRequestResponse> =>
     inject(app, { method: 'POST', url: '/orders', payload: {}, headers: key ? { 'idempotency-key': key } : {} })
-  await order(a, answered)
+  await until(async () => (await order(a, answered)).statusCode === 200)
 
   const holding = new AbortController()
   const jobs = [a, b].map((app) => app.fleet.leader('job', () => {}))
@@ -290,12 +290,16 @@ class Stock<T> {
 
   async fill(): Promise<void> {
     while (this.#made.length < this.#size)
-      this.#made.push(...(await Promise.all(Array.from({ length: 40 }, () => this.#make(this.#count++)))))
+      this.#made.push(...(await Promise.all(Array.from({ length: 40 }, () => this.#one()))))
   }
 
   /** When there is none left, it waits until one can be made. */
   async take(): Promise<T> {
-    return this.#made.pop() ?? ((await until(() => this.#make(this.#count++), { what: 'new stock' })) as T)
+    return this.#made.pop() ?? (await this.#one())
+  }
+
+  async #one(): Promise<T> {
+    return (await until(() => this.#make(this.#count++), { what: 'new stock' })) as T
   }
 }
 

@@ -6,7 +6,7 @@ import { isEqual, Kept } from '../../../src/state/session/loaded.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
-import { type RedisCluster, startCluster } from '../topologies.ts'
+import { type RedisCluster, replicated, startCluster, startSentinel } from '../topologies.ts'
 import { build, type TestApp } from './app.ts'
 import { Browser } from './browser.ts'
 
@@ -189,6 +189,31 @@ test('a tracked session in a Cluster costs no command, and a logout is seen ever
     await browser.post(a, '/logout')
     await until(async () => (await stolen.get(b, '/')).body === '{}', { timeoutMs: 1000 })
   }
+})
+
+test('a tracked session survives a Sentinel failover, is kept again, and a logout at the new primary is seen', async () => {
+  const { sentinels, primary } = await startSentinel()
+  const [a, b] = await Promise.all([start({ sentinels }), start({ sentinels })])
+  const browser = new Browser()
+  await browser.post(a, '/login', { user: 'eve' })
+  await keep(b, browser, primary)
+  await replicated(primary)
+  await primary.kill('SIGKILL')
+  const asked = async (): Promise<number> =>
+    Number(/cmdstat_get:calls=(\d+)/.exec((await b.redis?.info('commandstats')) ?? '')?.[1])
+  // The new primary is asked, and then no more.
+  await until(
+    async () => {
+      if ((await browser.clone().get(b, '/')).json().userId !== 'eve') return false
+      const before = await asked()
+      await browser.clone().get(b, '/')
+      return (await asked()) === before
+    },
+    { timeoutMs: 30_000, what: 'the session to be kept again' },
+  )
+  const stolen = browser.clone()
+  await until(async () => (await browser.clone().post(a, '/logout')).statusCode === 200, { timeoutMs: 30_000 })
+  await until(async () => (await stolen.get(b, '/')).body === '{}', { timeoutMs: 1000 })
 })
 
 test('what comes from memory is compared without writing it, and never taken for equal when it is not', () => {
