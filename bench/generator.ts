@@ -47,6 +47,8 @@ export interface Result {
   readonly errors: Readonly<Record<string, number>>
   /** Of what succeeded, in milliseconds. In an open loop from the moment the request was due. */
   readonly latency: Latency
+  /** The same of what was asked in the `lead`. */
+  readonly leadLatency: Latency
   readonly tally: Readonly<Record<string, number>>
 }
 
@@ -156,6 +158,7 @@ class Load {
   readonly #errors: Record<string, number> = {}
   readonly #tally: Record<string, number> = {}
   #times: number[] = []
+  readonly #leadTimes: number[] = []
   #running = false
   /** Of what was due earlier nothing is counted, `performance.now()`. */
   #countedFrom = 0
@@ -214,8 +217,10 @@ class Load {
 
   answered(connection: Connection, answer: Answer, begun: number): void {
     const now = performance.now()
-    if (this.#running && begun >= this.#countedFrom) {
-      const { status } = answer
+    const { status } = answer
+    if (this.#running && begun < this.#countedFrom) {
+      if (status >= 200 && status < 400) this.#leadTimes.push(now - begun)
+    } else if (this.#running) {
       this.#statuses[status] = (this.#statuses[status] ?? 0) + 1
       if (status >= 200 && status < 400) this.#times.push(now - begun)
       const { tally } = this.#job
@@ -269,8 +274,7 @@ class Load {
   }
 
   #result(seconds: number): Result {
-    const times = Float64Array.from(this.#times).sort()
-    const rank = (share: number): number => times[Math.max(0, Math.ceil(times.length * share) - 1)] ?? Number.NaN
+    const times = this.#times
     this.#times = []
     return {
       seconds,
@@ -278,10 +282,17 @@ class Load {
       succeeded: times.length,
       statuses: this.#statuses,
       errors: this.#errors,
-      latency: { p50: rank(0.5), p95: rank(0.95), p99: rank(0.99), max: rank(1) },
+      latency: percentiles(times),
+      leadLatency: percentiles(this.#leadTimes),
       tally: this.#tally,
     }
   }
+}
+
+function percentiles(unsorted: readonly number[]): Latency {
+  const times = Float64Array.from(unsorted).sort()
+  const rank = (share: number): number => times[Math.max(0, Math.ceil(times.length * share) - 1)] ?? Number.NaN
+  return { p50: rank(0.5), p95: rank(0.95), p99: rank(0.99), max: rank(1) }
 }
 
 function wire(request: Request, host: string, reconnect: boolean): { bytes: string; head: boolean } {

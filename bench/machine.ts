@@ -143,6 +143,9 @@ export class Machine {
     })
     generator.once('exit', () => {
       for (const { reject } of this.#waiting.values()) reject(new Error('the load generator ended'))
+      this.#waiting.clear()
+      // The next one who asks gets another.
+      if (this.#generator === generator) this.#generator = undefined
     })
     return generator
   }

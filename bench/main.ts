@@ -5,8 +5,8 @@ import { stopAll } from '../src/cli/services/child.ts'
 import { Machine } from './machine.ts'
 import { buildProduct, installPeers } from './prepare.ts'
 import { hasProc } from './processes.ts'
-import { circumstances, markdown, table, verdictTable } from './report.ts'
-import { type Outcome, runScenario, stepsOf } from './run.ts'
+import { circumstances, markdown, reasons, table, verdictTable } from './report.ts'
+import { failed, type Outcome, runScenario, stepsOf } from './run.ts'
 import type { Scenario } from './scenario.ts'
 
 const usage = `npm run bench [-- NAME… options]
@@ -79,12 +79,15 @@ async function measure(scenarios: readonly Scenario[], rounds: number, seconds: 
         begun = true
         progress.label(what)
       }
-      const outcome = await runScenario(scenario, machine, { rounds, seconds, step })
+      const outcome = await runScenario(scenario, machine, { rounds, seconds, step }).catch((error: Error) =>
+        failed(scenario, { rounds, seconds }, error),
+      )
       outcomes.push(outcome)
       out.line(`\n${scenario.title}`)
       print(table(scenario, outcome))
       out.line()
       print(verdictTable(outcome.verdicts))
+      for (const reason of reasons(outcome.verdicts)) out.line(`missed: ${reason}`)
     }
     progress.done('measured')
   } finally {

@@ -56,6 +56,10 @@ export const verdictTable = (verdicts: readonly Verdict[]): string[][] => [
   ]),
 ]
 
+/** Why bars are missed, a line each. */
+export const reasons = (verdicts: readonly Verdict[]): string[] =>
+  verdicts.flatMap(({ what, missed }) => (missed ? [`${what}: ${missed.why} (profiles/${missed.profile})`] : []))
+
 export function markdown(run: readonly { scenario: Scenario; outcome: Outcome }[], on: Circumstances): string {
   const verdicts = run.flatMap(({ outcome }) => outcome.verdicts)
   const parts = [
@@ -72,6 +76,8 @@ export function markdown(run: readonly { scenario: Scenario; outcome: Outcome }[
     '## Bars',
     '',
     ...lines(verdictTable(verdicts)),
+    '',
+    ...reasons(verdicts).map((reason) => `- ${reason.replace(/\((profiles\/\S+)\)$/, '([profile]($1))')}`),
   ]
   for (const { scenario, outcome } of run) {
     parts.push('', `## ${scenario.title}`, '', `\`npm run bench -- ${scenario.name}\`. ${scenario.about}`, '')

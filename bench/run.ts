@@ -1,5 +1,5 @@
 import type { Machine } from './machine.ts'
-import type { Bar, Figures, Open, Scenario } from './scenario.ts'
+import type { Bar, Figures, Missed, Open, Scenario } from './scenario.ts'
 
 export interface Spread {
   readonly median: number
@@ -23,6 +23,8 @@ export interface Verdict {
   readonly value?: Spread
   /** `undefined`: it could not be measured. */
   readonly passed?: boolean
+  /** Of a missed one whose reason is known. */
+  readonly missed?: Missed
 }
 
 export interface Outcome {
@@ -56,7 +58,7 @@ export async function runScenario(scenario: Scenario, machine: Machine, pace: Pa
   const attempt = async (name: string, what: string, task: () => Promise<void>): Promise<void> => {
     pace.step?.(`${scenario.name}: ${name}, ${what}`)
     if (missing.has(name)) return
-    await task().catch((error: Error) => missing.set(name, reasonOf(error)))
+    await within(patienceMs, what, task()).catch((error: Error) => missing.set(name, reasonOf(error)))
   }
   try {
     for (const { name, open } of subjects) {
@@ -71,7 +73,7 @@ export async function runScenario(scenario: Scenario, machine: Machine, pace: Pa
     }
   } finally {
     for (const [name, open] of [...opened].reverse()) {
-      await open.close().catch((error: Error) => missing.set(name, `did not end: ${error.message}`))
+      await within(patienceMs, 'ending', open.close()).catch((error: Error) => missing.set(name, reasonOf(error)))
     }
   }
   const rows = subjects.map(({ name }): Row => {
@@ -84,6 +86,22 @@ export async function runScenario(scenario: Scenario, machine: Machine, pace: Pa
   })
   const verdicts = scenario.bars.map((bar) => judge(bar, rounds))
   return { scenario: scenario.name, rounds: pace.rounds, seconds: pace.seconds, rows, verdicts }
+}
+
+/** The outcome of a scenario that could not be run at all: the others go on, and its bars count as not measured. */
+export function failed(scenario: Scenario, { rounds, seconds }: Pace, error: Error): Outcome {
+  const none = new Map<string, Figures[]>()
+  const rows = scenario.subjects.map(({ name }) => ({ subject: name, figures: {}, missing: reasonOf(error) }))
+  return { scenario: scenario.name, rounds, seconds, rows, verdicts: scenario.bars.map((bar) => judge(bar, none)) }
+}
+
+/** What hangs must not keep the rest from being measured. */
+const patienceMs = 120_000
+
+async function within<T>(ms: number, what: string, task: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error(`${what}: not done within ${ms / 1000} s`)), ms)
+  return Promise.race([task, promise]).finally(() => clearTimeout(timer))
 }
 
 /** One line: of the output of a program that ended, the part that names the error. */
@@ -110,7 +128,7 @@ function spreads(rounds: readonly Figures[]): Record<string, Spread> {
 }
 
 function judge(bar: Bar, rounds: ReadonlyMap<string, readonly Figures[]>): Verdict {
-  const { what, subject, metric, over, overMetric = metric, limit, is = 'at most' } = bar
+  const { what, subject, metric, over, overMetric = metric, limit, is = 'at most', missed } = bar
   const words = over === undefined ? '' : ' ×'
   const base = over === undefined ? undefined : (rounds.get(over) ?? [])
   const values = (rounds.get(subject) ?? []).map((round, i) => {
@@ -122,7 +140,7 @@ function judge(bar: Bar, rounds: ReadonlyMap<string, readonly Figures[]>): Verdi
   if (!value) return result
   const passed =
     is === 'at most' ? value.median <= limit : is === 'at least' ? value.median >= limit : allAre(value, limit)
-  return { ...result, value, passed }
+  return { ...result, value, passed, ...(passed || !missed ? {} : { missed }) }
 }
 
 /** What must be exact must be so in every round. */

@@ -38,6 +38,14 @@ export interface Bar {
   readonly limit: number
   /** @default 'at most' */
   readonly is?: 'at most' | 'at least' | 'exactly'
+  /** Of a bar that is known to be missed: why, and which file of `profiles/` shows it. Printed when it is missed. */
+  readonly missed?: Missed
+}
+
+export interface Missed {
+  readonly why: string
+  /** A file of `profiles/`, e.g. `hello.md`. */
+  readonly profile: string
 }
 
 /** One table of the results: what is compared, by which figures, and what must come out. */

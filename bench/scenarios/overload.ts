@@ -25,14 +25,12 @@ function subject(name: string, work: 'cpu' | 'pool', shield: string): Subject {
         async round(seconds): Promise<Figures> {
           const capacity = await peak(Math.max(1, seconds / 2))
           const job = { port, connections: 1_000, rate: capacity * times, poisson: true, tally: 'retry-after' }
-          const first = await machine.load({ ...job, seconds: onset })
-          await quiet()
           const result = await machine.load({ ...job, seconds, lead: onset })
           const refused = result.statuses[503] ?? 0
           const lost = Object.values(result.errors).reduce((sum, count) => sum + count, 0)
           await quiet()
           return {
-            first: first.latency.p95,
+            first: result.leadLatency.p95,
             capacity,
             goodput: result.succeeded / result.seconds,
             share: result.succeeded / result.seconds / capacity,
