@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { temporaryFolder } from '../../src/cli/services/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { startRedis } from '../helpers/redis.ts'
 
@@ -16,8 +16,7 @@ const npm = (args: string[], cwd: string): string =>
   execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 
 describe('the package as users get it', () => {
-  const project = mkdtempSync(join(tmpdir(), 'fleet-package-'))
-  after(() => rmSync(project, { recursive: true, force: true }))
+  const project = temporaryFolder('package')
 
   before(() => {
     // What `npm pack` runs of itself, but for `prepare`: that writes the reference application's Prisma client anew, which
