@@ -60,7 +60,7 @@ after(() => Promise.all(closers.map((close) => close())))
 /** Every statement is noted under the client's name. */
 export function client(name: string, url: string, max = 3): PrismaClient {
   const made = new PrismaClient({
-    adapter: new PrismaPg({ connectionString: url, max, connectionTimeoutMillis: 2000 }),
+    adapter: new PrismaPg({ connectionString: url, max, connectionTimeoutMillis: 20_000 }),
     log: [{ emit: 'event', level: 'query' }],
   })
   ;(made as PrismaClient<'query'>).$on('query', (event) => {

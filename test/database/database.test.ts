@@ -35,17 +35,16 @@ const ready = async (app: FastifyInstance): Promise<number> => (await app.inject
 const live = async (app: FastifyInstance): Promise<number> => (await app.inject('/live')).statusCode
 
 test('down at boot: the instance starts, is live, not ready, and becomes ready by itself', async () => {
-  const late = await startPostgres()
-  await late.stop()
-  const app = await start({ client: client(late.url) })
+  await server.stop()
+  const app = await start({ client: client(server.url) })
   await until(() => app.health.reports.database?.status === 'down')
   assert.deepEqual([await live(app), await ready(app)], [200, 503])
-  await late.restart()
+  await server.restart()
   await until(async () => (await ready(app)) === 200)
-  await late.kill()
+  await server.kill()
   await until(async () => (await ready(app)) === 503)
   assert.equal(await live(app), 200)
-  await late.restart()
+  await server.restart()
   await until(async () => (await ready(app)) === 200)
   assert.equal(app.fleet.facts.database, 'postgresql')
 })

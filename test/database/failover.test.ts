@@ -5,13 +5,10 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { databaseError, pools, replicas } from '../../src/database/index.ts'
 import type { PostgresServer } from '../helpers/postgres.ts'
-import { until as soon } from '../helpers/until.ts'
+import { until } from '../helpers/until.ts'
 import { atEnd, type Cluster, promote, startCluster } from './cluster.ts'
 import { query } from './databases.ts'
 import { Load } from './load.ts'
-
-/** Servers start and die here while they are under load; that takes its time. */
-const until: typeof soon = (fn) => soon(fn, { timeoutMs: 40_000 })
 
 let cluster: Cluster
 before(async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmod, cp, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { before, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { launch, temporaryFolder } from '../../src/cli/services/child.ts'
@@ -69,207 +69,221 @@ const fleetMigrate = (url: string | undefined, ...args: string[]) =>
     env: { DATABASE_URL: url, NODE_ENV: undefined, NODE_TEST_CONTEXT: undefined },
   })
 
-test('applies what is shipped, once, and leaves the rows that Prisma would', async () => {
-  const url = await newDatabase(server)
-  const names = (await readMigrations(shipped)).map(({ name }) => name)
-  assert.deepEqual(await migrate({ url, directory: shipped }), { applied: names, before: 0 })
-  assert.deepEqual(await migrate({ url, directory: shipped }), { applied: [], before: names.length })
-  for (const row of await rows(url)) {
-    assert.match(String(row.id), /^[0-9a-f-]{36}$/)
-    assert.match(String(row.checksum), /^[0-9a-f]{64}$/)
-    assert.ok(row.finished_at instanceof Date && row.started_at instanceof Date)
-    assert.deepEqual([row.applied_steps_count, row.rolled_back_at, row.logs], [1, null, null])
-  }
-  assert.deepEqual(await query(url, 'SELECT * FROM users'), [])
-})
+// Each has a database of its own, and most of them wait for other programs.
+describe('migrate', { concurrency: 3 }, () => {
+  test('applies what is shipped, once, and leaves the rows that Prisma would', async () => {
+    const url = await newDatabase(server)
+    const names = (await readMigrations(shipped)).map(({ name }) => name)
+    assert.deepEqual(await migrate({ url, directory: shipped }), { applied: names, before: 0 })
+    assert.deepEqual(await migrate({ url, directory: shipped }), { applied: [], before: names.length })
+    for (const row of await rows(url)) {
+      assert.match(String(row.id), /^[0-9a-f-]{36}$/)
+      assert.match(String(row.checksum), /^[0-9a-f]{64}$/)
+      assert.ok(row.finished_at instanceof Date && row.started_at instanceof Date)
+      assert.deepEqual([row.applied_steps_count, row.rolled_back_at, row.logs], [1, null, null])
+    }
+    assert.deepEqual(await query(url, 'SELECT * FROM users'), [])
+  })
 
-test('what we applied is applied for Prisma too, and the schema is the one it wants', async () => {
-  const url = await newDatabase(server)
-  await migrate({ url, directory: shipped })
-  const deploy = await prisma(url, shipped, 'migrate', 'deploy')
-  assert.match(deploy.text, /No pending migrations to apply/)
-  assert.equal(deploy.code, 0)
-  const status = await prisma(url, shipped, 'migrate', 'status')
-  assert.match(status.text, /Database schema is up to date/)
-  const wanted = await prisma(
-    url,
-    shipped,
-    'migrate',
-    'diff',
-    '--from-empty',
-    '--to-schema',
-    'schema.prisma',
-    '--script',
-  )
-  const other = await newDatabase(server)
-  await query(other, wanted.stdout)
-  assert.ok((await shape(other)).length > 5, wanted.text)
-  assert.deepEqual(await shape(url), await shape(other))
-})
+  test('what we applied is applied for Prisma too, and the schema is the one it wants', async () => {
+    const url = await newDatabase(server)
+    await migrate({ url, directory: shipped })
+    const deploy = await prisma(url, shipped, 'migrate', 'deploy')
+    assert.match(deploy.text, /No pending migrations to apply/)
+    assert.equal(deploy.code, 0)
+    const status = await prisma(url, shipped, 'migrate', 'status')
+    assert.match(status.text, /Database schema is up to date/)
+    const wanted = await prisma(
+      url,
+      shipped,
+      'migrate',
+      'diff',
+      '--from-empty',
+      '--to-schema',
+      'schema.prisma',
+      '--script',
+    )
+    const other = await newDatabase(server)
+    await query(other, wanted.stdout)
+    assert.ok((await shape(other)).length > 5, wanted.text)
+    assert.deepEqual(await shape(url), await shape(other))
+  })
 
-test('what Prisma applied is applied for us too, down to the table', async () => {
-  const [ours, theirs] = [await newDatabase(server), await newDatabase(server)]
-  const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
-  assert.equal((await prisma(theirs, folder, 'migrate', 'deploy')).code, 0)
-  assert.deepEqual(await migrate({ url: theirs, directory: folder }), { applied: [], before: 2 })
-  await migrate({ url: ours, directory: folder })
-  const kept = async (url: string) =>
-    (await rows(url)).map(({ migration_name, checksum }) => [migration_name, checksum])
-  assert.deepEqual(await kept(ours), await kept(theirs))
-  const columns = `SELECT column_name, data_type, character_maximum_length, is_nullable, column_default
+  test('what Prisma applied is applied for us too, down to the table', async () => {
+    const [ours, theirs] = [await newDatabase(server), await newDatabase(server)]
+    const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
+    assert.equal((await prisma(theirs, folder, 'migrate', 'deploy')).code, 0)
+    assert.deepEqual(await migrate({ url: theirs, directory: folder }), { applied: [], before: 2 })
+    await migrate({ url: ours, directory: folder })
+    const kept = async (url: string) =>
+      (await rows(url)).map(({ migration_name, checksum }) => [migration_name, checksum])
+    assert.deepEqual(await kept(ours), await kept(theirs))
+    const columns = `SELECT column_name, data_type, character_maximum_length, is_nullable, column_default
     FROM information_schema.columns WHERE table_name = '_prisma_migrations' ORDER BY ordinal_position`
-  assert.deepEqual(await query(ours, columns), await query(theirs, columns))
-})
-
-test('three processes that start at once apply each migration once', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({
-    '1_slow': 'CREATE TABLE counted (n int); SELECT pg_sleep(0.2); INSERT INTO counted VALUES (1)',
-    '2_more': 'INSERT INTO counted VALUES (2)',
+    assert.deepEqual(await query(ours, columns), await query(theirs, columns))
   })
-  const runs = [1, 2, 3].map(() => fleetMigrate(url, '--dir', folder, '--json'))
-  assert.deepEqual(await Promise.all(runs.map(async (run) => (await run.exit).code)), [0, 0, 0])
-  const applied = runs.map((run) => JSON.parse(run.stdout).applied.length).sort()
-  assert.deepEqual(applied, [0, 0, 2])
-  assert.deepEqual(await query(url, 'SELECT n FROM counted ORDER BY n'), [{ n: 1 }, { n: 2 }])
-  assert.equal((await rows(url)).length, 2)
-})
 
-test('waits for the lock that Prisma takes, and not for ever', async () => {
-  const url = await newDatabase(server)
-  const holder = new pg.Client({ connectionString: url })
-  await holder.connect()
-  await holder.query('SELECT pg_advisory_lock(72707369)')
-  const locked = migrate({ url, directory: shipped, lockTimeoutMs: 50 })
-  await assert.rejects(locked, { code: 'FLEET_ERR_MIGRATION_LOCKED' })
-  const waiting = migrate({ url, directory: shipped })
-  await until(
-    async () => (await query(url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).length,
-  )
-  await holder.end()
-  assert.equal((await waiting).before, 0)
-})
-
-test('a script that was changed after it was applied is refused; other line ends are no change', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({ '1_a': 'CREATE TABLE a ();\nCREATE TABLE b ();\n' })
-  await migrate({ url, directory: folder })
-  await write(folder, '1_a', 'CREATE TABLE a ();\r\nCREATE TABLE b ();\r\n')
-  await write(folder, '2_c', 'CREATE TABLE c ()')
-  assert.deepEqual((await migrate({ url, directory: folder })).applied, ['2_c'])
-  await write(folder, '1_a', 'CREATE TABLE a (id int);')
-  await write(folder, '3_d', 'CREATE TABLE d ()')
-  const changed = migrate({ url, directory: folder })
-  await assert.rejects(changed, { code: 'FLEET_ERR_MIGRATION_CHANGED', message: /1_a.*restore/ })
-  assert.equal((await rows(url)).length, 2)
-})
-
-test('a migration that fails stops the rest, for Prisma as well, until it is said to be rolled back', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({
-    '1_a': 'CREATE TABLE a ();',
-    '2_bad': 'CREATE TABLE half ();\nCREATE TABLE a ();',
-    '3_c': 'CREATE TABLE c ();',
+  test('three processes that start at once apply each migration once', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({
+      '1_slow': 'CREATE TABLE counted (n int); SELECT pg_sleep(0.2); INSERT INTO counted VALUES (1)',
+      '2_more': 'INSERT INTO counted VALUES (2)',
+    })
+    const runs = [1, 2, 3].map(() => fleetMigrate(url, '--dir', folder, '--json'))
+    assert.deepEqual(await Promise.all(runs.map(async (run) => (await run.exit).code)), [0, 0, 0])
+    const applied = runs.map((run) => JSON.parse(run.stdout).applied.length).sort()
+    assert.deepEqual(applied, [0, 0, 2])
+    assert.deepEqual(await query(url, 'SELECT n FROM counted ORDER BY n'), [{ n: 1 }, { n: 2 }])
+    assert.equal((await rows(url)).length, 2)
   })
-  const failing = migrate({ url, directory: folder })
-  await assert.rejects(failing, {
-    code: 'FLEET_ERR_MIGRATION_FAILED',
-    message: /2_bad: relation "a" already exists.*42P07.*--rolled-back 2_bad/,
+
+  test('waits for the lock that Prisma takes, and not for ever', async () => {
+    const url = await newDatabase(server)
+    const holder = new pg.Client({ connectionString: url })
+    await holder.connect()
+    await holder.query('SELECT pg_advisory_lock(72707369)')
+    const locked = migrate({ url, directory: shipped, lockTimeoutMs: 50 })
+    await assert.rejects(locked, { code: 'FLEET_ERR_MIGRATION_LOCKED' })
+    const waiting = migrate({ url, directory: shipped })
+    await until(
+      async () => (await query(url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).length,
+    )
+    await holder.end()
+    assert.equal((await waiting).before, 0)
   })
-  const tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_%'"
-  assert.deepEqual(await query(url, tables), [{ tablename: 'a' }], 'nothing of the script is left')
 
-  const again = migrate({ url, directory: folder })
-  await assert.rejects(again, { code: 'FLEET_ERR_MIGRATION_FAILED', message: /2_bad did not end.*--rolled-back 2_bad/ })
-  const theirs = await prisma(url, folder, 'migrate', 'deploy')
-  assert.match(theirs.text, /failed migrations/)
-  assert.match(theirs.text, /2_bad/)
-  assert.notEqual(theirs.code, 0)
-
-  await write(folder, '2_bad', 'CREATE TABLE b ();')
-  const wrong = migrate({ url, directory: folder, rolledBack: '1_a' })
-  await assert.rejects(wrong, { code: 'FLEET_ERR_MIGRATION_INVALID', message: /1_a/ })
-  assert.deepEqual((await migrate({ url, directory: folder, rolledBack: '2_bad' })).applied, ['2_bad', '3_c'])
-  assert.match((await prisma(url, folder, 'migrate', 'deploy')).text, /No pending migrations/)
-  assert.equal((await query(url, "SELECT logs FROM _prisma_migrations WHERE logs LIKE '%already exists%'")).length, 1)
-})
-
-test('a migration that Prisma failed at is refused, and mended, by us', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({ '1_bad': 'CREATE TABLE nonsense (x nonsense)' })
-  assert.notEqual((await prisma(url, folder, 'migrate', 'deploy')).code, 0)
-  await assert.rejects(migrate({ url, directory: folder }), { code: 'FLEET_ERR_MIGRATION_FAILED' })
-  await write(folder, '1_bad', 'CREATE TABLE sense (x int)')
-  assert.deepEqual((await migrate({ url, directory: folder, rolledBack: '1_bad' })).applied, ['1_bad'])
-})
-
-test('scripts may hold functions, end transactions, forget to, and move the search path', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({
-    '1_function':
-      "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; RETURN 7; END $$; COMMENT ON FUNCTION f() IS 'a;b'",
-    '2_open': 'BEGIN; CREATE TABLE opened ()',
-    '3_dump': "SELECT pg_catalog.set_config('search_path', '', false); CREATE TABLE public.dumped ()",
-    '4_after': 'CREATE TABLE after_all ()',
+  test('a script that was changed after it was applied is refused; other line ends are no change', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({ '1_a': 'CREATE TABLE a ();\nCREATE TABLE b ();\n' })
+    await migrate({ url, directory: folder })
+    await write(folder, '1_a', 'CREATE TABLE a ();\r\nCREATE TABLE b ();\r\n')
+    await write(folder, '2_c', 'CREATE TABLE c ()')
+    assert.deepEqual((await migrate({ url, directory: folder })).applied, ['2_c'])
+    await write(folder, '1_a', 'CREATE TABLE a (id int);')
+    await write(folder, '3_d', 'CREATE TABLE d ()')
+    const changed = migrate({ url, directory: folder })
+    await assert.rejects(changed, { code: 'FLEET_ERR_MIGRATION_CHANGED', message: /1_a.*restore/ })
+    assert.equal((await rows(url)).length, 2)
   })
-  assert.equal((await migrate({ url, directory: folder })).applied.length, 4)
-  assert.deepEqual(await query(url, 'SELECT f() FROM opened FULL JOIN after_all ON true FULL JOIN dumped ON true'), [])
-  assert.deepEqual(await query(url, 'SELECT f()'), [{ f: 7 }])
-})
 
-test('?schema= migrates another schema, and makes it', async () => {
-  const url = await newDatabase(server)
-  const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
-  const there = `${url}?schema=${encodeURIComponent('my "own" schema')}`
-  assert.equal((await migrate({ url: there, directory: folder })).applied.length, 2)
-  assert.equal((await migrate({ url: there, directory: folder })).before, 2)
-  const tables = await query(url, `SELECT tablename FROM pg_tables WHERE schemaname = 'my "own" schema' ORDER BY 1`)
-  assert.deepEqual(
-    tables.map((row) => row.tablename),
-    ['_prisma_migrations', 'a', 'b'],
-  )
-})
+  test('a migration that fails stops the rest, for Prisma as well, until it is said to be rolled back', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({
+      '1_a': 'CREATE TABLE a ();',
+      '2_bad': 'CREATE TABLE half ();\nCREATE TABLE a ();',
+      '3_c': 'CREATE TABLE c ();',
+    })
+    const failing = migrate({ url, directory: folder })
+    await assert.rejects(failing, {
+      code: 'FLEET_ERR_MIGRATION_FAILED',
+      message: /2_bad: relation "a" already exists.*42P07.*--rolled-back 2_bad/,
+    })
+    const tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_%'"
+    assert.deepEqual(await query(url, tables), [{ tablename: 'a' }], 'nothing of the script is left')
 
-test('a dry run changes nothing', async () => {
-  const url = await newDatabase(server)
-  const { applied } = await migrate({ url, directory: shipped, dryRun: true })
-  assert.ok(applied.length > 0)
-  assert.deepEqual(await query(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"), [])
-})
+    const again = migrate({ url, directory: folder })
+    await assert.rejects(again, {
+      code: 'FLEET_ERR_MIGRATION_FAILED',
+      message: /2_bad did not end.*--rolled-back 2_bad/,
+    })
+    const theirs = await prisma(url, folder, 'migrate', 'deploy')
+    assert.match(theirs.text, /failed migrations/)
+    assert.match(theirs.text, /2_bad/)
+    assert.notEqual(theirs.code, 0)
 
-test('a directory that cannot be used is named', async () => {
-  const url = await newDatabase(server)
-  const invalid = (folder: string, message: RegExp) =>
-    assert.rejects(migrate({ url, directory: folder }), { code: 'FLEET_ERR_MIGRATION_INVALID', message })
-  await invalid(join(root, 'nowhere'), /no directory .*nowhere/)
-  await invalid(await directory({}, 'mysql'), /mysql/)
-  const incomplete = await directory({})
-  await mkdir(join(incomplete, '1_empty'))
-  await invalid(incomplete, /1_empty.migration\.sql/)
-})
+    await write(folder, '2_bad', 'CREATE TABLE b ();')
+    const wrong = migrate({ url, directory: folder, rolledBack: '1_a' })
+    await assert.rejects(wrong, { code: 'FLEET_ERR_MIGRATION_INVALID', message: /1_a/ })
+    assert.deepEqual((await migrate({ url, directory: folder, rolledBack: '2_bad' })).applied, ['2_bad', '3_c'])
+    assert.match((await prisma(url, folder, 'migrate', 'deploy')).text, /No pending migrations/)
+    assert.equal((await query(url, "SELECT logs FROM _prisma_migrations WHERE logs LIKE '%already exists%'")).length, 1)
+  })
 
-test('rows without a file are no trouble, so that an older version can start', () => {
-  const row = { checksum: '', finished_at: new Date(), rolled_back_at: null, migration_name: '9_newer' }
-  assert.deepEqual(pending([{ name: '1_a', script: 'x' }], [row]), [{ name: '1_a', script: 'x' }])
-})
+  test('a migration that Prisma failed at is refused, and mended, by us', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({ '1_bad': 'CREATE TABLE nonsense (x nonsense)' })
+    assert.notEqual((await prisma(url, folder, 'migrate', 'deploy')).code, 0)
+    await assert.rejects(migrate({ url, directory: folder }), { code: 'FLEET_ERR_MIGRATION_FAILED' })
+    await write(folder, '1_bad', 'CREATE TABLE sense (x int)')
+    assert.deepEqual((await migrate({ url, directory: folder, rolledBack: '1_bad' })).applied, ['1_bad'])
+  })
 
-test('fleet migrate: the command line', async () => {
-  const url = await newDatabase(server)
-  const run = async (address: string | undefined, ...args: string[]) => {
-    const child = fleetMigrate(address, ...args)
-    const { code } = await child.exit
-    return { code, said: child.stdout + child.stderr }
-  }
-  assert.match((await run(url)).said, /applied \d+_init\nup to date/)
-  assert.match((await run(url)).said, /up to date, \d applied before/)
-  const unset = await run(undefined)
-  assert.equal(unset.code, 2)
-  assert.match(unset.said, /FLEET_ERR_USAGE.*DATABASE_URL/)
-  const away = await run(url.replace(/:\d+\//, ':1/'))
-  assert.equal(away.code, 1)
-  assert.match(away.said, /FLEET_ERR_DATABASE_UNAVAILABLE/)
-  assert.doesNotMatch(away.said, new RegExp(server.password))
-  assert.equal((await run(url, '--lock-timeout', 'x')).code, 2)
-  assert.equal((await run(url, 'what')).code, 2)
-  assert.match((await run(url, '--rolled-back', 'none')).said, /FLEET_ERR_MIGRATION_INVALID/)
+  test('scripts may hold functions, end transactions, forget to, and move the search path', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({
+      '1_function':
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; RETURN 7; END $$; COMMENT ON FUNCTION f() IS 'a;b'",
+      '2_open': 'BEGIN; CREATE TABLE opened ()',
+      '3_dump': "SELECT pg_catalog.set_config('search_path', '', false); CREATE TABLE public.dumped ()",
+      '4_after': 'CREATE TABLE after_all ()',
+    })
+    assert.equal((await migrate({ url, directory: folder })).applied.length, 4)
+    assert.deepEqual(
+      await query(url, 'SELECT f() FROM opened FULL JOIN after_all ON true FULL JOIN dumped ON true'),
+      [],
+    )
+    assert.deepEqual(await query(url, 'SELECT f()'), [{ f: 7 }])
+  })
+
+  test('?schema= migrates another schema, and makes it', async () => {
+    const url = await newDatabase(server)
+    const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
+    const there = `${url}?schema=${encodeURIComponent('my "own" schema')}`
+    assert.equal((await migrate({ url: there, directory: folder })).applied.length, 2)
+    assert.equal((await migrate({ url: there, directory: folder })).before, 2)
+    const tables = await query(url, `SELECT tablename FROM pg_tables WHERE schemaname = 'my "own" schema' ORDER BY 1`)
+    assert.deepEqual(
+      tables.map((row) => row.tablename),
+      ['_prisma_migrations', 'a', 'b'],
+    )
+  })
+
+  test('a dry run changes nothing', async () => {
+    const url = await newDatabase(server)
+    const { applied } = await migrate({ url, directory: shipped, dryRun: true })
+    assert.ok(applied.length > 0)
+    assert.deepEqual(await query(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"), [])
+  })
+
+  test('a directory that cannot be used is named', async () => {
+    const url = await newDatabase(server)
+    const invalid = (folder: string, message: RegExp) =>
+      assert.rejects(migrate({ url, directory: folder }), { code: 'FLEET_ERR_MIGRATION_INVALID', message })
+    await invalid(join(root, 'nowhere'), /no directory .*nowhere/)
+    await invalid(await directory({}, 'mysql'), /mysql/)
+    const incomplete = await directory({})
+    await mkdir(join(incomplete, '1_empty'))
+    await invalid(incomplete, /1_empty.migration\.sql/)
+  })
+
+  test('rows without a file are no trouble, so that an older version can start', () => {
+    const row = { checksum: '', finished_at: new Date(), rolled_back_at: null, migration_name: '9_newer' }
+    assert.deepEqual(pending([{ name: '1_a', script: 'x' }], [row]), [{ name: '1_a', script: 'x' }])
+  })
+
+  test('fleet migrate: the command line', async () => {
+    const url = await newDatabase(server)
+    const run = async (address: string | undefined, ...args: string[]) => {
+      const child = fleetMigrate(address, ...args)
+      const { code } = await child.exit
+      return { code, said: child.stdout + child.stderr }
+    }
+    assert.match((await run(url)).said, /applied \d+_init\nup to date/)
+    assert.match((await run(url)).said, /up to date, \d applied before/)
+    const [unset, away, timeout, what, none] = await Promise.all([
+      run(undefined),
+      run(url.replace(/:\d+\//, ':1/')),
+      run(url, '--lock-timeout', 'x'),
+      run(url, 'what'),
+      run(url, '--rolled-back', 'none'),
+    ])
+    assert.equal(unset.code, 2)
+    assert.match(unset.said, /FLEET_ERR_USAGE.*DATABASE_URL/)
+    assert.equal(away.code, 1)
+    assert.match(away.said, /FLEET_ERR_DATABASE_UNAVAILABLE/)
+    assert.doesNotMatch(away.said, new RegExp(server.password))
+    assert.equal(timeout.code, 2)
+    assert.equal(what.code, 2)
+    assert.match(none.said, /FLEET_ERR_MIGRATION_INVALID/)
+  })
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify from 'fastify'
+import pg from 'pg'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { database, databaseError, type PoolsOptions, pools, replicas } from '../../src/database/index.ts'
 import { errorAnswers } from '../../src/instance/error-answers.ts'
@@ -29,6 +30,15 @@ async function open(options: PoolsOptions = {}, url: string = server.url) {
 const sleepFor = (prisma: PrismaClient, seconds: number): Promise<unknown> =>
   prisma.$queryRaw`SELECT pg_sleep(${seconds})::text`
 
+/** What `atGate()` waits for ends when the returned function is called. */
+async function closeGate(): Promise<() => Promise<unknown>> {
+  const keeper = new pg.Client({ connectionString: server.url })
+  await keeper.connect()
+  await keeper.query('SELECT pg_advisory_lock(1)')
+  return () => keeper.end()
+}
+const atGate = (prisma: PrismaClient): Promise<unknown> => prisma.$queryRaw`SELECT pg_advisory_lock_shared(1)::text`
+
 async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
   return Promise.resolve(work).then(
     () => 'none',
@@ -38,10 +48,12 @@ async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
 
 describe('a bounded pool', () => {
   it('opens no more connections than it may, lets no more wait, and refuses the rest at once', async () => {
-    const { pool, prisma } = await open({ max: 2, maxWaiting: 3 })
-    const work = Promise.all(Array.from({ length: 9 }, () => codeOf(sleepFor(prisma, 0.3))))
-    await until(() => pool.states[0]?.refused === 4)
+    const { pool, prisma } = await open({ max: 2, maxWaiting: 3, connectTimeoutMs: 20_000 })
+    const openGate = await closeGate()
+    const work = Promise.all(Array.from({ length: 9 }, () => codeOf(atGate(prisma))))
+    await until(() => pool.states[0]?.refused === 4 && pool.states[0].busy === 2)
     assert.deepEqual(pool.states, [{ name: 'primary', max: 2, busy: 2, idle: 0, waiting: 3, refused: 4 }])
+    await openGate()
     const codes = await work
     assert.equal(codes.filter((code) => code === 'FLEET_ERR_DATABASE_BUSY').length, 4)
     assert.equal(codes.filter((code) => code === 'none').length, 5)
@@ -50,7 +62,8 @@ describe('a bounded pool', () => {
   it('a client reads 503 with Retry-After, also for a transaction', async () => {
     const { pool, prisma } = await open({ max: 1, maxWaiting: 0, connectTimeoutMs: 20_000 })
     // A query of Prisma's begins when somebody waits for it.
-    const long = Promise.all([sleepFor(prisma, 2)])
+    const openGate = await closeGate()
+    const long = Promise.all([atGate(prisma)])
     await until(() => pool.states[0]?.busy === 1)
     const app = Fastify()
     atEnd(() => app.close())
@@ -63,17 +76,18 @@ describe('a bounded pool', () => {
       assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], path)
       assert.equal(answer.json().code, 'FLEET_ERR_DATABASE_BUSY')
     }
+    await openGate()
     await long
   })
 
   it('ends a statement that runs too long, and one whose server hangs', async () => {
     const relay = await Relay.open(server.port)
     const { prisma } = await open(
-      { statementTimeoutMs: 200 },
+      { statementTimeoutMs: 500 },
       server.url.replace(`:${server.port}/`, `:${relay.port}/`),
     )
     assert.equal(await codeOf(sleepFor(prisma, 30)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
-    assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'none')
+    await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
     relay.stall()
     assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'FLEET_ERR_DATABASE_UNAVAILABLE')
     relay.resume()
@@ -130,10 +144,13 @@ describe('behind PgBouncer in transaction mode', () => {
     const rounds = Array.from({ length: 60 }, async (_, i) => {
       const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`SELECT ${i}::int AS n, pg_sleep(0.005)::text`
       assert.equal(row?.n, i)
-      const inside = await pooled.prisma.$transaction(async (tx) => {
-        await tx.$executeRaw`SELECT set_config('shop.turn', ${String(i)}, true)`
-        return tx.$queryRaw<{ turn: string }[]>`SELECT current_setting('shop.turn') AS turn`
-      })
+      const inside = await pooled.prisma.$transaction(
+        async (tx) => {
+          await tx.$executeRaw`SELECT set_config('shop.turn', ${String(i)}, true)`
+          return tx.$queryRaw<{ turn: string }[]>`SELECT current_setting('shop.turn') AS turn`
+        },
+        { maxWait: 60_000, timeout: 60_000 },
+      )
       assert.equal(inside[0]?.turn, String(i))
     })
     await Promise.all(rounds)
