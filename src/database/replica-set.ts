@@ -33,6 +33,12 @@ export const gone: unique symbol = Symbol('the replica has gone')
 /** Of response times, the weight of the newest. */
 const newest = 0.2
 
+/** A read under way, and its place among them: a `Set` that reads come to and leave makes garbage all the time. */
+interface Pending {
+  at: number
+  readonly reject: (reason: unknown) => void
+}
+
 /** One replica: whether it is fit for reads, and how far it has come. */
 export class Replica {
   readonly client: ServerClient
@@ -50,7 +56,7 @@ export class Replica {
   askedAt = 0
   readonly #limits: { rise: number; fall: number }
   readonly #changed: () => void
-  readonly #abandon = new Set<() => void>()
+  readonly #pending: Pending[] = []
   #server: string | undefined
   #standby = true
   /** `undefined` until the first sample: at boot nobody knows which replicas are there. */
@@ -71,28 +77,37 @@ export class Replica {
   }
 
   get inFlight(): number {
-    return this.#abandon.size
+    return this.#pending.length
   }
 
   /** Runs a read, until it ends or the replica is found to have gone: then it rejects with {@link gone}. */
   read<T>(query: () => PromiseLike<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const abandon = (): void => reject(gone)
-      this.#abandon.add(abandon)
+      const read: Pending = { at: this.#pending.length, reject }
+      this.#pending.push(read)
       const since = performance.now()
       query().then(
         (value) => {
           this.answered++
           this.latencyMs += newest * (performance.now() - since - this.latencyMs)
-          this.#abandon.delete(abandon)
+          this.#ended(read)
           resolve(value)
         },
         (error) => {
-          this.#abandon.delete(abandon)
+          this.#ended(read)
           reject(error)
         },
       )
     })
+  }
+
+  #ended(read: Pending): void {
+    // Those that were given up are in the list no more.
+    if (this.#pending[read.at] !== read) return
+    const last = this.#pending.pop() as Pending
+    if (last === read) return
+    last.at = read.at
+    this.#pending[read.at] = last
   }
 
   /** It cannot be reached. One failure is enough: others can do its work. */
@@ -101,8 +116,7 @@ export class Replica {
     this.replayed = 0
     this.#good = 0
     this.#turn(false)
-    for (const abandon of this.#abandon) abandon()
-    this.#abandon.clear()
+    for (const { reject } of this.#pending.splice(0)) reject(gone)
   }
 
   /** Asks it, and judges: it must answer, follow the primary or be it, and lack nothing that is too old. */

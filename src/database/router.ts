@@ -112,18 +112,24 @@ export class Router {
       )
   }
 
-  async #onReplica(operation: Operation, replica: Replica, position: number, tries: number): Promise<unknown> {
-    try {
-      const value = await replica.read(() => (this.#replicas[replica.index] as Execute)(operation))
-      this.reads.replicas[replica.index] = (this.reads.replicas[replica.index] ?? 0) + 1
-      return value
-    } catch (error) {
-      if (notHere.has(sqlState(error))) return this.#onPrimary(operation, false)
-      if (isUnreachable(error)) replica.failed()
-      else if (error !== gone && !isSaturated(error)) throw error
-      const next = tries > 1 ? this.set.pick(position) : undefined
-      return next ? this.#onReplica(operation, next, position, tries - 1) : this.#onPrimary(operation, false)
-    }
+  #onReplica(operation: Operation, replica: Replica, position: number, tries: number): Promise<unknown> {
+    const { index } = replica
+    const execute = this.#replicas[index] as Execute
+    return replica
+      .read(() => execute(operation))
+      .then(
+        (value) => {
+          this.reads.replicas[index] = (this.reads.replicas[index] ?? 0) + 1
+          return value
+        },
+        (error) => {
+          if (notHere.has(sqlState(error))) return this.#onPrimary(operation, false)
+          if (isUnreachable(error)) replica.failed()
+          else if (error !== gone && !isSaturated(error)) throw error
+          const next = tries > 1 ? this.set.pick(position) : undefined
+          return next ? this.#onReplica(operation, next, position, tries - 1) : this.#onPrimary(operation, false)
+        },
+      )
   }
 
   async #onPrimary(operation: Operation, own: boolean): Promise<unknown> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { policies } from '../../src/database/policies.ts'
-import { Replica } from '../../src/database/replica-set.ts'
+import { gone, Replica } from '../../src/database/replica-set.ts'
 import { afterwards, bytes, PrimaryHistory, type ServerClient, sample } from '../../src/database/watch.ts'
 
 /** A server that answers what it is told to, or not at all. */
@@ -50,6 +50,28 @@ describe('a watched replica', () => {
     // A new primary that lacks the end of the old one: what was known of that says nothing any more.
     primary(150, 71_000)
     assert.equal(history.lag(150), 0)
+  })
+
+  it('knows its reads whatever their order, and gives up those under way, once, when it has gone', async () => {
+    const { replica } = watched(1, 1)
+    const answers = Array.from({ length: 5 }, () => Promise.withResolvers<number>())
+    const reads = answers.map(({ promise }) => replica.read(() => promise))
+    const flying = [replica.inFlight]
+    for (const index of [1, 4, 0]) {
+      answers[index]?.resolve(index)
+      assert.equal(await reads[index], index)
+      flying.push(replica.inFlight)
+    }
+    replica.failed()
+    flying.push(replica.inFlight)
+    const later = replica.read(async () => 7)
+    flying.push(replica.inFlight)
+    for (const index of [2, 3]) {
+      await assert.rejects(reads[index] as Promise<number>, (reason) => reason === gone)
+      answers[index]?.resolve(index)
+    }
+    assert.equal(await later, 7)
+    assert.deepEqual([...flying, replica.inFlight], [5, 4, 3, 2, 0, 1, 0])
   })
 
   it('a server that is not recovering is out, unless the primary is the same', async () => {
