@@ -45,6 +45,17 @@ const scenario: Scenario = {
     subject('fastify-fleet', { file: 'hello-fleet.js', env: fleetEnv }),
     subject('Fastify, assembled stack', { file: 'hello-stack.js' }),
   ],
-  bars: [{ what: 'KiB per idle connection at 10,000', subject: 'fastify-fleet', metric: 'each', limit: 13.5 }],
+  bars: [
+    {
+      what: 'KiB per idle connection at 10,000',
+      subject: 'fastify-fleet',
+      metric: 'each',
+      limit: 13.5,
+      missed: {
+        why: 'the live heap has 0.45 KiB more than bare Fastify, which is itself near the bar',
+        profile: 'idle.md',
+      },
+    },
+  ],
 }
 export default scenario
