@@ -147,7 +147,8 @@ describe('a tracked session', () => {
 
   test('a logout is obeyed within a second though its message is lost in a black hole', async () => {
     const relay = await Relay.open(server.port)
-    const [far, near] = [await start({ url: `redis://127.0.0.1:${relay.port}` }), await start({ url: server.url })]
+    const far = await start({ url: `redis://127.0.0.1:${relay.port}`, commandTimeoutMs: 500 })
+    const near = await start({ url: server.url })
     const browser = new Browser()
     await browser.post(near, '/login', { user: 'eve' })
     await keep(far, browser, server)
