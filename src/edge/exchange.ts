@@ -26,12 +26,7 @@ export interface Core {
   readonly stats: { retries: number; hedges: number }
   /** The target said that it leaves. */
   draining(target: Target): void
-  /**
-   * How an attempt went. True when it failed and the target is to blame rather than the request.
-   *
-   * @param status of the answer, 0 when there is none
-   * @param startedAt monotonic milliseconds
-   */
+  /** How an attempt went: true when it failed by the target's fault. @param status 0 without an answer @param startedAt ms */
   judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
   /** Gives back the place that `rotation.begin` took. */
   release(target: Target): void
