@@ -1,6 +1,8 @@
 import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import { cache } from '../../../src/state/cache/index.ts'
+import { redis } from '../../../src/state/redis.ts'
+import { patient, patientApp } from '../patience.ts'
 
 /** What the parent asks for: so many callers of one cold key at once. The loader counts its calls in Redis. */
 export interface Order {
@@ -10,8 +12,9 @@ export interface Order {
   loadMs?: number
 }
 
-const app = Fastify()
-await app.register(cache, { hardTimeoutMs: 30_000, leaseMs: 1_000 })
+const app = Fastify(patientApp)
+await app.register(redis, patient)
+await app.register(cache, { hardTimeoutMs: 30_000, leaseMs: Number(process.env.LEASE_MS) })
 await app.ready()
 process.send?.('ready')
 

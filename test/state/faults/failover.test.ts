@@ -131,7 +131,14 @@ for (const [place, run] of running)
       assert.deepEqual([...observed.load.statuses.keys()].sort(), [200, 503])
     })
 
-    test('under load: what was acknowledged and replicated is there', async () => {
+    test('under load: what was acknowledged and replicated is there', async (t) => {
+      const { sessions, orders } = observed.kept
+      const fields = sessions.reduce((sum, session) => sum + session.fields.length, 0)
+      const answers = [...observed.load.statuses].map(([status, count]) => `${count} × ${status}`)
+      t.diagnostic(
+        `${sessions.length} sessions, ${fields} fields, ${orders.length} orders; answers: ${answers.join(', ')}`,
+      )
+      assert.ok(sessions.length === 20 && fields > 60 && orders.length > 40)
       for (const { browser, fields } of observed.kept.sessions) {
         const held = (await browser.get(observed.fleet[1], '/session/all')).json()
         assert.deepEqual(
