@@ -39,16 +39,26 @@ class Batch {
 /** When a timer is later than this, the process stood still, ms. */
 const noticeableMs = 20
 
+interface Waiting {
+  readonly command: Command
+  readonly socket: Redis['stream']
+  /** When it has waited long enough, ms of performance.now(). */
+  due: number
+  /** Time was added once, because this process stood still. */
+  extended?: true
+}
+
 /**
  * Ends a connection whose oldest command got no answer within the bound: it fails, and so do all behind it. There is one
  * timer for all of them.
  *
  * Time for which this process stood still, for want of CPU or in a long computation, is not the server's: what has arrived
- * is read before anybody is given up (timers run before that), and what had not left by then gets its time.
+ * is read before anybody is given up (timers run before that), and what had not left by then gets its time. Once, so that
+ * a process that is always late gives up, too.
  */
 class Watch {
   readonly #boundMs: number
-  readonly #waiting: { command: Command; due: number; socket: Redis['stream'] }[] = []
+  readonly #waiting: Waiting[] = []
   #first = 0
   #timer: NodeJS.Timeout | undefined
 
@@ -65,22 +75,22 @@ class Watch {
 
   #lookAt(time: number, now: number): void {
     const look = (): void => {
-      const late = performance.now() - time
-      if (late > noticeableMs) this.#timer = setTimeout(() => setImmediate(judge), Math.min(late, this.#boundMs))
-      else setImmediate(judge)
-    }
-    const judge = (): void => {
-      this.#timer = undefined
-      this.#judge()
+      const lateMs = performance.now() - time
+      setImmediate(() => this.#judge(lateMs))
     }
     this.#timer = setTimeout(look, Math.max(1, time - now))
   }
 
-  #judge(): void {
+  #judge(lateMs: number): void {
+    this.#timer = undefined
     this.#forget()
     const oldest = this.#waiting[this.#first]
     if (!oldest) return
     const now = performance.now()
+    if (lateMs > noticeableMs && !oldest.extended) {
+      oldest.extended = true
+      oldest.due = Math.max(oldest.due, now + Math.min(lateMs, this.#boundMs))
+    }
     if (oldest.due > now) {
       this.#lookAt(oldest.due, now)
     } else {
