@@ -78,7 +78,8 @@ class Watch {
       const lateMs = performance.now() - time
       setImmediate(() => this.#judge(lateMs))
     }
-    this.#timer = setTimeout(look, Math.max(1, time - now))
+    // The connection keeps the process alive, as long as there is one.
+    this.#timer = setTimeout(look, Math.max(1, time - now)).unref()
   }
 
   #judge(lateMs: number): void {
