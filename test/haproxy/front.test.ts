@@ -108,6 +108,8 @@ for (const release of releases) {
         (await Promise.all(names.map((name) => own.server(name)))).map(({ weight }) => weight)
       await until(async () => (await weights()).join() === '100,50,25', { what: 'the weights of the agents' })
       await own.hold(...names)
+      // A turn is 7 requests, and has to come to its end with these weights.
+      await count(7, () => servedBy(own.url))
       assert.deepEqual(await count(70, () => servedBy(own.url)), { 'app-1': 40, 'app-2': 20, 'app-3': 10 })
       await own.stop()
     })
