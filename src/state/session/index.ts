@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
 import type { CookieOptions, SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
@@ -9,10 +10,11 @@ import redis, { type RedisClient, sharedSecret, unavailable } from '../redis.ts'
 import { inPath, timeOf } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { chain, type Later, run } from './later.ts'
-import { newId, Session, type Terms } from './session.ts'
+import { Session } from './session.ts'
 import type { Backing, Sessions } from './sessions.ts'
 import { CookieSigner, type Signer } from './signer.ts'
 import { FleetStore } from './store.ts'
+import type { Terms } from './terms.ts'
 import { TrackedSessions } from './tracked.ts'
 
 export type { Sessions, UserSession } from './sessions.ts'
@@ -77,7 +79,7 @@ const defaults = {
   whenDown: 'unavailable',
   rolling: false,
   saveUninitialized: false,
-  idGenerator: newId,
+  idGenerator: () => randomBytes(24).toString('base64url'),
   cookie: { path: '/', httpOnly: true, sameSite: 'lax' },
 } satisfies SessionOptions
 

@@ -64,6 +64,19 @@ function copy(value: unknown): unknown {
   return copied
 }
 
+/**
+ * Whether the data of a session is what it was, as far as that can be told without writing it.
+ *
+ * @param isOriginal `was` cannot have been changed by who changes the session: objects in it can be compared, too
+ */
+export function isSame(session: Data, names: readonly string[], was: Data, isOriginal: boolean): boolean {
+  for (const name of names) {
+    const value = session[name]
+    if (isObject(value) ? !isOriginal || !isEqual(value, was[name]) : value !== was[name]) return false
+  }
+  return names.length === Object.keys(was).length - ('cookie' in was ? 1 : 0)
+}
+
 /** Whether something would be written to JSON as what came from there; when in doubt, no. */
 export function isEqual(value: unknown, original: unknown): boolean {
   if (value === original) return true

@@ -1,35 +1,10 @@
-import { randomBytes } from 'node:crypto'
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
 import { attributes, isHttps, SessionCookie, type StoredCookie, timeOf } from './cookie.ts'
 import { chain, type Later, run } from './later.ts'
-import { type Data, isEqual, type Loaded } from './loaded.ts'
-import type { Backing } from './sessions.ts'
-import type { Signer } from './signer.ts'
-
-/** What the sessions of one app have in common. */
-export interface Terms {
-  readonly backing: Backing
-  readonly signer: Signer
-  readonly newId: (request: FastifyRequest) => string
-  readonly cookieName: string
-  readonly cookiePrefix: string
-  readonly cookie: StoredCookie
-  readonly rolling: boolean
-  readonly saveUninitialized: boolean
-  readonly touchAfterMs: number
-  /** Told whenever a `Secure` cookie is held back from a client that did not come over TLS. */
-  readonly insecure: () => void
-}
-
-/** The cookie a client sent, once its signature was found good. */
-export interface Ticket {
-  readonly id: string
-  readonly signed: string
-  /** Signed with an older secret. */
-  readonly renew: boolean
-}
+import { type Data, isSame, type Loaded } from './loaded.ts'
+import type { Terms, Ticket } from './terms.ts'
 
 /** So many characters of a `User-Agent` tell a device from another. */
 const maxAgent = 200
@@ -38,8 +13,6 @@ const maxAgent = 200
 const ended = new WeakSet<FastifyRequest>()
 
 type Callback = (error: unknown) => void
-
-export const newId = (): string => randomBytes(24).toString('base64url')
 
 /**
  * `request.session`, with the API of `@fastify/session`. Its data are its own fields; everything else is behind private
@@ -140,7 +113,7 @@ export class Session {
   isModified(): boolean {
     const names = Object.keys(this)
     if (this.#baseline === undefined) return names.length > 0
-    if (this.#isSame(names)) return false
+    if (isSame(this, names, this.#data, this.#hasOriginal)) return false
     const { backing } = this.#terms
     return backing.differ(backing.snapshot(this), this.#baseline)
   }
@@ -196,17 +169,6 @@ export class Session {
     if (session.#detached) return
     if (reply.statusCode >= 500 || !session.#needsSave()) return session.#answer(reply)
     return chain(session.#persist(), () => session.#answer(reply))
-  }
-
-  /** Whether the data is what it was, as far as that can be told without writing it. */
-  #isSame(names: readonly string[]): boolean {
-    const was = this.#data
-    for (const name of names) {
-      const value = this[name]
-      const isObject = typeof value === 'object' && value !== null
-      if (isObject ? !this.#hasOriginal || !isEqual(value, was[name]) : value !== was[name]) return false
-    }
-    return names.length === Object.keys(was).length - ('cookie' in was ? 1 : 0)
   }
 
   #isDue(): boolean {
