@@ -7,6 +7,7 @@ import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
 import { RedisStore } from '../../../src/state/cache/shared.ts'
 import { redis } from '../../../src/state/redis.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
+import { freePort } from '../../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { patient, patientApp } from '../patience.ts'
@@ -314,7 +315,9 @@ describe('a Redis that goes away', () => {
 describe('a Redis Cluster', () => {
   let cluster: Cluster
   before(async () => {
-    const server = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] })
+    // By itself it takes a port that is higher by 10,000, and maybe somebody's.
+    const bus = ['--cluster-port', String(await freePort())]
+    const server = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', ...bus] })
     const node = new Redis(server.url)
     await node.cluster('ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
     await until(async () => /cluster_state:ok/.test(await node.cluster('INFO')))
