@@ -317,7 +317,9 @@ describe('a Redis Cluster', () => {
   before(async () => {
     // By itself it takes a port that is higher by 10,000, and maybe somebody's.
     const bus = ['--cluster-port', String(await freePort())]
-    const server = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', ...bus] })
+    const server = await startRedis({
+      args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', ...bus],
+    })
     const node = new Redis(server.url)
     await node.cluster('ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
     await until(async () => /cluster_state:ok/.test(await node.cluster('INFO')))
