@@ -34,6 +34,7 @@ export class Owed {
    * @param lifeMs how long the key stays taken at most, when nobody tells anything
    */
   add(token: string, pay: () => Promise<unknown>, bytes: number, lifeMs: number): void {
+    this.#drop(token)
     this.#debts.set(token, { pay, bytes, until: performance.now() + lifeMs, answered: false })
     this.#bytes += bytes
     for (const oldest of this.#debts.keys()) {
