@@ -56,7 +56,7 @@ export class Answer implements Dispatcher.DispatchHandler {
     // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
     writeHead(this.#request, this.#response, status, out, this.#context.closing || !this.#request.complete, message)
     this.#waiting = true
-    queueMicrotask(() => this.#flush())
+    process.nextTick(flush, this)
   }
 
   onResponseData(_: Controller, chunk: Buffer): void {
@@ -64,7 +64,7 @@ export class Answer implements Dispatcher.DispatchHandler {
       this.#first = chunk
       return
     }
-    this.#flush()
+    this.flush()
     this.#write(chunk)
   }
 
@@ -84,7 +84,8 @@ export class Answer implements Dispatcher.DispatchHandler {
     else sendError(this.#request, this.#response, asFleetError(error))
   }
 
-  #flush(): void {
+  /** What came so far goes out. */
+  flush(): void {
     if (!this.#waiting) return
     this.#waiting = false
     if (this.#first) this.#write(this.#first)
@@ -103,6 +104,8 @@ export class Answer implements Dispatcher.DispatchHandler {
     })
   }
 }
+
+const flush = (answer: Answer): void => answer.flush()
 
 export function sendError(request: IncomingMessage, response: ServerResponse, error: FleetError): void {
   if (response.destroyed) return
