@@ -29,6 +29,7 @@ import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
 import { type SessionOptions, session } from './state/session/index.ts'
+import { fleetSecret } from './state/session/secret.ts'
 
 /** Each room's options under its name; `false` leaves a room out where that is possible. */
 export interface FleetOptions {
@@ -147,7 +148,8 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   await app.register(registry, options.registry)
   await app.register(locks, options.locks)
   if (options.rateLimit) await app.register(rateLimit, options.rateLimit)
-  if (options.session) await app.register(session, options.session)
+  if (options.session)
+    await app.register(session, { ...options.session, secret: await fleetSecret(app, options.session.secret) })
   if (options.jwt) await app.register(jwt, options.jwt)
   if (options.database) await app.register(database, options.database)
   if (options.cache) {

@@ -84,6 +84,8 @@ export interface FleetErrorOptions {
   cause?: unknown
   /** Seconds a client should wait before it tries again; sent as `Retry-After`. */
   retryAfter?: number
+  /** The whole message, where another package's words are promised. @default what the table says, then `detail` */
+  message?: string
 }
 
 /** An error with a stable `code` and the HTTP status a client sees when it escapes a handler. */
@@ -98,7 +100,8 @@ export class FleetError extends Error {
    * @param detail what is wrong, with which value, and the mend; it may reach a client when the status is below 500
    */
   constructor(code: FleetErrorCode, detail?: string, options: FleetErrorOptions = {}) {
-    super(detail ? `${table[code].text}: ${detail}` : table[code].text, { cause: options.cause })
+    const { text } = table[code]
+    super(options.message ?? (detail ? `${text}: ${detail}` : text), { cause: options.cause })
     this.code = code
     this.statusCode = table[code].status
     if (options.retryAfter !== undefined) this.headers = { 'retry-after': String(options.retryAfter) }

@@ -32,7 +32,9 @@ export class SessionCookie {
   constructor(given: StoredCookie, https: boolean) {
     this.path = given.path || '/'
     this.httpOnly = given.httpOnly ?? true
-    this.secure = given.secure ?? null
+    const { secure = null } = given
+    // Options that come as text, say from a file: @fastify/session takes any for true.
+    this.secure = typeof secure === 'string' && secure !== 'auto' ? true : secure
     this.sameSite = given.sameSite || null
     this.domain = given.domain || null
     this.partitioned = given.partitioned

@@ -6,13 +6,13 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
-import redis, { type RedisClient, sharedSecret, unavailable } from '../redis.ts'
+import redis, { type RedisClient, unavailable } from '../redis.ts'
 import { inPath, timeOf } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { chain, type Later, run } from './later.ts'
+import { type Secret, signerOf } from './secret.ts'
 import { Session } from './session.ts'
 import type { Backing, Sessions } from './sessions.ts'
-import { CookieSigner, type Signer } from './signer.ts'
 import { FleetStore } from './store.ts'
 import type { Terms } from './terms.ts'
 import { TrackedSessions } from './tracked.ts'
@@ -24,9 +24,10 @@ export { FleetStore, type FleetStoreOptions } from './store.ts'
 export interface SessionOptions {
   /**
    * Signs the cookie; of several, the first signs and all verify, so that a new one can be put in front of the old. At
-   * least 32 bytes each. @default SESSION_SECRET
+   * least 32 bytes each; outside production a short one in a list is only warned of, where this plugin is registered by
+   * itself. @default SESSION_SECRET, else the umbrella makes one up outside production
    */
-  secret?: string | string[] | Signer
+  secret?: Secret
   /** Hash of the signature. @default 'sha256' */
   algorithm?: string
   /** Life of a session after its last visit, 1 to 31,536,000 s. @default SESSION_TTL, else 86400 */
@@ -93,13 +94,9 @@ const has = (...methods: string[]): ((v: unknown) => boolean) => {
   return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
 }
 const made = (expects: string, accepts: (v: unknown) => boolean): Shape => ({ expects, accepts }) as Shape
-const secrets = made('a non-empty string, a list of such, or { sign, unsign }', (v) => {
-  const isSecret = (s: unknown): boolean => typeof s === 'string' && s !== ''
-  return isSecret(v) || (Array.isArray(v) && v.length > 0 && v.every(isSecret)) || has('sign', 'unsign')(v)
-})
 const year = 31_536_000
 const shapes = {
-  secret: secrets,
+  secret: any,
   algorithm: text,
   ttl: int(1, year, 'seconds'),
   touchAfter: int(0, year, 'seconds'),
@@ -109,7 +106,7 @@ const shapes = {
     path: text,
     domain: text,
     httpOnly: bool,
-    secure: oneOf<boolean | string>(true, false, 'auto'),
+    secure: oneOf<boolean | string>(true, false, 'true', 'auto'),
     sameSite: oneOf<boolean | string>(true, false, 'lax', 'strict', 'none'),
     partitioned: bool,
     priority: oneOf('low', 'medium', 'high'),
@@ -199,7 +196,6 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     shapes,
     defaults,
     {
-      secret: env.SESSION_SECRET && [...env.SESSION_SECRET],
       ttl: env.SESSION_TTL,
       cookieName: env.SESSION_COOKIE_NAME,
       cookie: { secure: env.SESSION_COOKIE_SECURE ?? env.production },
@@ -214,10 +210,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   let warned = false
   const terms: Terms = {
     backing: opened.backing,
-    signer:
-      typeof secret === 'object' && !Array.isArray(secret)
-        ? secret
-        : new CookieSigner(await sharedSecret(app, 'SESSION_SECRET', secret), options.algorithm),
+    signer: await signerOf(app, secret, options.algorithm),
     newId: options.idGenerator,
     cookieName,
     cookiePrefix,

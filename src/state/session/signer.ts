@@ -21,10 +21,11 @@ export class CookieSigner implements Signer {
   readonly #algorithm: string
   /** By the end of the signature, because hashing all of a cookie costs more. */
   readonly #known = new Map<string, { readonly signed: string; readonly unsigned: Unsigned }>()
-  #first = ''
+  /** The list as it was when {@link #hmac} was made. */
+  #used: string[] = []
   #hmac: Signer
 
-  /** @param secrets the first one signs, all verify; a live list may replace its first entry later */
+  /** @param secrets the first one signs, all verify. The list may be changed at any time, and counts as it is then. */
   constructor(secrets: readonly string[], algorithm: string) {
     this.#secrets = secrets
     this.#algorithm = algorithm
@@ -52,13 +53,17 @@ export class CookieSigner implements Signer {
   }
 
   #current(): Signer {
-    if (this.#secrets[0] !== this.#first) this.#hmac = this.#renewed()
+    const secrets = this.#secrets
+    const used = this.#used
+    let isSame = secrets.length === used.length
+    for (let i = 0; isSame && i < used.length; i++) isSame = secrets[i] === used[i]
+    if (!isSame) this.#hmac = this.#renewed()
     return this.#hmac
   }
 
   #renewed(): Signer {
-    this.#first = this.#secrets[0] ?? ''
+    this.#used = [...this.#secrets]
     this.#known.clear()
-    return new Hmac([...this.#secrets], this.#algorithm) as Signer
+    return new Hmac(this.#used, this.#algorithm) as Signer
   }
 }

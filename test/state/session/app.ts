@@ -1,6 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type RedisOptions, redis } from '../../../src/state/redis.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
+import { fleetSecret } from '../../../src/state/session/secret.ts'
 import { patient, patientApp } from '../patience.ts'
 
 export const secret = 'a secret of more than thirty-two bytes'
@@ -31,7 +32,9 @@ export async function build(where: RedisOptions, options: SessionOptions = {}): 
   const app = Fastify(patientApp)
   const gate = new Gate()
   await app.register(redis, { ...patient, ...where })
-  await app.register(session, { secret, ...options })
+  // As the umbrella does it.
+  const given = 'secret' in options ? options.secret : secret
+  await app.register(session, { ...options, secret: await fleetSecret(app, given) })
 
   app.get('/', async ({ session }) => {
     const { cookie: _, ...data } = session.toJSON() as Record<string, unknown>

@@ -1,19 +1,24 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import Fastify, { type FastifyInstance } from 'fastify'
+import { inspect } from 'node:util'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { FleetError } from '../../../src/base/errors.ts'
+import { fleet } from '../../../src/fleet.ts'
 import { redis } from '../../../src/state/redis.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
 import { secret } from './app.ts'
 import { Browser } from './browser.ts'
 
+async function visit({ session }: FastifyRequest): Promise<{ visits: number }> {
+  session.visits = (session.visits ?? 0) + 1
+  return { visits: session.visits }
+}
+
 async function boot(options: SessionOptions): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(redis, { client: null, allowMemory: true })
   await app.register(session, options)
-  app.get('/', async ({ session }) => {
-    session.visits = (session.visits ?? 0) + 1
-    return { visits: session.visits }
-  })
+  app.get('/', visit)
   return app
 }
 
@@ -68,14 +73,71 @@ describe('what the environment says', () => {
   })
 })
 
+describe('a secret', () => {
+  const required =
+    'the secret option is required, and must be a String, Array of Strings, or a signer object with .sign and .unsign methods'
+  const short = 'the secret must have length 32 or greater'
+  const mixed = [secret, 'hunter2']
+  const refused: [string, unknown, string, string, RegExp][] = [
+    ['none', undefined, 'FLEET_ERR_SECRET_MISSING', required, /SESSION_SECRET.*openssl rand/],
+    ['a short one', 'hunter2', 'FLEET_ERR_SECRET_WEAK', short, /7 bytes.*openssl rand/],
+    ['an empty list', [], 'FLEET_ERR_OPTION_INVALID', 'at least one secret is required', /`session.secret` must be/],
+    ['no text', Buffer.alloc(32), 'FLEET_ERR_OPTION_INVALID', required, /\(Buffer\)/],
+    ['no text in the list', [secret, ''], 'FLEET_ERR_OPTION_INVALID', required, /a list of 2/],
+    ['nothing', null, 'FLEET_ERR_OPTION_INVALID', required, /null/],
+    ['half a signer', { sign: String }, 'FLEET_ERR_OPTION_INVALID', required, /\(Object\)/],
+  ]
+  for (const [what, given, code, message, mend] of refused)
+    test(`${what}: refused in the words of @fastify/session, with the mend as the cause`, () =>
+      assert.rejects(boot({ secret: given as string }), (error: FleetError) => {
+        assert.deepEqual([error.code, error.message], [code, message])
+        assert.equal((error.cause as FleetError).code, code)
+        assert.match((error.cause as FleetError).message, mend)
+        assert.doesNotMatch(inspect(error), /hunter2/)
+        return true
+      }))
+
+  test('a short one in a list is warned of, and in production refused', async () => {
+    const warnings: string[] = []
+    const app = Fastify({ logger: { stream: { write: (line) => warnings.push(line) }, level: 'warn' } })
+    await app.register(redis, { client: null })
+    await app.register(session, { secret: mixed })
+    await app.ready()
+    assert.match(warnings.join(), /7 bytes, but needs 32.*production refuses it/)
+    assert.doesNotMatch(warnings.join(), /hunter2/)
+    await withEnv({ NODE_ENV: 'production' }, () =>
+      assert.rejects(boot({ secret: mixed }), { code: 'FLEET_ERR_SECRET_WEAK', message: short }),
+    )
+  })
+
+  test('a short one of the environment, or of a whole fleet, is refused everywhere', async () => {
+    await withEnv({ SESSION_SECRET: mixed.join() }, () =>
+      assert.rejects(boot({}), { code: 'FLEET_ERR_SECRET_WEAK', message: /SESSION_SECRET has 7 bytes/ }),
+    )
+    const inFleet = (given: unknown): Promise<unknown> =>
+      Fastify()
+        .register(fleet, { redis: { client: null }, session: { secret: given as string } })
+        .ready() as never
+    for (const given of [mixed, 'hunter2', ''])
+      await assert.rejects(inFleet(given), { code: 'FLEET_ERR_SECRET_WEAK', message: /SESSION_SECRET has [07] bytes/ })
+    await assert.rejects(inFleet([]), { code: 'FLEET_ERR_OPTION_INVALID' })
+  })
+
+  test('need not be given to a fleet outside production', async () => {
+    const app = Fastify()
+    await app.register(fleet, { redis: { client: null } })
+    app.get('/', visit)
+    const browser = new Browser()
+    assert.deepEqual((await browser.get(app, '/')).json(), { visits: 1 })
+    assert.deepEqual((await browser.get(app, '/')).json(), { visits: 2 })
+    await app.close()
+  })
+})
+
 describe('bad options', () => {
   const cases: [string, unknown, string][] = [
-    ['a short secret', { secret: 'short' }, 'FLEET_ERR_SECRET_WEAK'],
-    ['a short secret among others', { secret: [secret, 'short'] }, 'FLEET_ERR_SECRET_WEAK'],
-    ['no secret in the list', { secret: [] }, 'FLEET_ERR_OPTION_INVALID'],
-    ['a secret that is no text', { secret: Buffer.alloc(32) }, 'FLEET_ERR_OPTION_INVALID'],
-    ['half a signer', { secret: { sign: String } }, 'FLEET_ERR_OPTION_INVALID'],
     ['no life', { ttl: 0 }, 'FLEET_ERR_OPTION_INVALID'],
+    ['a cookie that says nothing about TLS', { cookie: { secure: 'false' } }, 'FLEET_ERR_OPTION_INVALID'],
     ['half a store', { store: { get() {} } }, 'FLEET_ERR_OPTION_INVALID'],
     ['connect-redis without Redis', { store: 'connect-redis' }, 'FLEET_ERR_OPTION_INVALID'],
     ['an option there is not', { resave: false }, 'FLEET_ERR_OPTION_UNKNOWN'],
@@ -83,6 +145,20 @@ describe('bad options', () => {
   ]
   for (const [what, options, code] of cases)
     test(`${what}: refused`, () => assert.rejects(boot({ secret, ...(options as SessionOptions) }), { code }))
+})
+
+test('a list of secrets counts as it is now', async () => {
+  const [old, next] = [`old ${secret}`, `new ${secret}`]
+  const secrets = [old]
+  const app = await boot({ secret: secrets })
+  const [early, late] = [new Browser(), new Browser()]
+  const visits = async (browser: Browser): Promise<number> => (await browser.get(app, '/')).json().visits
+  assert.deepEqual([await visits(early), await visits(late)], [1, 1])
+  secrets.unshift(next)
+  assert.equal(await visits(early), 2, 'the old one verifies')
+  secrets.pop()
+  assert.equal(await visits(early), 3, 'its cookie was renewed')
+  assert.equal(await visits(late), 1, 'the old one verifies no more')
 })
 
 test('a signer of your own signs', async () => {
@@ -97,6 +173,13 @@ test('a signer of your own signs', async () => {
   await browser.get(app, '/')
   assert.equal(browser.cookies.get('fleet.sid'), 'signed:the-id')
   assert.deepEqual((await browser.get(app, '/')).json(), { visits: 2 })
+})
+
+test('`cookie.secure` may come as text', async () => {
+  const app = await boot({ secret, cookie: { secure: 'true' as never } })
+  assert.equal((await new Browser().get(app, '/')).headers['set-cookie'], undefined)
+  const headers = { 'x-forwarded-proto': 'https' }
+  assert.equal((await new Browser().send(app, { url: '/', headers })).cookies[0]?.secure, true)
 })
 
 test('a cookie of another path has no session there', async () => {
