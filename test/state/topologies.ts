@@ -11,6 +11,8 @@ export interface RedisCluster {
   readonly nodes: string[]
   /** The three that begin as primaries. */
   readonly servers: readonly RedisServer[]
+  /** Of each of them, in the same order. */
+  readonly replicas: readonly RedisServer[]
 }
 
 const slots = 16_384
@@ -50,7 +52,8 @@ export async function startCluster(): Promise<RedisCluster> {
     await until(async () => (await client.info('replication')).includes('state=online'), patience)
   for (const client of clients) client.disconnect()
   const servers = started.map(({ server }) => server)
-  return { nodes: servers.map(({ port }) => `127.0.0.1:${port}`), servers: servers.slice(0, 3) }
+  const nodes = servers.map(({ port }) => `127.0.0.1:${port}`)
+  return { nodes, servers: servers.slice(0, 3), replicas: servers.slice(3) }
 }
 
 export interface RedisSentinel {

@@ -10,6 +10,7 @@ import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { ownRedis } from '../own-redis.ts'
 import { patient, patientApp } from '../patience.ts'
 import { cacheContract, gate } from './contract.ts'
 import type { Order } from './worker.fixture.ts'
@@ -56,12 +57,11 @@ async function connected(instances: FastifyInstance[]): Promise<void> {
 }
 
 describe('instances that share a Redis', () => {
-  let server: RedisServer
+  const redis = ownRedis()
   let a: FastifyInstance
   let b: FastifyInstance
   before(async () => {
-    server = await startRedis()
-    ;[a, b] = (await fleet(server, 2)) as [FastifyInstance, FastifyInstance]
+    ;[a, b] = (await fleet(redis.server, 2)) as [FastifyInstance, FastifyInstance]
   })
 
   test('say where values are', () => assert.equal(a.fleet.facts.cacheStore, 'redis'))
@@ -146,51 +146,39 @@ describe('instances that share a Redis', () => {
   })
 
   test('believe their memory no more when the push connection was lost', async () => {
-    const admin = new Redis(server.url)
     await a.cache.set('push', 'old', long)
     assert.equal(await b.cache.get('push'), 'old')
     // While nobody hears anything, the value changes.
-    await admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
-    const stored = await admin.get(b.redisKey('cache', 'push'))
-    await admin.set(b.redisKey('cache', 'push'), stored?.replace('old', 'new') as string, 'PX', long)
+    await redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    const stored = await redis.client.get(b.redisKey('cache', 'push'))
+    await redis.client.set(b.redisKey('cache', 'push'), stored?.replace('old', 'new') as string, 'PX', long)
     await until(async () => (await b.cache.get('push')) === 'new')
     await connected([a, b])
-    admin.disconnect()
   })
 
   test('are not misled by what somebody else put there', async () => {
-    const admin = new Redis(server.url)
     for (const odd of ['', 'text', '0123456789abcdef 0 {}\n{', '0123456789abcdef x']) {
-      await admin.set(a.redisKey('cache', 'odd'), odd, 'PX', 60_000)
+      await redis.client.set(a.redisKey('cache', 'odd'), odd, 'PX', 60_000)
       assert.equal(await b.cache.get('odd'), undefined)
       assert.equal(await a.cache.getOrSet('odd', long, () => odd), odd)
       await a.cache.delete('odd')
     }
-    admin.disconnect()
   })
 
   test('go on when Redis has lost its scripts', async () => {
-    const admin = new Redis(server.url)
-    await admin.script('FLUSH')
+    await redis.client.script('FLUSH')
     assert.equal(await a.cache.getOrSet('flushed', long, () => 1), 1)
     assert.equal(await b.cache.getOrSet('flushed', long, () => 2), 1)
-    admin.disconnect()
   })
 })
 
 describe('processes', () => {
   const worker = new URL('worker.fixture.ts', import.meta.url)
-  let server: RedisServer
-  let client: Redis
-  before(async () => {
-    server = await startRedis()
-    client = new Redis(server.url)
-  })
-  after(() => client.disconnect())
+  const redis = ownRedis()
 
   const start = async () => {
     const app = forkApp(worker, {
-      env: { REDIS_URL: server.url, FLEET_NAME: 'processes', LEASE_MS: leaseMs },
+      env: { REDIS_URL: redis.server.url, FLEET_NAME: 'processes', LEASE_MS: leaseMs },
       ipc: true,
     })
     await until(() => app.messages.includes('ready'), { timeoutMs: 20_000, what: 'the worker' })
@@ -213,7 +201,7 @@ describe('processes', () => {
         assert.deepEqual(answer, { key, callers: 250, values: ['load 1'] })
         callers += answer.callers
       }
-      const loads = await client.get(`loads of ${key}`)
+      const loads = await redis.client.get(`loads of ${key}`)
       t.diagnostic(`${callers} callers in ${workers.length} processes: ${loads} load`)
       assert.deepEqual([callers, loads], [1000, '1'])
     }
@@ -222,7 +210,7 @@ describe('processes', () => {
   test('a load longer than the lease keeps it', async () => {
     const [slow, other] = workers
     slow.send({ key: 'slow', callers: 1, loadMs: 4_500 } satisfies Order)
-    await until(async () => (await client.get('loads of slow')) === '1')
+    await until(async () => (await redis.client.get('loads of slow')) === '1')
     other.send({ key: 'slow', callers: 1, loadMs: 0 } satisfies Order)
     assert.deepEqual((await until(() => answers(other, 'slow'))).values, ['load 1'])
   })
@@ -230,21 +218,21 @@ describe('processes', () => {
   test('one that is killed while it loads: another one loads, once', async (t) => {
     const [holder, ...others] = workers
     holder.send({ key: 'orphan', callers: 1 } satisfies Order)
-    await until(async () => (await client.get('loads of orphan')) === '1')
+    await until(async () => (await redis.client.get('loads of orphan')) === '1')
     for (const each of others) each.send({ key: 'orphan', callers: 50, loadMs: 10 } satisfies Order)
     await holder.kill('SIGKILL')
     const killed = performance.now()
     // By the clock that counts: how busy this machine is has no part in it.
-    const left = await client.pttl('processes:cache-lease:{orphan}')
+    const left = await redis.client.pttl('processes:cache-lease:{orphan}')
     assert.ok(left > 0 && left <= leaseMs, `${left} ms`)
-    await until(async () => (await client.get('loads of orphan')) === '2')
+    await until(async () => (await redis.client.get('loads of orphan')) === '2')
     const ms = Math.round(performance.now() - killed)
     t.diagnostic(`the dead one's lease had ${left} of ${leaseMs} ms left; loaded again after ${ms} ms`)
     for (const each of others) {
       const answer = await until(() => answers(each, 'orphan'))
       assert.deepEqual(answer, { key: 'orphan', callers: 50, values: ['load 2'] })
     }
-    assert.equal(await client.get('loads of orphan'), '2')
+    assert.equal(await redis.client.get('loads of orphan'), '2')
   })
 })
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
-import { Redis } from 'ioredis'
+import { after, describe, test } from 'node:test'
 import type { RedisOptions } from '../../../src/state/redis.ts'
 import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
-import { type RedisServer, startRedis } from '../../helpers/redis.ts'
+import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { ownRedis } from '../own-redis.ts'
 import { within } from '../patience.ts'
 import { build, type TestApp } from './app.ts'
 import { Browser } from './browser.ts'
@@ -22,25 +22,19 @@ const startAll = (count: number, where: RedisOptions, options?: SessionOptions):
   Promise.all(Array.from({ length: count }, () => start(where, options)))
 
 describe('several instances', () => {
-  let server: RedisServer
-  let client: Redis
-  before(async () => {
-    server = await startRedis()
-    client = new Redis(server.url)
-  })
-  after(() => client.quit())
+  const redis = ownRedis()
 
   /** What Redis is asked while something happens. */
   async function commandsOf(happening: () => Promise<unknown>): Promise<Record<string, number>> {
-    await client.config('RESETSTAT')
+    await redis.client.config('RESETSTAT')
     await happening()
-    const stats = (await client.info('commandstats')).matchAll(/cmdstat_([^:]+):calls=(\d+)/g)
+    const stats = (await redis.client.info('commandstats')).matchAll(/cmdstat_([^:]+):calls=(\d+)/g)
     const counted = [...stats].map(([, name, calls]) => [name as string, Number(calls)] as const)
     return Object.fromEntries(counted.filter(([name]) => !/^(info|config|ping|hello|client)/.test(name)))
   }
 
   test('a hundred overlapping requests through three of them lose nothing', async () => {
-    const all = await startAll(3, { url: server.url })
+    const all = await startAll(3, { url: redis.server.url })
     const browser = new Browser()
     await browser.post(all[0] as TestApp, '/set', { start: true })
     const writes = Array.from({ length: 100 }, (_, i) => {
@@ -56,7 +50,7 @@ describe('several instances', () => {
   })
 
   test('a logout on one is a logout on all, at once', async () => {
-    const [a, b] = (await startAll(2, { url: server.url })) as [TestApp, TestApp]
+    const [a, b] = (await startAll(2, { url: redis.server.url })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/login', { user: 'eve' })
     const window = browser.clone()
@@ -71,14 +65,14 @@ describe('several instances', () => {
   })
 
   test('instances without a secret agree on one', async () => {
-    const [a, b] = (await startAll(2, { url: server.url }, { secret: undefined })) as [TestApp, TestApp]
+    const [a, b] = (await startAll(2, { url: redis.server.url }, { secret: undefined })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
     assert.deepEqual((await browser.get(b, '/')).json(), { a: 1 })
   })
 
   test('reading costs one command, writing one script, and a stranger nothing', async () => {
-    const app = await start({ url: server.url })
+    const app = await start({ url: redis.server.url })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1, b: { c: [1, 2] } })
     const signed = browser.cookies.get('fleet.sid') as string
@@ -99,7 +93,7 @@ describe('several instances', () => {
   })
 
   test('prolonging costs one write, at most once per touchAfter', async () => {
-    const app = await start({ url: server.url }, { ttl: 100, touchAfter: 1 })
+    const app = await start({ url: redis.server.url }, { ttl: 100, touchAfter: 1 })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1 })
     await until(async () => {
@@ -114,7 +108,7 @@ describe('several instances', () => {
   })
 
   test('a tracked session is read once, and what others change is seen', async () => {
-    const [a, b] = (await startAll(2, { url: server.url }, { track: true })) as [TestApp, TestApp]
+    const [a, b] = (await startAll(2, { url: redis.server.url }, { track: true })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
     // Nothing is kept before the instance hears the others.
@@ -133,23 +127,23 @@ describe('several instances', () => {
   })
 
   test('what else may stand under the key is no session, and no error', async () => {
-    const app = await start({ url: server.url })
+    const app = await start({ url: redis.server.url })
     const browser = new Browser()
     const garbage: ((key: string) => Promise<unknown>)[] = [
-      (key) => client.set(key, ''),
-      (key) => client.set(key, 'garbage'),
-      (key) => client.set(key, '{"cookie":{}'),
-      (key) => client.set(key, '{"cookie":{\n,\n}'),
-      (key) => client.set(key, '{"cookie":{"expires":{},"originalMaxAge":[]}\n,"a":1\n}'),
-      (key) => client.set(key, Buffer.from([0xff, 0xfe, 0x00])),
-      (key) => client.rpush(key, 'a', 'b'),
-      (key) => client.hset(key, 'cookie', '{}'),
+      (key) => redis.client.set(key, ''),
+      (key) => redis.client.set(key, 'garbage'),
+      (key) => redis.client.set(key, '{"cookie":{}'),
+      (key) => redis.client.set(key, '{"cookie":{\n,\n}'),
+      (key) => redis.client.set(key, '{"cookie":{"expires":{},"originalMaxAge":[]}\n,"a":1\n}'),
+      (key) => redis.client.set(key, Buffer.from([0xff, 0xfe, 0x00])),
+      (key) => redis.client.rpush(key, 'a', 'b'),
+      (key) => redis.client.hset(key, 'cookie', '{}'),
     ]
     for (const put of garbage) {
       await browser.post(app, '/set', { a: 1 })
       const { id } = (await browser.get(app, '/id')).json()
       const key = app.redisKey('session', id)
-      await client.del(key)
+      await redis.client.del(key)
       await put(key)
       const response = await browser.get(app, '/')
       assert.equal(response.statusCode, 200)
@@ -159,7 +153,10 @@ describe('several instances', () => {
     }
     for (const expires of ['"soon"', '1e99', 'true']) {
       const { id } = (await browser.get(app, '/id')).json()
-      await client.set(app.redisKey('session', id), `{"cookie":{"expires":${expires},"originalMaxAge":"x"}\n,"a":1\n}`)
+      await redis.client.set(
+        app.redisKey('session', id),
+        `{"cookie":{"expires":${expires},"originalMaxAge":"x"}\n,"a":1\n}`,
+      )
       assert.equal((await browser.post(app, '/set', { c: 1 })).statusCode, 200)
       browser.cookies.clear()
       await browser.post(app, '/set', { b: 1 })
@@ -167,7 +164,7 @@ describe('several instances', () => {
   })
 
   test('connect-redis may be the store', async () => {
-    const [a, b] = (await startAll(2, { url: server.url }, { store: 'connect-redis' })) as [TestApp, TestApp]
+    const [a, b] = (await startAll(2, { url: redis.server.url }, { store: 'connect-redis' })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
     assert.deepEqual((await browser.get(b, '/')).json(), { a: 1 })

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { after } from 'node:test'
+import { Redis } from 'ioredis'
+import type { RedisOptions } from '../../../src/state/redis.ts'
+import type { RedisServer } from '../../helpers/redis.ts'
+import { until } from '../../helpers/until.ts'
+import { build, type TestApp } from './app.ts'
+import type { Browser } from './browser.ts'
+
+const apps: TestApp[] = []
+after(() => Promise.all(apps.map((app) => app.close())))
+
+/** An app that tracks its sessions; it ends with the test file. */
+export async function start(where: RedisOptions): Promise<TestApp> {
+  const app = await build(where, { track: true })
+  apps.push(app)
+  return app
+}
+
+/** What servers have been asked for sessions so far. */
+export async function reads(...servers: RedisServer[]): Promise<number> {
+  let calls = 0
+  for (const { url } of servers) {
+    const client = new Redis(url)
+    const stats = await client.info('commandstats')
+    calls += Number(/cmdstat_get:calls=(\d+)/.exec(stats)?.[1] ?? 0)
+    client.disconnect()
+  }
+  return calls
+}
+
+/** Reads sessions until that costs Redis nothing. */
+export async function keep(app: TestApp, browsers: Browser | Browser[], ...servers: RedisServer[]): Promise<void> {
+  await until(
+    async () => {
+      const asked = await reads(...servers)
+      for (const browser of [browsers].flat()) await browser.clone().get(app, '/')
+      return (await reads(...servers)) === asked
+    },
+    { what: 'the session to be kept in memory' },
+  )
+}
+
+/** Waits until a session that has just been ended is, and holds every answer against the promised second. */
+export async function ended(app: TestApp, browser: Browser): Promise<void> {
+  const since = performance.now()
+  await until(async () => {
+    const asked = performance.now()
+    const { statusCode, body } = await browser.clone().get(app, '/')
+    if (statusCode !== 200 || body === '{}') return true
+    assert.ok(asked <= since + 1000, `an ended session was taken for a good one ${asked - since} ms later`)
+    return false
+  })
+}
