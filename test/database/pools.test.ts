@@ -37,7 +37,9 @@ async function closeGate(): Promise<() => Promise<unknown>> {
   await keeper.query('SELECT pg_advisory_lock(1)')
   return () => keeper.end()
 }
-const atGate = (prisma: PrismaClient): Promise<unknown> => prisma.$queryRaw`SELECT pg_advisory_lock_shared(1)::text`
+// A lock of the statement, not of the session: a pool keeps its sessions, and the next gate would wait for them to end.
+const atGate = (prisma: PrismaClient): Promise<unknown> =>
+  prisma.$queryRaw`SELECT pg_advisory_xact_lock_shared(1)::text`
 
 async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
   return Promise.resolve(work).then(
