@@ -31,7 +31,7 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(identity, { id, name })
   await app.register(lifecycle, { signals: false })
   await app.register(health)
-  await app.register(redis, { commandTimeoutMs: 1000, connectTimeoutMs: patient.connectTimeoutMs, ...where })
+  await app.register(redis, { commandTimeoutMs: 400, connectTimeoutMs: patient.connectTimeoutMs, ...where })
   await app.register(broadcast)
   await app.register(registry, { leaseMs: 3000 })
   await app.register(locks, { ttl, closeGraceMs: 100 })
