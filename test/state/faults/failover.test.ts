@@ -37,9 +37,9 @@ const places: Record<string, () => Promise<Place>> = {
 
 /** Asks until it is 200: on a busy machine a Redis that is well may let the bound of a command pass, and that is a 503. */
 async function answered(ask: () => Promise<LightMyRequestResponse>): Promise<LightMyRequestResponse> {
-  const known = async (): Promise<LightMyRequestResponse | false> => {
+  const known = async (): Promise<LightMyRequestResponse | undefined> => {
     const answer = await ask()
-    return answer.statusCode !== 503 && answer
+    return answer.statusCode === 503 ? undefined : answer
   }
   const answer = await until(known, { what: 'an answer' })
   assert.equal(answer.statusCode, 200, answer.body)
