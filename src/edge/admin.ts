@@ -1,8 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { FleetError } from '../base/errors.ts'
 import { networks } from '../base/networks.ts'
+import { http } from '../base/node-http.ts'
 import type { Balancer } from './balancer.ts'
 import { listen } from './listen.ts'
 import type { Target } from './target.ts'
@@ -42,7 +43,7 @@ export class Admin {
       throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` on ${host} needs FLEET_ADMIN_TOKEN`)
     }
     this.#expected = token === undefined ? undefined : digest(token)
-    this.#server = createServer((request, response) => this.#serve(request, response))
+    this.#server = http.createServer((request, response) => this.#serve(request, response))
   }
 
   /** @throws FLEET_ERR_PORT_TAKEN */

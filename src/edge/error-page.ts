@@ -1,5 +1,5 @@
-import { STATUS_CODES } from 'node:http'
 import { FleetError } from '../base/errors.ts'
+import { http } from '../base/node-http.ts'
 
 export interface ErrorPage {
   readonly status: number
@@ -15,7 +15,7 @@ export interface ErrorPage {
  */
 export function errorPage(error: FleetError, accept: string | undefined): ErrorPage {
   const status = error.statusCode
-  const title = STATUS_CODES[status] ?? 'Error'
+  const title = http.STATUS_CODES[status] ?? 'Error'
   const html = wantsHtml(accept)
   const message = escapeHtml(error.message)
   const body = html

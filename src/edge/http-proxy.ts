@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
+import { http } from '../base/node-http.ts'
 import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
 import { Answer, type AnswerContext, sendError } from './answer.ts'
@@ -258,7 +259,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     // Other protocols (h2c) are for this connection only and are not asked for upstream: RFC 9110 section 7.8.
     const shouldUpgradeCallback = isWebSocket
     const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
-    if (!tls) return createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
+    if (!tls) return http.createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
     const secure = {
       ...options,
       ...tls,

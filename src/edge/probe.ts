@@ -1,6 +1,6 @@
-import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
+import { http } from '../base/node-http.ts'
 import { addressOf, type Target } from './target.ts'
 
 export interface ProbeOptions {
@@ -114,7 +114,7 @@ export class Prober {
 function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
   const { url, serverName } = target
   return new Promise((resolve) => {
-    const send = url.protocol === 'https:' ? httpsRequest : httpRequest
+    const send = url.protocol === 'https:' ? httpsRequest : http.request
     const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
     const request = send(new URL(path, url), serverName ? { ...options, servername: serverName } : options)
     const timer = setTimeout(() => request.destroy(), timeoutMs)

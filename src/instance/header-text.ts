@@ -1,9 +1,10 @@
-import { OutgoingMessage, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import { http } from '../base/node-http.ts'
 
 type StoreHeader = (this: ServerResponse, statusLine: string, headers: unknown) => void
 
 /** What `writeHead` ends in. Node does not document it; where it is missing, headers are written as Node writes them. */
-const store = (OutgoingMessage.prototype as { _storeHeader?: StoreHeader })._storeHeader
+const store = (http.OutgoingMessage.prototype as { _storeHeader?: StoreHeader })._storeHeader
 
 /** Takes the place of Node's own for one response; see {@link headerText}. */
 export type HeaderText = (response: ServerResponse) => void

@@ -1,6 +1,6 @@
-import { validateHeaderName, validateHeaderValue } from 'node:http'
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import { http } from '../base/node-http.ts'
 import { beginWith } from './fastify-internals.ts'
 import { type HeaderText, headerText } from './header-text.ts'
 import { onHijack } from './hijack.ts'
@@ -24,8 +24,8 @@ export class StandingHeaders {
   set(name: string, value: string): void {
     const key = name.toLowerCase()
     if (this.#values.get(key) === value) return
-    validateHeaderName(key)
-    validateHeaderValue(key, value)
+    http.validateHeaderName(key)
+    http.validateHeaderValue(key, value)
     this.#values.set(key, value)
     this.#settle()
   }

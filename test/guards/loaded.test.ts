@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const program = `
+import { createRequire } from 'node:module'
+import Fastify from 'fastify'
+import { fleet } from './src/index.ts'
+
+const app = Fastify()
+await app.register(fleet)
+await app.ready()
+const packages = Object.keys(createRequire(import.meta.url).cache)
+console.log(JSON.stringify([...process.moduleLoadList, ...packages]))
+await app.close()
+`
+
+/** What costs memory and has no use in an app that has the umbrella plugin and nothing else. */
+const idle = [
+  'NativeModule internal/deps/undici/',
+  '/node_modules/undici/',
+  '/node_modules/ioredis/',
+  '/node_modules/pg/',
+]
+
+test('an app does not load what it does not use', async () => {
+  const cwd = fileURLToPath(new URL('../..', import.meta.url))
+  const args = ['--input-type=module', '--eval', program]
+  const { stdout } = await promisify(execFile)(process.execPath, args, { cwd, maxBuffer: 2 ** 24 })
+  const loaded: string[] = JSON.parse(stdout)
+  assert.ok(
+    loaded.some((name) => name.includes('/node_modules/fastify/')),
+    'the list is one of what was loaded',
+  )
+  // Node's own undici comes with an import of any value from `node:http`; see src/base/node-http.ts.
+  for (const name of idle) assert.deepEqual(loaded.filter((one) => one.includes(name)).slice(0, 1), [])
+})
