@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
-import { request } from 'undici'
+import { Client, request } from 'undici'
 import { temporaryFolder } from '../../src/cli/services/child.ts'
 import { until } from '../helpers/until.ts'
 import { startAgent } from './agent.ts'
@@ -36,6 +36,13 @@ async function even(front: Front, ...servers: string[]): Promise<void> {
 /** How many requests each of the three is at. */
 const atWork = async (front: Front): Promise<string> =>
   (await Promise.all(names.map((name) => front.server(name)))).map(({ current }) => current).join()
+
+/** How many connections to instances it has opened for requests. */
+async function opened(front: Front): Promise<number> {
+  const [head = '', ...lines] = (await front.api('show stat')).split('\n')
+  const backend = lines.find((line) => line.startsWith('fleet,BACKEND,')) ?? ''
+  return Number(backend.split(',')[head.split(',').indexOf('connect')])
+}
 
 const servedBy = async (url: string, headers: Record<string, string> = {}): Promise<string> => {
   const answer = await fetch(url, { headers })
@@ -323,6 +330,23 @@ for (const release of releases) {
       assert.equal(await atWork(own), '1,1,1')
       await fleet.release(nine)
       for (const answer of nine) assert.equal((await answer).status, 200)
+      await own.stop()
+    })
+
+    test('goes on using its connections to instances when most of the clients it may have are there', async () => {
+      const own = await start(release, { LB_MAXCONN: '100' })
+      const clients = Array.from({ length: 70 }, () => new Client(own.url))
+      const ask = async (client: Client): Promise<void> => {
+        const { statusCode, body } = await client.request({ method: 'GET', path: '/' })
+        assert.equal(statusCode, 200)
+        await body.dump()
+      }
+      for (const client of clients) await ask(client)
+      const before = await opened(own)
+      for (const client of clients) await ask(client)
+      const during = (await opened(own)) - before
+      assert.ok(during <= 10, `${during} connections for 70 requests`)
+      await Promise.all(clients.map((client) => client.close()))
       await own.stop()
     })
 
