@@ -27,7 +27,8 @@ export class SessionCookie {
   domain: string | null
   partitioned: boolean | undefined
   originalMaxAge: number | null
-  #expires: Date | null
+  /** Behind {@link expires}; under this name in the other two, too. */
+  _expires: Date | null
 
   constructor(given: StoredCookie, https: boolean) {
     this.path = given.path || '/'
@@ -44,38 +45,38 @@ export class SessionCookie {
       if (!https) this.sameSite = 'lax'
     }
     this.originalMaxAge = given.originalMaxAge || given.maxAge || null
-    this.#expires = given.expires ? new Date(given.expires) : null
-    if (Number.isNaN(this.#expires?.getTime())) this.#expires = null
-    const restored = given.originalMaxAge !== undefined && this.#expires !== null
+    this._expires = given.expires ? new Date(given.expires) : null
+    if (Number.isNaN(this._expires?.getTime())) this._expires = null
+    const restored = given.originalMaxAge !== undefined && this._expires !== null
     if (!restored) this.touch()
   }
 
   /** The session's life starts anew. */
   touch(): void {
-    if (this.originalMaxAge) this.#expires = new Date(Date.now() + this.originalMaxAge)
+    if (this.originalMaxAge) this._expires = new Date(Date.now() + this.originalMaxAge)
   }
 
   get expires(): Date | null {
-    return this.#expires
+    return this._expires
   }
 
   set expires(date: Date | null) {
-    this.#expires = date
+    this._expires = date
   }
 
   /** Milliseconds left; `null`: until the browser closes. */
   get maxAge(): number | null {
-    return this.#expires instanceof Date ? this.#expires.getTime() - Date.now() : null
+    return this._expires instanceof Date ? this._expires.getTime() - Date.now() : null
   }
 
   set maxAge(ms: number | null) {
     this.originalMaxAge = ms
-    this.#expires = null
+    this._expires = null
     this.touch()
   }
 
   toJSON(): StoredCookie {
-    return { expires: this.#expires, originalMaxAge: this.originalMaxAge, ...attributes(this) }
+    return { expires: this._expires, originalMaxAge: this.originalMaxAge, ...attributes(this) }
   }
 }
 
