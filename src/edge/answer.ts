@@ -2,9 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import type { FleetError } from '../base/errors.ts'
 import { asFleetError, errorPage } from './error-page.ts'
-import { responseHeaders } from './headers.ts'
+import { nominatedBy, responseHeaders } from './headers.ts'
+import { writePlainHead } from './plain-head.ts'
 import type { PickInput } from './policies/index.ts'
 import { endAnswer } from './request-body.ts'
+import { type AnswerHead, type HeadHandler, ResponseHead } from './wire/response-head.ts'
 
 type Controller = Dispatcher.DispatchController
 type Headers = Record<string, string | string[]>
@@ -14,6 +16,8 @@ export interface AnswerContext {
   readonly closing: boolean
   /** A client that takes nothing for this long is cut off, in milliseconds. */
   readonly sendTimeoutMs: number
+  /** Lines of a head that tell a client how long its connection is kept. */
+  readonly persistence: string
 }
 
 /** A body up to this length that comes at once with its headers is written together with them, in bytes. */
@@ -23,7 +27,7 @@ const smallBytes = 8192
  * The way back: an upstream's answer into a client's response. What comes within one turn of the event loop is written
  * in one piece where that is possible: most answers are small, and a write to a socket is what costs most.
  */
-export class Answer implements Dispatcher.DispatchHandler {
+export class Answer implements HeadHandler {
   readonly #context: AnswerContext
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
@@ -45,18 +49,10 @@ export class Answer implements Dispatcher.DispatchHandler {
     this.#controller = controller
   }
 
-  onResponseStart(_: Controller, status: number, headers: Headers, message?: string): void {
-    if (status < 200) {
-      if (status === 103 && headers.link) this.#response.writeEarlyHints({ link: headers.link })
-      else if (status === 102) this.#response.writeProcessing()
-      return
-    }
-    const out = responseHeaders(headers)
-    if (this.#input.setCookie !== undefined) out.push('set-cookie', this.#input.setCookie)
-    // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
-    writeHead(this.#request, this.#response, status, out, this.#context.closing || !this.#request.complete, message)
-    this.#waiting = true
-    process.nextTick(flush, this)
+  onResponseHead(_: Controller, head: AnswerHead): void {
+    if (head.status >= 200) this.#begin(head)
+    else if (head.status === 102) this.#response.writeProcessing()
+    else if (head.status === 103 && head.headers.link) this.#response.writeEarlyHints({ link: head.headers.link })
   }
 
   onResponseData(_: Controller, chunk: Buffer): void {
@@ -93,6 +89,22 @@ export class Answer implements Dispatcher.DispatchHandler {
     this.#first = undefined
   }
 
+  #begin(head: AnswerHead): void {
+    const { setCookie } = this.#input
+    // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
+    const close = this.#context.closing || !this.#request.complete
+    if (head instanceof ResponseHead && isPlain(this.#request, head)) {
+      const last = close || !this.#response.shouldKeepAlive
+      writePlainHead(this.#response, head, setCookie, last ? undefined : this.#context.persistence)
+    } else {
+      const out = responseHeaders(head.headers, mayHaveTrailers(this.#request, head))
+      if (setCookie !== undefined) out.push('set-cookie', setCookie)
+      writeHead(this.#request, this.#response, head.status, out, close, head.message)
+    }
+    this.#waiting = true
+    process.nextTick(flush, this)
+  }
+
   #write(chunk: Buffer): void {
     if (this.#response.write(chunk) || this.#stalled) return
     this.#controller?.pause()
@@ -106,6 +118,19 @@ export class Answer implements Dispatcher.DispatchHandler {
 }
 
 const flush = (answer: Answer): void => answer.flush()
+
+/** Both sides are HTTP/1.1, and nothing in the head has to be taken out but what always is. */
+const isPlain = ({ httpVersion, headers }: IncomingMessage, { connection }: ResponseHead): boolean =>
+  httpVersion === '1.1' && headers.expect === undefined && nominatedBy(connection) === undefined
+
+/** Node throws when trailers are announced that cannot come. */
+const mayHaveTrailers = ({ method, httpVersion }: IncomingMessage, { status, headers }: AnswerHead): boolean =>
+  httpVersion === '2.0' ||
+  (httpVersion === '1.1' &&
+    method !== 'HEAD' &&
+    status !== 204 &&
+    status !== 304 &&
+    headers['content-length'] === undefined)
 
 export function sendError(request: IncomingMessage, response: ServerResponse, error: FleetError): void {
   if (response.destroyed) return

@@ -3,13 +3,15 @@ import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import type { Target } from './target.ts'
+import type { AnswerHead, HeadHandler } from './wire/response-head.ts'
 
 type Controller = Dispatcher.DispatchController
+type Headers = AnswerHead['headers']
 
 /** Whom an attempt reports to. */
 export interface AttemptOwner {
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void
-  started(attempt: Attempt, status: number, headers: IncomingHttpHeaders, message: string | undefined): void
+  started(attempt: Attempt, head: AnswerHead): void
   data(chunk: Buffer): void
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void
   failed(attempt: Attempt, error: Error): void
@@ -19,7 +21,7 @@ export interface AttemptOwner {
 const maxDiscard = 64 * 1024
 
 /** One request on its way to one target, as an undici handler. */
-export class Attempt implements Dispatcher.DispatchHandler {
+export class Attempt implements HeadHandler {
   readonly target: Target
   readonly startedAt: number = performance.now()
   /** The target was asked to refuse rather than to work while it drains. */
@@ -58,8 +60,12 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.#owner.upgraded(this, status, headers, socket)
   }
 
-  onResponseStart(_: Controller, status: number, headers: IncomingHttpHeaders, message?: string): void {
-    this.#owner.started(this, status, headers, message)
+  onResponseHead(_: Controller, head: AnswerHead): void {
+    this.#owner.started(this, head)
+  }
+
+  onResponseStart(_: Controller, status: number, headers: Headers, message?: string): void {
+    this.#owner.started(this, { status, headers, message, draining: headers['x-fleet-draining'] !== undefined })
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {

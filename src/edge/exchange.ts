@@ -10,6 +10,7 @@ import type { RetryBudget } from './retry-budget.ts'
 import type { Rotation } from './rotation.ts'
 import type { Outgoing, Target } from './target.ts'
 import type { WaitingRoom } from './waiting-room.ts'
+import { type AnswerHead, type HeadHandler, tellHead } from './wire/response-head.ts'
 
 /** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
 export type Failure = 'refused' | 'lost'
@@ -41,7 +42,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   reason: Error | null = null
   readonly #core: Core
   readonly #options: Outgoing
-  readonly #outer: Dispatcher.DispatchHandler
+  readonly #outer: HeadHandler
   readonly #input: PickInput
   readonly #safe: boolean
   readonly #tried: Target[] = []
@@ -56,7 +57,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #hedge: NodeJS.Timeout | undefined
   #done = false
 
-  constructor(core: Core, options: Outgoing, outer: Dispatcher.DispatchHandler, input: PickInput) {
+  constructor(core: Core, options: Outgoing, outer: HeadHandler, input: PickInput) {
     this.#core = core
     this.#options = options
     this.#outer = outer
@@ -113,21 +114,22 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     this.#outer.onRequestUpgrade?.(this, status, headers, socket)
   }
 
-  started(attempt: Attempt, status: number, headers: IncomingHttpHeaders, message: string | undefined): void {
+  started(attempt: Attempt, head: AnswerHead): void {
     if (this.#done) return
+    const { status, draining } = head
     if (status < 200) {
-      if (this.#open.length === 1) this.#outer.onResponseStart?.(this, status, headers, message)
+      if (this.#open.length === 1) tellHead(this.#outer, this, head)
       return
     }
-    if (headers['x-fleet-draining'] !== undefined) this.#core.draining(attempt.target)
-    const refused = status === 502 && attempt.refusable && headers['x-fleet-draining'] !== undefined
+    if (draining) this.#core.draining(attempt.target)
+    const refused = status === 502 && attempt.refusable && draining
     const { statuses, suspects } = this.#core.retry
     const blamed = !refused && this.#judge(attempt, status)
     if (refused || statuses.includes(status) || (blamed && suspects)) {
       if (this.#replace(attempt, refused)) return
     }
     this.#win(attempt)
-    this.#outer.onResponseStart?.(this, status, headers, message)
+    tellHead(this.#outer, this, head)
   }
 
   data(chunk: Buffer): void {

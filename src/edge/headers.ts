@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { Origin } from './origins.ts'
 
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
-const hopByHop: ReadonlySet<string> = new Set([
+export const hopByHop: ReadonlySet<string> = new Set([
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -100,18 +100,19 @@ const here = randomBytes(9).toString('base64url')
 let requests = 0
 
 /** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
-function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
-  if (connection === undefined || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
+export function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
+  if (!connection || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
   const names = connection.split(',').map((name) => name.trim().toLowerCase())
   return new Set(names.filter((name) => !kept.has(name)))
 }
 
-/** The answer's headers as the client gets them, as a flat list. */
-export function responseHeaders(headers: IncomingHttpHeaders): string[] {
+/** The answer's headers as the client gets them, as a flat list. @param trailers whether trailers may be announced */
+export function responseHeaders(headers: IncomingHttpHeaders, trailers = true): string[] {
   const nominated = nominatedBy(headers.connection)
   const out: string[] = []
   for (const name in headers) {
     if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name)) continue
+    if (name === 'trailer' && !trailers) continue
     const value = headers[name]
     if (typeof value === 'string') out.push(name, value)
     else if (value) for (const each of value) out.push(name, each)

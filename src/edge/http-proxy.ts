@@ -14,6 +14,7 @@ import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
 import { type ListenOptions, listen } from './listen.ts'
 import { Origins } from './origins.ts'
+import { persistenceLines } from './plain-head.ts'
 import { ProxyMetrics } from './proxy-metrics.ts'
 import { streamed, whole } from './request-body.ts'
 import type { Target } from './target.ts'
@@ -58,6 +59,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   readonly balancer: Balancer
   readonly server: Server | Http2SecureServer
   readonly sendTimeoutMs: number
+  readonly persistence: string
   readonly #options: ResolvedProxyOptions
   readonly #admission: Admission
   readonly #tunnels = new Set<Duplex>()
@@ -74,6 +76,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.#origins = new Origins(options.trustProxy, 'proxy.trustProxy')
     this.#admission = new Admission(options.block, this.#origins, options.maxBodyBytes)
     this.sendTimeoutMs = options.sendTimeoutMs
+    this.persistence = persistenceLines(options.keepAliveMs)
     this.balancer = balancer
     const token = options.admin?.token ?? readEnv().FLEET_ADMIN_TOKEN
     const admin = options.admin && { ...options.admin, token }

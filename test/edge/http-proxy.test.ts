@@ -208,6 +208,70 @@ describe('an answer', async () => {
     assert.equal(sockets.size, 1, 'a HEAD does not cost its connection')
   })
 
+  it('is the same on a connection that is kept, which says for how long', async () => {
+    const kept = 'connection: keep-alive\r\nkeep-alive: timeout=72\r\n'
+    const date = 'date: Thu, 01 Jan 1970 00:00:00 GMT\r\n'
+    for (const [request, answer, expected] of [
+      [
+        'GET /',
+        `HTTP/1.1 200\r\nX-A:1 \r\nConnection: close\r\n${date}Set-Cookie: a\r\nset-cookie: b\r\nContent-Length: 2\r\nKeep-Alive: x\r\n\r\nok`,
+        `200 OK\r\nx-a: 1\r\n${date}set-cookie: a\r\nset-cookie: b\r\ncontent-length: 2\r\n${kept}\r\nok`,
+      ],
+      [
+        'HEAD /',
+        `HTTP/1.1 201 X\r\nConnection: close\r\n${date}Content-Length: 2\r\n\r\n`,
+        `201 X\r\n${date}content-length: 2\r\n${kept}\r\n`,
+      ],
+      ['GET /', `HTTP/1.1 204 No\r\nConnection: close\r\n${date}\r\n`, `204 No\r\n${date}${kept}\r\n`],
+      [
+        'GET /',
+        `HTTP/1.1 304 Not\r\nConnection: close\r\n${date}Content-Length: 9\r\n\r\n`,
+        `304 Not\r\n${date}content-length: 9\r\n${kept}\r\n`,
+      ],
+      [
+        'GET /',
+        `HTTP/1.1 200 OK\r\nConnection: close\r\n${date}Trailer: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: 1\r\n\r\n`,
+        `200 OK\r\n${date}trailer: x\r\ntransfer-encoding: chunked\r\n${kept}\r\n1\r\na\r\n0\r\nx: 1\r\n\r\n`,
+      ],
+      [
+        'GET /',
+        `HTTP/1.1 200 OK\r\n${date}Connection: x-hop, close\r\nX-Hop: 1\r\nContent-Length: 0\r\n\r\n`,
+        `200 OK\r\n${date}content-length: 0\r\n${kept}\r\n`,
+      ],
+    ] as const) {
+      upstream.handler = (seen, response) => {
+        if (seen.url === '/last') upstream.answer(seen, response)
+        else seen.socket.end(answer, 'latin1')
+      }
+      const text = await raw(url, [`${request} HTTP/1.1\r\nHost: x\r\n\r\n`, head('GET /last')])
+      const first = text.slice(0, text.lastIndexOf('HTTP/1.1 '))
+      assert.equal(
+        first.replace('Connection: keep-alive\r\nKeep-Alive:', 'connection: keep-alive\r\nkeep-alive:'),
+        `HTTP/1.1 ${expected}`,
+      )
+      assert.match(text.slice(first.length), /^HTTP\/1\.1 200 (?:.*\r\n)*connection: close\r\n/i)
+    }
+  })
+
+  it('has a date', async () => {
+    upstream.handler = (request) => void request.socket.end('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n')
+    const { headers } = await get(url)
+    assert.ok(Math.abs(Date.parse(String(headers.date)) - Date.now()) < 60_000)
+  })
+
+  it('that announces trailers it cannot have is passed on all the same', async () => {
+    const other = await pair({ bufferBytes: 0 })
+    for (const answer of [
+      'HTTP/1.1 200 OK\r\nTrailer: x\r\nContent-Length: 2\r\n\r\nok',
+      'HTTP/1.1 204 OK\r\nTrailer: x\r\n\r\n',
+    ]) {
+      other.upstream.handler = (request) => request.resume().once('end', () => request.socket.end(answer))
+      for (const request of [head('GET /'), 'GET / HTTP/1.0\r\n\r\n', `${head('POST /', 'Content-Length: 1')}x`]) {
+        assert.match(await raw(other.url, request), /^HTTP\/1\.1 20[04] OK\r\n(?:.+\r\n)*\r\n(?:ok)?$/, request)
+      }
+    }
+  })
+
   it('keeps its trailers', async () => {
     upstream.handler = (_, response) => {
       response.writeHead(200, { trailer: 'x-sum' })

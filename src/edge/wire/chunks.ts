@@ -1,4 +1,4 @@
-import { parseTrailers } from './response-head.ts'
+import { parseTrailers } from './fields.ts'
 
 /** A line longer than this is none: sixteen digits, and extensions that nobody uses. */
 const maxLine = 1024

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
 import { undici } from '../undici.ts'
 import { Chunks } from './chunks.ts'
-import { parseHead, type ResponseHead } from './response-head.ts'
+import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
 
 export interface WireOptions {
   readonly host: string
@@ -61,7 +61,7 @@ export class Connection implements Dispatcher.DispatchController {
   readonly #owner: ConnectionOwner
   readonly #socket: Socket
   #request: WireRequest | undefined
-  #handler: Dispatcher.DispatchHandler | undefined
+  #handler: HeadHandler | undefined
   #connected = false
   /** The beginning of a head that is not complete. */
   #text = ''
@@ -103,7 +103,7 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   /** Sends a request, now or when the connection stands. The connection must not be busy. */
-  send(request: WireRequest, handler: Dispatcher.DispatchHandler): void {
+  send(request: WireRequest, handler: HeadHandler): void {
     this.#request = request
     this.#handler = handler
     if (this.#connected) this.#write()
@@ -205,7 +205,7 @@ export class Connection implements Dispatcher.DispatchController {
         this.#begin(head, buffer.subarray(start - before, length))
         return
       }
-      this.#handler?.onResponseStart?.(this, head.status, head.headers, head.message)
+      tellHead(this.#handler as HeadHandler, this, head)
     }
   }
 
@@ -215,7 +215,7 @@ export class Connection implements Dispatcher.DispatchController {
     this.#chunks =
       head.framing === 'chunked' ? new Chunks(this.#options.maxHeaderBytes, (data) => this.#pass(data)) : undefined
     this.#waitForBody()
-    this.#handler?.onResponseStart?.(this, head.status, head.headers, head.message)
+    tellHead(this.#handler as HeadHandler, this, head)
     if (!this.#dead) this.#readBody(rest)
   }
 

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
-import type { Dispatcher } from 'undici'
 import { Connection, type ConnectionOwner, type WireOptions, type WireRequest } from './connection.ts'
+import type { HeadHandler } from './response-head.ts'
 
 /** The connections to one server. As many as there are requests at once; who was used last is used first. */
 export class WirePool implements ConnectionOwner {
@@ -17,7 +17,7 @@ export class WirePool implements ConnectionOwner {
     this.#watch = setInterval(() => this.#look(), Math.max(10, Math.min(500, shortest / 4))).unref()
   }
 
-  dispatch(request: WireRequest, handler: Dispatcher.DispatchHandler): void {
+  dispatch(request: WireRequest, handler: HeadHandler): void {
     const connection = this.#take() ?? this.#open()
     connection.send(request, handler)
   }

@@ -1,0 +1,85 @@
+import { hopByHop } from '../headers.ts'
+
+/** By name in lower case; what came several times is a list. */
+export type Headers = Record<string, string | string[]>
+
+/** The name of a header, and what is known of it. */
+export interface Name {
+  /** In lower case. */
+  readonly text: string
+  /** As a line begins with it. */
+  readonly prefix: string
+  /** The header is meant for one connection and never forwarded. */
+  readonly hop: boolean
+}
+
+export interface Field {
+  readonly name: Name
+  readonly value: string
+}
+
+/** Bytes that have no place in a head, and line ends that only some readers take for one. */
+export const forbidden: RegExp = /[^\t\r\n\x20-\x7e\x80-\xff]|\r(?!\n)|(?<!\r)\n/
+const token = /^[\w!#$%&'*+.^`|~-]+$/
+/** Names as they were written: an application has few. */
+const names = new Map<string, Name>()
+const maxNames = 2000
+
+/**
+ * Reads lines of a head.
+ *
+ * @param text free of what is {@link forbidden}
+ * @returns undefined when one is none
+ */
+export function parseFields(text: string, start: number): Field[] | undefined {
+  const fields: Field[] = []
+  for (let at = start; at < text.length; ) {
+    let end = text.indexOf('\r\n', at)
+    if (end < 0) end = text.length
+    const colon = text.indexOf(':', at)
+    if (colon < 0 || colon > end) return undefined
+    const name = nameOf(text.slice(at, colon))
+    if (name === undefined) return undefined
+    fields.push({ name, value: trim(text, colon + 1, end) })
+    at = end + 2
+  }
+  return fields
+}
+
+export function headersOf(fields: readonly Field[]): Headers {
+  const headers: Headers = {}
+  for (const { name, value } of fields) {
+    const before = headers[name.text]
+    if (before === undefined) headers[name.text] = value
+    else if (typeof before === 'string') headers[name.text] = [before, value]
+    else before.push(value)
+  }
+  return headers
+}
+
+/** Lines as they stand in trailers; undefined when one is none. */
+export function parseTrailers(text: string): Headers | undefined {
+  const fields = forbidden.test(text) ? undefined : parseFields(text, 0)
+  return fields && headersOf(fields)
+}
+
+function nameOf(raw: string): Name | undefined {
+  let name = names.get(raw)
+  if (name !== undefined) return name
+  if (!token.test(raw)) return undefined
+  const text = raw.toLowerCase()
+  name = { text, prefix: `${text}: `, hop: hopByHop.has(text) || text === 'x-fleet-draining' }
+  if (names.size < maxNames) names.set(raw, name)
+  return name
+}
+
+/** RFC 9110 section 5.5: spaces and tabs around a value do not belong to it. */
+function trim(text: string, start: number, end: number): string {
+  let from = start
+  let to = end
+  while (from < to && isSpace(text.charCodeAt(from))) from++
+  while (to > from && isSpace(text.charCodeAt(to - 1))) to--
+  return text.slice(from, to)
+}
+
+const isSpace = (code: number): boolean => code === 32 || code === 9
