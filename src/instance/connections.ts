@@ -1,7 +1,7 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import { type Server, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { type Response, type Work, WorkList } from './work.ts'
 
 /** A request that has not been answered yet, for the log line when it must be cut. */
 export interface InFlight {
@@ -20,15 +20,6 @@ export interface Flow {
   readonly waitedMs: number
 }
 
-interface Work {
-  /** Its answer has not begun. */
-  waiting: boolean
-  readonly request: { readonly method: string; readonly routeOptions: { readonly url?: string } }
-  readonly startedAt: number
-}
-
-type Response = ServerResponse<IncomingMessage>
-
 /**
  * What a server has open: sockets, HTTP/2 sessions and unanswered requests.
  *
@@ -39,7 +30,7 @@ type Response = ServerResponse<IncomingMessage>
 export class Connections {
   readonly #sockets = new Map<Socket, { readonly swept: boolean; bytes: number; idleSince: number }>()
   readonly #sessions = new Set<ServerHttp2Session>()
-  readonly #work = new Map<Response, Work>()
+  readonly #work = new WorkList()
   /** What goes on being sent, a stream or a WebSocket, does not wait any more. */
   readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, answered: 0, waitedMs: 0 }
   readonly #ended: (this: Response) => void
@@ -55,8 +46,10 @@ export class Connections {
       sockets.delete(this)
     }
     this.#ended = function ended(this: Response) {
-      if (work.get(this)?.waiting === true) flow.waiting--
-      work.delete(this)
+      const own = work.get(this)
+      if (own === undefined) return
+      if (own.waiting) flow.waiting--
+      work.remove(own)
     }
   }
 
@@ -83,7 +76,7 @@ export class Connections {
 
   /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
   begin(response: Response, request: Work['request']): void {
-    this.#work.set(response, { request, startedAt: performance.now(), waiting: true })
+    this.#work.add(response, request)
     this.flow.waiting++
     // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
     response.on('close', this.#ended)
@@ -104,13 +97,13 @@ export class Connections {
   }
 
   /** Responses that are being sent or waited for. */
-  responses(): Iterable<Response> {
-    return this.#work.keys()
+  responses(): Response[] {
+    return [...this.#work].map(({ response }) => response)
   }
 
   unanswered(): InFlight[] {
     const now = performance.now()
-    return [...this.#work.values()].map(({ request, startedAt }) => ({
+    return [...this.#work].map(({ request, startedAt }) => ({
       method: request.method,
       route: request.routeOptions.url ?? 'unknown',
       ageMs: Math.round(now - startedAt),
@@ -145,7 +138,7 @@ export class Connections {
   /** Closes every socket on which nothing happened for `quietMs` milliseconds and no answer is due. */
   sweep(quietMs: number): void {
     const busy = new Set<unknown>()
-    for (const response of this.#work.keys()) busy.add(response.socket)
+    for (const { response } of this.#work) busy.add(response.socket)
     const now = performance.now()
     for (const [socket, seen] of this.#sockets) {
       if (!seen.swept || busy.has(socket)) {
