@@ -12,6 +12,35 @@ import { startRedis } from '../../helpers/redis.ts'
 import { secret } from './app.ts'
 import { Browser } from './browser.ts'
 
+type ExpressRequest = IncomingMessage & {
+  session: Record<'regenerate' | 'reload' | 'destroy', (done: () => void) => void> & {
+    visits?: number
+    userId?: string
+  }
+}
+
+/** A handler beneath express-session that does to the session what its path says. */
+function answer(request: ExpressRequest, response: ServerResponse): void {
+  const visit = (): void => {
+    const { session } = request
+    session.visits = (session.visits ?? 0) + 1
+    response.end(String(session.visits))
+  }
+  const ways: Record<string, () => void> = {
+    '/login': () =>
+      request.session.regenerate(() => {
+        request.session.userId = 'ann'
+        visit()
+      }),
+    '/reload': () => {
+      request.session.visits = 1000
+      request.session.reload(() => response.end(String(request.session.visits)))
+    },
+    '/logout': () => request.session.destroy(() => response.end()),
+  }
+  ;(ways[request.url ?? ''] ?? visit)()
+}
+
 type Express = (options: object) => (request: IncomingMessage, response: ServerResponse, next: () => void) => void
 
 for (const engine of ['memory', 'redis'] as const) {
@@ -69,18 +98,30 @@ for (const engine of ['memory', 'redis'] as const) {
       const store = new FleetStore({ client, name: 'express' })
       const sessions = express({ secret, store, resave: false, saveUninitialized: false, cookie: { maxAge: life } })
       const server = createServer((request, response) =>
-        sessions(request, response, () => {
-          const { session } = request as unknown as { session: { visits?: number } }
-          session.visits = (session.visits ?? 0) + 1
-          response.end(String(session.visits))
-        }),
+        sessions(request, response, () => answer(request as ExpressRequest, response)),
       ).listen(0, '127.0.0.1')
       await once(server, 'listening')
       const url = `http://127.0.0.1:${(server.address() as { port: number }).port}`
-      const first = await fetch(url)
-      assert.equal(await first.text(), '1')
-      const cookie = first.headers.get('set-cookie')?.split(';')[0] ?? ''
-      for (const visits of ['2', '3']) assert.equal(await (await fetch(url, { headers: { cookie } })).text(), visits)
+      let cookie = ''
+      const get = async (path: string): Promise<string> => {
+        const response = await fetch(url + path, { headers: { cookie } })
+        cookie = response.headers.get('set-cookie')?.split(';')[0] ?? cookie
+        return response.text()
+      }
+      for (const visits of ['1', '2', '3']) assert.equal(await get('/'), visits)
+      const before = cookie
+      assert.equal(await get('/login'), '1')
+      assert.notEqual(cookie, before)
+      assert.equal((await store.sessions.list('ann')).length, 1)
+      assert.equal(await get('/'), '2')
+      assert.equal(await get('/reload'), '2', 'what another request has saved')
+      const stolen = cookie
+      await get('/logout')
+      assert.deepEqual(await store.sessions.list('ann'), [])
+      for (const gone of [before, stolen]) {
+        cookie = gone
+        assert.equal(await get('/'), '1')
+      }
       server.close()
       server.closeAllConnections()
     })
