@@ -49,7 +49,7 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   })
   app.post<{ Body: object }>('/session', async ({ session, body }) => {
     Object.assign(session, body)
-    return {}
+    return { user: session.userId ?? null }
   })
   app.delete('/session', async ({ session }) => {
     await session.destroy()

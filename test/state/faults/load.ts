@@ -1,4 +1,5 @@
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
+import { until } from '../../helpers/until.ts'
 import { Browser } from '../session/browser.ts'
 import type { Fleet } from './fleet.ts'
 
@@ -29,7 +30,9 @@ export class Load {
     const clients = Array.from({ length: count }, (_, n) => {
       return { browser: new Browser(), name: `client${n}`, written: [], ordered: [] }
     })
-    for (const { browser, name } of clients) await browser.post(fleet[0], '/session', { userId: name })
+    const begin = async ({ browser, name }: Client): Promise<boolean> =>
+      (await browser.post(fleet[0], '/session', { userId: name })).statusCode === 200
+    for (const client of clients) await until(() => begin(client), { what: 'a session' })
     return new Load(fleet, clients)
   }
 
