@@ -73,7 +73,9 @@ export async function shippedHaproxy(machine: Machine, places: readonly Place[])
   // instances need a few.
   const lenient = `${own}/lenient.cfg`
   writeFileSync(lenient, 'global\n  no strict-limits\n')
-  return listens(machine, port, program, ['-db', '-f', at('haproxy/haproxy.cfg'), '-f', lenient], env)
+  // As nginx does, it writes its log to a file: to read it would be work for the process that runs the benchmark.
+  const args = ['-c', 'exec "$@" > "$0"', `${own}/access.log`, program, '-db', '-f', at('haproxy/haproxy.cfg')]
+  return listens(machine, port, '/bin/sh', [...args, '-f', lenient], env)
 }
 
 async function listens(

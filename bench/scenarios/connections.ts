@@ -1,74 +1,154 @@
 import { freePort } from '../../src/cli/services/port.ts'
-import type { Machine } from '../machine.ts'
+import type { Machine, Program } from '../machine.ts'
+import { cpuTime } from '../processes.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'
 import { fleetEnv } from '../servers.ts'
 import { type Place, shippedHaproxy, shippedNginx } from '../shipped-fronts.ts'
 
 const starters = { nginx: shippedNginx, HAProxy: shippedHaproxy } as const
+const programs = { 'fastify-fleet': 'hello-fleet.js', 'plain Fastify': 'hello-ready.js' } as const
 type Front = keyof typeof starters
+type Behind = keyof typeof programs
 
-/** The front and its three instances share the server core. */
-function subject(front: Front, connections: number): Subject {
+const rate = 500
+/** Not counted: the front is still taking in the connections, or closing those of the round before. */
+const leadSeconds = 1
+
+/** Something that several subjects use: the first one starts it, the last one ends it. */
+class Shared<T> {
+  #users = 0
+  #started: Promise<T> | undefined
+  readonly #start: (machine: Machine) => Promise<T>
+  readonly #stop: (started: T) => Promise<void>
+
+  constructor(start: (machine: Machine) => Promise<T>, stop: (started: T) => Promise<void>) {
+    this.#start = start
+    this.#stop = stop
+  }
+
+  take(machine: Machine): Promise<T> {
+    this.#users++
+    this.#started ??= this.#start(machine)
+    return this.#started
+  }
+
+  async leave(): Promise<void> {
+    if (--this.#users > 0 || !this.#started) return
+    const started = await this.#started
+    this.#started = undefined
+    await this.#stop(started)
+  }
+}
+
+type Instance = Program & Place
+
+/** Three instances, behind both fronts: what is idle beside them would disturb them. */
+function threeOf(behind: Behind): Shared<readonly Instance[]> {
+  const instance = async (machine: Machine): Promise<Instance> => {
+    const agent = await freePort()
+    const env = { ...fleetEnv, TRUST_PROXY: 'loopback', FLEET_AGENT_PORT: String(agent) }
+    return { ...(await machine.program(programs[behind], { env })), agent }
+  }
+  return new Shared<readonly Instance[]>(
+    (machine) => Promise.all([instance(machine), instance(machine), instance(machine)]),
+    async (instances) => void (await Promise.all(instances.map((each) => each.stop()))),
+  )
+}
+
+interface Site {
+  readonly front: Program
+  readonly instances: readonly Instance[]
+}
+
+/** A front with its instances, the same ones with few connections and with many. */
+function site(front: Front, three: Shared<readonly Instance[]>): Shared<Site> {
+  return new Shared(
+    async (machine) => {
+      const instances = await three.take(machine)
+      const started = await starters[front](machine, instances)
+      // As fast as it goes, until the code is compiled: a request to an instance that has seen a few hundred costs several
+      // times as much as later.
+      await machine.load({ port: started.port, connections: 30, seconds: 5 })
+      return { front: started, instances }
+    },
+    async (started) => {
+      await started.front.stop()
+      await three.leave()
+    },
+  )
+}
+
+function subject(name: string, shared: Shared<Site>, connections: number): Subject {
   return {
-    name: name(front, connections),
-    async open(machine: Machine): Promise<Open> {
-      const instance = async (): Promise<Place & { stop(): Promise<void> }> => {
-        const agent = await freePort()
-        const env = { ...fleetEnv, TRUST_PROXY: 'loopback', FLEET_AGENT_PORT: String(agent) }
-        const { port, stop } = await machine.program('hello-fleet.js', { env })
-        return { port, agent, stop }
-      }
-      const instances = await Promise.all([instance(), instance(), instance()])
-      const { port, stop } = await starters[front](machine, instances)
-      const job = { port, connections, rate: 500, poisson: true }
-      await machine.load({ ...job, connections: 100, seconds: 2 })
+    name,
+    async open(machine): Promise<Open> {
+      const { front, instances } = await shared.take(machine)
+      const pids = instances.map(({ pid }) => pid)
+      const job = { port: front.port, connections, rate, poisson: true, lead: leadSeconds }
       return {
         async round(seconds): Promise<Figures> {
+          const before = cpuTime(pids)
           const { latency, completed, succeeded, errors } = await machine.load({ ...job, seconds })
+          // Those of the lead have cost something, too.
+          const cpu = (cpuTime(pids) - before) / (rate * (leadSeconds + seconds))
           const dropped = completed - succeeded + Object.values(errors).reduce((sum, count) => sum + count, 0)
-          return { p50: latency.p50, p95: latency.p95, p99: latency.p99, rps: completed / seconds, dropped }
+          return { p50: latency.p50, p95: latency.p95, p99: latency.p99, cpu, rps: completed / seconds, dropped }
         },
-        close: async () => {
-          await stop()
-          await Promise.all(instances.map((each) => each.stop()))
-        },
+        close: () => shared.leave(),
       }
     },
   }
 }
 
-const name = (front: Front, connections: number): string => `${front}, ${connections.toLocaleString('en')} connections`
+const name = (front: Front, behind: Behind, connections: number): string =>
+  `${front}, ${behind === 'fastify-fleet' ? '' : `${behind}, `}${connections.toLocaleString('en')} connections`
+
+const fronts: readonly Front[] = ['nginx', 'HAProxy']
+const subjects = (Object.keys(programs) as Behind[]).flatMap((behind) => {
+  const three = threeOf(behind)
+  return fronts.flatMap((front) => {
+    const shared = site(front, three)
+    return [100, 10_000].map((connections) => subject(name(front, behind, connections), shared, connections))
+  })
+})
 
 const missed = {
-  why: 'front and instances share a core that is more than half busy: p95 is the queue for it, and varies with the machine',
+  why: 'front and instances share a core: p95 is the queue for it, and varies with the machine',
   profile: 'connections.md',
 }
 
-const fronts: readonly Front[] = ['nginx', 'HAProxy']
 const scenario: Scenario = {
   name: 'connections',
   title: 'Ten thousand open connections through a front',
   about:
     'Three instances behind nginx and HAProxy with the files of `nginx/` and `haproxy/`, 500 requests per second at ' +
-    'random moments over random ones of the open connections; the same with 100 connections beside it.',
+    'random moments over random ones of the open connections; the same with 100 connections beside it, and with plain ' +
+    'Fastify behind the same fronts, which shows what is theirs.',
   metrics: {
     p50: { title: 'p50 ms', digits: 2 },
     p95: { title: 'p95 ms', digits: 2 },
     p99: { title: 'p99 ms', digits: 2 },
+    cpu: { title: 'instances’ CPU µs/request', digits: 0 },
     rps: { title: 'requests/s', digits: 0 },
     dropped: { title: 'dropped', digits: 0 },
   },
-  subjects: fronts.flatMap((front) => [subject(front, 100), subject(front, 10_000)]),
+  subjects,
   bars: fronts.flatMap((front) => [
     {
       what: `p95 with 10,000 connections over 100, ${front}`,
-      subject: name(front, 10_000),
+      subject: name(front, 'fastify-fleet', 10_000),
       metric: 'p95',
-      over: name(front, 100),
+      over: name(front, 'fastify-fleet', 100),
       limit: 1.2,
       missed,
     },
-    { what: `dropped, ${front}`, subject: name(front, 10_000), metric: 'dropped', is: 'exactly' as const, limit: 0 },
+    {
+      what: `dropped, ${front}`,
+      subject: name(front, 'fastify-fleet', 10_000),
+      metric: 'dropped',
+      is: 'exactly' as const,
+      limit: 0,
+    },
   ]),
 }
 export default scenario
