@@ -1,11 +1,12 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Aggregator, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { load } from './load.ts'
 import { operators, operatorsOnly } from './operators.ts'
 import { RouteTimes } from './route-times.ts'
+import { collectRuntime } from './runtime-metrics.ts'
 
 export interface MetricsOptions {
   /** `false` switches the endpoint off. @default '/metrics' */
@@ -105,7 +106,7 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   const registry = new Registry()
   app.decorate('metrics', registry)
   app.decorate('metricsSource', { text: (format: MetricsFormat) => scrape(registry, format) })
-  if (options.runtime) collectDefaultMetrics({ register: registry })
+  if (options.runtime) collectRuntime(registry)
   describeInstance(app, registry)
   const times = new RouteTimes(options.buckets)
   times.register(registry)
