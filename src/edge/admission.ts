@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../base/errors.ts'
-import { requestHeaders } from './headers.ts'
+import { HeaderLines, requestHeaders } from './headers.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath } from './paths.ts'
 import type { PickInput } from './policies/index.ts'
@@ -48,11 +48,11 @@ export class Admission {
     if (this.#blocked(path)) return new FleetError('FLEET_ERR_PATH_BLOCKED')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
-    const out = requestHeaders(rawHeaders, headers, origin, host)
-    if (!out) return invalid('Host')
-    const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
     // HTTP/2 has other rules for what a header may hold.
     const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
+    const out = requestHeaders(wellFormed ? new HeaderLines() : [], rawHeaders, headers, origin, host)
+    if (!out) return invalid('Host')
+    const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
     const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out, wellFormed }
     return { length, input: { client, headers, setCookie: undefined }, options }
   }

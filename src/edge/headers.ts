@@ -33,33 +33,82 @@ const ours: ReadonlySet<string> = new Set([
 /** A `Connection` header must not be able to take these away. */
 const kept: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
 
+/** Takes headers, a name in lower case and a value at a time: a flat list, or {@link HeaderLines}. */
+interface Sink {
+  push(name: string, value: string): unknown
+}
+
+/** Headers as they are written, which is all that is mostly needed of them; undici takes them as pairs. */
+export class HeaderLines implements Iterable<[string, string]> {
+  /** Lines with their ends. A value must not hold one: nobody looks at it again. */
+  text = ''
+
+  /** @param list names and values in turn */
+  constructor(list: readonly string[] = []) {
+    for (let i = 0; i < list.length; i += 2) this.push(list[i] as string, list[i + 1] as string)
+  }
+
+  push(name: string, value: string): void {
+    this.text += `${name}: ${value}\r\n`
+  }
+
+  *[Symbol.iterator](): Generator<[string, string], void, undefined> {
+    for (const line of this.text.split('\r\n')) {
+      const colon = line.indexOf(':')
+      if (colon > 0) yield [line.slice(0, colon), line.slice(colon + 2)]
+    }
+  }
+}
+
+/** What becomes of a request's header. */
+interface Known {
+  /** In lower case. */
+  readonly name: string
+  readonly role: 'passed' | 'dropped' | 'host' | 'cookie'
+}
+
+/** Names as clients write them, of which there are few. */
+const known = new Map<string, Known>()
+const maxKnown = 1000
+
+function knownOf(raw: string): Known {
+  let is = known.get(raw)
+  if (is) return is
+  const name = raw.toLowerCase()
+  const dropped = ours.has(name) || name[0] === ':'
+  is = { name, role: name === 'host' || name === 'cookie' ? name : dropped ? 'dropped' : 'passed' }
+  if (known.size < maxKnown && raw.length < 64) known.set(raw, is)
+  return is
+}
+
 /**
- * The request's headers as the upstream gets them: a flat list of names in lower case and values. Undefined when it is not
- * clear which host they are for.
+ * The request's headers as the upstream gets them. Undefined when it is not clear which host they are for.
  *
+ * @param out takes them
  * @param raw as Node gives it, `rawHeaders`
  * @param headers the same, as an object
  * @param host the authority the request is for (RFC 9112 section 3.2.2)
  */
-export function requestHeaders(
+export function requestHeaders<T extends Sink>(
+  out: T,
   raw: readonly string[],
   headers: IncomingHttpHeaders,
   origin: Origin,
   host: string,
-): string[] | undefined {
+): T | undefined {
   const element = origin.element(host)
   if (element === undefined) return undefined
   const nominated = nominatedBy(headers.connection)
-  const out = ['host', host]
+  out.push('host', host)
   let cookie = ''
   let hosts = 0
   for (let i = 0; i < raw.length; i += 2) {
-    const name = (raw[i] as string).toLowerCase()
-    if (name === 'host') hosts++
-    else if (name === 'cookie') {
+    const { name, role } = knownOf(raw[i] as string)
+    if (role === 'host') hosts++
+    else if (role === 'cookie') {
       // HTTP/2 may send a cookie in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
       cookie = cookie === '' ? (raw[i + 1] as string) : `${cookie}; ${raw[i + 1]}`
-    } else if (!ours.has(name) && name[0] !== ':' && !nominated?.has(name)) out.push(name, raw[i + 1] as string)
+    } else if (role === 'passed' && !nominated?.has(name)) out.push(name, raw[i + 1] as string)
   }
   if (hosts > 1) return undefined
   if (cookie !== '') out.push('cookie', cookie)
@@ -70,28 +119,14 @@ export function requestHeaders(
 const nothing: IncomingHttpHeaders = {}
 
 /** @param before what a proxy of ours has said already */
-function describeOrigin(
-  out: string[],
-  before: IncomingHttpHeaders,
-  origin: Origin,
-  host: string,
-  element: string,
-): void {
+function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, host: string, element: string): void {
   const forwardedFor = before['x-forwarded-for']
-  out.push(
-    'forwarded',
-    before.forwarded ? `${before.forwarded}, ${element}` : element,
-    'x-forwarded-for',
-    forwardedFor ? `${forwardedFor}, ${origin.address}` : origin.address,
-    'x-forwarded-host',
-    String(before['x-forwarded-host'] ?? host),
-    'x-forwarded-port',
-    String(before['x-forwarded-port'] ?? origin.port),
-    'x-forwarded-proto',
-    String(before['x-forwarded-proto'] ?? origin.protocol),
-    'x-request-id',
-    String(before['x-request-id'] ?? requestId()),
-  )
+  out.push('forwarded', before.forwarded ? `${before.forwarded}, ${element}` : element)
+  out.push('x-forwarded-for', forwardedFor ? `${forwardedFor}, ${origin.address}` : origin.address)
+  out.push('x-forwarded-host', String(before['x-forwarded-host'] ?? host))
+  out.push('x-forwarded-port', String(before['x-forwarded-port'] ?? origin.port))
+  out.push('x-forwarded-proto', String(before['x-forwarded-proto'] ?? origin.protocol))
+  out.push('x-request-id', String(before['x-request-id'] ?? requestId()))
 }
 
 /** Unique among all proxies by its first part, among the requests of this one by its second; a UUID costs more. */

@@ -55,7 +55,7 @@ export interface ConnectionOptions {
 
 /** A request as it goes out. */
 export interface Outgoing extends Dispatcher.DispatchOptions {
-  /** Method, path and headers come from a parser, the headers as a flat list: nothing in them needs to be checked again. */
+  /** Method, path and headers come from a parser, these as a flat list or as lines: nothing needs to be checked again. */
   wellFormed?: boolean
 }
 

@@ -30,6 +30,17 @@ describe('a request', async () => {
     }
   })
 
+  it('arrives with its headers when its body is streamed, too', async () => {
+    const { url } = await front(upstreams, { bufferBytes: 0 })
+    const text = await raw(url, `${head('POST /', 'X-A: b: c', 'X-None:', 'X-Latin: caf\xe9', 'Content-Length: 2')}hi`)
+    const seen = JSON.parse(text.slice(text.indexOf('\r\n\r\n') + 4))
+    assert.deepEqual([seen.method, seen.body, seen.headers.host], ['POST', 'hi', 'x'])
+    assert.deepEqual(
+      [seen.headers['x-a'], seen.headers['x-none'], seen.headers['content-length'], seen.headers['x-forwarded-for']],
+      ['b: c', '', '2', '127.0.0.1'],
+    )
+  })
+
   it('keeps its Host and says whom it is from', async () => {
     const seen = JSON.parse(
       (await get(url, { headers: { host: 'shop.example:81', 'x-forwarded-for': '6.6.6.6', forwarded: 'for=6' } })).text,

@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
+import { HeaderLines } from '../headers.ts'
 import { undici } from '../undici.ts'
 import { Chunks } from './chunks.ts'
 import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
@@ -22,8 +23,8 @@ export interface WireOptions {
 export interface WireRequest {
   readonly method: string
   readonly path: string
-  /** Names and values in turn. */
-  readonly headers: readonly string[]
+  /** Names in lower case and values in turn, or as they are written. */
+  readonly headers: readonly string[] | HeaderLines
   readonly body: Buffer | null
   /** Ask the server to refuse rather than to work while it drains. */
   readonly refusable: boolean
@@ -148,18 +149,12 @@ export class Connection implements Dispatcher.DispatchController {
     this.#handler?.onRequestStart?.(this, null)
     if (this.aborted) return
     this.deadline = performance.now() + this.#options.responseTimeoutMs
-    let text = `${method} ${path} HTTP/1.1\r\nconnection: keep-alive\r\n`
-    let measured = false
-    for (let i = 0; i < headers.length; i += 2) {
-      const name = headers[i] as string
-      if (name === 'content-length') measured = true
-      text += `${name}: ${headers[i + 1]}\r\n`
-    }
+    const lines = (headers instanceof HeaderLines ? headers : new HeaderLines(headers)).text
+    let text = `${method} ${path} HTTP/1.1\r\nconnection: keep-alive\r\n${lines}`
     const length = body?.length ?? 0
     // Methods that mean something with a body say so when there is none (RFC 9110 section 8.6).
-    if (!measured && (length > 0 || method === 'POST' || method === 'PUT' || method === 'PATCH')) {
-      text += `content-length: ${length}\r\n`
-    }
+    const measured = length > 0 || method === 'POST' || method === 'PUT' || method === 'PATCH'
+    if (measured && !`\n${lines}`.includes('\ncontent-length: ')) text += `content-length: ${length}\r\n`
     text += refusable ? 'x-fleet-retry: 1\r\n\r\n' : '\r\n'
     if (length === 0) this.#socket.write(text, 'latin1')
     else if (length <= smallBody) {
