@@ -9,18 +9,18 @@ export interface SessionEngine {
   /** @returns its text; from an engine that {@link Kept keeps} what it has read, that */
   read(id: string): Later<string | Kept | null>
   /** Writes the whole session, whether there was one or not. */
-  put(id: string, text: string, ttlMs: number): Promise<void>
+  put(id: string, text: string, ttlMs: number): Later<void>
   /** Writes the whole session. @returns false, and does nothing, when it has ended */
-  replace(id: string, text: string, ttlMs: number): Promise<boolean>
+  replace(id: string, text: string, ttlMs: number): Later<boolean>
   /** Writes what has changed; `ttlMs` 0 leaves its life alone. @returns false, and does nothing, when it has ended */
-  merge(id: string, changes: Members, ttlMs: number): Promise<boolean>
+  merge(id: string, changes: Members, ttlMs: number): Later<boolean>
   /** @returns whether there was one */
-  destroy(id: string): Promise<boolean>
+  destroy(id: string): Later<boolean>
   /** Notes that a session belongs to a user, for as long as it lives. */
-  remember(user: string, id: string, ttlMs: number): Promise<void>
-  forget(user: string, id: string): Promise<void>
+  remember(user: string, id: string, ttlMs: number): Later<void>
+  forget(user: string, id: string): Later<void>
   /** Sessions that belong to a user, or did so a while ago. */
-  ids(user: string): Promise<string[]>
+  ids(user: string): Later<string[]>
 }
 
 /** KEYS[1] the user's sessions by end of life; ARGV: now, end, id, ttl (ms). The index lives as long as its last entry. */
@@ -97,7 +97,7 @@ export class RedisSessions implements SessionEngine {
 
 const maxSessions = 100_000
 
-/** For one process. At most 100,000 sessions: the one that was written longest ago makes room. */
+/** For one process, which it answers at once. At most 100,000 sessions: the one that was written longest ago makes room. */
 export class MemorySessions implements SessionEngine {
   readonly kind = 'memory'
   /** In the order they were written. */
@@ -111,7 +111,7 @@ export class MemorySessions implements SessionEngine {
     return null
   }
 
-  async put(id: string, text: string, ttlMs: number): Promise<void> {
+  put(id: string, text: string, ttlMs: number): void {
     const now = Date.now()
     this.#sessions.delete(id)
     this.#sessions.set(id, { text, expires: now + ttlMs })
@@ -121,33 +121,33 @@ export class MemorySessions implements SessionEngine {
     }
   }
 
-  async replace(id: string, text: string, ttlMs: number): Promise<boolean> {
+  replace(id: string, text: string, ttlMs: number): boolean {
     if (this.read(id) === null) return false
-    await this.put(id, text, ttlMs)
+    this.put(id, text, ttlMs)
     return true
   }
 
-  async merge(id: string, changes: Members, ttlMs: number): Promise<boolean> {
+  merge(id: string, changes: Members, ttlMs: number): boolean {
     const session = this.#sessions.get(id)
     const left = session ? session.expires - Date.now() : 0
     if (!session || left <= 0) return false
-    await this.put(id, merge(session.text, changes), ttlMs || left)
+    this.put(id, merge(session.text, changes), ttlMs || left)
     return true
   }
 
-  async destroy(id: string): Promise<boolean> {
+  destroy(id: string): boolean {
     return this.#drop(id)
   }
 
-  async remember(user: string, id: string): Promise<void> {
+  remember(user: string, id: string): void {
     this.#users.set(id, user)
   }
 
-  async forget(user: string, id: string): Promise<void> {
+  forget(user: string, id: string): void {
     if (this.#users.get(id) === user) this.#users.delete(id)
   }
 
-  async ids(user: string): Promise<string[]> {
+  ids(user: string): string[] {
     return [...this.#users].filter(([, owner]) => owner === user).map(([id]) => id)
   }
 

@@ -5,6 +5,11 @@ export function chain<T, U>(value: Later<T>, next: (value: T) => Later<U>): Late
   return value instanceof Promise ? value.then(next) : next(value)
 }
 
+/** Two things that do not wait for each other. */
+export function both<A, B>(a: Later<A>, b: Later<B>): Later<[A, B]> {
+  return a instanceof Promise || b instanceof Promise ? Promise.all([a, b]) : [a, b]
+}
+
 /** Does some work and tells one of the two how it ended: at once, when it ended at once. */
 export function run<T>(work: () => Later<T>, done: (value: T) => void, failed: (error: unknown) => void): void {
   let value: Later<T>

@@ -2,7 +2,7 @@ import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
 import { attributes, isHttps, SessionCookie, type StoredCookie, timeOf } from './cookie.ts'
-import { chain, type Later, run } from './later.ts'
+import { both, chain, type Later, run } from './later.ts'
 import { type Data, isSame, type Loaded } from './loaded.ts'
 import type { Terms, Ticket } from './terms.ts'
 
@@ -247,10 +247,10 @@ export class Session {
     next.#options = this.#ownOptions()
     for (const name of keep) next[name] = this[name]
     const stored = this.#baseline !== undefined || this.#detached
-    const gone = stored && this.#terms.backing.destroy(this.sessionId, this.#baseline)
+    // First: what cannot be saved ends nothing.
     const saved = next.#save()
-    const both = saved instanceof Promise || gone instanceof Promise ? Promise.all([gone, saved]) : undefined
-    return chain(both, () => this.#replaceBy(next))
+    const gone = stored && this.#terms.backing.destroy(this.sessionId, this.#baseline)
+    return chain(both(saved, gone), () => this.#replaceBy(next))
   }
 
   #destroy(): Later<void> {

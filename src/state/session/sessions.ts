@@ -1,6 +1,6 @@
 import type { StoredCookie } from './cookie.ts'
 import type { SessionEngine } from './engine.ts'
-import { chain, type Later } from './later.ts'
+import { both, chain, type Later } from './later.ts'
 import { type Data, Kept, type Loaded, parse } from './loaded.ts'
 import { difference, join, members, quote, write } from './text.ts'
 
@@ -103,40 +103,41 @@ export class Sessions implements Backing {
     return snapshot !== baseline && difference(baseline, snapshot).size > 0
   }
 
-  async create(id: string, data: Data, cookie: StoredCookie): Promise<void> {
+  create(id: string, data: Data, cookie: StoredCookie): Later<unknown> {
     const ttlMs = this.#life(cookie)
     const user = this.#owner(data)
-    await Promise.all([
-      // Before the session itself, so that destroyAll() finds whatever session there is.
-      user !== undefined && this.#engine.remember(user, id, ttlMs),
-      this.#engine.put(id, join(JSON.stringify(cookie), write(data)), ttlMs),
-    ])
+    const text = join(JSON.stringify(cookie), write(data))
+    // Before the session itself, so that destroyAll() finds whatever session there is.
+    const remembered = user === undefined ? undefined : this.#engine.remember(user, id, ttlMs)
+    return both(remembered, this.#engine.put(id, text, ttlMs))
   }
 
-  async update(id: string, data: Data, baseline: string, cookie?: StoredCookie): Promise<boolean> {
+  update(id: string, data: Data, baseline: string, cookie?: StoredCookie): Later<boolean> {
     const rest = write(data)
     const before = this.#ownerIn(baseline)
     const user = this.#owner(data)
     const ttlMs = cookie ? this.#life(cookie) : 0
-    const [alive] = await Promise.all([
-      this.slides
-        ? this.#engine.replace(id, join(JSON.stringify(cookie), rest), ttlMs)
-        : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs),
-      user !== undefined && (cookie || user !== before) && this.#engine.remember(user, id, ttlMs || this.#ttlMs),
-      before !== undefined && user !== before && this.#engine.forget(before, id),
-    ])
-    if (!alive && user !== undefined) await this.#engine.forget(user, id)
-    return alive
+    const written = this.slides
+      ? this.#engine.replace(id, join(JSON.stringify(cookie), rest), ttlMs)
+      : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs)
+    const isNew = user !== undefined && (cookie || user !== before)
+    const remembered = isNew ? this.#engine.remember(user, id, ttlMs || this.#ttlMs) : undefined
+    const forgotten = before !== undefined && user !== before ? this.#engine.forget(before, id) : undefined
+    return chain(both(written, both(remembered, forgotten)), ([alive]) => {
+      const late = !alive && user !== undefined ? this.#engine.forget(user, id) : undefined
+      return chain(late, () => alive)
+    })
   }
 
   /** The session lives as long as its cookie now says; what it holds stays as it is. */
-  touch(id: string, data: Data, cookie: StoredCookie): Promise<boolean> {
+  touch(id: string, data: Data, cookie: StoredCookie): Later<boolean> {
     return this.update(id, data, write(data), cookie)
   }
 
-  async destroy(id: string, baseline?: string): Promise<void> {
+  destroy(id: string, baseline?: string): Later<unknown> {
     const user = baseline === undefined ? undefined : this.#ownerIn(baseline)
-    await Promise.all([this.#engine.destroy(id), user !== undefined && this.#engine.forget(user, id)])
+    const ended = this.#engine.destroy(id)
+    return both(ended, user === undefined ? undefined : this.#engine.forget(user, id))
   }
 
   #life(cookie: StoredCookie): number {

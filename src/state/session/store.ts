@@ -5,7 +5,7 @@ import type { Session as SessionData } from 'fastify'
 import { keysOf, type RedisClient } from '../redis.ts'
 import type { StoredCookie } from './cookie.ts'
 import { MemorySessions, RedisSessions, type SessionEngine } from './engine.ts'
-import { run } from './later.ts'
+import { type Later, run } from './later.ts'
 import type { Data, Loaded } from './loaded.ts'
 import { Sessions, type SessionsOptions } from './sessions.ts'
 
@@ -40,16 +40,16 @@ export class FleetStore extends EventEmitter implements SessionStore {
 
   set(sessionId: string, session: SessionData, callback: Callback = ignore): void {
     const { cookie, ...data } = session
-    this.sessions.create(sessionId, data, kept(cookie)).then(() => callback(), callback)
+    tell(() => this.sessions.create(sessionId, data, kept(cookie)), callback)
   }
 
   destroy(sessionId: string, callback: Callback = ignore): void {
-    this.sessions.destroy(sessionId).then(() => callback(), callback)
+    tell(() => this.sessions.destroy(sessionId), callback)
   }
 
   touch(sessionId: string, session: SessionData, callback: Callback = ignore): void {
     const { cookie, ...data } = session
-    this.sessions.touch(sessionId, data, kept(cookie)).then(() => callback(), callback)
+    tell(() => this.sessions.touch(sessionId, data, kept(cookie)), callback)
   }
 
   // The rest is for express-session, whose stores inherit it from a class of that package.
@@ -68,6 +68,7 @@ export class FleetStore extends EventEmitter implements SessionStore {
 }
 
 const ignore = (): void => {}
+const tell = (work: () => Later<unknown>, callback: Callback): void => run(work, () => callback(), callback)
 
 type ExpressStore = Record<'createSession' | 'regenerate' | 'load', (...args: unknown[]) => unknown>
 const express = (): ExpressStore => createRequire(import.meta.url)('express-session').Store.prototype
