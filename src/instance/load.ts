@@ -144,6 +144,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (routeOf(request).probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()
   })
+  if (app.hasDecorator('overload')) app.overload.onRefused((_refused, ms) => load.observe(ms, true))
   const ticking = setInterval(() => load.tick(), 1_000).unref()
   app.addHook('onClose', async () => clearInterval(ticking))
 }

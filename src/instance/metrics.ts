@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
@@ -114,6 +114,9 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
     times.observe(request, reply.statusCode, reply.elapsedTime)
     done()
   })
+  if (app.hasDecorator('overload')) {
+    app.overload.onRefused((refused, ms) => times.observe(refused as FastifyRequest, 503, ms))
+  }
 
   if (!options.path) return
   const config = { rateLimit: false, probe: true } as const

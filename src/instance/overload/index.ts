@@ -1,57 +1,18 @@
-import { performance } from 'node:perf_hooks'
-import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply } from 'fastify'
+import type { ServerResponse } from 'node:http'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { Counter, Gauge } from 'prom-client'
-import { FleetError } from '../../base/errors.ts'
-import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { resolveOptions } from '../../base/options.ts'
 import { routeOf } from '../fastify-internals.ts'
 import { identity } from '../identity.ts'
-import { ConcurrencyLimit } from './limit.ts'
-import { Turn } from './turn.ts'
+import { Door, ownServers, type Refused } from './door.ts'
+import { Gate, type Refusal } from './gate.ts'
+import { defaults, type OverloadOptions, shapes } from './options.ts'
+import { refusal } from './refusal.ts'
 
-export interface OverloadOptions {
-  /**
-   * How long a request may wait for its turn while the process is saturated, beyond the time it takes anyway, 1 to
-   * 10,000 ms. @default 20
-   */
-  targetMs?: number
-  /**
-   * How long the event loop may do without an idle moment before {@link OverloadOptions.targetMs} holds, and how long one
-   * turn of it may work off requests until then, 10 to 60,000 ms. @default 500
-   */
-  burstMs?: number
-  /**
-   * So many requests are never too many, in one turn and the one before, or at work at a time, 1 to 10,000. A process that
-   * shares its cores may be slow with three clients; refusing them would make it no quicker. @default 20
-   */
-  minRequests?: number
-  /**
-   * Hold the concurrency limit at all times, and not only while the event loop is saturated: for work whose bottleneck
-   * is elsewhere, a pool or another service. It cannot tell a service that is full from one that is slow.
-   * @default false
-   */
-  latency?: boolean
-  /** `Retry-After` of a refusal, 1 to 3,600 s. @default 1 */
-  retryAfter?: number
-}
-
-const shapes: Shapes = {
-  targetMs: int(1, 10_000, 'milliseconds'),
-  burstMs: int(10, 60_000, 'milliseconds'),
-  minRequests: int(1, 10_000),
-  latency: bool,
-  retryAfter: int(1, 3_600, 'seconds'),
-}
-const defaults = {
-  targetMs: 20,
-  burstMs: 500,
-  minRequests: 20,
-  latency: false,
-  retryAfter: 1,
-} satisfies OverloadOptions
-
-/** Why a request was refused: it came late in a long turn, or too many were at work. */
-export type Refusal = 'turn' | 'concurrency'
+export type { Refused } from './door.ts'
+export type { Refusal } from './gate.ts'
+export type { OverloadOptions } from './options.ts'
 
 export interface Overload {
   /** Whether the event loop has had no idle moment for at least half a second. */
@@ -59,6 +20,11 @@ export interface Overload {
   /** Requests at work at which the next is refused, when the limit is in force. */
   readonly limit: number
   readonly refused: Readonly<Record<Refusal, number>>
+  /**
+   * Called for each request that was refused before Fastify saw it, with the milliseconds it took: no hook runs for it,
+   * and whoever counts answers in `onResponse` counts it here.
+   */
+  onRefused(listener: (refused: Refused, ms: number) => void): void
 }
 
 declare module 'fastify' {
@@ -71,85 +37,8 @@ declare module 'fastify' {
   }
 }
 
-const idle = { waiting: 0, answered: 0, waitedMs: 0 } as const
-
 /** How often the load is looked at, ms. */
 const sampleEveryMs = 250
-
-/** Decides about every request; what it decides by is computed by a timer. */
-class Gate implements Overload {
-  readonly refused = { turn: 0, concurrency: 0 }
-  readonly #options: Required<OverloadOptions>
-  readonly #fleet: FastifyFleet
-  readonly #turn = new Turn()
-  readonly #limit: ConcurrencyLimit
-  #allowed: number
-  #utilization = performance.eventLoopUtilization()
-  #before = { answered: 0, waitedMs: 0 }
-  #most = 0
-  #sampledAt = performance.now()
-
-  constructor(fleet: FastifyFleet, options: Required<OverloadOptions>) {
-    this.#fleet = fleet
-    this.#options = options
-    this.#limit = new ConcurrencyLimit(options.targetMs)
-    this.#allowed = options.latency ? this.limit : Number.POSITIVE_INFINITY
-  }
-
-  get saturated(): boolean {
-    return this.#limit.saturated
-  }
-
-  get limit(): number {
-    return Math.floor(this.#limit.value)
-  }
-
-  /** Why the next request is refused; `undefined` when it is not. */
-  refuses(): Refusal | undefined {
-    const waiting = this.#fleet.flow?.waiting ?? 0
-    if (waiting > this.#most) this.#most = waiting
-    const { minRequests } = this.#options
-    if (this.#late(this.#turn.age()) && this.#turn.requests > minRequests) return 'turn'
-    return waiting >= this.#allowed && waiting >= minRequests ? 'concurrency' : undefined
-  }
-
-  /** One long turn is a pause, by a collection of garbage or by a neighbour; it takes two of them to be too much work. */
-  #late(age: number): boolean {
-    const { targetMs, burstMs } = this.#options
-    if (age > burstMs) return true
-    return age > targetMs && this.#turn.lastedBefore > targetMs && this.#turn.busyBefore > burstMs
-  }
-
-  sample(): void {
-    const now = performance.eventLoopUtilization()
-    const { utilization } = performance.eventLoopUtilization(now, this.#utilization)
-    this.#utilization = now
-    const { waiting, answered, waitedMs } = this.#fleet.flow ?? idle
-    const count = answered - this.#before.answered
-    const meanMs = count > 0 ? (waitedMs - this.#before.waitedMs) / count : 0
-    const at = performance.now()
-    const seconds = (at - this.#sampledAt) / 1_000
-    this.#sampledAt = at
-    this.#limit.sample({ seconds, utilization, answered: count, meanMs, waiting: Math.max(waiting, this.#most) })
-    this.#before = { answered, waitedMs }
-    this.#most = 0
-    this.#allowed = this.#options.latency || this.saturated ? this.limit : Number.POSITIVE_INFINITY
-  }
-}
-
-/** A refusal must cost next to nothing, or refusing is what the process is busy with: no hook, no serializer. */
-function refuse(
-  reply: FastifyReply,
-  fleet: FastifyFleet,
-  headers: Readonly<Record<string, string>>,
-  body: string,
-): void {
-  const { raw } = reply
-  reply.hijack()
-  if (fleet.state !== 'serving') raw.shouldKeepAlive = false
-  raw.writeHead(503, headers)
-  raw.end(body)
-}
 
 function describe(app: FastifyInstance, overload: Overload): void {
   if (!app.hasDecorator('metrics')) return
@@ -189,35 +78,49 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   const { fleet } = app
   fleet.configure('overload', options)
   const gate = new Gate(fleet, options)
-  app.decorate('overload', gate)
+  const listeners: Parameters<Overload['onRefused']>[0][] = []
+  const onRefused: Overload['onRefused'] = (listener) => void listeners.push(listener)
+  app.decorate('overload', Object.assign(gate, { onRefused }))
 
-  const { statusCode, code, message } = new FleetError('FLEET_ERR_OVERLOADED')
-  const body = JSON.stringify({ statusCode, code, message })
-  const headers = {
-    'content-type': 'application/json; charset=utf-8',
-    'content-length': String(Buffer.byteLength(body)),
-    'cache-control': 'no-store',
-    'retry-after': String(options.retryAfter),
-    'x-instance-id': fleet.instance.id,
+  const answer = refusal(fleet.instance.id, options.retryAfter)
+  const refuse = (response: ServerResponse): void => {
+    if (fleet.state !== 'serving') response.shouldKeepAlive = false
+    answer(response)
   }
+  const door = new Door(gate, (response, refused, ms) => {
+    refuse(response)
+    for (const listener of listeners) listener(refused, ms)
+  })
+  const stand = async (): Promise<void> => {
+    for (const server of ownServers(app)) door.stand(server)
+  }
+  await stand()
+  // Fastify listens on `localhost` with one server per address.
+  app.addHook('onListen', stand)
+
   // Before the lifecycle's: what is refused has never begun.
   app.addHook('onRequest', (request, reply, done) => {
-    const reason = gate.refuses()
-    if (reason === undefined) {
+    if (door.admits(request.raw)) {
       done()
       return
     }
-    const { critical, probe } = routeOf(request)
-    if (critical === true || probe === true) {
+    const config = routeOf(request)
+    if (config.critical === true || config.probe === true) {
       done()
       return
     }
-    gate.refused[reason]++
-    refuse(reply, fleet, headers, body)
+    gate.decide(done, () => {
+      door.learn(request.raw, config)
+      reply.hijack()
+      refuse(reply.raw)
+    })
   })
   // The lifecycle counts what is at work. It comes after this plugin, as in the umbrella, or not at all: then only the
   // turn of the event loop decides.
-  app.addHook('onReady', async () => describe(app, gate))
+  app.addHook('onReady', async () => {
+    door.look(app)
+    describe(app, app.overload)
+  })
   const sampling = setInterval(() => gate.sample(), sampleEveryMs).unref()
   app.addHook('onClose', async () => clearInterval(sampling))
 }

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { request as ask, createServer, type Server } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { lifecycle } from '../../../src/instance/lifecycle.ts'
+import { metrics } from '../../../src/instance/metrics.ts'
+import { overload } from '../../../src/instance/overload/index.ts'
+import { until } from '../../helpers/until.ts'
+import { get, open } from '../sockets.ts'
+
+interface Full {
+  app: FastifyInstance
+  port: number
+  /** Paths of the requests that have got into Fastify. */
+  seen: string[]
+  /** Ends what is at work. */
+  letGo(): void
+}
+
+/** A server that has as many requests at work as it may, and has refused one for each of the paths. */
+async function full(
+  t: TestContext,
+  paths: readonly string[],
+  { host = '127.0.0.1', ...options }: FastifyServerOptions & { host?: string; http2?: boolean } = {},
+  before: (app: FastifyInstance) => void = () => undefined,
+): Promise<Full> {
+  const app = Fastify(options as FastifyServerOptions) as FastifyInstance
+  const gate = Promise.withResolvers<void>()
+  t.after(async () => {
+    gate.resolve()
+    await app.close()
+  })
+  const seen: string[] = []
+  app.addHook('onRequest', async (request) => void seen.push(request.url))
+  before(app)
+  await app.register(overload, { latency: true, minRequests: 1, burstMs: 60_000, retryAfter: 7 })
+  await app.register(lifecycle, { signals: false })
+  await app.register(metrics)
+  app.get('/held', async () => await gate.promise)
+  for (const path of ['/', '/items/:id', '/again']) app.all(path, async () => ({ path }))
+  app.get('/critical', { config: { critical: true } }, async () => ({}))
+  app.get('/probe', { config: { probe: true } }, async () => ({}))
+  await app.listen({ port: 0, host })
+  for (let i = 0; i < app.overload.limit; i++) void app.inject('/held')
+  await until(() => app.fleet.flow?.waiting === app.overload.limit)
+  const { port } = app.server.address() as { port: number }
+  for (const path of paths) assert.equal((await app.inject(path)).statusCode, 503)
+  seen.length = 0
+  return { app, port, seen, letGo: gate.resolve }
+}
+
+describe('overload, before Fastify', () => {
+  it('refuses what it knows with the same answer, and the connection goes on', async (t) => {
+    const { app, port, seen } = await full(t, ['/'])
+    const usual = await app.inject('/')
+    seen.length = 0
+    const socket = await open(port, get('/?a=1'))
+    const answer = String(await until(() => /\}$/.test(socket.received()) && socket.received()))
+    const [head = '', body = ''] = answer.split('\r\n\r\n')
+    assert.match(head, /^HTTP\/1\.1 503 Service Unavailable\r\n/)
+    assert.equal(body, usual.body)
+    const headers = Object.fromEntries(
+      head
+        .split('\r\n')
+        .slice(1)
+        .map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 2)]),
+    )
+    assert.equal(headers['content-length'], String(Buffer.byteLength(body)))
+    assert.equal(headers['x-instance-id'], app.fleet.instance.id)
+    assert.equal(headers['retry-after'], '7')
+    assert.equal(headers['cache-control'], 'no-store')
+    assert.equal(headers['content-type'], 'application/json; charset=utf-8')
+    assert.equal(headers.connection, 'keep-alive')
+    assert.equal(JSON.parse(body).code, 'FLEET_ERR_OVERLOADED')
+    // Two at once, and one that is answered.
+    socket.write(get('/') + get('/') + get('/critical'))
+    await until(() => /503 .*503 .*503 .*200 OK/s.test(socket.received()))
+    assert.deepEqual(seen, ['/critical'])
+    socket.destroy()
+  })
+
+  it('leaves all others to Fastify, which knows whether they are critical', async (t) => {
+    const { port, seen } = await full(t, ['/', '/items/1', '/again'])
+    const statuses: number[] = []
+    const urls = ['/critical', '/probe', '/critical?x', '/items/1', '/items/1', '/again/', '/%61gain', '/nowhere', '/']
+    for (const url of urls) statuses.push((await fetch(`http://127.0.0.1:${port}${url}`)).status)
+    assert.deepEqual(statuses, [200, 200, 200, 503, 503, 503, 503, 503, 503])
+    assert.deepEqual(seen, urls.slice(0, -1))
+  })
+
+  it('lets in again when there is room', async (t) => {
+    const { app, port, letGo } = await full(t, ['/'])
+    const url = `http://127.0.0.1:${port}/`
+    assert.equal((await fetch(url)).status, 503)
+    letGo()
+    await until(() => app.fleet.flow?.waiting === 0)
+    assert.equal((await fetch(url)).status, 200)
+  })
+
+  it('is counted like an answer of Fastify', async (t) => {
+    const { app, port } = await full(t, ['/again'])
+    const before = app.load.totals
+    const [requests, errors] = [before.requests, before.errors]
+    for (let i = 0; i < 3; i++) await (await fetch(`http://127.0.0.1:${port}/again`)).text()
+    assert.deepEqual(app.overload.refused, { turn: 0, concurrency: 4 })
+    assert.deepEqual(app.load.totals, { requests: requests + 3, errors: errors + 3 })
+    const { body } = await app.inject('/metrics')
+    assert.match(body, /http_request_duration_seconds_count\{[^}]*route="\/again",status_code="503"[^}]*\} 4/)
+  })
+
+  it('takes the rest of a body off the connection, and sends none after HEAD', async (t) => {
+    const { app, port, seen } = await full(t, ['/'])
+    for (const method of ['POST', 'HEAD'] as const)
+      assert.equal((await app.inject({ method, url: '/' })).statusCode, 503)
+    seen.length = 0
+    const socket = await open(port, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\nbegin')
+    await until(() => socket.received().endsWith('}'))
+    socket.write(`${'x'.repeat(200_000 - 'begin'.length)}HEAD / HTTP/1.1\r\nHost: x\r\n\r\n`)
+    await until(() => socket.received().split('HTTP/1.1 503').length === 3)
+    socket.write(get('/critical'))
+    await until(() => /200 OK.*\{\}$/s.test(socket.received()))
+    assert.match(socket.received(), /\r\n\r\nHTTP\/1\.1 200 OK/)
+    assert.deepEqual(seen, ['/critical'])
+    socket.destroy()
+  })
+
+  it('answers a client that asks before it sends its body', async (t) => {
+    const { app, port } = await full(t, [])
+    assert.equal((await app.inject({ method: 'POST', url: '/' })).statusCode, 503)
+    const sending = ask({ port, method: 'POST', path: '/', headers: { expect: '100-continue', 'content-length': 2 } })
+    sending.once('continue', () => sending.end('{}'))
+    sending.flushHeaders()
+    const [response] = await once(sending, 'response')
+    assert.equal(response.statusCode, 503)
+    response.resume()
+  })
+
+  it('closes the connection while the instance drains', async (t) => {
+    const { app, port } = await full(t, ['/'])
+    app.fleet.drain()
+    const response = await fetch(`http://127.0.0.1:${port}/`)
+    assert.equal(response.status, 503)
+    assert.equal(response.headers.get('connection'), 'close')
+  })
+
+  it('stands before every address of localhost', async (t) => {
+    const { app, port, seen } = await full(t, ['/'], { host: 'localhost' })
+    for (const { address, family } of app.addresses() as AddressInfo[]) {
+      const host = family === 'IPv6' ? `[${address}]` : address
+      assert.equal((await fetch(`http://${host}:${port}/`)).status, 503)
+    }
+    assert.deepEqual(seen, [])
+  })
+
+  it('speaks HTTP/2', async (t) => {
+    const { app, port, seen } = await full(t, ['/'], { http2: true })
+    const client = connectHttp2(`http://127.0.0.1:${port}`)
+    const stream = client.request({ ':path': '/' })
+    const [headers] = await once(stream, 'response')
+    assert.equal(headers[':status'], 503)
+    assert.equal(headers['x-instance-id'], app.fleet.instance.id)
+    let body = ''
+    for await (const chunk of stream) body += chunk
+    assert.equal(JSON.parse(body).code, 'FLEET_ERR_OVERLOADED')
+    assert.deepEqual(seen, [])
+    client.destroy()
+  })
+
+  it('keeps out of the way of other listeners, of servers made elsewhere and of rewritten paths', async (t) => {
+    const url = ({ port }: Full): string => `http://127.0.0.1:${port}/`
+    const listened = await full(t, ['/'], {}, (app) => void app.server.on('request', () => undefined))
+    const made = await full(t, ['/'], {
+      serverFactory: (handler): Server => createServer((request, response) => handler(request, response)),
+    })
+    const rewritten = await full(t, ['/'], { rewriteUrl: ({ url = '' }) => url })
+    for (const one of [listened, made, rewritten]) {
+      assert.equal((await fetch(url(one))).status, 503)
+      assert.deepEqual(one.seen, ['/'])
+    }
+  })
+
+  it('leaves a path to Fastify that several routes have', async (t) => {
+    const { port, seen } = await full(t, ['/of-hosts'], {}, (app) => {
+      void app.register(async (scope) => {
+        scope.get('/of-hosts', async () => ({}))
+        scope.get('/of-hosts', { constraints: { host: 'vital' }, config: { critical: true } }, async () => ({}))
+      })
+    })
+    const socket = await open(port, get('/of-hosts') + get('/of-hosts').replace('Host: x', 'Host: vital'))
+    await until(() => socket.received().split('HTTP/1.1 ').length === 3)
+    assert.match(socket.received(), /^HTTP\/1\.1 503 .*HTTP\/1\.1 200 OK/s)
+    assert.deepEqual(seen, ['/of-hosts', '/of-hosts'])
+    socket.destroy()
+  })
+})
