@@ -43,23 +43,24 @@ test('production refuses to keep records in memory, and makes no user that every
 })
 
 test('a wrong environment is told in one line', async () => {
-  for (const [env, message] of [
+  const cases = [
     [{ PORT: 'http' }, /^FLEET_ERR_ENV_INVALID .*PORT/m],
     [{ DATABASE_URL: 'mysql://x' }, /^FLEET_ERR_ENV_INVALID .*DATABASE_URL/m],
     [{ SESSION_SECRET: 'short' }, /^FLEET_ERR_SECRET_WEAK .*SESSION_SECRET/m],
-  ] as const) {
-    const app = fork(env)
-    assert.equal((await app.exit).code, 1)
-    assert.match(app.stderr, message)
-    assert.doesNotMatch(app.stderr, /\n {4}at /)
-  }
+  ] as const
+  await Promise.all(
+    cases.map(async ([env, message]) => {
+      const app = fork(env)
+      assert.equal((await app.exit).code, 1)
+      assert.match(app.stderr, message)
+      assert.doesNotMatch(app.stderr, /\n {4}at /)
+    }),
+  )
 })
 
 test('the database away at boot and later: live, not ready, 503 where it is needed, and back by itself', async () => {
-  const database = await startPostgres()
-  await migrated(database.url)
-  await database.stop()
-  const app = await listening({ DATABASE_URL: database.url, REDIS_URL: redis.url, FLEET_NAME: 'away' })
+  await postgres.stop()
+  const app = await listening({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'away' })
   await until(async () => (await app.ask('/ready')).json.reason === 'failed: database')
   assert.equal((await app.ask('/live')).status, 200)
   const unavailable = async (path: string, options: object = {}): Promise<void> => {
@@ -71,16 +72,16 @@ test('the database away at boot and later: live, not ready, 503 where it is need
   await unavailable('/api/v1/products')
   await unavailable('/api/v1/auth/login', { method: 'POST', body: credentials })
 
-  await database.restart()
+  await postgres.restart()
   await until(async () => (await app.ask('/ready')).status === 200)
   const { cookie } = await login(app)
   const headers = { cookie }
   assert.equal((await app.ask('/api/v1/dashboard', { headers })).status, 200)
-  await database.kill()
+  await postgres.kill()
   assert.equal((await app.ask('/api/v1/dashboard', { headers })).status, 200, 'from the cache')
   await unavailable(`/api/v1/products/${randomUUID()}`)
   await unavailable('/api/v1/products', { method: 'POST', headers, body: { sku: 'x', name: 'x', priceCents: 1 } })
-  await database.restart()
+  await postgres.restart()
   await until(async () => (await app.ask(`/api/v1/products/${randomUUID()}`)).status === 404)
 })
 
