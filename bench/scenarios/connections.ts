@@ -113,7 +113,7 @@ const subjects = (Object.keys(programs) as Behind[]).flatMap((behind) => {
 })
 
 const missed = {
-  why: 'front and instances share a core: p95 is the queue for it, and varies with the machine',
+  why: 'front and instances share a core: p95 is the queue for it, for plain Fastify behind the same front as well',
   profile: 'connections.md',
 }
 
