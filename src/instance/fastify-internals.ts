@@ -50,8 +50,9 @@ export function beginWith(reply: FastifyReply, headers: Readonly<Record<string, 
   ;(reply as unknown as WithHeaders)[headersKey] = some ? { ...headers, ...own } : { ...headers }
 }
 
-/** Sets a header that was there from the beginning, by its name in lower case. */
-export function setAgain(reply: FastifyReply, name: string, value: string): void {
+/** Sets a header that nobody else gives this reply, by its name in lower case. */
+export function setOwn(reply: FastifyReply, name: string, value: string): void {
+  if (headersKey === null) headersKey = keyOf(reply, 'fastify.reply.headers')
   const own = headersKey && (reply as unknown as WithHeaders)[headersKey]
   if (own) own[name] = value
   else reply.header(name, value)

@@ -1,7 +1,7 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
-import { setAgain } from './fastify-internals.ts'
+import { setOwn } from './fastify-internals.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators.ts'
 import { standingHeaders } from './standing-headers.ts'
@@ -101,17 +101,18 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   settle()
   // Rooms that come later say where they keep their state.
   fleet.onDescribe(settle)
-  // These have their place from the beginning, and their value when the answer is sent.
-  for (const name of [ready, requestId, responseTime]) if (name !== undefined) standing.reserve(name)
   const readiness = new Readiness(fleet)
+  if (ready !== undefined) standing.set(ready, 'false')
+  // These have their place from the beginning, and their value when the answer is sent.
+  for (const name of [requestId, responseTime]) if (name !== undefined) standing.reserve(name)
 
   app.addHook('onSend', (request, reply, payload, done) => {
     const elapsed = reply.elapsedTime
     // Replies of hooks that ran before this plugin's own have not begun with anything.
     if (!standing.begun(reply)) standing.begin(reply)
-    if (requestId !== undefined) setAgain(reply, requestId, request.id)
-    if (ready !== undefined) setAgain(reply, ready, readiness.read())
-    if (responseTime !== undefined) setAgain(reply, responseTime, milliseconds(elapsed))
+    if (requestId !== undefined) setOwn(reply, requestId, request.id)
+    if (ready !== undefined) standing.update(reply, ready, readiness.read())
+    if (responseTime !== undefined) setOwn(reply, responseTime, milliseconds(elapsed))
     if (expose === 'internal' && app.isOperator(request)) {
       for (const [name, value] of identifying) reply.header(name, value)
     }

@@ -3,18 +3,25 @@ import { keyOf } from './fastify-internals.ts'
 
 const own = Symbol('fleet.reply')
 
-type Kind = { readonly prototype: { hijack: FastifyReply['hijack'] } }
+type Prototype = Pick<FastifyReply, 'hijack' | 'getHeader' | 'getHeaders' | 'hasHeader' | 'removeHeader'>
 
 /**
- * Calls back when a handler takes a reply out of Fastify's hands (`reply.hijack()`): no hook of Fastify tells of it, and
- * what hooks would have done to the answer has to be done then. The replies of this scope and of all below it descend
- * from one prototype, which is this app's own.
+ * What all replies of this scope, and of those below it, descend from, and those of other apps do not; `undefined` where
+ * Fastify does not keep it any more.
  */
-export function onHijack(app: FastifyInstance, listener: (reply: FastifyReply) => void): void {
+export function replyPrototype(app: FastifyInstance): Prototype | undefined {
   // Without a decorator Fastify takes the prototype of all apps instead.
   if (!app.hasReplyDecorator(own)) app.decorateReply(own, () => true)
   const key = keyOf(app, 'fastify.Reply')
-  const kind = key && (app as unknown as Record<symbol, Kind | undefined>)[key]?.prototype
+  return key && (app as unknown as Record<symbol, { readonly prototype: Prototype } | undefined>)[key]?.prototype
+}
+
+/**
+ * Calls back when a handler takes a reply out of Fastify's hands (`reply.hijack()`): no hook of Fastify tells of it, and
+ * what hooks would have done to the answer has to be done then.
+ */
+export function onHijack(app: FastifyInstance, listener: (reply: FastifyReply) => void): void {
+  const kind = replyPrototype(app)
   if (!kind) return
   const { hijack } = kind
   kind.hijack = function (this: FastifyReply) {

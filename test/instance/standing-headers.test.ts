@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type AddressInfo, connect } from 'node:net'
+import { Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { standingHeaders } from '../../src/instance/standing-headers.ts'
@@ -21,6 +22,18 @@ async function build(t: TestContext): Promise<FastifyInstance> {
   app.get('/raw', async (_request, reply) => {
     reply.raw.setHeader('x-raw', 'yes')
     return {}
+  })
+  app.get('/seen', async (_request, reply) => ({
+    one: reply.getHeader('X-One'),
+    has: reply.hasHeader('x-two'),
+    all: reply.getHeaders()['x-three'],
+    gone: reply.removeHeader('x-three').hasHeader('x-three'),
+    two: reply.header('x-two', 'mine').getHeader('x-two'),
+  }))
+  app.get('/stream', async (_request, reply) => reply.header('x-two', 'mine').send(Readable.from(['{}'])))
+  app.get('/written', (_request, reply) => {
+    reply.raw.writeHead(200, { 'X-Two': 'mine', 'Content-Length': '2' })
+    reply.raw.end('{}')
   })
   app.get('/hijacked', (_request, reply) => {
     reply.hijack()
@@ -57,6 +70,8 @@ describe('standing headers on the wire', () => {
     '/removed': [ok, 'x-two: two; "2"', 'x-three: 3', 'x-late: now', ...json, end],
     '/more': [ok, ...all, 'x-late: now', 'set-cookie: a=1', 'set-cookie: b=2', ...json, end],
     '/raw': [ok, 'x-raw: yes', ...all, 'x-late: now', ...json, end],
+    '/stream': [ok, 'x-one: 1', 'x-two: mine', 'x-three: 3', 'x-late: now', end, 'Transfer-Encoding: chunked'],
+    '/written': [ok, 'x-one: 1', 'X-Two: mine', 'x-three: 3', 'Content-Length: 2', end],
     '/hijacked': [ok, ...all, 'x-late: ', end, 'Content-Length: 3'],
     '/split': [ok, ...all, 'x-late: now', ...json, end],
   }
@@ -65,6 +80,17 @@ describe('standing headers on the wire', () => {
       assert.deepEqual((await head(await build(t), path)).sort(), expected.sort())
     })
   }
+
+  it('are seen by a handler, on the wire and without one', async (t) => {
+    const app = await build(t)
+    const { port } = app.server.address() as AddressInfo
+    const seen = { one: '1', has: true, all: '3', gone: false, two: 'mine' }
+    const answer = await fetch(`http://127.0.0.1:${port}/seen`)
+    assert.deepEqual(await answer.json(), seen)
+    assert.deepEqual([answer.headers.get('x-one'), answer.headers.get('x-three')], ['1', null])
+    assert.deepEqual((await app.inject('/seen')).json(), seen)
+    assert.equal((await app.inject('/')).headers['x-one'], '1')
+  })
 
   it('change for answers that begin after the change', async (t) => {
     const app = await build(t)
