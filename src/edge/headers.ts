@@ -136,7 +136,7 @@ let requests = 0
 
 /** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
 export function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
-  if (!connection || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
+  if (!connection || connection === 'keep-alive' || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
   const names = connection.split(',').map((name) => name.trim().toLowerCase())
   return new Set(names.filter((name) => !kept.has(name)))
 }

@@ -67,11 +67,15 @@ function nameOf(raw: string): Name | undefined {
   let name = names.get(raw)
   if (name !== undefined) return name
   if (!token.test(raw)) return undefined
-  const text = raw.toLowerCase()
+  const own = copyOf(raw)
+  const text = own.toLowerCase()
   name = { text, prefix: `${text}: `, hop: hopByHop.has(text) || text === 'x-fleet-draining' }
-  if (names.size < maxNames) names.set(raw, name)
+  if (names.size < maxNames) names.set(own, name)
   return name
 }
+
+/** A part of a string holds on to all of it: one that is kept must stand by itself. */
+export const copyOf = (part: string): string => Buffer.from(part, 'latin1').toString('latin1')
 
 /** RFC 9110 section 5.5: spaces and tabs around a value do not belong to it. */
 function trim(text: string, start: number, end: number): string {

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici'
-import { type Field, forbidden, type Headers, headersOf, parseFields } from './fields.ts'
+import { copyOf, type Field, forbidden, type Headers, headersOf, parseFields } from './fields.ts'
 
 /** How a body ends: after so many bytes, with its last chunk, with the connection; RFC 9112 section 6.3. */
 export type Framing = number | 'chunked' | 'close'
@@ -88,12 +88,32 @@ interface Said {
 export function parseHead(text: string, bodiless: boolean): ResponseHead | undefined {
   const first = text.indexOf('\r\n')
   const line = first < 0 ? text : text.slice(0, first)
-  const [, minor, digits, message = ''] = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(line) ?? []
-  if (minor === undefined || forbidden.test(text)) return undefined
-  const status = Number(digits)
+  if (forbidden.test(text)) return undefined
+  const begun = statusLines.get(line) ?? parseStatusLine(line)
+  if (!begun) return undefined
+  const { minor, status, message } = begun
   const said = whatIsSaid(first < 0 ? [] : parseFields(text, first + 2))
   const framing = said && framingOf(said, status, minor, bodiless)
   return framing === undefined ? undefined : new ResponseHead(status, message, framing, minor, said as Said)
+}
+
+interface StatusLine {
+  /** Of the version, HTTP/1. */
+  readonly minor: string
+  readonly status: number
+  readonly message: string
+}
+
+/** As they were written: an application has few. */
+const statusLines = new Map<string, StatusLine>()
+const maxStatusLines = 100
+
+function parseStatusLine(line: string): StatusLine | undefined {
+  const [own, minor, digits, message = ''] = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(copyOf(line)) ?? []
+  if (own === undefined || minor === undefined) return undefined
+  const parsed = { minor, status: Number(digits), message }
+  if (statusLines.size < maxStatusLines) statusLines.set(own, parsed)
+  return parsed
 }
 
 const hasWord = (list: string, word: string): boolean =>

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { parseHead } from '../../../src/edge/wire/response-head.ts'
 
 const head = (...lines: string[]): string => ['HTTP/1.1 200 OK', ...lines].join('\r\n')
@@ -82,5 +84,20 @@ describe('the head of an answer', () => {
     assert.equal(keepAlive('HTTP/1.0 200 OK\r\nContent-Length: 0'), false)
     assert.equal(keepAlive('HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive'), true)
     assert.equal(parseHead(head('Content-Length: 0', 'Keep-Alive: max=5, timeout=7'), false)?.keepAliveMs, 7000)
+  })
+
+  it('leaves nothing behind of what it was read from', () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    collect()
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < 100; i++) {
+      const lines = `HTTP/1.1 200 Reason number ${i}\r\nx-a-rather-long-name-${i}: 1`
+      const text = Buffer.from(`${lines}\r\n\r\n${'x'.repeat(1 << 19)}`).toString('latin1')
+      assert.ok(parseHead(text.slice(0, lines.length), false))
+    }
+    collect()
+    const grown = process.memoryUsage().heapUsed - before
+    assert.ok(grown < 20 << 20, `${grown} bytes`)
   })
 })
