@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net'
 import { type Answer, Answers } from './http-answer.ts'
+import { ownSeconds, scheduled } from './processes.ts'
 
 /** Requests as they are written to the wire, in turn; those of one connection start at another place in the list. */
 export interface Request {
@@ -25,6 +26,10 @@ export interface Job {
   readonly tally?: string
   /** So many seconds before those that count; what is asked in them is left out. @default 0 */
   readonly lead?: number
+  /** So many seconds after those that count, in which more is asked, so that what was asked last is answered. @default 0 */
+  readonly tail?: number
+  /** Of the process whose {@link Result.own} is asked for. */
+  readonly pid?: number
   /** @default 10000 */
   readonly timeoutMs?: number
 }
@@ -38,6 +43,8 @@ export interface Latency {
 
 export interface Result {
   readonly seconds: number
+  /** So many of them the process under load had for itself; see `ownSeconds`. Without a `pid` all of them. */
+  readonly own: number
   /** Answers of any status. */
   readonly completed: number
   /** Answers of 200 to 399. */
@@ -162,6 +169,8 @@ class Load {
   #running = false
   /** Of what was due earlier nothing is counted, `performance.now()`. */
   #countedFrom = 0
+  /** Nor of what was due later. */
+  #countedTo = Number.POSITIVE_INFINITY
 
   constructor(job: Job) {
     this.#job = job
@@ -190,25 +199,42 @@ class Load {
   }
 
   async run(): Promise<Result> {
-    const { rate, seconds, lead = 0, timeoutMs = 10_000 } = this.#job
+    const { rate, seconds, lead = 0, tail = 0, timeoutMs = 10_000 } = this.#job
     if (!this.reconnect) await this.open()
+    // Ten thousand new connections would be moved about in pauses of tens of ms, in which answers wait to be read.
+    globalThis.gc?.()
     this.#running = true
     const begin = performance.now()
     this.#countedFrom = begin + lead * 1000
     const end = this.#countedFrom + seconds * 1000
+    const counted = this.#counted(end)
     const watch = setInterval(() => this.#giveUp(performance.now() - timeoutMs), 250)
     if (rate === undefined) for (const connection of this.#connections) connection.ask(performance.now())
     else {
       this.#free.push(...this.#connections)
-      await this.#arrivals(rate, begin, end)
+      await this.#arrivals(rate, begin, end + tail * 1000)
     }
-    await new Promise((resolve) => setTimeout(resolve, Math.max(1, end - performance.now())))
+    await until(end + tail * 1000)
+    const times = await counted
     this.#running = false
-    const took = (performance.now() - this.#countedFrom) / 1000
     clearInterval(watch)
     // What is still under way at the end is neither an answer nor a failure.
     this.close()
-    return this.#result(took)
+    return this.#result(times)
+  }
+
+  /** How long the time that counts lasts, and how much of it the process under load has for itself. */
+  async #counted(end: number): Promise<Pick<Result, 'seconds' | 'own'>> {
+    const { pid } = this.#job
+    const look = (): ReturnType<typeof scheduled> => (pid === undefined ? undefined : scheduled(pid))
+    await until(this.#countedFrom)
+    const [from, began] = [look(), performance.now()]
+    await until(end)
+    this.#countedTo = performance.now()
+    return {
+      seconds: (this.#countedTo - this.#countedFrom) / 1000,
+      own: ownSeconds(from, look(), (this.#countedTo - began) / 1000),
+    }
   }
 
   close(): void {
@@ -220,7 +246,7 @@ class Load {
     const { status } = answer
     if (this.#running && begun < this.#countedFrom) {
       if (status >= 200 && status < 400) this.#leadTimes.push(now - begun)
-    } else if (this.#running) {
+    } else if (this.#running && begun < this.#countedTo) {
       this.#statuses[status] = (this.#statuses[status] ?? 0) + 1
       if (status >= 200 && status < 400) this.#times.push(now - begun)
       const { tally } = this.#job
@@ -234,7 +260,7 @@ class Load {
 
   failed(connection: Connection, reason: string, begun: number): void {
     if (!this.#running) return
-    if (begun >= this.#countedFrom) this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
+    if (begun >= this.#countedFrom && begun < this.#countedTo) this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
     // Not at once: a server that refuses connections would be asked a hundred thousand times per second.
     setTimeout(() => this.#next(connection, performance.now()), 10)
   }
@@ -273,11 +299,12 @@ class Load {
     }
   }
 
-  #result(seconds: number): Result {
+  #result({ seconds, own }: Pick<Result, 'seconds' | 'own'>): Result {
     const times = this.#times
     this.#times = []
     return {
       seconds,
+      own,
       completed: Object.values(this.#statuses).reduce((sum, count) => sum + count, 0),
       succeeded: times.length,
       statuses: this.#statuses,
@@ -288,6 +315,10 @@ class Load {
     }
   }
 }
+
+/** @param moment `performance.now()` */
+const until = (moment: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, Math.max(0, moment - performance.now())))
 
 function percentiles(unsorted: readonly number[]): Latency {
   const times = Float64Array.from(unsorted).sort()

@@ -32,6 +32,38 @@ export function cpuTime(pids: readonly number[]): number {
   return (ticks / ticksPerSecond) * 1e6
 }
 
+/** What the scheduler has given a process so far, in seconds. */
+export interface Scheduled {
+  /** Processor time of all its threads. */
+  readonly ran: number
+  /** The same of its main thread alone, and for how long that had to wait for a core. */
+  readonly main: number
+  readonly waited: number
+}
+
+/** `undefined` where Linux does not tell (`CONFIG_SCHED_INFO`, or no Linux at all). */
+export function scheduled(pid: number): Scheduled | undefined {
+  const seconds = (path: string): number[] | undefined =>
+    read(path)
+      ?.split(' ')
+      .map((nanoseconds) => Number(nanoseconds) / 1e9)
+  const [main, waited] = seconds(`/proc/${pid}/schedstat`) ?? []
+  if (main === undefined || waited === undefined) return undefined
+  const threads = readdirSync(`/proc/${pid}/task`)
+  const ran = threads.reduce((sum, thread) => sum + (seconds(`/proc/${pid}/task/${thread}/schedstat`)?.[0] ?? 0), 0)
+  return { ran, main, waited }
+}
+
+/**
+ * How much of `seconds` a process had for itself: the time in which it ran, or had nothing to do. What others on its core
+ * took from it while it wanted to run is left out, so that a rate by this time is what it would be on a core of its own.
+ */
+export function ownSeconds(from: Scheduled | undefined, to: Scheduled | undefined, seconds: number): number {
+  if (!from || !to) return seconds
+  const idle = Math.max(0, seconds - (to.main - from.main) - (to.waited - from.waited))
+  return to.ran - from.ran + idle
+}
+
 /** Resident memory of the processes in MiB; pages that several of them share are counted for each. */
 export function residentMemory(pids: readonly number[]): number {
   if (!hasProc) return Number.NaN

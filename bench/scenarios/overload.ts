@@ -1,3 +1,4 @@
+import type { Result } from '../generator.ts'
 import type { Machine } from '../machine.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'
 import { fleetEnv, warmUpSeconds } from '../servers.ts'
@@ -6,37 +7,54 @@ import { fleetEnv, warmUpSeconds } from '../servers.ts'
 const times = 10
 /** In the first seconds the process finds out: half a second without an idle moment is not overload yet. */
 const onset = 2
+/** Longer than an answer may take that still counts. */
+const tail = 0.25
+/** So long until what refuses is compiled, too: some 20,000 requests. */
+const compiling = 8
 
-/** Each round finds out the capacity of the moment first, with few enough clients that none waits long. */
+/**
+ * Each round finds out the capacity of the moment, with few enough clients that none waits long, before and after. Where
+ * the processor is what is short, seconds are those that the server had for itself: what others take of its core at one of
+ * these moments and not at the other would be taken for a gain or a loss.
+ */
 function subject(name: string, work: 'cpu' | 'pool', shield: string): Subject {
   return {
     name,
     async open(machine: Machine): Promise<Open> {
       const program = await machine.program('overload.js', { env: { ...fleetEnv, WORK: work, SHIELD: shield } })
-      const { port } = program
-      const peak = async (seconds: number): Promise<number> => {
-        const { succeeded, seconds: took } = await machine.load({ port, connections: work === 'cpu' ? 4 : 12, seconds })
-        return succeeded / took
-      }
+      const { port, pid } = program
+      const peak = (seconds: number): Promise<Result> =>
+        machine.load({ port, pid, connections: work === 'cpu' ? 4 : 12, seconds })
+      const flood = (rate: number, seconds: number, lead = 0): Promise<Result> =>
+        machine.load({
+          ...{ port, pid, connections: 1_000, rate, poisson: true, tally: 'retry-after' },
+          ...{ seconds, lead, tail },
+        })
       /** So that what comes next does not begin with what the last has left. */
       const quiet = async (): Promise<void> => void (await machine.load({ port, connections: 1, seconds: 1 }))
-      await peak(warmUpSeconds)
+      const { succeeded, seconds: took } = await peak(warmUpSeconds)
+      await flood((succeeded / took) * times, compiling)
+      await quiet()
       return {
         async round(seconds): Promise<Figures> {
-          const capacity = await peak(Math.max(1, seconds / 2))
-          const job = { port, connections: 1_000, rate: capacity * times, poisson: true, tally: 'retry-after' }
-          const result = await machine.load({ ...job, seconds, lead: onset })
+          const before = await peak(Math.max(1, seconds / 2))
+          const result = await flood((before.succeeded / before.seconds) * times, seconds, onset)
+          await quiet()
+          const after = await peak(Math.max(1, seconds / 2))
+          const time = ({ own, seconds }: Result): number => (work === 'cpu' ? own : seconds)
+          const capacity = (before.succeeded + after.succeeded) / (time(before) + time(after))
+          const goodput = result.succeeded / time(result)
           const refused = result.statuses[503] ?? 0
           const lost = Object.values(result.errors).reduce((sum, count) => sum + count, 0)
-          await quiet()
           return {
             first: result.leadLatency.p95,
             capacity,
-            goodput: result.succeeded / result.seconds,
-            share: result.succeeded / result.seconds / capacity,
+            goodput,
+            share: goodput / capacity,
             p50: result.latency.p50,
             p95: result.latency.p95,
-            refused: refused / result.seconds,
+            refused: refused / time(result),
+            own: result.own / result.seconds,
             bad: result.completed - result.succeeded - (result.tally['1'] ?? 0) + lost,
           }
         },
@@ -68,6 +86,7 @@ const scenario: Scenario = {
     'An open loop: requests come at random moments, ten times as many per second as the server does at best, whether or ' +
     'not it answers. Goodput is what is answered with 200, as a share of that best. Latency counts from the moment a ' +
     `request is due. The first ${onset} s, in which the process finds out, stand in a column of their own. ` +
+    '`own` is the share of the time that the server had for itself, running or idle; with `processor`, rates are by that. ' +
     '`processor`: about 6 ms of it per request, in two pieces; `pool`: ten places, 20 ms each.',
   metrics: {
     capacity: { title: 'capacity/s', digits: 0 },
@@ -77,6 +96,7 @@ const scenario: Scenario = {
     p95: { title: 'p95 ms', digits: 0 },
     first: { title: `p95 ms, first ${onset} s`, digits: 0 },
     refused: { title: 'refused/s', digits: 0 },
+    own: { title: 'own', digits: 2 },
     bad: { title: 'lost or without Retry-After', digits: 0 },
   },
   subjects: [
