@@ -1,7 +1,7 @@
 import type { ServerHttp2Session } from 'node:http2'
 import { type Server, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type Response, type Work, WorkList } from './work.ts'
+import { type Request, type Response, WorkList } from './work.ts'
 
 /** A request that has not been answered yet, for the log line when it must be cut. */
 export interface InFlight {
@@ -75,7 +75,7 @@ export class Connections {
   }
 
   /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
-  begin(response: Response, request: Work['request']): void {
+  begin(response: Response, request: Request): void {
     this.#work.add(response, request)
     this.flow.waiting++
     // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
@@ -98,12 +98,12 @@ export class Connections {
 
   /** Responses that are being sent or waited for. */
   responses(): Response[] {
-    return [...this.#work].map(({ response }) => response)
+    return this.#work.responses()
   }
 
   unanswered(): InFlight[] {
     const now = performance.now()
-    return [...this.#work].map(({ request, startedAt }) => ({
+    return this.#work.requests().map(({ request, startedAt }) => ({
       method: request.method,
       route: request.routeOptions.url ?? 'unknown',
       ageMs: Math.round(now - startedAt),
@@ -138,7 +138,7 @@ export class Connections {
   /** Closes every socket on which nothing happened for `quietMs` milliseconds and no answer is due. */
   sweep(quietMs: number): void {
     const busy = new Set<unknown>()
-    for (const { response } of this.#work) busy.add(response.socket)
+    for (const response of this.#work.responses()) busy.add(response.socket)
     const now = performance.now()
     for (const [socket, seen] of this.#sockets) {
       if (!seen.swept || busy.has(socket)) {
