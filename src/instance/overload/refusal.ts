@@ -1,5 +1,6 @@
-import { OutgoingMessage, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import { FleetError } from '../../base/errors.ts'
+import { http } from '../../base/node-http.ts'
 import { headerText } from '../header-text.ts'
 
 /** How Node keeps a head that has not been written yet, which it does not document. */
@@ -29,7 +30,7 @@ export function refusal(instanceId: string, retryAfter: number): (response: Serv
     asText(response)
     response.writeHead(statusCode, headers)
     const head = response as Head
-    const plain = response.end === OutgoingMessage.prototype.end
+    const plain = response.end === http.OutgoingMessage.prototype.end
     if (!plain || typeof head._header !== 'string' || head._hasBody !== true) {
       response.end(body)
       return
