@@ -66,7 +66,10 @@ function subject(name: string, work: 'cpu' | 'pool', shield: string): Subject {
 
 const cpu = 'processor: fastify-fleet'
 const pool = 'pool: fastify-fleet, latency: true'
-const missed = { why: 'nine refusals for each answer take their share of the same core', profile: 'overload.md' }
+const missed = {
+  why: 'nine refusals for each answer, each at the price of the smallest answer of node:http, take their share of the core',
+  profile: 'overload.md',
+}
 const bars = (name: string, what: string): Scenario['bars'] => [
   { what: `goodput at 10 × capacity, ${what}`, subject: name, metric: 'share', is: 'at least', limit: 0.9, missed },
   { what: `p95 ms of what is accepted, ${what}`, subject: name, metric: 'p95', limit: 100, missed },
