@@ -93,9 +93,10 @@ export class Answer implements HeadHandler {
     const { setCookie } = this.#input
     // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
     const close = this.#context.closing || !this.#request.complete
-    if (head instanceof ResponseHead && isPlain(this.#request, head)) {
+    // A policy may be anybody's: Node looks at its cookie.
+    if (head instanceof ResponseHead && setCookie === undefined && isPlain(this.#request, head)) {
       const last = close || !this.#response.shouldKeepAlive
-      writePlainHead(this.#response, head, setCookie, last ? undefined : this.#context.persistence)
+      writePlainHead(this.#response, head, last ? undefined : this.#context.persistence)
     } else {
       const out = responseHeaders(head.headers, mayHaveTrailers(this.#request, head))
       if (setCookie !== undefined) out.push('set-cookie', setCookie)

@@ -16,19 +16,12 @@ interface Begun {
  * Begins an answer in HTTP/1.1 with a head that was checked when it was read. It does what `writeHead` does, but for looking
  * at each header again: that costs as much as reading them.
  *
- * @param setCookie one more header
  * @param persistence lines that say how long the connection is kept; undefined: it ends with this answer
  */
-export function writePlainHead(
-  response: ServerResponse,
-  head: ResponseHead,
-  setCookie: string | undefined,
-  persistence: string | undefined,
-): void {
+export function writePlainHead(response: ServerResponse, head: ResponseHead, persistence: string | undefined): void {
   const { status, message, framing } = head
   const begun = response as unknown as Begun
   let text = `HTTP/1.1 ${status} ${message || (http.STATUS_CODES[status] ?? 'unknown')}\r\n${head.lines()}`
-  if (setCookie !== undefined) text += `set-cookie: ${setCookie}\r\n`
   if (!head.has('date')) text += `date: ${new Date().toUTCString()}\r\n`
   if (status === 204 || status === 304) begun._hasBody = false
   if (begun._hasBody && typeof framing !== 'number') {
@@ -36,7 +29,7 @@ export function writePlainHead(
     text += 'transfer-encoding: chunked\r\n'
   }
   begun.statusCode = status
-  begun._last = persistence === undefined
+  if (persistence === undefined) begun._last = true
   begun._header = `${text}${persistence ?? 'connection: close\r\n'}\r\n`
   begun._headerSent = false
 }
