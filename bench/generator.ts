@@ -22,6 +22,10 @@ export interface Job {
   readonly poisson?: boolean
   /** A new connection for every request. @default false */
   readonly reconnect?: boolean
+  /**
+   * Ask once over each connection before: fronts soon end one that has never asked, and keep one that has. @default false
+   */
+  readonly greet?: boolean
   /** Count answers by the value of this header. */
   readonly tally?: string
   /** So many seconds before those that count; what is asked in them is left out. @default 0 */
@@ -201,6 +205,7 @@ class Load {
   async run(): Promise<Result> {
     const { rate, seconds, lead = 0, tail = 0, timeoutMs = 10_000 } = this.#job
     if (!this.reconnect) await this.open()
+    if (this.#job.greet) await this.once()
     // Ten thousand new connections would be moved about in pauses of tens of ms, in which answers wait to be read.
     globalThis.gc?.()
     this.#running = true

@@ -133,7 +133,7 @@ export class Machine {
   /** One process for the whole run, so that it is warm when it matters. It ends when this process does. */
   #startGenerator(): ChildProcess {
     const file = new URL('generator.ts', import.meta.url).pathname
-    const [command = '', ...args] = this.#pin('generator', process.execPath, [file])
+    const [command = '', ...args] = this.#pin('generator', process.execPath, ['--expose-gc', file])
     const generator = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     generator.on('message', ({ id, result, error }: { id: number; result: Result; error?: string }) => {
       const waiting = this.#waiting.get(id)

@@ -1,6 +1,5 @@
 import { freePort } from '../../src/cli/services/port.ts'
 import type { Machine, Program } from '../machine.ts'
-import { cpuTime } from '../processes.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'
 import { fleetEnv } from '../servers.ts'
 import { type Place, shippedHaproxy, shippedNginx } from '../shipped-fronts.ts'
@@ -55,13 +54,8 @@ function threeOf(behind: Behind): Shared<readonly Instance[]> {
   )
 }
 
-interface Site {
-  readonly front: Program
-  readonly instances: readonly Instance[]
-}
-
 /** A front with its instances, the same ones with few connections and with many. */
-function site(front: Front, three: Shared<readonly Instance[]>): Shared<Site> {
+function site(front: Front, three: Shared<readonly Instance[]>): Shared<Program> {
   return new Shared(
     async (machine) => {
       const instances = await three.take(machine)
@@ -69,30 +63,26 @@ function site(front: Front, three: Shared<readonly Instance[]>): Shared<Site> {
       // As fast as it goes, until the code is compiled: a request to an instance that has seen a few hundred costs several
       // times as much as later.
       await machine.load({ port: started.port, connections: 30, seconds: 5 })
-      return { front: started, instances }
+      return started
     },
     async (started) => {
-      await started.front.stop()
+      await started.stop()
       await three.leave()
     },
   )
 }
 
-function subject(name: string, shared: Shared<Site>, connections: number): Subject {
+function subject(name: string, shared: Shared<Program>, connections: number): Subject {
   return {
     name,
     async open(machine): Promise<Open> {
-      const { front, instances } = await shared.take(machine)
-      const pids = instances.map(({ pid }) => pid)
-      const job = { port: front.port, connections, rate, poisson: true, lead: leadSeconds }
+      const front = await shared.take(machine)
+      const job = { port: front.port, connections, rate, poisson: true, greet: true, lead: leadSeconds }
       return {
         async round(seconds): Promise<Figures> {
-          const before = cpuTime(pids)
           const { latency, completed, succeeded, errors } = await machine.load({ ...job, seconds })
-          // Those of the lead have cost something, too.
-          const cpu = (cpuTime(pids) - before) / (rate * (leadSeconds + seconds))
           const dropped = completed - succeeded + Object.values(errors).reduce((sum, count) => sum + count, 0)
-          return { p50: latency.p50, p95: latency.p95, p99: latency.p99, cpu, rps: completed / seconds, dropped }
+          return { p50: latency.p50, p95: latency.p95, p99: latency.p99, rps: completed / seconds, dropped }
         },
         close: () => shared.leave(),
       }
@@ -128,7 +118,6 @@ const scenario: Scenario = {
     p50: { title: 'p50 ms', digits: 2 },
     p95: { title: 'p95 ms', digits: 2 },
     p99: { title: 'p99 ms', digits: 2 },
-    cpu: { title: 'instances’ CPU µs/request', digits: 0 },
     rps: { title: 'requests/s', digits: 0 },
     dropped: { title: 'dropped', digits: 0 },
   },
