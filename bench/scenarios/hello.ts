@@ -34,7 +34,7 @@ const scenario: Scenario = {
       over: 'bare Fastify',
       limit: 1.4,
       missed: {
-        why: 'some forty small things, none of a microsecond; twice bare Fastify until V8 has compiled them, 1.1 to 1.4 × after',
+        why: 'some forty small things, none of a microsecond, and a client that is woken more often the slower the server is',
         profile: 'hello.md',
       },
     },
