@@ -187,7 +187,9 @@ class Launched implements Child {
     this.pid = process.pid as number
     for (const stream of ['stdout', 'stderr'] as const) {
       process[stream]?.setEncoding('utf8').on('data', (text: string) => {
-        this[stream] = (this[stream] + text).slice(-outputKept)
+        // Cut now and then: each cut is a copy of all that is kept.
+        const output = this[stream] + text
+        this[stream] = output.length > 2 * outputKept ? output.slice(-outputKept) : output
         onOutput?.(text)
         for (const watch of this.#watchers) watch()
       })

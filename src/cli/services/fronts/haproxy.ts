@@ -12,6 +12,9 @@ export const haproxyConfig = ({ port, instances }: FrontPlan): string => `
 global
   maxconn 4096
   hard-stop-after 10s
+  # Percent of the descriptors in use from which connections to instances are no longer kept: clients may have half of them.
+  tune.pool-low-fd-ratio  80
+  tune.pool-high-fd-ratio 90
 
 defaults
   mode http
