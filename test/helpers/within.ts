@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** For how long the kernel has let a process wait for a processor so far, ms; `undefined` where it does not say (Linux does). */
-export function queuedMs(pid: number): number | undefined {
+function queuedMs(pid: number): number | undefined {
   try {
     // Of the main thread: nanoseconds on a processor, nanoseconds in the queue for one, and how many turns it had.
     return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6

@@ -4,8 +4,7 @@ import { Redis } from 'ioredis'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
-import { queuedMs } from '../../helpers/within.ts'
-import { commandTimeoutMs, startFleet } from './fleet.ts'
+import { startFleet } from './fleet.ts'
 import { prepare, type Row, type Rows } from './rows.ts'
 import { type Fault, promises } from './table.ts'
 
@@ -42,22 +41,15 @@ const made: [Fault, how: string, begin: (place: Place) => unknown, end: (place: 
   ],
 ]
 
-/** For how long this process and the server have waited for a processor, ms. */
-const queued = ({ server }: Place): number => (queuedMs(process.pid) ?? 0) + (queuedMs(server.pid) ?? 0)
-
-/**
- * Looks until it is as promised, where that takes a while, or once. A look for which the machine had no time, so that the bound
- * of a command may have passed without any fault, is none.
- */
+/** Looks until it is as promised, where that takes a while, or once. */
 async function observe({ look, slowly = false }: Row, expected: string, patient: boolean): Promise<string> {
   let outcome = ''
   const seen = async (): Promise<boolean> => {
-    const before = queued(place)
     outcome = await look().catch(String)
-    const inTime = queued(place) - before < commandTimeoutMs / 4
-    return outcome === expected || (inTime && !slowly && !patient)
+    return outcome === expected
   }
-  await until(seen, { timeoutMs: 30_000 }).catch(() => {})
+  if (slowly || patient) await until(seen, { timeoutMs: 30_000 }).catch(() => {})
+  else await seen()
   return outcome
 }
 

@@ -1,5 +1,4 @@
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
-import { until } from '../../helpers/until.ts'
 import { Browser } from '../session/browser.ts'
 import type { Fleet } from './fleet.ts'
 
@@ -30,9 +29,7 @@ export class Load {
     const clients = Array.from({ length: count }, (_, n) => {
       return { browser: new Browser(), name: `client${n}`, written: [], ordered: [] }
     })
-    const begin = async ({ browser, name }: Client): Promise<boolean> =>
-      (await browser.post(fleet[0], '/session', { userId: name })).statusCode === 200
-    for (const client of clients) await until(() => begin(client), { what: 'a session' })
+    for (const { browser, name } of clients) await browser.post(fleet[0], '/session', { userId: name })
     return new Load(fleet, clients)
   }
 
