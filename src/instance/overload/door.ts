@@ -19,8 +19,9 @@ const pathOf = (url: string): string => {
 
 /**
  * Refuses requests before Fastify has made anything of them: a refusal then costs little more than the smallest answer of
- * node:http, and a fifth to two fifths less than by a hook (`bench/profiles/overload.md`). It refuses those whose path is, to the letter, that of a route of which a request was refused by Fastify's way already; all others, parameters
- * in the path among them, go that way.
+ * node:http, and a fifth to two fifths less than by a hook (`bench/profiles/overload.md`). It refuses those whose path is,
+ * to the letter, that of a route of which a request was refused by Fastify's way already; all others, parameters in the
+ * path among them, go that way.
  */
 export class Door {
   readonly #gate: Gate

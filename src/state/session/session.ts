@@ -247,7 +247,7 @@ export class Session {
     next.#options = this.#ownOptions()
     for (const name of keep) next[name] = this[name]
     const stored = this.#baseline !== undefined || this.#detached
-    // First: what cannot be saved ends nothing.
+    // First: what cannot be put into words ends nothing. To Redis both go in one trip.
     const saved = next.#save()
     const gone = stored && this.#terms.backing.destroy(this.sessionId, this.#baseline)
     return chain(both(saved, gone), () => this.#replaceBy(next))
