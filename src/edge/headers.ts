@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
+import { requestId } from '../base/request-id.ts'
 import type { Origin } from './origins.ts'
 
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
@@ -128,11 +128,6 @@ function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, 
   out.push('x-forwarded-proto', String(before['x-forwarded-proto'] ?? origin.protocol))
   out.push('x-request-id', String(before['x-request-id'] ?? requestId()))
 }
-
-/** Unique among all proxies by its first part, among the requests of this one by its second; a UUID costs more. */
-const requestId = (): string => `${here}-${(++requests).toString(36)}`
-const here = randomBytes(9).toString('base64url')
-let requests = 0
 
 /** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
 export function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {

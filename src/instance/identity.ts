@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
@@ -7,6 +7,7 @@ import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { networks } from '../base/networks.ts'
 import { int, list, resolveOptions, type Shapes, text, token } from '../base/options.ts'
+import { requestId } from '../base/request-id.ts'
 
 export interface IdentityOptions {
   /** Instances with the same name and the same Redis are one fleet. @default FLEET_NAME, else `fleet` */
@@ -188,13 +189,13 @@ class Fleet {
 }
 
 /**
- * `X-Request-Id` as a trusted proxy sent it, when it is safe to log and to send on; else a random UUID.
+ * `X-Request-Id` as a trusted proxy sent it, when it is safe to log and to send on; else one of our own.
  */
 function requestIds(trusted: (address: string | undefined) => boolean): (raw: IncomingMessage) => string {
   return (raw) => {
     const given = raw.headers['x-request-id']
     const usable = typeof given === 'string' && /^[\w.:@+/=-]{1,128}$/.test(given) && trusted(raw.socket?.remoteAddress)
-    return usable ? given : randomUUID()
+    return usable ? given : requestId()
   }
 }
 

@@ -6,6 +6,7 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
+import { routeOf } from '../../instance/fastify-internals.ts'
 import redis, { type RedisClient, unavailable } from '../redis.ts'
 import { inPath, timeOf } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
@@ -87,8 +88,10 @@ const defaults = {
 type Resolved = SessionOptions & Required<Pick<SessionOptions, keyof typeof defaults>>
 
 /** A probe must answer while Redis does not, whatever cookies come with it. */
-const skips = ({ routeOptions: { config } }: FastifyRequest): boolean =>
-  config.session === false || config.probe === true
+function skips(request: FastifyRequest): boolean {
+  const { session, probe } = routeOf(request)
+  return session === false || probe === true
+}
 
 const has = (...methods: string[]): ((v: unknown) => boolean) => {
   return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
