@@ -4,7 +4,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
-import { type DatabaseOptions, database } from './database/index.ts'
+import type { DatabaseOptions } from './database/index.ts'
 import { type GeoOptions, geo } from './edge/geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
@@ -151,7 +151,10 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   if (options.session)
     await app.register(session, { ...options.session, secret: await fleetSecret(app, options.session.secret) })
   if (options.jwt) await app.register(jwt, options.jwt)
-  if (options.database) await app.register(database, options.database)
+  if (options.database) {
+    const { database } = await import('./database/index.ts')
+    await app.register(database, options.database)
+  }
   if (options.cache) {
     await app.register(cache, options.cache)
     await app.register(httpCache)

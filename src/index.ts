@@ -9,13 +9,12 @@ export type {
   MigrateResult,
   ReplicasOptions,
 } from './database/index.ts'
-export { database, databaseError, migrate, replicas } from './database/index.ts'
-export { Balancer, type BalancerOptions } from './edge/balancer.ts'
-export { type Found, fromDns, fromFleet, fromRegistry, fromSrv, type Source } from './edge/discovery.ts'
+export type { Balancer, BalancerOptions } from './edge/balancer.ts'
+export type { Found, Source } from './edge/discovery.ts'
 export { type Geo, type GeoOptions, geo, type RegionOptions } from './edge/geo/index.ts'
-export { createProxy, type ProxyOptions, type ReverseProxy } from './edge/http-proxy.ts'
-export { type PolicyName, policyNames } from './edge/policies/index.ts'
-export { createTcpProxy, type TcpProxy, type TcpProxyOptions } from './edge/tcp-proxy.ts'
+export type { ProxyOptions, ReverseProxy } from './edge/http-proxy.ts'
+export type { PolicyName } from './edge/policies/index.ts'
+export type { TcpProxy, TcpProxyOptions } from './edge/tcp-proxy.ts'
 export { default, type FleetOptions, fleet } from './fleet.ts'
 export { worker } from './host/worker.ts'
 export { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'

@@ -5,6 +5,7 @@ import { FleetError } from '../base/errors.ts'
 import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { lifecycle } from '../instance/lifecycle.ts'
 import { operators, operatorsOnly } from '../instance/operators.ts'
+import { ownRoute } from '../instance/own-routes.ts'
 import { page } from './page.ts'
 import { script } from './script.ts'
 import { style } from './style.ts'
@@ -48,6 +49,7 @@ const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
   const { fleet } = app
   const html = page({ fleet: fleet.name, root, refreshMs: options.refreshMs, script, style })
   const route = {
+    ...ownRoute,
     onRequest: operatorsOnly(app),
     logLevel: 'silent',
     config: { rateLimit: false, probe: true },

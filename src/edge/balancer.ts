@@ -23,6 +23,7 @@ import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './balancer-options.ts'
+export { type PolicyName, policyNames } from './policies/index.ts'
 
 /** How long a start waits for the first word of a source of targets, in milliseconds. */
 const sourceTimeoutMs = 5000

@@ -1,8 +1,9 @@
 import cluster from 'node:cluster'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { AggregatorRegistry, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import { readEnv } from '../base/env.ts'
+import { promClient } from '../base/prom-client.ts'
 import { lifecycle } from '../instance/lifecycle.ts'
 import { type MetricsFormat, scrape } from '../instance/metrics.ts'
 import { type FromWorker, isFleetMessage, type Snapshot, type ToWorker } from './messages.ts'
@@ -104,7 +105,7 @@ class WorkerSide {
       void tell({ fleet: 'scrape', id })
     })
     const snapshots = await group.finally(() => this.#scrapes.delete(id))
-    return await scrape(AggregatorRegistry.aggregate([...snapshots]), format)
+    return await scrape(promClient().AggregatorRegistry.aggregate([...snapshots]), format)
   }
 }
 

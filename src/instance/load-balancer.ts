@@ -6,6 +6,7 @@ import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
 import { operatorsOnly } from './operators.ts'
+import { ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
 
 export interface LoadBalancerOptions {
@@ -72,6 +73,7 @@ function routes(app: FastifyInstance): void {
   const { fleet, health } = app
   const config = { rateLimit: false, probe: true } as const
   const route = (summary: string, answer: object, more: object = {}): object => ({
+    ...ownRoute,
     config,
     onRequest: operatorsOnly(app),
     schema: { summary, tags: ['load balancer'], response: { 200: answer }, ...more },

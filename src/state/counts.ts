@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { Counter, Gauge } from 'prom-client'
+import { promClient } from '../base/prom-client.ts'
 
 /**
  * A counter with one label whose values are the names of `counts`, and so a closed set. They are counted in plain fields,
@@ -13,6 +13,7 @@ export function expose(
   counts: Readonly<Record<string, number>>,
 ): void {
   if (!app.hasDecorator('metrics')) return
+  const { Counter } = promClient()
   new Counter({
     name,
     help,
@@ -28,6 +29,7 @@ export function expose(
 /** A gauge that is read when it is asked for. Nothing without the metrics plugin. */
 export function exposeGauge(app: FastifyInstance, name: string, help: string, read: () => number): void {
   if (!app.hasDecorator('metrics')) return
+  const { Gauge } = promClient()
   new Gauge({
     name,
     help,

@@ -17,11 +17,11 @@ import {
   text,
 } from '../../base/options.ts'
 import { identity } from '../../instance/identity.ts'
-import { balancerDefaults } from '../balancer-options.ts'
+import { ownRoute } from '../../instance/own-routes.ts'
 import type { ProbeOptions } from '../probe.ts'
 import { type Location, Locator } from './locator.ts'
-import { MaxmindReader } from './maxmind.ts'
-import { type RegionOptions, Regions } from './regions.ts'
+import type { MaxmindReader } from './maxmind.ts'
+import type { RegionOptions, Regions } from './regions.ts'
 
 export type { Place } from './countries.ts'
 export type { RegionOptions } from './regions.ts'
@@ -52,6 +52,9 @@ export interface Geo extends Location {
   /** The best region for this request; undefined when there are none. */
   readonly region?: string
 }
+
+/** What is asked of the regions, whether there are any or not. */
+type Known = Pick<Regions, 'all' | 'rank' | 'close'>
 
 type Resolved = Required<Omit<GeoOptions, 'database' | 'probe'>> & { database?: string; probe: ProbeOptions }
 
@@ -88,7 +91,7 @@ const defaults = {
   regions: {},
   redirect: false,
   endpoint: '/api/v1/geo/endpoint',
-  probe: { ...balancerDefaults.probe, intervalMs: 5000, timeoutMs: 2000 },
+  probe: { type: 'http', path: '/ready', intervalMs: 5000, timeoutMs: 2000, rise: 2, fall: 2 },
 } satisfies Resolved
 
 declare module 'fastify' {
@@ -120,19 +123,31 @@ const endpointSchema = {
   },
 }
 
+/** What probes regions is loaded where there are some. @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID */
+async function regionsOf({ regions, probe }: Resolved, own: string | undefined): Promise<Known> {
+  if (Object.keys(regions).length === 0) return { all: [], rank: () => [], close() {} }
+  const { Regions } = await import('./regions.ts')
+  return new Regions(regions, own, probe)
+}
+
+async function databaseOf({ database }: Resolved): Promise<MaxmindReader | undefined> {
+  if (database === undefined) return undefined
+  const { MaxmindReader } = await import('./maxmind.ts')
+  return MaxmindReader.open(database)
+}
+
 const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   const fromEnv = { trustProxy: readEnv().TRUST_PROXY?.slice() }
   const options = resolveOptions<Resolved>('geo', shapes, defaults, fromEnv, given)
   const own = app.fleet.instance.region
-  const regions = new Regions(options.regions, own, options.probe, balancerDefaults.connections)
+  const regions = await regionsOf(options, own)
   app.addHook('onClose', async () => regions.close())
   if (options.redirect && (own === undefined || !(own in options.regions))) {
     regions.close()
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`geo.redirect` needs FLEET_REGION to be one of `geo.regions`')
   }
-  const database = options.database === undefined ? undefined : await MaxmindReader.open(options.database)
-  const locator = new Locator(options, database)
+  const locator = new Locator(options, await databaseOf(options))
   app.fleet.configure('geo', options)
 
   const known = new WeakMap<FastifyRequest, Geo>()
@@ -153,7 +168,7 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
   if (options.endpoint === false) return
-  app.get(options.endpoint, { schema: endpointSchema }, async (request, reply) => {
+  app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
     const { country, place, source } = geoOf(request)
     const [best, ...others] = regions.rank(country, place)
     reply.header('Cache-Control', 'no-store')
@@ -172,7 +187,7 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
  * A client that already asked a region by its own name stays there: it was sent, or it knows what it does. So nobody is
  * sent in circles, however differently two regions judge.
  */
-function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, endpoint: string | false): void {
+function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, endpoint: string | false): void {
   const hosts = new Set(regions.all.map(({ host }) => host))
   app.addHook('onRequest', async (request, reply) => {
     const { method, headers, routeOptions, originalUrl } = request

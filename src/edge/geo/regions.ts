@@ -1,6 +1,7 @@
 import { FleetError } from '../../base/errors.ts'
+import { balancerDefaults } from '../balancer-options.ts'
 import { type ProbeOptions, Prober } from '../probe.ts'
-import { type ConnectionOptions, Target } from '../target.ts'
+import { Target } from '../target.ts'
 import { distanceKm, type Place, placeOf } from './countries.ts'
 
 export interface RegionOptions {
@@ -36,14 +37,9 @@ export class Regions {
    * @param own name of the region this instance is in, which is healthy as long as this code runs
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID
    */
-  constructor(
-    regions: Readonly<Record<string, RegionOptions>>,
-    own: string | undefined,
-    probe: ProbeOptions,
-    connections: ConnectionOptions,
-  ) {
+  constructor(regions: Readonly<Record<string, RegionOptions>>, own: string | undefined, probe: ProbeOptions) {
     this.#known = Object.entries(regions).map(([name, options]) => {
-      const target = new Target({ url: options.url }, connections)
+      const target = new Target({ url: options.url }, balancerDefaults.connections)
       const { origin, host } = target.url
       const countries = new Set(options.countries)
       // Until the first probe has answered, nothing speaks against a region.

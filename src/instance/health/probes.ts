@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { operatorsOnly } from '../operators.ts'
+import { ownRoute } from '../own-routes.ts'
 import { diskSpace, memoryUse } from './checks.ts'
 import type { HealthOptions, HealthStatus } from './options.ts'
 import { aliveSchema, detailedSchema, healthSchema, readySchema } from './schemas.ts'
@@ -17,7 +18,7 @@ interface Summary {
 /** The endpoints. Probes come often and from machines: they are neither logged nor rate limited, nor cached anywhere. */
 export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Required<HealthOptions>): void {
   const { fleet, health } = app
-  const route = { logLevel: 'silent', config: { rateLimit: false, probe: true } } as const
+  const route = { ...ownRoute, logLevel: 'silent', config: { rateLimit: false, probe: true } } as const
   const answer = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
     reply
       .code(ok ? 200 : 503)

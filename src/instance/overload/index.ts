@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { Counter, Gauge } from 'prom-client'
 import { resolveOptions } from '../../base/options.ts'
+import { promClient } from '../../base/prom-client.ts'
 import { routeOf } from '../fastify-internals.ts'
 import { identity } from '../identity.ts'
 import { Door, ownServers, type Refused } from './door.ts'
@@ -42,6 +42,7 @@ const sampleEveryMs = 250
 
 function describe(app: FastifyInstance, overload: Overload): void {
   if (!app.hasDecorator('metrics')) return
+  const { Counter, Gauge } = promClient()
   const registers = [app.metrics]
   const count = new Counter({
     name: 'fleet_overload_refused_total',

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { ownRoute } from '../../instance/own-routes.ts'
 import type { Key, KeyRing } from './keys.ts'
 
 /** A public key as RFC 7517 writes it: `n` and `e` of an RSA key, `crv`, `x` and `y` of an EC key. */
@@ -40,7 +41,7 @@ export function serveKeys(app: FastifyInstance, path: string, ring: KeyRing): vo
   const keys = [...ring.keys].map(publicJwk).filter((jwk) => jwk !== undefined)
   if (keys.length === 0) return
   const config = { rateLimit: false, session: false } as const
-  app.get(path, { config, schema }, async (_request, reply) => {
+  app.get(path, { ...ownRoute, config, schema }, async (_request, reply) => {
     reply.header('cache-control', `public, max-age=${maxAge}`)
     return { keys }
   })
