@@ -66,14 +66,20 @@ export class Answers {
 
   #parse(head: string, bodyAt: number): Answer & { length: number; chunked: boolean; bodyAt: number } {
     const status = Number(head.slice(9, 12))
-    const header = (name: string): string | undefined => new RegExp(`\\r\\n${name}: *([^\\r]*)`, 'i').exec(head)?.[1]
+    const lower = head.toLowerCase()
+    const header = (name: string): string | undefined => {
+      const at = lower.indexOf(`\r\n${name}:`)
+      if (at === -1) return undefined
+      const end = head.indexOf('\r', at + 2)
+      return head.slice(at + name.length + 3, end === -1 ? undefined : end).trim()
+    }
     const empty = this.head || status === 204 || status === 304
-    const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
-    const chunked = !empty && length === undefined && /\r\ntransfer-encoding: *chunked/i.test(head)
+    const length = header('content-length')
+    const chunked = !empty && length === undefined && header('transfer-encoding')?.toLowerCase() === 'chunked'
     return {
       status,
       header,
-      keepAlive: !/\r\nconnection: *close/i.test(head),
+      keepAlive: header('connection')?.toLowerCase() !== 'close',
       length: empty ? 0 : length === undefined ? Number.POSITIVE_INFINITY : Number(length),
       chunked,
       bodyAt,

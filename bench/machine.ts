@@ -50,6 +50,7 @@ export class Machine {
     spawnSync('taskset', ['-c', `${cores.server},${cores.generator}`, 'true']).status === 0
   readonly #waiting = new Map<number, { resolve(result: Result): void; reject(error: Error): void }>()
   #generator: ChildProcess | undefined
+  #awake: ChildProcess | undefined
   #id = 0
 
   /** Starts a command on a core. It ends with this process at the latest. */
@@ -115,6 +116,7 @@ export class Machine {
 
   close(): void {
     this.#generator?.kill()
+    this.#awake?.kill()
   }
 
   #pin(side: Side, command: string, args: readonly string[]): string[] {
@@ -130,8 +132,21 @@ export class Machine {
     })
   }
 
+  /**
+   * Keeps the generator's core awake, at a priority below all others (`SCHED_IDLE`). To wake a core that sleeps costs whoever
+   * does it, here the server with its answer: on a virtual machine up to as much as the answer itself, and more often the
+   * more time the server leaves the generator to fall asleep.
+   */
+  #keepAwake(): void {
+    if (!this.pinned || spawnSync('chrt', ['--idle', '0', 'true']).status !== 0) return
+    const file = new URL('awake.ts', import.meta.url).pathname
+    const [command = '', ...args] = this.#pin('generator', 'chrt', ['--idle', '0', process.execPath, file])
+    this.#awake ??= spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  }
+
   /** One process for the whole run, so that it is warm when it matters. It ends when this process does. */
   #startGenerator(): ChildProcess {
+    this.#keepAwake()
     const file = new URL('generator.ts', import.meta.url).pathname
     const [command = '', ...args] = this.#pin('generator', process.execPath, ['--expose-gc', file])
     const generator = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })

@@ -34,25 +34,16 @@ export function installPeers(note: (text: string) => void): void {
 }
 
 /**
- * Builds the product as it is published, where the programs import it from by its name: types stripped at run time
- * would cost memory that no user pays. Runs beside this one keep the build they started with.
+ * Builds the product as it is published, and puts it where `npm install` would: what it needs is shared with the app and
+ * the peers, as in a project of its users. Runs beside this one keep the build they started with.
  */
 export function buildProduct(): void {
-  const builds = at('../node_modules/.fleet-bench')
+  const builds = at('node_modules/.fleet')
   const target = `${builds}/${Date.now()}`
   mkdirSync(target, { recursive: true })
   const tsc = at('../node_modules/typescript/bin/tsc')
   // Types are checked by `npm test`; here only what runs matters.
-  const args = [
-    tsc,
-    '-p',
-    at('../tsconfig.build.json'),
-    '--noCheck',
-    '--declaration',
-    'false',
-    '--outDir',
-    `${target}/dist`,
-  ]
+  const args = [tsc, '-p', at('../tsconfig.build.json'), '--noCheck', '--outDir', `${target}/dist`]
   const built = spawnSync(process.execPath, args, { encoding: 'utf8' })
   if (built.status !== 0) throw new Error(`the product does not build:\n${built.stdout}`)
   cpSync(at('../package.json'), `${target}/package.json`)

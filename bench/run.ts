@@ -44,14 +44,16 @@ export interface Pace {
 }
 
 /** How many steps {@link runScenario} takes. */
-export const stepsOf = (scenario: Scenario, rounds: number): number => scenario.subjects.length * (rounds + 1)
+export const stepsOf = ({ subjects, slices = 1 }: Scenario, rounds: number): number =>
+  subjects.length * (rounds * slices + 1)
 
 /**
  * Measures all subjects in turn, round after round (A B C A B C …): what disturbs the machine for a while disturbs all
  * of them alike, and a ratio is taken within each round.
  */
 export async function runScenario(scenario: Scenario, machine: Machine, pace: Pace): Promise<Outcome> {
-  const { subjects } = scenario
+  const { subjects, slices = 1 } = scenario
+  const length = pace.seconds / slices
   const opened = new Map<string, Open>()
   const missing = new Map<string, string>()
   const rounds = new Map<string, Figures[]>(subjects.map(({ name }) => [name, []]))
@@ -64,10 +66,10 @@ export async function runScenario(scenario: Scenario, machine: Machine, pace: Pa
     for (const { name, open } of subjects) {
       await attempt(name, 'starting', async () => void opened.set(name, await open(machine)))
     }
-    for (let round = 1; round <= pace.rounds; round++) {
+    for (let round = 1; round <= pace.rounds * slices; round++) {
       for (const { name } of subjects) {
         await attempt(name, `round ${round}`, async () => {
-          rounds.get(name)?.push((await opened.get(name)?.round(pace.seconds)) ?? {})
+          rounds.get(name)?.push((await opened.get(name)?.round(length)) ?? {})
         })
       }
     }
@@ -85,7 +87,7 @@ export async function runScenario(scenario: Scenario, machine: Machine, pace: Pa
     }
   })
   const verdicts = scenario.bars.map((bar) => judge(bar, rounds))
-  return { scenario: scenario.name, rounds: pace.rounds, seconds: pace.seconds, rows, verdicts }
+  return { scenario: scenario.name, rounds: pace.rounds * slices, seconds: length, rows, verdicts }
 }
 
 /** The outcome of a scenario that could not be run at all: the others go on, and its bars count as not measured. */

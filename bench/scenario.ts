@@ -58,6 +58,11 @@ export interface Scenario {
   readonly metrics: Readonly<Record<string, Metric>>
   /** Measured in this order, again and again. */
   readonly subjects: readonly Subject[]
+  /**
+   * So many times more rounds, each of them so much shorter: what else a shared machine does comes and goes within seconds,
+   * and two subjects that are measured a second apart have more of it in common. @default 1
+   */
+  readonly slices?: number
   readonly bars: readonly Bar[]
 }
 

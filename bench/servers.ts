@@ -18,8 +18,11 @@ export const fleetEnv = {
   JWT_SECRET: 'only-for-benchmarks-too-and-32-bytes-long',
 } as const
 
-/** How long a server runs before its first round, so that its code is compiled: seconds. */
-export const warmUpSeconds = 2
+/**
+ * How long a server runs before its first round, in seconds: V8 goes on compiling for some 60,000 requests, whatever the
+ * server (`profiles/hello.md`).
+ */
+export const warmUpSeconds = 5
 
 /** A subject that is one program under load: figures for `serverMetrics`. */
 export function server(name: string, options: ServerOptions, work: Work | (() => Work)): Subject {

@@ -35,6 +35,7 @@ const scenario: Scenario = {
   about:
     'The worst case for a cluster: each connection carries one request, as from clients without keep-alive. All processes ' +
     'share one core, so that rates do not add up and what is compared is the cost; supervisors count with their workers.',
+  slices: 4,
   metrics: serverMetrics,
   subjects: [
     server('bare Fastify, one process', { file: 'hello-bare.js' }, work),

@@ -13,6 +13,7 @@ const scenario: Scenario = {
     'One route that answers `{"hello":"world"}`, 50 kept connections. The floor is bare Fastify with the same headers, ' +
     'an id and a histogram written by hand; the stack is what people assemble for the same job: helmet, cors, ' +
     'under-pressure, fastify-metrics, ids, graceful shutdown.',
+  slices: 4,
   metrics: serverMetrics,
   subjects: [
     server('node:http', { file: 'hello-node.js' }, work),

@@ -28,6 +28,7 @@ const scenario: Scenario = {
   about:
     'HS256, a token with three claims and fifteen minutes to live, 50 kept connections with a token each, so that every token but ' +
     'the first ones has been seen before. Ours checks besides that it was not revoked.',
+  slices: 4,
   metrics: serverMetrics,
   subjects: [
     subject(bare, { file: 'jwt-bare.js' }),

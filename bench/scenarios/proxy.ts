@@ -38,6 +38,7 @@ const scenario: Scenario = {
     'GET with the headers of a browser, 50 kept connections, three node:http upstreams on the other core that answer at ' +
     'once. Ours with everything on, as users get it: probes, outliers, retries, forwarded headers, metrics. nginx and ' +
     'HAProxy with one worker and upstream connections kept.',
+  slices: 4,
   metrics: serverMetrics,
   subjects: [
     program('undici dispatch by hand', 'proxy-undici.js'),
