@@ -18,6 +18,12 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
 export const timeOf = (date: Date | string | number): number =>
   typeof date === 'number' ? date : new Date(date).getTime()
 
+/** Whether the last prolongation of a session's life is at least this long ago. */
+export function isDue({ at, expires, originalMaxAge }: StoredCookie, touchAfterMs: number): boolean {
+  const since = at ?? (expires && originalMaxAge ? timeOf(expires) - originalMaxAge : Number.NaN)
+  return Date.now() - since >= touchAfterMs
+}
+
 /** `Set-Cookie` for one session, as @fastify/session and express-session show it to handlers. */
 export class SessionCookie {
   path: string

@@ -33,7 +33,7 @@ export class ForeignSessions implements Backing {
       (session) => {
         if (!session) return undefined
         const data = session as unknown as Data
-        return { data, cookie: session.cookie as StoredCookie | undefined, baseline: this.snapshot(data) }
+        return { id, data, cookie: session.cookie as StoredCookie | undefined, baseline: this.snapshot(data) }
       },
     )
   }

@@ -6,13 +6,13 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
-import { routeOf } from '../../instance/fastify-internals.ts'
 import redis, { type RedisClient, unavailable } from '../redis.ts'
-import { inPath, timeOf } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
-import { chain, type Later, run } from './later.ts'
+import { sessionDecorators, Unopened } from './held.ts'
+import { addHooks, open } from './hooks.ts'
+import { run } from './later.ts'
 import { type Secret, signerOf } from './secret.ts'
-import { Session } from './session.ts'
+import type { Session } from './session.ts'
 import type { Backing, Sessions } from './sessions.ts'
 import { FleetStore } from './store.ts'
 import type { Terms } from './terms.ts'
@@ -86,12 +86,6 @@ const defaults = {
 } satisfies SessionOptions
 
 type Resolved = SessionOptions & Required<Pick<SessionOptions, keyof typeof defaults>>
-
-/** A probe must answer while Redis does not, whatever cookies come with it. */
-function skips(request: FastifyRequest): boolean {
-  const { session, probe } = routeOf(request)
-  return session === false || probe === true
-}
 
 const has = (...methods: string[]): ((v: unknown) => boolean) => {
   return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
@@ -177,19 +171,6 @@ async function openStore(app: FastifyInstance, { store, ttl, userId, merge, trac
   return { kind: 'redis', store: plain, backing: new ForeignSessions(plain, unavailable) }
 }
 
-/** The session that a cookie names, or a new one. @throws FLEET_ERR_STATE_UNAVAILABLE */
-function open(terms: Terms, request: FastifyRequest, signed: string): Later<Session> {
-  const { valid, value: id, renew } = terms.signer.unsign(signed)
-  if (!valid || id === null) return new Session(terms, request)
-  return chain(terms.backing.load(id), (loaded) => {
-    if (!loaded) return new Session(terms, request)
-    const { expires } = loaded.cookie ?? {}
-    const isOver = expires ? timeOf(expires) <= Date.now() : false
-    if (!isOver) return new Session(terms, request, { id, signed, renew }, { id, loaded })
-    return chain(terms.backing.destroy(id, loaded.baseline), () => new Session(terms, request))
-  })
-}
-
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   if (!app.hasDecorator('redis')) await app.register(redis)
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
@@ -206,13 +187,13 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     given,
   )
   const { secret, ttl, touchAfter = Math.floor(ttl / 10), cookieName, cookiePrefix, whenDown } = options
-  const opened = await openStore(app, options)
-  app.fleet.describe('sessionStore', opened.kind)
+  const { kind, store, backing, sessions } = await openStore(app, options)
+  app.fleet.describe('sessionStore', kind)
   app.fleet.configure('session', { ...options, touchAfter })
 
   let warned = false
   const terms: Terms = {
-    backing: opened.backing,
+    backing,
     signer: await signerOf(app, secret, options.algorithm),
     newId: options.idGenerator,
     cookieName,
@@ -230,56 +211,29 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       )
     },
   }
-  const path = terms.cookie.path as string
   const goesOn = (error: unknown): boolean =>
     whenDown === 'anonymous' && (error as FleetError).code === 'FLEET_ERR_STATE_UNAVAILABLE'
 
-  app.decorateRequest('session', null as never)
-  app.decorateRequest('sessionStore', { getter: () => opened.store })
+  app.decorateRequest(sessionDecorators.key, null)
+  app.decorateRequest('session', sessionDecorators.session as never)
+  app.decorateRequest('sessionStore', { getter: () => store })
   app.decorate('sessions', {
     getter() {
-      if (opened.sessions) return opened.sessions
+      if (sessions) return sessions
       throw new FleetError('FLEET_ERR_OPTION_INVALID', "`app.sessions` needs `session.store` to be 'fleet'")
     },
   })
   app.decorate('decryptSession', (signed: string, request: object, ...rest: unknown[]) => {
     const callback = rest.pop() as (error?: unknown) => void
     const own = { ...terms, cookie: { ...terms.cookie, ...(rest[0] as object) } }
-    const set = (session: Session): void => {
+    const set = (opened: Session | Unopened): void => {
+      const session = opened instanceof Unopened ? opened.open(request as FastifyRequest) : opened
       Object.assign(request, { session })
       callback()
     }
     run(() => open(own, request as FastifyRequest, signed), set, callback)
   })
-  app.addHook('onRequest', (request, _reply, done) => {
-    const set = (session: object): void => {
-      request.session = session as FastifyRequest['session']
-      done()
-    }
-    if (!inPath(request, path) || skips(request)) return set({})
-    const sent = request.cookies[cookieName]
-    if (!sent?.startsWith(cookiePrefix) || sent === cookiePrefix) return set(new Session(terms, request))
-    const signed = sent.slice(cookiePrefix.length)
-    run(
-      () => open(terms, request, signed),
-      set,
-      (error) => {
-        if (goesOn(error)) set(Session.detached(terms, request, terms.signer.unsign(signed).value))
-        else done(error as Error)
-      },
-    )
-  })
-  app.addHook('onSend', (request, reply, _payload, done) => {
-    const finished = (): void => done()
-    run(
-      () => Session.finish(terms, request, reply),
-      finished,
-      (error) => {
-        if (goesOn(error)) finished()
-        else done(error as Error)
-      },
-    )
-  })
+  addHooks(app, terms, goesOn)
 }
 
 /**

@@ -5,21 +5,22 @@ export type Data = Readonly<Record<string, unknown>>
 
 /** A session as it was read. `baseline` is what its data is compared with when it is saved. */
 export interface Loaded {
+  readonly id: string
   readonly data: Data
   readonly cookie?: StoredCookie
   readonly baseline: string
-  /** Equal to `data` and never to be changed, where the store has kept that. */
-  readonly original?: Data
+  /** `data` stays in memory for the next one who reads it: of its objects everybody gets a {@link copy}. */
+  readonly shared?: boolean
 }
 
 /** @returns `undefined` for what is no session of ours */
-export function parse(text: string | null): Loaded | undefined {
+export function parse(id: string, text: string | null): Loaded | undefined {
   const baseline = text === null ? undefined : restOf(text)
   if (baseline === undefined) return undefined
   try {
     const data = JSON.parse(text as string) as Data
     const cookie = data.cookie as StoredCookie
-    return Object.values(cookie).some(isObject) ? undefined : { data, cookie, baseline }
+    return Object.values(cookie).some(isObject) ? undefined : { id, data, cookie, baseline }
   } catch {
     return undefined
   }
@@ -27,36 +28,29 @@ export function parse(text: string | null): Loaded | undefined {
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
 
-/** A session that stays in memory: it is parsed once, and every request gets its own copy of what it could change in it. */
+/** A session that stays in memory: it is parsed once, when it is read again. */
 export class Kept {
+  readonly #id: string
   readonly #text: string
   #loaded: Loaded | null | undefined
-  /** Fields that are objects. */
-  #objects: string[] = []
 
-  constructor(text: string) {
+  constructor(id: string, text: string) {
+    this.#id = id
     this.#text = text
   }
 
   load(): Loaded | undefined {
-    if (this.#loaded === undefined) this.#parse()
-    const loaded = this.#loaded
-    if (!loaded) return undefined
-    const { data: original, cookie, baseline } = loaded
-    const data: Record<string, unknown> = { ...original }
-    for (const name of this.#objects) data[name] = copy(original[name])
-    return { data, cookie, baseline, original }
-  }
-
-  #parse(): void {
-    const loaded = parse(this.#text)
-    this.#loaded = loaded ?? null
-    if (loaded) this.#objects = Object.keys(loaded.data).filter((name) => isObject(loaded.data[name]))
+    if (this.#loaded === undefined) {
+      const loaded = parse(this.#id, this.#text)
+      this.#loaded = loaded ? { ...loaded, shared: true } : null
+    }
+    return this.#loaded ?? undefined
   }
 }
 
 /** Of something that came from JSON. */
-function copy(value: unknown): unknown {
+export function copy<T>(value: T): T
+export function copy(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map(copy)
   const copied: Record<string, unknown> = { ...value }

@@ -1,9 +1,9 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
-import { attributes, isHttps, SessionCookie, type StoredCookie, timeOf } from './cookie.ts'
+import { attributes, isDue, isHttps, SessionCookie, type StoredCookie } from './cookie.ts'
 import { both, chain, type Later, run } from './later.ts'
-import { type Data, isSame, type Loaded } from './loaded.ts'
+import { copy, type Data, isSame, type Loaded } from './loaded.ts'
 import type { Terms, Ticket } from './terms.ts'
 
 /** So many characters of a `User-Agent` tell a device from another. */
@@ -41,21 +41,22 @@ export class Session {
   #tells = false
   #detached = false
 
-  constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, stored?: { id: string; loaded: Loaded }) {
+  /** @param ticket what the client sent @param loaded what the store has; without it, the session is new */
+  constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, loaded?: Loaded) {
     this.#terms = terms
     this.#request = request
     this.#options = terms.cookie
     this.#ticket = ticket
-    if (!stored) return
-    const { id, loaded } = stored
+    if (!loaded) return
+    const { id, data, shared = false, cookie } = loaded
     this.#id = id
     this.#baseline = loaded.baseline
-    this.#data = loaded.original ?? loaded.data
-    this.#hasOriginal = loaded.original !== undefined
-    this.#kept = loaded.cookie
-    this.#renews = terms.rolling || this.#isDue()
+    this.#data = data
+    this.#hasOriginal = shared
+    this.#kept = cookie
+    this.#renews = terms.rolling || isDue(cookie ?? {}, terms.touchAfterMs)
     this.#tells = ticket?.renew === true
-    for (const name in loaded.data) if (!(name in Session.prototype)) this[name] = loaded.data[name]
+    for (const name in data) if (!(name in Session.prototype)) this[name] = shared ? copy(data[name]) : data[name]
   }
 
   /** An empty session that nobody keeps, for a request that goes on though the one of this id could not be read. */
@@ -171,12 +172,6 @@ export class Session {
     return chain(session.#persist(), () => session.#answer(reply))
   }
 
-  #isDue(): boolean {
-    const { at, expires, originalMaxAge } = this.#kept ?? {}
-    const since = at ?? (expires && originalMaxAge ? timeOf(expires) - originalMaxAge : Number.NaN)
-    return Date.now() - since >= this.#terms.touchAfterMs
-  }
-
   #needsSave(): boolean {
     if (this.#baseline !== undefined) return this.#renews || this.#cookieChanged() || this.isModified()
     // Nobody could come back to a new session whose cookie cannot be sent.
@@ -234,7 +229,7 @@ export class Session {
   #reload(): Later<void> {
     const id = this.sessionId
     return chain(this.#terms.backing.load(id), (loaded) => {
-      const next = new Session(this.#terms, this.#request, this.#ticket, loaded && { id, loaded })
+      const next = new Session(this.#terms, this.#request, this.#ticket, loaded)
       next.#saved = this.#saved
       next.#tells ||= this.#saved
       this.#replaceBy(next)

@@ -1,7 +1,7 @@
 import type { StoredCookie } from './cookie.ts'
 import type { SessionEngine } from './engine.ts'
 import { both, chain, type Later } from './later.ts'
-import { type Data, Kept, type Loaded, parse } from './loaded.ts'
+import { copy, type Data, Kept, type Loaded, parse } from './loaded.ts'
 import { difference, join, members, quote, write } from './text.ts'
 
 /** What the session plugin asks of a store. Every method may throw FLEET_ERR_STATE_UNAVAILABLE. */
@@ -67,7 +67,7 @@ export class Sessions implements Backing {
     const sessions: UserSession[] = []
     const stale: string[] = []
     for (const [i, sessionId] of ids.entries()) {
-      const { cookie, ...data } = found[i]?.data ?? {}
+      const { cookie, ...data } = copy(found[i]?.data ?? {})
       if (this.#owner(data) !== user) stale.push(sessionId)
       else sessions.push({ sessionId, data, ...visit(cookie as StoredCookie) })
     }
@@ -91,7 +91,7 @@ export class Sessions implements Backing {
   }
 
   load(id: string): Later<Loaded | undefined> {
-    return chain(this.#engine.read(id), (read) => (read instanceof Kept ? read.load() : parse(read)))
+    return chain(this.#engine.read(id), (read) => (read instanceof Kept ? read.load() : parse(id, read)))
   }
 
   snapshot(data: Data): string {

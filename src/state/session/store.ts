@@ -6,7 +6,7 @@ import { keysOf, type RedisClient } from '../redis.ts'
 import type { StoredCookie } from './cookie.ts'
 import { MemorySessions, RedisSessions, type SessionEngine } from './engine.ts'
 import { type Later, run } from './later.ts'
-import type { Data, Loaded } from './loaded.ts'
+import { copy, type Loaded } from './loaded.ts'
 import { Sessions, type SessionsOptions } from './sessions.ts'
 
 export interface FleetStoreOptions extends SessionsOptions {
@@ -82,5 +82,5 @@ function kept(cookie: unknown): StoredCookie {
 
 function revived({ data, cookie }: Loaded): SessionData {
   const expires = cookie?.expires ? new Date(cookie.expires) : null
-  return { ...(data as Data), cookie: { ...cookie, expires } } as SessionData
+  return { ...copy(data), cookie: { ...cookie, expires } } as unknown as SessionData
 }

@@ -90,7 +90,7 @@ export class TrackedSessions extends RedisSessions {
       if (this.#kept.size < maxTracked) break
       this.#kept.delete(oldest)
     }
-    this.#kept.set(id, { session: new Kept(text), until })
+    this.#kept.set(id, { session: new Kept(id, text), until })
   }
 
   #drop(id: string): void {

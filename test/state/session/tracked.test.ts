@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyRequest } from 'fastify'
 import { isEqual, Kept } from '../../../src/state/session/loaded.ts'
+import { Session } from '../../../src/state/session/session.ts'
+import type { Terms } from '../../../src/state/session/terms.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 import { ownRedis } from '../own-redis.ts'
@@ -140,11 +143,14 @@ describe('a tracked session', () => {
 
 test('what comes from memory is compared without writing it, and never taken for equal when it is not', () => {
   const text = '{"cookie":{"expires":null}\n,"a":[1,{"b":null}]\n,"c":"d"\n}'
-  const kept = new Kept(text)
-  const [one, two] = [kept.load(), kept.load()]
-  assert.deepEqual(one, two)
-  assert.notEqual(one?.data.a, two?.data.a)
-  assert.equal(new Kept('garbage').load(), undefined)
+  const kept = new Kept('id', text)
+  assert.deepEqual(kept.load()?.data.a, [1, { b: null }])
+  const opened = (): Session =>
+    new Session({ touchAfterMs: 1000 } as Terms, {} as FastifyRequest, undefined, kept.load())
+  const one = opened() as unknown as { a: unknown[] }
+  one.a.push(2)
+  assert.deepEqual(opened().a, [1, { b: null }], 'what one request does to an object, no other sees')
+  assert.equal(new Kept('id', 'garbage').load(), undefined)
   const original = { a: [1, { b: null }], s: 'x' }
   assert.ok(isEqual(structuredClone(original), original))
   const others = [
