@@ -11,7 +11,7 @@ export interface Changes {
   changed(key: string): void
   /** Changes may have been missed: everything read before now may be old. */
   missed(): void
-  /** The server will not tell, so {@link Tracking.isCurrent} stays false. */
+  /** The server will not tell, so {@link Tracking.isCurrent} never holds. */
   refused(reason: string): void
 }
 
@@ -157,9 +157,8 @@ export class Tracking {
     this.#end = () => client.off('+node', join).off('-node', leave)
   }
 
-  /** Whether every change up to a second ago is known here. */
-  get isCurrent(): boolean {
-    const now = performance.now()
+  /** Whether every change up to a second ago is known here. @param now `performance.now()` */
+  isCurrent(now: number): boolean {
     for (const { until } of this.#links.values()) if (now >= until) return false
     return this.#links.size > 0
   }

@@ -56,7 +56,7 @@ export class Session {
     this.#kept = cookie
     this.#renews = terms.rolling || isDue(cookie ?? {}, terms.touchAfterMs)
     this.#tells = ticket?.renew === true
-    for (const name in data) if (!(name in Session.prototype)) this[name] = shared ? copy(data[name]) : data[name]
+    for (const name in data) if (!taken.has(name)) this[name] = shared ? copy(data[name]) : data[name]
   }
 
   /** An empty session that nobody keeps, for a request that goes on though the one of this id could not be read. */
@@ -282,6 +282,11 @@ export class Session {
     }
   }
 }
+
+/** What no field of a session can be named: `in` would look for each along the chain of prototypes. */
+const taken: ReadonlySet<string> = new Set(
+  [Session.prototype, Object.prototype].flatMap((prototype) => Object.getOwnPropertyNames(prototype)),
+)
 
 function forget({ cookieName, cookie }: Terms, request: FastifyRequest, reply: FastifyReply): void {
   if (request.cookies[cookieName] !== undefined)

@@ -38,9 +38,10 @@ export class TrackedSessions extends RedisSessions {
   }
 
   override read(id: string): Later<string | Kept | null> {
+    const now = performance.now()
+    if (!this.#tracking.isCurrent(now)) return super.read(id)
     const entry = this.#kept.get(id)
-    if (!this.#tracking.isCurrent) return super.read(id)
-    return entry && performance.now() < entry.until ? entry.session : this.#fetch(id)
+    return entry && now < entry.until ? entry.session : this.#fetch(id)
   }
 
   override put(id: string, text: string, ttlMs: number): Promise<void> {
