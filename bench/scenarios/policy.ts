@@ -65,6 +65,10 @@ const barsOf = (policy: string): Scenario['bars'] => {
       over: name,
       overMetric: 'calm',
       limit: 1.2,
+      missed: {
+        why: 'a pause of 50 ms on a machine that others use holds up ten of the 1,200 requests of a round, by whatever front',
+        profile: 'machine.md',
+      },
     },
     { what: `${policy}: share sent to the slow one, %`, subject: name, metric: 'share', limit: 1 },
     { what: `${policy}: requests that failed`, subject: name, metric: 'failed', limit: 0 },

@@ -80,6 +80,11 @@ const tracked = 'fastify-fleet, tracked in memory'
 const floor = 'one pipelined GET and JSON.parse (floor)'
 const bare = 'bare Fastify, no session'
 
+const missed = {
+  why: 'what is added to bare Fastify costs several times here what it costs by itself, whoever adds it',
+  profile: 'machine.md',
+}
+
 const scenario: Scenario = {
   name: 'session',
   title: 'A session is read',
@@ -110,6 +115,7 @@ const scenario: Scenario = {
       metric: 'cpu',
       over: floor,
       limit: 1.25,
+      missed,
     },
     { what: 'session read, Redis commands per request', subject: ours, metric: 'commands', limit: 1, is: 'exactly' },
     { what: 'session read, writes per request', subject: ours, metric: 'writes', limit: 0, is: 'exactly' },
@@ -119,6 +125,7 @@ const scenario: Scenario = {
       metric: 'cpu',
       over: bare,
       limit: 1.4,
+      missed,
     },
   ],
 }

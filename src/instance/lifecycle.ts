@@ -109,6 +109,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   })
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
     if (life.state === 'draining' && request.headers['x-fleet-retry'] !== undefined && anotherServes(app.fleet)) {
+      sayDraining(reply.raw)
       done(new FleetError('FLEET_ERR_DRAINING'))
       return
     }

@@ -2,7 +2,7 @@ import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
 import { attributes, isDue, isHttps, SessionCookie, type StoredCookie } from './cookie.ts'
-import { both, chain, type Later, run } from './later.ts'
+import { chain, type Later, run } from './later.ts'
 import { copy, type Data, isSame, type Loaded } from './loaded.ts'
 import type { Terms, Ticket } from './terms.ts'
 
@@ -242,10 +242,10 @@ export class Session {
     next.#options = this.#ownOptions()
     for (const name of keep) next[name] = this[name]
     const stored = this.#baseline !== undefined || this.#detached
-    // First: what cannot be put into words ends nothing. To Redis both go in one trip.
+    // First the new one: what cannot be put into words, or finds no room in Redis, ends nothing.
     const saved = next.#save()
-    const gone = stored && this.#terms.backing.destroy(this.sessionId, this.#baseline)
-    return chain(both(saved, gone), () => this.#replaceBy(next))
+    const gone = chain(saved, () => stored && this.#terms.backing.destroy(this.sessionId, this.#baseline))
+    return chain(gone, () => this.#replaceBy(next))
   }
 
   #destroy(): Later<void> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Redis } from 'ioredis'
 import { startRedis } from '../../helpers/redis.ts'
 import { build } from './app.ts'
 import { Browser } from './browser.ts'
@@ -29,3 +30,21 @@ for (const [engine, where] of [['memory', async () => ({ client: null })] as con
     assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
     await app.close()
   })
+
+test('redis: who is full ends no session for a new one that it does not keep', async (t) => {
+  const { url } = await shared()
+  const client = new Redis(url)
+  const app = await build({ url })
+  t.after(async () => {
+    await client.config('SET', 'maxmemory', '0')
+    client.disconnect()
+    await app.close()
+  })
+  app.get('/again', async ({ session }) => session.regenerate(['a']))
+  const browser = new Browser()
+  await browser.post(app, '/set', { a: 1 })
+  await client.config('SET', 'maxmemory', '1')
+  assert.equal((await browser.get(app, '/again')).statusCode, 503)
+  await client.config('SET', 'maxmemory', '0')
+  assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
+})
