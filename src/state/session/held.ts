@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { isDue, type StoredCookie } from './cookie.ts'
+import { isDue } from './cookie.ts'
 import type { Loaded } from './loaded.ts'
 import { Session } from './session.ts'
 import type { Terms, Ticket } from './terms.ts'
@@ -21,7 +21,7 @@ export class Unopened {
   get isDue(): boolean {
     const { rolling, touchAfterMs } = this.#terms
     if (!this.#loaded) return false
-    return rolling || this.#ticket?.renew === true || isDue(this.#loaded.cookie as StoredCookie, touchAfterMs)
+    return rolling || this.#ticket?.renew === true || isDue(this.#loaded.cookie ?? {}, touchAfterMs)
   }
 
   open(request: FastifyRequest): Session {

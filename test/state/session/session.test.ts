@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Redis } from 'ioredis'
+import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { build } from './app.ts'
 import { Browser } from './browser.ts'
@@ -47,4 +48,21 @@ test('redis: who is full ends no session for a new one that it does not keep', a
   assert.equal((await browser.get(app, '/again')).statusCode, 503)
   await client.config('SET', 'maxmemory', '0')
   assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
+})
+
+test("somebody else's store that keeps no cookie, and a handler that does not look at the session", async () => {
+  const store: SessionOptions['store'] = {
+    get: (_id, done) => done(null, { a: 1 } as never),
+    set: (_id, _session, done) => done(),
+    destroy: (_id, done) => done(),
+  }
+  const app = await build({ client: null }, { store })
+  app.get('/elsewhere', async () => 'work')
+  const browser = new Browser()
+  await browser.post(app, '/set', { a: 1 })
+  const answer = await browser.get(app, '/elsewhere')
+  assert.equal(answer.body, 'work')
+  assert.equal(answer.headers['set-cookie'], undefined)
+  assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
+  await app.close()
 })
