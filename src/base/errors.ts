@@ -67,6 +67,7 @@ const table = {
   FLEET_ERR_CACHE_VALUE_TOO_LARGE: { status: 500, text: 'the value is too large for the cache' },
   FLEET_ERR_CACHE_TIMEOUT: { status: 503, text: 'the value was not loaded in time' },
   FLEET_ERR_RATE_LIMITED: { status: 429, text: 'too many requests' },
+  FLEET_ERR_MESSAGE_TOO_LARGE: { status: 500, text: 'the message is too large to broadcast' },
   FLEET_ERR_IDEMPOTENCY_KEY_MISSING: { status: 400, text: 'this request needs an Idempotency-Key' },
   FLEET_ERR_IDEMPOTENCY_KEY_INVALID: { status: 400, text: 'the Idempotency-Key is not valid' },
   FLEET_ERR_IDEMPOTENCY_KEY_REUSED: { status: 422, text: 'this Idempotency-Key was used for another request' },
