@@ -19,7 +19,7 @@ import { type MetricsOptions, metrics } from './instance/metrics.ts'
 import { type OperatorsOptions, operators } from './instance/operators.ts'
 import { type OverloadOptions, overload } from './instance/overload/index.ts'
 import { securityHeaders } from './instance/security-headers.ts'
-import { broadcast } from './state/broadcast.ts'
+import { type BroadcastOptions, broadcast } from './state/broadcast.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
 import { httpCache } from './state/http-cache.ts'
 import { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
@@ -54,6 +54,7 @@ export interface FleetOptions {
   /** As in @fastify/cors. @default { origin: false }: browsers of other origins are not let in */
   cors?: FastifyCorsOptions | false
   redis?: RedisOptions
+  broadcast?: BroadcastOptions
   registry?: RegistryOptions
   locks?: LocksOptions
   rateLimit?: RateLimitOptions | false
@@ -85,6 +86,7 @@ const shapes: Shapes = {
   helmet: optional,
   cors: optional,
   redis: room,
+  broadcast: room,
   registry: room,
   locks: room,
   rateLimit: optional,
@@ -111,6 +113,7 @@ const defaults = {
   helmet: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
   cors: { origin: false },
   redis: {},
+  broadcast: {},
   registry: {},
   locks: {},
   rateLimit: {},
@@ -144,7 +147,7 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   if (options.geo) await app.register(geo, options.geo)
 
   await app.register(redis, options.redis)
-  await app.register(broadcast)
+  await app.register(broadcast, options.broadcast)
   await app.register(registry, options.registry)
   await app.register(locks, options.locks)
   if (options.rateLimit) await app.register(rateLimit, options.rateLimit)

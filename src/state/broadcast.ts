@@ -1,16 +1,19 @@
 import type { FastifyBaseLogger, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Redis, RedisOptions } from 'ioredis'
+import { FleetError } from '../base/errors.ts'
 import { int, resolveOptions } from '../base/options.ts'
 import redis, { guarded, type RedisClient } from './redis.ts'
 
 export interface BroadcastOptions {
   /** How often the subscribed connection is asked whether it lives, 100 to 60 000 ms; silence ends it. @default 1000 */
   heartbeatMs?: number
+  /** Longest message as JSON, 1 to 67,108,864 bytes: every instance with a subscriber gets it whole. @default 1048576 (1 MiB) */
+  maxMessageBytes?: number
 }
 
-const defaults = { heartbeatMs: 1000 } satisfies BroadcastOptions
-const shapes = { heartbeatMs: int(100, 60_000, 'milliseconds') }
+const defaults = { heartbeatMs: 1000, maxMessageBytes: 1_048_576 } satisfies BroadcastOptions
+const shapes = { heartbeatMs: int(100, 60_000, 'milliseconds'), maxMessageBytes: int(1, 67_108_864, 'bytes') }
 
 /** What a message may be: it travels as JSON, in memory mode too. */
 export type Listener<T = unknown> = (message: T) => void
@@ -28,7 +31,7 @@ declare module 'fastify' {
      * Sends a message to the subscribers on every instance, this one included. At most once: who is not connected
      * now misses it.
      *
-     * @throws FLEET_ERR_STATE_UNAVAILABLE
+     * @throws FLEET_ERR_MESSAGE_TOO_LARGE, FLEET_ERR_STATE_UNAVAILABLE
      */
     publish(channel: string, message: unknown): Promise<void>
     /** @returns a function that ends the subscription */
@@ -206,7 +209,16 @@ const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
   const wire = app.redis
     ? new RedisWire(app.redis, listeners, `${fleet.name}:broadcast:`, options.heartbeatMs)
     : memoryWire(listeners)
-  fleet.publish = async (channel, message) => void (await wire.publish(channel, JSON.stringify(message ?? null)))
+  fleet.publish = async (channel, message) => {
+    const json = JSON.stringify(message ?? null)
+    const bytes = Buffer.byteLength(json)
+    if (bytes > options.maxMessageBytes)
+      throw new FleetError(
+        'FLEET_ERR_MESSAGE_TOO_LARGE',
+        `it has ${bytes} bytes, ${options.maxMessageBytes} are allowed`,
+      )
+    await wire.publish(channel, json)
+  }
   fleet.subscribe = (channel, listener, events) => listeners.subscribe(wire, channel, { ...events, listener })
   app.addHook('onClose', async () => wire.close())
 }

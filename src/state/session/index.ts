@@ -6,7 +6,7 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
-import redis, { type RedisClient, unavailable } from '../redis.ts'
+import redis, { isOutage, type RedisClient, unavailable } from '../redis.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { sessionDecorators, Unopened } from './held.ts'
 import { addHooks, open } from './hooks.ts'
@@ -211,8 +211,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       )
     },
   }
-  const goesOn = (error: unknown): boolean =>
-    whenDown === 'anonymous' && (error as FleetError).code === 'FLEET_ERR_STATE_UNAVAILABLE'
+  const goesOn = (error: unknown): boolean => whenDown === 'anonymous' && isOutage(error)
 
   app.decorateRequest(sessionDecorators.key, null)
   app.decorateRequest('session', sessionDecorators.session as never)
