@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
+import type { Cluster, Redis } from 'ioredis'
 import jsonwebtoken from 'jsonwebtoken'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
 import type { JwtOptions } from '../../../src/state/jwt/index.ts'
@@ -13,9 +14,10 @@ const kidOf = (text: string): string => keysFrom([text])[0]?.kid ?? ''
 /** All that the fleet keeps of tokens: keys in Redis with the entries of the log, and what this instance has in memory. */
 async function stored(app: FastifyInstance): Promise<unknown> {
   const { redis } = app
-  const keys = redis ? (await redis.keys(`${app.fleet.name}:jwt-*`)).sort() : []
+  const nodes = redis?.isCluster ? (redis as Cluster).nodes('master') : redis ? [redis as Redis] : []
+  const keys = (await Promise.all(nodes.map((node) => node.keys(`${app.fleet.name}:jwt-*`)))).flat().sort()
   const log = redis ? await redis.zrange(app.redisKey('jwt-revoked', 'log'), 0, '-1') : []
-  const metric = await app.metrics.getSingleMetric('fleet_jwt_revocations')?.get()
+  const metric = await app.metrics?.getSingleMetric('fleet_jwt_revocations')?.get()
   return { keys, log: log.sort(), revocations: metric?.values[0]?.value }
 }
 
