@@ -12,7 +12,7 @@ import { type Rejection, rejections, SignedMessages } from './signed-messages.ts
 export interface BroadcastOptions {
   /** How often the subscribed connection is asked whether it lives, 100 to 60 000 ms; silence ends it. @default 1000 */
   heartbeatMs?: number
-  /** Largest message as JSON, 1024 to 67,108,864 bytes; larger ones are neither sent nor taken. @default 1048576 */
+  /** Largest message as JSON, 1 to 67,108,864 bytes; larger ones are neither sent nor taken. @default 1048576 */
   maxMessageBytes?: number
   /**
    * Signs messages and registry entries on Redis, where others may write too: 32 bytes or more, the first of a list signs, all
@@ -26,7 +26,7 @@ const defaults = { heartbeatMs: 1000, maxMessageBytes: 1_048_576 } satisfies Bro
 type Resolved = BroadcastOptions & typeof defaults
 const shapes: Shapes = {
   heartbeatMs: int(100, 60_000, 'milliseconds'),
-  maxMessageBytes: int(1024, 67_108_864, 'bytes'),
+  maxMessageBytes: int(1, 67_108_864, 'bytes'),
   secret: either(text, list(text)),
 }
 

@@ -6,6 +6,7 @@ import { FleetError } from '../base/errors.ts'
 import { bool, int, resolveOptions } from '../base/options.ts'
 import identity from '../instance/identity.ts'
 import { addressShapes, close, connect, type RedisAddress, type RedisClient, ready, watch } from './redis-client.ts'
+import { checkRedis } from './redis-health.ts'
 
 export type { RedisClient } from './redis-client.ts'
 
@@ -49,16 +50,27 @@ export const keysOf =
   (kind, id) =>
     `${name}:${kind}:{${id}}`
 
+/** A write that Redis rejects because `maxmemory` is reached; within a script, the reply names the script first. */
+const outOfMemory = /(?:^|-)OOM /
+
 /** What a request gets when the shared state fails it: 503 with `Retry-After`. The cause is for the log. */
 export function unavailable(cause: unknown): FleetError {
   if (cause instanceof FleetError) return cause
-  return new FleetError('FLEET_ERR_STATE_UNAVAILABLE', undefined, { cause, retryAfter: 1 })
+  const isFull = cause instanceof Error && outOfMemory.test(cause.message)
+  const code = isFull ? 'FLEET_ERR_STATE_FULL' : 'FLEET_ERR_STATE_UNAVAILABLE'
+  return new FleetError(code, undefined, { cause, retryAfter: 1 })
+}
+
+/** Whether an error says that the shared state could not be read or written, for whatever reason. */
+export function isOutage(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  return code === 'FLEET_ERR_STATE_UNAVAILABLE' || code === 'FLEET_ERR_STATE_FULL'
 }
 
 /**
  * Passes on what a command answers.
  *
- * @throws FLEET_ERR_STATE_UNAVAILABLE for anything that ioredis throws
+ * @throws FLEET_ERR_STATE_FULL, FLEET_ERR_STATE_UNAVAILABLE for anything else that ioredis throws
  */
 export async function guarded<T>(command: Promise<T>): Promise<T> {
   try {
@@ -191,7 +203,7 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   if (!(await ready(client, options.connectTimeoutMs)))
     app.log.warn('redis: no answer yet; going on without it until it comes')
   const check = { critical: options.critical, timeoutMs: options.commandTimeoutMs + 100 }
-  if (app.hasDecorator('health')) app.health.add('redis', () => client.ping(), check)
+  if (app.hasDecorator('health')) app.health.add('redis', () => checkRedis(client), check)
 }
 
 /**
