@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest,
 import fp from 'fastify-plugin'
 import { FleetError } from '../base/errors.ts'
 import { either, fn, int, list, oneOf, resolveOptions, type Shapes, text as string } from '../base/options.ts'
-import { type Answer, bytesOf, type Headers, ownHeaders } from './answer.ts'
+import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from './answer.ts'
 import cache from './cache/index.ts'
 
 /** How a GET route is cached. Its response must depend on nothing but the URL, the headers in `vary`, and stored data. */
@@ -60,6 +60,9 @@ interface Stored extends Answer {
   readonly at: number
 }
 
+/** Somebody else may have written what Redis has. */
+const isStored = (value: unknown): value is Stored => isAnswer(value) && Number.isFinite((value as Stored).at)
+
 /** What is learnt of the response to a request that is made for the cache, and not for a client. */
 interface Load {
   before: Headers
@@ -111,7 +114,7 @@ class HttpCache {
     try {
       const stored = await this.#app.cache.getOrSet(keyOf(request, route), ttlMs, fetch, options)
       reply.header('cache-status', `fleet; ${status}`)
-      return stored ? send(request, reply, stored) : undefined
+      return isStored(stored) ? send(request, reply, stored) : undefined
     } catch (error) {
       if (error instanceof Failed) return send(request, reply, error.stored)
       throw error
