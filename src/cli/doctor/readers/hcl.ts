@@ -29,23 +29,71 @@ interface Token {
   readonly line: number
 }
 
-const pattern =
-  /(\n)|#[^\n]*|\/\/[^\n]*|\/\*[\s\S]*?\*\/|<<-?(\w+)\n([\s\S]*?)\n\s*\2\b|"((?:\\.|\$\{(?:[^{}]|\{[^{}]*\})*\}|[^"\\])*)"|(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.-]*)|(=>|==|!=|<=|>=|&&|\|\||[^\s])/g
+const word = /[A-Za-z_][\w.-]*/y
+const number = /-?\d+(?:\.\d+)?/y
+const sign = /=>|==|!=|<=|>=|&&|\|\||\S/y
+const heredoc = /<<-?(\w{1,64})\n/y
 
+/** Reads from one place on and never goes back, so that it takes linear time whatever the file holds. */
 function tokens(text: string): Token[] {
   const found: Token[] = []
   let line = 1
-  for (const match of text.matchAll(pattern)) {
-    const [whole, newline, , heredoc, string, number, word, sign] = match
-    if (newline) found.push({ kind: 'newline', text: '\n', line })
-    else if (string !== undefined || heredoc !== undefined)
-      found.push({ kind: 'string', text: string ?? heredoc ?? '', line })
-    else if (number !== undefined) found.push({ kind: 'number', text: number, line })
-    else if (word !== undefined) found.push({ kind: 'word', text: word, line })
-    else if (sign !== undefined) found.push({ kind: 'sign', text: sign, line })
-    line += whole.split('\n').length - 1
+  let at = 0
+  const match = (pattern: RegExp): RegExpExecArray | null => {
+    pattern.lastIndex = at
+    return pattern.exec(text)
+  }
+  const until = (mark: string, from: number): number => {
+    const end = text.indexOf(mark, from)
+    return end === -1 ? text.length : end
+  }
+  let newline = until('\n', 0)
+  while (at < text.length) {
+    const add = (kind: Token['kind'], value: string, end: number): void => {
+      found.push({ kind, text: value, line })
+      at = end
+    }
+    const matched = (kind: Token['kind'], pattern: RegExp): boolean => {
+      const [value] = match(pattern) ?? []
+      if (value !== undefined) add(kind, value, at + value.length)
+      return value !== undefined
+    }
+    const char = text[at] as string
+    const begins = match(heredoc)
+    if (char === '\n') add('newline', '\n', at + 1)
+    else if (/\s/.test(char)) at++
+    else if (char === '#' || text.startsWith('//', at)) at = until('\n', at)
+    else if (text.startsWith('/*', at)) at = until('*/', at + 2) + 2
+    else if (begins) {
+      const from = at + begins[0].length
+      const rest = new RegExp(`\\n[ \\t]*${begins[1]}\\b`, 'g')
+      rest.lastIndex = from - 1
+      const end = rest.exec(text)
+      add('string', text.slice(from, end?.index ?? text.length), end ? rest.lastIndex : text.length)
+    } else if (char === '"') {
+      const end = stringEnd(text, at)
+      add('string', text.slice(at + 1, end), end + 1)
+    } else if (!matched('number', number) && !matched('word', word)) matched('sign', sign)
+    at = Math.min(at, text.length)
+    for (; newline < at; newline = until('\n', newline + 1)) line++
   }
   return found
+}
+
+/** Where the quote is that ends a string: not one within `${…}`. */
+function stringEnd(text: string, start: number): number {
+  let depth = 0
+  for (let at = start + 1; at < text.length; at++) {
+    const char = text[at]
+    if (char === '\\') at++
+    else if (char === '"' && depth === 0) return at
+    else if (char === '$' && text[at + 1] === '{') {
+      depth++
+      at++
+    } else if (char === '{' && depth > 0) depth++
+    else if (char === '}' && depth > 0) depth--
+  }
+  return text.length
 }
 
 /**
