@@ -150,3 +150,21 @@ export function inPath(request: FastifyRequest, path: string): boolean {
   const [url = ''] = request.raw.url?.split('?', 1) ?? []
   return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
 }
+
+/** More cookies of one name are not looked at. */
+const maxCookies = 4
+
+/**
+ * Every cookie of a name. A browser sends more than one where cookies of several paths or domains match, and the first one
+ * need not be ours (RFC 6265, 5.4).
+ */
+export function cookiesOf({ headers, server }: FastifyRequest, name: string): string[] {
+  const found: string[] = []
+  for (const pair of (headers.cookie ?? '').split(';')) {
+    if (found.length === maxCookies) break
+    if (pair.slice(0, pair.indexOf('=')).trim() !== name) continue
+    const value = server.parseCookie(pair)[name]
+    if (value) found.push(value)
+  }
+  return found
+}

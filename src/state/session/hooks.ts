@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { routeOf } from '../../instance/fastify-internals.ts'
-import { inPath, timeOf } from './cookie.ts'
+import { cookiesOf, inPath, timeOf } from './cookie.ts'
 import { type Held, heldBy, hold, Unopened } from './held.ts'
 import { chain, type Later } from './later.ts'
 import { Session } from './session.ts'
@@ -14,16 +14,31 @@ function skips(request: FastifyRequest): boolean {
   return session === false || probe === true
 }
 
-/** The session that a cookie names, or a new one. @throws FLEET_ERR_STATE_UNAVAILABLE */
-export function open(terms: Terms, request: FastifyRequest, signed: string): Later<Session | Unopened> {
+/** The session that a cookie names, if it lives. @throws FLEET_ERR_STATE_UNAVAILABLE */
+function find(terms: Terms, signed: string): Later<Unopened | undefined> {
+  if (signed === '') return undefined
   const { valid, value: id, renew } = terms.signer.unsign(signed)
-  if (!valid || id === null) return new Session(terms, request)
+  if (!valid || id === null) return undefined
   return chain(terms.backing.load(id), (loaded) => {
-    if (!loaded) return new Session(terms, request)
+    if (!loaded) return undefined
     const { expires } = loaded.cookie ?? {}
     const isOver = expires ? timeOf(expires) <= Date.now() : false
     if (!isOver) return new Unopened(terms, { id, signed, renew }, loaded)
-    return chain(terms.backing.destroy(id, loaded.baseline), () => new Session(terms, request))
+    return chain(terms.backing.destroy(id, loaded.baseline), () => undefined)
+  })
+}
+
+/** The session that the first good one of some cookies names, or a new one. @throws FLEET_ERR_STATE_UNAVAILABLE */
+export function open(
+  terms: Terms,
+  request: FastifyRequest,
+  signed: string,
+  others?: () => readonly string[],
+): Later<Session | Unopened> {
+  return chain(find(terms, signed), (found) => {
+    if (found) return found
+    const [next, ...rest] = others?.() ?? []
+    return next === undefined ? new Session(terms, request) : open(terms, request, next, () => rest)
   })
 }
 
@@ -37,17 +52,22 @@ export function addHooks(app: FastifyInstance, terms: Terms, goesOn: (error: unk
   const { cookieName, cookiePrefix } = terms
   const path = terms.cookie.path as string
   const untold = new Unopened(terms)
+  const signedIn = (request: FastifyRequest): string[] =>
+    cookiesOf(request, cookieName)
+      .filter((cookie) => cookie.startsWith(cookiePrefix))
+      .map((cookie) => cookie.slice(cookiePrefix.length))
   const opened = (request: FastifyRequest): Later<Held> => {
     if (!inPath(request, path) || skips(request)) return {}
     const sent = request.cookies[cookieName]
     if (sent === undefined && !terms.saveUninitialized) return untold
-    if (!sent?.startsWith(cookiePrefix) || sent === cookiePrefix) return new Session(terms, request)
-    return open(terms, request, sent.slice(cookiePrefix.length))
+    if (sent === undefined) return new Session(terms, request)
+    const signed = sent.startsWith(cookiePrefix) ? sent.slice(cookiePrefix.length) : ''
+    return open(terms, request, signed, () => signedIn(request).filter((other) => other !== signed))
   }
   const unread = (error: unknown, request: FastifyRequest, done: Done): void => {
     if (goesOn(error)) {
-      const { value: id } = terms.signer.unsign(request.cookies[cookieName]?.slice(cookiePrefix.length) ?? '')
-      hold(request, Session.detached(terms, request, id))
+      const ids = signedIn(request).map((signed) => terms.signer.unsign(signed))
+      hold(request, Session.detached(terms, request, ids.find(({ valid }) => valid)?.value ?? null))
       done()
     } else done(error as Error)
   }
