@@ -16,6 +16,8 @@ export class NewSessions {
   readonly #refusals: { anonymous: number }
   /** Never more entries than `totalPerMinute`: only a client that is admitted gets one. */
   readonly #clients = new Map<string, number>()
+  /** A request counts once, however often it is asked about. */
+  readonly #requests = new WeakMap<FastifyRequest, boolean>()
   #total = 0
   #ends = 0
   #warned = false
@@ -31,8 +33,17 @@ export class NewSessions {
     this.#refusals = refusals
   }
 
-  /** Whether the client may begin one more session; counts it. */
+  /** Whether the client of a request may begin one more session. */
   admits(request: FastifyRequest): boolean {
+    let isAdmitted = this.#requests.get(request)
+    if (isAdmitted === undefined) {
+      isAdmitted = this.#count(request)
+      this.#requests.set(request, isAdmitted)
+    }
+    return isAdmitted
+  }
+
+  #count(request: FastifyRequest): boolean {
     // Without a connection it is the app itself that asks, by `app.decryptSession()`.
     if (!request.socket) return true
     const now = performance.now()

@@ -4,7 +4,7 @@ import { unavailable } from '../redis.ts'
 import { isDue, isHttps, SessionCookie, type StoredCookie, stored } from './cookie.ts'
 import { type Callback, chain, type Later, settle } from './later.ts'
 import { copy, type Data, isSame, type Loaded } from './loaded.ts'
-import { type Terms, type Ticket, touchAfterOf } from './terms.ts'
+import { isKept, type Terms, type Ticket, touchAfterOf } from './terms.ts'
 import { checkSize } from './text.ts'
 
 /** Requests whose session was destroyed: their client is to forget its cookie. */
@@ -198,7 +198,7 @@ export class Session {
   }
 
   /** Whether it may be kept: a new session that nobody has logged in to only within the limits for such. */
-  #mayKeep(): boolean {
+  get [isKept](): boolean {
     const { cookie, isAuthenticated, anonymous } = this.#terms
     if ((this.#cookie ?? this.#kept ?? this.#options).anonymous === undefined) return true
     if (!isAuthenticated(this)) return this.#baseline !== undefined || anonymous?.admits(this.#request) !== false
@@ -212,7 +212,7 @@ export class Session {
     const { backing } = this.#terms
     const snapshot = backing.snapshot(this)
     checkSize(snapshot, backing.maxBytes, this.#baseline)
-    if (!this.#mayKeep()) return false
+    if (!this[isKept]) return false
     const renews = this.#baseline === undefined || this.#renews || backing.slides || this.#cookieChanged()
     const cookie = renews ? this.#toKeep() : undefined
     const written =

@@ -4,6 +4,9 @@ import type { Data } from './loaded.ts'
 import type { Backing } from './sessions.ts'
 import type { Signer } from './signer.ts'
 
+/** Whether a session is going to be kept: for plugins that would put something of their own into it. */
+export const isKept: unique symbol = Symbol.for('fleet.session.isKept')
+
 /** What the sessions of one app have in common. */
 export interface Terms {
   readonly backing: Backing
