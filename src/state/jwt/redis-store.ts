@@ -82,12 +82,19 @@ export class RedisStore implements TokenStore {
   }
 }
 
+// A cut-off in this second or later is marked by a fraction once tokens were issued after it. One that is not marked need
+// not move: ending all sessions again and again then is one cut-off, and one revocation.
 const issueAtLua = `
   local now = tonumber(redis.call('TIME')[1])
-  local cutoff = tonumber(redis.call('GET', KEYS[#KEYS]) or '0')
-  local at = math.max(now, cutoff + 1)`
+  local mark = tonumber(redis.call('GET', KEYS[#KEYS]) or '0')
+  local cutoff = math.floor(mark)
+  local at = math.max(now, cutoff + 1)
+  local function issued()
+    if at > now and mark == cutoff then redis.call('SET', KEYS[#KEYS], cutoff .. '.5', 'KEEPTTL') end
+  end`
 
 const openLua = `${issueAtLua}
+  issued()
   redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', math.max(ARGV[1], ARGV[2]))
   return at`
 
@@ -105,6 +112,7 @@ const rotateLua = `${issueAtLua}
     redis.call('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
     return {generation == 'ended' and 0 or -1, tonumber(ends)}
   end
+  issued()
   ends = math.max(tonumber(ends), at + ARGV[2])
   redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', math.max(ARGV[2], ARGV[3]))
   return {1, at, generation + 1}`
@@ -119,6 +127,7 @@ const endLua = `
   return tonumber(ends)`
 
 const endAllLua = `${issueAtLua}
+  if at > now and mark == cutoff then at = cutoff end
   redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
   return at`
 

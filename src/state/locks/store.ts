@@ -76,7 +76,7 @@ export class RedisLocks implements LockStore {
 }
 
 // Tokens are microseconds of Redis's clock, made to rise: so they rise though Redis should lose its data, and the key that
-// guards against a clock set back need not be kept for ever.
+// guards against a clock that is set back is kept for a while only: a lock's name may come from a client.
 const acquireLua = `
   if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
     return {'', math.max(0, redis.call('PTTL', KEYS[1]))}
@@ -84,7 +84,7 @@ const acquireLua = `
   local time = redis.call('TIME')
   local last = tonumber(redis.call('GET', KEYS[2]) or '0')
   local token = string.format('%.0f', math.max(time[1] * 1000000 + time[2], last + 1))
-  redis.call('SET', KEYS[2], token, 'EX', 86400)
+  redis.call('SET', KEYS[2], token, 'EX', 7200)
   return {token, 0}`
 
 const renewLua = `

@@ -43,7 +43,7 @@ declare module 'fastify' {
   }
 }
 
-const isSet = (value: unknown): boolean => value !== undefined && value !== null && value !== false
+const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
 
 interface Opened {
   readonly kind: string

@@ -272,6 +272,17 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       assert.deepEqual(await stored(app), once)
     })
 
+    test('revokeAll again and again is one cut-off, and ends what was issued in between', async () => {
+      const app = await start()
+      await app.tokens.revokeAll('ann')
+      const until = Math.floor(Date.now() / 1000) + 5
+      for (let i = 0; i < 100; i++) await app.tokens.revokeAll('ann')
+      const { accessToken } = await app.tokens.issue('ann')
+      assert.ok((await app.tokens.verify(accessToken)).iat < until, 'the cut-off does not run ahead of the clock')
+      await app.tokens.revokeAll('ann')
+      await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
     test('ids that are not short text are not revoked', async () => {
       const app = await start()
       const before = await stored(app)
