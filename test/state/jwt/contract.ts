@@ -233,6 +233,9 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
         { sub },
         { sid: 'x' },
         { sub: { a: 1 }, sid: ['x'] },
+        { sub: '\ud800', sid: 'x' },
+        { sub, sid: 'x'.repeat(129) },
+        { sub: 'x'.repeat(513), sid: 'x' },
         [accessToken],
       ]
       for (const what of [...texts, forged, ...objects])
@@ -323,6 +326,11 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       const old = jsonwebtoken.sign({ sub, sid, gen: 0, iat, exp: iat + 600 }, secret, options)
       const strict = await start({ issuer: kept.fleet.name })
       await assert.rejects(strict.tokens.refresh(old), code('FLEET_ERR_TOKEN_INVALID'))
+      const unknown = jsonwebtoken.sign({ sub, sid: 'of-another-fleet', gen: 0, iat, exp: iat + 600 }, secret, options)
+      const before = await stored(kept)
+      await assert.rejects(kept.tokens.refresh(unknown), code('FLEET_ERR_TOKEN_REVOKED'))
+      await kept.tokens.revoke(unknown)
+      assert.deepEqual(await stored(kept), before)
       const next = await kept.tokens.refresh(old)
       assert.equal((await kept.tokens.verify(next.accessToken)).iss, kept.fleet.name)
     })
