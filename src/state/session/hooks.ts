@@ -4,6 +4,7 @@ import { cookiesOf, inPath, timeOf } from './cookie.ts'
 import { type Held, heldBy, hold, Unopened } from './held.ts'
 import { chain, type Later } from './later.ts'
 import { Session } from './session.ts'
+import type { Unsigned } from './signer.ts'
 import type { Terms } from './terms.ts'
 
 type Done = (error?: Error) => void
@@ -14,33 +15,49 @@ function skips(request: FastifyRequest): boolean {
   return session === false || probe === true
 }
 
-/** The session that a cookie names, if it lives. @throws FLEET_ERR_STATE_UNAVAILABLE */
-function find(terms: Terms, signed: string): Later<Unopened | undefined> {
-  if (signed === '') return undefined
-  const { valid, value: id, renew } = terms.signer.unsign(signed)
-  if (!valid || id === null) return undefined
-  return chain(terms.backing.load(id), (loaded) => {
-    if (!loaded) return undefined
-    const { expires } = loaded.cookie ?? {}
-    const isOver = expires ? timeOf(expires) <= Date.now() : false
-    if (!isOver) return new Unopened(terms, { id, signed, renew }, loaded)
-    return chain(terms.backing.destroy(id, loaded.baseline), () => undefined)
-  })
-}
-
-/** The session that the first good one of some cookies names, or a new one. @throws FLEET_ERR_STATE_UNAVAILABLE */
+/**
+ * The session that a cookie names, else that of another cookie of its name, else a new one.
+ *
+ * @param tried cookies that name no live session; without it, other cookies are not looked at
+ * @throws FLEET_ERR_STATE_UNAVAILABLE
+ */
 export function open(
   terms: Terms,
   request: FastifyRequest,
   signed: string,
-  others?: () => readonly string[],
+  tried?: readonly string[],
 ): Later<Session | Unopened> {
-  return chain(find(terms, signed), (found) => {
-    if (found) return found
-    const [next, ...rest] = others?.() ?? []
-    return next === undefined ? new Session(terms, request) : open(terms, request, next, () => rest)
+  const { valid, value: id, renew } = signed === '' ? none : terms.signer.unsign(signed)
+  if (!valid || id === null) return openNext(terms, request, signed, tried)
+  return chain(terms.backing.load(id), (loaded) => {
+    if (!loaded) return openNext(terms, request, signed, tried)
+    const { expires } = loaded.cookie ?? {}
+    const isOver = expires ? timeOf(expires) <= Date.now() : false
+    if (!isOver) return new Unopened(terms, { id, signed, renew }, loaded)
+    return chain(terms.backing.destroy(id, loaded.baseline), () => openNext(terms, request, signed, tried))
   })
 }
+
+function openNext(
+  terms: Terms,
+  request: FastifyRequest,
+  signed: string,
+  tried?: readonly string[],
+): Later<Session | Unopened> {
+  if (!tried) return new Session(terms, request)
+  const seen = [...tried, signed]
+  const next = signedIn(terms, request).find((other) => !seen.includes(other))
+  return next === undefined ? new Session(terms, request) : open(terms, request, next, seen)
+}
+
+function signedIn({ cookieName, cookiePrefix }: Terms, request: FastifyRequest): string[] {
+  return cookiesOf(request, cookieName)
+    .filter((cookie) => cookie.startsWith(cookiePrefix))
+    .map((cookie) => cookie.slice(cookiePrefix.length))
+}
+
+const none: Unsigned = { valid: false, renew: false, value: null }
+const noneTried: readonly string[] = []
 
 /**
  * Reads the session of each request, and saves it with the answer. For one whose session is at hand the hooks make no
@@ -52,21 +69,17 @@ export function addHooks(app: FastifyInstance, terms: Terms, goesOn: (error: unk
   const { cookieName, cookiePrefix } = terms
   const path = terms.cookie.path as string
   const untold = new Unopened(terms)
-  const signedIn = (request: FastifyRequest): string[] =>
-    cookiesOf(request, cookieName)
-      .filter((cookie) => cookie.startsWith(cookiePrefix))
-      .map((cookie) => cookie.slice(cookiePrefix.length))
   const opened = (request: FastifyRequest): Later<Held> => {
     if (!inPath(request, path) || skips(request)) return {}
     const sent = request.cookies[cookieName]
     if (sent === undefined && !terms.saveUninitialized) return untold
     if (sent === undefined) return new Session(terms, request)
     const signed = sent.startsWith(cookiePrefix) ? sent.slice(cookiePrefix.length) : ''
-    return open(terms, request, signed, () => signedIn(request).filter((other) => other !== signed))
+    return open(terms, request, signed, noneTried)
   }
   const unread = (error: unknown, request: FastifyRequest, done: Done): void => {
     if (goesOn(error)) {
-      const ids = signedIn(request).map((signed) => terms.signer.unsign(signed))
+      const ids = signedIn(terms, request).map((signed) => terms.signer.unsign(signed))
       hold(request, Session.detached(terms, request, ids.find(({ valid }) => valid)?.value ?? null))
       done()
     } else done(error as Error)
