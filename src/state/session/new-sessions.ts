@@ -9,8 +9,6 @@ const windowMs = 60_000
  * Redis, because under attack it must cost nothing. By the monotonic clock, so that no change of the time opens it.
  */
 export class NewSessions {
-  /** How long a session lives without a login. */
-  readonly ttlMs: number
   readonly #limits: Required<AnonymousOptions>
   readonly #log: Pick<FastifyBaseLogger, 'warn'>
   readonly #refusals: { anonymous: number }
@@ -27,7 +25,6 @@ export class NewSessions {
     log: Pick<FastifyBaseLogger, 'warn'>,
     refusals: { anonymous: number },
   ) {
-    this.ttlMs = limits.ttlMs
     this.#limits = limits
     this.#log = log
     this.#refusals = refusals

@@ -15,16 +15,14 @@ export interface Terms {
   readonly cookieName: string
   readonly cookiePrefix: string
   readonly cookie: StoredCookie
+  /** Of a session that begins. */
+  readonly newCookie: StoredCookie
   readonly rolling: boolean
   readonly saveUninitialized: boolean
   readonly ttlMs: number
   readonly touchAfterMs: number
-  /** How sessions begin that nobody has logged in to; `undefined`: like any other. */
-  readonly anonymous?: {
-    readonly cookie: StoredCookie
-    /** Whether the client may begin one more now. */
-    readonly admits: (request: FastifyRequest) => boolean
-  }
+  /** Whether a client may begin one more session without a login; `undefined`: always. */
+  readonly admits?: (request: FastifyRequest) => boolean
   /** Whether somebody has logged in to a session with this data. */
   readonly isAuthenticated: (data: Data) => boolean
   /** Told whenever a `Secure` cookie is held back from a client that did not come over TLS. */
