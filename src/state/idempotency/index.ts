@@ -145,11 +145,15 @@ class Idempotency {
     return undefined
   }
 
-  /** Whether this user or client may add a record. Where nobody can count, the claim fails as well. */
+  /** Whether this user or client may add a record. A Redis that cannot count, being full or read-only, adds none. */
   async #mayAdd({ owner }: Scope): Promise<boolean> {
     const { maxKeys } = this.#options
     if (maxKeys === false) return true
-    return (await this.#limits.take(`idempotency ${owner}`, hour, maxKeys, true)).count <= maxKeys
+    try {
+      return (await this.#limits.take(`idempotency ${owner}`, hour, maxKeys, true)).count <= maxKeys
+    } catch {
+      return true
+    }
   }
 
   /** Takes the key. Where it is only this instance that has not told yet what became of the first, it tells that before. */

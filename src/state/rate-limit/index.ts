@@ -11,6 +11,7 @@ import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } fro
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../counts.ts'
+import { loadOf } from '../http-cache-load.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis.ts'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
@@ -227,7 +228,10 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     ...(max !== false && { max }),
     timeWindow,
     keyGenerator: clientOf,
-    ...(allow.length > 0 && { allowList: (request: FastifyRequest) => allowed.includes(clientAddress(request)) }),
+    allowList: (request: FastifyRequest) =>
+      (allow.length > 0 && allowed.includes(clientAddress(request))) ||
+      // The request that it is made for was counted.
+      loadOf(request) !== undefined,
     store: class extends Store {
       constructor() {
         super(counting, `${counting.prefix}all`, scope)
