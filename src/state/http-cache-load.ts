@@ -32,7 +32,12 @@ export function loadOf(request: FastifyRequest): Load | undefined {
 export function targetOf(request: FastifyRequest, vary: readonly string[]): readonly (string | null)[] | undefined {
   const { host, originalUrl, headers } = request
   if (!host || !originalUrl.startsWith('/') || originalUrl.startsWith('//')) return undefined
-  return [schemeOf(request), host, originalUrl, ...vary.map((name) => headers[name]?.toString() ?? null)]
+  return [
+    schemeOf(request),
+    host,
+    originalUrl,
+    ...vary.map((name) => (Object.hasOwn(headers, name) && headers[name]?.toString()) || null),
+  ]
 }
 
 const schemeOf = ({ protocol }: FastifyRequest): string => (protocol === 'https' ? 'https' : 'http')
@@ -49,8 +54,8 @@ export async function load(
   const id = randomUUID()
   const { originalUrl: url, host } = request
   const load: Load = { route: route.id, url, https: schemeOf(request) === 'https', reached: false, before: {}, own: {} }
-  const sent = route.vary.map((name) => [name, request.headers[name]])
-  const headers = Object.fromEntries(sent.filter(([, value]) => value !== undefined))
+  const sent = route.vary.filter((name) => Object.hasOwn(request.headers, name))
+  const headers = Object.fromEntries(sent.map((name) => [name, request.headers[name]]))
   loads.set(id, load)
   try {
     const options = { url, headers: { ...headers, host, [loadHeader]: id }, remoteAddress: noClient }
