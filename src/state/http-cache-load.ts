@@ -36,7 +36,7 @@ export function targetOf(request: FastifyRequest, vary: readonly string[]): read
     schemeOf(request),
     host,
     originalUrl,
-    ...vary.map((name) => (Object.hasOwn(headers, name) && headers[name]?.toString()) || null),
+    ...vary.map((name) => (Object.hasOwn(headers, name) ? String(headers[name]) : null)),
   ]
 }
 

@@ -119,6 +119,19 @@ describe('a response that others get', () => {
     assert.deepEqual([await ask('https'), await ask('http'), await ask('https')], ['https', 'http', 'https'])
   })
 
+  test('differs by a header of the key that is empty, or named like a property of every object', async () => {
+    const app = await build()
+    app.get('/odd', config({ vary: ['constructor', 'x-a'] }), async ({ headers }) => [
+      Object.hasOwn(headers, 'constructor') ? headers.constructor : 'none',
+      headers['x-a'] ?? 'none',
+    ])
+    const ask = async (headers: Record<string, string>) => (await app.inject({ url: '/odd', headers })).json()
+    assert.deepEqual(await ask({ 'x-a': '' }), ['none', ''])
+    assert.deepEqual(await ask({}), ['none', 'none'])
+    assert.deepEqual(await ask({ constructor: 'x' }), ['x', 'none'])
+    assert.deepEqual(await ask({}), ['none', 'none'])
+  })
+
   test('is that of the version of the route that was asked for', async () => {
     const app = await build()
     const ask = async (version?: string) =>
