@@ -73,6 +73,7 @@ export class Origins {
    */
   client(origin: Origin, forwardedFor: string | undefined): string {
     if (!origin.trusted || forwardedFor === undefined) return origin.address
-    return resolveClient(origin.address, forwardedFor, (address, hop) => hop === 0 || this.#trusted.includes(address))
+    const trusts = (address: string, hop: number): boolean => hop === 0 || this.#trusted.includes(address)
+    return resolveClient(origin.address, forwardedFor, trusts)
   }
 }

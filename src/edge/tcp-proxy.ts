@@ -1,5 +1,6 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
+import { plainAddress } from '../base/client-address.ts'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
 import { Balancer } from './balancer.ts'
 import type { BalancerOptions } from './balancer-options.ts'
@@ -116,7 +117,7 @@ class Passage {
     this.#balancer = balancer
     this.#client = client
     this.#options = options
-    this.#input = { client: (client.remoteAddress ?? '').replace(/^::ffff:/, ''), headers: {} }
+    this.#input = { client: plainAddress(client.remoteAddress) ?? '', headers: {} }
     client.on('error', () => client.destroy())
   }
 
