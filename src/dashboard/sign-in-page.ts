@@ -17,6 +17,7 @@ export const signInPage = ({ root, script, style }: { root: string; script: stri
 <main class="sign-in">
   <h1>Sign in</h1>
   <form id="sign-in">
+    <input type="text" name="username" value="operator" autocomplete="username" hidden>
     <label for="token">Operator token <span class="hint">(FLEET_ADMIN_TOKEN)</span></label>
     <input id="token" name="token" type="password" autocomplete="current-password" required autofocus aria-describedby="message">
     <button type="submit">Sign in</button>

@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
-import { type AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
@@ -55,6 +55,8 @@ export class ManagementListener {
   readonly #options: ListenOptions & { port: number; host: string }
   readonly #server: Server
   #listening: Promise<void> | undefined
+  /** Settles when it has stopped listening and its last connection has ended; undefined until it listens. */
+  #closed: Promise<unknown> | undefined
 
   /** @throws FLEET_ERR_OPTION_INVALID without a port */
   constructor(app: FastifyInstance, { port, host = '127.0.0.1', publicProbes = false }: ListenOptions) {
@@ -115,15 +117,23 @@ export class ManagementListener {
       const detail = `\`operators.listen\` (FLEET_ADMIN_HOST, FLEET_ADMIN_PORT) cannot be used: ${message}`
       throw new FleetError('FLEET_ERR_OPTION_INVALID', detail, { cause })
     }
+    this.#closed = new Promise((resolve) => this.#server.once('close', resolve))
     this.#server.on('error', (err) => this.#app.log.error({ err }, 'the management listener failed'))
     // It keeps no process alive that has nothing else to do.
     this.#server.unref()
     this.#app.log.info({ address: this.address }, 'management listener: probes and operators’ endpoints')
-    // Workers share the port: the others go on answering there, and this one says 503 while its plugins close.
-    if (cluster.isWorker && this.#app.hasPlugin('fleet-lifecycle')) {
-      this.#app.fleet.onState((state) => {
-        if (state === 'closed') this.#server.close()
-      })
+    this.#leaveToOthers()
+  }
+
+  /** Workers share the port. One that is replaced takes no more connections, while it can still answer those it has. */
+  #leaveToOthers(): void {
+    const { fleet } = this.#app
+    if (!cluster.isWorker || !this.#app.hasPlugin('fleet-lifecycle')) return
+    const { shutdown } = fleet
+    fleet.shutdown = (reason, options) => {
+      // Not `close()` of an HTTP server, which also destroys the idle connections, on which a request may be coming.
+      if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
+      return shutdown(reason, options)
     }
   }
 
@@ -156,12 +166,13 @@ export class ManagementListener {
   }
 
   async #close(): Promise<void> {
-    if (!this.#server.listening && this.#listening === undefined) return
     await this.#listening?.catch(() => undefined)
-    const closed = new Promise<void>((resolve) => void this.#server.close(() => resolve()))
+    if (this.#closed === undefined) return
+    // A worker that was replaced has closed the listener before; its connections may still be there.
+    if (this.#server.listening) this.#server.close()
     this.#server.closeIdleConnections()
     const impatience = setTimeout(() => this.#server.closeAllConnections(), lastGraceMs)
-    await closed
+    await this.#closed
     clearTimeout(impatience)
     this.#listening = undefined
   }
