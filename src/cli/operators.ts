@@ -71,7 +71,7 @@ export const operatorOptions = {
 /** @throws FLEET_ERR_USAGE for more than one URL, or one that is none */
 export function operatorsFrom(urls: readonly string[], values: Values<typeof operatorOptions>): Operators {
   const env = readEnv()
-  const [url = `http://127.0.0.1:${env.FLEET_BASE_PORT ?? 4001}`, ...more] = urls
+  const [url = `http://127.0.0.1:${env.FLEET_ADMIN_PORT || (env.FLEET_BASE_PORT ?? 4001)}`, ...more] = urls
   if (more.length > 0) throw new FleetError('FLEET_ERR_USAGE', `one URL is enough, but there are ${urls.length}`)
   return new Operators(new Target(url, { insecure: values.insecure }), values.token ?? env.FLEET_ADMIN_TOKEN)
 }
