@@ -16,7 +16,7 @@ import { type IdentityOptions, identity } from './instance/identity.ts'
 import { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
 import { type MetricsOptions, metrics } from './instance/metrics.ts'
-import { type OperatorsOptions, operators } from './instance/operators.ts'
+import { type OperatorsOptions, operators } from './instance/operators/index.ts'
 import { type OverloadOptions, overload } from './instance/overload/index.ts'
 import { securityHeaders } from './instance/security-headers.ts'
 import { type BroadcastOptions, broadcast } from './state/broadcast.ts'
@@ -25,6 +25,7 @@ import { httpCache } from './state/http-cache.ts'
 import { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
 import { type JwtOptions, jwt } from './state/jwt/index.ts'
 import { type LocksOptions, locks } from './state/locks/index.ts'
+import { operatorLinks } from './state/operator-links.ts'
 import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
@@ -147,6 +148,7 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   if (options.geo) await app.register(geo, options.geo)
 
   await app.register(redis, options.redis)
+  await app.register(operatorLinks)
   await app.register(broadcast, options.broadcast)
   await app.register(registry, options.registry)
   await app.register(locks, options.locks)

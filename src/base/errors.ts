@@ -9,6 +9,8 @@ const table = {
   FLEET_ERR_USAGE: { status: 400, text: 'wrong command line' },
   FLEET_ERR_UNREACHABLE: { status: 502, text: 'cannot be reached' },
   FLEET_ERR_NOT_OPERATOR: { status: 404, text: 'only operators may do this' },
+  FLEET_ERR_ORIGIN_UNPROVEN: { status: 403, text: 'the request does not show that no page of another site sent it' },
+  FLEET_ERR_SIGN_IN_FAILED: { status: 401, text: 'wrong token, or a link that was used or has expired' },
   FLEET_ERR_MEMORY_IN_PRODUCTION: { status: 500, text: 'state would live in memory in production' },
   FLEET_ERR_SECRET_MISSING: { status: 500, text: 'a secret is missing' },
   FLEET_ERR_SECRET_WEAK: { status: 500, text: 'a secret is too short' },

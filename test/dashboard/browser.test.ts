@@ -12,7 +12,7 @@ if (chromium) {
   let browser: Browser
 
   before(async () => {
-    fleet = await smallFleet({ extend: (app) => void app.register(dashboard, { refreshMs: 250 }) })
+    fleet = await smallFleet({ development: true, extend: (app) => void app.register(dashboard, { refreshMs: 250 }) })
     browser = await launch(program)
   })
   after(async () => {

@@ -259,6 +259,13 @@ for (const release of releases) {
     test('exports metrics on their own port alone', async () => {
       assert.match(await (await fetch(`${front.metrics}/metrics`)).text(), /haproxy_server_status\{proxy="fleet"/)
       assert.equal((await fetch(front.metrics)).status, 404)
+      const asked = async (host: string): Promise<number> => {
+        const response = await request(`${front.metrics}/metrics`, { headers: { host } })
+        await response.body.dump()
+        return response.statusCode
+      }
+      for (const host of ['haproxy:8405', '[::1]:8405', '10.0.0.1']) assert.equal(await asked(host), 200, host)
+      assert.equal(await asked('rebound.example:8405'), 404)
       assert.equal((await fetch(`${front.url}/metrics`)).status, 404)
       assert.equal((await fetch(`${front.stats}/metrics`)).status, 401)
     })
