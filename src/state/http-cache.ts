@@ -62,8 +62,11 @@ interface Stored extends Answer {
 
 /** What is learnt of the response to a request that is made for the cache, and not for a client. */
 interface Load {
+  /** Pattern of the route that the request was for. */
+  readonly url: string | undefined
   before: Headers
-  own: Headers
+  /** Undefined until the route has made its response. */
+  own: Headers | undefined
 }
 
 /** Thrown through the cache, so that everybody who waits gets this answer, or a stale one instead. */
@@ -121,7 +124,7 @@ class HttpCache {
   /** The last thing before a response is sent: what the handler answered itself is for this client alone. */
   end(request: FastifyRequest, reply: FastifyReply, route: Route): void {
     const load = this.#load(request)
-    if (load) load.own = ownHeaders(reply, load.before)
+    if (load && load.url === request.routeOptions.url) load.own = ownHeaders(reply, load.before)
     const vary = [...fields(reply.getHeader('vary')), 'authorization', ...route.vary]
     if (route.cookies === 'bypass') vary.push('cookie')
     reply.header('vary', [...new Set(vary)].join(', '))
@@ -138,8 +141,9 @@ class HttpCache {
    * way into a response that others get. @returns `null` when its response is not for others
    */
   async #fetch(request: FastifyRequest, route: Route): Promise<Stored | null> {
+    if (!isAlikeToAll(request.originalUrl)) return null
     const id = randomUUID()
-    const load: Load = { before: {}, own: {} }
+    const load: Load = { url: request.routeOptions.url, before: {}, own: undefined }
     const sent = [...forwarded, ...route.vary].map((name) => [name, request.headers[name]])
     const headers = Object.fromEntries(sent.filter(([, value]) => value !== undefined))
     this.#loads.set(id, load)
@@ -151,14 +155,27 @@ class HttpCache {
         remoteAddress: request.socket.remoteAddress ?? '::',
       })
       const { statusCode: status, rawPayload: bytes } = response
-      const stored = { status, headers: load.own, ...text(bytes), at: Date.now() }
-      if (status >= 500) throw new Failed({ ...stored, headers: { ...load.own, 'cache-control': 'no-store' } })
-      if (!storable.has(status) || response.headers['set-cookie'] || !isForOthers(load, route)) return null
-      return { ...stored, headers: { ...validators(bytes, route), ...load.own } }
+      const { before, own } = load
+      // Another route made this response.
+      if (own === undefined) return null
+      const stored = { status, headers: own, ...text(bytes), at: Date.now() }
+      if (status >= 500) throw new Failed({ ...stored, headers: { ...own, 'cache-control': 'no-store' } })
+      if (!storable.has(status) || response.headers['set-cookie'] || !isForOthers(before, own, route)) return null
+      return { ...stored, headers: { ...validators(bytes, route), ...own } }
     } finally {
       this.#loads.delete(id)
     }
   }
+}
+
+/**
+ * Whether URL parsers leave this target as it is. `inject()` parses it, and the router does not: `/cached/../private` would
+ * be looked up for one route, and answered by another.
+ */
+function isAlikeToAll(target: string): boolean {
+  if (!target.startsWith('/')) return false
+  const url = URL.parse(`http://localhost${target}`)
+  return url !== null && url.pathname + url.search === target
 }
 
 /** The target URI (RFC 9111 §2) and the headers that responses differ by. */
@@ -175,7 +192,7 @@ const fields = (header: unknown): string[] =>
     .filter((field) => field !== '')
 
 /** Whether the handler allows it (RFC 9111 §3), and says that its response differs by nothing but what the key holds. */
-function isForOthers({ before, own }: Load, { vary, cookies }: Route): boolean {
+function isForOthers(before: Headers, own: Headers, { vary, cookies }: Route): boolean {
   const known = new Set([...vary, ...fields(before.vary), 'authorization', cookies === 'bypass' && 'cookie'])
   const forbidden = fields(own['cache-control']).some((directive) => /^(?:no-store|no-cache|private)\b/.test(directive))
   return !forbidden && own['content-encoding'] === undefined && fields(own.vary).every((field) => known.has(field))
