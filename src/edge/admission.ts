@@ -46,7 +46,7 @@ export class Admission {
     const path = target === undefined ? undefined : canonicalPath(target)
     if (target === undefined || path === undefined) return invalid('path')
     if (this.#blocked(path)) return new FleetError('FLEET_ERR_PATH_BLOCKED')
-    if (isAmbiguous(target)) return invalid('path')
+    if (path !== target && isAmbiguous(target)) return invalid('path')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
     // HTTP/2 has other rules for what a header may hold.

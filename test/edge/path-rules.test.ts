@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import type { IncomingHttpHeaders } from 'node:http'
 import { after, describe, it } from 'node:test'
 import Fastify from 'fastify'
@@ -192,6 +193,30 @@ for (const [name, start] of Object.entries(fronts)) {
     }
   })
 }
+
+describe('path rules of the firewall in deploy/aws', () => {
+  it('match every spelling of an operators’ path that an instance would route there', async () => {
+    const file = readFileSync(new URL('../../deploy/aws/waf.tf', import.meta.url), 'utf8')
+    const parts = [...file.matchAll(/^ +("(?:\[|\^).*"),$/gm)].map(([, literal = '']) => JSON.parse(literal) as string)
+    assert.equal(parts.length, 2)
+    const rule = new RegExp(parts.join('|'))
+    const readers = new Readers(operators)
+    await readers.listen()
+    after(() => readers.close())
+    // An ALB rejects other targets and fragments. The transformations of the rule: URL_DECODE, LOWERCASE.
+    const transformed = (target: string): string =>
+      target
+        .replace(/[?#].*$/s, '')
+        .replace(/%([\da-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)))
+    for (const target of operators.flatMap(spellings).filter((each) => each.startsWith('/'))) {
+      const matches = rule.test(transformed(target).toLowerCase())
+      if (await readers.reaches(target)) assert.ok(matches, target)
+    }
+    for (const path of ['/', '/fleets', '/metricsx', '/a/metrics', '/.well-known/a', '/a..b/..c']) {
+      assert.ok(!rule.test(transformed(path)), path)
+    }
+  })
+})
 
 describe('path rules of an instance', () => {
   it('counts every spelling of a login', async () => {
