@@ -30,6 +30,11 @@ const ours: ReadonlySet<string> = new Set([
   'x-real-ip',
   'x-request-id',
 ])
+/**
+ * Other names by which proxies tell an application which URL was asked for. Some frameworks route by them, so they count from
+ * a proxy of ours only.
+ */
+const describesUrl = /^x-(?:forwarded-|original-|rewrite-|host$|http-host-override$)/
 /** A `Connection` header must not be able to take these away. */
 const kept: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
 
@@ -64,7 +69,7 @@ export class HeaderLines implements Iterable<[string, string]> {
 interface Known {
   /** In lower case. */
   readonly name: string
-  readonly role: 'passed' | 'dropped' | 'host' | 'cookie'
+  readonly role: 'passed' | 'dropped' | 'host' | 'cookie' | 'trusted'
 }
 
 /** Names as clients write them, of which there are few. */
@@ -75,10 +80,15 @@ function knownOf(raw: string): Known {
   let is = known.get(raw)
   if (is) return is
   const name = raw.toLowerCase()
-  const dropped = ours.has(name) || name[0] === ':'
-  is = { name, role: name === 'host' || name === 'cookie' ? name : dropped ? 'dropped' : 'passed' }
+  is = { name, role: roleOf(name) }
   if (known.size < maxKnown && raw.length < 64) known.set(raw, is)
   return is
+}
+
+function roleOf(name: string): Known['role'] {
+  if (name === 'host' || name === 'cookie') return name
+  if (ours.has(name) || name[0] === ':') return 'dropped'
+  return describesUrl.test(name) ? 'trusted' : 'passed'
 }
 
 /**
@@ -108,7 +118,9 @@ export function requestHeaders<T extends Sink>(
     else if (role === 'cookie') {
       // HTTP/2 may send a cookie in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
       cookie = cookie === '' ? (raw[i + 1] as string) : `${cookie}; ${raw[i + 1]}`
-    } else if (role === 'passed' && !nominated?.has(name)) out.push(name, raw[i + 1] as string)
+    } else if ((role === 'passed' || (role === 'trusted' && origin.trusted)) && !nominated?.has(name)) {
+      out.push(name, raw[i + 1] as string)
+    }
   }
   if (hosts > 1) return undefined
   if (cookie !== '') out.push('cookie', cookie)

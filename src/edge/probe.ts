@@ -1,6 +1,7 @@
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { http } from '../base/node-http.ts'
+import { urlAt } from '../base/urls.ts'
 import { addressOf, type Target } from './target.ts'
 
 export interface ProbeOptions {
@@ -116,7 +117,7 @@ function probeHttp(target: Target, path: string, timeoutMs: number, signal: Abor
   return new Promise((resolve) => {
     const send = url.protocol === 'https:' ? httpsRequest : http.request
     const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
-    const request = send(new URL(path, url), serverName ? { ...options, servername: serverName } : options)
+    const request = send(urlAt(url, path), serverName ? { ...options, servername: serverName } : options)
     const timer = setTimeout(() => request.destroy(), timeoutMs)
     const settle = (verdict: Verdict): void => {
       clearTimeout(timer)

@@ -16,6 +16,7 @@ import {
   type Shapes,
   text,
 } from '../../base/options.ts'
+import { urlAt } from '../../base/urls.ts'
 import { Clients, clientAddress } from '../../instance/client-key.ts'
 import { identity } from '../../instance/identity.ts'
 import { ownRoute } from '../../instance/own-routes.ts'
@@ -202,7 +203,7 @@ function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, en
     const [best] = country === undefined && place === undefined ? [] : regions.rank(country, place)
     if (!best || best.name === own || !best.healthy) return
     reply.header('Cache-Control', 'no-store')
-    return reply.redirect(best.url + originalUrl, 307)
+    return reply.redirect(urlAt(best.url, originalUrl).href, 307)
   })
 }
 

@@ -303,9 +303,9 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(response.json().code, 'FLEET_ERR_SESSION_VALUE_INVALID')
     })
 
-    test('secrets rotate without a session lost', async () => {
+    const separate = engine === 'memory' && 'each app of this test has a memory of its own'
+    test('secrets rotate without a session lost', { skip: separate }, async () => {
       const [older, newer] = [secret, 'another secret of more than thirty-two bytes']
-      if (engine === 'memory') return
       const [first, second, third] = [
         await start({ secret: older }),
         await start({ secret: [newer, older] }),
