@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import type { Source } from './facts.ts'
-import { parseYaml } from './yaml-file.ts'
+import { asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
 export type Kind =
   | 'nginx'
@@ -91,11 +91,22 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
   const found = new Set<string>()
   for (const source of sources) {
     if (!/^kustomization\.ya?ml$/.test(basename(source.file))) continue
-    for (const document of parseYaml(source)) {
+    for (const document of documentsOf(source)) {
       const listed = document.get(['patches'])
-      for (const { path } of Array.isArray(listed) ? (listed as { path?: string }[]) : [])
+      for (const patch of Array.isArray(listed) ? (listed as ({ path?: unknown } | null)[]) : []) {
+        const path = asText(patch?.path)
         if (path) found.add(resolve(dirname(source.file), path))
+      }
     }
   }
   return found
+}
+
+/** None of a file that is not YAML: its own reader reports that. */
+function documentsOf(source: Source): readonly YamlDocument[] {
+  try {
+    return parseYaml(source)
+  } catch {
+    return []
+  }
 }

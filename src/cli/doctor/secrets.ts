@@ -1,3 +1,4 @@
+import { percentDecoded } from '../../base/percent.ts'
 import type { Variable } from './facts.ts'
 
 /** Bytes the instance asks for at its start. */
@@ -34,7 +35,7 @@ function weakness(name: string, value: string): string | undefined {
   if (/(?:^|_)(?:URL|URLS)(?:_REPLICA_\d+)?$/.test(name)) {
     for (const url of value.split(',')) {
       const password = URL.parse(url.trim())?.password
-      const problem = password ? weakPassword(decodeURIComponent(password)) : undefined
+      const problem = password ? weakPassword(percentDecoded(password) ?? password) : undefined
       if (problem) return problem
     }
   }

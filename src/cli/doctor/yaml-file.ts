@@ -71,6 +71,9 @@ export function parseYaml({ file, text }: Source): YamlDocument[] {
   return documents.map((document) => new YamlDocument(file, document, lines))
 }
 
+/** The members of a map; none of anything else. */
+export const asMap = (value: unknown): object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
 export const asText = (value: unknown): string | undefined =>
   typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
 export const asNumber = (value: unknown): number | undefined => {
