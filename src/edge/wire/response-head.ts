@@ -150,6 +150,8 @@ function whatIsSaid(fields: Field[] | undefined): Said | undefined {
 
 function framingOf({ length, coding }: Said, status: number, minor: string, bodiless: boolean): Framing | undefined {
   if (length !== undefined && !/^\d{1,15}$/.test(length)) return undefined
+  // HTTP/1.0 has no interim responses (RFC 9110 section 15.2); Node takes one for the final response.
+  if (status < 200 && minor === '0') return undefined
   if (coding !== undefined) {
     // Only the last coding may be chunked, so one that is not alone would have to be undone first.
     if (length !== undefined || minor === '0' || coding.toLowerCase() !== 'chunked') return undefined

@@ -60,6 +60,7 @@ describe('the head of an answer', () => {
     'another coding below': head('Transfer-Encoding: gzip, chunked'),
     'chunks twice': head('Transfer-Encoding: chunked', 'Transfer-Encoding: chunked'),
     'chunks in HTTP/1.0': 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked',
+    'an interim status in HTTP/1.0': 'HTTP/1.0 103 Early Hints',
   })) {
     it(`is refused with ${what}`, () => assert.equal(parseHead(text, false), undefined))
   }
