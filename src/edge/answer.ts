@@ -44,6 +44,8 @@ export class Answer implements HeadHandler {
   #first: Buffer | undefined
   #stalled: NodeJS.Timeout | undefined
   #failed = false
+  /** A 205 over HTTP/2, which Node ends with its headers. */
+  #bodiless = false
   /** `Connection` of the head, whose names its trailers must not have either. */
   #connection: string | string[] | undefined
 
@@ -64,6 +66,7 @@ export class Answer implements HeadHandler {
   }
 
   onResponseData(_: Controller, chunk: Buffer): void {
+    if (this.#bodiless) return
     if (this.#waiting && !this.#first) {
       this.#first = chunk
       return
@@ -127,11 +130,12 @@ export class Answer implements HeadHandler {
     } else {
       const { status, headers } = head
       this.#connection = headers.connection
+      this.#bodiless = status === 205 && this.#request.httpVersionMajor === 2
       const out = responseHeaders(
         headers,
         mayHaveTrailers(this.#request, head) ? '' : 'trailer',
         // RFC 9110 section 8.6. A client that believed it would wait for bytes that are none of this response.
-        status === 204 ? 'content-length' : '',
+        status === 204 || this.#bodiless ? 'content-length' : '',
       )
       if (setCookie !== undefined) out.push('set-cookie', setCookie)
       writeHead(this.#request, this.#response, status, out, close, head.message)

@@ -316,6 +316,8 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       ...options,
       ...tls,
       allowHTTP1: true,
+      // Node closes the whole session when the head of one response is longer than this; each field counts 12 bytes more.
+      maxSendHeaderBlockLength: 65_536 + 4 * this.balancer.options.connections.maxHeaderBytes,
       settings: { maxHeaderListSize: maxHeaderBytes, enableConnectProtocol: true },
     }
     return createSecureServer({ ...secure, shouldUpgradeCallback } as never, serve as never)
