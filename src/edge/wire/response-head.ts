@@ -107,12 +107,13 @@ interface StatusLine {
 /** As they were written: an application has few. */
 const statusLines = new Map<string, StatusLine>()
 const maxStatusLines = 100
+const maxStatusLineLength = 64
 
 function parseStatusLine(line: string): StatusLine | undefined {
   const [own, minor, digits, message = ''] = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(copyOf(line)) ?? []
   if (own === undefined || minor === undefined) return undefined
   const parsed = { minor, status: Number(digits), message }
-  if (statusLines.size < maxStatusLines) statusLines.set(own, parsed)
+  if (statusLines.size < maxStatusLines && own.length <= maxStatusLineLength) statusLines.set(own, parsed)
   return parsed
 }
 
