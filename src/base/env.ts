@@ -1,4 +1,6 @@
+import { maxHops, type TrustProxy } from './client-address.ts'
 import { FleetError } from './errors.ts'
+import { isNetwork } from './networks.ts'
 import { hostUrls } from './postgres-url.ts'
 
 /** What the environment says, typed and checked; a variable that is not set, or empty, is `undefined`. */
@@ -27,6 +29,7 @@ export interface FleetEnv {
   /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
   readonly REDIS_SENTINELS?: string
   readonly REDIS_CLUSTER?: readonly string[]
+  readonly FLEET_SECRET?: readonly string[]
   readonly SESSION_SECRET?: readonly string[]
   readonly SESSION_TTL?: number
   readonly SESSION_COOKIE_NAME?: string
@@ -38,7 +41,8 @@ export interface FleetEnv {
   readonly DATABASE_REPLICA_URLS?: readonly string[]
   readonly SHUTDOWN_TIMEOUT?: number
   readonly DRAIN_DELAY?: number
-  readonly TRUST_PROXY?: readonly string[]
+  /** `true`, `false`, a number of proxies, or a list of addresses, CIDR blocks and names of networks. */
+  readonly TRUST_PROXY?: TrustProxy
   readonly LOG_LEVEL?: string
   /** Set by `fleet start` in its workers: the worker's number, from 1. */
   readonly FLEET_WORKER?: number
@@ -116,6 +120,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
     REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
     REDIS_SENTINELS: text('REDIS_SENTINELS'),
     REDIS_CLUSTER: list('REDIS_CLUSTER'),
+    FLEET_SECRET: list('FLEET_SECRET'),
     SESSION_SECRET: list('SESSION_SECRET'),
     SESSION_TTL: int('SESSION_TTL', 1, 31_536_000, 'seconds'),
     SESSION_COOKIE_NAME: read(
@@ -135,7 +140,11 @@ export function readEnv(source: Source = process.env): FleetEnv {
     DATABASE_REPLICA_URLS: replicas.length > 0 ? replicas : undefined,
     SHUTDOWN_TIMEOUT: int('SHUTDOWN_TIMEOUT', 1, 3_600_000, 'milliseconds'),
     DRAIN_DELAY: int('DRAIN_DELAY', 0, 600_000, 'milliseconds'),
-    TRUST_PROXY: list('TRUST_PROXY'),
+    TRUST_PROXY: read(
+      'TRUST_PROXY',
+      trustProxy,
+      `true, false, a number of proxies from 0 to ${maxHops}, or a comma-separated list of addresses, CIDR blocks, loopback, linklocal, uniquelocal`,
+    ),
     FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
     FLEET_READY_TIMEOUT: int('FLEET_READY_TIMEOUT', 1, 7_200_000, 'milliseconds'),
     NOTIFY_SOCKET: text('NOTIFY_SOCKET'),
@@ -146,6 +155,13 @@ export function readEnv(source: Source = process.env): FleetEnv {
       'one of fatal, error, warn, info, debug, trace, silent',
     ),
   })
+}
+
+function trustProxy(value: string): TrustProxy | undefined {
+  if (/^(?:true|false)$/i.test(value)) return value.toLowerCase() === 'true'
+  if (/^\d{1,3}$/.test(value)) return Number(value) <= maxHops ? Number(value) : undefined
+  const entries = value.split(',').map((entry) => entry.trim())
+  return entries.every(isNetwork) ? entries : undefined
 }
 
 const isUrl = (value: string, schemes: readonly string[]): boolean => {

@@ -30,6 +30,10 @@ export const token: Shape<string> = shape(
   'up to 128 letters, digits or . _ : @ -',
   (v) => typeof v === 'string' && /^[\w.:@-]{1,128}$/.test(v),
 )
+export const headerName: Shape<string> = shape(
+  'the name of a header',
+  (v) => typeof v === 'string' && /^[\w!#$%&'*+.^`|~-]{1,256}$/.test(v),
+)
 export const path: Shape<string> = shape('a path that starts with /', (v) => typeof v === 'string' && v.startsWith('/'))
 export const fn: Shape<(...args: never[]) => unknown> = shape('a function', (v) => typeof v === 'function')
 export const any: Shape<unknown> = shape('anything', () => true)

@@ -206,6 +206,27 @@ describe('a server that is away', () => {
     await until(() => lenient.health.status === 'healthy' && strict.fleet.ready)
   })
 
+  test('degrades the instance while it is full, and says so to operators and in the error code', async () => {
+    const server = await startRedis()
+    const app = Fastify()
+    apps.push(app)
+    await app.register(health, { checks: { intervalMs: 100, fall: 1, rise: 1 } })
+    await app.register(redis, { url: server.url })
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    await until(() => app.health.status === 'healthy')
+    const client = app.redis as Redis
+    const add = script(client, 'fleetTestFill', 1, 'return redis.call("SET", KEYS[1], ARGV[1])')
+    await client.config('SET', 'maxmemory', '1')
+    await until(() => app.health.status === 'degraded')
+    assert.match(app.health.reports.redis?.lastError ?? '', /^the shared state is full.*maxmemory/)
+    await assert.rejects(guarded(client.set('k', 'v')), code('FLEET_ERR_STATE_FULL'))
+    await assert.rejects(add('k', 'v'), code('FLEET_ERR_STATE_FULL'))
+    await client.config('SET', 'maxmemory-policy', 'allkeys-lru')
+    await until(() => app.health.status === 'healthy')
+    await client.config('SET', 'maxmemory', '0')
+    await guarded(client.set('k', 'v'))
+  })
+
   test('stopped in its tracks: every command ends, and closing does too', async () => {
     const server = await startRedis()
     const { app } = await build({ url: server.url, commandTimeoutMs: 100 })

@@ -138,7 +138,7 @@ export class LocalFleet {
       FLEET_ADMIN_TOKEN: this.adminToken,
       SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
       JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
-      TRUST_PROXY: env.TRUST_PROXY?.join(',') ?? '127.0.0.1',
+      TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
       LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
     }

@@ -44,7 +44,7 @@ export class MemoryRecords implements Records {
   readonly #records = new Map<string, Kept>()
   #bytes = 0
 
-  constructor(bounds: MemoryBounds = { maxRecords: 10_000, maxBytes: 64 * 1024 * 1024 }) {
+  constructor(bounds: MemoryBounds = { maxRecords: 50_000, maxBytes: 64 * 1024 * 1024 }) {
     this.#bounds = bounds
   }
 

@@ -88,11 +88,11 @@ const issueAtLua = `
   local at = math.max(now, cutoff + 1)`
 
 const openLua = `${issueAtLua}
-  redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', ARGV[2])
+  redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', math.max(ARGV[1], ARGV[2]))
   return at`
 
-// A session that ended by reuse stays marked while its access tokens live: if the revocation could not be recorded after
-// this step, the next attempt does it.
+// A session that has ended stays marked while its access tokens live: if the revocation could not be recorded after this
+// step, the next attempt does it.
 const rotateLua = `${issueAtLua}
   local session = redis.call('GET', KEYS[1])
   if not session then return {0} end
@@ -102,18 +102,21 @@ const rotateLua = `${issueAtLua}
     return {0}
   end
   if generation ~= ARGV[1] then
-    redis.call('SET', KEYS[1], 'reused ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
-    return {generation == 'reused' and 0 or -1, tonumber(ends)}
+    redis.call('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
+    return {generation == 'ended' and 0 or -1, tonumber(ends)}
   end
   ends = math.max(tonumber(ends), at + ARGV[2])
-  redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', ARGV[3])
+  redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', math.max(ARGV[2], ARGV[3]))
   return {1, at, generation + 1}`
 
 const endLua = `
   local session = redis.call('GET', KEYS[1])
   if not session then return 0 end
-  redis.call('DEL', KEYS[1])
-  return tonumber(string.match(session, '%d+$'))`
+  local born, ends = string.match(session, '(%d+) (%d+)$')
+  local life = math.max(1, ends - redis.call('TIME')[1])
+  -- A Redis that is full takes no mark, but the session ends all the same.
+  if redis.pcall('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', life).err then redis.call('DEL', KEYS[1]) end
+  return tonumber(ends)`
 
 const endAllLua = `${issueAtLua}
   redis.call('SET', KEYS[1], at, 'EX', ARGV[1])

@@ -24,7 +24,7 @@ export interface TokenStore {
   open(subject: string, session: string, life: Lifetimes): Promise<number>
   /** In one step: a token of the present generation gives the next one; any other one ends the session. */
   rotate(subject: string, session: string, generation: number, life: Lifetimes): Promise<Rotation>
-  /** Ends a session. @returns when its last access token ends, `undefined` when there is no such session */
+  /** Ends a session. @returns when its last access token ends; `undefined`, with nothing written, for an unknown session */
   end(subject: string, session: string): Promise<number | undefined>
   /** Ends all sessions. @returns the cut-off: whatever was issued in this second and before */
   endAll(subject: string): Promise<number>
@@ -36,6 +36,13 @@ interface Session {
   generation: number
   accessEnds: number
   ends: number
+}
+
+/** Generation of a session that has ended: it is kept while its access tokens live, as in Redis. */
+const ended = -1
+function end(session: Session): void {
+  session.generation = ended
+  session.ends = session.accessEnds
 }
 
 const sweepEveryMs = 60_000
@@ -52,7 +59,11 @@ export class MemoryStore implements TokenStore {
     const at = this.#issueAt(subject)
     const sessions = this.#sessions.get(subject) ?? new Map<string, Session>()
     this.#sessions.set(subject, sessions)
-    sessions.set(session, { generation: 0, accessEnds: at + life.access, ends: at + life.refresh })
+    sessions.set(session, {
+      generation: 0,
+      accessEnds: at + life.access,
+      ends: at + Math.max(life.access, life.refresh),
+    })
     return at
   }
 
@@ -60,24 +71,26 @@ export class MemoryStore implements TokenStore {
     const sessions = this.#sessions.get(subject)
     const found = sessions?.get(session)
     if (!found || found.ends <= seconds()) return { outcome: 'ended' }
+    if (found.generation === ended) return { outcome: 'ended', until: found.accessEnds }
     if (found.generation !== generation) {
-      sessions?.delete(session)
+      end(found)
       return { outcome: 'reused', until: found.accessEnds }
     }
     const at = this.#issueAt(subject)
     found.generation++
     found.accessEnds = Math.max(found.accessEnds, at + life.access)
-    found.ends = at + life.refresh
+    found.ends = at + Math.max(life.access, life.refresh)
     return { outcome: 'rotated', issuedAt: at, generation: found.generation }
   }
 
   async end(subject: string, session: string): Promise<number | undefined> {
     const found = this.#sessions.get(subject)?.get(session)
-    this.#sessions.get(subject)?.delete(session)
+    if (found) end(found)
     return found?.accessEnds
   }
 
   async endAll(subject: string): Promise<number> {
+    this.#sweep()
     const cutoff = this.#issueAt(subject)
     this.#cutoffs.set(subject, cutoff)
     this.#sessions.delete(subject)

@@ -10,6 +10,8 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
   expires?: Date | string | number | null
   /** When a session without `expires` was last given its whole life, ms since 1970. */
   at?: number
+  /** Life of the session until somebody logs in, ms; a session with a user has no such member. */
+  anonymous?: number
   /** `User-Agent` of the client that was there when the session was last given its whole life. */
   agent?: string
 }
@@ -17,6 +19,16 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
 /** Milliseconds since 1970. */
 export const timeOf = (date: Date | string | number): number =>
   typeof date === 'number' ? date : new Date(date).getTime()
+
+/**
+ * The cookie of sessions that nobody has logged in to. One without `maxAge` looks like any other to the client; the store
+ * ends the session in time.
+ */
+export function anonymousCookie(cookie: StoredCookie, ttlMs: number): StoredCookie {
+  if (!cookie.maxAge) return { ...cookie, anonymous: ttlMs }
+  const maxAge = Math.min(cookie.maxAge, ttlMs)
+  return { ...cookie, maxAge, anonymous: maxAge }
+}
 
 /** Whether the last prolongation of a session's life is at least this long ago. */
 export function isDue({ at, expires, originalMaxAge }: StoredCookie, touchAfterMs: number): boolean {
@@ -33,6 +45,8 @@ export class SessionCookie {
   domain: string | null
   partitioned: boolean | undefined
   originalMaxAge: number | null
+  /** See {@link StoredCookie.anonymous}. */
+  anonymous: number | undefined
   /** Behind {@link expires}; under this name in the other two, too. */
   _expires: Date | null
 
@@ -51,10 +65,17 @@ export class SessionCookie {
       if (!https) this.sameSite = 'lax'
     }
     this.originalMaxAge = given.originalMaxAge || given.maxAge || null
+    this.anonymous = given.anonymous
     this._expires = given.expires ? new Date(given.expires) : null
     if (Number.isNaN(this._expires?.getTime())) this._expires = null
     const restored = given.originalMaxAge !== undefined && this._expires !== null
     if (!restored) this.touch()
+  }
+
+  /** The session has a user from now on: it lives as long as any other, unless its handler has said how long. */
+  authenticate(maxAge: number | null): void {
+    if (this.originalMaxAge !== null && this.originalMaxAge === this.anonymous) this.maxAge = maxAge
+    this.anonymous = undefined
   }
 
   /** The session's life starts anew. */
@@ -82,14 +103,35 @@ export class SessionCookie {
   }
 
   toJSON(): StoredCookie {
-    return { expires: this._expires, originalMaxAge: this.originalMaxAge, ...attributes(this) }
+    const { anonymous } = this
+    const time = { expires: this._expires, originalMaxAge: this.originalMaxAge }
+    return { ...time, ...(anonymous !== undefined && { anonymous }), ...attributes(this) }
   }
 }
 
 /** The attributes of a cookie that say nothing of time. */
-export function attributes(cookie: SessionCookie): Omit<StoredCookie, 'expires' | 'originalMaxAge'> {
+function attributes(cookie: SessionCookie): Omit<StoredCookie, 'expires' | 'originalMaxAge'> {
   const { path, httpOnly, secure, sameSite, domain, partitioned } = cookie
   return { path, httpOnly, secure, sameSite, domain, partitioned } as Omit<StoredCookie, 'expires' | 'originalMaxAge'>
+}
+
+/** So many characters of a `User-Agent` tell a device from another. */
+const maxAgent = 200
+
+/** Of a session's cookie, what another request could not know. @param usual the cookie of a session without options of its own */
+export function stored(cookie: SessionCookie, usual: SessionCookie, agent?: string): StoredCookie {
+  const others = attributes(usual)
+  const own = Object.entries(attributes(cookie)).filter(
+    ([name, value]) => value !== others[name as keyof typeof others],
+  )
+  return {
+    expires: cookie.expires?.getTime() ?? null,
+    originalMaxAge: cookie.originalMaxAge,
+    ...((!cookie.expires || !cookie.originalMaxAge) && { at: Date.now() }),
+    ...(cookie.anonymous !== undefined && { anonymous: cookie.anonymous }),
+    ...(agent && { agent: agent.slice(0, maxAgent) }),
+    ...Object.fromEntries(own),
+  }
 }
 
 /**

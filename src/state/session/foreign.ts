@@ -18,11 +18,13 @@ export function outage(error: unknown): unknown {
 /** A store of connect-redis' interface: it reads and writes whole sessions, so of two overlapping writers one loses. */
 export class ForeignSessions implements Backing {
   readonly slides = true
+  readonly maxBytes: number
   readonly #store: SessionStore
   readonly #failure: (cause: unknown) => unknown
 
   /** @param failure what an error of the store becomes */
-  constructor(store: SessionStore, failure: (cause: unknown) => unknown) {
+  constructor(store: SessionStore, failure: (cause: unknown) => unknown, maxBytes: number) {
+    this.maxBytes = maxBytes
     this.#store = store
     this.#failure = failure
   }

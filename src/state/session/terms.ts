@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { StoredCookie } from './cookie.ts'
+import type { Data } from './loaded.ts'
 import type { Backing } from './sessions.ts'
 import type { Signer } from './signer.ts'
 
@@ -13,9 +14,23 @@ export interface Terms {
   readonly cookie: StoredCookie
   readonly rolling: boolean
   readonly saveUninitialized: boolean
+  readonly ttlMs: number
   readonly touchAfterMs: number
+  /** How sessions begin that nobody has logged in to; `undefined`: like any other. */
+  readonly anonymous?: {
+    readonly cookie: StoredCookie
+    /** Whether the client may begin one more now. */
+    readonly admits: (request: FastifyRequest) => boolean
+  }
+  /** Whether somebody has logged in to a session with this data. */
+  readonly isAuthenticated: (data: Data) => boolean
   /** Told whenever a `Secure` cookie is held back from a client that did not come over TLS. */
   readonly insecure: () => void
+}
+
+/** After how long a visit prolongs the life of a session with this cookie, ms: the same share of a shorter life. */
+export function touchAfterOf({ ttlMs, touchAfterMs }: Terms, { anonymous }: StoredCookie): number {
+  return anonymous === undefined ? touchAfterMs : Math.min(touchAfterMs, (touchAfterMs / ttlMs) * anonymous)
 }
 
 /** The cookie a client sent, once its signature was found good. */
