@@ -106,6 +106,32 @@ describe('files of a user’s own', () => {
     assert.deepEqual(await one(files), [])
   })
 
+  for (const [file, unit] of [
+    ['site.conf', 'a { '],
+    ['main.tf', 'a { '],
+    ['main.tf', 'a = { '],
+    ['compose.yml', '['],
+  ] as const)
+    it(`${file} with ${JSON.stringify(unit)} nested without end is a file that cannot be read`, async () => {
+      const own = project()
+      own.write(file, `services: ${unit.repeat(20_000)}`)
+      const [finding, ...more] = await findingsOf(own.folder, [file])
+      assert.deepEqual(more, [])
+      assert.match(finding?.message ?? '', /nested/)
+    })
+
+  for (const [file, text, ...codes] of [
+    // A variable that does not end opens a block.
+    ['site.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX site.conf:1'],
+    ['main.tf', `a = "${'${b}'.repeat(100)}`],
+    ['main.tf', '<<EOT\n'.repeat(50_000)],
+    ['main.tf', '"\\'.repeat(200_000)],
+    ['main.tf', `<<EOT${'\n'.repeat(200_000)}`],
+  ] as const)
+    it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in linear time`, async () => {
+      assert.deepEqual(await one({ [file]: text }), codes)
+    })
+
   it('an nginx include that names the whole disk reads the given files only', async () => {
     const text = `include /**/*;\ninclude [z-a].conf;\n${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`
     assert.deepEqual(await one({ 'site.conf': text }), [])
