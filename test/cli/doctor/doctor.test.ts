@@ -126,9 +126,16 @@ describe('files of a user’s own', () => {
     ['main.tf', `a = "${'${b}'.repeat(100)}`],
     ['main.tf', '<<EOT\n'.repeat(50_000)],
     ['main.tf', '"\\'.repeat(200_000)],
+    ['a.service', `ExecStart=node x${' '.repeat(300_000)}y`],
+    [
+      'compose.yml',
+      `services: { a: { environment: { REDIS_URL: "${'${a-'.repeat(50_000)}" } } }`,
+      'DOCTOR_GRACE compose.yml:1',
+      'DOCTOR_VALUE compose.yml:1',
+    ],
     ['main.tf', `<<EOT${'\n'.repeat(200_000)}`],
   ] as const)
-    it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in linear time`, async () => {
+    it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in bounded time`, async () => {
       assert.deepEqual(await one({ [file]: text }), codes)
     })
 

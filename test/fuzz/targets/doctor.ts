@@ -107,7 +107,41 @@ export default {
       'server',
     ],
   ],
-  maxBytes: 8192,
+  maxBytes: 65_536,
+  /** What a reader that goes back and forth takes minutes for: one thing again and again. */
+  generate(random) {
+    const unit = random.pick([
+      '{',
+      '[',
+      '"',
+      "'",
+      '\\',
+      '${',
+      '${a-',
+      '"\\',
+      'a {',
+      'a = [',
+      '- ',
+      '&a ',
+      '<<EOT\n',
+      ' ',
+      'A=1\n',
+      '?',
+      'a(',
+      '/*',
+    ])
+    const head = random.pick([
+      '',
+      'services:\n',
+      'apiVersion: v1\nkind: ConfigMap\ndata:\n',
+      'ExecStart=node',
+      'a = "',
+      '"',
+    ])
+    return Buffer.from(
+      `${String.fromCharCode(random.below(files.length))}${head}${unit.repeat(random.pick([10, 100, 5000]))}`,
+    )
+  },
   async run(input) {
     const sources = input
       .toString('latin1')
