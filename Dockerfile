@@ -41,6 +41,7 @@ COPY --from=build /image/node_modules node_modules
 COPY --from=build /image/package.json ./
 COPY --from=build /image/prisma prisma
 COPY --from=build /image/src src
+COPY LICENSE THIRD_PARTY_LICENSES.md ./
 
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 EXPOSE 3000

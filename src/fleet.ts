@@ -2,6 +2,7 @@ import type { FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { readEnv } from './base/env.ts'
 import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
 import type { DatabaseOptions } from './database/index.ts'
@@ -55,6 +56,7 @@ export interface FleetOptions {
   /** As in @fastify/cors. @default { origin: false }: browsers of other origins are not let in */
   cors?: FastifyCorsOptions | false
   redis?: RedisOptions
+  /** Messages between instances; `secret` signs the registry's entries as well. @default {} */
   broadcast?: BroadcastOptions
   registry?: RegistryOptions
   locks?: LocksOptions
@@ -126,6 +128,15 @@ const defaults = {
   dashboard: {},
 } satisfies FleetOptions
 
+/** A secret that code gives for cookies or tokens signs messages too, unless the environment has one for these alone. */
+function codeSecret({ session, jwt }: FleetOptions): string[] | undefined {
+  if (readEnv().FLEET_SECRET) return undefined
+  const given = [session ? session.secret : undefined, jwt ? jwt.secret : undefined]
+  return given.map((secret): unknown[] => [secret].flat()).find((list): list is string[] => list.every(isSecret))
+}
+// What is none is for the plugin to reject that it was given to.
+const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.byteLength(text) >= 32
+
 /** In the order in which a request meets the rooms; they close in the reverse order. */
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   const options = resolveOptions<FleetOptions & typeof defaults>('fleet', shapes, defaults, given)
@@ -149,12 +160,12 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
 
   await app.register(redis, options.redis)
   await app.register(operatorLinks)
-  await app.register(broadcast, options.broadcast)
+  const secret = options.session ? await fleetSecret(app, options.session.secret) : undefined
+  await app.register(broadcast, { secret: codeSecret(options), ...options.broadcast })
   await app.register(registry, options.registry)
   await app.register(locks, options.locks)
   if (options.rateLimit) await app.register(rateLimit, options.rateLimit)
-  if (options.session)
-    await app.register(session, { ...options.session, secret: await fleetSecret(app, options.session.secret) })
+  if (options.session) await app.register(session, { ...options.session, ...(secret && { secret }) })
   if (options.jwt) await app.register(jwt, options.jwt)
   if (options.database) {
     const { database } = await import('./database/index.ts')

@@ -34,6 +34,7 @@ export interface FleetEnv {
   /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
   readonly REDIS_SENTINELS?: string
   readonly REDIS_CLUSTER?: readonly string[]
+  readonly FLEET_SECRET?: readonly string[]
   readonly SESSION_SECRET?: readonly string[]
   readonly SESSION_TTL?: number
   readonly SESSION_COOKIE_NAME?: string
@@ -127,6 +128,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
     REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
     REDIS_SENTINELS: text('REDIS_SENTINELS'),
     REDIS_CLUSTER: list('REDIS_CLUSTER'),
+    FLEET_SECRET: list('FLEET_SECRET'),
     SESSION_SECRET: list('SESSION_SECRET'),
     SESSION_TTL: int('SESSION_TTL', 1, 31_536_000, 'seconds'),
     SESSION_COOKIE_NAME: read(

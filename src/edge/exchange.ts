@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
+import { caught, guard } from './boundary.ts'
 import type { PickInput } from './policies/index.ts'
 import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions } from './repeat.ts'
 import type { RetryBudget } from './retry-budget.ts'
@@ -71,7 +72,12 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (!this.#done) this.#attempt()
     const { hedgeMs } = this.#core.retry
     if (hedgeMs > 0 && this.#mayRepeat() && !this.#options.upgrade) {
-      this.#hedge = setTimeout(() => this.#attemptBeside(), hedgeMs)
+      const beside = guard(
+        'a hedged attempt',
+        (error) => this.abort(error),
+        () => this.#attemptBeside(),
+      )
+      this.#hedge = setTimeout(beside, hedgeMs)
     }
   }
 
@@ -89,10 +95,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#winner?.controller?.rawTrailers
   }
   pause(): void {
-    this.#winner?.controller?.pause()
+    if (!this.#done) this.#winner?.controller?.pause()
   }
+  /** When it is over, the connection may carry another response already. */
   resume(): void {
-    this.#winner?.controller?.resume()
+    if (!this.#done) this.#winner?.controller?.resume()
   }
 
   /** The client gave up. */
@@ -107,9 +114,18 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
+    // undici has taken all listeners off the socket.
+    socket.on('error', () => socket.destroy())
+    socket.once(
+      'close',
+      guard(
+        'the end of a tunnel',
+        () => {},
+        () => this.#release(attempt),
+      ),
+    )
     this.#judge(attempt, status)
     this.#win(attempt)
-    socket.once('close', () => this.#core.release(attempt.target))
     this.#finish()
     this.#outer.onRequestUpgrade?.(this, status, headers, socket)
   }
@@ -137,14 +153,20 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void {
-    this.#core.release(attempt.target)
+    this.#release(attempt)
     if (attempt !== this.#winner || this.#done) return
     this.#finish()
     this.#outer.onResponseEnd?.(this, trailers)
   }
 
+  crashed(attempt: Attempt, error: Error): void {
+    if (this.#done) this.#outer.onResponseError?.(this, error)
+    else this.abort(error)
+    attempt.cancel(error)
+  }
+
   failed(attempt: Attempt, error: Error): void {
-    this.#core.release(attempt.target)
+    this.#release(attempt)
     if (this.#done) return
     if (attempt !== this.#winner && !this.#open.includes(attempt)) return
     if (isOurFault(error)) {
@@ -181,11 +203,15 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
    * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
    */
   #attemptAgain(): void {
-    const again = (): void => {
-      this.#leave = undefined
-      if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
-      this.#attempt()
-    }
+    const again = guard(
+      'another attempt',
+      (error) => this.abort(error),
+      () => {
+        this.#leave = undefined
+        if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
+        this.#attempt()
+      },
+    )
     const elsewhere = this.#core.rotation.hasUntried(this.#tried)
     const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
     if (ms === 0) again()
@@ -238,12 +264,17 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const { rotation, waitingRoom, waitMs } = this.#core
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    this.#leave = waitingRoom.enter(this.#waitUntil - now, (again) => {
-      this.#leave = undefined
-      this.#tried.length = 0
-      if (again) this.#attempt()
-      else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
-    })
+    const retry = guard(
+      'the end of a wait',
+      (error) => this.abort(error),
+      (again: boolean) => {
+        this.#leave = undefined
+        this.#tried.length = 0
+        if (again) this.#attempt()
+        else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
+      },
+    )
+    this.#leave = waitingRoom.enter(this.#waitUntil - now, retry)
     if (this.#leave) return
     this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
   }
@@ -279,6 +310,12 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#core.budget.withdraw(performance.now())
   }
 
+  #release(attempt: Attempt): void {
+    if (attempt.released) return
+    attempt.released = true
+    this.#core.release(attempt.target)
+  }
+
   #judge(attempt: Attempt, status: number, failure?: Failure): boolean {
     return this.#core.judged(attempt.target, status, failure, attempt.startedAt)
   }
@@ -286,7 +323,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #fail(error: Error): void {
     if (this.#done) return
     this.#finish()
-    this.#outer.onResponseError?.(this, error)
+    try {
+      this.#outer.onResponseError?.(this, error)
+    } catch (thrown) {
+      caught('the reporting of an error', thrown)
+    }
   }
 
   #finish(): void {

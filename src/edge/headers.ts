@@ -1,10 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { requestId } from '../base/request-id.ts'
 import type { Origin } from './origins.ts'
+import type { Headers } from './wire/fields.ts'
 
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
 export const hopByHop: ReadonlySet<string> = new Set([
   'connection',
+  'http2-settings',
   'keep-alive',
   'proxy-connection',
   'proxy-authenticate',
@@ -142,19 +144,23 @@ function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, 
 }
 
 /** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
-export function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
+export function nominatedBy(header: string | string[] | undefined): ReadonlySet<string> | undefined {
+  const connection = typeof header === 'object' ? header.join() : header
   if (!connection || connection === 'keep-alive' || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
   const names = connection.split(',').map((name) => name.trim().toLowerCase())
   return new Set(names.filter((name) => !kept.has(name)))
 }
 
-/** The answer's headers as the client gets them, as a flat list. @param trailers whether trailers may be announced */
-export function responseHeaders(headers: IncomingHttpHeaders, trailers = true): string[] {
+/**
+ * The answer's headers as the client gets them, as a flat list.
+ *
+ * @param without a name that is left out: `trailer` where none can follow, `content-length` where there is no content
+ */
+export function responseHeaders(headers: Headers, ...without: string[]): string[] {
   const nominated = nominatedBy(headers.connection)
   const out: string[] = []
   for (const name in headers) {
-    if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name)) continue
-    if (name === 'trailer' && !trailers) continue
+    if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name) || without.includes(name)) continue
     const value = headers[name]
     if (typeof value === 'string') out.push(name, value)
     else if (value) for (const each of value) out.push(name, each)

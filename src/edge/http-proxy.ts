@@ -2,14 +2,16 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
+import { type Duplex, Stream } from 'node:stream'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { http } from '../base/node-http.ts'
 import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
-import { Answer, type AnswerContext, sendError } from './answer.ts'
+import { Answer, type AnswerContext, breakOff, sendError } from './answer.ts'
 import { Balancer } from './balancer.ts'
+import { caught, guard } from './boundary.ts'
+import { asFleetError } from './error-page.ts'
 import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
 import { type ListenOptions, listen } from './listen.ts'
@@ -89,12 +91,18 @@ class HttpProxy implements ReverseProxy, AnswerContext {
         () => this.closing,
       )
     this.server = this.#createServer()
-    this.server.on('checkContinue', (request, response) => this.#serve(request, response, true))
-    this.server.on('checkExpectation', (request, response) => sendError(request, response, invalid('Expect')))
-    this.server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
-    this.server.on('connect', (request, other) => this.#connect(request, other))
-    this.server.on('clientError', (error: Error, socket: Duplex) => this.#onClientError(error, socket))
-    this.server.on('session', (session: ServerHttp2Session) => {
+    this.#on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
+      this.#receive(request, response, true),
+    )
+    this.#on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
+      sendError(request, response, invalid('Expect')),
+    )
+    this.#on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) =>
+      this.#upgrade(request, socket, head),
+    )
+    this.#on('connect', (request: IncomingMessage, other: Duplex | ServerResponse) => this.#connect(request, other))
+    this.#on('clientError', (error: Error, socket: Duplex) => this.#onClientError(error, socket))
+    this.#on('session', (session: ServerHttp2Session) => {
       this.#sessions.add(session)
       session.once('close', () => this.#sessions.delete(session))
     })
@@ -150,18 +158,54 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     for (const socket of this.#tunnels) socket.destroy()
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
+  /** @param listener an exception in it ends the connection that it belongs to, its first or second argument */
+  #on<A extends unknown[]>(event: string, listener: (...args: A) => void): void {
+    const safe = (...args: A): void => {
+      try {
+        listener(...args)
+      } catch (error) {
+        caught(`the proxy's event ${event}`, error, () => {
+          for (const each of args) if (each instanceof Stream) (each as Duplex).destroy()
+        })
+      }
+    }
+    this.server.on(event, safe as (...args: unknown[]) => void)
+  }
+
+  #receive(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
+    try {
+      this.#serve(request, response, expectsContinue)
+    } catch (error) {
+      this.#crashed(request, response, error)
+    }
+  }
+
+  #crashed(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
+    caught('the handling of a request', thrown, (error) => {
+      if (response.headersSent) breakOff(request, response)
+      else sendError(request, response, asFleetError(error))
+    })
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
     const origin = this.#origins.of(request.socket)
     const startedAt = performance.now()
     let exchange: Exchange | undefined
     this.#inflight++
     origin.answering = response
-    response.on('close', () => {
+    const closed = (): void => {
       this.#inflight--
       if (origin.answering === response) origin.answering = undefined
       this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
       if (exchange?.done === false) exchange.abort(invalid('the client went away'))
-    })
+    }
+    // What is written after the client has gone is an error of the response, which nobody needs to hear of.
+    response
+      .on('error', () => {})
+      .on(
+        'close',
+        guard('the end of a request', () => {}, closed),
+      )
     const call = this.#admission.admit(request, origin)
     if (call instanceof FleetError) {
       sendError(request, response, call)
@@ -180,9 +224,10 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       return
     }
     proceed()
-    whole(request, (body) => {
+    const send = (body: Buffer): void => {
       exchange = this.#send(call, body, request, response)
-    })
+    }
+    whole(request, send, (error) => this.#crashed(request, response, error))
   }
 
   #send(
@@ -229,9 +274,13 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   }
 
   #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
-    const tunnel = new Tunnel(door, head, this.#tunnels)
+    const tunnel = new Tunnel(door, head, this.#tunnels, this.sendTimeoutMs)
     const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    door.socket.once('close', () => exchange.abort(invalid('the client went away')))
+    const left = (): void => exchange.abort(invalid('the client went away'))
+    door.socket.once(
+      'close',
+      guard('the end of a tunnel', () => {}, left),
+    )
   }
 
   /** What is no HTTP, too large or too slow. Where an answer is being written already, nothing can be said any more. */
@@ -261,12 +310,14 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     }
     // Other protocols (h2c) are for this connection only and are not asked for upstream: RFC 9110 section 7.8.
     const shouldUpgradeCallback = isWebSocket
-    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#receive(request, response)
     if (!tls) return http.createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
     const secure = {
       ...options,
       ...tls,
       allowHTTP1: true,
+      // Node closes the whole session when the head of one response is longer than this; each field counts 12 bytes more.
+      maxSendHeaderBlockLength: 65_536 + 4 * this.balancer.options.connections.maxHeaderBytes,
       settings: { maxHeaderListSize: maxHeaderBytes, enableConnectProtocol: true },
     }
     return createSecureServer({ ...secure, shouldUpgradeCallback } as never, serve as never)

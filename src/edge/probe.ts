@@ -1,7 +1,9 @@
+import type { IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { http } from '../base/node-http.ts'
 import { urlAt } from '../base/urls.ts'
+import { guard } from './boundary.ts'
 import { addressOf, type Target } from './target.ts'
 
 export interface ProbeOptions {
@@ -83,10 +85,15 @@ export class Prober {
       type === 'http'
         ? probeHttp(target, path, timeoutMs, running.signal)
         : probeTcp(target.url, timeoutMs, running.signal)
+    const judge = guard(
+      'a verdict on a target',
+      () => {},
+      (verdict: Verdict) => this.#judge(target, watch, verdict),
+    )
     found.then((verdict) => {
       if (running.signal.aborted) return
       watch.running = undefined
-      this.#judge(target, watch, verdict)
+      judge(verdict)
       if (this.#watches.get(target) === watch && watch.running === undefined) this.#schedule(target, watch)
     })
   }
@@ -111,6 +118,9 @@ export class Prober {
   }
 }
 
+/** Of a response to a probe; its connection is closed when more comes, or when `timeoutMs` is over. */
+const maxProbeBytes = 64 * 1024
+
 /** Over a connection of its own: whether the target still accepts new ones is part of the question. */
 function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
   const { url, serverName } = target
@@ -118,18 +128,25 @@ function probeHttp(target: Target, path: string, timeoutMs: number, signal: Abor
     const send = url.protocol === 'https:' ? httpsRequest : http.request
     const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
     const request = send(urlAt(url, path), serverName ? { ...options, servername: serverName } : options)
-    const timer = setTimeout(() => request.destroy(), timeoutMs)
-    const settle = (verdict: Verdict): void => {
+    const fail = (): void => void request.destroy()
+    const timer = setTimeout(fail, timeoutMs)
+    request.on('error', () => resolve('fail'))
+    request.on('close', () => {
       clearTimeout(timer)
-      resolve(verdict)
-    }
-    request.on('error', () => settle('fail')).on('close', () => settle('fail'))
-    request.on('response', (response) => {
-      response.resume()
+      resolve('fail')
+    })
+    const judge = guard('a probe', fail, (response: IncomingMessage) => {
+      let length = 0
+      response.on('data', (chunk: Buffer) => {
+        length += chunk.length
+        if (length > maxProbeBytes) request.destroy()
+      })
+      response.on('error', () => {})
       const { statusCode = 0, headers } = response
       const pass = statusCode >= 200 && statusCode < 300
-      settle(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
+      resolve(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
     })
+    request.on('response', judge)
     request.end()
   })
 }

@@ -1,14 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { FleetError } from '../base/errors.ts'
+import { guard } from './boundary.ts'
 
 /** How long a client that is still sending gets to read an answer before its connection is closed, in milliseconds. */
 const lingerMs = 2000
 
-/** Takes a short body in whole. `done` is never called when the client goes away before. */
-export function whole(request: IncomingMessage, done: (body: Buffer) => void): void {
+/**
+ * Takes a short body in whole. `done` is never called when the client goes away before.
+ *
+ * @param fail called when `done` throws
+ */
+export function whole(request: IncomingMessage, done: (body: Buffer) => void, fail: (error: Error) => void): void {
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
-  request.on('end', () => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
+  const end = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+  request.on('end', guard('a request body', fail, end))
 }
 
 /**
@@ -49,10 +55,11 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
     return
   }
   if (last !== undefined) response.write(last, 'latin1')
-  const end = (): void => {
+  const fail = (): void => void response.destroy()
+  const end = guard('the end of a response', fail, () => {
     clearTimeout(timer)
     response.end()
-  }
+  })
   const timer = setTimeout(end, lingerMs)
   request.once('end', end).once('close', end).resume()
 }

@@ -154,8 +154,12 @@ export class Target {
 
   #connect(keepAliveMs: number): Pool {
     const { connectTimeoutMs, responseTimeoutMs, bodyTimeoutMs, maxHeaderBytes } = this.#connections
+    const connector = undici().buildConnector({
+      allowH2: false,
+      timeout: connectTimeoutMs,
+      ...(this.serverName && { servername: this.serverName }),
+    })
     return new (undici().Pool)(this.url.origin, {
-      connectTimeout: connectTimeoutMs,
       headersTimeout: responseTimeoutMs,
       bodyTimeout: bodyTimeoutMs,
       keepAliveTimeout: keepAliveMs,
@@ -163,9 +167,20 @@ export class Target {
       maxHeaderSize: maxHeaderBytes,
       pipelining: 1,
       allowH2: false,
-      ...(this.serverName && { connect: { servername: this.serverName, timeout: connectTimeoutMs } }),
+      connect: (options, callback) => {
+        connector(options, (...[error, socket]) => {
+          socket?.on('error', distinguishReset)
+          if (error) callback(error, null)
+          else callback(null, socket)
+        })
+      },
     })
   }
+}
+
+/** undici takes a reset for the end of a body that ends with its connection: half a response would look whole. */
+function distinguishReset(error: NodeJS.ErrnoException): void {
+  if (error.code === 'ECONNRESET') error.code = 'ECONNABORTED'
 }
 
 /** Where to connect to, as `net.connect` takes it. */

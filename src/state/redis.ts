@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { type FleetEnv, readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
@@ -96,6 +96,9 @@ export function script<T>(
   return (...args) => guarded((call as NonNullable<typeof call>).apply(client, args))
 }
 
+/** Per app, by name: whoever else wants a secret of that name gets the same list. */
+const madeUp = new WeakMap<FastifyFleet, Map<string, string[]>>()
+
 /**
  * The secrets of a room, the signing one first. Outside production none need be given: memory makes one up, and with
  * Redis the first instance makes one up for all.
@@ -121,6 +124,11 @@ export async function sharedSecret(
   if (readEnv().production)
     throw new FleetError('FLEET_ERR_SECRET_MISSING', `set ${name}, the same on every instance: openssl rand -hex 32`)
 
+  const shared = madeUp.get(app.fleet) ?? new Map<string, string[]>()
+  madeUp.set(app.fleet, shared)
+  const before = shared.get(name)
+  if (before) return before
+  shared.set(name, secrets)
   secrets.push(randomBytes(32).toString('hex'))
   const { redis } = app
   if (!redis) {
@@ -131,16 +139,15 @@ export async function sharedSecret(
   const key = app.redisKey('secret', name)
   const share = async (): Promise<void> => {
     await redis.set(key, secrets[0] as string, 'NX')
-    const shared = await redis.get(key)
-    if (shared) secrets.splice(0, secrets.length, shared)
+    const found = await redis.get(key)
+    if (found && Buffer.byteLength(found) >= 32) secrets.splice(0, secrets.length, found)
   }
-  const again = (): Promise<unknown> =>
-    share().then(
-      () => redis.off('ready', again),
-      () => {},
-    )
-  // While Redis is away nothing is stored under the made-up secret either, so replacing it later loses nothing.
-  await share().catch(() => redis.on('ready', again))
+  // While Redis is away nothing is stored under the made-up secret either, so replacing it later loses nothing. A Redis that
+  // comes back empty gets it again.
+  const again = (): void => void share().catch(() => {})
+  redis.on('ready', again)
+  app.addHook('onClose', async () => void redis.off('ready', again))
+  await share().catch(() => {})
   return secrets
 }
 

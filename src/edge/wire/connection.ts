@@ -1,9 +1,11 @@
 import { connect, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
+import { caught, guard } from '../boundary.ts'
 import { HeaderLines } from '../headers.ts'
 import { undici } from '../undici.ts'
 import { Chunks } from './chunks.ts'
+import type { Headers } from './fields.ts'
 import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
 
 export interface WireOptions {
@@ -83,20 +85,24 @@ export class Connection implements Dispatcher.DispatchController {
     const onread = {
       buffer: readBuffer,
       callback: (length: number, buffer: Uint8Array): boolean => {
-        this.#read(buffer as Buffer, length)
+        try {
+          this.#read(buffer as Buffer, length)
+        } catch (error) {
+          this.#crash(error)
+        }
         return !this.paused
       },
     }
     this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, onread })
-    this.#socket.on('connect', () => {
+    this.#on('connect', () => {
       this.#connected = true
       this.#write()
     })
-    this.#socket.on('error', (error) => {
+    this.#on('error', (error: Error) => {
       this.#cause ??= error
     })
-    this.#socket.on('end', () => this.#ended())
-    this.#socket.on('close', () => this.#closed())
+    this.#on('end', () => this.#ended())
+    this.#on('close', () => this.#closed())
   }
 
   get busy(): boolean {
@@ -140,6 +146,17 @@ export class Connection implements Dispatcher.DispatchController {
   leave(): void {
     this.#last = true
     if (!this.busy) this.#end(undefined)
+  }
+
+  #on(event: string, listener: (error: Error) => void): void {
+    this.#socket.on(
+      event,
+      guard('an upstream connection', (error) => this.#end(error), listener),
+    )
+  }
+
+  #crash(thrown: unknown): void {
+    caught('the reading of a response', thrown, (error) => this.#end(error))
   }
 
   #write(): void {
@@ -234,7 +251,7 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   /** @param more bytes came that do not belong to this answer */
-  #complete(trailers: Record<string, string | string[]>, more: boolean): void {
+  #complete(trailers: Headers, more: boolean): void {
     const handler = this.#handler
     const { keepAlive, keepAliveMs = Number.POSITIVE_INFINITY } = this.#head as ResponseHead
     const idleMs = Math.min(this.#options.keepAliveMs, keepAliveMs - hintMarginMs)

@@ -1,3 +1,4 @@
+import { dictionary } from '../../base/dictionary.ts'
 import { hopByHop } from '../headers.ts'
 
 /** By name in lower case; what came several times is a list. */
@@ -24,6 +25,7 @@ const token = /^[\w!#$%&'*+.^`|~-]+$/
 /** Names as they were written: an application has few. */
 const names = new Map<string, Name>()
 const maxNames = 2000
+const maxNameLength = 64
 
 /**
  * Reads lines of a head.
@@ -47,14 +49,25 @@ export function parseFields(text: string, start: number): Field[] | undefined {
 }
 
 export function headersOf(fields: readonly Field[]): Headers {
-  const headers: Headers = {}
-  for (const { name, value } of fields) {
-    const before = headers[name.text]
-    if (before === undefined) headers[name.text] = value
-    else if (typeof before === 'string') headers[name.text] = [before, value]
-    else before.push(value)
+  const headers = dictionary<string | string[]>()
+  for (const { name, value } of fields) add(headers, name.text, value)
+  return headers
+}
+
+/** Headers that another parser has read, as they are here: without a prototype, and without spaces around values. */
+export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): Headers {
+  const headers = dictionary<string | string[]>()
+  for (const name of Object.keys(given)) {
+    for (const value of [given[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))
   }
   return headers
+}
+
+function add(headers: Headers, name: string, value: string): void {
+  const before = headers[name]
+  if (before === undefined) headers[name] = value
+  else if (typeof before === 'string') headers[name] = [before, value]
+  else before.push(value)
 }
 
 /** Lines as they stand in trailers; undefined when one is none. */
@@ -70,7 +83,7 @@ function nameOf(raw: string): Name | undefined {
   const own = copyOf(raw)
   const text = own.toLowerCase()
   name = { text, prefix: `${text}: `, hop: hopByHop.has(text) || text === 'x-fleet-draining' }
-  if (names.size < maxNames) names.set(own, name)
+  if (names.size < maxNames && own.length <= maxNameLength) names.set(own, name)
   return name
 }
 
