@@ -13,7 +13,7 @@ const src = fileURLToPath(new URL('../../src', import.meta.url))
 const allowed: Readonly<Record<string, string>> = {
   'instance/client-key.ts': 'it is the one way',
   'instance/identity.ts': 'whether the peer that sent `X-Request-Id` is a trusted proxy, before there is a request',
-  'instance/operators.ts': 'the peer of the connection, not the client, decides who is an operator',
+  'instance/operators/index.ts': 'the peer of the connection, not the client, decides who is an operator',
   'state/http-cache-load.ts': 'makes requests that come from no client',
   'edge/origins.ts': 'the same way for the proxy, which has no Fastify',
   'edge/admin.ts': 'a request that came through a proxy is rejected, whoever sent it',
