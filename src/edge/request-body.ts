@@ -1,8 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
 import { FleetError } from '../base/errors.ts'
 
 /** How long a client that is still sending gets to read an answer before its connection is closed, in milliseconds. */
 const lingerMs = 2000
+/** RFC 9113 section 7. */
+const noError = 0
 
 /** Takes a short body in whole. `done` is never called when the client goes away before. */
 export function whole(request: IncomingMessage, done: (body: Buffer) => void): void {
@@ -36,15 +39,31 @@ export async function* streamed(request: IncomingMessage, limit: number, onStart
 }
 
 /**
+ * Calls `late` when a body is not complete in time. For HTTP/2 only: on HTTP/1.1 Node has this deadline itself.
+ *
+ * @param timeoutMs 0 for none
+ */
+export function limitBodyTime(request: IncomingMessage, timeoutMs: number, late: () => void): void {
+  if (timeoutMs === 0) return
+  const timer = setTimeout(late, timeoutMs)
+  const clear = (): void => clearTimeout(timer)
+  request.once('end', clear).once('close', clear)
+}
+
+/**
  * Ends an answer. When the client is still sending, closing now would reset the connection, and the client would lose
  * the answer it has not read yet: so the rest is read and thrown away first, for a while (RFC 9112 section 9.6).
  *
  * @param last the end of its body; a string is one of bytes (Latin-1)
  */
 export function endAnswer(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
+  if ('stream' in request) {
+    endStream(request.stream as ServerHttp2Stream, response, last)
+    return
+  }
   // One that was not told to continue sends nothing.
   const waits = request.headers.expect !== undefined && !request.readableDidRead
-  if (request.complete || request.destroyed || waits || request.httpVersionMajor === 2) {
+  if (request.complete || request.destroyed || waits) {
     response.end(last, 'latin1')
     return
   }
@@ -55,4 +74,10 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
   }
   const timer = setTimeout(end, lingerMs)
   request.once('end', end).once('close', end).resume()
+}
+
+/** A client that is still sending is told to stop, or the stream would stay open (RFC 9113 section 8.1). */
+function endStream(stream: ServerHttp2Stream, response: ServerResponse, last?: Buffer | string): void {
+  response.end(last, 'latin1')
+  if (!stream.endAfterHeaders && !stream.readableEnded) stream.once('finish', () => stream.close(noError))
 }

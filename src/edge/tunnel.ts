@@ -4,8 +4,10 @@ import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import type { FleetError } from '../base/errors.ts'
 import { http } from '../base/node-http.ts'
+import { endConnection } from '../base/socket-bounds.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
+import { join, type TunnelBounds, watchDeparture } from './join.ts'
 
 type Headers = Record<string, string | string[]>
 
@@ -33,6 +35,9 @@ export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => (
   failed: (error) => writeRaw(socket, error, request.headers.accept),
 })
 
+/** RFC 9113 section 7. */
+const noError = 0
+
 /** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
 export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => ({
   socket: stream,
@@ -45,7 +50,7 @@ export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream):
     if (stream.destroyed || stream.headersSent) return
     const page = errorPage(error, request.headers.accept)
     stream.respond(listed(page.status, page.headers))
-    stream.end(page.body)
+    stream.once('finish', () => stream.close(noError)).end(page.body)
   },
 })
 
@@ -63,13 +68,20 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   readonly #door: Door
   readonly #head: Buffer
   readonly #tunnels: Set<Duplex>
+  readonly #bounds: TunnelBounds
+  readonly #unwatch: () => void
   #answered = false
 
-  /** @param head bytes that came from the client already */
-  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>) {
+  /**
+   * @param head bytes that came from the client already
+   * @param tunnels gets the client's side while the tunnel is open
+   */
+  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
     this.#door = door
     this.#head = head
     this.#tunnels = tunnels
+    this.#bounds = bounds
+    this.#unwatch = watchDeparture(door.socket)
   }
 
   onRequestStart(): void {}
@@ -84,14 +96,8 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      from.on('error', () => to.destroy())
-      from.on('close', () => to.destroy())
-      from.pipe(to)
-    }
+    this.#unwatch()
+    join(client, upstream, this.#bounds)
   }
 
   /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
@@ -108,10 +114,12 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    this.#door.socket.end()
+    this.#unwatch()
+    endConnection(this.#door.socket)
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
+    this.#unwatch()
     if (this.#answered) this.#door.socket.destroy()
     else this.#door.failed(asFleetError(error))
   }
@@ -121,7 +129,7 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 export function writeRaw(socket: Duplex, error: FleetError, accept?: string): void {
   if (socket.destroyed) return
   const page = errorPage(error, accept)
-  socket.end(rawHead(page.status, [...page.headers, 'connection', 'close']) + page.body, 'latin1')
+  endConnection(socket, rawHead(page.status, [...page.headers, 'connection', 'close']) + page.body)
 }
 
 function rawHead(status: number, headers: readonly string[]): string {
