@@ -21,6 +21,8 @@ export interface Http2Bounds {
 interface Session {
   readonly http2: ServerHttp2Session
   readonly socket: Socket
+  /** The same without TLS. */
+  readonly raw: Socket
   readonly streams: Set<ServerHttp2Stream>
   /** Requests of which not everything has come, and when they began. */
   readonly uploads: Map<ServerHttp2Stream, number>
@@ -52,6 +54,8 @@ export class Http2Sessions {
   readonly #bounds: Http2Bounds
   readonly #sessions = new Map<ServerHttp2Session, Session>()
   readonly #stalls: StallGuard
+  /** Connections below TLS by their peer; only they can be reset. */
+  readonly #raw = new Map<string, Socket>()
   #socket: Socket | undefined
   #timer: NodeJS.Timeout | undefined
 
@@ -62,12 +66,19 @@ export class Http2Sessions {
 
   /** Follows a server, from before its first connection. */
   watch(server: Http2SecureServer | Http2Server): void {
+    server.prependListener('connection', (socket: Socket) => {
+      const peer = peerOf(socket)
+      this.#raw.set(peer, socket)
+      socket.once('close', () => this.#raw.delete(peer))
+      this.#socket = socket
+    })
     // A session never gives its socket away, so it is remembered from right before the session is made.
-    server.prependListener('setSecureContext' in server ? 'secureConnection' : 'connection', (socket: Socket) => {
+    server.prependListener('secureConnection', (socket: Socket) => {
       this.#socket = socket
     })
     server.on('session', (session: ServerHttp2Session) => {
-      if (this.#socket) this.#add(session, this.#socket)
+      const socket = this.#socket
+      if (socket) this.#add(session, socket, this.#raw.get(peerOf(socket)) ?? socket)
     })
   }
 
@@ -81,14 +92,18 @@ export class Http2Sessions {
   }
 
   destroy(): void {
-    for (const session of this.#sessions.values()) end(session, noError)
+    for (const { http2, socket } of this.#sessions.values()) {
+      http2.destroy()
+      socket.destroy()
+    }
   }
 
-  #add(http2: ServerHttp2Session, socket: Socket): void {
+  #add(http2: ServerHttp2Session, socket: Socket, raw: Socket): void {
     const now = performance.now()
     const session: Session = {
       http2,
       socket,
+      raw,
       streams: new Set(),
       uploads: new Map(),
       tunnels: 0,
@@ -148,6 +163,11 @@ export class Http2Sessions {
     const { headersTimeoutMs, idleTimeoutMs } = this.#bounds
     const limit = session.requests === 0 ? headersTimeoutMs : idleTimeoutMs
     if (limit === 0 || now - session.idleSince < limit) return
+    // Without a request there is nobody to take leave of.
+    if (session.requests === 0) {
+      end(session, noError)
+      return
+    }
     session.http2.close()
     session.closing = true
   }
@@ -178,9 +198,12 @@ export class Http2Sessions {
   }
 }
 
-/** GOAWAY as far as it can be sent, and the connection is closed at once. */
-function end({ http2, socket }: Session, code: number): void {
+/** The connection is reset: nothing that this client does can keep it, or its descriptor, any longer. */
+function end({ http2, socket, raw }: Session, code: number): void {
   if (code !== noError && !http2.destroyed) http2.goaway(code)
   http2.destroy()
+  if (!raw.destroyed) raw.resetAndDestroy()
   socket.destroy()
 }
+
+const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`

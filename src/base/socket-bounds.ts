@@ -9,9 +9,11 @@ const keepListener = (socket: Socket): void => void socket.on('error', ignore)
 /**
  * Keeps an `error` listener on every connection of a server for as long as it is open. Node removes its own listener
  * before it emits `connect` and `upgrade`, and an error without a listener ends the process. A connection that fails is
- * destroyed by Node itself, so the listener has nothing to do.
+ * destroyed by Node itself, so the listener has nothing to do. The same for the server once it listens: a connection that
+ * cannot be accepted, because descriptors are used up, is an error there.
  */
 export function guardConnections(server: Server): void {
+  server.once('listening', () => server.on('error', ignore))
   server.on('setSecureContext' in server ? 'secureConnection' : 'connection', keepListener)
 }
 
@@ -19,19 +21,43 @@ export function guardConnections(server: Server): void {
 export const lingerMs = 1000
 
 /**
- * Ends a connection after `last` and closes it: when the other side closes too, or after {@link lingerMs}. What still
+ * Ends a connection after `last` and closes it: when the other side closes too, or after `waitMs` milliseconds. What still
  * comes in is read and discarded, because closing a socket with unread data resets it, and the other side could lose
  * the response (RFC 9112 section 9.6).
  */
-export function endConnection(socket: Duplex, last?: string): void {
+export function endConnection(socket: Duplex, last?: string, waitMs: number = lingerMs): void {
   if (socket.destroyed) return
-  const timer = setTimeout(() => socket.destroy(), lingerMs)
+  const timer = setTimeout(() => socket.destroy(), waitMs)
   socket.once('close', () => clearTimeout(timer))
   // Without a listener a failed connection would end the process; see above.
   socket.on('error', ignore)
   if (last === undefined) socket.end()
   else socket.end(last, 'latin1')
   socket.resume()
+}
+
+/**
+ * Connections that are served at once and only wait for the other side to close: above `max` the oldest is destroyed, so that
+ * nobody can keep others out by opening many.
+ */
+export class RecentConnections {
+  readonly #max: number
+  readonly #open = new Set<Socket>()
+
+  constructor(max: number) {
+    this.#max = max
+  }
+
+  add(socket: Socket): void {
+    this.#open.add(socket)
+    socket.once('close', () => this.#open.delete(socket))
+    const [oldest] = this.#open
+    if (this.#open.size > this.#max) oldest?.destroy()
+  }
+
+  destroy(): void {
+    for (const socket of this.#open) socket.destroy()
+  }
 }
 
 /** How often something with this timeout is looked at, in milliseconds. */

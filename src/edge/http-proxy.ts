@@ -190,11 +190,8 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       return
     }
     if (isHttp2(request)) {
-      limitBodyTime(request, this.#options.requestTimeoutMs, () => {
-        const late = new FleetError('FLEET_ERR_REQUEST_TIMEOUT')
-        if (exchange) exchange.abort(late)
-        else sendError(request, response, late)
-      })
+      const late = new FleetError('FLEET_ERR_REQUEST_TIMEOUT')
+      limitBodyTime(request, response, this.#options.requestTimeoutMs, () => exchange?.abort(late))
     }
     const proceed = (): void => {
       if (expectsContinue) response.writeContinue()

@@ -39,13 +39,28 @@ export async function* streamed(request: IncomingMessage, limit: number, onStart
 }
 
 /**
- * Calls `late` when a body is not complete in time. For HTTP/2 only: on HTTP/1.1 Node has this deadline itself.
+ * Answers a request of which not everything came in time with 408, or cuts a response that has begun. For HTTP/2 only: on
+ * HTTP/1.1 Node has this deadline itself. Without a body the stream also ends for a client that does not read.
  *
  * @param timeoutMs 0 for none
+ * @param abort called afterwards, to end what is under way upstream
  */
-export function limitBodyTime(request: IncomingMessage, timeoutMs: number, late: () => void): void {
+export function limitBodyTime(
+  request: IncomingMessage,
+  response: ServerResponse,
+  timeoutMs: number,
+  abort: () => void,
+): void {
   if (timeoutMs === 0) return
-  const timer = setTimeout(late, timeoutMs)
+  const timer = setTimeout(() => {
+    const { stream } = request as IncomingMessage & { stream: ServerHttp2Stream }
+    if (response.headersSent) response.destroy()
+    else {
+      response.writeHead(408, { 'cache-control': 'no-store' }).end()
+      stopUpload(stream)
+    }
+    abort()
+  }, timeoutMs)
   const clear = (): void => clearTimeout(timer)
   request.once('end', clear).once('close', clear)
 }
@@ -58,7 +73,8 @@ export function limitBodyTime(request: IncomingMessage, timeoutMs: number, late:
  */
 export function endAnswer(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
   if ('stream' in request) {
-    endStream(request.stream as ServerHttp2Stream, response, last)
+    response.end(last, 'latin1')
+    stopUpload(request.stream as ServerHttp2Stream)
     return
   }
   // One that was not told to continue sends nothing.
@@ -76,8 +92,9 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
   request.once('end', end).once('close', end).resume()
 }
 
-/** A client that is still sending is told to stop, or the stream would stay open (RFC 9113 section 8.1). */
-function endStream(stream: ServerHttp2Stream, response: ServerResponse, last?: Buffer | string): void {
-  response.end(last, 'latin1')
-  if (!stream.endAfterHeaders && !stream.readableEnded) stream.once('finish', () => stream.close(noError))
+/** A client that is still sending is told to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */
+function stopUpload(stream: ServerHttp2Stream): void {
+  if (stream.endAfterHeaders || stream.readableEnded) return
+  if (stream.writableFinished) stream.close(noError)
+  else stream.once('finish', () => stream.close(noError))
 }
