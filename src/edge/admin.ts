@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { FleetError } from '../base/errors.ts'
 import { networks } from '../base/networks.ts'
 import { http } from '../base/node-http.ts'
+import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
 import type { Balancer } from './balancer.ts'
 import { listen } from './listen.ts'
 import type { Target } from './target.ts'
@@ -16,6 +17,17 @@ export interface AdminOptions {
   /** Bearer token of at least 32 bytes that everybody must show. @default FLEET_ADMIN_TOKEN; none is needed on loopback */
   token?: string
 }
+
+/** Requests are small, and so are all but a few responses: a client that needs longer is no operator. */
+const bounds = {
+  maxHeaderSize: 16_384,
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  connectionsCheckingInterval: 1_000,
+}
+const sendTimeoutMs = 10_000
+const maxConnections = 64
 
 /** What the operators of a proxy see and do, on an address of its own that its clients cannot reach. */
 export class Admin {
@@ -43,7 +55,11 @@ export class Admin {
       throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` on ${host} needs FLEET_ADMIN_TOKEN`)
     }
     this.#expected = token === undefined ? undefined : digest(token)
-    this.#server = http.createServer((request, response) => this.#serve(request, response))
+    this.#server = http.createServer(bounds, (request, response) => this.#serve(request, response))
+    this.#server.maxConnections = maxConnections
+    guardConnections(this.#server)
+    const stalls = new StallGuard(sendTimeoutMs)
+    this.#server.on('connection', (socket) => stalls.add(socket))
   }
 
   /** @throws FLEET_ERR_PORT_TAKEN */
@@ -63,6 +79,8 @@ export class Admin {
         typeof body === 'string' ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json; charset=utf-8'
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
     }
+    // No command has a body: what comes is discarded, and the connection is closed instead of waiting for the rest.
+    if (hasBody(request)) response.shouldKeepAlive = false
     request.resume()
     const route = `${request.method} ${request.url?.replace(/\?.*/s, '')}`
     if (route === 'GET /live') answer(200, { alive: true })
@@ -97,6 +115,9 @@ export class Admin {
     return here && headers.origin === undefined && headers['x-forwarded-for'] === undefined
   }
 }
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
 
 const notFound = { statusCode: 404, error: 'Not Found', message: 'not found' }
 

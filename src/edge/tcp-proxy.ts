@@ -1,6 +1,7 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { guardConnections } from '../base/socket-bounds.ts'
 import { Balancer } from './balancer.ts'
 import type { BalancerOptions } from './balancer-options.ts'
 import { type ListenOptions, listen } from './listen.ts'
@@ -12,6 +13,8 @@ export interface TcpProxyOptions extends BalancerOptions {
   targets: readonly (string | TargetOptions)[]
   /** A connection on which nothing moves for this long is closed, in milliseconds; 0: never. @default 600000 */
   idleTimeoutMs?: number
+  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  maxConnections?: number
   /**
    * Begin each connection with a line that tells the target the client's address: PROXY protocol version 1, which the
    * target must expect. @default false
@@ -21,11 +24,21 @@ export interface TcpProxyOptions extends BalancerOptions {
   shutdownTimeoutMs?: number
 }
 
-type Resolved = Required<Pick<TcpProxyOptions, 'idleTimeoutMs' | 'proxyProtocol' | 'shutdownTimeoutMs'>>
+type Resolved = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
 
 const ms = int(0, 86_400_000, 'milliseconds')
-const shapes: Shapes = { idleTimeoutMs: ms, proxyProtocol: bool, shutdownTimeoutMs: ms }
-const defaults: Resolved = { idleTimeoutMs: 600_000, proxyProtocol: false, shutdownTimeoutMs: 30_000 }
+const shapes: Shapes = {
+  idleTimeoutMs: ms,
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
+  proxyProtocol: bool,
+  shutdownTimeoutMs: ms,
+}
+const defaults: Resolved = {
+  idleTimeoutMs: 600_000,
+  maxConnections: 0,
+  proxyProtocol: false,
+  shutdownTimeoutMs: 30_000,
+}
 
 export interface TcpProxy {
   /**
@@ -49,14 +62,17 @@ export interface TcpProxy {
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
  */
 export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
-  const { targets, idleTimeoutMs, proxyProtocol, shutdownTimeoutMs, ...rest } = options
-  const mine = { idleTimeoutMs, proxyProtocol, shutdownTimeoutMs }
+  const { targets, idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs, ...rest } = options
+  const mine = { idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs }
   const plain = targets.some(
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
   return new Layer4(resolveOptions('tcpProxy', shapes, defaults, mine), balancer)
 }
+
+/** A peer that vanished without a word is found out by the kernel. */
+const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
 
 class Layer4 implements TcpProxy {
   readonly balancer: Balancer
@@ -68,11 +84,13 @@ class Layer4 implements TcpProxy {
   constructor(options: Resolved, balancer: Balancer) {
     this.#options = options
     this.balancer = balancer
-    this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (client) => {
+    this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, ...socketOptions }, (client) => {
       this.#clients.add(client)
       client.once('close', () => this.#clients.delete(client))
       new Passage(balancer, client, options).begin()
     })
+    if (options.maxConnections > 0) this.server.maxConnections = options.maxConnections
+    guardConnections(this.server)
   }
 
   get address(): AddressInfo | null {
@@ -117,7 +135,6 @@ class Passage {
     this.#client = client
     this.#options = options
     this.#input = { client: (client.remoteAddress ?? '').replace(/^::ffff:/, ''), headers: {} }
-    client.on('error', () => client.destroy())
   }
 
   begin(): void {
@@ -130,7 +147,7 @@ class Passage {
   #connect(target: Target): void {
     const { rotation, judged } = this.#balancer.core
     const startedAt = performance.now()
-    const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, noDelay: true })
+    const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
     let connected = false
     this.#tried.push(target)
@@ -160,6 +177,7 @@ class Passage {
     }
     if (this.#options.proxyProtocol) upstream.write(proxyLine(client))
     // What is written to a socket counts as well, so one of the two timers is enough.
+    // Half-open connections are legal in TCP, and are bound by the same time.
     client.setTimeout(this.#options.idleTimeoutMs, () => client.destroy())
     client.pipe(upstream)
     upstream.pipe(client)

@@ -1,3 +1,4 @@
+import type { ServerOptions } from 'node:http'
 import type { FastifyServerOptions } from 'fastify'
 import { readEnv } from '../base/env.ts'
 
@@ -8,17 +9,19 @@ import { readEnv } from '../base/env.ts'
  * - `trustProxy`: the addresses in `TRUST_PROXY`, nobody when it is not set; never everyone
  * - `requestTimeout`: 300 s, Node's own default, which Fastify switches off; it ends slow-request attacks
  * - `keepAliveTimeout`: 72 s, longer than any front keeps an idle connection, so that no front writes into a closing one
+ * - `http`: slow clients are looked for every 5 s instead of Node's 30 s; over TLS, give `connectionsCheckingInterval` in `https`
  * - `logger`: with `LOG_LEVEL`, else Fastify's default
  */
 export function serverOptions(): Pick<
   FastifyServerOptions,
   'trustProxy' | 'requestTimeout' | 'keepAliveTimeout' | 'logger'
-> {
+> & { http: ServerOptions } {
   const { TRUST_PROXY, LOG_LEVEL } = readEnv()
   return {
     trustProxy: TRUST_PROXY ? [...TRUST_PROXY] : false,
     requestTimeout: 300_000,
     keepAliveTimeout: 72_000,
+    http: { connectionsCheckingInterval: 5_000 },
     logger: { level: LOG_LEVEL ?? 'info' },
   }
 }
