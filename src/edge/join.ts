@@ -24,7 +24,10 @@ export function join(client: Duplex, upstream: Duplex & { setTimeout?: unknown }
   ] as const) {
     bounds.stalls.add(from)
     from.on('error', () => breakOff(to))
-    from.once('close', () => to.destroy())
+    from.once('close', () => {
+      if (from.readableEnded && !to.writableFinished && !to.destroyed) to.once('finish', () => to.destroy())
+      else to.destroy()
+    })
     // `pipe` ends the other side after the last byte; the stall guard bounds how long that takes.
     from.once('end', () => {
       if (to.writableFinished) closeSoon(from, to)
