@@ -6,6 +6,7 @@ import { networks } from '../base/networks.ts'
 import { http } from '../base/node-http.ts'
 import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
 import type { Balancer } from './balancer.ts'
+import { destroyStreams, guard } from './boundary.ts'
 import { listen } from './listen.ts'
 import type { Target } from './target.ts'
 
@@ -55,7 +56,8 @@ export class Admin {
       throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` on ${host} needs FLEET_ADMIN_TOKEN`)
     }
     this.#expected = token === undefined ? undefined : digest(token)
-    this.#server = http.createServer(bounds, (request, response) => this.#serve(request, response))
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    this.#server = http.createServer(bounds, guard('a request of an operator', serve, destroyStreams))
     this.#server.maxConnections = maxConnections
     guardConnections(this.#server)
     const stalls = new StallGuard(sendTimeoutMs)

@@ -13,7 +13,7 @@ import { writePlainHead } from './plain-head.ts'
 import type { PickInput } from './policies/index.ts'
 import { endAnswer } from './request-body.ts'
 import { responseTrailers } from './trailers.ts'
-import type { Headers } from './wire/fields.ts'
+import { type Headers, noTrailers } from './wire/fields.ts'
 import { type AnswerHead, type HeadHandler, ResponseHead } from './wire/response-head.ts'
 
 type Controller = Dispatcher.DispatchController
@@ -80,10 +80,7 @@ export class Answer implements HeadHandler {
     const response = this.#response
     const first = this.#waiting ? this.#first : undefined
     this.#waiting = false
-    for (const _name in trailers) {
-      this.#addTrailers(responseTrailers(trailers, this.#connection))
-      break
-    }
+    if (trailers !== noTrailers) this.#addTrailers(responseTrailers(trailers, this.#connection))
     // Node joins a string with the headers into one write; of a buffer it makes two.
     endAnswer(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
   }
@@ -117,7 +114,7 @@ export class Answer implements HeadHandler {
     const { setCookie } = this.#input
     // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
     const close = this.#context.closing || !this.#request.complete
-    if (isHttp2(this.#request) && !isHttp2Status(head.status)) {
+    if (!isHttp2Status(head.status) && isHttp2(this.#request)) {
       const detail = `status ${head.status} cannot be sent over HTTP/2`
       this.#controller?.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', detail))
       return
@@ -163,18 +160,21 @@ export class Answer implements HeadHandler {
   #expectDrain(): void {
     if (this.#stalled) return
     const response = this.#response
-    const fail = (): void => void response.destroy()
-    const cut = guard('the end of a stalled response', fail, () => breakOff(this.#request, response))
+    const cut = guard(
+      'the end of a stalled response',
+      () => breakOff(this.#request, response),
+      () => response.destroy(),
+    )
     this.#stalled = setTimeout(cut, this.#context.sendTimeoutMs)
     const drained = guard(
       'the drain of a response',
-      (error) => this.crashed(error),
       () => {
         clearTimeout(this.#stalled)
         this.#stalled = undefined
         response.removeListener('drain', drained).removeListener('close', drained)
         this.#controller?.resume()
       },
+      (error) => this.crashed(error),
     )
     response.on('drain', drained).on('close', drained)
   }

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
-import { type Duplex, Stream } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { Http2Sessions } from '../base/http2-sessions.ts'
@@ -11,7 +12,8 @@ import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
 import { Answer, type AnswerContext, breakOff, sendError } from './answer.ts'
 import { Balancer } from './balancer.ts'
-import { caught, guard } from './boundary.ts'
+import { caught, destroyStreams, guard } from './boundary.ts'
+import { type ClientError, fromClientError } from './client-error.ts'
 import { asFleetError } from './error-page.ts'
 import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
@@ -22,30 +24,12 @@ import { Origins } from './origins.ts'
 import { persistenceLines } from './plain-head.ts'
 import { ProxyMetrics } from './proxy-metrics.ts'
 import { limitBodyTime, streamed, whole } from './request-body.ts'
+import type { ReverseProxy } from './reverse-proxy.ts'
 import type { Target } from './target.ts'
 import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
 
 export type { ProxyOptions } from './http-proxy-options.ts'
-
-export interface ReverseProxy {
-  /**
-   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
-   *
-   * @throws FLEET_ERR_PORT_TAKEN
-   */
-  listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, lets requests in flight end, and cuts them at the deadline. */
-  close(): Promise<void>
-  /** The proxy's own figures, as Prometheus reads them. */
-  metrics(): string
-  /** URL of the operators' address, once it listens; undefined without the option `admin`. */
-  readonly adminUrl: string | undefined
-  /** Null while it does not listen. */
-  readonly address: AddressInfo | null
-  readonly targets: readonly Target[]
-  readonly balancer: Balancer
-  readonly server: Server | Http2SecureServer
-}
+export type { ReverseProxy } from './reverse-proxy.ts'
 
 /**
  * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` HTTP/2 too, WebSockets, streams both ways.
@@ -156,11 +140,13 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     const closed = new Promise((resolve) => this.server.close(resolve))
     this.#sessions.close()
     // A connection that turns idle after close() would hold it until its idle time is over: hence again and again.
-    const sweep = setInterval(() => {
+    const closeIdle = guard('a shutdown', () => {
       if ('closeIdleConnections' in this.server) this.server.closeIdleConnections()
       if (this.#inflight === 0) for (const socket of this.#tunnels) socket.end()
-    }, sweepEveryMs)
-    const deadline = setTimeout(() => this.#cut(), this.#options.shutdownTimeoutMs)
+    })
+    const sweep = setInterval(closeIdle, sweepEveryMs)
+    const cut = guard('the end of a shutdown', () => this.#cut())
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
     await closed
     clearInterval(sweep)
     clearTimeout(deadline)
@@ -174,18 +160,10 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     for (const socket of this.#detached) socket.destroy()
   }
 
-  /** @param listener an exception in it ends the connection that it belongs to, its first or second argument */
+  /** @param listener an exception in it ends the connection that it belongs to, which is among its arguments */
   #on<A extends unknown[]>(event: string, listener: (...args: A) => void): void {
-    const safe = (...args: A): void => {
-      try {
-        listener(...args)
-      } catch (error) {
-        caught(`the proxy's event ${event}`, error, () => {
-          for (const each of args) if (each instanceof Stream) (each as Duplex).destroy()
-        })
-      }
-    }
-    this.server.on(event, safe as (...args: unknown[]) => void)
+    const server: EventEmitter = this.server
+    server.on(event, guard(`the event ${event} of the proxy`, listener, destroyStreams))
   }
 
   #receive(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
@@ -210,20 +188,19 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.#inflight++
     origin.inflight++
     origin.answering = response
-    const closed = (): void => {
-      this.#inflight--
-      origin.inflight--
-      if (origin.answering === response) origin.answering = undefined
-      this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
-      if (exchange?.done === false) exchange.abort(invalid('the client went away'))
-    }
-    // What is written after the client has gone is an error of the response, which nobody needs to hear of.
-    response
-      .on('error', () => {})
-      .on(
-        'close',
-        guard('the end of a request', () => {}, closed),
-      )
+    // A client that has gone makes what is written an error of the response, which is of no interest.
+    response.on('error', ignore)
+    response.on('close', () => {
+      try {
+        this.#inflight--
+        origin.inflight--
+        if (origin.answering === response) origin.answering = undefined
+        this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+        if (exchange?.done === false) exchange.abort(left())
+      } catch (error) {
+        caught('the end of a request', error)
+      }
+    })
     const call = this.#admission.admit(request, origin)
     if (call instanceof FleetError) {
       if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(call.code)
@@ -303,10 +280,9 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
     const tunnel = new Tunnel(door, head, this.#tunnels, this.#tunnelBounds)
     const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    const left = (): void => exchange.abort(invalid('the client went away'))
     door.socket.once(
       'close',
-      guard('the end of a tunnel', () => {}, left),
+      guard('the end of a tunnel', () => exchange.abort(left())),
     )
   }
 
@@ -322,27 +298,13 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.#refused.add(socket)
     if (!socket.writable) socket.destroy()
     else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
-    else writeRaw(socket, clientErrors[error.code ?? '']?.(error) ?? notHttp())
+    else writeRaw(socket, fromClientError(error))
   }
 }
 
-const notHttp = (): FleetError => invalid('it is not HTTP/1.1 as RFC 9112 has it')
+const ignore = (): void => {}
 
-/** What Node's parser could not read, with the bytes it was given last. */
-type ClientError = Error & { code?: string; rawPacket?: Buffer }
-
-/** By the code of Node's error. */
-const clientErrors: Readonly<Record<string, ((error: ClientError) => FleetError) | undefined>> = {
-  HPE_HEADER_OVERFLOW: () => new FleetError('FLEET_ERR_HEADERS_TOO_LARGE'),
-  HPE_CHUNK_EXTENSIONS_OVERFLOW: () => new FleetError('FLEET_ERR_BODY_TOO_LARGE', 'chunk extensions'),
-  // The parser says the same of a supported version that is not followed by CRLF.
-  HPE_INVALID_VERSION: ({ rawPacket }) =>
-    /HTTP\/1\.[01](?!\r\n)/.test(rawPacket?.toString('latin1') ?? '')
-      ? notHttp()
-      : new FleetError('FLEET_ERR_VERSION_UNSUPPORTED'),
-  HPE_PAUSED_H2_UPGRADE: () => new FleetError('FLEET_ERR_VERSION_UNSUPPORTED'),
-  ERR_HTTP_REQUEST_TIMEOUT: () => new FleetError('FLEET_ERR_REQUEST_TIMEOUT'),
-}
+const left = (): FleetError => invalid('the client went away')
 
 /** After these the rest of what the client sends is not worth reading. */
 const endsConnection: ReadonlySet<string> = new Set(['FLEET_ERR_PIPELINE_LIMIT', 'FLEET_ERR_HEADERS_TOO_LARGE'])

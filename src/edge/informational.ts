@@ -3,12 +3,6 @@ import type { ServerHttp2Stream } from 'node:http2'
 import { isHttp2 } from './http-server.ts'
 import type { AnswerHead } from './wire/response-head.ts'
 
-/**
- * Informational responses (1xx) that one attempt may send before its response. Servers send one or two; an upstream that
- * sends more has failed.
- */
-export const maxInformational = 16
-
 /** A session with more frames than this in its queue has a client that does not read. */
 const maxQueuedFrames = 64
 

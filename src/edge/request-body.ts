@@ -17,7 +17,7 @@ export function whole(request: IncomingMessage, done: (body: Buffer) => void, fa
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
   const end = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
-  request.on('end', guard('a request body', fail, end))
+  request.on('end', guard('a request body', end, fail))
 }
 
 /**
@@ -58,7 +58,7 @@ export function limitBodyTime(
   abort: () => void,
 ): void {
   if (timeoutMs === 0) return
-  const timer = setTimeout(() => {
+  const late = (): void => {
     const { stream } = request as IncomingMessage & { stream: ServerHttp2Stream }
     if (response.headersSent) response.destroy()
     else {
@@ -66,7 +66,11 @@ export function limitBodyTime(
       stopUpload(stream)
     }
     abort()
-  }, timeoutMs)
+  }
+  const timer = setTimeout(
+    guard('a late request body', late, () => response.destroy()),
+    timeoutMs,
+  )
   const clear = (): void => clearTimeout(timer)
   request.once('end', clear).once('close', clear)
 }
@@ -90,13 +94,16 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
     return
   }
   if (last !== undefined) response.write(last, 'latin1')
-  const fail = (): void => void response.destroy()
-  const end = guard('the end of a response', fail, () => {
-    clearTimeout(timer)
-    response.end()
-  })
-  const timer = setTimeout(end, lingerMs)
-  request.once('end', end).once('close', end).resume()
+  const finish = guard(
+    'the end of a response',
+    () => {
+      clearTimeout(timer)
+      response.end()
+    },
+    () => response.destroy(),
+  )
+  const timer = setTimeout(finish, lingerMs)
+  request.once('end', finish).once('close', finish).resume()
 }
 
 /** A client that is still sending is told to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */

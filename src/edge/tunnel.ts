@@ -132,14 +132,12 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     const { socket } = this.#door
     if (!socket.writable || socket.write(chunk) || controller.paused) return
     controller.pause()
-    socket.once(
-      'drain',
-      guard(
-        'the drain of a response',
-        () => socket.destroy(),
-        () => controller.resume(),
-      ),
+    const drained = guard(
+      'the drain of a response',
+      () => controller.resume(),
+      () => socket.destroy(),
     )
+    socket.once('drain', drained)
   }
 
   onResponseEnd(): void {
