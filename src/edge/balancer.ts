@@ -158,7 +158,11 @@ export class Balancer {
 
   /** One request, as undici's `request`; `path` starts with `/`. */
   request(path: string, init: RequestInit = {}): Promise<Dispatcher.ResponseData> {
-    return undici().request(new URL(path, 'http://balancer'), { ...init, dispatcher: this.dispatcher } as never)
+    const url = new URL('http://balancer')
+    const [, pathname = '', search = ''] = /^([^?#]*)(\?[^#]*)?/.exec(path) ?? []
+    // Joined to a base, `//host/x` would be another host.
+    Object.assign(url, { pathname, search })
+    return undici().request(url, { ...init, dispatcher: this.dispatcher } as never)
   }
 
   /** The lowest door: an undici dispatch that also tells the policy about the client. */

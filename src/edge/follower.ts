@@ -35,7 +35,7 @@ export class Follower {
   }
 
   #apply(found: readonly Found[]): void {
-    const urls = new Set(found.map(({ url }) => url))
+    const urls = new Set(found.map((one) => one?.url))
     for (const [url, { target }] of this.#known) {
       if (urls.has(url)) continue
       this.#known.delete(url)

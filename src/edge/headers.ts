@@ -120,7 +120,7 @@ export function requestHeaders<T extends Sink>(
   return out
 }
 
-const nothing: IncomingHttpHeaders = {}
+const nothing: IncomingHttpHeaders = Object.freeze({})
 
 /** @param before what a proxy of ours has said already */
 function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, host: string, element: string): void {

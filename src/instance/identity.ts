@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { networks } from '../base/networks.ts'
@@ -126,8 +127,8 @@ declare module 'fastify' {
 class Fleet {
   readonly name: string
   readonly instance: Instance
-  readonly configuration: Record<string, unknown> = {}
-  readonly #facts: Record<string, unknown> = {}
+  readonly configuration: Record<string, unknown> = dictionary()
+  readonly #facts: Record<string, unknown> = dictionary()
   readonly #figures: (() => Partial<Peer>)[] = []
   readonly #listeners: (() => void)[] = []
   #stateless = true
