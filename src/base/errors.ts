@@ -39,6 +39,8 @@ const table = {
   FLEET_ERR_BODY_TOO_LARGE: { status: 413, text: 'the request body is too large' },
   FLEET_ERR_HEADERS_TOO_LARGE: { status: 431, text: 'the request headers are too large' },
   FLEET_ERR_REQUEST_TIMEOUT: { status: 408, text: 'the request did not arrive in time' },
+  FLEET_ERR_VERSION_UNSUPPORTED: { status: 505, text: 'the HTTP version is not supported' },
+  FLEET_ERR_PIPELINE_LIMIT: { status: 429, text: 'too many requests in flight on one connection' },
   FLEET_ERR_PATH_BLOCKED: { status: 404, text: 'not found' },
   FLEET_ERR_TOKEN_MISSING: { status: 401, text: 'an access token is required' },
   FLEET_ERR_TOKEN_INVALID: { status: 401, text: 'the token is not valid' },

@@ -13,7 +13,9 @@ import {
   requestedHost,
   SecretToken,
 } from '../base/operator-access.ts'
+import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
 import type { Balancer } from './balancer.ts'
+import { destroyStreams, guard } from './boundary.ts'
 import { listen } from './listen.ts'
 import type { Target } from './target.ts'
 
@@ -29,6 +31,17 @@ export interface AdminOptions {
    */
   token?: string
 }
+
+/** Requests are small, and so are all but a few responses: a client that needs longer is no operator. */
+const bounds = {
+  maxHeaderSize: 16_384,
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  connectionsCheckingInterval: 1_000,
+}
+const sendTimeoutMs = 10_000
+const maxConnections = 64
 
 /** What the operators of a proxy see and do, on an address of its own that its clients cannot reach. */
 export class Admin {
@@ -51,7 +64,12 @@ export class Admin {
       throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` ${where} needs FLEET_ADMIN_TOKEN`)
     }
     this.#token = token === undefined ? undefined : new SecretToken(token, '`proxy.admin.token` (FLEET_ADMIN_TOKEN)')
-    this.#server = http.createServer((request, response) => this.#serve(request, response))
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    this.#server = http.createServer(bounds, guard('a request of an operator', serve, destroyStreams))
+    this.#server.maxConnections = maxConnections
+    guardConnections(this.#server)
+    const stalls = new StallGuard(sendTimeoutMs)
+    this.#server.on('connection', (socket) => stalls.add(socket))
   }
 
   /** @throws FLEET_ERR_PORT_TAKEN */
@@ -71,6 +89,8 @@ export class Admin {
         typeof body === 'string' ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json; charset=utf-8'
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
     }
+    // No command has a body: what comes is discarded, and the connection is closed instead of waiting for the rest.
+    if (hasBody(request)) response.shouldKeepAlive = false
     request.resume()
     const route = `${request.method} ${request.url?.replace(/\?.*/s, '')}`
     if (route === 'GET /live') answer(200, { alive: true })
@@ -103,6 +123,9 @@ export class Admin {
     return isHere && initiatorOf(headers) !== 'cross-origin'
   }
 }
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
 
 const notFound = { statusCode: 404, error: 'Not Found', message: 'not found' }
 

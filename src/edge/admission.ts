@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../base/errors.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
+import { isHttp2 } from './http-server.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 import type { PickInput } from './policies/index.ts'
@@ -15,6 +16,15 @@ export interface Call {
   readonly length: number
 }
 
+/** As in the options of the proxy. */
+export interface RequestLimits {
+  readonly block: readonly string[]
+  readonly maxHeaders: number
+  /** 0: no limit. */
+  readonly maxBodyBytes: number
+  readonly maxConcurrentStreams: number
+}
+
 /**
  * Decides what goes upstream, and in which form. Node's parser has already refused what is no HTTP, both lengths at
  * once, two different lengths and bad chunks; here is refused what two readers could still read in two ways.
@@ -22,23 +32,28 @@ export interface Call {
 export class Admission {
   readonly #blocked: (path: string) => boolean
   readonly #origins: Origins
-  readonly #maxBodyBytes: number
+  readonly #limits: RequestLimits
 
-  /** @param maxBodyBytes 0 for no limit */
-  constructor(block: readonly string[], origins: Origins, maxBodyBytes: number) {
-    this.#blocked = beneath(block)
+  constructor(origins: Origins, limits: RequestLimits) {
+    this.#blocked = beneath(limits.block)
     this.#origins = origins
-    this.#maxBodyBytes = maxBodyBytes
+    this.#limits = limits
   }
 
   admit(request: IncomingMessage, origin: Origin): Call | FleetError {
     const { url = '', method = 'GET', headers, rawHeaders, httpVersionMajor } = request
     if (httpVersionMajor === 0) return invalid('HTTP/0.9')
+    if (httpVersionMajor === 2 && !isHttp2(request)) return new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
+    const { maxHeaders, maxBodyBytes, maxConcurrentStreams } = this.#limits
+    if (rawHeaders.length > 2 * maxHeaders) {
+      return new FleetError('FLEET_ERR_HEADERS_TOO_LARGE', `at most ${maxHeaders} header fields`)
+    }
+    if (origin.inflight > maxConcurrentStreams) return new FleetError('FLEET_ERR_PIPELINE_LIMIT')
     if (method === 'TRACE') return refusedMethod()
     const length = bodyLength(request)
     if (Number.isNaN(length)) return invalid('Transfer-Encoding')
-    if (this.#maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > this.#maxBodyBytes) {
-      return new FleetError('FLEET_ERR_BODY_TOO_LARGE', `at most ${this.#maxBodyBytes} bytes`)
+    if (maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > maxBodyBytes) {
+      return new FleetError('FLEET_ERR_BODY_TOO_LARGE', `at most ${maxBodyBytes} bytes`)
     }
     const absolute = url.startsWith('/') ? undefined : URL.parse(url)
     if (absolute === null || (absolute && !isHttp(absolute))) return invalid('request target')

@@ -6,13 +6,14 @@ import { FleetError } from '../base/errors.ts'
 import { caught, guard } from './boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { nominatedBy, responseHeaders } from './headers.ts'
+import { isHttp2 } from './http-server.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
 import { inform } from './informational.ts'
 import { writePlainHead } from './plain-head.ts'
 import type { PickInput } from './policies/index.ts'
 import { endAnswer } from './request-body.ts'
 import { responseTrailers } from './trailers.ts'
-import type { Headers } from './wire/fields.ts'
+import { type Headers, noTrailers } from './wire/fields.ts'
 import { type AnswerHead, type HeadHandler, ResponseHead } from './wire/response-head.ts'
 
 type Controller = Dispatcher.DispatchController
@@ -79,14 +80,9 @@ export class Answer implements HeadHandler {
     const response = this.#response
     const first = this.#waiting ? this.#first : undefined
     this.#waiting = false
-    for (const _name in trailers) {
-      this.#addTrailers(responseTrailers(trailers, this.#connection))
-      break
-    }
+    if (trailers !== noTrailers) this.#addTrailers(responseTrailers(trailers, this.#connection))
     // Node joins a string with the headers into one write; of a buffer it makes two.
     endAnswer(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
-    // Without a socket it waits for the responses before it, not for the client.
-    if (response.socket && response.writableLength > 0) this.#expectDrain()
   }
 
   onResponseError(_: Controller | null, error: Error): void {
@@ -118,7 +114,7 @@ export class Answer implements HeadHandler {
     const { setCookie } = this.#input
     // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
     const close = this.#context.closing || !this.#request.complete
-    if (this.#request.httpVersionMajor === 2 && !isHttp2Status(head.status)) {
+    if (!isHttp2Status(head.status) && isHttp2(this.#request)) {
       const detail = `status ${head.status} cannot be sent over HTTP/2`
       this.#controller?.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', detail))
       return
@@ -130,7 +126,7 @@ export class Answer implements HeadHandler {
     } else {
       const { status, headers } = head
       this.#connection = headers.connection
-      this.#bodiless = status === 205 && this.#request.httpVersionMajor === 2
+      this.#bodiless = status === 205 && isHttp2(this.#request)
       const out = responseHeaders(
         headers,
         mayHaveTrailers(this.#request, head) ? '' : 'trailer',
@@ -149,7 +145,7 @@ export class Answer implements HeadHandler {
     const pairs: [string, string][] = []
     for (let i = 0; i < flat.length; i += 2) pairs.push([flat[i] as string, flat[i + 1] as string])
     if (pairs.length === 0) return
-    if (this.#request.httpVersionMajor === 2) this.#response.addTrailers(http2Fields(flat) as Record<string, string>)
+    if (isHttp2(this.#request)) this.#response.addTrailers(http2Fields(flat) as Record<string, string>)
     // All at once: a second call takes the place of the first one.
     else this.#response.addTrailers(pairs)
   }
@@ -164,18 +160,21 @@ export class Answer implements HeadHandler {
   #expectDrain(): void {
     if (this.#stalled) return
     const response = this.#response
-    const fail = (): void => void response.destroy()
-    const cut = guard('the end of a stalled response', fail, () => breakOff(this.#request, response))
+    const cut = guard(
+      'the end of a stalled response',
+      () => breakOff(this.#request, response),
+      () => response.destroy(),
+    )
     this.#stalled = setTimeout(cut, this.#context.sendTimeoutMs)
     const drained = guard(
       'the drain of a response',
-      (error) => this.crashed(error),
       () => {
         clearTimeout(this.#stalled)
         this.#stalled = undefined
         response.removeListener('drain', drained).removeListener('close', drained)
         this.#controller?.resume()
       },
+      (error) => this.crashed(error),
     )
     response.on('drain', drained).on('close', drained)
   }
@@ -197,10 +196,10 @@ const isPlain = ({ httpVersion, headers }: IncomingMessage, head: ResponseHead):
   (head.status !== 204 || !head.has('content-length'))
 
 /** Node throws when trailers are announced that cannot come. */
-const mayHaveTrailers = ({ method, httpVersion }: IncomingMessage, { status, headers }: AnswerHead): boolean =>
-  httpVersion === '2.0' ||
-  (httpVersion === '1.1' &&
-    method !== 'HEAD' &&
+const mayHaveTrailers = (request: IncomingMessage, { status, headers }: AnswerHead): boolean =>
+  isHttp2(request) ||
+  (request.httpVersion === '1.1' &&
+    request.method !== 'HEAD' &&
     status !== 204 &&
     status !== 304 &&
     headers['content-length'] === undefined)
@@ -232,7 +231,7 @@ function writeHead(
   close: boolean,
   message?: string,
 ): void {
-  if (request.httpVersionMajor === 2) {
+  if (isHttp2(request)) {
     // HTTP/2 has neither reason phrases nor a Connection header.
     response.writeHead(status, http2Fields(headers))
     return

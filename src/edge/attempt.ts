@@ -3,7 +3,6 @@ import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { caught } from './boundary.ts'
-import { maxInformational } from './informational.ts'
 import type { Target } from './target.ts'
 import { undici } from './undici.ts'
 import { headersFrom } from './wire/fields.ts'
@@ -24,6 +23,12 @@ export interface AttemptOwner {
 
 /** Bytes of an answer that is thrown away, before its connection is given up instead. */
 const maxDiscard = 64 * 1024
+
+/**
+ * Informational responses (1xx) that one attempt may send before its response. Servers send one or two; an upstream that
+ * sends more has failed.
+ */
+const maxInformational = 16
 
 /** A reason phrase that can be passed on: undici reads UTF-8 and Node writes Latin-1. */
 const phrase = /^[\t\x20-\x7e\x80-\xff]*$/

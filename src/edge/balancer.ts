@@ -11,7 +11,8 @@ import {
   type ResolvedBalancerOptions,
   targetShapes,
 } from './balancer-options.ts'
-import { type Core, Exchange, type Failure } from './exchange.ts'
+import type { Core, Failure } from './core.ts'
+import { Exchange } from './exchange.ts'
 import { Follower } from './follower.ts'
 import { askLoad } from './load.ts'
 import { Outliers } from './outliers.ts'

@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { type Duplex, Stream } from 'node:stream'
 
 /**
  * The boundary around each connection. An exception in a callback of a socket, a parser or a timer would end the process.
@@ -14,19 +15,29 @@ let loggedAt = Number.NEGATIVE_INFINITY
 /** Exceptions that were caught since the process started. */
 export const internalErrors = (): number => count
 
-/** @param where what was being done; a constant, because it is logged @param fail ends what the exception belongs to */
+/**
+ * A callback that never throws.
+ *
+ * @param where what is being done; a constant, because it is logged
+ * @param fail ends what the exception belongs to; it gets the callback's arguments as well
+ */
 export function guard<A extends unknown[]>(
   where: string,
-  fail: (error: Error) => void,
   callback: (...args: A) => void,
+  fail?: (error: Error, ...args: A) => void,
 ): (...args: A) => void {
   return (...args) => {
     try {
       callback(...args)
     } catch (error) {
-      caught(where, error, fail)
+      caught(where, error, (reason) => fail?.(reason, ...args))
     }
   }
+}
+
+/** For {@link guard}: ends the connections that are among the arguments of a callback. */
+export function destroyStreams(_: Error, ...args: readonly unknown[]): void {
+  for (const each of args) if (each instanceof Stream) (each as Duplex).destroy()
 }
 
 /** Counts and logs an exception, and then ends what it belongs to. Never throws. */

@@ -11,6 +11,7 @@ import { Directory } from '../state/registry/directory.ts'
 import { Entries, type EntryRejection } from '../state/registry/entries.ts'
 import { PeerTable } from '../state/registry/peer-table.ts'
 import { seldom } from '../state/seldom.ts'
+import { guard } from './boundary.ts'
 import type { TargetOptions } from './target.ts'
 
 /** A target as a source found it. */
@@ -203,9 +204,10 @@ function every(intervalMs: number, ask: () => Promise<readonly Found[]>): Source
       const found = await ask().catch(() => undefined)
       if (stopped) return
       if (found) listener(found)
-      timer = setTimeout(round, Math.max(0, intervalMs - (performance.now() - startedAt))).unref()
+      timer = setTimeout(again, Math.max(0, intervalMs - (performance.now() - startedAt))).unref()
     }
-    void round()
+    const again = guard('a source of targets', () => void round())
+    again()
     return () => {
       stopped = true
       clearTimeout(timer)

@@ -2,37 +2,13 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
 import { caught, guard } from './boundary.ts'
+import { type Core, type Failure, unavailable } from './core.ts'
 import type { PickInput } from './policies/index.ts'
-import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions } from './repeat.ts'
-import type { RetryBudget } from './retry-budget.ts'
-import type { Rotation } from './rotation.ts'
+import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './repeat.ts'
 import type { Outgoing, Target } from './target.ts'
-import type { WaitingRoom } from './waiting-room.ts'
 import { type AnswerHead, type HeadHandler, tellHead } from './wire/response-head.ts'
-
-/** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
-export type Failure = 'refused' | 'lost'
-
-/** What every request of one balancer shares, whichever face it came in by. */
-export interface Core {
-  readonly rotation: Rotation
-  readonly waitingRoom: WaitingRoom
-  readonly budget: RetryBudget
-  readonly retry: RetryOptions
-  /** Longest wait for a target, in milliseconds. */
-  readonly waitMs: number
-  /** Attempts after a first one, and attempts beside a first one. */
-  readonly stats: { retries: number; hedges: number }
-  /** The target said that it leaves. */
-  draining(target: Target): void
-  /** How an attempt went: true when it failed by the target's fault. @param status 0 without an answer @param startedAt ms */
-  judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
-  /** Gives back the place that `rotation.begin` took. */
-  release(target: Target): void
-}
 
 /**
  * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
@@ -72,11 +48,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (!this.#done) this.#attempt()
     const { hedgeMs } = this.#core.retry
     if (hedgeMs > 0 && this.#mayRepeat() && !this.#options.upgrade) {
-      const beside = guard(
-        'a hedged attempt',
-        (error) => this.abort(error),
-        () => this.#attemptBeside(),
-      )
+      const beside = guard('a hedged attempt', () => this.#attemptBeside(), this.#aborter())
       this.#hedge = setTimeout(beside, hedgeMs)
     }
   }
@@ -113,16 +85,16 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     for (const attempt of open) attempt.cancel(reason)
   }
 
+  #aborter(): (error: Error) => void {
+    return (error) => this.abort(error)
+  }
+
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
     // undici has taken all listeners off the socket.
     socket.on('error', () => socket.destroy())
     socket.once(
       'close',
-      guard(
-        'the end of a tunnel',
-        () => {},
-        () => this.#release(attempt),
-      ),
+      guard('the end of a tunnel', () => this.#release(attempt)),
     )
     this.#judge(attempt, status)
     this.#win(attempt)
@@ -203,20 +175,16 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
    * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
    */
   #attemptAgain(): void {
-    const again = guard(
-      'another attempt',
-      (error) => this.abort(error),
-      () => {
-        this.#leave = undefined
-        if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
-        this.#attempt()
-      },
-    )
+    const again = () => {
+      this.#leave = undefined
+      if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
+      this.#attempt()
+    }
     const elsewhere = this.#core.rotation.hasUntried(this.#tried)
     const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
     if (ms === 0) again()
     else {
-      const timer = setTimeout(again, ms)
+      const timer = setTimeout(guard('another attempt', again, this.#aborter()), ms)
       this.#leave = () => clearTimeout(timer)
     }
   }
@@ -264,17 +232,13 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const { rotation, waitingRoom, waitMs } = this.#core
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    const retry = guard(
-      'the end of a wait',
-      (error) => this.abort(error),
-      (again: boolean) => {
-        this.#leave = undefined
-        this.#tried.length = 0
-        if (again) this.#attempt()
-        else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
-      },
-    )
-    this.#leave = waitingRoom.enter(this.#waitUntil - now, retry)
+    const retry = (again: boolean) => {
+      this.#leave = undefined
+      this.#tried.length = 0
+      if (again) this.#attempt()
+      else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
+    }
+    this.#leave = waitingRoom.enter(this.#waitUntil - now, guard('the end of a wait', retry, this.#aborter()))
     if (this.#leave) return
     this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
   }
@@ -335,6 +299,3 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     clearTimeout(this.#hedge)
   }
 }
-
-const unavailable = (code: FleetErrorCode, detail?: string): FleetError =>
-  new FleetError(code, detail, { retryAfter: 1 })

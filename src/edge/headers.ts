@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { requestId } from '../base/request-id.ts'
 import type { Origin } from './origins.ts'
-import type { Headers } from './wire/fields.ts'
+
+/** By name in lower case; what came several times is a list. */
+export type Headers = Record<string, string | string[]>
 
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
 export const hopByHop: ReadonlySet<string> = new Set([
@@ -130,7 +132,7 @@ export function requestHeaders<T extends Sink>(
   return out
 }
 
-const nothing: IncomingHttpHeaders = {}
+const nothing: IncomingHttpHeaders = Object.freeze({})
 
 /** @param before what a proxy of ours has said already */
 function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, host: string, element: string): void {

@@ -1,48 +1,35 @@
 import { randomBytes } from 'node:crypto'
-import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
-import { createSecureServer, type Http2SecureServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+import type { EventEmitter } from 'node:events'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
-import { type Duplex, Stream } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { http } from '../base/node-http.ts'
+import { Http2Sessions } from '../base/http2-sessions.ts'
+import { StallGuard } from '../base/socket-bounds.ts'
 import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
 import { Answer, type AnswerContext, breakOff, sendError } from './answer.ts'
 import { Balancer } from './balancer.ts'
-import { caught, guard } from './boundary.ts'
+import { caught, destroyStreams, guard } from './boundary.ts'
+import { type ClientError, fromClientError } from './client-error.ts'
 import { asFleetError } from './error-page.ts'
 import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
+import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from './http-server.ts'
+import type { TunnelBounds } from './join.ts'
 import { type ListenOptions, listen } from './listen.ts'
 import { Origins } from './origins.ts'
 import { persistenceLines } from './plain-head.ts'
 import { ProxyMetrics } from './proxy-metrics.ts'
-import { streamed, whole } from './request-body.ts'
+import { limitBodyTime, streamed, whole } from './request-body.ts'
+import type { ReverseProxy } from './reverse-proxy.ts'
 import type { Target } from './target.ts'
 import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
 
 export type { ProxyOptions } from './http-proxy-options.ts'
-
-export interface ReverseProxy {
-  /**
-   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
-   *
-   * @throws FLEET_ERR_PORT_TAKEN
-   */
-  listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, lets requests in flight end, and cuts them at the deadline. */
-  close(): Promise<void>
-  /** The proxy's own figures, as Prometheus reads them. */
-  metrics(): string
-  /** URL of the operators' address, once it listens; undefined without the option `admin`. */
-  readonly adminUrl: string | undefined
-  /** Null while it does not listen. */
-  readonly address: AddressInfo | null
-  readonly targets: readonly Target[]
-  readonly balancer: Balancer
-  readonly server: Server | Http2SecureServer
-}
+export type { ReverseProxy } from './reverse-proxy.ts'
 
 /**
  * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` HTTP/2 too, WebSockets, streams both ways.
@@ -65,7 +52,11 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   readonly #options: ResolvedProxyOptions
   readonly #admission: Admission
   readonly #tunnels = new Set<Duplex>()
-  readonly #sessions = new Set<ServerHttp2Session>()
+  /** Sockets that have left Node's HTTP server: it does not end them any more. */
+  readonly #detached = new Set<Duplex>()
+  readonly #refused = new WeakSet<Duplex>()
+  readonly #sessions: Http2Sessions
+  readonly #tunnelBounds: TunnelBounds
   readonly #origins: Origins
   readonly #metrics = new ProxyMetrics()
   readonly #admin: Admin | undefined
@@ -76,7 +67,18 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   constructor(options: ResolvedProxyOptions, balancer: Balancer) {
     this.#options = options
     this.#origins = new Origins(options.trustProxy, 'proxy.trustProxy')
-    this.#admission = new Admission(options.block, this.#origins, options.maxBodyBytes)
+    this.#admission = new Admission(this.#origins, options)
+    const stalls = new StallGuard(options.sendTimeoutMs)
+    this.#tunnelBounds = { idleTimeoutMs: options.tunnelTimeoutMs, stalls }
+    this.#sessions = new Http2Sessions({
+      headersTimeoutMs: effectiveHeadersTimeoutMs(options),
+      idleTimeoutMs: options.keepAliveMs,
+      // The proxy answers late requests itself; see limitBodyTime().
+      requestTimeoutMs: 0,
+      sendTimeoutMs: options.sendTimeoutMs,
+      maxHeaderBytes: options.maxHeaderBytes,
+      maxRequests: options.maxRequestsPerConnection,
+    })
     this.sendTimeoutMs = options.sendTimeoutMs
     this.persistence = persistenceLines(options.keepAliveMs)
     this.balancer = balancer
@@ -90,7 +92,8 @@ class HttpProxy implements ReverseProxy, AnswerContext {
         () => this.metrics(),
         () => this.closing,
       )
-    this.server = this.#createServer()
+    const block = 65_536 + 4 * balancer.options.connections.maxHeaderBytes
+    this.server = createProxyServer(options, block, (request, response) => this.#receive(request, response))
     this.#on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
       this.#receive(request, response, true),
     )
@@ -101,11 +104,9 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       this.#upgrade(request, socket, head),
     )
     this.#on('connect', (request: IncomingMessage, other: Duplex | ServerResponse) => this.#connect(request, other))
-    this.#on('clientError', (error: Error, socket: Duplex) => this.#onClientError(error, socket))
-    this.#on('session', (session: ServerHttp2Session) => {
-      this.#sessions.add(session)
-      session.once('close', () => this.#sessions.delete(session))
-    })
+    this.#on('clientError', (error: ClientError, socket: Duplex) => this.#onClientError(error, socket))
+    this.#on(options.tls ? 'secureConnection' : 'connection', (socket: Socket) => stalls.add(socket))
+    if (options.tls) this.#sessions.watch(this.server as Http2SecureServer)
   }
 
   get closing(): boolean {
@@ -137,14 +138,15 @@ class HttpProxy implements ReverseProxy, AnswerContext {
 
   async #drain(): Promise<void> {
     const closed = new Promise((resolve) => this.server.close(resolve))
-    // HTTP/2 clients get GOAWAY: running streams end, new ones go elsewhere (RFC 9113 section 6.8).
-    for (const session of this.#sessions) session.close()
+    this.#sessions.close()
     // A connection that turns idle after close() would hold it until its idle time is over: hence again and again.
-    const sweep = setInterval(() => {
+    const closeIdle = guard('a shutdown', () => {
       if ('closeIdleConnections' in this.server) this.server.closeIdleConnections()
       if (this.#inflight === 0) for (const socket of this.#tunnels) socket.end()
-    }, sweepEveryMs)
-    const deadline = setTimeout(() => this.#cut(), this.#options.shutdownTimeoutMs)
+    })
+    const sweep = setInterval(closeIdle, sweepEveryMs)
+    const cut = guard('the end of a shutdown', () => this.#cut())
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
     await closed
     clearInterval(sweep)
     clearTimeout(deadline)
@@ -154,22 +156,14 @@ class HttpProxy implements ReverseProxy, AnswerContext {
 
   #cut(): void {
     if ('closeAllConnections' in this.server) this.server.closeAllConnections()
-    for (const session of this.#sessions) session.destroy()
-    for (const socket of this.#tunnels) socket.destroy()
+    this.#sessions.destroy()
+    for (const socket of this.#detached) socket.destroy()
   }
 
-  /** @param listener an exception in it ends the connection that it belongs to, its first or second argument */
+  /** @param listener an exception in it ends the connection that it belongs to, which is among its arguments */
   #on<A extends unknown[]>(event: string, listener: (...args: A) => void): void {
-    const safe = (...args: A): void => {
-      try {
-        listener(...args)
-      } catch (error) {
-        caught(`the proxy's event ${event}`, error, () => {
-          for (const each of args) if (each instanceof Stream) (each as Duplex).destroy()
-        })
-      }
-    }
-    this.server.on(event, safe as (...args: unknown[]) => void)
+    const server: EventEmitter = this.server
+    server.on(event, guard(`the event ${event} of the proxy`, listener, destroyStreams))
   }
 
   #receive(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
@@ -192,28 +186,34 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     const startedAt = performance.now()
     let exchange: Exchange | undefined
     this.#inflight++
+    origin.inflight++
     origin.answering = response
-    const closed = (): void => {
-      this.#inflight--
-      if (origin.answering === response) origin.answering = undefined
-      this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
-      if (exchange?.done === false) exchange.abort(invalid('the client went away'))
-    }
-    // What is written after the client has gone is an error of the response, which nobody needs to hear of.
-    response
-      .on('error', () => {})
-      .on(
-        'close',
-        guard('the end of a request', () => {}, closed),
-      )
+    // A client that has gone makes what is written an error of the response, which is of no interest.
+    response.on('error', ignore)
+    response.on('close', () => {
+      try {
+        this.#inflight--
+        origin.inflight--
+        if (origin.answering === response) origin.answering = undefined
+        this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+        if (exchange?.done === false) exchange.abort(left())
+      } catch (error) {
+        caught('the end of a request', error)
+      }
+    })
     const call = this.#admission.admit(request, origin)
     if (call instanceof FleetError) {
+      if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(call.code)
       sendError(request, response, call)
       return
     }
     if (call.length === 0) {
       exchange = this.#send(call, null, request, response)
       return
+    }
+    if (isHttp2(request)) {
+      const late = new FleetError('FLEET_ERR_REQUEST_TIMEOUT')
+      limitBodyTime(request, response, this.#options.requestTimeoutMs, () => exchange?.abort(late))
     }
     const proceed = (): void => {
       if (expectsContinue) response.writeContinue()
@@ -225,6 +225,8 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     }
     proceed()
     const send = (body: Buffer): void => {
+      // It came after its deadline.
+      if (response.writableEnded) return
       exchange = this.#send(call, body, request, response)
     }
     whole(request, send, (error) => this.#crashed(request, response, error))
@@ -243,7 +245,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    socket.on('error', () => socket.destroy())
+    this.#detach(socket)
     const call = this.#admission.admit(request, this.#origins.of(request.socket))
     if (call instanceof FleetError || call.length > 0 || !isWebSocket(request)) {
       writeRaw(socket, call instanceof FleetError ? call : invalid('Upgrade'), request.headers.accept)
@@ -255,15 +257,17 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   /** Of CONNECT only the kind that carries a WebSocket over HTTP/2 is wanted; upstream it is an upgrade like any other. */
   #connect(request: IncomingMessage, other: Duplex | ServerResponse): void {
     const { headers, rawHeaders, url, httpVersion, httpVersionMajor } = request
-    if (httpVersionMajor !== 2) {
-      writeRaw(other as Duplex, refusedMethod(), headers.accept)
+    if (!isHttp2(request)) {
+      this.#detach(other as Duplex)
+      const version = httpVersionMajor === 1 ? undefined : new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
+      writeRaw(other as Duplex, version ?? refusedMethod(), headers.accept)
       return
     }
     const stream = (request as unknown as { stream: ServerHttp2Stream }).stream
     const door = streamDoor(request, stream)
-    const asked = { method: 'GET', url, headers, rawHeaders, httpVersion, httpVersionMajor } as IncomingMessage
+    const asked = { method: 'GET', url, headers, rawHeaders, httpVersion, httpVersionMajor, stream }
     const websocket = headers[':protocol'] === 'websocket'
-    const call = websocket ? this.#admission.admit(asked, this.#origins.of(request.socket)) : refusedMethod()
+    const call = websocket ? this.#admission.admit(asked as never, this.#origins.of(request.socket)) : refusedMethod()
     if (call instanceof FleetError) {
       door.failed(call)
       return
@@ -274,55 +278,33 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   }
 
   #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
-    const tunnel = new Tunnel(door, head, this.#tunnels, this.sendTimeoutMs)
+    const tunnel = new Tunnel(door, head, this.#tunnels, this.#tunnelBounds)
     const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    const left = (): void => exchange.abort(invalid('the client went away'))
     door.socket.once(
       'close',
-      guard('the end of a tunnel', () => {}, left),
+      guard('the end of a tunnel', () => exchange.abort(left())),
     )
   }
 
-  /** What is no HTTP, too large or too slow. Where an answer is being written already, nothing can be said any more. */
-  #onClientError(error: Error & { code?: string }, socket: Duplex): void {
-    if (!socket.writable) socket.destroy()
-    else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
-    else if (error.code === 'HPE_HEADER_OVERFLOW') writeRaw(socket, new FleetError('FLEET_ERR_HEADERS_TOO_LARGE'))
-    else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') writeRaw(socket, new FleetError('FLEET_ERR_REQUEST_TIMEOUT'))
-    else writeRaw(socket, invalid('it is not HTTP/1.1 as RFC 9112 has it'))
+  #detach(socket: Duplex): void {
+    this.#detached.add(socket)
+    socket.once('close', () => this.#detached.delete(socket))
   }
 
-  #createServer(): Server | Http2SecureServer {
-    const { maxHeaderBytes, headersTimeoutMs, requestTimeoutMs, keepAliveMs, tls } = this.#options
-    const options: ServerOptions = {
-      maxHeaderSize: maxHeaderBytes,
-      headersTimeout: headersTimeoutMs,
-      requestTimeout: requestTimeoutMs,
-      keepAliveTimeout: keepAliveMs,
-      connectionsCheckingInterval: 1000,
-      insecureHTTPParser: false,
-      // Most requests have no body: they need not be taken through the life of a stream. Known from Node 24.12 on.
-      optimizeEmptyRequests: true,
-      noDelay: true,
-      // A client that vanished without a word is found out by the kernel, in tunnels and silent streams too.
-      keepAlive: true,
-      keepAliveInitialDelay: 30_000,
-    }
-    // Other protocols (h2c) are for this connection only and are not asked for upstream: RFC 9110 section 7.8.
-    const shouldUpgradeCallback = isWebSocket
-    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#receive(request, response)
-    if (!tls) return http.createServer({ ...options, shouldUpgradeCallback } as ServerOptions, serve)
-    const secure = {
-      ...options,
-      ...tls,
-      allowHTTP1: true,
-      // Node closes the whole session when the head of one response is longer than this; each field counts 12 bytes more.
-      maxSendHeaderBlockLength: 65_536 + 4 * this.balancer.options.connections.maxHeaderBytes,
-      settings: { maxHeaderListSize: maxHeaderBytes, enableConnectProtocol: true },
-    }
-    return createSecureServer({ ...secure, shouldUpgradeCallback } as never, serve as never)
+  /** What is not HTTP, too large or too slow. Where a response is being written already, no other one can be sent. */
+  #onClientError(error: ClientError, socket: Duplex): void {
+    // The rest of what it sends is no better, and is discarded.
+    if (this.#refused.has(socket)) return
+    this.#refused.add(socket)
+    if (!socket.writable) socket.destroy()
+    else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
+    else writeRaw(socket, fromClientError(error))
   }
 }
 
-const isWebSocket = ({ method, headers }: IncomingMessage): boolean =>
-  method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket'
+const ignore = (): void => {}
+
+const left = (): FleetError => invalid('the client went away')
+
+/** After these the rest of what the client sends is not worth reading. */
+const endsConnection: ReadonlySet<string> = new Set(['FLEET_ERR_PIPELINE_LIMIT', 'FLEET_ERR_HEADERS_TOO_LARGE'])

@@ -1,12 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
+import { isHttp2 } from './http-server.ts'
 import type { AnswerHead } from './wire/response-head.ts'
-
-/**
- * Informational responses (1xx) that one attempt may send before its response. Servers send one or two; an upstream that
- * sends more has failed.
- */
-export const maxInformational = 16
 
 /** A session with more frames than this in its queue has a client that does not read. */
 const maxQueuedFrames = 64
@@ -52,7 +47,7 @@ function elementsOf(line: string): string[] {
 export function inform(request: IncomingMessage, response: ServerResponse, { status, headers }: AnswerHead): void {
   const links = status === 103 ? hintedLinks(headers.link) : []
   if (status !== 102 && links.length === 0) return
-  if (request.httpVersionMajor === 2) {
+  if (isHttp2(request)) {
     const { stream } = response as unknown as { stream: ServerHttp2Stream }
     if (stream.destroyed || stream.closed || stream.headersSent) return
     if ((stream.session?.state.outboundQueueSize ?? 0) > maxQueuedFrames) return

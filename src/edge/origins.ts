@@ -14,6 +14,8 @@ export class Origin {
   readonly trusted: boolean
   /** The latest answer on this connection, while it is not complete. */
   answering: ServerResponse | undefined
+  /** Requests on this connection that are not answered yet; of an HTTP/2 stream there is one. */
+  inflight = 0
   #host: string | undefined
   #element: string | undefined
 

@@ -85,11 +85,7 @@ export class Prober {
       type === 'http'
         ? probeHttp(target, path, timeoutMs, running.signal)
         : probeTcp(target.url, timeoutMs, running.signal)
-    const judge = guard(
-      'a verdict on a target',
-      () => {},
-      (verdict: Verdict) => this.#judge(target, watch, verdict),
-    )
+    const judge = guard('a verdict on a target', (verdict: Verdict) => this.#judge(target, watch, verdict))
     found.then((verdict) => {
       if (running.signal.aborted) return
       watch.running = undefined
@@ -114,7 +110,8 @@ export class Prober {
     const settled = watch.told !== undefined && watch.told === watch.latest
     const interval = settled ? this.#options.intervalMs : this.#options.intervalMs / 4
     // ± 10 %, so that many fronts do not probe in step.
-    watch.timer = setTimeout(() => this.#probe(target, watch), interval * (0.9 + Math.random() * 0.2)).unref()
+    const probe = guard('a probe', () => this.#probe(target, watch))
+    watch.timer = setTimeout(probe, interval * (0.9 + Math.random() * 0.2)).unref()
   }
 }
 
@@ -131,22 +128,24 @@ function probeHttp(target: Target, path: string, timeoutMs: number, signal: Abor
     const fail = (): void => void request.destroy()
     const timer = setTimeout(fail, timeoutMs)
     request.on('error', () => resolve('fail'))
-    request.on('close', () => {
+    const closed = guard('the end of a probe', () => {
       clearTimeout(timer)
       resolve('fail')
     })
-    const judge = guard('a probe', fail, (response: IncomingMessage) => {
+    request.on('close', closed)
+    const judge = (response: IncomingMessage): void => {
       let length = 0
-      response.on('data', (chunk: Buffer) => {
+      const count = guard('a response to a probe', (chunk: Buffer) => {
         length += chunk.length
         if (length > maxProbeBytes) request.destroy()
       })
+      response.on('data', count)
       response.on('error', () => {})
       const { statusCode = 0, headers } = response
       const pass = statusCode >= 200 && statusCode < 300
       resolve(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
-    })
-    request.on('response', judge)
+    }
+    request.on('response', guard('a probe', judge, fail))
     request.end()
   })
 }
@@ -155,14 +154,16 @@ function probeTcp(url: URL, timeoutMs: number, signal: AbortSignal): Promise<Ver
   return new Promise((resolve) => {
     const socket = connect({ ...addressOf(url), signal })
     const timer = setTimeout(() => socket.destroy(), timeoutMs)
-    socket.on('connect', () => {
+    const connected = guard('a probe', () => {
       resolve('pass')
       socket.destroy()
     })
-    socket.on('error', () => {})
-    socket.on('close', () => {
+    const closed = guard('the end of a probe', () => {
       clearTimeout(timer)
       resolve('fail')
     })
+    socket.on('connect', connected)
+    socket.on('error', () => {})
+    socket.on('close', closed)
   })
 }

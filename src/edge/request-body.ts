@@ -1,9 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
 import { FleetError } from '../base/errors.ts'
 import { guard } from './boundary.ts'
 
 /** How long a client that is still sending gets to read an answer before its connection is closed, in milliseconds. */
 const lingerMs = 2000
+/** RFC 9113 section 7. */
+const noError = 0
 
 /**
  * Takes a short body in whole. `done` is never called when the client goes away before.
@@ -14,7 +17,7 @@ export function whole(request: IncomingMessage, done: (body: Buffer) => void, fa
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
   const end = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
-  request.on('end', guard('a request body', fail, end))
+  request.on('end', guard('a request body', end, fail))
 }
 
 /**
@@ -42,24 +45,70 @@ export async function* streamed(request: IncomingMessage, limit: number, onStart
 }
 
 /**
+ * Answers a request of which not everything came in time with 408, or cuts a response that has begun. For HTTP/2 only: on
+ * HTTP/1.1 Node has this deadline itself. Without a body the stream also ends for a client that does not read.
+ *
+ * @param timeoutMs 0 for none
+ * @param abort called afterwards, to end what is under way upstream
+ */
+export function limitBodyTime(
+  request: IncomingMessage,
+  response: ServerResponse,
+  timeoutMs: number,
+  abort: () => void,
+): void {
+  if (timeoutMs === 0) return
+  const late = (): void => {
+    const { stream } = request as IncomingMessage & { stream: ServerHttp2Stream }
+    if (response.headersSent) response.destroy()
+    else {
+      response.writeHead(408, { 'cache-control': 'no-store' }).end()
+      stopUpload(stream)
+    }
+    abort()
+  }
+  const timer = setTimeout(
+    guard('a late request body', late, () => response.destroy()),
+    timeoutMs,
+  )
+  const clear = (): void => clearTimeout(timer)
+  request.once('end', clear).once('close', clear)
+}
+
+/**
  * Ends an answer. When the client is still sending, closing now would reset the connection, and the client would lose
  * the answer it has not read yet: so the rest is read and thrown away first, for a while (RFC 9112 section 9.6).
  *
  * @param last the end of its body; a string is one of bytes (Latin-1)
  */
 export function endAnswer(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
+  if ('stream' in request) {
+    response.end(last, 'latin1')
+    stopUpload(request.stream as ServerHttp2Stream)
+    return
+  }
   // One that was not told to continue sends nothing.
   const waits = request.headers.expect !== undefined && !request.readableDidRead
-  if (request.complete || request.destroyed || waits || request.httpVersionMajor === 2) {
+  if (request.complete || request.destroyed || waits) {
     response.end(last, 'latin1')
     return
   }
   if (last !== undefined) response.write(last, 'latin1')
-  const fail = (): void => void response.destroy()
-  const end = guard('the end of a response', fail, () => {
-    clearTimeout(timer)
-    response.end()
-  })
-  const timer = setTimeout(end, lingerMs)
-  request.once('end', end).once('close', end).resume()
+  const finish = guard(
+    'the end of a response',
+    () => {
+      clearTimeout(timer)
+      response.end()
+    },
+    () => response.destroy(),
+  )
+  const timer = setTimeout(finish, lingerMs)
+  request.once('end', finish).once('close', finish).resume()
+}
+
+/** A client that is still sending is told to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */
+function stopUpload(stream: ServerHttp2Stream): void {
+  if (stream.endAfterHeaders || stream.readableEnded) return
+  if (stream.writableFinished) stream.close(noError)
+  else stream.once('finish', () => stream.close(noError))
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { FleetError } from '../base/errors.ts'
+import { guard } from './boundary.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './repeat.ts'
 import { undici } from './undici.ts'
@@ -139,7 +140,8 @@ export class Target {
   async disconnect(): Promise<void> {
     const left = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
     for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
-    await Promise.all(left.map((pool) => pool?.close()))
+    // A connection that fails while it closes is closed.
+    await Promise.allSettled(left.map((pool) => pool?.close()))
   }
 
   #wire(repeatable: boolean): WirePool {
@@ -169,7 +171,7 @@ export class Target {
       allowH2: false,
       connect: (options, callback) => {
         connector(options, (...[error, socket]) => {
-          socket?.on('error', distinguishReset)
+          socket?.on('error', guard('a break of a connection', distinguishReset))
           if (error) callback(error, null)
           else callback(null, socket)
         })

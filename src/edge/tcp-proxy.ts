@@ -2,8 +2,10 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { performance } from 'node:perf_hooks'
 import { plainAddress } from '../base/client-address.ts'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { guardConnections } from '../base/socket-bounds.ts'
 import { Balancer } from './balancer.ts'
 import type { BalancerOptions } from './balancer-options.ts'
+import { guard } from './boundary.ts'
 import { type ListenOptions, listen } from './listen.ts'
 import type { PickInput } from './policies/index.ts'
 import { addressOf, parseTarget, type Target, type TargetOptions } from './target.ts'
@@ -13,6 +15,8 @@ export interface TcpProxyOptions extends BalancerOptions {
   targets: readonly (string | TargetOptions)[]
   /** A connection on which nothing moves for this long is closed, in milliseconds; 0: never. @default 600000 */
   idleTimeoutMs?: number
+  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  maxConnections?: number
   /**
    * Begin each connection with a line that tells the target the client's address: PROXY protocol version 1, which the
    * target must expect. @default false
@@ -22,11 +26,21 @@ export interface TcpProxyOptions extends BalancerOptions {
   shutdownTimeoutMs?: number
 }
 
-type Resolved = Required<Pick<TcpProxyOptions, 'idleTimeoutMs' | 'proxyProtocol' | 'shutdownTimeoutMs'>>
+type Resolved = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
 
 const ms = int(0, 86_400_000, 'milliseconds')
-const shapes: Shapes = { idleTimeoutMs: ms, proxyProtocol: bool, shutdownTimeoutMs: ms }
-const defaults: Resolved = { idleTimeoutMs: 600_000, proxyProtocol: false, shutdownTimeoutMs: 30_000 }
+const shapes: Shapes = {
+  idleTimeoutMs: ms,
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
+  proxyProtocol: bool,
+  shutdownTimeoutMs: ms,
+}
+const defaults: Resolved = {
+  idleTimeoutMs: 600_000,
+  maxConnections: 0,
+  proxyProtocol: false,
+  shutdownTimeoutMs: 30_000,
+}
 
 export interface TcpProxy {
   /**
@@ -50,14 +64,17 @@ export interface TcpProxy {
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
  */
 export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
-  const { targets, idleTimeoutMs, proxyProtocol, shutdownTimeoutMs, ...rest } = options
-  const mine = { idleTimeoutMs, proxyProtocol, shutdownTimeoutMs }
+  const { targets, idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs, ...rest } = options
+  const mine = { idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs }
   const plain = targets.some(
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
   return new Layer4(resolveOptions('tcpProxy', shapes, defaults, mine), balancer)
 }
+
+/** A peer that vanished without a word is found out by the kernel. */
+const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
 
 class Layer4 implements TcpProxy {
   readonly balancer: Balancer
@@ -69,11 +86,13 @@ class Layer4 implements TcpProxy {
   constructor(options: Resolved, balancer: Balancer) {
     this.#options = options
     this.balancer = balancer
-    this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (client) => {
+    this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, ...socketOptions }, (client) => {
       this.#clients.add(client)
       client.once('close', () => this.#clients.delete(client))
       new Passage(balancer, client, options).begin()
     })
+    if (options.maxConnections > 0) this.server.maxConnections = options.maxConnections
+    guardConnections(this.server)
   }
 
   get address(): AddressInfo | null {
@@ -95,9 +114,10 @@ class Layer4 implements TcpProxy {
   }
 
   async #drain(): Promise<void> {
-    const deadline = setTimeout(() => {
+    const cut = guard('the end of a shutdown', () => {
       for (const client of this.#clients) client.destroy()
-    }, this.#options.shutdownTimeoutMs)
+    })
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
     await new Promise((resolve) => this.server.close(resolve))
     clearTimeout(deadline)
     await this.balancer.close()
@@ -118,7 +138,6 @@ class Passage {
     this.#client = client
     this.#options = options
     this.#input = { client: plainAddress(client.remoteAddress) ?? '', headers: {} }
-    client.on('error', () => client.destroy())
   }
 
   begin(): void {
@@ -131,26 +150,32 @@ class Passage {
   #connect(target: Target): void {
     const { rotation, judged } = this.#balancer.core
     const startedAt = performance.now()
-    const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, noDelay: true })
+    const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
     let connected = false
     this.#tried.push(target)
     rotation.begin(target)
     upstream.on('error', () => upstream.destroy())
-    upstream.once('connect', () => {
+    const onConnect = (): void => {
       connected = true
       clearTimeout(late)
       judged(target, 200, undefined, startedAt)
       this.#join(upstream)
-    })
-    upstream.once('close', () => {
+    }
+    const onClose = (): void => {
       clearTimeout(late)
       this.#balancer.core.release(target)
       if (connected) return
       // No byte of the client has been read yet, so it may go anywhere else.
       judged(target, 0, 'refused', startedAt)
       this.begin()
-    })
+    }
+    const fail = (): void => {
+      upstream.destroy()
+      this.#client.destroy()
+    }
+    upstream.once('connect', guard('a passage', onConnect, fail))
+    upstream.once('close', guard('the end of a passage', onClose, fail))
   }
 
   #join(upstream: Socket): void {
@@ -161,11 +186,18 @@ class Passage {
     }
     if (this.#options.proxyProtocol) upstream.write(proxyLine(client))
     // What is written to a socket counts as well, so one of the two timers is enough.
+    // Half-open connections are legal in TCP, and are bound by the same time.
     client.setTimeout(this.#options.idleTimeoutMs, () => client.destroy())
     client.pipe(upstream)
     upstream.pipe(client)
-    client.once('close', (failed) => end(upstream, failed))
-    upstream.once('close', (failed) => end(client, failed))
+    client.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(upstream, failed)),
+    )
+    upstream.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(client, failed)),
+    )
   }
 
   #wait(): void {
@@ -173,11 +205,13 @@ class Passage {
     const now = performance.now()
     this.#tried.length = 0
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    const leave = waitingRoom.enter(this.#waitUntil - now, (again) => {
+    const onEnd = (again: boolean): void => {
       if (again) this.begin()
       else this.#client.destroy()
-    })
-    if (leave) this.#client.once('close', leave)
+    }
+    const retry = guard('the end of a wait', onEnd, () => this.#client.destroy())
+    const leave = waitingRoom.enter(this.#waitUntil - now, retry)
+    if (leave) this.#client.once('close', guard('the end of a wait', leave))
     else this.#client.destroy()
   }
 }

@@ -6,10 +6,12 @@ import { TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../base/errors.ts'
 import { http } from '../base/node-http.ts'
+import { endConnection } from '../base/socket-bounds.ts'
 import { caught, guard } from './boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
+import { join, type TunnelBounds, watchDeparture } from './join.ts'
 import type { Headers } from './wire/fields.ts'
 
 /** How the client's side of a tunnel begins, or does not. */
@@ -46,6 +48,8 @@ export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => (
   },
 })
 
+const { NGHTTP2_NO_ERROR: noError } = constants
+
 /** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
 export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => {
   const respond = (status: number, flat: readonly string[]): void => {
@@ -57,12 +61,12 @@ export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream):
     accepts: isHttp2Status,
     opened: (headers) => respond(200, responseHeaders(headers, 'sec-websocket-accept', 'content-length', 'trailer')),
     answered: (status, headers) =>
-      respond(status, responseHeaders(headers, 'trailer', status === 204 ? 'content-length' : '')),
+      respond(status, responseHeaders(headers, 'trailer', status === 204 || status === 205 ? 'content-length' : '')),
     failed: (error) => {
       if (stream.destroyed || stream.closed || stream.headersSent) return
       const page = errorPage(error, request.headers.accept)
       respond(page.status, page.headers)
-      stream.end(page.body)
+      stream.once('finish', () => stream.close(noError)).end(page.body)
     },
     broken: () => stream.close(constants.NGHTTP2_INTERNAL_ERROR),
   }
@@ -73,18 +77,20 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   readonly #door: Door
   readonly #head: Buffer
   readonly #tunnels: Set<Duplex>
-  readonly #sendTimeoutMs: number
+  readonly #bounds: TunnelBounds
+  readonly #unwatch: () => void
   #answered = false
 
   /**
    * @param head bytes that came from the client already
-   * @param sendTimeoutMs a client that takes nothing of a response for this long is cut off
+   * @param tunnels gets the client's side while the tunnel is open
    */
-  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>, sendTimeoutMs: number) {
+  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
     this.#door = door
     this.#head = head
     this.#tunnels = tunnels
-    this.#sendTimeoutMs = sendTimeoutMs
+    this.#bounds = bounds
+    this.#unwatch = watchDeparture(door.socket)
   }
 
   onRequestStart(): void {}
@@ -98,6 +104,7 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     // A protocol that was not asked for is none that the client could speak.
     if (String(headers.upgrade).toLowerCase() !== 'websocket') {
       upstream.destroy()
+      this.#unwatch()
       this.#door.failed(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
       return
     }
@@ -105,14 +112,8 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      from.on('error', () => to.destroy())
-      from.on('close', () => to.destroy())
-      from.pipe(to)
-    }
+    this.#unwatch()
+    join(client, upstream, this.#bounds)
   }
 
   /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
@@ -126,31 +127,26 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     this.#door.answered(status, headers)
   }
 
+  /** The stall guard cuts a client that does not read. */
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const { socket, broken } = this.#door
+    const { socket } = this.#door
     if (!socket.writable || socket.write(chunk) || controller.paused) return
     controller.pause()
-    const stalled = setTimeout(
-      guard('the end of a stalled response', () => socket.destroy(), broken),
-      this.#sendTimeoutMs,
-    )
     const drained = guard(
       'the drain of a response',
+      () => controller.resume(),
       () => socket.destroy(),
-      () => {
-        clearTimeout(stalled)
-        socket.removeListener('drain', drained).removeListener('close', drained)
-        controller.resume()
-      },
     )
-    socket.on('drain', drained).on('close', drained)
+    socket.once('drain', drained)
   }
 
   onResponseEnd(): void {
-    this.#door.socket.end()
+    this.#unwatch()
+    endConnection(this.#door.socket)
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
+    this.#unwatch()
     try {
       if (this.#answered || this.#tunnels.has(this.#door.socket)) this.#door.broken()
       else this.#door.failed(asFleetError(error))
@@ -164,7 +160,7 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 export function writeRaw(socket: Duplex, error: FleetError, accept?: string): void {
   if (socket.destroyed) return
   const page = errorPage(error, accept)
-  socket.end(rawHead(page.status, [...page.headers, 'connection', 'close']) + page.body, 'latin1')
+  endConnection(socket, rawHead(page.status, [...page.headers, 'connection', 'close']) + page.body)
 }
 
 function rawHead(status: number, headers: readonly string[]): string {

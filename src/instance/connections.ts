@@ -1,6 +1,7 @@
-import type { ServerHttp2Session } from 'node:http2'
 import { type Server, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Http2Sessions } from '../base/http2-sessions.ts'
+import { boundServer, type ConnectionBounds, type ResolvedBounds } from './server-bounds.ts'
 import { type Request, type Response, WorkList } from './work.ts'
 
 /** A request that has not been answered yet, for the log line when it must be cut. */
@@ -20,6 +21,14 @@ export interface Flow {
   readonly waitedMs: number
 }
 
+interface Open {
+  readonly swept: boolean
+  bytes: number
+  idleSince: number
+  /** Requests on it that are not answered yet. */
+  atWork: number
+}
+
 /**
  * What a server has open: sockets, HTTP/2 sessions and unanswered requests.
  *
@@ -28,8 +37,10 @@ export interface Flow {
  * a request. So the listener, the idle sockets and the busy ones are closed in three steps of their own here.
  */
 export class Connections {
-  readonly #sockets = new Map<Socket, { readonly swept: boolean; bytes: number; idleSince: number }>()
-  readonly #sessions = new Set<ServerHttp2Session>()
+  readonly #sockets = new Map<Socket, Open>()
+  readonly #sessions: Http2Sessions[] = []
+  readonly #bounds: ResolvedBounds
+  readonly #given: ConnectionBounds
   readonly #work = new WorkList()
   /** What goes on being sent, a stream or a WebSocket, does not wait any more. */
   readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, answered: 0, waitedMs: 0 }
@@ -38,7 +49,10 @@ export class Connections {
   readonly #servers = new Set<Server>()
   #accepted = 0
 
-  constructor() {
+  /** @param given what of the bounds is no default */
+  constructor(bounds: ResolvedBounds, given: ConnectionBounds = {}) {
+    this.#bounds = bounds
+    this.#given = given
     const work = this.#work
     const { flow } = this
     const sockets = this.#sockets
@@ -49,6 +63,7 @@ export class Connections {
       const own = work.get(this)
       if (own === undefined) return
       if (own.waiting) flow.waiting--
+      if (own.connection) own.connection.atWork--
       work.remove(own)
     }
   }
@@ -64,22 +79,27 @@ export class Connections {
     server.on(secure ? 'secureConnection' : 'connection', (socket: Socket & { alpnProtocol?: string | false }) => {
       // An HTTP/2 socket ends with its session, which knows what is still running on it.
       const swept = !http2 || (secure && socket.alpnProtocol !== 'h2')
-      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0 })
+      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0, atWork: 0 })
       // One function for all: there may be ten thousand of them, and `once` keeps two more for each.
       socket.on('close', this.#gone)
     })
-    server.on('session', (session: ServerHttp2Session) => {
-      this.#sessions.add(session)
-      session.once('close', () => this.#sessions.delete(session))
-    })
+    const sessions = boundServer(server, this.#bounds, this.#given)
+    if (sessions) this.#sessions.push(sessions)
   }
 
-  /** A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted. */
-  begin(response: Response, request: Request): void {
-    this.#work.add(response, request)
+  /**
+   * A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted.
+   *
+   * @returns false when its connection has too many in flight already
+   */
+  begin(response: Response, request: Request): boolean {
+    // Streams of HTTP/2 have no socket that is known here; their number is bounded by a setting of the session.
+    const connection = response.socket ? this.#sockets.get(response.socket) : undefined
+    this.#work.add(response, request, connection)
     this.flow.waiting++
     // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
     response.on('close', this.#ended)
+    return connection === undefined || ++connection.atWork <= this.#bounds.maxConcurrentStreams
   }
 
   /** The answer to a request begins. */
@@ -116,7 +136,7 @@ export class Connections {
 
   /** HTTP/2 clients get GOAWAY: running streams end, new ones go elsewhere (RFC 9113, section 6.8). */
   goAway(): void {
-    for (const session of this.#sessions) session.close()
+    for (const sessions of this.#sessions) sessions.close()
   }
 
   /**
@@ -158,7 +178,7 @@ export class Connections {
 
   /** Ends everything at once. */
   cut(): void {
-    for (const session of this.#sessions) session.destroy()
+    for (const sessions of this.#sessions) sessions.destroy()
     for (const socket of this.#sockets.keys()) socket.destroy()
   }
 }

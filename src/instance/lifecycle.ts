@@ -4,7 +4,7 @@ import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, F
 import fp from 'fastify-plugin'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { bool, int, object, resolveOptions, type Shapes } from '../base/options.ts'
 import { stateChannel } from './channels.ts'
 import { Connections, type Flow } from './connections.ts'
 import { Departure, quietMs, sweepEveryMs } from './departure.ts'
@@ -12,6 +12,7 @@ import { onHijack } from './hijack.ts'
 import { identity, type LifecycleState } from './identity.ts'
 import { rememberSource } from './long-lived.ts'
 import { cameByManagement } from './operators/listener.ts'
+import { boundDefaults, boundShapes, type ConnectionBounds, type ResolvedBounds } from './server-bounds.ts'
 import { type Ending, onEnding } from './signals.ts'
 import { Lifecycle } from './states.ts'
 
@@ -27,6 +28,8 @@ export interface LifecycleOptions {
   evictWindowMs?: number
   /** Handle SIGTERM, SIGINT, pm2's `shutdown` message and fatal errors, and end the process. @default true */
   signals?: boolean
+  /** Bounds of the application's server: slow clients, HTTP/2 sessions, requests per connection. */
+  connections?: ConnectionBounds
 }
 
 export interface ShutdownOptions {
@@ -37,19 +40,21 @@ export interface ShutdownOptions {
   handover?: boolean
 }
 
-type Resolved = Required<LifecycleOptions>
+type Resolved = Required<Omit<LifecycleOptions, 'connections'>> & { readonly connections: ResolvedBounds }
 
 const shapes: Shapes = {
   shutdownTimeoutMs: int(1, 3_600_000, 'milliseconds'),
   drainDelayMs: int(0, 600_000, 'milliseconds'),
   evictWindowMs: int(0, 600_000, 'milliseconds'),
   signals: bool,
+  connections: object(boundShapes),
 }
 const defaults = {
   shutdownTimeoutMs: 30_000,
   drainDelayMs: 0,
   evictWindowMs: 1_000,
   signals: true,
+  connections: boundDefaults,
 } satisfies LifecycleOptions
 
 declare module 'fastify' {
@@ -83,7 +88,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   const options = resolveOptions<Resolved>('lifecycle', shapes, defaults, fromEnv, given)
   app.fleet.configure('lifecycle', options)
   const life = new Lifecycle((err) => app.log.error({ err }, 'a listener for the state failed'))
-  const connections = new Connections()
+  const connections = new Connections(options.connections, given.connections)
   // WebSockets may be served by a plugin further down, which the root cannot see.
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
@@ -119,7 +124,11 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       done(new FleetError('FLEET_ERR_DRAINING'))
       return
     }
-    connections.begin(reply.raw, request)
+    if (!connections.begin(reply.raw, request)) {
+      closeAfter(reply.raw)
+      done(new FleetError('FLEET_ERR_PIPELINE_LIMIT'))
+      return
+    }
     if (life.state !== 'serving') sayDraining(reply.raw)
     else if (departure) closeAfter(reply.raw)
     if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)

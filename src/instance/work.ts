@@ -10,6 +10,8 @@ export class Work {
   startedAt = 0
   request: Request | undefined
   response: Response | undefined
+  /** Its connection, which counts what is at work on it. */
+  connection: { atWork: number } | undefined
   /** Its neighbours in the list. */
   before: Work | undefined
   after: Work | undefined
@@ -37,13 +39,14 @@ export class WorkList {
     return (response as WithWork)[own]
   }
 
-  add(response: Response, request: Request): void {
+  add(response: Response, request: Request, connection?: { atWork: number }): void {
     const work = this.#unused ?? new Work()
     this.#unused = work.after
     work.waiting = true
     work.startedAt = performance.now()
     work.request = request
     work.response = response
+    work.connection = connection
     work.before = this.#last
     work.after = undefined
     if (this.#last) this.#last.after = work
@@ -61,6 +64,7 @@ export class WorkList {
     if (response) (response as WithWork)[own] = undefined
     work.request = undefined
     work.response = undefined
+    work.connection = undefined
     work.before = undefined
     work.after = this.#unused
     this.#unused = work

@@ -67,7 +67,8 @@ const cases: Readonly<Record<string, Case>> = {
   'a 404 that is reset': { script: thenReset('HTTP/1.1 404 X\r\ncontent-length: 9\r\n\r\nhalf'), expected: 404 },
   'an endless 404': { script: endless('HTTP/1.1 404 X\r\n\r\n', 'x'.repeat(10_000)), expected: 404 },
   'a 101 and the end': opened(thenEnd(switched())),
-  'a 101 and a reset': opened(thenReset(switched())),
+  // The reset may overtake what was sent before it.
+  'a 101 and a reset': { script: thenReset(switched()), expected: { http1: 101, http2: 200 } },
   'the end of the connection': fails((socket) => socket.end()),
   'a reset': fails(thenReset('')),
   'no HTTP': fails(thenEnd('hello\r\n\r\n')),
@@ -136,8 +137,7 @@ describe('an upstream that answers a request for a WebSocket with anything', () 
     for (const ask of [overHttp1, overHttp2]) {
       await askAll(Object.keys(cases), (name) => ask(`/${encodeURIComponent(name)}`))
     }
-    const now = await idle(open + 5)
+    const now = await idle({ open: open + 5, heap: heap + (8 << 20) })
     assert.equal(now.internalErrors, 0, 'nothing was left to the boundary')
-    assert.ok(now.heap < heap + (8 << 20), `${heap} → ${now.heap} bytes`)
   })
 })

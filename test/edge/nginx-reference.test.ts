@@ -30,7 +30,7 @@ const differences: Record<string, readonly string[]> = {
   ],
   'Line ends': ['a bare LF between headers', 'a chunk size after a bare LF', 'a space after the request line'],
   Methods: ['CONNECT'],
-  Versions: ['HTTP/1.2', 'HTTP/0.9'],
+  Versions: ['HTTP/1.2', 'HTTP/0.9', 'HTTP/2 without TLS'],
   'Broken answers': [
     'answer: length and chunks',
     'answer: a bad header',

@@ -37,7 +37,7 @@ test('anything else than the one question is refused, and does nothing', async (
     const socket = connect(at, () => socket.write('GET / HTTP/1.1\r\n\r\n'))
     socket.setEncoding('utf8').once('data', resolve)
   })
-  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'the one question here is `reload`' })
+  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'unknown command; expected `reload`' })
 })
 
 for (const answer of ['hello\n', 'null', '[]', '{"ok":"yes"}', '']) {

@@ -1,8 +1,7 @@
 import { dictionary } from '../../base/dictionary.ts'
-import { hopByHop } from '../headers.ts'
+import { type Headers, hopByHop } from '../headers.ts'
 
-/** By name in lower case; what came several times is a list. */
-export type Headers = Record<string, string | string[]>
+export type { Headers }
 
 /** The name of a header, and what is known of it. */
 export interface Name {
@@ -54,8 +53,12 @@ export function headersOf(fields: readonly Field[]): Headers {
   return headers
 }
 
+/** One for all: most responses have no trailers. */
+export const noTrailers: Headers = Object.freeze(dictionary<string>())
+
 /** Headers that another parser has read, as they are here: without a prototype, and without spaces around values. */
 export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): Headers {
+  if (Object.getPrototypeOf(given) === null) return given as Headers
   const headers = dictionary<string | string[]>()
   for (const name of Object.keys(given)) {
     for (const value of [given[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))

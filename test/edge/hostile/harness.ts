@@ -34,12 +34,13 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
     proxy.send('state')
     return until(() => proxy.messages[before] as State | undefined, { what: 'the state of the proxy' })
   }
-  /** The proxy when nothing is under way any more, and no more descriptors are open than `most`. */
-  const idle = async (most = Number.POSITIVE_INFINITY): Promise<State> => {
+  /** The proxy when nothing is under way any more, and it holds no more than `most`. */
+  const idle = async (most: Partial<State> = {}): Promise<State> => {
     let last: State | undefined
     const settled = async (): Promise<boolean> => {
       last = await state()
-      return last.inflight === 0 && last.tunnels === 0 && last.open <= most
+      const { heap = Number.POSITIVE_INFINITY, open = Number.POSITIVE_INFINITY } = most
+      return last.inflight === 0 && last.tunnels === 0 && last.open <= open && last.heap <= heap
     }
     await until(settled, { what: 'an idle proxy', timeoutMs: 20_000 }).catch((cause) =>
       assert.fail(`${cause.message}: ${JSON.stringify(last)}`),

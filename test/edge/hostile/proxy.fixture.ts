@@ -11,7 +11,6 @@ const options = {
   retry: { attempts: 1 },
   connections: { responseTimeoutMs: 500, bodyTimeoutMs: 500, keepAliveMs: 1, unsafeKeepAliveMs: 1 },
   sendTimeoutMs: 500,
-  keepAliveMs: 200,
 } satisfies ProxyOptions
 const plain = createProxy(options)
 const secure = createProxy({ ...options, tls: { key: file('key'), cert: file('crt') } })

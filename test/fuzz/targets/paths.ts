@@ -3,13 +3,15 @@ import { Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Admission } from '../../../src/edge/admission.ts'
+import { resolveProxyOptions } from '../../../src/edge/http-proxy-options.ts'
 import { Origins } from '../../../src/edge/origins.ts'
 import { parse } from '../engine/requests.ts'
 import type { Target } from '../engine/target.ts'
 
 const origins = new Origins([], 'trustProxy')
 const origin = origins.of(new Socket())
-const admission = new Admission(['/admin', '/api/v1/auth'], origins, 0)
+const limits = resolveProxyOptions({ targets: [] }).proxy
+const admission = new Admission(origins, { ...limits, block: ['/admin', '/api/v1/auth'] })
 const served = ['/admin', '/admin/*', '/api/v1/auth', '/api/v1/auth/*']
 
 /** Fastify's routers, with each option that changes how a path is read. */

@@ -4,6 +4,7 @@ import { Socket } from 'node:net'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Admission } from '../../../src/edge/admission.ts'
 import { hopByHop } from '../../../src/edge/headers.ts'
+import { resolveProxyOptions } from '../../../src/edge/http-proxy-options.ts'
 import { Origins } from '../../../src/edge/origins.ts'
 import { parse } from '../engine/requests.ts'
 import type { Target } from '../engine/target.ts'
@@ -48,10 +49,12 @@ export default {
   },
 } satisfies Target
 
+const limits = resolveProxyOptions({ targets: [] }).proxy
+
 function admit(request: IncomingMessage, origins: Origins): string {
   const socket = Object.assign(new Socket(), {})
   Object.defineProperties(socket, { remoteAddress: { value: '127.0.0.1' }, localPort: { value: 80 } })
-  const call = new Admission(['/blocked'], origins, 0).admit(request, origins.of(socket))
+  const call = new Admission(origins, { ...limits, block: ['/blocked'] }).admit(request, origins.of(socket))
   if (call instanceof FleetError) {
     assert.ok(call.statusCode < 500)
     return call.code
