@@ -21,8 +21,8 @@ export interface Http2Bounds {
 interface Session {
   readonly http2: ServerHttp2Session
   readonly socket: Socket
-  /** The same without TLS. */
-  readonly raw: Socket
+  /** The same without TLS; unknown when it was gone before its session began. */
+  readonly raw: Socket | undefined
   readonly streams: Set<ServerHttp2Stream>
   /** Requests of which not everything has come, and when they began. */
   readonly uploads: Map<ServerHttp2Stream, number>
@@ -35,8 +35,13 @@ interface Session {
   sweptRequests: number
   bytesRead: number
   bytesWritten: number
+  /** When something came last, and the PING that asked for more. */
+  heardAt: number
+  pingedAt: number | undefined
 }
 
+/** A client that says nothing for this long while it waits is asked by PING whether it is there, and has as long to answer. */
+const maxQuietMs = 30_000
 /** Bytes that a session may send beside its requests, per second: PING, SETTINGS, PRIORITY, empty frames, RST_STREAM. */
 const controlBytesPerSecond = 256 * 1024
 /** Clients return the flow-control window with about one byte for so many they got, or more. */
@@ -67,10 +72,14 @@ export class Http2Sessions {
   /** Follows a server, from before its first connection. */
   watch(server: Http2SecureServer | Http2Server): void {
     server.prependListener('connection', (socket: Socket) => {
+      this.#socket = socket
+      // Already closed, or a Unix socket, which cannot be reset.
+      if (socket.remotePort === undefined) return
       const peer = peerOf(socket)
       this.#raw.set(peer, socket)
-      socket.once('close', () => this.#raw.delete(peer))
-      this.#socket = socket
+      socket.once('close', () => {
+        if (this.#raw.get(peer) === socket) this.#raw.delete(peer)
+      })
     })
     // A session never gives its socket away, so it is remembered from right before the session is made.
     server.prependListener('secureConnection', (socket: Socket) => {
@@ -78,7 +87,7 @@ export class Http2Sessions {
     })
     server.on('session', (session: ServerHttp2Session) => {
       const socket = this.#socket
-      if (socket) this.#add(session, socket, this.#raw.get(peerOf(socket)) ?? socket)
+      if (socket) this.#add(session, socket, this.#raw.get(peerOf(socket)))
     })
   }
 
@@ -98,7 +107,7 @@ export class Http2Sessions {
     }
   }
 
-  #add(http2: ServerHttp2Session, socket: Socket, raw: Socket): void {
+  #add(http2: ServerHttp2Session, socket: Socket, raw: Socket | undefined): void {
     const now = performance.now()
     const session: Session = {
       http2,
@@ -114,6 +123,8 @@ export class Http2Sessions {
       sweptRequests: 0,
       bytesRead: 0,
       bytesWritten: 0,
+      heardAt: now,
+      pingedAt: undefined,
     }
     this.#sessions.set(http2, session)
     // One function for all streams of a session.
@@ -152,7 +163,10 @@ export class Http2Sessions {
     for (const session of this.#sessions.values()) {
       if (session.closing) end(session, noError)
       else if (this.#isFlooding(session, now)) end(session, enhanceYourCalm)
-      else if (session.streams.size > 0) this.#cutLateUploads(session, now)
+      else if (session.streams.size > 0) {
+        this.#cutLateUploads(session, now)
+        this.#checkPresence(session, now)
+      }
       // It got GOAWAY and has ended; a client that does not close its side is cut at the next look.
       else if (session.http2.closed) session.closing = true
       else this.#closeIdle(session, now)
@@ -183,6 +197,20 @@ export class Http2Sessions {
     }
   }
 
+  /**
+   * Node does not read while it writes, and may then never hear that a connection has been reset: its streams would stay for
+   * as long as their responses take.
+   */
+  #checkPresence(session: Session, now: number): void {
+    const quietMs = Math.min(maxQuietMs, this.#bounds.sendTimeoutMs || maxQuietMs)
+    if (session.pingedAt !== undefined) {
+      if (now - session.pingedAt >= quietMs) end(session, noError)
+    } else if (now - session.heardAt >= quietMs && !session.http2.destroyed) {
+      session.pingedAt = now
+      session.http2.ping(() => {})
+    }
+  }
+
   /** Whether a session sends far more than its requests and the responses it takes account for. */
   #isFlooding(session: Session, now: number): boolean {
     const { bytesRead, bytesWritten } = session.socket
@@ -191,6 +219,7 @@ export class Http2Sessions {
     const requests = session.requests - session.sweptRequests
     const seconds = Math.max(1, (now - session.sweptAt) / 1000)
     Object.assign(session, { bytesRead, bytesWritten, sweptAt: now, sweptRequests: session.requests })
+    if (read > 0) Object.assign(session, { heardAt: now, pingedAt: undefined })
     if (session.uploads.size > 0 || session.tunnels > 0) return false
     const allowed =
       controlBytesPerSecond * seconds + requests * this.#bounds.maxHeaderBytes + written / bytesPerWindowByte
@@ -202,7 +231,7 @@ export class Http2Sessions {
 function end({ http2, socket, raw }: Session, code: number): void {
   if (code !== noError && !http2.destroyed) http2.goaway(code)
   http2.destroy()
-  if (!raw.destroyed) raw.resetAndDestroy()
+  if (raw && !raw.destroyed) raw.resetAndDestroy()
   socket.destroy()
 }
 

@@ -296,7 +296,9 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     // The rest of what it sends is no better, and is discarded.
     if (this.#refused.has(socket)) return
     this.#refused.add(socket)
-    if (!socket.writable) socket.destroy()
+    // Errors of TLS come here as well. Nothing may be written then: the handshake may still end, and bytes written by hand
+    // together with those of an HTTP/2 session are a fatal error of Node.
+    if (!socket.writable || !/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) socket.destroy()
     else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
     else writeRaw(socket, fromClientError(error))
   }
