@@ -351,7 +351,7 @@ const others: Record<'tcp' | 'admin', Record<string, Script>> = {
     'resets with an upgrade': { bytes: upgrade('/live'), acts: 'reset' },
     'stays after CONNECT': { bytes: head('CONNECT localhost:443 HTTP/1.1') },
     'sends a body that is not wanted': {
-      bytes: head('POST /targets/x/drain HTTP/1.1', 'Content-Length: 1000000'),
+      bytes: head('POST /targets/x/drain HTTP/1.1', 'Content-Type: application/json', 'Content-Length: 1000000'),
       drip: 'x',
       gets: /^HTTP\/1\.1 404 .*\r\nConnection: close\r\n/s,
     },
