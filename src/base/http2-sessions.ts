@@ -16,6 +16,8 @@ export interface Http2Bounds {
   readonly maxHeaderBytes: number
   /** Requests after which a session gets GOAWAY. */
   readonly maxRequests: number
+  /** As in the settings of the server. A client may cancel twice as many at once, and {@link resetsPerSecond} after that. */
+  readonly maxConcurrentStreams: number
 }
 
 interface Session {
@@ -29,6 +31,8 @@ interface Session {
   /** Tunnels of extended CONNECT: their bytes are no control frames. */
   tunnels: number
   requests: number
+  /** Requests that were reset lately. */
+  resets: number
   idleSince: number
   closing: boolean
   sweptAt: number
@@ -42,6 +46,11 @@ interface Session {
 
 /** A client that says nothing for this long while it waits is asked by PING whether it is there, and has as long to answer. */
 const maxQuietMs = 30_000
+/**
+ * Requests that a client may reset. Each of them may have begun work, which goes on: a client that resets many is not bound
+ * by the number of its open streams (CVE-2023-44487). Node's own limit is 1,000 at once.
+ */
+const resetsPerSecond = 33
 /** Bytes that a session may send beside its requests, per second: PING, SETTINGS, PRIORITY, empty frames, RST_STREAM. */
 const controlBytesPerSecond = 256 * 1024
 /** Clients return the flow-control window with about one byte for so many they got, or more. */
@@ -117,6 +126,7 @@ export class Http2Sessions {
       uploads: new Map(),
       tunnels: 0,
       requests: 0,
+      resets: 0,
       idleSince: now,
       closing: false,
       sweptAt: now,
@@ -127,10 +137,16 @@ export class Http2Sessions {
       pingedAt: undefined,
     }
     this.#sessions.set(http2, session)
+    const maxResets = 2 * this.#bounds.maxConcurrentStreams
     // One function for all streams of a session.
     const gone = function gone(this: ServerHttp2Stream): void {
       session.streams.delete(this)
       session.uploads.delete(this)
+      if (this.rstCode !== noError && ++session.resets >= maxResets && !http2.destroyed) {
+        http2.destroy()
+        // Not while its socket is being read.
+        setImmediate(end, session, enhanceYourCalm)
+      }
       if (session.streams.size === 0) session.idleSince = performance.now()
     }
     http2.on('stream', (stream: ServerHttp2Stream, headers) => this.#begin(session, stream, headers[':method'], gone))
@@ -218,6 +234,7 @@ export class Http2Sessions {
     const written = bytesWritten - session.bytesWritten
     const requests = session.requests - session.sweptRequests
     const seconds = Math.max(1, (now - session.sweptAt) / 1000)
+    session.resets = Math.max(0, session.resets - (resetsPerSecond * (now - session.sweptAt)) / 1000)
     Object.assign(session, { bytesRead, bytesWritten, sweptAt: now, sweptRequests: session.requests })
     if (read > 0) Object.assign(session, { heardAt: now, pingedAt: undefined })
     if (session.uploads.size > 0 || session.tunnels > 0) return false

@@ -1,6 +1,7 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 
 const ignore = (): void => {}
 
@@ -135,5 +136,8 @@ const cancelled = 8
 function cut(stream: Duplex): void {
   // A response that is cut must not look complete: RST_STREAM with an error.
   if ('rstCode' in stream) (stream as ServerHttp2Stream).close(cancelled)
+  // Closed in order, a connection would keep what it has still to send in the kernel for minutes. Only TCP can be reset.
+  const { encrypted, remotePort } = stream as Partial<TLSSocket>
+  if (!encrypted && remotePort !== undefined && !stream.destroyed) (stream as Socket).resetAndDestroy()
   stream.destroy()
 }

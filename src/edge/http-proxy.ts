@@ -78,6 +78,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       sendTimeoutMs: options.sendTimeoutMs,
       maxHeaderBytes: options.maxHeaderBytes,
       maxRequests: options.maxRequestsPerConnection,
+      maxConcurrentStreams: options.maxConcurrentStreams,
     })
     this.sendTimeoutMs = options.sendTimeoutMs
     this.persistence = persistenceLines(options.keepAliveMs)

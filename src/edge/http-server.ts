@@ -9,10 +9,6 @@ export type Serve = (request: IncomingMessage, response: ServerResponse) => void
 
 /** Memory that one HTTP/2 session may use, in MB: Node's own default. */
 const maxSessionMemory = 10
-/** Streams that a client may reset at once, as a multiple of those it may have open, and per second afterwards. */
-const resetBurst = 2
-const resetsPerSecond = 33
-
 /**
  * The proxy's server with all bounds that Node itself has; {@link Http2Sessions} adds those it lacks for HTTP/2.
  *
@@ -53,8 +49,6 @@ export function createProxyServer(
           maxSendHeaderBlockLength: maxHeaderBlockBytes,
           // Pseudo-header fields count as well.
           maxHeaderListPairs: maxHeaders + 5,
-          streamResetBurst: resetBurst * maxConcurrentStreams,
-          streamResetRate: resetsPerSecond,
           settings: { maxHeaderListSize: maxHeaderBytes, maxConcurrentStreams, enableConnectProtocol: true },
           shouldUpgradeCallback,
         } as never,

@@ -93,8 +93,8 @@ export class Connections {
    * @returns false when its connection has too many in flight already
    */
   begin(response: Response, request: Request): boolean {
-    // Streams of HTTP/2 have no socket that is known here; their number is bounded by a setting of the session.
-    const connection = response.socket ? this.#sockets.get(response.socket) : undefined
+    // A pipelined response gets its socket when it is its turn. The number of HTTP/2 streams is bounded by their session.
+    const connection = 'stream' in response.req ? undefined : this.#sockets.get(response.req.socket)
     this.#work.add(response, request, connection)
     this.flow.waiting++
     // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
