@@ -64,7 +64,10 @@ export const unreachable = (target: Target, why: string): FleetError =>
 
 /** The options of every verb that speaks to operators’ paths. */
 export const operatorOptions = {
-  token: { type: 'string', describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN)' },
+  token: {
+    type: 'string',
+    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which no process list shows)',
+  },
   insecure: { type: 'boolean', describe: 'Accept certificates that nobody signed' },
 } as const satisfies CommandOptions
 

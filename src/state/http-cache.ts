@@ -15,7 +15,7 @@ import {
   text as string,
 } from '../base/options.ts'
 import { clientKey } from '../instance/client-key.ts'
-import { type Answer, bytesOf, type Headers, ownHeaders } from './answer.ts'
+import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from './answer.ts'
 import cache from './cache/index.ts'
 import { giveScheme, load, loadOf, targetOf } from './http-cache-load.ts'
 import { MemoryLimits } from './rate-limit/limits.ts'
@@ -86,6 +86,9 @@ interface Stored extends Answer {
   readonly at: number
 }
 
+/** Somebody else may have written what Redis has. */
+const isStored = (value: unknown): value is Stored => isAnswer(value) && Number.isFinite((value as Stored).at)
+
 /** Thrown through the cache, so that everybody who waits gets this answer, or a stale one instead. */
 class Failed extends Error {
   readonly stored: Stored
@@ -135,7 +138,7 @@ class HttpCache {
     try {
       const stored = await this.#app.cache.getOrSet(keyOf(target), ttlMs, fetch, options)
       reply.header('cache-status', `fleet; ${status}`)
-      return stored ? send(request, reply, stored) : undefined
+      return isStored(stored) ? send(request, reply, stored) : undefined
     } catch (error) {
       if (error instanceof Failed) return send(request, reply, error.stored)
       if (error instanceof Bypassed || (error as FleetError).code === 'FLEET_ERR_CACHE_KEY_INVALID')

@@ -81,6 +81,18 @@ export async function guarded<T>(command: Promise<T>): Promise<T> {
 }
 
 /**
+ * Lua for scripts: `text(key)` is the string at a key. One of another type was written by somebody else: it counts as missing
+ * and is removed, or it would make every call of the script fail.
+ */
+export const textLua: string = `
+  local function text(key)
+    local value = redis.pcall('GET', key)
+    if type(value) ~= 'table' then return value end
+    redis.call('DEL', key)
+    return false
+  end`
+
+/**
  * A Lua script as a function: sent whole once per connection, by its hash from then on.
  *
  * @param numberOfKeys how many of the arguments are keys; they come first and must share one `id` of `redisKey()`

@@ -33,7 +33,10 @@ const options = {
   'error-margin': { type: 'string', default: '1', describe: 'PERCENT of 5xx that a canary may have above the others' },
   'p95-factor': { type: 'string', default: '1.5', describe: 'FACTOR by which its p95 may be above that of the others' },
   hold: { type: 'boolean', describe: 'Leave a good canary at its share, and replace nobody' },
-  token: { type: 'string', describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN)' },
+  token: {
+    type: 'string',
+    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which no process list shows)',
+  },
   'admin-port': {
     type: 'string',
     describe: 'PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: theirs and N',

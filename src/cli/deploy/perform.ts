@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -81,9 +82,10 @@ async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Prom
 
 async function write({ file, content }: Write): Promise<void> {
   // In the same folder, because only within one file system a rename is one act.
-  const fresh = `${file}.${process.pid}.new`
+  const fresh = `${file}.${randomBytes(6).toString('hex')}.new`
+  // Never through a link that somebody has put there.
+  await writeFile(fresh, content, { flush: true, flag: 'wx', mode: 0o600 })
   try {
-    await writeFile(fresh, content, { flush: true })
     await chmod(fresh, (await stat(file)).mode)
     await rename(fresh, file)
   } finally {

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { type Answer, bytesOf, describe, type Headers } from '../answer.ts'
+import { answerOf, bytesOf, describe, type Headers } from '../answer.ts'
 import { expose } from '../counts.ts'
 import { type Limits, MemoryLimits, RedisLimits } from '../rate-limit/limits.ts'
 import redis from '../redis.ts'
@@ -129,8 +129,8 @@ class Idempotency {
     if (claim.is === 'another request') throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_REUSED')
     if (claim.is === 'in flight') throw new FleetError('FLEET_ERR_IDEMPOTENCY_IN_FLIGHT', undefined, { retryAfter: 1 })
     if (claim.is === 'answered') {
-      const answer = JSON.parse(claim.answer) as Answer
-      if (answer.body === undefined) {
+      const answer = answerOf(claim.answer)
+      if (answer?.body === undefined) {
         this.counts.answer_lost++
         throw new FleetError('FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
       }

@@ -135,13 +135,20 @@ const take = `
   local width = math.ceil(window / slices)
   local current = math.floor(now / width)
   local sum, oldest = 0, current
-  local stored = redis.call('HGETALL', KEYS[1])
+  local stored = redis.pcall('HGETALL', KEYS[1])
+  if stored.err then
+    -- Somebody else put another type there.
+    redis.call('DEL', KEYS[1])
+    stored = {}
+  end
   for i = 1, #stored, 2 do
-    local slice = tonumber(stored[i])
-    if slice < current - slices then
+    local slice, count = tonumber(stored[i]), tonumber(stored[i + 1])
+    -- Nobody counts that far ahead, and nothing but numbers.
+    local isOurs = slice and count and count >= 0 and slice <= current + slices
+    if not isOurs or slice < current - slices then
       redis.call('HDEL', KEYS[1], stored[i])
     else
-      sum = sum + tonumber(stored[i + 1])
+      sum = sum + count
       if slice < oldest then oldest = slice end
     end
   end

@@ -30,10 +30,19 @@ export interface SessionEngine {
 
 /** KEYS[1] the user's sessions by end of life; ARGV: now, end, id, ttl (ms). The index lives as long as its last entry. */
 const rememberScript = `
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1`
+
+/** Something else of that name is none of ours, and no outage either. */
+const wrongType =
+  <T>(instead: T) =>
+  (error: Error): T => {
+    if (error.message.startsWith('WRONGTYPE')) return instead
+    throw error
+  }
 
 export class RedisSessions implements SessionEngine {
   readonly kind = 'redis'
@@ -86,11 +95,11 @@ export class RedisSessions implements SessionEngine {
   }
 
   async forget(user: string, id: string): Promise<void> {
-    await guarded(this.#client.zrem(this.#user(user), id))
+    await guarded(this.#client.zrem(this.#user(user), id).catch(wrongType(0)))
   }
 
   ids(user: string): Promise<string[]> {
-    return guarded(this.#client.zrange(this.#user(user), 0, '-1'))
+    return guarded(this.#client.zrange(this.#user(user), 0, '-1').catch(wrongType<string[]>([])))
   }
 
   #session(id: string): string {

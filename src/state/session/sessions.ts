@@ -157,7 +157,12 @@ export class Sessions implements Backing {
 
   #ownerIn(baseline: string): string | undefined {
     const json = members(baseline).get(quote(this.#userId))
-    return json === undefined ? undefined : this.#owner({ [this.#userId]: JSON.parse(json) })
+    try {
+      return json === undefined ? undefined : this.#owner({ [this.#userId]: JSON.parse(json) })
+    } catch {
+      // A text that is JSON as a whole, but was not written by this plugin.
+      return undefined
+    }
   }
 }
 
