@@ -149,7 +149,8 @@ const recordLua = `
   local time = redis.call('TIME')
   local at = time[1] * 1000000 + time[2]
   if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
-  -- One that is far ahead would push all others after it to where nobody reads.
+  -- One that is far ahead would push all others after it to where nobody reads. This write comes before ZADD: Redis lets a
+  -- script that has written go on though its memory is full, so that a logout works then, too.
   redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', at + ${aheadMs * 1000}), '+inf')
   local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
   if last then at = math.max(at, last + 1) end
