@@ -4,7 +4,7 @@ import { isIP } from 'node:net'
 import { FleetError } from './errors.ts'
 
 // What decides whether a request may use an operators' endpoint: of an instance (src/instance/operators) and of the
-// built-in proxy (src/edge/admin.ts) alike.
+// built-in proxy (src/edge/http/admin.ts) alike.
 
 /** A secret that is compared in the same time for every guess, whatever its length. */
 export class SecretToken {

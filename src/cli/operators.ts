@@ -1,7 +1,7 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
-import type { CommandOptions, Values } from './command.ts'
+import type { CommandOptions, Values } from './args.ts'
 import { type Answer, type Ask, member, Target } from './target.ts'
 
 const root = '/api/v1/load-balancer'

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fp from 'fastify-plugin'
 import { FleetError } from '../base/errors.ts'
 import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
-import { lifecycle } from '../instance/lifecycle.ts'
+import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { operatorsConfig, ownRoute, takeSmallJson } from '../instance/own-routes.ts'
 import { page } from './page.ts'

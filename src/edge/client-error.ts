@@ -1,6 +1,6 @@
 import { lookup } from '../base/dictionary.ts'
 import { FleetError } from '../base/errors.ts'
-import { invalid } from './admission.ts'
+import { invalid } from './http/admission.ts'
 
 /** What Node's parser could not read, with the bytes it was given last. */
 export type ClientError = Error & { code?: string; rawPacket?: Buffer }

@@ -1,9 +1,9 @@
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
-import type { RetryOptions } from './repeat.ts'
-import type { RetryBudget } from './retry-budget.ts'
-import type { Rotation } from './rotation.ts'
-import type { Target } from './target.ts'
-import type { WaitingRoom } from './waiting-room.ts'
+import type { RetryBudget } from './balancer/retry-budget.ts'
+import type { RetryOptions } from './balancer/retry-rules.ts'
+import type { Rotation } from './balancer/rotation.ts'
+import type { Target } from './balancer/target.ts'
+import type { WaitingRoom } from './balancer/waiting-room.ts'
 
 /** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
 export type Failure = 'refused' | 'lost'

@@ -1,8 +1,8 @@
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import { createSecureServer, type Http2SecureServer } from 'node:http2'
-import { http } from '../base/node-http.ts'
+import { http } from '../base/internals/node-http.ts'
 import { guardConnections, sweepMs } from '../base/socket-bounds.ts'
-import type { ResolvedProxyOptions } from './http-proxy-options.ts'
+import type { ResolvedProxyOptions } from './http/options.ts'
 
 /** Called with each request. */
 export type Serve = (request: IncomingMessage, response: ServerResponse) => void

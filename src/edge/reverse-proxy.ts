@@ -1,9 +1,9 @@
 import type { Server } from 'node:http'
 import type { Http2SecureServer } from 'node:http2'
 import type { AddressInfo } from 'node:net'
-import type { Balancer } from './balancer.ts'
+import type { Balancer } from './balancer/balancer.ts'
+import type { Target } from './balancer/target.ts'
 import type { ListenOptions } from './listen.ts'
-import type { Target } from './target.ts'
 
 export interface ReverseProxy {
   /**

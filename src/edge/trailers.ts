@@ -1,4 +1,4 @@
-import { hopByHop, nominatedBy } from './headers.ts'
+import { hopByHop, nominatedBy } from './http/headers.ts'
 import type { Headers } from './wire/fields.ts'
 
 /**

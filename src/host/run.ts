@@ -1,5 +1,5 @@
 import { readEnv } from '../base/env.ts'
-import { onEnding } from '../instance/signals.ts'
+import { onEnding } from '../instance/lifecycle/signals.ts'
 import { serveControl } from './control.ts'
 import { type Notify, serviceNotifier } from './notify.ts'
 import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'

@@ -2,7 +2,7 @@ import { createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual 
 import type { FastifyFleet, FastifyInstance } from 'fastify'
 import { type FleetEnv, readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { sharedSecret } from './redis.ts'
+import { sharedSecret } from './redis/index.ts'
 
 /**
  * Signs and verifies what the instances of one fleet leave for each other in Redis, with HMAC-SHA-256. The keys are derived

@@ -15,10 +15,10 @@ import {
   text as string,
 } from '../base/options.ts'
 import { clientKey } from '../instance/client-key.ts'
-import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from './answer.ts'
 import cache from './cache/index.ts'
 import { giveScheme, load, loadOf, targetOf } from './http-cache-load.ts'
 import { MemoryLimits } from './rate-limit/limits.ts'
+import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from './stored-response.ts'
 
 /**
  * How a GET route is cached. Its response must depend on nothing but scheme, host, URL, the headers in `vary`, and stored

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { guarded } from './redis.ts'
+import { guarded } from './redis/index.ts'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { redis } = app

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { FleetError } from '../base/errors.ts'
-import type { RedisClient } from './redis-client.ts'
+import type { RedisClient } from './redis/client.ts'
 
 /** Passes while Redis responds and takes writes. @throws FLEET_ERR_STATE_FULL naming how much memory is used */
 export async function checkRedis(client: RedisClient): Promise<void> {

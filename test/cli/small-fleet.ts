@@ -1,10 +1,10 @@
 import { request as ask, createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { loadBalancer } from '../../src/instance/admin-api.ts'
 import { headers } from '../../src/instance/headers.ts'
 import { identity } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
-import { loadBalancer } from '../../src/instance/load-balancer.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { operators } from '../../src/instance/operators/index.ts'
 
 export const token: string = 'an-operator-token-of-more-than-32-bytes'

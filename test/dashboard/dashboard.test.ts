@@ -7,7 +7,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { type DashboardOptions, dashboard } from '../../src/dashboard/index.ts'
 import { script } from '../../src/dashboard/script.ts'
 import { identity } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { type OperatorsOptions, operators } from '../../src/instance/operators/index.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'

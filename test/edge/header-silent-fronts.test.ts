@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
-import { createTcpProxy } from '../../src/edge/tcp-proxy.ts'
+import { createTcpProxy } from '../../src/edge/tcp/index.ts'
 import { fleet } from '../../src/fleet.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startHaproxy } from '../helpers/haproxy.ts'

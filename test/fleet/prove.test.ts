@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Report } from '../../src/cli/fleet-test/report.ts'
-import type { FleetReport } from '../../src/cli/services/local-fleet.ts'
+import type { Report } from '../../src/cli/smoke/report.ts'
+import type { FleetReport } from '../../src/cli/up/local-fleet.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 

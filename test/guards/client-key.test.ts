@@ -16,10 +16,10 @@ const allowed: Readonly<Record<string, string>> = {
   'instance/operators/index.ts': 'the peer of the connection, not the client, decides who is an operator',
   'state/http-cache-load.ts': 'makes requests that come from no client',
   'base/http2-sessions.ts': 'names the connection in a log line and in a count of its own, not the client',
-  'edge/origins.ts': 'the same way for the proxy, which has no Fastify',
-  'edge/admin.ts': 'a request that came through a proxy is rejected, whoever sent it',
-  'edge/admission.ts': 'hands the header to `Origins`',
-  'edge/tcp-proxy.ts': 'the peer is the client where there are no headers; the PROXY line names it',
+  'edge/http/origins.ts': 'the same way for the proxy, which has no Fastify',
+  'edge/http/admin.ts': 'a request that came through a proxy is rejected, whoever sent it',
+  'edge/http/admission.ts': 'hands the header to `Origins`',
+  'edge/tcp/index.ts': 'the peer is the client where there are no headers; the PROXY line names it',
 }
 
 /** Fastify's `request.ip` and `ips`, however they are taken from it, and what one would write instead of `clientKey()`. */

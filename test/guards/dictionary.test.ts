@@ -18,7 +18,7 @@ const exceptions: ReadonlySet<string> = new Set([
   // Its keys are names of options that were declared.
   join('base', 'options.ts'),
   // Its records are ordinary objects for applications; `__proto__` is left out.
-  join('edge', 'geo', 'maxmind.ts'),
+  join('geo', 'maxmind.ts'),
 ])
 
 describe('maps whose keys come from outside', () => {

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { startRedis } from '../helpers/redis.ts'
 

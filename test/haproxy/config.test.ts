@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { missing, releases } from './haproxy.ts'
 
 const own = temporaryFolder('check')

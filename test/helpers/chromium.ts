@@ -1,6 +1,6 @@
 import { type Browser, chromium } from 'playwright-core'
 import { FleetError } from '../../src/base/errors.ts'
-import { type Program, provide } from '../../src/cli/services/install.ts'
+import { type Program, provide } from '../../src/cli/up/install.ts'
 
 const program: Program = {
   title: 'Chromium',

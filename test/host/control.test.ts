@@ -4,7 +4,7 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { askReload, serveControl } from '../../src/host/control.ts'
 import '../helpers/cleanup.ts'
 

@@ -11,7 +11,7 @@ import { type ListenOptions, type OperatorsOptions, operatorsOnly } from '../../
 import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
-import { open } from './sockets.ts'
+import { open } from './lifecycle/sockets.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'
 const bearer = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
@@ -205,7 +205,7 @@ describe('the management listener', () => {
   })
 })
 
-const fixture = new URL('./fixtures/life.ts', import.meta.url)
+const fixture = new URL('./lifecycle/lifecycle.fixture.ts', import.meta.url)
 
 describe('the management listener of an instance that leaves', { concurrency: 2 }, () => {
   it('shows the drain until the last request has ended, and holds up no exit', async () => {

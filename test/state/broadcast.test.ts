@@ -3,10 +3,10 @@ import { after, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FleetError } from '../../src/base/errors.ts'
 import { broadcast } from '../../src/state/broadcast.ts'
-import { type RedisOptions, redis } from '../../src/state/redis.ts'
+import { type RedisOptions, redis } from '../../src/state/redis/index.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patient, patientApp } from './patience.ts'
+import { patient, patientApp } from './redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

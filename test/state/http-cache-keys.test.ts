@@ -8,9 +8,9 @@ import { identity } from '../../src/instance/identity.ts'
 import { cache } from '../../src/state/cache/index.ts'
 import { httpCache, type RouteCache } from '../../src/state/http-cache.ts'
 import { rateLimit } from '../../src/state/rate-limit/index.ts'
-import { redis } from '../../src/state/redis.ts'
+import { redis } from '../../src/state/redis/index.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { patient, patientApp } from './patience.ts'
+import { patient, patientApp } from './redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

@@ -10,10 +10,10 @@ import { headers as identityHeaders } from '../../src/instance/headers.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { cache } from '../../src/state/cache/index.ts'
 import { httpCache, type RouteCache } from '../../src/state/http-cache.ts'
-import { redis } from '../../src/state/redis.ts'
+import { redis } from '../../src/state/redis/index.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patient, patientApp } from './patience.ts'
+import { patient, patientApp } from './redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

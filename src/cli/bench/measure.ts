@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { dictionary } from '../../base/dictionary.ts'
-import { percentile } from '../fleet-test/load.ts'
-import { byName, succeeded } from '../fleet-test/setting.ts'
+import { percentile } from '../smoke/load.ts'
+import { byName, succeeded } from '../smoke/setting.ts'
 import type { Answer, Connection, Target } from '../target.ts'
 
 export interface BenchOptions {

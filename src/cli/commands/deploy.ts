@@ -1,6 +1,6 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, type Values } from '../command.ts'
+import { type Command, defineCommand, type Values } from '../args.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../deploy/fronts/nginx.ts'

@@ -1,6 +1,6 @@
 import { lookup } from '../../base/dictionary.ts'
 import type { Peer } from '../../instance/identity.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import { operatorOptions, operatorsFrom } from '../operators.ts'
 import type { Output } from '../output.ts'
 

@@ -3,10 +3,10 @@ import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
-import { stopAll } from '../services/child.ts'
-import { type FleetReport, type FrontName, fronts, LocalFleet } from '../services/local-fleet.ts'
+import { stopAll } from '../up/child.ts'
+import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 
 const command: Command = defineCommand({
   name: 'up',

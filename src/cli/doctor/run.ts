@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { judgeConnections } from './connect.ts'
+import { type Assumptions, type Finding, found, judge } from './evaluate.ts'
 import type { Context, Instance, Reader, Reading, Source, Variable } from './facts.ts'
 import { type Kind, kindOf, patches } from './files.ts'
-import { type Assumptions, type Finding, found, judge } from './judge.ts'
 import { readApp } from './readers/app.ts'
 import { readCompose } from './readers/compose.ts'
 import { readEnvironment, variablesOf } from './readers/environment.ts'
@@ -13,7 +13,7 @@ import { readNginx } from './readers/nginx.ts'
 import { readPm2 } from './readers/pm2.ts'
 import { readSystemd } from './readers/systemd.ts'
 import { readTerraform } from './readers/terraform.ts'
-import { others } from './traps.ts'
+import { others } from './rules.ts'
 
 const readers: Readonly<Record<Kind, Reader>> = {
   nginx: readNginx,

@@ -1,5 +1,5 @@
 import { dictionary } from '../../base/dictionary.ts'
-import { type Headers, hopByHop } from '../headers.ts'
+import { type Headers, hopByHop } from '../http/headers.ts'
 
 export type { Headers }
 

@@ -1,4 +1,4 @@
-import { HeaderLines } from '../headers.ts'
+import { HeaderLines } from '../http/headers.ts'
 
 /** A request that needs no checking any more: its parts come from Node's parser, and from this proxy. */
 export interface WireRequest {

@@ -5,8 +5,8 @@ import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
-import { http } from '../../base/node-http.ts'
-import { routeOf } from '../fastify-internals.ts'
+import { routeOf } from '../../base/internals/fastify.ts'
+import { http } from '../../base/internals/node-http.ts'
 
 export interface ListenOptions {
   /** 0 to 65535; 0: any free one. @default FLEET_ADMIN_PORT */

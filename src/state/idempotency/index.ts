@@ -4,10 +4,10 @@ import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { answerOf, bytesOf, describe, type Headers } from '../answer.ts'
-import { expose } from '../counts.ts'
+import { expose } from '../metrics.ts'
 import { type Limits, MemoryLimits, RedisLimits } from '../rate-limit/limits.ts'
-import redis from '../redis.ts'
+import redis from '../redis/index.ts'
+import { answerOf, bytesOf, describe, type Headers } from '../stored-response.ts'
 import {
   defaults,
   type IdempotencyOptions,

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { guarded, type RedisClient, script, textLua } from '../redis.ts'
+import { guarded, type RedisClient, script, textLua } from '../redis/index.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { Lifetimes, Rotation, TokenStore } from './store.ts'
 

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { type RedisClient, script, textLua } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis/index.ts'
 
 /** Either the lock, or how long its present holder can have it without renewing, in ms. */
 export type Attempt = { readonly token: number } | { readonly heldForMs: number }

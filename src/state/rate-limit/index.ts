@@ -10,10 +10,10 @@ import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
-import { expose } from '../counts.ts'
 import { loadOf } from '../http-cache-load.ts'
+import { expose } from '../metrics.ts'
 import { principal } from '../principal.ts'
-import redis from '../redis.ts'
+import redis from '../redis/index.ts'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
 
 /** Who counts: all instances together, or each one its share of the limit. */

@@ -4,13 +4,13 @@ import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { int, resolveOptions, type Shapes } from '../../base/options.ts'
 import type { Command } from '../../instance/identity.ts'
-import { lifecycle } from '../../instance/lifecycle.ts'
+import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { broadcast } from '../broadcast.ts'
-import { expose, exposeGauge } from '../counts.ts'
 import { FleetKeys, fleetSecrets } from '../fleet-keys.ts'
-import { Directory } from './directory.ts'
+import { expose, exposeGauge } from '../metrics.ts'
 import { Entries } from './entries.ts'
-import { Registrar } from './registrar.ts'
+import { Registrar } from './heartbeat.ts'
+import { Directory } from './redis-directory.ts'
 
 export interface RegistryOptions {
   /**

@@ -1,6 +1,6 @@
 import type { SessionStore } from '@fastify/session'
 import type { Session as SessionData } from 'fastify'
-import { unavailable } from '../redis.ts'
+import { unavailable } from '../redis/index.ts'
 import type { StoredCookie } from './cookie.ts'
 import { chain, type Later } from './later.ts'
 import type { Data, Loaded } from './loaded.ts'

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { routeOf } from '../../instance/fastify-internals.ts'
+import { routeOf } from '../../base/internals/fastify.ts'
 import { cookiesOf, inPath, timeOf } from './cookie.ts'
 import { type Held, heldBy, hold, Unopened } from './held.ts'
 import { chain, type Later } from './later.ts'

@@ -1,6 +1,6 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { unavailable } from '../redis.ts'
+import { unavailable } from '../redis/index.ts'
 import { isDue, isHttps, SessionCookie, type StoredCookie, stored } from './cookie.ts'
 import { type Callback, chain, type Later, settle } from './later.ts'
 import { copy, type Data, isSame, type Loaded } from './loaded.ts'

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { createProxy, type ProxyOptions } from '../../../src/edge/http-proxy.ts'
+import { createProxy, type ProxyOptions } from '../../../src/edge/http/server.ts'
 
 // A proxy for HTTP/1.1 and one for HTTP/2 in a process of their own, with short time limits. It is told what to report.
 const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { isIP, Socket } from 'node:net'
 import { FleetError } from '../../../src/base/errors.ts'
 import { networks } from '../../../src/base/networks.ts'
-import { Origins } from '../../../src/edge/origins.ts'
+import { Origins } from '../../../src/edge/http/origins.ts'
 import type { Target } from '../engine/target.ts'
 
 const lists = [[], ['loopback'], ['loopback', '10.0.0.0/8', 'fc00::/7'], ['0.0.0.0/0', '::/0']]

@@ -1,8 +1,8 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { judge } from '../../../src/cli/doctor/evaluate.ts'
 import type { Source } from '../../../src/cli/doctor/facts.ts'
-import { judge } from '../../../src/cli/doctor/judge.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
 import type { Target } from '../engine/target.ts'
 

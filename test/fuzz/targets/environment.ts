@@ -1,7 +1,7 @@
 import { readEnv } from '../../../src/base/env.ts'
 import { FleetError } from '../../../src/base/errors.ts'
 import { hostUrls } from '../../../src/base/postgres-url.ts'
-import { hostPort, urlOptions } from '../../../src/state/redis-client.ts'
+import { hostPort, urlOptions } from '../../../src/state/redis/client.ts'
 import type { Target } from '../engine/target.ts'
 
 const names = [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { FleetError } from '../../../src/base/errors.ts'
-import { MaxmindReader } from '../../../src/edge/geo/maxmind.ts'
-import { writeMmdb } from '../../edge/geo/mmdb-writer.ts'
+import { MaxmindReader } from '../../../src/geo/maxmind.ts'
+import { writeMmdb } from '../../geo/mmdb-writer.ts'
 import type { Target } from '../engine/target.ts'
 
 const networks = {

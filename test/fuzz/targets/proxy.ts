@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { createProxy, type ReverseProxy } from '../../../src/edge/http-proxy.ts'
+import { createProxy, type ReverseProxy } from '../../../src/edge/http/server.ts'
 import { exchange, statuses } from '../engine/exchange.ts'
 import type { Target } from '../engine/target.ts'
 

@@ -4,7 +4,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { jwt } from '../../../src/state/jwt/index.ts'
-import { redis } from '../../../src/state/redis.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { Choices } from '../engine/choices.ts'
 import type { Target } from '../engine/target.ts'
 

@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
-import { errorAnswers } from '../../../src/instance/error-answers.ts'
+import { errorAnswers } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
-import { redis } from '../../../src/state/redis.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { session } from '../../../src/state/session/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

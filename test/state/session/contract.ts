@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import type { RedisOptions } from '../../../src/state/redis.ts'
+import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { until } from '../../helpers/until.ts'
 import { build, secret, type TestApp } from './app.ts'
