@@ -11,6 +11,7 @@ import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
 import { Answer, type AnswerContext, sendError } from './answer.ts'
 import { Balancer } from './balancer.ts'
+import { type ClientError, describeClientError, isAnswerable } from './client-errors.ts'
 import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
 import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from './http-server.ts'
@@ -271,30 +272,10 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     // The rest of what it sends is no better, and is discarded.
     if (this.#refused.has(socket)) return
     this.#refused.add(socket)
-    // Errors of TLS come here as well. Nothing may be written then: the handshake may still end, and bytes written by hand
-    // together with those of an HTTP/2 session are a fatal error of Node.
-    if (!socket.writable || !/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) socket.destroy()
+    if (!socket.writable || !isAnswerable(error)) socket.destroy()
     else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
-    else writeRaw(socket, clientErrors[error.code ?? '']?.(error) ?? notHttp())
+    else writeRaw(socket, describeClientError(error))
   }
-}
-
-const notHttp = (): FleetError => invalid('it is not HTTP/1.1 as RFC 9112 has it')
-
-/** What Node's parser could not read, with the bytes it was given last. */
-type ClientError = Error & { code?: string; rawPacket?: Buffer }
-
-/** By the code of Node's error. */
-const clientErrors: Readonly<Record<string, ((error: ClientError) => FleetError) | undefined>> = {
-  HPE_HEADER_OVERFLOW: () => new FleetError('FLEET_ERR_HEADERS_TOO_LARGE'),
-  HPE_CHUNK_EXTENSIONS_OVERFLOW: () => new FleetError('FLEET_ERR_BODY_TOO_LARGE', 'chunk extensions'),
-  // The parser says the same of a supported version that is not followed by CRLF.
-  HPE_INVALID_VERSION: ({ rawPacket }) =>
-    /HTTP\/1\.[01](?!\r\n)/.test(rawPacket?.toString('latin1') ?? '')
-      ? notHttp()
-      : new FleetError('FLEET_ERR_VERSION_UNSUPPORTED'),
-  HPE_PAUSED_H2_UPGRADE: () => new FleetError('FLEET_ERR_VERSION_UNSUPPORTED'),
-  ERR_HTTP_REQUEST_TIMEOUT: () => new FleetError('FLEET_ERR_REQUEST_TIMEOUT'),
 }
 
 /** After these the rest of what the client sends is not worth reading. */
