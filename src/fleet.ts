@@ -2,6 +2,7 @@ import type { FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { readEnv } from './base/env.ts'
 import { any, bool, either, oneOf, record, resolveOptions, type Shapes, token } from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
 import type { DatabaseOptions } from './database/index.ts'
@@ -16,15 +17,16 @@ import { type IdentityOptions, identity } from './instance/identity.ts'
 import { type LifecycleOptions, lifecycle } from './instance/lifecycle.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/load-balancer.ts'
 import { type MetricsOptions, metrics } from './instance/metrics.ts'
-import { type OperatorsOptions, operators } from './instance/operators.ts'
+import { type OperatorsOptions, operators } from './instance/operators/index.ts'
 import { type OverloadOptions, overload } from './instance/overload/index.ts'
 import { securityHeaders } from './instance/security-headers.ts'
-import { broadcast } from './state/broadcast.ts'
+import { type BroadcastOptions, broadcast } from './state/broadcast.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
 import { httpCache } from './state/http-cache.ts'
 import { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
 import { type JwtOptions, jwt } from './state/jwt/index.ts'
 import { type LocksOptions, locks } from './state/locks/index.ts'
+import { operatorLinks } from './state/operator-links.ts'
 import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
@@ -54,6 +56,8 @@ export interface FleetOptions {
   /** As in @fastify/cors. @default { origin: false }: browsers of other origins are not let in */
   cors?: FastifyCorsOptions | false
   redis?: RedisOptions
+  /** Messages between instances; `secret` signs the registry's entries as well. @default {} */
+  broadcast?: BroadcastOptions
   registry?: RegistryOptions
   locks?: LocksOptions
   rateLimit?: RateLimitOptions | false
@@ -85,6 +89,7 @@ const shapes: Shapes = {
   helmet: optional,
   cors: optional,
   redis: room,
+  broadcast: room,
   registry: room,
   locks: room,
   rateLimit: optional,
@@ -111,6 +116,7 @@ const defaults = {
   helmet: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
   cors: { origin: false },
   redis: {},
+  broadcast: {},
   registry: {},
   locks: {},
   rateLimit: {},
@@ -121,6 +127,15 @@ const defaults = {
   idempotency: {},
   dashboard: {},
 } satisfies FleetOptions
+
+/** A secret that code gives for cookies or tokens signs messages too, unless the environment has one for these alone. */
+function codeSecret({ session, jwt }: FleetOptions): string[] | undefined {
+  if (readEnv().FLEET_SECRET) return undefined
+  const given = [session ? session.secret : undefined, jwt ? jwt.secret : undefined]
+  return given.map((secret): unknown[] => [secret].flat()).find((list): list is string[] => list.every(isSecret))
+}
+// What is none is for the plugin to reject that it was given to.
+const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.byteLength(text) >= 32
 
 /** In the order in which a request meets the rooms; they close in the reverse order. */
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
@@ -144,12 +159,13 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   if (options.geo) await app.register(geo, options.geo)
 
   await app.register(redis, options.redis)
-  await app.register(broadcast)
+  await app.register(operatorLinks)
+  const secret = options.session ? await fleetSecret(app, options.session.secret) : undefined
+  await app.register(broadcast, { secret: codeSecret(options), ...options.broadcast })
   await app.register(registry, options.registry)
   await app.register(locks, options.locks)
   if (options.rateLimit) await app.register(rateLimit, options.rateLimit)
-  if (options.session)
-    await app.register(session, { ...options.session, secret: await fleetSecret(app, options.session.secret) })
+  if (options.session) await app.register(session, { ...options.session, ...(secret && { secret }) })
   if (options.jwt) await app.register(jwt, options.jwt)
   if (options.database) {
     const { database } = await import('./database/index.ts')

@@ -4,7 +4,9 @@
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
+import { FleetKeys } from '../node_modules/fastify-fleet/dist/state/fleet-keys.js'
 import { Directory } from '../node_modules/fastify-fleet/dist/state/registry/directory.js'
+import { Entries } from '../node_modules/fastify-fleet/dist/state/registry/entries.js'
 import { Registrar } from '../node_modules/fastify-fleet/dist/state/registry/registrar.js'
 import { listening, port } from './hello.js'
 
@@ -19,15 +21,15 @@ const instance = (i) => ({
   ...{ rps: Math.random() * 1000, p95: 4.2, eventLoopUtilization: 0.5, memory: 120_000_000, failing: [] },
 })
 const leaseMs = 600_000
+const entriesOf = () => new Entries(new FleetKeys(['s'.repeat(32)], 'registry', 'bench'))
 const registrars = Array.from({ length: 10 }, (_, i) => {
-  const parts = { directory, boot: randomUUID(), leaseMs, log, self: () => instance(i) }
+  const parts = { directory, entries: entriesOf(), boot: randomUUID(), leaseMs, log, self: () => instance(i) }
   return new Registrar({ ...parts, announce: async () => {}, onHealth() {} })
 })
 let from = { epoch: '', version: 0 }
 for (let i = registrars.length; i < count; i++) {
-  const { id, lastSeen, rps, p95, eventLoopUtilization, memory, ...facts } = instance(i)
-  const load = JSON.stringify([rps, p95, eventLoopUtilization, memory])
-  const entry = { id, boot: randomUUID(), facts: JSON.stringify({ id, ...facts }), load }
+  const [peer, boot] = [instance(i), randomUUID()]
+  const entry = { id: peer.id, boot, ...entriesOf().seal(boot, peer) }
   from = await directory.beat(entry, { leaseMs, claim: true, from, sample: [] })
 }
 for (const registrar of registrars) registrar.join()

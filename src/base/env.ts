@@ -1,4 +1,6 @@
+import { maxHops, type TrustProxy } from './client-address.ts'
 import { FleetError } from './errors.ts'
+import { isNetwork } from './networks.ts'
 import { hostUrls } from './postgres-url.ts'
 
 /** What the environment says, typed and checked; a variable that is not set, or empty, is `undefined`. */
@@ -14,6 +16,11 @@ export interface FleetEnv {
   readonly FLEET_ZONE?: string
   readonly FLEET_WEIGHT?: number
   readonly FLEET_ADMIN_TOKEN?: string
+  /** The management listener: probes, metrics, operators' API and dashboard on an address of their own. */
+  readonly FLEET_ADMIN_PORT?: number
+  readonly FLEET_ADMIN_HOST?: string
+  /** Probes on the application's port, too, where there is a management listener. */
+  readonly FLEET_PUBLIC_PROBES?: boolean
   readonly FLEET_ALLOW_MEMORY?: boolean
   readonly FLEET_AGENT_PORT?: number
   readonly FLEET_PORT?: number
@@ -27,6 +34,7 @@ export interface FleetEnv {
   /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
   readonly REDIS_SENTINELS?: string
   readonly REDIS_CLUSTER?: readonly string[]
+  readonly FLEET_SECRET?: readonly string[]
   readonly SESSION_SECRET?: readonly string[]
   readonly SESSION_TTL?: number
   readonly SESSION_COOKIE_NAME?: string
@@ -38,7 +46,8 @@ export interface FleetEnv {
   readonly DATABASE_REPLICA_URLS?: readonly string[]
   readonly SHUTDOWN_TIMEOUT?: number
   readonly DRAIN_DELAY?: number
-  readonly TRUST_PROXY?: readonly string[]
+  /** `true`, `false`, a number of proxies, or a list of addresses, CIDR blocks and names of networks. */
+  readonly TRUST_PROXY?: TrustProxy
   readonly LOG_LEVEL?: string
   /** Set by `fleet start` in its workers: the worker's number, from 1. */
   readonly FLEET_WORKER?: number
@@ -78,7 +87,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
       `a whole number from ${min} to ${max} (${unit})`,
     )
   const flag = (name: string): boolean | undefined =>
-    read(name, (v) => ({ 1: true, true: true, 0: false, false: false })[v.toLowerCase()], '1, true, 0 or false')
+    read(name, (v) => flags.get(v.toLowerCase()), '1, true, on, 0, false or off')
   const list = (name: string): readonly string[] | undefined =>
     read(
       name,
@@ -104,6 +113,9 @@ export function readEnv(source: Source = process.env): FleetEnv {
     FLEET_ZONE: token('FLEET_ZONE'),
     FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to the other instances'),
     FLEET_ADMIN_TOKEN: text('FLEET_ADMIN_TOKEN'),
+    FLEET_ADMIN_PORT: int('FLEET_ADMIN_PORT', 0, 65535, 'a TCP port'),
+    FLEET_ADMIN_HOST: text('FLEET_ADMIN_HOST'),
+    FLEET_PUBLIC_PROBES: flag('FLEET_PUBLIC_PROBES'),
     FLEET_ALLOW_MEMORY: flag('FLEET_ALLOW_MEMORY'),
     FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
     FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the front'),
@@ -116,6 +128,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
     REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
     REDIS_SENTINELS: text('REDIS_SENTINELS'),
     REDIS_CLUSTER: list('REDIS_CLUSTER'),
+    FLEET_SECRET: list('FLEET_SECRET'),
     SESSION_SECRET: list('SESSION_SECRET'),
     SESSION_TTL: int('SESSION_TTL', 1, 31_536_000, 'seconds'),
     SESSION_COOKIE_NAME: read(
@@ -135,7 +148,11 @@ export function readEnv(source: Source = process.env): FleetEnv {
     DATABASE_REPLICA_URLS: replicas.length > 0 ? replicas : undefined,
     SHUTDOWN_TIMEOUT: int('SHUTDOWN_TIMEOUT', 1, 3_600_000, 'milliseconds'),
     DRAIN_DELAY: int('DRAIN_DELAY', 0, 600_000, 'milliseconds'),
-    TRUST_PROXY: list('TRUST_PROXY'),
+    TRUST_PROXY: read(
+      'TRUST_PROXY',
+      trustProxy,
+      `true, false, a number of proxies from 0 to ${maxHops}, or a comma-separated list of addresses, CIDR blocks, loopback, linklocal, uniquelocal`,
+    ),
     FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
     FLEET_READY_TIMEOUT: int('FLEET_READY_TIMEOUT', 1, 7_200_000, 'milliseconds'),
     NOTIFY_SOCKET: text('NOTIFY_SOCKET'),
@@ -147,6 +164,22 @@ export function readEnv(source: Source = process.env): FleetEnv {
     ),
   })
 }
+
+function trustProxy(value: string): TrustProxy | undefined {
+  if (/^(?:true|false)$/i.test(value)) return value.toLowerCase() === 'true'
+  if (/^\d{1,3}$/.test(value)) return Number(value) <= maxHops ? Number(value) : undefined
+  const entries = value.split(',').map((entry) => entry.trim())
+  return entries.every(isNetwork) ? entries : undefined
+}
+
+const flags: ReadonlyMap<string, boolean> = new Map([
+  ['1', true],
+  ['true', true],
+  ['on', true],
+  ['0', false],
+  ['false', false],
+  ['off', false],
+])
 
 const isUrl = (value: string, schemes: readonly string[]): boolean => {
   const parsed = URL.parse(value)

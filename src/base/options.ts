@@ -30,6 +30,10 @@ export const token: Shape<string> = shape(
   'up to 128 letters, digits or . _ : @ -',
   (v) => typeof v === 'string' && /^[\w.:@-]{1,128}$/.test(v),
 )
+export const headerName: Shape<string> = shape(
+  'the name of a header',
+  (v) => typeof v === 'string' && /^[\w!#$%&'*+.^`|~-]{1,256}$/.test(v),
+)
 export const path: Shape<string> = shape('a path that starts with /', (v) => typeof v === 'string' && v.startsWith('/'))
 export const fn: Shape<(...args: never[]) => unknown> = shape('a function', (v) => typeof v === 'function')
 export const any: Shape<unknown> = shape('anything', () => true)
@@ -63,7 +67,7 @@ export function resolveOptions<T extends object>(room: string, shapes: Shapes, .
     if (!isObject(layer)) throw invalid(room, 'an object', layer)
     for (const [key, value] of Object.entries(layer)) {
       if (value === undefined) continue
-      const known = shapes[key]
+      const known = Object.hasOwn(shapes, key) ? shapes[key] : undefined
       if (!known) throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', unknownText(room, key, Object.keys(shapes)))
       if (!known.accepts(value)) throw invalid(`${room}.${key}`, known.expects, value)
       const weaker = resolved[key]

@@ -1,11 +1,21 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { isIP } from 'node:net'
+import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { networks } from '../base/networks.ts'
 import { http } from '../base/node-http.ts'
+import {
+  bearerToken,
+  cameThroughProxy,
+  changesState,
+  initiatorOf,
+  isLoopbackHost,
+  isProvenChange,
+  requestedHost,
+  SecretToken,
+} from '../base/operator-access.ts'
 import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
 import type { Balancer } from './balancer.ts'
+import { destroyStreams, guard } from './boundary.ts'
 import { listen } from './listen.ts'
 import type { Target } from './target.ts'
 
@@ -14,7 +24,11 @@ export interface AdminOptions {
   port: number
   /** @default '127.0.0.1' */
   host?: string
-  /** Bearer token of at least 32 bytes that everybody must show. @default FLEET_ADMIN_TOKEN; none is needed on loopback */
+  /**
+   * Bearer token of at least 32 bytes that everybody must show.
+   *
+   * @default FLEET_ADMIN_TOKEN; none is needed on loopback outside production
+   */
   token?: string
 }
 
@@ -36,26 +50,22 @@ export class Admin {
   readonly #balancer: Balancer
   readonly #metrics: () => string
   readonly #closing: () => boolean
-  readonly #expected: Buffer | undefined
+  readonly #token: SecretToken | undefined
 
-  /** @throws FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING where others than this machine could come */
+  /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and where other machines could connect */
   constructor(options: AdminOptions, balancer: Balancer, metrics: () => string, closing: () => boolean) {
     this.#options = { ...options, host: options.host ?? '127.0.0.1' }
     this.#balancer = balancer
     this.#metrics = metrics
     this.#closing = closing
     const { token, host } = this.#options
-    if (token !== undefined && Buffer.byteLength(token) < 32) {
-      throw new FleetError(
-        'FLEET_ERR_SECRET_WEAK',
-        '`proxy.admin.token` (FLEET_ADMIN_TOKEN) must have at least 32 bytes',
-      )
+    if (token === undefined && (readEnv().production || !networks(['loopback'], '').includes(host))) {
+      const where = readEnv().production ? 'in production' : `on ${host}`
+      throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` ${where} needs FLEET_ADMIN_TOKEN`)
     }
-    if (token === undefined && !networks(['loopback'], '').includes(host)) {
-      throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` on ${host} needs FLEET_ADMIN_TOKEN`)
-    }
-    this.#expected = token === undefined ? undefined : digest(token)
-    this.#server = http.createServer(bounds, (request, response) => this.#serve(request, response))
+    this.#token = token === undefined ? undefined : new SecretToken(token, '`proxy.admin.token` (FLEET_ADMIN_TOKEN)')
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    this.#server = http.createServer(bounds, guard('a request of an operator', serve, destroyStreams))
     this.#server.maxConnections = maxConnections
     guardConnections(this.#server)
     const stalls = new StallGuard(sendTimeoutMs)
@@ -86,6 +96,7 @@ export class Admin {
     if (route === 'GET /live') answer(200, { alive: true })
     else if (route === 'GET /ready') this.#ready(answer)
     else if (!this.#allows(request)) answer(404, notFound)
+    else if (changesState(request.method) && !isProvenChange(request.headers)) answer(403, unproven())
     else if (route === 'GET /metrics') answer(200, this.#metrics())
     else if (route === 'GET /targets') answer(200, this.#balancer.targets.map(describe))
     else this.#command(route, answer)
@@ -104,15 +115,12 @@ export class Admin {
     answer(ready ? 200 : 503, { ready, targets: this.#balancer.core.rotation.up })
   }
 
-  /** A browser on this machine must not be able to do this for a page of somebody else. */
+  /** Without a token a browser on this machine has access: pages of other sites must not use it, nor rebind their name. */
   #allows({ headers }: IncomingMessage): boolean {
-    if (this.#expected) {
-      const given = /^bearer (.+)$/i.exec(headers.authorization ?? '')?.[1]
-      return given !== undefined && timingSafeEqual(digest(given.trim()), this.#expected)
-    }
-    const host = URL.parse(`http://${headers.host ?? ''}`)?.hostname ?? ''
-    const here = isIP(host.replace(/^\[|\]$/g, '')) !== 0 || host === 'localhost'
-    return here && headers.origin === undefined && headers['x-forwarded-for'] === undefined
+    if (this.#token) return this.#token.equals(bearerToken(headers) ?? '')
+    const host = requestedHost(headers)
+    const isHere = host !== undefined && isLoopbackHost(host) && !cameThroughProxy(headers)
+    return isHere && initiatorOf(headers) !== 'cross-origin'
   }
 }
 
@@ -121,7 +129,13 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
 
 const notFound = { statusCode: 404, error: 'Not Found', message: 'not found' }
 
-const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+function unproven(): object {
+  const { code, statusCode, message } = new FleetError(
+    'FLEET_ERR_ORIGIN_UNPROVEN',
+    'add `content-type: application/json`',
+  )
+  return { statusCode, code, message }
+}
 
 const describe = (target: Target): object => ({
   id: target.id,

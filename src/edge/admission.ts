@@ -4,7 +4,7 @@ import { FleetError } from '../base/errors.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
 import { isHttp2 } from './http-server.ts'
 import type { Origin, Origins } from './origins.ts'
-import { beneath, canonicalPath } from './paths.ts'
+import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 import type { PickInput } from './policies/index.ts'
 import type { Outgoing } from './target.ts'
 
@@ -57,10 +57,11 @@ export class Admission {
     }
     const absolute = url.startsWith('/') ? undefined : URL.parse(url)
     if (absolute === null || (absolute && !isHttp(absolute))) return invalid('request target')
-    const target = absolute ? absolute.pathname + absolute.search : url
-    const path = canonicalPath(target)
-    if (path === undefined) return invalid('path')
+    const target = resolveTarget(absolute ? absolute.pathname + absolute.search : url)
+    const path = target === undefined ? undefined : canonicalPath(target)
+    if (target === undefined || path === undefined) return invalid('path')
     if (this.#blocked(path)) return new FleetError('FLEET_ERR_PATH_BLOCKED')
+    if (path !== target && isAmbiguous(target)) return invalid('path')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
     // HTTP/2 has other rules for what a header may hold.

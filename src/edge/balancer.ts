@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { resolveOptions } from '../base/options.ts'
+import { urlAt } from '../base/urls.ts'
 import { balancedDispatcher } from './balanced-dispatcher.ts'
 import {
   type BalancerOptions,
@@ -10,7 +11,8 @@ import {
   type ResolvedBalancerOptions,
   targetShapes,
 } from './balancer-options.ts'
-import { type Core, Exchange, type Failure } from './exchange.ts'
+import type { Core, Failure } from './core.ts'
+import { Exchange } from './exchange.ts'
 import { Follower } from './follower.ts'
 import { askLoad } from './load.ts'
 import { Outliers } from './outliers.ts'
@@ -157,7 +159,7 @@ export class Balancer {
 
   /** One request, as undici's `request`; `path` starts with `/`. */
   request(path: string, init: RequestInit = {}): Promise<Dispatcher.ResponseData> {
-    return undici().request(new URL(path, 'http://balancer'), { ...init, dispatcher: this.dispatcher } as never)
+    return undici().request(urlAt('http://balancer', path), { ...init, dispatcher: this.dispatcher } as never)
   }
 
   /** The lowest door: an undici dispatch that also tells the policy about the client. */

@@ -4,10 +4,14 @@ import { performance } from 'node:perf_hooks'
 import { type FleetEnv, readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
+import { FleetKeys, secretMissing, secretsOf, sharedName } from '../state/fleet-keys.ts'
 import { keysOf } from '../state/redis.ts'
 import { close, connect, type RedisAddress } from '../state/redis-client.ts'
 import { Directory } from '../state/registry/directory.ts'
+import { Entries, type EntryRejection } from '../state/registry/entries.ts'
 import { PeerTable } from '../state/registry/peer-table.ts'
+import { seldom } from '../state/seldom.ts'
+import { guard } from './boundary.ts'
 import type { TargetOptions } from './target.ts'
 
 /** A target as a source found it. */
@@ -77,32 +81,50 @@ export interface RegistryOptions extends RedisAddress {
   intervalMs?: number
   /** As on the instances. @default 6000 */
   leaseMs?: number
+  /**
+   * Verifies the entries, as `broadcast.secret` does on the instances; others are ignored. @default FLEET_SECRET, else
+   * SESSION_SECRET, else JWT_SECRET; outside production the one that instances without a secret share in Redis
+   */
+  secret?: string | readonly string[]
   /** URL of an instance. @default `http://host:port`, and 127.0.0.1 for instances on this machine */
   urlOf?: (peer: Peer) => string
 }
 
 /**
  * The live instances of a fleet, from its registry in Redis: weights, regions and draining as they say themselves. While
- * Redis is away the last known list stays.
+ * Redis is away the last known list stays. Entries that the fleet did not sign are ignored, with a warning of the process.
  *
  * @param options where Redis is; from the environment when they do not say
- * @throws FLEET_ERR_OPTION_INVALID when nobody says where Redis is
+ * @throws FLEET_ERR_SECRET_MISSING in production, FLEET_ERR_SECRET_WEAK; FLEET_ERR_OPTION_INVALID when nobody says where Redis is
  */
 export function fromRegistry(options: RegistryOptions = {}): Source {
   const env = readEnv()
-  const { name = env.FLEET_NAME ?? 'fleet', intervalMs = 500, leaseMs = 6000, urlOf = defaultUrl, ...address } = options
+  const {
+    name = env.FLEET_NAME ?? 'fleet',
+    intervalMs = 500,
+    leaseMs = 6000,
+    urlOf = defaultUrl,
+    secret,
+    ...address
+  } = options
+  const secrets = readerSecrets(env, secret)
   return (listener) => {
     const given = address.client ?? address.cluster ?? address.sentinels ?? address.url ?? address.host
-    const secrets = { password: env.REDIS_PASSWORD, tls: env.REDIS_TLS }
-    const place = given === undefined ? { ...placeOf(env), ...secrets } : secrets
+    const login = { password: env.REDIS_PASSWORD, tls: env.REDIS_TLS }
+    const place = given === undefined ? { ...placeOf(env), ...login } : login
     const connection = connect({ commandTimeoutMs: 500, ...place, ...address })
     if (!connection) throw new FleetError('FLEET_ERR_OPTION_INVALID', 'discovery from the registry needs REDIS_URL')
     const { client } = connection
     // Its state is in what the commands say; without a listener it would end the process.
     client.on('error', () => {})
     const directory = new Directory(client, keysOf(name))
-    const table = new PeerTable('', leaseMs)
+    const entries = new Entries(new FleetKeys(secrets.list, 'registry', name))
+    const table = new PeerTable('', leaseMs, entries, warnOfEntry)
     const stop = every(intervalMs, async () => {
+      if (secrets.isShared) {
+        const shared = await client.get(keysOf(name)('secret', sharedName))
+        if (shared) secrets.list.splice(0, secrets.list.length, shared)
+      }
       const question = { leaseMs: Math.round(leaseMs * 0.55), claim: false, from: table.position, sample: [] }
       table.apply(await directory.beat(undefined, question))
       return fromPeers(table.list(nobody), urlOf)
@@ -113,6 +135,22 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
     }
   }
 }
+
+/** @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK */
+function readerSecrets(env: FleetEnv, given: RegistryOptions['secret']): { list: string[]; isShared: boolean } {
+  const [from, found] = given === undefined ? (secretsOf(env) ?? []) : ['`secret`', [given].flat()]
+  if (found?.some((secret) => Buffer.byteLength(secret) < 32))
+    throw new FleetError('FLEET_ERR_SECRET_WEAK', `${from} needs 32 bytes: openssl rand -hex 32`)
+  if (!found && env.production) throw secretMissing('discovery verifies the entries of the registry')
+  return { list: [...(found ?? [])], isShared: !found }
+}
+
+const warnOfEntry = seldom((reason: EntryRejection, id: string) =>
+  process.emitWarning(
+    `discovery: ignoring the registry's entry ${JSON.stringify(id.slice(0, 128))} (${reason}); instances sign theirs with FLEET_SECRET or SESSION_SECRET, which must be the same here`,
+    'FleetWarning',
+  ),
+)
 
 /** The same, for a balancer inside an instance: `fromFleet(() => app.fleet.peers())`. */
 export const fromFleet = (
@@ -166,9 +204,10 @@ function every(intervalMs: number, ask: () => Promise<readonly Found[]>): Source
       const found = await ask().catch(() => undefined)
       if (stopped) return
       if (found) listener(found)
-      timer = setTimeout(round, Math.max(0, intervalMs - (performance.now() - startedAt))).unref()
+      timer = setTimeout(again, Math.max(0, intervalMs - (performance.now() - startedAt))).unref()
     }
-    void round()
+    const again = guard('a source of targets', () => void round())
+    again()
     return () => {
       stopped = true
       clearTimeout(timer)

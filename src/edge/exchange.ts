@@ -2,36 +2,13 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
+import { caught, guard } from './boundary.ts'
+import { type Core, type Failure, unavailable } from './core.ts'
 import type { PickInput } from './policies/index.ts'
-import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs, type RetryOptions } from './repeat.ts'
-import type { RetryBudget } from './retry-budget.ts'
-import type { Rotation } from './rotation.ts'
+import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './repeat.ts'
 import type { Outgoing, Target } from './target.ts'
-import type { WaitingRoom } from './waiting-room.ts'
 import { type AnswerHead, type HeadHandler, tellHead } from './wire/response-head.ts'
-
-/** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
-export type Failure = 'refused' | 'lost'
-
-/** What every request of one balancer shares, whichever face it came in by. */
-export interface Core {
-  readonly rotation: Rotation
-  readonly waitingRoom: WaitingRoom
-  readonly budget: RetryBudget
-  readonly retry: RetryOptions
-  /** Longest wait for a target, in milliseconds. */
-  readonly waitMs: number
-  /** Attempts after a first one, and attempts beside a first one. */
-  readonly stats: { retries: number; hedges: number }
-  /** The target said that it leaves. */
-  draining(target: Target): void
-  /** How an attempt went: true when it failed by the target's fault. @param status 0 without an answer @param startedAt ms */
-  judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
-  /** Gives back the place that `rotation.begin` took. */
-  release(target: Target): void
-}
 
 /**
  * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
@@ -71,7 +48,8 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (!this.#done) this.#attempt()
     const { hedgeMs } = this.#core.retry
     if (hedgeMs > 0 && this.#mayRepeat() && !this.#options.upgrade) {
-      this.#hedge = setTimeout(() => this.#attemptBeside(), hedgeMs)
+      const beside = guard('a hedged attempt', () => this.#attemptBeside(), this.#aborter())
+      this.#hedge = setTimeout(beside, hedgeMs)
     }
   }
 
@@ -89,10 +67,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#winner?.controller?.rawTrailers
   }
   pause(): void {
-    this.#winner?.controller?.pause()
+    if (!this.#done) this.#winner?.controller?.pause()
   }
+  /** When it is over, the connection may carry another response already. */
   resume(): void {
-    this.#winner?.controller?.resume()
+    if (!this.#done) this.#winner?.controller?.resume()
   }
 
   /** The client gave up. */
@@ -106,10 +85,19 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     for (const attempt of open) attempt.cancel(reason)
   }
 
+  #aborter(): (error: Error) => void {
+    return (error) => this.abort(error)
+  }
+
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
+    // undici has taken all listeners off the socket.
+    socket.on('error', () => socket.destroy())
+    socket.once(
+      'close',
+      guard('the end of a tunnel', () => this.#release(attempt)),
+    )
     this.#judge(attempt, status)
     this.#win(attempt)
-    socket.once('close', () => this.#core.release(attempt.target))
     this.#finish()
     this.#outer.onRequestUpgrade?.(this, status, headers, socket)
   }
@@ -137,14 +125,20 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void {
-    this.#core.release(attempt.target)
+    this.#release(attempt)
     if (attempt !== this.#winner || this.#done) return
     this.#finish()
     this.#outer.onResponseEnd?.(this, trailers)
   }
 
+  crashed(attempt: Attempt, error: Error): void {
+    if (this.#done) this.#outer.onResponseError?.(this, error)
+    else this.abort(error)
+    attempt.cancel(error)
+  }
+
   failed(attempt: Attempt, error: Error): void {
-    this.#core.release(attempt.target)
+    this.#release(attempt)
     if (this.#done) return
     if (attempt !== this.#winner && !this.#open.includes(attempt)) return
     if (isOurFault(error)) {
@@ -181,7 +175,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
    * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
    */
   #attemptAgain(): void {
-    const again = (): void => {
+    const again = () => {
       this.#leave = undefined
       if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
       this.#attempt()
@@ -190,7 +184,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
     if (ms === 0) again()
     else {
-      const timer = setTimeout(again, ms)
+      const timer = setTimeout(guard('another attempt', again, this.#aborter()), ms)
       this.#leave = () => clearTimeout(timer)
     }
   }
@@ -238,12 +232,13 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     const { rotation, waitingRoom, waitMs } = this.#core
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    this.#leave = waitingRoom.enter(this.#waitUntil - now, (again) => {
+    const retry = (again: boolean) => {
       this.#leave = undefined
       this.#tried.length = 0
       if (again) this.#attempt()
       else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
-    })
+    }
+    this.#leave = waitingRoom.enter(this.#waitUntil - now, guard('the end of a wait', retry, this.#aborter()))
     if (this.#leave) return
     this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
   }
@@ -279,6 +274,12 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#core.budget.withdraw(performance.now())
   }
 
+  #release(attempt: Attempt): void {
+    if (attempt.released) return
+    attempt.released = true
+    this.#core.release(attempt.target)
+  }
+
   #judge(attempt: Attempt, status: number, failure?: Failure): boolean {
     return this.#core.judged(attempt.target, status, failure, attempt.startedAt)
   }
@@ -286,7 +287,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #fail(error: Error): void {
     if (this.#done) return
     this.#finish()
-    this.#outer.onResponseError?.(this, error)
+    try {
+      this.#outer.onResponseError?.(this, error)
+    } catch (thrown) {
+      caught('the reporting of an error', thrown)
+    }
   }
 
   #finish(): void {
@@ -294,6 +299,3 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     clearTimeout(this.#hedge)
   }
 }
-
-const unavailable = (code: FleetErrorCode, detail?: string): FleetError =>
-  new FleetError(code, detail, { retryAfter: 1 })

@@ -1,3 +1,4 @@
+import { caught, guard } from './boundary.ts'
 import type { Found, Source } from './discovery.ts'
 import type { Target, TargetOptions } from './target.ts'
 
@@ -22,10 +23,11 @@ export class Follower {
     this.#balancer = balancer
     const { promise, resolve } = Promise.withResolvers<void>()
     this.first = promise
-    this.#stop = source((found) => {
+    const listener = guard('the targets of a source', (found: readonly Found[]) => {
       this.#apply(found)
       resolve()
     })
+    this.#stop = source(listener)
   }
 
   close(): void {
@@ -33,13 +35,19 @@ export class Follower {
   }
 
   #apply(found: readonly Found[]): void {
-    const urls = new Set(found.map(({ url }) => url))
+    const urls = new Set(found.map((one) => one?.url))
     for (const [url, { target }] of this.#known) {
       if (urls.has(url)) continue
       this.#known.delete(url)
       void this.#balancer.remove(target)
     }
-    for (const { draining = false, ...options } of found) {
+    for (const one of found) this.#follow(one)
+  }
+
+  /** An entry that is no target must not keep out the others. */
+  #follow(found: Found): void {
+    try {
+      const { draining = false, ...options } = found
       let known = this.#known.get(options.url)
       // Another process on the same address is another target: its latency and its failures are its own.
       if (known && options.id !== undefined && known.target.id !== options.id) {
@@ -54,6 +62,8 @@ export class Follower {
       if (draining) this.#balancer.drain(known.target)
       else if (known.draining) this.#balancer.undrain(known.target)
       known.draining = draining
+    } catch (error) {
+      caught('the targets of a source', error)
     }
   }
 }

@@ -2,9 +2,13 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { requestId } from '../base/request-id.ts'
 import type { Origin } from './origins.ts'
 
+/** By name in lower case; what came several times is a list. */
+export type Headers = Record<string, string | string[]>
+
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
 export const hopByHop: ReadonlySet<string> = new Set([
   'connection',
+  'http2-settings',
   'keep-alive',
   'proxy-connection',
   'proxy-authenticate',
@@ -30,6 +34,11 @@ const ours: ReadonlySet<string> = new Set([
   'x-real-ip',
   'x-request-id',
 ])
+/**
+ * Other names by which proxies tell an application which URL was asked for. Some frameworks route by them, so they count from
+ * a proxy of ours only.
+ */
+const describesUrl = /^x-(?:forwarded-|original-|rewrite-|host$|http-host-override$)/
 /** A `Connection` header must not be able to take these away. */
 const kept: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
 
@@ -64,7 +73,7 @@ export class HeaderLines implements Iterable<[string, string]> {
 interface Known {
   /** In lower case. */
   readonly name: string
-  readonly role: 'passed' | 'dropped' | 'host' | 'cookie'
+  readonly role: 'passed' | 'dropped' | 'host' | 'cookie' | 'trusted'
 }
 
 /** Names as clients write them, of which there are few. */
@@ -75,10 +84,15 @@ function knownOf(raw: string): Known {
   let is = known.get(raw)
   if (is) return is
   const name = raw.toLowerCase()
-  const dropped = ours.has(name) || name[0] === ':'
-  is = { name, role: name === 'host' || name === 'cookie' ? name : dropped ? 'dropped' : 'passed' }
+  is = { name, role: roleOf(name) }
   if (known.size < maxKnown && raw.length < 64) known.set(raw, is)
   return is
+}
+
+function roleOf(name: string): Known['role'] {
+  if (name === 'host' || name === 'cookie') return name
+  if (ours.has(name) || name[0] === ':') return 'dropped'
+  return describesUrl.test(name) ? 'trusted' : 'passed'
 }
 
 /**
@@ -108,7 +122,9 @@ export function requestHeaders<T extends Sink>(
     else if (role === 'cookie') {
       // HTTP/2 may send a cookie in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
       cookie = cookie === '' ? (raw[i + 1] as string) : `${cookie}; ${raw[i + 1]}`
-    } else if (role === 'passed' && !nominated?.has(name)) out.push(name, raw[i + 1] as string)
+    } else if ((role === 'passed' || (role === 'trusted' && origin.trusted)) && !nominated?.has(name)) {
+      out.push(name, raw[i + 1] as string)
+    }
   }
   if (hosts > 1) return undefined
   if (cookie !== '') out.push('cookie', cookie)
@@ -116,7 +132,7 @@ export function requestHeaders<T extends Sink>(
   return out
 }
 
-const nothing: IncomingHttpHeaders = {}
+const nothing: IncomingHttpHeaders = Object.freeze({})
 
 /** @param before what a proxy of ours has said already */
 function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, host: string, element: string): void {
@@ -130,19 +146,23 @@ function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, 
 }
 
 /** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
-export function nominatedBy(connection: string | undefined): ReadonlySet<string> | undefined {
+export function nominatedBy(header: string | string[] | undefined): ReadonlySet<string> | undefined {
+  const connection = typeof header === 'object' ? header.join() : header
   if (!connection || connection === 'keep-alive' || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
   const names = connection.split(',').map((name) => name.trim().toLowerCase())
   return new Set(names.filter((name) => !kept.has(name)))
 }
 
-/** The answer's headers as the client gets them, as a flat list. @param trailers whether trailers may be announced */
-export function responseHeaders(headers: IncomingHttpHeaders, trailers = true): string[] {
+/**
+ * The answer's headers as the client gets them, as a flat list.
+ *
+ * @param without a name that is left out: `trailer` where none can follow, `content-length` where there is no content
+ */
+export function responseHeaders(headers: Headers, ...without: string[]): string[] {
   const nominated = nominatedBy(headers.connection)
   const out: string[] = []
   for (const name in headers) {
-    if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name)) continue
-    if (name === 'trailer' && !trailers) continue
+    if (hopByHop.has(name) || name === 'x-fleet-draining' || nominated?.has(name) || without.includes(name)) continue
     const value = headers[name]
     if (typeof value === 'string') out.push(name, value)
     else if (value) for (const each of value) out.push(name, each)

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
@@ -9,9 +10,11 @@ import { Http2Sessions } from '../base/http2-sessions.ts'
 import { StallGuard } from '../base/socket-bounds.ts'
 import { Admin } from './admin.ts'
 import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
-import { Answer, type AnswerContext, sendError } from './answer.ts'
+import { Answer, type AnswerContext, breakOff, sendError } from './answer.ts'
 import { Balancer } from './balancer.ts'
-import { type ClientError, describeClientError, isAnswerable } from './client-errors.ts'
+import { caught, destroyStreams, guard } from './boundary.ts'
+import { type ClientError, fromClientError, isAnswerable } from './client-error.ts'
+import { asFleetError } from './error-page.ts'
 import type { Exchange } from './exchange.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './http-proxy-options.ts'
 import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from './http-server.ts'
@@ -21,30 +24,12 @@ import { Origins } from './origins.ts'
 import { persistenceLines } from './plain-head.ts'
 import { ProxyMetrics } from './proxy-metrics.ts'
 import { limitBodyTime, streamed, whole } from './request-body.ts'
+import type { ReverseProxy } from './reverse-proxy.ts'
 import type { Target } from './target.ts'
 import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
 
 export type { ProxyOptions } from './http-proxy-options.ts'
-
-export interface ReverseProxy {
-  /**
-   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
-   *
-   * @throws FLEET_ERR_PORT_TAKEN
-   */
-  listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, lets requests in flight end, and cuts them at the deadline. */
-  close(): Promise<void>
-  /** The proxy's own figures, as Prometheus reads them. */
-  metrics(): string
-  /** URL of the operators' address, once it listens; undefined without the option `admin`. */
-  readonly adminUrl: string | undefined
-  /** Null while it does not listen. */
-  readonly address: AddressInfo | null
-  readonly targets: readonly Target[]
-  readonly balancer: Balancer
-  readonly server: Server | Http2SecureServer
-}
+export type { ReverseProxy } from './reverse-proxy.ts'
 
 /**
  * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` HTTP/2 too, WebSockets, streams both ways.
@@ -108,13 +93,20 @@ class HttpProxy implements ReverseProxy, AnswerContext {
         () => this.metrics(),
         () => this.closing,
       )
-    this.server = createProxyServer(options, (request, response) => this.#serve(request, response))
-    this.server.on('checkContinue', (request, response) => this.#serve(request, response, true))
-    this.server.on('checkExpectation', (request, response) => sendError(request, response, invalid('Expect')))
-    this.server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
-    this.server.on('connect', (request, other) => this.#connect(request, other))
-    this.server.on('clientError', (error: ClientError, socket: Duplex) => this.#onClientError(error, socket))
-    this.server.on(options.tls ? 'secureConnection' : 'connection', (socket: Socket) => stalls.add(socket))
+    const block = 65_536 + 4 * balancer.options.connections.maxHeaderBytes
+    this.server = createProxyServer(options, block, (request, response) => this.#receive(request, response))
+    this.#on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
+      this.#receive(request, response, true),
+    )
+    this.#on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
+      sendError(request, response, invalid('Expect')),
+    )
+    this.#on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) =>
+      this.#upgrade(request, socket, head),
+    )
+    this.#on('connect', (request: IncomingMessage, other: Duplex | ServerResponse) => this.#connect(request, other))
+    this.#on('clientError', (error: ClientError, socket: Duplex) => this.#onClientError(error, socket))
+    this.#on(options.tls ? 'secureConnection' : 'connection', (socket: Socket) => stalls.add(socket))
     if (options.tls) this.#sessions.watch(this.server as Http2SecureServer)
   }
 
@@ -149,11 +141,13 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     const closed = new Promise((resolve) => this.server.close(resolve))
     this.#sessions.close()
     // A connection that turns idle after close() would hold it until its idle time is over: hence again and again.
-    const sweep = setInterval(() => {
+    const closeIdle = guard('a shutdown', () => {
       if ('closeIdleConnections' in this.server) this.server.closeIdleConnections()
       if (this.#inflight === 0) for (const socket of this.#tunnels) socket.end()
-    }, sweepEveryMs)
-    const deadline = setTimeout(() => this.#cut(), this.#options.shutdownTimeoutMs)
+    })
+    const sweep = setInterval(closeIdle, sweepEveryMs)
+    const cut = guard('the end of a shutdown', () => this.#cut())
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
     await closed
     clearInterval(sweep)
     clearTimeout(deadline)
@@ -167,19 +161,46 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     for (const socket of this.#detached) socket.destroy()
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
+  /** @param listener an exception in it ends the connection that it belongs to, which is among its arguments */
+  #on<A extends unknown[]>(event: string, listener: (...args: A) => void): void {
+    const server: EventEmitter = this.server
+    server.on(event, guard(`the event ${event} of the proxy`, listener, destroyStreams))
+  }
+
+  #receive(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
+    try {
+      this.#serve(request, response, expectsContinue)
+    } catch (error) {
+      this.#crashed(request, response, error)
+    }
+  }
+
+  #crashed(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
+    caught('the handling of a request', thrown, (error) => {
+      if (response.headersSent) breakOff(request, response)
+      else sendError(request, response, asFleetError(error))
+    })
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
     const origin = this.#origins.of(request.socket)
     const startedAt = performance.now()
     let exchange: Exchange | undefined
     this.#inflight++
     origin.inflight++
     origin.answering = response
+    // A client that has gone makes what is written an error of the response, which is of no interest.
+    response.on('error', ignore)
     response.on('close', () => {
-      this.#inflight--
-      origin.inflight--
-      if (origin.answering === response) origin.answering = undefined
-      this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
-      if (exchange?.done === false) exchange.abort(invalid('the client went away'))
+      try {
+        this.#inflight--
+        origin.inflight--
+        if (origin.answering === response) origin.answering = undefined
+        this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+        if (exchange?.done === false) exchange.abort(left())
+      } catch (error) {
+        caught('the end of a request', error)
+      }
     })
     const call = this.#admission.admit(request, origin)
     if (call instanceof FleetError) {
@@ -204,11 +225,12 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       return
     }
     proceed()
-    whole(request, (body) => {
+    const send = (body: Buffer): void => {
       // It came after its deadline.
       if (response.writableEnded) return
       exchange = this.#send(call, body, request, response)
-    })
+    }
+    whole(request, send, (error) => this.#crashed(request, response, error))
   }
 
   #send(
@@ -259,7 +281,10 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
     const tunnel = new Tunnel(door, head, this.#tunnels, this.#tunnelBounds)
     const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    door.socket.once('close', () => exchange.abort(invalid('the client went away')))
+    door.socket.once(
+      'close',
+      guard('the end of a tunnel', () => exchange.abort(left())),
+    )
   }
 
   #detach(socket: Duplex): void {
@@ -274,9 +299,13 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.#refused.add(socket)
     if (!socket.writable || !isAnswerable(error)) socket.destroy()
     else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
-    else writeRaw(socket, describeClientError(error))
+    else writeRaw(socket, fromClientError(error))
   }
 }
+
+const ignore = (): void => {}
+
+const left = (): FleetError => invalid('the client went away')
 
 /** After these the rest of what the client sends is not worth reading. */
 const endsConnection: ReadonlySet<string> = new Set(['FLEET_ERR_PIPELINE_LIMIT', 'FLEET_ERR_HEADERS_TOO_LARGE'])

@@ -9,8 +9,17 @@ export type Serve = (request: IncomingMessage, response: ServerResponse) => void
 
 /** Memory that one HTTP/2 session may use, in MB: Node's own default. */
 const maxSessionMemory = 10
-/** The proxy's server with all bounds that Node itself has; {@link Http2Sessions} adds those it lacks for HTTP/2. */
-export function createProxyServer(options: ResolvedProxyOptions, serve: Serve): Server | Http2SecureServer {
+/**
+ * The proxy's server with all bounds that Node itself has; {@link Http2Sessions} adds those it lacks for HTTP/2.
+ *
+ * @param maxHeaderBlockBytes longest head of a response over HTTP/2, with 12 bytes for each field: a longer one makes Node
+ * close the whole session
+ */
+export function createProxyServer(
+  options: ResolvedProxyOptions,
+  maxHeaderBlockBytes: number,
+  serve: Serve,
+): Server | Http2SecureServer {
   const { maxHeaderBytes, maxHeaders, requestTimeoutMs, keepAliveMs, maxConcurrentStreams, tls } = options
   const headersTimeoutMs = effectiveHeadersTimeoutMs(options)
   const common: ServerOptions = {
@@ -37,6 +46,7 @@ export function createProxyServer(options: ResolvedProxyOptions, serve: Serve): 
           ...tls,
           allowHTTP1: true,
           maxSessionMemory,
+          maxSendHeaderBlockLength: maxHeaderBlockBytes,
           // Pseudo-header fields count as well.
           maxHeaderListPairs: maxHeaders + 5,
           settings: { maxHeaderListSize: maxHeaderBytes, maxConcurrentStreams, enableConnectProtocol: true },

@@ -1,6 +1,7 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { lingerMs, type StallGuard } from '../base/socket-bounds.ts'
+import { guard } from './boundary.ts'
 
 /** RFC 9113 section 8.5: the connection that a stream stood for was reset or abnormally closed. */
 const connectError = 10
@@ -23,13 +24,22 @@ export function join(client: Duplex, upstream: Duplex & { setTimeout?: unknown }
     [upstream, client],
   ] as const) {
     bounds.stalls.add(from)
-    from.on('error', () => breakOff(to))
-    from.once('close', () => to.destroy())
+    from.on(
+      'error',
+      guard('the break of a tunnel', () => breakOff(to)),
+    )
+    const closed = (): void => {
+      if (from.readableEnded && !to.writableFinished && !to.destroyed) to.once('finish', () => to.destroy())
+      else to.destroy()
+    }
+    from.once('close', guard('the end of a tunnel', closed))
     // `pipe` ends the other side after the last byte; the stall guard bounds how long that takes.
-    from.once('end', () => {
-      if (to.writableFinished) closeSoon(from, to)
-      else to.once('finish', () => closeSoon(from, to))
+    const bothSoon = guard('the end of a tunnel', () => closeSoon(from, to))
+    const ended = guard('the end of a tunnel', () => {
+      if (to.writableFinished) bothSoon()
+      else to.once('finish', bothSoon)
     })
+    from.once('end', ended)
     from.pipe(to)
   }
   // Reads and writes of a socket both count, so the timer of one side sees both directions.
@@ -38,9 +48,10 @@ export function join(client: Duplex, upstream: Duplex & { setTimeout?: unknown }
 
 /** The side that is still open learns of the end at once and gets a moment to close by itself. */
 function closeSoon(...sides: readonly [Duplex, Duplex]): void {
-  const timer = setTimeout(() => {
+  const close = guard('the end of a tunnel', () => {
     for (const side of sides) side.destroy()
-  }, lingerMs)
+  })
+  const timer = setTimeout(close, lingerMs)
   for (const side of sides) side.once('close', () => clearTimeout(timer))
 }
 
@@ -57,10 +68,10 @@ function breakOff(side: Duplex): void {
  * @returns ends the watch, with what was read still to be read
  */
 export function watchDeparture(client: Duplex): () => void {
-  const look = (): void => {
-    // With an empty buffer this reads the end, which `readable` has announced.
+  // With an empty buffer this reads the end, which `readable` has announced.
+  const look = guard('an early part of a tunnel', () => {
     if (client.readableLength === 0) client.read()
-  }
+  })
   const left = (): void => void client.destroy()
   client.on('readable', look).once('end', left)
   return () => void client.off('readable', look).off('end', left)

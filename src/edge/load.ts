@@ -19,7 +19,7 @@ export async function askLoad(target: Target, path: string): Promise<Load> {
     bodyTimeout: 1000,
   })
   await body.dump()
-  const told = /^inflight=(\d+), latency=([\d.]+)$/.exec(String(headers['x-fleet-load'] ?? ''))
+  const told = /^inflight=(\d{1,9}), latency=(\d{1,9}(?:\.\d{1,20})?)$/.exec(String(headers['x-fleet-load'] ?? ''))
   const latencyMs = target.latency.at(performance.now())
   return told && !target.failing
     ? { inflight: Number(told[1]), latencyMs: Math.max(Number(told[2]), latencyMs) }

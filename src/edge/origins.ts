@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
-import { isIP, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
+import { plainAddress, resolveClient } from '../base/client-address.ts'
 import { type Networks, networks } from '../base/networks.ts'
 
 /** Whom a connection comes from. */
@@ -19,7 +20,7 @@ export class Origin {
   #element: string | undefined
 
   constructor(socket: Socket, proxies: Networks) {
-    this.address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+    this.address = plainAddress(socket.remoteAddress) ?? ''
     this.protocol = (socket as { encrypted?: boolean }).encrypted === true ? 'https' : 'http'
     this.port = String(socket.localPort ?? '')
     this.trusted = proxies.includes(this.address)
@@ -74,13 +75,7 @@ export class Origins {
    */
   client(origin: Origin, forwardedFor: string | undefined): string {
     if (!origin.trusted || forwardedFor === undefined) return origin.address
-    let client = origin.address
-    for (const entry of forwardedFor.split(',').toReversed()) {
-      const address = entry.trim()
-      if (isIP(address) === 0) return client
-      client = address
-      if (!this.#trusted.includes(address)) return client
-    }
-    return client
+    const trusts = (address: string, hop: number): boolean => hop === 0 || this.#trusted.includes(address)
+    return resolveClient(origin.address, forwardedFor, trusts)
   }
 }

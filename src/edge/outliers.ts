@@ -1,3 +1,4 @@
+import { guard } from './boundary.ts'
 import type { Target } from './target.ts'
 
 export interface OutlierOptions {
@@ -56,7 +57,10 @@ export class Outliers {
     this.#options = options
     this.#targets = targets
     this.#listener = listener
-    this.#sweeper = setInterval(() => this.#sweep(), options.intervalMs).unref()
+    this.#sweeper = setInterval(
+      guard('the search for outliers', () => this.#sweep()),
+      options.intervalMs,
+    ).unref()
   }
 
   /**
@@ -94,7 +98,8 @@ export class Outliers {
     const record = this.#record(target)
     const ms = Math.min(this.#options.ejectMs * 2 ** record.ejections++, maxEjectMs)
     clearTimeout(record.timer)
-    record.timer = setTimeout(() => this.#admit(target, record), ms).unref()
+    const admit = guard('the end of an ejection', () => this.#admit(target, record))
+    record.timer = setTimeout(admit, ms).unref()
     target.onTrial = false
     this.#listener(target, true)
   }

@@ -1,6 +1,9 @@
+import type { IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { http } from '../base/node-http.ts'
+import { urlAt } from '../base/urls.ts'
+import { guard } from './boundary.ts'
 import { addressOf, type Target } from './target.ts'
 
 export interface ProbeOptions {
@@ -82,10 +85,11 @@ export class Prober {
       type === 'http'
         ? probeHttp(target, path, timeoutMs, running.signal)
         : probeTcp(target.url, timeoutMs, running.signal)
+    const judge = guard('a verdict on a target', (verdict: Verdict) => this.#judge(target, watch, verdict))
     found.then((verdict) => {
       if (running.signal.aborted) return
       watch.running = undefined
-      this.#judge(target, watch, verdict)
+      judge(verdict)
       if (this.#watches.get(target) === watch && watch.running === undefined) this.#schedule(target, watch)
     })
   }
@@ -106,9 +110,13 @@ export class Prober {
     const settled = watch.told !== undefined && watch.told === watch.latest
     const interval = settled ? this.#options.intervalMs : this.#options.intervalMs / 4
     // ± 10 %, so that many fronts do not probe in step.
-    watch.timer = setTimeout(() => this.#probe(target, watch), interval * (0.9 + Math.random() * 0.2)).unref()
+    const probe = guard('a probe', () => this.#probe(target, watch))
+    watch.timer = setTimeout(probe, interval * (0.9 + Math.random() * 0.2)).unref()
   }
 }
+
+/** Of a response to a probe; its connection is closed when more comes, or when `timeoutMs` is over. */
+const maxProbeBytes = 64 * 1024
 
 /** Over a connection of its own: whether the target still accepts new ones is part of the question. */
 function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
@@ -116,19 +124,28 @@ function probeHttp(target: Target, path: string, timeoutMs: number, signal: Abor
   return new Promise((resolve) => {
     const send = url.protocol === 'https:' ? httpsRequest : http.request
     const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
-    const request = send(new URL(path, url), serverName ? { ...options, servername: serverName } : options)
-    const timer = setTimeout(() => request.destroy(), timeoutMs)
-    const settle = (verdict: Verdict): void => {
+    const request = send(urlAt(url, path), serverName ? { ...options, servername: serverName } : options)
+    const fail = (): void => void request.destroy()
+    const timer = setTimeout(fail, timeoutMs)
+    request.on('error', () => resolve('fail'))
+    const closed = guard('the end of a probe', () => {
       clearTimeout(timer)
-      resolve(verdict)
-    }
-    request.on('error', () => settle('fail')).on('close', () => settle('fail'))
-    request.on('response', (response) => {
-      response.resume()
+      resolve('fail')
+    })
+    request.on('close', closed)
+    const judge = (response: IncomingMessage): void => {
+      let length = 0
+      const count = guard('a response to a probe', (chunk: Buffer) => {
+        length += chunk.length
+        if (length > maxProbeBytes) request.destroy()
+      })
+      response.on('data', count)
+      response.on('error', () => {})
       const { statusCode = 0, headers } = response
       const pass = statusCode >= 200 && statusCode < 300
-      settle(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
-    })
+      resolve(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
+    }
+    request.on('response', guard('a probe', judge, fail))
     request.end()
   })
 }
@@ -137,14 +154,16 @@ function probeTcp(url: URL, timeoutMs: number, signal: AbortSignal): Promise<Ver
   return new Promise((resolve) => {
     const socket = connect({ ...addressOf(url), signal })
     const timer = setTimeout(() => socket.destroy(), timeoutMs)
-    socket.on('connect', () => {
+    const connected = guard('a probe', () => {
       resolve('pass')
       socket.destroy()
     })
-    socket.on('error', () => {})
-    socket.on('close', () => {
+    const closed = guard('the end of a probe', () => {
       clearTimeout(timer)
       resolve('fail')
     })
+    socket.on('connect', connected)
+    socket.on('error', () => {})
+    socket.on('close', closed)
   })
 }

@@ -1,4 +1,5 @@
 import type { Balancer } from './balancer.ts'
+import { internalErrors } from './boundary.ts'
 
 /** Upper bounds of the histogram, in milliseconds. */
 const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000]
@@ -8,7 +9,7 @@ const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000]
  * for each request; text is made when somebody asks.
  */
 export class ProxyMetrics {
-  /** By class of status: index 1 is 1xx. */
+  /** By class of status: index 1 is 1xx; 5 includes all that is above. */
   readonly #answers = [0, 0, 0, 0, 0, 0]
   /** One more than bounds: what is above all of them. */
   readonly #buckets: number[] = [...bounds, 0].map(() => 0)
@@ -20,7 +21,8 @@ export class ProxyMetrics {
   /** @param status 0 when the client left before there was one */
   answered(status: number, ms: number): void {
     if (status === 0) this.#aborted++
-    else bump(this.#answers, Math.floor(status / 100))
+    // RFC 9110 section 15: what is above 599 is treated as a 5xx.
+    else bump(this.#answers, Math.min(5, Math.floor(status / 100)))
     this.#count++
     this.#sumMs += ms
     let bucket = 0
@@ -53,6 +55,9 @@ export class ProxyMetrics {
       metric('fleet_proxy_tunnels', 'gauge', 'Open WebSockets', [['', tunnels]]),
       metric('fleet_proxy_retries_total', 'counter', 'Attempts after the first one', [['', stats.retries]]),
       metric('fleet_proxy_hedges_total', 'counter', 'Attempts beside the first one', [['', stats.hedges]]),
+      metric('fleet_proxy_internal_errors_total', 'counter', 'Exceptions caught at a boundary; each is a bug', [
+        ['', internalErrors()],
+      ]),
       metric(
         'fleet_proxy_target_attempts_total',
         'counter',

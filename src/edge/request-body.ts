@@ -1,17 +1,23 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import { FleetError } from '../base/errors.ts'
+import { guard } from './boundary.ts'
 
 /** How long a client that is still sending gets to read an answer before its connection is closed, in milliseconds. */
 const lingerMs = 2000
 /** RFC 9113 section 7. */
 const noError = 0
 
-/** Takes a short body in whole. `done` is never called when the client goes away before. */
-export function whole(request: IncomingMessage, done: (body: Buffer) => void): void {
+/**
+ * Takes a short body in whole. `done` is never called when the client goes away before.
+ *
+ * @param fail called when `done` throws
+ */
+export function whole(request: IncomingMessage, done: (body: Buffer) => void, fail: (error: Error) => void): void {
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
-  request.on('end', () => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
+  const end = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+  request.on('end', guard('a request body', end, fail))
 }
 
 /**
@@ -52,7 +58,7 @@ export function limitBodyTime(
   abort: () => void,
 ): void {
   if (timeoutMs === 0) return
-  const timer = setTimeout(() => {
+  const late = (): void => {
     const { stream } = request as IncomingMessage & { stream: ServerHttp2Stream }
     if (response.headersSent) response.destroy()
     else {
@@ -60,7 +66,11 @@ export function limitBodyTime(
       stopUpload(stream)
     }
     abort()
-  }, timeoutMs)
+  }
+  const timer = setTimeout(
+    guard('a late request body', late, () => response.destroy()),
+    timeoutMs,
+  )
   const clear = (): void => clearTimeout(timer)
   request.once('end', clear).once('close', clear)
 }
@@ -84,12 +94,16 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
     return
   }
   if (last !== undefined) response.write(last, 'latin1')
-  const end = (): void => {
-    clearTimeout(timer)
-    response.end()
-  }
-  const timer = setTimeout(end, lingerMs)
-  request.once('end', end).once('close', end).resume()
+  const finish = guard(
+    'the end of a response',
+    () => {
+      clearTimeout(timer)
+      response.end()
+    },
+    () => response.destroy(),
+  )
+  const timer = setTimeout(finish, lingerMs)
+  request.once('end', finish).once('close', finish).resume()
 }
 
 /** A client that is still sending is told to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */

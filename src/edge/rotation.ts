@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { guard } from './boundary.ts'
 import type { PickInput, Policy } from './policies/index.ts'
 import type { Target, TargetState } from './target.ts'
 
@@ -49,7 +50,7 @@ export class Rotation {
   }
 
   onState(listener: StateListener): void {
-    this.#listeners.push(listener)
+    this.#listeners.push(guard('a listener for states of targets', listener))
   }
 
   add(target: Target): void {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { FleetError } from '../base/errors.ts'
+import { guard } from './boundary.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './repeat.ts'
 import { undici } from './undici.ts'
@@ -139,7 +140,8 @@ export class Target {
   async disconnect(): Promise<void> {
     const left = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
     for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
-    await Promise.all(left.map((pool) => pool?.close()))
+    // A connection that fails while it closes is closed.
+    await Promise.allSettled(left.map((pool) => pool?.close()))
   }
 
   #wire(repeatable: boolean): WirePool {
@@ -154,8 +156,12 @@ export class Target {
 
   #connect(keepAliveMs: number): Pool {
     const { connectTimeoutMs, responseTimeoutMs, bodyTimeoutMs, maxHeaderBytes } = this.#connections
+    const connector = undici().buildConnector({
+      allowH2: false,
+      timeout: connectTimeoutMs,
+      ...(this.serverName && { servername: this.serverName }),
+    })
     return new (undici().Pool)(this.url.origin, {
-      connectTimeout: connectTimeoutMs,
       headersTimeout: responseTimeoutMs,
       bodyTimeout: bodyTimeoutMs,
       keepAliveTimeout: keepAliveMs,
@@ -163,9 +169,20 @@ export class Target {
       maxHeaderSize: maxHeaderBytes,
       pipelining: 1,
       allowH2: false,
-      ...(this.serverName && { connect: { servername: this.serverName, timeout: connectTimeoutMs } }),
+      connect: (options, callback) => {
+        connector(options, (...[error, socket]) => {
+          socket?.on('error', guard('a break of a connection', distinguishReset))
+          if (error) callback(error, null)
+          else callback(null, socket)
+        })
+      },
     })
   }
+}
+
+/** undici takes a reset for the end of a body that ends with its connection: half a response would look whole. */
+function distinguishReset(error: NodeJS.ErrnoException): void {
+  if (error.code === 'ECONNRESET') error.code = 'ECONNABORTED'
 }
 
 /** Where to connect to, as `net.connect` takes it. */

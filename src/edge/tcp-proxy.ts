@@ -1,9 +1,11 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
+import { plainAddress } from '../base/client-address.ts'
 import { bool, int, resolveOptions, type Shapes } from '../base/options.ts'
 import { guardConnections } from '../base/socket-bounds.ts'
 import { Balancer } from './balancer.ts'
 import type { BalancerOptions } from './balancer-options.ts'
+import { guard } from './boundary.ts'
 import { type ListenOptions, listen } from './listen.ts'
 import type { PickInput } from './policies/index.ts'
 import { addressOf, parseTarget, type Target, type TargetOptions } from './target.ts'
@@ -112,9 +114,10 @@ class Layer4 implements TcpProxy {
   }
 
   async #drain(): Promise<void> {
-    const deadline = setTimeout(() => {
+    const cut = guard('the end of a shutdown', () => {
       for (const client of this.#clients) client.destroy()
-    }, this.#options.shutdownTimeoutMs)
+    })
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
     await new Promise((resolve) => this.server.close(resolve))
     clearTimeout(deadline)
     await this.balancer.close()
@@ -134,7 +137,7 @@ class Passage {
     this.#balancer = balancer
     this.#client = client
     this.#options = options
-    this.#input = { client: (client.remoteAddress ?? '').replace(/^::ffff:/, ''), headers: {} }
+    this.#input = { client: plainAddress(client.remoteAddress) ?? '', headers: {} }
   }
 
   begin(): void {
@@ -153,20 +156,26 @@ class Passage {
     this.#tried.push(target)
     rotation.begin(target)
     upstream.on('error', () => upstream.destroy())
-    upstream.once('connect', () => {
+    const onConnect = (): void => {
       connected = true
       clearTimeout(late)
       judged(target, 200, undefined, startedAt)
       this.#join(upstream)
-    })
-    upstream.once('close', () => {
+    }
+    const onClose = (): void => {
       clearTimeout(late)
       this.#balancer.core.release(target)
       if (connected) return
       // No byte of the client has been read yet, so it may go anywhere else.
       judged(target, 0, 'refused', startedAt)
       this.begin()
-    })
+    }
+    const fail = (): void => {
+      upstream.destroy()
+      this.#client.destroy()
+    }
+    upstream.once('connect', guard('a passage', onConnect, fail))
+    upstream.once('close', guard('the end of a passage', onClose, fail))
   }
 
   #join(upstream: Socket): void {
@@ -181,8 +190,14 @@ class Passage {
     client.setTimeout(this.#options.idleTimeoutMs, () => client.destroy())
     client.pipe(upstream)
     upstream.pipe(client)
-    client.once('close', (failed) => end(upstream, failed))
-    upstream.once('close', (failed) => end(client, failed))
+    client.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(upstream, failed)),
+    )
+    upstream.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(client, failed)),
+    )
   }
 
   #wait(): void {
@@ -190,11 +205,13 @@ class Passage {
     const now = performance.now()
     this.#tried.length = 0
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    const leave = waitingRoom.enter(this.#waitUntil - now, (again) => {
+    const onEnd = (again: boolean): void => {
       if (again) this.begin()
       else this.#client.destroy()
-    })
-    if (leave) this.#client.once('close', leave)
+    }
+    const retry = guard('the end of a wait', onEnd, () => this.#client.destroy())
+    const leave = waitingRoom.enter(this.#waitUntil - now, retry)
+    if (leave) this.#client.once('close', guard('the end of a wait', leave))
     else this.#client.destroy()
   }
 }

@@ -1,66 +1,75 @@
 import type { IncomingMessage } from 'node:http'
-import type { ServerHttp2Stream } from 'node:http2'
+import { constants, type ServerHttp2Stream } from 'node:http2'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
-import type { FleetError } from '../base/errors.ts'
+import { FleetError } from '../base/errors.ts'
 import { http } from '../base/node-http.ts'
 import { endConnection } from '../base/socket-bounds.ts'
+import { caught, guard } from './boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
+import { http2Fields, isHttp2Status } from './http2-fields.ts'
 import { join, type TunnelBounds, watchDeparture } from './join.ts'
-
-type Headers = Record<string, string | string[]>
+import type { Headers } from './wire/fields.ts'
 
 /** How the client's side of a tunnel begins, or does not. */
 export interface Door {
   readonly socket: Duplex
+  /** Whether a response with this status can be sent to the client. */
+  accepts(status: number): boolean
   /** The upstream agreed. */
-  opened(status: number, headers: Headers): void
+  opened(headers: Headers): void
   /** It answered something else, whose body follows on the socket. */
   answered(status: number, headers: Headers): void
   failed(error: FleetError): void
+  /** Ends a response that is not complete, so that it cannot be taken for a whole one. */
+  broken(): void
 }
 
 /** Of a connection that asked for an upgrade: RFC 9110 section 7.8. */
 export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => ({
   socket,
-  opened: (status, headers) => {
-    const lines = responseHeaders(headers)
-    lines.push('connection', 'upgrade', 'upgrade', String(headers.upgrade ?? request.headers.upgrade))
-    socket.write(rawHead(status, lines), 'latin1')
+  accepts: () => true,
+  opened: (headers) => {
+    const lines = responseHeaders(headers, 'content-length', 'trailer')
+    lines.push('connection', 'upgrade', 'upgrade', 'websocket')
+    socket.write(rawHead(101, lines), 'latin1')
   },
   answered: (status, headers) => {
-    socket.write(rawHead(status, [...responseHeaders(headers), 'connection', 'close']), 'latin1')
+    const lines = responseHeaders(headers, 'trailer', status === 204 ? 'content-length' : '')
+    socket.write(rawHead(status, [...lines, 'connection', 'close']), 'latin1')
   },
   failed: (error) => writeRaw(socket, error, request.headers.accept),
+  broken: () => {
+    if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+    else socket.destroy()
+  },
 })
 
-/** RFC 9113 section 7. */
-const noError = 0
+const { NGHTTP2_NO_ERROR: noError } = constants
 
 /** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
-export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => ({
-  socket: stream,
-  opened: (_, headers) => {
-    const { 'sec-websocket-accept': _accept, ...rest } = headers
-    stream.respond(listed(200, responseHeaders(rest)))
-  },
-  answered: (status, headers) => stream.respond(listed(status, responseHeaders(headers))),
-  failed: (error) => {
-    if (stream.destroyed || stream.headersSent) return
-    const page = errorPage(error, request.headers.accept)
-    stream.respond(listed(page.status, page.headers))
-    stream.once('finish', () => stream.close(noError)).end(page.body)
-  },
-})
-
-function listed(status: number, flat: readonly string[]): Record<string, number | string[]> {
-  const headers: Record<string, number | string[]> = {}
-  for (let i = 0; i < flat.length; i += 2) {
-    const name = flat[i] as string
-    headers[name] = [...((headers[name] as string[] | undefined) ?? []), flat[i + 1] as string]
+export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => {
+  const respond = (status: number, flat: readonly string[]): void => {
+    if (stream.destroyed || stream.closed || stream.headersSent) return
+    stream.respond({ ...http2Fields(flat), ':status': status })
   }
-  return { ...headers, ':status': status }
+  return {
+    socket: stream,
+    accepts: isHttp2Status,
+    opened: (headers) => respond(200, responseHeaders(headers, 'sec-websocket-accept', 'content-length', 'trailer')),
+    answered: (status, headers) =>
+      respond(status, responseHeaders(headers, 'trailer', status === 204 || status === 205 ? 'content-length' : '')),
+    failed: (error) => {
+      if (stream.destroyed || stream.closed || stream.headersSent) return
+      const page = errorPage(error, request.headers.accept)
+      respond(page.status, page.headers)
+      stream.once('finish', () => stream.close(noError)).end(page.body)
+    },
+    broken: () => stream.close(constants.NGHTTP2_INTERNAL_ERROR),
+  }
 }
 
 /** An upgraded connection: what comes from one side goes to the other. */
@@ -86,13 +95,20 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 
   onRequestStart(): void {}
 
-  onRequestUpgrade(_: Dispatcher.DispatchController, status: number, headers: Headers, upstream: Duplex): void {
+  onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: Headers, upstream: Duplex): void {
     const client = this.#door.socket
     if (client.destroyed) {
       upstream.destroy()
       return
     }
-    this.#door.opened(status, headers)
+    // A protocol that was not asked for is none that the client could speak.
+    if (String(headers.upgrade).toLowerCase() !== 'websocket') {
+      upstream.destroy()
+      this.#unwatch()
+      this.#door.failed(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
+      return
+    }
+    this.#door.opened(headers)
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
@@ -101,16 +117,27 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   }
 
   /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
-  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: Headers): void {
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
     if (status < 200) return
+    if (!this.#door.accepts(status)) {
+      controller.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', `status ${status} cannot be sent over HTTP/2`))
+      return
+    }
     this.#answered = true
     this.#door.answered(status, headers)
   }
 
+  /** The stall guard cuts a client that does not read. */
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#door.socket.write(chunk)) return
+    const { socket } = this.#door
+    if (!socket.writable || socket.write(chunk) || controller.paused) return
     controller.pause()
-    this.#door.socket.once('drain', () => controller.resume())
+    const drained = guard(
+      'the drain of a response',
+      () => controller.resume(),
+      () => socket.destroy(),
+    )
+    socket.once('drain', drained)
   }
 
   onResponseEnd(): void {
@@ -120,8 +147,12 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
     this.#unwatch()
-    if (this.#answered) this.#door.socket.destroy()
-    else this.#door.failed(asFleetError(error))
+    try {
+      if (this.#answered || this.#tunnels.has(this.#door.socket)) this.#door.broken()
+      else this.#door.failed(asFleetError(error))
+    } catch (thrown) {
+      caught('the end of a tunnel', thrown, () => this.#door.socket.destroy())
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import { lstat, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { FleetError } from '../base/errors.ts'
 import { endConnection, guardConnections } from '../base/socket-bounds.ts'
 
@@ -96,18 +97,22 @@ export async function askReload(path: string): Promise<void> {
   if (!outcome.ok) throw new FleetError('FLEET_ERR_RELOAD_FAILED', outcome.reason)
 }
 
-function ask(path: string): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    const socket = connect(path, () => socket.write(question))
-    socket.setEncoding('utf8')
-    socket.on('data', (more: string) => {
-      text += more
-    })
-    socket.once('error', reject)
-    socket.once('end', () => {
-      if (text === '') reject(new Error('the group ended before it answered'))
-      else resolve(JSON.parse(text) as Outcome)
-    })
-  })
+async function ask(path: string): Promise<Outcome> {
+  const socket = connect(path)
+  socket.write(question)
+  const answer = await text(socket)
+  if (answer === '') throw new Error('the group ended before it answered')
+  const outcome = parse(answer)
+  if (!outcome) throw new Error('what listens there is no group')
+  return outcome
+}
+
+/** Undefined when it is no outcome: any program may listen on a path. */
+function parse(answer: string): Outcome | undefined {
+  try {
+    const outcome = JSON.parse(answer) as Outcome | null
+    return typeof outcome?.ok === 'boolean' ? outcome : undefined
+  } catch {
+    return undefined
+  }
 }

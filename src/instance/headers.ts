@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
 import { setOwn } from './fastify-internals.ts'
 import { identity } from './identity.ts'
-import { operators } from './operators.ts'
+import { operators } from './operators/index.ts'
 import { standingHeaders } from './standing-headers.ts'
 
 /** Response headers and their default names; what an instance says of itself with every answer. */

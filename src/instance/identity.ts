@@ -3,11 +3,13 @@ import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
+import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { networks } from '../base/networks.ts'
-import { int, list, resolveOptions, type Shapes, text, token } from '../base/options.ts'
+import { int, resolveOptions, type Shapes, token } from '../base/options.ts'
 import { requestId } from '../base/request-id.ts'
+import { decorateClients } from './client-key.ts'
 
 export interface IdentityOptions {
   /** Instances with the same name and the same Redis are one fleet. @default FLEET_NAME, else `fleet` */
@@ -24,8 +26,14 @@ export interface IdentityOptions {
   zone?: string
   /** Share of traffic relative to the other instances, 0 to 1000; 0 takes none. @default FLEET_WEIGHT, else 100 */
   weight?: number
-  /** Proxies whose `X-Request-Id` is believed: addresses, CIDR blocks, `loopback`. @default TRUST_PROXY, else none */
-  trustProxy?: string[]
+  /**
+   * Proxies that are trusted to name the client (`X-Forwarded-For`) to limits, idempotency keys, sessions and geo, and
+   * whose `X-Request-Id` is kept: `true` (everyone), `false`, how many there are between client and instance (0 to 32),
+   * or a list of addresses, CIDR blocks, `loopback`, `linklocal`, `uniquelocal`.
+   *
+   * @default TRUST_PROXY, else Fastify's own `trustProxy` for the client, and no one for the id
+   */
+  trustProxy?: TrustProxy
 }
 
 const shapes: Shapes = {
@@ -36,14 +44,13 @@ const shapes: Shapes = {
   region: token,
   zone: token,
   weight: int(0, 1000),
-  trustProxy: list(text),
+  trustProxy: trustProxyShape,
 }
 const defaults = {
   name: 'fleet',
   version: '0.0.0',
   color: 'none',
   weight: 100,
-  trustProxy: [] as string[],
 } satisfies IdentityOptions
 
 export type LifecycleState = 'starting' | 'serving' | 'draining' | 'closed'
@@ -126,8 +133,8 @@ declare module 'fastify' {
 class Fleet {
   readonly name: string
   readonly instance: Instance
-  readonly configuration: Record<string, unknown> = {}
-  readonly #facts: Record<string, unknown> = {}
+  readonly configuration: Record<string, unknown> = dictionary()
+  readonly #facts: Record<string, unknown> = dictionary()
   readonly #figures: (() => Partial<Peer>)[] = []
   readonly #listeners: (() => void)[] = []
   #stateless = true
@@ -229,8 +236,8 @@ const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
   }
   app.decorate('fleet', new Fleet(name, instance) as unknown as FastifyFleet)
   app.fleet.configure('identity', options)
-  const proxies = networks(trustProxy, 'identity.trustProxy')
-  app.setGenReqId(requestIds((address) => proxies.includes(address)))
+  const clients = decorateClients(app, trustProxy)
+  app.setGenReqId(requestIds((peer) => clients.trusts(peer)))
   app.addHook('onListen', async function listening(this: FastifyInstance) {
     const address = this.server.address()
     if (typeof address === 'object' && address !== null) instance.port = address.port

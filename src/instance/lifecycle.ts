@@ -11,6 +11,7 @@ import { Departure, quietMs, sweepEveryMs } from './departure.ts'
 import { onHijack } from './hijack.ts'
 import { identity, type LifecycleState } from './identity.ts'
 import { rememberSource } from './long-lived.ts'
+import { cameByManagement } from './operators/listener.ts'
 import { boundDefaults, boundShapes, type ConnectionBounds, type ResolvedBounds } from './server-bounds.ts'
 import { type Ending, onEnding } from './signals.ts'
 import { Lifecycle } from './states.ts'
@@ -113,6 +114,11 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     life.move('serving', ['starting'])
   })
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
+    // Operators and probes stay until the end, and are not waited for.
+    if (cameByManagement(request.raw)) {
+      done()
+      return
+    }
     if (life.state === 'draining' && request.headers['x-fleet-retry'] !== undefined && anotherServes(app.fleet)) {
       sayDraining(reply.raw)
       done(new FleetError('FLEET_ERR_DRAINING'))

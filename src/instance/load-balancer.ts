@@ -5,8 +5,8 @@ import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
-import { operatorsOnly } from './operators.ts'
-import { ownRoute } from './own-routes.ts'
+import { operatorsOnly } from './operators/index.ts'
+import { operatorsConfig, ownRoute, takeSmallJson } from './own-routes.ts'
 import { redact } from './redact.ts'
 
 export interface LoadBalancerOptions {
@@ -71,13 +71,14 @@ const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
 
 function routes(app: FastifyInstance): void {
   const { fleet, health } = app
-  const config = { rateLimit: false, probe: true } as const
   const route = (summary: string, answer: object, more: object = {}): object => ({
     ...ownRoute,
-    config,
+    config: operatorsConfig,
     onRequest: operatorsOnly(app),
     schema: { summary, tags: ['load balancer'], response: { 200: answer }, ...more },
   })
+  app.operators.signIn?.addPath(app.prefix)
+  takeSmallJson(app)
   app.addHook('onSend', async (_request, reply) => void reply.header('Cache-Control', 'no-store'))
 
   app.get(

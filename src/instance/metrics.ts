@@ -4,7 +4,8 @@ import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { load } from './load.ts'
-import { operators, operatorsOnly } from './operators.ts'
+import { operators, operatorsOnly } from './operators/index.ts'
+import { operatorsConfig } from './own-routes.ts'
 import { RouteTimes } from './route-times.ts'
 import { collectRuntime } from './runtime-metrics.ts'
 
@@ -119,7 +120,8 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   }
 
   if (!options.path) return
-  const config = { rateLimit: false, probe: true } as const
+  app.operators.signIn?.addPath(app.prefix + options.path)
+  const config = operatorsConfig
   app.get(options.path, { logLevel: 'silent', config, onRequest: operatorsOnly(app) }, async (request, reply) => {
     const format = request.headers.accept?.includes('application/openmetrics-text') ? 'openmetrics' : 'prometheus'
     reply.header('Cache-Control', 'no-store').type(contentTypes[format])

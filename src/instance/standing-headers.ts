@@ -1,5 +1,6 @@
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import { dictionary } from '../base/dictionary.ts'
 import { http } from '../base/node-http.ts'
 import { beginWith, setOwn } from './fastify-internals.ts'
 import { StandingText } from './header-text.ts'
@@ -22,7 +23,7 @@ export class StandingHeaders {
   readonly #text = new StandingText()
   #shown = false
   #first = ''
-  #block: Readonly<Record<string, string>> = {}
+  #block: Readonly<Record<string, string>> = dictionary()
 
   /** @throws ERR_INVALID_HTTP_TOKEN, ERR_INVALID_CHAR */
   set(name: string, value: string): void {

@@ -33,6 +33,37 @@ export function ownHeaders(reply: FastifyReply, before: Headers): Headers {
   return Object.fromEntries(changed)
 }
 
+/** @returns `undefined` for what is no answer, as somebody else may have written it */
+export function answerOf(json: string): Answer | undefined {
+  try {
+    const answer: unknown = JSON.parse(json)
+    return isAnswer(answer) ? answer : undefined
+  } catch {
+    return undefined
+  }
+}
+
+export function isAnswer(value: unknown): value is Answer {
+  const { status, headers, body, encoded } = (value ?? {}) as Partial<Answer>
+  return (
+    Number.isInteger(status) &&
+    (status as number) >= 200 &&
+    (status as number) <= 599 &&
+    typeof headers === 'object' &&
+    headers !== null &&
+    Object.entries(headers).every(isHeader) &&
+    (body === undefined || typeof body === 'string') &&
+    (encoded === undefined || typeof encoded === 'boolean')
+  )
+}
+
+/** What Node lets into a response. */
+const isHeader = ([name, value]: [string, unknown]): boolean =>
+  /^[\w!#$%&'*+.^`|~-]+$/.test(name) &&
+  [value]
+    .flat()
+    .every((one) => typeof one === 'number' || (typeof one === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(one)))
+
 export function describe(reply: FastifyReply, before: Headers, payload: unknown, maxBytes: number): Answer {
   const answer = { status: reply.statusCode, headers: ownHeaders(reply, before) }
   if (payload === undefined || payload === null) return { ...answer, body: '' }

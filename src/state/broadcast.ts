@@ -1,16 +1,34 @@
-import type { FastifyBaseLogger, FastifyPluginAsync } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Redis, RedisOptions } from 'ioredis'
-import { int, resolveOptions } from '../base/options.ts'
+import { FleetError } from '../base/errors.ts'
+import { either, int, list, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { expose } from './counts.ts'
+import { FleetKeys, fleetSecrets } from './fleet-keys.ts'
 import redis, { guarded, type RedisClient } from './redis.ts'
+import { seldom } from './seldom.ts'
+import { type Rejection, rejections, SignedMessages } from './signed-messages.ts'
 
 export interface BroadcastOptions {
   /** How often the subscribed connection is asked whether it lives, 100 to 60 000 ms; silence ends it. @default 1000 */
   heartbeatMs?: number
+  /** Largest message as JSON, 1 to 67,108,864 bytes; larger ones are neither sent nor taken. @default 1048576 */
+  maxMessageBytes?: number
+  /**
+   * Signs messages and registry entries on Redis, where others may write too: 32 bytes or more, the first of a list signs, all
+   * verify. The same on every instance. @default FLEET_SECRET, else SESSION_SECRET, else JWT_SECRET; outside production one
+   * that the instances share in Redis
+   */
+  secret?: string | string[]
 }
 
-const defaults = { heartbeatMs: 1000 } satisfies BroadcastOptions
-const shapes = { heartbeatMs: int(100, 60_000, 'milliseconds') }
+const defaults = { heartbeatMs: 1000, maxMessageBytes: 1_048_576 } satisfies BroadcastOptions
+type Resolved = BroadcastOptions & typeof defaults
+const shapes: Shapes = {
+  heartbeatMs: int(100, 60_000, 'milliseconds'),
+  maxMessageBytes: int(1, 67_108_864, 'bytes'),
+  secret: either(text, list(text)),
+}
 
 /** What a message may be: it travels as JSON, in memory mode too. */
 export type Listener<T = unknown> = (message: T) => void
@@ -28,7 +46,7 @@ declare module 'fastify' {
      * Sends a message to the subscribers on every instance, this one included. At most once: who is not connected
      * now misses it.
      *
-     * @throws FLEET_ERR_STATE_UNAVAILABLE
+     * @throws FLEET_ERR_STATE_UNAVAILABLE, FLEET_ERR_MESSAGE_TOO_LARGE
      */
     publish(channel: string, message: unknown): Promise<void>
     /** @returns a function that ends the subscription */
@@ -107,22 +125,35 @@ const memoryWire = (listeners: Listeners): Wire => ({
   close: () => {},
 })
 
+interface RedisWireParts {
+  readonly client: RedisClient
+  readonly listeners: Listeners
+  readonly prefix: string
+  readonly heartbeatMs: number
+  readonly messages: SignedMessages
+  readonly onRejected: (reason: Rejection, channel: string) => void
+}
+
 /** One connection for all channels, opened for the first one and opened anew whenever it is lost. */
 class RedisWire implements Wire {
   readonly #client: RedisClient
   readonly #listeners: Listeners
   readonly #prefix: string
   readonly #heartbeatMs: number
+  readonly #messages: SignedMessages
+  readonly #onRejected: (reason: Rejection, channel: string) => void
   readonly #options: RedisOptions
   #connection: Redis | undefined
   #timer: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(client: RedisClient, listeners: Listeners, prefix: string, heartbeatMs: number) {
+  constructor({ client, listeners, prefix, heartbeatMs, messages, onRejected }: RedisWireParts) {
     this.#client = client
     this.#listeners = listeners
     this.#prefix = prefix
     this.#heartbeatMs = heartbeatMs
+    this.#messages = messages
+    this.#onRejected = onRejected
     this.#options = {
       lazyConnect: false,
       readOnly: false,
@@ -135,7 +166,7 @@ class RedisWire implements Wire {
   }
 
   publish(name: string, json: string): Promise<unknown> {
-    return guarded(this.#client.publish(this.#prefix + name, json))
+    return guarded(this.#client.publish(this.#prefix + name, this.#messages.seal(name, json)))
   }
 
   join(channel: Channel): void {
@@ -167,9 +198,7 @@ class RedisWire implements Wire {
     const heartbeat = setInterval(() => connection.ping().catch(() => {}), this.#heartbeatMs).unref()
     // The other connection to the same server reports the outage.
     connection.on('error', () => {})
-    connection.on('message', (channel: string, json: string) =>
-      this.#listeners.deliver(channel.slice(this.#prefix.length), json),
-    )
+    connection.on('message', (channel: string, text: string) => this.#receive(channel.slice(this.#prefix.length), text))
     connection.on('ready', () => this.#subscribe(connection, [...this.#listeners.channels.values()]))
     connection.on('end', () => {
       clearInterval(heartbeat)
@@ -177,6 +206,12 @@ class RedisWire implements Wire {
       for (const channel of this.#listeners.channels.values()) this.#listeners.turn(channel, false)
       this.#openLater()
     })
+  }
+
+  #receive(name: string, text: string): void {
+    const opened = this.#messages.open(name, text)
+    if ('json' in opened) this.#listeners.deliver(name, opened.json)
+    else this.#onRejected(opened.rejected, name)
   }
 
   #openLater(): void {
@@ -197,16 +232,47 @@ class RedisWire implements Wire {
 
 const pick = <T>(from: readonly T[]): T | undefined => from[Math.floor(Math.random() * from.length)]
 
+/** What carries the messages of this app. */
+async function wireOf(app: FastifyInstance, listeners: Listeners, options: Resolved): Promise<Wire> {
+  const { redis: client, fleet } = app
+  const { secret, heartbeatMs, maxMessageBytes } = options
+  if (!client) return memoryWire(listeners)
+  const secrets = await fleetSecrets(app, secret === undefined ? undefined : ['`broadcast.secret`', secret])
+  const counts = Object.fromEntries(rejections.map((reason) => [reason, 0])) as Record<Rejection, number>
+  expose(app, 'fleet_broadcast_rejected_total', 'Messages on Redis that were ignored', 'reason', counts)
+  const warn = seldom((reason: Rejection, channel: string) =>
+    app.log.warn({ reason, channel }, 'broadcast: ignoring a message that no instance of this fleet has just sent'),
+  )
+  return new RedisWire({
+    client,
+    listeners,
+    prefix: `${fleet.name}:broadcast:`,
+    heartbeatMs,
+    messages: new SignedMessages(new FleetKeys(secrets, 'broadcast', fleet.name), maxMessageBytes),
+    onRejected: (reason, channel) => {
+      counts[reason]++
+      warn(reason, channel)
+    },
+  })
+}
+
 const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
-  const options = resolveOptions<typeof defaults>('broadcast', shapes, defaults, given)
+  const options = resolveOptions<Resolved>('broadcast', shapes, defaults, given)
   if (!app.hasDecorator('redis')) await app.register(redis)
   const { fleet } = app
   fleet.configure('broadcast', options)
   const listeners = new Listeners(app.log)
-  const wire = app.redis
-    ? new RedisWire(app.redis, listeners, `${fleet.name}:broadcast:`, options.heartbeatMs)
-    : memoryWire(listeners)
-  fleet.publish = async (channel, message) => void (await wire.publish(channel, JSON.stringify(message ?? null)))
+  const wire = await wireOf(app, listeners, options)
+  fleet.publish = async (channel, message) => {
+    const json = JSON.stringify(message ?? null)
+    const bytes = Buffer.byteLength(json)
+    if (bytes > options.maxMessageBytes)
+      throw new FleetError(
+        'FLEET_ERR_MESSAGE_TOO_LARGE',
+        `it has ${bytes} bytes as JSON, and \`broadcast.maxMessageBytes\` is ${options.maxMessageBytes}`,
+      )
+    await wire.publish(channel, json)
+  }
   fleet.subscribe = (channel, listener, events) => listeners.subscribe(wire, channel, { ...events, listener })
   app.addHook('onClose', async () => wire.close())
 }

@@ -1,13 +1,29 @@
 import { isUtf8 } from 'node:buffer'
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../base/errors.ts'
-import { either, fn, int, list, oneOf, resolveOptions, type Shapes, text as string } from '../base/options.ts'
-import { type Answer, bytesOf, type Headers, ownHeaders } from './answer.ts'
+import {
+  either,
+  fn,
+  headerName,
+  int,
+  list,
+  oneOf,
+  resolveOptions,
+  type Shapes,
+  text as string,
+} from '../base/options.ts'
+import { clientKey } from '../instance/client-key.ts'
+import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from './answer.ts'
 import cache from './cache/index.ts'
+import { giveScheme, load, loadOf, targetOf } from './http-cache-load.ts'
+import { MemoryLimits } from './rate-limit/limits.ts'
 
-/** How a GET route is cached. Its response must depend on nothing but the URL, the headers in `vary`, and stored data. */
+/**
+ * How a GET route is cached. Its response must depend on nothing but scheme, host, URL, the headers in `vary`, and stored
+ * data: the handler sees no other header, and not the client's address.
+ */
 export interface RouteCache {
   /** How long a response is fresh, 1 ms to a year. */
   ttlMs: number
@@ -23,6 +39,11 @@ export interface RouteCache {
   maxAge?: number
   /** Requests with cookies go by the cache, or are taken as if they had none. @default 'bypass' */
   cookies?: 'bypass' | 'ignore'
+  /**
+   * Most responses that one instance stores for this route within their life, 1 to 1,000,000,000; requests beyond it go to
+   * the handler. So made-up URLs fill neither memory nor Redis. @default 10000
+   */
+  maxEntries?: number
 }
 
 const defaults = {
@@ -32,19 +53,24 @@ const defaults = {
   staleIfErrorMs: 0,
   maxAge: 0,
   cookies: 'bypass',
+  maxEntries: 10_000,
 } satisfies Omit<RouteCache, 'ttlMs'>
 
-type Route = Readonly<Required<RouteCache>>
+type Route = Readonly<Required<RouteCache>> & {
+  /** Path and constraints: one for GET and HEAD. */
+  readonly id: string
+}
 
 const year = 31_536_000
 const shapes: Shapes = {
   ttlMs: int(1, year * 1000, 'milliseconds'),
-  vary: list(string),
+  vary: list(headerName),
   tags: either(list(string), fn),
   staleWhileRevalidateMs: int(0, year * 1000, 'milliseconds'),
   staleIfErrorMs: int(0, year * 1000, 'milliseconds'),
   maxAge: int(0, year, 'seconds'),
   cookies: oneOf('bypass', 'ignore'),
+  maxEntries: int(1, 1_000_000_000),
 }
 
 declare module 'fastify' {
@@ -60,11 +86,8 @@ interface Stored extends Answer {
   readonly at: number
 }
 
-/** What is learnt of the response to a request that is made for the cache, and not for a client. */
-interface Load {
-  before: Headers
-  own: Headers
-}
+/** Somebody else may have written what Redis has. */
+const isStored = (value: unknown): value is Stored => isAnswer(value) && Number.isFinite((value as Stored).at)
 
 /** Thrown through the cache, so that everybody who waits gets this answer, or a stale one instead. */
 class Failed extends Error {
@@ -76,14 +99,18 @@ class Failed extends Error {
   }
 }
 
-const loadHeader = 'x-fleet-cache-load'
-/** Where the request comes from and what it was sent to; the key holds what follows from them. */
-const forwarded = ['host', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'forwarded', 'via']
+/** Thrown through the cache: the handler is to answer this request itself. */
+class Bypassed extends Error {}
+
+/** Most new responses that the requests of one client may store in a minute. */
+const maxPerClient = 600
+
 const storable = new Set([200, 203, 204, 301, 308])
 
 class HttpCache {
   readonly #app: FastifyInstance
-  readonly #loads = new Map<string, Load>()
+  readonly #stores = new MemoryLimits()
+  readonly #warned = new Set<string>()
 
   constructor(app: FastifyInstance) {
     this.#app = app
@@ -91,16 +118,16 @@ class HttpCache {
 
   /** Answers from the cache; a request that must be answered by the handler itself goes on. */
   async begin(request: FastifyRequest, reply: FastifyReply, route: Route): Promise<FastifyReply | undefined> {
-    const load = this.#load(request)
+    const load = loadOf(request)
     if (load) {
       load.before = reply.getHeaders()
+      load.reached = load.route === route.id && load.url === request.originalUrl
       return undefined
     }
     const { authorization, cookie } = request.headers
-    if (authorization !== undefined || (cookie !== undefined && route.cookies === 'bypass')) {
-      reply.header('cache-status', 'fleet; fwd=bypass')
-      return undefined
-    }
+    const target = targetOf(request, route.vary)
+    const isPersonal = authorization !== undefined || (cookie !== undefined && route.cookies === 'bypass')
+    if (isPersonal || !target) return bypass(reply)
     let status = 'hit'
     const fetch = (): Promise<Stored | null> => {
       status = 'fwd=miss'
@@ -109,18 +136,20 @@ class HttpCache {
     const { ttlMs, tags, staleWhileRevalidateMs, staleIfErrorMs } = route
     const options = { staleWhileRevalidateMs, staleIfErrorMs, tags: typeof tags === 'function' ? tags(request) : tags }
     try {
-      const stored = await this.#app.cache.getOrSet(keyOf(request, route), ttlMs, fetch, options)
+      const stored = await this.#app.cache.getOrSet(keyOf(target), ttlMs, fetch, options)
       reply.header('cache-status', `fleet; ${status}`)
-      return stored ? send(request, reply, stored) : undefined
+      return isStored(stored) ? send(request, reply, stored) : undefined
     } catch (error) {
       if (error instanceof Failed) return send(request, reply, error.stored)
+      if (error instanceof Bypassed || (error as FleetError).code === 'FLEET_ERR_CACHE_KEY_INVALID')
+        return bypass(reply)
       throw error
     }
   }
 
   /** The last thing before a response is sent: what the handler answered itself is for this client alone. */
   end(request: FastifyRequest, reply: FastifyReply, route: Route): void {
-    const load = this.#load(request)
+    const load = loadOf(request)
     if (load) load.own = ownHeaders(reply, load.before)
     const vary = [...fields(reply.getHeader('vary')), 'authorization', ...route.vary]
     if (route.cookies === 'bypass') vary.push('cookie')
@@ -128,43 +157,47 @@ class HttpCache {
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'private, no-cache')
   }
 
-  #load(request: FastifyRequest): Load | undefined {
-    const id = request.headers[loadHeader]
-    return id === undefined ? undefined : this.#loads.get(id as string)
+  /** @returns `null` when the response is not for others */
+  async #fetch(request: FastifyRequest, route: Route): Promise<Stored | null> {
+    if (!isUnambiguous(request.originalUrl) || !this.#mayStore(request, route)) throw new Bypassed()
+    const { response, reached, before, own } = await load(this.#app, request, route)
+    const { statusCode: status, rawPayload: bytes } = response
+    if (!reached) return null
+    const stored = { status, headers: own, ...text(bytes), at: Date.now() }
+    if (status >= 500) throw new Failed({ ...stored, headers: { ...own, 'cache-control': 'no-store' } })
+    if (!storable.has(status) || response.headers['set-cookie'] || !isForOthers(before, own, route)) return null
+    return { ...stored, headers: { ...validators(bytes, route), ...own } }
   }
 
-  /**
-   * Asks the route itself, as a client would who sends nothing but what the key is made of: no other header can find its
-   * way into a response that others get. @returns `null` when its response is not for others
-   */
-  async #fetch(request: FastifyRequest, route: Route): Promise<Stored | null> {
-    const id = randomUUID()
-    const load: Load = { before: {}, own: {} }
-    const sent = [...forwarded, ...route.vary].map((name) => [name, request.headers[name]])
-    const headers = Object.fromEntries(sent.filter(([, value]) => value !== undefined))
-    this.#loads.set(id, load)
-    try {
-      const response = await this.#app.inject({
-        url: request.originalUrl,
-        headers: { ...headers, [loadHeader]: id },
-        // Left out it would be loopback, which some routes trust.
-        remoteAddress: request.socket.remoteAddress ?? '::',
-      })
-      const { statusCode: status, rawPayload: bytes } = response
-      const stored = { status, headers: load.own, ...text(bytes), at: Date.now() }
-      if (status >= 500) throw new Failed({ ...stored, headers: { ...load.own, 'cache-control': 'no-store' } })
-      if (!storable.has(status) || response.headers['set-cookie'] || !isForOthers(load, route)) return null
-      return { ...stored, headers: { ...validators(bytes, route), ...load.own } }
-    } finally {
-      this.#loads.delete(id)
-    }
+  /** Who makes up URLs, hosts or headers of the key uses up its own part before that of the route. */
+  #mayStore(
+    request: FastifyRequest,
+    { id, ttlMs, maxEntries, staleWhileRevalidateMs, staleIfErrorMs }: Route,
+  ): boolean {
+    if (this.#stores.take(`client ${clientKey(request)}`, 60_000, maxPerClient, true).count > maxPerClient) return false
+    const lifeMs = ttlMs + Math.max(staleWhileRevalidateMs, staleIfErrorMs)
+    if (this.#stores.take(`route ${id}`, lifeMs, maxEntries, true).count <= maxEntries) return true
+    if (!this.#warned.has(id))
+      this.#app.log.warn(
+        `cache: ${id} has more than ${maxEntries} responses; raise \`config.cache.maxEntries\` or cache less`,
+      )
+    this.#warned.add(id)
+    return false
   }
 }
 
-/** The target URI (RFC 9111 §2) and the headers that responses differ by. */
-function keyOf(request: FastifyRequest, { vary }: Route): string {
-  const { protocol, host, originalUrl, headers } = request
-  const key = JSON.stringify([protocol, host, originalUrl, ...vary.map((name) => headers[name] ?? null)])
+function bypass(reply: FastifyReply): undefined {
+  reply.header('cache-status', 'fleet; fwd=bypass')
+}
+
+/** Whether the request that the cache makes has the very same URL. */
+function isUnambiguous(url: string): boolean {
+  const parsed = URL.parse(`http://localhost${url}`)
+  return parsed !== null && parsed.pathname + parsed.search === url
+}
+
+function keyOf(target: readonly (string | null)[]): string {
+  const key = JSON.stringify(target)
   return `http:${key.length <= 400 ? key : createHash('sha256').update(key).digest('base64url')}`
 }
 
@@ -175,7 +208,7 @@ const fields = (header: unknown): string[] =>
     .filter((field) => field !== '')
 
 /** Whether the handler allows it (RFC 9111 §3), and says that its response differs by nothing but what the key holds. */
-function isForOthers({ before, own }: Load, { vary, cookies }: Route): boolean {
+function isForOthers(before: Headers, own: Headers, { vary, cookies }: Route): boolean {
   const known = new Set([...vary, ...fields(before.vary), 'authorization', cookies === 'bypass' && 'cookie'])
   const forbidden = fields(own['cache-control']).some((directive) => /^(?:no-store|no-cache|private)\b/.test(directive))
   return !forbidden && own['content-encoding'] === undefined && fields(own.vary).every((field) => known.has(field))
@@ -220,6 +253,10 @@ const opaque = (tag: string): string => tag.replace(/^W\//, '')
 const plugin: FastifyPluginAsync = async (app) => {
   if (!app.hasDecorator('cache')) await app.register(cache)
   const responses = new HttpCache(app)
+  app.addHook('onRequest', (request, _reply, done) => {
+    giveScheme(request)
+    done()
+  })
   app.addHook('onRoute', (route: RouteOptions) => {
     if (!route.config?.cache) return
     const options = resolveOptions<Route>('cache', shapes, defaults, route.config.cache)
@@ -228,7 +265,11 @@ const plugin: FastifyPluginAsync = async (app) => {
         'FLEET_ERR_OPTION_INVALID',
         `\`config.cache\` of ${route.method} ${route.url} needs a \`ttlMs\`, and a route that is for GET and HEAD alone`,
       )
-    const own = { ...options, vary: options.vary.map((name) => name.toLowerCase()) }
+    const constraints = Object.entries(route.constraints ?? {}).map(([name, value]) => `${name}=${value}`)
+    // Routes of one path can differ by `Accept-Version`.
+    const versioned = route.constraints?.version === undefined ? [] : ['accept-version']
+    const vary = [...new Set([...options.vary.map((name) => name.toLowerCase()), ...versioned])]
+    const own = { ...options, vary, id: [route.url, ...constraints].join(' ') }
     // Last, behind whatever decides that this client may have the response.
     route.preHandler = [
       route.preHandler ?? [],

@@ -1,11 +1,28 @@
 import type { FastifyRequest } from 'fastify'
 
+interface Authenticated {
+  user?: { sub?: unknown } | null
+  session?: Record<string, unknown> | null
+}
+
 /**
- * Who is logged in: the subject of the access token, or the user of the session; `undefined` when nobody is. It is known
- * from `preHandler` on, after `app.authenticate`.
+ * The authenticated user: the subject of the access token, else the user of the session (its field `session.userId` of
+ * the options); `undefined` without either. Known from `preHandler` on, after `app.authenticate`.
  */
 export function principal(request: FastifyRequest): string | undefined {
-  const { user, session } = request as { user?: { sub?: unknown } | null; session?: { userId?: unknown } | null }
-  const id = user?.sub ?? session?.userId
-  return id === undefined || id === null ? undefined : String(id)
+  const { session } = request as Authenticated
+  return subject(request) ?? (session ? idOf(session[userIdField(request)]) : undefined)
 }
+
+/** The subject of the access token. */
+export const subject = (request: FastifyRequest): string | undefined => idOf((request as Authenticated).user?.sub)
+
+/** The option `userId` of the session plugin. */
+function userIdField({ server }: FastifyRequest): string {
+  const options = server?.fleet?.configuration.session as { userId?: string } | undefined
+  return options?.userId ?? 'userId'
+}
+
+/** An object has no text of its own: all of them would be one user. */
+const idOf = (id: unknown): string | undefined =>
+  (typeof id === 'string' && id !== '') || typeof id === 'number' || typeof id === 'bigint' ? String(id) : undefined

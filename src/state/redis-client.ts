@@ -4,6 +4,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
 import { FleetError } from '../base/errors.ts'
 import { any, bool, either, int, list, record, type Shape, type Shapes, text } from '../base/options.ts'
+import { percentDecoded } from '../base/percent.ts'
 import { sendTo, sendToCluster } from './redis-send.ts'
 
 export type RedisClient = Redis | Cluster
@@ -99,7 +100,8 @@ interface HostPort {
   port: number
 }
 
-function address(given: string, option: string, port: number): HostPort {
+/** @throws FLEET_ERR_OPTION_INVALID */
+export function hostPort(given: string, option: string, port: number): HostPort {
   const parsed = URL.parse(`redis://${given}`)
   if (!parsed?.hostname || parsed.username || (parsed.pathname !== '' && parsed.pathname !== '/'))
     throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`${option}\` has an entry that is not \`host:port\``)
@@ -111,7 +113,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
   const common = bounded(options)
   if (options.client) return { client: options.client, kind: options.client.isCluster ? 'cluster' : 'single' }
   if (options.cluster) {
-    const nodes = options.cluster.map((node) => address(node, 'redis.cluster', 6379))
+    const nodes = options.cluster.map((node) => hostPort(node, 'redis.cluster', 6379))
     const retryDelayMs = 100
     const client = new (ioredis().Cluster)(nodes, {
       redisOptions: common,
@@ -128,7 +130,7 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
   }
   if (options.sentinels) {
     const [nodes, name] = options.sentinels.split('@').reverse() as [string, string | undefined]
-    const sentinels = nodes.split(',').map((node) => address(node.trim(), 'redis.sentinels', 26_379))
+    const sentinels = nodes.split(',').map((node) => hostPort(node.trim(), 'redis.sentinels', 26_379))
     const client = new (ioredis().Redis)({
       ...common,
       name: name ?? 'mymaster',
@@ -147,24 +149,28 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
 }
 
 function single({ url, host, port }: Resolved): ClientOptions | undefined {
-  if (url !== undefined) return fromUrl(url)
+  if (url !== undefined) return urlOptions(url)
   return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
 }
 
-function fromUrl(given: string): ClientOptions {
+/** @throws FLEET_ERR_OPTION_INVALID */
+export function urlOptions(given: string): ClientOptions {
   const url = URL.parse(given)
-  const db = Number(url?.pathname.slice(1) || 0)
-  if (!url || !['redis:', 'rediss:'].includes(url.protocol) || !Number.isInteger(db))
+  const [, db] = /^\/?(\d{0,5})\/?$/.exec(url?.pathname ?? '') ?? []
+  const username = percentDecoded(url?.username ?? '')
+  const password = percentDecoded(url?.password ?? '')
+  const isRedis = url?.protocol === 'redis:' || url?.protocol === 'rediss:'
+  if (!url || !isRedis || db === undefined || username === undefined || password === undefined)
     throw new FleetError(
       'FLEET_ERR_OPTION_INVALID',
-      '`redis.url` must look like redis://user:password@host:port/db, or start with rediss:// for TLS',
+      '`redis.url` must look like redis://user:password@host:port/db, or start with rediss:// for TLS; write special characters as %XX',
     )
   return {
     host: url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1',
     port: Number(url.port || 6379),
-    db,
-    ...(url.username && { username: decodeURIComponent(url.username) }),
-    ...(url.password && { password: decodeURIComponent(url.password) }),
+    db: Number(db),
+    ...(username && { username }),
+    ...(password && { password }),
     ...(url.protocol === 'rediss:' && { tls: {} }),
   }
 }

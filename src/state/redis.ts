@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { type FleetEnv, readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { bool, int, resolveOptions } from '../base/options.ts'
 import identity from '../instance/identity.ts'
 import { addressShapes, close, connect, type RedisAddress, type RedisClient, ready, watch } from './redis-client.ts'
+import { checkRedis } from './redis-health.ts'
 
 export type { RedisClient } from './redis-client.ts'
 
@@ -49,16 +50,27 @@ export const keysOf =
   (kind, id) =>
     `${name}:${kind}:{${id}}`
 
+/** A write that Redis rejects because `maxmemory` is reached; within a script, the reply names the script first. */
+const outOfMemory = /(?:^|-)OOM /
+
 /** What a request gets when the shared state fails it: 503 with `Retry-After`. The cause is for the log. */
 export function unavailable(cause: unknown): FleetError {
   if (cause instanceof FleetError) return cause
-  return new FleetError('FLEET_ERR_STATE_UNAVAILABLE', undefined, { cause, retryAfter: 1 })
+  const isFull = cause instanceof Error && outOfMemory.test(cause.message)
+  const code = isFull ? 'FLEET_ERR_STATE_FULL' : 'FLEET_ERR_STATE_UNAVAILABLE'
+  return new FleetError(code, undefined, { cause, retryAfter: 1 })
+}
+
+/** Whether an error says that the shared state could not be read or written, for whatever reason. */
+export function isOutage(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  return code === 'FLEET_ERR_STATE_UNAVAILABLE' || code === 'FLEET_ERR_STATE_FULL'
 }
 
 /**
  * Passes on what a command answers.
  *
- * @throws FLEET_ERR_STATE_UNAVAILABLE for anything that ioredis throws
+ * @throws FLEET_ERR_STATE_FULL, FLEET_ERR_STATE_UNAVAILABLE for anything else that ioredis throws
  */
 export async function guarded<T>(command: Promise<T>): Promise<T> {
   try {
@@ -67,6 +79,18 @@ export async function guarded<T>(command: Promise<T>): Promise<T> {
     throw unavailable(error)
   }
 }
+
+/**
+ * Lua for scripts: `text(key)` is the string at a key. One of another type was written by somebody else: it counts as missing
+ * and is removed, or it would make every call of the script fail.
+ */
+export const textLua: string = `
+  local function text(key)
+    local value = redis.pcall('GET', key)
+    if type(value) ~= 'table' then return value end
+    redis.call('DEL', key)
+    return false
+  end`
 
 /**
  * A Lua script as a function: sent whole once per connection, by its hash from then on.
@@ -83,6 +107,9 @@ export function script<T>(
   const call = (client as unknown as Record<string, (...args: (string | number)[]) => Promise<T>>)[name]
   return (...args) => guarded((call as NonNullable<typeof call>).apply(client, args))
 }
+
+/** Per app, by name: whoever else wants a secret of that name gets the same list. */
+const madeUp = new WeakMap<FastifyFleet, Map<string, string[]>>()
 
 /**
  * The secrets of a room, the signing one first. Outside production none need be given: memory makes one up, and with
@@ -109,6 +136,11 @@ export async function sharedSecret(
   if (readEnv().production)
     throw new FleetError('FLEET_ERR_SECRET_MISSING', `set ${name}, the same on every instance: openssl rand -hex 32`)
 
+  const shared = madeUp.get(app.fleet) ?? new Map<string, string[]>()
+  madeUp.set(app.fleet, shared)
+  const before = shared.get(name)
+  if (before) return before
+  shared.set(name, secrets)
   secrets.push(randomBytes(32).toString('hex'))
   const { redis } = app
   if (!redis) {
@@ -119,16 +151,15 @@ export async function sharedSecret(
   const key = app.redisKey('secret', name)
   const share = async (): Promise<void> => {
     await redis.set(key, secrets[0] as string, 'NX')
-    const shared = await redis.get(key)
-    if (shared) secrets.splice(0, secrets.length, shared)
+    const found = await redis.get(key)
+    if (found && Buffer.byteLength(found) >= 32) secrets.splice(0, secrets.length, found)
   }
-  const again = (): Promise<unknown> =>
-    share().then(
-      () => redis.off('ready', again),
-      () => {},
-    )
-  // While Redis is away nothing is stored under the made-up secret either, so replacing it later loses nothing.
-  await share().catch(() => redis.on('ready', again))
+  // While Redis is away nothing is stored under the made-up secret either, so replacing it later loses nothing. A Redis that
+  // comes back empty gets it again.
+  const again = (): void => void share().catch(() => {})
+  redis.on('ready', again)
+  app.addHook('onClose', async () => void redis.off('ready', again))
+  await share().catch(() => {})
   return secrets
 }
 
@@ -184,7 +215,7 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   if (!(await ready(client, options.connectTimeoutMs)))
     app.log.warn('redis: no answer yet; going on without it until it comes')
   const check = { critical: options.critical, timeoutMs: options.commandTimeoutMs + 100 }
-  if (app.hasDecorator('health')) app.health.add('redis', () => client.ping(), check)
+  if (app.hasDecorator('health')) app.health.add('redis', () => checkRedis(client), check)
 }
 
 /**

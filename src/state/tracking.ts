@@ -75,9 +75,10 @@ class Link {
     // Whatever happens to this connection ends it; the node's own one reports the outage.
     connection.on('error', () => {})
     connection.on('ready', () => this.#begin(connection).catch((error: Error) => this.#giveUp(connection, error)))
-    connection.on('messageBuffer', (_channel: Buffer, keys: Buffer[] | null) => {
+    connection.on('messageBuffer', (_channel: Buffer, keys: Buffer[] | Buffer | null) => {
       if (keys === null) this.#changes.missed()
-      else for (const key of keys) this.#changes.changed(String(key))
+      // Anything but a list was published by a client.
+      else if (Array.isArray(keys)) for (const key of keys) this.#changes.changed(String(key))
     })
     connection.on('end', () => {
       this.#lapse()

@@ -5,6 +5,7 @@ import { front, get, pair } from './front.ts'
 import { startUpstreams } from './upstream.ts'
 
 const token = 'a token of at least thirty-two bytes'
+const post = { method: 'POST', headers: { 'content-type': 'application/json' } } as const
 const json = async (url: string, options: Parameters<typeof get>[1] = {}) => JSON.parse((await get(url, options)).text)
 
 describe('the operators of a proxy', () => {
@@ -42,12 +43,12 @@ describe('the operators of a proxy', () => {
     const [target] = await json(`${proxy.adminUrl}/targets`)
     assert.deepEqual([target.state, target.url], ['up', proxy.targets[0]?.url.origin])
     assert.equal((await get(`${proxy.adminUrl}/ready`)).status, 200)
-    const drained = await json(`${proxy.adminUrl}/targets/${target.id}/drain`, { method: 'POST' })
+    const drained = await json(`${proxy.adminUrl}/targets/${target.id}/drain`, post)
     assert.equal(drained.state, 'draining')
-    await json(`${proxy.adminUrl}/targets/${target.id}/undrain`, { method: 'POST' })
+    await json(`${proxy.adminUrl}/targets/${target.id}/undrain`, post)
     await until(async () => (await get(`${proxy.adminUrl}/ready`)).status === 200)
     for (const path of ['/targets/x/drain', '/nothing', `/targets/${target.id}/explode`]) {
-      assert.equal((await get(proxy.adminUrl + path, { method: 'POST' })).status, 404)
+      assert.equal((await get(proxy.adminUrl + path, post)).status, 404)
     }
     assert.equal((await get(`${proxy.adminUrl}/live`)).status, 200)
   })
@@ -62,11 +63,41 @@ describe('the operators of a proxy', () => {
     const open = await pair({ admin: { port: 0 } })
     for (const headers of [
       { host: 'evil.example' },
+      { host: '192.0.2.1' },
+      { forwarded: 'for=192.0.2.1' },
+      { 'sec-fetch-site': 'cross-site' },
       { origin: 'https://evil.example' },
       { 'x-forwarded-for': '1.2.3.4' },
     ]) {
       assert.equal((await get(`${open.proxy.adminUrl}/targets`, { headers })).status, 404)
     }
+  })
+
+  it('take commands only with a same-origin proof or a JSON content type, with and without a token', async () => {
+    const bearer: Record<string, string> = { authorization: `Bearer ${token}` }
+    for (const [admin, credential] of [
+      [{ port: 0 }, {}],
+      [{ port: 0, token }, bearer],
+    ] as const) {
+      const { proxy } = await pair({ admin })
+      const [target] = await json(`${proxy.adminUrl}/targets`, { headers: credential })
+      const drain = async (given: Record<string, string>): Promise<number> => {
+        const options = { method: 'POST', headers: { ...credential, ...given } } as const
+        return (await get(`${proxy.adminUrl}/targets/${target.id}/drain`, options)).status
+      }
+      assert.equal(await drain({}), 403)
+      assert.equal(await drain({ 'content-type': 'text/plain' }), 403)
+      const foreign = { origin: 'https://evil.example', 'content-type': 'application/json' }
+      assert.equal(await drain(foreign), credential === bearer ? 403 : 404)
+      assert.equal(proxy.targets[0]?.state, 'up')
+      assert.equal(await drain({ origin: String(proxy.adminUrl) }), 200)
+    }
+  })
+
+  it('need a token in production, on loopback too', async (t) => {
+    process.env.NODE_ENV = 'production'
+    t.after(() => delete process.env.NODE_ENV)
+    await assert.rejects(pair({ admin: { port: 0 } }), { code: 'FLEET_ERR_SECRET_MISSING', message: /production/ })
   })
 
   it('need a token, a good one, where others could come', async () => {

@@ -43,6 +43,13 @@ describe('a balancer', async () => {
     }
   })
 
+  it('passes a path on as it is, also one that could be taken for another host', async () => {
+    for (const path of ['//evil.example/x', '/%2e./x?a=//b', '//evil.example?q', '/:80/x']) {
+      const seen = JSON.parse((await get(balancer, path)).text)
+      assert.equal(seen.url, path === '/%2e./x?a=//b' ? '/x?a=//b' : path)
+    }
+  })
+
   it('sends bodies of every kind, and aborts on a signal', async () => {
     for (const body of ['text', Buffer.from('text'), Readable.from(['te', 'xt'])]) {
       assert.equal(JSON.parse((await get(balancer, '/', { method: 'PUT', body })).text).body, 'text')

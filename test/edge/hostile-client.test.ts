@@ -354,7 +354,7 @@ const others: Record<'tcp' | 'admin', Record<string, Script>> = {
     'resets with an upgrade': { bytes: upgrade('/live'), acts: 'reset' },
     'stays after CONNECT': { bytes: head('CONNECT localhost:443 HTTP/1.1') },
     'sends a body that is not wanted': {
-      bytes: head('POST /targets/x/drain HTTP/1.1', 'Content-Length: 1000000'),
+      bytes: head('POST /targets/x/drain HTTP/1.1', 'Content-Type: application/json', 'Content-Length: 1000000'),
       drip: 'x',
       gets: /^HTTP\/1\.1 404 .*\r\nConnection: close\r\n/s,
     },
@@ -385,7 +385,7 @@ describe('a hostile client', { concurrency: 24 }, () => {
   it('on HTTP/1.1 pipelines 500 requests: as many as may be in flight are answered, then the connection ends', async () => {
     const bytes = head('GET /later HTTP/1.1').repeat(500)
     const text = await play({ port: ports.plain }, { bytes })
-    assert.deepEqual(text.match(/(?<=^HTTP\/1\.1 )\d+/gm), [...Array(32).fill('200'), '429'])
+    assert.deepEqual(text.match(/(?<=HTTP\/1\.1 )\d+/g), [...Array(32).fill('200'), '429'])
     assert.match(text, /FLEET_ERR_PIPELINE_LIMIT/)
     // Node gives a TLS connection up that sends on while it is held back; its client repeats what was not answered.
     await play({ port: ports.secure, ca }, { bytes })

@@ -17,6 +17,8 @@ const differences: Record<string, readonly string[]> = {
   Host: ['an empty Host', 'a Host with an odd port', 'a Host with a user'],
   'HTTP/1.0 without a Host': ['HTTP/1.0 with a body', 'HTTP/1.0 without anything'],
   'Absolute targets': ['an absolute target', 'an absolute target without a path', 'a target of another scheme'],
+  'Dot segments': ['path "/a/./b" 6', 'path "/a/../b" 7', 'path "/a/.." 5'],
+  Fragments: ['path "/a#frag" 7'],
   Trailers: ['trailers', 'a trailer that frames'],
   'Transfer codings': [
     'TE: xchunked',

@@ -291,6 +291,13 @@ describe('ip-hash', () => {
     assert.deepEqual(map([...targets], policy), before)
   })
 
+  it('sends an IPv6 network to one target, and networks to different ones', () => {
+    const [policy, targets] = [new IpHash(), stubs(10)]
+    const pick = (client: string): Target => policy.pick(targets, from(client))
+    for (let n = 1; n < 100; n++) assert.equal(pick(`2001:db8:1:2::${n}`), pick('2001:db8:1:2::'))
+    assert.ok(new Set(Array.from({ length: 100 }, (_, n) => pick(`2001:db8:1:${n}::1`))).size > 5)
+  })
+
   it('spreads clients evenly, and by weight', () => {
     for (const weights of [Array(10).fill(1), [1, 1, 1, 1, 1, 5, 5, 5, 5, 5]]) {
       const targets = weights.map((weight, i) => stub(i, { weight }))

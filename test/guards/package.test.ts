@@ -40,6 +40,13 @@ describe('the package as users get it', () => {
     assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
   })
 
+  it('carries its bill of materials, and how to report a vulnerability', () => {
+    const installed = join(project, 'node_modules', 'fastify-fleet')
+    const bom = JSON.parse(readFileSync(join(installed, 'sbom.cdx.json'), 'utf8'))
+    assert.equal(bom.metadata.component.version, manifest.version)
+    assert.ok(existsSync(join(installed, 'SECURITY.md')))
+  })
+
   it('loads every export without an optional dependency', () => {
     const names = Object.keys(manifest.exports).filter((name) => name !== './package.json')
     const script = names.map((name) => `await import('fastify-fleet${name.slice(1)}')`).join('\n')

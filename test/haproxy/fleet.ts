@@ -53,7 +53,10 @@ export class Member {
 
   /** As an operator on the instance's own machine. */
   async command(command: 'drain' | 'undrain'): Promise<void> {
-    const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, { method: 'POST' })
+    const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+    })
     if (status !== 200) throw new Error(`${command}: ${status}`)
   }
 }

@@ -61,10 +61,15 @@ async function dockerised(): Promise<Release | undefined> {
   }
 }
 
+const newer = await dockerised()
+
 /** The one installed, and 3.2 where Docker can run it. */
-export const releases: readonly Release[] = [await installed(), await dockerised()].filter(
-  (found) => found !== undefined,
-)
+export const releases: readonly Release[] = [await installed(), ...(newer ? [newer] : [])]
+
+/** Why 3.2 is not among the releases, for `skip`. */
+export const missing: string | undefined = newer
+  ? undefined
+  : `Docker is not running here, or does not have the image ${image}`
 
 export interface Front {
   readonly url: string

@@ -3,5 +3,9 @@ import { type RedisOptions, type RedisServer, startRedis as start } from '../../
 
 export type { RedisServer }
 
-/** A Redis of its own for a test file; it ends with the file at the latest. Nothing persists unless `appendonly`. */
-export const startRedis = (options: RedisOptions = {}): Promise<RedisServer> => start({ appendonly: false, ...options })
+/**
+ * A Redis of its own for a test file; it ends with the file at the latest. Nothing persists unless `appendonly`, and nobody
+ * needs a password.
+ */
+export const startRedis = (options: RedisOptions = {}): Promise<RedisServer> =>
+  start({ appendonly: false, password: null, ...options })

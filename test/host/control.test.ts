@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/services/child.ts'
@@ -39,6 +39,16 @@ test('anything else than the one question is refused, and does nothing', async (
   })
   assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'unknown command; expected `reload`' })
 })
+
+for (const answer of ['hello\n', 'null', '[]', '{"ok":"yes"}', '']) {
+  test(`rejects ${JSON.stringify(answer)}, which is no outcome of a reload`, async (t) => {
+    const at = path()
+    const server = createServer((socket) => socket.end(answer))
+    await new Promise<void>((resolve) => server.listen(at, resolve))
+    t.after(() => server.close())
+    await assert.rejects(askReload(at), { code: 'FLEET_ERR_CONTROL' })
+  })
+}
 
 test('nobody there', async () => {
   await assert.rejects(askReload(path()), { code: 'FLEET_ERR_CONTROL', message: /ENOENT/ })

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { hostname } from 'node:os'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type HeadersOptions, headers } from '../../src/instance/headers.ts'
@@ -6,7 +7,7 @@ import { identity } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle.ts'
 import { loadBalancer } from '../../src/instance/load-balancer.ts'
 import { metrics } from '../../src/instance/metrics.ts'
-import { type OperatorsOptions, operators } from '../../src/instance/operators.ts'
+import { type OperatorsOptions, operators } from '../../src/instance/operators/index.ts'
 
 const token = 'a-token-of-more-than-thirty-two-bytes'
 
@@ -18,7 +19,7 @@ async function build(
   t.after(() => app.close())
   await app.register(identity, { name: 'shop', id: 'a1', trustProxy: ['loopback'] })
   await app.register(lifecycle, { signals: false })
-  await app.register(operators, { token, ...given.operators })
+  await app.register(operators, given.operators ?? {})
   await app.register(headers, given.headers ?? {})
   await app.register(metrics)
   await app.register(loadBalancer)
@@ -101,7 +102,6 @@ const operatorsPaths = [
 
 describe('operators’ endpoints', () => {
   it('do not exist for strangers', async (t) => {
-    const app = await build(t)
     const strangers = {
       'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
       'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
@@ -110,41 +110,142 @@ describe('operators’ endpoints', () => {
       'with a wrong token': { headers: { authorization: `Bearer ${token}x` } },
       'with an empty token': { headers: { authorization: 'Bearer ' } },
       'by a name that was made to mean this machine': { headers: { host: 'rebound.example' } },
+      'by an address that is not this machine’s own': { headers: { host: '203.0.113.9' } },
+      'by no name': { headers: { host: '/' } },
     }
-    for (const [method, url] of operatorsPaths) {
-      for (const [who, how] of Object.entries(strangers)) {
-        const answer = await app.inject({ method, url, ...how })
-        assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
-        const unknown = await app.inject({ method, url: `${url}-unknown`, ...how })
-        assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+    for (const given of [{}, { token }, { token, allow: ['127.0.0.1', '203.0.113.0/24'] }]) {
+      const app = await build(t, { operators: given })
+      for (const [method, url] of operatorsPaths) {
+        for (const [who, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
+          strangers,
+        )) {
+          const payload = method === 'POST' ? '{}' : undefined
+          const asked = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
+          const answer = await app.inject({ ...asked, url })
+          if (given.token === undefined && who.includes('token')) continue
+          assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
+          const unknown = await app.inject({ ...asked, url: `${url}-unknown` })
+          assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+        }
       }
     }
   })
 
-  it('open to the token from anywhere, and to direct connections from loopback', async (t) => {
-    const app = await build(t)
+  it('open to the token from anywhere', async (t) => {
+    const app = await build(t, { operators: { token } })
+    const headers = { authorization: `Bearer ${token}`, via: '1.1 x', 'content-type': 'application/json' }
     for (const [method, url] of operatorsPaths) {
-      const remote = { remoteAddress: '203.0.113.1', headers: { authorization: `Bearer ${token}`, via: '1.1 x' } }
-      assert.equal((await app.inject({ method, url, ...remote })).statusCode, 200, url)
-      assert.equal((await app.inject({ method, url })).statusCode, 200, url)
+      const remote = await app.inject({ method, url, headers, remoteAddress: '203.0.113.1' })
+      assert.equal(remote.statusCode, 200, url)
     }
   })
 
-  it('take commands from no page of another site, whoever’s browser shows it', async (t) => {
-    const app = await build(t)
-    const drain = async (headers: Record<string, string>): Promise<number> =>
-      (await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })).statusCode
-    assert.equal(await drain({ 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' }), 404)
-    assert.equal(await drain({ 'sec-fetch-site': 'same-site' }), 404)
-    assert.equal(await drain({ origin: 'https://evil.example' }), 404)
-    assert.equal(await drain({ 'sec-fetch-site': 'same-origin' }), 200)
-    assert.equal(await drain({ origin: 'http://localhost:4001', host: 'localhost:4001' }), 200)
+  it('open to direct connections from loopback by a loopback name only without a token', async (t) => {
+    const development = await build(t)
+    const configured = await build(t, { operators: { token, allow: ['127.0.0.1'] } })
+    const headers = { 'content-type': 'application/json' }
+    for (const host of ['localhost', 'LOCALHOST:3000', 'shop.localhost', '127.0.0.1:3000', '127.8.9.1', '[::1]:3000']) {
+      for (const [method, url] of operatorsPaths) {
+        const asked = { method, url, headers: { ...headers, host } }
+        assert.equal((await development.inject(asked)).statusCode, 200, `${host} ${url}`)
+        assert.equal((await configured.inject(asked)).statusCode, 404, `${host} ${url}`)
+      }
+    }
+    const rebindable = [
+      ...['localhost.evil.example', '127.0.0.1.evil.example', 'evil.example', 'xlocalhost', '2130706433', '127.1'],
+      ...['192.0.2.1', '[::ffff:7f00:1]', '0.0.0.0', 'evil@localhost', 'localhost:1:2', hostname()],
+    ]
+    for (const host of rebindable) {
+      assert.equal((await development.inject({ url: '/metrics', headers: { host } })).statusCode, 404, host)
+    }
   })
 
-  it('close loopback and open networks by option', async (t) => {
-    const app = await build(t, { operators: { loopback: false, allow: ['10.0.0.0/8'] } })
+  it('open to no address in production', async (t) => {
+    process.env.NODE_ENV = 'production'
+    t.after(() => delete process.env.NODE_ENV)
+    for (const given of [{}, { token }, { loopback: true, allow: ['10.0.0.0/8'] }]) {
+      const app = await build(t, { operators: given })
+      assert.equal((await app.inject('/metrics')).statusCode, 404)
+      assert.equal((await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7' })).statusCode, 404)
+    }
+  })
+
+  it('take commands only with a same-origin proof or a JSON content type, whatever authenticated them', async (t) => {
+    const development = await build(t)
+    const configured = await build(t, { operators: { token } })
+    const drain = async (app: FastifyInstance, given: Record<string, string>): Promise<[number, string?]> => {
+      const credential: Record<string, string> = app === configured ? { authorization: `Bearer ${token}` } : {}
+      const headers = { host: 'localhost:4001', ...credential, ...given }
+      const answer = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
+      return answer.statusCode === 403 ? [403, answer.json().code] : [answer.statusCode]
+    }
+    const json = { 'content-type': 'application/json' }
+    for (const app of [development, configured]) {
+      for (const proof of [
+        json,
+        { 'content-type': 'Application/JSON ; charset=utf-8' },
+        { 'sec-fetch-site': 'same-origin' },
+        { origin: 'http://localhost:4001' },
+        { origin: 'http://LOCALHOST:4001', 'sec-fetch-site': 'same-origin', ...json },
+      ] as Record<string, string>[]) {
+        assert.deepEqual(await drain(app, proof), [200], JSON.stringify(proof))
+      }
+      for (const simple of [
+        'text/plain',
+        'application/x-www-form-urlencoded',
+        'text/plain; application/json',
+        'application/jsonx',
+      ]) {
+        assert.deepEqual(await drain(app, { 'content-type': simple }), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'], simple)
+      }
+      assert.deepEqual(await drain(app, {}), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'])
+      // What a browser does in the name of another page is not the operator’s, where the address is all that counts.
+      const refused = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
+      for (const foreign of [
+        { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
+        { 'sec-fetch-site': 'same-site' },
+        { 'sec-fetch-site': 'none' },
+        { 'sec-fetch-site': 'same-origin, cross-site' },
+        { origin: 'https://evil.example' },
+        { origin: 'null' },
+        { origin: 'http://localhost:4002' },
+        { origin: 'https://evil.example', 'sec-fetch-site': 'same-origin' },
+      ] as Record<string, string>[]) {
+        assert.deepEqual(await drain(app, foreign), refused, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, { ...foreign, ...json }), refused, JSON.stringify(foreign))
+      }
+    }
+  })
+
+  it('show nothing to a page of another site that relies on the address of the browser', async (t) => {
+    const app = await build(t)
+    const get = async (headers: Record<string, string>): Promise<number> =>
+      (await app.inject({ url: '/metrics', headers })).statusCode
+    assert.equal(await get({ origin: 'https://evil.example' }), 404)
+    assert.equal(await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }), 404)
+    assert.equal(
+      await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'iframe' }),
+      404,
+    )
+    assert.equal(
+      await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }),
+      200,
+      'a link that was followed',
+    )
+  })
+
+  it('close loopback and open networks by option, by an address or a name that is listed', async (t) => {
+    const allow = ['10.0.0.0/8']
+    const app = await build(t, { operators: { loopback: false, allow, hosts: ['Shop-1.internal'] } })
     assert.equal((await app.inject('/metrics')).statusCode, 404)
-    assert.equal((await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7' })).statusCode, 200)
+    const near = async (host: string): Promise<number> =>
+      (await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7', headers: { host } })).statusCode
+    for (const host of ['10.1.2.3:3000', '[fd00::1]:3000', 'localhost', 'shop-1.internal:3000']) {
+      assert.equal(await near(host), 200, host)
+    }
+    for (const host of ['rebound.example', 'shop-1.internal.evil.example', hostname(), '/']) {
+      assert.equal(await near(host), 404, host)
+    }
   })
 
   it('refuse a weak token at boot', async () => {
@@ -185,12 +286,13 @@ describe('operators’ endpoints', () => {
     assert.doesNotMatch(config, /hunter2/)
     assert.match(config, /redis:\/\/\[redacted\]@db:6379/)
     assert.match(config, /"shutdownTimeoutMs":30000/)
+    const headers = { 'content-type': 'application/json' }
     assert.equal(
-      (await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
+      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
       404,
     )
     assert.equal(
-      (await app.inject({ method: 'POST', url: `/api/v1/load-balancer/drain?instance=a1` })).json().state,
+      (await app.inject({ method: 'POST', headers, url: `/api/v1/load-balancer/drain?instance=a1` })).json().state,
       'draining',
     )
   })

@@ -49,6 +49,7 @@ async function exitsSoon(app: App): Promise<void> {
 }
 
 describe('life of an instance', { concurrency: 4 }, () => {
+  const post = { method: 'POST', headers: { 'content-type': 'application/json' } }
   const long = { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 }
 
   it('says at once that it drains, and serves on through the drain delay', async () => {
@@ -231,11 +232,11 @@ describe('life of an instance', { concurrency: 4 }, () => {
 
   it('leaves and returns by the operators’ switch, without ending', async () => {
     const { app, port } = await start()
-    const drained = await ask(port, '/api/v1/load-balancer/drain', { method: 'POST' })
+    const drained = await ask(port, '/api/v1/load-balancer/drain', post)
     assert.equal(JSON.parse(drained.body).state, 'draining')
     assert.equal((await ask(port, '/ready')).status, 503)
     assert.equal((await ask(port, '/')).headers.connection, 'close')
-    await ask(port, '/api/v1/load-balancer/undrain', { method: 'POST' })
+    await ask(port, '/api/v1/load-balancer/undrain', post)
     assert.equal((await ask(port, '/ready')).status, 200)
     const agent = new Agent({ keepAlive: true })
     assert.equal((await ask(port, '/', { agent })).headers.connection, 'keep-alive')
@@ -246,7 +247,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
 
   it('serves a front that could retry elsewhere when there is no other instance', async () => {
     const { app, port } = await start()
-    await ask(port, '/api/v1/load-balancer/drain', { method: 'POST' })
+    await ask(port, '/api/v1/load-balancer/drain', post)
     assert.equal((await ask(port, '/', { headers: { 'x-fleet-retry': '1' } })).status, 200)
     void app.kill('SIGTERM')
     await app.exit

@@ -73,6 +73,18 @@ for (const engine of ['memory', 'redis'] as const) {
   })
 }
 
+test('rejects a message that is larger than `maxMessageBytes`', async () => {
+  const app = Fastify()
+  apps.push(app)
+  await app.register(redis, { client: null })
+  await app.register(broadcast, { maxMessageBytes: 100 })
+  const { heard } = await listen(app, 'chat')
+  const tooLarge = (error: unknown) => error instanceof FleetError && error.code === 'FLEET_ERR_MESSAGE_TOO_LARGE'
+  await assert.rejects(app.fleet.publish('chat', '\u00e9'.repeat(50)), tooLarge)
+  await app.fleet.publish('chat', '\u00e9'.repeat(49))
+  await until(() => heard.length === 1)
+})
+
 describe('several instances', () => {
   test('hear each other, and what is no message is passed over', async () => {
     const server = await startRedis()

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { request } from 'node:http'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { FleetError } from '../../src/base/errors.ts'
@@ -200,6 +203,29 @@ describe('one instance', () => {
     assert.equal((await get('/cookie')).headers['set-cookie'], 'a=b')
     assert.equal((await get('/no-store')).headers['cache-control'], 'no-store')
     assert.equal((await get('/missing')).statusCode, 404)
+  })
+
+  test('keeps nothing for a path that only some readers resolve', async (t) => {
+    const other = await build()
+    other.get('/files/*', config(), async () => ({ call: ++calls }))
+    t.after(() => other.close())
+    const port = Number(new URL(await other.listen({ host: '127.0.0.1', port: 0 })).port)
+    const body = async (path: string): Promise<string> => {
+      const [response] = await once(request({ host: '127.0.0.1', port, path, agent: false }).end(), 'response')
+      return text(response)
+    }
+    // One that was resolved would be the response of another route.
+    for (const path of [
+      '/files/../uncached',
+      '/files/%2e%2e/uncached',
+      '/files/a/../b',
+      '/files/..\\uncached',
+      '/files/"',
+    ]) {
+      assert.notEqual(await body(path), await body(path), path)
+    }
+    for (const path of ['/files/a', '/files//a', '/files/a;b?c=%2F'])
+      assert.equal(await body(path), await body(path), path)
   })
 
   test('any body is kept as it is', async () => {

@@ -11,4 +11,11 @@ test('who is logged in: by token, else by session, else nobody', () => {
   assert.equal(of({ user: {}, session: {} }), undefined)
   assert.equal(of({ user: null, session: null }), undefined)
   assert.equal(of({}), undefined)
+  for (const odd of ['', {}, [], true]) assert.equal(of({ user: { sub: odd }, session: { userId: odd } }), undefined)
+})
+
+test('the field of the session is that of the session plugin’s options', () => {
+  const server = { fleet: { configuration: { session: { userId: 'account' } } } }
+  assert.equal(of({ server, session: { account: 'ann', userId: 'bob' } }), 'ann')
+  assert.equal(of({ server, session: { userId: 'bob' } }), undefined)
 })

@@ -83,6 +83,9 @@ describe('options', () => {
     ['two places at once', { url: 'redis://127.0.0.1', host: '127.0.0.1' }],
     ['a URL of another scheme', { url: 'http://127.0.0.1' }],
     ['a database that is no number', { url: 'redis://127.0.0.1/main' }],
+    ['a database below zero', { url: 'redis://127.0.0.1/-1' }],
+    ['a password that cannot be decoded', { url: 'redis://:50%off@127.0.0.1' }],
+    ['a user name that cannot be decoded', { url: 'redis://%zz:x@127.0.0.1' }],
     ['a node without a host', { cluster: [':7000'] }],
     ['a node with a path', { cluster: ['127.0.0.1:7000/x'] }],
     ['an unbounded command', { host: '127.0.0.1', commandTimeoutMs: 0 }],
@@ -201,6 +204,27 @@ describe('a server that is away', () => {
     assert.equal(lenient.fleet.ready, true)
     await server.restart()
     await until(() => lenient.health.status === 'healthy' && strict.fleet.ready)
+  })
+
+  test('degrades the instance while it is full, and says so to operators and in the error code', async () => {
+    const server = await startRedis()
+    const app = Fastify()
+    apps.push(app)
+    await app.register(health, { checks: { intervalMs: 100, fall: 1, rise: 1 } })
+    await app.register(redis, { url: server.url })
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    await until(() => app.health.status === 'healthy')
+    const client = app.redis as Redis
+    const add = script(client, 'fleetTestFill', 1, 'return redis.call("SET", KEYS[1], ARGV[1])')
+    await client.config('SET', 'maxmemory', '1')
+    await until(() => app.health.status === 'degraded')
+    assert.match(app.health.reports.redis?.lastError ?? '', /^the shared state is full.*maxmemory/)
+    await assert.rejects(guarded(client.set('k', 'v')), code('FLEET_ERR_STATE_FULL'))
+    await assert.rejects(add('k', 'v'), code('FLEET_ERR_STATE_FULL'))
+    await client.config('SET', 'maxmemory-policy', 'allkeys-lru')
+    await until(() => app.health.status === 'healthy')
+    await client.config('SET', 'maxmemory', '0')
+    await guarded(client.set('k', 'v'))
   })
 
   test('stopped in its tracks: every command ends, and closing does too', async () => {

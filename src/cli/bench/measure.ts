@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { dictionary } from '../../base/dictionary.ts'
 import { percentile } from '../fleet-test/load.ts'
 import { byName, succeeded } from '../fleet-test/setting.ts'
 import type { Answer, Connection, Target } from '../target.ts'
@@ -136,7 +137,7 @@ function report(
   answers: readonly Timed[],
   seconds: number,
 ): Omit<BenchReport, 'ownUtilization'> {
-  const errors: Record<string, number> = {}
+  const errors = dictionary<number>()
   for (const answer of answers) {
     if (succeeded(answer)) continue
     const reason = answer.error ?? String(answer.status)

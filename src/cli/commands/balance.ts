@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { dictionary } from '../../base/dictionary.ts'
 import { FleetError } from '../../base/errors.ts'
 import { fromDns, fromRegistry, fromSrv, type Source } from '../../edge/discovery.ts'
 import { createProxy } from '../../edge/http-proxy.ts'
@@ -100,7 +101,7 @@ export function parseTargetOption(text: string): {
   maxConnections?: number
 } {
   const [url = '', ...settings] = text.split(',')
-  const options: Record<string, number | boolean> = {}
+  const options = dictionary<number | boolean>()
   for (const setting of settings) {
     const [key, value] = setting.split('=')
     if (key === 'backup' && value === undefined) options.backup = true

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,10 +19,12 @@ const sampleEveryMs = 500
 export interface Secrets {
   /** FLEET_ADMIN_TOKEN of the instances. */
   readonly token?: string
+  /** The URL of an instance's operators' endpoints, where it has a listener of its own for them. @default its URL */
+  operatorsUrl?(url: string): string
 }
 
 /** Carries out one step. Rejects with what went wrong, in words. */
-export async function perform(step: Step, { token }: Secrets): Promise<void> {
+export async function perform(step: Step, secrets: Secrets): Promise<void> {
   switch (step.do) {
     case 'run':
       return run(step)
@@ -38,7 +41,7 @@ export async function perform(step: Step, { token }: Secrets): Promise<void> {
     case 'steady':
       return steady(step)
     case 'judge':
-      return judge(step, token)
+      return judge(step, secrets)
     case 'pause':
       return sleep(step.ms)
   }
@@ -79,9 +82,10 @@ async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Prom
 
 async function write({ file, content }: Write): Promise<void> {
   // In the same folder, because only within one file system a rename is one act.
-  const fresh = `${file}.${process.pid}.new`
+  const fresh = `${file}.${randomBytes(6).toString('hex')}.new`
+  // Never through a link that somebody has put there.
+  await writeFile(fresh, content, { flush: true, flag: 'wx', mode: 0o600 })
   try {
-    await writeFile(fresh, content, { flush: true })
     await chmod(fresh, (await stat(file)).mode)
     await rename(fresh, file)
   } finally {
@@ -128,7 +132,10 @@ async function steady({ urls, version, forMs }: Steady): Promise<void> {
   } while (performance.now() < end)
 }
 
-async function judge({ canary, stable, windowMs, limits }: Judge, token: string | undefined): Promise<void> {
+async function judge(
+  { canary, stable, windowMs, limits }: Judge,
+  { token, operatorsUrl = (url) => url }: Secrets,
+): Promise<void> {
   const samples = new Map<string, Sample[]>([...canary, ...stable].map((url) => [url, []]))
   const of = (urls: readonly string[]): Sample[][] => urls.map((url) => samples.get(url) ?? [])
   const end = performance.now() + windowMs
@@ -136,7 +143,7 @@ async function judge({ canary, stable, windowMs, limits }: Judge, token: string 
     over = performance.now() >= end
     await Promise.all(
       [...samples].map(async ([url, taken]) => {
-        const now = await sample(url, token)
+        const now = await sample(operatorsUrl(url), token)
         if (now.requests < (taken.at(-1)?.requests ?? 0)) throw new Error(`${url} was started anew while it was judged`)
         taken.push(now)
       }),

@@ -1,5 +1,6 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { percentDecoded } from '../../base/percent.ts'
 import type { Instance, Variable } from './facts.ts'
 import { type Finding, found } from './judge.ts'
 import { others } from './traps.ts'
@@ -21,8 +22,8 @@ async function askRedis(env: ReadonlyMap<string, Variable>): Promise<Finding[]> 
   const host = url?.hostname ?? given.value
   const port = Number(url ? url.port || 6379 : (env.get('REDIS_PORT')?.value ?? 6379))
   const tls = url ? url.protocol === 'rediss:' : /^(?:1|true)$/i.test(env.get('REDIS_TLS')?.value ?? '')
-  const password = url ? decodeURIComponent(url.password) : (env.get('REDIS_PASSWORD')?.value ?? '')
-  const user = url ? decodeURIComponent(url.username) : ''
+  const password = url ? (percentDecoded(url.password) ?? url.password) : (env.get('REDIS_PASSWORD')?.value ?? '')
+  const user = url ? (percentDecoded(url.username) ?? url.username) : ''
   const auth = password === '' ? '' : resp('AUTH', ...(user === '' ? [] : [user]), password)
   const answer = await ask(host, port, tls, `${auth}${resp('PING')}`, /\+PONG|-[^\r\n]*/)
   if (answer.text.includes('+PONG')) return []
@@ -58,6 +59,8 @@ function ask(
 ): Promise<{ text: string; error?: string }> {
   const { promise, resolve } = Promise.withResolvers<{ text: string; error?: string }>()
   let text = ''
+  // Node throws for a port that is none.
+  if (!(port > 0 && port < 65_536)) return Promise.resolve({ text, error: 'not a TCP port' })
   const socket: Socket = tls ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
   const end = (error?: string): void => {
     socket.destroy()

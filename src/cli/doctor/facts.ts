@@ -91,3 +91,6 @@ export function lineOf(text: string, pattern: RegExp): number {
   const match = pattern.exec(text)
   return match ? lineAt(text, match.index) : 1
 }
+
+/** The text as a part of a pattern that matches just it. */
+export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')

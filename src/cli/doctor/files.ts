@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import type { Source } from './facts.ts'
-import { parseYaml } from './yaml-file.ts'
+import { asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
 export type Kind =
   | 'nginx'
@@ -28,6 +28,8 @@ const skipped = new Set([
   'bench',
 ])
 const largest = 1_000_000
+/** The time that the YAML parser takes for a file with mistakes grows with the square of its size. */
+const largestYaml = 256 * 1024
 
 /**
  * The files a user named, and those in the folders a user named.
@@ -82,6 +84,7 @@ export function kindOf({ file, text }: Source): Kind | undefined {
 }
 
 function yamlKind({ file, text }: Source): Kind | undefined {
+  if (text.length > largestYaml) return undefined
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
   return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
 }
@@ -91,11 +94,23 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
   const found = new Set<string>()
   for (const source of sources) {
     if (!/^kustomization\.ya?ml$/.test(basename(source.file))) continue
-    for (const document of parseYaml(source)) {
+    for (const document of documentsOf(source)) {
       const listed = document.get(['patches'])
-      for (const { path } of Array.isArray(listed) ? (listed as { path?: string }[]) : [])
+      for (const patch of Array.isArray(listed) ? (listed as ({ path?: unknown } | null)[]) : []) {
+        const path = asText(patch?.path)
         if (path) found.add(resolve(dirname(source.file), path))
+      }
     }
   }
   return found
+}
+
+/** None of a file that is too large or not YAML: its own reader reports the latter. */
+function documentsOf(source: Source): readonly YamlDocument[] {
+  if (source.text.length > largestYaml) return []
+  try {
+    return parseYaml(source)
+  } catch {
+    return []
+  }
 }

@@ -87,8 +87,11 @@ async function readAlone(
   try {
     return await readers[kind]([source], context)
   } catch (error) {
-    const [first = ''] = (error as Error).message.split('\n')
-    const line = (error as { linePos?: { line: number }[] }).linePos?.[0]?.line ?? 1
+    // A parser that follows nested values runs out of stack before anything that a person writes is nested so deep.
+    const [first = ''] = /call stack/.test((error as Error).message)
+      ? ['it is nested too deeply']
+      : (error as Error).message.split('\n')
+    const { line = 1 } = error as { line?: number }
     findings.push(found(others.syntax, { file: source.file, line }, first))
     return []
   }

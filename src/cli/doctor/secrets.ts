@@ -1,9 +1,10 @@
+import { percentDecoded } from '../../base/percent.ts'
 import type { Variable } from './facts.ts'
 
 /** Bytes the instance asks for at its start. */
 const leastBytes = 32
 const leastPassword = 12
-const signing = new Set(['SESSION_SECRET', 'JWT_SECRET', 'FLEET_ADMIN_TOKEN'])
+const signing = new Set(['FLEET_SECRET', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_ADMIN_TOKEN'])
 /** What examples on the web have, and nobody changes. */
 const wellKnown =
   /change.?me|changeit|secret|passw(?:or)?d|example|default|your[-_ ]|keyboard.?cat|letmein|admin|qwerty|^(.)\1*$|^(?:postgres|redis|fleet|root|test|grafana)$/i
@@ -34,7 +35,7 @@ function weakness(name: string, value: string): string | undefined {
   if (/(?:^|_)(?:URL|URLS)(?:_REPLICA_\d+)?$/.test(name)) {
     for (const url of value.split(',')) {
       const password = URL.parse(url.trim())?.password
-      const problem = password ? weakPassword(decodeURIComponent(password)) : undefined
+      const problem = password ? weakPassword(percentDecoded(password) ?? password) : undefined
       if (problem) return problem
     }
   }

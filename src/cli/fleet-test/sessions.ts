@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { dictionary } from '../../base/dictionary.ts'
 import { type Answer, member } from '../target.ts'
 import { type Finding, Findings } from './report.ts'
 import { byName, outcomes, plural, rounds, type Setting, succeeded, wanted } from './setting.ts'
@@ -122,7 +123,7 @@ async function forged(
   { mePath }: Login,
   findings: Findings,
 ): Promise<void> {
-  const attempts: Record<string, Credentials> = {}
+  const attempts = dictionary<Credentials>()
   if (cookie) attempts['a tampered cookie'] = { cookie: tampered(cookie) }
   if (token?.split('.').length === 3) {
     const [, payload = ''] = token.split('.')

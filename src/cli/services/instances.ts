@@ -11,6 +11,8 @@ export interface InstancesOptions {
   file: string
   /** One instance listens on each. */
   ports: readonly number[]
+  /** Of the first instance's management listener; the others have those that follow. @default none */
+  adminPort?: number
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
   /** How long an instance may take from its start until it is ready, in milliseconds. @default 60000 */
@@ -87,6 +89,17 @@ export class Instance {
     return `http://127.0.0.1:${this.port}`
   }
 
+  /** Where its operators' endpoints are. */
+  get operatorsUrl(): string {
+    return `http://127.0.0.1:${this.#adminPort || this.port}`
+  }
+
+  /** Each has one of its own; 0 would be a different one with each start. */
+  get #adminPort(): number | undefined {
+    const { adminPort } = this.#options
+    return adminPort ? adminPort + this.#number - 1 : undefined
+  }
+
   async start(): Promise<void> {
     const child = this.#launch()
     const deadline = AbortSignal.timeout(this.#readyTimeoutMs)
@@ -108,7 +121,14 @@ export class Instance {
     const { file, env, onOutput } = this.#options
     const id = `app-${this.#number}-${randomBytes(2).toString('hex')}`
     const child = launch(process.execPath, [...process.execArgv, file], {
-      env: { ...env, PORT: String(this.port), HOST: '127.0.0.1', INSTANCE_ID: id },
+      env: {
+        ...env,
+        PORT: String(this.port),
+        HOST: '127.0.0.1',
+        FLEET_ADMIN_PORT: this.#adminPort?.toString(),
+        FLEET_ADMIN_HOST: '127.0.0.1',
+        INSTANCE_ID: id,
+      },
       onOutput: onOutput && ((text) => onOutput(id, text)),
     })
     this.#id = id

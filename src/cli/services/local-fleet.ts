@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { hostUrls } from '../../base/postgres-url.ts'
+import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
 import { launch } from './child.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './fronts/front.ts'
@@ -90,6 +91,7 @@ export class LocalFleet {
     this.#instances = new Instances({
       file,
       ports: instancePorts,
+      adminPort: env.FLEET_ADMIN_PORT,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       onEvent,
       onOutput,
@@ -100,6 +102,13 @@ export class LocalFleet {
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
     void this.#keep('the front', this.#front)
     for (const { where, server } of [redis, postgres]) if (server) void this.#keep(where, server)
+  }
+
+  /** A link that signs in to the dashboard, once and for five minutes. The code is after the `#`, which goes into no log. */
+  signInLink(): string {
+    const [instance] = this.#instances?.all ?? []
+    if (!instance) throw new Error('the fleet has not started')
+    return `${instance.operatorsUrl}/fleet#code=${new Tickets(this.adminToken).issue('link', linkLifetimeMs)}`
   }
 
   /** What runs where, once it has started. */
@@ -114,6 +123,7 @@ export class LocalFleet {
         server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
       ),
       adminToken: this.adminToken,
+      dashboard: this.signInLink(),
       notes: this.#notes,
     }
   }
@@ -136,9 +146,11 @@ export class LocalFleet {
     const { env } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
+      // Fronts ask on the port they send requests to.
+      FLEET_PUBLIC_PROBES: '1',
       SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
       JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
-      TRUST_PROXY: env.TRUST_PROXY?.join(',') ?? '127.0.0.1',
+      TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
       LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
     }
@@ -218,6 +230,8 @@ export interface FleetReport {
   /** Those that were started, not those that were named. */
   readonly servers: readonly { readonly program: string; readonly port: number; readonly pid: number }[]
   readonly adminToken: string
+  /** Signs in once, within five minutes. */
+  readonly dashboard: string
   /** What one should know: something is missing, with the mend. */
   readonly notes: readonly string[]
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { chmod, chown, cp, mkdir, realpath, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, chown, cp, mkdir, realpath, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { launch, temporaryFolder } from './child.ts'
@@ -46,7 +46,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   if (user) await chown(folder, user.uid, user.gid)
   const data = join(folder, 'data')
   const password = replicaOf?.password ?? randomBytes(24).toString('base64url')
-  if (replicaOf) await copyPrimary(replicaOf, data, user)
+  if (replicaOf) await copyPrimary(replicaOf, data, user, `${replicaOf.url}?application_name=replica_${port}`)
   else await initialise(program, data, password, user)
 
   const all: Record<string, string> = {
@@ -56,7 +56,6 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     fsync: durable ? 'on' : 'off',
     // A replica that was away for a while finds what it missed.
     wal_keep_size: '256MB',
-    ...(replicaOf && { primary_conninfo: `${replicaOf.url}?application_name=replica_${port}` }),
     ...settings,
   }
   const args = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])
@@ -97,10 +96,12 @@ async function initialise(program: string, data: string, password: string, user:
   await rm(secret)
 }
 
-async function copyPrimary(primary: PostgresServer, data: string, user: User): Promise<void> {
+async function copyPrimary(primary: PostgresServer, data: string, user: User, conninfo: string): Promise<void> {
   const backup = await beside(primary.program, 'pg_basebackup')
   if (existsSync(backup)) {
-    await run(backup, ['-D', data, '-d', primary.url, '--checkpoint=fast', '--no-sync'], user)
+    const from = ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'postgres']
+    const env = { PGPASSWORD: primary.password }
+    await run(backup, ['-D', data, ...from, '--checkpoint=fast', '--no-sync'], user, env)
   } else {
     // The server from npm comes without its tools; the files of a server that is stopped can simply be copied.
     await primary.stop()
@@ -108,10 +109,17 @@ async function copyPrimary(primary: PostgresServer, data: string, user: User): P
     await primary.restart()
   }
   await writeFile(join(data, 'standby.signal'), '')
+  // By the file, because the arguments of a process can be read by every user of the machine. No quote is in it.
+  await appendFile(join(data, 'postgresql.auto.conf'), `primary_conninfo = '${conninfo}'\n`)
 }
 
-async function run(command: string, args: readonly string[], user: User): Promise<void> {
-  const child = launch(command, args, { user, cwd: '/' })
+async function run(
+  command: string,
+  args: readonly string[],
+  user: User,
+  env: Record<string, string> = {},
+): Promise<void> {
+  const child = launch(command, args, { user, env, cwd: '/' })
   const { code } = await child.exit
   if (code !== 0) throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${command}: ${lastLines(child)}`)
 }

@@ -1,3 +1,6 @@
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { launch, temporaryFolder } from './child.ts'
 import { type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
@@ -13,22 +16,29 @@ export const redisProgram: Program = {
 export interface RedisOptions extends ProvideOptions {
   /** Keep every write in an append-only file, so that it survives a restart. @default true */
   appendonly?: boolean
-  /** More arguments for the server, e.g. `['--requirepass', '…']`; they win over ours. */
+  /** More arguments for the server; they win over ours. Everyone on the machine can read them. */
   args?: readonly string[]
+  /** What clients must know; `null`: nothing. @default one that is made for each server */
+  password?: string | null
   /** @default a free one */
   port?: number
 }
 
 export interface RedisServer extends Server {
+  /** Includes the password. */
   readonly url: string
 }
 
 /** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
-  const { appendonly = true, args = [] } = options
+  const { appendonly = true, args = [], password = randomBytes(24).toString('base64url') } = options
   const program = await provide(redisProgram, options)
   const port = options.port ?? (await freePort())
   const folder = temporaryFolder('redis')
+  // By a file, because the arguments of a process can be read by every user of the machine.
+  const config = join(folder, 'redis.conf')
+  if (password !== null)
+    await writeFile(config, `requirepass ${JSON.stringify(password)}\n`, { mode: 0o600, flag: 'wx' })
   const server = await startServer({
     title: 'Redis',
     port,
@@ -36,6 +46,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     program,
     start: () =>
       launch(program, [
+        ...(password === null ? [] : [config]),
         ...['--bind', '127.0.0.1', '--port', String(port), '--dir', folder, '--save', ''],
         ...['--appendonly', appendonly ? 'yes' : 'no'],
         ...args,
@@ -43,5 +54,6 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     // An error is an answer too: a server that asks for a password is up. One that still reads its file is not.
     answers: () => probePort(port, 'PING\r\n', (answer) => !answer.toString().startsWith('-LOADING')),
   })
-  return Object.assign(server, { url: `redis://127.0.0.1:${port}` })
+  const login = password === null ? '' : `:${encodeURIComponent(password)}@`
+  return Object.assign(server, { url: `redis://${login}127.0.0.1:${port}` })
 }

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { readEnv } from '../../base/env.ts'
+import { type TrustProxy, trustProxyShape } from '../../base/client-address.ts'
 import { FleetError } from '../../base/errors.ts'
 import {
   bool,
@@ -16,6 +16,8 @@ import {
   type Shapes,
   text,
 } from '../../base/options.ts'
+import { urlAt } from '../../base/urls.ts'
+import { Clients, clientAddress } from '../../instance/client-key.ts'
 import { identity } from '../../instance/identity.ts'
 import { ownRoute } from '../../instance/own-routes.ts'
 import type { ProbeOptions } from '../probe.ts'
@@ -32,8 +34,8 @@ export interface GeoOptions {
    * `linklocal`, `uniquelocal`. From everybody else these headers are ignored. @default []
    */
   edges?: string[]
-  /** Proxies of ours between the edge and this instance. @default TRUST_PROXY, else none */
-  trustProxy?: string[]
+  /** Proxies of ours between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else TRUST_PROXY */
+  trustProxy?: TrustProxy
   /** Headers that hold a country's code, in order. @default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code` */
   headers?: string[]
   /** A MaxMind DB file, for requests that no edge speaks for: GeoLite2-Country, GeoIP2-City, … @default none */
@@ -56,14 +58,15 @@ export interface Geo extends Location {
 /** What is asked of the regions, whether there are any or not. */
 type Known = Pick<Regions, 'all' | 'rank' | 'close'>
 
-type Resolved = Required<Omit<GeoOptions, 'database' | 'probe'>> & { database?: string; probe: ProbeOptions }
+type Optional = 'database' | 'trustProxy'
+type Resolved = Required<Omit<GeoOptions, Optional | 'probe'>> & Pick<GeoOptions, Optional> & { probe: ProbeOptions }
 
 const ms = int(1, 3_600_000, 'milliseconds')
 const place = object({ latitude: number(-90, 90), longitude: number(-180, 180) })
 const region = object({ url: text, countries: list(text), location: either(place, text) })
 const shapes: Shapes = {
   edges: list(text),
-  trustProxy: list(text),
+  trustProxy: trustProxyShape,
   headers: list(text),
   database: text,
   regions: record(region),
@@ -80,7 +83,6 @@ const shapes: Shapes = {
 }
 const defaults = {
   edges: [] as string[],
-  trustProxy: [] as string[],
   headers: [
     'cf-ipcountry',
     'cloudfront-viewer-country',
@@ -138,8 +140,7 @@ async function databaseOf({ database }: Resolved): Promise<MaxmindReader | undef
 
 const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
-  const fromEnv = { trustProxy: readEnv().TRUST_PROXY?.slice() }
-  const options = resolveOptions<Resolved>('geo', shapes, defaults, fromEnv, given)
+  const options = resolveOptions<Resolved>('geo', shapes, defaults, given)
   const own = app.fleet.instance.region
   const regions = await regionsOf(options, own)
   app.addHook('onClose', async () => regions.close())
@@ -148,13 +149,17 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`geo.redirect` needs FLEET_REGION to be one of `geo.regions`')
   }
   const locator = new Locator(options, await databaseOf(options))
+  const clients = options.trustProxy === undefined ? undefined : new Clients(options.trustProxy, 'geo.trustProxy')
   app.fleet.configure('geo', options)
 
   const known = new WeakMap<FastifyRequest, Geo>()
   const geoOf = (request: FastifyRequest): Geo => {
     let geo = known.get(request)
     if (!geo) {
-      const location = locator.locate(request.socket.remoteAddress, request.headers)
+      const location = locator.locate(
+        (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
+        request.headers,
+      )
       const [best] = regions.rank(location.country, location.place)
       geo = best ? { ...location, region: best.name } : location
       known.set(request, geo)
@@ -198,7 +203,7 @@ function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, en
     const [best] = country === undefined && place === undefined ? [] : regions.rank(country, place)
     if (!best || best.name === own || !best.healthy) return
     reply.header('Cache-Control', 'no-store')
-    return reply.redirect(best.url + originalUrl, 307)
+    return reply.redirect(urlAt(best.url, originalUrl).href, 307)
   })
 }
 

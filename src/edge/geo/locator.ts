@@ -18,33 +18,25 @@ const nowhere: Location = { source: 'none' }
 
 /** Tells where a request comes from. */
 export class Locator {
-  readonly #proxies: Networks
   readonly #edges: Networks
   readonly #headers: readonly string[]
   readonly #database: MaxmindReader | undefined
   readonly #kept = new Map<number, Location>()
 
   /** @throws FLEET_ERR_OPTION_INVALID */
-  constructor(
-    options: { trustProxy: readonly string[]; edges: readonly string[]; headers: readonly string[] },
-    database: MaxmindReader | undefined,
-  ) {
-    this.#proxies = networks(options.trustProxy, 'geo.trustProxy')
+  constructor(options: { edges: readonly string[]; headers: readonly string[] }, database: MaxmindReader | undefined) {
     this.#edges = networks(options.edges, 'geo.edges')
     this.#headers = options.headers.map((header) => header.toLowerCase())
     this.#database = database
   }
 
-  /** @param peer address at the other end of the connection */
-  locate(peer: string | undefined, headers: IncomingHttpHeaders): Location {
-    const forwarded = String(headers['x-forwarded-for'] ?? '')
-    // From here outwards: our own proxies are skipped, and what comes then is the edge, or the client itself.
-    const hops = [...forwarded.split(',').map((hop) => hop.trim()), peer ?? ''].filter((hop) => hop !== '').reverse()
-    const outer = hops.findIndex((hop) => !this.#proxies.includes(hop))
-    const nearest = hops[outer === -1 ? hops.length - 1 : outer]
+  /** @param client the address behind our proxies, which is the edge or the client itself; with edges, what is behind those too */
+  locate(client: (edges?: (address: string) => boolean) => string, headers: IncomingHttpHeaders): Location {
+    const nearest = client()
     if (!this.#edges.includes(nearest)) return this.#search(nearest)
     const country = this.#country(headers)
-    return country === undefined ? this.#search(hops[outer + 1] ?? nearest) : { country, source: 'edge' }
+    if (country !== undefined) return { country, source: 'edge' }
+    return this.#search(client((address) => this.#edges.includes(address)))
   }
 
   #country(headers: IncomingHttpHeaders): string | undefined {
@@ -56,8 +48,8 @@ export class Locator {
     return undefined
   }
 
-  #search(address: string | undefined): Location {
-    const record = address === undefined ? undefined : this.#database?.find(address)
+  #search(address: string): Location {
+    const record = this.#database?.find(address)
     if (record === undefined) return nowhere
     let location = this.#kept.get(record)
     if (!location) {

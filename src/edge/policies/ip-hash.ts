@@ -1,3 +1,4 @@
+import { addressKey } from '../../base/client-address.ts'
 import type { Target } from '../target.ts'
 import { hashText, mix } from './hash.ts'
 import { perList } from './per-list.ts'
@@ -7,8 +8,8 @@ import type { PickInput, Policy } from './policy.ts'
 const buckets = 65_536
 
 /**
- * The same client goes to the same target: rendezvous hashing over 65,536 buckets of clients. Each target bids for a
- * bucket by a hash of both, the highest bid wins. When a target leaves, only its own clients move; when it comes back,
+ * The same client (an IPv4 address, a /64 network of IPv6) goes to the same target: rendezvous hashing over 65,536
+ * buckets of clients. Each target bids for a bucket by a hash of both, the highest bid wins. When a target leaves, only its own clients move; when it comes back,
  * exactly these return; and balancers that have never heard of each other agree. O(1): a bucket's winner is kept.
  * Source: Thaler, Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 1998; weights as in
  * Schindelhauer, Schomaker, "Weighted Distributed Hash Tables", SPAA 2005.
@@ -18,7 +19,7 @@ export class IpHash implements Policy {
   readonly #winners = perList((targets) => new Winners(targets))
 
   pick(targets: readonly Target[], input: PickInput): Target {
-    return this.#winners(targets).of(hashText(input.client) % buckets)
+    return this.#winners(targets).of(hashText(addressKey(input.client, 64)) % buckets)
   }
 }
 

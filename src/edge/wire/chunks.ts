@@ -1,18 +1,21 @@
-import { parseTrailers } from './fields.ts'
+import { type Headers, parseTrailers } from './fields.ts'
 
 /** A line longer than this is none: sixteen digits, and extensions that nobody uses. */
 const maxLine = 1024
+/** Extensions of all chunks of a body together, in bytes: they carry nothing, and could be sent for ever. */
+const maxExtensions = 16 * 1024
 
 /** Reads the chunked coding (RFC 9112 section 7.1), from pieces of any size. */
 export class Chunks {
   /** Set with the last byte of the coding. */
-  trailers: Record<string, string | string[]> | undefined
+  trailers: Headers | undefined
   readonly #maxTrailerBytes: number
   readonly #onData: (data: Buffer) => void
   /** Bytes left of a chunk; -1 while a line is being read, -2 in the trailers. */
   #left = -1
   #afterData = false
   #line = ''
+  #extensions = 0
 
   constructor(maxTrailerBytes: number, onData: (data: Buffer) => void) {
     this.#maxTrailerBytes = maxTrailerBytes
@@ -56,6 +59,8 @@ export class Chunks {
     }
     const digits = /^([\da-f]{1,12})(?:;[\t\x20-\x7e\x80-\xff]*)?$/i.exec(line)?.[1]
     if (digits === undefined) return false
+    this.#extensions += line.length - digits.length
+    if (this.#extensions > maxExtensions) return false
     const size = Number.parseInt(digits, 16)
     this.#left = size === 0 ? -2 : size
     return true

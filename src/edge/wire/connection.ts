@@ -1,9 +1,11 @@
 import { connect, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
-import { HeaderLines } from '../headers.ts'
+import { caught, guard } from '../boundary.ts'
 import { undici } from '../undici.ts'
 import { Chunks } from './chunks.ts'
+import { type Headers, noTrailers } from './fields.ts'
+import { requestText, type WireRequest } from './request-text.ts'
 import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
 
 export interface WireOptions {
@@ -17,17 +19,6 @@ export interface WireOptions {
   /** An idle connection is not used again after this time. */
   readonly keepAliveMs: number
   readonly maxHeaderBytes: number
-}
-
-/** A request that needs no checking any more: its parts come from Node's parser, and from this proxy. */
-export interface WireRequest {
-  readonly method: string
-  readonly path: string
-  /** Names in lower case and values in turn, or as they are written. */
-  readonly headers: readonly string[] | HeaderLines
-  readonly body: Buffer | null
-  /** Ask the server to refuse rather than to work while it drains. */
-  readonly refusable: boolean
 }
 
 /** Whom a connection reports to. */
@@ -83,20 +74,24 @@ export class Connection implements Dispatcher.DispatchController {
     const onread = {
       buffer: readBuffer,
       callback: (length: number, buffer: Uint8Array): boolean => {
-        this.#read(buffer as Buffer, length)
+        try {
+          this.#read(buffer as Buffer, length)
+        } catch (error) {
+          this.#crash(error)
+        }
         return !this.paused
       },
     }
     this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, onread })
-    this.#socket.on('connect', () => {
+    this.#on('connect', () => {
       this.#connected = true
       this.#write()
     })
-    this.#socket.on('error', (error) => {
+    this.#on('error', (error: Error) => {
       this.#cause ??= error
     })
-    this.#socket.on('end', () => this.#ended())
-    this.#socket.on('close', () => this.#closed())
+    this.#on('end', () => this.#ended())
+    this.#on('close', () => this.#closed())
   }
 
   get busy(): boolean {
@@ -142,20 +137,26 @@ export class Connection implements Dispatcher.DispatchController {
     if (!this.busy) this.#end(undefined)
   }
 
+  #on(event: string, listener: (error: Error) => void): void {
+    this.#socket.on(
+      event,
+      guard('an upstream connection', listener, (error) => this.#end(error)),
+    )
+  }
+
+  #crash(thrown: unknown): void {
+    caught('the reading of a response', thrown, (error) => this.#end(error))
+  }
+
   #write(): void {
-    const { method, path, headers, body, refusable } = this.#request as WireRequest
+    const { body } = this.#request as WireRequest
     this.aborted = false
     this.reason = null
     this.#handler?.onRequestStart?.(this, null)
     if (this.aborted) return
     this.deadline = performance.now() + this.#options.responseTimeoutMs
-    const lines = (headers instanceof HeaderLines ? headers : new HeaderLines(headers)).text
-    let text = `${method} ${path} HTTP/1.1\r\nconnection: keep-alive\r\n${lines}`
+    const text = requestText(this.#request as WireRequest)
     const length = body?.length ?? 0
-    // Methods that mean something with a body say so when there is none (RFC 9110 section 8.6).
-    const measured = length > 0 || method === 'POST' || method === 'PUT' || method === 'PATCH'
-    if (measured && !`\n${lines}`.includes('\ncontent-length: ')) text += `content-length: ${length}\r\n`
-    text += refusable ? 'x-fleet-retry: 1\r\n\r\n' : '\r\n'
     if (length === 0) this.#socket.write(text, 'latin1')
     else if (length <= smallBody) {
       this.#socket.write(text + (body as Buffer).toString('latin1'), 'latin1')
@@ -226,7 +227,7 @@ export class Connection implements Dispatcher.DispatchController {
     const length = Math.min(bytes.length, this.#left)
     this.#left -= length
     if (length > 0) this.#pass(bytes.subarray(0, length))
-    if (this.#left === 0 && !this.#dead) this.#complete({}, bytes.length > length)
+    if (this.#left === 0 && !this.#dead) this.#complete(noTrailers, bytes.length > length)
   }
 
   #pass(data: Buffer): void {
@@ -234,7 +235,7 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   /** @param more bytes came that do not belong to this answer */
-  #complete(trailers: Record<string, string | string[]>, more: boolean): void {
+  #complete(trailers: Headers, more: boolean): void {
     const handler = this.#handler
     const { keepAlive, keepAliveMs = Number.POSITIVE_INFINITY } = this.#head as ResponseHead
     const idleMs = Math.min(this.#options.keepAliveMs, keepAliveMs - hintMarginMs)
@@ -267,7 +268,7 @@ export class Connection implements Dispatcher.DispatchController {
 
   /** The other side has said its last word. */
   #ended(): void {
-    if (this.#head?.framing === 'close') this.#complete({}, false)
+    if (this.#head?.framing === 'close') this.#complete(noTrailers, false)
     else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
   }
 

@@ -1,7 +1,7 @@
-import { hopByHop } from '../headers.ts'
+import { dictionary } from '../../base/dictionary.ts'
+import { type Headers, hopByHop } from '../headers.ts'
 
-/** By name in lower case; what came several times is a list. */
-export type Headers = Record<string, string | string[]>
+export type { Headers }
 
 /** The name of a header, and what is known of it. */
 export interface Name {
@@ -24,6 +24,7 @@ const token = /^[\w!#$%&'*+.^`|~-]+$/
 /** Names as they were written: an application has few. */
 const names = new Map<string, Name>()
 const maxNames = 2000
+const maxNameLength = 64
 
 /**
  * Reads lines of a head.
@@ -47,14 +48,29 @@ export function parseFields(text: string, start: number): Field[] | undefined {
 }
 
 export function headersOf(fields: readonly Field[]): Headers {
-  const headers: Headers = {}
-  for (const { name, value } of fields) {
-    const before = headers[name.text]
-    if (before === undefined) headers[name.text] = value
-    else if (typeof before === 'string') headers[name.text] = [before, value]
-    else before.push(value)
+  const headers = dictionary<string | string[]>()
+  for (const { name, value } of fields) add(headers, name.text, value)
+  return headers
+}
+
+/** One for all: most responses have no trailers. */
+export const noTrailers: Headers = Object.freeze(dictionary<string>())
+
+/** Headers that another parser has read, as they are here: without a prototype, and without spaces around values. */
+export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): Headers {
+  if (Object.getPrototypeOf(given) === null) return given as Headers
+  const headers = dictionary<string | string[]>()
+  for (const name of Object.keys(given)) {
+    for (const value of [given[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))
   }
   return headers
+}
+
+function add(headers: Headers, name: string, value: string): void {
+  const before = headers[name]
+  if (before === undefined) headers[name] = value
+  else if (typeof before === 'string') headers[name] = [before, value]
+  else before.push(value)
 }
 
 /** Lines as they stand in trailers; undefined when one is none. */
@@ -70,7 +86,7 @@ function nameOf(raw: string): Name | undefined {
   const own = copyOf(raw)
   const text = own.toLowerCase()
   name = { text, prefix: `${text}: `, hop: hopByHop.has(text) || text === 'x-fleet-draining' }
-  if (names.size < maxNames) names.set(own, name)
+  if (names.size < maxNames && own.length <= maxNameLength) names.set(own, name)
   return name
 }
 

@@ -1,5 +1,7 @@
 import { performance } from 'node:perf_hooks'
-import { Connection, type ConnectionOwner, type WireOptions, type WireRequest } from './connection.ts'
+import { guard } from '../boundary.ts'
+import { Connection, type ConnectionOwner, type WireOptions } from './connection.ts'
+import type { WireRequest } from './request-text.ts'
 import type { HeadHandler } from './response-head.ts'
 
 /** The connections to one server. As many as there are requests at once; who was used last is used first. */
@@ -14,7 +16,8 @@ export class WirePool implements ConnectionOwner {
   constructor(options: WireOptions) {
     this.#options = options
     const shortest = Math.min(options.connectTimeoutMs, options.responseTimeoutMs, options.bodyTimeoutMs || 1000)
-    this.#watch = setInterval(() => this.#look(), Math.max(10, Math.min(500, shortest / 4))).unref()
+    const look = guard('the time limits of upstream connections', () => this.#look())
+    this.#watch = setInterval(look, Math.max(10, Math.min(500, shortest / 4))).unref()
   }
 
   dispatch(request: WireRequest, handler: HeadHandler): void {

@@ -107,12 +107,13 @@ interface StatusLine {
 /** As they were written: an application has few. */
 const statusLines = new Map<string, StatusLine>()
 const maxStatusLines = 100
+const maxStatusLineLength = 64
 
 function parseStatusLine(line: string): StatusLine | undefined {
   const [own, minor, digits, message = ''] = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/.exec(copyOf(line)) ?? []
   if (own === undefined || minor === undefined) return undefined
   const parsed = { minor, status: Number(digits), message }
-  if (statusLines.size < maxStatusLines) statusLines.set(own, parsed)
+  if (statusLines.size < maxStatusLines && own.length <= maxStatusLineLength) statusLines.set(own, parsed)
   return parsed
 }
 
@@ -150,6 +151,8 @@ function whatIsSaid(fields: Field[] | undefined): Said | undefined {
 
 function framingOf({ length, coding }: Said, status: number, minor: string, bodiless: boolean): Framing | undefined {
   if (length !== undefined && !/^\d{1,15}$/.test(length)) return undefined
+  // HTTP/1.0 has no interim responses (RFC 9110 section 15.2); Node takes one for the final response.
+  if (status < 200 && minor === '0') return undefined
   if (coding !== undefined) {
     // Only the last coding may be chunked, so one that is not alone would have to be undone first.
     if (length !== undefined || minor === '0' || coding.toLowerCase() !== 'chunked') return undefined

@@ -1,7 +1,7 @@
 import { Invalidations, type Kind, type Message } from './invalidation.ts'
 import { type Entry, type LocalLimits, LocalStore } from './local.ts'
 import type { Ask, Shared, SharedStore } from './shared.ts'
-import { decode, type Encoded } from './value.ts'
+import type { Encoded } from './value.ts'
 
 /** Somebody who reads `key`, and must not remember what it read once that was invalidated. */
 export interface Reading {
@@ -71,9 +71,8 @@ export class Layers {
   }
 
   /** Takes over what Redis had. */
-  adopt(reading: Reading, { json, stamps, freshMs }: Shared): Entry {
-    const encoded = { json, value: decode(json), bytes: Buffer.byteLength(json) }
-    const entry = this.#entry(encoded, Object.keys(stamps), freshMs)
+  adopt(reading: Reading, { value, bytes, stamps, freshMs }: Shared): Entry {
+    const entry = this.#entry({ value, bytes }, Object.keys(stamps), freshMs)
     if (!reading.outdated) this.local.set(reading.key, entry)
     return entry
   }
@@ -116,7 +115,7 @@ export class Layers {
     this.#invalidations?.close()
   }
 
-  #entry({ value, bytes }: Encoded, tags: readonly string[], freshMs: number): Entry {
+  #entry({ value, bytes }: Pick<Encoded, 'value' | 'bytes'>, tags: readonly string[], freshMs: number): Entry {
     const expiresAt = performance.now() + (this.#connected ? freshMs : Math.min(freshMs, this.#offlineTtlMs))
     return { promise: Promise.resolve(value), tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
   }

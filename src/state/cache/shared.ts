@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { type RedisClient, script } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis.ts'
+import { decode } from './value.ts'
 
 /** A value as the fleet keeps it. */
 export interface Shared {
   /** Unique to this write, 16 characters. */
   readonly id: string
-  readonly json: string
+  readonly value: unknown
+  /** Size as JSON. */
+  readonly bytes: number
   /** Each tag with the stamp it had before the value was loaded; the value is good while all of them still do. */
   readonly stamps: Readonly<Record<string, string>>
   /** How long it stays fresh; negative: for how long it has been stale, ms. */
@@ -85,7 +88,11 @@ export class RedisStore implements SharedStore {
   async ask(key: string, { token = '', leaseMs = 0, reject = '' }: Ask = {}): Promise<Answer> {
     const reply = await this.#run.ask(this.#value(key), this.#lease(key), token, leaseMs, reject)
     const [text, leftMs, leased] = reply as [string | null, number, number]
-    return { found: text === null ? undefined : parse(text, leftMs), leased: leased === 1 }
+    if (text === null) return { leased: leased === 1 }
+    const found = parse(text, leftMs)
+    // Not written by a cache: as if there were none.
+    if (found || leased === 1 || !token) return { found, leased: leased === 1 }
+    return this.ask(key, { token, leaseMs, reject: text.slice(0, 16) })
   }
 
   async put(key: string, value: Fill): Promise<void> {
@@ -131,41 +138,61 @@ function format({ json, stamps, keepMs }: Fill): string {
   return `${newId()} ${keepMs} ${JSON.stringify(stamps)}\n${json}`
 }
 
-function parse(text: string, leftMs: number): Shared {
+/** More tags than a value can have. */
+const maxTags = 10_000
+
+/** @returns `undefined` for what no cache has written: others may write to this Redis too */
+function parse(text: string, leftMs: number): Shared | undefined {
   const end = text.indexOf('\n')
-  const [, id, keepMs, stamps] = /^(\S+) (\d+) (.*)$/.exec(text.slice(0, end)) as unknown as [0, string, string, string]
-  return { id, json: text.slice(end + 1), stamps: JSON.parse(stamps), freshMs: leftMs - Number(keepMs) }
+  const [, id, keepMs, tags] = /^(\S{16}) (\d{1,15}) (\{.*\})$/.exec(text.slice(0, end)) ?? []
+  if (id === undefined || tags === undefined) return undefined
+  try {
+    const stamps = JSON.parse(tags) as Record<string, string>
+    const all = Object.entries(stamps)
+    if (all.length > maxTags || all.some(([, stamp]) => typeof stamp !== 'string')) return undefined
+    const json = text.slice(end + 1)
+    return { id, value: decode(json), bytes: Buffer.byteLength(json), stamps, freshMs: leftMs - Number(keepMs) }
+  } catch {
+    return undefined
+  }
 }
 
 /** A lease is its holder's token; `!` behind it says that others wait. */
 const scripts = {
-  ask: `
-    local value, left = redis.call('GET', KEYS[1]), 0
-    if value and string.sub(value, 1, 16) == ARGV[3] then value = false end
+  ask: `${textLua}
+    local value, left = text(KEYS[1]), 0
+    local keep = value and tonumber(string.match(value, '^%S+ (%d+) '))
+    if not keep or string.sub(value, 1, 16) == ARGV[3] then value = false end
     if value then
       left = redis.call('PTTL', KEYS[1])
-      if left > tonumber(string.match(value, '^%S+ (%d+) ')) then return {value, left, 0} end
+      if left > keep then return {value, left, 0} end
     end
     if ARGV[1] == '' then return {value, left, 0} end
-    if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {value, left, 1} end
-    if string.sub(redis.call('GET', KEYS[2]), -1) ~= '!' then redis.call('APPEND', KEYS[2], '!') end
+    -- A lease always ends, and soon.
+    local lease = text(KEYS[2])
+    local rest = lease and redis.call('PTTL', KEYS[2])
+    if not lease or rest < 0 or rest > 10 * ARGV[2] then
+      redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+      return {value, left, 1}
+    end
+    if string.sub(lease, -1) ~= '!' then redis.call('APPEND', KEYS[2], '!') end
     return {value, left, 0}`,
   put: `
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     return redis.call('DEL', KEYS[2])`,
-  fill: `
-    local lease = redis.call('GET', KEYS[2])
+  fill: `${textLua}
+    local lease = text(KEYS[2])
     if not lease or string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
     if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
     redis.call('DEL', KEYS[2])
     return string.sub(lease, -1) == '!' and 1 or 0`,
-  renew: `
-    local lease = redis.call('GET', KEYS[1])
+  renew: `${textLua}
+    local lease = text(KEYS[1])
     if not lease or string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
-  stamp: `
-    local stamp = redis.call('GET', KEYS[1])
-    if not stamp then
+  stamp: `${textLua}
+    local stamp = text(KEYS[1])
+    if not stamp or #stamp > 64 then
       stamp = ARGV[1]
       redis.call('SET', KEYS[1], stamp)
     end

@@ -2,67 +2,31 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
-import { bool, fn, int, oneOf, resolveOptions, type Shapes } from '../../base/options.ts'
+import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { type Answer, bytesOf, describe, type Headers } from '../answer.ts'
+import { answerOf, bytesOf, describe, type Headers } from '../answer.ts'
 import { expose } from '../counts.ts'
-import { principal } from '../principal.ts'
+import { type Limits, MemoryLimits, RedisLimits } from '../rate-limit/limits.ts'
 import redis from '../redis.ts'
+import {
+  defaults,
+  type IdempotencyOptions,
+  type Resolved,
+  type RouteIdempotency,
+  routeShapes,
+  shapes,
+} from './options.ts'
 import { Owed } from './owed.ts'
 import { type Claim, MemoryRecords, type Records, RedisRecords } from './records.ts'
 import { fingerprint, keyOf, recordId } from './request.ts'
+import { laterScopes, type Scope, scopeOf, startedSession } from './scope.ts'
 
-export interface RouteIdempotency {
-  /** Refuse requests without a key, by 400. @default that of the plugin */
-  required?: boolean
-  /** How long an answer is kept, 1,000 ms to 30 days. @default that of the plugin */
-  ttlMs?: number
-}
-
-export interface IdempotencyOptions extends RouteIdempotency {
-  /** Take keys on every POST and PATCH route that does not say `false`; else on those that ask for it. @default false */
-  global?: boolean
-  /** @default false */
-  required?: boolean
-  /** @default 86400000 (a day) */
-  ttlMs?: number
-  /**
-   * How long a key stays taken after the death of the instance that had its request, 1,000 to 600,000 ms; a living one
-   * renews it. A request that was cut off by a death may have done its work or not: then it is done again. @default 10000
-   */
-  lockMs?: number
-  /** Largest body that is kept; the repetition of a request with a larger answer gets 409. @default 262144 (256 KiB) */
-  maxResponseBytes?: number
-  /** While Redis is away: 503 for requests with a key, or take them without the promise. @default 'unavailable' */
-  whenDown?: 'unavailable' | 'proceed'
-  /** Whose key it is: the same key of somebody else is another one. @default who is logged in, else the `Authorization` header */
-  scope?: (request: FastifyRequest) => string
-}
-
-const day = 86_400_000
-const routeShapes: Shapes = { required: bool, ttlMs: int(1_000, 30 * day, 'milliseconds') }
-const shapes: Shapes = {
-  ...routeShapes,
-  global: bool,
-  lockMs: int(1_000, 600_000, 'milliseconds'),
-  maxResponseBytes: int(0, 512 * 1024 * 1024, 'bytes'),
-  whenDown: oneOf('unavailable', 'proceed'),
-  scope: fn,
-}
-const defaults = {
-  global: false,
-  required: false,
-  ttlMs: day,
-  lockMs: 10_000,
-  maxResponseBytes: 256 * 1024,
-  whenDown: 'unavailable',
-  scope: (request) => principal(request) ?? request.headers.authorization ?? '',
-} satisfies IdempotencyOptions
-
-type Resolved = Readonly<Required<IdempotencyOptions>>
+export type { IdempotencyOptions, RouteIdempotency } from './options.ts'
 
 /** A request that was the first with its key, until it is answered. */
 interface Held {
+  readonly key: string
+  readonly scope: Scope
   readonly id: string
   readonly print: string
   readonly token: string
@@ -82,17 +46,25 @@ declare module 'fastify' {
   }
 }
 
+/** Most that is kept of the headers of a response. */
+const maxHeaderBytes = 16_384
+
+const hour = 3_600_000
+
 /** Longest that a request keeps its key, however long it runs, ms: one that never ends must not hold it for ever. */
-const longestMs = 3_600_000
+const longestMs = hour
+
+const tooMany = ({ maxKeys }: Resolved): FleetError =>
+  new FleetError('FLEET_ERR_RATE_LIMITED', `at most ${maxKeys} requests with an Idempotency-Key in an hour`, {
+    retryAfter: 360,
+  })
 
 /** Not an answer to what was asked, but the wish that it be asked again. */
 const isTransient = (status: number): boolean => status >= 500 || status === 408 || status === 425 || status === 429
 
-/** What became of requests with a key. */
-type Result = 'first' | 'replayed' | 'in_flight' | 'other_request' | 'answer_lost' | 'unprotected' | 'unavailable'
-
 const resultOf = { first: 'first', 'in flight': 'in_flight', 'another request': 'other_request' } as const
-const results = (): Record<Result, number> => ({
+/** What became of requests with a key. */
+const results = () => ({
   first: 0,
   replayed: 0,
   in_flight: 0,
@@ -100,16 +72,19 @@ const results = (): Record<Result, number> => ({
   answer_lost: 0,
   unprotected: 0,
   unavailable: 0,
+  too_many: 0,
 })
 
 class Idempotency {
   readonly counts = results()
   readonly #records: Records
   readonly #options: Resolved
+  readonly #limits: Limits
   readonly #owed = new Owed()
 
-  constructor(records: Records, options: Resolved) {
+  constructor(records: Records, limits: Limits, options: Resolved) {
     this.#records = records
+    this.#limits = limits
     this.#options = options
   }
 
@@ -124,15 +99,23 @@ class Idempotency {
       if (route.required) throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_MISSING')
       return undefined
     }
-    const { scope, whenDown } = this.#options
-    const [id, print, token] = [recordId(scope(request), key), fingerprint(request), randomUUID()]
+    const { whenDown } = this.#options
+    const scope = scopeOf(request, this.#options)
+    const [id, print, token] = [recordId(scope.id, key), fingerprint(request), randomUUID()]
     const hold = (renewal?: NodeJS.Timeout): void => {
-      request[held] = { id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
+      request[held] = { key, scope, id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
     }
     let claim: Claim
     try {
-      claim = await this.#claim(id, print, token)
+      const [taken, mayAdd] = await Promise.all([this.#claim(id, print, token), this.#mayAdd(scope)])
+      claim = taken
+      if (claim.is === 'first' && !mayAdd) {
+        await this.#records.release(id, print, token)
+        this.counts.too_many++
+        throw tooMany(this.#options)
+      }
     } catch (error) {
+      if ((error as FleetError).code === 'FLEET_ERR_RATE_LIMITED') throw error
       this.counts[whenDown === 'unavailable' ? 'unavailable' : 'unprotected']++
       if (whenDown === 'unavailable') {
         this.#owe(id, print, token)
@@ -146,8 +129,8 @@ class Idempotency {
     if (claim.is === 'another request') throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_REUSED')
     if (claim.is === 'in flight') throw new FleetError('FLEET_ERR_IDEMPOTENCY_IN_FLIGHT', undefined, { retryAfter: 1 })
     if (claim.is === 'answered') {
-      const answer = JSON.parse(claim.answer) as Answer
-      if (answer.body === undefined) {
+      const answer = answerOf(claim.answer)
+      if (answer?.body === undefined) {
         this.counts.answer_lost++
         throw new FleetError('FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
       }
@@ -162,6 +145,17 @@ class Idempotency {
     return undefined
   }
 
+  /** Whether this user or client may add a record. A Redis that cannot count, being full or read-only, adds none. */
+  async #mayAdd({ owner }: Scope): Promise<boolean> {
+    const { maxKeys } = this.#options
+    if (maxKeys === false) return true
+    try {
+      return (await this.#limits.take(`idempotency ${owner}`, hour, maxKeys, true)).count <= maxKeys
+    } catch {
+      return true
+    }
+  }
+
   /** Takes the key. Where it is only this instance that has not told yet what became of the first, it tells that before. */
   async #claim(id: string, print: string, token: string): Promise<Claim> {
     const { lockMs } = this.#options
@@ -172,13 +166,16 @@ class Idempotency {
 
   /** Before the answer is sent, so that no client has one that a repetition would not get. */
   async end(request: Request, reply: FastifyReply, payload: unknown): Promise<void> {
-    const { id, print, token, ttlMs, before, renewal } = request[held] as Held
+    const first = request[held] as Held
+    const { scope, id, print, token, ttlMs, renewal } = first
     request[held] = null
     clearInterval(renewal)
-    let answer: string | undefined
+    const full = isTransient(reply.statusCode) ? undefined : this.#describe(first, reply, payload)
+    // Whoever repeats the request from this address without the cookie need not be the guest whose session this is.
+    const isOfSession = scope.by === 'client' && startedSession(request, reply) !== undefined
+    const answer = full && isOfSession ? this.#describe(first, reply, payload, false) : full
     try {
-      if (!isTransient(reply.statusCode))
-        answer = JSON.stringify(describe(reply, before, payload, this.#options.maxResponseBytes))
+      if (renewal && full) await this.#keepElsewhere(request, reply, first, full)
       // Its claim was lost: Redis is away, or has only just come back, and the client shall not wait for it.
       if (!renewal) this.#owe(id, print, token, answer, ttlMs)
       else if (answer === undefined) await this.#records.release(id, print, token)
@@ -189,6 +186,23 @@ class Idempotency {
       const message = 'idempotency: an answer could not be kept; it will be when Redis is back within `lockMs`'
       request.log.warn({ err }, message)
     }
+  }
+
+  /** Keeps the response where those who repeat the request will look for it, too. */
+  async #keepElsewhere(request: Request, reply: FastifyReply, first: Held, answer: string): Promise<void> {
+    const { key, scope, print, token, ttlMs } = first
+    for (const later of laterScopes(request, reply, this.#options, scope)) {
+      const id = recordId(later.id, key)
+      const claim = await this.#records.claim(id, print, token, this.#options.lockMs)
+      if (claim.is === 'first') await this.#records.keep(id, print, token, answer, ttlMs)
+    }
+  }
+
+  /** @param withBody `false`: the response is not to be given again */
+  #describe({ before }: Held, reply: FastifyReply, payload: unknown, withBody = true): string {
+    const answer = describe(reply, before, payload, this.#options.maxResponseBytes)
+    const fits = withBody && JSON.stringify(answer.headers).length <= maxHeaderBytes
+    return JSON.stringify(fits ? answer : { status: answer.status, headers: {} })
   }
 
   close(): void {
@@ -218,11 +232,13 @@ class Idempotency {
 const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('redis')) await app.register(redis)
-  const options = resolveOptions<Resolved>('idempotency', shapes, defaults, given)
+  const resolved = resolveOptions<Resolved>('idempotency', shapes, defaults, given)
+  const options = { ...resolved, credentialHeaders: resolved.credentialHeaders.map((name) => name.toLowerCase()) }
   app.fleet.configure('idempotency', options)
   app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
   const records = app.redis ? new RedisRecords(app.redis, app.redisKey) : new MemoryRecords()
-  const idempotency = new Idempotency(records, options)
+  const limits = app.redis ? new RedisLimits(app.redis, app.redisKey) : new MemoryLimits()
+  const idempotency = new Idempotency(records, limits, options)
   expose(app, 'fleet_idempotency_requests_total', 'Requests with an Idempotency-Key', 'result', idempotency.counts)
   app.addHook('onClose', async () => idempotency.close())
 

@@ -1,4 +1,4 @@
-import { type RedisClient, script } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis.ts'
 
 /** What a request with a key learns: it is the first, or what became of the first. */
 export type Claim =
@@ -44,7 +44,7 @@ export class MemoryRecords implements Records {
   readonly #records = new Map<string, Kept>()
   #bytes = 0
 
-  constructor(bounds: MemoryBounds = { maxRecords: 10_000, maxBytes: 64 * 1024 * 1024 }) {
+  constructor(bounds: MemoryBounds = { maxRecords: 50_000, maxBytes: 64 * 1024 * 1024 }) {
     this.#bounds = bounds
   }
 
@@ -153,16 +153,18 @@ function parse(record: string): { state: string; print: string; rest: string } {
 }
 
 const scripts = {
-  claim: `
-    local known = redis.call('GET', KEYS[1])
+  claim: `${textLua}
+    local known = text(KEYS[1])
+    -- What never ends, or has no print, is no record.
+    if known and (redis.call('PTTL', KEYS[1]) < 0 or not string.match(known, '^[LA]%S+ ')) then known = false end
     if not known then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
     return known`,
-  settle: `
-    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  settle: `${textLua}
+    if text(KEYS[1]) ~= ARGV[1] then return 0 end
     if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
     return 1`,
-  renew: `
-    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  renew: `${textLua}
+    if text(KEYS[1]) ~= ARGV[1] then return 0 end
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
 } as const

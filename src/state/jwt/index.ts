@@ -22,8 +22,11 @@ export interface JwtOptions {
   keys?: JwtKey[]
   /** Instead of `keys`: HS256 secrets of at least 32 bytes, the first one signs. @default JWT_SECRET */
   secret?: string | string[]
-  /** Written to every token and demanded of every token (`iss`). @default none */
-  issuer?: string
+  /**
+   * Written to every token and required of every token (`iss`), so that the tokens of another fleet with the same secret
+   * are rejected; `false`: neither, for keys that are shared with another issuer. @default name of the fleet
+   */
+  issuer?: string | false
   /** Written to every token (`aud`); a token must name one of them. @default none */
   audience?: string | string[]
   /** How far clocks may differ, 0 to 300 s. @default 5 */
@@ -49,7 +52,7 @@ export interface JwtOptions {
 const shapes: Shapes = {
   keys: list(any),
   secret: either(text, list(text)),
-  issuer: text,
+  issuer: either(oneOf(false), text),
   audience: either(text, list(text)),
   clockTolerance: int(0, 300, 'seconds'),
   accessTtl: int(1, 2_592_000, 'seconds'),
@@ -80,6 +83,7 @@ declare module 'fastify' {
       verify(accessToken: string): Promise<TokenClaims>
       refresh(refreshToken: string): Promise<TokenPair>
       revoke(what: Revocable): Promise<void>
+      revokeId(jti: string, exp?: number): Promise<void>
       revokeAll(subject: string): Promise<void>
     }
     /** A hook (`preHandler`, `onRequest`): only with a good `Authorization: Bearer …`, whose claims become `request.user`. */
@@ -134,7 +138,8 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const env = readEnv()
   const options = resolveOptions<JwtOptions & typeof defaults>('jwt', shapes, defaults, given)
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
-  app.fleet.configure('jwt', options)
+  const { issuer = app.fleet.name } = options
+  app.fleet.configure('jwt', { ...options, issuer })
 
   const keys = options.keys ?? (options.secret === undefined && env.JWT_KEYS ? keysFromJson(env.JWT_KEYS) : undefined)
   const secrets = keys ? [] : await sharedSecret(app, 'JWT_SECRET', options.secret ?? env.JWT_SECRET)
@@ -163,7 +168,12 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
     ring: () => ring ?? sharedRing(),
     store,
     revocations,
-    rules: options,
+    rules: {
+      ...options,
+      issuer: issuer === false ? undefined : issuer,
+      // Those that were issued before the default had no `iss`: a session goes on through an upgrade.
+      refreshesWithoutIssuer: options.issuer === undefined,
+    },
     refreshView: async () => feed?.sync(),
     // The log has it already: who misses the message reads it there.
     announce: () => void (feed && app.fleet.publish(channel, null).catch(() => {})),

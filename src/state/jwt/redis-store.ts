@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { guarded, type RedisClient, script } from '../redis.ts'
+import { guarded, type RedisClient, script, textLua } from '../redis.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { Lifetimes, Rotation, TokenStore } from './store.ts'
 
@@ -10,6 +10,8 @@ const cutoffKeptSeconds = 400 * 86_400
 /** The log is kept longer than any access token can live (30 days). */
 const logKeptSeconds = 32 * 86_400
 const pageSize = 1000
+/** Scores of the log are times; none is further ahead of the clock, ms. */
+const aheadMs = 86_400_000
 
 const noop = (): void => {}
 
@@ -65,11 +67,19 @@ export class RedisStore implements TokenStore {
 
   /** Revocations recorded after `cursor`, at most a page of them. @returns them and the cursor to go on from */
   async since(cursor: string): Promise<{ cursor: string; revocations: Revocation[]; more: boolean }> {
+    const end = String((Date.now() + aheadMs) * 1000)
     const rows = await guarded(
-      this.#client.zrangebyscore(this.#log, `(${cursor}`, '+inf', 'WITHSCORES', 'LIMIT', 0, pageSize),
+      this.#client
+        .zrangebyscore(this.#log, `(${cursor}`, end, 'WITHSCORES', 'LIMIT', 0, pageSize)
+        .catch((error: Error) => {
+          // What is there instead of the log is replaced with the next revocation.
+          if (error.message.startsWith('WRONGTYPE')) return []
+          throw error
+        }),
     )
-    const revocations = rows.filter((_, index) => index % 2 === 0).map(decode)
-    return { cursor: rows.at(-1) ?? cursor, revocations, more: revocations.length === pageSize }
+    const members = rows.filter((_, index) => index % 2 === 0)
+    const revocations = members.map(decode).filter((one) => one !== undefined)
+    return { cursor: rows.at(-1) ?? cursor, revocations, more: members.length === pageSize }
   }
 
   get #log(): string {
@@ -82,40 +92,54 @@ export class RedisStore implements TokenStore {
   }
 }
 
-const issueAtLua = `
+// A session is `generation born accessEnds`, a cut-off is a number; anything else did not come from the fleet, and counts
+// as missing. A cut-off in this second or later is marked by a fraction once tokens were issued after it. One that is not
+// marked need not move: ending all sessions again and again then is one cut-off, and one revocation.
+const issueAtLua = `${textLua}
   local now = tonumber(redis.call('TIME')[1])
-  local cutoff = tonumber(redis.call('GET', KEYS[#KEYS]) or '0')
-  local at = math.max(now, cutoff + 1)`
+  local mark = tonumber(text(KEYS[#KEYS]) or '0')
+  if not mark or not (mark < now + 86400) then mark = 0 end
+  local cutoff = math.floor(mark)
+  local at = math.max(now, cutoff + 1)
+  local function issued()
+    if at > now and mark == cutoff then redis.call('SET', KEYS[#KEYS], cutoff .. '.5', 'KEEPTTL') end
+  end`
 
 const openLua = `${issueAtLua}
-  redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', ARGV[2])
+  issued()
+  redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', math.max(ARGV[1], ARGV[2]))
   return at`
 
-// A session that ended by reuse stays marked while its access tokens live: if the revocation could not be recorded after
-// this step, the next attempt does it.
+// A session that has ended stays marked while its access tokens live: if the revocation could not be recorded after this
+// step, the next attempt does it.
 const rotateLua = `${issueAtLua}
-  local session = redis.call('GET', KEYS[1])
-  if not session then return {0} end
-  local generation, born, ends = string.match(session, '^(%S+) (%d+) (%d+)$')
+  local session = text(KEYS[1])
+  local generation, born, ends = string.match(session or '', '^(%S+) (%d+) (%d+)$')
+  if not born then return {0} end
   if tonumber(born) <= cutoff then
     redis.call('DEL', KEYS[1])
     return {0}
   end
   if generation ~= ARGV[1] then
-    redis.call('SET', KEYS[1], 'reused ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
-    return {generation == 'reused' and 0 or -1, tonumber(ends)}
+    redis.call('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
+    return {generation == 'ended' and 0 or -1, tonumber(ends)}
   end
+  issued()
   ends = math.max(tonumber(ends), at + ARGV[2])
-  redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', ARGV[3])
+  redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', math.max(ARGV[2], ARGV[3]))
   return {1, at, generation + 1}`
 
-const endLua = `
-  local session = redis.call('GET', KEYS[1])
-  if not session then return 0 end
-  redis.call('DEL', KEYS[1])
-  return tonumber(string.match(session, '%d+$'))`
+const endLua = `${textLua}
+  local session = text(KEYS[1])
+  local born, ends = string.match(session or '', '(%d+) (%d+)$')
+  if not born then return 0 end
+  local life = math.max(1, ends - redis.call('TIME')[1])
+  -- A Redis that is full takes no mark, but the session ends all the same.
+  if redis.pcall('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', life).err then redis.call('DEL', KEYS[1]) end
+  return tonumber(ends)`
 
 const endAllLua = `${issueAtLua}
+  if at > now and mark == cutoff then at = cutoff end
   redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
   return at`
 
@@ -124,19 +148,26 @@ const endAllLua = `${issueAtLua}
 const recordLua = `
   local time = redis.call('TIME')
   local at = time[1] * 1000000 + time[2]
+  if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
+  -- One that is far ahead would push all others after it to where nobody reads. This write comes before ZADD: Redis lets a
+  -- script that has written go on though its memory is full, so that a logout works then, too.
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', at + ${aheadMs * 1000}), '+inf')
   local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
   if last then at = math.max(at, last + 1) end
   for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[1], 20)) do
-    if tonumber(string.match(member, '^%d+')) < tonumber(time[1]) then redis.call('ZREM', KEYS[1], member) end
+    local ends = tonumber(string.match(member, '^%d+') or 0)
+    if ends < tonumber(time[1]) then redis.call('ZREM', KEYS[1], member) end
   end
   redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[1])
   return redis.call('EXPIRE', KEYS[1], ARGV[2])`
 
 const encode = ({ until, cutoff, kind, id }: Revocation): string => `${until} ${cutoff} ${kind} ${id}`
 
-function decode(member: string): Revocation {
-  const [, until, cutoff, kind, id] = /^(\d+) (\d+) (\w+) (.*)$/s.exec(member) as string[]
-  return { until: Number(until), cutoff: Number(cutoff), kind: kind as Revocation['kind'], id: id as string }
+/** @returns `undefined` for what no instance has recorded: one such member must not keep the others from being read */
+function decode(member: string): Revocation | undefined {
+  const [, until, cutoff, kind, id] = /^(\d{1,15}) (\d{1,15}) (token|session|subject) (.*)$/s.exec(member) ?? []
+  if (id === undefined) return undefined
+  return { until: Number(until), cutoff: Number(cutoff), kind: kind as Revocation['kind'], id }
 }
 
 export interface FeedOptions {

@@ -15,14 +15,14 @@ export interface TokenPair {
   readonly expiresIn: number
 }
 
-/** What `revoke()` takes: a token of either kind or its claims end the session; a `jti` alone ends that access token. */
-export type Revocable =
-  | string
-  | { readonly sub: string; readonly sid: string }
-  | { readonly jti: string; readonly exp?: number }
+/** What `revoke()` takes: a token of either kind, which is verified first, or the claims that name its session. */
+export type Revocable = string | { readonly sub: string; readonly sid: string }
 
 export interface TokenRules {
+  /** `undefined`: tokens carry no `iss`, and none is required. */
   readonly issuer?: string
+  /** Whether a refresh token without `iss` is accepted: this fleet's own store decides about it in any case. */
+  readonly refreshesWithoutIssuer?: boolean
   readonly audience?: string | readonly string[]
   /** Seconds. */
   readonly clockTolerance: number
@@ -38,6 +38,8 @@ const ours = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'sid', 'gen']
 const daySeconds = 86_400
 /** Revocations outlive their tokens by this much, so that an instance whose clock is late still knows them. */
 const marginSeconds = 60
+/** JSON of a subject and the claims of the application, so that a token of any key stays below `maxTokenBytes`. */
+const maxClaimBytes = 5000
 
 interface Verified {
   readonly token: string
@@ -96,6 +98,7 @@ export class Tokens {
     checkSubject(subject)
     const taken = ours.find((name) => Object.hasOwn(claims, name))
     if (taken) throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`claims.${taken}\` is set by tokens.issue() itself`)
+    checkSize({ ...claims, sub: subject })
     const sid = randomUUID()
     const issuedAt = await this.#store.open(subject, sid, this.#life)
     return this.#pair({ ...claims, sub: subject, sid }, issuedAt, 0)
@@ -153,18 +156,36 @@ export class Tokens {
   }
 
   /**
-   * Ends a session (a logout), or a single access token, on every instance within a second.
+   * Ends a session (a logout), on every instance within a second. A token counts only with a signature of this fleet,
+   * and claims only while the store knows their session, so that nothing is stored for what a client made up.
    *
-   * @throws FLEET_ERR_TOKEN_INVALID when a token was not signed by this fleet, FLEET_ERR_STATE_UNAVAILABLE
+   * @throws FLEET_ERR_TOKEN_INVALID for anything else, FLEET_ERR_STATE_UNAVAILABLE
    */
   async revoke(what: Revocable): Promise<void> {
-    const { sub, sid, jti, exp } = (typeof what === 'string' ? this.#identify(what) : what) as Partial<TokenClaims>
-    if (sub && sid) {
-      const until = (await this.#store.end(sub, sid)) ?? this.#longLasting()
-      return this.#record({ kind: 'session', id: sid, cutoff: 0, until })
-    }
-    if (jti) return this.#record({ kind: 'token', id: jti, cutoff: 0, until: exp ?? this.#longLasting() })
-    throw new FleetError('FLEET_ERR_OPTION_INVALID', 'tokens.revoke() takes a token, `{sub, sid}` or `{jti}`')
+    const isToken = typeof what === 'string'
+    const { sub, sid, jti, iss, exp = 0 }: Partial<TokenClaims> = isToken ? this.#readEither(what) : (what ?? {})
+    if (isSubject(sub) && isId(sid)) {
+      const known = await this.#store.end(sub, sid)
+      // The session of a genuine token may be unknown because Redis lost it: its access tokens would live on.
+      const isGenuine = isToken && (this.#rules.issuer === undefined || iss === this.#rules.issuer)
+      const until = known ?? (isGenuine && this.#isLive(exp) ? this.#longLasting() : undefined)
+      if (until !== undefined) await this.#record({ kind: 'session', id: sid, cutoff: 0, until })
+    } else if (isToken && isId(jti)) await this.#record({ kind: 'token', id: jti, cutoff: 0, until: exp })
+    else throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+  }
+
+  /**
+   * Ends one access token by its `jti`; its session goes on. The id is stored as it is: never pass what a client sent.
+   *
+   * @param exp Unix time in seconds at which the token expires; the longest life of a token when left out
+   * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
+   */
+  async revokeId(jti: string, exp?: number): Promise<void> {
+    if (!isId(jti))
+      throw new FleetError('FLEET_ERR_OPTION_INVALID', '`jti` must be text of 1 to 128 visible ASCII characters')
+    const latest = this.#longLasting()
+    const until = exp !== undefined && Number.isSafeInteger(exp) ? Math.min(exp, latest) : latest
+    await this.#record({ kind: 'token', id: jti, cutoff: 0, until })
   }
 
   /**
@@ -187,7 +208,13 @@ export class Tokens {
     return this.#rules.failMode === 'closed' && now >= this.#revocations.knownUntil
   }
 
+  /** Whether a token with this `exp` is accepted by an instance whose clock is late. */
+  #isLive(exp: number): boolean {
+    return (exp + this.#rules.clockTolerance + marginSeconds) * 1000 > Date.now()
+  }
+
   async #record(revocation: Revocation): Promise<void> {
+    if (!this.#isLive(revocation.until)) return
     const lasting = { ...revocation, until: revocation.until + this.#rules.clockTolerance + marginSeconds }
     await this.#store.record(lasting)
     this.#revocations.add(lasting)
@@ -211,10 +238,9 @@ export class Tokens {
     return jsonwebtoken.sign(payload, sign, { algorithm, header: { alg: algorithm, typ, kid } })
   }
 
-  /** A token that may have expired, of either kind, or a bare `jti`. */
-  #identify(token: string): { sub?: string; sid?: string; jti?: string; exp?: number } {
-    if (/^[\w-]{8,128}$/.test(token)) return { jti: token }
-    const type = (parseHeader(token)?.typ ?? 'JWT') === 'rt+jwt' ? 'refresh' : 'access'
+  /** A token of either kind, which may have expired. @throws FLEET_ERR_TOKEN_INVALID */
+  #readEither(token: string): SignedClaims {
+    const type = parseHeader(token)?.typ === 'rt+jwt' ? 'refresh' : 'access'
     return this.#read(token, type, true)
   }
 
@@ -226,20 +252,26 @@ export class Tokens {
     const typed = header && (types[type] as readonly unknown[]).includes(header.typ)
     if (!key || !typed || header.crit !== undefined) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
     try {
-      const { issuer, audience, clockTolerance } = this.#rules
+      const { audience, clockTolerance } = this.#rules
       const claims: unknown = jsonwebtoken.verify(token, key.verify, {
         algorithms: [key.algorithm],
-        issuer,
         audience: audience as string | [string, ...string[]] | undefined,
         clockTolerance,
         ignoreExpiration,
       })
-      if (isClaims(claims) && claims.exp - claims.iat <= this.#longest(type)) return freeze(claims)
+      if (isClaims(claims) && claims.exp - claims.iat <= this.#longest(type) && this.#isFromIssuer(claims, type))
+        return freeze(claims)
     } catch (error) {
       if (error instanceof jsonwebtoken.TokenExpiredError) throw new TokenError('FLEET_ERR_TOKEN_EXPIRED', error)
       throw new TokenError('FLEET_ERR_TOKEN_INVALID', error)
     }
     throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+  }
+
+  #isFromIssuer({ iss }: SignedClaims, type: keyof typeof types): boolean {
+    const { issuer, refreshesWithoutIssuer } = this.#rules
+    if (issuer === undefined || iss === issuer) return true
+    return iss === undefined && type === 'refresh' && refreshesWithoutIssuer === true
   }
 
   #longest(type: keyof typeof types): number {
@@ -248,6 +280,20 @@ export class Tokens {
 }
 
 function checkSubject(subject: unknown): void {
-  if (typeof subject === 'string' && subject !== '' && subject.length <= 512 && subject.isWellFormed()) return
+  if (isSubject(subject)) return
   throw new FleetError('FLEET_ERR_OPTION_INVALID', 'the subject of a token must be a string of 1 to 512 characters')
+}
+
+const isId = (value: unknown): value is string => typeof value === 'string' && /^[\x21-\x7e]{1,128}$/.test(value)
+const isSubject = (value: unknown): value is string =>
+  typeof value === 'string' && value !== '' && value.length <= 512 && value.isWellFormed()
+
+/** @throws FLEET_ERR_OPTION_INVALID before a session is stored whose tokens could never be verified */
+function checkSize(claims: object): void {
+  const bytes = Buffer.byteLength(JSON.stringify(claims))
+  if (bytes <= maxClaimBytes) return
+  throw new FleetError(
+    'FLEET_ERR_OPTION_INVALID',
+    `subject and claims of a token have ${bytes} bytes as JSON, but ${maxClaimBytes} are the most`,
+  )
 }

@@ -5,6 +5,7 @@ import { int, resolveOptions, type Shapes } from '../../base/options.ts'
 import { lifecycle } from '../../instance/lifecycle.ts'
 import { broadcast } from '../broadcast.ts'
 import { expose, exposeGauge } from '../counts.ts'
+import { isOutage } from '../redis.ts'
 import { Candidate, type Leadership } from './leadership.ts'
 import { settles } from './lease.ts'
 import { type LockOptions, Locks } from './locks.ts'
@@ -67,7 +68,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
     }
     return locks.run(named('lock', name), run, resolved).catch((error: FleetError) => {
       if (!held && error.code === 'FLEET_ERR_LOCK_BUSY') counts.busy++
-      if (!held && error.code === 'FLEET_ERR_STATE_UNAVAILABLE') counts.unavailable++
+      if (!held && isOutage(error)) counts.unavailable++
       throw error
     })
   }

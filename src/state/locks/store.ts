@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { type RedisClient, script } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis.ts'
 
 /** Either the lock, or how long its present holder can have it without renewing, in ms. */
 export type Attempt = { readonly token: number } | { readonly heldForMs: number }
@@ -75,22 +75,29 @@ export class RedisLocks implements LockStore {
   }
 }
 
+/** The longest time to live of a lock, ms. */
+const longestMs = 3_600_000
+
 // Tokens are microseconds of Redis's clock, made to rise: so they rise though Redis should lose its data, and the key that
-// guards against a clock set back need not be kept for ever.
-const acquireLua = `
-  if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-    return {'', math.max(0, redis.call('PTTL', KEYS[1]))}
-  end
+// guards against a clock that is set back is kept for a while only: a lock's name may come from a client.
+//
+// Every lock ends within an hour, and no token is a day ahead of the clock: anything else did not come from the fleet.
+const acquireLua = `${textLua}
+  local left = redis.call('PTTL', KEYS[1])
+  if left >= 0 and left <= ${longestMs} then return {'', left} end
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   local time = redis.call('TIME')
-  local last = tonumber(redis.call('GET', KEYS[2]) or '0')
-  local token = string.format('%.0f', math.max(time[1] * 1000000 + time[2], last + 1))
-  redis.call('SET', KEYS[2], token, 'EX', 86400)
+  local now = time[1] * 1000000 + time[2]
+  local last = tonumber(text(KEYS[2]) or '0')
+  if not last or not (last < now + 86400000000) then last = 0 end
+  local token = string.format('%.0f', math.max(now, last + 1))
+  redis.call('SET', KEYS[2], token, 'EX', 7200)
   return {token, 0}`
 
-const renewLua = `
-  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+const renewLua = `${textLua}
+  if text(KEYS[1]) ~= ARGV[1] then return 0 end
   return redis.call('PEXPIRE', KEYS[1], ARGV[2])`
 
-const releaseLua = `
-  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+const releaseLua = `${textLua}
+  if text(KEYS[1]) ~= ARGV[1] then return 0 end
   return redis.call('DEL', KEYS[1])`

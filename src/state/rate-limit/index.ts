@@ -1,16 +1,17 @@
 import rateLimiter, {
   type FastifyRateLimitStore,
   type FastifyRateLimitStoreCtor,
-  normalizeIP,
   type RateLimitOptions as RouteOptions,
 } from '@fastify/rate-limit'
-import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, RouteOptions as Route } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../counts.ts'
+import { loadOf } from '../http-cache-load.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis.ts'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
@@ -68,7 +69,7 @@ declare module '@fastify/rate-limit' {
   }
 }
 
-/** `config.rateLimit` of a route: so many requests per user, or per client where nobody is logged in. */
+/** `config.rateLimit` of a route: so many requests per user, or per client without a login. */
 export function perUser(max: number, timeWindow = 60_000): RouteOptions {
   return { max, timeWindow, hook: 'preHandler', keyGenerator: byUser }
 }
@@ -76,8 +77,14 @@ export function perUser(max: number, timeWindow = 60_000): RouteOptions {
 /** A `keyGenerator` for a limit with `hook: 'preHandler'`, when it is known who is logged in. */
 export function byUser(request: FastifyRequest): string {
   const user = principal(request)
-  return user === undefined ? `ip ${request.ip}` : `user ${user}`
+  return user === undefined ? `ip ${clientOf(request)}` : `user ${user}`
 }
+
+const subnetOf = Symbol('fleet.rateLimit.ipv6Subnet')
+
+/** The key of the client, with the option `ipv6Subnet`. */
+const clientOf = (request: FastifyRequest): string =>
+  clientKey(request, (request.server as { [subnetOf]?: number } | undefined)?.[subnetOf])
 
 /** `config.rateLimit` of routes that take passwords: together, so many requests per client, 10 a minute by default. */
 export function authentication(max = 10, timeWindow = 60_000): RouteOptions {
@@ -89,13 +96,17 @@ interface Counting {
   readonly shared: Limits | null
   readonly local: Limits
   share(max: number): number
+  /** Of the names of limits: none, but for a plugin that is registered a second time. */
+  readonly prefix: string
+  /** Limiters made by `createRateLimit()` and `app.rateLimit()` so far. */
+  limiters: number
   /** Who counted. */
   readonly counts: Record<'redis' | 'memory' | 'share', number>
 }
 
 /** Options of @fastify/rate-limit that make no sense in a window that slides. */
 const refused = { ban: -1, continueExceeding: false, exponentialBackoff: false } as const
-type Given = RouteOptions & { routeInfo?: { method: string | string[]; url: string } }
+type Given = RouteOptions & { routeInfo?: Partial<Pick<Route, 'method' | 'url' | 'constraints'>> }
 
 /** The store of one limit, with the interface that @fastify/rate-limit wants. */
 class Store implements FastifyRateLimitStore {
@@ -114,9 +125,18 @@ class Store implements FastifyRateLimitStore {
     for (const [option, value] of Object.entries(refused))
       if ((rest as Record<string, unknown>)[option] !== value)
         throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`rateLimit.${option}\` does not go with a sliding window`)
-    const method = String(routeInfo?.method ?? '').replace('HEAD', 'GET')
-    const name = groupId === undefined ? `${method} ${routeInfo?.url ?? ''}` : `group ${groupId}`
-    return new Store(this.#counting, name, scope)
+    return new Store(this.#counting, groupId === undefined ? this.#own(routeInfo, rest.max) : `group ${groupId}`, scope)
+  }
+
+  /**
+   * The name of a limit of its own, the same on every instance: of its route, or of how many limiters were made before
+   * it. The latter changes with the app; with its `max` in it two versions seldom count one limit for another.
+   */
+  #own({ method, url, constraints }: NonNullable<Given['routeInfo']> = {}, max?: unknown): string {
+    const { prefix } = this.#counting
+    if (url === undefined) return `${prefix}limiter ${++this.#counting.limiters} of ${max}`
+    const only = Object.entries(constraints ?? {}).map(([name, value]) => ` ${name}=${value}`)
+    return `${prefix}${String(method).replace('HEAD', 'GET')} ${url}${only.join('')}`
   }
 
   incr(key: string, done: Done, timeWindow: number, max: number): void {
@@ -169,16 +189,13 @@ function shares(app: FastifyInstance): (max: number) => number {
   }
 }
 
-/** One client is one IPv4 address or one IPv6 network; the latter takes longer to work out than all the rest. */
-function clients(ipv6Subnet: number): (request: FastifyRequest) => string {
-  const known = new Map<string, string>()
-  return ({ ip }) => {
-    if (!ip.includes(':')) return ip
-    const client = known.get(ip) ?? normalizeIP(ip, ipv6Subnet)
-    if (known.size >= 10_000) known.clear()
-    known.set(ip, client)
-    return client
-  }
+/** How many times the plugin was registered below one server. */
+const registrations = new WeakMap<object, number>()
+
+function prefixOf(server: object): string {
+  const number = (registrations.get(server) ?? 0) + 1
+  registrations.set(server, number)
+  return number === 1 ? '' : `${number} `
 }
 
 const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
@@ -193,6 +210,8 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     shared: app.redis && new RedisLimits(app.redis, app.redisKey),
     local: new MemoryLimits(),
     share: shares(app),
+    prefix: prefixOf(app.server),
+    limiters: 0,
     counts: { redis: 0, memory: 0, share: 0 },
   }
   expose(
@@ -202,16 +221,20 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     'by',
     counting.counts,
   )
+  app.decorate(subnetOf as unknown as string, ipv6Subnet)
   const allowed = networks(allow, 'rateLimit.allow')
   await app.register(rateLimiter, {
     global: max !== false,
     ...(max !== false && { max }),
     timeWindow,
-    keyGenerator: clients(ipv6Subnet),
-    ...(allow.length > 0 && { allowList: ({ ip }: FastifyRequest) => allowed.includes(ip) }),
+    keyGenerator: clientOf,
+    allowList: (request: FastifyRequest) =>
+      (allow.length > 0 && allowed.includes(clientAddress(request))) ||
+      // The request that it is made for was counted.
+      loadOf(request) !== undefined,
     store: class extends Store {
       constructor() {
-        super(counting, 'all', scope)
+        super(counting, `${counting.prefix}all`, scope)
       }
     } as FastifyRateLimitStoreCtor,
     enableDraftSpec: true,

@@ -41,34 +41,58 @@ class Window {
       sum += count
     }
     const admitted = sum < max
-    if (counts && admitted) this.#counts[this.#current % (slices + 1)] = this.#at(this.#current) + 1
+    if (counts && admitted) this.#counts[place(this.#current)] = this.#at(this.#current) + 1
     if (counts) sum = admitted ? sum + 1 : max + 1
     return { count: sum, resetMs: (oldest + slices + 1) * width - now }
   }
 
   #at(slice: number): number {
-    return this.#counts[slice % (slices + 1)] as number
+    return this.#counts[place(slice)] as number
   }
 
-  /** Empties the slices that have left the window. When the clock is put back, the last slice goes on. */
+  /** Empties the slices that have left the window. */
   #advance(current: number): void {
     if (current - this.#current > slices) this.#counts.fill(0)
-    else for (let slice = this.#current + 1; slice <= current; slice++) this.#counts[slice % (slices + 1)] = 0
+    else for (let slice = this.#current + 1; slice <= current; slice++) this.#counts[place(slice)] = 0
     this.#current = Math.max(this.#current, current)
   }
 }
+
+/** Near the epoch, where the clocks of tests begin, the window reaches back to slices with negative numbers. */
+const place = (slice: number): number => ((slice % (slices + 1)) + slices + 1) % (slices + 1)
+
+/**
+ * The time of day, except that it never goes back: when the clock is put back, time goes on from where it was. Nobody
+ * gets in earlier by that, and nobody is locked out until the clock is where it was before.
+ */
+class Clock {
+  #ahead = 0
+  #last = Number.NEGATIVE_INFINITY
+
+  now(): number {
+    const now = Date.now()
+    if (now + this.#ahead < this.#last) this.#ahead = this.#last - now
+    this.#last = now + this.#ahead
+    return this.#last
+  }
+}
+
+/** Keys may be made of what clients send; a long one is kept as its hash. */
+const bounded = (key: string): string =>
+  key.length <= 200 ? key : createHash('sha256').update(key).digest('base64url')
 
 /** The counts of this process. */
 export class MemoryLimits implements Limits {
   #recent = new Map<string, Window>()
   #before = new Map<string, Window>()
+  readonly #clock = new Clock()
 
   get size(): number {
     return this.#recent.size + this.#before.size
   }
 
   take(key: string, windowMs: number, max: number, counts: boolean): Standing {
-    return this.#window(`${windowMs} ${key}`).take(Date.now(), windowMs, max, counts)
+    return this.#window(`${windowMs} ${bounded(key)}`).take(this.#clock.now(), windowMs, max, counts)
   }
 
   /** Two generations: what is not asked for while half of `maxClients` others are is gone, without a list in order. */
@@ -97,7 +121,7 @@ export class RedisLimits implements Limits {
   }
 
   async take(key: string, windowMs: number, max: number, counts: boolean): Promise<Standing> {
-    const id = `${windowMs} ${key.length <= 200 ? key : createHash('sha256').update(key).digest('base64url')}`
+    const id = `${windowMs} ${bounded(key)}`
     const [count, resetMs] = await this.#take(this.#key('limit', id), windowMs, max, counts ? 1 : 0, slices)
     return { count, resetMs }
   }
@@ -111,13 +135,20 @@ const take = `
   local width = math.ceil(window / slices)
   local current = math.floor(now / width)
   local sum, oldest = 0, current
-  local stored = redis.call('HGETALL', KEYS[1])
+  local stored = redis.pcall('HGETALL', KEYS[1])
+  if stored.err then
+    -- Somebody else put another type there.
+    redis.call('DEL', KEYS[1])
+    stored = {}
+  end
   for i = 1, #stored, 2 do
-    local slice = tonumber(stored[i])
-    if slice < current - slices then
+    local slice, count = tonumber(stored[i]), tonumber(stored[i + 1])
+    -- Nobody counts that far ahead, and nothing but numbers.
+    local isOurs = slice and count and count >= 0 and slice <= current + slices
+    if not isOurs or slice < current - slices then
       redis.call('HDEL', KEYS[1], stored[i])
     else
-      sum = sum + tonumber(stored[i + 1])
+      sum = sum + count
       if slice < oldest then oldest = slice end
     end
   end

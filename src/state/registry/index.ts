@@ -6,8 +6,10 @@ import { int, resolveOptions, type Shapes } from '../../base/options.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle.ts'
 import { broadcast } from '../broadcast.ts'
-import { exposeGauge } from '../counts.ts'
+import { expose, exposeGauge } from '../counts.ts'
+import { FleetKeys, fleetSecrets } from '../fleet-keys.ts'
 import { Directory } from './directory.ts'
+import { Entries } from './entries.ts'
 import { Registrar } from './registrar.ts'
 
 export interface RegistryOptions {
@@ -31,7 +33,14 @@ const channel = 'fleet:registry'
 /** What travels on the channel. */
 type Message =
   | { readonly kind: 'changed'; readonly by: string }
-  | { readonly kind: 'command'; readonly to: string; readonly command: Command; readonly ticket: string }
+  /** @property boot the process that is meant: not one that has its id later */
+  | {
+      readonly kind: 'command'
+      readonly to: string
+      readonly boot: string
+      readonly command: Command
+      readonly ticket: string
+    }
   | { readonly kind: 'done'; readonly ticket: string }
 
 /** Commands that were sent and are not confirmed yet. */
@@ -68,21 +77,26 @@ const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
   const { fleet, redis } = app
   fleet.configure('registry', options)
-  if (redis) return shared(app, new Directory(redis, app.redisKey), options)
+  if (redis) {
+    const entries = new Entries(new FleetKeys(await fleetSecrets(app), 'registry', fleet.name))
+    return shared(app, new Directory(redis, app.redisKey), entries, options)
+  }
 
   fleet.describe('registry', 'memory')
   fleet.command = async (id, command) => obey(app, known(app, id, command))
 }
 
-function shared(app: FastifyInstance, directory: Directory, options: typeof defaults): void {
+function shared(app: FastifyInstance, directory: Directory, entries: Entries, options: typeof defaults): void {
   const { fleet } = app
   const { id } = fleet.instance
   const tell = (message: Message): Promise<void> => fleet.publish(channel, message)
   const whisper = (message: Message): Promise<void> => tell(message).catch(() => {})
   const commands = new Commands(options.commandTimeoutMs)
+  const boot = randomUUID()
   const registrar = new Registrar({
     directory,
-    boot: randomUUID(),
+    entries,
+    boot,
     leaseMs: options.leaseMs,
     log: app.log,
     self: () => fleet.self(),
@@ -96,18 +110,27 @@ function shared(app: FastifyInstance, directory: Directory, options: typeof defa
     'Whether the list of peers is up to date (1), or the last one known (0)',
     () => (fleet.facts.registry === 'live' ? 1 : 0),
   )
+  expose(
+    app,
+    'fleet_registry_rejected_total',
+    'Entries in the registry that were ignored',
+    'reason',
+    registrar.rejections,
+  )
   fleet.peers = () => registrar.peers
   fleet.announce = () => registrar.changed()
   fleet.survey = () => registrar.survey()
   fleet.command = async (to, name) => {
     const command = known(app, to, name)
     if (to === id) return obey(app, command)
-    await commands.confirmed((ticket) => tell({ kind: 'command', to, command, ticket }))
+    const peer = registrar.bootOf(to) ?? ''
+    await commands.confirmed((ticket) => tell({ kind: 'command', to, boot: peer, command, ticket }))
   }
-  const listen = (message: Message): void => {
-    if (message.kind === 'changed' && message.by !== id) registrar.heard()
-    if (message.kind === 'done') commands.done(message.ticket)
-    if (message.kind !== 'command' || message.to !== id) return
+  const listen = (message: Message | null): void => {
+    if (message?.kind === 'changed' && message.by !== id) registrar.heard()
+    if (message?.kind === 'done') commands.done(message.ticket)
+    if (message?.kind !== 'command' || message.to !== id || message.boot !== boot) return
+    if (message.command !== 'drain' && message.command !== 'undrain') return
     app.log.info({ command: message.command }, 'registry: command from a peer')
     obey(app, message.command)
     void whisper({ kind: 'done', ticket: message.ticket })

@@ -1,65 +1,105 @@
 import type { Peer } from '../../instance/identity.ts'
 import type { Answer, Position } from './directory.ts'
-
-/** Figures that change all the time, in the order in which they travel. */
-const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory'] as const
-const noFigures = { rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 }
-
-type Facts = Omit<Peer, 'lastSeen' | (typeof figures)[number]>
-type Figures = Pick<Peer, (typeof figures)[number]>
-
-/** The two halves of what an instance tells of itself. */
-export function split(peer: Peer): { facts: string; load: string } {
-  const facts = { ...peer } as Record<string, unknown>
-  for (const name of ['lastSeen', ...figures]) delete facts[name]
-  return { facts: JSON.stringify(facts), load: JSON.stringify(figures.map((name) => peer[name])) }
-}
-
-/** Stored facts without the mark of the process that stored them. */
-export const factsOf = (stored: string): Facts => JSON.parse(stored.slice(stored.indexOf(' ') + 1))
+import { type Entries, type EntryRejection, type Facts, type Figures, noFigures, validMs } from './entries.ts'
 
 interface Known {
   readonly facts: Facts
   readonly figures: Figures
+  readonly boot: string
+  readonly signedAt: number
 }
 
-/** The other instances, as this one knows them. */
+/** So far may the clock of the machine that an instance moves to be behind, ms. */
+const bootSkewMs = 10_000
+/** Between two looks for signatures that are too old, ms. */
+const sweepMs = 30_000
+
+/** The other instances, as this one knows them: those alone whose entries are signed by the fleet. */
 export class PeerTable {
-  position: Position = { epoch: '', version: 0 }
   /** When the list was last confirmed, Unix time in ms. */
   confirmedAt = 0
   readonly #own: string
   readonly #graceMs: number
+  readonly #entries: Entries
+  readonly #rejected: (reason: EntryRejection, id: string) => void
   readonly #known = new Map<string, Known>()
   /** Gone when Redis lost its data, and kept until then, because they may only have had no turn to come back yet. */
   readonly #missing = new Map<string, number>()
+  #position: Position = start
+  #generation = 0
   #turn: Iterator<string> = this.#known.keys()
+  #sweepAt = 0
 
-  /** @param graceMs how long those are kept that are missing after a loss of data */
-  constructor(own: string, graceMs: number) {
+  /**
+   * @param graceMs how long those are kept that are missing after a loss of data
+   * @param rejected told of each entry that is ignored
+   */
+  constructor(
+    own: string,
+    graceMs: number,
+    entries: Entries,
+    rejected: (reason: EntryRejection, id: string) => void = () => {},
+  ) {
     this.#own = own
     this.#graceMs = graceMs
+    this.#entries = entries
+    this.#rejected = rejected
+  }
+
+  /** From where to read on; from the start when the secrets have changed, because what was ignored may be good now. */
+  get position(): Position {
+    const { generation } = this.#entries
+    if (generation !== this.#generation) this.#position = start
+    this.#generation = generation
+    return this.#position
   }
 
   apply({ epoch, version, full, changes, loads }: Answer): void {
-    this.position = { epoch, version }
-    this.confirmedAt = Date.now()
-    for (const [id, stored] of changes) {
-      if (id === this.#own) continue
-      this.#missing.delete(id)
-      if (stored === undefined) this.#known.delete(id)
-      else this.#known.set(id, { facts: factsOf(stored), figures: this.#known.get(id)?.figures ?? noFigures })
-    }
-    for (const [id, load] of loads) {
-      const known = this.#known.get(id)
-      if (known) this.#known.set(id, { facts: known.facts, figures: toFigures(JSON.parse(load)) })
-    }
+    const now = Date.now()
+    // Nobody could sign anew while Redis was away.
+    if (now - this.confirmedAt > this.#graceMs) this.#sweepAt = now + Math.max(sweepMs, this.#graceMs)
+    this.#position = { epoch, version }
+    this.confirmedAt = now
+    for (const [id, stored] of changes) if (id !== this.#own) this.#change(id, stored)
+    for (const [id, load] of loads) this.#figures(id, load)
     if (full) this.#miss(changes)
     for (const [id, until] of this.#missing)
       if (until <= performance.now()) {
         this.#missing.delete(id)
         this.#known.delete(id)
       }
+    if (now >= this.#sweepAt) this.#sweep(now)
+  }
+
+  #change(id: string, stored: string | undefined): void {
+    if (stored === undefined) {
+      this.#missing.delete(id)
+      this.#known.delete(id)
+      return
+    }
+    const signed = this.#entries.open(id, stored)
+    // What was known stays: the instance itself replaces an entry that somebody has overwritten.
+    if (typeof signed === 'string') {
+      this.#rejected(signed, id)
+      return
+    }
+    const before = this.#known.get(id)
+    // One that was copied earlier and put back.
+    const skewMs = before?.boot === signed.boot ? 0 : bootSkewMs
+    if (before && signed.signedAt < before.signedAt - skewMs) {
+      this.#rejected('stale', id)
+      return
+    }
+    this.#missing.delete(id)
+    this.#known.set(id, { ...signed, figures: before?.figures ?? noFigures })
+  }
+
+  #figures(id: string, load: string): void {
+    const known = this.#known.get(id)
+    if (!known) return
+    const figures = this.#entries.openLoad(id, known.boot, load)
+    if (typeof figures === 'string') this.#rejected(figures, id)
+    else this.#known.set(id, { ...known, figures })
   }
 
   #miss(present: ReadonlyMap<string, unknown>): void {
@@ -67,9 +107,19 @@ export class PeerTable {
     for (const id of this.#known.keys()) if (!present.has(id) && !this.#missing.has(id)) this.#missing.set(id, until)
   }
 
-  /** The position from which everything is read anew. */
+  #sweep(now: number): void {
+    this.#sweepAt = now + sweepMs
+    for (const [id, { signedAt }] of this.#known) if (now - signedAt > validMs) this.#known.delete(id)
+  }
+
+  /** Lets everything be read anew. */
   rewind(): void {
-    this.position = { epoch: '', version: 0 }
+    this.#position = start
+  }
+
+  /** The process that an instance is, by its entry. */
+  bootOf(id: string): string | undefined {
+    return this.#known.get(id)?.boot
   }
 
   /** The next `count` ids in turn: all of a small fleet each time, all of a large one in some rounds. */
@@ -91,5 +141,4 @@ export class PeerTable {
   }
 }
 
-const toFigures = (values: readonly number[]): Figures =>
-  Object.fromEntries(figures.map((name, i) => [name, values[i] ?? 0])) as unknown as Figures
+const start: Position = { epoch: '', version: 0 }

@@ -1,13 +1,17 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Peer } from '../../instance/identity.ts'
+import { seldom } from '../seldom.ts'
 import { type Answer, type Directory, type Entry, reconnectMs } from './directory.ts'
-import { factsOf, PeerTable, split } from './peer-table.ts'
+import { type Entries, type EntryRejection, entryRejections } from './entries.ts'
+import { PeerTable } from './peer-table.ts'
 
 /** How much of what a registrar knows is true: read just now, read before Redis was lost, or without ourselves in it. */
 export type RegistryHealth = 'live' | 'last-known' | 'displaced'
 
 export interface RegistrarParts {
   readonly directory: Directory
+  /** Signs this instance's entry, and verifies those of the others. */
+  readonly entries: Entries
   /** Names this process among all that ever had its id. */
   readonly boot: string
   readonly leaseMs: number
@@ -26,15 +30,22 @@ const surveyMs = 500
 /** When many instances come and go at once, each of the others reads this seldom and no more often, ms. */
 const pauseMs = 50
 
+/** What is ignored in the directory; `foreign`: keys that were none of a registry. */
+export type Rejections = Record<EntryRejection | 'foreign', number>
+
 /** Keeps this instance in the directory, and the directory in this instance's memory. */
 export class Registrar {
+  readonly rejections: Rejections
   readonly #parts: RegistrarParts
   readonly #id: string
   readonly #table: PeerTable
   readonly #intervalMs: number
+  readonly #warn: (reason: string, id: string) => void
   #present = false
   /** The first beat takes the id over: the process that had it was most likely killed a moment ago. */
   #claim = true
+  /** Unix time in ms. */
+  #claimedAt = 0
   #closed = false
   #health: RegistryHealth | undefined
   #leaving: Promise<void> | undefined
@@ -51,7 +62,16 @@ export class Registrar {
   constructor(parts: RegistrarParts) {
     this.#parts = parts
     this.#id = parts.self().id
-    this.#table = new PeerTable(this.#id, parts.leaseMs + reconnectMs)
+    this.rejections = Object.fromEntries([...entryRejections, 'foreign'].map((reason) => [reason, 0])) as Rejections
+    this.#table = new PeerTable(this.#id, parts.leaseMs + reconnectMs, parts.entries, (reason, id) =>
+      this.#reject(reason, id),
+    )
+    this.#warn = seldom((reason: string, id: string) =>
+      parts.log.warn(
+        { reason, id: id.slice(0, 128) },
+        'registry: ignoring an entry that no instance of this fleet signed',
+      ),
+    )
     this.#intervalMs = parts.leaseMs / 3
   }
 
@@ -69,6 +89,11 @@ export class Registrar {
       await this.beat()
     }
     return this.peers
+  }
+
+  /** The process that an instance is. */
+  bootOf(id: string): string | undefined {
+    return this.#table.bootOf(id)
   }
 
   /** From now on this instance is in the directory. */
@@ -130,15 +155,20 @@ export class Registrar {
     if (this.#rewind) this.#table.rewind()
     const survey = this.#survey
     this.#rewind = this.#survey = false
+    const now = Date.now()
     try {
-      const answer = await this.#parts.directory.beat(this.#entry(), {
+      const answer = await this.#parts.directory.beat(this.#entry(claim), {
         // Gone within one lease after the last beat, however late in their own interval the peers look.
         leaseMs: Math.round(this.#parts.leaseMs * 0.55),
         claim,
         from: this.#table.position,
         sample: this.#table.sample(survey ? Number.POSITIVE_INFINITY : sampled),
       })
-      if (claim) this.#claim = false
+      if (claim) {
+        this.#claim = false
+        this.#claimedAt = now
+      }
+      if (answer.reset) this.#reject('foreign', '')
       this.#table.apply(answer)
       if (survey) this.#surveyedAt = this.#beatAt
       this.#judge(answer, claim)
@@ -153,13 +183,28 @@ export class Registrar {
 
   #judge({ rival }: Answer, claimed: boolean): void {
     const before = this.#health
-    this.#become(rival === undefined || claimed ? 'live' : 'displaced')
-    if (rival === undefined) return
-    const { pid, host } = factsOf(rival)
+    const other = rival === undefined ? undefined : this.#parts.entries.open(this.#id, rival)
+    // Not a process of this fleet, or one that was there before this one: its entry was put there by somebody else.
+    const isForged = typeof other === 'string' || (other && !claimed && other.signedAt < this.#claimedAt)
+    if (isForged) {
+      this.#reject(typeof other === 'string' ? other : 'stale', this.#id)
+      if (!claimed && this.#present) {
+        this.#claim = true
+        this.#again ??= 'soon'
+      }
+    }
+    this.#become(!other || isForged || claimed ? 'live' : 'displaced')
+    if (!other || typeof other === 'string' || isForged) return
+    const { pid, host } = other.facts
     const [who, mend] = [{ id: this.#id, pid, host }, 'give each its own INSTANCE_ID']
     if (claimed) this.#parts.log.warn(who, `registry: another process had this id; if it still runs, ${mend}`)
     else if (before !== 'displaced')
       this.#parts.log.error(who, `registry: another process took this id, so peers cannot see this one; ${mend}`)
+  }
+
+  #reject(reason: keyof Rejections, id: string): void {
+    this.rejections[reason]++
+    this.#warn(reason, id)
   }
 
   async #leave(): Promise<void> {
@@ -175,9 +220,10 @@ export class Registrar {
     }
   }
 
-  #entry(): Entry | undefined {
+  #entry(claim: boolean): Entry | undefined {
     if (!this.#present) return undefined
-    return { id: this.#id, boot: this.#parts.boot, ...split(this.#parts.self()) }
+    const { boot, entries, self } = this.#parts
+    return { id: this.#id, boot, ...entries.seal(boot, self(), claim) }
   }
 
   #become(health: RegistryHealth): void {

@@ -1,7 +1,7 @@
 import { guarded, type RedisClient, script, unavailable } from '../redis.ts'
 import type { Later } from './later.ts'
 import type { Kept } from './loaded.ts'
-import { type Members, merge, mergeScript } from './text.ts'
+import { isAnonymous, type Members, merge, mergeScript, tooLarge } from './text.ts'
 
 /** Where the texts of sessions are, and which of them belong to a user. */
 export interface SessionEngine {
@@ -12,8 +12,13 @@ export interface SessionEngine {
   put(id: string, text: string, ttlMs: number): Later<void>
   /** Writes the whole session. @returns false, and does nothing, when it has ended */
   replace(id: string, text: string, ttlMs: number): Later<boolean>
-  /** Writes what has changed; `ttlMs` 0 leaves its life alone. @returns false, and does nothing, when it has ended */
-  merge(id: string, changes: Members, ttlMs: number): Later<boolean>
+  /**
+   * Writes what has changed; `ttlMs` 0 leaves its life alone.
+   *
+   * @returns false, and does nothing, when it has ended
+   * @throws FLEET_ERR_SESSION_TOO_LARGE, with nothing written, when what others have changed meanwhile leaves no space for it
+   */
+  merge(id: string, changes: Members, ttlMs: number, maxBytes: number): Later<boolean>
   /** @returns whether there was one */
   destroy(id: string): Later<boolean>
   /** Notes that a session belongs to a user, for as long as it lives. */
@@ -25,10 +30,19 @@ export interface SessionEngine {
 
 /** KEYS[1] the user's sessions by end of life; ARGV: now, end, id, ttl (ms). The index lives as long as its last entry. */
 const rememberScript = `
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1`
+
+/** Something else of that name is none of ours, and no outage either. */
+const wrongType =
+  <T>(instead: T) =>
+  (error: Error): T => {
+    if (error.message.startsWith('WRONGTYPE')) return instead
+    throw error
+  }
 
 export class RedisSessions implements SessionEngine {
   readonly kind = 'redis'
@@ -65,8 +79,10 @@ export class RedisSessions implements SessionEngine {
     return (await guarded(this.#client.set(this.#session(id), text, 'PX', ttlMs, 'XX'))) !== null
   }
 
-  async merge(id: string, changes: Members, ttlMs: number): Promise<boolean> {
-    return (await this.#merge(this.#session(id), ttlMs, ...[...changes].flat())) === 1
+  async merge(id: string, changes: Members, ttlMs: number, maxBytes: number): Promise<boolean> {
+    const outcome = await this.#merge(this.#session(id), ttlMs, maxBytes, ...[...changes].flat())
+    if (outcome === -1) throw tooLarge(maxBytes)
+    return outcome === 1
   }
 
   async destroy(id: string): Promise<boolean> {
@@ -79,11 +95,11 @@ export class RedisSessions implements SessionEngine {
   }
 
   async forget(user: string, id: string): Promise<void> {
-    await guarded(this.#client.zrem(this.#user(user), id))
+    await guarded(this.#client.zrem(this.#user(user), id).catch(wrongType(0)))
   }
 
   ids(user: string): Promise<string[]> {
-    return guarded(this.#client.zrange(this.#user(user), 0, '-1'))
+    return guarded(this.#client.zrange(this.#user(user), 0, '-1').catch(wrongType<string[]>([])))
   }
 
   #session(id: string): string {
@@ -96,16 +112,37 @@ export class RedisSessions implements SessionEngine {
 }
 
 const maxSessions = 100_000
+/** Characters of all sessions together. */
+const maxLength = 128 * 1024 * 1024
 
-/** For one process, which it answers at once. At most 100,000 sessions: the one that was written longest ago makes room. */
+interface Entry {
+  readonly text: string
+  readonly expires: number
+}
+
+/** For one process, which it answers at once. */
 export class MemorySessions implements SessionEngine {
   readonly kind = 'memory'
-  /** In the order they were written. */
-  readonly #sessions = new Map<string, { text: string; expires: number }>()
+  /** Each in the order they were written: those that nobody has logged in to make room first. */
+  readonly #anonymous = new Map<string, Entry>()
+  readonly #others = new Map<string, Entry>()
   readonly #users = new Map<string, string>()
+  readonly #maxSessions: number
+  readonly #maxLength: number
+  #length = 0
+
+  /** At most 100,000 sessions with 128 Mi characters by default; the one that was written longest ago makes room. */
+  constructor(limits: { maxSessions?: number; maxLength?: number } = {}) {
+    this.#maxSessions = limits.maxSessions ?? maxSessions
+    this.#maxLength = limits.maxLength ?? maxLength
+  }
+
+  get size(): number {
+    return this.#anonymous.size + this.#others.size
+  }
 
   read(id: string): string | null {
-    const session = this.#sessions.get(id)
+    const session = this.#find(id)
     if (session && session.expires > Date.now()) return session.text
     this.#drop(id)
     return null
@@ -113,12 +150,17 @@ export class MemorySessions implements SessionEngine {
 
   put(id: string, text: string, ttlMs: number): void {
     const now = Date.now()
-    this.#sessions.delete(id)
-    this.#sessions.set(id, { text, expires: now + ttlMs })
-    for (const [oldest, { expires }] of this.#sessions) {
-      if (expires > now && this.#sessions.size <= maxSessions) break
-      this.#drop(oldest)
-    }
+    const user = this.#users.get(id)
+    this.#drop(id)
+    if (user !== undefined) this.#users.set(id, user)
+    const sessions = isAnonymous(text) ? this.#anonymous : this.#others
+    sessions.set(id, { text, expires: now + ttlMs })
+    this.#length += text.length
+    for (const map of [this.#anonymous, this.#others])
+      for (const [oldest, { expires }] of map) {
+        if (expires > now && this.size <= this.#maxSessions && this.#length <= this.#maxLength) break
+        this.#drop(oldest)
+      }
   }
 
   replace(id: string, text: string, ttlMs: number): boolean {
@@ -127,11 +169,11 @@ export class MemorySessions implements SessionEngine {
     return true
   }
 
-  merge(id: string, changes: Members, ttlMs: number): boolean {
-    const session = this.#sessions.get(id)
+  merge(id: string, changes: Members, ttlMs: number, maxBytes: number): boolean {
+    const session = this.#find(id)
     const left = session ? session.expires - Date.now() : 0
     if (!session || left <= 0) return false
-    this.put(id, merge(session.text, changes), ttlMs || left)
+    this.put(id, merge(session.text, changes, maxBytes), ttlMs || left)
     return true
   }
 
@@ -151,8 +193,15 @@ export class MemorySessions implements SessionEngine {
     return [...this.#users].filter(([, owner]) => owner === user).map(([id]) => id)
   }
 
+  #find(id: string): Entry | undefined {
+    return this.#others.get(id) ?? this.#anonymous.get(id)
+  }
+
   #drop(id: string): boolean {
     this.#users.delete(id)
-    return this.#sessions.delete(id)
+    const session = this.#find(id)
+    if (!session) return false
+    this.#length -= session.text.length
+    return this.#others.delete(id) || this.#anonymous.delete(id)
   }
 }

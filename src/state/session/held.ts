@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { isDue } from './cookie.ts'
 import type { Loaded } from './loaded.ts'
 import { Session } from './session.ts'
-import type { Terms, Ticket } from './terms.ts'
+import { type Terms, type Ticket, touchAfterOf } from './terms.ts'
 
 /** The session of a request to whose handler it has not mattered yet: a `Session` is made when somebody looks. */
 export class Unopened {
@@ -19,9 +19,10 @@ export class Unopened {
 
   /** Whether there is something to save or to tell the client though nobody has looked. */
   get isDue(): boolean {
-    const { rolling, touchAfterMs } = this.#terms
     if (!this.#loaded) return false
-    return rolling || this.#ticket?.renew === true || isDue(this.#loaded.cookie ?? {}, touchAfterMs)
+    const { cookie = {} } = this.#loaded
+    const terms = this.#terms
+    return terms.rolling || this.#ticket?.renew === true || isDue(cookie, touchAfterOf(terms, cookie))
   }
 
   open(request: FastifyRequest): Session {

@@ -1,127 +1,30 @@
-import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
-import type { CookieOptions, SessionStore } from '@fastify/session'
+import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { any, bool, either, fn, int, object, oneOf, resolveOptions, type Shape, text } from '../../base/options.ts'
-import redis, { type RedisClient, unavailable } from '../redis.ts'
+import { resolveOptions } from '../../base/options.ts'
+import { expose } from '../counts.ts'
+import redis, { isOutage, type RedisClient, unavailable } from '../redis.ts'
+import { lifeOf, type StoredCookie } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { sessionDecorators, Unopened } from './held.ts'
 import { addHooks, open } from './hooks.ts'
 import { run } from './later.ts'
-import { type Secret, signerOf } from './secret.ts'
+import { NewSessions } from './new-sessions.ts'
+import { defaults, type Resolved, type SessionOptions, shapes } from './options.ts'
+import { signerOf } from './secret.ts'
 import type { Session } from './session.ts'
 import type { Backing, Sessions } from './sessions.ts'
 import { FleetStore } from './store.ts'
 import type { Terms } from './terms.ts'
 import { TrackedSessions } from './tracked.ts'
 
+export type { AnonymousOptions, SessionOptions } from './options.ts'
 export type { Sessions, UserSession } from './sessions.ts'
 export type { Signer } from './signer.ts'
 export { FleetStore, type FleetStoreOptions } from './store.ts'
-
-export interface SessionOptions {
-  /**
-   * Signs the cookie; of several, the first signs and all verify, so that a new one can be put in front of the old. At
-   * least 32 bytes each; outside production a short one in a list is only warned of, where this plugin is registered by
-   * itself. @default SESSION_SECRET, else the umbrella makes one up outside production
-   */
-  secret?: Secret
-  /** Hash of the signature. @default 'sha256' */
-  algorithm?: string
-  /** Life of a session after its last visit, 1 to 31,536,000 s. @default SESSION_TTL, else 86400 */
-  ttl?: number
-  /**
-   * A visit prolongs the session's life only when the last prolongation is this long ago (seconds), so that reading costs
-   * no write. @default a tenth of `ttl`
-   */
-  touchAfter?: number
-  /** @default SESSION_COOKIE_NAME, else `fleet.sid` */
-  cookieName?: string
-  /** Stands before the signed id; `s:` reads the cookies of express-session. @default '' */
-  cookiePrefix?: string
-  /**
-   * `maxAge` is in milliseconds, and `null` makes a cookie that ends with the browser.
-   *
-   * @default path /, httpOnly, sameSite lax, secure in production (SESSION_COOKIE_SECURE), maxAge as `ttl` says
-   */
-  cookie?: Omit<CookieOptions, 'maxAge'> & { maxAge?: number | null }
-  /** Where sessions are: our own store, connect-redis over the fleet's Redis, or one with its interface. @default 'fleet' */
-  store?: 'fleet' | 'connect-redis' | SessionStore
-  /** Whether overlapping requests keep each other's changes to different fields; `fleet` only. @default true */
-  merge?: boolean
-  /**
-   * Keep what was read in this process's memory, so that a session costs no command until it changes. Redis (6 or later)
-   * says what has changed; what it cannot say counts for nothing after 1 s. `fleet` in Redis only. @default false
-   */
-  track?: boolean
-  /** The field of a session that says whose it is, for `app.sessions`; `fleet` only. @default 'userId' */
-  userId?: string
-  /** While the store is down: 503 with `Retry-After`, or go on with an empty session that is not kept. @default 'unavailable' */
-  whenDown?: 'unavailable' | 'anonymous'
-  /** Prolong the session and send its cookie with every response. @default false */
-  rolling?: boolean
-  /** Keep sessions that hold nothing. @default false */
-  saveUninitialized?: boolean
-  /** Makes ids; they must be impossible to guess. @default 24 random bytes */
-  idGenerator?: (request: FastifyRequest) => string
-}
-
-const defaults = {
-  algorithm: 'sha256',
-  ttl: 86_400,
-  cookieName: 'fleet.sid',
-  cookiePrefix: '',
-  store: 'fleet',
-  merge: true,
-  track: false,
-  userId: 'userId',
-  whenDown: 'unavailable',
-  rolling: false,
-  saveUninitialized: false,
-  idGenerator: () => randomBytes(24).toString('base64url'),
-  cookie: { path: '/', httpOnly: true, sameSite: 'lax' },
-} satisfies SessionOptions
-
-type Resolved = SessionOptions & Required<Pick<SessionOptions, keyof typeof defaults>>
-
-const has = (...methods: string[]): ((v: unknown) => boolean) => {
-  return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
-}
-const made = (expects: string, accepts: (v: unknown) => boolean): Shape => ({ expects, accepts }) as Shape
-const year = 31_536_000
-const shapes = {
-  secret: any,
-  algorithm: text,
-  ttl: int(1, year, 'seconds'),
-  touchAfter: int(0, year, 'seconds'),
-  cookieName: text,
-  cookiePrefix: made('a string', (v) => typeof v === 'string'),
-  cookie: object({
-    path: text,
-    domain: text,
-    httpOnly: bool,
-    secure: oneOf<boolean | string>(true, false, 'true', 'auto'),
-    sameSite: oneOf<boolean | string>(true, false, 'lax', 'strict', 'none'),
-    partitioned: bool,
-    priority: oneOf('low', 'medium', 'high'),
-    expires: any,
-    maxAge: either(
-      made('null', (v) => v === null),
-      int(1, year * 1000, 'milliseconds'),
-    ),
-  }),
-  store: either(oneOf('fleet', 'connect-redis'), made('a session store', has('get', 'set', 'destroy'))),
-  merge: bool,
-  track: bool,
-  userId: text,
-  whenDown: oneOf('unavailable', 'anonymous'),
-  rolling: bool,
-  saveUninitialized: bool,
-  idGenerator: fn,
-}
 
 declare module 'fastify' {
   interface Session {
@@ -140,6 +43,8 @@ declare module 'fastify' {
   }
 }
 
+const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
+
 interface Opened {
   readonly kind: string
   readonly store: SessionStore
@@ -155,20 +60,27 @@ function tracked(app: FastifyInstance, client: RedisClient): TrackedSessions {
   return sessions
 }
 
-async function openStore(app: FastifyInstance, { store, ttl, userId, merge, track }: Resolved): Promise<Opened> {
+async function openStore(app: FastifyInstance, options: Resolved): Promise<Opened> {
+  const { store, ttl, userId, merge, track, maxBytes } = options
   const { redis: client, fleet } = app
   const engine = track && client && store === 'fleet' ? tracked(app, client) : undefined
-  const own = store === 'fleet' ? new FleetStore({ client, name: fleet.name, ttl, userId, merge, engine }) : store
+  const own =
+    store === 'fleet' ? new FleetStore({ client, name: fleet.name, ttl, userId, merge, maxBytes, engine }) : store
   if (own instanceof FleetStore) {
     const { sessions } = own
     return { kind: sessions.kind, store: own, backing: sessions, sessions }
   }
-  if (own !== 'connect-redis') return { kind: 'custom', store: own, backing: new ForeignSessions(own, outage) }
+  if (own !== 'connect-redis')
+    return { kind: 'custom', store: own, backing: new ForeignSessions(own, outage, maxBytes) }
   if (!client)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', "`session.store` 'connect-redis' needs Redis; set REDIS_URL")
   const { RedisStore } = await import('connect-redis')
-  const plain: SessionStore = new RedisStore({ client, prefix: `${fleet.name}:connect-session:`, ttl })
-  return { kind: 'redis', store: plain, backing: new ForeignSessions(plain, unavailable) }
+  const plain: SessionStore = new RedisStore({
+    client,
+    prefix: `${fleet.name}:connect-session:`,
+    ttl: ({ cookie }: { cookie: StoredCookie }) => Math.ceil(lifeOf(cookie, ttl * 1000) / 1000),
+  })
+  return { kind: 'redis', store: plain, backing: new ForeignSessions(plain, unavailable, maxBytes) }
 }
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
@@ -191,6 +103,13 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   app.fleet.describe('sessionStore', kind)
   app.fleet.configure('session', { ...options, touchAfter })
 
+  const cookie: StoredCookie = { maxAge: options.cookie.expires ? null : ttl * 1000, ...options.cookie }
+  const refusals = { anonymous: 0 }
+  expose(app, 'fleet_sessions_refused_total', 'New sessions that were not kept, by their limit', 'reason', refusals)
+  const { anonymous, userId } = options
+  const newCookie = (from: StoredCookie): StoredCookie => (anonymous ? { ...from, anonymous: anonymous.ttlMs } : from)
+  const newSessions = anonymous ? new NewSessions(anonymous, app.log, refusals) : undefined
+
   let warned = false
   const terms: Terms = {
     backing,
@@ -198,9 +117,13 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     newId: options.idGenerator,
     cookieName,
     cookiePrefix,
-    cookie: { maxAge: options.cookie.expires ? null : ttl * 1000, ...options.cookie },
+    cookie,
+    newCookie: newCookie(cookie),
+    admits: newSessions && ((request) => newSessions.admits(request)),
+    isAuthenticated: (data) => isSet(data[userId]) || isSet(data.user),
     rolling: options.rolling,
     saveUninitialized: options.saveUninitialized,
+    ttlMs: cookie.maxAge ?? ttl * 1000,
     touchAfterMs: touchAfter * 1000,
     insecure() {
       if (warned) return
@@ -211,8 +134,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       )
     },
   }
-  const goesOn = (error: unknown): boolean =>
-    whenDown === 'anonymous' && (error as FleetError).code === 'FLEET_ERR_STATE_UNAVAILABLE'
+  const goesOn = (error: unknown): boolean => whenDown === 'anonymous' && isOutage(error)
 
   app.decorateRequest(sessionDecorators.key, null)
   app.decorateRequest('session', sessionDecorators.session as never)
@@ -225,7 +147,8 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   })
   app.decorate('decryptSession', (signed: string, request: object, ...rest: unknown[]) => {
     const callback = rest.pop() as (error?: unknown) => void
-    const own = { ...terms, cookie: { ...terms.cookie, ...(rest[0] as object) } }
+    const cookie = { ...terms.cookie, ...(rest[0] as object) }
+    const own = { ...terms, cookie, newCookie: newCookie(cookie) }
     const set = (opened: Session | Unopened): void => {
       const session = opened instanceof Unopened ? opened.open(request as FastifyRequest) : opened
       Object.assign(request, { session })

@@ -22,3 +22,11 @@ export function run<T>(work: () => Later<T>, done: (value: T) => void, failed: (
   if (value instanceof Promise) value.then(done, failed)
   else done(value)
 }
+
+export type Callback = (error: unknown) => void
+
+/** Does some work and tells a callback, or the promise that is returned without one. */
+export function settle(work: () => Later<void>, callback: Callback | undefined): Promise<void> | void {
+  if (callback) run(work, () => callback(null), callback)
+  else return new Promise((resolve, reject) => run(work, resolve, reject))
+}

@@ -20,11 +20,27 @@ export function parse(id: string, text: string | null): Loaded | undefined {
   try {
     const data = JSON.parse(text as string) as Data
     const cookie = data.cookie as StoredCookie
-    return Object.values(cookie).some(isObject) ? undefined : { id, data, cookie, baseline }
+    return isCookie(cookie) ? { id, data, cookie, baseline } : undefined
   } catch {
     return undefined
   }
 }
+
+/** Whether a cookie can be made of it: what others may have written must not make every request with it fail. */
+function isCookie(cookie: StoredCookie): boolean {
+  const { path, domain, expires, originalMaxAge, maxAge, at, sameSite } = cookie
+  return (
+    !Object.values(cookie).some(isObject) &&
+    isText(path, /^[\x20-\x3a\x3d-\x7e]*$/) &&
+    isText(domain, /^\.?[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?(?:\.[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?)*$/i) &&
+    (typeof sameSite === 'boolean' || isText(sameSite, /^(?:lax|strict|none)$/i)) &&
+    [originalMaxAge, maxAge, at].every((ms) => ms === undefined || ms === null || Number.isFinite(ms)) &&
+    (expires === undefined || expires === null || !Number.isNaN(new Date(expires).getTime()))
+  )
+}
+
+const isText = (value: unknown, pattern: RegExp): boolean =>
+  value === undefined || value === null || (typeof value === 'string' && (value === '' || pattern.test(value)))
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
 

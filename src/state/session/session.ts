@@ -1,18 +1,14 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { unavailable } from '../redis.ts'
-import { attributes, isDue, isHttps, SessionCookie, type StoredCookie } from './cookie.ts'
-import { chain, type Later, run } from './later.ts'
+import { isDue, isHttps, SessionCookie, type StoredCookie, stored } from './cookie.ts'
+import { type Callback, chain, type Later, settle } from './later.ts'
 import { copy, type Data, isSame, type Loaded } from './loaded.ts'
-import type { Terms, Ticket } from './terms.ts'
-
-/** So many characters of a `User-Agent` tell a device from another. */
-const maxAgent = 200
+import { isKept, type Terms, type Ticket, touchAfterOf } from './terms.ts'
+import { checkSize } from './text.ts'
 
 /** Requests whose session was destroyed: their client is to forget its cookie. */
 const ended = new WeakSet<FastifyRequest>()
-
-type Callback = (error: unknown) => void
 
 /**
  * `request.session`, with the API of `@fastify/session`. Its data are its own fields; everything else is behind private
@@ -40,12 +36,14 @@ export class Session {
   /** The client gets a cookie. */
   #tells = false
   #detached = false
+  /** A save has failed: it is not tried again with the error response. */
+  #failed = false
 
   /** @param ticket what the client sent @param loaded what the store has; without it, the session is new */
   constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, loaded?: Loaded) {
     this.#terms = terms
     this.#request = request
-    this.#options = terms.cookie
+    this.#options = loaded ? terms.cookie : terms.newCookie
     this.#ticket = ticket
     if (!loaded) return
     const { id, data, shared = false, cookie } = loaded
@@ -54,7 +52,7 @@ export class Session {
     this.#data = data
     this.#hasOriginal = shared
     this.#kept = cookie
-    this.#renews = terms.rolling || isDue(cookie ?? {}, terms.touchAfterMs)
+    this.#renews = terms.rolling || isDue(cookie ?? {}, touchAfterOf(terms, cookie ?? {}))
     this.#tells = ticket?.renew === true
     for (const name in data) if (!taken.has(name)) this[name] = shared ? copy(data[name]) : data[name]
   }
@@ -98,7 +96,9 @@ export class Session {
   /** Cookie options for this session alone; they are kept with it. */
   options(given: Partial<CookieOptions>): void {
     if (Object.keys(given).length === 0) return
-    this.#options = { ...this.#ownOptions(), ...given }
+    const own = this.#ownOptions()
+    const anonymous = own.anonymous && (given.maxAge ?? own.anonymous)
+    this.#options = { ...own, ...given, anonymous }
     this.#kept = undefined
     this.#cookie = new SessionCookie(this.#options, isHttps(this.#request))
     this.#renews = true
@@ -168,8 +168,12 @@ export class Session {
       return
     }
     if (session.#detached) return
-    if (reply.statusCode >= 500 || !session.#needsSave()) return session.#answer(reply)
-    return chain(session.#persist(), () => session.#answer(reply))
+    if (reply.statusCode >= 500 || session.#failed || !session.#needsSave()) return session.#answer(reply)
+    session.#failed = true
+    return chain(session.#persist(), () => {
+      session.#failed = false
+      session.#answer(reply)
+    })
   }
 
   #needsSave(): boolean {
@@ -195,11 +199,22 @@ export class Session {
     else if (this.#baseline === undefined) forget(this.#terms, this.#request, reply)
   }
 
+  /** Whether it may be kept: a new session that nobody has logged in to only within the limits for such. */
+  get [isKept](): boolean {
+    const { isAuthenticated, admits } = this.#terms
+    if ((this.#cookie ?? this.#kept ?? this.#options).anonymous === undefined) return true
+    if (!isAuthenticated(this)) return this.#baseline !== undefined || admits?.(this.#request) !== false
+    this.cookie.anonymous = undefined
+    return true
+  }
+
   /** @returns whether the session is alive */
   #persist(): Later<boolean> {
     if (this.#detached) throw unavailable(new Error('this session could not be read'))
     const { backing } = this.#terms
     const snapshot = backing.snapshot(this)
+    checkSize(snapshot, backing.maxBytes, this.#baseline)
+    if (!this[isKept]) return false
     const renews = this.#baseline === undefined || this.#renews || backing.slides || this.#cookieChanged()
     const cookie = renews ? this.#toKeep() : undefined
     const written =
@@ -239,7 +254,8 @@ export class Session {
   #regenerate(keep: string[]): Later<void> {
     const next = new Session(this.#terms, this.#request)
     next.#id = this.#terms.newId(this.#request)
-    next.#options = this.#ownOptions()
+    // A login: nothing of what limits anonymous sessions holds for the new one.
+    next.#options = { ...this.#ownOptions(), anonymous: undefined }
     for (const name of keep) next[name] = this[name]
     const stored = this.#baseline !== undefined || this.#detached
     // First the new one: what cannot be put into words, or finds no room in Redis, ends nothing.
@@ -267,19 +283,8 @@ export class Session {
 
   /** Of its cookie, what another request could not know. */
   #toKeep(): StoredCookie {
-    const { cookie } = this
-    const agent = this.#request.headers?.['user-agent']
-    const usual = attributes(new SessionCookie(this.#terms.cookie, isHttps(this.#request)))
-    const own = Object.entries(attributes(cookie)).filter(
-      ([name, value]) => value !== usual[name as keyof typeof usual],
-    )
-    return {
-      expires: cookie.expires?.getTime() ?? null,
-      originalMaxAge: cookie.originalMaxAge,
-      ...(!cookie.expires && { at: Date.now() }),
-      ...(agent && { agent: agent.slice(0, maxAgent) }),
-      ...Object.fromEntries(own),
-    }
+    const usual = new SessionCookie(this.#terms.cookie, isHttps(this.#request))
+    return stored(this.cookie, usual, this.#request.headers?.['user-agent'])
   }
 }
 
@@ -291,9 +296,4 @@ const taken: ReadonlySet<string> = new Set(
 function forget({ cookieName, cookie }: Terms, request: FastifyRequest, reply: FastifyReply): void {
   if (request.cookies[cookieName] !== undefined)
     reply.clearCookie(cookieName, { domain: cookie.domain, path: cookie.path })
-}
-
-function settle(work: () => Later<void>, callback: Callback | undefined): Promise<void> | void {
-  if (callback) run(work, () => callback(null), callback)
-  else return new Promise((resolve, reject) => run(work, resolve, reject))
 }

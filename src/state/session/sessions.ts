@@ -1,13 +1,15 @@
-import type { StoredCookie } from './cookie.ts'
+import { lifeOf, type StoredCookie } from './cookie.ts'
 import type { SessionEngine } from './engine.ts'
 import { both, chain, type Later } from './later.ts'
 import { copy, type Data, Kept, type Loaded, parse } from './loaded.ts'
-import { difference, join, members, quote, write } from './text.ts'
+import { checkSize, defaultMaxBytes, difference, join, members, quote, write } from './text.ts'
 
 /** What the session plugin asks of a store. Every method may throw FLEET_ERR_STATE_UNAVAILABLE. */
 export interface Backing {
   /** Whether every save starts the session's life anew, because it is written as a whole. */
   readonly slides: boolean
+  /** Most that the data of one session has as JSON. */
+  readonly maxBytes: number
   load(id: string): Later<Loaded | undefined>
   /** The data in the form of a baseline. */
   snapshot(data: Data): string
@@ -29,6 +31,8 @@ export interface SessionsOptions {
   userId?: string
   /** Whether changes are merged field by field, or the whole session replaced. @default true */
   merge?: boolean
+  /** Most that the data of one session has as JSON, 1 to 16,777,216 bytes. @default 65536 (64 KiB) */
+  maxBytes?: number
 }
 
 /** One session of a user, as {@link Sessions.list} shows it. */
@@ -47,13 +51,16 @@ export interface UserSession {
 export class Sessions implements Backing {
   readonly kind: SessionEngine['kind']
   readonly slides: boolean
+  readonly maxBytes: number
   readonly #engine: SessionEngine
   readonly #ttlMs: number
   readonly #userId: string
 
-  constructor(engine: SessionEngine, { ttl = 86_400, userId = 'userId', merge = true }: SessionsOptions = {}) {
+  constructor(engine: SessionEngine, options: SessionsOptions = {}) {
+    const { ttl = 86_400, userId = 'userId', merge = true, maxBytes = defaultMaxBytes } = options
     this.kind = engine.kind
     this.slides = !merge
+    this.maxBytes = maxBytes
     this.#engine = engine
     this.#ttlMs = ttl * 1000
     this.#userId = userId
@@ -104,9 +111,11 @@ export class Sessions implements Backing {
   }
 
   create(id: string, data: Data, cookie: StoredCookie): Later<unknown> {
-    const ttlMs = this.#life(cookie)
+    const ttlMs = lifeOf(cookie, this.#ttlMs)
     const user = this.#owner(data)
-    const text = join(JSON.stringify(cookie), write(data))
+    const rest = write(data)
+    checkSize(rest, this.maxBytes)
+    const text = join(JSON.stringify(cookie), rest)
     // Before the session itself, so that destroyAll() finds whatever session there is.
     const remembered = user === undefined ? undefined : this.#engine.remember(user, id, ttlMs)
     return both(remembered, this.#engine.put(id, text, ttlMs))
@@ -114,12 +123,13 @@ export class Sessions implements Backing {
 
   update(id: string, data: Data, baseline: string, cookie?: StoredCookie): Later<boolean> {
     const rest = write(data)
+    checkSize(rest, this.maxBytes, baseline)
     const before = this.#ownerIn(baseline)
     const user = this.#owner(data)
-    const ttlMs = cookie ? this.#life(cookie) : 0
+    const ttlMs = cookie ? lifeOf(cookie, this.#ttlMs) : 0
     const written = this.slides
       ? this.#engine.replace(id, join(JSON.stringify(cookie), rest), ttlMs)
-      : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs)
+      : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs, this.maxBytes)
     const isNew = user !== undefined && (cookie || user !== before)
     const remembered = isNew ? this.#engine.remember(user, id, ttlMs || this.#ttlMs) : undefined
     const forgotten = before !== undefined && user !== before ? this.#engine.forget(before, id) : undefined
@@ -140,11 +150,6 @@ export class Sessions implements Backing {
     return both(ended, user === undefined ? undefined : this.#engine.forget(user, id))
   }
 
-  #life(cookie: StoredCookie): number {
-    const left = cookie.expires ? new Date(cookie.expires).getTime() - Date.now() : this.#ttlMs
-    return Math.max(1, Math.round(left))
-  }
-
   #owner(data: Data): string | undefined {
     const owner = data[this.#userId]
     return typeof owner === 'string' || typeof owner === 'number' ? String(owner) : undefined
@@ -152,7 +157,12 @@ export class Sessions implements Backing {
 
   #ownerIn(baseline: string): string | undefined {
     const json = members(baseline).get(quote(this.#userId))
-    return json === undefined ? undefined : this.#owner({ [this.#userId]: JSON.parse(json) })
+    try {
+      return json === undefined ? undefined : this.#owner({ [this.#userId]: JSON.parse(json) })
+    } catch {
+      // A text that is JSON as a whole, but was not written by this plugin.
+      return undefined
+    }
   }
 }
 

@@ -39,8 +39,10 @@ export class FleetStore extends EventEmitter implements SessionStore {
   }
 
   set(sessionId: string, session: SessionData, callback: Callback = ignore): void {
-    const { cookie, ...data } = session
-    tell(() => this.sessions.create(sessionId, data, kept(cookie)), callback)
+    tell(() => {
+      const { cookie, ...data } = session
+      return this.sessions.create(sessionId, data, kept(cookie))
+    }, callback)
   }
 
   destroy(sessionId: string, callback: Callback = ignore): void {
@@ -48,8 +50,10 @@ export class FleetStore extends EventEmitter implements SessionStore {
   }
 
   touch(sessionId: string, session: SessionData, callback: Callback = ignore): void {
-    const { cookie, ...data } = session
-    tell(() => this.sessions.touch(sessionId, data, kept(cookie)), callback)
+    tell(() => {
+      const { cookie, ...data } = session
+      return this.sessions.touch(sessionId, data, kept(cookie))
+    }, callback)
   }
 
   // The rest is for express-session, whose stores inherit it from a class of that package.
@@ -73,9 +77,10 @@ const tell = (work: () => Later<unknown>, callback: Callback): void => run(work,
 type ExpressStore = Record<'createSession' | 'regenerate' | 'load', (...args: unknown[]) => unknown>
 const express = (): ExpressStore => createRequire(import.meta.url)('express-session').Store.prototype
 
+/** A session need not have a cookie: it then lives as long as the store's `ttl` says. */
 function kept(cookie: unknown): StoredCookie {
-  const { toJSON } = cookie as { toJSON?: () => StoredCookie }
-  const plain = toJSON ? toJSON.call(cookie) : (cookie as StoredCookie)
+  const given = (cookie ?? {}) as StoredCookie & { toJSON?: () => StoredCookie }
+  const plain = typeof given.toJSON === 'function' ? given.toJSON() : given
   const { expires, originalMaxAge, ...rest } = plain ?? {}
   return { ...rest, originalMaxAge: originalMaxAge ?? null, expires: expires ? new Date(expires).getTime() : null }
 }

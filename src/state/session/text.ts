@@ -10,6 +10,26 @@ import { FleetError } from '../../base/errors.ts'
  */
 export type Members = Map<string, string>
 
+/** Most bytes of a session's data, where no option says otherwise. */
+export const defaultMaxBytes = 65_536
+
+export const tooLarge = (maxBytes: number): FleetError =>
+  new FleetError('FLEET_ERR_SESSION_TOO_LARGE', `its data has more than ${maxBytes} bytes as JSON`)
+
+/**
+ * @param before the data as it was: what grew too large under a higher limit may shrink again
+ * @throws FLEET_ERR_SESSION_TOO_LARGE
+ */
+export function checkSize(data: string, maxBytes: number, before = ''): void {
+  // No character has more than three bytes for each unit of its length.
+  if (data.length * 3 <= maxBytes) return
+  const bytes = Buffer.byteLength(data)
+  if (bytes > maxBytes && bytes > Buffer.byteLength(before)) throw tooLarge(maxBytes)
+}
+
+/** Whether nobody has logged in to a session: its cookie says so, on the first line. */
+export const isAnonymous = (text: string): boolean => /^[^\n]*"anonymous":\d/.test(text)
+
 const plain = /^[\w-]*$/
 
 /** A name as it stands in the text: no `"` but the two around it, so that a pattern finds its end. */
@@ -61,34 +81,42 @@ export function difference(before: string, after: string): Members {
   return changes
 }
 
-/** @returns the text with the changes made, as {@link mergeScript} does it */
-export function merge(text: string, changes: Members): string {
+/** @returns the text with the changes made, as {@link mergeScript} does it @throws FLEET_ERR_SESSION_TOO_LARGE */
+export function merge(text: string, changes: Members, maxBytes: number): string {
   const all = members(`\n,${text.slice(1)}`)
   for (const [name, json] of changes) {
     if (json === '') all.delete(name)
     else all.set(name, json)
   }
-  return `{${[...all].map(([name, json]) => `${name}:${json}`).join('\n,')}\n}`
+  const merged = `{${[...all].map(([name, json]) => `${name}:${json}`).join('\n,')}\n}`
+  checkSize(restOf(merged) ?? '', maxBytes, restOf(text))
+  return merged
 }
 
 /**
- * KEYS[1] session; ARGV[1] its life in ms, 0 to leave that alone; then name and JSON of each change. A session that has
- * ended meanwhile stays ended.
+ * KEYS[1] session; ARGV[1] its life in ms, 0 to leave that alone; ARGV[2] most bytes of its data; then name and JSON of
+ * each change. A session that has ended meanwhile stays ended (0), one that would grow too large stays as it was (-1).
  */
 export const mergeScript: string = `
 local text = redis.call('GET', KEYS[1])
 if not text then return 0 end
-local changes, members = {}, {}
-for i = 2, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
+local changes, members, before, size = {}, {}, 2, 2
+for i = 3, #ARGV, 2 do changes[ARGV[i]] = ARGV[i + 1] end
+local function add(name, json)
+  members[#members + 1] = name .. ':' .. json
+  if name ~= '"cookie"' then size = size + #name + #json + 3 end
+end
 for name, json in string.gmatch(text, '[{,]("[^"\\n]*"):([^\\n]*)\\n') do
+  if name ~= '"cookie"' then before = before + #name + #json + 3 end
   json = changes[name] or json
   changes[name] = nil
-  if json ~= '' then members[#members + 1] = name .. ':' .. json end
+  if json ~= '' then add(name, json) end
 end
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local json = changes[ARGV[i]]
-  if json and json ~= '' then members[#members + 1] = ARGV[i] .. ':' .. json end
+  if json and json ~= '' then add(ARGV[i], json) end
 end
+if size > tonumber(ARGV[2]) and size > before then return -1 end
 text = '{' .. table.concat(members, '\\n,') .. '\\n}'
 if ARGV[1] == '0' then
   redis.call('SET', KEYS[1], text, 'KEEPTTL')

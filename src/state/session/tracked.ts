@@ -6,10 +6,13 @@ import { Kept } from './loaded.ts'
 import type { Members } from './text.ts'
 
 const maxTracked = 10_000
+/** Characters of all of them together. */
+const maxLength = 64 * 1024 * 1024
 
 /** Until when a session may be kept, `performance.now()`: what is over makes Redis say so, but not to the millisecond. */
 interface Entry {
   readonly session: Kept
+  readonly length: number
   readonly until: number
 }
 
@@ -20,6 +23,7 @@ interface Entry {
 export class TrackedSessions extends RedisSessions {
   readonly #tracking: Tracking
   readonly #kept = new Map<string, Entry>()
+  #length = 0
   /** Reads under way: what is written meanwhile may not be in their answer, so that is not kept. */
   readonly #reading = new Map<string, symbol>()
 
@@ -31,6 +35,7 @@ export class TrackedSessions extends RedisSessions {
       changed: (key) => this.#drop(key.slice(before.length, -after.length)),
       missed: () => {
         this.#kept.clear()
+        this.#length = 0
         this.#reading.clear()
       },
       refused,
@@ -52,8 +57,8 @@ export class TrackedSessions extends RedisSessions {
     return this.#written(id, super.replace(id, text, ttlMs))
   }
 
-  override merge(id: string, changes: Members, ttlMs: number): Promise<boolean> {
-    return this.#written(id, super.merge(id, changes, ttlMs))
+  override merge(id: string, changes: Members, ttlMs: number, maxBytes: number): Promise<boolean> {
+    return this.#written(id, super.merge(id, changes, ttlMs, maxBytes))
   }
 
   override destroy(id: string): Promise<boolean> {
@@ -87,15 +92,22 @@ export class TrackedSessions extends RedisSessions {
   }
 
   #keep(id: string, text: string, until: number): void {
+    this.#forget(id)
+    this.#kept.set(id, { session: new Kept(id, text), length: text.length, until })
+    this.#length += text.length
     for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size < maxTracked) break
-      this.#kept.delete(oldest)
+      if (this.#kept.size <= maxTracked && this.#length <= maxLength) break
+      this.#forget(oldest)
     }
-    this.#kept.set(id, { session: new Kept(id, text), until })
+  }
+
+  #forget(id: string): void {
+    this.#length -= this.#kept.get(id)?.length ?? 0
+    this.#kept.delete(id)
   }
 
   #drop(id: string): void {
-    this.#kept.delete(id)
+    this.#forget(id)
     this.#reading.delete(id)
   }
 }

@@ -91,6 +91,63 @@ describe('files of a user’s own', () => {
     )
   })
 
+  it('are read to the end when lists hold nothing, or something else than expected', async () => {
+    const deployment =
+      'apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    spec:\n      containers: [null, { env: [null, 1, { name: 2 }] }]\n'
+    const kustomization = 'apiVersion: v1\nkind: Kustomization\npatches: [null, 1, { path: 3 }, { path: [] }]\n'
+    assert.deepEqual(await one({ 'a.yml': deployment, 'kustomization.yml': kustomization }), [])
+    const broken = await one({ 'kustomization.yml': 'apiVersion: v1\nkind: Kustomization\npatches: [' })
+    assert.deepEqual(broken, ['DOCTOR_SYNTAX kustomization.yml:3'])
+  })
+
+  it('nginx files that include each other are read once', async () => {
+    const text = `${'include *.conf;\n'.repeat(20)}${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`
+    const files = Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [`${name}.conf`, text]))
+    assert.deepEqual(await one(files), [])
+  })
+
+  for (const [file, unit] of [
+    ['site.conf', 'a { '],
+    ['main.tf', 'a { '],
+    ['main.tf', 'a = { '],
+    ['compose.yml', '['],
+  ] as const)
+    it(`${file} with ${JSON.stringify(unit)} nested without end is a file that cannot be read`, async () => {
+      const own = project()
+      own.write(file, `services: ${unit.repeat(20_000)}`)
+      const [finding, ...more] = await findingsOf(own.folder, [file])
+      assert.deepEqual(more, [])
+      assert.match(finding?.message ?? '', /nested/)
+    })
+
+  for (const [file, text, ...codes] of [
+    // A variable that does not end opens a block.
+    ['site.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX site.conf:1'],
+    ['main.tf', `a = "${'${b}'.repeat(100)}`],
+    ['main.tf', '<<EOT\n'.repeat(50_000)],
+    ['main.tf', '"\\'.repeat(200_000)],
+    ['a.service', `ExecStart=node x${' '.repeat(300_000)}y`],
+    [
+      'compose.yml',
+      `services: { a: { environment: { REDIS_URL: "${'${a-'.repeat(50_000)}" } } }`,
+      'DOCTOR_GRACE compose.yml:1',
+      'DOCTOR_VALUE compose.yml:1',
+    ],
+    ['main.tf', `<<EOT${'\n'.repeat(200_000)}`],
+  ] as const)
+    it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in bounded time`, async () => {
+      assert.deepEqual(await one({ [file]: text }), codes)
+    })
+
+  it('an nginx include that names the whole disk reads the given files only', async () => {
+    const text = `include /**/*;\ninclude [z-a].conf;\n${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`
+    assert.deepEqual(await one({ 'site.conf': text }), [])
+  })
+
+  it('a URL whose password cannot be decoded', async () => {
+    assert.deepEqual(await one({ '.env': 'REDIS_URL=redis://:50%off@10.0.0.1:6379\n' }), ['DOCTOR_SECRET_WEAK .env:1'])
+  })
+
   it('nginx with a backup its method does not know', async () => {
     const text = nginx('ip_hash;\nserver 10.0.0.1:3000;\nserver 10.0.0.2:3000 backup;')
     assert.deepEqual(await one({ 'site.conf': text }), ['DOCTOR_NGINX_BACKUP site.conf:4'])

@@ -92,7 +92,7 @@ test('the page is safe from what instances call themselves', () => {
 })
 
 test('an instance that never answers is missed, by number and by name', async (t) => {
-  const { front, urls } = await start(t, { pick: (n) => n % 2 })
+  const { front, urls } = await start(t, { development: true, pick: (n) => n % 2 })
   const byNumber = await report(front, '--load-distribution', '-n', '40', '--instances', '3')
   assert.deepEqual(byNumber.failed, ['load: 2 of 3 instances answered'])
   const byName = await report(front, '--load-distribution', '-n', '40', '--instance', `${urls[0]}`)
@@ -191,9 +191,11 @@ test('no login to test: told when all is tested, a failure when it was asked for
 })
 
 test('operators’ paths that the front lets through', async (t) => {
-  const { front } = await start(t, { open: true })
+  const { front } = await start(t, { open: true, development: true })
   const { failed } = await report(front, '--health-only')
   assert.match(failed.join(), /open to everyone, asked as they are: .*\/api\/v1\/load-balancer\/instances \(200\)/)
+  const guarded = await start(t, { open: true })
+  assert.deepEqual((await report(guarded.front, '--health-only')).failed, [], 'an address is not enough with a token')
 })
 
 test('a front that answers health itself, in its own words', async (t) => {
@@ -238,7 +240,7 @@ test('stickiness is told: by cookie, and by connection', async (t) => {
 })
 
 test('fail-over: an instance leaves and returns under load', async (t) => {
-  const { front, urls, apps } = await start(t)
+  const { front, urls, apps } = await start(t, { development: true })
   const { failed, findings } = await report(front, '--failover', '--instance', `${urls[1]}`)
   assert.deepEqual(failed, [])
   assert.match(
@@ -256,6 +258,7 @@ test('fail-over: an instance leaves and returns under load', async (t) => {
 test('fail-over: a front that does not notice, though all is silent for a while', async (t) => {
   let pause: Promise<void> | undefined
   const { front, urls, apps } = await start(t, {
+    development: true,
     pick: (n) => n % 3,
     extend: (app) => {
       app.addHook('onRequest', async ({ url }) => {

@@ -4,6 +4,7 @@ import pg from 'pg'
 import { embeddedPostgres } from '../../../src/cli/services/postgres.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { until } from '../../helpers/until.ts'
+import { allArguments, modeOf } from './exposed.ts'
 
 async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })
@@ -30,7 +31,12 @@ test('a private PostgreSQL keeps its data and port over kill and restart, and as
 test('a replica follows its primary, also after it was away', async () => {
   const primary = await startPostgres()
   await query(primary.url, 'CREATE TABLE note (text text)')
-  const replica = await startPostgres({ replicaOf: primary })
+  const shown: string[] = []
+  const look = setInterval(() => shown.push(allArguments()), 5)
+  const replica = await startPostgres({ replicaOf: primary }).finally(() => clearInterval(look))
+  assert.ok(shown.some((all) => all.includes(primary.folder)))
+  assert.ok(shown.every((all) => !all.includes(primary.password)))
+  assert.equal(modeOf(primary.folder), 0o700)
   const replicated = async (text: string): Promise<void> => {
     await query(primary.url, `INSERT INTO note VALUES ('${text}')`)
     await until(async () => (await query(replica.url, `SELECT 1 FROM note WHERE text = '${text}'`)).length === 1)

@@ -14,7 +14,7 @@ function decode(...pieces: string[]): { text: string; used: number; trailers: ob
     if (more < 0) return undefined
     used += more
   }
-  return chunks.trailers && { text, used, trailers: chunks.trailers }
+  return chunks.trailers && { text, used, trailers: { ...chunks.trailers } }
 }
 
 const valid = '5\r\nhello\r\n00A;name="x y"\r\n, my world\r\n1\r\n!\r\n0\r\nX-Sum: 42\r\nX-Other:y\r\n\r\n'
@@ -26,6 +26,20 @@ describe('the chunked coding', () => {
     assert.deepEqual(decode(...valid), whole)
     for (let at = 1; at < valid.length; at++) assert.deepEqual(decode(valid.slice(0, at), valid.slice(at)), whole)
     assert.deepEqual(decode('0\r\n\r\n'), { text: '', used: 5, trailers: {} })
+  })
+
+  it('bounds the extensions of all chunks together', () => {
+    const extended = `1;${'x'.repeat(1000)}\r\na\r\n`
+    assert.equal(decode(`${extended.repeat(16)}0\r\n\r\n`)?.text.length, 16)
+    assert.equal(decode(`${extended.repeat(17)}0\r\n\r\n`), undefined)
+  })
+
+  it('keeps trailers that are named like members of objects', () => {
+    const { trailers } = decode('0\r\n__proto__: a\r\nconstructor: b\r\nconstructor: c\r\n\r\n') ?? {}
+    assert.deepEqual(Object.entries(trailers ?? {}), [
+      ['__proto__', 'a'],
+      ['constructor', ['b', 'c']],
+    ])
   })
 
   it('leaves alone what comes after it', () => {

@@ -62,13 +62,13 @@ function ask(
     const handler: Dispatcher.DispatchHandler = {
       onResponseStart(_, status, received) {
         if (status < 200) seen.before.push(status)
-        else Object.assign(seen, { status, headers: received })
+        else Object.assign(seen, { status, headers: { ...received } })
       },
       onResponseData(_, chunk) {
         seen.text += chunk.toString('latin1')
       },
       onResponseEnd(_, trailers) {
-        resolve({ ...seen, trailers })
+        resolve({ ...seen, trailers: { ...trailers } })
       },
       onResponseError(_, error) {
         reject(error)

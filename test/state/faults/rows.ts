@@ -307,9 +307,13 @@ function told(answer: LightMyRequestResponse, well: (body: Record<string, unknow
   if (answer.statusCode === 200) return well(answer.json())
   if (answer.statusCode !== 503) return `${answer.statusCode} ${answer.body}`
   assert.equal(answer.headers['retry-after'], '1')
-  assert.equal(answer.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')
   assert.doesNotMatch(answer.body, /redis|READONLY|OOM|NOREPLICAS|stream|connect|127\.0\.0\.1/i)
-  return '503'
+  return refusal(answer.json().code)
+}
+
+function refusal(code: unknown): string {
+  assert.match(String(code), /^FLEET_ERR_STATE_(UNAVAILABLE|FULL)$/)
+  return code === 'FLEET_ERR_STATE_FULL' ? '503 full' : '503'
 }
 
 const done = (work: Promise<unknown>): Promise<string> =>
@@ -317,8 +321,9 @@ const done = (work: Promise<unknown>): Promise<string> =>
     () => 'works',
     (error: { code?: string; statusCode?: number }) => {
       if (error.code === 'FLEET_ERR_LOCK_LOST') return 'lost'
-      assert.match(String(error.code), /^FLEET_ERR_(STATE_UNAVAILABLE|COMMAND_TIMEOUT)$/)
-      return String(error.statusCode)
+      if (error.code === 'FLEET_ERR_COMMAND_TIMEOUT') return String(error.statusCode)
+      assert.equal(error.statusCode, 503)
+      return refusal(error.code)
     },
   )
 

@@ -1,8 +1,25 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
+import type { Cluster, Redis } from 'ioredis'
+import jsonwebtoken from 'jsonwebtoken'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
 import type { JwtOptions } from '../../../src/state/jwt/index.ts'
+import { keysFrom } from '../../../src/state/jwt/keys.ts'
+
+/** The secret of every app of the contract. */
+export const secret = 'a secret of these tests, long enough for HS256'
+const kidOf = (text: string): string => keysFrom([text])[0]?.kid ?? ''
+
+/** All that the fleet keeps of tokens: keys in Redis with the entries of the log, and what this instance has in memory. */
+async function stored(app: FastifyInstance): Promise<unknown> {
+  const { redis } = app
+  const nodes = redis?.isCluster ? (redis as Cluster).nodes('master') : redis ? [redis as Redis] : []
+  const keys = (await Promise.all(nodes.map((node) => node.keys(`${app.fleet.name}:jwt-*`)))).flat().sort()
+  const log = redis ? await redis.zrange(app.redisKey('jwt-revoked', 'log'), 0, '-1') : []
+  const metric = await app.metrics?.getSingleMetric('fleet_jwt_revocations')?.get()
+  return { keys, log: log.sort(), revocations: metric?.values[0]?.value }
+}
 
 export const code = (expected: FleetErrorCode) => (error: unknown) =>
   error instanceof FleetError && error.code === expected
@@ -166,10 +183,11 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       const app = await start()
       const { accessToken, refreshToken } = await app.tokens.issue('ann')
       const { jti } = await app.tokens.verify(accessToken)
-      await app.tokens.revoke({ jti: String(jti) })
+      await app.tokens.revokeId(String(jti))
       await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
       const next = await app.tokens.refresh(refreshToken)
-      await app.tokens.revoke(String((await app.tokens.verify(next.accessToken)).jti))
+      const claims = await app.tokens.verify(next.accessToken)
+      await app.tokens.revokeId(String(claims.jti), claims.exp)
       await assert.rejects(app.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
     })
 
@@ -189,10 +207,132 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       await app.tokens.verify(bob.accessToken)
     })
 
-    test('what is no token, session or jti cannot be revoked', async () => {
+    test('rejects a revocation of anything that is not a token of this fleet with 401, and stores nothing', async () => {
       const app = await start()
-      await assert.rejects(app.tokens.revoke('a.b.c'), code('FLEET_ERR_TOKEN_INVALID'))
-      await assert.rejects(app.tokens.revoke({} as never), code('FLEET_ERR_OPTION_INVALID'))
+      const { accessToken, refreshToken } = await app.tokens.issue('ann')
+      const { jti, sub } = await app.tokens.verify(accessToken)
+      const [head, body, signature = ''] = accessToken.split('.')
+      const before = await stored(app)
+      const texts = [
+        '',
+        'a.b.c',
+        'AAAA-12345678',
+        'x'.repeat(9000),
+        String(jti),
+        accessToken.slice(0, -6),
+        `${head}.${body}.`,
+      ]
+      const forged = `${head}.${Buffer.from(JSON.stringify({ sub, sid: 'x' })).toString('base64url')}.${signature}`
+      const objects = [
+        undefined,
+        null,
+        7,
+        [],
+        {},
+        { jti },
+        { sub },
+        { sid: 'x' },
+        { sub: { a: 1 }, sid: ['x'] },
+        { sub: '\ud800', sid: 'x' },
+        { sub, sid: 'x'.repeat(129) },
+        { sub: 'x'.repeat(513), sid: 'x' },
+        [accessToken],
+      ]
+      for (const what of [...texts, forged, ...objects])
+        await assert.rejects(app.tokens.revoke(what as never), (error) => {
+          assert.ok(code('FLEET_ERR_TOKEN_INVALID')(error), `${JSON.stringify(what)}: ${error}`)
+          return (error as FleetError).statusCode === 401
+        })
+      assert.deepEqual(await stored(app), before)
+      await app.tokens.verify(accessToken)
+      await app.tokens.refresh(refreshToken)
+    })
+
+    test('stores nothing for a session that does not exist, or a token that has expired', async () => {
+      const app = await start()
+      const before = await stored(app)
+      const iat = Math.floor(Date.now() / 1000) - 3600
+      const expired = (more: object): string => {
+        const claims = { iss: app.fleet.name, sub: 'ann', iat, exp: iat + 60, ...more }
+        return jsonwebtoken.sign(claims, secret, { algorithm: 'HS256', keyid: kidOf(secret) })
+      }
+      for (let i = 0; i < 20; i++) {
+        await app.tokens.revoke({ sub: 'ann', sid: `session-${i}` })
+        await app.tokens.revoke(expired({ sid: `session-${i}` }))
+        await app.tokens.revoke(expired({ jti: `token-${i}` }))
+      }
+      assert.deepEqual(await stored(app), before)
+    })
+
+    test('a revocation that is repeated is stored once', async () => {
+      const app = await start()
+      const { accessToken, refreshToken } = await app.tokens.issue('ann')
+      const { sub, sid } = await app.tokens.verify(accessToken)
+      await app.tokens.revoke(accessToken)
+      const once = await stored(app)
+      for (const what of [accessToken, refreshToken, { sub, sid: String(sid) }, accessToken])
+        await app.tokens.revoke(what)
+      assert.deepEqual(await stored(app), once)
+    })
+
+    test('revokeAll again and again is one cut-off, and ends what was issued in between', async () => {
+      const app = await start()
+      await app.tokens.revokeAll('ann')
+      const until = Math.floor(Date.now() / 1000) + 5
+      for (let i = 0; i < 100; i++) await app.tokens.revokeAll('ann')
+      const { accessToken } = await app.tokens.issue('ann')
+      assert.ok((await app.tokens.verify(accessToken)).iat < until, 'the cut-off does not run ahead of the clock')
+      await app.tokens.revokeAll('ann')
+      await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('ids that are not short text are not revoked', async () => {
+      const app = await start()
+      const before = await stored(app)
+      for (const id of ['', 'a b', 'x'.repeat(129), '\u00e9', undefined, 7, {}, ['x']])
+        await assert.rejects(app.tokens.revokeId(id as never), code('FLEET_ERR_OPTION_INVALID'))
+      for (const subject of ['', undefined, 7, {}, ['ann'], 'x'.repeat(513)])
+        await assert.rejects(app.tokens.revokeAll(subject as never), code('FLEET_ERR_OPTION_INVALID'))
+      assert.deepEqual(await stored(app), before)
+    })
+
+    test('rejects claims that would make a token too large to be verified, and stores nothing', async () => {
+      const app = await start()
+      const before = await stored(app)
+      await assert.rejects(app.tokens.issue('ann', { x: 'y'.repeat(5000) }), code('FLEET_ERR_OPTION_INVALID'))
+      assert.deepEqual(await stored(app), before)
+      const { accessToken, refreshToken } = await app.tokens.issue('\u0001'.repeat(512), { x: 'y'.repeat(1800) })
+      assert.ok(refreshToken.length <= 8192)
+      assert.equal((await app.tokens.verify(accessToken)).x, 'y'.repeat(1800))
+    })
+
+    test('tokens name the fleet as their issuer, and those of another issuer are rejected', async () => {
+      const app = await start()
+      const { accessToken } = await app.tokens.issue('ann')
+      assert.equal((await app.tokens.verify(accessToken)).iss, app.fleet.name)
+      for (const issuer of ['another', false] as const) {
+        const other = await start({ issuer })
+        const foreign = await other.tokens.issue('ann')
+        assert.equal((await other.tokens.verify(foreign.accessToken)).iss, issuer || undefined)
+        await assert.rejects(app.tokens.verify(foreign.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+        await assert.rejects(app.tokens.revoke(foreign.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+      }
+    })
+
+    test('a session that began before tokens had an issuer goes on with a refresh, unless an issuer is configured', async () => {
+      const kept = await start()
+      const { sub, sid, iat } = await kept.tokens.verify((await kept.tokens.issue('ann')).accessToken)
+      const options = { algorithm: 'HS256', keyid: kidOf(secret), header: { alg: 'HS256', typ: 'rt+jwt' } } as const
+      const old = jsonwebtoken.sign({ sub, sid, gen: 0, iat, exp: iat + 600 }, secret, options)
+      const strict = await start({ issuer: kept.fleet.name })
+      await assert.rejects(strict.tokens.refresh(old), code('FLEET_ERR_TOKEN_INVALID'))
+      const unknown = jsonwebtoken.sign({ sub, sid: 'of-another-fleet', gen: 0, iat, exp: iat + 600 }, secret, options)
+      const before = await stored(kept)
+      await assert.rejects(kept.tokens.refresh(unknown), code('FLEET_ERR_TOKEN_REVOKED'))
+      await kept.tokens.revoke(unknown)
+      assert.deepEqual(await stored(kept), before)
+      const next = await kept.tokens.refresh(old)
+      assert.equal((await kept.tokens.verify(next.accessToken)).iss, kept.fleet.name)
     })
 
     test('an expired token is refused, though it was seen before', async (t) => {

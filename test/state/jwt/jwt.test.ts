@@ -12,6 +12,7 @@ import type { Redis } from 'ioredis'
 import jsonwebtoken from 'jsonwebtoken'
 import { FleetError } from '../../../src/base/errors.ts'
 import identity from '../../../src/instance/identity.ts'
+import { metrics } from '../../../src/instance/metrics.ts'
 import { Generations } from '../../../src/state/jwt/generations.ts'
 import jwt, { type JwtKey, type JwtOptions } from '../../../src/state/jwt/index.ts'
 import { RedisStore } from '../../../src/state/jwt/redis-store.ts'
@@ -20,9 +21,7 @@ import redis, { type RedisOptions } from '../../../src/state/redis.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { patient, patientApp, within } from '../patience.ts'
-import { code, contract } from './contract.ts'
-
-const secret = 'a secret of these tests, long enough for HS256'
+import { code, contract, secret } from './contract.ts'
 
 interface Pem {
   privateKey: string
@@ -49,6 +48,7 @@ async function build(
   const app = Fastify(patientApp)
   apps.push(app)
   await app.register(identity, { name })
+  await app.register(metrics)
   await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
   await app.register(jwt, options.keys ? options : { secret, ...options })
   return app
@@ -56,7 +56,7 @@ async function build(
 
 /** A token that nobody here has issued. */
 const forge = (claims: object, key: jsonwebtoken.Secret, options: jsonwebtoken.SignOptions = {}): string =>
-  jsonwebtoken.sign({ sub: 'ann', ...claims }, key, { expiresIn: 60, ...options })
+  jsonwebtoken.sign({ iss: 'fleet', sub: 'ann', ...claims }, key, { expiresIn: 60, ...options })
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
 const now = (): number => Math.floor(Date.now() / 1000)
 
@@ -80,7 +80,7 @@ describe('attacks', () => {
     assert.match(String(answer.headers['www-authenticate']), /error="invalid_token"/)
     for (const secretly of [secret, 'jwt malformed', 'at ']) assert.ok(!answer.body.includes(secretly))
   }
-  const claims = { sub: 'ann', iat: now(), exp: now() + 60 }
+  const claims = { iss: 'fleet', sub: 'ann', iat: now(), exp: now() + 60 }
 
   test('the forgeries below would be good with the right key', async () => {
     assert.equal((await app.tokens.verify(forge({}, secret, { keyid: 'hs' }))).sub, 'ann')
@@ -367,7 +367,7 @@ describe('with Redis', () => {
 
     const third = await a.tokens.issue('ann')
     const { jti } = await b.tokens.verify(third.accessToken)
-    await a.tokens.revoke({ jti: String(jti) })
+    await a.tokens.revokeId(String(jti))
     await revokedOn(b, third.accessToken)
 
     const fourth = await b.tokens.issue('ann')
@@ -418,7 +418,7 @@ describe('with Redis', () => {
     const log = app.redisKey('jwt-revoked', 'log')
     assert.ok(app.redis)
     for (let i = 0; i < 50; i++) await app.redis.call('ZADD', log, String(i), `1000 0 token old${i}`)
-    for (let i = 0; i < 200; i++) await app.tokens.revoke({ jti: `some-token-${i}` })
+    for (let i = 0; i < 200; i++) await app.tokens.revokeId(`some-token-${i}`)
     const left = await app.redis.zrange(log, '0', '-1')
     assert.equal(left.filter((member) => member.includes('some-token')).length, 200)
     assert.ok(left.length < 215, `${left.length} left`)
@@ -429,7 +429,7 @@ describe('with Redis', () => {
     const app = await build(server.url, {}, 'many')
     const { accessToken } = await app.tokens.issue('ann')
     for (let n = 0; n < 2500; n += 100)
-      await Promise.all(Array.from({ length: 100 }, (_, i) => app.tokens.revoke({ jti: `some-token-${n + i}` })))
+      await Promise.all(Array.from({ length: 100 }, (_, i) => app.tokens.revokeId(`some-token-${n + i}`)))
     await app.tokens.revoke(accessToken)
     const later = await build(server.url, {}, 'many')
     await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Redis } from 'ioredis'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from '../../../src/state/rate-limit/limits.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+
+setFlagsFromString('--expose-gc')
+const gc = runInNewContext('gc') as () => void
 
 let client: Redis
 before(async () => {
@@ -109,6 +114,35 @@ describe('in memory', () => {
     assert.equal(take(), 3)
     t.mock.timers.setTime(1_001_100)
     assert.equal(take(), 1)
+  })
+
+  test('a clock that begins at the epoch, as in tests, refuses nobody', (t) => {
+    t.mock.timers.enable({ apis: ['Date'] })
+    const limits = new MemoryLimits()
+    const take = () => limits.take('k', 1_000, 2, true)
+    assert.deepEqual([take().count, take().count, take().count], [1, 2, 3])
+    assert.equal(take().resetMs, 1_100)
+    t.mock.timers.tick(1_100)
+    assert.equal(take().count, 1)
+  })
+
+  test('a clock that is put back far lets a client in again after one window', (t) => {
+    const limits = new MemoryLimits()
+    const take = () => limits.take('k', 1_000, 2, true).count
+    assert.deepEqual([take(), take(), take()], [1, 2, 3])
+    t.mock.timers.enable({ apis: ['Date'] })
+    assert.equal(take(), 3)
+    t.mock.timers.tick(1_200)
+    assert.equal(take(), 1)
+  })
+
+  test('keeps no long key', () => {
+    const limits = new MemoryLimits()
+    const before = process.memoryUsage().heapUsed
+    for (let n = 0; n < 2_000; n++) limits.take(`${n} ${'x'.repeat(50_000)}${n}`, long, 10, true)
+    gc()
+    assert.ok(process.memoryUsage().heapUsed - before < 50_000_000)
+    assert.equal(limits.take(`7 ${'x'.repeat(50_000)}7`, long, 10, true).count, 2)
   })
 
   test('does not grow with the number of clients', () => {

@@ -5,6 +5,7 @@ import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { authentication, perUser, type RateLimitOptions, rateLimit } from '../../../src/state/rate-limit/index.ts'
 import { redis } from '../../../src/state/redis.ts'
+import { session } from '../../../src/state/session/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { patient, patientApp } from '../patience.ts'
@@ -154,6 +155,114 @@ describe('one instance in memory', () => {
         [true, 0],
       ],
     )
+  })
+})
+
+describe('limits that share nothing', () => {
+  const own = (app: FastifyInstance) => {
+    const [sms, search] = [app.createRateLimit({ max: 2 }), app.createRateLimit({ max: 100 })]
+    app.get('/sms', async (request) => sms(request))
+    app.get('/search', async (request) => search(request))
+    app.get('/a', { preHandler: app.rateLimit({ max: 2 }) }, async () => 1)
+    app.get('/b', { preHandler: app.rateLimit({ max: 100 }) }, async () => 1)
+  }
+
+  test('limiters without a group count for themselves', async () => {
+    const app = await build({})
+    own(app)
+    await statuses(app, 5, '/search')
+    await statuses(app, 5, '/b')
+    assert.equal((await app.inject('/sms')).json().isExceeded, false)
+    assert.equal(admitted(await statuses(app, 5, '/a')), 2)
+    assert.equal(admitted(await statuses(app, 5, '/b')), 5)
+  })
+
+  test('the same limiter of two instances counts together', async () => {
+    const { url } = await startRedis()
+    const place = { url, name: 'limiters' }
+    const [a, b] = await Promise.all([build({}, place), build({}, place)])
+    own(a)
+    own(b)
+    await statuses(a, 5, '/b')
+    assert.equal(admitted([...(await statuses(a, 2, '/a')), ...(await statuses(b, 2, '/a'))]), 2)
+  })
+
+  test('limiters with a group count together', async () => {
+    const app = await build({})
+    const limiter = () => app.rateLimit({ max: 2, groupId: 'codes' })
+    app.get('/one', { preHandler: limiter() }, async () => 1)
+    app.get('/two', { preHandler: limiter() }, async () => 1)
+    assert.equal(admitted([...(await statuses(app, 2, '/one')), ...(await statuses(app, 2, '/two'))]), 2)
+  })
+
+  test('routes of one path that differ by a constraint count for themselves', async () => {
+    const app = await build({})
+    for (const version of ['1.0.0', '2.0.0'])
+      app.get('/v', { constraints: { version }, config: { rateLimit: { max: 2 } } }, async () => version)
+    for (const version of ['1.x', '2.x'])
+      assert.equal(admitted(await statuses(app, 3, { url: '/v', headers: { 'accept-version': version } })), 2)
+  })
+
+  test('two registrations of the plugin count for themselves', async () => {
+    const app = Fastify()
+    apps.push(app)
+    await app.register(identity, { name: 'twice' })
+    await app.register(redis, { client: null })
+    for (const url of ['/first', '/second'])
+      await app.register(async (child) => {
+        await child.register(rateLimit, { max: 2 })
+        child.get(url, async () => 1)
+      })
+    for (const url of ['/first', '/second']) assert.equal(admitted(await statuses(app, 3, url)), 2)
+  })
+})
+
+describe('who a client is', () => {
+  test('per user and per client, an IPv6 network is one', async () => {
+    const app = await build({ ipv6Subnet: 56 })
+    const from = (remoteAddress: string) => statuses(app, 1, { url: '/mine', remoteAddress })
+    const got: number[] = []
+    for (let n = 1; n <= 9; n++) got.push(...(await from(`2001:db8:1:${n}::${n}`)))
+    assert.equal(admitted(got), 2)
+    assert.equal(admitted(await from('2001:db8:1:100::1')), 1)
+  })
+
+  test('behind a proxy that TRUST_PROXY names, without Fastify’s own trustProxy', async () => {
+    const app = Fastify()
+    apps.push(app)
+    await app.register(identity, { name: 'behind', trustProxy: ['loopback'] })
+    await app.register(redis, { client: null })
+    await app.register(rateLimit, { max: 1, allow: ['203.0.113.9'] })
+    app.get('/', async () => 1)
+    const as = (client: string, times: number) =>
+      statuses(app, times, { url: '/', headers: { 'x-forwarded-for': client } })
+    assert.deepEqual(await as('203.0.113.1', 2), [200, 429])
+    assert.deepEqual(await as('203.0.113.2', 2), [200, 429])
+    assert.deepEqual(await as('203.0.113.9', 3), [200, 200, 200])
+    assert.deepEqual(await as('6.6.6.6, 203.0.113.2', 1), [429])
+    assert.deepEqual([...(await as('made-up', 1)), ...(await as('made-up-too', 1))], [200, 429])
+  })
+
+  test('by the field of the session that the session plugin was told of', async () => {
+    const app = Fastify()
+    apps.push(app)
+    await app.register(identity, { name: 'field' })
+    await app.register(redis, { client: null })
+    await app.register(session, { secret: 'x'.repeat(32), userId: 'account', cookie: { secure: false } })
+    await app.register(rateLimit)
+    app.get('/in', async (request) => {
+      request.session.account = (request.query as { as: string }).as
+      return 'in'
+    })
+    app.get('/mine', { config: { rateLimit: perUser(2) } }, async () => 1)
+    const login = async (as: string) => {
+      const cookie = String((await app.inject(`/in?as=${as}`)).headers['set-cookie']).split(';')[0] ?? ''
+      return { url: '/mine', headers: { cookie } }
+    }
+    const ann = [await login('ann'), await login('ann')]
+    const got = [...(await statuses(app, 2, ann[0] as object)), ...(await statuses(app, 2, ann[1] as object))]
+    assert.equal(admitted(got), 2)
+    assert.equal(admitted(await statuses(app, 2, await login('bob'))), 2)
   })
 })
 

@@ -5,8 +5,10 @@ import type { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import identity, { type IdentityOptions, type Peer } from '../../../src/instance/identity.ts'
 import lifecycle from '../../../src/instance/lifecycle.ts'
+import { FleetKeys } from '../../../src/state/fleet-keys.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis.ts'
 import { Directory } from '../../../src/state/registry/directory.ts'
+import { Entries } from '../../../src/state/registry/entries.ts'
 import registry, { type RegistryOptions } from '../../../src/state/registry/index.ts'
 import { PeerTable } from '../../../src/state/registry/peer-table.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
@@ -280,12 +282,16 @@ describe('with Redis', () => {
     const { redis, redisKey } = a
     assert.ok(redis)
     const key = (part: string): string => redisKey(`registry-${part}`, 'all')
-    const peer = { ...a.fleet.self() }
+    const peer = { ...a.fleet.self(), rps: 1, p95: 2, eventLoopUtilization: 0.5, memory: 1000 }
+    const entries = new Entries(
+      new FleetKeys([String(await redis.get(redisKey('secret', 'SESSION_SECRET')))], 'registry', a.fleet.name),
+    )
     const [facts, lease, load, changes]: string[][] = [[], [], [], []]
     for (let i = 0; i < 1000; i++) {
-      facts?.push(`p${i}`, `boot ${JSON.stringify({ ...peer, id: `p${i}` })}`)
-      lease?.push('9999999999999', `p${i}`)
-      load?.push(`p${i}`, '[1,2,0.5,1000]')
+      const sealed = entries.seal('boot', { ...peer, id: `p${i}` })
+      facts?.push(`p${i}`, `boot ${sealed.facts}`)
+      lease?.push(String(Date.now() + 500_000), `p${i}`)
+      load?.push(`p${i}`, sealed.load)
       changes?.push(String(i + 10), `p${i}`)
     }
     await redis.hset(key('facts'), ...(facts as [string, string]))
@@ -365,19 +371,28 @@ describe('when Redis is away', { concurrency: true }, () => {
   })
 })
 
+const peer = (id: string): Peer => ({
+  ...{ id, host: 'host', pid: 1, port: 3000, version: '1.0.0', color: 'none', weight: 100, state: 'serving' },
+  ...{ startedAt: new Date().toISOString(), lastSeen: new Date().toISOString(), failing: [] },
+  ...{ rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 },
+})
+
 test('a large fleet is read in turns, a small one whole', () => {
-  const table = new PeerTable('self', 1000)
+  const entries = new Entries(new FleetKeys(['s'.repeat(32)], 'registry', 'fleet'))
+  const table = new PeerTable('self', 1000, entries)
   const answer = (changes: [string, string | undefined][], more: object = {}) =>
     table.apply({
       epoch: 'e',
       version: 1,
       full: false,
       changed: false,
+      reset: false,
       changes: new Map(changes),
       loads: new Map(),
       ...more,
     })
-  const facts = (id: string): [string, string] => [id, `boot ${JSON.stringify({ id })}`]
+  const self = peer('any')
+  const facts = (id: string): [string, string] => [id, `boot ${entries.seal('boot', { ...self, id }).facts}`]
   answer(Array.from({ length: 50 }, (_, i) => facts(`p${i}`)))
   const rounds = Array.from({ length: 5 }, () => table.sample(16))
   assert.ok(rounds.every((round) => round.length === 16 && new Set(round).size === 16))

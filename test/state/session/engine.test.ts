@@ -23,7 +23,7 @@ test('what is over makes room first', async (t) => {
   await engine.put('long', '{}', 60_000)
   t.mock.timers.tick(2000)
   assert.equal(await engine.replace('short', '{}', 1000), false)
-  assert.equal(await engine.merge('short', new Map(), 1000), false)
+  assert.equal(await engine.merge('short', new Map(), 1000, 100), false)
   await engine.put('other', '{}', 1000)
   assert.deepEqual(await engine.ids('ann'), [])
   assert.equal(await engine.destroy('short'), false)

@@ -69,6 +69,13 @@ for (const engine of ['memory', 'redis'] as const) {
       assert.deepEqual((await read(store, 'one'))?.cookie.expires, later)
       await call((done) => store.destroy('one', done))
       assert.equal(await read(store, 'one'), null)
+      await call((done) => store.set('three', { a: 1 } as never, done))
+      await call((done) => store.touch('three', { a: 1 } as never, done))
+      assert.deepEqual(await read(store, 'three'), { a: 1, cookie: { expires: null, originalMaxAge: null } })
+      await assert.rejects(
+        call((done) => store.set('four', undefined as never, done)),
+        TypeError,
+      )
       store.set('two', { cookie: { originalMaxAge: null } })
       store.touch('two', { cookie: { originalMaxAge: null } })
       store.destroy('two')

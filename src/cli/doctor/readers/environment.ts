@@ -1,5 +1,5 @@
 import { parseEnv } from 'node:util'
-import { type Instance, lineOf, type Reader, type Source, type Variable } from '../facts.ts'
+import type { Instance, Reader, Source, Variable } from '../facts.ts'
 
 /** Variables that only an instance's environment has; a file with none of them holds values for a front's templates. */
 const ofInstances =
@@ -7,11 +7,13 @@ const ofInstances =
 
 /** The variables of a `.env` file, each with its line. */
 export function variablesOf({ file, text }: Source): Map<string, Variable> {
+  const lines = new Map<string, number>()
+  for (const [index, line] of text.split('\n').entries()) {
+    const name = /^[ \t]*(?:export[ \t]+)?([^\s=]+)[ \t]*=/.exec(line)?.[1]
+    if (name !== undefined && !lines.has(name)) lines.set(name, index + 1)
+  }
   return new Map(
-    Object.entries(parseEnv(text)).map(([name, value]) => [
-      name,
-      { value, file, line: lineOf(text, new RegExp(`^[ \\t]*(?:export[ \\t]+)?${name}[ \\t]*=`, 'm')) },
-    ]),
+    Object.entries(parseEnv(text)).map(([name, value]) => [name, { value, file, line: lines.get(name) ?? 1 }]),
   )
 }
 

@@ -1,3 +1,5 @@
+import { dictionary } from '../../../base/dictionary.ts'
+
 /** A value of HCL as far as it stands in the text; {@link Unknown} where it is computed. */
 export type Value = string | number | boolean | null | Unknown | readonly Value[] | { readonly [name: string]: Value }
 
@@ -29,23 +31,58 @@ interface Token {
   readonly line: number
 }
 
+/** Everything but strings and heredocs, whose ends {@link stringEnd} and {@link heredocEnd} find. */
 const pattern =
-  /(\n)|#[^\n]*|\/\/[^\n]*|\/\*[\s\S]*?\*\/|<<-?(\w+)\n([\s\S]*?)\n\s*\2\b|"((?:\\.|\$\{(?:[^{}]|\{[^{}]*\})*\}|[^"\\])*)"|(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.-]*)|(=>|==|!=|<=|>=|&&|\|\||[^\s])/g
+  /(\n)|#[^\n]*|\/\/[^\n]*|\/\*(?:[^*]|\*(?!\/))*(?:\*\/)?|<<-?(\w+)\n|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.-]*)|(=>|==|!=|<=|>=|&&|\|\||[^\s])/g
 
 function tokens(text: string): Token[] {
   const found: Token[] = []
+  const next = new RegExp(pattern)
   let line = 1
-  for (const match of text.matchAll(pattern)) {
-    const [whole, newline, , heredoc, string, number, word, sign] = match
+  for (let match = next.exec(text); match; match = next.exec(text)) {
+    const [, newline, heredoc, quote, number, word, sign] = match
+    const start = next.lastIndex
     if (newline) found.push({ kind: 'newline', text: '\n', line })
-    else if (string !== undefined || heredoc !== undefined)
-      found.push({ kind: 'string', text: string ?? heredoc ?? '', line })
-    else if (number !== undefined) found.push({ kind: 'number', text: number, line })
+    else if (quote) {
+      const end = stringEnd(text, start)
+      found.push({ kind: 'string', text: text.slice(start, end), line })
+      next.lastIndex = text[end] === '"' ? end + 1 : end
+    } else if (heredoc !== undefined) {
+      const [end, after] = heredocEnd(text, start, heredoc)
+      found.push({ kind: 'string', text: text.slice(start, end), line })
+      next.lastIndex = after
+    } else if (number !== undefined) found.push({ kind: 'number', text: number, line })
     else if (word !== undefined) found.push({ kind: 'word', text: word, line })
     else if (sign !== undefined) found.push({ kind: 'sign', text: sign, line })
-    line += whole.split('\n').length - 1
+    for (let at = text.indexOf('\n', match.index); at !== -1 && at < next.lastIndex; at = text.indexOf('\n', at + 1))
+      line++
   }
   return found
+}
+
+/** Where a string ends: at its quote, else with the line or the file. Quotes and line ends in `${…}` belong to it. */
+function stringEnd(text: string, start: number): number {
+  let depth = 0
+  for (let at = start; at < text.length; at++) {
+    const char = text[at]
+    if (char === '\\') at++
+    else if (depth === 0 && char === '"') return at
+    else if (char === '{' && (depth > 0 || text[at - 1] === '$' || text[at - 1] === '%')) depth++
+    else if (char === '}' && depth > 0) depth--
+    else if (depth === 0 && char === '\n') return at
+  }
+  return text.length
+}
+
+/** Where the text of a heredoc ends, and what comes after its last line. */
+function heredocEnd(text: string, start: number, name: string): [end: number, after: number] {
+  for (let at = start; at < text.length; ) {
+    const stop = text.indexOf('\n', at)
+    const end = stop < 0 ? text.length : stop
+    if (text.slice(at, end).trim() === name) return [Math.max(start, at - 1), end]
+    at = end + 1
+  }
+  return [text.length, text.length]
 }
 
 /**
@@ -56,13 +93,24 @@ export function parseHcl(text: string): readonly Block[] {
   return new Parser(tokens(text)).body().blocks
 }
 
+const deepest = 100
+
 class Parser {
   readonly #tokens: readonly Token[]
   #at = 0
+  #depth = 0
   #keys = new Map<string, number>()
 
   constructor(tokens: readonly Token[]) {
     this.#tokens = tokens
+  }
+
+  /** @throws when values and blocks are nested deeper than anything that a person writes */
+  #deeper<T>(read: () => T): T {
+    if (++this.#depth > deepest) throw new Error(`blocks and values are nested more than ${deepest} deep`)
+    const result = read()
+    this.#depth--
+    return result
   }
 
   body(): { attributes: Map<string, Attribute>; blocks: Block[] } {
@@ -93,7 +141,7 @@ class Parser {
     const outer = this.#keys
     const keys = new Map<string, number>()
     this.#keys = keys
-    const body = this.body()
+    const body = this.#deeper(() => this.body())
     this.#keys = outer
     return { type, labels, line, keys, ...body }
   }
@@ -119,6 +167,10 @@ class Parser {
   }
 
   #term(): Value {
+    return this.#deeper(() => this.#value())
+  }
+
+  #value(): Value {
     const token = this.#next()
     if (!token) return null
     if (token.kind === 'number') return Number(token.text)
@@ -148,7 +200,7 @@ class Parser {
   }
 
   #object(): Value {
-    const members: Record<string, Value> = {}
+    const members = dictionary<Value>()
     for (let token = this.#skip(); token && !is(token, '}'); token = this.#skip()) {
       this.#at++
       if (is(token, ',')) continue

@@ -1,6 +1,6 @@
 import { duration } from '../durations.ts'
 import type { Fact, Front, Instance, Reader, Reading, Variable } from '../facts.ts'
-import { asCommand, asNumber, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
+import { asCommand, asMap, asNumber, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
 
 /** Kubernetes’ own default. */
 const defaults = { graceMs: 30_000 }
@@ -45,7 +45,7 @@ function variables(document: YamlDocument): [string, ReadonlyMap<string, Variabl
   if (kind !== 'ConfigMap' && kind !== 'Secret') return []
   const found = new Map<string, Variable>()
   for (const section of ['data', 'stringData']) {
-    for (const [name, value] of Object.entries((document.get([section]) as object | undefined) ?? {})) {
+    for (const [name, value] of Object.entries(asMap(document.get([section])))) {
       const text =
         kind === 'Secret' && section === 'data' ? Buffer.from(String(value), 'base64').toString() : String(value)
       found.set(name, { value: text, file: document.file, line: document.line([section, name]) })
@@ -132,7 +132,7 @@ function readContainer(document: YamlDocument, pod: Path, path: Path, named: Nam
 function sleeps(value: unknown): number | undefined {
   const command = asCommand(value) ?? ''
   const seconds = /\bsleep\s+(\d+)/.exec(command)?.[1]
-  const ms = /setTimeout\([^,]*,\s*(\d+)/.exec(command)?.[1]
+  const ms = /setTimeout\([^,]{0,500},\s*(\d+)/.exec(command)?.[1]
   if (seconds) return Number(seconds)
   return ms ? Number(ms) / 1_000 : undefined
 }
@@ -157,7 +157,8 @@ function environment(
     }
   }
   for (const [index, entry] of list(document.get([...path, 'env'])).entries()) {
-    const { name, value } = entry as { name?: string; value?: unknown }
+    const { name: given, value } = (entry ?? {}) as { name?: unknown; value?: unknown }
+    const name = asText(given)
     if (name) env.set(name, { value: asText(value), file: document.file, line: document.line([...path, 'env', index]) })
   }
   const unseen = missing.has('ConfigMap') ? 'any' : missing.has('Secret') ? 'secrets' : 'none'

@@ -1,20 +1,24 @@
-import { globSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { duration } from '../durations.ts'
-import type { Context, Fact, Front, Reader, Reading, Source } from '../facts.ts'
+import { type Context, escaped, type Fact, type Front, type Reader, type Reading, type Source } from '../facts.ts'
 import { type Directive, parseNginx } from './nginx-syntax.ts'
 
 /** nginx's own defaults. */
 const defaults = { keepaliveMs: 60_000, failMs: 10_000 }
 /** Methods that know no `backup`. */
 const withoutBackup = new Set(['ip_hash', 'hash', 'random'])
+/** Includes of one main file that are followed; real configurations have dozens. */
+const mostIncludes = 1000
 const probes = /\/(?:\((?:\?:)?)?(?:health|ready|live|alive)\b/
 
 /** Main files with what they include, and fragments that nobody here includes. */
 export const readNginx: Reader = (sources, context) => {
   const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, context)]))
   const included = new Set<string>()
-  const expanded = [...trees].map(([path, tree]) => ({ path, tree: expand(tree, dirname(path), trees, included) }))
+  const expanded = [...trees].map(([path, tree]) => ({
+    path,
+    tree: expand(tree, dirname(path), trees, included, [path], { left: mostIncludes }),
+  }))
   const roots = expanded.filter(({ path }) => !included.has(path))
   // Beside a main file the rest are alternatives, of which nothing can be said to be missing.
   const isMain = (tree: readonly Directive[]): boolean => tree.some(({ name }) => name === 'http')
@@ -28,34 +32,58 @@ const parse = ({ file, text }: Source, { variables }: Context): Directive[] =>
     text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => variables.get(name)?.value ?? whole),
   )
 
-/** Replaces `include` by what it names, relative to the main file's folder. */
+/**
+ * Replaces `include` by what it names, relative to the main file's folder. A file that includes itself is left out there:
+ * nginx would not start with it, and each of its includes would multiply the others.
+ */
 function expand(
   tree: readonly Directive[],
   folder: string,
   trees: ReadonlyMap<string, readonly Directive[]>,
   included: Set<string>,
-  depth = 0,
+  within: readonly string[],
+  budget: { left: number },
 ): Directive[] {
   return tree.flatMap((directive): Directive[] => {
-    if (directive.name === 'include' && depth < 16) {
-      return named(directive.args[0] ?? '', folder).flatMap((path) => {
+    if (directive.name === 'include') {
+      return named(directive.args[0] ?? '', folder, trees.keys()).flatMap((path) => {
         const found = trees.get(path)
-        if (!found) return []
+        if (!found || within.includes(path) || budget.left <= 0) return []
+        budget.left--
         included.add(path)
-        return expand(found, folder, trees, included, depth + 1)
+        return expand(found, folder, trees, included, [...within, path], budget)
       })
     }
     return [
-      directive.block ? { ...directive, block: expand(directive.block, folder, trees, included, depth) } : directive,
+      directive.block
+        ? { ...directive, block: expand(directive.block, folder, trees, included, within, budget) }
+        : directive,
     ]
   })
 }
 
-/** In the official image `conf.d/x.conf` is made of `templates/x.conf.template`. */
-function named(pattern: string, folder: string): string[] {
+/** Of the files that were read. In the official image `conf.d/x.conf` is made of `templates/x.conf.template`. */
+function named(pattern: string, folder: string, files: Iterable<string>): string[] {
   const template = pattern.replace(/(^|\/)conf\.d\//, '$1templates/')
   const patterns = template === pattern ? [pattern] : [pattern, `${template}.template`]
-  return patterns.flatMap((one) => globSync(resolve(folder, one))).map((path) => join(path))
+  const all = [...files]
+  return patterns.flatMap((one) => all.filter(globbed(resolve(folder, one))).sort())
+}
+
+/** As glob(3), which nginx uses: `*` and `?` stop at a `/`. */
+function globbed(pattern: string): (path: string) => boolean {
+  const source = pattern.replace(/\*+|\?|\[[^\]/]+\]|[^*?[]|\[/g, (part) => {
+    if (part.startsWith('*')) return '[^/]*'
+    if (part === '?') return '[^/]'
+    return part.length > 1 ? `[${part.slice(1, -1).replace(/^!/, '^').replace(/[\\[]/g, '\\$&')}]` : escaped(part)
+  })
+  try {
+    const wanted = new RegExp(`^${source}$`)
+    return (path) => wanted.test(path)
+  } catch {
+    // A class such as `[z-a]` matches nothing.
+    return () => false
+  }
 }
 
 const walk = (tree: readonly Directive[]): Directive[] =>

@@ -10,8 +10,8 @@ export const readSystemd: Reader = (sources) => sources.flatMap(readOne)
 function readOne({ file, text }: Source): readonly Reading[] {
   const settings: Fact<[name: string, value: string]>[] = []
   for (const [index, content] of text.split('\n').entries()) {
-    const match = /^\s*([A-Z]\w+)\s*=\s*(.*?)\s*$/.exec(content)
-    if (match) settings.push({ value: [match[1] ?? '', match[2] ?? ''], file, line: index + 1 })
+    const match = /^\s*([A-Z]\w+)\s*=(.*)$/.exec(content)
+    if (match) settings.push({ value: [match[1] ?? '', (match[2] ?? '').trim()], file, line: index + 1 })
   }
   const last = (name: string): Fact<string> | undefined => {
     const found = settings.findLast(({ value }) => value[0] === name)

@@ -28,12 +28,18 @@ defaults
 
 frontend front
   bind 127.0.0.1:${port}
+  # As haproxy/haproxy.cfg: the target as instances read it, and no path that some of them would resolve, and others not.
+  http-request set-uri %[pathq] if !{ url_beg / } { path_beg / }
+  http-request deny deny_status 400 if { req.fhdr(host) -m reg '[^][0-9A-Za-z._:%-]' }
+  http-request deny deny_status 400 if { path -m reg -i '%(00|[^0-9a-f]|[0-9a-f][^0-9a-f]|[0-9a-f]?$)' }
+  http-request return status 404 if { path -m reg -i '(/|\\\\|%2f|%5c)(\\.|%2e)(\\.|%2e)?([;/\\\\#]|%3b|%2f|%5c|$)' }
   # For operators, who ask an instance directly.
-  http-request return status 404 if { path,url_dec -m reg ^/+(metrics|fleet|health/detailed|api/v1/load-balancer)(/|$) }
+  http-request return status 404 if { path,url_dec -m reg -i '^[/\\\\]+(metrics|fleet|health(;[^/\\\\]*)?[/\\\\]+detailed|api(;[^/\\\\]*)?[/\\\\]+v1(;[^/\\\\]*)?[/\\\\]+load-balancer)([/\\\\;?#]|$)' }
   http-request del-header Forwarded
   http-request del-header X-Fleet-Retry
+  http-request del-header '^x-(forwarded-|original-|rewrite-|host$)' -m reg
   http-request set-header X-Forwarded-For   %[src]
-  http-request set-header X-Forwarded-Host  %[req.hdr(host)]
+  http-request set-header X-Forwarded-Host  %[req.fhdr(host)]
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Port  %[dst_port]
   # When no instance is ready, all are asked: a draining one still answers.

@@ -7,6 +7,12 @@ export const nginxFront: FrontKind = {
   start: (plan, options) => startNginx({ ...options, config: nginxConfig(plan), port: plan.port }),
 }
 
+/** Other names for the URL that was asked for, by which some frameworks route: from a client none of them is passed on. */
+const foreign = [
+  ...['X-Forwarded-Path', 'X-Forwarded-Prefix', 'X-Forwarded-Scheme', 'X-Forwarded-Server', 'X-Forwarded-Ssl'],
+  ...['X-Forwarded-Uri', 'X-Host', 'X-Original-Host', 'X-Original-Uri', 'X-Original-Url', 'X-Rewrite-Url'],
+]
+
 /** A whole nginx.conf, for nginx 1.22 and later; relative paths are below the server's folder. */
 export function nginxConfig({ port, instances, drainDelayMs }: FrontPlan): string {
   const failTimeout = `${Math.floor(drainDelayMs / 1000) + 1}s`
@@ -55,6 +61,17 @@ ${servers('max_fails=0')}
     default '';
   }
 
+  # As nginx/snippets/maps.conf: the host of the request line counts, and no path that some instances would resolve, and
+  # others not.
+  map "$host $http_host" $fleet_host {
+    "~*^(\\S+) \\1\\.?(?::\\d+)?$" $http_host;
+    default                     $host;
+  }
+  map $request_uri $fleet_ambiguous {
+    "~*^[^?#]*(?:/|\\x5c|%2f|%5c)(?:\\.|%2e)(?:\\.|%2e)?(?:[;/?#]|\\x5c|%3b|%2f|%5c|$)" 1;
+    default '';
+  }
+
   # Without an upgrade the header must be empty, else connections to instances are not kept.
   map $http_upgrade $fleet_connection {
     ''      '';
@@ -64,14 +81,15 @@ ${servers('max_fails=0')}
   proxy_http_version 1.1;
   proxy_set_header Connection        $fleet_connection;
   proxy_set_header Upgrade           $http_upgrade;
-  proxy_set_header Host              $http_host;
+  proxy_set_header Host              $fleet_host;
   proxy_set_header X-Request-Id      $request_id;
   proxy_set_header X-Fleet-Retry     $fleet_retry;
   proxy_set_header X-Forwarded-For   $remote_addr;
-  proxy_set_header X-Forwarded-Host  $http_host;
+  proxy_set_header X-Forwarded-Host  $fleet_host;
   proxy_set_header X-Forwarded-Proto $scheme;
   proxy_set_header X-Forwarded-Port  $server_port;
   proxy_set_header Forwarded         '';
+${foreign.map((name) => `  proxy_set_header ${name} '';`).join('\n')}
 
   # A request that was sent is sent again only when it is safe (no non_idempotent); one that was not sent, always.
   proxy_next_upstream error timeout http_502;
@@ -83,8 +101,9 @@ ${servers('max_fails=0')}
   server {
     listen 127.0.0.1:${port};
 
+    if ($fleet_ambiguous) { return 404; }
     # For operators, who ask an instance directly.
-    location ~ ^/(?:metrics|fleet|health/detailed|api/v1/load-balancer)(?:/|$) { return 404; }
+    location ~* "^[/\\x5c]+(?:metrics|fleet|health(?:;[^/\\x5c]*)?[/\\x5c]+detailed|api(?:;[^/\\x5c]*)?[/\\x5c]+v1(?:;[^/\\x5c]*)?[/\\x5c]+load-balancer)(?:[/;\\x5c]|$)" { return 404; }
 
     location / { proxy_pass http://fleet; }
   }

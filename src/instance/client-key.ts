@@ -1,0 +1,126 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { addressKey, type Proxies, proxiesOf, resolveClient, type TrustProxy } from '../base/client-address.ts'
+import { readEnv } from '../base/env.ts'
+
+/** Most addresses whose key is remembered. */
+const maxKnown = 10_000
+
+const nobody = (): boolean => false
+
+/** Tells clients apart by their addresses. */
+export class Clients {
+  readonly #proxies: Proxies | undefined
+  readonly #keys = new Map<string, string>()
+  readonly #trusted = new Map<string, boolean>()
+
+  /**
+   * @param trust `undefined`: Fastify's own `trustProxy` decides
+   * @throws FLEET_ERR_OPTION_INVALID naming `option`
+   */
+  constructor(trust: TrustProxy | undefined, option: string) {
+    this.#proxies = trust === undefined ? undefined : proxiesOf(trust, option)
+  }
+
+  get proxies(): Proxies | undefined {
+    return this.#proxies
+  }
+
+  /** @param beyond further addresses that are passed over like those of trusted proxies */
+  address({ socket, headers, ips }: FastifyRequest, beyond?: (address: string) => boolean): string {
+    const peer = socket.remoteAddress
+    const forwardedFor = headers['x-forwarded-for']
+    if (forwardedFor === undefined) return resolveClient(peer, undefined, nobody)
+    let trusts = this.#trusts
+    if (!this.#proxies) {
+      // Fastify has followed the proxies that it trusts, but takes whatever they forward for an address.
+      const followed = (ips?.length ?? 1) - 1
+      trusts = (_, hop) => hop < followed
+    }
+    const all = beyond ? (address: string, hop: number) => trusts(address, hop) || beyond(address) : trusts
+    return resolveClient(peer, String(forwardedFor), all)
+  }
+
+  /** The network of an IPv6 address takes longer to work out than everything else here. */
+  key(address: string, ipv6Subnet: number): string {
+    if (!address.includes(':')) return addressKey(address, ipv6Subnet)
+    const id = ipv6Subnet === 64 ? address : `${address}/${ipv6Subnet}`
+    return remember(this.#keys, id, () => addressKey(address, ipv6Subnet))
+  }
+
+  /** Whether the peer of a connection is a trusted proxy. */
+  trusts(peer: string | undefined): boolean {
+    return this.#proxies !== undefined && this.#trusts(resolveClient(peer, undefined, nobody), 0)
+  }
+
+  #trusts = (address: string, hop: number): boolean => {
+    const proxies = this.#proxies as Proxies
+    if (!proxies.byAddress) return proxies.trusts(address, hop)
+    return remember(this.#trusted, address, () => proxies.trusts(address, hop))
+  }
+}
+
+function remember<T>(known: Map<string, T>, id: string, work: () => T): T {
+  let value = known.get(id)
+  if (value === undefined) {
+    value = work()
+    if (known.size >= maxKnown) known.clear()
+    known.set(id, value)
+  }
+  return value
+}
+
+const decorator = Symbol('fleet.clients')
+let fromEnv: Clients | undefined
+
+function clientsOf({ server }: FastifyRequest): Clients {
+  const own = (server as { [decorator]?: Clients } | undefined)?.[decorator]
+  if (own) return own
+  fromEnv ??= new Clients(readEnv().TRUST_PROXY, 'TRUST_PROXY')
+  return fromEnv
+}
+
+/**
+ * Settles whom this app trusts to name the client, and warns where that is everyone, or where Fastify's own `request.ip`
+ * follows other rules.
+ *
+ * @param trust `undefined`: Fastify's own `trustProxy` decides
+ * @throws FLEET_ERR_OPTION_INVALID
+ */
+export function decorateClients(app: FastifyInstance, trust: TrustProxy | undefined): Clients {
+  const clients = new Clients(trust, 'identity.trustProxy')
+  app.decorate(decorator as unknown as string, clients)
+  const { all = false, none = true } = clients.proxies ?? {}
+  if (all)
+    app.log.warn(
+      'TRUST_PROXY trusts every address: a client that reaches this instance directly can claim any address and ' +
+        'evade every limit; list the addresses or networks of the proxies instead',
+    )
+  if (!none && !app.hasRequestDecorator('ips'))
+    app.log.warn(
+      'TRUST_PROXY is set, but this app was created without `trustProxy`: limits see the client behind the proxy, ' +
+        '`request.ip`, `request.protocol` and `request.host` do not; create the app with Fastify(serverOptions())',
+    )
+  return clients
+}
+
+/**
+ * The address of the client, behind the proxies that `TRUST_PROXY` (or `identity.trustProxy`) trusts, whether or not
+ * Fastify's `trustProxy` is set; where neither is configured, the proxies that Fastify's `trustProxy` trusts. Always an
+ * address, whatever `X-Forwarded-For` says; '' on a Unix domain socket.
+ *
+ * @param beyond further addresses that are passed over like those of trusted proxies
+ */
+export function clientAddress(request: FastifyRequest, beyond?: (address: string) => boolean): string {
+  return clientsOf(request).address(request, beyond)
+}
+
+/**
+ * What stands for the client wherever clients are told apart: its IPv4 address, or the network of its IPv6 address, which
+ * all belongs to one client. The key is short, has no spaces, and cannot be chosen by the client.
+ *
+ * @param ipv6Subnet bits of that network, 32 to 128; default 64
+ */
+export function clientKey(request: FastifyRequest, ipv6Subnet = 64): string {
+  const clients = clientsOf(request)
+  return clients.key(clients.address(request), ipv6Subnet)
+}

@@ -1,0 +1,151 @@
+import type { LifecycleState, Peer } from '../../instance/identity.ts'
+import { type FleetKeys, signatureLength } from '../fleet-keys.ts'
+
+/** Figures that change all the time, in the order in which they travel. */
+const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory'] as const
+export const noFigures: Figures = { rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 }
+
+export type Facts = Omit<Peer, 'lastSeen' | (typeof figures)[number]>
+export type Figures = Pick<Peer, (typeof figures)[number]>
+
+/** Facts that an instance of this fleet signed. */
+export interface Signed {
+  readonly facts: Facts
+  readonly boot: string
+  /** Unix time in ms, by the clock of the instance. */
+  readonly signedAt: number
+}
+
+/** Why an entry is ignored; the labels of the metric. */
+export const entryRejections = ['unsigned', 'signature', 'stale', 'malformed'] as const
+export type EntryRejection = (typeof entryRejections)[number]
+
+/** An instance signs its facts anew this often, ms. */
+const resignMs = 300_000
+/** For so long a signature is good, ms: an entry that was copied and put back later points to nobody. */
+export const validMs = 900_000
+/** So far may the clock of another instance be ahead, ms. */
+const aheadMs = 300_000
+
+const factsEnd = new RegExp(`,"signedAt":(\\d{13,15}),"mac":"([\\w-]{${signatureLength}})"}$`)
+const loadEnd = new RegExp(`,(\\d{13,15}),"([\\w-]{${signatureLength}})"]$`)
+/** What stands before the JSON of stored facts, and the JSON. */
+const stored = /^(\S{1,64}) (\{.*)$/s
+
+const isFresh = (signedAt: number): boolean => {
+  const age = Date.now() - signedAt
+  return age < validMs && age > -aheadMs
+}
+
+/**
+ * Entries of the registry as they stand in Redis, where others may write too: facts as a JSON object, figures as a JSON
+ * list, and behind each its time and signature, for the process that they are of.
+ */
+export class Entries {
+  readonly #keys: FleetKeys
+  #last:
+    | { readonly json: string; readonly text: string; readonly signedAt: number; readonly generation: number }
+    | undefined
+
+  constructor(keys: FleetKeys) {
+    this.#keys = keys
+  }
+
+  get generation(): number {
+    return this.#keys.generation
+  }
+
+  /**
+   * The two halves of what an instance tells of itself. The facts are the same text until something changes.
+   *
+   * @param anew sign the facts anew in any case
+   */
+  seal(boot: string, peer: Peer, anew = false): { facts: string; load: string } {
+    const now = Date.now()
+    const facts = { ...peer } as Record<string, unknown>
+    for (const name of ['lastSeen', ...figures]) delete facts[name]
+    if (anew) this.#last = undefined
+    return { facts: this.#facts(boot, peer.id, JSON.stringify(facts), now), load: this.#load(boot, peer, now) }
+  }
+
+  #facts(boot: string, id: string, json: string, now: number): string {
+    const { generation } = this.#keys
+    const last = this.#last
+    const isSame = last?.json === json && last.generation === generation
+    if (isSame && Math.abs(now - last.signedAt) < resignMs) return last.text
+    // Rises although a clock may be put back: of two texts, the later one counts.
+    const signedAt = Math.max(now, (last?.signedAt ?? 0) + 1)
+    const signed = `${json.slice(0, -1)},"signedAt":${signedAt}`
+    const text = `${signed},"mac":"${this.#keys.sign('facts', id, boot, signed)}"}`
+    this.#last = { json, text, signedAt, generation }
+    return text
+  }
+
+  #load(boot: string, peer: Peer, now: number): string {
+    const signed = `[${figures.map((name) => Number(peer[name]) || 0).join()},${now}`
+    return `${signed},"${this.#keys.sign('load', peer.id, boot, signed)}"]`
+  }
+
+  /** @param text `boot facts`, as stored */
+  open(id: string, text: string): Signed | EntryRejection {
+    const [, boot, json] = stored.exec(text) ?? []
+    const end = json === undefined ? undefined : factsEnd.exec(json.slice(-128))
+    if (boot === undefined || json === undefined || !end) return 'unsigned'
+    const [tail, time, signature] = end as unknown as [string, string, string]
+    const signed = `${json.slice(0, json.length - tail.length)},"signedAt":${time}`
+    if (!this.#keys.verify(signature, 'facts', id, boot, signed)) return 'signature'
+    const signedAt = Number(time)
+    if (!isFresh(signedAt)) return 'stale'
+    const facts = factsOf(id, `${json.slice(0, json.length - tail.length)}}`)
+    return facts ? { facts, boot, signedAt } : 'malformed'
+  }
+
+  openLoad(id: string, boot: string, text: string): Figures | EntryRejection {
+    const end = loadEnd.exec(text.slice(-128))
+    if (!end) return 'unsigned'
+    const [tail, time, signature] = end as unknown as [string, string, string]
+    const values = text.slice(0, text.length - tail.length)
+    if (!this.#keys.verify(signature, 'load', id, boot, `${values},${time}`)) return 'signature'
+    if (!isFresh(Number(time))) return 'stale'
+    return figuresOf(values)
+  }
+}
+
+const states: ReadonlySet<LifecycleState> = new Set(['starting', 'serving', 'draining', 'closed'])
+const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255
+const isWhole = (value: unknown, min: number, max: number): boolean =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+
+/** The holder of the secret may be of another version: what everybody relies on must be there. */
+function factsOf(id: string, json: string): Facts | undefined {
+  const facts = parsed(json) as Facts | undefined
+  if (typeof facts !== 'object' || facts === null) return undefined
+  const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone } = facts
+  const isWell =
+    facts.id === id &&
+    isText(host) &&
+    !/[\s/@?#\\]/.test(host) &&
+    [version, color, startedAt].every(isText) &&
+    [region, zone].every((text) => text === undefined || isText(text)) &&
+    isWhole(pid, 0, Number.MAX_SAFE_INTEGER) &&
+    (port === undefined || isWhole(port, 1, 65_535)) &&
+    isWhole(weight, 0, 1000) &&
+    states.has(state) &&
+    Array.isArray(failing) &&
+    failing.every((name) => typeof name === 'string')
+  return isWell ? facts : undefined
+}
+
+function figuresOf(open: string): Figures | EntryRejection {
+  const values = parsed(`${open}]`)
+  if (!Array.isArray(values) || !values.every((value) => Number.isFinite(value))) return 'malformed'
+  return Object.fromEntries(figures.map((name, i) => [name, values[i] ?? 0])) as unknown as Figures
+}
+
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyServerOptions } from 'fastify'
+import type { TrustProxy } from '../../src/base/client-address.ts'
+import { readEnv } from '../../src/base/env.ts'
+import { clientAddress, clientKey } from '../../src/instance/client-key.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { serverOptions } from '../../src/instance/server-options.ts'
+
+interface Given {
+  server?: FastifyServerOptions
+  trust?: TrustProxy
+}
+
+async function build(t: TestContext, { server = {}, trust }: Given = {}) {
+  const warnings: string[] = []
+  const stream = { write: (line: string) => warnings.push(JSON.parse(line).msg) }
+  const app = Fastify({ logger: { level: 'warn', stream }, ...server })
+  t.after(() => app.close())
+  await app.register(identity, trust === undefined ? {} : { trustProxy: trust })
+  app.get('/', async (request) => ({
+    key: clientKey(request),
+    address: clientAddress(request),
+    narrow: clientKey(request, 56),
+    ip: request.ip,
+  }))
+  await app.ready()
+  const ask = async (remoteAddress: string, forwarded?: string) => {
+    const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded }
+    return (await app.inject({ url: '/', remoteAddress, headers })).json()
+  }
+  const keyOf = async (...args: Parameters<typeof ask>): Promise<string> => (await ask(...args)).key
+  return { app, ask, keyOf, warnings }
+}
+
+describe('the client key', () => {
+  it('is the IPv4 address, in every spelling', async (t) => {
+    const { keyOf } = await build(t)
+    for (const spelling of ['198.51.100.9', '::ffff:198.51.100.9', '::ffff:c633:6409', '0:0:0:0:0:FFFF:198.51.100.9'])
+      assert.equal(await keyOf(spelling), '198.51.100.9')
+    assert.notEqual(await keyOf('::ffff:198.51.100.10'), '198.51.100.9')
+  })
+
+  it('is the /64 network of an IPv6 address, in every spelling and zone', async (t) => {
+    const { ask, keyOf } = await build(t)
+    for (const spelling of [
+      '2001:db8:1:2::1',
+      '2001:0DB8:0001:0002:ffff:ffff:ffff:ffff',
+      '2001:db8:1:2:0:0:198.51.100.9',
+      '2001:db8:1:2::9%eth0',
+    ])
+      assert.equal(await keyOf(spelling), '2001:db8:1:2::/64', spelling)
+    assert.equal(await keyOf('2001:db8:1:3::1'), '2001:db8:1:3::/64')
+    assert.equal(await keyOf('2001:db8::1'), '2001:db8:0:0::/64')
+    assert.equal(await keyOf('::1'), '0:0:0:0::/64')
+    assert.equal((await ask('2001:db8:1:2ff::1')).narrow, '2001:db8:1:200::/56')
+  })
+
+  it('follows X-Forwarded-For only through trusted proxies, whether or not Fastify trusts them', async (t) => {
+    for (const server of [{}, { trustProxy: ['127.0.0.1', '10.0.0.0/8'] }, { trustProxy: true }]) {
+      const { keyOf } = await build(t, { server, trust: ['127.0.0.1', '10.0.0.0/8'] })
+      assert.equal(await keyOf('127.0.0.1', '203.0.113.1'), '203.0.113.1')
+      assert.equal(await keyOf('::ffff:127.0.0.1', '6.6.6.6, 203.0.113.1, 10.1.1.1'), '203.0.113.1')
+      assert.equal(await keyOf('127.0.0.1', '10.2.2.2, 10.1.1.1'), '10.2.2.2')
+      assert.equal(await keyOf('198.51.100.1', '203.0.113.1'), '198.51.100.1')
+      assert.equal(await keyOf('127.0.0.1', '2001:db8:1:2::5'), '2001:db8:1:2::/64')
+      assert.equal(await keyOf('127.0.0.1', '203.0.113.1:4711'), '203.0.113.1')
+      assert.equal(await keyOf('127.0.0.1', '[2001:db8:1:2::5]:4711'), '2001:db8:1:2::/64')
+    }
+  })
+
+  it('is never what a client made up: a malformed entry leaves the last proxy that was trusted', async (t) => {
+    for (const given of [{ trust: ['127.0.0.1', '10.0.0.1'] }, { trust: true }, { server: { trustProxy: true } }]) {
+      const { keyOf } = await build(t, given)
+      for (const odd of [
+        'unknown',
+        '_hidden',
+        '"203.0.113.1"',
+        '1.2.3',
+        '::1::',
+        `${'1'.repeat(9000)}`,
+        '1.2.3.4:x',
+        '<x>',
+      ])
+        assert.equal(await keyOf('127.0.0.1', odd), '127.0.0.1', odd)
+      assert.equal(await keyOf('127.0.0.1', 'odd, 10.0.0.1'), '10.0.0.1')
+      assert.equal(await keyOf('127.0.0.1', ' , ,'), '127.0.0.1')
+      assert.equal(await keyOf('127.0.0.1', `fe80::1%${'x'.repeat(20)}`), 'fe80:0:0:0::/64')
+      assert.equal(await keyOf('127.0.0.1', `fe80::1%${'x'.repeat(999)}`), '127.0.0.1')
+    }
+  })
+
+  it('can count proxies, and follows no more than that', async (t) => {
+    const forwarded = '6.6.6.6, 5.5.5.5, 4.4.4.4'
+    for (const [hops, expected] of [
+      [0, '127.0.0.1'],
+      [1, '4.4.4.4'],
+      [2, '5.5.5.5'],
+      [9, '6.6.6.6'],
+    ] as const) {
+      const { keyOf } = await build(t, { trust: hops })
+      assert.equal(await keyOf('127.0.0.1', forwarded), expected)
+    }
+    const { keyOf } = await build(t, { trust: true })
+    assert.equal(await keyOf('127.0.0.1', forwarded), '6.6.6.6')
+    const long = Array.from({ length: 60 }, (_, n) => `7.7.7.${n}`).join(', ')
+    assert.equal(await keyOf('127.0.0.1', long), '7.7.7.28')
+  })
+
+  it('follows Fastify where nothing else is configured', async (t) => {
+    const forwarded = '6.6.6.6, 203.0.113.1'
+    const keys = { undefined: '127.0.0.1', loopback: '203.0.113.1', true: '6.6.6.6' }
+    for (const [trustProxy, expected] of Object.entries(keys)) {
+      const server = { trustProxy: trustProxy === 'true' ? true : trustProxy === 'loopback' && 'loopback' }
+      const { ask } = await build(t, { server })
+      const { key, ip } = await ask('127.0.0.1', forwarded)
+      assert.deepEqual([key, ip], [expected, expected])
+    }
+  })
+
+  it('works without any plugin of ours', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    app.get('/', async (request) => clientKey(request))
+    assert.equal((await app.inject({ url: '/', remoteAddress: '2001:db8::1' })).body, '2001:db8:0:0::/64')
+  })
+})
+
+describe('trusted proxies', () => {
+  const trustOf = (TRUST_PROXY: string) => readEnv({ TRUST_PROXY }).TRUST_PROXY
+
+  it('are given as true, false, a number, names, addresses and networks', () => {
+    assert.deepEqual(['true', 'FALSE', '2', '0', ' loopback , 10.0.0.0/8,::1', ''].map(trustOf), [
+      true,
+      false,
+      2,
+      0,
+      ['loopback', '10.0.0.0/8', '::1'],
+      undefined,
+    ])
+  })
+
+  it('are rejected at boot, with the name of the variable and what is expected', () => {
+    for (const value of [
+      'yes',
+      'all',
+      '*',
+      '33',
+      '-1',
+      '1.5',
+      'front.example.com',
+      '10.0.0.0/33',
+      '10.0.0.1,,',
+      '1,true',
+    ])
+      assert.throws(() => trustOf(value), {
+        code: 'FLEET_ERR_ENV_INVALID',
+        message:
+          /^(?:.*: )?TRUST_PROXY must be true, false, a number of proxies from 0 to 32, or a comma-separated list/,
+      })
+  })
+
+  it('are the same for Fastify and for limits with serverOptions()', async (t) => {
+    t.after(() => delete process.env.TRUST_PROXY)
+    for (const [value, expected] of [
+      ['true', '6.6.6.6'],
+      ['1', '203.0.113.1'],
+      ['loopback', '203.0.113.1'],
+      ['false', '127.0.0.1'],
+    ] as const) {
+      process.env.TRUST_PROXY = value
+      const { ask, warnings } = await build(t, { server: { trustProxy: serverOptions().trustProxy } })
+      const { key, ip } = await ask('127.0.0.1', '6.6.6.6, 203.0.113.1')
+      assert.deepEqual([key, ip], [expected, expected], value)
+      assert.equal(warnings.length, value === 'true' ? 1 : 0)
+    }
+  })
+
+  it('that Fastify does not know, and trust in everyone, are one warning each', async (t) => {
+    const { warnings } = await build(t, { trust: ['loopback'] })
+    assert.equal(warnings.length, 1)
+    assert.match(warnings[0] ?? '', /serverOptions\(\)/)
+    for (const trust of [true, ['0.0.0.0/0']]) {
+      const everyone = await build(t, { trust, server: { trustProxy: true } })
+      assert.equal(everyone.warnings.length, 1)
+      assert.match(everyone.warnings[0] ?? '', /trusts every address/)
+    }
+    for (const trust of [false, 0, []]) assert.deepEqual((await build(t, { trust })).warnings, [])
+  })
+})
