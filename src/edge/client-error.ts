@@ -5,6 +5,13 @@ import { invalid } from './http/admission.ts'
 /** What Node's parser could not read, with the bytes it was given last. */
 export type ClientError = Error & { code?: string; rawPacket?: Buffer }
 
+/**
+ * Whether the client of a failed connection can be told. Errors of TLS come as `clientError` as well. Nothing may be written
+ * then: the handshake may still complete, and bytes written by hand together with those of an HTTP/2 session are a fatal
+ * error of Node, which ends the process.
+ */
+export const isAnswerable = ({ code = '' }: ClientError): boolean => /^(?:HPE_|ERR_HTTP_)/.test(code)
+
 const notHttp = (): FleetError => invalid('it is not HTTP/1.1 as RFC 9112 has it')
 
 /** By the code of Node's error. */

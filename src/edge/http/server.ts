@@ -13,7 +13,7 @@ import { Balancer } from '../balancer/balancer.ts'
 import type { Exchange } from '../balancer/exchange.ts'
 import type { Target } from '../balancer/target.ts'
 import { caught, destroyStreams, guard } from '../boundary.ts'
-import { type ClientError, fromClientError } from '../client-error.ts'
+import { type ClientError, fromClientError, isAnswerable } from '../client-error.ts'
 import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from '../http-server.ts'
 import type { TunnelBounds } from '../join.ts'
 import { type ListenOptions, listen } from '../listen.ts'
@@ -297,9 +297,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     // The rest of what it sends is no better, and is discarded.
     if (this.#refused.has(socket)) return
     this.#refused.add(socket)
-    // Errors of TLS come here as well. Nothing may be written then: the handshake may still end, and bytes written by hand
-    // together with those of an HTTP/2 session are a fatal error of Node.
-    if (!socket.writable || !/^(?:HPE_|ERR_HTTP_)/.test(error.code ?? '')) socket.destroy()
+    if (!socket.writable || !isAnswerable(error)) socket.destroy()
     else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
     else writeRaw(socket, fromClientError(error))
   }

@@ -7,6 +7,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
 import { http } from '../../base/internals/node-http.ts'
+import { guardConnections } from '../../base/socket-bounds.ts'
 
 export interface ListenOptions {
   /** 0 to 65535; 0: any free one. @default FLEET_ADMIN_PORT */
@@ -67,6 +68,7 @@ export class ManagementListener {
     this.#options = { port, host, publicProbes }
     this.#server = http.createServer(bounds, (request, response) => app.routing(request, response))
     this.#server.maxConnections = mostConnections
+    guardConnections(this.#server)
     this.#server.setTimeout(stalledAfterMs)
     this.#server.on('connection', (socket: Socket) => {
       sockets.add(socket)
