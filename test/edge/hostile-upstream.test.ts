@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { describe, it } from 'node:test'
-import { http2, http10, http11, http11Streamed, type Outcome, outcomeOf } from './hostile/clients.ts'
-import { withDeadline } from './hostile/deadline.ts'
-import { askAll, startHarness } from './hostile/harness.ts'
-import { type Case, type Client, cases } from './hostile/scripts.ts'
-import { type Script, thenEnd, thenReset } from './hostile/upstream.ts'
+import { http2, http10, http11, http11Streamed, type Outcome, outcomeOf } from './http/hostile/clients.ts'
+import { withDeadline } from './http/hostile/deadline.ts'
+import { askAll, startHarness } from './http/hostile/harness.ts'
+import { type Case, type Client, cases } from './http/hostile/scripts.ts'
+import { type Script, thenEnd, thenReset } from './http/hostile/upstream.ts'
 
 const head = 'HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n'
 const response = `${head}2\r\nok\r\n0\r\nx: 1\r\n\r\n`

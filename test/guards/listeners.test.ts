@@ -13,15 +13,15 @@ const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8'
 
 /** Every file that makes a server, and what its row in docs/bounds.md is called. */
 const listeners: Record<string, string> = {
-  'edge/http-server.ts': 'built-in proxy (`createProxy`)',
-  'edge/admin.ts': 'proxy’s admin server',
-  'edge/tcp-proxy.ts': 'TCP proxy (`createTcpProxy`)',
+  'edge/http/node-server.ts': 'built-in proxy (`createProxy`)',
+  'edge/http/admin.ts': 'proxy’s admin server',
+  'edge/tcp/index.ts': 'TCP proxy (`createTcpProxy`)',
   'instance/agent-check.ts': 'agent-check port',
   'instance/operators/listener.ts': 'Management listener of an instance',
   'host/control.ts': 'control socket of `fleet start`',
 }
 /** It only finds out whether a port is free, and destroys whatever connects. */
-const exempt = ['cli/services/port.ts']
+const exempt = ['cli/up/port.ts']
 
 describe('everything that listens', () => {
   it('is known, guards its connections, and has its bounds in docs/bounds.md', () => {
@@ -42,7 +42,7 @@ describe('everything that listens', () => {
     for (const file of files) {
       const text = read(`src/${file}`)
       if (!/\.(?:on|once|addListener)\('(?:connect|upgrade)', \((?:request|incoming)/.test(text)) continue
-      assert.ok(['edge/http-proxy.ts', 'instance/operators/listener.ts'].includes(file), `${file}: guardConnections()`)
+      assert.ok(['edge/http/server.ts', 'instance/operators/listener.ts'].includes(file), `${file}: guardConnections()`)
     }
   })
 
@@ -50,7 +50,7 @@ describe('everything that listens', () => {
     // Node's parser takes `HTTP/2.0` in the request line of an HTTP/1.1 connection for what it says.
     const branches = files.filter((file) => /httpVersion(?:Major)? === (?:2|'2\.0')/.test(read(`src/${file}`)))
     // It has rejected that version on HTTP/1.1 before.
-    assert.deepEqual(branches, ['edge/admission.ts'])
+    assert.deepEqual(branches, ['edge/http/admission.ts'])
   })
 
   it('has the defaults of instances in docs/bounds.md', () => {

@@ -31,8 +31,8 @@ const idle = [
   '/node_modules/ioredis/',
   '/node_modules/pg/',
   '/src/database/',
-  '/src/edge/wire/',
-  '/src/edge/policies/',
+  '/src/edge/http/',
+  '/src/edge/balancer/',
   '/src/geo/maxmind',
 ]
 

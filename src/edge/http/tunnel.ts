@@ -8,11 +8,11 @@ import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { endConnection } from '../../base/socket-bounds.ts'
 import { caught, guard } from '../boundary.ts'
-import { http2Fields, isHttp2Status } from '../http2-fields.ts'
 import { join, type TunnelBounds, watchDeparture } from '../join.ts'
-import type { Headers } from '../wire/fields.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
+import { http2Fields, isHttp2Status } from './http2-fields.ts'
+import type { Headers } from './wire/fields.ts'
 
 /** How the client's side of a tunnel begins, or does not. */
 export interface Door {

@@ -5,8 +5,8 @@ import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { bool, int, resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { checkRedis } from '../redis-health.ts'
 import { addressShapes, close, connect, type RedisAddress, type RedisClient, ready, watch } from './client.ts'
+import { checkRedis } from './health.ts'
 
 export type { RedisClient } from './client.ts'
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
-import { WirePool } from '../../../src/edge/wire/pool.ts'
+import { WirePool } from '../../../src/edge/http/wire/pool.ts'
 
 /** What became of one response: the same shape for both readers. */
 export interface Exchange {

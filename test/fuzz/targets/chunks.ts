@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { Chunks } from '../../../src/edge/wire/chunks.ts'
+import { Chunks } from '../../../src/edge/http/wire/chunks.ts'
 import type { Target } from '../engine/target.ts'
 
 interface Read {

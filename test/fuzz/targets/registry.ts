@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import type { Peer } from '../../../src/instance/identity.ts'
-import { FleetKeys } from '../../../src/state/fleet-keys.ts'
+import { SignedMessages } from '../../../src/state/broadcast/signed-messages.ts'
 import { Entries } from '../../../src/state/registry/entries.ts'
+import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import { PeerTable } from '../../../src/state/registry/peers.ts'
 import type { Answer } from '../../../src/state/registry/redis-directory.ts'
-import { SignedMessages } from '../../../src/state/signed-messages.ts'
 import { Choices } from '../engine/choices.ts'
 import type { Target } from '../engine/target.ts'
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { parseHead } from '../../../src/edge/wire/response-head.ts'
+import { parseHead } from '../../../src/edge/http/wire/response-head.ts'
 import type { Target } from '../engine/target.ts'
 
 /** The head of a response as it is passed on: it must be the same head to whoever reads it next. */
