@@ -1,8 +1,8 @@
 import { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand } from '../args.ts'
+import { examineBounded } from '../doctor/bounded.ts'
 import type { Source } from '../doctor/facts.ts'
 import { collect } from '../doctor/files.ts'
-import { examine } from '../doctor/run.ts'
 
 const command: Command = defineCommand({
   name: 'doctor',
@@ -24,7 +24,7 @@ Reads nginx and HAProxy configurations, compose files, ecosystem.config.cjs, sys
     const names = positionals.filter((name) => name !== '-')
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
     sources.push(...collect(positionals.length === 0 ? ['.'] : names))
-    const { findings, read } = await examine(sources, { longestMs, connect: values.offline !== true })
+    const { findings, read } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
     if (read.length === 0)
       throw new FleetError('FLEET_ERR_USAGE', 'no file here is one that `fleet doctor` reads; name some, or a folder')
 
@@ -45,8 +45,15 @@ Reads nginx and HAProxy configurations, compose files, ecosystem.config.cjs, sys
 })
 export default command
 
+/** Characters. */
+const longestInput = 16_000_000
+
 async function stdin(): Promise<string> {
   let text = ''
-  for await (const chunk of process.stdin.setEncoding('utf8')) text += chunk
+  for await (const chunk of process.stdin.setEncoding('utf8')) {
+    text += chunk
+    if (text.length > longestInput)
+      throw new FleetError('FLEET_ERR_USAGE', `stdin is longer than ${longestInput / 1e6} MB`)
+  }
   return text
 }

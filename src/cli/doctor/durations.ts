@@ -26,6 +26,7 @@ const units = lookup<Readonly<Record<string, number>>>({
  */
 export function duration(text: string, bare: 'ms' | 's' = 's'): number | undefined {
   const trimmed = text.trim()
+  if (trimmed.length > 64) return undefined
   if (/^\d+(?:\.\d+)?$/.test(trimmed)) return Number(trimmed) * (units[bare] ?? 1)
   if (!/^(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+$/.test(trimmed)) return undefined
   let total = 0

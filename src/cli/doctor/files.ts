@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import type { Source } from './facts.ts'
@@ -27,34 +27,69 @@ const skipped = new Set([
   '__tests__',
   'bench',
 ])
-const largest = 1_000_000
 /** The time that the YAML parser takes for a file with mistakes grows with the square of its size. */
 const largestYaml = 256 * 1024
+/** Bytes of one file, and of all; files; and folders in each other. The folder may be anybody's. */
+const [largest, largestSum, mostFiles, deepest] = [1_000_000, 32_000_000, 5_000, 32]
+
+/**
+ * A regular file of a bounded size: a device or a pipe would be read for ever.
+ *
+ * @param follow whether a link may lead to it: one that a user named, not one that lies in a folder
+ * @returns `undefined` for anything else
+ */
+function readRegular(path: string, follow: boolean): string | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | (follow ? 0 : constants.O_NOFOLLOW))
+  } catch {
+    return undefined
+  }
+  try {
+    if (!fstatSync(fd).isFile()) return undefined
+    const bytes = Buffer.alloc(Math.min(largest, fstatSync(fd).size) + 1)
+    let length = 0
+    for (let read = 1; read > 0 && length < bytes.length; length += read)
+      read = readSync(fd, bytes, length, bytes.length - length, null)
+    return length > largest ? undefined : bytes.toString('utf8', 0, length)
+  } finally {
+    closeSync(fd)
+  }
+}
 
 /**
  * The files a user named, and those in the folders a user named.
  *
- * @throws FLEET_ERR_USAGE for a name that is nothing
+ * @throws FLEET_ERR_USAGE for a name that is nothing, or no regular file; and for more than doctor reads
  */
 export function collect(names: readonly string[]): Source[] {
   const found = new Map<string, Source>()
-  const add = (path: string): void => {
-    if (statSync(path).size > largest) return
-    found.set(resolve(path), { file: relative('', path) || path, text: readFileSync(path, 'utf8') })
+  let sum = 0
+  const add = (path: string, follow = false): boolean => {
+    const text = readRegular(path, follow)
+    if (text === undefined) return false
+    sum += text.length
+    found.set(resolve(path), { file: relative('', path) || path, text })
+    if (found.size > mostFiles || sum > largestSum)
+      throw new FleetError('FLEET_ERR_USAGE', 'these are more files than doctor reads; name the ones to examine')
+    return true
   }
-  const visit = (folder: string): void => {
+  const visit = (folder: string, depth: number): void => {
+    if (depth > deepest) return
     for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
       const path = join(folder, entry.name)
       if (entry.isDirectory()) {
-        if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path)
+        if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1)
       } else if (entry.isFile() && nameSays(path)) add(path)
     }
   }
   for (const name of names) {
     if (!existsSync(name)) throw new FleetError('FLEET_ERR_USAGE', `${name} is neither a file nor a folder`)
-    if (statSync(name).isDirectory()) visit(name)
+    if (statSync(name).isDirectory()) visit(name, 0)
     else {
-      add(name)
+      // One that is too large is left out, as in a folder.
+      if (!add(name, true) && !statSync(name).isFile())
+        throw new FleetError('FLEET_ERR_USAGE', `${name} is not a regular file; \`-\` reads YAML from stdin`)
       // Docker reads it too, and takes values from it.
       const beside = join(dirname(name), '.env')
       if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
@@ -77,7 +112,7 @@ export function kindOf({ file, text }: Source): Kind | undefined {
   if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
   if (name.endsWith('.tf')) return 'terraform'
   if (name.endsWith('.service')) return 'systemd'
-  if (name.endsWith('.cfg')) return /^\s*(?:frontend|backend|listen)\s/m.test(text) ? 'haproxy' : undefined
+  if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
   if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
   if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
   return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined

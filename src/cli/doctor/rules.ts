@@ -119,6 +119,11 @@ export const traps = {
     problem: 'pm2 ends the old process before the new one has said whether it is ready',
     mend: '`listen_timeout` above FLEET_READY_TIMEOUT',
   },
+  'pm2-computed': {
+    code: 'DOCTOR_PM2_COMPUTED',
+    problem: 'the list of apps is computed, so they were not examined: doctor reads this file, but does not execute it',
+    mend: 'write `apps` as a list of objects; constants, arithmetic and `process.env.NAME || value` in it are read',
+  },
   'systemd-kill-mode': {
     code: 'DOCTOR_SYSTEMD_KILL_MODE',
     problem: 'systemd signals the workers too, and they close the port before the supervisor has drained them',

@@ -100,5 +100,7 @@ async function readAlone(
 /** Values for `${NAME}`: what `.env` files say, and the values of front's templates such as nginx.env. */
 function values(read: readonly { source: Source; kind: Kind }[]): Map<string, Variable> {
   const files = read.filter(({ kind }) => kind === 'environment')
-  return new Map(files.flatMap(({ source }) => [...variablesOf(source)]))
+  const variables = files.flatMap(({ source }) => [...variablesOf(source)])
+  // One long value in many places would make much out of little.
+  return new Map(variables.filter(([, { value = '' }]) => value.length <= 1024))
 }

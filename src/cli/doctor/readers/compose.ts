@@ -103,7 +103,7 @@ function environment(document: YamlDocument, path: string[], context: Context): 
 function interpolate(text: string, { variables }: Context): string | undefined {
   let unknown = false
   const result = text.replaceAll(
-    /\$(?:\$|(\w+)|\{(\w+)(?::?([-?+])([^}]{0,1000}))?\})/g,
+    /\$(?:\$|(\w+)|\{(\w+)(?::?([-?+])([^}]{0,4096}))?\})/g,
     (whole, plain?: string, braced?: string, kind?: string, rest?: string) => {
       if (whole === '$$') return '$'
       const value = variables.get(plain ?? braced ?? '')?.value

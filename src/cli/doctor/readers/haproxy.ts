@@ -6,6 +6,9 @@ const defaults = { interMs: 2_000, fall: 3, purgeMs: 5_000 }
 const sectionNames =
   /^(?:global|defaults|frontend|backend|listen|resolvers|userlist|peers|cache|ring|program|http-errors|fcgi-app|mailers)$/
 
+/** Characters. */
+const longestWord = 8192
+
 interface Line {
   readonly words: readonly string[]
   readonly file: string
@@ -33,12 +36,15 @@ function sections({ file, text }: Source): Section[] {
             (all, name: string, byDefault?: string) => presets.get(name) ?? byDefault ?? all,
           ),
       )
+      // Presets that are made of presets can double with each line.
+      .filter((word) => word.length <= longestWord)
     const [first = '', ...rest] = words
     if (first === '' || first.startsWith('.')) continue
     const line = { words, file, line: index + 1 }
     if (sectionNames.test(first)) found.push({ ...line, kind: first, lines: [] })
     else found.at(-1)?.lines.push(line)
-    if (first === 'presetenv' || first === 'setenv') presets.set(rest[0] ?? '', rest[1] ?? '')
+    if ((first === 'presetenv' || first === 'setenv') && (rest[1] ?? '').length <= 1024)
+      presets.set(rest[0] ?? '', rest[1] ?? '')
   }
   return found
 }

@@ -1,5 +1,3 @@
-import { dictionary } from '../../../base/dictionary.ts'
-
 /** A value of HCL as far as it stands in the text; {@link Unknown} where it is computed. */
 export type Value = string | number | boolean | null | Unknown | readonly Value[] | { readonly [name: string]: Value }
 
@@ -31,58 +29,71 @@ interface Token {
   readonly line: number
 }
 
-/** Everything but strings and heredocs, whose ends {@link stringEnd} and {@link heredocEnd} find. */
-const pattern =
-  /(\n)|#[^\n]*|\/\/[^\n]*|\/\*(?:[^*]|\*(?!\/))*(?:\*\/)?|<<-?(\w+)\n|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][\w.-]*)|(=>|==|!=|<=|>=|&&|\|\||[^\s])/g
+const word = /[A-Za-z_][\w.-]*/y
+const number = /-?\d+(?:\.\d+)?/y
+const sign = /=>|==|!=|<=|>=|&&|\|\||\S/y
+const heredoc = /<<-?(\w{1,64})\n/y
 
+/** Reads from one place on and never goes back, so that it takes linear time whatever the file holds. */
 function tokens(text: string): Token[] {
   const found: Token[] = []
-  const next = new RegExp(pattern)
   let line = 1
-  for (let match = next.exec(text); match; match = next.exec(text)) {
-    const [, newline, heredoc, quote, number, word, sign] = match
-    const start = next.lastIndex
-    if (newline) found.push({ kind: 'newline', text: '\n', line })
-    else if (quote) {
-      const end = stringEnd(text, start)
-      found.push({ kind: 'string', text: text.slice(start, end), line })
-      next.lastIndex = text[end] === '"' ? end + 1 : end
-    } else if (heredoc !== undefined) {
-      const [end, after] = heredocEnd(text, start, heredoc)
-      found.push({ kind: 'string', text: text.slice(start, end), line })
-      next.lastIndex = after
-    } else if (number !== undefined) found.push({ kind: 'number', text: number, line })
-    else if (word !== undefined) found.push({ kind: 'word', text: word, line })
-    else if (sign !== undefined) found.push({ kind: 'sign', text: sign, line })
-    for (let at = text.indexOf('\n', match.index); at !== -1 && at < next.lastIndex; at = text.indexOf('\n', at + 1))
-      line++
+  let at = 0
+  const match = (pattern: RegExp): RegExpExecArray | null => {
+    pattern.lastIndex = at
+    return pattern.exec(text)
+  }
+  const until = (mark: string, from: number): number => {
+    const end = text.indexOf(mark, from)
+    return end === -1 ? text.length : end
+  }
+  let newline = until('\n', 0)
+  while (at < text.length) {
+    const add = (kind: Token['kind'], value: string, end: number): void => {
+      found.push({ kind, text: value, line })
+      at = end
+    }
+    const matched = (kind: Token['kind'], pattern: RegExp): boolean => {
+      const [value] = match(pattern) ?? []
+      if (value !== undefined) add(kind, value, at + value.length)
+      return value !== undefined
+    }
+    const char = text[at] as string
+    const begins = match(heredoc)
+    if (char === '\n') add('newline', '\n', at + 1)
+    else if (/\s/.test(char)) at++
+    else if (char === '#' || text.startsWith('//', at)) at = until('\n', at)
+    else if (text.startsWith('/*', at)) at = until('*/', at + 2) + 2
+    else if (begins) {
+      const from = at + begins[0].length
+      const rest = new RegExp(`\\n[ \\t]*${begins[1]}\\b`, 'g')
+      rest.lastIndex = from - 1
+      const end = rest.exec(text)
+      add('string', text.slice(from, end?.index ?? text.length), end ? rest.lastIndex : text.length)
+    } else if (char === '"') {
+      const end = stringEnd(text, at)
+      add('string', text.slice(at + 1, end), end + 1)
+    } else if (!matched('number', number) && !matched('word', word)) matched('sign', sign)
+    at = Math.min(at, text.length)
+    for (; newline < at; newline = until('\n', newline + 1)) line++
   }
   return found
 }
 
-/** Where a string ends: at its quote, else with the line or the file. Quotes and line ends in `${…}` belong to it. */
+/** Where the quote is that ends a string: not one within `${…}`. */
 function stringEnd(text: string, start: number): number {
   let depth = 0
-  for (let at = start; at < text.length; at++) {
+  for (let at = start + 1; at < text.length; at++) {
     const char = text[at]
     if (char === '\\') at++
-    else if (depth === 0 && char === '"') return at
-    else if (char === '{' && (depth > 0 || text[at - 1] === '$' || text[at - 1] === '%')) depth++
+    else if (char === '"' && depth === 0) return at
+    else if (char === '$' && text[at + 1] === '{') {
+      depth++
+      at++
+    } else if (char === '{' && depth > 0) depth++
     else if (char === '}' && depth > 0) depth--
-    else if (depth === 0 && char === '\n') return at
   }
   return text.length
-}
-
-/** Where the text of a heredoc ends, and what comes after its last line. */
-function heredocEnd(text: string, start: number, name: string): [end: number, after: number] {
-  for (let at = start; at < text.length; ) {
-    const stop = text.indexOf('\n', at)
-    const end = stop < 0 ? text.length : stop
-    if (text.slice(at, end).trim() === name) return [Math.max(start, at - 1), end]
-    at = end + 1
-  }
-  return [text.length, text.length]
 }
 
 /**
@@ -93,24 +104,13 @@ export function parseHcl(text: string): readonly Block[] {
   return new Parser(tokens(text)).body().blocks
 }
 
-const deepest = 100
-
 class Parser {
   readonly #tokens: readonly Token[]
   #at = 0
-  #depth = 0
   #keys = new Map<string, number>()
 
   constructor(tokens: readonly Token[]) {
     this.#tokens = tokens
-  }
-
-  /** @throws when values and blocks are nested deeper than anything that a person writes */
-  #deeper<T>(read: () => T): T {
-    if (++this.#depth > deepest) throw new Error(`blocks and values are nested more than ${deepest} deep`)
-    const result = read()
-    this.#depth--
-    return result
   }
 
   body(): { attributes: Map<string, Attribute>; blocks: Block[] } {
@@ -141,7 +141,7 @@ class Parser {
     const outer = this.#keys
     const keys = new Map<string, number>()
     this.#keys = keys
-    const body = this.#deeper(() => this.body())
+    const body = this.body()
     this.#keys = outer
     return { type, labels, line, keys, ...body }
   }
@@ -167,10 +167,6 @@ class Parser {
   }
 
   #term(): Value {
-    return this.#deeper(() => this.#value())
-  }
-
-  #value(): Value {
     const token = this.#next()
     if (!token) return null
     if (token.kind === 'number') return Number(token.text)
@@ -200,7 +196,7 @@ class Parser {
   }
 
   #object(): Value {
-    const members = dictionary<Value>()
+    const members: Record<string, Value> = {}
     for (let token = this.#skip(); token && !is(token, '}'); token = this.#skip()) {
       this.#at++
       if (is(token, ',')) continue

@@ -132,7 +132,7 @@ function readContainer(document: YamlDocument, pod: Path, path: Path, named: Nam
 function sleeps(value: unknown): number | undefined {
   const command = asCommand(value) ?? ''
   const seconds = /\bsleep\s+(\d+)/.exec(command)?.[1]
-  const ms = /setTimeout\([^,]{0,500},\s*(\d+)/.exec(command)?.[1]
+  const ms = /setTimeout\([^,]{0,500},\s{0,9}(\d+)/.exec(command)?.[1]
   if (seconds) return Number(seconds)
   return ms ? Number(ms) / 1_000 : undefined
 }

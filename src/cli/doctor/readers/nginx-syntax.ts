@@ -19,7 +19,7 @@ function tokens(text: string): Token[] {
   const found: Token[] = []
   let line = 1
   const pattern =
-    /\n|#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|[{};]|(?:\$\{[^}\s]{0,256}\}|\\.|[^\s;{}"'])(?:\$\{[^}\s]{0,256}\}|\\.|[^\s;{}])*/gs
+    /\n|#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|[{};]|(?:\$\{[^}\s]{0,128}\}|\\.|[^\s;{}"'])(?:\$\{[^}\s]{0,128}\}|\\.|[^\s;{}])*/gs
   for (const match of text.matchAll(pattern)) {
     const [whole, double, single] = match
     if (whole !== '\n' && !whole.startsWith('#')) {

@@ -1,81 +1,107 @@
-import { createRequire } from 'node:module'
-import { resolve } from 'node:path'
 import { duration } from '../durations.ts'
-import { type Fact, type Instance, lineOf, type Reader, type Reading, type Source, type Variable } from '../facts.ts'
+import {
+  escaped,
+  type Fact,
+  type Instance,
+  lineOf,
+  type Reader,
+  type Reading,
+  type Source,
+  type Variable,
+} from '../facts.ts'
+import { exportsOf, jsonOf } from './js-data.ts'
+import { isMembers, type Members, unknown, type Value } from './js-values.ts'
 
 /** pm2's own defaults. */
 const defaults = { killMs: 1_600, listenMs: 3_000 }
 
-type App = Readonly<Record<string, unknown>>
+/**
+ * `ecosystem.config.*`: a program, which pm2 executes. Here it is only read, because who examines a folder need not trust
+ * it; what it computes is left alone.
+ */
+export const readPm2: Reader = (sources) => sources.flatMap(readOne)
 
-/** `ecosystem.config.*`: executed, as pm2 does, because it is a program. */
-export const readPm2: Reader = async (sources) => (await Promise.all(sources.map(readOne))).flat()
-
-async function readOne({ file, text }: Source): Promise<readonly Reading[]> {
-  const loaded: unknown = file.endsWith('.json')
-    ? JSON.parse(text)
-    : /\.c?js$/.test(file)
-      ? requireAnew(resolve(file))
-      : await import(resolve(file))
-  const apps =
-    (loaded as { apps?: unknown; default?: { apps?: unknown } }).apps ??
-    (loaded as { default?: { apps?: unknown } }).default?.apps
-  if (!Array.isArray(apps)) return []
-  return apps.flatMap((app: App) => readApp(app, file, text))
+function readOne({ file, text }: Source): readonly Reading[] {
+  const exported = file.endsWith('.json') ? jsonOf(text) : exportsOf(text)
+  const apps = isMembers(exported) && exported.has('apps') ? exported.get('apps')?.value : exported
+  const list: readonly Value[] = Array.isArray(apps) ? apps : [apps]
+  const known = list.filter(isMembers)
+  const computed: readonly Reading[] =
+    known.length === list.length
+      ? []
+      : [{ role: 'sighting', what: 'pm2-computed', file, line: lineOf(text, /\bapps\b|\bmodule\.exports\b/) }]
+  return [...computed, ...known.filter(isNode).flatMap((app) => readApp(app, file, text))]
 }
 
-/** The file as it is now: a long-lived process may have read it before. */
-function requireAnew(path: string): unknown {
-  const require = createRequire(import.meta.url)
-  delete require.cache[path]
-  return require(path)
+const textOf = (value: Value): string | undefined =>
+  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
+
+/** pm2 runs other programs too, which are no instances. */
+function isNode(app: Members): boolean {
+  const value = (name: string): string | undefined => textOf(app.get(name)?.value)
+  const interpreter = value('interpreter') ?? value('exec_interpreter')
+  if (interpreter !== undefined) return /(?:^|\/)(?:node|nodejs|bun|tsx|ts-node)$/.test(interpreter)
+  return !/\.(?:py|sh|bash|rb|php|pl)$/.test(value('script') ?? '')
 }
 
-function readApp(app: App, file: string, text: string): readonly Reading[] {
-  const at = (key: string): number => lineOf(text, new RegExp(`\\b["']?${key}["']?\\s*:`))
-  const ms = (key: string, byDefault: number): Fact<number> => ({
-    value:
-      key in app
-        ? typeof app[key] === 'number'
-          ? app[key]
-          : (duration(String(app[key]), 'ms') ?? byDefault)
-        : byDefault,
-    file,
-    line: at(key in app ? key : 'script'),
-  })
-  const env = new Map<string, Variable>()
-  for (const [key, values] of Object.entries(app)) {
-    if (!/^env(?:_production)?$/.test(key) || typeof values !== 'object' || values === null) continue
-    for (const [name, value] of Object.entries(values)) env.set(name, { value: String(value), file, line: at(name) })
+function readApp(app: Members, file: string, text: string): readonly Reading[] {
+  const at = (key: string): number =>
+    app.get(key)?.line ?? app.get('script')?.line ?? lineOf(text, new RegExp(`\\b["']?${escaped(key)}["']?\\s{0,99}:`))
+  const value = (key: string): Value => app.get(key)?.value
+  const ms = (key: string, byDefault: number): Fact<number> | undefined => {
+    const given = value(key)
+    if (given === unknown) return undefined
+    const parsed = typeof given === 'number' ? given : duration(textOf(given) ?? '', 'ms')
+    return { value: parsed ?? byDefault, file, line: at(key) }
   }
+  const env = environment(app, file)
   const readings: Reading[] = []
-  const cluster = app.exec_mode === 'cluster' || app.exec_mode === 'cluster_mode'
-  const copies = app.instances === 'max' || app.instances === 0 || app.instances === -1 ? 2 : Number(app.instances ?? 1)
-  if (app.wait_ready !== true)
-    readings.push({
-      role: 'sighting',
-      what: 'pm2-wait-ready',
-      file,
-      line: at('wait_ready' in app ? 'wait_ready' : 'script'),
-    })
-  if (!cluster)
-    readings.push({ role: 'sighting', what: 'pm2-fork', file, line: at('exec_mode' in app ? 'exec_mode' : 'script') })
-  const ready = env.get('FLEET_READY_TIMEOUT')
+  const see = (what: string, key: string): void => void readings.push({ role: 'sighting', what, file, line: at(key) })
+  const instances = value('instances')
+  const mode = value('exec_mode')
+  // What is scaled is in cluster mode, unless it says otherwise.
+  const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(textOf(mode) ?? '')
+  const waits = value('wait_ready')
+  if (waits !== true && waits !== unknown) see('pm2-wait-ready', 'wait_ready')
+  if (!isCluster && mode !== unknown) see('pm2-fork', 'exec_mode')
   const listen = ms('listen_timeout', defaults.listenMs)
-  if (app.wait_ready === true && listen.value <= Number(ready?.value ?? 0))
+  if (waits === true && listen && listen.value <= Number(env.get('FLEET_READY_TIMEOUT')?.value ?? 0))
     readings.push({ role: 'sighting', what: 'pm2-listen-timeout', file, line: listen.line })
+  const copies = copiesOf(instances)
   const instance: Instance = {
     role: 'instance',
     source: 'pm2',
-    name: String(app.name ?? file),
+    name: textOf(value('name')) ?? file,
     file,
     line: at('script'),
     env,
     // pm2 gives its processes the environment of the shell.
     unseen: 'any',
-    command: { value: [app.script, app.args].filter((part) => part !== undefined).join(' '), file, line: at('script') },
+    command: { value: commandOf(value('script'), value('args')), file, line: at('script') },
     graceMs: ms('kill_timeout', defaults.killMs),
-    copies: { value: copies, file, line: at('instances' in app ? 'instances' : 'script') },
+    copies: copies === undefined ? undefined : { value: copies, file, line: at('instances') },
   }
   return [...readings, instance]
+}
+
+function environment(app: Members, file: string): ReadonlyMap<string, Variable> {
+  const env = new Map<string, Variable>()
+  for (const key of ['env', 'env_production']) {
+    const values = app.get(key)?.value
+    if (!values || !isMembers(values)) continue
+    for (const [name, { value, line }] of values) env.set(name, { value: textOf(value), file, line })
+  }
+  return env
+}
+
+/** `max`, 0 and negative numbers: by the processors of the machine. */
+function copiesOf(instances: Value): number | undefined {
+  if (instances === unknown) return undefined
+  const count = Number(textOf(instances) ?? 1)
+  return instances === 'max' || count <= 0 ? 2 : Number.isFinite(count) ? count : undefined
+}
+
+function commandOf(script: Value, args: Value): string {
+  const words: readonly Value[] = Array.isArray(args) ? args : [args]
+  return [textOf(script), ...words.map(textOf)].filter(Boolean).join(' ')
 }

@@ -10,8 +10,8 @@ export const readSystemd: Reader = (sources) => sources.flatMap(readOne)
 function readOne({ file, text }: Source): readonly Reading[] {
   const settings: Fact<[name: string, value: string]>[] = []
   for (const [index, content] of text.split('\n').entries()) {
-    const match = /^\s*([A-Z]\w+)\s*=(.*)$/.exec(content)
-    if (match) settings.push({ value: [match[1] ?? '', (match[2] ?? '').trim()], file, line: index + 1 })
+    const match = /^([A-Z]\w+)\s*=(.*)$/.exec(content.trim())
+    if (match) settings.push({ value: [match[1] ?? '', match[2]?.trim() ?? ''], file, line: index + 1 })
   }
   const last = (name: string): Fact<string> | undefined => {
     const found = settings.findLast(({ value }) => value[0] === name)
@@ -45,7 +45,7 @@ function readOne({ file, text }: Source): readonly Reading[] {
     line: start.line,
     env,
     unseen: 'any',
-    command: { ...start, value: start.value.replace(/^[-@:+!]*\S*\/env\s+/, '') },
+    command: { ...start, value: start.value.replace(/^[-@:+!]{0,9}\S{0,200}?\/env\s+/, '') },
     graceMs: stopMs === undefined ? undefined : { value: stopMs, file, line: stop?.line ?? start.line },
   }
   return [...readings, instance]

@@ -1,0 +1,42 @@
+import { once } from 'node:events'
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { FleetError } from '../../base/errors.ts'
+import type { Source } from './facts.ts'
+import type { Examination, ExamineOptions } from './run.ts'
+
+/** What an examination may take: real deployments take a second and 100 MiB. */
+const [longestMs, maxMib] = [30_000, 768]
+
+/**
+ * {@link examine} in a thread of its own, without this process's environment: files that were made to keep a reader busy, or
+ * to fill its memory, end that thread and not this process.
+ *
+ * @throws FLEET_ERR_USAGE when it takes longer than 30 s, or more memory than 768 MiB
+ */
+export async function examineBounded(
+  sources: readonly Source[],
+  options: ExamineOptions,
+  limitMs: number = longestMs,
+): Promise<Examination> {
+  const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+    workerData: { sources, options },
+    resourceLimits: { maxOldGenerationSizeMb: maxMib },
+    env: {},
+    stdin: false,
+  })
+  const timer = setTimeout(() => worker.emit('error', new Error(`took longer than ${limitMs / 1000} s`)), limitMs)
+  try {
+    const [examination] = await once(worker, 'message')
+    return examination as Examination
+  } catch (error) {
+    const why =
+      (error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY'
+        ? `took more than ${maxMib} MiB`
+        : (error as Error).message
+    throw new FleetError('FLEET_ERR_USAGE', `reading the files: ${why}; name the ones to examine`, { cause: error })
+  } finally {
+    clearTimeout(timer)
+    await worker.terminate()
+  }
+}

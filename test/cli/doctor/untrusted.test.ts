@@ -1,0 +1,248 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import doctor from '../../../src/cli/commands/doctor.ts'
+import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
+import { collect } from '../../../src/cli/doctor/files.ts'
+import { exportsOf, jsonOf } from '../../../src/cli/doctor/readers/js-data.ts'
+import { isMembers, unknown, type Value } from '../../../src/cli/doctor/readers/js-values.ts'
+import { examine, readAll } from '../../../src/cli/doctor/run.ts'
+import { runCommand } from '../commands.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'untrusted-'))
+after(() => rmSync(folder, { recursive: true }))
+const write = (name: string, text: string): string => {
+  const path = join(folder, name)
+  writeFileSync(path, text)
+  return path
+}
+const offline = { longestMs: 10_000, connect: false }
+
+/** As plain data; `?` stands for what is not known. */
+function plain(value: Value): unknown {
+  if (value === unknown) return '?'
+  if (isMembers(value)) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one.value)]))
+  return Array.isArray(value) ? (value as readonly Value[]).map(plain) : value
+}
+
+describe('an ecosystem file', () => {
+  test('is not executed', async () => {
+    const mark = join(folder, 'ran')
+    const body = `require('fs').writeFileSync(${JSON.stringify(mark)}, process.env.FLEET_ADMIN_TOKEN ?? '')`
+    const apps = "apps: [{ name: 'x', script: 'x.js' }]"
+    write('ecosystem.config.cjs', `${body}\nmodule.exports = { ${apps}, x: ${body} }\n`)
+    write('ecosystem.config.js', `module.exports = { ${apps} }; ${body}`)
+    write(
+      'ecosystem.config.mjs',
+      `import { writeFileSync } from 'node:fs'\nwriteFileSync('${mark}', '')\nexport default { ${apps} }`,
+    )
+    write('ecosystem.x.config.cjs', `module.exports = { get apps() { ${body}; return [] } }`)
+    write('ecosystem.y.config.cjs', `module.exports = { ${apps}, [(() => { ${body} })()]: 1, [\`\${${body}}\`]: 2 }`)
+    const { stdout } = await runCommand(doctor, folder, '--offline', '--json')
+    assert.match(stdout, /DOCTOR_PM2_WAIT_READY/)
+    assert.ok(!existsSync(mark))
+  })
+
+  test('says what its literals, constants and defaults say', () => {
+    const text = `
+      // a comment with apps: [] in it
+      const path = require('path'), ms = 1_000, { X } = process.env
+      let port = 3000
+      port += 1
+      const shutdown = Number(process.env.SHUTDOWN_TIMEOUT || 30 * ms)
+      const common = { wait_ready: true, 'kill-timeout': shutdown + 5e3, path: path.join(__dirname, 'x') }
+      function ignored() { module.exports = 1 }
+      const fn = async (a) => { return /[/"']/.test(a) }
+      module.exports = {
+        apps: [
+          { ...common, name: 'a' + 'b', script: \`./\${'x'}.js\`, port, list: [1, -2, ...[3]], fn() { return 1 }, fn },
+          { name: X, env: { ...process.env, A: process.env.A ?? 'a', B: process.env.B, C: cluster ? 1 : 2 } },
+          require('./other'),
+        ],
+        deploy: { n: (1 + 2) * 3 ** 2 / 2, t: true ? null : 1, u: !0, v: 'a' === 'b', w: "\\u0041\\x42\\n", x: 0x10 },
+      }`
+    assert.deepEqual(plain(exportsOf(text)), {
+      apps: [
+        {
+          ...{ wait_ready: true, 'kill-timeout': 35_000, path: '?', name: 'ab', script: './x.js', port: '?' },
+          ...{ list: [1, -2, 3], fn: '?' },
+        },
+        { name: '?', env: { A: 'a', B: undefined, C: '?' } },
+        '?',
+      ],
+      deploy: { n: 13.5, t: null, u: true, v: false, w: 'AB\n', x: 16 },
+    })
+    for (const form of [
+      'module.exports = X',
+      'export default X',
+      'exports.apps = [1]',
+      'module.exports.apps = [1]',
+      'export const apps = [1]',
+    ])
+      assert.deepEqual(plain(exportsOf(form.replace('X', '{ apps: [1] }'))), { apps: [1] })
+    assert.deepEqual(plain(jsonOf('{"apps":[{"a":[1,"x",null]}]}')), { apps: [{ a: [1, 'x', null] }] })
+    assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unknown)
+  })
+
+  test('whose apps are computed is said to be so', async () => {
+    const of = async (text: string): Promise<string[]> => {
+      const sources = [{ file: 'ecosystem.config.cjs', text }]
+      return (await examine(sources, offline)).findings.map(({ code }) => code)
+    }
+    assert.ok((await of('module.exports = require("./apps")')).includes('DOCTOR_PM2_COMPUTED'))
+    assert.ok((await of('module.exports = { apps: names.map((name) => ({ name })) }')).includes('DOCTOR_PM2_COMPUTED'))
+    assert.ok(
+      !(await of('module.exports = [{ script: "a.js", instances: 2, wait_ready: true }]')).includes(
+        'DOCTOR_PM2_COMPUTED',
+      ),
+    )
+    assert.ok(
+      !(await of('module.exports = { apps: [{ script: "a.py", interpreter: "python3" }] }')).includes(
+        'DOCTOR_PM2_FORK',
+      ),
+    )
+  })
+
+  test('cannot make its reader grow or fall', () => {
+    const doubling = Array.from(
+      { length: 60 },
+      (_, i) => `const a${i + 1} = a${i} + a${i}, b${i + 1} = [...b${i}, ...b${i}]`,
+    )
+    assert.ok(exportsOf(`const a0 = 'x', b0 = [1]\n${doubling.join('\n')}\nmodule.exports = { a: a60, b: b60 }`))
+    for (const deep of ['[', '(', '{a:', '-', '!', 'x=>', '1?', '1**', '`${', 'a[', 'a(', '{[', 'new ', '...', 'a?.'])
+      try {
+        exportsOf(`module.exports = ${deep.repeat(20_000)}`)
+      } catch (error) {
+        assert.ok(error instanceof SyntaxError, String(error))
+      }
+  })
+})
+
+describe('a folder of somebody else', () => {
+  test('has devices, pipes, links and large files, which are not read', async () => {
+    const own = mkdtempSync(join(folder, 'files-'))
+    const outside = write('secret.env', 'REDIS_URL=redis://127.0.0.1:1\nSESSION_SECRET=short\n')
+    symlinkSync(outside, join(own, '.env'))
+    symlinkSync('/dev/zero', join(own, 'zero.env'))
+    symlinkSync('/', join(own, 'root'))
+    execFileSync('mkfifo', [join(own, 'pipe.env')])
+    writeFileSync(join(own, 'large.env'), `A=${'x'.repeat(1_000_001)}`)
+    writeFileSync(join(own, 'compose.yml'), 'services: {}\n')
+    assert.deepEqual(
+      collect([own]).map(({ file }) => file.split('/').at(-1)),
+      ['compose.yml'],
+    )
+    assert.deepEqual(collect([join(own, 'compose.yml')]).length, 1)
+    for (const name of ['/dev/zero', join(own, 'pipe.env')])
+      assert.throws(() => collect([name]), { code: 'FLEET_ERR_USAGE', message: /not a regular file/ })
+  })
+
+  test('ends its own examination, not this process', async () => {
+    // No thread starts within this time.
+    await assert.rejects(examineBounded([{ file: 'compose.yml', text: 'services: {}' }], offline, 1), { code: 'FLEET_ERR_USAGE', message: /took longer/ })
+    const [value, uses] = [`A=${'x'.repeat(1000)}\n`, '${A}'.repeat(240_000)]
+    const many = Array.from({ length: 32 }, (_, i) => ({ file: `${i}.conf`, text: uses }))
+    const bomb = examineBounded([{ file: '.env', text: value }, ...many], offline)
+    await bomb.catch((error) => assert.equal(error.code, 'FLEET_ERR_USAGE'))
+  })
+
+  test('cannot multiply what it says: aliases and presets', async () => {
+    const laughs = Array.from({ length: 30 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i}, `.repeat(9)}]`)
+    const yaml = {
+      file: 'compose.yml',
+      text: `a0: &a0 [x]\n${laughs.join('\n')}\nservices: { a: { environment: *a30 } }`,
+    }
+    const presets = Array.from({ length: 60 }, (_, i) => `  presetenv A${i + 1} "$A${i}$A${i}"`)
+    const haproxy = {
+      file: 'a.cfg',
+      text: `global\n  presetenv A0 x\n${presets.join('\n')}\nbackend a\n  server a "$A60"\n`,
+    }
+    const { findings } = await examineBounded([yaml, haproxy], offline)
+    assert.deepEqual(
+      findings.map(({ code, file }) => [code, file]).filter(([, file]) => file === 'compose.yml'),
+      [['DOCTOR_SYNTAX', 'compose.yml']],
+    )
+  })
+
+  test('is read in time that grows with its size', { timeout: 120_000 }, async () => {
+    const units = [
+      '${',
+      '"',
+      "'",
+      '`',
+      '/*',
+      '//',
+      '<<A\n',
+      '{',
+      '[',
+      '(',
+      '${a-',
+      '"${a}',
+      '\\"',
+      'a ',
+      '\n',
+      ' ',
+      '$A',
+    ]
+    const more = [
+      '-',
+      '*',
+      '=>',
+      '1+',
+      '/[',
+      '"a":{',
+      'CMD ',
+      'setTimeout(',
+      '-/env',
+      'include *',
+      '#',
+      '`${',
+      'keepAliveTimeout ',
+    ]
+    const files: [file: string, head: string][] = [
+      ['a.conf', ''],
+      ['a.cfg', 'backend a\n'],
+      ['a.service', 'ExecStart=node '],
+      ['a.tf', 'a = '],
+      ['.env', 'REDIS_URL='],
+      ['Dockerfile', 'CMD '],
+      ['a.js', "import 'fastify-fleet'\n"],
+      ['ecosystem.config.cjs', 'module.exports = '],
+    ]
+    for (const [file, head] of files)
+      for (const unit of [...units, ...more]) await readAll([{ file, text: head + unit.repeat(100_000 / unit.length) }])
+  })
+
+  test('sends nothing but a login to the servers that it names, and to few', async () => {
+    let [connections, received] = [0, '']
+    const server = createServer((socket) => {
+      connections++
+      socket.on('data', (data) => {
+        received += data
+        // One that never stops.
+        const more = setInterval(() => socket.write('x'.repeat(100)), 1)
+        socket.on('close', () => clearInterval(more))
+      })
+      socket.on('error', () => {})
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    after(() => server.close())
+    const { port } = server.address() as { port: number }
+    const at = (login: string): string => `REDIS_URL=redis://${login}127.0.0.1:${port}\n`
+    const ask = async (text: string): Promise<string> => {
+      const sources = [{ file: '.env', text }]
+      return JSON.stringify((await examine(sources, { longestMs: 10_000, connect: true })).findings)
+    }
+    assert.match(await ask(at(':a%0D%0AGET%20%2F%20HTTP%0D%0A@')), /control characters/)
+    assert.equal(connections, 0)
+    assert.match(await ask(at('')), /not the answer of such a server/)
+    assert.equal(received, '*1\r\n$4\r\nPING\r\n')
+    await ask(`REDIS_URL=\nDATABASE_REPLICA_URLS=${Array(500).fill(`postgres://127.0.0.1:${port}/a`).join()}\n`)
+    assert.ok(connections <= 33)
+  })
+})
