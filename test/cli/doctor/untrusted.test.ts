@@ -144,7 +144,10 @@ describe('a folder of somebody else', () => {
 
   test('ends its own examination, not this process', async () => {
     // No thread starts within this time.
-    await assert.rejects(examineBounded([{ file: 'compose.yml', text: 'services: {}' }], offline, 1), { code: 'FLEET_ERR_USAGE', message: /took longer/ })
+    await assert.rejects(examineBounded([{ file: 'compose.yml', text: 'services: {}' }], offline, 1), {
+      code: 'FLEET_ERR_USAGE',
+      message: /took longer/,
+    })
     const [value, uses] = [`A=${'x'.repeat(1000)}\n`, '${A}'.repeat(240_000)]
     const many = Array.from({ length: 32 }, (_, i) => ({ file: `${i}.conf`, text: uses }))
     const bomb = examineBounded([{ file: '.env', text: value }, ...many], offline)
