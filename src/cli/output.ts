@@ -22,6 +22,14 @@ export interface OutputStream {
   hasColors?(): boolean
 }
 
+/** Colours are ours; any other control character came from a file or a server, and could move the cursor or rename the window. */
+const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (char, at: number) =>
+    char === '\n' || char === '\t' || (char === '\u001b' && /^\[[\d;]{0,12}m/.test(text.slice(at + 1, at + 15)))
+      ? char
+      : '\ufffd',
+  )
+
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
 const frameMs = 80
 const barWidth = 24
@@ -56,7 +64,7 @@ export class Output {
 
   /** A line for people; nothing with `--json`. */
   line(text = ''): void {
-    if (!this.json) this.#write(this.#stdout, `${text}\n`)
+    if (!this.json) this.#write(this.#stdout, `${printable(text)}\n`)
   }
 
   /** One JSON document on a line of its own; nothing without `--json`. */
@@ -66,7 +74,7 @@ export class Output {
 
   /** A line beside the results: what goes on, what to do next. */
   note(text: string): void {
-    this.#write(this.#stderr, `${text}\n`)
+    this.#write(this.#stderr, `${printable(text)}\n`)
   }
 
   error(text: string): void {

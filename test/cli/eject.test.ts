@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -41,6 +51,26 @@ describe('fleet eject', () => {
     assert.equal(lookAt(userProject(withPrisma), {}).migrates, true)
     assert.throws(() => lookAt(userProject(), { name: 'No Name' }), { code: 'FLEET_ERR_USAGE' })
     assert.throws(() => lookAt(userProject(), { app: 'a"; rm -rf' }), { code: 'FLEET_ERR_USAGE' })
+  })
+
+  it('writes through no link, and reads no device or pipe of the folder', async () => {
+    const [folder, outside] = [userProject(), userProject()]
+    symlinkSync(outside, join(folder, 'nginx'))
+    const linked = await ejectInto(folder, 'nginx', '--force')
+    assert.equal(linked.code, 2)
+    assert.match(linked.stderr, /nginx is a link/)
+    assert.ok(!existsSync(join(outside, 'nginx.conf')))
+
+    const other = userProject()
+    const target = join(outside, 'written')
+    symlinkSync(target, join(other, 'ecosystem.config.cjs'))
+    assert.equal((await ejectInto(other, 'pm2')).code, 1)
+    assert.equal((await ejectInto(other, 'pm2', '--force')).code, 0)
+    assert.ok(!existsSync(target) && lstatSync(join(other, 'ecosystem.config.cjs')).isFile())
+
+    rmSync(join(other, 'package.json'))
+    symlinkSync('/dev/zero', join(other, 'package.json'))
+    assert.throws(() => lookAt(other, {}), { code: 'FLEET_ERR_USAGE' })
   })
 
   for (const [what, kit] of Object.entries(kits)) {

@@ -81,3 +81,12 @@ test('with --json lines and tables are silent, results are one document a line',
   out.result([2])
   assert.equal(stdout.text, '{"a":1}\n[2]\n')
 })
+
+test('what comes from elsewhere cannot control the terminal', () => {
+  const [stdout, stderr] = [capture(), capture()]
+  const out = new Output({ stdout, stderr })
+  out.line('id \u001b]0;title\u0007 \u001b[2J \r\u009b31m \u001b[31mred\u001b[39m\tok\nnext')
+  out.note('\u001b[1A\b')
+  assert.equal(stdout.text, 'id \ufffd]0;title\ufffd \ufffd[2J \ufffd\ufffd31m \u001b[31mred\u001b[39m\tok\nnext\n')
+  assert.equal(stderr.text, '\ufffd[1A\ufffd\n')
+})

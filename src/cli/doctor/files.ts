@@ -1,6 +1,7 @@
-import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
+import { readRegular } from '../regular-file.ts'
 import type { Source } from './facts.ts'
 import { asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
@@ -29,33 +30,8 @@ const skipped = new Set([
 ])
 /** The time that the YAML parser takes for a file with mistakes grows with the square of its size. */
 const largestYaml = 256 * 1024
-/** Bytes of one file, and of all; files; and folders in each other. The folder may be anybody's. */
-const [largest, largestSum, mostFiles, deepest] = [1_000_000, 32_000_000, 5_000, 32]
-
-/**
- * A regular file of a bounded size: a device or a pipe would be read for ever.
- *
- * @param follow whether a link may lead to it: one that a user named, not one that lies in a folder
- * @returns `undefined` for anything else
- */
-function readRegular(path: string, follow: boolean): string | undefined {
-  let fd: number
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | (follow ? 0 : constants.O_NOFOLLOW))
-  } catch {
-    return undefined
-  }
-  try {
-    if (!fstatSync(fd).isFile()) return undefined
-    const bytes = Buffer.alloc(Math.min(largest, fstatSync(fd).size) + 1)
-    let length = 0
-    for (let read = 1; read > 0 && length < bytes.length; length += read)
-      read = readSync(fd, bytes, length, bytes.length - length, null)
-    return length > largest ? undefined : bytes.toString('utf8', 0, length)
-  } finally {
-    closeSync(fd)
-  }
-}
+/** Bytes of all files; files; and folders in each other. The folder may be anybody's. */
+const [largestSum, mostFiles, deepest] = [32_000_000, 5_000, 32]
 
 /**
  * The files a user named, and those in the folders a user named.

@@ -1,6 +1,8 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { FleetError } from '../../base/errors.ts'
+import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
 
@@ -56,18 +58,30 @@ export interface Plan {
 }
 
 export function plan(wanted: readonly Asset[], { folder }: Project): Plan {
-  const there = (file: string): string | undefined =>
-    existsSync(join(folder, file)) ? readFileSync(join(folder, file), 'utf8') : undefined
+  const there = (file: string): string | undefined => {
+    const path = join(folder, file)
+    return lstatSync(path, { throwIfNoEntry: false }) ? (readRegular(path, false) ?? 'no regular file') : undefined
+  }
   const same = wanted.filter(({ file, text }) => there(file) === text).map(({ file }) => file)
   const conflicts = wanted.filter(({ file, text }) => ![undefined, text].includes(there(file))).map(({ file }) => file)
   return { write: wanted.filter(({ file }) => !same.includes(file)), same, conflicts }
 }
 
+/** Never through a link, which could lead out of the folder. @throws FLEET_ERR_USAGE */
 export function write(wanted: readonly Asset[], { folder }: Project): void {
+  for (const { file } of wanted) assertInside(folder, dirname(file))
   for (const { file, text, executable } of wanted) {
     const path = join(folder, file)
     mkdirSync(dirname(path), { recursive: true })
-    writeFileSync(path, text)
+    rmSync(path, { force: true })
+    writeFileSync(path, text, { flag: 'wx' })
     if (executable) chmodSync(path, 0o755)
   }
+}
+
+function assertInside(folder: string, below: string): void {
+  if (below === '.') return
+  assertInside(folder, dirname(below))
+  if (lstatSync(join(folder, below), { throwIfNoEntry: false })?.isSymbolicLink())
+    throw new FleetError('FLEET_ERR_USAGE', `${join(folder, below)} is a link; nothing is written through it`)
 }

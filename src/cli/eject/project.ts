@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
+import { readRegular } from '../regular-file.ts'
 
 /** What is filled in. */
 export interface Project {
@@ -52,7 +53,9 @@ function manifestOf(folder: string): { name?: string; main?: string } {
   const file = join(folder, 'package.json')
   if (!existsSync(file)) return {}
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as { name?: string; main?: string }
+    const manifest = JSON.parse(readRegular(file, true) ?? '') as { name?: unknown; main?: unknown } | null
+    const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+    return { name: textOf(manifest?.name), main: textOf(manifest?.main) }
   } catch {
     throw new FleetError('FLEET_ERR_USAGE', `${file} is no JSON`)
   }
