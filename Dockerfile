@@ -41,6 +41,7 @@ COPY --from=build /image/node_modules node_modules
 COPY --from=build /image/package.json ./
 COPY --from=build /image/prisma prisma
 COPY --from=build /image/src src
+COPY LICENSE THIRD_PARTY_LICENSES.md ./
 
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 EXPOSE 3000
@@ -49,7 +50,7 @@ USER 1000:1000
 
 # Readiness: `docker compose up --wait` and `service_healthy` then mean "it serves". The image has no curl.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=2 \
-  CMD ["node", "-e", "require('node:http').get({ port: process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+  CMD ["node", "-e", "require('node:http').get({ port: process.env.FLEET_ADMIN_PORT || process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
 # Node is process 1 and gets the signal itself: it drains, serves what it has, and ends.
 STOPSIGNAL SIGTERM

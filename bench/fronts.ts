@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { haproxyProgram } from '../src/cli/services/haproxy.ts'
-import { provide } from '../src/cli/services/install.ts'
-import { nginxProgram, writeConfig } from '../src/cli/services/nginx.ts'
-import { freePort } from '../src/cli/services/port.ts'
-import { probePort } from '../src/cli/services/server.ts'
+import { haproxyProgram } from '../src/cli/up/haproxy.ts'
+import { provide } from '../src/cli/up/install.ts'
+import { nginxProgram, writeConfig } from '../src/cli/up/nginx.ts'
+import { freePort } from '../src/cli/up/port.ts'
+import { probePort } from '../src/cli/up/server.ts'
 import type { Machine, Program } from './machine.ts'
 
 /**

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'
-import { type Child, launch } from '../src/cli/services/child.ts'
-import { freePort } from '../src/cli/services/port.ts'
+import { type Child, launch } from '../src/cli/up/child.ts'
+import { freePort } from '../src/cli/up/port.ts'
 import type { Job, Message, Result } from './generator.ts'
 import { cpuTime, family, residentMemory } from './processes.ts'
 

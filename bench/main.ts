@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { formatTable, Output } from '../src/cli/output.ts'
-import { stopAll } from '../src/cli/services/child.ts'
+import { stopAll } from '../src/cli/up/child.ts'
 import { Machine } from './machine.ts'
 import { buildProduct, installPeers } from './prepare.ts'
 import { hasProc } from './processes.ts'

@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process'
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { temporaryFolder } from '../src/cli/services/child.ts'
-import { haproxyProgram } from '../src/cli/services/haproxy.ts'
-import { provide } from '../src/cli/services/install.ts'
-import { nginxProgram } from '../src/cli/services/nginx.ts'
-import { freePort } from '../src/cli/services/port.ts'
-import { probePort } from '../src/cli/services/server.ts'
+import { temporaryFolder } from '../src/cli/up/child.ts'
+import { haproxyProgram } from '../src/cli/up/haproxy.ts'
+import { provide } from '../src/cli/up/install.ts'
+import { nginxProgram } from '../src/cli/up/nginx.ts'
+import { freePort } from '../src/cli/up/port.ts'
+import { probePort } from '../src/cli/up/server.ts'
 import type { Machine, Program } from './machine.ts'
 
 /** An instance as a front sees it: its port, and that of its agent. */

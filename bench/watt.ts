@@ -1,4 +1,4 @@
-import { freePort } from '../src/cli/services/port.ts'
+import { freePort } from '../src/cli/up/port.ts'
 import type { Machine, Program } from './machine.ts'
 
 /** Watt with one worker and its metrics on, as `wattpm start` runs `programs/watt`. */

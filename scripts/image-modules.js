@@ -4,9 +4,7 @@
 // application's packages are devDependencies of ours, and @prisma/client brings the Prisma CLI along as its peer.
 import { cpSync, existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-
-const [to, ...named] = process.argv.slice(2)
-if (to === undefined) throw new Error('usage: image-modules.js FOLDER PACKAGE…')
+import { pathToFileURL } from 'node:url'
 
 const manifest = (folder) => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 
@@ -19,23 +17,27 @@ function find(name, from) {
   }
 }
 
-const found = new Set()
-function follow(name, from, optional = false) {
-  const folder = find(name, from)
-  if (folder === undefined && !optional) throw new Error(`${name}, which ${from} needs, is not in node_modules`)
-  if (folder === undefined || found.has(folder)) return
-  found.add(folder)
-  const {
-    dependencies = {},
-    optionalDependencies = {},
-    peerDependencies = {},
-    peerDependenciesMeta = {},
-  } = manifest(folder)
-  for (const each of Object.keys(dependencies)) follow(each, folder, each in optionalDependencies)
-  // An optional peer is for those who have it anyway.
-  for (const each of Object.keys(peerDependencies)) if (!peerDependenciesMeta[each]?.optional) follow(each, folder)
+/** The folders of packages and of what they need, from node_modules of the working directory. */
+export function modulesOf(names) {
+  const found = new Set()
+  const follow = (name, from, optional = false) => {
+    const folder = find(name, from)
+    if (folder === undefined && !optional) throw new Error(`${name}, which ${from} needs, is not in node_modules`)
+    if (folder === undefined || found.has(folder)) return
+    found.add(folder)
+    const {
+      dependencies = {},
+      optionalDependencies = {},
+      peerDependencies = {},
+      peerDependenciesMeta = {},
+    } = manifest(folder)
+    for (const each of Object.keys(dependencies)) follow(each, folder, each in optionalDependencies)
+    // An optional peer is for those who have it anyway.
+    for (const each of Object.keys(peerDependencies)) if (!peerDependenciesMeta[each]?.optional) follow(each, folder)
+  }
+  for (const name of names) follow(name, '.')
+  return found
 }
-for (const name of [...Object.keys(manifest('.').dependencies), ...named]) follow(name, '.')
 
 /** Prisma's runtime is there for every database and platform, 72 MB; one of each is loaded. */
 const prismaRuntime = /^(?:client|query_compiler_fast_bg\.postgresql)\./
@@ -47,10 +49,20 @@ const wanted = (path) => {
   if (/@prisma\/client\/runtime$/.test(dirname(path))) return prismaRuntime.test(basename(path)) && !idle.test(path)
   return !idle.test(basename(path)) && basename(path) !== 'node_modules'
 }
-for (const folder of found) {
-  cpSync(folder, join(to, folder.replace(/^node_modules\//, '')), {
-    recursive: true,
-    filter: (path) => path === folder || wanted(path),
-  })
+
+function copyAll(to, named) {
+  const found = modulesOf([...Object.keys(manifest('.').dependencies), ...named])
+  for (const folder of found) {
+    cpSync(folder, join(to, folder.replace(/^node_modules\//, '')), {
+      recursive: true,
+      filter: (path) => path === folder || wanted(path),
+    })
+  }
+  console.log(`${found.size} packages`)
 }
-console.log(`${found.size} packages`)
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const [to, ...named] = process.argv.slice(2)
+  if (to === undefined) throw new Error('usage: image-modules.js FOLDER PACKAGE…')
+  copyAll(to, named)
+}

@@ -57,7 +57,8 @@ describe('the umbrella', () => {
       assert.equal(answer.headers['cache-control'], 'no-store', url)
     }
     for (const name of ['health-check', 'drain', 'undrain']) {
-      assert.equal((await app.inject({ method: 'POST', url: `${root}/${name}` })).statusCode, 200, name)
+      const headers = { 'content-type': 'application/json' }
+      assert.equal((await app.inject({ method: 'POST', url: `${root}/${name}`, headers })).statusCode, 200, name)
     }
   })
 

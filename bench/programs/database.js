@@ -36,6 +36,6 @@ async function round(count, readers) {
 await round(2_000, 1)
 await round(2_000, 20)
 createServer(async (request, response) => {
-  const { searchParams } = new URL(request.url, 'http://127.0.0.1')
+  const searchParams = new URLSearchParams(request.url.split('?')[1])
   response.end(JSON.stringify(await round(Number(searchParams.get('reads')), Number(searchParams.get('readers')))))
 }).listen(port, '127.0.0.1', listening)

@@ -4,10 +4,10 @@
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { FleetKeys } from '../node_modules/fastify-fleet/dist/state/fleet-keys.js'
-import { Directory } from '../node_modules/fastify-fleet/dist/state/registry/directory.js'
 import { Entries } from '../node_modules/fastify-fleet/dist/state/registry/entries.js'
-import { Registrar } from '../node_modules/fastify-fleet/dist/state/registry/registrar.js'
+import { FleetKeys } from '../node_modules/fastify-fleet/dist/state/registry/fleet-keys.js'
+import { Registrar } from '../node_modules/fastify-fleet/dist/state/registry/heartbeat.js'
+import { Directory } from '../node_modules/fastify-fleet/dist/state/registry/redis-directory.js'
 import { listening, port } from './hello.js'
 
 const count = Number(process.env.INSTANCES)

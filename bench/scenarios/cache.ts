@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis'
-import { startRedis } from '../../src/cli/services/redis.ts'
+import { startRedis } from '../../src/cli/up/redis.ts'
 import type { Machine } from '../machine.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'
 import { fleetEnv } from '../servers.ts'

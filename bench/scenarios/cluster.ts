@@ -1,4 +1,4 @@
-import { freePort } from '../../src/cli/services/port.ts'
+import { freePort } from '../../src/cli/up/port.ts'
 import type { Machine, Program } from '../machine.ts'
 import { type Open, type Scenario, type Subject, serverMetrics } from '../scenario.ts'
 import { fleetEnv, server, underLoad, type Work } from '../servers.ts'

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { startPostgres } from '../../src/cli/services/postgres.ts'
+import { startPostgres } from '../../src/cli/up/postgres.ts'
 import { migrate } from '../../src/database/migrate.ts'
 import type { Machine } from '../machine.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'

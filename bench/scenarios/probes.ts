@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type RedisServer, startRedis } from '../../src/cli/services/redis.ts'
+import { type RedisServer, startRedis } from '../../src/cli/up/redis.ts'
 import type { Machine, Program } from '../machine.ts'
 import type { Figures, Open, Scenario } from '../scenario.ts'
 import { fleetEnv } from '../servers.ts'

@@ -1,4 +1,4 @@
-import { type RedisServer, startRedis } from '../../src/cli/services/redis.ts'
+import { type RedisServer, startRedis } from '../../src/cli/up/redis.ts'
 import type { Machine } from '../machine.ts'
 import { cpuTime } from '../processes.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'

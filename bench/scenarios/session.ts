@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { startRedis } from '../../src/cli/services/redis.ts'
+import { startRedis } from '../../src/cli/up/redis.ts'
 import type { Request } from '../generator.ts'
 import type { Machine } from '../machine.ts'
 import { type Figures, type Open, type Scenario, type Subject, serverMetrics } from '../scenario.ts'

@@ -74,6 +74,11 @@ resource "aws_ecs_task_definition" "this" {
         { name = "NODE_ENV", value = "production" },
         { name = "HOST", value = "0.0.0.0" },
         { name = "PORT", value = "3000" },
+        # Metrics and operators' endpoints, on a port that no security group opens: reached by `aws ecs execute-command` or
+        # from a scraper that is let in. Readiness stays on the port that the balancer sends requests to, and checks.
+        { name = "FLEET_ADMIN_PORT", value = "3100" },
+        { name = "FLEET_ADMIN_HOST", value = "0.0.0.0" },
+        { name = "FLEET_PUBLIC_PROBES", value = "on" },
         { name = "FLEET_NAME", value = var.name },
         { name = "FLEET_REGION", value = var.region },
         { name = "FLEET_COLOR", value = each.key },

@@ -41,27 +41,6 @@ resource "aws_lb_listener" "https" {
   }
 }
 
-# Operators ask an instance directly. An instance answers 404 to whoever comes through a front; so does the balancer.
-resource "aws_lb_listener_rule" "operators" {
-  listener_arn = aws_lb_listener.https.arn
-  priority     = 10
-
-  condition {
-    path_pattern {
-      values = ["/metrics*", "/fleet*", "/health/detailed*", "/api/v1/load-balancer*"]
-    }
-  }
-
-  action {
-    type = "fixed-response"
-    fixed_response {
-      content_type = "application/json"
-      status_code  = "404"
-      message_body = "{\"statusCode\":404,\"error\":\"Not Found\"}"
-    }
-  }
-}
-
 # A second version of the API, on the canary's instances alone.
 resource "aws_lb_listener_rule" "api_v2" {
   count = var.canary_image == "" ? 0 : 1

@@ -1,3 +1,14 @@
+locals {
+  # Operators ask an instance directly. An instance answers 404 to whoever comes through a front; so does this, to whatever
+  # an instance could take for an operators' path: decoded, in any case, with any number of slashes, and up to a `;`. And to
+  # every path with a dot segment, which some applications resolve and others do not; clients resolve it before they ask.
+  # A listener rule would compare the path as it was written.
+  operators = join("|", [
+    "[/\\\\][.][.]?([;/\\\\]|$)",
+    "^[/\\\\]+(metrics|fleet|health(;[^/\\\\]*)?[/\\\\]+detailed|api(;[^/\\\\]*)?[/\\\\]+v1(;[^/\\\\]*)?[/\\\\]+load-balancer)([;/\\\\]|$)",
+  ])
+}
+
 # A flood from one address is refused before it costs an instance anything. Limits per user are the app's.
 resource "aws_wafv2_web_acl" "this" {
   name  = var.name
@@ -5,6 +16,45 @@ resource "aws_wafv2_web_acl" "this" {
 
   default_action {
     allow {}
+  }
+
+  rule {
+    name     = "operators"
+    priority = 0
+
+    action {
+      block {
+        custom_response {
+          response_code = 404
+        }
+      }
+    }
+
+    statement {
+      regex_match_statement {
+        regex_string = local.operators
+
+        field_to_match {
+          uri_path {}
+        }
+
+        text_transformation {
+          priority = 0
+          type     = "URL_DECODE"
+        }
+
+        text_transformation {
+          priority = 1
+          type     = "LOWERCASE"
+        }
+      }
+    }
+
+    visibility_config {
+      cloudwatch_metrics_enabled = true
+      metric_name                = "${var.name}-operators"
+      sampled_requests_enabled   = true
+    }
   }
 
   rule {

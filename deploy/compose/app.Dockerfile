@@ -20,7 +20,7 @@ USER 1000:1000
 
 # Readiness: `docker compose up --wait` and `service_healthy` then mean "it serves". The image has no curl.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=2 \
-  CMD ["node", "-e", "require('node:http').get({ port: process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+  CMD ["node", "-e", "require('node:http').get({ port: process.env.FLEET_ADMIN_PORT || process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
 # Node is process 1 and gets the signal itself: it drains, serves what it has, and ends. Not `npm start`.
 STOPSIGNAL SIGTERM

@@ -4,10 +4,10 @@ import { FleetError, type FleetOptions, fleet, serverOptions } from '../index.ts
 import { data } from './data/index.ts'
 import account from './routes/account.ts'
 import auth from './routes/auth.ts'
+import room, { maxPayload } from './routes/chat.ts'
 import load from './routes/load.ts'
 import pages from './routes/pages.ts'
 import products from './routes/products.ts'
-import room, { maxPayload } from './routes/room.ts'
 
 export interface BuildOptions {
   /** What the environment does not say. @default {} */

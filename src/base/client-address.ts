@@ -21,18 +21,22 @@ export interface Proxies {
   /** Whether any address can be a trusted proxy's. */
   readonly all: boolean
   readonly none: boolean
+  /** Whether the address alone decides. */
+  readonly byAddress: boolean
   /** @param hop 0 for the peer of the connection, 1 for the address it forwards, … */
   trusts(address: string, hop: number): boolean
 }
 
 /** @throws FLEET_ERR_OPTION_INVALID naming `option` and the entry that is not an address or network */
 export function proxiesOf(trust: TrustProxy, option: string): Proxies {
-  if (typeof trust === 'boolean') return { all: trust, none: !trust, trusts: () => trust }
-  if (typeof trust === 'number') return { all: false, none: trust === 0, trusts: (_, hop) => hop < trust }
+  if (typeof trust === 'boolean') return { all: trust, none: !trust, byAddress: false, trusts: () => trust }
+  if (typeof trust === 'number')
+    return { all: false, none: trust === 0, byAddress: false, trusts: (_, hop) => hop < trust }
   const known: Networks = networks(trust, option)
   return {
     all: trust.some((entry) => /\/0+$/.test(entry)),
     none: trust.length === 0,
+    byAddress: true,
     trusts: (address) => known.includes(address),
   }
 }

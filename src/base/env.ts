@@ -16,6 +16,11 @@ export interface FleetEnv {
   readonly FLEET_ZONE?: string
   readonly FLEET_WEIGHT?: number
   readonly FLEET_ADMIN_TOKEN?: string
+  /** The management listener: probes, metrics, operators' API and dashboard on an address of their own. */
+  readonly FLEET_ADMIN_PORT?: number
+  readonly FLEET_ADMIN_HOST?: string
+  /** Probes on the application's port, too, where there is a management listener. */
+  readonly FLEET_PUBLIC_PROBES?: boolean
   readonly FLEET_ALLOW_MEMORY?: boolean
   readonly FLEET_AGENT_PORT?: number
   readonly FLEET_PORT?: number
@@ -82,7 +87,7 @@ export function readEnv(source: Source = process.env): FleetEnv {
       `a whole number from ${min} to ${max} (${unit})`,
     )
   const flag = (name: string): boolean | undefined =>
-    read(name, (v) => ({ 1: true, true: true, 0: false, false: false })[v.toLowerCase()], '1, true, 0 or false')
+    read(name, (v) => flags.get(v.toLowerCase()), '1, true, on, 0, false or off')
   const list = (name: string): readonly string[] | undefined =>
     read(
       name,
@@ -108,6 +113,9 @@ export function readEnv(source: Source = process.env): FleetEnv {
     FLEET_ZONE: token('FLEET_ZONE'),
     FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to the other instances'),
     FLEET_ADMIN_TOKEN: text('FLEET_ADMIN_TOKEN'),
+    FLEET_ADMIN_PORT: int('FLEET_ADMIN_PORT', 0, 65535, 'a TCP port'),
+    FLEET_ADMIN_HOST: text('FLEET_ADMIN_HOST'),
+    FLEET_PUBLIC_PROBES: flag('FLEET_PUBLIC_PROBES'),
     FLEET_ALLOW_MEMORY: flag('FLEET_ALLOW_MEMORY'),
     FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
     FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the front'),
@@ -163,6 +171,15 @@ function trustProxy(value: string): TrustProxy | undefined {
   const entries = value.split(',').map((entry) => entry.trim())
   return entries.every(isNetwork) ? entries : undefined
 }
+
+const flags: ReadonlyMap<string, boolean> = new Map([
+  ['1', true],
+  ['true', true],
+  ['on', true],
+  ['0', false],
+  ['false', false],
+  ['off', false],
+])
 
 const isUrl = (value: string, schemes: readonly string[]): boolean => {
   const parsed = URL.parse(value)

@@ -1,11 +1,12 @@
 import { BlockList, isIP } from 'node:net'
+import { lookup } from './dictionary.ts'
 import { FleetError } from './errors.ts'
 
-const named: Readonly<Record<string, readonly string[]>> = {
+const named = lookup<Readonly<Record<string, readonly string[]>>>({
   loopback: ['127.0.0.0/8', '::1/128'],
   linklocal: ['169.254.0.0/16', 'fe80::/10'],
   uniquelocal: ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
-}
+})
 
 type Subnet = [address: string, length: number, family: 'ipv4' | 'ipv6']
 

@@ -67,7 +67,7 @@ export function resolveOptions<T extends object>(room: string, shapes: Shapes, .
     if (!isObject(layer)) throw invalid(room, 'an object', layer)
     for (const [key, value] of Object.entries(layer)) {
       if (value === undefined) continue
-      const known = shapes[key]
+      const known = Object.hasOwn(shapes, key) ? shapes[key] : undefined
       if (!known) throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', unknownText(room, key, Object.keys(shapes)))
       if (!known.accepts(value)) throw invalid(`${room}.${key}`, known.expects, value)
       const weaker = resolved[key]

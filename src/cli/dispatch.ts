@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
-import type { Command, CommandOption, CommandOptions } from './command.ts'
+import type { Command, CommandOption, CommandOptions } from './args.ts'
 import { Output } from './output.ts'
 
 /** Verbs by name. A verb is loaded when it is called, so that `fleet ps` does not pay for what `fleet up` needs. */

@@ -1,7 +1,7 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
-import type { CommandOptions, Values } from './command.ts'
+import type { CommandOptions, Values } from './args.ts'
 import { type Answer, type Ask, member, Target } from './target.ts'
 
 const root = '/api/v1/load-balancer'
@@ -11,7 +11,7 @@ export class Operators {
   readonly #target: Target
   readonly #headers: Record<string, string>
 
-  /** @param token FLEET_ADMIN_TOKEN; without it only an instance on this machine, asked directly, answers */
+  /** @param token FLEET_ADMIN_TOKEN; without it only a development instance that has none answers, on its own machine */
   constructor(target: Target, token?: string) {
     this.#target = target
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
@@ -36,7 +36,11 @@ export class Operators {
       const ids = known.map(({ id }) => id).join(', ')
       throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instanceId)}; there are ${ids}`)
     }
-    await this.#ask(`${root}/${command}?instance=${encodeURIComponent(instanceId)}`, { method: 'POST' })
+    await this.#ask(`${root}/${command}?instance=${encodeURIComponent(instanceId)}`, {
+      method: 'POST',
+      // The content type is what shows that no page of another site sent it.
+      body: {},
+    })
   }
 
   async #ask(path: string, ask: Ask = {}): Promise<Answer> {
@@ -45,8 +49,8 @@ export class Operators {
     if ([401, 403, 404].includes(answer.status)) {
       throw new FleetError(
         'FLEET_ERR_NOT_OPERATOR',
-        `${this.#target.url} answers ${answer.status} to operators’ paths; ask an instance directly from its own ` +
-          'machine, or give its FLEET_ADMIN_TOKEN (--token)',
+        `${this.#target.url} answers ${answer.status} to operators’ paths; ask an instance directly, on its ` +
+          'FLEET_ADMIN_PORT if it has one, and set FLEET_ADMIN_TOKEN to its token (or give --token)',
       )
     }
     if (answer.status >= 300) throw unreachable(this.#target, `${path} answers ${answer.status}`)
@@ -70,7 +74,7 @@ export const operatorOptions = {
 /** @throws FLEET_ERR_USAGE for more than one URL, or one that is none */
 export function operatorsFrom(urls: readonly string[], values: Values<typeof operatorOptions>): Operators {
   const env = readEnv()
-  const [url = `http://127.0.0.1:${env.FLEET_BASE_PORT ?? 4001}`, ...more] = urls
+  const [url = `http://127.0.0.1:${env.FLEET_ADMIN_PORT || (env.FLEET_BASE_PORT ?? 4001)}`, ...more] = urls
   if (more.length > 0) throw new FleetError('FLEET_ERR_USAGE', `one URL is enough, but there are ${urls.length}`)
   return new Operators(new Target(url, { insecure: values.insecure }), values.token ?? env.FLEET_ADMIN_TOKEN)
 }

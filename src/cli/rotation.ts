@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { FleetError } from '../base/errors.ts'
 import type { LifecycleState } from '../instance/identity.ts'
-import { type Command, defineCommand } from './command.ts'
+import { type Command, defineCommand } from './args.ts'
 import { operatorOptions, operatorsFrom } from './operators.ts'
 
 /** How long an instance may take to say that it has obeyed, ms: the command travels by broadcast, the state by heartbeat. */

@@ -95,7 +95,7 @@ async function send(client: Client, path: string, ask: Ask = {}, timeoutMs: numb
       body: ask.body && JSON.stringify(ask.body),
       signal: AbortSignal.timeout(timeoutMs),
     })
-    const text = await body.text()
+    const text = await textOf(body)
     const json = parseJson(text)
     return {
       status: statusCode,
@@ -110,6 +110,21 @@ async function send(client: Client, path: string, ask: Ask = {}, timeoutMs: numb
     const { code, name } = error as NodeJS.ErrnoException
     return { status: 0, headers: {}, text: '', cookies: [], ms: performance.now() - begin, error: code ?? name }
   }
+}
+
+/** Largest response that is read, in bytes. */
+const maxBytes = 16 * 1024 * 1024
+
+/** @throws when there is more */
+async function textOf(body: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of body) {
+    length += chunk.length
+    if (length > maxBytes) throw Object.assign(new Error('the response is too large'), { code: 'ERR_OUT_OF_RANGE' })
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
 }
 
 /** Runs `task` `count` times, at most `concurrency` at once. */
@@ -128,7 +143,8 @@ export const headerText = (header: string | string[] | undefined): string | unde
 
 /** `object[key]` of something that may be no object at all. */
 export function member(value: unknown, key: string): unknown {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) return undefined
+  return (value as Record<string, unknown>)[key]
 }
 
 function instanceIdOf(json: unknown): string | undefined {

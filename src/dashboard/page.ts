@@ -2,19 +2,21 @@ export interface PageParts {
   readonly fleet: string
   readonly root: string
   readonly refreshMs: number
+  /** By a cookie, so that signing out is possible. */
+  readonly signedIn: boolean
   readonly script: string
   readonly style: string
 }
 
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => entities[char] ?? '')
+export const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => entities[char] ?? '')
 
-const icon = `data:image/svg+xml,${encodeURIComponent(
+export const icon: string = `data:image/svg+xml,${encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#2f9e5f"><circle cx="8" cy="4" r="3"/><circle cx="4" cy="11" r="3"/><circle cx="12" cy="11" r="3"/></g></svg>',
 )}`
 
 /** The page as it is before the first figures. It names its paths relative to itself, so that a front may move it. */
-export const page = ({ fleet, root, refreshMs, script, style }: PageParts): string => `<!doctype html>
+export const page = ({ fleet, root, refreshMs, signedIn, script, style }: PageParts): string => `<!doctype html>
 <html lang="en" data-root="${escaped(root.slice(root.lastIndexOf('/') + 1))}" data-refresh="${refreshMs}">
 <head>
 <meta charset="utf-8">
@@ -29,6 +31,7 @@ export const page = ({ fleet, root, refreshMs, script, style }: PageParts): stri
   <h1 tabindex="-1">${escaped(fleet)}</h1>
   <p id="freshness">waiting for the first figures</p>
   <button type="button" id="pause" aria-pressed="false">Pause updates</button>
+  <button type="button" id="sign-out"${signedIn ? '' : ' hidden'}>Sign out</button>
 </header>
 <main>
   <section aria-label="The fleet">

@@ -6,6 +6,8 @@
 export const script: string = `
 'use strict'
 const { root, refresh } = document.documentElement.dataset
+// A link that signs in was opened by someone who is signed in already.
+if (location.hash.startsWith('#code=')) history.replaceState(null, '', location.pathname + location.search)
 const $ = (selector, within = document) => within.querySelector(selector)
 const list = $('#instances')
 const cards = new Map()
@@ -130,13 +132,15 @@ function removeGone(peers) {
   }
 }
 
+let lastSeen
 async function ask(path, init) {
   const response = await fetch(root + '/' + path, { cache: 'no-store', signal: AbortSignal.timeout(5000), ...init })
+  // The sign-in has expired.
+  if (response.status === 404 && path === 'state' && lastSeen && !$('#sign-out').hidden) location.reload()
   if (!response.ok) throw new Error((await response.json().catch(() => ({}))).message ?? 'status ' + response.status)
   return response
 }
 
-let lastSeen
 async function look() {
   try {
     const { answeredBy, instances } = await (await ask('state')).json()
@@ -183,6 +187,15 @@ let paused = false
 $('#pause').addEventListener('click', ({ currentTarget }) => {
   paused = !paused
   currentTarget.setAttribute('aria-pressed', String(paused))
+})
+
+$('#sign-out').addEventListener('click', async () => {
+  try {
+    await ask('session', { method: 'DELETE' })
+    location.reload()
+  } catch (error) {
+    tell('You could not be signed out: ' + error.message)
+  }
 })
 
 async function run() {

@@ -65,6 +65,17 @@ article dd { font-size: 1.125rem; font-weight: 600; line-height: 1.3 }
 .foot p { color: var(--soft); font-size: .8125rem }
 #news { position: fixed; inset: auto 1rem 1rem; margin: 0 auto; width: fit-content; max-width: calc(100% - 2rem); padding: .5rem 1rem; border-radius: .5rem; background: var(--ink); color: var(--page); font-size: .875rem; overflow-wrap: anywhere }
 #news:empty { opacity: 0 }
+.sign-in { max-width: 26rem; margin: 12vh auto 0 }
+.sign-in h1 { margin-bottom: 1rem }
+.sign-in form { display: grid; gap: .5rem }
+.sign-in input {
+  font: inherit; width: 100%; padding: .4rem .6rem; border: 1px solid var(--soft); border-radius: .5rem;
+  background: var(--card); color: var(--ink);
+}
+.sign-in input:focus-visible { outline: 2px solid var(--figure); outline-offset: 2px }
+.sign-in button { justify-self: start; margin-top: .5rem }
+.hint { color: var(--soft) }
+#message { margin-top: 1rem; color: var(--bad); font-weight: 600; overflow-wrap: anywhere }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important } }
 @media (forced-colors: active) { .meter > span { background: CanvasText } .state::before { forced-color-adjust: none } }
 `

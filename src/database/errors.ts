@@ -1,3 +1,4 @@
+import { lookup } from '../base/dictionary.ts'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 
 /** The parts of Prisma's errors that matter here; read by shape, so that Prisma need not be installed. */
@@ -35,7 +36,7 @@ const prismaCodes: Readonly<Record<string, FleetErrorCode>> = {
 }
 
 /** What Prisma reports without a code of its own, by SQLSTATE or the first two digits, its class. */
-const sqlStates: Readonly<Record<string, FleetErrorCode>> = {
+const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
   '08': 'FLEET_ERR_DATABASE_UNAVAILABLE', // connection exception
   '22': 'FLEET_ERR_RECORD_INVALID', // data exception, e.g. a zero byte in a text
   23503: 'FLEET_ERR_RECORD_IN_USE',
@@ -46,7 +47,7 @@ const sqlStates: Readonly<Record<string, FleetErrorCode>> = {
   53: 'FLEET_ERR_DATABASE_UNAVAILABLE', // out of connections, memory or disk
   '55P03': 'FLEET_ERR_DATABASE_UNAVAILABLE', // a lock was not to be had in time
   57: 'FLEET_ERR_DATABASE_UNAVAILABLE', // shutting down, starting up, statement timeout
-}
+})
 
 /** `pg` raises these as plain errors, and Prisma passes them through. */
 const plainTrouble: RegExp =

@@ -15,7 +15,9 @@ export interface OwnWritesTerms {
 
 /** The field of a session. */
 const field = 'walPosition'
-type Fields = Record<string, unknown> & { save?: () => Promise<void> }
+type Fields = Record<string, unknown> & { save?: () => Promise<void>; [isKept]?: boolean }
+/** What a session of this toolkit says of itself; those of other plugins are always kept. */
+const isKept = Symbol.for('fleet.session.isKept')
 
 /** Position and time, in base 36; `x` stands for a position that could not be had: then only the primary will do. */
 function write(position: number, now: number): string {
@@ -92,7 +94,8 @@ export class RequestReader implements Reader {
    */
   async keep(reply: FastifyReply, saved: boolean): Promise<void> {
     const { router, secrets, cookieName, cookie, keepMs } = this.#terms
-    const session = reply.statusCode < 500 ? this.#session() : undefined
+    const found = reply.statusCode < 500 ? this.#session() : undefined
+    const session = found?.[isKept] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
     const text = write(now, Date.now())

@@ -1,6 +1,8 @@
 import { lstat, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { FleetError } from '../base/errors.ts'
+import { endConnection, guardConnections } from '../base/socket-bounds.ts'
 
 /** The answer, as a line of JSON. */
 interface Outcome {
@@ -10,6 +12,10 @@ interface Outcome {
 
 const question = 'reload\n'
 
+/** The command must arrive within this time, in milliseconds. */
+const commandTimeoutMs = 5000
+const maxConnections = 16
+
 /**
  * Lets `fleet reload` ask for a reload and hear of its outcome, which a signal cannot carry back: a Unix socket that
  * only this user and root can open.
@@ -18,18 +24,26 @@ const question = 'reload\n'
  */
 export async function serveControl(path: string, reload: () => Promise<void>): Promise<Server> {
   const server = createServer((socket) => {
-    const answer = (outcome: Outcome): void => void socket.end(`${JSON.stringify(outcome)}\n`)
-    socket.on('error', () => {})
-    socket.setEncoding('utf8').once('data', (text: string) => {
-      if (text !== question) answer({ ok: false, reason: 'the one question here is `reload`' })
+    const answer = (outcome: Outcome): void => endConnection(socket, `${JSON.stringify(outcome)}\n`)
+    socket.setTimeout(commandTimeoutMs, () => socket.destroy())
+    let text = ''
+    const read = (chunk: string): void => {
+      text += chunk
+      // A command may come in pieces; what cannot become the one that there is needs no more reading.
+      if (text.length < question.length && question.startsWith(text)) return
+      socket.off('data', read).setTimeout(0)
+      if (text !== question) answer({ ok: false, reason: 'unknown command; expected `reload`' })
       else {
         reload().then(
           () => answer({ ok: true }),
           (error: Error) => answer({ ok: false, reason: error.message }),
         )
       }
-    })
+    }
+    socket.setEncoding('utf8').on('data', read)
   })
+  server.maxConnections = maxConnections
+  guardConnections(server)
   try {
     await listen(server, path)
   } catch (error) {
@@ -83,18 +97,22 @@ export async function askReload(path: string): Promise<void> {
   if (!outcome.ok) throw new FleetError('FLEET_ERR_RELOAD_FAILED', outcome.reason)
 }
 
-function ask(path: string): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    const socket = connect(path, () => socket.write(question))
-    socket.setEncoding('utf8')
-    socket.on('data', (more: string) => {
-      text += more
-    })
-    socket.once('error', reject)
-    socket.once('end', () => {
-      if (text === '') reject(new Error('the group ended before it answered'))
-      else resolve(JSON.parse(text) as Outcome)
-    })
-  })
+async function ask(path: string): Promise<Outcome> {
+  const socket = connect(path)
+  socket.write(question)
+  const answer = await text(socket)
+  if (answer === '') throw new Error('the group ended before it answered')
+  const outcome = parse(answer)
+  if (!outcome) throw new Error('what listens there is no group')
+  return outcome
+}
+
+/** Undefined when it is no outcome: any program may listen on a path. */
+function parse(answer: string): Outcome | undefined {
+  try {
+    const outcome = JSON.parse(answer) as Outcome | null
+    return typeof outcome?.ok === 'boolean' ? outcome : undefined
+  } catch {
+    return undefined
+  }
 }

@@ -1,4 +1,5 @@
-import { onEnding } from '../instance/signals.ts'
+import { readEnv } from '../base/env.ts'
+import { onEnding } from '../instance/lifecycle/signals.ts'
 import { serveControl } from './control.ts'
 import { type Notify, serviceNotifier } from './notify.ts'
 import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'
@@ -71,11 +72,12 @@ function beat(notify: Notify, watchdogUsec: number): void {
 }
 
 /**
- * Whether a build becomes ready: one worker is started, on a free port and without a share of the fleet's traffic, and
+ * Whether a build becomes ready: one worker is started, on free ports and without a share of the fleet's traffic, and
  * ended again.
  */
 export async function check(options: Omit<SupervisorOptions, 'onChange' | 'workers'>): Promise<boolean> {
-  const env = { ...options.env, PORT: '0', FLEET_WEIGHT: '0' }
+  const adminPort = readEnv().FLEET_ADMIN_PORT === undefined ? undefined : '0'
+  const env = { ...options.env, PORT: '0', FLEET_ADMIN_PORT: adminPort, FLEET_WEIGHT: '0' }
   const supervisor = new Supervisor({ ...options, env, workers: 1, onChange: () => undefined })
   onEnding({ first: () => supervisor.stop().then(() => 1), second: () => supervisor.kill() })
   const ready = await supervisor.start().then(

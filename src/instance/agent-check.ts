@@ -3,6 +3,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../base/env.ts'
 import { int, number, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { endConnection, guardConnections, RecentConnections } from '../base/socket-bounds.ts'
 import { health } from './health/index.ts'
 import type { Peer } from './identity.ts'
 
@@ -15,6 +16,10 @@ export interface AgentCheckOptions {
   comfortable?: number
   /** How many times the peers' median p95 an instance may have before it asks for less, 1 to 100. @default 2 */
   slowFactor?: number
+  /** A connection is closed this long after the response at the latest, 1 to 60,000 ms. @default 1000 */
+  timeoutMs?: number
+  /** Connections at once, 1 to 65,535; above that the oldest, which has its response, is closed. @default 64 */
+  maxConnections?: number
 }
 
 const shapes: Shapes = {
@@ -22,8 +27,16 @@ const shapes: Shapes = {
   host: text,
   comfortable: number(0, 0.99),
   slowFactor: number(1, 100),
+  timeoutMs: int(1, 60_000, 'milliseconds'),
+  maxConnections: int(1, 65_535, 'connections'),
 }
-const defaults = { host: '0.0.0.0', comfortable: 0.6, slowFactor: 2 } satisfies AgentCheckOptions
+const defaults = {
+  host: '0.0.0.0',
+  comfortable: 0.6,
+  slowFactor: 2,
+  timeoutMs: 1_000,
+  maxConnections: 64,
+} satisfies AgentCheckOptions
 
 type Resolved = AgentCheckOptions & typeof defaults
 
@@ -44,7 +57,7 @@ export function weightFromLoad(
   self: Peer,
   peers: readonly Peer[],
   errorRate: number,
-  { comfortable, slowFactor }: Resolved,
+  { comfortable, slowFactor }: Pick<Resolved, 'comfortable' | 'slowFactor'>,
 ): number {
   if (self.weight === 0) return 0
 
@@ -73,12 +86,14 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   app.fleet.configure('agentCheck', options)
   if (options.port === undefined) return
 
+  const connections = new RecentConnections(options.maxConnections)
   const server: Server = createServer((socket) => {
-    socket.on('error', () => socket.destroy())
+    connections.add(socket)
     const { fleet, load } = app
     const weight = weightFromLoad(fleet.self(), fleet.peers(), load.read().errorRate, options)
-    socket.end(agentLine(fleet.ready, weight))
+    endConnection(socket, agentLine(fleet.ready, weight), options.timeoutMs)
   })
+  guardConnections(server)
   app.addHook('onListen', async () => {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
@@ -88,7 +103,10 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
     const address = server.address()
     if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'answering agent checks')
   })
-  app.addHook('onClose', async () => void server.close())
+  app.addHook('onClose', async () => {
+    server.close()
+    connections.destroy()
+  })
 }
 
 /** Tells HAProxy of a drain before the first refused connection, and gives it load-aware weights. */

@@ -54,8 +54,8 @@ export class Clients {
 
   #trusts = (address: string, hop: number): boolean => {
     const proxies = this.#proxies as Proxies
-    if (hop > 0) return proxies.trusts(address, hop)
-    return remember(this.#trusted, address, () => proxies.trusts(address, 0))
+    if (!proxies.byAddress) return proxies.trusts(address, hop)
+    return remember(this.#trusted, address, () => proxies.trusts(address, hop))
   }
 }
 

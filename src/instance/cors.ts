@@ -1,7 +1,7 @@
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { routeOf } from './fastify-internals.ts'
+import { routeOf } from '../base/internals/fastify.ts'
 
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: () => void) => void
 type Cors = (app: FastifyInstance, options: FastifyCorsOptions, done: (error?: Error) => void) => void

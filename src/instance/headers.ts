@@ -1,10 +1,10 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { setOwn } from '../base/internals/fastify.ts'
 import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
-import { setOwn } from './fastify-internals.ts'
 import { identity } from './identity.ts'
-import { operators } from './operators.ts'
-import { standingHeaders } from './standing-headers.ts'
+import { operators } from './operators/index.ts'
+import { standingHeaders } from './static-headers.ts'
 
 /** Response headers and their default names; what an instance says of itself with every answer. */
 export const headerNames = {

@@ -4,6 +4,7 @@ import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
+import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { int, resolveOptions, type Shapes, token } from '../base/options.ts'
@@ -132,8 +133,8 @@ declare module 'fastify' {
 class Fleet {
   readonly name: string
   readonly instance: Instance
-  readonly configuration: Record<string, unknown> = {}
-  readonly #facts: Record<string, unknown> = {}
+  readonly configuration: Record<string, unknown> = dictionary()
+  readonly #facts: Record<string, unknown> = dictionary()
   readonly #figures: (() => Partial<Peer>)[] = []
   readonly #listeners: (() => void)[] = []
   #stateless = true

@@ -1,8 +1,8 @@
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { routeOf } from './fastify-internals.ts'
-import { standingHeaders } from './standing-headers.ts'
+import { routeOf } from '../base/internals/fastify.ts'
+import { standingHeaders } from './static-headers.ts'
 
 type Hook = (request: FastifyRequest, reply: FastifyReply, next: (error?: Error) => void) => unknown
 

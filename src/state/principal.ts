@@ -10,9 +10,12 @@ interface Authenticated {
  * the options); `undefined` without either. Known from `preHandler` on, after `app.authenticate`.
  */
 export function principal(request: FastifyRequest): string | undefined {
-  const { user, session } = request as Authenticated
-  return idOf(user?.sub) ?? (session ? idOf(session[userIdField(request)]) : undefined)
+  const { session } = request as Authenticated
+  return subject(request) ?? (session ? idOf(session[userIdField(request)]) : undefined)
 }
+
+/** The subject of the access token. */
+export const subject = (request: FastifyRequest): string | undefined => idOf((request as Authenticated).user?.sub)
 
 /** The option `userId` of the session plugin. */
 function userIdField({ server }: FastifyRequest): string {

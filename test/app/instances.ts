@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { launch } from '../../src/cli/services/child.ts'
+import { launch } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { until } from '../helpers/until.ts'
 

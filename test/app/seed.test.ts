@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { verifyPassword } from '../../src/app/password.ts'
-import { launch } from '../../src/cli/services/child.ts'
+import { launch } from '../../src/cli/up/child.ts'
 import { newDatabase, query } from '../database/databases.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
 

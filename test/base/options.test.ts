@@ -59,6 +59,13 @@ describe('options', () => {
     })
   })
 
+  for (const name of ['constructor', '__proto__', 'toString'])
+    it(`rejects ${name}, which every object inherits, as an unknown name`, () => {
+      assert.throws(() => resolveOptions('room', shapes, JSON.parse(`{${JSON.stringify(name)}:1}`)), {
+        code: 'FLEET_ERR_OPTION_UNKNOWN',
+      })
+    })
+
   it('does not put a long value, which may be a secret, into the message', () => {
     const secret = 'x'.repeat(40)
     assert.throws(

@@ -1,4 +1,4 @@
-import type { Command } from '../../src/cli/command.ts'
+import type { Command } from '../../src/cli/args.ts'
 import { dispatch } from '../../src/cli/dispatch.ts'
 import { Output } from '../../src/cli/output.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import deploy from '../../src/cli/commands/deploy.ts'
+import deploy, { operatorsUrl } from '../../src/cli/commands/deploy.ts'
 import { composeRolling } from '../../src/cli/deploy/fronts/compose.ts'
 import { readShares, renderUpstreams } from '../../src/cli/deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../../src/cli/deploy/fronts/pm2.ts'
@@ -130,6 +130,14 @@ describe('blue-green', () => {
     })
     assert.throws(() => blueGreen(watched, sides, found, rotation(full(a, b))), { code: 'FLEET_ERR_USAGE' })
   })
+})
+
+test('operators’ paths are asked on the management port that is given, or so much above the instance’s own', () => {
+  assert.equal(operatorsUrl(undefined)('http://10.0.0.1:3000'), 'http://10.0.0.1:3000')
+  assert.equal(operatorsUrl('3100')('http://10.0.0.1:3000'), 'http://10.0.0.1:3100')
+  assert.equal(operatorsUrl('+1000')('http://[::1]:4001'), 'http://[::1]:5001')
+  for (const wrong of ['x', '0', '70000', '+']) assert.throws(() => operatorsUrl(wrong), { code: 'FLEET_ERR_USAGE' })
+  assert.throws(() => operatorsUrl('+60000')('http://127.0.0.1:9000'), { code: 'FLEET_ERR_USAGE' })
 })
 
 describe('canary', () => {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { FleetError } from '../../src/base/errors.ts'
-import { type Command, defineCommand, type Values } from '../../src/cli/command.ts'
+import { type Command, defineCommand, type Values } from '../../src/cli/args.ts'
 import { dispatch, type Verbs } from '../../src/cli/dispatch.ts'
 import { Output } from '../../src/cli/output.ts'
 

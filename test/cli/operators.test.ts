@@ -16,7 +16,10 @@ const start = async (t: TestContext): Promise<SmallFleet> => {
 
 test('ps lists every instance, whichever is asked', async (t) => {
   const { urls, front } = await start(t)
-  for (const args of [[`${urls[2]}`], [front, '--token', token]]) {
+  for (const args of [
+    [`${urls[2]}`, '--token', token],
+    [front, '--token', token],
+  ]) {
     const { code, stdout } = await runCommand(ps, ...args)
     assert.equal(code, 0)
     const lines = stdout.trimEnd().split('\n')
@@ -25,7 +28,7 @@ test('ps lists every instance, whichever is asked', async (t) => {
     for (const i of [1, 2, 3])
       assert.match(lines[i] ?? '', new RegExp(`^small-${i} +serving +\\S+:\\d+ +${process.pid} `))
   }
-  const { stdout } = await runCommand(ps, `${urls[0]}`, '--json')
+  const { stdout } = await runCommand(ps, `${urls[0]}`, '--token', token, '--json')
   assert.deepEqual(
     (JSON.parse(stdout) as Peer[]).map(({ id }) => id),
     ['small-1', 'small-2', 'small-3'],
@@ -34,10 +37,10 @@ test('ps lists every instance, whichever is asked', async (t) => {
 
 test('drain and undrain, told to any instance, wait until it is so', async (t) => {
   const { urls, apps } = await start(t)
-  const drained = await runCommand(drain, 'small-2', `${urls[0]}`)
+  const drained = await runCommand(drain, 'small-2', `${urls[0]}`, '--token', token)
   assert.deepEqual(drained, { code: 0, stdout: 'small-2 is draining\n', stderr: '' })
   assert.equal(apps[1]?.fleet.state, 'draining')
-  const back = await runCommand(undrain, 'small-2', `${urls[1]}`, '--json')
+  const back = await runCommand(undrain, 'small-2', `${urls[1]}`, '--token', token, '--json')
   assert.deepEqual(back, { code: 0, stdout: '{"instanceId":"small-2","state":"serving"}\n', stderr: '' })
   assert.equal(apps[1]?.fleet.state, 'serving')
 })
@@ -49,6 +52,7 @@ test('who may not, and what is not there', async (t) => {
   other.get('/api/v1/load-balancer/instances', async () => ({ hello: 'world' }))
   const stranger = await other.listen({ port: 0, host: '127.0.0.1' })
   for (const [verb, args, code, message] of [
+    [ps, [`${urls[0]}`], 2, /FLEET_ERR_NOT_OPERATOR .* answers 404 .*FLEET_ADMIN_TOKEN/],
     [ps, [front], 2, /FLEET_ERR_NOT_OPERATOR .* answers 404 .*FLEET_ADMIN_TOKEN/],
     [ps, [front, '--token', 'wrong'], 2, /FLEET_ERR_NOT_OPERATOR/],
     [ps, ['http://127.0.0.1:1'], 2, /FLEET_ERR_UNREACHABLE .*ECONNREFUSED/],
@@ -57,7 +61,7 @@ test('who may not, and what is not there', async (t) => {
     [drain, [], 2, /give the id of an instance/],
     [
       drain,
-      ['small-9', `${urls[0]}`],
+      ['small-9', `${urls[0]}`, '--token', token],
       1,
       /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; there are small-1, small-2, small-3/,
     ],
@@ -66,6 +70,16 @@ test('who may not, and what is not there', async (t) => {
     assert.equal(said.code, code, said.stderr)
     assert.match(said.stderr, message)
   }
+})
+
+test('a development instance without a token takes commands from its own machine', async (t) => {
+  const { urls, apps } = await smallFleet({ development: true }).then((fleet) => {
+    t.after(() => fleet.close())
+    return fleet
+  })
+  assert.equal((await runCommand(ps, `${urls[0]}`)).code, 0)
+  assert.equal((await runCommand(drain, 'small-2', `${urls[0]}`)).code, 0)
+  assert.equal(apps[1]?.fleet.state, 'draining')
 })
 
 test('how long an instance has been up', () => {

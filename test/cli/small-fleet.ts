@@ -1,11 +1,11 @@
 import { request as ask, createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { loadBalancer } from '../../src/instance/admin-api.ts'
 import { headers } from '../../src/instance/headers.ts'
 import { identity } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
-import { loadBalancer } from '../../src/instance/load-balancer.ts'
-import { operators } from '../../src/instance/operators.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
+import { operators } from '../../src/instance/operators/index.ts'
 
 export const token: string = 'an-operator-token-of-more-than-32-bytes'
 
@@ -30,6 +30,8 @@ export interface SmallFleetOptions {
   pick?: (n: number, request: IncomingMessage) => number
   /** Each instance keeps its own sessions: what a fleet without Redis does. */
   separate?: boolean
+  /** Without an operators' token: direct connections from this machine are operators. @default false */
+  development?: boolean
   /** The front lets operators’ paths through, and does not say that it is one. */
   open?: boolean
   /** Routes, hooks, whatever else the application of a test needs. */
@@ -65,7 +67,7 @@ async function instance(i: number, { sessions, apps }: Shared, options: SmallFle
   await app.register(identity, { name: 'small', id: `small-${i + 1}`, weight: options.weights?.[i] ?? 100 })
   await app.register(lifecycle, { signals: false })
   for (const store of ['sessionStore', 'cacheStore']) app.fleet.describe(store, options.separate ? 'memory' : 'redis')
-  await app.register(operators, { token })
+  await app.register(operators, options.development ? {} : { token })
   await app.register(headers)
   await app.register(loadBalancer)
   // The registry's part: every instance knows all, and passes commands on.

@@ -7,18 +7,23 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { type DashboardOptions, dashboard } from '../../src/dashboard/index.ts'
 import { script } from '../../src/dashboard/script.ts'
 import { identity } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
-import { operators } from '../../src/instance/operators.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
+import { type OperatorsOptions, operators } from '../../src/instance/operators/index.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'
 
-async function start(t: TestContext, options: DashboardOptions = {}): Promise<{ app: FastifyInstance; url: string }> {
+/** Without a token, as in development: direct connections from this machine are operators. */
+async function start(
+  t: TestContext,
+  options: DashboardOptions = {},
+  given: OperatorsOptions = {},
+): Promise<{ app: FastifyInstance; url: string }> {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(helmet)
   await app.register(identity, { name: 'shop', id: 'shop-1' })
   await app.register(lifecycle, { signals: false })
-  await app.register(operators, { token })
+  await app.register(operators, given)
   await app.register(dashboard, options)
   return { app, url: await app.listen({ port: 0, host: '127.0.0.1' }) }
 }
@@ -64,7 +69,7 @@ test('its figures are the fleet’s', async (t) => {
 })
 
 test('for operators only, page, figures and commands', async (t) => {
-  const { app, url } = await start(t)
+  const { app, url } = await start(t, {}, { token })
   for (const [method, path] of [
     ['GET', '/fleet'],
     ['GET', '/fleet/state'],
@@ -122,7 +127,8 @@ test('another site cannot send a command through an operator’s browser', async
     headers: { 'content-type': 'text/plain' },
     body: '{}',
   })
-  assert.ok(form.status === 415 || form.status === 400)
+  assert.equal(form.status, 403)
+  assert.equal(((await form.json()) as { code: string }).code, 'FLEET_ERR_ORIGIN_UNPROVEN')
   assert.equal(app.fleet.state, 'serving')
 })
 

@@ -154,6 +154,27 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.deepEqual(await visit('failure'), [500, 0])
   })
 
+  it('is kept in a cookie when the session is one too many', async () => {
+    for (const as of ['json', 'text']) {
+      const [app] = await shops(1, { session: 'before', anonymous: { perMinute: 1 } })
+      assert.ok(app)
+      const [first, second] = [new Visitor(), new Visitor()]
+      await first.ask(app, 'POST', '/items', { sku: 'crowded', price: 1 })
+      for (const [visitor, name] of [
+        [first, 'fleet.sid'],
+        [second, 'fleet.wal'],
+      ] as const) {
+        const price = Math.ceil(Math.random() * 1e6)
+        const payload = { sku: 'crowded', price, as }
+        const answer = await app.inject({ method: 'POST', url: '/visit', payload })
+        visitor.learn(answer.headers['set-cookie'])
+        assert.ok(visitor.cookies.includes(name), visitor.cookies.join())
+        assert.deepEqual(await visitor.ask(app, 'GET', '/items/crowded'), { price })
+      }
+      assert.deepEqual(second.cookies, ['fleet.wal'])
+    }
+  })
+
   it('a cookie that is not ours says nothing, and a read writes none', async () => {
     const [app] = await shops(1)
     assert.ok(app)

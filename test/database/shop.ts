@@ -11,6 +11,8 @@ export interface ShopOptions extends ReplicasOptions {
   session?: 'before' | 'after'
   /** Of the session. */
   store?: SessionOptions['store']
+  /** Of the session. */
+  anonymous?: SessionOptions['anonymous']
   ownWrites?: false
 }
 
@@ -22,13 +24,13 @@ export const secret = 'a secret of the shop that is long enough for anybody'
 
 /** One instance of an application that writes in one request and reads in the next; the servers are behind bounded pools. */
 export async function shop(options: ShopOptions): Promise<FastifyInstance> {
-  const { primary, replicas: urls, session: place, store, ownWrites, ...routing } = options
+  const { primary, replicas: urls, session: place, store, anonymous, ownWrites, ...routing } = options
   const pool = await pools({ max: 5 })
   const connect = (url: string, name?: string): PrismaClient =>
     new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
   const prisma = connect(primary).$extends(replicas({ connect, urls, ...routing }))
   const app = Fastify()
-  const keep = (): unknown => app.register(session, { secret, store })
+  const keep = (): unknown => app.register(session, { secret, store, anonymous })
   if (place === 'before') await keep()
   await app.register(database, {
     client: () => prisma,

@@ -164,11 +164,24 @@ describe('what kustomize makes of them', { skip: missing }, () => {
         `Service/${find(objects, 'Ingress').spec.rules[0].http.paths[0].backend.service.name}`,
       ]
       for (const reference of refers) assert.ok(names.includes(reference), reference)
-      const port = container.ports[0]
+      const [port, management] = container.ports
+      const { data } = find(objects, 'ConfigMap')
       for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'])
-        assert.equal(container[probe].httpGet.port, port.name)
-      assert.equal(find(objects, 'Service').spec.ports[0].targetPort, port.name)
-      assert.equal(find(objects, 'ConfigMap').data?.PORT, String(port.containerPort))
+        assert.equal(container[probe].httpGet.port, management.name)
+      assert.deepEqual(
+        find(objects, 'Service').spec.ports.map(({ targetPort }: { targetPort: string }) => targetPort),
+        [port.name],
+        'no Service leads to the management port',
+      )
+      assert.equal(data?.PORT, String(port.containerPort))
+      assert.equal(data?.FLEET_ADMIN_PORT, String(management.containerPort))
+      const ingress: { from: object[]; ports: { port: string }[] }[] = find(objects, 'NetworkPolicy').spec.ingress
+      const reachedBy = (name: string): string =>
+        JSON.stringify(ingress.filter(({ ports }) => ports.some((one) => one.port === name)).map(({ from }) => from))
+      assert.match(reachedBy(port.name), /ingress-nginx/)
+      assert.doesNotMatch(reachedBy(management.name), /ingress-nginx/)
+      const monitor = objects.find(({ kind }) => kind === 'ServiceMonitor')
+      if (monitor) assert.equal(monitor.spec.endpoints[0].targetPort, management.name)
     }
   })
 

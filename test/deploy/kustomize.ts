@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
-import { findProgram } from '../../src/cli/services/find.ts'
+import { findProgram } from '../../src/cli/up/find.ts'
 
 const program = findProgram(['kustomize', 'kubectl'])
 

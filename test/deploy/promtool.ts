@@ -1,6 +1,6 @@
 import '../helpers/cleanup.ts'
-import { launch } from '../../src/cli/services/child.ts'
-import { type Program, provide } from '../../src/cli/services/install.ts'
+import { launch } from '../../src/cli/up/child.ts'
+import { type Program, provide } from '../../src/cli/up/install.ts'
 
 const program: Program = { title: 'promtool', names: ['promtool'], apt: ['prometheus'], brew: 'prometheus' }
 

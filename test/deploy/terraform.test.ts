@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { parse } from '@cdktf/hcl2json'
-import { findProgram } from '../../src/cli/services/find.ts'
+import { findProgram } from '../../src/cli/up/find.ts'
 import { root } from '../cli/doctor/project.ts'
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { freePort } from '../helpers/free-port.ts'
@@ -27,11 +27,13 @@ class Front {
   readonly server: Server
   status = 200
   asked: string[] = []
+  headers: IncomingHttpHeaders = {}
   bodies: string[] = []
 
   constructor(name: string) {
     this.name = name
     this.server = createServer((request, response) => {
+      this.headers = request.headers
       this.asked.push(`${request.method} ${request.url}`)
       let body = ''
       request.on('data', (piece) => {
@@ -118,6 +120,51 @@ describe('the Worker', () => {
     assert.deepEqual(fronts.eu.asked, ['POST /orders?a=%2F'])
     fronts.eu.status = 302
     assert.equal((await send(frankfurt)).status, 302)
+  })
+
+  it('sends every path to the region, also one that could be taken for another host', async () => {
+    const evil = new Front('evil')
+    await evil.listen()
+    try {
+      const { host } = new URL(evil.url)
+      const paths = [
+        `//${host}/x`,
+        `/\\${host}/x`,
+        `/\\/${host}/x`,
+        `///${host}/x`,
+        `/%2f${host}/x`,
+        `/.//${host}/x`,
+        '//@/x',
+        '//:',
+      ]
+      for (const path of paths) {
+        for (const method of ['GET', 'POST']) {
+          fronts.eu.asked = []
+          const { status, region } = await send(frankfurt, { method, path })
+          assert.deepEqual([status, region], [200, 'eu'], path)
+          const { pathname } = new URL(`https://shop.example.com${path}`)
+          assert.deepEqual(fronts.eu.asked, [`${method} ${pathname}`])
+        }
+      }
+      assert.deepEqual(evil.asked, [])
+    } finally {
+      evil.server.close()
+    }
+  })
+
+  it('passes nothing on by which a client names another URL', async () => {
+    const names = [
+      'forwarded',
+      'x-forwarded-host',
+      'x-forwarded-port',
+      'x-forwarded-proto',
+      'x-original-url',
+      'x-rewrite-url',
+    ]
+    await send(frankfurt, { headers: Object.fromEntries(names.map((name) => [name, 'evil.example'])) })
+    const { 'x-forwarded-host': host, 'x-forwarded-proto': protocol } = fronts.eu.headers
+    assert.deepEqual([host, protocol], ['shop.example.com', 'https'])
+    assert.doesNotMatch(JSON.stringify(fronts.eu.headers), /evil/)
   })
 
   it('keeps a country in its region, also when that is far or down', async () => {

@@ -1,6 +1,6 @@
 import { after } from 'node:test'
 import { Agent, request } from 'undici'
-import { createProxy, type ProxyOptions, type ReverseProxy } from '../../src/edge/http-proxy.ts'
+import { createProxy, type ProxyOptions, type ReverseProxy } from '../../src/edge/http/server.ts'
 import { atEnd } from './at-end.ts'
 import { startUpstreams, type Upstream } from './upstream.ts'
 

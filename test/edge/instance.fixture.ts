@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import { health } from '../../src/instance/health/index.ts'
 import { identity } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 
 // A real instance, and nothing else: it says which requests it has run, one line each.
 const app = Fastify({ return503OnClosing: false })

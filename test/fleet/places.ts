@@ -2,7 +2,7 @@ import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { look } from '../../src/cli/deploy/instance.ts'
-import { launch, temporaryFolder } from '../../src/cli/services/child.ts'
+import { launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Report } from '../../src/cli/fleet-test/report.ts'
-import type { FleetReport } from '../../src/cli/services/local-fleet.ts'
+import type { Report } from '../../src/cli/smoke/report.ts'
+import type { FleetReport } from '../../src/cli/up/local-fleet.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
 /** Runs a verb in a process of its own, as its users do. */
-async function fleet<T>(...args: string[]): Promise<T> {
-  const process = forkApp(main, { args: [...args, '--json'] })
+async function fleet<T>(token: string, ...args: string[]): Promise<T> {
+  const process = forkApp(main, { args: [...args, '--json'], env: { FLEET_ADMIN_TOKEN: token } })
   const [line] = await process.waitFor(/^[{[].*[}\]]\n/m, 120_000)
   await process.exit
   return JSON.parse(line)
@@ -31,25 +31,43 @@ describe('the reference application proves itself', () => {
 
   test('fleet test passes whole, and so does a fail-over', async () => {
     const [first] = report.instances
-    const proved = await fleet<Report>('test', report.front.url, '-n', '90', '--instance', first?.url ?? '')
+    const proved = await fleet<Report>(
+      report.adminToken,
+      'test',
+      report.front.url,
+      '-n',
+      '90',
+      '--instance',
+      first?.url ?? '',
+    )
     assert.deepEqual(
       proved.findings.filter(({ status }) => status === 'fail' || status === 'skip'),
       [],
     )
     assert.equal(proved.expectedInstances, report.instances.length)
-    const over = await fleet<Report>('test', report.front.url, '--failover', '--instance', first?.url ?? '')
+    const over = await fleet<Report>(
+      report.adminToken,
+      'test',
+      report.front.url,
+      '--failover',
+      '--instance',
+      first?.url ?? '',
+    )
     assert.equal(over.verdict, 'pass', JSON.stringify(over.findings))
   })
 
   test('an operator lists the instances, takes one out by way of another, and takes it back', async () => {
     const [first, second] = report.instances
-    const peers = await fleet<{ id: string }[]>('ps', first?.url ?? '')
+    const peers = await fleet<{ id: string }[]>(report.adminToken, 'ps', first?.url ?? '')
     assert.deepEqual(peers.map(({ id }) => id).sort(), report.instances.map(({ id }) => id).sort())
     for (const [verb, state] of [
       ['drain', 'draining'],
       ['undrain', 'serving'],
     ] as const) {
-      assert.deepEqual(await fleet(verb, second?.id ?? '', first?.url ?? ''), { instanceId: second?.id, state })
+      assert.deepEqual(await fleet(report.adminToken, verb, second?.id ?? '', first?.url ?? ''), {
+        instanceId: second?.id,
+        state,
+      })
     }
   })
 })

@@ -3,9 +3,9 @@ import { chmodSync, readdirSync } from 'node:fs'
 import { basename } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
-import type { FleetReport } from '../../src/cli/services/local-fleet.ts'
-import { isPortFree } from '../../src/cli/services/port.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
+import type { FleetReport } from '../../src/cli/up/local-fleet.ts'
+import { isPortFree } from '../../src/cli/up/port.ts'
 import { isAlive } from '../helpers/alive.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
@@ -138,6 +138,21 @@ describe('fleet up', { concurrency: 2 }, async () => {
     )
 
     const { url: instance } = fleet.report.instances[0] as { url: string }
+    const { origin, pathname, hash } = new URL(fleet.report.dashboard)
+    assert.deepEqual([origin, pathname], [instance, '/fleet'])
+    const enter = (at: string): Promise<Response> =>
+      fetch(`${at}/fleet/session`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ code: hash.slice('#code='.length) }),
+      })
+    assert.equal((await fetch(`${instance}/fleet/state`)).status, 404, 'the address alone opens nothing')
+    const entered = await enter(String(fleet.report.instances[1]?.url))
+    assert.equal(entered.status, 204)
+    assert.equal((await enter(instance)).status, 401, 'the link works once in the whole fleet')
+    const operator = { cookie: entered.headers.getSetCookie()[0]?.split(';')[0] ?? '' }
+    assert.equal((await fetch(`${instance}/fleet/state`, { headers: operator })).status, 200)
+
     const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
     const peers = async (): Promise<string> => {
       const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
@@ -157,6 +172,19 @@ describe('fleet up', { concurrency: 2 }, async () => {
     // A terminal signals the whole group, and npm passes its own on.
     fleet.process.kill('SIGINT')
     await down(fleet, 'SIGINT')
+  })
+
+  test('gives each instance a management port of its own, and the link to the first', async () => {
+    const admin = await freePort(3)
+    const fleet = await up([], { ...named, FLEET_ADMIN_PORT: admin })
+    assert.match(fleet.report.dashboard, new RegExp(`^http://127\\.0\\.0\\.1:${admin}/fleet#code=`))
+    const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
+    for (const [i, { url }] of fleet.report.instances.entries()) {
+      assert.equal((await fetch(`http://127.0.0.1:${admin + i}/fleet/state`, asOperator)).status, 200)
+      assert.equal((await fetch(`${url}/fleet/state`, asOperator)).status, 404)
+      assert.equal((await fetch(`${url}/ready`)).status, 200)
+    }
+    await down(fleet, 'SIGTERM')
   })
 
   test('leaves nothing behind when it is killed', async () => {

@@ -31,9 +31,9 @@ const idle = [
   '/node_modules/ioredis/',
   '/node_modules/pg/',
   '/src/database/',
-  '/src/edge/wire/',
-  '/src/edge/policies/',
-  '/src/edge/geo/maxmind',
+  '/src/edge/http/',
+  '/src/edge/balancer/',
+  '/src/geo/maxmind',
 ]
 
 test('an app does not load what it does not use', async () => {
@@ -45,6 +45,6 @@ test('an app does not load what it does not use', async () => {
     loaded.some((name) => name.includes('/node_modules/fastify/')),
     'the list is one of what was loaded',
   )
-  // Node's own undici comes with an import of any value from `node:http`; see src/base/node-http.ts.
+  // Node's own undici comes with an import of any value from `node:http`; see src/base/internals/node-http.ts.
   for (const name of idle) assert.deepEqual(loaded.filter((one) => one.includes(name)).slice(0, 1), [])
 })

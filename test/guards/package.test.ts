@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { startRedis } from '../helpers/redis.ts'
 
@@ -38,6 +38,13 @@ describe('the package as users get it', () => {
     }
     assert.ok(existsSync(join(installed, manifest.bin.fleet)))
     assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
+  })
+
+  it('carries its bill of materials, and how to report a vulnerability', () => {
+    const installed = join(project, 'node_modules', 'fastify-fleet')
+    const bom = JSON.parse(readFileSync(join(installed, 'sbom.cdx.json'), 'utf8'))
+    assert.equal(bom.metadata.component.version, manifest.version)
+    assert.ok(existsSync(join(installed, 'SECURITY.md')))
   })
 
   it('loads every export without an optional dependency', () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
@@ -53,7 +53,10 @@ export class Member {
 
   /** As an operator on the instance's own machine. */
   async command(command: 'drain' | 'undrain'): Promise<void> {
-    const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, { method: 'POST' })
+    const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+    })
     if (status !== 200) throw new Error(`${command}: ${status}`)
   }
 }

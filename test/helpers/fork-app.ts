@@ -1,5 +1,5 @@
 import './cleanup.ts'
-import { type Child, launch } from '../../src/cli/services/child.ts'
+import { type Child, launch } from '../../src/cli/up/child.ts'
 
 export interface ForkOptions {
   /** Added to the environment; `undefined` takes a variable away. */

@@ -1,1 +1,1 @@
-export { freePort } from '../../src/cli/services/port.ts'
+export { freePort } from '../../src/cli/up/port.ts'

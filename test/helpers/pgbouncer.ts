@@ -1,10 +1,10 @@
 import './cleanup.ts'
 import { chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { launch, temporaryFolder } from '../../src/cli/services/child.ts'
-import { type Program, provide } from '../../src/cli/services/install.ts'
-import { freePort } from '../../src/cli/services/port.ts'
-import { probePort, type Server, startServer } from '../../src/cli/services/server.ts'
+import { launch, temporaryFolder } from '../../src/cli/up/child.ts'
+import { type Program, provide } from '../../src/cli/up/install.ts'
+import { freePort } from '../../src/cli/up/port.ts'
+import { probePort, type Server, startServer } from '../../src/cli/up/server.ts'
 import type { PostgresServer } from './postgres.ts'
 
 const program: Program = { title: 'PgBouncer', names: ['pgbouncer'], apt: ['pgbouncer'], brew: 'pgbouncer' }

@@ -1,5 +1,5 @@
 import './cleanup.ts'
-import { type PostgresOptions, type PostgresServer, startPostgres as start } from '../../src/cli/services/postgres.ts'
+import { type PostgresOptions, type PostgresServer, startPostgres as start } from '../../src/cli/up/postgres.ts'
 
 export type { PostgresServer }
 

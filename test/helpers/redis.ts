@@ -1,5 +1,5 @@
 import './cleanup.ts'
-import { type RedisOptions, type RedisServer, startRedis as start } from '../../src/cli/services/redis.ts'
+import { type RedisOptions, type RedisServer, startRedis as start } from '../../src/cli/up/redis.ts'
 
 export type { RedisServer }
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { temporaryFolder } from '../../src/cli/services/child.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { askReload, serveControl } from '../../src/host/control.ts'
 import '../helpers/cleanup.ts'
 
@@ -37,8 +37,18 @@ test('anything else than the one question is refused, and does nothing', async (
     const socket = connect(at, () => socket.write('GET / HTTP/1.1\r\n\r\n'))
     socket.setEncoding('utf8').once('data', resolve)
   })
-  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'the one question here is `reload`' })
+  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'unknown command; expected `reload`' })
 })
+
+for (const answer of ['hello\n', 'null', '[]', '{"ok":"yes"}', '']) {
+  test(`rejects ${JSON.stringify(answer)}, which is no outcome of a reload`, async (t) => {
+    const at = path()
+    const server = createServer((socket) => socket.end(answer))
+    await new Promise<void>((resolve) => server.listen(at, resolve))
+    t.after(() => server.close())
+    await assert.rejects(askReload(at), { code: 'FLEET_ERR_CONTROL' })
+  })
+}
 
 test('nobody there', async () => {
   await assert.rejects(askReload(path()), { code: 'FLEET_ERR_CONTROL', message: /ENOENT/ })

@@ -4,6 +4,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
+import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, type Group, logged, Release, startGroup } from './group.ts'
 import { ask } from './traffic.ts'
@@ -228,4 +229,31 @@ test('arguments after -- are the app’s', async () => {
   `)
   const group = await startGroup(release, ['--workers', '1', '--', '--color', 'green'])
   assert.deepEqual(await ask(group.port, 'GET', '/'), ['--color', 'green'])
+})
+
+test('workers share one management listener, through a reload', async () => {
+  const release = new Release()
+  const admin = await freePort()
+  const group = await startGroup(release, ['--workers', '2'], { FLEET_ADMIN_PORT: admin })
+  const look = async (path: string): Promise<{ status: number; body: string }> => {
+    const asked = get({ port: admin, host: '127.0.0.1', path, agent: false })
+    const [response] = (await once(asked, 'response')) as [IncomingMessage]
+    return { status: response.statusCode ?? 0, body: await text(response) }
+  }
+  await until(async () => /fleet_workers\{state="serving"\} 2/.test((await look('/metrics')).body), { what: 'both' })
+  assert.equal((await fetch(`http://127.0.0.1:${group.port}/metrics`)).status, 404)
+  let reloading = true
+  const probes = (async () => {
+    const seen = new Set<number>()
+    while (reloading) seen.add((await look('/live')).status)
+    return seen
+  })()
+  const reload = fleetCommand(['reload', '--control', release.control])
+  assert.deepEqual(await reload.exit, { code: 0, signal: null })
+  reloading = false
+  assert.deepEqual([...(await probes)], [200], 'no probe fails while workers are replaced')
+  const check = fleetCommand(['start', release.file, '--check'], { PORT: group.port, FLEET_ADMIN_PORT: admin })
+  assert.deepEqual(await check.exit, { code: 0, signal: null }, check.stderr)
+  await group.kill('SIGTERM')
+  assert.deepEqual(group.ended, { code: 0, signal: null })
 })

@@ -13,8 +13,9 @@ export interface Answer {
 
 /** Asks once, on a connection of its own unless an agent is given. */
 export function ask(port: number, method: 'GET' | 'POST', path: string, agent?: Agent): Promise<Answer> {
+  const headers = method === 'POST' ? { 'content-type': 'application/json', 'content-length': 2 } : {}
   return new Promise((resolve, reject) => {
-    const asked = request({ host: '127.0.0.1', port, method, path, agent: agent ?? false }, (response) => {
+    const asked = request({ host: '127.0.0.1', port, method, path, agent: agent ?? false, headers }, (response) => {
       let body = ''
       response.setEncoding('utf8').on('data', (text: string) => {
         body += text
@@ -30,7 +31,7 @@ export function ask(port: number, method: 'GET' | 'POST', path: string, agent?: 
       })
     })
     asked.once('error', reject)
-    asked.end()
+    asked.end(method === 'POST' ? '{}' : undefined)
   })
 }
 

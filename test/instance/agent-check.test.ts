@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import { agentCheck, weightFromLoad } from '../../src/instance/agent-check.ts'
 import type { Peer } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 

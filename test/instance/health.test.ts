@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type HealthOptions, health } from '../../src/instance/health/index.ts'
 import type { Peer } from '../../src/instance/identity.ts'
-import { lifecycle } from '../../src/instance/lifecycle.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { until } from '../helpers/until.ts'
 
 const quick = { intervalMs: 100, timeoutMs: 60_000, rise: 2, fall: 3 }

@@ -1,8 +1,8 @@
 // An instance that knows its peers, and writes down each order it carries out.
 import { appendFileSync } from 'node:fs'
 import Fastify from 'fastify'
+import loadBalancer from '../../src/instance/admin-api.ts'
 import headers from '../../src/instance/headers.ts'
-import loadBalancer from '../../src/instance/load-balancer.ts'
 import { serverOptions } from '../../src/instance/server-options.ts'
 import registry from '../../src/state/registry/index.ts'
 

@@ -150,6 +150,25 @@ test('a flood is answered 429, passwords sooner; probes never', async () => {
   assert.equal(JSON.parse(body).statusCode, 429)
 })
 
+test('a client is an IPv4 address, or a network of IPv6', async () => {
+  const limited = await startFront({
+    FLEET_TARGETS: app.target,
+    FLEET_AUTH_RATE: '1r/m',
+    FLEET_TRUSTED_PROXY: '127.0.0.1',
+  })
+  const admitted = async (client: (n: number) => string): Promise<number> => {
+    const login = (n: number) => limited.ask('/api/v1/auth/login', { headers: { 'x-forwarded-for': client(n) } })
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
+    return answers.filter(({ status }) => status === 200).length
+  }
+  assert.equal(await admitted((n) => `2001:db8:1:2::${n}`), 11)
+  assert.equal(await admitted((n) => `2001:db8:1:${100 + n}::1`), 20)
+  assert.equal(await admitted((n) => `2001:a0a:a0a:a0a:${n}:a:a:a`), 11)
+  assert.equal(await admitted((n) => `::ffff:203.0.113.${n}`), 20)
+  assert.equal(await admitted((n) => `203.0.114.${n}`), 20)
+  assert.equal(await admitted((n) => ['203.0.115.1', '::ffff:203.0.115.1'][n % 2] as string), 11)
+})
+
 test('connections of one client are limited, and bodies', async () => {
   // One worker: another one could take a connection before the first has counted out those that it has just answered.
   const limited = await startFront({

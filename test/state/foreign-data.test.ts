@@ -6,7 +6,7 @@ import type { Redis } from 'ioredis'
 import { type FleetOptions, fleet } from '../../src/fleet.ts'
 import { until } from '../helpers/until.ts'
 import { ownRedis } from './own-redis.ts'
-import { patient, patientApp } from './patience.ts'
+import { patient, patientApp } from './redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { launch, temporaryFolder } from '../../src/cli/services/child.ts'
+import { launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'

@@ -20,6 +20,9 @@ const safe = new Set(['GET', 'HEAD', 'OPTIONS'])
 /** What a front says when it has nobody: 502 to 504, and Cloudflare's own when it does not reach the front. */
 const isDown = (status) => (status >= 502 && status <= 504) || (status >= 520 && status <= 527) || status === 530
 
+/** Headers that tell a front or an application which URL was asked for. From a client none of them is passed on. */
+const describesUrl = /^(?:forwarded|x-forwarded-(?!for$).*|x-original-.*|x-rewrite-.*|x-host|x-http-host-override)$/
+
 /** Regions that failed, by url: until when they are left alone. */
 const away = new Map()
 
@@ -41,11 +44,22 @@ function candidates(cf, regions, countries) {
   return all.sort((a, b) => distance(place, a) - distance(place, b))
 }
 
+/**
+ * A path of a region. Part by part: as a relative reference, `//host/x` and `/\host/x` would name another origin, and
+ * the request would be sent there with the cookies of its client.
+ */
+function at(region, pathname, search = '') {
+  const url = new URL(region.url)
+  url.pathname = pathname
+  url.search = search
+  return url
+}
+
 /** Asks a region whose time is over, beside the request; until it says yes it stays away. */
 async function probe(region) {
   away.set(region.url, Date.now() + leaveAloneMs)
   try {
-    const answer = await fetch(`${region.url}/ready`, {
+    const answer = await fetch(at(region, '/ready'), {
       signal: AbortSignal.timeout(probePatienceMs),
       redirect: 'manual',
     })
@@ -57,9 +71,10 @@ async function probe(region) {
 
 async function send(region, request) {
   const url = new URL(request.url)
-  const target = new URL(url.pathname + url.search, region.url)
-  const copy = new Request(target, request)
+  const copy = new Request(at(region, url.pathname, url.search), request)
+  for (const [name] of request.headers) if (describesUrl.test(name)) copy.headers.delete(name)
   copy.headers.set('X-Forwarded-Host', url.host)
+  copy.headers.set('X-Forwarded-Proto', url.protocol.slice(0, -1))
   if (!safe.has(request.method)) return fetch(copy, { redirect: 'manual' })
   const patience = new AbortController()
   const timer = setTimeout(() => patience.abort(), patienceMs)

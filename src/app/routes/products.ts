@@ -61,7 +61,7 @@ const products: FastifyPluginAsync = async (app) => {
     async (request, reply): Promise<Product> => {
       const product = await data.products.create(request.body, userIdOf(request))
       await forget()
-      reply.code(201).header('location', `${request.url.split('?', 1)[0]?.replace(/\/$/, '')}/${product.id}`)
+      reply.code(201).header('location', `${request.routeOptions.url?.replace(/\/$/, '')}/${product.id}`)
       return product
     },
   )

@@ -1,7 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { percentile } from '../fleet-test/load.ts'
-import { byName, succeeded } from '../fleet-test/setting.ts'
+import { dictionary } from '../../base/dictionary.ts'
+import { percentile } from '../smoke/load.ts'
+import { byName, succeeded } from '../smoke/setting.ts'
 import type { Answer, Connection, Target } from '../target.ts'
 
 export interface BenchOptions {
@@ -136,7 +137,7 @@ function report(
   answers: readonly Timed[],
   seconds: number,
 ): Omit<BenchReport, 'ownUtilization'> {
-  const errors: Record<string, number> = {}
+  const errors = dictionary<number>()
   for (const answer of answers) {
     if (succeeded(answer)) continue
     const reason = answer.error ?? String(answer.status)

@@ -1,12 +1,13 @@
 import { isIP } from 'node:net'
+import { dictionary } from '../../base/dictionary.ts'
 import { FleetError } from '../../base/errors.ts'
-import { fromDns, fromRegistry, fromSrv, type Source } from '../../edge/discovery.ts'
-import { createProxy } from '../../edge/http-proxy.ts'
-import { type PolicyName, policyNames } from '../../edge/policies/index.ts'
-import type { Target } from '../../edge/target.ts'
-import { createTcpProxy } from '../../edge/tcp-proxy.ts'
-import { onEnding } from '../../instance/signals.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { fromDns, fromRegistry, fromSrv, type Source } from '../../edge/balancer/discovery.ts'
+import { type PolicyName, policyNames } from '../../edge/balancer/policies/index.ts'
+import type { Target } from '../../edge/balancer/target.ts'
+import { createProxy } from '../../edge/http/server.ts'
+import { createTcpProxy } from '../../edge/tcp/index.ts'
+import { onEnding } from '../../instance/lifecycle/signals.ts'
+import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'balance',
@@ -100,7 +101,7 @@ export function parseTargetOption(text: string): {
   maxConnections?: number
 } {
   const [url = '', ...settings] = text.split(',')
-  const options: Record<string, number | boolean> = {}
+  const options = dictionary<number | boolean>()
   for (const setting of settings) {
     const [key, value] = setting.split('=')
     if (key === 'backup' && value === undefined) options.backup = true

@@ -1,6 +1,6 @@
 import { FleetError } from '../../base/errors.ts'
+import { type Command, defineCommand } from '../args.ts'
 import { type BenchReport, measure, type Times } from '../bench/measure.ts'
-import { type Command, defineCommand } from '../command.ts'
 import { unreachable } from '../operators.ts'
 import type { Output } from '../output.ts'
 import { Target } from '../target.ts'

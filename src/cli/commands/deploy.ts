@@ -1,6 +1,6 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, type Values } from '../command.ts'
+import { type Command, defineCommand, type Values } from '../args.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../deploy/fronts/nginx.ts'
@@ -36,6 +36,10 @@ const options = {
   token: {
     type: 'string',
     describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which no process list shows)',
+  },
+  'admin-port': {
+    type: 'string',
+    describe: 'PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: theirs and N',
   },
 
   upstreams: { type: 'string', describe: 'FILE of nginx that has the upstream blocks' },
@@ -73,7 +77,10 @@ What is interrupted can be run again: what is to be done is found out from what 
       return 0
     }
     try {
-      await execute(plan, out, { token: values.token ?? readEnv().FLEET_ADMIN_TOKEN })
+      await execute(plan, out, {
+        token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
+        operatorsUrl: operatorsUrl(values['admin-port']),
+      })
     } catch (error) {
       if (error instanceof FleetError) out.result({ ok: false, code: error.code, message: error.message, plan })
       throw error
@@ -87,6 +94,24 @@ export default command
 
 const strategies = ['rolling', 'blue-green', 'canary'] as const
 const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
+
+/**
+ * Where an instance that is known by its application's port serves operators.
+ *
+ * @throws FLEET_ERR_USAGE
+ */
+export function operatorsUrl(given: string | undefined): (url: string) => string {
+  if (given === undefined) return (url) => url
+  const isOffset = given.startsWith('+')
+  const port = int('admin-port', given.replace('+', ''), 1, 65_535)
+  return (url) => {
+    const own = new URL(url)
+    const at = isOffset ? Number(own.port) + port : port
+    if (at > 65_535) throw usage(`--admin-port ${given} leads to no port for ${url}`)
+    own.port = `${at}`
+    return own.origin
+  }
+}
 
 async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<Plan> {
   const how = oneOf('give the strategy', strategies, strategy)

@@ -1,5 +1,5 @@
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import { examineBounded } from '../doctor/bounded.ts'
 import type { Source } from '../doctor/facts.ts'
 import { collect } from '../doctor/files.ts'

@@ -1,4 +1,4 @@
-import type { Command } from '../command.ts'
+import type { Command } from '../args.ts'
 import { rotation } from '../rotation.ts'
 
 const command: Command = rotation('drain', 'draining', 'Take an instance out of the rotation; it goes on serving')

@@ -1,5 +1,5 @@
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import { assets, plan, write } from '../eject/eject.ts'
 import { kits } from '../eject/kits.ts'
 import { lookAt } from '../eject/project.ts'

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { type MigrateResult, migrate } from '../../database/migrate.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'migrate',

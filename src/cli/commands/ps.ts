@@ -1,5 +1,6 @@
+import { lookup } from '../../base/dictionary.ts'
 import type { Peer } from '../../instance/identity.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import { operatorOptions, operatorsFrom } from '../operators.ts'
 import type { Output } from '../output.ts'
 
@@ -19,7 +20,7 @@ URL is that of any instance, or of a front that lets operators through (default:
 })
 export default command
 
-const colours = { starting: 'cyan', serving: 'green', draining: 'yellow', closed: 'red' } as const
+const colours = lookup({ starting: 'cyan', serving: 'green', draining: 'yellow', closed: 'red' } as const)
 
 /** A narrow terminal wraps long rows; so what everybody has alike is left to `--json`. */
 const row = (peer: Peer, out: Output): Record<string, string | number | undefined> => ({

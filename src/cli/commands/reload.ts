@@ -1,6 +1,6 @@
 import { FleetError } from '../../base/errors.ts'
 import { askReload } from '../../host/control.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'reload',

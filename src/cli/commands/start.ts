@@ -7,7 +7,7 @@ import { FleetError } from '../../base/errors.ts'
 import { defaultMemoryLimit } from '../../host/memory.ts'
 import { check, jsonLog, run } from '../../host/run.ts'
 import type { SupervisorOptions } from '../../host/supervisor.ts'
-import { type Command, defineCommand, type Values } from '../command.ts'
+import { type Command, defineCommand, type Values } from '../args.ts'
 
 const options = {
   workers: { type: 'string', short: 'w', default: 'max', describe: 'N processes, or max: one for each processor' },

@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../command.ts'
-import { page } from '../fleet-test/html.ts'
-import type { Report, Status } from '../fleet-test/report.ts'
-import { type Part, testFleet } from '../fleet-test/run.ts'
-import { plural } from '../fleet-test/setting.ts'
+import { type Command, defineCommand } from '../args.ts'
 import type { Output } from '../output.ts'
+import { page } from '../smoke/html.ts'
+import type { Report, Status } from '../smoke/report.ts'
+import { type Part, testFleet } from '../smoke/run.ts'
+import { plural } from '../smoke/setting.ts'
 import { Target } from '../target.ts'
 
 const command: Command = defineCommand({

@@ -3,10 +3,10 @@ import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../command.ts'
+import { type Command, defineCommand } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
-import { stopAll } from '../services/child.ts'
-import { type FleetReport, type FrontName, fronts, LocalFleet } from '../services/local-fleet.ts'
+import { stopAll } from '../up/child.ts'
+import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 
 const command: Command = defineCommand({
   name: 'up',
@@ -43,8 +43,9 @@ REDIS_URL and DATABASE_URL are used when set. FLEET_PORT (8080; 0: a free one) i
       const started = await Promise.race([fleet.start().then(() => true), ending])
       if (started === true) {
         steps.end('the fleet is ready')
-        show(fleet.report(), reference, out)
-        out.result(fleet.report())
+        const report = fleet.report()
+        show(report, reference, out)
+        out.result(report)
         await ending
       } else {
         steps.end('stopped before it was ready')
@@ -137,7 +138,7 @@ class Steps {
 const prefixed = (id: string, text: string): string => text.trimEnd().replaceAll(/^/gm, `${id} | `)
 
 function show(report: FleetReport, reference: boolean, out: Output): void {
-  const { front, instances, servers, state, adminToken, notes } = report
+  const { front, instances, servers, state, adminToken, dashboard, notes } = report
   const bold = (text: string): string => out.style('bold', text)
   out.line()
   out.table([
@@ -157,8 +158,10 @@ function show(report: FleetReport, reference: boolean, out: Output): void {
   ])
   out.line()
   for (const note of notes) out.line(`${out.style('yellow', 'note')} ${note}`)
-  out.line(`dashboard    ${instances[0]?.url}/fleet`)
+  out.line(`dashboard    ${bold(dashboard)}`)
+  out.line('             signs in once, within 5 minutes; later with the admin token')
   out.line(`admin token  ${adminToken}`)
+  out.line('             FLEET_ADMIN_TOKEN for `fleet ps`, `fleet drain` and curl')
   out.line(`try          ${reference ? loginExample(front.url) : `curl -i ${front.url}/`}`)
   out.line('Ctrl-C drains everything')
 }

@@ -19,10 +19,12 @@ const sampleEveryMs = 500
 export interface Secrets {
   /** FLEET_ADMIN_TOKEN of the instances. */
   readonly token?: string
+  /** The URL of an instance's operators' endpoints, where it has a listener of its own for them. @default its URL */
+  operatorsUrl?(url: string): string
 }
 
 /** Carries out one step. Rejects with what went wrong, in words. */
-export async function perform(step: Step, { token }: Secrets): Promise<void> {
+export async function perform(step: Step, secrets: Secrets): Promise<void> {
   switch (step.do) {
     case 'run':
       return run(step)
@@ -39,7 +41,7 @@ export async function perform(step: Step, { token }: Secrets): Promise<void> {
     case 'steady':
       return steady(step)
     case 'judge':
-      return judge(step, token)
+      return judge(step, secrets)
     case 'pause':
       return sleep(step.ms)
   }
@@ -130,7 +132,10 @@ async function steady({ urls, version, forMs }: Steady): Promise<void> {
   } while (performance.now() < end)
 }
 
-async function judge({ canary, stable, windowMs, limits }: Judge, token: string | undefined): Promise<void> {
+async function judge(
+  { canary, stable, windowMs, limits }: Judge,
+  { token, operatorsUrl = (url) => url }: Secrets,
+): Promise<void> {
   const samples = new Map<string, Sample[]>([...canary, ...stable].map((url) => [url, []]))
   const of = (urls: readonly string[]): Sample[][] => urls.map((url) => samples.get(url) ?? [])
   const end = performance.now() + windowMs
@@ -138,7 +143,7 @@ async function judge({ canary, stable, windowMs, limits }: Judge, token: string 
     over = performance.now() >= end
     await Promise.all(
       [...samples].map(async ([url, taken]) => {
-        const now = await sample(url, token)
+        const now = await sample(operatorsUrl(url), token)
         if (now.requests < (taken.at(-1)?.requests ?? 0)) throw new Error(`${url} was started anew while it was judged`)
         taken.push(now)
       }),

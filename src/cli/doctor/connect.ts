@@ -1,9 +1,9 @@
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { percentDecoded } from '../../base/percent.ts'
+import { type Finding, found } from './evaluate.ts'
 import type { Instance, Variable } from './facts.ts'
-import { type Finding, found } from './judge.ts'
-import { others } from './traps.ts'
+import { others } from './rules.ts'
 
 /** A server that is there answers in this time, also on a machine that is busy with other things, ms. */
 const patienceMs = 10_000

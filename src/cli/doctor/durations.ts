@@ -1,4 +1,6 @@
-const units: Readonly<Record<string, number>> = {
+import { lookup } from '../../base/dictionary.ts'
+
+const units = lookup<Readonly<Record<string, number>>>({
   us: 0.001,
   ms: 1,
   s: 1_000,
@@ -14,7 +16,7 @@ const units: Readonly<Record<string, number>> = {
   hour: 3_600_000,
   hours: 3_600_000,
   d: 86_400_000,
-}
+})
 
 /**
  * A length of time as configuration files write it: `60s`, `1m30s`, `500ms`, `2min 20s`.

@@ -28,6 +28,8 @@ const skipped = new Set([
   '__tests__',
   'bench',
 ])
+/** The time that the YAML parser takes for a file with mistakes grows with the square of its size. */
+const largestYaml = 256 * 1024
 /** Bytes of all files; files; and folders in each other. The folder may be anybody's. */
 const [largestSum, mostFiles, deepest] = [32_000_000, 5_000, 32]
 
@@ -93,6 +95,7 @@ export function kindOf({ file, text }: Source): Kind | undefined {
 }
 
 function yamlKind({ file, text }: Source): Kind | undefined {
+  if (text.length > largestYaml) return undefined
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
   return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
 }
@@ -113,8 +116,9 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
   return found
 }
 
-/** None of a file that is not YAML: its own reader reports that. */
+/** None of a file that is too large or not YAML: its own reader reports the latter. */
 function documentsOf(source: Source): readonly YamlDocument[] {
+  if (source.text.length > largestYaml) return []
   try {
     return parseYaml(source)
   } catch {

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { judgeConnections } from './connect.ts'
+import { type Assumptions, type Finding, found, judge } from './evaluate.ts'
 import type { Context, Instance, Reader, Reading, Source, Variable } from './facts.ts'
 import { type Kind, kindOf, patches } from './files.ts'
-import { type Assumptions, type Finding, found, judge } from './judge.ts'
 import { readApp } from './readers/app.ts'
 import { readCompose } from './readers/compose.ts'
 import { readEnvironment, variablesOf } from './readers/environment.ts'
@@ -13,7 +13,7 @@ import { readNginx } from './readers/nginx.ts'
 import { readPm2 } from './readers/pm2.ts'
 import { readSystemd } from './readers/systemd.ts'
 import { readTerraform } from './readers/terraform.ts'
-import { others } from './traps.ts'
+import { others } from './rules.ts'
 
 const readers: Readonly<Record<Kind, Reader>> = {
   nginx: readNginx,
@@ -87,8 +87,11 @@ async function readAlone(
   try {
     return await readers[kind]([source], context)
   } catch (error) {
-    const [first = ''] = (error as Error).message.split('\n')
-    const line = (error as { linePos?: { line: number }[] }).linePos?.[0]?.line ?? 1
+    // A parser that follows nested values runs out of stack before anything that a person writes is nested so deep.
+    const [first = ''] = /call stack/.test((error as Error).message)
+      ? ['it is nested too deeply']
+      : (error as Error).message.split('\n')
+    const { line = 1 } = error as { line?: number }
     findings.push(found(others.syntax, { file: source.file, line }, first))
     return []
   }

@@ -1,4 +1,4 @@
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml'
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments, visit } from 'yaml'
 import type { Fact, Source } from './facts.ts'
 
 export type Path = readonly (string | number)[]
@@ -62,13 +62,40 @@ export class YamlDocument {
   }
 }
 
-/** @throws an Error with the place of the first mistake */
+/** @throws an Error whose `line` is that of the first mistake */
 export function parseYaml({ file, text }: Source): YamlDocument[] {
   const lines = new LineCounter()
-  const documents = parseAllDocuments(text, { lineCounter: lines, merge: true })
+  // The parser describes each error, and compares each key with all others, in time that grows with the whole file.
+  const documents = parseAllDocuments(text, { lineCounter: lines, merge: true, prettyErrors: false, uniqueKeys: false })
   if (!Array.isArray(documents)) return []
-  for (const { errors } of documents) if (errors[0]) throw errors[0]
+  for (const document of documents) {
+    const [error] = document.errors
+    if (error) throw mistake(error.message, lines.linePos(error.pos[0]).line)
+    const repeated = repeatedKey(document)
+    if (repeated) throw mistake('Map keys must be unique', lines.linePos(repeated.range?.[0] ?? 0).line)
+  }
   return documents.map((document) => new YamlDocument(file, document, lines))
+}
+
+const mistake = (message: string, line: number): Error => Object.assign(new Error(message), { line })
+
+function repeatedKey(document: Document): Node | undefined {
+  let found: Node | undefined
+  visit(document, {
+    Map(_, { items }) {
+      const seen = new Set<unknown>()
+      for (const { key } of items) {
+        if (!isScalar(key) || key.value === '<<') continue
+        if (seen.has(key.value)) {
+          found = key as Node
+          return visit.BREAK
+        }
+        seen.add(key.value)
+      }
+      return undefined
+    },
+  })
+  return found
 }
 
 /** The members of a map; none of anything else. */

@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { totalmem } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
-import type { LoadMeter } from '../load.ts'
+import type { LoadMeter } from '../metrics/load.ts'
 import type { Check } from './runner.ts'
 
 /** Passes when `url` answers a GET with a status below 400. */

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import { operatorsOnly } from '../operators.ts'
-import { ownRoute } from '../own-routes.ts'
+import { operatorsOnly } from '../operators/index.ts'
+import { operatorsConfig, ownRoute, probeConfig } from '../own-routes.ts'
 import { diskSpace, memoryUse } from './checks.ts'
 import type { HealthOptions, HealthStatus } from './options.ts'
 import { aliveSchema, detailedSchema, healthSchema, readySchema } from './schemas.ts'
@@ -18,7 +18,7 @@ interface Summary {
 /** The endpoints. Probes come often and from machines: they are neither logged nor rate limited, nor cached anywhere. */
 export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Required<HealthOptions>): void {
   const { fleet, health } = app
-  const route = { ...ownRoute, logLevel: 'silent', config: { rateLimit: false, probe: true } } as const
+  const route = { ...ownRoute, logLevel: 'silent', config: probeConfig } as const
   const answer = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
     reply
       .code(ok ? 200 : 503)
@@ -54,7 +54,9 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
   }
   if (paths.detailed) {
     const onRequest = operatorsOnly(app)
-    app.get(paths.detailed, { ...route, onRequest, schema: detailedSchema }, async (_request, reply) => {
+    app.operators.signIn?.addPath(app.prefix + paths.detailed)
+    const config = operatorsConfig
+    app.get(paths.detailed, { ...route, config, onRequest, schema: detailedSchema }, async (_request, reply) => {
       const body = summary()
       const space = await diskSpace(disk ? (disk.path ?? '/') : '/').catch(() => null)
       const eventLoop = { delayMs: app.load.eventLoopDelayMs, utilization: app.load.eventLoopUtilization }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { FastifyContextConfig, FastifyInstance } from 'fastify'
-import { keyOf } from '../fastify-internals.ts'
+import { keyOf } from '../../base/internals/fastify.ts'
 import type { Gate } from './gate.ts'
 
 /** What is known of a request that Fastify never saw. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { FleetError } from '../../base/errors.ts'
-import { http } from '../../base/node-http.ts'
-import { headerText } from '../header-text.ts'
+import { headerText } from '../../base/internals/header-text.ts'
+import { http } from '../../base/internals/node-http.ts'
 
 /** How Node keeps a head that has not been written yet, which it does not document. */
 interface Head {

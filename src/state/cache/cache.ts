@@ -4,7 +4,6 @@ import type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
 import { type Outcome, outcomes } from './flight.ts'
 import { Flights, jittered } from './flights.ts'
 import type { Kind, Message } from './invalidation.ts'
-import { Layers } from './layers.ts'
 import { type Entry, usable } from './local.ts'
 import {
   type LoadOptions,
@@ -15,6 +14,7 @@ import {
   ttl,
 } from './options.ts'
 import type { SharedStore } from './shared.ts'
+import { Layers } from './tiered-store.ts'
 import { encode, tooLarge } from './value.ts'
 
 export interface CacheParts {

@@ -1,5 +1,5 @@
-import type { Reading } from './layers.ts'
 import { type Entry, usable } from './local.ts'
+import type { Reading } from './tiered-store.ts'
 
 /** How a call ended: answered by which layer, or how not. The label set of the metrics. */
 export const outcomes = ['memory', 'redis', 'loader', 'stale', 'nothing', 'error'] as const

@@ -1,10 +1,10 @@
 import { FleetError } from '../../base/errors.ts'
 import type { Loader } from './api.ts'
 import { Flight } from './flight.ts'
-import type { Found, Layers } from './layers.ts'
 import type { Entry } from './local.ts'
 import type { ResolvedCacheOptions, ResolvedLoadOptions } from './options.ts'
 import { type Fill, newId, type SharedStore } from './shared.ts'
+import type { Found, Layers } from './tiered-store.ts'
 import { encode, tooLarge } from './value.ts'
 
 /** One call of `getOrSet()`. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type RedisClient, script, textLua } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis/index.ts'
 import { decode } from './value.ts'
 
 /** A value as the fleet keeps it. */

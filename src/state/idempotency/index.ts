@@ -4,10 +4,10 @@ import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { answerOf, bytesOf, describe, type Headers } from '../answer.ts'
-import { expose } from '../counts.ts'
+import { expose } from '../metrics.ts'
 import { type Limits, MemoryLimits, RedisLimits } from '../rate-limit/limits.ts'
-import redis from '../redis.ts'
+import redis from '../redis/index.ts'
+import { answerOf, bytesOf, describe, type Headers } from '../stored-response.ts'
 import {
   defaults,
   type IdempotencyOptions,
@@ -19,7 +19,7 @@ import {
 import { Owed } from './owed.ts'
 import { type Claim, MemoryRecords, type Records, RedisRecords } from './records.ts'
 import { fingerprint, keyOf, recordId } from './request.ts'
-import { newSessionCookie, type Scope, scopeOf } from './scope.ts'
+import { laterScopes, type Scope, scopeOf, startedSession } from './scope.ts'
 
 export type { IdempotencyOptions, RouteIdempotency } from './options.ts'
 
@@ -145,11 +145,15 @@ class Idempotency {
     return undefined
   }
 
-  /** Whether this user or client may add a record. Where nobody can count, the claim fails as well. */
+  /** Whether this user or client may add a record. A Redis that cannot count, being full or read-only, adds none. */
   async #mayAdd({ owner }: Scope): Promise<boolean> {
     const { maxKeys } = this.#options
     if (maxKeys === false) return true
-    return (await this.#limits.take(`idempotency ${owner}`, hour, maxKeys, true)).count <= maxKeys
+    try {
+      return (await this.#limits.take(`idempotency ${owner}`, hour, maxKeys, true)).count <= maxKeys
+    } catch {
+      return true
+    }
   }
 
   /** Takes the key. Where it is only this instance that has not told yet what became of the first, it tells that before. */
@@ -166,13 +170,12 @@ class Idempotency {
     const { scope, id, print, token, ttlMs, renewal } = first
     request[held] = null
     clearInterval(renewal)
-    const session = newSessionCookie(request, reply)
     const full = isTransient(reply.statusCode) ? undefined : this.#describe(first, reply, payload)
     // Whoever repeats the request from this address without the cookie need not be the guest whose session this is.
-    const isOfSession = scope.by === 'client' && session !== undefined
+    const isOfSession = scope.by === 'client' && startedSession(request, reply) !== undefined
     const answer = full && isOfSession ? this.#describe(first, reply, payload, false) : full
     try {
-      if (renewal && full) await this.#keepForNewScope(request, first, session, full)
+      if (renewal && full) await this.#keepElsewhere(request, reply, first, full)
       // Its claim was lost: Redis is away, or has only just come back, and the client shall not wait for it.
       if (!renewal) this.#owe(id, print, token, answer, ttlMs)
       else if (answer === undefined) await this.#records.release(id, print, token)
@@ -185,15 +188,14 @@ class Idempotency {
     }
   }
 
-  /** A request that logs in, or gets its first session, is repeated in another scope than the one it came in. */
-  async #keepForNewScope(request: Request, first: Held, session: string | undefined, answer: string): Promise<void> {
+  /** Keeps the response where those who repeat the request will look for it, too. */
+  async #keepElsewhere(request: Request, reply: FastifyReply, first: Held, answer: string): Promise<void> {
     const { key, scope, print, token, ttlMs } = first
-    if (scope.by === 'custom') return
-    const next = scopeOf(request, this.#options, session)
-    if (next.id === scope.id || next.by === 'client') return
-    const id = recordId(next.id, key)
-    const claim = await this.#records.claim(id, print, token, this.#options.lockMs)
-    if (claim.is === 'first') await this.#records.keep(id, print, token, answer, ttlMs)
+    for (const later of laterScopes(request, reply, this.#options, scope)) {
+      const id = recordId(later.id, key)
+      const claim = await this.#records.claim(id, print, token, this.#options.lockMs)
+      if (claim.is === 'first') await this.#records.keep(id, print, token, answer, ttlMs)
+    }
   }
 
   /** @param withBody `false`: the response is not to be given again */

@@ -33,8 +33,8 @@ export interface IdempotencyOptions extends RouteIdempotency {
   credentialHeaders?: string[]
   /**
    * Whose key it is, a non-empty string; the same key of another scope is another key.
-   * @default the authenticated user, else a hash of the credentials sent (with the session's cookie for all cookies), else
-   * the client's key
+   *
+   * @default the authenticated user, else a hash of the credentials sent, else the client's key and a hash of its cookies
    */
   scope?: (request: FastifyRequest) => string
 }

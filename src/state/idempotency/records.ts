@@ -1,4 +1,4 @@
-import { type RedisClient, script, textLua } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis/index.ts'
 
 /** What a request with a key learns: it is the first, or what became of the first. */
 export type Claim =

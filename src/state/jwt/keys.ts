@@ -33,7 +33,7 @@ export interface Key {
 const shapes: Shapes = {
   kid: {
     expects: 'up to 64 letters, digits or . _ : @ -',
-    accepts: (v): v is string => /^[\w.:@-]{1,64}$/.test(String(v)),
+    accepts: (v): v is string => (typeof v === 'string' || typeof v === 'number') && /^[\w.:@-]{1,64}$/.test(`${v}`),
   },
   secret: text,
   privateKey: text,

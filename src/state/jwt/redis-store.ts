@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { guarded, type RedisClient, script, textLua } from '../redis.ts'
+import { guarded, type RedisClient, script, textLua } from '../redis/index.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { Lifetimes, Rotation, TokenStore } from './store.ts'
 
@@ -92,14 +92,21 @@ export class RedisStore implements TokenStore {
   }
 }
 
-// A session is `generation born accessEnds`, a cut-off is a number; anything else was written by somebody else, and is none.
+// A session is `generation born accessEnds`, a cut-off is a number; anything else did not come from the fleet, and counts
+// as missing. A cut-off in this second or later is marked by a fraction once tokens were issued after it. One that is not
+// marked need not move: ending all sessions again and again then is one cut-off, and one revocation.
 const issueAtLua = `${textLua}
   local now = tonumber(redis.call('TIME')[1])
-  local cutoff = tonumber(text(KEYS[#KEYS]) or '0')
-  if not cutoff or not (cutoff < now + 86400) then cutoff = 0 end
-  local at = math.max(now, cutoff + 1)`
+  local mark = tonumber(text(KEYS[#KEYS]) or '0')
+  if not mark or not (mark < now + 86400) then mark = 0 end
+  local cutoff = math.floor(mark)
+  local at = math.max(now, cutoff + 1)
+  local function issued()
+    if at > now and mark == cutoff then redis.call('SET', KEYS[#KEYS], cutoff .. '.5', 'KEEPTTL') end
+  end`
 
 const openLua = `${issueAtLua}
+  issued()
   redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', math.max(ARGV[1], ARGV[2]))
   return at`
 
@@ -117,6 +124,7 @@ const rotateLua = `${issueAtLua}
     redis.call('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
     return {generation == 'ended' and 0 or -1, tonumber(ends)}
   end
+  issued()
   ends = math.max(tonumber(ends), at + ARGV[2])
   redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', math.max(ARGV[2], ARGV[3]))
   return {1, at, generation + 1}`
@@ -131,6 +139,7 @@ const endLua = `${textLua}
   return tonumber(ends)`
 
 const endAllLua = `${issueAtLua}
+  if at > now and mark == cutoff then at = cutoff end
   redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
   return at`
 
@@ -140,7 +149,8 @@ const recordLua = `
   local time = redis.call('TIME')
   local at = time[1] * 1000000 + time[2]
   if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
-  -- One that is far ahead would push all others after it to where nobody reads.
+  -- One that is far ahead would push all others after it to where nobody reads. This write comes before ZADD: Redis lets a
+  -- script that has written go on though its memory is full, so that a logout works then, too.
   redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', at + ${aheadMs * 1000}), '+inf')
   local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
   if last then at = math.max(at, last + 1) end

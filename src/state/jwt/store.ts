@@ -51,7 +51,8 @@ const sweepEveryMs = 60_000
 export class MemoryStore implements TokenStore {
   readonly kind = 'memory'
   readonly #sessions = new Map<string, Map<string, Session>>()
-  readonly #cutoffs = new Map<string, number>()
+  /** Marked once tokens were issued after it in its own second: see the store in Redis. */
+  readonly #cutoffs = new Map<string, { readonly at: number; isUsed: boolean }>()
   #sweepAt = Date.now() + sweepEveryMs
 
   async open(subject: string, session: string, life: Lifetimes): Promise<number> {
@@ -91,8 +92,10 @@ export class MemoryStore implements TokenStore {
 
   async endAll(subject: string): Promise<number> {
     this.#sweep()
-    const cutoff = this.#issueAt(subject)
-    this.#cutoffs.set(subject, cutoff)
+    const before = this.#cutoffs.get(subject)
+    const isUnused = before !== undefined && !before.isUsed && before.at >= seconds()
+    const cutoff = isUnused ? before.at : Math.max(seconds(), (before?.at ?? 0) + 1)
+    this.#cutoffs.set(subject, { at: cutoff, isUsed: false })
     this.#sessions.delete(subject)
     return cutoff
   }
@@ -100,14 +103,16 @@ export class MemoryStore implements TokenStore {
   async record(): Promise<void> {}
 
   #issueAt(subject: string): number {
-    return Math.max(seconds(), (this.#cutoffs.get(subject) ?? 0) + 1)
+    const cutoff = this.#cutoffs.get(subject)
+    if (cutoff && cutoff.at >= seconds()) cutoff.isUsed = true
+    return Math.max(seconds(), (cutoff?.at ?? 0) + 1)
   }
 
   #sweep(): void {
     if (Date.now() < this.#sweepAt) return
     this.#sweepAt = Date.now() + sweepEveryMs
     const now = seconds()
-    for (const [subject, cutoff] of this.#cutoffs) if (cutoff < now) this.#cutoffs.delete(subject)
+    for (const [subject, { at }] of this.#cutoffs) if (at < now) this.#cutoffs.delete(subject)
     for (const [subject, sessions] of this.#sessions) {
       for (const [id, { ends }] of sessions) if (ends <= now) sessions.delete(id)
       if (sessions.size === 0) this.#sessions.delete(subject)

@@ -40,7 +40,6 @@ const daySeconds = 86_400
 const marginSeconds = 60
 /** JSON of a subject and the claims of the application, so that a token of any key stays below `maxTokenBytes`. */
 const maxClaimBytes = 5000
-const maxIdLength = 128
 
 interface Verified {
   readonly token: string
@@ -164,11 +163,12 @@ export class Tokens {
    */
   async revoke(what: Revocable): Promise<void> {
     const isToken = typeof what === 'string'
-    const { sub, sid, jti, exp = 0 }: Partial<TokenClaims> = isToken ? this.#readEither(what) : (what ?? {})
-    if (isId(sub) && isId(sid)) {
+    const { sub, sid, jti, iss, exp = 0 }: Partial<TokenClaims> = isToken ? this.#readEither(what) : (what ?? {})
+    if (isSubject(sub) && isId(sid)) {
       const known = await this.#store.end(sub, sid)
       // The session of a genuine token may be unknown because Redis lost it: its access tokens would live on.
-      const until = known ?? (isToken && this.#isLive(exp) ? this.#longLasting() : undefined)
+      const isGenuine = isToken && (this.#rules.issuer === undefined || iss === this.#rules.issuer)
+      const until = known ?? (isGenuine && this.#isLive(exp) ? this.#longLasting() : undefined)
       if (until !== undefined) await this.#record({ kind: 'session', id: sid, cutoff: 0, until })
     } else if (isToken && isId(jti)) await this.#record({ kind: 'token', id: jti, cutoff: 0, until: exp })
     else throw new TokenError('FLEET_ERR_TOKEN_INVALID')
@@ -181,8 +181,8 @@ export class Tokens {
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
    */
   async revokeId(jti: string, exp?: number): Promise<void> {
-    if (typeof jti !== 'string' || !/^[\x21-\x7e]+$/.test(jti) || jti.length > maxIdLength)
-      throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`jti\` must be 1 to ${maxIdLength} visible ASCII characters`)
+    if (!isId(jti))
+      throw new FleetError('FLEET_ERR_OPTION_INVALID', '`jti` must be text of 1 to 128 visible ASCII characters')
     const latest = this.#longLasting()
     const until = exp !== undefined && Number.isSafeInteger(exp) ? Math.min(exp, latest) : latest
     await this.#record({ kind: 'token', id: jti, cutoff: 0, until })
@@ -280,11 +280,13 @@ export class Tokens {
 }
 
 function checkSubject(subject: unknown): void {
-  if (typeof subject === 'string' && subject !== '' && subject.length <= 512 && subject.isWellFormed()) return
+  if (isSubject(subject)) return
   throw new FleetError('FLEET_ERR_OPTION_INVALID', 'the subject of a token must be a string of 1 to 512 characters')
 }
 
-const isId = (value: unknown): value is string => typeof value === 'string' && value !== ''
+const isId = (value: unknown): value is string => typeof value === 'string' && /^[\x21-\x7e]{1,128}$/.test(value)
+const isSubject = (value: unknown): value is string =>
+  typeof value === 'string' && value !== '' && value.length <= 512 && value.isWellFormed()
 
 /** @throws FLEET_ERR_OPTION_INVALID before a session is stored whose tokens could never be verified */
 function checkSize(claims: object): void {

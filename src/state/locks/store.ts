@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { type RedisClient, script, textLua } from '../redis.ts'
+import { type RedisClient, script, textLua } from '../redis/index.ts'
 
 /** Either the lock, or how long its present holder can have it without renewing, in ms. */
 export type Attempt = { readonly token: number } | { readonly heldForMs: number }
@@ -79,9 +79,9 @@ export class RedisLocks implements LockStore {
 const longestMs = 3_600_000
 
 // Tokens are microseconds of Redis's clock, made to rise: so they rise though Redis should lose its data, and the key that
-// guards against a clock set back need not be kept for ever.
+// guards against a clock that is set back is kept for a while only: a lock's name may come from a client.
 //
-// Every lock ends within an hour, and no token is a day ahead of the clock: anything else was written by somebody else.
+// Every lock ends within an hour, and no token is a day ahead of the clock: anything else did not come from the fleet.
 const acquireLua = `${textLua}
   local left = redis.call('PTTL', KEYS[1])
   if left >= 0 and left <= ${longestMs} then return {'', left} end
@@ -91,7 +91,7 @@ const acquireLua = `${textLua}
   local last = tonumber(text(KEYS[2]) or '0')
   if not last or not (last < now + 86400000000) then last = 0 end
   local token = string.format('%.0f', math.max(now, last + 1))
-  redis.call('SET', KEYS[2], token, 'EX', 86400)
+  redis.call('SET', KEYS[2], token, 'EX', 7200)
   return {token, 0}`
 
 const renewLua = `${textLua}

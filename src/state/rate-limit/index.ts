@@ -10,9 +10,10 @@ import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
-import { expose } from '../counts.ts'
+import { loadOf } from '../http-cache/load.ts'
+import { expose } from '../metrics.ts'
 import { principal } from '../principal.ts'
-import redis from '../redis.ts'
+import redis from '../redis/index.ts'
 import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
 
 /** Who counts: all instances together, or each one its share of the limit. */
@@ -227,7 +228,10 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     ...(max !== false && { max }),
     timeWindow,
     keyGenerator: clientOf,
-    ...(allow.length > 0 && { allowList: (request: FastifyRequest) => allowed.includes(clientAddress(request)) }),
+    allowList: (request: FastifyRequest) =>
+      (allow.length > 0 && allowed.includes(clientAddress(request))) ||
+      // The request that it is made for was counted.
+      loadOf(request) !== undefined,
     store: class extends Store {
       constructor() {
         super(counting, `${counting.prefix}all`, scope)

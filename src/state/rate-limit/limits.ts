@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type RedisClient, script } from '../redis.ts'
+import { type RedisClient, script } from '../redis/index.ts'
 
 /** Where one client stands in one limit. */
 export interface Standing {

@@ -1,5 +1,5 @@
 import type { LifecycleState, Peer } from '../../instance/identity.ts'
-import { type FleetKeys, signatureLength } from '../fleet-keys.ts'
+import { type FleetKeys, signatureLength } from './fleet-keys.ts'
 
 /** Figures that change all the time, in the order in which they travel. */
 const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory'] as const

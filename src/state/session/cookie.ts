@@ -10,7 +10,7 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
   expires?: Date | string | number | null
   /** When a session without `expires` was last given its whole life, ms since 1970. */
   at?: number
-  /** Life of the session until somebody logs in, ms; a session with a user has no such member. */
+  /** How long a store keeps the session until somebody logs in, ms; one with a user has no such member. */
   anonymous?: number
   /** `User-Agent` of the client that was there when the session was last given its whole life. */
   agent?: string
@@ -20,14 +20,10 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
 export const timeOf = (date: Date | string | number): number =>
   typeof date === 'number' ? date : new Date(date).getTime()
 
-/**
- * The cookie of sessions that nobody has logged in to. One without `maxAge` looks like any other to the client; the store
- * ends the session in time.
- */
-export function anonymousCookie(cookie: StoredCookie, ttlMs: number): StoredCookie {
-  if (!cookie.maxAge) return { ...cookie, anonymous: ttlMs }
-  const maxAge = Math.min(cookie.maxAge, ttlMs)
-  return { ...cookie, maxAge, anonymous: maxAge }
+/** How long a store keeps a session with this cookie, ms. The client may keep the cookie of an anonymous one for longer. */
+export function lifeOf({ expires, anonymous }: StoredCookie, ttlMs: number): number {
+  const left = expires ? timeOf(expires) - Date.now() : ttlMs
+  return Math.max(1, Math.round(anonymous === undefined ? left : Math.min(left, anonymous)))
 }
 
 /** Whether the last prolongation of a session's life is at least this long ago. */
@@ -72,12 +68,6 @@ export class SessionCookie {
     if (!restored) this.touch()
   }
 
-  /** The session has a user from now on: it lives as long as any other, unless its handler has said how long. */
-  authenticate(maxAge: number | null): void {
-    if (this.originalMaxAge !== null && this.originalMaxAge === this.anonymous) this.maxAge = maxAge
-    this.anonymous = undefined
-  }
-
   /** The session's life starts anew. */
   touch(): void {
     if (this.originalMaxAge) this._expires = new Date(Date.now() + this.originalMaxAge)
@@ -98,6 +88,8 @@ export class SessionCookie {
 
   set maxAge(ms: number | null) {
     this.originalMaxAge = ms
+    // What the handler says of the life of its session counts, for an anonymous one too.
+    if (ms && this.anonymous !== undefined) this.anonymous = ms
     this._expires = null
     this.touch()
   }
@@ -149,4 +141,22 @@ export function inPath(request: FastifyRequest, path: string): boolean {
   if (path === '/') return true
   const [url = ''] = request.raw.url?.split('?', 1) ?? []
   return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
+}
+
+/** More cookies of one name are not looked at. */
+const maxCookies = 4
+
+/**
+ * Every cookie of a name. A browser sends more than one where cookies of several paths or domains match, and the first one
+ * need not be ours (RFC 6265, 5.4).
+ */
+export function cookiesOf({ headers, server }: FastifyRequest, name: string): string[] {
+  const found: string[] = []
+  for (const pair of (headers.cookie ?? '').split(';')) {
+    if (found.length === maxCookies) break
+    if (pair.slice(0, pair.indexOf('=')).trim() !== name) continue
+    const value = server.parseCookie(pair)[name]
+    if (value) found.push(value)
+  }
+  return found
 }

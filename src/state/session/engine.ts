@@ -1,4 +1,4 @@
-import { guarded, type RedisClient, script, unavailable } from '../redis.ts'
+import { guarded, type RedisClient, script, unavailable } from '../redis/index.ts'
 import type { Later } from './later.ts'
 import type { Kept } from './loaded.ts'
 import { isAnonymous, type Members, merge, mergeScript, tooLarge } from './text.ts'

@@ -1,18 +1,22 @@
 import type { SessionStore } from '@fastify/session'
 import type { Session as SessionData } from 'fastify'
-import { unavailable } from '../redis.ts'
+import { unavailable } from '../redis/index.ts'
 import type { StoredCookie } from './cookie.ts'
 import { chain, type Later } from './later.ts'
 import type { Data, Loaded } from './loaded.ts'
 import type { Backing } from './sessions.ts'
 
 const lostConnection = /connect|clos|abort|timed out|timeout|writeable|redis|unreachable|topology|pool/i
+/** An error that Redis itself sends: its first word is a code, whatever client received it. */
+const reply =
+  /^(?:-?(?:ERR|OOM|WRONGTYPE|READONLY|NOAUTH|WRONGPASS|NOPERM|LOADING|MISCONF|BUSY|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|NOSCRIPT|TRYAGAIN|MOVED|ASK|CROSSSLOT|EXECABORT)) /
 
 /** An error of somebody else's store as it is, but one that tells of a lost connection as 503 without its text. */
 export function outage(error: unknown): unknown {
   const { code, name, message } = error as NodeJS.ErrnoException
   const system = typeof code === 'string' && /^E[A-Z]+$/.test(code)
-  return system || lostConnection.test(`${name}: ${message}`) ? unavailable(error) : error
+  const isOutage = system || reply.test(message) || lostConnection.test(`${name}: ${message}`)
+  return isOutage ? unavailable(error) : error
 }
 
 /** A store of connect-redis' interface: it reads and writes whole sessions, so of two overlapping writers one loses. */

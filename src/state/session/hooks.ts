@@ -1,9 +1,10 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { routeOf } from '../../instance/fastify-internals.ts'
-import { inPath, timeOf } from './cookie.ts'
+import { routeOf } from '../../base/internals/fastify.ts'
+import { cookiesOf, inPath, timeOf } from './cookie.ts'
 import { type Held, heldBy, hold, Unopened } from './held.ts'
 import { chain, type Later } from './later.ts'
 import { Session } from './session.ts'
+import type { Unsigned } from './signer.ts'
 import type { Terms } from './terms.ts'
 
 type Done = (error?: Error) => void
@@ -14,18 +15,49 @@ function skips(request: FastifyRequest): boolean {
   return session === false || probe === true
 }
 
-/** The session that a cookie names, or a new one. @throws FLEET_ERR_STATE_UNAVAILABLE */
-export function open(terms: Terms, request: FastifyRequest, signed: string): Later<Session | Unopened> {
-  const { valid, value: id, renew } = terms.signer.unsign(signed)
-  if (!valid || id === null) return new Session(terms, request)
+/**
+ * The session that a cookie names, else that of another cookie of its name, else a new one.
+ *
+ * @param tried cookies that name no live session; without it, other cookies are not looked at
+ * @throws FLEET_ERR_STATE_UNAVAILABLE
+ */
+export function open(
+  terms: Terms,
+  request: FastifyRequest,
+  signed: string,
+  tried?: readonly string[],
+): Later<Session | Unopened> {
+  const { valid, value: id, renew } = signed === '' ? none : terms.signer.unsign(signed)
+  if (!valid || id === null) return openNext(terms, request, signed, tried)
   return chain(terms.backing.load(id), (loaded) => {
-    if (!loaded) return new Session(terms, request)
+    if (!loaded) return openNext(terms, request, signed, tried)
     const { expires } = loaded.cookie ?? {}
     const isOver = expires ? timeOf(expires) <= Date.now() : false
     if (!isOver) return new Unopened(terms, { id, signed, renew }, loaded)
-    return chain(terms.backing.destroy(id, loaded.baseline), () => new Session(terms, request))
+    return chain(terms.backing.destroy(id, loaded.baseline), () => openNext(terms, request, signed, tried))
   })
 }
+
+function openNext(
+  terms: Terms,
+  request: FastifyRequest,
+  signed: string,
+  tried?: readonly string[],
+): Later<Session | Unopened> {
+  if (!tried) return new Session(terms, request)
+  const seen = [...tried, signed]
+  const next = signedIn(terms, request).find((other) => !seen.includes(other))
+  return next === undefined ? new Session(terms, request) : open(terms, request, next, seen)
+}
+
+function signedIn({ cookieName, cookiePrefix }: Terms, request: FastifyRequest): string[] {
+  return cookiesOf(request, cookieName)
+    .filter((cookie) => cookie.startsWith(cookiePrefix))
+    .map((cookie) => cookie.slice(cookiePrefix.length))
+}
+
+const none: Unsigned = { valid: false, renew: false, value: null }
+const noneTried: readonly string[] = []
 
 /**
  * Reads the session of each request, and saves it with the answer. For one whose session is at hand the hooks make no
@@ -41,13 +73,14 @@ export function addHooks(app: FastifyInstance, terms: Terms, goesOn: (error: unk
     if (!inPath(request, path) || skips(request)) return {}
     const sent = request.cookies[cookieName]
     if (sent === undefined && !terms.saveUninitialized) return untold
-    if (!sent?.startsWith(cookiePrefix) || sent === cookiePrefix) return new Session(terms, request)
-    return open(terms, request, sent.slice(cookiePrefix.length))
+    if (sent === undefined) return new Session(terms, request)
+    const signed = sent.startsWith(cookiePrefix) ? sent.slice(cookiePrefix.length) : ''
+    return open(terms, request, signed, noneTried)
   }
   const unread = (error: unknown, request: FastifyRequest, done: Done): void => {
     if (goesOn(error)) {
-      const { value: id } = terms.signer.unsign(request.cookies[cookieName]?.slice(cookiePrefix.length) ?? '')
-      hold(request, Session.detached(terms, request, id))
+      const ids = signedIn(terms, request).map((signed) => terms.signer.unsign(signed))
+      hold(request, Session.detached(terms, request, ids.find(({ valid }) => valid)?.value ?? null))
       done()
     } else done(error as Error)
   }

@@ -5,9 +5,9 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions } from '../../base/options.ts'
-import { expose } from '../counts.ts'
-import redis, { isOutage, type RedisClient, unavailable } from '../redis.ts'
-import { anonymousCookie, type StoredCookie } from './cookie.ts'
+import { expose } from '../metrics.ts'
+import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
+import { lifeOf, type StoredCookie } from './cookie.ts'
 import { ForeignSessions, outage } from './foreign.ts'
 import { sessionDecorators, Unopened } from './held.ts'
 import { addHooks, open } from './hooks.ts'
@@ -43,7 +43,7 @@ declare module 'fastify' {
   }
 }
 
-const isSet = (value: unknown): boolean => value !== undefined && value !== null && value !== false
+const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
 
 interface Opened {
   readonly kind: string
@@ -75,7 +75,11 @@ async function openStore(app: FastifyInstance, options: Resolved): Promise<Opene
   if (!client)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', "`session.store` 'connect-redis' needs Redis; set REDIS_URL")
   const { RedisStore } = await import('connect-redis')
-  const plain: SessionStore = new RedisStore({ client, prefix: `${fleet.name}:connect-session:`, ttl })
+  const plain: SessionStore = new RedisStore({
+    client,
+    prefix: `${fleet.name}:connect-session:`,
+    ttl: ({ cookie }: { cookie: StoredCookie }) => Math.ceil(lifeOf(cookie, ttl * 1000) / 1000),
+  })
   return { kind: 'redis', store: plain, backing: new ForeignSessions(plain, unavailable, maxBytes) }
 }
 
@@ -103,6 +107,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   const refusals = { anonymous: 0 }
   expose(app, 'fleet_sessions_refused_total', 'New sessions that were not kept, by their limit', 'reason', refusals)
   const { anonymous, userId } = options
+  const newCookie = (from: StoredCookie): StoredCookie => (anonymous ? { ...from, anonymous: anonymous.ttlMs } : from)
   const newSessions = anonymous ? new NewSessions(anonymous, app.log, refusals) : undefined
 
   let warned = false
@@ -113,10 +118,8 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     cookieName,
     cookiePrefix,
     cookie,
-    anonymous: newSessions && {
-      cookie: anonymousCookie(cookie, newSessions.ttlMs),
-      admits: (request) => newSessions.admits(request),
-    },
+    newCookie: newCookie(cookie),
+    admits: newSessions && ((request) => newSessions.admits(request)),
     isAuthenticated: (data) => isSet(data[userId]) || isSet(data.user),
     rolling: options.rolling,
     saveUninitialized: options.saveUninitialized,
@@ -144,12 +147,8 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   })
   app.decorate('decryptSession', (signed: string, request: object, ...rest: unknown[]) => {
     const callback = rest.pop() as (error?: unknown) => void
-    const more = rest[0] as object | undefined
-    const own = {
-      ...terms,
-      cookie: { ...terms.cookie, ...more },
-      anonymous: terms.anonymous && { ...terms.anonymous, cookie: { ...terms.anonymous.cookie, ...more } },
-    }
+    const cookie = { ...terms.cookie, ...(rest[0] as object) }
+    const own = { ...terms, cookie, newCookie: newCookie(cookie) }
     const set = (opened: Session | Unopened): void => {
       const session = opened instanceof Unopened ? opened.open(request as FastifyRequest) : opened
       Object.assign(request, { session })

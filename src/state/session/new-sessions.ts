@@ -9,13 +9,13 @@ const windowMs = 60_000
  * Redis, because under attack it must cost nothing. By the monotonic clock, so that no change of the time opens it.
  */
 export class NewSessions {
-  /** How long a session lives without a login. */
-  readonly ttlMs: number
   readonly #limits: Required<AnonymousOptions>
   readonly #log: Pick<FastifyBaseLogger, 'warn'>
   readonly #refusals: { anonymous: number }
   /** Never more entries than `totalPerMinute`: only a client that is admitted gets one. */
   readonly #clients = new Map<string, number>()
+  /** A request counts once, however often it is asked about. */
+  readonly #requests = new WeakMap<FastifyRequest, boolean>()
   #total = 0
   #ends = 0
   #warned = false
@@ -25,14 +25,22 @@ export class NewSessions {
     log: Pick<FastifyBaseLogger, 'warn'>,
     refusals: { anonymous: number },
   ) {
-    this.ttlMs = limits.ttlMs
     this.#limits = limits
     this.#log = log
     this.#refusals = refusals
   }
 
-  /** Whether the client may begin one more session; counts it. */
+  /** Whether the client of a request may begin one more session. */
   admits(request: FastifyRequest): boolean {
+    let isAdmitted = this.#requests.get(request)
+    if (isAdmitted === undefined) {
+      isAdmitted = this.#count(request)
+      this.#requests.set(request, isAdmitted)
+    }
+    return isAdmitted
+  }
+
+  #count(request: FastifyRequest): boolean {
     // Without a connection it is the app itself that asks, by `app.decryptSession()`.
     if (!request.socket) return true
     const now = performance.now()

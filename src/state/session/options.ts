@@ -65,7 +65,7 @@ export interface AnonymousOptions {
   perMinute?: number
   /** New sessions for all clients of an instance in a minute, 1 to 1,000,000. @default 6000 */
   totalPerMinute?: number
-  /** Life after the last visit, 1000 to 31,536,000,000 ms; never longer than that of others. @default 3600000 (an hour) */
+  /** How long a store keeps one after its last visit, 1000 to 31,536,000,000 ms. @default 3600000 (an hour) */
   ttlMs?: number
 }
 

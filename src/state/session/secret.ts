@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { readEnv } from '../../base/env.ts'
 import { FleetError, type FleetErrorCode } from '../../base/errors.ts'
 import { show } from '../../base/options.ts'
-import { sharedSecret } from '../redis.ts'
+import { sharedSecret } from '../redis/index.ts'
 import { CookieSigner, type Signer } from './signer.ts'
 
 export type Secret = string | string[] | Signer

@@ -1,10 +1,10 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { unavailable } from '../redis.ts'
+import { unavailable } from '../redis/index.ts'
 import { isDue, isHttps, SessionCookie, type StoredCookie, stored } from './cookie.ts'
 import { type Callback, chain, type Later, settle } from './later.ts'
 import { copy, type Data, isSame, type Loaded } from './loaded.ts'
-import { type Terms, type Ticket, touchAfterOf } from './terms.ts'
+import { isKept, type Terms, type Ticket, touchAfterOf } from './terms.ts'
 import { checkSize } from './text.ts'
 
 /** Requests whose session was destroyed: their client is to forget its cookie. */
@@ -43,7 +43,7 @@ export class Session {
   constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, loaded?: Loaded) {
     this.#terms = terms
     this.#request = request
-    this.#options = loaded ? terms.cookie : (terms.anonymous?.cookie ?? terms.cookie)
+    this.#options = loaded ? terms.cookie : terms.newCookie
     this.#ticket = ticket
     if (!loaded) return
     const { id, data, shared = false, cookie } = loaded
@@ -96,7 +96,9 @@ export class Session {
   /** Cookie options for this session alone; they are kept with it. */
   options(given: Partial<CookieOptions>): void {
     if (Object.keys(given).length === 0) return
-    this.#options = { ...this.#ownOptions(), ...given }
+    const own = this.#ownOptions()
+    const anonymous = own.anonymous && (given.maxAge ?? own.anonymous)
+    this.#options = { ...own, ...given, anonymous }
     this.#kept = undefined
     this.#cookie = new SessionCookie(this.#options, isHttps(this.#request))
     this.#renews = true
@@ -198,11 +200,11 @@ export class Session {
   }
 
   /** Whether it may be kept: a new session that nobody has logged in to only within the limits for such. */
-  #mayKeep(): boolean {
-    const { cookie, isAuthenticated, anonymous } = this.#terms
+  get [isKept](): boolean {
+    const { isAuthenticated, admits } = this.#terms
     if ((this.#cookie ?? this.#kept ?? this.#options).anonymous === undefined) return true
-    if (!isAuthenticated(this)) return this.#baseline !== undefined || anonymous?.admits(this.#request) !== false
-    this.cookie.authenticate(cookie.maxAge ?? null)
+    if (!isAuthenticated(this)) return this.#baseline !== undefined || admits?.(this.#request) !== false
+    this.cookie.anonymous = undefined
     return true
   }
 
@@ -212,7 +214,7 @@ export class Session {
     const { backing } = this.#terms
     const snapshot = backing.snapshot(this)
     checkSize(snapshot, backing.maxBytes, this.#baseline)
-    if (!this.#mayKeep()) return false
+    if (!this[isKept]) return false
     const renews = this.#baseline === undefined || this.#renews || backing.slides || this.#cookieChanged()
     const cookie = renews ? this.#toKeep() : undefined
     const written =
@@ -252,10 +254,8 @@ export class Session {
   #regenerate(keep: string[]): Later<void> {
     const next = new Session(this.#terms, this.#request)
     next.#id = this.#terms.newId(this.#request)
-    // A login: the new session lives as long as any other.
-    const { anonymous, ...own } = this.#ownOptions()
-    next.#options = own
-    if (anonymous !== undefined && own.maxAge === anonymous) next.#options.maxAge = this.#terms.cookie.maxAge
+    // A login: nothing of what limits anonymous sessions holds for the new one.
+    next.#options = { ...this.#ownOptions(), anonymous: undefined }
     for (const name of keep) next[name] = this[name]
     const stored = this.#baseline !== undefined || this.#detached
     // First the new one: what cannot be put into words, or finds no room in Redis, ends nothing.

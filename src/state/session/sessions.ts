@@ -1,4 +1,4 @@
-import type { StoredCookie } from './cookie.ts'
+import { lifeOf, type StoredCookie } from './cookie.ts'
 import type { SessionEngine } from './engine.ts'
 import { both, chain, type Later } from './later.ts'
 import { copy, type Data, Kept, type Loaded, parse } from './loaded.ts'
@@ -111,7 +111,7 @@ export class Sessions implements Backing {
   }
 
   create(id: string, data: Data, cookie: StoredCookie): Later<unknown> {
-    const ttlMs = this.#life(cookie)
+    const ttlMs = lifeOf(cookie, this.#ttlMs)
     const user = this.#owner(data)
     const rest = write(data)
     checkSize(rest, this.maxBytes)
@@ -126,7 +126,7 @@ export class Sessions implements Backing {
     checkSize(rest, this.maxBytes, baseline)
     const before = this.#ownerIn(baseline)
     const user = this.#owner(data)
-    const ttlMs = cookie ? this.#life(cookie) : 0
+    const ttlMs = cookie ? lifeOf(cookie, this.#ttlMs) : 0
     const written = this.slides
       ? this.#engine.replace(id, join(JSON.stringify(cookie), rest), ttlMs)
       : this.#engine.merge(id, changes(baseline, rest, cookie), ttlMs, this.maxBytes)
@@ -148,14 +148,6 @@ export class Sessions implements Backing {
     const user = baseline === undefined ? undefined : this.#ownerIn(baseline)
     const ended = this.#engine.destroy(id)
     return both(ended, user === undefined ? undefined : this.#engine.forget(user, id))
-  }
-
-  #life(cookie: StoredCookie): number {
-    const { expires, originalMaxAge, anonymous } = cookie
-    const left = expires ? new Date(expires).getTime() - Date.now() : this.#ttlMs
-    // The cookie of an anonymous session may not say when it ends, but the session does end.
-    const short = anonymous !== undefined && !originalMaxAge ? Math.min(left, anonymous) : left
-    return Math.max(1, Math.round(short))
   }
 
   #owner(data: Data): string | undefined {

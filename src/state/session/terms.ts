@@ -4,6 +4,9 @@ import type { Data } from './loaded.ts'
 import type { Backing } from './sessions.ts'
 import type { Signer } from './signer.ts'
 
+/** Whether a session is going to be kept: for plugins that would put something of their own into it. */
+export const isKept: unique symbol = Symbol.for('fleet.session.isKept')
+
 /** What the sessions of one app have in common. */
 export interface Terms {
   readonly backing: Backing
@@ -12,16 +15,14 @@ export interface Terms {
   readonly cookieName: string
   readonly cookiePrefix: string
   readonly cookie: StoredCookie
+  /** Of a session that begins. */
+  readonly newCookie: StoredCookie
   readonly rolling: boolean
   readonly saveUninitialized: boolean
   readonly ttlMs: number
   readonly touchAfterMs: number
-  /** How sessions begin that nobody has logged in to; `undefined`: like any other. */
-  readonly anonymous?: {
-    readonly cookie: StoredCookie
-    /** Whether the client may begin one more now. */
-    readonly admits: (request: FastifyRequest) => boolean
-  }
+  /** Whether a client may begin one more session without a login; `undefined`: always. */
+  readonly admits?: (request: FastifyRequest) => boolean
   /** Whether somebody has logged in to a session with this data. */
   readonly isAuthenticated: (data: Data) => boolean
   /** Told whenever a `Secure` cookie is held back from a client that did not come over TLS. */

@@ -1,5 +1,5 @@
-import { keysOf, type RedisClient } from '../redis.ts'
-import { Tracking } from '../tracking.ts'
+import { keysOf, type RedisClient } from '../redis/index.ts'
+import { Tracking } from '../redis/tracking.ts'
 import { RedisSessions } from './engine.ts'
 import type { Later } from './later.ts'
 import { Kept } from './loaded.ts'

@@ -7,10 +7,10 @@ import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
-import { instanceDefaults, ladder, settings, timeoutTables } from '../../../src/cli/doctor/ladder.ts'
+import { others, traps } from '../../../src/cli/doctor/rules.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
-import { others, traps } from '../../../src/cli/doctor/traps.ts'
-import { lifecycle } from '../../../src/instance/lifecycle.ts'
+import { instanceDefaults, ladder, settings, timeoutTables } from '../../../src/cli/doctor/timeout-rules.ts'
+import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { startRedis } from '../../helpers/redis.ts'
@@ -157,7 +157,7 @@ describe('the rules', () => {
     assert.equal(Fastify().initialConfig.keepAliveTimeout, instanceDefaults.keepAliveMs)
     // DRAIN_DELAY's default in production stands in the room's own documentation.
     assert.match(
-      read('src/instance/lifecycle.ts'),
+      read('src/instance/lifecycle/index.ts'),
       new RegExp(`else ${instanceDefaults.drainMs} with NODE_ENV=production`),
     )
   })

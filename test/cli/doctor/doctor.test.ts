@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { join, relative } from 'node:path'
 import { describe, it } from 'node:test'
+import type { Finding } from '../../../src/cli/doctor/evaluate.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
-import type { Finding } from '../../../src/cli/doctor/judge.ts'
 import { examine } from '../../../src/cli/doctor/run.ts'
 import { mistakes } from './mistakes.ts'
 import { project, root, shipped } from './project.ts'
@@ -105,6 +105,39 @@ describe('files of a user’s own', () => {
     const files = Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [`${name}.conf`, text]))
     assert.deepEqual(await one(files), [])
   })
+
+  for (const [file, unit] of [
+    ['site.conf', 'a { '],
+    ['main.tf', 'a { '],
+    ['main.tf', 'a = { '],
+    ['compose.yml', '['],
+  ] as const)
+    it(`${file} with ${JSON.stringify(unit)} nested without end is a file that cannot be read`, async () => {
+      const own = project()
+      own.write(file, `services: ${unit.repeat(20_000)}`)
+      const [finding, ...more] = await findingsOf(own.folder, [file])
+      assert.deepEqual(more, [])
+      assert.match(finding?.message ?? '', /nested/)
+    })
+
+  for (const [file, text, ...codes] of [
+    // A variable that does not end opens a block.
+    ['site.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX site.conf:1'],
+    ['main.tf', `a = "${'${b}'.repeat(100)}`],
+    ['main.tf', '<<EOT\n'.repeat(50_000)],
+    ['main.tf', '"\\'.repeat(200_000)],
+    ['a.service', `ExecStart=node x${' '.repeat(300_000)}y`],
+    [
+      'compose.yml',
+      `services: { a: { environment: { REDIS_URL: "${'${a-'.repeat(50_000)}" } } }`,
+      'DOCTOR_GRACE compose.yml:1',
+      'DOCTOR_VALUE compose.yml:1',
+    ],
+    ['main.tf', `<<EOT${'\n'.repeat(200_000)}`],
+  ] as const)
+    it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in bounded time`, async () => {
+      assert.deepEqual(await one({ [file]: text }), codes)
+    })
 
   it('an nginx include that names the whole disk reads the given files only', async () => {
     const text = `include /**/*;\ninclude [z-a].conf;\n${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`

@@ -151,8 +151,8 @@ export const mistakes: readonly Mistake[] = [
     what: 'Kubernetes restarts by readiness',
     code: 'DOCTOR_LIVENESS_PATH',
     file: deployment,
-    from: 'path: /live\n              port: http\n            periodSeconds: 10',
-    to: 'path: /ready\n              port: http\n            periodSeconds: 10',
+    from: 'path: /live\n              port: management\n            periodSeconds: 10',
+    to: 'path: /ready\n              port: management\n            periodSeconds: 10',
     on: 'path: /ready',
   },
   {

@@ -5,11 +5,11 @@ import { connect as connectHttp2 } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import { lifecycle } from '../../../src/instance/lifecycle.ts'
-import { metrics } from '../../../src/instance/metrics.ts'
+import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
+import { metrics } from '../../../src/instance/metrics/index.ts'
 import { overload } from '../../../src/instance/overload/index.ts'
 import { until } from '../../helpers/until.ts'
-import { get, open } from '../sockets.ts'
+import { get, open } from '../lifecycle/sockets.ts'
 
 interface Full {
   app: FastifyInstance

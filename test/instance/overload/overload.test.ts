@@ -3,8 +3,8 @@ import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
-import { lifecycle } from '../../../src/instance/lifecycle.ts'
-import { metrics } from '../../../src/instance/metrics.ts'
+import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
+import { metrics } from '../../../src/instance/metrics/index.ts'
 import { type OverloadOptions, overload } from '../../../src/instance/overload/index.ts'
 
 const busyMs = 30

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { metrics } from '../../../src/instance/metrics.ts'
+import { metrics } from '../../../src/instance/metrics/index.ts'
 import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
 import { code } from './contract.ts'
 

@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import { cache } from '../../../src/state/cache/index.ts'
-import { redis } from '../../../src/state/redis.ts'
-import { patient, patientApp } from '../patience.ts'
+import { redis } from '../../../src/state/redis/index.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 /** What the parent asks for: so many callers of one cold key at once. The loader counts its calls in Redis. */
 export interface Order {

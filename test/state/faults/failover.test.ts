@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
-import type { RedisOptions } from '../../../src/state/redis.ts'
+import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import { until } from '../../helpers/until.ts'
 import { Browser } from '../session/browser.ts'
 import { replicated, startCluster, startSentinel } from '../topologies.ts'

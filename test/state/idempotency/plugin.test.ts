@@ -5,15 +5,15 @@ import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
-import { errorAnswers } from '../../../src/instance/error-answers.ts'
+import { errorAnswers } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
-import { redis } from '../../../src/state/redis.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))

@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
-import { errorAnswers } from '../../../src/instance/error-answers.ts'
+import { errorAnswers } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
-import { redis } from '../../../src/state/redis.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { session } from '../../../src/state/session/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
@@ -90,13 +90,13 @@ function scopes(name: string, place: () => string | undefined): void {
         { from: '203.0.113.1' },
       ))
 
-    for (const header of ['authorization', 'x-api-key', 'cookie', 'x-tenant-secret'])
+    for (const header of ['authorization', 'x-api-key', 'x-tenant-secret'])
       test(`a key is that of the ${header} header, where no user is known`, () =>
         same(
           { headers: { [header]: 'a=1' }, from: '203.0.113.1' },
           { headers: { [header]: 'a=1' }, from: '203.0.113.2' },
           { headers: { [header]: 'a=2' }, from: '203.0.113.1' },
-          { headers: { [header === 'cookie' ? 'x-api-key' : 'cookie']: 'a=1' }, from: '203.0.113.1' },
+          { headers: { cookie: 'a=1' }, from: '203.0.113.1' },
           { from: '203.0.113.1' },
         ))
 
@@ -108,8 +108,32 @@ function scopes(name: string, place: () => string | undefined): void {
         { from: '203.0.113.1' },
       ))
 
+    test('cookies tell clients apart, but do not make one of two clients', () =>
+      same(
+        { headers: { cookie: 'consent=yes' }, from: '203.0.113.1' },
+        { headers: { cookie: 'consent=yes' }, from: '203.0.113.1' },
+        { headers: { cookie: 'consent=no' }, from: '203.0.113.1' },
+        { headers: { cookie: 'consent=yes' }, from: '203.0.113.2' },
+        { from: '203.0.113.1' },
+      ))
+
+    test('a session cookie that is not valid is a cookie like any other', async () => {
+      const ann = (await post(app, '/cart', randomUUID())).cookie as string
+      const id = ann.slice(0, ann.lastIndexOf('.'))
+      for (const cookie of [`${id}.forged`, 'fleet.sid=undefined'])
+        await same(
+          { headers: { cookie }, from: '203.0.113.1' },
+          { headers: { cookie }, from: '203.0.113.1' },
+          { headers: { cookie }, from: '203.0.113.2' },
+          { headers: { cookie: ann }, from: '203.0.113.1' },
+        )
+    })
+
     test('a key is that of the session, whatever other cookies come with it', async () => {
-      const [ann, eve] = [(await post(app, '/cart', 'ann')).cookie, (await post(app, '/cart', 'eve')).cookie]
+      const [ann, eve] = [
+        (await post(app, '/cart', randomUUID())).cookie,
+        (await post(app, '/cart', randomUUID())).cookie,
+      ]
       assert.ok(ann && eve && ann !== eve)
       await same({ headers: { cookie: ann } }, { headers: { cookie: `_ga=1; ${ann}` } }, { headers: { cookie: eve } })
     })
@@ -125,6 +149,7 @@ function scopes(name: string, place: () => string | undefined): void {
       const first = await post(app, '/cart', key)
       const done = calls
       const other = await post(app, '/cart', key)
+      assert.notEqual(first.cookie, undefined)
       assert.deepEqual([other.status, other.body.code], [409, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST'])
       assert.equal(calls, done)
       // The guest who has the cookie gets it again.

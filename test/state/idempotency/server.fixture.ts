@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import { idempotency } from '../../../src/state/idempotency/index.ts'
-import { redis } from '../../../src/state/redis.ts'
-import { patient, patientApp } from '../patience.ts'
+import { redis } from '../../../src/state/redis/index.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 /** Its handler counts, in Redis, how often it was called, and answers when it is told to: the first call never. */
 const app = Fastify(patientApp)

@@ -233,6 +233,9 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
         { sub },
         { sid: 'x' },
         { sub: { a: 1 }, sid: ['x'] },
+        { sub: '\ud800', sid: 'x' },
+        { sub, sid: 'x'.repeat(129) },
+        { sub: 'x'.repeat(513), sid: 'x' },
         [accessToken],
       ]
       for (const what of [...texts, forged, ...objects])
@@ -270,6 +273,17 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       for (const what of [accessToken, refreshToken, { sub, sid: String(sid) }, accessToken])
         await app.tokens.revoke(what)
       assert.deepEqual(await stored(app), once)
+    })
+
+    test('revokeAll again and again is one cut-off, and ends what was issued in between', async () => {
+      const app = await start()
+      await app.tokens.revokeAll('ann')
+      const until = Math.floor(Date.now() / 1000) + 5
+      for (let i = 0; i < 100; i++) await app.tokens.revokeAll('ann')
+      const { accessToken } = await app.tokens.issue('ann')
+      assert.ok((await app.tokens.verify(accessToken)).iat < until, 'the cut-off does not run ahead of the clock')
+      await app.tokens.revokeAll('ann')
+      await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
     })
 
     test('ids that are not short text are not revoked', async () => {
@@ -312,6 +326,11 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       const old = jsonwebtoken.sign({ sub, sid, gen: 0, iat, exp: iat + 600 }, secret, options)
       const strict = await start({ issuer: kept.fleet.name })
       await assert.rejects(strict.tokens.refresh(old), code('FLEET_ERR_TOKEN_INVALID'))
+      const unknown = jsonwebtoken.sign({ sub, sid: 'of-another-fleet', gen: 0, iat, exp: iat + 600 }, secret, options)
+      const before = await stored(kept)
+      await assert.rejects(kept.tokens.refresh(unknown), code('FLEET_ERR_TOKEN_REVOKED'))
+      await kept.tokens.revoke(unknown)
+      assert.deepEqual(await stored(kept), before)
       const next = await kept.tokens.refresh(old)
       assert.equal((await kept.tokens.verify(next.accessToken)).iss, kept.fleet.name)
     })

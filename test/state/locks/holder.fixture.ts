@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import identity from '../../../src/instance/identity.ts'
 import locks from '../../../src/state/locks/index.ts'
-import redis from '../../../src/state/redis.ts'
-import { patient, patientApp } from '../patience.ts'
+import redis from '../../../src/state/redis/index.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 // Holds a lock, or leads, until it is killed: FLEET_NAME, REDIS_URL, TTL and WHAT come from the test, and CLOCK, by how much
 // the clock of this process is wrong, ms; a message moves it.

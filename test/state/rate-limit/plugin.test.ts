@@ -4,11 +4,11 @@ import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { authentication, perUser, type RateLimitOptions, rateLimit } from '../../../src/state/rate-limit/index.ts'
-import { redis } from '../../../src/state/redis.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { session } from '../../../src/state/session/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 const apps: FastifyInstance[] = []
 let names = 0

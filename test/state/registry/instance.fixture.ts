@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import identity from '../../../src/instance/identity.ts'
-import redis from '../../../src/state/redis.ts'
+import redis from '../../../src/state/redis/index.ts'
 import registry from '../../../src/state/registry/index.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 // One instance of a fleet: FLEET_NAME, INSTANCE_ID, REDIS_URL and LEASE_MS come from the test.
 const app = Fastify({ ...patientApp, logger: true })

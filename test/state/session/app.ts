@@ -1,8 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { type RedisOptions, redis } from '../../../src/state/redis.ts'
+import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
 import { fleetSecret } from '../../../src/state/session/secret.ts'
-import { patient, patientApp } from '../patience.ts'
+import { patient, patientApp } from '../redis/patience.ts'
 
 export const secret = 'a secret of more than thirty-two bytes'
 

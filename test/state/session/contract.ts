@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
-import type { RedisOptions } from '../../../src/state/redis.ts'
+import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { until } from '../../helpers/until.ts'
 import { build, secret, type TestApp } from './app.ts'
@@ -34,7 +34,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(cookie?.sameSite, 'Lax')
       assert.equal(cookie?.secure, undefined)
       const lives = (cookie?.expires?.getTime() ?? 0) - Date.now()
-      assert.ok(Math.abs(lives - 3_600_000) < 60_000, `lives ${lives} ms before a login`)
+      assert.ok(Math.abs(lives - 86_400_000) < 60_000, `lives ${lives} ms`)
       assert.deepEqual((await browser.get(app, '/')).json(), { visits: 1 })
       assert.deepEqual((await new Browser().get(app, '/')).json(), {})
     })
@@ -231,6 +231,31 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual((await browser.get(app, '/')).json(), { secret: true })
     })
 
+    test('of several cookies of its name, the first that names a live session counts', async () => {
+      const [app, browser] = [await start(), new Browser()]
+      await browser.post(app, '/set', { a: 1 })
+      const good = browser.cookies.get('fleet.sid') ?? ''
+      const ended = new Browser()
+      await ended.post(app, '/set', { a: 2 })
+      const over = ended.cookies.get('fleet.sid') ?? ''
+      await ended.post(app, '/logout')
+      const get = async (...values: string[]): Promise<unknown> => {
+        const cookie = values.map((value) => `fleet.sid=${encodeURIComponent(value)}`).join('; ')
+        const response = await app.inject({ url: '/', headers: { cookie: `fleet.sid2=x; ${cookie}; x=fleet.sid=y` } })
+        assert.equal(response.statusCode, 200)
+        return response.json()
+      }
+      for (const stale of ['stale.sig', '', over, '%', 'a=b'])
+        for (const order of [
+          [stale, good],
+          [good, stale],
+          [stale, over, good],
+        ])
+          assert.deepEqual(await get(...order), { a: 1 }, order.join())
+      assert.deepEqual(await get('a', 'b', 'c', 'd', good), {}, 'four are looked at')
+      assert.deepEqual(await get(over, 'a'), {})
+    })
+
     test('options of one cookie are kept with its session', async () => {
       const [app, browser] = [await start({ touchAfter: 0 }), new Browser()]
       await browser.post(app, '/options', { maxAge: 3_600_000, sameSite: 'strict' })
@@ -278,9 +303,9 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(response.json().code, 'FLEET_ERR_SESSION_VALUE_INVALID')
     })
 
-    test('secrets rotate without a session lost', async () => {
+    const separate = engine === 'memory' && 'each app of this test has a memory of its own'
+    test('secrets rotate without a session lost', { skip: separate }, async () => {
       const [older, newer] = [secret, 'another secret of more than thirty-two bytes']
-      if (engine === 'memory') return
       const [first, second, third] = [
         await start({ secret: older }),
         await start({ secret: [newer, older] }),

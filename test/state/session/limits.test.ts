@@ -67,51 +67,78 @@ for (const [name, url, common] of engines)
       if (life !== undefined) isAbout(life, expected)
     }
 
-    test('a session lives for an hour until somebody logs in, and then for its whole time', async () => {
+    test('the store keeps a session for an hour until somebody logs in, and then for its whole time', async () => {
       const app = await start()
       for (const login of [{ userId: 'ann' }, { userId: 7 }, { user: { name: 'ann' } }]) {
         const browser = new Browser()
-        isAbout(lifeOf(await browser.post(app, '/set', { cart: 1 })), hour)
+        isAbout(lifeOf(await browser.post(app, '/set', { cart: 1 })), day)
+        await livesFor(browser, hour)
+        await browser.post(app, '/set', { cart: 2 })
         await livesFor(browser, hour)
         isAbout(lifeOf(await browser.post(app, '/set', login)), day)
         await livesFor(browser, day)
-        assert.deepEqual((await browser.get(app, '/')).json(), { cart: 1, ...login })
+        assert.deepEqual((await browser.get(app, '/')).json(), { cart: 2, ...login })
+        await browser.post(app, '/set', { cart: 3 })
+        await livesFor(browser, day)
       }
       const browser = new Browser()
       isAbout(lifeOf(await browser.post(app, '/set', { userId: 'ann' })), day)
       await livesFor(browser, day)
     })
 
+    test('what says that nobody has logged in is no login', async () => {
+      const app = await start()
+      for (const login of [{ userId: null }, { userId: '' }, { user: false }, { anonymous: null }, { userid: 1 }]) {
+        const browser = new Browser()
+        await browser.post(app, '/set', login)
+        await livesFor(browser, hour)
+      }
+    })
+
     test('a regenerated session lives for its whole time', async () => {
       const app = await start()
-      const browser = new Browser()
-      await browser.post(app, '/set', { cart: 1 })
-      isAbout(lifeOf(await browser.post(app, '/regenerate')), day)
-      isAbout(lifeOf(await new Browser().post(app, '/regenerate')), day)
-      await browser.post(app, '/set', { user2: 'ann' })
-      await livesFor(browser, day)
+      for (const browser of [new Browser(), new Browser()]) {
+        if (browser.cookies.size === 0) await browser.post(app, '/set', { cart: 1 })
+        isAbout(lifeOf(await browser.post(app, '/regenerate')), day)
+        await livesFor(browser, day)
+        await browser.post(app, '/set', { name: 'ann' })
+        await livesFor(browser, day)
+      }
     })
 
     test('a life that the handler sets is kept, and one that is configured to be shorter', async () => {
       const app = await start()
-      const browser = new Browser()
-      isAbout(lifeOf(await browser.post(app, '/options', { maxAge: 30 * day })), 30 * day)
-      isAbout(lifeOf(await browser.post(app, '/login', { user: 'ann' })), 30 * day)
-      const short = await start({ ttl: 600 })
-      isAbout(lifeOf(await new Browser().post(short, '/set', { a: 1 })), 600_000)
-      isAbout(lifeOf(await new Browser().post(short, '/login', { user: 'ann' })), 600_000)
+      app.post('/remember', async ({ session }) => {
+        session.a = 1
+        session.cookie.maxAge = 7 * day
+        return {}
+      })
+      for (const [path, life] of [
+        ['/options', 30 * day],
+        ['/remember', 7 * day],
+      ] as const) {
+        const browser = new Browser()
+        isAbout(lifeOf(await browser.post(app, path, { maxAge: life })), life)
+        await livesFor(browser, life)
+        isAbout(lifeOf(await browser.post(app, '/login', { user: 'ann' })), life)
+        await livesFor(browser, life)
+      }
+      const [short, browser] = [await start({ ttl: 600 }), new Browser()]
+      isAbout(lifeOf(await browser.post(short, '/set', { a: 1 })), 600_000)
+      await livesFor(browser, 600_000)
+      await browser.post(short, '/login', { user: 'ann' })
+      await livesFor(browser, 600_000)
     })
 
     test('a visit prolongs an anonymous session too', async () => {
-      const app = await start({ touchAfter: 0, rolling: true })
+      const app = await start({ touchAfter: 0, rolling: true, anonymous: { ttlMs: 10 * minute } })
       const browser = new Browser()
       await browser.post(app, '/set', { a: 1 })
-      isAbout(lifeOf(await browser.get(app, '/')), hour)
-      await livesFor(browser, hour)
+      isAbout(lifeOf(await browser.get(app, '/')), day)
+      await livesFor(browser, 10 * minute)
     })
 
     test('a session whose cookie ends with the browser does not stay in the store without a login', async () => {
-      if (common.store) return
       const app = await start({ cookie: { maxAge: null } })
       const browser = new Browser()
       assert.equal(lifeOf(await browser.post(app, '/set', { a: 1 })), undefined)
@@ -170,7 +197,8 @@ for (const [name, url, common] of engines)
     test('sessions that hold nothing are limited where they are kept', async () => {
       const app = await start({ saveUninitialized: true, anonymous: { perMinute: 1 } })
       const browser = new Browser()
-      isAbout(lifeOf(await browser.get(app, '/')), hour)
+      assert.equal((await browser.get(app, '/')).cookies.length, 1)
+      await livesFor(browser, hour)
       assert.equal((await new Browser().get(app, '/')).headers['set-cookie'], undefined)
       await browser.post(app, '/set', { a: 1 })
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
@@ -180,6 +208,9 @@ for (const [name, url, common] of engines)
       const app = await start({ anonymous: false })
       const responses = await Promise.all(Array.from({ length: 200 }, (_, i) => new Browser().post(app, '/set', { i })))
       for (const response of responses) isAbout(lifeOf(response), day)
+      const browser = new Browser()
+      await browser.post(app, '/set', { a: 1 })
+      await livesFor(browser, day)
     })
 
     test('rejects what makes a session too large with 413, and the session stays as it was', async () => {
@@ -245,6 +276,21 @@ for (const [name, url, common] of engines)
       assert.deepEqual([a, Object.keys(rest).length], [1, 3])
     })
   })
+
+test('memory ends a session that nobody has logged in to after an hour without a visit, and prolongs it at a visit', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'] })
+  const app = await build({ client: null })
+  apps.push(app)
+  const [idle, active, ann] = [new Browser(), new Browser(), new Browser()]
+  for (const browser of [idle, active]) await browser.post(app, '/set', { a: 1 })
+  await ann.post(app, '/login', { user: 'ann' })
+  for (let i = 0; i < 4; i++) {
+    t.mock.timers.tick(hour / 2)
+    assert.deepEqual((await active.get(app, '/')).json(), { a: 1 })
+  }
+  assert.deepEqual((await idle.get(app, '/')).json(), {})
+  assert.deepEqual((await ann.get(app, '/')).json(), { userId: 'ann' })
+})
 
 test('the limits count by a clock that nobody sets', async (t) => {
   const app = await build({ client: null }, { anonymous: { perMinute: 1 } })

@@ -66,3 +66,22 @@ test("somebody else's store that keeps no cookie, and a handler that does not lo
   assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
   await app.close()
 })
+
+test("an error that Redis sends through somebody else's store is 503 and not shown to the client", async () => {
+  const texts = [
+    'WRONGTYPE Operation against a key holding the wrong kind of value, sess:ann',
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY You can't write against a read only replica.",
+    'NOAUTH Authentication required.',
+    'ERR user_script:1 at sess:ann',
+  ]
+  for (const text of texts) {
+    const fail = (...given: unknown[]): void => (given.at(-1) as (error: Error) => void)(new Error(text))
+    const app = await build({ client: null }, { store: { get: fail, set: fail, destroy: fail } })
+    const response = await new Browser().post(app, '/set', { a: 1 })
+    assert.equal(response.statusCode, 503)
+    assert.equal(response.json().code, text.startsWith('OOM') ? 'FLEET_ERR_STATE_FULL' : 'FLEET_ERR_STATE_UNAVAILABLE')
+    assert.doesNotMatch(response.body, /WRONGTYPE|OOM|READONLY|NOAUTH|ERR |sess:|memory/)
+    await app.close()
+  }
+})

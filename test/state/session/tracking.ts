@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after } from 'node:test'
 import { Redis } from 'ioredis'
-import type { RedisOptions } from '../../../src/state/redis.ts'
+import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import type { RedisServer } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { build, type TestApp } from './app.ts'

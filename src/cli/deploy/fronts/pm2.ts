@@ -1,4 +1,4 @@
-import { mainFile } from '../../services/fronts/node.ts'
+import { mainFile } from '../../up/fronts/node.ts'
 import type { Plan, Run, Step } from '../step.ts'
 
 export interface Pm2Options {

@@ -1,3 +1,4 @@
+import { dictionary } from '../../../base/dictionary.ts'
 /** A value of HCL as far as it stands in the text; {@link Unknown} where it is computed. */
 export type Value = string | number | boolean | null | Unknown | readonly Value[] | { readonly [name: string]: Value }
 
@@ -196,7 +197,7 @@ class Parser {
   }
 
   #object(): Value {
-    const members: Record<string, Value> = {}
+    const members = dictionary<Value>()
     for (let token = this.#skip(); token && !is(token, '}'); token = this.#skip()) {
       this.#at++
       if (is(token, ',')) continue

@@ -31,11 +31,15 @@ function tokens(text: string): Token[] {
   return found
 }
 
+/** Real configurations nest a handful of blocks; a reader that follows them further can be made to run out of stack. */
+const deepest = 100
+
 /** The directives of one file; an unfinished block ends with the file, because `nginx -t` says more of it. */
 export function parseNginx(file: string, text: string): Directive[] {
   const stream = tokens(text)
   let at = 0
-  const block = (): Directive[] => {
+  const block = (depth: number): Directive[] => {
+    if (depth > deepest) throw new Error(`blocks are nested more than ${deepest} deep`)
     const directives: Directive[] = []
     let words: Token[] = []
     const end = (inner?: Directive[]): void => {
@@ -50,13 +54,13 @@ export function parseNginx(file: string, text: string): Directive[] {
       else if (token.text === ';') end()
       else if (token.text === '{') {
         at++
-        end(block())
+        end(block(depth + 1))
       } else break
     }
     return directives
   }
   const all: Directive[] = []
   // A stray `}` ends a block that was never begun: go on behind it.
-  for (; at < stream.length; at++) all.push(...block())
+  for (; at < stream.length; at++) all.push(...block(0))
   return all
 }

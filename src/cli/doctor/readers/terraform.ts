@@ -114,7 +114,7 @@ function readTask(block: Placed, resolve: Resolve): Reading[] {
     const at = (key: string): number => block.keys.get(key) ?? block.line
     const member = (name: string): Value | undefined =>
       typeof container === 'object' && container !== null && !(container instanceof Unknown)
-        ? resolve((container as Record<string, Value>)[name])
+        ? resolve(Object.hasOwn(container, name) ? (container as Record<string, Value>)[name] : undefined)
         : undefined
     const env = new Map<string, Variable>()
     for (const [list, isSecret] of [

@@ -1,0 +1,28 @@
+// Writes the software bill of materials of the package, in CycloneDX JSON: what the lock file says is installed with it.
+//   npm run sbom              writes sbom.cdx.json, which is part of the published package
+//   npm run sbom -- FILE
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+
+const [to = 'sbom.cdx.json'] = process.argv.slice(2)
+const { name, dependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
+// Of everything: with `--omit dev`, npm 11 leaves out dependencies that development tools share, such as fastify-plugin.
+const npm = ['sbom', '--sbom-format', 'cyclonedx', '--package-lock-only']
+const bom = JSON.parse(execFileSync('npm', npm, { encoding: 'utf8', maxBuffer: 2 ** 26 }))
+
+const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]))
+const nameOf = (ref) => ref.slice(0, ref.lastIndexOf('@'))
+const root = bom.metadata.component['bom-ref']
+edges.set(
+  root,
+  edges.get(root).filter((ref) => nameOf(ref) in dependencies),
+)
+const reached = new Set([root])
+for (const ref of reached) for (const each of edges.get(ref) ?? []) reached.add(each)
+
+bom.components = bom.components.filter((component) => reached.has(component['bom-ref']))
+bom.dependencies = [...edges].filter(([ref]) => reached.has(ref)).map(([ref, dependsOn]) => ({ ref, dependsOn }))
+// npm takes the name from the folder.
+bom.metadata.component.name = name
+writeFileSync(to, `${JSON.stringify(bom, null, 2)}\n`)
+console.log(`${to}: ${bom.components.length} components`)

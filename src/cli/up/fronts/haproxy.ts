@@ -1,0 +1,66 @@
+import { haproxyProgram, startHaproxy } from '../haproxy.ts'
+import type { FrontKind, FrontPlan } from './front.ts'
+
+export const haproxyFront: FrontKind = {
+  title: 'HAProxy',
+  program: haproxyProgram,
+  start: (plan, options) => startHaproxy({ ...options, config: haproxyConfig(plan), port: plan.port }),
+}
+
+/** A whole haproxy.cfg, for HAProxy 2.6 and later. */
+export const haproxyConfig = ({ port, instances }: FrontPlan): string => `
+global
+  maxconn 4096
+  hard-stop-after 10s
+  # Percent of the descriptors in use from which connections to instances are no longer kept: clients may have half of them.
+  tune.pool-low-fd-ratio  80
+  tune.pool-high-fd-ratio 90
+
+defaults
+  mode http
+  option idle-close-on-response # a soft stop closes no connection on which a client may just be sending
+  timeout connect 2s
+  timeout http-request 10s
+  timeout http-keep-alive 75s
+  timeout client 10m # how long an event stream or a WebSocket may be silent
+  timeout server 10m
+  timeout tunnel 10m
+
+frontend front
+  bind 127.0.0.1:${port}
+  # As haproxy/haproxy.cfg: the target as instances read it, and no path that some of them would resolve, and others not.
+  http-request set-uri %[pathq] if !{ url_beg / } { path_beg / }
+  http-request deny deny_status 400 if { req.fhdr(host) -m reg '[^][0-9A-Za-z._:%-]' }
+  http-request deny deny_status 400 if { path -m reg -i '%(00|[^0-9a-f]|[0-9a-f][^0-9a-f]|[0-9a-f]?$)' }
+  http-request return status 404 if { path -m reg -i '(/|\\\\|%2f|%5c)(\\.|%2e)(\\.|%2e)?([;/\\\\#]|%3b|%2f|%5c|$)' }
+  # For operators, who ask an instance directly.
+  http-request return status 404 if { path,url_dec -m reg -i '^[/\\\\]+(metrics|fleet|health(;[^/\\\\]*)?[/\\\\]+detailed|api(;[^/\\\\]*)?[/\\\\]+v1(;[^/\\\\]*)?[/\\\\]+load-balancer)([/\\\\;?#]|$)' }
+  http-request del-header Forwarded
+  http-request del-header X-Fleet-Retry
+  http-request del-header '^x-(forwarded-|original-|rewrite-|host$)' -m reg
+  http-request set-header X-Forwarded-For   %[src]
+  http-request set-header X-Forwarded-Host  %[req.fhdr(host)]
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Port  %[dst_port]
+  # When no instance is ready, all are asked: a draining one still answers.
+  use_backend last_resort if { nbsrv(fleet) eq 0 }
+  default_backend fleet
+
+backend fleet
+  balance roundrobin
+  option httpchk GET /ready
+  default-server check inter 500ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down
+  # Each try on another instance. A request that was sent is sent again only when it is safe.
+  option redispatch 1
+  retries 3
+  retry-on conn-failure empty-response response-timeout 502
+  http-request disable-l7-retry if !METH_GET
+  # No X-Fleet-Retry: a draining instance serves until its listener closes, and a try that finds it closed goes elsewhere.
+${instances.map((instance) => `  server instance-${instance} 127.0.0.1:${instance}`).join('\n')}
+
+backend last_resort
+  balance roundrobin
+  option redispatch 1
+  retries 10 # a retry avoids the last one tried, not all of them
+${instances.map((instance) => `  server instance-${instance} 127.0.0.1:${instance}`).join('\n')}
+`

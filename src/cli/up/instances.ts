@@ -1,0 +1,182 @@
+import { randomBytes } from 'node:crypto'
+import { get } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { FleetError } from '../../base/errors.ts'
+import { Backoff } from '../../host/backoff.ts'
+import { type Child, launch } from './child.ts'
+import { lastLines } from './server.ts'
+
+export interface InstancesOptions {
+  /** The program that each instance runs. */
+  file: string
+  /** One instance listens on each. */
+  ports: readonly number[]
+  /** Of the first instance's management listener; the others have those that follow. @default none */
+  adminPort?: number
+  /** Added to the environment of every instance. */
+  env: Readonly<Record<string, string | undefined>>
+  /** How long an instance may take from its start until it is ready, in milliseconds. @default 60000 */
+  readyTimeoutMs?: number
+  /** Called with a line for people when an instance ends, starts again or is ready. */
+  onEvent(line: string): void
+  /** Called with each piece of output of an instance. */
+  onOutput?(id: string, text: string): void
+}
+
+/** How often an instance that starts is asked whether it is ready, ms. */
+const askEveryMs = 50
+/** What an instance gets to end after its own deadline, before it is killed, ms. */
+const killMarginMs = 2_000
+
+/** The same program several times, each started again when it ends. */
+export class Instances {
+  readonly all: readonly Instance[]
+
+  constructor(options: InstancesOptions) {
+    this.all = options.ports.map((port, index) => new Instance(index + 1, port, options))
+  }
+
+  /**
+   * Settles when all are ready.
+   *
+   * @throws FLEET_ERR_SERVICE_FAILED with the last output of the first one that ended, or was not ready in time
+   */
+  async start(): Promise<void> {
+    await Promise.all(this.all.map((instance) => instance.start()))
+  }
+
+  /**
+   * Lets all drain at the same time, and kills what takes longer than `shutdownTimeoutMs` and two seconds.
+   *
+   * @returns whether each ended by itself with 0
+   */
+  async stop(shutdownTimeoutMs: number): Promise<boolean> {
+    const clean = await Promise.all(this.all.map((instance) => instance.stop(shutdownTimeoutMs + killMarginMs)))
+    return clean.every(Boolean)
+  }
+}
+
+export class Instance {
+  readonly port: number
+  readonly #number: number
+  readonly #options: InstancesOptions
+  readonly #backoff = new Backoff({ capMs: 10_000 })
+  readonly #stopping = new AbortController()
+  #child: Child | undefined
+  #id = ''
+  #kept: Promise<void> | undefined
+
+  constructor(number: number, port: number, options: InstancesOptions) {
+    this.#number = number
+    this.port = port
+    this.#options = options
+  }
+
+  /** A new one for each life, so that what the fleet remembers of a dead instance is never taken for the living one. */
+  get id(): string {
+    return this.#id
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
+  get #readyTimeoutMs(): number {
+    return this.#options.readyTimeoutMs ?? 60_000
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  /** Where its operators' endpoints are. */
+  get operatorsUrl(): string {
+    return `http://127.0.0.1:${this.#adminPort || this.port}`
+  }
+
+  /** Each has one of its own; 0 would be a different one with each start. */
+  get #adminPort(): number | undefined {
+    const { adminPort } = this.#options
+    return adminPort ? adminPort + this.#number - 1 : undefined
+  }
+
+  async start(): Promise<void> {
+    const child = this.#launch()
+    const deadline = AbortSignal.timeout(this.#readyTimeoutMs)
+    if (!(await this.#untilReady(child, deadline))) {
+      const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'did not become ready'
+      throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${this.#options.file} ${how}: ${lastLines(child, 15)}`)
+    }
+    this.#kept = this.#keep(child)
+  }
+
+  async stop(graceMs: number): Promise<boolean> {
+    this.#stopping.abort()
+    await this.#child?.stop(graceMs)
+    await this.#kept
+    return this.#child === undefined || this.#child.ended?.code === 0
+  }
+
+  #launch(): Child {
+    const { file, env, onOutput } = this.#options
+    const id = `app-${this.#number}-${randomBytes(2).toString('hex')}`
+    const child = launch(process.execPath, [...process.execArgv, file], {
+      env: {
+        ...env,
+        PORT: String(this.port),
+        HOST: '127.0.0.1',
+        FLEET_ADMIN_PORT: this.#adminPort?.toString(),
+        FLEET_ADMIN_HOST: '127.0.0.1',
+        INSTANCE_ID: id,
+      },
+      onOutput: onOutput && ((text) => onOutput(id, text)),
+    })
+    this.#id = id
+    this.#child = child
+    return child
+  }
+
+  async #keep(first: Child): Promise<void> {
+    const { onEvent } = this.#options
+    const { signal: stopping } = this.#stopping
+    for (let child = first, since = performance.now(), ready = true; ; ) {
+      const { code, signal } = await child.exit
+      if (stopping.aborted) return
+      // One that served and left in good order was told to: nothing is wrong with it.
+      const waitMs = ready && code === 0 ? 0 : this.#backoff.next(performance.now() - since)
+      const last = code === 0 || signal ? '' : `\n${lastLines(child)}`
+      onEvent(`${this.#id} ended with ${signal ?? code}; it is started again in ${waitMs} ms${last}`)
+      await sleep(waitMs, undefined, { signal: stopping }).catch(() => undefined)
+      if (stopping.aborted) return
+      child = this.#launch()
+      since = performance.now()
+      ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(this.#readyTimeoutMs)]))
+      if (!ready && !child.ended && !stopping.aborted) {
+        onEvent(`${this.#id} runs, but ${this.url}/ready does not say so`)
+        ready = await this.#untilReady(child, stopping)
+      }
+      if (ready) onEvent(`${this.#id} is ready, process ${child.pid}`)
+    }
+  }
+
+  /** False when it ended, or `signal` came first. */
+  async #untilReady(child: Child, signal: AbortSignal): Promise<boolean> {
+    while (!child.ended && !signal.aborted) {
+      if (await isReady(this.port)) return !child.ended
+      await sleep(askEveryMs)
+    }
+    return false
+  }
+}
+
+/** Over a connection of its own, which therefore never holds the exit of the instance. */
+function isReady(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const request = get({ port, host: '127.0.0.1', path: '/ready', agent: false, timeout: 1000 }, (response) => {
+      response.resume()
+      resolve(response.statusCode === 200)
+    })
+    request.on('timeout', () => request.destroy())
+    request.on('error', () => resolve(false))
+  })
+}

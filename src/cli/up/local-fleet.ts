@@ -1,0 +1,256 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { FleetEnv } from '../../base/env.ts'
+import { FleetError } from '../../base/errors.ts'
+import { hostUrls } from '../../base/postgres-url.ts'
+import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
+import { launch } from './child.ts'
+import { findProgram } from './find.ts'
+import type { FrontKind } from './fronts/front.ts'
+import { haproxyFront } from './fronts/haproxy.ts'
+import { nginxFront } from './fronts/nginx.ts'
+import { mainFile, nodeFront } from './fronts/node.ts'
+import { provide } from './install.ts'
+import { Instances } from './instances.ts'
+import { nginxProgram } from './nginx.ts'
+import { freePort, isPortFree } from './port.ts'
+import { startPostgres } from './postgres.ts'
+import { startRedis } from './redis.ts'
+import { assertReachable, lastLines, type Server } from './server.ts'
+
+export const fronts = { nginx: nginxFront, haproxy: haproxyFront, node: nodeFront } as const satisfies Record<
+  string,
+  FrontKind
+>
+export type FrontName = keyof typeof fronts
+
+export interface LocalFleetOptions {
+  /** The program that each instance runs. */
+  file: string
+  /** 1 to 64. */
+  instances: number
+  /** @default nginx when it is there, else the balancer of this package */
+  front?: FrontName
+  env: FleetEnv
+  /** Bring the database of the reference application up to date, with its first users. */
+  migrate: boolean
+  onEvent(line: string): void
+  onOutput?(id: string, text: string): void
+}
+
+/** Where something lives, in words, and what instances must know of it. */
+interface Dependency {
+  readonly where: string
+  readonly server?: Server
+  readonly env: Readonly<Record<string, string>>
+}
+
+const defaultPort = 8080
+const defaultBasePort = 4001
+const migrationsFolder = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url))
+/** Longer than a front needs to see that an instance drains: HAProxy asks every 500 ms, ours every second. */
+const defaultDrainDelayMs = 1_500
+/** Between the end of a server and its next start, ms; doubled while it does not start. */
+const restartPauseMs = 250
+const longestPauseMs = 5_000
+
+/** Everything a fleet needs, on this machine: servers, instances, a front. It leaves nothing behind. */
+export class LocalFleet {
+  readonly adminToken: string
+  readonly #options: LocalFleetOptions
+  readonly #kind: FrontKind
+  readonly #notes: string[] = []
+  #redis: Dependency | undefined
+  #postgres: Dependency | undefined
+  #instances: Instances | undefined
+  #front: Server | undefined
+  #stopping = false
+
+  constructor(options: LocalFleetOptions) {
+    this.#options = options
+    this.#kind = fronts[options.front ?? (findProgram(nginxProgram.names) ? 'nginx' : 'node')]
+    this.adminToken = options.env.FLEET_ADMIN_TOKEN ?? secret()
+  }
+
+  /**
+   * Settles when every instance is ready and the front listens. Whether it does or not, {@link LocalFleet.drain} ends
+   * what has been started.
+   *
+   * @throws FLEET_ERR_PORT_TAKEN, FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED
+   */
+  async start(): Promise<void> {
+    const { env, file, onEvent, onOutput } = this.#options
+    const ports = await choosePorts(env, this.#options.instances)
+    // Looked for first, though it starts last: nobody should wait for what then has no front.
+    if (this.#kind.program) await provide(this.#kind.program, { onProgress: onEvent })
+    const [redis, postgres] = await Promise.all([this.#provideRedis(), this.#providePostgres()])
+    // What lives in memory cannot be shared.
+    const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
+    onEvent(`starting ${instancePorts.length} × ${file}`)
+    this.#instances = new Instances({
+      file,
+      ports: instancePorts,
+      adminPort: env.FLEET_ADMIN_PORT,
+      env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
+      onEvent,
+      onOutput,
+    })
+    await this.#instances.start()
+    onEvent(`starting ${this.#kind.title}`)
+    const plan = { port: ports.front, instances: instancePorts, drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs }
+    this.#front = await this.#kind.start(plan, { onProgress: onEvent })
+    void this.#keep('the front', this.#front)
+    for (const { where, server } of [redis, postgres]) if (server) void this.#keep(where, server)
+  }
+
+  /** A link that signs in to the dashboard, once and for five minutes. The code is after the `#`, which goes into no log. */
+  signInLink(): string {
+    const [instance] = this.#instances?.all ?? []
+    if (!instance) throw new Error('the fleet has not started')
+    return `${instance.operatorsUrl}/fleet#code=${new Tickets(this.adminToken).issue('link', linkLifetimeMs)}`
+  }
+
+  /** What runs where, once it has started. */
+  report(): FleetReport {
+    const [redis, postgres, instances, front] = [this.#redis, this.#postgres, this.#instances, this.#front]
+    if (!redis || !postgres || !instances || !front) throw new Error('the fleet has not started')
+    return {
+      front: { kind: this.#kind.title, url: `http://127.0.0.1:${front.port}`, pid: front.pid },
+      instances: instances.all.map(({ id, url, pid }) => ({ id, url, pid })),
+      state: { sessions: redis.where, database: postgres.where },
+      servers: [redis, postgres].flatMap(({ server }) =>
+        server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
+      ),
+      adminToken: this.adminToken,
+      dashboard: this.signInLink(),
+      notes: this.#notes,
+    }
+  }
+
+  /**
+   * Instances first, while the front still asks them; then the front, then what instances need.
+   *
+   * @returns whether every instance ended by itself, with nothing cut
+   */
+  async drain(): Promise<boolean> {
+    this.#stopping = true
+    const clean = await this.#instances?.stop(this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000)
+    await this.#front?.stop()
+    await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
+    return clean ?? true
+  }
+
+  /** What all instances have in common; what the environment says wins. */
+  #commonEnv(): Record<string, string | undefined> {
+    const { env } = this.#options
+    return {
+      FLEET_ADMIN_TOKEN: this.adminToken,
+      // Fronts ask on the port they send requests to.
+      FLEET_PUBLIC_PROBES: '1',
+      SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
+      JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
+      TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
+      DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
+      LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
+    }
+  }
+
+  async #provideRedis(): Promise<Dependency & { shared: boolean }> {
+    const { env, onEvent } = this.#options
+    const named = (['REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER', 'REDIS_HOST'] as const).find((name) => env[name])
+    const provide = async (): Promise<Dependency & { shared: boolean }> => {
+      if (named) {
+        if (env.REDIS_URL) await assertReachable('REDIS_URL', env.REDIS_URL, 6379)
+        return { where: `Redis named by ${named}`, env: {}, shared: true }
+      }
+      onEvent('starting Redis')
+      try {
+        const server = await startRedis({ onProgress: onEvent })
+        return { where: `Redis on port ${server.port}`, server, env: { REDIS_URL: server.url }, shared: true }
+      } catch (error) {
+        if (!(error instanceof FleetError) || error.code !== 'FLEET_ERR_PROGRAM_MISSING') throw error
+        this.#notes.push(`${error.message}; until then one instance runs, with its state in memory`)
+        return { where: 'memory of the only instance', env: {}, shared: false }
+      }
+    }
+    const redis = await provide()
+    this.#redis = redis
+    return redis
+  }
+
+  async #providePostgres(): Promise<Dependency> {
+    const { env, onEvent, migrate } = this.#options
+    let database: Dependency = { where: 'PostgreSQL named by DATABASE_URL', env: {} }
+    if (env.DATABASE_URL) {
+      for (const url of hostUrls(env.DATABASE_URL)) await assertReachable('DATABASE_URL', url, 5432)
+    } else {
+      onEvent('starting PostgreSQL')
+      const server = await startPostgres({ onProgress: onEvent })
+      database = { where: `PostgreSQL on port ${server.port}`, server, env: { DATABASE_URL: server.url } }
+    }
+    this.#postgres = database
+    if (migrate) await this.#migrate(database.env)
+    return database
+  }
+
+  async #migrate(env: Readonly<Record<string, string>>): Promise<void> {
+    this.#options.onEvent('bringing the database up to date')
+    // First users with known passwords are for development only.
+    const seed = this.#options.env.production ? [] : ['--seed']
+    const args = [...process.execArgv, mainFile, 'migrate', '--dir', migrationsFolder, ...seed]
+    const child = launch(process.execPath, args, { env })
+    const { code } = await child.exit
+    if (code !== 0) throw new FleetError('FLEET_ERR_SERVICE_FAILED', `the database: ${lastLines(child)}`)
+  }
+
+  /** Starts a server again when it ends, at the same port and with the same data, more slowly each time in a row. */
+  async #keep(what: string, server: Server): Promise<void> {
+    for (let pause = restartPauseMs; !this.#stopping; ) {
+      const { code, signal } = await server.child.exit
+      if (this.#stopping) return
+      this.#options.onEvent(`${what} ended with ${signal ?? code}; it is started again. ${lastLines(server.child)}`)
+      await sleep(pause)
+      if (this.#stopping) return
+      pause = await server.restart().then(
+        () => restartPauseMs,
+        (error: Error) => {
+          this.#options.onEvent(error.message)
+          return Math.min(pause * 2, longestPauseMs)
+        },
+      )
+    }
+  }
+}
+
+export interface FleetReport {
+  readonly front: { readonly kind: string; readonly url: string; readonly pid: number }
+  readonly instances: readonly { readonly id: string; readonly url: string; readonly pid?: number }[]
+  readonly state: { readonly sessions: string; readonly database: string }
+  /** Those that were started, not those that were named. */
+  readonly servers: readonly { readonly program: string; readonly port: number; readonly pid: number }[]
+  readonly adminToken: string
+  /** Signs in once, within five minutes. */
+  readonly dashboard: string
+  /** What one should know: something is missing, with the mend. */
+  readonly notes: readonly string[]
+}
+
+/** @throws FLEET_ERR_PORT_TAKEN */
+async function choosePorts(env: FleetEnv, count: number): Promise<{ front: number; instances: number[] }> {
+  const base = env.FLEET_BASE_PORT ?? defaultBasePort
+  const front = env.FLEET_PORT === 0 ? await freePort() : (env.FLEET_PORT ?? defaultPort)
+  const instances = Array.from({ length: count }, (_, index) => base + index)
+  const wanted = [
+    ...instances.map((port) => ({ port, user: 'an instance', mend: 'FLEET_BASE_PORT=5001' })),
+    { port: front, user: 'the front', mend: 'FLEET_PORT=9090' },
+  ]
+  for (const { port, user, mend } of wanted) {
+    if (port <= 65_535 && (await isPortFree(port)) && (user === 'the front' || port !== front)) continue
+    const detail = `${port}, which ${user} needs; end what listens there, or choose another, e.g. ${mend} npm start`
+    throw new FleetError('FLEET_ERR_PORT_TAKEN', detail)
+  }
+  return { front, instances }
+}
+
+const secret = (): string => randomBytes(32).toString('base64url')

@@ -1,0 +1,44 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify'
+import { FleetError } from '../base/errors.ts'
+import { isProvenChange } from '../base/operator-access.ts'
+import { clientKey } from '../instance/client-key.ts'
+import { unproven } from '../instance/operators/index.ts'
+import type { SignIn } from '../instance/operators/sign-in.ts'
+
+/**
+ * Where the token, or the code of a one-time link, is exchanged for a cookie. It is only there with a token. Wrong guesses
+ * are told apart from a path that does not exist: that there is a sign-in is no secret.
+ */
+export function sessionRoutes(app: FastifyInstance, root: string, route: RouteShorthandOptions, signIn: SignIn): void {
+  const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
+    if (!app.operators.offersSignIn(request)) reply.callNotFound()
+    else if (isProvenChange(request.headers)) done()
+    else done(unproven())
+  }
+  const options = { ...route, onRequest, logLevel: 'info' } as const
+
+  app.post(`${root}/session`, options, async (request, reply) => {
+    const cookies = await signIn.enter(clientKey(request), credentials(request.body), isSecure(request))
+    return reply.code(204).headers({ 'set-cookie': cookies, 'cache-control': 'no-store' }).send()
+  })
+  app.delete(`${root}/session`, options, async (request, reply) =>
+    reply
+      .code(204)
+      .headers({ 'set-cookie': signIn.leave(isSecure(request)), 'cache-control': 'no-store' })
+      .send(),
+  )
+}
+
+/** As the client sees it: a front with TLS says so, if it is trusted (TRUST_PROXY). */
+const isSecure = (request: FastifyRequest): boolean => request.protocol === 'https'
+
+/** @throws FLEET_ERR_REQUEST_INVALID */
+function credentials(body: unknown): { token: string } | { code: string } {
+  const { token, code } = (body ?? {}) as { token?: unknown; code?: unknown }
+  if (typeof token === 'string') return { token }
+  if (typeof code === 'string') return { code }
+  throw new FleetError('FLEET_ERR_REQUEST_INVALID', 'the body must be JSON with `token`, or with the `code` of a link')
+}
+
+/** Whether a browser shows the response to somebody; programs get the 404 of a path that does not exist. */
+export const asksForPage = ({ headers: { accept } }: FastifyRequest): boolean => accept?.includes('text/html') === true

@@ -1,0 +1,219 @@
+import { performance } from 'node:perf_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Dispatcher } from 'undici'
+import { resolveOptions } from '../../base/options.ts'
+import { urlAt } from '../../base/urls.ts'
+import type { Core, Failure } from './context.ts'
+import { balancedDispatcher } from './dispatcher.ts'
+import { Exchange } from './exchange.ts'
+import { Follower } from './follower.ts'
+import { askLoad } from './load.ts'
+import {
+  type BalancerOptions,
+  balancerDefaults,
+  balancerShapes,
+  type ResolvedBalancerOptions,
+  targetShapes,
+} from './options.ts'
+import { Outliers } from './outliers.ts'
+import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
+import { Prober, type Verdict } from './probe.ts'
+import { RetryBudget } from './retry-budget.ts'
+import { Rotation, type StateListener } from './rotation.ts'
+import { type Outgoing, Target, type TargetOptions } from './target.ts'
+import { undici } from './undici.ts'
+import { WaitingRoom } from './waiting-room.ts'
+
+export type { BalancerOptions } from './options.ts'
+export { type PolicyName, policyNames } from './policies/index.ts'
+
+/** How long a start waits for the first word of a source of targets, in milliseconds. */
+const sourceTimeoutMs = 5000
+
+const nobody: PickInput = { client: '', headers: {} }
+
+type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'> & { method?: Dispatcher.HttpMethod }
+
+/**
+ * The core that all faces share: targets, their health, the choice between them, and what happens when a choice was
+ * wrong. By itself it is the client-side balancer.
+ *
+ * @example
+ * const balancer = new Balancer(['http://10.0.0.1:3000', 'http://10.0.0.2:3000'], { policy: 'two-choices' })
+ * const { statusCode, body } = await balancer.request('/api/v1/me')
+ * const response = await fetch('http://shop/api/v1/me', { dispatcher: balancer.dispatcher })
+ */
+export class Balancer {
+  readonly options: ResolvedBalancerOptions
+  /** For `fetch(url, { dispatcher })`, Node's own or undici's. Of the URL only path and query count. */
+  readonly dispatcher: Dispatcher
+  /** What the faces work with; nothing for users. */
+  readonly core: Core
+  readonly #policy: Policy
+  readonly #rotation: Rotation
+  readonly #prober: Prober
+  readonly #outliers: Outliers
+  readonly #follower?: Follower
+  #closed: Promise<void> | undefined
+
+  /**
+   * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and with `sticky-cookie`
+   * FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK
+   */
+  constructor(targets: readonly (string | TargetOptions)[], options: BalancerOptions = {}) {
+    const resolved = resolveOptions<ResolvedBalancerOptions>('balancer', balancerShapes, balancerDefaults, options)
+    const { policy, probe, retry, queue } = resolved
+    this.options = resolved
+    this.#policy =
+      typeof policy === 'string' ? createPolicy(policy, resolved, (target) => askLoad(target, probe.path)) : policy
+    this.#rotation = new Rotation(this.#policy, resolved)
+    this.#prober = new Prober(probe, (target, verdict) => this.#onVerdict(target, verdict))
+    this.#outliers = new Outliers(
+      resolved.outliers,
+      () => this.targets,
+      (target, ejected) => this.#onOutlier(target, ejected),
+    )
+    const waitingRoom = new WaitingRoom(queue.size)
+    this.core = {
+      rotation: this.#rotation,
+      waitingRoom,
+      budget: new RetryBudget(retry.budget, retry.minPerSecond, performance.now()),
+      retry,
+      waitMs: queue.timeoutMs,
+      stats: { retries: 0, hedges: 0 },
+      draining: (target) => this.drain(target),
+      judged: (target, status, failure, startedAt) => this.#onJudged(target, status, failure, startedAt),
+      release: (target) => {
+        this.#rotation.end(target)
+        // While nothing is up a free place is none: who waits is woken when a target comes back.
+        if (waitingRoom.length > 0 && this.#rotation.up > 0) waitingRoom.wake(1)
+      },
+    }
+    this.#rotation.onState((target) => {
+      if (target.state === 'up') waitingRoom.wake()
+      else target.disconnect()
+    })
+    this.dispatcher = balancedDispatcher(this)
+    for (const target of targets) this.add(target)
+    if (resolved.discover) this.#follower = new Follower(this, resolved.discover)
+  }
+
+  get targets(): readonly Target[] {
+    return this.#rotation.targets
+  }
+
+  /** Called whenever a target changes its state. */
+  onState(listener: StateListener): void {
+    this.#rotation.onState(listener)
+  }
+
+  /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
+  add(options: string | TargetOptions): Target {
+    const given = typeof options === 'string' ? { url: options } : options
+    const target = new Target(resolveOptions('target', targetShapes, given), this.options.connections)
+    this.#rotation.add(target)
+    if (this.options.probe.type === 'off') this.#rotation.move(target, 'up')
+    else this.#prober.watch(target)
+    return target
+  }
+
+  /** Requests in flight end as if nothing had happened; new ones go elsewhere. */
+  async remove(target: Target): Promise<void> {
+    this.#prober.unwatch(target)
+    this.#outliers.forget(target)
+    this.#rotation.remove(target)
+    await target.disconnect()
+  }
+
+  /** @param weight 0 to 1000; with 0 the target takes nothing new */
+  reweigh(target: Target, weight: number): void {
+    this.#rotation.reweigh(target, weight)
+  }
+
+  /** Takes a target out of rotation until it passes its probe again. */
+  drain(target: Target): void {
+    if (target.state === 'draining') return
+    this.#rotation.move(target, 'draining')
+    this.#prober.doubt(target)
+  }
+
+  /** Takes back a {@link Balancer.drain}: where targets are probed, the next probes decide. */
+  undrain(target: Target): void {
+    if (target.state !== 'draining') return
+    if (this.options.probe.type === 'off') this.#rotation.move(target, 'up')
+    else this.#prober.doubt(target)
+  }
+
+  /** Resolves when the targets are known and each has been probed once, so that the first request meets no dead one. */
+  async ready(): Promise<void> {
+    // A source that is away must not keep the balancer from starting.
+    if (this.#follower) await Promise.race([this.#follower.first, delay(sourceTimeoutMs, undefined, { ref: false })])
+    await new Promise<void>((resolve) => {
+      const check = (): void => {
+        if (this.targets.every(({ state }) => state !== 'unproven')) resolve()
+      }
+      this.#rotation.onState(check)
+      check()
+    })
+  }
+
+  /** One request, as undici's `request`; `path` starts with `/`. */
+  request(path: string, init: RequestInit = {}): Promise<Dispatcher.ResponseData> {
+    return undici().request(urlAt('http://balancer', path), { ...init, dispatcher: this.dispatcher } as never)
+  }
+
+  /** The lowest door: an undici dispatch that also tells the policy about the client. */
+  dispatch(options: Outgoing, handler: Dispatcher.DispatchHandler, input: PickInput = nobody): Exchange {
+    const exchange = new Exchange(this.core, options, handler, input)
+    exchange.start()
+    return exchange
+  }
+
+  /** Ends probes, lets requests in flight end, closes connections. */
+  close(): Promise<void> {
+    this.#closed ??= this.#end()
+    return this.#closed
+  }
+
+  async #end(): Promise<void> {
+    this.#follower?.close()
+    this.#prober.close()
+    this.#outliers.close()
+    this.#policy.close?.()
+    await Promise.all(this.targets.map((target) => target.disconnect()))
+  }
+
+  #onVerdict(target: Target, verdict: Verdict): void {
+    // A probe says that a target answers at all; an ejection, that it answers badly.
+    if (verdict === 'pass' && target.state === 'ejected') return
+    this.#rotation.move(target, ({ pass: 'up', fail: 'down', draining: 'draining' } as const)[verdict])
+  }
+
+  #onOutlier(target: Target, ejected: boolean): void {
+    this.#rotation.move(target, ejected ? 'ejected' : 'up')
+  }
+
+  /** @returns true when the target is to blame, see {@link Outliers.observe} */
+  #onJudged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean {
+    const now = performance.now()
+    const ms = now - startedAt
+    const failed = failure !== undefined || isFailure(status)
+    target.served++
+    target.failing = failed
+    if (failed) {
+      target.failed++
+      target.latency.punish(now)
+    } else target.latency.observe(ms, now)
+    const blamed = this.#outliers.observe(target, failed, ms)
+    if (failure !== 'refused') return blamed
+    if (this.options.probe.type === 'off') this.#outliers.eject(target)
+    else {
+      this.#rotation.move(target, 'down')
+      this.#prober.doubt(target)
+    }
+    return blamed
+  }
+}
+
+/** 501 and 505 are answers about the request, not about the target. */
+const isFailure = (status: number): boolean => status >= 500 && status !== 501 && status !== 505

@@ -1,0 +1,220 @@
+import { Resolver } from 'node:dns/promises'
+import { hostname } from 'node:os'
+import { performance } from 'node:perf_hooks'
+import { type FleetEnv, readEnv } from '../../base/env.ts'
+import { FleetError } from '../../base/errors.ts'
+import type { Peer } from '../../instance/identity.ts'
+import { close, connect, type RedisAddress } from '../../state/redis/client.ts'
+import { keysOf } from '../../state/redis/index.ts'
+import { Entries, type EntryRejection } from '../../state/registry/entries.ts'
+import { FleetKeys, secretMissing, secretsOf, sharedName } from '../../state/registry/fleet-keys.ts'
+import { PeerTable } from '../../state/registry/peers.ts'
+import { Directory } from '../../state/registry/redis-directory.ts'
+import { seldom } from '../../state/seldom.ts'
+import { guard } from '../boundary.ts'
+import type { TargetOptions } from './target.ts'
+
+/** A target as a source found it. */
+export interface Found extends TargetOptions {
+  /** It has said that it wants no new work. */
+  draining?: boolean
+}
+
+/**
+ * Where targets come from. Called once; it tells the listener the whole list as often as it likes, and says nothing while
+ * it knows nothing, so that the last known list stays.
+ *
+ * @returns what ends it
+ */
+export type Source = (listener: (found: readonly Found[]) => void) => () => void
+
+export interface DnsOptions {
+  /** Between two questions, in milliseconds. @default 5000 */
+  intervalMs?: number
+  /** Name servers to ask, each `address` or `address:port`. @default those of the system */
+  servers?: readonly string[]
+}
+
+/**
+ * One target for each address of a name, A and AAAA: a headless Kubernetes service, a compose service with replicas.
+ *
+ * @param url such as `http://app.internal:3000`
+ * @throws FLEET_ERR_TARGET_INVALID
+ */
+export function fromDns(url: string, options: DnsOptions = {}): Source {
+  const { protocol, hostname: name, port } = URL.parse(url) ?? invalid(url)
+  return repeat(options, async (resolver) => {
+    const answers = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)])
+    const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []))
+    return addresses.map((address) => ({
+      url: `${protocol}//${address.includes(':') ? `[${address}]` : address}${port && `:${port}`}`,
+      serverName: name,
+    }))
+  })
+}
+
+/**
+ * One target for each SRV record of a name, with its port and weight; records of a lower priority are backups (RFC 2782).
+ *
+ * @param url such as `http://_http._tcp.app.internal`
+ * @throws FLEET_ERR_TARGET_INVALID
+ */
+export function fromSrv(url: string, options: DnsOptions = {}): Source {
+  const { protocol, hostname: name } = URL.parse(url) ?? invalid(url)
+  return repeat(options, async (resolver) => {
+    const records = await resolver.resolveSrv(name)
+    const first = Math.min(...records.map(({ priority }) => priority))
+    const heaviest = Math.max(...records.map(({ weight }) => weight))
+    return records.map(({ name: host, port, priority, weight }) => ({
+      url: `${protocol}//${host}:${port}`,
+      // Records weigh up to 65,535, targets up to 1000; the lightest still gets a share.
+      weight: heaviest === 0 ? 100 : Math.max(1, Math.round((weight * 1000) / heaviest)),
+      backup: priority > first,
+    }))
+  })
+}
+
+export interface RegistryOptions extends RedisAddress {
+  /** Name of the fleet. @default FLEET_NAME, else `fleet` */
+  name?: string
+  /** Between two readings, in milliseconds. @default 500 */
+  intervalMs?: number
+  /** As on the instances. @default 6000 */
+  leaseMs?: number
+  /**
+   * Verifies the entries, as `broadcast.secret` does on the instances; others are ignored. @default FLEET_SECRET, else
+   * SESSION_SECRET, else JWT_SECRET; outside production the one that instances without a secret share in Redis
+   */
+  secret?: string | readonly string[]
+  /** URL of an instance. @default `http://host:port`, and 127.0.0.1 for instances on this machine */
+  urlOf?: (peer: Peer) => string
+}
+
+/**
+ * The live instances of a fleet, from its registry in Redis: weights, regions and draining as they say themselves. While
+ * Redis is away the last known list stays. Entries that the fleet did not sign are ignored, with a warning of the process.
+ *
+ * @param options where Redis is; from the environment when they do not say
+ * @throws FLEET_ERR_SECRET_MISSING in production, FLEET_ERR_SECRET_WEAK; FLEET_ERR_OPTION_INVALID when nobody says where Redis is
+ */
+export function fromRegistry(options: RegistryOptions = {}): Source {
+  const env = readEnv()
+  const {
+    name = env.FLEET_NAME ?? 'fleet',
+    intervalMs = 500,
+    leaseMs = 6000,
+    urlOf = defaultUrl,
+    secret,
+    ...address
+  } = options
+  const secrets = readerSecrets(env, secret)
+  return (listener) => {
+    const given = address.client ?? address.cluster ?? address.sentinels ?? address.url ?? address.host
+    const login = { password: env.REDIS_PASSWORD, tls: env.REDIS_TLS }
+    const place = given === undefined ? { ...placeOf(env), ...login } : login
+    const connection = connect({ commandTimeoutMs: 500, ...place, ...address })
+    if (!connection) throw new FleetError('FLEET_ERR_OPTION_INVALID', 'discovery from the registry needs REDIS_URL')
+    const { client } = connection
+    // Its state is in what the commands say; without a listener it would end the process.
+    client.on('error', () => {})
+    const directory = new Directory(client, keysOf(name))
+    const entries = new Entries(new FleetKeys(secrets.list, 'registry', name))
+    const table = new PeerTable('', leaseMs, entries, warnOfEntry)
+    const stop = every(intervalMs, async () => {
+      if (secrets.isShared) {
+        const shared = await client.get(keysOf(name)('secret', sharedName))
+        if (shared) secrets.list.splice(0, secrets.list.length, shared)
+      }
+      const question = { leaseMs: Math.round(leaseMs * 0.55), claim: false, from: table.position, sample: [] }
+      table.apply(await directory.beat(undefined, question))
+      return fromPeers(table.list(nobody), urlOf)
+    })(listener)
+    return () => {
+      stop()
+      if (!address.client) void close(client, 500)
+    }
+  }
+}
+
+/** @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK */
+function readerSecrets(env: FleetEnv, given: RegistryOptions['secret']): { list: string[]; isShared: boolean } {
+  const [from, found] = given === undefined ? (secretsOf(env) ?? []) : ['`secret`', [given].flat()]
+  if (found?.some((secret) => Buffer.byteLength(secret) < 32))
+    throw new FleetError('FLEET_ERR_SECRET_WEAK', `${from} needs 32 bytes: openssl rand -hex 32`)
+  if (!found && env.production) throw secretMissing('discovery verifies the entries of the registry')
+  return { list: [...(found ?? [])], isShared: !found }
+}
+
+const warnOfEntry = seldom((reason: EntryRejection, id: string) =>
+  process.emitWarning(
+    `discovery: ignoring the registry's entry ${JSON.stringify(id.slice(0, 128))} (${reason}); instances sign theirs with FLEET_SECRET or SESSION_SECRET, which must be the same here`,
+    'FleetWarning',
+  ),
+)
+
+/** The same, for a balancer inside an instance: `fromFleet(() => app.fleet.peers())`. */
+export const fromFleet = (
+  peers: () => readonly Peer[],
+  options: Pick<RegistryOptions, 'intervalMs' | 'urlOf'> = {},
+): Source => every(options.intervalMs ?? 500, async () => fromPeers(peers(), options.urlOf ?? defaultUrl))
+
+const placeOf = (env: FleetEnv): RedisAddress => ({
+  cluster: env.REDIS_CLUSTER && [...env.REDIS_CLUSTER],
+  sentinels: env.REDIS_SENTINELS,
+  url: env.REDIS_URL,
+  host: env.REDIS_HOST,
+  port: env.REDIS_PORT,
+})
+
+const fromPeers = (peers: readonly Peer[], urlOf: (peer: Peer) => string): Found[] =>
+  peers
+    .filter(({ port, state }) => port !== undefined && (state === 'serving' || state === 'draining'))
+    .map((peer) => ({
+      url: urlOf(peer),
+      id: peer.id,
+      weight: peer.weight,
+      region: peer.region,
+      zone: peer.zone,
+      draining: peer.state === 'draining',
+    }))
+
+const defaultUrl = ({ host, port }: Peer): string => `http://${host === hostname() ? '127.0.0.1' : host}:${port}`
+
+/** Who reads the registry without being in it. */
+const nobody = { id: '', state: 'starting' } as Peer
+
+function repeat({ intervalMs = 5000, servers }: DnsOptions, ask: (resolver: Resolver) => Promise<Found[]>): Source {
+  const resolver = new Resolver({ timeout: 2000, tries: 2 })
+  if (servers) resolver.setServers(servers)
+  return every(intervalMs, async () => {
+    const found = await ask(resolver)
+    // No record at all is more often a fault than the truth, and targets that are gone fail their probes anyway.
+    if (found.length === 0) throw new Error('no records')
+    return found
+  })
+}
+
+/** Asks at once and then again and again; an answer that does not come changes nothing. */
+function every(intervalMs: number, ask: () => Promise<readonly Found[]>): Source {
+  return (listener) => {
+    let timer: NodeJS.Timeout | undefined
+    let stopped = false
+    const round = async (): Promise<void> => {
+      const startedAt = performance.now()
+      const found = await ask().catch(() => undefined)
+      if (stopped) return
+      if (found) listener(found)
+      timer = setTimeout(again, Math.max(0, intervalMs - (performance.now() - startedAt))).unref()
+    }
+    const again = guard('a source of targets', () => void round())
+    again()
+    return () => {
+      stopped = true
+      clearTimeout(timer)
+    }
+  }
+}
+
+function invalid(url: string): never {
+  throw new FleetError('FLEET_ERR_TARGET_INVALID', `${JSON.stringify(url.slice(0, 100))} must be a URL`)
+}

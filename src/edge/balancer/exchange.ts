@@ -1,0 +1,301 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { performance } from 'node:perf_hooks'
+import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { caught, guard } from '../boundary.ts'
+import { type AnswerHead, type HeadHandler, tellHead } from '../http/wire/response-head.ts'
+import { Attempt, type AttemptOwner } from './attempt.ts'
+import { type Core, type Failure, unavailable } from './context.ts'
+import type { PickInput } from './policies/index.ts'
+import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './retry-rules.ts'
+import type { Outgoing, Target } from './target.ts'
+
+/**
+ * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
+ * it. Towards `outer` it is one undici exchange, however many attempts it took.
+ */
+export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
+  aborted = false
+  reason: Error | null = null
+  readonly #core: Core
+  readonly #options: Outgoing
+  readonly #outer: HeadHandler
+  readonly #input: PickInput
+  readonly #safe: boolean
+  readonly #tried: Target[] = []
+  /** Attempts that may still become the answer; two of them while hedging. */
+  readonly #open: Attempt[] = []
+  #winner: Attempt | undefined
+  /** Times it was sent, or may have been. */
+  #sends = 0
+  /** Ends the wait for a target, or for the next try. */
+  #leave: (() => void) | undefined
+  #waitUntil: number | undefined
+  #hedge: NodeJS.Timeout | undefined
+  #done = false
+
+  constructor(core: Core, options: Outgoing, outer: HeadHandler, input: PickInput) {
+    this.#core = core
+    this.#options = options
+    this.#outer = outer
+    this.#input = input
+    this.#safe = isSafe(options.method)
+  }
+
+  start(): void {
+    this.#core.budget.deposit()
+    this.#outer.onRequestStart?.(this, null)
+    if (!this.#done) this.#attempt()
+    const { hedgeMs } = this.#core.retry
+    if (hedgeMs > 0 && this.#mayRepeat() && !this.#options.upgrade) {
+      const beside = guard('a hedged attempt', () => this.#attemptBeside(), this.#aborter())
+      this.#hedge = setTimeout(beside, hedgeMs)
+    }
+  }
+
+  /** There is an answer, or an error, and nothing more to come. */
+  get done(): boolean {
+    return this.#done
+  }
+  get paused(): boolean {
+    return this.#winner?.controller?.paused ?? false
+  }
+  get rawHeaders(): Dispatcher.DispatchController['rawHeaders'] {
+    return this.#winner?.controller?.rawHeaders
+  }
+  get rawTrailers(): Dispatcher.DispatchController['rawTrailers'] {
+    return this.#winner?.controller?.rawTrailers
+  }
+  pause(): void {
+    if (!this.#done) this.#winner?.controller?.pause()
+  }
+  /** When it is over, the connection may carry another response already. */
+  resume(): void {
+    if (!this.#done) this.#winner?.controller?.resume()
+  }
+
+  /** The client gave up. */
+  abort(reason: Error): void {
+    if (this.#done) return
+    this.aborted = true
+    this.reason = reason
+    this.#leave?.()
+    const open = this.#winner ? [this.#winner] : [...this.#open]
+    this.#fail(reason)
+    for (const attempt of open) attempt.cancel(reason)
+  }
+
+  #aborter(): (error: Error) => void {
+    return (error) => this.abort(error)
+  }
+
+  upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
+    // undici has taken all listeners off the socket.
+    socket.on('error', () => socket.destroy())
+    socket.once(
+      'close',
+      guard('the end of a tunnel', () => this.#release(attempt)),
+    )
+    this.#judge(attempt, status)
+    this.#win(attempt)
+    this.#finish()
+    this.#outer.onRequestUpgrade?.(this, status, headers, socket)
+  }
+
+  started(attempt: Attempt, head: AnswerHead): void {
+    if (this.#done) return
+    const { status, draining } = head
+    if (status < 200) {
+      if (this.#open.length === 1) tellHead(this.#outer, this, head)
+      return
+    }
+    if (draining) this.#core.draining(attempt.target)
+    const refused = status === 502 && attempt.refusable && draining
+    const { statuses, suspects } = this.#core.retry
+    const blamed = !refused && this.#judge(attempt, status)
+    if (refused || statuses.includes(status) || (blamed && suspects)) {
+      if (this.#replace(attempt, refused)) return
+    }
+    this.#win(attempt)
+    tellHead(this.#outer, this, head)
+  }
+
+  data(chunk: Buffer): void {
+    if (!this.#done) this.#outer.onResponseData?.(this, chunk)
+  }
+
+  ended(attempt: Attempt, trailers: IncomingHttpHeaders): void {
+    this.#release(attempt)
+    if (attempt !== this.#winner || this.#done) return
+    this.#finish()
+    this.#outer.onResponseEnd?.(this, trailers)
+  }
+
+  crashed(attempt: Attempt, error: Error): void {
+    if (this.#done) this.#outer.onResponseError?.(this, error)
+    else this.abort(error)
+    attempt.cancel(error)
+  }
+
+  failed(attempt: Attempt, error: Error): void {
+    this.#release(attempt)
+    if (this.#done) return
+    if (attempt !== this.#winner && !this.#open.includes(attempt)) return
+    if (isOurFault(error)) {
+      this.#fail(error)
+      return
+    }
+    this.#judge(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    if (attempt === this.#winner) {
+      this.#fail(error)
+      return
+    }
+    this.#drop(attempt)
+    if (this.#open.length > 0) return
+    if (!attempt.sent) {
+      this.#sends--
+      this.#attempt()
+    } else if (this.#mayResend() && this.#isWorthIt(error) && this.#withdraw()) this.#attemptAgain()
+    else this.#fail(error)
+  }
+
+  #attempt(): void {
+    const { rotation } = this.#core
+    const target = rotation.choose(this.#input, this.#tried)
+    if (!target) {
+      this.#wait()
+      return
+    }
+    if (this.#tried.length > 0 || this.#sends > 0) this.#core.stats.retries++
+    this.#send(target)
+  }
+
+  /**
+   * After a loss. When all have been tried, they are again: of several that died in a row one may be back, or not be known
+   * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
+   */
+  #attemptAgain(): void {
+    const again = () => {
+      this.#leave = undefined
+      if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
+      this.#attempt()
+    }
+    const elsewhere = this.#core.rotation.hasUntried(this.#tried)
+    const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
+    if (ms === 0) again()
+    else {
+      const timer = setTimeout(guard('another attempt', again, this.#aborter()), ms)
+      this.#leave = () => clearTimeout(timer)
+    }
+  }
+
+  /** Hedging: a second attempt while the first one is under way. */
+  #attemptBeside(): void {
+    if (this.#done || this.#winner || this.#open.length !== 1 || !this.#mayRepeat() || !this.#withdraw()) return
+    const target = this.#core.rotation.choose(this.#input, this.#tried)
+    if (!target) return
+    this.#core.stats.hedges++
+    this.#send(target)
+  }
+
+  #send(target: Target): void {
+    this.#tried.push(target)
+    this.#sends++
+    const refusable = this.#safe && this.#core.rotation.hasOther(this.#tried)
+    const attempt = new Attempt(this, target, refusable)
+    this.#open.push(attempt)
+    this.#core.rotation.begin(target)
+    target.send(this.#options, attempt, this.#safe)
+  }
+
+  /**
+   * Puts another attempt in the place of one whose answer is no use. False when that cannot be.
+   *
+   * @param refused before any work, because we asked for that; the target may be asked again, without the header, when
+   * all others are gone by now
+   */
+  #replace(attempt: Attempt, refused: boolean): boolean {
+    const others = this.#open.length > 1
+    if (!refused && !others && !(this.#mayRepeat() && this.#withdraw())) return false
+    if (refused) {
+      this.#tried.splice(this.#tried.indexOf(attempt.target), 1)
+      this.#sends--
+    }
+    this.#drop(attempt)
+    attempt.discard()
+    if (!others) this.#attempt()
+    return true
+  }
+
+  /** Everything is full, refuses, or is gone: a place in the waiting room, unless nothing has been up for long. */
+  #wait(): void {
+    const { rotation, waitingRoom, waitMs } = this.#core
+    const now = performance.now()
+    this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
+    const retry = (again: boolean) => {
+      this.#leave = undefined
+      this.#tried.length = 0
+      if (again) this.#attempt()
+      else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
+    }
+    this.#leave = waitingRoom.enter(this.#waitUntil - now, guard('the end of a wait', retry, this.#aborter()))
+    if (this.#leave) return
+    this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
+  }
+
+  /** From here on this attempt's answer is the answer. */
+  #win(attempt: Attempt): void {
+    this.#winner = attempt
+    // Emptied first: what is cancelled reports its end at once, and must find that nobody waits for it.
+    for (const other of this.#open.splice(0)) if (other !== attempt) other.cancel(new Error('another was faster'))
+  }
+
+  #drop(attempt: Attempt): void {
+    const place = this.#open.indexOf(attempt)
+    if (place >= 0) this.#open.splice(place, 1)
+  }
+
+  /** Worth another target that is up, though there is an answer, or one may still come. */
+  #mayRepeat(): boolean {
+    return this.#mayResend() && this.#core.rotation.hasOther(this.#tried)
+  }
+
+  #mayResend(): boolean {
+    const { attempts, idempotencyKey } = this.#core.retry
+    return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
+  }
+
+  /** Lost, not answered: also a target that is not proven yet is better than giving up. */
+  #isWorthIt(error: Error): boolean {
+    return isBreak(error) || this.#core.rotation.hasUntried(this.#tried)
+  }
+
+  #withdraw(): boolean {
+    return this.#core.budget.withdraw(performance.now())
+  }
+
+  #release(attempt: Attempt): void {
+    if (attempt.released) return
+    attempt.released = true
+    this.#core.release(attempt.target)
+  }
+
+  #judge(attempt: Attempt, status: number, failure?: Failure): boolean {
+    return this.#core.judged(attempt.target, status, failure, attempt.startedAt)
+  }
+
+  #fail(error: Error): void {
+    if (this.#done) return
+    this.#finish()
+    try {
+      this.#outer.onResponseError?.(this, error)
+    } catch (thrown) {
+      caught('the reporting of an error', thrown)
+    }
+  }
+
+  #finish(): void {
+    this.#done = true
+    clearTimeout(this.#hedge)
+  }
+}

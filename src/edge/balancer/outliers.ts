@@ -1,0 +1,166 @@
+import { guard } from '../boundary.ts'
+import type { Target } from './target.ts'
+
+export interface OutlierOptions {
+  /** Failures in a row that eject a target; 0: never. @default 5 */
+  consecutive: number
+  /** Share of failures within an interval that ejects a target, 0 to 1; 0: never. @default 0.5 */
+  errorShare: number
+  /** Ejects a target whose mean latency is more than this many times the median of all; 0: never. @default 5 */
+  latencyFactor: number
+  /** Nobody is ejected for a mean latency below this, in milliseconds. @default 100 */
+  latencyFloorMs: number
+  /** Fewer requests in an interval say nothing about a share or a mean. @default 20 */
+  minRequests: number
+  /** @default 1000 */
+  intervalMs: number
+  /** Length of the first ejection in milliseconds; each further one in a row is twice as long, up to 5 min. @default 10000 */
+  ejectMs: number
+  /** Share of all targets that may be ejected at once, 0 to 1. @default 0.5 */
+  maxEjectedShare: number
+}
+
+interface Record {
+  consecutive: number
+  requests: number
+  failures: number
+  latencySum: number
+  /** In a row, without the trial having been passed in between. */
+  ejections: number
+  /** Answers still needed to pass the trial. */
+  trial: number
+  timer?: NodeJS.Timeout
+}
+
+const maxEjectMs = 300_000
+const trialRequests = 3
+
+/**
+ * Passive health: watches the answers, takes out targets that do worse than the others, and lets them back on trial. It
+ * is the circuit breaker of each target: closed, open while ejected, half open on trial, when one request at a time
+ * goes there and a single failure ejects again. Only an outlier is ejected: when all fail alike, the cause is something
+ * they share, and fewer of them would not help. Source: Envoy, "Outlier detection"; Nygard, "Release It!" (2007).
+ */
+export class Outliers {
+  readonly #options: OutlierOptions
+  readonly #targets: () => readonly Target[]
+  readonly #listener: (target: Target, ejected: boolean) => void
+  readonly #records = new Map<Target, Record>()
+  readonly #sweeper: NodeJS.Timeout
+
+  /** @param listener called with true when a target is to be taken out, with false when it may come back on trial */
+  constructor(
+    options: OutlierOptions,
+    targets: () => readonly Target[],
+    listener: (target: Target, ejected: boolean) => void,
+  ) {
+    this.#options = options
+    this.#targets = targets
+    this.#listener = listener
+    this.#sweeper = setInterval(
+      guard('the search for outliers', () => this.#sweep()),
+      options.intervalMs,
+    ).unref()
+  }
+
+  /**
+   * @param latencyMs until the answer's headers, or until the failure
+   * @returns true for a failure that is rather the target's fault than the request's: its answer before was one too, or it
+   * is on trial, and the others fail clearly less
+   */
+  observe(target: Target, failed: boolean, latencyMs: number): boolean {
+    const record = this.#record(target)
+    record.requests++
+    record.latencySum += latencyMs
+    if (!failed) {
+      record.consecutive = 0
+      if (target.onTrial && --record.trial <= 0) {
+        target.onTrial = false
+        record.ejections = 0
+      }
+      return false
+    }
+    record.consecutive++
+    record.failures++
+    const { consecutive } = this.#options
+    const enough = consecutive > 0 && record.consecutive >= consecutive
+    const blamed = target.onTrial || ((enough || record.consecutive > 1) && this.#aloneInFailing(target))
+    if (blamed && (enough || target.onTrial)) this.eject(target)
+    return blamed
+  }
+
+  /** Takes a target out for a while, unless too many are out already. */
+  eject(target: Target): void {
+    if (target.state !== 'up') return
+    const targets = this.#targets()
+    const ejected = targets.filter(({ state }) => state === 'ejected').length
+    if (ejected + 1 > targets.length * this.#options.maxEjectedShare) return
+    const record = this.#record(target)
+    const ms = Math.min(this.#options.ejectMs * 2 ** record.ejections++, maxEjectMs)
+    clearTimeout(record.timer)
+    const admit = guard('the end of an ejection', () => this.#admit(target, record))
+    record.timer = setTimeout(admit, ms).unref()
+    target.onTrial = false
+    this.#listener(target, true)
+  }
+
+  forget(target: Target): void {
+    clearTimeout(this.#records.get(target)?.timer)
+    this.#records.delete(target)
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper)
+    for (const target of [...this.#records.keys()]) this.forget(target)
+  }
+
+  #admit(target: Target, record: Record): void {
+    if (target.state !== 'ejected') return
+    record.consecutive = 0
+    record.trial = trialRequests
+    target.onTrial = true
+    this.#listener(target, false)
+  }
+
+  /** The others fail clearly less: in this interval so far, or by their latest answers when it has only just begun. */
+  #aloneInFailing(target: Target): boolean {
+    let others = 0
+    let failing = 0
+    let requests = 0
+    let failures = 0
+    for (const [other, record] of this.#records) {
+      if (other === target || other.state !== 'up') continue
+      others++
+      if (record.consecutive > 0) failing++
+      requests += record.requests
+      failures += record.failures
+    }
+    const own = this.#record(target)
+    const share = requests > 0 ? failures / requests : failing / Math.max(1, others)
+    return share < own.failures / own.requests / 2
+  }
+
+  #sweep(): void {
+    const { minRequests, errorShare, latencyFactor, latencyFloorMs } = this.#options
+    const measured = [...this.#records].filter(([{ state }, { requests }]) => state === 'up' && requests >= minRequests)
+    const means = measured.map(([, { latencySum, requests }]) => latencySum / requests)
+    const slow = Math.max(median(means) * latencyFactor, latencyFloorMs)
+    measured.forEach(([target, { failures, requests }], i) => {
+      const fails = errorShare > 0 && failures / requests >= errorShare && this.#aloneInFailing(target)
+      const lags = latencyFactor > 0 && measured.length >= 3 && (means[i] as number) > slow
+      if (fails || lags) this.eject(target)
+    })
+    for (const record of this.#records.values()) Object.assign(record, { requests: 0, failures: 0, latencySum: 0 })
+  }
+
+  #record(target: Target): Record {
+    let record = this.#records.get(target)
+    if (!record) {
+      record = { consecutive: 0, requests: 0, failures: 0, latencySum: 0, ejections: 0, trial: 0 }
+      this.#records.set(target, record)
+    }
+    return record
+  }
+}
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0

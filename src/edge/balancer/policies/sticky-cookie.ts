@@ -1,0 +1,80 @@
+import { createHmac } from 'node:crypto'
+import { FleetError } from '../../../base/errors.ts'
+import type { Target } from '../target.ts'
+import { perList } from './per-list.ts'
+import type { PickInput, Policy } from './policy.ts'
+
+export interface StickyOptions {
+  /** At least 32 bytes; all fronts of a fleet share it. Without it the cookie could be used to aim at one target. */
+  secret: string
+  /** Name of the cookie. @default 'fleet_target' */
+  cookie: string
+  /** Seconds until the browser forgets it; 0: when it is closed. @default 0 */
+  maxAge: number
+  /** Send it over HTTPS only. @default false */
+  secure: boolean
+}
+
+/**
+ * A signed cookie binds a client to a target for as long as that is in rotation; who has none, or lost its target, gets
+ * one from the fallback policy. O(1).
+ */
+export class StickyCookie implements Policy {
+  readonly affinity = true
+  readonly #options: StickyOptions
+  readonly #fallback: Policy
+  /**
+   * By what the cookie says. A guess is compared with a signature only when the hash of the whole is the same, so it cannot
+   * be found out byte by byte.
+   */
+  readonly #bySigned = perList((targets) => new Map(targets.map((target) => [this.#signed(target.id), target])))
+  /** Signatures by target id: there are as many as targets, so each is computed once. */
+  readonly #signatures = new Map<string, string>()
+
+  /** @throws FLEET_ERR_SECRET_WEAK */
+  constructor(options: StickyOptions, fallback: Policy) {
+    if (Buffer.byteLength(options.secret) < 32) {
+      throw new FleetError('FLEET_ERR_SECRET_WEAK', '`balancer.sticky.secret` must be at least 32 bytes long')
+    }
+    this.#options = options
+    this.#fallback = fallback
+  }
+
+  pick(targets: readonly Target[], input: PickInput): Target {
+    const bound = this.#bound(targets, input.headers.cookie)
+    if (bound) return bound
+    const target = this.#fallback.pick(targets, input)
+    const { cookie, maxAge, secure } = this.#options
+    const age = maxAge > 0 ? `; Max-Age=${maxAge}` : ''
+    input.setCookie = `${cookie}=${this.#signed(target.id)}; Path=/; HttpOnly; SameSite=Lax${age}${secure ? '; Secure' : ''}`
+    return target
+  }
+
+  loaded(target: Target): void {
+    this.#fallback.loaded?.(target)
+  }
+
+  close(): void {
+    this.#fallback.close?.()
+  }
+
+  #bound(targets: readonly Target[], cookies: string | undefined): Target | undefined {
+    if (cookies === undefined) return undefined
+    for (const pair of cookies.split(';')) {
+      const at = pair.indexOf('=')
+      if (pair.slice(0, at).trim() !== this.#options.cookie) continue
+      const target = this.#bySigned(targets).get(pair.slice(at + 1).trim())
+      if (target) return target
+    }
+    return undefined
+  }
+
+  #signed(id: string): string {
+    let signature = this.#signatures.get(id)
+    if (signature === undefined) {
+      signature = createHmac('sha256', this.#options.secret).update(`fleet-sticky:${id}`).digest('base64url')
+      this.#signatures.set(id, signature)
+    }
+    return `${id}.${signature}`
+  }
+}

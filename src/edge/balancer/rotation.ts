@@ -1,0 +1,154 @@
+import { performance } from 'node:perf_hooks'
+import { guard } from '../boundary.ts'
+import type { PickInput, Policy } from './policies/index.ts'
+import type { Target, TargetState } from './target.ts'
+
+export type StateListener = (target: Target, before: TargetState) => void
+
+export interface RotationOptions {
+  /** A target that comes back among others gets its full share only after this time, in milliseconds. 0: at once. */
+  slowStartMs: number
+  /** Below this share of targets up, 0 to 1, health is not believed any more and all that do not drain are used. */
+  panicThreshold: number
+}
+
+/** Picks of a policy that turn out to be full or tried before it is no longer asked. */
+const picks = 3
+
+/**
+ * Filter, then pick: targets move between lists when their state changes, and the policy sees only the list in use.
+ *
+ * The lists, best first: targets that are up; backups that are up; and only when there is none of these, those that
+ * drain (they still serve), then all others (the panic rule: when everything looks dead, the looking may be wrong).
+ */
+export class Rotation {
+  readonly #policy: Policy
+  readonly #options: RotationOptions
+  readonly #listeners: StateListener[] = []
+  #targets: readonly Target[] = []
+  #lists: readonly (readonly Target[])[] = []
+  #up = 0
+  #lostAt: number | undefined = performance.now()
+
+  constructor(policy: Policy, options: RotationOptions) {
+    this.#policy = policy
+    this.#options = options
+  }
+
+  get targets(): readonly Target[] {
+    return this.#targets
+  }
+
+  /** Targets in rotation, backups included. */
+  get up(): number {
+    return this.#up
+  }
+
+  /** Monotonic milliseconds at which the last target that was up left; undefined while one is. */
+  get lostAt(): number | undefined {
+    return this.#lostAt
+  }
+
+  onState(listener: StateListener): void {
+    this.#listeners.push(guard('a listener for states of targets', listener))
+  }
+
+  add(target: Target): void {
+    this.#targets = [...this.#targets, target]
+    this.#refresh()
+  }
+
+  remove(target: Target): void {
+    this.#targets = this.#targets.filter((other) => other !== target)
+    this.#refresh()
+  }
+
+  /** Does nothing when the target is in that state already, or has been removed. */
+  move(target: Target, state: TargetState): void {
+    const before = target.state
+    if (before === state || !this.#targets.includes(target)) return
+    const now = performance.now()
+    target.state = state
+    target.since = now
+    target.warmFrom = state === 'up' && this.#up > 0 && this.#options.slowStartMs > 0 ? now : undefined
+    this.#refresh()
+    for (const listener of this.#listeners) listener(target, before)
+  }
+
+  /** @param weight 0 to 1000; with 0 the target takes nothing new */
+  reweigh(target: Target, weight: number): void {
+    if (target.weight === weight) return
+    target.weight = weight
+    this.#refresh()
+  }
+
+  /** A target that can take a request and is not in `tried`; undefined when there is none. */
+  choose(input: PickInput, tried: readonly Target[]): Target | undefined {
+    for (const list of this.#lists) {
+      const target = this.#pick(list, input, tried)
+      if (target) return target
+    }
+    return undefined
+  }
+
+  /** True when a request that `tried` have seen could go to yet another target that is up. */
+  hasOther(tried: readonly Target[]): boolean {
+    let others = this.#up
+    for (const target of tried) if (target.state === 'up') others--
+    return others > 0
+  }
+
+  /** True when {@link Rotation.choose} would find yet another target, be it one that has only just come back. */
+  hasUntried(tried: readonly Target[]): boolean {
+    return this.#lists.some((list) => list.some((target) => usable(target, tried)))
+  }
+
+  begin(target: Target): void {
+    target.inflight++
+    this.#policy.loaded?.(target)
+  }
+
+  end(target: Target): void {
+    target.inflight--
+    this.#policy.loaded?.(target)
+  }
+
+  #pick(list: readonly Target[], input: PickInput, tried: readonly Target[]): Target | undefined {
+    for (let i = 0; i < picks; i++) {
+      const target = this.#policy.pick(list, input)
+      if (usable(target, tried) && this.#accepts(target)) return target
+    }
+    const offset = Math.floor(Math.random() * list.length)
+    for (let i = 0; i < list.length; i++) {
+      const target = list[(i + offset) % list.length] as Target
+      if (usable(target, tried)) return target
+    }
+    return undefined
+  }
+
+  /**
+   * Slow start, for any policy: a target that warms up turns down a shrinking part of what it is picked for. Not with
+   * policies that bind clients, which would lose their target by it.
+   */
+  #accepts(target: Target): boolean {
+    if (target.warmFrom === undefined || this.#policy.affinity) return true
+    const share = (performance.now() - target.warmFrom) / this.#options.slowStartMs
+    if (share >= 1) target.warmFrom = undefined
+    return Math.random() < Math.max(0.1, share)
+  }
+
+  #refresh(): void {
+    const inState = (...states: TargetState[]): Target[] => this.#targets.filter((t) => states.includes(t.state))
+    const up = inState('up').filter((target) => target.weight > 0)
+    const all = inState('up', 'unproven', 'ejected', 'down')
+    const panic = up.length < this.#options.panicThreshold * all.length
+    const calm = [up.filter((target) => !target.backup), up.filter((target) => target.backup)]
+    const lists = up.length === 0 ? [inState('draining'), all] : panic ? [all] : calm
+    this.#lists = lists.filter((list) => list.length > 0)
+    this.#up = up.length
+    this.#lostAt = up.length > 0 ? undefined : (this.#lostAt ?? performance.now())
+  }
+}
+
+const usable = (target: Target, tried: readonly Target[]): boolean =>
+  !target.full && (tried.length === 0 || !tried.includes(target))

@@ -1,0 +1,152 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { readEnv } from '../../base/env.ts'
+import { FleetError } from '../../base/errors.ts'
+import { http } from '../../base/internals/node-http.ts'
+import { networks } from '../../base/networks.ts'
+import {
+  bearerToken,
+  cameThroughProxy,
+  changesState,
+  initiatorOf,
+  isLoopbackHost,
+  isProvenChange,
+  requestedHost,
+  SecretToken,
+} from '../../base/operator-access.ts'
+import { guardConnections, StallGuard } from '../../base/socket-bounds.ts'
+import type { Balancer } from '../balancer/balancer.ts'
+import type { Target } from '../balancer/target.ts'
+import { destroyStreams, guard } from '../boundary.ts'
+import { listen } from '../listen.ts'
+
+export interface AdminOptions {
+  /** 0: any free one. */
+  port: number
+  /** @default '127.0.0.1' */
+  host?: string
+  /**
+   * Bearer token of at least 32 bytes that everybody must show.
+   *
+   * @default FLEET_ADMIN_TOKEN; none is needed on loopback outside production
+   */
+  token?: string
+}
+
+/** Requests are small, and so are all but a few responses: a client that needs longer is no operator. */
+const bounds = {
+  maxHeaderSize: 16_384,
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  connectionsCheckingInterval: 1_000,
+}
+const sendTimeoutMs = 10_000
+const maxConnections = 64
+
+/** What the operators of a proxy see and do, on an address of its own that its clients cannot reach. */
+export class Admin {
+  readonly #server: Server
+  readonly #options: AdminOptions & { host: string }
+  readonly #balancer: Balancer
+  readonly #metrics: () => string
+  readonly #closing: () => boolean
+  readonly #token: SecretToken | undefined
+
+  /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and where other machines could connect */
+  constructor(options: AdminOptions, balancer: Balancer, metrics: () => string, closing: () => boolean) {
+    this.#options = { ...options, host: options.host ?? '127.0.0.1' }
+    this.#balancer = balancer
+    this.#metrics = metrics
+    this.#closing = closing
+    const { token, host } = this.#options
+    if (token === undefined && (readEnv().production || !networks(['loopback'], '').includes(host))) {
+      const where = readEnv().production ? 'in production' : `on ${host}`
+      throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` ${where} needs FLEET_ADMIN_TOKEN`)
+    }
+    this.#token = token === undefined ? undefined : new SecretToken(token, '`proxy.admin.token` (FLEET_ADMIN_TOKEN)')
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    this.#server = http.createServer(bounds, guard('a request of an operator', serve, destroyStreams))
+    this.#server.maxConnections = maxConnections
+    guardConnections(this.#server)
+    const stalls = new StallGuard(sendTimeoutMs)
+    this.#server.on('connection', (socket) => stalls.add(socket))
+  }
+
+  /** @throws FLEET_ERR_PORT_TAKEN */
+  async listen(): Promise<string> {
+    return `http://${await listen(this.#server, this.#options)}`
+  }
+
+  close(): void {
+    this.#server.close()
+    this.#server.closeAllConnections()
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const answer = (status: number, body: object | string): void => {
+      const text = typeof body === 'string' ? body : JSON.stringify(body)
+      const type =
+        typeof body === 'string' ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json; charset=utf-8'
+      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
+    }
+    // No command has a body: what comes is discarded, and the connection is closed instead of waiting for the rest.
+    if (hasBody(request)) response.shouldKeepAlive = false
+    request.resume()
+    const route = `${request.method} ${request.url?.replace(/\?.*/s, '')}`
+    if (route === 'GET /live') answer(200, { alive: true })
+    else if (route === 'GET /ready') this.#ready(answer)
+    else if (!this.#allows(request)) answer(404, notFound)
+    else if (changesState(request.method) && !isProvenChange(request.headers)) answer(403, unproven())
+    else if (route === 'GET /metrics') answer(200, this.#metrics())
+    else if (route === 'GET /targets') answer(200, this.#balancer.targets.map(describe))
+    else this.#command(route, answer)
+  }
+
+  #command(route: string, answer: (status: number, body: object) => void): void {
+    const [, id, command] = /^POST \/targets\/([^/]+)\/(drain|undrain)$/.exec(route) ?? []
+    const target = this.#balancer.targets.find((known) => known.id === id)
+    if (target && command === 'drain') this.#balancer.drain(target)
+    else if (target) this.#balancer.undrain(target)
+    answer(target ? 200 : 404, target ? describe(target) : notFound)
+  }
+
+  #ready(answer: (status: number, body: object) => void): void {
+    const ready = !this.#closing() && this.#balancer.core.rotation.up > 0
+    answer(ready ? 200 : 503, { ready, targets: this.#balancer.core.rotation.up })
+  }
+
+  /** Without a token a browser on this machine has access: pages of other sites must not use it, nor rebind their name. */
+  #allows({ headers }: IncomingMessage): boolean {
+    if (this.#token) return this.#token.equals(bearerToken(headers) ?? '')
+    const host = requestedHost(headers)
+    const isHere = host !== undefined && isLoopbackHost(host) && !cameThroughProxy(headers)
+    return isHere && initiatorOf(headers) !== 'cross-origin'
+  }
+}
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
+
+const notFound = { statusCode: 404, error: 'Not Found', message: 'not found' }
+
+function unproven(): object {
+  const { code, statusCode, message } = new FleetError(
+    'FLEET_ERR_ORIGIN_UNPROVEN',
+    'add `content-type: application/json`',
+  )
+  return { statusCode, code, message }
+}
+
+const describe = (target: Target): object => ({
+  id: target.id,
+  url: target.url.origin === 'null' ? target.url.href : target.url.origin,
+  state: target.state,
+  weight: target.weight,
+  backup: target.backup,
+  inflight: target.inflight,
+  served: target.served,
+  failed: target.failed,
+  latencyMs: Math.round(target.latency.at(performance.now()) * 100) / 100,
+  region: target.region,
+  zone: target.zone,
+})

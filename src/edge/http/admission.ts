@@ -1,0 +1,94 @@
+import type { IncomingMessage } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { FleetError } from '../../base/errors.ts'
+import type { PickInput } from '../balancer/policies/index.ts'
+import type { Outgoing } from '../balancer/target.ts'
+import { HeaderLines, requestHeaders } from './headers.ts'
+import { isHttp2 } from './node-server.ts'
+import type { Origin, Origins } from './origins.ts'
+import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
+
+/** A request that may go upstream. */
+export interface Call {
+  readonly options: Outgoing
+  readonly input: PickInput
+  /** Bytes of its body: 0 when there is none, infinite when only its end will tell. */
+  readonly length: number
+}
+
+/** As in the options of the proxy. */
+export interface RequestLimits {
+  readonly block: readonly string[]
+  readonly maxHeaders: number
+  /** 0: no limit. */
+  readonly maxBodyBytes: number
+  readonly maxConcurrentStreams: number
+}
+
+/**
+ * Decides what goes upstream, and in which form. Node's parser has already refused what is no HTTP, both lengths at
+ * once, two different lengths and bad chunks; here is refused what two readers could still read in two ways.
+ */
+export class Admission {
+  readonly #blocked: (path: string) => boolean
+  readonly #origins: Origins
+  readonly #limits: RequestLimits
+
+  constructor(origins: Origins, limits: RequestLimits) {
+    this.#blocked = beneath(limits.block)
+    this.#origins = origins
+    this.#limits = limits
+  }
+
+  admit(request: IncomingMessage, origin: Origin): Call | FleetError {
+    const { url = '', method = 'GET', headers, rawHeaders, httpVersionMajor } = request
+    if (httpVersionMajor === 0) return invalid('HTTP/0.9')
+    if (httpVersionMajor === 2 && !isHttp2(request)) return new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
+    const { maxHeaders, maxBodyBytes, maxConcurrentStreams } = this.#limits
+    if (rawHeaders.length > 2 * maxHeaders) {
+      return new FleetError('FLEET_ERR_HEADERS_TOO_LARGE', `at most ${maxHeaders} header fields`)
+    }
+    if (origin.inflight > maxConcurrentStreams) return new FleetError('FLEET_ERR_PIPELINE_LIMIT')
+    if (method === 'TRACE') return refusedMethod()
+    const length = bodyLength(request)
+    if (Number.isNaN(length)) return invalid('Transfer-Encoding')
+    if (maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > maxBodyBytes) {
+      return new FleetError('FLEET_ERR_BODY_TOO_LARGE', `at most ${maxBodyBytes} bytes`)
+    }
+    const absolute = url.startsWith('/') ? undefined : URL.parse(url)
+    if (absolute === null || (absolute && !isHttp(absolute))) return invalid('request target')
+    const target = resolveTarget(absolute ? absolute.pathname + absolute.search : url)
+    const path = target === undefined ? undefined : canonicalPath(target)
+    if (target === undefined || path === undefined) return invalid('path')
+    if (this.#blocked(path)) return new FleetError('FLEET_ERR_PATH_BLOCKED')
+    if (path !== target && isAmbiguous(target)) return invalid('path')
+    const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
+    const host = authority || headers.host || ''
+    // HTTP/2 has other rules for what a header may hold.
+    const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
+    const out = requestHeaders(wellFormed ? new HeaderLines() : [], rawHeaders, headers, origin, host)
+    if (!out) return invalid('Host')
+    const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
+    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out, wellFormed }
+    return { length, input: { client, headers, setCookie: undefined }, options }
+  }
+}
+
+/** NaN when the framing is one that not everybody reads alike: RFC 9112 sections 6.1 and 6.3. */
+function bodyLength({ headers, httpVersion, httpVersionMajor, method }: IncomingMessage): number {
+  const coding = headers['transfer-encoding']
+  if (coding !== undefined) {
+    return coding.toLowerCase() === 'chunked' && httpVersion === '1.1' ? Number.POSITIVE_INFINITY : Number.NaN
+  }
+  if (headers['content-length'] !== undefined) return Number(headers['content-length'])
+  // HTTP/2 need not tell.
+  return httpVersionMajor === 2 && method !== 'GET' && method !== 'HEAD' ? Number.POSITIVE_INFINITY : 0
+}
+
+/** RFC 9110 section 4.2.4: a user name in there is there to deceive. */
+const isHttp = ({ protocol, username }: URL): boolean => /^https?:$/.test(protocol) && username === ''
+
+/** TRACE would show a client what this proxy tells the upstream, and CONNECT is for another kind of proxy. */
+export const refusedMethod = (): FleetError => new FleetError('FLEET_ERR_METHOD_REFUSED')
+
+export const invalid = (what: string): FleetError => new FleetError('FLEET_ERR_REQUEST_INVALID', what)

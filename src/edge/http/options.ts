@@ -1,0 +1,119 @@
+import type { TlsOptions } from 'node:tls'
+import { int, list, object, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import type { BalancerOptions } from '../balancer/options.ts'
+import type { TargetOptions } from '../balancer/target.ts'
+import type { AdminOptions } from './admin.ts'
+
+export interface ProxyOptions extends BalancerOptions {
+  targets: readonly (string | TargetOptions)[]
+  /** Paths, with everything beneath them, that are answered with 404. @default the operators' paths of an instance */
+  block?: readonly string[]
+  /**
+   * Proxies in front of this one, whose `X-Forwarded-*` are believed: addresses, CIDR blocks, or `loopback`, `linklocal`,
+   * `uniquelocal`. @default []
+   */
+  trustProxy?: readonly string[]
+  /** Largest header block of a request, in bytes; more is answered with 431. @default 16384 */
+  maxHeaderBytes?: number
+  /** Most header fields of a request; more are answered with 431. @default 128 */
+  maxHeaders?: number
+  /** Largest request body, in bytes; more is answered with 413. 0: the upstream decides. @default 0 */
+  maxBodyBytes?: number
+  /**
+   * A body up to this length is taken in whole before a target is chosen, so a slow client does not occupy one, and a
+   * target that refuses the connection costs nothing. Longer ones are streamed. @default 65536
+   */
+  bufferBytes?: number
+  /**
+   * A client must have sent its headers by then, in milliseconds, and with `tls` finished the handshake. It is never longer
+   * than `requestTimeoutMs`. @default 15000
+   */
+  headersTimeoutMs?: number
+  /** A client must have sent its whole request by then, in milliseconds; 0: no limit. @default 300000 */
+  requestTimeoutMs?: number
+  /** Idle time of a client's connection, in milliseconds. Longer than that of any balancer in front. @default 72000 */
+  keepAliveMs?: number
+  /** A client that takes nothing of its answer for this long is cut off, in milliseconds. @default 60000 */
+  sendTimeoutMs?: number
+  /**
+   * Requests that one connection may have in flight: HTTP/2 streams, and pipelined HTTP/1.1 requests, of which those above
+   * are answered with 429. 1 to 65,535. @default 128
+   */
+  maxConcurrentStreams?: number
+  /** A connection ends after so many requests; 0: no limit. @default 0 */
+  maxRequestsPerConnection?: number
+  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  maxConnections?: number
+  /** A tunnel (WebSocket) on which nothing moves for this long is closed, in milliseconds; 0: never. @default 3600000 */
+  tunnelTimeoutMs?: number
+  /** Serve HTTPS with HTTP/2 and HTTP/1.1: `cert` and `key`, or whatever else Node's `tls.createServer` takes. @default none */
+  tls?: TlsOptions
+  /** Where operators find `/metrics`, `/targets`, `/ready` and `/live` of the proxy itself. @default none */
+  admin?: AdminOptions
+  /** `close()` cuts what is still in flight after this time, in milliseconds. @default 30000 */
+  shutdownTimeoutMs?: number
+}
+
+export interface ResolvedProxyOptions
+  extends Required<Omit<ProxyOptions, 'targets' | 'tls' | 'admin' | keyof BalancerOptions>> {
+  tls?: TlsOptions
+  admin?: AdminOptions
+}
+
+const ms = int(0, 3_600_000, 'milliseconds')
+
+const proxyShapes: Shapes = {
+  block: list(path),
+  trustProxy: list(text),
+  maxHeaderBytes: int(1024, 1024 * 1024, 'bytes'),
+  maxBodyBytes: int(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+  bufferBytes: int(0, 16 * 1024 * 1024, 'bytes'),
+  maxHeaders: int(1, 65_535, 'header fields'),
+  maxConcurrentStreams: int(1, 65_535, 'requests'),
+  maxRequestsPerConnection: int(0, Number.MAX_SAFE_INTEGER, 'requests'),
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
+  tunnelTimeoutMs: int(0, 86_400_000, 'milliseconds'),
+  headersTimeoutMs: ms,
+  requestTimeoutMs: ms,
+  keepAliveMs: ms,
+  sendTimeoutMs: ms,
+  shutdownTimeoutMs: ms,
+  admin: object({ port: int(0, 65_535, 'a TCP port'), host: text, token: text }),
+  tls: {
+    expects: 'an object with `cert` and `key`',
+    accepts: (v): v is TlsOptions => typeof v === 'object' && v !== null,
+  },
+}
+
+const proxyDefaults: ResolvedProxyOptions = {
+  block: ['/metrics', '/health/detailed', '/api/v1/load-balancer', '/fleet'],
+  trustProxy: [],
+  maxHeaderBytes: 16_384,
+  maxHeaders: 128,
+  maxBodyBytes: 0,
+  bufferBytes: 65_536,
+  headersTimeoutMs: 15_000,
+  requestTimeoutMs: 300_000,
+  keepAliveMs: 72_000,
+  sendTimeoutMs: 60_000,
+  maxConcurrentStreams: 128,
+  maxRequestsPerConnection: 0,
+  maxConnections: 0,
+  tunnelTimeoutMs: 3_600_000,
+  shutdownTimeoutMs: 30_000,
+}
+
+/**
+ * The options of the proxy, checked, and apart from them those of the balancer beneath.
+ *
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID
+ */
+export function resolveProxyOptions({ targets, ...given }: ProxyOptions): {
+  targets: ProxyOptions['targets']
+  proxy: ResolvedProxyOptions
+  balancer: BalancerOptions
+} {
+  const part = (mine: boolean): object =>
+    Object.fromEntries(Object.entries(given).filter(([key]) => key in proxyShapes === mine))
+  return { targets, proxy: resolveOptions('proxy', proxyShapes, proxyDefaults, part(true)), balancer: part(false) }
+}

@@ -1,0 +1,299 @@
+import { connect, type Socket } from 'node:net'
+import { performance } from 'node:perf_hooks'
+import type { Dispatcher } from 'undici'
+import { undici } from '../../balancer/undici.ts'
+import { caught, guard } from '../../boundary.ts'
+import { Chunks } from './chunks.ts'
+import { type Headers, noTrailers } from './fields.ts'
+import { requestText, type WireRequest } from './request-text.ts'
+import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
+
+export interface WireOptions {
+  readonly host: string
+  readonly port: number
+  readonly connectTimeoutMs: number
+  /** From the request until the answer's headers. */
+  readonly responseTimeoutMs: number
+  /** Between two pieces of an answer's body; 0: none. */
+  readonly bodyTimeoutMs: number
+  /** An idle connection is not used again after this time. */
+  readonly keepAliveMs: number
+  readonly maxHeaderBytes: number
+}
+
+/** Whom a connection reports to. */
+export interface ConnectionOwner {
+  /** It may take another request now. */
+  idle(connection: Connection): void
+  gone(connection: Connection): void
+}
+
+/**
+ * All sockets of a process read into this one: what is read is dealt with at once, before anybody reads again, and
+ * pieces of a body are copied.
+ */
+const readBuffer = Buffer.allocUnsafeSlow(64 * 1024)
+const smallBody = 8192
+/** A server that announces how long it waits closes that much later at the earliest. */
+const hintMarginMs = 2000
+
+/**
+ * One connection to an HTTP/1.1 server, with one request at a time. It does what undici's client does, for requests that
+ * are known to be well-formed and answers read in JavaScript: half of its cost is checking and copying headers between
+ * several shapes, and timers per request.
+ */
+export class Connection implements Dispatcher.DispatchController {
+  aborted = false
+  paused = false
+  reason: Error | null = null
+  /** Monotonic milliseconds after which nothing may be waited for any longer. */
+  deadline: number
+  idleUntil = 0
+  readonly #options: WireOptions
+  readonly #owner: ConnectionOwner
+  readonly #socket: Socket
+  #request: WireRequest | undefined
+  #handler: HeadHandler | undefined
+  #connected = false
+  /** The beginning of a head that is not complete. */
+  #text = ''
+  #head: ResponseHead | undefined
+  #chunks: Chunks | undefined
+  #left = 0
+  /** Why the connection was ended from here. */
+  #cause: Error | undefined
+  #dead = false
+  /** It ends with the request that is under way. */
+  #last = false
+
+  constructor(options: WireOptions, owner: ConnectionOwner) {
+    this.#options = options
+    this.#owner = owner
+    this.deadline = performance.now() + options.connectTimeoutMs
+    const { host, port } = options
+    const onread = {
+      buffer: readBuffer,
+      callback: (length: number, buffer: Uint8Array): boolean => {
+        try {
+          this.#read(buffer as Buffer, length)
+        } catch (error) {
+          this.#crash(error)
+        }
+        return !this.paused
+      },
+    }
+    this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, onread })
+    this.#on('connect', () => {
+      this.#connected = true
+      this.#write()
+    })
+    this.#on('error', (error: Error) => {
+      this.#cause ??= error
+    })
+    this.#on('end', () => this.#ended())
+    this.#on('close', () => this.#closed())
+  }
+
+  get busy(): boolean {
+    return this.#handler !== undefined
+  }
+
+  /** Sends a request, now or when the connection stands. The connection must not be busy. */
+  send(request: WireRequest, handler: HeadHandler): void {
+    this.#request = request
+    this.#handler = handler
+    if (this.#connected) this.#write()
+  }
+
+  pause(): void {
+    this.paused = true
+    this.deadline = Number.POSITIVE_INFINITY
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    this.#waitForBody()
+    this.#socket.resume()
+  }
+
+  abort(reason: Error): void {
+    this.aborted = true
+    this.reason = reason
+    this.#end(reason)
+  }
+
+  /** What took too long. */
+  expire(): void {
+    if (!this.#connected) this.#end(new (undici().errors.ConnectTimeoutError)())
+    else if (this.#head) this.#end(new (undici().errors.BodyTimeoutError)())
+    else this.#end(new (undici().errors.HeadersTimeoutError)())
+  }
+
+  /** Ends it now, or after the request that is under way. */
+  leave(): void {
+    this.#last = true
+    if (!this.busy) this.#end(undefined)
+  }
+
+  #on(event: string, listener: (error: Error) => void): void {
+    this.#socket.on(
+      event,
+      guard('an upstream connection', listener, (error) => this.#end(error)),
+    )
+  }
+
+  #crash(thrown: unknown): void {
+    caught('the reading of a response', thrown, (error) => this.#end(error))
+  }
+
+  #write(): void {
+    const { body } = this.#request as WireRequest
+    this.aborted = false
+    this.reason = null
+    this.#handler?.onRequestStart?.(this, null)
+    if (this.aborted) return
+    this.deadline = performance.now() + this.#options.responseTimeoutMs
+    const text = requestText(this.#request as WireRequest)
+    const length = body?.length ?? 0
+    if (length === 0) this.#socket.write(text, 'latin1')
+    else if (length <= smallBody) {
+      this.#socket.write(text + (body as Buffer).toString('latin1'), 'latin1')
+    } else {
+      this.#socket.cork()
+      this.#socket.write(text, 'latin1')
+      this.#socket.write(body as Buffer)
+      this.#socket.uncork()
+    }
+  }
+
+  #read(buffer: Buffer, length: number): void {
+    // Nobody asked for this, so nobody can tell whose answer it is.
+    if (!this.busy) this.#end(undefined)
+    else if (this.#head) this.#readBody(buffer.subarray(0, length))
+    else this.#readHead(buffer, length)
+  }
+
+  #readHead(buffer: Buffer, length: number): void {
+    const before = this.#text.length
+    this.#text += buffer.toString('latin1', 0, length)
+    let start = 0
+    while (this.busy && !this.#dead) {
+      const end = this.#text.indexOf('\r\n\r\n', start)
+      if ((end < 0 ? this.#text.length : end) - start > this.#options.maxHeaderBytes) {
+        this.#end(new (undici().errors.HeadersOverflowError)())
+        return
+      }
+      if (end < 0) {
+        this.#text = this.#text.slice(start)
+        return
+      }
+      const head = parseHead(this.#text.slice(start, end), this.#request?.method === 'HEAD')
+      // 101 is an answer to an upgrade, and none was asked for.
+      if (!head || head.status === 101) {
+        this.#broken()
+        return
+      }
+      start = end + 4
+      if (head.status >= 200) {
+        this.#text = ''
+        this.#begin(head, buffer.subarray(start - before, length))
+        return
+      }
+      tellHead(this.#handler as HeadHandler, this, head)
+    }
+  }
+
+  #begin(head: ResponseHead, rest: Buffer): void {
+    this.#head = head
+    this.#left = typeof head.framing === 'number' ? head.framing : Number.POSITIVE_INFINITY
+    this.#chunks =
+      head.framing === 'chunked' ? new Chunks(this.#options.maxHeaderBytes, (data) => this.#pass(data)) : undefined
+    this.#waitForBody()
+    tellHead(this.#handler as HeadHandler, this, head)
+    if (!this.#dead) this.#readBody(rest)
+  }
+
+  #readBody(bytes: Buffer): void {
+    if (bytes.length > 0 && !this.paused) this.#waitForBody()
+    if (this.#chunks) {
+      const used = this.#chunks.read(bytes)
+      if (this.#dead) return
+      if (used < 0) this.#broken()
+      else if (this.#chunks.trailers) this.#complete(this.#chunks.trailers, bytes.length > used)
+      return
+    }
+    const length = Math.min(bytes.length, this.#left)
+    this.#left -= length
+    if (length > 0) this.#pass(bytes.subarray(0, length))
+    if (this.#left === 0 && !this.#dead) this.#complete(noTrailers, bytes.length > length)
+  }
+
+  #pass(data: Buffer): void {
+    if (!this.#dead) this.#handler?.onResponseData?.(this, Buffer.from(data))
+  }
+
+  /** @param more bytes came that do not belong to this answer */
+  #complete(trailers: Headers, more: boolean): void {
+    const handler = this.#handler
+    const { keepAlive, keepAliveMs = Number.POSITIVE_INFINITY } = this.#head as ResponseHead
+    const idleMs = Math.min(this.#options.keepAliveMs, keepAliveMs - hintMarginMs)
+    this.#handler = undefined
+    this.#request = undefined
+    this.#head = undefined
+    this.#chunks = undefined
+    if (this.paused) {
+      this.paused = false
+      this.#socket.resume()
+    }
+    this.deadline = Number.POSITIVE_INFINITY
+    // A request that is still being written when its answer is complete will not be read to its end.
+    if (!keepAlive || more || this.#last || idleMs <= 0 || this.#socket.writableLength > 0) this.#end(undefined)
+    else {
+      this.idleUntil = performance.now() + idleMs
+      this.#owner.idle(this)
+    }
+    handler?.onResponseEnd?.(this, trailers)
+  }
+
+  #waitForBody(): void {
+    const { bodyTimeoutMs } = this.#options
+    this.deadline = bodyTimeoutMs > 0 ? performance.now() + bodyTimeoutMs : Number.POSITIVE_INFINITY
+  }
+
+  #broken(): void {
+    this.#end(new (undici().errors.HTTPParserError)('it is not HTTP/1.1 as RFC 9112 has it'))
+  }
+
+  /** The other side has said its last word. */
+  #ended(): void {
+    if (this.#head?.framing === 'close') this.#complete(noTrailers, false)
+    else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
+  }
+
+  #end(cause: Error | undefined): void {
+    if (this.#dead) return
+    this.#dead = true
+    this.#cause ??= cause
+    this.#owner.gone(this)
+    this.#socket.destroy()
+    this.#report()
+  }
+
+  #closed(): void {
+    if (this.#dead) return
+    this.#dead = true
+    this.#owner.gone(this)
+    this.#report()
+  }
+
+  /** To a request that was under way. */
+  #report(): void {
+    const handler = this.#handler
+    this.#handler = undefined
+    if (!handler) return
+    const error = this.#cause ?? new (undici().errors.SocketError)('other side closed')
+    handler.onResponseError?.(this.#connected ? this : (null as never), error)
+  }
+}

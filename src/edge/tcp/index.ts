@@ -1,0 +1,230 @@
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { performance } from 'node:perf_hooks'
+import { plainAddress } from '../../base/client-address.ts'
+import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { guardConnections } from '../../base/socket-bounds.ts'
+import { Balancer } from '../balancer/balancer.ts'
+import type { BalancerOptions } from '../balancer/options.ts'
+import type { PickInput } from '../balancer/policies/index.ts'
+import { addressOf, parseTarget, type Target, type TargetOptions } from '../balancer/target.ts'
+import { guard } from '../boundary.ts'
+import { type ListenOptions, listen } from '../listen.ts'
+
+export interface TcpProxyOptions extends BalancerOptions {
+  /** `tcp://host:port`; of `http://host:port` the probe is HTTP and the traffic still only bytes. */
+  targets: readonly (string | TargetOptions)[]
+  /** A connection on which nothing moves for this long is closed, in milliseconds; 0: never. @default 600000 */
+  idleTimeoutMs?: number
+  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  maxConnections?: number
+  /**
+   * Begin each connection with a line that tells the target the client's address: PROXY protocol version 1, which the
+   * target must expect. @default false
+   */
+  proxyProtocol?: boolean
+  /** `close()` cuts the connections that are still open after this time, in milliseconds. @default 30000 */
+  shutdownTimeoutMs?: number
+}
+
+type Resolved = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
+
+const ms = int(0, 86_400_000, 'milliseconds')
+const shapes: Shapes = {
+  idleTimeoutMs: ms,
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
+  proxyProtocol: bool,
+  shutdownTimeoutMs: ms,
+}
+const defaults: Resolved = {
+  idleTimeoutMs: 600_000,
+  maxConnections: 0,
+  proxyProtocol: false,
+  shutdownTimeoutMs: 30_000,
+}
+
+export interface TcpProxy {
+  /**
+   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
+   *
+   * @throws FLEET_ERR_PORT_TAKEN
+   */
+  listen(options?: ListenOptions): Promise<string>
+  /** Accepts no more connections, and cuts at the deadline those that have not ended by themselves. */
+  close(): Promise<void>
+  /** Null while it does not listen. */
+  readonly address: AddressInfo | null
+  readonly targets: readonly Target[]
+  readonly balancer: Balancer
+  readonly server: Server
+}
+
+/**
+ * A layer 4 proxy over the balancer: chooses a target per connection, and knows nothing of what goes over it.
+ *
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
+ */
+export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
+  const { targets, idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs, ...rest } = options
+  const mine = { idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs }
+  const plain = targets.some(
+    (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
+  )
+  const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
+  return new Layer4(resolveOptions('tcpProxy', shapes, defaults, mine), balancer)
+}
+
+/** A peer that vanished without a word is found out by the kernel. */
+const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
+
+class Layer4 implements TcpProxy {
+  readonly balancer: Balancer
+  readonly server: Server
+  readonly #options: Resolved
+  readonly #clients = new Set<Socket>()
+  #closing: Promise<void> | undefined
+
+  constructor(options: Resolved, balancer: Balancer) {
+    this.#options = options
+    this.balancer = balancer
+    this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, ...socketOptions }, (client) => {
+      this.#clients.add(client)
+      client.once('close', () => this.#clients.delete(client))
+      new Passage(balancer, client, options).begin()
+    })
+    if (options.maxConnections > 0) this.server.maxConnections = options.maxConnections
+    guardConnections(this.server)
+  }
+
+  get address(): AddressInfo | null {
+    return this.server.address() as AddressInfo | null
+  }
+
+  get targets(): readonly Target[] {
+    return this.balancer.targets
+  }
+
+  async listen(options: ListenOptions = {}): Promise<string> {
+    await this.balancer.ready()
+    return `tcp://${await listen(this.server, options)}`
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#drain()
+    return this.#closing
+  }
+
+  async #drain(): Promise<void> {
+    const cut = guard('the end of a shutdown', () => {
+      for (const client of this.#clients) client.destroy()
+    })
+    const deadline = setTimeout(cut, this.#options.shutdownTimeoutMs)
+    await new Promise((resolve) => this.server.close(resolve))
+    clearTimeout(deadline)
+    await this.balancer.close()
+  }
+}
+
+/** One client's connection on its way to a target. */
+class Passage {
+  readonly #balancer: Balancer
+  readonly #client: Socket
+  readonly #options: Resolved
+  readonly #input: PickInput
+  readonly #tried: Target[] = []
+  #waitUntil: number | undefined
+
+  constructor(balancer: Balancer, client: Socket, options: Resolved) {
+    this.#balancer = balancer
+    this.#client = client
+    this.#options = options
+    this.#input = { client: plainAddress(client.remoteAddress) ?? '', headers: {} }
+  }
+
+  begin(): void {
+    if (this.#client.destroyed) return
+    const target = this.#balancer.core.rotation.choose(this.#input, this.#tried)
+    if (target) this.#connect(target)
+    else this.#wait()
+  }
+
+  #connect(target: Target): void {
+    const { rotation, judged } = this.#balancer.core
+    const startedAt = performance.now()
+    const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
+    const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
+    let connected = false
+    this.#tried.push(target)
+    rotation.begin(target)
+    upstream.on('error', () => upstream.destroy())
+    const onConnect = (): void => {
+      connected = true
+      clearTimeout(late)
+      judged(target, 200, undefined, startedAt)
+      this.#join(upstream)
+    }
+    const onClose = (): void => {
+      clearTimeout(late)
+      this.#balancer.core.release(target)
+      if (connected) return
+      // No byte of the client has been read yet, so it may go anywhere else.
+      judged(target, 0, 'refused', startedAt)
+      this.begin()
+    }
+    const fail = (): void => {
+      upstream.destroy()
+      this.#client.destroy()
+    }
+    upstream.once('connect', guard('a passage', onConnect, fail))
+    upstream.once('close', guard('the end of a passage', onClose, fail))
+  }
+
+  #join(upstream: Socket): void {
+    const client = this.#client
+    if (client.destroyed) {
+      upstream.destroy()
+      return
+    }
+    if (this.#options.proxyProtocol) upstream.write(proxyLine(client))
+    // What is written to a socket counts as well, so one of the two timers is enough.
+    // Half-open connections are legal in TCP, and are bound by the same time.
+    client.setTimeout(this.#options.idleTimeoutMs, () => client.destroy())
+    client.pipe(upstream)
+    upstream.pipe(client)
+    client.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(upstream, failed)),
+    )
+    upstream.once(
+      'close',
+      guard('the end of a passage', (failed: boolean) => end(client, failed)),
+    )
+  }
+
+  #wait(): void {
+    const { rotation, waitingRoom, waitMs } = this.#balancer.core
+    const now = performance.now()
+    this.#tried.length = 0
+    this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
+    const onEnd = (again: boolean): void => {
+      if (again) this.begin()
+      else this.#client.destroy()
+    }
+    const retry = guard('the end of a wait', onEnd, () => this.#client.destroy())
+    const leave = waitingRoom.enter(this.#waitUntil - now, retry)
+    if (leave) this.#client.once('close', guard('the end of a wait', leave))
+    else this.#client.destroy()
+  }
+}
+
+/** What broke on one side breaks on the other: half a stream must not look like all of it. */
+function end(other: Socket, failed: boolean): void {
+  if (failed) other.resetAndDestroy()
+  else other.destroySoon()
+}
+
+/** PROXY protocol, version 1, section 2.1. */
+function proxyLine({ remoteAddress = '', remotePort, localAddress = '', localPort }: Socket): string {
+  const [from, to] = [remoteAddress, localAddress].map((address) => address.replace(/^::ffff:/, '')) as [string, string]
+  if (from === '') return 'PROXY UNKNOWN\r\n'
+  return `PROXY ${from.includes(':') ? 'TCP6' : 'TCP4'} ${from} ${to} ${remotePort} ${localPort}\r\n`
+}

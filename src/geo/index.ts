@@ -1,0 +1,212 @@
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
+import { FleetError } from '../base/errors.ts'
+import {
+  bool,
+  either,
+  int,
+  list,
+  number,
+  object,
+  oneOf,
+  path,
+  record,
+  resolveOptions,
+  type Shapes,
+  text,
+} from '../base/options.ts'
+import { urlAt } from '../base/urls.ts'
+import type { ProbeOptions } from '../edge/balancer/probe.ts'
+import { Clients, clientAddress } from '../instance/client-key.ts'
+import { identity } from '../instance/identity.ts'
+import { ownRoute } from '../instance/own-routes.ts'
+import { type Location, Locator } from './locator.ts'
+import type { MaxmindReader } from './maxmind.ts'
+import type { RegionOptions, Regions } from './regions.ts'
+
+export type { Place } from './countries.ts'
+export type { RegionOptions } from './regions.ts'
+
+export interface GeoOptions {
+  /**
+   * Edges (CDN, cloud load balancer) whose country headers are believed: addresses, CIDR blocks, or `loopback`,
+   * `linklocal`, `uniquelocal`. From everybody else these headers are ignored. @default []
+   */
+  edges?: string[]
+  /** Proxies of ours between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else TRUST_PROXY */
+  trustProxy?: TrustProxy
+  /** Headers that hold a country's code, in order. @default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code` */
+  headers?: string[]
+  /** A MaxMind DB file, for requests that no edge speaks for: GeoLite2-Country, GeoIP2-City, … @default none */
+  database?: string
+  /** By name; that of this instance is its `region`. @default {} */
+  regions?: Record<string, RegionOptions>
+  /** Sends GET and HEAD requests that belong to another region there, with 307. @default false */
+  redirect?: boolean
+  /** Where a client asks for its region; `false`: nowhere. @default '/api/v1/geo/endpoint' */
+  endpoint?: string | false
+  /** How the health of other regions is asked for. @default `{ path: '/ready', intervalMs: 5000, timeoutMs: 2000 }` */
+  probe?: Partial<ProbeOptions>
+}
+
+export interface Geo extends Location {
+  /** The best region for this request; undefined when there are none. */
+  readonly region?: string
+}
+
+/** What is asked of the regions, whether there are any or not. */
+type Known = Pick<Regions, 'all' | 'rank' | 'close'>
+
+type Optional = 'database' | 'trustProxy'
+type Resolved = Required<Omit<GeoOptions, Optional | 'probe'>> & Pick<GeoOptions, Optional> & { probe: ProbeOptions }
+
+const ms = int(1, 3_600_000, 'milliseconds')
+const place = object({ latitude: number(-90, 90), longitude: number(-180, 180) })
+const region = object({ url: text, countries: list(text), location: either(place, text) })
+const shapes: Shapes = {
+  edges: list(text),
+  trustProxy: trustProxyShape,
+  headers: list(text),
+  database: text,
+  regions: record(region),
+  redirect: bool,
+  endpoint: either(oneOf(false), path),
+  probe: object({
+    type: oneOf('http', 'tcp', 'off'),
+    path,
+    intervalMs: ms,
+    timeoutMs: ms,
+    rise: int(1, 100),
+    fall: int(1, 100),
+  }),
+}
+const defaults = {
+  edges: [] as string[],
+  headers: [
+    'cf-ipcountry',
+    'cloudfront-viewer-country',
+    'x-appengine-country',
+    'x-vercel-ip-country',
+    'x-country-code',
+  ],
+  regions: {},
+  redirect: false,
+  endpoint: '/api/v1/geo/endpoint',
+  probe: { type: 'http', path: '/ready', intervalMs: 5000, timeoutMs: 2000, rise: 2, fall: 2 },
+} satisfies Resolved
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Where this request comes from, found out when it is asked for. */
+    readonly geo: Geo
+  }
+}
+
+const string = { type: 'string' } as const
+const endpointSchema = {
+  summary: 'The best region for the client',
+  tags: ['geo'],
+  response: {
+    200: {
+      type: 'object',
+      properties: {
+        country: { ...string, nullable: true },
+        source: string,
+        region: { ...string, nullable: true },
+        endpoint: { ...string, nullable: true },
+        current: { ...string, nullable: true },
+        alternatives: {
+          type: 'array',
+          items: { type: 'object', properties: { region: string, endpoint: string, healthy: { type: 'boolean' } } },
+        },
+      },
+    },
+  },
+}
+
+/** What probes regions is loaded where there are some. @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID */
+async function regionsOf({ regions, probe }: Resolved, own: string | undefined): Promise<Known> {
+  if (Object.keys(regions).length === 0) return { all: [], rank: () => [], close() {} }
+  const { Regions } = await import('./regions.ts')
+  return new Regions(regions, own, probe)
+}
+
+async function databaseOf({ database }: Resolved): Promise<MaxmindReader | undefined> {
+  if (database === undefined) return undefined
+  const { MaxmindReader } = await import('./maxmind.ts')
+  return MaxmindReader.open(database)
+}
+
+const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
+  if (!app.hasDecorator('fleet')) await app.register(identity)
+  const options = resolveOptions<Resolved>('geo', shapes, defaults, given)
+  const own = app.fleet.instance.region
+  const regions = await regionsOf(options, own)
+  app.addHook('onClose', async () => regions.close())
+  if (options.redirect && (own === undefined || !(own in options.regions))) {
+    regions.close()
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', '`geo.redirect` needs FLEET_REGION to be one of `geo.regions`')
+  }
+  const locator = new Locator(options, await databaseOf(options))
+  const clients = options.trustProxy === undefined ? undefined : new Clients(options.trustProxy, 'geo.trustProxy')
+  app.fleet.configure('geo', options)
+
+  const known = new WeakMap<FastifyRequest, Geo>()
+  const geoOf = (request: FastifyRequest): Geo => {
+    let geo = known.get(request)
+    if (!geo) {
+      const location = locator.locate(
+        (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
+        request.headers,
+      )
+      const [best] = regions.rank(location.country, location.place)
+      geo = best ? { ...location, region: best.name } : location
+      known.set(request, geo)
+    }
+    return geo
+  }
+  app.decorateRequest('geo', {
+    getter(this: FastifyRequest) {
+      return geoOf(this)
+    },
+  })
+  if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
+  if (options.endpoint === false) return
+  app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
+    const { country, place, source } = geoOf(request)
+    const [best, ...others] = regions.rank(country, place)
+    reply.header('Cache-Control', 'no-store')
+    return {
+      country: country ?? null,
+      source,
+      region: best?.name ?? null,
+      endpoint: best?.url ?? null,
+      current: own ?? null,
+      alternatives: others.map(({ name, url, healthy }) => ({ region: name, endpoint: url, healthy })),
+    }
+  })
+}
+
+/**
+ * A client that already asked a region by its own name stays there: it was sent, or it knows what it does. So nobody is
+ * sent in circles, however differently two regions judge.
+ */
+function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, endpoint: string | false): void {
+  const hosts = new Set(regions.all.map(({ host }) => host))
+  app.addHook('onRequest', async (request, reply) => {
+    const { method, headers, routeOptions, originalUrl } = request
+    const exempt = routeOptions.config.probe === true || routeOptions.url === endpoint || headers.upgrade !== undefined
+    if (exempt || (method !== 'GET' && method !== 'HEAD') || !originalUrl.startsWith('/')) return
+    if (hosts.has(headers.host ?? '')) return
+    const { country, place } = request.geo
+    const [best] = country === undefined && place === undefined ? [] : regions.rank(country, place)
+    if (!best || best.name === own || !best.healthy) return
+    reply.header('Cache-Control', 'no-store')
+    return reply.redirect(urlAt(best.url, originalUrl).href, 307)
+  })
+}
+
+/** Says where requests come from (`request.geo`) and which region is the best for them. */
+export const geo: FastifyPluginAsync<GeoOptions> = fp(plugin, { name: 'fleet-geo', fastify: '5.x' })
+export default geo

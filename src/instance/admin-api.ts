@@ -1,0 +1,168 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { either, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
+import { memoryUse } from './health/checks.ts'
+import { health } from './health/index.ts'
+import { checksSchema } from './health/schemas.ts'
+import type { Command, Peer } from './identity.ts'
+import { operatorsOnly } from './operators/index.ts'
+import { operatorsConfig, ownRoute, takeSmallJson } from './own-routes.ts'
+import { redact } from './redact.ts'
+
+export interface LoadBalancerOptions {
+  /** Where the operators' endpoints are; `false` switches all of them off. @default '/api/v1/load-balancer' */
+  path?: string | false
+}
+
+const shapes: Shapes = { path: either(oneOf(false), path) }
+const defaults = { path: '/api/v1/load-balancer' } satisfies LoadBalancerOptions
+
+const string = { type: 'string' } as const
+const number = { type: 'number' } as const
+const boolean = { type: 'boolean' } as const
+const open = { type: 'object', additionalProperties: true } as const
+const object = (properties: object): object => ({ type: 'object', properties })
+
+const peerSchema = object({
+  id: string,
+  host: string,
+  pid: number,
+  port: number,
+  version: string,
+  color: string,
+  region: string,
+  zone: string,
+  weight: number,
+  state: string,
+  startedAt: string,
+  lastSeen: string,
+  rps: number,
+  p95: number,
+  eventLoopUtilization: number,
+  memory: number,
+  failing: { type: 'array', items: string },
+})
+const loadSchema = object({
+  rps: number,
+  errorRate: number,
+  p50: number,
+  p95: number,
+  p99: number,
+  eventLoopUtilization: number,
+  totals: object({ requests: number, errors: number }),
+})
+
+/** What the fleet does together: sums, and the worst p95, because percentiles of several instances cannot be added. */
+export function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
+  return {
+    instances: peers.length,
+    serving: peers.filter((peer) => peer.state === 'serving').length,
+    rps: Math.round(peers.reduce((sum, peer) => sum + peer.rps, 0) * 10) / 10,
+    p95: peers.reduce((worst, peer) => Math.max(worst, peer.p95), 0),
+  }
+}
+
+const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
+  if (!app.hasDecorator('health')) await app.register(health)
+  const options = resolveOptions<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
+  if (options.path === false) return
+  await app.register(async (scope) => routes(scope), { prefix: options.path })
+}
+
+function routes(app: FastifyInstance): void {
+  const { fleet, health } = app
+  const route = (summary: string, answer: object, more: object = {}): object => ({
+    ...ownRoute,
+    config: operatorsConfig,
+    onRequest: operatorsOnly(app),
+    schema: { summary, tags: ['load balancer'], response: { 200: answer }, ...more },
+  })
+  app.operators.signIn?.addPath(app.prefix)
+  takeSmallJson(app)
+  app.addHook('onSend', async (_request, reply) => void reply.header('Cache-Control', 'no-store'))
+
+  app.get(
+    '/health',
+    route(
+      'This instance, its state and its dependencies',
+      object({
+        status: string,
+        timestamp: string,
+        instanceId: string,
+        responseTime: number,
+        uptime: number,
+        loadBalancer: object({ ready: boolean, stateless: boolean, sessionStore: string, cacheStore: string }),
+        dependencies: { type: 'object', additionalProperties: string },
+        resources: object({ memory: object({ used: number, total: number, percentage: number }) }),
+      }),
+    ),
+    async (_request, reply) => ({
+      status: health.status,
+      timestamp: new Date().toISOString(),
+      instanceId: fleet.instance.id,
+      responseTime: Math.round(reply.elapsedTime * 10) / 10,
+      uptime: process.uptime(),
+      loadBalancer: {
+        ready: fleet.ready,
+        stateless: fleet.stateless,
+        sessionStore: fleet.facts.sessionStore ?? 'none',
+        cacheStore: fleet.facts.cacheStore ?? 'none',
+      },
+      dependencies: Object.fromEntries(Object.entries(health.reports).map(([name, { status }]) => [name, status])),
+      resources: { memory: memoryUse() },
+    }),
+  )
+  app.post(
+    '/health-check',
+    route('Runs the checks now', object({ status: string, checks: checksSchema })),
+    async () => ({ checks: await health.check(), status: health.status }),
+  )
+  app.get(
+    '/instances',
+    route(
+      'Every live instance of the fleet',
+      object({ fleet: string, answeredBy: string, instances: { type: 'array', items: peerSchema } }),
+    ),
+    async () => ({ fleet: fleet.name, answeredBy: fleet.instance.id, instances: await fleet.survey() }),
+  )
+  app.get(
+    '/metrics',
+    route(
+      'Figures of the last 10 s, of this instance and of the fleet',
+      object({
+        instance: loadSchema,
+        fleet: object({ instances: number, serving: number, rps: number, p95: number }),
+      }),
+    ),
+    async () => ({
+      instance: { ...app.load.read(), totals: app.load.totals },
+      fleet: fleetFigures(await fleet.survey()),
+    }),
+  )
+  app.get('/config', route('Effective configuration, secrets redacted', open), async () => redact(fleet.configuration))
+
+  const command = (name: Command, summary: string): void => {
+    app.post<{ Querystring: { instance?: string } }>(
+      `/${name}`,
+      route(summary, object({ instanceId: string, command: string, state: string }), {
+        querystring: object({ instance: { type: 'string', minLength: 1, maxLength: 128 } }),
+      }),
+      async (request) => {
+        const instanceId = request.query.instance ?? fleet.instance.id
+        if (instanceId === fleet.instance.id) fleet[name]()
+        else await fleet.command(instanceId, name)
+        const state = instanceId === fleet.instance.id ? fleet.state : name === 'drain' ? 'draining' : 'serving'
+        return { instanceId, command: name, state }
+      },
+    )
+  }
+  command('drain', 'Takes an instance out of rotation; it goes on serving')
+  command('undrain', 'Takes an instance back into rotation')
+}
+
+/** The operators' view of an instance and its fleet, and the switch that takes an instance out of rotation. */
+export const loadBalancer: FastifyPluginAsync<LoadBalancerOptions> = fp(plugin, {
+  name: 'fleet-load-balancer',
+  fastify: '5.x',
+})
+export default loadBalancer

@@ -1,0 +1,153 @@
+import { performance } from 'node:perf_hooks'
+import type { FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { routeOf } from '../../base/internals/fastify.ts'
+import { identity } from '../identity.ts'
+
+/** Figures of the last full seconds. */
+export interface Load {
+  /** Requests per second. */
+  rps: number
+  /** Share of requests answered with 5xx, 0 to 1. */
+  errorRate: number
+  /** Percentiles of the response time in milliseconds, to about 7 %. */
+  p50: number
+  p95: number
+  p99: number
+  /** Share of the last second in which the event loop was busy, 0 to 1. */
+  eventLoopUtilization: number
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Rate, latency and event loop of the last 10 s. */
+    load: LoadMeter
+  }
+  interface FastifyContextConfig {
+    /** Probes are left out of the load figures: they would drown a quiet instance's own. */
+    probe?: boolean
+  }
+}
+
+const seconds = 10
+// Bucket i holds response times up to 0.1 ms × 1.15^i; the last one all above 60 s.
+const base = 0.1
+const growth = Math.log(1.15)
+const buckets = Math.ceil(Math.log(60_000 / base) / growth) + 1
+
+const bucketOf = (ms: number): number =>
+  ms <= base ? 0 : Math.min(buckets - 1, Math.ceil(Math.log(ms / base) / growth))
+const upperBound = (bucket: number): number => base * Math.exp(growth * bucket)
+
+/**
+ * Rate and latency over a sliding window of 10 s: one histogram with exponential buckets per second, in a ring. An
+ * observation is an increment; percentiles are computed when asked for. (The layout of HdrHistogram and DDSketch:
+ * Masson et al., VLDB 2019, bound the relative error the same way.)
+ */
+export class LoadMeter {
+  readonly #ring: Uint32Array[] = Array.from({ length: seconds + 1 }, () => new Uint32Array(buckets))
+  readonly #errors = new Uint32Array(seconds + 1)
+  #slot = 0
+  #full = 0
+  #utilization = 0
+  #delayMs = 0
+  #tickedAt = performance.now()
+  #last = performance.eventLoopUtilization()
+  #totals = { requests: 0, errors: 0 }
+
+  observe(ms: number, failed: boolean): void {
+    const second = this.#ring[this.#slot] as Uint32Array
+    const bucket = bucketOf(ms)
+    second[bucket] = (second[bucket] as number) + 1
+    this.#totals.requests++
+    if (failed) {
+      this.#errors[this.#slot] = (this.#errors[this.#slot] as number) + 1
+      this.#totals.errors++
+    }
+  }
+
+  /** Ends the running second; to be called by a timer once per second, whose lateness is the event loop's delay. */
+  tick(): void {
+    const at = performance.now()
+    this.#delayMs = Math.max(0, at - this.#tickedAt - 1_000)
+    this.#tickedAt = at
+    const now = performance.eventLoopUtilization()
+    this.#utilization = performance.eventLoopUtilization(now, this.#last).utilization
+    this.#last = now
+    this.#slot = (this.#slot + 1) % this.#ring.length
+    this.#ring[this.#slot]?.fill(0)
+    this.#errors[this.#slot] = 0
+    this.#full = Math.min(seconds, this.#full + 1)
+  }
+
+  /** Since the process started. */
+  get totals(): { readonly requests: number; readonly errors: number } {
+    return this.#totals
+  }
+
+  get eventLoopUtilization(): number {
+    return round(this.#utilization, 1_000)
+  }
+
+  /** How late the last tick was, in milliseconds. */
+  get eventLoopDelayMs(): number {
+    return this.#delayMs
+  }
+
+  read(): Load {
+    const sums = new Uint32Array(buckets)
+    let requests = 0
+    let errors = 0
+    for (let back = 1; back <= this.#full; back++) {
+      const slot = (this.#slot - back + this.#ring.length) % this.#ring.length
+      errors += this.#errors[slot] as number
+      const second = this.#ring[slot] as Uint32Array
+      for (let bucket = 0; bucket < buckets; bucket++) {
+        const count = second[bucket] as number
+        if (count > 0) {
+          sums[bucket] = (sums[bucket] as number) + count
+          requests += count
+        }
+      }
+    }
+    const percentile = (share: number): number => {
+      if (requests === 0) return 0
+      let rest = Math.ceil(requests * share)
+      const bucket = sums.findIndex((count) => {
+        rest -= count
+        return rest <= 0
+      })
+      return round(upperBound(bucket), 10)
+    }
+    return {
+      rps: this.#full === 0 ? 0 : round(requests / this.#full, 10),
+      errorRate: requests === 0 ? 0 : round(errors / requests, 10_000),
+      p50: percentile(0.5),
+      p95: percentile(0.95),
+      p99: percentile(0.99),
+      eventLoopUtilization: this.eventLoopUtilization,
+    }
+  }
+}
+
+const round = (value: number, precision: number): number => Math.round(value * precision) / precision
+
+const plugin: FastifyPluginAsync = async (app) => {
+  if (!app.hasDecorator('fleet')) await app.register(identity)
+  const load = new LoadMeter()
+  app.decorate('load', load)
+  app.fleet.contribute(() => {
+    const { rps, p95, eventLoopUtilization } = load.read()
+    return { rps, p95, eventLoopUtilization }
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    if (routeOf(request).probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
+    done()
+  })
+  if (app.hasDecorator('overload')) app.overload.onRefused((_refused, ms) => load.observe(ms, true))
+  const ticking = setInterval(() => load.tick(), 1_000).unref()
+  app.addHook('onClose', async () => clearInterval(ticking))
+}
+
+/** Decorates `app.load`. */
+export const load: FastifyPluginAsync = fp(plugin, { name: 'fleet-load', fastify: '5.x' })

@@ -1,0 +1,15 @@
+import type { FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { guarded } from './redis/index.ts'
+
+const plugin: FastifyPluginAsync = async (app) => {
+  const { redis } = app
+  if (!redis || !app.hasDecorator('operators')) return
+  app.operators.signIn?.consumeWith(async ({ id, expiresAt }) => {
+    const leftMs = Math.max(1, expiresAt - Date.now())
+    return (await guarded(redis.set(app.redisKey('operator-link', id), '1', 'PX', leftMs, 'NX'))) === 'OK'
+  })
+}
+
+/** With Redis a one-time link to the dashboard works once in the whole fleet, whichever instance is asked. */
+export const operatorLinks: FastifyPluginAsync = fp(plugin, { name: 'fleet-operator-links', fastify: '5.x' })

@@ -1,4 +1,0 @@
-import { freePort } from '../../../src/cli/services/port.ts'
-
-console.log(JSON.stringify([await freePort(), await freePort(3), await freePort()]))
-setInterval(() => {}, 60_000)

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { test } from 'node:test'
+import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
+import { isAlive } from '../../helpers/alive.ts'
+import { forkApp } from '../../helpers/fork-app.ts'
+import { until } from '../../helpers/until.ts'
+
+const sh = (script: string) => launch('/bin/sh', ['-c', script])
+
+test('output, exit code and signal are collected', async () => {
+  const child = sh('echo out; echo err >&2; exit 7')
+  assert.deepEqual(await child.exit, { code: 7, signal: null })
+  assert.equal(child.stdout, 'out\n')
+  assert.equal(child.stderr, 'err\n')
+  const killed = sh('exec sleep 60')
+  await killed.kill('SIGTERM')
+  assert.deepEqual(killed.ended, { code: null, signal: 'SIGTERM' })
+})
+
+test('waitFor gives the match, and says what the process wrote when it ends without one', async () => {
+  const child = sh('echo listening on 4001; exec sleep 60')
+  assert.equal((await child.waitFor(/on (\d+)/))[1], '4001')
+  await assert.rejects(child.waitFor(/never/, 20), /no \/never\/ within 20 ms; its output:\nlistening/)
+  await child.stop()
+  await assert.rejects(sh('echo bad news >&2; exit 1').waitFor(/good/), /ended without \/good\/; its output:\nbad news/)
+})
+
+test('stop ends the whole group, though it ignores the signal or is stopped', async () => {
+  const stubborn = sh("trap '' TERM; sleep 60 & echo $!; wait; sleep 60")
+  const grandchild = Number((await stubborn.waitFor(/\d+/))[0])
+  await stubborn.stop(50)
+  assert.deepEqual(stubborn.ended, { code: null, signal: 'SIGKILL' })
+  await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' })
+  const stopped = sh('exec sleep 60')
+  await stopped.kill('SIGSTOP')
+  await stopped.stop()
+})
+
+test('what a killed process leaves behind in its group ends with stop', async () => {
+  const parent = sh('sleep 60 & echo $!; wait')
+  const orphan = Number((await parent.waitFor(/\d+/))[0])
+  await parent.kill('SIGKILL')
+  assert.ok(isAlive(orphan))
+  await parent.stop()
+  await until(() => !isAlive(orphan), { what: 'the end of the orphan' })
+})
+
+test('a program that is not there is an error at once', () => {
+  assert.throws(() => launch('/nowhere/program', []), /\/nowhere\/program could not be started/)
+})
+
+for (const end of ['SIGKILL', 'exit', 'throw'] as const) {
+  test(`nothing outlives its parent: ${end}`, async () => {
+    const parent = forkApp(new URL('parent.fixture.ts', import.meta.url), { args: [end], env: { PATH: '' } })
+    const [, pids = '', folder = ''] = await parent.waitFor(/started ([\d ]+) in (.*)\n/)
+    const children = pids.split(' ').map(Number)
+    assert.ok(end !== 'SIGKILL' || children.every(isAlive))
+    if (end === 'SIGKILL') await parent.kill('SIGKILL')
+    await parent.exit
+    await until(() => !children.some(isAlive), { what: 'the end of the children' })
+    await until(() => !existsSync(folder), { what: 'the end of the folder' })
+  })
+}
+
+test('temporary folders are private', () => {
+  const folder = temporaryFolder('x')
+  assert.ok(existsSync(folder))
+  assert.notEqual(folder, temporaryFolder('x'))
+})

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
+import { findProgram } from '../../../src/cli/up/find.ts'
+import { type Program, provide } from '../../../src/cli/up/install.ts'
+import '../../helpers/cleanup.ts'
+
+function executable(file: string): string {
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, '#!/bin/sh\n', { mode: 0o755 })
+  return file
+}
+
+test('a program is found on PATH, else in the folder of the highest version', () => {
+  const folder = temporaryFolder('find')
+  for (const version of ['9', '15', '10']) executable(join(folder, version, 'bin', 'fleet-test-server'))
+  writeFileSync(join(folder, '15', 'bin', 'fleet-test-text'), '')
+  const places = [join(folder, '*', 'bin')]
+  assert.equal(findProgram(['fleet-test-server'], places), join(folder, '15', 'bin', 'fleet-test-server'))
+  assert.equal(findProgram(['fleet-test-text'], places), undefined)
+  assert.equal(findProgram(['fleet-test-nothing', 'sh'])?.endsWith('/sh'), true)
+})
+
+test('a program that is missing and may not be installed is told with the mend', async () => {
+  const program: Program = { title: 'Thing', names: ['fleet-test-thing'], apt: ['thing-server'], brew: 'thing' }
+  await assert.rejects(provide(program, { install: false }), {
+    code: 'FLEET_ERR_PROGRAM_MISSING',
+    message: /Thing: it is not installed; install it with `sudo apt-get install thing-server` or `brew install thing`/,
+  })
+  const own = executable(join(temporaryFolder('own'), 'thing'))
+  assert.equal(await provide(program, { program: own }), own)
+})
+
+test('a program that lacks a part counts as missing, unless it was named', async () => {
+  const folder = temporaryFolder('part')
+  const file = executable(join(folder, 'fleet-test-part'))
+  const program: Program = {
+    title: 'Thing',
+    names: ['fleet-test-part'],
+    folders: [folder],
+    apt: ['thing'],
+    brew: 'thing',
+  }
+  assert.equal(await provide({ ...program, complete: (path) => path === file }), file)
+  const incomplete = { ...program, complete: () => false }
+  await assert.rejects(provide(incomplete, { install: false }), { code: 'FLEET_ERR_PROGRAM_MISSING' })
+  assert.equal(await provide(incomplete, { program: file }), file)
+})

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:net'
+import { test } from 'node:test'
+import { freePort, isPortFree } from '../../../src/cli/up/port.ts'
+import { forkApp } from '../../helpers/fork-app.ts'
+import { until } from '../../helpers/until.ts'
+
+test('no port is given twice, however many ask at once', async () => {
+  const starts = await Promise.all(Array.from({ length: 60 }, (_, i) => freePort(1 + (i % 4))))
+  const ports = starts.flatMap((first, i) => Array.from({ length: 1 + (i % 4) }, (_, offset) => first + offset))
+  assert.equal(new Set(ports).size, ports.length)
+  for (const port of ports) assert.ok(port > 10_000 && port < 32_000, `${port}`)
+  await assert.rejects(freePort(100), RangeError)
+})
+
+test('a port that somebody listens on is passed over', async (t) => {
+  const next = (await freePort()) + 1
+  const server = createServer()
+  t.after(() => server.close())
+  // Where that fails somebody else listens there, which is as good.
+  await new Promise<void>((resolve) => server.once('error', () => resolve()).listen(next, '127.0.0.1', resolve))
+  assert.equal(await isPortFree(next), false)
+  assert.notEqual(await freePort(), next)
+})
+
+test('processes get ports of their own, and leave them to others when they end', async () => {
+  const others = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const child = forkApp(new URL('port.fixture.ts', import.meta.url))
+      const [said] = await child.waitFor(/\[.*\]/)
+      return { child, ports: JSON.parse(said) as number[] }
+    }),
+  )
+  const slices = [...others.map(({ ports }) => ports), [await freePort()]].map(
+    (ports) => new Set(ports.map((port) => Math.floor(port / 100))),
+  )
+  const all = slices.flatMap((mine) => [...mine])
+  assert.equal(new Set(all).size, all.length, all.join())
+  const lease = (all[0] ?? 0) * 100
+  assert.equal(await isPortFree(lease), false)
+  await Promise.all(others.map(({ child }) => child.kill('SIGKILL')))
+  await until(() => isPortFree(lease), { what: 'the end of the lease' })
+})

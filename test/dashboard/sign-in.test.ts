@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { describe, it, type TestContext } from 'node:test'
+import { Script } from 'node:vm'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { signInScript } from '../../src/dashboard/sign-in-page.ts'
+import { type FleetOptions, fleet } from '../../src/fleet.ts'
+import { Tickets } from '../../src/instance/operators/tickets.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { startNginx } from '../helpers/nginx.ts'
+import { startRedis } from '../helpers/redis.ts'
+
+const token = 'an-operator-token-of-more-than-32-bytes'
+const json = { 'content-type': 'application/json' }
+const page = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' }
+
+interface Instance {
+  app: FastifyInstance
+  url: string
+}
+
+async function start(t: TestContext, options: FleetOptions = {}, given: object = {}): Promise<Instance> {
+  const app = Fastify(given)
+  t.after(() => app.close())
+  const { operators, ...others } = options
+  await app.register(fleet, {
+    name: 'shop',
+    lifecycle: { signals: false },
+    redis: { client: null },
+    operators: { token, ...operators },
+    ...others,
+  })
+  return { app, url: await app.listen({ port: 0, host: '127.0.0.1' }) }
+}
+
+const enter = (url: string, body: object, headers: Record<string, string> = json): Promise<Response> =>
+  fetch(`${url}/fleet/session`, { method: 'POST', headers, body: JSON.stringify(body) })
+const cookieOf = (response: Response): string => response.headers.getSetCookie()[0]?.split(';')[0] ?? ''
+const codeOf = async (response: Response): Promise<string> => ((await response.json()) as { code: string }).code
+
+describe('the sign-in page', () => {
+  it('is shown to browsers that are not signed in, and tells nothing of the fleet', async (t) => {
+    const { url } = await start(t)
+    const response = await fetch(`${url}/fleet`, { headers: page })
+    const html = await response.text()
+    assert.equal(response.status, 401)
+    assert.equal(response.headers.get('content-type'), 'text/html; charset=utf-8')
+    assert.equal(response.headers.get('cache-control'), 'no-store')
+    assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
+    assert.doesNotMatch(html, /shop|https?:\/\/(?!www\.w3\.org\/2000\/svg)/)
+    assert.match(html, /<label for="token">/)
+    assert.match(html, /role="alert"/)
+    const policy = response.headers.get('content-security-policy') ?? ''
+    assert.match(policy, /^default-src 'none'; .*frame-ancestors 'none'$/)
+    for (const tag of ['script', 'style']) {
+      const source = new RegExp(`<${tag}>(.*?)</${tag}>`, 's').exec(html)?.[1] ?? ''
+      assert.ok(policy.includes(`${tag}-src 'sha256-${createHash('sha256').update(source).digest('base64')}'`), tag)
+    }
+    assert.doesNotThrow(() => new Script(signInScript))
+  })
+
+  it('is not there for programs, without a token, and for networks that `allow` leaves out', async (t) => {
+    const { url } = await start(t)
+    assert.equal((await fetch(`${url}/fleet`)).status, 404)
+    assert.equal((await fetch(`${url}/fleet/state`, { headers: page })).status, 404)
+    const elsewhere = await start(t, { operators: { loopback: false, allow: ['192.0.2.0/24'] } })
+    assert.equal((await fetch(`${elsewhere.url}/fleet`, { headers: page })).status, 404)
+    assert.equal((await enter(elsewhere.url, { token })).status, 404)
+    const bearer = { authorization: `Bearer ${token}` }
+    assert.equal((await fetch(`${elsewhere.url}/fleet`, { headers: bearer })).status, 200)
+    const proxied = { 'x-forwarded-for': '192.0.2.9' }
+    const near = await start(t, { operators: { allow: ['192.0.2.0/24'] } })
+    assert.equal((await fetch(`${near.url}/fleet`, { headers: page })).status, 401)
+    assert.equal((await fetch(`${near.url}/fleet`, { headers: { ...page, ...proxied } })).status, 404)
+
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(fleet, { lifecycle: { signals: false }, redis: { client: null } })
+    const development = await app.listen({ port: 0, host: '127.0.0.1' })
+    assert.equal((await enter(development, { token })).status, 404)
+    assert.equal((await fetch(`${development}/fleet`, { headers: { ...page, ...proxied } })).status, 404)
+    assert.equal((await fetch(`${development}/fleet`, { headers: page })).status, 200)
+  })
+})
+
+describe('signing in', () => {
+  it('exchanges the token for a cookie that scripts, other sites and other paths do not get', async (t) => {
+    const { app, url } = await start(t)
+    const response = await enter(url, { token })
+    assert.equal(response.status, 204)
+    const cookies = response.headers.getSetCookie()
+    assert.deepEqual(cookies.map((cookie) => /; Path=([^;]+)/.exec(cookie)?.[1]).sort(), [
+      '/api/v1/load-balancer',
+      '/fleet',
+      '/health/detailed',
+      '/metrics',
+    ])
+    for (const attributes of cookies) {
+      assert.match(attributes, /^fleet_operator=[\w.-]+; Path=[^;]+; Max-Age=28800; HttpOnly; SameSite=Strict$/)
+      assert.doesNotMatch(attributes, new RegExp(token))
+    }
+    const cookie = cookieOf(response)
+    for (const path of ['/fleet', '/fleet/state', '/metrics', '/api/v1/load-balancer/config', '/health/detailed']) {
+      assert.equal((await fetch(url + path, { headers: { cookie } })).status, 200, path)
+    }
+    assert.match(await (await fetch(`${url}/fleet`, { headers: { cookie } })).text(), /id="sign-out">/)
+    const bearer = await fetch(`${url}/fleet`, { headers: { authorization: `Bearer ${token}` } })
+    assert.match(await bearer.text(), /id="sign-out" hidden>/)
+
+    const drain = (headers: Record<string, string>): Promise<Response> =>
+      fetch(`${url}/fleet/drain`, {
+        method: 'POST',
+        headers: { cookie, ...json, ...headers },
+        body: JSON.stringify({ instance: app.fleet.instance.id }),
+      })
+    for (const foreign of [{ origin: 'https://evil.example' }, { 'sec-fetch-site': 'same-site' }] as Record<
+      string,
+      string
+    >[]) {
+      const refused = await drain(foreign)
+      assert.equal(refused.status, 403)
+      assert.equal(await codeOf(refused), 'FLEET_ERR_ORIGIN_UNPROVEN')
+      assert.equal((await fetch(`${url}/fleet/state`, { headers: { cookie, ...foreign } })).status, 404)
+    }
+    assert.equal(app.fleet.state, 'serving')
+    assert.equal((await drain({ origin: url })).status, 202)
+    assert.equal(app.fleet.state, 'draining')
+  })
+
+  it('ends with signing out, which other sites cannot do', async (t) => {
+    const { url } = await start(t)
+    const leave = (headers: Record<string, string>): Promise<Response> =>
+      fetch(`${url}/fleet/session`, { method: 'DELETE', headers })
+    assert.equal((await leave({})).status, 403)
+    assert.equal((await leave({ origin: 'https://evil.example', ...json })).status, 403)
+    const response = await leave({ 'sec-fetch-site': 'same-origin' })
+    assert.equal(response.status, 204)
+    for (const cookie of response.headers.getSetCookie()) assert.match(cookie, /^fleet_operator=; Path=.*; Max-Age=0; /)
+  })
+
+  it('marks the cookie Secure when a trusted front says that the client came by https', async (t) => {
+    const { url } = await start(t, {}, { trustProxy: '127.0.0.1' })
+    const secure = await enter(
+      url,
+      { token },
+      { ...json, 'x-forwarded-proto': 'https', 'x-forwarded-for': '192.0.2.1' },
+    )
+    assert.match(secure.headers.getSetCookie()[0] ?? '', /; SameSite=Strict; Secure$/)
+  })
+
+  it('rejects wrong tokens with 401, bodies that are none with 400, and other sites with 403', async (t) => {
+    const { url } = await start(t)
+    for (const wrong of [{ token: '' }, { token: `${token}x` }, { code: token }, { code: '1.2.3.4' }]) {
+      const response = await enter(url, wrong)
+      assert.equal(response.status, 401)
+      assert.equal(await codeOf(response), 'FLEET_ERR_SIGN_IN_FAILED')
+      assert.deepEqual(response.headers.getSetCookie(), [])
+    }
+    for (const none of [{}, [], { token: 7 }, { token: null }]) assert.equal((await enter(url, none)).status, 400)
+    assert.equal((await enter(url, { token: 'x'.repeat(10_000) })).status, 413)
+    for (const headers of [
+      { 'content-type': 'text/plain' },
+      { ...json, origin: 'https://evil.example' },
+      { ...json, 'sec-fetch-site': 'cross-site' },
+    ] as Record<string, string>[]) {
+      assert.equal((await enter(url, { token }, headers)).status, 403)
+    }
+  })
+
+  it('makes a client wait after ten wrong attempts, and nobody else', async (t) => {
+    const { app, url } = await start(t)
+    for (let i = 0; i < 10; i++) assert.equal((await enter(url, { token: `wrong ${i}` })).status, 401)
+    const late = await enter(url, { token })
+    assert.equal(late.status, 429)
+    assert.equal(await codeOf(late), 'FLEET_ERR_RATE_LIMITED')
+    assert.ok(Number(late.headers.get('retry-after')) > 0)
+    const from = async (remoteAddress: string, given: string): Promise<number> =>
+      (
+        await app.inject({
+          method: 'POST',
+          url: '/fleet/session',
+          headers: json,
+          payload: { token: given },
+          remoteAddress,
+        })
+      ).statusCode
+    assert.equal(await from('192.0.2.7', token), 204)
+    assert.equal(await from('::ffff:192.0.2.8', token), 204)
+    for (let i = 0; i < 10; i++) assert.equal(await from(`2001:db8:1:2::${i}`, 'wrong'), 401)
+    assert.equal(await from('2001:db8:1:2:ffff::1', token), 429, 'a client has a whole /64')
+    assert.equal(await from('2001:db8:1:3::1', token), 204)
+  })
+
+  it('takes no cookie that is forged, expired, of another kind or of another token', async (t) => {
+    const { url } = await start(t)
+    const good = new Tickets(token).issue('session', 60_000)
+    const state = async (value: string): Promise<number> =>
+      (await fetch(`${url}/fleet/state`, { headers: { cookie: value } })).status
+    assert.equal(await state(`fleet_operator=${good}`), 200)
+    assert.equal(await state(`a=b; fleet_operator=stale; fleet_operator=${good}`), 200, 'beside an old one')
+    const [issued, , ...rest] = good.split('.')
+    for (const bad of [
+      new Tickets(token).issue('link', 60_000),
+      new Tickets(token).issue('session', -1),
+      new Tickets(`${token}x`).issue('session', 60_000),
+      [issued, 'zzzzzzzzz', ...rest].join('.'),
+      good.slice(0, -1),
+      `${good}.`,
+      '',
+    ]) {
+      assert.equal(await state(`fleet_operator=${bad}`), 404, bad)
+    }
+    assert.equal(await state(`xfleet_operator=${good}`), 404)
+    const wrongBearer = { cookie: `fleet_operator=${good}`, authorization: 'Bearer wrong' }
+    assert.equal((await fetch(`${url}/fleet/state`, { headers: wrongBearer })).status, 404)
+  })
+})
+
+describe('a link that signs in', () => {
+  const code = (lifetimeMs = 60_000): string => new Tickets(token).issue('link', lifetimeMs)
+
+  it('works once in the whole fleet with Redis, through a front that asks another instance each time', async (t) => {
+    const redis = await startRedis()
+    const one = await start(t, { redis: { url: redis.url }, operators: { token } })
+    const two = await start(t, { redis: { url: redis.url }, operators: { token } })
+    const port = await freePort()
+    const servers = [one, two].map(({ url }) => `server ${new URL(url).host};`).join(' ')
+    const nginx = await startNginx({
+      port,
+      config: `pid nginx.pid; error_log stderr warn; worker_processes 1; events {}
+http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  upstream fleet { ${servers} }
+  server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_set_header Host $http_host; } } }`,
+    })
+    t.after(() => nginx.stop())
+    const front = `http://127.0.0.1:${port}`
+    for (let round = 0; round < 4; round++) {
+      const link = code()
+      const answers = await Promise.all([1, 2, 3, 4].map(() => enter(front, { code: link })))
+      assert.deepEqual(answers.map(({ status }) => status).sort(), [204, 401, 401, 401])
+      const cookie = cookieOf(answers.find(({ status }) => status === 204) as Response)
+      const seen = new Set<string>()
+      for (let i = 0; i < 4; i++) {
+        const state = await fetch(`${front}/fleet/state`, { headers: { cookie } })
+        assert.equal(state.status, 200)
+        seen.add(((await state.json()) as { answeredBy: string }).answeredBy)
+      }
+      assert.equal(seen.size, 2, 'both instances accept the cookie')
+    }
+    await redis.stop()
+    const lost = await enter(one.url, { code: code() })
+    assert.equal(lost.status, 503)
+    assert.equal((await enter(one.url, { token })).status, 204, 'the token needs no Redis')
+  })
+
+  it('works once in a process without Redis, and not when it is older than the process', async (t) => {
+    const before = code()
+    const { url } = await start(t)
+    const link = code()
+    assert.equal((await enter(url, { code: link })).status, 204)
+    assert.equal((await enter(url, { code: link })).status, 401)
+    assert.equal((await enter(url, { code: before })).status, 401)
+    assert.equal((await enter(url, { code: code(-1) })).status, 401)
+    const session = new Tickets(token).issue('session', 60_000)
+    assert.equal((await enter(url, { code: session })).status, 401)
+  })
+})

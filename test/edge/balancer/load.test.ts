@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import Fastify from 'fastify'
+import { Balancer } from '../../../src/edge/balancer/balancer.ts'
+import { askLoad } from '../../../src/edge/balancer/load.ts'
+import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
+import { Target } from '../../../src/edge/balancer/target.ts'
+import { health } from '../../../src/instance/health/index.ts'
+import { until } from '../../helpers/until.ts'
+import { atEnd } from '../at-end.ts'
+
+interface Instance {
+  readonly url: string
+  /** Lets every `/wait` have its answer. */
+  release(): void
+}
+
+async function start(name: string): Promise<Instance> {
+  const app = Fastify()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  await app.register(health)
+  app.get('/', async () => ({ name }))
+  app.get('/wait', async () => {
+    await promise
+    return { name }
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  atEnd(() => app.close())
+  return { url, release: () => resolve() }
+}
+
+test('an instance tells who asks how many requests it is at, and a balancer sends less to one that others keep busy', async () => {
+  const [busy, idle] = await Promise.all([start('busy'), start('idle')])
+  assert.equal((await fetch(`${busy.url}/ready`)).headers.get('x-fleet-load'), null, 'nobody asked')
+
+  // Somebody else's, of which the balancer knows nothing.
+  const others = Array.from({ length: 60 }, () => fetch(`${busy.url}/wait`))
+  const targets = [busy, idle].map(({ url }) => new Target({ url }, balancerDefaults.connections)) as [Target, Target]
+  await until(async () => (await askLoad(targets[0], '/ready')).inflight === 60, { what: 'sixty at work' })
+  assert.equal((await askLoad(targets[1], '/ready')).inflight, 0)
+  await Promise.all(targets.map((target) => target.disconnect()))
+
+  const balancer = new Balancer([busy.url, idle.url], { policy: 'prequal' })
+  await balancer.ready()
+  const counts: Record<string, number> = { busy: 0, idle: 0 }
+  for (let i = 0; i < 200; i++) {
+    const { body } = await balancer.request('/')
+    const { name } = (await body.json()) as { name: string }
+    // Until both have been measured, there is nothing to compare.
+    if (i >= 50) counts[name] = (counts[name] ?? 0) + 1
+  }
+  assert.ok((counts.busy ?? 0) < 40, JSON.stringify(counts))
+  await balancer.close()
+
+  busy.release()
+  for (const answer of others) await (await answer).text()
+})

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict'
+import { describe, it, mock } from 'node:test'
+import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
+import { type OutlierOptions, Outliers } from '../../../src/edge/balancer/outliers.ts'
+import type { Target } from '../../../src/edge/balancer/target.ts'
+import { stubs } from './stub.ts'
+
+const defaults = balancerDefaults.outliers
+
+function watch(
+  count: number,
+  options: Partial<OutlierOptions>,
+  body: (targets: Target[], outliers: Outliers) => void,
+): void {
+  const targets = stubs(count)
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  const outliers = new Outliers(
+    { ...defaults, ...options },
+    () => targets,
+    (target, ejected) => {
+      target.state = ejected ? 'ejected' : 'up'
+    },
+  )
+  try {
+    body(targets, outliers)
+  } finally {
+    outliers.close()
+    mock.timers.reset()
+  }
+}
+
+const times = (count: number, fn: () => void): void => {
+  for (let i = 0; i < count; i++) fn()
+}
+
+describe('an outlier', () => {
+  it('is ejected after failures in a row, and a success starts the count anew', () => {
+    watch(3, {}, ([a, b], outliers) => {
+      times(20, () => outliers.observe(b as Target, false, 5))
+      times(4, () => outliers.observe(a as Target, true, 5))
+      outliers.observe(a as Target, false, 5)
+      times(4, () => outliers.observe(a as Target, true, 5))
+      assert.equal(a?.state, 'up')
+      outliers.observe(a as Target, true, 5)
+      assert.equal(a?.state, 'ejected')
+    })
+  })
+
+  it('is to blame for a failure when its answer before was one too, and the others fail less', () => {
+    watch(3, {}, ([a, b, c], outliers) => {
+      const fails = (target?: Target): boolean => outliers.observe(target as Target, true, 5)
+      times(20, () => outliers.observe(b as Target, false, 5))
+      assert.deepEqual([fails(a), fails(a), fails(a)], [false, true, true])
+      assert.equal(outliers.observe(a as Target, false, 5), false)
+      assert.equal(fails(a), false)
+      times(20, () => [b, c].map(fails))
+      assert.equal(fails(a), false)
+    })
+  })
+
+  it('is to blame for the failure of its trial', () => {
+    watch(2, { consecutive: 1 }, ([a, b], outliers) => {
+      outliers.observe(b as Target, false, 5)
+      outliers.observe(a as Target, true, 5)
+      mock.timers.tick(10_000)
+      assert.equal(outliers.observe(a as Target, true, 5), true)
+      assert.equal(a?.state, 'ejected')
+    })
+  })
+
+  it('is ejected for its share of failures within an interval', () => {
+    watch(3, { consecutive: 0 }, ([a, b, c], outliers) => {
+      times(10, () => {
+        outliers.observe(a as Target, true, 5)
+        outliers.observe(a as Target, false, 5)
+        outliers.observe(b as Target, false, 5)
+        outliers.observe(b as Target, false, 5)
+      })
+      mock.timers.tick(1000)
+      assert.deepEqual([a?.state, b?.state, c?.state], ['ejected', 'up', 'up'])
+    })
+  })
+
+  it('is ejected when much slower than the median, above the floor only', () => {
+    for (const [latency, state] of [
+      [90, 'up'],
+      [99, 'up'],
+      [200, 'ejected'],
+    ] as const) {
+      watch(4, {}, (targets, outliers) => {
+        for (const [i, target] of targets.entries()) {
+          times(20, () => outliers.observe(target, false, i === 2 ? latency : 10))
+        }
+        mock.timers.tick(1000)
+        assert.deepEqual(
+          targets.map((target) => target.state),
+          ['up', 'up', state, 'up'],
+        )
+      })
+    }
+  })
+
+  it('is none when all fail alike: the cause is what they share', () => {
+    watch(4, {}, (targets, outliers) => {
+      times(50, () => {
+        for (const target of targets) outliers.observe(target, true, 5)
+      })
+      mock.timers.tick(1000)
+      assert.ok(targets.every((target) => target.state === 'up'))
+    })
+  })
+
+  it('is none either when all fail alike and an interval has only just begun', () => {
+    watch(4, {}, (targets, outliers) => {
+      times(50, () => {
+        for (const target of targets) outliers.observe(target, true, 5)
+        mock.timers.tick(1000)
+      })
+      assert.ok(targets.every((target) => target.state === 'up'))
+    })
+  })
+
+  it('stays in when too many are out already', () => {
+    watch(5, { consecutive: 1, maxEjectedShare: 0.4 }, (targets, outliers) => {
+      times(100, () => outliers.observe(targets[4] as Target, false, 5))
+      for (const target of targets.slice(0, 4)) outliers.observe(target, true, 5)
+      assert.equal(targets.filter(({ state }) => state === 'ejected').length, 2)
+    })
+  })
+
+  it('is never the only target there is', () => {
+    watch(1, {}, ([only], outliers) => {
+      times(50, () => outliers.observe(only as Target, true, 5))
+      assert.equal(only?.state, 'up')
+    })
+  })
+
+  it('comes back on trial, one request at a time, and stays after three successes', () => {
+    watch(2, { consecutive: 1 }, ([a, b], outliers) => {
+      outliers.observe(b as Target, false, 5)
+      outliers.observe(a as Target, true, 5)
+      mock.timers.tick(9_999)
+      assert.equal(a?.state, 'ejected')
+      mock.timers.tick(1)
+      assert.deepEqual([a?.state, a?.onTrial, a?.full], ['up', true, false])
+      if (a) a.inflight = 1
+      assert.equal(a?.full, true)
+      times(3, () => outliers.observe(a as Target, false, 5))
+      assert.deepEqual([a?.onTrial, a?.full], [false, false])
+    })
+  })
+
+  it('is out twice as long each time it fails its trial, up to five minutes', () => {
+    watch(2, { consecutive: 1 }, ([a, b], outliers) => {
+      outliers.observe(b as Target, false, 5)
+      for (const seconds of [10, 20, 40, 80, 160, 300, 300]) {
+        outliers.observe(a as Target, true, 5)
+        mock.timers.tick(seconds * 1000 - 1)
+        assert.equal(a?.state, 'ejected', `${seconds}`)
+        mock.timers.tick(1)
+        assert.equal(a?.state, 'up', `${seconds}`)
+      }
+      times(3, () => outliers.observe(a as Target, false, 5))
+      outliers.observe(b as Target, false, 5)
+      outliers.observe(a as Target, true, 5)
+      mock.timers.tick(10_000)
+      assert.equal(a?.state, 'up')
+    })
+  })
+})

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { after, describe, it } from 'node:test'
+import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
+import { type ProbeOptions, Prober } from '../../../src/edge/balancer/probe.ts'
+import { Target } from '../../../src/edge/balancer/target.ts'
+import { until } from '../../helpers/until.ts'
+import { startUpstreams, type Upstream } from '../upstream.ts'
+import { stub } from './stub.ts'
+
+const quick: ProbeOptions = { type: 'http', path: '/ready', intervalMs: 20, timeoutMs: 30_000, rise: 2, fall: 2 }
+
+function probe(options: Partial<ProbeOptions> = {}): { prober: Prober; verdicts: string[] } {
+  const verdicts: string[] = []
+  const prober = new Prober({ ...quick, ...options }, (_, verdict) => verdicts.push(verdict))
+  after(() => prober.close())
+  return { prober, verdicts }
+}
+
+const targetOf = ({ url }: { url: string }): Target => new Target({ url }, balancerDefaults.connections)
+
+async function countProbes(upstream: Upstream): Promise<() => number> {
+  let count = 0
+  upstream.server.on('request', () => count++)
+  return () => count
+}
+
+describe('a prober', async () => {
+  const [upstream] = (await startUpstreams(1)) as [Upstream]
+
+  it('tells once when a target turns ready, unready, and ready again', async () => {
+    upstream.ready = true
+    const { prober, verdicts } = probe()
+    const probes = await countProbes(upstream)
+    prober.watch(targetOf(upstream))
+    await until(() => verdicts.length === 1)
+    upstream.ready = false
+    await until(() => verdicts.length === 2)
+    upstream.ready = true
+    await until(() => verdicts.length >= 3)
+    const before = probes()
+    await until(() => probes() > before + 5)
+    assert.deepEqual(verdicts, ['pass', 'fail', 'pass'])
+    prober.close()
+  })
+
+  it('wants `rise` passes and `fall` failures in a row, but believes the first probe', async () => {
+    upstream.ready = false
+    let probes = 0
+    upstream.server.on('request', () => probes++)
+    const verdicts: [string, number][] = []
+    const prober = new Prober({ ...quick, rise: 3, fall: 4 }, (_, verdict) => {
+      verdicts.push([verdict, probes])
+      probes = 0
+      upstream.ready = verdict === 'fail'
+    })
+    prober.watch(targetOf(upstream))
+    await until(() => verdicts.length >= 3)
+    prober.close()
+    assert.deepEqual(verdicts.slice(0, 3), [
+      ['fail', 1],
+      ['pass', 3],
+      ['fail', 4],
+    ])
+  })
+
+  it('hears at once that a target drains', async () => {
+    upstream.ready = true
+    const { prober, verdicts } = probe({ fall: 100 })
+    prober.watch(targetOf(upstream))
+    await until(() => verdicts.length === 1)
+    upstream.draining = true
+    await until(() => verdicts.length === 2)
+    assert.deepEqual(verdicts, ['pass', 'draining'])
+    upstream.draining = false
+    prober.close()
+  })
+
+  it('starts over when told to doubt, and does not believe a probe that was under way', async () => {
+    upstream.ready = true
+    const { prober, verdicts } = probe()
+    const target = targetOf(upstream)
+    prober.watch(target)
+    await until(() => verdicts.length === 1)
+    const probes = await countProbes(upstream)
+    prober.doubt(target)
+    await until(() => verdicts.length === 2)
+    assert.ok(probes() >= quick.rise)
+    assert.deepEqual(verdicts, ['pass', 'pass'])
+    prober.close()
+  })
+
+  it('takes a hanging answer, a refused connection and nonsense for failures', async () => {
+    const hanging = createServer(() => {}).listen(0, '127.0.0.1')
+    const nonsense = createTcpServer((socket) => socket.end('hello\r\n\r\n')).listen(0, '127.0.0.1')
+    await Promise.all([once(hanging, 'listening'), once(nonsense, 'listening')])
+    const ports = [hanging, nonsense].map((server) => (server.address() as AddressInfo).port)
+    nonsense.on('connection', (socket) => socket.on('error', () => {}))
+    for (const port of [...ports, 1]) {
+      const { prober, verdicts } = probe({ timeoutMs: 50 })
+      prober.watch(targetOf({ url: `http://127.0.0.1:${port}` }))
+      await until(() => verdicts.length > 0)
+      assert.deepEqual(verdicts, ['fail'])
+      prober.close()
+    }
+    hanging.closeAllConnections()
+    hanging.close()
+    nonsense.close()
+  })
+
+  it('can be content with a TCP connection', async () => {
+    const server = createTcpServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { prober, verdicts } = probe({ type: 'tcp' })
+    prober.watch(targetOf({ url: `tcp://127.0.0.1:${(server.address() as AddressInfo).port}` }))
+    await until(() => verdicts.length === 1)
+    server.close()
+    await until(() => verdicts.length === 2)
+    assert.deepEqual(verdicts, ['pass', 'fail'])
+    prober.close()
+  })
+
+  it('asks nothing when it is off', () => {
+    const { prober, verdicts } = probe({ type: 'off' })
+    prober.watch(stub(1))
+    assert.deepEqual(verdicts, [])
+  })
+})

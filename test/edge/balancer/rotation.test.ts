@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
+import { describe, it } from 'node:test'
+import type { PickInput, Policy } from '../../../src/edge/balancer/policies/index.ts'
+import { RoundRobin } from '../../../src/edge/balancer/policies/round-robin.ts'
+import { Rotation } from '../../../src/edge/balancer/rotation.ts'
+import type { Target, TargetState } from '../../../src/edge/balancer/target.ts'
+import { stubs, tally, tuples } from './stub.ts'
+import { mockChance } from './virtual-time.ts'
+
+const nobody: PickInput = { client: '', headers: {} }
+const options = { slowStartMs: 0, panicThreshold: 0 }
+
+/** Remembers the lists it was given. */
+class Watcher implements Policy {
+  lists: (readonly Target[])[] = []
+  pick(targets: readonly Target[]): Target {
+    this.lists.push(targets)
+    return targets[0] as Target
+  }
+}
+
+function rotate(
+  targets: readonly Target[],
+  states: readonly TargetState[],
+  policy: Policy = new RoundRobin(),
+): Rotation {
+  const rotation = new Rotation(policy, options)
+  targets.forEach((target, i) => {
+    target.state = 'unproven'
+    rotation.add(target)
+    rotation.move(target, states[i] as TargetState)
+  })
+  return rotation
+}
+
+describe('a rotation', () => {
+  it('shows the policy only the best list, in every combination of states', () => {
+    const states = ['unproven', 'up', 'draining', 'down', 'ejected'] as const
+    for (const combination of tuples(states, 3)) {
+      const targets = stubs(3)
+      const policy = new Watcher()
+      const rotation = rotate(targets, combination, policy)
+      rotation.choose(nobody, [])
+      const best = combination.includes('up') ? ['up'] : combination.includes('draining') ? ['draining'] : states
+      const expected = targets.filter(({ state }) => (best as string[]).includes(state))
+      assert.deepEqual(policy.lists[0], expected, String(combination))
+      assert.equal(rotation.up, combination.filter((state) => state === 'up').length)
+    }
+  })
+
+  it('gives the policy the same list until something changes, and a new one then', () => {
+    const targets = stubs(3)
+    const policy = new Watcher()
+    const rotation = rotate(targets, ['up', 'up', 'up'], policy)
+    rotation.choose(nobody, [])
+    rotation.choose(nobody, [])
+    rotation.move(targets[1] as Target, 'down')
+    rotation.choose(nobody, [])
+    rotation.reweigh(targets[0] as Target, 7)
+    rotation.choose(nobody, [])
+    const [a, b, c, d] = policy.lists
+    assert.equal(a, b)
+    assert.notEqual(b, c)
+    assert.notEqual(c, d)
+    assert.deepEqual(c, [targets[0], targets[2]])
+  })
+
+  it('uses backups when no other can take a request, and not before', () => {
+    const [a, b] = [...stubs(1), ...stubs(2, { backup: true }).slice(1)] as [Target, Target]
+    const rotation = rotate([a, b], ['up', 'up'])
+    assert.equal(tally(10, () => rotation.choose(nobody, []) as Target).get(b), undefined)
+    assert.equal(rotation.choose(nobody, [a]), b)
+    rotation.move(a, 'down')
+    assert.equal(rotation.choose(nobody, []), b)
+  })
+
+  it('leaves out what has been tried, what is full and what weighs nothing', () => {
+    const targets = stubs(4, { maxConnections: 1 })
+    const [a, b, c, d] = targets as [Target, Target, Target, Target]
+    const rotation = rotate(targets, ['up', 'up', 'up', 'up'])
+    rotation.begin(b)
+    rotation.reweigh(c, 0)
+    for (let i = 0; i < 20; i++) assert.equal(rotation.choose(nobody, [a]), d)
+    rotation.begin(d)
+    assert.equal(rotation.choose(nobody, [a]), undefined)
+    rotation.end(b)
+    assert.equal(rotation.choose(nobody, [a]), b)
+  })
+
+  it('knows whether there is another target to go to', () => {
+    const targets = stubs(3)
+    const [a, b, c] = targets as [Target, Target, Target]
+    const rotation = rotate(targets, ['up', 'up', 'draining'])
+    assert.equal(rotation.hasOther([]), true)
+    assert.equal(rotation.hasOther([a]), true)
+    assert.equal(rotation.hasOther([c]), true)
+    assert.equal(rotation.hasOther([a, b]), false)
+    rotation.move(a, 'down')
+    assert.equal(rotation.hasOther([b]), false)
+  })
+
+  it('does not believe in health below the panic threshold', () => {
+    const targets = stubs(4)
+    const policy = new Watcher()
+    const rotation = new Rotation(policy, { slowStartMs: 0, panicThreshold: 0.5 })
+    for (const target of targets) {
+      target.state = 'unproven'
+      rotation.add(target)
+    }
+    const seen = (): number => {
+      rotation.choose(nobody, [])
+      return policy.lists.at(-1)?.length ?? 0
+    }
+    const [a, b, c] = targets as [Target, Target, Target]
+    rotation.move(a, 'up')
+    assert.equal(seen(), 4)
+    rotation.move(b, 'up')
+    assert.equal(seen(), 2)
+    rotation.move(c, 'draining')
+    assert.equal(seen(), 2)
+    rotation.move(b, 'down')
+    assert.equal(seen(), 3)
+  })
+
+  it('lets a target that returns among others warm up, and not one that returns alone', (t) => {
+    t.mock.method(performance, 'now', () => 1)
+    mockChance(t)
+    const [a, b] = stubs(2) as [Target, Target]
+    const rotation = new Rotation(new RoundRobin(), { slowStartMs: 60_000, panicThreshold: 0 })
+    for (const target of [a, b]) {
+      target.state = 'unproven'
+      rotation.add(target)
+      rotation.move(target, 'up')
+    }
+    assert.equal(a.warmFrom, undefined)
+    const cold = tally(2000, () => rotation.choose(nobody, []) as Target).get(b) ?? 0
+    assert.ok(cold > 20 && cold < 400, `${cold} of 2000 while cold`)
+    b.warmFrom = (b.warmFrom as number) - 60_000
+    const warm = tally(2000, () => rotation.choose(nobody, []) as Target).get(b) ?? 0
+    assert.ok(Math.abs(warm - 1000) <= 2, `${warm} of 2000 when warm`)
+  })
+
+  it('remembers since when nothing is up', () => {
+    const [a] = stubs(1) as [Target]
+    const rotation = rotate([a], ['up'])
+    assert.equal(rotation.lostAt, undefined)
+    rotation.move(a, 'down')
+    const since = rotation.lostAt
+    assert.ok(since)
+    rotation.move(a, 'draining')
+    assert.equal(rotation.lostAt, since)
+  })
+})

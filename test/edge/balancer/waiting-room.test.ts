@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { describe, it, mock } from 'node:test'
+import { WaitingRoom } from '../../../src/edge/balancer/waiting-room.ts'
+
+describe('a waiting room', () => {
+  it('calls those who wait in the order they came, each once', () => {
+    const room = new WaitingRoom(10)
+    const called: number[] = []
+    for (let i = 0; i < 4; i++) room.enter(1000, () => called.push(i))
+    room.wake(1)
+    assert.deepEqual(called, [0])
+    room.wake()
+    room.wake()
+    assert.deepEqual(called, [0, 1, 2, 3])
+    assert.equal(room.length, 0)
+  })
+
+  it('wakes each of them once, even if all enter anew', () => {
+    const room = new WaitingRoom(10)
+    let calls = 0
+    const again = (): void => {
+      calls++
+      if (calls < 100) room.enter(1000, again)
+    }
+    for (let i = 0; i < 3; i++) room.enter(1000, again)
+    room.wake()
+    assert.equal(calls, 3)
+    room.wake(99)
+    calls = 100
+    room.wake()
+  })
+
+  it('is bounded in number and in time, and can be left', () => {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    const room = new WaitingRoom(2)
+    const ends: string[] = []
+    const leave = room.enter(100, () => ends.push('a'))
+    assert.ok(room.enter(50, (again) => ends.push(`b ${again}`)))
+    assert.equal(
+      room.enter(50, () => ends.push('c')),
+      undefined,
+    )
+    leave?.()
+    assert.equal(
+      room.enter(0, () => ends.push('d')),
+      undefined,
+    )
+    mock.timers.tick(200)
+    assert.deepEqual(ends, ['b false'])
+    mock.timers.reset()
+  })
+})

@@ -1,0 +1,40 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { createProxy, type ProxyOptions } from '../../../../src/edge/http/server.ts'
+
+// A proxy for HTTP/1.1 and one for HTTP/2 in a process of their own, with short time limits. It is told what to report.
+const file = (name: string): string =>
+  readFileSync(new URL(`../../fixtures/localhost.${name}`, import.meta.url), 'utf8')
+// No connection is used twice: what one script leaves behind on it must not be taken for the next one.
+const options = {
+  targets: [process.argv[2] as string],
+  probe: { type: 'off' },
+  outliers: { consecutive: 0, errorShare: 0, latencyFactor: 0 },
+  retry: { attempts: 1 },
+  connections: { responseTimeoutMs: 500, bodyTimeoutMs: 500, keepAliveMs: 1, unsafeKeepAliveMs: 1 },
+  sendTimeoutMs: 500,
+} satisfies ProxyOptions
+const plain = createProxy(options)
+const secure = createProxy({ ...options, tls: { key: file('key'), cert: file('crt') } })
+const urls = [await plain.listen(), await secure.listen()]
+
+const sum = (text: string, name: string): number =>
+  [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)$`, 'gm'))].reduce(
+    (all, match) => all + Number(match[1]),
+    0,
+  )
+
+process.on('disconnect', () => process.exit())
+process.on('message', () => {
+  globalThis.gc?.()
+  const text = plain.metrics() + secure.metrics()
+  process.send?.({
+    heap: process.memoryUsage().heapUsed + process.memoryUsage().external,
+    // Descriptors, where the system lists them.
+    open: readdirSync('/proc/self/fd').length,
+    inflight: sum(text, 'fleet_proxy_inflight') + sum(text, 'fleet_proxy_target_inflight'),
+    tunnels: sum(text, 'fleet_proxy_tunnels'),
+    // The two proxies share this one.
+    internalErrors: sum(text, 'fleet_proxy_internal_errors_total') / 2,
+  })
+})
+process.send?.(urls)

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
+import { request as httpsRequest } from 'node:https'
+import { after, describe, it } from 'node:test'
+import { WebSocket, WebSocketServer } from 'ws'
+import { until } from '../../helpers/until.ts'
+import { pair } from '../front.ts'
+
+const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')
+const tls = { key: file('key'), cert: file('crt') }
+const ca = tls.cert
+
+interface Reply {
+  headers: IncomingHttpHeaders & { ':status'?: number }
+  text: string
+  trailers: IncomingHttpHeaders
+}
+
+async function ask(
+  session: ClientHttp2Session,
+  headers: Record<string, string | string[]>,
+  body?: string | Buffer,
+): Promise<Reply> {
+  const stream = session.request(headers, { endStream: body === undefined })
+  if (body !== undefined) stream.end(body)
+  let trailers: IncomingHttpHeaders = {}
+  stream.on('trailers', (received) => {
+    trailers = received
+  })
+  const [received] = await once(stream, 'response')
+  return { headers: received, text: (await stream.toArray()).join(''), trailers }
+}
+
+const session = (url: string): ClientHttp2Session => {
+  const client = connect(url, { ca })
+  client.on('error', () => {})
+  after(() => client.destroy())
+  return client
+}
+
+describe('over TLS', async () => {
+  const { url, upstream, proxy } = await pair({ tls })
+
+  it('HTTP/2 requests become HTTP/1.1 requests upstream', async () => {
+    const client = session(url)
+    const { headers, text } = await ask(
+      client,
+      { ':method': 'POST', ':path': '/p?q=1', ':authority': 'shop.example', cookie: ['a=b', 'c=d'], 'x-mine': 'yes' },
+      'hello',
+    )
+    assert.equal(headers[':status'], 200)
+    const seen = JSON.parse(text)
+    assert.deepEqual([seen.method, seen.url, seen.body], ['POST', '/p?q=1', 'hello'])
+    assert.deepEqual(
+      [seen.headers.host, seen.headers.cookie, seen.headers['x-mine']],
+      ['shop.example', 'a=b; c=d', 'yes'],
+    )
+    assert.deepEqual([seen.headers['x-forwarded-proto'], seen.headers['x-forwarded-for']], ['https', '127.0.0.1'])
+    assert.ok(!Object.keys(seen.headers).some((name) => name.startsWith(':')))
+  })
+
+  it('many streams at once are as many requests', async () => {
+    const client = session(url)
+    const replies = await Promise.all(Array.from({ length: 50 }, (_, i) => ask(client, { ':path': `/${i}` })))
+    assert.deepEqual(
+      replies.map(({ text }) => JSON.parse(text).url),
+      Array.from({ length: 50 }, (_, i) => `/${i}`),
+    )
+  })
+
+  it('answers keep their duplicates and trailers, and lose what HTTP/2 forbids', async () => {
+    upstream.handler = (_, response) => {
+      response.writeHead(200, 'Odd', [
+        'Set-Cookie',
+        'a=b',
+        'Set-Cookie',
+        'c=d',
+        'Trailer',
+        'x-sum',
+        'Connection',
+        'close',
+      ])
+      response.write('x')
+      response.addTrailers({ 'x-sum': '42' })
+      response.end()
+    }
+    const { headers, trailers } = await ask(session(url), { ':path': '/' })
+    assert.deepEqual(headers['set-cookie'], ['a=b', 'c=d'])
+    assert.equal(headers.connection, undefined)
+    assert.equal(trailers['x-sum'], '42')
+    upstream.handler = (request, response) => upstream.answer(request, response)
+  })
+
+  it('long bodies are streamed both ways', async () => {
+    const body = Buffer.alloc(3 << 20, 120)
+    const { text } = await ask(session(url), { ':method': 'PUT', ':path': '/' }, body)
+    assert.equal(JSON.parse(text).body.length, body.length)
+  })
+
+  it('errors are pages', async () => {
+    const client = session(url)
+    const blocked = await ask(client, { ':path': '/metrics' })
+    assert.equal(blocked.headers[':status'], 404)
+    assert.match(blocked.text, /FLEET_ERR_PATH_BLOCKED/)
+    upstream.handler = (request) => request.socket.destroy()
+    const failed = await ask(client, { ':path': '/', ':method': 'POST' }, 'x')
+    assert.equal(failed.headers[':status'], 502)
+    upstream.handler = (request, response) => upstream.answer(request, response)
+  })
+
+  it('a stream that is reset cancels its request upstream', async () => {
+    let cancelled = false
+    upstream.handler = (request) => {
+      request.socket.on('close', () => {
+        cancelled = true
+      })
+    }
+    const before = upstream.seen.length
+    const stream = session(url).request({ ':path': '/' })
+    stream.on('error', () => {})
+    await until(() => upstream.seen.length > before)
+    stream.close(8)
+    await until(() => cancelled && proxy.targets[0]?.inflight === 0)
+    upstream.handler = (request, response) => upstream.answer(request, response)
+  })
+
+  it('a WebSocket comes over HTTP/2 as well, by an extended CONNECT (RFC 8441)', async () => {
+    const room = new WebSocketServer({ noServer: true })
+    upstream.server.on('upgrade', (incoming, socket, head) => {
+      if (incoming.url === '/room') {
+        room.handleUpgrade(incoming, socket, head, (peer) => peer.on('message', (text) => peer.send(`${text}!`)))
+      } else if (incoming.url === '/none') socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone')
+    })
+    const client = session(url)
+    await once(client, 'remoteSettings')
+    assert.equal(client.remoteSettings.enableConnectProtocol, true)
+    const open = async (path: string, protocol?: string) => {
+      const headers = {
+        ':method': 'CONNECT',
+        ':path': path,
+        ':authority': 'shop.example',
+        'sec-websocket-version': '13',
+      }
+      const named = { ...headers, ':scheme': 'https', ':protocol': protocol }
+      const stream = client.request(protocol ? named : { ':method': 'CONNECT', ':authority': 'shop.example' })
+      stream.on('error', () => {})
+      const [received] = await once(stream, 'response')
+      return { stream, received }
+    }
+    const { stream, received } = await open('/room', 'websocket')
+    assert.equal(received[':status'], 200)
+    assert.equal(received['sec-websocket-accept'], undefined)
+    // A text frame of two bytes, masked with nothing, and the answer, which is not masked: RFC 6455 section 5.2.
+    stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
+    assert.deepEqual((await once(stream, 'data'))[0], Buffer.from([0x81, 3, 0x68, 0x69, 0x21]))
+    assert.equal(proxy.targets[0]?.inflight, 1)
+    const [peer] = room.clients
+    stream.close()
+    await until(() => peer?.readyState === WebSocket.CLOSED && proxy.targets[0]?.inflight === 0)
+    for (const [path, protocol, status] of [
+      ['/none', 'websocket', 404],
+      ['/metrics', 'websocket', 404],
+      ['/room', 'other', 405],
+      ['/room', undefined, 405],
+    ] as const) {
+      const refused = await open(path, protocol)
+      assert.equal(refused.received[':status'], status, `${path} ${protocol}`)
+      refused.stream.resume()
+    }
+    upstream.server.removeAllListeners('upgrade')
+  })
+
+  it('HTTP/1.1 and WebSockets work as well', async () => {
+    const request = httpsRequest(url, { ca, agent: false }).end()
+    const [response] = await once(request, 'response')
+    const seen = JSON.parse((await response.toArray()).join(''))
+    assert.equal(seen.headers['x-forwarded-proto'], 'https')
+    const room = new WebSocketServer({ noServer: true })
+    upstream.server.on('upgrade', (incoming, socket, head) =>
+      room.handleUpgrade(incoming, socket, head, (client) => client.send('hi')),
+    )
+    const client = new WebSocket(url.replace('http', 'ws'), { ca })
+    assert.equal(String((await once(client, 'message'))[0]), 'hi')
+    client.terminate()
+  })
+})
+
+describe('a proxy with TLS that closes', () => {
+  it('lets the streams in flight end and sends the clients away', async () => {
+    const { url, upstream, proxy } = await pair({ tls })
+    let answer = (): void => {}
+    upstream.handler = (request, response) => {
+      answer = () => upstream.answer(request, response)
+    }
+    const client = session(url)
+    const reply = ask(client, { ':path': '/slow' })
+    await until(() => upstream.seen.length === 1)
+    const goaway = once(client, 'goaway')
+    const closed = proxy.close()
+    await goaway
+    answer()
+    assert.equal((await reply).headers[':status'], 200)
+    await closed
+  })
+})

@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { after, describe, it } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Dispatcher } from 'undici'
+import { WirePool } from '../../../../src/edge/http/wire/pool.ts'
+import { until } from '../../../helpers/until.ts'
+
+interface Seen {
+  status: number
+  headers: object
+  text: string
+  trailers: object
+  /** Statuses below 200 that came first. */
+  before: number[]
+}
+type Serve = (socket: Socket, request: string, turn: number) => void
+
+const ok = (text: string, ...headers: string[]): string =>
+  `${['HTTP/1.1 200 OK', `Content-Length: ${text.length}`, ...headers].join('\r\n')}\r\n\r\n${text}`
+
+/** A server that answers each request with bytes, and a pool of connections to it. */
+async function pair(serve: Serve, options: object = {}) {
+  const requests: string[] = []
+  let connections = 0
+  const sockets: Socket[] = []
+  const server = createServer((socket) => {
+    connections++
+    sockets.push(socket)
+    let text = ''
+    socket.on('error', () => {})
+    socket.setEncoding('latin1').on('data', (piece) => {
+      text += piece
+      const end = text.indexOf('\r\n\r\n')
+      const length = Number(/content-length: (\d+)/.exec(text)?.[1] ?? 0)
+      if (end < 0 || text.length < end + 4 + length) return
+      requests.push(text)
+      serve(socket, text, requests.length)
+      text = ''
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const bounds = { connectTimeoutMs: 60_000, responseTimeoutMs: 60_000, bodyTimeoutMs: 60_000, keepAliveMs: 60_000 }
+  const pool = new WirePool({ host: '127.0.0.1', port, maxHeaderBytes: 16_384, ...bounds, ...options })
+  after(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { pool, requests, sockets, server, connections: () => connections }
+}
+
+function ask(
+  pool: WirePool,
+  request: { method?: string; path?: string; headers?: string[]; body?: Buffer | null } = {},
+  watch: Partial<Dispatcher.DispatchHandler> = {},
+): Promise<Seen> {
+  const { method = 'GET', path = '/', headers = ['host', 'x'], body = null } = request
+  const seen: Seen = { status: 0, headers: {}, text: '', trailers: {}, before: [] }
+  return new Promise((resolve, reject) => {
+    const handler: Dispatcher.DispatchHandler = {
+      onResponseStart(_, status, received) {
+        if (status < 200) seen.before.push(status)
+        else Object.assign(seen, { status, headers: { ...received } })
+      },
+      onResponseData(_, chunk) {
+        seen.text += chunk.toString('latin1')
+      },
+      onResponseEnd(_, trailers) {
+        resolve({ ...seen, trailers: { ...trailers } })
+      },
+      onResponseError(_, error) {
+        reject(error)
+      },
+      ...watch,
+    }
+    pool.dispatch({ method, path, headers, body, refusable: false }, handler)
+  })
+}
+
+describe('a connection to an upstream', () => {
+  it('carries one request after the other, with and without a body', async () => {
+    const { pool, requests, connections } = await pair((socket) => socket.write(ok('hello')))
+    assert.equal((await ask(pool)).text, 'hello')
+    assert.equal((await ask(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
+    assert.equal((await ask(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
+    assert.equal((await ask(pool, { method: 'POST' })).text, 'hello')
+    assert.equal(connections(), 1)
+    assert.match(requests[0] as string, /^GET \/ HTTP\/1\.1\r\nconnection: keep-alive\r\nhost: x\r\n\r\n$/)
+    assert.match(requests[1] as string, /content-length: 4\r\n\r\ncaf\xe9$/)
+    assert.match(requests[2] as string, /content-length: 60000\r\n\r\nx{60000}$/)
+    assert.match(requests[3] as string, /content-length: 0\r\n\r\n$/)
+    await pool.close()
+  })
+
+  it('finds a server by its name, whichever of its addresses it listens on', async () => {
+    const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
+    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
+    await pool.close()
+    const nowhere = await pair(() => {}, { host: 'nowhere.invalid' })
+    await assert.rejects(ask(nowhere.pool), { syscall: 'getaddrinfo' })
+    await nowhere.pool.close()
+  })
+
+  it('opens as many as there are requests at once', async () => {
+    const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
+    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
+    assert.equal(connections(), 5)
+    await pool.close()
+  })
+
+  for (const [what, bytes, expected] of [
+    ['with a length', ok('hello', 'X: y'), { text: 'hello', headers: { 'content-length': '5', x: 'y' } }],
+    [
+      'in chunks, with trailers',
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n',
+      { text: 'hello', trailers: { 'x-sum': '1' } },
+    ],
+    ['after early hints', `HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n${ok('x')}`, { before: [103], text: 'x' }],
+    ['without a body', 'HTTP/1.1 204 No Content\r\n\r\n', { status: 204, text: '' }],
+  ] as const) {
+    it(`reads an answer ${what}, in pieces of any size`, async () => {
+      const { pool, connections } = await pair(async (socket, _, turn) => {
+        const step = [bytes.length, 1, 7][turn - 1] ?? 1
+        for (let at = 0; at < bytes.length; at += step) {
+          socket.write(bytes.slice(at, at + step))
+          await nextTurn()
+        }
+      })
+      for (let i = 0; i < 3; i++) {
+        const seen = await ask(pool)
+        for (const [key, value] of Object.entries(expected)) assert.deepEqual(seen[key as keyof Seen], value)
+      }
+      assert.equal(connections(), 1)
+      await pool.close()
+    })
+  }
+
+  it('reads an answer until the connection ends, and none that breaks off', async () => {
+    const { pool } = await pair((socket, request) => {
+      if (request.startsWith('GET /close')) socket.end('HTTP/1.1 200 OK\r\n\r\nhello')
+      else if (request.startsWith('GET /length')) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello')
+      else if (request.startsWith('GET /chunks')) {
+        socket.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n')
+      } else if (request.startsWith('GET /head')) socket.end('HTTP/1.1 200 OK\r\nX')
+      else socket.end()
+    })
+    assert.equal((await ask(pool, { path: '/close' })).text, 'hello')
+    for (const path of ['/length', '/chunks', '/head', '/nothing']) {
+      await assert.rejects(ask(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
+    }
+    await pool.close()
+  })
+
+  it('knows that an answer to HEAD has no body', async () => {
+    const { pool, connections } = await pair((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'))
+    for (let i = 0; i < 2; i++) assert.equal((await ask(pool, { method: 'HEAD' })).text, '')
+    assert.equal(connections(), 1)
+    await pool.close()
+  })
+
+  it('is not used again when it was told so, or more came than was asked for', async () => {
+    for (const bytes of [
+      ok('x', 'Connection: close'),
+      `${ok('x')}${ok('evil')}`,
+      'HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n\r\n',
+      ok('x', 'Keep-Alive: timeout=1'),
+    ]) {
+      const { pool, connections } = await pair((socket) => socket.write(bytes))
+      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await ask(pool)).text))
+      assert.equal(connections(), 2, bytes)
+      await pool.close()
+    }
+  })
+
+  it('is not used again when the server closed it, spoke out of turn, or it has been idle for long', async () => {
+    const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { keepAliveMs: 40 })
+    await ask(pool)
+    await until(() => sockets[0]?.destroyed)
+    await ask(pool)
+    assert.equal(connections(), 2)
+    await pool.close()
+    const other = await pair((socket) => socket.write(ok('x')))
+    await ask(other.pool)
+    other.sockets[0]?.write('HTTP/1.1 408 Request Timeout\r\n\r\n')
+    await until(() => other.sockets[0]?.destroyed)
+    await ask(other.pool)
+    assert.equal(other.connections(), 2)
+    await other.pool.close()
+  })
+
+  it('gives up on what is too slow, too large, or no HTTP', async () => {
+    for (const [bytes, options, expected] of [
+      ['', { responseTimeoutMs: 100 }, { code: 'UND_ERR_HEADERS_TIMEOUT' }],
+      ['HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx', { bodyTimeoutMs: 100 }, { code: 'UND_ERR_BODY_TIMEOUT' }],
+      [`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(20_000)}`, {}, { code: 'UND_ERR_HEADERS_OVERFLOW' }],
+      ['hello\r\n\r\n', {}, { name: 'HTTPParserError' }],
+      ['HTTP/1.1 101 Switching Protocols\r\n\r\n', {}, { name: 'HTTPParserError' }],
+    ] as const) {
+      const { pool } = await pair((socket) => socket.write(bytes), options)
+      await assert.rejects(ask(pool), expected, bytes.slice(0, 40))
+      await pool.close()
+    }
+  })
+
+  it('says whether anything was sent', async () => {
+    const { pool, server } = await pair(() => {})
+    server.close()
+    await once(server, 'close')
+    let sent = false
+    const watch = {
+      onRequestStart: () => {
+        sent = true
+      },
+    }
+    const refused = ask(pool, {}, watch)
+    await assert.rejects(refused, { code: 'ECONNREFUSED' })
+    assert.equal(sent, false)
+    await pool.close()
+  })
+
+  it('can be told to wait, and to stop', async () => {
+    const { pool, sockets } = await pair((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
+      for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
+    })
+    let controller: Dispatcher.DispatchController | undefined
+    let received = 0
+    const watch: Partial<Dispatcher.DispatchHandler> = {
+      onRequestStart: (given) => {
+        controller = given
+      },
+      onResponseData: (given, chunk) => {
+        received += chunk.length
+        given.pause()
+      },
+    }
+    const answer = ask(pool, {}, watch)
+    const ended = assert.rejects(answer, { message: 'enough' })
+    await until(() => received > 0)
+    for (let i = 0; i < 20; i++) await nextTurn()
+    assert.ok(received <= 65_536, `${received}`)
+    const mark = received
+    controller?.resume()
+    await until(() => received > mark)
+    controller?.abort(new Error('enough'))
+    await ended
+    await until(() => sockets[0]?.destroyed)
+    await pool.close()
+  })
+
+  it('closes when its request has ended', async () => {
+    let answer = (): void => {}
+    const { pool, sockets, requests } = await pair((socket) => {
+      answer = () => socket.write(ok('late'))
+    })
+    const asked = ask(pool)
+    await until(() => requests.length === 1)
+    const closed = pool.close()
+    answer()
+    assert.equal((await asked).text, 'late')
+    await closed
+    await until(() => sockets[0]?.destroyed)
+  })
+})

@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { after, describe, it } from 'node:test'
+import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
+import { until } from '../../helpers/until.ts'
+import { get, quickProbe } from '../front.ts'
+import { startUpstreams } from '../upstream.ts'
+
+interface Peer {
+  server: Server
+  url: string
+  sockets: Set<Socket>
+}
+
+/** A TCP server; `serve` is not called for connections that close without a byte, as probes do. */
+async function peer(serve: (socket: Socket) => void, port = 0): Promise<Peer> {
+  const sockets = new Set<Socket>()
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket)).on('error', () => {})
+    serve(socket)
+  }).listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  after(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { server, url: `tcp://127.0.0.1:${(server.address() as AddressInfo).port}`, sockets }
+}
+
+async function proxyTo(
+  peers: readonly { url: string }[],
+  options: Partial<TcpProxyOptions> = {},
+): Promise<{ proxy: TcpProxy; port: number }> {
+  const proxy = createTcpProxy({ targets: peers.map(({ url }) => url), probe: quickProbe, ...options })
+  after(() => proxy.close())
+  await proxy.listen()
+  return { proxy, port: proxy.address?.port ?? 0 }
+}
+
+async function talk(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1').setEncoding('utf8')
+  socket.end(text)
+  return (await socket.toArray()).join('')
+}
+
+const named = (name: string) => (socket: Socket) => {
+  socket.on('data', () => {})
+  socket.on('end', () => socket.end(name))
+}
+
+describe('a TCP proxy', () => {
+  it('passes bytes on both ways, and each end separately', async () => {
+    const echo = await peer((socket) => {
+      let text = ''
+      socket.on('data', (chunk) => {
+        text += chunk
+      })
+      socket.on('end', () => socket.end(text.toUpperCase()))
+    })
+    const { port, proxy } = await proxyTo([echo])
+    assert.equal(await talk(port, 'hello'), 'HELLO')
+    const long = 'x'.repeat(3_000_000)
+    assert.equal(await talk(port, long), long.toUpperCase())
+    await until(() => proxy.targets[0]?.inflight === 0)
+  })
+
+  it('chooses a target per connection', async () => {
+    const peers = await Promise.all(['a', 'b', 'c'].map((name) => peer(named(name))))
+    const { port } = await proxyTo(peers)
+    const names = await Promise.all(Array.from({ length: 6 }, () => talk(port, 'x')))
+    assert.deepEqual(names.toSorted(), ['a', 'a', 'b', 'b', 'c', 'c'])
+  })
+
+  it('goes on to another target when one refuses', async () => {
+    const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
+    const { port, proxy } = await proxyTo(peers, { probe: { ...quickProbe, intervalMs: 60_000 } })
+    peers[0]?.server.close()
+    for (let i = 0; i < 4; i++) assert.equal(await talk(port, 'x'), 'b')
+    assert.equal(proxy.targets[0]?.state, 'down')
+  })
+
+  it('lets connections wait while there is no target, and ends them when none comes', async () => {
+    const only = await peer(named('a'))
+    const { port, proxy } = await proxyTo([only], { queue: { timeoutMs: 60_000 } })
+    only.server.close()
+    await until(() => proxy.targets[0]?.state === 'down')
+    const waiting = talk(port, 'x')
+    await peer(named('back'), Number(new URL(only.url).port))
+    assert.equal(await waiting, 'back')
+    const never = await proxyTo([{ url: 'tcp://127.0.0.1:1' }], { queue: { timeoutMs: 50 } })
+    assert.equal(await talk(never.port, 'x').catch(() => ''), '')
+  })
+
+  it('breaks on the other side what broke on one', async () => {
+    const reset = await peer((socket) => socket.on('data', () => socket.resetAndDestroy()))
+    const { port } = await proxyTo([reset])
+    await assert.rejects(talk(port, 'x'), { code: 'ECONNRESET' })
+    let ended = false
+    const listening = await peer((socket) => socket.on('error', () => (ended = true)))
+    const other = await proxyTo([listening])
+    const client = connect(other.port, '127.0.0.1')
+    client.write('x')
+    await until(() => listening.sockets.size > 0 && other.proxy.targets[0]?.inflight === 1)
+    client.resetAndDestroy()
+    await until(() => ended && other.proxy.targets[0]?.inflight === 0)
+  })
+
+  it('closes connections on which nothing moves', async () => {
+    const silent = await peer(() => {})
+    const { port, proxy } = await proxyTo([silent], { idleTimeoutMs: 50 })
+    const client = connect(port, '127.0.0.1')
+    client.on('error', () => {})
+    await once(client, 'close')
+    await until(() => proxy.targets[0]?.inflight === 0)
+  })
+
+  it('can tell the target who the client is', async () => {
+    const echo = await peer((socket) => {
+      let text = ''
+      socket.on('data', (chunk) => {
+        text += chunk
+      })
+      socket.on('end', () => socket.end(text))
+    })
+    const { port } = await proxyTo([echo], { proxyProtocol: true })
+    assert.match(
+      await talk(port, 'hello'),
+      new RegExp(`^PROXY TCP4 127\\.0\\.0\\.1 127\\.0\\.0\\.1 \\d+ ${port}\r\nhello$`),
+    )
+  })
+
+  it('carries HTTP, judged by HTTP probes', async () => {
+    const upstreams = await startUpstreams(2)
+    const { port, proxy } = await proxyTo(upstreams)
+    if (upstreams[0]) upstreams[0].ready = false
+    await until(() => proxy.targets[0]?.state === 'down')
+    const { text } = await get(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } })
+    assert.equal(JSON.parse(text).name, 'u1')
+  })
+
+  it('closes when its connections have ended, or at the deadline', async () => {
+    const echo = await peer((socket) => socket.pipe(socket))
+    const { port, proxy } = await proxyTo([echo])
+    const client = connect(port, '127.0.0.1')
+    client.write('one')
+    await once(client, 'data')
+    const closed = proxy.close()
+    client.end('two')
+    assert.equal(String(await once(client, 'data')), 'two')
+    await closed
+    const late = await proxyTo([echo], { shutdownTimeoutMs: 50 })
+    const stuck = connect(late.port, '127.0.0.1')
+    stuck.on('error', () => {})
+    stuck.write('x')
+    await once(stuck, 'data')
+    await Promise.all([late.proxy.close(), once(stuck, 'close')])
+  })
+
+  it('refuses options it does not have', () => {
+    assert.throws(() => createTcpProxy({ targets: ['nonsense'] }), { code: 'FLEET_ERR_TARGET_INVALID' })
+    assert.throws(() => createTcpProxy({ targets: [], wonders: 1 } as never), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
+    assert.throws(() => createTcpProxy({ targets: [], idleTimeoutMs: -1 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  })
+})

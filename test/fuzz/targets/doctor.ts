@@ -1,0 +1,158 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { judge } from '../../../src/cli/doctor/evaluate.ts'
+import type { Source } from '../../../src/cli/doctor/facts.ts'
+import { readAll } from '../../../src/cli/doctor/run.ts'
+import type { Target } from '../engine/target.ts'
+
+/** Files that a reader of `fleet doctor` takes; the first byte of an input chooses one. */
+const files = [
+  ...[
+    'nginx.conf',
+    'haproxy.cfg',
+    'docker-compose.yml',
+    'deployment.yml',
+    'kustomization.yml',
+    'fleet.service',
+    'main.tf',
+  ],
+  ...['.env', 'Dockerfile', 'app.ts', 'ecosystem.config.json', 'ecosystem.config.cjs', 'conf.d/site.conf', '-'],
+]
+/** Between two files of one input. */
+const next = '\x1e'
+const root = new URL('../../../', import.meta.url)
+const seed = (file: number, path: string): string =>
+  String.fromCharCode(file) + readFileSync(new URL(path, root), 'latin1').slice(0, 6000)
+
+/** How the errors of the language itself begin: a reader that ends in one has met a value that it did not expect. */
+const unexpected =
+  /Cannot (?:read|destructure|convert|use|set|create)|is not (?:a function|iterable|a constructor|extensible)|Invalid (?:regular|string|array|time)|undefined \(|call stack|must be of type|toString|Reduce of/
+
+/** Whatever is in a file, `fleet doctor` ends with findings: a file that cannot be read is one. */
+export default {
+  seeds: [
+    seed(0, 'nginx/nginx.conf'),
+    seed(0, 'nginx/upstreams/keepalive.conf'),
+    seed(12, 'nginx/snippets/locations.conf'),
+    seed(1, 'haproxy/haproxy.cfg'),
+    seed(2, 'docker-compose.loadbalancer.yml'),
+    seed(3, 'deploy/kubernetes/app/deployment.yml'),
+    seed(4, 'deploy/kubernetes/app/kustomization.yml'),
+    seed(5, 'deploy/systemd/fastify-fleet.service'),
+    seed(6, 'deploy/aws/ecs.tf'),
+    seed(6, 'deploy/aws/alb.tf'),
+    seed(8, 'Dockerfile'),
+    seed(11, 'ecosystem.config.cjs'),
+    '\x07REDIS_URL=redis://:%zz@h:6379\nSESSION_SECRET=abc\nDATABASE_URL=postgres://u:p%@h/d\nDRAIN_DELAY=5s',
+    '\x09import Fastify from "fastify"\nconst app = Fastify({ trustProxy: true, keepAliveTimeout: 65 * 1000 })',
+    '\x0a{"apps":[{"name":"a","script":"x","exec_mode":"cluster","instances":"max","env":{"PORT":1}}]}',
+    '\x00include *.conf; include nginx.conf; http { include conf.d/*; include /**/*; }\x1e\x0cinclude ../*; server { }',
+    '\x04patches: [ { path: a.yml }, null, 3 ]\x1e\x03kind: Deployment',
+    '\x03apiVersion: v1\nkind: Secret\ndata: { a: null }\nspec: { template: { spec: { containers: [ null, { env: [ null ] } ] } } }',
+    '\x02services: { a: { environment: [ null ], ports: [ null ], scale: 3 }, b: null }',
+    `\x00${'a {'.repeat(1500)}`,
+    `\x06${'a = ['.repeat(800)}`,
+    `\x02services: ${'['.repeat(3000)}`,
+    '\x02a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nservices: &d { a: { environment: *c }, <<: *d }',
+  ],
+  dictionary: [
+    ...[
+      '{',
+      '}',
+      ';',
+      '"',
+      "'",
+      '\\',
+      '\n',
+      '#',
+      '${X}',
+      '${X:-a}',
+      '$$',
+      ': ',
+      '- ',
+      '&a ',
+      '*a',
+      '<<: ',
+      '!!js',
+      '|',
+      '>',
+      '[',
+      ']',
+    ],
+    ...[
+      'null',
+      '~',
+      '__proto__',
+      'constructor',
+      '1e999',
+      '65s',
+      '<<EOT\n',
+      '\nEOT',
+      'jsonencode(',
+      'var.x',
+      'include *.conf;',
+      next,
+    ],
+    ...[
+      'REDIS_URL',
+      'SESSION_SECRET',
+      'env',
+      'environment',
+      'containers',
+      'readinessProbe',
+      'data',
+      'patches',
+      'upstream',
+      'server',
+    ],
+  ],
+  maxBytes: 65_536,
+  /** What a reader that goes back and forth takes minutes for: one thing again and again. */
+  generate(random) {
+    const unit = random.pick([
+      '{',
+      '[',
+      '"',
+      "'",
+      '\\',
+      '${',
+      '${a-',
+      '"\\',
+      'a {',
+      'a = [',
+      '- ',
+      '&a ',
+      '<<EOT\n',
+      ' ',
+      'A=1\n',
+      '?',
+      'a(',
+      '/*',
+    ])
+    const head = random.pick([
+      '',
+      'services:\n',
+      'apiVersion: v1\nkind: ConfigMap\ndata:\n',
+      'ExecStart=node',
+      'a = "',
+      '"',
+    ])
+    return Buffer.from(
+      `${String.fromCharCode(random.below(files.length))}${head}${unit.repeat(random.pick([10, 100, 5000]))}`,
+    )
+  },
+  async run(input) {
+    const sources = input
+      .toString('latin1')
+      .split(next)
+      .map((part): Source => ({ file: `/fuzz/${files[part.charCodeAt(0) % files.length]}`, text: part.slice(1) }))
+    const { readings, broken, read } = await readAll(sources)
+    const findings = [...broken, ...judge(readings, { longestMs: 1000 })]
+    for (const { file, line, code, message } of findings) {
+      assert.ok(sources.some((source) => source.file === file) && line >= 1 && code !== '', `${file}:${line} ${code}`)
+      if (code === 'DOCTOR_SYNTAX') assert.doesNotMatch(message, unexpected)
+    }
+    return `${read.map(({ kind }) => kind)} ${findings.map(({ code }) => code)}`
+  },
+} satisfies Target

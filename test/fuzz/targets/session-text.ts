@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { difference, join, members, merge, quote, restOf, write } from '../../../src/state/session/text.ts'
+import { Choices } from '../engine/choices.ts'
+import type { Target } from '../engine/target.ts'
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+
+/** An object with members of any name, `__proto__` included. */
+function object(choices: Choices): Record<string, unknown> {
+  const entries = Array.from({ length: choices.below(5) }, () => [choices.name(), choices.value(true)] as const)
+  return Object.fromEntries(entries.filter(([name]) => name !== 'cookie'))
+}
+
+/** A session as it stands in Redis: what is written is read back, and two changes at once are merged member by member. */
+export default {
+  seeds: [
+    '',
+    '\x02\x01\x02a"\x04\x03\x00',
+    '\x04\x00\x05\n,"a"\x01\x02\x01\x00\x03\x04',
+    'hello world, this is a session',
+    '\xff'.repeat(40),
+  ],
+  dictionary: ['"', '\\', '\n', ',"a":1', '{"cookie":{', '\\u0022', '\u00e9'],
+  run(input) {
+    const text = input.toString('latin1')
+    const rest = restOf(text)
+    if (rest !== undefined) members(rest)
+    // No name holds a backslash: once Node 24.21 has parsed `{"a":1,"b\\\\":1}`, it takes the second name of
+    // `{"a":1,"b\\n":1}` for the former.
+    const choices = new Choices(Buffer.from(text.replaceAll('\\', '/'), 'latin1'))
+    const [before, after] = [object(choices), object(choices)]
+    const cookie = '{"expires":1}'
+    const [old, current] = [write(before), write(after)]
+    for (const [written, data] of [
+      [old, before],
+      [current, after],
+    ] as const) {
+      const whole = join(cookie, written)
+      assert.deepEqual(JSON.parse(whole), plain({ cookie: { expires: 1 }, ...data }))
+      assert.equal(restOf(whole), written)
+      const names = Object.keys(plain(data) as object).map(quote)
+      assert.deepEqual([...members(written).keys()].sort(), names.sort())
+    }
+    const merged: unknown = JSON.parse(merge(join(cookie, old), difference(old, current), 1_000_000))
+    assert.deepEqual(merged, plain({ cookie: { expires: 1 }, ...after }))
+    return `${rest !== undefined} ${Object.keys(before).length} ${Object.keys(after).length}`
+  },
+} satisfies Target

@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { distanceKm, placeOf } from '../../src/geo/countries.ts'
+import { type GeoOptions, geo } from '../../src/geo/index.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { startUpstreams } from '../edge/upstream.ts'
+import { until } from '../helpers/until.ts'
+import { writeMmdb } from './mmdb-writer.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'fleet-geo-'))
+const database = join(folder, 'country.mmdb')
+writeFileSync(
+  database,
+  writeMmdb({
+    '5.5.0.0/16': { country: { iso_code: 'BR' } },
+    '6.6.0.0/16': { country: { iso_code: 'US' }, location: { latitude: 47.6, longitude: -122.3 } },
+    '7.7.0.0/16': { country_code: 'AU' },
+    '8.8.0.0/16': { registered_country: { iso_code: 'JP' } },
+    '9.9.0.0/16': { nothing: 'useful' },
+  }),
+)
+
+async function app(options: GeoOptions, region?: string): Promise<FastifyInstance> {
+  const instance = Fastify()
+  await instance.register(identity, { region })
+  await instance.register(geo, { probe: { type: 'off' }, ...options })
+  instance.get('/where', async (request) => request.geo)
+  after(() => instance.close())
+  await instance.ready()
+  return instance
+}
+
+const regions = {
+  eu: { url: 'https://eu.example.com', countries: ['DE', 'FR'], location: 'DE' },
+  us: { url: 'https://us.example.com', location: { latitude: 39, longitude: -77 } },
+  west: { url: 'https://west.example.com', location: { latitude: 45, longitude: -121 } },
+  asia: { url: 'https://asia.example.com', countries: ['SG', 'RU'] },
+}
+
+const ask = async (
+  instance: FastifyInstance,
+  headers: Record<string, string> = {},
+  remoteAddress = '127.0.0.1',
+  url = '/where',
+) => (await instance.inject({ url, headers, remoteAddress })).json()
+
+describe('request.geo', () => {
+  it('believes the headers of an edge, and of nobody else', async () => {
+    const instance = await app({ edges: ['10.1.0.0/16'] })
+    const headers = { 'cf-ipcountry': 'de' }
+    assert.deepEqual(await ask(instance, headers, '10.1.2.3'), { country: 'DE', source: 'edge' })
+    assert.deepEqual(await ask(instance, headers, '10.2.2.3'), { source: 'none' })
+    assert.deepEqual(await ask(instance, { ...headers, 'x-forwarded-for': '10.1.2.3' }, '10.2.2.3'), { source: 'none' })
+    assert.deepEqual(await ask(instance, { 'cloudfront-viewer-country': 'FR' }, '10.1.2.3'), {
+      country: 'FR',
+      source: 'edge',
+    })
+    for (const code of ['XX', 'T1', '', 'DEU', '<x>']) {
+      assert.deepEqual(await ask(instance, { 'cf-ipcountry': code }, '10.1.2.3'), { source: 'none' }, code)
+    }
+  })
+
+  it('finds the edge behind proxies of ours, and the client behind the edge', async () => {
+    const instance = await app({ edges: ['10.1.0.0/16'], trustProxy: ['127.0.0.1', '10.9.0.0/16'], database })
+    const headers = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '5.5.5.5, 10.1.2.3, 10.9.1.1' }
+    assert.equal((await ask(instance, headers)).country, 'DE')
+    assert.equal((await ask(instance, { 'x-forwarded-for': headers['x-forwarded-for'] })).country, 'BR')
+    const forged = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '10.1.2.3, 5.5.5.5, 10.9.1.1' }
+    assert.equal((await ask(instance, forged)).country, 'BR')
+  })
+
+  it('asks the database when no edge speaks', async () => {
+    const instance = await app({ database })
+    assert.deepEqual(await ask(instance, {}, '5.5.1.2'), { country: 'BR', source: 'database' })
+    assert.deepEqual(await ask(instance, {}, '6.6.1.2'), {
+      country: 'US',
+      place: { latitude: 47.6, longitude: -122.3 },
+      source: 'database',
+    })
+    assert.equal((await ask(instance, {}, '7.7.1.2')).country, 'AU')
+    assert.equal((await ask(instance, {}, '8.8.1.2')).country, 'JP')
+    for (const address of ['9.9.1.2', '4.4.4.4', '::1'])
+      assert.deepEqual(await ask(instance, {}, address), { source: 'none' })
+  })
+
+  it('names the best region: the one that lists the country, else the nearest', async () => {
+    const instance = await app({ edges: ['127.0.0.1'], database, regions })
+    const regionOf = async (country: string) => (await ask(instance, { 'cf-ipcountry': country })).region
+    for (const [country, expected] of Object.entries({
+      DE: 'eu',
+      PL: 'eu',
+      GB: 'eu',
+      RU: 'asia',
+      JP: 'asia',
+      AU: 'asia',
+      MX: 'us',
+      CO: 'us',
+      CA: 'west',
+    })) {
+      assert.equal(await regionOf(country), expected, country)
+    }
+    assert.equal((await ask(instance, {}, '6.6.1.2')).region, 'west')
+    assert.equal((await ask(instance, {}, '4.4.4.4')).region, 'eu')
+  })
+})
+
+describe('the endpoint', () => {
+  it('tells a client where to go, and where else', async () => {
+    const instance = await app({ edges: ['127.0.0.1'], regions }, 'eu')
+    const response = await instance.inject({ url: '/api/v1/geo/endpoint', headers: { 'cf-ipcountry': 'SG' } })
+    assert.equal(response.headers['cache-control'], 'no-store')
+    const answer = response.json()
+    assert.deepEqual(
+      [answer.country, answer.region, answer.endpoint, answer.current],
+      ['SG', 'asia', 'https://asia.example.com', 'eu'],
+    )
+    assert.deepEqual(answer.alternatives.map(({ region }: { region: string }) => region).toSorted(), [
+      'eu',
+      'us',
+      'west',
+    ])
+    const nowhere = await app({})
+    const empty = (await nowhere.inject('/api/v1/geo/endpoint')).json()
+    assert.deepEqual(empty, {
+      country: null,
+      source: 'none',
+      region: null,
+      endpoint: null,
+      current: null,
+      alternatives: [],
+    })
+  })
+
+  it('can be elsewhere or nowhere', async () => {
+    const off = await app({ endpoint: false })
+    assert.equal((await off.inject('/api/v1/geo/endpoint')).statusCode, 404)
+    const moved = await app({ endpoint: '/region' })
+    assert.equal((await moved.inject('/region')).statusCode, 200)
+  })
+
+  it('fails over to the next nearest region that is healthy, and back', async () => {
+    const [near, far] = await startUpstreams(2)
+    const instance = await app(
+      {
+        edges: ['127.0.0.1'],
+        regions: { near: { url: near?.url ?? '', countries: ['DE'] }, far: { url: far?.url ?? '', location: 'US' } },
+        probe: { intervalMs: 30, timeoutMs: 30_000 },
+      },
+      'other',
+    )
+    const best = async () => (await ask(instance, { 'cf-ipcountry': 'DE' }, '127.0.0.1', '/api/v1/geo/endpoint')).region
+    assert.equal(await best(), 'near')
+    if (near) near.ready = false
+    await until(async () => (await best()) === 'far')
+    if (near) near.ready = true
+    await until(async () => (await best()) === 'near')
+  })
+})
+
+describe('redirect', () => {
+  it('sends what belongs to another region there, with 307, and nothing else', async () => {
+    const instance = await app({ edges: ['127.0.0.1'], regions, redirect: true }, 'eu')
+    instance.decorate('x', 1)
+    const to = async (
+      headers: Record<string, string>,
+      url = '/where?x=%2F',
+      method: 'GET' | 'POST' | 'HEAD' = 'GET',
+    ) => {
+      const response = await instance.inject({ url, method, headers: { host: 'www.example.com', ...headers } })
+      return response.statusCode === 307 ? response.headers.location : response.statusCode
+    }
+    assert.equal(await to({ 'cf-ipcountry': 'SG' }), 'https://asia.example.com/where?x=%2F')
+    assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/where', 'HEAD'), 'https://asia.example.com/where')
+    assert.equal(await to({ 'cf-ipcountry': 'SG' }, '//evil.example/x'), 'https://asia.example.com//evil.example/x')
+    assert.equal(await to({ 'cf-ipcountry': 'DE' }), 200)
+    assert.equal(await to({}), 200)
+    assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/where', 'POST'), 404)
+    assert.equal(await to({ 'cf-ipcountry': 'SG', host: 'eu.example.com' }), 200)
+    assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/api/v1/geo/endpoint'), 200)
+  })
+
+  it('needs to know its own region', async () => {
+    await assert.rejects(app({ regions, redirect: true }), { code: 'FLEET_ERR_OPTION_INVALID' })
+    await assert.rejects(app({ regions, redirect: true }, 'moon'), { code: 'FLEET_ERR_OPTION_INVALID' })
+  })
+})
+
+describe('options', () => {
+  it('that cannot work are refused at boot', async () => {
+    for (const [options, code] of [
+      [{ edges: ['everybody'] }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ regions: { a: { url: 'https://a.example' } } }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ regions: { a: { url: 'https://a.example', countries: ['ZZ'] } } }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ regions: { a: { url: 'nonsense', countries: ['DE'] } } }, 'FLEET_ERR_TARGET_INVALID'],
+      [{ regions: { a: { countries: ['DE'] } } }, 'FLEET_ERR_TARGET_INVALID'],
+      [{ database: join(folder, 'missing.mmdb') }, 'FLEET_ERR_GEO_DATABASE'],
+      [{ wonders: true }, 'FLEET_ERR_OPTION_UNKNOWN'],
+    ] as [GeoOptions, string][]) {
+      await assert.rejects(app(options), { code }, JSON.stringify(options))
+    }
+  })
+})
+
+describe('distances', () => {
+  it('are those of a globe', () => {
+    const known = [
+      ['DE', 'FR', 800, 200],
+      ['US', 'CA', 1900, 500],
+      ['NZ', 'FJ', 2500, 500],
+      ['SG', 'MY', 600, 400],
+    ] as const
+    for (const [a, b, km, tolerance] of known) {
+      const found = distanceKm(placeOf(a) as never, placeOf(b) as never)
+      assert.ok(Math.abs(found - km) < tolerance, `${a} to ${b}: ${found}`)
+    }
+    assert.equal(Math.round(distanceKm({ latitude: 0, longitude: 179 }, { latitude: 0, longitude: -179 })), 222)
+  })
+})

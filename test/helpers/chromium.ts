@@ -1,0 +1,26 @@
+import { type Browser, chromium } from 'playwright-core'
+import { FleetError } from '../../src/base/errors.ts'
+import { type Program, provide } from '../../src/cli/up/install.ts'
+
+const program: Program = {
+  title: 'Chromium',
+  names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'Chromium', 'Google Chrome'],
+  folders: ['/Applications/Chromium.app/Contents/MacOS', '/Applications/Google Chrome.app/Contents/MacOS'],
+  // Debian's package only recommends fonts, and a page without any has no text to measure.
+  apt: ['chromium', 'fonts-liberation'],
+  brew: '--cask chromium',
+}
+
+const found = await provide(program).catch((error: unknown) => {
+  if (error instanceof FleetError && error.code === 'FLEET_ERR_PROGRAM_MISSING') return error
+  throw error
+})
+
+/** Why no browser can run here, for `skip`; `false` where one can. */
+export const missing: string | false = typeof found === 'string' ? false : found.message
+
+/** A headless Chromium, for the caller to close. */
+export function launchChromium(): Promise<Browser> {
+  if (typeof found !== 'string') throw found
+  return chromium.launch({ executablePath: found })
+}

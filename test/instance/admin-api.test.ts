@@ -1,0 +1,324 @@
+import assert from 'node:assert/strict'
+import { hostname } from 'node:os'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { loadBalancer } from '../../src/instance/admin-api.ts'
+import { type HeadersOptions, headers } from '../../src/instance/headers.ts'
+import { identity } from '../../src/instance/identity.ts'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
+import { metrics } from '../../src/instance/metrics/index.ts'
+import { type OperatorsOptions, operators } from '../../src/instance/operators/index.ts'
+
+const token = 'a-token-of-more-than-thirty-two-bytes'
+
+async function build(
+  t: TestContext,
+  given: { operators?: OperatorsOptions; headers?: HeadersOptions } = {},
+): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'shop', id: 'a1', trustProxy: ['loopback'] })
+  await app.register(lifecycle, { signals: false })
+  await app.register(operators, given.operators ?? {})
+  await app.register(headers, given.headers ?? {})
+  await app.register(metrics)
+  await app.register(loadBalancer)
+  app.get('/', async () => ({}))
+  app.get('/things/:id', async () => ({}))
+  app.get('/broken', async () => {
+    throw new Error('no')
+  })
+  return app
+}
+
+describe('identity headers', () => {
+  it('are on every answer, errors and unknown paths too', async (t) => {
+    const app = await build(t)
+    for (const url of ['/', '/nowhere', '/broken', '/health']) {
+      const { headers } = await app.inject(url)
+      assert.equal(headers['x-instance-id'], 'a1')
+      assert.match(String(headers['x-served-by']), /:\d+$/)
+      assert.match(String(headers['x-response-time']), /^\d+\.\dms$/)
+      assert.equal(headers['x-session-shared'], 'false')
+      assert.equal(headers['x-stateless'], 'true')
+      assert.match(String(headers['x-request-id']), /^[\w-]{12}-\d+$/)
+    }
+  })
+
+  it('say that state is in memory', async (t) => {
+    const app = await build(t)
+    app.fleet.describe('cacheStore', 'memory')
+    app.fleet.describe('sessionStore', 'redis')
+    const { headers } = await app.inject('/')
+    assert.deepEqual([headers['x-stateless'], headers['x-session-shared']], ['false', 'true'])
+  })
+
+  it('can be renamed, switched off, and kept from strangers', async (t) => {
+    const app = await build(t, { headers: { expose: 'internal', names: { responseTime: 'X-Took', stateless: false } } })
+    const stranger = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
+    assert.equal(stranger.headers['x-instance-id'], undefined)
+    assert.ok(stranger.headers['x-took'])
+    assert.equal(stranger.headers['x-stateless'], undefined)
+    assert.equal((await app.inject('/')).headers['x-instance-id'], 'a1')
+    const none = await build(t, { headers: { expose: 'none' } })
+    assert.equal((await none.inject('/')).headers['x-served-by'], undefined)
+  })
+
+  it('keep a trusted proxy’s request id and no other', async (t) => {
+    const app = await build(t)
+    const ask = async (id: string, remoteAddress: string): Promise<unknown> =>
+      (await app.inject({ url: '/', headers: { 'x-request-id': id }, remoteAddress })).headers['x-request-id']
+    assert.equal(await ask('abc-1', '127.0.0.1'), 'abc-1')
+    assert.notEqual(await ask('abc-1', '203.0.113.1'), 'abc-1')
+    assert.notEqual(await ask('a b\u007f', '127.0.0.1'), 'a b\u007f')
+    assert.notEqual(await ask('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
+  })
+
+  it('are made of names that can stand in a header and a key', async () => {
+    for (const wrong of [{ name: 'a{b}' }, { id: 'x\r\ny: z' }, { zone: 'ü' }, { version: '' }]) {
+      await assert.rejects(async () => await Fastify().register(identity, wrong), { code: 'FLEET_ERR_OPTION_INVALID' })
+    }
+  })
+
+  it('tell the timing to whoever asks', async (t) => {
+    const app = await build(t)
+    assert.equal((await app.inject('/')).headers['server-timing'], undefined)
+    const asked = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
+    assert.match(String(asked.headers['server-timing']), /^app;dur=\d+\.\d$/)
+  })
+})
+
+const operatorsPaths = [
+  ['GET', '/health/detailed'],
+  ['GET', '/metrics'],
+  ['GET', '/api/v1/load-balancer/health'],
+  ['POST', '/api/v1/load-balancer/health-check'],
+  ['GET', '/api/v1/load-balancer/instances'],
+  ['GET', '/api/v1/load-balancer/metrics'],
+  ['GET', '/api/v1/load-balancer/config'],
+  ['POST', '/api/v1/load-balancer/drain'],
+  ['POST', '/api/v1/load-balancer/undrain'],
+] as const
+
+describe('operators’ endpoints', () => {
+  it('do not exist for strangers', async (t) => {
+    const strangers = {
+      'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
+      'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
+      'behind a front that says Via': { headers: { via: '1.1 front' } },
+      'from another machine': { remoteAddress: '203.0.113.1' },
+      'with a wrong token': { headers: { authorization: `Bearer ${token}x` } },
+      'with an empty token': { headers: { authorization: 'Bearer ' } },
+      'by a name that was made to mean this machine': { headers: { host: 'rebound.example' } },
+      'by an address that is not this machine’s own': { headers: { host: '203.0.113.9' } },
+      'by no name': { headers: { host: '/' } },
+    }
+    for (const given of [{}, { token }, { token, allow: ['127.0.0.1', '203.0.113.0/24'] }]) {
+      const app = await build(t, { operators: given })
+      for (const [method, url] of operatorsPaths) {
+        for (const [who, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
+          strangers,
+        )) {
+          const payload = method === 'POST' ? '{}' : undefined
+          const asked = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
+          const answer = await app.inject({ ...asked, url })
+          if (given.token === undefined && who.includes('token')) continue
+          assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
+          const unknown = await app.inject({ ...asked, url: `${url}-unknown` })
+          assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+        }
+      }
+    }
+  })
+
+  it('open to the token from anywhere', async (t) => {
+    const app = await build(t, { operators: { token } })
+    const headers = { authorization: `Bearer ${token}`, via: '1.1 x', 'content-type': 'application/json' }
+    for (const [method, url] of operatorsPaths) {
+      const remote = await app.inject({ method, url, headers, remoteAddress: '203.0.113.1' })
+      assert.equal(remote.statusCode, 200, url)
+    }
+  })
+
+  it('open to direct connections from loopback by a loopback name only without a token', async (t) => {
+    const development = await build(t)
+    const configured = await build(t, { operators: { token, allow: ['127.0.0.1'] } })
+    const headers = { 'content-type': 'application/json' }
+    for (const host of ['localhost', 'LOCALHOST:3000', 'shop.localhost', '127.0.0.1:3000', '127.8.9.1', '[::1]:3000']) {
+      for (const [method, url] of operatorsPaths) {
+        const asked = { method, url, headers: { ...headers, host } }
+        assert.equal((await development.inject(asked)).statusCode, 200, `${host} ${url}`)
+        assert.equal((await configured.inject(asked)).statusCode, 404, `${host} ${url}`)
+      }
+    }
+    const rebindable = [
+      ...['localhost.evil.example', '127.0.0.1.evil.example', 'evil.example', 'xlocalhost', '2130706433', '127.1'],
+      ...['192.0.2.1', '[::ffff:7f00:1]', '0.0.0.0', 'evil@localhost', 'localhost:1:2', hostname()],
+    ]
+    for (const host of rebindable) {
+      assert.equal((await development.inject({ url: '/metrics', headers: { host } })).statusCode, 404, host)
+    }
+  })
+
+  it('open to no address in production', async (t) => {
+    process.env.NODE_ENV = 'production'
+    t.after(() => delete process.env.NODE_ENV)
+    for (const given of [{}, { token }, { loopback: true, allow: ['10.0.0.0/8'] }]) {
+      const app = await build(t, { operators: given })
+      assert.equal((await app.inject('/metrics')).statusCode, 404)
+      assert.equal((await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7' })).statusCode, 404)
+    }
+  })
+
+  it('take commands only with a same-origin proof or a JSON content type, whatever authenticated them', async (t) => {
+    const development = await build(t)
+    const configured = await build(t, { operators: { token } })
+    const drain = async (app: FastifyInstance, given: Record<string, string>): Promise<[number, string?]> => {
+      const credential: Record<string, string> = app === configured ? { authorization: `Bearer ${token}` } : {}
+      const headers = { host: 'localhost:4001', ...credential, ...given }
+      const answer = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
+      return answer.statusCode === 403 ? [403, answer.json().code] : [answer.statusCode]
+    }
+    const json = { 'content-type': 'application/json' }
+    for (const app of [development, configured]) {
+      for (const proof of [
+        json,
+        { 'content-type': 'Application/JSON ; charset=utf-8' },
+        { 'sec-fetch-site': 'same-origin' },
+        { origin: 'http://localhost:4001' },
+        { origin: 'http://LOCALHOST:4001', 'sec-fetch-site': 'same-origin', ...json },
+      ] as Record<string, string>[]) {
+        assert.deepEqual(await drain(app, proof), [200], JSON.stringify(proof))
+      }
+      for (const simple of [
+        'text/plain',
+        'application/x-www-form-urlencoded',
+        'text/plain; application/json',
+        'application/jsonx',
+      ]) {
+        assert.deepEqual(await drain(app, { 'content-type': simple }), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'], simple)
+      }
+      assert.deepEqual(await drain(app, {}), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'])
+      // What a browser does in the name of another page is not the operator’s, where the address is all that counts.
+      const refused = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
+      for (const foreign of [
+        { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
+        { 'sec-fetch-site': 'same-site' },
+        { 'sec-fetch-site': 'none' },
+        { 'sec-fetch-site': 'same-origin, cross-site' },
+        { origin: 'https://evil.example' },
+        { origin: 'null' },
+        { origin: 'http://localhost:4002' },
+        { origin: 'https://evil.example', 'sec-fetch-site': 'same-origin' },
+      ] as Record<string, string>[]) {
+        assert.deepEqual(await drain(app, foreign), refused, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, { ...foreign, ...json }), refused, JSON.stringify(foreign))
+      }
+    }
+  })
+
+  it('show nothing to a page of another site that relies on the address of the browser', async (t) => {
+    const app = await build(t)
+    const get = async (headers: Record<string, string>): Promise<number> =>
+      (await app.inject({ url: '/metrics', headers })).statusCode
+    assert.equal(await get({ origin: 'https://evil.example' }), 404)
+    assert.equal(await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }), 404)
+    assert.equal(
+      await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'iframe' }),
+      404,
+    )
+    assert.equal(
+      await get({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }),
+      200,
+      'a link that was followed',
+    )
+  })
+
+  it('close loopback and open networks by option, by an address or a name that is listed', async (t) => {
+    const allow = ['10.0.0.0/8']
+    const app = await build(t, { operators: { loopback: false, allow, hosts: ['Shop-1.internal'] } })
+    assert.equal((await app.inject('/metrics')).statusCode, 404)
+    const near = async (host: string): Promise<number> =>
+      (await app.inject({ url: '/metrics', remoteAddress: '10.9.8.7', headers: { host } })).statusCode
+    for (const host of ['10.1.2.3:3000', '[fd00::1]:3000', 'localhost', 'shop-1.internal:3000']) {
+      assert.equal(await near(host), 200, host)
+    }
+    for (const host of ['rebound.example', 'shop-1.internal.evil.example', hostname(), '/']) {
+      assert.equal(await near(host), 404, host)
+    }
+  })
+
+  it('refuse a weak token at boot', async () => {
+    await assert.rejects(async () => await Fastify().register(operators, { token: 'short' }), {
+      code: 'FLEET_ERR_SECRET_WEAK',
+      message: /FLEET_ADMIN_TOKEN/,
+    })
+  })
+
+  it('answer with what the contract names', async (t) => {
+    const app = await build(t)
+    app.fleet.configure('redis', {
+      url: 'redis://user:hunter2@db:6379',
+      password: 'hunter2',
+      client: new Map(),
+      nested: [{ secret: 'hunter2' }],
+    })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const get = async (path: string): Promise<Record<string, unknown>> =>
+      (await app.inject(`/api/v1/load-balancer${path}`)).json()
+    const own = await get('/health')
+    assert.deepEqual(Object.keys(own), [
+      'status',
+      'timestamp',
+      'instanceId',
+      'responseTime',
+      'uptime',
+      'loadBalancer',
+      'dependencies',
+      'resources',
+    ])
+    const { instances } = (await get('/instances')) as { instances: { id: string; port: number; state: string }[] }
+    assert.equal(instances.length, 1)
+    assert.equal(instances[0]?.state, 'serving')
+    assert.ok((instances[0]?.port ?? 0) > 0)
+    assert.deepEqual(Object.keys(await get('/metrics')), ['instance', 'fleet'])
+    const config = JSON.stringify(await get('/config'))
+    assert.doesNotMatch(config, /hunter2/)
+    assert.match(config, /redis:\/\/\[redacted\]@db:6379/)
+    assert.match(config, /"shutdownTimeoutMs":30000/)
+    const headers = { 'content-type': 'application/json' }
+    assert.equal(
+      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
+      404,
+    )
+    assert.equal(
+      (await app.inject({ method: 'POST', headers, url: `/api/v1/load-balancer/drain?instance=a1` })).json().state,
+      'draining',
+    )
+  })
+})
+
+describe('metrics', () => {
+  it('label requests by route pattern, in both formats', async (t) => {
+    const app = await build(t)
+    for (const id of [1, 2, 3]) await app.inject(`/things/${id}`)
+    await app.inject('/nowhere/1')
+    await app.inject('/nowhere/2')
+    const text = (await app.inject('/metrics')).body
+    assert.match(
+      text,
+      /http_request_duration_seconds_count\{[^}]*method="GET",route="\/things\/:id",status_code="200"[^}]*\} 3/,
+    )
+    assert.match(text, /http_request_duration_seconds_count\{[^}]*route="unknown",status_code="404"[^}]*\} 2/)
+    assert.match(text, /fleet_instance_info\{[^}]*fleet="shop",instance="a1"/)
+    assert.match(text, /fleet_check_up\{check="memory",critical="false"\}/)
+    assert.match(text, /process_cpu_user_seconds_total/)
+    const open = await app.inject({
+      url: '/metrics',
+      headers: { accept: 'application/openmetrics-text; version=1.0.0' },
+    })
+    assert.match(String(open.headers['content-type']), /application\/openmetrics-text/)
+    assert.match(open.body, /# EOF\s*$/)
+    assert.doesNotMatch((await app.inject('/metrics')).body, /# EOF/)
+  })
+})

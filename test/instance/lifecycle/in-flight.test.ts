@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type Response, type Work, WorkList } from '../../../src/instance/lifecycle/in-flight.ts'
+
+const request = (url: string) => ({ method: 'GET', routeOptions: { url } })
+const response = (): Response => ({}) as Response
+
+describe('the list of requests at work', () => {
+  it('tells the oldest first, whichever have ended, in every order of ending', () => {
+    const orders = [0, 1, 2, 3].flatMap((a) =>
+      [0, 1, 2, 3]
+        .filter((b) => b !== a)
+        .flatMap((b) => [0, 1, 2, 3].filter((c) => c !== a && c !== b).map((c) => [a, b, c])),
+    )
+    assert.equal(orders.length, 24)
+    for (const order of orders) {
+      const list = new WorkList()
+      const responses = [response(), response(), response(), response()]
+      for (const [i, one] of responses.entries()) list.add(one, request(`/${i}`))
+      const left = new Set(responses.keys())
+      for (const ended of order) {
+        list.remove(list.get(responses[ended] as Response) as Work)
+        left.delete(ended)
+        assert.deepEqual(
+          list.requests().map(({ request }) => request.routeOptions.url),
+          [...left].map((i) => `/${i}`),
+        )
+        assert.deepEqual(
+          list.responses().map((one) => responses.indexOf(one)),
+          [...left],
+        )
+        assert.equal(list.size, left.size)
+        assert.equal(list.get(responses[ended] as Response), undefined)
+      }
+    }
+  })
+
+  it('uses an entry again, which keeps nothing of the request that had it', () => {
+    const list = new WorkList()
+    const [first, second] = [response(), response()]
+    list.add(first, request('/first'))
+    const entry = list.get(first) as Work
+    list.remove(entry)
+    assert.deepEqual([entry.request, entry.response], [undefined, undefined])
+    list.add(second, request('/second'))
+    assert.equal(list.get(second), entry)
+    assert.equal(list.get(first), undefined)
+  })
+})

@@ -1,0 +1,72 @@
+/** A small app that lives and dies as a real process; the tests send it real signals. */
+
+import { PassThrough } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance } from 'fastify'
+import loadBalancer from '../../../src/instance/admin-api.ts'
+import headers from '../../../src/instance/headers.ts'
+import health from '../../../src/instance/health/index.ts'
+
+const { FIXTURE_HTTP2, FIXTURE_HANG_CLOSE, FIXTURE_HOST = '127.0.0.1', FIXTURE_SLOW_BOOT } = process.env
+
+const logger = { level: 'info' }
+const app = (FIXTURE_HTTP2 ? Fastify({ http2: true, logger }) : Fastify({ logger })) as unknown as FastifyInstance
+// On a busy machine `/live` has nothing to say of the event loop: the tests ask it about fatal errors.
+await app.register(health, { maxStuckMs: 3_600_000 })
+await app.register(loadBalancer)
+await app.register(headers)
+app.addHook('onClose', async () => {
+  app.log.info('plugins close')
+  if (FIXTURE_HANG_CLOSE) await new Promise(() => setInterval(() => undefined, 1_000))
+})
+
+app.get('/', async () => ({ hello: 'world' }))
+app.post('/', async (request) => request.body)
+app.get<{ Querystring: { ms: number } }>('/slow', async (request) => {
+  await delay(Number(request.query.ms))
+  return { slept: Number(request.query.ms) }
+})
+// Under way when the drain begins, however long the test's signal takes to come.
+const draining = new Promise<void>((resolve) => app.fleet.onState((state) => void (state === 'draining' && resolve())))
+app.get('/held', async () => {
+  await draining
+  await delay(300)
+  return { held: true }
+})
+app.get('/raw-held', (_request, reply) => {
+  reply.hijack()
+  void draining.then(() => reply.raw.writeHead(200, { 'content-type': 'text/plain' }).end('raw'))
+})
+app.get('/events', (_request, reply) => {
+  reply.hijack()
+  reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+  reply.raw.write('data: first\n\n')
+})
+app.get('/event-stream', async (_request, reply) => {
+  const source = new PassThrough()
+  source.write('data: first\n\n')
+  const ticking = setInterval(() => source.write('data: tick\n\n'), 20)
+  source.on('close', () => clearInterval(ticking))
+  return reply.type('text/event-stream').send(source)
+})
+app.post('/throw-later', async () => {
+  setTimeout(() => {
+    throw new Error('nobody catches this')
+  }, 10)
+  return {}
+})
+if (!FIXTURE_HTTP2) {
+  // Below the root, where the lifecycle plugin cannot see its decorator.
+  await app.register(async (scope) => {
+    await scope.register(websocket)
+    scope.get('/ws', { websocket: true }, (socket) => {
+      socket.on('message', (text: Buffer) => socket.send(text.toString()))
+    })
+  })
+}
+if (FIXTURE_SLOW_BOOT) {
+  console.log('booting')
+  await delay(60_000)
+}
+await app.listen({ port: 0, host: FIXTURE_HOST })

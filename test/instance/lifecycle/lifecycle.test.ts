@@ -1,0 +1,255 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { Agent, type IncomingMessage, request } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
+import { text } from 'node:stream/consumers'
+import { describe, it } from 'node:test'
+import { WebSocket } from 'ws'
+import { type App, forkApp } from '../../helpers/fork-app.ts'
+import { until } from '../../helpers/until.ts'
+import { within } from '../../helpers/within.ts'
+import { get, open } from './sockets.ts'
+
+const fixture = new URL('./lifecycle.fixture.ts', import.meta.url)
+
+async function start(env: Record<string, string | number> = {}, ipc = false): Promise<{ app: App; port: number }> {
+  const app = forkApp(fixture, { env: { DRAIN_DELAY: 0, ...env }, ipc })
+  const [, port] = await app.waitFor(/listening at http:\/\/(?:127\.0\.0\.1|\[::1\]|localhost):(\d+)/)
+  return { app, port: Number(port) }
+}
+
+interface Answer {
+  status: number
+  headers: IncomingMessage['headers']
+  body: string
+}
+
+function ask(
+  port: number,
+  path: string,
+  { method = 'GET', agent, headers }: { method?: string; agent?: Agent; headers?: Record<string, string> } = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    request({ port, host: '127.0.0.1', path, method, agent: agent ?? new Agent(), headers }, async (response) => {
+      resolve({ status: response.statusCode ?? 0, headers: response.headers, body: await text(response) })
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+/**
+ * Nothing holds it up. Node would look for half requests after 30 s, and Fastify keeps idle connections for 72 s.
+ *
+ * @throws when it takes more than 5 s from now
+ */
+async function exitsSoon(app: App): Promise<void> {
+  await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
+  assert.deepEqual(app.ended, { code: 0, signal: null })
+}
+
+describe('life of an instance', { concurrency: 4 }, () => {
+  const post = { method: 'POST', headers: { 'content-type': 'application/json' } }
+  const long = { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 }
+
+  it('says at once that it drains, and serves on through the drain delay', async () => {
+    const { app, port } = await start(long)
+    assert.equal((await ask(port, '/ready')).status, 200)
+    void app.kill('SIGTERM')
+    const ready = await until(async () => {
+      const answer = await ask(port, '/ready')
+      return answer.status === 503 ? answer : undefined
+    })
+    assert.equal(JSON.parse(ready.body).reason, 'draining')
+    assert.equal((await ask(port, '/live')).status, 200)
+    assert.equal((await ask(port, '/health')).status, 200)
+    const agent = new Agent({ keepAlive: true })
+    const served = await ask(port, '/', { agent })
+    assert.equal(served.status, 200)
+    assert.equal(served.headers.connection, 'close')
+    assert.equal(served.headers['x-fleet-draining'], '1')
+    assert.equal(served.headers['x-load-balancer-ready'], 'false')
+    await app.kill('SIGKILL')
+  })
+
+  it('exits 0 after the drain delay, and not sooner', async () => {
+    const { app, port } = await start({ DRAIN_DELAY: 400 })
+    const before = performance.now()
+    void app.kill('SIGTERM')
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+    assert.ok(performance.now() - before >= 400)
+    await assert.rejects(ask(port, '/'), { code: 'ECONNREFUSED' })
+  })
+
+  it('answers a slow request, with Connection: close, before it exits', async () => {
+    const { app, port } = await start()
+    const slow = ask(port, '/held', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/\/held/)
+    void app.kill('SIGTERM')
+    const answer = await slow
+    assert.equal(answer.status, 200)
+    assert.equal(answer.headers.connection, 'close')
+    assert.equal((await app.exit).code, 0)
+  })
+
+  it('gives hijacked responses Connection: close too', async () => {
+    const { app, port } = await start()
+    const raw = ask(port, '/raw-held', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/raw-held/)
+    void app.kill('SIGTERM')
+    assert.equal((await raw).headers.connection, 'close')
+    assert.equal((await app.exit).code, 0)
+  })
+
+  it('is not held by connections that are idle, turn idle late, sent nothing, or sent half a request', async () => {
+    const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000 })
+    const idle = await open(port, get('/'))
+    await until(() => idle.received().includes('hello'))
+    const late = await open(port, `${get('/')}${get('/held')}`)
+    await until(() => late.received().includes('hello'))
+    await app.waitFor(/\/held/)
+    await open(port)
+    await open(port, 'GET / HTTP/1.1\r\nHost: x\r\n')
+    void app.kill('SIGTERM')
+    await until(() => late.received().includes('"held"'))
+    await exitsSoon(app)
+  })
+
+  it('closes WebSockets with 1012, also those of clients that do not answer', async () => {
+    const { app, port } = await start()
+    const clients = [1, 2, 3].map(() => new WebSocket(`ws://127.0.0.1:${port}/ws`))
+    await Promise.all(clients.map((client) => once(client, 'open')))
+    const silent = await open(
+      port,
+      get(
+        '/ws',
+        'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n',
+      ),
+    )
+    await until(() => silent.received().includes('101 Switching'))
+    const closed = Promise.all(clients.map((client) => once(client, 'close')))
+    void app.kill('SIGTERM')
+    for (const [code] of await closed) assert.equal(code, 1012)
+    assert.equal((await app.exit).code, 0)
+  })
+
+  for (const path of ['/events', '/event-stream']) {
+    it(`ends the event stream ${path} with a last event`, async () => {
+      const { app, port } = await start()
+      const stream = await open(port, get(path, 'Accept: text/event-stream\r\n'))
+      await until(() => stream.received().includes('data: first'))
+      void app.kill('SIGTERM')
+      await once(stream, 'close')
+      assert.match(stream.received(), /event: shutdown\ndata: \{"reason":"service restart"\}\n\n/)
+      assert.equal((await app.exit).code, 0)
+      assert.doesNotMatch(app.stdout, /"level":[56]0/)
+    })
+  }
+
+  it('sends HTTP/2 clients GOAWAY and lets their streams end', async () => {
+    const { app, port } = await start({ FIXTURE_HTTP2: '1' })
+    const session = connectHttp2(`http://127.0.0.1:${port}`)
+    const goAway = once(session, 'goaway')
+    const stream = session.request({ ':path': '/held' })
+    const answer = text(stream)
+    await app.waitFor(/\/held/)
+    void app.kill('SIGTERM')
+    await goAway
+    assert.deepEqual(JSON.parse(await answer), { held: true })
+    assert.equal((await app.exit).code, 0)
+  })
+
+  it('exits at once on a second signal', async () => {
+    const { app, port } = await start({ SHUTDOWN_TIMEOUT: 60_000 })
+    const cut = assert.rejects(ask(port, '/slow?ms=30000'))
+    await app.waitFor(/slow\?ms/)
+    void app.kill('SIGTERM')
+    await app.waitFor(/draining/)
+    void app.kill('SIGINT')
+    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    assert.match(app.stdout, /second signal/)
+    await cut
+  })
+
+  it('cuts what is left at the deadline, names it by method, route and age, and exits 1', async () => {
+    const { app, port } = await start({ SHUTDOWN_TIMEOUT: 500 })
+    const cut = assert.rejects(ask(port, '/slow?ms=30000&secret=1'))
+    await app.waitFor(/slow\?ms/)
+    void app.kill('SIGTERM')
+    await cut
+    assert.equal((await app.exit).code, 1)
+    const line = app.stdout.split('\n').find((entry) => entry.includes('cut at the shutdown deadline'))
+    const entry = JSON.parse(line ?? '{}')
+    assert.equal(entry.method, 'GET')
+    assert.equal(entry.route, '/slow')
+    assert.ok(entry.ageMs > 0)
+    assert.match(app.stdout, /plugins close/)
+  })
+
+  it('bounds plugins that never close', async () => {
+    const { app } = await start({ SHUTDOWN_TIMEOUT: 300, FIXTURE_HANG_CLOSE: '1' })
+    void app.kill('SIGTERM')
+    assert.equal((await app.exit).code, 1)
+    assert.match(app.stdout, /a plugin did not close/)
+  })
+
+  it('understands pm2’s shutdown message', async () => {
+    const { app } = await start({}, true)
+    app.send('shutdown')
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+  })
+
+  it('drains on a fatal error, and is not alive from then on', async () => {
+    const { app, port } = await start(long)
+    await ask(port, '/throw-later', { method: 'POST' })
+    await until(async () => (await ask(port, '/live')).status === 503)
+    assert.equal((await ask(port, '/')).status, 200)
+    assert.match(app.stdout, /nobody catches this/)
+    await app.kill('SIGKILL')
+  })
+
+  it('exits 1 after a fatal error', async () => {
+    const { app, port } = await start()
+    await ask(port, '/throw-later', { method: 'POST' })
+    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    assert.match(app.stdout, /nobody catches this/)
+  })
+
+  it('ends while it still starts', async () => {
+    const app = forkApp(fixture, { env: { FIXTURE_SLOW_BOOT: '1', DRAIN_DELAY: 60_000, SHUTDOWN_TIMEOUT: 60_000 } })
+    await app.waitFor(/booting/)
+    void app.kill('SIGTERM')
+    assert.equal((await app.exit).code, 0)
+  })
+
+  it('closes every address of localhost', async () => {
+    const { app, port } = await start({ FIXTURE_HOST: 'localhost', SHUTDOWN_TIMEOUT: 600_000 })
+    const kept = await open(port, get('/'))
+    await until(() => kept.received().includes('hello'))
+    void app.kill('SIGTERM')
+    await exitsSoon(app)
+  })
+
+  it('leaves and returns by the operators’ switch, without ending', async () => {
+    const { app, port } = await start()
+    const drained = await ask(port, '/api/v1/load-balancer/drain', post)
+    assert.equal(JSON.parse(drained.body).state, 'draining')
+    assert.equal((await ask(port, '/ready')).status, 503)
+    assert.equal((await ask(port, '/')).headers.connection, 'close')
+    await ask(port, '/api/v1/load-balancer/undrain', post)
+    assert.equal((await ask(port, '/ready')).status, 200)
+    const agent = new Agent({ keepAlive: true })
+    assert.equal((await ask(port, '/', { agent })).headers.connection, 'keep-alive')
+    agent.destroy()
+    void app.kill('SIGTERM')
+    assert.equal((await app.exit).code, 0)
+  })
+
+  it('serves a front that could retry elsewhere when there is no other instance', async () => {
+    const { app, port } = await start()
+    await ask(port, '/api/v1/load-balancer/drain', post)
+    assert.equal((await ask(port, '/', { headers: { 'x-fleet-retry': '1' } })).status, 200)
+    void app.kill('SIGTERM')
+    await app.exit
+  })
+})

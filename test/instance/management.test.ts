@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { describe, it, type TestContext } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { fleet } from '../../src/fleet.ts'
+import { type ListenOptions, type OperatorsOptions, operatorsOnly } from '../../src/instance/operators/index.ts'
+import { forkApp } from '../helpers/fork-app.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
+import { open } from './lifecycle/sockets.ts'
+
+const token = 'an-operator-token-of-more-than-32-bytes'
+const bearer = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+
+interface Instance {
+  app: FastifyInstance
+  /** The application's port. */
+  port: number
+  /** The management listener's. */
+  admin: number
+}
+
+async function build(
+  t: TestContext,
+  listen: ListenOptions = {},
+  { app = Fastify(), operators = {} }: { app?: FastifyInstance; operators?: OperatorsOptions } = {},
+): Promise<FastifyInstance> {
+  t.after(() => app.close())
+  await app.register(fleet, {
+    lifecycle: { signals: false },
+    redis: { client: null },
+    operators: { token, listen: { port: 0, ...listen }, ...operators },
+  })
+  app.get('/', async () => ({ hello: 'world' }))
+  app.post('/orders', async () => ({ ordered: true }))
+  app.get('/*', async () => ({ anything: true }))
+  app.get('/debug', { onRequest: operatorsOnly(app), config: { audience: 'operators' } }, async () => ({ debug: true }))
+  app.setNotFoundHandler(async (_request, reply) => reply.code(404).send({ own: 'not found' }))
+  return app
+}
+
+async function start(...[t, listen, more]: Parameters<typeof build>): Promise<Instance> {
+  const app = await build(t, listen, more)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return { app, port: (app.server.address() as AddressInfo).port, admin: app.operators.listener?.address?.port ?? 0 }
+}
+
+interface Answer {
+  status: number
+  body: string
+}
+async function ask(port: number, path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Answer> {
+  const asked = request({ port, host: '127.0.0.1', path, method, headers, agent: false })
+  asked.end(method === 'POST' ? '{}' : undefined)
+  const [response] = (await once(asked, 'response')) as [IncomingMessage]
+  return { status: response.statusCode ?? 0, body: await text(response) }
+}
+
+const probes = ['/live', '/alive', '/ready', '/health']
+const operators = [
+  ...['/metrics', '/health/detailed', '/fleet', '/fleet/state', '/debug'],
+  ...['health', 'instances', 'metrics', 'config'].map((name) => `/api/v1/load-balancer/${name}`),
+]
+const commands = ['health-check', 'drain', 'undrain'].map((name) => `/api/v1/load-balancer/${name}`)
+const routes = ['/', '/things/7', '/fleetx', '/.well-known/unknown']
+
+describe('the management listener', () => {
+  for (const publicProbes of [false, true]) {
+    it(`serves probes and operators’ endpoints alone, ${publicProbes ? 'probes on both ports' : 'off the application’s port'}`, async (t) => {
+      const { port, admin } = await start(t, { publicProbes })
+      const expect = async (at: number, path: string, method: string, status: number, why: string): Promise<void> => {
+        for (const headers of [bearer, { 'content-type': 'application/json' }] as Record<string, string>[]) {
+          const isOperator = headers === bearer
+          const forOperators = operators.includes(path) || commands.includes(path)
+          const wanted = forOperators && !isOperator ? 404 : status
+          const { status: got, body } = await ask(at, path, method, headers)
+          assert.equal(got, wanted, `${method} ${path} ${why}${isOperator ? ' with the token' : ''}: ${body}`)
+        }
+      }
+      for (const method of ['GET', 'HEAD']) {
+        for (const path of probes) {
+          await expect(admin, path, method, 200, 'on the management port')
+          await expect(port, path, method, publicProbes ? 200 : 404, 'on the application’s port')
+        }
+        for (const path of operators) {
+          await expect(admin, path, method, 200, 'on the management port')
+          await expect(port, path, method, 404, 'on the application’s port')
+        }
+        for (const path of routes) {
+          await expect(admin, path, method, 404, 'on the management port')
+          await expect(port, path, method, 200, 'on the application’s port')
+        }
+      }
+      for (const path of commands) {
+        await expect(port, path, 'POST', 404, 'on the application’s port')
+        await expect(admin, path, 'POST', 200, 'on the management port')
+      }
+      await expect(admin, '/orders', 'POST', 404, 'on the management port')
+      await expect(port, '/orders', 'POST', 200, 'on the application’s port')
+      for (const method of ['DELETE', 'OPTIONS', 'PATCH'])
+        await expect(admin, '/', method, 404, 'on the management port')
+      // Not by the application’s handler for unknown paths, which could serve anything.
+      assert.equal(JSON.parse((await ask(admin, '/nothing', 'PUT')).body).code, 'FLEET_ERR_ROUTE_UNKNOWN')
+      assert.deepEqual(JSON.parse((await ask(port, '/fleet')).body), { own: 'not found' })
+    })
+  }
+
+  it('changes where, not who: a token is needed there too, and none in development by a loopback name', async (t) => {
+    const configured = await start(t)
+    assert.equal((await ask(configured.admin, '/metrics')).status, 404)
+    const development = await start(t, {}, { operators: { token: undefined } })
+    assert.equal((await ask(development.admin, '/metrics')).status, 200)
+    assert.equal((await ask(development.admin, '/metrics', 'GET', { host: 'rebound.example' })).status, 404)
+    assert.equal((await ask(development.port, '/metrics')).status, 404)
+  })
+
+  it('is not started for an app that is only injected into, which then has all its routes', async (t) => {
+    const app = await build(t)
+    for (const url of ['/live', '/metrics', '/']) {
+      assert.equal((await app.inject({ url, headers: bearer })).statusCode, 200, url)
+    }
+    assert.equal(app.operators.listener?.address, null)
+  })
+
+  it('ends the boot when its port is taken, or its address is not of this machine', async (t) => {
+    const taken = await start(t)
+    for (const listen of ['promise', 'callback']) {
+      const app = await build(t, { port: taken.admin })
+      const failed =
+        listen === 'promise'
+          ? app.listen({ port: 0, host: '127.0.0.1' })
+          : new Promise((resolve, reject) => app.listen({ port: 0 }, (error) => (error ? reject(error) : resolve(0))))
+      await assert.rejects(failed, {
+        code: 'FLEET_ERR_PORT_TAKEN',
+        message: new RegExp(`${taken.admin}.*FLEET_ADMIN_PORT`),
+      })
+      assert.equal(app.server.listening, false)
+    }
+    const elsewhere = await build(t, { host: '192.0.2.1' })
+    await assert.rejects(elsewhere.listen({ port: 0 }), {
+      code: 'FLEET_ERR_OPTION_INVALID',
+      message: /FLEET_ADMIN_HOST/,
+    })
+    await assert.rejects(async () => await build(t, { port: 70_000 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  })
+
+  it('closes when the application cannot listen', async (t) => {
+    const taken = await start(t)
+    const app = await build(t)
+    await assert.rejects(app.listen({ port: taken.port, host: '127.0.0.1' }), { code: 'EADDRINUSE' })
+    assert.equal(app.operators.listener?.address, null)
+  })
+
+  it('speaks plain HTTP/1.1 for an HTTP/2 application', async (t) => {
+    const app = Fastify({ http2: true }) as unknown as FastifyInstance
+    const { admin } = await start(t, {}, { app })
+    assert.equal((await ask(admin, '/ready')).status, 200)
+    assert.match((await ask(admin, '/metrics', 'GET', bearer)).body, /^fleet_ready 1$/m)
+    assert.equal((await ask(admin, '/')).status, 404)
+  })
+
+  it('survives what clients can send, and answers afterwards', async (t) => {
+    const { admin } = await start(t)
+    const head = 'Host: localhost\r\n'
+    for (const [sent, response] of [
+      [`CONNECT x:1 HTTP/1.1\r\n${head}\r\n`, /^HTTP\/1\.1 405 /],
+      ['nonsense\r\n\r\n', /^HTTP\/1\.1 400 /],
+      [`GET / HTTP/1.1\r\n${head}X: ${'x'.repeat(17_000)}\r\n\r\n`, /^HTTP\/1\.1 431 /],
+      [`GET /ready HTTP/1.1\r\n${head}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, /^HTTP\/1\.1 200 /],
+      [
+        `POST /api/v1/load-balancer/drain HTTP/1.1\r\n${head}Authorization: Bearer ${token}\r\n` +
+          `Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n${'x'.repeat(5_000)}`,
+        /^HTTP\/1\.1 413 /,
+      ],
+    ] as const) {
+      const socket = await open(admin, sent)
+      await until(() => response.test(socket.received()), { what: String(response) })
+      socket.resetAndDestroy()
+    }
+    for (const sent of [`CONNECT x:1 HTTP/1.1\r\n${head}\r\n`, `GET /metrics HTTP/1.1\r\n${head}`, 'x', '']) {
+      for (let i = 0; i < 20; i++) {
+        const socket = connect(admin, '127.0.0.1')
+        socket.on('error', () => undefined)
+        await once(socket, 'connect')
+        socket.write(sent, () => socket.resetAndDestroy())
+      }
+    }
+    assert.equal((await ask(admin, '/live')).status, 200)
+  })
+
+  it('takes no more connections than its bound, and gives up a request whose headers do not come', async (t) => {
+    const { app, admin } = await start(t)
+    const sockets = await Promise.all(Array.from({ length: 300 }, () => open(admin, 'GET /live HTTP/1.1\r\n')))
+    const closed = (): number => sockets.filter((socket) => socket.closed).length
+    await until(() => closed() >= 44, { what: 'the connections above the bound to be closed' })
+    await until(() => closed() === 300, { what: 'the header timeout' })
+    assert.match(sockets.map((socket) => socket.received()).join(''), /^HTTP\/1\.1 408 /)
+    assert.equal((await ask(admin, '/live')).status, 200)
+    await app.close()
+    await assert.rejects(ask(admin, '/live'), { code: 'ECONNREFUSED' })
+  })
+})
+
+const fixture = new URL('./lifecycle/lifecycle.fixture.ts', import.meta.url)
+
+describe('the management listener of an instance that leaves', { concurrency: 2 }, () => {
+  it('shows the drain until the last request has ended, and holds up no exit', async () => {
+    const admin = await freePort()
+    const app = forkApp(fixture, {
+      env: { DRAIN_DELAY: 0, SHUTDOWN_TIMEOUT: 600_000, FLEET_ADMIN_PORT: admin, FLEET_ADMIN_TOKEN: token },
+    })
+    const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
+    assert.equal((await ask(admin, '/ready')).status, 200)
+    assert.equal((await ask(Number(port), '/ready')).status, 404)
+    // A scraper that keeps its connection.
+    const idle = await open(admin, 'GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await until(() => idle.received().includes('200 OK'))
+
+    const slow = ask(Number(port), '/slow?ms=3000')
+    await app.waitFor(/"url":"\/slow/)
+    void app.kill('SIGTERM')
+    const isClosed = (): Promise<boolean> =>
+      ask(Number(port), '/').then(
+        () => false,
+        ({ code }) => code === 'ECONNREFUSED',
+      )
+    await until(isClosed, { what: 'the application’s listener to close' })
+    const ready = await ask(admin, '/ready')
+    assert.equal(ready.status, 503)
+    assert.match(ready.body, /"reason":"draining"/)
+    assert.equal((await ask(admin, '/live')).status, 200)
+    const seen = await ask(admin, '/api/v1/load-balancer/instances', 'GET', bearer)
+    assert.match(seen.body, /"state":"draining"/)
+    assert.equal((await slow).status, 200)
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+  })
+
+  it('closes within the deadline, whatever a plugin does', async () => {
+    const admin = await freePort()
+    const env = { DRAIN_DELAY: 0, SHUTDOWN_TIMEOUT: 500, FIXTURE_HANG_CLOSE: 1, FLEET_ADMIN_PORT: admin }
+    const app = forkApp(fixture, { env })
+    await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
+    void app.kill('SIGTERM')
+    assert.deepEqual(await app.exit, { code: 1, signal: null })
+  })
+})
