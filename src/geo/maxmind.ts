@@ -7,6 +7,8 @@ type Value = string | number | bigint | boolean | Buffer | Value[] | { [key: str
 const marker = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1')
 /** Between the search tree and the data section. */
 const separatorBytes = 16
+/** Values and bytes of one record, and levels in each other; a record of a real file has a hundred values in 2 KB. */
+const [largestValue, deepestValue] = [65_536, 64]
 
 /**
  * Reads a MaxMind DB file (GeoLite2, GeoIP2, DB-IP, IPinfo, …) and looks addresses up in memory.
@@ -20,6 +22,7 @@ export class MaxmindReader {
   /** Where IPv4 addresses begin in a tree of IPv6 addresses: beneath 96 zero bits. */
   readonly #ipv4Start: number
   readonly #ipVersion: number
+  #budget = 0
 
   /** @throws FLEET_ERR_GEO_DATABASE when it is no such file, or a broken one */
   constructor(file: Buffer) {
@@ -27,7 +30,7 @@ export class MaxmindReader {
     const end = file.lastIndexOf(marker)
     if (end < 0) throw new FleetError('FLEET_ERR_GEO_DATABASE', 'it has no MaxMind DB metadata')
     try {
-      const [metadata] = this.#decode(end + marker.length, end + marker.length) as [Record<string, number>, number]
+      const metadata = this.#value(end + marker.length, end + marker.length) as Record<string, number>
       this.#nodes = metadata.node_count ?? 0
       this.#recordBits = metadata.record_size ?? 0
       this.#ipVersion = metadata.ip_version ?? 0
@@ -68,7 +71,7 @@ export class MaxmindReader {
   /** The record of that number; undefined when the file is broken there. */
   get(record: number): Value | undefined {
     try {
-      return this.#decode(record - this.#nodes - separatorBytes + this.#data, this.#data)[0]
+      return this.#value(record - this.#nodes - separatorBytes + this.#data, this.#data)
     } catch (error) {
       if (error instanceof RangeError) return undefined
       throw error
@@ -87,8 +90,15 @@ export class MaxmindReader {
       : ((middle & 15) << 24) | file.readUIntBE(at + 4, 3)
   }
 
+  /** @throws RangeError for one that is broken, or larger than any record is: pointers can make much out of few bytes */
+  #value(at: number, section: number): Value {
+    this.#budget = largestValue
+    return this.#decode(at, section, 0)[0]
+  }
+
   /** @returns the value at `at` and where the next one begins */
-  #decode(at: number, section: number): [Value, number] {
+  #decode(at: number, section: number, depth: number): [Value, number] {
+    if (this.#budget-- <= 0 || depth > deepestValue) throw new RangeError('too large')
     const file = this.#file
     const control = file.readUInt8(at++)
     let type = control >> 5
@@ -96,7 +106,7 @@ export class MaxmindReader {
       const bytes = ((control >> 3) & 3) + 1
       const high = bytes === 4 ? 0 : (control & 7) << (8 * bytes)
       const pointer = high + file.readUIntBE(at, bytes) + ([0, 2048, 526_336, 0][bytes - 1] as number)
-      return [this.#decode(section + pointer, section)[0], at + bytes]
+      return [this.#decode(section + pointer, section, depth + 1)[0], at + bytes]
     }
     if (type === 0) type = file.readUInt8(at++) + 7
     let size = control & 31
@@ -105,30 +115,31 @@ export class MaxmindReader {
       size = file.readUIntBE(at, bytes) + ([29, 285, 65_821][bytes - 1] as number)
       at += bytes
     }
-    if (type === 7) return this.#decodeMap(at, size, section)
-    if (type === 11) return this.#decodeArray(at, size, section)
+    if (type === 7) return this.#decodeMap(at, size, section, depth + 1)
+    if (type === 11) return this.#decodeArray(at, size, section, depth + 1)
     if (type === 14) return [size !== 0, at]
-    if (at + size > file.length) throw new RangeError('beyond the end')
+    this.#budget -= size
+    if (this.#budget < 0 || at + size > file.length) throw new RangeError('beyond the end')
     return [scalar(type, file.subarray(at, at + size)), at + size]
   }
 
-  #decodeMap(start: number, size: number, section: number): [Value, number] {
+  #decodeMap(start: number, size: number, section: number, depth: number): [Value, number] {
     const map: { [key: string]: Value } = {}
     let at = start
     for (let i = 0; i < size; i++) {
-      const [key, afterKey] = this.#decode(at, section)
-      const [value, afterValue] = this.#decode(afterKey, section)
+      const [key, afterKey] = this.#decode(at, section, depth)
+      const [value, afterValue] = this.#decode(afterKey, section, depth)
       if (key !== '__proto__') map[String(key)] = value
       at = afterValue
     }
     return [map, at]
   }
 
-  #decodeArray(start: number, size: number, section: number): [Value, number] {
+  #decodeArray(start: number, size: number, section: number, depth: number): [Value, number] {
     const array: Value[] = []
     let at = start
     for (let i = 0; i < size; i++) {
-      const [value, after] = this.#decode(at, section)
+      const [value, after] = this.#decode(at, section, depth)
       array.push(value)
       at = after
     }

@@ -41,6 +41,28 @@ describe('a MaxMind database', () => {
     }
   })
 
+  it('that makes much out of few bytes is refused, or knows nothing there', () => {
+    const metadata = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1')
+    // A pointer to the last of six arrays, each of which has thirty pointers to the one before it.
+    const arrays = Array.from({ length: 6 }, (_, level) => {
+      const before = 2 + (level === 0 ? 6 : level - 1) * 63
+      return [
+        0x1d,
+        0x04,
+        1,
+        ...Array(30)
+          .fill([0x20 | (before >> 8), before & 255])
+          .flat(),
+      ]
+    })
+    const multiplying = Buffer.from([0x21, 0x3d, ...arrays.flat(), 0, 7])
+    const self = Buffer.from([0x20, 0x00])
+    const endless = Buffer.from([0x1d, 0x04, 0xff, ...Array(300).fill([0x20, 0]).flat()])
+    const array = Buffer.from([0x1f, 0x04, 0xff, 0xff, 0xff, 0x20, 0])
+    for (const body of [multiplying, self, endless, array])
+      assert.throws(() => new MaxmindReader(Buffer.concat([metadata, body])), { code: 'FLEET_ERR_GEO_DATABASE' })
+  })
+
   it('that is broken inside knows nothing there', () => {
     const file = writeMmdb(networks)
     for (let seed = 1; seed < 300; seed++) {
