@@ -30,7 +30,6 @@ test('JSON is parsed in few places of the modules with shared state, and each of
       'src/state/registry/entries.ts',
       'src/state/session/loaded.ts',
       'src/state/session/sessions.ts',
-      'src/state/session/text.ts',
       'src/state/stored-response.ts',
     ],
   )
