@@ -189,7 +189,7 @@ describe('data in Redis that the fleet did not write', () => {
   })
 
   test('a session whose cookie cannot be sent is none', async () => {
-    const app = await start('cookies', { rateLimit: false, session: { secret: 's'.repeat(32), touchAfter: 0 } })
+    const app = await start('cookies', { rateLimit: false, session: { secret: 's'.repeat(32), touchAfterMs: 0 } })
     const sent = String((await app.inject('/visits')).headers['set-cookie']).split(';', 1)[0]
     const [key = ''] = await own.client.keys('cookies:session:*')
     const cookies = [

@@ -12,7 +12,7 @@ export interface Changes {
   /** Changes may have been missed: everything read before now may be old. */
   missed(): void
   /** The server will not tell, so {@link Tracking.isCurrent} never holds. */
-  refused(reason: string): void
+  rejected(reason: string): void
 }
 
 /** When a server that refused is asked again, ms. */
@@ -103,7 +103,7 @@ class Link {
   }
 
   #giveUp(connection: Redis, { name, message }: Error): void {
-    if (name === 'ReplyError' && !this.#isRefused) this.#changes.refused(message)
+    if (name === 'ReplyError' && !this.#isRefused) this.#changes.rejected(message)
     this.#isRefused = name === 'ReplyError'
     connection.disconnect()
   }

@@ -104,7 +104,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       async () => told(await (await begun()).send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
     ],
     [
-      "Sessions: a session is read, `whenDown: 'anonymous'`",
+      "Sessions: a session is read, `onOutage: 'allow'`",
       async () => {
         const answer = await browser.clone().get(b, '/session')
         assert.equal(answer.headers['set-cookie'], undefined)
