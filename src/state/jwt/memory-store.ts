@@ -1,36 +1,4 @@
-import type { Revocation } from './revocations.ts'
-
-/** How long what a session hands out lives, in seconds. */
-export interface Lifetimes {
-  readonly access: number
-  readonly refresh: number
-}
-
-/** What became of a refresh token that was presented. */
-export type Rotation =
-  | { readonly outcome: 'rotated'; readonly issuedAt: number; readonly generation: number }
-  /** `until` when that was because of a reuse, which may not have been recorded yet. */
-  | { readonly outcome: 'ended'; readonly until?: number }
-  /** It had been used before: its session is ended. */
-  | { readonly outcome: 'reused'; readonly until: number }
-
-/**
- * The sessions of a fleet: which refresh token is the next of each, and since when a subject may have any. Times are
- * Unix seconds by the clock of the store, so that instances with different clocks agree on what came first.
- */
-export interface TokenStore {
-  readonly kind: 'memory' | 'redis'
-  /** Starts a session at generation 0. @returns when its first tokens are issued: always later than the last cut-off */
-  open(subject: string, session: string, life: Lifetimes): Promise<number>
-  /** In one step: a token of the present generation gives the next one; any other one ends the session. */
-  rotate(subject: string, session: string, generation: number, life: Lifetimes): Promise<Rotation>
-  /** Ends a session. @returns when its last access token ends; `undefined`, with nothing written, for an unknown session */
-  end(subject: string, session: string): Promise<number | undefined>
-  /** Ends all sessions. @returns the cut-off: whatever was issued in this second and before */
-  endAll(subject: string): Promise<number>
-  /** Tells every instance, and every one to come. */
-  record(revocation: Revocation): Promise<void>
-}
+import type { RotationResult, TokenLifetimes, TokenStore } from './store.ts'
 
 interface Session {
   generation: number
@@ -38,7 +6,7 @@ interface Session {
   ends: number
 }
 
-/** Generation of a session that has ended: it is kept while its access tokens live, as in Redis. */
+/** Generation of a session that has ended. It is kept until its access tokens expire, as in Redis. */
 const ended = -1
 function end(session: Session): void {
   session.generation = ended
@@ -47,28 +15,33 @@ function end(session: Session): void {
 
 const sweepEveryMs = 60_000
 
-/** For one process. */
-export class MemoryStore implements TokenStore {
+/** Keeps token sessions in the memory of one process. */
+export class MemoryTokenStore implements TokenStore {
   readonly kind = 'memory'
   readonly #sessions = new Map<string, Map<string, Session>>()
-  /** Marked once tokens were issued after it in its own second: see the store in Redis. */
+  /** `isUsed`: whether tokens were issued after the cut-off in its own second; see the script in `redis-store.ts`. */
   readonly #cutoffs = new Map<string, { readonly at: number; isUsed: boolean }>()
   #sweepAt = Date.now() + sweepEveryMs
 
-  async open(subject: string, session: string, life: Lifetimes): Promise<number> {
+  async open(subject: string, session: string, lifetimes: TokenLifetimes): Promise<number> {
     this.#sweep()
     const at = this.#issueAt(subject)
     const sessions = this.#sessions.get(subject) ?? new Map<string, Session>()
     this.#sessions.set(subject, sessions)
     sessions.set(session, {
       generation: 0,
-      accessEnds: at + life.access,
-      ends: at + Math.max(life.access, life.refresh),
+      accessEnds: at + lifetimes.accessSeconds,
+      ends: at + Math.max(lifetimes.accessSeconds, lifetimes.refreshSeconds),
     })
     return at
   }
 
-  async rotate(subject: string, session: string, generation: number, life: Lifetimes): Promise<Rotation> {
+  async rotate(
+    subject: string,
+    session: string,
+    generation: number,
+    lifetimes: TokenLifetimes,
+  ): Promise<RotationResult> {
     const sessions = this.#sessions.get(subject)
     const found = sessions?.get(session)
     if (!found || found.ends <= seconds()) return { outcome: 'ended' }
@@ -79,8 +52,8 @@ export class MemoryStore implements TokenStore {
     }
     const at = this.#issueAt(subject)
     found.generation++
-    found.accessEnds = Math.max(found.accessEnds, at + life.access)
-    found.ends = at + Math.max(life.access, life.refresh)
+    found.accessEnds = Math.max(found.accessEnds, at + lifetimes.accessSeconds)
+    found.ends = at + Math.max(lifetimes.accessSeconds, lifetimes.refreshSeconds)
     return { outcome: 'rotated', issuedAt: at, generation: found.generation }
   }
 

@@ -37,7 +37,7 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(locks, { ttl, closeGraceMs: 100 })
   await app.register(rateLimit)
   await app.register(session, { secret, onOutage: lenient ? 'allow' : 'reject', track: id === 'c' })
-  await app.register(jwt, { secret, failMode: lenient ? 'open' : 'closed' })
+  await app.register(jwt, { secret, onOutage: lenient ? 'allow' : 'reject' })
   await app.register(cache, { jitter: 0, errorBackoffMs: 0 })
   await app.register(httpCache)
   await app.register(idempotency, { whenDown: lenient ? 'proceed' : 'unavailable' })

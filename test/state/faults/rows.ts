@@ -115,7 +115,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
 
     ['JWT: an access token seen before', { look: () => me(a, seen), slowly: true }],
     ['JWT: an access token seen for the first time', { look: async () => me(a, await unseen()), slowly: true }],
-    ["JWT: an access token, `failMode: 'open'`", () => me(b, seen)],
+    ["JWT: an access token, `onOutage: 'allow'`", () => me(b, seen)],
     ['JWT: a login', () => done(a.tokens.issue('ann'))],
     ['JWT: a refresh', async () => done(a.tokens.refresh((await pairs()).refreshToken))],
     ['JWT: a logout', async () => done(a.tokens.revoke((await logins()).accessToken))],

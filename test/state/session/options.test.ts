@@ -147,6 +147,15 @@ describe('invalid options', () => {
     test(`are rejected: ${what}`, () => assert.rejects(boot({ secret, ...(options as SessionOptions) }), { code }))
 })
 
+test('rejects options of version 0.1 and names the new ones', async () => {
+  for (const [name, value, message] of [
+    ['whenDown', 'anonymous', /`session` has no option `whenDown`; use `onOutage`/],
+    ['ttl', 60, /use `ttlMs`/],
+    ['touchAfter', 6, /use `touchAfterMs`/],
+  ] as const)
+    await assert.rejects(boot({ secret, [name]: value }), { code: 'FLEET_ERR_OPTION_UNKNOWN', message })
+})
+
 test('applies changes of the list of secrets at once', async () => {
   const [old, next] = [`old ${secret}`, `new ${secret}`]
   const secrets = [old]
