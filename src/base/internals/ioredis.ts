@@ -32,9 +32,7 @@ export function canIntercept(ioredis: Pick<typeof import('ioredis'), 'Command' |
 }
 
 /**
- * Calls `onSend` for each command that a client is about to write to its connection, and sends the commands of one
- * event-loop turn in one write. ioredis' own pipelining holds a command back while an earlier one waits for its reply, so
- * that a suspended server would cost a command its time limit twice.
+ * Calls `onSend` for each command that a client is about to write to its connection.
  *
  * @param onSend `isReady`: whether the connection is ready, and not still starting
  */
@@ -43,21 +41,12 @@ export function interceptCommands(
   onSend: (command: Command, socket: RedisSocket, isReady: boolean) => void,
 ): void {
   const send = client.sendCommand.bind(client) as Send
-  let corked: RedisSocket | undefined
   client.sendCommand = ((command: Command, stream?: unknown) => {
     // It has timed out while there was no connection.
     if (command.isSettled) return command.promise
     const { status, stream: socket } = client
     const isReady = status === 'ready'
     if (isReady || status === 'connect') onSend(command, socket, isReady)
-    if (isReady && !stream && corked !== socket) {
-      corked = socket
-      socket.cork()
-      setImmediate(() => {
-        if (corked === socket) corked = undefined
-        socket.uncork()
-      })
-    }
     return send(command, stream)
   }) as Redis['sendCommand']
 }

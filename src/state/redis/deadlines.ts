@@ -75,15 +75,36 @@ class ReplyTimer {
 }
 
 /**
+ * Sends the commands of one event-loop turn in one write, which halves their CPU time. ioredis' own pipelining holds a
+ * command back while an earlier one waits for its reply, so that a suspended server would cost it the time limit twice.
+ */
+class WriteBatch {
+  #corked: RedisSocket | undefined
+
+  add(socket: RedisSocket): void {
+    if (this.#corked === socket) return
+    this.#corked = socket
+    socket.cork()
+    setImmediate(() => {
+      if (this.#corked === socket) this.#corked = undefined
+      socket.uncork()
+    })
+  }
+}
+
+/**
  * Limits the time of a command: it fails at once without a connection, else within `limitMs`.
  *
  * @param sent called for each command that is written to a ready connection
  */
 export function limitNode(client: Redis, limitMs: number, sent: (command: Command) => void = () => {}): void {
   const timer = new ReplyTimer(limitMs)
+  const batch = new WriteBatch()
   interceptCommands(client, (command, socket, isReady) => {
     timer.sent(command, socket)
-    if (isReady) sent(command)
+    if (!isReady) return
+    batch.add(socket)
+    sent(command)
   })
 }
 
