@@ -38,8 +38,8 @@ export async function startCluster(): Promise<RedisCluster> {
     for (const { server, bus } of started.slice(i + 1))
       await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
   const all = async (fact: string): Promise<boolean> => {
-    const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
-    return told.every((info) => info.includes(fact))
+    const infos = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
+    return infos.every((info) => info.includes(fact))
   }
   const patience = { what: 'the cluster' }
   await until(() => all('cluster_known_nodes:6'), patience)
@@ -64,8 +64,8 @@ export interface RedisSentinel {
 }
 
 /**
- * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
- * a second: as long as a server on a busy machine may have to wait for its turn.
+ * A primary with two replicas. One of them takes over if two of three sentinels have received nothing from the primary for a
+ * second, which is longer than a server usually waits for the CPU on a busy machine.
  */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })

@@ -37,7 +37,7 @@ import { addHooks, LazySession, open, sessionDecorators } from './hooks.ts'
 import {
   type AnonymousOptions,
   defaults,
-  type Resolved,
+  type ResolvedSessionOptions,
   renamed,
   type SessionContext,
   type SessionOptions,
@@ -85,7 +85,7 @@ function openTracked(app: FastifyInstance, client: RedisClient): TrackedRecordSt
   return records
 }
 
-async function openStore(app: FastifyInstance, options: Resolved): Promise<OpenedStore> {
+async function openStore(app: FastifyInstance, options: ResolvedSessionOptions): Promise<OpenedStore> {
   const { store, ttlMs, userId, merge, track, maxBytes } = options
   const { redis: client, fleet } = app
   const engine = track && client && store === 'fleet' ? openTracked(app, client) : undefined
@@ -118,10 +118,10 @@ function openQuota(app: FastifyInstance, limits: Required<AnonymousOptions> | fa
   const exceeded: QuotaExceeded = (client, isFirst) => {
     rejected.anonymous++
     if (!isFirst) return
-    const who = client === undefined ? 'the clients together have' : `the client ${client} has`
+    const source = client === undefined ? 'the clients together have' : `the client ${client} has`
     const option = client === undefined ? 'totalPerMinute' : 'perMinute'
     app.log.warn(
-      `session: new sessions without a login are not saved for the rest of this minute, because ${who} started ` +
+      `session: new sessions without a login are not saved for the rest of this minute, because ${source} started ` +
         `${limits[option]} (\`session.anonymous.${option}\`); if many clients share one address, set TRUST_PROXY`,
     )
   }
@@ -135,7 +135,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
   const env = readEnv()
   rejectRenamed('session', given, renamed)
-  const options = resolveOptions<Resolved>(
+  const options = resolveOptions<ResolvedSessionOptions>(
     'session',
     shapes,
     defaults,

@@ -121,7 +121,7 @@ export const defaults = {
   cookie: { path: '/', httpOnly: true, sameSite: 'lax' },
 } satisfies SessionOptions
 
-export type Resolved = Omit<SessionOptions, keyof typeof defaults> &
+export type ResolvedSessionOptions = Omit<SessionOptions, keyof typeof defaults> &
   Required<Pick<SessionOptions, Exclude<keyof typeof defaults, 'anonymous'>>> &
   Pick<typeof defaults, 'anonymous'>
 

@@ -312,10 +312,10 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       assert.equal((await app.tokens.verify(accessToken)).iss, app.fleet.name)
       for (const issuer of ['another', false] as const) {
         const other = await start({ issuer })
-        const foreign = await other.tokens.issue('ann')
-        assert.equal((await other.tokens.verify(foreign.accessToken)).iss, issuer || undefined)
-        await assert.rejects(app.tokens.verify(foreign.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
-        await assert.rejects(app.tokens.revoke(foreign.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+        const otherPair = await other.tokens.issue('ann')
+        assert.equal((await other.tokens.verify(otherPair.accessToken)).iss, issuer || undefined)
+        await assert.rejects(app.tokens.verify(otherPair.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
+        await assert.rejects(app.tokens.revoke(otherPair.accessToken), code('FLEET_ERR_TOKEN_INVALID'))
       }
     })
 

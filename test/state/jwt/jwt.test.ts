@@ -1,64 +1,19 @@
 import assert from 'node:assert/strict'
-import {
-  createHmac,
-  createPublicKey,
-  generateKeyPairSync,
-  type JsonWebKey,
-  type KeyPairKeyObjectResult,
-} from 'node:crypto'
-import { after, before, describe, test } from 'node:test'
+import { createHmac } from 'node:crypto'
+import { before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
-import jsonwebtoken from 'jsonwebtoken'
+import type jsonwebtoken from 'jsonwebtoken'
 import { FleetError } from '../../../src/base/errors.ts'
 import identity from '../../../src/instance/identity.ts'
-import { metrics } from '../../../src/instance/metrics/index.ts'
-import { Generations } from '../../../src/state/jwt/generations.ts'
-import jwt, { type JwtKey, type JwtOptions } from '../../../src/state/jwt/index.ts'
+import jwt, { type JwtOptions } from '../../../src/state/jwt/index.ts'
 import { RedisTokenStore } from '../../../src/state/jwt/redis-store.ts'
-import { Revocations } from '../../../src/state/jwt/revocations.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patient, patientApp, within } from '../redis/patience.ts'
+import { patientApp, within } from '../redis/patience.ts'
+import { apps, build, forge, now, part, rsa } from './app.ts'
 import { code, contract, secret } from './contract.ts'
-
-interface Pem {
-  privateKey: string
-  publicKey: string
-}
-const asPem = ({ privateKey, publicKey }: KeyPairKeyObjectResult): Pem => ({
-  privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-  publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
-})
-const rsaPair = (modulusLength: number): Pem => asPem(generateKeyPairSync('rsa', { modulusLength }))
-const ecPair = (namedCurve: string): Pem => asPem(generateKeyPairSync('ec', { namedCurve }))
-const rsa = rsaPair(2048)
-const ec = ecPair('P-256')
-
-const apps: FastifyInstance[] = []
-after(() => Promise.all(apps.map((app) => app.close())))
-
-async function build(
-  url: string | null,
-  options: JwtOptions = {},
-  name = 'fleet',
-  where: RedisOptions = {},
-): Promise<FastifyInstance> {
-  const app = Fastify(patientApp)
-  apps.push(app)
-  await app.register(identity, { name })
-  await app.register(metrics)
-  await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
-  await app.register(jwt, options.keys ? options : { secret, ...options })
-  return app
-}
-
-/** A token that this fleet has not issued. */
-const forge = (claims: object, key: jsonwebtoken.Secret, options: jsonwebtoken.SignOptions = {}): string =>
-  jsonwebtoken.sign({ iss: 'fleet', sub: 'ann', ...claims }, key, { expiresIn: 60, ...options })
-const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-const now = (): number => Math.floor(Date.now() / 1000)
 
 contract('memory', (options) => build(null, options))
 
@@ -121,10 +76,12 @@ describe('attacks', () => {
       await rejects(`${unsigned}.${createHmac('sha256', secret).update(unsigned).digest('base64url')}`)
     }
     await rejects(forge({}, secret)) // No kid, and more than one key.
-    const stranger = 'another secret, which is long enough for HS256'
-    const jwk = { kty: 'oct', k: Buffer.from(stranger).toString('base64url') }
+    const otherSecret = 'another secret, which is long enough for HS256'
+    const jwk = { kty: 'oct', k: Buffer.from(otherSecret).toString('base64url') }
     for (const header of [{ jwk }, { jku: 'http://127.0.0.1/keys' }, { x5u: 'http://127.0.0.1/keys' }])
-      await rejects(forge({}, stranger, { header: { alg: 'HS256', kid: 'hs', ...header } as jsonwebtoken.JwtHeader }))
+      await rejects(
+        forge({}, otherSecret, { header: { alg: 'HS256', kid: 'hs', ...header } as jsonwebtoken.JwtHeader }),
+      )
     const header = { alg: 'HS256', kid: 'hs', crit: ['b64'] } as jsonwebtoken.JwtHeader
     await rejects(forge({}, secret, { header }))
   })
@@ -193,150 +150,6 @@ describe('attacks', () => {
     const token = forge({ pad: 'x'.repeat(length) }, secret, { keyid: 'hs' })
     return token.slice(0, length)
   }
-})
-
-describe('keys', () => {
-  test('sign and verify with the algorithm of their kind', async () => {
-    const p384 = ecPair('P-384')
-    const cases: [JwtKey, string][] = [
-      [{ kid: 'a', secret }, 'HS256'],
-      [{ kid: 'a', secret: secret.repeat(2), algorithm: 'HS512' }, 'HS512'],
-      [{ kid: 'a', privateKey: rsa.privateKey }, 'RS256'],
-      [{ kid: 'a', privateKey: rsa.privateKey, publicKey: rsa.publicKey, algorithm: 'PS384' }, 'PS384'],
-      [{ kid: 'a', privateKey: ec.privateKey }, 'ES256'],
-      [{ kid: 'a', privateKey: p384.privateKey }, 'ES384'],
-    ]
-    for (const [key, algorithm] of cases) {
-      const app = await build(null, { keys: [key] })
-      const { accessToken } = await app.tokens.issue('ann')
-      assert.equal(JSON.parse(Buffer.from(accessToken.split('.')[0] ?? '', 'base64url').toString()).alg, algorithm)
-      assert.equal((await app.tokens.verify(accessToken)).sub, 'ann')
-    }
-  })
-
-  test('rotate: the new key signs, the old one verifies until it is removed', async () => {
-    const old: JwtKey = { kid: '2025', secret }
-    const next: JwtKey = { kid: '2026', privateKey: ec.privateKey }
-    const before = await build(null, { keys: [old] })
-    const during = await build(null, { keys: [next, old] })
-    const later = await build(null, { keys: [next] })
-    const { accessToken } = await before.tokens.issue('ann')
-    const fresh = (await during.tokens.issue('ann')).accessToken
-    assert.equal((await during.tokens.verify(accessToken)).sub, 'ann')
-    assert.equal((await later.tokens.verify(fresh)).sub, 'ann')
-    await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_INVALID'))
-    await assert.rejects(before.tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
-  })
-
-  test('rotate for secrets without a configured kid', async () => {
-    const next = 'the next secret of these tests, long enough'
-    const { accessToken } = await (await build(null)).tokens.issue('ann')
-    const during = await build(null, { secret: [next, secret] })
-    assert.equal((await during.tokens.verify(accessToken)).sub, 'ann')
-    const fresh = (await during.tokens.issue('ann')).accessToken
-    await assert.rejects((await build(null)).tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
-  })
-
-  test('are published with their public members only', async () => {
-    const p384 = ecPair('P-384')
-    const keys: JwtKey[] = [
-      { kid: 'rsa', privateKey: rsa.privateKey },
-      { kid: 'ec', privateKey: ec.privateKey },
-      { kid: 'old', publicKey: p384.publicKey },
-      { kid: 'hs', secret },
-    ]
-    const app = await build(null, { keys })
-    const response = await app.inject('/.well-known/jwks.json')
-    assert.equal(response.headers['cache-control'], 'public, max-age=300')
-    const published = response.json().keys as Record<string, string>[]
-    assert.deepEqual(
-      published.map((jwk) => Object.keys(jwk).sort().join()),
-      ['alg,e,kid,kty,n,use', 'alg,crv,kid,kty,use,x,y', 'alg,crv,kid,kty,use,x,y'],
-    )
-    assert.deepEqual(
-      published.map(({ kid, alg }) => [kid, alg]),
-      [
-        ['rsa', 'RS256'],
-        ['ec', 'ES256'],
-        ['old', 'ES384'],
-      ],
-    )
-    // Another service verifies a token with a published key.
-    const { accessToken } = await app.tokens.issue('ann')
-    const key = createPublicKey({ key: published[0] as JsonWebKey, format: 'jwk' })
-    assert.equal((jsonwebtoken.verify(accessToken, key, { algorithms: ['RS256'] }) as { sub: string }).sub, 'ann')
-
-    const elsewhere = await build(null, { keys, jwks: '/keys' })
-    assert.equal((await elsewhere.inject('/keys')).statusCode, 200)
-    for (const silent of [await build(null), await build(null, { keys, jwks: false })])
-      assert.equal((await silent.inject('/.well-known/jwks.json')).statusCode, 404)
-  })
-
-  test('fail at boot if they are invalid, and are not shown', async () => {
-    const weak = rsaPair(1024)
-    const other = rsaPair(2048)
-    const ed = asPem(generateKeyPairSync('ed25519'))
-    const cases: [unknown[], RegExp][] = [
-      [[{ secret }], /`jwt.keys\[0\]` must have a `kid`/],
-      [[{ kid: 'a b', secret }], /`jwt.keys\[0\].kid` must be up to 64/],
-      [[{ kid: 'a' }], /must have a `secret`, a `privateKey` or a `publicKey`/],
-      [[{ kid: 'a', secret: 'hunter2' }], /FLEET_ERR_SECRET_WEAK.*needs 32 bytes/],
-      [[{ kid: 'a', secret, algorithm: 'HS512' }], /FLEET_ERR_SECRET_WEAK.*needs 64 bytes/],
-      [[{ kid: 'a', secret, algorithm: 'RS256' }], /must be HS256, HS384 or HS512/],
-      [[{ kid: 'a', secret, algorithm: 'none' }], /must be one of "HS256"/],
-      [[{ kid: 'a', secret: rsa.publicKey }], /is a PEM/],
-      [[{ kid: 'a', secret, privateKey: rsa.privateKey }], /a secret or PEM keys, not both/],
-      [[{ kid: 'a', privateKey: 'hunter2' }], /must be a key in PEM form/],
-      [[{ kid: 'a', publicKey: rsa.publicKey }], /the first key signs/],
-      [[{ kid: 'a', privateKey: rsa.privateKey, publicKey: other.publicKey }], /does not belong to its `privateKey`/],
-      [[{ kid: 'a', privateKey: weak.privateKey }], /FLEET_ERR_SECRET_WEAK.*1024 bits/],
-      [[{ kid: 'a', privateKey: ed.privateKey }], /must be an RSA key, or an EC key/],
-      [[{ kid: 'a', privateKey: ec.privateKey, algorithm: 'ES512' }], /must be ES256 for this key/],
-      [
-        [
-          { kid: 'a', secret },
-          { kid: 'a', secret },
-        ],
-        /two keys with the same `kid`/,
-      ],
-      [[{ kid: 'a', secret, kind: 'x' }], /has no option `kind`/],
-      [['x'], /must be an object/],
-      [[], /the first key signs/],
-    ]
-    for (const [keys, message] of cases)
-      await assert.rejects(build(null, { keys: keys as JwtKey[] }), (error: Error & { code: string }) => {
-        assert.match(`${error.code} ${error.message}`, message)
-        assert.doesNotMatch(error.message, /hunter2|BEGIN/)
-        return true
-      })
-  })
-})
-
-test('Generations is bounded and keeps entries in use', () => {
-  const entries = new Generations<number>(10)
-  for (let i = 0; i < 100; i++) {
-    entries.set(`k${i}`, i)
-    assert.equal(entries.get('k0'), 0)
-    assert.ok(entries.size <= 10)
-  }
-  assert.equal(entries.get('k99'), 99)
-  assert.equal(entries.get('k50'), undefined)
-  entries.delete('k0')
-  assert.equal(entries.get('k0'), undefined)
-  const none = new Generations<number>(0)
-  none.set('a', 1)
-  assert.equal(none.get('a'), undefined)
-})
-
-test('drops revocations once all revoked tokens have expired', (t) => {
-  t.mock.timers.enable({ apis: ['Date'], now: 1e12 })
-  const revocations = new Revocations()
-  for (let i = 0; i < 100; i++) revocations.add({ kind: 'token', id: `${i}`, cutoff: 0, until: 1e9 + 10 })
-  revocations.add({ kind: 'subject', id: 'ann', cutoff: 1e9, until: 1e9 + 10 })
-  assert.equal(revocations.size, 101)
-  t.mock.timers.setTime(1e12 + 61_000)
-  revocations.add({ kind: 'session', id: 'x', cutoff: 0, until: 1e9 + 900 })
-  assert.equal(revocations.size, 1)
 })
 
 describe('with Redis', () => {
