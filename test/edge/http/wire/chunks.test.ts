@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Chunks } from '../../../../src/edge/http/wire/chunks.ts'
+import { ChunkedDecoder } from '../../../../src/edge/http/wire/chunks.ts'
 
 /** What comes out, and how many of the bytes were used; undefined when the coding is refused or not at its end. */
 function decode(...pieces: string[]): { text: string; used: number; trailers: object } | undefined {
   let text = ''
   let used = 0
-  const chunks = new Chunks(100, (data) => {
+  const chunks = new ChunkedDecoder(100, (data) => {
     text += data.toString('latin1')
   })
   for (const piece of pieces) {
