@@ -17,8 +17,6 @@ const plainMap =
 const exceptions: ReadonlySet<string> = new Set([
   // Its keys are names of options that were declared.
   join('base', 'options.ts'),
-  // Its records are ordinary objects for applications; `__proto__` is left out.
-  join('geo', 'maxmind.ts'),
 ])
 
 describe('maps whose keys come from outside', () => {

@@ -33,7 +33,7 @@ const idle = [
   '/src/database/',
   '/src/edge/http/',
   '/src/edge/balancer/',
-  '/src/geo/maxmind',
+  '/src/geo/database',
 ]
 
 test('an app does not load what it does not use', async () => {
