@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
-const edge = fileURLToPath(new URL('../../src/base/internals', import.meta.url))
+const edge = fileURLToPath(new URL('../../src/edge', import.meta.url))
 
 /** Where a callback is given to Node, which calls it with nothing above it that catches. */
 const entrance =
