@@ -10,7 +10,6 @@ import { readHaproxy } from './readers/haproxy.ts'
 import { readImage } from './readers/image.ts'
 import { readKubernetes } from './readers/kubernetes.ts'
 import { readNginx } from './readers/nginx.ts'
-import { readPm2 } from './readers/pm2.ts'
 import { readSystemd } from './readers/systemd.ts'
 import { readTerraform } from './readers/terraform.ts'
 import { others } from './rules.ts'
@@ -20,7 +19,8 @@ const readers: Readonly<Record<Kind, Reader>> = {
   haproxy: readHaproxy,
   compose: readCompose,
   kubernetes: readKubernetes,
-  pm2: readPm2,
+  // Loads acorn.
+  pm2: async (...args) => (await import('./readers/pm2.ts')).readPm2(...args),
   systemd: readSystemd,
   terraform: readTerraform,
   environment: readEnvironment,

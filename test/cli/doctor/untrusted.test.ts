@@ -9,8 +9,7 @@ import { after, describe, test } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
-import { exportsOf, jsonOf } from '../../../src/cli/doctor/readers/js-data.ts'
-import { isMembers, unknown, type Value } from '../../../src/cli/doctor/readers/js-values.ts'
+import { exportsOf, isObject, jsonOf, type StaticValue, unresolved } from '../../../src/cli/doctor/readers/static-js.ts'
 import { examine, readAll } from '../../../src/cli/doctor/run.ts'
 import { runCommand } from '../commands.ts'
 
@@ -24,10 +23,10 @@ const write = (name: string, text: string): string => {
 const offline = { longestMs: 10_000, connect: false }
 
 /** As plain data; `?` stands for what is not known. */
-function plain(value: Value): unknown {
-  if (value === unknown) return '?'
-  if (isMembers(value)) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one.value)]))
-  return Array.isArray(value) ? (value as readonly Value[]).map(plain) : value
+function plain(value: StaticValue): unknown {
+  if (value === unresolved) return '?'
+  if (isObject(value)) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one.value)]))
+  return Array.isArray(value) ? (value as readonly StaticValue[]).map(plain) : value
 }
 
 describe('an ecosystem file', () => {
@@ -86,7 +85,7 @@ describe('an ecosystem file', () => {
     ])
       assert.deepEqual(plain(exportsOf(form.replace('X', '{ apps: [1] }'))), { apps: [1] })
     assert.deepEqual(plain(jsonOf('{"apps":[{"a":[1,"x",null]}]}')), { apps: [{ a: [1, 'x', null] }] })
-    assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unknown)
+    assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unresolved)
   })
 
   test('whose apps are computed is said to be so', async () => {
