@@ -2,7 +2,7 @@ import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
 import type { CommandOptions, Values } from './args.ts'
-import { type Answer, type Ask, member, Target } from './target.ts'
+import { member, Target, type TargetRequest, type TargetResponse } from './target.ts'
 
 const root = '/api/v1/load-balancer'
 
@@ -11,7 +11,7 @@ export class Operators {
   readonly #target: Target
   readonly #headers: Record<string, string>
 
-  /** @param token FLEET_ADMIN_TOKEN; without it only a development instance that has none answers, on its own machine */
+  /** @param token FLEET_ADMIN_TOKEN; without it only a development instance that has none responses, on its own machine */
   constructor(target: Target, token?: string) {
     this.#target = target
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
@@ -43,18 +43,18 @@ export class Operators {
     })
   }
 
-  async #ask(path: string, ask: Ask = {}): Promise<Answer> {
-    const answer = await this.#target.ask(path, { ...ask, headers: this.#headers })
-    if (answer.error) throw unreachable(this.#target, answer.error)
-    if ([401, 403, 404].includes(answer.status)) {
+  async #ask(path: string, request: TargetRequest = {}): Promise<TargetResponse> {
+    const response = await this.#target.request(path, { ...request, headers: this.#headers })
+    if (response.error) throw unreachable(this.#target, response.error)
+    if ([401, 403, 404].includes(response.status)) {
       throw new FleetError(
         'FLEET_ERR_NOT_OPERATOR',
-        `${this.#target.url} answers ${answer.status} to operators’ paths; ask an instance directly, on its ` +
+        `${this.#target.url} answers ${response.status} to operators’ paths; ask an instance directly, on its ` +
           'FLEET_ADMIN_PORT if it has one, and set FLEET_ADMIN_TOKEN to its token (or give --token)',
       )
     }
-    if (answer.status >= 300) throw unreachable(this.#target, `${path} answers ${answer.status}`)
-    return answer
+    if (response.status >= 300) throw unreachable(this.#target, `${path} answers ${response.status}`)
+    return response
   }
 }
 

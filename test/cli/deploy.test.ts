@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import deploy, { operatorsUrl } from '../../src/cli/commands/deploy.ts'
+import { words as split } from '../../src/cli/deploy/command-line.ts'
+import { type Sample, summarise, whyWorse } from '../../src/cli/deploy/compare.ts'
 import { composeRolling } from '../../src/cli/deploy/fronts/compose.ts'
 import { readShares, renderUpstreams } from '../../src/cli/deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../../src/cli/deploy/fronts/pm2.ts'
-import type { Found } from '../../src/cli/deploy/instance.ts'
-import { type Sample, summarise, worse } from '../../src/cli/deploy/judge.ts'
+import type { InstanceStatus } from '../../src/cli/deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, type Survey } from '../../src/cli/deploy/plans.ts'
 import { canaryShares, type Rotation, type Share, type Shares } from '../../src/cli/deploy/rotation.ts'
 import { type Plan, describe as words } from '../../src/cli/deploy/step.ts'
-import { words as split } from '../../src/cli/deploy/words.ts'
 import { runCommand } from './commands.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
@@ -27,7 +27,7 @@ const rotation = (now: Shares): Rotation => {
 const full = (...addresses: string[]): Shares => new Map(addresses.map((address) => [address, 'full']))
 const survey = (versions: Record<string, string | undefined>, color?: string): Survey =>
   new Map(
-    Object.entries(versions).map(([address, version]): [string, Found] =>
+    Object.entries(versions).map(([address, version]): [string, InstanceStatus] =>
       version === undefined
         ? [address, { ready: false, words: 'ECONNREFUSED' }]
         : [address, { ready: true, version, color, words: version }],
@@ -190,23 +190,23 @@ describe('the judge', () => {
   const good = { requests: 1000, errors: 0, p95: 20 }
 
   test('finds errors at once, latency at the end', () => {
-    assert.equal(worse({ requests: 100, errors: 0, p95: 25 }, good, limits, true), undefined)
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 25 }, good, limits, true), undefined)
     assert.match(
-      worse({ requests: 100, errors: 10, p95: 20 }, good, limits, false) ?? '',
+      whyWorse({ requests: 100, errors: 10, p95: 20 }, good, limits, false) ?? '',
       /10 % of its answers are 5xx/,
     )
-    assert.match(worse({ requests: 100, errors: 0, p95: 40 }, good, limits, true) ?? '', /its p95 is 40 ms/)
-    assert.equal(worse({ requests: 100, errors: 0, p95: 40 }, good, limits, false), undefined)
+    assert.match(whyWorse({ requests: 100, errors: 0, p95: 40 }, good, limits, true) ?? '', /its p95 is 40 ms/)
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 40 }, good, limits, false), undefined)
   })
 
   test('forgives what the stable side has too, and noise', () => {
-    assert.equal(worse({ requests: 100, errors: 10, p95: 20 }, { ...good, errors: 100 }, limits, true), undefined)
-    assert.equal(worse({ requests: 100, errors: 0, p95: 9 }, { ...good, p95: 1 }, limits, true), undefined)
+    assert.equal(whyWorse({ requests: 100, errors: 10, p95: 20 }, { ...good, errors: 100 }, limits, true), undefined)
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 9 }, { ...good, p95: 1 }, limits, true), undefined)
   })
 
   test('does not pass what it has not seen', () => {
-    assert.equal(worse({ requests: 3, errors: 3, p95: 1 }, good, limits, false), undefined)
-    assert.match(worse({ requests: 3, errors: 0, p95: 1 }, good, limits, true) ?? '', /50 are needed/)
+    assert.equal(whyWorse({ requests: 3, errors: 3, p95: 1 }, good, limits, false), undefined)
+    assert.match(whyWorse({ requests: 3, errors: 0, p95: 1 }, good, limits, true) ?? '', /50 are needed/)
   })
 
   test('counts from the first sample on, and leaves out the latency of before', () => {

@@ -35,7 +35,7 @@ Exit code: 0 every request was answered with 2xx, 1 some were not, 2 nobody answ
     }
     const timeoutMs = number('timeout', values.timeout, 1, 600_000)
     const target = new Target(url, { timeoutMs, insecure: values.insecure })
-    const first = await target.ask(options.path)
+    const first = await target.request(options.path)
     if (first.error !== undefined) throw unreachable(target, first.error)
 
     const progress = out.progress(`${target.url}${options.path}`, options.seconds)

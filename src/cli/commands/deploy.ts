@@ -1,16 +1,16 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand, type Values } from '../args.ts'
+import { words } from '../deploy/command-line.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../deploy/fronts/pm2.ts'
-import { look } from '../deploy/instance.ts'
+import { readStatus } from '../deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
 import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
 import type { Plan } from '../deploy/step.ts'
-import { words } from '../deploy/words.ts'
 
 const options = {
   front: { type: 'string', short: 'f', describe: 'NAME of the front: nginx, haproxy, pm2, compose' },
@@ -50,7 +50,7 @@ const options = {
   backend: { type: 'string', default: 'fleet', describe: 'NAME of HAProxy’s backend of the instances' },
   pm2: { type: 'string', default: 'pm2', describe: 'COMMAND that pm2 is called by' },
   config: { type: 'string', default: 'ecosystem.config.cjs', describe: 'FILE that pm2 reloads' },
-  url: { type: 'string', describe: 'URL at which pm2’s processes answer' },
+  url: { type: 'string', describe: 'URL at which pm2’s processes response' },
   restore: { type: 'string', describe: 'COMMAND that puts the build of before back, for pm2' },
   compose: { type: 'string', default: 'docker compose', describe: 'COMMAND that compose is called by' },
   service: { type: 'string', default: 'app', describe: 'NAME of the service of the instances' },
@@ -181,7 +181,7 @@ async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
     url,
     version: version(values),
     color: values.color,
-    before: (await look(url)).version,
+    before: (await readStatus(url)).version,
     timeoutMs: timeout(values),
     restore: values.restore === undefined ? undefined : words('restore', values.restore),
   })

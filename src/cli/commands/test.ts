@@ -3,10 +3,10 @@ import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand } from '../args.ts'
 import type { Output } from '../output.ts'
+import { plural } from '../smoke/context.ts'
 import { page } from '../smoke/html.ts'
 import type { Report, Status } from '../smoke/report.ts'
 import { type Part, testFleet } from '../smoke/run.ts'
-import { plural } from '../smoke/setting.ts'
 import { Target } from '../target.ts'
 
 const command: Command = defineCommand({
@@ -18,7 +18,7 @@ URL is the front. Without one of the first four options all but --failover is te
 Exit code: 0 passed, 1 a check failed, 2 the test could not be run.`,
   options: {
     'health-only': { type: 'boolean', describe: 'Health paths, operators’ paths, headers' },
-    'load-distribution': { type: 'boolean', describe: 'Do all instances answer, each its share; sticky behaviour' },
+    'load-distribution': { type: 'boolean', describe: 'Do all instances response, each its share; sticky behaviour' },
     sessions: { type: 'boolean', describe: 'Is a login valid on every instance, and a logout too' },
     failover: {
       type: 'boolean',
@@ -27,7 +27,7 @@ Exit code: 0 passed, 1 a check failed, 2 the test could not be run.`,
     requests: { type: 'string', short: 'n', default: '300', describe: 'N requests to judge the load by, 1 to 10000' },
     concurrency: { type: 'string', short: 'c', default: '10', describe: 'N requests at a time, 1 to 100' },
     path: { type: 'string', default: '/health', describe: 'PATH those requests go to' },
-    instances: { type: 'string', describe: 'N instances that should answer' },
+    instances: { type: 'string', describe: 'N instances that should response' },
     instance: { type: 'string', multiple: true, describe: 'URL of an instance, asked directly' },
     token: {
       type: 'string',
@@ -100,10 +100,10 @@ const marks = { pass: ['green', '✓'], fail: ['red', '✗'], skip: ['yellow', '
 
 function say(report: Report, out: Output): void {
   out.line(`${out.style('bold', report.url)}`)
-  for (const { check, status, text, mend } of report.findings) {
+  for (const { check, status, text, fix } of report.findings) {
     const [colour, mark] = marks[status]
     out.line(`${out.style(colour, mark)} ${check.padEnd(9)} ${text}`)
-    if (mend) out.line(`  ${''.padEnd(9)} ${out.style('dim', `→ ${mend}`)}`)
+    if (fix) out.line(`  ${''.padEnd(9)} ${out.style('dim', `→ ${fix}`)}`)
   }
   if (report.distribution) {
     out.line()

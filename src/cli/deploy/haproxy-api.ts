@@ -8,7 +8,7 @@ const patienceMs = 10_000
 /** One command of HAProxy's runtime API. @throws FLEET_ERR_UNREACHABLE */
 export async function ask(socket: string, command: string): Promise<string> {
   const connection = connect(socket)
-  connection.setTimeout(patienceMs, () => connection.destroy(new Error(`no answer within ${patienceMs / 1000} s`)))
+  connection.setTimeout(patienceMs, () => connection.destroy(new Error(`no response within ${patienceMs / 1000} s`)))
   try {
     connection.end(`${command}\n`)
     return (await text(connection)).trim()
@@ -37,9 +37,9 @@ const agentSpeaks = 0x02 | 0x04
 
 /** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_USAGE when there is no such backend */
 export async function servers(socket: string, backend: string): Promise<readonly ServerState[]> {
-  const answer = await ask(socket, `show servers state ${backend}`)
-  const [, head = '', ...lines] = answer.split('\n')
-  if (!head.startsWith('#')) throw new FleetError('FLEET_ERR_USAGE', `HAProxy: ${answer}`)
+  const response = await ask(socket, `show servers state ${backend}`)
+  const [, head = '', ...lines] = response.split('\n')
+  if (!head.startsWith('#')) throw new FleetError('FLEET_ERR_USAGE', `HAProxy: ${response}`)
   const columns = head.slice(1).trim().split(/\s+/)
   return lines.map((line) => {
     const cells = line.trim().split(/\s+/)

@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { type Sample, summarise, whyWorse } from './compare.ts'
 import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
-import { look, sample } from './instance.ts'
-import { type Sample, summarise, worse } from './judge.ts'
-import type { Healthy, Judge, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
+import { readStatus, sample } from './instance-status.ts'
+import type { Compare, Healthy, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
 
 /** How often something is asked while it is waited for, ms. */
 const everyMs = 100
@@ -40,8 +40,8 @@ export async function perform(step: Step, secrets: Secrets): Promise<void> {
       return healthy(step)
     case 'steady':
       return steady(step)
-    case 'judge':
-      return judge(step, secrets)
+    case 'compare':
+      return compare(step, secrets)
     case 'pause':
       return sleep(step.ms)
   }
@@ -94,8 +94,9 @@ async function write({ file, content }: Write): Promise<void> {
 }
 
 async function runtime({ socket, command, tolerate }: Runtime): Promise<void> {
-  const answer = await ask(socket, command)
-  if (answer !== '' && (tolerate === undefined || !answer.includes(tolerate))) throw new Error(`${command}: ${answer}`)
+  const response = await ask(socket, command)
+  if (response !== '' && (tolerate === undefined || !response.includes(tolerate)))
+    throw new Error(`${command}: ${response}`)
 }
 
 function serverUp({ socket, backend, server, timeoutMs }: ServerUp): Promise<void> {
@@ -108,7 +109,7 @@ function serverUp({ socket, backend, server, timeoutMs }: ServerUp): Promise<voi
 function ready({ url, version, color, timeoutMs }: Ready): Promise<void> {
   const wanted = [version && `version ${version}`, color].filter(Boolean).join(', ')
   return until(timeoutMs, `${url} is not ready${wanted && ` as ${wanted}`}`, async () => {
-    const found = await look(url)
+    const found = await readStatus(url)
     const right = (version === undefined || found.version === version) && (color === undefined || found.color === color)
     return found.ready && right ? undefined : found.words
   })
@@ -125,15 +126,15 @@ async function steady({ urls, version, forMs }: Steady): Promise<void> {
   const end = performance.now() + forMs
   do {
     for (const url of urls) {
-      const found = await look(url)
+      const found = await readStatus(url)
       if (!found.ready || found.version !== version) throw new Error(`${url} did not stay ready: ${found.words}`)
     }
     await sleep(everyMs)
   } while (performance.now() < end)
 }
 
-async function judge(
-  { canary, stable, windowMs, limits }: Judge,
+async function compare(
+  { canary, stable, windowMs, limits }: Compare,
   { token, operatorsUrl = (url) => url }: Secrets,
 ): Promise<void> {
   const samples = new Map<string, Sample[]>([...canary, ...stable].map((url) => [url, []]))
@@ -148,7 +149,7 @@ async function judge(
         taken.push(now)
       }),
     )
-    const why = worse(summarise(of(canary)), summarise(of(stable)), limits, over)
+    const why = whyWorse(summarise(of(canary)), summarise(of(stable)), limits, over)
     if (why) throw new Error(`the canary is worse: ${why}`)
     if (!over) await sleep(Math.max(0, Math.min(sampleEveryMs, end - performance.now())))
   }

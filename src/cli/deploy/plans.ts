@@ -1,6 +1,6 @@
 import { FleetError } from '../../base/errors.ts'
-import { type Found, look } from './instance.ts'
-import type { Limits } from './judge.ts'
+import type { Limits } from './compare.ts'
+import { type InstanceStatus, readStatus } from './instance-status.ts'
 import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
 import type { Plan, Run, Stage, Step } from './step.ts'
 
@@ -21,12 +21,14 @@ export interface Release {
 }
 
 /** Who is where, before anything is done. */
-export type Survey = ReadonlyMap<string, Found>
+export type Survey = ReadonlyMap<string, InstanceStatus>
 
 export const urlOf = (address: string): string => `http://${address}`
 
 export async function survey(addresses: readonly string[]): Promise<Survey> {
-  return new Map(await Promise.all(addresses.map(async (address) => [address, await look(urlOf(address))] as const)))
+  return new Map(
+    await Promise.all(addresses.map(async (address) => [address, await readStatus(urlOf(address))] as const)),
+  )
 }
 
 /** One after the other leaves the rotation, is replaced, and comes back when it is ready. */
@@ -86,7 +88,7 @@ export function canary(
   // Only the end was missing, if anything.
   if (done) return retire(rotation.now, inhabited(canaries, found))
   const { windowMs, limits } = release
-  const judge: Step = { do: 'judge', canary: canaries.map(urlOf), stable: targets.map(urlOf), windowMs, limits }
+  const judge: Step = { do: 'compare', canary: canaries.map(urlOf), stable: targets.map(urlOf), windowMs, limits }
   const share: Stage = {
     title: `give ${canaries.join(', ')} ${release.percent} % of the requests`,
     steps: rotation.change(rotation.now, shares),
@@ -190,7 +192,7 @@ const stages = (stage: Stage): Plan => (stage.steps.length > 0 ? [stage] : [])
 
 const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
 
-const isAt = ({ version, color }: Pick<Release, 'version' | 'color'>, at: Found | undefined): boolean =>
+const isAt = ({ version, color }: Pick<Release, 'version' | 'color'>, at: InstanceStatus | undefined): boolean =>
   at?.ready === true && at.version === version && (color === undefined || at.color === color)
 
 /** @throws FLEET_ERR_USAGE when what runs does not tell */

@@ -1,4 +1,4 @@
-import type { Limits } from './judge.ts'
+import type { Limits } from './compare.ts'
 
 /** A program, as words: no shell reads them. */
 export interface Run {
@@ -21,7 +21,7 @@ export interface Runtime {
   readonly do: 'runtime'
   readonly socket: string
   readonly command: string
-  /** An answer that is no failure either. */
+  /** An response that is no failure either. */
   readonly tolerate?: string
 }
 
@@ -63,8 +63,8 @@ export interface Steady {
 }
 
 /** Compares the canary with the stable side, and fails when it is worse. */
-export interface Judge {
-  readonly do: 'judge'
+export interface Compare {
+  readonly do: 'compare'
   readonly canary: readonly string[]
   readonly stable: readonly string[]
   readonly windowMs: number
@@ -77,7 +77,7 @@ export interface Pause {
   readonly why: string
 }
 
-export type Step = Run | Write | Runtime | ServerUp | Ready | Healthy | Steady | Judge | Pause
+export type Step = Run | Write | Runtime | ServerUp | Ready | Healthy | Steady | Compare | Pause
 
 /** Steps that belong together, and those that take them back. */
 export interface Stage {
@@ -113,7 +113,7 @@ export function describe(step: Step): string {
       return `check that ${step.count} new × ${step.service} are healthy`
     case 'steady':
       return `watch for ${seconds(step.forMs)} that ${step.urls.join(', ')} stay ready`
-    case 'judge':
+    case 'compare':
       return `compare ${step.canary.join(', ')} with ${step.stable.join(', ')} for ${seconds(step.windowMs)}`
     case 'pause':
       return `wait ${seconds(step.ms)}: ${step.why}`

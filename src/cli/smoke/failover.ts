@@ -1,14 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
-import type { Answer } from '../target.ts'
+import type { TargetResponse } from '../target.ts'
+import { type CheckContext, outcomes, plural, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { outcomes, plural, type Setting, succeeded } from './setting.ts'
 
 /** An instance has left when it was silent that long under load, ms … */
 const silenceMs = 1_500
 /** … and when the others have answered so often meanwhile, each: where nobody was asked, silence says nothing. */
 const turns = 20
-/** How long the first answer of an instance may take, ms. */
+/** How long the first response of an instance may take, ms. */
 const arrivalMs = 30_000
 const clients = 4
 /** Pause of each client between two requests, ms: a steady load, not a flood. */
@@ -21,7 +21,7 @@ const pauseMs = 5
  * @param patienceMs how long leaving and returning may take, each, in milliseconds
  */
 export async function failover(
-  setting: Setting,
+  context: CheckContext,
   operators: Operators,
   patienceMs: number = 30_000,
 ): Promise<readonly Finding[]> {
@@ -32,10 +32,10 @@ export async function failover(
     findings.fail(`${plural(serving.length, 'instance')} in rotation: nobody could take over`)
     return findings.list
   }
-  const load = new Load(setting)
+  const load = new Load(context)
   try {
     if (!(await load.reaches(() => load.lastFrom(victim.id) > 0, arrivalMs))) {
-      findings.fail(`${victim.id} does not answer through the front, so it cannot leave`)
+      findings.fail(`${victim.id} does not response through the front, so it cannot leave`)
       return findings.list
     }
     const leaving = performance.now()
@@ -69,18 +69,18 @@ const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
 
 /** Clients that ask on and on, half of them over kept-alive connections. */
 class Load {
-  readonly failed: Answer[] = []
+  readonly failed: TargetResponse[] = []
   total = 0
   #running = true
   /** When each answered last, and how many answers there were until then. */
   readonly #last = new Map<string, { at: number; total: number }>()
   readonly #clients: Promise<void>[]
 
-  constructor({ front, path }: Setting) {
+  constructor({ front, path }: CheckContext) {
     this.#clients = Array.from({ length: clients }, async (_, i) => {
       const connection = front.connect()
       while (this.#running) {
-        this.#count(await (i % 2 === 0 ? connection : front).ask(path))
+        this.#count(await (i % 2 === 0 ? connection : front).request(path))
         await delay(pauseMs)
       }
       await connection.close()
@@ -112,9 +112,9 @@ class Load {
     await Promise.all(this.#clients)
   }
 
-  #count(answer: Answer): void {
+  #count(response: TargetResponse): void {
     this.total++
-    if (!succeeded(answer)) this.failed.push(answer)
-    if (answer.instanceId) this.#last.set(answer.instanceId, { at: performance.now(), total: this.total })
+    if (!succeeded(response)) this.failed.push(response)
+    if (response.instanceId) this.#last.set(response.instanceId, { at: performance.now(), total: this.total })
   }
 }

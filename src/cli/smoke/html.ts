@@ -42,8 +42,8 @@ ${checks.map((check) => section(check, report.findings)).join('\n')}
 function section(check: string, findings: readonly Finding[]): string {
   const rows = findings
     .filter((finding) => finding.check === check)
-    .map(({ status, text, mend }) => {
-      const more = mend ? `<br><small>→ ${escaped(mend)}</small>` : ''
+    .map(({ status, text, fix }) => {
+      const more = fix ? `<br><small>→ ${escaped(fix)}</small>` : ''
       return `<li class="${status}"><b>${words[status]}</b><span>${escaped(text)}${more}</span></li>`
     })
   return `<section><h2>${escaped(check)}</h2><ul>${rows.join('')}</ul></section>`

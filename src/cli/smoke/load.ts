@@ -1,35 +1,35 @@
-import type { Answer } from '../target.ts'
+import type { TargetResponse } from '../target.ts'
 import { chiSquare, type Fit } from './chi-square.ts'
+import { byName, type CheckContext, instancesIn, outcomes, plural, succeeded } from './context.ts'
 import { type Distribution, type Finding, Findings, type Share } from './report.ts'
-import { byName, instancesIn, outcomes, plural, type Setting, succeeded } from './setting.ts'
 
 /** A front that spreads load as it should fails this check once in a thousand runs. */
 const significance = 0.001
 
-/** Do all instances answer, does each have its share, and does no request fail? */
-export function load(setting: Setting): { findings: readonly Finding[]; distribution: Distribution } {
+/** Do all instances response, does each have its share, and does no request fail? */
+export function load(context: CheckContext): { findings: readonly Finding[]; distribution: Distribution } {
   const findings = new Findings('load')
-  const failed = setting.sample.filter((answer) => !succeeded(answer))
-  const answered = setting.sample.filter(succeeded)
+  const failed = context.sample.filter((response) => !succeeded(response))
+  const answered = context.sample.filter(succeeded)
   const counts = instancesIn(answered)
 
-  if (failed.length === 0) findings.pass(`${plural(setting.sample.length, 'request')} to ${setting.path}, none failed`)
-  else judgeFailures(failed, setting, findings)
-  judgePresence(counts, setting, findings)
+  if (failed.length === 0) findings.pass(`${plural(context.sample.length, 'request')} to ${context.path}, none failed`)
+  else judgeFailures(failed, context, findings)
+  judgePresence(counts, context, findings)
 
   // An instance in rotation that never answered is a class of its own, seen 0 times.
-  const seen = new Set([...counts.keys(), ...(setting.peers ?? []).map(({ id }) => id)])
-  const ids = [...seen].filter((id) => weightOf(setting, id) > 0).sort(byName)
+  const seen = new Set([...counts.keys(), ...(context.peers ?? []).map(({ id }) => id)])
+  const ids = [...seen].filter((id) => weightOf(context, id) > 0).sort(byName)
   const observed = ids.map((id) => counts.get(id) ?? 0)
-  const weights = ids.map((id) => weightOf(setting, id))
+  const weights = ids.map((id) => weightOf(context, id))
   for (const [id, count] of counts) {
-    if (weightOf(setting, id) === 0) findings.info(`${id} has weight 0 and still answered ${plural(count, 'request')}`)
+    if (weightOf(context, id) === 0) findings.info(`${id} has weight 0 and still answered ${plural(count, 'request')}`)
   }
   const fit =
     ids.length > 1 && observed.some((count) => count > 0) ? judgeEvenness(observed, weights, findings) : undefined
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   const shares = ids.map((instanceId, i): Share => {
-    const times = answered.filter((answer) => answer.instanceId === instanceId).map(({ ms }) => ms)
+    const times = answered.filter((response) => response.instanceId === instanceId).map(({ ms }) => ms)
     const expected = (answered.length * (weights[i] ?? 0)) / total
     return {
       instanceId,
@@ -41,11 +41,11 @@ export function load(setting: Setting): { findings: readonly Finding[]; distribu
   })
   return {
     findings: findings.list,
-    distribution: { requests: setting.sample.length, failed: failed.length, shares, fit },
+    distribution: { requests: context.sample.length, failed: failed.length, shares, fit },
   }
 }
 
-function judgeFailures(failed: readonly Answer[], { sample, path }: Setting, findings: Findings): void {
+function judgeFailures(failed: readonly TargetResponse[], { sample, path }: CheckContext, findings: Findings): void {
   const limited = failed.every(({ status }) => status === 429)
   findings.fail(
     `${failed.length} of ${plural(sample.length, 'request')} to ${path} failed: ${outcomes(failed)}`,
@@ -53,11 +53,11 @@ function judgeFailures(failed: readonly Answer[], { sample, path }: Setting, fin
   )
 }
 
-function judgePresence(counts: ReadonlyMap<string, number>, setting: Setting, findings: Findings): void {
-  const expected = setting.expected
-  const missing = (setting.peers ?? []).filter(({ id, weight }) => weight > 0 && !counts.has(id)).map(({ id }) => id)
+function judgePresence(counts: ReadonlyMap<string, number>, context: CheckContext, findings: Findings): void {
+  const expected = context.expected
+  const missing = (context.peers ?? []).filter(({ id, weight }) => weight > 0 && !counts.has(id)).map(({ id }) => id)
   if (counts.size === 0) {
-    findings.fail('no answer says which instance gave it', 'see that `X-Instance-Id` is on (option `expose`)')
+    findings.fail('no response says which instance gave it', 'see that `X-Instance-Id` is on (option `expose`)')
   } else if (missing.length > 0 || (expected !== undefined && counts.size < expected)) {
     const never = missing.length > 0 ? `; never heard of: ${missing.join(', ')}` : ''
     findings.fail(
@@ -96,7 +96,7 @@ function judgeEvenness(observed: readonly number[], weights: readonly number[], 
 export const describe = ({ statistic, degreesOfFreedom, p }: Fit): string =>
   `χ²(${degreesOfFreedom}) = ${statistic.toFixed(2)}, p = ${p < 0.0001 ? p.toExponential(1) : p.toFixed(4)}`
 
-const weightOf = ({ peers }: Setting, id: string): number => peers?.find((peer) => peer.id === id)?.weight ?? 100
+const weightOf = ({ peers }: CheckContext, id: string): number => peers?.find((peer) => peer.id === id)?.weight ?? 100
 
 /** Nearest rank; 0 when there is nothing to rank. */
 export function percentile(values: readonly number[], share: number): number {

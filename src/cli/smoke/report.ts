@@ -3,12 +3,12 @@ import type { Fit } from './chi-square.ts'
 /** `info` is told and not judged; `skip` could not be judged, and its text says why. */
 export type Status = 'pass' | 'fail' | 'skip' | 'info'
 
-/** What one check found, in one sentence, and the mend when it failed. */
+/** What one check found, in one sentence, and the fix when it failed. */
 export interface Finding {
   readonly check: string
   readonly status: Status
   readonly text: string
-  readonly mend?: string
+  readonly fix?: string
 }
 
 /** One instance's share of the sample. */
@@ -54,12 +54,12 @@ export class Findings {
     this.list.push({ check: this.#check, status: 'pass', text })
   }
 
-  fail(text: string, mend?: string): void {
-    this.list.push({ check: this.#check, status: 'fail', text, mend })
+  fail(text: string, fix?: string): void {
+    this.list.push({ check: this.#check, status: 'fail', text, fix })
   }
 
-  skip(text: string, mend?: string): void {
-    this.list.push({ check: this.#check, status: 'skip', text, mend })
+  skip(text: string, fix?: string): void {
+    this.list.push({ check: this.#check, status: 'skip', text, fix })
   }
 
   info(text: string): void {

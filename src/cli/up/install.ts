@@ -33,8 +33,8 @@ export async function provide(program: Program, options: ProvideOptions = {}): P
   const failure = options.install === false ? 'it is not installed' : await install(program, options.onProgress)
   const installed = findComplete(program)
   if (installed) return installed
-  const mend = `\`sudo apt-get install ${program.apt.join(' ')}\` or \`brew install ${program.brew}\``
-  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${program.title}: ${failure}; install it with ${mend}`)
+  const fix = `\`sudo apt-get install ${program.apt.join(' ')}\` or \`brew install ${program.brew}\``
+  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${program.title}: ${failure}; install it with ${fix}`)
 }
 
 function findComplete({ names, folders, complete }: Program): string | undefined {

@@ -232,7 +232,7 @@ export interface FleetReport {
   readonly adminToken: string
   /** Signs in once, within five minutes. */
   readonly dashboard: string
-  /** What one should know: something is missing, with the mend. */
+  /** What one should know: something is missing, with the fix. */
   readonly notes: readonly string[]
 }
 
@@ -242,12 +242,12 @@ async function choosePorts(env: FleetEnv, count: number): Promise<{ front: numbe
   const front = env.FLEET_PORT === 0 ? await freePort() : (env.FLEET_PORT ?? defaultPort)
   const instances = Array.from({ length: count }, (_, index) => base + index)
   const wanted = [
-    ...instances.map((port) => ({ port, user: 'an instance', mend: 'FLEET_BASE_PORT=5001' })),
-    { port: front, user: 'the front', mend: 'FLEET_PORT=9090' },
+    ...instances.map((port) => ({ port, user: 'an instance', fix: 'FLEET_BASE_PORT=5001' })),
+    { port: front, user: 'the front', fix: 'FLEET_PORT=9090' },
   ]
-  for (const { port, user, mend } of wanted) {
+  for (const { port, user, fix } of wanted) {
     if (port <= 65_535 && (await isPortFree(port)) && (user === 'the front' || port !== front)) continue
-    const detail = `${port}, which ${user} needs; end what listens there, or choose another, e.g. ${mend} npm start`
+    const detail = `${port}, which ${user} needs; end what listens there, or choose another, e.g. ${fix} npm start`
     throw new FleetError('FLEET_ERR_PORT_TAKEN', detail)
   }
   return { front, instances }

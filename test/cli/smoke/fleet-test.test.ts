@@ -76,7 +76,7 @@ test('each part alone, and the report as JSON and as a page', async (t) => {
 })
 
 test('the page is safe from what instances call themselves', () => {
-  const finding = { check: 'load', status: 'fail', text: '<script>alert(1)</script>', mend: '"&' } as const
+  const finding = { check: 'load', status: 'fail', text: '<script>alert(1)</script>', fix: '"&' } as const
   const share = { instanceId: '<img src=x onerror=alert(1)>', requests: 1, expected: 1, p50: 1, p95: 2 }
   const distribution = { requests: 1, failed: 0, shares: [share] }
   const html = page({
@@ -268,8 +268,8 @@ test('fail-over: a front that does not notice, though all is silent for a while'
       })
     },
   })
-  const setting = { front: new Target(front), direct: [], sample: [], path: '/health' }
-  const findings = await failover(setting, new Operators(new Target(`${urls[0]}`)), 2_500)
+  const context = { front: new Target(front), direct: [], sample: [], path: '/health' }
+  const findings = await failover(context, new Operators(new Target(`${urls[0]}`)), 2_500)
   assert.match(findings.map(({ text }) => text).join(), /small-1 still answered 2\.5 s after the drain/)
   assert.ok(apps.every((app) => app.fleet.state === 'serving'))
 })

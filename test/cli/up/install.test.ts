@@ -23,7 +23,7 @@ test('a program is found on PATH, else in the folder of the highest version', ()
   assert.equal(findProgram(['fleet-test-nothing', 'sh'])?.endsWith('/sh'), true)
 })
 
-test('a program that is missing and may not be installed is told with the mend', async () => {
+test('a program that is missing and may not be installed is told with the fix', async () => {
   const program: Program = { title: 'Thing', names: ['fleet-test-thing'], apt: ['thing-server'], brew: 'thing' }
   await assert.rejects(provide(program, { install: false }), {
     code: 'FLEET_ERR_PROGRAM_MISSING',

@@ -8,7 +8,7 @@ export interface Pm2Options {
   readonly config: string
   /** The program that the ecosystem file runs, for the check before. */
   readonly file: string
-  /** Where the app answers. */
+  /** Where the app responses. */
   readonly url: string
   readonly version: string
   readonly color?: string

@@ -15,7 +15,7 @@ function readOne({ file, text }: Source): readonly Reading[] {
   const list: readonly StaticValue[] = Array.isArray(apps) ? apps : [apps]
   const known = list.filter(isObject)
   const computed: readonly Reading[] =
-    known.length === list.length ? [] : [{ role: 'sighting', what: 'pm2-computed', file, line: member?.line ?? 1 }]
+    known.length === list.length ? [] : [{ role: 'violation', rule: 'pm2-computed', file, line: member?.line ?? 1 }]
   return [...computed, ...known.filter(isNode).flatMap((app) => readApp(app, file))]
 }
 
@@ -41,17 +41,18 @@ function readApp(app: StaticObject, file: string): readonly Reading[] {
   }
   const env = environment(app, file)
   const readings: Reading[] = []
-  const see = (what: string, key: string): void => void readings.push({ role: 'sighting', what, file, line: at(key) })
+  const report = (rule: string, key: string): void =>
+    void readings.push({ role: 'violation', rule, file, line: at(key) })
   const instances = value('instances')
   const mode = value('exec_mode')
   // `instances` selects cluster mode unless `exec_mode` is set.
   const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(textOf(mode) ?? '')
   const waits = value('wait_ready')
-  if (waits !== true && waits !== unresolved) see('pm2-wait-ready', 'wait_ready')
-  if (!isCluster && mode !== unresolved) see('pm2-fork', 'exec_mode')
+  if (waits !== true && waits !== unresolved) report('pm2-wait-ready', 'wait_ready')
+  if (!isCluster && mode !== unresolved) report('pm2-fork', 'exec_mode')
   const listen = ms('listen_timeout', defaults.listenMs)
   if (waits === true && listen && listen.value <= Number(env.get('FLEET_READY_TIMEOUT')?.value ?? 0))
-    readings.push({ role: 'sighting', what: 'pm2-listen-timeout', file, line: listen.line })
+    readings.push({ role: 'violation', rule: 'pm2-listen-timeout', file, line: listen.line })
   const copies = copiesOf(instances)
   const instance: Instance = {
     role: 'instance',

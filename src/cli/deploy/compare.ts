@@ -1,5 +1,5 @@
 /** What one side of a canary has done since the comparison began. */
-export interface Conduct {
+export interface SideStats {
   readonly requests: number
   /** Answers with 5xx. */
   readonly errors: number
@@ -23,11 +23,11 @@ const noticeableMs = 10
  * Why the canary is worse, or `undefined`. A canary that got too little to be judged is worse only at the `end`: nobody
  * knows what it does.
  */
-export function worse(canary: Conduct, stable: Conduct, limits: Limits, end: boolean): string | undefined {
+export function whyWorse(canary: SideStats, stable: SideStats, limits: Limits, end: boolean): string | undefined {
   if (canary.requests < limits.minRequests) {
     return end ? `it got ${canary.requests} requests; ${limits.minRequests} are needed to judge it` : undefined
   }
-  const rate = ({ requests, errors }: Conduct): number => (requests === 0 ? 0 : errors / requests)
+  const rate = ({ requests, errors }: SideStats): number => (requests === 0 ? 0 : errors / requests)
   const [its, theirs] = [rate(canary), rate(stable)]
   if (its > theirs + limits.errorMargin) {
     return `${percent(its)} of its answers are 5xx, ${percent(theirs)} of the stable side's`
@@ -50,7 +50,7 @@ export interface Sample {
 }
 
 /** Adds up what several instances did between the first and the last of their samples. */
-export function summarise(instances: readonly (readonly Sample[])[]): Conduct {
+export function summarise(instances: readonly (readonly Sample[])[]): SideStats {
   const done = (key: 'requests' | 'errors'): number =>
     instances.reduce((sum, samples) => sum + ((samples.at(-1)?.[key] ?? 0) - (samples[0]?.[key] ?? 0)), 0)
   // The first sample's p95 is of the time before.

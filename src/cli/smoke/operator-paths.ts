@@ -1,6 +1,6 @@
-import type { Answer } from '../target.ts'
+import type { TargetResponse } from '../target.ts'
+import { type CheckContext, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { type Setting, succeeded } from './setting.ts'
 
 /** Paths for operators; none of these requests changes anything, should a door be open. */
 const paths = [
@@ -32,25 +32,28 @@ const tries: readonly Try[] = [
 ]
 
 /** Are operators' paths closed to whoever comes through the front? */
-export async function doors({ front }: Setting): Promise<readonly Finding[]> {
+export async function operatorPaths({ front }: CheckContext): Promise<readonly Finding[]> {
   const findings = new Findings('operators')
   for (const { how, paths, headers } of tries) {
-    const answers = await Promise.all(paths.map(async (path) => ({ path, answer: await front.ask(path, { headers }) })))
-    const open = answers.filter(({ answer }) => isOpen(answer))
-    const telling = answers.filter(({ answer }) => answer.status !== 404 && !isOpen(answer))
+    const responses = await Promise.all(
+      paths.map(async (path) => ({ path, response: await front.request(path, { headers }) })),
+    )
+    const open = responses.filter(({ response }) => isOpen(response))
+    const telling = responses.filter(({ response }) => response.status !== 404 && !isOpen(response))
     if (open.length > 0) {
       findings.fail(
         `open to everyone, asked ${how}: ${list(open)}`,
         'let the front refuse these paths, and add X-Forwarded-For; or this URL is an instance and no front',
       )
-    } else if (telling.length === 0) findings.pass(`${paths.length} paths answer 404, asked ${how}`)
+    } else if (telling.length === 0) findings.pass(`${paths.length} paths response 404, asked ${how}`)
     else findings.pass(`${paths.length} paths are closed, asked ${how}, though 404 would tell less: ${list(telling)}`)
   }
   return findings.list
 }
 
 /** An instance that is ill answers 503, and tells all the same. */
-const isOpen = (answer: Answer): boolean => succeeded(answer) || (answer.status === 503 && answer.json !== undefined)
+const isOpen = (response: TargetResponse): boolean =>
+  succeeded(response) || (response.status === 503 && response.json !== undefined)
 
-const list = (of: readonly { path: string; answer: Answer }[]): string =>
-  of.map(({ path, answer }) => `${path} (${answer.error ?? answer.status})`).join(', ')
+const list = (of: readonly { path: string; response: TargetResponse }[]): string =>
+  of.map(({ path, response }) => `${path} (${response.error ?? response.status})`).join(', ')
