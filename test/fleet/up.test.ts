@@ -249,8 +249,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
   for (const [args, says] of [
     [[program, '--front', 'apache'], /--front must be one of nginx, haproxy, node/],
     [[program, '--instances', '0'], /--instances must be a whole number from 1 to 64/],
-    [['no-such-file.ts'], /there is no file no-such-file.ts/],
-    [[program, program], /give one FILE/],
+    [['no-such-file.ts'], /no such file: no-such-file.ts/],
+    [[program, program], /expected one FILE/],
   ] as const) {
     test(`wrong use: ${args.map((arg) => basename(arg)).join(' ')}`, async () => {
       const process = forkApp(main, { args: ['up', ...args] })

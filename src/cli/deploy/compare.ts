@@ -1,38 +1,37 @@
-/** What one side of a canary has done since the comparison began. */
+/** Results of one side since the comparison began. */
 export interface SideStats {
   readonly requests: number
-  /** Answers with 5xx. */
+  /** Responses with 5xx. */
   readonly errors: number
-  /** Milliseconds; the median of what was sampled. */
+  /** Median of the samples, ms. */
   readonly p95: number
 }
 
-/** When a canary is worse. */
+/** When a canary counts as worse. */
 export interface Limits {
-  /** By how much its share of 5xx may be above that of the stable side, 0 to 1. */
+  /** How much its share of 5xx may exceed that of the stable side, 0 to 1. */
   readonly errorMargin: number
-  /** How many times the p95 of the stable side it may have; differences below 10 ms are noise. */
+  /** Maximum ratio of its p95 to that of the stable side; differences below 10 ms are noise. */
   readonly p95Factor: number
-  /** Fewer requests of the canary than this say nothing. */
+  /** Minimum number of its requests for a comparison. */
   readonly minRequests: number
 }
 
 const noticeableMs = 10
 
 /**
- * Why the canary is worse, or `undefined`. A canary that got too little to be judged is worse only at the `end`: nobody
- * knows what it does.
+ * Why the canary is worse, or `undefined`. Too few requests fail the canary only at the `end`.
  */
 export function whyWorse(canary: SideStats, stable: SideStats, limits: Limits, end: boolean): string | undefined {
   if (canary.requests < limits.minRequests) {
-    return end ? `it got ${canary.requests} requests; ${limits.minRequests} are needed to judge it` : undefined
+    return end ? `it received ${canary.requests} requests; a comparison needs ${limits.minRequests}` : undefined
   }
   const rate = ({ requests, errors }: SideStats): number => (requests === 0 ? 0 : errors / requests)
   const [its, theirs] = [rate(canary), rate(stable)]
   if (its > theirs + limits.errorMargin) {
-    return `${percent(its)} of its answers are 5xx, ${percent(theirs)} of the stable side's`
+    return `${percent(its)} of its responses are 5xx, ${percent(theirs)} of the stable side's`
   }
-  // Of latency a few seconds say little: the first ones are those of cold caches.
+  // Latency is compared at the end only: the first seconds measure cold caches.
   if (end && canary.p95 > stable.p95 * limits.p95Factor && canary.p95 - stable.p95 > noticeableMs) {
     return `its p95 is ${canary.p95} ms, the stable side's ${stable.p95} ms`
   }
@@ -41,19 +40,19 @@ export function whyWorse(canary: SideStats, stable: SideStats, limits: Limits, e
 
 const percent = (share: number): string => `${Math.round(share * 1000) / 10} %`
 
-/** What an instance says of itself, of all requests since it started. */
+/** Counters of an instance since it started. */
 export interface Sample {
   readonly requests: number
   readonly errors: number
-  /** Of the last 10 s, in milliseconds. */
+  /** Of the last 10 s, ms. */
   readonly p95: number
 }
 
-/** Adds up what several instances did between the first and the last of their samples. */
+/** Sums up several instances between their first and last samples. */
 export function summarise(instances: readonly (readonly Sample[])[]): SideStats {
   const done = (key: 'requests' | 'errors'): number =>
     instances.reduce((sum, samples) => sum + ((samples.at(-1)?.[key] ?? 0) - (samples[0]?.[key] ?? 0)), 0)
-  // The first sample's p95 is of the time before.
+  // The p95 of the first sample is from before the comparison.
   return {
     requests: done('requests'),
     errors: done('errors'),

@@ -2,30 +2,30 @@ import { FleetError } from '../../base/errors.ts'
 import { member, Target, type TargetResponse } from '../target.ts'
 import type { Sample } from './compare.ts'
 
-/** What an instance says of itself; nothing when nobody is there. */
+/** What an instance reports; `version` and `color` are absent when it does not respond. */
 export interface InstanceStatus {
   readonly ready: boolean
   readonly version?: string
   readonly color?: string
-  /** For people. */
-  readonly words: string
+  /** Human-readable: version and color, or why it is not ready. */
+  readonly summary: string
 }
 
-const patienceMs = 2_000
+const timeoutMs = 2_000
 
 export async function readStatus(url: string): Promise<InstanceStatus> {
-  const target = new Target(url, { timeoutMs: patienceMs })
+  const target = new Target(url, { timeoutMs: timeoutMs })
   const ready = await target.request('/ready')
   const version = text(member(ready.json, 'version'))
-  if (ready.status !== 200) return { ready: false, version, words: words(ready) }
+  if (ready.status !== 200) return { ready: false, version, summary: describeResponse(ready) }
   const color = text(member((await target.request('/health')).json, 'color'))
-  return { ready: true, version, color, words: [version && `version ${version}`, color].filter(Boolean).join(', ') }
+  return { ready: true, version, color, summary: [version && `version ${version}`, color].filter(Boolean).join(', ') }
 }
 
 /** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
 export async function sample(url: string, token: string | undefined): Promise<Sample> {
   const headers = token === undefined ? undefined : { authorization: `Bearer ${token}` }
-  const response = await new Target(url, { timeoutMs: patienceMs }).request('/api/v1/load-balancer/metrics', {
+  const response = await new Target(url, { timeoutMs: timeoutMs }).request('/api/v1/load-balancer/metrics', {
     headers,
   })
   const instance = member(response.json, 'instance')
@@ -37,13 +37,13 @@ export async function sample(url: string, token: string | undefined): Promise<Sa
   if ([401, 403, 404].includes(response.status)) {
     throw new FleetError(
       'FLEET_ERR_NOT_OPERATOR',
-      `${url} answers ${response.status}; give its FLEET_ADMIN_TOKEN (--token)`,
+      `${url} responds ${response.status}; pass its FLEET_ADMIN_TOKEN (--token)`,
     )
   }
-  throw new FleetError('FLEET_ERR_UNREACHABLE', `${url}: ${words(response)}`)
+  throw new FleetError('FLEET_ERR_UNREACHABLE', `${url}: ${describeResponse(response)}`)
 }
 
-const words = ({ error, status, json }: TargetResponse): string =>
+const describeResponse = ({ error, status, json }: TargetResponse): string =>
   error ?? [status, text(member(json, 'reason')) ?? text(member(json, 'message'))].filter(Boolean).join(' ')
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)

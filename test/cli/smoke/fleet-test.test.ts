@@ -29,7 +29,7 @@ async function report(...args: string[]): Promise<Report & { code: number; faile
   return { ...parsed, code, failed }
 }
 
-test('a fleet that keeps its promises passes, with a line for each check', async (t) => {
+test('a healthy fleet passes, with a line for each check', async (t) => {
   const { front } = await start(t)
   const { code, stdout, stderr } = await fleetTest(front, '--token', token, '-n', '60')
   assert.equal(code, 0, stdout + stderr)
@@ -53,7 +53,7 @@ test('a fleet that keeps its promises passes, with a line for each check', async
   assert.match(stderr, /^… 60 requests to \/health\n/)
 })
 
-test('each part alone, and the report as JSON and as a page', async (t) => {
+test('runs each part alone and writes the report as JSON and HTML', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'fleet-test-'))
   t.after(() => rm(folder, { recursive: true }))
   const { front } = await start(t)
@@ -75,7 +75,7 @@ test('each part alone, and the report as JSON and as a page', async (t) => {
   assert.doesNotMatch(html, /<script|src=|@import|url\(/)
 })
 
-test('the page is safe from what instances call themselves', () => {
+test('the HTML report escapes the texts of instances', () => {
   const finding = { check: 'load', status: 'fail', text: '<script>alert(1)</script>', fix: '"&' } as const
   const share = { instanceId: '<img src=x onerror=alert(1)>', requests: 1, expected: 1, p50: 1, p95: 2 }
   const distribution = { requests: 1, failed: 0, shares: [share] }
@@ -91,7 +91,7 @@ test('the page is safe from what instances call themselves', () => {
   assert.match(html, /&lt;script&gt;alert\(1\)&lt;\/script&gt;/)
 })
 
-test('an instance that never answers is missed, by number and by name', async (t) => {
+test('reports an instance that never responds, by number and by name', async (t) => {
   const { front, urls } = await start(t, { development: true, pick: (n) => n % 2 })
   const byNumber = await report(front, '--load-distribution', '-n', '40', '--instances', '3')
   assert.deepEqual(byNumber.failed, ['load: 2 of 3 instances answered'])
@@ -100,7 +100,7 @@ test('an instance that never answers is missed, by number and by name', async (t
   assert.match(byName.failed[1] ?? '', /the load is uneven: 20, 20, 0/)
 })
 
-test('one instance, and nobody says how many there should be', async (t) => {
+test('fails with one instance when the expected number is unknown', async (t) => {
   const { front, urls } = await start(t, { pick: () => 0 })
   const { failed } = await report(front, '--load-distribution', '-n', '20')
   assert.deepEqual(failed, ['load: one instance answered, and how many there should be is not known'])
@@ -110,7 +110,7 @@ test('one instance, and nobody says how many there should be', async (t) => {
   assert.ok(findings.some(({ text }) => text.startsWith('the session is test@example.com on 3 instances')))
 })
 
-test('load: uneven, weighted, weighted but not honoured, too little to judge', async (t) => {
+test('load: reports uneven shares, ignored weights and too few requests', async (t) => {
   const skewed = await start(t, { pick: (n) => (n % 10 < 8 ? 0 : (n % 2) + 1) })
   assert.match((await report(skewed.front, '--load-distribution', '-n', '100')).failed.join(), /the load is uneven: 80/)
 
@@ -129,7 +129,7 @@ test('load: uneven, weighted, weighted but not honoured, too little to judge', a
   assert.match(bad.failed.join(), /the load is even though weights differ: 80, 80, 80/)
 })
 
-test('failed requests are counted by outcome', async (t) => {
+test('counts failed requests by outcome', async (t) => {
   const { front } = await start(t, {
     extend: (app) => {
       let n = 0
@@ -140,7 +140,7 @@ test('failed requests are counted by outcome', async (t) => {
   assert.match(failed.join(), /3 of 30 requests to \/flaky failed: 3 × 503/)
 })
 
-test('an application without sessions shares none, which is no fault', async (t) => {
+test('an application without sessions passes', async (t) => {
   const { front } = await start(t, {
     extend: (app) => {
       app.addHook('onSend', async (_request, reply) => void reply.header('x-session-shared', 'false'))
@@ -151,7 +151,7 @@ test('an application without sessions shares none, which is no fault', async (t)
   assert.ok(findings.some(({ text }) => text.startsWith('no sessions are shared')))
 })
 
-test('instances that keep sessions and say so are found out', async (t) => {
+test('fails instances with sessions in memory', async (t) => {
   const { front } = await start(t, { separate: true })
   const { failed } = await report(front, '-n', '30')
   assert.match(
@@ -161,7 +161,7 @@ test('instances that keep sessions and say so are found out', async (t) => {
   assert.match(failed.join('\n'), /headers: small-\d says `X-Stateless: false`/)
 })
 
-test('a logout that an instance does not know of', async (t) => {
+test('fails when a logout is not valid on every instance', async (t) => {
   const { front } = await start(t, {
     extend: (app) => {
       if (app.fleet.instance.id !== 'small-3') return
@@ -177,7 +177,7 @@ test('a logout that an instance does not know of', async (t) => {
   assert.match(failed.join(), /after the logout 1 request of 3 still passed/)
 })
 
-test('no login to test: told when all is tested, a failure when it was asked for', async (t) => {
+test('without a login, skips the sessions or fails with --sessions', async (t) => {
   const { front } = await start(t)
   const args = ['-n', '30', '--login-path', '/nothing/here']
   const all = await report(front, ...args)
@@ -190,7 +190,7 @@ test('no login to test: told when all is tested, a failure when it was asked for
   )
 })
 
-test('operators’ paths that the front lets through', async (t) => {
+test('fails when the front forwards operators’ paths', async (t) => {
   const { front } = await start(t, { open: true, development: true })
   const { failed } = await report(front, '--health-only')
   assert.match(failed.join(), /open to everyone, asked as they are: .*\/api\/v1\/load-balancer\/instances \(200\)/)
@@ -198,7 +198,7 @@ test('operators’ paths that the front lets through', async (t) => {
   assert.deepEqual((await report(guarded.front, '--health-only')).failed, [], 'an address is not enough with a token')
 })
 
-test('a front that answers health itself, in its own words', async (t) => {
+test('fails when the front responds to health paths itself', async (t) => {
   const { front } = await start(t, {
     extend: (app) => {
       app.addHook('onSend', async (request, reply, payload) => {
@@ -212,7 +212,7 @@ test('a front that answers health itself, in its own words', async (t) => {
   assert.match(failed.join('\n'), /\/ready: 6 of 6 answers wrong: Cache-Control is not no-store/)
 })
 
-test('stickiness is told: by cookie, and by connection', async (t) => {
+test('reports stickiness by cookie and by connection', async (t) => {
   const byCookie = await start(t, {
     pick: (n, request) => Number(/route=(\d)/.exec(request.headers.cookie ?? '')?.[1] ?? n % 3),
     extend: (app) => {
@@ -239,7 +239,7 @@ test('stickiness is told: by cookie, and by connection', async (t) => {
   assert.ok(connection.findings.some(({ text }) => text.startsWith('by connection')))
 })
 
-test('fail-over: an instance leaves and returns under load', async (t) => {
+test('failover: an instance leaves and returns under load', async (t) => {
   const { front, urls, apps } = await start(t, { development: true })
   const { failed, findings } = await report(front, '--failover', '--instance', `${urls[1]}`)
   assert.deepEqual(failed, [])
@@ -255,7 +255,7 @@ test('fail-over: an instance leaves and returns under load', async (t) => {
   assert.match(stderr, /--failover needs the address of an instance/)
 })
 
-test('fail-over: a front that does not notice, though all is silent for a while', async (t) => {
+test('failover: fails when the front ignores the drain, in spite of a pause', async (t) => {
   let pause: Promise<void> | undefined
   const { front, urls, apps } = await start(t, {
     development: true,
@@ -274,7 +274,7 @@ test('fail-over: a front that does not notice, though all is silent for a while'
   assert.ok(apps.every((app) => app.fleet.state === 'serving'))
 })
 
-test('what cannot be run ends with exit code 2 and one line', async (t) => {
+test('exits with 2 and one line when the test cannot run', async (t) => {
   const { front } = await start(t, {
     extend: (app) => {
       app.addHook('onRequest', async (request, reply) => {
@@ -286,7 +286,7 @@ test('what cannot be run ends with exit code 2 and one line', async (t) => {
     [[], /FLEET_ERR_USAGE .*give one URL/],
     [['nonsense'], /"nonsense" is no URL/],
     [['ftp://127.0.0.1'], /is no URL/],
-    [[front, '-n', '0'], /--requests must be a whole number from 1 to 10000, but it is "0"/],
+    [[front, '-n', '0'], /--requests must be a whole number from 1 to 10000, not "0"/],
     [[front, '-n', '1e9'], /--requests must be/],
     [[front, '-c', '101'], /--concurrency must be/],
     [[front, '--path', 'x'], /--path must be a path that starts with \//],
