@@ -34,7 +34,7 @@ export class Operators {
     const known = await this.instances()
     if (!known.some(({ id }) => id === instanceId)) {
       const ids = known.map(({ id }) => id).join(', ')
-      throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instanceId)}; instances: ${ids}`)
+      throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `${JSON.stringify(instanceId)}; instances: ${ids}`)
     }
     await this.#ask(`${root}/${command}?instance=${encodeURIComponent(instanceId)}`, {
       method: 'POST',

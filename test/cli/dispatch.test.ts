@@ -82,7 +82,7 @@ test('an invalid command line prints one line and exits with 2', async () => {
   const cases: [string[], RegExp][] = [
     [['fly'], /^error FLEET_ERR_USAGE wrong command line: unknown verb "fly"; verbs: sail; see `fleet --help`\n$/],
     [['constructor'], /unknown verb "constructor"/],
-    [['--fly'], /there is no option "--fly"/],
+    [['--fly'], /unknown option "--fly"/],
     [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],
     [['sail', '--port'], /^error FLEET_ERR_USAGE .*'--port <value>' argument missing; see `fleet sail --help`\n$/],
     [['sail', '--dry=1'], /^error FLEET_ERR_USAGE .*'--dry'.*\n$/],

@@ -57,13 +57,13 @@ test('rejects callers without the token, unknown instances and unreachable targe
     [ps, [front, '--token', 'wrong'], 2, /FLEET_ERR_NOT_OPERATOR/],
     [ps, ['http://127.0.0.1:1'], 2, /FLEET_ERR_UNREACHABLE .*ECONNREFUSED/],
     [ps, [stranger], 2, /FLEET_ERR_UNREACHABLE .*not an instance of a fleet/],
-    [ps, [front, front], 2, /one URL is enough/],
-    [drain, [], 2, /give the id of an instance/],
+    [ps, [front, front], 2, /expected one URL, got 2/],
+    [drain, [], 2, /missing INSTANCE/],
     [
       drain,
       ['small-9', `${urls[0]}`, '--token', token],
       1,
-      /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; there are small-1, small-2, small-3/,
+      /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; instances: small-1, small-2, small-3/,
     ],
   ] as const) {
     const said = await runCommand(verb, ...args)

@@ -9,19 +9,19 @@ export interface BenchOptions {
   readonly path: string
   readonly connections: number
   readonly seconds: number
-  /** Not counted: connections are opened, code is compiled. */
+  /** Time before the measurement, in which connections open and code is compiled. */
   readonly warmUpSeconds: number
-  /** Requests per second, at random moments, whether or not answers come; without it each connection asks when answered. */
+  /** Requests per second at random times, independent of responses. Without it each connection sends after a response. */
   readonly rate?: number
 }
 
 export interface Times {
   readonly requests: number
-  /** Requests without an response, or with one that is not 2xx. */
+  /** Requests without a 2xx response. */
   readonly failed: number
-  /** Good answers per second. */
+  /** 2xx responses per second. */
   readonly rate: number
-  /** Of good responses, in milliseconds. */
+  /** Of 2xx responses, ms. */
   readonly p50: number
   readonly p95: number
   readonly p99: number
@@ -36,7 +36,7 @@ export interface BenchReport extends Times {
   /** Failures by status or by the transport's error. */
   readonly errors: Readonly<Record<string, number>>
   readonly instances: readonly (Times & { readonly instance: string })[]
-  /** Share of the time in which this process was busy itself: near 1 it has measured itself and not the fleet. */
+  /** Event loop utilization of this process; near 1, it measured itself instead of the fleet. */
   readonly ownUtilization: number
 }
 
@@ -44,14 +44,14 @@ type Timed = TargetResponse & { readonly took: number }
 
 const unsent: TargetResponse = { status: 0, headers: {}, text: '', cookies: [], ms: 0, error: 'no connection was free' }
 
-/** What does not say who answered. */
-const nobody = '-'
+/** A response without an instance id. */
+const unknownInstance = '-'
 
 /**
- * Requests over kept connections, as a front or a busy client sends them.
+ * Sends requests over keep-alive connections.
  *
- * With a rate, a request's time counts from the moment it was due and not from when a connection was free for it: a
- * fleet that stops for a second must not look well because nobody asked it meanwhile (G. Tene's coordinated omission).
+ * With a rate, the time of a request starts when it was due, not when a connection was free. Otherwise a fleet that stalls for a
+ * second would receive no requests meanwhile and look fast (coordinated omission, G. Tene).
  */
 export async function measure(
   target: Target,
@@ -91,7 +91,7 @@ async function closedLoop(
       while (performance.now() < end) {
         const response = await connection.request(path)
         take({ ...response, took: response.ms })
-        // What refuses connections would otherwise be asked without a pause.
+        // Avoid a busy loop when connections are refused.
         if (response.error !== undefined) await sleep(10)
       }
     }),
@@ -126,7 +126,7 @@ async function openLoop(
     }
     await sleep(1)
   }
-  // Nobody was free for these until the end; to wait for them would be to measure another, lower rate.
+  // Waiting for connections for these would lower the measured rate.
   for (const at of due.splice(0)) take({ ...unsent, took: performance.now() - at })
   await Promise.all(running)
 }
@@ -143,7 +143,7 @@ function report(
     const reason = response.error ?? String(response.status)
     errors[reason] = (errors[reason] ?? 0) + 1
   }
-  const by = Map.groupBy(responses, ({ instanceId }) => instanceId ?? nobody)
+  const by = Map.groupBy(responses, ({ instanceId }) => instanceId ?? unknownInstance)
   const instances = [...by]
     .map(([instance, its]) => ({ instance, ...times(its, seconds) }))
     .sort((a, b) => byName(a.instance, b.instance))

@@ -1,22 +1,22 @@
 import type { Peer } from '../../instance/identity.ts'
 import type { Target, TargetResponse } from '../target.ts'
 
-/** What every check may ask and know. */
+/** Targets and data that the checks share. */
 export interface CheckContext {
   readonly front: Target
-  /** Direct addresses of instances, as far as they were given. */
+  /** The given direct addresses of instances. */
   readonly direct: readonly Target[]
-  /** How many instances should response; undefined when nobody told. */
+  /** The expected number of instances, if known. */
   readonly expected?: number
-  /** The instances in rotation, when operators' endpoints could be asked. */
+  /** The instances in rotation, if operators' paths are available. */
   readonly peers?: readonly Peer[]
-  /** Answers to many separate clients; every check may look at them. */
+  /** Responses over many separate connections. */
   readonly sample: readonly TargetResponse[]
-  /** The path the sample was taken from. */
+  /** The path of the sample. */
   readonly path: string
 }
 
-/** Ids that answered, most frequent first. */
+/** Number of responses by instance, most frequent first. */
 export function instancesIn(responses: readonly TargetResponse[]): Map<string, number> {
   const counts = new Map<string, number>()
   for (const { instanceId } of responses) {
@@ -25,17 +25,16 @@ export function instancesIn(responses: readonly TargetResponse[]): Map<string, n
   return new Map([...counts].sort((a, b) => b[1] - a[1]))
 }
 
-/** How many instances must be seen: what is expected, else what the sample saw. */
+/** The number of instances to reach: the expected number, else that of the sample. */
 export const wanted = (context: CheckContext): number =>
   Math.max(1, context.expected ?? instancesIn(context.sample).size)
 
 /**
- * Enough separate requests to meet each of `instances` even when a front picks at random: a given one is missed with
- * probability (1 − 1/n)^(12 n) < e⁻¹².
+ * Enough separate requests to reach each of `instances` even when a front picks at random: the probability of missing one is (1 − 1/n)^(12 n) < e⁻¹².
  */
 export const rounds = (instances: number): number => Math.max(24, 12 * instances)
 
-/** Answers by outcome, e.g. `2 × 502, 1 × ECONNRESET`. */
+/** Responses by outcome, e.g. `2 × 502, 1 × ECONNRESET`. */
 export function outcomes(responses: readonly TargetResponse[]): string {
   const counts = new Map<string, number>()
   for (const { status, error } of responses) {

@@ -3,7 +3,7 @@ import { type CheckContext, instancesIn, plural, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
 
 const flag = /^(true|false)$/
-/** The headers on every response, and how their values look. */
+/** The headers of every response, and the format of their values. */
 const expected: Readonly<Record<string, RegExp>> = {
   'X-Instance-Id': /^\S+$/,
   'X-Served-By': /^\S+$/,
@@ -14,7 +14,7 @@ const expected: Readonly<Record<string, RegExp>> = {
   'X-Request-Id': /^\S+$/,
 }
 
-/** Does every response say who gave it, and does the fleet say it is stateless? */
+/** Checks the headers of every response: instance, timing, statelessness. */
 export function headers({ sample }: CheckContext): readonly Finding[] {
   const findings = new Findings('headers')
   const responses = sample.filter(succeeded)
@@ -34,10 +34,10 @@ export function headers({ sample }: CheckContext): readonly Finding[] {
     responses.find((response) => value(response, name) === 'false')
   const stateful = says('X-Stateless')
   if (stateful) {
-    const text = `${stateful.instanceId ?? 'an instance'} says \`X-Stateless: false\``
+    const text = `${stateful.instanceId ?? 'an instance'} sends \`X-Stateless: false\``
     if (instancesIn(responses).size === 1) findings.info(text)
     else findings.fail(`${text}: a client loses its state on another instance`, 'set REDIS_URL on each')
-  } else if (says('X-Session-Shared')) findings.info('no sessions are shared, and none are kept in one instance')
+  } else if (says('X-Session-Shared')) findings.info('the application has no sessions')
   return findings.list
 }
 

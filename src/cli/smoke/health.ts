@@ -10,7 +10,7 @@ const yes: Is = (value) => value === true
 const time: Is = (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value))
 const state: Is = (value) => ['healthy', 'degraded', 'unhealthy'].includes(value as string)
 
-/** What a client must find in each body. */
+/** Required members of each body. */
 const paths: Readonly<Record<string, Readonly<Record<string, Is>>>> = {
   '/live': { alive: yes },
   '/alive': { alive: yes },
@@ -25,10 +25,10 @@ const paths: Readonly<Record<string, Readonly<Record<string, Is>>>> = {
     timestamp: time,
   },
 }
-/** What a public body must not name. */
+/** Members that a public body must not have. */
 const secrets = ['host', 'hostname', 'pid', 'checks', 'dependencies', 'error', 'stack']
 
-/** Do the health paths response, through the front and on each instance, in the right shape? */
+/** Checks the responses of the health paths, through the front and from each instance. */
 export async function health(context: CheckContext): Promise<readonly Finding[]> {
   const findings = new Findings('health')
   for (const path of Object.keys(paths)) {
@@ -40,9 +40,7 @@ export async function health(context: CheckContext): Promise<readonly Finding[]>
     if (first) {
       findings.fail(
         `${path}: ${wrong.length} of ${plural(responses.length, 'response')} wrong: ${first.why} (${first.from.url})`,
-        responses.every(({ response }) => response.status === 404)
-          ? 'let the front pass this path to the instances'
-          : undefined,
+        responses.every(({ response }) => response.status === 404) ? 'proxy this path to the instances' : undefined,
       )
     } else {
       const count = instancesIn(responses.map(({ response }) => response)).size
@@ -67,10 +65,10 @@ async function askAll(context: CheckContext, path: string): Promise<{ from: Targ
 function faultIn(path: string, response: TargetResponse): string | undefined {
   if (response.error) return response.error
   if (response.status !== 200) return `status ${response.status}`
-  if (!headerText(response.headers['content-type'])?.startsWith('application/json')) return 'the body is no JSON'
+  if (!headerText(response.headers['content-type'])?.startsWith('application/json')) return 'the body is not JSON'
   if (!headerText(response.headers['cache-control'])?.includes('no-store')) return 'Cache-Control is not no-store'
   const missing = Object.entries(paths[path] ?? {}).find(([key, is]) => !is(member(response.json, key)))
   if (missing) return `\`${missing[0]}\` is ${JSON.stringify(member(response.json, missing[0]))}`
   const secret = secrets.find((key) => member(response.json, key) !== undefined)
-  return secret && `it tells everyone \`${secret}\``
+  return secret && `it discloses \`${secret}\``
 }

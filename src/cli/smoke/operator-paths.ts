@@ -2,7 +2,7 @@ import type { TargetResponse } from '../target.ts'
 import { type CheckContext, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
 
-/** Paths for operators; none of these requests changes anything, should a door be open. */
+/** Operators' paths. These requests change nothing, even if a path is open. */
 const paths = [
   '/health/detailed',
   '/metrics',
@@ -12,46 +12,49 @@ const paths = [
   '/api/v1/load-balancer/config',
   '/fleet',
 ]
-/** The same to whoever decodes them, but not to a front that compares letters. */
+/** The same paths in encodings that a front must decode before it compares them. */
 const disguised = ['/%6Detrics', '/%66leet', '/health/%64etailed', '/api/v1/load%2Dbalancer/instances', '/x/../metrics']
 
-interface Try {
+interface Attempt {
   readonly how: string
   readonly paths: readonly string[]
   readonly headers?: Record<string, string>
 }
-/** What a stranger may try: nothing, the claim to be the machine itself, another spelling. */
-const tries: readonly Try[] = [
-  { how: 'as they are', paths },
+/** Attempts of an unauthorised client: plain, with a forged local address, with encoded paths. */
+const attempts: readonly Attempt[] = [
+  { how: 'plainly', paths },
   {
     how: 'with a forged X-Forwarded-For',
     paths,
     headers: { 'x-forwarded-for': '127.0.0.1', 'x-real-ip': '127.0.0.1' },
   },
-  { how: 'in another spelling', paths: disguised },
+  { how: 'with encoded paths', paths: disguised },
 ]
 
-/** Are operators' paths closed to whoever comes through the front? */
+/** Checks that the front does not expose operators' paths. */
 export async function operatorPaths({ front }: CheckContext): Promise<readonly Finding[]> {
   const findings = new Findings('operators')
-  for (const { how, paths, headers } of tries) {
+  for (const { how, paths, headers } of attempts) {
     const responses = await Promise.all(
       paths.map(async (path) => ({ path, response: await front.request(path, { headers }) })),
     )
     const open = responses.filter(({ response }) => isOpen(response))
-    const telling = responses.filter(({ response }) => response.status !== 404 && !isOpen(response))
+    const disclosing = responses.filter(({ response }) => response.status !== 404 && !isOpen(response))
     if (open.length > 0) {
       findings.fail(
-        `open to everyone, asked ${how}: ${list(open)}`,
-        'let the front refuse these paths, and add X-Forwarded-For; or this URL is an instance and no front',
+        `open to every client, requested ${how}: ${list(open)}`,
+        'reject these paths in the front, and set X-Forwarded-For there; or this URL is an instance, not a front',
       )
-    } else if (telling.length === 0) findings.pass(`${paths.length} paths response 404, asked ${how}`)
-    else findings.pass(`${paths.length} paths are closed, asked ${how}, though 404 would tell less: ${list(telling)}`)
+    } else if (disclosing.length === 0) findings.pass(`${paths.length} paths respond 404, requested ${how}`)
+    else
+      findings.pass(
+        `${paths.length} paths are closed, requested ${how}, but 404 would disclose less: ${list(disclosing)}`,
+      )
   }
   return findings.list
 }
 
-/** An instance that is ill answers 503, and tells all the same. */
+/** An unhealthy instance responds 503 with the same details. */
 const isOpen = (response: TargetResponse): boolean =>
   succeeded(response) || (response.status === 503 && response.json !== undefined)
 

@@ -18,7 +18,7 @@ export type Part = 'health' | 'load' | 'sessions' | 'failover'
 export interface TestPlan {
   readonly front: Target
   readonly direct: readonly Target[]
-  /** What was asked for by name; nothing: all but `failover`, which changes something. */
+  /** The selected parts; empty: all but `failover`, which changes state. */
   readonly parts: ReadonlySet<Part>
   readonly requests: number
   readonly concurrency: number
@@ -29,10 +29,10 @@ export interface TestPlan {
 }
 
 /**
- * Proves what can be proved of a fleet from outside.
+ * Tests a fleet from outside.
  *
- * @throws FLEET_ERR_UNREACHABLE when nobody responses, FLEET_ERR_NOT_OPERATOR when `failover` was asked for and operators’
- *   paths are closed to us
+ * @throws FLEET_ERR_UNREACHABLE when the front does not respond, FLEET_ERR_NOT_OPERATOR when `failover` needs operators’ paths
+ *   and they reject this client
  */
 export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const begin = performance.now()
@@ -58,16 +58,16 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
     findings.push(...headers(context))
   }
   if (wants('load')) {
-    const judged = load(context)
-    distribution = judged.distribution
-    findings.push(...judged.findings)
+    const result = load(context)
+    distribution = result.distribution
+    findings.push(...result.findings)
     await stage('sticky behaviour', () => sticky(context))
   }
   if (wants('sessions')) {
     await stage('sessions and tokens', () => sessions(context, plan.login, plan.parts.has('sessions')))
   }
   if (wants('failover') && operators) {
-    await stage('fail-over: one instance leaves and returns under load', () => failover(context, operators.operators))
+    await stage('failover: one instance leaves and returns under load', () => failover(context, operators.operators))
   }
   return {
     url: plan.front.url,
@@ -88,25 +88,23 @@ async function reach(front: Target): Promise<void> {
   }
 }
 
-/** Who tells of the instances: the front, when it lets operators through, else one of the direct addresses. */
+/** The first direct address that serves operators' paths, else the front if it forwards them. */
 async function findOperators(
   { front, direct, token }: TestPlan,
   needed: boolean,
 ): Promise<{ operators: Operators; peers: readonly Peer[] } | undefined> {
-  let refusal: unknown
-  // Without a token the front is not asked: were it to response, that is what the check of operators' paths tells.
+  let rejection: unknown
+  // Without a token, the check of operators' paths covers the front.
   for (const target of [...direct, ...(token ? [front] : [])]) {
     const operators = new Operators(target, token)
     try {
       return { operators, peers: await operators.instances() }
     } catch (error) {
-      refusal = error
+      rejection = error
     }
   }
   if (!needed) return undefined
-  throw (
-    refusal ?? new FleetError('FLEET_ERR_USAGE', '--failover needs the address of an instance (--instance), or --token')
-  )
+  throw rejection ?? new FleetError('FLEET_ERR_USAGE', '--failover needs --instance or --token')
 }
 
 async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {

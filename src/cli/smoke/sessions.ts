@@ -4,7 +4,7 @@ import { member, type TargetResponse } from '../target.ts'
 import { byName, type CheckContext, outcomes, plural, rounds, succeeded, wanted } from './context.ts'
 import { type Finding, Findings } from './report.ts'
 
-/** How to log in, and where an response tells who one is. */
+/** Credentials and paths of the login. */
 export interface Login {
   readonly user: string
   readonly password: string
@@ -15,50 +15,55 @@ export interface Login {
 
 type Credentials = Record<string, string>
 
-/** How long a revocation may take to be in force everywhere, ms. */
+/** Limit for a revocation to reach every instance, ms. */
 const revocationMs = 1_000
 
 /**
- * Is a login made through the front valid on every instance, as cookie and as token; is a forged one refused; and is a
- * logout in force everywhere?
+ * Checks that a login is valid on every instance, as cookie and as token; that forged credentials are rejected; and that a
+ * logout is valid on every instance.
  *
- * @param demanded whether an application without a login fails the test
+ * @param required whether an application without a login fails the test
  */
-export async function sessions(context: CheckContext, login: Login, demanded: boolean): Promise<readonly Finding[]> {
+export async function sessions(context: CheckContext, login: Login, required: boolean): Promise<readonly Finding[]> {
   const findings = new Findings('sessions')
   const { front } = context
   const body = { email: login.user, password: login.password }
   const response = await front.request(login.loginPath, { method: 'POST', body })
   if (!succeeded(response)) {
-    refused(response, login, demanded, findings)
+    loginRejected(response, login, required, findings)
     return findings.list
   }
-  const stranger = await front.request(login.mePath)
-  if (stranger.status === 401) findings.pass(`${login.mePath} without a login: 401`)
-  else findings.fail(`${login.mePath} without a login: ${outcomes([stranger])}; it should be 401`)
+  const anonymous = await front.request(login.mePath)
+  if (anonymous.status === 401) findings.pass(`${login.mePath} without a login: 401`)
+  else findings.fail(`${login.mePath} without a login: ${outcomes([anonymous])}; it should be 401`)
 
   const cookie = await sessionCookie(response, context, login)
   const token = tokenOf(response.json)
-  if (cookie === undefined) findings.skip('the login sets no cookie that tells who one is')
+  if (cookie === undefined) findings.skip('the login sets no session cookie')
   else await valid('session', { cookie }, context, login, findings)
-  if (token === undefined) findings.skip('the login gives no token')
+  if (token === undefined) findings.skip('the login returns no token')
   else await valid('token', { authorization: `Bearer ${token}` }, context, login, findings)
   await forged(cookie, token, context, login, findings)
   if (cookie !== undefined) await loggedOut({ cookie }, token, context, login, findings)
   return findings.list
 }
 
-function refused(response: TargetResponse, { loginPath, user }: Login, demanded: boolean, findings: Findings): void {
+function loginRejected(
+  response: TargetResponse,
+  { loginPath, user }: Login,
+  required: boolean,
+  findings: Findings,
+): void {
   const text = `POST ${loginPath}: ${outcomes([response])}`
-  if (response.status === 404 && !demanded) findings.skip(`${text}; there is no login to test`, 'give --login-path')
-  else if (response.status === 404) findings.fail(text, 'give --login-path')
+  if (response.status === 404 && !required) findings.skip(`${text}; no login to test`, 'pass --login-path')
+  else if (response.status === 404) findings.fail(text, 'pass --login-path')
   else if (response.status === 429) findings.fail(text, 'the front limits logins; try again later')
-  else findings.fail(`${text} as ${user}`, 'give --user and --password of an account')
+  else findings.fail(`${text} as ${user}`, 'pass --user and --password of an account')
 }
 
 /**
- * Of the cookies of the login the one that alone tells who one is: a front may add one of its own to be sticky. Asked
- * more than once, because only one instance may know the session, which is what this test is to find out.
+ * Finds the cookie of the login that identifies the user, because a front may add a cookie for stickiness. Several attempts are needed
+ * when only one instance knows the session.
  */
 async function sessionCookie(
   response: TargetResponse,
@@ -73,7 +78,7 @@ async function sessionCookie(
   return undefined
 }
 
-/** The same user on every instance, and through each direct address. */
+/** Checks that the credentials are valid for the same user on every instance and direct address. */
 async function valid(
   kind: string,
   headers: Credentials,
@@ -81,7 +86,7 @@ async function valid(
   login: Login,
   findings: Findings,
 ): Promise<void> {
-  const responses = await askEveryone(headers, context, login)
+  const responses = await requestEveryInstance(headers, context, login)
   const wrong = responses.filter((response) => !succeeded(response))
   const users = new Set(responses.filter(succeeded).map(({ json }) => userOf(json)))
   const ids = [...new Set(responses.map(({ instanceId }) => instanceId))].filter((id) => id !== undefined).sort(byName)
@@ -89,21 +94,21 @@ async function valid(
   if (wrong.length > 0) {
     const where = [...new Set(wrong.map(({ instanceId }) => instanceId ?? 'the front'))].join(', ')
     findings.fail(
-      `the ${kind} was refused by ${where}: ${wrong.length} of ${responses.length} (${outcomes(wrong)})`,
-      `give each instance the same secrets and the same REDIS_URL`,
+      `the ${kind} was rejected by ${where}: ${wrong.length} of ${responses.length} (${outcomes(wrong)})`,
+      `set the same secrets and REDIS_URL on each instance`,
     )
   } else if (users.size !== 1 || users.has(undefined)) {
     findings.fail(`the ${kind} is not the same user everywhere: ${[...users].map(String).join(', ')}`)
   } else if (ids.length < needed) {
     findings.skip(
       `the ${kind} reached ${ids.length} of ${needed} instances in ${plural(responses.length, 'request')}`,
-      'the front is sticky: give the address of each instance (--instance)',
+      'the front is sticky: pass the address of each instance (--instance)',
     )
   } else findings.pass(`the ${kind} is ${[...users][0]} on ${plural(ids.length, 'instance')}: ${ids.join(', ')}`)
 }
 
-/** Asks who one is over separate connections until enough instances have answered, then each direct address. */
-async function askEveryone(
+/** Requests the user over new connections until enough instances have responded, then from each direct address. */
+async function requestEveryInstance(
   headers: Credentials,
   { front, direct, ...context }: CheckContext,
   login: Login,
@@ -119,7 +124,7 @@ async function askEveryone(
   return [...responses, ...(await Promise.all(direct.map((target) => target.request(login.mePath, { headers }))))]
 }
 
-/** Credentials that were tampered with are refused with 401, never with an error of the server. */
+/** Checks that forged credentials are rejected with 401, not with a server error. */
 async function forged(
   cookie: string | undefined,
   token: string | undefined,
@@ -139,14 +144,14 @@ async function forged(
   if (names.length === 0) return
   const responses = await Promise.all(names.map((name) => front.request(mePath, { headers: attempts[name] })))
   const wrong = names.filter((_, i) => responses[i]?.status !== 401)
-  if (wrong.length === 0) findings.pass(`refused with 401: ${names.join(', ')}`)
+  if (wrong.length === 0) findings.pass(`rejected with 401: ${names.join(', ')}`)
   else
     findings.fail(
-      `not refused with 401: ${wrong.map((name) => `${name} (${responses[names.indexOf(name)]?.status})`).join(', ')}`,
+      `not rejected with 401: ${wrong.map((name) => `${name} (${responses[names.indexOf(name)]?.status})`).join(', ')}`,
     )
 }
 
-/** A character in the middle of the signature changed: the last one may carry bits that decoders ignore. */
+/** Changes a character within the signature; decoders may ignore bits of the last one. */
 function tampered(credential: string): string {
   const at = credential.length - 8
   return credential.slice(0, at) + (credential[at] === 'A' ? 'B' : 'A') + credential.slice(at + 1)
@@ -165,17 +170,17 @@ async function loggedOut(
     headers: { ...session, ...authorization },
   })
   if (!succeeded(response)) {
-    findings.skip(`POST ${login.logoutPath}: ${outcomes([response])}; the session was left to expire`)
+    findings.skip(`POST ${login.logoutPath}: ${outcomes([response])}; the session remains until it expires`)
     return
   }
-  const after = await askEveryone(session, context, login)
+  const after = await requestEveryInstance(session, context, login)
   const alive = after.filter(succeeded)
-  if (alive.length === 0) findings.pass('after the logout the session is refused everywhere at once')
-  else findings.fail(`after the logout ${plural(alive.length, 'request')} of ${after.length} still passed`)
+  if (alive.length === 0) findings.pass('after the logout every instance rejects the session')
+  else findings.fail(`after the logout ${plural(alive.length, 'request')} of ${after.length} were accepted`)
   if (token !== undefined) await tokenRevoked(authorization, context, login, findings)
 }
 
-/** A revocation travels to the other instances; so they are asked until the last one knows, or the time is up. */
+/** Polls until the revocation has reached every instance, or the time is up. */
 async function tokenRevoked(
   token: Credentials,
   context: CheckContext,
@@ -184,17 +189,17 @@ async function tokenRevoked(
 ): Promise<void> {
   const deadline = performance.now() + revocationMs
   let late = false
-  while ((await askEveryone(token, context, login)).some(succeeded)) {
-    if (late) return findings.info('the token outlives the logout, until it expires')
+  while ((await requestEveryInstance(token, context, login)).some(succeeded)) {
+    if (late) return findings.info('the token stays valid after the logout until it expires')
     await delay(Math.min(100, Math.max(0, deadline - performance.now())))
     late = performance.now() >= deadline
   }
-  findings.pass(`the token is refused everywhere within ${revocationMs / 1000} s of the logout`)
+  findings.pass(`every instance rejects the token within ${revocationMs / 1000} s of the logout`)
 }
 
 const tokenNames = ['accessToken', 'access_token', 'token', 'jwt']
 
-/** The access token of a login's response, at the top or one level below. */
+/** The access token in the response of a login, at the top or one level below. */
 function tokenOf(json: unknown): string | undefined {
   for (const from of [json, member(json, 'tokens'), member(json, 'data')]) {
     for (const name of tokenNames) {
@@ -205,7 +210,7 @@ function tokenOf(json: unknown): string | undefined {
   return undefined
 }
 
-/** Who one is, by whatever the response identifies users with. */
+/** The identifier of the user in the response. */
 function userOf(json: unknown): string | undefined {
   for (const from of [member(json, 'user'), json]) {
     for (const name of ['email', 'username', 'id', 'sub', 'name']) {

@@ -4,11 +4,11 @@ import { type Finding, Findings } from './report.ts'
 
 const requests = 20
 
-/** Does the front keep a client with one instance: by address, by connection, by cookie? Told, not judged. */
+/** Reports whether the front is sticky by address, connection or cookie, without a verdict. */
 export async function sticky({ front, path, sample }: CheckContext): Promise<readonly Finding[]> {
   const findings = new Findings('sticky')
   if (instancesIn(sample).size < 2) {
-    findings.skip('with one instance answering, stickiness cannot be told')
+    findings.skip('stickiness needs at least two responding instances')
     return findings.list
   }
   findings.info('not by address: separate connections of one client reach several instances')
@@ -19,7 +19,7 @@ export async function sticky({ front, path, sample }: CheckContext): Promise<rea
   findings.info(
     instancesIn(kept).size === 1
       ? 'by connection: a kept-alive connection stays with one instance (a front on layer 4 does)'
-      : `not by connection: ${requests} requests of one reached ${plural(instancesIn(kept).size, 'instance')}`,
+      : `not by connection: ${requests} requests over one reached ${plural(instancesIn(kept).size, 'instance')}`,
   )
 
   const cookies = cookiesOf(sample[0])
@@ -32,7 +32,7 @@ export async function sticky({ front, path, sample }: CheckContext): Promise<rea
   findings.info(
     instancesIn(back).size === 1
       ? `by cookie (${names}): a client that sends it back stays with one instance`
-      : `not by cookie: with ${names} sent back, ${plural(instancesIn(back).size, 'instance')} response`,
+      : `not by cookie: with ${names} sent back, ${plural(instancesIn(back).size, 'instance')} respond`,
   )
   return findings.list
 }
