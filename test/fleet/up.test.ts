@@ -242,7 +242,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     const env = { ...named, FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), REDIS_URL }
     const process = forkApp(main, { args: ['up', program], env })
     assert.equal((await process.exit).code, 1)
-    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED .*which REDIS_URL names/)
+    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED .*\(REDIS_URL\)/)
     assert.doesNotMatch(process.stderr, /secret/)
   })
 

@@ -5,6 +5,7 @@ import { FleetError } from '../../base/errors.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
+import { replaceScalars } from './yaml-scalars.ts'
 
 /** The folder of this package, three above in both the source and the build. */
 const shippedAt: string = fileURLToPath(new URL('../../../', import.meta.url))
@@ -43,10 +44,15 @@ function below(path: string): string[] {
 }
 
 function fill(kit: Kit, file: string, text: string, project: Project): string {
-  const adapted = kit.adapt?.[file]?.(text, project) ?? text
+  const { adapt, adaptYaml } = kit
+  const structured = adapt?.[file]?.(text, project) ?? text
+  const adapted =
+    adaptYaml && file.endsWith('.yml')
+      ? replaceScalars(structured, (key, value) => adaptYaml(key, value, project))
+      : structured
   return kit.fills
     .filter((one) => one.file.test(file))
-    .reduce((filled, { from, to }) => filled.replace(from, () => to(project)), adapted)
+    .reduce((filled, { from, to }) => filled.replace(from, to(project)), adapted)
 }
 
 export interface Plan {
