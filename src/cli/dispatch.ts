@@ -31,11 +31,11 @@ const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
 export async function dispatch(verbs: Verbs, argv: readonly string[], out: Output = new Output()): Promise<number> {
   const [first, ...rest] = argv
   try {
-    if (first === '--version' || first === '-v') return say(version(), out)
+    if (first === '--version' || first === '-v') return print(version(), out)
     const verb = first === 'help' ? rest[0] : first
     if (verb === undefined || verb === '--help' || verb === '-h') {
       const help = await overview(verbs)
-      if (first !== undefined) return say(help, out)
+      if (first !== undefined) return print(help, out)
       out.note(help)
       return 2
     }
@@ -48,14 +48,14 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
   }
 }
 
-function say(text: string, out: Output): number {
+function print(text: string, out: Output): number {
   out.line(text)
   return 0
 }
 
 async function run(command: Command, args: readonly string[], base: Output): Promise<number> {
   const { values, positionals } = parse(command, args)
-  if (values.help) return say(helpOf(command), base)
+  if (values.help) return print(helpOf(command), base)
   const out = base.with({ json: values.json === true })
   try {
     return await command.run({ values, positionals, out })

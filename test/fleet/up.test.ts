@@ -232,7 +232,10 @@ describe('fleet up', { concurrency: 2 }, async () => {
     const fleet = await up([program, '--front', 'node'], { ...named, REDIS_URL: '', PATH: '' })
     assert.equal(fleet.report.instances.length, 1)
     assert.equal(fleet.report.state.sessions, 'memory of the only instance')
-    assert.match(fleet.report.notes.join(), /Redis: it is not installed.*`brew install redis`; without it, one instance/)
+    assert.match(
+      fleet.report.notes.join(),
+      /Redis: it is not installed.*`brew install redis`; without it, one instance/,
+    )
     assert.equal((await fetch(fleet.report.front.url)).status, 200)
     await down(fleet, 'SIGTERM')
   })

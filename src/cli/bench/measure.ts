@@ -91,7 +91,7 @@ async function closedLoop(
       while (performance.now() < end) {
         const response = await connection.request(path)
         take({ ...response, took: response.ms })
-        // Avoid a busy loop when connections are refused.
+        // Avoid a busy loop when connections fail.
         if (response.error !== undefined) await sleep(10)
       }
     }),

@@ -74,7 +74,7 @@ Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
       },
       out,
     )
-    say(report, out)
+    printReport(report, out)
     out.result(report)
     if (values.html !== undefined) await save(values.html, page(report), out)
     return report.verdict === 'pass' ? 0 : 1
@@ -101,7 +101,7 @@ function path(option: string, value: string): string {
 
 const marks = { pass: ['green', '✓'], fail: ['red', '✗'], skip: ['yellow', '–'], info: ['cyan', '·'] } as const
 
-function say(report: Report, out: Output): void {
+function printReport(report: Report, out: Output): void {
   out.line(`${out.style('bold', report.url)}`)
   for (const { check, status, text, fix } of report.findings) {
     const [colour, mark] = marks[status]

@@ -78,7 +78,7 @@ function checkInstance(instance: Instance, fronts: readonly Front[], all: readon
 
   const trusted = env.get('TRUST_PROXY')
   if (trusted?.value?.split(',').some((entry) => /^(?:\*|true|all|0\.0\.0\.0\/0|::\/0)$/i.test(entry.trim())))
-    findings.push(found(fileRules['trust-everyone'], trusted, trusted.value))
+    findings.push(found(fileRules['trust-all'], trusted, trusted.value))
   if (!trusted && isComplete(instance, all) && fronts.some((front) => related(front, all).includes(instance)))
     findings.push(found(instanceRules.trustMissing, instance, instance.name))
   return [...findings, ...badValues(instance)]

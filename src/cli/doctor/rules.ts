@@ -9,7 +9,7 @@ export interface Rule {
 
 /** Mistakes in one place, whatever the other files say. */
 export const fileRules = {
-  'trust-everyone': {
+  'trust-all': {
     code: 'DOCTOR_TRUST_EVERYONE',
     problem: 'every client is trusted as a proxy, and can claim any address',
     fix: 'list the load balancers: TRUST_PROXY=10.0.0.5, or `loopback` or `uniquelocal` if only they can reach the instance',
@@ -24,7 +24,7 @@ export const fileRules = {
     problem: 'instances do not know that a client uses https: secure cookies and redirects break',
     fix: 'nginx: `proxy_set_header X-Forwarded-Proto $scheme;`; HAProxy: `http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]`',
   },
-  'front-answers-probe': {
+  'front-responds-to-probe': {
     code: 'DOCTOR_PROBE_ANSWERED_BY_FRONT',
     problem: 'the front responds to the health path itself, whatever the state of the instances',
     fix: 'proxy the path to the instances',

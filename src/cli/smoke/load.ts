@@ -10,8 +10,8 @@ const significance = 0.001
 export function load(context: CheckContext): { findings: readonly Finding[]; distribution: Distribution } {
   const findings = new Findings('load')
   const failed = context.sample.filter((response) => !succeeded(response))
-  const answered = context.sample.filter(succeeded)
-  const counts = instancesIn(answered)
+  const ok = context.sample.filter(succeeded)
+  const counts = instancesIn(ok)
 
   if (failed.length === 0) findings.pass(`${plural(context.sample.length, 'request')} to ${context.path}, none failed`)
   else reportFailures(failed, context, findings)
@@ -29,8 +29,8 @@ export function load(context: CheckContext): { findings: readonly Finding[]; dis
     ids.length > 1 && observed.some((count) => count > 0) ? checkShares(observed, weights, findings) : undefined
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   const shares = ids.map((instanceId, i): Share => {
-    const times = answered.filter((response) => response.instanceId === instanceId).map(({ ms }) => ms)
-    const expected = (answered.length * (weights[i] ?? 0)) / total
+    const times = ok.filter((response) => response.instanceId === instanceId).map(({ ms }) => ms)
+    const expected = (ok.length * (weights[i] ?? 0)) / total
     return {
       instanceId,
       requests: observed[i] ?? 0,

@@ -13,7 +13,7 @@ function readOne({ file, text }: { file: string; text: string }): readonly Readi
   if (!/\bfastify\s*\(|['"]fastify-fleet['"/]/i.test(text)) return []
   const readings: Reading[] = []
   const trusting = /\btrustProxy\s*:\s*true\b/.exec(text)
-  if (trusting) readings.push({ role: 'violation', rule: 'trust-everyone', file, line: lineAt(text, trusting.index) })
+  if (trusting) readings.push({ role: 'violation', rule: 'trust-all', file, line: lineAt(text, trusting.index) })
   const env = new Map<string, Fact<string>>()
   for (const [option, name] of [
     ['shutdownTimeoutMs', 'SHUTDOWN_TIMEOUT'],

@@ -68,7 +68,7 @@ function readOne(source: Source): Reading[] {
   if (http && !starts('option', 'forwardfor') && !setsHeader(lines, 'x-forwarded-for'))
     report('front-address', pools[0])
   if (http && !setsHeader(lines, 'x-forwarded-proto')) report('front-protocol', pools[0])
-  report('front-answers-probe', starts('monitor-uri') ?? lines.find(({ words }) => respondsToProbe(words)))
+  report('front-responds-to-probe', starts('monitor-uri') ?? lines.find(({ words }) => respondsToProbe(words)))
   report(
     'haproxy-open-stats',
     all.find((section) => opensStats(section, shared)),

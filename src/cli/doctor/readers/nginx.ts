@@ -110,7 +110,7 @@ function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   if (whole && proxied && header('x-forwarded-for').length === 0) report('front-address', proxied)
   if (whole && proxied && header('x-forwarded-proto').length === 0) report('front-protocol', proxied)
   report(
-    'front-answers-probe',
+    'front-responds-to-probe',
     all.find(
       ({ name, args, block }) =>
         name === 'location' &&
