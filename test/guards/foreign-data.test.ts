@@ -15,7 +15,7 @@ const linesWith = (pattern: RegExp): string[] =>
 // Others may write to the same Redis. Who adds a place here has made sure that whatever is stored there counts as missing
 // at worst; test/state/foreign-data.test.ts tries it.
 test('scripts read strings from Redis by `text()`, to which another type is none', () => {
-  assert.deepEqual(linesWith(/redis\.call\('GET'/), ['src/state/session/text.ts'])
+  assert.deepEqual(linesWith(/redis\.call\('GET'/), ['src/state/redis/text.ts', 'src/state/session/redis-store.ts'])
 })
 
 test('JSON is parsed in few places of the modules with shared state, and each of them expects anything', () => {
@@ -28,8 +28,8 @@ test('JSON is parsed in few places of the modules with shared state, and each of
       'src/state/jwt/claims.ts',
       'src/state/jwt/keys.ts',
       'src/state/registry/entries.ts',
-      'src/state/session/loaded.ts',
-      'src/state/session/sessions.ts',
+      'src/state/session/record.ts',
+      'src/state/session/repository.ts',
       'src/state/stored-response.ts',
     ],
   )
