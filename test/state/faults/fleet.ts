@@ -40,7 +40,7 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(jwt, { secret, failMode: lenient ? 'open' : 'closed' })
   await app.register(cache, { jitter: 0, errorBackoffMs: 0 })
   await app.register(httpCache)
-  await app.register(idempotency, { whenDown: lenient ? 'proceed' : 'unavailable' })
+  await app.register(idempotency, { onOutage: lenient ? 'allow' : 'reject' })
 
   app.get('/session', async ({ session }) => ({ user: session.userId ?? null }))
   app.get('/session/all', async ({ session }) => {

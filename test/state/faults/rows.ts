@@ -198,7 +198,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
     ['Idempotency keys: a POST without a key', async () => told(await order(a), () => 'works')],
     ['Idempotency keys: a POST with a key', async () => told(await order(a, randomUUID()), () => 'works')],
     [
-      "Idempotency keys: a POST with a key, `whenDown: 'proceed'`",
+      "Idempotency keys: a POST with a key, `onOutage: 'allow'`",
       async () => {
         const key = randomUUID()
         const [first, again] = [await order(b, key), await order(b, key)]
