@@ -88,7 +88,7 @@ test('Sentinel: when the primary dies, tokens, revocations, peers, locks and the
         await aborted(signal)
         leading--
       },
-      { ttl: 1000 },
+      { ttlMs: 1000 },
     )
   await until(() => leading === 1)
   await replicated(primary)

@@ -34,7 +34,7 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(redis, { commandTimeoutMs: 1000, connectTimeoutMs: patient.connectTimeoutMs, ...where })
   await app.register(broadcast)
   await app.register(registry, { leaseMs: 3000 })
-  await app.register(locks, { ttl, closeGraceMs: 100 })
+  await app.register(locks, { ttlMs: ttl, closeGraceMs: 100 })
   await app.register(rateLimit)
   await app.register(session, { secret, whenDown: lenient ? 'anonymous' : 'unavailable', track: id === 'c' })
   await app.register(jwt, { secret, failMode: lenient ? 'open' : 'closed' })

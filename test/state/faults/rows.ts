@@ -341,7 +341,7 @@ function hold(app: FastifyInstance, end: AbortSignal): () => Promise<string> {
   }
   const again = async (): Promise<void> => {
     while (!end.aborted && app.fleet.state !== 'closed') {
-      await app.fleet.lock('held', work, { ttl }).catch(() => {})
+      await app.fleet.lock('held', work, { ttlMs: ttl }).catch(() => {})
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
   }
