@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import { promClient } from '../base/prom-client.ts'
 
 /**
- * A counter with one label whose values are the names of `counts`, and so a closed set. They are counted in plain fields,
- * because that costs less than finding a counter by its labels. Nothing without the metrics plugin.
+ * Registers a counter with one label, whose values are the keys of `counts`. The counts are plain fields, because incrementing
+ * them is cheaper than a label lookup per event. Does nothing without the metrics plugin.
  */
 export function expose(
   app: FastifyInstance,
@@ -26,7 +26,7 @@ export function expose(
   })
 }
 
-/** A gauge that is read when it is asked for. Nothing without the metrics plugin. */
+/** Registers a gauge that is read on each scrape. Does nothing without the metrics plugin. */
 export function exposeGauge(app: FastifyInstance, name: string, help: string, read: () => number): void {
   if (!app.hasDecorator('metrics')) return
   const { Gauge } = promClient()
