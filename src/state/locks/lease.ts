@@ -51,7 +51,7 @@ export class Lease {
     return this.#lost
   }
 
-  /** Asks the holder to finish. It keeps the lock until {@link Lease.release}. */
+  /** Aborts the signal, so that the holder finishes. It keeps the lock until {@link Lease.release}. */
   resign(reason?: unknown): void {
     this.#abort.abort(reason)
   }

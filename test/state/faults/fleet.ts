@@ -19,11 +19,11 @@ const secret = 'a secret of these tests, long enough for HS256'
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** How many requests a client of `/limited` has in a minute. */
+/** Requests per minute and client of `/limited`. */
 export const limit = 30
 export const ttl = 2000
 
-/** An instance with every plugin that keeps its state in Redis; `b` has the options for a Redis that is away, `c` tracks. */
+/** An instance with every plugin that stores state in Redis. `b` has the options for outages, `c` tracks sessions. */
 async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Promise<FastifyInstance> {
   const lenient = id === 'b'
   const app = Fastify(patientApp)
