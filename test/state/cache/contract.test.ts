@@ -1,18 +1,12 @@
-import { after, before } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis } from 'ioredis'
 import { RedisCacheStore } from '../../../src/state/cache/redis-store.ts'
 import type { SharedCacheStore } from '../../../src/state/cache/store.ts'
-import { startRedis } from '../../helpers/redis.ts'
+import { ownRedis, testKey } from '../own-redis.ts'
 import { cacheContract } from './contract.ts'
 
-let client: Redis
-before(async () => {
-  client = new Redis((await startRedis()).url, { enableAutoPipelining: true })
-})
-after(() => client.disconnect())
+const own = ownRedis({ enableAutoPipelining: true })
 
-const inRedis = async (): Promise<SharedCacheStore> => new RedisCacheStore(client, (kind, id) => `test:${kind}:{${id}}`)
+const inRedis = async (): Promise<SharedCacheStore> => new RedisCacheStore(own.client, testKey)
 
 /** A store that awaits `trouble` before every call; it may delay or throw. */
 function troubled(store: SharedCacheStore, trouble: (call: number) => Promise<void>): SharedCacheStore {

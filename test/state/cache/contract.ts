@@ -318,7 +318,7 @@ export function cacheContract(
     })
 
     test('rejects invalid keys, tags, durations and values', async () => {
-      const refused: [FleetErrorCode, () => unknown][] = [
+      const invalid: [FleetErrorCode, () => unknown][] = [
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('')],
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('x'.repeat(513))],
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get(7 as never)],
@@ -338,7 +338,7 @@ export function cacheContract(
         ['FLEET_ERR_CACHE_VALUE_INVALID', () => cache.getOrSet(newKey(), long, () => Symbol('s'))],
         ['FLEET_ERR_CACHE_VALUE_TOO_LARGE', () => cache.set('x', 'x'.repeat(2 ** 20), long)],
       ]
-      for (const [expected, call] of refused) await assert.rejects(async () => call(), code(expected), `${call}`)
+      for (const [expected, call] of invalid) await assert.rejects(async () => call(), code(expected), `${call}`)
     })
 
     test('returns a value that is too large to store, with a warning', async () => {

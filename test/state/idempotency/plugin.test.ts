@@ -260,15 +260,16 @@ pluginContract('in memory', (options = {}) => build(options))
 pluginContract('in Redis', (options = {}) => build(options, server.url))
 
 test('rejects invalid options at boot', async () => {
-  const refused = (error: unknown): boolean => error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
-  await assert.rejects(build({ lockMs: 1 }), refused)
+  const isOptionError = (error: unknown): boolean =>
+    error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
+  await assert.rejects(build({ lockMs: 1 }), isOptionError)
   await assert.rejects(
     build({ whenDown: 'proceed' } as never),
     /`idempotency\.whenDown` is now `onOutage: 'reject' \| 'allow'`/,
   )
   const app = await build({})
   const config = { idempotency: { ttl: 1 } as never }
-  assert.throws(() => app.post('/odd', { config }, async () => 1), refused)
+  assert.throws(() => app.post('/odd', { config }, async () => 1), isOptionError)
 })
 
 describe('without Redis', () => {

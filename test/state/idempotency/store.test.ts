@@ -1,17 +1,12 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
-import { Redis } from 'ioredis'
+import { before, describe, test } from 'node:test'
 import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
 import { RedisIdempotencyStore } from '../../../src/state/idempotency/redis-store.ts'
 import type { IdempotencyStore } from '../../../src/state/idempotency/store.ts'
-import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { ownRedis, testKey } from '../own-redis.ts'
 
-let client: Redis
-before(async () => {
-  client = new Redis((await startRedis()).url, { enableAutoPipelining: true })
-})
-after(() => client.disconnect())
+const own = ownRedis({ enableAutoPipelining: true })
 
 const long = 60_000
 let keys = 0
@@ -91,7 +86,7 @@ function storeContract(name: string, open: () => IdempotencyStore): void {
 }
 
 storeContract('in memory', () => new MemoryIdempotencyStore())
-storeContract('in Redis', () => new RedisIdempotencyStore(client, (kind, id) => `test:${kind}:{${id}}`))
+storeContract('in Redis', () => new RedisIdempotencyStore(own.client, testKey))
 
 describe('in memory', () => {
   test('drops the oldest store beyond maxRecords', async () => {

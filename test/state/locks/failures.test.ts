@@ -120,9 +120,9 @@ describe('a failover of Redis while a lock is held', () => {
   })
 
   /** A protected resource: it rejects a writer whose token is smaller than one it has seen. */
-  const store = { value: '', token: 0, refused: 0 }
+  const store = { value: '', token: 0, rejected: 0 }
   const write = (value: string, token: number): void => {
-    if (token < store.token) store.refused++
+    if (token < store.token) store.rejected++
     else Object.assign(store, { value, token })
   }
   /** Holds a lock until `later` is resolved. */
@@ -173,7 +173,7 @@ describe('a failover of Redis while a lock is held', () => {
     assert.ok(second > goneToken, 'two holders, and the later one has the greater token')
     gone.later.resolve()
     await assert.rejects(gone.held, code('FLEET_ERR_LOCK_LOST'))
-    assert.deepEqual([store.value, store.refused], ['new', 1])
+    assert.deepEqual([store.value, store.rejected], ['new', 1])
 
     const after = await b.fleet.lock('tokens', (token) => token)
     assert.ok(after > before && (await b.fleet.lock('kept', (token) => token)) > keptToken)

@@ -1,22 +1,17 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { Redis } from 'ioredis'
 import { MemoryLimitStore } from '../../../src/state/rate-limit/memory-store.ts'
 import { RedisLimitStore } from '../../../src/state/rate-limit/redis-store.ts'
 import type { LimitState, LimitStore } from '../../../src/state/rate-limit/store.ts'
-import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
+import { ownRedis, testKey } from '../own-redis.ts'
 
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
 
-let client: Redis
-before(async () => {
-  client = new Redis((await startRedis()).url, { enableAutoPipelining: true })
-})
-after(() => client.disconnect())
+const own = ownRedis({ enableAutoPipelining: true })
 
 const long = 60_000
 let keys = 0
@@ -74,8 +69,8 @@ function limitsContract(name: string, open: () => LimitStore): void {
       const key = newKey()
       // Concurrently, so that all fall into one window on a busy machine too.
       const both = [limits.take(key, 200, 1, true), limits.take(key, 200, 1, true)]
-      const [, { count: refused, resetMs }] = (await Promise.all(both)) as [LimitState, LimitState]
-      assert.equal(refused, 2)
+      const [, { count: rejected, resetMs }] = (await Promise.all(both)) as [LimitState, LimitState]
+      assert.equal(rejected, 2)
       assert.ok(resetMs > 0 && resetMs <= 220, `${resetMs}`)
       const start = performance.now()
       // Further requests do not postpone it.
@@ -85,17 +80,17 @@ function limitsContract(name: string, open: () => LimitStore): void {
 
     test('admits no more in any window, wherever it begins', async () => {
       const [key, windowMs, max] = [newKey(), 200, 20]
-      const admitted: { sent: number; answered: number }[] = []
+      const admitted: { sent: number; received: number }[] = []
       const end = performance.now() + 5 * windowMs
       while (performance.now() < end) {
         const sent = performance.now()
         const n = await count(key, windowMs, max)
-        if (n <= max) admitted.push({ sent, answered: performance.now() })
+        if (n <= max) admitted.push({ sent, received: performance.now() })
         else await new Promise(setImmediate)
       }
       assert.ok(admitted.length >= 2 * max, `${admitted.length}`)
       for (let n = max; n < admitted.length; n++) {
-        const apart = (admitted[n]?.answered ?? 0) - (admitted[n - max]?.sent ?? 0)
+        const apart = (admitted[n]?.received ?? 0) - (admitted[n - max]?.sent ?? 0)
         // Both clocks have a resolution of one millisecond.
         assert.ok(apart >= windowMs - 2, `${apart}`)
       }
@@ -104,7 +99,7 @@ function limitsContract(name: string, open: () => LimitStore): void {
 }
 
 limitsContract('in memory', () => new MemoryLimitStore())
-limitsContract('in Redis', () => new RedisLimitStore(client, (kind, id) => `test:${kind}:{${id}}`))
+limitsContract('in Redis', () => new RedisLimitStore(own.client, testKey))
 
 describe('in memory', () => {
   test('admits nothing extra when the clock is set back', (t) => {
@@ -157,12 +152,12 @@ describe('in memory', () => {
 
 describe('in Redis', () => {
   test('expires a count after its window', async () => {
-    const limits = new RedisLimitStore(client, (kind, id) => `gone:${kind}:{${id}}`)
+    const limits = new RedisLimitStore(own.client, (kind, id) => `gone:${kind}:{${id}}`)
     const [, life] = await Promise.all([
       limits.take('k', 2000, 10, true),
-      until(async () => Math.max(0, await client.pttl('gone:limit:{2000 k}'))),
+      until(async () => Math.max(0, await own.client.pttl('gone:limit:{2000 k}'))),
     ])
     assert.ok(life <= 2200)
-    await until(async () => (await client.keys('gone:*')).length === 0)
+    await until(async () => (await own.client.keys('gone:*')).length === 0)
   })
 })
