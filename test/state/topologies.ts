@@ -9,15 +9,15 @@ import { until } from '../helpers/until.ts'
 export interface RedisCluster {
   /** `host:port` of each node, as `REDIS_CLUSTER` and the option `cluster` take them. */
   readonly nodes: string[]
-  /** The three that begin as primaries. */
+  /** The three initial primaries. */
   readonly servers: readonly RedisServer[]
-  /** Of each of them, in the same order. */
+  /** Their replicas, in the same order. */
   readonly replicas: readonly RedisServer[]
 }
 
 const slots = 16_384
 
-/** Three primaries that share the slots, with a replica each, which takes over when the other nodes miss its primary. */
+/** Three primaries that share the slots, each with a replica that takes over when its primary fails. */
 export async function startCluster(): Promise<RedisCluster> {
   const started = await Promise.all(
     Array.from({ length: 6 }, async () => {
@@ -33,7 +33,7 @@ export async function startCluster(): Promise<RedisCluster> {
     await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
     if (i < 3) await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
   }
-  // Each meets each: by hearsay it would take them longer.
+  // Introduce every node to every other one: gossip would take longer.
   for (const [i, client] of clients.entries())
     for (const { server, bus } of started.slice(i + 1))
       await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
@@ -71,7 +71,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
   const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
   const replicas = await Promise.all([replica(), replica()])
-  // Sentinels ask a primary for its replicas when they come to know it, and then every ten seconds.
+  // Sentinels query a primary for its replicas at first contact and then every ten seconds.
   const client = new Redis(primary.port, '127.0.0.1')
   await until(async () => (await client.info('replication')).match(/state=online/g)?.length === 2, {
     what: 'the replicas',
@@ -105,7 +105,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
   return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary, replicas }
 }
 
-/** Waits until every replica of a server has all that was written to it so far. */
+/** Waits until every replica of a server has received all writes so far. */
 export async function replicated({ port }: RedisServer): Promise<void> {
   const client = new Redis(port, '127.0.0.1')
   const [, replicas] = /connected_slaves:(\d+)/.exec(await client.info('replication')) ?? []
