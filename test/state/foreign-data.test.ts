@@ -25,7 +25,7 @@ const junk: [what: string, put: (client: Redis, key: string) => Promise<unknown>
 ]
 
 let made = 0
-/** Replaces the value of any type in one transaction. */
+/** Replaces a value of any type atomically. */
 async function replace(
   client: Redis,
   key: string,
