@@ -349,7 +349,7 @@ describe('while Redis is unavailable', () => {
 
 test('rejects options of version 0.1 and names the new ones', async () => {
   for (const [name, value, message] of [
-    ['failMode', 'open', /`jwt` has no option `failMode`; use `onOutage`/],
+    ['failMode', 'open', /`jwt\.failMode` is now `onOutage: /],
     ['accessTtl', 900, /use `accessTtlMs`/],
     ['refreshTtl', 900, /use `refreshTtlMs`/],
     ['clockTolerance', 5, /use `clockToleranceMs`/],
