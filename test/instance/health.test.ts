@@ -114,7 +114,7 @@ describe('health', { concurrency: true }, () => {
       },
       /text/,
     ],
-    ['answers false', () => false, /answered false/],
+    ['returns false', () => false, /returned false/],
     ['hangs', () => new Promise(() => undefined), /did not answer in time/],
   ] as const) {
     it(`takes a check that ${what} for a failed one`, async (t) => {
