@@ -80,7 +80,7 @@ test('a verb that cannot be loaded does not hide the others', async () => {
 
 test('a wrong command line: one clear line, exit code 2', async () => {
   const cases: [string[], RegExp][] = [
-    [['fly'], /^error FLEET_ERR_USAGE wrong command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/],
+    [['fly'], /^error FLEET_ERR_USAGE invalid command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/],
     [['constructor'], /there is no verb "constructor"/],
     [['--fly'], /there is no option "--fly"/],
     [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],
@@ -104,7 +104,7 @@ test('errors: a known one is a line with its code, an unknown one keeps its stac
     assert.deepEqual(await run('sail'), {
       code: 1,
       stdout: '',
-      stderr: 'error FLEET_ERR_INSTANCE_UNKNOWN no such instance: no instance "x"\n',
+      stderr: 'error FLEET_ERR_INSTANCE_UNKNOWN unknown instance: no instance "x"\n',
     })
     fail = new FleetError('FLEET_ERR_ENV_INVALID', 'PORT')
     assert.equal((await run('sail')).code, 2)
