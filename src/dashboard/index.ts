@@ -5,7 +5,7 @@ import { FleetError } from '../base/errors.ts'
 import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
-import { operatorsConfig, ownRoute, takeSmallJson } from '../instance/own-routes.ts'
+import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
 import { dashboardPage, type Page, signInPage } from './pages.ts'
 import { asksForPage, sessionRoutes } from './sign-in-routes.ts'
 
@@ -51,7 +51,7 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const signedInPage = dashboardPage({ ...parts, signedIn: true })
   const pageForSignIn = signInPage(root)
   const route = { ...ownRoute, onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
-  takeSmallJson(app)
+  acceptSmallJson(app)
   if (signIn) {
     signIn.addPath(app.prefix + root)
     sessionRoutes(app, root, { ...ownRoute, config: operatorsConfig }, signIn)

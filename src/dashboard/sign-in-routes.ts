@@ -18,13 +18,13 @@ export function sessionRoutes(app: FastifyInstance, root: string, route: RouteSh
   const options = { ...route, onRequest, logLevel: 'info' } as const
 
   app.post(`${root}/session`, options, async (request, reply) => {
-    const cookies = await signIn.enter(clientKey(request), credentials(request.body), isSecure(request))
+    const cookies = await signIn.signIn(clientKey(request), credentials(request.body), isSecure(request))
     return reply.code(204).headers({ 'set-cookie': cookies, 'cache-control': 'no-store' }).send()
   })
   app.delete(`${root}/session`, options, async (request, reply) =>
     reply
       .code(204)
-      .headers({ 'set-cookie': signIn.leave(isSecure(request)), 'cache-control': 'no-store' })
+      .headers({ 'set-cookie': signIn.signOut(isSecure(request)), 'cache-control': 'no-store' })
       .send(),
   )
 }

@@ -7,7 +7,7 @@ import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
-import { operatorsConfig, ownRoute, takeSmallJson } from './own-routes.ts'
+import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
 
 export interface LoadBalancerOptions {
@@ -79,7 +79,7 @@ function routes(app: FastifyInstance): void {
     schema: { summary, tags: ['load balancer'], response: { 200: response }, ...more },
   })
   app.operators.signIn?.addPath(app.prefix)
-  takeSmallJson(app)
+  acceptSmallJson(app)
   app.addHook('onSend', async (_request, reply) => void reply.header('Cache-Control', 'no-store'))
 
   app.get(

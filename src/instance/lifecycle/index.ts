@@ -21,7 +21,7 @@ import { onHijack } from '../../base/internals/hijack.ts'
 import { bool, int, object, resolveOptions, type Shapes } from '../../base/options.ts'
 import { stateChannel } from '../channels.ts'
 import { identity, type LifecycleState } from '../identity.ts'
-import { cameByManagement } from '../operators/listener.ts'
+import { usesManagementListener } from '../operators/listener.ts'
 import { boundDefaults, boundShapes, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
 import { Connections, type Flow } from './connections.ts'
 import { quietMs, Shutdown, sweepEveryMs } from './shutdown.ts'
@@ -128,7 +128,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   })
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
     // Requests of operators and probes are served until the end and do not delay a shutdown.
-    if (cameByManagement(request.raw)) {
+    if (usesManagementListener(request.raw)) {
       done()
       return
     }
