@@ -10,7 +10,7 @@ const shapes = {
 }
 
 describe('options', () => {
-  it('takes the strongest layer that says something', () => {
+  it('uses the strongest layer that sets a value', () => {
     const options = resolveOptions(
       'room',
       shapes,
@@ -21,7 +21,7 @@ describe('options', () => {
     assert.deepEqual(options, { port: 3, name: 'default' })
   })
 
-  it('merges objects member by member and leaves the caller’s own alone', () => {
+  it('merges objects member by member without modifying them', () => {
     const mine = { tls: { ca: 'mine' } }
     const options = resolveOptions<{ tls: object }>('room', shapes, { tls: { strict: true, ca: 'default' } }, mine)
     assert.deepEqual(options.tls, { strict: true, ca: 'mine' })
@@ -29,7 +29,7 @@ describe('options', () => {
     assert.ok(Object.isFrozen(options) && Object.isFrozen(options.tls))
   })
 
-  it('lets false switch an object off', () => {
+  it('accepts false in place of an object', () => {
     assert.deepEqual(resolveOptions('room', shapes, { tls: { strict: true } }, { tls: false }), { tls: false })
   })
 
@@ -44,7 +44,7 @@ describe('options', () => {
     ['a wrong member', { tls: { strict: 1 } }, /`room\.tls\.strict` must be true or false/],
     ['options that are none', 7, /`room` must be an object/],
   ] as const) {
-    it(`refuses ${what}`, () => {
+    it(`rejects ${what}`, () => {
       assert.throws(() => resolveOptions('room', shapes, given as object), {
         code: 'FLEET_ERR_OPTION_INVALID',
         message: pattern,
@@ -52,7 +52,7 @@ describe('options', () => {
     })
   }
 
-  it('refuses an unknown name and lists the known ones', () => {
+  it('rejects an unknown name and lists the known ones', () => {
     assert.throws(() => resolveOptions('room', shapes, { prot: 1 }), {
       code: 'FLEET_ERR_OPTION_UNKNOWN',
       message: /`room` has no option `prot`; it has `port`, `name`/,
@@ -66,7 +66,7 @@ describe('options', () => {
       })
     })
 
-  it('does not put a long value, which may be a secret, into the message', () => {
+  it('does not show a long value, which may be a secret', () => {
     const secret = 'x'.repeat(40)
     assert.throws(
       () => resolveOptions('room', shapes, { port: secret }),

@@ -80,7 +80,10 @@ test('a verb that cannot be loaded does not hide the others', async () => {
 
 test('a wrong command line: one clear line, exit code 2', async () => {
   const cases: [string[], RegExp][] = [
-    [['fly'], /^error FLEET_ERR_USAGE invalid command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/],
+    [
+      ['fly'],
+      /^error FLEET_ERR_USAGE invalid command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/,
+    ],
     [['constructor'], /there is no verb "constructor"/],
     [['--fly'], /there is no option "--fly"/],
     [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],

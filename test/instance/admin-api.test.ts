@@ -32,7 +32,7 @@ async function build(
 }
 
 describe('identity headers', () => {
-  it('are on every answer, errors and unknown paths too', async (t) => {
+  it('are sent with every response, including errors and unknown paths', async (t) => {
     const app = await build(t)
     for (const url of ['/', '/nowhere', '/broken', '/health']) {
       const { headers } = await app.inject(url)
@@ -45,7 +45,7 @@ describe('identity headers', () => {
     }
   })
 
-  it('say that state is in memory', async (t) => {
+  it('report state in memory', async (t) => {
     const app = await build(t)
     app.fleet.describe('cacheStore', 'memory')
     app.fleet.describe('sessionStore', 'redis')
@@ -53,7 +53,7 @@ describe('identity headers', () => {
     assert.deepEqual([headers['x-stateless'], headers['x-session-shared']], ['false', 'true'])
   })
 
-  it('can be renamed, switched off, and kept from strangers', async (t) => {
+  it('can be renamed, disabled and limited to operators', async (t) => {
     const app = await build(t, { headers: { expose: 'internal', names: { responseTime: 'X-Took', stateless: false } } })
     const stranger = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
     assert.equal(stranger.headers['x-instance-id'], undefined)
@@ -64,7 +64,7 @@ describe('identity headers', () => {
     assert.equal((await none.inject('/')).headers['x-served-by'], undefined)
   })
 
-  it('keep a trusted proxy’s request id and no other', async (t) => {
+  it('keep the request id of a trusted proxy only', async (t) => {
     const app = await build(t)
     const ask = async (id: string, remoteAddress: string): Promise<unknown> =>
       (await app.inject({ url: '/', headers: { 'x-request-id': id }, remoteAddress })).headers['x-request-id']
@@ -74,13 +74,13 @@ describe('identity headers', () => {
     assert.notEqual(await ask('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
   })
 
-  it('are made of names that can stand in a header and a key', async () => {
+  it('reject names that are invalid in a header or key', async () => {
     for (const wrong of [{ name: 'a{b}' }, { id: 'x\r\ny: z' }, { zone: 'ü' }, { version: '' }]) {
       await assert.rejects(async () => await Fastify().register(identity, wrong), { code: 'FLEET_ERR_OPTION_INVALID' })
     }
   })
 
-  it('tell the timing to whoever asks', async (t) => {
+  it('send Server-Timing on request', async (t) => {
     const app = await build(t)
     assert.equal((await app.inject('/')).headers['server-timing'], undefined)
     const asked = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
@@ -101,7 +101,7 @@ const operatorsPaths = [
 ] as const
 
 describe('operators’ endpoints', () => {
-  it('do not exist for strangers', async (t) => {
+  it('do not exist for other clients', async (t) => {
     const strangers = {
       'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
       'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
@@ -131,7 +131,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('open to the token from anywhere', async (t) => {
+  it('accept the token from any address', async (t) => {
     const app = await build(t, { operators: { token } })
     const headers = { authorization: `Bearer ${token}`, via: '1.1 x', 'content-type': 'application/json' }
     for (const [method, url] of operatorsPaths) {
@@ -140,7 +140,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('open to direct connections from loopback by a loopback name only without a token', async (t) => {
+  it('accept direct loopback connections with a loopback Host only without a token', async (t) => {
     const development = await build(t)
     const configured = await build(t, { operators: { token, allow: ['127.0.0.1'] } })
     const headers = { 'content-type': 'application/json' }
@@ -160,7 +160,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('open to no address in production', async (t) => {
+  it('accept no address in production', async (t) => {
     process.env.NODE_ENV = 'production'
     t.after(() => delete process.env.NODE_ENV)
     for (const given of [{}, { token }, { loopback: true, allow: ['10.0.0.0/8'] }]) {
@@ -170,7 +170,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('take commands only with a same-origin proof or a JSON content type, whatever authenticated them', async (t) => {
+  it('accept commands only with a same-origin proof or a JSON content type, whatever the credential', async (t) => {
     const development = await build(t)
     const configured = await build(t, { operators: { token } })
     const drain = async (app: FastifyInstance, given: Record<string, string>): Promise<[number, string?]> => {
@@ -199,7 +199,7 @@ describe('operators’ endpoints', () => {
         assert.deepEqual(await drain(app, { 'content-type': simple }), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'], simple)
       }
       assert.deepEqual(await drain(app, {}), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'])
-      // What a browser does in the name of another page is not the operator’s, where the address is all that counts.
+      // A request of another site's page is not the operator's if the address is the only credential.
       const refused = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
       for (const foreign of [
         { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
@@ -217,7 +217,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('show nothing to a page of another site that relies on the address of the browser', async (t) => {
+  it('expose nothing to a page of another site that uses the browser’s address', async (t) => {
     const app = await build(t)
     const get = async (headers: Record<string, string>): Promise<number> =>
       (await app.inject({ url: '/metrics', headers })).statusCode
@@ -234,7 +234,7 @@ describe('operators’ endpoints', () => {
     )
   })
 
-  it('close loopback and open networks by option, by an address or a name that is listed', async (t) => {
+  it('can exclude loopback and accept networks with an address or listed name as Host', async (t) => {
     const allow = ['10.0.0.0/8']
     const app = await build(t, { operators: { loopback: false, allow, hosts: ['Shop-1.internal'] } })
     assert.equal((await app.inject('/metrics')).statusCode, 404)
@@ -248,14 +248,14 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('refuse a weak token at boot', async () => {
+  it('reject a weak token at boot', async () => {
     await assert.rejects(async () => await Fastify().register(operators, { token: 'short' }), {
       code: 'FLEET_ERR_SECRET_WEAK',
       message: /FLEET_ADMIN_TOKEN/,
     })
   })
 
-  it('answer with what the contract names', async (t) => {
+  it('respond with the documented fields', async (t) => {
     const app = await build(t)
     app.fleet.configure('redis', {
       url: 'redis://user:hunter2@db:6379',
