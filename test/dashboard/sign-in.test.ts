@@ -116,9 +116,9 @@ describe('signing in', () => {
       string,
       string
     >[]) {
-      const refused = await drain(foreign)
-      assert.equal(refused.status, 403)
-      assert.equal(await codeOf(refused), 'FLEET_ERR_ORIGIN_UNPROVEN')
+      const rejected = await drain(foreign)
+      assert.equal(rejected.status, 403)
+      assert.equal(await codeOf(rejected), 'FLEET_ERR_ORIGIN_UNPROVEN')
       assert.equal((await fetch(`${url}/fleet/state`, { headers: { cookie, ...foreign } })).status, 404)
     }
     assert.equal(app.fleet.state, 'serving')

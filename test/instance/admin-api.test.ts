@@ -55,10 +55,10 @@ describe('identity headers', () => {
 
   it('can be renamed, disabled and limited to operators', async (t) => {
     const app = await build(t, { headers: { expose: 'internal', names: { responseTime: 'X-Took', stateless: false } } })
-    const stranger = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
-    assert.equal(stranger.headers['x-instance-id'], undefined)
-    assert.ok(stranger.headers['x-took'])
-    assert.equal(stranger.headers['x-stateless'], undefined)
+    const outsider = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
+    assert.equal(outsider.headers['x-instance-id'], undefined)
+    assert.ok(outsider.headers['x-took'])
+    assert.equal(outsider.headers['x-stateless'], undefined)
     assert.equal((await app.inject('/')).headers['x-instance-id'], 'a1')
     const none = await build(t, { headers: { expose: 'none' } })
     assert.equal((await none.inject('/')).headers['x-served-by'], undefined)
@@ -102,7 +102,7 @@ const operatorsPaths = [
 
 describe('operators’ endpoints', () => {
   it('do not exist for other clients', async (t) => {
-    const strangers = {
+    const outsider = {
       'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
       'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
       'behind a front that says Via': { headers: { via: '1.1 front' } },
@@ -116,16 +116,16 @@ describe('operators’ endpoints', () => {
     for (const given of [{}, { token }, { token, allow: ['127.0.0.1', '203.0.113.0/24'] }]) {
       const app = await build(t, { operators: given })
       for (const [method, url] of operatorsPaths) {
-        for (const [who, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
-          strangers,
+        for (const [client, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
+          outsider,
         )) {
           const payload = method === 'POST' ? '{}' : undefined
           const asked = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
-          const answer = await app.inject({ ...asked, url })
-          if (given.token === undefined && who.includes('token')) continue
-          assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
+          const reply = await app.inject({ ...asked, url })
+          if (given.token === undefined && client.includes('token')) continue
+          assert.equal(reply.statusCode, 404, `${method} ${url} ${client}`)
           const unknown = await app.inject({ ...asked, url: `${url}-unknown` })
-          assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+          assert.equal(reply.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
         }
       }
     }
@@ -176,8 +176,8 @@ describe('operators’ endpoints', () => {
     const drain = async (app: FastifyInstance, given: Record<string, string>): Promise<[number, string?]> => {
       const credential: Record<string, string> = app === configured ? { authorization: `Bearer ${token}` } : {}
       const headers = { host: 'localhost:4001', ...credential, ...given }
-      const answer = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
-      return answer.statusCode === 403 ? [403, answer.json().code] : [answer.statusCode]
+      const reply = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
+      return reply.statusCode === 403 ? [403, reply.json().code] : [reply.statusCode]
     }
     const json = { 'content-type': 'application/json' }
     for (const app of [development, configured]) {
@@ -200,7 +200,7 @@ describe('operators’ endpoints', () => {
       }
       assert.deepEqual(await drain(app, {}), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'])
       // A request of another site's page is not the operator's if the address is the only credential.
-      const refused = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
+      const rejected = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
       for (const foreign of [
         { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
         { 'sec-fetch-site': 'same-site' },
@@ -211,8 +211,8 @@ describe('operators’ endpoints', () => {
         { origin: 'http://localhost:4002' },
         { origin: 'https://evil.example', 'sec-fetch-site': 'same-origin' },
       ] as Record<string, string>[]) {
-        assert.deepEqual(await drain(app, foreign), refused, JSON.stringify(foreign))
-        assert.deepEqual(await drain(app, { ...foreign, ...json }), refused, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, foreign), rejected, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, { ...foreign, ...json }), rejected, JSON.stringify(foreign))
       }
     }
   })
@@ -288,7 +288,7 @@ describe('operators’ endpoints', () => {
     assert.match(config, /"shutdownTimeoutMs":30000/)
     const headers = { 'content-type': 'application/json' }
     assert.equal(
-      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
+      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=unknown' })).statusCode,
       404,
     )
     assert.equal(

@@ -18,9 +18,9 @@ async function build(
 
 async function ask(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
   const headers = { origin: 'https://a.example', 'access-control-request-method': 'GET' }
-  const answer = await app.inject({ method, url, headers })
-  const { date: _date, ...rest } = answer.headers
-  return { status: answer.statusCode, body: answer.body, ...rest }
+  const response = await app.inject({ method, url, headers })
+  const { date: _date, ...rest } = response.headers
+  return { status: response.statusCode, body: response.body, ...rest }
 }
 
 describe('cors', () => {

@@ -24,8 +24,8 @@ async function listening(
 }
 
 const get = async (app: FastifyInstance, url: string): Promise<{ status: number; body: Record<string, unknown> }> => {
-  const answer = await app.inject({ url })
-  return { status: answer.statusCode, body: answer.json() }
+  const response = await app.inject({ url })
+  return { status: response.statusCode, body: response.json() }
 }
 
 describe('health', { concurrency: true }, () => {
@@ -51,8 +51,8 @@ describe('health', { concurrency: true }, () => {
     ])
     const detailed = await get(app, '/health/detailed')
     assert.deepEqual(Object.keys(detailed.body.checks as object), ['memory', 'eventLoop'])
-    const answer = await app.inject('/health')
-    assert.equal(answer.headers['cache-control'], 'no-store')
+    const response = await app.inject('/health')
+    assert.equal(response.headers['cache-control'], 'no-store')
   })
 
   it('moves and disables endpoints', async (t) => {

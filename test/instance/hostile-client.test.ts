@@ -98,7 +98,7 @@ const times = (count: number, make: (i: number) => Buffer): Buffer =>
 const http2: Record<string, Script> = {
   'sends no preface': {},
   'sends a preface and nothing else': { bytes: preface() },
-  'only answers pings': { bytes: preface(), drip: ping, everyMs: 100 },
+  'only responds to pings': { bytes: preface(), drip: ping, everyMs: 100 },
   'stays idle after a request': { bytes: Buffer.concat([preface(), request(1, '/')]) },
   'does not end its headers': {
     bytes: Buffer.concat([preface(), frame(frames.headers, flags.endStream, 1, block('GET', '/'))]),

@@ -29,12 +29,12 @@ app.get<{ Querystring: { ms: number } }>('/slow', async (request) => {
 })
 // In flight when the drain begins, however late the signal arrives.
 const draining = new Promise<void>((resolve) => app.fleet.onState((state) => void (state === 'draining' && resolve())))
-app.get('/held', async () => {
+app.get('/pending', async () => {
   await draining
   await delay(300)
-  return { held: true }
+  return { pending: true }
 })
-app.get('/raw-held', (_request, reply) => {
+app.get('/raw-pending', (_request, reply) => {
   reply.hijack()
   void draining.then(() => reply.raw.writeHead(200, { 'content-type': 'text/plain' }).end('raw'))
 })

@@ -84,8 +84,8 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('finishes a slow request with Connection: close before it exits', async () => {
     const { app, port } = await start()
-    const slow = ask(port, '/held', { agent: new Agent({ keepAlive: true }) })
-    await app.waitFor(/\/held/)
+    const slow = ask(port, '/pending', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/\/pending/)
     void app.kill('SIGTERM')
     const response = await slow
     assert.equal(response.status, 200)
@@ -95,8 +95,8 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('sends Connection: close in hijacked responses', async () => {
     const { app, port } = await start()
-    const raw = ask(port, '/raw-held', { agent: new Agent({ keepAlive: true }) })
-    await app.waitFor(/raw-held/)
+    const raw = ask(port, '/raw-pending', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/raw-pending/)
     void app.kill('SIGTERM')
     assert.equal((await raw).headers.connection, 'close')
     assert.equal((await app.exit).code, 0)
@@ -106,13 +106,13 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000 })
     const idle = await open(port, get('/'))
     await until(() => idle.received().includes('hello'))
-    const late = await open(port, `${get('/')}${get('/held')}`)
+    const late = await open(port, `${get('/')}${get('/pending')}`)
     await until(() => late.received().includes('hello'))
-    await app.waitFor(/\/held/)
+    await app.waitFor(/\/pending/)
     await open(port)
     await open(port, 'GET / HTTP/1.1\r\nHost: x\r\n')
     void app.kill('SIGTERM')
-    await until(() => late.received().includes('"held"'))
+    await until(() => late.received().includes('"pending"'))
     await exitsSoon(app)
   })
 
@@ -151,12 +151,12 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     const { app, port } = await start({ FIXTURE_HTTP2: '1' })
     const session = connectHttp2(`http://127.0.0.1:${port}`)
     const goAway = once(session, 'goaway')
-    const stream = session.request({ ':path': '/held' })
+    const stream = session.request({ ':path': '/pending' })
     const body = text(stream)
-    await app.waitFor(/\/held/)
+    await app.waitFor(/\/pending/)
     void app.kill('SIGTERM')
     await goAway
-    assert.deepEqual(JSON.parse(await body), { held: true })
+    assert.deepEqual(JSON.parse(await body), { pending: true })
     assert.equal((await app.exit).code, 0)
   })
 

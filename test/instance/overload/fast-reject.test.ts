@@ -39,12 +39,12 @@ async function full(
   await app.register(overload, { latency: true, minRequests: 1, burstMs: 60_000, retryAfter: 7 })
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
-  app.get('/held', async () => await gate.promise)
+  app.get('/pending', async () => await gate.promise)
   for (const path of ['/', '/items/:id', '/again']) app.all(path, async () => ({ path }))
   app.get('/critical', { config: { critical: true } }, async () => ({}))
   app.get('/probe', { config: { probe: true } }, async () => ({}))
   await app.listen({ port: 0, host })
-  for (let i = 0; i < app.overload.limit; i++) void app.inject('/held')
+  for (let i = 0; i < app.overload.limit; i++) void app.inject('/pending')
   await until(() => app.fleet.flow?.waiting === app.overload.limit)
   const { port } = app.server.address() as { port: number }
   for (const path of paths) assert.equal((await app.inject(path)).statusCode, 503)
@@ -58,8 +58,8 @@ describe('fast rejection', () => {
     const usual = await app.inject('/')
     seen.length = 0
     const socket = await open(port, get('/?a=1'))
-    const answer = String(await until(() => /\}$/.test(socket.received()) && socket.received()))
-    const [head = '', body = ''] = answer.split('\r\n\r\n')
+    const reply = String(await until(() => /\}$/.test(socket.received()) && socket.received()))
+    const [head = '', body = ''] = reply.split('\r\n\r\n')
     assert.match(head, /^HTTP\/1\.1 503 Service Unavailable\r\n/)
     assert.equal(body, usual.body)
     const headers = Object.fromEntries(

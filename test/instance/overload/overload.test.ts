@@ -33,7 +33,7 @@ async function build(
   app.get('/busy', busy)
   app.get('/critical', { config: { critical: true } }, busy)
   app.get('/probe', { config: { probe: true } }, busy)
-  app.get('/held', async () => {
+  app.get('/pending', async () => {
     await gate.promise
     return {}
   })
@@ -115,13 +115,13 @@ describe('overload', () => {
 
   it('applies the concurrency limit at all times with latency: true', async (t) => {
     const { app, ask, release } = await build(t, { latency: true, burstMs: 60_000 })
-    const held = Array.from({ length: app.overload.limit }, () => ask('/held'))
-    const shed = await ask('/held')
+    const pending = Array.from({ length: app.overload.limit }, () => ask('/pending'))
+    const shed = await ask('/pending')
     assert.equal(shed.statusCode, 503)
     assert.deepEqual(app.overload.refused, { turn: 0, concurrency: 1 })
     release()
-    assert.ok((await Promise.all(held)).every(({ statusCode }) => statusCode === 200))
-    assert.equal((await ask('/held')).statusCode, 200)
+    assert.ok((await Promise.all(pending)).every(({ statusCode }) => statusCode === 200))
+    assert.equal((await ask('/pending')).statusCode, 200)
   })
 
   it('does not count responses that have started', async (t) => {
