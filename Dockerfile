@@ -27,6 +27,7 @@ RUN npx tsc -p tsconfig.image.json --noCheck \
  && cp -R package.json /image/ \
  && cp -R prisma/migrations /image/prisma/ \
  && cp -R src/app/public /image/src/app/ \
+ && cp -R src/dashboard/assets /image/src/dashboard/ \
  && chmod +x /image/src/cli/main.js
 
 FROM debian:trixie-slim

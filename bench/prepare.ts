@@ -47,6 +47,7 @@ export function buildProduct(): void {
   const built = spawnSync(process.execPath, args, { encoding: 'utf8' })
   if (built.status !== 0) throw new Error(`the product does not build:\n${built.stdout}`)
   cpSync(at('../package.json'), `${target}/package.json`)
+  cpSync(at('../src/dashboard/assets'), `${target}/dist/dashboard/assets`, { recursive: true })
   const link = at('node_modules/fastify-fleet')
   mkdirSync(dirname(link), { recursive: true })
   const fresh = `${link}.${process.pid}`

@@ -24,8 +24,8 @@ async function build(t: TestContext, options: FleetOptions = {}): Promise<Fastif
   return app
 }
 
-describe('the umbrella', () => {
-  it('makes every room work together', async (t) => {
+describe('umbrella plugin', () => {
+  it('registers every plugin', async (t) => {
     const app = await build(t)
     const first = await app.inject('/')
     assert.deepEqual(first.json(), { visits: 1 })
@@ -39,7 +39,7 @@ describe('the umbrella', () => {
     assert.equal(app.fleet.peers().length, 1)
   })
 
-  it('answers on every endpoint of its own', async (t) => {
+  it('serves every endpoint of its own', async (t) => {
     const app = await build(t)
     await app.ready()
     const root = '/api/v1/load-balancer'
@@ -52,9 +52,9 @@ describe('the umbrella', () => {
       '/fleet',
       ...['health', 'instances', 'metrics', 'config'].map((name) => `${root}/${name}`),
     ]) {
-      const answer = await app.inject(url)
-      assert.equal(answer.statusCode, 200, `${url}: ${answer.body}`)
-      assert.equal(answer.headers['cache-control'], 'no-store', url)
+      const response = await app.inject(url)
+      assert.equal(response.statusCode, 200, `${url}: ${response.body}`)
+      assert.equal(response.headers['cache-control'], 'no-store', url)
     }
     for (const name of ['health-check', 'drain', 'undrain']) {
       const headers = { 'content-type': 'application/json' }
@@ -67,9 +67,9 @@ describe('the umbrella', () => {
   for (const [what, request, status] of [
     ['an unknown path', { url: '/nowhere' }, 404],
     ['an unknown method', { url: '/', method: 'DELETE' }, 404],
-    ['a path that is not encoded properly', { url: '/%zz' }, 400],
-    ['a body that is no JSON', { url: '/echo', method: 'POST', headers: json, payload: '{' }, 400],
-    ['a body of the wrong types', { url: '/echo', method: 'POST', headers: json, payload: '{"n":"many"}' }, 400],
+    ['an invalidly encoded path', { url: '/%zz' }, 400],
+    ['a body that is not JSON', { url: '/echo', method: 'POST', headers: json, payload: '{' }, 400],
+    ['a body of the wrong type', { url: '/echo', method: 'POST', headers: json, payload: '{"n":"many"}' }, 400],
     ['no body', { url: '/echo', method: 'POST' }, 400],
     [
       'a body of an unknown type',
@@ -77,7 +77,7 @@ describe('the umbrella', () => {
       415,
     ],
     [
-      'an oversize body',
+      'an oversized body',
       { url: '/echo', method: 'POST', headers: json, payload: JSON.stringify({ n: 1, pad: 'x'.repeat(2_000) }) },
       413,
     ],
@@ -87,21 +87,21 @@ describe('the umbrella', () => {
       400,
     ],
     ['no token', { url: '/private' }, 401],
-    ['a token that is none', { url: '/private', headers: { authorization: 'Bearer nonsense' } }, 401],
-    ['a token signed by nobody', { url: '/private', headers: { authorization: `Bearer ${forged}` } }, 401],
+    ['a malformed token', { url: '/private', headers: { authorization: 'Bearer nonsense' } }, 401],
+    ['an unsigned token', { url: '/private', headers: { authorization: `Bearer ${forged}` } }, 401],
     ['a token of another scheme', { url: '/private', headers: { authorization: 'Basic YTpi' } }, 401],
-    ['an oversize token', { url: '/private', headers: { authorization: `Bearer ${'x'.repeat(9_000)}` } }, 401],
+    ['an oversized token', { url: '/private', headers: { authorization: `Bearer ${'x'.repeat(9_000)}` } }, 401],
     ['an error of a lower layer', { url: '/broken' }, 500],
   ] as const) {
-    it(`answers ${what} with ${status}, a code and no stack`, async (t) => {
+    it(`responds to ${what} with ${status}, a code and no stack`, async (t) => {
       const app = await build(t)
-      const answer = await app.inject(request as object)
-      assert.equal(answer.statusCode, status, answer.body)
-      assert.match(String(answer.headers['content-type']), /^application\/json/)
-      assert.doesNotMatch(answer.body, /\s at |node_modules|hunter2|10\.1\.2\.3/)
-      if (status !== 404) assert.match(answer.json().code, /^(FLEET|FST)_ERR_/)
-      // Fastify refuses what it cannot decode before any hook.
-      if (!request.url.includes('%')) assert.ok(answer.headers['x-instance-id'])
+      const response = await app.inject(request as object)
+      assert.equal(response.statusCode, status, response.body)
+      assert.match(String(response.headers['content-type']), /^application\/json/)
+      assert.doesNotMatch(response.body, /\s at |node_modules|hunter2|10\.1\.2\.3/)
+      if (status !== 404) assert.match(response.json().code, /^(FLEET|FST)_ERR_/)
+      // Fastify rejects paths that it cannot decode before any hook runs.
+      if (!request.url.includes('%')) assert.ok(response.headers['x-instance-id'])
     })
   }
 
@@ -112,14 +112,14 @@ describe('the umbrella', () => {
     `fleet.sid=${'x'.repeat(4_000)}`,
     'fleet.sid=%zz; ;;=',
   ]) {
-    it(`takes a bad cookie for none: ${cookie.slice(0, 30)}`, async (t) => {
+    it(`ignores an invalid cookie: ${cookie.slice(0, 30)}`, async (t) => {
       const app = await build(t)
-      const answer = await app.inject({ url: '/', headers: { cookie } })
-      assert.deepEqual([answer.statusCode, answer.json().visits], [200, 1])
+      const response = await app.inject({ url: '/', headers: { cookie } })
+      assert.deepEqual([response.statusCode, response.json().visits], [200, 1])
     })
   }
 
-  it('names a wrong option, a wrong name of one, and one of a room', async () => {
+  it('rejects an unknown option, an invalid value and an invalid option of a plugin', async () => {
     for (const [options, code] of [
       [{ nane: 'shop' }, 'FLEET_ERR_OPTION_UNKNOWN'],
       [{ name: 7 }, 'FLEET_ERR_OPTION_INVALID'],
@@ -139,7 +139,7 @@ describe('the umbrella', () => {
     }
   })
 
-  it('leaves rooms out', async (t) => {
+  it('disables plugins', async (t) => {
     const app = await build(t, {
       helmet: false,
       cors: false,
@@ -148,15 +148,15 @@ describe('the umbrella', () => {
       loadBalancer: false,
       headers: false,
     })
-    const answer = await app.inject('/metrics')
-    assert.equal(answer.statusCode, 404)
-    assert.equal(answer.headers['x-instance-id'], undefined)
-    assert.equal(answer.headers['x-frame-options'], undefined)
+    const response = await app.inject('/metrics')
+    assert.equal(response.statusCode, 404)
+    assert.equal(response.headers['x-instance-id'], undefined)
+    assert.equal(response.headers['x-frame-options'], undefined)
     assert.equal((await app.inject('/fleet')).statusCode, 404)
     assert.equal((await app.inject('/live')).statusCode, 200)
   })
 
-  it('is stateless on Redis, where two instances share what one of them knows', async (t) => {
+  it('is stateless on Redis, where two instances share sessions and tokens', async (t) => {
     const redis = await startRedis()
     t.after(() => redis.stop())
     const secret = 'a-secret-of-more-than-thirty-two-bytes'

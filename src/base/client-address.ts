@@ -3,12 +3,12 @@ import { type Networks, networks } from './networks.ts'
 import { bool, either, int, list, type Shape, text } from './options.ts'
 
 /**
- * Which proxies may name the client in `X-Forwarded-For`: every one (`true`), none (`false`), the nearest so many, or
- * those at the listed addresses, CIDR blocks or `loopback`, `linklocal`, `uniquelocal`.
+ * Proxies that are trusted to name the client in `X-Forwarded-For`: all (`true`), none (`false`), a number of nearest
+ * proxies, or those in a list of addresses, CIDR blocks or `loopback`, `linklocal`, `uniquelocal`.
  */
 export type TrustProxy = boolean | number | readonly string[]
 
-/** Most proxies between a client and an instance that are followed. */
+/** Largest number of proxies between a client and an instance. */
 export const maxHops = 32
 
 export const trustProxyShape: Shape = either(
@@ -16,18 +16,18 @@ export const trustProxyShape: Shape = either(
   either(int(0, maxHops, 'number of proxies'), list(text)),
 ) as Shape<unknown>
 
-/** The proxies that are trusted. */
+/** Trusted proxies. */
 export interface Proxies {
-  /** Whether any address can be a trusted proxy's. */
+  /** Whether every address is trusted. */
   readonly all: boolean
   readonly none: boolean
-  /** Whether the address alone decides. */
+  /** Whether only the address decides, not the hop. */
   readonly byAddress: boolean
   /** @param hop 0 for the peer of the connection, 1 for the address it forwards, … */
   trusts(address: string, hop: number): boolean
 }
 
-/** @throws FLEET_ERR_OPTION_INVALID naming `option` and the entry that is not an address or network */
+/** @throws FLEET_ERR_OPTION_INVALID naming `option` and the invalid entry */
 export function proxiesOf(trust: TrustProxy, option: string): Proxies {
   if (typeof trust === 'boolean') return { all: trust, none: !trust, byAddress: false, trusts: () => trust }
   if (typeof trust === 'number')
@@ -42,11 +42,11 @@ export function proxiesOf(trust: TrustProxy, option: string): Proxies {
 }
 
 /**
- * The nearest address that is not a trusted proxy's, as proxy-addr defines it: what stands further left in
- * `X-Forwarded-For` was written by the client. An entry that is not an address ends the search at the proxy that sent
- * it, so that a client cannot choose its own key.
+ * The nearest address that is not a trusted proxy, as defined by proxy-addr: entries further left in `X-Forwarded-For`
+ * were written by the client. An entry that is not an address ends the search at the proxy that sent it, so that a
+ * client cannot choose its own key.
  *
- * @returns an address without zone or port, IPv4 also where it was mapped into IPv6; '' for a Unix domain socket
+ * @returns an address without zone or port, IPv4 also if mapped into IPv6; '' for a Unix domain socket
  */
 export function resolveClient(
   peer: string | undefined,
@@ -68,10 +68,10 @@ export function resolveClient(
   return client
 }
 
-/** Longer than any address with a port; a zone may have any length. */
+/** Longer than any address with a port; longer zones are rejected. */
 const maxLength = 64
 
-/** An address without zone and port, and IPv4 as such where it is mapped into IPv6; `undefined` if it is not one. */
+/** An address without zone and port, and IPv4 if mapped into IPv6; `undefined` if it is not an address. */
 export function plainAddress(text: string | undefined): string | undefined {
   if (text === undefined || text.length > maxLength) return undefined
   let address = text
@@ -86,17 +86,17 @@ export function plainAddress(text: string | undefined): string | undefined {
 }
 
 /**
- * The key of an address: IPv4 as it is, IPv6 as its network, because one client has all addresses of one.
+ * The key of an address: an IPv4 address itself, or the network of an IPv6 address, because one client has a whole network.
  *
  * @param ipv6Subnet bits of that network
  */
 export function addressKey(address: string, ipv6Subnet: number): string {
   if (!address.includes(':')) return address === '' ? 'unix' : address
   if (isIP(address) !== 6) return address
-  const kept = groupsOf(address).slice(0, Math.ceil(ipv6Subnet / 16))
-  const last = kept.length - 1
-  kept[last] = (kept[last] as number) & (0xffff << (kept.length * 16 - ipv6Subnet)) & 0xffff
-  return `${kept.map((group) => group.toString(16)).join(':')}${kept.length < 8 ? '::' : ''}/${ipv6Subnet}`
+  const groups = groupsOf(address).slice(0, Math.ceil(ipv6Subnet / 16))
+  const last = groups.length - 1
+  groups[last] = (groups[last] as number) & (0xffff << (groups.length * 16 - ipv6Subnet)) & 0xffff
+  return `${groups.map((group) => group.toString(16)).join(':')}${groups.length < 8 ? '::' : ''}/${ipv6Subnet}`
 }
 
 function mappedIPv4(address: string): string | undefined {

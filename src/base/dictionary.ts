@@ -1,8 +1,8 @@
 /**
- * An object without a prototype, for keys that come from outside: header names, query names, names in files. A plain `{}`
- * already has `constructor` and `toString`, and assigning to its `__proto__` changes the object itself.
+ * An object without a prototype, for untrusted keys: header names, query names, names in files. A plain `{}` already has
+ * `constructor` and `toString`, and assigning to its `__proto__` changes the object.
  */
 export const dictionary = <T>(): Record<string, T> => Object.create(null)
 
-/** A table of constants that is looked up by text from outside; names that it does not define are undefined. */
+/** A frozen table of constants for untrusted keys; unknown keys are undefined. */
 export const lookup = <T extends object>(entries: T): T => Object.freeze(Object.assign(Object.create(null), entries))

@@ -3,7 +3,7 @@ import { FleetError } from './errors.ts'
 import { isNetwork } from './networks.ts'
 import { hostUrls } from './postgres-url.ts'
 
-/** What the environment says, typed and checked; a variable that is not set, or empty, is `undefined`. */
+/** Typed and validated environment variables; `undefined` if not set or empty. */
 export interface FleetEnv {
   readonly production: boolean
   readonly PORT?: number
@@ -16,10 +16,10 @@ export interface FleetEnv {
   readonly FLEET_ZONE?: string
   readonly FLEET_WEIGHT?: number
   readonly FLEET_ADMIN_TOKEN?: string
-  /** The management listener: probes, metrics, operators' API and dashboard on an address of their own. */
+  /** Port of the management listener for probes, metrics, operators' API and dashboard. */
   readonly FLEET_ADMIN_PORT?: number
   readonly FLEET_ADMIN_HOST?: string
-  /** Probes on the application's port, too, where there is a management listener. */
+  /** Serve probes on the application's port as well, if there is a management listener. */
   readonly FLEET_PUBLIC_PROBES?: boolean
   readonly FLEET_ALLOW_MEMORY?: boolean
   readonly FLEET_AGENT_PORT?: number
@@ -31,7 +31,7 @@ export interface FleetEnv {
   readonly REDIS_PASSWORD?: string
   readonly REDIS_TLS?: boolean
   readonly REDIS_COMMAND_TIMEOUT?: number
-  /** `name@host:port,host:port`; the part before `@` is the primary's name, `mymaster` when left out. */
+  /** `name@host:port,host:port`; the part before `@` is the primary's name, by default `mymaster`. */
   readonly REDIS_SENTINELS?: string
   readonly REDIS_CLUSTER?: readonly string[]
   readonly FLEET_SECRET?: readonly string[]
@@ -49,27 +49,27 @@ export interface FleetEnv {
   /** `true`, `false`, a number of proxies, or a list of addresses, CIDR blocks and names of networks. */
   readonly TRUST_PROXY?: TrustProxy
   readonly LOG_LEVEL?: string
-  /** Set by `fleet start` in its workers: the worker's number, from 1. */
+  /** Number of the worker, from 1; set by `fleet start`. */
   readonly FLEET_WORKER?: number
   /**
-   * Do not listen before the critical checks pass, and end when that takes longer, in milliseconds. For a process that
-   * takes over a port from another: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
+   * Listen only when the critical checks pass, and exit if that takes longer, in milliseconds. For a process that takes
+   * over a port: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
    */
   readonly FLEET_READY_TIMEOUT?: number
-  /** Set by systemd: where it hears of the service, and how often it wants to, in microseconds. */
+  /** Set by systemd: the notification socket, and the watchdog interval in microseconds. */
   readonly NOTIFY_SOCKET?: string
   readonly WATCHDOG_USEC?: number
 }
 
-type Source = Readonly<Record<string, string | undefined>>
+type Variables = Readonly<Record<string, string | undefined>>
 
 /**
- * Reads the environment: the only place in this project that does.
+ * Reads the environment. No other file of this project does.
  *
  * @param source default `process.env`
- * @throws FLEET_ERR_ENV_INVALID naming the variable, the shape of its value and an example
+ * @throws FLEET_ERR_ENV_INVALID naming the variable and the accepted values
  */
-export function readEnv(source: Source = process.env): FleetEnv {
+export function readEnv(source: Variables = process.env): FleetEnv {
   const read = <T>(name: string, parse: (value: string) => T | undefined, expects: string): T | undefined => {
     const value = source[name]?.trim()
     if (value === undefined || value === '') return undefined
@@ -111,14 +111,14 @@ export function readEnv(source: Source = process.env): FleetEnv {
     FLEET_VERSION: token('FLEET_VERSION'),
     FLEET_REGION: token('FLEET_REGION'),
     FLEET_ZONE: token('FLEET_ZONE'),
-    FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to the other instances'),
+    FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to other instances'),
     FLEET_ADMIN_TOKEN: text('FLEET_ADMIN_TOKEN'),
     FLEET_ADMIN_PORT: int('FLEET_ADMIN_PORT', 0, 65535, 'a TCP port'),
     FLEET_ADMIN_HOST: text('FLEET_ADMIN_HOST'),
     FLEET_PUBLIC_PROBES: flag('FLEET_PUBLIC_PROBES'),
     FLEET_ALLOW_MEMORY: flag('FLEET_ALLOW_MEMORY'),
     FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
-    FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the front'),
+    FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the load balancer'),
     FLEET_BASE_PORT: int('FLEET_BASE_PORT', 1, 65535, 'the TCP port of the first instance'),
     REDIS_URL: url('REDIS_URL', 'redis:', 'rediss:'),
     REDIS_HOST: text('REDIS_HOST'),
@@ -186,8 +186,8 @@ const isUrl = (value: string, schemes: readonly string[]): boolean => {
   return parsed !== null && schemes.includes(parsed.protocol)
 }
 
-/** `DATABASE_REPLICA_URLS` and `DATABASE_URL_REPLICA_1`, `_2`, … together, in that order. */
-function replicaUrls(source: Source, listed: readonly string[]): readonly string[] {
+/** `DATABASE_REPLICA_URLS`, then `DATABASE_URL_REPLICA_1`, `_2`, …. */
+function replicaUrls(source: Variables, listed: readonly string[]): readonly string[] {
   const numbered = Object.keys(source)
     .map((name) => /^DATABASE_URL_REPLICA_(\d+)$/.exec(name))
     .filter((match) => match !== null && source[match[0]])
@@ -201,7 +201,7 @@ function replicaUrls(source: Source, listed: readonly string[]): readonly string
   )
 }
 
-/** The environment of a child process: ours with `added`, where `undefined` takes a variable away. */
-export function childEnv(added: Source = {}): Record<string, string | undefined> {
+/** The environment of a child process: this process's with `added`; `undefined` removes a variable. */
+export function childEnv(added: Variables = {}): Record<string, string | undefined> {
   return { ...process.env, ...added }
 }

@@ -4,34 +4,34 @@ import { StallGuard, sweepMs } from './socket-bounds.ts'
 
 /** Bounds of an HTTP/2 server, in milliseconds and bytes; 0: no limit. */
 export interface Http2Bounds {
-  /** From the connection to the first request. */
+  /** Time from the connection to the first request. */
   readonly headersTimeoutMs: number
-  /** Without a request. */
+  /** Time without a request. */
   readonly idleTimeoutMs: number
-  /** From a request's headers to the end of its body. */
+  /** Time from a request's headers to the end of its body. */
   readonly requestTimeoutMs: number
-  /** Without progress in sending a response. */
+  /** Time without progress of a response. */
   readonly sendTimeoutMs: number
   /** Largest header block of a request. */
   readonly maxHeaderBytes: number
   /** Requests after which a session gets GOAWAY. */
   readonly maxRequests: number
-  /** As in the settings of the server. A client may cancel twice as many at once, and {@link resetsPerSecond} after that. */
+  /** As in the server's settings. A client may reset twice as many at once, and {@link resetsPerSecond} after that. */
   readonly maxConcurrentStreams: number
 }
 
 interface Session {
   readonly http2: ServerHttp2Session
   readonly socket: Socket
-  /** The same without TLS; unknown when it was gone before its session began. */
+  /** The socket below TLS; undefined if it closed before its session started. */
   readonly raw: Socket | undefined
   readonly streams: Set<ServerHttp2Stream>
-  /** Requests of which not everything has come, and when they began. */
+  /** Requests with an incomplete body, with their start times. */
   readonly uploads: Map<ServerHttp2Stream, number>
-  /** Tunnels of extended CONNECT: their bytes are no control frames. */
+  /** Tunnels of extended CONNECT, whose bytes are not control frames. */
   tunnels: number
   requests: number
-  /** Requests that were reset lately. */
+  /** Recently reset requests. */
   resets: number
   idleSince: number
   closing: boolean
@@ -39,21 +39,21 @@ interface Session {
   sweptRequests: number
   bytesRead: number
   bytesWritten: number
-  /** When something came last, and the PING that asked for more. */
+  /** Time of the last received data, and of the PING sent after it. */
   heardAt: number
   pingedAt: number | undefined
 }
 
-/** A client that says nothing for this long while it waits is asked by PING whether it is there, and has as long to answer. */
+/** After this time without data, a waiting client gets a PING and has the same time to respond. */
 const maxQuietMs = 30_000
 /**
- * Requests that a client may reset. Each of them may have begun work, which goes on: a client that resets many is not bound
- * by the number of its open streams (CVE-2023-44487). Node's own limit is 1,000 at once.
+ * Requests that a client may reset. Work that a reset request has started continues, so the number of open streams does not
+ * bound a client that resets many (CVE-2023-44487). Node's own limit is 1,000 at once.
  */
 const resetsPerSecond = 33
-/** Bytes that a session may send beside its requests, per second: PING, SETTINGS, PRIORITY, empty frames, RST_STREAM. */
+/** Bytes per second that a session may send besides requests: PING, SETTINGS, PRIORITY, empty frames, RST_STREAM. */
 const controlBytesPerSecond = 256 * 1024
-/** Clients return the flow-control window with about one byte for so many they got, or more. */
+/** Clients send at most about one byte of WINDOW_UPDATE for this many received bytes. */
 const bytesPerWindowByte = 64
 /** RFC 9113 section 7. */
 const noError = 0
@@ -61,14 +61,14 @@ const cancel = 8
 const enhanceYourCalm = 11
 
 /**
- * The sessions of an HTTP/2 server, and the bounds that Node has for HTTP/1.1 only. Everything is looked at once in a while
- * instead of by a timer for each stream.
+ * The sessions of an HTTP/2 server, with bounds that Node has for HTTP/1.1 only. One periodic check replaces a timer per
+ * stream.
  */
 export class Http2Sessions {
   readonly #bounds: Http2Bounds
   readonly #sessions = new Map<ServerHttp2Session, Session>()
   readonly #stalls: StallGuard
-  /** Connections below TLS by their peer; only they can be reset. */
+  /** Sockets below TLS by peer; only these can be reset. */
   readonly #raw = new Map<string, Socket>()
   #socket: Socket | undefined
   #timer: NodeJS.Timeout | undefined
@@ -78,11 +78,11 @@ export class Http2Sessions {
     this.#stalls = new StallGuard(bounds.sendTimeoutMs)
   }
 
-  /** Follows a server, from before its first connection. */
+  /** Tracks a server; called before its first connection. */
   watch(server: Http2SecureServer | Http2Server): void {
     server.prependListener('connection', (socket: Socket) => {
       this.#socket = socket
-      // Already closed, or a Unix socket, which cannot be reset.
+      // The socket is closed, or a Unix socket, which cannot be reset.
       if (socket.remotePort === undefined) return
       const peer = peerOf(socket)
       this.#raw.set(peer, socket)
@@ -90,7 +90,7 @@ export class Http2Sessions {
         if (this.#raw.get(peer) === socket) this.#raw.delete(peer)
       })
     })
-    // A session never gives its socket away, so it is remembered from right before the session is made.
+    // A session does not expose its socket, so the socket is recorded right before the session is created.
     server.prependListener('secureConnection', (socket: Socket) => {
       this.#socket = socket
     })
@@ -104,7 +104,7 @@ export class Http2Sessions {
     return this.#sessions.size
   }
 
-  /** GOAWAY for all: running streams end, new ones go elsewhere (RFC 9113 section 6.8). */
+  /** Sends GOAWAY to all: running streams finish, new ones need another connection (RFC 9113 section 6.8). */
   close(): void {
     for (const { http2 } of this.#sessions.values()) http2.close()
   }
@@ -138,18 +138,20 @@ export class Http2Sessions {
     }
     this.#sessions.set(http2, session)
     const maxResets = 2 * this.#bounds.maxConcurrentStreams
-    // One function for all streams of a session.
-    const gone = function gone(this: ServerHttp2Stream): void {
+    // One listener for all streams of a session.
+    const onClose = function onClose(this: ServerHttp2Stream): void {
       session.streams.delete(this)
       session.uploads.delete(this)
       if (this.rstCode !== noError && ++session.resets >= maxResets && !http2.destroyed) {
         http2.destroy()
-        // Not while its socket is being read.
+        // The socket must not be destroyed while it is being read.
         setImmediate(end, session, enhanceYourCalm)
       }
       if (session.streams.size === 0) session.idleSince = performance.now()
     }
-    http2.on('stream', (stream: ServerHttp2Stream, headers) => this.#begin(session, stream, headers[':method'], gone))
+    http2.on('stream', (stream: ServerHttp2Stream, headers) =>
+      this.#begin(session, stream, headers[':method'], onClose),
+    )
     http2.once('close', () => {
       this.#sessions.delete(http2)
       if (this.#sessions.size > 0) return
@@ -160,7 +162,7 @@ export class Http2Sessions {
     this.#timer ??= setInterval(() => this.#sweep(), sweepMs(headersTimeoutMs, idleTimeoutMs, requestTimeoutMs)).unref()
   }
 
-  #begin(session: Session, stream: ServerHttp2Stream, method: string | undefined, gone: () => void): void {
+  #begin(session: Session, stream: ServerHttp2Stream, method: string | undefined, onClose: () => void): void {
     session.requests++
     const { maxRequests } = this.#bounds
     if (maxRequests > 0 && session.requests === maxRequests) session.http2.close()
@@ -170,7 +172,7 @@ export class Http2Sessions {
       session.tunnels++
       stream.once('close', () => session.tunnels--)
     } else if (!stream.endAfterHeaders) session.uploads.set(stream, performance.now())
-    stream.on('close', gone)
+    stream.on('close', onClose)
     this.#stalls.add(stream)
   }
 
@@ -181,9 +183,9 @@ export class Http2Sessions {
       else if (this.#isFlooding(session, now)) end(session, enhanceYourCalm)
       else if (session.streams.size > 0) {
         this.#cutLateUploads(session, now)
-        this.#checkPresence(session, now)
+        this.#checkLiveness(session, now)
       }
-      // It got GOAWAY and has ended; a client that does not close its side is cut at the next look.
+      // It got GOAWAY and has ended. If the client does not close its side, the next check cuts it.
       else if (session.http2.closed) session.closing = true
       else this.#closeIdle(session, now)
     }
@@ -193,7 +195,7 @@ export class Http2Sessions {
     const { headersTimeoutMs, idleTimeoutMs } = this.#bounds
     const limit = session.requests === 0 ? headersTimeoutMs : idleTimeoutMs
     if (limit === 0 || now - session.idleSince < limit) return
-    // Without a request there is nobody to take leave of.
+    // Without a request no GOAWAY is needed.
     if (session.requests === 0) {
       end(session, noError)
       return
@@ -214,10 +216,10 @@ export class Http2Sessions {
   }
 
   /**
-   * Node does not read while it writes, and may then never hear that a connection has been reset: its streams would stay for
-   * as long as their responses take.
+   * Node does not read while it writes, so it may not notice a reset connection, whose streams would stay until their
+   * responses end.
    */
-  #checkPresence(session: Session, now: number): void {
+  #checkLiveness(session: Session, now: number): void {
     const quietMs = Math.min(maxQuietMs, this.#bounds.sendTimeoutMs || maxQuietMs)
     if (session.pingedAt !== undefined) {
       if (now - session.pingedAt >= quietMs) end(session, noError)
@@ -227,7 +229,7 @@ export class Http2Sessions {
     }
   }
 
-  /** Whether a session sends far more than its requests and the responses it takes account for. */
+  /** Whether a session sends far more than its requests and received responses explain. */
   #isFlooding(session: Session, now: number): boolean {
     const { bytesRead, bytesWritten } = session.socket
     const read = bytesRead - session.bytesRead
@@ -244,7 +246,7 @@ export class Http2Sessions {
   }
 }
 
-/** The connection is reset: nothing that this client does can keep it, or its descriptor, any longer. */
+/** Resets the connection, so that the client cannot keep it or its descriptor open. */
 function end({ http2, socket, raw }: Session, code: number): void {
   if (code !== noError && !http2.destroyed) http2.goaway(code)
   http2.destroy()

@@ -19,18 +19,19 @@ function parseSubnet(entry: string): Subnet | undefined {
   return [address, length, family === 4 ? 'ipv4' : 'ipv6']
 }
 
-/** Whether {@link networks} takes this entry. */
+/** Whether {@link networks} accepts this entry. */
 export const isNetwork = (entry: string): boolean => Object.hasOwn(named, entry) || parseSubnet(entry) !== undefined
 
-/** Answers whether a socket's address belongs to one of some networks. */
+/** A set of networks. */
 export interface Networks {
+  /** Whether the address of a socket belongs to one of the networks. */
   includes(address: string | undefined): boolean
 }
 
 /**
  * @param entries addresses, CIDR blocks, or `loopback`, `linklocal`, `uniquelocal` (the names Express and Fastify use)
  * @param option name used in the error
- * @throws FLEET_ERR_OPTION_INVALID naming the entry that is none of these
+ * @throws FLEET_ERR_OPTION_INVALID naming the invalid entry
  */
 export function networks(entries: readonly string[], option: string): Networks {
   const blocks = new BlockList()

@@ -3,22 +3,22 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { isIP } from 'node:net'
 import { FleetError } from './errors.ts'
 
-// What decides whether a request may use an operators' endpoint: of an instance (src/instance/operators) and of the
-// built-in proxy (src/edge/http/admin.ts) alike.
+// Checks that protect the operators' endpoints of an instance (src/instance/operators) and of the built-in proxy
+// (src/edge/http/admin.ts).
 
-/** A secret that is compared in the same time for every guess, whatever its length. */
+/** A secret that is compared in constant time, whatever the length of the guess. */
 export class SecretToken {
   readonly #digest: Buffer
 
   /**
-   * @param name what the error calls it
+   * @param name name in the error message
    * @throws FLEET_ERR_SECRET_WEAK below 32 bytes
    */
   constructor(token: string, name: string) {
     if (Buffer.byteLength(token) < 32) {
       throw new FleetError(
         'FLEET_ERR_SECRET_WEAK',
-        `${name} must have at least 32 bytes; make one with: openssl rand -hex 32`,
+        `${name} must have at least 32 bytes; create one with: openssl rand -hex 32`,
       )
     }
     this.#digest = digest(token)
@@ -31,7 +31,7 @@ export class SecretToken {
 
 const digest = (value: string): Buffer => createHash('sha256').update(value).digest()
 
-/** The token of an `Authorization: Bearer …` header; undefined for every other scheme. */
+/** The token of an `Authorization: Bearer …` header; undefined for other schemes. */
 export function bearerToken({ authorization }: IncomingHttpHeaders): string | undefined {
   return authorization !== undefined && /^bearer /i.test(authorization) ? authorization.slice(7).trim() : undefined
 }
@@ -52,15 +52,15 @@ const proxyHeaders: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Whether a proxy says that it passed the request on. One that says nothing, at layer 4 or with a bare `proxy_pass`,
- * cannot be told from a direct client: this is one more hurdle, never the only one.
+ * Whether a proxy added a header to the request. A proxy that adds none, at layer 4 or with a bare `proxy_pass`, looks
+ * like a direct client, so this check must never be the only one.
  */
 export function cameThroughProxy(headers: IncomingHttpHeaders): boolean {
   for (const name in headers) if (proxyHeaders.has(name) || name.startsWith('x-forwarded-')) return true
   return false
 }
 
-/** What the client calls this server, without the port and in lower case; undefined unless it is a name or an address. */
+/** Requested host name or address, in lower case without port; undefined if it is neither. */
 export function requestedHost(headers: IncomingHttpHeaders): string | undefined {
   const [, name] = /^(\[[\da-f:.]+\]|[\w.-]+)(?::\d{1,5})?$/i.exec(authority(headers) ?? '') ?? []
   return name?.toLowerCase()
@@ -70,17 +70,17 @@ export function requestedHost(headers: IncomingHttpHeaders): string | undefined 
 const authority = (headers: IncomingHttpHeaders): string | undefined =>
   (headers[':authority'] as string | undefined) ?? headers.host
 
-/** A name that every resolver and browser keeps on this machine (RFC 6761, 6.3), or a loopback address. */
+/** Whether a host is a loopback address, or a name that always resolves to one (RFC 6761, 6.3). */
 export const isLoopbackHost = (name: string): boolean =>
   /^(?:[\w-]+\.)*localhost$/.test(name) || name === '[::1]' || (isIP(name) === 4 && name.startsWith('127.'))
 
-/** An address is what it says; any other name can be made to resolve to this machine (DNS rebinding). */
+/** Whether a host is an address. A name could be made to resolve to this machine (DNS rebinding). */
 export const isAddressHost = (name: string): boolean => isIP(name.replace(/^\[|\]$/g, '')) !== 0
 
-/** Which page sent a request, as far as its headers tell. Programs that are no browser send neither of them. */
+/** Origin of the page that sent a request. Programs other than browsers send no such headers: `unknown`. */
 export type Initiator = 'same-origin' | 'cross-origin' | 'unknown'
 
-/** By `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`, which a page cannot set; each one that is there must agree. */
+/** Uses `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`, which pages cannot set. Those that are present must agree. */
 export function initiatorOf(headers: IncomingHttpHeaders): Initiator {
   const site = headers['sec-fetch-site']
   const { origin } = headers
@@ -91,21 +91,21 @@ export function initiatorOf(headers: IncomingHttpHeaders): Initiator {
 
 function isOwnOrigin(origin: string, host: string | undefined): boolean {
   const url = URL.parse(origin)
-  // Parsed alike, so that letter case and the scheme's default port make no difference.
+  // Parsing both removes differences in letter case and default ports.
   return url !== null && url.host !== '' && url.host === URL.parse(`${url.protocol}//${host ?? ''}`)?.host
 }
 
 export const changesState = (method: string | undefined): boolean =>
   method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS'
 
-/** A link that was followed: the browser shows the response, and no script of another site can read it. */
+/** Whether a link was followed. The browser displays the response, and no script of another site can read it. */
 export const isNavigation = (method: string | undefined, headers: IncomingHttpHeaders): boolean =>
   method === 'GET' && headers['sec-fetch-mode'] === 'navigate' && headers['sec-fetch-dest'] === 'document'
 
 /**
- * Whether no page of another site can have sent a request that changes something: it comes from a page of this server,
- * or from no browser and with a content type for which a browser would have asked first (CORS preflight). A form can
- * send neither. This holds whatever authenticates the request: browsers send cookies and passwords by themselves.
+ * Whether a state-changing request cannot come from a page of another site: it was sent by a page of this server, or by
+ * no browser and with a content type that requires a CORS preflight. A form can send neither. The check is independent
+ * of the credential, because browsers add cookies and passwords automatically.
  */
 export function isProvenChange(headers: IncomingHttpHeaders): boolean {
   const initiator = initiatorOf(headers)

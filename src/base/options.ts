@@ -1,10 +1,10 @@
 import { FleetError } from './errors.ts'
 
-/** What one option may be: `expects` completes the sentence "… must be". */
+/** Accepted values of an option. `expects` completes the sentence "… must be". */
 export interface Shape<T = unknown> {
   readonly expects: string
   accepts(value: unknown): value is T
-  /** Set on objects, whose members are options of their own. */
+  /** Options of an object option. */
   readonly members?: Shapes
 }
 export type Shapes = Readonly<Record<string, Shape>>
@@ -25,7 +25,7 @@ export const number = (min: number, max: number): Shape<number> =>
   shape(`a number from ${min} to ${max}`, (v) => typeof v === 'number' && v >= min && v <= max)
 export const bool: Shape<boolean> = shape('true or false', (v) => typeof v === 'boolean')
 export const text: Shape<string> = shape('a non-empty string', (v) => typeof v === 'string' && v !== '')
-/** A name that can stand in a header, a metric's label and a Redis key. */
+/** A name that is safe in a header, a metric label and a Redis key. */
 export const token: Shape<string> = shape(
   'up to 128 letters, digits or . _ : @ -',
   (v) => typeof v === 'string' && /^[\w.:@-]{1,128}$/.test(v),
@@ -50,30 +50,30 @@ export const either = <A, B>(a: Shape<A>, b: Shape<B>): Shape<A | B> => ({
   ...shape<A | B>(`${a.expects}, or ${b.expects}`, (v) => a.accepts(v) || b.accepts(v)),
   members: a.members ?? b.members,
 })
-/** An object with options of its own; defaults are merged member by member. */
+/** An object of options; defaults are merged member by member. */
 export const object = (members: Shapes): Shape<object> => ({ ...shape<object>('an object', isObject), members })
 
 /**
- * Options as a room uses them: the layers from weakest to strongest (defaults, environment, what was given in code),
- * `undefined` never hides a weaker layer, every value checked, the result frozen. The caller's object is left alone.
+ * Merges and validates the options of a plugin. Layers go from weakest to strongest: defaults, environment, code. An
+ * `undefined` value does not override a weaker layer. The result is frozen, and the layers are not modified.
  *
- * @param room name used in messages, e.g. `lifecycle`
- * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID — naming the option, the value's shape and the mend
+ * @param plugin name used in messages, e.g. `lifecycle`
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID naming the option and the accepted values
  */
-export function resolveOptions<T extends object>(room: string, shapes: Shapes, ...layers: (object | undefined)[]): T {
+export function resolveOptions<T extends object>(plugin: string, shapes: Shapes, ...layers: (object | undefined)[]): T {
   const resolved: Record<string, unknown> = {}
   for (const layer of layers) {
     if (layer === undefined) continue
-    if (!isObject(layer)) throw invalid(room, 'an object', layer)
+    if (!isObject(layer)) throw invalid(plugin, 'an object', layer)
     for (const [key, value] of Object.entries(layer)) {
       if (value === undefined) continue
       const known = Object.hasOwn(shapes, key) ? shapes[key] : undefined
-      if (!known) throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', unknownText(room, key, Object.keys(shapes)))
-      if (!known.accepts(value)) throw invalid(`${room}.${key}`, known.expects, value)
+      if (!known) throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', unknownText(plugin, key, Object.keys(shapes)))
+      if (!known.accepts(value)) throw invalid(`${plugin}.${key}`, known.expects, value)
       const weaker = resolved[key]
       resolved[key] =
         known.members && isObject(value)
-          ? resolveOptions(`${room}.${key}`, known.members, isObject(weaker) ? weaker : undefined, value)
+          ? resolveOptions(`${plugin}.${key}`, known.members, isObject(weaker) ? weaker : undefined, value)
           : value
     }
   }
@@ -90,7 +90,7 @@ function invalid(name: string, expects: string, value: unknown): FleetError {
   return new FleetError('FLEET_ERR_OPTION_INVALID', `\`${name}\` must be ${expects}, but it is ${show(value)}`)
 }
 
-/** A value for a message: its kind, never its content when it is long, because it may be a secret put in the wrong place. */
+/** Describes a value in a message. Long strings are not shown, because they may be misplaced secrets. */
 export function show(value: unknown): string {
   if (typeof value === 'string')
     return value.length > 20 ? `a string of ${value.length} characters` : JSON.stringify(value)
@@ -100,6 +100,6 @@ export function show(value: unknown): string {
   return String(value)
 }
 
-function unknownText(room: string, key: string, known: readonly string[]): string {
-  return `\`${room}\` has no option \`${key}\`; it has ${known.map((k) => `\`${k}\``).join(', ')}`
+function unknownText(plugin: string, key: string, known: readonly string[]): string {
+  return `\`${plugin}\` has no option \`${key}\`; it has ${known.map((k) => `\`${k}\``).join(', ')}`
 }

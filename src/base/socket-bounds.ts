@@ -8,29 +8,28 @@ const ignore = (): void => {}
 const keepListener = (socket: Socket): void => void socket.on('error', ignore)
 
 /**
- * Keeps an `error` listener on every connection of a server for as long as it is open. Node removes its own listener
- * before it emits `connect` and `upgrade`, and an error without a listener ends the process. A connection that fails is
- * destroyed by Node itself, so the listener has nothing to do. The same for the server once it listens: a connection that
- * cannot be accepted, because descriptors are used up, is an error there.
+ * Keeps an `error` listener on every connection of a server. Node removes its own before it emits `connect` and
+ * `upgrade`, and an error without a listener ends the process. Node destroys a failed connection itself, so the listener
+ * does nothing. A listening server gets one too, for connections that cannot be accepted for lack of descriptors.
  */
 export function guardConnections(server: Server): void {
   server.once('listening', () => server.on('error', ignore))
   server.on('setSecureContext' in server ? 'secureConnection' : 'connection', keepListener)
 }
 
-/** How long a connection that has sent its last byte may stay half-open before it is destroyed, in milliseconds. */
+/** Time that a connection may stay half-open after its last byte was sent, in milliseconds. */
 export const lingerMs = 1000
 
 /**
- * Ends a connection after `last` and closes it: when the other side closes too, or after `waitMs` milliseconds. What still
- * comes in is read and discarded, because closing a socket with unread data resets it, and the other side could lose
- * the response (RFC 9112 section 9.6).
+ * Ends a connection after `last`. It closes when the other side closes, or after `waitMs` milliseconds. Incoming data is
+ * read and discarded, because closing a socket with unread data resets it, and the other side could lose the response
+ * (RFC 9112 section 9.6).
  */
 export function endConnection(socket: Duplex, last?: string, waitMs: number = lingerMs): void {
   if (socket.destroyed) return
   const timer = setTimeout(() => socket.destroy(), waitMs)
   socket.once('close', () => clearTimeout(timer))
-  // Without a listener a failed connection would end the process; see above.
+  // An error without a listener would end the process.
   socket.on('error', ignore)
   if (last === undefined) socket.end()
   else socket.end(last, 'latin1')
@@ -38,8 +37,8 @@ export function endConnection(socket: Duplex, last?: string, waitMs: number = li
 }
 
 /**
- * Connections that are served at once and only wait for the other side to close: above `max` the oldest is destroyed, so that
- * nobody can keep others out by opening many.
+ * Connections that have their response and wait for the other side to close. Above `max` the oldest is destroyed, so that a
+ * client cannot block others by opening many.
  */
 export class RecentConnections {
   readonly #max: number
@@ -61,32 +60,32 @@ export class RecentConnections {
   }
 }
 
-/** How often something with this timeout is looked at, in milliseconds. */
+/** Interval at which timeouts of these lengths are checked, in milliseconds. */
 export const sweepMs = (...timeouts: readonly number[]): number =>
   Math.max(25, Math.min(1000, ...timeouts.filter((ms) => ms > 0).map((ms) => ms / 4)))
 
 interface Progress {
-  /** The more, the more has been sent; only ever compared. */
+  /** Grows with the bytes sent; only compared, never shown. */
   sent: number
   since: number
 }
 
 /**
- * Cuts connections and HTTP/2 streams whose peer takes nothing of what is to be sent for too long. It looks at all of them
- * once in a while instead of arming a timer for each write.
+ * Cuts connections and HTTP/2 streams whose peer has not received any data for too long. One periodic check covers all of
+ * them, instead of a timer per write.
  */
 export class StallGuard {
   readonly #timeoutMs: number
   readonly #watched = new Set<Duplex>()
   readonly #stalled = new Map<Duplex, Progress>()
-  readonly #gone: (this: Duplex) => void
+  readonly #onClose: (this: Duplex) => void
   #timer: NodeJS.Timeout | undefined
 
   /** @param timeoutMs 0: no limit */
   constructor(timeoutMs: number) {
     this.#timeoutMs = timeoutMs
     const forget = (stream: Duplex): void => this.#forget(stream)
-    this.#gone = function gone(this: Duplex) {
+    this.#onClose = function onClose(this: Duplex) {
       forget(this)
     }
   }
@@ -94,8 +93,8 @@ export class StallGuard {
   add(stream: Duplex): void {
     if (this.#timeoutMs === 0 || stream.destroyed || this.#watched.has(stream)) return
     this.#watched.add(stream)
-    // One function for all: there may be ten thousand of them.
-    stream.on('close', this.#gone)
+    // One listener for all, because there may be ten thousand streams.
+    stream.on('close', this.#onClose)
     this.#timer ??= setInterval(() => this.#sweep(), sweepMs(this.#timeoutMs)).unref()
   }
 
@@ -118,7 +117,7 @@ export class StallGuard {
       const seen = this.#stalled.get(stream)
       if (!seen) {
         this.#stalled.set(stream, { sent, since: now })
-        // A stream may have been emptied and filled again between two looks.
+        // A stream may have been drained and filled again between two checks.
         if (stream.writableNeedDrain) stream.once('drain', () => this.#stalled.delete(stream))
       } else if (sent > seen.sent) Object.assign(seen, { sent, since: now })
       else if (now - seen.since >= this.#timeoutMs) cut(stream)
@@ -126,7 +125,7 @@ export class StallGuard {
   }
 }
 
-/** A socket counts what it has sent; of an HTTP/2 stream only what is left is known. */
+/** Sockets count the bytes they have sent; HTTP/2 streams only know how many are left. */
 function sentBy(stream: Duplex & { bytesWritten?: number }): number {
   return (stream.bytesWritten ?? 0) - stream.writableLength
 }
@@ -134,9 +133,9 @@ function sentBy(stream: Duplex & { bytesWritten?: number }): number {
 const cancelled = 8
 
 function cut(stream: Duplex): void {
-  // A response that is cut must not look complete: RST_STREAM with an error.
+  // RST_STREAM with an error, because a cut response must not look complete.
   if ('rstCode' in stream) (stream as ServerHttp2Stream).close(cancelled)
-  // Closed in order, a connection would keep what it has still to send in the kernel for minutes. Only TCP can be reset.
+  // A regular close would keep unsent data in the kernel for minutes. Only TCP can be reset.
   const { encrypted, remotePort } = stream as Partial<TLSSocket>
   if (!encrypted && remotePort !== undefined && !stream.destroyed) (stream as Socket).resetAndDestroy()
   stream.destroy()

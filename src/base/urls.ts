@@ -1,6 +1,6 @@
 /**
- * `target`, a path with or without a query, at the origin of `base`. A fragment is dropped: it is never sent. The parts are
- * set one by one: resolved as a relative reference, `//host` and `/\host` name another origin.
+ * The URL of `target`, a path with an optional query, at the origin of `base`. Fragments are dropped. The parts are set one
+ * by one, because `//host` and `/\host`, resolved as relative references, name another origin.
  */
 export function urlAt(base: string | URL, target: string): URL {
   const url = new URL(base)

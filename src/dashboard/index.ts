@@ -1,48 +1,28 @@
-import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
 import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
-import { operatorsConfig, ownRoute, takeSmallJson } from '../instance/own-routes.ts'
-import { page } from './page.ts'
-import { script } from './script.ts'
-import { asksForPage, sessionRoutes } from './sign-in.ts'
-import { signInPage, signInScript } from './sign-in-page.ts'
-import { style } from './style.ts'
+import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
+import { dashboardPage, type Page, signInPage } from './pages.ts'
+import { asksForPage, sessionRoutes } from './sign-in-routes.ts'
 
 export interface DashboardOptions {
-  /** Where the page is; `false` switches it off. @default '/fleet' */
+  /** Path of the page; `false` disables it. @default '/fleet' */
   path?: string | false
-  /** Pause between two looks at the fleet, 250 to 60,000 ms. @default 2000 */
+  /** Interval at which the page polls the fleet, 250 to 60,000 ms. @default 2000 */
   refreshMs?: number
 }
 
 const shapes: Shapes = { path: either(oneOf(false), path), refreshMs: int(250, 60_000, 'milliseconds') }
 const defaults = { path: '/fleet', refreshMs: 2_000 } satisfies DashboardOptions
 
-const hash = (source: string): string => `'sha256-${createHash('sha256').update(source).digest('base64')}'`
-
-/** A page may do what it does, and nothing else: its own script and style by their hashes, its own origin, no frame. */
-const policy = (source: string): string =>
-  [
-    "default-src 'none'",
-    `script-src ${hash(source)}`,
-    `style-src ${hash(style)}`,
-    "connect-src 'self'",
-    'img-src data:',
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-  ].join('; ')
-const pagePolicy = policy(script)
-const signInPolicy = policy(signInScript)
-
-const sendPage = (reply: FastifyReply, html: string, contentSecurityPolicy: string): FastifyReply =>
+const sendPage = (reply: FastifyReply, { html, policy }: Page): FastifyReply =>
   reply
     .headers({
-      'Content-Security-Policy': contentSecurityPolicy,
+      'Content-Security-Policy': policy,
       'Referrer-Policy': 'no-referrer',
       'Cache-Control': 'no-store',
     })
@@ -56,8 +36,7 @@ const commandBody = {
 } as const
 
 const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasDecorator('isOperator')) await app.register(operators)
+  await ensure(app, lifecycle, operators)
   const options = resolveOptions<Required<DashboardOptions>>('dashboard', shapes, defaults, given)
   const { path: root, refreshMs } = options
   if (root === false) return
@@ -67,26 +46,26 @@ const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
 function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const { fleet } = app
   const { signIn } = app.operators
-  const parts = { fleet: fleet.name, root, refreshMs, script, style }
-  const html = page({ ...parts, signedIn: false })
-  const signedInHtml = page({ ...parts, signedIn: true })
-  const signInHtml = signInPage({ root, script: signInScript, style })
+  const parts = { fleet: fleet.name, root, refreshMs }
+  const page = dashboardPage({ ...parts, signedIn: false })
+  const signedInPage = dashboardPage({ ...parts, signedIn: true })
+  const pageForSignIn = signInPage(root)
   const route = { ...ownRoute, onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
-  takeSmallJson(app)
+  acceptSmallJson(app)
   if (signIn) {
     signIn.addPath(app.prefix + root)
     sessionRoutes(app, root, { ...ownRoute, config: operatorsConfig }, signIn)
   }
 
-  /** A browser that is not signed in gets the sign-in; everyone else without access the 404 of an unknown path. */
+  /** Browsers that are not signed in get the sign-in page, other clients without access the 404 of an unknown path. */
   const operatorOrSignIn = (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
     if (app.isOperator(request)) done()
     else if (asksForPage(request) && app.operators.offersSignIn(request)) {
-      sendPage(reply.code(401).header('WWW-Authenticate', 'Bearer'), signInHtml, signInPolicy)
+      sendPage(reply.code(401).header('WWW-Authenticate', 'Bearer'), pageForSignIn)
     } else reply.callNotFound()
   }
   app.get(root, { ...route, onRequest: operatorOrSignIn }, (request, reply) =>
-    sendPage(reply, app.operators.credentialOf(request) === 'session' ? signedInHtml : html, pagePolicy),
+    sendPage(reply, app.operators.credentialOf(request) === 'session' ? signedInPage : page),
   )
   app.get(`${root}/state`, route, async (_request, reply) => {
     reply.header('Cache-Control', 'no-store')
@@ -109,6 +88,6 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   }
 }
 
-/** A page for operators: every instance of the fleet live, and a switch for each. */
+/** A page for operators that shows every instance of the fleet and can drain it. */
 export const dashboard: FastifyPluginAsync<DashboardOptions> = fp(plugin, { name: 'fleet-dashboard', fastify: '5.x' })
 export default dashboard

@@ -1,5 +1,5 @@
 import { readEnv } from '../base/env.ts'
-import { onEnding } from '../instance/lifecycle/signals.ts'
+import { onExitSignal } from '../instance/lifecycle/signals.ts'
 import { serveControl } from './control.ts'
 import { type Notify, serviceNotifier } from './notify.ts'
 import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'
@@ -34,7 +34,7 @@ export async function run({ control, notifySocket, watchdogUsec, ...options }: R
     }
   }
   process.on('SIGHUP', () => void reload().catch(() => undefined))
-  onEnding({
+  onExitSignal({
     first: async (reason) => {
       log.info({ reason, workers: supervisor.serving.up }, 'stopping')
       const told = notify('STOPPING=1')
@@ -79,7 +79,7 @@ export async function check(options: Omit<SupervisorOptions, 'onChange' | 'worke
   const adminPort = readEnv().FLEET_ADMIN_PORT === undefined ? undefined : '0'
   const env = { ...options.env, PORT: '0', FLEET_ADMIN_PORT: adminPort, FLEET_WEIGHT: '0' }
   const supervisor = new Supervisor({ ...options, env, workers: 1, onChange: () => undefined })
-  onEnding({ first: () => supervisor.stop().then(() => 1), second: () => supervisor.kill() })
+  onExitSignal({ first: () => supervisor.stop().then(() => 1), second: () => supervisor.kill() })
   const ready = await supervisor.start().then(
     () => supervisor.serving.ready === 1,
     () => false,

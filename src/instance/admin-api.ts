@@ -1,16 +1,17 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
 import { either, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
-import { operatorsConfig, ownRoute, takeSmallJson } from './own-routes.ts'
+import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
 
 export interface LoadBalancerOptions {
-  /** Where the operators' endpoints are; `false` switches all of them off. @default '/api/v1/load-balancer' */
+  /** Prefix of the operators' endpoints; `false` disables them. @default '/api/v1/load-balancer' */
   path?: string | false
 }
 
@@ -52,7 +53,7 @@ const loadSchema = object({
   totals: object({ requests: number, errors: number }),
 })
 
-/** What the fleet does together: sums, and the worst p95, because percentiles of several instances cannot be added. */
+/** Totals of the fleet, and the worst p95, because percentiles of several instances cannot be added. */
 export function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
   return {
     instances: peers.length,
@@ -63,7 +64,7 @@ export function fleetFigures(peers: readonly Peer[]): { instances: number; servi
 }
 
 const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
-  if (!app.hasDecorator('health')) await app.register(health)
+  await ensure(app, health)
   const options = resolveOptions<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
   if (options.path === false) return
   await app.register(async (scope) => routes(scope), { prefix: options.path })
@@ -71,20 +72,20 @@ const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
 
 function routes(app: FastifyInstance): void {
   const { fleet, health } = app
-  const route = (summary: string, answer: object, more: object = {}): object => ({
+  const route = (summary: string, response: object, more: object = {}): object => ({
     ...ownRoute,
     config: operatorsConfig,
     onRequest: operatorsOnly(app),
-    schema: { summary, tags: ['load balancer'], response: { 200: answer }, ...more },
+    schema: { summary, tags: ['load balancer'], response: { 200: response }, ...more },
   })
   app.operators.signIn?.addPath(app.prefix)
-  takeSmallJson(app)
+  acceptSmallJson(app)
   app.addHook('onSend', async (_request, reply) => void reply.header('Cache-Control', 'no-store'))
 
   app.get(
     '/health',
     route(
-      'This instance, its state and its dependencies',
+      'State and dependencies of this instance',
       object({
         status: string,
         timestamp: string,
@@ -156,11 +157,11 @@ function routes(app: FastifyInstance): void {
       },
     )
   }
-  command('drain', 'Takes an instance out of rotation; it goes on serving')
-  command('undrain', 'Takes an instance back into rotation')
+  command('drain', 'Takes an instance out of rotation; it keeps serving')
+  command('undrain', 'Returns an instance to rotation')
 }
 
-/** The operators' view of an instance and its fleet, and the switch that takes an instance out of rotation. */
+/** Operators' endpoints: state of an instance and its fleet, and commands that drain and undrain an instance. */
 export const loadBalancer: FastifyPluginAsync<LoadBalancerOptions> = fp(plugin, {
   name: 'fleet-load-balancer',
   fastify: '5.x',

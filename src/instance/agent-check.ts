@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:net'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { int, number, resolveOptions, type Shapes, text } from '../base/options.ts'
 import { endConnection, guardConnections, RecentConnections } from '../base/socket-bounds.ts'
@@ -8,17 +9,17 @@ import { health } from './health/index.ts'
 import type { Peer } from './identity.ts'
 
 export interface AgentCheckOptions {
-  /** Port that HAProxy's `agent-port` names, 0 to 65535. @default FLEET_AGENT_PORT, else no agent */
+  /** Port for HAProxy's `agent-port`, 0 to 65535. @default FLEET_AGENT_PORT, else no agent */
   port?: number
-  /** Address to listen on. It tells nothing but a state and a weight. @default '0.0.0.0' */
+  /** Address to listen on. A response contains only a state and a weight. @default '0.0.0.0' */
   host?: string
-  /** Event-loop utilisation up to which an instance asks for all of its weight, 0 to 1. @default 0.6 */
+  /** Event-loop utilization up to which an instance reports its full weight, 0 to 0.99. @default 0.6 */
   comfortable?: number
-  /** How many times the peers' median p95 an instance may have before it asks for less, 1 to 100. @default 2 */
+  /** Multiple of the peers' median p95 above which an instance reports less weight, 1 to 100. @default 2 */
   slowFactor?: number
-  /** A connection is closed this long after the response at the latest, 1 to 60,000 ms. @default 1000 */
+  /** Longest time from the response until the connection is closed, 1 to 60,000 ms. @default 1000 */
   timeoutMs?: number
-  /** Connections at once, 1 to 65,535; above that the oldest, which has its response, is closed. @default 64 */
+  /** Open connections, 1 to 65,535. Above that the oldest, which already has its response, is closed. @default 64 */
   maxConnections?: number
 }
 
@@ -40,16 +41,16 @@ const defaults = {
 
 type Resolved = AgentCheckOptions & typeof defaults
 
-/** Below this, differences in p95 are noise, ms. */
+/** Differences of p95 below this are noise, ms. */
 const noticeableMs = 10
-/** An instance that got nothing could never show that it has recovered. */
+/** Smallest share, because an instance without requests could not show that it has recovered. */
 const leastShare = 0.05
 
 /**
- * The weight that an instance should get now: its own (`FLEET_WEIGHT`, 0 to 1000), of which load leaves 5 to 100 %. That
- * share is the smaller of what its event loop has left and of how it compares with its peers; the first sees CPU, the
- * second everything else, a slow disk or a cold cache. Of that the share of requests that did not fail: who fails fast
- * looks idle. When all fail alike, all weights fall alike, and nothing changes between them.
+ * The weight of an instance under its current load: 5 to 100 % of its configured weight (`FLEET_WEIGHT`, 0 to 1000). The
+ * share is the smaller of the event loop's spare capacity, which covers CPU, and the speed relative to the peers, which
+ * covers everything else, such as a slow disk or a cold cache. It is multiplied by the share of successful requests,
+ * because fast failures would look like low load. If all instances fail alike, their relative weights do not change.
  *
  * @param errorRate share of this instance's requests that failed, 0 to 1
  */
@@ -72,15 +73,16 @@ export function weightFromLoad(
 }
 
 /**
- * The line HAProxy reads; it takes the weight as a percentage of the one in its configuration. `drain` sticks until `ready` takes it back, an HTTP check overrides `up`, and a line without
- * its newline is ignored: so every answer says all of it (HAProxy configuration manual, "agent-check").
+ * The line that HAProxy reads. The weight is a percentage of the one in HAProxy's configuration. `drain` applies until
+ * `ready` reverts it, an HTTP check overrides `up`, and a line without newline is ignored, so every response contains
+ * all of them (HAProxy configuration manual, "agent-check").
  */
 export function agentLine(ready: boolean, weight: number): string {
   return ready ? `up ready ${weight}%\n` : 'drain\n'
 }
 
 const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
-  if (!app.hasDecorator('health')) await app.register(health)
+  await ensure(app, health)
   const fromEnv = { port: readEnv().FLEET_AGENT_PORT }
   const options = resolveOptions<Resolved>('agentCheck', shapes, defaults, fromEnv, given)
   app.fleet.configure('agentCheck', options)
@@ -101,7 +103,7 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
     })
     server.unref()
     const address = server.address()
-    if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'answering agent checks')
+    if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'agent check listening')
   })
   app.addHook('onClose', async () => {
     server.close()
@@ -109,7 +111,7 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   })
 }
 
-/** Tells HAProxy of a drain before the first refused connection, and gives it load-aware weights. */
+/** Reports drains and load-dependent weights to HAProxy's agent check. */
 export const agentCheck: FastifyPluginAsync<AgentCheckOptions> = fp(plugin, {
   name: 'fleet-agent-check',
   fastify: '5.x',

@@ -2,19 +2,19 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { addressKey, type Proxies, proxiesOf, resolveClient, type TrustProxy } from '../base/client-address.ts'
 import { readEnv } from '../base/env.ts'
 
-/** Most addresses whose key is remembered. */
-const maxKnown = 10_000
+/** Largest number of cached addresses. */
+const maxCached = 10_000
 
-const nobody = (): boolean => false
+const trustNone = (): boolean => false
 
-/** Tells clients apart by their addresses. */
+/** Identifies clients by their addresses. */
 export class Clients {
   readonly #proxies: Proxies | undefined
   readonly #keys = new Map<string, string>()
   readonly #trusted = new Map<string, boolean>()
 
   /**
-   * @param trust `undefined`: Fastify's own `trustProxy` decides
+   * @param trust `undefined`: use Fastify's own `trustProxy`
    * @throws FLEET_ERR_OPTION_INVALID naming `option`
    */
   constructor(trust: TrustProxy | undefined, option: string) {
@@ -25,14 +25,14 @@ export class Clients {
     return this.#proxies
   }
 
-  /** @param beyond further addresses that are passed over like those of trusted proxies */
+  /** @param beyond further addresses that are skipped like those of trusted proxies */
   address({ socket, headers, ips }: FastifyRequest, beyond?: (address: string) => boolean): string {
     const peer = socket.remoteAddress
     const forwardedFor = headers['x-forwarded-for']
-    if (forwardedFor === undefined) return resolveClient(peer, undefined, nobody)
+    if (forwardedFor === undefined) return resolveClient(peer, undefined, trustNone)
     let trusts = this.#trusts
     if (!this.#proxies) {
-      // Fastify has followed the proxies that it trusts, but takes whatever they forward for an address.
+      // Fastify has resolved its trusted proxies, but does not check that forwarded entries are addresses.
       const followed = (ips?.length ?? 1) - 1
       trusts = (_, hop) => hop < followed
     }
@@ -40,31 +40,31 @@ export class Clients {
     return resolveClient(peer, String(forwardedFor), all)
   }
 
-  /** The network of an IPv6 address takes longer to work out than everything else here. */
+  /** Caches IPv6 keys, whose computation takes longer than everything else here. */
   key(address: string, ipv6Subnet: number): string {
     if (!address.includes(':')) return addressKey(address, ipv6Subnet)
     const id = ipv6Subnet === 64 ? address : `${address}/${ipv6Subnet}`
-    return remember(this.#keys, id, () => addressKey(address, ipv6Subnet))
+    return cached(this.#keys, id, () => addressKey(address, ipv6Subnet))
   }
 
   /** Whether the peer of a connection is a trusted proxy. */
   trusts(peer: string | undefined): boolean {
-    return this.#proxies !== undefined && this.#trusts(resolveClient(peer, undefined, nobody), 0)
+    return this.#proxies !== undefined && this.#trusts(resolveClient(peer, undefined, trustNone), 0)
   }
 
   #trusts = (address: string, hop: number): boolean => {
     const proxies = this.#proxies as Proxies
     if (!proxies.byAddress) return proxies.trusts(address, hop)
-    return remember(this.#trusted, address, () => proxies.trusts(address, hop))
+    return cached(this.#trusted, address, () => proxies.trusts(address, hop))
   }
 }
 
-function remember<T>(known: Map<string, T>, id: string, work: () => T): T {
-  let value = known.get(id)
+function cached<T>(cache: Map<string, T>, id: string, compute: () => T): T {
+  let value = cache.get(id)
   if (value === undefined) {
-    value = work()
-    if (known.size >= maxKnown) known.clear()
-    known.set(id, value)
+    value = compute()
+    if (cache.size >= maxCached) cache.clear()
+    cache.set(id, value)
   }
   return value
 }
@@ -80,10 +80,10 @@ function clientsOf({ server }: FastifyRequest): Clients {
 }
 
 /**
- * Settles whom this app trusts to name the client, and warns where that is everyone, or where Fastify's own `request.ip`
- * follows other rules.
+ * Sets the proxies that this app trusts to name the client. Warns if every address is trusted, or if Fastify's own
+ * `request.ip` follows other rules.
  *
- * @param trust `undefined`: Fastify's own `trustProxy` decides
+ * @param trust `undefined`: use Fastify's own `trustProxy`
  * @throws FLEET_ERR_OPTION_INVALID
  */
 export function decorateClients(app: FastifyInstance, trust: TrustProxy | undefined): Clients {
@@ -104,19 +104,19 @@ export function decorateClients(app: FastifyInstance, trust: TrustProxy | undefi
 }
 
 /**
- * The address of the client, behind the proxies that `TRUST_PROXY` (or `identity.trustProxy`) trusts, whether or not
- * Fastify's `trustProxy` is set; where neither is configured, the proxies that Fastify's `trustProxy` trusts. Always an
- * address, whatever `X-Forwarded-For` says; '' on a Unix domain socket.
+ * The address of the client behind the proxies that `TRUST_PROXY` (or `identity.trustProxy`) trusts, independent of
+ * Fastify's `trustProxy`. If neither is set, behind the proxies that Fastify's `trustProxy` trusts. Always an address,
+ * whatever `X-Forwarded-For` contains; '' on a Unix domain socket.
  *
- * @param beyond further addresses that are passed over like those of trusted proxies
+ * @param beyond further addresses that are skipped like those of trusted proxies
  */
 export function clientAddress(request: FastifyRequest, beyond?: (address: string) => boolean): string {
   return clientsOf(request).address(request, beyond)
 }
 
 /**
- * What stands for the client wherever clients are told apart: its IPv4 address, or the network of its IPv6 address, which
- * all belongs to one client. The key is short, has no spaces, and cannot be chosen by the client.
+ * The key that identifies a client, for example in limits: its IPv4 address, or the network of its IPv6 address, which
+ * belongs to one client. The key is short, has no spaces, and cannot be chosen by the client.
  *
  * @param ipv6Subnet bits of that network, 32 to 128; default 64
  */

@@ -1,24 +1,25 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { setOwn } from '../base/internals/fastify.ts'
+import { ensure } from '../base/ensure.ts'
+import { setHeader } from '../base/internals/fastify.ts'
 import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
-import { standingHeaders } from './static-headers.ts'
+import { staticHeaders } from './static-headers.ts'
 
-/** Response headers and their default names; what an instance says of itself with every answer. */
+/** Response headers that describe the instance, with their default names. */
 export const headerNames = {
-  /** Which instance answered. */
+  /** Id of the instance that responded. */
   instanceId: 'X-Instance-Id',
-  /** Host and process id: where to look for it. */
+  /** Host and process id. */
   servedBy: 'X-Served-By',
-  /** From the first byte of the request to the first byte of the answer, e.g. `1.2ms`. */
+  /** Time from the first byte of the request to the first byte of the response, e.g. `1.2ms`. */
   responseTime: 'X-Response-Time',
-  /** `true` when any instance can read the sessions. */
+  /** `true` if every instance can read the sessions. */
   sessionShared: 'X-Session-Shared',
-  /** What `/ready` would say. */
+  /** Whether `/ready` responds 200. */
   ready: 'X-Load-Balancer-Ready',
-  /** `true` when no state lives in this process. */
+  /** `true` if this process keeps no state. */
   stateless: 'X-Stateless',
   requestId: 'X-Request-Id',
 } as const satisfies Record<string, string>
@@ -26,9 +27,9 @@ export const headerNames = {
 type HeaderName = keyof typeof headerNames
 
 export interface HeadersOptions {
-  /** Who sees the headers that identify an instance, `X-Instance-Id` and `X-Served-By`; `internal`: operators. @default 'all' */
+  /** Recipients of `X-Instance-Id` and `X-Served-By`; `internal` means operators. @default 'all' */
   expose?: 'none' | 'internal' | 'all'
-  /** Renames a header, or switches it off with `false`. @default the names in {@link headerNames} */
+  /** Renames a header, or disables it with `false`. @default the names in {@link headerNames} */
   names?: Partial<Record<HeaderName, string | false>>
 }
 
@@ -42,7 +43,7 @@ const shapes: Shapes = {
 }
 const defaults = { expose: 'all', names: headerNames } satisfies HeadersOptions
 
-/** Times below 100 ms as text: making it costs more than looking it up. */
+/** Times below 100 ms as text; formatting costs more than a lookup. */
 const tenths: string[] = []
 
 function milliseconds(ms: number): string {
@@ -52,11 +53,11 @@ function milliseconds(ms: number): string {
   return tenths[tenth]
 }
 
-/** How old what `X-Load-Balancer-Ready` says may be, ms: a look at all checks for every answer is not free. */
+/** Age up to which the value of `X-Load-Balancer-Ready` is reused, because evaluating all checks has a cost, ms. */
 const readyForMs = 5
 
-/** What `/ready` would say, as text. */
-class Readiness {
+/** The value of `X-Load-Balancer-Ready`. */
+class ReadyText {
   readonly #fleet: FastifyFleet
   #at = Number.NEGATIVE_INFINITY
   #state: FastifyFleet['state'] | undefined
@@ -79,12 +80,10 @@ class Readiness {
 }
 
 const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('isOperator')) await app.register(operators)
-  if (!app.hasDecorator('standingHeaders')) await app.register(standingHeaders)
+  await ensure(app, identity, operators, staticHeaders)
   const options = resolveOptions<Required<HeadersOptions>>('headers', shapes, defaults, given)
   const { expose, names } = options
-  const { fleet, standingHeaders: standing } = app
+  const { fleet, staticHeaders: fixed } = app
   fleet.configure('headers', options)
   const lower = (name: string | false | undefined): string | undefined => (name ? name.toLowerCase() : undefined)
   const [ready, requestId, responseTime] = [lower(names.ready), lower(names.requestId), lower(names.responseTime)]
@@ -92,31 +91,31 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   if (names.instanceId) identifying.push([names.instanceId, fleet.instance.id])
   if (names.servedBy) identifying.push([names.servedBy, `${fleet.instance.host}:${fleet.instance.pid}`])
 
-  /** What changes seldom or never. */
-  const settle = (): void => {
-    if (expose === 'all') for (const [name, value] of identifying) standing.set(name, value)
-    if (names.sessionShared) standing.set(names.sessionShared, String(fleet.facts.sessionStore === 'redis'))
-    if (names.stateless) standing.set(names.stateless, String(fleet.stateless))
+  /** Headers that change rarely or never. */
+  const setFixed = (): void => {
+    if (expose === 'all') for (const [name, value] of identifying) fixed.set(name, value)
+    if (names.sessionShared) fixed.set(names.sessionShared, String(fleet.facts.sessionStore === 'redis'))
+    if (names.stateless) fixed.set(names.stateless, String(fleet.stateless))
   }
-  settle()
-  // Rooms that come later say where they keep their state.
-  fleet.onDescribe(settle)
-  const readiness = new Readiness(fleet)
-  if (ready !== undefined) standing.set(ready, 'false')
-  // These have their place from the beginning, and their value when the answer is sent.
-  for (const name of [requestId, responseTime]) if (name !== undefined) standing.reserve(name)
+  setFixed()
+  // Plugins that are registered later report where they keep their state.
+  fleet.onDescribe(setFixed)
+  const readyText = new ReadyText(fleet)
+  if (ready !== undefined) fixed.set(ready, 'false')
+  // These get their value when the response is sent.
+  for (const name of [requestId, responseTime]) if (name !== undefined) fixed.reserve(name)
 
   app.addHook('onSend', (request, reply, payload, done) => {
     const elapsed = reply.elapsedTime
-    // Replies of hooks that ran before this plugin's own have not begun with anything.
-    if (!standing.begun(reply)) standing.begin(reply)
-    if (requestId !== undefined) setOwn(reply, requestId, request.id)
-    if (ready !== undefined) standing.update(reply, ready, readiness.read())
-    if (responseTime !== undefined) setOwn(reply, responseTime, milliseconds(elapsed))
+    // A reply that was sent by an earlier hook has no static headers yet.
+    if (!fixed.isApplied(reply)) fixed.apply(reply)
+    if (requestId !== undefined) setHeader(reply, requestId, request.id)
+    if (ready !== undefined) fixed.update(reply, ready, readyText.read())
+    if (responseTime !== undefined) setHeader(reply, responseTime, milliseconds(elapsed))
     if (expose === 'internal' && app.isOperator(request)) {
       for (const [name, value] of identifying) reply.header(name, value)
     }
-    // Timings help an attacker as well; they are given to whoever asks for them by name.
+    // Timings also help an attacker, so they are sent only on request.
     if (request.headers['x-server-timing'] !== undefined) {
       reply.header('Server-Timing', `app;dur=${elapsed.toFixed(1)}`)
     }
@@ -124,6 +123,6 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   })
 }
 
-/** Sends the identity headers with every response. */
+/** Sends headers that describe the instance with every response. */
 export const headers: FastifyPluginAsync<HeadersOptions> = fp(plugin, { name: 'fleet-headers', fastify: '5.x' })
 export default headers

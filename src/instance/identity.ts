@@ -12,7 +12,7 @@ import { requestId } from '../base/request-id.ts'
 import { decorateClients } from './client-key.ts'
 
 export interface IdentityOptions {
-  /** Instances with the same name and the same Redis are one fleet. @default FLEET_NAME, else `fleet` */
+  /** Instances with the same name and Redis form one fleet. @default FLEET_NAME, else `fleet` */
   name?: string
   /** Unique in the fleet. @default INSTANCE_ID, else host name, process id and a random suffix */
   id?: string
@@ -24,14 +24,14 @@ export interface IdentityOptions {
   region?: string
   /** @default FLEET_ZONE */
   zone?: string
-  /** Share of traffic relative to the other instances, 0 to 1000; 0 takes none. @default FLEET_WEIGHT, else 100 */
+  /** Share of traffic relative to other instances, 0 to 1000; 0 means none. @default FLEET_WEIGHT, else 100 */
   weight?: number
   /**
-   * Proxies that are trusted to name the client (`X-Forwarded-For`) to limits, idempotency keys, sessions and geo, and
-   * whose `X-Request-Id` is kept: `true` (everyone), `false`, how many there are between client and instance (0 to 32),
-   * or a list of addresses, CIDR blocks, `loopback`, `linklocal`, `uniquelocal`.
+   * Proxies that are trusted to name the client (`X-Forwarded-For`) for limits, idempotency keys, sessions and geo, and
+   * whose `X-Request-Id` is kept: `true` (all), `false`, the number of proxies between client and instance (0 to 32), or a
+   * list of addresses, CIDR blocks, `loopback`, `linklocal`, `uniquelocal`.
    *
-   * @default TRUST_PROXY, else Fastify's own `trustProxy` for the client, and no one for the id
+   * @default TRUST_PROXY, else Fastify's own `trustProxy` for the client and none for the id
    */
   trustProxy?: TrustProxy
 }
@@ -55,7 +55,7 @@ const defaults = {
 
 export type LifecycleState = 'starting' | 'serving' | 'draining' | 'closed'
 
-/** What one process is, for as long as it lives. */
+/** The constant properties of one process. */
 export interface Instance {
   readonly id: string
   readonly host: string
@@ -71,7 +71,7 @@ export interface Instance {
   readonly startedAt: string
 }
 
-/** An instance as the fleet sees it: what it is, and how it was when it last said so. */
+/** An instance as seen by the fleet, with the figures of its last heartbeat. */
 export interface Peer extends Instance {
   readonly state: LifecycleState
   /** ISO 8601. */
@@ -84,41 +84,41 @@ export interface Peer extends Instance {
   readonly eventLoopUtilization: number
   /** Resident set size in bytes. */
   readonly memory: number
-  /** Names of the critical checks that have failed for good (see `fall`). */
+  /** Names of the critical checks that are down (see `fall`). */
   readonly failing: readonly string[]
 }
 
 export type Command = 'drain' | 'undrain'
 
 declare module 'fastify' {
-  /** `app.fleet`. Upper rooms add members to this interface and assign them when they are registered. */
+  /** `app.fleet`. Upper layers add members to this interface and assign them when they are registered. */
   interface FastifyFleet {
     readonly name: string
     readonly instance: Instance
-    /** Where state lives and what else the instance says of itself, e.g. `{ sessionStore: 'redis' }`. */
+    /** Where the instance keeps its state, and other facts, e.g. `{ sessionStore: 'redis' }`. */
     readonly facts: Readonly<Record<string, unknown>>
-    /** True when every store that was described lives outside this process. */
+    /** Whether every described store is outside this process. */
     readonly stateless: boolean
-    /** Adds a fact. A name that ends in `Store` counts for {@link FastifyFleet.stateless}. */
+    /** Adds a fact. Names that end in `Store` determine {@link FastifyFleet.stateless}. */
     describe(fact: string, value: unknown): void
-    /** Called after each change of {@link FastifyFleet.facts}. */
+    /** Calls back after each change of {@link FastifyFleet.facts}. */
     onDescribe(listener: () => void): void
-    /** Resolved options by room, for `/config`, which redacts them. */
+    /** Resolved options by plugin, for `/config`, which redacts them. */
     readonly configuration: Readonly<Record<string, unknown>>
-    /** Puts a room's resolved options where operators can read them. */
-    configure(room: string, options: unknown): void
-    /** Adds figures to what this instance tells its peers. */
+    /** Adds a plugin's resolved options to {@link FastifyFleet.configuration}. */
+    configure(plugin: string, options: unknown): void
+    /** Adds figures to those that this instance reports to its peers. */
     contribute(figures: () => Partial<Peer>): void
     /** This instance as its peers see it. */
     self(): Peer
-    /** Every live instance, from memory; this one alone until the registry knows others. */
+    /** Every live instance, from memory; only this one until the registry knows others. */
     peers(): readonly Peer[]
     /**
-     * {@link FastifyFleet.peers} with the figures of all as of now, for people to look at. From memory, `peers()` has the
-     * state of each at any time, but in a large fleet the figures of a few with each beat.
+     * {@link FastifyFleet.peers} with current figures of all instances, for display. `peers()` always has the state of each
+     * instance, but in a large fleet a heartbeat updates the figures of only a few.
      */
     survey(): Promise<readonly Peer[]>
-    /** Lets the peers know now, and not with the next beat, that something about this instance has changed. */
+    /** Reports a change of this instance to the peers now instead of with the next heartbeat. */
     announce(): void
     /** Sends a command to an instance. @throws FLEET_ERR_INSTANCE_UNKNOWN */
     command(instanceId: string, command: Command): Promise<void>
@@ -129,7 +129,7 @@ declare module 'fastify' {
   }
 }
 
-/** The part of `app.fleet` that needs no other room. */
+/** The members of `app.fleet` that need no other plugin. */
 class Fleet {
   readonly name: string
   readonly instance: Instance
@@ -164,8 +164,8 @@ class Fleet {
     this.#listeners.push(listener)
   }
 
-  configure(room: string, options: unknown): void {
-    this.configuration[room] = options
+  configure(plugin: string, options: unknown): void {
+    this.configuration[plugin] = options
   }
 
   contribute(figures: () => Partial<Peer>): void {
@@ -173,9 +173,9 @@ class Fleet {
   }
 
   self(): Peer {
-    const quiet = { state: 'serving' as LifecycleState, rps: 0, p95: 0, eventLoopUtilization: 0, failing: [] }
+    const noLoad = { state: 'serving' as LifecycleState, rps: 0, p95: 0, eventLoopUtilization: 0, failing: [] }
     const now = { lastSeen: new Date().toISOString(), memory: process.memoryUsage.rss() }
-    return Object.assign({ ...this.instance, ...quiet, ...now }, ...this.#figures.map((figures) => figures()))
+    return Object.assign({ ...this.instance, ...noLoad, ...now }, ...this.#figures.map((figures) => figures()))
   }
 
   peers(): readonly Peer[] {
@@ -187,7 +187,7 @@ class Fleet {
   }
 
   announce(): void {
-    // Nobody to tell until the registry knows others.
+    // There are no peers without the registry.
   }
 
   async command(instanceId: string, _command: Command): Promise<void> {
@@ -195,9 +195,7 @@ class Fleet {
   }
 }
 
-/**
- * `X-Request-Id` as a trusted proxy sent it, when it is safe to log and to send on; else one of our own.
- */
+/** Uses the `X-Request-Id` of a trusted proxy if it is safe to log and forward, else creates an id. */
 function requestIds(trusted: (address: string | undefined) => boolean): (raw: IncomingMessage) => string {
   return (raw) => {
     const given = raw.headers['x-request-id']
@@ -244,6 +242,6 @@ const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
   })
 }
 
-/** Decorates `app.fleet`: which instance this is, in which fleet, and what it says of itself. */
+/** Decorates `app.fleet` with the identity of this instance and its fleet. */
 export const identity: FastifyPluginAsync<IdentityOptions> = fp(plugin, { name: 'fleet-identity', fastify: '5.x' })
 export default identity

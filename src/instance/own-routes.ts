@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifySchema, FastifySchemaCompiler } from 'fastify'
 
-/** All that these routes take: the id of an instance, in a query or a body. */
+/** Validates the only input of these routes: the id of an instance, in a query or body. */
 const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema }) => {
   const { required } = schema as { required?: readonly string[] }
   return (data: unknown) => {
@@ -12,26 +12,26 @@ const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema }) => 
 }
 
 /**
- * For each route that comes with this package. Their schemas are for readers, such as @fastify/swagger: what they answer
- * is put together in their handlers, and needs no filter. Compiled by Fastify, they take 1.2 MB of every process.
+ * Compilers for all routes of this package. Their schemas only document them, for example in @fastify/swagger; handlers
+ * build responses that need no filter. Compiled by Fastify, the schemas would take 1.2 MB of memory.
  */
 export const ownRoute = { validatorCompiler, serializerCompiler: (): typeof JSON.stringify => JSON.stringify } as const
 
-/** Requests of these routes come often and from machines, and must be answered by a process that is busy. */
-const served = { rateLimit: false, probe: true } as const
-/** `config` of probes, which everyone may use. */
-export const probeConfig = { ...served, audience: 'probes' } as const
+/** These requests are frequent and must be served by a busy process. */
+const common = { rateLimit: false, probe: true } as const
+/** `config` of probes, which are public. */
+export const probeConfig = { ...common, audience: 'probes' } as const
 /** `config` of routes for operators. */
-export const operatorsConfig = { ...served, audience: 'operators' } as const
+export const operatorsConfig = { ...common, audience: 'operators' } as const
 
-/** Longer than any body that these routes take. */
+/** Larger than any body that these routes accept. */
 const bodyLimit = 4_096
 
 /**
- * The bodies that operators' routes of this scope take: JSON, which may be missing, because its content type alone is what
- * proves that no form of another site sent the request.
+ * Accepts small JSON bodies in this scope. The body may be empty, because the content type alone proves that no form of
+ * another site sent the request.
  */
-export function takeSmallJson(scope: FastifyInstance): void {
+export function acceptSmallJson(scope: FastifyInstance): void {
   const parse = scope.getDefaultJsonParser('error', 'error')
   scope.removeAllContentTypeParsers()
   scope.addContentTypeParser('application/json', { parseAs: 'string', bodyLimit }, (request, body, done) => {

@@ -1,8 +1,8 @@
 const secret = /secret|token|password|passphrase|credential|private|keys?$/i
 
 /**
- * A copy that may be shown: secrets by name are replaced, credentials are taken out of URLs, and what is not data
- * (clients, functions) is named by its kind.
+ * A copy that is safe to display. Values with the names of secrets are replaced, credentials are removed from URLs, and
+ * functions and class instances are replaced by their kind.
  */
 export function redact(value: unknown, name = ''): unknown {
   if (secret.test(name) && value !== undefined && value !== null && typeof value !== 'boolean') return '[redacted]'

@@ -1,13 +1,16 @@
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
+import { runWith } from '../base/internals/captured-hooks.ts'
 import { routeOf } from '../base/internals/fastify.ts'
-import { standingHeaders } from './static-headers.ts'
+import { shortcuts } from '../base/internals/shortcuts.ts'
+import { staticHeaders } from './static-headers.ts'
 
 type Hook = (request: FastifyRequest, reply: FastifyReply, next: (error?: Error) => void) => unknown
 
 /** Whether @fastify/helmet would set the same headers for every request. */
-function isFixed({ enableCSPNonces, global, ...options }: FastifyHelmetOptions): boolean {
+function isConstant({ enableCSPNonces, global, ...options }: FastifyHelmetOptions): boolean {
   const hasFunction = (value: unknown): boolean =>
     typeof value === 'function' ||
     (typeof value === 'object' && value !== null && Object.values(value).some(hasFunction))
@@ -15,30 +18,28 @@ function isFixed({ enableCSPNonces, global, ...options }: FastifyHelmetOptions):
 }
 
 /**
- * @fastify/helmet without its hooks, which come back instead of running for every request: what it decorates, its
- * options for single routes and its checks stay its own.
+ * Runs @fastify/helmet and returns its two hooks instead of adding them. Its decorators, its options for single routes
+ * and its checks stay. Returns `undefined` if it has other hooks than expected.
  */
-async function hooksOf(app: FastifyInstance, options: FastifyHelmetOptions): Promise<[configure: Hook, apply: Hook]> {
+async function helmetHooks(
+  app: FastifyInstance,
+  options: FastifyHelmetOptions,
+): Promise<[configure: Hook, apply: Hook] | undefined> {
   const hooks: Hook[] = []
-  const host = Object.create(app, {
-    addHook: {
-      value: (name: string, hook: Hook) =>
-        name === 'onRequest' ? hooks.push(hook) : app.addHook(name as 'onRequest', hook),
-    },
-    decorateReply: {
-      value: (name: string, value: unknown) => {
-        if (name !== 'helmet') app.decorateReply(name, value)
-      },
+  await runWith(helmet, app, options, {
+    addHook: (name: string, hook: Hook) =>
+      name === 'onRequest' ? hooks.push(hook) : app.addHook(name as 'onRequest', hook),
+    // The plugin below decorates `reply.helmet` itself.
+    decorateReply: (name: string, value: unknown) => {
+      if (name !== 'helmet') app.decorateReply(name, value)
     },
   })
-  await (helmet as unknown as (app: FastifyInstance, options: FastifyHelmetOptions) => Promise<void>)(host, options)
   const [configure, apply] = hooks
-  if (!configure || !apply || hooks.length !== 2) throw new Error('@fastify/helmet has other hooks than expected')
-  return [configure, apply]
+  return configure && apply && hooks.length === 2 ? [configure, apply] : undefined
 }
 
-/** The headers that @fastify/helmet sets, found out by letting it. */
-function headersFrom(apply: Hook): [string, string][] {
+/** Calls the hook of @fastify/helmet with a stand-in for the response and returns the headers that it sets. */
+function headersOf(apply: Hook): [string, string][] {
   const found: [string, string][] = []
   const raw = {
     setHeader: (name: string, value: unknown) => found.push([name, String(value)]),
@@ -50,18 +51,19 @@ function headersFrom(apply: Hook): [string, string][] {
 }
 
 const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) => {
-  if (!isFixed(options)) {
+  const hooks = shortcuts.capturedHooks && isConstant(options) ? await helmetHooks(app, options) : undefined
+  if (!hooks) {
     await app.register(helmet, options)
     return
   }
-  if (!app.hasDecorator('standingHeaders')) await app.register(standingHeaders)
-  const [configure, apply] = await hooksOf(app, options)
+  const [configure, apply] = hooks
+  await ensure(app, staticHeaders)
   const names: string[] = []
-  for (const [name, value] of headersFrom(apply)) {
-    app.standingHeaders.set(name, value)
+  for (const [name, value] of headersOf(apply)) {
+    app.staticHeaders.set(name, value)
     names.push(name)
   }
-  // `reply.helmet()` is made when it is called: the first hook puts it on the reply at once, though it is async.
+  // `configure` is async, but sets `reply.helmet` before its first await.
   app.decorateReply('helmet', function (this: FastifyReply, ...given: Parameters<FastifyReply['helmet']>) {
     void configure(this.request, this, () => undefined)
     return this.helmet(...given)
@@ -71,27 +73,27 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
       done()
       return
     }
-    // A route with options of its own.
+    // The route has options of its own.
     for (const name of names) reply.removeHeader(name)
     Promise.resolve(configure(request, reply, done))
       .then(() => apply(request, reply, done))
       .then(
         () => {
-          if (!skips(request)) done()
+          if (!isSkipped(request)) done()
         },
         (error: Error) => done(error),
       )
   })
 }
 
-/** The hook calls `done` itself for a route that wants none, and answers a promise for every other. */
-const skips = (request: FastifyRequest): boolean =>
+/** For such a route the hook calls `done` itself; for all others it returns a promise. */
+const isSkipped = (request: FastifyRequest): boolean =>
   (routeOf(request) as { helmet?: { skipRoute?: boolean } }).helmet?.skipRoute === true
 
 /**
- * Security headers, as @fastify/helmet makes them, with its options for all and for single routes. It makes them anew
- * for every response, which costs more than everything else that is done for a small one; where they are the same for
- * every response, they are made once here.
+ * Security headers of @fastify/helmet, with its options for all routes and for single routes. @fastify/helmet computes
+ * them for every response, which takes longer than a small response itself. If they are constant, they are computed
+ * once here.
  */
 export const securityHeaders: FastifyPluginAsync<FastifyHelmetOptions> = fp(plugin, {
   name: 'fleet-security-headers',

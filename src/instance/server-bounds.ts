@@ -4,28 +4,28 @@ import { Http2Sessions } from '../base/http2-sessions.ts'
 import { int, type Shapes } from '../base/options.ts'
 import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
 
-/** What clients may ask of an instance's server. What the application set on its server itself stands. */
+/** Limits for clients of an instance's server. Limits that the application set on its server itself are kept. */
 export interface ConnectionBounds {
   /**
-   * A client must have sent its headers by then, 0 to 3,600,000 ms; 0: no limit. HTTP/1.1 servers keep their own
-   * `headersTimeout` (Node: 60 s) unless this is given. @default 60000
+   * Longest time for the headers of a request, 0 to 3,600,000 ms; 0: no limit. HTTP/1.1 servers keep their own
+   * `headersTimeout` (Node: 60 s) unless this is set. @default 60000
    */
   headersTimeoutMs?: number
   /**
-   * A client must have sent its whole request by then, 0 to 86,400,000 ms; 0: no limit. HTTP/1.1 servers keep a
-   * `requestTimeout` of their own; Fastify switches Node's off by default, and that counts as none. @default 300000
+   * Longest time for a whole request, 0 to 86,400,000 ms; 0: no limit. HTTP/1.1 servers keep their own
+   * `requestTimeout`, except for Fastify's default of 0, which disables Node's. @default 300000
    */
   requestTimeoutMs?: number
-  /** An HTTP/2 session without a request is closed after this time, 0 to 86,400,000 ms; 0: never. @default 72000 */
+  /** Time after which an HTTP/2 session without requests is closed, 0 to 86,400,000 ms; 0: never. @default 72000 */
   idleTimeoutMs?: number
-  /** A client that takes nothing of its response for this long is cut off, 0 to 3,600,000 ms; 0: never. @default 60000 */
+  /** Time without progress after which a response is cut, 0 to 3,600,000 ms; 0: never. @default 60000 */
   sendTimeoutMs?: number
   /**
-   * Requests that one connection may have in flight, 1 to 65,535: HTTP/2 streams, and pipelined HTTP/1.1 requests, of which
-   * those above are answered with 429. @default 128
+   * Requests in flight per connection, 1 to 65,535: HTTP/2 streams, and pipelined HTTP/1.1 requests, which are rejected
+   * with 429 above it. @default 128
    */
   maxConcurrentStreams?: number
-  /** Connections at once; those above are closed at once. 0: no limit. @default 0 */
+  /** Open connections; further ones are closed at once. 0: no limit. @default 0 */
   maxConnections?: number
 }
 
@@ -52,10 +52,10 @@ export const boundDefaults: ResolvedBounds = {
   maxConnections: 0,
 }
 
-/** Node's own limit for HTTP/1.1, which it has no default of for HTTP/2. */
+/** Node's limit for HTTP/1.1; HTTP/2 has no default. */
 const maxHeaderBytes = 16_384
 
-/** Members of HTTP/1.1 servers, which those of HTTP/2 lack. */
+/** Members that HTTP/2 servers lack. */
 interface Http1Server extends Server {
   headersTimeout: number
   requestTimeout: number
@@ -84,7 +84,7 @@ export function boundServer(
 function boundHttp1(server: Http1Server, bounds: ResolvedBounds, given: ConnectionBounds): void {
   if (server.requestTimeout === 0) server.requestTimeout = bounds.requestTimeoutMs
   if (given.headersTimeoutMs !== undefined) server.headersTimeout = given.headersTimeoutMs
-  // Node leaves out header fields above a number without a word: behind a proxy that appends `X-Forwarded-For`, a client could
-  // so make it vanish. Their size is limited anyway.
+  // Node silently drops header fields above this number, so a client could make the `X-Forwarded-For` of a proxy disappear.
+  // The size of headers is limited anyway.
   server.maxHeadersCount ??= 0
 }

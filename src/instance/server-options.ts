@@ -4,13 +4,13 @@ import { proxiesOf } from '../base/client-address.ts'
 import { readEnv } from '../base/env.ts'
 
 /**
- * Options of Fastify's constructor that a plugin cannot set: `Fastify({ ...serverOptions(), logger: true })`. The fleet
- * works without them; with them `request.ip` and `request.protocol` are those of the client behind the front.
+ * Options of Fastify's constructor that a plugin cannot set: `Fastify({ ...serverOptions(), logger: true })`. They are
+ * optional. With them, `request.ip` and `request.protocol` are those of the client behind the load balancer.
  *
- * - `trustProxy`: the proxies that `TRUST_PROXY` trusts; none if it is not set
- * - `requestTimeout`: 300 s, Node's own default, which Fastify switches off; it ends slow-request attacks
- * - `keepAliveTimeout`: 72 s, longer than any front keeps an idle connection, so that no front writes into a closing one
- * - `http`: slow clients are looked for every 5 s instead of Node's 30 s; over TLS, give `connectionsCheckingInterval` in `https`
+ * - `trustProxy`: the proxies in `TRUST_PROXY`; none if it is not set
+ * - `requestTimeout`: 300 s, Node's default, which Fastify disables; it stops slow-request attacks
+ * - `keepAliveTimeout`: 72 s, longer than the idle timeout of load balancers, so that none sends on a closing connection
+ * - `http`: slow clients are checked every 5 s instead of Node's 30 s; for TLS, set `connectionsCheckingInterval` in `https`
  * - `logger`: with `LOG_LEVEL`, else Fastify's default
  */
 export function serverOptions(): Pick<

@@ -1,27 +1,27 @@
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { dictionary } from '../base/dictionary.ts'
-import { beginWith, setOwn } from '../base/internals/fastify.ts'
-import { StandingText } from '../base/internals/header-text.ts'
+import { addMissingHeaders, setHeader } from '../base/internals/fastify.ts'
+import { StaticHeaderText } from '../base/internals/header-text.ts'
 import { onHijack, replyPrototype } from '../base/internals/hijack.ts'
 import { http } from '../base/internals/node-http.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Headers that every answer of this app begins with. */
-    standingHeaders: StandingHeaders
+    /** Headers of every response of this app. */
+    staticHeaders: StaticHeaders
   }
 }
 
 /**
- * Headers that every reply has, computed when they change and not for every request. They are written beside those of the
- * reply, which need not hold them; where that is not possible, as on HTTP/2, the reply begins with them.
+ * Headers of every response, computed when they change and not per request. They are written beside the headers of the
+ * reply. Where that is impossible, as on HTTP/2, they are added to each reply when it starts.
  */
-export class StandingHeaders {
+export class StaticHeaders {
   readonly #values = new Map<string, string>()
   readonly #reserved = new Map<string, ''>()
-  readonly #text = new StandingText()
-  #shown = false
+  readonly #text = new StaticHeaderText()
+  #visible = false
   #first = ''
   #block: Readonly<Record<string, string>> = dictionary()
 
@@ -32,33 +32,34 @@ export class StandingHeaders {
     http.validateHeaderName(key)
     http.validateHeaderValue(key, value)
     this.#values.set(key, value)
-    this.#settle()
+    this.#rebuild()
   }
 
-  /** The same for a reply that has begun, and all others. */
+  /** Sets a header for all later responses and for a reply that has its static headers already. */
   update(reply: FastifyReply, name: string, value: string): void {
     this.set(name, value)
-    if (!this.#text.isOn(reply.raw)) setOwn(reply, name, value)
+    if (!this.#text.isAttached(reply.raw)) setHeader(reply, name, value)
   }
 
-  /** Keeps a place for a header that gets its value when the answer is sent. */
+  /** Reserves the place of a header whose value is set when the response is sent. */
   reserve(name: string): void {
     this.#reserved.set(name.toLowerCase(), '')
-    this.#settle()
+    this.#rebuild()
   }
 
-  begin(reply: FastifyReply): void {
-    if (!this.#shown || !this.#text.add(reply.raw)) beginWith(reply, this.#block)
+  /** Gives a new reply its static headers. */
+  apply(reply: FastifyReply): void {
+    if (!this.#visible || !this.#text.attach(reply.raw)) addMissingHeaders(reply, this.#block)
   }
 
-  /** Whether the reply has what it should begin with; one that was sent by a hook before this plugin's has not. */
-  begun(reply: FastifyReply): boolean {
-    return this.#text.isOn(reply.raw) || this.#first === '' || reply.hasHeader(this.#first)
+  /** Whether a reply has its static headers. A reply that was sent by an earlier hook does not. */
+  isApplied(reply: FastifyReply): boolean {
+    return this.#text.isAttached(reply.raw) || this.#first === '' || reply.hasHeader(this.#first)
   }
 
-  /** Gives those that the reply still has to a response that goes on without it: a stream, a WebSocket. */
+  /** Copies the headers of a reply to its response, which continues without it as a stream or WebSocket. */
   handOver(reply: FastifyReply): void {
-    this.#spell(reply)
+    this.#copyTo(reply)
     const { raw } = reply
     if (raw.headersSent) return
     for (const name in this.#block) {
@@ -67,58 +68,58 @@ export class StandingHeaders {
     }
   }
 
-  /** Lets replies tell of headers that they do not hold. */
-  show(replies: NonNullable<ReturnType<typeof replyPrototype>>): void {
+  /** Makes header accessors of replies include headers that are written as text. */
+  showIn(replies: NonNullable<ReturnType<typeof replyPrototype>>): void {
     const { getHeader, getHeaders, hasHeader, removeHeader } = replies
-    this.#shown = true
-    const standing = this
-    const of = (reply: FastifyReply, name: string): string | undefined =>
-      standing.#text.isOn(reply.raw) ? standing.#values.get(name.toLowerCase()) : undefined
+    this.#visible = true
+    const headers = this
+    const staticValue = (reply: FastifyReply, name: string): string | undefined =>
+      headers.#text.isAttached(reply.raw) ? headers.#values.get(name.toLowerCase()) : undefined
     replies.getHeader = function (this: FastifyReply, name: string) {
-      return getHeader.call(this, name) ?? of(this, name)
+      return getHeader.call(this, name) ?? staticValue(this, name)
     }
     replies.hasHeader = function (this: FastifyReply, name: string) {
-      return hasHeader.call(this, name) || of(this, name) !== undefined
+      return hasHeader.call(this, name) || staticValue(this, name) !== undefined
     }
     replies.getHeaders = function (this: FastifyReply) {
       const own = getHeaders.call(this)
-      return standing.#text.isOn(this.raw) ? { ...Object.fromEntries(standing.#values), ...own } : own
+      return headers.#text.isAttached(this.raw) ? { ...Object.fromEntries(headers.#values), ...own } : own
     }
     replies.removeHeader = function (this: FastifyReply, name: string) {
-      if (of(this, name) !== undefined) standing.#spell(this)
+      if (staticValue(this, name) !== undefined) headers.#copyTo(this)
       return removeHeader.call(this, name)
     }
   }
 
-  /** From here on the reply holds them itself. */
-  #spell(reply: FastifyReply): void {
-    if (!this.#text.isOn(reply.raw)) return
-    this.#text.takeOff(reply.raw)
-    beginWith(reply, this.#block)
+  /** Moves the headers from the text into the reply. */
+  #copyTo(reply: FastifyReply): void {
+    if (!this.#text.isAttached(reply.raw)) return
+    this.#text.detach(reply.raw)
+    addMissingHeaders(reply, this.#block)
   }
 
-  #settle(): void {
+  #rebuild(): void {
     const values = Object.fromEntries(this.#values)
     this.#text.set(values)
-    // An object that grew name by name would be a hash table, which takes ten times as long to copy.
+    // An object built property by property is in dictionary mode, which takes ten times as long to copy.
     this.#block = JSON.parse(JSON.stringify({ ...values, ...Object.fromEntries(this.#reserved) }))
     this.#first = Object.keys(this.#block)[0] ?? ''
   }
 }
 
 const plugin: FastifyPluginAsync = async (app) => {
-  const standing = new StandingHeaders()
-  app.decorate('standingHeaders', standing)
+  const headers = new StaticHeaders()
+  app.decorate('staticHeaders', headers)
   const replies = replyPrototype(app)
-  if (replies) standing.show(replies)
+  if (replies) headers.showIn(replies)
   onHijack(app, (reply) => {
-    if (standing.begun(reply)) standing.handOver(reply)
+    if (headers.isApplied(reply)) headers.handOver(reply)
   })
   app.addHook('onRequest', (_request, reply, done) => {
-    standing.begin(reply)
+    headers.apply(reply)
     done()
   })
 }
 
-/** Decorates `app.standingHeaders`. */
-export const standingHeaders: FastifyPluginAsync = fp(plugin, { name: 'fleet-standing-headers', fastify: '5.x' })
+/** Decorates `app.staticHeaders`. */
+export const staticHeaders: FastifyPluginAsync = fp(plugin, { name: 'fleet-static-headers', fastify: '5.x' })

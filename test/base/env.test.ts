@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { readEnv } from '../../src/base/env.ts'
 
 describe('environment', () => {
-  it('reads types, and takes what is empty for not set', () => {
+  it('parses types and treats empty values as not set', () => {
     const env = readEnv({
       PORT: '8080',
       REDIS_URL: 'redis://127.0.0.1:6379',
@@ -18,7 +18,7 @@ describe('environment', () => {
     assert.equal(env.production, false)
   })
 
-  it('joins both ways to name replicas', () => {
+  it('combines both ways to name replicas', () => {
     const env = readEnv({
       DATABASE_URL_REPLICA_10: 'postgres://c/d',
       DATABASE_URL_REPLICA_2: 'postgres://b/d',
@@ -42,7 +42,7 @@ describe('environment', () => {
     ['LOG_LEVEL', 'loud'],
     ['REDIS_TLS', 'yes please'],
   ] as const) {
-    it(`refuses ${name}=${value} by name`, () => {
+    it(`rejects ${name}=${value} and names the variable`, () => {
       assert.throws(() => readEnv({ [name]: value }), {
         code: 'FLEET_ERR_ENV_INVALID',
         message: new RegExp(name.split('_URL')[0] ?? name),

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { networks } from '../../src/base/networks.ts'
 
 describe('networks', () => {
-  it('knows addresses, blocks, names and IPv4 in IPv6', () => {
+  it('matches addresses, blocks, names and IPv4 in IPv6', () => {
     const trusted = networks(['loopback', '10.1.0.0/16', '192.0.2.7', 'fd00::/8'], 'trustProxy')
     for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.9', '10.1.2.3', '192.0.2.7', 'fd12::1']) {
       assert.ok(trusted.includes(address), address)
@@ -14,7 +14,7 @@ describe('networks', () => {
   })
 
   for (const entry of ['everywhere', '10.0.0.0/33', '10.0.0.0/', '::1/129', '']) {
-    it(`refuses ${JSON.stringify(entry)}`, () => {
+    it(`rejects ${JSON.stringify(entry)}`, () => {
       assert.throws(() => networks([entry], 'trustProxy'), { code: 'FLEET_ERR_OPTION_INVALID', message: /trustProxy/ })
     })
   }

@@ -10,9 +10,9 @@ const shapes = {
 }
 
 describe('options', () => {
-  it('takes the strongest layer that says something', () => {
+  it('uses the strongest layer that sets a value', () => {
     const options = resolveOptions(
-      'room',
+      'plugin',
       shapes,
       { port: 1, name: 'default' },
       { port: 2, name: undefined },
@@ -21,55 +21,55 @@ describe('options', () => {
     assert.deepEqual(options, { port: 3, name: 'default' })
   })
 
-  it('merges objects member by member and leaves the caller’s own alone', () => {
+  it('merges objects member by member without modifying them', () => {
     const mine = { tls: { ca: 'mine' } }
-    const options = resolveOptions<{ tls: object }>('room', shapes, { tls: { strict: true, ca: 'default' } }, mine)
+    const options = resolveOptions<{ tls: object }>('plugin', shapes, { tls: { strict: true, ca: 'default' } }, mine)
     assert.deepEqual(options.tls, { strict: true, ca: 'mine' })
     assert.deepEqual(mine, { tls: { ca: 'mine' } })
     assert.ok(Object.isFrozen(options) && Object.isFrozen(options.tls))
   })
 
-  it('lets false switch an object off', () => {
-    assert.deepEqual(resolveOptions('room', shapes, { tls: { strict: true } }, { tls: false }), { tls: false })
+  it('accepts false in place of an object', () => {
+    assert.deepEqual(resolveOptions('plugin', shapes, { tls: { strict: true } }, { tls: false }), { tls: false })
   })
 
   for (const [what, given, pattern] of [
-    ['a wrong type', { port: '80' }, /`room\.port` must be a whole number from 1 to 65535, but it is "80"/],
-    ['a number out of range', { port: 0 }, /`room\.port`.*but it is 0/],
+    ['a wrong type', { port: '80' }, /`plugin\.port` must be a whole number from 1 to 65535, but it is "80"/],
+    ['a number out of range', { port: 0 }, /`plugin\.port`.*but it is 0/],
     [
       'a wrong entry of a list',
       { tags: ['a', ''] },
-      /`room\.tags` must be a list in which each entry is a non-empty string/,
+      /`plugin\.tags` must be a list in which each entry is a non-empty string/,
     ],
-    ['a wrong member', { tls: { strict: 1 } }, /`room\.tls\.strict` must be true or false/],
-    ['options that are none', 7, /`room` must be an object/],
+    ['a wrong member', { tls: { strict: 1 } }, /`plugin\.tls\.strict` must be true or false/],
+    ['options that are none', 7, /`plugin` must be an object/],
   ] as const) {
-    it(`refuses ${what}`, () => {
-      assert.throws(() => resolveOptions('room', shapes, given as object), {
+    it(`rejects ${what}`, () => {
+      assert.throws(() => resolveOptions('plugin', shapes, given as object), {
         code: 'FLEET_ERR_OPTION_INVALID',
         message: pattern,
       })
     })
   }
 
-  it('refuses an unknown name and lists the known ones', () => {
-    assert.throws(() => resolveOptions('room', shapes, { prot: 1 }), {
+  it('rejects an unknown name and lists the known ones', () => {
+    assert.throws(() => resolveOptions('plugin', shapes, { prot: 1 }), {
       code: 'FLEET_ERR_OPTION_UNKNOWN',
-      message: /`room` has no option `prot`; it has `port`, `name`/,
+      message: /`plugin` has no option `prot`; it has `port`, `name`/,
     })
   })
 
   for (const name of ['constructor', '__proto__', 'toString'])
     it(`rejects ${name}, which every object inherits, as an unknown name`, () => {
-      assert.throws(() => resolveOptions('room', shapes, JSON.parse(`{${JSON.stringify(name)}:1}`)), {
+      assert.throws(() => resolveOptions('plugin', shapes, JSON.parse(`{${JSON.stringify(name)}:1}`)), {
         code: 'FLEET_ERR_OPTION_UNKNOWN',
       })
     })
 
-  it('does not put a long value, which may be a secret, into the message', () => {
+  it('does not show a long value, which may be a secret', () => {
     const secret = 'x'.repeat(40)
     assert.throws(
-      () => resolveOptions('room', shapes, { port: secret }),
+      () => resolveOptions('plugin', shapes, { port: secret }),
       (error: Error) => !error.message.includes(secret),
     )
   })

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { readEnv } from '../../src/base/env.ts'
 import { hostUrls } from '../../src/base/postgres-url.ts'
 
-test('a URL of several hosts is one URL for each', () => {
+test('splits a URL with several hosts into one URL each', () => {
   const cases: [string, string[]][] = [
     ['postgresql://one/shop', ['postgresql://one/shop']],
     [
@@ -17,7 +17,7 @@ test('a URL of several hosts is one URL for each', () => {
   for (const [url, expected] of cases) assert.deepEqual(hostUrls(url), expected, url)
 })
 
-test('DATABASE_URL may name several', () => {
+test('accepts several hosts in DATABASE_URL', () => {
   const DATABASE_URL = 'postgresql://a:b@one:1,two:2/shop'
   assert.equal(readEnv({ DATABASE_URL }).DATABASE_URL, DATABASE_URL)
   for (const wrong of ['postgresql://one:1,two:x/shop', 'mysql://one,two/shop', 'nonsense'])

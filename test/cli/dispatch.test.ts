@@ -80,7 +80,7 @@ test('a verb that cannot be loaded does not hide the others', async () => {
 
 test('an invalid command line prints one line and exits with 2', async () => {
   const cases: [string[], RegExp][] = [
-    [['fly'], /^error FLEET_ERR_USAGE wrong command line: unknown verb "fly"; verbs: sail; see `fleet --help`\n$/],
+    [['fly'], /^error FLEET_ERR_USAGE invalid command line: unknown verb "fly"; verbs: sail; see `fleet --help`\n$/],
     [['constructor'], /unknown verb "constructor"/],
     [['--fly'], /unknown option "--fly"/],
     [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],
@@ -104,7 +104,7 @@ test('a FleetError prints a line with its code, another error its stack', async 
     assert.deepEqual(await run('sail'), {
       code: 1,
       stdout: '',
-      stderr: 'error FLEET_ERR_INSTANCE_UNKNOWN no such instance: no instance "x"\n',
+      stderr: 'error FLEET_ERR_INSTANCE_UNKNOWN unknown instance: no instance "x"\n',
     })
     fail = new FleetError('FLEET_ERR_ENV_INVALID', 'PORT')
     assert.equal((await run('sail')).code, 2)

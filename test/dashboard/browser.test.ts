@@ -78,7 +78,7 @@ describe('the dashboard in Chromium', () => {
     await until(async () => (await focused(page)) === 'Drain small-2')
   })
 
-  test('asks for confirmation before it drains the last instance that serves', { skip: missing }, async () => {
+  test('asks for confirmation before it drains the last serving instance', { skip: missing }, async () => {
     const page = await open()
     const [, second, third] = fleet.apps
     second?.fleet.drain()
@@ -90,7 +90,7 @@ describe('the dashboard in Chromium', () => {
       void dialog.dismiss()
     })
     await page.getByRole('button', { name: 'Drain small-1' }).click()
-    assert.match(question, /^small-1 is the last instance that serves/)
+    assert.match(question, /^small-1 is the last serving instance/)
     assert.equal(fleet.apps[0]?.fleet.state, 'serving')
     second?.fleet.undrain()
     third?.fleet.undrain()
@@ -101,7 +101,7 @@ describe('the dashboard in Chromium', () => {
     const pause = page.locator('#pause')
     await pause.click()
     assert.equal(await pause.getAttribute('aria-pressed'), 'true')
-    // A refresh that had begun before the click may still end.
+    // A refresh that started before the click may still finish.
     await page.waitForLoadState('networkidle')
     let refreshes = 0
     page.on('request', () => refreshes++)
@@ -112,7 +112,7 @@ describe('the dashboard in Chromium', () => {
     await until(() => refreshes > 0, { what: 'updates again' })
   })
 
-  test('fits narrow screens, and has enough contrast in both colour schemes', { skip: missing }, async () => {
+  test('fits narrow screens and has enough contrast in both colour schemes', { skip: missing }, async () => {
     const page = await open()
     await page.emulateMedia({ reducedMotion: 'reduce' })
     for (const [width, colorScheme] of [
@@ -133,7 +133,7 @@ describe('the dashboard in Chromium', () => {
     }
   })
 
-  test('removes an instance that has gone, and says when the fleet does not respond', { skip: missing }, async () => {
+  test('removes a missing instance and reports that the fleet does not respond', { skip: missing }, async () => {
     const page = await open()
     await page.getByRole('button', { name: 'Drain small-3' }).focus()
     const peers = fleet.apps[0]?.fleet.peers
@@ -143,7 +143,7 @@ describe('the dashboard in Chromium', () => {
     assert.equal(await page.evaluate<string>('document.activeElement.tagName'), 'H1')
     await fleet.apps[0]?.close()
     await page.locator('body.stale').waitFor()
-    assert.match((await text(page, '#freshness')) ?? '', /^no answer since \d\d:\d\d:\d\d; trying again$/)
+    assert.match((await text(page, '#freshness')) ?? '', /^no response since \d\d:\d\d:\d\d; trying again$/)
   })
 })
 

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
 import { Script } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { signInScript } from '../../src/dashboard/sign-in-page.ts'
 import { type FleetOptions, fleet } from '../../src/fleet.ts'
 import { Tickets } from '../../src/instance/operators/tickets.ts'
 import { freePort } from '../helpers/free-port.ts'
@@ -39,7 +38,7 @@ const cookieOf = (response: Response): string => response.headers.getSetCookie()
 const codeOf = async (response: Response): Promise<string> => ((await response.json()) as { code: string }).code
 
 describe('the sign-in page', () => {
-  it('is shown to browsers that are not signed in, and tells nothing of the fleet', async (t) => {
+  it('is shown to browsers that are not signed in and exposes nothing of the fleet', async (t) => {
     const { url } = await start(t)
     const response = await fetch(`${url}/fleet`, { headers: page })
     const html = await response.text()
@@ -56,10 +55,10 @@ describe('the sign-in page', () => {
       const source = new RegExp(`<${tag}>(.*?)</${tag}>`, 's').exec(html)?.[1] ?? ''
       assert.ok(policy.includes(`${tag}-src 'sha256-${createHash('sha256').update(source).digest('base64')}'`), tag)
     }
-    assert.doesNotThrow(() => new Script(signInScript))
+    assert.doesNotThrow(() => new Script(/<script>(.*?)<\/script>/s.exec(html)?.[1] ?? 'throw'))
   })
 
-  it('is not there for programs, without a token, and for networks that `allow` leaves out', async (t) => {
+  it('does not exist for programs, without a token, or for networks outside `allow`', async (t) => {
     const { url } = await start(t)
     assert.equal((await fetch(`${url}/fleet`)).status, 404)
     assert.equal((await fetch(`${url}/fleet/state`, { headers: page })).status, 404)
@@ -84,7 +83,7 @@ describe('the sign-in page', () => {
 })
 
 describe('signing in', () => {
-  it('exchanges the token for a cookie that scripts, other sites and other paths do not get', async (t) => {
+  it('exchanges the token for a cookie that is hidden from scripts, other sites and other paths', async (t) => {
     const { app, url } = await start(t)
     const response = await enter(url, { token })
     assert.equal(response.status, 204)
@@ -117,9 +116,9 @@ describe('signing in', () => {
       string,
       string
     >[]) {
-      const refused = await drain(foreign)
-      assert.equal(refused.status, 403)
-      assert.equal(await codeOf(refused), 'FLEET_ERR_ORIGIN_UNPROVEN')
+      const rejected = await drain(foreign)
+      assert.equal(rejected.status, 403)
+      assert.equal(await codeOf(rejected), 'FLEET_ERR_ORIGIN_UNPROVEN')
       assert.equal((await fetch(`${url}/fleet/state`, { headers: { cookie, ...foreign } })).status, 404)
     }
     assert.equal(app.fleet.state, 'serving')
@@ -127,7 +126,7 @@ describe('signing in', () => {
     assert.equal(app.fleet.state, 'draining')
   })
 
-  it('ends with signing out, which other sites cannot do', async (t) => {
+  it('deletes the cookie on sign-out, which other sites cannot trigger', async (t) => {
     const { url } = await start(t)
     const leave = (headers: Record<string, string>): Promise<Response> =>
       fetch(`${url}/fleet/session`, { method: 'DELETE', headers })
@@ -138,7 +137,7 @@ describe('signing in', () => {
     for (const cookie of response.headers.getSetCookie()) assert.match(cookie, /^fleet_operator=; Path=.*; Max-Age=0; /)
   })
 
-  it('marks the cookie Secure when a trusted front says that the client came by https', async (t) => {
+  it('marks the cookie Secure if a trusted proxy reports https', async (t) => {
     const { url } = await start(t, {}, { trustProxy: '127.0.0.1' })
     const secure = await enter(
       url,
@@ -148,7 +147,7 @@ describe('signing in', () => {
     assert.match(secure.headers.getSetCookie()[0] ?? '', /; SameSite=Strict; Secure$/)
   })
 
-  it('rejects wrong tokens with 401, bodies that are none with 400, and other sites with 403', async (t) => {
+  it('rejects wrong tokens with 401, invalid bodies with 400 and other sites with 403', async (t) => {
     const { url } = await start(t)
     for (const wrong of [{ token: '' }, { token: `${token}x` }, { code: token }, { code: '1.2.3.4' }]) {
       const response = await enter(url, wrong)
@@ -167,7 +166,7 @@ describe('signing in', () => {
     }
   })
 
-  it('makes a client wait after ten wrong attempts, and nobody else', async (t) => {
+  it('rate-limits a client after ten failed attempts, and no other client', async (t) => {
     const { app, url } = await start(t)
     for (let i = 0; i < 10; i++) assert.equal((await enter(url, { token: `wrong ${i}` })).status, 401)
     const late = await enter(url, { token })
@@ -191,7 +190,7 @@ describe('signing in', () => {
     assert.equal(await from('2001:db8:1:3::1', token), 204)
   })
 
-  it('takes no cookie that is forged, expired, of another kind or of another token', async (t) => {
+  it('rejects cookies that are forged, expired, of another kind or of another token', async (t) => {
     const { url } = await start(t)
     const good = new Tickets(token).issue('session', 60_000)
     const state = async (value: string): Promise<number> =>
@@ -219,7 +218,7 @@ describe('signing in', () => {
 describe('a link that signs in', () => {
   const code = (lifetimeMs = 60_000): string => new Tickets(token).issue('link', lifetimeMs)
 
-  it('works once in the whole fleet with Redis, through a front that asks another instance each time', async (t) => {
+  it('works once in the whole fleet with Redis, behind a load balancer without affinity', async (t) => {
     const redis = await startRedis()
     const one = await start(t, { redis: { url: redis.url }, operators: { token } })
     const two = await start(t, { redis: { url: redis.url }, operators: { token } })
@@ -236,9 +235,9 @@ http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_
     const front = `http://127.0.0.1:${port}`
     for (let round = 0; round < 4; round++) {
       const link = code()
-      const answers = await Promise.all([1, 2, 3, 4].map(() => enter(front, { code: link })))
-      assert.deepEqual(answers.map(({ status }) => status).sort(), [204, 401, 401, 401])
-      const cookie = cookieOf(answers.find(({ status }) => status === 204) as Response)
+      const responses = await Promise.all([1, 2, 3, 4].map(() => enter(front, { code: link })))
+      assert.deepEqual(responses.map(({ status }) => status).sort(), [204, 401, 401, 401])
+      const cookie = cookieOf(responses.find(({ status }) => status === 204) as Response)
       const seen = new Set<string>()
       for (let i = 0; i < 4; i++) {
         const state = await fetch(`${front}/fleet/state`, { headers: { cookie } })
@@ -253,7 +252,7 @@ http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_
     assert.equal((await enter(one.url, { token })).status, 204, 'the token needs no Redis')
   })
 
-  it('works once in a process without Redis, and not when it is older than the process', async (t) => {
+  it('works once per process without Redis, and not if it is older than the process', async (t) => {
     const before = code()
     const { url } = await start(t)
     const link = code()

@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import pg from 'pg'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { database, databaseError, type PoolsOptions, pools, replicas } from '../../src/database/index.ts'
-import { errorAnswers } from '../../src/instance/error-responses.ts'
+import { errorResponses } from '../../src/instance/error-responses.ts'
 import { metrics } from '../../src/instance/metrics/index.ts'
 import { startPgbouncer } from '../helpers/pgbouncer.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
@@ -69,7 +69,7 @@ describe('a bounded pool', () => {
     await until(() => pool.states[0]?.busy === 1)
     const app = Fastify()
     atEnd(() => app.close())
-    await app.register(errorAnswers)
+    await app.register(errorResponses)
     await app.register(database, { client: prisma })
     app.get('/one', () => sleepFor(prisma, 0))
     app.get('/many', () => prisma.$transaction((tx) => tx.user.count()))

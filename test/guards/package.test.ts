@@ -40,6 +40,19 @@ describe('the package as users get it', () => {
     assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
   })
 
+  it('has the assets of the dashboard', () => {
+    const folder = join('dashboard', 'assets')
+    const packed = readdirSync(join(project, 'node_modules', 'fastify-fleet', 'dist', folder))
+    assert.deepEqual(packed.sort(), readdirSync(join(root, 'src', folder)).sort())
+  })
+
+  it('copies the assets of the dashboard into the image', () => {
+    assert.match(
+      readFileSync(join(root, 'Dockerfile'), 'utf8'),
+      /cp -R src\/dashboard\/assets \/image\/src\/dashboard\//,
+    )
+  })
+
   it('carries its bill of materials, and how to report a vulnerability', () => {
     const installed = join(project, 'node_modules', 'fastify-fleet')
     const bom = JSON.parse(readFileSync(join(installed, 'sbom.cdx.json'), 'utf8'))

@@ -32,7 +32,7 @@ async function build(
 }
 
 describe('identity headers', () => {
-  it('are on every answer, errors and unknown paths too', async (t) => {
+  it('are sent with every response, including errors and unknown paths', async (t) => {
     const app = await build(t)
     for (const url of ['/', '/nowhere', '/broken', '/health']) {
       const { headers } = await app.inject(url)
@@ -45,7 +45,7 @@ describe('identity headers', () => {
     }
   })
 
-  it('say that state is in memory', async (t) => {
+  it('report state in memory', async (t) => {
     const app = await build(t)
     app.fleet.describe('cacheStore', 'memory')
     app.fleet.describe('sessionStore', 'redis')
@@ -53,18 +53,18 @@ describe('identity headers', () => {
     assert.deepEqual([headers['x-stateless'], headers['x-session-shared']], ['false', 'true'])
   })
 
-  it('can be renamed, switched off, and kept from strangers', async (t) => {
+  it('can be renamed, disabled and limited to operators', async (t) => {
     const app = await build(t, { headers: { expose: 'internal', names: { responseTime: 'X-Took', stateless: false } } })
-    const stranger = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
-    assert.equal(stranger.headers['x-instance-id'], undefined)
-    assert.ok(stranger.headers['x-took'])
-    assert.equal(stranger.headers['x-stateless'], undefined)
+    const outsider = await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.1' } })
+    assert.equal(outsider.headers['x-instance-id'], undefined)
+    assert.ok(outsider.headers['x-took'])
+    assert.equal(outsider.headers['x-stateless'], undefined)
     assert.equal((await app.inject('/')).headers['x-instance-id'], 'a1')
     const none = await build(t, { headers: { expose: 'none' } })
     assert.equal((await none.inject('/')).headers['x-served-by'], undefined)
   })
 
-  it('keep a trusted proxy’s request id and no other', async (t) => {
+  it('keep the request id of a trusted proxy only', async (t) => {
     const app = await build(t)
     const ask = async (id: string, remoteAddress: string): Promise<unknown> =>
       (await app.inject({ url: '/', headers: { 'x-request-id': id }, remoteAddress })).headers['x-request-id']
@@ -74,13 +74,13 @@ describe('identity headers', () => {
     assert.notEqual(await ask('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
   })
 
-  it('are made of names that can stand in a header and a key', async () => {
+  it('reject names that are invalid in a header or key', async () => {
     for (const wrong of [{ name: 'a{b}' }, { id: 'x\r\ny: z' }, { zone: 'ü' }, { version: '' }]) {
       await assert.rejects(async () => await Fastify().register(identity, wrong), { code: 'FLEET_ERR_OPTION_INVALID' })
     }
   })
 
-  it('tell the timing to whoever asks', async (t) => {
+  it('send Server-Timing on request', async (t) => {
     const app = await build(t)
     assert.equal((await app.inject('/')).headers['server-timing'], undefined)
     const asked = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
@@ -101,8 +101,8 @@ const operatorsPaths = [
 ] as const
 
 describe('operators’ endpoints', () => {
-  it('do not exist for strangers', async (t) => {
-    const strangers = {
+  it('do not exist for other clients', async (t) => {
+    const outsider = {
       'behind a front on this machine': { headers: { 'x-forwarded-for': '203.0.113.1' } },
       'behind a front that says Forwarded': { headers: { forwarded: 'for=203.0.113.1' } },
       'behind a front that says Via': { headers: { via: '1.1 front' } },
@@ -116,22 +116,22 @@ describe('operators’ endpoints', () => {
     for (const given of [{}, { token }, { token, allow: ['127.0.0.1', '203.0.113.0/24'] }]) {
       const app = await build(t, { operators: given })
       for (const [method, url] of operatorsPaths) {
-        for (const [who, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
-          strangers,
+        for (const [client, { headers, ...how }] of Object.entries<{ headers?: object; remoteAddress?: string }>(
+          outsider,
         )) {
           const payload = method === 'POST' ? '{}' : undefined
           const asked = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
-          const answer = await app.inject({ ...asked, url })
-          if (given.token === undefined && who.includes('token')) continue
-          assert.equal(answer.statusCode, 404, `${method} ${url} ${who}`)
+          const reply = await app.inject({ ...asked, url })
+          if (given.token === undefined && client.includes('token')) continue
+          assert.equal(reply.statusCode, 404, `${method} ${url} ${client}`)
           const unknown = await app.inject({ ...asked, url: `${url}-unknown` })
-          assert.equal(answer.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
+          assert.equal(reply.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
         }
       }
     }
   })
 
-  it('open to the token from anywhere', async (t) => {
+  it('accept the token from any address', async (t) => {
     const app = await build(t, { operators: { token } })
     const headers = { authorization: `Bearer ${token}`, via: '1.1 x', 'content-type': 'application/json' }
     for (const [method, url] of operatorsPaths) {
@@ -140,7 +140,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('open to direct connections from loopback by a loopback name only without a token', async (t) => {
+  it('accept direct loopback connections with a loopback Host only without a token', async (t) => {
     const development = await build(t)
     const configured = await build(t, { operators: { token, allow: ['127.0.0.1'] } })
     const headers = { 'content-type': 'application/json' }
@@ -160,7 +160,7 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('open to no address in production', async (t) => {
+  it('accept no address in production', async (t) => {
     process.env.NODE_ENV = 'production'
     t.after(() => delete process.env.NODE_ENV)
     for (const given of [{}, { token }, { loopback: true, allow: ['10.0.0.0/8'] }]) {
@@ -170,14 +170,14 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('take commands only with a same-origin proof or a JSON content type, whatever authenticated them', async (t) => {
+  it('accept commands only with a same-origin proof or a JSON content type, whatever the credential', async (t) => {
     const development = await build(t)
     const configured = await build(t, { operators: { token } })
     const drain = async (app: FastifyInstance, given: Record<string, string>): Promise<[number, string?]> => {
       const credential: Record<string, string> = app === configured ? { authorization: `Bearer ${token}` } : {}
       const headers = { host: 'localhost:4001', ...credential, ...given }
-      const answer = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
-      return answer.statusCode === 403 ? [403, answer.json().code] : [answer.statusCode]
+      const reply = await app.inject({ method: 'POST', url: '/api/v1/load-balancer/drain', headers })
+      return reply.statusCode === 403 ? [403, reply.json().code] : [reply.statusCode]
     }
     const json = { 'content-type': 'application/json' }
     for (const app of [development, configured]) {
@@ -199,8 +199,8 @@ describe('operators’ endpoints', () => {
         assert.deepEqual(await drain(app, { 'content-type': simple }), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'], simple)
       }
       assert.deepEqual(await drain(app, {}), [403, 'FLEET_ERR_ORIGIN_UNPROVEN'])
-      // What a browser does in the name of another page is not the operator’s, where the address is all that counts.
-      const refused = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
+      // A request of another site's page is not the operator's if the address is the only credential.
+      const rejected = app === configured ? [403, 'FLEET_ERR_ORIGIN_UNPROVEN'] : [404]
       for (const foreign of [
         { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example' },
         { 'sec-fetch-site': 'same-site' },
@@ -211,13 +211,13 @@ describe('operators’ endpoints', () => {
         { origin: 'http://localhost:4002' },
         { origin: 'https://evil.example', 'sec-fetch-site': 'same-origin' },
       ] as Record<string, string>[]) {
-        assert.deepEqual(await drain(app, foreign), refused, JSON.stringify(foreign))
-        assert.deepEqual(await drain(app, { ...foreign, ...json }), refused, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, foreign), rejected, JSON.stringify(foreign))
+        assert.deepEqual(await drain(app, { ...foreign, ...json }), rejected, JSON.stringify(foreign))
       }
     }
   })
 
-  it('show nothing to a page of another site that relies on the address of the browser', async (t) => {
+  it('expose nothing to a page of another site that uses the browser’s address', async (t) => {
     const app = await build(t)
     const get = async (headers: Record<string, string>): Promise<number> =>
       (await app.inject({ url: '/metrics', headers })).statusCode
@@ -234,7 +234,7 @@ describe('operators’ endpoints', () => {
     )
   })
 
-  it('close loopback and open networks by option, by an address or a name that is listed', async (t) => {
+  it('can exclude loopback and accept networks with an address or listed name as Host', async (t) => {
     const allow = ['10.0.0.0/8']
     const app = await build(t, { operators: { loopback: false, allow, hosts: ['Shop-1.internal'] } })
     assert.equal((await app.inject('/metrics')).statusCode, 404)
@@ -248,14 +248,14 @@ describe('operators’ endpoints', () => {
     }
   })
 
-  it('refuse a weak token at boot', async () => {
+  it('reject a weak token at boot', async () => {
     await assert.rejects(async () => await Fastify().register(operators, { token: 'short' }), {
       code: 'FLEET_ERR_SECRET_WEAK',
       message: /FLEET_ADMIN_TOKEN/,
     })
   })
 
-  it('answer with what the contract names', async (t) => {
+  it('respond with the documented fields', async (t) => {
     const app = await build(t)
     app.fleet.configure('redis', {
       url: 'redis://user:hunter2@db:6379',
@@ -288,7 +288,7 @@ describe('operators’ endpoints', () => {
     assert.match(config, /"shutdownTimeoutMs":30000/)
     const headers = { 'content-type': 'application/json' }
     assert.equal(
-      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=nobody' })).statusCode,
+      (await app.inject({ method: 'POST', headers, url: '/api/v1/load-balancer/drain?instance=unknown' })).statusCode,
       404,
     )
     assert.equal(

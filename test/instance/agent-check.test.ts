@@ -22,13 +22,13 @@ const failing = (errorRate: number, self: Partial<Peer>, ...others: Partial<Peer
 const weight = (self: Partial<Peer>, ...others: Partial<Peer>[]): number => failing(0, self, ...others)
 
 describe('weight from load', () => {
-  it('is full while the event loop is comfortable and falls as it fills', () => {
+  it('is full up to `comfortable` and falls with a busier event loop', () => {
     assert.equal(weight({ eventLoopUtilization: 0.6 }), 100)
     assert.equal(weight({ eventLoopUtilization: 0.8 }), 50)
     assert.equal(weight({ eventLoopUtilization: 1 }), 5)
   })
 
-  it('falls when the instance is slow beside its peers, in any order of theirs', () => {
+  it('falls when the instance is slower than its peers, in any order', () => {
     for (const others of [
       [20, 30, 900],
       [900, 20, 30],
@@ -40,19 +40,19 @@ describe('weight from load', () => {
     }
   })
 
-  it('falls when the instance fails, which is fast', () => {
+  it('falls with the error rate, although failures are fast', () => {
     assert.equal(failing(0.25, { p95: 1 }, { p95: 50 }), 75)
     assert.equal(failing(1, { p95: 1 }, { p95: 50 }), 5)
   })
 
-  it('is a share of the weight that the instance was given', () => {
+  it('is a share of the configured weight', () => {
     assert.equal(weight({ weight: 10, eventLoopUtilization: 0.8 }), 5)
     assert.equal(weight({ weight: 250 }), 250)
     assert.equal(weight({ weight: 1, eventLoopUtilization: 1 }), 1, 'enough to show that it has recovered')
     assert.equal(weight({ weight: 0 }), 0)
   })
 
-  it('compares with nobody when nobody serves, and takes small differences for noise', () => {
+  it('ignores peers that do not serve and small differences', () => {
     assert.equal(weight({ p95: 500 }), 100)
     assert.equal(weight({ p95: 500 }, { p95: 10, state: 'draining' }, { p95: 10, rps: 0 }), 100)
     assert.equal(weight({ p95: 18 }, { p95: 1 }), 100)
@@ -60,7 +60,7 @@ describe('weight from load', () => {
 })
 
 describe('agent check', () => {
-  it('says drain while draining, and takes it back with the whole line', async (t) => {
+  it('sends drain while draining, and the whole line afterwards', async (t) => {
     const port = await freePort()
     const app = Fastify()
     t.after(() => app.close())
@@ -75,7 +75,7 @@ describe('agent check', () => {
     assert.match(await ask(), /^up ready \d+%\n$/)
   })
 
-  it('listens only when a port is given', async () => {
+  it('listens only if a port is set', async () => {
     const app = Fastify()
     await app.register(lifecycle, { signals: false })
     await app.register(agentCheck)

@@ -6,7 +6,7 @@ import type { CheckMessage, StateMessage } from '../../src/instance/channels.ts'
 import health from '../../src/instance/health/index.ts'
 import { until } from '../helpers/until.ts'
 
-it('whoever subscribes hears of an instance’s states and of its checks', async (t) => {
+it('publishes the states and checks of an instance to subscribers', async (t) => {
   const states: StateMessage[] = []
   const checks: CheckMessage[] = []
   const onState = (message: unknown): void => void states.push(message as StateMessage)

@@ -69,7 +69,7 @@ describe('the client key', () => {
     }
   })
 
-  it('is never what a client made up: a malformed entry leaves the last proxy that was trusted', async (t) => {
+  it('cannot be chosen by a client: after a malformed entry it is the last trusted proxy', async (t) => {
     for (const given of [{ trust: ['127.0.0.1', '10.0.0.1'] }, { trust: true }, { server: { trustProxy: true } }]) {
       const { keyOf } = await build(t, given)
       for (const odd of [
@@ -90,7 +90,7 @@ describe('the client key', () => {
     }
   })
 
-  it('can count proxies, and follows no more than that', async (t) => {
+  it('follows at most the configured number of proxies', async (t) => {
     const forwarded = '6.6.6.6, 5.5.5.5, 4.4.4.4'
     for (const [hops, expected] of [
       [0, '127.0.0.1'],
@@ -107,7 +107,7 @@ describe('the client key', () => {
     assert.equal(await keyOf('127.0.0.1', long), '7.7.7.28')
   })
 
-  it('follows Fastify where nothing else is configured', async (t) => {
+  it('follows Fastify if nothing else is configured', async (t) => {
     const forwarded = '6.6.6.6, 203.0.113.1'
     const keys = { undefined: '127.0.0.1', loopback: '203.0.113.1', true: '6.6.6.6' }
     for (const [trustProxy, expected] of Object.entries(keys)) {
@@ -118,7 +118,7 @@ describe('the client key', () => {
     }
   })
 
-  it('works without any plugin of ours', async (t) => {
+  it('works without any fleet plugin', async (t) => {
     const app = Fastify()
     t.after(() => app.close())
     app.get('/', async (request) => clientKey(request))
@@ -129,7 +129,7 @@ describe('the client key', () => {
 describe('trusted proxies', () => {
   const trustOf = (TRUST_PROXY: string) => readEnv({ TRUST_PROXY }).TRUST_PROXY
 
-  it('are given as true, false, a number, names, addresses and networks', () => {
+  it('accept true, false, a number, names, addresses and networks', () => {
     assert.deepEqual(['true', 'FALSE', '2', '0', ' loopback , 10.0.0.0/8,::1', ''].map(trustOf), [
       true,
       false,
@@ -140,7 +140,7 @@ describe('trusted proxies', () => {
     ])
   })
 
-  it('are rejected at boot, with the name of the variable and what is expected', () => {
+  it('are validated at boot with the variable and the accepted values in the message', () => {
     for (const value of [
       'yes',
       'all',
@@ -160,7 +160,7 @@ describe('trusted proxies', () => {
       })
   })
 
-  it('are the same for Fastify and for limits with serverOptions()', async (t) => {
+  it('are equal for Fastify and limits with serverOptions()', async (t) => {
     t.after(() => delete process.env.TRUST_PROXY)
     for (const [value, expected] of [
       ['true', '6.6.6.6'],
@@ -176,7 +176,7 @@ describe('trusted proxies', () => {
     }
   })
 
-  it('that Fastify does not know, and trust in everyone, are one warning each', async (t) => {
+  it('cause one warning each if Fastify does not trust them, or if all are trusted', async (t) => {
     const { warnings } = await build(t, { trust: ['loopback'] })
     assert.equal(warnings.length, 1)
     assert.match(warnings[0] ?? '', /serverOptions\(\)/)

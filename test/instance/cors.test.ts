@@ -18,21 +18,21 @@ async function build(
 
 async function ask(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
   const headers = { origin: 'https://a.example', 'access-control-request-method': 'GET' }
-  const answer = await app.inject({ method, url, headers })
-  const { date: _date, ...rest } = answer.headers
-  return { status: answer.statusCode, body: answer.body, ...rest }
+  const response = await app.inject({ method, url, headers })
+  const { date: _date, ...rest } = response.headers
+  return { status: response.statusCode, body: response.body, ...rest }
 }
 
 describe('cors', () => {
   const given: [string, FastifyCorsOptions][] = [
-    ['nobody', { origin: false }],
-    ['one', { origin: 'https://a.example' }],
-    ['a list', { origin: ['https://a.example'] }],
-    ['later', { origin: false, hook: 'preHandler' }],
-    ['by request', { origin: (_origin, done) => done(null, true) }],
+    ['no origin', { origin: false }],
+    ['one origin', { origin: 'https://a.example' }],
+    ['a list of origins', { origin: ['https://a.example'] }],
+    ['a later hook', { origin: false, hook: 'preHandler' }],
+    ['a function', { origin: (_origin, done) => done(null, true) }],
   ]
   for (const [name, options] of given) {
-    it(`answers as @fastify/cors does: ${name}`, async () => {
+    it(`responds like @fastify/cors: ${name}`, async () => {
       const ours = await build(crossOrigin, options)
       const theirs = await build(cors as unknown as FastifyPluginAsync<FastifyCorsOptions>, options)
       for (const url of ['/', '/own', '/none', '/missing']) {
@@ -43,7 +43,7 @@ describe('cors', () => {
     })
   }
 
-  it('refuses what @fastify/cors refuses', async () => {
+  it('rejects the options that @fastify/cors rejects', async () => {
     await assert.rejects(() => build(crossOrigin, { origin: '*', hook: 'never' as never }), /Invalid hook option/)
   })
 })

@@ -8,7 +8,7 @@ import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { until } from '../helpers/until.ts'
 
 const quick = { intervalMs: 100, timeoutMs: 60_000, rise: 2, fall: 3 }
-/** That this process waits for a busy machine is nothing that `/live` should tell here. */
+/** A busy machine must not fail `/live` in these tests. */
 const maxStuckMs = 3_600_000
 
 async function listening(
@@ -24,12 +24,12 @@ async function listening(
 }
 
 const get = async (app: FastifyInstance, url: string): Promise<{ status: number; body: Record<string, unknown> }> => {
-  const answer = await app.inject({ url })
-  return { status: answer.statusCode, body: answer.json() }
+  const response = await app.inject({ url })
+  return { status: response.statusCode, body: response.json() }
 }
 
 describe('health', { concurrency: true }, () => {
-  it('answers all probes with their declared shapes', async (t) => {
+  it('responds to all probes with the documented fields', async (t) => {
     const app = await listening({})
     t.after(() => app.close())
     await until(() => app.health.readiness.ready)
@@ -51,11 +51,11 @@ describe('health', { concurrency: true }, () => {
     ])
     const detailed = await get(app, '/health/detailed')
     assert.deepEqual(Object.keys(detailed.body.checks as object), ['memory', 'eventLoop'])
-    const answer = await app.inject('/health')
-    assert.equal(answer.headers['cache-control'], 'no-store')
+    const response = await app.inject('/health')
+    assert.equal(response.headers['cache-control'], 'no-store')
   })
 
-  it('moves and switches off endpoints', async (t) => {
+  it('moves and disables endpoints', async (t) => {
     const app = await listening({ paths: { ready: '/-/ready', alive: false } })
     t.after(() => app.close())
     assert.equal((await get(app, '/-/ready')).status, 200)
@@ -64,7 +64,7 @@ describe('health', { concurrency: true }, () => {
     assert.equal((await get(app, '/live')).status, 200)
   })
 
-  it('is not ready before it listens, nor before its critical checks have passed once', async (t) => {
+  it('is not ready before it listens and its critical checks have passed once', async (t) => {
     let up = false
     const app = Fastify()
     t.after(() => app.close())
@@ -82,7 +82,7 @@ describe('health', { concurrency: true }, () => {
     assert.equal((await get(app, '/health')).body.status, 'healthy')
   })
 
-  it('takes `fall` failures to go down and `rise` passes to come back', async (t) => {
+  it('goes down after `fall` failures and up after `rise` passes', async (t) => {
     const results: boolean[] = []
     const app = await listening({ checks: { ...quick, intervalMs: 3_600_000 } }, (app) => {
       app.health.add('flaky', () => results.shift() ?? true)
@@ -114,10 +114,10 @@ describe('health', { concurrency: true }, () => {
       },
       /text/,
     ],
-    ['answers false', () => false, /answered false/],
-    ['hangs', () => new Promise(() => undefined), /did not answer in time/],
+    ['returns false', () => false, /returned false/],
+    ['hangs', () => new Promise(() => undefined), /timed out/],
   ] as const) {
-    it(`takes a check that ${what} for a failed one`, async (t) => {
+    it(`fails a check that ${what}`, async (t) => {
       const app = await listening({}, (app) => app.health.add('bad', check, { timeoutMs: 50 }))
       t.after(() => app.close())
       await until(() => app.health.reports.bad?.status === 'down')
@@ -127,7 +127,7 @@ describe('health', { concurrency: true }, () => {
     })
   }
 
-  it('only degrades when what failed is not critical', async (t) => {
+  it('only degrades if the failed check is not critical', async (t) => {
     const app = await listening({}, (app) => app.health.add('extra', () => false, { critical: false }))
     t.after(() => app.close())
     await until(() => app.health.status === 'degraded')
@@ -148,7 +148,7 @@ describe('health', { concurrency: true }, () => {
     assert.equal(runs, 2)
   })
 
-  it('stays in rotation when every other instance has lost the same (the panic rule)', async (t) => {
+  it('stays in rotation if every other instance has lost the same dependency (panic rule)', async (t) => {
     const peer = (id: string, failing: string[], state: Peer['state'] = 'serving'): Peer => ({
       ...app.fleet.self(),
       id,
@@ -193,7 +193,7 @@ describe('health', { concurrency: true }, () => {
     assert.equal(status.disk, 'up')
   })
 
-  it('names a wrong option, and a second check of one name', async () => {
+  it('rejects an invalid option and a second check of the same name', async () => {
     const app = Fastify()
     await app.register(lifecycle, { signals: false })
     await assert.rejects(async () => await app.register(health, { checks: { fall: 0 } }), {

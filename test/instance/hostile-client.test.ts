@@ -11,7 +11,7 @@ import { until } from '../helpers/until.ts'
 let victim: Victim
 let ports: { plain: number; http2: number; agent: number }
 
-/** Honest clients get their responses, however late: hostile ones may keep the process busy. */
+/** Other clients get their responses, however late, because hostile ones may keep the process busy. */
 async function legal(): Promise<void> {
   await until(
     async () => {
@@ -98,7 +98,7 @@ const times = (count: number, make: (i: number) => Buffer): Buffer =>
 const http2: Record<string, Script> = {
   'sends no preface': {},
   'sends a preface and nothing else': { bytes: preface() },
-  'only answers pings': { bytes: preface(), drip: ping, everyMs: 100 },
+  'only responds to pings': { bytes: preface(), drip: ping, everyMs: 100 },
   'stays idle after a request': { bytes: Buffer.concat([preface(), request(1, '/')]) },
   'does not end its headers': {
     bytes: Buffer.concat([preface(), frame(frames.headers, flags.endStream, 1, block('GET', '/'))]),
@@ -132,7 +132,7 @@ const agent: Record<string, Script> = {
 describe('a hostile client', { concurrency: 16 }, () => {
   const plays = (name: string, place: () => Place, scripts: Record<string, Script>): void => {
     for (const [title, script] of Object.entries(scripts)) {
-      it(`on ${name} ${title}: the connection ends, and others are served`, async () => {
+      it(`on ${name} ${title}: its connection is closed and other clients are served`, async () => {
         await play(place(), script)
         await legal()
       })
@@ -142,23 +142,23 @@ describe('a hostile client', { concurrency: 16 }, () => {
   plays('HTTP/2', () => ({ port: ports.http2 }), http2)
   plays('the agent-check port', () => ({ port: ports.agent }), agent)
 
-  it('on the agent-check port opens 300 connections that it never closes: they end, and others are served', async () => {
+  it('opens 300 agent-check connections without closing them: they are closed and other clients are served', async () => {
     const place = { port: ports.agent }
     await Promise.all([...Array.from({ length: 300 }, () => play(place, {})), legal()])
   })
 })
 
-describe('afterwards', () => {
-  it('the process lives, and has as many descriptors and connections open and as much memory in use as before', async () => {
+describe('after hostile clients', () => {
+  it('the process has as many open descriptors and connections and as much memory in use as before', async () => {
     await legal()
     await victim.restored()
   })
 
-  it('no connection had more requests in flight at once than it may have', async () => {
+  it('no connection exceeded its limit of requests in flight', async () => {
     const { length } = victim.app.messages
     victim.app.send('most')
     const { mostSlow } = (await until(() => victim.app.messages[length])) as { mostSlow: number }
-    // One connection that pipelines, and two that open streams.
+    // One connection pipelines, and two open streams.
     assert.ok(mostSlow > 0 && mostSlow <= 3 * 32, String(mostSlow))
   })
 })

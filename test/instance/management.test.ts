@@ -70,7 +70,7 @@ const routes = ['/', '/things/7', '/fleetx', '/.well-known/unknown']
 
 describe('the management listener', () => {
   for (const publicProbes of [false, true]) {
-    it(`serves probes and operators’ endpoints alone, ${publicProbes ? 'probes on both ports' : 'off the application’s port'}`, async (t) => {
+    it(`serves only probes and operators’ endpoints, ${publicProbes ? 'probes on both ports' : 'off the application’s port'}`, async (t) => {
       const { port, admin } = await start(t, { publicProbes })
       const expect = async (at: number, path: string, method: string, status: number, why: string): Promise<void> => {
         for (const headers of [bearer, { 'content-type': 'application/json' }] as Record<string, string>[]) {
@@ -103,13 +103,13 @@ describe('the management listener', () => {
       await expect(port, '/orders', 'POST', 200, 'on the application’s port')
       for (const method of ['DELETE', 'OPTIONS', 'PATCH'])
         await expect(admin, '/', method, 404, 'on the management port')
-      // Not by the application’s handler for unknown paths, which could serve anything.
+      // The application’s handler for unknown paths, which could serve anything, is not called.
       assert.equal(JSON.parse((await ask(admin, '/nothing', 'PUT')).body).code, 'FLEET_ERR_ROUTE_UNKNOWN')
       assert.deepEqual(JSON.parse((await ask(port, '/fleet')).body), { own: 'not found' })
     })
   }
 
-  it('changes where, not who: a token is needed there too, and none in development by a loopback name', async (t) => {
+  it('requires a token too, except in development with a loopback Host', async (t) => {
     const configured = await start(t)
     assert.equal((await ask(configured.admin, '/metrics')).status, 404)
     const development = await start(t, {}, { operators: { token: undefined } })
@@ -118,7 +118,7 @@ describe('the management listener', () => {
     assert.equal((await ask(development.port, '/metrics')).status, 404)
   })
 
-  it('is not started for an app that is only injected into, which then has all its routes', async (t) => {
+  it('is not started for an app that is only used with inject, which then has all its routes', async (t) => {
     const app = await build(t)
     for (const url of ['/live', '/metrics', '/']) {
       assert.equal((await app.inject({ url, headers: bearer })).statusCode, 200, url)
@@ -126,7 +126,7 @@ describe('the management listener', () => {
     assert.equal(app.operators.listener?.address, null)
   })
 
-  it('ends the boot when its port is taken, or its address is not of this machine', async (t) => {
+  it('fails the boot if its port is in use or its address is not local', async (t) => {
     const taken = await start(t)
     for (const listen of ['promise', 'callback']) {
       const app = await build(t, { port: taken.admin })
@@ -148,14 +148,14 @@ describe('the management listener', () => {
     await assert.rejects(async () => await build(t, { port: 70_000 }), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 
-  it('closes when the application cannot listen', async (t) => {
+  it('closes if the application cannot listen', async (t) => {
     const taken = await start(t)
     const app = await build(t)
     await assert.rejects(app.listen({ port: taken.port, host: '127.0.0.1' }), { code: 'EADDRINUSE' })
     assert.equal(app.operators.listener?.address, null)
   })
 
-  it('speaks plain HTTP/1.1 for an HTTP/2 application', async (t) => {
+  it('uses plain HTTP/1.1 for an HTTP/2 application', async (t) => {
     const app = Fastify({ http2: true }) as unknown as FastifyInstance
     const { admin } = await start(t, {}, { app })
     assert.equal((await ask(admin, '/ready')).status, 200)
@@ -163,7 +163,7 @@ describe('the management listener', () => {
     assert.equal((await ask(admin, '/')).status, 404)
   })
 
-  it('survives what clients can send, and answers afterwards', async (t) => {
+  it('survives malformed input and keeps responding', async (t) => {
     const { admin } = await start(t)
     const head = 'Host: localhost\r\n'
     for (const [sent, response] of [
@@ -192,7 +192,7 @@ describe('the management listener', () => {
     assert.equal((await ask(admin, '/live')).status, 200)
   })
 
-  it('takes no more connections than its bound, and gives up a request whose headers do not come', async (t) => {
+  it('limits connections and the time for headers', async (t) => {
     const { app, admin } = await start(t)
     const sockets = await Promise.all(Array.from({ length: 300 }, () => open(admin, 'GET /live HTTP/1.1\r\n')))
     const closed = (): number => sockets.filter((socket) => socket.closed).length
@@ -207,8 +207,8 @@ describe('the management listener', () => {
 
 const fixture = new URL('./lifecycle/lifecycle.fixture.ts', import.meta.url)
 
-describe('the management listener of an instance that leaves', { concurrency: 2 }, () => {
-  it('shows the drain until the last request has ended, and holds up no exit', async () => {
+describe('the management listener during a shutdown', { concurrency: 2 }, () => {
+  it('reports the drain until the last request has finished and does not delay the exit', async () => {
     const admin = await freePort()
     const app = forkApp(fixture, {
       env: { DRAIN_DELAY: 0, SHUTDOWN_TIMEOUT: 600_000, FLEET_ADMIN_PORT: admin, FLEET_ADMIN_TOKEN: token },
@@ -216,7 +216,7 @@ describe('the management listener of an instance that leaves', { concurrency: 2 
     const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
     assert.equal((await ask(admin, '/ready')).status, 200)
     assert.equal((await ask(Number(port), '/ready')).status, 404)
-    // A scraper that keeps its connection.
+    // A scraper keeps its connection open.
     const idle = await open(admin, 'GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await until(() => idle.received().includes('200 OK'))
 
@@ -239,7 +239,7 @@ describe('the management listener of an instance that leaves', { concurrency: 2 
     assert.deepEqual(await app.exit, { code: 0, signal: null })
   })
 
-  it('closes within the deadline, whatever a plugin does', async () => {
+  it('closes within the deadline even if a plugin hangs', async () => {
     const admin = await freePort()
     const env = { DRAIN_DELAY: 0, SHUTDOWN_TIMEOUT: 500, FIXTURE_HANG_CLOSE: 1, FLEET_ADMIN_PORT: admin }
     const app = forkApp(fixture, { env })

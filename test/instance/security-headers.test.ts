@@ -39,7 +39,7 @@ async function build(
   return app
 }
 
-/** Those that differ from answer to answer are left out, and a nonce is called one. */
+/** Status and headers without those that differ between responses; nonces are replaced. */
 async function ask(app: FastifyInstance, url: string): Promise<object> {
   const { headers, statusCode } = await app.inject(url)
   const { date: _date, connection: _connection, 'content-length': _length, ...rest } = headers
@@ -49,7 +49,7 @@ async function ask(app: FastifyInstance, url: string): Promise<object> {
 
 describe('security headers', () => {
   const given: [string, FastifyHelmetOptions][] = [
-    ['as they are', {}],
+    ['defaults', {}],
     ['with options', { contentSecurityPolicy: { directives: { imgSrc: ['*'] } }, frameguard: false }],
     ['without a policy', { contentSecurityPolicy: false }],
     ['with nonces', { enableCSPNonces: true }],
@@ -57,7 +57,7 @@ describe('security headers', () => {
     ['for single routes only', { global: false }],
   ]
   for (const [name, options] of given) {
-    it(`are those of @fastify/helmet: ${name}`, async (t) => {
+    it(`equal those of @fastify/helmet: ${name}`, async (t) => {
       const ours = await build(t, securityHeaders, options)
       const theirs = await build(t, helmet as unknown as typeof securityHeaders, options)
       for (const url of ['/', '/none', '/own', '/nonce', '/broken', '/nowhere', '/raw']) {
@@ -66,7 +66,7 @@ describe('security headers', () => {
     })
   }
 
-  it('can be changed and removed by a handler, and made anew', async (t) => {
+  it('can be changed, removed and recomputed by a handler', async (t) => {
     const app = await build(t, securityHeaders, {})
     const { headers } = await app.inject('/changed')
     assert.equal(headers['x-frame-options'], 'DENY')
@@ -76,7 +76,7 @@ describe('security headers', () => {
     assert.equal((await app.inject('/called')).statusCode, 200)
   })
 
-  it('give each answer a nonce of its own', async (t) => {
+  it('use another nonce for each response', async (t) => {
     const app = await build(t, securityHeaders, {})
     const [first, second] = [await app.inject('/nonce'), await app.inject('/nonce')]
     assert.match(String(first.headers['content-security-policy']), new RegExp(`'nonce-${first.json().nonce}'`))

@@ -3,16 +3,17 @@ import { type AddressInfo, connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { standingHeaders } from '../../src/instance/static-headers.ts'
+import { shortcuts } from '../../src/base/internals/shortcuts.ts'
+import { staticHeaders } from '../../src/instance/static-headers.ts'
 
 const block = { 'x-one': '1', 'x-two': 'two; "2"', 'x-three': '3' }
 
 async function build(t: TestContext): Promise<FastifyInstance> {
   const app = Fastify()
   t.after(() => app.close())
-  await app.register(standingHeaders)
-  for (const [name, value] of Object.entries(block)) app.standingHeaders.set(name, value)
-  app.standingHeaders.reserve('X-Late')
+  await app.register(staticHeaders)
+  for (const [name, value] of Object.entries(block)) app.staticHeaders.set(name, value)
+  app.staticHeaders.reserve('X-Late')
   app.addHook('onSend', async (_request, reply) => void reply.header('x-late', 'now'))
   app.get('/', async () => ({}))
   app.get('/none', async (_request, reply) => reply.code(204).send())
@@ -45,7 +46,7 @@ async function build(t: TestContext): Promise<FastifyInstance> {
   return app
 }
 
-/** The head of an answer as it is on the wire: `inject` does not go that way. */
+/** The response head as sent on the wire, which `inject` does not do. */
 async function head(app: FastifyInstance, path: string): Promise<string[]> {
   const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
   socket.end(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
@@ -59,7 +60,7 @@ const lines = (headers: Record<string, string>): string[] =>
   Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
 const json = lines({ 'content-type': 'application/json; charset=utf-8', 'content-length': '2' })
 
-describe('standing headers on the wire', () => {
+describe('static headers on the wire', () => {
   const ok = 'HTTP/1.1 200 OK'
   const end = 'Connection: close'
   const all = lines(block)
@@ -71,39 +72,46 @@ describe('standing headers on the wire', () => {
     '/more': [ok, ...all, 'x-late: now', 'set-cookie: a=1', 'set-cookie: b=2', ...json, end],
     '/raw': [ok, 'x-raw: yes', ...all, 'x-late: now', ...json, end],
     '/stream': [ok, 'x-one: 1', 'x-two: mine', 'x-three: 3', 'x-late: now', end, 'Transfer-Encoding: chunked'],
-    '/written': [ok, 'x-one: 1', 'X-Two: mine', 'x-three: 3', 'Content-Length: 2', end],
+    // Without the shortcut, a response that is written past Fastify lacks the static headers.
+    '/written': [
+      ok,
+      ...(shortcuts.headerText ? ['x-one: 1', 'x-three: 3'] : []),
+      'X-Two: mine',
+      'Content-Length: 2',
+      end,
+    ],
     '/hijacked': [ok, ...all, 'x-late: ', end, 'Content-Length: 3'],
     '/split': [ok, ...all, 'x-late: now', ...json, end],
   }
   for (const [path, expected] of Object.entries(cases)) {
-    it(`are each there once: ${path}`, async (t) => {
+    it(`appear once each: ${path}`, async (t) => {
       assert.deepEqual((await head(await build(t), path)).sort(), expected.sort())
     })
   }
 
-  it('are seen by a handler, on the wire and without one', async (t) => {
+  it('are visible to a handler, on the wire and with inject', async (t) => {
     const app = await build(t)
     const { port } = app.server.address() as AddressInfo
     const seen = { one: '1', has: true, all: '3', gone: false, two: 'mine' }
-    const answer = await fetch(`http://127.0.0.1:${port}/seen`)
-    assert.deepEqual(await answer.json(), seen)
-    assert.deepEqual([answer.headers.get('x-one'), answer.headers.get('x-three')], ['1', null])
+    const result = await fetch(`http://127.0.0.1:${port}/seen`)
+    assert.deepEqual(await result.json(), seen)
+    assert.deepEqual([result.headers.get('x-one'), result.headers.get('x-three')], ['1', null])
     assert.deepEqual((await app.inject('/seen')).json(), seen)
     assert.equal((await app.inject('/')).headers['x-one'], '1')
   })
 
-  it('change for answers that begin after the change', async (t) => {
+  it('change for later responses', async (t) => {
     const app = await build(t)
-    app.standingHeaders.set('X-Two', 'later')
+    app.staticHeaders.set('X-Two', 'later')
     assert.ok((await head(app, '/')).includes('x-two: later'))
   })
 
-  it('may not hold a line break, nor may what is sent with them', async (t) => {
+  it('reject line breaks, and so do the headers beside them', async (t) => {
     const app = await build(t)
-    assert.throws(() => app.standingHeaders.set('x-two', 'a\r\nx-evil: 1'), { code: 'ERR_INVALID_CHAR' })
-    assert.throws(() => app.standingHeaders.set('x two', 'a'), { code: 'ERR_INVALID_HTTP_TOKEN' })
-    const answer = await head(app, '/evil')
-    assert.match(answer[0] as string, / 500 /)
-    assert.ok(!answer.some((line) => line.startsWith('x-evil')))
+    assert.throws(() => app.staticHeaders.set('x-two', 'a\r\nx-evil: 1'), { code: 'ERR_INVALID_CHAR' })
+    assert.throws(() => app.staticHeaders.set('x two', 'a'), { code: 'ERR_INVALID_HTTP_TOKEN' })
+    const result = await head(app, '/evil')
+    assert.match(result[0] as string, / 500 /)
+    assert.ok(!result.some((line) => line.startsWith('x-evil')))
   })
 })

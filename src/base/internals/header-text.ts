@@ -1,62 +1,84 @@
-import type { ServerResponse } from 'node:http'
+// Touches: `ServerResponse._storeHeader(statusLine, headers)`, which `writeHead` ends in and which sets `_header`.
+// Seen in: Node 22 to 24.
+// Worth: Node validates and joins each header of each response, which for twenty headers takes longer than the response.
+// Fallback: headers are passed to `writeHead` one by one. A self-test at first use selects it.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { http } from './node-http.ts'
+import { shortcuts } from './shortcuts.ts'
 
 type StoreHeader = (this: ServerResponse, statusLine: string, headers: unknown) => void
+type Internal = ServerResponse & { _storeHeader?: StoreHeader; _header?: unknown }
 
-/** What `writeHead` ends in. Node does not document it; where it is missing, headers are written as Node writes them. */
-const store = (http.OutgoingMessage.prototype as { _storeHeader?: StoreHeader })._storeHeader
+const store = (http.OutgoingMessage.prototype as unknown as Internal)._storeHeader
+
+let works: boolean | undefined
+
+/** Whether `writeHead` calls an own `_storeHeader` and puts its status line first, as the rest of this file assumes. */
+function isUsable(): boolean {
+  works ??= selfTest()
+  return works && shortcuts.headerText
+}
+
+function selfTest(): boolean {
+  if (typeof store !== 'function') return false
+  try {
+    const response: Internal = new http.ServerResponse({ method: 'GET' } as IncomingMessage)
+    response._storeHeader = function storeHeader(statusLine, headers) {
+      store.call(this, `${statusLine}x-text: 1\r\n`, headers)
+    }
+    response.writeHead(200, { 'x-given': '2' })
+    return /^HTTP\/1\.1 200 OK\r\nx-text: 1\r\nx-given: 2\r\n/.test(String(response._header))
+  } catch {
+    return false
+  }
+}
 
 const textOf = (headers: readonly (readonly [string, string])[]): string =>
   headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
 
-/** Takes the place of Node's own for one response; see {@link headerText}. */
-export type HeaderText = (response: ServerResponse) => void
-
 /**
- * Lets a response write headers that are the same for every answer as one text, put together here, once.
- * Node checks the name and the value of each header and joins them anew for every response, which for the twenty that an
- * answer has takes longer than the answer. The text is used when `writeHead` gets an object that begins with all of
- * `headers`, unchanged; as soon as one was removed or has another value, all go the usual way.
+ * Returns a function that makes a response write `headers` as one text, built once. The text is used when `writeHead`
+ * gets an object that begins with all of `headers`, unchanged; otherwise Node writes all headers.
  *
- * @param headers valid ones, their names in lower case; nobody checks them again
+ * @param headers valid headers, which are not checked again; names in lower case
  */
-export function headerText(headers: Readonly<Record<string, string>>): HeaderText {
-  const known = Object.entries(headers)
-  if (typeof store !== 'function') return () => undefined
-  const names = known.map(([name]) => name)
-  const values = known.map(([, value]) => value)
-  const text = textOf(known)
+export function headerText(headers: Readonly<Record<string, string>>): (response: ServerResponse) => void {
+  if (!isUsable()) return () => undefined
+  const names = Object.keys(headers)
+  const values = Object.values(headers)
+  const text = textOf(Object.entries(headers))
 
-  /** Names and values of what comes after the known headers; `undefined` when they are not all there. */
-  const rest = (given: Readonly<Record<string, unknown>>): unknown[] | undefined => {
+  /** Names and values that follow the known headers; `undefined` if one of these is missing or changed. */
+  const others = (given: Readonly<Record<string, unknown>>): unknown[] | undefined => {
     const present = Object.keys(given)
     for (let i = 0; i < names.length; i++) {
       if (present[i] !== names[i] || given[names[i] as string] !== values[i]) return undefined
     }
-    const others: unknown[] = []
-    for (let i = names.length; i < present.length; i++) others.push(present[i], given[present[i] as string])
-    return others
+    const rest: unknown[] = []
+    for (let i = names.length; i < present.length; i++) rest.push(present[i], given[present[i] as string])
+    return rest
   }
   function storeHeader(this: ServerResponse, statusLine: string, given: unknown): void {
-    const others = typeof given === 'object' && given !== null ? rest(given as Record<string, unknown>) : undefined
-    if (others) store?.call(this, statusLine + text, others)
+    const rest = typeof given === 'object' && given !== null ? others(given as Record<string, unknown>) : undefined
+    if (rest) store?.call(this, statusLine + text, rest)
     else store?.call(this, statusLine, given)
   }
-  return (response) => {
-    // A response of HTTP/2 has no text.
+  return (response: Internal) => {
+    // HTTP/2 responses have no text.
     if ('_storeHeader' in response) response._storeHeader = storeHeader
   }
 }
 
-/** Only Node's own kind ends in {@link store} and nothing else; others are for HTTP/2, or keep what they are given. */
-const isPlain = (response: object): response is ServerResponse & { _storeHeader: StoreHeader } =>
-  store !== undefined && Object.getPrototypeOf(response) === http.ServerResponse.prototype
+/** Responses of other classes are for HTTP/2, or record what they are given (`app.inject()`). */
+const isNodeResponse = (response: object): response is Internal =>
+  Object.getPrototypeOf(response) === http.ServerResponse.prototype
 
 /**
- * Headers that responses have beside those they are given: the given ones are a few, which Node checks and joins, and of
- * these there is only one text. Where both have one of the same name, the given one counts.
+ * Headers that responses send in addition to their own, as one text. A response's own header of the same name wins.
  */
-export class StandingText {
+export class StaticHeaderText {
+  readonly #usable = isUsable()
   #values: Readonly<Record<string, string>> = Object.create(null)
   #text = ''
   readonly #store: StoreHeader
@@ -64,33 +86,33 @@ export class StandingText {
   constructor() {
     const headers = this
     this.#store = function storeHeader(this: ServerResponse, statusLine: string, given: unknown): void {
-      store?.call(this, Array.isArray(given) ? statusLine : statusLine + headers.#beside(given as object), given)
+      store?.call(this, Array.isArray(given) ? statusLine : statusLine + headers.#textBeside(given as object), given)
     }
   }
 
-  /** @param values valid ones, their names in lower case; nobody checks them again */
+  /** @param values valid headers, which are not checked again; names in lower case */
   set(values: Readonly<Record<string, string>>): void {
     this.#values = Object.assign(Object.create(null), values)
     this.#text = textOf(Object.entries(values))
   }
 
-  /** Whether they could be added; if not, the response has to be given them. */
-  add(response: object): boolean {
-    if (!isPlain(response)) return false
+  /** Returns false if the response has to be given the headers in the public way. */
+  attach(response: object): boolean {
+    if (!this.#usable || !isNodeResponse(response)) return false
     response._storeHeader = this.#store
     return true
   }
 
-  isOn(response: object): boolean {
-    return (response as { _storeHeader?: StoreHeader })._storeHeader === this.#store
+  isAttached(response: object): boolean {
+    return (response as Internal)._storeHeader === this.#store
   }
 
-  takeOff(response: object): void {
-    // Not `delete`, which would make a hash table of the response.
-    if (this.isOn(response)) (response as { _storeHeader?: StoreHeader | undefined })._storeHeader = store
+  detach(response: object): void {
+    // `delete` would turn the response into a dictionary-mode object.
+    if (this.isAttached(response)) Object.assign(response, { _storeHeader: store })
   }
 
-  #beside(given: object): string {
+  #textBeside(given: object): string {
     for (const name in given) {
       if (this.#values[name.toLowerCase()] === undefined) continue
       const names = new Set(Object.keys(given).map((each) => each.toLowerCase()))

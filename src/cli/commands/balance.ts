@@ -6,7 +6,7 @@ import { type PolicyName, policyNames } from '../../edge/balancer/policies/index
 import type { Target } from '../../edge/balancer/target.ts'
 import { createProxy } from '../../edge/http/server.ts'
 import { createTcpProxy } from '../../edge/tcp/index.ts'
-import { onEnding } from '../../instance/lifecycle/signals.ts'
+import { onExitSignal } from '../../instance/lifecycle/signals.ts'
 import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
@@ -54,7 +54,7 @@ On SIGTERM it exits after in-flight requests have finished.`,
       ? createTcpProxy({ targets, discover, policy, probe })
       : createProxy({ targets, discover, policy, probe, admin, trustProxy: values['trust-proxy'] ?? [] })
     const ended = new Promise<number>((resolve) => {
-      onEnding({
+      onExitSignal({
         first: async () => {
           await proxy.close()
           resolve(0)

@@ -5,7 +5,7 @@ import { getHeapStatistics } from 'node:v8'
 import type { LoadMeter } from '../metrics/load.ts'
 import type { Check } from './runner.ts'
 
-/** Passes when `url` answers a GET with a status below 400. */
+/** Passes if a GET of `url` returns a status below 400. */
 export function httpCheck(url: string): Check {
   return async (signal) => {
     const response = await fetch(url, { signal, redirect: 'manual' })
@@ -14,7 +14,7 @@ export function httpCheck(url: string): Check {
   }
 }
 
-/** Passes when a TCP connection can be opened. @param address `host:port` */
+/** Passes if a TCP connection can be opened. @param address `host:port` */
 export function tcpCheck(address: string): Check {
   const colon = address.lastIndexOf(':')
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '')
@@ -31,7 +31,7 @@ export function tcpCheck(address: string): Check {
 }
 
 export interface DiskLimits {
-  /** Any path on the file system that is meant. @default '/' */
+  /** Any path on the file system to check. @default '/' */
   path?: string
   /** @default 0 */
   minFreeBytes?: number
@@ -50,7 +50,7 @@ export async function diskSpace(path: string): Promise<DiskSpace> {
   return { path, freeBytes: bavail * bsize, freeShare: Math.round((bavail / Math.max(1, blocks)) * 1000) / 1000 }
 }
 
-/** Passes while the file system of a path has room. */
+/** Passes while the file system of a path has free space. */
 export function diskCheck({ path = '/', minFreeBytes = 0, minFreeShare = 0.05 }: DiskLimits): Check {
   return async () => {
     const { freeBytes, freeShare } = await diskSpace(path)
@@ -70,14 +70,14 @@ export interface MemoryLimits {
 export interface MemoryUse {
   /** Resident set size in bytes. */
   used: number
-  /** What the process may use in bytes: the cgroup's limit, else the machine's memory. */
+  /** Memory limit in bytes: of the cgroup, else of the machine. */
   total: number
   percentage: number
   heapUsed: number
   heapLimit: number
 }
 
-/** Node reports 0, or a number near 2^64, where no cgroup limits the process. */
+/** Node reports 0, or a number near 2^64, if no cgroup limits the process. */
 function cgroupLimit(): number | undefined {
   const limit = process.constrainedMemory()
   return limit > 0 && limit < totalmem() ? limit : undefined
@@ -101,13 +101,13 @@ export function memoryCheck({ maxHeapShare = 0.95, maxRssShare = 0.95 }: MemoryL
 }
 
 export interface EventLoopLimits {
-  /** How late a timer may be in the last second, in milliseconds. @default 1000 */
+  /** Largest delay of a timer in the last second, in milliseconds. @default 1000 */
   maxDelayMs?: number
-  /** Share of the last second in which the loop may be busy, 0 to 1. @default 0.98 */
+  /** Largest share of the last second in which the event loop was busy, 0 to 1. @default 0.98 */
   maxUtilization?: number
 }
 
-/** Passes while the event loop turns. It reads figures that were sampled, it measures nothing. */
+/** Passes while the event loop is responsive, according to the load figures. */
 export function eventLoopCheck(load: LoadMeter, { maxDelayMs = 1_000, maxUtilization = 0.98 }: EventLoopLimits): Check {
   return () => {
     if (load.eventLoopDelayMs > maxDelayMs) throw new Error(`delayed by ${Math.round(load.eventLoopDelayMs)} ms`)

@@ -1,5 +1,13 @@
+// Health checks and probes.
+//
+// - A check is a function that throws or returns false when it fails; checks.ts has the built-in ones.
+// - runner.ts runs each check at an interval and keeps its last report: up, down or pending.
+// - `readiness` below decides from the reports whether the instance should receive requests, including the panic rule.
+// - probes.ts serves `/live`, `/ready` and `/health` from cached reports.
+
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { checkChannel } from '../channels.ts'
 import { lifecycle } from '../lifecycle/index.ts'
@@ -15,17 +23,17 @@ export type { Check, CheckOptions, CheckReport } from './runner.ts'
 
 export interface Readiness {
   ready: boolean
-  /** Why not, or why nevertheless. */
+  /** Why the instance is not ready, or is ready in spite of failed checks. */
   reason?: string
 }
 
 /** `app.health` */
 export interface Health {
-  /** Adds a check; it starts when the app is ready. @throws FLEET_ERR_CHECK_EXISTS, FLEET_ERR_OPTION_INVALID */
+  /** Adds a check, which starts when the app is ready. @throws FLEET_ERR_CHECK_EXISTS, FLEET_ERR_OPTION_INVALID */
   add(name: string, check: Check, options?: CheckOptions): void
-  /** Runs every check now, once for all who ask at the same time. */
+  /** Runs every check now. Concurrent calls share one run. */
   check(): Promise<Record<string, CheckReport>>
-  /** Last results, without running anything. */
+  /** Reports of the last runs. */
   readonly reports: Record<string, CheckReport>
   readonly status: HealthStatus
   readonly readiness: Readiness
@@ -36,16 +44,16 @@ declare module 'fastify' {
     health: Health
   }
   interface FastifyFleet {
-    /** What `/ready` says. */
+    /** Whether `/ready` responds 200. */
     readonly ready: boolean
   }
 }
 
 /**
- * Whether an instance should take traffic.
+ * Whether an instance should receive requests.
  *
- * The panic rule: when every other instance that serves has lost the same dependency, leaving would take the whole
- * fleet out without helping anyone. The instance stays in rotation and fails only the requests that need what is lost.
+ * The panic rule: if every serving instance has lost the same dependency, none leaves rotation, because that would take
+ * the whole fleet out. Only requests that need the dependency fail.
  */
 export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['unmet']>): Readiness {
   const { state } = app.fleet
@@ -62,9 +70,7 @@ export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['u
 }
 
 const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasDecorator('load')) await app.register(load)
-  if (!app.hasDecorator('isOperator')) await app.register(operators)
+  await ensure(app, lifecycle, load, operators)
   const options = resolveOptions<Required<HealthOptions>>('health', shapes, defaults, given)
   const { fleet } = app
   fleet.configure('health', options)
@@ -72,7 +78,7 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
     if (status === 'down') app.log.warn({ check, critical, error: lastError }, 'health check failed')
     else app.log.info({ check, critical }, 'health check passes again')
     checkChannel.publish({ instance: fleet.instance.id, check, status, critical, error: lastError })
-    // Peers compare what has failed (the panic rule): they should not have to wait for the next beat.
+    // Peers need the change for the panic rule before the next heartbeat.
     if (critical) fleet.announce()
   })
 
@@ -115,6 +121,6 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   probes(app, options)
 }
 
-/** Liveness, readiness and health, answered from cached results. */
+/** Liveness, readiness and health endpoints that respond from cached reports. */
 export const health: FastifyPluginAsync<HealthOptions> = fp(plugin, { name: 'fleet-health', fastify: '5.x' })
 export default health

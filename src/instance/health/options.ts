@@ -3,7 +3,7 @@ import type { DiskLimits, EventLoopLimits, MemoryLimits } from './checks.ts'
 import { type CheckOptions, checkDefaults } from './runner.ts'
 
 export interface HealthOptions {
-  /** Where each probe is; `false` switches one off. @default `/live` `/alive` `/ready` `/health` `/health/detailed` */
+  /** Path of each probe; `false` disables one. @default `/live` `/alive` `/ready` `/health` `/health/detailed` */
   paths?: {
     live?: string | false
     alive?: string | false
@@ -11,19 +11,19 @@ export interface HealthOptions {
     health?: string | false
     detailed?: string | false
   }
-  /** What checks use that say nothing else. @default every 5 s, at most 2 s, fall 3, rise 2 */
+  /** Defaults of all checks. @default every 5 s, at most 2 s, fall 3, rise 2 */
   checks?: CheckOptions
-  /** Heap and cgroup; degraded when nearly full. @default {} */
+  /** Heap and cgroup memory; degraded when nearly full. @default {} */
   memory?: (MemoryLimits & CheckOptions) | false
-  /** Delay and utilisation of the event loop; degraded when it is stuck. @default {} */
+  /** Delay and utilization of the event loop; degraded when blocked. @default {} */
   eventLoop?: (EventLoopLimits & CheckOptions) | false
-  /** Room on a file system. @default false */
+  /** Free space of a file system. @default false */
   disk?: (DiskLimits & CheckOptions) | false
-  /** URLs that must answer below 400; losing one degrades. @default [] */
+  /** URLs whose GET must return a status below 400; degraded when one fails. @default [] */
   http?: string[]
-  /** `host:port` that must accept connections; losing one degrades. @default [] */
+  /** `host:port` that must accept connections; degraded when one fails. @default [] */
   tcp?: string[]
-  /** `/live` answers 503 when the event loop was stuck for longer, 100 to 3,600,000 ms. @default 10000 */
+  /** `/live` responds 503 if the event loop was blocked for longer, 100 to 3,600,000 ms. @default 10000 */
   maxStuckMs?: number
 }
 

@@ -15,11 +15,11 @@ interface Summary {
   timestamp: string
 }
 
-/** The endpoints. Probes come often and from machines: they are neither logged nor rate limited, nor cached anywhere. */
+/** Registers the endpoints. Probes are frequent, so they are not logged, rate limited or cached. */
 export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Required<HealthOptions>): void {
   const { fleet, health } = app
   const route = { ...ownRoute, logLevel: 'silent', config: probeConfig } as const
-  const answer = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
+  const respond = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
     reply
       .code(ok ? 200 : 503)
       .header('Cache-Control', 'no-store')
@@ -27,7 +27,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
 
   const live = (_request: unknown, reply: FastifyReply): FastifyReply => {
     const alive = fleet.fatal === undefined && app.load.eventLoopDelayMs < maxStuckMs
-    return answer(reply, alive, { alive, instanceId: fleet.instance.id, uptime: uptime(), timestamp: now() })
+    return respond(reply, alive, { alive, instanceId: fleet.instance.id, uptime: uptime(), timestamp: now() })
   }
   if (paths.live) app.get(paths.live, { ...route, schema: aliveSchema }, live)
   if (paths.alive) app.get(paths.alive, { ...route, schema: aliveSchema }, live)
@@ -37,7 +37,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
       const { ready, reason } = health.readiness
       if (request.headers['x-fleet-load'] !== undefined) reply.header('X-Fleet-Load', loadText(app))
       const { id: instanceId, version } = fleet.instance
-      return answer(reply, ready, { ready, timestamp: now(), instanceId, version, loadBalancerReady: ready, reason })
+      return respond(reply, ready, { ready, timestamp: now(), instanceId, version, loadBalancerReady: ready, reason })
     })
   }
 
@@ -49,7 +49,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
   if (paths.health) {
     app.get(paths.health, { ...route, schema: healthSchema }, (_request, reply) => {
       const body = summary()
-      return answer(reply, body.success, body)
+      return respond(reply, body.success, body)
     })
   }
   if (paths.detailed) {
@@ -60,7 +60,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
       const body = summary()
       const space = await diskSpace(disk ? (disk.path ?? '/') : '/').catch(() => null)
       const eventLoop = { delayMs: app.load.eventLoopDelayMs, utilization: app.load.eventLoopUtilization }
-      return answer(reply, body.success, {
+      return respond(reply, body.success, {
         ...body,
         checks: health.reports,
         memory: memoryUse(),
@@ -72,8 +72,8 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
 }
 
 /**
- * For a balancer that asks: requests that wait for their answer, this probe left out, and the median of the last 10 s in
- * ms, `inflight=12, latency=3.4` (a dictionary of RFC 8941).
+ * Load for a balancer that asks with `X-Fleet-Load`: requests waiting for a response, without this one, and the median
+ * response time of the last 10 s in ms, as `inflight=12, latency=3.4` (a dictionary of RFC 8941).
  */
 function loadText({ fleet, load }: FastifyInstance): string {
   const inflight = Math.max(0, (fleet.flow?.waiting ?? 0) - 1)

@@ -1,6 +1,6 @@
 import { FleetError } from '../../base/errors.ts'
 
-/** Fails by throwing, by answering `false`, or by not answering in time; everything else passes. */
+/** Fails if it throws, returns `false` or exceeds its timeout; passes otherwise. */
 export type Check = (signal: AbortSignal) => unknown
 
 export interface CheckOptions {
@@ -8,11 +8,11 @@ export interface CheckOptions {
   critical?: boolean
   /** Time between two runs, 100 to 3,600,000 ms. @default 5000 */
   intervalMs?: number
-  /** Bound of one run, 1 to 600,000 ms. @default 2000 */
+  /** Timeout of one run, 1 to 600,000 ms. @default 2000 */
   timeoutMs?: number
-  /** Consecutive passes that bring a failed check back, 1 to 100. @default 2 */
+  /** Consecutive passes after which a failed check is up again, 1 to 100. @default 2 */
   rise?: number
-  /** Consecutive failures that make a check fail, 1 to 100. @default 3 */
+  /** Consecutive failures after which a check is down, 1 to 100. @default 3 */
   fall?: number
 }
 
@@ -32,16 +32,17 @@ export interface CheckReport {
   latencyMs: number | null
   /** ISO 8601. */
   lastSuccess: string | null
-  /** Text of the last failure; operators only. */
+  /** Message of the last failure; shown to operators only. */
   lastError: string | null
   consecutiveFailures: number
 }
 
 /**
- * One check with its memory. The first result counts at once, so that an instance is neither ready before its database
- * nor late; after that it takes `fall` failures to go down and `rise` passes to come back, as in HAProxy.
+ * A check with its timer and report. The first result counts at once, so an instance becomes ready as soon as its
+ * database is available and not before. After that, `fall` failures bring the check down and `rise` passes bring it up,
+ * as in HAProxy.
  */
-class Watched {
+class ScheduledCheck {
   readonly report: CheckReport
   readonly #check: Check
   readonly #options: Required<CheckOptions>
@@ -67,7 +68,7 @@ class Watched {
   start(): void {
     if (this.#timer) return
     const again = (): void => {
-      // unref: watching must not keep a process alive that has nothing else to do.
+      // unref: a check must not keep an otherwise finished process alive.
       this.#timer = setTimeout(
         () => void this.run().then(() => this.#timer && again()),
         this.#options.intervalMs,
@@ -82,7 +83,7 @@ class Watched {
     this.#timer = undefined
   }
 
-  /** Single flight: who asks while it runs gets the result of that run. */
+  /** Single-flight: concurrent calls share one run. */
   run(): Promise<void> {
     this.#running ??= this.#once().finally(() => {
       this.#running = undefined
@@ -95,9 +96,9 @@ class Watched {
     const signal = AbortSignal.timeout(this.#options.timeoutMs)
     let error: string | null = null
     try {
-      // A check may ignore its signal: the race, not the check, is what ends it in time.
+      // The race enforces the timeout even if the check ignores its signal.
       const result = await Promise.race([this.#call(signal), timedOut(signal, this.#options.timeoutMs)])
-      if (result === false) error = 'answered false'
+      if (result === false) error = 'returned false'
     } catch (failure) {
       error = failure instanceof Error ? failure.message || failure.name : String(failure)
     }
@@ -105,7 +106,7 @@ class Watched {
     this.#record(error)
   }
 
-  /** Async, so that a check that throws before it returns a promise is caught like any other. */
+  /** Async, so that a synchronous throw becomes a rejection. */
   async #call(signal: AbortSignal): Promise<unknown> {
     return await this.#check(signal)
   }
@@ -136,13 +137,13 @@ function timedOut(signal: AbortSignal, timeoutMs: number): Promise<never> {
   })
 }
 
-/** Runs checks in the background and keeps their last results: whoever asks gets an answer without any I/O. */
+/** Runs checks in the background and keeps their last reports, which are read without I/O. */
 export class CheckRunner {
-  readonly #checks = new Map<string, Watched>()
+  readonly #checks = new Map<string, ScheduledCheck>()
   readonly #changed: (name: string, report: CheckReport) => void
   #started = false
 
-  /** @param changed called when a check has gone down or come back */
+  /** @param changed called when a check goes down or comes up again */
   constructor(changed: (name: string, report: CheckReport) => void = () => undefined) {
     this.#changed = changed
   }
@@ -150,31 +151,31 @@ export class CheckRunner {
   /** @throws FLEET_ERR_CHECK_EXISTS */
   add(name: string, check: Check, options: Required<CheckOptions>): void {
     if (this.#checks.has(name)) throw new FleetError('FLEET_ERR_CHECK_EXISTS', JSON.stringify(name))
-    const watched = new Watched(check, options, (report) => this.#changed(name, report))
-    this.#checks.set(name, watched)
-    if (this.#started) watched.start()
+    const scheduled = new ScheduledCheck(check, options, (report) => this.#changed(name, report))
+    this.#checks.set(name, scheduled)
+    if (this.#started) scheduled.start()
   }
 
   start(): void {
     this.#started = true
-    for (const watched of this.#checks.values()) watched.start()
+    for (const scheduled of this.#checks.values()) scheduled.start()
   }
 
   stop(): void {
     this.#started = false
-    for (const watched of this.#checks.values()) watched.stop()
+    for (const scheduled of this.#checks.values()) scheduled.stop()
   }
 
-  /** Runs every check now; bounded by the longest timeout. */
+  /** Runs every check now. Takes as long as the longest timeout at most. */
   async runAll(): Promise<void> {
-    await Promise.all([...this.#checks.values()].map((watched) => watched.run()))
+    await Promise.all([...this.#checks.values()].map((scheduled) => scheduled.run()))
   }
 
   reports(): Record<string, CheckReport> {
-    return Object.fromEntries([...this.#checks].map(([name, watched]) => [name, watched.report]))
+    return Object.fromEntries([...this.#checks].map(([name, scheduled]) => [name, scheduled.report]))
   }
 
-  /** Names of critical checks that are down, and of those whose first result is still to come. */
+  /** Names of checks that are not up: critical ones that are down or pending, and others that are down. */
   unmet(): { down: string[]; pending: string[]; degraded: string[] } {
     const unmet = { down: [] as string[], pending: [] as string[], degraded: [] as string[] }
     for (const [name, { report }] of this.#checks) {

@@ -5,8 +5,8 @@ const number = { type: 'number' } as const
 const boolean = { type: 'boolean' } as const
 const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
 const object = (properties: object): object => ({ type: 'object', properties })
-/** 200 and 503 say the same things. */
-const answers = (summary: string, body: object): FastifySchema =>
+/** 200 and 503 have the same body. */
+const responses = (summary: string, body: object): FastifySchema =>
   ({ summary, tags: ['health'], response: { 200: body, 503: body } }) as FastifySchema
 
 const status = { type: 'string', enum: ['healthy', 'degraded', 'unhealthy'] } as const
@@ -28,12 +28,12 @@ const summary = {
   timestamp: string,
 }
 
-export const aliveSchema: FastifySchema = answers(
-  'Liveness: whether the process should go on',
+export const aliveSchema: FastifySchema = responses(
+  'Liveness: whether the process should keep running',
   object({ alive: boolean, instanceId: string, uptime: number, timestamp: string }),
 )
-export const readySchema: FastifySchema = answers(
-  'Readiness: whether the instance should get requests',
+export const readySchema: FastifySchema = responses(
+  'Readiness: whether the instance should receive requests',
   object({
     ready: boolean,
     timestamp: string,
@@ -43,8 +43,8 @@ export const readySchema: FastifySchema = answers(
     reason: string,
   }),
 )
-export const healthSchema: FastifySchema = answers('Health in one word', object(summary))
-export const detailedSchema: FastifySchema = answers(
+export const healthSchema: FastifySchema = responses('Health status', object(summary))
+export const detailedSchema: FastifySchema = responses(
   'Health with every check',
   object({
     ...summary,

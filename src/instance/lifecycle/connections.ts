@@ -2,182 +2,184 @@ import { type Server, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Http2Sessions } from '../../base/http2-sessions.ts'
 import { boundServer, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
-import { type Request, type Response, WorkList } from './in-flight.ts'
+import { InFlightList, type Request, type Response } from './in-flight.ts'
 
-/** A request that has not been answered yet, for the log line when it must be cut. */
-export interface InFlight {
+/** A request in flight, for the log line when the deadline cuts it. */
+export interface UnfinishedRequest {
   method: string
-  /** The route's pattern, never the raw URL, which may carry secrets. */
+  /** The route's pattern, not the URL, which may contain secrets. */
   route: string
   ageMs: number
 }
 
-/** How requests go through an instance. */
+/** Counts of an instance's requests and responses. */
 export interface Flow {
-  /** Requests at work whose answer has not begun. */
+  /** Requests in flight whose response has not started. */
   readonly waiting: number
-  /** Answers begun since the start, and the time until then of all of them together, in ms. */
-  readonly answered: number
+  /** Responses started since the process start. */
+  readonly responses: number
+  /** Total time from request to the start of the response, of all {@link Flow.responses}, in ms. */
   readonly waitedMs: number
 }
 
-interface Open {
+interface Connection {
+  /** Whether it is closed when idle; HTTP/2 connections are closed by their session. */
   readonly swept: boolean
   bytes: number
   idleSince: number
-  /** Requests on it that are not answered yet. */
-  atWork: number
+  /** Requests without a complete response. */
+  inFlight: number
 }
 
 /**
- * What a server has open: sockets, HTTP/2 sessions and unanswered requests.
+ * Open sockets, HTTP/2 sessions and requests in flight of all servers of an instance.
  *
- * Node's `server.close()` is not enough to leave without a loss. It destroys idle keep-alive sockets at once, though a
- * front may just be sending on one; it never closes a socket that turns idle later, nor one that sent nothing or half
- * a request. So the listener, the idle sockets and the busy ones are closed in three steps of their own here.
+ * Node's `server.close()` loses requests: it destroys idle keep-alive sockets at once, although a load balancer may be
+ * sending on one. It also never closes a socket that turns idle later, sent nothing, or sent half a request. So the
+ * listener, idle sockets and busy sockets are closed in three steps here.
  */
 export class Connections {
-  readonly #sockets = new Map<Socket, Open>()
+  readonly #sockets = new Map<Socket, Connection>()
   readonly #sessions: Http2Sessions[] = []
   readonly #bounds: ResolvedBounds
   readonly #given: ConnectionBounds
-  readonly #work = new WorkList()
-  /** What goes on being sent, a stream or a WebSocket, does not wait any more. */
-  readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, answered: 0, waitedMs: 0 }
-  readonly #ended: (this: Response) => void
-  readonly #gone: (this: Socket) => void
+  readonly #inFlight = new InFlightList()
+  /** A stream or WebSocket stops waiting when its response starts. */
+  readonly flow: { -readonly [K in keyof Flow]: Flow[K] } = { waiting: 0, responses: 0, waitedMs: 0 }
+  readonly #onResponseClose: (this: Response) => void
+  readonly #onSocketClose: (this: Socket) => void
   readonly #servers = new Set<Server>()
   #accepted = 0
 
-  /** @param given what of the bounds is no default */
+  /** @param given the bounds that were set explicitly */
   constructor(bounds: ResolvedBounds, given: ConnectionBounds = {}) {
     this.#bounds = bounds
     this.#given = given
-    const work = this.#work
+    const inFlight = this.#inFlight
     const { flow } = this
     const sockets = this.#sockets
-    this.#gone = function gone(this: Socket) {
+    this.#onSocketClose = function onSocketClose(this: Socket) {
       sockets.delete(this)
     }
-    this.#ended = function ended(this: Response) {
-      const own = work.get(this)
-      if (own === undefined) return
-      if (own.waiting) flow.waiting--
-      if (own.connection) own.connection.atWork--
-      work.remove(own)
+    this.#onResponseClose = function onResponseClose(this: Response) {
+      const entry = inFlight.get(this)
+      if (entry === undefined) return
+      if (entry.waiting) flow.waiting--
+      if (entry.connection) entry.connection.inFlight--
+      inFlight.remove(entry)
     }
   }
 
-  /** Follows a server from now on. HTTP, HTTPS and HTTP/2 servers alike; a second call for the same one is ignored. */
+  /** Tracks an HTTP, HTTPS or HTTP/2 server from now on. A second call for the same server is ignored. */
   watch(server: Server): void {
     if (this.#servers.has(server)) return
     this.#servers.add(server)
     const secure = 'setSecureContext' in server
     const http2 = 'updateSettings' in server
     server.on('connection', () => this.#accepted++)
-    // Behind TLS the raw socket never sees a request: the one above it does.
+    // With TLS, requests arrive on the socket above the raw one.
     server.on(secure ? 'secureConnection' : 'connection', (socket: Socket & { alpnProtocol?: string | false }) => {
-      // An HTTP/2 socket ends with its session, which knows what is still running on it.
+      // An HTTP/2 socket is closed by its session, which knows the running streams.
       const swept = !http2 || (secure && socket.alpnProtocol !== 'h2')
-      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0, atWork: 0 })
-      // One function for all: there may be ten thousand of them, and `once` keeps two more for each.
-      socket.on('close', this.#gone)
+      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0, inFlight: 0 })
+      // One listener for all sockets; `once` would create two functions for each.
+      socket.on('close', this.#onSocketClose)
     })
     const sessions = boundServer(server, this.#bounds, this.#given)
     if (sessions) this.#sessions.push(sessions)
   }
 
   /**
-   * A request begins; it ends by itself when its response is closed, whether sent, hijacked or aborted.
+   * Adds a request. It is removed when its response closes, whether sent, hijacked or aborted.
    *
-   * @returns false when its connection has too many in flight already
+   * @returns false if its connection has too many requests in flight
    */
   begin(response: Response, request: Request): boolean {
-    // A pipelined response gets its socket when it is its turn. The number of HTTP/2 streams is bounded by their session.
+    // A pipelined response gets its socket late, so the request's is used. HTTP/2 sessions bound their streams themselves.
     const connection = 'stream' in response.req ? undefined : this.#sockets.get(response.req.socket)
-    this.#work.add(response, request, connection)
+    this.#inFlight.add(response, request, connection)
     this.flow.waiting++
-    // One function for all, and `on`: `once` would wrap it anew for every request. A response closes once.
-    response.on('close', this.#ended)
-    return connection === undefined || ++connection.atWork <= this.#bounds.maxConcurrentStreams
+    // One listener for all; `once` would wrap it for every request, and a response closes once.
+    response.on('close', this.#onResponseClose)
+    return connection === undefined || ++connection.inFlight <= this.#bounds.maxConcurrentStreams
   }
 
-  /** The answer to a request begins. */
-  answering(response: Response): void {
-    const work = this.#work.get(response)
-    if (work?.waiting !== true) return
-    work.waiting = false
+  /** Called when a response starts. */
+  responding(response: Response): void {
+    const entry = this.#inFlight.get(response)
+    if (entry?.waiting !== true) return
+    entry.waiting = false
     this.flow.waiting--
-    this.flow.answered++
-    this.flow.waitedMs += performance.now() - work.startedAt
+    this.flow.responses++
+    this.flow.waitedMs += performance.now() - entry.startedAt
   }
 
   get inFlight(): number {
-    return this.#work.size
+    return this.#inFlight.size
   }
 
-  /** Responses that are being sent or waited for. */
+  /** Responses that are not complete. */
   responses(): Response[] {
-    return this.#work.responses()
+    return this.#inFlight.responses()
   }
 
-  unanswered(): InFlight[] {
+  unfinished(): UnfinishedRequest[] {
     const now = performance.now()
-    return this.#work.requests().map(({ request, startedAt }) => ({
+    return this.#inFlight.requests().map(({ request, startedAt }) => ({
       method: request.method,
       route: request.routeOptions.url ?? 'unknown',
       ageMs: Math.round(now - startedAt),
     }))
   }
 
+  /** Number of open sockets. */
   get open(): number {
     return this.#sockets.size
   }
 
-  /** HTTP/2 clients get GOAWAY: running streams end, new ones go elsewhere (RFC 9113, section 6.8). */
+  /** Sends GOAWAY to HTTP/2 clients: running streams finish, new ones need another connection (RFC 9113, 6.8). */
   goAway(): void {
     for (const sessions of this.#sessions) sessions.close()
   }
 
   /**
-   * Stops listening; open connections are left as they are.
+   * Stops listening and keeps open connections.
    *
-   * The kernel resets every connection that waits in the accept queue when its listener closes. The listener is
-   * therefore closed right after a turn of the event loop in which nothing was accepted: the queue was empty
-   * microseconds ago. Under a rush of connections the wait is bounded.
+   * When a listener closes, the kernel resets the connections in its accept queue. The listener is therefore closed
+   * right after a turn of the event loop in which no connection was accepted, so the queue was empty microseconds ago.
+   * The number of turns is bounded.
    */
   async stopListening(): Promise<void> {
     for (let turn = 0, before = -1; turn < 1_000 && before !== this.#accepted; turn++) {
       before = this.#accepted
       await nextTurn()
     }
-    // Not `server.close()`: on an HTTP server that also destroys the idle sockets.
+    // `close()` of an HTTP server would also destroy idle sockets.
     for (const server of this.#servers) if (server.listening) TcpServer.prototype.close.call(server)
   }
 
-  /** Closes every socket on which nothing happened for `quietMs` milliseconds and no answer is due. */
+  /** Closes every socket without a request in flight on which nothing has arrived for `quietMs`. */
   sweep(quietMs: number): void {
     const busy = new Set<unknown>()
-    for (const response of this.#work.responses()) busy.add(response.socket)
+    for (const response of this.#inFlight.responses()) busy.add(response.socket)
     const now = performance.now()
-    for (const [socket, seen] of this.#sockets) {
-      if (!seen.swept || busy.has(socket)) {
-        seen.idleSince = 0
-      } else if (seen.idleSince === 0 || seen.bytes !== socket.bytesRead) {
-        seen.bytes = socket.bytesRead
-        seen.idleSince = now
-      } else if (now - seen.idleSince >= quietMs) {
-        // The kernel may hold a request that nobody has read yet. After the poll that comes before an immediate, what
-        // has not been read was not there.
+    for (const [socket, connection] of this.#sockets) {
+      if (!connection.swept || busy.has(socket)) {
+        connection.idleSince = 0
+      } else if (connection.idleSince === 0 || connection.bytes !== socket.bytesRead) {
+        connection.bytes = socket.bytesRead
+        connection.idleSince = now
+      } else if (now - connection.idleSince >= quietMs) {
+        // The kernel may have a request that was not read yet. An immediate runs after the poll phase, which reads it.
         setImmediate(() => {
-          if (seen.bytes === socket.bytesRead) socket.destroy()
+          if (connection.bytes === socket.bytesRead) socket.destroy()
         })
       }
     }
   }
 
-  /** Ends everything at once. */
-  cut(): void {
+  /** Destroys all connections. */
+  destroy(): void {
     for (const sessions of this.#sessions) sessions.destroy()
     for (const socket of this.#sockets.keys()) socket.destroy()
   }

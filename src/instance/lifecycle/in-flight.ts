@@ -3,86 +3,85 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 export type Response = ServerResponse<IncomingMessage>
 export type Request = { readonly method: string; readonly routeOptions: { readonly url?: string } }
 
-/** A request that is at work, until its response is closed. */
-export class Work {
-  /** Its answer has not begun. */
+/** A request that is in flight until its response is closed. */
+export class InFlight {
+  /** Whether its response has not started. */
   waiting = false
   startedAt = 0
   request: Request | undefined
   response: Response | undefined
-  /** Its connection, which counts what is at work on it. */
-  connection: { atWork: number } | undefined
-  /** Its neighbours in the list. */
-  before: Work | undefined
-  after: Work | undefined
+  /** Counts the requests in flight on its connection. */
+  connection: { inFlight: number } | undefined
+  previous: InFlight | undefined
+  next: InFlight | undefined
 }
 
-const own = Symbol('fleet.work')
-type WithWork = Response & { [own]?: Work }
+const entryOf = Symbol('fleet.in-flight')
+type WithEntry = Response & { [entryOf]?: InFlight }
 
 /**
- * The requests at work, as a list that runs through them. A Map that fills and empties with every request makes its table
- * anew each time: 150 bytes that V8 takes from the old part of the heap, where they lie until megabytes of them do. The
- * entries are used again for the same reason: V8 comes to take them for long-lived, and an old one that is over would keep
- * its request and its response with it.
+ * The requests in flight, as a linked list whose entries are reused. A Map that fills and empties with every request
+ * reallocates its table each time: 150 bytes in V8's old generation, which are freed only after megabytes have piled
+ * up. New entries would be promoted to the old generation as well, and a promoted entry keeps its request and response
+ * alive.
  */
-export class WorkList {
-  #last: Work | undefined
-  #unused: Work | undefined
+export class InFlightList {
+  #last: InFlight | undefined
+  #unused: InFlight | undefined
   #size = 0
 
   get size(): number {
     return this.#size
   }
 
-  get(response: Response): Work | undefined {
-    return (response as WithWork)[own]
+  get(response: Response): InFlight | undefined {
+    return (response as WithEntry)[entryOf]
   }
 
-  add(response: Response, request: Request, connection?: { atWork: number }): void {
-    const work = this.#unused ?? new Work()
-    this.#unused = work.after
-    work.waiting = true
-    work.startedAt = performance.now()
-    work.request = request
-    work.response = response
-    work.connection = connection
-    work.before = this.#last
-    work.after = undefined
-    if (this.#last) this.#last.after = work
-    this.#last = work
+  add(response: Response, request: Request, connection?: { inFlight: number }): void {
+    const entry = this.#unused ?? new InFlight()
+    this.#unused = entry.next
+    entry.waiting = true
+    entry.startedAt = performance.now()
+    entry.request = request
+    entry.response = response
+    entry.connection = connection
+    entry.previous = this.#last
+    entry.next = undefined
+    if (this.#last) this.#last.next = entry
+    this.#last = entry
     this.#size++
-    ;(response as WithWork)[own] = work
+    ;(response as WithEntry)[entryOf] = entry
   }
 
-  remove(work: Work): void {
-    const { before, after, response } = work
-    if (before) before.after = after
-    if (after) after.before = before
-    else this.#last = before
+  remove(entry: InFlight): void {
+    const { previous, next, response } = entry
+    if (previous) previous.next = next
+    if (next) next.previous = previous
+    else this.#last = previous
     this.#size--
-    if (response) (response as WithWork)[own] = undefined
-    work.request = undefined
-    work.response = undefined
-    work.connection = undefined
-    work.before = undefined
-    work.after = this.#unused
-    this.#unused = work
+    if (response) (response as WithEntry)[entryOf] = undefined
+    entry.request = undefined
+    entry.response = undefined
+    entry.connection = undefined
+    entry.previous = undefined
+    entry.next = this.#unused
+    this.#unused = entry
   }
 
-  /** The oldest first. */
+  /** Oldest first. */
   requests(): { request: Request; startedAt: number }[] {
     return this.#all().flatMap(({ request, startedAt }) => (request ? [{ request, startedAt }] : []))
   }
 
-  /** The oldest first. */
+  /** Oldest first. */
   responses(): Response[] {
     return this.#all().flatMap(({ response }) => response ?? [])
   }
 
-  #all(): Work[] {
-    const all: Work[] = []
-    for (let work = this.#last; work; work = work.before) all.push(work)
+  #all(): InFlight[] {
+    const all: InFlight[] = []
+    for (let entry = this.#last; entry; entry = entry.previous) all.push(entry)
     return all.reverse()
   }
 }

@@ -1,41 +1,54 @@
+// From SIGTERM to exit:
+//
+// 1. signals.ts receives SIGTERM, SIGINT, pm2's message or a fatal error and calls `app.fleet.shutdown()` below.
+// 2. shutdown.ts starts the deadline and runs the steps: drain, close streams and WebSockets, stop listening, wait for
+//    requests in flight, close plugins. `Shutdown.run` reads top-down.
+// 3. signals.ts exits with the code that the shutdown returned.
+//
+// state.ts has the state and its listeners, connections.ts the sockets of all servers, in-flight.ts the requests,
+// streams.ts WebSockets and event streams. The hooks below count requests and announce a drain in responses.
+// docs/lifecycle.md describes the behaviour.
+
 import cluster from 'node:cluster'
 import type { ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
+import { serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
 import { bool, int, object, resolveOptions, type Shapes } from '../../base/options.ts'
 import { stateChannel } from '../channels.ts'
 import { identity, type LifecycleState } from '../identity.ts'
-import { cameByManagement } from '../operators/listener.ts'
+import { usesManagementListener } from '../operators/listener.ts'
 import { boundDefaults, boundShapes, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
 import { Connections, type Flow } from './connections.ts'
-import { Departure, quietMs, sweepEveryMs } from './shutdown.ts'
-import { type Ending, onEnding } from './signals.ts'
+import { quietMs, Shutdown, sweepEveryMs } from './shutdown.ts'
+import { type ExitCause, onExitSignal } from './signals.ts'
 import { Lifecycle } from './state.ts'
 import { rememberSource } from './streams.ts'
 
 export interface LifecycleOptions {
-  /** Time from the first signal to the exit, at the latest, 1 to 3,600,000 ms. @default SHUTDOWN_TIMEOUT, else 30000 */
+  /** Longest time from the first signal to the exit, 1 to 3,600,000 ms. @default SHUTDOWN_TIMEOUT, else 30000 */
   shutdownTimeoutMs?: number
   /**
-   * Time between "not ready" and the closing of the listener, in which requests are still served and fronts learn of
-   * the drain, 0 to 600,000 ms. @default DRAIN_DELAY, else 5000 with NODE_ENV=production and 0 without
+   * Time from "not ready" until the listener closes, in which requests are served and load balancers notice the drain,
+   * 0 to 600,000 ms. @default DRAIN_DELAY, else 5000 with NODE_ENV=production and 0 without
    */
   drainDelayMs?: number
-  /** Long-lived connections (WebSockets) are closed spread over this window, 0 to 600,000 ms. @default 1000 */
+  /** Window over which the closing of WebSockets is spread, 0 to 600,000 ms. @default 1000 */
   evictWindowMs?: number
   /** Handle SIGTERM, SIGINT, pm2's `shutdown` message and fatal errors, and end the process. @default true */
   signals?: boolean
-  /** Bounds of the application's server: slow clients, HTTP/2 sessions, requests per connection. */
+  /** Limits of the application's server: slow clients, HTTP/2 sessions, requests per connection. */
   connections?: ConnectionBounds
 }
 
 export interface ShutdownOptions {
   /**
-   * Other processes go on listening on the same port, so no front has to learn of anything: the listener closes at
-   * once, and neither the state nor a header says "draining" of a port that serves on. @default false
+   * Other processes keep listening on the same port, so no load balancer has to notice: the listener closes at once, and
+   * neither the state nor a header reports a drain. @default false
    */
   handover?: boolean
 }
@@ -60,26 +73,26 @@ const defaults = {
 declare module 'fastify' {
   interface FastifyFleet {
     readonly state: LifecycleState
-    /** How many requests wait for their answer, and how long they did. */
+    /** Requests that wait for their response, and how long requests have waited. */
     readonly flow?: Flow
-    /** The error that ends this process, once there is one: `/live` answers 503 from then on. */
+    /** The fatal error that ends this process. `/live` responds 503 from then on. */
     readonly fatal?: Error
-    /** Leaves the rotation and goes on serving; {@link FastifyFleet.undrain} takes it back. */
+    /** Leaves rotation and keeps serving. {@link FastifyFleet.undrain} reverses it. */
     drain(): void
-    /** Returns to the rotation. Does nothing once a shutdown has begun. */
+    /** Returns to rotation. Does nothing once a shutdown has started. */
     undrain(): void
     /**
-     * Drains, closes everything and settles with the exit code: 0 when clean, 1 when the deadline cut anything. It
-     * does not end the process; signals do.
+     * Drains, closes everything and resolves to the exit code: 0, or 1 if the deadline cut anything. It does not end the
+     * process; signals do. Later calls return the same promise.
      */
     shutdown(reason?: string, options?: ShutdownOptions): Promise<number>
-    /** Called with each new state, in order. A listener that throws is logged and ignored. */
+    /** Calls back with each new state, in order. Errors of a listener are logged. */
     onState(listener: (state: LifecycleState) => void): void
   }
 }
 
 const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
+  await ensure(app, identity)
   const env = readEnv()
   const fromEnv = {
     shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT,
@@ -87,40 +100,40 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   }
   const options = resolveOptions<Resolved>('lifecycle', shapes, defaults, fromEnv, given)
   app.fleet.configure('lifecycle', options)
-  const life = new Lifecycle((err) => app.log.error({ err }, 'a listener for the state failed'))
+  const lifecycle = new Lifecycle((err) => app.log.error({ err }, 'a state listener failed'))
   const connections = new Connections(options.connections, given.connections)
-  // WebSockets may be served by a plugin further down, which the root cannot see.
+  // A child scope may serve WebSockets, and its decorator is not visible here.
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
-  let departure: Promise<number> | undefined
+  let shutdown: Promise<number> | undefined
 
   const fleet = Object.assign(app.fleet, {
     flow: connections.flow as Flow,
-    drain: () => void life.move('draining', ['serving']),
-    undrain: () => void (departure ?? life.move('serving', ['draining'])),
-    onState: (listener: (state: LifecycleState) => void) => life.onState(listener),
+    drain: () => void lifecycle.move('draining', ['serving']),
+    undrain: () => void (shutdown ?? lifecycle.move('serving', ['draining'])),
+    onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
-      if (handover && !departure) for (const response of connections.responses()) closeAfter(response)
-      departure ??= depart(scopes, life, connections, options, reason, handover)
-      return departure
+      if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
+      shutdown ??= runShutdown(scopes, lifecycle, connections, options, reason, handover)
+      return shutdown
     },
   })
-  Object.defineProperty(fleet, 'state', { get: () => life.state, enumerable: true })
-  fleet.contribute(() => ({ state: life.state }))
+  Object.defineProperty(fleet, 'state', { get: () => lifecycle.state, enumerable: true })
+  fleet.contribute(() => ({ state: lifecycle.state }))
 
   connections.watch(app.server)
   app.addHook('onListen', async () => {
-    for (const server of secondaryServers(app)) connections.watch(server)
-    life.move('serving', ['starting'])
+    for (const server of serversOf(app)) connections.watch(server)
+    lifecycle.move('serving', ['starting'])
   })
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
-    // Operators and probes stay until the end, and are not waited for.
-    if (cameByManagement(request.raw)) {
+    // Requests of operators and probes are served until the end and do not delay a shutdown.
+    if (usesManagementListener(request.raw)) {
       done()
       return
     }
-    if (life.state === 'draining' && request.headers['x-fleet-retry'] !== undefined && anotherServes(app.fleet)) {
-      sayDraining(reply.raw)
+    if (lifecycle.state === 'draining' && request.headers['x-fleet-retry'] !== undefined && anotherServes(app.fleet)) {
+      announceDrain(reply.raw)
       done(new FleetError('FLEET_ERR_DRAINING'))
       return
     }
@@ -129,42 +142,42 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       done(new FleetError('FLEET_ERR_PIPELINE_LIMIT'))
       return
     }
-    if (life.state !== 'serving') sayDraining(reply.raw)
-    else if (departure) closeAfter(reply.raw)
+    if (lifecycle.state !== 'serving') announceDrain(reply.raw)
+    else if (shutdown) closeAfter(reply.raw)
     if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)
     done()
   })
   app.addHook('onSend', (_request, reply, payload, done) => {
-    connections.answering(reply.raw)
+    connections.responding(reply.raw)
     done(null, payload)
   })
-  onHijack(app, (reply) => connections.answering(reply.raw))
-  life.onState((state) => stateChannel.publish({ instance: app.fleet.instance.id, state }))
-  life.onState((state) => {
+  onHijack(app, (reply) => connections.responding(reply.raw))
+  lifecycle.onState((state) => stateChannel.publish({ instance: app.fleet.instance.id, state }))
+  lifecycle.onState((state) => {
     if (state === 'draining' || state === 'closed')
-      for (const response of connections.responses()) sayDraining(response)
+      for (const response of connections.responses()) announceDrain(response)
   })
-  // `app.close()` called by somebody else: the answers in flight must not keep their sockets, nor idle ones the close.
+  // If the application calls `app.close()` itself, sockets that turn idle must not delay it.
   app.addHook('preClose', async () => {
-    life.move('closed', ['starting', 'serving', 'draining'])
+    lifecycle.move('closed', ['starting', 'serving', 'draining'])
     sweepUntilClosed(app, connections)
   })
   if (options.signals) handleSignals(app, fleet)
 }
 
-async function depart(
+async function runShutdown(
   scopes: readonly [FastifyInstance, ...FastifyInstance[]],
-  life: Lifecycle,
+  lifecycle: Lifecycle,
   connections: Connections,
   options: Resolved,
   reason: string,
   handover: boolean,
 ): Promise<number> {
-  // Before any code that is not ours: whatever that does, the end is bounded.
-  const course = new Departure(scopes, connections, options)
+  // Starts the deadline before any other code runs.
+  const shutdown = new Shutdown(scopes, connections, options)
   const [app] = scopes
   app.log.info({ reason, handover, inFlight: connections.inFlight }, 'draining')
-  const code = await course.run(life, handover)
+  const code = await shutdown.run(lifecycle, handover)
   app.log.info({ code }, 'closed')
   return code
 }
@@ -173,53 +186,47 @@ function handleSignals(
   app: FastifyInstance,
   fleet: { shutdown(reason: string, options: ShutdownOptions): Promise<number>; fatal?: Error },
 ): void {
-  const stop = onEnding({
-    async first(ending: Ending, error?: Error) {
+  const stop = onExitSignal({
+    async first(cause: ExitCause, error?: Error) {
       if (error) {
         fleet.fatal = error
         app.log.fatal({ err: error }, 'fatal error')
-        // An app without a logger would end without a word, which Node itself never does.
+        // Without a logger the error would be lost; Node itself prints it.
         if (app.log.level === undefined || app.log.level === 'silent') process.stderr.write(`${error.stack}\n`)
       }
-      // A signal to one process of a cluster: pm2 replaces it, and its siblings hold the port. That the whole group
-      // ends is told by a message of `fleet start`; see the worker room.
-      return await fleet.shutdown(ending, { handover: cluster.isWorker })
+      // A signal to one process of a cluster: pm2 replaces it while its siblings serve the port. `fleet start` sends a
+      // message when the whole group shuts down; see src/host/worker.ts.
+      return await fleet.shutdown(cause, { handover: cluster.isWorker })
     },
-    second: (ending) => app.log.warn({ reason: ending }, 'second signal: ending at once'),
+    second: (cause) => app.log.warn({ reason: cause }, 'second signal: exiting at once'),
   })
   app.addHook('onClose', async () => stop())
 }
 
 /**
- * A front that sends `X-Fleet-Retry` can take this request elsewhere. Open-source nginx has no active health check:
- * the refusal, before any work is done, is how it learns of the drain while the listener is still open.
+ * Whether a load balancer that sends `X-Fleet-Retry` can send a request to another instance. Open-source nginx has no
+ * active health checks and learns of a drain by the rejection, which comes before any work is done.
  */
 function anotherServes(fleet: FastifyFleet): boolean {
   const { host, port } = fleet.instance
-  // Workers that share this one's port are no other target.
+  // Workers that share this port are the same target.
   return fleet.peers().some((peer) => peer.state === 'serving' && (peer.host !== host || peer.port !== port))
 }
 
-/** The client's next request should use another connection, which then leads to another instance. */
-function sayDraining(response: ServerResponse): void {
+/** Makes the client open another connection, to another instance, for its next request. */
+function announceDrain(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader('X-Fleet-Draining', '1')
   closeAfter(response)
 }
 
 function closeAfter(response: ServerResponse): void {
-  // Node writes `Connection: close` from this flag, for hijacked responses too; on HTTP/2 it means nothing.
+  // Node writes `Connection: close` because of this flag, also for hijacked responses. HTTP/2 ignores it.
   if (!response.headersSent) response.shouldKeepAlive = false
 }
 
 function sweepUntilClosed(app: FastifyInstance, connections: Connections): void {
   const timer = setInterval(() => connections.sweep(quietMs), sweepEveryMs).unref()
   app.server.once('close', () => clearInterval(timer))
-}
-
-/** Fastify listens on `localhost` with one server per address and keeps the others under a symbol. */
-function secondaryServers(app: FastifyInstance): Parameters<Connections['watch']>[0][] {
-  const key = Object.getOwnPropertySymbols(app).find((symbol) => symbol.description === 'fastify.serverBindings')
-  return key ? ((app as unknown as Record<symbol, Parameters<Connections['watch']>[0][]>)[key] ?? []) : []
 }
 
 /** Drains and closes an instance without losing a request: SIGTERM, SIGINT, pm2, fatal errors, `app.fleet.shutdown()`. */

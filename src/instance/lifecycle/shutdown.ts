@@ -4,74 +4,77 @@ import type { Connections } from './connections.ts'
 import type { Lifecycle } from './state.ts'
 import { endStream, evictWebSockets, isEventStream } from './streams.ts'
 
-export interface DepartureOptions {
+export interface ShutdownTimes {
   readonly shutdownTimeoutMs: number
   readonly drainDelayMs: number
   readonly evictWindowMs: number
 }
 
-/** How long a kept-alive socket must be silent after the listener closed before it is taken for idle, ms. */
+/** Time without data after which a keep-alive socket counts as idle once the listener has closed, ms. */
 export const quietMs = 250
 /**
- * The same in a handover, where nobody waits for the port. Most clients that are going to use a connection again do so
- * meanwhile, and are told then: a request sent to a socket at the moment it is closed is lost, and a POST not repeated.
+ * The same in a handover, where no other process waits for the port. Most clients that reuse a connection do so in this
+ * time and then get `Connection: close`. A request that is sent while its socket is closed is lost, and clients do not
+ * repeat a POST.
  */
 const handoverQuietMs = 2_000
-/** How often sockets are looked at while the instance closes, ms. */
+/** Interval at which sockets are checked during a shutdown, ms. */
 export const sweepEveryMs = 50
-/** What plugins get to close when the deadline has already passed, ms. */
+/** Time that plugins have to close after the deadline, ms. */
 const lastGraceMs = 1_000
 
-/** One departure, in the order of the steps it takes. */
-export class Departure {
+/** One shutdown. {@link Shutdown.run} lists the steps in order; the deadline starts in the constructor. */
+export class Shutdown {
   readonly #app: FastifyInstance
   readonly #scopes: Iterable<FastifyInstance>
   readonly #connections: Connections
-  readonly #options: DepartureOptions
+  readonly #times: ShutdownTimes
   readonly #deadline: AbortSignal
   #clean = true
 
   constructor(
     scopes: readonly [FastifyInstance, ...FastifyInstance[]],
     connections: Connections,
-    options: DepartureOptions,
+    times: ShutdownTimes,
   ) {
     this.#app = scopes[0]
     this.#scopes = scopes
     this.#connections = connections
-    this.#options = options
-    this.#deadline = AbortSignal.timeout(options.shutdownTimeoutMs)
+    this.#times = times
+    this.#deadline = AbortSignal.timeout(times.shutdownTimeoutMs)
   }
 
-  async run(life: Lifecycle, handover: boolean): Promise<number> {
-    if (!handover) life.move('draining', ['serving'])
-    if (!handover && life.state === 'draining') await this.#pause(this.#options.drainDelayMs - life.drainingForMs)
+  /** @returns the exit code: 0, or 1 if the deadline cut anything */
+  async run(lifecycle: Lifecycle, handover: boolean): Promise<number> {
+    if (!handover) lifecycle.move('draining', ['serving'])
+    if (!handover && lifecycle.state === 'draining')
+      await this.#pause(this.#times.drainDelayMs - lifecycle.drainingForMs)
     this.#connections.goAway()
-    const evicted = evictWebSockets(this.#scopes, this.#options.evictWindowMs, this.#deadline)
+    const evicted = evictWebSockets(this.#scopes, this.#times.evictWindowMs, this.#deadline)
     for (const response of this.#connections.responses()) if (isEventStream(response)) endStream(response)
     await this.#connections.stopListening()
     await evicted
-    // Those that came in while the listener was still open.
+    // WebSockets that were opened while the listener was still open.
     await evictWebSockets(this.#scopes, 0, this.#deadline)
     await this.#finish(handover ? handoverQuietMs : quietMs)
-    life.move('closed', ['starting', 'serving', 'draining'])
+    lifecycle.move('closed', ['starting', 'serving', 'draining'])
     await this.#closePlugins()
     return this.#clean ? 0 : 1
   }
 
-  /** In-flight work ends and sockets turn idle, or the deadline cuts what is left. */
+  /** Waits until requests have finished and sockets are idle; the deadline cuts the rest. */
   async #finish(quietMs: number): Promise<void> {
     while (this.#connections.open > 0 && !this.#deadline.aborted) {
       this.#connections.sweep(quietMs)
       for (const response of this.#connections.responses()) if (isEventStream(response)) endStream(response)
       await this.#pause(sweepEveryMs)
     }
-    const unanswered = this.#connections.unanswered()
-    if (unanswered.length > 0) {
+    const unfinished = this.#connections.unfinished()
+    if (unfinished.length > 0) {
       this.#clean = false
-      for (const request of unanswered) this.#app.log.error(request, 'request cut at the shutdown deadline')
+      for (const request of unfinished) this.#app.log.error(request, 'request cut at the shutdown deadline')
     }
-    this.#connections.cut()
+    this.#connections.destroy()
   }
 
   async #closePlugins(): Promise<void> {
@@ -83,9 +86,9 @@ export class Departure {
       },
     )
     const late = new Promise<boolean>((resolve) => {
-      const give = (): void => void setTimeout(resolve, lastGraceMs, false).unref()
-      if (this.#deadline.aborted) give()
-      else this.#deadline.addEventListener('abort', give, { once: true })
+      const allowGrace = (): void => void setTimeout(resolve, lastGraceMs, false).unref()
+      if (this.#deadline.aborted) allowGrace()
+      else this.#deadline.addEventListener('abort', allowGrace, { once: true })
     })
     if (await Promise.race([closed, late])) return
     this.#clean = false

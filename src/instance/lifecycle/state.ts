@@ -1,6 +1,6 @@
 import type { LifecycleState } from '../identity.ts'
 
-/** `starting → serving ⇄ draining → closed`, and who wants to know. */
+/** The state `starting → serving ⇄ draining → closed` and its listeners. */
 export class Lifecycle {
   state: LifecycleState = 'starting'
   #drainingSince = 0
@@ -15,12 +15,12 @@ export class Lifecycle {
     this.#listeners.push(listener)
   }
 
-  /** An operator may have drained the instance long before it is ended. */
+  /** An operator may have drained the instance long before its shutdown. */
   get drainingForMs(): number {
     return performance.now() - this.#drainingSince
   }
 
-  /** Moves on when the present state is one of `from`, else does nothing. */
+  /** Does nothing unless the current state is one of `from`. */
   move(to: LifecycleState, from: readonly LifecycleState[]): void {
     if (!from.includes(this.state)) return
     this.state = to

@@ -2,25 +2,23 @@ import type { ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
-/** The part of the `ws` package's server that is needed here; @fastify/websocket decorates the app with one. */
+/** The part of the `ws` server that is used here. @fastify/websocket decorates the app with one. */
 interface WebSocketServer {
   readonly clients: Iterable<{ close(code: number, reason: string): void; terminate(): void }>
 }
 
 /** 1012, "service restart": the client should reconnect (IANA WebSocket close code registry). */
 const serviceRestart = 1012
-/** How long a client may take to answer the close frame before its socket is cut, ms. */
+/** Time a client has to respond to the close frame before its socket is destroyed, ms. */
 const closeHandshakeMs = 1_000
 
-/**
- * Closes all WebSockets, evenly spread over `windowMs` milliseconds so that not every client reconnects at once.
- */
+/** Closes all WebSockets, evenly spread over `windowMs` so that the clients do not reconnect all at once. */
 export async function evictWebSockets(
   scopes: Iterable<FastifyInstance>,
   windowMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  // Children inherit their parent's server, hence the set.
+  // Child scopes inherit the server of their parent.
   const servers = new Set([...scopes].map((scope) => (scope as { websocketServer?: WebSocketServer }).websocketServer))
   const clients = [...servers].flatMap((server) => [...(server?.clients ?? [])])
   for (const client of clients) {
@@ -30,22 +28,22 @@ export async function evictWebSockets(
   }
 }
 
-/** Whether a response is a stream of server-sent events that has begun. */
+/** Whether a response is a stream of server-sent events that has started. */
 export function isEventStream(response: ServerResponse): boolean {
   if (!response.headersSent || response.writableEnded) return false
   const type = response.getHeader('content-type')
-  // Headers given to `writeHead` alone cannot be read back; what an EventSource asks for can.
+  // Headers passed to `writeHead` cannot be read back; the request's `Accept` of an EventSource can.
   return String(type ?? response.req.headers.accept ?? '').startsWith('text/event-stream')
 }
 
 const sources = new WeakMap<ServerResponse, NodeJS.ReadableStream>()
 
-/** Remembers the stream a response is fed from, so that it can be taken off before the last event. */
+/** Remembers the stream that is piped into a response, so that it can be unpiped before the last event. */
 export function rememberSource(response: ServerResponse): void {
   response.once('pipe', (source: NodeJS.ReadableStream) => sources.set(response, source))
 }
 
-/** Sends a last event, `shutdown`, and ends the stream; the browser's EventSource reconnects by itself. */
+/** Sends a last event, `shutdown`, and ends the stream. EventSource reconnects by itself. */
 export function endStream(response: ServerResponse): void {
   const source = sources.get(response)
   source?.unpipe(response)

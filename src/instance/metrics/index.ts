@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
+import { ensure } from '../../base/ensure.ts'
 import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../../base/options.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
@@ -10,11 +11,11 @@ import { RouteTimes } from './routes.ts'
 import { collectRuntime } from './runtime.ts'
 
 export interface MetricsOptions {
-  /** `false` switches the endpoint off. @default '/metrics' */
+  /** `false` disables the endpoint. @default '/metrics' */
   path?: string | false
-  /** Upper bounds of the response time histogram, in seconds. @default 5 ms to 10 s, as prom-client has them */
+  /** Upper bounds of the response time histogram, in seconds. @default prom-client's, 5 ms to 10 s */
   buckets?: number[]
-  /** Process, heap, garbage collection and event loop. @default true */
+  /** Metrics of process, heap, garbage collection and event loop. @default true */
   runtime?: boolean
 }
 
@@ -29,7 +30,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** prom-client registry of this app; add your own metrics with `registers: [app.metrics]`. */
     metrics: Registry
-    /** What `/metrics` answers with; a cluster worker replaces it by the figures of the whole group. */
+    /** Source of the response of `/metrics`. A cluster worker replaces it with the metrics of all workers. */
     metricsSource: MetricsSource
   }
 }
@@ -44,7 +45,7 @@ const contentTypes: Readonly<Record<MetricsFormat, string>> = {
   openmetrics: Registry.OPENMETRICS_CONTENT_TYPE,
 }
 
-/** A registry's text in either format. The format belongs to a registry, so another one shares its metrics. */
+/** A registry's metrics in either format. A format belongs to a registry, so OpenMetrics needs a second registry. */
 export function scrape(registry: Registry, format: MetricsFormat): Promise<string> {
   if (format === 'prometheus') return registry.metrics()
   const other = new Registry()
@@ -53,16 +54,16 @@ export function scrape(registry: Registry, format: MetricsFormat): Promise<strin
   return other.metrics()
 }
 
-function describeInstance(app: FastifyInstance, registry: Registry): void {
+function addInstanceMetrics(app: FastifyInstance, registry: Registry): void {
   const { id, version, color, region = '', zone = '' } = app.fleet.instance
   const info = new Gauge({
     name: 'fleet_instance_info',
-    help: 'Which instance this is; always 1',
+    help: 'Identity of the instance; always 1',
     labelNames: ['fleet', 'instance', 'version', 'color', 'region', 'zone'],
     registers: [registry],
   })
   info.set({ fleet: app.fleet.name, instance: id, version, color, region, zone }, 1)
-  // A group of workers answers for all of them: what a gauge means decides how theirs are put together.
+  // A scrape of one worker returns the metrics of all, so each gauge declares how the workers' values are combined.
   const gauge = (name: string, help: string, aggregator: Aggregator, read: () => number): void => {
     new Gauge({
       name,
@@ -74,9 +75,9 @@ function describeInstance(app: FastifyInstance, registry: Registry): void {
       },
     })
   }
-  gauge('fleet_ready', 'Whether the instance takes traffic', 'min', () => (app.fleet.ready === false ? 0 : 1))
+  gauge('fleet_ready', 'Whether the instance is ready for traffic', 'min', () => (app.fleet.ready === false ? 0 : 1))
   gauge('fleet_draining', 'Whether the instance is draining', 'max', () => (app.fleet.state === 'draining' ? 1 : 0))
-  gauge('fleet_peers', 'Instances this one knows, itself included', 'max', () => app.fleet.peers().length)
+  gauge('fleet_peers', 'Known instances of the fleet, including this one', 'max', () => app.fleet.peers().length)
   gauge(
     'fleet_event_loop_utilization',
     'Share of the last second in which the event loop was busy',
@@ -99,16 +100,14 @@ function describeInstance(app: FastifyInstance, registry: Registry): void {
 }
 
 const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('load')) await app.register(load)
-  if (!app.hasDecorator('isOperator')) await app.register(operators)
+  await ensure(app, identity, load, operators)
   const options = resolveOptions<Required<MetricsOptions>>('metrics', shapes, defaults, given)
   app.fleet.configure('metrics', options)
   const registry = new Registry()
   app.decorate('metrics', registry)
   app.decorate('metricsSource', { text: (format: MetricsFormat) => scrape(registry, format) })
   if (options.runtime) collectRuntime(registry)
-  describeInstance(app, registry)
+  addInstanceMetrics(app, registry)
   const times = new RouteTimes(options.buckets)
   times.register(registry)
   app.addHook('onResponse', (request, reply, done) => {
@@ -116,7 +115,7 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
     done()
   })
   if (app.hasDecorator('overload')) {
-    app.overload.onRefused((refused, ms) => times.observe(refused as FastifyRequest, 503, ms))
+    app.overload.onRefused((request, ms) => times.observe(request as FastifyRequest, 503, ms))
   }
 
   if (!options.path) return

@@ -1,16 +1,17 @@
 import { performance } from 'node:perf_hooks'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
 import { identity } from '../identity.ts'
 
-/** Figures of the last full seconds. */
+/** Figures of the last ten full seconds. */
 export interface Load {
   /** Requests per second. */
   rps: number
-  /** Share of requests answered with 5xx, 0 to 1. */
+  /** Share of responses with status 5xx, 0 to 1. */
   errorRate: number
-  /** Percentiles of the response time in milliseconds, to about 7 %. */
+  /** Percentiles of the response time in milliseconds, accurate to about 7 %. */
   p50: number
   p95: number
   p99: number
@@ -24,13 +25,13 @@ declare module 'fastify' {
     load: LoadMeter
   }
   interface FastifyContextConfig {
-    /** Probes are left out of the load figures: they would drown a quiet instance's own. */
+    /** Probes do not count in the load figures, where they would outweigh the traffic of a quiet instance. */
     probe?: boolean
   }
 }
 
 const seconds = 10
-// Bucket i holds response times up to 0.1 ms × 1.15^i; the last one all above 60 s.
+// Bucket i counts response times up to 0.1 ms × 1.15^i, the last one all above 60 s.
 const base = 0.1
 const growth = Math.log(1.15)
 const buckets = Math.ceil(Math.log(60_000 / base) / growth) + 1
@@ -40,9 +41,9 @@ const bucketOf = (ms: number): number =>
 const upperBound = (bucket: number): number => base * Math.exp(growth * bucket)
 
 /**
- * Rate and latency over a sliding window of 10 s: one histogram with exponential buckets per second, in a ring. An
- * observation is an increment; percentiles are computed when asked for. (The layout of HdrHistogram and DDSketch:
- * Masson et al., VLDB 2019, bound the relative error the same way.)
+ * Rate and latency over a sliding window of 10 s: a ring of one histogram per second with exponential buckets. An
+ * observation is an increment, and percentiles are computed on read. HdrHistogram and DDSketch bound the relative error
+ * the same way (Masson et al., VLDB 2019).
  */
 export class LoadMeter {
   readonly #ring: Uint32Array[] = Array.from({ length: seconds + 1 }, () => new Uint32Array(buckets))
@@ -66,7 +67,7 @@ export class LoadMeter {
     }
   }
 
-  /** Ends the running second; to be called by a timer once per second, whose lateness is the event loop's delay. */
+  /** Starts the next second. Called by a timer once per second; its delay is the event loop's delay. */
   tick(): void {
     const at = performance.now()
     this.#delayMs = Math.max(0, at - this.#tickedAt - 1_000)
@@ -80,7 +81,7 @@ export class LoadMeter {
     this.#full = Math.min(seconds, this.#full + 1)
   }
 
-  /** Since the process started. */
+  /** Counts since the process start. */
   get totals(): { readonly requests: number; readonly errors: number } {
     return this.#totals
   }
@@ -89,7 +90,7 @@ export class LoadMeter {
     return round(this.#utilization, 1_000)
   }
 
-  /** How late the last tick was, in milliseconds. */
+  /** Delay of the last tick, in milliseconds. */
   get eventLoopDelayMs(): number {
     return this.#delayMs
   }
@@ -112,10 +113,10 @@ export class LoadMeter {
     }
     const percentile = (share: number): number => {
       if (requests === 0) return 0
-      let rest = Math.ceil(requests * share)
+      let remaining = Math.ceil(requests * share)
       const bucket = sums.findIndex((count) => {
-        rest -= count
-        return rest <= 0
+        remaining -= count
+        return remaining <= 0
       })
       return round(upperBound(bucket), 10)
     }
@@ -133,7 +134,7 @@ export class LoadMeter {
 const round = (value: number, precision: number): number => Math.round(value * precision) / precision
 
 const plugin: FastifyPluginAsync = async (app) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
+  await ensure(app, identity)
   const load = new LoadMeter()
   app.decorate('load', load)
   app.fleet.contribute(() => {
@@ -144,7 +145,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (routeOf(request).probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()
   })
-  if (app.hasDecorator('overload')) app.overload.onRefused((_refused, ms) => load.observe(ms, true))
+  if (app.hasDecorator('overload')) app.overload.onRefused((_request, ms) => load.observe(ms, true))
   const ticking = setInterval(() => load.tick(), 1_000).unref()
   app.addHook('onClose', async () => clearInterval(ticking))
 }

@@ -4,18 +4,18 @@ import { routeOf } from '../../base/internals/fastify.ts'
 
 type Values = Awaited<ReturnType<Histogram['get']>>['values']
 
-/** What one route answered with one status: as many requests in each bucket, and the sum of their times. */
+/** Response times of one route, method and status. */
 interface Series {
   readonly labels: { readonly method: string; readonly route: string; readonly status_code: string }
-  /** One more than there are bounds: the last is +Inf. Not cumulative. */
+  /** Requests per bucket, not cumulative; the last bucket is +Inf. */
   readonly counts: Float64Array
   sum: number
 }
 
 /**
- * Response times by route, as a prom-client metric. prom-client hashes the labels of every observation, also through a
- * bound child; here a route finds its own series by its status, and an observation is an increment. Routes are
- * labelled by pattern, so that the number of series is bounded.
+ * Response times by route, as a prom-client metric. prom-client hashes the labels of every observation, even through a
+ * bound child. Here a route's status selects its series, and an observation is an increment. Routes are labelled by
+ * pattern, so the number of series is bounded.
  */
 export class RouteTimes {
   readonly name = 'http_request_duration_seconds'
@@ -48,7 +48,7 @@ export class RouteTimes {
     series.sum += seconds
   }
 
-  /** What prom-client asks of a metric: {@link Histogram.get}. */
+  /** Called by prom-client, like {@link Histogram.get}. */
   async get(): Promise<object> {
     return this.#export((labels, le) => ({ labels: le === undefined ? labels : { le, ...labels } }))
   }
@@ -64,7 +64,7 @@ export class RouteTimes {
       counts: new Float64Array(this.#bounds.length + 1),
       sum: 0,
     }
-    // Several paths may lead to one series: all that are not found are one route for each scope.
+    // Several routes share a series: each scope has its own route for unknown paths.
     const same = this.#series.find(({ labels }) =>
       Object.entries(series.labels).every(([k, v]) => labels[k as 'route'] === v),
     )
@@ -80,14 +80,14 @@ export class RouteTimes {
   #export(shape: (labels: Series['labels'], le?: number | '+Inf') => object): object {
     const values: object[] = []
     for (const { labels, counts, sum } of this.#series) {
-      let seen = 0
+      let total = 0
       counts.forEach((count, i) => {
-        seen += count
+        total += count
         const le = this.#bounds[i] ?? '+Inf'
-        values.push({ ...shape(labels, le), value: seen, metricName: `${this.name}_bucket` })
+        values.push({ ...shape(labels, le), value: total, metricName: `${this.name}_bucket` })
       })
       values.push({ ...shape(labels), value: sum, metricName: `${this.name}_sum` })
-      values.push({ ...shape(labels), value: seen, metricName: `${this.name}_count` })
+      values.push({ ...shape(labels), value: total, metricName: `${this.name}_count` })
     }
     const { name, help, type, aggregator } = this
     return { name, help, type, aggregator, values: values as unknown as Values }

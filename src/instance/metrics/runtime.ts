@@ -1,20 +1,20 @@
 import { collectDefaultMetrics, type Gauge, type Registry } from 'prom-client'
 
-/** How often the event loop's lag is looked at, ms. Each look wakes the process. */
+/** Interval at which the event loop's lag is sampled, ms. Each sample wakes the process. */
 const everyMs = 50
-/** Those of prom-client's figures that are times between two looks. */
+/** prom-client's gauges whose values include the sampling interval. */
 const times = ['min', 'max', 'mean', 'p50', 'p90', 'p99'].map((figure) => `nodejs_eventloop_lag_${figure}_seconds`)
 
 /**
- * prom-client's metrics of the process, heap, garbage collection and event loop. By itself it looks at the lag of the loop
- * a hundred times per second, which is most of what an idle instance does, and tells the time between two looks; here it
- * looks twenty times, and what is told is how late a look was.
+ * prom-client's metrics of the process, heap, garbage collection and event loop. By default it samples the event loop's
+ * lag a hundred times per second, which is most of the work of an idle instance, and reports the time between two
+ * samples. Here it samples twenty times per second and reports the delay of a sample.
  */
 export function collectRuntime(registry: Registry): void {
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: everyMs })
   for (const name of times) {
     const gauge = registry.getSingleMetric(name) as Gauge | undefined
-    // Other runtimes may not have it.
+    // Other runtimes may lack the gauge.
     if (!gauge) continue
     const set = gauge.set.bind(gauge) as (labels: object, seconds: number) => void
     gauge.set = ((labels: object, seconds: number) =>

@@ -1,3 +1,19 @@
+// Decides which requests come from operators.
+//
+// - `Operators` below classifies a request by its credential: bearer token, sign-in cookie or, in development, address.
+// - sign-in.ts exchanges the token or a one-time link for a cookie; tickets.ts signs both.
+// - listener.ts serves operators and probes on a port of their own.
+//
+// base/operator-access.ts has the checks that the built-in proxy shares.
+
+// Decides which requests come from operators.
+//
+// - `Operators` below classifies a request by its credential: bearer token, sign-in cookie or, in development, address.
+// - sign-in.ts exchanges the token or a one-time link for a cookie; tickets.ts signs both.
+// - listener.ts serves operators and probes on a port of their own.
+//
+// base/operator-access.ts has the checks that the built-in proxy shares.
+
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
@@ -25,25 +41,25 @@ export type { ListenOptions } from './listener.ts'
 
 export interface OperatorsOptions {
   /**
-   * Secret of at least 32 bytes that operators show as a bearer token, or sign in with.
+   * Secret of at least 32 bytes that operators send as a bearer token or sign in with.
    *
-   * @default FLEET_ADMIN_TOKEN, else none: only addresses decide, and in production nobody is an operator
+   * @default FLEET_ADMIN_TOKEN, else none: addresses decide in development, and production has no operators
    */
   token?: string
-  /** Without a token and outside production: direct connections from loopback are operators. @default true */
+  /** Without a token and outside production, accept direct connections from loopback. @default true */
   loopback?: boolean
   /**
-   * Addresses or CIDR blocks. Without a token and outside production: their direct connections are operators. With a
-   * token: only they, and loopback, are offered the dashboard's sign-in; they must show the token like everyone.
+   * Addresses or CIDR blocks. Without a token and outside production, their direct connections are accepted. With a token,
+   * the dashboard's sign-in is offered only to them and to loopback; the token is still required.
    *
-   * @default []: nobody more; with a token, everyone is offered the sign-in
+   * @default []: no further addresses; with a token, the sign-in is offered to every client
    */
   allow?: string[]
-  /** Host names by which `allow` reaches this instance; addresses and `localhost` always count. @default [] */
+  /** Host names that clients in `allow` may use, besides addresses and `localhost`. @default [] */
   hosts?: string[]
-  /** How long a sign-in to the dashboard lasts, 60,000 to 604,800,000 ms. @default 28800000 (8 hours) */
+  /** Lifetime of a sign-in to the dashboard, 60,000 to 604,800,000 ms. @default 28800000 (8 hours) */
   sessionMs?: number
-  /** A listener of their own for probes, metrics, operators' API and dashboard. @default FLEET_ADMIN_PORT, else false */
+  /** Separate listener for probes, metrics, operators' API and dashboard. @default FLEET_ADMIN_PORT, else false */
   listen?: ListenOptions | false
 }
 
@@ -66,19 +82,20 @@ type Resolved = OperatorsOptions & typeof defaults
 declare module 'fastify' {
   interface FastifyInstance {
     /**
-     * Whether a request comes from an operator, and, where its method changes something, whether no page of another site
-     * can have sent it.
+     * Whether a request comes from an operator. A state-changing request must also prove that no page of another site
+     * sent it.
      */
     isOperator(request: FastifyRequest): boolean
     operators: Operators
   }
 }
 
-/** What authenticated an operator: the bearer token, the cookie of a sign-in, or the address of a direct connection. */
+/** How an operator is authenticated: bearer token, sign-in cookie, or address of a direct connection. */
 type Credential = 'token' | 'session' | 'address'
-type Verdict = 'operator' | 'unproven' | 'stranger'
+/** `unproven`: an operator's request that a page of another site could have sent. */
+type Access = 'operator' | 'unproven' | 'denied'
 
-/** Decides who is an operator. `app.operators` */
+/** `app.operators` */
 export class Operators {
   /** Undefined without a token. */
   readonly signIn: SignIn | undefined
@@ -89,14 +106,14 @@ export class Operators {
   readonly #allowed: Networks
   readonly #hosts: ReadonlySet<string>
   readonly #offersToAll: boolean
-  /** Whether an address can be enough. */
-  readonly #addressCounts: boolean
+  /** Whether an address is a credential. */
+  readonly #acceptsAddresses: boolean
 
   constructor(options: Resolved, production: boolean, listener: ManagementListener | undefined) {
     const { token, loopback, allow, hosts, sessionMs } = options
     this.#token = token === undefined ? undefined : new SecretToken(token, 'FLEET_ADMIN_TOKEN (`operators.token`)')
     this.signIn = token && this.#token ? new SignIn(this.#token, new Tickets(token), sessionMs) : undefined
-    this.#addressCounts = token === undefined && !production
+    this.#acceptsAddresses = token === undefined && !production
     this.#loopback = networks(loopback ? ['loopback'] : [], 'operators.loopback')
     this.#allowed = networks(allow, 'operators.allow')
     this.#offersToAll = allow.length === 0
@@ -104,30 +121,30 @@ export class Operators {
     this.listener = listener
   }
 
-  /** What makes a request an operator's; it says nothing about where the request was made. */
+  /** The credential of a request, regardless of the page that sent it. */
   credentialOf(request: FastifyRequest): Credential | undefined {
     if (this.#token) {
       const bearer = bearerToken(request.headers)
       if (bearer !== undefined) return this.#token.equals(bearer) ? 'token' : undefined
       return this.signIn?.verify(request) ? 'session' : undefined
     }
-    return this.#addressCounts && this.#isNear(request) ? 'address' : undefined
+    return this.#acceptsAddresses && this.#hasAcceptedAddress(request) ? 'address' : undefined
   }
 
-  judge(request: FastifyRequest): Verdict {
+  accessOf(request: FastifyRequest): Access {
     const credential = this.credentialOf(request)
-    if (credential === undefined) return 'stranger'
+    if (credential === undefined) return 'denied'
     const { method, headers } = request
-    // A browser adds a cookie or an address without being asked: what a page of another site requests with them is not
-    // the operator's. A link that was followed only shows the response to the operator.
+    // A browser adds cookies and addresses automatically, so a request of another site's page is not the operator's. A
+    // followed link is harmless, because only the operator sees the response.
     const isForeign = credential !== 'token' && initiatorOf(headers) === 'cross-origin'
     if (isForeign && !isNavigation(method, headers) && (credential === 'address' || !changesState(method))) {
-      return 'stranger'
+      return 'denied'
     }
     return !changesState(method) || isProvenChange(headers) ? 'operator' : 'unproven'
   }
 
-  /** Whether the sign-in page may be shown to, and used by, the client of a request. */
+  /** Whether the client of a request may use the sign-in page. */
   offersSignIn(request: FastifyRequest): boolean {
     if (this.signIn === undefined) return false
     const address = clientAddress(request)
@@ -135,8 +152,8 @@ export class Operators {
     return this.#loopback.includes(address) && !cameThroughProxy(request.headers)
   }
 
-  /** Whether the address is enough: it belongs to a direct client, and no page can have made up the name in `Host`. */
-  #isNear({ headers, socket: { remoteAddress } }: FastifyRequest): boolean {
+  /** Whether a direct client has an accepted address and used a `Host` that DNS rebinding cannot produce. */
+  #hasAcceptedAddress({ headers, socket: { remoteAddress } }: FastifyRequest): boolean {
     const host = requestedHost(headers)
     if (host === undefined || cameThroughProxy(headers)) return false
     if (isLoopbackHost(host) && this.#loopback.includes(remoteAddress)) return true
@@ -158,33 +175,33 @@ const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
   const listener = options.listen ? new ManagementListener(app, options.listen) : undefined
   const operators = new Operators(options, production, listener)
   app.decorate('operators', operators)
-  app.decorate('isOperator', (request: FastifyRequest): boolean => operators.judge(request) === 'operator')
+  app.decorate('isOperator', (request: FastifyRequest): boolean => operators.accessOf(request) === 'operator')
   if (production && options.token === undefined) {
     // Not before the app is ready: a boot that fails reports its error alone.
     app.addHook('onReady', async () =>
-      app.log.warn('FLEET_ADMIN_TOKEN is not set: operators’ endpoints respond 404 to every request in production'),
+      app.log.warn('FLEET_ADMIN_TOKEN is not set; the operators’ endpoints are disabled in production'),
     )
   }
 }
 
-/** Decides who is an operator, and opens a listener for operators alone where that is wanted. */
+/** Authenticates operators, and optionally opens a separate listener for them. */
 export const operators: FastifyPluginAsync<OperatorsOptions> = fp(plugin, { name: 'fleet-operators', fastify: '5.x' })
 export default operators
 
 /**
- * A hook for a route that only operators may know of: everyone else gets the 404 of a path that does not exist. An
- * operator whose request could have been sent by a page of another site is told so.
+ * Returns an `onRequest` hook for routes of operators. Other clients get the 404 of an unknown path. An operator's request
+ * that a page of another site could have sent gets 403.
  */
 export function operatorsOnly(app: FastifyInstance): onRequestHookHandler {
   return (request, reply, done) => {
-    const verdict = app.operators.judge(request)
-    if (verdict === 'operator') done()
-    else if (verdict === 'stranger') reply.callNotFound()
+    const access = app.operators.accessOf(request)
+    if (access === 'operator') done()
+    else if (access === 'denied') reply.callNotFound()
     else done(unproven())
   }
 }
 
-/** What a caller gets who changes something without showing that no page of another site sent the request. */
+/** The error for a state-changing request that a page of another site could have sent. */
 export const unproven = (): FleetError =>
   new FleetError(
     'FLEET_ERR_ORIGIN_UNPROVEN',

@@ -10,22 +10,22 @@ import { http } from '../../base/internals/node-http.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
 
 export interface ListenOptions {
-  /** 0 to 65535; 0: any free one. @default FLEET_ADMIN_PORT */
+  /** 0 to 65535; 0: any free port. @default FLEET_ADMIN_PORT */
   port?: number
-  /** Address to listen on; in a container 0.0.0.0, on a network that no client reaches. @default FLEET_ADMIN_HOST, else '127.0.0.1' */
+  /** Address to listen on; in a container 0.0.0.0, on a network without clients. @default FLEET_ADMIN_HOST, else '127.0.0.1' */
   host?: string
-  /** `/live`, `/ready` and `/health` on the application's port as well. @default FLEET_PUBLIC_PROBES, else false */
+  /** Serve `/live`, `/ready` and `/health` on the application's port as well. @default FLEET_PUBLIC_PROBES, else false */
   publicProbes?: boolean
 }
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Which routes of this package are served by the management listener, where there is one. */
+    /** Marks routes that the management listener serves, if there is one. */
     audience?: 'probes' | 'operators'
   }
 }
 
-/** The bounds of the management listener. Those who use it are few and near, and what they ask for is small. */
+/** Limits of the management listener, whose clients are few and near and send small requests. */
 const bounds = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
@@ -33,30 +33,30 @@ const bounds = {
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16_384,
 } as const
-const mostConnections = 256
-/** A response that the client does not read is given up after this, ms. */
+const maxConnections = 256
+/** Time without progress after which a response is cut, ms. */
 const stalledAfterMs = 60_000
-/** What responses get to end when the listener closes, ms. */
+/** Time that responses have to finish when the listener closes, ms. */
 const lastGraceMs = 500
 
 /** Connections of all management listeners of this process. */
 const sockets = new WeakSet<Socket>()
 let anyListener = false
 
-/** Whether a request came by the management listener: it holds up no drain, and is never sent elsewhere. */
-export const cameByManagement = ({ socket }: IncomingMessage): boolean => anyListener && sockets.has(socket)
+/** Whether a request arrived on the management listener. It does not delay a drain and is never retried elsewhere. */
+export const usesManagementListener = ({ socket }: IncomingMessage): boolean => anyListener && sockets.has(socket)
 
 /**
- * An HTTP server of its own for probes, metrics, operators' API and dashboard. Its requests take the same way through
- * Fastify as all others, and one hook sees to it that each route is served by the right listener. It starts before the
- * application listens, and closes when everything else has: operators and probes see an instance drain.
+ * A separate HTTP server for probes, metrics, operators' API and dashboard. Fastify routes its requests like all others,
+ * and a hook rejects requests that arrive on the wrong listener. It starts before the application listens and closes
+ * last, so operators and probes can observe a drain.
  */
 export class ManagementListener {
   readonly #app: FastifyInstance
   readonly #options: ListenOptions & { port: number; host: string }
   readonly #server: Server
   #listening: Promise<void> | undefined
-  /** Settles when it has stopped listening and its last connection has ended; undefined until it listens. */
+  /** Settles when the server and its last connection are closed; undefined until it listens. */
   #closed: Promise<unknown> | undefined
 
   /** @throws FLEET_ERR_OPTION_INVALID without a port */
@@ -67,19 +67,23 @@ export class ManagementListener {
     this.#app = app
     this.#options = { port, host, publicProbes }
     this.#server = http.createServer(bounds, (request, response) => app.routing(request, response))
-    this.#server.maxConnections = mostConnections
+    this.#server.maxConnections = maxConnections
     guardConnections(this.#server)
     this.#server.setTimeout(stalledAfterMs)
     this.#server.on('connection', (socket: Socket) => {
       sockets.add(socket)
     })
-    this.#server.on('connect', (_request: IncomingMessage, socket: Duplex) => refuse(socket, '405 Method Not Allowed'))
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => refuse(socket, statusOf(error)))
+    this.#server.on('connect', (_request: IncomingMessage, socket: Duplex) =>
+      rejectSocket(socket, '405 Method Not Allowed'),
+    )
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
+      rejectSocket(socket, statusOf(error)),
+    )
     anyListener = true
     app.addHook('onRequest', (request, reply, done) => {
       const { audience } = routeOf(request)
-      if (cameByManagement(request.raw)) {
-        // Not the application's own handler for unknown paths, which may serve whatever it likes.
+      if (usesManagementListener(request.raw)) {
+        // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()
         else done(new FleetError('FLEET_ERR_ROUTE_UNKNOWN'))
       } else if (audience && !this.#isPublic(audience) && !isInjected(request)) {
@@ -90,7 +94,7 @@ export class ManagementListener {
     app.addHook('onClose', () => this.#close())
   }
 
-  /** Null while it does not listen. */
+  /** Null while not listening. */
   get address(): AddressInfo | null {
     return this.#server.address() as AddressInfo | null
   }
@@ -120,31 +124,31 @@ export class ManagementListener {
       throw new FleetError('FLEET_ERR_OPTION_INVALID', detail, { cause })
     }
     this.#closed = new Promise((resolve) => this.#server.once('close', resolve))
-    this.#server.on('error', (err) => this.#app.log.error({ err }, 'the management listener failed'))
-    // It keeps no process alive that has nothing else to do.
+    this.#server.on('error', (err) => this.#app.log.error({ err }, 'management listener failed'))
+    // The listener does not keep the process alive.
     this.#server.unref()
-    this.#app.log.info({ address: this.address }, 'management listener: probes and operators’ endpoints')
-    this.#leaveToOthers()
+    this.#app.log.info({ address: this.address }, 'management listener serves probes and operators’ endpoints')
+    this.#closeOnHandover()
   }
 
-  /** Workers share the port. One that is replaced takes no more connections, while it can still answer those it has. */
-  #leaveToOthers(): void {
+  /** Workers share the port. A replaced worker accepts no more connections, but still serves those it has. */
+  #closeOnHandover(): void {
     const { fleet } = this.#app
     if (!cluster.isWorker || !this.#app.hasPlugin('fleet-lifecycle')) return
     const { shutdown } = fleet
     fleet.shutdown = (reason, options) => {
-      // Not `close()` of an HTTP server, which also destroys the idle connections, on which a request may be coming.
+      // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
       if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
       return shutdown(reason, options)
     }
   }
 
-  /** An app that is only injected into does not listen, and needs no listener for operators. */
+  /** Starts the listener with `app.listen()`. An app that is only used with `inject` needs none. */
   #listenBeforeApp(): void {
     const app = this.#app
     const listen = app.listen as (...args: unknown[]) => unknown
-    const later = async (args: unknown[]): Promise<unknown> => {
-      // A failed start is `listen`'s to report.
+    const listenAfter = async (args: unknown[]): Promise<unknown> => {
+      // `app.listen` reports a failed start.
       const isReady = await app.ready().then(
         () => true,
         () => false,
@@ -159,28 +163,28 @@ export class ManagementListener {
     }
     app.listen = ((...args: unknown[]) => {
       const callback = args.at(-1)
-      const listening = later(args)
+      const listening = listenAfter(args)
       if (typeof callback !== 'function') return listening
       listening.catch((error: unknown) => callback(error, ''))
     }) as typeof app.listen
-    // For an app that listens by other means, and for plugins inside an encapsulated scope.
+    // For an app that listens in another way, and for plugins in an encapsulated scope.
     app.addHook('onListen', () => this.listen())
   }
 
   async #close(): Promise<void> {
     await this.#listening?.catch(() => undefined)
     if (this.#closed === undefined) return
-    // A worker that was replaced has closed the listener before; its connections may still be there.
+    // A replaced worker has closed the listener before, but may still have connections.
     if (this.#server.listening) this.#server.close()
     this.#server.closeIdleConnections()
-    const impatience = setTimeout(() => this.#server.closeAllConnections(), lastGraceMs)
+    const timer = setTimeout(() => this.#server.closeAllConnections(), lastGraceMs)
     await this.#closed
-    clearTimeout(impatience)
+    clearTimeout(timer)
     this.#listening = undefined
   }
 }
 
-/** A request of `app.inject()`, in tests, comes by no listener. */
+/** Requests of `app.inject()` have no listener. */
 const isInjected = ({ raw }: FastifyRequest): boolean => !(raw.socket instanceof Socket)
 
 const statusOf = ({ code }: NodeJS.ErrnoException): string =>
@@ -190,8 +194,8 @@ const statusOf = ({ code }: NodeJS.ErrnoException): string =>
       ? '408 Request Timeout'
       : '400 Bad Request'
 
-/** Node hands these sockets over without a listener for errors: a reset would end the process. */
-function refuse(socket: Duplex, status: string): void {
+/** Node removes its error listener from these sockets, so a reset would end the process. */
+function rejectSocket(socket: Duplex, status: string): void {
   socket.on('error', () => socket.destroy())
   if (!socket.writable) {
     socket.destroy()

@@ -4,28 +4,28 @@ import type { SecretToken } from '../../base/operator-access.ts'
 import { linkLifetimeMs, type Ticket, type Tickets } from './tickets.ts'
 
 /**
- * Remembers that the code of a link has been used.
+ * Marks the code of a link as used.
  *
- * @returns false when it had been used before
+ * @returns false if it was used before
  */
 export type ConsumeCode = (ticket: Ticket) => Promise<boolean>
 
 export const cookieName = 'fleet_operator'
-/** More cookies of one name than this are not looked at. */
-const mostCookies = 4
+/** Further cookies of the same name are ignored. */
+const maxCookies = 4
 
-/** Failed attempts of one client in this time, ms, after which it has to wait. */
+/** Window in which the failed attempts of a client are counted, ms. */
 const windowMs = 60_000
-const mostFailures = 10
-const mostClients = 10_000
+const maxFailures = 10
+const maxClients = 10_000
 
-/** Turns the operators' token, or the code of a one-time link, into a cookie that expires. */
+/** Exchanges the operators' token, or the code of a one-time link, for an expiring cookie. */
 export class SignIn {
   readonly #token: SecretToken
   readonly #tickets: Tickets
   readonly #sessionMs: number
   readonly #failures = new Map<string, { count: number; until: number }>()
-  /** Where a browser sends the cookie: the operators' paths, and no path of the application. */
+  /** Paths to which a browser sends the cookie: those of operators, none of the application. */
   readonly #paths = new Set<string>()
   #consume: ConsumeCode = onceInThisProcess()
 
@@ -39,7 +39,7 @@ export class SignIn {
     this.#paths.add(path)
   }
 
-  /** Lets all instances of a fleet agree on which codes have been used. */
+  /** Replaces the per-process record of used codes with a shared one. */
   consumeWith(consume: ConsumeCode): void {
     this.#consume = consume
   }
@@ -51,17 +51,17 @@ export class SignIn {
       const [name, value = ''] = pair.split('=', 2)
       return name?.trim() === cookieName ? [value.trim()] : []
     })
-    return values.slice(0, mostCookies).some((value) => this.#tickets.verify('session', value) !== undefined)
+    return values.slice(0, maxCookies).some((value) => this.#tickets.verify('session', value) !== undefined)
   }
 
   /**
-   * @param client the key of the client whose attempts are counted
-   * @returns the cookies that sign the client in
-   * @throws FLEET_ERR_SIGN_IN_FAILED, FLEET_ERR_RATE_LIMITED, and FLEET_ERR_STATE_UNAVAILABLE when it cannot be known
-   *   whether a code has been used
+   * @param client key of the client, for counting failed attempts
+   * @returns `Set-Cookie` values
+   * @throws FLEET_ERR_SIGN_IN_FAILED, FLEET_ERR_RATE_LIMITED, and FLEET_ERR_STATE_UNAVAILABLE if the record of used codes
+   *   is unavailable
    */
-  async enter(client: string, given: { token?: string; code?: string }, secure: boolean): Promise<string[]> {
-    this.#assertMayTry(client)
+  async signIn(client: string, given: { token?: string; code?: string }, secure: boolean): Promise<string[]> {
+    this.#assertNotLimited(client)
     if (!(await this.#accepts(given))) {
       this.#countFailure(client)
       throw new FleetError('FLEET_ERR_SIGN_IN_FAILED')
@@ -70,8 +70,8 @@ export class SignIn {
     return this.#cookies(this.#tickets.issue('session', this.#sessionMs), Math.floor(this.#sessionMs / 1_000), secure)
   }
 
-  /** The cookies that sign a browser out. */
-  leave(secure: boolean): string[] {
+  /** @returns `Set-Cookie` values that delete the cookies */
+  signOut(secure: boolean): string[] {
     return this.#cookies('', 0, secure)
   }
 
@@ -86,11 +86,11 @@ export class SignIn {
     return [...this.#paths].map((path) => `${cookieName}=${value}; Path=${path}; ${end}`)
   }
 
-  #assertMayTry(key: string): void {
+  #assertNotLimited(key: string): void {
     const failures = this.#failures.get(key)
     const left = (failures?.until ?? 0) - Date.now()
-    if (failures === undefined || left <= 0 || failures.count < mostFailures) return
-    throw new FleetError('FLEET_ERR_RATE_LIMITED', 'too many failed attempts to sign in', {
+    if (failures === undefined || left <= 0 || failures.count < maxFailures) return
+    throw new FleetError('FLEET_ERR_RATE_LIMITED', 'too many failed sign-in attempts', {
       retryAfter: Math.ceil(left / 1_000),
     })
   }
@@ -103,7 +103,7 @@ export class SignIn {
     }
     this.#failures.delete(key)
     for (const oldest of this.#failures.keys()) {
-      if (this.#failures.size < mostClients) break
+      if (this.#failures.size < maxClients) break
       this.#failures.delete(oldest)
     }
     this.#failures.set(key, { count: 1, until: Date.now() + windowMs })
@@ -111,8 +111,8 @@ export class SignIn {
 }
 
 /**
- * Without shared state a code is used once in each process. One that is older than the process could have been used with
- * its predecessor.
+ * Without shared state, each process accepts a code once. A code that is older than the process is rejected, because a
+ * previous process may have accepted it.
  */
 function onceInThisProcess(): ConsumeCode {
   const since = Date.now()

@@ -4,21 +4,21 @@ import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
 export type TicketKind = 'session' | 'link'
 
 export interface Ticket {
-  /** Unique among all tickets. */
+  /** Unique id of the ticket. */
   readonly id: string
   /** Milliseconds since 1970. */
   readonly issuedAt: number
   readonly expiresAt: number
 }
 
-/** How long a link that signs in may wait to be opened, ms. */
+/** Lifetime of a one-time sign-in link, ms. */
 export const linkLifetimeMs: number = 5 * 60_000
 
 const format = /^([\da-z]{1,11})\.([\da-z]{1,11})\.([\w-]{22})\.([\w-]{43})$/
 
 /**
- * Values that expire and that only a holder of the operators' token can make: signed with a key derived from it. So every
- * instance with the same token accepts them without asking anybody, and a new token invalidates all of them.
+ * Expiring values that are signed with a key derived from the operators' token. Every instance with the same token accepts
+ * them without shared state, and a new token invalidates all of them.
  */
 export class Tickets {
   readonly #key: Buffer
@@ -33,7 +33,7 @@ export class Tickets {
     return `${body}.${this.#signature(kind, body)}`
   }
 
-  /** @returns undefined for what was not issued with this token, for another purpose, or has expired */
+  /** @returns undefined for text that is expired, of another kind, or not issued with this token */
   verify(kind: TicketKind, text: string): Ticket | undefined {
     const [, issued = '', expires = '', id = '', signature = ''] = format.exec(text) ?? []
     if (signature === '') return undefined

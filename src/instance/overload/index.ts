@@ -1,30 +1,72 @@
+// Sheds load when the process receives more requests than it can handle.
+//
+// - limiter.ts decides for each request: `Limiter` by the age of the event loop's turn and the number in flight,
+//   `ConcurrencyLimit` computes that number.
+// - loop-turn.ts measures turns of the event loop and defers requests within one.
+// - fast-reject.ts sheds requests of known routes before Fastify sees them.
+// - The hook below sheds all others. docs/overload.md describes the rules.
+
 import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
 import { promClient } from '../../base/prom-client.ts'
 import { identity } from '../identity.ts'
-import { Door, ownServers, type Refused } from './door.ts'
-import { Gate, type Refusal } from './gate.ts'
-import { defaults, type OverloadOptions, shapes } from './options.ts'
-import { refusal } from './refusal.ts'
+import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
+import { Limiter, type ShedReason } from './limiter.ts'
 
-export type { Refused } from './door.ts'
-export type { Refusal } from './gate.ts'
-export type { OverloadOptions } from './options.ts'
+export interface OverloadOptions {
+  /** Longest wait of a request, beyond its usual time, while the process is saturated, 1 to 10,000 ms. @default 20 */
+  targetMs?: number
+  /**
+   * Time without an idle moment of the event loop before {@link OverloadOptions.targetMs} applies, and longest turn
+   * until then, 10 to 60,000 ms. @default 500
+   */
+  burstMs?: number
+  /**
+   * Never shed load at or below this number of requests, in flight or in this turn and the previous one, 1 to 10,000.
+   * A process that shares its cores may be slow with three clients, and shedding would not make it faster. @default 20
+   */
+  minRequests?: number
+  /**
+   * Apply the concurrency limit at all times, not only while the event loop is saturated. For work whose bottleneck is
+   * elsewhere, such as a pool or another service. It cannot tell a saturated service from a slow one. @default false
+   */
+  latency?: boolean
+  /** `Retry-After` of a shed request, 1 to 3,600 s. @default 1 */
+  retryAfter?: number
+}
 
+const shapes: Shapes = {
+  targetMs: int(1, 10_000, 'milliseconds'),
+  burstMs: int(10, 60_000, 'milliseconds'),
+  minRequests: int(1, 10_000),
+  latency: bool,
+  retryAfter: int(1, 3_600, 'seconds'),
+}
+const defaults = {
+  targetMs: 20,
+  burstMs: 500,
+  minRequests: 20,
+  latency: false,
+  retryAfter: 1,
+} satisfies OverloadOptions
+
+/** `app.overload` */
 export interface Overload {
   /** Whether the event loop has had no idle moment for at least half a second. */
   readonly saturated: boolean
-  /** Requests at work at which the next is refused, when the limit is in force. */
+  /** Requests in flight at which the next one is shed, while the limit applies. */
   readonly limit: number
-  readonly refused: Readonly<Record<Refusal, number>>
+  /** Shed requests since the start, by reason. */
+  readonly refused: Readonly<Record<ShedReason, number>>
   /**
-   * Called for each request that was refused before Fastify saw it, with the milliseconds it took: no hook runs for it,
-   * and whoever counts answers in `onResponse` counts it here.
+   * Calls back for each request that was shed before Fastify saw it, with the time it took in ms. No hook runs for such
+   * a request, so code that counts responses in `onResponse` counts it here.
    */
-  onRefused(listener: (refused: Refused, ms: number) => void): void
+  onRefused(listener: (request: ShedRequest, ms: number) => void): void
 }
 
 declare module 'fastify' {
@@ -32,26 +74,26 @@ declare module 'fastify' {
     overload: Overload
   }
   interface FastifyContextConfig {
-    /** Requests of this route are never refused because of overload. @default false */
+    /** Requests of this route are never shed because of overload. @default false */
     critical?: boolean
   }
 }
 
-/** How often the load is looked at, ms. */
+/** Interval at which the limit is updated, ms. */
 const sampleEveryMs = 250
 
-function describe(app: FastifyInstance, overload: Overload): void {
+function addMetrics(app: FastifyInstance, overload: Overload): void {
   if (!app.hasDecorator('metrics')) return
   const { Counter, Gauge } = promClient()
   const registers = [app.metrics]
   const count = new Counter({
     name: 'fleet_overload_refused_total',
-    help: 'Requests refused with 503 because the process was saturated',
+    help: 'Requests shed with 503 because the process was saturated',
     labelNames: ['reason'],
     registers,
     collect() {
       count.reset()
-      for (const [reason, refused] of Object.entries(overload.refused)) count.inc({ reason }, refused)
+      for (const [reason, shed] of Object.entries(overload.refused)) count.inc({ reason }, shed)
     },
   })
   new Gauge({
@@ -65,7 +107,7 @@ function describe(app: FastifyInstance, overload: Overload): void {
   })
   new Gauge({
     name: 'fleet_overload_limit',
-    help: 'Requests that may be at work at a time while the limit is in force',
+    help: 'Largest number of requests in flight while the limit applies',
     registers,
     collect() {
       this.set(overload.limit)
@@ -74,34 +116,31 @@ function describe(app: FastifyInstance, overload: Overload): void {
 }
 
 const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
+  await ensure(app, identity)
   const options = resolveOptions<Required<OverloadOptions>>('overload', shapes, defaults, given)
   const { fleet } = app
   fleet.configure('overload', options)
-  const gate = new Gate(fleet, options)
+  const limiter = new Limiter(fleet, options)
   const listeners: Parameters<Overload['onRefused']>[0][] = []
   const onRefused: Overload['onRefused'] = (listener) => void listeners.push(listener)
-  app.decorate('overload', Object.assign(gate, { onRefused }))
+  app.decorate('overload', Object.assign(limiter, { onRefused }))
 
-  const answer = refusal(fleet.instance.id, options.retryAfter)
-  const refuse = (response: ServerResponse): void => {
+  const sendRejection = rejection(fleet.instance.id, options.retryAfter)
+  const reject = (response: ServerResponse): void => {
     if (fleet.state !== 'serving') response.shouldKeepAlive = false
-    answer(response)
+    sendRejection(response)
   }
-  const door = new Door(gate, (response, refused, ms) => {
-    refuse(response)
-    for (const listener of listeners) listener(refused, ms)
+  const fastReject = new FastReject(limiter, (response, request, ms) => {
+    reject(response)
+    for (const listener of listeners) listener(request, ms)
   })
-  const stand = async (): Promise<void> => {
-    for (const server of ownServers(app)) door.stand(server)
-  }
-  await stand()
+  fastReject.install(app)
   // Fastify listens on `localhost` with one server per address.
-  app.addHook('onListen', stand)
+  app.addHook('onListen', async () => fastReject.install(app))
 
-  // Before the lifecycle's: what is refused has never begun.
+  // Runs before the lifecycle's hook, so a shed request never counts as in flight.
   app.addHook('onRequest', (request, reply, done) => {
-    if (door.admits(request.raw)) {
+    if (fastReject.admits(request.raw)) {
       done()
       return
     }
@@ -110,22 +149,21 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
       done()
       return
     }
-    gate.decide(done, () => {
-      door.learn(request.raw, config)
+    limiter.decide(done, () => {
+      fastReject.learn(request.raw, config)
       reply.hijack()
-      refuse(reply.raw)
+      reject(reply.raw)
     })
   })
-  // The lifecycle counts what is at work. It comes after this plugin, as in the umbrella, or not at all: then only the
-  // turn of the event loop decides.
+  // The lifecycle counts requests in flight. Without it, only the age of the event loop's turn decides.
   app.addHook('onReady', async () => {
-    door.look(app)
-    describe(app, app.overload)
+    fastReject.ready(app)
+    addMetrics(app, app.overload)
   })
-  const sampling = setInterval(() => gate.sample(), sampleEveryMs).unref()
+  const sampling = setInterval(() => limiter.sample(), sampleEveryMs).unref()
   app.addHook('onClose', async () => clearInterval(sampling))
 }
 
-/** Refuses what a saturated process cannot do in time, so that what it accepts is done in time. */
+/** Sheds requests that a saturated process cannot serve in time, so that the others are served in time. */
 export const overload: FastifyPluginAsync<OverloadOptions> = fp(plugin, { name: 'fleet-overload', fastify: '5.x' })
 export default overload

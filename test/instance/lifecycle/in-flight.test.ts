@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type Response, type Work, WorkList } from '../../../src/instance/lifecycle/in-flight.ts'
+import { type InFlight, InFlightList, type Response } from '../../../src/instance/lifecycle/in-flight.ts'
 
 const request = (url: string) => ({ method: 'GET', routeOptions: { url } })
 const response = (): Response => ({}) as Response
 
-describe('the list of requests at work', () => {
-  it('tells the oldest first, whichever have ended, in every order of ending', () => {
+describe('list of requests in flight', () => {
+  it('lists the oldest first, in whatever order requests end', () => {
     const orders = [0, 1, 2, 3].flatMap((a) =>
       [0, 1, 2, 3]
         .filter((b) => b !== a)
@@ -14,12 +14,12 @@ describe('the list of requests at work', () => {
     )
     assert.equal(orders.length, 24)
     for (const order of orders) {
-      const list = new WorkList()
+      const list = new InFlightList()
       const responses = [response(), response(), response(), response()]
       for (const [i, one] of responses.entries()) list.add(one, request(`/${i}`))
       const left = new Set(responses.keys())
       for (const ended of order) {
-        list.remove(list.get(responses[ended] as Response) as Work)
+        list.remove(list.get(responses[ended] as Response) as InFlight)
         left.delete(ended)
         assert.deepEqual(
           list.requests().map(({ request }) => request.routeOptions.url),
@@ -35,11 +35,11 @@ describe('the list of requests at work', () => {
     }
   })
 
-  it('uses an entry again, which keeps nothing of the request that had it', () => {
-    const list = new WorkList()
+  it('reuses an entry and clears it', () => {
+    const list = new InFlightList()
     const [first, second] = [response(), response()]
     list.add(first, request('/first'))
-    const entry = list.get(first) as Work
+    const entry = list.get(first) as InFlight
     list.remove(entry)
     assert.deepEqual([entry.request, entry.response], [undefined, undefined])
     list.add(second, request('/second'))

@@ -1,4 +1,4 @@
-/** A small app that lives and dies as a real process; the tests send it real signals. */
+/** A small app that runs as a process of its own, so that tests can send it signals. */
 
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -12,7 +12,7 @@ const { FIXTURE_HTTP2, FIXTURE_HANG_CLOSE, FIXTURE_HOST = '127.0.0.1', FIXTURE_S
 
 const logger = { level: 'info' }
 const app = (FIXTURE_HTTP2 ? Fastify({ http2: true, logger }) : Fastify({ logger })) as unknown as FastifyInstance
-// On a busy machine `/live` has nothing to say of the event loop: the tests ask it about fatal errors.
+// The tests use `/live` for fatal errors only; a busy machine must not fail it.
 await app.register(health, { maxStuckMs: 3_600_000 })
 await app.register(loadBalancer)
 await app.register(headers)
@@ -27,14 +27,14 @@ app.get<{ Querystring: { ms: number } }>('/slow', async (request) => {
   await delay(Number(request.query.ms))
   return { slept: Number(request.query.ms) }
 })
-// Under way when the drain begins, however long the test's signal takes to come.
+// In flight when the drain begins, however late the signal arrives.
 const draining = new Promise<void>((resolve) => app.fleet.onState((state) => void (state === 'draining' && resolve())))
-app.get('/held', async () => {
+app.get('/pending', async () => {
   await draining
   await delay(300)
-  return { held: true }
+  return { pending: true }
 })
-app.get('/raw-held', (_request, reply) => {
+app.get('/raw-pending', (_request, reply) => {
   reply.hijack()
   void draining.then(() => reply.raw.writeHead(200, { 'content-type': 'text/plain' }).end('raw'))
 })
@@ -52,12 +52,12 @@ app.get('/event-stream', async (_request, reply) => {
 })
 app.post('/throw-later', async () => {
   setTimeout(() => {
-    throw new Error('nobody catches this')
+    throw new Error('uncaught in a timer')
   }, 10)
   return {}
 })
 if (!FIXTURE_HTTP2) {
-  // Below the root, where the lifecycle plugin cannot see its decorator.
+  // In a child scope, whose decorator the lifecycle plugin cannot see.
   await app.register(async (scope) => {
     await scope.register(websocket)
     scope.get('/ws', { websocket: true }, (socket) => {

@@ -18,7 +18,7 @@ async function start(env: Record<string, string | number> = {}, ipc = false): Pr
   return { app, port: Number(port) }
 }
 
-interface Answer {
+interface HttpResponse {
   status: number
   headers: IncomingMessage['headers']
   body: string
@@ -28,7 +28,7 @@ function ask(
   port: number,
   path: string,
   { method = 'GET', agent, headers }: { method?: string; agent?: Agent; headers?: Record<string, string> } = {},
-): Promise<Answer> {
+): Promise<HttpResponse> {
   return new Promise((resolve, reject) => {
     request({ port, host: '127.0.0.1', path, method, agent: agent ?? new Agent(), headers }, async (response) => {
       resolve({ status: response.statusCode ?? 0, headers: response.headers, body: await text(response) })
@@ -39,26 +39,27 @@ function ask(
 }
 
 /**
- * Nothing holds it up. Node would look for half requests after 30 s, and Fastify keeps idle connections for 72 s.
+ * Asserts that nothing delays the exit. Node checks for incomplete requests after 30 s, and Fastify keeps idle
+ * connections for 72 s.
  *
- * @throws when it takes more than 5 s from now
+ * @throws if the exit takes more than 5 s from now
  */
 async function exitsSoon(app: App): Promise<void> {
   await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
   assert.deepEqual(app.ended, { code: 0, signal: null })
 }
 
-describe('life of an instance', { concurrency: 4 }, () => {
+describe('lifecycle of an instance', { concurrency: 4 }, () => {
   const post = { method: 'POST', headers: { 'content-type': 'application/json' } }
   const long = { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 }
 
-  it('says at once that it drains, and serves on through the drain delay', async () => {
+  it('reports the drain at once and serves requests during the drain delay', async () => {
     const { app, port } = await start(long)
     assert.equal((await ask(port, '/ready')).status, 200)
     void app.kill('SIGTERM')
     const ready = await until(async () => {
-      const answer = await ask(port, '/ready')
-      return answer.status === 503 ? answer : undefined
+      const response = await ask(port, '/ready')
+      return response.status === 503 ? response : undefined
     })
     assert.equal(JSON.parse(ready.body).reason, 'draining')
     assert.equal((await ask(port, '/live')).status, 200)
@@ -72,7 +73,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
     await app.kill('SIGKILL')
   })
 
-  it('exits 0 after the drain delay, and not sooner', async () => {
+  it('exits 0 after the drain delay and not earlier', async () => {
     const { app, port } = await start({ DRAIN_DELAY: 400 })
     const before = performance.now()
     void app.kill('SIGTERM')
@@ -81,41 +82,41 @@ describe('life of an instance', { concurrency: 4 }, () => {
     await assert.rejects(ask(port, '/'), { code: 'ECONNREFUSED' })
   })
 
-  it('answers a slow request, with Connection: close, before it exits', async () => {
+  it('finishes a slow request with Connection: close before it exits', async () => {
     const { app, port } = await start()
-    const slow = ask(port, '/held', { agent: new Agent({ keepAlive: true }) })
-    await app.waitFor(/\/held/)
+    const slow = ask(port, '/pending', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/\/pending/)
     void app.kill('SIGTERM')
-    const answer = await slow
-    assert.equal(answer.status, 200)
-    assert.equal(answer.headers.connection, 'close')
+    const response = await slow
+    assert.equal(response.status, 200)
+    assert.equal(response.headers.connection, 'close')
     assert.equal((await app.exit).code, 0)
   })
 
-  it('gives hijacked responses Connection: close too', async () => {
+  it('sends Connection: close in hijacked responses', async () => {
     const { app, port } = await start()
-    const raw = ask(port, '/raw-held', { agent: new Agent({ keepAlive: true }) })
-    await app.waitFor(/raw-held/)
+    const raw = ask(port, '/raw-pending', { agent: new Agent({ keepAlive: true }) })
+    await app.waitFor(/raw-pending/)
     void app.kill('SIGTERM')
     assert.equal((await raw).headers.connection, 'close')
     assert.equal((await app.exit).code, 0)
   })
 
-  it('is not held by connections that are idle, turn idle late, sent nothing, or sent half a request', async () => {
+  it('is not delayed by connections that are idle, turn idle late, sent nothing or half a request', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000 })
     const idle = await open(port, get('/'))
     await until(() => idle.received().includes('hello'))
-    const late = await open(port, `${get('/')}${get('/held')}`)
+    const late = await open(port, `${get('/')}${get('/pending')}`)
     await until(() => late.received().includes('hello'))
-    await app.waitFor(/\/held/)
+    await app.waitFor(/\/pending/)
     await open(port)
     await open(port, 'GET / HTTP/1.1\r\nHost: x\r\n')
     void app.kill('SIGTERM')
-    await until(() => late.received().includes('"held"'))
+    await until(() => late.received().includes('"pending"'))
     await exitsSoon(app)
   })
 
-  it('closes WebSockets with 1012, also those of clients that do not answer', async () => {
+  it('closes WebSockets with 1012, also if the client does not respond', async () => {
     const { app, port } = await start()
     const clients = [1, 2, 3].map(() => new WebSocket(`ws://127.0.0.1:${port}/ws`))
     await Promise.all(clients.map((client) => once(client, 'open')))
@@ -134,7 +135,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
   })
 
   for (const path of ['/events', '/event-stream']) {
-    it(`ends the event stream ${path} with a last event`, async () => {
+    it(`ends the event stream ${path} with a shutdown event`, async () => {
       const { app, port } = await start()
       const stream = await open(port, get(path, 'Accept: text/event-stream\r\n'))
       await until(() => stream.received().includes('data: first'))
@@ -146,16 +147,16 @@ describe('life of an instance', { concurrency: 4 }, () => {
     })
   }
 
-  it('sends HTTP/2 clients GOAWAY and lets their streams end', async () => {
+  it('sends GOAWAY to HTTP/2 clients and finishes their streams', async () => {
     const { app, port } = await start({ FIXTURE_HTTP2: '1' })
     const session = connectHttp2(`http://127.0.0.1:${port}`)
     const goAway = once(session, 'goaway')
-    const stream = session.request({ ':path': '/held' })
-    const answer = text(stream)
-    await app.waitFor(/\/held/)
+    const stream = session.request({ ':path': '/pending' })
+    const body = text(stream)
+    await app.waitFor(/\/pending/)
     void app.kill('SIGTERM')
     await goAway
-    assert.deepEqual(JSON.parse(await answer), { held: true })
+    assert.deepEqual(JSON.parse(await body), { pending: true })
     assert.equal((await app.exit).code, 0)
   })
 
@@ -171,7 +172,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
     await cut
   })
 
-  it('cuts what is left at the deadline, names it by method, route and age, and exits 1', async () => {
+  it('cuts requests at the deadline, logs their method, route and age, and exits 1', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 500 })
     const cut = assert.rejects(ask(port, '/slow?ms=30000&secret=1'))
     await app.waitFor(/slow\?ms/)
@@ -186,25 +187,25 @@ describe('life of an instance', { concurrency: 4 }, () => {
     assert.match(app.stdout, /plugins close/)
   })
 
-  it('bounds plugins that never close', async () => {
+  it('exits 1 if a plugin never closes', async () => {
     const { app } = await start({ SHUTDOWN_TIMEOUT: 300, FIXTURE_HANG_CLOSE: '1' })
     void app.kill('SIGTERM')
     assert.equal((await app.exit).code, 1)
     assert.match(app.stdout, /a plugin did not close/)
   })
 
-  it('understands pm2’s shutdown message', async () => {
+  it('shuts down on pm2’s shutdown message', async () => {
     const { app } = await start({}, true)
     app.send('shutdown')
     assert.deepEqual(await app.exit, { code: 0, signal: null })
   })
 
-  it('drains on a fatal error, and is not alive from then on', async () => {
+  it('drains on a fatal error and fails liveness', async () => {
     const { app, port } = await start(long)
     await ask(port, '/throw-later', { method: 'POST' })
     await until(async () => (await ask(port, '/live')).status === 503)
     assert.equal((await ask(port, '/')).status, 200)
-    assert.match(app.stdout, /nobody catches this/)
+    assert.match(app.stdout, /uncaught in a timer/)
     await app.kill('SIGKILL')
   })
 
@@ -212,10 +213,10 @@ describe('life of an instance', { concurrency: 4 }, () => {
     const { app, port } = await start()
     await ask(port, '/throw-later', { method: 'POST' })
     assert.deepEqual(await app.exit, { code: 1, signal: null })
-    assert.match(app.stdout, /nobody catches this/)
+    assert.match(app.stdout, /uncaught in a timer/)
   })
 
-  it('ends while it still starts', async () => {
+  it('exits during startup', async () => {
     const app = forkApp(fixture, { env: { FIXTURE_SLOW_BOOT: '1', DRAIN_DELAY: 60_000, SHUTDOWN_TIMEOUT: 60_000 } })
     await app.waitFor(/booting/)
     void app.kill('SIGTERM')
@@ -230,7 +231,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
     await exitsSoon(app)
   })
 
-  it('leaves and returns by the operators’ switch, without ending', async () => {
+  it('drains and undrains through the operators’ API', async () => {
     const { app, port } = await start()
     const drained = await ask(port, '/api/v1/load-balancer/drain', post)
     assert.equal(JSON.parse(drained.body).state, 'draining')
@@ -245,7 +246,7 @@ describe('life of an instance', { concurrency: 4 }, () => {
     assert.equal((await app.exit).code, 0)
   })
 
-  it('serves a front that could retry elsewhere when there is no other instance', async () => {
+  it('serves a retryable request if there is no other instance', async () => {
     const { app, port } = await start()
     await ask(port, '/api/v1/load-balancer/drain', post)
     assert.equal((await ask(port, '/', { headers: { 'x-fleet-retry': '1' } })).status, 200)

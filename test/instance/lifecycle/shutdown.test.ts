@@ -9,18 +9,18 @@ import { get, open } from './sockets.ts'
 interface Clock {
   /** In milliseconds. */
   now: number
-  /** Waits until the instance has looked at its sockets at this time. */
+  /** Waits until the instance has checked its sockets at this time. */
   seen(): Promise<void>
 }
 
-/** An instance in which time passes as the test says. */
+/** An instance whose clock the test controls. */
 async function start(t: TestContext): Promise<{ app: FastifyInstance; port: number; clock: Clock }> {
   const clock: Clock = {
     now: 1_000,
     async seen() {
       const before = read.mock.callCount()
-      // Each look reads the clock once.
-      await until(() => read.mock.callCount() >= before + 2, { what: 'two looks' })
+      // Each check reads the clock once.
+      await until(() => read.mock.callCount() >= before + 2, { what: 'two checks' })
     },
   }
   const read = t.mock.method(performance, 'now', () => clock.now)
@@ -34,7 +34,7 @@ async function start(t: TestContext): Promise<{ app: FastifyInstance; port: numb
   return { app, port, clock }
 }
 
-async function refuses(port: number): Promise<boolean> {
+async function isClosed(port: number): Promise<boolean> {
   try {
     const socket = await open(port)
     socket.destroy()
@@ -44,27 +44,27 @@ async function refuses(port: number): Promise<boolean> {
   }
 }
 
-it('serves a request that a front sends on a kept-alive connection after the listener has closed', async (t) => {
+it('serves a request on a keep-alive connection after the listener has closed', async (t) => {
   const { app, port } = await start(t)
   const kept = await open(port, get('/'))
   await until(() => kept.received().includes('hello'))
-  const left = app.fleet.shutdown()
-  await until(() => refuses(port), { what: 'the end of the listener' })
+  const exitCode = app.fleet.shutdown()
+  await until(() => isClosed(port), { what: 'the end of the listener' })
   kept.write(get('/again'))
-  await until(() => kept.received().includes('and again'), { what: 'the answer on the old connection' })
+  await until(() => kept.received().includes('and again'), { what: 'the response on the old connection' })
   assert.match(kept.received(), /connection: close/i)
-  assert.equal(await left, 0)
+  assert.equal(await exitCode, 0)
 })
 
-it('closes a connection on which nothing came for a while, and not sooner', async (t) => {
+it('closes a connection that was quiet for quietMs and not earlier', async (t) => {
   const { app, port, clock } = await start(t)
   const kept = await open(port, get('/'))
   await until(() => kept.received().includes('hello'))
-  const left = app.fleet.shutdown()
+  const exitCode = app.fleet.shutdown()
   await clock.seen()
   clock.now += quietMs - 1
   await clock.seen()
   assert.equal(kept.readyState, 'open')
   clock.now += 1
-  assert.equal(await left, 0)
+  assert.equal(await exitCode, 0)
 })

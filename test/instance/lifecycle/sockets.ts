@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
-/** A connection to this machine that keeps what it receives. */
+/** A connection to this machine that records what it receives. */
 export async function open(port: number, send = ''): Promise<Socket & { received: () => string }> {
   const socket = connect(port, '127.0.0.1')
   let received = ''

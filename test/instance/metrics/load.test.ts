@@ -3,13 +3,13 @@ import { describe, it } from 'node:test'
 import { LoadMeter } from '../../../src/instance/metrics/load.ts'
 
 describe('load meter', () => {
-  it('says nothing before the first second is over', () => {
+  it('reports zeros before the first second is over', () => {
     const load = new LoadMeter()
     load.observe(5, false)
     assert.deepEqual([load.read().rps, load.read().p95], [0, 0])
   })
 
-  it('finds percentiles within its buckets, whatever the order of the observations', () => {
+  it('computes percentiles within its buckets in any order of observations', () => {
     for (const order of [1, -1]) {
       const load = new LoadMeter()
       const times = Array.from({ length: 1000 }, (_, i) => i + 1).sort((a, b) => order * (a - b))
@@ -28,7 +28,7 @@ describe('load meter', () => {
     }
   })
 
-  it('forgets after ten seconds, and keeps its totals', () => {
+  it('forgets after ten seconds and keeps its totals', () => {
     const load = new LoadMeter()
     load.observe(100, true)
     for (let second = 0; second < 10; second++) load.tick()
@@ -38,7 +38,7 @@ describe('load meter', () => {
     assert.deepEqual(load.totals, { requests: 1, errors: 1 })
   })
 
-  it('holds the extremes', () => {
+  it('accepts extreme values', () => {
     const load = new LoadMeter()
     for (const ms of [0, 0.001, 1e9]) load.observe(ms, false)
     load.tick()

@@ -8,14 +8,14 @@ import { until } from '../../helpers/until.ts'
 const registry = new Registry()
 collectRuntime(registry)
 
-/** Since the last call, which should be some looks ago. */
+/** Since the last call, which should be some samples ago. */
 async function lag(): Promise<Record<string, number>> {
   const text = await registry.metrics()
   const lines = [...text.matchAll(/^nodejs_eventloop_lag_(\w+)_seconds (\S+)$/gm)]
   return Object.fromEntries(lines.map(([, figure, seconds]) => [figure as string, Number(seconds)]))
 }
 
-test('the lag of an event loop is how late it was, and not how often one looks', async () => {
+test('reports the delay of samples without the sampling interval', async () => {
   const hardlyLate = async (): Promise<boolean> => {
     await sleep(300)
     const { min = 1 } = await lag()
@@ -24,7 +24,7 @@ test('the lag of an event loop is how late it was, and not how often one looks',
   await until(hardlyLate, { what: 'a look that was hardly late' })
 })
 
-test('an event loop that stood still has a lag', async () => {
+test('reports the lag of a blocked event loop', async () => {
   await lag()
   await sleep(200)
   const end = performance.now() + 300

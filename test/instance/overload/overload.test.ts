@@ -10,13 +10,13 @@ import { type OverloadOptions, overload } from '../../../src/instance/overload/i
 const busyMs = 30
 
 /**
- * Requests that keep the event loop to themselves, and requests that wait until they are let go. Time passes only while
- * the event loop is kept busy: how long a turn lasts is not this machine's affair.
+ * An app with routes that block the event loop and routes that wait for `release`. Mocked time passes only while the
+ * event loop is blocked, so the length of a turn does not depend on the machine.
  */
 async function build(
   t: TestContext,
   options: OverloadOptions,
-): Promise<{ app: FastifyInstance; letGo: () => void; ask: (url: string) => Promise<LightMyRequestResponse> }> {
+): Promise<{ app: FastifyInstance; release: () => void; ask: (url: string) => Promise<LightMyRequestResponse> }> {
   let now = 1_000
   t.mock.method(performance, 'now', () => now)
   t.mock.timers.enable({ apis: ['setInterval'] })
@@ -33,7 +33,7 @@ async function build(
   app.get('/busy', busy)
   app.get('/critical', { config: { critical: true } }, busy)
   app.get('/probe', { config: { probe: true } }, busy)
-  app.get('/held', async () => {
+  app.get('/pending', async () => {
     await gate.promise
     return {}
   })
@@ -44,37 +44,37 @@ async function build(
     void gate.promise.then(() => reply.raw.end())
   })
   await app.ready()
-  return { app, letGo: gate.resolve, ask: async (url) => await app.inject(url) }
+  return { app, release: gate.resolve, ask: async (url) => await app.inject(url) }
 }
 
 describe('overload', () => {
-  it('refuses what comes late in a long turn of the event loop', async (t) => {
+  it('sheds requests late in a long turn of the event loop', async (t) => {
     const { app, ask } = await build(t, { burstMs: 10, minRequests: 1, retryAfter: 7 })
-    const answers = await Promise.all(Array.from({ length: 5 }, () => ask('/busy')))
+    const responses = await Promise.all(Array.from({ length: 5 }, () => ask('/busy')))
     assert.deepEqual(
-      answers.map(({ statusCode }) => statusCode),
+      responses.map(({ statusCode }) => statusCode),
       [200, 503, 503, 503, 503],
     )
-    const { headers, body } = answers[1] as (typeof answers)[number]
+    const { headers, body } = responses[1] as (typeof responses)[number]
     assert.equal(headers['retry-after'], '7')
     assert.equal(headers['cache-control'], 'no-store')
     assert.equal(headers['x-instance-id'], app.fleet.instance.id)
     assert.equal(JSON.parse(body).code, 'FLEET_ERR_OVERLOADED')
     assert.deepEqual(app.overload.refused, { turn: 4, concurrency: 0 })
-    // A turn ends, and with it what was held against those that came late in it.
+    // The next turn admits requests again.
     await nextTurn()
     assert.equal((await ask('/busy')).statusCode, 200)
   })
 
-  it('never refuses probes and critical routes', async (t) => {
+  it('never sheds probes and critical routes', async (t) => {
     const { app, ask } = await build(t, { burstMs: 10, minRequests: 1 })
     const urls = ['/busy', '/critical', '/probe', '/critical', '/probe']
-    const answers = await Promise.all(urls.map(ask))
-    assert.ok(answers.every(({ statusCode }) => statusCode === 200))
+    const responses = await Promise.all(urls.map(ask))
+    assert.ok(responses.every(({ statusCode }) => statusCode === 200))
     assert.equal(app.overload.refused.turn, 0)
   })
 
-  it('refuses nobody as long as there are few, however slow they are', async (t) => {
+  it('sheds nothing at or below minRequests, however slow', async (t) => {
     const { app, ask } = await build(t, { burstMs: 10, minRequests: 4 })
     const statuses = async (count: number): Promise<number[]> =>
       (await Promise.all(Array.from({ length: count }, () => ask('/busy')))).map(({ statusCode }) => statusCode)
@@ -84,7 +84,7 @@ describe('overload', () => {
     assert.deepEqual(app.overload.refused, { turn: 2, concurrency: 0 })
   })
 
-  it('holds the target in the second long turn without an idle moment, for those that came last', async (t) => {
+  it('applies the target in the second long turn without an idle moment and serves the newest', async (t) => {
     let now = 0
     t.mock.method(performance, 'now', () => now)
     t.mock.method(performance, 'eventLoopUtilization', () => ({ idle: 0, active: now, utilization: 1 }))
@@ -97,43 +97,43 @@ describe('overload', () => {
     })
     await app.ready()
     const turn = async (count: number): Promise<number[]> => {
-      const answers = await Promise.all(Array.from({ length: count }, () => app.inject('/')))
+      const responses = await Promise.all(Array.from({ length: count }, () => app.inject('/')))
       await nextTurn()
-      return answers.map(({ statusCode }) => statusCode)
+      return responses.map(({ statusCode }) => statusCode)
     }
     assert.deepEqual(await turn(3), [200, 200, 200])
     assert.deepEqual(await turn(3), [200, 200, 200])
     assert.deepEqual(await turn(3), [503, 503, 200])
   })
 
-  it('lets a burst through that a process does within its time', async (t) => {
+  it('serves a burst that takes less than burstMs', async (t) => {
     const { app, ask } = await build(t, {})
-    const answers = await Promise.all(Array.from({ length: 8 }, () => ask('/busy')))
-    assert.ok(answers.every(({ statusCode }) => statusCode === 200))
+    const responses = await Promise.all(Array.from({ length: 8 }, () => ask('/busy')))
+    assert.ok(responses.every(({ statusCode }) => statusCode === 200))
     assert.equal(app.overload.saturated, false)
   })
 
-  it('holds the concurrency limit at all times where it is asked to', async (t) => {
-    const { app, ask, letGo } = await build(t, { latency: true, burstMs: 60_000 })
-    const held = Array.from({ length: app.overload.limit }, () => ask('/held'))
-    const refused = await ask('/held')
-    assert.equal(refused.statusCode, 503)
+  it('applies the concurrency limit at all times with latency: true', async (t) => {
+    const { app, ask, release } = await build(t, { latency: true, burstMs: 60_000 })
+    const pending = Array.from({ length: app.overload.limit }, () => ask('/pending'))
+    const shed = await ask('/pending')
+    assert.equal(shed.statusCode, 503)
     assert.deepEqual(app.overload.refused, { turn: 0, concurrency: 1 })
-    letGo()
-    assert.ok((await Promise.all(held)).every(({ statusCode }) => statusCode === 200))
-    assert.equal((await ask('/held')).statusCode, 200)
+    release()
+    assert.ok((await Promise.all(pending)).every(({ statusCode }) => statusCode === 200))
+    assert.equal((await ask('/pending')).statusCode, 200)
   })
 
-  it('does not count what is only being sent', async (t) => {
-    const { app, ask, letGo } = await build(t, { latency: true, burstMs: 60_000 })
+  it('does not count responses that have started', async (t) => {
+    const { app, ask, release } = await build(t, { latency: true, burstMs: 60_000 })
     const streams = Array.from({ length: app.overload.limit * 2 }, () => ask('/stream'))
     assert.equal((await ask('/busy')).statusCode, 200)
     assert.equal(app.fleet.flow?.waiting, 0)
-    letGo()
+    release()
     assert.ok((await Promise.all(streams)).every(({ statusCode }) => statusCode === 200))
   })
 
-  it('counts its refusals', async (t) => {
+  it('counts shed requests by reason', async (t) => {
     const { ask } = await build(t, { burstMs: 10, minRequests: 1 })
     await Promise.all([ask('/busy'), ask('/busy'), ask('/busy')])
     const { body } = await ask('/metrics')
@@ -144,7 +144,7 @@ describe('overload', () => {
     assert.match(body, /http_request_duration_seconds_count\{[^}]*route="\/busy",status_code="503"[^}]*\} 2/)
   })
 
-  it('refuses wrong options', async () => {
+  it('rejects invalid options', async () => {
     for (const wrong of [{ targetMs: 0 }, { burstMs: 1 }, { minRequests: 0 }, { retryAfter: 0 }, { latency: 'yes' }]) {
       await assert.rejects(async () => await Fastify().register(overload, wrong as never), {
         code: 'FLEET_ERR_OPTION_INVALID',

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
-import { errorAnswers } from '../../../src/instance/error-responses.ts'
+import { errorResponses } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
 import { redis } from '../../../src/state/redis/index.ts'
@@ -24,7 +24,7 @@ const on = { config: { idempotency: true } }
 async function build(options: IdempotencyOptions, url?: string, commandTimeoutMs = 20_000): Promise<FastifyInstance> {
   const app = Fastify(patientApp)
   apps.push(app)
-  await app.register(errorAnswers)
+  await app.register(errorResponses)
   await app.register(identity, { name: 'orders' })
   await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })
   app.addHook('onRequest', async (_, reply) => void reply.header('x-instance', 'this one'))

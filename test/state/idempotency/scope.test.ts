@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
-import { errorAnswers } from '../../../src/instance/error-responses.ts'
+import { errorResponses } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
 import { redis } from '../../../src/state/redis/index.ts'
@@ -20,7 +20,7 @@ const on = { config: { idempotency: true } }
 async function build(options: IdempotencyOptions = {}, url?: string): Promise<FastifyInstance> {
   const app = Fastify(patientApp)
   apps.push(app)
-  await app.register(errorAnswers)
+  await app.register(errorResponses)
   await app.register(identity, { name: `scopes-${apps.length}`, trustProxy: ['loopback'] })
   await app.register(redis, url ? { url, ...patient } : { client: null })
   await app.register(session, { secret: 'x'.repeat(32), userId: 'account', cookie: { secure: false } })

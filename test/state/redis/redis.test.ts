@@ -218,7 +218,7 @@ describe('while Redis is unavailable', () => {
     const add = script(client, 'fleetTestFill', 1, 'return redis.call("SET", KEYS[1], ARGV[1])')
     await client.config('SET', 'maxmemory', '1')
     await until(() => app.health.status === 'degraded')
-    assert.match(app.health.reports.redis?.lastError ?? '', /^the shared state is full.*maxmemory/)
+    assert.match(app.health.reports.redis?.lastError ?? '', /^shared state is full.*maxmemory/)
     await assert.rejects(guarded(client.set('k', 'v')), code('FLEET_ERR_STATE_FULL'))
     await assert.rejects(add('k', 'v'), code('FLEET_ERR_STATE_FULL'))
     await client.config('SET', 'maxmemory-policy', 'allkeys-lru')

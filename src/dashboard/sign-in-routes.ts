@@ -6,8 +6,8 @@ import { unproven } from '../instance/operators/index.ts'
 import type { SignIn } from '../instance/operators/sign-in.ts'
 
 /**
- * Where the token, or the code of a one-time link, is exchanged for a cookie. It is only there with a token. Wrong guesses
- * are told apart from a path that does not exist: that there is a sign-in is no secret.
+ * Routes that exchange the token, or the code of a one-time link, for a cookie. They exist only with a token. A wrong
+ * token gets 401 and not 404, because the existence of the sign-in is no secret.
  */
 export function sessionRoutes(app: FastifyInstance, root: string, route: RouteShorthandOptions, signIn: SignIn): void {
   const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
@@ -18,18 +18,18 @@ export function sessionRoutes(app: FastifyInstance, root: string, route: RouteSh
   const options = { ...route, onRequest, logLevel: 'info' } as const
 
   app.post(`${root}/session`, options, async (request, reply) => {
-    const cookies = await signIn.enter(clientKey(request), credentials(request.body), isSecure(request))
+    const cookies = await signIn.signIn(clientKey(request), credentials(request.body), isSecure(request))
     return reply.code(204).headers({ 'set-cookie': cookies, 'cache-control': 'no-store' }).send()
   })
   app.delete(`${root}/session`, options, async (request, reply) =>
     reply
       .code(204)
-      .headers({ 'set-cookie': signIn.leave(isSecure(request)), 'cache-control': 'no-store' })
+      .headers({ 'set-cookie': signIn.signOut(isSecure(request)), 'cache-control': 'no-store' })
       .send(),
   )
 }
 
-/** As the client sees it: a front with TLS says so, if it is trusted (TRUST_PROXY). */
+/** Whether the client uses https, as reported by a trusted proxy (TRUST_PROXY). */
 const isSecure = (request: FastifyRequest): boolean => request.protocol === 'https'
 
 /** @throws FLEET_ERR_REQUEST_INVALID */
@@ -40,5 +40,5 @@ function credentials(body: unknown): { token: string } | { code: string } {
   throw new FleetError('FLEET_ERR_REQUEST_INVALID', 'the body must be JSON with `token`, or with the `code` of a link')
 }
 
-/** Whether a browser shows the response to somebody; programs get the 404 of a path that does not exist. */
+/** Whether a browser will display the response. Programs get the 404 of an unknown path. */
 export const asksForPage = ({ headers: { accept } }: FastifyRequest): boolean => accept?.includes('text/html') === true

@@ -11,22 +11,22 @@ import { overload } from '../../../src/instance/overload/index.ts'
 import { until } from '../../helpers/until.ts'
 import { get, open } from '../lifecycle/sockets.ts'
 
-interface Full {
+interface FullServer {
   app: FastifyInstance
   port: number
-  /** Paths of the requests that have got into Fastify. */
+  /** Paths of the requests that reached Fastify. */
   seen: string[]
-  /** Ends what is at work. */
-  letGo(): void
+  /** Lets the requests in flight finish. */
+  release(): void
 }
 
-/** A server that has as many requests at work as it may, and has refused one for each of the paths. */
+/** A server at its limit that has shed one request for each of the paths. */
 async function full(
   t: TestContext,
   paths: readonly string[],
   { host = '127.0.0.1', ...options }: FastifyServerOptions & { host?: string; http2?: boolean } = {},
   before: (app: FastifyInstance) => void = () => undefined,
-): Promise<Full> {
+): Promise<FullServer> {
   const app = Fastify(options as FastifyServerOptions) as FastifyInstance
   const gate = Promise.withResolvers<void>()
   t.after(async () => {
@@ -39,27 +39,27 @@ async function full(
   await app.register(overload, { latency: true, minRequests: 1, burstMs: 60_000, retryAfter: 7 })
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
-  app.get('/held', async () => await gate.promise)
+  app.get('/pending', async () => await gate.promise)
   for (const path of ['/', '/items/:id', '/again']) app.all(path, async () => ({ path }))
   app.get('/critical', { config: { critical: true } }, async () => ({}))
   app.get('/probe', { config: { probe: true } }, async () => ({}))
   await app.listen({ port: 0, host })
-  for (let i = 0; i < app.overload.limit; i++) void app.inject('/held')
+  for (let i = 0; i < app.overload.limit; i++) void app.inject('/pending')
   await until(() => app.fleet.flow?.waiting === app.overload.limit)
   const { port } = app.server.address() as { port: number }
   for (const path of paths) assert.equal((await app.inject(path)).statusCode, 503)
   seen.length = 0
-  return { app, port, seen, letGo: gate.resolve }
+  return { app, port, seen, release: gate.resolve }
 }
 
-describe('overload, before Fastify', () => {
-  it('refuses what it knows with the same answer, and the connection goes on', async (t) => {
+describe('fast rejection', () => {
+  it('sends the same 503 as the hook and keeps the connection', async (t) => {
     const { app, port, seen } = await full(t, ['/'])
     const usual = await app.inject('/')
     seen.length = 0
     const socket = await open(port, get('/?a=1'))
-    const answer = String(await until(() => /\}$/.test(socket.received()) && socket.received()))
-    const [head = '', body = ''] = answer.split('\r\n\r\n')
+    const reply = String(await until(() => /\}$/.test(socket.received()) && socket.received()))
+    const [head = '', body = ''] = reply.split('\r\n\r\n')
     assert.match(head, /^HTTP\/1\.1 503 Service Unavailable\r\n/)
     assert.equal(body, usual.body)
     const headers = Object.fromEntries(
@@ -75,14 +75,14 @@ describe('overload, before Fastify', () => {
     assert.equal(headers['content-type'], 'application/json; charset=utf-8')
     assert.equal(headers.connection, 'keep-alive')
     assert.equal(JSON.parse(body).code, 'FLEET_ERR_OVERLOADED')
-    // Two at once, and one that is answered.
+    // Two at once, and one that is served.
     socket.write(get('/') + get('/') + get('/critical'))
     await until(() => /503 .*503 .*503 .*200 OK/s.test(socket.received()))
     assert.deepEqual(seen, ['/critical'])
     socket.destroy()
   })
 
-  it('leaves all others to Fastify, which knows whether they are critical', async (t) => {
+  it('passes all other paths to Fastify, which knows whether they are critical', async (t) => {
     const { port, seen } = await full(t, ['/', '/items/1', '/again'])
     const statuses: number[] = []
     const urls = ['/critical', '/probe', '/critical?x', '/items/1', '/items/1', '/again/', '/%61gain', '/nowhere', '/']
@@ -91,16 +91,16 @@ describe('overload, before Fastify', () => {
     assert.deepEqual(seen, urls.slice(0, -1))
   })
 
-  it('lets in again when there is room', async (t) => {
-    const { app, port, letGo } = await full(t, ['/'])
+  it('admits requests again below the limit', async (t) => {
+    const { app, port, release } = await full(t, ['/'])
     const url = `http://127.0.0.1:${port}/`
     assert.equal((await fetch(url)).status, 503)
-    letGo()
+    release()
     await until(() => app.fleet.flow?.waiting === 0)
     assert.equal((await fetch(url)).status, 200)
   })
 
-  it('is counted like an answer of Fastify', async (t) => {
+  it('counts like a response of Fastify', async (t) => {
     const { app, port } = await full(t, ['/again'])
     const before = app.load.totals
     const [requests, errors] = [before.requests, before.errors]
@@ -111,7 +111,7 @@ describe('overload, before Fastify', () => {
     assert.match(body, /http_request_duration_seconds_count\{[^}]*route="\/again",status_code="503"[^}]*\} 4/)
   })
 
-  it('takes the rest of a body off the connection, and sends none after HEAD', async (t) => {
+  it('discards the rest of a request body and sends no body for HEAD', async (t) => {
     const { app, port, seen } = await full(t, ['/'])
     for (const method of ['POST', 'HEAD'] as const)
       assert.equal((await app.inject({ method, url: '/' })).statusCode, 503)
@@ -127,7 +127,7 @@ describe('overload, before Fastify', () => {
     socket.destroy()
   })
 
-  it('answers a client that asks before it sends its body', async (t) => {
+  it('rejects a request with Expect: 100-continue', async (t) => {
     const { app, port } = await full(t, [])
     assert.equal((await app.inject({ method: 'POST', url: '/' })).statusCode, 503)
     const sending = ask({ port, method: 'POST', path: '/', headers: { expect: '100-continue', 'content-length': 2 } })
@@ -146,7 +146,7 @@ describe('overload, before Fastify', () => {
     assert.equal(response.headers.get('connection'), 'close')
   })
 
-  it('stands before every address of localhost', async (t) => {
+  it('covers every address of localhost', async (t) => {
     const { app, port, seen } = await full(t, ['/'], { host: 'localhost' })
     for (const { address, family } of app.addresses() as AddressInfo[]) {
       const host = family === 'IPv6' ? `[${address}]` : address
@@ -155,7 +155,7 @@ describe('overload, before Fastify', () => {
     assert.deepEqual(seen, [])
   })
 
-  it('speaks HTTP/2', async (t) => {
+  it('rejects over HTTP/2', async (t) => {
     const { app, port, seen } = await full(t, ['/'], { http2: true })
     const client = connectHttp2(`http://127.0.0.1:${port}`)
     const stream = client.request({ ':path': '/' })
@@ -169,8 +169,8 @@ describe('overload, before Fastify', () => {
     client.destroy()
   })
 
-  it('keeps out of the way of other listeners, of servers made elsewhere and of rewritten paths', async (t) => {
-    const url = ({ port }: Full): string => `http://127.0.0.1:${port}/`
+  it('is inactive with further listeners, a serverFactory or rewritten paths', async (t) => {
+    const url = ({ port }: FullServer): string => `http://127.0.0.1:${port}/`
     const listened = await full(t, ['/'], {}, (app) => void app.server.on('request', () => undefined))
     const made = await full(t, ['/'], {
       serverFactory: (handler): Server => createServer((request, response) => handler(request, response)),
@@ -182,7 +182,7 @@ describe('overload, before Fastify', () => {
     }
   })
 
-  it('leaves a path to Fastify that several routes have', async (t) => {
+  it('passes a path with several routes to Fastify', async (t) => {
     const { port, seen } = await full(t, ['/of-hosts'], {}, (app) => {
       void app.register(async (scope) => {
         scope.get('/of-hosts', async () => ({}))

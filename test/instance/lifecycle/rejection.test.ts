@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import Fastify from 'fastify'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
 
-test('a draining instance that refuses a request says that it drains: a balancer must not take it for a failure', async (t) => {
+test('rejects a retryable request while draining, with X-Fleet-Draining and Connection: close', async (t) => {
   const app = Fastify()
   await app.register(lifecycle, { signals: false })
   app.get('/', async () => 'work')
@@ -13,13 +13,13 @@ test('a draining instance that refuses a request says that it drains: a balancer
   Object.assign(app.fleet, { peers: () => [{ state: 'serving', host: 'elsewhere', port: 1 }] })
   app.fleet.drain()
   const { port } = app.server.address() as { port: number }
-  const answer = await new Promise<{ status?: number; headers: Record<string, unknown> }>((resolve, reject) => {
-    const asked = request({ port, host: '127.0.0.1', headers: { 'x-fleet-retry': '1' } }, (response) => {
-      response.resume().on('end', () => resolve({ status: response.statusCode, headers: response.headers }))
+  const response = await new Promise<{ status?: number; headers: Record<string, unknown> }>((resolve, reject) => {
+    const asked = request({ port, host: '127.0.0.1', headers: { 'x-fleet-retry': '1' } }, (incoming) => {
+      incoming.resume().on('end', () => resolve({ status: incoming.statusCode, headers: incoming.headers }))
     })
     asked.on('error', reject).end()
   })
-  assert.equal(answer.status, 502)
-  assert.equal(answer.headers['x-fleet-draining'], '1')
-  assert.equal(answer.headers.connection, 'close')
+  assert.equal(response.status, 502)
+  assert.equal(response.headers['x-fleet-draining'], '1')
+  assert.equal(response.headers.connection, 'close')
 })
