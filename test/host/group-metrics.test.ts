@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
-import { counted, figure, GroupMetrics, type Source, sum } from '../../src/host/group-metrics.ts'
+import { counted, GroupMetrics, type MetricsSource, metric, sum } from '../../src/host/group-metrics.ts'
 import type { Snapshot } from '../../src/host/messages.ts'
 
 /** A process: answers when it is asked, unless it is silent. */
-class Process implements Source {
+class Process implements MetricsSource {
   silent = false
   requests = 0
   readonly #group: GroupMetrics
@@ -17,19 +17,19 @@ class Process implements Source {
 
   get snapshot(): Snapshot {
     return [
-      figure('counter', 'requests_total', 'r', [{ labels: { route: '/' }, value: this.requests }]),
-      figure('gauge', 'open', 'o', [{ labels: {}, value: 1 }]),
+      metric('counter', 'requests_total', 'r', [{ labels: { route: '/' }, value: this.requests }]),
+      metric('gauge', 'open', 'o', [{ labels: {}, value: 1 }]),
     ]
   }
 
   collect(id: number): boolean {
-    if (!this.silent) setImmediate(() => this.#group.answer(this, [this.snapshot], id))
+    if (!this.silent) setImmediate(() => this.#group.receive(this, [this.snapshot], id))
     return !this.silent
   }
 
   end(): void {
-    this.#group.answer(this, [this.snapshot])
-    this.#group.depart(this)
+    this.#group.receive(this, [this.snapshot])
+    this.#group.remove(this)
   }
 }
 
@@ -108,7 +108,7 @@ test('counters never fall, however processes come and go', async (t) => {
     if (round % 7 === 0) {
       const [gone] = processes.splice(Math.floor(Math.random() * processes.length), 1)
       if (round % 2 === 0) gone?.end()
-      else if (gone) group.depart(gone)
+      else if (gone) group.remove(gone)
       processes = [...processes, new Process(group)]
     }
     const now = value(await gatherInTime(t, group, processes), 'requests_total') ?? 0

@@ -46,7 +46,7 @@ test('a build that ends, hangs, or is never ready is not taken; the old workers 
     const reload = fleetCommand(['reload', '--control', release.control])
     assert.deepEqual(await reload.exit, { code: 1, signal: null }, why)
     assert.match(reload.stderr, told, why)
-    assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one serves on/, why)
+    assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one keeps serving/, why)
   }
   assert.equal(logged(group, 'reload abandoned').length, bad.length)
   for (let i = 0; i < 10; i++) assert.ok(pids.has((await ask(group.port, 'GET', '/')).pid))

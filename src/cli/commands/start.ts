@@ -6,7 +6,7 @@ import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { defaultMemoryLimit } from '../../host/memory.ts'
 import { check, jsonLog, run } from '../../host/run.ts'
-import type { SupervisorOptions } from '../../host/supervisor.ts'
+import type { SupervisorOptions } from '../../host/options.ts'
 import { type Command, defineCommand, type Values } from '../args.ts'
 
 const options = {
