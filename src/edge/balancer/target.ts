@@ -54,8 +54,8 @@ export interface ConnectionOptions {
   maxHeaderBytes: number
 }
 
-/** A request as it goes out. */
-export interface Outgoing extends Dispatcher.DispatchOptions {
+/** A request to an upstream. */
+export interface UpstreamRequest extends Dispatcher.DispatchOptions {
   /** Method, path and headers come from a parser and need no validation; headers are a flat list or lines. */
   wellFormed?: boolean
 }
@@ -112,15 +112,19 @@ export class Target {
    * Sends a request. A plain one uses our own connections; streams, upgrades and TLS, and requests that still need
    * validation, use undici.
    *
-   * @param handler with `refusable`, a draining target is asked to reject the request
+   * @param handler with `rejectable`, a draining target is asked to reject the request
    * @param repeatable see {@link Target.pool}
    */
-  send(options: Outgoing, handler: Dispatcher.DispatchHandler & { refusable: boolean }, repeatable: boolean): void {
+  send(
+    options: UpstreamRequest,
+    handler: Dispatcher.DispatchHandler & { rejectable: boolean },
+    repeatable: boolean,
+  ): void {
     const { method, path, headers, body = null, upgrade, wellFormed } = options
     if (wellFormed && !upgrade && this.url.protocol === 'http:' && (body === null || Buffer.isBuffer(body))) {
-      const request = { method, path, headers: headers as string[], body, refusable: handler.refusable }
+      const request = { method, path, headers: headers as string[], body, rejectable: handler.rejectable }
       this.#wire(repeatable).dispatch(request, handler)
-    } else this.pool(repeatable).dispatch(handler.refusable ? withRetryHeader(options) : options, handler)
+    } else this.pool(repeatable).dispatch(handler.rejectable ? withRetryHeader(options) : options, handler)
   }
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */

@@ -111,8 +111,8 @@ export class Admin {
   }
 
   #ready(answer: (status: number, body: object) => void): void {
-    const ready = !this.#closing() && this.#balancer.core.rotation.up > 0
-    answer(ready ? 200 : 503, { ready, targets: this.#balancer.core.rotation.up })
+    const ready = !this.#closing() && this.#balancer.context.rotation.up > 0
+    answer(ready ? 200 : 503, { ready, targets: this.#balancer.context.rotation.up })
   }
 
   /** Without a token a browser on this machine has access: pages of other sites must not use it, nor rebind their name. */

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
-import type { Outgoing } from '../balancer/target.ts'
+import type { UpstreamRequest } from '../balancer/target.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
 import { isHttp2 } from './node-server.ts'
 import type { Origin, Origins } from './origins.ts'
@@ -10,7 +10,7 @@ import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 
 /** A request that may go upstream. */
 export interface Call {
-  readonly options: Outgoing
+  readonly options: UpstreamRequest
   readonly input: PickInput
   /** Bytes of its body: 0 when there is none, infinite when only its end will tell. */
   readonly length: number

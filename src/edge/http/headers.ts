@@ -3,7 +3,7 @@ import { requestId } from '../../base/request-id.ts'
 import type { Origin } from './origins.ts'
 
 /** By name in lower case; what came several times is a list. */
-export type Headers = Record<string, string | string[]>
+export type HeaderFields = Record<string, string | string[]>
 
 /** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
 export const hopByHop: ReadonlySet<string> = new Set([
@@ -158,7 +158,7 @@ export function nominatedBy(header: string | string[] | undefined): ReadonlySet<
  *
  * @param without a name that is left out: `trailer` where none can follow, `content-length` where there is no content
  */
-export function responseHeaders(headers: Headers, ...without: string[]): string[] {
+export function responseHeaders(headers: HeaderFields, ...without: string[]): string[] {
   const nominated = nominatedBy(headers.connection)
   const out: string[] = []
   for (const name in headers) {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import { isHttp2 } from './node-server.ts'
-import type { AnswerHead } from './wire/response-head.ts'
+import type { UpstreamHead } from './wire/response-head.ts'
 
 /** A session with more frames than this in its queue has a client that does not read. */
 const maxQueuedFrames = 64
@@ -44,7 +44,7 @@ function elementsOf(line: string): string[] {
 }
 
 /** Passes on 102 and 103; neither to a client that does not read, nor to one of HTTP/1.0, which knows no 1xx. */
-export function inform(request: IncomingMessage, response: ServerResponse, { status, headers }: AnswerHead): void {
+export function inform(request: IncomingMessage, response: ServerResponse, { status, headers }: UpstreamHead): void {
   const links = status === 103 ? hintedLinks(headers.link) : []
   if (status !== 102 && links.length === 0) return
   if (isHttp2(request)) {

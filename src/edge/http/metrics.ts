@@ -31,7 +31,7 @@ export class ProxyMetrics {
   }
 
   text(balancer: Balancer, inflight: number, tunnels: number): string {
-    const { stats, waitingRoom } = balancer.core
+    const { stats, waitingRoom } = balancer.context
     let below = 0
     const histogram = bounds.map((bound, i) => {
       below += this.#buckets[i] ?? 0

@@ -81,7 +81,7 @@ export function limitBodyTime(
  *
  * @param last the end of its body; a string is one of bytes (Latin-1)
  */
-export function endAnswer(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
+export function endResponse(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
   if ('stream' in request) {
     response.end(last, 'latin1')
     stopUpload(request.stream as ServerHttp2Stream)

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import { writePlainHead } from '../../base/internals/plain-head.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
@@ -11,15 +10,13 @@ import { nominatedBy, responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
 import { inform } from './informational.ts'
 import { isHttp2 } from './node-server.ts'
-import { endAnswer } from './request-body.ts'
+import { endResponse } from './request-body.ts'
 import { responseTrailers } from './trailers.ts'
-import { type Headers, noTrailers } from './wire/fields.ts'
-import { type AnswerHead, type HeadHandler, ResponseHead } from './wire/response-head.ts'
-
-type Controller = Dispatcher.DispatchController
+import { type HeaderFields, noTrailers } from './wire/fields.ts'
+import { type HeadHandler, ResponseHead, type UpstreamController, type UpstreamHead } from './wire/response-head.ts'
 
 /** What the answers of one proxy share. */
-export interface AnswerContext {
+export interface ResponseContext {
   readonly closing: boolean
   /** A client that takes nothing for this long is cut off, in milliseconds. */
   readonly sendTimeoutMs: number
@@ -34,12 +31,12 @@ const smallBytes = 8192
  * The way back: an upstream's answer into a client's response. What comes within one turn of the event loop is written
  * in one piece where that is possible: most answers are small, and a write to a socket is what costs most.
  */
-export class Answer implements HeadHandler {
-  readonly #context: AnswerContext
+export class ClientResponse implements HeadHandler {
+  readonly #context: ResponseContext
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
   readonly #input: PickInput
-  #controller: Controller | undefined
+  #controller: UpstreamController | undefined
   /** The headers wait for the first piece of the body. */
   #waiting = false
   #first: Buffer | undefined
@@ -50,23 +47,23 @@ export class Answer implements HeadHandler {
   /** `Connection` of the head, whose names its trailers must not have either. */
   #connection: string | string[] | undefined
 
-  constructor(context: AnswerContext, request: IncomingMessage, response: ServerResponse, input: PickInput) {
+  constructor(context: ResponseContext, request: IncomingMessage, response: ServerResponse, input: PickInput) {
     this.#context = context
     this.#request = request
     this.#response = response
     this.#input = input
   }
 
-  onRequestStart(controller: Controller): void {
+  onRequestStart(controller: UpstreamController): void {
     this.#controller = controller
   }
 
-  onResponseHead(_: Controller, head: AnswerHead): void {
+  onResponseHead(_: UpstreamController, head: UpstreamHead): void {
     if (head.status >= 200) this.#begin(head)
     else inform(this.#request, this.#response, head)
   }
 
-  onResponseData(_: Controller, chunk: Buffer): void {
+  onResponseData(_: UpstreamController, chunk: Buffer): void {
     if (this.#bodiless) return
     if (this.#waiting && !this.#first) {
       this.#first = chunk
@@ -76,16 +73,16 @@ export class Answer implements HeadHandler {
     this.#write(chunk)
   }
 
-  onResponseEnd(_: Controller, trailers: Headers): void {
+  onResponseEnd(_: UpstreamController, trailers: HeaderFields): void {
     const response = this.#response
     const first = this.#waiting ? this.#first : undefined
     this.#waiting = false
     if (trailers !== noTrailers) this.#addTrailers(responseTrailers(trailers, this.#connection))
     // Node joins a string with the headers into one write; of a buffer it makes two.
-    endAnswer(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
+    endResponse(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
   }
 
-  onResponseError(_: Controller | null, error: Error): void {
+  onResponseError(_: UpstreamController | null, error: Error): void {
     this.#failed = true
     this.#waiting = false
     clearTimeout(this.#stalled)
@@ -110,7 +107,7 @@ export class Answer implements HeadHandler {
     if (!this.#failed) this.onResponseError(null, error)
   }
 
-  #begin(head: AnswerHead): void {
+  #begin(head: UpstreamHead): void {
     const { setCookie } = this.#input
     // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
     const close = this.#context.closing || !this.#request.complete
@@ -180,7 +177,7 @@ export class Answer implements HeadHandler {
   }
 }
 
-function flush(answer: Answer): void {
+function flush(answer: ClientResponse): void {
   try {
     answer.flush()
   } catch (error) {
@@ -196,7 +193,7 @@ const isPlain = ({ httpVersion, headers }: IncomingMessage, head: ResponseHead):
   (head.status !== 204 || !head.has('content-length'))
 
 /** Node throws when trailers are announced that cannot come. */
-const mayHaveTrailers = (request: IncomingMessage, { status, headers }: AnswerHead): boolean =>
+const mayHaveTrailers = (request: IncomingMessage, { status, headers }: UpstreamHead): boolean =>
   isHttp2(request) ||
   (request.httpVersion === '1.1' &&
     request.method !== 'HEAD' &&
@@ -209,7 +206,7 @@ export function sendError(request: IncomingMessage, response: ServerResponse, er
   const page = errorPage(error, request.headers.accept)
   for (const name of response.getHeaderNames()) response.removeHeader(name)
   writeHead(request, response, page.status, [...page.headers], !request.complete)
-  endAnswer(request, response, request.method === 'HEAD' ? undefined : page.body)
+  endResponse(request, response, request.method === 'HEAD' ? undefined : page.body)
 }
 
 /** Ends a response that is not complete, in a way that no client can take for its end. */

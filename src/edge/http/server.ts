@@ -24,9 +24,9 @@ import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } fr
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './options.ts'
 import { Origins } from './origins.ts'
 import { limitBodyTime, streamed, whole } from './request-body.ts'
-import { Answer, type AnswerContext, breakOff, sendError } from './response.ts'
+import { breakOff, ClientResponse, type ResponseContext, sendError } from './response.ts'
 import type { ReverseProxy } from './reverse-proxy.ts'
-import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
+import { streamClient, Tunnel, type TunnelClient, upgradedClient, writeRaw } from './tunnel.ts'
 
 export type { ProxyOptions } from './options.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'
@@ -44,7 +44,7 @@ export function createProxy(options: ProxyOptions): ReverseProxy {
 /** How often connections are looked at that may have turned idle while the proxy closes, in milliseconds. */
 const sweepEveryMs = 50
 
-class HttpProxy implements ReverseProxy, AnswerContext {
+class HttpProxy implements ReverseProxy, ResponseContext {
   readonly balancer: Balancer
   readonly server: Server | Http2SecureServer
   readonly sendTimeoutMs: number
@@ -239,7 +239,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     request: IncomingMessage,
     response: ServerResponse,
   ): Exchange {
-    const answer = new Answer(this, request, response, input)
+    const answer = new ClientResponse(this, request, response, input)
     // undici takes any async iterable, though its types do not say so; and closes the connection after a HEAD unless
     // told not to reset it.
     return this.balancer.dispatch({ ...options, body: body as Buffer | null, reset: false }, answer, input)
@@ -252,7 +252,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       writeRaw(socket, call instanceof FleetError ? call : invalid('Upgrade'), request.headers.accept)
       return
     }
-    this.#tunnel(call, upgradeDoor(request, socket), head)
+    this.#tunnel(call, upgradedClient(request, socket), head)
   }
 
   /** Of CONNECT only the kind that carries a WebSocket over HTTP/2 is wanted; upstream it is an upgrade like any other. */
@@ -265,23 +265,23 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       return
     }
     const stream = (request as unknown as { stream: ServerHttp2Stream }).stream
-    const door = streamDoor(request, stream)
+    const client = streamClient(request, stream)
     const asked = { method: 'GET', url, headers, rawHeaders, httpVersion, httpVersionMajor, stream }
     const websocket = headers[':protocol'] === 'websocket'
     const call = websocket ? this.#admission.admit(asked as never, this.#origins.of(request.socket)) : refusedMethod()
     if (call instanceof FleetError) {
-      door.failed(call)
+      client.failed(call)
       return
     }
     const key = ['sec-websocket-key', randomBytes(16).toString('base64')]
     const options = { ...call.options, headers: [...(call.options.headers as string[]), ...key] }
-    this.#tunnel({ ...call, options }, door, Buffer.alloc(0))
+    this.#tunnel({ ...call, options }, client, Buffer.alloc(0))
   }
 
-  #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
-    const tunnel = new Tunnel(door, head, this.#tunnels, this.#tunnelBounds)
+  #tunnel({ options, input }: Call, client: TunnelClient, head: Buffer): void {
+    const tunnel = new Tunnel(client, head, this.#tunnels, this.#tunnelBounds)
     const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    door.socket.once(
+    client.socket.once(
       'close',
       guard('the end of a tunnel', () => exchange.abort(left())),
     )

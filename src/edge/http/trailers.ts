@@ -1,5 +1,5 @@
 import { hopByHop, nominatedBy } from './headers.ts'
-import type { Headers } from './wire/fields.ts'
+import type { HeaderFields } from './wire/fields.ts'
 
 /**
  * Fields that have no place after the content (RFC 9110 section 6.5.1): whoever has read the head has acted on it. Names
@@ -45,7 +45,7 @@ const isForbidden = (name: string): boolean =>
   forbidden.has(name) || (name !== 'content-digest' && forbiddenPrefixes.some((prefix) => name.startsWith(prefix)))
 
 /** The trailers that may be passed on, as a flat list. @param connection the `Connection` header of the response */
-export function responseTrailers(trailers: Headers, connection: string | string[] | undefined): string[] {
+export function responseTrailers(trailers: HeaderFields, connection: string | string[] | undefined): string[] {
   const nominated = nominatedBy(connection)
   const out: string[] = []
   for (const name in trailers) {

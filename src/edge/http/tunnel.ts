@@ -12,24 +12,24 @@ import { join, type TunnelBounds, watchDeparture } from '../join.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
-import type { Headers } from './wire/fields.ts'
+import type { HeaderFields } from './wire/fields.ts'
 
 /** How the client's side of a tunnel begins, or does not. */
-export interface Door {
+export interface TunnelClient {
   readonly socket: Duplex
   /** Whether a response with this status can be sent to the client. */
   accepts(status: number): boolean
   /** The upstream agreed. */
-  opened(headers: Headers): void
+  opened(headers: HeaderFields): void
   /** It answered something else, whose body follows on the socket. */
-  answered(status: number, headers: Headers): void
+  answered(status: number, headers: HeaderFields): void
   failed(error: FleetError): void
   /** Ends a response that is not complete, so that it cannot be taken for a whole one. */
   broken(): void
 }
 
 /** Of a connection that asked for an upgrade: RFC 9110 section 7.8. */
-export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => ({
+export const upgradedClient = (request: IncomingMessage, socket: Duplex): TunnelClient => ({
   socket,
   accepts: () => true,
   opened: (headers) => {
@@ -51,7 +51,7 @@ export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => (
 const { NGHTTP2_NO_ERROR: noError } = constants
 
 /** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
-export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => {
+export const streamClient = (request: IncomingMessage, stream: ServerHttp2Stream): TunnelClient => {
   const respond = (status: number, flat: readonly string[]): void => {
     if (stream.destroyed || stream.closed || stream.headersSent) return
     stream.respond({ ...http2Fields(flat), ':status': status })
@@ -74,7 +74,7 @@ export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream):
 
 /** An upgraded connection: what comes from one side goes to the other. */
 export class Tunnel implements Dispatcher.DispatchHandler {
-  readonly #door: Door
+  readonly #client: TunnelClient
   readonly #head: Buffer
   readonly #tunnels: Set<Duplex>
   readonly #bounds: TunnelBounds
@@ -85,18 +85,18 @@ export class Tunnel implements Dispatcher.DispatchHandler {
    * @param head bytes that came from the client already
    * @param tunnels gets the client's side while the tunnel is open
    */
-  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
-    this.#door = door
+  constructor(client: TunnelClient, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
+    this.#client = client
     this.#head = head
     this.#tunnels = tunnels
     this.#bounds = bounds
-    this.#unwatch = watchDeparture(door.socket)
+    this.#unwatch = watchDeparture(client.socket)
   }
 
   onRequestStart(): void {}
 
-  onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: Headers, upstream: Duplex): void {
-    const client = this.#door.socket
+  onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: HeaderFields, upstream: Duplex): void {
+    const client = this.#client.socket
     if (client.destroyed) {
       upstream.destroy()
       return
@@ -105,10 +105,10 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     if (String(headers.upgrade).toLowerCase() !== 'websocket') {
       upstream.destroy()
       this.#unwatch()
-      this.#door.failed(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
+      this.#client.failed(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
       return
     }
-    this.#door.opened(headers)
+    this.#client.opened(headers)
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
@@ -117,19 +117,19 @@ export class Tunnel implements Dispatcher.DispatchHandler {
   }
 
   /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: HeaderFields): void {
     if (status < 200) return
-    if (!this.#door.accepts(status)) {
+    if (!this.#client.accepts(status)) {
       controller.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', `status ${status} cannot be sent over HTTP/2`))
       return
     }
     this.#answered = true
-    this.#door.answered(status, headers)
+    this.#client.answered(status, headers)
   }
 
   /** The stall guard cuts a client that does not read. */
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const { socket } = this.#door
+    const { socket } = this.#client
     if (!socket.writable || socket.write(chunk) || controller.paused) return
     controller.pause()
     const drained = guard(
@@ -142,16 +142,16 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     this.#unwatch()
-    endConnection(this.#door.socket)
+    endConnection(this.#client.socket)
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
     this.#unwatch()
     try {
-      if (this.#answered || this.#tunnels.has(this.#door.socket)) this.#door.broken()
-      else this.#door.failed(asFleetError(error))
+      if (this.#answered || this.#tunnels.has(this.#client.socket)) this.#client.broken()
+      else this.#client.failed(asFleetError(error))
     } catch (thrown) {
-      caught('the end of a tunnel', thrown, () => this.#door.socket.destroy())
+      caught('the end of a tunnel', thrown, () => this.#client.socket.destroy())
     }
   }
 }

@@ -142,13 +142,13 @@ class Passage {
 
   begin(): void {
     if (this.#client.destroyed) return
-    const target = this.#balancer.core.rotation.choose(this.#input, this.#tried)
+    const target = this.#balancer.context.rotation.choose(this.#input, this.#tried)
     if (target) this.#connect(target)
     else this.#wait()
   }
 
   #connect(target: Target): void {
-    const { rotation, judged } = this.#balancer.core
+    const { rotation, recordOutcome } = this.#balancer.context
     const startedAt = performance.now()
     const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
@@ -159,15 +159,15 @@ class Passage {
     const onConnect = (): void => {
       connected = true
       clearTimeout(late)
-      judged(target, 200, undefined, startedAt)
+      recordOutcome(target, 200, undefined, startedAt)
       this.#join(upstream)
     }
     const onClose = (): void => {
       clearTimeout(late)
-      this.#balancer.core.release(target)
+      this.#balancer.context.release(target)
       if (connected) return
       // No byte of the client has been read yet, so it may go anywhere else.
-      judged(target, 0, 'refused', startedAt)
+      recordOutcome(target, 0, 'refused', startedAt)
       this.begin()
     }
     const fail = (): void => {
@@ -201,7 +201,7 @@ class Passage {
   }
 
   #wait(): void {
-    const { rotation, waitingRoom, waitMs } = this.#balancer.core
+    const { rotation, waitingRoom, waitMs } = this.#balancer.context
     const now = performance.now()
     this.#tried.length = 0
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs

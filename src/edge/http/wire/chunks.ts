@@ -1,4 +1,4 @@
-import { type Headers, parseTrailers } from './fields.ts'
+import { type HeaderFields, parseTrailers } from './fields.ts'
 
 /** A line longer than this is none: sixteen digits, and extensions that nobody uses. */
 const maxLine = 1024
@@ -8,7 +8,7 @@ const maxExtensions = 16 * 1024
 /** Reads the chunked coding (RFC 9112 section 7.1), from pieces of any size. */
 export class Chunks {
   /** Set with the last byte of the coding. */
-  trailers: Headers | undefined
+  trailers: HeaderFields | undefined
   readonly #maxTrailerBytes: number
   readonly #onData: (data: Buffer) => void
   /** Bytes left of a chunk; -1 while a line is being read, -2 in the trailers. */

@@ -4,9 +4,9 @@ import type { Dispatcher } from 'undici'
 import { undici } from '../../balancer/undici.ts'
 import { caught, guard } from '../../boundary.ts'
 import { Chunks } from './chunks.ts'
-import { type Headers, noTrailers } from './fields.ts'
+import { type HeaderFields, noTrailers } from './fields.ts'
 import { requestText, type WireRequest } from './request-text.ts'
-import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
+import { type HeadHandler, parseHead, passHead, type ResponseHead } from './response-head.ts'
 
 export interface WireOptions {
   readonly host: string
@@ -201,7 +201,7 @@ export class Connection implements Dispatcher.DispatchController {
         this.#begin(head, buffer.subarray(start - before, length))
         return
       }
-      tellHead(this.#handler as HeadHandler, this, head)
+      passHead(this.#handler as HeadHandler, this, head)
     }
   }
 
@@ -211,7 +211,7 @@ export class Connection implements Dispatcher.DispatchController {
     this.#chunks =
       head.framing === 'chunked' ? new Chunks(this.#options.maxHeaderBytes, (data) => this.#pass(data)) : undefined
     this.#waitForBody()
-    tellHead(this.#handler as HeadHandler, this, head)
+    passHead(this.#handler as HeadHandler, this, head)
     if (!this.#dead) this.#readBody(rest)
   }
 
@@ -235,7 +235,7 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   /** @param more bytes came that do not belong to this answer */
-  #complete(trailers: Headers, more: boolean): void {
+  #complete(trailers: HeaderFields, more: boolean): void {
     const handler = this.#handler
     const { keepAlive, keepAliveMs = Number.POSITIVE_INFINITY } = this.#head as ResponseHead
     const idleMs = Math.min(this.#options.keepAliveMs, keepAliveMs - hintMarginMs)

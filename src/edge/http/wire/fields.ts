@@ -1,7 +1,7 @@
 import { dictionary } from '../../../base/dictionary.ts'
-import { type Headers, hopByHop } from '../headers.ts'
+import { type HeaderFields, hopByHop } from '../headers.ts'
 
-export type { Headers }
+export type { HeaderFields }
 
 /** The name of a header, and what is known of it. */
 export interface Name {
@@ -47,18 +47,18 @@ export function parseFields(text: string, start: number): Field[] | undefined {
   return fields
 }
 
-export function headersOf(fields: readonly Field[]): Headers {
+export function headersOf(fields: readonly Field[]): HeaderFields {
   const headers = dictionary<string | string[]>()
   for (const { name, value } of fields) add(headers, name.text, value)
   return headers
 }
 
 /** One for all: most responses have no trailers. */
-export const noTrailers: Headers = Object.freeze(dictionary<string>())
+export const noTrailers: HeaderFields = Object.freeze(dictionary<string>())
 
 /** Headers that another parser has read, as they are here: without a prototype, and without spaces around values. */
-export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): Headers {
-  if (Object.getPrototypeOf(given) === null) return given as Headers
+export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): HeaderFields {
+  if (Object.getPrototypeOf(given) === null) return given as HeaderFields
   const headers = dictionary<string | string[]>()
   for (const name of Object.keys(given)) {
     for (const value of [given[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))
@@ -66,7 +66,7 @@ export function headersFrom(given: Readonly<Record<string, string | string[] | u
   return headers
 }
 
-function add(headers: Headers, name: string, value: string): void {
+function add(headers: HeaderFields, name: string, value: string): void {
   const before = headers[name]
   if (before === undefined) headers[name] = value
   else if (typeof before === 'string') headers[name] = [before, value]
@@ -74,7 +74,7 @@ function add(headers: Headers, name: string, value: string): void {
 }
 
 /** Lines as they stand in trailers; undefined when one is none. */
-export function parseTrailers(text: string): Headers | undefined {
+export function parseTrailers(text: string): HeaderFields | undefined {
   const fields = forbidden.test(text) ? undefined : parseFields(text, 0)
   return fields && headersOf(fields)
 }

@@ -8,16 +8,16 @@ export interface WireRequest {
   readonly headers: readonly string[] | HeaderLines
   readonly body: Buffer | null
   /** Ask the server to refuse rather than to work while it drains. */
-  readonly refusable: boolean
+  readonly rejectable: boolean
 }
 
 /** The head of a request, with the empty line that ends it. */
-export function requestText({ method, path, headers, body, refusable }: WireRequest): string {
+export function requestText({ method, path, headers, body, rejectable }: WireRequest): string {
   const lines = (headers instanceof HeaderLines ? headers : new HeaderLines(headers)).text
   let text = `${method} ${path} HTTP/1.1\r\nconnection: keep-alive\r\n${lines}`
   const length = body?.length ?? 0
   // Methods that mean something with a body say so when there is none (RFC 9110 section 8.6).
   const measured = length > 0 || method === 'POST' || method === 'PUT' || method === 'PATCH'
   if (measured && !`\n${lines}`.includes('\ncontent-length: ')) text += `content-length: ${length}\r\n`
-  return text + (refusable ? 'x-fleet-retry: 1\r\n\r\n' : '\r\n')
+  return text + (rejectable ? 'x-fleet-retry: 1\r\n\r\n' : '\r\n')
 }

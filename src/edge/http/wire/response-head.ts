@@ -1,30 +1,33 @@
 import type { Dispatcher } from 'undici'
-import { copyOf, type Field, forbidden, type Headers, headersOf, parseFields } from './fields.ts'
+import { copyOf, type Field, forbidden, type HeaderFields, headersOf, parseFields } from './fields.ts'
 
 /** How a body ends: after so many bytes, with its last chunk, with the connection; RFC 9112 section 6.3. */
 export type Framing = number | 'chunked' | 'close'
 
 /** The head of an answer, whoever has read it. */
-export interface AnswerHead {
+export interface UpstreamHead {
   readonly status: number
   readonly message: string | undefined
-  readonly headers: Headers
+  readonly headers: HeaderFields
   /** The server says that it leaves. */
   readonly draining: boolean
 }
 
+/** What pauses, resumes and aborts the response of an upstream. */
+export type UpstreamController = Dispatcher.DispatchController
+
 /** An undici handler that may take a head as it was read, in place of `onResponseStart`: that costs less to pass on. */
 export interface HeadHandler extends Dispatcher.DispatchHandler {
-  onResponseHead?(controller: Dispatcher.DispatchController, head: AnswerHead): void
+  onResponseHead?(controller: UpstreamController, head: UpstreamHead): void
 }
 
-export function tellHead(handler: HeadHandler, controller: Dispatcher.DispatchController, head: AnswerHead): void {
+export function passHead(handler: HeadHandler, controller: UpstreamController, head: UpstreamHead): void {
   if (handler.onResponseHead) handler.onResponseHead(controller, head)
   else handler.onResponseStart?.(controller, head.status, head.headers, head.message)
 }
 
 /** A head that was read here. Its headers become an object when somebody asks for it. */
-export class ResponseHead implements AnswerHead {
+export class ResponseHead implements UpstreamHead {
   readonly status: number
   readonly message: string
   readonly framing: Framing
@@ -35,7 +38,7 @@ export class ResponseHead implements AnswerHead {
   /** `Connection`, in lower case; empty when there is none. */
   readonly connection: string
   readonly #fields: readonly Field[]
-  #headers: Headers | undefined
+  #headers: HeaderFields | undefined
 
   constructor(status: number, message: string, framing: Framing, minor: string, said: Said) {
     const { connection, hint } = said
@@ -51,7 +54,7 @@ export class ResponseHead implements AnswerHead {
     this.#fields = said.fields
   }
 
-  get headers(): Headers {
+  get headers(): HeaderFields {
     this.#headers ??= headersOf(this.#fields)
     return this.#headers
   }

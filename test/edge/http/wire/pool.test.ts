@@ -75,7 +75,7 @@ function ask(
       },
       ...watch,
     }
-    pool.dispatch({ method, path, headers, body, refusable: false }, handler)
+    pool.dispatch({ method, path, headers, body, rejectable: false }, handler)
   })
 }
 
