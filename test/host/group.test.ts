@@ -5,9 +5,9 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, type Group, logged, Release, startGroup } from './group.ts'
-import { ask } from './traffic.ts'
 
 const workerPids = (group: Group): number[] => logged(group, 'worker ready').map(({ workerPid }) => Number(workerPid))
 

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import type { Build } from './fixtures/app.ts'
-import { ask } from './traffic.ts'
 
 const app = new URL('fixtures/app.ts', import.meta.url).pathname
 const fleet = new URL('../../src/cli/main.ts', import.meta.url)

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ask, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, logged, Release, startGroup } from './group.ts'
-import { ask, Traffic } from './traffic.ts'
 
 test('repeated reloads lose no request: GET and POST, kept-alive and new connections', async (t) => {
   const release = new Release()

@@ -141,12 +141,9 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     this.#release(attempt)
     if (this.#done) return
     if (attempt !== this.#winner && !this.#open.includes(attempt)) return
-    if (isOurFault(error)) {
-      this.#fail(error)
-      return
-    }
-    this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
-    if (attempt === this.#winner) {
+    const ours = isOurFault(error)
+    if (!ours) this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    if (ours || attempt === this.#winner) {
       this.#fail(error)
       return
     }
