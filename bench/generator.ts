@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net'
-import { type Answer, Answers } from './http-answer.ts'
+import { type ResponseHead, ResponseReader } from './http-response.ts'
 import { ownSeconds, scheduled } from './processes.ts'
 
 /** Requests as they are written to the wire, in turn; those of one connection start at another place in the list. */
@@ -16,7 +16,7 @@ export interface Job {
   readonly connections: number
   readonly seconds: number
   readonly requests?: readonly Request[]
-  /** Arrivals per second, whether or not answers come (an open loop); without it each connection asks when answered. */
+  /** Arrivals per second, whether or not responses come (an open loop); without it each connection sends after a response. */
   readonly rate?: number
   /** Arrivals at random (exponential) distances instead of equal ones. @default false */
   readonly poisson?: boolean
@@ -26,11 +26,11 @@ export interface Job {
    * Ask once over each connection before: fronts soon end one that has never asked, and keep one that has. @default false
    */
   readonly greet?: boolean
-  /** Count answers by the value of this header. */
+  /** Count responses by the value of this header. */
   readonly tally?: string
   /** So many seconds before those that count; what is asked in them is left out. @default 0 */
   readonly lead?: number
-  /** So many seconds after those that count, in which more is asked, so that what was asked last is answered. @default 0 */
+  /** Seconds after the counted ones in which requests continue, so that the last counted ones get responses. @default 0 */
   readonly tail?: number
   /** Of the process whose {@link Result.own} is asked for. */
   readonly pid?: number
@@ -49,12 +49,12 @@ export interface Result {
   readonly seconds: number
   /** So many of them the process under load had for itself; see `ownSeconds`. Without a `pid` all of them. */
   readonly own: number
-  /** Answers of any status. */
+  /** ResponseReader of any status. */
   readonly completed: number
-  /** Answers of 200 to 399. */
+  /** ResponseReader of 200 to 399. */
   readonly succeeded: number
   readonly statuses: Readonly<Record<string, number>>
-  /** Requests that got no answer, by reason. */
+  /** Requests without a response, by reason. */
   readonly errors: Readonly<Record<string, number>>
   /** Of what succeeded, in milliseconds. In an open loop from the moment the request was due. */
   readonly latency: Latency
@@ -71,7 +71,7 @@ export type Message =
 /** One client connection: at most one request at a time. */
 class Connection {
   readonly #load: Load
-  readonly #answers: Answers
+  readonly #reader: ResponseReader
   #socket: Socket | undefined
   #turn: number
   #begun = 0
@@ -79,17 +79,17 @@ class Connection {
   constructor(load: Load, turn: number) {
     this.#load = load
     this.#turn = turn
-    this.#answers = new Answers((answer) => this.#answered(answer))
+    this.#reader = new ResponseReader((response) => this.#onResponse(response))
   }
 
   open(): Promise<void> {
     return new Promise((resolve) => {
       const socket = connect({ host: this.#load.host, port: this.#load.port, noDelay: true })
       this.#socket = socket
-      this.#answers.reset()
+      this.#reader.reset()
       let reason = 'closed'
       socket.once('connect', resolve)
-      socket.on('data', (chunk) => this.#answers.read(chunk))
+      socket.on('data', (chunk) => this.#reader.read(chunk))
       socket.on('error', (error: NodeJS.ErrnoException) => {
         reason = error.code ?? error.message
       })
@@ -98,7 +98,7 @@ class Connection {
         // One that was given up on purpose; another has taken its place.
         if (this.#socket !== socket) return
         this.#socket = undefined
-        this.#answers.end()
+        this.#reader.end()
         if (this.#begun > 0) this.#failed(reason)
       })
     })
@@ -111,7 +111,7 @@ class Connection {
     else this.#write()
   }
 
-  /** Of a request that waits for its answer. */
+  /** Set while a request waits for its response. */
   get begun(): number {
     return this.#begun
   }
@@ -131,19 +131,19 @@ class Connection {
   #write(): void {
     const { texts } = this.#load
     const text = texts[this.#turn++ % texts.length] as { bytes: string; head: boolean }
-    this.#answers.head = text.head
+    this.#reader.head = text.head
     this.#socket?.write(text.bytes, 'latin1')
   }
 
-  #answered(answer: Answer): void {
+  #onResponse(response: ResponseHead): void {
     const { begun } = this
     if (begun === 0) return
     this.#begun = 0
-    if (!answer.keepAlive || this.#load.reconnect) {
+    if (!response.keepAlive || this.#load.reconnect) {
       this.#socket?.destroy()
       this.#socket = undefined
     }
-    this.#load.answered(this, answer, begun)
+    this.#load.onResponse(this, response, begun)
   }
 
   #failed(reason: string): void {
@@ -206,7 +206,7 @@ class Load {
     const { rate, seconds, lead = 0, tail = 0, timeoutMs = 10_000 } = this.#job
     if (!this.reconnect) await this.open()
     if (this.#job.greet) await this.once()
-    // Ten thousand new connections would be moved about in pauses of tens of ms, in which answers wait to be read.
+    // Collecting ten thousand new connections would pause for tens of ms, in which responses wait to be read.
     globalThis.gc?.()
     this.#running = true
     const begin = performance.now()
@@ -223,7 +223,7 @@ class Load {
     const times = await counted
     this.#running = false
     clearInterval(watch)
-    // What is still under way at the end is neither an answer nor a failure.
+    // A request still in flight at the end counts neither as a response nor as a failure.
     this.close()
     return this.#result(times)
   }
@@ -246,9 +246,9 @@ class Load {
     for (const connection of this.#connections) connection.close()
   }
 
-  answered(connection: Connection, answer: Answer, begun: number): void {
+  onResponse(connection: Connection, response: ResponseHead, begun: number): void {
     const now = performance.now()
-    const { status } = answer
+    const { status } = response
     if (this.#running && begun < this.#countedFrom) {
       if (status >= 200 && status < 400) this.#leadTimes.push(now - begun)
     } else if (this.#running && begun < this.#countedTo) {
@@ -256,7 +256,7 @@ class Load {
       if (status >= 200 && status < 400) this.#times.push(now - begun)
       const { tally } = this.#job
       if (tally !== undefined) {
-        const value = answer.header(tally) ?? '-'
+        const value = response.header(tally) ?? '-'
         this.#tally[value] = (this.#tally[value] ?? 0) + 1
       }
     }

@@ -5,7 +5,7 @@ import { freePort } from '../src/cli/up/port.ts'
 import type { Job, Message, Result } from './generator.ts'
 import { cpuTime, family, residentMemory } from './processes.ts'
 
-/** What is measured runs on one core, whoever asks on the other. */
+/** The measured program runs on one core, the load generator on the other. */
 type Side = 'server' | 'generator'
 const cores: Readonly<Record<Side, string>> = { server: '0', generator: '1' }
 
@@ -133,9 +133,9 @@ export class Machine {
   }
 
   /**
-   * Keeps the generator's core awake, at a priority below all others (`SCHED_IDLE`). To wake a core that sleeps costs whoever
-   * does it, here the server with its answer: on a virtual machine up to as much as the answer itself, and more often the
-   * more time the server leaves the generator to fall asleep.
+   * Keeps the generator's core awake, at a priority below all others (`SCHED_IDLE`). Waking a sleeping core costs the process
+   * that does it, here the server when it responds: on a virtual machine up to as much as the response itself, and more
+   * often the more time the generator has to fall asleep.
    */
   #keepAwake(): void {
     if (!this.pinned || spawnSync('chrt', ['--idle', '0', 'true']).status !== 0) return

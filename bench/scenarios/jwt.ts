@@ -23,7 +23,7 @@ const ours = 'fastify-fleet'
 const bare = 'no verification'
 
 const missed = {
-  why: 'what is added to bare Fastify costs several times here what it costs by itself, whoever adds it',
+  why: 'any addition to bare Fastify costs several times more here than alone, whichever plugin adds it',
   profile: 'machine.md',
 }
 

@@ -81,7 +81,7 @@ const floor = 'one pipelined GET and JSON.parse (floor)'
 const bare = 'bare Fastify, no session'
 
 const missed = {
-  why: 'what is added to bare Fastify costs several times here what it costs by itself, whoever adds it',
+  why: 'any addition to bare Fastify costs several times more here than alone, whichever plugin adds it',
   profile: 'machine.md',
 }
 

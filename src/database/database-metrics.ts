@@ -4,7 +4,7 @@ import type { Router } from './router.ts'
 
 const poolLabel = ['pool'] as const
 
-/** Connections, and how long queries wait for them. The labels are the pools' names, so their number is bounded. */
+/** Connections, and the time that queries wait for one. Labelled by pool name, so cardinality is bounded. */
 export function poolMetrics(pools: Pools, registry: Registry): void {
   const registers = [registry]
   const wait = new Histogram({
@@ -22,7 +22,7 @@ export function poolMetrics(pools: Pools, registry: Registry): void {
   }
   const connections = new Gauge({
     name: 'fleet_database_pool_connections',
-    help: 'Connections by state; `max` is how many there may be',
+    help: 'Connections by state; `max` is the limit',
     labelNames: ['pool', 'state'],
     registers,
     collect() {
@@ -35,32 +35,32 @@ export function poolMetrics(pools: Pools, registry: Registry): void {
   })
   const waiting = new Gauge({
     name: 'fleet_database_pool_waiting',
-    help: 'Queries that wait for a connection',
+    help: 'Queries waiting for a connection',
     labelNames: poolLabel,
     registers,
     collect() {
       for (const state of pools.states) waiting.set({ pool: state.name }, state.waiting)
     },
   })
-  const refused = new Counter({
+  const rejected = new Counter({
     name: 'fleet_database_pool_refused_total',
-    help: 'Queries that got no connection, because too many waited or none was free in time',
+    help: 'Queries rejected because too many waited for a connection or none was free in time',
     labelNames: poolLabel,
     registers,
     collect() {
-      refused.reset()
-      for (const state of pools.states) refused.inc({ pool: state.name }, state.refused)
+      rejected.reset()
+      for (const state of pools.states) rejected.inc({ pool: state.name }, state.refused)
     },
   })
 }
 
-/** Who reads where, and how far the replicas are. */
+/** Reads by server, and the state and lag of the replicas. */
 export function routingMetrics({ set, reads }: Router, registry: Registry): void {
   const registers = [registry]
   const name = (index: number): string => `replica_${index + 1}`
   const counted = new Counter({
     name: 'fleet_database_reads_total',
-    help: 'Reads by the server that did them',
+    help: 'Reads by server',
     labelNames: ['server'],
     registers,
     collect() {
@@ -82,13 +82,13 @@ export function routingMetrics({ set, reads }: Router, registry: Registry): void
   }
   total(
     'fleet_database_own_reads_on_primary_total',
-    'Reads on the primary because no replica had replayed what the reader wrote',
+    "Reads on the primary because no replica had replayed the client's writes",
     () => reads.own,
   )
-  total('fleet_database_reads_refused_total', 'Reads refused because no replica was fit', () => reads.refused)
+  total('fleet_database_reads_refused_total', 'Reads rejected because no replica was healthy', () => reads.refused)
   const up = new Gauge({
     name: 'fleet_database_replica_up',
-    help: 'Whether a replica is fit for reads',
+    help: 'Whether a replica is healthy: 1 or 0',
     labelNames: ['replica'],
     aggregator: 'min',
     registers,
@@ -98,7 +98,7 @@ export function routingMetrics({ set, reads }: Router, registry: Registry): void
   })
   const lag = new Gauge({
     name: 'fleet_database_replica_lag_seconds',
-    help: 'Age of the oldest write that a replica lacks',
+    help: 'Age of the oldest write that a replica has not replayed',
     labelNames: ['replica'],
     aggregator: 'max',
     registers,

@@ -25,7 +25,8 @@ import type { Pools } from './pools.ts'
 import type { Router } from './router.ts'
 
 /**
- * What is asked of a Prisma client. Merge your own client's type into it, and `app.database` has that type:
+ * The part of a Prisma client that the plugin uses. Merge the type of your own client into it to give `app.database` that
+ * type:
  *
  * ```ts
  * declare module 'fastify-fleet' {
@@ -34,34 +35,34 @@ import type { Router } from './router.ts'
  * ```
  */
 export interface DatabaseClient {
-  // biome-ignore lint/suspicious/noExplicitAny: as generated clients declare it
+  // biome-ignore lint/suspicious/noExplicitAny: matches the declaration of generated clients
   $queryRawUnsafe<T = unknown>(query: string, ...values: any[]): PromiseLike<T>
   $disconnect(): Promise<void>
 }
 
 export interface DatabaseOptions {
-  /** A Prisma client, which stays yours to close; or a function that makes one, which is closed with the app. */
+  /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
   client: DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)
-  /** How the check `database` is judged. @default critical, every 5 s, at most 2 s, fall 3, rise 2 */
+  /** Options of the health check `database`. @default critical, every 5 s, at most 2 s, fall 3, rise 2 */
   check?: CheckOptions
-  /** Pools to show in `/metrics`; they are closed with a client that the app made. */
+  /** Pools to report in `/metrics`; closed together with a client that the app created. */
   pools?: Pools
-  /** A user's reads go only to replicas that have replayed what he wrote. `false`: to any. @default {} */
+  /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. @default {} */
   ownWrites?: OwnWritesOptions | false
 }
 
 export interface OwnWritesOptions {
   /**
-   * Signs the cookie; of several, the first signs and all verify. At least 32 bytes each.
+   * Signs the cookie. With several secrets, the first signs and all verify. At least 32 bytes each.
    *
-   * @default SESSION_SECRET, else one that this process makes up, which other instances do not know
+   * @default SESSION_SECRET, else a random one, which other instances do not know
    */
   secret?: string | string[]
-  /** Of the cookie for those who have no session. @default 'fleet.wal' */
+  /** Name of the cookie for clients without a session. @default 'fleet.wal' */
   cookieName?: string
   /**
-   * How long after a write it counts, 1,000 to 86,400,000 ms. It must be longer than `maxLagMs` of `replicas`, by which
-   * time a replica has replayed the write or is not used. @default 60000
+   * How long a write is remembered, 1,000 to 86,400,000 ms. Must be longer than `maxLagMs` of `replicas`: by then a
+   * replica has replayed the write or is out of rotation. @default 60000
    */
   keepMs?: number
 }
@@ -87,7 +88,7 @@ const defaults = {
   ownWrites: { cookieName: 'fleet.wal', keepMs: 60_000 },
 } satisfies Partial<DatabaseOptions>
 
-/** How long open queries may hold the exit, ms. A server that hangs never ends them. */
+/** How long open queries may delay the exit, ms. A hanging server never ends them. */
 const closeTimeoutMs = 5_000
 
 declare module 'fastify' {
@@ -100,22 +101,22 @@ const isClient = (value: unknown): value is DatabaseClient =>
   typeof (value as DatabaseClient | null)?.$queryRawUnsafe === 'function' &&
   typeof (value as DatabaseClient).$disconnect === 'function'
 
-/** Asks the primary, also where a client reads from replicas. One question at a time: a hung one holds a connection. */
+/** Queries the primary, even of a client with replicas. One query at a time, because a hanging one occupies a connection. */
 function ping(client: DatabaseClient & { $primary?: () => DatabaseClient }): () => Promise<unknown> {
-  let asking: Promise<unknown> | undefined
+  let running: Promise<unknown> | undefined
   return () => {
     const primary = typeof client.$primary === 'function' ? client.$primary() : client
-    asking ??= Promise.resolve(primary.$queryRawUnsafe('SELECT 1')).finally(() => {
-      asking = undefined
+    running ??= Promise.resolve(primary.$queryRawUnsafe('SELECT 1')).finally(() => {
+      running = undefined
     })
-    return asking
+    return running
   }
 }
 
 async function disconnect(client: DatabaseClient): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>()
+  const { promise: timeout, resolve } = Promise.withResolvers<void>()
   const timer = setTimeout(resolve, closeTimeoutMs)
-  await Promise.race([client.$disconnect(), late])
+  await Promise.race([client.$disconnect(), timeout])
   clearTimeout(timer)
 }
 
@@ -132,17 +133,17 @@ function signingSecrets(app: FastifyInstance, given: string | readonly string[] 
       'set SESSION_SECRET, the same on every instance: openssl rand -hex 32',
     )
   app.log.warn(
-    'database: SESSION_SECRET is not set; who has no session reads his own writes for sure on this instance only',
+    'database: SESSION_SECRET is not set; clients without a session read their own writes on this instance only',
   )
   return [randomBytes(32).toString('hex')]
 }
 
-/** Tells the router whose reads it routes. */
+/** Binds each request to a {@link RequestReader}, so that the router knows what the client wrote before. */
 async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnWritesOptions): Promise<void> {
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
   const { production, SESSION_COOKIE_SECURE } = readEnv()
   const { cookieName, keepMs } = options as typeof options & typeof defaults.ownWrites
-  const terms = {
+  const settings = {
     router,
     secrets: signingSecrets(app, options.secret),
     cookieName,
@@ -153,11 +154,11 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
   type Keyed = { [key]: RequestReader }
   app.decorateRequest(key, null as never)
   app.addHook('onRequest', (request, _reply, done) => {
-    const reader = new RequestReader(request, terms)
+    const reader = new RequestReader(request, settings)
     ;(request as unknown as Keyed)[key] = reader
     router.readers.run(reader, done)
   })
-  // A body arrives by events of the socket, which know nothing of the request.
+  // A body arrives in socket events, which run outside of the request's async context.
   app.addHook('preValidation', (request, _reply, done) => {
     router.readers.run((request as unknown as Keyed)[key], done)
   })
@@ -165,10 +166,11 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
     (saved: boolean): preSerializationHookHandler =>
     (request, reply, payload, done) => {
       const reader = (request as unknown as Keyed)[key] as RequestReader | null
-      if (!reader?.isLost(reply)) return done(null, payload)
+      if (!reader?.mustKeep(reply)) return done(null, payload)
       reader.keep(reply, saved).then(() => done(null, payload), done)
     }
-  // Sessions are saved in `onSend`. One whose plugin came first has been by then, for an answer with nothing to serialize.
+  // Sessions are saved in `onSend`. For a response without serialization, a session plugin registered earlier has already
+  // saved the session when `onSend` runs here.
   app.addHook('preSerialization', keep(false))
   app.addHook('onSend', keep(app.hasRequestDecorator('session')))
 }
@@ -178,7 +180,10 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   const { client: from, check, pools, ownWrites } = resolveOptions<DatabaseOptions>('database', shapes, defaults, given)
   const client = isClient(from) ? from : typeof from === 'function' ? await from() : undefined
   if (!isClient(client))
-    throw new FleetError('FLEET_ERR_OPTION_INVALID', '`database.client` must be a Prisma client, or make one')
+    throw new FleetError(
+      'FLEET_ERR_OPTION_INVALID',
+      '`database.client` must be a Prisma client, or a function that returns one',
+    )
 
   app.decorate('database', client)
   app.fleet.describe('database', 'postgresql')
@@ -199,8 +204,8 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
 }
 
 /**
- * Decorates `app.database` and adds the health check `database`. The database need not be up at boot: the instance is
- * live, not ready, and becomes ready by itself. Of a client with `replicas`, users read what they wrote.
+ * Decorates `app.database` and adds the health check `database`. The database may be down at boot: the instance is live,
+ * not ready, and becomes ready by itself. With a client extended by `replicas`, clients read their own writes.
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING
  */

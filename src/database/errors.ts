@@ -1,7 +1,7 @@
 import { lookup } from '../base/dictionary.ts'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 
-/** The parts of Prisma's errors that matter here; read by shape, so that Prisma need not be installed. */
+/** The parts of Prisma's errors in use. Errors are recognized by shape, because Prisma may not be installed. */
 interface PrismaError {
   code?: unknown
   message?: unknown
@@ -35,7 +35,7 @@ const prismaCodes: Readonly<Record<string, FleetErrorCode>> = {
   P2037: 'FLEET_ERR_DATABASE_UNAVAILABLE',
 }
 
-/** What Prisma reports without a code of its own, by SQLSTATE or the first two digits, its class. */
+/** Errors without a Prisma code, by SQLSTATE or by its first two digits, the class. */
 const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
   '08': 'FLEET_ERR_DATABASE_UNAVAILABLE', // connection exception
   '22': 'FLEET_ERR_RECORD_INVALID', // data exception, e.g. a zero byte in a text
@@ -45,15 +45,15 @@ const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
   25006: 'FLEET_ERR_DATABASE_UNAVAILABLE', // read only: a primary that has just become a replica
   40: 'FLEET_ERR_DATABASE_UNAVAILABLE', // rolled back: serialization failure, deadlock
   53: 'FLEET_ERR_DATABASE_UNAVAILABLE', // out of connections, memory or disk
-  '55P03': 'FLEET_ERR_DATABASE_UNAVAILABLE', // a lock was not to be had in time
+  '55P03': 'FLEET_ERR_DATABASE_UNAVAILABLE', // lock timeout
   57: 'FLEET_ERR_DATABASE_UNAVAILABLE', // shutting down, starting up, statement timeout
 })
 
 /** `pg` raises these as plain errors, and Prisma passes them through. */
-const plainTrouble: RegExp =
+const connectionErrors: RegExp =
   /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after|connect E|read E|write E)/i
 
-/** What our pools throw comes out of Prisma as an error of its own, with our code. */
+/** Prisma wraps errors of our pools in its own, and keeps our code. */
 const ours: ReadonlySet<unknown> = new Set<FleetErrorCode>([
   'FLEET_ERR_DATABASE_BUSY',
   'FLEET_ERR_DATABASE_UNAVAILABLE',
@@ -76,17 +76,17 @@ function classify(error: PrismaError): FleetErrorCode | undefined {
   if (kind === 'DatabaseNotReachable' || kind === 'ConnectionClosed' || kind === 'SocketTimeout')
     return 'FLEET_ERR_DATABASE_UNAVAILABLE'
   if (typeof error.code === 'string' && Object.hasOwn(prismaCodes, error.code)) return prismaCodes[error.code]
-  return typeof error.message === 'string' && plainTrouble.test(error.message)
+  return typeof error.message === 'string' && connectionErrors.test(error.message)
     ? 'FLEET_ERR_DATABASE_UNAVAILABLE'
     : undefined
 }
 
 /**
- * What a client may know of an error from Prisma: 404 for a missing record, 409 for a conflict, 400 for a value that
- * the database refuses, 503 with `Retry-After` when the database cannot answer. Prisma's own text, which names hosts and
+ * Translates an error of Prisma into one for the client: 404 for a missing record, 409 for a conflict, 400 for a value that
+ * the database rejects, 503 with `Retry-After` when the database is unavailable. Prisma's message, which names hosts and
  * columns, becomes the cause.
  *
- * @returns `undefined` for everything else: that is a defect, and answers 500
+ * @returns `undefined` for any other error: it is a defect and results in a 500
  */
 export function databaseError(error: unknown): FleetError | undefined {
   if (error instanceof FleetError || typeof error !== 'object' || error === null) return undefined
@@ -98,7 +98,7 @@ export function databaseError(error: unknown): FleetError | undefined {
   })
 }
 
-/** Whether the server cannot be reached or takes nobody in, so that another may answer instead. */
+/** Whether the server is unreachable or accepts no connections, so that another one may be used instead. */
 export function isUnreachable(error: unknown): boolean {
   const { code, message, meta } = (error ?? {}) as PrismaError
   const { kind } = meta?.driverAdapterError?.cause ?? {}
@@ -108,11 +108,11 @@ export function isUnreachable(error: unknown): boolean {
     /^P1(00[0-3]|01[017])$/.test(String(code)) ||
     kind === 'DatabaseNotReachable' ||
     kind === 'ConnectionClosed' ||
-    (plainTrouble.test(String(message)) && !/^(timeout exceeded|query read)/i.test(String(message)))
+    (connectionErrors.test(String(message)) && !/^(timeout exceeded|query read)/i.test(String(message)))
   )
 }
 
-/** Whether no connection of the pool became free in time, which says nothing about the server behind it. */
+/** Whether no connection of the pool became free in time, which does not mean that the server is unreachable. */
 export function isSaturated(error: unknown): boolean {
   const { code, message } = (error ?? {}) as PrismaError
   return (

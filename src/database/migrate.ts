@@ -6,22 +6,22 @@ import { FleetError } from '../base/errors.ts'
 import { hostUrls } from '../base/postgres-url.ts'
 
 export interface MigrateOptions {
-  /** `postgresql://…`; `?schema=` chooses another schema than `public`, as in Prisma. */
+  /** `postgresql://…`; `?schema=` selects a schema other than `public`, as in Prisma. */
   url: string
-  /** Prisma's directory of migrations: `migration_lock.toml`, and a folder with `migration.sql` for each. */
+  /** Prisma's migrations directory: `migration_lock.toml` and a folder with `migration.sql` per migration. */
   directory: string
-  /** How long to wait for another process that migrates, 1 to 3,600,000 ms. @default 60000 */
+  /** How long to wait while another process migrates, 1 to 3,600,000 ms. @default 60000 */
   lockTimeoutMs?: number
-  /** A failed migration to mark as rolled back first, so that it is applied again. */
+  /** A failed migration to mark as rolled back before the start, so that it is applied again. */
   rolledBack?: string
-  /** Say what would be applied, and leave it at that. @default false */
+  /** Report what would be applied without applying it. @default false */
   dryRun?: boolean
 }
 
 export interface MigrateResult {
-  /** Names of the migrations just applied (with `dryRun`: to be applied), in order. */
+  /** Names of the migrations applied by this run (with `dryRun`: to be applied), in order. */
   applied: readonly string[]
-  /** How many had been applied before. */
+  /** Number of migrations applied before. */
   before: number
 }
 
@@ -30,7 +30,7 @@ export interface Migration {
   readonly script: string
 }
 
-/** A row of Prisma's table, as far as it matters here. */
+/** The columns in use of a row of Prisma's table. */
 export interface AppliedMigration {
   migration_name: string
   checksum: string
@@ -38,11 +38,11 @@ export interface AppliedMigration {
   rolled_back_at: Date | null
 }
 
-/** Prisma's own, so that `prisma migrate deploy` and this wait for each other. */
+/** The same key as Prisma's, so that `prisma migrate deploy` and `migrate` exclude each other. */
 const advisoryLock = 72_707_369
 
-/** As Prisma's schema engine creates it. */
-const bookkeeping = (table: string): string => `CREATE TABLE IF NOT EXISTS ${table} (
+/** The table as Prisma's schema engine creates it. */
+const historyTable = (table: string): string => `CREATE TABLE IF NOT EXISTS ${table} (
     id                      VARCHAR(36) PRIMARY KEY NOT NULL,
     checksum                VARCHAR(64) NOT NULL,
     finished_at             TIMESTAMPTZ,
@@ -56,7 +56,7 @@ const bookkeeping = (table: string): string => `CREATE TABLE IF NOT EXISTS ${tab
 /** @throws FLEET_ERR_MIGRATION_INVALID */
 export async function readMigrations(directory: string): Promise<Migration[]> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => {
-    throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `there is no directory ${directory}`)
+    throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `directory ${directory} does not exist`)
   })
   const lock = await readFile(join(directory, 'migration_lock.toml'), 'utf8').catch(() => '')
   const provider = /^\s*provider\s*=\s*"(.*)"/m.exec(lock)?.[1] ?? 'postgresql'
@@ -67,7 +67,7 @@ export async function readMigrations(directory: string): Promise<Migration[]> {
     names.sort().map(async (name) => {
       const file = join(directory, name, 'migration.sql')
       const script = await readFile(file, 'utf8').catch(() => {
-        throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `there is no ${file}; restore it, or remove its folder`)
+        throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `${file} does not exist; restore it, or remove its folder`)
       })
       return { name, script }
     }),
@@ -76,14 +76,15 @@ export async function readMigrations(directory: string): Promise<Migration[]> {
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-/** As in Prisma, line ends do not count: version control may have changed them. */
+/** As in Prisma, line endings are ignored: version control may have changed them. */
 function matches(script: string, checksum: string): boolean {
   const unix = script.replaceAll('\r\n', '\n')
   return [script, unix, unix.replaceAll('\n', '\r\n')].some((variant) => sha256(variant) === checksum)
 }
 
 /**
- * What is still to be applied. Rows without a file are no trouble: an older version of the app may be started again.
+ * Returns the migrations that are not applied yet. Rows without a file are ignored, so that an older version of the app can
+ * be started again.
  *
  * @throws FLEET_ERR_MIGRATION_FAILED, FLEET_ERR_MIGRATION_CHANGED
  */
@@ -93,7 +94,7 @@ export function pending(migrations: readonly Migration[], rows: readonly Applied
   if (failed)
     throw new FleetError(
       'FLEET_ERR_MIGRATION_FAILED',
-      `${failed.migration_name} did not end in an earlier run, so nothing more is applied; ${mend(failed.migration_name)}`,
+      `${failed.migration_name} did not complete in an earlier run, so no further one is applied; ${fix(failed.migration_name)}`,
     )
   const known = new Map(live.map((row) => [row.migration_name, row.checksum]))
   for (const { name, script } of migrations) {
@@ -108,9 +109,9 @@ export function pending(migrations: readonly Migration[], rows: readonly Applied
 }
 
 /**
- * Applies Prisma's migrations without the Prisma CLI (306 MB), with its own bookkeeping: the same table, checksums and
- * lock, so that both can be used in turn. Processes that start at the same time wait for each other; the first one
- * migrates. A script is sent as a whole, hence one transaction unless it says otherwise.
+ * Applies Prisma's migrations without the Prisma CLI (306 MB). It uses the CLI's table, checksums and lock, so both can be
+ * used alternately. Processes that start at the same time wait for each other; the first one migrates. A script is sent as
+ * a whole, so it is one transaction unless the script ends it.
  *
  * @throws FLEET_ERR_MIGRATION_INVALID, FLEET_ERR_MIGRATION_CHANGED, FLEET_ERR_MIGRATION_FAILED,
  * FLEET_ERR_MIGRATION_LOCKED, FLEET_ERR_DATABASE_UNAVAILABLE, FLEET_ERR_PACKAGE_MISSING
@@ -123,14 +124,14 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     if (options.rolledBack !== undefined && !options.dryRun) await markRolledBack(client, table, options.rolledBack)
     const todo = pending(migrations, await readRows(client, table))
     if (options.dryRun !== true) {
-      if (todo.length > 0) await client.query(bookkeeping(table))
+      if (todo.length > 0) await client.query(historyTable(table))
       for (const migration of todo) await apply(client, table, migration)
     }
     return { applied: todo.map(({ name }) => name), before: migrations.length - todo.length }
   } catch (error) {
     throw unavailable(error)
   } finally {
-    // Ends the session, and the lock with it.
+    // Ends the session, and so releases the lock.
     await client.end().catch(() => {})
   }
 }
@@ -152,10 +153,10 @@ async function connect(url: string): Promise<{ client: Client; table: string }> 
   )
   const urls = hostUrls(url)
   const schema = URL.parse(urls[0] ?? url)?.searchParams.get('schema')
-  // As a setting of the connection it survives `RESET ALL`.
+  // Set as a connection option, it survives `RESET ALL`.
   const options = schema ? `-c search_path=${quoted(schema).replaceAll(/[\\\s]/g, '\\$&')}` : undefined
   let failure: unknown
-  // Of several servers, the one that takes writes.
+  // Of several servers, the one that accepts writes.
   for (const connectionString of urls) {
     try {
       const client = new Client({ connectionString, connectionTimeoutMillis: 10_000, options })
@@ -164,11 +165,11 @@ async function connect(url: string): Promise<{ client: Client; table: string }> 
       await client.connect()
       if (urls.length > 1 && (await isStandby(client))) {
         await client.end()
-        throw new Error('no server of the list takes writes')
+        throw new Error('no server of the list accepts writes')
       }
       if (schema) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
       const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema')
-      // With its schema: a script may change where names are looked for, as those of pg_dump do.
+      // Qualified with the schema: a script may change the search path, as those of pg_dump do.
       return { client, table: `${quoted(rows[0]?.schema ?? 'public')}._prisma_migrations` }
     } catch (error) {
       failure = error
@@ -190,7 +191,7 @@ async function lock(client: Client, timeoutMs: number): Promise<void> {
     if ((error as { code?: string }).code !== '55P03') throw error
     throw new FleetError('FLEET_ERR_MIGRATION_LOCKED', `for more than ${timeoutMs} ms; run it again later`)
   }
-  // For the scripts the server's own setting counts.
+  // The scripts run with the server's own setting.
   await client.query('RESET lock_timeout')
 }
 
@@ -205,7 +206,7 @@ async function markRolledBack(client: Client, table: string, name: string): Prom
   const failed = (await readRows(client, table)).some(
     (row) => row.migration_name === name && row.finished_at === null && row.rolled_back_at === null,
   )
-  if (!failed) throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `${name} is no failed migration of this database`)
+  if (!failed) throw new FleetError('FLEET_ERR_MIGRATION_INVALID', `${name} is not a failed migration of this database`)
   await client.query(
     `UPDATE ${table} SET rolled_back_at = now()
       WHERE migration_name = $1 AND finished_at IS NULL AND rolled_back_at IS NULL`,
@@ -221,31 +222,31 @@ async function apply(client: Client, table: string, { name, script }: Migration)
   )
   try {
     await client.query(script)
-    // Does nothing, unless the script began a transaction and did not end it.
+    // Has an effect only if the script began a transaction without ending it.
     await client.query('COMMIT')
   } catch (error) {
     const reason = describe(error as SqlError, script)
-    // The row is how the next run, ours or Prisma's, knows. It is there already if this connection is what broke.
+    // The next run, ours or Prisma's, reads the failure from this row, which exists even if the connection broke.
     await client
       .query('ROLLBACK')
       .then(() => client.query(`UPDATE ${table} SET logs = $2 WHERE id = $1`, [id, reason]))
       .catch(() => {})
-    throw new FleetError('FLEET_ERR_MIGRATION_FAILED', `${name}: ${reason}; ${mend(name)}`, { cause: error })
+    throw new FleetError('FLEET_ERR_MIGRATION_FAILED', `${name}: ${reason}; ${fix(name)}`, { cause: error })
   }
   await client.query(
     `UPDATE ${table} SET finished_at = clock_timestamp(), applied_steps_count = applied_steps_count + 1 WHERE id = $1`,
     [id],
   )
-  // What one script sets is not meant for the next.
+  // Settings of one script must not affect the next.
   await client.query('RESET ALL')
 }
 
-const mend = (name: string): string =>
-  `correct its script, see that nothing of it is left, then run: fleet migrate --rolled-back ${name}`
+const fix = (name: string): string =>
+  `correct its script, remove any partial changes, then run: fleet migrate --rolled-back ${name}`
 
 interface SqlError extends Error {
   code?: string
-  /** Of the character in the script, from 1. */
+  /** Index of the character in the script, from 1. */
   position?: string
 }
 

@@ -2,29 +2,29 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Reader, Router } from './router.ts'
 
-/** What the requests of one app have in common. */
-export interface OwnWritesTerms {
+/** Settings shared by all requests of an app. */
+export interface OwnWritesSettings {
   readonly router: Router
-  /** The first signs, all verify. */
+  /** The first one signs, all verify. */
   readonly secrets: readonly string[]
   readonly cookieName: string
   readonly cookie: { readonly secure: boolean | 'auto' }
-  /** How long a position is kept, ms. By then every replica that is still in use has replayed it. */
+  /** How long a position is kept, ms. By then every replica in use has replayed it. */
   readonly keepMs: number
 }
 
-/** The field of a session. */
+/** The session field with the position. */
 const field = 'walPosition'
 type Fields = Record<string, unknown> & { save?: () => Promise<void>; [isKept]?: boolean }
-/** What a session of this toolkit says of itself; those of other plugins are always kept. */
+/** Whether a session of this toolkit will be stored; sessions of other plugins always are. */
 const isKept = Symbol.for('fleet.session.isKept')
 
-/** Position and time, in base 36; `x` stands for a position that could not be had: then only the primary will do. */
+/** Position and time in base 36. `x` stands for an unknown position: then only the primary may serve reads. */
 function write(position: number, now: number): string {
   return `${Number.isFinite(position) ? position.toString(36) : 'x'}.${Math.floor(now / 1000).toString(36)}`
 }
 
-/** @returns 0 for what says nothing: not one of ours, or too old */
+/** @returns 0 when the text is invalid or too old */
 function read(text: unknown, now: number, keepMs: number): number {
   const [, position = '', at = ''] =
     (typeof text === 'string' && /^(x|[0-9a-z]{1,11})\.([0-9a-z]{1,8})$/.exec(text)) || []
@@ -39,29 +39,32 @@ function unsign(signed: string | undefined, secrets: readonly string[]): string 
   const at = signed?.lastIndexOf('.') ?? -1
   if (signed === undefined || at < 0) return undefined
   const text = signed.slice(0, at)
-  const given = Buffer.from(signed.slice(at + 1))
+  const signature = Buffer.from(signed.slice(at + 1))
   return secrets.some((secret) => {
-    const right = Buffer.from(mac(text, secret))
-    return right.length === given.length && timingSafeEqual(right, given)
+    const expected = Buffer.from(mac(text, secret))
+    return expected.length === signature.length && timingSafeEqual(expected, signature)
   })
     ? text
     : undefined
 }
 
-/** The reader that a request is: what he wrote before comes with it, what he writes now goes out with the response. */
+/**
+ * Read-your-writes for one request: reads the position of the client's earlier writes from the session or the cookie, and
+ * stores the new position there after a write.
+ */
 export class RequestReader implements Reader {
   readonly #request: FastifyRequest
-  readonly #terms: OwnWritesTerms
-  /** What came with the request; read when it is first asked for, which most requests never do. */
+  readonly #settings: OwnWritesSettings
+  /** Position that came with the request; read on first use, because most requests never need it. */
   #before: number | undefined
-  /** When this request wrote last. */
+  /** Time of this request's last write. */
   #wroteAt = 0
-  /** Where the position of all that it wrote was put. */
+  /** Where the position of its writes was stored. */
   #kept: 'nowhere' | 'session' | 'cookie' = 'nowhere'
 
-  constructor(request: FastifyRequest, terms: OwnWritesTerms) {
+  constructor(request: FastifyRequest, settings: OwnWritesSettings) {
     this.#request = request
-    this.#terms = terms
+    this.#settings = settings
   }
 
   writes(): void {
@@ -69,15 +72,15 @@ export class RequestReader implements Reader {
     this.#kept = 'nowhere'
   }
 
-  /** Whether it wrote what no one will know of. The session of a response that says 500 is not saved. */
-  isLost({ statusCode }: FastifyReply): boolean {
+  /** Whether a write's position is not stored yet. The session of a response with a 5xx is not saved. */
+  mustKeep({ statusCode }: FastifyReply): boolean {
     return this.#wroteAt > 0 && (this.#kept === 'nowhere' || (this.#kept === 'session' && statusCode >= 500))
   }
 
   position(): number {
-    const { keepMs, cookieName, secrets } = this.#terms
+    const { keepMs, cookieName, secrets } = this.#settings
     const now = Date.now()
-    // A request may last for hours, as those of WebSockets do.
+    // A request may last for hours, such as a WebSocket.
     if (now - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
     if (this.#before === undefined) {
       const signed = this.#request.cookies[cookieName]
@@ -88,12 +91,12 @@ export class RequestReader implements Reader {
   }
 
   /**
-   * Keeps how far the primary is now, in the session that there is, else in a cookie.
+   * Stores the primary's current position in the session if there is one, else in a cookie.
    *
-   * @param saved the session was saved before this was asked, and must be saved again
+   * @param saved the session was saved before this call and must be saved again
    */
   async keep(reply: FastifyReply, saved: boolean): Promise<void> {
-    const { router, secrets, cookieName, cookie, keepMs } = this.#terms
+    const { router, secrets, cookieName, cookie, keepMs } = this.#settings
     const found = reply.statusCode < 500 ? this.#session() : undefined
     const session = found?.[isKept] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
@@ -109,7 +112,7 @@ export class RequestReader implements Reader {
     reply.setCookie(cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, ...cookie })
   }
 
-  /** A session that holds something; an empty one would be kept, and get a cookie, for this alone. */
+  /** A session with data; an empty one would be stored, and would set a cookie, only for the position. */
   #session(): Fields | undefined {
     const { session } = this.#request as { session?: Fields | null }
     if (!session) return undefined

@@ -1,10 +1,10 @@
-/** What a policy may know of a replica. */
+/** What a policy knows about a replica. */
 interface Candidate {
   readonly inFlight: number
   readonly latencyMs: number
 }
 
-/** Chooses one of those that are fit; `undefined` of none. */
+/** Chooses one of the healthy replicas; `undefined` of an empty list. */
 export type Pick = <R extends Candidate>(replicas: readonly R[]) => R | undefined
 
 function roundRobin(): Pick {
@@ -12,7 +12,7 @@ function roundRobin(): Pick {
   return (replicas) => replicas[next++ % Math.max(1, replicas.length)]
 }
 
-/** The one of the least cost; the search begins at another place each time, so that equals take turns. */
+/** The replica with the least cost. The search starts at the next index each time, so that ties alternate. */
 function least(cost: (replica: Candidate) => number): Pick {
   let next = 0
   return (replicas) => {
@@ -27,7 +27,7 @@ function least(cost: (replica: Candidate) => number): Pick {
   }
 }
 
-/** Each is a function because it keeps its own turn. There are few replicas, so looking at all of them costs nothing. */
+/** Factories, because each policy has state. Scanning all replicas is cheap, because there are few. */
 export const policies = {
   'round-robin': roundRobin,
   'least-in-flight': () => least(({ inFlight }) => inFlight),

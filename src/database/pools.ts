@@ -4,22 +4,22 @@ import { any, bool, int, resolveOptions, type Shapes } from '../base/options.ts'
 import { hostUrls } from '../base/postgres-url.ts'
 
 export interface PoolsOptions {
-  /** Connections to each server, 1 to 100. Few serve many: a query holds one for a millisecond. @default 10 */
+  /** Connections per server, 1 to 100. Few are enough: a query occupies one for about a millisecond. @default 10 */
   max?: number
-  /** Queries that may wait for a connection of one pool, 0 to 100,000; the next one is refused with 503. @default 100 */
+  /** Queries that may wait for a connection of one pool, 0 to 100,000; further ones get 503. @default 100 */
   maxWaiting?: number
-  /** How long to wait for a connection, free or new, 10 to 60,000 ms; for each server of a list anew. @default 2000 */
+  /** Longest wait for a free or new connection, 10 to 60,000 ms, per server of a list. @default 2000 */
   connectTimeoutMs?: number
-  /** How long a statement may run, 10 to 3,600,000 ms; the server ends it. @default 10000 */
+  /** How long a statement may run, 10 to 3,600,000 ms; then the server cancels it. @default 10000 */
   statementTimeoutMs?: number
-  /** An unused connection is closed after this, 0 (never) to 3,600,000 ms. @default 30000 */
+  /** Idle time after which a connection is closed, 0 (never) to 3,600,000 ms. @default 30000 */
   idleTimeoutMs?: number
   /**
-   * A pooler in transaction mode stands between: nothing is asked of a connection that lasts longer than a transaction,
-   * and the statement's time is kept by this process alone. @default whether the URL says `pgbouncer=true`
+   * A pooler in transaction mode is in between: connection state never outlasts a transaction, and the statement timeout is
+   * enforced by this process alone. @default true when the URL has `pgbouncer=true`
    */
   pgbouncer?: boolean
-  /** `pg`, where several copies are installed: the one that Prisma's adapter loads. @default what `import('pg')` finds */
+  /** The `pg` module. With several copies installed, pass the one that Prisma's adapter loads. @default `import('pg')` */
   driver?: Driver
 }
 
@@ -41,36 +41,40 @@ const defaults = {
 } satisfies PoolsOptions
 type Resolved = PoolsOptions & typeof defaults
 
-/** How much longer than the server this process waits for the end of a statement, ms: then the server hangs. */
-const patienceMs = 1_000
+/** How much longer than the server this process waits for the end of a statement, ms; after that the server hangs. */
+const graceMs = 1_000
 
-/** `pg`. It and its pools are not named by their types: an app without a database has none of them, and must compile. */
+/** The `pg` module. Its types are not used in the public API: an app without `pg` installed must compile. */
 export interface Driver {
   readonly Client: unknown
   readonly Pool: unknown
 }
 /** A `pg.Pool`. */
-// biome-ignore lint/suspicious/noExplicitAny: whatever takes a pool has the type of its own copy of pg
+// biome-ignore lint/suspicious/noExplicitAny: consumers of a pool use the type of their own copy of pg
 export type AnyPool = any
 
 type Pg = Pick<typeof import('pg'), 'Client' | 'Pool'>
-type Taken = (error: Error | undefined, client?: PoolClient, release?: (error?: Error | boolean) => void) => void
+type ConnectCallback = (
+  error: Error | undefined,
+  client?: PoolClient,
+  release?: (error?: Error | boolean) => void,
+) => void
 
-/** A pool as operators see it. */
+/** State of a pool, for metrics. */
 export interface PoolState {
   readonly name: string
   readonly max: number
   readonly busy: number
   readonly idle: number
   readonly waiting: number
-  /** Queries refused because too many waited, or none got a connection in time. */
+  /** Queries rejected because too many waited or no connection was free in time. */
   readonly refused: number
 }
 
-/** The servers of one URL: a connection is tried to the one that last took writes, then to the next. */
+/** The servers of one URL. Connections go to the last server that accepted writes; if that fails, to the next one. */
 class Hosts {
   readonly urls: readonly string[]
-  /** Whether a server that only reads is not the one that is sought; libpq's `target_session_attrs`. */
+  /** Whether only a server that accepts writes will do; libpq's `target_session_attrs`. */
   readonly writable: boolean
   #at = 0
 
@@ -85,16 +89,16 @@ class Hosts {
     return this.#at
   }
 
-  /** Many connections fail at once; the first one decides. */
+  /** Moves on to the next server, once even if many connections fail at the same time. */
   failed(at: number): void {
     if (at === this.#at) this.#at = (at + 1) % this.urls.length
   }
 }
 
 const readOnly = (): FleetError =>
-  new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', 'no server of the list takes writes now', { retryAfter: 1 })
+  new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', 'no server of the list accepts writes now', { retryAfter: 1 })
 
-/** A client of the server that is tried now; one that takes no writes is as good as one that is down. */
+/** A `pg.Client` of the current server. A server that accepts no writes counts as down. */
 function clientOf(driver: Pg, hosts: Hosts): typeof Client {
   return class extends driver.Client {
     readonly #at = hosts.at
@@ -105,12 +109,12 @@ function clientOf(driver: Pg, hosts: Hosts): typeof Client {
 
     override connect(callback?: unknown): Promise<Client> & Promise<void> {
       const done = callback as (error?: Error) => void
-      const tell = (error?: Error): void => {
+      const finish = (error?: Error): void => {
         if (error) hosts.failed(this.#at)
         done(error)
       }
       const check = (): void => {
-        // Simple protocol, and nothing that a pooler would mind.
+        // Uses the simple protocol and no session state, as required by poolers.
         this.query('SELECT pg_is_in_recovery() AS standby').then(
           ({ rows }) => {
             if (rows[0]?.standby !== true) return done()
@@ -118,21 +122,21 @@ function clientOf(driver: Pg, hosts: Hosts): typeof Client {
             void this.end().catch(() => {})
             done(readOnly())
           },
-          (error) => tell(error),
+          (error) => finish(error),
         )
       }
-      super.connect(((error?: Error) => (error || !hosts.writable ? tell(error) : check())) as never)
+      super.connect(((error?: Error) => (error || !hosts.writable ? finish(error) : check())) as never)
       return undefined as never
     }
   } as unknown as typeof Client
 }
 
-/** Bounded pools of one application, by name; each is a `pg.Pool` for Prisma's adapter, and shown in `/metrics`. */
+/** Bounded pools of one application, by name. Each is a `pg.Pool` for Prisma's adapter, and reported in `/metrics`. */
 export class Pools {
   readonly #driver: Pg
   readonly #options: Resolved
   readonly #open = new Map<string, { pool: Pool; refused: number }>()
-  /** Told how long each query waited for a connection, in ms. */
+  /** Called with the time that a query waited for a connection, in ms. */
   onWait: ((name: string, ms: number) => void) | undefined
 
   constructor(driver: Driver, options: Resolved) {
@@ -141,8 +145,8 @@ export class Pools {
   }
 
   /**
-   * @param url of several hosts, the one that takes writes is sought anew whenever the connection is lost
-   * @param name in `/metrics`: `primary`, `replica_1`, …
+   * @param url with several hosts, the pool uses the one that accepts writes and searches again after a connection is lost
+   * @param name label in `/metrics`: `primary`, `replica_1`, …
    */
   open(url: string, name: string = 'primary'): AnyPool {
     const hosts = new Hosts(url)
@@ -152,28 +156,28 @@ export class Pools {
       max,
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: idleTimeoutMs,
-      query_timeout: statementTimeoutMs + (pooled ? 0 : patienceMs),
+      query_timeout: statementTimeoutMs + (pooled ? 0 : graceMs),
       keepAlive: true,
-      // A pooler refuses settings in the first packet that it does not track.
+      // A pooler rejects startup parameters that it does not track.
       ...(!pooled && { statement_timeout: statementTimeoutMs }),
       Client: clientOf(this.#driver, hosts),
     } as PoolConfig
     const pool = new this.#driver.Pool(config)
-    // An idle connection that breaks is replaced; without a listener it would end the process.
+    // The pool replaces a broken idle connection; without a listener the event would end the process.
     pool.on('error', () => {})
     const entry = { pool, refused: 0 }
     this.#open.set(name, entry)
-    const connect = pool.connect.bind(pool) as (taken: Taken) => void
+    const connect = pool.connect.bind(pool) as (callback: ConnectCallback) => void
     const busy = (detail: string, cause?: Error): FleetError => {
       entry.refused++
       return new FleetError('FLEET_ERR_DATABASE_BUSY', `${name}: ${detail}`, { cause, retryAfter: 1 })
     }
 
-    const take = (taken: Taken): void => {
-      // Those who wait for a connection that is free have it in a moment.
+    const take = (callback: ConnectCallback): void => {
+      // Waiting queries for which a connection is free do not count.
       const free = pool.idleCount + max - pool.totalCount
       if (pool.waitingCount >= maxWaiting + free) {
-        taken(busy(`${maxWaiting} queries wait for a connection`))
+        callback(busy(`${maxWaiting} queries are waiting for a connection`))
         return
       }
       const since = performance.now()
@@ -182,20 +186,20 @@ export class Pools {
         connect((error, client, release) => {
           if (!error) {
             this.onWait?.(name, performance.now() - since)
-            taken(undefined, client, release)
+            callback(undefined, client, release)
           } else if (/^timeout exceeded when/.test(error.message)) {
-            taken(busy(`no connection was free within ${connectTimeoutMs} ms`, error))
+            callback(busy(`no connection was free within ${connectTimeoutMs} ms`, error))
           } else if (--tries > 0 && !pool.ending) {
             attempt()
           } else {
-            taken(error)
+            callback(error)
           }
         })
       attempt()
     }
     const promised = (): Promise<PoolClient> =>
       new Promise((resolve, reject) => take((error, client) => (client ? resolve(client) : reject(error))))
-    pool.connect = ((taken?: Taken) => (taken ? take(taken) : promised())) as Pool['connect']
+    pool.connect = ((callback?: ConnectCallback) => (callback ? take(callback) : promised())) as Pool['connect']
     return pool
   }
 
@@ -216,7 +220,7 @@ export class Pools {
 }
 
 /**
- * Pools for Prisma's adapter that have a bound in every direction: connections, waiting queries, time.
+ * Pools for Prisma's adapter with limits on connections, waiting queries and time.
  *
  * ```ts
  * const pool = await pools({ max: 10 })

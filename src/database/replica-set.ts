@@ -2,19 +2,19 @@ import { type Pick, type PolicyName, policies } from './policies.ts'
 import { inTime, PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
 
 export interface WatchOptions {
-  /** How often primary and replicas are asked where they are, 100 to 600,000 ms. @default 1000 */
+  /** Interval at which primary and replicas are probed for their position, 100 to 600,000 ms. @default 1000 */
   probeIntervalMs?: number
-  /** How long an answer may take, 10 to 60,000 ms. @default 1000 */
+  /** Longest response time of a probe, 10 to 60,000 ms. @default 1000 */
   probeTimeoutMs?: number
-  /** Consecutive good samples that bring a replica back, 1 to 100. @default 2 */
+  /** Consecutive successful probes that bring a replica back, 1 to 100. @default 2 */
   rise?: number
-  /** Consecutive bad samples that take it out, 1 to 100; one that refuses a read's connection is out at once. @default 2 */
+  /** Consecutive failed probes that take a replica out, 1 to 100; a refused connection does so at once. @default 2 */
   fall?: number
-  /** A replica that lacks something older than this is left out, 10 to 86,400,000 ms; one interval coarse. @default 10000 */
+  /** Greatest lag of a replica in rotation, 10 to 86,400,000 ms; resolution of one interval. @default 10000 */
   maxLagMs?: number
-  /** Which of the replicas that are fit gets a read. @default 'least-in-flight', in turn among equals */
+  /** Policy that chooses among the healthy replicas. @default 'least-in-flight', round robin among equals */
   policy?: PolicyName
-  /** Called when a replica has gone or come back; `index` is its place in the list. */
+  /** Called when a replica leaves or returns; `index` is its index in the list. */
   onChange?: (index: number, healthy: boolean) => void
 }
 
@@ -27,39 +27,39 @@ export const watchDefaults = {
   policy: 'least-in-flight',
 } satisfies WatchOptions
 
-/** Rejects the reads of a replica that has stopped answering: they are safe to be asked elsewhere. */
-export const gone: unique symbol = Symbol('the replica has gone')
+/** Rejects the reads of a replica that stopped responding: they can safely be sent to another server. */
+export const gone: unique symbol = Symbol('the replica is gone')
 
-/** Of response times, the weight of the newest. */
+/** Weight of the newest response time in the moving average. */
 const newest = 0.2
 
-/** A read under way, and its place among them: a `Set` that reads come to and leave makes garbage all the time. */
+/** A read in flight with its index in the list. A `Set` would allocate for every read. */
 interface Pending {
   at: number
   readonly reject: (reason: unknown) => void
 }
 
-/** One replica: whether it is fit for reads, and how far it has come. */
+/** One replica: its health and its position. */
 export class Replica {
   readonly client: ServerClient
   readonly index: number
-  /** Position that it has replayed for sure: it may be further, never less far. */
+  /** Lower bound of the position that it has replayed. */
   replayed = 0
   lagMs = 0
   /** Moving average of the response time, ms. */
   latencyMs = 0
-  /** Reads that it has answered. */
-  answered = 0
-  /** Where it is now. Callers at the same time share one question. */
+  /** Number of completed reads. */
+  completed = 0
+  /** Queries its position. Concurrent callers share one query. */
   readonly ask: () => Promise<void>
-  /** When it last answered {@link Replica.ask}. */
+  /** Time of the last response to {@link Replica.ask}. */
   askedAt = 0
   readonly #limits: { rise: number; fall: number }
   readonly #changed: () => void
   readonly #pending: Pending[] = []
   #server: string | undefined
   #standby = true
-  /** `undefined` until the first sample: at boot nobody knows which replicas are there. */
+  /** `undefined` until the first sample. */
   #healthy: boolean | undefined
   #good = 0
   #bad = 0
@@ -69,7 +69,7 @@ export class Replica {
     this.index = index
     this.#limits = limits
     this.#changed = changed
-    this.ask = shared(async () => this.#learn(await sample(client)))
+    this.ask = shared(async () => this.#update(await sample(client)))
   }
 
   get healthy(): boolean {
@@ -80,7 +80,7 @@ export class Replica {
     return this.#pending.length
   }
 
-  /** Runs a read, until it ends or the replica is found to have gone: then it rejects with {@link gone}. */
+  /** Runs a read. Rejects with {@link gone} when the replica turns out to be unreachable meanwhile. */
   read<T>(query: () => PromiseLike<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const read: Pending = { at: this.#pending.length, reject }
@@ -88,7 +88,7 @@ export class Replica {
       const since = performance.now()
       query().then(
         (value) => {
-          this.answered++
+          this.completed++
           this.latencyMs += newest * (performance.now() - since - this.latencyMs)
           this.#ended(read)
           resolve(value)
@@ -102,7 +102,7 @@ export class Replica {
   }
 
   #ended(read: Pending): void {
-    // Those that were given up are in the list no more.
+    // A rejected read is no longer in the list.
     if (this.#pending[read.at] !== read) return
     const last = this.#pending.pop() as Pending
     if (last === read) return
@@ -110,30 +110,30 @@ export class Replica {
     this.#pending[read.at] = last
   }
 
-  /** It cannot be reached. One failure is enough: others can do its work. */
+  /** Takes the replica out because it is unreachable. One failure is enough, since others can take its reads. */
   failed(): void {
-    // It may come back with less than it had: what it had replayed in memory only is replayed again.
+    // It may come back at an earlier position: WAL replayed in memory only is replayed again.
     this.replayed = 0
     this.#good = 0
-    this.#turn(false)
+    this.#setHealthy(false)
     for (const { reject } of this.#pending.splice(0)) reject(gone)
   }
 
-  /** Asks it, and judges: it must answer, follow the primary or be it, and lack nothing that is too old. */
+  /** Probes it: it must respond in time, follow the primary or be the primary, and lag at most `maxLagMs`. */
   async probe(history: PrimaryHistory, timeoutMs: number, maxLagMs: number): Promise<void> {
-    const before = this.answered
+    const before = this.completed
     if (!(await inTime(this.ask(), timeoutMs))) {
       // A full pool must not look like a dead server.
-      if (this.answered > before && this.healthy) return
+      if (this.completed > before && this.healthy) return
       return this.#judge(false, true)
     }
-    // One that was promoted is good when the primary's client has come to it, too; else nobody knows whose it is.
+    // A promoted replica is healthy only if the primary's client is connected to the same server.
     if (!this.#standby) this.replayed = this.#server === history.server ? Number.POSITIVE_INFINITY : 0
     this.lagMs = history.lag(this.replayed)
     this.#judge(this.lagMs <= maxLagMs && (this.#standby || this.replayed > 0), false)
   }
 
-  #learn({ standby, position, server }: Sample): void {
+  #update({ standby, position, server }: Sample): void {
     if (server !== this.#server) this.replayed = 0
     this.#server = server
     this.#standby = standby
@@ -144,25 +144,25 @@ export class Replica {
   #judge(good: boolean, silent: boolean): void {
     this.#good = good ? this.#good + 1 : 0
     this.#bad = good ? 0 : this.#bad + 1
-    // The very first answer counts at once.
-    if (good && (this.#good >= this.#limits.rise || this.#healthy === undefined)) this.#turn(true)
+    // The very first sample counts at once.
+    if (good && (this.#good >= this.#limits.rise || this.#healthy === undefined)) this.#setHealthy(true)
     if (!good && (this.#bad >= this.#limits.fall || this.#healthy === undefined)) {
       if (silent) this.failed()
-      else this.#turn(false)
+      else this.#setHealthy(false)
     }
   }
 
-  #turn(healthy: boolean): void {
+  #setHealthy(healthy: boolean): void {
     if (this.#healthy === healthy) return
     this.#healthy = healthy
     this.#changed()
   }
 }
 
-/** A replica that was just asked is not asked again before this, ms: many may wait for the same. */
+/** Shortest interval between two queries for a replica's position, ms, however many reads wait for it. */
 const askAgainMs = 5
 
-/** The replicas of one primary. Whoever picks never sees one that is not fit. */
+/** The replicas of one primary. A policy sees the healthy ones only. */
 export class ReplicaSet {
   readonly replicas: readonly Replica[]
   readonly #pick: Pick
@@ -190,7 +190,7 @@ export class ReplicaSet {
       void learn().catch(() => {})
       for (const replica of this.replicas) void replica.probe(this.#history, probeTimeoutMs, maxLagMs)
     }
-    // unref: watching must not keep a process alive that has nothing else to do.
+    // unref: probing must not keep an otherwise idle process alive.
     this.#timer = setInterval(probe, probeIntervalMs).unref()
     probe()
   }
@@ -199,13 +199,13 @@ export class ReplicaSet {
     return this.#healthy.length > 0
   }
 
-  /** One that is fit and has replayed `position` for sure; `undefined` when there is none. */
+  /** A healthy replica that has replayed `position`; `undefined` when there is none. */
   pick(position: number): Replica | undefined {
     const healthy = this.#healthy
     return this.#pick(position === 0 ? healthy : healthy.filter(({ replayed }) => replayed >= position))
   }
 
-  /** As {@link ReplicaSet.pick}, after asking the replicas how far they are, again and again for at most `waitMs`. */
+  /** Like {@link ReplicaSet.pick}, but polls the replicas' positions for at most `waitMs` until one qualifies. */
   async await(position: number, waitMs: number): Promise<Replica | undefined> {
     const deadline = performance.now() + waitMs
     for (;;) {

@@ -1,18 +1,18 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
+import { withExecutor } from '../base/internals/prisma.ts'
 import { any, fn, int, list, oneOf, resolveOptions, type Shapes, text } from '../base/options.ts'
 import { policyNames } from './policies.ts'
-import { withExecutor } from './prisma.ts'
 import { watchDefaults } from './replica-set.ts'
 import { Router, type RouterOptions, routerDefaults } from './router.ts'
 import type { ServerClient } from './watch.ts'
 
 export interface ReplicasOptions<C extends ServerClient = ServerClient> extends RouterOptions {
-  /** Prisma clients of replicas, which stay yours to close. Not together with `connect`. */
+  /** Prisma clients of the replicas, closed by the caller. Not together with `connect`. */
   clients?: readonly C[]
-  /** Makes a client for a replica; it is closed by `$disconnect()`. `name` is `replica_1`, `replica_2`, … */
+  /** Creates a client for a replica, which `$disconnect()` closes. `name` is `replica_1`, `replica_2`, … */
   connect?: (url: string, name: string) => C
-  /** Addresses given to `connect`. @default DATABASE_REPLICA_URLS, else none */
+  /** URLs passed to `connect`. @default DATABASE_REPLICA_URLS, else none */
   urls?: readonly string[]
 }
 
@@ -31,17 +31,17 @@ const shapes: Shapes = {
   maxPrimaryReads: int(0, 100_000),
 }
 
-/** Prisma's own mark of a client that is a transaction; before it had nested ones, such a client had no `$transaction`. */
+/** Symbol that marks Prisma's transaction clients. In versions without nested transactions, `$transaction` is missing. */
 const scope: unique symbol = Symbol.for('prisma.client.transaction.scope_context')
 const isTransaction = (client: object): boolean => scope in client || !('$transaction' in client)
 
 /** The part of a Prisma client that is extended. */
 export interface ExtensibleClient extends ServerClient {
-  // biome-ignore lint/suspicious/noExplicitAny: every generated client has a type of its own here
+  // biome-ignore lint/suspicious/noExplicitAny: every generated client has its own type here
   $extends: any
 }
 
-/** What the extension adds, in the form in which Prisma's types carry it on. */
+/** The members that the extension adds, in the form that Prisma's types expect. */
 export interface ReplicasExtension {
   $extends: {
     extArgs: {
@@ -58,10 +58,10 @@ export interface ReplicasExtension {
 }
 
 /**
- * A Prisma extension: reads go to the replicas that are fit, everything else to the client that is extended, the primary;
- * `docs/database.md` has the table. A read whose replica goes away is asked again elsewhere; without a replica that is
- * fit, the primary does it all. With the plugin `database`, a user's reads go only to replicas that have replayed what
- * he wrote. `$primary()` forces the one, `$replica()` the other.
+ * A Prisma extension that sends reads to healthy replicas and all other operations to the extended client, the primary;
+ * `docs/database.md` has the table. A read whose replica fails is retried on another server; without a healthy replica,
+ * the primary serves all reads. With the plugin `database`, a client reads only from replicas that have replayed its
+ * writes. `$primary()` and `$replica()` force one or the other.
  *
  * ```ts
  * const pool = await pools()
@@ -81,14 +81,14 @@ export function replicas<C extends ServerClient>(
   if (clients && connect)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` takes `clients` or `connect`, not both')
   if (!clients && !connect)
-    throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` needs `clients`, or `connect` to make them')
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` needs `clients`, or `connect` to create them')
 
   return (client) => {
     const opened = connect ? urls.map((url, index) => connect(url, `replica_${index + 1}`)) : []
     const router = new Router(client, clients ?? opened, routing)
     const primary = withExecutor(client, router.write)
     const replica = withExecutor(client, router.readLate)
-    // Inside a transaction all is on the primary already.
+    // Inside a transaction, all operations go to the primary already.
     const outside = (self: object, other: object): object => (isTransaction(self) ? self : other)
     return withExecutor(client, router.route, {
       $primary(this: object) {

@@ -1,29 +1,29 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { FleetError } from '../base/errors.ts'
+import { type Execute, executorOf, type Operation } from '../base/internals/prisma.ts'
 import { isSaturated, isUnreachable, sqlState } from './errors.ts'
-import { type Execute, executorOf, type Operation } from './prisma.ts'
 import { gone, type Replica, ReplicaSet, type WatchOptions } from './replica-set.ts'
 import { kindOf } from './routing.ts'
 import { mayReadReplica } from './statement.ts'
 import { afterwards, type ServerClient, sample } from './watch.ts'
 
-/** Whoever is served now, as far as reading what he wrote himself goes. */
+/** The client of the current request, for read-your-writes. */
 export interface Reader {
-  /** A replica must have replayed this for him; 0: any will do; infinite: only the primary will. */
+  /** Position that a replica must have replayed; 0: any replica will do; infinite: only the primary will. */
   position(): number
-  /** He writes, and from now on reads on the primary. */
+  /** Called when the client writes: from then on it reads from the primary. */
   writes(): void
 }
 
 export interface RouterOptions extends WatchOptions {
   /**
-   * How long a read may wait for a replica to replay what its reader has written, 0 to 60,000 ms, before the primary does
-   * it. @default 20
+   * How long a read waits for a replica to replay the client's writes before it goes to the primary, 0 to 60,000 ms.
+   * @default 20
    */
   waitMs?: number
   /**
-   * How many reads the primary does at the same time when no replica is fit, 0 to 100,000; more are refused with 503, so
-   * that it can go on writing. @default no limit
+   * Concurrent reads on the primary while no replica is healthy, 0 to 100,000; further ones are rejected with 503, so that
+   * the primary can still serve writes. @default no limit
    */
   maxPrimaryReads?: number
 }
@@ -31,10 +31,10 @@ export interface RouterOptions extends WatchOptions {
 export const routerDefaults = { waitMs: 20 } satisfies RouterOptions
 
 /**
- * Refused by this replica, though it lives: a function that writes, a query cancelled because of what was replayed
- * meanwhile, a function for primaries only. The primary can do it.
+ * SQLSTATEs of a healthy replica for statements that only the primary can run: a function that writes, a query cancelled
+ * due to a conflict with recovery, a function for primaries only.
  */
-const notHere: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
+const primaryOnly: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
 
 const nameOf = ({ modelName, action, clientMethod }: Operation): string =>
   modelName === undefined ? clientMethod : action
@@ -45,22 +45,22 @@ export function isRead(operation: Operation): boolean {
   return kind === 'statement' ? mayReadReplica((operation.args as { query: string }).query) : kind === 'read'
 }
 
-/** Reads by the server that did them, since the start. */
+/** Number of reads by server, since the start. */
 export interface ReadCounts {
   primary: number
-  /** Of those on the primary, the ones for which no replica had replayed what the reader wrote. */
+  /** Of those on the primary, the ones for which no replica had replayed the client's writes. */
   own: number
   refused: number
   readonly replicas: number[]
 }
 
-/** Decides for each operation where it goes. */
+/** Chooses the server for each operation. */
 export class Router {
   readonly set: ReplicaSet
-  /** Whose operation it is. Outside of it, as in a background job, any replica will do. */
+  /** The reader of the current request. Outside of a request, such as in a background job, any replica will do. */
   readonly readers: AsyncLocalStorage<Reader> = new AsyncLocalStorage()
   readonly reads: ReadCounts
-  /** How far the primary has written. */
+  /** The primary's current write position. */
   readonly position: () => Promise<number>
   readonly #primary: Execute
   readonly #replicas: readonly Execute[]
@@ -79,19 +79,19 @@ export class Router {
     this.position = afterwards(async () => (await sample(primary)).position)
   }
 
-  /** What the client with replicas does with every operation. */
+  /** The executor of the client with replicas. */
   readonly route: Execute = (operation) => {
     if (operation.transaction || !isRead(operation)) return this.write(operation)
     return this.#read(operation, this.readers.getStore()?.position() ?? 0)
   }
 
-  /** On the primary; whoever wrote is to see it. */
+  /** The executor of `$primary()`. */
   readonly write: Execute = (operation) => {
     if (!isRead(operation)) this.readers.getStore()?.writes()
     return this.#primary(operation)
   }
 
-  /** On a replica, though it may not have replayed what the reader wrote. */
+  /** The executor of `$replica()`: reads may be stale, even after the client's own writes. */
   readonly readLate: Execute = (operation) => {
     if (operation.transaction || kindOf(nameOf(operation)) === 'write') return this.write(operation)
     return this.#read(operation, 0)
@@ -123,7 +123,7 @@ export class Router {
           return value
         },
         (error) => {
-          if (notHere.has(sqlState(error))) return this.#onPrimary(operation, false)
+          if (primaryOnly.has(sqlState(error))) return this.#onPrimary(operation, false)
           if (isUnreachable(error)) replica.failed()
           else if (error !== gone && !isSaturated(error)) throw error
           const next = tries > 1 ? this.set.pick(position) : undefined
@@ -133,12 +133,12 @@ export class Router {
   }
 
   async #onPrimary(operation: Operation, own: boolean): Promise<unknown> {
-    // A reader's own writes are on the primary alone, and few; it is the reads of all that would drown it.
+    // Reads of own writes are few and need the primary, so only the others are limited.
     if (!own && !this.set.available && this.set.replicas.length > 0 && this.#primaryReads >= this.#maxPrimaryReads) {
       this.reads.refused++
       throw new FleetError(
         'FLEET_ERR_DATABASE_BUSY',
-        `no replica is fit, and the primary has ${this.#primaryReads} reads in flight`,
+        `no replica is healthy, and the primary has ${this.#primaryReads} reads in flight`,
         { retryAfter: 1 },
       )
     }

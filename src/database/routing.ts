@@ -1,17 +1,17 @@
-/** One row of the table that decides where an operation goes; `docs/database.md` prints it, and a test compares. */
+/** One row of the routing table. A test keeps `docs/database.md` equal to it. */
 export interface Rule {
   readonly what: string
   readonly to: 'replica' | 'primary' | 'as its statement'
   readonly why: string
-  /** Prisma's names of the operations. */
+  /** Operations by their name in Prisma. */
   readonly operations?: readonly string[]
-  /** Words, as a regular expression, that make a raw statement one of this kind. */
+  /** Words that put a raw statement into this row, as a regular expression. */
   readonly words?: string
-  /** Statements of this kind. */
+  /** Example statements. */
   readonly examples?: readonly string[]
 }
 
-/** What is not in it, such as an operation that a later Prisma adds, goes to the primary. */
+/** Unlisted operations, such as those of a later Prisma version, go to the primary. */
 export const rules: readonly Rule[] = [
   {
     what: '`findUnique`, `findUniqueOrThrow`, `findFirst`, `findFirstOrThrow`, `findMany`',
@@ -41,7 +41,7 @@ export const rules: readonly Rule[] = [
   {
     what: '`$executeRaw`, `$executeRawUnsafe`',
     to: 'primary',
-    why: 'are for statements that write',
+    why: 'for statements that write',
     operations: ['$executeRaw', '$executeRawUnsafe'],
   },
   {
@@ -58,7 +58,7 @@ export const rules: readonly Rule[] = [
   {
     what: 'one `SELECT`, or `WITH` … `SELECT`, that is none of the following',
     to: 'replica',
-    why: 'reads; functions of your own are taken for reading, and one that writes is refused by a replica and run again on the primary',
+    why: 'reads; user-defined functions are assumed to read, and if a replica rejects one that writes, the primary runs it',
     examples: [
       'SELECT 1 AS n',
       'WITH recent AS (SELECT * FROM products) SELECT count(*) FROM recent',
@@ -91,55 +91,55 @@ export const rules: readonly Rule[] = [
   {
     what: '`SELECT … INTO`',
     to: 'primary',
-    why: 'makes a table',
+    why: 'creates a table',
     words: 'into',
     examples: ['SELECT * INTO TEMP copied FROM products'],
   },
   {
     what: '`nextval`, `setval`, `currval`, `lastval`',
     to: 'primary',
-    why: 'change a sequence, or speak of one that was changed',
+    why: 'change a sequence, or return the state of a changed one',
     words: 'nextval|setval|currval|lastval',
     examples: ["SELECT nextval('ids')", "SELECT setval('ids', 7)"],
   },
   {
-    what: '`pg_advisory_lock` and its like',
+    what: '`pg_advisory_lock` and related functions',
     to: 'primary',
-    why: 'a lock on a replica excludes nobody',
+    why: 'a lock on a replica has no effect elsewhere',
     words: 'pg_(try_)?advisory_[a-z0-9_]+',
     examples: ['SELECT pg_try_advisory_xact_lock(1)', 'SELECT pg_advisory_unlock_all()::text'],
   },
   {
     what: '`set_config`, `pg_notify`, `txid_current`, `pg_current_xact_id`',
     to: 'primary',
-    why: 'act beyond the statement',
+    why: 'have effects beyond the statement',
     words: 'set_config|pg_notify|txid_current|pg_current_xact_id',
     examples: ["SELECT set_config('a.b', 'c', true)", "SELECT pg_notify('a', 'b')::text", 'SELECT txid_current()'],
   },
   {
     what: '`lo_…`, `dblink…`',
     to: 'primary',
-    why: 'large objects are written through them; another server may be',
+    why: 'may write large objects, or to another server',
     words: 'lo_[a-z0-9_]+|dblink[a-z_]*',
     examples: ['SELECT lo_creat(-1)::int'],
   },
   {
     what: '`pg_current_wal…`, `pg_export_snapshot`, `pg_create_…`, `pg_drop_…`, `pg_cancel_backend`, `pg_terminate_backend`',
     to: 'primary',
-    why: 'mean the server they run on',
+    why: 'refer to the server they run on',
     words: 'pg_(export_snapshot|current_wal[a-z_]*|create_[a-z_]+|drop_[a-z_]+|terminate_backend|cancel_backend)',
     examples: ['SELECT pg_current_wal_lsn()::text'],
   },
   {
     what: 'any other statement: `INSERT`, `UPDATE`, `CALL`, `EXPLAIN`, `SHOW`, `VALUES`, …',
     to: 'primary',
-    why: 'writes, or may',
+    why: 'writes, or may write',
     examples: ['UPDATE products SET stock = 4 RETURNING id', 'SHOW server_version', 'VALUES (1)', 'EXPLAIN SELECT 1'],
   },
   {
-    what: 'several statements in one, and what cannot be told apart with certainty',
+    what: 'several statements in one, and statements that cannot be classified with certainty',
     to: 'primary',
-    why: 'is never wrong there',
+    why: 'always correct there',
     examples: ['SELECT /* /* nested */ */ 1 AS n', 'SELECT 1 AS "update"'],
   },
 ]
@@ -152,8 +152,8 @@ const kinds: ReadonlyMap<string, Kind> = new Map(
   ),
 )
 
-/** What an operation does, by Prisma's name for it; one that is not known may write. */
+/** Classifies an operation by its name in Prisma. An unknown one may write. */
 export const kindOf = (operation: string): Kind => kinds.get(operation) ?? 'write'
 
-/** A word that a statement may not have if it is to run on a replica; some are harmless as the name of a column. */
-export const unfit: RegExp = new RegExp(`^(${rules.flatMap(({ words }) => words ?? []).join('|')})$`)
+/** Words that exclude a statement from replicas. Some would be harmless as a column name. */
+export const primaryWords: RegExp = new RegExp(`^(${rules.flatMap(({ words }) => words ?? []).join('|')})$`)

@@ -1,4 +1,4 @@
-import { unfit } from './routing.ts'
+import { primaryWords } from './routing.ts'
 
 const letter = String.raw`A-Za-z_\u0080-\uffff`
 const tag = String.raw`(?:[${letter}][\d${letter}]*)?`
@@ -6,14 +6,14 @@ const tag = String.raw`(?:[${letter}][\d${letter}]*)?`
 const tokens: RegExp = new RegExp(
   [
     String.raw`--[^\n]*`,
-    // PostgreSQL's comments nest; one that holds another is not worth understanding.
+    // PostgreSQL's comments nest. Nested ones are not parsed, so such a statement goes to the primary.
     String.raw`\/\*(?:(?!\/\*|\*\/)[\s\S])*\*\/`,
     String.raw`\b[eE]'(?:[^'\\]|\\[\s\S]|'')*'`,
     "'(?:[^']|'')*'",
     '"(?<quoted>(?:[^"]|"")*)"',
     String.raw`\$(?<tag>${tag})\$[\s\S]*?\$\k<tag>\$`,
     String.raw`(?<word>[${letter}][\w$${letter}]*)`,
-    // Begun, but not ended above.
+    // The start of a quoted string or comment without an end.
     String.raw`(?<open>['"]|\/\*|\$${tag}\$)`,
     '(?<end>;)',
   ].join('|'),
@@ -21,9 +21,8 @@ const tokens: RegExp = new RegExp(
 )
 
 /**
- * Whether a raw statement may go to a replica: one `SELECT` or `WITH` that takes no locks and changes nothing. What
- * cannot be told is answered with no. Functions of your own are taken for reading; one that writes is refused by a
- * streaming replica and then run on the primary.
+ * Whether a raw statement may go to a replica: a single `SELECT` or `WITH` without locks and side effects; false in case of
+ * doubt. User-defined functions are assumed to read: a streaming replica rejects one that writes, and the primary runs it.
  */
 export function mayReadReplica(sql: string): boolean {
   let first = true
@@ -33,7 +32,7 @@ export function mayReadReplica(sql: string): boolean {
     if (groups.end !== undefined) ended = true
     const word = (groups.word ?? groups.quoted)?.toLowerCase()
     if (word === undefined) continue
-    if (ended || unfit.test(word)) return false
+    if (ended || primaryWords.test(word)) return false
     if (first && word !== 'select' && word !== 'with') return false
     first = false
   }

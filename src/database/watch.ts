@@ -1,29 +1,29 @@
-/** What is asked of a server's Prisma client. */
+/** The part of a Prisma client that is used for a server. */
 export interface ServerClient {
   $queryRawUnsafe(query: string): PromiseLike<unknown>
   $disconnect(): Promise<void>
 }
 
-/** A server at one moment. */
+/** State of a server at one moment. */
 export interface Sample {
-  /** It follows another one, and takes no writes. */
+  /** It follows another server and accepts no writes. */
   readonly standby: boolean
-  /** Position in the write-ahead log, in bytes: replayed by a standby, written by a primary. */
+  /** Position in the write-ahead log in bytes: replayed on a standby, written on a primary. */
   readonly position: number
-  /** Which server answered, and since when it runs: the same one by another address has the same. */
+  /** Identifies the server process by start time and port, independent of the address used. */
   readonly server: string
 }
 
-/** One trip; the functions are open to every role. Of a primary, what is inserted: what is flushed may be less. */
+/** One round trip; every role may call these functions. Uses the insert position of a primary: the flushed one may be lower. */
 export const sampleStatement: string = `SELECT pg_is_in_recovery() AS standby,
   (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text AS position,
   concat_ws('/', pg_postmaster_start_time(), inet_server_port()) AS server,
   current_setting('wal_block_size')::int AS block`
 
-/** Of the header of a log page, at the beginning of a segment, bytes. */
+/** Length of the header of a WAL page at the start of a segment, bytes. */
 const longHeader = 40
 
-/** `16/B374D848` in bytes. A log position has 64 bits, of which a number holds 53: 9 PB of log. */
+/** Parses a position such as `16/B374D848` into bytes. A number holds 53 of its 64 bits: 9 PB of log. */
 export function bytes(position: string | null): number {
   const [high = '0', low = '0'] = (position ?? '').split('/')
   return Number.parseInt(high || '0', 16) * 2 ** 32 + Number.parseInt(low, 16)
@@ -36,17 +36,17 @@ export async function sample(client: ServerClient): Promise<Sample> {
     server: string
     block: number
   }[]
-  if (!row) throw new Error('the server gave no sample')
+  if (!row) throw new Error('the server returned no sample')
   const { standby, server, block } = row
   const position = bytes(row.position)
-  // A primary that is to begin a page says where the first record will be, a standby where the last one has ended. A
-  // record that reaches into a page by no more than a header has no other one that ends at the page's edge, so nothing
-  // is missed; without this, no replica would ever catch up with a primary that is idle after a switch of the log.
+  // At a page boundary a primary reports where the next record will start (after the page header), a standby where the last
+  // one ended (before it). So positions within a page header are rounded down to the boundary. No record can end between
+  // both, so none is missed. Without this, no replica would catch up with a primary that is idle after a log switch.
   const over = position % block
   return { standby, server, position: over <= longHeader ? position - over : position }
 }
 
-/** `fn`, run by one caller at a time: those who come while it runs get its result, too. */
+/** Single-flight: callers during a run of `fn` share its result. */
 export function shared<T>(fn: () => Promise<T>): () => Promise<T> {
   let running: Promise<T> | undefined
   return () => {
@@ -58,8 +58,8 @@ export function shared<T>(fn: () => Promise<T>): () => Promise<T> {
 }
 
 /**
- * `fn`, for callers who need an answer to a question that was put after they came: they do not get that of a run under
- * way, but share the next one.
+ * Single-flight for callers that need a result newer than their call: callers during a run of `fn` do not share that run
+ * but the next one.
  */
 export function afterwards<T>(fn: () => Promise<T>): () => Promise<T> {
   let running: Promise<T> | undefined
@@ -81,44 +81,45 @@ export function afterwards<T>(fn: () => Promise<T>): () => Promise<T> {
   }
 }
 
-/** Whether `answer` came in time and was no failure. */
-export async function inTime(answer: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+/** Whether `promise` resolves within `timeoutMs`. */
+export async function inTime(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  // setImmediate: when it was this process that stood still, the answer lies in the socket and is read first.
+  // setImmediate: after a stall of this process, the response is already in the socket and is read first.
   const timer = setTimeout(() => setImmediate(resolve, false), timeoutMs)
-  const settled = answer.then(
+  const settled = promise.then(
     () => true,
     () => false,
   )
-  const was = await Promise.race([settled, late])
+  const inTime = await Promise.race([settled, late])
   clearTimeout(timer)
-  return was
+  return inTime
 }
 
-/** How many moments of the primary are remembered: at one per second, an hour. */
-const remembered = 3_600
+/** Number of samples of the primary to keep: one hour at one per second. */
+const maxSamples = 3_600
 
 /**
- * When the primary had which position, as seen from here: so lag is measured by one clock, and an idle primary has none.
+ * Positions of the primary by the time they were observed here. So lag is measured with a single clock, and an idle primary
+ * causes none.
  */
 export class PrimaryHistory {
   #moments: { readonly at: number; readonly position: number }[] = []
-  /** When the primary last answered. */
+  /** Time of the primary's last response. */
   #last = 0
   server: string | undefined
 
   add({ position, server }: Sample, at: number): void {
-    // A new primary may lack what the old one had written last; then the old positions mean nothing.
+    // A new primary may lack the last writes of the old one; then the old positions are meaningless.
     if (position < (this.#moments.at(-1)?.position ?? 0)) this.#moments = []
     if (position > (this.#moments.at(-1)?.position ?? -1)) this.#moments.push({ at, position })
-    if (this.#moments.length > remembered) this.#moments.shift()
+    if (this.#moments.length > maxSamples) this.#moments.shift()
     this.#last = at
     this.server = server
   }
 
   /**
-   * How old the oldest thing is that a replica lacks, in ms, one interval coarse; 0 when it lacks nothing. While the
-   * primary is away nothing gets older: that no replica moves is then not their fault.
+   * Age of the oldest write that a replica has not replayed, in ms, with a resolution of one interval; 0 when there is none.
+   * Does not grow while the primary is down, when no replica can advance.
    */
   lag(replayed: number): number {
     const missing = this.#moments.find(({ position }) => position > replayed)

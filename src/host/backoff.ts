@@ -1,16 +1,15 @@
 export interface BackoffOptions {
-  /** The shortest wait, ms. @default 100 */
+  /** Shortest delay, ms. @default 100 */
   baseMs?: number
-  /** The longest wait, ms; a life that lasted longer than this makes the next wait a short one again. @default 30000 */
+  /** Longest delay, ms. An uptime longer than this resets the delay to `baseMs`. @default 30000 */
   capMs?: number
   /** A number from 0 up to 1. @default Math.random */
   random?: () => number
 }
 
 /**
- * How long to wait before something that ended is started again: "decorrelated jitter", `min(cap, random between base
- * and three times the last wait)` (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Many
- * processes that crash together for one cause do not come back together.
+ * Restart delays with "decorrelated jitter": `min(cap, random between base and three times the last delay)` (Marc Brooker,
+ * "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Processes that crash together do not restart together.
  */
 export class Backoff {
   readonly #baseMs: number
@@ -26,11 +25,11 @@ export class Backoff {
   }
 
   /**
-   * @param livedMs how long the thing lived this time, in milliseconds
-   * @returns milliseconds to wait
+   * @param uptimeMs how long the process ran this time, in milliseconds
+   * @returns delay in milliseconds
    */
-  next(livedMs: number): number {
-    if (livedMs > this.#capMs) this.#lastMs = this.#baseMs
+  next(uptimeMs: number): number {
+    if (uptimeMs > this.#capMs) this.#lastMs = this.#baseMs
     const span = this.#lastMs * 3 - this.#baseMs
     this.#lastMs = Math.min(this.#capMs, Math.round(this.#baseMs + this.#random() * span))
     return this.#lastMs

@@ -4,39 +4,38 @@ import { text } from 'node:stream/consumers'
 import { FleetError } from '../base/errors.ts'
 import { endConnection, guardConnections } from '../base/socket-bounds.ts'
 
-/** The answer, as a line of JSON. */
+/** The response: one line of JSON. */
 interface Outcome {
   readonly ok: boolean
   readonly reason?: string
 }
 
-const question = 'reload\n'
+const command = 'reload\n'
 
 /** The command must arrive within this time, in milliseconds. */
 const commandTimeoutMs = 5000
 const maxConnections = 16
 
 /**
- * Lets `fleet reload` ask for a reload and hear of its outcome, which a signal cannot carry back: a Unix socket that
- * only this user and root can open.
+ * Serves `fleet reload` on a Unix socket that only this user and root can open. Unlike a signal, it reports the outcome.
  *
- * @throws FLEET_ERR_CONTROL when another group listens on `path`, or nobody can
+ * @throws FLEET_ERR_CONTROL when another group listens on `path`, or listening there is impossible
  */
 export async function serveControl(path: string, reload: () => Promise<void>): Promise<Server> {
   const server = createServer((socket) => {
-    const answer = (outcome: Outcome): void => endConnection(socket, `${JSON.stringify(outcome)}\n`)
+    const respond = (outcome: Outcome): void => endConnection(socket, `${JSON.stringify(outcome)}\n`)
     socket.setTimeout(commandTimeoutMs, () => socket.destroy())
-    let text = ''
+    let received = ''
     const read = (chunk: string): void => {
-      text += chunk
-      // A command may come in pieces; what cannot become the one that there is needs no more reading.
-      if (text.length < question.length && question.startsWith(text)) return
+      received += chunk
+      // The command may arrive in pieces. Reading stops as soon as the input cannot become the command.
+      if (received.length < command.length && command.startsWith(received)) return
       socket.off('data', read).setTimeout(0)
-      if (text !== question) answer({ ok: false, reason: 'unknown command; expected `reload`' })
+      if (received !== command) respond({ ok: false, reason: 'unknown command; expected `reload`' })
       else {
         reload().then(
-          () => answer({ ok: true }),
-          (error: Error) => answer({ ok: false, reason: error.message }),
+          () => respond({ ok: true }),
+          (error: Error) => respond({ ok: false, reason: error.message }),
         )
       }
     }
@@ -66,14 +65,14 @@ async function listen(server: Server, path: string): Promise<void> {
   try {
     await attempt()
   } catch (error) {
-    // A group that was killed leaves its socket behind: nobody answers on that one.
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || !(await isLeftBehind(path))) throw error
+    // A group that was killed leaves a stale socket, on which no process listens.
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || !(await isStale(path))) throw error
     await unlink(path)
     await attempt()
   }
 }
 
-async function isLeftBehind(path: string): Promise<boolean> {
+async function isStale(path: string): Promise<boolean> {
   if (!(await lstat(path)).isSocket()) return false
   return await new Promise((resolve) => {
     const socket = connect(path)
@@ -86,31 +85,31 @@ async function isLeftBehind(path: string): Promise<boolean> {
 }
 
 /**
- * Asks the group that listens on `path` to reload, and waits until it has.
+ * Asks the group that listens on `path` to reload, and waits for the outcome.
  *
- * @throws FLEET_ERR_RELOAD_FAILED when it was abandoned, with the reason; FLEET_ERR_CONTROL when nobody answers
+ * @throws FLEET_ERR_RELOAD_FAILED with the reason when the reload was abandoned; FLEET_ERR_CONTROL without a response
  */
 export async function askReload(path: string): Promise<void> {
-  const outcome = await ask(path).catch((error: Error) => {
+  const outcome = await send(path).catch((error: Error) => {
     throw new FleetError('FLEET_ERR_CONTROL', `${path}: ${error.message}`, { cause: error })
   })
   if (!outcome.ok) throw new FleetError('FLEET_ERR_RELOAD_FAILED', outcome.reason)
 }
 
-async function ask(path: string): Promise<Outcome> {
+async function send(path: string): Promise<Outcome> {
   const socket = connect(path)
-  socket.write(question)
-  const answer = await text(socket)
-  if (answer === '') throw new Error('the group ended before it answered')
-  const outcome = parse(answer)
-  if (!outcome) throw new Error('what listens there is no group')
+  socket.write(command)
+  const response = await text(socket)
+  if (response === '') throw new Error('the group ended without a response')
+  const outcome = parse(response)
+  if (!outcome) throw new Error('the program that listens there is not `fleet start`')
   return outcome
 }
 
-/** Undefined when it is no outcome: any program may listen on a path. */
-function parse(answer: string): Outcome | undefined {
+/** Undefined for an invalid response: any program may listen on a path. */
+function parse(response: string): Outcome | undefined {
   try {
-    const outcome = JSON.parse(answer) as Outcome | null
+    const outcome = JSON.parse(response) as Outcome | null
     return typeof outcome?.ok === 'boolean' ? outcome : undefined
   } catch {
     return undefined

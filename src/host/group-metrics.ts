@@ -1,144 +1,145 @@
-import type { Figure, FigureValue, Snapshot } from './messages.ts'
+import type { Metric, MetricValue, Snapshot } from './messages.ts'
 
-/** Somebody who can be asked for figures. The answer comes to {@link GroupMetrics.answer}. */
-export interface Source {
-  /** @returns whether the question could be sent */
+/** A process that can be asked for its metrics. It responds through {@link GroupMetrics.receive}. */
+export interface MetricsSource {
+  /** @returns whether the request could be sent */
   collect(id: number): boolean
 }
 
-interface Question {
+/** One round of collecting, until all sources responded or the time is over. */
+interface Collection {
   readonly id: number
-  readonly missing: Set<Source>
+  readonly missing: Set<MetricsSource>
   readonly settle: () => void
 }
 
 /**
- * The figures of a group of processes, to be read as those of one.
+ * The metrics of a group of processes, combined into those of one.
  *
- * Prometheus takes any decrease of a counter for a restart, and counts the whole of the new value as growth. A sum over
- * processes must therefore never fall: what a process has counted stays in the sum after its end, and a silent process
- * is represented by what it said last. Gauges come only from those who answer.
+ * Prometheus treats any decrease of a counter as a restart and counts the whole new value as growth. A sum over processes
+ * must therefore never decrease: the counters of a process stay in the sum after it ended, and a process that does not
+ * respond is represented by its last values. Gauges come only from processes that respond.
  */
 export class GroupMetrics {
   readonly #timeoutMs: number
-  readonly #known = new Map<Source, readonly Snapshot[]>()
-  #departed: Snapshot = []
+  readonly #known = new Map<MetricsSource, readonly Snapshot[]>()
+  #ended: Snapshot = []
   #gathering: Promise<readonly Snapshot[]> | undefined
-  #question: Question | undefined
+  #collection: Collection | undefined
   #lastId = 0
   #silent = 0
   #partialScrapes = 0
 
-  /** @param timeoutMs how long an answer may take before the group's figures are given without it */
+  /** @param timeoutMs how long to wait for a source before the metrics are returned without its gauges */
   constructor(timeoutMs: number) {
     this.#timeoutMs = timeoutMs
   }
 
-  /** Asks all sources and waits for the answers, but not beyond the limit. Who asks meanwhile shares the result. */
-  gather(sources: readonly Source[]): Promise<readonly Snapshot[]> {
+  /** Asks all sources and waits until all responded or the time is over. Concurrent callers share the result. */
+  gather(sources: readonly MetricsSource[]): Promise<readonly Snapshot[]> {
     this.#gathering ??= this.#gather(sources).finally(() => {
       this.#gathering = undefined
     })
     return this.#gathering
   }
 
-  /** A source's figures: asked for by this `id`, or its last ones before the end. */
-  answer(source: Source, snapshots: readonly Snapshot[], id?: number): void {
+  /** Takes a source's metrics: those requested with `id`, or without an id the last ones before its end. */
+  receive(source: MetricsSource, snapshots: readonly Snapshot[], id?: number): void {
     this.#known.set(source, snapshots)
-    if (id !== undefined && id === this.#question?.id) this.#heard(source)
+    if (id !== undefined && id === this.#collection?.id) this.#received(source)
   }
 
-  /** The source has ended. What it has counted is kept. */
-  depart(source: Source): void {
-    this.#departed = sum([this.#departed, ...(this.#known.get(source) ?? []).map(counted)])
+  /** Removes a source that ended. Its counters stay in the sum. */
+  remove(source: MetricsSource): void {
+    this.#ended = sum([this.#ended, ...(this.#known.get(source) ?? []).map(counted)])
     this.#known.delete(source)
-    if (this.#question) this.#heard(source)
+    if (this.#collection) this.#received(source)
   }
 
-  async #gather(sources: readonly Source[]): Promise<readonly Snapshot[]> {
-    const missing = await this.#ask(sources)
+  async #gather(sources: readonly MetricsSource[]): Promise<readonly Snapshot[]> {
+    const missing = await this.#collect(sources)
     this.#silent = missing.size
     if (this.#silent > 0) this.#partialScrapes++
     const known = [...this.#known].flatMap(([source, snapshots]) =>
       sources.includes(source) && !missing.has(source) ? snapshots : snapshots.map(counted),
     )
-    return [...known, this.#departed, this.#own()]
+    return [...known, this.#ended, this.#own()]
   }
 
-  /** @returns the sources that did not answer in time */
-  #ask(sources: readonly Source[]): Promise<ReadonlySet<Source>> {
+  /** @returns the sources that did not respond in time */
+  #collect(sources: readonly MetricsSource[]): Promise<ReadonlySet<MetricsSource>> {
     const id = ++this.#lastId
     const missing = new Set(sources)
     return new Promise((resolve) => {
       const settle = (): void => {
         clearTimeout(timer)
-        this.#question = undefined
+        this.#collection = undefined
         resolve(missing)
       }
       const timer = setTimeout(settle, this.#timeoutMs)
-      this.#question = { id, missing, settle }
+      this.#collection = { id, missing, settle }
       for (const source of sources) source.collect(id)
       if (missing.size === 0) settle()
     })
   }
 
-  #heard(source: Source): void {
-    this.#question?.missing.delete(source)
-    if (this.#question?.missing.size === 0) this.#question.settle()
+  #received(source: MetricsSource): void {
+    this.#collection?.missing.delete(source)
+    if (this.#collection?.missing.size === 0) this.#collection.settle()
   }
 
   #own(): Snapshot {
-    const silent = 'Workers that did not answer this scrape in time; their gauges are missing from it'
-    const partial = 'Scrapes in which at least one worker did not answer in time'
+    const silent = 'Workers that did not respond to this scrape in time; their gauges are missing'
+    const partial = 'Scrapes to which at least one worker did not respond in time'
     return [
-      figure('gauge', 'fleet_workers_silent', silent, [{ labels: {}, value: this.#silent }]),
-      figure('counter', 'fleet_partial_scrapes_total', partial, [{ labels: {}, value: this.#partialScrapes }]),
+      metric('gauge', 'fleet_workers_silent', silent, [{ labels: {}, value: this.#silent }]),
+      metric('counter', 'fleet_partial_scrapes_total', partial, [{ labels: {}, value: this.#partialScrapes }]),
     ]
   }
 }
 
-/** A figure of the group itself. */
-export const figure = (
+/** A metric of the group itself. */
+export const metric = (
   type: 'counter' | 'gauge',
   name: string,
   help: string,
-  values: readonly FigureValue[],
-): Figure => ({ type, name, help, values, aggregator: 'sum' })
+  values: readonly MetricValue[],
+): Metric => ({ type, name, help, values, aggregator: 'sum' })
 
-/** How many workers there are, and why others were started. */
-export const workerFigures = (
+/** The number of workers, and the number of restarts by reason. */
+export const workerMetrics = (
   { up, of }: { readonly up: number; readonly of: number },
   starts: Readonly<Record<string, number>>,
 ): Snapshot => [
-  figure('gauge', 'fleet_workers', 'Workers that serve, and those that are missing', [
+  metric('gauge', 'fleet_workers', 'Workers by state: serving, or missing', [
     { labels: { state: 'serving' }, value: up },
     { labels: { state: 'missing' }, value: of - up },
   ]),
-  figure(
+  metric(
     'counter',
     'fleet_worker_starts_total',
-    'Workers started in place of another',
+    'Workers started to replace another one, by reason',
     Object.entries(starts).map(([reason, value]) => ({ labels: { reason }, value })),
   ),
 ]
 
-/** Those figures that only grow: counters and histograms, and of summaries all but the quantiles. */
+/** The metrics that only increase: counters, histograms, and summaries without their quantiles. */
 export function counted(snapshot: Snapshot): Snapshot {
   return snapshot
     .filter(({ type }) => type !== 'gauge')
-    .map((figure) => ({ ...figure, values: figure.values.filter(({ labels }) => !('quantile' in labels)) }))
+    .map((metric) => ({ ...metric, values: metric.values.filter(({ labels }) => !('quantile' in labels)) }))
 }
 
 /** Adds up series of the same name and labels. */
 export function sum(snapshots: readonly Snapshot[]): Snapshot {
-  const totals = new Map<string, { figure: Figure; values: Map<string, FigureValue> }>()
-  for (const figure of snapshots.flat()) {
-    const total = totals.get(figure.name) ?? { figure, values: new Map() }
-    totals.set(figure.name, total)
-    for (const item of figure.values) {
+  const totals = new Map<string, { metric: Metric; values: Map<string, MetricValue> }>()
+  for (const metric of snapshots.flat()) {
+    const total = totals.get(metric.name) ?? { metric, values: new Map() }
+    totals.set(metric.name, total)
+    for (const item of metric.values) {
       const key = JSON.stringify([item.metricName, item.labels])
       total.values.set(key, { ...item, value: item.value + (total.values.get(key)?.value ?? 0) })
     }
   }
-  return [...totals.values()].map(({ figure, values }) => ({ ...figure, values: [...values.values()] }))
+  return [...totals.values()].map(({ metric, values }) => ({ ...metric, values: [...values.values()] }))
 }

@@ -1,13 +1,13 @@
 import cluster, { type Worker } from 'node:cluster'
 import { type FromWorker, isFleetMessage, type ToWorker } from './messages.ts'
 
-/** How a process ended. */
+/** Exit status of a process. */
 export interface Exit {
   readonly code: number | null
   readonly signal: string | null
 }
 
-/** What became of a start within its time: `listening` serves, but has not said that it is ready. */
+/** Result of a start within its time limit: `listening` serves but did not report that it is ready. */
 export type Start = 'ready' | 'listening' | 'silent' | 'ended'
 
 export interface MemberHandlers {
@@ -15,20 +15,20 @@ export interface MemberHandlers {
   ended(member: Member, exit: Exit): void
 }
 
-/** One worker process, from its fork to its end. */
+/** One worker process, from fork to exit. */
 export class Member {
-  /** Its place in the group, from 1; its replacement has the same. */
+  /** Number of its slot in the group, from 1; its replacement has the same number. */
   readonly number: number
-  /** INSTANCE_ID: unique, because for a while a worker and its replacement live side by side. */
+  /** INSTANCE_ID: unique, because a worker and its replacement run side by side for a while. */
   readonly id: string
   readonly startedAt: number = performance.now()
   readonly ended: Promise<Exit>
-  /** When it was last heard of, in `performance.now()` time. */
+  /** Time of its last message, by `performance.now()`. */
   lastBeat: number = performance.now()
-  /** Resident set size in bytes, as it last said. */
+  /** Resident set size in bytes, as last reported. */
   rss = 0
-  state: 'starting' | 'listening' | 'ready' | 'leaving' | 'ended' = 'starting'
-  /** Whether the app has the worker plugin, and so speaks more than signals. */
+  state: 'starting' | 'listening' | 'ready' | 'stopping' | 'ended' = 'starting'
+  /** Whether the app has the worker plugin, and so understands messages besides signals. */
   plugin = false
   readonly #worker: Worker
   #watchers = new Set<() => void>()
@@ -38,7 +38,7 @@ export class Member {
     this.id = id
     this.#worker = cluster.fork({ ...env, FLEET_WORKER: number, INSTANCE_ID: id })
     this.#worker.on('listening', () => {
-      // An app without the plugin can say no more than that it listens.
+      // An app without the plugin cannot report more than that it listens.
       if (this.state === 'starting') this.#move(this.plugin ? 'listening' : 'ready')
     })
     this.#worker.on('message', (message: FromWorker) => {
@@ -53,7 +53,7 @@ export class Member {
     })
     this.#worker.on('error', () => {})
     this.ended = new Promise((resolve) => {
-      // `close`, not `exit`: by then the last message has been read too.
+      // `close`, not `exit`: by then the last message was read too.
       this.#worker.process.once('close', (code, signal) => {
         this.#move('ended')
         handlers.ended(this, { code, signal })
@@ -66,43 +66,43 @@ export class Member {
     return this.#worker.process.pid ?? 0
   }
 
-  /** Whether it should be answering: a watchdog may judge it. */
+  /** Whether it should be responsive, so that the watchdog applies to it. */
   get up(): boolean {
     return this.state === 'listening' || this.state === 'ready'
   }
 
-  /** Milliseconds since its fork. */
+  /** Milliseconds since the fork. */
   get age(): number {
     return performance.now() - this.startedAt
   }
 
-  /** Waits until it is ready or has ended, but not longer than `timeoutMs`. */
+  /** Waits until the worker is ready or has ended, at most `timeoutMs`. */
   started(timeoutMs: number): Promise<Start> {
     return new Promise((resolve) => {
       const settle = (start: Start): void => {
         clearTimeout(timer)
-        this.#watchers.delete(look)
+        this.#watchers.delete(check)
         resolve(start)
       }
-      const look = (): void => {
+      const check = (): void => {
         if (this.state === 'ready') settle('ready')
-        else if (this.state === 'ended' || this.state === 'leaving') settle('ended')
+        else if (this.state === 'ended' || this.state === 'stopping') settle('ended')
       }
       const timer = setTimeout(() => settle(this.state === 'listening' ? 'listening' : 'silent'), timeoutMs)
-      this.#watchers.add(look)
-      look()
+      this.#watchers.add(check)
+      check()
     })
   }
 
   /**
-   * Asks it to drain and end, and kills it when it has not done so in time.
+   * Asks the worker to drain and exit, and kills it after `timeoutMs`.
    *
-   * @param handover others go on listening on the same port: it need not wait for fronts to notice
+   * @param handover others keep listening on the same port: it need not wait for the load balancer to notice
    * @returns whether it ended by itself and lost nothing
    */
-  async leave(handover: boolean, timeoutMs: number): Promise<boolean> {
-    if (this.state !== 'ended') this.#move('leaving')
-    // SIGTERM is all that an app without the plugin understands; it is also understood before the plugin is there.
+  async stop(handover: boolean, timeoutMs: number): Promise<boolean> {
+    if (this.state !== 'ended') this.#move('stopping')
+    // An app without the plugin, or before the plugin is loaded, understands SIGTERM only.
     if (!this.plugin || !this.send({ fleet: 'shutdown', handover })) this.kill('SIGTERM')
     const timer = setTimeout(() => this.kill('SIGKILL'), timeoutMs)
     const { code, signal } = await this.ended

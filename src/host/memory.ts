@@ -1,13 +1,13 @@
 import { totalmem } from 'node:os'
 
-/** The part of the memory that workers may take together; the rest is the supervisor's, the kernel's and a margin's. */
+/** Share of the memory for all workers together; the rest is for the supervisor, the kernel and a margin. */
 const share = 0.9
 
 /**
- * The resident set size at which a worker is replaced, in bytes: its part of what this machine has, or of what the
- * cgroup allows when that is less (Node reads cgroup v1 and v2, and reports a huge number or 0 for "no limit").
+ * The resident set size at which a worker is replaced, in bytes: its share of the machine's memory, or of the cgroup limit
+ * if that is lower (Node reads cgroup v1 and v2, and reports a huge number or 0 for "no limit").
  *
- * One part more than there are workers, because a replacement starts before the old worker ends.
+ * The memory is divided by one more than the number of workers, because a replacement starts before the old worker ends.
  */
 export function defaultMemoryLimit(
   workers: number,

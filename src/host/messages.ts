@@ -1,49 +1,49 @@
-/** One metric of one process, as prom-client's `getMetricsAsJSON()` gives it. */
-export interface Figure {
+/** One metric of one process, as returned by prom-client's `getMetricsAsJSON()`. */
+export interface Metric {
   readonly name: string
   readonly help: string
   readonly type: string
-  /** How values of several processes become one; sum unless given. */
+  /** How the values of several processes are combined. @default 'sum' */
   readonly aggregator?: string
-  readonly values: readonly FigureValue[]
+  readonly values: readonly MetricValue[]
 }
-export interface FigureValue {
+export interface MetricValue {
   readonly value: number
   readonly labels: Readonly<Record<string, string | number>>
-  /** Where one metric has several series, as histograms do. */
+  /** Name of the series, where a metric has several, such as a histogram. */
   readonly metricName?: string
 }
-/** All figures of one registry. */
-export type Snapshot = readonly Figure[]
+/** All metrics of one registry. */
+export type Snapshot = readonly Metric[]
 
 /**
- * What a worker tells the process above it. The string is pm2's protocol, which any app may speak; the objects are what
- * this package's worker plugin says to `fleet start`.
+ * Messages from a worker to its parent process. The string is pm2's protocol, which any app may use; the objects are sent
+ * by this package's worker plugin to `fleet start`.
  */
 export type FromWorker =
-  /** The instance listens, and its critical checks pass. */
+  /** The instance listens and its critical checks pass. */
   | 'ready'
-  /** The plugin is there: `ready` will come, and a beat every second. */
+  /** The plugin is loaded: `ready` will follow, and a heartbeat every second. */
   | { readonly fleet: 'hello' }
   /** `rss`: resident set size in bytes. */
   | { readonly fleet: 'beat'; readonly rss: number }
-  /** An operator drained this worker, or took that back. The workers share one port, so the others must follow. */
+  /** An operator drained this worker, or reverted it. The workers share one port, so the others must follow. */
   | { readonly fleet: 'drain' | 'undrain' }
-  /** Somebody asks this worker for `/metrics`: it wants everybody's. */
+  /** `/metrics` of this worker was requested: it needs the metrics of all workers. */
   | { readonly fleet: 'scrape'; readonly id: number }
-  /** The answer to `collect`; without an id these are the last figures before the end. */
+  /** The response to `collect`; without an id, the last metrics before the worker ends. */
   | { readonly fleet: 'figures'; readonly id?: number; readonly snapshots: readonly Snapshot[] }
 
-/** What `fleet start` tells its workers. */
+/** Messages from `fleet start` to its workers. */
 export type ToWorker =
-  /** Drain, close, end. `handover`: others go on listening on the same port, so no front must be told first. */
+  /** Drain, close, exit. `handover`: others keep listening on the port, so the load balancer need not notice first. */
   | { readonly fleet: 'shutdown'; readonly handover: boolean }
   | { readonly fleet: 'drain' | 'undrain' }
   | { readonly fleet: 'collect'; readonly id: number }
-  /** The answer to `scrape`. */
+  /** The response to `scrape`. */
   | { readonly fleet: 'group'; readonly id: number; readonly snapshots: readonly Snapshot[] }
 
-/** Tells this protocol from what an app or a library (prom-client, pm2) sends on the same channel. */
+/** Distinguishes this protocol from messages of an app or a library (prom-client, pm2) on the same channel. */
 export function isFleetMessage<T extends object>(message: unknown): message is T {
   return typeof message === 'object' && message !== null && 'fleet' in message
 }

@@ -1,17 +1,17 @@
 import { spawn } from 'node:child_process'
 
-/** Tells the service manager how the service is, e.g. `notify('READY=1', 'STATUS=4 of 4 workers serve')`. */
+/** Reports the state of the service to the service manager, e.g. `notify('READY=1', 'STATUS=4 of 4 workers serve')`. */
 export type Notify = (...assignments: string[]) => Promise<void>
 
-/** How long the helper may take to send a line, ms: what hangs must not hold the lines after it, nor the end. */
+/** How long the helper may take to send a line, ms: a hanging helper must not delay later lines or the exit. */
 const helperTimeoutMs = 5_000
 
 /**
- * The sd_notify(3) protocol. It needs a Unix datagram socket, which Node does not have, so systemd's own helper is
- * asked to send. The helper is a child of the service, so the unit needs `NotifyAccess=all`.
+ * The sd_notify(3) protocol. It needs a Unix datagram socket, which Node does not support, so it uses systemd's own helper.
+ * The helper is a child of the service, so the unit needs `NotifyAccess=all`.
  *
- * @param socket `NOTIFY_SOCKET`; without it nobody listens, and nothing is done
- * @param warn told once when there is somebody to notify but no helper
+ * @param socket `NOTIFY_SOCKET`; without it nothing is sent
+ * @param warn called once when the socket is set but the helper is missing
  */
 export function serviceNotifier(socket: string | undefined, warn: (message: string) => void): Notify {
   if (socket === undefined) return async () => {}
@@ -27,7 +27,7 @@ export function serviceNotifier(socket: string | undefined, warn: (message: stri
         resolve()
       })
     })
-  // One after the other: RELOADING=1 must not arrive after the READY=1 that ends the reload.
+  // Sequential: RELOADING=1 must not arrive after the READY=1 that ends the reload.
   return (...assignments) => {
     last = last.then(() => (missing ? undefined : send(assignments)))
     return last

@@ -2,20 +2,21 @@ import { readEnv } from '../base/env.ts'
 import { onExitSignal } from '../instance/lifecycle/signals.ts'
 import { serveControl } from './control.ts'
 import { type Notify, serviceNotifier } from './notify.ts'
-import { Supervisor, type SupervisorLog, type SupervisorOptions } from './supervisor.ts'
+import type { SupervisorLog, SupervisorOptions } from './options.ts'
+import { Supervisor } from './supervisor.ts'
 
 export interface RunOptions extends Omit<SupervisorOptions, 'onChange'> {
-  /** Path of the socket on which `fleet reload` is answered; none when left out. */
+  /** Path of the control socket for `fleet reload`. @default none */
   control?: string
-  /** NOTIFY_SOCKET: where the service manager listens. */
+  /** NOTIFY_SOCKET: the service manager's socket. */
   notifySocket?: string
-  /** WATCHDOG_USEC: the service manager wants to hear of us that often, in microseconds. */
+  /** WATCHDOG_USEC: the service manager's watchdog timeout, in microseconds. */
   watchdogUsec?: number
 }
 
 /**
- * Runs a group until a signal ends it: SIGHUP reloads, SIGTERM and SIGINT drain, a second one of them ends at once.
- * The process exits with 0 when nothing was cut, else with 1.
+ * Runs a group of workers until a signal ends it: SIGHUP reloads; SIGTERM and SIGINT drain, and a second one kills.
+ * The process exits with 0 when no request was cut off, else with 1.
  *
  * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves; FLEET_ERR_CONTROL
  */
@@ -37,10 +38,10 @@ export async function run({ control, notifySocket, watchdogUsec, ...options }: R
   onExitSignal({
     first: async (reason) => {
       log.info({ reason, workers: supervisor.serving.up }, 'stopping')
-      const told = notify('STOPPING=1')
+      const notified = notify('STOPPING=1')
       server?.close()
       const code = await supervisor.stop()
-      await told
+      await notified
       return code
     },
     second: () => supervisor.kill(),
@@ -54,26 +55,26 @@ export async function run({ control, notifySocket, watchdogUsec, ...options }: R
     throw error
   }
   await notify('READY=1', status())
-  if (watchdogUsec) beat(notify, watchdogUsec)
+  if (watchdogUsec) keepAlive(notify, watchdogUsec)
 }
 
 /**
- * Signs of life, twice as often as asked, as sd_watchdog_enabled(3) advises; none while one is on its way, or they would
- * pile up on a busy machine before what is said next.
+ * Sends keep-alive pings twice per timeout, as sd_watchdog_enabled(3) advises. A ping is skipped while one is pending;
+ * otherwise pings would pile up on a busy machine and delay later notifications.
  */
-function beat(notify: Notify, watchdogUsec: number): void {
-  let onItsWay = false
+function keepAlive(notify: Notify, watchdogUsec: number): void {
+  let pending = false
   setInterval(async () => {
-    if (onItsWay) return
-    onItsWay = true
+    if (pending) return
+    pending = true
     await notify('WATCHDOG=1')
-    onItsWay = false
+    pending = false
   }, watchdogUsec / 2_000)
 }
 
 /**
- * Whether a build becomes ready: one worker is started, on free ports and without a share of the fleet's traffic, and
- * ended again.
+ * Checks whether a build becomes ready: starts one worker on free ports, without a share of the fleet's traffic, and stops
+ * it again.
  */
 export async function check(options: Omit<SupervisorOptions, 'onChange' | 'workers'>): Promise<boolean> {
   const adminPort = readEnv().FLEET_ADMIN_PORT === undefined ? undefined : '0'
@@ -88,7 +89,7 @@ export async function check(options: Omit<SupervisorOptions, 'onChange' | 'worke
   return ready
 }
 
-/** Lines of JSON as pino writes them, so that the group's log and its workers' can be read by the same tools. */
+/** Lines of JSON in pino's format, so that the same tools read the log of the group and those of its workers. */
 export function jsonLog(write: (line: string) => void): SupervisorLog {
   const at =
     (level: number) =>

@@ -1,25 +1,25 @@
 import type { Member } from './member.ts'
 
 export interface WatchdogOptions {
-  /** A worker that has not been heard of for longer is stuck, ms. */
+  /** A worker without a message for longer than this is stuck, ms. */
   stuckAfterMs: number
-  /** Resident set size that a worker may not keep, bytes; 0: no limit. */
+  /** Limit for the resident set size of a worker, bytes; 0: no limit. */
   memoryLimit: number
   members(): Iterable<Member>
   onStuck(member: Member, silentMs: number): void
-  onTooBig(member: Member): void
+  onMemoryLimit(member: Member): void
 }
 
-/** How often workers are looked at, ms. */
-const everyMs = 500
-/** So many looks in a row above the limit, so that a short peak costs nothing. */
-const looksAbove = 6
+/** How often workers are checked, ms. */
+const intervalMs = 500
+/** Consecutive checks above the memory limit before a worker is replaced, so that a short peak has no effect. */
+const checksAbove = 6
 
-/** Looks at the workers' beats. Those of an app without the worker plugin have none, and are not judged. */
+/** Watches the workers' heartbeats and memory. Workers without the worker plugin send none and are not watched. */
 export class Watchdog {
   readonly #options: WatchdogOptions
   readonly #above = new WeakMap<Member, number>()
-  #lastLook = 0
+  #lastCheck = 0
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: WatchdogOptions) {
@@ -27,27 +27,27 @@ export class Watchdog {
   }
 
   start(): void {
-    this.#lastLook = performance.now()
-    this.#timer = setInterval(() => this.#look(), everyMs)
+    this.#lastCheck = performance.now()
+    this.#timer = setInterval(() => this.#check(), intervalMs)
   }
 
   stop(): void {
     clearInterval(this.#timer)
   }
 
-  #look(): void {
-    const { stuckAfterMs, memoryLimit, members, onStuck, onTooBig } = this.#options
+  #check(): void {
+    const { stuckAfterMs, memoryLimit, members, onStuck, onMemoryLimit } = this.#options
     const now = performance.now()
-    // When this process itself was held up (a suspended machine, no CPU), the silence of the others proves nothing.
-    const heldUp = now - this.#lastLook > everyMs * 4
-    this.#lastLook = now
+    // After a stall of this process (a suspended machine, no CPU) missing heartbeats prove nothing.
+    const stalled = now - this.#lastCheck > intervalMs * 4
+    this.#lastCheck = now
     for (const member of members()) {
       if (!member.up || !member.plugin) continue
-      if (heldUp) member.lastBeat = now
+      if (stalled) member.lastBeat = now
       if (now - member.lastBeat > stuckAfterMs) onStuck(member, Math.round(now - member.lastBeat))
       const above = memoryLimit > 0 && member.rss > memoryLimit ? (this.#above.get(member) ?? 0) + 1 : 0
       this.#above.set(member, above)
-      if (above >= looksAbove) onTooBig(member)
+      if (above >= checksAbove) onMemoryLimit(member)
     }
   }
 }

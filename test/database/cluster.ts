@@ -9,7 +9,7 @@ import { query } from './databases.ts'
 
 export const userId = '00000000-0000-7000-8000-000000000001'
 
-/** A primary with the reference application's tables and a little in them, and two replicas that stream from it. */
+/** A primary with the reference application's tables and some rows, and two replicas that stream from it. */
 export interface Cluster {
   readonly primary: PostgresServer
   readonly one: PostgresServer
@@ -39,9 +39,9 @@ export const pause = (replica: PostgresServer): Promise<unknown> => query(replic
 export const resume = (replica: PostgresServer): Promise<unknown> => query(replica.url, 'SELECT pg_wal_replay_resume()')
 export const promote = (replica: PostgresServer): Promise<unknown> => query(replica.url, 'SELECT pg_promote()')
 
-/** Waits until the replica has replayed all that the primary has written. */
+/** Waits until the replica has replayed all writes of the primary. */
 export async function caughtUp(primary: PostgresServer, replica: PostgresServer): Promise<void> {
-  // A record of its own: right after a switch of the log the position is beyond what a standby can reach.
+  // Writes a record: right after a log switch the position is beyond what a standby can reach.
   const [row] = await query(primary.url, "SELECT pg_logical_emit_message(true, 'test', 'here')::text AS at")
   await until(async () => {
     const [now] = await query(replica.url, `SELECT pg_last_wal_replay_lsn() >= '${row?.at}' AS yes`)
@@ -49,15 +49,15 @@ export async function caughtUp(primary: PostgresServer, replica: PostgresServer)
   })
 }
 
-/** Names of the servers that were asked, in order; what the watch asks is not noted. */
+/** Names of the queried servers, in order; probes are not recorded. */
 export const asked: string[] = []
 
 const closers: (() => Promise<unknown>)[] = []
-/** Done at the end of the test file, before its servers end. */
+/** Runs at the end of the test file, before its servers stop. */
 export const atEnd = (close: () => Promise<unknown>): unknown => closers.push(close)
 after(() => Promise.all(closers.map((close) => close())))
 
-/** Every statement is noted under the client's name. */
+/** Records every statement under the client's name. */
 export function client(name: string, url: string, max = 3): PrismaClient {
   const made = new PrismaClient({
     adapter: new PrismaPg({ connectionString: url, max, connectionTimeoutMillis: 20_000 }),
@@ -70,7 +70,7 @@ export function client(name: string, url: string, max = 3): PrismaClient {
   return made
 }
 
-/** Who was asked meanwhile. */
+/** Returns the names of the servers queried during `fn`. */
 export async function who(operation: () => PromiseLike<unknown>): Promise<string[]> {
   asked.length = 0
   await operation()

@@ -6,9 +6,9 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { type DatabaseOptions, database, databaseError, migrate, replicas } from '../../src/database/index.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
 import { newDatabase, query } from './databases.ts'
-import { Relay } from './relay.ts'
 
 let server: PostgresServer
 before(async () => {
@@ -34,7 +34,7 @@ async function start(options: DatabaseOptions): Promise<FastifyInstance> {
 const ready = async (app: FastifyInstance): Promise<number> => (await app.inject('/ready')).statusCode
 const live = async (app: FastifyInstance): Promise<number> => (await app.inject('/live')).statusCode
 
-test('down at boot: the instance starts, is live, not ready, and becomes ready by itself', async () => {
+test('starts with the database down: live, not ready, and ready by itself later', async () => {
   await server.stop()
   const app = await start({ client: client(server.url) })
   await until(() => app.health.reports.database?.status === 'down')
@@ -49,19 +49,19 @@ test('down at boot: the instance starts, is live, not ready, and becomes ready b
   assert.equal(app.fleet.facts.database, 'postgresql')
 })
 
-test('a database that hangs is asked once, not once per interval', async () => {
+test('queries a hanging database once, not once per interval', async () => {
   const relay = await Relay.open(server.port)
   const app = await start({ client: client(server.url.replace(`:${server.port}/`, `:${relay.port}/`)) })
   await until(async () => (await ready(app)) === 200)
-  relay.stall()
+  relay.silence()
   await until(async () => (await ready(app)) === 503)
   await until(() => (app.health.reports.database?.consecutiveFailures ?? 0) > 5)
-  relay.resume()
-  // With a question per interval the pool of two would be full, and stay so.
+  await relay.restore()
+  // With one query per interval, the pool of two would stay full.
   await until(async () => (await ready(app)) === 200)
 })
 
-test('losing it only degrades when it is not critical', async () => {
+test('only degrades when a non-critical database is lost', async () => {
   const app = await start({
     client: client(server.url.replace(/:\d+\//, ':1/')),
     check: { critical: false, intervalMs: 100, timeoutMs: 300 },
@@ -70,7 +70,7 @@ test('losing it only degrades when it is not critical', async () => {
   assert.equal(await ready(app), 200)
 })
 
-test('the check asks the primary, also where reads go to replicas', async () => {
+test('checks the primary, even when reads go to replicas', async () => {
   const replica = await startPostgres({ replicaOf: server })
   const gone = client(server.url.replace(/:\d+\//, ':1/'))
   const changes: boolean[] = []
@@ -80,7 +80,7 @@ test('the check asks the primary, also where reads go to replicas', async () => 
   await until(async () => (await ready(app)) === 503)
 })
 
-test('closes the client it made, and leaves one it was given', async () => {
+test('closes the client it created, and keeps one it was given open', async () => {
   const url = await newDatabase(server)
   const sessions = async (): Promise<unknown> =>
     (
@@ -103,12 +103,12 @@ test('closes the client it made, and leaves one it was given', async () => {
   assert.notEqual(await sessions(), 0)
 })
 
-test('an option that is no client is refused', async () => {
+test('rejects an option that is not a client', async () => {
   const wrong = start({ client: { query: () => {} } as never })
   await assert.rejects(wrong, { code: 'FLEET_ERR_OPTION_INVALID', message: /database\.client/ })
 })
 
-test('what a client may know of the database’s errors', async () => {
+test('translates database errors for clients', async () => {
   const prisma = client(server.url)
   const small = client(server.url, { connectionTimeoutMillis: 100 })
   const away = client(server.url.replace(/:\d+\//, ':1/'))
@@ -140,7 +140,7 @@ test('what a client may know of the database’s errors', async () => {
     [
       'FLEET_ERR_DATABASE_UNAVAILABLE',
       503,
-      // Of three, two hold the whole pool.
+      // Two of the three occupy the whole pool.
       () => Promise.all([1, 2, 3].map(() => small.$queryRaw`SELECT pg_sleep(0.5)::text`)),
     ],
     [

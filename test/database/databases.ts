@@ -15,7 +15,7 @@ export async function query(url: string, sql: string): Promise<Row[]> {
   }
 }
 
-/** An empty database of its own. @returns its address */
+/** Creates an empty database. @returns its URL */
 export async function newDatabase(server: PostgresServer): Promise<string> {
   const name = `t${randomBytes(6).toString('hex')}`
   await query(server.url, `CREATE DATABASE ${name}`)

@@ -15,7 +15,7 @@ before(async () => {
   cluster = await startCluster()
 })
 
-/** A client as an application has it: bounded pools, and a primary that is one of two. */
+/** A client like that of an application: bounded pools, and a primary that is one of two servers. */
 async function open(primaries: readonly PostgresServer[], followers: readonly PostgresServer[]) {
   const pool = await pools({ max: 5, connectTimeoutMs: 10_000, statementTimeoutMs: 20_000 })
   const connect = (url: string, name?: string): PrismaClient =>
@@ -29,7 +29,7 @@ async function open(primaries: readonly PostgresServer[], followers: readonly Po
       connect,
       urls: followers.map((each) => each.url),
       probeIntervalMs: 100,
-      // A machine that has too much to do is no dead server.
+      // An overloaded machine must not look like a dead server.
       probeTimeoutMs: 10_000,
       onChange: (index, healthy) => changes.push(`${index + 1} ${healthy ? 'up' : 'down'}`),
     }),
@@ -42,7 +42,7 @@ async function open(primaries: readonly PostgresServer[], followers: readonly Po
   return { prisma, changes }
 }
 
-test('a replica is killed under read load: no read fails, and it is read from again when it is back', async () => {
+test('a replica killed under read load fails no read, and serves reads again when it is back', async () => {
   const { primary, one, two } = cluster
   const { prisma, changes } = await open([primary], [one, two])
   const reads = new Load(8, () => prisma.user.findMany())
@@ -57,7 +57,7 @@ test('a replica is killed under read load: no read fails, and it is read from ag
   assert.deepEqual(reads.failures, [])
 })
 
-test('the primary dies, a replica is promoted: reads never stop, writes fail fast and then go on', async (t) => {
+test('after the primary dies and a replica is promoted, reads never stop, and writes fail fast and then resume', async (t) => {
   const { primary, one, two } = cluster
   const { prisma } = await open([primary, one], [one, two])
   let written = 0
@@ -69,11 +69,11 @@ test('the primary dies, a replica is promoted: reads never stop, writes fail fas
 
   await primary.kill()
   await until(() => writes.failures.length > 0)
-  // What a client is told: try again.
-  const told = databaseError(writes.failures[0])
-  assert.ok(told, inspect(writes.failures[0], { depth: 6 }))
+  // The client is asked to retry.
+  const response = databaseError(writes.failures[0])
+  assert.ok(response, inspect(writes.failures[0], { depth: 6 }))
   assert.deepEqual(
-    [told?.code, told?.statusCode, told?.headers],
+    [response?.code, response?.statusCode, response?.headers],
     ['FLEET_ERR_DATABASE_UNAVAILABLE', 503, { 'retry-after': '1' }],
   )
   const stopped = reads.done
@@ -91,11 +91,11 @@ test('the primary dies, a replica is promoted: reads never stop, writes fail fas
   assert.deepEqual(reads.failures, [])
   for (const failure of writes.failures)
     assert.equal(databaseError(failure)?.code, 'FLEET_ERR_DATABASE_UNAVAILABLE', String(failure))
-  // Nothing that was confirmed after the promotion is missing, and it is at the new primary.
+  // No write confirmed after the promotion is missing, and all are on the new primary.
   const [row] = await query(one.url, 'SELECT count(*)::int AS n, pg_is_in_recovery() AS standby FROM notes')
   assert.ok(Number(row?.n) >= 40)
   assert.equal(row?.standby, false)
-  // The new primary is in the list of replicas, too, and is known for what it is; the other one follows a dead server.
+  // The new primary, also listed as a replica, is recognized; the other replica follows a dead server.
   const { set } = prisma.$routing()
   await until(() => set.replicas[0]?.healthy === true)
   assert.equal(set.replicas[0]?.replayed, Number.POSITIVE_INFINITY)
@@ -106,7 +106,7 @@ test('the primary dies, a replica is promoted: reads never stop, writes fail fas
   )
 })
 
-test('a list of servers of which none takes writes says so, and goes on when one does', async () => {
+test('reports that no server of the list accepts writes, and resumes when one does', async () => {
   const { primary, two } = cluster
   const { prisma } = await open([primary, two], [])
   const error = await prisma.$executeRaw`INSERT INTO notes VALUES (0)`.catch(

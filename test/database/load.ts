@@ -1,42 +1,36 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { repeat } from '../helpers/repeat.ts'
 import { atEnd } from './cluster.ts'
 
-/** Some who do the same again and again, each when it is done with the last; who fails tries again after a moment. */
+/** Clients that repeat one operation without a pause, except after a failure. */
 export class Load {
   done = 0
   readonly failures: unknown[] = []
   longestMs = 0
   slowestFailureMs = 0
-  /** The longest time in which nobody succeeded. */
+  /** The longest time without a success of any client. */
   longestGapMs = 0
+  /** Stops the clients. */
+  readonly end: () => Promise<void>
   #lastDone = performance.now()
-  #going = true
-  readonly #workers: Promise<void>[]
 
-  constructor(workers: number, work: () => PromiseLike<unknown>) {
-    this.#workers = Array.from({ length: workers }, () => this.#run(work))
+  constructor(clients: number, work: () => PromiseLike<unknown>) {
+    this.end = repeat(clients, () => this.#turn(work), 0)
     atEnd(() => this.end())
   }
 
-  async #run(work: () => PromiseLike<unknown>): Promise<void> {
-    while (this.#going) {
-      const since = performance.now()
-      try {
-        await work()
-        this.done++
-        this.longestGapMs = Math.max(this.longestGapMs, Math.round(performance.now() - this.#lastDone))
-        this.#lastDone = performance.now()
-        this.longestMs = Math.max(this.longestMs, Math.round(performance.now() - since))
-      } catch (error) {
-        this.failures.push(error)
-        this.slowestFailureMs = Math.max(this.slowestFailureMs, Math.round(performance.now() - since))
-        await sleep(20)
-      }
+  async #turn(work: () => PromiseLike<unknown>): Promise<void> {
+    const since = performance.now()
+    try {
+      await work()
+      this.done++
+      this.longestGapMs = Math.max(this.longestGapMs, Math.round(performance.now() - this.#lastDone))
+      this.#lastDone = performance.now()
+      this.longestMs = Math.max(this.longestMs, Math.round(performance.now() - since))
+    } catch (error) {
+      this.failures.push(error)
+      this.slowestFailureMs = Math.max(this.slowestFailureMs, Math.round(performance.now() - since))
+      await sleep(20)
     }
-  }
-
-  async end(): Promise<void> {
-    this.#going = false
-    await Promise.all(this.#workers)
   }
 }

@@ -17,7 +17,7 @@ before(async () => {
   server = await startPostgres()
 })
 
-/** A directory of migrations, given as name → script. */
+/** Writes a migrations directory from name → script. */
 async function directory(scripts: Record<string, string>, provider = 'postgresql'): Promise<string> {
   const folder = temporaryFolder('migrations')
   for (const [name, script] of Object.entries(scripts)) await write(folder, name, script)
@@ -30,7 +30,7 @@ async function write(folder: string, name: string, script: string): Promise<void
 }
 const rows = (url: string): Promise<Row[]> => query(url, 'SELECT * FROM _prisma_migrations ORDER BY started_at')
 
-/** The Prisma CLI with Prisma's own engine behind it. */
+/** Runs the Prisma CLI with Prisma's own engine. */
 async function prisma(
   url: string,
   migrations: string,
@@ -51,7 +51,7 @@ async function prisma(
   return { code: code ?? -1, stdout: child.stdout, text: child.stdout + child.stderr }
 }
 
-/** Columns, indexes and constraints, as PostgreSQL has them. */
+/** Columns, indexes and constraints from PostgreSQL's catalogue. */
 const shape = (url: string): Promise<Row[]> =>
   query(
     url,
@@ -62,16 +62,16 @@ const shape = (url: string): Promise<Row[]> =>
        WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE '\\_%' ORDER BY 1, 2`,
   )
 
-/** `fleet migrate` in a process of its own. */
+/** Runs `fleet migrate` in a separate process. */
 const fleetMigrate = (url: string | undefined, ...args: string[]) =>
   launch(process.execPath, [join(root, 'src/cli/main.ts'), 'migrate', ...args], {
     cwd: root,
     env: { DATABASE_URL: url, NODE_ENV: undefined, NODE_TEST_CONTEXT: undefined },
   })
 
-// Each has a database of its own, and most of them wait for other programs.
+// Concurrent, because each has its own database and mostly waits for other programs.
 describe('migrate', { concurrency: 3 }, () => {
-  test('applies what is shipped, once, and leaves the rows that Prisma would', async () => {
+  test('applies the shipped migrations once, and leaves the same rows as Prisma', async () => {
     const url = await newDatabase(server)
     const names = (await readMigrations(shipped)).map(({ name }) => name)
     assert.deepEqual(await migrate({ url, directory: shipped }), { applied: names, before: 0 })
@@ -85,7 +85,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual(await query(url, 'SELECT * FROM users'), [])
   })
 
-  test('what we applied is applied for Prisma too, and the schema is the one it wants', async () => {
+  test('Prisma accepts migrations that we applied, and finds the schema up to date', async () => {
     const url = await newDatabase(server)
     await migrate({ url, directory: shipped })
     const deploy = await prisma(url, shipped, 'migrate', 'deploy')
@@ -109,7 +109,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual(await shape(url), await shape(other))
   })
 
-  test('what Prisma applied is applied for us too, down to the table', async () => {
+  test('we accept migrations that Prisma applied, with an identical table', async () => {
     const [ours, theirs] = [await newDatabase(server), await newDatabase(server)]
     const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
     assert.equal((await prisma(theirs, folder, 'migrate', 'deploy')).code, 0)
@@ -123,7 +123,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual(await query(ours, columns), await query(theirs, columns))
   })
 
-  test('three processes that start at once apply each migration once', async () => {
+  test('applies each migration once when three processes start at the same time', async () => {
     const url = await newDatabase(server)
     const folder = await directory({
       '1_slow': 'CREATE TABLE counted (n int); SELECT pg_sleep(0.2); INSERT INTO counted VALUES (1)',
@@ -137,7 +137,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.equal((await rows(url)).length, 2)
   })
 
-  test('waits for the lock that Prisma takes, and not for ever', async () => {
+  test('waits for Prisma’s lock, up to lockTimeoutMs', async () => {
     const url = await newDatabase(server)
     const holder = new pg.Client({ connectionString: url })
     await holder.connect()
@@ -152,7 +152,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.equal((await waiting).before, 0)
   })
 
-  test('a script that was changed after it was applied is refused; other line ends are no change', async () => {
+  test('rejects a script that changed after it was applied, except for line endings', async () => {
     const url = await newDatabase(server)
     const folder = await directory({ '1_a': 'CREATE TABLE a ();\nCREATE TABLE b ();\n' })
     await migrate({ url, directory: folder })
@@ -166,7 +166,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.equal((await rows(url)).length, 2)
   })
 
-  test('a migration that fails stops the rest, for Prisma as well, until it is said to be rolled back', async () => {
+  test('a failed migration blocks further ones, for Prisma too, until it is marked as rolled back', async () => {
     const url = await newDatabase(server)
     const folder = await directory({
       '1_a': 'CREATE TABLE a ();',
@@ -184,7 +184,7 @@ describe('migrate', { concurrency: 3 }, () => {
     const again = migrate({ url, directory: folder })
     await assert.rejects(again, {
       code: 'FLEET_ERR_MIGRATION_FAILED',
-      message: /2_bad did not end.*--rolled-back 2_bad/,
+      message: /2_bad did not complete.*--rolled-back 2_bad/,
     })
     const theirs = await prisma(url, folder, 'migrate', 'deploy')
     assert.match(theirs.text, /failed migrations/)
@@ -199,7 +199,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.equal((await query(url, "SELECT logs FROM _prisma_migrations WHERE logs LIKE '%already exists%'")).length, 1)
   })
 
-  test('a migration that Prisma failed at is refused, and mended, by us', async () => {
+  test('rejects, and recovers from, a migration that failed in Prisma', async () => {
     const url = await newDatabase(server)
     const folder = await directory({ '1_bad': 'CREATE TABLE nonsense (x nonsense)' })
     assert.notEqual((await prisma(url, folder, 'migrate', 'deploy')).code, 0)
@@ -208,7 +208,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual((await migrate({ url, directory: folder, rolledBack: '1_bad' })).applied, ['1_bad'])
   })
 
-  test('scripts may hold functions, end transactions, forget to, and move the search path', async () => {
+  test('scripts may contain functions, end transactions, leave them open, and change the search path', async () => {
     const url = await newDatabase(server)
     const folder = await directory({
       '1_function':
@@ -225,7 +225,7 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual(await query(url, 'SELECT f()'), [{ f: 7 }])
   })
 
-  test('?schema= migrates another schema, and makes it', async () => {
+  test('?schema= creates and migrates another schema', async () => {
     const url = await newDatabase(server)
     const folder = await directory({ '1_a': 'CREATE TABLE a ()', '2_b': 'CREATE TABLE b ()' })
     const there = `${url}?schema=${encodeURIComponent('my "own" schema')}`
@@ -245,23 +245,23 @@ describe('migrate', { concurrency: 3 }, () => {
     assert.deepEqual(await query(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"), [])
   })
 
-  test('a directory that cannot be used is named', async () => {
+  test('names a directory that cannot be used', async () => {
     const url = await newDatabase(server)
     const invalid = (folder: string, message: RegExp) =>
       assert.rejects(migrate({ url, directory: folder }), { code: 'FLEET_ERR_MIGRATION_INVALID', message })
-    await invalid(join(root, 'nowhere'), /no directory .*nowhere/)
+    await invalid(join(root, 'nowhere'), /directory .*nowhere does not exist/)
     await invalid(await directory({}, 'mysql'), /mysql/)
     const incomplete = await directory({})
     await mkdir(join(incomplete, '1_empty'))
     await invalid(incomplete, /1_empty.migration\.sql/)
   })
 
-  test('rows without a file are no trouble, so that an older version can start', () => {
+  test('ignores rows without a file, so that an older version can start', () => {
     const row = { checksum: '', finished_at: new Date(), rolled_back_at: null, migration_name: '9_newer' }
     assert.deepEqual(pending([{ name: '1_a', script: 'x' }], [row]), [{ name: '1_a', script: 'x' }])
   })
 
-  test('fleet migrate: the command line', async () => {
+  test('fleet migrate works on the command line', async () => {
     const url = await newDatabase(server)
     const run = async (address: string | undefined, ...args: string[]) => {
       const child = fleetMigrate(address, ...args)

@@ -8,10 +8,10 @@ import { Visitor } from './shop.ts'
 
 const users = 40
 const pairsEach = 250
-/** Of every user's visits, how many are reads: one of what was just written, and these of other things. */
+/** Reads of other data per write, besides the one of the written data. */
 const otherReads = 3
 
-test(`${users * pairsEach} writes, each read at once on another of three processes: no stale read`, async (t) => {
+test(`${users * pairsEach} writes, each read at once from another of three processes, cause no stale read`, async (t) => {
   const { primary, one, two } = await startCluster({ recovery_min_apply_delay: '200ms' })
   const ports = await Promise.all(
     [1, 2, 3].map(async () => {
@@ -45,7 +45,7 @@ test(`${users * pairsEach} writes, each read at once on another of three process
       const read = await ask<{ price: number }>(visitor, price + 1, `/items/${sku}`)
       pairs++
       if (read.price !== price) stale++
-      // Somebody who has written nothing.
+      // A client that has written nothing.
       for (let i = 0; i < otherReads; i++) await ask(reader, price + i, '/items/a')
     }
   }

@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { shop } from './shop.ts'
 
-// One instance of three, in a process of its own: `own-writes.fixture.ts PRIMARY REPLICA REPLICA`
+// One of three instances, in a separate process: `own-writes.fixture.ts PRIMARY REPLICA REPLICA`
 const [primary = '', ...replicas] = process.argv.slice(2)
 const app = await shop({ primary, replicas })
 await app.listen({ port: 0, host: '127.0.0.1' })

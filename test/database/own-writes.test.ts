@@ -13,7 +13,7 @@ before(async () => {
   cluster = await startCluster({ recovery_min_apply_delay: `${lateMs}ms` })
 })
 
-/** Instances of one application, that know nothing of each other. */
+/** Independent instances of one application. */
 async function shops(count: number, options: Partial<ShopOptions> = {}): Promise<FastifyInstance[]> {
   const { primary, one, two } = cluster
   const made = await Promise.all(
@@ -34,7 +34,7 @@ async function shops(count: number, options: Partial<ShopOptions> = {}): Promise
 
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0)
 
-/** Writes, then reads what was written, each on another instance. @returns how many reads were stale */
+/** Writes, then reads the same data from another instance. @returns number of stale reads */
 async function pairs(apps: readonly FastifyInstance[], visitor: Visitor, sku: string, count: number): Promise<number> {
   let stale = 0
   const at = (turn: number): FastifyInstance => apps[turn % apps.length] as FastifyInstance
@@ -46,8 +46,8 @@ async function pairs(apps: readonly FastifyInstance[], visitor: Visitor, sku: st
   return stale
 }
 
-describe('reading what one wrote, with replicas that are late', () => {
-  it('without it every read is stale while the replicas stand still', async () => {
+describe('read-your-writes with lagging replicas', () => {
+  it('without it, every read is stale while the replicas are paused', async () => {
     const apps = await shops(2, { ownWrites: false, maxLagMs: 600_000 })
     const { one, two } = cluster
     await Promise.all([one, two].map(pause))
@@ -58,10 +58,10 @@ describe('reading what one wrote, with replicas that are late', () => {
     }
   })
 
-  it('no own read is stale on any of three instances, and replicas read for everybody else', async () => {
+  it('no read of own writes is stale on any of three instances, and replicas serve all other clients', async () => {
     const apps = await shops(3)
     let going = true
-    /** Somebody who only reads. */
+    /** A client that only reads. */
     const others = async (): Promise<void> => {
       const visitor = new Visitor()
       for (let turn = 0; going; turn++) await visitor.ask(apps[turn % 3] as FastifyInstance, 'GET', '/items/a')
@@ -76,7 +76,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.equal(sum(reads.map(({ primary }) => primary)), sum(reads.map(({ own }) => own)), 'only own reads are there')
   })
 
-  it('after the replicas have replayed it, they read for the writer, too', async () => {
+  it('replicas serve the writer again after they have replayed the write', async () => {
     const [app] = await shops(1, { waitMs: 10_000 })
     assert.ok(app)
     const visitor = new Visitor()
@@ -91,7 +91,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.equal(after.primary, before.primary)
   })
 
-  it('waits for a replica as long as it may', async () => {
+  it('waits for a replica up to waitMs', async () => {
     const [app] = await shops(1, { waitMs: 60_000 })
     assert.ok(app)
     assert.equal(await pairs([app], new Visitor(), 'patient', 3), 0)
@@ -99,7 +99,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.deepEqual([own, sum(replicas)], [0, 3])
   })
 
-  it('in the request that writes, reads are on the primary at once; $primary() writes count', async () => {
+  it('reads go to the primary within the writing request; writes through $primary() count', async () => {
     const [app] = await shops(1)
     assert.ok(app)
     const visitor = new Visitor()
@@ -111,20 +111,20 @@ describe('reading what one wrote, with replicas that are late', () => {
   })
 
   for (const place of ['before', 'after'] as const)
-    it(`is kept in the session that there is, registered ${place} the database`, async () => {
+    it(`stores the position in an existing session, registered ${place} the database`, async () => {
       const [app] = await shops(1, { session: place })
       assert.ok(app)
       const visitor = new Visitor()
       await visitor.ask(app, 'POST', '/login')
       assert.equal(await pairs([app], visitor, `session-${place}`, 6), 0)
       assert.deepEqual(visitor.cookies, ['fleet.sid'])
-      // A session that holds nothing is not made for it.
+      // An empty session is not created for it.
       const stranger = new Visitor()
       assert.equal(await pairs([app], stranger, `stranger-${place}`, 2), 0)
       assert.deepEqual(stranger.cookies, ['fleet.wal'])
     })
 
-  it('takes no second write of a session that the request changes itself; one that is not saved has the cookie', async () => {
+  it('saves a session that the request changes only once; an unsaved one gets the cookie', async () => {
     const kept = new Map<string, object>()
     let sets = 0
     const store = {
@@ -154,7 +154,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.deepEqual(await visit('failure'), [500, 0])
   })
 
-  it('is kept in a cookie when the session is one too many', async () => {
+  it('stores the position in a cookie when the session store is full', async () => {
     for (const as of ['json', 'text']) {
       const [app] = await shops(1, { session: 'before', anonymous: { perMinute: 1 } })
       assert.ok(app)
@@ -175,7 +175,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     }
   })
 
-  it('a cookie that is not ours says nothing, and a read writes none', async () => {
+  it('ignores a foreign cookie, and sets none after a read', async () => {
     const [app] = await shops(1)
     assert.ok(app)
     const visitor = new Visitor()
@@ -189,7 +189,7 @@ describe('reading what one wrote, with replicas that are late', () => {
     assert.equal(plain.headers['set-cookie'], undefined)
   })
 
-  it('when the position cannot be had after a write, only the primary reads', async () => {
+  it('reads only from the primary when the position after a write is unknown', async () => {
     const [app] = await shops(1)
     assert.ok(app)
     const routing = (app.database as unknown as { $routing(): { position: () => Promise<number> } }).$routing()

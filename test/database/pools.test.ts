@@ -9,9 +9,9 @@ import { errorResponses } from '../../src/instance/error-responses.ts'
 import { metrics } from '../../src/instance/metrics/index.ts'
 import { startPgbouncer } from '../helpers/pgbouncer.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
 import { atEnd } from './cluster.ts'
-import { Relay } from './relay.ts'
 
 let server: PostgresServer
 before(async () => {
@@ -30,14 +30,14 @@ async function open(options: PoolsOptions = {}, url: string = server.url) {
 const sleepFor = (prisma: PrismaClient, seconds: number): Promise<unknown> =>
   prisma.$queryRaw`SELECT pg_sleep(${seconds})::text`
 
-/** What `atGate()` waits for ends when the returned function is called. */
+/** Blocks `atGate()` until the returned function is called. */
 async function closeGate(): Promise<() => Promise<unknown>> {
   const keeper = new pg.Client({ connectionString: server.url })
   await keeper.connect()
   await keeper.query('SELECT pg_advisory_lock(1)')
   return () => keeper.end()
 }
-// A lock of the statement, not of the session: a pool keeps its sessions, and the next gate would wait for them to end.
+// A transaction lock, not a session lock: a pool keeps its sessions, and the next gate would wait for their end.
 const atGate = (prisma: PrismaClient): Promise<unknown> =>
   prisma.$queryRaw`SELECT pg_advisory_xact_lock_shared(1)::text`
 
@@ -49,7 +49,7 @@ async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
 }
 
 describe('a bounded pool', () => {
-  it('opens no more connections than it may, lets no more wait, and refuses the rest at once', async () => {
+  it('limits connections and waiting queries, and rejects further ones at once', async () => {
     const { pool, prisma } = await open({ max: 2, maxWaiting: 3, connectTimeoutMs: 20_000 })
     const openGate = await closeGate()
     const work = Promise.all(Array.from({ length: 9 }, () => codeOf(atGate(prisma))))
@@ -61,9 +61,9 @@ describe('a bounded pool', () => {
     assert.equal(codes.filter((code) => code === 'none').length, 5)
   })
 
-  it('a client reads 503 with Retry-After, also for a transaction', async () => {
+  it('responds with 503 and Retry-After, also for a transaction', async () => {
     const { pool, prisma } = await open({ max: 1, maxWaiting: 0, connectTimeoutMs: 20_000 })
-    // A query of Prisma's begins when somebody waits for it.
+    // A Prisma query starts when it is awaited.
     const openGate = await closeGate()
     const long = Promise.all([atGate(prisma)])
     await until(() => pool.states[0]?.busy === 1)
@@ -82,7 +82,7 @@ describe('a bounded pool', () => {
     await long
   })
 
-  it('ends a statement that runs too long, and one whose server hangs', async () => {
+  it('cancels a statement that runs too long or whose server hangs', async () => {
     const relay = await Relay.open(server.port)
     const { prisma } = await open(
       { statementTimeoutMs: 500 },
@@ -90,13 +90,13 @@ describe('a bounded pool', () => {
     )
     assert.equal(await codeOf(sleepFor(prisma, 30)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
     await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
-    relay.stall()
+    relay.silence()
     assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'FLEET_ERR_DATABASE_UNAVAILABLE')
-    relay.resume()
+    await relay.restore()
     await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
   })
 
-  it('is shown in /metrics by name', async () => {
+  it('is reported in /metrics by name', async () => {
     const replica = await startPostgres({ replicaOf: server })
     const pool = await pools({ max: 3 })
     const connect = (url: string, name?: string): PrismaClient =>
@@ -126,14 +126,14 @@ describe('a bounded pool', () => {
     assert.equal(value('fleet_database_replica_lag_seconds{replica="replica_1"}'), '0')
   })
 
-  it('refuses options that are wrong, and leaves what it did not open', async () => {
+  it('rejects wrong options, and closes only pools that it opened', async () => {
     await assert.rejects(pools({ max: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
     await assert.rejects(pools({ maximum: 3 } as never), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
   })
 })
 
 describe('behind PgBouncer in transaction mode', () => {
-  it('needs its mode: without it, the first packet is refused', async () => {
+  it('requires the option: without it, the startup packet is rejected', async () => {
     const { url } = await startPgbouncer(server)
     const { prisma } = await open({}, url)
     await assert.rejects(prisma.$queryRaw`SELECT 1 AS n`, /unsupported startup parameter/)
@@ -142,7 +142,7 @@ describe('behind PgBouncer in transaction mode', () => {
       { max: 10, connectTimeoutMs: 30_000, statementTimeoutMs: 60_000 },
       `${url}?pgbouncer=true`,
     )
-    // Ten connections share two: what was prepared under a name on the one would not be known on the other.
+    // Ten connections share two: a statement prepared by name on one would be unknown on the other.
     const rounds = Array.from({ length: 60 }, async (_, i) => {
       const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`SELECT ${i}::int AS n, pg_sleep(0.005)::text`
       assert.equal(row?.n, i)

@@ -4,7 +4,7 @@ import { policies } from '../../src/database/policies.ts'
 import { gone, Replica } from '../../src/database/replica-set.ts'
 import { afterwards, bytes, PrimaryHistory, type ServerClient, sample } from '../../src/database/watch.ts'
 
-/** A server that answers what it is told to, or not at all. */
+/** A server that returns a given sample, or does not respond. */
 class Told implements ServerClient {
   position: string | undefined = '0/5000'
   standby = true
@@ -23,7 +23,7 @@ describe('a watched replica', () => {
     return { server, replica, history, probe: () => replica.probe(history, 1_000, 500) }
   }
 
-  it('goes after `fall` bad samples in a row, and comes back after `rise` good ones', async () => {
+  it('leaves after `fall` failed probes in a row, and returns after `rise` successful ones', async () => {
     const { server, replica, probe } = watched(3, 2)
     await probe()
     assert.equal(replica.healthy, true, 'the very first answer counts')
@@ -36,7 +36,7 @@ describe('a watched replica', () => {
     assert.deepEqual(seen, [true, true, true, false, false, false, false, false, false, true])
   })
 
-  it('lacks nothing while the primary is idle or away, and lags by the age of what it lacks', () => {
+  it('has no lag while the primary is idle or down, else the age of its oldest missing write', () => {
     const history = new PrimaryHistory()
     const primary = (position: number, at: number) => history.add({ position, server: 'p', standby: false }, at)
     primary(100, 0)
@@ -47,12 +47,12 @@ describe('a watched replica', () => {
     assert.deepEqual([history.lag(100), history.lag(200), history.lag(250), history.lag(300)], [1_000, 0, 0, 0])
     primary(300, 70_000)
     assert.deepEqual([history.lag(100), history.lag(299)], [9_000, 8_000])
-    // A new primary that lacks the end of the old one: what was known of that says nothing any more.
+    // A new primary that lacks the last writes of the old one: the old positions are meaningless.
     primary(150, 71_000)
     assert.equal(history.lag(150), 0)
   })
 
-  it('knows its reads whatever their order, and gives up those under way, once, when it has gone', async () => {
+  it('tracks reads in any order, and rejects those in flight once when it is gone', async () => {
     const { replica } = watched(1, 1)
     const answers = Array.from({ length: 5 }, () => Promise.withResolvers<number>())
     const reads = answers.map(({ promise }) => replica.read(() => promise))
@@ -74,7 +74,7 @@ describe('a watched replica', () => {
     assert.deepEqual([...flying, replica.inFlight], [5, 4, 3, 2, 0, 1, 0])
   })
 
-  it('a server that is not recovering is out, unless the primary is the same', async () => {
+  it('takes out a server that is not in recovery, unless it is the primary', async () => {
     const { server, replica, history, probe } = watched(1, 1)
     server.standby = false
     await probe()
@@ -86,7 +86,7 @@ describe('a watched replica', () => {
 })
 
 describe('positions', () => {
-  it('are bytes, and the beginning of a page is its edge', async () => {
+  it('are in bytes, and within a page header are rounded down to the page boundary', async () => {
     assert.equal(bytes('16/B374D848'), 0x16_b374_d848)
     assert.equal(bytes(null), 0)
     const server = new Told()
@@ -102,7 +102,7 @@ describe('positions', () => {
     }
   })
 
-  it('a question that was put before the write does not count; those who come meanwhile share the next', async () => {
+  it('ignores a query sent before the write; concurrent callers share the next one', async () => {
     const answers: PromiseWithResolvers<number>[] = []
     const ask = afterwards(() => {
       const answer = Promise.withResolvers<number>()
@@ -129,7 +129,7 @@ describe('policies', () => {
   const loads = [0, 1, 2]
   const orders = loads.flatMap((a) => loads.flatMap((b) => loads.map((c) => [a, b, c])))
 
-  it('least-in-flight takes the least in every order, and turns among equals', () => {
+  it('least-in-flight picks the least loaded in every order, and alternates among equals', () => {
     for (const order of orders) {
       const pick = policies['least-in-flight']()
       const replicas = order.map((inFlight) => replica(inFlight))
@@ -140,7 +140,7 @@ describe('policies', () => {
     assert.equal(new Set([1, 2, 3].map(() => pick(equals))).size, 3)
   })
 
-  it('latency takes the one that will be done first; round-robin takes turns; none of none', () => {
+  it('latency picks the fastest, round-robin alternates, and an empty list yields undefined', () => {
     const fast = replica(3, 1)
     const slow = replica(0, 10)
     assert.equal(policies.latency()([slow, fast]), fast)

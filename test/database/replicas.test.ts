@@ -3,10 +3,10 @@ import { before, test } from 'node:test'
 import { Prisma, type PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
 import type { PostgresServer } from '../helpers/postgres.ts'
+import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
 import { atEnd, client, pause, resume, startCluster, who } from './cluster.ts'
 import { query } from './databases.ts'
-import { Relay } from './relay.ts'
 
 let primary: PostgresServer
 let one: PostgresServer
@@ -32,7 +32,7 @@ function fleet(urls: string[] = [one.url, two.url], options: ReplicasOptions = {
 const anyReplica = ['replica 1', 'replica 2']
 const onlyPrimary = ['primary']
 
-test('results are those of the plain client', async () => {
+test('returns the same results as the plain client', async () => {
   const { prisma, ready } = fleet()
   await ready()
   const plain = client('plain', primary.url)
@@ -52,13 +52,13 @@ test('results are those of the plain client', async () => {
   assert.equal(inTransaction, 1)
 })
 
-test('extensions see every operation once, whether they come before or after, and transactions, too', async () => {
+test('extensions before and after see every operation once, also in transactions', async () => {
   const seen: string[] = []
   const watching = (name: string) =>
     Prisma.defineExtension({
       query: {
         $allOperations({ operation, args, query }) {
-          // What the watch asks the primary.
+          // The probes of the primary.
           if (operation !== '$queryRawUnsafe') seen.push(`${name} ${operation}`)
           return query(args)
         },
@@ -81,13 +81,13 @@ test('extensions see every operation once, whether they come before or after, an
   const written = await who(() => prisma.$transaction(async (tx) => tx.$replica().user.count()))
   assert.deepEqual([written, seen.splice(0)], [onlyPrimary, ['before count', 'after count']])
   assert.deepEqual(await who(() => prisma.$primary().user.count()), onlyPrimary)
-  // The client that was extended is what it was.
+  // The extended client is unchanged.
   assert.deepEqual(await who(() => base.user.count()), onlyPrimary)
   assert.deepEqual(Object.keys(routed).sort(), Object.keys(base).sort())
   assert.deepEqual(['$routing' in prisma, '$routing' in base], [true, false])
 })
 
-test('one of two replicas killed: no read fails; it is left out, and comes back by itself', async () => {
+test('a killed replica fails no read, leaves rotation, and returns by itself', async () => {
   const { prisma, changes, ready } = fleet()
   await ready()
   const read = (): Promise<number> => prisma.user.count()
@@ -108,23 +108,23 @@ test('one of two replicas killed: no read fails; it is left out, and comes back 
   assert.deepEqual(await who(() => Promise.all([read(), read(), read(), read()])), anyReplica)
 })
 
-test('a replica that hangs: reads on it are asked again elsewhere, and it gets no more', async () => {
+test('retries the reads of a hanging replica elsewhere, and sends it no further ones', async () => {
   const relay = await Relay.open(one.port)
   const { prisma, changes, ready } = fleet([one.url.replace(`:${one.port}/`, `:${relay.port}/`), two.url], {
     probeTimeoutMs: 1000,
   })
   await ready()
   await Promise.all(Array.from({ length: 10 }, () => prisma.user.count()))
-  relay.stall()
-  // More than its pool holds: some wait for an answer, some for a connection.
+  relay.silence()
+  // More than its pool holds: some wait for a response, some for a connection.
   const reads = Promise.all(Array.from({ length: 20 }, () => prisma.user.count()))
   assert.deepEqual(new Set(await reads), new Set([1]))
   assert.equal(changes.at(-1), '1 down')
-  relay.resume()
+  await relay.restore()
   await until(() => changes.at(-1) === '1 up')
 })
 
-test('a full pool is no dead replica', async () => {
+test('does not treat a full pool as a dead replica', async () => {
   const prisma = client('primary', primary.url)
   const changes: boolean[] = []
   const busy = client('replica 1', one.url, 1)
@@ -137,7 +137,7 @@ test('a full pool is no dead replica', async () => {
   await routed.$disconnect()
 })
 
-test('replicas that are down at boot are left out until they answer', async () => {
+test('leaves out replicas that are down at boot until they respond', async () => {
   const { prisma, changes } = fleet([one.url.replace(/:\d+\//, ':1/'), two.url])
   assert.equal(await prisma.user.count(), 1)
   await until(() => changes.length === 2)
@@ -145,7 +145,7 @@ test('replicas that are down at boot are left out until they answer', async () =
   assert.deepEqual(await who(() => prisma.user.findMany()), ['replica 2'])
 })
 
-test('`connect` opens what $disconnect() closes; clients given stay open', async () => {
+test('$disconnect() closes clients of `connect`, but not given ones', async () => {
   const opened: PrismaClient[] = []
   const connect = (url: string): PrismaClient => {
     const made = client('opened', url)
@@ -167,14 +167,14 @@ test('`connect` opens what $disconnect() closes; clients given stay open', async
   assert.notEqual(await connections(), 0)
 })
 
-test('a replica that lacks what is older than maxLagMs is left out, and comes back; an idle primary is no lag', async () => {
+test('leaves out a replica that lags more than maxLagMs until it catches up; an idle primary causes no lag', async () => {
   const { prisma, changes, ready } = fleet(undefined, { maxLagMs: 1000 })
   await ready()
   const { set } = prisma.$routing()
   await pause(one)
   try {
     const probes = set.replicas[0]?.askedAt ?? 0
-    // Several times maxLagMs with nothing written: it lacks nothing.
+    // After several times maxLagMs without writes, there is no lag.
     await until(() => (set.replicas[0]?.askedAt ?? 0) > probes + 3000)
     assert.deepEqual(
       set.replicas.map(({ healthy, lagMs }) => [healthy, lagMs]),
@@ -194,9 +194,9 @@ test('a replica that lacks what is older than maxLagMs is left out, and comes ba
   assert.equal(set.replicas[0]?.lagMs, 0)
 })
 
-test('a server that follows nobody and is not the primary is no replica', async () => {
+test('leaves out a server that is neither a standby nor the primary', async () => {
   const { prisma, changes } = fleet([`${primary.url}?application_name=same`])
-  // By another address it is the primary itself: as good as it gets.
+  // The primary itself under another address is healthy.
   await until(() => changes.at(-1) === '1 up')
   assert.deepEqual(await who(() => prisma.user.count()), ['replica 1'])
 
@@ -208,7 +208,7 @@ test('a server that follows nobody and is not the primary is no replica', async 
   assert.deepEqual(await who(() => stranger.user.count()), onlyPrimary)
 })
 
-test('without a replica the primary does no more reads than it may', async () => {
+test('limits reads on the primary without a healthy replica', async () => {
   const nobody = one.url.replace(/:\d+\//, ':1/')
   const { prisma, changes } = fleet([nobody], { maxPrimaryReads: 2 })
   await until(() => changes.length === 1)
@@ -221,11 +221,11 @@ test('without a replica the primary does no more reads than it may', async () =>
     assert.deepEqual([error.statusCode, error.headers], [503, { 'retry-after': '1' }])
   }
   assert.equal(prisma.$routing().reads.refused, 3)
-  // Writes are what it is kept free for.
+  // Writes are not limited.
   await Promise.all([slow(), slow(), prisma.$executeRaw`INSERT INTO notes VALUES (2)`])
 })
 
-test('without replicas the primary does it all; wrong options are refused', async () => {
+test('sends all operations to the primary without replicas; rejects wrong options', async () => {
   const prisma = client('primary', primary.url).$extends(replicas({ connect: (url) => client('x', url), urls: [] }))
   assert.deepEqual(await who(() => prisma.user.count()), onlyPrimary)
   await prisma.$disconnect()

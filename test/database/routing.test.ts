@@ -23,7 +23,7 @@ before(async () => {
 
 const where = { email: 'a@example.com' }
 const product = (sku: string) => ({ sku, name: sku, priceCents: 1 })
-/** One call of every operation that the table names. */
+/** One call of every operation in the table. */
 const operations: Record<string, () => PromiseLike<unknown>> = {
   findUnique: () => prisma.user.findUnique({ where }),
   findUniqueOrThrow: () => prisma.user.findUniqueOrThrow({ where }),
@@ -60,19 +60,19 @@ describe('where operations go', () => {
       }
       for (const sql of examples) {
         const asked = await who(() => prisma.$queryRawUnsafe(sql))
-        // It looked like a read, and the replica refused it.
+        // It looked like a read, and the replica rejected it.
         if (sql === 'SELECT writes()') assert.ok(asked.includes('primary'))
         else assert.deepEqual(asked, [to], sql)
       }
     })
   }
 
-  it('every operation that is tried is in the table', () => {
+  it('lists every tested operation in the table', () => {
     const named = rules.flatMap(({ operations = [] }) => operations)
     assert.deepEqual(Object.keys(operations).sort(), [...named].sort())
   })
 
-  it('everything in a transaction: primary', async () => {
+  it('sends all operations of a transaction to the primary', async () => {
     const batch = () =>
       prisma.$transaction([prisma.user.findMany(), prisma.product.count(), prisma.$queryRaw`SELECT 1 AS n`])
     assert.deepEqual(await who(batch), ['primary'])
@@ -87,7 +87,7 @@ describe('where operations go', () => {
     assert.deepEqual(await who(interactive), ['primary'])
   })
 
-  it('`findUnique(…).products()` and a read with parameters: replica, with the same result', async () => {
+  it('sends `findUnique(…).products()` and a read with parameters to a replica, with the same result', async () => {
     const fluent = () => prisma.user.findUnique({ where: { id: userId } }).products({ select: { sku: true }, take: 1 })
     assert.deepEqual(await who(fluent), ['replica'])
     assert.deepEqual(await fluent(), [{ sku: 'a' }])
@@ -101,13 +101,13 @@ describe('where operations go', () => {
     assert.deepEqual(await who(() => prisma.$replica().product.updateMany({ data: { stock: 5 } })), ['primary'])
   })
 
-  it('an operation that nobody knows: primary', () => {
+  it('sends an unknown operation to the primary', () => {
     const unknown = { action: 'teleport', clientMethod: 'teleport', args: {} }
     assert.equal(isRead(unknown), false)
     assert.equal(isRead({ ...unknown, modelName: 'User' }), false)
   })
 
-  it('is what the docs print', () => {
+  it('matches the table in the docs', () => {
     const docs = readFileSync(new URL('../../docs/database.md', import.meta.url), 'utf8')
     const printed = docs.split('<!-- routing -->')[1]?.trim().split('\n').slice(2)
     assert.deepEqual(

@@ -5,14 +5,14 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils'
 
 /**
- * Prisma's real schema engine, in its WebAssembly build, as the program that the Prisma CLI expects behind
- * `PRISMA_SCHEMA_ENGINE_BINARY`: JSON-RPC, one message per line. The native one would have to be downloaded.
+ * Prisma's schema engine in its WebAssembly build, as the program that the Prisma CLI expects in
+ * `PRISMA_SCHEMA_ENGINE_BINARY`: JSON-RPC, one message per line. The native build would have to be downloaded.
  */
 interface Engine {
   SchemaEngine: { new: (options: object, log: () => void, adapter: object) => Promise<Record<string, Method>> }
   __wbg_set_wasm(exports: unknown): void
 }
-/** Node has it; TypeScript knows it only with the types of browsers. */
+/** Available in Node, but declared only in TypeScript's browser types. */
 declare const WebAssembly: {
   instantiate(wasm: Uint8Array, imports: object): Promise<{ instance: { exports: Record<string, () => void> } }>
 }

@@ -7,11 +7,11 @@ import { type SessionOptions, session } from '../../src/state/session/index.ts'
 export interface ShopOptions extends ReplicasOptions {
   primary: string
   replicas: readonly string[]
-  /** Register the session before the database, or after it. @default none at all */
+  /** Register the session before or after the database. @default no session */
   session?: 'before' | 'after'
-  /** Of the session. */
+  /** Option of the session. */
   store?: SessionOptions['store']
-  /** Of the session. */
+  /** Option of the session. */
   anonymous?: SessionOptions['anonymous']
   ownWrites?: false
 }
@@ -22,7 +22,7 @@ const fails = (): never => {
 
 export const secret = 'a secret of the shop that is long enough for anybody'
 
-/** One instance of an application that writes in one request and reads in the next; the servers are behind bounded pools. */
+/** One instance of an application that writes in one request and reads in the next, with bounded pools. */
 export async function shop(options: ShopOptions): Promise<FastifyInstance> {
   const { primary, replicas: urls, session: place, store, anonymous, ownWrites, ...routing } = options
   const pool = await pools({ max: 5 })
@@ -53,7 +53,7 @@ export async function shop(options: ShopOptions): Promise<FastifyInstance> {
     })
     return {}
   })
-  // In a transaction, and not even read back by Prisma.
+  // In a transaction, and not read back by Prisma.
   app.post<{ Body: { sku: string; price: number } }>('/batch', async ({ body: { sku, price } }) => {
     await prisma.$transaction(async (tx) => {
       await tx.$executeRaw`UPDATE products SET price_cents = ${price} WHERE sku = ${sku}`
@@ -69,7 +69,7 @@ export async function shop(options: ShopOptions): Promise<FastifyInstance> {
     const item = await prisma.product.findUnique({ where: { sku } })
     return { price: item?.priceCents ?? null }
   })
-  // It changes the session and writes, and answers with JSON, with text, or with 500.
+  // Changes the session, writes, and responds with JSON, text or a 500.
   app.post<{ Body: { sku: string; price: number; as: 'json' | 'text' | 'failure' } }>(
     '/visit',
     async (request, reply) => {
@@ -85,7 +85,7 @@ export async function shop(options: ShopOptions): Promise<FastifyInstance> {
   return app
 }
 
-/** A client with a memory for cookies. */
+/** A client that stores cookies. */
 export class Visitor {
   readonly #cookies = new Map<string, string>()
 

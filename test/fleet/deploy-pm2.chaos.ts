@@ -5,9 +5,9 @@ import { delimiter, dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type Child, launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, Release } from '../host/group.ts'
-import { ask, Traffic } from '../host/traffic.ts'
 
 const pm2Folder = dirname(createRequire(import.meta.url).resolve('pm2/package.json'))
 const shipped = new URL('../../ecosystem.config.cjs', import.meta.url).pathname

@@ -8,19 +8,18 @@ import { readStatus } from '../../src/cli/deploy/instance-status.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { runCommand, type Said } from '../cli/commands.ts'
 import { releases, startFront as startHaproxy } from '../haproxy/haproxy.ts'
+import { ask, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand } from '../host/group.ts'
-import { ask, Traffic } from '../host/traffic.ts'
 import { nginx, startFront as startNginx } from '../nginx/front.ts'
 import { Places, token } from './places.ts'
-import { Visitors } from './visitors.ts'
 
 interface Front {
   readonly port: number
   /** What `fleet deploy` must know of it. */
   readonly options: readonly string[]
   /** Requests that must not fail. */
-  traffic(): Traffic | Visitors
+  traffic(): Traffic
   /** Instances that it sends requests to. */
   members(): Promise<readonly string[]>
 }
@@ -32,7 +31,7 @@ async function nginxFront({ addresses: [a, b] }: Places): Promise<Front> {
   const command = `${await nginx()} -p ${front.folder} -c ${join(front.folder, 'nginx.conf')} -e stderr`
   return {
     port: front.port,
-    traffic: () => new Visitors(front.port, 4),
+    traffic: () => new Traffic(front.port, 4, 'browser'),
     options: ['--front', 'nginx', '--upstreams', file, '--nginx', command, '--settle', '500'],
     members: async () => {
       const [, body = ''] = /upstream fleet \{([^}]*)\}/.exec(readFileSync(file, 'utf8')) ?? []
@@ -89,7 +88,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
     const run = (strategy: string, version: string, ...more: string[]): Promise<Said> =>
       runCommand(deploy, strategy, ...common(version), ...more)
     /** No request fails while it goes on. */
-    const underLoad = async (task: () => Promise<void>): Promise<Traffic | Visitors> => {
+    const underLoad = async (task: () => Promise<void>): Promise<Traffic> => {
       const traffic = front.traffic()
       try {
         await task()

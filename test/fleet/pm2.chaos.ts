@@ -6,9 +6,9 @@ import { after, before, describe, test } from 'node:test'
 import { type Child, launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { isAlive } from '../helpers/alive.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, Release } from '../host/group.ts'
-import { ask, Traffic } from '../host/traffic.ts'
 
 const require = createRequire(import.meta.url)
 const pm2Folder = dirname(require.resolve('pm2/package.json'))

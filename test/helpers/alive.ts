@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Whether a process runs. One that has ended, but whose parent has not asked how (a zombie), does not. */
+/** Whether a process is running. A zombie (ended but not reaped by its parent) is not. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)

@@ -6,7 +6,7 @@ const program: Program = {
   title: 'Chromium',
   names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'Chromium', 'Google Chrome'],
   folders: ['/Applications/Chromium.app/Contents/MacOS', '/Applications/Google Chrome.app/Contents/MacOS'],
-  // Debian's package only recommends fonts, and a page without any has no text to measure.
+  // Debian's package only recommends fonts, and without fonts a page has no text to measure.
   apt: ['chromium', 'fonts-liberation'],
   brew: '--cask chromium',
 }
@@ -16,10 +16,10 @@ const found = await provide(program).catch((error: unknown) => {
   throw error
 })
 
-/** Why no browser can run here, for `skip`; `false` where one can. */
+/** Reason for `skip` when no browser can run here, else `false`. */
 export const missing: string | false = typeof found === 'string' ? false : found.message
 
-/** A headless Chromium, for the caller to close. */
+/** Starts a headless Chromium, which the caller closes. */
 export function launchChromium(): Promise<Browser> {
   if (typeof found !== 'string') throw found
   return chromium.launch({ executablePath: found })

@@ -1,5 +1,5 @@
 import { after } from 'node:test'
 import { stopAll } from '../../src/cli/up/child.ts'
 
-// At the root of every test file that imports a helper: whatever its tests started ends when its last test has ended.
+// Root-level hook of every test file that imports a helper: stops whatever its tests started after the last one.
 after(() => stopAll(2000))

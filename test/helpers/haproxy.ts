@@ -1,4 +1,4 @@
 import './cleanup.ts'
 
-/** A HAProxy of its own for a test file; it ends with the file at the latest. */
+/** Starts a HAProxy for a test file, stopped at the end of the file at the latest. */
 export { startHaproxy } from '../../src/cli/up/haproxy.ts'

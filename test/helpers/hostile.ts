@@ -5,24 +5,24 @@ import { connect as connectTls } from 'node:tls'
 import { type App, type ForkOptions, forkApp } from './fork-app.ts'
 import { until } from './until.ts'
 
-/** A client that sends what no honest one does. */
+/** Behaviour of a hostile client. */
 export interface Script {
   /** Written at once; a string is Latin-1. */
   readonly bytes?: string | Buffer
-  /** Written again and again for as long as the connection is open. */
+  /** Written repeatedly while the connection is open. */
   readonly drip?: string | Buffer
-  /** Between two of those, in milliseconds. @default 20 */
+  /** Interval of `drip` in milliseconds. @default 20 */
   readonly everyMs?: number
-  /** What the client does to its side once `after` has come, or at once. */
+  /** How the client ends its side, at once or after receiving `after`. */
   readonly acts?: 'reset' | 'end'
   readonly after?: RegExp
-  /** Reads nothing. */
+  /** The client reads nothing. */
   readonly deaf?: boolean
-  /** Everything that the server must have sent when the connection is closed. */
+  /** Must match all that the server sent by the time the connection is closed. */
   readonly gets?: RegExp
 }
 
-/** Where a script is played: a TCP port or the path of a Unix socket, with TLS when `ca` is given. */
+/** Where to play a script: a TCP port or the path of a Unix socket, with TLS when `ca` is given. */
 export interface Place {
   readonly port?: number
   readonly path?: string
@@ -37,7 +37,7 @@ function dial({ port, path, ca, protocol = 'http/1.1' }: Place): { socket: Socke
   return { socket: connectTls({ socket: raw, ca, servername: 'localhost', ALPNProtocols: [protocol] }), raw }
 }
 
-/** What the kernel knows of a connection; whoever does not read is not told. */
+/** The kernel's state of a connection; a socket that is not read from emits no event. */
 function isEstablished({ localPort, connecting }: Socket): boolean {
   if (connecting) return true
   const port = (localPort ?? 0).toString(16).toUpperCase().padStart(4, '0')
@@ -58,7 +58,7 @@ export async function play(place: Place, script: Script): Promise<string> {
   let timer: NodeJS.Timeout | undefined
   socket.on('error', () => {}).on('close', () => (closed = true))
   const act = (): void => {
-    // Only what is below TLS can be reset.
+    // Only the TCP socket below TLS can be reset.
     if (acts === 'reset') raw.resetAndDestroy()
     else if (acts === 'end') socket.end()
   }
@@ -90,14 +90,14 @@ export async function play(place: Place, script: Script): Promise<string> {
   return text
 }
 
-/** What a process under attack says of itself. */
+/** Resource usage of a process under attack. */
 export interface Stats {
   /** Bytes in use after garbage collection. */
   readonly heap: number
   readonly [gauge: string]: number
 }
 
-/** A program under attack, in a process of its own. It answers the message `stats` with {@link Stats}. */
+/** A program under attack, in a separate process. It responds to the message `stats` with {@link Stats}. */
 export class Victim {
   readonly app: App
   #idle: { stats: Stats; descriptors: number } | undefined
@@ -116,17 +116,17 @@ export class Victim {
     return (await until(() => this.app.messages[length])) as Stats
   }
 
-  /** @throws with what it said when it has ended */
+  /** @throws with its output when the process has ended */
   lives(): void {
     assert.equal(this.app.ended, undefined, this.app.stderr)
   }
 
-  /** Remembers how it is at rest, after a warm-up. */
+  /** Records the resource usage at rest, after a warm-up. */
   async rest(): Promise<void> {
     this.#idle = { stats: await this.stats(), descriptors: this.descriptors }
   }
 
-  /** Waits until it is again as it was at rest. @throws when it has ended, or keeps anything */
+  /** Waits until the usage is back at rest. @throws when the process ended or does not release everything */
   async restored(): Promise<void> {
     this.lives()
     const idle = this.#idle
@@ -147,7 +147,7 @@ export class Victim {
   }
 }
 
-/** In a victim: answers `stats`. */
+/** Call in a victim: responds to `stats`. */
 export function reportStats(gauges: () => Record<string, number>): void {
   process.on('message', (message) => {
     if (message !== 'stats') return

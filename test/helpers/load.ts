@@ -1,65 +1,62 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'undici'
+import { repeat } from './repeat.ts'
 
 export interface Load {
-  /** Requests answered as they should be. */
+  /** Number of requests with a 2xx response. */
   readonly passed: number
-  /** Each failure in words. */
+  /** A description of each failure. */
   readonly failures: readonly string[]
-  /** When each of those was sent, in ms since 1970. */
+  /** When each failed request was sent, in ms since 1970. */
   readonly failedBegan: readonly number[]
-  /** How many requests each instance has answered. */
+  /** Number of 2xx responses by instance id. */
   readonly byInstance: ReadonlyMap<string, number>
   stop(): Promise<void>
 }
 
 export interface LoadOptions {
-  /** Clients, each with one kept connection and one request at a time. @default 6 */
+  /** Number of clients, each with one kept-alive connection and one request at a time. @default 6 */
   clients?: number
-  /** What is asked in turn. @default GET / */
+  /** The requests to send in turn. @default GET / */
   requests?: readonly { method: 'GET' | 'POST'; path: string; body?: object }[]
   headers?: Record<string, string>
 }
 
-/** Steady requests until it is stopped: an answer that is not 2xx, or none, is a failure. */
+/** Sends steady requests until it is stopped. A missing response or one that is not 2xx is a failure. */
 export function startLoad(url: string, options: LoadOptions = {}): Load {
   const { clients = 6, requests = [{ method: 'GET', path: '/' }] as const, headers = {} } = options
   const failures: string[] = []
   const failedBegan: number[] = []
   const byInstance = new Map<string, number>()
+  const connections = Array.from({ length: clients }, () => new Client(url))
   let passed = 0
-  let running = true
-  const runs = Array.from({ length: clients }, async (_, offset) => {
-    const client = new Client(url)
-    for (let turn = offset; running; turn++) {
-      const { method, path, body } = requests[turn % requests.length] as (typeof requests)[number] & { body?: object }
-      const began = Date.now()
-      const fail = (what: string): void => {
-        failures.push(`${method} ${path}: ${what}`)
-        failedBegan.push(began)
-      }
-      try {
-        const sent = body && JSON.stringify(body)
-        const answer = await client.request({
-          method,
-          path,
-          headers: { ...headers, ...(sent && { 'content-type': 'application/json' }) },
-          body: sent,
-        })
-        const text = await answer.body.text()
-        if (answer.statusCode >= 200 && answer.statusCode < 300) {
-          passed++
-          const instance = String(answer.headers['x-instance-id'])
-          byInstance.set(instance, (byInstance.get(instance) ?? 0) + 1)
-        } else {
-          fail(`${answer.statusCode} ${text.slice(0, 200)}`)
-        }
-      } catch (error) {
-        fail(String(error))
-      }
-      await sleep(4)
+  const stop = repeat(clients, async (number, i) => {
+    const { method, path, body } = requests[(number + i) % requests.length] as (typeof requests)[number] & {
+      body?: object
     }
-    await client.close()
+    const began = Date.now()
+    const fail = (what: string): void => {
+      failures.push(`${method} ${path}: ${what}`)
+      failedBegan.push(began)
+    }
+    try {
+      const sent = body && JSON.stringify(body)
+      const response = await (connections[number] as Client).request({
+        method,
+        path,
+        headers: { ...headers, ...(sent && { 'content-type': 'application/json' }) },
+        body: sent,
+      })
+      const text = await response.body.text()
+      if (response.statusCode >= 200 && response.statusCode < 300) {
+        passed++
+        const instance = String(response.headers['x-instance-id'])
+        byInstance.set(instance, (byInstance.get(instance) ?? 0) + 1)
+      } else {
+        fail(`${response.statusCode} ${text.slice(0, 200)}`)
+      }
+    } catch (error) {
+      fail(String(error))
+    }
   })
   return {
     get passed() {
@@ -69,8 +66,8 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
     failedBegan,
     byInstance,
     stop: async () => {
-      running = false
-      await Promise.all(runs)
+      await stop()
+      await Promise.all(connections.map((connection) => connection.close()))
     },
   }
 }

@@ -1,4 +1,4 @@
 import './cleanup.ts'
 
-/** An nginx of its own for a test file; it ends with the file at the latest. */
+/** Starts an nginx for a test file, stopped at the end of the file at the latest. */
 export { startNginx } from '../../src/cli/up/nginx.ts'

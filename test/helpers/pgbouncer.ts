@@ -9,7 +9,7 @@ import type { PostgresServer } from './postgres.ts'
 
 const program: Program = { title: 'PgBouncer', names: ['pgbouncer'], apt: ['pgbouncer'], brew: 'pgbouncer' }
 
-/** A PgBouncer in transaction mode with few connections to the server, so that clients really share them. */
+/** Starts a PgBouncer in transaction mode with few server connections, so that clients share them. */
 export async function startPgbouncer(postgres: PostgresServer): Promise<Server & { url: string }> {
   const path = await provide(program)
   const port = await freePort()
@@ -30,7 +30,7 @@ auth_file = ${users}
 pool_mode = transaction
 `,
   )
-  // It refuses to run as root.
+  // PgBouncer does not run as root.
   const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : undefined
   if (user) for (const each of [folder, users, file]) await chown(each, user.uid, user.gid)
   const server = await startServer({

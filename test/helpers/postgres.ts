@@ -3,6 +3,6 @@ import { type PostgresOptions, type PostgresServer, startPostgres as start } fro
 
 export type { PostgresServer }
 
-/** A PostgreSQL of its own for a test file, or a replica of one; it ends with the file at the latest. */
+/** Starts a PostgreSQL or a replica for a test file, stopped at the end of the file at the latest. */
 export const startPostgres = (options: PostgresOptions = {}): Promise<PostgresServer> =>
   start({ durable: false, ...options, settings: { shared_buffers: '16MB', ...options.settings } })

@@ -4,8 +4,8 @@ import { type RedisOptions, type RedisServer, startRedis as start } from '../../
 export type { RedisServer }
 
 /**
- * A Redis of its own for a test file; it ends with the file at the latest. Nothing persists unless `appendonly`, and nobody
- * needs a password.
+ * Starts a Redis for a test file, stopped at the end of the file at the latest. Without persistence unless `appendonly`, and
+ * without a password.
  */
 export const startRedis = (options: RedisOptions = {}): Promise<RedisServer> =>
   start({ appendonly: false, password: null, ...options })

@@ -3,12 +3,12 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { after } from 'node:test'
 
 const opened: Relay[] = []
-// At the root of every test file that imports this: inside a hook it would run when that hook has ended.
+// At the root of every test file that imports this. Inside a hook it would run as soon as that hook ends.
 after(() => {
   for (const relay of opened) relay.refuse()
 })
 
-/** A way to a server on this machine that can be slow, silent, or gone. */
+/** A TCP relay to a local server that can delay, stop or refuse traffic. */
 export class Relay {
   readonly port: number
   readonly #target: number
@@ -32,29 +32,29 @@ export class Relay {
     return new Relay(server, target)
   }
 
-  /** Answers come this much later. */
+  /** Delays data from the server. */
   delay(ms: number): void {
     this.#delayMs = ms
   }
 
-  /** Connections stay open and new ones are taken, but nothing moves. */
+  /** Keeps connections open and accepts new ones, but forwards no data. */
   silence(): void {
     this.#silent = true
     for (const socket of this.#sockets) socket.pause()
   }
 
-  /** Ends all connections; new ones are taken. */
+  /** Closes all connections and accepts new ones. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** Ends all connections, and refuses new ones. */
+  /** Closes all connections and refuses new ones. */
   refuse(): void {
     this.#server.close()
     this.cut()
   }
 
-  /** Everything passes again. */
+  /** Forwards all traffic again. */
   async restore(): Promise<void> {
     this.#delayMs = 0
     this.#silent = false

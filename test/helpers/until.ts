@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** The real clock, also for a test that has put one of its own in its place. */
+/** The real clock, even in a test that mocks `performance.now`. */
 const now = performance.now.bind(performance)
 
 /**
- * Waits until `fn` gives a truthy value without throwing, and gives that value.
+ * Polls `fn` until it returns a truthy value without throwing, and returns that value.
  *
- * @throws after `timeoutMs` (default 60 000: patience, for a machine that is busy with other things), naming `what`, with the last error as its cause
+ * @throws after `timeoutMs` (default 60,000, enough for a busy machine), naming `what`, with the last error as the cause
  */
 export async function until<T>(
   fn: () => T | Promise<T>,

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** For how long the kernel has let a process wait for a processor so far, ms; `undefined` where it does not say (Linux does). */
+/** How long a process has waited for a CPU so far, ms; `undefined` where the kernel does not report it (Linux does). */
 function queuedMs(pid: number): number | undefined {
   try {
-    // Of the main thread: nanoseconds on a processor, nanoseconds in the queue for one, and how many turns it had.
+    // Main thread: nanoseconds on a CPU, nanoseconds in the run queue, number of time slices.
     return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6
   } catch {
     return undefined
@@ -12,11 +12,11 @@ function queuedMs(pid: number): number | undefined {
 }
 
 /**
- * Waits for what is promised to come true within a time. It is wall time, but for that in which the processes that have to
- * keep the promise were ready to run and got no processor, because the machine was busy with others: that is nobody's delay.
+ * Polls `fn` until it returns a truthy value within a promised time. The time is wall time without the time that `pids` were
+ * runnable but waited for a CPU, because the machine was busy with other processes.
  *
- * @param pids the processes that take part, default this one
- * @throws when it has not come true within `ms`
+ * @param pids the processes that take part, by default this one
+ * @throws when the condition was not met within `ms`
  */
 export async function within(
   ms: number,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Backoff } from '../../src/host/backoff.ts'
 
-test('each wait lies between the base and three times the last one, and below the cap', () => {
+test('each delay lies between the base and three times the last one, and below the cap', () => {
   for (const random of [() => 0, () => 0.5, () => 0.999, Math.random]) {
     const backoff = new Backoff({ baseMs: 100, capMs: 5_000, random })
     let last = 100
@@ -14,7 +14,7 @@ test('each wait lies between the base and three times the last one, and below th
   }
 })
 
-test('it grows to the cap, and a long life makes it short again', () => {
+test('the delay grows to the cap, and a long uptime resets it', () => {
   const backoff = new Backoff({ baseMs: 100, capMs: 5_000, random: () => 0.999 })
   for (let i = 0; i < 10; i++) backoff.next(10)
   assert.equal(backoff.next(5_000), 5_000)

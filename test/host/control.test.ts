@@ -10,7 +10,7 @@ import '../helpers/cleanup.ts'
 
 const path = (): string => join(temporaryFolder('control'), 'socket')
 
-test('the outcome of a reload reaches the one who asked', async (t) => {
+test('reports the outcome of a reload to the caller', async (t) => {
   const at = path()
   let reloads = 0
   const server = await serveControl(at, async () => {
@@ -22,39 +22,39 @@ test('the outcome of a reload reaches the one who asked', async (t) => {
   assert.equal(reloads, 2)
 })
 
-test('only this user may ask', async (t) => {
+test('accepts connections of this user only', async (t) => {
   const at = path()
   const server = await serveControl(at, async () => {})
   t.after(() => server.close())
   assert.equal(statSync(at).mode & 0o777, 0o600)
 })
 
-test('anything else than the one question is refused, and does nothing', async (t) => {
+test('rejects any other command without an effect', async (t) => {
   const at = path()
   const server = await serveControl(at, () => Promise.reject(new Error('must not be called')))
   t.after(() => server.close())
-  const answer = await new Promise<string>((resolve) => {
+  const response = await new Promise<string>((resolve) => {
     const socket = connect(at, () => socket.write('GET / HTTP/1.1\r\n\r\n'))
     socket.setEncoding('utf8').once('data', resolve)
   })
-  assert.deepEqual(JSON.parse(answer), { ok: false, reason: 'unknown command; expected `reload`' })
+  assert.deepEqual(JSON.parse(response), { ok: false, reason: 'unknown command; expected `reload`' })
 })
 
-for (const answer of ['hello\n', 'null', '[]', '{"ok":"yes"}', '']) {
-  test(`rejects ${JSON.stringify(answer)}, which is no outcome of a reload`, async (t) => {
+for (const response of ['hello\n', 'null', '[]', '{"ok":"yes"}', '']) {
+  test(`rejects ${JSON.stringify(response)}, which is not an outcome of a reload`, async (t) => {
     const at = path()
-    const server = createServer((socket) => socket.end(answer))
+    const server = createServer((socket) => socket.end(response))
     await new Promise<void>((resolve) => server.listen(at, resolve))
     t.after(() => server.close())
     await assert.rejects(askReload(at), { code: 'FLEET_ERR_CONTROL' })
   })
 }
 
-test('nobody there', async () => {
+test('fails when no group listens', async () => {
   await assert.rejects(askReload(path()), { code: 'FLEET_ERR_CONTROL', message: /ENOENT/ })
 })
 
-test('a path in use is left alone, and so is a file that is no socket', async (t) => {
+test('leaves a path in use and a file that is no socket alone', async (t) => {
   const at = path()
   const first = await serveControl(at, async () => {})
   t.after(() => first.close())
@@ -73,7 +73,7 @@ test('a path in use is left alone, and so is a file that is no socket', async (t
   assert.equal(readFileSync(file, 'utf8'), 'precious')
 })
 
-test('a socket that a killed group left behind is taken over', async (t) => {
+test('takes over the stale socket of a killed group', async (t) => {
   const at = path()
   const program = `require('net').createServer().listen(${JSON.stringify(at)}, () => process.kill(process.pid, 'SIGKILL'))`
   assert.equal(spawnSync(process.execPath, ['-e', program]).signal, 'SIGKILL')

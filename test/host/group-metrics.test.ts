@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
-import { counted, figure, GroupMetrics, type Source, sum } from '../../src/host/group-metrics.ts'
+import { counted, GroupMetrics, type MetricsSource, metric, sum } from '../../src/host/group-metrics.ts'
 import type { Snapshot } from '../../src/host/messages.ts'
 
-/** A process: answers when it is asked, unless it is silent. */
-class Process implements Source {
+/** A process that responds when asked, unless it is silent. */
+class Process implements MetricsSource {
   silent = false
   requests = 0
   readonly #group: GroupMetrics
@@ -17,23 +17,23 @@ class Process implements Source {
 
   get snapshot(): Snapshot {
     return [
-      figure('counter', 'requests_total', 'r', [{ labels: { route: '/' }, value: this.requests }]),
-      figure('gauge', 'open', 'o', [{ labels: {}, value: 1 }]),
+      metric('counter', 'requests_total', 'r', [{ labels: { route: '/' }, value: this.requests }]),
+      metric('gauge', 'open', 'o', [{ labels: {}, value: 1 }]),
     ]
   }
 
   collect(id: number): boolean {
-    if (!this.silent) setImmediate(() => this.#group.answer(this, [this.snapshot], id))
+    if (!this.silent) setImmediate(() => this.#group.receive(this, [this.snapshot], id))
     return !this.silent
   }
 
   end(): void {
-    this.#group.answer(this, [this.snapshot])
-    this.#group.depart(this)
+    this.#group.receive(this, [this.snapshot])
+    this.#group.remove(this)
   }
 }
 
-/** Waits for the answers of those who are not silent, and then no longer: the limit is on a clock of the test's own. */
+/** Waits for all processes that are not silent, then lets the limit pass on a mocked clock. */
 async function gatherInTime(t: TestContext, group: GroupMetrics, processes: readonly Process[]): Promise<Gathered> {
   const gathered = group.gather(processes)
   await nextTurn()
@@ -47,7 +47,7 @@ function value(snapshots: readonly Snapshot[], name: string): number | undefined
   return sum(snapshots).find((f) => f.name === name)?.values[0]?.value
 }
 
-test('the sum of all who answer', async () => {
+test('adds up the metrics of all processes that respond', async () => {
   const group = new GroupMetrics(5_000)
   const processes = [new Process(group), new Process(group)]
   for (const [i, process] of processes.entries()) process.requests = i + 1
@@ -58,7 +58,7 @@ test('the sum of all who answer', async () => {
   assert.equal(value(snapshots, 'fleet_partial_scrapes_total'), 0)
 })
 
-test('a silent process: its counters as last known, no gauges, and the scrape is counted as partial', async (t) => {
+test('uses the last counters and no gauges of a silent process, and counts the scrape as partial', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const group = new GroupMetrics(limitMs)
   const [a, b] = [new Process(group), new Process(group)]
@@ -79,7 +79,7 @@ test('a silent process: its counters as last known, no gauges, and the scrape is
   assert.equal(value(again, 'fleet_partial_scrapes_total'), 1)
 })
 
-test('a silent process is waited for as long as the limit says, and no longer', async (t) => {
+test('waits for a silent process exactly as long as the limit', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const group = new GroupMetrics(limitMs)
   const process = new Process(group)
@@ -95,7 +95,7 @@ test('a silent process is waited for as long as the limit says, and no longer', 
   assert.equal(value(await gathered, 'fleet_workers_silent'), 1)
 })
 
-test('counters never fall, however processes come and go', async (t) => {
+test('never decreases a counter when processes come and go', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const group = new GroupMetrics(limitMs)
   let processes = [new Process(group), new Process(group), new Process(group)]
@@ -108,7 +108,7 @@ test('counters never fall, however processes come and go', async (t) => {
     if (round % 7 === 0) {
       const [gone] = processes.splice(Math.floor(Math.random() * processes.length), 1)
       if (round % 2 === 0) gone?.end()
-      else if (gone) group.depart(gone)
+      else if (gone) group.remove(gone)
       processes = [...processes, new Process(group)]
     }
     const now = value(await gatherInTime(t, group, processes), 'requests_total') ?? 0
@@ -117,7 +117,7 @@ test('counters never fall, however processes come and go', async (t) => {
   }
 })
 
-test('a process that ends while it is asked is waited for no longer', async () => {
+test('stops waiting for a process that ends', async () => {
   const group = new GroupMetrics(60_000)
   const [a, b] = [new Process(group), new Process(group)]
   a.requests = b.requests = 1
@@ -127,18 +127,18 @@ test('a process that ends while it is asked is waited for no longer', async () =
   assert.equal(value(await gathered, 'requests_total'), 2)
 })
 
-test('who asks meanwhile shares the answer', async () => {
+test('shares the result among concurrent callers', async () => {
   const group = new GroupMetrics(5_000)
   const process = new Process(group)
   const [first, second] = await Promise.all([group.gather([process]), group.gather([process])])
   assert.equal(first, second)
 })
 
-test('no process at all', async () => {
+test('works without any process', async () => {
   assert.equal(value(await new GroupMetrics(60_000).gather([]), 'fleet_workers_silent'), 0)
 })
 
-test('what prom-client gives is added up as prom-client adds it', async () => {
+test('adds up metrics of prom-client like prom-client does', async () => {
   const registries = [1, 2].map((factor) => {
     const registry = new Registry()
     const registers = [registry]

@@ -5,9 +5,9 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, type Group, logged, Release, startGroup } from './group.ts'
-import { ask } from './traffic.ts'
 
 const workerPids = (group: Group): number[] => logged(group, 'worker ready').map(({ workerPid }) => Number(workerPid))
 
@@ -21,13 +21,13 @@ async function started(args: readonly string[], env: Record<string, string | num
 const series = 'http_request_duration_seconds_count{method="GET",route="/slow",status_code="200"}'
 
 /**
- * `/metrics` of the group, a figure with all its labels. A worker that hears nothing of the others in time gives its own
- * figures alone: then it is asked again.
+ * A metric with all its labels from `/metrics` of the group. A worker that receives nothing from the others in time returns
+ * its own metrics alone; then it is asked again.
  */
 async function metric(group: Group, series: string): Promise<number | undefined> {
   const body = await until(
     async () => {
-      // A connection of its own: one that is kept may lead to a worker that is stuck.
+      // A new connection: a kept one may lead to a stuck worker.
       const scrape = get({ port: group.port, host: '127.0.0.1', path: '/metrics', agent: false })
       const [response] = (await once(scrape, 'response')) as [IncomingMessage]
       const body = await text(response)
@@ -39,18 +39,18 @@ async function metric(group: Group, series: string): Promise<number | undefined>
   return line === undefined ? undefined : Number(line.split(' ').at(-1))
 }
 
-/** A worker that is late once is missing from a scrape until it has been heard of. */
+/** A worker that responds late is missing from the scrape. */
 const counts = (group: Group, series: string, value: number): Promise<unknown> =>
   until(async () => (await metric(group, series)) === value, { what: `${series} ${value}` })
 
-test('each worker is an instance of its own', async () => {
+test('each worker is a separate instance', async () => {
   const group = await started(['--workers', '3'])
   const ids = new Set<string>()
-  await until(async () => ids.add((await ask(group.port, 'GET', '/')).id).size === 3, { what: 'all three to answer' })
+  await until(async () => ids.add((await ask(group.port, 'GET', '/')).id).size === 3, { what: 'all three to respond' })
   assert.deepEqual([...ids].map((id) => id.replace(/-[\da-f]{6}$/, '')).sort(), ['app-1', 'app-2', 'app-3'])
 })
 
-test('SIGTERM: what is in flight ends, the exit code is 0, nobody is left', async () => {
+test('on SIGTERM requests in flight complete, the exit code is 0, and no process remains', async () => {
   const group = await started(['--workers', '2'])
   const slow = Promise.all([1, 2, 3, 4].map(() => ask(group.port, 'GET', '/slow?ms=700')))
   await until(async () => (await metric(group, 'fleet_workers{state="serving"}')) === 2, { what: 'the figures' })
@@ -60,7 +60,7 @@ test('SIGTERM: what is in flight ends, the exit code is 0, nobody is left', asyn
   assert.deepEqual(workerPids(group).filter(isAlive), [])
 })
 
-test('Ctrl-C in a terminal reaches everybody at once, and still nothing is lost', async () => {
+test('Ctrl-C in a terminal reaches all processes at once and loses no request', async () => {
   const group = await started(['--workers', '2'])
   const slow = Promise.all([1, 2, 3, 4].map(() => ask(group.port, 'GET', '/slow?ms=700')))
   await metric(group, 'fleet_workers_silent')
@@ -70,7 +70,7 @@ test('Ctrl-C in a terminal reaches everybody at once, and still nothing is lost'
   assert.deepEqual(workerPids(group).filter(isAlive), [])
 })
 
-test('a second signal ends at once, with 1', async () => {
+test('a second signal ends the group at once, with 1', async () => {
   const group = await started(['--workers', '2'])
   const slow = ask(group.port, 'GET', '/slow?ms=60000')
   slow.catch(() => {})
@@ -83,7 +83,7 @@ test('a second signal ends at once, with 1', async () => {
   await until(() => workerPids(group).every((pid) => !isAlive(pid)), { what: 'the end of all workers' })
 })
 
-test('work that outlasts SHUTDOWN_TIMEOUT is cut, and the exit code says so', async () => {
+test('requests that outlast SHUTDOWN_TIMEOUT are cut off, with exit code 1', async () => {
   const group = await started(['--workers', '1'], { SHUTDOWN_TIMEOUT: 300 })
   const slow = ask(group.port, 'GET', '/slow?ms=60000')
   slow.catch(() => {})
@@ -92,13 +92,13 @@ test('work that outlasts SHUTDOWN_TIMEOUT is cut, and the exit code says so', as
   assert.deepEqual(group.ended, { code: 1, signal: null })
 })
 
-test('workers do not outlive a supervisor that is killed', async () => {
+test('workers end when their supervisor is killed', async () => {
   const group = await started(['--workers', '2'])
   await group.kill('SIGKILL')
   await until(() => workerPids(group).every((pid) => !isAlive(pid)), { what: 'the end of all workers' })
 })
 
-test('a worker that crashes is started again, the others serve meanwhile', async () => {
+test('restarts a worker that crashes while the others serve', async () => {
   const group = await started(['--workers', '2'])
   await ask(group.port, 'POST', '/crash').catch(() => {})
   await until(() => workerPids(group).length === 3, { what: 'the third worker' })
@@ -107,29 +107,29 @@ test('a worker that crashes is started again, the others serve meanwhile', async
   assert.equal(await metric(group, 'fleet_workers{state="serving"}'), 2)
 })
 
-test('a signal to one worker drains that one, and it is started again', async () => {
+test('a signal to one worker drains and restarts that worker', async () => {
   const group = await started(['--workers', '2'])
   process.kill(workerPids(group)[0] as number, 'SIGTERM')
   await until(() => workerPids(group).length === 3, { what: 'the third worker' })
   assert.equal(logged(group, 'worker ended')[0]?.code, 0)
 })
 
-test('one that crashes again and again is started less and less often', async () => {
+test('restarts a worker that keeps crashing with growing delays', async () => {
   const release = new Release()
   const group = await startGroup(release, ['--workers', '1'])
   release.write('process.exit(3)')
   await ask(group.port, 'POST', '/crash').catch(() => {})
-  const waits = (): number[] => logged(group, 'worker will be started again').map(({ delayMs }) => Number(delayMs))
+  const waits = (): number[] => logged(group, 'restarting worker').map(({ delayMs }) => Number(delayMs))
   await until(() => waits().length >= 4, { what: 'four tries', timeoutMs: 120_000 })
   for (const [i, wait] of waits().entries()) assert.ok(wait >= 100 && wait <= 3 * (waits()[i - 1] ?? 100))
-  release.deploy({ version: 'mended' })
-  await until(async () => (await ask(group.port, 'GET', '/')).version === 'mended', {
-    what: 'the mend',
+  release.deploy({ version: 'recovered' })
+  await until(async () => (await ask(group.port, 'GET', '/')).version === 'recovered', {
+    what: 'the recovery',
     timeoutMs: 120_000,
   })
 })
 
-test('a stuck worker is replaced, and /metrics is answered without it meanwhile', async () => {
+test('replaces a stuck worker, and serves /metrics without it meanwhile', async () => {
   const group = await started(['--workers', '2', '--stuck-after', '10000'])
   for (let i = 0; i < 20; i++) await ask(group.port, 'GET', '/slow?ms=0')
   await counts(group, series, 20)
@@ -144,7 +144,7 @@ test('a stuck worker is replaced, and /metrics is answered without it meanwhile'
   assert.ok(((await metric(group, 'fleet_partial_scrapes_total')) ?? 0) >= 1)
 })
 
-test('a worker above its memory limit is replaced by one that is ready', async () => {
+test('replaces a worker above its memory limit by one that is ready', async () => {
   const group = await started(['--workers', '2', '--memory-limit', '260'])
   const { pid } = await ask(group.port, 'POST', '/hoard?mib=300')
   await until(() => workerPids(group).length === 3, { what: 'its replacement' })
@@ -153,16 +153,16 @@ test('a worker above its memory limit is replaced by one that is ready', async (
   assert.equal(logged(group, 'worker ended').length, 0)
 })
 
-test('an operator who drains one worker drains the group: a front sees one port', async () => {
+test('draining one worker drains the group, because a load balancer sees one port', async () => {
   const group = await started(['--workers', '3'])
   const probe = async (path: string): Promise<number> => (await fetch(`http://127.0.0.1:${group.port}${path}`)).status
   const command = (name: string): Promise<unknown> => ask(group.port, 'POST', `/api/v1/load-balancer/${name}`)
   const allSay = (status: number): Promise<unknown> =>
     until(
       async () => {
-        // Each on a connection of its own, which any worker may take.
-        const answers = await Promise.all(Array.from({ length: 20 }, () => probe('/ready')))
-        return answers.every((answer) => answer === status)
+        // Each on a new connection, which any worker may accept.
+        const responses = await Promise.all(Array.from({ length: 20 }, () => probe('/ready')))
+        return responses.every((response) => response === status)
       },
       { what: `/ready ${status} from every worker` },
     )
@@ -177,7 +177,7 @@ test('an operator who drains one worker drains the group: a front sees one port'
   await allSay(200)
 })
 
-test('figures of the whole group, whoever is asked, and after a reload too', async () => {
+test('any worker serves the metrics of the whole group, also after a reload', async () => {
   const group = await started(['--workers', '2'])
   for (let i = 0; i < 30; i++) await ask(group.port, 'GET', '/slow?ms=0')
   await counts(group, series, 30)
@@ -192,7 +192,7 @@ test('figures of the whole group, whoever is asked, and after a reload too', asy
   assert.match(await open.text(), /# EOF\n$/)
 })
 
-test('a group of which no worker comes up ends with 1; what cannot be a group at all, with 2', async () => {
+test('exits with 1 when no worker starts, with 2 on invalid arguments', async () => {
   const release = new Release()
   release.write('throw new Error("a bad build")')
   const failed = fleetCommand(['start', release.file, '--workers', '2'])
@@ -220,7 +220,7 @@ test('a group of which no worker comes up ends with 1; what cannot be a group at
   assert.match(unreachable.stderr, /FLEET_ERR_CONTROL/)
 })
 
-test('arguments after -- are the app’s', async () => {
+test('passes arguments after -- to the app', async () => {
   const release = new Release()
   release.write(`
     import { createServer } from 'node:http'

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { ask } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import type { Build } from './fixtures/app.ts'
-import { ask } from './traffic.ts'
 
 const app = new URL('fixtures/app.ts', import.meta.url).pathname
 const fleet = new URL('../../src/cli/main.ts', import.meta.url)
@@ -27,7 +27,7 @@ export class Release {
     this.write(`import { serve } from ${JSON.stringify(app)}\nawait serve(${options})\n`)
   }
 
-  /** Any program in place of the app. */
+  /** Replaces the app by any program. */
   write(source: string): void {
     writeFileSync(this.file, source)
   }
@@ -37,12 +37,12 @@ export interface Group extends App {
   readonly port: number
 }
 
-/** The real command line in a process of its own. */
+/** Runs the real command line in a separate process. */
 export function fleetCommand(args: readonly string[], env: Record<string, string | number | undefined> = {}): App {
   return forkApp(fleet, { args, env })
 }
 
-/** `fleet start` for a release, once it serves. */
+/** Starts `fleet start` for a release and waits until it serves. */
 export async function startGroup(
   { file, control }: Release,
   args: readonly string[],
@@ -55,7 +55,7 @@ export async function startGroup(
     ...env,
   })
   const group = Object.assign(started, { port })
-  await until(async () => group.ended ?? (await ask(port, 'GET', '/')), { what: 'an answer from the group' })
+  await until(async () => group.ended ?? (await ask(port, 'GET', '/')), { what: 'a response from the group' })
   if (group.ended) throw new Error(group.stderr)
   return group
 }

@@ -11,7 +11,7 @@ import { until } from '../helpers/until.ts'
 
 const refusal = /^\{"ok":false,"reason":"unknown command; expected `reload`"\}\n$/
 
-/** Each ends with the connection closed by the server. */
+/** In each, the server closes the connection. */
 const scripts: Record<string, Script> = {
   'sends nothing': {},
   'sends half a command': { bytes: 'relo' },
@@ -20,7 +20,7 @@ const scripts: Record<string, Script> = {
   'ends its side': { acts: 'end' },
 }
 
-test('a hostile client of the control socket is cut, others are served, and nothing is reloaded for it', async (t) => {
+test('disconnects a hostile client of the control socket, serves others, and reloads nothing for it', async (t) => {
   const path = join(temporaryFolder('control'), 'socket')
   let reloads = 0
   const server = await serveControl(path, async () => void reloads++)
@@ -31,7 +31,7 @@ test('a hostile client of the control socket is cut, others are served, and noth
   await until(() => new Promise((done) => server.getConnections((_, open) => done(open === 0))))
 })
 
-test('a command that comes in pieces is one command', async (t) => {
+test('accepts a command that arrives in pieces', async (t) => {
   const path = join(temporaryFolder('control'), 'socket')
   const server = await serveControl(path, async () => {})
   t.after(() => server.close())

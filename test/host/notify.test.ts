@@ -7,7 +7,7 @@ import { serviceNotifier } from '../../src/host/notify.ts'
 import { until } from '../helpers/until.ts'
 import { logged, Release, startGroup } from './group.ts'
 
-/** A folder with a helper in systemd's place that writes down what it is to send, and takes its time. */
+/** A folder with a slow stand-in for systemd's helper that records what it should send. */
 function standIn(seconds: number): { folder: string; sent: () => string[] } {
   const folder = temporaryFolder('systemd')
   const log = join(folder, 'sent')
@@ -16,12 +16,12 @@ function standIn(seconds: number): { folder: string; sent: () => string[] } {
   return { folder, sent: () => (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []) }
 }
 
-test('without a service manager nothing is done', async () => {
+test('does nothing without a service manager', async () => {
   await serviceNotifier(undefined, assert.fail)('READY=1')
 })
 
-test('the service manager hears of start, reload and stop, in that order, and regularly', async () => {
-  // Slower than the signs of life are due: none of them may hold up, or drop, what matters.
+test('notifies the service manager of start, reload and stop in order, with regular keep-alive pings', async () => {
+  // Slower than the keep-alive interval: pings must neither delay nor drop notifications.
   const { folder, sent } = standIn(0.1)
   const release = new Release()
   const group = await startGroup(release, ['--workers', '1'], {
@@ -39,7 +39,7 @@ test('the service manager hears of start, reload and stop, in that order, and re
   assert.deepEqual(group.ended, { code: 0, signal: null })
 })
 
-test('a service manager, but no helper: said once, and the group serves', async () => {
+test('warns once when the helper is missing, and the group serves', async () => {
   const release = new Release()
   const group = await startGroup(release, ['--workers', '1'], { NOTIFY_SOCKET: '/run/nobody', PATH: '/nowhere' })
   await until(() => group.stdout.includes('systemd-notify cannot be run'), { what: 'the warning' })

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ask, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, logged, Release, startGroup } from './group.ts'
-import { ask, Traffic } from './traffic.ts'
 
-test('a reload loses nothing, again and again, with GET and POST, kept-alive and new connections', async (t) => {
+test('repeated reloads lose no request: GET and POST, kept-alive and new connections', async (t) => {
   const release = new Release()
   const group = await startGroup(release, ['--workers', '2'])
   const traffic = new Traffic(group.port)
   t.after(() => traffic.halt())
   for (let round = 2; round <= 21; round++) {
     release.deploy({ version: `${round}` })
-    // Half of them by signal, half by the command that waits.
+    // Half of them by signal, half by the command, which waits.
     if (round % 2 === 0) {
       await group.kill('SIGHUP')
       await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload', timeoutMs: 30_000 })
@@ -28,39 +28,39 @@ test('a reload loses nothing, again and again, with GET and POST, kept-alive and
   assert.deepEqual(group.ended, { code: 0, signal: null })
 })
 
-test('a build that ends, hangs, or is never ready is not taken; the old workers serve, and the command says so', async (t) => {
+test('rejects a build that exits, hangs or never becomes ready; the old workers keep serving', async (t) => {
   const release = new Release('good')
   const group = await startGroup(release, ['--workers', '2', '--ready-timeout', '6000'])
   await until(() => logged(group, 'worker ready').length === 2, { what: 'both workers' })
   const pids = new Set(logged(group, 'worker ready').map(({ workerPid }) => workerPid))
   const traffic = new Traffic(group.port, 4)
   t.after(() => traffic.halt())
-  const bad: [why: string, deploy: () => void, told: RegExp][] = [
+  const bad: [why: string, deploy: () => void, expected: RegExp][] = [
     ['throws', () => release.write('throw new Error("a bad build")'), /ended before it was ready/],
     ['does not compile', () => release.write('this is no program'), /ended before it was ready/],
     ['hangs', () => release.write('setInterval(() => {}, 1000)'), /was not ready within 6000 ms/],
     ['is never ready', () => release.deploy({ version: 'bad', neverReady: true }), /was not ready within 6000 ms/],
   ]
-  for (const [why, deploy, told] of bad) {
+  for (const [why, deploy, expected] of bad) {
     deploy()
     const reload = fleetCommand(['reload', '--control', release.control])
     assert.deepEqual(await reload.exit, { code: 1, signal: null }, why)
-    assert.match(reload.stderr, told, why)
-    assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one serves on/, why)
+    assert.match(reload.stderr, expected, why)
+    assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one keeps serving/, why)
   }
   assert.equal(logged(group, 'reload abandoned').length, bad.length)
   for (let i = 0; i < 10; i++) assert.ok(pids.has((await ask(group.port, 'GET', '/')).pid))
   assert.deepEqual(traffic.versions, new Set(['good']))
 
-  release.deploy({ version: 'mended' })
-  const mended = fleetCommand(['reload', '--control', release.control])
-  assert.equal((await mended.exit).code, 0, mended.stderr)
-  assert.equal((await ask(group.port, 'GET', '/')).version, 'mended')
+  release.deploy({ version: 'fixed' })
+  const fixed = fleetCommand(['reload', '--control', release.control])
+  assert.equal((await fixed.exit).code, 0, fixed.stderr)
+  assert.equal((await ask(group.port, 'GET', '/')).version, 'fixed')
   await traffic.stop(release.orders)
-  assert.deepEqual(traffic.versions, new Set(['good', 'mended']))
+  assert.deepEqual(traffic.versions, new Set(['good', 'fixed']))
 })
 
-test('work in flight on an old worker ends before the worker does', async () => {
+test('requests in flight on an old worker complete before it exits', async () => {
   const release = new Release('old')
   const group = await startGroup(release, ['--workers', '1'])
   const slow = ask(group.port, 'GET', '/slow?ms=1500')
@@ -70,7 +70,7 @@ test('work in flight on an old worker ends before the worker does', async () => 
   assert.equal((await slow).version, 'old')
 })
 
-test('a reload asked for while one runs follows it, and several are one', async () => {
+test('several reloads requested during a reload become one that follows it', async () => {
   const release = new Release()
   const group = await startGroup(release, ['--workers', '1'])
   for (let i = 0; i < 5; i++) await group.kill('SIGHUP')
@@ -80,7 +80,7 @@ test('a reload asked for while one runs follows it, and several are one', async 
   assert.ok(length >= 1 && length <= 3, `${length} reloads`)
 })
 
-test('an app without this package is replaced too', async () => {
+test('reloads an app without this package too', async () => {
   const release = new Release()
   const plain = (version: number): string => `
     import { createServer } from 'node:http'
@@ -99,7 +99,7 @@ test('an app without this package is replaced too', async () => {
   assert.deepEqual(group.ended, { code: 0, signal: null })
 })
 
-test('`--check` tells whether a build becomes ready, beside a running group and without touching it', async () => {
+test('`--check` reports whether a build becomes ready, without touching a running group', async () => {
   const release = new Release('1')
   const group = await startGroup(release, ['--workers', '1'])
   const check = async (): Promise<number | null> => {

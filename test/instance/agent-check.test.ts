@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { connect } from 'node:net'
+import { connect, Server } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
@@ -75,11 +75,18 @@ describe('agent check', () => {
     assert.match(await ask(), /^up ready \d+%\n$/)
   })
 
-  it('listens only if a port is set', async () => {
-    const app = Fastify()
-    await app.register(lifecycle, { signals: false })
-    await app.register(agentCheck)
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    await app.close()
+  it('listens only if a port is set', async (t) => {
+    const { mock } = t.mock.method(Server.prototype, 'listen')
+    const listeners = async (options: object): Promise<number> => {
+      mock.resetCalls()
+      const app = Fastify()
+      await app.register(lifecycle, { signals: false })
+      await app.register(agentCheck, options)
+      await app.listen({ port: 0, host: '127.0.0.1' })
+      await app.close()
+      return mock.callCount()
+    }
+    assert.equal(await listeners({}), 1)
+    assert.equal(await listeners({ port: await freePort(), host: '127.0.0.1' }), 2)
   })
 })

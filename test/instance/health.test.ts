@@ -191,6 +191,10 @@ describe('health', { concurrency: true }, () => {
     assert.equal(status['tcp 127.0.0.1:1'], 'down')
     assert.equal(status[`http 127.0.0.1:${port}/`], 'down')
     assert.equal(status.disk, 'up')
+    const full = await listening({ disk: { path: '/', minFreeBytes: Number.MAX_SAFE_INTEGER } })
+    t.after(() => full.close())
+    await until(() => full.health.reports.disk?.status === 'down')
+    assert.equal((await get(full, '/health')).body.status, 'degraded')
   })
 
   it('rejects an invalid option and a second check of the same name', async () => {

@@ -7,8 +7,8 @@ import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { Instances } from '../../src/cli/up/instances.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
-import { Traffic } from '../host/traffic.ts'
 import { isAtLeast, startFront } from './front.ts'
 
 /** How often every instance is replaced: what fits into half a minute, or as often as is asked for. */

@@ -5,8 +5,8 @@ import { resolve } from 'node:path'
 import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { defaultMemoryLimit } from '../../host/memory.ts'
+import type { SupervisorOptions } from '../../host/options.ts'
 import { check, jsonLog, run } from '../../host/run.ts'
-import type { SupervisorOptions } from '../../host/supervisor.ts'
 import { type Command, defineCommand, integerOption, type Values } from '../args.ts'
 
 const options = {

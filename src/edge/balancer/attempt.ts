@@ -7,18 +7,18 @@ import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire
 import type { Target } from './target.ts'
 import { undici } from './undici.ts'
 
-/** Whom an attempt reports to. */
+/** Receives the events of an attempt. */
 export interface AttemptOwner {
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void
   started(attempt: Attempt, head: UpstreamHead): void
   data(chunk: Buffer): void
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void
   failed(attempt: Attempt, error: Error): void
-  /** One of the calls above has thrown. */
+  /** One of the calls above threw `error`. */
   crashed(attempt: Attempt, error: Error): void
 }
 
-/** Bytes of an answer that is thrown away, before its connection is given up instead. */
+/** Bytes of a discarded response body to read before its connection is closed instead. */
 const maxDiscard = 64 * 1024
 
 /**
@@ -27,21 +27,21 @@ const maxDiscard = 64 * 1024
  */
 const maxInformational = 16
 
-/** A reason phrase that can be passed on: undici reads UTF-8 and Node writes Latin-1. */
+/** A reason phrase that can be forwarded: undici decodes it as UTF-8, Node encodes it as Latin-1. */
 const phrase = /^[\t\x20-\x7e\x80-\xff]*$/
 
 /**
- * One request on its way to one target, as an undici handler. It is the boundary between what reads a response and what
- * deals with it: nothing that throws there may end the reader, or leave the client without a response.
+ * One request sent to one target, as an undici handler. It separates the response reader from the code that handles the
+ * response: an exception in a handler neither stops the reader nor leaves the client without a response.
  */
 export class Attempt implements HeadHandler {
   readonly target: Target
   readonly startedAt: number = performance.now()
-  /** The target was asked to refuse rather than to work while it drains. */
+  /** The request carries `X-Fleet-Retry`: a draining target rejects it instead of serving it. */
   readonly rejectable: boolean
-  /** It was written to a connection, at least in part. */
+  /** The request was written to a connection, at least in part. */
   sent = false
-  /** Its place at the target has been given back. */
+  /** The target no longer counts this attempt as in flight. */
   released = false
   controller: UpstreamController | undefined
   readonly #owner: AttemptOwner
@@ -55,13 +55,13 @@ export class Attempt implements HeadHandler {
     this.rejectable = rejectable
   }
 
-  /** Nobody wants the answer any more. What still waits for a connection ends as soon as it gets one, unsent. */
+  /** Aborts the attempt. If it still waits for a connection, it ends unsent as soon as it gets one. */
   cancel(reason: Error): void {
     this.#cancelled = reason
     this.controller?.abort(reason)
   }
 
-  /** The answer that is coming in is not the one that goes out. */
+  /** Reads and drops the rest of the response; another attempt produces the one for the client. */
   discard(): void {
     this.#discarded = 0
   }
@@ -89,12 +89,12 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  /** From undici, whose parser is more lenient than the one here. */
+  /** Called by undici, whose parser is more lenient than our own. */
   onResponseStart(controller: UpstreamController, status: number, given: IncomingHttpHeaders, text?: string): void {
     const headers = headersFrom(given)
     const coding = headers['transfer-encoding']
-    // Other codings below would have to be undone first.
-    if (coding !== undefined && String(coding).toLowerCase() !== 'chunked') this.#refuse('Transfer-Encoding')
+    // Any other coding would have to be decoded first.
+    if (coding !== undefined && String(coding).toLowerCase() !== 'chunked') this.#reject('Transfer-Encoding')
     else {
       const message = text !== undefined && phrase.test(text) ? text : undefined
       this.onResponseHead(controller, { status, headers, message, draining: 'x-fleet-draining' in headers })
@@ -108,7 +108,7 @@ export class Attempt implements HeadHandler {
         return
       }
       this.#discarded += chunk.length
-      if (this.#discarded > maxDiscard) controller.abort(new Error('answer not needed'))
+      if (this.#discarded > maxDiscard) controller.abort(new Error('response not needed'))
     } catch (error) {
       this.#crash(error)
     }
@@ -130,16 +130,16 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  /** A switch of protocols that was not asked for, or an endless number of other ones, is a failure. */
+  /** An unrequested protocol switch (101) and too many informational responses are failures. */
   #mayInform(status: number): boolean {
     this.#informational++
     if (status !== 101 && this.#informational <= maxInformational) return true
-    this.#refuse(status === 101 ? 'status 101' : 'too many informational responses')
+    this.#reject(status === 101 ? 'status 101' : 'too many informational responses')
     return false
   }
 
-  #refuse(what: string): void {
-    this.cancel(new (undici().errors.HTTPParserError)(`response refused: ${what}`))
+  #reject(what: string): void {
+    this.cancel(new (undici().errors.HTTPParserError)(`response rejected: ${what}`))
   }
 
   #crash(thrown: unknown): void {

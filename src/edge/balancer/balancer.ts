@@ -27,16 +27,19 @@ import { WaitingRoom } from './waiting-room.ts'
 export type { BalancerOptions } from './options.ts'
 export { type PolicyName, policyNames } from './policies/index.ts'
 
-/** How long a start waits for the first word of a source of targets, in milliseconds. */
+/** How long `ready()` waits for the first list from a source of targets, in milliseconds. */
 const sourceTimeoutMs = 5000
 
-const nobody: PickInput = { client: '', headers: {} }
+const noClient: PickInput = { client: '', headers: {} }
 
 type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'> & { method?: Dispatcher.HttpMethod }
 
 /**
- * The core that all faces share: targets, their health, the choice between them, and what happens when a choice was
- * wrong. By itself it is the client-side balancer.
+ * Holds targets, tracks their health, chooses one for each request, and retries on another one where that is safe. The
+ * HTTP and TCP proxies are built on it; on its own it is a client-side load balancer.
+ *
+ * Read on in this order: `rotation.ts` (which targets may be chosen), `policies/` (which one is), `exchange.ts` (one
+ * request: attempts, retries, hedging), `probe.ts` and `outliers.ts` (active and passive health), `discovery.ts`.
  *
  * @example
  * const balancer = new Balancer(['http://10.0.0.1:3000', 'http://10.0.0.2:3000'], { policy: 'two-choices' })
@@ -45,9 +48,9 @@ type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'>
  */
 export class Balancer {
   readonly options: ResolvedBalancerOptions
-  /** For `fetch(url, { dispatcher })`, Node's own or undici's. Of the URL only path and query count. */
+  /** For `fetch(url, { dispatcher })`, Node's own or undici's. Only the path and query of the URL are used. */
   readonly dispatcher: Dispatcher
-  /** What the faces work with; nothing for users. */
+  /** Internal; shared with the proxies. */
   readonly context: BalancerContext
   readonly #policy: Policy
   readonly #rotation: Rotation
@@ -85,7 +88,7 @@ export class Balancer {
       recordOutcome: (target, status, failure, startedAt) => this.#recordOutcome(target, status, failure, startedAt),
       release: (target) => {
         this.#rotation.end(target)
-        // While nothing is up a free place is none: who waits is woken when a target comes back.
+        // While no target is up, free capacity is of no use: waiting requests are woken when a target comes back.
         if (waitingRoom.length > 0 && this.#rotation.up > 0) waitingRoom.wake(1)
       },
     }
@@ -102,7 +105,7 @@ export class Balancer {
     return this.#rotation.targets
   }
 
-  /** Called whenever a target changes its state. */
+  /** Calls `listener` whenever a target changes its state. */
   onState(listener: StateListener): void {
     this.#rotation.onState(listener)
   }
@@ -117,7 +120,7 @@ export class Balancer {
     return target
   }
 
-  /** Requests in flight end as if nothing had happened; new ones go elsewhere. */
+  /** Removes a target. Requests in flight to it complete; it receives no new ones. */
   async remove(target: Target): Promise<void> {
     this.#prober.unwatch(target)
     this.#outliers.forget(target)
@@ -125,7 +128,7 @@ export class Balancer {
     await target.disconnect()
   }
 
-  /** @param weight 0 to 1000; with 0 the target takes nothing new */
+  /** @param weight 0 to 1000; with 0 the target receives no new requests */
   reweigh(target: Target, weight: number): void {
     this.#rotation.reweigh(target, weight)
   }
@@ -137,16 +140,16 @@ export class Balancer {
     this.#prober.doubt(target)
   }
 
-  /** Takes back a {@link Balancer.drain}: where targets are probed, the next probes decide. */
+  /** Reverts {@link Balancer.drain}. A probed target returns once it passes its probes. */
   undrain(target: Target): void {
     if (target.state !== 'draining') return
     if (this.options.probe.type === 'off') this.#rotation.move(target, 'up')
     else this.#prober.doubt(target)
   }
 
-  /** Resolves when the targets are known and each has been probed once, so that the first request meets no dead one. */
+  /** Resolves when the targets are known and each was probed once, so that the first request avoids dead targets. */
   async ready(): Promise<void> {
-    // A source that is away must not keep the balancer from starting.
+    // An unavailable source must not keep the balancer from starting.
     if (this.#follower) await Promise.race([this.#follower.first, delay(sourceTimeoutMs, undefined, { ref: false })])
     await new Promise<void>((resolve) => {
       const check = (): void => {
@@ -157,19 +160,19 @@ export class Balancer {
     })
   }
 
-  /** One request, as undici's `request`; `path` starts with `/`. */
+  /** Sends one request, like undici's `request`; `path` starts with `/`. */
   request(path: string, init: RequestInit = {}): Promise<Dispatcher.ResponseData> {
     return undici().request(urlAt('http://balancer', path), { ...init, dispatcher: this.dispatcher } as never)
   }
 
-  /** The lowest door: an undici dispatch that also tells the policy about the client. */
-  dispatch(options: UpstreamRequest, handler: Dispatcher.DispatchHandler, input: PickInput = nobody): Exchange {
+  /** Like undici's `dispatch`, with information about the client for the policy. */
+  dispatch(options: UpstreamRequest, handler: Dispatcher.DispatchHandler, input: PickInput = noClient): Exchange {
     const exchange = new Exchange(this.context, options, handler, input)
     exchange.start()
     return exchange
   }
 
-  /** Ends probes, lets requests in flight end, closes connections. */
+  /** Stops probing, lets requests in flight complete, and closes connections. */
   close(): Promise<void> {
     this.#closed ??= this.#end()
     return this.#closed
@@ -184,7 +187,7 @@ export class Balancer {
   }
 
   #onVerdict(target: Target, verdict: Verdict): void {
-    // A probe says that a target answers at all; an ejection, that it answers badly.
+    // A passed probe proves only that the target responds; an ejection is about the quality of its responses.
     if (verdict === 'pass' && target.state === 'ejected') return
     this.#rotation.move(target, ({ pass: 'up', fail: 'down', draining: 'draining' } as const)[verdict])
   }
@@ -215,5 +218,5 @@ export class Balancer {
   }
 }
 
-/** 501 and 505 are answers about the request, not about the target. */
+/** 501 and 505 describe the request, not the target. */
 const isFailure = (status: number): boolean => status >= 500 && status !== 501 && status !== 505

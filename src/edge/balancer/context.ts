@@ -5,10 +5,10 @@ import type { Rotation } from './rotation.ts'
 import type { Target } from './target.ts'
 import type { WaitingRoom } from './waiting-room.ts'
 
-/** Why an attempt has no answer. `refused`: no connection, so nothing was sent; `lost`: no answer, or not all of it. */
+/** Why an attempt has no response. `refused`: no connection, so nothing was sent; `lost`: no or an incomplete response. */
 export type Failure = 'refused' | 'lost'
 
-/** What every request of one balancer shares, whichever face it came in by. */
+/** State that all requests of one balancer share, whether they come from the client API or a proxy. */
 export interface BalancerContext {
   readonly rotation: Rotation
   readonly waitingRoom: WaitingRoom
@@ -16,16 +16,16 @@ export interface BalancerContext {
   readonly retry: RetryOptions
   /** Longest wait for a target, in milliseconds. */
   readonly waitMs: number
-  /** Attempts after a first one, and attempts beside a first one. */
+  /** Attempts after, and attempts in parallel to, the first one of a request. */
   readonly stats: { retries: number; hedges: number }
-  /** The target said that it leaves. */
+  /** Called when a target reports that it drains. */
   draining(target: Target): void
-  /** How an attempt went: true when it failed by the target's fault. @param status 0 without an answer @param startedAt ms */
+  /** @param status 0 without a response @param startedAt ms @returns true when the attempt failed by the target's fault */
   recordOutcome(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
-  /** Gives back the place that `rotation.begin` took. */
+  /** Ends what `rotation.begin` started: the target has one request less in flight. */
   release(target: Target): void
 }
 
-/** The error of a request for which there is no target. */
+/** The error of a request without a target: status 503. */
 export const unavailable = (code: FleetErrorCode, detail?: string): FleetError =>
   new FleetError(code, detail, { retryAfter: 1 })

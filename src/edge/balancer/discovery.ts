@@ -14,29 +14,29 @@ import { throttle } from '../../state/throttle.ts'
 import { guard } from '../boundary.ts'
 import type { TargetOptions } from './target.ts'
 
-/** A target as a source found it. */
+/** A target that a source found. */
 export interface Found extends TargetOptions {
-  /** It has said that it wants no new work. */
+  /** The instance is draining and receives no new work. */
   draining?: boolean
 }
 
 /**
- * Where targets come from. Called once; it tells the listener the whole list as often as it likes, and says nothing while
- * it knows nothing, so that the last known list stays.
+ * A source of targets. Called once; it passes the complete list to the listener at any time and any number of times. While
+ * it cannot read the list it stays silent, so that the last known list remains in use.
  *
- * @returns what ends it
+ * @returns a function that stops it
  */
 export type Source = (listener: (found: readonly Found[]) => void) => () => void
 
 export interface DnsOptions {
-  /** Between two questions, in milliseconds. @default 5000 */
+  /** Between two queries, in milliseconds. @default 5000 */
   intervalMs?: number
-  /** Name servers to ask, each `address` or `address:port`. @default those of the system */
+  /** Name servers to query, each `address` or `address:port`. @default those of the system */
   servers?: readonly string[]
 }
 
 /**
- * One target for each address of a name, A and AAAA: a headless Kubernetes service, a compose service with replicas.
+ * One target per address (A and AAAA) of a name: a headless Kubernetes service, a compose service with replicas.
  *
  * @param url such as `http://app.internal:3000`
  * @throws FLEET_ERR_TARGET_INVALID
@@ -54,7 +54,7 @@ export function fromDns(url: string, options: DnsOptions = {}): Source {
 }
 
 /**
- * One target for each SRV record of a name, with its port and weight; records of a lower priority are backups (RFC 2782).
+ * One target per SRV record of a name, with its port and weight; records of lower priority are backups (RFC 2782).
  *
  * @param url such as `http://_http._tcp.app.internal`
  * @throws FLEET_ERR_TARGET_INVALID
@@ -67,7 +67,7 @@ export function fromSrv(url: string, options: DnsOptions = {}): Source {
     const heaviest = Math.max(...records.map(({ weight }) => weight))
     return records.map(({ name: host, port, priority, weight }) => ({
       url: `${protocol}//${host}:${port}`,
-      // Records weigh up to 65,535, targets up to 1000; the lightest still gets a share.
+      // SRV weights go up to 65,535, target weights up to 1000; the lightest record still gets a share.
       weight: heaviest === 0 ? 100 : Math.max(1, Math.round((weight * 1000) / heaviest)),
       backup: priority > first,
     }))
@@ -79,11 +79,11 @@ export interface RegistryOptions extends RedisAddress {
   name?: string
   /** Between two readings, in milliseconds. @default 500 */
   intervalMs?: number
-  /** As on the instances. @default 6000 */
+  /** The same value as on the instances, in milliseconds. @default 6000 */
   leaseMs?: number
   /**
-   * Verifies the entries, as `broadcast.secret` does on the instances; others are ignored. @default FLEET_SECRET, else
-   * SESSION_SECRET, else JWT_SECRET; outside production the one that instances without a secret share in Redis
+   * Verifies the registry's entries, like `broadcast.secret` on the instances; entries with another signature are ignored.
+   * @default FLEET_SECRET, else SESSION_SECRET, else JWT_SECRET; outside production, the secret shared in Redis
    */
   secret?: string | readonly string[]
   /** URL of an instance. @default `http://host:port`, and 127.0.0.1 for instances on this machine */
@@ -91,11 +91,12 @@ export interface RegistryOptions extends RedisAddress {
 }
 
 /**
- * The live instances of a fleet, from its registry in Redis: weights, regions and draining as they say themselves. While
- * Redis is away the last known list stays. Entries that the fleet did not sign are ignored, with a warning of the process.
+ * The live instances of a fleet, from its registry in Redis, with the weights, regions and states that they publish. While
+ * Redis is unavailable, the last known list remains in use. Entries that the fleet did not sign are ignored, with a process
+ * warning.
  *
- * @param options where Redis is; from the environment when they do not say
- * @throws FLEET_ERR_SECRET_MISSING in production, FLEET_ERR_SECRET_WEAK; FLEET_ERR_OPTION_INVALID when nobody says where Redis is
+ * @param options the address of Redis, by default from the environment
+ * @throws FLEET_ERR_SECRET_MISSING in production, FLEET_ERR_SECRET_WEAK; FLEET_ERR_OPTION_INVALID without an address of Redis
  */
 export function fromRegistry(options: RegistryOptions = {}): Source {
   const env = readEnv()
@@ -111,11 +112,11 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
   return (listener) => {
     const given = address.client ?? address.cluster ?? address.sentinels ?? address.url ?? address.host
     const login = { password: env.REDIS_PASSWORD, tls: env.REDIS_TLS }
-    const place = given === undefined ? { ...placeOf(env), ...login } : login
-    const connection = connect({ commandTimeoutMs: 500, ...place, ...address })
+    const defaults = given === undefined ? { ...addressFrom(env), ...login } : login
+    const connection = connect({ commandTimeoutMs: 500, ...defaults, ...address })
     if (!connection) throw new FleetError('FLEET_ERR_OPTION_INVALID', 'discovery from the registry needs REDIS_URL')
     const { client } = connection
-    // Its state is in what the commands say; without a listener it would end the process.
+    // Failed commands already report it; without a listener the event would end the process.
     client.on('error', () => {})
     const directory = new RedisDirectory(client, keysOf(name))
     const entries = new SignedEntries(new FleetKeys(secrets.list, 'registry', name))
@@ -127,7 +128,7 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
       }
       const question = { leaseMs: Math.round(leaseMs * 0.55), claim: false, from: table.position, sample: [] }
       table.apply(await directory.beat(undefined, question))
-      return fromPeers(table.list(nobody), urlOf)
+      return fromPeers(table.list(reader), urlOf)
     })(listener)
     return () => {
       stop()
@@ -152,13 +153,13 @@ const warnOfEntry = throttle((reason: EntryRejection, id: string) =>
   ),
 )
 
-/** The same, for a balancer inside an instance: `fromFleet(() => app.fleet.peers())`. */
+/** The same for a balancer inside an instance: `fromFleet(() => app.fleet.peers())`. */
 export const fromFleet = (
   peers: () => readonly Peer[],
   options: Pick<RegistryOptions, 'intervalMs' | 'urlOf'> = {},
 ): Source => every(options.intervalMs ?? 500, async () => fromPeers(peers(), options.urlOf ?? defaultUrl))
 
-const placeOf = (env: FleetEnv): RedisAddress => ({
+const addressFrom = (env: FleetEnv): RedisAddress => ({
   cluster: env.REDIS_CLUSTER && [...env.REDIS_CLUSTER],
   sentinels: env.REDIS_SENTINELS,
   url: env.REDIS_URL,
@@ -180,21 +181,21 @@ const fromPeers = (peers: readonly Peer[], urlOf: (peer: Peer) => string): Found
 
 const defaultUrl = ({ host, port }: Peer): string => `http://${host === hostname() ? '127.0.0.1' : host}:${port}`
 
-/** Who reads the registry without being in it. */
-const nobody = { id: '', state: 'starting' } as Peer
+/** Stands for this process, which reads the registry without an entry of its own. */
+const reader = { id: '', state: 'starting' } as Peer
 
 function repeat({ intervalMs = 5000, servers }: DnsOptions, ask: (resolver: Resolver) => Promise<Found[]>): Source {
   const resolver = new Resolver({ timeout: 2000, tries: 2 })
   if (servers) resolver.setServers(servers)
   return every(intervalMs, async () => {
     const found = await ask(resolver)
-    // No record at all is more often a fault than the truth, and targets that are gone fail their probes anyway.
+    // An empty result is usually an error, and targets that are gone fail their probes anyway.
     if (found.length === 0) throw new Error('no records')
     return found
   })
 }
 
-/** Asks at once and then again and again; an answer that does not come changes nothing. */
+/** Calls `ask` at once and then periodically. A failed call changes nothing. */
 function every(intervalMs: number, ask: () => Promise<readonly Found[]>): Source {
   return (listener) => {
     let timer: NodeJS.Timeout | undefined

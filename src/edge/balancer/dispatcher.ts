@@ -1,13 +1,13 @@
 import type { Dispatcher } from 'undici'
 import { undici } from './undici.ts'
 
-/** What a dispatcher needs of a balancer. */
+/** The part of a balancer that a dispatcher uses. */
 interface BalancerDispatch {
   dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): unknown
   close(): Promise<void>
 }
 
-/** A dispatcher for Node's own `fetch` and for undici's that sends everything through `balancer`. */
+/** A dispatcher for Node's own `fetch` and for undici's that sends every request through `balancer`. */
 export function balancedDispatcher(balancer: BalancerDispatch): Dispatcher {
   const { Dispatcher, Dispatcher1Wrapper } = undici()
   class BalancedDispatcher extends Dispatcher {

@@ -11,8 +11,8 @@ import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './retry-rule
 import type { Target, UpstreamRequest } from './target.ts'
 
 /**
- * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
- * it. Towards `outer` it is one undici exchange, however many attempts it took.
+ * Carries one request from the choice of a target to the response: chooses, sends, and retries on another target while
+ * that cannot take effect twice. For `outer` it is a single undici exchange, whatever the number of attempts.
  */
 export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   aborted = false
@@ -23,13 +23,13 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   readonly #input: PickInput
   readonly #safe: boolean
   readonly #tried: Target[] = []
-  /** Attempts that may still become the answer; two of them while hedging. */
+  /** Attempts that may still produce the response; two while hedging. */
   readonly #open: Attempt[] = []
   #winner: Attempt | undefined
-  /** Times it was sent, or may have been. */
+  /** How many times the request was, or may have been, sent. */
   #sends = 0
-  /** Ends the wait for a target, or for the next try. */
-  #leave: (() => void) | undefined
+  /** Cancels the wait for a target or for the next attempt. */
+  #cancelWait: (() => void) | undefined
   #waitUntil: number | undefined
   #hedge: NodeJS.Timeout | undefined
   #done = false
@@ -53,7 +53,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     }
   }
 
-  /** There is an answer, or an error, and nothing more to come. */
+  /** The response is complete, or the request has failed. */
   get done(): boolean {
     return this.#done
   }
@@ -69,17 +69,17 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   pause(): void {
     if (!this.#done) this.#winner?.controller?.pause()
   }
-  /** When it is over, the connection may carry another response already. */
+  /** Ignored once done: the connection may already carry another response. */
   resume(): void {
     if (!this.#done) this.#winner?.controller?.resume()
   }
 
-  /** The client gave up. */
+  /** Called when the client gives up. */
   abort(reason: Error): void {
     if (this.#done) return
     this.aborted = true
     this.reason = reason
-    this.#leave?.()
+    this.#cancelWait?.()
     const open = this.#winner ? [this.#winner] : [...this.#open]
     this.#fail(reason)
     for (const attempt of open) attempt.cancel(reason)
@@ -90,7 +90,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
-    // undici has taken all listeners off the socket.
+    // undici has removed all listeners from the socket.
     socket.on('error', () => socket.destroy())
     socket.once(
       'close',
@@ -141,12 +141,9 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     this.#release(attempt)
     if (this.#done) return
     if (attempt !== this.#winner && !this.#open.includes(attempt)) return
-    if (isOurFault(error)) {
-      this.#fail(error)
-      return
-    }
-    this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
-    if (attempt === this.#winner) {
+    const ours = isOurFault(error)
+    if (!ours) this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    if (ours || attempt === this.#winner) {
       this.#fail(error)
       return
     }
@@ -171,12 +168,12 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   /**
-   * After a loss. When all have been tried, they are again: of several that died in a row one may be back, or not be known
-   * to be alive yet, and a dead one refuses, which costs nothing and leads to the waiting room.
+   * Retries after a lost response. When all targets were tried, they are tried again: one of them may be back, or may not
+   * have been probed yet. A dead one refuses the connection, which costs nothing and leads to the waiting room.
    */
   #attemptAgain(): void {
     const again = () => {
-      this.#leave = undefined
+      this.#cancelWait = undefined
       if (!this.#context.rotation.hasUntried(this.#tried)) this.#tried.length = 0
       this.#attempt()
     }
@@ -185,11 +182,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (ms === 0) again()
     else {
       const timer = setTimeout(guard('another attempt', again, this.#aborter()), ms)
-      this.#leave = () => clearTimeout(timer)
+      this.#cancelWait = () => clearTimeout(timer)
     }
   }
 
-  /** Hedging: a second attempt while the first one is under way. */
+  /** Hedging: a second attempt while the first one is in flight. */
   #attemptBeside(): void {
     if (this.#done || this.#winner || this.#open.length !== 1 || !this.#mayRepeat() || !this.#withdraw()) return
     const target = this.#context.rotation.choose(this.#input, this.#tried)
@@ -209,10 +206,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   /**
-   * Puts another attempt in the place of one whose answer is no use. False when that cannot be.
+   * Replaces an attempt whose response is of no use by another one.
    *
-   * @param refused before any work, because we asked for that; the target may be asked again, without the header, when
-   * all others are gone by now
+   * @param refused the draining target rejected the request as requested, before any work; it may be tried again, without
+   * that header, once no other target is up
+   * @returns false when no other attempt is possible
    */
   #replace(attempt: Attempt, refused: boolean): boolean {
     const others = this.#open.length > 1
@@ -227,27 +225,28 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return true
   }
 
-  /** Everything is full, refuses, or is gone: a place in the waiting room, unless nothing has been up for long. */
+  /** Waits for a target, since all are full, refusing or down; fails at once when none has been up for `waitMs`. */
   #wait(): void {
     const { rotation, waitingRoom, waitMs } = this.#context
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
     const retry = (again: boolean) => {
-      this.#leave = undefined
+      this.#cancelWait = undefined
       this.#tried.length = 0
       if (again) this.#attempt()
       else this.#fail(unavailable('FLEET_ERR_NO_TARGET', 'none became free in time'))
     }
-    this.#leave = waitingRoom.enter(this.#waitUntil - now, guard('the end of a wait', retry, this.#aborter()))
-    if (this.#leave) return
+    this.#cancelWait = waitingRoom.enter(this.#waitUntil - now, guard('the end of a wait', retry, this.#aborter()))
+    if (this.#cancelWait) return
     this.#fail(unavailable(rotation.up > 0 ? 'FLEET_ERR_QUEUE_FULL' : 'FLEET_ERR_NO_TARGET'))
   }
 
-  /** From here on this attempt's answer is the answer. */
+  /** From here on, this attempt's response is the one for the client. */
   #win(attempt: Attempt): void {
     this.#winner = attempt
-    // Emptied first: what is cancelled reports its end at once, and must find that nobody waits for it.
-    for (const other of this.#open.splice(0)) if (other !== attempt) other.cancel(new Error('another was faster'))
+    // Emptied first: a cancelled attempt reports its end synchronously and must not find itself among the open ones.
+    for (const other of this.#open.splice(0))
+      if (other !== attempt) other.cancel(new Error('another attempt was faster'))
   }
 
   #drop(attempt: Attempt): void {
@@ -255,7 +254,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (place >= 0) this.#open.splice(place, 1)
   }
 
-  /** Worth another target that is up, though there is an answer, or one may still come. */
+  /** Whether the request may go to another target that is up although a response exists or may still arrive. */
   #mayRepeat(): boolean {
     return this.#mayResend() && this.#context.rotation.hasOther(this.#tried)
   }
@@ -265,7 +264,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
   }
 
-  /** Lost, not answered: also a target that is not proven yet is better than giving up. */
+  /** After a lost response even an unproven target is better than giving up. */
   #isWorthIt(error: Error): boolean {
     return isBreak(error) || this.#context.rotation.hasUntried(this.#tried)
   }

@@ -2,8 +2,8 @@ import { caught, guard } from '../boundary.ts'
 import type { Found, Source } from './discovery.ts'
 import type { Target, TargetOptions } from './target.ts'
 
-/** What a follower does to the targets of a balancer. */
-export interface Followed {
+/** The part of a balancer that a follower uses. */
+export interface TargetList {
   add(options: TargetOptions): Target
   remove(target: Target): Promise<void>
   reweigh(target: Target, weight: number): void
@@ -11,15 +11,15 @@ export interface Followed {
   undrain(target: Target): void
 }
 
-/** Keeps the targets of a balancer as a source says. */
+/** Keeps the targets of a balancer in step with a source. */
 export class Follower {
-  /** Resolves when the source has spoken for the first time. */
+  /** Resolves when the source has reported its first list. */
   readonly first: Promise<void>
-  readonly #balancer: Followed
+  readonly #balancer: TargetList
   readonly #known = new Map<string, { target: Target; draining: boolean }>()
   readonly #stop: () => void
 
-  constructor(balancer: Followed, source: Source) {
+  constructor(balancer: TargetList, source: Source) {
     this.#balancer = balancer
     const { promise, resolve } = Promise.withResolvers<void>()
     this.first = promise
@@ -44,12 +44,12 @@ export class Follower {
     for (const one of found) this.#follow(one)
   }
 
-  /** An entry that is no target must not keep out the others. */
+  /** An invalid entry must not affect the others. */
   #follow(found: Found): void {
     try {
       const { draining = false, ...options } = found
       let known = this.#known.get(options.url)
-      // Another process on the same address is another target: its latency and its failures are its own.
+      // Another process at the same address is a new target: it starts without the latency and failures of the old one.
       if (known && options.id !== undefined && known.target.id !== options.id) {
         void this.#balancer.remove(known.target)
         known = undefined

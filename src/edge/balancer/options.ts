@@ -10,8 +10,8 @@ export interface QueueOptions {
   /** Requests that may wait for a target at once. @default 1024 */
   size: number
   /**
-   * Longest wait in milliseconds: for a target below its `maxConnections`, or for one that comes back when all are
-   * gone. An outage that has lasted this long already is answered at once. @default 5000
+   * Longest wait in milliseconds, for a target below its `maxConnections` or, when no target is up, for one that comes
+   * back. Once an outage has lasted this long, requests are rejected at once. @default 5000
    */
   timeoutMs: number
 }
@@ -24,14 +24,14 @@ export interface BalancerOptions {
   retry?: Partial<RetryOptions>
   connections?: Partial<ConnectionOptions>
   queue?: Partial<QueueOptions>
-  /** A target that comes back among others gets its full share only after this time, in milliseconds. @default 0 */
+  /** Slow start: how long a returning target takes to reach its full share while others are up, in ms. @default 0 */
   slowStartMs?: number
   /**
-   * Below this share of targets up, 0 to 1, health is not believed any more and all that do not drain are used. With 0
-   * that happens only when none is left. @default 0
+   * Below this share of targets up, 0 to 1, health is ignored and all targets that are not draining are used. With 0,
+   * only when no target is up. @default 0
    */
   panicThreshold?: number
-  /** Where further targets come from, and go to. @default none */
+  /** A source that adds and removes targets. @default none */
   discover?: Source
   prequal?: Partial<PolicySettings['prequal']>
   sticky?: Partial<PolicySettings['sticky']>

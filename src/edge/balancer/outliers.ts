@@ -2,19 +2,19 @@ import { guard } from '../boundary.ts'
 import type { Target } from './target.ts'
 
 export interface OutlierOptions {
-  /** Failures in a row that eject a target; 0: never. @default 5 */
+  /** Consecutive failures that eject a target; 0: never. @default 5 */
   consecutive: number
   /** Share of failures within an interval that ejects a target, 0 to 1; 0: never. @default 0.5 */
   errorShare: number
   /** Ejects a target whose mean latency is more than this many times the median of all; 0: never. @default 5 */
   latencyFactor: number
-  /** Nobody is ejected for a mean latency below this, in milliseconds. @default 100 */
+  /** A target with a mean latency below this is never ejected for latency, in milliseconds. @default 100 */
   latencyFloorMs: number
-  /** Fewer requests in an interval say nothing about a share or a mean. @default 20 */
+  /** Requests per interval below which `errorShare` and `latencyFactor` do not apply. @default 20 */
   minRequests: number
-  /** @default 1000 */
+  /** Length of an interval in milliseconds. @default 1000 */
   intervalMs: number
-  /** Length of the first ejection in milliseconds; each further one in a row is twice as long, up to 5 min. @default 10000 */
+  /** Length of the first ejection in milliseconds; it doubles with each consecutive one, up to 5 min. @default 10000 */
   ejectMs: number
   /** Share of all targets that may be ejected at once, 0 to 1. @default 0.5 */
   maxEjectedShare: number
@@ -25,9 +25,9 @@ interface Record {
   requests: number
   failures: number
   latencySum: number
-  /** In a row, without the trial having been passed in between. */
+  /** Consecutive ejections without a passed trial in between. */
   ejections: number
-  /** Answers still needed to pass the trial. */
+  /** Successful responses still needed to pass the trial. */
   trial: number
   timer?: NodeJS.Timeout
 }
@@ -36,10 +36,10 @@ const maxEjectMs = 300_000
 const trialRequests = 3
 
 /**
- * Passive health: watches the answers, takes out targets that do worse than the others, and lets them back on trial. It
- * is the circuit breaker of each target: closed, open while ejected, half open on trial, when one request at a time
- * goes there and a single failure ejects again. Only an outlier is ejected: when all fail alike, the cause is something
- * they share, and fewer of them would not help. Source: Envoy, "Outlier detection"; Nygard, "Release It!" (2007).
+ * Passive health: observes the responses, ejects targets that do worse than the others, and readmits them on trial. It is
+ * the circuit breaker of each target: closed; open while ejected; half-open on trial, with one request at a time, where a
+ * single failure ejects again. Only outliers are ejected: when all targets fail alike, the cause is shared and fewer
+ * targets would not help. Sources: Envoy, "Outlier detection"; Nygard, "Release It!" (2007).
  */
 export class Outliers {
   readonly #options: OutlierOptions
@@ -48,7 +48,7 @@ export class Outliers {
   readonly #records = new Map<Target, Record>()
   readonly #sweeper: NodeJS.Timeout
 
-  /** @param listener called with true when a target is to be taken out, with false when it may come back on trial */
+  /** @param listener called with true to take a target out, with false to readmit it on trial */
   constructor(
     options: OutlierOptions,
     targets: () => readonly Target[],
@@ -64,9 +64,9 @@ export class Outliers {
   }
 
   /**
-   * @param latencyMs until the answer's headers, or until the failure
-   * @returns true for a failure that is rather the target's fault than the request's: its answer before was one too, or it
-   * is on trial, and the others fail clearly less
+   * @param latencyMs until the response headers, or until the failure
+   * @returns true for a failure that the target rather than the request caused: the target is on trial, or its previous
+   * response failed too while the others fail clearly less often
    */
   observe(target: Target, failed: boolean, latencyMs: number): boolean {
     const record = this.#record(target)
@@ -84,12 +84,12 @@ export class Outliers {
     record.failures++
     const { consecutive } = this.#options
     const enough = consecutive > 0 && record.consecutive >= consecutive
-    const blamed = target.onTrial || ((enough || record.consecutive > 1) && this.#aloneInFailing(target))
+    const blamed = target.onTrial || ((enough || record.consecutive > 1) && this.#othersFailLess(target))
     if (blamed && (enough || target.onTrial)) this.eject(target)
     return blamed
   }
 
-  /** Takes a target out for a while, unless too many are out already. */
+  /** Ejects a target for a while, unless too many are ejected already. */
   eject(target: Target): void {
     if (target.state !== 'up') return
     const targets = this.#targets()
@@ -122,8 +122,8 @@ export class Outliers {
     this.#listener(target, false)
   }
 
-  /** The others fail clearly less: in this interval so far, or by their latest answers when it has only just begun. */
-  #aloneInFailing(target: Target): boolean {
+  /** Whether the others fail at less than half its rate: in this interval, or at its start by their latest responses. */
+  #othersFailLess(target: Target): boolean {
     let others = 0
     let failing = 0
     let requests = 0
@@ -146,7 +146,7 @@ export class Outliers {
     const means = measured.map(([, { latencySum, requests }]) => latencySum / requests)
     const slow = Math.max(median(means) * latencyFactor, latencyFloorMs)
     measured.forEach(([target, { failures, requests }], i) => {
-      const fails = errorShare > 0 && failures / requests >= errorShare && this.#aloneInFailing(target)
+      const fails = errorShare > 0 && failures / requests >= errorShare && this.#othersFailLess(target)
       const lags = latencyFactor > 0 && measured.length >= 3 && (means[i] as number) > slow
       if (fails || lags) this.eject(target)
     })

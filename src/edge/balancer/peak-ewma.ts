@@ -1,5 +1,5 @@
 /**
- * Peak-sensitive moving average of latency: jumps up at once to a slower answer, comes down exponentially with time.
+ * Peak-sensitive moving average of latency: rises at once to a slower response, decays exponentially with time.
  * Source: Finagle, `com.twitter.finagle.loadbalancer.PeakEwma`.
  */
 export class PeakEwma {
@@ -7,7 +7,7 @@ export class PeakEwma {
   #value = 0
   #at = 0
 
-  /** @param decayMs milliseconds in which an old value loses 63 % of its weight; default 10 000, as in Finagle */
+  /** @param decayMs milliseconds after which a value has lost 63 % of its weight; default 10,000, as in Finagle */
   constructor(decayMs = 10_000) {
     this.#decayMs = decayMs
   }
@@ -21,7 +21,7 @@ export class PeakEwma {
   }
 
   /**
-   * A failure makes the target look slow, so that one that fails fast does not attract traffic: the average doubles,
+   * A failure counts as a slow response, so that a target that fails fast does not attract traffic: the average doubles,
    * to at least one second and at most one minute.
    */
   punish(now: number): void {
@@ -29,7 +29,7 @@ export class PeakEwma {
     this.#at = now
   }
 
-  /** The average in milliseconds; what nobody has measured for long drifts to 0 and so gets tried again. */
+  /** The average in milliseconds. Without new values it decays to 0, so that the target is tried again. */
   at(now: number): number {
     return this.#value * Math.exp((this.#at - now) / this.#decayMs)
   }

@@ -7,36 +7,36 @@ import { guard } from '../boundary.ts'
 import { addressOf, type Target } from './target.ts'
 
 export interface ProbeOptions {
-  /** `http` asks `path` and wants a 2xx; `tcp` only connects; `off` asks nothing. @default 'http' */
+  /** `http` requests `path` and expects a 2xx; `tcp` only connects; `off` disables probing. @default 'http' */
   type: 'http' | 'tcp' | 'off'
   /** @default '/ready' */
   path: string
   /** Between two probes of one target, in milliseconds; a quarter of it while the verdict is changing. @default 1000 */
   intervalMs: number
-  /** A probe that has not answered by then has failed, in milliseconds. @default 1000 */
+  /** A probe without a response after this time has failed, in milliseconds. @default 1000 */
   timeoutMs: number
-  /** Passes in a row that bring a target back. @default 2 */
+  /** Consecutive passes that bring a target back. @default 2 */
   rise: number
-  /** Failures in a row that take a target out. @default 2 */
+  /** Consecutive failures that take a target out. @default 2 */
   fall: number
 }
 
-/** What a probe found; `draining` when the target itself says so. */
+/** Result of a probe; `draining` when the target reports it. */
 export type Verdict = 'pass' | 'fail' | 'draining'
 
 interface Watch {
-  /** What the listener was told last; undefined when that no longer counts. */
-  told?: Verdict
-  /** The latest verdict, and how many times in a row it came. */
+  /** The verdict that the listener has; undefined once it no longer counts. */
+  reported?: Verdict
+  /** The latest verdict, and how many times in a row it occurred. */
   latest?: Verdict
   count: number
-  /** Passes that are needed now. */
+  /** Passes needed for the next `pass` verdict. */
   rise: number
   timer?: NodeJS.Timeout
   running?: AbortController
 }
 
-/** Probes targets and tells one listener when its mind about one changes. It knows nothing of rotation or policies. */
+/** Probes targets and reports changed verdicts to one listener. Independent of rotation and policies. */
 export class Prober {
   readonly #options: ProbeOptions
   readonly #listener: (target: Target, verdict: Verdict) => void
@@ -47,7 +47,7 @@ export class Prober {
     this.#listener = listener
   }
 
-  /** Starts at once; the first verdict about a new target needs one probe only. */
+  /** Starts at once; the first verdict on a new target needs one probe only. */
   watch(target: Target): void {
     if (this.#options.type === 'off' || this.#watches.has(target)) return
     const watch: Watch = { count: 0, rise: 1 }
@@ -63,13 +63,13 @@ export class Prober {
     watch.running?.abort()
   }
 
-  /** Something else has taken the target out: what was found so far is void, it has to pass `rise` probes from now on. */
+  /** Discards all results so far, because something else took the target out: it needs `rise` new passes. */
   doubt(target: Target): void {
     const watch = this.#watches.get(target)
     if (!watch) return
     watch.running?.abort()
     clearTimeout(watch.timer)
-    Object.assign(watch, { told: undefined, latest: undefined, count: 0, rise: this.#options.rise })
+    Object.assign(watch, { reported: undefined, latest: undefined, count: 0, rise: this.#options.rise })
     this.#schedule(target, watch)
   }
 
@@ -98,27 +98,27 @@ export class Prober {
     watch.count = verdict === watch.latest ? watch.count + 1 : 1
     watch.latest = verdict
     const needed = { pass: watch.rise, fall: this.#options.fall, fail: this.#options.fall, draining: 1 }[verdict]
-    const first = watch.told === undefined && watch.rise === 1
-    if (verdict === watch.told || (watch.count < needed && !first)) return
-    watch.told = verdict
+    const first = watch.reported === undefined && watch.rise === 1
+    if (verdict === watch.reported || (watch.count < needed && !first)) return
+    watch.reported = verdict
     watch.rise = this.#options.rise
     this.#listener(target, verdict)
   }
 
   #schedule(target: Target, watch: Watch): void {
     clearTimeout(watch.timer)
-    const settled = watch.told !== undefined && watch.told === watch.latest
+    const settled = watch.reported !== undefined && watch.reported === watch.latest
     const interval = settled ? this.#options.intervalMs : this.#options.intervalMs / 4
-    // ± 10 %, so that many fronts do not probe in step.
+    // ± 10 %, so that many balancers do not probe in step.
     const probe = guard('a probe', () => this.#probe(target, watch))
     watch.timer = setTimeout(probe, interval * (0.9 + Math.random() * 0.2)).unref()
   }
 }
 
-/** Of a response to a probe; its connection is closed when more comes, or when `timeoutMs` is over. */
+/** Limit for a response to a probe. The connection is closed above it, or after `timeoutMs`. */
 const maxProbeBytes = 64 * 1024
 
-/** Over a connection of its own: whether the target still accepts new ones is part of the question. */
+/** Uses a new connection, so that it also tests whether the target still accepts connections. */
 function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
   const { url, serverName } = target
   return new Promise((resolve) => {

@@ -1,7 +1,7 @@
 /**
- * Bounds the extra work that retries make, so that they cannot turn an overload into a collapse: each request pays in
- * a share of a retry, each retry takes out a whole one, and a floor keeps retries possible at low rates.
- * Source: Finagle, `com.twitter.finagle.service.RetryBudget`; here as a token bucket that holds ten seconds.
+ * Bounds the extra load from retries, so that retries cannot turn an overload into a collapse. Each request deposits a
+ * share of a token, each retry withdraws a whole one, and a minimum rate keeps retries possible under low traffic.
+ * Source: Finagle, `com.twitter.finagle.service.RetryBudget`; here as a token bucket with a ten-second window.
  */
 export class RetryBudget {
   readonly #share: number
@@ -11,7 +11,7 @@ export class RetryBudget {
 
   /**
    * @param share retries per request, 0 to 1
-   * @param perSecond retries per second that are always allowed
+   * @param perSecond retries per second that are allowed in any case
    */
   constructor(share: number, perSecond: number, now: number) {
     this.#share = share
@@ -24,11 +24,11 @@ export class RetryBudget {
     this.#tokens += this.#share
   }
 
-  /** True when a retry may be made, which it then pays for. */
+  /** @returns whether a retry is allowed; if so, it is charged */
   withdraw(now: number): boolean {
     const seconds = (now - this.#at) / 1000
     this.#at = now
-    // What was saved up fades with a time constant of ten seconds, so a quiet hour does not pay for a storm.
+    // Tokens decay with a time constant of ten seconds, so that a quiet hour does not fund a retry storm.
     this.#tokens = this.#tokens * Math.exp(-seconds / 10) + this.#perSecond * 10 * (1 - Math.exp(-seconds / 10))
     if (this.#tokens < 1) return false
     this.#tokens--

@@ -2,46 +2,46 @@ import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 
 export interface RetryOptions {
-  /** How often one request is sent at most, the first time included; where nobody accepted it, it was not sent. @default 3 */
+  /** Maximum number of times one request is sent, the first included. A refused connection does not count. @default 3 */
   attempts: number
-  /** Answers to a safe request that are worth another target. @default [502, 503] */
+  /** Statuses after which a safe request is retried on another target. @default [502, 503] */
   statuses: readonly number[]
   /**
-   * Also repeat a safe request that a target answers with another 5xx, when its answer before was one too (or it is back on
-   * trial) and the other targets fail clearly less. The first such answer is passed on, because the request may be the
-   * cause. @default true
+   * Also retry a safe request after any other 5xx, if the target's previous response was a 5xx too (or the target is on
+   * trial) and the other targets fail clearly less often. The first such response is forwarded, because the request may
+   * be the cause. @default true
    */
   suspects: boolean
   /**
-   * Also repeat a request of any method that was sent and has an `Idempotency-Key`. Only for upstreams that honour the
-   * key; everything else that changes something is sent once. @default false
+   * Also retry a request of any method that carries an `Idempotency-Key`. Only for upstreams that honour the key; other
+   * unsafe requests are sent once. @default false
    */
   idempotencyKey: boolean
   /** Retries per request, 0 to 1, on average. @default 0.2 */
   budget: number
-  /** Retries per second that are always allowed. @default 10 */
+  /** Retries per second that are allowed in any case. @default 10 */
   minPerSecond: number
   /**
-   * A safe request that has no answer after this time is also sent to a second target, within the budget, and the
-   * first answer counts. In milliseconds; 0: never. Source: Dean, Barroso, "The Tail at Scale", CACM 2013. @default 0
+   * Hedging: a safe request without a response after this time is also sent to a second target, within the budget, and
+   * the first response wins. In milliseconds; 0: never. Source: Dean, Barroso, "The Tail at Scale", CACM 2013. @default 0
    */
   hedgeMs: number
 }
 
-/** RFC 9110 section 9.2.1, and QUERY of draft-ietf-httpbis-safe-method-w-body. TRACE is left out: nobody forwards it. */
+/** RFC 9110 section 9.2.1, and QUERY of draft-ietf-httpbis-safe-method-w-body. TRACE is left out: proxies do not forward it. */
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'QUERY'])
 
 export const isSafe = (method: string): boolean => safeMethods.has(method)
 
-/** Nothing can happen twice by sending it again, and it can be sent again. */
+/** Whether sending the request again has no second effect, and its body can be sent again. */
 export function isRepeatable({ method, body, headers }: Dispatcher.DispatchOptions, idempotencyKey: boolean): boolean {
   const replayable = body == null || body instanceof Uint8Array || typeof body === 'string'
   return replayable && (isSafe(method) || (idempotencyKey && hasHeader(headers, 'idempotency-key')))
 }
 
 /**
- * How long a request waits before it is sent for the `n`th time, in milliseconds. The second time comes at once; a third
- * one says that targets are dying in a row, and gives the one that is next a moment to be dead.
+ * Delay in milliseconds before a request is sent for the `n`th time. The second attempt is immediate. A third one means
+ * that targets are failing one after another; the delay lets the next one fail before the request reaches it.
  */
 export const pauseMs = (n: number): number => (n < 3 ? 0 : 40 * 2 ** (n - 3) * (0.5 + Math.random()))
 
@@ -50,16 +50,16 @@ const clientFaults: ReadonlySet<unknown> = new Set([
   'UND_ERR_NOT_SUPPORTED',
   'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
 ])
-/** The request itself cannot be sent, or its body stopped coming: no target is to blame. */
+/** The request itself cannot be sent, or its body broke off: no target is at fault. */
 export const isOurFault = (error: Error): boolean => error instanceof FleetError || clientFaults.has(codeOf(error))
 
 const breaks: ReadonlySet<unknown> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE', 'ECONNABORTED'])
-/** The connection broke, as it does when a process dies; not what a slow or broken server does. */
+/** The connection broke, as it does when a process dies, in contrast to a timeout or an invalid response. */
 export const isBreak = (error: Error): boolean => breaks.has(codeOf(error))
 
 const codeOf = (error: Error): unknown => (error as { code?: unknown }).code
 
-/** "Refuse this rather than work on it while you drain." */
+/** Adds the header that asks a draining instance to reject the request instead of serving it. */
 export const withRetryHeader = (options: Dispatcher.DispatchOptions): Dispatcher.DispatchOptions => ({
   ...options,
   headers: flatHeaders(options.headers).concat('x-fleet-retry', '1'),
@@ -68,7 +68,7 @@ export const withRetryHeader = (options: Dispatcher.DispatchOptions): Dispatcher
 const hasHeader = (headers: Dispatcher.DispatchOptions['headers'], name: string): boolean =>
   flatHeaders(headers).some((text, i) => i % 2 === 0 && text.toLowerCase() === name)
 
-/** undici takes headers in three forms; this is the one that keeps duplicates. */
+/** undici accepts headers in three forms; this one keeps duplicates. */
 function flatHeaders(headers: Dispatcher.DispatchOptions['headers']): string[] {
   if (!headers) return []
   if (Array.isArray(headers)) return headers as string[]

@@ -6,20 +6,20 @@ import type { Target, TargetState } from './target.ts'
 export type StateListener = (target: Target, before: TargetState) => void
 
 export interface RotationOptions {
-  /** A target that comes back among others gets its full share only after this time, in milliseconds. 0: at once. */
+  /** How long a returning target takes to reach its full share while others are up, in milliseconds. 0: at once. */
   slowStartMs: number
-  /** Below this share of targets up, 0 to 1, health is not believed any more and all that do not drain are used. */
+  /** Below this share of targets up, 0 to 1, health is ignored and all targets that are not draining are used. */
   panicThreshold: number
 }
 
-/** Picks of a policy that turn out to be full or tried before it is no longer asked. */
+/** How many times a policy may pick a full or already tried target before a random usable one is taken. */
 const picks = 3
 
 /**
  * Filter, then pick: targets move between lists when their state changes, and the policy sees only the list in use.
  *
- * The lists, best first: targets that are up; backups that are up; and only when there is none of these, those that
- * drain (they still serve), then all others (the panic rule: when everything looks dead, the looking may be wrong).
+ * The lists, best first: targets that are up; backups that are up; and only when there are none of these, draining
+ * targets (they still serve), then all others (the panic rule: when every target looks dead, the probes may be wrong).
  */
 export class Rotation {
   readonly #policy: Policy
@@ -44,7 +44,7 @@ export class Rotation {
     return this.#up
   }
 
-  /** Monotonic milliseconds at which the last target that was up left; undefined while one is. */
+  /** Monotonic milliseconds since which no target is up; undefined while one is. */
   get lostAt(): number | undefined {
     return this.#lostAt
   }
@@ -63,7 +63,7 @@ export class Rotation {
     this.#refresh()
   }
 
-  /** Does nothing when the target is in that state already, or has been removed. */
+  /** Does nothing when the target is already in that state or was removed. */
   move(target: Target, state: TargetState): void {
     const before = target.state
     if (before === state || !this.#targets.includes(target)) return
@@ -75,14 +75,14 @@ export class Rotation {
     for (const listener of this.#listeners) listener(target, before)
   }
 
-  /** @param weight 0 to 1000; with 0 the target takes nothing new */
+  /** @param weight 0 to 1000; with 0 the target receives no new requests */
   reweigh(target: Target, weight: number): void {
     if (target.weight === weight) return
     target.weight = weight
     this.#refresh()
   }
 
-  /** A target that can take a request and is not in `tried`; undefined when there is none. */
+  /** A target with free capacity that is not in `tried`; undefined when there is none. */
   choose(input: PickInput, tried: readonly Target[]): Target | undefined {
     for (const list of this.#lists) {
       const target = this.#pick(list, input, tried)
@@ -91,14 +91,14 @@ export class Rotation {
     return undefined
   }
 
-  /** True when a request that `tried` have seen could go to yet another target that is up. */
+  /** Whether a target that is up is missing from `tried`. */
   hasOther(tried: readonly Target[]): boolean {
     let others = this.#up
     for (const target of tried) if (target.state === 'up') others--
     return others > 0
   }
 
-  /** True when {@link Rotation.choose} would find yet another target, be it one that has only just come back. */
+  /** Whether {@link Rotation.choose} would find a target that is not in `tried`, in any of the lists. */
   hasUntried(tried: readonly Target[]): boolean {
     return this.#lists.some((list) => list.some((target) => usable(target, tried)))
   }
@@ -127,8 +127,8 @@ export class Rotation {
   }
 
   /**
-   * Slow start, for any policy: a target that warms up turns down a shrinking part of what it is picked for. Not with
-   * policies that bind clients, which would lose their target by it.
+   * Slow start, for any policy: a warming target declines a shrinking share of its picks. Policies with affinity are
+   * exempt, because a client would lose its target.
    */
   #accepts(target: Target): boolean {
     if (target.warmFrom === undefined || this.#policy.affinity) return true

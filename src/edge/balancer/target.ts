@@ -11,23 +11,23 @@ import { undici } from './undici.ts'
 export interface TargetOptions {
   /** `http://host:port` or `https://host:port`; for the TCP proxy `tcp://host:port`. No path. */
   url: string
-  /** Share of traffic relative to the other targets, 0 to 1000; 0 takes none. @default 100 */
+  /** Share of traffic relative to the other targets, 0 to 1000; with 0 it receives none. @default 100 */
   weight?: number
-  /** Used only while no other target can take a request. @default false */
+  /** Used only while no primary target can accept a request. @default false */
   backup?: boolean
-  /** Requests (or connections, layer 4) in flight at once; what is above waits in the queue. 0: no limit. @default 0 */
+  /** Requests (layer 4: connections) in flight at once; further ones wait in the queue. 0: no limit. @default 0 */
   maxConnections?: number
-  /** @default a hash of the URL, which names the target without telling its address */
+  /** @default a hash of the URL, which identifies the target without exposing its address */
   id?: string
-  /** Name that the certificate of an `https` target must have. @default the host in its URL */
+  /** Name that the certificate of an `https` target must be valid for. @default the host in its URL */
   serverName?: string
   region?: string
   zone?: string
 }
 
 /**
- * `unproven` no probe has answered yet · `up` in rotation · `draining` still serves, but asks for no new work · `down`
- * failed its probes or refused a connection · `ejected` answered, but badly (see outlier.ts).
+ * `unproven`: not probed yet · `up`: in rotation · `draining`: serves, but receives no new work · `down`: failed its
+ * probes or refused a connection · `ejected`: removed as an outlier (see outliers.ts).
  */
 export type TargetState = 'unproven' | 'up' | 'draining' | 'down' | 'ejected'
 
@@ -35,32 +35,32 @@ export type TargetState = 'unproven' | 'up' | 'draining' | 'down' | 'ejected'
 export interface ConnectionOptions {
   /** @default 2000 */
   connectTimeoutMs: number
-  /** From the request until the answer's headers. @default 60000 */
+  /** From the request until the response headers. @default 60000 */
   responseTimeoutMs: number
-  /** Between two pieces of an answer's body; 0: none. @default 300000 */
+  /** Between two chunks of a response body; 0: no limit. @default 300000 */
   bodyTimeoutMs: number
   /**
-   * An idle connection is not used again after this time. It must be shorter than the upstream's own idle time, or
-   * requests meet connections that are just being closed: Node's default is 5 s, Fastify's 72 s. @default 4000
+   * An idle connection is not reused after this time. It must be shorter than the upstream's keep-alive timeout, or
+   * requests are sent on connections that are just being closed: Node's default is 5 s, Fastify's 72 s. @default 4000
    */
   keepAliveMs: number
   /**
-   * The same for requests that must not be sent twice. An instance that leaves closes the connections that have been
-   * silent for 250 ms; a request that is written to one at that moment is lost, and this one could not be repeated. On a
-   * new connection it is refused instead, and goes elsewhere. @default 150
+   * The same for requests that must not be sent twice. A draining instance closes connections that were idle for 250 ms.
+   * A request written to one at that moment is lost and could not be retried. A new connection is refused instead, and
+   * the request goes to another target. @default 150
    */
   unsafeKeepAliveMs: number
-  /** Largest header block of an answer. @default 32768 */
+  /** Largest header block of a response. @default 32768 */
   maxHeaderBytes: number
 }
 
-/** A request as it goes out. */
+/** A request to an upstream. */
 export interface UpstreamRequest extends Dispatcher.DispatchOptions {
-  /** Method, path and headers come from a parser, these as a flat list or as lines: nothing needs to be checked again. */
+  /** Method, path and headers come from a parser and need no validation; headers are a flat list or lines. */
   wellFormed?: boolean
 }
 
-/** One upstream: what it is, how it is, and the connections to it. Only {@link Rotation} changes its state. */
+/** One upstream: its address, its state and the connections to it. Only {@link Rotation} changes the state. */
 export class Target {
   readonly id: string
   readonly url: URL
@@ -74,17 +74,17 @@ export class Target {
   /** Monotonic milliseconds at which the state changed last. */
   since: number = performance.now()
   inflight = 0
-  /** Monotonic milliseconds at which slow start began; undefined when the target is warm. */
+  /** Monotonic milliseconds at which slow start began; undefined after it has ended. */
   warmFrom: number | undefined
-  /** Back from an ejection and not yet trusted: one request at a time. */
+  /** Back from an ejection (circuit breaker half-open): one request at a time. */
   onTrial = false
-  /** Its latest answer was a failure. */
+  /** The latest response was a failure. */
   failing = false
   served = 0
   failed = 0
   /**
-   * Milliseconds to the answer's headers. It forgets sooner than Finagle's 10 s: one stall of this process makes all
-   * targets look slow alike, and for as long as that is remembered the really slow one is not told from the others.
+   * Milliseconds until the response headers. It decays faster than Finagle's 10 s: one stall of this process makes all
+   * targets look slow, and until that has decayed a slow target cannot be distinguished from the others.
    */
   readonly latency: PeakEwma = new PeakEwma(3000)
   readonly #connections: ConnectionOptions
@@ -109,11 +109,11 @@ export class Target {
   }
 
   /**
-   * Sends a request: over a connection of our own when it is a plain one, else by undici, which knows how to stream, to
-   * upgrade, to speak TLS, and what to refuse.
+   * Sends a request. A plain one uses our own connections; streams, upgrades and TLS, and requests that still need
+   * validation, use undici.
    *
-   * @param handler whose target is asked to refuse when it drains, if `rejectable`
-   * @param repeatable as of {@link Target.pool}
+   * @param handler with `rejectable`, a draining target is asked to reject the request
+   * @param repeatable see {@link Target.pool}
    */
   send(
     options: UpstreamRequest,
@@ -138,14 +138,14 @@ export class Target {
   }
 
   /**
-   * Lets go of the idle connections; those in use end with their requests. A draining instance closes its idle
-   * connections soon, and a request written to one at that moment would be lost.
+   * Closes idle connections; those in use close after their requests. A draining instance closes its idle connections
+   * soon, and a request written to one at that moment would be lost.
    */
   async disconnect(): Promise<void> {
-    const left = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
+    const closing = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
     for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
-    // A connection that fails while it closes is closed.
-    await Promise.allSettled(left.map((pool) => pool?.close()))
+    // An error while closing still closes the connection.
+    await Promise.allSettled(closing.map((pool) => pool?.close()))
   }
 
   #wire(repeatable: boolean): WirePool {
@@ -184,12 +184,12 @@ export class Target {
   }
 }
 
-/** undici takes a reset for the end of a body that ends with its connection: half a response would look whole. */
+/** undici treats a reset as the end of a body delimited by connection close: half a response would look complete. */
 function distinguishReset(error: NodeJS.ErrnoException): void {
   if (error.code === 'ECONNRESET') error.code = 'ECONNABORTED'
 }
 
-/** Where to connect to, as `net.connect` takes it. */
+/** Host and port for `net.connect`. */
 export function addressOf({ protocol, hostname, port }: URL): { host: string; port: number } {
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || (protocol === 'https:' ? 443 : 80) }
 }

@@ -13,9 +13,9 @@ export class WaitingRoom {
   }
 
   /**
-   * @param ms how long to wait at most
-   * @param done called once, with true when it is worth trying again, with false when the time is over
-   * @returns undefined when nobody else may wait, else a function that leaves without a word
+   * @param ms the longest wait
+   * @param done called once: with true to try again, with false when the time is over
+   * @returns undefined when the queue is full, else a function that leaves the queue without calling `done`
    */
   enter(ms: number, done: (again: boolean) => void): (() => void) | undefined {
     if (this.#waiting.size >= this.#size || ms <= 0) return undefined
@@ -34,7 +34,7 @@ export class WaitingRoom {
     return leave
   }
 
-  /** Lets the first `count` try again; those who fail enter anew, at the end. */
+  /** Lets the first `count` waiters try again. A waiter that fails enters again at the end. */
   wake(count: number = this.#waiting.size): void {
     let left = count
     for (const waiter of this.#waiting) {

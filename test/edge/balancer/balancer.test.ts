@@ -43,7 +43,7 @@ describe('a balancer', async () => {
     }
   })
 
-  it('passes a path on as it is, also one that could be taken for another host', async () => {
+  it('forwards a path unchanged, even one that looks like another host', async () => {
     for (const path of ['//evil.example/x', '/%2e./x?a=//b', '//evil.example?q', '/:80/x']) {
       const seen = JSON.parse((await get(balancer, path)).text)
       assert.equal(seen.url, path === '/%2e./x?a=//b' ? '/x?a=//b' : path)
@@ -58,13 +58,13 @@ describe('a balancer', async () => {
     await assert.rejects(get(balancer, '/', { signal: abort }), { name: 'AbortError' })
   })
 
-  it('gives back every place it took', async () => {
+  it('releases every in-flight slot it took', async () => {
     await until(() => balancer.targets.every(({ inflight }) => inflight === 0))
   })
 })
 
-describe('a target that leaves', () => {
-  it('is asked to refuse safe requests, when another one could take them', async () => {
+describe('a draining target', () => {
+  it('is asked to reject safe requests when another target is up', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams)
     for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'DELETE', 'PATCH'] as const) {
@@ -88,7 +88,7 @@ describe('a target that leaves', () => {
     assert.equal(asked, undefined)
   })
 
-  it('goes out of rotation with its first answer that says so, and costs nobody a request', async () => {
+  it('leaves rotation with its first response that reports draining, without a failed request', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
     ;(upstreams[1] as Upstream).draining = true
@@ -102,7 +102,7 @@ describe('a target that leaves', () => {
     assert.equal(upstreams[1]?.seen.length, 0)
   })
 
-  it('still serves what cannot go elsewhere', async () => {
+  it('still serves requests that cannot go to another target', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
     for (const upstream of upstreams) upstream.draining = true
@@ -116,7 +116,7 @@ describe('a target that leaves', () => {
     )
   })
 
-  it('comes back when it is ready again', async () => {
+  it('returns to rotation when it is ready again', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams)
     const [first] = upstreams as [Upstream]
@@ -128,7 +128,7 @@ describe('a target that leaves', () => {
 })
 
 describe('a target that dies', () => {
-  it('costs no GET, whether they were waiting for it or come later', async () => {
+  it('fails no GET, neither in flight nor later', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams)
     const [victim] = upstreams as [Upstream]
@@ -136,11 +136,11 @@ describe('a target that dies', () => {
     const waiting = Array.from({ length: 30 }, () => get(balancer))
     await until(() => victim.seen.length === 10)
     victim.kill()
-    const answers = await Promise.all([...waiting, ...Array.from({ length: 30 }, () => get(balancer))])
-    assert.ok(answers.every(({ status, text }) => status === 200 && JSON.parse(text).name !== 'u0'))
+    const responses = await Promise.all([...waiting, ...Array.from({ length: 30 }, () => get(balancer))])
+    assert.ok(responses.every(({ status, text }) => status === 200 && JSON.parse(text).name !== 'u0'))
   })
 
-  it('never makes a POST run twice', async () => {
+  it('never causes a POST to run twice', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams)
     const [victim] = upstreams as [Upstream]
@@ -155,20 +155,20 @@ describe('a target that dies', () => {
     assert.equal(new Set(seen).size, 30)
   })
 
-  it('does not keep a POST that it has refused to connect', async () => {
+  it('does not fail a POST whose connection it refused', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
     upstreams[0]?.kill()
     const bodies = ['x', () => Readable.from(['y']), 'z', () => Readable.from(['v']), 'w', 'u'] as const
-    const answers = await Promise.all(
+    const responses = await Promise.all(
       bodies.map((body) => get(balancer, '/', { method: 'POST', body: typeof body === 'string' ? body : body() })),
     )
-    assert.deepEqual(answers.map(({ text }) => JSON.parse(text).body).join(''), 'xyzvwu')
+    assert.deepEqual(responses.map(({ text }) => JSON.parse(text).body).join(''), 'xyzvwu')
     assert.equal(executions(upstreams).length, 6)
     assert.equal(balancer.targets[0]?.state, 'down')
   })
 
-  it('costs no GET either when the next one dies too, and the one after it is not known to be back', async () => {
+  it('fails no GET when the next target dies too and the third one is not known to be back', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
     const [first, second, third] = upstreams as [Upstream, Upstream, Upstream]
@@ -182,11 +182,11 @@ describe('a target that dies', () => {
     first.kill()
     await until(() => executions([second]).length >= 13)
     second.kill()
-    const answers = await Promise.all(waiting)
-    assert.ok(answers.every((answer) => answer.status === 200 && nameOf(answer) === 'u2'))
+    const responses = await Promise.all(waiting)
+    assert.ok(responses.every((response) => response.status === 200 && nameOf(response) === 'u2'))
   })
 
-  it('costs no GET when it is the only one and comes back', async () => {
+  it('fails no GET when it is the only target and comes back', async () => {
     const [only] = (await startUpstreams(1)) as [Upstream]
     const balancer = await balance([only], { queue: { timeoutMs: 60_000 } })
     only.handler = () => {}
@@ -203,7 +203,7 @@ describe('a target that dies', () => {
     assert.equal(executions([only]).filter((line) => line.startsWith('POST')).length, 1)
   })
 
-  it('by the request itself gets it no more than three times', async () => {
+  it('receives a request that kills it at most three times', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams)
     for (const upstream of upstreams) upstream.handler = (request) => request.socket.destroy()
@@ -211,7 +211,7 @@ describe('a target that dies', () => {
     assert.equal(executions(upstreams).length, 3)
   })
 
-  it('is not the same as one that is slow: that one is not asked again', async () => {
+  it('differs from a slow target: a timed-out request is not retried', async () => {
     const upstreams = await startUpstreams(1)
     const balancer = await balance(upstreams, { connections: { responseTimeoutMs: 50 } })
     ;(upstreams[0] as Upstream).handler = () => {}
@@ -220,7 +220,7 @@ describe('a target that dies', () => {
     assert.equal(executions(upstreams).length, 1)
   })
 
-  it('may get a POST with an idempotency key repeated elsewhere, if the option is on', async () => {
+  it('has a POST with an idempotency key retried elsewhere if the option is on', async () => {
     for (const idempotencyKey of [true, false]) {
       const upstreams = await startUpstreams(2)
       const balancer = await balance(upstreams, { retry: { idempotencyKey } })
@@ -235,23 +235,23 @@ describe('a target that dies', () => {
   })
 })
 
-describe('an answer that is a failure', () => {
-  it('of 502 or 503 is not the last word for a safe request, and is for others', async () => {
+describe('a failed response', () => {
+  it('of 502 or 503 is retried for safe requests only', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { outliers: { consecutive: 0 } })
     const [bad] = upstreams as [Upstream]
     for (const status of [502, 503]) {
       bad.handler = (_, response) => response.writeHead(status).end('x'.repeat(1000))
       const safe = await Promise.all(Array.from({ length: 10 }, () => get(balancer)))
-      assert.ok(safe.every((answer) => answer.status === 200))
+      assert.ok(safe.every((response) => response.status === 200))
       const posts = await Promise.all(
         Array.from({ length: 10 }, () => get(balancer, '/', { method: 'POST', body: 'x' })),
       )
-      assert.equal(posts.filter((answer) => answer.status === status).length, 5)
+      assert.equal(posts.filter((response) => response.status === status).length, 5)
     }
   })
 
-  it('of 500 is passed on, because the request may be the cause', async () => {
+  it('of 500 is forwarded, because the request may be the cause', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams)
     for (const upstream of upstreams) upstream.handler = (_, response) => response.writeHead(500).end()
@@ -259,7 +259,7 @@ describe('an answer that is a failure', () => {
     assert.equal(executions(upstreams).length, 1)
   })
 
-  it('of 500 goes elsewhere for a safe request once the target is the more likely cause', async () => {
+  it('of 500 is retried elsewhere for a safe request once the target is the likely cause', async () => {
     for (const [method, suspects, failures] of [
       ['GET', true, 1],
       ['POST', true, 4],
@@ -278,7 +278,7 @@ describe('an answer that is a failure', () => {
     }
   })
 
-  it('of 500 is the answer of all: it goes to no other', async () => {
+  it('of 500 is not retried when all targets respond with it', async () => {
     const upstreams = await startUpstreams(3)
     const balancer = await balance(upstreams)
     for (const upstream of upstreams) upstream.handler = (_, response) => response.writeHead(500).end()
@@ -286,7 +286,7 @@ describe('an answer that is a failure', () => {
     assert.equal(executions(upstreams).length, 30)
   })
 
-  it('is passed on once the budget is used up', async () => {
+  it('is forwarded once the retry budget is used up', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { outliers: { consecutive: 0 }, retry: { budget: 0, minPerSecond: 0 } })
     for (const upstream of upstreams) upstream.handler = (_, response) => response.writeHead(503).end()
@@ -294,7 +294,7 @@ describe('an answer that is a failure', () => {
     assert.equal(executions(upstreams).length, 10)
   })
 
-  it('does not make a target that fails fast attract requests', async () => {
+  it('does not attract requests by failing fast', async () => {
     for (const policy of [
       'least-response-time',
       'least-connections',
@@ -314,34 +314,34 @@ describe('an answer that is a failure', () => {
   })
 })
 
-describe('a target that is full', () => {
+describe('a full target', () => {
   const slow = (upstream: Upstream): (() => void)[] => {
     const open: (() => void)[] = []
     upstream.handler = (request, response) => open.push(() => upstream.answer(request, response))
     return open
   }
 
-  it('gets no more than it can take; the rest waits its turn, in order', async () => {
+  it('receives no more than maxConnections; further requests queue in order', async () => {
     const [upstream] = (await startUpstreams(1)) as [Upstream]
     const open = slow(upstream)
     const balancer = new Balancer([{ url: upstream.url, maxConnections: 2 }], { probe: quickProbe })
     atEnd(() => balancer.close())
     await balancer.ready()
-    const answers = Array.from({ length: 6 }, (_, i) => get(balancer, `/${i}`))
+    const responses = Array.from({ length: 6 }, (_, i) => get(balancer, `/${i}`))
     for (let done = 0; done < 6; done++) {
       await until(() => open.length > 0)
       assert.ok(upstream.seen.length <= done + 2)
       open.shift()?.()
       await until(() => upstream.seen.length === Math.min(6, done + 3))
     }
-    assert.ok((await Promise.all(answers)).every(({ status }) => status === 200))
+    assert.ok((await Promise.all(responses)).every(({ status }) => status === 200))
     assert.deepEqual(
       upstream.seen,
       [0, 1, 2, 3, 4, 5].map((i) => `GET /${i}`),
     )
   })
 
-  it('makes requests fail with 503 when too many wait, or for too long', async () => {
+  it('causes 503 when the queue is full or the wait too long', async () => {
     const [upstream] = (await startUpstreams(1)) as [Upstream]
     const open = slow(upstream)
     const queue = { size: 1, timeoutMs: 100 }
@@ -363,22 +363,22 @@ describe('a target that is full', () => {
 })
 
 describe('with no target left', () => {
-  it('requests wait for one that comes back', async () => {
+  it('makes requests wait for a target that comes back', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { queue: { timeoutMs: 60_000 } })
     for (const upstream of upstreams) upstream.kill()
     await until(() => balancer.targets.every(({ state }) => state === 'down'))
-    const answers = ['GET', 'POST'].map((method) =>
+    const responses = ['GET', 'POST'].map((method) =>
       get(balancer, '/', { method: method as 'GET', body: method === 'POST' ? 'x' : undefined }),
     )
     await upstreams[1]?.start()
     assert.deepEqual(
-      (await Promise.all(answers)).map(({ status }) => status),
+      (await Promise.all(responses)).map(({ status }) => status),
       [200, 200],
     )
   })
 
-  it('requests fail at once when nothing has been up for long', async () => {
+  it('rejects requests at once after a long outage', async () => {
     const upstreams = await startUpstreams(1)
     const balancer = await balance(upstreams, { queue: { timeoutMs: 50 } })
     upstreams[0]?.kill()
@@ -387,7 +387,7 @@ describe('with no target left', () => {
     await assert.rejects(get(balancer), { code: 'FLEET_ERR_NO_TARGET' })
   })
 
-  it('a target whose probe lies is used all the same', async () => {
+  it('still uses a target whose probe fails wrongly', async () => {
     const upstreams = await startUpstreams(1)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, path: '/nowhere' } })
     ;(upstreams[0] as Upstream).handler = (request, response) =>
@@ -398,7 +398,7 @@ describe('with no target left', () => {
 })
 
 describe('hedging', () => {
-  it('asks a second target when the first one is late, takes the first answer, and cancels the other', async () => {
+  it('sends to a second target when the first is late, uses the first response, and cancels the other', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { retry: { hedgeMs: 30 } })
     const [late] = upstreams as [Upstream]
@@ -413,7 +413,7 @@ describe('hedging', () => {
     assert.equal(executed(), 2)
   })
 
-  it('keeps to the budget', async () => {
+  it('respects the retry budget', async () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { retry: { hedgeMs: 1, budget: 0, minPerSecond: 0 } })
     for (const upstream of upstreams) {

@@ -21,7 +21,7 @@ import { quickProbe } from '../front.ts'
 import { startNameServer } from '../name-server.ts'
 import { startUpstreams } from '../upstream.ts'
 
-/** Collects what a source says. */
+/** Collects the lists of a source. */
 function listen(source: Source): { lists: (readonly Found[])[]; stop: () => void } {
   const lists: (readonly Found[])[] = []
   const stop = source((found) => lists.push(found))
@@ -30,7 +30,7 @@ function listen(source: Source): { lists: (readonly Found[])[]; stop: () => void
 }
 
 describe('DNS', () => {
-  it('gives a target per address, follows changes, and keeps the last list while there is no answer', async () => {
+  it('yields a target per address, follows changes, and keeps the last list while DNS does not respond', async () => {
     const server = await startNameServer()
     server.records = { a: ['10.0.0.1', '10.0.0.2'] }
     const { lists, stop } = listen(fromDns('https://app.test:3000', { servers: [server.address], intervalMs: 10 }))
@@ -46,7 +46,7 @@ describe('DNS', () => {
     stop()
   })
 
-  it('gives ports, weights and backups from SRV records', async () => {
+  it('reads ports, weights and backups from SRV records', async () => {
     const server = await startNameServer()
     server.records = {
       srv: [
@@ -67,13 +67,13 @@ describe('DNS', () => {
     )
   })
 
-  it('wants a URL', () => {
+  it('rejects anything but a URL', () => {
     for (const from of [fromDns, fromSrv]) assert.throws(() => from('nonsense'), { code: 'FLEET_ERR_TARGET_INVALID' })
   })
 })
 
 describe('a balancer that follows a source', () => {
-  it('adds, removes, weighs, drains and takes back as it says', async () => {
+  it('adds, removes, reweighs, drains and undrains targets with the source', async () => {
     const upstreams = await startUpstreams(3)
     const [a, b, c] = upstreams.map(({ url }) => url) as [string, string, string]
     let say: (found: readonly Found[]) => void = () => {}
@@ -122,7 +122,7 @@ describe('a balancer that follows a source', () => {
   })
 })
 
-/** Long enough that nobody misses it on a busy machine. */
+/** Long enough that no entry expires on a busy machine. */
 const leaseMs = 6000
 
 describe('the registry', () => {
@@ -138,7 +138,7 @@ describe('the registry', () => {
     return app
   }
 
-  it('gives the live instances of a fleet, with weight and region, and hears who drains and who leaves', async () => {
+  it('yields the live instances of a fleet with weight and region, and follows draining and removal', async () => {
     const server = await startRedis()
     const [a, b] = await Promise.all([instance(server.url, 'a', 10), instance(server.url, 'b', 20)])
     const discover = fromRegistry({ url: server.url, name: 'shop', intervalMs: 50, leaseMs })
@@ -166,7 +166,7 @@ describe('the registry', () => {
     await until(() => balancer.targets.length === 1, { timeoutMs: 60_000 })
   })
 
-  it('can be read from within an instance', async () => {
+  it('is available inside an instance', async () => {
     const peers = [
       { id: 'a', host: 'h1', port: 3000, state: 'serving', weight: 100 },
       { id: 'b', host: 'h2', port: 3000, state: 'draining', weight: 100 },
@@ -184,7 +184,7 @@ describe('the registry', () => {
     )
   })
 
-  it('needs to know where Redis is', () => {
+  it('requires an address of Redis', () => {
     assert.throws(() => new Balancer([], { discover: fromRegistry({}) }), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 })

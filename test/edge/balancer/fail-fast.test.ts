@@ -13,21 +13,21 @@ import { mockTime } from './virtual-time.ts'
 const policies = ['round-robin', 'least-connections', 'least-response-time', 'prequal'] as const
 type Name = (typeof policies)[number]
 
-/** Answers, and how many of them were failures. */
+/** Responses, and how many of them failed. */
 interface Seen {
-  answers: number
+  responses: number
   errors: number
 }
 
 /**
- * Clients that ask 200 times per second at random distances (Poisson), ten targets that answer after 5 ms, the first one
- * of them at once, and with 500: the whole balancer but for its sockets. The same every time.
+ * 200 requests per second at random intervals (Poisson) to ten targets, nine of which respond after 5 ms and the first at
+ * once with 500. Simulates the whole balancer except for its sockets. Deterministic.
  *
- * @returns what clients saw after the first second
+ * @returns what clients received after the first second
  */
-async function simulate(t: TestContext, name: Name, method: 'GET' | 'POST', answers: number): Promise<Seen> {
+async function simulate(t: TestContext, name: Name, method: 'GET' | 'POST', responses: number): Promise<Seen> {
   const time = mockTime(t)
-  // What it says of itself is best of all.
+  // It reports the lowest load of all.
   const policy = createPolicy(name, balancerDefaults, async (target) => ({
     inflight: target.inflight,
     latencyMs: target.latency.at(time.now),
@@ -37,7 +37,7 @@ async function simulate(t: TestContext, name: Name, method: 'GET' | 'POST', answ
     { policy, probe: { type: 'off' } },
   )
   const [bad] = balancer.targets
-  const controller = { abort: () => assert.fail('nobody gives up') } as never
+  const controller = { abort: () => assert.fail('no request is aborted') } as never
   t.mock.method(Target.prototype, 'send', function (this: Target, ...[, handler]: Parameters<Target['send']>) {
     handler.onRequestStart?.(controller, null)
     setTimeout(
@@ -48,42 +48,42 @@ async function simulate(t: TestContext, name: Name, method: 'GET' | 'POST', answ
       this === bad ? 0 : 5,
     )
   })
-  const seen: Seen = { answers: 0, errors: 0 }
+  const seen: Seen = { responses: 0, errors: 0 }
   const handler = {
     onResponseStart: (_: unknown, status: number) => {
       if (time.now < 1000) return
-      seen.answers++
+      seen.responses++
       if (status !== 200) seen.errors++
     },
   }
-  for (let due = 0; seen.answers < answers; due += -Math.log(1 - Math.random()) * 5) {
+  for (let due = 0; seen.responses < responses; due += -Math.log(1 - Math.random()) * 5) {
     while (time.now < due) time.tick()
     balancer.dispatch({ path: '/', method, body: method === 'POST' ? 'x' : null }, handler)
-    // Answers about load come between requests.
+    // Load probes complete between requests.
     for (let turn = 0; turn < 3; turn++) await null
   }
   await balancer.close()
   return seen
 }
 
-describe('one of ten that fails at once', () => {
+describe('one of ten targets that fails at once', () => {
   for (const policy of policies) {
-    it(`is seen by less than one request in a thousand after a second (${policy})`, async (t) => {
-      const { answers, errors } = await simulate(t, policy, 'POST', 5000)
-      assert.ok(errors < answers / 1000, `${errors} of ${answers}`)
+    it(`affects less than one request in a thousand after a second (${policy})`, async (t) => {
+      const { responses, errors } = await simulate(t, policy, 'POST', 5000)
+      assert.ok(errors < responses / 1000, `${errors} of ${responses}`)
     })
 
-    it(`is seen by no request that may be repeated (${policy})`, async (t) => {
+    it(`affects no retryable request (${policy})`, async (t) => {
       const { errors } = await simulate(t, policy, 'GET', 5000)
       assert.equal(errors, 0)
     })
 
-    it(`is seen by one request at all, over real connections (${policy})`, async () => {
+    it(`affects one request in total, over real connections (${policy})`, async () => {
       const upstreams = await startUpstreams(10)
       for (const upstream of upstreams) upstream.handler = (_, response) => setTimeout(() => response.end('fine'), 2)
       const [bad] = upstreams as [Upstream]
       bad.handler = (_, response) => response.writeHead(500).end()
-      // Short ejections, so that trials are among what is counted.
+      // Short ejections, so that trial requests are counted too.
       const options = { policy, probe: { ...quickProbe, timeoutMs: 60_000 }, outliers: { ejectMs: 200 } }
       const balancer = new Balancer(
         upstreams.map(({ url }) => url),
@@ -93,29 +93,29 @@ describe('one of ten that fails at once', () => {
       await balancer.ready()
       const began = performance.now()
       let asking = true
-      const first: Seen = { answers: 0, errors: 0 }
-      const later: Seen = { answers: 0, errors: 0 }
+      const first: Seen = { responses: 0, errors: 0 }
+      const later: Seen = { responses: 0, errors: 0 }
       const client = async (): Promise<void> => {
         while (asking) {
           const { statusCode, body } = await balancer.request('/')
           await body.dump()
-          const seen = performance.now() < began + 1000 || first.answers < 200 ? first : later
-          seen.answers++
+          const seen = performance.now() < began + 1000 || first.responses < 200 ? first : later
+          seen.responses++
           if (statusCode !== 200) seen.errors++
         }
       }
       const clients = Array.from({ length: 8 }, client)
-      await until(() => later.answers > 1000, { timeoutMs: 120_000 })
+      await until(() => later.responses > 1000, { timeoutMs: 120_000 })
       asking = false
       await Promise.all(clients)
       assert.ok(bad.seen.length > 0)
-      assert.ok(later.errors < later.answers / 1000, `${later.errors} of ${later.answers}`)
-      // The request may be the cause, so one answer is passed on.
+      assert.ok(later.errors < later.responses / 1000, `${later.errors} of ${later.responses}`)
+      // The request may be the cause, so one failed response is forwarded.
       assert.equal(first.errors + later.errors, 1)
     })
   }
 
-  it('is not believed when it says how idle and fast it is', async () => {
+  it('is not preferred for the low load that it reports', async () => {
     const [upstream] = (await startUpstreams(1)) as [Upstream]
     upstream.handler = (_, response) => response.setHeader('x-fleet-load', 'inflight=3, latency=0.5').end()
     const target = new Target({ url: upstream.url }, balancerDefaults.connections)

@@ -11,7 +11,7 @@ import { atEnd } from '../at-end.ts'
 
 interface Instance {
   readonly url: string
-  /** Lets every `/wait` have its answer. */
+  /** Completes every pending `/wait` request. */
   release(): void
 }
 
@@ -29,11 +29,11 @@ async function start(name: string): Promise<Instance> {
   return { url, release: () => resolve() }
 }
 
-test('an instance tells who asks how many requests it is at, and a balancer sends less to one that others keep busy', async () => {
+test('an instance reports its requests in flight, and a balancer sends less to one that is busy for others', async () => {
   const [busy, idle] = await Promise.all([start('busy'), start('idle')])
-  assert.equal((await fetch(`${busy.url}/ready`)).headers.get('x-fleet-load'), null, 'nobody asked')
+  assert.equal((await fetch(`${busy.url}/ready`)).headers.get('x-fleet-load'), null, 'the request did not ask for it')
 
-  // Somebody else's, of which the balancer knows nothing.
+  // Requests of another client, which the balancer cannot see.
   const others = Array.from({ length: 60 }, () => fetch(`${busy.url}/wait`))
   const targets = [busy, idle].map(({ url }) => new Target({ url }, balancerDefaults.connections)) as [Target, Target]
   await until(async () => (await askLoad(targets[0], '/ready')).inflight === 60, { what: 'sixty at work' })
@@ -46,12 +46,12 @@ test('an instance tells who asks how many requests it is at, and a balancer send
   for (let i = 0; i < 200; i++) {
     const { body } = await balancer.request('/')
     const { name } = (await body.json()) as { name: string }
-    // Until both have been measured, there is nothing to compare.
+    // Prequal compares only once both targets were probed.
     if (i >= 50) counts[name] = (counts[name] ?? 0) + 1
   }
   assert.ok((counts.busy ?? 0) < 40, JSON.stringify(counts))
   await balancer.close()
 
   busy.release()
-  for (const answer of others) await (await answer).text()
+  for (const response of others) await (await response).text()
 })

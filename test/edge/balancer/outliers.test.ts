@@ -34,7 +34,7 @@ const times = (count: number, fn: () => void): void => {
 }
 
 describe('an outlier', () => {
-  it('is ejected after failures in a row, and a success starts the count anew', () => {
+  it('is ejected after consecutive failures; a success resets the count', () => {
     watch(3, {}, ([a, b], outliers) => {
       times(20, () => outliers.observe(b as Target, false, 5))
       times(4, () => outliers.observe(a as Target, true, 5))
@@ -46,7 +46,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('is to blame for a failure when its answer before was one too, and the others fail less', () => {
+  it('is blamed for a failure if its previous response failed too and the others fail less', () => {
     watch(3, {}, ([a, b, c], outliers) => {
       const fails = (target?: Target): boolean => outliers.observe(target as Target, true, 5)
       times(20, () => outliers.observe(b as Target, false, 5))
@@ -58,7 +58,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('is to blame for the failure of its trial', () => {
+  it('is blamed for a failure on trial', () => {
     watch(2, { consecutive: 1 }, ([a, b], outliers) => {
       outliers.observe(b as Target, false, 5)
       outliers.observe(a as Target, true, 5)
@@ -81,7 +81,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('is ejected when much slower than the median, above the floor only', () => {
+  it('is ejected when much slower than the median, but only above latencyFloorMs', () => {
     for (const [latency, state] of [
       [90, 'up'],
       [99, 'up'],
@@ -100,7 +100,7 @@ describe('an outlier', () => {
     }
   })
 
-  it('is none when all fail alike: the cause is what they share', () => {
+  it('is not detected when all targets fail alike', () => {
     watch(4, {}, (targets, outliers) => {
       times(50, () => {
         for (const target of targets) outliers.observe(target, true, 5)
@@ -110,7 +110,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('is none either when all fail alike and an interval has only just begun', () => {
+  it('is not detected when all fail alike at the start of an interval', () => {
     watch(4, {}, (targets, outliers) => {
       times(50, () => {
         for (const target of targets) outliers.observe(target, true, 5)
@@ -120,7 +120,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('stays in when too many are out already', () => {
+  it('is not ejected when too many targets are ejected already', () => {
     watch(5, { consecutive: 1, maxEjectedShare: 0.4 }, (targets, outliers) => {
       times(100, () => outliers.observe(targets[4] as Target, false, 5))
       for (const target of targets.slice(0, 4)) outliers.observe(target, true, 5)
@@ -128,14 +128,14 @@ describe('an outlier', () => {
     })
   })
 
-  it('is never the only target there is', () => {
+  it('is never the only target', () => {
     watch(1, {}, ([only], outliers) => {
       times(50, () => outliers.observe(only as Target, true, 5))
       assert.equal(only?.state, 'up')
     })
   })
 
-  it('comes back on trial, one request at a time, and stays after three successes', () => {
+  it('returns on trial with one request at a time, and stays after three successes', () => {
     watch(2, { consecutive: 1 }, ([a, b], outliers) => {
       outliers.observe(b as Target, false, 5)
       outliers.observe(a as Target, true, 5)
@@ -150,7 +150,7 @@ describe('an outlier', () => {
     })
   })
 
-  it('is out twice as long each time it fails its trial, up to five minutes', () => {
+  it('is ejected for twice as long after each failed trial, up to five minutes', () => {
     watch(2, { consecutive: 1 }, ([a, b], outliers) => {
       outliers.observe(b as Target, false, 5)
       for (const seconds of [10, 20, 40, 80, 160, 300, 300]) {

@@ -22,7 +22,7 @@ import type { Target } from '../../../src/edge/balancer/target.ts'
 import { chiSquare, permutations, stub, stubs, tally, tuples } from './stub.ts'
 
 const from = (client: string, cookie?: string): PickInput => ({ client, headers: { cookie } })
-const nobody = from('')
+const noClient = from('')
 /** Chi-square with 9 degrees of freedom is above this once in a million. */
 const limit9 = 45
 const secret = 'a secret of at least thirty-two bytes'
@@ -43,7 +43,7 @@ const one = (name: PolicyName): Policy =>
 
 describe('every policy', () => {
   for (const name of policyNames) {
-    it(`${name} picks from the list it is given, of any length, and follows when the list changes`, () => {
+    it(`${name} picks from the given list, of any length, and follows changes of the list`, () => {
       const policy = one(name)
       const all = stubs(12)
       for (const count of [1, 2, 12, 5, 1, 3]) {
@@ -56,7 +56,7 @@ describe('every policy', () => {
 })
 
 describe('round-robin', () => {
-  it('gives each target its turn', () => {
+  it('picks the targets in order', () => {
     const targets = stubs(3)
     const policy = new RoundRobin()
     const picked = Array.from({ length: 6 }, () => policy.pick(targets))
@@ -65,7 +65,7 @@ describe('round-robin', () => {
 })
 
 describe('weighted', () => {
-  it('gives each target exactly its share of every round, for all weights of small sets', () => {
+  it('picks each target exactly by its weight per round, for all weights of small sets', () => {
     for (const weights of tuples([1, 2, 3, 5], 4)) {
       const targets = weights.map((weight, i) => stub(i, { weight }))
       const policy = new Weighted()
@@ -80,7 +80,7 @@ describe('weighted', () => {
     }
   })
 
-  it('is smooth: at no moment is a target two requests away from its share', () => {
+  it('is smooth: no target is ever two requests away from its share', () => {
     for (const weights of permutations([50, 7, 3, 1])) {
       const targets = weights.map((weight, i) => stub(i, { weight }))
       const policy = new Weighted()
@@ -96,7 +96,7 @@ describe('weighted', () => {
     }
   })
 
-  it('gives a target that was away its share, not what it missed', () => {
+  it('gives a returning target its share, without the turns it missed', () => {
     const [a, b] = stubs(2) as [Target, Target]
     const policy = new Weighted()
     const both = [a, b]
@@ -109,7 +109,7 @@ describe('weighted', () => {
 })
 
 describe('least-connections', () => {
-  it('picks a least loaded target in every state of small sets, reached in any way', () => {
+  it('picks a least loaded target in every reachable state of small sets', () => {
     for (const weights of [
       [1, 1, 1, 1],
       [1, 2, 1, 4],
@@ -128,7 +128,7 @@ describe('least-connections', () => {
     }
   })
 
-  it('gives targets of equal load their turns, by weight', () => {
+  it('alternates between targets of equal load, by weight', () => {
     const targets = [stub(0, { weight: 3 }), stub(1, { weight: 1 })]
     const policy = new LeastConnections()
     const counts = tally(400, () => policy.pick(targets))
@@ -138,7 +138,7 @@ describe('least-connections', () => {
     )
   })
 
-  it('stays right over a long walk of requests that begin and end', () => {
+  it('stays correct over a long random sequence of starts and ends', () => {
     const targets = stubs(50)
     const policy = new LeastConnections()
     const open: Target[] = []
@@ -188,7 +188,7 @@ describe('two-choices', () => {
     }
   })
 
-  it('picks by rank as two draws without replacement do', () => {
+  it('picks each rank as often as two draws without replacement', () => {
     const targets = stubs(5)
     const policy = new TwoChoices()
     load(policy, targets, [0, 1, 2, 3, 4])
@@ -202,10 +202,10 @@ describe('two-choices', () => {
     )
   })
 
-  it('keeps the greatest load far below that of one choice', () => {
+  it('keeps the maximum load far below that of one choice', () => {
     const spread = (policy: Policy): number => {
       const targets = stubs(100)
-      for (let i = 0; i < 10_000; i++) (policy.pick(targets, nobody) as Target).inflight++
+      for (let i = 0; i < 10_000; i++) (policy.pick(targets, noClient) as Target).inflight++
       return Math.max(...targets.map((target) => target.inflight)) - 100
     }
     assert.ok(spread(new TwoChoices()) <= 4)
@@ -229,7 +229,7 @@ describe('least-response-time', () => {
     }
   })
 
-  it('weighs latency against requests in flight, in every combination', () => {
+  it('balances latency against requests in flight, in every combination', () => {
     const [a, b] = stubs(2) as [Target, Target]
     const policy = new LeastResponseTime()
     a.latency.observe(10, performance.now())
@@ -242,7 +242,7 @@ describe('least-response-time', () => {
     }
   })
 
-  it('takes a failure for a slow answer', () => {
+  it('counts a failure as a slow response', () => {
     const [good, bad] = stubs(2) as [Target, Target]
     const now = performance.now()
     good.latency.observe(200, now)
@@ -254,7 +254,7 @@ describe('least-response-time', () => {
     assert.equal(tally(100, () => policy.pick([good, bad])).get(bad), undefined)
   })
 
-  it('sends one request to a target nobody has measured, not all', () => {
+  it('sends one request, not all, to a target without measurements', () => {
     const [known, fresh] = stubs(2) as [Target, Target]
     known.latency.observe(20, performance.now())
     const policy = new LeastResponseTime()
@@ -274,7 +274,7 @@ describe('ip-hash', () => {
     assert.deepEqual(map(targets), map(targets.toReversed()))
   })
 
-  it('moves only the clients of the target that leaves, and all of them back when it returns', () => {
+  it('moves only the clients of a removed target, and all of them back when it returns', () => {
     const targets = stubs(10)
     const policy = new IpHash()
     const before = map(targets, policy)
@@ -291,7 +291,7 @@ describe('ip-hash', () => {
     assert.deepEqual(map([...targets], policy), before)
   })
 
-  it('sends an IPv6 network to one target, and networks to different ones', () => {
+  it('sends an IPv6 /64 network to one target, and networks to different ones', () => {
     const [policy, targets] = [new IpHash(), stubs(10)]
     const pick = (client: string): Target => policy.pick(targets, from(client))
     for (let n = 1; n < 100; n++) assert.equal(pick(`2001:db8:1:2::${n}`), pick('2001:db8:1:2::'))
@@ -330,7 +330,7 @@ describe('prequal', () => {
     return counts
   }
 
-  it('avoids the one slow target, wherever it stands', async () => {
+  it('avoids the one slow target, at any position', async () => {
     for (let place = 0; place < 10; place++) {
       const targets = stubs(10)
       const counts = await run(300, targets, (target) => [1, target === targets[place] ? 50 : 5])
@@ -339,13 +339,13 @@ describe('prequal', () => {
   })
 
   it('avoids hot targets, however fast they are', async () => {
-    // Of ten, one alone could by chance make up the hottest sixth of the figures, and then it would not count as hot.
+    // One of ten could by chance make up the hottest sixth of the values, and would then not count as hot.
     const targets = stubs(20)
     const counts = await run(300, targets, (target) => (target === targets[4] ? [100, 1] : [2, 10]))
     assert.ok((counts.get(targets[4] as Target) ?? 0) <= 3)
   })
 
-  it('spreads requests while nobody answers', async () => {
+  it('spreads requests while no probe responds', async () => {
     const targets = stubs(4)
     const policy = new Prequal(options, () => Promise.reject(new Error('no')))
     const counts = tally(4000, () => policy.pick(targets))
@@ -353,7 +353,7 @@ describe('prequal', () => {
     assert.equal(counts.size, 4)
   })
 
-  it('never has more probes under way than its pool can take', async () => {
+  it('never has more probes in flight than its pool can hold', async () => {
     let pending = 0
     const policy = new Prequal(options, () => {
       pending++
@@ -368,7 +368,7 @@ describe('sticky-cookie', () => {
   const options = { ...policySettings.sticky, secret }
   const cookieOf = (input: PickInput): string => (input.setCookie ?? '').split(';')[0] ?? ''
 
-  it('brings a client back to its target, until that leaves', () => {
+  it('sends a client back to its target until that leaves rotation', () => {
     const targets = stubs(5)
     const policy = new StickyCookie(options, new RoundRobin())
     const first = from('')
@@ -388,7 +388,7 @@ describe('sticky-cookie', () => {
     assert.ok(input.setCookie)
   })
 
-  it('is understood by another front with the same secret, and by none with another', () => {
+  it('is accepted by another balancer with the same secret only', () => {
     const targets = stubs(5)
     const first = from('')
     const target = new StickyCookie(options, new RoundRobin()).pick(targets, first)
@@ -399,7 +399,7 @@ describe('sticky-cookie', () => {
     assert.ok(stranger.setCookie)
   })
 
-  it('does not follow a cookie that somebody made up', () => {
+  it('ignores a forged cookie', () => {
     const targets = stubs(3)
     const policy = new StickyCookie(options, new RoundRobin())
     const id = (targets[2] as Target).id
@@ -410,7 +410,7 @@ describe('sticky-cookie', () => {
     }
   })
 
-  it('refuses a weak secret', () => {
+  it('rejects a weak secret', () => {
     assert.throws(() => new StickyCookie({ ...options, secret: 'short' }, new Random()), {
       code: 'FLEET_ERR_SECRET_WEAK',
     })

@@ -30,7 +30,7 @@ async function countProbes(upstream: Upstream): Promise<() => number> {
 describe('a prober', async () => {
   const [upstream] = (await startUpstreams(1)) as [Upstream]
 
-  it('tells once when a target turns ready, unready, and ready again', async () => {
+  it('reports once when a target becomes ready, unready, and ready again', async () => {
     upstream.ready = true
     const { prober, verdicts } = probe()
     const probes = await countProbes(upstream)
@@ -46,7 +46,7 @@ describe('a prober', async () => {
     prober.close()
   })
 
-  it('wants `rise` passes and `fall` failures in a row, but believes the first probe', async () => {
+  it('needs `rise` passes or `fall` failures in a row, but only one first probe', async () => {
     upstream.ready = false
     let probes = 0
     upstream.server.on('request', () => probes++)
@@ -66,7 +66,7 @@ describe('a prober', async () => {
     ])
   })
 
-  it('hears at once that a target drains', async () => {
+  it('reports draining after one probe', async () => {
     upstream.ready = true
     const { prober, verdicts } = probe({ fall: 100 })
     prober.watch(targetOf(upstream))
@@ -78,7 +78,7 @@ describe('a prober', async () => {
     prober.close()
   })
 
-  it('starts over when told to doubt, and does not believe a probe that was under way', async () => {
+  it('starts over after doubt() and ignores a probe in flight', async () => {
     upstream.ready = true
     const { prober, verdicts } = probe()
     const target = targetOf(upstream)
@@ -92,7 +92,7 @@ describe('a prober', async () => {
     prober.close()
   })
 
-  it('takes a hanging answer, a refused connection and nonsense for failures', async () => {
+  it('treats a hanging response, a refused connection and invalid HTTP as failures', async () => {
     const hanging = createServer(() => {}).listen(0, '127.0.0.1')
     const nonsense = createTcpServer((socket) => socket.end('hello\r\n\r\n')).listen(0, '127.0.0.1')
     await Promise.all([once(hanging, 'listening'), once(nonsense, 'listening')])
@@ -110,7 +110,7 @@ describe('a prober', async () => {
     nonsense.close()
   })
 
-  it('can be content with a TCP connection', async () => {
+  it('passes on a TCP connection with type tcp', async () => {
     const server = createTcpServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { prober, verdicts } = probe({ type: 'tcp' })
@@ -122,7 +122,7 @@ describe('a prober', async () => {
     prober.close()
   })
 
-  it('asks nothing when it is off', () => {
+  it('does not probe with type off', () => {
     const { prober, verdicts } = probe({ type: 'off' })
     prober.watch(stub(1))
     assert.deepEqual(verdicts, [])

@@ -8,10 +8,10 @@ import type { Target, TargetState } from '../../../src/edge/balancer/target.ts'
 import { stubs, tally, tuples } from './stub.ts'
 import { mockChance } from './virtual-time.ts'
 
-const nobody: PickInput = { client: '', headers: {} }
+const noClient: PickInput = { client: '', headers: {} }
 const options = { slowStartMs: 0, panicThreshold: 0 }
 
-/** Remembers the lists it was given. */
+/** Records the lists that it receives. */
 class Watcher implements Policy {
   lists: (readonly Target[])[] = []
   pick(targets: readonly Target[]): Target {
@@ -35,13 +35,13 @@ function rotate(
 }
 
 describe('a rotation', () => {
-  it('shows the policy only the best list, in every combination of states', () => {
+  it('passes only the best list to the policy, in every combination of states', () => {
     const states = ['unproven', 'up', 'draining', 'down', 'ejected'] as const
     for (const combination of tuples(states, 3)) {
       const targets = stubs(3)
       const policy = new Watcher()
       const rotation = rotate(targets, combination, policy)
-      rotation.choose(nobody, [])
+      rotation.choose(noClient, [])
       const best = combination.includes('up') ? ['up'] : combination.includes('draining') ? ['draining'] : states
       const expected = targets.filter(({ state }) => (best as string[]).includes(state))
       assert.deepEqual(policy.lists[0], expected, String(combination))
@@ -49,16 +49,16 @@ describe('a rotation', () => {
     }
   })
 
-  it('gives the policy the same list until something changes, and a new one then', () => {
+  it('passes the same list to the policy until something changes, then a new one', () => {
     const targets = stubs(3)
     const policy = new Watcher()
     const rotation = rotate(targets, ['up', 'up', 'up'], policy)
-    rotation.choose(nobody, [])
-    rotation.choose(nobody, [])
+    rotation.choose(noClient, [])
+    rotation.choose(noClient, [])
     rotation.move(targets[1] as Target, 'down')
-    rotation.choose(nobody, [])
+    rotation.choose(noClient, [])
     rotation.reweigh(targets[0] as Target, 7)
-    rotation.choose(nobody, [])
+    rotation.choose(noClient, [])
     const [a, b, c, d] = policy.lists
     assert.equal(a, b)
     assert.notEqual(b, c)
@@ -66,29 +66,29 @@ describe('a rotation', () => {
     assert.deepEqual(c, [targets[0], targets[2]])
   })
 
-  it('uses backups when no other can take a request, and not before', () => {
+  it('uses backups only when no primary target can accept a request', () => {
     const [a, b] = [...stubs(1), ...stubs(2, { backup: true }).slice(1)] as [Target, Target]
     const rotation = rotate([a, b], ['up', 'up'])
-    assert.equal(tally(10, () => rotation.choose(nobody, []) as Target).get(b), undefined)
-    assert.equal(rotation.choose(nobody, [a]), b)
+    assert.equal(tally(10, () => rotation.choose(noClient, []) as Target).get(b), undefined)
+    assert.equal(rotation.choose(noClient, [a]), b)
     rotation.move(a, 'down')
-    assert.equal(rotation.choose(nobody, []), b)
+    assert.equal(rotation.choose(noClient, []), b)
   })
 
-  it('leaves out what has been tried, what is full and what weighs nothing', () => {
+  it('skips tried targets, full targets and targets of weight 0', () => {
     const targets = stubs(4, { maxConnections: 1 })
     const [a, b, c, d] = targets as [Target, Target, Target, Target]
     const rotation = rotate(targets, ['up', 'up', 'up', 'up'])
     rotation.begin(b)
     rotation.reweigh(c, 0)
-    for (let i = 0; i < 20; i++) assert.equal(rotation.choose(nobody, [a]), d)
+    for (let i = 0; i < 20; i++) assert.equal(rotation.choose(noClient, [a]), d)
     rotation.begin(d)
-    assert.equal(rotation.choose(nobody, [a]), undefined)
+    assert.equal(rotation.choose(noClient, [a]), undefined)
     rotation.end(b)
-    assert.equal(rotation.choose(nobody, [a]), b)
+    assert.equal(rotation.choose(noClient, [a]), b)
   })
 
-  it('knows whether there is another target to go to', () => {
+  it('knows whether another target is available', () => {
     const targets = stubs(3)
     const [a, b, c] = targets as [Target, Target, Target]
     const rotation = rotate(targets, ['up', 'up', 'draining'])
@@ -100,7 +100,7 @@ describe('a rotation', () => {
     assert.equal(rotation.hasOther([b]), false)
   })
 
-  it('does not believe in health below the panic threshold', () => {
+  it('ignores health below the panic threshold', () => {
     const targets = stubs(4)
     const policy = new Watcher()
     const rotation = new Rotation(policy, { slowStartMs: 0, panicThreshold: 0.5 })
@@ -109,7 +109,7 @@ describe('a rotation', () => {
       rotation.add(target)
     }
     const seen = (): number => {
-      rotation.choose(nobody, [])
+      rotation.choose(noClient, [])
       return policy.lists.at(-1)?.length ?? 0
     }
     const [a, b, c] = targets as [Target, Target, Target]
@@ -123,7 +123,7 @@ describe('a rotation', () => {
     assert.equal(seen(), 3)
   })
 
-  it('lets a target that returns among others warm up, and not one that returns alone', (t) => {
+  it('applies slow start to a target that returns among others, not to one that returns alone', (t) => {
     t.mock.method(performance, 'now', () => 1)
     mockChance(t)
     const [a, b] = stubs(2) as [Target, Target]
@@ -134,14 +134,14 @@ describe('a rotation', () => {
       rotation.move(target, 'up')
     }
     assert.equal(a.warmFrom, undefined)
-    const cold = tally(2000, () => rotation.choose(nobody, []) as Target).get(b) ?? 0
+    const cold = tally(2000, () => rotation.choose(noClient, []) as Target).get(b) ?? 0
     assert.ok(cold > 20 && cold < 400, `${cold} of 2000 while cold`)
     b.warmFrom = (b.warmFrom as number) - 60_000
-    const warm = tally(2000, () => rotation.choose(nobody, []) as Target).get(b) ?? 0
+    const warm = tally(2000, () => rotation.choose(noClient, []) as Target).get(b) ?? 0
     assert.ok(Math.abs(warm - 1000) <= 2, `${warm} of 2000 when warm`)
   })
 
-  it('remembers since when nothing is up', () => {
+  it('records since when no target is up', () => {
     const [a] = stubs(1) as [Target]
     const rotation = rotate([a], ['up'])
     assert.equal(rotation.lostAt, undefined)

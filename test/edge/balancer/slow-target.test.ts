@@ -8,14 +8,14 @@ import type { Target } from '../../../src/edge/balancer/target.ts'
 import { stubs } from './stub.ts'
 import { mockChance } from './virtual-time.ts'
 
-/** Requests per millisecond, at random distances (Poisson). */
+/** Requests per millisecond, at random intervals (Poisson). */
 const rate = 0.2
 const warmUp = 2000
 const counted = 20_000
 
 /**
- * Ten servers that work on one request at a time, in a time of their own: what a policy does, without what the machine
- * does. The same every time.
+ * Simulates ten servers that process one request at a time in virtual time: measures the policy without the machine.
+ * Deterministic.
  *
  * @param slowMs how long the last one takes; the others take 5 ms
  */
@@ -32,7 +32,7 @@ async function simulate(t: TestContext, name: PolicyName, slowMs: number): Promi
   for (const target of targets) rotation.add(target)
   const slow = targets[9] as Target
   const freeAt = new Map(targets.map((target) => [target, 0]))
-  /** What is being worked on, the next to end first. */
+  /** Requests in service, the next to end first. */
   const running: { target: Target; began: number; ends: number }[] = []
   const times: number[] = []
   let toSlow = 0
@@ -56,7 +56,7 @@ async function simulate(t: TestContext, name: PolicyName, slowMs: number): Promi
       times.push(ends - now)
       if (target === slow) toSlow++
     }
-    // Answers about load come between requests.
+    // Load probes complete between requests.
     for (let turn = 0; turn < 3; turn++) await null
   }
   policy.close?.()
@@ -67,7 +67,7 @@ async function simulate(t: TestContext, name: PolicyName, slowMs: number): Promi
 
 describe('one of ten targets that is ten times slower', () => {
   for (const policy of ['least-response-time', 'prequal'] as const) {
-    it(`gets next to nothing, and nobody notices it (${policy})`, async (t) => {
+    it(`receives hardly any requests, and clients do not notice it (${policy})`, async (t) => {
       const calm = await simulate(t, policy, 5)
       const slow = await simulate(t, policy, 50)
       assert.ok(slow.share <= 0.01, `${slow.share * 100} % to the slow one`)
@@ -75,7 +75,7 @@ describe('one of ten targets that is ten times slower', () => {
     })
   }
 
-  it('gets as much as the others by turns, which everybody notices', async (t) => {
+  it('receives an equal share with round-robin, which clients notice', async (t) => {
     const { share, p99 } = await simulate(t, 'round-robin', 50)
     assert.ok(Math.abs(share - 0.1) < 0.001)
     assert.ok(p99 > 100)

@@ -1,7 +1,7 @@
 import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
 import { Target, type TargetOptions } from '../../../src/edge/balancer/target.ts'
 
-/** A target that nobody connects to. */
+/** A target without connections. */
 export function stub(i: number, options: Partial<TargetOptions> = {}): Target {
   const target = new Target({ url: `http://10.0.${i >> 8}.${i & 255}:3000`, ...options }, balancerDefaults.connections)
   target.state = 'up'
@@ -11,7 +11,7 @@ export function stub(i: number, options: Partial<TargetOptions> = {}): Target {
 export const stubs = (count: number, options: Partial<TargetOptions> = {}): Target[] =>
   Array.from({ length: count }, (_, i) => stub(i, options))
 
-/** How often each target came up in `times` picks. */
+/** How often each target was picked in `times` picks. */
 export function tally(times: number, pick: (i: number) => Target): Map<Target, number> {
   const counts = new Map<Target, number>()
   for (let i = 0; i < times; i++) {
@@ -28,7 +28,7 @@ export function* permutations<T>(values: readonly T[]): Generator<T[]> {
   }
 }
 
-/** Every way to give each of `length` places one of `values`. */
+/** Every assignment of `values` to `length` positions. */
 export function* tuples<T>(values: readonly T[], length: number): Generator<T[]> {
   if (length === 0) yield []
   else for (const rest of tuples(values, length - 1)) for (const value of values) yield [...rest, value]

@@ -4,11 +4,11 @@ import type { TestContext } from 'node:test'
 export interface VirtualTime {
   /** Milliseconds. */
   readonly now: number
-  /** A millisecond goes by. */
+  /** Advances the clock by a millisecond. */
   tick(): void
 }
 
-/** Clock, timers and chance as they would be with nothing else on the machine, and the same every time, until `t` ends. */
+/** Replaces clock, timers and `Math.random` by deterministic ones until `t` ends. */
 export function mockTime(t: TestContext): VirtualTime {
   let now = 0
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
@@ -25,7 +25,7 @@ export function mockTime(t: TestContext): VirtualTime {
   }
 }
 
-/** `Math.random` as a row of numbers that is always the same. Source: mulberry32, Ettinger 2017. */
+/** `Math.random` with a fixed sequence. Source: mulberry32, Ettinger 2017. */
 export function mockChance(t: TestContext): void {
   let seed = 7
   t.mock.method(Math, 'random', () => {

@@ -3,7 +3,7 @@ import { describe, it, mock } from 'node:test'
 import { WaitingRoom } from '../../../src/edge/balancer/waiting-room.ts'
 
 describe('a waiting room', () => {
-  it('calls those who wait in the order they came, each once', () => {
+  it('calls waiters in order of arrival, each once', () => {
     const room = new WaitingRoom(10)
     const called: number[] = []
     for (let i = 0; i < 4; i++) room.enter(1000, () => called.push(i))
@@ -15,7 +15,7 @@ describe('a waiting room', () => {
     assert.equal(room.length, 0)
   })
 
-  it('wakes each of them once, even if all enter anew', () => {
+  it('wakes each waiter once, even if all enter again', () => {
     const room = new WaitingRoom(10)
     let calls = 0
     const again = (): void => {
@@ -30,7 +30,7 @@ describe('a waiting room', () => {
     room.wake()
   })
 
-  it('is bounded in number and in time, and can be left', () => {
+  it('is bounded in number and in time; waiters can leave', () => {
     mock.timers.enable({ apis: ['setTimeout'] })
     const room = new WaitingRoom(2)
     const ends: string[] = []

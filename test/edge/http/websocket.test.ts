@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { describe, it } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { until } from '../../helpers/until.ts'
-import { front, pair, quickProbe } from '../front.ts'
+import { front, get, pair, quickProbe } from '../front.ts'
 import { raw, statusOf } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
 
@@ -147,8 +147,18 @@ describe('close() of a proxy', () => {
     const { url, upstream, proxy } = await pair()
     echo(upstream)
     const { client } = await open(url)
+    const gate = Promise.withResolvers<void>()
+    upstream.handler = (request, response) => void gate.promise.then(() => upstream.answer(request, response))
+    const slow = get(url)
+    await until(() => proxy.targets[0]?.inflight === 2)
+    const ended = once(client, 'close')
     const closed = proxy.close()
-    await once(client, 'close')
+    client.send('still open')
+    assert.equal(String((await once(client, 'message'))[0]), 'still open')
+    gate.resolve()
+    assert.equal((await slow).status, 200)
+    await ended
     await closed
+    await until(() => proxy.targets[0]?.inflight === 0)
   })
 })

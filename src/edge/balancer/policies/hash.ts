@@ -1,4 +1,4 @@
-/** 32-bit FNV-1a over UTF-16 units, finished with Murmur3's mixer so that similar texts end up far apart. */
+/** 32-bit FNV-1a over UTF-16 units, finished with Murmur3's mixer so that similar texts get very different hashes. */
 export function hashText(text: string): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)

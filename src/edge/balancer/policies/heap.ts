@@ -1,9 +1,9 @@
-/** Something that stands in a heap, and knows where. */
+/** A heap member, with its index in the heap. */
 export interface Placed {
   place: number
 }
 
-/** A binary heap whose members can be moved when their order has changed. O(log n). */
+/** A binary heap whose members can be repositioned after their order changed. O(log n). */
 export class Heap<T extends Placed> {
   readonly #members: T[]
   readonly #before: (a: T, b: T) => boolean
@@ -18,7 +18,7 @@ export class Heap<T extends Placed> {
     for (let place = (this.#members.length >> 1) - 1; place >= 0; place--) this.#sink(place)
   }
 
-  /** In no useful order. */
+  /** In heap order. */
   get members(): readonly T[] {
     return this.#members
   }
@@ -27,7 +27,7 @@ export class Heap<T extends Placed> {
     return this.#members[0] as T
   }
 
-  /** The order of `member` has changed. */
+  /** Repositions `member` after its order changed. */
   moved(member: T): void {
     const { place } = member
     this.#rise(place)

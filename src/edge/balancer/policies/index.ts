@@ -14,13 +14,13 @@ export type { PickInput, Policy } from './policy.ts'
 export type { Load, LoadProbe, PrequalOptions } from './prequal.ts'
 export type { StickyOptions } from './sticky-cookie.ts'
 
-/** What some policies need to know beside the targets. */
+/** Settings of individual policies. */
 export interface PolicySettings {
   prequal: PrequalOptions
   sticky: Omit<StickyOptions, 'secret'> & {
-    /** @default none: `sticky-cookie` does not start without it */
+    /** Required by `sticky-cookie`. @default none */
     secret?: string
-    /** Chooses for clients without a cookie. @default 'least-connections' */
+    /** Policy for clients without a cookie. @default 'least-connections' */
     fallback: PolicyName
   }
 }
@@ -56,7 +56,7 @@ const table: Record<PolicyName, (settings: PolicySettings, probe: LoadProbe) => 
 export const policyNames: readonly PolicyName[] = Object.keys(table) as PolicyName[]
 
 /**
- * @param probe asks a target how loaded it is
+ * @param probe asks a target for its load
  * @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK, FLEET_ERR_OPTION_INVALID
  */
 export const createPolicy = (name: PolicyName, settings: PolicySettings, probe: LoadProbe): Policy =>

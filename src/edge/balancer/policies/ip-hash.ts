@@ -8,9 +8,9 @@ import type { PickInput, Policy } from './policy.ts'
 const buckets = 65_536
 
 /**
- * The same client (an IPv4 address, a /64 network of IPv6) goes to the same target: rendezvous hashing over 65,536
- * buckets of clients. Each target bids for a bucket by a hash of both, the highest bid wins. When a target leaves, only its own clients move; when it comes back,
- * exactly these return; and balancers that have never heard of each other agree. O(1): a bucket's winner is kept.
+ * Sends the same client (an IPv4 address or an IPv6 /64 network) to the same target: rendezvous hashing over 65,536
+ * buckets of clients. Each target bids for a bucket with a hash of both; the highest bid wins. When a target is removed,
+ * only its clients move; when it returns, exactly these move back. Independent balancers agree. O(1): winners are cached.
  * Source: Thaler, Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 1998; weights as in
  * Schindelhauer, Schomaker, "Weighted Distributed Hash Tables", SPAA 2005.
  */
@@ -27,7 +27,7 @@ class Winners {
   readonly #targets: readonly Target[]
   readonly #seeds: readonly number[]
   readonly #weighted: boolean
-  /** 1 + index of the winner, 0 while nobody has asked. */
+  /** 1 + index of the winner; 0: not computed yet. */
   readonly #known = new Uint16Array(buckets)
 
   constructor(targets: readonly Target[]) {

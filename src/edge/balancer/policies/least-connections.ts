@@ -5,12 +5,12 @@ import type { Policy } from './policy.ts'
 import { type Turn, Turns } from './turns.ts'
 
 /**
- * The target with the fewest requests in flight for its weight; among equals the one whose turn it is, so that an idle
- * fleet does not send everything to its first member. O(log n).
+ * Picks the target with the fewest requests in flight relative to its weight. Ties are broken in round-robin order, so
+ * that an idle fleet does not send every request to its first target. O(log n).
  */
 export class LeastConnections implements Policy {
   readonly #turns = new Turns()
-  /** Where each target stands; the latest list counts. */
+  /** The heap entry of each target, in the heap of the latest list. */
   readonly #standing = new WeakMap<Target, { heap: Heap<Turn>; turn: Turn }>()
   readonly #heap = perList((targets) => {
     const heap = this.#turns.heap(targets, before)

@@ -3,12 +3,13 @@ import type { Target } from '../target.ts'
 import type { Policy } from './policy.ts'
 import { samplePair, samplerOf } from './sample.ts'
 
-/** Cost of a target nobody has measured yet while a first request is on its way there, in milliseconds. */
+/** Cost in milliseconds of a target without a measurement while its first request is in flight. */
 const unmeasuredMs = 60_000
 
 /**
- * Two at random, of which the one with the lower expected wait: peak-sensitive latency × (requests in flight + 1); and one
- * more when that one is busy, because where the other was just slow there was no choice. O(1). A failure counts as a slow answer (see {@link Target.latency}), so a target that fails fast is not preferred for it.
+ * Samples two targets at random and picks the one with the lower expected wait: peak-sensitive latency × (requests in
+ * flight + 1). If that one is busy, a third is sampled, because a slow second sample left no real choice. O(1). A failure
+ * counts as a slow response (see {@link Target.latency}), so that a target that fails fast is not preferred.
  * Source: Finagle's "Power of Two Choices: Peak EWMA".
  */
 export class LeastResponseTime implements Policy {
@@ -28,7 +29,7 @@ const better = (a: Target, b: Target, now: number): Target =>
 
 function cost(target: Target, now: number): number {
   const latency = target.latency.at(now)
-  // A new target gets one request to show what it can do, not all of them at once.
+  // A new target receives one request for a first measurement, not all of them.
   if (latency === 0) return unmeasuredMs * target.inflight
   return latency * (target.inflight + 1)
 }

@@ -1,8 +1,8 @@
 import type { Target } from '../target.ts'
 
 /**
- * Keeps what a policy derives from a list of targets for as long as the list is in use. Lists never change in place
- * (see policy.ts), so the array itself is the key.
+ * Caches what a policy derives from a list of targets for as long as the list is in use. Lists never change in place (see
+ * policy.ts), so the array itself is the key.
  */
 export function perList<T>(derive: (targets: readonly Target[]) => T): (targets: readonly Target[]) => T {
   const kept = new WeakMap<readonly Target[], T>()

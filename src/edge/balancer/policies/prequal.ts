@@ -7,53 +7,53 @@ import type { Policy } from './policy.ts'
 export interface PrequalOptions {
   /** Probes sent per request, on average; without requests none are sent. 0.1 to 10. @default 1 */
   probesPerRequest: number
-  /** Answers kept to choose from, 2 to 64, at most one per target. @default 16 */
+  /** Probe results kept to choose from, 2 to 64, at most one per target. @default 16 */
   poolSize: number
-  /** An answer older than this says nothing any more, in milliseconds. @default 1000 */
+  /** A probe result expires after this time, in milliseconds. @default 1000 */
   maxAgeMs: number
-  /** Requests that may be sent on the strength of one answer, 1 to 100. @default 3 */
+  /** Requests that one probe result may be used for, 1 to 100. @default 3 */
   reuse: number
-  /** A target with more in flight than this quantile of the recent answers is hot, 0 to 1. @default 0.84 */
+  /** A target with more in flight than this quantile of the recent results is hot, 0 to 1. @default 0.84 */
   hotQuantile: number
 }
 
-/** How loaded a target is: requests in flight, and what one takes at present. */
+/** Load of a target: requests in flight, and the current latency of one. */
 export interface Load {
   readonly inflight: number
   readonly latencyMs: number
 }
 export type LoadProbe = (target: Target) => Promise<Load>
 
-interface Answer extends Load {
+interface ProbeResult extends Load {
   readonly target: Target
   readonly at: number
   inflight: number
   uses: number
 }
 
-/** In a fleet that has little to do the quantile is 0, and one request would make a target hot. */
+/** A target with this many in flight or fewer is never hot. In an idle fleet the quantile is 0, and one request would do. */
 const neverHot = 2
 
 /**
- * Probing to reduce queuing and latency: a small pool of recent answers about load, asked for asynchronously so that no
- * request waits for one. Targets with many requests in flight are hot; the fastest of the others is taken, or the
- * least loaded one when all are hot. O(pool size), whatever the number of targets.
+ * Probing to reduce queuing and latency: keeps a small pool of recent probe results, fetched asynchronously so that no
+ * request waits for one. Targets with many requests in flight are hot. It picks the fastest of the others, or the least
+ * loaded one when all are hot. O(pool size), independent of the number of targets.
  *
  * Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance: Introducing Prequal", NSDI 2024.
- * Its reuse budget is a formula for fleets far larger than the pool; here it is a number, which holds for small ones too.
+ * Its reuse budget is a formula for fleets far larger than the pool; here it is a number, which also suits small fleets.
  */
 export class Prequal implements Policy {
   readonly #options: PrequalOptions
   readonly #probe: LoadProbe
   readonly #members = perList((targets) => new Set(targets))
   readonly #recent = new RecentLoads()
-  /** While there are too few answers: what is known here. The paper takes one at random, be it the slow one. */
+  /** Used while the pool has too few results. The paper picks at random, which may hit the slow target. */
   readonly #uninformed = new LeastResponseTime()
   /** The oldest first. */
-  readonly #pool: Answer[] = []
-  /** Whom the answers in the pool are from. */
-  #asked: ReadonlySet<Target> = new Set()
-  #owed = 0
+  readonly #pool: ProbeResult[] = []
+  /** The targets that the pool's results may come from. */
+  #probed: ReadonlySet<Target> = new Set()
+  #probesDue = 0
   #pending = 0
   #closed = false
 
@@ -63,10 +63,10 @@ export class Prequal implements Policy {
   }
 
   pick(targets: readonly Target[]): Target {
-    this.#ask(targets)
+    this.#sendProbes(targets)
     const best = this.#best(targets)
     if (!best) return this.#uninformed.pick(targets)
-    // The answer grows old with each request that is sent on its strength.
+    // Each request sent because of a result makes that result less accurate.
     best.inflight++
     best.uses++
     return best.target
@@ -76,24 +76,24 @@ export class Prequal implements Policy {
     this.#closed = true
   }
 
-  /** Hot-cold lexicographic rule. Undefined with fewer than two answers, when there is nothing to compare. */
-  #best(targets: readonly Target[]): Answer | undefined {
+  /** Hot-cold lexicographic rule. Undefined with fewer than two results, when there is nothing to compare. */
+  #best(targets: readonly Target[]): ProbeResult | undefined {
     const { maxAgeMs, reuse, hotQuantile } = this.#options
     const members = this.#members(targets)
-    // Nearly always the same ones as before, of which all answers are.
-    const others = members !== this.#asked
-    this.#asked = members
+    // Nearly always the same targets as before; then every result is from one of them.
+    const changed = members !== this.#probed
+    this.#probed = members
     const oldest = performance.now() - maxAgeMs
     const hot = Math.max(neverHot, this.#recent.quantile(hotQuantile))
-    let best: Answer | undefined
+    let best: ProbeResult | undefined
     let least = Number.POSITIVE_INFINITY
     let kept = 0
-    for (const answer of this.#pool) {
-      if (answer.at < oldest || answer.uses >= reuse || (others && !members.has(answer.target))) continue
-      this.#pool[kept++] = answer
-      const cost = costOf(answer, hot)
+    for (const result of this.#pool) {
+      if (result.at < oldest || result.uses >= reuse || (changed && !members.has(result.target))) continue
+      this.#pool[kept++] = result
+      const cost = costOf(result, hot)
       if (cost < least) {
-        best = answer
+        best = result
         least = cost
       }
     }
@@ -101,24 +101,24 @@ export class Prequal implements Policy {
     return kept < Math.min(2, targets.length) ? undefined : best
   }
 
-  #ask(targets: readonly Target[]): void {
-    this.#owed += this.#options.probesPerRequest
-    for (; this.#owed >= 1; this.#owed--) {
+  #sendProbes(targets: readonly Target[]): void {
+    this.#probesDue += this.#options.probesPerRequest
+    for (; this.#probesDue >= 1; this.#probesDue--) {
       if (this.#pending >= this.#options.poolSize) continue
       const target = random(targets)
       this.#pending++
       this.#probe(target).then(
-        (load) => this.#learn(target, load),
+        (load) => this.#record(target, load),
         () => this.#pending--,
       )
     }
   }
 
-  #learn(target: Target, { inflight, latencyMs }: Load): void {
+  #record(target: Target, { inflight, latencyMs }: Load): void {
     this.#pending--
-    if (this.#closed || !this.#asked.has(target)) return
+    if (this.#closed || !this.#probed.has(target)) return
     this.#recent.add(inflight)
-    const before = this.#pool.findIndex((answer) => answer.target === target)
+    const before = this.#pool.findIndex((result) => result.target === target)
     if (before >= 0) this.#pool.splice(before, 1)
     else if (this.#pool.length >= this.#options.poolSize) this.#pool.shift()
     this.#pool.push({ target, inflight, latencyMs, at: performance.now(), uses: 0 })
@@ -126,23 +126,23 @@ export class Prequal implements Policy {
 }
 
 /**
- * The paper has a server estimate the latency of a request that comes now, with what is in flight there. Who only knows a
- * mean has to make that of it, or an idle slow target would be preferred to a fast one with a single request.
+ * Expected latency of a request sent now. In the paper, the server estimates it from its requests in flight. A target that
+ * reports only a mean needs this correction, or an idle slow target would be preferred to a fast one with one request.
  */
-const latencyNow = ({ latencyMs, inflight }: Answer): number => latencyMs * (inflight + 1)
+const latencyNow = ({ latencyMs, inflight }: ProbeResult): number => latencyMs * (inflight + 1)
 
 /** More than any latency. */
 const hotCost = 1e12
 
-/** Orders the cold ones by latency, and after all of them the hot ones by what they have in flight. */
-const costOf = (answer: Answer, hot: number): number =>
-  answer.inflight > hot ? hotCost + answer.inflight : latencyNow(answer)
+/** Orders cold targets by latency, and after them hot targets by their requests in flight. */
+const costOf = (result: ProbeResult, hot: number): number =>
+  result.inflight > hot ? hotCost + result.inflight : latencyNow(result)
 
-/** The last 128 figures, in order of arrival and in order of size. */
+/** The last 128 values, in order of arrival and in order of size. */
 class RecentLoads {
   readonly #arrived: number[] = []
   readonly #sorted: number[] = []
-  /** Where the oldest one stands, when there are that many. */
+  /** Index of the oldest value in `#arrived`, once there are 128. */
   #oldest = 0
 
   add(value: number): void {
@@ -161,7 +161,7 @@ class RecentLoads {
     return this.#sorted[Math.floor((this.#sorted.length - 1) * share)] ?? 0
   }
 
-  /** Figures are much alike, so that the new one mostly stands where the old one stood. */
+  /** Values are similar, so the new one is usually close to the index of the old one. */
   #replace(place: number, value: number): void {
     const sorted = this.#sorted
     let at = place
@@ -170,7 +170,7 @@ class RecentLoads {
     sorted[at] = value
   }
 
-  /** Index of the first figure that is not below `value`. */
+  /** Index of the first value that is not below `value`. */
   #place(value: number): number {
     let low = 0
     let high = this.#sorted.length

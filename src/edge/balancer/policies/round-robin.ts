@@ -1,7 +1,7 @@
 import type { Target } from '../target.ts'
 import type { Policy } from './policy.ts'
 
-/** One after the other, whatever they weigh. O(1). */
+/** Picks the targets in order, whatever their weight. O(1). */
 export class RoundRobin implements Policy {
   #next = 0
 

@@ -25,7 +25,7 @@ function aliasSampler(targets: readonly Target[]): Sampler {
     share[rich] = (share[rich] as number) + (share[poor] as number) - 1
     if ((share[rich] as number) < 1) small.push(large.pop() as number)
   }
-  // What is left differs from 1 by rounding only.
+  // The remaining shares differ from 1 by rounding only.
   for (const i of [...small, ...large]) share[i] = 1
   return () => {
     const i = Math.floor(Math.random() * n)
@@ -35,7 +35,7 @@ function aliasSampler(targets: readonly Target[]): Sampler {
 
 export const samplerOf = (): ((targets: readonly Target[]) => Sampler) => perList(aliasSampler)
 
-/** Two different targets, or the same one twice when there is no other. */
+/** Two different targets, or the same one twice if it is the only one. */
 export function samplePair(targets: readonly Target[], sample: Sampler): readonly [Target, Target] {
   const first = sample()
   if (targets.length === 1) return [first, first]

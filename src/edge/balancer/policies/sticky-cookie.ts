@@ -5,30 +5,30 @@ import { perList } from './per-list.ts'
 import type { PickInput, Policy } from './policy.ts'
 
 export interface StickyOptions {
-  /** At least 32 bytes; all fronts of a fleet share it. Without it the cookie could be used to aim at one target. */
+  /** At least 32 bytes, the same on all balancers. An unsigned cookie would let clients aim at one target. */
   secret: string
   /** Name of the cookie. @default 'fleet_target' */
   cookie: string
-  /** Seconds until the browser forgets it; 0: when it is closed. @default 0 */
+  /** Lifetime in seconds; 0: until the browser is closed. @default 0 */
   maxAge: number
-  /** Send it over HTTPS only. @default false */
+  /** Adds `Secure`: sent over HTTPS only. @default false */
   secure: boolean
 }
 
 /**
- * A signed cookie binds a client to a target for as long as that is in rotation; who has none, or lost its target, gets
- * one from the fallback policy. O(1).
+ * A signed cookie binds a client to a target for as long as the target is in rotation. A client without a cookie, or whose
+ * target is gone, gets a target from the fallback policy. O(1).
  */
 export class StickyCookie implements Policy {
   readonly affinity = true
   readonly #options: StickyOptions
   readonly #fallback: Policy
   /**
-   * By what the cookie says. A guess is compared with a signature only when the hash of the whole is the same, so it cannot
-   * be found out byte by byte.
+   * Targets by signed cookie value. A map lookup compares a guess with a signature only if the hashes of the whole values
+   * match, so a signature cannot be guessed byte by byte.
    */
   readonly #bySigned = perList((targets) => new Map(targets.map((target) => [this.#signed(target.id), target])))
-  /** Signatures by target id: there are as many as targets, so each is computed once. */
+  /** Signatures by target id, each computed once. Bounded by the number of targets. */
   readonly #signatures = new Map<string, string>()
 
   /** @throws FLEET_ERR_SECRET_WEAK */

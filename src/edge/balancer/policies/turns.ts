@@ -3,18 +3,18 @@ import { Heap, type Placed } from './heap.ts'
 
 const goldenRatio = (Math.sqrt(5) - 1) / 2
 
-/** A target in a heap, and when its next turn comes. */
+/** A target in a heap, with the virtual time of its next turn. */
 export interface Turn extends Placed {
   readonly target: Target
   next: number
 }
 
 /**
- * Virtual time, in which a target of weight w has a turn every 1/w: whose turn comes first is served first. Source:
- * Demers, Keshav, Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", SIGCOMM 1989.
+ * Virtual time in which a target of weight w has a turn every 1/w; the earliest turn is next. Source: Demers, Keshav,
+ * Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", SIGCOMM 1989.
  */
 export class Turns {
-  /** Outlives the lists, so that a change of the list does not begin the round anew. */
+  /** Kept across lists, so that a changed list does not restart the round. */
   readonly #next = new WeakMap<Target, number>()
   #now = 0
   #phase = 0
@@ -26,7 +26,7 @@ export class Turns {
     )
   }
 
-  /** The target has had its turn. One that was away has not saved up any. */
+  /** Schedules the target's next turn. Turns missed while it was out of rotation do not accumulate. */
   took(turn: Turn): void {
     this.#now = Math.max(this.#now, turn.next)
     turn.next = this.#now + 1 / turn.target.weight
@@ -34,8 +34,8 @@ export class Turns {
   }
 
   /**
-   * New targets start at different points of their turn, or all of the same weight would come in one burst for ever;
-   * multiples of the golden ratio keep any number of points apart.
+   * New targets start at different phases. Otherwise all targets of one weight would be picked in one burst, for ever.
+   * Multiples of the golden ratio keep any number of phases apart.
    */
   #nextOf(target: Target): number {
     const known = this.#next.get(target)

@@ -3,8 +3,8 @@ import type { Policy } from './policy.ts'
 import { samplePair, samplerOf } from './sample.ts'
 
 /**
- * Two at random, of which the one with fewer requests in flight for its weight. O(1). Nearly as even as looking at all,
- * and without the herd that many balancers form when each sends to the same least loaded target.
+ * Samples two targets at random and picks the one with fewer requests in flight relative to its weight. O(1). Nearly as
+ * even as comparing all targets, and without the herd effect of many balancers choosing the same least loaded target.
  * Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
  */
 export class TwoChoices implements Policy {

@@ -4,9 +4,9 @@ import type { Policy } from './policy.ts'
 import { Turns } from './turns.ts'
 
 /**
- * Smooth weighted round robin: in any stretch of requests each target has its share to within a request or two, so a
- * heavy one does not get it in one burst. nginx's own loop (`ngx_http_upstream_get_round_robin_peer`) looks at every
- * target for each request; earliest-deadline-first in virtual time, as in Envoy, comes to the same in O(log n).
+ * Smooth weighted round robin: over any run of requests each target is within one or two requests of its share, so a heavy
+ * target does not receive its share in one burst. nginx's loop (`ngx_http_upstream_get_round_robin_peer`) visits every
+ * target per request; earliest-deadline-first in virtual time, as in Envoy, gives the same result in O(log n).
  */
 export class Weighted implements Policy {
   readonly #turns = new Turns()

@@ -1,5 +1,5 @@
-/** The head of an answer, as far as it is needed to count it. */
-export interface Answer {
+/** The parts of a response head that are needed to count it. */
+export interface ResponseHead {
   readonly status: number
   readonly keepAlive: boolean
   header(name: string): string | undefined
@@ -9,62 +9,62 @@ const endOfHead = Buffer.from('\r\n\r\n')
 const endOfChunks = Buffer.from('0\r\n\r\n')
 
 /**
- * Reads HTTP/1.1 answers off a connection that has one request under way at a time. It knows no more than what tells
- * where an answer ends: a load generator must cost less than what it measures.
+ * Reads HTTP/1.1 responses from a connection with one request in flight at a time. It parses only what is needed to find
+ * the end of a response: a load generator must cost less than the program it measures.
  */
-export class Answers {
+export class ResponseReader {
   /** The request was a HEAD: there is no body. */
   head = false
-  readonly #answered: (answer: Answer) => void
+  readonly #onResponse: (response: ResponseHead) => void
   #pending: Buffer | undefined
-  #answer: (Answer & { length: number; chunked: boolean; bodyAt: number }) | undefined
+  #response: (ResponseHead & { length: number; chunked: boolean; bodyAt: number }) | undefined
 
-  constructor(answered: (answer: Answer) => void) {
-    this.#answered = answered
+  constructor(onResponse: (response: ResponseHead) => void) {
+    this.#onResponse = onResponse
   }
 
   reset(): void {
     this.#pending = undefined
-    this.#answer = undefined
+    this.#response = undefined
   }
 
   read(chunk: Buffer): void {
     const data = this.#pending ? Buffer.concat([this.#pending, chunk]) : chunk
-    if (!this.#answer) {
+    if (!this.#response) {
       const end = data.indexOf(endOfHead)
       if (end === -1) {
         this.#pending = data
         return
       }
-      this.#answer = this.#parse(data.toString('latin1', 0, end), end + 4)
-      // 103 Early Hints and the like come before the answer.
-      if (this.#answer.status < 200) {
-        this.#answer = undefined
+      this.#response = this.#parse(data.toString('latin1', 0, end), end + 4)
+      // 103 Early Hints and similar responses precede the final one.
+      if (this.#response.status < 200) {
+        this.#response = undefined
         this.#pending = undefined
         if (data.length > end + 4) this.read(data.subarray(end + 4))
         return
       }
     }
-    const answer = this.#answer
-    const body = data.length - answer.bodyAt
-    const done = answer.chunked ? body >= 5 && data.subarray(-5).equals(endOfChunks) : body >= answer.length
+    const response = this.#response
+    const body = data.length - response.bodyAt
+    const done = response.chunked ? body >= 5 && data.subarray(-5).equals(endOfChunks) : body >= response.length
     if (done) this.#finish()
     else this.#pending = data
   }
 
-  /** The connection was closed: an answer of no given length ends here. */
+  /** The connection was closed, which ends a response without a length. */
   end(): void {
-    if (this.#answer?.length === Number.POSITIVE_INFINITY && !this.#answer.chunked) this.#finish()
+    if (this.#response?.length === Number.POSITIVE_INFINITY && !this.#response.chunked) this.#finish()
     this.reset()
   }
 
   #finish(): void {
-    const answer = this.#answer as Answer
+    const response = this.#response as ResponseHead
     this.reset()
-    this.#answered(answer)
+    this.#onResponse(response)
   }
 
-  #parse(head: string, bodyAt: number): Answer & { length: number; chunked: boolean; bodyAt: number } {
+  #parse(head: string, bodyAt: number): ResponseHead & { length: number; chunked: boolean; bodyAt: number } {
     const status = Number(head.slice(9, 12))
     const lower = head.toLowerCase()
     const header = (name: string): string | undefined => {
