@@ -267,6 +267,6 @@ describe('the Worker', () => {
 
     const nobody = `http://127.0.0.1:${await freePort()}`
     const { status, body } = await send(frankfurt, {}, { REGIONS: regions({ eu: nobody, us: nobody, ap: nobody }) })
-    assert.deepEqual([status, body.message], [502, 'no region answers'])
+    assert.deepEqual([status, body.message], [502, 'no region is available'])
   })
 })
