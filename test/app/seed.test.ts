@@ -22,7 +22,7 @@ async function run(url: string, args: string[], env: Record<string, string | und
 }
 const migrateAndSeed = ['src/cli/main.ts', 'migrate', '--seed']
 
-test('three instances that migrate and seed at once leave one user and one of each product', async () => {
+test('three instances that migrate and seed at once create one user and one of each product', async () => {
   const url = await newDatabase(server)
   const runs = await Promise.all([1, 2, 3].map(() => run(url, migrateAndSeed)))
   for (const { code, said } of runs) assert.equal(code, 0, said)
@@ -35,7 +35,7 @@ test('three instances that migrate and seed at once leave one user and one of ea
   assert.ok(products.length > 0)
 })
 
-test('seeding again changes nothing, as `prisma db seed` would run it too', async () => {
+test('seeding again changes nothing, also by `prisma db seed`', async () => {
   const url = await newDatabase(server)
   assert.equal((await run(url, migrateAndSeed)).code, 0)
   await query(url, "UPDATE users SET name = 'Renamed'; UPDATE products SET stock = 1")
@@ -44,7 +44,7 @@ test('seeding again changes nothing, as `prisma db seed` would run it too', asyn
   assert.deepEqual(await query(url, 'SELECT * FROM users JOIN products ON true ORDER BY sku'), before)
 })
 
-test('production is never seeded', async () => {
+test('rejects seeding in production', async () => {
   const url = await newDatabase(server)
   const { code, said } = await run(url, migrateAndSeed, { NODE_ENV: 'production' })
   assert.equal(code, 1)

@@ -8,7 +8,7 @@ import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 
-it('the example of docs/observability.md hears of states and requests', async (t) => {
+it('the example of docs/observability.md receives states and requests', async (t) => {
   const example = /```js\n(\/\/ spans\.mjs[\s\S]*?)```/.exec(
     readFileSync(join(root, 'docs/observability.md'), 'utf8'),
   )?.[1]

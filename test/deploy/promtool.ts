@@ -4,7 +4,7 @@ import { type Program, provide } from '../../src/cli/up/install.ts'
 
 const program: Program = { title: 'promtool', names: ['promtool'], apt: ['prometheus'], brew: 'prometheus' }
 
-/** Runs promtool, which comes with Prometheus; found, or installed like the servers the tests need. */
+/** Runs promtool, a part of Prometheus; installed like the servers of the tests if missing. */
 export async function promtool(...args: readonly string[]): Promise<{ code: number | null; said: string }> {
   const child = launch(await provide(program), args)
   const { code } = await child.exit

@@ -21,7 +21,7 @@ interface Context {
   waitUntil(work: Promise<unknown>): void
 }
 
-/** A region's front: it says who it is, and what it is told. */
+/** A region's load balancer, which responds with its name and the request. */
 class Front {
   readonly name: string
   readonly server: Server
@@ -79,7 +79,7 @@ describe('the Worker', () => {
     }
   })
   beforeEach(async () => {
-    // What it knows of regions lives as long as its module.
+    // Its state of regions lasts as long as its module.
     worker = (await import(`../../deploy/cloudflare/worker/worker.js?${loads++}`)).default
     for (const front of Object.values(fronts)) Object.assign(front, { status: 200, asked: [], bodies: [] })
   })
@@ -106,15 +106,15 @@ describe('the Worker', () => {
     assert.equal((await send(frankfurt)).region, 'eu')
     assert.equal((await send(tokyo)).region, 'ap')
     assert.equal((await send({ country: 'BR', latitude: '-3.1', longitude: '-60' })).region, 'us')
-    // Across the date line Fiji is nearer to Singapore's side of the world than to Virginia's.
+    // Across the date line Fiji is nearer to Singapore than to Virginia.
     assert.equal((await send({ country: 'FJ', latitude: '-18', longitude: '178' })).region, 'ap')
   })
 
-  it('takes any region for a client that is nowhere', async () => {
+  it('uses any region for a client without a location', async () => {
     for (const cf of [undefined, {}, { country: 'T1' }]) assert.equal((await send(cf)).status, 200)
   })
 
-  it('passes path, query, body and the name the client asked for on, and redirects as they are', async () => {
+  it('forwards path, query, body and host, and returns redirects unchanged', async () => {
     const { body } = await send(frankfurt, { method: 'POST', path: '/orders?a=%2F', body: 'two of them' })
     assert.deepEqual(body, { region: 'eu', host: 'shop.example.com', body: 'two of them' })
     assert.deepEqual(fronts.eu.asked, ['POST /orders?a=%2F'])
@@ -122,7 +122,7 @@ describe('the Worker', () => {
     assert.equal((await send(frankfurt)).status, 302)
   })
 
-  it('sends every path to the region, also one that could be taken for another host', async () => {
+  it('sends every path to the region, also one that resembles another host', async () => {
     const evil = new Front('evil')
     await evil.listen()
     try {
@@ -152,7 +152,7 @@ describe('the Worker', () => {
     }
   })
 
-  it('passes nothing on by which a client names another URL', async () => {
+  it('removes headers by which a client claims another URL', async () => {
     const names = [
       'forwarded',
       'x-forwarded-host',
@@ -167,7 +167,7 @@ describe('the Worker', () => {
     assert.doesNotMatch(JSON.stringify(fronts.eu.headers), /evil/)
   })
 
-  it('keeps a country in its region, also when that is far or down', async () => {
+  it('keeps a bound country in its region, even if that is far or down', async () => {
     const bound = { COUNTRIES: { DE: 'us' } }
     assert.equal((await send(frankfurt, {}, bound)).region, 'us')
     fronts.us.status = 503
@@ -177,29 +177,29 @@ describe('the Worker', () => {
   })
 
   for (const status of [502, 503, 504, 521, 530]) {
-    it(`sends a safe request on when a region says ${status}`, async () => {
+    it(`retries a safe request in the next region on ${status}`, async () => {
       fronts.eu.status = status
       const { region, status: answered } = await send(frankfurt)
       assert.deepEqual([answered, region], [200, 'us'])
-      // And from then on it is left alone.
+      // From then on the region gets no requests.
       fronts.eu.asked = []
       assert.equal((await send(frankfurt)).region, 'us')
       assert.deepEqual(fronts.eu.asked, [])
     })
   }
 
-  it('passes an application’s own errors on', async () => {
+  it('returns an application’s own errors', async () => {
     fronts.eu.status = 500
     const { status, region } = await send(frankfurt)
     assert.deepEqual([status, region], [500, 'eu'])
   })
 
-  it('sends a safe request on when a region is not reached', async () => {
+  it('retries a safe request if a region is unreachable', async () => {
     const env = { REGIONS: regions({ eu: `http://127.0.0.1:${await freePort()}` }) }
     assert.equal((await send(frankfurt, {}, env)).region, 'us')
   })
 
-  it('never sends a POST twice, and not to a region that is known to be down', async () => {
+  it('never sends a POST twice, nor to a region in cooldown', async () => {
     fronts.eu.status = 503
     const lost = await send(frankfurt, { method: 'POST', body: 'an order' })
     assert.deepEqual([lost.status, lost.region], [503, 'eu'])
@@ -208,12 +208,12 @@ describe('the Worker', () => {
     assert.deepEqual([next.status, next.region, next.body.body], [200, 'us', 'another'])
   })
 
-  it('does not cut a stream short, however long it takes', async (t) => {
+  it('does not limit the duration of a stream', async (t) => {
     const stream = createServer((_request, response) => {
       response.write('first ')
       finish = () => response.end('last')
     })
-    let finish: () => void = () => assert.fail('nobody asked')
+    let finish: () => void = () => assert.fail('no request arrived')
     await new Promise<void>((resolve) => stream.listen(0, '127.0.0.1', resolve))
     t.after(() => void stream.close())
     const url = `http://127.0.0.1:${(stream.address() as AddressInfo).port}`
@@ -225,7 +225,7 @@ describe('the Worker', () => {
     assert.equal(await answer.text(), 'first last')
   })
 
-  it('leaves a region that is silent', async (t) => {
+  it('retries a safe request if a region times out', async (t) => {
     const arrived = Promise.withResolvers<void>()
     const silent = createServer(() => arrived.resolve())
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
@@ -241,12 +241,12 @@ describe('the Worker', () => {
     assert.equal((await answer).region, 'us')
   })
 
-  it('asks a region that was down whether it is ready before it gets requests again', async (t) => {
+  it('probes /ready before a failed region gets requests again', async (t) => {
     fronts.eu.status = 503
     await send(frankfurt)
     t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 11_000 })
     fronts.eu.asked = []
-    // Its time is over, but it has not said yes yet.
+    // The cooldown is over, but the probe has not succeeded yet.
     assert.equal((await send(frankfurt)).region, 'us')
     await Promise.all(background)
     assert.deepEqual(fronts.eu.asked, ['GET /ready'])
@@ -259,7 +259,7 @@ describe('the Worker', () => {
     await until(async () => (await send(frankfurt)).region === 'eu', { what: 'the region to be back' })
   })
 
-  it('asks all again when all were down, and says so when nobody answers', async () => {
+  it('tries all regions if all have failed, and responds 502 if none is available', async () => {
     for (const front of Object.values(fronts)) front.status = 503
     assert.equal((await send(frankfurt)).status, 503)
     for (const front of Object.values(fronts)) front.status = 200

@@ -5,15 +5,15 @@ import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Steady traffic as browsers make it: a GET on a kept connection that turns out to have been closed before is sent once
- * more on a new one (RFC 9112, 9.3.1), and a POST goes on a connection of its own. nginx before 1.27.4 closes idle
- * connections when it reloads, and nobody can tell it not to. What is left is a failure.
+ * Steady traffic like that of browsers: a GET on a reused connection that turns out to be closed is repeated once on a
+ * new one (RFC 9112, 9.3.1); a POST uses a new connection. nginx before 1.27.4 closes idle connections when it reloads,
+ * which cannot be configured. Everything else is a failure.
  */
 export class Visitors {
   readonly failures: string[] = []
   readonly versions: Set<string> = new Set()
   requests = 0
-  /** How often a kept connection was found closed. */
+  /** Number of reused connections that were closed. */
   repeated = 0
   readonly #port: number
   readonly #agent = new Agent({ keepAlive: true })
@@ -27,7 +27,7 @@ export class Visitors {
     this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i))
   }
 
-  /** Stops, and asserts that nothing failed and that every order was carried out once. */
+  /** Stops, and asserts that no request failed and every order was executed once. */
   async stop(orders: string): Promise<void> {
     await this.halt()
     assert.deepEqual(this.failures, [], `of ${this.requests} requests`)

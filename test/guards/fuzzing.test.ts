@@ -17,7 +17,7 @@ describe('docs/fuzzing.md', () => {
     assert.deepEqual(rows('Targets'), targets)
   })
 
-  it('lists every difference from Node’s reader that the wire target tolerates', () => {
+  it('lists every difference from Node’s parser that the wire target tolerates', () => {
     assert.deepEqual(
       rows('Where the proxy’s reader differs from Node’s'.replaceAll('’', "'")).sort(),
       differences.map(({ name }) => name).sort(),

@@ -35,7 +35,7 @@ for (const release of releases) {
       })
     }
 
-    test('is refused without a password for the statistics', async () => {
+    test('is rejected without a password for the statistics', async () => {
       for (const env of [undefined, { LB_STATS_PASSWORD: '' }]) {
         const { code, said } = await check(env ?? {})
         assert.equal(code, 1)
@@ -43,13 +43,13 @@ for (const release of releases) {
       }
     })
 
-    test('is refused with a cookie that would tell addresses', async () => {
+    test('is rejected with a cookie that would reveal addresses', async () => {
       const { code, said } = await check({ ...password, LB_STICKY: 'SERVER' })
       assert.equal(code, 1)
       assert.match(said, /LB_STICKY_KEY must be set/)
     })
 
-    test('is refused with a policy that there is none of', async () => {
+    test('is rejected with an unknown policy', async () => {
       assert.equal((await check({ ...password, LB_BALANCE: 'leasttime' })).code, 1)
     })
   })

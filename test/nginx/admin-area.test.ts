@@ -9,7 +9,7 @@ import { fleet } from '../../src/fleet.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { type Answer, ask, startFront } from './front.ts'
 
-test('a form of another site drains no instance through the admin area, and the dashboard does', async () => {
+test('through the admin area, a form of another site cannot drain an instance and the dashboard can', async () => {
   const [listen, management] = [await freePort(), await freePort()]
   const folder = temporaryFolder('passwords')
   chmodSync(folder, 0o711)

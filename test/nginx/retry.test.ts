@@ -5,13 +5,13 @@ import { type Front, startFront, tally } from './front.ts'
 import { startUpstream, targets } from './upstream.ts'
 
 const well: RequestListener = (_request, response) => response.end('ok')
-/** Reads the whole request, as one that carries it out, and then dies. */
+/** Reads the whole request, as if to execute it, then closes the connection. */
 const dying: RequestListener = (request) => request.resume().once('end', () => request.socket.destroy())
-/** Refuses what a front can take elsewhere, as a draining instance does. */
+/** Rejects requests that nginx may retry elsewhere, as a draining instance does. */
 const draining: RequestListener = (request, response) =>
   request.headers['x-fleet-retry'] === undefined ? well(request, response) : response.writeHead(502).end('draining')
 
-/** A front of its own for three instances that answer so. */
+/** A separate nginx in front of three instances with these handlers. */
 async function three(answers: readonly RequestListener[], values: Record<string, string> = {}) {
   const instances = await Promise.all(answers.map((answer, index) => startUpstream('abc'[index] ?? '', answer)))
   const front: Front = await startFront({
@@ -25,20 +25,21 @@ async function three(answers: readonly RequestListener[], values: Record<string,
 }
 
 for (const method of ['POST', 'PATCH']) {
-  test(`a ${method} that was sent is not repeated`, async () => {
+  test(`does not repeat a ${method} that was sent`, async () => {
     const { front, asked } = await three([dying, dying, dying])
     for (const turn of [1, 2, 3]) {
       const { status, body } = await front.ask('/orders', { method, body: 'x'.repeat(100_000) })
       assert.deepEqual([status, JSON.parse(body).statusCode], [502, 502])
       assert.equal(asked(), turn)
     }
-    // By now all are counted out: one that was not sent goes to the last resort, there it is sent, and so on.
+    // By now all are marked as failed: a request that was not sent goes to the last resort, is sent there, and is not
+    // repeated.
     assert.equal((await front.ask('/orders', { method, body: 'x' })).status, 502)
     assert.equal(asked(), 4)
   })
 }
 
-test('a POST that is left without an answer is not repeated', async () => {
+test('does not repeat a POST without a response', async () => {
   const { front, asked, instances } = await three([(request) => void request.resume(), well, well])
   const answer = front.ask('/orders', { method: 'POST', body: 'x' })
   const { promise: read, resolve } = Promise.withResolvers<void>()
@@ -49,7 +50,7 @@ test('a POST that is left without an answer is not repeated', async () => {
   assert.deepEqual([(await answer).status, asked()], [502, 1])
 })
 
-test('a POST that could not be sent goes elsewhere', async () => {
+test('sends a POST to another instance if the first is unreachable', async () => {
   const { front, instances, asked } = await three([well, well, well])
   await instances[0]?.stop()
   await instances[1]?.stop()
@@ -60,12 +61,12 @@ test('a POST that could not be sent goes elsewhere', async () => {
   assert.equal(asked(), 20)
 })
 
-test('a GET whose instance dies is answered by another one', async () => {
+test('repeats a GET on another instance if the first crashes', async () => {
   const { front } = await three([dying, dying, well])
   assert.deepEqual(await tally(9, () => front.ask('/')), { c: 9 })
 })
 
-test('a draining instance gets no requests that others can take, and the others lose none', async () => {
+test('sends no retryable request to a draining instance, and loses none', async () => {
   const { front, instances } = await three([draining, well, draining])
   const counts = await tally(20, () => front.ask('/'))
   assert.deepEqual(counts, { b: 20 })
@@ -74,7 +75,7 @@ test('a draining instance gets no requests that others can take, and the others 
 })
 
 for (const policy of ['round-robin', 'least-conn', 'ip-hash', 'random-two', 'sticky']) {
-  test(`${policy}: one that is back serves at once when all were counted out`, async () => {
+  test(`${policy}: an instance that is back serves at once after all were marked as failed`, async () => {
     const { front, instances, asked } = await three([well, well, well], { FLEET_POLICY: policy })
     for (const instance of instances) await instance.stop()
     const down = await front.ask('/', { method: 'POST', body: 'x' })
@@ -88,7 +89,7 @@ for (const policy of ['round-robin', 'least-conn', 'ip-hash', 'random-two', 'sti
   })
 }
 
-test('when all have been counted out as draining, they are told that nobody else will answer', async () => {
+test('omits X-Fleet-Retry when all instances are marked as failed, so that a draining one serves', async () => {
   const { front, instances } = await three([draining, draining, well])
   assert.deepEqual(await tally(6, () => front.ask('/')), { c: 6 })
   await instances[2]?.stop()

@@ -14,7 +14,7 @@ import { startUpstream, targets } from './upstream.ts'
 const app = await startUpstream('app')
 const front = await startFront({ FLEET_TARGETS: app.target })
 
-test('an instance hears of the client from the front alone', async () => {
+test('an instance receives client information from nginx only', async () => {
   const forged = Object.fromEntries(
     ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-forwarded-port', 'x-real-ip', 'x-request-id'].map(
       (name) => [name, '6.6.6.6'],
@@ -38,14 +38,14 @@ test('an instance hears of the client from the front alone', async () => {
   assert.equal(app.seen.at(-1)?.headers['x-fleet-retry'], undefined)
 })
 
-test('a client of HTTP/1.0 needs no Host', async () => {
+test('accepts HTTP/1.0 without Host', async () => {
   const socket = connect(front.port, '127.0.0.1')
   socket.write('GET / HTTP/1.0\r\n\r\n')
   const pieces = await socket.toArray()
   assert.match(Buffer.concat(pieces).toString(), /^HTTP\/1\.1 200 /)
 })
 
-test('operators’ paths are not there, however they are spelled', async () => {
+test('responds 404 to operators’ paths in any spelling', async () => {
   const spellings = [
     '/metrics',
     '/metrics/',
@@ -94,7 +94,7 @@ test('operators’ paths are not there, however they are spelled', async () => {
       assert.equal((await front.ask(path, { method, headers: token })).status, 404, `${method} ${path}`)
     }
   }
-  // Outside of the root, or with a NUL: no path at all.
+  // Above the root, or with a NUL: not a valid path.
   for (const path of ['/../metrics', '/%2e%2e/metrics', '/metrics%00']) {
     assert.equal((await front.ask(path)).status, 400, path)
   }
@@ -107,7 +107,7 @@ test('operators’ paths are not there, however they are spelled', async () => {
   }
 })
 
-test('the front adds what an instance does not say, and overrules nothing it says', async () => {
+test('adds missing security headers and keeps those of an instance', async () => {
   const plain = await front.ask('/')
   assert.equal(plain.headers['x-content-type-options'], 'nosniff')
   assert.equal(plain.headers['x-frame-options'], 'SAMEORIGIN')
@@ -124,7 +124,7 @@ test('the front adds what an instance does not say, and overrules nothing it say
   app.answer = (_request, response) => response.end('ok')
 })
 
-test('a flood is answered 429, passwords sooner; probes never', async () => {
+test('responds 429 to a flood, earlier for logins, and never to probes', async () => {
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_RATE: '1r/m',
@@ -150,7 +150,7 @@ test('a flood is answered 429, passwords sooner; probes never', async () => {
   assert.equal(JSON.parse(body).statusCode, 429)
 })
 
-test('a client is an IPv4 address, or a network of IPv6', async () => {
+test('counts an IPv4 address or an IPv6 network as one client', async () => {
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_AUTH_RATE: '1r/m',
@@ -169,8 +169,8 @@ test('a client is an IPv4 address, or a network of IPv6', async () => {
   assert.equal(await admitted((n) => ['203.0.115.1', '::ffff:203.0.115.1'][n % 2] as string), 11)
 })
 
-test('connections of one client are limited, and bodies', async () => {
-  // One worker: another one could take a connection before the first has counted out those that it has just answered.
+test('limits in-flight requests of one client, and the size of bodies', async () => {
+  // One worker: a second could accept a connection before the first has released finished requests.
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_CONNECTIONS: 2,
@@ -191,7 +191,7 @@ test('connections of one client are limited, and bodies', async () => {
   assert.equal(JSON.parse(body).statusCode, 413)
 })
 
-test('static files are kept, and served while every instance is away', async () => {
+test('caches static files and serves them while every instance is down', async () => {
   const files = await startUpstream('files', ({ url }, response) => {
     response.setHeader('Cache-Control', url === '/static/short.css' ? 'max-age=1' : 'max-age=3600').end('a file')
   })
@@ -211,7 +211,7 @@ test('static files are kept, and served while every instance is away', async () 
   await files.stop()
   const states: string[] = []
   await until(async () => states.push(await state('/static/short.css')) && states.at(-1) === 'STALE', { what: 'STALE' })
-  // However many came within its second.
+  // Regardless of how many arrived within its second.
   assert.deepEqual(new Set(states.slice(0, -1)), new Set(states.slice(0, -1).map(() => 'HIT')))
   assert.equal(await state('/static/a.css'), 'HIT')
   const { status, body } = await cached.ask('/static/b.css')
@@ -221,7 +221,7 @@ test('static files are kept, and served while every instance is away', async () 
   await until(async () => fresh.includes(await state('/static/short.css')), { what: 'a new copy' })
 })
 
-test('one request fills a cold entry for all that wait', async () => {
+test('one request fills a missing cache entry; concurrent ones wait for it', async () => {
   const files = await startUpstream('files', (_request, response) => {
     setTimeout(() => response.setHeader('Cache-Control', 'max-age=60').end('a file'), 100)
   })
@@ -230,7 +230,7 @@ test('one request fills a cold entry for all that wait', async () => {
   assert.equal(files.seen.length, 1)
 })
 
-test('text is compressed for whoever can read it', async () => {
+test('compresses text for clients that accept it', async () => {
   const text = JSON.stringify({ text: 'fleet '.repeat(1000) })
   app.answer = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
   const plain = await front.ask('/')
@@ -246,7 +246,7 @@ test('text is compressed for whoever can read it', async () => {
   app.answer = (_request, response) => response.end('ok')
 })
 
-test('the log has one JSON object a request, with the times of every attempt', async () => {
+test('logs one JSON object per request, with the times of every attempt', async () => {
   const [gone, here] = [await startUpstream('gone'), await startUpstream('here')]
   await gone.stop()
   const logged = await startFront({ FLEET_TARGETS: targets(gone, here), FLEET_WORKERS: 1 })
@@ -272,7 +272,7 @@ test('the log has one JSON object a request, with the times of every attempt', a
   }
 })
 
-test('a WebSocket goes through, on any path', async () => {
+test('forwards WebSockets on any path', async () => {
   const app = await startUpstream('sockets')
   const server = new WebSocketServer({ noServer: true })
   const { promise: upgraded, resolve } = Promise.withResolvers<Record<string, unknown>>()
@@ -296,7 +296,7 @@ test('a WebSocket goes through, on any path', async () => {
   assert.equal(app.seen.at(-1)?.headers.connection, undefined)
 })
 
-test('an event leaves when it comes', async () => {
+test('forwards each event at once', async () => {
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   app.answer = async (_request, response) => {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n')
@@ -311,7 +311,7 @@ test('an event leaves when it comes', async () => {
   app.answer = (_request, response) => response.end('ok')
 })
 
-test('a file shows everyone the maintenance page, but not the probes', async () => {
+test('shows all clients the maintenance page while the file exists, except on probes', async () => {
   const file = join(front.folder, 'maintenance')
   writeFileSync(file, '')
   const page = await front.ask('/', { headers: { accept: 'text/html,*/*' } })
@@ -330,7 +330,7 @@ test('a file shows everyone the maintenance page, but not the probes', async () 
   assert.equal((await front.ask('/')).status, 200)
 })
 
-test('an instance’s own errors pass as they are', async () => {
+test('forwards error responses of an instance unchanged', async () => {
   app.answer = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
   for (const status of [404, 413, 429, 500, 502, 503, 504]) {
     const answer = await front.ask(`/${status}`, { method: 'POST' })
@@ -339,7 +339,7 @@ test('an instance’s own errors pass as they are', async () => {
   app.answer = (_request, response) => response.end('ok')
 })
 
-test('the admin area wants a password, has none of its own, and shows the token to instances only', async () => {
+test('the admin area requires a password, ships none, and sends the token to instances only', async () => {
   const port = await freePort()
   const passwords = join(front.folder, 'admin.htpasswd')
   const token = 'a token of at least thirty-two bytes'

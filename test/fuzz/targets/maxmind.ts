@@ -10,14 +10,14 @@ const networks = {
 }
 const addresses = ['1.2.3.4', '::ffff:1.2.3.4', '2001:db8::1', '255.255.255.255', 'ffff::', '::', 'fe80::1%eth0', 'x']
 const marker = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1')
-/** A map of two pointers to a map of two pointers to …: small, and enormous when it is expanded. */
+/** A map of two pointers to a map of two pointers to …: small, but huge when expanded. */
 const bomb = Buffer.concat(
   Array.from({ length: 27 }, (_, i) =>
     Buffer.from([0xe2, 0x41, 0x61, 0x20, 9 * (i + 1), 0x41, 0x62, 0x20, 9 * (i + 1)]),
   ),
 )
 
-/** A MaxMind DB with some of its bytes changed: the reader rejects it, or answers each look-up. */
+/** A MaxMind DB with changed bytes: the reader rejects it, or completes each lookup. */
 export default {
   seeds: [
     ...([24, 28, 32] as const).map((size) => writeMmdb(networks, size)),
