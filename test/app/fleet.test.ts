@@ -151,12 +151,12 @@ test('the dashboard is computed once for both instances', async () => {
   assert.deepEqual([first.json.servedBy, second.json.servedBy], ['one', 'two'])
 })
 
-async function join(app: Running): Promise<{ socket: WebSocket; heard: Record<string, string>[] }> {
+async function join(app: Running): Promise<{ socket: WebSocket; received: Record<string, string>[] }> {
   const socket = new WebSocket(`${app.url.replace('http', 'ws')}/ws`)
-  const heard: Record<string, string>[] = []
-  socket.on('message', (data) => heard.push(JSON.parse(String(data))))
+  const received: Record<string, string>[] = []
+  socket.on('message', (data) => received.push(JSON.parse(String(data))))
   await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
-  return { socket, heard }
+  return { socket, received }
 }
 
 test('a chat message reaches every instance, by WebSocket and by event stream', async () => {
@@ -172,8 +172,8 @@ test('a chat message reaches every instance, by WebSocket and by event stream', 
   await until(() => streamed.includes('event: hello'))
 
   here.socket.send(JSON.stringify({ text: 'hello over there' }))
-  for (const { heard } of [here, there])
-    await until(() => heard.some(({ text, from }) => text === 'hello over there' && from === 'one'))
+  for (const { received } of [here, there])
+    await until(() => received.some(({ text, from }) => text === 'hello over there' && from === 'one'))
   await until(() => /event: message\ndata: .*hello over there/.test(streamed))
 
   for (const wrong of [
@@ -186,8 +186,8 @@ test('a chat message reaches every instance, by WebSocket and by event stream', 
   ])
     here.socket.send(wrong)
   here.socket.send(Buffer.from('{"text":"binary"}'), { binary: true })
-  await until(() => here.heard.filter(({ code }) => code === 'FLEET_ERR_REQUEST_INVALID').length === 7)
-  assert.equal(there.heard.length, 1)
+  await until(() => here.received.filter(({ code }) => code === 'FLEET_ERR_REQUEST_INVALID').length === 7)
+  assert.equal(there.received.length, 1)
 
   const closed = new Promise<number>((resolve) => here.socket.once('close', resolve))
   here.socket.send('x'.repeat(100_000))
@@ -261,13 +261,13 @@ test('responds to bad input with a 4xx as JSON with a code, never a stack', asyn
       [400, 'FLEET_ERR_REQUEST_INVALID', { path: '/work?ms=30001' }],
     ]
   for (const [status, code, { path, ...options }] of cases) {
-    const answer = await one.ask(path, options)
-    const what = `${options.method ?? 'GET'} ${path} ${JSON.stringify(options.body)?.slice(0, 80)}: ${answer.text.slice(0, 300)}`
-    assert.equal(answer.status, status, what)
-    assert.equal(answer.json?.statusCode, status, what)
-    assert.equal(typeof answer.json.code, 'string', what)
-    if (code) assert.equal(answer.json.code, code, what)
-    assert.doesNotMatch(answer.text, /stack|node_modules|\.ts:|prisma|ioredis/i, what)
+    const response = await one.ask(path, options)
+    const what = `${options.method ?? 'GET'} ${path} ${JSON.stringify(options.body)?.slice(0, 80)}: ${response.text.slice(0, 300)}`
+    assert.equal(response.status, status, what)
+    assert.equal(response.json?.statusCode, status, what)
+    assert.equal(typeof response.json.code, 'string', what)
+    if (code) assert.equal(response.json.code, code, what)
+    assert.doesNotMatch(response.text, /stack|node_modules|\.ts:|prisma|ioredis/i, what)
   }
 })
 
@@ -308,7 +308,7 @@ test('limits logins across all instances', async () => {
   const statuses: number[] = []
   for (let i = 0; i < 40; i++) statuses.push(await attempt(i))
   assert.deepEqual(statuses, [...Array(30).fill(401), ...Array(10).fill(429)])
-  const refused = await limited.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
-  assert.equal(refused.status, 429)
-  assert.ok(Number(refused.headers.get('retry-after')) > 0)
+  const rejected = await limited.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
+  assert.equal(rejected.status, 429)
+  assert.ok(Number(rejected.headers.get('retry-after')) > 0)
 })

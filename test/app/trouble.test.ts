@@ -33,10 +33,10 @@ test('reports that it is not stateless with sessions in Redis and records in mem
 
 test('in production it rejects records in memory and creates no test user', async () => {
   const production = { NODE_ENV: 'production', REDIS_URL: redis.url, FLEET_NAME: 'production' }
-  const refused = fork(production)
-  assert.equal((await refused.exit).code, 1)
-  assert.match(refused.stderr, /^FLEET_ERR_MEMORY_IN_PRODUCTION .*DATABASE_URL/m)
-  assert.doesNotMatch(refused.stderr, /\n {4}at /)
+  const rejected = fork(production)
+  assert.equal((await rejected.exit).code, 1)
+  assert.match(rejected.stderr, /^FLEET_ERR_MEMORY_IN_PRODUCTION .*DATABASE_URL/m)
+  assert.doesNotMatch(rejected.stderr, /\n {4}at /)
   const allowed = await start({ ...production, FLEET_ALLOW_MEMORY: 1, DRAIN_DELAY: 0 })
   const { status } = await allowed.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
   assert.equal(status, 401)

@@ -24,8 +24,8 @@ it('the example of docs/observability.md receives states and requests', async (t
     env: { PORT: port, INSTANCE_ID: 'one', LOG_LEVEL: 'silent', REDIS_URL: undefined, NODE_ENV: undefined },
   })
   await app.waitFor(/one is serving/)
-  const answer = await fetch(`http://127.0.0.1:${port}/`)
-  const id = answer.headers.get('x-request-id')
+  const response = await fetch(`http://127.0.0.1:${port}/`)
+  const id = response.headers.get('x-request-id')
   await until(() => app.stdout.includes(`GET / ${id} `), { what: 'the request' })
   await app.kill('SIGTERM')
   assert.match(app.stdout, /one is draining\n[\s\S]*one is closed/)

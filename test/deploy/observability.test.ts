@@ -60,15 +60,15 @@ describe('Prometheus', () => {
     writeFileSync(token, 'x')
     const file = join(work, 'prometheus.yml')
     writeFileSync(file, readFileSync(file, 'utf8').replace('/tmp/token', token))
-    const { code, said } = await promtool('check', 'config', file)
-    assert.equal(code, 0, said)
-    assert.match(said, /SUCCESS: 2 rule files found|SUCCESS: \d+ rules found/)
+    const { code, output } = await promtool('check', 'config', file)
+    assert.equal(code, 0, output)
+    assert.match(output, /SUCCESS: 2 rule files found|SUCCESS: \d+ rules found/)
   })
 
   it('fires each alert when expected, and not otherwise', async () => {
     const tests = readdirSync(join(folder, 'tests')).map((file) => join(folder, 'tests', file))
-    const { code, said } = await promtool('test', 'rules', ...tests)
-    assert.equal(code, 0, said)
+    const { code, output } = await promtool('test', 'rules', ...tests)
+    assert.equal(code, 0, output)
     const tested = tests.map((file) => readFileSync(file, 'utf8')).join('')
     for (const { alert } of rules.filter((rule) => rule.alert))
       assert.match(tested, new RegExp(`alertname: ${alert}\\n +exp_alerts`))
@@ -80,8 +80,8 @@ describe('Prometheus', () => {
     const file = join(work, 'panels.yml')
     const groups = [{ name: 'panels', rules: all.map((expr, index) => ({ record: `panel:${index}`, expr })) }]
     writeFileSync(file, JSON.stringify({ groups }))
-    const { code, said } = await promtool('check', 'rules', file)
-    assert.equal(code, 0, said)
+    const { code, output } = await promtool('check', 'rules', file)
+    assert.equal(code, 0, output)
 
     writeFileSync(
       file,
@@ -172,9 +172,9 @@ describe('a running instance', () => {
   const loggedByApp = (id: string): boolean => app.stdout.split('\n').some((line) => line.includes(`"reqId":"${id}"`))
   const idOf = async (url: string): Promise<string> => {
     // A client's own id is not trusted: the load balancer's id is in all logs.
-    const answer = await fetch(url, { headers: { 'x-request-id': 'mine' } })
-    assert.equal(answer.status, 200)
-    const id = answer.headers.get('x-request-id') ?? ''
+    const response = await fetch(url, { headers: { 'x-request-id': 'mine' } })
+    assert.equal(response.status, 200)
+    const id = response.headers.get('x-request-id') ?? ''
     assert.match(id, /^[\w-]{16,}$/)
     return id
   }

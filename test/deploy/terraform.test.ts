@@ -56,7 +56,7 @@ const isBody = (value: Json | undefined): value is Body =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Unknown and missing attributes of a block. */
-function unfit(path: string, block: Body): string[] {
+function problemsOf(path: string, block: Body): string[] {
   const { dynamic = {}, ...own } = block
   const blocks: [string, Json][] = Object.entries(own).filter(([name]) => !meta.has(name))
   // A `dynamic` block is checked by its content.
@@ -70,7 +70,7 @@ function unfit(path: string, block: Body): string[] {
     return [value]
       .flat()
       .filter(isBody)
-      .flatMap((inner) => unfit(below, inner))
+      .flatMap((inner) => problemsOf(below, inner))
   })
   const given = new Set(blocks.map(([name]) => name))
   const missing = childrenOf(path).filter(
@@ -82,7 +82,7 @@ function unfit(path: string, block: Body): string[] {
 const misfits = ({ resource, data }: Module): string[] =>
   [...Object.entries(resource), ...Object.entries(data)].flatMap(([type, named]) => [
     ...(childrenOf(type).length === 0 ? [`${type} is no resource`] : []),
-    ...Object.values(named).flatMap((blocks) => blocks.flatMap((block) => unfit(type, block))),
+    ...Object.values(named).flatMap((blocks) => blocks.flatMap((block) => problemsOf(type, block))),
   ])
 
 /** References to missing objects, and unused variables. */
@@ -102,8 +102,8 @@ function dangling({ resource, data, variable, locals, texts }: Module): string[]
     if (!blocks?.[name]) lost.push(whole)
     else if (attribute && !schema.has(`${type}.${attribute}`)) lost.push(whole)
   }
-  const idle = Object.keys(variable).filter((name) => !new RegExp(`\\bvar\\.${name}\\b`).test(expressions))
-  return [...lost, ...idle.map((name) => `var.${name} is not used`)]
+  const unused = Object.keys(variable).filter((name) => !new RegExp(`\\bvar\\.${name}\\b`).test(expressions))
+  return [...lost, ...unused.map((name) => `var.${name} is not used`)]
 }
 
 for (const name of ['aws', 'cloudflare']) {

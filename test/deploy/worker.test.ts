@@ -26,7 +26,7 @@ class Front {
   readonly name: string
   readonly server: Server
   status = 200
-  asked: string[] = []
+  requests: string[] = []
   headers: IncomingHttpHeaders = {}
   bodies: string[] = []
 
@@ -34,7 +34,7 @@ class Front {
     this.name = name
     this.server = createServer((request, response) => {
       this.headers = request.headers
-      this.asked.push(`${request.method} ${request.url}`)
+      this.requests.push(`${request.method} ${request.url}`)
       let body = ''
       request.on('data', (piece) => {
         body += piece
@@ -81,7 +81,7 @@ describe('the Worker', () => {
   beforeEach(async () => {
     // Its state of regions lasts as long as its module.
     worker = (await import(`../../deploy/cloudflare/worker/worker.js?${loads++}`)).default
-    for (const front of Object.values(fronts)) Object.assign(front, { status: 200, asked: [], bodies: [] })
+    for (const front of Object.values(fronts)) Object.assign(front, { status: 200, requests: [], bodies: [] })
   })
 
   const regions = (changed: Partial<Record<keyof typeof places, string>> = {}): Record<string, Region> =>
@@ -94,11 +94,11 @@ describe('the Worker', () => {
     env: object = {},
   ): Promise<{ status: number; region: string | null; body: Record<string, unknown> }> => {
     const request = Object.assign(new Request(`https://shop.example.com${init.path ?? '/'}`, init), { cf })
-    const answer = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
+    const response = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
     return {
-      status: answer.status,
-      region: answer.headers.get('x-fleet-region'),
-      body: (await answer.json()) as Record<string, unknown>,
+      status: response.status,
+      region: response.headers.get('x-fleet-region'),
+      body: (await response.json()) as Record<string, unknown>,
     }
   }
 
@@ -117,7 +117,7 @@ describe('the Worker', () => {
   it('forwards path, query, body and host, and returns redirects unchanged', async () => {
     const { body } = await send(frankfurt, { method: 'POST', path: '/orders?a=%2F', body: 'two of them' })
     assert.deepEqual(body, { region: 'eu', host: 'shop.example.com', body: 'two of them' })
-    assert.deepEqual(fronts.eu.asked, ['POST /orders?a=%2F'])
+    assert.deepEqual(fronts.eu.requests, ['POST /orders?a=%2F'])
     fronts.eu.status = 302
     assert.equal((await send(frankfurt)).status, 302)
   })
@@ -139,14 +139,14 @@ describe('the Worker', () => {
       ]
       for (const path of paths) {
         for (const method of ['GET', 'POST']) {
-          fronts.eu.asked = []
+          fronts.eu.requests = []
           const { status, region } = await send(frankfurt, { method, path })
           assert.deepEqual([status, region], [200, 'eu'], path)
           const { pathname } = new URL(`https://shop.example.com${path}`)
-          assert.deepEqual(fronts.eu.asked, [`${method} ${pathname}`])
+          assert.deepEqual(fronts.eu.requests, [`${method} ${pathname}`])
         }
       }
-      assert.deepEqual(evil.asked, [])
+      assert.deepEqual(evil.requests, [])
     } finally {
       evil.server.close()
     }
@@ -173,7 +173,7 @@ describe('the Worker', () => {
     fronts.us.status = 503
     const { status, region } = await send(frankfurt, {}, bound)
     assert.deepEqual([status, region], [503, 'us'])
-    assert.deepEqual(fronts.eu.asked, [])
+    assert.deepEqual(fronts.eu.requests, [])
   })
 
   for (const status of [502, 503, 504, 521, 530]) {
@@ -182,9 +182,9 @@ describe('the Worker', () => {
       const { region, status: answered } = await send(frankfurt)
       assert.deepEqual([answered, region], [200, 'us'])
       // From then on the region gets no requests.
-      fronts.eu.asked = []
+      fronts.eu.requests = []
       assert.equal((await send(frankfurt)).region, 'us')
-      assert.deepEqual(fronts.eu.asked, [])
+      assert.deepEqual(fronts.eu.requests, [])
     })
   }
 
@@ -203,7 +203,7 @@ describe('the Worker', () => {
     fronts.eu.status = 503
     const lost = await send(frankfurt, { method: 'POST', body: 'an order' })
     assert.deepEqual([lost.status, lost.region], [503, 'eu'])
-    assert.deepEqual([fronts.us.asked, fronts.ap.asked], [[], []])
+    assert.deepEqual([fronts.us.requests, fronts.ap.requests], [[], []])
     const next = await send(frankfurt, { method: 'POST', body: 'another' })
     assert.deepEqual([next.status, next.region, next.body.body], [200, 'us', 'another'])
   })
@@ -219,10 +219,10 @@ describe('the Worker', () => {
     const url = `http://127.0.0.1:${(stream.address() as AddressInfo).port}`
     t.mock.timers.enable({ apis: ['setTimeout'] })
     const request = Object.assign(new Request('https://shop.example.com/events'), { cf: frankfurt })
-    const answer = await worker.fetch(request, { REGIONS: regions({ eu: url }) }, ctx)
+    const response = await worker.fetch(request, { REGIONS: regions({ eu: url }) }, ctx)
     t.mock.timers.tick(60_000)
     finish()
-    assert.equal(await answer.text(), 'first last')
+    assert.equal(await response.text(), 'first last')
   })
 
   it('retries a safe request if a region times out', async (t) => {
@@ -235,21 +235,21 @@ describe('the Worker', () => {
     })
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
     t.mock.timers.enable({ apis: ['setTimeout'] })
-    const answer = send(frankfurt, {}, { REGIONS: regions({ eu: url }) })
+    const response = send(frankfurt, {}, { REGIONS: regions({ eu: url }) })
     await arrived.promise
     t.mock.timers.tick(15_000)
-    assert.equal((await answer).region, 'us')
+    assert.equal((await response).region, 'us')
   })
 
   it('probes /ready before a failed region gets requests again', async (t) => {
     fronts.eu.status = 503
     await send(frankfurt)
     t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 11_000 })
-    fronts.eu.asked = []
+    fronts.eu.requests = []
     // The cooldown is over, but the probe has not succeeded yet.
     assert.equal((await send(frankfurt)).region, 'us')
     await Promise.all(background)
-    assert.deepEqual(fronts.eu.asked, ['GET /ready'])
+    assert.deepEqual(fronts.eu.requests, ['GET /ready'])
     assert.equal((await send(frankfurt)).region, 'us')
 
     t.mock.timers.setTime(Date.now() + 11_000)
@@ -265,8 +265,12 @@ describe('the Worker', () => {
     for (const front of Object.values(fronts)) front.status = 200
     assert.equal((await send(frankfurt)).status, 200)
 
-    const nobody = `http://127.0.0.1:${await freePort()}`
-    const { status, body } = await send(frankfurt, {}, { REGIONS: regions({ eu: nobody, us: nobody, ap: nobody }) })
+    const unreachable = `http://127.0.0.1:${await freePort()}`
+    const { status, body } = await send(
+      frankfurt,
+      {},
+      { REGIONS: regions({ eu: unreachable, us: unreachable, ap: unreachable }) },
+    )
     assert.deepEqual([status, body.message], [502, 'no region is available'])
   })
 })

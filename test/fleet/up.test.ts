@@ -157,8 +157,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
     const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
     const peers = async (): Promise<string> => {
-      const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
-      const { instances } = (await answer.json()) as { instances: { id: string; state: string }[] }
+      const response = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
+      const { instances } = (await response.json()) as { instances: { id: string; state: string }[] }
       return instances.map(({ id, state }) => `${id} ${state}`).join()
     }
     const serving = fleet.report.instances.map(({ id }) => `${id} serving`).join()

@@ -18,7 +18,7 @@ export class Visitors {
   readonly #port: number
   readonly #agent = new Agent({ keepAlive: true })
   readonly #name = randomUUID()
-  readonly #answered = new Set<string>()
+  readonly #confirmed = new Set<string>()
   readonly #clients: Promise<void>[]
   #stopped = false
 
@@ -35,7 +35,7 @@ export class Visitors {
       .split('\n')
       .filter((id) => id.startsWith(this.#name))
     assert.equal(new Set(done).size, done.length, 'an order was carried out twice')
-    assert.deepEqual(new Set(done), this.#answered)
+    assert.deepEqual(new Set(done), this.#confirmed)
   }
 
   async halt(): Promise<void> {
@@ -50,8 +50,8 @@ export class Visitors {
       this.requests++
       const order = (number + i) % 2 === 0
       try {
-        this.versions.add(await (order ? this.#ask('POST', `/orders?id=${id}`) : this.#ask('GET', '/', this.#agent)))
-        if (order) this.#answered.add(id)
+        this.versions.add(await (order ? this.#send('POST', `/orders?id=${id}`) : this.#send('GET', '/', this.#agent)))
+        if (order) this.#confirmed.add(id)
       } catch (error) {
         this.failures.push(`${order ? 'POST' : 'GET'}: ${error}`)
       }
@@ -59,28 +59,25 @@ export class Visitors {
     }
   }
 
-  #ask(method: string, path: string, agent?: Agent): Promise<string> {
+  #send(method: string, path: string, agent?: Agent): Promise<string> {
     return new Promise((resolve, reject) => {
-      const asked = request(
-        { host: '127.0.0.1', port: this.#port, method, path, agent: agent ?? false },
-        (response) => {
-          let body = ''
-          response.setEncoding('utf8').on('data', (text: string) => {
-            body += text
-          })
-          response.once('error', reject)
-          response.once('end', () => {
-            if (response.statusCode === 200) resolve(JSON.parse(body).version)
-            else reject(new Error(`${response.statusCode} ${body}`))
-          })
-        },
-      )
-      asked.once('error', (error: NodeJS.ErrnoException) => {
-        if (!asked.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
-        this.repeated++
-        this.#ask(method, path).then(resolve, reject)
+      const sent = request({ host: '127.0.0.1', port: this.#port, method, path, agent: agent ?? false }, (response) => {
+        let body = ''
+        response.setEncoding('utf8').on('data', (text: string) => {
+          body += text
+        })
+        response.once('error', reject)
+        response.once('end', () => {
+          if (response.statusCode === 200) resolve(JSON.parse(body).version)
+          else reject(new Error(`${response.statusCode} ${body}`))
+        })
       })
-      asked.end()
+      sent.once('error', (error: NodeJS.ErrnoException) => {
+        if (!sent.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
+        this.repeated++
+        this.#send(method, path).then(resolve, reject)
+      })
+      sent.end()
     })
   }
 }

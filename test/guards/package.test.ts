@@ -92,9 +92,9 @@ describe('the packed package', () => {
     let cookie = ''
     for (const app of apps) {
       const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
-      const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: cookie ? { cookie } : {} })
-      cookie = answer.headers.get('set-cookie')?.split(';')[0] ?? cookie
-      seen.push(((await answer.json()) as { visits: number }).visits)
+      const response = await fetch(`http://127.0.0.1:${port}/`, { headers: cookie ? { cookie } : {} })
+      cookie = response.headers.get('set-cookie')?.split(';')[0] ?? cookie
+      seen.push(((await response.json()) as { visits: number }).visits)
     }
     for (const app of apps) {
       await app.kill('SIGTERM')

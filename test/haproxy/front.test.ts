@@ -45,8 +45,8 @@ async function opened(front: Front): Promise<number> {
 }
 
 const servedBy = async (url: string, headers: Record<string, string> = {}): Promise<string> => {
-  const answer = await fetch(url, { headers })
-  const body = (await answer.json()) as { servedBy: string }
+  const response = await fetch(url, { headers })
+  const body = (await response.json()) as { servedBy: string }
   return body.servedBy
 }
 
@@ -88,14 +88,14 @@ interface Failure {
 }
 
 /** Asserts that a response is an error in the instances' format. */
-async function failure(answer: Response, status: number, code: string): Promise<void> {
-  assert.equal(answer.status, status)
-  assert.match(answer.headers.get('content-type') ?? '', /^application\/json/)
-  const body = (await answer.json()) as Failure
+async function failure(response: Response, status: number, code: string): Promise<void> {
+  assert.equal(response.status, status)
+  assert.match(response.headers.get('content-type') ?? '', /^application\/json/)
+  const body = (await response.json()) as Failure
   assert.equal(body.statusCode, status)
   assert.equal(body.code, code)
   assert.match(body.requestId ?? '', /^[\w-]{36}$/)
-  assert.equal(body.requestId, answer.headers.get('x-request-id'))
+  assert.equal(body.requestId, response.headers.get('x-request-id'))
 }
 
 if (missing) test('the front on HAProxy 3.2', { skip: missing }, () => {})
@@ -188,9 +188,9 @@ for (const release of releases) {
       for (const path of paths) await failure(await fetch(front.url + path), 404, 'LB_ERR_NOT_FOUND')
       const { host } = new URL(front.url)
       for (const target of [`http://${host}/metrics`, '/metrics#x', '/metrics?']) {
-        const answer = await raw(front.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
-        assert.match(answer, /^HTTP\/1\.1 40[04] /, target)
-        assert.doesNotMatch(answer, /# HELP/)
+        const response = await raw(front.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+        assert.match(response, /^HTTP\/1\.1 40[04] /, target)
+        assert.doesNotMatch(response, /# HELP/)
       }
       for (const path of ['/health', '/ready', '/live']) assert.equal((await fetch(front.url + path)).status, 200, path)
       // An application may have such paths.
@@ -198,14 +198,14 @@ for (const release of releases) {
     })
 
     test('responds 400 to malformed requests', async () => {
-      const answer = await raw(front.url, 'GARBAGE\r\n\r\n')
-      assert.match(answer, /^HTTP\/1\.1 400 /)
+      const response = await raw(front.url, 'GARBAGE\r\n\r\n')
+      assert.match(response, /^HTTP\/1\.1 400 /)
     })
 
     const old = release.version.startsWith('2.') && 'before 3.0 HAProxy sends its own page and ignores `errorfile`'
     test('responds with JSON to malformed requests', { skip: old }, async () => {
-      const answer = await raw(front.url, 'GARBAGE\r\n\r\n')
-      const [head = '', body = ''] = answer.split('\r\n\r\n')
+      const response = await raw(front.url, 'GARBAGE\r\n\r\n')
+      const [head = '', body = ''] = response.split('\r\n\r\n')
       assert.equal(JSON.parse(body).code, 'LB_ERR_BAD_REQUEST')
       assert.match(head, new RegExp(`content-length: ${Buffer.byteLength(body)}$`, 'im'))
     })
@@ -221,11 +221,11 @@ for (const release of releases) {
 
     test('forwards WebSockets, to servers of a separate backend', async () => {
       const socket = new WebSocket(`${front.url.replace('http', 'ws')}/ws`)
-      const heard: string[] = []
-      socket.addEventListener('message', ({ data }) => heard.push(String(data)))
-      await until(() => names.includes(heard[0] ?? ''), { what: 'the greeting' })
+      const received: string[] = []
+      socket.addEventListener('message', ({ data }) => received.push(String(data)))
+      await until(() => names.includes(received[0] ?? ''), { what: 'the greeting' })
       socket.send('hello')
-      await until(() => heard[1] === 'echo hello', { what: 'the echo' })
+      await until(() => received[1] === 'echo hello', { what: 'the echo' })
       assert.equal(Number((await front.api('show stat')).match(/^websocket,BACKEND,\d+,\d+,(\d+)/m)?.[1]), 1)
       socket.close()
       const line = await until(() => front.log.find(({ path }) => path === '/ws'))
@@ -234,16 +234,16 @@ for (const release of releases) {
     })
 
     test('retries a failed GET on another instance, and never a POST', async () => {
-      const asked = async (name: string): Promise<string[]> =>
+      const requestsTo = async (name: string): Promise<string[]> =>
         (await readFile(fleet.orders, 'utf8')).split('\n').filter((line) => line.startsWith(name))
       const read = `read-${release.version}`
       assert.equal((await fetch(`${front.url}/silent?name=${read}`)).status, 200)
-      assert.equal(new Set(await asked(read)).size, 2)
+      assert.equal(new Set(await requestsTo(read)).size, 2)
       const write = `write-${release.version}`
       // HAProxy responds 502 or closes: the instance may have been closing an idle connection.
       const posted = await fetch(`${front.url}/silent?name=${write}`, { method: 'POST' }).catch(() => undefined)
       if (posted) await failure(posted, 502, 'LB_ERR_BAD_GATEWAY')
-      assert.equal((await asked(write)).length, 1)
+      assert.equal((await requestsTo(write)).length, 1)
     })
 
     test('shows statistics with the password only, and read-only', async () => {
@@ -264,13 +264,13 @@ for (const release of releases) {
     test('exports metrics on a separate port only', async () => {
       assert.match(await (await fetch(`${front.metrics}/metrics`)).text(), /haproxy_server_status\{proxy="fleet"/)
       assert.equal((await fetch(front.metrics)).status, 404)
-      const asked = async (host: string): Promise<number> => {
+      const statusFor = async (host: string): Promise<number> => {
         const response = await request(`${front.metrics}/metrics`, { headers: { host } })
         await response.body.dump()
         return response.statusCode
       }
-      for (const host of ['haproxy:8405', '[::1]:8405', '10.0.0.1']) assert.equal(await asked(host), 200, host)
-      assert.equal(await asked('rebound.example:8405'), 404)
+      for (const host of ['haproxy:8405', '[::1]:8405', '10.0.0.1']) assert.equal(await statusFor(host), 200, host)
+      assert.equal(await statusFor('rebound.example:8405'), 404)
       assert.equal((await fetch(`${front.url}/metrics`)).status, 404)
       assert.equal((await fetch(`${front.stats}/metrics`)).status, 401)
     })
@@ -311,23 +311,23 @@ for (const release of releases) {
         const logins: Response[] = []
         for (let i = 0; i < 6; i++) logins.push(await fetch(`${own.url}/api/v1/auth/login`, { method: 'POST' }))
         const probes = await Promise.all(Array.from({ length: 30 }, () => fetch(`${own.url}/ready`)))
-        const asked: Response[] = []
-        for (let i = 0; i < 20; i++) asked.push(await fetch(own.url))
+        const responses: Response[] = []
+        for (let i = 0; i < 20; i++) responses.push(await fetch(own.url))
         const patient = await Promise.all(Array.from({ length: 20 }, () => fetch(own.url)))
         // Requests within 10 s, excluding the 5 s of the tarpit, are counted together. Otherwise the test repeats them.
-        if (performance.now() - began < 15_000) return { own, logins, probes, asked, patient }
+        if (performance.now() - began < 15_000) return { own, logins, probes, responses, patient }
         await own.stop()
         return undefined
       }
-      const { own, logins, probes, asked, patient } = await until(tries, { what: 'requests within 10 s' })
-      const refused = logins.pop() as Response
+      const { own, logins, probes, responses, patient } = await until(tries, { what: 'requests within 10 s' })
+      const rejected = logins.pop() as Response
       for (const { status } of logins) assert.equal(status, 200)
-      assert.equal(refused.headers.get('retry-after'), '10')
-      await failure(refused, 429, 'LB_ERR_RATE_LIMITED')
+      assert.equal(rejected.headers.get('retry-after'), '10')
+      await failure(rejected, 429, 'LB_ERR_RATE_LIMITED')
       for (const { status } of probes) assert.equal(status, 200, 'probes are not counted')
       assert.deepEqual(
-        asked.map(({ status }) => status),
-        asked.map((_, i) => (i < 14 ? 200 : 429)),
+        responses.map(({ status }) => status),
+        responses.map((_, i) => (i < 14 ? 200 : 429)),
       )
       // Further requests are delayed; the log shows the difference from a plain rejection.
       for (const { status } of patient) assert.equal(status, 429)
@@ -341,7 +341,7 @@ for (const release of releases) {
       await until(async () => /^fleet,BACKEND,6,/m.test(await own.api('show stat')), { what: 'six in the queue' })
       assert.equal(await atWork(own), '1,1,1')
       await fleet.release(nine)
-      for (const answer of nine) assert.equal((await answer).status, 200)
+      for (const response of nine) assert.equal((await response).status, 200)
       await own.stop()
     })
 
@@ -370,16 +370,16 @@ for (const release of releases) {
       assert.equal(late.headers.get('retry-after'), '1')
       await failure(late, 503, 'LB_ERR_UNAVAILABLE')
       await fleet.release(busy)
-      for (const answer of busy) assert.equal((await answer).status, 200)
+      for (const response of busy) assert.equal((await response).status, 200)
       await own.stop()
     })
 
     test('gives a canary the share set in its map at run time', async () => {
       const [, , { host, port, agentPort }] = fleet.members
       // The third slot is empty; the third instance is the canary.
-      const nobody = { LB_SERVER_3: '127.0.0.1:1' }
+      const noThird = { LB_SERVER_3: '127.0.0.1:1' }
       const env = { LB_CANARY: `${host}:${port}`, LB_CANARY_AGENT: `${agentPort}` }
-      const own = await startFront(release, { ...fleet.env, ...nobody, ...env })
+      const own = await startFront(release, { ...fleet.env, ...noThird, ...env })
       await own.up('app-1', 'app-2')
       await until(async () => (await own.server('canary')).check === 'L7OK', { what: 'the canary to be seen' })
       await until(async () => (await own.server('app-3')).status === 'DOWN', { what: 'the empty place to be seen' })
@@ -418,9 +418,9 @@ for (const release of releases) {
       const forged = await request(`${own.url}/seen`, { headers: { ...headers, 'x-request-id': '"}{"' } })
       assert.match(((await forged.body.json()) as Record<string, string>)['x-request-id'] ?? '', /^[\w-]{36}$/)
       for (let i = 0; i < 10; i++) {
-        const answer = await request(own.url, { headers: { 'x-forwarded-for': `203.0.113.${10 + i}` } })
-        assert.equal(answer.statusCode, 200, 'the clients are counted, not the proxy')
-        await answer.body.dump()
+        const response = await request(own.url, { headers: { 'x-forwarded-for': `203.0.113.${10 + i}` } })
+        assert.equal(response.statusCode, 200, 'the clients are counted, not the proxy')
+        await response.body.dump()
       }
       await own.stop()
     })

@@ -43,9 +43,9 @@ for (const release of releases) {
       await load.stop()
       const { requests } = await front.server('app-3')
       for (let i = 0; i < 100; i++) await (await fetch(front.url)).text()
-      const asked = (await front.server('app-3')).requests - requests
-      t.diagnostic(`${asked} of 100`)
-      assert.ok(asked < 20)
+      const received = (await front.server('app-3')).requests - requests
+      t.diagnostic(`${received} of 100`)
+      assert.ok(received < 20)
       await front.stop()
       await end(fleet)
     })
@@ -193,9 +193,9 @@ for (const release of releases) {
       const first = await fetch(front.url)
       const cookie = (first.headers.get('set-cookie') ?? '').split(';')[0] ?? ''
       const ask = async (): Promise<string> => {
-        const answer = await fetch(front.url, { headers: { cookie } })
-        assert.equal(answer.status, 200)
-        return ((await answer.json()) as { servedBy: string }).servedBy
+        const response = await fetch(front.url, { headers: { cookie } })
+        assert.equal(response.status, 200)
+        return ((await response.json()) as { servedBy: string }).servedBy
       }
       const mine = ((await first.json()) as { servedBy: string }).servedBy
       assert.equal(await ask(), mine)

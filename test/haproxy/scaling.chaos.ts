@@ -57,7 +57,7 @@ for (const release of releases) {
       })
       for (const member of more) await join(member)
       await inRotation(5)
-      await until(() => load.byInstance.size === 5, { what: 'answers of all five' })
+      await until(() => load.byInstance.size === 5, { what: 'responses of all five' })
       for (const member of [first, second]) await leave(member)
       await inRotation(3)
       await load.stop()
@@ -65,9 +65,9 @@ for (const release of releases) {
       t.diagnostic(`3, 5 and 3 instances under ${load.passed} requests`)
 
       const socket = new WebSocket(`${front.url.replace('http', 'ws')}/ws`)
-      const heard: string[] = []
-      socket.addEventListener('message', ({ data }) => heard.push(String(data)))
-      await until(() => /^app-[456]$/.test(heard[0] ?? ''), { what: 'a WebSocket' })
+      const received: string[] = []
+      socket.addEventListener('message', ({ data }) => received.push(String(data)))
+      await until(() => /^app-[456]$/.test(received[0] ?? ''), { what: 'a WebSocket' })
       socket.close()
       await front.stop()
       await Promise.all(members.map((member) => member.end('SIGKILL')))

@@ -22,7 +22,7 @@ export interface Front {
   readonly port: number
   readonly folder: string
   readonly server: Server
-  ask(path: string, options?: Ask): Promise<Answer>
+  ask(path: string, options?: Ask): Promise<FrontResponse>
   /** The access log so far, parsed line by line. */
   log(): Record<string, string | number>[]
   /** Renders with changed values, and reloads. */
@@ -118,7 +118,7 @@ export interface Ask {
   body?: string
 }
 
-export interface Answer {
+export interface FrontResponse {
   status: number
   headers: IncomingHttpHeaders
   body: string
@@ -127,7 +127,7 @@ export interface Answer {
 }
 
 /** One request on its own connection. The path is sent unchanged. */
-export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<Answer> {
+export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<FrontResponse> {
   return new Promise((resolve, reject) => {
     const sent = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
       let text = ''
@@ -146,7 +146,10 @@ export function ask(port: number, path: string, { method = 'GET', headers, body 
 }
 
 /** How many of `count` requests each instance serves; all must succeed. */
-export async function tally(count: number, once: (turn: number) => Promise<Answer>): Promise<Record<string, number>> {
+export async function tally(
+  count: number,
+  once: (turn: number) => Promise<FrontResponse>,
+): Promise<Record<string, number>> {
   const counts: Record<string, number> = {}
   for (let turn = 0; turn < count; turn++) {
     const { status, by = '', body } = await once(turn)

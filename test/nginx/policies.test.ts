@@ -31,12 +31,12 @@ test('least-conn respects weights', async () => {
 test('least-conn avoids a busy instance', async () => {
   const front = await start({ FLEET_POLICY: 'least-conn', FLEET_TARGETS: all })
   const held = Promise.withResolvers<() => void>()
-  b.answer = ({ url }, response) => (url === '/held' ? held.resolve(() => response.end('ok')) : response.end('ok'))
+  b.handler = ({ url }, response) => (url === '/held' ? held.resolve(() => response.end('ok')) : response.end('ok'))
   // Round-robin while all are idle: one of three requests reaches b.
-  let answered = 0
-  const waiting = [1, 2, 3].map(() => front.ask('/held').finally(() => answered++))
+  let responded = 0
+  const waiting = [1, 2, 3].map(() => front.ask('/held').finally(() => responded++))
   const release = await held.promise
-  await until(() => answered === 2, { what: 'the other two' })
+  await until(() => responded === 2, { what: 'the other two' })
   const counts = await tally(20, () => front.ask('/'))
   release()
   await Promise.all(waiting)

@@ -21,7 +21,7 @@ test('an instance receives client information from nginx only', async () => {
     ),
   )
   const more = { forwarded: 'for=6.6.6.6', via: '1.1 me', proxy: 'me', 'x-fleet-retry': '0', connection: 'x-real-ip' }
-  const answer = await front.ask('/a?b=%2F', { headers: { ...forged, ...more } })
+  const response = await front.ask('/a?b=%2F', { headers: { ...forged, ...more } })
   const { path, headers } = app.seen.at(-1) ?? assert.fail()
   assert.equal(path, '/a?b=%2F')
   assert.doesNotMatch(JSON.stringify(headers), /6\.6\.6\.6/)
@@ -33,7 +33,7 @@ test('an instance receives client information from nginx only', async () => {
   assert.equal(headers['x-fleet-retry'], '1')
   assert.equal(headers.via ?? headers.proxy ?? headers.forwarded, undefined)
   assert.match(String(headers['x-request-id']), /^[0-9a-f]{32}$/)
-  assert.equal(answer.headers['x-request-id'], headers['x-request-id'])
+  assert.equal(response.headers['x-request-id'], headers['x-request-id'])
   await front.ask('/', { method: 'POST', headers: { 'x-fleet-retry': '1' } })
   assert.equal(app.seen.at(-1)?.headers['x-fleet-retry'], undefined)
 })
@@ -113,15 +113,15 @@ test('adds missing security headers and keeps those of an instance', async () =>
   assert.equal(plain.headers['x-frame-options'], 'SAMEORIGIN')
   assert.equal(plain.headers['referrer-policy'], 'strict-origin-when-cross-origin')
   assert.equal(plain.headers.server, 'nginx')
-  app.answer = (_request, response) => {
-    const said = { 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer', 'Strict-Transport-Security': 'x' }
-    response.writeHead(201, said).end()
+  app.handler = (_request, response) => {
+    const own = { 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer', 'Strict-Transport-Security': 'x' }
+    response.writeHead(201, own).end()
   }
   const own = await front.ask('/')
   assert.equal(own.headers['x-frame-options'], 'DENY')
   assert.equal(own.headers['referrer-policy'], 'no-referrer')
   assert.equal(own.headers['strict-transport-security'], undefined)
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
 test('responds 429 to a flood, earlier for logins, and never to probes', async () => {
@@ -133,8 +133,8 @@ test('responds 429 to a flood, earlier for logins, and never to probes', async (
   })
   const many = async (path: string, count: number): Promise<Record<number, number>> => {
     const counts: Record<number, number> = {}
-    const answers = await Promise.all(Array.from({ length: count }, () => limited.ask(path)))
-    for (const { status } of answers) counts[status] = (counts[status] ?? 0) + 1
+    const responses = await Promise.all(Array.from({ length: count }, () => limited.ask(path)))
+    for (const { status } of responses) counts[status] = (counts[status] ?? 0) + 1
     return counts
   }
   assert.deepEqual(await many('/api/v1/auth/login', 15), { 200: 11, 429: 4 })
@@ -158,8 +158,8 @@ test('counts an IPv4 address or an IPv6 network as one client', async () => {
   })
   const admitted = async (client: (n: number) => string): Promise<number> => {
     const login = (n: number) => limited.ask('/api/v1/auth/login', { headers: { 'x-forwarded-for': client(n) } })
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
-    return answers.filter(({ status }) => status === 200).length
+    const responses = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
+    return responses.filter(({ status }) => status === 200).length
   }
   assert.equal(await admitted((n) => `2001:db8:1:2::${n}`), 11)
   assert.equal(await admitted((n) => `2001:db8:1:${100 + n}::1`), 20)
@@ -178,13 +178,13 @@ test('limits in-flight requests of one client, and the size of bodies', async ()
     FLEET_WORKERS: 1,
   })
   const held: (() => void)[] = []
-  app.answer = (_request, response) => void held.push(() => response.end('ok'))
+  app.handler = (_request, response) => void held.push(() => response.end('ok'))
   const waiting = [limited.ask('/'), limited.ask('/')]
   await until(() => held.length === 2)
   assert.equal((await limited.ask('/')).status, 429)
   for (const release of held) release()
-  app.answer = (_request, response) => response.end('ok')
-  for (const answer of waiting) assert.equal((await answer).status, 200)
+  app.handler = (_request, response) => response.end('ok')
+  for (const pending of waiting) assert.equal((await pending).status, 200)
   assert.equal((await limited.ask('/')).status, 200)
   const { status, body } = await limited.ask('/', { method: 'POST', body: 'x'.repeat(1025) })
   assert.equal(status, 413)
@@ -197,9 +197,9 @@ test('caches static files and serves them while every instance is down', async (
   })
   const cached = await startFront({ FLEET_TARGETS: files.target })
   const state = async (path: string, headers: Record<string, string> = {}): Promise<string> => {
-    const answer = await cached.ask(path, { headers })
-    assert.deepEqual([answer.status, answer.body], [200, 'a file'])
-    return String(answer.headers['x-cache-status'])
+    const response = await cached.ask(path, { headers })
+    assert.deepEqual([response.status, response.body], [200, 'a file'])
+    return String(response.headers['x-cache-status'])
   }
   assert.equal(await state('/static/a.css', { cookie: 'session=1', authorization: 'x' }), 'MISS')
   assert.equal(await state('/static/a.css', { cookie: 'session=2' }), 'HIT')
@@ -232,18 +232,18 @@ test('one request fills a missing cache entry; concurrent ones wait for it', asy
 
 test('compresses text for clients that accept it', async () => {
   const text = JSON.stringify({ text: 'fleet '.repeat(1000) })
-  app.answer = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
+  app.handler = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
   const plain = await front.ask('/')
   assert.deepEqual([plain.body, plain.headers['content-encoding']], [text, undefined])
   const response = await fetch(front.url, { headers: { 'accept-encoding': 'gzip' } })
   assert.equal(response.headers.get('content-encoding'), 'gzip')
   assert.match(response.headers.get('vary') ?? '', /Accept-Encoding/)
   assert.equal(await response.text(), text)
-  app.answer = (_request, response) => response.setHeader('Content-Type', 'image/png').end(text)
+  app.handler = (_request, response) => response.setHeader('Content-Type', 'image/png').end(text)
   const image = await fetch(front.url, { headers: { 'accept-encoding': 'gzip' } })
   assert.equal(image.headers.get('content-encoding'), null)
   await image.body?.cancel()
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
 test('logs one JSON object per request, with the times of every attempt', async () => {
@@ -283,12 +283,12 @@ test('forwards WebSockets on any path', async () => {
   const through = await startFront({ FLEET_TARGETS: app.target })
   for (const path of ['/ws', '/elsewhere']) {
     const client = new WebSocket(`ws://127.0.0.1:${through.port}${path}`)
-    const heard = await new Promise((resolve, reject) => {
+    const received = await new Promise((resolve, reject) => {
       client.on('open', () => client.send('hello'))
       client.on('message', (data) => resolve(String(data)))
       client.on('error', reject)
     })
-    assert.equal(heard, '> hello')
+    assert.equal(received, '> hello')
     client.terminate()
   }
   assert.equal((await upgraded).connection, 'upgrade')
@@ -298,7 +298,7 @@ test('forwards WebSockets on any path', async () => {
 
 test('forwards each event at once', async () => {
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
-  app.answer = async (_request, response) => {
+  app.handler = async (_request, response) => {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n')
     await released
     response.end('data: last\n\n')
@@ -308,7 +308,7 @@ test('forwards each event at once', async () => {
   assert.equal(Buffer.from((await reader.read()).value ?? '').toString(), 'data: first\n\n')
   release()
   assert.equal(Buffer.from((await reader.read()).value ?? '').toString(), 'data: last\n\n')
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
 test('shows all clients the maintenance page while the file exists, except on probes', async () => {
@@ -331,12 +331,12 @@ test('shows all clients the maintenance page while the file exists, except on pr
 })
 
 test('forwards error responses of an instance unchanged', async () => {
-  app.answer = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
+  app.handler = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
   for (const status of [404, 413, 429, 500, 502, 503, 504]) {
-    const answer = await front.ask(`/${status}`, { method: 'POST' })
-    assert.deepEqual([answer.status, answer.body], [status, 'mine'])
+    const response = await front.ask(`/${status}`, { method: 'POST' })
+    assert.deepEqual([response.status, response.body], [status, 'mine'])
   }
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
 test('the admin area requires a password, ships none, and sends the token to instances only', async () => {
@@ -355,14 +355,14 @@ test('the admin area requires a password, ships none, and sends the token to ins
   })
   const before = app.seen.length
   assert.equal((await ask(port, '/fleet')).status, 401)
-  assert.equal((await ask(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, nobody')
+  assert.equal((await ask(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, no access')
   writeFileSync(passwords, `ops:{SHA}${createHash('sha1').update('right').digest('base64')}\n`, { mode: 0o644 })
   assert.equal((await ask(port, '/fleet', { headers: basic('ops:wrong') })).status, 401)
   assert.equal(app.seen.length, before)
-  const answer = await ask(port, '/fleet', { headers: basic('ops:right') })
-  assert.equal(answer.status, 200)
+  const response = await ask(port, '/fleet', { headers: basic('ops:right') })
+  assert.equal(response.status, 200)
   assert.equal(app.seen.at(-1)?.headers.authorization, `Bearer ${token}`)
-  assert.doesNotMatch(JSON.stringify(answer), new RegExp(token))
+  assert.doesNotMatch(JSON.stringify(response), new RegExp(token))
   assert.equal((await ask(port, '/', { headers: basic('ops:right') })).status, 302)
   assert.equal((await ask(port, '/elsewhere', { headers: basic('ops:right') })).status, 404)
 })

@@ -28,24 +28,24 @@ await startFront({
   FLEET_TCP_PORT: port,
 })
 
-async function talk(text: string): Promise<{ name: string; heard: string }> {
+async function talk(text: string): Promise<{ name: string; received: string }> {
   const socket = connect(port, '127.0.0.1')
   socket.write(text)
-  let heard = ''
+  let received = ''
   for await (const piece of socket) {
-    heard += piece
+    received += piece
     // Breaking out of the loop closes the connection.
-    if (heard.endsWith(text)) break
+    if (received.endsWith(text)) break
   }
-  const [name = '', rest = ''] = heard.split('\n')
-  return { name, heard: rest }
+  const [name = '', rest = ''] = received.split('\n')
+  return { name, received: rest }
 }
 
 test('forwards bytes unchanged, to all instances', async () => {
   const names = new Set<string>()
   for (let turn = 0; turn < 30; turn++) {
-    const { name, heard } = await talk(`\u0000 ${turn} ü`)
-    assert.equal(heard, `\u0000 ${turn} ü`)
+    const { name, received } = await talk(`\u0000 ${turn} ü`)
+    assert.equal(received, `\u0000 ${turn} ü`)
     names.add(name)
   }
   assert.deepEqual([...names].sort(), ['a', 'b', 'c'])

@@ -90,7 +90,7 @@ const get = async (path: string): Promise<{ status?: number; headers: NodeJS.Dic
 }
 
 test('sends HSTS over TLS only, and replaces that of an instance', async () => {
-  app.answer = (_request, response) => response.setHeader('Strict-Transport-Security', 'max-age=1').end('ok')
+  app.handler = (_request, response) => response.setHeader('Strict-Transport-Security', 'max-age=1').end('ok')
   for (const path of ['/', '/metrics', '/health']) {
     assert.equal((await get(path)).headers['strict-transport-security'], 'max-age=31536000', path)
   }
@@ -142,7 +142,7 @@ test('staples OCSP responses with FLEET_STAPLING=on', async () => {
   assert.equal(await stapled(), undefined)
   await front.reload({ FLEET_STAPLING: 'on' })
   // The first handshakes have no staple: nginx queries the responder meanwhile.
-  const sent = await until(stapled, { what: 'a stapled answer' })
+  const sent = await until(stapled, { what: 'a stapled response' })
   writeFileSync(join(certificates, 'stapled.der'), sent)
   const read = launch('openssl', [
     ...['ocsp', '-respin', join(certificates, 'stapled.der'), '-CAfile', join(certificates, 'ca.pem')],

@@ -11,7 +11,7 @@ export interface Upstream {
   /** Every request so far. */
   readonly seen: { method: string; path: string; headers: IncomingMessage['headers']; socket: number }[]
   /** Handles requests; may be replaced at any time. */
-  answer: RequestListener
+  handler: RequestListener
   onUpgrade(listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void): void
   /** Closes connections and refuses new ones. */
   stop(): Promise<void>
@@ -20,7 +20,7 @@ export interface Upstream {
 }
 
 /** A small instance in this process, which sends its name in `X-Instance-Id`. Closed at the end of the test file. */
-export async function startUpstream(name: string, answer?: RequestListener): Promise<Upstream> {
+export async function startUpstream(name: string, handler?: RequestListener): Promise<Upstream> {
   const seen: Upstream['seen'] = []
   const sockets = new WeakMap<object, number>()
   let opened = 0
@@ -31,7 +31,7 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
     if (!sockets.has(socket)) sockets.set(socket, ++opened)
     seen.push({ method, path, headers, socket: sockets.get(socket) ?? 0 })
     response.setHeader('X-Instance-Id', name)
-    upstream.answer(request, response)
+    upstream.handler(request, response)
   })
   const start = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -48,7 +48,7 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
     port,
     target: `127.0.0.1:${port}`,
     seen,
-    answer: answer ?? ((_request, response) => response.end('ok')),
+    handler: handler ?? ((_request, response) => response.end('ok')),
     onUpgrade: (listener) => void server.on('upgrade', listener),
     start,
     stop,
