@@ -31,7 +31,7 @@ import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis/index.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
 import { type SessionOptions, session } from './state/session/index.ts'
-import { fleetSecret } from './state/session/secret.ts'
+import { fleetSecret } from './state/session/signer.ts'
 
 /** Each room's options under its name; `false` leaves a room out where that is possible. */
 export interface FleetOptions {

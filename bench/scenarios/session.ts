@@ -90,7 +90,7 @@ const scenario: Scenario = {
   title: 'A session is read',
   about:
     'A route that reads one field of a session in Redis, 50 kept connections with a session each. Ours has its defaults: ' +
-    'signed cookie, merge of overlapping changes, expiry refreshed once per `touchAfter`. The floor does none of that: one ' +
+    'signed cookie, merge of overlapping changes, expiry refreshed once per `touchAfterMs`. The floor does none of that: one ' +
     '`GET` by ioredis with automatic pipelining, and `JSON.parse`.',
   slices: 4,
   metrics: {

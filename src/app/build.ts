@@ -12,12 +12,18 @@ import products from './routes/products.ts'
 export interface BuildOptions {
   /** What the environment does not say. @default {} */
   fleet?: FleetOptions
+  /** Origins whose pages may join the room besides the app's own. @default [] */
+  allowOrigins?: readonly string[]
   /** @default true */
   logger?: boolean
 }
 
 /** The reference application, ready to listen. */
-export async function build({ fleet: options = {}, logger = true }: BuildOptions = {}): Promise<FastifyInstance> {
+export async function build({
+  fleet: options = {},
+  allowOrigins = [],
+  logger = true,
+}: BuildOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({
     ...serverOptions(),
     ...(!logger && { logger: false }),
@@ -35,7 +41,7 @@ export async function build({ fleet: options = {}, logger = true }: BuildOptions
   await app.register(auth, { prefix: '/api/v1/auth' })
   await app.register(account, { prefix: '/api/v1' })
   await app.register(products, { prefix: '/api/v1/products' })
-  await app.register(room)
+  await app.register(room, { allowOrigins })
   await app.register(load)
   await app.register(pages)
   return app

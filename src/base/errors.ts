@@ -63,6 +63,7 @@ const table = {
   FLEET_ERR_RECORD_UNKNOWN: { status: 404, text: 'no such record' },
   FLEET_ERR_RECORD_INVALID: { status: 400, text: 'the database refuses this value' },
   FLEET_ERR_ROUTE_UNKNOWN: { status: 404, text: 'there is no such path' },
+  FLEET_ERR_ORIGIN_REFUSED: { status: 403, text: 'pages of this origin may not connect' },
   FLEET_ERR_LOGIN_FAILED: { status: 401, text: 'wrong e-mail address or password' },
   FLEET_ERR_MIGRATION_INVALID: { status: 500, text: 'the migrations cannot be used' },
   FLEET_ERR_MIGRATION_CHANGED: { status: 500, text: 'a migration was changed after it had been applied' },

@@ -3,20 +3,20 @@ import type { Duplex } from 'node:stream'
 import { lingerMs, type StallGuard } from '../base/socket-bounds.ts'
 import { guard } from './boundary.ts'
 
-/** RFC 9113 section 8.5: the connection that a stream stood for was reset or abnormally closed. */
+/** CONNECT_ERROR, RFC 9113 section 8.5: the tunnelled connection was reset or closed abnormally. */
 const connectError = 10
 
-/** What the two sides of a tunnel are bound by. */
+/** Limits of a tunnel. */
 export interface TunnelBounds {
-  /** Nothing moved in either direction, in milliseconds; 0: no limit. */
+  /** Longest time without traffic in either direction, in milliseconds; 0: no limit. */
   readonly idleTimeoutMs: number
-  /** Cuts a side that takes nothing of what the other one sends. */
+  /** Disconnects a side that does not read. */
   readonly stalls: StallGuard
 }
 
 /**
- * Passes bytes between the two sides of a tunnel. When one side closes, what it has sent before is delivered, and both are
- * closed (RFC 9110 section 9.3.6): HTTP servers allow half-open sockets, and nobody else would close the other side.
+ * Forwards bytes between the two sides of a tunnel. When one side closes, the bytes that it has sent are delivered, then both
+ * are closed (RFC 9110 section 9.3.6): HTTP servers allow half-open sockets, so the other side would stay open.
  */
 export function join(client: Duplex, upstream: Duplex & { setTimeout?: unknown }, bounds: TunnelBounds): void {
   for (const [from, to] of [
@@ -42,11 +42,11 @@ export function join(client: Duplex, upstream: Duplex & { setTimeout?: unknown }
     from.once('end', ended)
     from.pipe(to)
   }
-  // Reads and writes of a socket both count, so the timer of one side sees both directions.
+  // Reads and writes both reset a socket's timer, so the timer of one side covers both directions.
   if (typeof upstream.setTimeout === 'function') upstream.setTimeout(bounds.idleTimeoutMs, () => upstream.destroy())
 }
 
-/** The side that is still open learns of the end at once and gets a moment to close by itself. */
+/** Gives the side that is still open a moment to close by itself. */
 function closeSoon(...sides: readonly [Duplex, Duplex]): void {
   const close = guard('the end of a tunnel', () => {
     for (const side of sides) side.destroy()
@@ -55,24 +55,24 @@ function closeSoon(...sides: readonly [Duplex, Duplex]): void {
   for (const side of sides) side.once('close', () => clearTimeout(timer))
 }
 
-/** A broken connection must not look like one that ended in order. */
+/** A connection that broke must not look like one that ended in order. */
 function breakOff(side: Duplex): void {
   if ('rstCode' in side) (side as ServerHttp2Stream).close(connectError)
   side.destroy()
 }
 
 /**
- * Notices that a client leaves while its upgrade is on the way: a socket that nobody reads says nothing. At most one buffer of
- * early bytes is read, and kept.
+ * Detects that a client disconnects while its upgrade is pending: without a read, a socket emits no `end`. At most one buffer
+ * of early bytes is read, and stays readable.
  *
- * @returns ends the watch, with what was read still to be read
+ * @returns stops watching
  */
-export function watchDeparture(client: Duplex): () => void {
-  // With an empty buffer this reads the end, which `readable` has announced.
-  const look = guard('an early part of a tunnel', () => {
+export function watchDisconnect(client: Duplex): () => void {
+  // With an empty buffer, `readable` announces the end, and read() makes the socket emit it.
+  const peek = guard('the early bytes of a tunnel', () => {
     if (client.readableLength === 0) client.read()
   })
-  const left = (): void => void client.destroy()
-  client.on('readable', look).once('end', left)
-  return () => void client.off('readable', look).off('end', left)
+  const onEnd = (): void => void client.destroy()
+  client.on('readable', peek).once('end', onEnd)
+  return () => void client.off('readable', peek).off('end', onEnd)
 }

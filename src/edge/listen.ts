@@ -2,7 +2,7 @@ import type { AddressInfo, Server } from 'node:net'
 import { FleetError } from '../base/errors.ts'
 
 export interface ListenOptions {
-  /** @default 0, any free one */
+  /** @default 0: any free port */
   port?: number
   /** @default '127.0.0.1' */
   host?: string
@@ -11,14 +11,14 @@ export interface ListenOptions {
 /**
  * Starts a server.
  *
- * @returns `host:port` as it stands in a URL
- * @throws FLEET_ERR_PORT_TAKEN, and whatever else the system says against that address
+ * @returns `host:port` in the form of a URL
+ * @throws FLEET_ERR_PORT_TAKEN, or the system's error for this address
  */
 export async function listen(server: Server, { port = 0, host = '127.0.0.1' }: ListenOptions): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     const failed = (cause: NodeJS.ErrnoException): void => {
       const taken = cause.code === 'EADDRINUSE'
-      reject(taken ? new FleetError('FLEET_ERR_PORT_TAKEN', `${host}:${port}; choose another one`, { cause }) : cause)
+      reject(taken ? new FleetError('FLEET_ERR_PORT_TAKEN', `${host}:${port}; choose another port`, { cause }) : cause)
     }
     server.once('error', failed)
     server.listen(port, host, () => {

@@ -7,7 +7,6 @@ import {
   either,
   int,
   list,
-  number,
   object,
   oneOf,
   path,
@@ -21,55 +20,61 @@ import type { ProbeOptions } from '../edge/balancer/probe.ts'
 import { Clients, clientAddress } from '../instance/client-key.ts'
 import { identity } from '../instance/identity.ts'
 import { ownRoute } from '../instance/own-routes.ts'
+import type { GeoDatabase } from './database.ts'
 import { type Location, Locator } from './locator.ts'
-import type { MaxmindReader } from './maxmind.ts'
 import type { RegionOptions, Regions } from './regions.ts'
 
-export type { Place } from './countries.ts'
+export type { Place } from './place.ts'
 export type { RegionOptions } from './regions.ts'
+
+/**
+ * The country of a request, and the best region for it.
+ *
+ * - `locator.ts` finds the country: in a header of a trusted edge (a CDN, a cloud load balancer), else in the database.
+ * - `database.ts` reads a MaxMind DB file through mmdb-lib, an optional peer dependency.
+ * - `regions.ts` probes the regions of a service and orders them for a client.
+ */
 
 export interface GeoOptions {
   /**
-   * Edges (CDN, cloud load balancer) whose country headers are believed: addresses, CIDR blocks, or `loopback`,
-   * `linklocal`, `uniquelocal`. From everybody else these headers are ignored. @default []
+   * Edges (CDN, cloud load balancer) whose country headers are trusted: addresses, CIDR blocks, or `loopback`,
+   * `linklocal`, `uniquelocal`. From any other address these headers are ignored. @default []
    */
   edges?: string[]
-  /** Proxies of ours between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else TRUST_PROXY */
+  /** Trusted proxies between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else TRUST_PROXY */
   trustProxy?: TrustProxy
-  /** Headers that hold a country's code, in order. @default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code` */
+  /** Headers with a country code, in order. @default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code` */
   headers?: string[]
-  /** A MaxMind DB file, for requests that no edge speaks for: GeoLite2-Country, GeoIP2-City, … @default none */
+  /** Path of a MaxMind DB file (GeoLite2-City, GeoIP2-Country, …) for requests without a country from an edge; needs mmdb-lib. @default none */
   database?: string
   /** By name; that of this instance is its `region`. @default {} */
   regions?: Record<string, RegionOptions>
-  /** Sends GET and HEAD requests that belong to another region there, with 307. @default false */
+  /** Redirects GET and HEAD requests that belong to another region there, with 307. @default false */
   redirect?: boolean
-  /** Where a client asks for its region; `false`: nowhere. @default '/api/v1/geo/endpoint' */
+  /** Path at which a client finds its region; `false` for none. @default '/api/v1/geo/endpoint' */
   endpoint?: string | false
-  /** How the health of other regions is asked for. @default `{ path: '/ready', intervalMs: 5000, timeoutMs: 2000 }` */
+  /** How the health of other regions is probed. @default `{ path: '/ready', intervalMs: 5000, timeoutMs: 2000 }` */
   probe?: Partial<ProbeOptions>
 }
 
 export interface Geo extends Location {
-  /** The best region for this request; undefined when there are none. */
+  /** The best region for this request; undefined without regions. */
   readonly region?: string
 }
 
-/** What is asked of the regions, whether there are any or not. */
-type Known = Pick<Regions, 'all' | 'rank' | 'close'>
+/** The part of {@link Regions} that the plugin uses; without regions, an empty one. */
+type RegionList = Pick<Regions, 'all' | 'rank' | 'close'>
 
 type Optional = 'database' | 'trustProxy'
 type Resolved = Required<Omit<GeoOptions, Optional | 'probe'>> & Pick<GeoOptions, Optional> & { probe: ProbeOptions }
 
 const ms = int(1, 3_600_000, 'milliseconds')
-const place = object({ latitude: number(-90, 90), longitude: number(-180, 180) })
-const region = object({ url: text, countries: list(text), location: either(place, text) })
 const shapes: Shapes = {
   edges: list(text),
   trustProxy: trustProxyShape,
   headers: list(text),
   database: text,
-  regions: record(region),
+  regions: record(object({})),
   redirect: bool,
   endpoint: either(oneOf(false), path),
   probe: object({
@@ -98,7 +103,7 @@ const defaults = {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Where this request comes from, found out when it is asked for. */
+    /** Where this request comes from; computed on first access. */
     readonly geo: Geo
   }
 }
@@ -125,17 +130,20 @@ const endpointSchema = {
   },
 }
 
-/** What probes regions is loaded where there are some. @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID */
-async function regionsOf({ regions, probe }: Resolved, own: string | undefined): Promise<Known> {
+/** Loads the prober only when there are regions. @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID */
+async function regionsOf({ regions, probe }: Resolved, own: string | undefined): Promise<RegionList> {
   if (Object.keys(regions).length === 0) return { all: [], rank: () => [], close() {} }
   const { Regions } = await import('./regions.ts')
   return new Regions(regions, own, probe)
 }
 
-async function databaseOf({ database }: Resolved): Promise<MaxmindReader | undefined> {
+/** @throws FLEET_ERR_PACKAGE_MISSING, FLEET_ERR_GEO_DATABASE */
+async function databaseOf({ database }: Resolved): Promise<GeoDatabase | undefined> {
   if (database === undefined) return undefined
-  const { MaxmindReader } = await import('./maxmind.ts')
-  return MaxmindReader.open(database)
+  const { GeoDatabase } = await import('./database.ts').catch((cause: unknown) => {
+    throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`geo.database` needs mmdb-lib: npm install mmdb-lib', { cause })
+  })
+  return GeoDatabase.open(database)
 }
 
 const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
@@ -152,9 +160,9 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   const clients = options.trustProxy === undefined ? undefined : new Clients(options.trustProxy, 'geo.trustProxy')
   app.fleet.configure('geo', options)
 
-  const known = new WeakMap<FastifyRequest, Geo>()
+  const cache = new WeakMap<FastifyRequest, Geo>()
   const geoOf = (request: FastifyRequest): Geo => {
-    let geo = known.get(request)
+    let geo = cache.get(request)
     if (!geo) {
       const location = locator.locate(
         (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
@@ -162,7 +170,7 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
       )
       const [best] = regions.rank(location.country, location.place)
       geo = best ? { ...location, region: best.name } : location
-      known.set(request, geo)
+      cache.set(request, geo)
     }
     return geo
   }
@@ -189,10 +197,10 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
 }
 
 /**
- * A client that already asked a region by its own name stays there: it was sent, or it knows what it does. So nobody is
- * sent in circles, however differently two regions judge.
+ * A request whose `Host` is that of a region is not redirected. This prevents loops, even if two regions disagree about
+ * the best one.
  */
-function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, endpoint: string | false): void {
+function redirectElsewhere(app: FastifyInstance, regions: RegionList, own: string, endpoint: string | false): void {
   const hosts = new Set(regions.all.map(({ host }) => host))
   app.addHook('onRequest', async (request, reply) => {
     const { method, headers, routeOptions, originalUrl } = request
@@ -200,13 +208,15 @@ function redirectElsewhere(app: FastifyInstance, regions: Known, own: string, en
     if (exempt || (method !== 'GET' && method !== 'HEAD') || !originalUrl.startsWith('/')) return
     if (hosts.has(headers.host ?? '')) return
     const { country, place } = request.geo
-    const [best] = country === undefined && place === undefined ? [] : regions.rank(country, place)
+    const [best] = regions.rank(country, place)
     if (!best || best.name === own || !best.healthy) return
+    // Neither a country nor a distance led to this region; it is only the first one.
+    if (!place && (country === undefined || !best.countries.has(country))) return
     reply.header('Cache-Control', 'no-store')
     return reply.redirect(urlAt(best.url, originalUrl).href, 307)
   })
 }
 
-/** Says where requests come from (`request.geo`) and which region is the best for them. */
+/** Decorates requests with `geo`: their country, and the best region for them. */
 export const geo: FastifyPluginAsync<GeoOptions> = fp(plugin, { name: 'fleet-geo', fastify: '5.x' })
 export default geo

@@ -1,36 +1,41 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Networks, networks } from '../base/networks.ts'
-import { type Place, placeOf } from './countries.ts'
-import type { MaxmindReader } from './maxmind.ts'
+import type { GeoDatabase } from './database.ts'
+import type { Place } from './place.ts'
 
 export interface Location {
-  /** ISO 3166-1 code; undefined when nobody knows. */
+  /** ISO 3166-1 code; undefined when it is unknown. */
   readonly country?: string
-  /** Where exactly, when the database tells. */
+  /** Coordinates, when the database has them. */
   readonly place?: Place
-  /** Who says so. */
+  /** Where the country comes from: a header of a trusted edge, or the database. */
   readonly source: 'edge' | 'database' | 'none'
 }
 
-/** Records of a database that are kept decoded. A country database has a few hundred. */
-const maxKept = 10_000
 const nowhere: Location = { source: 'none' }
 
-/** Tells where a request comes from. */
+/** Edges send XX (Cloudflare) or ZZ (App Engine) for an unknown country. */
+export const isCountry = (code: string): boolean => /^[A-Z]{2}$/.test(code) && code !== 'XX' && code !== 'ZZ'
+
+/** Finds the country and the coordinates of a request. */
 export class Locator {
   readonly #edges: Networks
   readonly #headers: readonly string[]
-  readonly #database: MaxmindReader | undefined
-  readonly #kept = new Map<number, Location>()
+  readonly #database: GeoDatabase | undefined
+  /** By record, which the database keeps in memory while it is in use. */
+  readonly #locations = new WeakMap<object, Location>()
 
   /** @throws FLEET_ERR_OPTION_INVALID */
-  constructor(options: { edges: readonly string[]; headers: readonly string[] }, database: MaxmindReader | undefined) {
+  constructor(options: { edges: readonly string[]; headers: readonly string[] }, database: GeoDatabase | undefined) {
     this.#edges = networks(options.edges, 'geo.edges')
     this.#headers = options.headers.map((header) => header.toLowerCase())
     this.#database = database
   }
 
-  /** @param client the address behind our proxies, which is the edge or the client itself; with edges, what is behind those too */
+  /**
+   * @param client the nearest address that is not a trusted proxy's: that of the edge or of the client. With `edges`,
+   * these addresses are skipped as well
+   */
   locate(client: (edges?: (address: string) => boolean) => string, headers: IncomingHttpHeaders): Location {
     const nearest = client()
     if (!this.#edges.includes(nearest)) return this.#search(nearest)
@@ -42,20 +47,18 @@ export class Locator {
   #country(headers: IncomingHttpHeaders): string | undefined {
     for (const name of this.#headers) {
       const code = String(headers[name] ?? '').toUpperCase()
-      // Edges write XX or T1 (Tor) for what is no country.
-      if (placeOf(code)) return code
+      if (isCountry(code)) return code
     }
     return undefined
   }
 
   #search(address: string): Location {
     const record = this.#database?.find(address)
-    if (record === undefined) return nowhere
-    let location = this.#kept.get(record)
+    if (typeof record !== 'object' || record === null) return nowhere
+    let location = this.#locations.get(record)
     if (!location) {
-      location = toLocation(this.#database?.get(record))
-      if (this.#kept.size >= maxKept) this.#kept.clear()
-      this.#kept.set(record, location)
+      location = toLocation(record)
+      this.#locations.set(record, location)
     }
     return location
   }
@@ -68,14 +71,12 @@ interface DatabaseRecord {
   location?: { latitude?: unknown; longitude?: unknown }
 }
 
-/** GeoIP2 and GeoLite2 nest the code; some others have it at the top. */
-function toLocation(value: unknown): Location {
-  if (typeof value !== 'object' || value === null) return nowhere
-  const { country, registered_country, country_code, location } = value as DatabaseRecord
+/** GeoIP2 and GeoLite2 nest the code; some others have it at the top level. */
+function toLocation({ country, registered_country, country_code, location }: DatabaseRecord): Location {
   const nested = typeof country === 'object' ? country.iso_code : (country ?? country_code)
   const code = nested ?? registered_country?.iso_code
   const { latitude, longitude } = location ?? {}
   const place = typeof latitude === 'number' && typeof longitude === 'number' ? { latitude, longitude } : undefined
-  if (typeof code !== 'string' || !placeOf(code)) return place ? { place, source: 'database' } : nowhere
+  if (typeof code !== 'string' || !isCountry(code)) return place ? { place, source: 'database' } : nowhere
   return { country: code, ...(place && { place }), source: 'database' }
 }

@@ -1,73 +1,87 @@
 import { FleetError } from '../base/errors.ts'
+import { list, number, object, resolveOptions, type Shapes, text } from '../base/options.ts'
 import { balancerDefaults } from '../edge/balancer/options.ts'
 import { type ProbeOptions, Prober } from '../edge/balancer/probe.ts'
 import { Target } from '../edge/balancer/target.ts'
-import { distanceKm, type Place, placeOf } from './countries.ts'
+import { isCountry } from './locator.ts'
+import { distanceKm, type Place } from './place.ts'
 
+/** A region has `countries`, a `location`, or both. */
 export interface RegionOptions {
   /** Public origin of the region, e.g. `https://eu.example.com`. */
   url: string
-  /** Codes of the countries (ISO 3166-1) that this region serves, however far they are. @default [] */
+  /** ISO 3166-1 codes of the countries that this region serves, at any distance. @default [] */
   countries?: string[]
-  /** Where the region is; or the code of the country it is in. @default its first country */
-  location?: Place | string
+  /** Where the region is, for clients of other countries whose coordinates the database has. @default unknown */
+  location?: Place
+}
+
+const shapes: Shapes = {
+  url: text,
+  countries: list(text),
+  location: object({ latitude: number(-90, 90), longitude: number(-180, 180) }),
 }
 
 export interface Region {
   readonly name: string
   readonly url: string
-  /** Host and port, as a `Host` header has it. */
+  /** Host and port, as in a `Host` header. */
   readonly host: string
+  readonly countries: ReadonlySet<string>
   readonly healthy: boolean
 }
 
-interface Known extends Region {
+interface ProbedRegion extends Region {
   readonly target: Target
-  readonly countries: ReadonlySet<string>
-  readonly place: Place
+  readonly location: Place | undefined
   healthy: boolean
 }
 
-/** The regions of a service: which are healthy, and which is the best for whom. */
+/** Farther than any two places on Earth, in kilometres. */
+const unknownKm = 25_000
+
+/** The regions of a service: their health, and their order for a client. */
 export class Regions {
-  readonly #known: readonly Known[]
+  readonly #regions: readonly ProbedRegion[]
   readonly #prober: Prober
 
   /**
-   * @param own name of the region this instance is in, which is healthy as long as this code runs
+   * @param own name of the region of this instance, which is not probed
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID
    */
   constructor(regions: Readonly<Record<string, RegionOptions>>, own: string | undefined, probe: ProbeOptions) {
-    this.#known = Object.entries(regions).map(([name, options]) => {
-      const target = new Target({ url: options.url }, balancerDefaults.connections)
+    this.#regions = Object.entries(regions).map(([name, options]) => {
+      const { url, countries = [], location } = resolveOptions<RegionOptions>(`geo.regions.${name}`, shapes, options)
+      const target = new Target({ url }, balancerDefaults.connections)
+      validate(name, countries, location)
       const { origin, host } = target.url
-      const countries = new Set(options.countries)
-      // Until the first probe has answered, nothing speaks against a region.
-      return { name, url: origin, host, target, countries, place: placeOfRegion(name, options), healthy: true }
+      // A region counts as healthy until its first probe has failed.
+      return { name, url: origin, host, target, countries: new Set(countries), location, healthy: true }
     })
     this.#prober = new Prober(probe, (target, verdict) => {
-      const region = this.#known.find((known) => known.target === target)
+      const region = this.#regions.find((probed) => probed.target === target)
       if (region) region.healthy = verdict === 'pass'
     })
-    for (const { name, target } of this.#known) if (name !== own) this.#prober.watch(target)
+    for (const { name, target } of this.#regions) if (name !== own) this.#prober.watch(target)
   }
 
   get all(): readonly Region[] {
-    return this.#known
+    return this.#regions
   }
 
   /**
-   * The regions, best first: healthy ones before others, then the one that names the country, then by distance.
+   * The regions, best first: healthy ones, then those that list the country, then by distance, then in the order of the
+   * options.
    *
-   * @param from where the client is; undefined when nobody knows, and then the order of the options counts
+   * @param place where the client is; without it, distance does not count
    */
-  rank(country: string | undefined, from: Place | undefined): readonly Region[] {
-    const place = from ?? (country === undefined ? undefined : placeOf(country))
-    const cost = (region: Known): number => {
-      const named = country !== undefined && region.countries.has(country)
-      return (region.healthy ? 0 : 1e9) + (named ? 0 : 1e6) + (place ? distanceKm(place, region.place) : 0)
+  rank(country: string | undefined, place: Place | undefined): readonly Region[] {
+    const cost = ({ healthy, countries, location }: ProbedRegion): number => {
+      const isListed = country !== undefined && countries.has(country)
+      const km = place && location ? distanceKm(place, location) : unknownKm
+      return (healthy ? 0 : 1e9) + (isListed ? 0 : 1e6) + km
     }
-    return this.#known
+    return this.#regions
       .map((region) => ({ region, cost: cost(region) }))
       .sort((a, b) => a.cost - b.cost)
       .map(({ region }) => region)
@@ -78,14 +92,12 @@ export class Regions {
   }
 }
 
-function placeOfRegion(name: string, { location, countries = [] }: RegionOptions): Place {
-  const unknown = countries.find((country) => !placeOf(country))
-  const place = typeof location === 'object' ? location : placeOf(location ?? countries[0] ?? '')
-  if (place && unknown === undefined) return place
-  throw new FleetError(
-    'FLEET_ERR_OPTION_INVALID',
-    unknown === undefined
-      ? `\`geo.regions.${name}\` needs a \`location\`, or \`countries\`: codes such as DE`
-      : `\`geo.regions.${name}.countries\` has ${JSON.stringify(unknown)}, which is no code of ISO 3166-1`,
-  )
+function validate(name: string, countries: readonly string[], location: Place | undefined): void {
+  const unknown = countries.find((country) => !isCountry(country))
+  if (unknown !== undefined) {
+    const detail = `\`geo.regions.${name}.countries\` has ${JSON.stringify(unknown)}; expected ISO 3166-1 codes such as DE`
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', detail)
+  }
+  if (countries.length > 0 || location) return
+  throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`geo.regions.${name}\` needs \`countries\` or a \`location\``)
 }

@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import { promClient } from '../base/prom-client.ts'
 
 /**
- * A counter with one label whose values are the names of `counts`, and so a closed set. They are counted in plain fields,
- * because that costs less than finding a counter by its labels. Nothing without the metrics plugin.
+ * Exposes plain counters as one metric. Its label has the names in `counts` as values, a fixed set. Incrementing a field costs
+ * less than finding a counter by its labels. Without the metrics plugin this does nothing.
  */
 export function expose(
   app: FastifyInstance,
@@ -26,7 +26,7 @@ export function expose(
   })
 }
 
-/** A gauge that is read when it is asked for. Nothing without the metrics plugin. */
+/** Exposes a gauge that is read at each scrape. Without the metrics plugin this does nothing. */
 export function exposeGauge(app: FastifyInstance, name: string, help: string, read: () => number): void {
   if (!app.hasDecorator('metrics')) return
   const { Gauge } = promClient()

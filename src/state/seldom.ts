@@ -1,4 +1,4 @@
-/** Calls `fn` at most once per `everyMs`, so that what others can cause at will does not fill a log. */
+/** Calls `fn` at most once per `everyMs`, so that events that clients can cause do not flood the log. */
 export function seldom<A extends unknown[]>(fn: (...args: A) => void, everyMs: number = 60_000): (...args: A) => void {
   let next = Number.NEGATIVE_INFINITY
   return (...args) => {

@@ -1,50 +1,50 @@
 import type { FastifyReply } from 'fastify'
 
-export type Headers = Partial<ReturnType<FastifyReply['getHeaders']>>
+export type StoredHeaders = Partial<ReturnType<FastifyReply['getHeaders']>>
 
-/** What a handler answered, as it can be kept and given again. */
-export interface Answer {
+/** A response in a form that can be stored and sent again. */
+export interface StoredResponse {
   readonly status: number
-  readonly headers: Headers
-  /** Base64 when `encoded`; `undefined` when it could not be kept: too large, or a stream. */
+  readonly headers: StoredHeaders
+  /** Base64 if `encoded`; `undefined` if it cannot be stored, because it is too large or a stream. */
   readonly body?: string
   readonly encoded?: boolean
 }
 
 /**
- * Headers that belong to one response, one connection or one client, and not to the answer. A cookie is a secret that
- * was delivered once, to whom it was meant for.
+ * Headers that belong to one transmission, one connection or one client, so they are not stored. A cookie is a secret for the
+ * client that first received the response.
  */
-const fleeting = new Set([
+const excludedHeaders = new Set([
   ...['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'content-length', 'trailer', 'upgrade'],
   ...['date', 'set-cookie', 'retry-after', 'server-timing', 'x-response-time', 'x-request-id', 'traceparent'],
   ...['ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset', 'x-fleet-draining'],
 ])
 
 /**
- * The headers that the handler gave its answer.
+ * The headers that the handler has set.
  *
- * @param before those that were there when it began; hooks set them for every response, and will again
+ * @param before headers that were set before the handler ran; hooks set those for every response
  */
-export function ownHeaders(reply: FastifyReply, before: Headers): Headers {
+export function ownHeaders(reply: FastifyReply, before: StoredHeaders): StoredHeaders {
   const changed = Object.entries(reply.getHeaders()).filter(
-    ([name, value]) => value !== undefined && value !== before[name] && !fleeting.has(name),
+    ([name, value]) => value !== undefined && value !== before[name] && !excludedHeaders.has(name),
   )
   return Object.fromEntries(changed)
 }
 
-/** @returns `undefined` for what is no answer, as somebody else may have written it */
-export function answerOf(json: string): Answer | undefined {
+/** @returns `undefined` if another program wrote something else */
+export function parseStoredResponse(json: string): StoredResponse | undefined {
   try {
-    const answer: unknown = JSON.parse(json)
-    return isAnswer(answer) ? answer : undefined
+    const response: unknown = JSON.parse(json)
+    return isStoredResponse(response) ? response : undefined
   } catch {
     return undefined
   }
 }
 
-export function isAnswer(value: unknown): value is Answer {
-  const { status, headers, body, encoded } = (value ?? {}) as Partial<Answer>
+export function isStoredResponse(value: unknown): value is StoredResponse {
+  const { status, headers, body, encoded } = (value ?? {}) as Partial<StoredResponse>
   return (
     Number.isInteger(status) &&
     (status as number) >= 200 &&
@@ -57,23 +57,28 @@ export function isAnswer(value: unknown): value is Answer {
   )
 }
 
-/** What Node lets into a response. */
+/** Whether Node accepts the header. */
 const isHeader = ([name, value]: [string, unknown]): boolean =>
   /^[\w!#$%&'*+.^`|~-]+$/.test(name) &&
   [value]
     .flat()
     .every((one) => typeof one === 'number' || (typeof one === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(one)))
 
-export function describe(reply: FastifyReply, before: Headers, payload: unknown, maxBytes: number): Answer {
-  const answer = { status: reply.statusCode, headers: ownHeaders(reply, before) }
-  if (payload === undefined || payload === null) return { ...answer, body: '' }
-  if (typeof payload === 'string' && Buffer.byteLength(payload) <= maxBytes) return { ...answer, body: payload }
+export function toStoredResponse(
+  reply: FastifyReply,
+  before: StoredHeaders,
+  payload: unknown,
+  maxBytes: number,
+): StoredResponse {
+  const response = { status: reply.statusCode, headers: ownHeaders(reply, before) }
+  if (payload === undefined || payload === null) return { ...response, body: '' }
+  if (typeof payload === 'string' && Buffer.byteLength(payload) <= maxBytes) return { ...response, body: payload }
   if (Buffer.isBuffer(payload) && payload.length <= maxBytes)
-    return { ...answer, body: payload.toString('base64'), encoded: true }
-  return answer
+    return { ...response, body: payload.toString('base64'), encoded: true }
+  return response
 }
 
-/** As bytes, because a string would be serialised once more. */
-export function bytesOf({ body, encoded }: Answer): Buffer | undefined {
+/** The body as bytes, because Fastify would serialise a string again. */
+export function bytesOf({ body, encoded }: StoredResponse): Buffer | undefined {
   return body ? Buffer.from(body, encoded ? 'base64' : 'utf8') : undefined
 }

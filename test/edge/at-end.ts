@@ -1,13 +1,13 @@
 import { after } from 'node:test'
 
-const left = new Set<() => unknown>()
+const pending = new Set<() => unknown>()
 
-// A suite of which no test was selected (`--test-name-pattern`) starts its servers, but its own hooks do not run.
-after(() => Promise.all([...left].map((end) => end())))
+// A suite without a selected test (`--test-name-pattern`) starts its servers, but its own hooks do not run.
+after(() => Promise.all([...pending].map((end) => end())))
 
-/** Calls `end` after the test or suite this is called in, or at the latest after the file. */
+/** Calls `end` after the current test or suite, or at the latest after the file. */
 export function atEnd(end: () => unknown): void {
-  const once = (): unknown => left.delete(once) && end()
-  left.add(once)
+  const once = (): unknown => pending.delete(once) && end()
+  pending.add(once)
   after(async () => void (await once()))
 }

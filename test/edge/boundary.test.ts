@@ -21,7 +21,7 @@ const collect = (warning: Error): void => void warnings.push(warning)
 process.on('warning', collect)
 after(() => process.off('warning', collect))
 
-/** Of a policy that an application brought along. */
+/** The error of an application's own policy. */
 const failing = (after: number): Policy => {
   let picks = 0
   return {
@@ -33,7 +33,7 @@ const failing = (after: number): Policy => {
 }
 
 describe('the boundary', () => {
-  it('counts an exception, ends what it belongs to, and never throws', () => {
+  it('counts an exception, ends the connection that it belongs to, and never throws', () => {
     const before = internalErrors()
     const failed: unknown[] = []
     guard(
@@ -58,7 +58,7 @@ describe('the boundary', () => {
     assert.doesNotMatch(warning.message, /\n/)
   })
 
-  it('turns an exception in a policy into a 502, for HTTP/1.1 and HTTP/2, and counts it', async () => {
+  it('responds 502 to an exception in a policy, over HTTP/1.1 and HTTP/2, and counts it', async () => {
     const upstreams = await startUpstreams(1)
     const { url, proxy } = await front(upstreams, { policy: failing(1) })
     assert.equal((await get(`${url}/x`)).status, 200)
@@ -79,7 +79,7 @@ describe('the boundary', () => {
     assert.equal(headers[':status'], 502)
   })
 
-  it('keeps a balancer running whose listener throws', async () => {
+  it('keeps a balancer running when a listener throws', async () => {
     const [upstream] = await startUpstreams(1)
     const balancer = new Balancer([upstream?.url ?? ''], { probe: quickProbe })
     atEnd(() => balancer.close())
@@ -95,7 +95,7 @@ describe('the boundary', () => {
     assert.equal((await balancer.request('/x')).statusCode, 200)
   })
 
-  it('skips what is no target in the list of a source', async () => {
+  it('skips invalid entries in the list of a source', async () => {
     const [upstream] = await startUpstreams(1)
     const url = upstream?.url ?? ''
     const sources: Source[] = [
@@ -153,7 +153,7 @@ describe('a probe', () => {
 })
 
 describe('Balancer.request', () => {
-  it('asks for a path that begins with // as it is', async () => {
+  it('sends a path that begins with // unchanged', async () => {
     const [upstream] = await startUpstreams(1)
     const balancer = new Balancer([upstream?.url ?? ''], { probe: quickProbe })
     atEnd(() => balancer.close())

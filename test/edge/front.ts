@@ -4,7 +4,7 @@ import { createProxy, type ProxyOptions, type ReverseProxy } from '../../src/edg
 import { atEnd } from './at-end.ts'
 import { startUpstreams, type Upstream } from './upstream.ts'
 
-/** Often; but an answer that is late because the machine is busy is no failure. */
+/** Frequent probes with a long timeout, so that a busy machine does not fail them. */
 export const quickProbe = { intervalMs: 50, timeoutMs: 30_000 }
 
 export interface Front {

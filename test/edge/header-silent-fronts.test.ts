@@ -12,7 +12,7 @@ import { quickProbe } from './front.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'
 
-/** An instance on this machine, which its fronts connect to from loopback. */
+/** An instance that its fronts connect to from loopback. */
 async function start(production: boolean): Promise<{ port: number; state: () => string }> {
   const app = Fastify()
   atEnd(() => app.close())
@@ -36,7 +36,7 @@ const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   .map((name) => `${name}_temp_path ${name};`)
   .join(' ')
 
-/** Programs that pass requests on without a header that tells of them. Each gives the port that it listens on. */
+/** Programs that forward requests without adding a header. Each returns the port that it listens on. */
 const fronts: Record<string, (instance: number) => Promise<number>> = {
   'fleet balance --tcp': async (instance) => {
     const proxy = createTcpProxy({ targets: [`tcp://127.0.0.1:${instance}`], probe: { ...quickProbe, type: 'tcp' } })
@@ -73,7 +73,7 @@ listen front
   },
 }
 
-describe('a front that adds no header makes nobody an operator', { concurrency: 2 }, () => {
+describe('a front that adds no header gives clients no operator access', { concurrency: 2 }, () => {
   for (const [name, startSilent] of Object.entries(fronts)) {
     for (const production of [true, false]) {
       it(`${name}, before an instance ${production ? 'in production' : 'with a token'}`, async () => {

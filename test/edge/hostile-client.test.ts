@@ -13,7 +13,7 @@ import { until } from '../helpers/until.ts'
 
 const ca = readFileSync(new URL('fixtures/localhost.crt', import.meta.url), 'utf8')
 
-/** What the upstream has open, and what it saw. */
+/** The upstream's open connections and the requests that it received. */
 const upstream = { slow: 0, later: 0, mostLater: 0, tunnels: new Set<Socket>() }
 const sockets = new Set<Socket>()
 const server = createServer((incoming, response) => {
@@ -39,12 +39,12 @@ server.on('upgrade', (incoming, socket: Socket) => {
   socket.on('error', () => {})
   if (incoming.url === '/never') return
   upstream.tunnels.add(socket)
-  // It does not close its own side: that the proxy did is what counts.
+  // It does not close its own side, because the test expects the proxy to do so.
   for (const event of ['end', 'close']) socket.on(event, () => upstream.tunnels.delete(socket))
   sockets.add(socket)
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello')
   if (incoming.url === '/leaves') socket.resume().end('goodbye')
-  // Like a server that does not read, so that the other side's end is not noticed here.
+  // Like a server that does not read, so the end of the other side goes unnoticed.
   else if (incoming.url === '/chatty') {
     const more = (): void => {
       while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
@@ -58,7 +58,7 @@ let victim: Victim
 let ports: { plain: number; secure: number; tcp: number; admin: number }
 const agent = new Agent({ connect: { ca, servername: 'localhost' }, pipelining: 0 })
 
-/** An honest client gets its response on every face, however late: hostile ones may keep the process busy. */
+/** An honest client gets its response from every listener, at any time: hostile clients may keep the process busy. */
 async function legal(): Promise<void> {
   await until(
     async () => {
@@ -116,7 +116,7 @@ const upgrade = (path: string): string => head(`GET ${path} HTTP/1.1`, 'Connecti
 const chunked = head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')
 const many = (count: number, line: (i: number) => string): string[] => Array.from({ length: count }, (_, i) => line(i))
 
-/** Played on HTTP/1.1, with and without TLS. Each ends with the connection closed by the server, unless the script ends it. */
+/** For HTTP/1.1, with and without TLS. Each ends with the server closing the connection, unless the script closes it. */
 const http1: Record<string, Script> = {
   'resets after CONNECT': { bytes: head('CONNECT localhost:443 HTTP/1.1'), after: /405/, acts: 'reset' },
   'resets with CONNECT': { bytes: head('CONNECT localhost:443 HTTP/1.1'), acts: 'reset' },
@@ -185,7 +185,7 @@ const odd = (i: number): number => 2 * i + 1
 const connectBlock = block('CONNECT', '/', [[':protocol', 'websocket']])
 const noWindow = preface({ 4: 0 })
 
-/** Played on HTTP/2. */
+/** For HTTP/2. */
 const http2: Record<string, Script> = {
   'sends no preface': {},
   'sends a preface and nothing else': { bytes: preface() },
@@ -340,7 +340,7 @@ const http2: Record<string, Script> = {
   },
 }
 
-/** Played on the ports that are no HTTP proxy. */
+/** For the listeners that are not HTTP proxies. */
 const others: Record<'tcp' | 'admin', Record<string, Script>> = {
   tcp: {
     'sends nothing': {},
@@ -382,12 +382,12 @@ describe('a hostile client', { concurrency: 24 }, () => {
   plays('the TCP proxy', () => ({ port: ports.tcp }), others.tcp)
   plays('the admin server', () => ({ port: ports.admin }), others.admin)
 
-  it('on HTTP/1.1 pipelines 500 requests: as many as may be in flight are answered, then the connection ends', async () => {
+  it('on HTTP/1.1 pipelines 500 requests: those within the limit get responses, then the connection ends', async () => {
     const bytes = head('GET /later HTTP/1.1').repeat(500)
     const text = await play({ port: ports.plain }, { bytes })
     assert.deepEqual(text.match(/(?<=HTTP\/1\.1 )\d+/g), [...Array(32).fill('200'), '429'])
     assert.match(text, /FLEET_ERR_PIPELINE_LIMIT/)
-    // Node gives a TLS connection up that sends on while it is held back; its client repeats what was not answered.
+    // Node closes a TLS connection that keeps sending while it is paused; the client repeats requests without a response.
     await play({ port: ports.secure, ca }, { bytes })
     await legal()
   })
@@ -397,7 +397,7 @@ describe('a hostile client', { concurrency: 24 }, () => {
     await play({ port: ports.secure }, { bytes: '\x16\x03\x01\x02\x00', drip: '\x01', everyMs: 100 })
   })
 
-  it('on TLS makes its handshake at the moment when it is too late for it: the process lives', async () => {
+  it('on TLS completes its handshake at its deadline: the process survives', async () => {
     const late = Array.from({ length: 30 }, async (_, i) => {
       const socket = connect(ports.secure, '127.0.0.1').on('error', () => {})
       await sleep(925 + 5 * i)
@@ -415,15 +415,15 @@ describe('a hostile client', { concurrency: 24 }, () => {
 })
 
 describe('afterwards', () => {
-  it('the process lives, and has as many descriptors, requests and tunnels open and as much memory in use as before', async () => {
+  it('the process has as many descriptors, requests and tunnels and as much memory as before', async () => {
     await legal()
     await agent.close()
     await victim.restored()
     assert.deepEqual([upstream.slow, upstream.tunnels.size], [0, 0])
   })
 
-  it('no connection had more requests upstream at once than it may have', () => {
-    // One connection with TLS and one without pipelined.
+  it('no connection exceeded its limit of concurrent upstream requests', () => {
+    // Two connections pipelined, one with TLS and one without.
     assert.ok(upstream.mostLater > 0 && upstream.mostLater <= 2 * 32, String(upstream.mostLater))
   })
 })

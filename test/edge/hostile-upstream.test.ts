@@ -50,8 +50,8 @@ function check(client: Client, { expected, text, trailers }: Case, outcome: Outc
 const all = new Map<Client, Map<string, Outcome>>()
 for (const client of Object.keys(clients) as Client[]) all.set(client, await askedBy(client, cases.keys()))
 
-describe('an upstream that sends anything', () => {
-  it('is put to the test in many ways', () => assert.ok(cases.size >= 60))
+describe('a hostile upstream', () => {
+  it('has at least 60 scripts', () => assert.ok(cases.size >= 60))
 
   for (const [client, outcomes] of all) {
     describe(`to a client of ${client}`, () => {
@@ -59,7 +59,7 @@ describe('an upstream that sends anything', () => {
         it(`handles ${name}`, () => check(client, one, outcomes.get(name) as Outcome))
       }
 
-      it('never makes a whole response of one that is cut at any byte', async () => {
+      it('yields no complete response when it is cut at any byte', async () => {
         const cut = await askedBy(
           client,
           [...scripts.keys()].flatMap((path) => /^\/((?:end|reset)\/.*)/.exec(path)?.[1] ?? []),
@@ -84,17 +84,17 @@ describe('an upstream that sends anything', () => {
       }
       sent.on('drain', more)
       more()
-      // It may have been reset before the client could read it.
+      // The connection may be reset before the client can read the response.
       assert.ok([413, 502, 0].includes((await outcome).status), show(await outcome))
     }
   })
 
-  it('does not end the session of a client of HTTP/2', () => assert.equal(session.destroyed || session.closed, false))
+  it('does not end the session of an HTTP/2 client', () => assert.equal(session.destroyed || session.closed, false))
 
-  it('leaves nothing behind in the proxy', async () => {
+  it('leaks no memory, descriptors or requests in the proxy', async () => {
     const before = await idle()
     for (const client of Object.keys(clients) as Client[]) await askedBy(client, cases.keys())
     const now = await idle({ open: before.open + 5, heap: before.heap + (8 << 20) })
-    assert.equal(now.internalErrors, 0, 'nothing was left to the boundary')
+    assert.equal(now.internalErrors, 0, 'no internal errors')
   })
 })

@@ -3,7 +3,7 @@ import { health } from '../../src/instance/health/index.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 
-// A real instance, and nothing else: it says which requests it has run, one line each.
+// A real instance that writes one line for each request that it has run.
 const app = Fastify({ return503OnClosing: false })
 await app.register(identity)
 await app.register(lifecycle)

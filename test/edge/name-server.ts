@@ -14,7 +14,7 @@ const name = (text: string): Buffer =>
     Buffer.from([0]),
   ])
 
-/** A DNS server (RFC 1035) that knows A and SRV records of one name, whatever the name. */
+/** A DNS server (RFC 1035) with the same A and SRV records for every name. */
 export async function startNameServer(): Promise<{ address: string; records: Records; asked: number }> {
   const state = { address: '', records: {} as Records, asked: 0 }
   const socket = createSocket('udp4')
@@ -35,7 +35,7 @@ export async function startNameServer(): Promise<{ address: string; records: Rec
             })
           : []
     const header = Buffer.from(query.subarray(0, 12))
-    // A response, authoritative; name error when there is nothing.
+    // An authoritative response; NXDOMAIN without records.
     header.writeUInt16BE(data.length > 0 ? 0x8500 : 0x8503, 2)
     header.writeUInt16BE(data.length, 6)
     header.fill(0, 8)

@@ -23,7 +23,7 @@ const login = '/api/v1/auth/login'
 
 interface Started {
   readonly url: string
-  /** Whether it limits logins, and not only the instance does. */
+  /** Whether the front itself limits logins. */
   readonly limited: boolean
   /** Whether it caches `/static/`. */
   readonly caches: boolean
@@ -37,7 +37,7 @@ const plan = async ({
   drainDelayMs: 0,
 })
 
-/** Every front that this project ships, before one instance. */
+/** Every front that this project ships, in front of one instance. */
 const fronts: Record<string, (upstream: Upstream) => Promise<Started>> = {
   'the built-in proxy': async (upstream) => ({
     url: (await startProxy([upstream])).url,
@@ -86,7 +86,7 @@ for (const [name, start] of Object.entries(fronts)) {
     const { url, limited, caches } = await start(upstream)
     await until(async () => statusOf(await raw(url, request('/', 'Host: x'))) === 200, { what: 'the front' })
 
-    /** What of a request the instance sees; undefined when the front answers it. */
+    /** The request that the instance receives; undefined when the front responds to it. */
     const ask = async (
       bytes: string,
     ): Promise<{ status: number; text: string; url?: string; headers?: IncomingHttpHeaders }> => {
@@ -95,7 +95,7 @@ for (const [name, start] of Object.entries(fronts)) {
       return { status: statusOf(text), text, ...seen[0] }
     }
 
-    it('lets no spelling of an operators’ path through to an instance that would route it there', async () => {
+    it('blocks every spelling of an operators’ path that an instance would route there', async () => {
       const readers = new Readers(operators)
       await readers.listen()
       after(() => readers.close())
@@ -105,7 +105,7 @@ for (const [name, start] of Object.entries(fronts)) {
         const { url: passed } = await ask(request(target, 'Host: x'))
         if (passed !== undefined) assert.ok(!(await readers.reaches(passed)), `${target} is passed on as ${passed}`)
       }
-      // Else the table would show nothing.
+      // Otherwise the table would prove nothing.
       assert.ok(direct > 150, `${direct} spellings reach an operators’ path without a front`)
       for (const path of [
         '/',
@@ -122,7 +122,7 @@ for (const [name, start] of Object.entries(fronts)) {
       }
     })
 
-    // Elsewhere only the instance has such a rule: the last test here.
+    // With the other fronts, only the instance limits logins: see the last test of this file.
     if (limited) {
       it('counts every spelling of a login that an instance would route there', async () => {
         const readers = new Readers([login])
@@ -140,7 +140,7 @@ for (const [name, start] of Object.entries(fronts)) {
       })
     }
 
-    it('tells an instance of one host, and nothing by which a client names another URL', async () => {
+    it('sends one host to the instance, and no header in which a client names another URL', async () => {
       const names = ['Host', 'Port', 'Proto', 'Prefix', 'Server', 'Scheme'].map((part) => `X-Forwarded-${part}`)
       names.push('Forwarded', 'X-Original-URL', 'X-Original-Host', 'X-Rewrite-URL', 'X-Host')
       const lines = names.map((header) => `${header}: evil.example`)
@@ -169,7 +169,7 @@ for (const [name, start] of Object.entries(fronts)) {
     })
 
     if (caches) {
-      it('keeps no response for a host other than the one it was made for', async () => {
+      it('caches no response for another host than the requested one', async () => {
         const hosts = [
           'shop.example',
           'shop.example:81',

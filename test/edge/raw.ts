@@ -1,8 +1,7 @@
 import { connect } from 'node:net'
 
 /**
- * Writes bytes to a port as they are and gives back what comes until the server closes, or until `done` says that it is
- * enough.
+ * Writes raw bytes to a port and returns the bytes that arrive until the server closes, or until `done` returns true.
  */
 export function raw(url: string, bytes: string | readonly string[], done?: (text: string) => boolean): Promise<string> {
   const { hostname, port } = new URL(url)

@@ -16,7 +16,7 @@ async function start(port: number, drainDelayMs: number): Promise<App> {
 }
 
 const overHttp = (targets: string[]) => createProxy({ targets, queue: { timeoutMs: 30_000 } })
-/** Sees no answers, so only probes tell it that an instance drains: those must come before the listener closes. */
+/** A TCP proxy sees no responses, so only probes detect a drain; they must run before the listener closes. */
 const overTcp = (targets: string[]) => createTcpProxy({ targets, probe: { intervalMs: 200 } })
 
 describe('three real instances behind the proxy', () => {
@@ -26,7 +26,7 @@ describe('three real instances behind the proxy', () => {
     ['killed one after the other', 'SIGKILL', overHttp, 0],
     ['replaced one after the other, on layer 4', 'SIGTERM', overTcp, 1000],
   ] as const) {
-    it(`${how}: no request is lost but what was running in a process that is killed, and none runs twice`, async () => {
+    it(`${how}: no request is lost except those running in a killed process, and none runs twice`, async () => {
       const ports = await Promise.all([freePort(), freePort(), freePort()])
       const apps = await Promise.all(ports.map((port) => start(port, drainDelayMs)))
       const past: App[] = []

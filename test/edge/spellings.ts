@@ -5,7 +5,7 @@ import { raw } from './raw.ts'
 const encoded = (text: string): string =>
   text.replace(/[a-z]/gi, (letter) => `%${letter.charCodeAt(0).toString(16).padStart(2, '0')}`)
 
-/** Request targets that some application may route as it does `path`, and some that only look as if. */
+/** Request targets that some application may route like `path`, and some that only look alike. */
 export function spellings(path: string): string[] {
   const [, first = '', ...rest] = path.split('/')
   const below = rest.length > 0 ? `/${rest.join('/')}` : ''
@@ -93,7 +93,7 @@ export function spellings(path: string): string[] {
 /** Fastify's types lack the delimiter. */
 export type RouterOptions = FastifyServerOptions['routerOptions'] & { useSemicolonDelimiter?: boolean }
 
-/** An application as Fastify routes, with all that makes it lenient; and two that resolve the path in ways of their own. */
+/** An application with Fastify's most lenient routing, and two that resolve paths in their own way. */
 export class Readers {
   readonly #apps: FastifyInstance[] = []
   readonly #urls: string[] = []
@@ -124,7 +124,7 @@ export class Readers {
     await Promise.all(this.#apps.map((app) => app.close()))
   }
 
-  /** Whether any application takes this target for one of the paths. */
+  /** Whether any application routes this target to one of the paths. */
   reaches(target: string): Promise<boolean> {
     const known = this.#known.get(target) ?? this.#ask(target)
     this.#known.set(target, known)
@@ -139,7 +139,7 @@ export class Readers {
 
   #isResolvedTo(target: string): boolean {
     const origin = target.startsWith('/') ? `http://x${target}` : target
-    // As WHATWG has it, and as servlets do: without matrix parameters, with backslashes and encoded slashes as slashes.
+    // Like WHATWG URLs and servlets: without matrix parameters, with backslashes and encoded slashes as slashes.
     const path = URL.parse(origin)?.pathname ?? ''
     const own = origin.replace(/^[a-z]+:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '')
     return [path, own].some((text) => {

@@ -3,7 +3,7 @@ import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { atEnd } from './at-end.ts'
 
-/** A small HTTP server that can be told to drain, to die and to come back on the same port. */
+/** A small HTTP server that can drain, be killed, and restart on the same port. */
 export class Upstream {
   readonly name: string
   port = 0
@@ -43,8 +43,8 @@ export class Upstream {
   }
 
   /**
-   * As an instance leaves: asks for no more work, closes its listener, ends what is in flight, and closes a connection
-   * only when it has been silent for a while, because a front may just be writing to it. What has arrived is read first.
+   * Shuts down like an instance: announces the drain, closes its listener, finishes in-flight requests, and closes a
+   * connection only after 250 ms of silence, because a front may be writing to it. Bytes that have arrived are read first.
    */
   async leave(): Promise<void> {
     this.draining = true
@@ -61,7 +61,7 @@ export class Upstream {
     }
   }
 
-  /** As SIGKILL ends it: every connection is reset. */
+  /** Like SIGKILL: every connection is reset. */
   kill(): void {
     this.#server?.close()
     for (const socket of this.#sockets) socket.resetAndDestroy()

@@ -24,7 +24,7 @@ async function build(t: TestContext, options: FleetOptions = {}): Promise<Fastif
 }
 
 describe('geo in a fleet', () => {
-  it('is there without an option, and believes nobody', async (t) => {
+  it('is enabled by default and trusts no header', async (t) => {
     const app = await build(t)
     const headers = { 'cf-ipcountry': 'DE' }
     assert.deepEqual((await app.inject({ url: '/where', headers })).json(), { source: 'none' })
@@ -33,15 +33,15 @@ describe('geo in a fleet', () => {
     assert.deepEqual(JSON.parse(body).region, null)
   })
 
-  it('takes database, edges and regions, and says which region serves', async (t) => {
+  it('passes database, edges and regions on, and picks the region', async (t) => {
     const app = await build(t, {
       identity: { region: 'eu' },
       geo: {
         database,
         edges: ['10.1.0.0/16'],
         regions: {
-          eu: { url: 'https://eu.example.com', location: 'DE' },
-          us: { url: 'https://us.example.com', location: 'US' },
+          eu: { url: 'https://eu.example.com', countries: ['JP', 'FR'] },
+          us: { url: 'https://us.example.com', countries: ['BR'] },
         },
         probe: { type: 'off' },
       },
@@ -63,14 +63,14 @@ describe('geo in a fleet', () => {
     assert.deepEqual(geo.edges, ['10.1.0.0/16'])
   })
 
-  it('can be left out', async (t) => {
+  it('can be disabled', async (t) => {
     const app = await build(t, { geo: false })
     assert.equal((await app.inject('/api/v1/geo/endpoint')).statusCode, 404)
     assert.equal(app.hasRequestDecorator('geo'), false)
   })
 
-  it('names what is wrong with it at boot', async (t) => {
+  it('rejects wrong options at boot', async (t) => {
     await assert.rejects(build(t, { geo: { database: join(folder, 'none.mmdb') } }), { code: 'FLEET_ERR_GEO_DATABASE' })
-    await assert.rejects(build(t, { geo: { edges: ['everybody'] } }), { code: 'FLEET_ERR_OPTION_INVALID' })
+    await assert.rejects(build(t, { geo: { edges: ['everyone'] } }), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 })

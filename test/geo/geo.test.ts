@@ -4,12 +4,32 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { distanceKm, placeOf } from '../../src/geo/countries.ts'
-import { type GeoOptions, geo } from '../../src/geo/index.ts'
+import { type GeoOptions, geo, type Place } from '../../src/geo/index.ts'
+import { distanceKm } from '../../src/geo/place.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { startUpstreams } from '../edge/upstream.ts'
 import { until } from '../helpers/until.ts'
 import { writeMmdb } from './mmdb-writer.ts'
+
+const places: Record<string, Place> = {
+  AU: { latitude: -25, longitude: 134 },
+  CA: { latitude: 56, longitude: -106 },
+  CO: { latitude: 4, longitude: -73 },
+  DE: { latitude: 51, longitude: 10 },
+  FJ: { latitude: -18, longitude: 178 },
+  FR: { latitude: 46, longitude: 2 },
+  GB: { latitude: 54, longitude: -2 },
+  JP: { latitude: 36, longitude: 138 },
+  MX: { latitude: 23, longitude: -102 },
+  MY: { latitude: 3, longitude: 109 },
+  NZ: { latitude: -41, longitude: 174 },
+  PL: { latitude: 52, longitude: 20 },
+  RU: { latitude: 56, longitude: 45 },
+  SG: { latitude: 1, longitude: 104 },
+  US: { latitude: 39, longitude: -98 },
+}
+/** An address in the database for each of them. */
+const addressOf = (country: string): string => `20.${Object.keys(places).indexOf(country)}.1.2`
 
 const folder = mkdtempSync(join(tmpdir(), 'fleet-geo-'))
 const database = join(folder, 'country.mmdb')
@@ -21,6 +41,12 @@ writeFileSync(
     '7.7.0.0/16': { country_code: 'AU' },
     '8.8.0.0/16': { registered_country: { iso_code: 'JP' } },
     '9.9.0.0/16': { nothing: 'useful' },
+    ...Object.fromEntries(
+      Object.entries(places).map(([iso_code, { latitude, longitude }], i) => [
+        `20.${i}.0.0/16`,
+        { country: { iso_code }, location: { latitude, longitude } },
+      ]),
+    ),
   }),
 )
 
@@ -35,10 +61,10 @@ async function app(options: GeoOptions, region?: string): Promise<FastifyInstanc
 }
 
 const regions = {
-  eu: { url: 'https://eu.example.com', countries: ['DE', 'FR'], location: 'DE' },
+  eu: { url: 'https://eu.example.com', countries: ['DE', 'FR'], location: { latitude: 51, longitude: 10 } },
   us: { url: 'https://us.example.com', location: { latitude: 39, longitude: -77 } },
   west: { url: 'https://west.example.com', location: { latitude: 45, longitude: -121 } },
-  asia: { url: 'https://asia.example.com', countries: ['SG', 'RU'] },
+  asia: { url: 'https://asia.example.com', countries: ['SG', 'RU'], location: { latitude: 1, longitude: 104 } },
 }
 
 const ask = async (
@@ -49,7 +75,7 @@ const ask = async (
 ) => (await instance.inject({ url, headers, remoteAddress })).json()
 
 describe('request.geo', () => {
-  it('believes the headers of an edge, and of nobody else', async () => {
+  it('trusts the country headers of an edge only', async () => {
     const instance = await app({ edges: ['10.1.0.0/16'] })
     const headers = { 'cf-ipcountry': 'de' }
     assert.deepEqual(await ask(instance, headers, '10.1.2.3'), { country: 'DE', source: 'edge' })
@@ -59,12 +85,12 @@ describe('request.geo', () => {
       country: 'FR',
       source: 'edge',
     })
-    for (const code of ['XX', 'T1', '', 'DEU', '<x>']) {
+    for (const code of ['XX', 'ZZ', 'T1', '', 'DEU', '<x>']) {
       assert.deepEqual(await ask(instance, { 'cf-ipcountry': code }, '10.1.2.3'), { source: 'none' }, code)
     }
   })
 
-  it('finds the edge behind proxies of ours, and the client behind the edge', async () => {
+  it('finds the edge behind trusted proxies, and the client behind the edge', async () => {
     const instance = await app({ edges: ['10.1.0.0/16'], trustProxy: ['127.0.0.1', '10.9.0.0/16'], database })
     const headers = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '5.5.5.5, 10.1.2.3, 10.9.1.1' }
     assert.equal((await ask(instance, headers)).country, 'DE')
@@ -73,7 +99,7 @@ describe('request.geo', () => {
     assert.equal((await ask(instance, forged)).country, 'BR')
   })
 
-  it('asks the database when no edge speaks', async () => {
+  it('looks the client up in the database when no edge names a country', async () => {
     const instance = await app({ database })
     assert.deepEqual(await ask(instance, {}, '5.5.1.2'), { country: 'BR', source: 'database' })
     assert.deepEqual(await ask(instance, {}, '6.6.1.2'), {
@@ -87,9 +113,9 @@ describe('request.geo', () => {
       assert.deepEqual(await ask(instance, {}, address), { source: 'none' })
   })
 
-  it('names the best region: the one that lists the country, else the nearest', async () => {
+  it('picks the region that lists the country, else the nearest, else the first', async () => {
     const instance = await app({ edges: ['127.0.0.1'], database, regions })
-    const regionOf = async (country: string) => (await ask(instance, { 'cf-ipcountry': country })).region
+    const regionOf = async (country: string) => (await ask(instance, {}, addressOf(country))).region
     for (const [country, expected] of Object.entries({
       DE: 'eu',
       PL: 'eu',
@@ -105,24 +131,29 @@ describe('request.geo', () => {
     }
     assert.equal((await ask(instance, {}, '6.6.1.2')).region, 'west')
     assert.equal((await ask(instance, {}, '4.4.4.4')).region, 'eu')
+    assert.equal((await ask(instance, { 'cf-ipcountry': 'RU' })).region, 'asia')
+    assert.equal((await ask(instance, { 'cf-ipcountry': 'MX' })).region, 'eu')
+  })
+
+  it('prefers a region with a location to one without when no region lists the country', async () => {
+    const { us } = regions
+    const instance = await app({ database, regions: { ca: { url: 'https://ca.example.com', countries: ['CA'] }, us } })
+    assert.equal((await ask(instance, {}, addressOf('CA'))).region, 'ca')
+    assert.equal((await ask(instance, {}, addressOf('JP'))).region, 'us')
   })
 })
 
-describe('the endpoint', () => {
-  it('tells a client where to go, and where else', async () => {
+describe('the region endpoint', () => {
+  it('returns the best region and the alternatives', async () => {
     const instance = await app({ edges: ['127.0.0.1'], regions }, 'eu')
     const response = await instance.inject({ url: '/api/v1/geo/endpoint', headers: { 'cf-ipcountry': 'SG' } })
     assert.equal(response.headers['cache-control'], 'no-store')
-    const answer = response.json()
+    const body = response.json()
     assert.deepEqual(
-      [answer.country, answer.region, answer.endpoint, answer.current],
+      [body.country, body.region, body.endpoint, body.current],
       ['SG', 'asia', 'https://asia.example.com', 'eu'],
     )
-    assert.deepEqual(answer.alternatives.map(({ region }: { region: string }) => region).toSorted(), [
-      'eu',
-      'us',
-      'west',
-    ])
+    assert.deepEqual(body.alternatives.map(({ region }: { region: string }) => region).toSorted(), ['eu', 'us', 'west'])
     const nowhere = await app({})
     const empty = (await nowhere.inject('/api/v1/geo/endpoint')).json()
     assert.deepEqual(empty, {
@@ -135,19 +166,22 @@ describe('the endpoint', () => {
     })
   })
 
-  it('can be elsewhere or nowhere', async () => {
+  it('can be moved or disabled', async () => {
     const off = await app({ endpoint: false })
     assert.equal((await off.inject('/api/v1/geo/endpoint')).statusCode, 404)
     const moved = await app({ endpoint: '/region' })
     assert.equal((await moved.inject('/region')).statusCode, 200)
   })
 
-  it('fails over to the next nearest region that is healthy, and back', async () => {
+  it('fails over to the next healthy region, and back', async () => {
     const [near, far] = await startUpstreams(2)
     const instance = await app(
       {
         edges: ['127.0.0.1'],
-        regions: { near: { url: near?.url ?? '', countries: ['DE'] }, far: { url: far?.url ?? '', location: 'US' } },
+        regions: {
+          near: { url: near?.url ?? '', countries: ['DE'] },
+          far: { url: far?.url ?? '', location: places.US },
+        },
         probe: { intervalMs: 30, timeoutMs: 30_000 },
       },
       'other',
@@ -162,7 +196,7 @@ describe('the endpoint', () => {
 })
 
 describe('redirect', () => {
-  it('sends what belongs to another region there, with 307, and nothing else', async () => {
+  it('redirects only GET and HEAD requests that belong to another region, with 307', async () => {
     const instance = await app({ edges: ['127.0.0.1'], regions, redirect: true }, 'eu')
     instance.decorate('x', 1)
     const to = async (
@@ -178,35 +212,38 @@ describe('redirect', () => {
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '//evil.example/x'), 'https://asia.example.com//evil.example/x')
     assert.equal(await to({ 'cf-ipcountry': 'DE' }), 200)
     assert.equal(await to({}), 200)
+    assert.equal(await to({ 'cf-ipcountry': 'MX' }), 200)
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/where', 'POST'), 404)
     assert.equal(await to({ 'cf-ipcountry': 'SG', host: 'eu.example.com' }), 200)
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/api/v1/geo/endpoint'), 200)
   })
 
-  it('needs to know its own region', async () => {
+  it('requires the own region to be one of the regions', async () => {
     await assert.rejects(app({ regions, redirect: true }), { code: 'FLEET_ERR_OPTION_INVALID' })
     await assert.rejects(app({ regions, redirect: true }, 'moon'), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 })
 
 describe('options', () => {
-  it('that cannot work are refused at boot', async () => {
+  it('are rejected at boot when they cannot work', async () => {
     for (const [options, code] of [
-      [{ edges: ['everybody'] }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ edges: ['everyone'] }, 'FLEET_ERR_OPTION_INVALID'],
       [{ regions: { a: { url: 'https://a.example' } } }, 'FLEET_ERR_OPTION_INVALID'],
       [{ regions: { a: { url: 'https://a.example', countries: ['ZZ'] } } }, 'FLEET_ERR_OPTION_INVALID'],
       [{ regions: { a: { url: 'nonsense', countries: ['DE'] } } }, 'FLEET_ERR_TARGET_INVALID'],
+      [{ regions: { a: { url: 'https://a.example', location: 'DE' } } }, 'FLEET_ERR_OPTION_INVALID'],
+      [{ regions: { a: { url: 'https://a.example', location: { latitude: 91 } } } }, 'FLEET_ERR_OPTION_INVALID'],
       [{ regions: { a: { countries: ['DE'] } } }, 'FLEET_ERR_TARGET_INVALID'],
       [{ database: join(folder, 'missing.mmdb') }, 'FLEET_ERR_GEO_DATABASE'],
       [{ wonders: true }, 'FLEET_ERR_OPTION_UNKNOWN'],
-    ] as [GeoOptions, string][]) {
+    ] as unknown as [GeoOptions, string][]) {
       await assert.rejects(app(options), { code }, JSON.stringify(options))
     }
   })
 })
 
-describe('distances', () => {
-  it('are those of a globe', () => {
+describe('distanceKm', () => {
+  it('measures along the surface of the globe', () => {
     const known = [
       ['DE', 'FR', 800, 200],
       ['US', 'CA', 1900, 500],
@@ -214,7 +251,7 @@ describe('distances', () => {
       ['SG', 'MY', 600, 400],
     ] as const
     for (const [a, b, km, tolerance] of known) {
-      const found = distanceKm(placeOf(a) as never, placeOf(b) as never)
+      const found = distanceKm(places[a] as Place, places[b] as Place)
       assert.ok(Math.abs(found - km) < tolerance, `${a} to ${b}: ${found}`)
     }
     assert.equal(Math.round(distanceKm({ latitude: 0, longitude: 179 }, { latitude: 0, longitude: -179 })), 222)

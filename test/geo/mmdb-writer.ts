@@ -1,6 +1,6 @@
 type Data = string | number | boolean | { [key: string]: Data } | Data[]
 
-/** Writes a MaxMind DB file with IPv6 tree and IPv4 beneath ::/96, by the specification and not by the reader. */
+/** Writes a MaxMind DB file with an IPv6 tree and IPv4 below ::/96, according to the specification. */
 export function writeMmdb(networks: Record<string, Data>, recordSize: 24 | 28 | 32 = 24): Buffer {
   const nodes: [number | string | undefined, number | string | undefined][] = [[undefined, undefined]]
   for (const [network, data] of Object.entries(networks)) insert(nodes, network, JSON.stringify(data))

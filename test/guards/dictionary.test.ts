@@ -17,8 +17,6 @@ const plainMap =
 const exceptions: ReadonlySet<string> = new Set([
   // Its keys are names of declared options.
   join('base', 'options.ts'),
-  // Its records are ordinary objects for applications; `__proto__` is excluded.
-  join('geo', 'maxmind.ts'),
 ])
 
 describe('maps whose keys come from outside', () => {

@@ -33,7 +33,7 @@ const unused = [
   '/src/database/',
   '/src/edge/http/',
   '/src/edge/balancer/',
-  '/src/geo/maxmind',
+  '/src/geo/database',
 ]
 
 test('an app does not load unused modules', async () => {

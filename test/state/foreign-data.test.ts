@@ -11,7 +11,7 @@ import { patient, patientApp } from './redis/patience.ts'
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** What others may leave under any key, of any type. */
+/** Values of every type that other programs may write. */
 const junk: [what: string, put: (client: Redis, key: string) => Promise<unknown>][] = [
   ['text', (client, key) => client.set(key, 'junk')],
   ['an empty string', (client, key) => client.set(key, '')],
@@ -25,7 +25,7 @@ const junk: [what: string, put: (client: Redis, key: string) => Promise<unknown>
 ]
 
 let made = 0
-/** At once, whatever is there. */
+/** Replaces a key atomically, whatever its type. */
 async function replace(
   client: Redis,
   key: string,
@@ -74,7 +74,7 @@ describe('data in Redis that the fleet did not write', () => {
   }
 
   for (const [i, [what, put]] of junk.entries()) {
-    test(`${what} in place of a cached value, its tag or its lease is a miss`, async () => {
+    test(`${what} instead of a cached value, its tag or its lease is a miss`, async () => {
       const app = await start(`cache${i}`)
       let loads = 0
       const load = (): Promise<unknown> => app.cache.getOrSet('k', 60_000, async () => ++loads, { tags: ['t'] })
@@ -89,7 +89,7 @@ describe('data in Redis that the fleet did not write', () => {
       }
     })
 
-    test(`${what} in place of a session, or of the list of a user's sessions, is none`, async () => {
+    test(`${what} instead of a session, or of a user's list of sessions, counts as missing`, async () => {
       const app = await start(`session${i}`, { rateLimit: false })
       const first = await app.inject('/visits')
       const sent = String(first.headers['set-cookie']).split(';', 1)[0]
@@ -101,7 +101,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.equal(await app.sessions.destroyAll('u'), 0)
     })
 
-    test(`${what} in place of a token's session, a cut-off or the revocations blocks nobody`, async () => {
+    test(`${what} instead of a token's session, cut-off or revocations does not block logins`, async () => {
       const app = await start(`jwt${i}`)
       const name = `jwt${i}`
       const { refreshToken } = await app.tokens.issue('u')
@@ -126,7 +126,7 @@ describe('data in Redis that the fleet did not write', () => {
       await other.tokens.verify(good)
     })
 
-    test(`${what} in place of a lock or its token blocks nobody`, async () => {
+    test(`${what} instead of a lock or its token does not block the lock`, async () => {
       const app = await start(`lock${i}`)
       const before = await app.fleet.lock('l', async (token) => token)
       await replace(own.client, `lock${i}:lock:{lock%20l}`, put)
@@ -135,7 +135,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.ok((await app.fleet.lock('l', async (token) => token)) > before)
     })
 
-    test(`${what} in place of a count limits nobody more, and nobody less`, async () => {
+    test(`${what} instead of a counter keeps the rate limit`, async () => {
       const app = await start(`limit${i}`)
       await app.inject('/limited')
       assert.equal(await spoil(`limit${i}:limit:*`, put), 1)
@@ -144,7 +144,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.deepEqual(codes, [200, 200, 429])
     })
 
-    test(`${what} in place of an idempotency record, or of a cached response, is none`, async () => {
+    test(`${what} instead of an idempotency record or a cached response counts as missing`, async () => {
       const app = await start(`http${i}`)
       const pay = () => app.inject({ method: 'POST', url: '/pay', headers: { 'idempotency-key': 'k' } })
       assert.equal((await pay()).statusCode, 200)
@@ -158,13 +158,13 @@ describe('data in Redis that the fleet did not write', () => {
     })
   }
 
-  test('well-formed records with a content that cannot be sent are no 500', async () => {
+  test('responds without a 500 if a well-formed record cannot be sent', async () => {
     const app = await start('content')
     const pay = () => app.inject({ method: 'POST', url: '/pay', headers: { 'idempotency-key': 'k' } })
     await pay()
     const [key = ''] = await own.client.keys('content:idempotency:*')
     const [head = ''] = String(await own.client.get(key)).split(' ', 1)
-    const answers = [
+    const responses = [
       '{',
       'null',
       '[]',
@@ -174,22 +174,22 @@ describe('data in Redis that the fleet did not write', () => {
       '{"status":200,"headers":{"x y":"a"},"body":""}',
       '{"status":200,"headers":{},"body":{}}',
     ]
-    for (const answer of answers) {
-      await own.client.set(key, `${head} ${answer}`, 'PX', 60_000)
+    for (const response of responses) {
+      await own.client.set(key, `${head} ${response}`, 'PX', 60_000)
       assert.equal((await pay()).statusCode, 409)
     }
     await app.inject('/cached')
     const [cached = ''] = await own.client.keys('content:cache:{http*')
-    for (const answer of answers) {
-      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${answer}`, 'PX', 60_000)
+    for (const response of responses) {
+      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${response}`, 'PX', 60_000)
       const other = await start('content')
-      assert.equal((await other.inject('/cached')).statusCode, 200, answer)
+      assert.equal((await other.inject('/cached')).statusCode, 200, response)
     }
     assert.equal(({} as { polluted?: number }).polluted, undefined)
   })
 
-  test('a session whose cookie cannot be sent is none', async () => {
-    const app = await start('cookies', { rateLimit: false, session: { secret: 's'.repeat(32), touchAfter: 0 } })
+  test('ignores a session whose cookie cannot be sent', async () => {
+    const app = await start('cookies', { rateLimit: false, session: { secret: 's'.repeat(32), touchAfterMs: 0 } })
     const sent = String((await app.inject('/visits')).headers['set-cookie']).split(';', 1)[0]
     const [key = ''] = await own.client.keys('cookies:session:*')
     const cookies = [
@@ -211,7 +211,7 @@ describe('data in Redis that the fleet did not write', () => {
     assert.equal((await app.inject({ url: '/visits', headers: { cookie: sent } })).statusCode, 200)
   })
 
-  test('a message on the channel of invalidations that is no list of keys is ignored', async () => {
+  test('ignores messages on the invalidation channel that are not lists of keys', async () => {
     const app = await start('tracked', { rateLimit: false, session: { secret: 's'.repeat(32), track: true } })
     const sent = String((await app.inject('/visits')).headers['set-cookie']).split(';', 1)[0]
     for (const message of ['', 'x', '*1\r\n', 'tracked:session:{x}'])

@@ -2,14 +2,14 @@ import { after, before } from 'node:test'
 import { Redis } from 'ioredis'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
 
-/** There once the hooks of its tests have begun. */
+/** Available once the hooks of the tests have started. */
 export interface OwnRedis {
   readonly server: RedisServer
-  /** For what the tests themselves ask of it. */
+  /** A client for the tests themselves. */
   readonly client: Redis
 }
 
-/** A Redis for the tests of one `describe`, with a client of theirs. */
+/** A Redis for the tests of one `describe`, with a client. */
 export function ownRedis(): OwnRedis {
   let own: OwnRedis | undefined
   const there = (): OwnRedis => {

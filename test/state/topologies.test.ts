@@ -50,7 +50,7 @@ describe('Cluster', () => {
   tokensContract('Cluster', (options) => instance({ ...options, listen: false }))
   locksContract('Cluster', (listen = true) => instance({ listen, name: `locks${++fleets}` }))
 
-  test('a fleet works together', async () => {
+  test('shares tokens, peers and locks across nodes', async () => {
     const [a, b] = await Promise.all(['a', 'b'].map((id) => instance({ id, name: 'together' })))
     assert.ok(a && b)
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
@@ -69,7 +69,7 @@ describe('Cluster', () => {
   })
 })
 
-test('Sentinel: when the primary dies, tokens, revocations, peers, locks and the leader carry on', async () => {
+test('Sentinel: tokens, revocations, peers, locks and the leader survive a failover', async () => {
   const { sentinels, primary }: RedisSentinel = await startSentinel()
   const both = await Promise.all(['a', 'b'].map((id) => start({ sentinels }, { id, name: 'failover' })))
   const [a, b] = both as [FastifyInstance, FastifyInstance]

@@ -7,17 +7,17 @@ import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
 
 export interface RedisCluster {
-  /** `host:port` of each node, as `REDIS_CLUSTER` and the option `cluster` take them. */
+  /** `host:port` of each node, for `REDIS_CLUSTER` and the option `cluster`. */
   readonly nodes: string[]
-  /** The three that begin as primaries. */
+  /** The three initial primaries. */
   readonly servers: readonly RedisServer[]
-  /** Of each of them, in the same order. */
+  /** Their replicas, in the same order. */
   readonly replicas: readonly RedisServer[]
 }
 
 const slots = 16_384
 
-/** Three primaries that share the slots, with a replica each, which takes over when the other nodes miss its primary. */
+/** Three primaries that share the slots, each with a replica that takes over when its primary fails. */
 export async function startCluster(): Promise<RedisCluster> {
   const started = await Promise.all(
     Array.from({ length: 6 }, async () => {
@@ -33,13 +33,13 @@ export async function startCluster(): Promise<RedisCluster> {
     await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
     if (i < 3) await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
   }
-  // Each meets each: by hearsay it would take them longer.
+  // Every node meets every other, which is faster than waiting for gossip.
   for (const [i, client] of clients.entries())
     for (const { server, bus } of started.slice(i + 1))
       await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
   const all = async (fact: string): Promise<boolean> => {
-    const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
-    return told.every((info) => info.includes(fact))
+    const infos = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
+    return infos.every((info) => info.includes(fact))
   }
   const patience = { what: 'the cluster' }
   await until(() => all('cluster_known_nodes:6'), patience)
@@ -57,21 +57,21 @@ export async function startCluster(): Promise<RedisCluster> {
 }
 
 export interface RedisSentinel {
-  /** As `REDIS_SENTINELS` and the option `sentinels` take it. */
+  /** For `REDIS_SENTINELS` and the option `sentinels`. */
   readonly sentinels: string
   readonly primary: RedisServer
   readonly replicas: readonly RedisServer[]
 }
 
 /**
- * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
- * a second: as long as a server on a busy machine may have to wait for its turn.
+ * A primary with two replicas. One of them takes over if two of three sentinels have received nothing from the primary for a
+ * second, which is longer than a server usually waits for the CPU on a busy machine.
  */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
   const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
   const replicas = await Promise.all([replica(), replica()])
-  // Sentinels ask a primary for its replicas when they come to know it, and then every ten seconds.
+  // Sentinels ask a new primary for its replicas at once, and then every ten seconds.
   const client = new Redis(primary.port, '127.0.0.1')
   await until(async () => (await client.info('replication')).match(/state=online/g)?.length === 2, {
     what: 'the replicas',
@@ -105,7 +105,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
   return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary, replicas }
 }
 
-/** Waits until every replica of a server has all that was written to it so far. */
+/** Waits until every replica has all writes of a server so far. */
 export async function replicated({ port }: RedisServer): Promise<void> {
   const client = new Redis(port, '127.0.0.1')
   const [, replicas] = /connected_slaves:(\d+)/.exec(await client.info('replication')) ?? []

@@ -4,7 +4,14 @@ import { FleetError } from '../../index.ts'
 import * as schemas from '../schemas.ts'
 
 const longestMs = 30_000
+/** What is nested without end can be parsed, but not written again. */
+const deepest = 100
 const open = { config: { session: false } }
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((one) => isDeeper(one, levels - 1))
+}
 
 /** What load tests ask for. */
 const load: FastifyPluginAsync = async (app) => {
@@ -33,7 +40,11 @@ const load: FastifyPluginAsync = async (app) => {
       ...open,
       schema: { body: {}, response: schemas.responses(200, schemas.object({ body: {}, servedBy: schemas.text })) },
     },
-    async ({ body }): Promise<{ body: unknown; servedBy: string }> => ({ body: body ?? null, servedBy }),
+    async ({ body }): Promise<{ body: unknown; servedBy: string }> => {
+      if (isDeeper(body, deepest))
+        throw new FleetError('FLEET_ERR_REQUEST_INVALID', `the body has more than ${deepest} levels`)
+      return { body: body ?? null, servedBy }
+    },
   )
 }
 export default load

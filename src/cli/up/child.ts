@@ -116,7 +116,7 @@ export function temporaryFolder(name: string): string {
 function makeRoot(): string {
   const root = mkdtempSync(join(tmpdir(), 'fastify-fleet-'))
   // Traversable, because PostgreSQL started by root runs as another user; the folders inside stay private.
-  chmodSync(root, 0o711)
+  if (process.getuid?.() === 0) chmodSync(root, 0o711)
   guard().write(`/ ${root}\n`)
   return root
 }

@@ -53,7 +53,8 @@ export async function startNginx(options: FrontOptions): Promise<Server> {
 /** A folder with the configuration, which workers that run as another user may enter. */
 export async function writeConfig(name: string, main: string, options: FrontOptions): Promise<string> {
   const folder = temporaryFolder(name)
-  await chmod(folder, 0o711)
+  // Everybody may connect to a socket of nginx whose folder can be entered.
+  if (process.getuid?.() === 0) await chmod(folder, 0o711)
   for (const [path, content] of Object.entries({ [main]: options.config, ...options.files })) {
     const file = join(folder, path)
     await mkdir(dirname(file), { recursive: true })

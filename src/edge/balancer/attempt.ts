@@ -1,19 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
-import type { Dispatcher } from 'undici'
 import { caught } from '../boundary.ts'
 import { headersFrom } from '../http/wire/fields.ts'
-import type { AnswerHead, HeadHandler } from '../http/wire/response-head.ts'
+import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire/response-head.ts'
 import type { Target } from './target.ts'
 import { undici } from './undici.ts'
-
-type Controller = Dispatcher.DispatchController
 
 /** Whom an attempt reports to. */
 export interface AttemptOwner {
   upgraded(attempt: Attempt, status: number, headers: IncomingHttpHeaders, socket: Duplex): void
-  started(attempt: Attempt, head: AnswerHead): void
+  started(attempt: Attempt, head: UpstreamHead): void
   data(chunk: Buffer): void
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void
   failed(attempt: Attempt, error: Error): void
@@ -41,21 +38,21 @@ export class Attempt implements HeadHandler {
   readonly target: Target
   readonly startedAt: number = performance.now()
   /** The target was asked to refuse rather than to work while it drains. */
-  readonly refusable: boolean
+  readonly rejectable: boolean
   /** It was written to a connection, at least in part. */
   sent = false
   /** Its place at the target has been given back. */
   released = false
-  controller: Controller | undefined
+  controller: UpstreamController | undefined
   readonly #owner: AttemptOwner
   #cancelled: Error | undefined
   #discarded = -1
   #informational = 0
 
-  constructor(owner: AttemptOwner, target: Target, refusable: boolean) {
+  constructor(owner: AttemptOwner, target: Target, rejectable: boolean) {
     this.#owner = owner
     this.target = target
-    this.refusable = refusable
+    this.rejectable = rejectable
   }
 
   /** Nobody wants the answer any more. What still waits for a connection ends as soon as it gets one, unsent. */
@@ -69,13 +66,13 @@ export class Attempt implements HeadHandler {
     this.#discarded = 0
   }
 
-  onRequestStart(controller: Controller): void {
+  onRequestStart(controller: UpstreamController): void {
     this.controller = controller
     if (this.#cancelled) controller.abort(this.#cancelled)
     else this.sent = true
   }
 
-  onRequestUpgrade(_: Controller, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
+  onRequestUpgrade(_: UpstreamController, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
     try {
       this.#owner.upgraded(this, status, headersFrom(headers), socket)
     } catch (error) {
@@ -84,7 +81,7 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  onResponseHead(_: Controller, head: AnswerHead): void {
+  onResponseHead(_: UpstreamController, head: UpstreamHead): void {
     try {
       if (head.status >= 200 || this.#mayInform(head.status)) this.#owner.started(this, head)
     } catch (error) {
@@ -93,7 +90,7 @@ export class Attempt implements HeadHandler {
   }
 
   /** From undici, whose parser is more lenient than the one here. */
-  onResponseStart(controller: Controller, status: number, given: IncomingHttpHeaders, text?: string): void {
+  onResponseStart(controller: UpstreamController, status: number, given: IncomingHttpHeaders, text?: string): void {
     const headers = headersFrom(given)
     const coding = headers['transfer-encoding']
     // Other codings below would have to be undone first.
@@ -104,7 +101,7 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  onResponseData(controller: Controller, chunk: Buffer): void {
+  onResponseData(controller: UpstreamController, chunk: Buffer): void {
     try {
       if (this.#discarded < 0) {
         this.#owner.data(chunk)
@@ -117,7 +114,7 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  onResponseEnd(_: Controller, trailers: IncomingHttpHeaders): void {
+  onResponseEnd(_: UpstreamController, trailers: IncomingHttpHeaders): void {
     try {
       this.#owner.ended(this, headersFrom(trailers))
     } catch (error) {
@@ -125,7 +122,7 @@ export class Attempt implements HeadHandler {
     }
   }
 
-  onResponseError(_: Controller | null, error: Error): void {
+  onResponseError(_: UpstreamController | null, error: Error): void {
     try {
       this.#owner.failed(this, error)
     } catch (thrown) {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { resolveOptions } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
-import type { Core, Failure } from './context.ts'
+import type { BalancerContext, Failure } from './context.ts'
 import { balancedDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
 import { Follower } from './follower.ts'
@@ -20,7 +20,7 @@ import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
 import { Prober, type Verdict } from './probe.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
-import { type Outgoing, Target, type TargetOptions } from './target.ts'
+import { Target, type TargetOptions, type UpstreamRequest } from './target.ts'
 import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
@@ -48,7 +48,7 @@ export class Balancer {
   /** For `fetch(url, { dispatcher })`, Node's own or undici's. Of the URL only path and query count. */
   readonly dispatcher: Dispatcher
   /** What the faces work with; nothing for users. */
-  readonly core: Core
+  readonly context: BalancerContext
   readonly #policy: Policy
   readonly #rotation: Rotation
   readonly #prober: Prober
@@ -74,7 +74,7 @@ export class Balancer {
       (target, ejected) => this.#onOutlier(target, ejected),
     )
     const waitingRoom = new WaitingRoom(queue.size)
-    this.core = {
+    this.context = {
       rotation: this.#rotation,
       waitingRoom,
       budget: new RetryBudget(retry.budget, retry.minPerSecond, performance.now()),
@@ -82,7 +82,7 @@ export class Balancer {
       waitMs: queue.timeoutMs,
       stats: { retries: 0, hedges: 0 },
       draining: (target) => this.drain(target),
-      judged: (target, status, failure, startedAt) => this.#onJudged(target, status, failure, startedAt),
+      recordOutcome: (target, status, failure, startedAt) => this.#recordOutcome(target, status, failure, startedAt),
       release: (target) => {
         this.#rotation.end(target)
         // While nothing is up a free place is none: who waits is woken when a target comes back.
@@ -163,8 +163,8 @@ export class Balancer {
   }
 
   /** The lowest door: an undici dispatch that also tells the policy about the client. */
-  dispatch(options: Outgoing, handler: Dispatcher.DispatchHandler, input: PickInput = nobody): Exchange {
-    const exchange = new Exchange(this.core, options, handler, input)
+  dispatch(options: UpstreamRequest, handler: Dispatcher.DispatchHandler, input: PickInput = nobody): Exchange {
+    const exchange = new Exchange(this.context, options, handler, input)
     exchange.start()
     return exchange
   }
@@ -194,7 +194,7 @@ export class Balancer {
   }
 
   /** @returns true when the target is to blame, see {@link Outliers.observe} */
-  #onJudged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean {
+  #recordOutcome(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean {
     const now = performance.now()
     const ms = now - startedAt
     const failed = failure !== undefined || isFailure(status)

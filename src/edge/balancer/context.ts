@@ -9,7 +9,7 @@ import type { WaitingRoom } from './waiting-room.ts'
 export type Failure = 'refused' | 'lost'
 
 /** What every request of one balancer shares, whichever face it came in by. */
-export interface Core {
+export interface BalancerContext {
   readonly rotation: Rotation
   readonly waitingRoom: WaitingRoom
   readonly budget: RetryBudget
@@ -21,7 +21,7 @@ export interface Core {
   /** The target said that it leaves. */
   draining(target: Target): void
   /** How an attempt went: true when it failed by the target's fault. @param status 0 without an answer @param startedAt ms */
-  judged(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
+  recordOutcome(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
   /** Gives back the place that `rotation.begin` took. */
   release(target: Target): void
 }

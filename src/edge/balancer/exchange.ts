@@ -3,12 +3,12 @@ import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { caught, guard } from '../boundary.ts'
-import { type AnswerHead, type HeadHandler, tellHead } from '../http/wire/response-head.ts'
+import { type HeadHandler, passHead, type UpstreamHead } from '../http/wire/response-head.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
-import { type Core, type Failure, unavailable } from './context.ts'
+import { type BalancerContext, type Failure, unavailable } from './context.ts'
 import type { PickInput } from './policies/index.ts'
 import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './retry-rules.ts'
-import type { Outgoing, Target } from './target.ts'
+import type { Target, UpstreamRequest } from './target.ts'
 
 /**
  * One request's way to an answer: choose a target, send, and choose another one as long as nothing can happen twice by
@@ -17,8 +17,8 @@ import type { Outgoing, Target } from './target.ts'
 export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   aborted = false
   reason: Error | null = null
-  readonly #core: Core
-  readonly #options: Outgoing
+  readonly #context: BalancerContext
+  readonly #options: UpstreamRequest
   readonly #outer: HeadHandler
   readonly #input: PickInput
   readonly #safe: boolean
@@ -34,8 +34,8 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #hedge: NodeJS.Timeout | undefined
   #done = false
 
-  constructor(core: Core, options: Outgoing, outer: HeadHandler, input: PickInput) {
-    this.#core = core
+  constructor(context: BalancerContext, options: UpstreamRequest, outer: HeadHandler, input: PickInput) {
+    this.#context = context
     this.#options = options
     this.#outer = outer
     this.#input = input
@@ -43,10 +43,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   start(): void {
-    this.#core.budget.deposit()
+    this.#context.budget.deposit()
     this.#outer.onRequestStart?.(this, null)
     if (!this.#done) this.#attempt()
-    const { hedgeMs } = this.#core.retry
+    const { hedgeMs } = this.#context.retry
     if (hedgeMs > 0 && this.#mayRepeat() && !this.#options.upgrade) {
       const beside = guard('a hedged attempt', () => this.#attemptBeside(), this.#aborter())
       this.#hedge = setTimeout(beside, hedgeMs)
@@ -96,28 +96,28 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
       'close',
       guard('the end of a tunnel', () => this.#release(attempt)),
     )
-    this.#judge(attempt, status)
+    this.#recordOutcome(attempt, status)
     this.#win(attempt)
     this.#finish()
     this.#outer.onRequestUpgrade?.(this, status, headers, socket)
   }
 
-  started(attempt: Attempt, head: AnswerHead): void {
+  started(attempt: Attempt, head: UpstreamHead): void {
     if (this.#done) return
     const { status, draining } = head
     if (status < 200) {
-      if (this.#open.length === 1) tellHead(this.#outer, this, head)
+      if (this.#open.length === 1) passHead(this.#outer, this, head)
       return
     }
-    if (draining) this.#core.draining(attempt.target)
-    const refused = status === 502 && attempt.refusable && draining
-    const { statuses, suspects } = this.#core.retry
-    const blamed = !refused && this.#judge(attempt, status)
+    if (draining) this.#context.draining(attempt.target)
+    const refused = status === 502 && attempt.rejectable && draining
+    const { statuses, suspects } = this.#context.retry
+    const blamed = !refused && this.#recordOutcome(attempt, status)
     if (refused || statuses.includes(status) || (blamed && suspects)) {
       if (this.#replace(attempt, refused)) return
     }
     this.#win(attempt)
-    tellHead(this.#outer, this, head)
+    passHead(this.#outer, this, head)
   }
 
   data(chunk: Buffer): void {
@@ -145,7 +145,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
       this.#fail(error)
       return
     }
-    this.#judge(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
     if (attempt === this.#winner) {
       this.#fail(error)
       return
@@ -160,13 +160,13 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   #attempt(): void {
-    const { rotation } = this.#core
+    const { rotation } = this.#context
     const target = rotation.choose(this.#input, this.#tried)
     if (!target) {
       this.#wait()
       return
     }
-    if (this.#tried.length > 0 || this.#sends > 0) this.#core.stats.retries++
+    if (this.#tried.length > 0 || this.#sends > 0) this.#context.stats.retries++
     this.#send(target)
   }
 
@@ -177,10 +177,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #attemptAgain(): void {
     const again = () => {
       this.#leave = undefined
-      if (!this.#core.rotation.hasUntried(this.#tried)) this.#tried.length = 0
+      if (!this.#context.rotation.hasUntried(this.#tried)) this.#tried.length = 0
       this.#attempt()
     }
-    const elsewhere = this.#core.rotation.hasUntried(this.#tried)
+    const elsewhere = this.#context.rotation.hasUntried(this.#tried)
     const ms = pauseMs(elsewhere ? this.#sends + 1 : this.#sends + 2)
     if (ms === 0) again()
     else {
@@ -192,19 +192,19 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   /** Hedging: a second attempt while the first one is under way. */
   #attemptBeside(): void {
     if (this.#done || this.#winner || this.#open.length !== 1 || !this.#mayRepeat() || !this.#withdraw()) return
-    const target = this.#core.rotation.choose(this.#input, this.#tried)
+    const target = this.#context.rotation.choose(this.#input, this.#tried)
     if (!target) return
-    this.#core.stats.hedges++
+    this.#context.stats.hedges++
     this.#send(target)
   }
 
   #send(target: Target): void {
     this.#tried.push(target)
     this.#sends++
-    const refusable = this.#safe && this.#core.rotation.hasOther(this.#tried)
-    const attempt = new Attempt(this, target, refusable)
+    const rejectable = this.#safe && this.#context.rotation.hasOther(this.#tried)
+    const attempt = new Attempt(this, target, rejectable)
     this.#open.push(attempt)
-    this.#core.rotation.begin(target)
+    this.#context.rotation.begin(target)
     target.send(this.#options, attempt, this.#safe)
   }
 
@@ -229,7 +229,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
   /** Everything is full, refuses, or is gone: a place in the waiting room, unless nothing has been up for long. */
   #wait(): void {
-    const { rotation, waitingRoom, waitMs } = this.#core
+    const { rotation, waitingRoom, waitMs } = this.#context
     const now = performance.now()
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
     const retry = (again: boolean) => {
@@ -257,31 +257,31 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
   /** Worth another target that is up, though there is an answer, or one may still come. */
   #mayRepeat(): boolean {
-    return this.#mayResend() && this.#core.rotation.hasOther(this.#tried)
+    return this.#mayResend() && this.#context.rotation.hasOther(this.#tried)
   }
 
   #mayResend(): boolean {
-    const { attempts, idempotencyKey } = this.#core.retry
+    const { attempts, idempotencyKey } = this.#context.retry
     return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
   }
 
   /** Lost, not answered: also a target that is not proven yet is better than giving up. */
   #isWorthIt(error: Error): boolean {
-    return isBreak(error) || this.#core.rotation.hasUntried(this.#tried)
+    return isBreak(error) || this.#context.rotation.hasUntried(this.#tried)
   }
 
   #withdraw(): boolean {
-    return this.#core.budget.withdraw(performance.now())
+    return this.#context.budget.withdraw(performance.now())
   }
 
   #release(attempt: Attempt): void {
     if (attempt.released) return
     attempt.released = true
-    this.#core.release(attempt.target)
+    this.#context.release(attempt.target)
   }
 
-  #judge(attempt: Attempt, status: number, failure?: Failure): boolean {
-    return this.#core.judged(attempt.target, status, failure, attempt.startedAt)
+  #recordOutcome(attempt: Attempt, status: number, failure?: Failure): boolean {
+    return this.#context.recordOutcome(attempt.target, status, failure, attempt.startedAt)
   }
 
   #fail(error: Error): void {

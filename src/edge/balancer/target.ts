@@ -55,7 +55,7 @@ export interface ConnectionOptions {
 }
 
 /** A request as it goes out. */
-export interface Outgoing extends Dispatcher.DispatchOptions {
+export interface UpstreamRequest extends Dispatcher.DispatchOptions {
   /** Method, path and headers come from a parser, these as a flat list or as lines: nothing needs to be checked again. */
   wellFormed?: boolean
 }
@@ -112,15 +112,19 @@ export class Target {
    * Sends a request: over a connection of our own when it is a plain one, else by undici, which knows how to stream, to
    * upgrade, to speak TLS, and what to refuse.
    *
-   * @param handler whose target is asked to refuse when it drains, if `refusable`
+   * @param handler whose target is asked to refuse when it drains, if `rejectable`
    * @param repeatable as of {@link Target.pool}
    */
-  send(options: Outgoing, handler: Dispatcher.DispatchHandler & { refusable: boolean }, repeatable: boolean): void {
+  send(
+    options: UpstreamRequest,
+    handler: Dispatcher.DispatchHandler & { rejectable: boolean },
+    repeatable: boolean,
+  ): void {
     const { method, path, headers, body = null, upgrade, wellFormed } = options
     if (wellFormed && !upgrade && this.url.protocol === 'http:' && (body === null || Buffer.isBuffer(body))) {
-      const request = { method, path, headers: headers as string[], body, refusable: handler.refusable }
+      const request = { method, path, headers: headers as string[], body, rejectable: handler.rejectable }
       this.#wire(repeatable).dispatch(request, handler)
-    } else this.pool(repeatable).dispatch(handler.refusable ? withRetryHeader(options) : options, handler)
+    } else this.pool(repeatable).dispatch(handler.rejectable ? withRetryHeader(options) : options, handler)
   }
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */

@@ -20,19 +20,19 @@ import { destroyStreams, guard } from '../boundary.ts'
 import { listen } from '../listen.ts'
 
 export interface AdminOptions {
-  /** 0: any free one. */
+  /** 0: any free port. */
   port: number
   /** @default '127.0.0.1' */
   host?: string
   /**
-   * Bearer token of at least 32 bytes that everybody must show.
+   * Bearer token of at least 32 bytes that every request must have.
    *
-   * @default FLEET_ADMIN_TOKEN; none is needed on loopback outside production
+   * @default FLEET_ADMIN_TOKEN; not required on loopback outside production
    */
   token?: string
 }
 
-/** Requests are small, and so are all but a few responses: a client that needs longer is no operator. */
+/** Requests and responses are small, so the limits are tighter than those of the proxy. */
 const bounds = {
   maxHeaderSize: 16_384,
   headersTimeout: 5_000,
@@ -43,7 +43,7 @@ const bounds = {
 const sendTimeoutMs = 10_000
 const maxConnections = 64
 
-/** What the operators of a proxy see and do, on an address of its own that its clients cannot reach. */
+/** The operators' endpoints of a proxy, on a separate address that its clients cannot reach. */
 export class Admin {
   readonly #server: Server
   readonly #options: AdminOptions & { host: string }
@@ -52,7 +52,7 @@ export class Admin {
   readonly #closing: () => boolean
   readonly #token: SecretToken | undefined
 
-  /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and where other machines could connect */
+  /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and if other machines can connect */
   constructor(options: AdminOptions, balancer: Balancer, metrics: () => string, closing: () => boolean) {
     this.#options = { ...options, host: options.host ?? '127.0.0.1' }
     this.#balancer = balancer
@@ -64,8 +64,8 @@ export class Admin {
       throw new FleetError('FLEET_ERR_SECRET_MISSING', `\`proxy.admin\` ${where} needs FLEET_ADMIN_TOKEN`)
     }
     this.#token = token === undefined ? undefined : new SecretToken(token, '`proxy.admin.token` (FLEET_ADMIN_TOKEN)')
-    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
-    this.#server = http.createServer(bounds, guard('a request of an operator', serve, destroyStreams))
+    const handle = (request: IncomingMessage, response: ServerResponse): void => this.#handle(request, response)
+    this.#server = http.createServer(bounds, guard('a request of an operator', handle, destroyStreams))
     this.#server.maxConnections = maxConnections
     guardConnections(this.#server)
     const stalls = new StallGuard(sendTimeoutMs)
@@ -82,40 +82,43 @@ export class Admin {
     this.#server.closeAllConnections()
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse): void {
-    const answer = (status: number, body: object | string): void => {
+  #handle(request: IncomingMessage, response: ServerResponse): void {
+    const respond = (status: number, body: object | string): void => {
       const text = typeof body === 'string' ? body : JSON.stringify(body)
       const type =
         typeof body === 'string' ? 'text/plain; version=0.0.4; charset=utf-8' : 'application/json; charset=utf-8'
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(text)
     }
-    // No command has a body: what comes is discarded, and the connection is closed instead of waiting for the rest.
+    // No endpoint reads a body: it is discarded, and the connection closes instead of waiting for the rest.
     if (hasBody(request)) response.shouldKeepAlive = false
     request.resume()
     const route = `${request.method} ${request.url?.replace(/\?.*/s, '')}`
-    if (route === 'GET /live') answer(200, { alive: true })
-    else if (route === 'GET /ready') this.#ready(answer)
-    else if (!this.#allows(request)) answer(404, notFound)
-    else if (changesState(request.method) && !isProvenChange(request.headers)) answer(403, unproven())
-    else if (route === 'GET /metrics') answer(200, this.#metrics())
-    else if (route === 'GET /targets') answer(200, this.#balancer.targets.map(describe))
-    else this.#command(route, answer)
+    if (route === 'GET /live') respond(200, { alive: true })
+    else if (route === 'GET /ready') this.#ready(respond)
+    else if (!this.#allows(request)) respond(404, notFound)
+    else if (changesState(request.method) && !isProvenChange(request.headers)) respond(403, unproven())
+    else if (route === 'GET /metrics') respond(200, this.#metrics())
+    else if (route === 'GET /targets') respond(200, this.#balancer.targets.map(describe))
+    else this.#command(route, respond)
   }
 
-  #command(route: string, answer: (status: number, body: object) => void): void {
+  #command(route: string, respond: (status: number, body: object) => void): void {
     const [, id, command] = /^POST \/targets\/([^/]+)\/(drain|undrain)$/.exec(route) ?? []
-    const target = this.#balancer.targets.find((known) => known.id === id)
+    const target = this.#balancer.targets.find((candidate) => candidate.id === id)
     if (target && command === 'drain') this.#balancer.drain(target)
     else if (target) this.#balancer.undrain(target)
-    answer(target ? 200 : 404, target ? describe(target) : notFound)
+    respond(target ? 200 : 404, target ? describe(target) : notFound)
   }
 
-  #ready(answer: (status: number, body: object) => void): void {
-    const ready = !this.#closing() && this.#balancer.core.rotation.up > 0
-    answer(ready ? 200 : 503, { ready, targets: this.#balancer.core.rotation.up })
+  #ready(respond: (status: number, body: object) => void): void {
+    const ready = !this.#closing() && this.#balancer.context.rotation.up > 0
+    respond(ready ? 200 : 503, { ready, targets: this.#balancer.context.rotation.up })
   }
 
-  /** Without a token a browser on this machine has access: pages of other sites must not use it, nor rebind their name. */
+  /**
+   * Without a token, a browser on this machine has access. Pages of other origins are rejected, also with a rebound name
+   * (DNS rebinding).
+   */
   #allows({ headers }: IncomingMessage): boolean {
     if (this.#token) return this.#token.equals(bearerToken(headers) ?? '')
     const host = requestedHost(headers)

@@ -2,21 +2,21 @@ import type { IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
-import type { Outgoing } from '../balancer/target.ts'
+import type { UpstreamRequest } from '../balancer/target.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
 import { isHttp2 } from './node-server.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 
-/** A request that may go upstream. */
-export interface Call {
-  readonly options: Outgoing
+/** A request that may be sent upstream. */
+export interface AdmittedRequest {
+  readonly options: UpstreamRequest
   readonly input: PickInput
-  /** Bytes of its body: 0 when there is none, infinite when only its end will tell. */
+  /** Bytes of its body: 0 without a body, infinite when the length is unknown. */
   readonly length: number
 }
 
-/** As in the options of the proxy. */
+/** The options of the proxy that limit a request. */
 export interface RequestLimits {
   readonly block: readonly string[]
   readonly maxHeaders: number
@@ -26,8 +26,9 @@ export interface RequestLimits {
 }
 
 /**
- * Decides what goes upstream, and in which form. Node's parser has already refused what is no HTTP, both lengths at
- * once, two different lengths and bad chunks; here is refused what two readers could still read in two ways.
+ * Decides which requests are sent upstream, and in which form. Node's parser has already rejected invalid HTTP, a
+ * Content-Length together with a Transfer-Encoding, contradicting lengths and bad chunks. This class rejects the
+ * remaining requests that two parsers could read differently.
  */
 export class Admission {
   readonly #blocked: (path: string) => boolean
@@ -40,7 +41,7 @@ export class Admission {
     this.#limits = limits
   }
 
-  admit(request: IncomingMessage, origin: Origin): Call | FleetError {
+  admit(request: IncomingMessage, origin: Origin): AdmittedRequest | FleetError {
     const { url = '', method = 'GET', headers, rawHeaders, httpVersionMajor } = request
     if (httpVersionMajor === 0) return invalid('HTTP/0.9')
     if (httpVersionMajor === 2 && !isHttp2(request)) return new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
@@ -49,7 +50,7 @@ export class Admission {
       return new FleetError('FLEET_ERR_HEADERS_TOO_LARGE', `at most ${maxHeaders} header fields`)
     }
     if (origin.inflight > maxConcurrentStreams) return new FleetError('FLEET_ERR_PIPELINE_LIMIT')
-    if (method === 'TRACE') return refusedMethod()
+    if (method === 'TRACE') return methodNotAllowed()
     const length = bodyLength(request)
     if (Number.isNaN(length)) return invalid('Transfer-Encoding')
     if (maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > maxBodyBytes) {
@@ -64,7 +65,7 @@ export class Admission {
     if (path !== target && isAmbiguous(target)) return invalid('path')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
-    // HTTP/2 has other rules for what a header may hold.
+    // HTTP/2 allows other characters in header values.
     const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
     const out = requestHeaders(wellFormed ? new HeaderLines() : [], rawHeaders, headers, origin, host)
     if (!out) return invalid('Host')
@@ -74,21 +75,24 @@ export class Admission {
   }
 }
 
-/** NaN when the framing is one that not everybody reads alike: RFC 9112 sections 6.1 and 6.3. */
+/** NaN for a framing that parsers interpret differently: RFC 9112 sections 6.1 and 6.3. */
 function bodyLength({ headers, httpVersion, httpVersionMajor, method }: IncomingMessage): number {
   const coding = headers['transfer-encoding']
   if (coding !== undefined) {
     return coding.toLowerCase() === 'chunked' && httpVersion === '1.1' ? Number.POSITIVE_INFINITY : Number.NaN
   }
   if (headers['content-length'] !== undefined) return Number(headers['content-length'])
-  // HTTP/2 need not tell.
+  // In HTTP/2 a body needs no Content-Length.
   return httpVersionMajor === 2 && method !== 'GET' && method !== 'HEAD' ? Number.POSITIVE_INFINITY : 0
 }
 
-/** RFC 9110 section 4.2.4: a user name in there is there to deceive. */
+/** User information in a URL is a phishing technique: RFC 9110 section 4.2.4. */
 const isHttp = ({ protocol, username }: URL): boolean => /^https?:$/.test(protocol) && username === ''
 
-/** TRACE would show a client what this proxy tells the upstream, and CONNECT is for another kind of proxy. */
-export const refusedMethod = (): FleetError => new FleetError('FLEET_ERR_METHOD_REFUSED')
+/** TRACE would expose the headers that this proxy adds; CONNECT is for forward proxies. */
+export const methodNotAllowed = (): FleetError => new FleetError('FLEET_ERR_METHOD_REFUSED')
+
+/** The error with which an exchange is aborted when its client disconnects. */
+export const clientGone = (): FleetError => invalid('the client disconnected')
 
 export const invalid = (what: string): FleetError => new FleetError('FLEET_ERR_REQUEST_INVALID', what)

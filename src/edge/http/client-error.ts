@@ -2,23 +2,23 @@ import { lookup } from '../../base/dictionary.ts'
 import { FleetError } from '../../base/errors.ts'
 import { invalid } from './admission.ts'
 
-/** What Node's parser could not read, with the bytes it was given last. */
+/** Node's error for bytes that its parser rejects, with the last bytes that it received. */
 export type ClientError = Error & { code?: string; rawPacket?: Buffer }
 
 /**
- * Whether the client of a failed connection can be told. Errors of TLS come as `clientError` as well. Nothing may be written
- * then: the handshake may still complete, and bytes written by hand together with those of an HTTP/2 session are a fatal
- * error of Node, which ends the process.
+ * Whether an error response can be written. TLS errors are emitted as `clientError` too, and nothing may be written
+ * after them: the handshake may still complete, and raw bytes among those of an HTTP/2 session are a fatal error in Node,
+ * which ends the process.
  */
-export const isAnswerable = ({ code = '' }: ClientError): boolean => /^(?:HPE_|ERR_HTTP_)/.test(code)
+export const isRespondable = ({ code = '' }: ClientError): boolean => /^(?:HPE_|ERR_HTTP_)/.test(code)
 
-const notHttp = (): FleetError => invalid('it is not HTTP/1.1 as RFC 9112 has it')
+const notHttp = (): FleetError => invalid('it is not valid HTTP/1.1 (RFC 9112)')
 
 /** By the code of Node's error. */
 const byCode = lookup<Record<string, ((error: ClientError) => FleetError) | undefined>>({
   HPE_HEADER_OVERFLOW: () => new FleetError('FLEET_ERR_HEADERS_TOO_LARGE'),
   HPE_CHUNK_EXTENSIONS_OVERFLOW: () => new FleetError('FLEET_ERR_BODY_TOO_LARGE', 'chunk extensions'),
-  // The parser says the same of a supported version that is not followed by CRLF.
+  // The parser reports the same code for a supported version that is not followed by CRLF.
   HPE_INVALID_VERSION: ({ rawPacket }) =>
     /HTTP\/1\.[01](?!\r\n)/.test(rawPacket?.toString('latin1') ?? '')
       ? notHttp()
@@ -27,5 +27,5 @@ const byCode = lookup<Record<string, ((error: ClientError) => FleetError) | unde
   ERR_HTTP_REQUEST_TIMEOUT: () => new FleetError('FLEET_ERR_REQUEST_TIMEOUT'),
 })
 
-/** The error that a client gets for what Node's parser has refused. */
+/** The error that a client receives for a request that Node's parser rejects. */
 export const fromClientError = (error: ClientError): FleetError => byCode[error.code ?? '']?.(error) ?? notHttp()

@@ -3,13 +3,13 @@ import { http } from '../../base/internals/node-http.ts'
 
 export interface ErrorPage {
   readonly status: number
-  /** Flat list of names and values. */
+  /** Flat list: name, value, name, … */
   readonly headers: readonly string[]
   readonly body: string
 }
 
 /**
- * What a client sees when the proxy itself has to answer: JSON as Fastify writes it, or a small page for browsers.
+ * The body of the proxy's own error responses: JSON in Fastify's format, or a small page for browsers.
  *
  * @param accept the request's `Accept`
  */
@@ -34,7 +34,7 @@ export function errorPage(error: FleetError, accept: string | undefined): ErrorP
   return { status, headers, body }
 }
 
-/** True when the client names HTML and does not name JSON before it; quality values decide between the two. */
+/** True when the client accepts HTML with a higher quality value than JSON. */
 function wantsHtml(accept: string | undefined): boolean {
   if (!accept?.includes('text/html')) return false
   const quality = (type: string): number => {
@@ -46,7 +46,7 @@ function wantsHtml(accept: string | undefined): boolean {
 
 const escapeHtml = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
 
-/** What went wrong between here and the target, as a client may know it: no address, no lower-level text. */
+/** An upstream error in the form that a client may see: without addresses and without low-level messages. */
 export function asFleetError(error: Error): FleetError {
   if (error instanceof FleetError) return error
   const code = String((error as { code?: unknown }).code)

@@ -2,10 +2,10 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { requestId } from '../../base/request-id.ts'
 import type { Origin } from './origins.ts'
 
-/** By name in lower case; what came several times is a list. */
-export type Headers = Record<string, string | string[]>
+/** By lower-case name; a repeated field has a list. */
+export type HeaderFields = Record<string, string | string[]>
 
-/** RFC 9110 section 7.6.1, and what implementations of old sent: meant for one connection, never forwarded. */
+/** Fields for one connection, which are never forwarded: RFC 9110 section 7.6.1, and those of older implementations. */
 export const hopByHop: ReadonlySet<string> = new Set([
   'connection',
   'http2-settings',
@@ -17,8 +17,8 @@ export const hopByHop: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ])
-/** Of a request: said by this proxy, whatever the client says. */
-const ours: ReadonlySet<string> = new Set([
+/** Request fields that this proxy sets; the client's are dropped. */
+const setHere: ReadonlySet<string> = new Set([
   ...hopByHop,
   'expect',
   'forwarded',
@@ -35,24 +35,24 @@ const ours: ReadonlySet<string> = new Set([
   'x-request-id',
 ])
 /**
- * Other names by which proxies tell an application which URL was asked for. Some frameworks route by them, so they count from
- * a proxy of ours only.
+ * Other fields in which proxies send the original URL to an application. Some frameworks route by them, so they are
+ * forwarded from trusted proxies only.
  */
 const describesUrl = /^x-(?:forwarded-|original-|rewrite-|host$|http-host-override$)/
-/** A `Connection` header must not be able to take these away. */
-const kept: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
+/** Fields that a `Connection` header cannot remove. */
+const notNominable: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
 
-/** Takes headers, a name in lower case and a value at a time: a flat list, or {@link HeaderLines}. */
-interface Sink {
+/** A list of headers to append to, by lower-case name and value: a flat list, or {@link HeaderLines}. */
+interface HeaderList {
   push(name: string, value: string): unknown
 }
 
-/** Headers as they are written, which is all that is mostly needed of them; undici takes them as pairs. */
+/** Headers as text, which is the only form that a plain request needs; undici reads them as pairs. */
 export class HeaderLines implements Iterable<[string, string]> {
-  /** Lines with their ends. A value must not hold one: nobody looks at it again. */
+  /** Lines with their line ends. Values must not contain one, because they are not checked again. */
   text = ''
 
-  /** @param list names and values in turn */
+  /** @param list flat: name, value, name, … */
   constructor(list: readonly string[] = []) {
     for (let i = 0; i < list.length; i += 2) this.push(list[i] as string, list[i + 1] as string)
   }
@@ -69,41 +69,42 @@ export class HeaderLines implements Iterable<[string, string]> {
   }
 }
 
-/** What becomes of a request's header. */
-interface Known {
+/** How a request's header field is treated. */
+interface FieldRule {
   /** In lower case. */
   readonly name: string
-  readonly role: 'passed' | 'dropped' | 'host' | 'cookie' | 'trusted'
+  readonly role: 'forwarded' | 'dropped' | 'host' | 'cookie' | 'trusted'
 }
 
-/** Names as clients write them, of which there are few. */
-const known = new Map<string, Known>()
-const maxKnown = 1000
+/** By name as clients spell it; there are few spellings. */
+const rules = new Map<string, FieldRule>()
+const maxRules = 1000
 
-function knownOf(raw: string): Known {
-  let is = known.get(raw)
-  if (is) return is
+function ruleOf(raw: string): FieldRule {
+  let rule = rules.get(raw)
+  if (rule) return rule
   const name = raw.toLowerCase()
-  is = { name, role: roleOf(name) }
-  if (known.size < maxKnown && raw.length < 64) known.set(raw, is)
-  return is
+  rule = { name, role: roleOf(name) }
+  if (rules.size < maxRules && raw.length < 64) rules.set(raw, rule)
+  return rule
 }
 
-function roleOf(name: string): Known['role'] {
+function roleOf(name: string): FieldRule['role'] {
   if (name === 'host' || name === 'cookie') return name
-  if (ours.has(name) || name[0] === ':') return 'dropped'
-  return describesUrl.test(name) ? 'trusted' : 'passed'
+  if (setHere.has(name) || name[0] === ':') return 'dropped'
+  return describesUrl.test(name) ? 'trusted' : 'forwarded'
 }
 
 /**
- * The request's headers as the upstream gets them. Undefined when it is not clear which host they are for.
+ * Writes the request headers for the upstream.
  *
- * @param out takes them
- * @param raw as Node gives it, `rawHeaders`
- * @param headers the same, as an object
- * @param host the authority the request is for (RFC 9112 section 3.2.2)
+ * @param out receives the headers
+ * @param raw Node's `rawHeaders`
+ * @param headers Node's `headers`
+ * @param host the authority of the request (RFC 9112 section 3.2.2)
+ * @returns `out`; undefined when the host is invalid or repeated
  */
-export function requestHeaders<T extends Sink>(
+export function requestHeaders<T extends HeaderList>(
   out: T,
   raw: readonly string[],
   headers: IncomingHttpHeaders,
@@ -117,12 +118,12 @@ export function requestHeaders<T extends Sink>(
   let cookie = ''
   let hosts = 0
   for (let i = 0; i < raw.length; i += 2) {
-    const { name, role } = knownOf(raw[i] as string)
+    const { name, role } = ruleOf(raw[i] as string)
     if (role === 'host') hosts++
     else if (role === 'cookie') {
-      // HTTP/2 may send a cookie in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
+      // HTTP/2 may split a cookie into several fields; HTTP/1.1 has one (RFC 9113 section 8.2.3).
       cookie = cookie === '' ? (raw[i + 1] as string) : `${cookie}; ${raw[i + 1]}`
-    } else if ((role === 'passed' || (role === 'trusted' && origin.trusted)) && !nominated?.has(name)) {
+    } else if ((role === 'forwarded' || (role === 'trusted' && origin.trusted)) && !nominated?.has(name)) {
       out.push(name, raw[i + 1] as string)
     }
   }
@@ -134,31 +135,37 @@ export function requestHeaders<T extends Sink>(
 
 const nothing: IncomingHttpHeaders = Object.freeze({})
 
-/** @param before what a proxy of ours has said already */
-function describeOrigin(out: Sink, before: IncomingHttpHeaders, origin: Origin, host: string, element: string): void {
-  const forwardedFor = before['x-forwarded-for']
-  out.push('forwarded', before.forwarded ? `${before.forwarded}, ${element}` : element)
+/** @param previous the headers of a trusted proxy; empty for other clients */
+function describeOrigin(
+  out: HeaderList,
+  previous: IncomingHttpHeaders,
+  origin: Origin,
+  host: string,
+  element: string,
+): void {
+  const forwardedFor = previous['x-forwarded-for']
+  out.push('forwarded', previous.forwarded ? `${previous.forwarded}, ${element}` : element)
   out.push('x-forwarded-for', forwardedFor ? `${forwardedFor}, ${origin.address}` : origin.address)
-  out.push('x-forwarded-host', String(before['x-forwarded-host'] ?? host))
-  out.push('x-forwarded-port', String(before['x-forwarded-port'] ?? origin.port))
-  out.push('x-forwarded-proto', String(before['x-forwarded-proto'] ?? origin.protocol))
-  out.push('x-request-id', String(before['x-request-id'] ?? requestId()))
+  out.push('x-forwarded-host', String(previous['x-forwarded-host'] ?? host))
+  out.push('x-forwarded-port', String(previous['x-forwarded-port'] ?? origin.port))
+  out.push('x-forwarded-proto', String(previous['x-forwarded-proto'] ?? origin.protocol))
+  out.push('x-request-id', String(previous['x-request-id'] ?? requestId()))
 }
 
-/** The names that a `Connection` header declares to be for this connection only; undefined when there are none. */
+/** The names that a `Connection` header limits to this connection; undefined when there are none. */
 export function nominatedBy(header: string | string[] | undefined): ReadonlySet<string> | undefined {
   const connection = typeof header === 'object' ? header.join() : header
   if (!connection || connection === 'keep-alive' || /^(?:keep-alive|close|upgrade)$/i.test(connection)) return undefined
   const names = connection.split(',').map((name) => name.trim().toLowerCase())
-  return new Set(names.filter((name) => !kept.has(name)))
+  return new Set(names.filter((name) => !notNominable.has(name)))
 }
 
 /**
- * The answer's headers as the client gets them, as a flat list.
+ * The response headers for the client, as a flat list.
  *
- * @param without a name that is left out: `trailer` where none can follow, `content-length` where there is no content
+ * @param without names to omit: `trailer` if no trailers can follow, `content-length` if there is no content
  */
-export function responseHeaders(headers: Headers, ...without: string[]): string[] {
+export function responseHeaders(headers: HeaderFields, ...without: string[]): string[] {
   const nominated = nominatedBy(headers.connection)
   const out: string[] = []
   for (const name in headers) {

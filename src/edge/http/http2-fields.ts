@@ -1,9 +1,9 @@
 import { dictionary } from '../../base/dictionary.ts'
 
-/** Lists of which an HTTP/2 client gets one line: leaving out a coding or a language would change the meaning. */
+/** List fields that are sent to HTTP/2 clients as one line: omitting a coding or a language would change the meaning. */
 const joined: ReadonlySet<string> = new Set(['content-encoding', 'content-language'])
 
-/** Fields that Node sends once per HTTP/2 message. Of several lines the first one counts, as in Node's own clients. */
+/** Fields that Node sends once per HTTP/2 message. The first of several lines is used, as in Node's own clients. */
 const single: ReadonlySet<string> = new Set([
   ...joined,
   'access-control-allow-credentials',
@@ -43,18 +43,18 @@ const single: ReadonlySet<string> = new Set([
 /** Whether Node can send a final response with this status over HTTP/2. */
 export const isHttp2Status = (status: number): boolean => status >= 200 && status <= 599
 
-/** Headers or trailers in the form that Node's HTTP/2 takes. @param flat names in lower case and values in turn */
+/** Headers or trailers in the form that Node's HTTP/2 takes. @param flat list of lower-case names, each followed by its value */
 export function http2Fields(flat: readonly string[]): Record<string, string | string[]> {
   const fields = dictionary<string | string[]>()
   for (let i = 0; i < flat.length; i += 2) {
     const name = flat[i] as string
     const value = flat[i + 1] as string
-    const before = fields[name]
-    if (before === undefined) fields[name] = value
-    else if (joined.has(name)) fields[name] = `${before}, ${value}`
+    const previous = fields[name]
+    if (previous === undefined) fields[name] = value
+    else if (joined.has(name)) fields[name] = `${previous}, ${value}`
     else if (single.has(name)) continue
-    else if (typeof before === 'string') fields[name] = [before, value]
-    else before.push(value)
+    else if (typeof previous === 'string') fields[name] = [previous, value]
+    else previous.push(value)
   }
   return fields
 }

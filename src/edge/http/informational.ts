@@ -1,22 +1,22 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import { isHttp2 } from './node-server.ts'
-import type { AnswerHead } from './wire/response-head.ts'
+import type { UpstreamHead } from './wire/response-head.ts'
 
-/** A session with more frames than this in its queue has a client that does not read. */
+/** A session with more queued frames than this has a client that does not read. */
 const maxQueuedFrames = 64
 
-/** Longer `Link` lines are not passed on as early hints, in bytes. */
+/** Longest `Link` line that is forwarded as an early hint, in bytes. */
 const maxLinkBytes = 8192
 
 /**
- * A stricter form of what `writeEarlyHints` accepts. Node throws on anything else, and its own expression takes exponential
- * time on some of it.
+ * A subset of what `writeEarlyHints` accepts. Node throws on other values, and its own regular expression takes exponential
+ * time on some of them.
  */
 const hintable = /^<[^>]*>(?: *; *[^;"= ]+(?:=(?:[^;" ]+|"[^;" ]*"))?)*$/
 const ascii = /^[\x20-\x7e]+$/
 
-/** The elements of `Link` that can be sent as early hints. A line may be a list (RFC 8288 section 3). */
+/** The elements of `Link` that Node can send as early hints. A line may be a list (RFC 8288 section 3). */
 export const hintedLinks = (value: string | string[] | undefined): string[] =>
   [value ?? []]
     .flat()
@@ -24,7 +24,7 @@ export const hintedLinks = (value: string | string[] | undefined): string[] =>
     .flatMap(elementsOf)
     .filter((element) => ascii.test(element) && hintable.test(element))
 
-/** Commas within a URI or within quotes do not separate. */
+/** Splits a list at its commas, except within a URI or within quotes. */
 function elementsOf(line: string): string[] {
   const elements: string[] = []
   let start = 0
@@ -43,8 +43,12 @@ function elementsOf(line: string): string[] {
   return elements
 }
 
-/** Passes on 102 and 103; neither to a client that does not read, nor to one of HTTP/1.0, which knows no 1xx. */
-export function inform(request: IncomingMessage, response: ServerResponse, { status, headers }: AnswerHead): void {
+/** Forwards 102 and 103, except to clients that do not read and to HTTP/1.0 clients, which do not know 1xx. */
+export function sendInformational(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { status, headers }: UpstreamHead,
+): void {
   const links = status === 103 ? hintedLinks(headers.link) : []
   if (status !== 102 && links.length === 0) return
   if (isHttp2(request)) {
@@ -54,7 +58,7 @@ export function inform(request: IncomingMessage, response: ServerResponse, { sta
     stream.additionalHeaders(status === 102 ? { ':status': 102 } : { ':status': 103, link: links.join(', ') })
     return
   }
-  // Without a socket it waits for the responses before it (pipelining).
+  // A pipelined response without a socket still waits for those before it.
   const socket = response.socket
   if (request.httpVersion !== '1.1' || !socket || socket.writableLength > 0) return
   if (status === 102) response.writeProcessing()

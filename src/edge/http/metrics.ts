@@ -1,28 +1,28 @@
 import type { Balancer } from '../balancer/balancer.ts'
 import { internalErrors } from '../boundary.ts'
 
-/** Upper bounds of the histogram, in milliseconds. */
+/** Upper bounds of the histogram's buckets, in milliseconds. */
 const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000]
 
 /**
- * What a proxy counts, and how Prometheus wants it (text format 0.0.4). Counting is adding to numbers, because it happens
- * for each request; text is made when somebody asks.
+ * The proxy's metrics in Prometheus' text format 0.0.4. A request only increments numbers; the text is made when it is
+ * scraped.
  */
 export class ProxyMetrics {
-  /** By class of status: index 1 is 1xx; 5 includes all that is above. */
-  readonly #answers = [0, 0, 0, 0, 0, 0]
-  /** One more than bounds: what is above all of them. */
+  /** By status class: index 1 is 1xx; index 5 includes statuses above 599. */
+  readonly #responses = [0, 0, 0, 0, 0, 0]
+  /** One more than `bounds`, for durations above all of them. */
   readonly #buckets: number[] = [...bounds, 0].map(() => 0)
   #count = 0
   #sumMs = 0
-  /** The client left before its answer was complete. */
+  /** Requests whose client disconnected before the response started. */
   #aborted = 0
 
-  /** @param status 0 when the client left before there was one */
-  answered(status: number, ms: number): void {
+  /** @param status 0 when the client disconnected before the response started */
+  observe(status: number, ms: number): void {
     if (status === 0) this.#aborted++
-    // RFC 9110 section 15: what is above 599 is treated as a 5xx.
-    else bump(this.#answers, Math.min(5, Math.floor(status / 100)))
+    // RFC 9110 section 15: statuses above 599 are treated as 5xx.
+    else bump(this.#responses, Math.min(5, Math.floor(status / 100)))
     this.#count++
     this.#sumMs += ms
     let bucket = 0
@@ -31,7 +31,7 @@ export class ProxyMetrics {
   }
 
   text(balancer: Balancer, inflight: number, tunnels: number): string {
-    const { stats, waitingRoom } = balancer.core
+    const { stats, waitingRoom } = balancer.context
     let below = 0
     const histogram = bounds.map((bound, i) => {
       below += this.#buckets[i] ?? 0
@@ -40,21 +40,23 @@ export class ProxyMetrics {
     const perTarget = (value: (target: Balancer['targets'][number]) => number) =>
       balancer.targets.map((target) => [labels({ target: target.url.host }), value(target)] as const)
     return [
-      metric('fleet_proxy_requests_total', 'counter', 'Answers by class of status', [
-        ...[1, 2, 3, 4, 5].map((kind) => [labels({ code: `${kind}xx` }), this.#answers[kind] ?? 0] as const),
+      metric('fleet_proxy_requests_total', 'counter', 'Responses by status class', [
+        ...[1, 2, 3, 4, 5].map((digit) => [labels({ code: `${digit}xx` }), this.#responses[digit] ?? 0] as const),
         [labels({ code: 'aborted' }), this.#aborted],
       ]),
-      metric('fleet_proxy_request_duration_seconds', 'histogram', 'From the request until its answer was sent', [
+      metric('fleet_proxy_request_duration_seconds', 'histogram', 'Time from the request to the end of its response', [
         ...histogram.map(([label, value]) => [`_bucket${label}`, value] as const),
         ['_bucket{le="+Inf"}', this.#count],
         ['_sum', this.#sumMs / 1000],
         ['_count', this.#count],
       ]),
-      metric('fleet_proxy_inflight', 'gauge', 'Requests being answered', [['', inflight]]),
-      metric('fleet_proxy_waiting', 'gauge', 'Requests that wait for a target', [['', waitingRoom.length]]),
+      metric('fleet_proxy_inflight', 'gauge', 'Requests in flight', [['', inflight]]),
+      metric('fleet_proxy_waiting', 'gauge', 'Requests waiting for a target', [['', waitingRoom.length]]),
       metric('fleet_proxy_tunnels', 'gauge', 'Open WebSockets', [['', tunnels]]),
-      metric('fleet_proxy_retries_total', 'counter', 'Attempts after the first one', [['', stats.retries]]),
-      metric('fleet_proxy_hedges_total', 'counter', 'Attempts beside the first one', [['', stats.hedges]]),
+      metric('fleet_proxy_retries_total', 'counter', 'Attempts after the first', [['', stats.retries]]),
+      metric('fleet_proxy_hedges_total', 'counter', 'Hedged attempts, in parallel with the first', [
+        ['', stats.hedges],
+      ]),
       metric('fleet_proxy_internal_errors_total', 'counter', 'Exceptions caught at a boundary; each is a bug', [
         ['', internalErrors()],
       ]),
@@ -67,25 +69,25 @@ export class ProxyMetrics {
       metric(
         'fleet_proxy_target_failures_total',
         'counter',
-        'Attempts that failed',
+        'Failed attempts by target',
         perTarget(({ failed }) => failed),
       ),
       metric(
         'fleet_proxy_target_inflight',
         'gauge',
-        'Requests in flight',
+        'Requests in flight by target',
         perTarget(({ inflight: now }) => now),
       ),
       metric(
         'fleet_proxy_target_weight',
         'gauge',
-        'Share of traffic',
+        'Weight of the target',
         perTarget(({ weight }) => weight),
       ),
       metric(
         'fleet_proxy_target_state',
         'gauge',
-        '1 for the state the target is in',
+        '1 for the current state of the target',
         balancer.targets.map(({ url, state }) => [labels({ target: url.host, state }), 1] as const),
       ),
     ].join('')

@@ -4,21 +4,21 @@ import { http } from '../../base/internals/node-http.ts'
 import { guardConnections, sweepMs } from '../../base/socket-bounds.ts'
 import type { ResolvedProxyOptions } from './options.ts'
 
-/** Called with each request. */
-export type Serve = (request: IncomingMessage, response: ServerResponse) => void
+export type RequestListener = (request: IncomingMessage, response: ServerResponse) => void
 
-/** Memory that one HTTP/2 session may use, in MB: Node's own default. */
+/** Memory of one HTTP/2 session, in MB: Node's default. */
 const maxSessionMemory = 10
+
 /**
- * The proxy's server with all bounds that Node itself has; {@link Http2Sessions} adds those it lacks for HTTP/2.
+ * Creates the proxy's server with all bounds that Node supports. {@link Http2Sessions} adds the missing ones for HTTP/2.
  *
- * @param maxHeaderBlockBytes longest head of a response over HTTP/2, with 12 bytes for each field: a longer one makes Node
- * close the whole session
+ * @param maxHeaderBlockBytes longest head of a response over HTTP/2, plus 12 bytes per field; Node closes the whole session
+ * when a head is longer
  */
 export function createProxyServer(
   options: ResolvedProxyOptions,
   maxHeaderBlockBytes: number,
-  serve: Serve,
+  listener: RequestListener,
 ): Server | Http2SecureServer {
   const { maxHeaderBytes, maxHeaders, requestTimeoutMs, keepAliveMs, maxConcurrentStreams, tls } = options
   const headersTimeoutMs = effectiveHeadersTimeoutMs(options)
@@ -29,14 +29,14 @@ export function createProxyServer(
     keepAliveTimeout: keepAliveMs,
     connectionsCheckingInterval: Math.ceil(sweepMs(headersTimeoutMs, requestTimeoutMs)),
     insecureHTTPParser: false,
-    // Most requests have no body: they need not be taken through the life of a stream. Known from Node 24.12 on.
+    // Skips the stream events of requests without a body, which are the majority. Since Node 24.12.
     optimizeEmptyRequests: true,
     noDelay: true,
-    // A client that vanished without a word is found out by the kernel, in tunnels and silent streams too.
+    // The kernel detects clients that vanished, also on tunnels and idle streams.
     keepAlive: true,
     keepAliveInitialDelay: 30_000,
   }
-  // Other protocols (h2c) are for this connection only and are not asked for upstream: RFC 9110 section 7.8.
+  // Upgrades to other protocols (h2c) apply to one connection and are not forwarded: RFC 9110 section 7.8.
   const shouldUpgradeCallback = isWebSocket
   const server = tls
     ? createSecureServer(
@@ -47,28 +47,28 @@ export function createProxyServer(
           allowHTTP1: true,
           maxSessionMemory,
           maxSendHeaderBlockLength: maxHeaderBlockBytes,
-          // Pseudo-header fields count as well.
+          // The limit includes pseudo-header fields.
           maxHeaderListPairs: maxHeaders + 5,
           settings: { maxHeaderListSize: maxHeaderBytes, maxConcurrentStreams, enableConnectProtocol: true },
           shouldUpgradeCallback,
         } as never,
-        serve as never,
+        listener as never,
       )
-    : http.createServer({ ...common, shouldUpgradeCallback } as ServerOptions, serve)
-  // Node drops what is above its own limit without a word; the proxy answers with 431 instead.
+    : http.createServer({ ...common, shouldUpgradeCallback } as ServerOptions, listener)
+  // Node silently drops fields above its limit; the proxy responds 431 instead.
   Object.assign(server, { maxHeadersCount: 0, maxRequestsPerSocket: options.maxRequestsPerConnection })
   if (options.maxConnections > 0) server.maxConnections = options.maxConnections
   guardConnections(server)
   return server
 }
 
-/** Node refuses a deadline for headers that is later than the one for the whole request. */
+/** Node rejects a headers timeout that is longer than the request timeout. */
 export const effectiveHeadersTimeoutMs = ({ headersTimeoutMs, requestTimeoutMs }: ResolvedProxyOptions): number =>
   requestTimeoutMs > 0 ? Math.min(headersTimeoutMs || requestTimeoutMs, requestTimeoutMs) : headersTimeoutMs
 
 /**
- * Whether a request came over HTTP/2. Its version does not tell: on an HTTP/1.1 connection Node's parser takes `HTTP/2.0` in
- * the request line for what it says.
+ * Whether a request came over HTTP/2. Its version is no proof: on an HTTP/1.1 connection Node's parser accepts `HTTP/2.0`
+ * in the request line.
  */
 export const isHttp2 = (request: IncomingMessage): boolean => 'stream' in request
 

@@ -6,51 +6,51 @@ import type { AdminOptions } from './admin.ts'
 
 export interface ProxyOptions extends BalancerOptions {
   targets: readonly (string | TargetOptions)[]
-  /** Paths, with everything beneath them, that are answered with 404. @default the operators' paths of an instance */
+  /** Paths that get 404, with everything below them. @default the operators' paths of an instance */
   block?: readonly string[]
   /**
-   * Proxies in front of this one, whose `X-Forwarded-*` are believed: addresses, CIDR blocks, or `loopback`, `linklocal`,
+   * Proxies in front of this one whose `X-Forwarded-*` are trusted: addresses, CIDR blocks, or `loopback`, `linklocal`,
    * `uniquelocal`. @default []
    */
   trustProxy?: readonly string[]
-  /** Largest header block of a request, in bytes; more is answered with 431. @default 16384 */
+  /** Largest header block of a request, in bytes; 431 above it. @default 16384 */
   maxHeaderBytes?: number
-  /** Most header fields of a request; more are answered with 431. @default 128 */
+  /** Most header fields of a request; 431 above it. @default 128 */
   maxHeaders?: number
-  /** Largest request body, in bytes; more is answered with 413. 0: the upstream decides. @default 0 */
+  /** Largest request body, in bytes; 413 above it. 0: the upstream decides. @default 0 */
   maxBodyBytes?: number
   /**
-   * A body up to this length is taken in whole before a target is chosen, so a slow client does not occupy one, and a
-   * target that refuses the connection costs nothing. Longer ones are streamed. @default 65536
+   * A body up to this length, in bytes, is read whole before a target is chosen: a slow client does not occupy a target, and
+   * the request can go to another target when one refuses the connection. Longer bodies are streamed. @default 65536
    */
   bufferBytes?: number
   /**
-   * A client must have sent its headers by then, in milliseconds, and with `tls` finished the handshake. It is never longer
-   * than `requestTimeoutMs`. @default 15000
+   * Time for a client to send its headers, in milliseconds, and for the TLS handshake. Never longer than `requestTimeoutMs`.
+   * @default 15000
    */
   headersTimeoutMs?: number
-  /** A client must have sent its whole request by then, in milliseconds; 0: no limit. @default 300000 */
+  /** Time for a client to send its whole request, in milliseconds; 0: no limit. @default 300000 */
   requestTimeoutMs?: number
-  /** Idle time of a client's connection, in milliseconds. Longer than that of any balancer in front. @default 72000 */
+  /** Idle time of a client's connection, in milliseconds; must be longer than that of a load balancer in front. @default 72000 */
   keepAliveMs?: number
-  /** A client that takes nothing of its answer for this long is cut off, in milliseconds. @default 60000 */
+  /** A client that reads nothing of its response for this long is disconnected, in milliseconds. @default 60000 */
   sendTimeoutMs?: number
   /**
-   * Requests that one connection may have in flight: HTTP/2 streams, and pipelined HTTP/1.1 requests, of which those above
-   * are answered with 429. 1 to 65,535. @default 128
+   * Requests that one connection may have in flight: HTTP/2 streams, and pipelined HTTP/1.1 requests, which get 429 above
+   * it. 1 to 65,535. @default 128
    */
   maxConcurrentStreams?: number
-  /** A connection ends after so many requests; 0: no limit. @default 0 */
+  /** Requests after which a connection is closed; 0: no limit. @default 0 */
   maxRequestsPerConnection?: number
-  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  /** Concurrent client connections; further ones are closed at once. 0: no limit. @default 0 */
   maxConnections?: number
-  /** A tunnel (WebSocket) on which nothing moves for this long is closed, in milliseconds; 0: never. @default 3600000 */
+  /** A tunnel (WebSocket) without traffic for this long is closed, in milliseconds; 0: never. @default 3600000 */
   tunnelTimeoutMs?: number
-  /** Serve HTTPS with HTTP/2 and HTTP/1.1: `cert` and `key`, or whatever else Node's `tls.createServer` takes. @default none */
+  /** Serve HTTPS with HTTP/2 and HTTP/1.1: `cert` and `key`, or other options of Node's `tls.createServer`. @default none */
   tls?: TlsOptions
-  /** Where operators find `/metrics`, `/targets`, `/ready` and `/live` of the proxy itself. @default none */
+  /** Listener for operators with `/metrics`, `/targets`, `/ready` and `/live` of the proxy itself. @default none */
   admin?: AdminOptions
-  /** `close()` cuts what is still in flight after this time, in milliseconds. @default 30000 */
+  /** Time after which `close()` cuts requests that are still in flight, in milliseconds. @default 30000 */
   shutdownTimeoutMs?: number
 }
 
@@ -104,7 +104,7 @@ const proxyDefaults: ResolvedProxyOptions = {
 }
 
 /**
- * The options of the proxy, checked, and apart from them those of the balancer beneath.
+ * Splits the options into those of the proxy, which it validates, and those of its balancer.
  *
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID
  */
@@ -113,7 +113,7 @@ export function resolveProxyOptions({ targets, ...given }: ProxyOptions): {
   proxy: ResolvedProxyOptions
   balancer: BalancerOptions
 } {
-  const part = (mine: boolean): object =>
-    Object.fromEntries(Object.entries(given).filter(([key]) => key in proxyShapes === mine))
+  const part = (ofProxy: boolean): object =>
+    Object.fromEntries(Object.entries(given).filter(([key]) => key in proxyShapes === ofProxy))
   return { targets, proxy: resolveOptions('proxy', proxyShapes, proxyDefaults, part(true)), balancer: part(false) }
 }

@@ -3,18 +3,18 @@ import type { Socket } from 'node:net'
 import { plainAddress, resolveClient } from '../../base/client-address.ts'
 import { type Networks, networks } from '../../base/networks.ts'
 
-/** Whom a connection comes from. */
+/** The peer of a connection. */
 export class Origin {
   /** Address of the peer. */
   readonly address: string
   readonly protocol: 'http' | 'https'
-  /** Local port the client connected to. */
+  /** Local port that the client connected to. */
   readonly port: string
-  /** The peer is a proxy of ours: what it says of the client before it is passed on. */
+  /** The peer is a trusted proxy: the forwarding headers that it sends are kept. */
   readonly trusted: boolean
-  /** The latest answer on this connection, while it is not complete. */
-  answering: ServerResponse | undefined
-  /** Requests on this connection that are not answered yet; of an HTTP/2 stream there is one. */
+  /** The latest response on this connection, until it is complete. */
+  responding: ServerResponse | undefined
+  /** In-flight requests of this connection; one for each HTTP/2 stream. */
   inflight = 0
   #host: string | undefined
   #element: string | undefined
@@ -27,8 +27,8 @@ export class Origin {
   }
 
   /**
-   * What `Forwarded` (RFC 7239) says of a request on this connection; undefined when `host` is none. Kept, because a
-   * connection mostly asks for the same host.
+   * The `Forwarded` element (RFC 7239) of a request on this connection; undefined for an invalid `host`. The last one is
+   * cached, because a connection mostly requests the same host.
    */
   element(host: string): string | undefined {
     if (host !== this.#host) {
@@ -40,19 +40,19 @@ export class Origin {
   }
 }
 
-/** RFC 9112 section 3.2 lets a client leave the value empty. */
+/** An empty value is valid: RFC 9112 section 3.2. */
 const isHost = (host: string): boolean => /^(?:[\w.~!$&'()*+,;=%-]*|\[[\da-f:.]+\])(?::\d*)?$/i.test(host)
 
-/** A value with a colon or anything else that is no token stands in quotes. */
+/** A value that is not a token, for example one with a colon, is quoted. */
 const quoted = (text: string): string => (/^[\w!#$%&'*+.^`|~-]+$/.test(text) ? text : `"${text}"`)
 
-/** Knows which peers are proxies of ours, and who is the client behind them. */
+/** Identifies trusted proxies, and the client behind them. */
 export class Origins {
   readonly #trusted: Networks
-  readonly #known = new WeakMap<object, Origin>()
+  readonly #origins = new WeakMap<object, Origin>()
 
   /**
-   * @param trusted addresses, networks, or names as of `networks()`
+   * @param trusted addresses, networks, or names that `networks()` accepts
    * @throws FLEET_ERR_OPTION_INVALID
    */
   constructor(trusted: readonly string[], option: string) {
@@ -60,18 +60,18 @@ export class Origins {
   }
 
   of(socket: Socket): Origin {
-    let origin = this.#known.get(socket)
+    let origin = this.#origins.get(socket)
     if (!origin) {
       origin = new Origin(socket, this.#trusted)
-      this.#known.set(socket, origin)
+      this.#origins.set(socket, origin)
     }
     return origin
   }
 
   /**
-   * The nearest address that is not a proxy of ours.
+   * The nearest address that is not a trusted proxy's.
    *
-   * @param forwardedFor `X-Forwarded-For` as it came in; everything left of what we trust may be made up
+   * @param forwardedFor `X-Forwarded-For` as received; entries to the left of the trusted ones may be forged
    */
   client(origin: Origin, forwardedFor: string | undefined): string {
     if (!origin.trusted || forwardedFor === undefined) return origin.address

@@ -1,9 +1,10 @@
 /**
- * The request target as it goes upstream: without dot segments (RFC 3986 section 5.2.4, `%2e` being a dot) and without a
- * fragment, so that whatever the upstream makes of these, it reads the path that the rules of this proxy were applied to.
- * Undefined when the path leads above the root.
+ * The request target that is sent upstream: without dot segments (RFC 3986 section 5.2.4, with `%2e` as a dot) and
+ * without a fragment. So the upstream reads the same path that the rules of this proxy were applied to, however it treats
+ * these parts.
  *
- * @param target in origin form: it starts with `/`
+ * @param target in origin form, which starts with `/`
+ * @returns undefined when the path leads above the root
  */
 export function resolveTarget(target: string): string | undefined {
   const end = target.search(/[?#]/)
@@ -11,24 +12,25 @@ export function resolveTarget(target: string): string | undefined {
   const fragment = target[end] === '#'
   if (!fragment && !/\/(?:\.|%2e)/i.test(path)) return target
   const segments: string[] = []
-  const given = path.split('/').slice(1)
-  for (const [i, segment] of given.entries()) {
+  const all = path.split('/').slice(1)
+  for (const [i, segment] of all.entries()) {
     const name = segment.replace(/%2e/gi, '.')
     if (name !== '.' && name !== '..') {
       segments.push(segment)
       continue
     }
     if (name === '..' && segments.pop() === undefined) return undefined
-    // `/a/..` is the folder `/`, as `/a/.` is `/a/`.
-    if (i === given.length - 1) segments.push('')
+    // A trailing dot segment names a folder: `/a/.` is `/a/`.
+    if (i === all.length - 1) segments.push('')
   }
   return `/${segments.join('/')}${end < 0 || fragment ? '' : target.slice(end)}`
 }
 
 /**
- * A path the way a router behind this proxy may read it, for comparison only: decoded, in lower case, without double
- * slashes, dot segments, matrix parameters, query and fragment. Undefined when it cannot be decoded, holds a NUL, or
- * leads above the root.
+ * A path as a router behind this proxy may read it, for comparison only: decoded, in lower case, without double slashes,
+ * dot segments, matrix parameters, query and fragment.
+ *
+ * @returns undefined when the path cannot be decoded, contains a NUL, or leads above the root
  */
 export function canonicalPath(target: string): string | undefined {
   const path = pathOf(target)
@@ -46,19 +48,21 @@ export function canonicalPath(target: string): string | undefined {
 }
 
 /**
- * Whether a resolved target has a dot segment for some routers only: behind an encoded slash, behind a backslash, or before
- * a matrix parameter (`/a%2f..`, `/a\..`, `/..;x/a`). Which path it names depends on who reads it.
+ * Whether a resolved target contains a dot segment for some routers only: after an encoded slash, after a backslash, or
+ * before a matrix parameter (`/a%2f..`, `/a\..`, `/..;x/a`). Routers disagree about the path that it names.
  */
 export function isAmbiguous(target: string): boolean {
   const path = pathOf(target)
   return /[%;\\]/.test(path) && /[/\\]\.\.?(?:[/\\;]|$)/.test(decode(path) ?? '')
 }
 
-/** Tells whether a canonical path is one of `prefixes` or lies beneath it; a whole segment at a time. */
+/** A test for canonical paths: true for one of `prefixes` and for paths below it. Compares whole segments. */
 export function beneath(prefixes: readonly string[]): (path: string) => boolean {
-  const wanted = prefixes.map((prefix) => (canonicalPath(prefix) ?? prefix).replace(/\/+$/, ''))
+  const canonical = prefixes.map((prefix) => (canonicalPath(prefix) ?? prefix).replace(/\/+$/, ''))
   return (path) =>
-    wanted.some((prefix) => path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === '/'))
+    canonical.some(
+      (prefix) => path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === '/'),
+    )
 }
 
 function pathOf(target: string): string {

@@ -3,17 +3,17 @@ import type { ServerHttp2Stream } from 'node:http2'
 import { FleetError } from '../../base/errors.ts'
 import { guard } from '../boundary.ts'
 
-/** How long a client that is still sending gets to read an answer before its connection is closed, in milliseconds. */
+/** Time for a client that is still sending to read its response before its connection is closed, in milliseconds. */
 const lingerMs = 2000
 /** RFC 9113 section 7. */
 const noError = 0
 
 /**
- * Takes a short body in whole. `done` is never called when the client goes away before.
+ * Reads a short body. `done` is never called when the client disconnects first.
  *
  * @param fail called when `done` throws
  */
-export function whole(request: IncomingMessage, done: (body: Buffer) => void, fail: (error: Error) => void): void {
+export function readWhole(request: IncomingMessage, done: (body: Buffer) => void, fail: (error: Error) => void): void {
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
   const end = (): void => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
@@ -21,15 +21,18 @@ export function whole(request: IncomingMessage, done: (body: Buffer) => void, fa
 }
 
 /**
- * A long body as it comes in. Nothing is read before the first piece is asked for, which is after a connection to a
- * target stands, so until then the request can still go to another one. The request itself stays intact when the
- * reader stops early.
+ * Streams a long body. Reading starts once a connection to a target is established, so that the request can go to another
+ * target until then. The request stays intact when the consumer stops early.
  *
  * @param limit in bytes, 0 for none
- * @param onStart called when the first piece is asked for
- * @throws FLEET_ERR_BODY_TOO_LARGE, FLEET_ERR_REQUEST_INVALID when the client went away
+ * @param onStart called when reading starts
+ * @throws FLEET_ERR_BODY_TOO_LARGE, FLEET_ERR_REQUEST_INVALID when the client disconnects
  */
-export async function* streamed(request: IncomingMessage, limit: number, onStart: () => void): AsyncGenerator<Buffer> {
+export async function* streamBody(
+  request: IncomingMessage,
+  limit: number,
+  onStart: () => void,
+): AsyncGenerator<Buffer> {
   onStart()
   let length = 0
   try {
@@ -45,11 +48,12 @@ export async function* streamed(request: IncomingMessage, limit: number, onStart
 }
 
 /**
- * Answers a request of which not everything came in time with 408, or cuts a response that has begun. For HTTP/2 only: on
- * HTTP/1.1 Node has this deadline itself. Without a body the stream also ends for a client that does not read.
+ * Responds 408 to a request that is incomplete after `timeoutMs`, or cuts a response that has started. For HTTP/2 only,
+ * because Node enforces this deadline on HTTP/1.1. The 408 has no body, so that the stream also ends for a client that does
+ * not read.
  *
  * @param timeoutMs 0 for none
- * @param abort called afterwards, to end what is under way upstream
+ * @param abort called afterwards, to end the upstream request
  */
 export function limitBodyTime(
   request: IncomingMessage,
@@ -76,18 +80,18 @@ export function limitBodyTime(
 }
 
 /**
- * Ends an answer. When the client is still sending, closing now would reset the connection, and the client would lose
- * the answer it has not read yet: so the rest is read and thrown away first, for a while (RFC 9112 section 9.6).
+ * Ends a response. While the client is still sending, closing would reset the connection and the client could lose the
+ * response. So the rest of the request is read and discarded first, for a limited time (RFC 9112 section 9.6).
  *
- * @param last the end of its body; a string is one of bytes (Latin-1)
+ * @param last the last part of the body; a string is Latin-1
  */
-export function endAnswer(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
+export function endResponse(request: IncomingMessage, response: ServerResponse, last?: Buffer | string): void {
   if ('stream' in request) {
     response.end(last, 'latin1')
     stopUpload(request.stream as ServerHttp2Stream)
     return
   }
-  // One that was not told to continue sends nothing.
+  // A client that waits for 100 Continue sends nothing.
   const waits = request.headers.expect !== undefined && !request.readableDidRead
   if (request.complete || request.destroyed || waits) {
     response.end(last, 'latin1')
@@ -106,7 +110,7 @@ export function endAnswer(request: IncomingMessage, response: ServerResponse, la
   request.once('end', finish).once('close', finish).resume()
 }
 
-/** A client that is still sending is told to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */
+/** Asks a client that is still sending to stop after the response, or the stream would stay open (RFC 9113 section 8.1). */
 function stopUpload(stream: ServerHttp2Stream): void {
   if (stream.endAfterHeaders || stream.readableEnded) return
   if (stream.writableFinished) stream.close(noError)

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import { writePlainHead } from '../../base/internals/plain-head.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
@@ -9,64 +8,62 @@ import { caught, guard } from '../boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { nominatedBy, responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
-import { inform } from './informational.ts'
+import { sendInformational } from './informational.ts'
 import { isHttp2 } from './node-server.ts'
-import { endAnswer } from './request-body.ts'
+import { endResponse } from './request-body.ts'
 import { responseTrailers } from './trailers.ts'
-import { type Headers, noTrailers } from './wire/fields.ts'
-import { type AnswerHead, type HeadHandler, ResponseHead } from './wire/response-head.ts'
+import { type HeaderFields, noTrailers } from './wire/fields.ts'
+import { type HeadHandler, ResponseHead, type UpstreamController, type UpstreamHead } from './wire/response-head.ts'
 
-type Controller = Dispatcher.DispatchController
-
-/** What the answers of one proxy share. */
-export interface AnswerContext {
+/** Settings that all responses of one proxy share. */
+export interface ResponseContext {
   readonly closing: boolean
-  /** A client that takes nothing for this long is cut off, in milliseconds. */
+  /** A client that reads nothing for this long is disconnected, in milliseconds. */
   readonly sendTimeoutMs: number
-  /** Lines of a head that tell a client how long its connection is kept. */
+  /** The header lines that announce the keep-alive time. */
   readonly persistence: string
 }
 
-/** A body up to this length that comes at once with its headers is written together with them, in bytes. */
+/** Longest body that is written together with its headers when both arrive at once, in bytes. */
 const smallBytes = 8192
 
 /**
- * The way back: an upstream's answer into a client's response. What comes within one turn of the event loop is written
- * in one piece where that is possible: most answers are small, and a write to a socket is what costs most.
+ * Writes an upstream's response to the client. Headers and body that arrive in one turn of the event loop are written
+ * together where possible: most responses are small, and the write to the socket is the most expensive step.
  */
-export class Answer implements HeadHandler {
-  readonly #context: AnswerContext
+export class ClientResponse implements HeadHandler {
+  readonly #context: ResponseContext
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
   readonly #input: PickInput
-  #controller: Controller | undefined
-  /** The headers wait for the first piece of the body. */
+  #controller: UpstreamController | undefined
+  /** The headers are not written yet; the first chunk of the body may join them. */
   #waiting = false
   #first: Buffer | undefined
   #stalled: NodeJS.Timeout | undefined
   #failed = false
-  /** A 205 over HTTP/2, which Node ends with its headers. */
+  /** A 205 over HTTP/2: Node ends it with its headers. */
   #bodiless = false
-  /** `Connection` of the head, whose names its trailers must not have either. */
+  /** `Connection` of the head; the fields that it names are dropped from the trailers too. */
   #connection: string | string[] | undefined
 
-  constructor(context: AnswerContext, request: IncomingMessage, response: ServerResponse, input: PickInput) {
+  constructor(context: ResponseContext, request: IncomingMessage, response: ServerResponse, input: PickInput) {
     this.#context = context
     this.#request = request
     this.#response = response
     this.#input = input
   }
 
-  onRequestStart(controller: Controller): void {
+  onRequestStart(controller: UpstreamController): void {
     this.#controller = controller
   }
 
-  onResponseHead(_: Controller, head: AnswerHead): void {
+  onResponseHead(_: UpstreamController, head: UpstreamHead): void {
     if (head.status >= 200) this.#begin(head)
-    else inform(this.#request, this.#response, head)
+    else sendInformational(this.#request, this.#response, head)
   }
 
-  onResponseData(_: Controller, chunk: Buffer): void {
+  onResponseData(_: UpstreamController, chunk: Buffer): void {
     if (this.#bodiless) return
     if (this.#waiting && !this.#first) {
       this.#first = chunk
@@ -76,25 +73,25 @@ export class Answer implements HeadHandler {
     this.#write(chunk)
   }
 
-  onResponseEnd(_: Controller, trailers: Headers): void {
+  onResponseEnd(_: UpstreamController, trailers: HeaderFields): void {
     const response = this.#response
     const first = this.#waiting ? this.#first : undefined
     this.#waiting = false
     if (trailers !== noTrailers) this.#addTrailers(responseTrailers(trailers, this.#connection))
-    // Node joins a string with the headers into one write; of a buffer it makes two.
-    endAnswer(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
+    // Node writes headers and a string at once, but headers and a buffer separately.
+    endResponse(this.#request, response, first && first.length <= smallBytes ? first.toString('latin1') : first)
   }
 
-  onResponseError(_: Controller | null, error: Error): void {
+  onResponseError(_: UpstreamController | null, error: Error): void {
     this.#failed = true
     this.#waiting = false
     clearTimeout(this.#stalled)
-    // Half an answer must not look like a whole one.
+    // An incomplete response must not look complete.
     if (this.#response.headersSent) breakOff(this.#request, this.#response)
     else sendError(this.#request, this.#response, asFleetError(error))
   }
 
-  /** What came so far goes out. */
+  /** Writes everything that has arrived. */
   flush(): void {
     if (!this.#waiting) return
     this.#waiting = false
@@ -103,23 +100,23 @@ export class Answer implements HeadHandler {
     this.#first = undefined
   }
 
-  /** Something went wrong here, not at the upstream. */
+  /** Ends the response after an internal error, which the upstream did not cause. */
   crashed(error: Error): void {
-    // An exchange that is not over reports it back as an error.
+    // An exchange that is not done calls onResponseError.
     this.#controller?.abort(error)
     if (!this.#failed) this.onResponseError(null, error)
   }
 
-  #begin(head: AnswerHead): void {
+  #begin(head: UpstreamHead): void {
     const { setCookie } = this.#input
-    // An answer that comes before the request is complete leaves bytes on the connection that nobody will read.
+    // After a response to an incomplete request, unread bytes remain on the connection.
     const close = this.#context.closing || !this.#request.complete
     if (!isHttp2Status(head.status) && isHttp2(this.#request)) {
       const detail = `status ${head.status} cannot be sent over HTTP/2`
       this.#controller?.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', detail))
       return
     }
-    // A policy may be anybody's: Node looks at its cookie.
+    // A cookie may come from an application's own policy, so Node validates it.
     if (head instanceof ResponseHead && setCookie === undefined && isPlain(this.#request, head)) {
       const last = close || !this.#response.shouldKeepAlive
       writePlainHead(this.#response, head, last ? undefined : this.#context.persistence)
@@ -130,7 +127,7 @@ export class Answer implements HeadHandler {
       const out = responseHeaders(
         headers,
         mayHaveTrailers(this.#request, head) ? '' : 'trailer',
-        // RFC 9110 section 8.6. A client that believed it would wait for bytes that are none of this response.
+        // RFC 9110 section 8.6: a client might wait for a body that never comes.
         status === 204 || this.#bodiless ? 'content-length' : '',
       )
       if (setCookie !== undefined) out.push('set-cookie', setCookie)
@@ -140,13 +137,13 @@ export class Answer implements HeadHandler {
     process.nextTick(flush, this)
   }
 
-  /** @param flat names and values in turn */
+  /** @param flat list: name, value, name, … */
   #addTrailers(flat: readonly string[]): void {
     const pairs: [string, string][] = []
     for (let i = 0; i < flat.length; i += 2) pairs.push([flat[i] as string, flat[i + 1] as string])
     if (pairs.length === 0) return
     if (isHttp2(this.#request)) this.#response.addTrailers(http2Fields(flat) as Record<string, string>)
-    // All at once: a second call takes the place of the first one.
+    // One call, because a second call would replace the first.
     else this.#response.addTrailers(pairs)
   }
 
@@ -156,7 +153,7 @@ export class Answer implements HeadHandler {
     this.#expectDrain()
   }
 
-  /** A client that does not read is cut off, and its answer with it. */
+  /** Cuts the response of a client that does not read. */
   #expectDrain(): void {
     if (this.#stalled) return
     const response = this.#response
@@ -180,23 +177,23 @@ export class Answer implements HeadHandler {
   }
 }
 
-function flush(answer: Answer): void {
+function flush(response: ClientResponse): void {
   try {
-    answer.flush()
+    response.flush()
   } catch (error) {
-    caught('the writing of a response', error, (reason) => answer.crashed(reason))
+    caught('the writing of a response', error, (reason) => response.crashed(reason))
   }
 }
 
-/** Both sides are HTTP/1.1, and nothing in the head has to be taken out but what always is. */
+/** Both sides are HTTP/1.1, and only the hop-by-hop fields have to be removed. */
 const isPlain = ({ httpVersion, headers }: IncomingMessage, head: ResponseHead): boolean =>
   httpVersion === '1.1' &&
   headers.expect === undefined &&
   nominatedBy(head.connection) === undefined &&
   (head.status !== 204 || !head.has('content-length'))
 
-/** Node throws when trailers are announced that cannot come. */
-const mayHaveTrailers = (request: IncomingMessage, { status, headers }: AnswerHead): boolean =>
+/** Node throws when `trailer` is sent with a response that cannot have trailers. */
+const mayHaveTrailers = (request: IncomingMessage, { status, headers }: UpstreamHead): boolean =>
   isHttp2(request) ||
   (request.httpVersion === '1.1' &&
     request.method !== 'HEAD' &&
@@ -209,20 +206,20 @@ export function sendError(request: IncomingMessage, response: ServerResponse, er
   const page = errorPage(error, request.headers.accept)
   for (const name of response.getHeaderNames()) response.removeHeader(name)
   writeHead(request, response, page.status, [...page.headers], !request.complete)
-  endAnswer(request, response, request.method === 'HEAD' ? undefined : page.body)
+  endResponse(request, response, request.method === 'HEAD' ? undefined : page.body)
 }
 
-/** Ends a response that is not complete, in a way that no client can take for its end. */
+/** Ends an incomplete response so that the client can tell that it is incomplete. */
 export function breakOff(request: IncomingMessage, response: ServerResponse): void {
   const { stream } = response as unknown as { stream?: ServerHttp2Stream }
   if (stream) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-  // Where only the end of the connection ends the response, it has to be a reset. TLS has an end of its own.
+  // If only the end of the connection ends the response, it must be a reset. TLS has its own end marker.
   else if (request.httpVersion === '1.0' && response.socket && !('encrypted' in response.socket)) {
     ;(response.socket as Socket).resetAndDestroy()
   } else response.destroy()
 }
 
-/** @param headers flat list, which is changed @param close say that the connection ends with this answer */
+/** @param headers flat list, which is modified @param close announce that the connection ends with this response */
 function writeHead(
   request: IncomingMessage,
   response: ServerResponse,

@@ -7,18 +7,18 @@ import type { ListenOptions } from '../listen.ts'
 
 export interface ReverseProxy {
   /**
-   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
+   * Resolves with the URL once every target has been probed and the proxy accepts connections.
    *
    * @throws FLEET_ERR_PORT_TAKEN
    */
   listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, lets requests in flight end, and cuts them at the deadline. */
+  /** Accepts no more connections, waits for in-flight requests, and cuts them at the deadline (`shutdownTimeoutMs`). */
   close(): Promise<void>
-  /** The proxy's own figures, as Prometheus reads them. */
+  /** The proxy's own metrics, in Prometheus' text format. */
   metrics(): string
-  /** URL of the operators' address, once it listens; undefined without the option `admin`. */
+  /** URL of the listener for operators; undefined before it listens and without the option `admin`. */
   readonly adminUrl: string | undefined
-  /** Null while it does not listen. */
+  /** Null while the proxy does not listen. */
   readonly address: AddressInfo | null
   readonly targets: readonly Target[]
   readonly balancer: Balancer

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2'
+import type { Http2SecureServer } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { readEnv } from '../../base/env.ts'
@@ -13,50 +12,65 @@ import { Balancer } from '../balancer/balancer.ts'
 import type { Exchange } from '../balancer/exchange.ts'
 import type { Target } from '../balancer/target.ts'
 import { caught, destroyStreams, guard } from '../boundary.ts'
-import type { TunnelBounds } from '../join.ts'
 import { type ListenOptions, listen } from '../listen.ts'
 import { Admin } from './admin.ts'
-import { Admission, type Call, invalid, refusedMethod } from './admission.ts'
-import { type ClientError, fromClientError, isAnswerable } from './client-error.ts'
+import { Admission, type AdmittedRequest, clientGone, invalid } from './admission.ts'
+import { type ClientError, fromClientError, isRespondable } from './client-error.ts'
 import { asFleetError } from './error-page.ts'
 import { ProxyMetrics } from './metrics.ts'
-import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from './node-server.ts'
+import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2 } from './node-server.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './options.ts'
 import { Origins } from './origins.ts'
-import { limitBodyTime, streamed, whole } from './request-body.ts'
-import { Answer, type AnswerContext, breakOff, sendError } from './response.ts'
+import { limitBodyTime, readWhole, streamBody } from './request-body.ts'
+import { breakOff, ClientResponse, type ResponseContext, sendError } from './response.ts'
 import type { ReverseProxy } from './reverse-proxy.ts'
-import { type Door, streamDoor, Tunnel, upgradeDoor, writeRaw } from './tunnel.ts'
+import { writeRaw } from './tunnel.ts'
+import { Tunnels } from './tunnels.ts'
+
+/**
+ * How a request passes through the proxy:
+ *
+ * 1. `node-server.ts`: Node parses it, within the bounds of the options. `client-error.ts` responds to what is not HTTP.
+ * 2. `server.ts`, {@link HttpProxy}: counts it and calls the steps below, each of which can end it with an error response
+ *    (`error-page.ts`).
+ * 3. `admission.ts`: rejects what an upstream could read in another way, and blocked paths (`paths.ts`). `origins.ts`
+ *    determines the client's address.
+ * 4. `headers.ts`: the headers for the upstream. `request-body.ts`: the body, whole or streamed.
+ * 5. `../balancer/exchange.ts`: chooses a target, and another one when an attempt fails and may be repeated.
+ * 6. `../balancer/attempt.ts`: one request to one target, over `wire/` (plain requests) or undici (all others).
+ * 7. `response.ts`: writes the target's response to the client, with `http2-fields.ts`, `informational.ts` and
+ *    `trailers.ts`.
+ *
+ * WebSockets take steps 3 to 6 from `tunnels.ts` and continue in `tunnel.ts`. `admin.ts` and `metrics.ts` are for operators.
+ */
 
 export type { ProxyOptions } from './options.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'
 
 /**
- * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` HTTP/2 too, WebSockets, streams both ways.
+ * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` also HTTP/2, WebSockets, streams in both directions.
  *
- * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and the errors of {@link Balancer}
  */
 export function createProxy(options: ProxyOptions): ReverseProxy {
   const { targets, proxy, balancer } = resolveProxyOptions(options)
   return new HttpProxy(proxy, new Balancer(targets, balancer))
 }
 
-/** How often connections are looked at that may have turned idle while the proxy closes, in milliseconds. */
+/** Interval at which idle connections are closed while the proxy shuts down, in milliseconds. */
 const sweepEveryMs = 50
 
-class HttpProxy implements ReverseProxy, AnswerContext {
+class HttpProxy implements ReverseProxy, ResponseContext {
   readonly balancer: Balancer
   readonly server: Server | Http2SecureServer
   readonly sendTimeoutMs: number
   readonly persistence: string
   readonly #options: ResolvedProxyOptions
   readonly #admission: Admission
-  readonly #tunnels = new Set<Duplex>()
-  /** Sockets that have left Node's HTTP server: it does not end them any more. */
-  readonly #detached = new Set<Duplex>()
-  readonly #refused = new WeakSet<Duplex>()
+  readonly #tunnels: Tunnels
+  /** Sockets that have received an error response; the rest of what they send is discarded. */
+  readonly #rejected = new WeakSet<Duplex>()
   readonly #sessions: Http2Sessions
-  readonly #tunnelBounds: TunnelBounds
   readonly #origins: Origins
   readonly #metrics = new ProxyMetrics()
   readonly #admin: Admin | undefined
@@ -69,11 +83,12 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     this.#origins = new Origins(options.trustProxy, 'proxy.trustProxy')
     this.#admission = new Admission(this.#origins, options)
     const stalls = new StallGuard(options.sendTimeoutMs)
-    this.#tunnelBounds = { idleTimeoutMs: options.tunnelTimeoutMs, stalls }
+    const bounds = { idleTimeoutMs: options.tunnelTimeoutMs, stalls }
+    this.#tunnels = new Tunnels(balancer, this.#admission, this.#origins, bounds)
     this.#sessions = new Http2Sessions({
       headersTimeoutMs: effectiveHeadersTimeoutMs(options),
       idleTimeoutMs: options.keepAliveMs,
-      // The proxy answers late requests itself; see limitBodyTime().
+      // The proxy itself responds to late requests; see limitBodyTime().
       requestTimeoutMs: 0,
       sendTimeoutMs: options.sendTimeoutMs,
       maxHeaderBytes: options.maxHeaderBytes,
@@ -102,9 +117,11 @@ class HttpProxy implements ReverseProxy, AnswerContext {
       sendError(request, response, invalid('Expect')),
     )
     this.#on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) =>
-      this.#upgrade(request, socket, head),
+      this.#tunnels.upgrade(request, socket, head),
     )
-    this.#on('connect', (request: IncomingMessage, other: Duplex | ServerResponse) => this.#connect(request, other))
+    this.#on('connect', (request: IncomingMessage, other: Duplex | ServerResponse) =>
+      this.#tunnels.connect(request, other),
+    )
     this.#on('clientError', (error: ClientError, socket: Duplex) => this.#onClientError(error, socket))
     this.#on(options.tls ? 'secureConnection' : 'connection', (socket: Socket) => stalls.add(socket))
     if (options.tls) this.#sessions.watch(this.server as Http2SecureServer)
@@ -140,10 +157,11 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   async #drain(): Promise<void> {
     const closed = new Promise((resolve) => this.server.close(resolve))
     this.#sessions.close()
-    // A connection that turns idle after close() would hold it until its idle time is over: hence again and again.
+    // server.close() closes only the connections that are idle now. Those that become idle later would stay open for the
+    // whole keep-alive time, so they are closed repeatedly.
     const closeIdle = guard('a shutdown', () => {
       if ('closeIdleConnections' in this.server) this.server.closeIdleConnections()
-      if (this.#inflight === 0) for (const socket of this.#tunnels) socket.end()
+      if (this.#inflight === 0) this.#tunnels.end()
     })
     const sweep = setInterval(closeIdle, sweepEveryMs)
     const cut = guard('the end of a shutdown', () => this.#cut())
@@ -158,10 +176,10 @@ class HttpProxy implements ReverseProxy, AnswerContext {
   #cut(): void {
     if ('closeAllConnections' in this.server) this.server.closeAllConnections()
     this.#sessions.destroy()
-    for (const socket of this.#detached) socket.destroy()
+    this.#tunnels.destroy()
   }
 
-  /** @param listener an exception in it ends the connection that it belongs to, which is among its arguments */
+  /** @param listener when it throws, the connections among its arguments are destroyed */
   #on<A extends unknown[]>(event: string, listener: (...args: A) => void): void {
     const server: EventEmitter = this.server
     server.on(event, guard(`the event ${event} of the proxy`, listener, destroyStreams))
@@ -169,7 +187,7 @@ class HttpProxy implements ReverseProxy, AnswerContext {
 
   #receive(request: IncomingMessage, response: ServerResponse, expectsContinue = false): void {
     try {
-      this.#serve(request, response, expectsContinue)
+      this.#handle(request, response, expectsContinue)
     } catch (error) {
       this.#crashed(request, response, error)
     }
@@ -182,34 +200,34 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     })
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
+  #handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
     const origin = this.#origins.of(request.socket)
     const startedAt = performance.now()
     let exchange: Exchange | undefined
     this.#inflight++
     origin.inflight++
-    origin.answering = response
-    // A client that has gone makes what is written an error of the response, which is of no interest.
+    origin.responding = response
+    // Writing to a client that has disconnected emits an error, which needs no handling.
     response.on('error', ignore)
     response.on('close', () => {
       try {
         this.#inflight--
         origin.inflight--
-        if (origin.answering === response) origin.answering = undefined
-        this.#metrics.answered(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
-        if (exchange?.done === false) exchange.abort(left())
+        if (origin.responding === response) origin.responding = undefined
+        this.#metrics.observe(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+        if (exchange?.done === false) exchange.abort(clientGone())
       } catch (error) {
         caught('the end of a request', error)
       }
     })
-    const call = this.#admission.admit(request, origin)
-    if (call instanceof FleetError) {
-      if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(call.code)
-      sendError(request, response, call)
+    const admitted = this.#admission.admit(request, origin)
+    if (admitted instanceof FleetError) {
+      if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(admitted.code)
+      sendError(request, response, admitted)
       return
     }
-    if (call.length === 0) {
-      exchange = this.#send(call, null, request, response)
+    if (admitted.length === 0) {
+      exchange = this.#send(admitted, null, request, response)
       return
     }
     if (isHttp2(request)) {
@@ -219,93 +237,43 @@ class HttpProxy implements ReverseProxy, AnswerContext {
     const proceed = (): void => {
       if (expectsContinue) response.writeContinue()
     }
-    if (call.length > this.#options.bufferBytes) {
-      const body = streamed(request, this.#options.maxBodyBytes, proceed)
-      exchange = this.#send(call, body, request, response)
+    if (admitted.length > this.#options.bufferBytes) {
+      const body = streamBody(request, this.#options.maxBodyBytes, proceed)
+      exchange = this.#send(admitted, body, request, response)
       return
     }
     proceed()
     const send = (body: Buffer): void => {
-      // It came after its deadline.
+      // The body was complete only after its deadline.
       if (response.writableEnded) return
-      exchange = this.#send(call, body, request, response)
+      exchange = this.#send(admitted, body, request, response)
     }
-    whole(request, send, (error) => this.#crashed(request, response, error))
+    readWhole(request, send, (error) => this.#crashed(request, response, error))
   }
 
   #send(
-    { options, input }: Call,
+    { options, input }: AdmittedRequest,
     body: Buffer | AsyncIterable<Buffer> | null,
     request: IncomingMessage,
     response: ServerResponse,
   ): Exchange {
-    const answer = new Answer(this, request, response, input)
-    // undici takes any async iterable, though its types do not say so; and closes the connection after a HEAD unless
-    // told not to reset it.
-    return this.balancer.dispatch({ ...options, body: body as Buffer | null, reset: false }, answer, input)
+    const client = new ClientResponse(this, request, response, input)
+    // undici takes any async iterable, though its types do not include it. Without `reset: false` it closes the connection
+    // after a HEAD.
+    return this.balancer.dispatch({ ...options, body: body as Buffer | null, reset: false }, client, input)
   }
 
-  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    this.#detach(socket)
-    const call = this.#admission.admit(request, this.#origins.of(request.socket))
-    if (call instanceof FleetError || call.length > 0 || !isWebSocket(request)) {
-      writeRaw(socket, call instanceof FleetError ? call : invalid('Upgrade'), request.headers.accept)
-      return
-    }
-    this.#tunnel(call, upgradeDoor(request, socket), head)
-  }
-
-  /** Of CONNECT only the kind that carries a WebSocket over HTTP/2 is wanted; upstream it is an upgrade like any other. */
-  #connect(request: IncomingMessage, other: Duplex | ServerResponse): void {
-    const { headers, rawHeaders, url, httpVersion, httpVersionMajor } = request
-    if (!isHttp2(request)) {
-      this.#detach(other as Duplex)
-      const version = httpVersionMajor === 1 ? undefined : new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
-      writeRaw(other as Duplex, version ?? refusedMethod(), headers.accept)
-      return
-    }
-    const stream = (request as unknown as { stream: ServerHttp2Stream }).stream
-    const door = streamDoor(request, stream)
-    const asked = { method: 'GET', url, headers, rawHeaders, httpVersion, httpVersionMajor, stream }
-    const websocket = headers[':protocol'] === 'websocket'
-    const call = websocket ? this.#admission.admit(asked as never, this.#origins.of(request.socket)) : refusedMethod()
-    if (call instanceof FleetError) {
-      door.failed(call)
-      return
-    }
-    const key = ['sec-websocket-key', randomBytes(16).toString('base64')]
-    const options = { ...call.options, headers: [...(call.options.headers as string[]), ...key] }
-    this.#tunnel({ ...call, options }, door, Buffer.alloc(0))
-  }
-
-  #tunnel({ options, input }: Call, door: Door, head: Buffer): void {
-    const tunnel = new Tunnel(door, head, this.#tunnels, this.#tunnelBounds)
-    const exchange = this.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
-    door.socket.once(
-      'close',
-      guard('the end of a tunnel', () => exchange.abort(left())),
-    )
-  }
-
-  #detach(socket: Duplex): void {
-    this.#detached.add(socket)
-    socket.once('close', () => this.#detached.delete(socket))
-  }
-
-  /** What is not HTTP, too large or too slow. Where a response is being written already, no other one can be sent. */
+  /** A request that is not HTTP, too large or too slow. While another response is being written, no error can be sent. */
   #onClientError(error: ClientError, socket: Duplex): void {
-    // The rest of what it sends is no better, and is discarded.
-    if (this.#refused.has(socket)) return
-    this.#refused.add(socket)
-    if (!socket.writable || !isAnswerable(error)) socket.destroy()
-    else if (this.#origins.of(socket as Socket).answering?.headersSent) (socket as Socket).destroySoon()
+    if (this.#rejected.has(socket)) return
+    this.#rejected.add(socket)
+    if (!socket.writable || !isRespondable(error)) socket.destroy()
+    else if (this.#origins.of(socket as Socket).responding?.headersSent) (socket as Socket).destroySoon()
     else writeRaw(socket, fromClientError(error))
   }
 }
 
 const ignore = (): void => {}
 
-const left = (): FleetError => invalid('the client went away')
-
-/** After these the rest of what the client sends is not worth reading. */
+/** Errors after which the connection is closed: the rest of what the client sends is not read. */
 const endsConnection: ReadonlySet<string> = new Set(['FLEET_ERR_PIPELINE_LIMIT', 'FLEET_ERR_HEADERS_TOO_LARGE'])

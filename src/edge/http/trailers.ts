@@ -1,9 +1,9 @@
 import { hopByHop, nominatedBy } from './headers.ts'
-import type { Headers } from './wire/fields.ts'
+import type { HeaderFields } from './wire/fields.ts'
 
 /**
- * Fields that have no place after the content (RFC 9110 section 6.5.1): whoever has read the head has acted on it. Names
- * that begin with `content-` are refused as well, except for `content-digest` (RFC 9530 section 2).
+ * Fields that are not allowed after the content (RFC 9110 section 6.5.1), because recipients act on them when they read
+ * the head. Names that begin with `content-` are dropped as well, except `content-digest` (RFC 9530 section 2).
  */
 const forbidden: ReadonlySet<string> = new Set([
   ...hopByHop,
@@ -44,8 +44,8 @@ const forbiddenPrefixes: readonly string[] = ['content-', 'if-', 'access-control
 const isForbidden = (name: string): boolean =>
   forbidden.has(name) || (name !== 'content-digest' && forbiddenPrefixes.some((prefix) => name.startsWith(prefix)))
 
-/** The trailers that may be passed on, as a flat list. @param connection the `Connection` header of the response */
-export function responseTrailers(trailers: Headers, connection: string | string[] | undefined): string[] {
+/** The trailers that may be forwarded, as a flat list. @param connection the `Connection` header of the response */
+export function responseTrailers(trailers: HeaderFields, connection: string | string[] | undefined): string[] {
   const nominated = nominatedBy(connection)
   const out: string[] = []
   for (const name in trailers) {

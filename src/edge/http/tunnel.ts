@@ -8,41 +8,41 @@ import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { endConnection } from '../../base/socket-bounds.ts'
 import { caught, guard } from '../boundary.ts'
-import { join, type TunnelBounds, watchDeparture } from '../join.ts'
+import { join, type TunnelBounds, watchDisconnect } from '../join.ts'
 import { asFleetError, errorPage } from './error-page.ts'
 import { responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
-import type { Headers } from './wire/fields.ts'
+import type { HeaderFields } from './wire/fields.ts'
 
-/** How the client's side of a tunnel begins, or does not. */
-export interface Door {
+/** The client's side of a tunnel: how the upgrade is confirmed, or rejected. */
+export interface TunnelClient {
   readonly socket: Duplex
   /** Whether a response with this status can be sent to the client. */
   accepts(status: number): boolean
-  /** The upstream agreed. */
-  opened(headers: Headers): void
-  /** It answered something else, whose body follows on the socket. */
-  answered(status: number, headers: Headers): void
-  failed(error: FleetError): void
-  /** Ends a response that is not complete, so that it cannot be taken for a whole one. */
-  broken(): void
+  /** The upstream has upgraded. */
+  open(headers: HeaderFields): void
+  /** The upstream has sent another response; its body follows on the socket. */
+  respond(status: number, headers: HeaderFields): void
+  fail(error: FleetError): void
+  /** Ends an incomplete response so that the client can tell that it is incomplete. */
+  breakOff(): void
 }
 
-/** Of a connection that asked for an upgrade: RFC 9110 section 7.8. */
-export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => ({
+/** An HTTP/1.1 connection that requested an upgrade: RFC 9110 section 7.8. */
+export const upgradedClient = (request: IncomingMessage, socket: Duplex): TunnelClient => ({
   socket,
   accepts: () => true,
-  opened: (headers) => {
+  open: (headers) => {
     const lines = responseHeaders(headers, 'content-length', 'trailer')
     lines.push('connection', 'upgrade', 'upgrade', 'websocket')
     socket.write(rawHead(101, lines), 'latin1')
   },
-  answered: (status, headers) => {
+  respond: (status, headers) => {
     const lines = responseHeaders(headers, 'trailer', status === 204 ? 'content-length' : '')
     socket.write(rawHead(status, [...lines, 'connection', 'close']), 'latin1')
   },
-  failed: (error) => writeRaw(socket, error, request.headers.accept),
-  broken: () => {
+  fail: (error) => writeRaw(socket, error, request.headers.accept),
+  breakOff: () => {
     if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
     else socket.destroy()
   },
@@ -50,65 +50,65 @@ export const upgradeDoor = (request: IncomingMessage, socket: Duplex): Door => (
 
 const { NGHTTP2_NO_ERROR: noError } = constants
 
-/** Of a stream that asked for one by an extended CONNECT: RFC 8441. */
-export const streamDoor = (request: IncomingMessage, stream: ServerHttp2Stream): Door => {
-  const respond = (status: number, flat: readonly string[]): void => {
+/** An HTTP/2 stream that requested a WebSocket by an extended CONNECT: RFC 8441. */
+export const streamClient = (request: IncomingMessage, stream: ServerHttp2Stream): TunnelClient => {
+  const send = (status: number, flat: readonly string[]): void => {
     if (stream.destroyed || stream.closed || stream.headersSent) return
     stream.respond({ ...http2Fields(flat), ':status': status })
   }
   return {
     socket: stream,
     accepts: isHttp2Status,
-    opened: (headers) => respond(200, responseHeaders(headers, 'sec-websocket-accept', 'content-length', 'trailer')),
-    answered: (status, headers) =>
-      respond(status, responseHeaders(headers, 'trailer', status === 204 || status === 205 ? 'content-length' : '')),
-    failed: (error) => {
+    open: (headers) => send(200, responseHeaders(headers, 'sec-websocket-accept', 'content-length', 'trailer')),
+    respond: (status, headers) =>
+      send(status, responseHeaders(headers, 'trailer', status === 204 || status === 205 ? 'content-length' : '')),
+    fail: (error) => {
       if (stream.destroyed || stream.closed || stream.headersSent) return
       const page = errorPage(error, request.headers.accept)
-      respond(page.status, page.headers)
+      send(page.status, page.headers)
       stream.once('finish', () => stream.close(noError)).end(page.body)
     },
-    broken: () => stream.close(constants.NGHTTP2_INTERNAL_ERROR),
+    breakOff: () => stream.close(constants.NGHTTP2_INTERNAL_ERROR),
   }
 }
 
-/** An upgraded connection: what comes from one side goes to the other. */
+/** A WebSocket between a client and an upstream. */
 export class Tunnel implements Dispatcher.DispatchHandler {
-  readonly #door: Door
+  readonly #client: TunnelClient
   readonly #head: Buffer
   readonly #tunnels: Set<Duplex>
   readonly #bounds: TunnelBounds
   readonly #unwatch: () => void
-  #answered = false
+  #responded = false
 
   /**
-   * @param head bytes that came from the client already
-   * @param tunnels gets the client's side while the tunnel is open
+   * @param head bytes that the client has already sent
+   * @param tunnels contains the client's side while the tunnel is open
    */
-  constructor(door: Door, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
-    this.#door = door
+  constructor(client: TunnelClient, head: Buffer, tunnels: Set<Duplex>, bounds: TunnelBounds) {
+    this.#client = client
     this.#head = head
     this.#tunnels = tunnels
     this.#bounds = bounds
-    this.#unwatch = watchDeparture(door.socket)
+    this.#unwatch = watchDisconnect(client.socket)
   }
 
   onRequestStart(): void {}
 
-  onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: Headers, upstream: Duplex): void {
-    const client = this.#door.socket
+  onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: HeaderFields, upstream: Duplex): void {
+    const client = this.#client.socket
     if (client.destroyed) {
       upstream.destroy()
       return
     }
-    // A protocol that was not asked for is none that the client could speak.
+    // The client did not request this protocol.
     if (String(headers.upgrade).toLowerCase() !== 'websocket') {
       upstream.destroy()
       this.#unwatch()
-      this.#door.failed(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
+      this.#client.fail(new FleetError('FLEET_ERR_UPSTREAM_FAILED', 'it switched to another protocol'))
       return
     }
-    this.#door.opened(headers)
+    this.#client.open(headers)
     if (this.#head.length > 0) upstream.write(this.#head)
     this.#tunnels.add(client)
     client.once('close', () => this.#tunnels.delete(client))
@@ -116,20 +116,20 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     join(client, upstream, this.#bounds)
   }
 
-  /** The upstream would not upgrade: its answer goes back, and the connection ends with it. */
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Headers): void {
+  /** The upstream did not upgrade: its response is forwarded, and the connection ends with it. */
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: HeaderFields): void {
     if (status < 200) return
-    if (!this.#door.accepts(status)) {
+    if (!this.#client.accepts(status)) {
       controller.abort(new FleetError('FLEET_ERR_UPSTREAM_FAILED', `status ${status} cannot be sent over HTTP/2`))
       return
     }
-    this.#answered = true
-    this.#door.answered(status, headers)
+    this.#responded = true
+    this.#client.respond(status, headers)
   }
 
-  /** The stall guard cuts a client that does not read. */
+  /** The stall guard disconnects a client that does not read. */
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const { socket } = this.#door
+    const { socket } = this.#client
     if (!socket.writable || socket.write(chunk) || controller.paused) return
     controller.pause()
     const drained = guard(
@@ -142,21 +142,21 @@ export class Tunnel implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     this.#unwatch()
-    endConnection(this.#door.socket)
+    endConnection(this.#client.socket)
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
     this.#unwatch()
     try {
-      if (this.#answered || this.#tunnels.has(this.#door.socket)) this.#door.broken()
-      else this.#door.failed(asFleetError(error))
+      if (this.#responded || this.#tunnels.has(this.#client.socket)) this.#client.breakOff()
+      else this.#client.fail(asFleetError(error))
     } catch (thrown) {
-      caught('the end of a tunnel', thrown, () => this.#door.socket.destroy())
+      caught('the end of a tunnel', thrown, () => this.#client.socket.destroy())
     }
   }
 }
 
-/** An error page on a connection that Node does not answer on any more. */
+/** Writes an error response to a connection that Node's HTTP server no longer handles. */
 export function writeRaw(socket: Duplex, error: FleetError, accept?: string): void {
   if (socket.destroyed) return
   const page = errorPage(error, accept)

@@ -11,22 +11,21 @@ import { guard } from '../boundary.ts'
 import { type ListenOptions, listen } from '../listen.ts'
 
 export interface TcpProxyOptions extends BalancerOptions {
-  /** `tcp://host:port`; of `http://host:port` the probe is HTTP and the traffic still only bytes. */
+  /** `tcp://host:port`. With `http://host:port` the probe is HTTP; the traffic is forwarded as bytes all the same. */
   targets: readonly (string | TargetOptions)[]
-  /** A connection on which nothing moves for this long is closed, in milliseconds; 0: never. @default 600000 */
+  /** A connection without traffic for this long is closed, in milliseconds; 0: never. @default 600000 */
   idleTimeoutMs?: number
-  /** Connections of clients at once; those above are closed at once. 0: no limit. @default 0 */
+  /** Concurrent client connections; further ones are closed at once. 0: no limit. @default 0 */
   maxConnections?: number
   /**
-   * Begin each connection with a line that tells the target the client's address: PROXY protocol version 1, which the
-   * target must expect. @default false
+   * Send the client's address to the target in PROXY protocol version 1, which the target must expect. @default false
    */
   proxyProtocol?: boolean
-  /** `close()` cuts the connections that are still open after this time, in milliseconds. @default 30000 */
+  /** Time after which `close()` cuts connections that are still open, in milliseconds. @default 30000 */
   shutdownTimeoutMs?: number
 }
 
-type Resolved = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
+type ResolvedOptions = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
 
 const ms = int(0, 86_400_000, 'milliseconds')
 const shapes: Shapes = {
@@ -35,7 +34,7 @@ const shapes: Shapes = {
   proxyProtocol: bool,
   shutdownTimeoutMs: ms,
 }
-const defaults: Resolved = {
+const defaults: ResolvedOptions = {
   idleTimeoutMs: 600_000,
   maxConnections: 0,
   proxyProtocol: false,
@@ -44,14 +43,14 @@ const defaults: Resolved = {
 
 export interface TcpProxy {
   /**
-   * Resolves with the URL when it accepts connections and the first probe of every target has answered.
+   * Resolves with the URL once every target has been probed and the proxy accepts connections.
    *
    * @throws FLEET_ERR_PORT_TAKEN
    */
   listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, and cuts at the deadline those that have not ended by themselves. */
+  /** Accepts no more connections, waits for open ones to end, and cuts them at the deadline (`shutdownTimeoutMs`). */
   close(): Promise<void>
-  /** Null while it does not listen. */
+  /** Null while the proxy does not listen. */
   readonly address: AddressInfo | null
   readonly targets: readonly Target[]
   readonly balancer: Balancer
@@ -59,37 +58,37 @@ export interface TcpProxy {
 }
 
 /**
- * A layer 4 proxy over the balancer: chooses a target per connection, and knows nothing of what goes over it.
+ * A layer 4 proxy over the balancer: it chooses a target per connection and forwards bytes.
  *
- * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and what {@link Balancer} throws
+ * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and the errors of {@link Balancer}
  */
 export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
   const { targets, idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs, ...rest } = options
-  const mine = { idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs }
+  const own = { idleTimeoutMs, maxConnections, proxyProtocol, shutdownTimeoutMs }
   const plain = targets.some(
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
-  return new Layer4(resolveOptions('tcpProxy', shapes, defaults, mine), balancer)
+  return new Layer4Proxy(resolveOptions('tcpProxy', shapes, defaults, own), balancer)
 }
 
-/** A peer that vanished without a word is found out by the kernel. */
+/** The kernel detects peers that vanished. */
 const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
 
-class Layer4 implements TcpProxy {
+class Layer4Proxy implements TcpProxy {
   readonly balancer: Balancer
   readonly server: Server
-  readonly #options: Resolved
+  readonly #options: ResolvedOptions
   readonly #clients = new Set<Socket>()
   #closing: Promise<void> | undefined
 
-  constructor(options: Resolved, balancer: Balancer) {
+  constructor(options: ResolvedOptions, balancer: Balancer) {
     this.#options = options
     this.balancer = balancer
     this.server = createServer({ allowHalfOpen: true, pauseOnConnect: true, ...socketOptions }, (client) => {
       this.#clients.add(client)
       client.once('close', () => this.#clients.delete(client))
-      new Passage(balancer, client, options).begin()
+      new TcpRelay(balancer, client, options).start()
     })
     if (options.maxConnections > 0) this.server.maxConnections = options.maxConnections
     guardConnections(this.server)
@@ -124,31 +123,31 @@ class Layer4 implements TcpProxy {
   }
 }
 
-/** One client's connection on its way to a target. */
-class Passage {
+/** Connects one client to a target, or to another one when that refuses. */
+class TcpRelay {
   readonly #balancer: Balancer
   readonly #client: Socket
-  readonly #options: Resolved
+  readonly #options: ResolvedOptions
   readonly #input: PickInput
   readonly #tried: Target[] = []
   #waitUntil: number | undefined
 
-  constructor(balancer: Balancer, client: Socket, options: Resolved) {
+  constructor(balancer: Balancer, client: Socket, options: ResolvedOptions) {
     this.#balancer = balancer
     this.#client = client
     this.#options = options
     this.#input = { client: plainAddress(client.remoteAddress) ?? '', headers: {} }
   }
 
-  begin(): void {
+  start(): void {
     if (this.#client.destroyed) return
-    const target = this.#balancer.core.rotation.choose(this.#input, this.#tried)
+    const target = this.#balancer.context.rotation.choose(this.#input, this.#tried)
     if (target) this.#connect(target)
     else this.#wait()
   }
 
   #connect(target: Target): void {
-    const { rotation, judged } = this.#balancer.core
+    const { rotation, recordOutcome } = this.#balancer.context
     const startedAt = performance.now()
     const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
@@ -159,23 +158,23 @@ class Passage {
     const onConnect = (): void => {
       connected = true
       clearTimeout(late)
-      judged(target, 200, undefined, startedAt)
+      recordOutcome(target, 200, undefined, startedAt)
       this.#join(upstream)
     }
     const onClose = (): void => {
       clearTimeout(late)
-      this.#balancer.core.release(target)
+      this.#balancer.context.release(target)
       if (connected) return
-      // No byte of the client has been read yet, so it may go anywhere else.
-      judged(target, 0, 'refused', startedAt)
-      this.begin()
+      // No byte of the client has been read yet, so another target can serve it.
+      recordOutcome(target, 0, 'refused', startedAt)
+      this.start()
     }
     const fail = (): void => {
       upstream.destroy()
       this.#client.destroy()
     }
-    upstream.once('connect', guard('a passage', onConnect, fail))
-    upstream.once('close', guard('the end of a passage', onClose, fail))
+    upstream.once('connect', guard('a TCP connection', onConnect, fail))
+    upstream.once('close', guard('the end of a TCP connection', onClose, fail))
   }
 
   #join(upstream: Socket): void {
@@ -185,38 +184,38 @@ class Passage {
       return
     }
     if (this.#options.proxyProtocol) upstream.write(proxyLine(client))
-    // What is written to a socket counts as well, so one of the two timers is enough.
-    // Half-open connections are legal in TCP, and are bound by the same time.
+    // Reads and writes both reset a socket's timer, so one of the two sides is enough.
+    // Half-open connections are valid in TCP and have the same limit.
     client.setTimeout(this.#options.idleTimeoutMs, () => client.destroy())
     client.pipe(upstream)
     upstream.pipe(client)
     client.once(
       'close',
-      guard('the end of a passage', (failed: boolean) => end(upstream, failed)),
+      guard('the end of a TCP connection', (failed: boolean) => end(upstream, failed)),
     )
     upstream.once(
       'close',
-      guard('the end of a passage', (failed: boolean) => end(client, failed)),
+      guard('the end of a TCP connection', (failed: boolean) => end(client, failed)),
     )
   }
 
   #wait(): void {
-    const { rotation, waitingRoom, waitMs } = this.#balancer.core
+    const { rotation, waitingRoom, waitMs } = this.#balancer.context
     const now = performance.now()
     this.#tried.length = 0
     this.#waitUntil ??= Math.min(now, rotation.lostAt ?? now) + waitMs
-    const onEnd = (again: boolean): void => {
-      if (again) this.begin()
+    const onEnd = (retryNow: boolean): void => {
+      if (retryNow) this.start()
       else this.#client.destroy()
     }
     const retry = guard('the end of a wait', onEnd, () => this.#client.destroy())
-    const leave = waitingRoom.enter(this.#waitUntil - now, retry)
-    if (leave) this.#client.once('close', guard('the end of a wait', leave))
+    const leaveQueue = waitingRoom.enter(this.#waitUntil - now, retry)
+    if (leaveQueue) this.#client.once('close', guard('the end of a wait', leaveQueue))
     else this.#client.destroy()
   }
 }
 
-/** What broke on one side breaks on the other: half a stream must not look like all of it. */
+/** A failure on one side resets the other, because an incomplete stream must not look complete. */
 function end(other: Socket, failed: boolean): void {
   if (failed) other.resetAndDestroy()
   else other.destroySoon()

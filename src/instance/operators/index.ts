@@ -160,7 +160,10 @@ const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
   app.decorate('operators', operators)
   app.decorate('isOperator', (request: FastifyRequest): boolean => operators.judge(request) === 'operator')
   if (production && options.token === undefined) {
-    app.log.warn('FLEET_ADMIN_TOKEN is not set: in production nobody can use the operators’ endpoints without it')
+    // Not before the app is ready: a boot that fails reports its error alone.
+    app.addHook('onReady', async () =>
+      app.log.warn('FLEET_ADMIN_TOKEN is not set: operators’ endpoints respond 404 to every request in production'),
+    )
   }
 }
 

@@ -17,7 +17,13 @@ import {
 import { clientKey } from '../../instance/client-key.ts'
 import cache from '../cache/index.ts'
 import { MemoryLimits } from '../rate-limit/limits.ts'
-import { type Answer, bytesOf, type Headers, isAnswer, ownHeaders } from '../stored-response.ts'
+import {
+  type StoredResponse as Answer,
+  bytesOf,
+  type StoredHeaders as Headers,
+  isStoredResponse as isAnswer,
+  ownHeaders,
+} from '../stored-response.ts'
 import { giveScheme, load, loadOf, targetOf } from './load.ts'
 
 /**

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest, LightMyRequestResponse } from 'fastify'
-import type { Headers } from '../stored-response.ts'
+import type { StoredHeaders as Headers } from '../stored-response.ts'
 
 /** A request that the response cache makes, and what it learns of the response. */
 export interface Load {

@@ -7,7 +7,12 @@ import identity from '../../instance/identity.ts'
 import { expose } from '../metrics.ts'
 import { type Limits, MemoryLimits, RedisLimits } from '../rate-limit/limits.ts'
 import redis from '../redis/index.ts'
-import { answerOf, bytesOf, describe, type Headers } from '../stored-response.ts'
+import {
+  parseStoredResponse as answerOf,
+  bytesOf,
+  toStoredResponse as describe,
+  type StoredHeaders as Headers,
+} from '../stored-response.ts'
 import {
   defaults,
   type IdempotencyOptions,

@@ -1,45 +1,45 @@
 import { FleetError, type FleetErrorCode } from '../../base/errors.ts'
-import type { Header } from './keys.ts'
+import type { TokenHeader } from './keys.ts'
 
-/** What a verified access token says. Your own claims stand beside these; `request.user` is this object, frozen. */
+/** The claims of a verified access token, with those of the application. `request.user` is this object, frozen. */
 export interface TokenClaims {
-  /** The subject: whose token it is. */
+  /** The subject, usually the id of the user. */
   readonly sub: string
   /** Unix time in seconds. */
   readonly iat: number
   readonly exp: number
-  /** The token's own id. */
+  /** Id of the token. */
   readonly jti?: string
-  /** The session, which the refresh tokens of one login share. */
+  /** Id of the session, which all tokens of one login share. */
   readonly sid?: string
   readonly iss?: string
   readonly aud?: string | readonly string[]
   readonly [claim: string]: unknown
 }
 
-/** As they were signed: a refresh token has the generation of its session besides. */
+/** All signed claims. A refresh token also has the generation of its session. */
 export type SignedClaims = TokenClaims & { readonly gen?: unknown }
 
 type TokenErrorCode = FleetErrorCode & `FLEET_ERR_TOKEN_${string}`
 
-/** 401, with the challenge that RFC 6750 §3 asks for. */
+/** 401 with the challenge that RFC 6750 §3 requires. */
 export class TokenError extends FleetError {
   override readonly headers: Record<string, string>
 
   constructor(code: TokenErrorCode, cause?: unknown) {
     super(code, undefined, { cause })
-    // A request that brought no token at all is told the scheme and nothing else (§3.1).
+    // Without a token, the challenge contains no error code (§3.1).
     const error =
       code === 'FLEET_ERR_TOKEN_MISSING' ? '' : `, error="invalid_token", error_description="${this.message}"`
     this.headers = { 'www-authenticate': `Bearer realm="fleet"${error}` }
   }
 }
 
-/** Longest token that is looked at, in bytes: nothing is parsed before this has been checked. */
+/** Longest token in bytes. It is checked before anything is parsed. */
 export const maxTokenBytes = 8192
 
-/** The header of what may be a token: unverified, and good for a look-up only. */
-export function parseHeader(token: unknown): Header | undefined {
+/** The header of a token, unverified: it may only be used to find a key. */
+export function parseHeader(token: unknown): TokenHeader | undefined {
   if (typeof token !== 'string' || token.length > maxTokenBytes) return undefined
   try {
     const header: unknown = JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString())
@@ -49,7 +49,7 @@ export function parseHeader(token: unknown): Header | undefined {
   }
 }
 
-/** Whether a payload says whose it is, and since when and how long it is good. */
+/** Whether a payload has a subject, a time of issue and an expiry. */
 export const isClaims = (v: unknown): v is SignedClaims => {
   if (typeof v !== 'object' || v === null) return false
   const { sub, iat, exp, jti, sid } = v as Record<string, unknown>
@@ -64,7 +64,7 @@ export const isClaims = (v: unknown): v is SignedClaims => {
   )
 }
 
-/** All requests of one token share its claims, so no handler may change them. */
+/** Freezes a value deeply. All requests with one token share its claims, so handlers must not change them. */
 export function freeze<T>(value: T): T {
   if (typeof value !== 'object' || value === null) return value
   for (const member of Object.values(value)) freeze(member)

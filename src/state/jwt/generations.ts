@@ -1,13 +1,13 @@
 /**
- * A bounded map that keeps what was used last. A hit writes nothing: entries are never moved one by one, but the young
- * generation turns old when it is full, and what was not asked for since the last turn is forgotten (hashlru, D. Tarr).
+ * A bounded map that keeps recently used entries. Entries are never moved one by one: when the young generation is full it
+ * becomes the old one, and entries of the old one that were not used meanwhile are dropped (hashlru, D. Tarr).
  */
 export class Generations<V> {
   readonly #half: number
   #young = new Map<string, V>()
   #old = new Map<string, V>()
 
-  /** @param capacity the most entries ever held; 0 holds none */
+  /** @param capacity most entries; 0 stores none */
   constructor(capacity: number) {
     this.#half = Math.floor(capacity / 2)
   }

@@ -1,16 +1,28 @@
+/**
+ * Access tokens with refresh rotation and revocation: `app.tokens`, `app.authenticate` and `request.user`.
+ *
+ * - `tokens.ts`: {@link Tokens} issues, verifies, rotates and revokes. `claims.ts` has the shape of a token and its errors.
+ * - `keys.ts`: the {@link KeyRing} with the signing key and all verifying keys. `jwks.ts` publishes the public ones.
+ * - `store.ts`: the contract of `memory-store.ts` and `redis-store.ts`, which hold each session's current refresh token.
+ * - `revocations.ts`: the revocations in force, in memory, and the feed that reads them from Redis.
+ *
+ * A token that was verified once is served from a cache (`generations.ts`) without any I/O. While the revocations of the
+ * fleet are unknown because Redis is down, `onOutage` decides about it.
+ */
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { any, either, int, list, oneOf, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { rejectRenamed } from '../../base/renamed-options.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
 import { sharedSecret } from '../redis/index.ts'
 import { maxTokenBytes, type TokenClaims, TokenError } from './claims.ts'
 import { serveKeys } from './jwks.ts'
 import { type JwtKey, KeyRing, keysFrom, keysFromJson } from './keys.ts'
-import { Feed, RedisStore } from './redis-store.ts'
-import { Revocations } from './revocations.ts'
-import { MemoryStore } from './store.ts'
+import { MemoryTokenStore } from './memory-store.ts'
+import { RedisTokenStore } from './redis-store.ts'
+import { RevocationFeed, Revocations } from './revocations.ts'
 import { type Revocable, type TokenPair, Tokens } from './tokens.ts'
 
 export { type TokenClaims, TokenError } from './claims.ts'
@@ -18,33 +30,33 @@ export type { Algorithm, JwtKey } from './keys.ts'
 export type { Revocable, TokenPair } from './tokens.ts'
 
 export interface JwtOptions {
-  /** The first key signs, all verify: to rotate, put the new one in front and take the last one out later. @default JWT_KEYS */
+  /** The first key signs, all verify. To rotate, put the new one in front and remove the old one later. @default JWT_KEYS */
   keys?: JwtKey[]
-  /** Instead of `keys`: HS256 secrets of at least 32 bytes, the first one signs. @default JWT_SECRET */
+  /** HS256 secrets of at least 32 bytes instead of `keys`; the first one signs. @default JWT_SECRET */
   secret?: string | string[]
   /**
-   * Written to every token and required of every token (`iss`), so that the tokens of another fleet with the same secret
-   * are rejected; `false`: neither, for keys that are shared with another issuer. @default name of the fleet
+   * The claim `iss`: set in every token and required in every token, so that tokens of another fleet with the same secret are
+   * rejected; `false`: neither, for keys that are shared with another issuer. @default name of the fleet
    */
   issuer?: string | false
-  /** Written to every token (`aud`); a token must name one of them. @default none */
+  /** The claim `aud`, set in every token; a token must name one of them. @default none */
   audience?: string | string[]
-  /** How far clocks may differ, 0 to 300 s. @default 5 */
-  clockTolerance?: number
-  /** Life of an access token, 1 to 2,592,000 s (30 days). @default 900 */
-  accessTtl?: number
-  /** Life of a refresh token, 1 to 31,536,000 s (a year). @default 2592000 (30 days) */
-  refreshTtl?: number
+  /** Largest difference of clocks, 0 to 300,000 ms; rounded up to a second, as are the lifetimes. @default 5000 */
+  clockToleranceMs?: number
+  /** Lifetime of an access token, 1000 to 2,592,000,000 ms (30 days). @default 900000 (15 minutes) */
+  accessTtlMs?: number
+  /** Lifetime of a refresh token, 1000 to 31,536,000,000 ms (a year). @default 2592000000 (30 days) */
+  refreshTtlMs?: number
   /**
-   * What a good access token is worth while Redis does not answer and a revocation could have been missed: `closed`
-   * answers 503, `open` accepts it. Logins and refreshes need Redis in any case. @default 'closed'
+   * How valid access tokens are treated while Redis is down and a revocation may have been missed: `reject` responds 503,
+   * `allow` accepts them. Logins and refreshes need Redis in any case. @default 'reject'
    */
-  failMode?: 'open' | 'closed'
+  onOutage?: 'reject' | 'allow'
   /** Verified tokens kept in memory until they expire, 0 to 1,000,000. @default 10000 */
   cacheSize?: number
   /**
-   * Where the public halves of `keys` are published, for services that verify tokens themselves; `false`: nowhere. With
-   * secrets there is nothing to publish and no such path. @default '/.well-known/jwks.json'
+   * Path at which the public parts of `keys` are published, for services that verify tokens themselves; `false`: nowhere.
+   * The path does not exist with secrets. @default '/.well-known/jwks.json'
    */
   jwks?: string | false
 }
@@ -54,23 +66,31 @@ const shapes: Shapes = {
   secret: either(text, list(text)),
   issuer: either(oneOf(false), text),
   audience: either(text, list(text)),
-  clockTolerance: int(0, 300, 'seconds'),
-  accessTtl: int(1, 2_592_000, 'seconds'),
-  refreshTtl: int(1, 31_536_000, 'seconds'),
-  failMode: oneOf('open', 'closed'),
+  clockToleranceMs: int(0, 300_000, 'milliseconds'),
+  accessTtlMs: int(1000, 2_592_000_000, 'milliseconds'),
+  refreshTtlMs: int(1000, 31_536_000_000, 'milliseconds'),
+  onOutage: oneOf('reject', 'allow'),
   cacheSize: int(0, 1_000_000),
   jwks: either(oneOf(false), path),
 }
 const defaults = {
-  clockTolerance: 5,
-  accessTtl: 900,
-  refreshTtl: 2_592_000,
-  failMode: 'closed',
+  clockToleranceMs: 5000,
+  accessTtlMs: 900_000,
+  refreshTtlMs: 2_592_000_000,
+  onOutage: 'reject',
   cacheSize: 10_000,
   jwks: '/.well-known/jwks.json' as string | false,
 } satisfies JwtOptions
 
-/** A revocation that no message announced is found by the next question: both together stay below a second. */
+/** Options of version 0.1, and what to use instead. */
+const renamed = {
+  clockTolerance: '`clockToleranceMs`, in milliseconds',
+  accessTtl: '`accessTtlMs`, in milliseconds',
+  refreshTtl: '`refreshTtlMs`, in milliseconds',
+  failMode: "`onOutage`: 'reject' (was 'closed') or 'allow' (was 'open')",
+}
+
+/** A revocation whose announcement was lost is found by the next read, in less than a second. */
 const feedTimes = { intervalMs: 400, maxAgeMs: 1000 }
 const channel = 'fleet:jwt'
 
@@ -86,16 +106,16 @@ declare module 'fastify' {
       revokeId(jti: string, exp?: number): Promise<void>
       revokeAll(subject: string): Promise<void>
     }
-    /** A hook (`preHandler`, `onRequest`): only with a good `Authorization: Bearer …`, whose claims become `request.user`. */
+    /** A hook (`preHandler`, `onRequest`) that requires a valid `Authorization: Bearer …` and sets `request.user`. */
     authenticate: Authenticate
   }
   interface FastifyRequest {
-    /** The claims of the access token, once `app.authenticate` has run. */
+    /** The claims of the access token, after `app.authenticate`. */
     user: TokenClaims | null
   }
 }
 
-/** `Bearer` and one token (RFC 6750 §2.1); the scheme's case does not matter (RFC 9110 §11.1). */
+/** The token of `Bearer <token>` (RFC 6750 §2.1). The scheme is case-insensitive (RFC 9110 §11.1). */
 function bearer({ headers }: FastifyRequest): string {
   const { authorization = '' } = headers
   if (!authorization.startsWith('Bearer ') && authorization.slice(0, 7).toLowerCase() !== 'bearer ')
@@ -104,30 +124,30 @@ function bearer({ headers }: FastifyRequest): string {
   return authorization.slice(7)
 }
 
-/** Why requests were refused; the names are the ends of the error codes. */
-type Refusals = Record<'missing' | 'invalid' | 'expired' | 'revoked' | 'unavailable', number>
+/** Rejected requests by reason. The names are the last parts of the error codes. */
+type RejectionCounts = Record<'missing' | 'invalid' | 'expired' | 'revoked' | 'unavailable', number>
 
-/** No promise for a token that was seen before: that is nearly every request. */
-function authenticator(tokens: Tokens, refusals: Refusals): Authenticate {
-  const refuse = (error: unknown): never => {
+/** A cached token, which nearly every request has, costs no promise. */
+function authenticator(tokens: Tokens, rejections: RejectionCounts): Authenticate {
+  const reject = (error: unknown): never => {
     const reason = String((error as { code?: unknown }).code)
       .split('_')
       .at(-1)
-      ?.toLowerCase() as keyof Refusals
-    if (reason in refusals) refusals[reason]++
+      ?.toLowerCase() as keyof RejectionCounts
+    if (reason in rejections) rejections[reason]++
     throw error
   }
-  const slowly = async (request: FastifyRequest, token: string): Promise<void> => {
-    request.user = await tokens.verify(token).catch(refuse)
+  const verify = async (request: FastifyRequest, token: string): Promise<void> => {
+    request.user = await tokens.verify(token).catch(reject)
   }
   return function authenticate(request, _reply, done) {
     try {
       const token = bearer(request)
-      const known = tokens.known(token)
-      if (known === undefined) return slowly(request, token)
-      request.user = known
+      const claims = tokens.cached(token)
+      if (claims === undefined) return verify(request, token)
+      request.user = claims
     } catch (error) {
-      return Promise.reject(error).catch(refuse)
+      return Promise.reject(error).catch(reject)
     }
     done?.()
     return undefined
@@ -136,6 +156,7 @@ function authenticator(tokens: Tokens, refusals: Refusals): Authenticate {
 
 const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const env = readEnv()
+  rejectRenamed('jwt', given, renamed)
   const options = resolveOptions<JwtOptions & typeof defaults>('jwt', shapes, defaults, given)
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
   const { issuer = app.fleet.name } = options
@@ -148,12 +169,12 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
 
   const revocations = new Revocations()
   const { redis } = app
-  const store = redis ? new RedisStore(redis, app.redisKey) : new MemoryStore()
+  const store = redis ? new RedisTokenStore(redis, app.redisKey) : new MemoryTokenStore()
   app.fleet.describe('tokenStore', store.kind)
 
-  let feed: Feed | undefined
-  if (redis && store instanceof RedisStore) {
-    const started = new Feed(store, revocations, feedTimes)
+  let feed: RevocationFeed | undefined
+  if (redis && store instanceof RedisTokenStore) {
+    const started = new RevocationFeed(store, revocations, feedTimes)
     feed = started
     revocations.knownUntil = 0
     const unsubscribe = app.fleet.subscribe(channel, () => started.pull(), { onReconnect: () => started.restart() })
@@ -161,7 +182,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
       started.close()
       unsubscribe()
     })
-    await started.sync().catch(() => app.log.warn('jwt: revocations are not known yet; Redis does not answer'))
+    await started.sync().catch(() => app.log.warn('jwt: revocations are not known yet because Redis is unavailable'))
   }
 
   const tokens = new Tokens({
@@ -169,25 +190,32 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
     store,
     revocations,
     rules: {
-      ...options,
       issuer: issuer === false ? undefined : issuer,
-      // Those that were issued before the default had no `iss`: a session goes on through an upgrade.
+      // Tokens that were issued before `issuer` had a default have no `iss`. Their sessions continue after an upgrade.
       refreshesWithoutIssuer: options.issuer === undefined,
+      audience: options.audience,
+      clockToleranceSeconds: toSeconds(options.clockToleranceMs),
+      lifetimes: { accessSeconds: toSeconds(options.accessTtlMs), refreshSeconds: toSeconds(options.refreshTtlMs) },
+      onOutage: options.onOutage,
+      cacheSize: options.cacheSize,
     },
     refreshView: async () => feed?.sync(),
-    // The log has it already: who misses the message reads it there.
+    // The revocation is in the log. An instance that misses the message reads it there.
     announce: () => void (feed && app.fleet.publish(channel, null).catch(() => {})),
   })
   app.decorate('tokens', tokens)
   app.decorateRequest('user', null)
-  const refusals: Refusals = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
-  expose(app, 'fleet_jwt_refused_total', 'Requests without a good access token, by what was wrong', 'reason', refusals)
-  exposeGauge(app, 'fleet_jwt_revocations', 'Revocations this instance knows', () => revocations.size)
-  app.decorate('authenticate', authenticator(tokens, refusals))
+  const rejections: RejectionCounts = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
+  expose(app, 'fleet_jwt_refused_total', 'Requests without a valid access token, by reason', 'reason', rejections)
+  exposeGauge(app, 'fleet_jwt_revocations', 'Revocations in the memory of this instance', () => revocations.size)
+  app.decorate('authenticate', authenticator(tokens, rejections))
   if (ring && options.jwks !== false) serveKeys(app, options.jwks, ring)
 }
 
-/** The ring of a list of secrets that may still change: see {@link sharedSecret}. */
+/** Tokens contain whole seconds. */
+const toSeconds = (ms: number): number => Math.ceil(ms / 1000)
+
+/** The ring for a list of secrets, which may still change: see {@link sharedSecret}. */
 function ringOf(secrets: readonly string[]): () => KeyRing {
   let loaded: { from: string | undefined; ring: KeyRing } | undefined
   return () => {
@@ -198,7 +226,7 @@ function ringOf(secrets: readonly string[]): () => KeyRing {
 
 /**
  * Decorates `app.tokens`, `app.authenticate` and `request.user`: access tokens (RFC 9068) with refresh rotation, and
- * revocation that every instance obeys within a second.
+ * revocation that takes effect on every instance within a second.
  *
  * @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK, FLEET_ERR_OPTION_INVALID, FLEET_ERR_ENV_INVALID
  */

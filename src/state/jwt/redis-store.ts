@@ -1,28 +1,27 @@
 import type { FastifyInstance } from 'fastify'
 import { guarded, type RedisClient, script, textLua } from '../redis/index.ts'
-import type { Revocation, Revocations } from './revocations.ts'
-import type { Lifetimes, Rotation, TokenStore } from './store.ts'
+import type { Revocation, RevocationLog, RevocationPage } from './revocations.ts'
+import type { RotationResult, TokenLifetimes, TokenStore } from './store.ts'
 
 type Call<T> = (...args: (string | number)[]) => Promise<T>
 
-/** A cut-off is kept longer than any refresh token can live (a year), whatever this instance's options say. */
+/** A cut-off is kept longer than the longest lifetime of a refresh token (a year), whatever this instance's options are. */
 const cutoffKeptSeconds = 400 * 86_400
-/** The log is kept longer than any access token can live (30 days). */
+/** The log is kept longer than the longest lifetime of an access token (30 days). */
 const logKeptSeconds = 32 * 86_400
 const pageSize = 1000
-/** Scores of the log are times; none is further ahead of the clock, ms. */
+/** Scores of the log are times. Scores further ahead of the clock than this are ignored, ms. */
 const aheadMs = 86_400_000
 
-const noop = (): void => {}
-
 /**
- * A session is `generation born accessEnds` under a key of its own that Redis expires. It shares its slot with the
- * cut-off of its subject, so that each step is one atomic script, and ending all sessions of a subject is one write.
+ * Keeps token sessions in Redis. A session is `generation born accessEnds` under its own key, which expires. It shares its slot
+ * with the cut-off of its subject, so that each step is one atomic script, and ending all sessions of a subject is one
+ * write.
  *
- * Revocations are a log: a sorted set whose scores are the microseconds of Redis's clock, made strictly rising. Reading
- * what is new is one range after the last score seen, whether one instance asks or a thousand.
+ * Revocations are a log: a sorted set with strictly increasing scores, the microseconds of Redis' clock. An instance reads new
+ * entries as one range after the last score that it has seen.
  */
-export class RedisStore implements TokenStore {
+export class RedisTokenStore implements TokenStore, RevocationLog {
   readonly kind = 'redis'
   readonly #key: FastifyInstance['redisKey']
   readonly #client: RedisClient
@@ -42,13 +41,23 @@ export class RedisStore implements TokenStore {
     this.#record = script(client, 'fleetTokenRecord', 1, recordLua)
   }
 
-  open(subject: string, session: string, life: Lifetimes): Promise<number> {
-    return this.#open(...this.#keys(subject, session), life.access, life.refresh)
+  open(subject: string, session: string, lifetimes: TokenLifetimes): Promise<number> {
+    return this.#open(...this.#keys(subject, session), lifetimes.accessSeconds, lifetimes.refreshSeconds)
   }
 
-  async rotate(subject: string, session: string, generation: number, life: Lifetimes): Promise<Rotation> {
+  async rotate(
+    subject: string,
+    session: string,
+    generation: number,
+    lifetimes: TokenLifetimes,
+  ): Promise<RotationResult> {
     const keys = this.#keys(subject, session)
-    const [status, a = 0, b = 0] = await this.#rotate(...keys, generation, life.access, life.refresh)
+    const [status, a = 0, b = 0] = await this.#rotate(
+      ...keys,
+      generation,
+      lifetimes.accessSeconds,
+      lifetimes.refreshSeconds,
+    )
     if (status === 1) return { outcome: 'rotated', issuedAt: a, generation: b }
     return status === -1 ? { outcome: 'reused', until: a } : { outcome: 'ended', until: a || undefined }
   }
@@ -65,14 +74,14 @@ export class RedisStore implements TokenStore {
     await this.#record(this.#log, encode(revocation), logKeptSeconds)
   }
 
-  /** Revocations recorded after `cursor`, at most a page of them. @returns them and the cursor to go on from */
-  async since(cursor: string): Promise<{ cursor: string; revocations: Revocation[]; more: boolean }> {
+  /** A page of the revocations recorded after `cursor`. */
+  async since(cursor: string): Promise<RevocationPage> {
     const end = String((Date.now() + aheadMs) * 1000)
     const rows = await guarded(
       this.#client
         .zrangebyscore(this.#log, `(${cursor}`, end, 'WITHSCORES', 'LIMIT', 0, pageSize)
         .catch((error: Error) => {
-          // What is there instead of the log is replaced with the next revocation.
+          // A value of another type is replaced by the next revocation.
           if (error.message.startsWith('WRONGTYPE')) return []
           throw error
         }),
@@ -87,14 +96,14 @@ export class RedisStore implements TokenStore {
   }
 
   #keys(subject: string, session: string): [session: string, cutoff: string] {
-    const id = encodeURIComponent(subject) // A brace would end the hash tag too early.
+    const id = encodeURIComponent(subject) // A brace would end the hash tag of the key.
     return [this.#key(`jwt-session:${session}`, id), this.#key('jwt-cutoff', id)]
   }
 }
 
-// A session is `generation born accessEnds`, a cut-off is a number; anything else did not come from the fleet, and counts
-// as missing. A cut-off in this second or later is marked by a fraction once tokens were issued after it. One that is not
-// marked need not move: ending all sessions again and again then is one cut-off, and one revocation.
+// A session is `generation born accessEnds`, a cut-off is a number. Other data was not written by the fleet and counts as
+// missing. A cut-off in this second or later gets a fraction (.5) once tokens are issued after it. Without the fraction
+// the next endAll() keeps the cut-off, so that repeated calls cause one cut-off and one revocation.
 const issueAtLua = `${textLua}
   local now = tonumber(redis.call('TIME')[1])
   local mark = tonumber(text(KEYS[#KEYS]) or '0')
@@ -110,8 +119,8 @@ const openLua = `${issueAtLua}
   redis.call('SET', KEYS[1], '0 ' .. at .. ' ' .. (at + ARGV[1]), 'EX', math.max(ARGV[1], ARGV[2]))
   return at`
 
-// A session that has ended stays marked while its access tokens live: if the revocation could not be recorded after this
-// step, the next attempt does it.
+// An ended session stays marked as such until its access tokens expire. If recording the revocation fails after this step,
+// the next attempt to use the session records it.
 const rotateLua = `${issueAtLua}
   local session = text(KEYS[1])
   local generation, born, ends = string.match(session or '', '^(%S+) (%d+) (%d+)$')
@@ -134,7 +143,7 @@ const endLua = `${textLua}
   local born, ends = string.match(session or '', '(%d+) (%d+)$')
   if not born then return 0 end
   local life = math.max(1, ends - redis.call('TIME')[1])
-  -- A Redis that is full takes no mark, but the session ends all the same.
+  -- Redis above maxmemory rejects the mark. The session ends all the same.
   if redis.pcall('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', life).err then redis.call('DEL', KEYS[1]) end
   return tonumber(ends)`
 
@@ -143,14 +152,14 @@ const endAllLua = `${issueAtLua}
   redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
   return at`
 
-// Members start with the second they end in. Twenty random ones are looked at with each write, so that at most about one
-// in twenty is a leftover (the way Redis itself expires keys), and no write ever has many to remove.
+// Members start with the second in which they end. Each write checks twenty random ones, as Redis itself expires keys, so
+// that at most about one in twenty has ended, and no write has many to remove.
 const recordLua = `
   local time = redis.call('TIME')
   local at = time[1] * 1000000 + time[2]
   if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
-  -- One that is far ahead would push all others after it to where nobody reads. This write comes before ZADD: Redis lets a
-  -- script that has written go on though its memory is full, so that a logout works then, too.
+  -- A score far in the future would put all later ones where no instance reads them. This write comes before ZADD, because
+  -- Redis above maxmemory lets a script continue that has already written. So a logout works then too.
   redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', at + ${aheadMs * 1000}), '+inf')
   local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
   if last then at = math.max(at, last + 1) end
@@ -163,74 +172,9 @@ const recordLua = `
 
 const encode = ({ until, cutoff, kind, id }: Revocation): string => `${until} ${cutoff} ${kind} ${id}`
 
-/** @returns `undefined` for what no instance has recorded: one such member must not keep the others from being read */
+/** @returns `undefined` for a member that no instance has recorded, which must not prevent the others from being read */
 function decode(member: string): Revocation | undefined {
   const [, until, cutoff, kind, id] = /^(\d{1,15}) (\d{1,15}) (token|session|subject) (.*)$/s.exec(member) ?? []
   if (id === undefined) return undefined
   return { until: Number(until), cutoff: Number(cutoff), kind: kind as Revocation['kind'], id }
-}
-
-export interface FeedOptions {
-  /** How often Redis is asked for what is new, ms. */
-  readonly intervalMs: number
-  /** How old what is known may be, ms. */
-  readonly maxAgeMs: number
-}
-
-/** Keeps {@link Revocations} up to date: pulled by the clock, and at once when another instance says there is something. */
-export class Feed {
-  readonly #store: RedisStore
-  readonly #revocations: Revocations
-  readonly #options: FeedOptions
-  readonly #timer: NodeJS.Timeout
-  #cursor = '0'
-  #running: Promise<void> | undefined
-  #again = false
-
-  constructor(store: RedisStore, revocations: Revocations, options: FeedOptions) {
-    this.#store = store
-    this.#revocations = revocations
-    this.#options = options
-    this.#timer = setInterval(() => this.sync().catch(noop), options.intervalMs).unref()
-  }
-
-  /** There is something new: a read that is under way may have missed it. */
-  pull(): void {
-    this.#again = this.#running !== undefined
-    this.sync().catch(noop)
-  }
-
-  /** Reads everything anew: after a failover the other server's log may have another past. */
-  restart(): void {
-    this.#cursor = '0'
-    this.pull()
-  }
-
-  /** @throws FLEET_ERR_STATE_UNAVAILABLE */
-  sync(): Promise<void> {
-    this.#running ??= this.#read().finally(() => {
-      this.#running = undefined
-      if (this.#again) this.pull()
-    })
-    return this.#running
-  }
-
-  close(): void {
-    clearInterval(this.#timer)
-  }
-
-  async #read(): Promise<void> {
-    this.#again = false
-    for (;;) {
-      const asked = Date.now()
-      const from = this.#cursor
-      const { cursor, revocations, more } = await this.#store.since(from)
-      for (const revocation of revocations) this.#revocations.add(revocation)
-      if (this.#cursor === from) this.#cursor = cursor
-      else continue // Restarted meanwhile.
-      if (more) continue
-      this.#revocations.knownUntil = asked + this.#options.maxAgeMs
-      return
-    }
-  }
 }

@@ -1,23 +1,36 @@
 import type { TokenClaims } from './claims.ts'
 
-/** One reason to refuse tokens that are good otherwise. */
+/** Revokes tokens that are otherwise valid. */
 export interface Revocation {
   readonly kind: 'token' | 'session' | 'subject'
   /** A `jti`, a `sid` or a `sub`. */
   readonly id: string
-  /** For a subject: its tokens issued in this second (Unix time) and before are refused. */
+  /** For a subject: tokens issued in this second (Unix time) or earlier are revoked. */
   readonly cutoff: number
-  /** Unix time in seconds: no token that this concerns lives longer. */
+  /** Unix time in seconds by which all revoked tokens have expired. */
   readonly until: number
+}
+
+export interface RevocationPage {
+  /** Where the next page starts. */
+  readonly cursor: string
+  readonly revocations: readonly Revocation[]
+  readonly more: boolean
+}
+
+/** The log that the instances of a fleet share. */
+export interface RevocationLog {
+  /** A page of the revocations recorded after `cursor`. @throws FLEET_ERR_STATE_UNAVAILABLE */
+  since(cursor: string): Promise<RevocationPage>
 }
 
 const sweepEveryMs = 60_000
 
-/** What this instance knows of revocations: all that still matter, in memory. */
+/** The revocations that are still in force, in memory. */
 export class Revocations {
-  /** Grows with each change, so that a token that was looked up at this version need not be looked up again. */
+  /** Increases with each change. A token that was checked at this version need not be checked again. */
   version = 0
-  /** Unix time in ms up to which the fleet's revocations are known here: `Infinity` where nobody else makes any. */
+  /** Until when the revocations of the fleet are known, in ms since 1970; `Infinity` for a single process. */
   knownUntil: number = Number.POSITIVE_INFINITY
   readonly #ids = new Map<string, number>()
   readonly #cutoffs = new Map<string, { cutoff: number; until: number }>()
@@ -57,5 +70,70 @@ export class Revocations {
     this.#sweepAt = now + sweepEveryMs
     for (const [id, until] of this.#ids) if (until * 1000 < now) this.#ids.delete(id)
     for (const [id, { until }] of this.#cutoffs) if (until * 1000 < now) this.#cutoffs.delete(id)
+  }
+}
+
+export interface RevocationFeedOptions {
+  /** Interval of reads, ms. */
+  readonly intervalMs: number
+  /** How long the result of a read is valid, ms. */
+  readonly maxAgeMs: number
+}
+
+/** Keeps {@link Revocations} up to date: reads the log at an interval, and at once when another instance announces a change. */
+export class RevocationFeed {
+  readonly #log: RevocationLog
+  readonly #revocations: Revocations
+  readonly #options: RevocationFeedOptions
+  readonly #timer: NodeJS.Timeout
+  #cursor = '0'
+  #running: Promise<void> | undefined
+  #again = false
+
+  constructor(log: RevocationLog, revocations: Revocations, options: RevocationFeedOptions) {
+    this.#log = log
+    this.#revocations = revocations
+    this.#options = options
+    this.#timer = setInterval(() => this.sync().catch(() => {}), options.intervalMs).unref()
+  }
+
+  /** Reads new entries now. A read in progress may have missed them, so it is followed by another one. */
+  pull(): void {
+    this.#again = this.#running !== undefined
+    this.sync().catch(() => {})
+  }
+
+  /** Reads the whole log again, because after a failover the log of the new primary may differ. */
+  restart(): void {
+    this.#cursor = '0'
+    this.pull()
+  }
+
+  /** @throws FLEET_ERR_STATE_UNAVAILABLE */
+  sync(): Promise<void> {
+    this.#running ??= this.#read().finally(() => {
+      this.#running = undefined
+      if (this.#again) this.pull()
+    })
+    return this.#running
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
+  async #read(): Promise<void> {
+    this.#again = false
+    for (;;) {
+      const startedAt = Date.now()
+      const from = this.#cursor
+      const { cursor, revocations, more } = await this.#log.since(from)
+      for (const revocation of revocations) this.#revocations.add(revocation)
+      if (this.#cursor === from) this.#cursor = cursor
+      else continue // restart() was called meanwhile.
+      if (more) continue
+      this.#revocations.knownUntil = startedAt + this.#options.maxAgeMs
+      return
+    }
   }
 }

@@ -5,40 +5,38 @@ import { freeze, isClaims, parseHeader, type SignedClaims, type TokenClaims, Tok
 import { Generations } from './generations.ts'
 import type { KeyRing } from './keys.ts'
 import type { Revocation, Revocations } from './revocations.ts'
-import type { Lifetimes, TokenStore } from './store.ts'
+import type { TokenLifetimes, TokenStore } from './store.ts'
 
 export interface TokenPair {
   readonly accessToken: string
   readonly refreshToken: string
   readonly tokenType: 'Bearer'
-  /** Life of the access token in seconds. */
+  /** Lifetime of the access token in seconds (RFC 6749 §5.1). */
   readonly expiresIn: number
 }
 
-/** What `revoke()` takes: a token of either kind, which is verified first, or the claims that name its session. */
+/** The argument of `revoke()`: a token of either kind, which is verified, or the claims that identify its session. */
 export type Revocable = string | { readonly sub: string; readonly sid: string }
 
 export interface TokenRules {
-  /** `undefined`: tokens carry no `iss`, and none is required. */
+  /** `undefined`: tokens have no `iss`, and none is required. */
   readonly issuer?: string
-  /** Whether a refresh token without `iss` is accepted: this fleet's own store decides about it in any case. */
+  /** Whether a refresh token without `iss` is accepted. Only the fleet that stores its session can rotate it anyway. */
   readonly refreshesWithoutIssuer?: boolean
   readonly audience?: string | readonly string[]
-  /** Seconds. */
-  readonly clockTolerance: number
-  readonly accessTtl: number
-  readonly refreshTtl: number
-  readonly failMode: 'open' | 'closed'
+  readonly clockToleranceSeconds: number
+  readonly lifetimes: TokenLifetimes
+  readonly onOutage: 'reject' | 'allow'
   readonly cacheSize: number
 }
 
-/** RFC 9068 for access tokens; a refresh token must never pass for one (RFC 8725 §3.11). */
+/** Accepted values of `typ`: RFC 9068 for access tokens. A refresh token must not pass for one (RFC 8725 §3.11). */
 const types = { access: ['at+jwt', 'JWT', undefined], refresh: ['rt+jwt'] } as const
-const ours = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'sid', 'gen']
+const reservedClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'sid', 'gen']
 const daySeconds = 86_400
-/** Revocations outlive their tokens by this much, so that an instance whose clock is late still knows them. */
+/** Revocations are kept this much longer than their tokens, for instances whose clocks are slow. */
 const marginSeconds = 60
-/** JSON of a subject and the claims of the application, so that a token of any key stays below `maxTokenBytes`. */
+/** Most bytes of subject and application claims as JSON, so that a token of any key stays below `maxTokenBytes`. */
 const maxClaimBytes = 5000
 
 interface Verified {
@@ -46,12 +44,12 @@ interface Verified {
   readonly claims: TokenClaims
   /** Unix time in ms. */
   readonly until: number
-  /** Of the revocations it was last held against. */
+  /** Version of the revocations that it was last checked against. */
   version: number
 }
 
-/** What tokens are looked up by: the end of the signature, because hashing all of a token costs more than all the rest. */
-const keyOf = (token: string): string => token.slice(-24)
+/** Cache key of a token: the end of its signature, because hashing a whole token costs more than everything else. */
+const cacheKey = (token: string): string => token.slice(-24)
 
 /** Issues, verifies, rotates and revokes tokens. */
 export class Tokens {
@@ -59,60 +57,61 @@ export class Tokens {
   readonly #store: TokenStore
   readonly #revocations: Revocations
   readonly #rules: TokenRules
-  readonly #life: Lifetimes
+  readonly #lifetimes: TokenLifetimes
   readonly #refreshView: () => Promise<void>
   readonly #announce: () => void
   readonly #verified: Generations<Verified>
-  /** Seconds: a token that claims more could outlive the revocation of its subject. */
+  /** In seconds. A token with a longer lifetime could outlive the revocation of its subject. */
   readonly #longestLife: number
 
   constructor(parts: {
-    /** Called for each signature: secrets that the fleet shares may change while Redis comes up. */
+    /** Called for each signature, because a generated secret may change when Redis becomes available. */
     ring: () => KeyRing
     store: TokenStore
     revocations: Revocations
     rules: TokenRules
-    /** Brings the revocations up to date. */
+    /** Updates the revocations. */
     refreshView: () => Promise<void>
-    /** Tells the other instances that there is a new one. */
+    /** Announces a new revocation to the other instances. */
     announce: () => void
   }) {
     this.#ring = parts.ring
     this.#store = parts.store
     this.#revocations = parts.revocations
     this.#rules = parts.rules
-    this.#life = { access: parts.rules.accessTtl, refresh: parts.rules.refreshTtl }
+    this.#lifetimes = parts.rules.lifetimes
     this.#refreshView = parts.refreshView
     this.#announce = parts.announce
     this.#verified = new Generations(parts.rules.cacheSize)
-    this.#longestLife = Math.max(parts.rules.accessTtl, daySeconds)
+    this.#longestLife = Math.max(parts.rules.lifetimes.accessSeconds, daySeconds)
   }
 
   /**
-   * Starts a session: a login.
+   * Starts a session, at a login.
    *
-   * @param claims your own; they are in every access token of the session, and readable by whoever holds one
+   * @param claims claims of the application, in every access token of the session; clients can read them
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
    */
   async issue(subject: string, claims: Record<string, unknown> = {}): Promise<TokenPair> {
     checkSubject(subject)
-    const taken = ours.find((name) => Object.hasOwn(claims, name))
-    if (taken) throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`claims.${taken}\` is set by tokens.issue() itself`)
+    const reserved = reservedClaims.find((name) => Object.hasOwn(claims, name))
+    if (reserved)
+      throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`claims.${reserved}\` is reserved: tokens.issue() sets it`)
     checkSize({ ...claims, sub: subject })
     const sid = randomUUID()
-    const issuedAt = await this.#store.open(subject, sid, this.#life)
+    const issuedAt = await this.#store.open(subject, sid, this.#lifetimes)
     return this.#pair({ ...claims, sub: subject, sid }, issuedAt, 0)
   }
 
-  /** The claims of a token seen before, when it is still good as far as this instance knows: two look-ups, no I/O. */
-  known(token: string): TokenClaims | undefined {
-    const entry = this.#verified.get(keyOf(token))
+  /** The claims of a token that is in the cache and still valid. Costs two look-ups and no I/O. */
+  cached(token: string): TokenClaims | undefined {
+    const entry = this.#verified.get(cacheKey(token))
     if (entry === undefined || entry.token !== token) return undefined
     const now = Date.now()
-    if (now >= entry.until || this.#blind(now)) return undefined
+    if (now >= entry.until || this.#isOutdated(now)) return undefined
     if (entry.version === this.#revocations.version) return entry.claims
     if (this.#revocations.has(entry.claims)) {
-      this.#verified.delete(keyOf(token))
+      this.#verified.delete(cacheKey(token))
       return undefined
     }
     entry.version = this.#revocations.version
@@ -120,26 +119,26 @@ export class Tokens {
   }
 
   /**
-   * The claims of an access token.
+   * Verifies an access token.
    *
-   * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED; FLEET_ERR_STATE_UNAVAILABLE when
-   *   Redis is away and `failMode` is `closed`
+   * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED; FLEET_ERR_STATE_UNAVAILABLE while
+   *   Redis is down and `onOutage` is `reject`
    */
   async verify(token: string): Promise<TokenClaims> {
-    // Callers without types pass on whatever a client sent.
-    const known = typeof token === 'string' ? this.known(token) : undefined
-    if (known) return known
+    // JavaScript callers may pass on any value that a client sent.
+    const cached = typeof token === 'string' ? this.cached(token) : undefined
+    if (cached) return cached
     const claims = this.#read(token, 'access')
-    if (this.#blind(Date.now())) await this.#refreshView()
+    if (this.#isOutdated(Date.now())) await this.#refreshView()
     if (this.#revocations.has(claims)) throw new TokenError('FLEET_ERR_TOKEN_REVOKED')
-    const until = (claims.exp + this.#rules.clockTolerance) * 1000
-    this.#verified.set(keyOf(token), { token, claims, until, version: this.#revocations.version })
+    const until = (claims.exp + this.#rules.clockToleranceSeconds) * 1000
+    this.#verified.set(cacheKey(token), { token, claims, until, version: this.#revocations.version })
     return claims
   }
 
   /**
-   * A new pair for a refresh token, which is good once. One that comes back has been stolen, or its successor has: the
-   * session ends, whoever asks (RFC 9700 §4.14.2).
+   * Exchanges a refresh token for a new pair. A refresh token is valid once. A second use means that it or its successor was
+   * stolen, so the session ends (RFC 9700 §4.14.2).
    *
    * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED, FLEET_ERR_TOKEN_REUSED,
    *   FLEET_ERR_STATE_UNAVAILABLE
@@ -147,7 +146,7 @@ export class Tokens {
   async refresh(refreshToken: string): Promise<TokenPair> {
     const { sub, sid, gen, iat, exp, jti, iss, aud, nbf, ...claims } = this.#read(refreshToken, 'refresh')
     if (sid === undefined || typeof gen !== 'number') throw new TokenError('FLEET_ERR_TOKEN_INVALID')
-    const rotation = await this.#store.rotate(sub, sid, gen, this.#life)
+    const rotation = await this.#store.rotate(sub, sid, gen, this.#lifetimes)
     if (rotation.outcome === 'rotated')
       return this.#pair({ ...claims, sub, sid }, rotation.issuedAt, rotation.generation)
     const { outcome, until } = rotation
@@ -156,40 +155,40 @@ export class Tokens {
   }
 
   /**
-   * Ends a session (a logout), on every instance within a second. A token counts only with a signature of this fleet,
-   * and claims only while the store knows their session, so that nothing is stored for what a client made up.
+   * Ends a session, at a logout, on every instance within a second. A token must have a signature of this fleet, and the
+   * session of claims must be known to the store, so that nothing is stored for forged input.
    *
-   * @throws FLEET_ERR_TOKEN_INVALID for anything else, FLEET_ERR_STATE_UNAVAILABLE
+   * @throws FLEET_ERR_TOKEN_INVALID for any other token, FLEET_ERR_STATE_UNAVAILABLE
    */
   async revoke(what: Revocable): Promise<void> {
     const isToken = typeof what === 'string'
     const { sub, sid, jti, iss, exp = 0 }: Partial<TokenClaims> = isToken ? this.#readEither(what) : (what ?? {})
     if (isSubject(sub) && isId(sid)) {
       const known = await this.#store.end(sub, sid)
-      // The session of a genuine token may be unknown because Redis lost it: its access tokens would live on.
+      // The session of a genuine token may be unknown because Redis lost it. Its access tokens must be revoked all the same.
       const isGenuine = isToken && (this.#rules.issuer === undefined || iss === this.#rules.issuer)
-      const until = known ?? (isGenuine && this.#isLive(exp) ? this.#longLasting() : undefined)
+      const until = known ?? (isGenuine && this.#isLive(exp) ? this.#afterEveryExpiry() : undefined)
       if (until !== undefined) await this.#record({ kind: 'session', id: sid, cutoff: 0, until })
     } else if (isToken && isId(jti)) await this.#record({ kind: 'token', id: jti, cutoff: 0, until: exp })
     else throw new TokenError('FLEET_ERR_TOKEN_INVALID')
   }
 
   /**
-   * Ends one access token by its `jti`; its session goes on. The id is stored as it is: never pass what a client sent.
+   * Revokes one access token by its `jti`. Its session continues. The id is stored as it is: never pass on client input.
    *
-   * @param exp Unix time in seconds at which the token expires; the longest life of a token when left out
+   * @param exp Unix time in seconds at which the token expires @default the longest lifetime of a token from now
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
    */
   async revokeId(jti: string, exp?: number): Promise<void> {
     if (!isId(jti))
-      throw new FleetError('FLEET_ERR_OPTION_INVALID', '`jti` must be text of 1 to 128 visible ASCII characters')
-    const latest = this.#longLasting()
+      throw new FleetError('FLEET_ERR_OPTION_INVALID', '`jti` must be a string of 1 to 128 visible ASCII characters')
+    const latest = this.#afterEveryExpiry()
     const until = exp !== undefined && Number.isSafeInteger(exp) ? Math.min(exp, latest) : latest
     await this.#record({ kind: 'token', id: jti, cutoff: 0, until })
   }
 
   /**
-   * Ends every session of a subject, and every token issued to it until now.
+   * Ends every session of a subject, and revokes every token issued to it until now.
    *
    * @throws FLEET_ERR_STATE_UNAVAILABLE
    */
@@ -199,35 +198,35 @@ export class Tokens {
     await this.#record({ kind: 'subject', id: subject, cutoff, until: cutoff + this.#longestLife })
   }
 
-  /** An end later than any token's: rounded, so that a logout sent again and again is one revocation. */
-  #longLasting(): number {
+  /** A time after the expiry of every token, rounded, so that a repeated logout is one revocation. */
+  #afterEveryExpiry(): number {
     return (Math.floor(Date.now() / 1000 / this.#longestLife) + 2) * this.#longestLife
   }
 
-  #blind(now: number): boolean {
-    return this.#rules.failMode === 'closed' && now >= this.#revocations.knownUntil
+  #isOutdated(now: number): boolean {
+    return this.#rules.onOutage === 'reject' && now >= this.#revocations.knownUntil
   }
 
-  /** Whether a token with this `exp` is accepted by an instance whose clock is late. */
+  /** Whether an instance whose clock is slow still accepts a token with this `exp`. */
   #isLive(exp: number): boolean {
-    return (exp + this.#rules.clockTolerance + marginSeconds) * 1000 > Date.now()
+    return (exp + this.#rules.clockToleranceSeconds + marginSeconds) * 1000 > Date.now()
   }
 
   async #record(revocation: Revocation): Promise<void> {
     if (!this.#isLive(revocation.until)) return
-    const lasting = { ...revocation, until: revocation.until + this.#rules.clockTolerance + marginSeconds }
+    const lasting = { ...revocation, until: revocation.until + this.#rules.clockToleranceSeconds + marginSeconds }
     await this.#store.record(lasting)
     this.#revocations.add(lasting)
     this.#announce()
   }
 
   #pair(claims: { sub: string; sid: string }, issuedAt: number, generation: number): TokenPair {
-    const { accessTtl, refreshTtl } = this.#rules
+    const { accessSeconds, refreshSeconds } = this.#lifetimes
     return {
-      accessToken: this.#sign('at+jwt', claims, issuedAt, accessTtl),
-      refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation }, issuedAt, refreshTtl),
+      accessToken: this.#sign('at+jwt', claims, issuedAt, accessSeconds),
+      refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation }, issuedAt, refreshSeconds),
       tokenType: 'Bearer',
-      expiresIn: accessTtl,
+      expiresIn: accessSeconds,
     }
   }
 
@@ -238,7 +237,7 @@ export class Tokens {
     return jsonwebtoken.sign(payload, sign, { algorithm, header: { alg: algorithm, typ, kid } })
   }
 
-  /** A token of either kind, which may have expired. @throws FLEET_ERR_TOKEN_INVALID */
+  /** Verifies a token of either kind, which may have expired. @throws FLEET_ERR_TOKEN_INVALID */
   #readEither(token: string): SignedClaims {
     const type = parseHeader(token)?.typ === 'rt+jwt' ? 'refresh' : 'access'
     return this.#read(token, type, true)
@@ -248,11 +247,11 @@ export class Tokens {
   #read(token: string, type: keyof typeof types, ignoreExpiration = false): SignedClaims {
     const header = parseHeader(token)
     const key = header && this.#ring().find(header)
-    // `crit` names extensions that must be understood (RFC 7515 §4.1.11); we know none.
-    const typed = header && (types[type] as readonly unknown[]).includes(header.typ)
-    if (!key || !typed || header.crit !== undefined) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
+    // `crit` lists extensions that a recipient must support (RFC 7515 §4.1.11). None is supported.
+    const hasType = header && (types[type] as readonly unknown[]).includes(header.typ)
+    if (!key || !hasType || header.crit !== undefined) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
     try {
-      const { audience, clockTolerance } = this.#rules
+      const { audience, clockToleranceSeconds: clockTolerance } = this.#rules
       const claims: unknown = jsonwebtoken.verify(token, key.verify, {
         algorithms: [key.algorithm],
         audience: audience as string | [string, ...string[]] | undefined,
@@ -288,12 +287,12 @@ const isId = (value: unknown): value is string => typeof value === 'string' && /
 const isSubject = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && value.length <= 512 && value.isWellFormed()
 
-/** @throws FLEET_ERR_OPTION_INVALID before a session is stored whose tokens could never be verified */
+/** @throws FLEET_ERR_OPTION_INVALID, so that no session is stored whose tokens could never be verified */
 function checkSize(claims: object): void {
   const bytes = Buffer.byteLength(JSON.stringify(claims))
   if (bytes <= maxClaimBytes) return
   throw new FleetError(
     'FLEET_ERR_OPTION_INVALID',
-    `subject and claims of a token have ${bytes} bytes as JSON, but ${maxClaimBytes} are the most`,
+    `subject and claims of a token have ${bytes} bytes as JSON; the limit is ${maxClaimBytes}`,
   )
 }

@@ -3,26 +3,27 @@ import type { ConnectionOptions } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
 import type { RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
 import { FleetError } from '../../base/errors.ts'
+import { canIntercept } from '../../base/internals/ioredis.ts'
 import { any, bool, either, int, list, record, type Shape, type Shapes, text } from '../../base/options.ts'
 import { percentDecoded } from '../../base/percent.ts'
-import { sendTo, sendToCluster } from './deadlines.ts'
+import { limitCluster, limitNode } from './deadlines.ts'
 
 export type RedisClient = Redis | Cluster
 
 const load = createRequire(import.meta.url)
-/** ioredis, loaded when there is a Redis: in memory its 22 MiB would be for nothing. */
+/** ioredis, loaded only when Redis is configured, because it takes 22 MiB of memory. */
 const ioredis = (): typeof import('ioredis') => load('ioredis') as typeof import('ioredis')
 
 /**
- * Where the shared state lives. Of `client`, `cluster`, `sentinels`, `url` and `host`, code gives at most one; when it
- * gives none, the environment is asked in that order. When that is silent too, state lives in memory.
+ * The Redis that holds the shared state. At most one of `client`, `cluster`, `sentinels`, `url` and `host` may be set;
+ * without any, the environment variables apply in that order. Without those, state is kept in memory.
  */
 export interface RedisAddress {
-  /** A client of your own, left open on close and configured as you like; `null`: memory, whatever the environment says. */
+  /** Your own client, which is not closed with the app; `null`: memory, even if the environment names a Redis. */
   client?: RedisClient | null
-  /** Cluster: some of its nodes, each `host:port`. @default REDIS_CLUSTER */
+  /** Some nodes of a Cluster, each `host:port`. @default REDIS_CLUSTER */
   cluster?: string[]
-  /** Sentinel: `primary@host:port,host:port`; the primary's name is `mymaster` when left out. @default REDIS_SENTINELS */
+  /** Sentinels, as `primary@host:port,host:port`. The name of the primary defaults to `mymaster`. @default REDIS_SENTINELS */
   sentinels?: string
   /** `redis://user:password@host:port/db`, or `rediss://` for TLS. @default REDIS_URL */
   url?: string
@@ -35,11 +36,11 @@ export interface RedisAddress {
   password?: string
   /** `true`, or options of `tls.connect()`. @default REDIS_TLS */
   tls?: boolean | ConnectionOptions
-  /** The most a command may cost a request, 1 to 60 000 ms. @default 500 */
+  /** Longest time of a command, 1 to 60,000 ms. @default 500 */
   commandTimeoutMs?: number
 }
 
-/** By what it can do: a client of another copy of ioredis is as good as one of ours. */
+/** By its members, because the client may come from another copy of ioredis. */
 const isClient = (v: unknown): v is RedisClient =>
   typeof v === 'object' && v !== null && 'hgetall' in v && 'status' in v && 'duplicate' in v
 
@@ -59,33 +60,34 @@ export const addressShapes: Shapes = {
 type Resolved = RedisAddress & { commandTimeoutMs: number }
 
 /**
- * Options for every connection this project opens. With what `sendTo()` sees to: an answer, or an error, within
- * `commandTimeoutMs`. A server that is stopped, not gone, costs a request that once, though it has several commands: the
- * first that waits so long ends the connection, and the others fail at once until there is a new one.
+ * Options of every connection. Together with `deadlines.ts` each command gets a reply or an error within
+ * `commandTimeoutMs`. If the server is suspended, the first command that times out ends the connection. Later commands fail
+ * at once until there is a new one, so that a request with several commands waits only once.
  */
-function bounded(options: Resolved): ClientOptions {
+function connectionOptions(options: Resolved, hasDeadlines: boolean): ClientOptions {
   return {
+    ...(!hasDeadlines && { commandTimeout: options.commandTimeoutMs, socketTimeout: options.commandTimeoutMs }),
     username: options.username,
     password: options.password,
     ...(options.tls && { tls: options.tls === true ? {} : options.tls }),
     connectTimeout: Math.max(options.commandTimeoutMs, 1000),
     enableOfflineQueue: false,
-    // A command is sent once: a script that rotates a token must not run a second time because the answer was lost.
+    // A command is sent once: a script that rotates a token must not run twice because its reply was lost.
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
     retryStrategy: (times) => Math.min(25 * 2 ** Math.min(times, 7), 2000) * (0.5 + Math.random() / 2),
-    reconnectOnError: leavesReplica(),
+    reconnectOnError: reconnectFromReplica(),
   }
 }
 
-/** How long a server that refuses writes is left alone before it is looked up anew, ms. */
+/** Shortest time between two reconnects because a server rejects writes, ms. */
 const replicaMs = 2000
 
 /**
- * After a failover the name may stand for another server. Looking it up costs what is under way on the connection, so a
- * server that stays read-only is asked for its reads in between.
+ * Reconnects when the server is read-only, because after a failover the name may stand for another server. A reconnect fails
+ * the commands in flight, so it happens at most every two seconds, and a server that stays read-only serves reads meanwhile.
  */
-function leavesReplica(): (error: Error) => boolean {
+function reconnectFromReplica(): (error: Error) => boolean {
   let next = 0
   return (error) => {
     const now = performance.now()
@@ -108,12 +110,22 @@ export function hostPort(given: string, option: string, port: number): HostPort 
   return { host: parsed.hostname.replace(/^\[|\]$/g, ''), port: Number(parsed.port || port) }
 }
 
-/** @returns a client that begins to connect, with what `describe()` says of it; `null` for memory */
-export function connect(options: Resolved): { client: RedisClient; kind: string } | null {
-  const common = bounded(options)
+/**
+ * @param hasDeadlines `false`: use only the timeouts of ioredis, the fallback if it cannot be intercepted
+ * @returns a client that has started to connect, and its kind for `app.fleet.facts`; `null` for memory
+ */
+export function connect(
+  options: Resolved,
+  hasDeadlines: () => boolean = () => canIntercept(ioredis()),
+): { client: RedisClient; kind: string } | null {
   if (options.client) return { client: options.client, kind: options.client.isCluster ? 'cluster' : 'single' }
-  if (options.cluster) {
-    const nodes = options.cluster.map((node) => hostPort(node, 'redis.cluster', 6379))
+  const { cluster, sentinels, commandTimeoutMs } = options
+  const address = cluster || sentinels ? undefined : singleAddress(options)
+  if (!cluster && !sentinels && !address) return null
+  const isLimited = hasDeadlines()
+  const common = connectionOptions(options, isLimited)
+  if (cluster) {
+    const nodes = cluster.map((node) => hostPort(node, 'redis.cluster', 6379))
     const retryDelayMs = 100
     const client = new (ioredis().Cluster)(nodes, {
       redisOptions: common,
@@ -123,32 +135,30 @@ export function connect(options: Resolved): { client: RedisClient; kind: string 
       retryDelayOnFailover: retryDelayMs,
       retryDelayOnClusterDown: retryDelayMs,
       retryDelayOnTryAgain: retryDelayMs,
-      maxRedirections: 1 + Math.ceil(options.commandTimeoutMs / retryDelayMs),
+      maxRedirections: 1 + Math.ceil(commandTimeoutMs / retryDelayMs),
     })
-    sendToCluster(client, options.commandTimeoutMs)
+    if (isLimited) limitCluster(client, commandTimeoutMs)
     return { client, kind: 'cluster' }
   }
-  if (options.sentinels) {
-    const [nodes, name] = options.sentinels.split('@').reverse() as [string, string | undefined]
-    const sentinels = nodes.split(',').map((node) => hostPort(node.trim(), 'redis.sentinels', 26_379))
+  if (sentinels) {
+    const [nodes, name] = sentinels.split('@').reverse() as [string, string | undefined]
+    const addresses = nodes.split(',').map((node) => hostPort(node.trim(), 'redis.sentinels', 26_379))
     const client = new (ioredis().Redis)({
       ...common,
       name: name ?? 'mymaster',
-      sentinels,
+      sentinels: addresses,
       sentinelCommandTimeout: common.connectTimeout,
       sentinelRetryStrategy: common.retryStrategy as (times: number) => number,
     })
-    sendTo(client, options.commandTimeoutMs)
+    if (isLimited) limitNode(client, commandTimeoutMs)
     return { client, kind: 'sentinel' }
   }
-  const where = single(options)
-  if (!where) return null
-  const client = new (ioredis().Redis)({ ...common, ...where })
-  sendTo(client, options.commandTimeoutMs)
+  const client = new (ioredis().Redis)({ ...common, ...address })
+  if (isLimited) limitNode(client, commandTimeoutMs)
   return { client, kind: 'single' }
 }
 
-function single({ url, host, port }: Resolved): ClientOptions | undefined {
+function singleAddress({ url, host, port }: Resolved): ClientOptions | undefined {
   if (url !== undefined) return urlOptions(url)
   return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
 }
@@ -175,14 +185,14 @@ export function urlOptions(given: string): ClientOptions {
   }
 }
 
-/** One line when Redis goes, one when it is back; the client itself reports every attempt. */
+/** Logs one line when Redis becomes unreachable and one when it is back. The client itself reports every attempt. */
 export function watch(client: RedisClient, log: FastifyBaseLogger): void {
   let down = false
   client.on('error', (error: Error & { code?: string }) => {
     if (down) return
     down = true
-    // Not the error itself: that of a failed AUTH carries the password.
-    log.error({ reason: error.message || error.code }, 'redis: unreachable; trying again until it answers')
+    // Not the error itself: that of a failed AUTH contains the password.
+    log.error({ reason: error.message || error.code }, 'redis: unreachable; reconnecting')
   })
   client.on('ready', () => {
     if (down) log.info('redis: connected')
@@ -190,7 +200,7 @@ export function watch(client: RedisClient, log: FastifyBaseLogger): void {
   })
 }
 
-/** Resolves when the client is ready, or when `timeoutMs` are over; never rejects. */
+/** Resolves to whether the client is ready, at the latest after `timeoutMs`. Never rejects. */
 export function ready(client: RedisClient, timeoutMs: number): Promise<boolean> {
   if (client.status === 'ready') return Promise.resolve(true)
   return new Promise((resolve) => {
@@ -204,13 +214,13 @@ export function ready(client: RedisClient, timeoutMs: number): Promise<boolean> 
   })
 }
 
-/** Says goodbye, so that what was sent is answered; cuts the connection when that takes longer than `timeoutMs`. */
+/** Sends QUIT, so that commands in flight get their replies. Cuts the connection after `timeoutMs`. */
 export async function close(client: RedisClient, timeoutMs: number): Promise<void> {
   if (client.status === 'end') return
   if (client.status === 'ready') {
-    const { promise: late, resolve } = Promise.withResolvers<void>()
+    const { promise: timedOut, resolve } = Promise.withResolvers<void>()
     const timer = setTimeout(resolve, timeoutMs)
-    await Promise.race([client.quit().catch(() => {}), late])
+    await Promise.race([client.quit().catch(() => {}), timedOut])
     clearTimeout(timer)
   }
   client.disconnect()

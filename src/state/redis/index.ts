@@ -1,3 +1,10 @@
+/**
+ * The connection to the shared Redis (`client.ts`), with a time limit for every command (`deadlines.ts`), a health check
+ * (`health.ts`) and announcements of changed keys (`tracking.ts`).
+ *
+ * Other plugins use `app.redis`, which is `null` if state is kept in memory, `app.redisKey()` for keys, and from this
+ * file `guarded()` for single commands, `script()` for Lua scripts and `unavailable()` for errors.
+ */
 import { randomBytes } from 'node:crypto'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
@@ -11,11 +18,11 @@ import { checkRedis } from './health.ts'
 export type { RedisClient } from './client.ts'
 
 export interface RedisOptions extends RedisAddress {
-  /** How long a boot waits for Redis before it goes on without, 0 to 60 000 ms. @default 2000 */
+  /** How long a boot waits for Redis before it continues without, 0 to 60,000 ms. @default 2000 */
   connectTimeoutMs?: number
-  /** Whether losing Redis takes the instance out of rotation (`true`) or only degrades it. @default false */
+  /** Whether an outage of Redis makes the instance unready (`true`) or only degraded. @default false */
   critical?: boolean
-  /** Lets production run on memory: one instance, all state lost with it. @default FLEET_ALLOW_MEMORY, else false */
+  /** Allow memory in production, for a single instance that loses its state with the process. @default FLEET_ALLOW_MEMORY, else false */
   allowMemory?: boolean
 }
 
@@ -37,23 +44,23 @@ const shapes = {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The fleet's Redis, or `null` when state lives in memory. */
+    /** The fleet's Redis, or `null` if state is kept in memory. */
     redis: RedisClient | null
-    /** The key of one thing in this fleet: keys of one `id` share a Cluster slot, whatever their `kind`. */
+    /** A key of this fleet. Keys with the same `id` share a Cluster slot, whatever their `kind`. */
     redisKey(kind: string, id: string): string
   }
 }
 
-/** How a fleet of this name names its keys. */
+/** The function `app.redisKey` of a fleet with this name. */
 export const keysOf =
   (name: string): ((kind: string, id: string) => string) =>
   (kind, id) =>
     `${name}:${kind}:{${id}}`
 
-/** A write that Redis rejects because `maxmemory` is reached; within a script, the reply names the script first. */
+/** A write that Redis rejects above `maxmemory`. In a script, the reply starts with the name of the script. */
 const outOfMemory = /(?:^|-)OOM /
 
-/** What a request gets when the shared state fails it: 503 with `Retry-After`. The cause is for the log. */
+/** The error of a request that needs the shared state while it is unavailable: 503 with `Retry-After`. The cause is logged. */
 export function unavailable(cause: unknown): FleetError {
   if (cause instanceof FleetError) return cause
   const isFull = cause instanceof Error && outOfMemory.test(cause.message)
@@ -61,16 +68,16 @@ export function unavailable(cause: unknown): FleetError {
   return new FleetError(code, undefined, { cause, retryAfter: 1 })
 }
 
-/** Whether an error says that the shared state could not be read or written, for whatever reason. */
+/** Whether an error means that the shared state could not be read or written. */
 export function isOutage(error: unknown): boolean {
   const { code } = error as { code?: unknown }
   return code === 'FLEET_ERR_STATE_UNAVAILABLE' || code === 'FLEET_ERR_STATE_FULL'
 }
 
 /**
- * Passes on what a command answers.
+ * The reply of a command.
  *
- * @throws FLEET_ERR_STATE_FULL, FLEET_ERR_STATE_UNAVAILABLE for anything else that ioredis throws
+ * @throws FLEET_ERR_STATE_FULL, or FLEET_ERR_STATE_UNAVAILABLE for every other error of ioredis
  */
 export async function guarded<T>(command: Promise<T>): Promise<T> {
   try {
@@ -81,8 +88,8 @@ export async function guarded<T>(command: Promise<T>): Promise<T> {
 }
 
 /**
- * Lua for scripts: `text(key)` is the string at a key. One of another type was written by somebody else: it counts as missing
- * and is removed, or it would make every call of the script fail.
+ * Lua for scripts: `text(key)` returns the string at a key. A value of another type was written by another program. It counts
+ * as missing and is deleted, because it would make every call of the script fail.
  */
 export const textLua: string = `
   local function text(key)
@@ -93,7 +100,7 @@ export const textLua: string = `
   end`
 
 /**
- * A Lua script as a function: sent whole once per connection, by its hash from then on.
+ * A Lua script as a function. Its text is sent once per connection, and its hash from then on.
  *
  * @param numberOfKeys how many of the arguments are keys; they come first and must share one `id` of `redisKey()`
  */
@@ -108,16 +115,16 @@ export function script<T>(
   return (...args) => guarded((call as NonNullable<typeof call>).apply(client, args))
 }
 
-/** Per app, by name: whoever else wants a secret of that name gets the same list. */
-const madeUp = new WeakMap<FastifyFleet, Map<string, string[]>>()
+/** Generated secrets by app and name. Plugins that ask for the same name get the same list. */
+const generated = new WeakMap<FastifyFleet, Map<string, string[]>>()
 
 /**
- * The secrets of a room, the signing one first. Outside production none need be given: memory makes one up, and with
- * Redis the first instance makes one up for all.
+ * The secrets of a plugin, the signing one first. Outside production a missing secret is generated, and shared by all
+ * instances through Redis.
  *
- * @param name the environment variable that holds it, e.g. `SESSION_SECRET`
- * @param given from code or, failing that, from the environment
- * @returns a list that is live: when Redis was down at boot, the fleet's secret replaces its entry later
+ * @param name the environment variable of the secret, e.g. `SESSION_SECRET`
+ * @param given the option, else the environment variable
+ * @returns a list that may change: if Redis is down at boot, the fleet's secret replaces the generated one later
  * @throws FLEET_ERR_SECRET_WEAK below 32 bytes, FLEET_ERR_SECRET_MISSING in production
  */
 export async function sharedSecret(
@@ -130,35 +137,35 @@ export async function sharedSecret(
   if (weak !== undefined)
     throw new FleetError(
       'FLEET_ERR_SECRET_WEAK',
-      `${name} has ${Buffer.byteLength(weak)} bytes, but needs 32; make one with: openssl rand -hex 32`,
+      `${name} has ${Buffer.byteLength(weak)} bytes, but needs 32; generate one with: openssl rand -hex 32`,
     )
   if (secrets.length > 0) return secrets
   if (readEnv().production)
     throw new FleetError('FLEET_ERR_SECRET_MISSING', `set ${name}, the same on every instance: openssl rand -hex 32`)
 
-  const shared = madeUp.get(app.fleet) ?? new Map<string, string[]>()
-  madeUp.set(app.fleet, shared)
+  const shared = generated.get(app.fleet) ?? new Map<string, string[]>()
+  generated.set(app.fleet, shared)
   const before = shared.get(name)
   if (before) return before
   shared.set(name, secrets)
   secrets.push(randomBytes(32).toString('hex'))
   const { redis } = app
   if (!redis) {
-    app.log.warn(`${name} is not set: this process made one up, and what it signs ends with it`)
+    app.log.warn(`${name} is not set: this process generated one, and its signatures are valid until it exits`)
     return secrets
   }
-  app.log.warn(`${name} is not set: the fleet shares one that is kept in Redis; in production it must be set`)
+  app.log.warn(`${name} is not set: the fleet shares a generated one through Redis; production requires it`)
   const key = app.redisKey('secret', name)
   const share = async (): Promise<void> => {
     await redis.set(key, secrets[0] as string, 'NX')
     const found = await redis.get(key)
     if (found && Buffer.byteLength(found) >= 32) secrets.splice(0, secrets.length, found)
   }
-  // While Redis is away nothing is stored under the made-up secret either, so replacing it later loses nothing. A Redis that
-  // comes back empty gets it again.
-  const again = (): void => void share().catch(() => {})
-  redis.on('ready', again)
-  app.addHook('onClose', async () => void redis.off('ready', again))
+  // While Redis is down nothing signed with the generated secret can be stored, so replacing it later loses nothing. A Redis
+  // that was emptied gets it again.
+  const shareAgain = (): void => void share().catch(() => {})
+  redis.on('ready', shareAgain)
+  app.addHook('onClose', async () => void redis.off('ready', shareAgain))
   await share().catch(() => {})
   return secrets
 }
@@ -174,14 +181,16 @@ const environment = (env: FleetEnv): RedisOptions => ({
 const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   const env = readEnv()
-  const places = (['client', 'cluster', 'sentinels', 'url', 'host'] as const).filter((key) => given[key] !== undefined)
-  if (places.length > 1)
-    throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`redis\` takes only one of \`${places.join('`, `')}\``)
+  const addresses = (['client', 'cluster', 'sentinels', 'url', 'host'] as const).filter(
+    (key) => given[key] !== undefined,
+  )
+  if (addresses.length > 1)
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`redis\` takes only one of \`${addresses.join('`, `')}\``)
   const options = resolveOptions<Resolved>(
     'redis',
     shapes,
     defaults,
-    places.length > 0 || given.port !== undefined ? {} : environment(env),
+    addresses.length > 0 || given.port !== undefined ? {} : environment(env),
     {
       password: env.REDIS_PASSWORD,
       tls: env.REDIS_TLS,
@@ -196,9 +205,9 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
     if (env.production && !options.allowMemory)
       throw new FleetError(
         'FLEET_ERR_MEMORY_IN_PRODUCTION',
-        'set REDIS_URL, or FLEET_ALLOW_MEMORY=1 when one instance is all there is and its state may be lost with it',
+        'set REDIS_URL; or FLEET_ALLOW_MEMORY=1 for a single instance that may lose its state with the process',
       )
-    app.log.warn('redis: not configured; state lives in the memory of this process and is lost with it')
+    app.log.warn('redis: not configured; state is kept in the memory of this process and lost with it')
   }
   const client = opened?.client ?? null
   app.decorate<RedisClient | null>('redis', client)
@@ -207,20 +216,19 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   app.fleet.configure('redis', options)
   if (!client) return
 
-  const own = client !== options.client
-  if (own) {
+  const isOwnClient = client !== options.client
+  if (isOwnClient) {
     watch(client, app.log)
     app.addHook('onClose', () => close(client, options.commandTimeoutMs))
   }
-  if (!(await ready(client, options.connectTimeoutMs)))
-    app.log.warn('redis: no answer yet; going on without it until it comes')
+  if (!(await ready(client, options.connectTimeoutMs))) app.log.warn('redis: not connected yet; continuing without it')
   const check = { critical: options.critical, timeoutMs: options.commandTimeoutMs + 100 }
   if (app.hasDecorator('health')) app.health.add('redis', () => checkRedis(client), check)
 }
 
 /**
- * Decorates `app.redis` and `app.redisKey()`. Never a hang: while Redis is away, commands fail at once or within
- * `commandTimeoutMs`, and the connection comes back by itself.
+ * Decorates `app.redis` and `app.redisKey()`. Commands never hang: while Redis is down they fail at once or within
+ * `commandTimeoutMs`, and the client reconnects by itself.
  *
  * @throws FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_OPTION_INVALID
  */

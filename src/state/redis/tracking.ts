@@ -1,25 +1,25 @@
-import type { Redis, RedisOptions } from 'ioredis'
+import type { RedisOptions as ClientOptions, Redis } from 'ioredis'
 import type { RedisClient } from './index.ts'
 
-/** How long a server's last answer vouches for what is in memory: no change can go unseen for longer, ms. */
+/** How long cached data is valid after a reply of the server, ms. No change can go unnoticed for longer. */
 const maxAgeMs = 1000
-const beatMs = 250
+const pingMs = 250
 const channel = '__redis__:invalidate'
 
-export interface Changes {
-  /** A key with the prefix was written, deleted, or is over: whoever did it, by whatever command. */
+export interface ChangeListener {
+  /** A key with the prefix was written, deleted or has expired, whichever client and command did it. */
   changed(key: string): void
-  /** Changes may have been missed: everything read before now may be old. */
+  /** Changes may have been missed: everything that was read before now may be outdated. */
   missed(): void
-  /** The server will not tell, so {@link Tracking.isCurrent} never holds. */
-  refused(reason: string): void
+  /** The server rejects tracking, so {@link Tracking.isCurrent} stays false. */
+  rejected(reason: string): void
 }
 
-/** When a server that refused is asked again, ms. */
-const refusedMs = 5000
+/** Time until a server that rejected tracking is asked again, ms. */
+const rejectedMs = 5000
 
-/** A connection of its own: in RESP2, because the client drops the pushes of RESP3. It is given up when it is lost. */
-const options: RedisOptions = {
+/** A separate connection, in RESP2 because ioredis drops the push messages of RESP3. It does not reconnect by itself. */
+const options: ClientOptions = {
   protocol: 2,
   lazyConnect: false,
   readOnly: false,
@@ -32,99 +32,99 @@ const options: RedisOptions = {
 }
 
 /**
- * Hears from one node what changes (client-side caching in broadcasting mode). What a server sends on a connection arrives
- * in order: once it has answered a question, everything that changed before the question was asked has been heard.
+ * Receives the changes of one node (client-side caching in broadcasting mode). A connection preserves the order of messages:
+ * once the reply to a PING has arrived, so have all changes from before the PING.
  */
-class Link {
-  /** Everything that changes before this time is heard by then, `performance.now()`. */
-  until = 0
+class NodeTracker {
+  /** Until when every earlier change has been received, in ms of `performance.now()`. */
+  currentUntil = 0
   readonly #node: Redis
-  readonly #isWhole: boolean
+  readonly #isSingle: boolean
   readonly #prefix: string
-  readonly #changes: Changes
+  readonly #listener: ChangeListener
   #connection: Redis | undefined
   #timer: NodeJS.Timeout | undefined
-  #isRefused = false
+  #isRejected = false
   #closed = false
 
-  /** @param isWhole whether the node is all there is; in a Cluster, its address says which server it is */
-  constructor(node: Redis, isWhole: boolean, prefix: string, changes: Changes) {
+  /** @param isSingle whether there are no other nodes; in a Cluster, the address identifies a server */
+  constructor(node: Redis, isSingle: boolean, prefix: string, listener: ChangeListener) {
     this.#node = node
-    this.#isWhole = isWhole
+    this.#isSingle = isSingle
     this.#prefix = prefix
-    this.#changes = changes
-    // A name may stand for another server from now on.
-    if (isWhole) node.on('ready', this.#anew)
+    this.#listener = listener
+    // After a reconnect the name may stand for another server.
+    if (isSingle) node.on('ready', this.#restart)
     this.#open()
   }
 
   close(): void {
     this.#closed = true
-    this.#node.off('ready', this.#anew)
+    this.#node.off('ready', this.#restart)
     clearTimeout(this.#timer)
     this.#connection?.disconnect()
   }
 
-  readonly #anew = (): void => {
+  readonly #restart = (): void => {
     this.#connection?.disconnect()
   }
 
   #open(): void {
     const connection = this.#node.duplicate(options)
     this.#connection = connection
-    // Whatever happens to this connection ends it; the node's own one reports the outage.
+    // Every error ends this connection. The node's own connection reports the outage.
     connection.on('error', () => {})
-    connection.on('ready', () => this.#begin(connection).catch((error: Error) => this.#giveUp(connection, error)))
+    connection.on('ready', () => this.#start(connection).catch((error: Error) => this.#giveUp(connection, error)))
     connection.on('messageBuffer', (_channel: Buffer, keys: Buffer[] | Buffer | null) => {
-      if (keys === null) this.#changes.missed()
-      // Anything but a list was published by a client.
-      else if (Array.isArray(keys)) for (const key of keys) this.#changes.changed(String(key))
+      if (keys === null) this.#listener.missed()
+      // Messages that are not a list were published by a client.
+      else if (Array.isArray(keys)) for (const key of keys) this.#listener.changed(String(key))
     })
     connection.on('end', () => {
-      this.#lapse()
-      const waitMs = this.#isRefused ? refusedMs : 50 + Math.random() * 200
+      this.#disconnected()
+      const waitMs = this.#isRejected ? rejectedMs : 50 + Math.random() * 200
       if (!this.#closed) this.#timer = setTimeout(() => this.#open(), waitMs).unref()
     })
   }
 
-  async #begin(connection: Redis): Promise<void> {
-    const [here, there] = this.#isWhole ? await Promise.all([serverOf(connection), serverOf(this.#node)]) : []
-    if (here !== there) throw new Error('connected to another server')
+  async #start(connection: Redis): Promise<void> {
+    const [tracked, used] = this.#isSingle ? await Promise.all([serverOf(connection), serverOf(this.#node)]) : []
+    if (tracked !== used) throw new Error('connected to another server')
     const id = await connection.client('ID')
     await connection.call('CLIENT', 'TRACKING', 'ON', 'REDIRECT', id, 'BCAST', 'PREFIX', this.#prefix)
-    const asked = performance.now()
+    const sentAt = performance.now()
     await connection.subscribe(channel)
-    this.#isRefused = false
-    // What was read before could have changed before anybody listened.
-    this.#changes.missed()
-    this.until = asked + maxAgeMs
-    const beat = setInterval(() => this.#beat(connection), beatMs).unref()
-    connection.once('end', () => clearInterval(beat))
+    this.#isRejected = false
+    // Data that was read earlier may have changed before the subscription.
+    this.#listener.missed()
+    this.currentUntil = sentAt + maxAgeMs
+    const timer = setInterval(() => this.#ping(connection), pingMs).unref()
+    connection.once('end', () => clearInterval(timer))
   }
 
   #giveUp(connection: Redis, { name, message }: Error): void {
-    if (name === 'ReplyError' && !this.#isRefused) this.#changes.refused(message)
-    this.#isRefused = name === 'ReplyError'
+    if (name === 'ReplyError' && !this.#isRejected) this.#listener.rejected(message)
+    this.#isRejected = name === 'ReplyError'
     connection.disconnect()
   }
 
-  #beat(connection: Redis): void {
-    const asked = performance.now()
+  #ping(connection: Redis): void {
+    const sentAt = performance.now()
     connection.ping().then(
       () => {
-        if (connection.status === 'ready') this.until = asked + maxAgeMs
+        if (connection.status === 'ready') this.currentUntil = sentAt + maxAgeMs
       },
       () => connection.disconnect(),
     )
   }
 
-  #lapse(): void {
-    this.until = 0
-    this.#changes.missed()
+  #disconnected(): void {
+    this.currentUntil = 0
+    this.#listener.missed()
   }
 }
 
-/** Which process answers; `undefined` where the user may not ask. */
+/** Identifies the server process; `undefined` if the user may not run INFO. */
 async function serverOf(connection: Redis): Promise<string | undefined> {
   const info = await connection.info('server').catch((error: Error) => {
     if (error.message.startsWith('NOPERM')) return ''
@@ -134,39 +134,39 @@ async function serverOf(connection: Redis): Promise<string | undefined> {
 }
 
 /**
- * Tells what happens to the keys with a prefix, on every node: after a failover, a replica is the one to ask. It costs each
- * node a connection and four `PING` per second, however many keys there are, and nothing where a key is read.
+ * Announces changes of the keys with a prefix. It tracks every node, because a replica may become a primary. That costs each
+ * node one connection and four `PING` per second, however many keys there are, and reads nothing extra.
  */
 export class Tracking {
-  readonly #links = new Map<Redis, Link>()
-  readonly #end: () => void
+  readonly #nodes = new Map<Redis, NodeTracker>()
+  readonly #unsubscribe: () => void
 
-  constructor(client: RedisClient, prefix: string, changes: Changes) {
+  constructor(client: RedisClient, prefix: string, listener: ChangeListener) {
     const { keyPrefix = '' } = client.options as { keyPrefix?: string }
-    const own: Changes = { ...changes, changed: (key) => changes.changed(key.slice(keyPrefix.length)) }
-    const join = (node: Redis): void => {
-      this.#links.set(node, new Link(node, !client.isCluster, keyPrefix + prefix, own))
+    const unprefixed: ChangeListener = { ...listener, changed: (key) => listener.changed(key.slice(keyPrefix.length)) }
+    const add = (node: Redis): void => {
+      this.#nodes.set(node, new NodeTracker(node, !client.isCluster, keyPrefix + prefix, unprefixed))
     }
-    const leave = (node: Redis): void => {
-      this.#links.get(node)?.close()
-      this.#links.delete(node)
-      changes.missed()
+    const remove = (node: Redis): void => {
+      this.#nodes.get(node)?.close()
+      this.#nodes.delete(node)
+      listener.missed()
     }
     const { nodes } = client as { nodes?: () => Redis[] }
-    for (const node of nodes ? nodes.call(client) : [client as Redis]) join(node)
-    client.on('+node', join).on('-node', leave)
-    this.#end = () => client.off('+node', join).off('-node', leave)
+    for (const node of nodes ? nodes.call(client) : [client as Redis]) add(node)
+    client.on('+node', add).on('-node', remove)
+    this.#unsubscribe = () => client.off('+node', add).off('-node', remove)
   }
 
-  /** Whether every change up to a second ago is known here. @param now `performance.now()` */
+  /** Whether every change from before one second ago has been announced. @param now `performance.now()` */
   isCurrent(now: number): boolean {
-    for (const { until } of this.#links.values()) if (now >= until) return false
-    return this.#links.size > 0
+    for (const { currentUntil } of this.#nodes.values()) if (now >= currentUntil) return false
+    return this.#nodes.size > 0
   }
 
   close(): void {
-    this.#end()
-    for (const link of this.#links.values()) link.close()
-    this.#links.clear()
+    this.#unsubscribe()
+    for (const node of this.#nodes.values()) node.close()
+    this.#nodes.clear()
   }
 }

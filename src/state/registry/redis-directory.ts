@@ -132,7 +132,7 @@ const changesKept = 1000
 /** The longest that a client waits between two attempts to connect, and some. */
 export const reconnectMs = 3000
 /** Nothing of a registry lies further ahead, ms; nor is it larger, in bytes, or are there more instances. */
-const [longestMs, maxFacts, maxLoad, maxInstances] = [600_000, 16_384, 1024, 10_000]
+const [longestMs, maxFacts, maxLoad, maxInstances, maxReply] = [600_000, 16_384, 1024, 10_000, 16_777_216]
 
 const commonLua = `
   local lease, facts, load, changes, meta = unpack(KEYS)
@@ -153,9 +153,11 @@ const commonLua = `
     return redis.call('HSTRLEN', hash, id) <= most and redis.call('HGET', hash, id) or ''
   end
   -- Without a lease nobody would ever take it out. Facts that are missing were taken by somebody else.
+  local left = ${maxReply}
   local function entry(id)
     if not redis.call('ZSCORE', lease, id) then return '' end
-    local stored = short(facts, id, ${maxFacts})
+    local stored = left > 0 and short(facts, id, ${maxFacts}) or ''
+    left = left - #stored
     return stored == '' and '?' or stored
   end
   -- Facts are stored as "boot facts".

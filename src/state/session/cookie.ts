@@ -1,18 +1,18 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyRequest } from 'fastify'
 
-/** What a store keeps of a session's cookie: at least when it ends, and how long it lives between two visits. */
+/** A session's cookie as it is stored: at least when it expires, and its lifetime after each visit. */
 export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> {
-  /** Milliseconds; `null`: until the browser closes. */
+  /** Lifetime in ms; `null`: until the browser closes. */
   originalMaxAge?: number | null
   maxAge?: number | null
-  /** A date in any form `new Date()` takes. */
+  /** A date in any form that `new Date()` accepts. */
   expires?: Date | string | number | null
-  /** When a session without `expires` was last given its whole life, ms since 1970. */
+  /** When the lifetime of a session without `expires` was last extended, in ms since 1970. */
   at?: number
-  /** How long a store keeps the session until somebody logs in, ms; one with a user has no such member. */
+  /** Lifetime in the store while the session is anonymous, in ms; absent once a user has logged in. */
   anonymous?: number
-  /** `User-Agent` of the client that was there when the session was last given its whole life. */
+  /** `User-Agent` of the client when the lifetime was last extended. */
   agent?: string
 }
 
@@ -20,19 +20,25 @@ export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> 
 export const timeOf = (date: Date | string | number): number =>
   typeof date === 'number' ? date : new Date(date).getTime()
 
-/** How long a store keeps a session with this cookie, ms. The client may keep the cookie of an anonymous one for longer. */
-export function lifeOf({ expires, anonymous }: StoredCookie, ttlMs: number): number {
-  const left = expires ? timeOf(expires) - Date.now() : ttlMs
-  return Math.max(1, Math.round(anonymous === undefined ? left : Math.min(left, anonymous)))
+/** How long a store keeps the session, in ms. The cookie of an anonymous session may live longer than that. */
+export function lifetimeOf({ expires, anonymous }: StoredCookie, ttlMs: number): number {
+  const leftMs = expires ? timeOf(expires) - Date.now() : ttlMs
+  return Math.max(1, Math.round(anonymous === undefined ? leftMs : Math.min(leftMs, anonymous)))
 }
 
-/** Whether the last prolongation of a session's life is at least this long ago. */
-export function isDue({ at, expires, originalMaxAge }: StoredCookie, touchAfterMs: number): boolean {
+/**
+ * Whether a visit extends the lifetime, because the last extension was `touchAfterMs` ago. For the shorter lifetime of
+ * an anonymous session the same fraction counts.
+ */
+export function isTouchDue(cookie: StoredCookie, options: { ttlMs: number; touchAfterMs: number }): boolean {
+  const { at, expires, originalMaxAge, anonymous } = cookie
+  const { ttlMs, touchAfterMs } = options
   const since = at ?? (expires && originalMaxAge ? timeOf(expires) - originalMaxAge : Number.NaN)
-  return Date.now() - since >= touchAfterMs
+  const afterMs = anonymous === undefined ? touchAfterMs : Math.min(touchAfterMs, (touchAfterMs / ttlMs) * anonymous)
+  return Date.now() - since >= afterMs
 }
 
-/** `Set-Cookie` for one session, as @fastify/session and express-session show it to handlers. */
+/** `session.cookie`, with the API of @fastify/session and express-session. */
 export class SessionCookie {
   path: string
   httpOnly: boolean
@@ -43,21 +49,21 @@ export class SessionCookie {
   originalMaxAge: number | null
   /** See {@link StoredCookie.anonymous}. */
   anonymous: number | undefined
-  /** Behind {@link expires}; under this name in the other two, too. */
+  /** Value of {@link expires}. @fastify/session and express-session use this name too. */
   _expires: Date | null
 
   constructor(given: StoredCookie, https: boolean) {
     this.path = given.path || '/'
     this.httpOnly = given.httpOnly ?? true
     const { secure = null } = given
-    // Options that come as text, say from a file: @fastify/session takes any for true.
+    // Options from a file may be strings. @fastify/session takes any non-empty string for true.
     this.secure = typeof secure === 'string' && secure !== 'auto' ? true : secure
     this.sameSite = given.sameSite || null
     this.domain = given.domain || null
     this.partitioned = given.partitioned
     if (this.secure === 'auto') {
       this.secure = https
-      // Browsers refuse SameSite=None without Secure.
+      // Browsers reject SameSite=None without Secure.
       if (!https) this.sameSite = 'lax'
     }
     this.originalMaxAge = given.originalMaxAge || given.maxAge || null
@@ -68,7 +74,7 @@ export class SessionCookie {
     if (!restored) this.touch()
   }
 
-  /** The session's life starts anew. */
+  /** Extends the lifetime: it starts now. */
   touch(): void {
     if (this.originalMaxAge) this._expires = new Date(Date.now() + this.originalMaxAge)
   }
@@ -81,14 +87,14 @@ export class SessionCookie {
     this._expires = date
   }
 
-  /** Milliseconds left; `null`: until the browser closes. */
+  /** Remaining lifetime in ms; `null`: until the browser closes. */
   get maxAge(): number | null {
     return this._expires instanceof Date ? this._expires.getTime() - Date.now() : null
   }
 
   set maxAge(ms: number | null) {
     this.originalMaxAge = ms
-    // What the handler says of the life of its session counts, for an anonymous one too.
+    // A lifetime set by a handler applies to anonymous sessions too.
     if (ms && this.anonymous !== undefined) this.anonymous = ms
     this._expires = null
     this.touch()
@@ -101,34 +107,38 @@ export class SessionCookie {
   }
 }
 
-/** The attributes of a cookie that say nothing of time. */
+/** The attributes of a cookie that do not concern its lifetime. */
 function attributes(cookie: SessionCookie): Omit<StoredCookie, 'expires' | 'originalMaxAge'> {
   const { path, httpOnly, secure, sameSite, domain, partitioned } = cookie
   return { path, httpOnly, secure, sameSite, domain, partitioned } as Omit<StoredCookie, 'expires' | 'originalMaxAge'>
 }
 
-/** So many characters of a `User-Agent` tell a device from another. */
-const maxAgent = 200
+/** Characters of a `User-Agent` that are stored. */
+const maxAgentLength = 200
 
-/** Of a session's cookie, what another request could not know. @param usual the cookie of a session without options of its own */
-export function stored(cookie: SessionCookie, usual: SessionCookie, agent?: string): StoredCookie {
-  const others = attributes(usual)
+/**
+ * The part of a cookie that must be stored with its session.
+ *
+ * @param defaults the cookie of a session without options of its own
+ */
+export function toStored(cookie: SessionCookie, defaults: SessionCookie, agent?: string): StoredCookie {
+  const common = attributes(defaults)
   const own = Object.entries(attributes(cookie)).filter(
-    ([name, value]) => value !== others[name as keyof typeof others],
+    ([name, value]) => value !== common[name as keyof typeof common],
   )
   return {
     expires: cookie.expires?.getTime() ?? null,
     originalMaxAge: cookie.originalMaxAge,
     ...((!cookie.expires || !cookie.originalMaxAge) && { at: Date.now() }),
     ...(cookie.anonymous !== undefined && { anonymous: cookie.anonymous }),
-    ...(agent && { agent: agent.slice(0, maxAgent) }),
+    ...(agent && { agent: agent.slice(0, maxAgentLength) }),
     ...Object.fromEntries(own),
   }
 }
 
 /**
- * Whether the client came over TLS. `X-Forwarded-Proto` counts whoever sent it: a client that lies gets a cookie of its
- * own that it cannot use.
+ * Whether the client uses TLS. `X-Forwarded-Proto` is trusted from any sender: a client that forges it only receives a
+ * cookie that it cannot use.
  */
 export function isHttps(request: Partial<FastifyRequest>): boolean {
   if (request.protocol === 'https') return true
@@ -136,19 +146,19 @@ export function isHttps(request: Partial<FastifyRequest>): boolean {
   return typeof forwarded === 'string' && forwarded.split(',', 1)[0]?.trim() === 'https'
 }
 
-/** RFC 6265, 5.1.4: whether a cookie of this path belongs to this URL. */
+/** Whether a cookie with this path applies to the URL of a request (RFC 6265, 5.1.4). */
 export function inPath(request: FastifyRequest, path: string): boolean {
   if (path === '/') return true
   const [url = ''] = request.raw.url?.split('?', 1) ?? []
   return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
 }
 
-/** More cookies of one name are not looked at. */
+/** Most cookies of one name that are tried. */
 const maxCookies = 4
 
 /**
- * Every cookie of a name. A browser sends more than one where cookies of several paths or domains match, and the first one
- * need not be ours (RFC 6265, 5.4).
+ * The values of all cookies of a name. A browser sends several if cookies of several paths or domains match, and the
+ * first may belong to another application (RFC 6265, 5.4).
  */
 export function cookiesOf({ headers, server }: FastifyRequest, name: string): string[] {
   const found: string[] = []

@@ -1,120 +1,183 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { routeOf } from '../../base/internals/fastify.ts'
-import { cookiesOf, inPath, timeOf } from './cookie.ts'
-import { type Held, heldBy, hold, Unopened } from './held.ts'
-import { chain, type Later } from './later.ts'
+import { chain, type MaybePromise } from '../../base/maybe-promise.ts'
+import { cookiesOf, inPath, isTouchDue, timeOf } from './cookie.ts'
+import type { SessionContext } from './options.ts'
+import type { SessionRecord } from './record.ts'
 import { Session } from './session.ts'
-import type { Unsigned } from './signer.ts'
-import type { Terms } from './terms.ts'
+import type { Unsigned, VerifiedCookie } from './signer.ts'
+
+/** A session that the handler has not used yet. The first access to `request.session` replaces it by a `Session`. */
+export class LazySession {
+  readonly #context: SessionContext
+  readonly #verified: VerifiedCookie | undefined
+  readonly #record: SessionRecord | undefined
+
+  /** Without a record, a new session. */
+  constructor(context: SessionContext, verified?: VerifiedCookie, record?: SessionRecord) {
+    this.#context = context
+    this.#verified = verified
+    this.#record = record
+  }
+
+  /** Whether the session must be saved, or its cookie sent, although the handler has not used it. */
+  get isDue(): boolean {
+    if (!this.#record) return false
+    const context = this.#context
+    return context.rolling || this.#verified?.renew === true || isTouchDue(this.#record.cookie ?? {}, context)
+  }
+
+  open(request: FastifyRequest): Session {
+    return new Session(this.#context, request, this.#verified, this.#record)
+  }
+}
+
+/** The value behind `request.session`; `{}` for routes without a session, `null` once it was destroyed. */
+type SessionState = Session | LazySession | object | null
+
+const key = Symbol('fleet.session')
+type WithState = { [key]: SessionState }
+
+/** `request.session`, and the property behind it. */
+export const sessionDecorators = {
+  key,
+  session: {
+    getter(this: FastifyRequest): object | null {
+      const state = stateOf(this)
+      if (!(state instanceof LazySession)) return state
+      const session = state.open(this)
+      setState(this, session)
+      return session
+    },
+    setter(this: FastifyRequest, session: object | null): void {
+      setState(this, session)
+    },
+  },
+} as const
+
+function setState(request: FastifyRequest, state: SessionState): void {
+  ;(request as unknown as WithState)[key] = state
+}
+
+const stateOf = (request: FastifyRequest): SessionState => (request as unknown as WithState)[key]
 
 type Done = (error?: Error) => void
 
-/** A probe must answer while Redis does not, whatever cookies come with it. */
-function skips(request: FastifyRequest): boolean {
+/** Probes must be served while Redis is down, whatever cookies they carry. */
+function hasNoSession(request: FastifyRequest): boolean {
   const { session, probe } = routeOf(request)
   return session === false || probe === true
 }
 
+const unverified: Unsigned = { valid: false, renew: false, value: null }
+const noneTried: readonly string[] = []
+
 /**
- * The session that a cookie names, else that of another cookie of its name, else a new one.
+ * The session of a signed cookie. If it names no live session, other cookies of its name are tried, then a new session
+ * is returned.
  *
- * @param tried cookies that name no live session; without it, other cookies are not looked at
+ * @param tried cookies that name no live session; `undefined`: try no other cookies
  * @throws FLEET_ERR_STATE_UNAVAILABLE
  */
 export function open(
-  terms: Terms,
+  context: SessionContext,
   request: FastifyRequest,
   signed: string,
   tried?: readonly string[],
-): Later<Session | Unopened> {
-  const { valid, value: id, renew } = signed === '' ? none : terms.signer.unsign(signed)
-  if (!valid || id === null) return openNext(terms, request, signed, tried)
-  return chain(terms.backing.load(id), (loaded) => {
-    if (!loaded) return openNext(terms, request, signed, tried)
-    const { expires } = loaded.cookie ?? {}
-    const isOver = expires ? timeOf(expires) <= Date.now() : false
-    if (!isOver) return new Unopened(terms, { id, signed, renew }, loaded)
-    return chain(terms.backing.destroy(id, loaded.baseline), () => openNext(terms, request, signed, tried))
+): MaybePromise<Session | LazySession> {
+  const { valid, value: id, renew } = signed === '' ? unverified : context.signer.unsign(signed)
+  if (!valid || id === null) return openNext(context, request, signed, tried)
+  return chain(context.backend.load(id), (record) => {
+    if (!record) return openNext(context, request, signed, tried)
+    const { expires } = record.cookie ?? {}
+    const isExpired = expires ? timeOf(expires) <= Date.now() : false
+    if (!isExpired) return new LazySession(context, { id, signed, renew }, record)
+    return chain(context.backend.destroy(id, record.baseline), () => openNext(context, request, signed, tried))
   })
 }
 
 function openNext(
-  terms: Terms,
+  context: SessionContext,
   request: FastifyRequest,
   signed: string,
   tried?: readonly string[],
-): Later<Session | Unopened> {
-  if (!tried) return new Session(terms, request)
+): MaybePromise<Session | LazySession> {
+  if (!tried) return new Session(context, request)
   const seen = [...tried, signed]
-  const next = signedIn(terms, request).find((other) => !seen.includes(other))
-  return next === undefined ? new Session(terms, request) : open(terms, request, next, seen)
+  const next = signedCookies(context, request).find((other) => !seen.includes(other))
+  return next === undefined ? new Session(context, request) : open(context, request, next, seen)
 }
 
-function signedIn({ cookieName, cookiePrefix }: Terms, request: FastifyRequest): string[] {
+function signedCookies({ cookieName, cookiePrefix }: SessionContext, request: FastifyRequest): string[] {
   return cookiesOf(request, cookieName)
     .filter((cookie) => cookie.startsWith(cookiePrefix))
     .map((cookie) => cookie.slice(cookiePrefix.length))
 }
 
-const none: Unsigned = { valid: false, renew: false, value: null }
-const noneTried: readonly string[] = []
-
 /**
- * Reads the session of each request, and saves it with the answer. For one whose session is at hand the hooks make no
- * function, because they run for every request of the app.
+ * Loads the session of each request in `onRequest` and saves it in `onSend`. The synchronous path creates no closure,
+ * because the hooks run for every request of the app.
  *
- * @param goesOn whether a request goes on without its session after this error
+ * @param tolerateOutage whether a request continues without its session after this error
  */
-export function addHooks(app: FastifyInstance, terms: Terms, goesOn: (error: unknown) => boolean): void {
-  const { cookieName, cookiePrefix } = terms
-  const path = terms.cookie.path as string
-  const untold = new Unopened(terms)
-  const opened = (request: FastifyRequest): Later<Held> => {
-    if (!inPath(request, path) || skips(request)) return {}
+export function addHooks(
+  app: FastifyInstance,
+  context: SessionContext,
+  tolerateOutage: (error: unknown) => boolean,
+): void {
+  const { cookieName, cookiePrefix } = context
+  const path = context.cookie.path as string
+  const newSession = new LazySession(context)
+
+  const load = (request: FastifyRequest): MaybePromise<SessionState> => {
+    if (!inPath(request, path) || hasNoSession(request)) return {}
     const sent = request.cookies[cookieName]
-    if (sent === undefined && !terms.saveUninitialized) return untold
-    if (sent === undefined) return new Session(terms, request)
+    if (sent === undefined && !context.saveUninitialized) return newSession
+    if (sent === undefined) return new Session(context, request)
     const signed = sent.startsWith(cookiePrefix) ? sent.slice(cookiePrefix.length) : ''
-    return open(terms, request, signed, noneTried)
+    return open(context, request, signed, noneTried)
   }
-  const unread = (error: unknown, request: FastifyRequest, done: Done): void => {
-    if (goesOn(error)) {
-      const ids = signedIn(terms, request).map((signed) => terms.signer.unsign(signed))
-      hold(request, Session.detached(terms, request, ids.find(({ valid }) => valid)?.value ?? null))
-      done()
-    } else done(error as Error)
+  const loadFailed = (error: unknown, request: FastifyRequest, done: Done): void => {
+    if (!tolerateOutage(error)) {
+      done(error as Error)
+      return
+    }
+    const ids = signedCookies(context, request).map((signed) => context.signer.unsign(signed))
+    setState(request, Session.detached(context, request, ids.find(({ valid }) => valid)?.value ?? null))
+    done()
   }
   app.addHook('onRequest', (request, _reply, done) => {
-    let session: Later<Held>
+    let session: MaybePromise<SessionState>
     try {
-      session = opened(request)
+      session = load(request)
     } catch (error) {
-      return unread(error, request, done)
+      return loadFailed(error, request, done)
     }
     if (!(session instanceof Promise)) {
-      hold(request, session)
+      setState(request, session)
       return done()
     }
-    const settled = (value: Held): void => {
-      hold(request, value)
+    const loaded = (state: SessionState): void => {
+      setState(request, state)
       done()
     }
-    session.then(settled, (error) => unread(error, request, done))
+    session.then(loaded, (error) => loadFailed(error, request, done))
   })
-  const unsaved = (error: unknown, done: Done): void => (goesOn(error) ? done() : done(error as Error))
+
+  const saveFailed = (error: unknown, done: Done): void => (tolerateOutage(error) ? done() : done(error as Error))
   app.addHook('onSend', (request, reply, _payload, done) => {
-    const state = heldBy(request)
-    if (state instanceof Unopened && !state.isDue) return done()
-    let finished: Later<void>
+    const state = stateOf(request)
+    if (state instanceof LazySession && !state.isDue) return done()
+    let saved: MaybePromise<void>
     try {
-      finished = Session.finish(terms, request, reply)
+      saved = Session.finish(context, request, reply)
     } catch (error) {
-      return unsaved(error, done)
+      return saveFailed(error, done)
     }
-    if (!(finished instanceof Promise)) return done()
-    finished.then(
+    if (!(saved instanceof Promise)) return done()
+    saved.then(
       () => done(),
-      (error) => unsaved(error, done),
+      (error) => saveFailed(error, done),
     )
   })
 }

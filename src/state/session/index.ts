@@ -1,36 +1,63 @@
+/**
+ * `request.session`: server-side sessions in Redis, so that no session is lost with an instance.
+ *
+ * The path of a request:
+ *
+ * 1. `hooks.ts`, `onRequest`: verifies the cookie (`signer.ts`), loads the {@link SessionRecord} and attaches a
+ *    `LazySession`, which becomes a `Session` when the handler first uses `request.session`.
+ * 2. `session.ts`: `Session`, the object that handlers use. It remembers what was loaded (the baseline).
+ * 3. `hooks.ts`, `onSend`: `Session.finish()` saves what has changed and sets the cookie (`cookie.ts`).
+ *
+ * Where a session is saved: `Session` calls a `SessionBackend`. That is `Sessions` (`repository.ts`), which merges changes
+ * into a `RecordStore` (`store.ts`): `redis-store.ts`, or `memory-store.ts` without Redis. `record.ts` is the format. A
+ * custom store is wrapped by `adapters.ts`, which also has `FleetStore`, our store for other session plugins.
+ *
+ * What happens if Redis rejects a read or a write: the store throws FLEET_ERR_STATE_UNAVAILABLE, or FLEET_ERR_STATE_FULL
+ * above `maxmemory`. The stored session stays as it was, no cookie is set, and the response is 503 with `Retry-After`.
+ * With `onOutage: 'allow'` (`tolerateOutage` in `hooks.ts`) the request continues: a session that cannot be loaded is
+ * empty and not saved, and changes that cannot be saved are dropped. `destroy()`, `regenerate()` and `save()` still fail.
+ *
+ * {@link SessionContext} (`options.ts`) holds what all sessions of an app share.
+ */
 import fastifyCookie from '@fastify/cookie'
 import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
+import { run } from '../../base/maybe-promise.ts'
 import { resolveOptions } from '../../base/options.ts'
+import { rejectRenamed } from '../../base/renamed-options.ts'
+import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import { expose } from '../metrics.ts'
 import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
-import { lifeOf, type StoredCookie } from './cookie.ts'
-import { ForeignSessions, outage } from './foreign.ts'
-import { sessionDecorators, Unopened } from './held.ts'
-import { addHooks, open } from './hooks.ts'
-import { run } from './later.ts'
-import { NewSessions } from './new-sessions.ts'
-import { defaults, type Resolved, type SessionOptions, shapes } from './options.ts'
-import { signerOf } from './secret.ts'
+import { CustomStoreBackend, FleetStore, outageError } from './adapters.ts'
+import { lifetimeOf, type StoredCookie } from './cookie.ts'
+import { addHooks, LazySession, open, sessionDecorators } from './hooks.ts'
+import {
+  type AnonymousOptions,
+  defaults,
+  type ResolvedSessionOptions,
+  renamed,
+  type SessionContext,
+  type SessionOptions,
+  shapes,
+} from './options.ts'
+import { TrackedRecordStore } from './redis-store.ts'
+import type { SessionBackend, Sessions } from './repository.ts'
 import type { Session } from './session.ts'
-import type { Backing, Sessions } from './sessions.ts'
-import { FleetStore } from './store.ts'
-import type { Terms } from './terms.ts'
-import { TrackedSessions } from './tracked.ts'
+import { createSigner } from './signer.ts'
 
+export { FleetStore, type FleetStoreOptions } from './adapters.ts'
 export type { AnonymousOptions, SessionOptions } from './options.ts'
-export type { Sessions, UserSession } from './sessions.ts'
+export type { Sessions, UserSession } from './repository.ts'
 export type { Signer } from './signer.ts'
-export { FleetStore, type FleetStoreOptions } from './store.ts'
 
 declare module 'fastify' {
   interface Session {
-    // What a session holds is up to the app, and an app that declares its fields here gets them checked: a declared
-    // field wins over this one. Without it, an app would have to declare a type before it could count visits.
-    // biome-ignore lint/suspicious/noExplicitAny: `unknown` would refuse `session.visits + 1`
+    // The app decides what a session contains. If it declares its fields here, they are checked, because a declared field
+    // takes precedence over this one. Without it, every app would have to declare its fields.
+    // biome-ignore lint/suspicious/noExplicitAny: `unknown` would not allow `session.visits + 1`
     [field: string]: any
   }
   interface FastifyInstance {
@@ -38,103 +65,121 @@ declare module 'fastify' {
     sessions: Sessions
   }
   interface FastifyContextConfig {
-    /** `false`: this route has no session, and a session cookie costs it nothing. */
+    /** `false`: this route has no session, and a session cookie costs nothing on it. */
     session?: boolean
   }
 }
 
-const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
-
-interface Opened {
+interface OpenedStore {
   readonly kind: string
   readonly store: SessionStore
-  readonly backing: Backing
+  readonly backend: SessionBackend
   readonly sessions?: Sessions
 }
 
-function tracked(app: FastifyInstance, client: RedisClient): TrackedSessions {
-  const refused = (reason: string): void =>
-    app.log.warn({ reason }, 'session: Redis does not say what changes, so `track` keeps nothing in memory')
-  const sessions = new TrackedSessions(client, app.fleet.name, refused)
-  app.addHook('onClose', async () => sessions.close())
-  return sessions
+function openTracked(app: FastifyInstance, client: RedisClient): TrackedRecordStore {
+  const rejected = (reason: string): void =>
+    app.log.warn({ reason }, 'session: Redis does not announce changes, so `track` caches nothing')
+  const records = new TrackedRecordStore(client, app.fleet.name, rejected)
+  app.addHook('onClose', async () => records.close())
+  return records
 }
 
-async function openStore(app: FastifyInstance, options: Resolved): Promise<Opened> {
-  const { store, ttl, userId, merge, track, maxBytes } = options
+async function openStore(app: FastifyInstance, options: ResolvedSessionOptions): Promise<OpenedStore> {
+  const { store, ttlMs, userId, merge, track, maxBytes } = options
   const { redis: client, fleet } = app
-  const engine = track && client && store === 'fleet' ? tracked(app, client) : undefined
-  const own =
-    store === 'fleet' ? new FleetStore({ client, name: fleet.name, ttl, userId, merge, maxBytes, engine }) : store
-  if (own instanceof FleetStore) {
-    const { sessions } = own
-    return { kind: sessions.kind, store: own, backing: sessions, sessions }
+  const engine = track && client && store === 'fleet' ? openTracked(app, client) : undefined
+  const given =
+    store === 'fleet'
+      ? new FleetStore({ client, name: fleet.name, ttl: ttlMs / 1000, userId, merge, maxBytes, engine })
+      : store
+  if (given instanceof FleetStore) {
+    const { sessions } = given
+    return { kind: sessions.kind, store: given, backend: sessions, sessions }
   }
-  if (own !== 'connect-redis')
-    return { kind: 'custom', store: own, backing: new ForeignSessions(own, outage, maxBytes) }
+  if (given !== 'connect-redis')
+    return { kind: 'custom', store: given, backend: new CustomStoreBackend(given, outageError, maxBytes) }
   if (!client)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', "`session.store` 'connect-redis' needs Redis; set REDIS_URL")
   const { RedisStore } = await import('connect-redis')
-  const plain: SessionStore = new RedisStore({
+  const connectRedis: SessionStore = new RedisStore({
     client,
     prefix: `${fleet.name}:connect-session:`,
-    ttl: ({ cookie }: { cookie: StoredCookie }) => Math.ceil(lifeOf(cookie, ttl * 1000) / 1000),
+    ttl: ({ cookie }: { cookie: StoredCookie }) => Math.ceil(lifetimeOf(cookie, ttlMs) / 1000),
   })
-  return { kind: 'redis', store: plain, backing: new ForeignSessions(plain, unavailable, maxBytes) }
+  return { kind: 'redis', store: connectRedis, backend: new CustomStoreBackend(connectRedis, unavailable, maxBytes) }
 }
+
+/** The limits on new anonymous sessions, with their metric and their warning. */
+function openQuota(app: FastifyInstance, limits: Required<AnonymousOptions> | false): ClientQuota | undefined {
+  const rejected = { anonymous: 0 }
+  expose(app, 'fleet_sessions_refused_total', 'New sessions that were not saved, by exceeded limit', 'reason', rejected)
+  if (!limits) return undefined
+  const exceeded: QuotaExceeded = (client, isFirst) => {
+    rejected.anonymous++
+    if (!isFirst) return
+    const source = client === undefined ? 'the clients together have' : `the client ${client} has`
+    const option = client === undefined ? 'totalPerMinute' : 'perMinute'
+    app.log.warn(
+      `session: new sessions without a login are not saved for the rest of this minute, because ${source} started ` +
+        `${limits[option]} (\`session.anonymous.${option}\`); if many clients share one address, set TRUST_PROXY`,
+    )
+  }
+  return new ClientQuota(limits, exceeded)
+}
+
+const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   if (!app.hasDecorator('redis')) await app.register(redis)
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
   const env = readEnv()
-  const options = resolveOptions<Resolved>(
+  rejectRenamed('session', given, renamed)
+  const options = resolveOptions<ResolvedSessionOptions>(
     'session',
     shapes,
     defaults,
     {
-      ttl: env.SESSION_TTL,
+      ttlMs: env.SESSION_TTL === undefined ? undefined : env.SESSION_TTL * 1000,
       cookieName: env.SESSION_COOKIE_NAME,
       cookie: { secure: env.SESSION_COOKIE_SECURE ?? env.production },
     },
     given,
   )
-  const { secret, ttl, touchAfter = Math.floor(ttl / 10), cookieName, cookiePrefix, whenDown } = options
-  const { kind, store, backing, sessions } = await openStore(app, options)
+  const { ttlMs, touchAfterMs = Math.floor(ttlMs / 10), anonymous, userId } = options
+  const { kind, store, backend, sessions } = await openStore(app, options)
   app.fleet.describe('sessionStore', kind)
-  app.fleet.configure('session', { ...options, touchAfter })
+  app.fleet.configure('session', { ...options, touchAfterMs })
 
-  const cookie: StoredCookie = { maxAge: options.cookie.expires ? null : ttl * 1000, ...options.cookie }
-  const refusals = { anonymous: 0 }
-  expose(app, 'fleet_sessions_refused_total', 'New sessions that were not kept, by their limit', 'reason', refusals)
-  const { anonymous, userId } = options
+  const cookie: StoredCookie = { maxAge: options.cookie.expires ? null : ttlMs, ...options.cookie }
   const newCookie = (from: StoredCookie): StoredCookie => (anonymous ? { ...from, anonymous: anonymous.ttlMs } : from)
-  const newSessions = anonymous ? new NewSessions(anonymous, app.log, refusals) : undefined
+  const quota = openQuota(app, anonymous)
 
-  let warned = false
-  const terms: Terms = {
-    backing,
-    signer: await signerOf(app, secret, options.algorithm),
+  let hasWarned = false
+  const context: SessionContext = {
+    backend,
+    signer: await createSigner(app, options.secret, options.algorithm),
     newId: options.idGenerator,
-    cookieName,
-    cookiePrefix,
+    cookieName: options.cookieName,
+    cookiePrefix: options.cookiePrefix,
     cookie,
     newCookie: newCookie(cookie),
-    admits: newSessions && ((request) => newSessions.admits(request)),
+    admits: quota && ((request) => quota.admits(request)),
     isAuthenticated: (data) => isSet(data[userId]) || isSet(data.user),
     rolling: options.rolling,
     saveUninitialized: options.saveUninitialized,
-    ttlMs: cookie.maxAge ?? ttl * 1000,
-    touchAfterMs: touchAfter * 1000,
-    insecure() {
-      if (warned) return
-      warned = true
+    ttlMs: cookie.maxAge ?? ttlMs,
+    touchAfterMs,
+    warnInsecure() {
+      if (hasWarned) return
+      hasWarned = true
       app.log.warn(
-        'session: not kept, because its cookie is Secure and the request came without TLS; let the front send ' +
+        'session: not saved, because its cookie is Secure and the request came without TLS; let the load balancer send ' +
           'X-Forwarded-Proto, or set SESSION_COOKIE_SECURE=auto',
       )
     },
   }
-  const goesOn = (error: unknown): boolean => whenDown === 'anonymous' && isOutage(error)
+  const tolerateOutage = (error: unknown): boolean => options.onOutage === 'allow' && isOutage(error)
 
   app.decorateRequest(sessionDecorators.key, null)
   app.decorateRequest('session', sessionDecorators.session as never)
@@ -147,20 +192,20 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   })
   app.decorate('decryptSession', (signed: string, request: object, ...rest: unknown[]) => {
     const callback = rest.pop() as (error?: unknown) => void
-    const cookie = { ...terms.cookie, ...(rest[0] as object) }
-    const own = { ...terms, cookie, newCookie: newCookie(cookie) }
-    const set = (opened: Session | Unopened): void => {
-      const session = opened instanceof Unopened ? opened.open(request as FastifyRequest) : opened
+    const cookie = { ...context.cookie, ...(rest[0] as object) }
+    const ownContext = { ...context, cookie, newCookie: newCookie(cookie) }
+    const set = (opened: Session | LazySession): void => {
+      const session = opened instanceof LazySession ? opened.open(request as FastifyRequest) : opened
       Object.assign(request, { session })
       callback()
     }
-    run(() => open(own, request as FastifyRequest, signed), set, callback)
+    run(() => open(ownContext, request as FastifyRequest, signed), set, callback)
   })
-  addHooks(app, terms, goesOn)
+  addHooks(app, context, tolerateOutage)
 }
 
 /**
- * `request.session`, kept in Redis: no session is lost with an instance.
+ * Decorates `request.session`, `app.sessions` and `app.decryptSession()`. Sessions are saved in Redis.
  *
  * @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK, FLEET_ERR_OPTION_INVALID
  */

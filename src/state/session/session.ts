@@ -1,86 +1,90 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { chain, type ErrorCallback, type MaybePromise, settle } from '../../base/maybe-promise.ts'
 import { unavailable } from '../redis/index.ts'
-import { isDue, isHttps, SessionCookie, type StoredCookie, stored } from './cookie.ts'
-import { type Callback, chain, type Later, settle } from './later.ts'
-import { copy, type Data, isSame, type Loaded } from './loaded.ts'
-import { isKept, type Terms, type Ticket, touchAfterOf } from './terms.ts'
-import { checkSize } from './text.ts'
+import { isHttps, isTouchDue, SessionCookie, type StoredCookie, toStored } from './cookie.ts'
+import type { SessionContext } from './options.ts'
+import { checkSize, copy, isSame, type SessionData, type SessionRecord } from './record.ts'
+import type { VerifiedCookie } from './signer.ts'
 
-/** Requests whose session was destroyed: their client is to forget its cookie. */
-const ended = new WeakSet<FastifyRequest>()
+/** `false` if the session will not be saved. Plugins that would add their own data to it read this property. */
+export const isKept: unique symbol = Symbol.for('fleet.session.isKept')
+
+/** Requests whose session was destroyed. Their responses clear the cookie. */
+const destroyed = new WeakSet<FastifyRequest>()
 
 /**
- * `request.session`, with the API of `@fastify/session`. Its data are its own fields; everything else is behind private
- * ones, so that nothing of it is ever taken for data.
+ * `request.session`, with the API of `@fastify/session`. The session data are its own properties. Everything else is in
+ * private fields, so that it is never saved as data.
  */
 export class Session {
   [field: string]: unknown
-  readonly #terms: Terms
+  readonly #context: SessionContext
   readonly #request: FastifyRequest
-  readonly #ticket: Ticket | undefined
+  readonly #verified: VerifiedCookie | undefined
   #id: string | undefined
-  /** The data as the store has it; `undefined`: the store has no such session. */
+  /** The data in the store; `undefined`: the session is not stored. */
   #baseline: string | undefined
-  #data: Data = {}
-  /** Whether {@link #data} is as it was, whatever a handler does to the objects in it. */
+  #data: SessionData = {}
+  /** Whether handlers cannot have changed the objects in {@link #data}. */
   #hasOriginal = false
-  /** The cookie as the store has it. */
-  #kept: StoredCookie | undefined
+  /** The cookie in the store. */
+  #storedCookie: StoredCookie | undefined
   #options: StoredCookie
   #cookie: SessionCookie | undefined
-  #cookieWas = ''
-  /** It is saved though no data changed, because its life starts anew. */
-  #renews = false
-  #saved = false
-  /** The client gets a cookie. */
-  #tells = false
-  #detached = false
-  /** A save has failed: it is not tried again with the error response. */
-  #failed = false
+  #originalCookie = ''
+  /** Whether the next save extends the lifetime. The session is saved even if its data is unchanged. */
+  #extendTtl = false
+  #isSaved = false
+  /** Whether the response carries the cookie. */
+  #sendCookie = false
+  /** Whether the store was unavailable, so that the session is empty and cannot be saved. */
+  #isDetached = false
+  /** Whether a save has failed. The error response does not try again. */
+  #hasFailed = false
 
-  /** @param ticket what the client sent @param loaded what the store has; without it, the session is new */
-  constructor(terms: Terms, request: FastifyRequest, ticket?: Ticket, loaded?: Loaded) {
-    this.#terms = terms
+  /** @param verified the client's cookie @param record the stored session; without it, the session is new */
+  constructor(context: SessionContext, request: FastifyRequest, verified?: VerifiedCookie, record?: SessionRecord) {
+    this.#context = context
     this.#request = request
-    this.#options = loaded ? terms.cookie : terms.newCookie
-    this.#ticket = ticket
-    if (!loaded) return
-    const { id, data, shared = false, cookie } = loaded
+    this.#options = record ? context.cookie : context.newCookie
+    this.#verified = verified
+    if (!record) return
+    const { id, data, baseline, shared = false, cookie } = record
     this.#id = id
-    this.#baseline = loaded.baseline
+    this.#baseline = baseline
     this.#data = data
     this.#hasOriginal = shared
-    this.#kept = cookie
-    this.#renews = terms.rolling || isDue(cookie ?? {}, touchAfterOf(terms, cookie ?? {}))
-    this.#tells = ticket?.renew === true
-    for (const name in data) if (!taken.has(name)) this[name] = shared ? copy(data[name]) : data[name]
+    this.#storedCookie = cookie
+    this.#extendTtl = context.rolling || isTouchDue(cookie ?? {}, context)
+    this.#sendCookie = verified?.renew === true
+    for (const name in data) if (!reservedNames.has(name)) this[name] = shared ? copy(data[name]) : data[name]
   }
 
-  /** An empty session that nobody keeps, for a request that goes on though the one of this id could not be read. */
-  static detached(terms: Terms, request: FastifyRequest, id: string | null): Session {
-    const session = new Session(terms, request)
+  /** An empty session that is not saved, for a request that continues although its session could not be loaded. */
+  static detached(context: SessionContext, request: FastifyRequest, id: string | null): Session {
+    const session = new Session(context, request)
     session.#id = id ?? undefined
-    session.#detached = true
+    session.#isDetached = true
     return session
   }
 
   get sessionId(): string {
-    this.#id ??= this.#terms.newId(this.#request)
+    this.#id ??= this.#context.newId(this.#request)
     return this.#id
   }
 
   get encryptedSessionId(): string {
-    const ticket = this.#ticket
-    if (ticket && !ticket.renew && ticket.id === this.#id) return ticket.signed
-    return this.#terms.signer.sign(this.sessionId)
+    const verified = this.#verified
+    if (verified && !verified.renew && verified.id === this.#id) return verified.signed
+    return this.#context.signer.sign(this.sessionId)
   }
 
   get cookie(): SessionCookie {
     if (!this.#cookie) {
-      this.#cookie = new SessionCookie({ ...this.#options, ...this.#kept }, isHttps(this.#request))
-      if (this.#renews || this.#terms.backing.slides) this.#cookie.touch()
-      this.#cookieWas = JSON.stringify(this.#cookie)
+      this.#cookie = new SessionCookie({ ...this.#options, ...this.#storedCookie }, isHttps(this.#request))
+      if (this.#extendTtl || this.#context.backend.rewritesOnSave) this.#cookie.touch()
+      this.#originalCookie = JSON.stringify(this.#cookie)
     }
     return this.#cookie
   }
@@ -93,63 +97,63 @@ export class Session {
     this[name] = value
   }
 
-  /** Cookie options for this session alone; they are kept with it. */
+  /** Sets cookie options for this session only. They are stored with it. */
   options(given: Partial<CookieOptions>): void {
     if (Object.keys(given).length === 0) return
     const own = this.#ownOptions()
     const anonymous = own.anonymous && (given.maxAge ?? own.anonymous)
     this.#options = { ...own, ...given, anonymous }
-    this.#kept = undefined
+    this.#storedCookie = undefined
     this.#cookie = new SessionCookie(this.#options, isHttps(this.#request))
-    this.#renews = true
+    this.#extendTtl = true
   }
 
-  /** The session's life starts anew, though nothing else may change. */
+  /** Extends the lifetime, even if nothing else changes. */
   touch(): void {
     this.cookie.touch()
-    this.#renews = true
+    this.#extendTtl = true
   }
 
-  /** Whether its data is not what the store has. */
+  /** Whether the data differs from the stored data. */
   isModified(): boolean {
     const names = Object.keys(this)
     if (this.#baseline === undefined) return names.length > 0
     if (isSame(this, names, this.#data, this.#hasOriginal)) return false
-    const { backing } = this.#terms
-    return backing.differ(backing.snapshot(this), this.#baseline)
+    const { backend } = this.#context
+    return backend.isChanged(backend.snapshot(this), this.#baseline)
   }
 
   isSaved(): boolean {
-    return this.#saved
+    return this.#isSaved
   }
 
-  /** Saves now. A session that another request has ended meanwhile stays ended, and {@link isSaved} says so. */
+  /** Saves now. A session that another request has ended is not recreated; {@link isSaved} is then `false`. */
   save(): Promise<void>
-  save(callback: Callback): void
-  save(callback?: Callback): Promise<void> | void {
+  save(callback: ErrorCallback): void
+  save(callback?: ErrorCallback): Promise<void> | void {
     return settle(() => this.#save(), callback)
   }
 
-  /** What the store has now takes the place of what this request has changed. */
+  /** Loads the stored data and discards the changes of this request. */
   reload(): Promise<void>
-  reload(callback: Callback): void
-  reload(callback?: Callback): Promise<void> | void {
+  reload(callback: ErrorCallback): void
+  reload(callback?: ErrorCallback): Promise<void> | void {
     return settle(() => this.#reload(), callback)
   }
 
-  /** The same client, another id: what a login must do, so that an id planted before it is worth nothing. */
+  /** Gives the session a new id. Every login must do this, so that an id planted before it is worthless. */
   regenerate(keep?: string[]): Promise<void>
-  regenerate(callback: Callback): void
-  regenerate(keep: string[], callback: Callback): void
-  regenerate(...given: [(string[] | Callback)?, Callback?]): Promise<void> | void {
+  regenerate(callback: ErrorCallback): void
+  regenerate(keep: string[], callback: ErrorCallback): void
+  regenerate(...given: [(string[] | ErrorCallback)?, ErrorCallback?]): Promise<void> | void {
     const keep = Array.isArray(given[0]) ? given[0] : []
     return settle(() => this.#regenerate(keep), typeof given[0] === 'function' ? given[0] : given[1])
   }
 
-  /** Ends the session, on every instance at once, and takes the client's cookie away. */
+  /** Ends the session on every instance at once, and clears the client's cookie. */
   destroy(): Promise<void>
-  destroy(callback: Callback): void
-  destroy(callback?: Callback): Promise<void> | void {
+  destroy(callback: ErrorCallback): void
+  destroy(callback?: ErrorCallback): Promise<void> | void {
     return settle(() => this.#destroy(), callback)
   }
 
@@ -158,115 +162,113 @@ export class Session {
   }
 
   /**
-   * Saves what the request has changed, and tells the client. A response of 500 or above saves nothing: what a handler
-   * did before it failed is half done.
+   * Saves the changes of a request and sets the cookie. A response of 500 or above saves nothing, because the changes of
+   * a handler that failed may be incomplete.
    */
-  static finish(terms: Terms, request: FastifyRequest, reply: FastifyReply): Later<void> {
+  static finish(context: SessionContext, request: FastifyRequest, reply: FastifyReply): MaybePromise<void> {
     const session = request.session as unknown
     if (!(session instanceof Session)) {
-      if (ended.has(request)) forget(terms, request, reply)
+      if (destroyed.has(request)) clearCookie(context, request, reply)
       return
     }
-    if (session.#detached) return
-    if (reply.statusCode >= 500 || session.#failed || !session.#needsSave()) return session.#answer(reply)
-    session.#failed = true
+    if (session.#isDetached) return
+    if (reply.statusCode >= 500 || session.#hasFailed || !session.#needsSave()) return session.#writeCookie(reply)
+    session.#hasFailed = true
     return chain(session.#persist(), () => {
-      session.#failed = false
-      session.#answer(reply)
+      session.#hasFailed = false
+      session.#writeCookie(reply)
     })
   }
 
   #needsSave(): boolean {
-    if (this.#baseline !== undefined) return this.#renews || this.#cookieChanged() || this.isModified()
-    // Nobody could come back to a new session whose cookie cannot be sent.
-    return (this.#terms.saveUninitialized || this.isModified()) && this.#mayTell()
+    if (this.#baseline !== undefined) return this.#extendTtl || this.#cookieChanged() || this.isModified()
+    // Without its cookie a new session could never be used.
+    return (this.#context.saveUninitialized || this.isModified()) && this.#canSendCookie()
   }
 
   #cookieChanged(): boolean {
-    return this.#cookie !== undefined && JSON.stringify(this.#cookie) !== this.#cookieWas
+    return this.#cookie !== undefined && JSON.stringify(this.#cookie) !== this.#originalCookie
   }
 
-  #mayTell(): boolean {
-    const may = this.cookie.secure !== true || isHttps(this.#request)
-    if (!may) this.#terms.insecure()
-    return may
+  #canSendCookie(): boolean {
+    const canSend = this.cookie.secure !== true || isHttps(this.#request)
+    if (!canSend) this.#context.warnInsecure()
+    return canSend
   }
 
-  #answer(reply: FastifyReply): void {
-    const { cookieName, cookiePrefix } = this.#terms
-    if (this.#tells && this.#mayTell())
+  #writeCookie(reply: FastifyReply): void {
+    const { cookieName, cookiePrefix } = this.#context
+    if (this.#sendCookie && this.#canSendCookie())
       reply.setCookie(cookieName, cookiePrefix + this.encryptedSessionId, this.cookie.toJSON() as object)
-    else if (this.#baseline === undefined) forget(this.#terms, this.#request, reply)
+    else if (this.#baseline === undefined) clearCookie(this.#context, this.#request, reply)
   }
 
-  /** Whether it may be kept: a new session that nobody has logged in to only within the limits for such. */
+  /** Whether the session may be saved. A new anonymous session is subject to the limits of `anonymous`. */
   get [isKept](): boolean {
-    const { isAuthenticated, admits } = this.#terms
-    if ((this.#cookie ?? this.#kept ?? this.#options).anonymous === undefined) return true
+    const { isAuthenticated, admits } = this.#context
+    if ((this.#cookie ?? this.#storedCookie ?? this.#options).anonymous === undefined) return true
     if (!isAuthenticated(this)) return this.#baseline !== undefined || admits?.(this.#request) !== false
     this.cookie.anonymous = undefined
     return true
   }
 
-  /** @returns whether the session is alive */
-  #persist(): Later<boolean> {
-    if (this.#detached) throw unavailable(new Error('this session could not be read'))
-    const { backing } = this.#terms
-    const snapshot = backing.snapshot(this)
-    checkSize(snapshot, backing.maxBytes, this.#baseline)
+  /** Writes the session to its backend. @returns false if it was not written, because it has ended or is over a limit */
+  #persist(): MaybePromise<boolean> {
+    if (this.#isDetached) throw unavailable(new Error('the session could not be loaded'))
+    const { backend } = this.#context
+    const snapshot = backend.snapshot(this)
+    checkSize(snapshot, backend.maxBytes, this.#baseline)
     if (!this[isKept]) return false
-    const renews = this.#baseline === undefined || this.#renews || backing.slides || this.#cookieChanged()
-    const cookie = renews ? this.#toKeep() : undefined
+    const extendTtl = this.#baseline === undefined || this.#extendTtl || backend.rewritesOnSave || this.#cookieChanged()
+    const cookie = extendTtl ? this.#cookieToStore() : undefined
     const written =
       this.#baseline === undefined
-        ? chain(backing.create(this.sessionId, this, cookie as StoredCookie), () => true)
-        : backing.update(this.sessionId, this, this.#baseline, cookie)
-    return chain(written, (alive) => {
-      if (!alive) return false
+        ? chain(backend.create(this.sessionId, this, cookie as StoredCookie), () => true)
+        : backend.update(this.sessionId, this, this.#baseline, cookie)
+    return chain(written, (isAlive) => {
+      if (!isAlive) return false
       this.#baseline = snapshot
       this.#data = {}
       this.#hasOriginal = false
-      this.#kept = cookie ?? this.#kept
-      this.#cookieWas = JSON.stringify(this.cookie)
-      this.#renews = false
-      this.#tells ||= renews
+      this.#storedCookie = cookie ?? this.#storedCookie
+      this.#originalCookie = JSON.stringify(this.cookie)
+      this.#extendTtl = false
+      this.#sendCookie ||= extendTtl
       return true
     })
   }
 
-  #save(): Later<void> {
-    return chain(this.#persist(), (alive) => {
-      this.#saved = alive
-      this.#tells = alive
+  #save(): MaybePromise<void> {
+    return chain(this.#persist(), (isAlive) => {
+      this.#isSaved = isAlive
+      this.#sendCookie = isAlive
     })
   }
 
-  #reload(): Later<void> {
-    const id = this.sessionId
-    return chain(this.#terms.backing.load(id), (loaded) => {
-      const next = new Session(this.#terms, this.#request, this.#ticket, loaded)
-      next.#saved = this.#saved
-      next.#tells ||= this.#saved
+  #reload(): MaybePromise<void> {
+    return chain(this.#context.backend.load(this.sessionId), (record) => {
+      const next = new Session(this.#context, this.#request, this.#verified, record)
+      next.#isSaved = this.#isSaved
+      next.#sendCookie ||= this.#isSaved
       this.#replaceBy(next)
     })
   }
 
-  #regenerate(keep: string[]): Later<void> {
-    const next = new Session(this.#terms, this.#request)
-    next.#id = this.#terms.newId(this.#request)
-    // A login: nothing of what limits anonymous sessions holds for the new one.
+  #regenerate(keep: string[]): MaybePromise<void> {
+    const next = new Session(this.#context, this.#request)
+    next.#id = this.#context.newId(this.#request)
+    // A login: the limits of anonymous sessions do not apply to the new session.
     next.#options = { ...this.#ownOptions(), anonymous: undefined }
     for (const name of keep) next[name] = this[name]
-    const stored = this.#baseline !== undefined || this.#detached
-    // First the new one: what cannot be put into words, or finds no room in Redis, ends nothing.
-    const saved = next.#save()
-    const gone = chain(saved, () => stored && this.#terms.backing.destroy(this.sessionId, this.#baseline))
-    return chain(gone, () => this.#replaceBy(next))
+    const isStored = this.#baseline !== undefined || this.#isDetached
+    // Save the new session first: if that fails (not serializable, Redis is full), the old one stays.
+    const saved = chain(next.#save(), () => isStored && this.#context.backend.destroy(this.sessionId, this.#baseline))
+    return chain(saved, () => this.#replaceBy(next))
   }
 
-  #destroy(): Later<void> {
-    return chain(this.#terms.backing.destroy(this.sessionId, this.#baseline), () => {
-      ended.add(this.#request)
+  #destroy(): MaybePromise<void> {
+    return chain(this.#context.backend.destroy(this.sessionId, this.#baseline), () => {
+      destroyed.add(this.#request)
       this.#replaceBy(null)
     })
   }
@@ -275,25 +277,24 @@ export class Session {
     ;(this.#request as { session: unknown }).session = next
   }
 
-  /** The options of its cookie, in the form they are given. */
+  /** The cookie's options, in the form of the option `cookie`. */
   #ownOptions(): StoredCookie {
-    const { originalMaxAge, expires: _, at: __, agent: ___, ...kept } = this.#kept ?? {}
-    return { ...this.#options, ...kept, ...(originalMaxAge && { maxAge: originalMaxAge }) }
+    const { originalMaxAge, expires: _, at: __, agent: ___, ...options } = this.#storedCookie ?? {}
+    return { ...this.#options, ...options, ...(originalMaxAge && { maxAge: originalMaxAge }) }
   }
 
-  /** Of its cookie, what another request could not know. */
-  #toKeep(): StoredCookie {
-    const usual = new SessionCookie(this.#terms.cookie, isHttps(this.#request))
-    return stored(this.cookie, usual, this.#request.headers?.['user-agent'])
+  #cookieToStore(): StoredCookie {
+    const defaults = new SessionCookie(this.#context.cookie, isHttps(this.#request))
+    return toStored(this.cookie, defaults, this.#request.headers?.['user-agent'])
   }
 }
 
-/** What no field of a session can be named: `in` would look for each along the chain of prototypes. */
-const taken: ReadonlySet<string> = new Set(
+/** Names that data fields cannot have. A set, because `in` would walk the prototype chain for each field. */
+const reservedNames: ReadonlySet<string> = new Set(
   [Session.prototype, Object.prototype].flatMap((prototype) => Object.getOwnPropertyNames(prototype)),
 )
 
-function forget({ cookieName, cookie }: Terms, request: FastifyRequest, reply: FastifyReply): void {
+function clearCookie({ cookieName, cookie }: SessionContext, request: FastifyRequest, reply: FastifyReply): void {
   if (request.cookies[cookieName] !== undefined)
     reply.clearCookie(cookieName, { domain: cookie.domain, path: cookie.path })
 }

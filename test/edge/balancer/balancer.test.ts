@@ -274,7 +274,7 @@ describe('an answer that is a failure', () => {
         statuses.push((await get(balancer, '/', { method, body: method === 'POST' ? 'x' : undefined })).status)
       }
       assert.equal(statuses.filter((status) => status === 500).length, failures, `${method} ${suspects}`)
-      assert.equal(balancer.core.stats.retries, bad.seen.length - failures)
+      assert.equal(balancer.context.stats.retries, bad.seen.length - failures)
     }
   })
 

@@ -8,8 +8,8 @@ const token = 'a token of at least thirty-two bytes'
 const post = { method: 'POST', headers: { 'content-type': 'application/json' } } as const
 const json = async (url: string, options: Parameters<typeof get>[1] = {}) => JSON.parse((await get(url, options)).text)
 
-describe('the operators of a proxy', () => {
-  it('read its figures, and its clients do not', async () => {
+describe('the admin listener of a proxy', () => {
+  it('serves metrics to operators and not to clients', async () => {
     const upstreams = await startUpstreams(2)
     const { url, proxy } = await front(upstreams, { admin: { port: 0 } })
     for (let i = 0; i < 4; i++) await get(`${url}/x`)
@@ -38,7 +38,7 @@ describe('the operators of a proxy', () => {
     assert.equal((await get(`${url}/targets`)).status, 200, 'which is the upstream’s own path')
   })
 
-  it('see, drain and take back targets', async () => {
+  it('lists, drains and undrains targets', async () => {
     const { proxy } = await pair({ admin: { port: 0 } })
     const [target] = await json(`${proxy.adminUrl}/targets`)
     assert.deepEqual([target.state, target.url], ['up', proxy.targets[0]?.url.origin])
@@ -53,7 +53,7 @@ describe('the operators of a proxy', () => {
     assert.equal((await get(`${proxy.adminUrl}/live`)).status, 200)
   })
 
-  it('show a token where there is one, and are no web page of somebody else', async () => {
+  it('requires the token if one is set, and rejects pages of other origins', async () => {
     const { proxy } = await pair({ admin: { port: 0, token } })
     for (const headers of [{}, { authorization: 'Bearer x' }, { authorization: `Basic ${Buffer.from(token)}` }]) {
       assert.equal((await get(`${proxy.adminUrl}/metrics`, { headers })).status, 404)
@@ -73,7 +73,7 @@ describe('the operators of a proxy', () => {
     }
   })
 
-  it('take commands only with a same-origin proof or a JSON content type, with and without a token', async () => {
+  it('accepts commands only with a same-origin proof or a JSON content type, with and without a token', async () => {
     const bearer: Record<string, string> = { authorization: `Bearer ${token}` }
     for (const [admin, credential] of [
       [{ port: 0 }, {}],
@@ -94,13 +94,13 @@ describe('the operators of a proxy', () => {
     }
   })
 
-  it('need a token in production, on loopback too', async (t) => {
+  it('requires a token in production, also on loopback', async (t) => {
     process.env.NODE_ENV = 'production'
     t.after(() => delete process.env.NODE_ENV)
     await assert.rejects(pair({ admin: { port: 0 } }), { code: 'FLEET_ERR_SECRET_MISSING', message: /production/ })
   })
 
-  it('need a token, a good one, where others could come', async () => {
+  it('requires a strong token if other machines can connect', async () => {
     await assert.rejects(pair({ admin: { port: 0, host: '0.0.0.0' } }), { code: 'FLEET_ERR_SECRET_MISSING' })
     await assert.rejects(pair({ admin: { port: 0, token: 'short' } }), { code: 'FLEET_ERR_SECRET_WEAK' })
   })

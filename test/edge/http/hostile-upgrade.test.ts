@@ -7,7 +7,7 @@ import { withDeadline } from './hostile/deadline.ts'
 import { askAll, startHarness } from './hostile/harness.ts'
 import { endless, type Script, thenEnd, thenReset } from './hostile/upstream.ts'
 
-/** What a client got before it, or the proxy, ended the connection. */
+/** What a client received before either side ended the connection. */
 interface Reply {
   /** 0 without a response; 200 instead of 101 over HTTP/2. */
   status: number
@@ -16,7 +16,7 @@ interface Reply {
 
 interface Case {
   script: Script
-  /** `opened`: there is a tunnel, through which `ok` came */
+  /** `opened`: the tunnel is open, and `ok` arrived through it. */
   expected: number | 'opened' | { http1: number; http2: number }
 }
 
@@ -67,7 +67,7 @@ const cases: Readonly<Record<string, Case>> = {
   'a 404 that is reset': { script: thenReset('HTTP/1.1 404 X\r\ncontent-length: 9\r\n\r\nhalf'), expected: 404 },
   'an endless 404': { script: endless('HTTP/1.1 404 X\r\n\r\n', 'x'.repeat(10_000)), expected: 404 },
   'a 101 and the end': opened(thenEnd(switched())),
-  // The reset may overtake what was sent before it.
+  // The reset may overtake earlier bytes.
   'a 101 and a reset': { script: thenReset(switched()), expected: { http1: 101, http2: 200 } },
   'the end of the connection': fails((socket) => socket.end()),
   'a reset': fails(thenReset('')),
@@ -80,7 +80,7 @@ const { plain, session, idle } = await startHarness(
 )
 if (!session.remoteSettings?.enableConnectProtocol) await once(session, 'remoteSettings')
 
-/** Reads until the connection ends, or there is a tunnel with something in it, or much. */
+/** Reads until the connection ends, the tunnel has carried bytes, or a limit is reached. */
 function overHttp1(path: string): Promise<Reply> {
   const { port } = new URL(plain)
   const socket = connect(Number(port), '127.0.0.1')
@@ -113,7 +113,7 @@ function overHttp2(path: string): Promise<Reply> {
   return withDeadline(path, outcome)
 }
 
-describe('an upstream that answers a request for a WebSocket with anything', () => {
+describe('a hostile response to a WebSocket upgrade', () => {
   for (const [client, ask] of [
     ['HTTP/1.1', overHttp1],
     ['HTTP/2', overHttp2],
@@ -131,7 +131,7 @@ describe('an upstream that answers a request for a WebSocket with anything', () 
     })
   }
 
-  it('leaves nothing behind in the proxy', async () => {
+  it('leaks no memory, descriptors or requests in the proxy', async () => {
     assert.equal(session.destroyed || session.closed, false)
     const { open, heap } = await idle()
     for (const ask of [overHttp1, overHttp2]) {

@@ -6,9 +6,9 @@ import { startNginx } from '../../helpers/nginx.ts'
 import { front } from '../front.ts'
 import { raw } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
-import { answers, requests } from './odd-requests.ts'
+import { requests, responses } from './odd-requests.ts'
 
-/** Where the proxy and nginx do not do the same; docs/balancer.md says for each why. Anything else is a failure here. */
+/** Differences between the proxy and nginx; docs/balancer.md has the reason for each. Any other difference fails the test. */
 const differences: Record<string, readonly string[]> = {
   'Header names': ['an underscore', 'a dot', 'an odd name', 'a name with a quote', 'a header without a colon'],
   'Too large': [`path ${JSON.stringify(`/${'x'.repeat(39)}`)} 20001`, 'a header of 40 KiB'],
@@ -31,22 +31,22 @@ const differences: Record<string, readonly string[]> = {
   'Line ends': ['a bare LF between headers', 'a chunk size after a bare LF', 'a space after the request line'],
   Methods: ['CONNECT'],
   Versions: ['HTTP/1.2', 'HTTP/0.9', 'HTTP/2 without TLS'],
-  'Broken answers': [
-    'answer: length and chunks',
-    'answer: a bad header',
-    'answer: an upgrade nobody asked for',
-    'answer: no HTTP',
-    'answer: a bad status',
+  'Broken responses': [
+    'response: length and chunks',
+    'response: a bad header',
+    'response: an upgrade that was not requested',
+    'response: not HTTP',
+    'response: a bad status',
   ],
 }
 
 const compared =
   /^(?:x[-_.].*|host|cookie|trailer|upgrade|range|if-none-match|accept-encoding|expect|via|max-forwards|!.*)$/
-/** Written by the proxy in another way than this nginx is told to. */
+/** The nginx of this test is not configured to send these as the proxy does. */
 const apart = /^x-(?:forwarded-(?:host|port|proto)|request-id)$/
 
-/** What the client gets for these bytes, and what the upstream. */
-async function look(url: string, upstream: Upstream, bytes: string): Promise<string> {
+/** What the client and the upstream receive for these bytes. */
+async function sendRequest(url: string, upstream: Upstream, bytes: string): Promise<string> {
   const seen: unknown[] = []
   upstream.handler = async (request, response) => {
     const pieces = await request.toArray().catch(() => undefined)
@@ -61,8 +61,8 @@ async function look(url: string, upstream: Upstream, bytes: string): Promise<str
 
 const statuses = (text: string): string[] => text.match(/HTTP\/1\.1 \d{3}/g) ?? [text === '' ? 'closed' : text]
 
-/** Refused is refused, whether the connection is closed at once or with a 4xx before. */
-async function lookBack(url: string, upstream: Upstream, bytes: string): Promise<string> {
+/** What the client receives when the upstream sends these bytes. */
+async function sendResponse(url: string, upstream: Upstream, bytes: string): Promise<string> {
   upstream.handler = (request) => request.socket.end(bytes, 'latin1')
   const text = await raw(url, 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
   return JSON.stringify([statuses(text), text.slice(text.indexOf('\r\n\r\n') + 4).includes('hello')])
@@ -70,7 +70,7 @@ async function lookBack(url: string, upstream: Upstream, bytes: string): Promise
 
 const lanes = 4
 
-describe('the proxy does what nginx does, but for what docs/balancer.md lists', async () => {
+describe('the proxy behaves like nginx, except for the differences in docs/balancer.md', async () => {
   const upstreams = await startUpstreams(lanes)
   const ports = await Promise.all(upstreams.map(() => freePort()))
   const servers = upstreams.map(
@@ -90,34 +90,34 @@ describe('the proxy does what nginx does, but for what docs/balancer.md lists', 
     ),
   )
   const cases = [
-    ...Object.entries(requests).map(([name, bytes]) => [name, bytes, look] as const),
-    ...Object.entries(answers).map(([name, bytes]) => [`answer: ${name}`, bytes, lookBack] as const),
+    ...Object.entries(requests).map(([name, bytes]) => [name, bytes, sendRequest] as const),
+    ...Object.entries(responses).map(([name, bytes]) => [`response: ${name}`, bytes, sendResponse] as const),
   ]
 
-  it(`in ${cases.length} requests and answers, from ordinary to broken`, async () => {
+  it(`for ${cases.length} requests and responses, from ordinary to broken`, async () => {
     const differing = new Map<string, string>()
     const queue = cases.values()
     const lane = async (i: number): Promise<void> => {
       const upstream = upstreams[i] as Upstream
       for (const [name, bytes, how] of queue) {
-        const ours = await how(proxies[i]?.url ?? '', upstream, bytes)
-        const theirs = await how(`http://127.0.0.1:${ports[i]}`, upstream, bytes)
-        if (ours !== theirs)
-          differing.set(name, `${name}\n  proxy ${ours.slice(0, 300)}\n  nginx ${theirs.slice(0, 300)}`)
+        const fromProxy = await how(proxies[i]?.url ?? '', upstream, bytes)
+        const fromNginx = await how(`http://127.0.0.1:${ports[i]}`, upstream, bytes)
+        if (fromProxy !== fromNginx)
+          differing.set(name, `${name}\n  proxy ${fromProxy.slice(0, 300)}\n  nginx ${fromNginx.slice(0, 300)}`)
       }
     }
     await Promise.all(upstreams.map((_, i) => lane(i)))
     const listed = Object.values(differences).flat()
     const unlisted = [...differing].filter(([name]) => !listed.includes(name)).map(([, text]) => text)
-    assert.deepEqual(unlisted, [], 'differences that are not listed')
+    assert.deepEqual(unlisted, [], 'unlisted differences')
     assert.deepEqual(
       listed.filter((name) => !differing.has(name)),
       [],
-      'listed, but no difference any more',
+      'listed, but no longer a difference',
     )
   })
 
-  it('and each difference has its reason', () => {
+  it('has a reason in docs/balancer.md for each difference', () => {
     const page = readFileSync(new URL('../../../docs/balancer.md', import.meta.url), 'utf8')
     for (const group of Object.keys(differences)) assert.ok(page.includes(`| ${group} |`), group)
   })

@@ -2,7 +2,7 @@ const smuggled = 'GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n'
 const post = (...lines: string[]): string =>
   ['POST /outer HTTP/1.1', 'Host: x', 'Connection: close', ...lines].join('\r\n')
 
-/** Requests that two readers could take apart differently. None may reach the upstream as anything but one request. */
+/** Requests that two parsers could read differently. Each may reach the upstream as one request at most. */
 export const attacks: Record<string, string> = {
   'CL.TE': `${post('Content-Length: 6', 'Transfer-Encoding: chunked')}\r\n\r\n0\r\n\r\n${smuggled}`,
   'TE.CL': `${post('Transfer-Encoding: chunked', 'Content-Length: 4')}\r\n\r\n5c\r\n${smuggled}\r\n0\r\n\r\n`,
@@ -221,26 +221,26 @@ export const requests: Record<string, string> = {
   ...attacks,
 }
 
-const answer = (status: string, ...headers: string[]): string => lines(`HTTP/1.1 ${status}`, ...headers)
+const responseHead = (status: string, ...headers: string[]): string => lines(`HTTP/1.1 ${status}`, ...headers)
 
-/** Answers of an upstream, from ordinary to broken, by name. Where the body is sound it is "hello". */
-export const answers: Record<string, string> = {
-  'with a length': `${answer('200 OK', 'Content-Length: 5')}hello`,
-  'in chunks': `${answer('200 OK', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`,
-  'until the connection ends': `${answer('200 OK')}hello`,
-  'an odd status': `${answer('299 Odd', 'Content-Length: 5')}hello`,
-  'no reason': `${answer('200', 'Content-Length: 5')}hello`,
-  'no content': answer('204 No Content'),
-  'not modified': answer('304 Not Modified', 'ETag: "x"'),
-  'a redirect': answer('302 Found', 'Location: /x', 'Content-Length: 0'),
-  'an error': `${answer('500 Oops', 'Content-Length: 5')}hello`,
+/** Responses of an upstream, from ordinary to broken, by name. A valid body is "hello". */
+export const responses: Record<string, string> = {
+  'with a length': `${responseHead('200 OK', 'Content-Length: 5')}hello`,
+  'in chunks': `${responseHead('200 OK', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`,
+  'until the connection ends': `${responseHead('200 OK')}hello`,
+  'an odd status': `${responseHead('299 Odd', 'Content-Length: 5')}hello`,
+  'no reason': `${responseHead('200', 'Content-Length: 5')}hello`,
+  'no content': responseHead('204 No Content'),
+  'not modified': responseHead('304 Not Modified', 'ETag: "x"'),
+  'a redirect': responseHead('302 Found', 'Location: /x', 'Content-Length: 0'),
+  'an error': `${responseHead('500 Oops', 'Content-Length: 5')}hello`,
   'HTTP/1.0': 'HTTP/1.0 200 OK\r\n\r\nhello',
-  'length and chunks': `${answer('200 OK', 'Content-Length: 5', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`,
-  'no HTTP': 'good morning\r\n\r\n',
+  'length and chunks': `${responseHead('200 OK', 'Content-Length: 5', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`,
+  'not HTTP': 'good morning\r\n\r\n',
   'nothing at all': '',
-  'a bad status': answer('abc OK'),
-  'a bad header': answer('200 OK', 'nothing', 'Content-Length: 0'),
+  'a bad status': responseHead('abc OK'),
+  'a bad header': responseHead('200 OK', 'nothing', 'Content-Length: 0'),
   'headers without an end': 'HTTP/1.1 200 OK\r\nX: y\r\n',
-  'a header of 40 KiB': answer('200 OK', `X: ${'x'.repeat(40_000)}`, 'Content-Length: 0'),
-  'an upgrade nobody asked for': answer('101 Switching Protocols', 'Connection: upgrade', 'Upgrade: x'),
+  'a header of 40 KiB': responseHead('200 OK', `X: ${'x'.repeat(40_000)}`, 'Content-Length: 0'),
+  'an upgrade that was not requested': responseHead('101 Switching Protocols', 'Connection: upgrade', 'Upgrade: x'),
 }

@@ -15,13 +15,13 @@ describe('a request', async () => {
   const upstreams = await startUpstreams(2)
   const { url } = await front(upstreams)
 
-  it('goes to each target in turn', async () => {
+  it('is distributed round robin', async () => {
     const names = new Set<string>()
     for (let i = 0; i < 4; i++) names.add(JSON.parse((await get(`${url}/a`)).text).name)
     assert.equal(names.size, 2)
   })
 
-  it('arrives with its method, path, headers and body', async () => {
+  it('reaches the upstream with its method, path, headers and body', async () => {
     for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'GET', 'OPTIONS', 'QUERY'] as const) {
       const answer = await get(`${url}/e/%2F?x=1&y=%20`, { method, body: 'hello', headers: { 'x-mine': 'yes' } })
       const seen = JSON.parse(answer.text)
@@ -30,7 +30,7 @@ describe('a request', async () => {
     }
   })
 
-  it('arrives with its headers when its body is streamed, too', async () => {
+  it('keeps its headers when its body is streamed', async () => {
     const { url } = await front(upstreams, { bufferBytes: 0 })
     const text = await raw(url, `${head('POST /', 'X-A: b: c', 'X-None:', 'X-Latin: caf\xe9', 'Content-Length: 2')}hi`)
     const seen = JSON.parse(text.slice(text.indexOf('\r\n\r\n') + 4))
@@ -41,7 +41,7 @@ describe('a request', async () => {
     )
   })
 
-  it('keeps its Host and says whom it is from', async () => {
+  it('keeps its Host and gets forwarding headers', async () => {
     const seen = JSON.parse(
       (await get(url, { headers: { host: 'shop.example:81', 'x-forwarded-for': '6.6.6.6', forwarded: 'for=6' } })).text,
     )
@@ -55,7 +55,7 @@ describe('a request', async () => {
     assert.match(seen.headers['x-request-id'], /^[\w-]{12}-[\da-z]+$/)
   })
 
-  it('loses what was meant for this connection only', async () => {
+  it('loses its hop-by-hop headers', async () => {
     const text = await raw(
       url,
       head(
@@ -92,13 +92,13 @@ describe('a request', async () => {
     assert.equal(headers.connection, 'keep-alive')
   })
 
-  it('in absolute form goes to the authority it names (RFC 9112 section 3.2.2)', async () => {
+  it('in absolute form takes its Host from the target (RFC 9112 section 3.2.2)', async () => {
     const text = await raw(url, head('GET http://other.example/p?q'))
     const seen = JSON.parse(text.slice(text.indexOf('\r\n\r\n') + 4))
     assert.deepEqual([seen.url, seen.headers.host], ['/p?q', 'other.example'])
   })
 
-  it('for an operators’ path is answered with 404, however it is written', async () => {
+  it('for an operators’ path gets 404 in any spelling', async () => {
     for (const path of [
       '/metrics',
       '/%6detrics',
@@ -120,15 +120,15 @@ describe('a request', async () => {
     for (const path of ['/fleets', '/x/metrics', '/health']) assert.equal((await get(url + path)).status, 200)
   })
 
-  it('may come over HTTP/1.0', async () => {
+  it('is accepted over HTTP/1.0', async () => {
     const text = await raw(url, 'GET / HTTP/1.0\r\n\r\n')
     assert.equal(statusOf(text), 200)
     assert.match(text, /"url":"\/"/)
   })
 })
 
-describe('a proxy of ours in front', () => {
-  it('is believed about the client, and only as far as it is ours', async () => {
+describe('a trusted proxy in front', () => {
+  it('names the client only through trusted addresses', async () => {
     const { url, proxy } = await pair({
       trustProxy: ['127.0.0.0/8', '10.0.0.1'],
       policy: {
@@ -163,12 +163,12 @@ describe('a proxy of ours in front', () => {
     assert.equal(proxy.targets.length, 1)
   })
 
-  it('must be named by an address', () => {
+  it('must be configured as an address or network', () => {
     return assert.rejects(pair({ trustProxy: ['everybody'] }), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 })
 
-describe('an answer', async () => {
+describe('a response', async () => {
   const { url, upstream } = await pair()
 
   it('keeps its status, reason, headers, duplicates and bytes', async () => {
@@ -200,7 +200,7 @@ describe('an answer', async () => {
     assert.ok(text.includes(body.toString('latin1')))
   })
 
-  it('has a body only where HTTP has one', async () => {
+  it('has no body where HTTP allows none', async () => {
     upstream.handler = (request, response) => {
       if (request.url === '/204') response.writeHead(204).end()
       else if (request.url === '/304') response.writeHead(304, { etag: '"x"' }).end()
@@ -219,7 +219,7 @@ describe('an answer', async () => {
     assert.equal(sockets.size, 1, 'a HEAD does not cost its connection')
   })
 
-  it('is the same on a connection that is kept, which says for how long', async () => {
+  it('is the same on a kept-alive connection, with the keep-alive time', async () => {
     const kept = 'connection: keep-alive\r\nkeep-alive: timeout=72\r\n'
     const date = 'date: Thu, 01 Jan 1970 00:00:00 GMT\r\n'
     for (const [request, answer, expected] of [
@@ -270,7 +270,7 @@ describe('an answer', async () => {
     assert.ok(Math.abs(Date.parse(String(headers.date)) - Date.now()) < 60_000)
   })
 
-  it('that announces trailers it cannot have is passed on all the same', async () => {
+  it('is forwarded although it announces trailers that it cannot have', async () => {
     const other = await pair({ bufferBytes: 0 })
     for (const answer of [
       'HTTP/1.1 200 OK\r\nTrailer: x\r\nContent-Length: 2\r\n\r\nok',
@@ -293,7 +293,7 @@ describe('an answer', async () => {
     assert.match(await raw(url, head('GET /')), /4\r\nbody\r\n0\r\nx-sum: 42\r\n\r\n$/)
   })
 
-  it('may be preceded by early hints', async () => {
+  it('is preceded by early hints', async () => {
     upstream.handler = (_, response) => {
       response.writeEarlyHints({ link: '</style.css>; rel=preload; as=style' })
       response.end('x')
@@ -305,7 +305,7 @@ describe('an answer', async () => {
     )
   })
 
-  it('arrives piece by piece: headers at once, then each event', async () => {
+  it('is streamed: headers at once, then each event', async () => {
     let send: (text: string) => void = () => {}
     let gone = false
     upstream.handler = (_, response) => {
@@ -326,7 +326,7 @@ describe('an answer', async () => {
     await until(() => gone, { what: 'the upstream hears that the client has left' })
   })
 
-  it('that breaks off does not look complete', async () => {
+  it('looks incomplete to the client when it breaks off', async () => {
     upstream.handler = (_, response) => {
       response.writeHead(200, { 'content-length': 100 })
       response.write('half')
@@ -343,7 +343,7 @@ describe('an answer', async () => {
 })
 
 describe('back-pressure', () => {
-  it('holds the upstream back while the client does not read', async () => {
+  it('pauses the upstream while the client does not read', async () => {
     const { url, upstream } = await pair()
     let sent = 0
     const total = 200
@@ -373,7 +373,7 @@ describe('back-pressure', () => {
     assert.equal(length, total << 20)
   })
 
-  it('holds the client back while the upstream does not read', async () => {
+  it('pauses the client while the upstream does not read', async () => {
     const { url, upstream } = await pair()
     let resume = (): void => {}
     let received = 0
@@ -413,7 +413,7 @@ describe('back-pressure', () => {
     assert.ok(received >= sent << 20)
   })
 
-  it('cuts a client that never reads', async () => {
+  it('disconnects a client that never reads', async () => {
     const { url, upstream, proxy } = await pair({ sendTimeoutMs: 100 })
     let cut = false
     upstream.handler = (_, response) => {
@@ -436,7 +436,7 @@ describe('back-pressure', () => {
 })
 
 describe('Expect: 100-continue', () => {
-  it('is answered when the body can go somewhere', async () => {
+  it('gets 100 when a target is ready for the body', async () => {
     for (const bufferBytes of [0, 65_536]) {
       const { url } = await pair({ bufferBytes })
       const request = httpRequest(url, { method: 'POST', headers: { expect: '100-continue', 'content-length': 5 } })
@@ -450,20 +450,20 @@ describe('Expect: 100-continue', () => {
     }
   })
 
-  it('is not when the request is refused anyway', async () => {
+  it('gets no 100 when the request is rejected', async () => {
     const { url } = await pair({ maxBodyBytes: 3 })
     const text = await raw(url, head('POST /', 'Expect: 100-continue', 'Content-Length: 5'))
     assert.equal(statusOf(text), 413)
   })
 
-  it('is the only expectation that can be met', async () => {
+  it('is the only supported expectation; others get 400', async () => {
     const { url } = await pair()
     assert.equal(statusOf(await raw(url, head('POST /', 'Expect: wonders', 'Content-Length: 0'))), 400)
   })
 })
 
-describe('a client that leaves', () => {
-  it('cancels its request upstream, wherever it is', async () => {
+describe('a client that disconnects', () => {
+  it('aborts its request at any stage', async () => {
     const { url, upstream, proxy } = await pair()
     let cancelled = 0
     upstream.handler = (request) => request.socket.on('close', () => cancelled++)
@@ -493,7 +493,7 @@ describe('a client that leaves', () => {
 })
 
 describe('limits', () => {
-  it('on headers, bodies and time are answered with 431, 413 and 408', async () => {
+  it('on headers, bodies and time respond 431, 413 and 408', async () => {
     const { url, upstream } = await pair({
       maxHeaderBytes: 2048,
       maxBodyBytes: 100_000,
@@ -518,7 +518,7 @@ describe('limits', () => {
     ])
   })
 
-  it('let the client read the answer while it is still sending', async () => {
+  it('let the client read the response while it is still sending', async () => {
     const { url } = await pair({ maxBodyBytes: 10 })
     const body = 'x'.repeat(3_000_000)
     for (let i = 0; i < 5; i++) {
@@ -527,7 +527,7 @@ describe('limits', () => {
     }
   })
 
-  it('an upstream may answer before it has read everything', async () => {
+  it('forward a response that precedes the end of the request', async () => {
     const { url, upstream } = await pair()
     upstream.handler = (_, response) => response.writeHead(401).end('no')
     const body = 'x'.repeat(3_000_000)
@@ -537,7 +537,7 @@ describe('limits', () => {
 })
 
 describe('an error page', () => {
-  it('is JSON or HTML, as the client likes, and tells nothing of what is behind', async () => {
+  it('is JSON or HTML by Accept, and exposes no upstream details', async () => {
     const { url, upstream } = await pair()
     upstream.handler = (request) => request.socket.destroy()
     for (const [accept, type] of [
@@ -554,7 +554,7 @@ describe('an error page', () => {
     }
   })
 
-  it('says 504 for one that is too slow and 503 when there is none', async () => {
+  it('is 504 for a slow upstream and 503 without a target', async () => {
     const slow = await pair({ connections: { responseTimeoutMs: 100 } })
     slow.upstream.handler = () => {}
     assert.equal((await get(slow.url, { method: 'POST', body: 'x' })).status, 504)
@@ -569,7 +569,7 @@ describe('an error page', () => {
 })
 
 describe('close()', () => {
-  it('lets requests in flight end, tells clients to go, and accepts nobody new', async () => {
+  it('finishes in-flight requests, sends Connection: close, and accepts no new connections', async () => {
     const { url, upstream, proxy } = await pair()
     let answer = (): void => {}
     upstream.handler = (request, response) => {
@@ -586,7 +586,7 @@ describe('close()', () => {
     assert.equal(proxy.close(), proxy.close())
   })
 
-  it('cuts at the deadline what does not end', async () => {
+  it('cuts requests at the deadline', async () => {
     const { url, upstream, proxy } = await pair({ shutdownTimeoutMs: 100 })
     upstream.handler = () => {}
     const inFlight = get(url)

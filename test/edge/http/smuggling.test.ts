@@ -4,12 +4,12 @@ import { pair } from '../front.ts'
 import { raw, statusOf } from '../raw.ts'
 import { attacks } from './odd-requests.ts'
 
-describe('a request that can be read in two ways', async () => {
+describe('an ambiguous request', async () => {
   const { url, upstream } = await pair({ bufferBytes: 0 })
   const { url: buffering, upstream: second } = await pair()
 
   for (const [name, bytes] of Object.entries(attacks)) {
-    it(`is refused or passed on as one: ${name}`, async () => {
+    it(`is rejected or forwarded as one request: ${name}`, async () => {
       for (const [front, behind] of [
         [url, upstream],
         [buffering, second],
@@ -25,14 +25,14 @@ describe('a request that can be read in two ways', async () => {
     })
   }
 
-  it('does not spoil the connection to the upstream for the next one', async () => {
+  it('does not affect the next request on the upstream connection', async () => {
     const text = await raw(buffering, 'GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     assert.match(text, /"url":"\/next"/)
   })
 })
 
 describe('two requests on one connection', () => {
-  it('are two requests upstream, answered in order', async () => {
+  it('become two requests upstream, with responses in order', async () => {
     const { url, upstream } = await pair()
     const open: Record<string, () => void> = {}
     upstream.handler = (request, response) => {
@@ -49,7 +49,7 @@ describe('two requests on one connection', () => {
   })
 })
 
-describe('an answer that can be read in two ways', async () => {
+describe('an ambiguous response', async () => {
   const { url, upstream } = await pair()
   const answers: Record<string, string> = {
     'two lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!',
@@ -63,7 +63,7 @@ describe('an answer that can be read in two ways', async () => {
     'an upgrade nobody asked for': 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n',
   }
   for (const [name, bytes] of Object.entries(answers)) {
-    it(`is not passed on: ${name}`, async () => {
+    it(`is not forwarded: ${name}`, async () => {
       upstream.handler = (request) => request.socket.end(bytes)
       const text = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
       assert.doesNotMatch(text, /evil|hello/)

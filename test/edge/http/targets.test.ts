@@ -14,7 +14,7 @@ const executions = (upstreams: readonly Upstream[], method: string): string[] =>
   upstreams.flatMap(({ seen }) => seen).filter((line) => line.startsWith(method))
 
 describe('requests through the proxy', () => {
-  it('are repeated when their target dies, if that changes nothing', async () => {
+  it('are repeated when their target dies, if the method is safe', async () => {
     const upstreams = await startUpstreams(3)
     const { url } = await front(upstreams)
     const [victim] = upstreams as [Upstream]
@@ -31,7 +31,7 @@ describe('requests through the proxy', () => {
     assert.equal(executions(upstreams, 'POST').length, 9)
   })
 
-  it('are repeated with an idempotency key, if the upstreams honour it', async () => {
+  it('are repeated with an idempotency key, if retry.idempotencyKey is set', async () => {
     for (const idempotencyKey of [true, false]) {
       const upstreams = await startUpstreams(2)
       const { url } = await front(upstreams, { retry: { idempotencyKey } })
@@ -45,7 +45,7 @@ describe('requests through the proxy', () => {
     }
   })
 
-  it('are hedged, and only the first answer is passed on', async () => {
+  it('are hedged, and only the first response is forwarded', async () => {
     const upstreams = await startUpstreams(2)
     const { url, proxy } = await front(upstreams, { retry: { hedgeMs: 30 } })
     const [late] = upstreams as [Upstream]
@@ -57,7 +57,7 @@ describe('requests through the proxy', () => {
     assert.match(proxy.metrics(), new RegExp(`fleet_proxy_hedges_total ${late.seen.length}\n`))
   })
 
-  it('ask a target to refuse when it drains, while another one is up', async () => {
+  it('ask a draining target to reject them, while another one is up', async () => {
     const upstreams = await startUpstreams(2)
     const { url, proxy } = await front(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
     const asked = async (method: 'GET' | 'POST') =>
@@ -69,7 +69,7 @@ describe('requests through the proxy', () => {
     assert.equal(await asked('GET'), undefined)
   })
 
-  it('stay with their target by a cookie', async () => {
+  it('stick to their target by a cookie', async () => {
     const upstreams = await startUpstreams(3)
     const { url } = await front(upstreams, { policy: 'sticky-cookie', sticky: { secret: 's'.repeat(32) } })
     for (let i = 0; i < 3; i++) {
@@ -84,10 +84,10 @@ describe('requests through the proxy', () => {
   })
 })
 
-describe('a target that speaks TLS', () => {
+describe('a target with TLS', () => {
   const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')
 
-  it('must be who its name says, also for the probe', async () => {
+  it('must have a certificate for its name, also for the probe', async () => {
     setDefaultCACertificates([...getCACertificates('default'), file('crt')])
     const server = createServer({ key: file('key'), cert: file('crt') }, (request, response) => {
       response.end(`${request.method} ${request.url}`)

@@ -61,7 +61,7 @@ describe('over TLS', async () => {
     assert.ok(!Object.keys(seen.headers).some((name) => name.startsWith(':')))
   })
 
-  it('many streams at once are as many requests', async () => {
+  it('concurrent streams become separate requests', async () => {
     const client = session(url)
     const replies = await Promise.all(Array.from({ length: 50 }, (_, i) => ask(client, { ':path': `/${i}` })))
     assert.deepEqual(
@@ -70,7 +70,7 @@ describe('over TLS', async () => {
     )
   })
 
-  it('answers keep their duplicates and trailers, and lose what HTTP/2 forbids', async () => {
+  it('responses keep duplicates and trailers, and lose fields that HTTP/2 forbids', async () => {
     upstream.handler = (_, response) => {
       response.writeHead(200, 'Odd', [
         'Set-Cookie',
@@ -93,13 +93,13 @@ describe('over TLS', async () => {
     upstream.handler = (request, response) => upstream.answer(request, response)
   })
 
-  it('long bodies are streamed both ways', async () => {
+  it('long bodies are streamed in both directions', async () => {
     const body = Buffer.alloc(3 << 20, 120)
     const { text } = await ask(session(url), { ':method': 'PUT', ':path': '/' }, body)
     assert.equal(JSON.parse(text).body.length, body.length)
   })
 
-  it('errors are pages', async () => {
+  it('error responses are the same as over HTTP/1.1', async () => {
     const client = session(url)
     const blocked = await ask(client, { ':path': '/metrics' })
     assert.equal(blocked.headers[':status'], 404)
@@ -110,7 +110,7 @@ describe('over TLS', async () => {
     upstream.handler = (request, response) => upstream.answer(request, response)
   })
 
-  it('a stream that is reset cancels its request upstream', async () => {
+  it('a stream reset aborts the upstream request', async () => {
     let cancelled = false
     upstream.handler = (request) => {
       request.socket.on('close', () => {
@@ -126,7 +126,7 @@ describe('over TLS', async () => {
     upstream.handler = (request, response) => upstream.answer(request, response)
   })
 
-  it('a WebSocket comes over HTTP/2 as well, by an extended CONNECT (RFC 8441)', async () => {
+  it('a WebSocket works over HTTP/2, by an extended CONNECT (RFC 8441)', async () => {
     const room = new WebSocketServer({ noServer: true })
     upstream.server.on('upgrade', (incoming, socket, head) => {
       if (incoming.url === '/room') {
@@ -152,7 +152,7 @@ describe('over TLS', async () => {
     const { stream, received } = await open('/room', 'websocket')
     assert.equal(received[':status'], 200)
     assert.equal(received['sec-websocket-accept'], undefined)
-    // A text frame of two bytes, masked with nothing, and the answer, which is not masked: RFC 6455 section 5.2.
+    // A text frame of two bytes with a mask of zeros, and the unmasked response: RFC 6455 section 5.2.
     stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
     assert.deepEqual((await once(stream, 'data'))[0], Buffer.from([0x81, 3, 0x68, 0x69, 0x21]))
     assert.equal(proxy.targets[0]?.inflight, 1)
@@ -172,7 +172,7 @@ describe('over TLS', async () => {
     upstream.server.removeAllListeners('upgrade')
   })
 
-  it('HTTP/1.1 and WebSockets work as well', async () => {
+  it('HTTP/1.1 and its WebSockets work too', async () => {
     const request = httpsRequest(url, { ca, agent: false }).end()
     const [response] = await once(request, 'response')
     const seen = JSON.parse((await response.toArray()).join(''))
@@ -187,8 +187,8 @@ describe('over TLS', async () => {
   })
 })
 
-describe('a proxy with TLS that closes', () => {
-  it('lets the streams in flight end and sends the clients away', async () => {
+describe('close() of a proxy with TLS', () => {
+  it('finishes in-flight streams and sends GOAWAY', async () => {
     const { url, upstream, proxy } = await pair({ tls })
     let answer = (): void => {}
     upstream.handler = (request, response) => {

@@ -8,7 +8,7 @@ import { front, pair, quickProbe } from '../front.ts'
 import { raw, statusOf } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
 
-/** Gives an upstream a WebSocket room that echoes. */
+/** Adds a WebSocket echo server to an upstream. */
 function echo(upstream: Upstream): WebSocketServer {
   const room = new WebSocketServer({ noServer: true })
   upstream.server.on('upgrade', (request, socket: Duplex, head) => {
@@ -39,7 +39,7 @@ describe('a WebSocket', async () => {
   const { url, upstream, proxy } = await pair()
   const room = echo(upstream)
 
-  it('goes through both ways, text and binary, small and large', async () => {
+  it('carries text and binary, small and large, in both directions', async () => {
     const { client, headers } = await open(`${url}/room?x=1`, 'chat')
     assert.equal(client.protocol, 'chat')
     assert.equal(headers['x-forwarded-for'], '127.0.0.1')
@@ -62,14 +62,14 @@ describe('a WebSocket', async () => {
     await until(() => proxy.targets[0]?.inflight === 0 && room.clients.size === 0)
   })
 
-  it('hears how the upstream closes it', async () => {
+  it('receives the close code of the upstream', async () => {
     const { client } = await open(url)
     for (const peer of room.clients) peer.close(1012, 'service restart')
     const [code, reason] = await once(client, 'close')
     assert.deepEqual([code, String(reason)], [1012, 'service restart'])
   })
 
-  it('brings bytes along that came with the request', async () => {
+  it('forwards bytes that arrived with the request', async () => {
     const request = [
       'GET / HTTP/1.1',
       'Host: x',
@@ -85,7 +85,7 @@ describe('a WebSocket', async () => {
     assert.match(text, /connection: upgrade\r\nupgrade: websocket\r\n/i)
   })
 
-  it('is refused for an operators’ path', async () => {
+  it('is rejected for an operators’ path', async () => {
     const client = new WebSocket(`${url.replace('http', 'ws')}/metrics`)
     const [, response] = await once(client, 'unexpected-response')
     assert.equal(response.statusCode, 404)
@@ -94,7 +94,7 @@ describe('a WebSocket', async () => {
 })
 
 describe('an upgrade', () => {
-  it('that the upstream does not want gets its answer', async () => {
+  it('that the upstream rejects gets its response', async () => {
     const { url, upstream } = await pair()
     upstream.server.on('upgrade', (_, socket: Duplex) =>
       socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nX-A: b\r\n\r\nno'),
@@ -107,7 +107,7 @@ describe('an upgrade', () => {
     client.on('error', () => {}).terminate()
   })
 
-  it('to anything else is not passed on, the request is', async () => {
+  it('to another protocol is removed, and the request is forwarded', async () => {
     const { url } = await pair()
     const text = await raw(
       url,
@@ -131,7 +131,7 @@ describe('an upgrade', () => {
     )
   })
 
-  it('gets an error page when there is nobody', async () => {
+  it('gets an error response when there is no target', async () => {
     const { url, upstream } = await pair({ queue: { timeoutMs: 0 } })
     upstream.kill()
     const client = new WebSocket(url.replace('http', 'ws'))
@@ -142,8 +142,8 @@ describe('an upgrade', () => {
   })
 })
 
-describe('a proxy that closes', () => {
-  it('ends its WebSockets once requests in flight have ended', async () => {
+describe('close() of a proxy', () => {
+  it('ends WebSockets once in-flight requests have ended', async () => {
     const { url, upstream, proxy } = await pair()
     echo(upstream)
     const { client } = await open(url)

@@ -51,7 +51,7 @@ const named = (name: string) => (socket: Socket) => {
 }
 
 describe('a TCP proxy', () => {
-  it('passes bytes on both ways, and each end separately', async () => {
+  it('forwards bytes in both directions, and each end separately', async () => {
     const echo = await peer((socket) => {
       let text = ''
       socket.on('data', (chunk) => {
@@ -73,7 +73,7 @@ describe('a TCP proxy', () => {
     assert.deepEqual(names.toSorted(), ['a', 'a', 'b', 'b', 'c', 'c'])
   })
 
-  it('goes on to another target when one refuses', async () => {
+  it('connects to another target when one refuses', async () => {
     const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
     const { port, proxy } = await proxyTo(peers, { probe: { ...quickProbe, intervalMs: 60_000 } })
     peers[0]?.server.close()
@@ -81,7 +81,7 @@ describe('a TCP proxy', () => {
     assert.equal(proxy.targets[0]?.state, 'down')
   })
 
-  it('lets connections wait while there is no target, and ends them when none comes', async () => {
+  it('queues connections while there is no target, and ends them after the queue timeout', async () => {
     const only = await peer(named('a'))
     const { port, proxy } = await proxyTo([only], { queue: { timeoutMs: 60_000 } })
     only.server.close()
@@ -93,7 +93,7 @@ describe('a TCP proxy', () => {
     assert.equal(await talk(never.port, 'x').catch(() => ''), '')
   })
 
-  it('breaks on the other side what broke on one', async () => {
+  it('resets one side when the other is reset', async () => {
     const reset = await peer((socket) => socket.on('data', () => socket.resetAndDestroy()))
     const { port } = await proxyTo([reset])
     await assert.rejects(talk(port, 'x'), { code: 'ECONNRESET' })
@@ -107,7 +107,7 @@ describe('a TCP proxy', () => {
     await until(() => ended && other.proxy.targets[0]?.inflight === 0)
   })
 
-  it('closes connections on which nothing moves', async () => {
+  it('closes connections without traffic', async () => {
     const silent = await peer(() => {})
     const { port, proxy } = await proxyTo([silent], { idleTimeoutMs: 50 })
     const client = connect(port, '127.0.0.1')
@@ -116,7 +116,7 @@ describe('a TCP proxy', () => {
     await until(() => proxy.targets[0]?.inflight === 0)
   })
 
-  it('can tell the target who the client is', async () => {
+  it('sends the client address by PROXY protocol', async () => {
     const echo = await peer((socket) => {
       let text = ''
       socket.on('data', (chunk) => {
@@ -131,7 +131,7 @@ describe('a TCP proxy', () => {
     )
   })
 
-  it('carries HTTP, judged by HTTP probes', async () => {
+  it('forwards HTTP, with HTTP probes', async () => {
     const upstreams = await startUpstreams(2)
     const { port, proxy } = await proxyTo(upstreams)
     if (upstreams[0]) upstreams[0].ready = false
@@ -158,7 +158,7 @@ describe('a TCP proxy', () => {
     await Promise.all([late.proxy.close(), once(stuck, 'close')])
   })
 
-  it('refuses options it does not have', () => {
+  it('rejects unknown options', () => {
     assert.throws(() => createTcpProxy({ targets: ['nonsense'] }), { code: 'FLEET_ERR_TARGET_INVALID' })
     assert.throws(() => createTcpProxy({ targets: [], wonders: 1 } as never), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
     assert.throws(() => createTcpProxy({ targets: [], idleTimeoutMs: -1 }), { code: 'FLEET_ERR_OPTION_INVALID' })

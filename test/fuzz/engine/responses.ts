@@ -58,7 +58,7 @@ export async function startPair() {
         void pool.close()
         resolve(settled(seen, outcome))
       }
-      const message = { method, path: '/', headers: ['host', 'x'], body: null, refusable: false }
+      const message = { method, path: '/', headers: ['host', 'x'], body: null, rejectable: false }
       pool.dispatch(message, {
         onResponseStart(_, status, headers) {
           if (status < 200) seen.interim.push(status)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { Chunks } from '../../../src/edge/http/wire/chunks.ts'
+import { ChunkedDecoder } from '../../../src/edge/http/wire/chunks.ts'
 import type { Target } from '../engine/target.ts'
 
 interface Read {
@@ -11,7 +11,7 @@ interface Read {
 
 function read(pieces: readonly Buffer[]): Read {
   let body = ''
-  const chunks = new Chunks(1024, (data) => {
+  const chunks = new ChunkedDecoder(1024, (data) => {
     body += data.toString('latin1')
   })
   let used = 0

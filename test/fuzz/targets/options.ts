@@ -107,11 +107,12 @@ export default {
     const choices = new Choices(input)
     const name = choices.pick(names)
     const members = (known.get(name) ?? []).filter((member) => !withheld.has(member))
-    const options: Record<string, unknown> = {}
+    // Own properties, also `__proto__`, as JSON.parse makes them.
+    const options = new Map<string, unknown>()
     for (let turns = 1 + choices.below(3); turns > 0; turns--) {
       const member = choices.below(8) === 0 || members.length === 0 ? choices.name() : choices.pick(members)
-      if (!withheld.has(member)) options[member] = choices.below(3) === 0 ? choices.pick(valid) : choices.value()
+      if (!withheld.has(member)) options.set(member, choices.below(3) === 0 ? choices.pick(valid) : choices.value())
     }
-    return `${name} ${(await tried(name, options)).slice(0, 100)}`
+    return `${name} ${(await tried(name, Object.fromEntries(options))).slice(0, 100)}`
   },
 } satisfies Target

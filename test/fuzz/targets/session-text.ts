@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict'
-import { difference, join, members, merge, quote, restOf, write } from '../../../src/state/session/text.ts'
+import {
+  applyChanges,
+  dataText,
+  difference,
+  joinText,
+  parseMembers,
+  quote,
+  serialize,
+} from '../../../src/state/session/record.ts'
 import { Choices } from '../engine/choices.ts'
 import type { Target } from '../engine/target.ts'
 
@@ -23,25 +31,25 @@ export default {
   dictionary: ['"', '\\', '\n', ',"a":1', '{"cookie":{', '\\u0022', '\u00e9'],
   run(input) {
     const text = input.toString('latin1')
-    const rest = restOf(text)
-    if (rest !== undefined) members(rest)
+    const rest = dataText(text)
+    if (rest !== undefined) parseMembers(rest)
     // No name contains a backslash: once Node 24.21 has parsed `{"a":1,"b\\\\":1}`, it reads the second name of
     // `{"a":1,"b\\n":1}` as the former.
     const choices = new Choices(Buffer.from(text.replaceAll('\\', '/'), 'latin1'))
     const [before, after] = [object(choices), object(choices)]
     const cookie = '{"expires":1}'
-    const [old, current] = [write(before), write(after)]
+    const [old, current] = [serialize(before), serialize(after)]
     for (const [written, data] of [
       [old, before],
       [current, after],
     ] as const) {
-      const whole = join(cookie, written)
+      const whole = joinText(cookie, written)
       assert.deepEqual(JSON.parse(whole), plain({ cookie: { expires: 1 }, ...data }))
-      assert.equal(restOf(whole), written)
+      assert.equal(dataText(whole), written)
       const names = Object.keys(plain(data) as object).map(quote)
-      assert.deepEqual([...members(written).keys()].sort(), names.sort())
+      assert.deepEqual([...parseMembers(written).keys()].sort(), names.sort())
     }
-    const merged: unknown = JSON.parse(merge(join(cookie, old), difference(old, current), 1_000_000))
+    const merged: unknown = JSON.parse(applyChanges(joinText(cookie, old), difference(old, current), 1_000_000))
     assert.deepEqual(merged, plain({ cookie: { expires: 1 }, ...after }))
     return `${rest !== undefined} ${Object.keys(before).length} ${Object.keys(after).length}`
   },

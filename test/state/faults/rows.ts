@@ -104,7 +104,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       async () => told(await (await begun()).send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
     ],
     [
-      "Sessions: a session is read, `whenDown: 'anonymous'`",
+      "Sessions: a session is read, `onOutage: 'allow'`",
       async () => {
         const answer = await browser.clone().get(b, '/session')
         assert.equal(answer.headers['set-cookie'], undefined)
@@ -115,7 +115,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
 
     ['JWT: an access token seen before', { look: () => me(a, seen), slowly: true }],
     ['JWT: an access token seen for the first time', { look: async () => me(a, await unseen()), slowly: true }],
-    ["JWT: an access token, `failMode: 'open'`", () => me(b, seen)],
+    ["JWT: an access token, `onOutage: 'allow'`", () => me(b, seen)],
     ['JWT: a login', () => done(a.tokens.issue('ann'))],
     ['JWT: a refresh', async () => done(a.tokens.refresh((await pairs()).refreshToken))],
     ['JWT: a logout', async () => done(a.tokens.revoke((await logins()).accessToken))],

@@ -25,7 +25,7 @@ async function build(options: RedisOptions): Promise<{ app: FastifyInstance; log
 }
 const code = (expected: string) => (error: unknown) => error instanceof FleetError && error.code === expected
 
-/** Sets variables of the environment for one call, and puts back what was there. */
+/** Sets environment variables during one call. */
 async function withEnv<T>(env: Record<string, string | undefined>, run: () => Promise<T>): Promise<T> {
   const before = Object.fromEntries(Object.keys(env).map((name) => [name, process.env[name]]))
   const set = (values: Record<string, string | undefined>): void => {
@@ -43,14 +43,14 @@ async function withEnv<T>(env: Record<string, string | undefined>, run: () => Pr
 }
 
 describe('without Redis', () => {
-  test('state is said to live in memory, with a warning', async () => {
+  test('keeps state in memory, with a warning', async () => {
     const { app, log } = await build({ client: null })
     assert.equal(app.redis, null)
     assert.equal(app.fleet.facts.redis, 'memory')
     assert.ok(log.some(({ level, msg }) => level === 40 && /memory of this process/.test(msg)))
   })
 
-  test('production refuses, unless it is told to', async () => {
+  test('rejects memory in production unless it is allowed', async () => {
     const boot = (options: RedisOptions): Promise<unknown> =>
       withEnv({ NODE_ENV: 'production', REDIS_URL: undefined }, () => build(options))
     await assert.rejects(boot({}), code('FLEET_ERR_MEMORY_IN_PRODUCTION'))
@@ -58,7 +58,7 @@ describe('without Redis', () => {
     await withEnv({ FLEET_ALLOW_MEMORY: '1' }, () => boot({}))
   })
 
-  test('a secret is made up outside production only', async () => {
+  test('generates a secret outside production only', async () => {
     const { app } = await build({ client: null })
     const [secret] = await sharedSecret(app, 'SESSION_SECRET', undefined)
     assert.equal(secret?.length, 64)
@@ -67,7 +67,7 @@ describe('without Redis', () => {
     )
   })
 
-  test('a weak secret is refused without being shown', async () => {
+  test('rejects a weak secret without showing it', async () => {
     const { app } = await build({ client: null })
     await assert.rejects(sharedSecret(app, 'SESSION_SECRET', ['x'.repeat(32), 'hunter2']), (error: FleetError) => {
       assert.equal(error.code, 'FLEET_ERR_SECRET_WEAK')
@@ -78,30 +78,30 @@ describe('without Redis', () => {
   })
 })
 
-describe('options', () => {
+describe('invalid options', () => {
   const cases: [string, RedisOptions][] = [
-    ['two places at once', { url: 'redis://127.0.0.1', host: '127.0.0.1' }],
+    ['two addresses', { url: 'redis://127.0.0.1', host: '127.0.0.1' }],
     ['a URL of another scheme', { url: 'http://127.0.0.1' }],
-    ['a database that is no number', { url: 'redis://127.0.0.1/main' }],
+    ['a database that is not a number', { url: 'redis://127.0.0.1/main' }],
     ['a database below zero', { url: 'redis://127.0.0.1/-1' }],
     ['a password that cannot be decoded', { url: 'redis://:50%off@127.0.0.1' }],
     ['a user name that cannot be decoded', { url: 'redis://%zz:x@127.0.0.1' }],
     ['a node without a host', { cluster: [':7000'] }],
     ['a node with a path', { cluster: ['127.0.0.1:7000/x'] }],
-    ['an unbounded command', { host: '127.0.0.1', commandTimeoutMs: 0 }],
-    ['something that is no client', { client: {} as Redis }],
+    ['a command timeout of 0', { host: '127.0.0.1', commandTimeoutMs: 0 }],
+    ['an object that is not a client', { client: {} as Redis }],
   ]
   for (const [what, options] of cases)
-    test(`${what}: refused`, () => assert.rejects(build(options), code('FLEET_ERR_OPTION_INVALID')))
+    test(`are rejected: ${what}`, () => assert.rejects(build(options), code('FLEET_ERR_OPTION_INVALID')))
 })
 
-describe('a server', () => {
+describe('with Redis', () => {
   let server: RedisServer
   before(async () => {
     server = await startRedis({ args: ['--requirepass', 'pass/word'] })
   })
 
-  test('answers, shares keys by slot, and is quit on close', async () => {
+  test('connects, names keys by slot, and quits on close', async () => {
     const { app, log } = await build({ url: `redis://:pass%2Fword@127.0.0.1:${server.port}/1` })
     assert.equal(await app.redis?.ping(), 'PONG')
     assert.equal(app.redisKey('session', 'a1'), 'fleet:session:{a1}')
@@ -112,7 +112,7 @@ describe('a server', () => {
     assert.ok(!JSON.stringify(log).includes('word'))
   })
 
-  test('the environment names it, and code wins', async () => {
+  test('connects as the environment says, unless an option overrides it', async () => {
     await withEnv({ REDIS_URL: `redis://127.0.0.1:${server.port}`, REDIS_PASSWORD: 'pass/word' }, async () => {
       const { app } = await build({})
       assert.equal(await app.redis?.ping(), 'PONG')
@@ -120,7 +120,7 @@ describe('a server', () => {
     })
   })
 
-  test("a client of one's own stays open", async () => {
+  test('leaves a client of the application open', async () => {
     const client = new Redis({ port: server.port, password: 'pass/word' })
     const { app } = await build({ client })
     await app.close()
@@ -128,7 +128,7 @@ describe('a server', () => {
     await client.quit()
   })
 
-  test('a wrong password is logged once, without the password', async () => {
+  test('logs a wrong password once, without the password', async () => {
     const { app, log } = await build({
       url: `redis://:sesame@127.0.0.1:${server.port}`,
       connectTimeoutMs: 300,
@@ -139,7 +139,7 @@ describe('a server', () => {
     assert.ok(!JSON.stringify(log).includes('sesame'))
   })
 
-  test('a script is a function, and its failure is ours', async () => {
+  test('runs scripts as functions and maps their errors to 503', async () => {
     const { app } = await build({ url: server.url, password: 'pass/word' })
     const add = script<number>(app.redis as Redis, 'fleetTestAdd', 1, 'return redis.call("INCRBY", KEYS[1], ARGV[1])')
     const key = app.redisKey('test', 'sum')
@@ -155,21 +155,21 @@ describe('a server', () => {
     })
   })
 
-  test('instances agree on a made-up secret', async () => {
+  test('shares one generated secret among instances', async () => {
     const built = await Promise.all([1, 2, 3].map(() => build({ url: server.url, password: 'pass/word' })))
     const secrets = await Promise.all(built.map(({ app }) => sharedSecret(app, 'TEST_SECRET', undefined)))
     assert.equal(new Set(secrets.flat()).size, 1)
   })
 })
 
-describe('a server that is away', () => {
-  test('at boot: the app starts, and is connected when it comes', async () => {
+describe('while Redis is unavailable', () => {
+  test('boots without Redis and connects later', async () => {
     const port = await freePort()
     const { app, log } = await build({ host: '127.0.0.1', port, connectTimeoutMs: 50 })
     await app.ready()
     await assert.rejects(guarded((app.redis as Redis).ping()), code('FLEET_ERR_STATE_UNAVAILABLE'))
     const early = await sharedSecret(app, 'EARLY', undefined)
-    const madeUp = early[0]
+    const generated = early[0]
 
     const server = await startRedis({ port })
     const other = await build({ host: '127.0.0.1', port })
@@ -177,7 +177,7 @@ describe('a server that is away', () => {
     await until(() => app.redis?.ping(), { what: 'the connection' })
     await until(() => early[0] === late[0], { what: 'the shared secret' })
     assert.equal(early.length, 1)
-    assert.ok(madeUp)
+    assert.ok(generated)
     assert.equal(log.filter(({ level }) => level === 50).length, 1, 'one error line per outage')
 
     await server.kill('SIGKILL')
@@ -187,7 +187,7 @@ describe('a server that is away', () => {
     await until(() => app.redis?.ping(), { what: 'the connection after the restart' })
   })
 
-  test('degrades the instance, or takes it out of rotation when it is said to be critical', async () => {
+  test('degrades the instance, or makes it unready if `critical` is true', async () => {
     const server = await startRedis()
     const build = async (critical: boolean): Promise<FastifyInstance> => {
       const app = Fastify()
@@ -206,7 +206,7 @@ describe('a server that is away', () => {
     await until(() => lenient.health.status === 'healthy' && strict.fleet.ready)
   })
 
-  test('degrades the instance while it is full, and says so to operators and in the error code', async () => {
+  test('degrades the instance while Redis is full, and reports that with its own error code', async () => {
     const server = await startRedis()
     const app = Fastify()
     apps.push(app)
@@ -227,77 +227,74 @@ describe('a server that is away', () => {
     await guarded(client.set('k', 'v'))
   })
 
-  test('stopped in its tracks: every command ends, and closing does too', async () => {
+  test('ends every command, and close(), while Redis is suspended', async () => {
     const server = await startRedis()
     const { app } = await build({ url: server.url, commandTimeoutMs: 100 })
     const client = app.redis as Redis
     await server.kill('SIGSTOP')
     const waiting = Array.from({ length: 20 }, () => guarded(client.get('k')))
     for (const result of await Promise.allSettled(waiting)) assert.equal(result.status, 'rejected')
-    await until(() => client.status !== 'ready', { what: 'the socket cut' })
+    await until(() => client.status !== 'ready', { what: 'the end of the connection' })
     await app.close()
     await server.kill('SIGCONT')
   })
 
-  describe('no command costs more than the bound, whatever else is under way', { concurrency: true }, () => {
-    const boundMs = 1000
-    /**
-     * Fails when it takes much longer than the bound, by the turns that this process got: the time for which it stood
-     * still is given to the server as well.
-     */
-    const bounded = async (command: Promise<unknown>): Promise<string> => {
+  describe('no command takes longer than its time limit', { concurrency: true }, () => {
+    const limitMs = 1000
+    /** Fails if the command takes much longer than the limit, not counting the time for which this process was suspended. */
+    const outcomeOf = async (command: Promise<unknown>): Promise<string> => {
       let outcome = ''
-      const ended = (how: string) => () => {
-        outcome = how
+      const settled = (as: string) => () => {
+        outcome = as
       }
-      command.then(ended('answered'), ended('failed'))
-      await within(boundMs * 1.6, 'an answer or an error', () => outcome !== '')
+      command.then(settled('replied'), settled('failed'))
+      await within(limitMs * 1.6, 'a reply or an error', () => outcome !== '')
       return outcome
     }
     const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
     for (const end of ['silence', 'cut', 'refuse'] as const)
-      test(`the connection: ${end}`, async () => {
+      test(`on a connection with the fault: ${end}`, async () => {
         const server = await startRedis()
         const relay = await Relay.open(server.port)
-        const { app } = await build({ host: '127.0.0.1', port: relay.port, commandTimeoutMs: boundMs })
+        const { app } = await build({ host: '127.0.0.1', port: relay.port, commandTimeoutMs: limitMs })
         const client = app.redis as Redis
-        assert.equal(await bounded(client.set('k', 1)), 'answered')
-        const asked: Promise<string>[] = []
+        assert.equal(await outcomeOf(client.set('k', 1)), 'replied')
+        const sent: Promise<string>[] = []
         for (let turn = 0; turn < 25; turn++) {
           if (turn === 5) relay[end]()
-          // Twice at first: one command waits for its answer while the next one comes.
-          asked.push(bounded(client.get('k')), bounded(client.incr('n')))
-          await pause(boundMs / 10)
-          // Stopped, and then killed: connections that hung are refused.
+          // Two commands, so that one waits for its reply while the next is sent.
+          sent.push(outcomeOf(client.get('k')), outcomeOf(client.incr('n')))
+          await pause(limitMs / 10)
+          // Suspended, then killed: new connections are refused.
           if (turn === 18 && end === 'silence') relay.refuse()
         }
-        const outcomes = await Promise.all(asked)
+        const outcomes = await Promise.all(sent)
         assert.ok(outcomes.includes('failed'))
         await relay.restore()
         await until(() => client.ping(), { what: 'the connection' })
-        assert.equal(await bounded(client.get('k')), 'answered')
+        assert.equal(await outcomeOf(client.get('k')), 'replied')
       })
   })
 
-  test('a process that stood still takes the answers that came meanwhile', async () => {
+  test('reads replies that arrived while the process was blocked', async () => {
     const server = await startRedis()
     const { app } = await build({ url: server.url, commandTimeoutMs: 300 })
     await app.ready()
     const client = app.redis as Redis
-    // While it waits longer because it stood still, it stands still again.
-    for (const sent of [true, false, true, true, false, false]) {
-      const answers = Promise.allSettled(Array.from({ length: 20 }, () => client.set('k', 'v')))
-      // Before the commands have left, and after.
-      if (sent) await new Promise((resolve) => setImmediate(resolve))
-      // Without a turn for this process, and without work for the machine.
+    // The process is blocked again during its extra time.
+    for (const isWritten of [true, false, true, true, false, false]) {
+      const replies = Promise.allSettled(Array.from({ length: 20 }, () => client.set('k', 'v')))
+      // Block the process before and after the commands are written.
+      if (isWritten) await new Promise((resolve) => setImmediate(resolve))
+      // Block the event loop without using the CPU.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700)
-      for (const { status } of await answers) assert.equal(status, 'fulfilled')
+      for (const { status } of await replies) assert.equal(status, 'fulfilled')
       assert.equal(client.status, 'ready')
     }
   })
 
-  test('silent from the start: the boot goes on', async () => {
+  test('boots if the server never replies', async () => {
     const sockets: Socket[] = []
     const silent = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1')
     await until(() => silent.listening)

@@ -34,7 +34,7 @@ async function build(where: RedisOptions): Promise<FastifyInstance> {
   return app
 }
 
-/** Visits twice, logs in, and is logged out everywhere. */
+/** Visits twice, logs in, and logs out everywhere. */
 async function useSessions(a: FastifyInstance, b: FastifyInstance): Promise<void> {
   const browser = new Browser()
   assert.deepEqual((await browser.get(a, '/')).json(), { visits: 1 })
@@ -85,7 +85,7 @@ describe('Cluster', () => {
     return servers
   }
 
-  test('sessions, their users and messages work across nodes, and one dead node is one third of them', async () => {
+  test('shares sessions, users and messages across nodes, and loses a third of them with a node', async () => {
     const servers = await startCluster(3)
     const seeds = servers.map(({ port }) => `127.0.0.1:${port}`)
     const [a, b] = [await build({ cluster: seeds.slice(0, 1) }), await build({ cluster: seeds })]
@@ -106,7 +106,7 @@ describe('Cluster', () => {
     await until(async () => (await after()).every((status) => status === 200), { what: 'all sessions again' })
   })
 
-  test('no node there: commands fail, the app starts and closes', async () => {
+  test('starts and closes without nodes, while commands fail', async () => {
     const app = await build({ cluster: [`127.0.0.1:${await freePort()}`], connectTimeoutMs: 50 })
     const browser = new Browser()
     assert.equal((await browser.get(app, '/')).statusCode, 503)
@@ -115,7 +115,7 @@ describe('Cluster', () => {
 })
 
 describe('Sentinel', () => {
-  test('after a failover the sessions are those of the new primary', async () => {
+  test('uses the sessions of the new primary after a failover', async () => {
     const primary = await startRedis()
     const replica = await startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
     const at = new Redis(replica.url)

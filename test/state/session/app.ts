@@ -1,12 +1,12 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
-import { fleetSecret } from '../../../src/state/session/secret.ts'
+import { fleetSecret } from '../../../src/state/session/signer.ts'
 import { patient, patientApp } from '../redis/patience.ts'
 
 export const secret = 'a secret of more than thirty-two bytes'
 
-/** Lets a test decide when a handler that has read its session goes on. */
+/** Lets a test decide when a handler continues after it has loaded its session. */
 export class Gate {
   #waiting: (() => void)[] = []
 
@@ -27,12 +27,12 @@ export interface TestApp extends FastifyInstance {
   gate: Gate
 }
 
-/** An app whose routes do to the session what their path says. */
+/** An app whose routes change the session as their paths say. */
 export async function build(where: RedisOptions, options: SessionOptions = {}): Promise<TestApp> {
   const app = Fastify(patientApp)
   const gate = new Gate()
   await app.register(redis, { ...patient, ...where })
-  // As the umbrella does it.
+  // As the umbrella plugin does it.
   const given = 'secret' in options ? options.secret : secret
   await app.register(session, { ...options, secret: await fleetSecret(app, given) })
 

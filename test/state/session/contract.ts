@@ -6,7 +6,7 @@ import { until } from '../../helpers/until.ts'
 import { build, secret, type TestApp } from './app.ts'
 import { Browser } from './browser.ts'
 
-/** What sessions do wherever they are kept. */
+/** The contract of sessions, whatever store they are saved in. */
 export function contract(engine: string, where: () => Promise<RedisOptions>, common: SessionOptions = {}): void {
   const apps: TestApp[] = []
   after(() => Promise.all(apps.map((app) => app.close())))
@@ -17,14 +17,14 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
   }
 
   describe(`sessions in ${engine} ${Object.keys(common)}`, () => {
-    test('a visitor who leaves nothing gets nothing', async () => {
+    test('sets no cookie for a session without data', async () => {
       const app = await start()
       const response = await new Browser().get(app, '/')
       assert.equal(response.headers['set-cookie'], undefined)
       assert.equal(app.fleet.facts.sessionStore, engine)
     })
 
-    test('what one request leaves the next one finds', async () => {
+    test('loads in one request what another has saved', async () => {
       const [app, browser] = [await start(), new Browser()]
       const response = await browser.post(app, '/set', { visits: 1 })
       const [cookie] = response.cookies
@@ -33,13 +33,13 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(cookie?.httpOnly, true)
       assert.equal(cookie?.sameSite, 'Lax')
       assert.equal(cookie?.secure, undefined)
-      const lives = (cookie?.expires?.getTime() ?? 0) - Date.now()
-      assert.ok(Math.abs(lives - 86_400_000) < 60_000, `lives ${lives} ms`)
+      const leftMs = (cookie?.expires?.getTime() ?? 0) - Date.now()
+      assert.ok(Math.abs(leftMs - 86_400_000) < 60_000, `expires in ${leftMs} ms`)
       assert.deepEqual((await browser.get(app, '/')).json(), { visits: 1 })
       assert.deepEqual((await new Browser().get(app, '/')).json(), {})
     })
 
-    test('every kind of value comes back as it was, whatever its name', async () => {
+    test('saves and loads every kind of value and name unchanged', async () => {
       const [app, browser] = [await start(), new Browser()]
       const values = {
         text: 'line\nfeed, "quotes", back\\slash, ünïcödé, 🦊, \u2028, \ud800',
@@ -61,7 +61,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual((await browser.get(app, '/')).json(), changed)
     })
 
-    test('no field can stand in for what a session can do', async () => {
+    test('does not let data fields replace methods of the session', async () => {
       const [app, browser] = [await start(), new Browser()]
       app.post('/shadow', async ({ session }) => {
         for (const name of ['save', 'constructor', 'toJSON', 'cookie2', '__proto__'])
@@ -76,7 +76,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual((await browser.get(app, '/shadow')).json(), { cookie2: 'cookie2', polluted: false })
     })
 
-    test('overlapping requests keep what the other one changed, added and removed', async () => {
+    test('merges what overlapping requests change, add and remove', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { a: 1, b: 1, c: 1, d: 1 })
       const slow = [
@@ -91,7 +91,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 2, b: 2, d: 1, e: 2, f: { deep: true }, g: 2 })
     })
 
-    test('without merging the last one wins', async () => {
+    test('saves the last of two overlapping requests when `merge` is false', async () => {
       const [app, browser] = [await start({ merge: false }), new Browser()]
       await browser.post(app, '/set', { a: 1 })
       const slow = browser.post(app, '/set-slowly', { b: 1 })
@@ -103,21 +103,21 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
     })
 
     for (const merge of [true, false])
-      test(`a logout stays one, whatever an overlapping request writes (merge: ${merge})`, async () => {
+      test(`does not recreate a session that ended during an overlapping request (merge: ${merge})`, async () => {
         const [app, browser] = [await start({ merge }), new Browser()]
         await browser.post(app, '/set', { user: 'ann' })
         const window = browser.clone()
         const slow = window.post(app, '/set-slowly', { cart: 1 })
         await until(() => app.gate.waiting === 1)
         const logout = await browser.post(app, '/logout')
-        assert.equal(browser.cookies.size, 0, 'the cookie is taken away')
+        assert.equal(browser.cookies.size, 0, 'the cookie is cleared')
         assert.equal(logout.cookies[0]?.path, '/')
         app.gate.open()
         assert.equal((await slow).statusCode, 200)
         assert.deepEqual((await window.get(app, '/')).json(), {})
       })
 
-    test('a login changes the id, keeps what it is told to, and leaves the old id worthless', async () => {
+    test('changes the id at a login, keeps the listed fields and invalidates the old id', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { cart: [1], junk: 1 })
       const before = (await browser.get(app, '/id')).json()
@@ -130,7 +130,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.notEqual((await planted.get(app, '/id')).json().id, before.id)
     })
 
-    test("a user's sessions can be listed and ended", async () => {
+    test('lists and ends the sessions of a user', async () => {
       const app = await start()
       const begun = Date.now()
       const [phone, laptop, other] = [new Browser(), new Browser(), new Browser()]
@@ -164,13 +164,13 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual(await app.sessions.list('list-bob'), [])
     })
 
-    test('a session ends after its time, and a visit prolongs it', async () => {
-      const app = await start({ ttl: 2, touchAfter: 0 })
+    test('ends an idle session after its lifetime and extends it at each visit', async () => {
+      const app = await start({ ttlMs: 2000, touchAfterMs: 0 })
       const [idle, active] = [new Browser(), new Browser()]
       let [born, visited] = [0, 0]
       await until(
         async () => {
-          // On a machine that is too busy to visit in time there is nothing to see; begin anew.
+          // If this machine is too busy to visit in time, start again.
           const tooLate = Date.now() - visited > 1500
           const response = await active.get(app, '/')
           if (tooLate || Date.now() - visited > 1500) {
@@ -181,23 +181,23 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
           }
           visited = Date.now()
           assert.deepEqual(response.json(), { a: 1 })
-          assert.equal(response.cookies.length, 1, 'the cookie is prolonged as well')
+          assert.equal(response.cookies.length, 1, 'the lifetime of the cookie is extended too')
           return visited - born > 2500
         },
-        { timeoutMs: 30_000, what: 'the idle session to be over' },
+        { timeoutMs: 30_000, what: 'the idle session to end' },
       )
       assert.deepEqual((await idle.get(app, '/')).json(), {})
     })
 
-    test('a visit soon after the last one prolongs nothing', async () => {
-      const [app, browser] = [await start({ ttl: 60, touchAfter: 60 }), new Browser()]
+    test('does not extend the lifetime before `touchAfterMs`', async () => {
+      const [app, browser] = [await start({ ttlMs: 60_000, touchAfterMs: 60_000 }), new Browser()]
       await browser.post(app, '/set', { a: 1 })
       assert.equal((await browser.get(app, '/')).headers['set-cookie'], undefined)
       assert.equal((await browser.post(app, '/set', { a: 2 })).headers['set-cookie'], undefined)
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 2 })
     })
 
-    test('what a handler did before it failed is not kept; a refusal is no failure', async () => {
+    test('discards the changes of a handler that failed with 500, and saves them with 401', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { tries: 0 })
       assert.equal((await browser.post(app, '/fail/500', { tries: 1, half: true })).statusCode, 500)
@@ -207,7 +207,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal((await new Browser().post(app, '/fail/500', { a: 1 })).headers['set-cookie'], undefined)
     })
 
-    test('a forged, mangled or oversized cookie is no session, and no error', async () => {
+    test('ignores forged, malformed and oversized cookies', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { secret: true })
       const good = browser.cookies.get('fleet.sid') ?? ''
@@ -231,7 +231,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.deepEqual((await browser.get(app, '/')).json(), { secret: true })
     })
 
-    test('of several cookies of its name, the first that names a live session counts', async () => {
+    test('uses the first of several cookies that names a live session', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { a: 1 })
       const good = browser.cookies.get('fleet.sid') ?? ''
@@ -252,12 +252,12 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
           [stale, over, good],
         ])
           assert.deepEqual(await get(...order), { a: 1 }, order.join())
-      assert.deepEqual(await get('a', 'b', 'c', 'd', good), {}, 'four are looked at')
+      assert.deepEqual(await get('a', 'b', 'c', 'd', good), {}, 'at most four are tried')
       assert.deepEqual(await get(over, 'a'), {})
     })
 
-    test('options of one cookie are kept with its session', async () => {
-      const [app, browser] = [await start({ touchAfter: 0 }), new Browser()]
+    test('stores the cookie options of one session with it', async () => {
+      const [app, browser] = [await start({ touchAfterMs: 0 }), new Browser()]
       await browser.post(app, '/options', { maxAge: 3_600_000, sameSite: 'strict' })
       const response = await browser.get(app, '/')
       assert.deepEqual(response.json(), { remembered: true })
@@ -266,8 +266,8 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(cookie?.sameSite, 'Strict')
     })
 
-    test('a cookie may end with the browser', async () => {
-      const [app, browser] = [await start({ cookie: { maxAge: null }, touchAfter: 0 }), new Browser()]
+    test('supports cookies that end with the browser', async () => {
+      const [app, browser] = [await start({ cookie: { maxAge: null }, touchAfterMs: 0 }), new Browser()]
       const response = await browser.post(app, '/set', { a: 1 })
       assert.equal(response.cookies[0]?.expires, undefined)
       const again = await browser.get(app, '/')
@@ -275,7 +275,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(again.cookies[0]?.expires, undefined)
     })
 
-    test('a route may have no session', async () => {
+    test('loads no session for a route with `session: false`', async () => {
       const [app, browser] = [await start(), new Browser()]
       await browser.post(app, '/set', { a: 1 })
       const response = await browser.get(app, '/none')
@@ -283,7 +283,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(response.headers['set-cookie'], undefined)
     })
 
-    test('a Secure cookie is not sent without TLS, but is behind a front that has it', async () => {
+    test('sends a Secure cookie only over TLS, or behind a load balancer that terminates it', async () => {
       const app = await start({ cookie: { secure: true } })
       const plain = await new Browser().post(app, '/set', { a: 1 })
       assert.equal(plain.headers['set-cookie'], undefined)
@@ -292,7 +292,7 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(behind.cookies[0]?.secure, true)
     })
 
-    test('a value that is not data is refused by name', async () => {
+    test('rejects a value that is not serializable, naming its field', async () => {
       const app = await start()
       app.post('/bad', async ({ session }) => {
         session.total = 1n
@@ -303,8 +303,8 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       assert.equal(response.json().code, 'FLEET_ERR_SESSION_VALUE_INVALID')
     })
 
-    const separate = engine === 'memory' && 'each app of this test has a memory of its own'
-    test('secrets rotate without a session lost', { skip: separate }, async () => {
+    const separate = engine === 'memory' && 'each app of this test has its own memory'
+    test('keeps sessions when secrets are rotated', { skip: separate }, async () => {
       const [older, newer] = [secret, 'another secret of more than thirty-two bytes']
       const [first, second, third] = [
         await start({ secret: older }),
@@ -316,8 +316,8 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
       const old = browser.clone()
       const response = await browser.get(second, '/')
       assert.deepEqual(response.json(), { a: 1 })
-      assert.equal(response.cookies.length, 1, 'signed anew')
-      assert.equal((await browser.get(second, '/')).headers['set-cookie'], undefined, 'and only once')
+      assert.equal(response.cookies.length, 1, 'signed with the new secret')
+      assert.equal((await browser.get(second, '/')).headers['set-cookie'], undefined, 'only once')
       assert.deepEqual((await browser.get(third, '/')).json(), { a: 1 })
       assert.deepEqual((await old.get(third, '/')).json(), {})
     })

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import { Redis } from 'ioredis'
-import { MemorySessions } from '../../../src/state/session/engine.ts'
 import { FleetStore, type SessionOptions } from '../../../src/state/session/index.ts'
-import { defaultMaxBytes } from '../../../src/state/session/text.ts'
+import { MemoryRecordStore } from '../../../src/state/session/memory-store.ts'
+import { defaultMaxBytes } from '../../../src/state/session/record.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { build, type TestApp } from './app.ts'
@@ -30,7 +30,7 @@ const engines: [name: string, url: string | null, options: SessionOptions][] = [
   ['connect-redis', server.url, { store: 'connect-redis' }],
 ]
 
-/** How long the cookie of a response lives, ms. */
+/** Remaining lifetime of a response's cookie in ms. */
 const lifeOf = (response: { cookies: { expires?: Date }[] }): number | undefined => {
   const [cookie] = response.cookies
   return cookie?.expires && cookie.expires.getTime() - Date.now()
@@ -39,7 +39,7 @@ const isAbout = (life: number | undefined, expected: number): void =>
   assert.ok(life !== undefined && Math.abs(life - expected) < minute, `${life} ms, not ${expected}`)
 
 for (const [name, url, common] of engines)
-  describe(`limits of sessions in ${name}`, () => {
+  describe(`session limits in ${name}`, () => {
     const start = async (options: SessionOptions = {}): Promise<TestApp> => {
       const app = await build(url === null ? { client: null } : { url }, { ...common, ...options })
       app.post('/regenerate', async ({ session }) => {
@@ -54,7 +54,7 @@ for (const [name, url, common] of engines)
       apps.push(app)
       return app
     }
-    /** How long the session of a browser lives in the store; `undefined` in memory. */
+    /** Time to live of a browser's session in Redis in ms; `undefined` in memory. */
     const storedLife = async (browser: Browser): Promise<number | undefined> => {
       if (url === null) return undefined
       const [id] = (browser.cookies.get('fleet.sid') ?? '').split('.')
@@ -67,7 +67,7 @@ for (const [name, url, common] of engines)
       if (life !== undefined) isAbout(life, expected)
     }
 
-    test('the store keeps a session for an hour until somebody logs in, and then for its whole time', async () => {
+    test('keeps an anonymous session for an hour, and one with a login for its whole lifetime', async () => {
       const app = await start()
       for (const login of [{ userId: 'ann' }, { userId: 7 }, { user: { name: 'ann' } }]) {
         const browser = new Browser()
@@ -86,7 +86,7 @@ for (const [name, url, common] of engines)
       await livesFor(browser, day)
     })
 
-    test('what says that nobody has logged in is no login', async () => {
+    test('does not take an empty user for a login', async () => {
       const app = await start()
       for (const login of [{ userId: null }, { userId: '' }, { user: false }, { anonymous: null }, { userid: 1 }]) {
         const browser = new Browser()
@@ -95,7 +95,7 @@ for (const [name, url, common] of engines)
       }
     })
 
-    test('a regenerated session lives for its whole time', async () => {
+    test('keeps a regenerated session for its whole lifetime', async () => {
       const app = await start()
       for (const browser of [new Browser(), new Browser()]) {
         if (browser.cookies.size === 0) await browser.post(app, '/set', { cart: 1 })
@@ -106,7 +106,7 @@ for (const [name, url, common] of engines)
       }
     })
 
-    test('a life that the handler sets is kept, and one that is configured to be shorter', async () => {
+    test('keeps a lifetime that a handler sets, and a shorter one from the options', async () => {
       const app = await start()
       app.post('/remember', async ({ session }) => {
         session.a = 1
@@ -123,22 +123,22 @@ for (const [name, url, common] of engines)
         isAbout(lifeOf(await browser.post(app, '/login', { user: 'ann' })), life)
         await livesFor(browser, life)
       }
-      const [short, browser] = [await start({ ttl: 600 }), new Browser()]
+      const [short, browser] = [await start({ ttlMs: 600_000 }), new Browser()]
       isAbout(lifeOf(await browser.post(short, '/set', { a: 1 })), 600_000)
       await livesFor(browser, 600_000)
       await browser.post(short, '/login', { user: 'ann' })
       await livesFor(browser, 600_000)
     })
 
-    test('a visit prolongs an anonymous session too', async () => {
-      const app = await start({ touchAfter: 0, rolling: true, anonymous: { ttlMs: 10 * minute } })
+    test('extends the lifetime of an anonymous session at a visit', async () => {
+      const app = await start({ touchAfterMs: 0, rolling: true, anonymous: { ttlMs: 10 * minute } })
       const browser = new Browser()
       await browser.post(app, '/set', { a: 1 })
       isAbout(lifeOf(await browser.get(app, '/')), day)
       await livesFor(browser, 10 * minute)
     })
 
-    test('a session whose cookie ends with the browser does not stay in the store without a login', async () => {
+    test('limits the lifetime of an anonymous session whose cookie ends with the browser', async () => {
       const app = await start({ cookie: { maxAge: null } })
       const browser = new Browser()
       assert.equal(lifeOf(await browser.post(app, '/set', { a: 1 })), undefined)
@@ -147,7 +147,7 @@ for (const [name, url, common] of engines)
       await livesFor(browser, day)
     })
 
-    test('beyond the limit a request works, but its new session is not kept', async () => {
+    test('serves requests beyond the limit without saving their new sessions', async () => {
       const app = await start({ anonymous: { perMinute: 3 } })
       const kept = new Browser()
       await kept.post(app, '/set', { a: 1 })
@@ -174,10 +174,10 @@ for (const [name, url, common] of engines)
         assert.equal((await browser.get(app, '/')).json().later, true)
       }
       const elsewhere = await app.inject({ method: 'POST', url: '/set', payload: { a: 1 }, remoteAddress: '192.0.2.1' })
-      assert.equal(elsewhere.cookies.length, 1, 'another client has limits of its own')
+      assert.equal(elsewhere.cookies.length, 1, 'limits apply per client')
     })
 
-    test('one client is one network of IPv6, and all clients together have a limit', async () => {
+    test('counts an IPv6 /64 as one client, and limits all clients together', async () => {
       const app = await start({ anonymous: { perMinute: 2, totalPerMinute: 5 } })
       const begin = async (remoteAddress: string, url = '/set'): Promise<boolean> => {
         const payload = url === '/set' ? { a: 1 } : { user: 'ann' }
@@ -194,7 +194,7 @@ for (const [name, url, common] of engines)
       assert.equal(await begin('2001:db8:9::1', '/login'), true)
     })
 
-    test('sessions that hold nothing are limited where they are kept', async () => {
+    test('limits sessions without data when `saveUninitialized` is true', async () => {
       const app = await start({ saveUninitialized: true, anonymous: { perMinute: 1 } })
       const browser = new Browser()
       assert.equal((await browser.get(app, '/')).cookies.length, 1)
@@ -204,7 +204,7 @@ for (const [name, url, common] of engines)
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
     })
 
-    test('without `anonymous` no difference is made', async () => {
+    test('applies no limits when `anonymous` is false', async () => {
       const app = await start({ anonymous: false })
       const responses = await Promise.all(Array.from({ length: 200 }, (_, i) => new Browser().post(app, '/set', { i })))
       for (const response of responses) isAbout(lifeOf(response), day)
@@ -213,7 +213,7 @@ for (const [name, url, common] of engines)
       await livesFor(browser, day)
     })
 
-    test('rejects what makes a session too large with 413, and the session stays as it was', async () => {
+    test('rejects a change that makes the session too large with 413 and keeps the old data', async () => {
       const app = await start({ maxBytes })
       const browser = new Browser()
       await browser.post(app, '/set', { a: 1 })
@@ -229,15 +229,15 @@ for (const [name, url, common] of engines)
         assert.equal(response.json().code, 'FLEET_ERR_SESSION_TOO_LARGE')
         assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
       }
-      const stranger = await new Browser().post(app, '/set', { b: 'x'.repeat(maxBytes) })
-      assert.equal(stranger.statusCode, 413)
-      assert.equal(stranger.headers['set-cookie'], undefined)
+      const first = await new Browser().post(app, '/set', { b: 'x'.repeat(maxBytes) })
+      assert.equal(first.statusCode, 413)
+      assert.equal(first.headers['set-cookie'], undefined)
       const nearly = { b: 'x'.repeat(maxBytes - 50) }
       assert.equal((await browser.post(app, '/set', nearly)).statusCode, 200)
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 1, ...nearly })
     })
 
-    test('a login that would be too large keeps the old session', async () => {
+    test('keeps the old session when the regenerated one is too large', async () => {
       const app = await start({ maxBytes })
       app.post('/grow', async ({ session }) => {
         session.more = 'x'.repeat(maxBytes)
@@ -249,7 +249,7 @@ for (const [name, url, common] of engines)
       assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
     })
 
-    test('a session that grew under a higher limit is read, changed and made smaller', async () => {
+    test('loads, changes and shrinks a session that exceeds a lowered limit', async () => {
       if (url === null) return
       const [wide, narrow] = [await start(), await start({ maxBytes })]
       const browser = new Browser()
@@ -260,7 +260,7 @@ for (const [name, url, common] of engines)
       assert.deepEqual((await browser.get(narrow, '/')).json(), { a: 'x', n: 2 })
     })
 
-    test('requests that overlap do not make it too large together', async () => {
+    test('rejects the overlapping request that would make the session too large', async () => {
       if (common.merge === false || common.store) return
       const app = await start({ maxBytes })
       const browser = new Browser()
@@ -277,7 +277,7 @@ for (const [name, url, common] of engines)
     })
   })
 
-test('memory ends a session that nobody has logged in to after an hour without a visit, and prolongs it at a visit', async (t) => {
+test('ends an anonymous session in memory an hour after its last visit', async (t) => {
   t.mock.timers.enable({ apis: ['Date'] })
   const app = await build({ client: null })
   apps.push(app)
@@ -292,7 +292,7 @@ test('memory ends a session that nobody has logged in to after an hour without a
   assert.deepEqual((await ann.get(app, '/')).json(), { userId: 'ann' })
 })
 
-test('the limits count by a clock that nobody sets', async (t) => {
+test('counts limits by the monotonic clock', async (t) => {
   const app = await build({ client: null }, { anonymous: { perMinute: 1 } })
   apps.push(app)
   await new Browser().post(app, '/set', { a: 1 })
@@ -301,7 +301,7 @@ test('the limits count by a clock that nobody sets', async (t) => {
 })
 
 for (const client of [null, redis])
-  test(`FleetStore rejects what is too large, beneath any plugin (${client ? 'Redis' : 'memory'})`, async () => {
+  test(`rejects a session that is too large in FleetStore (${client ? 'Redis' : 'memory'})`, async () => {
     const store = new FleetStore({ client, name: 'bounded' })
     const call = (method: 'set' | 'touch', id: string, length: number): Promise<unknown> =>
       new Promise((resolve) => store[method](id, { cookie: {}, a: 'x'.repeat(length) } as never, resolve))
@@ -316,35 +316,35 @@ for (const client of [null, redis])
     assert.equal(await call('set', 'three', defaultMaxBytes - 100), undefined)
   })
 
-test('memory makes room among sessions without a login first, by their number and by their size', () => {
+test('evicts anonymous sessions from memory first, by number and by size', () => {
   const text = (anonymous: boolean, more = ''): string =>
     `{"cookie":{"expires":null${anonymous ? ',"anonymous":1000' : ''},"agent":"\\"anonymous\\":1"}\n,"a":"${more}"\n}`
-  const byNumber = new MemorySessions({ maxSessions: 3 })
-  byNumber.put('ann', text(false), minute)
-  for (const id of ['a', 'b', 'c']) byNumber.put(id, text(true), minute)
+  const byNumber = new MemoryRecordStore({ maxSessions: 3 })
+  byNumber.write('ann', text(false), minute)
+  for (const id of ['a', 'b', 'c']) byNumber.write(id, text(true), minute)
   assert.deepEqual(
     ['ann', 'a', 'b', 'c'].filter((id) => byNumber.read(id) !== null),
     ['ann', 'b', 'c'],
   )
-  for (const id of ['bob', 'carl']) byNumber.put(id, text(false), minute)
-  byNumber.put('d', text(true), minute)
+  for (const id of ['bob', 'carl']) byNumber.write(id, text(false), minute)
+  byNumber.write('d', text(true), minute)
   assert.deepEqual(
     ['ann', 'bob', 'carl', 'd'].filter((id) => byNumber.read(id) !== null),
     ['ann', 'bob', 'carl'],
   )
-  byNumber.put('dora', text(false), minute)
+  byNumber.write('dora', text(false), minute)
   assert.deepEqual(
     ['ann', 'bob', 'carl', 'dora'].filter((id) => byNumber.read(id) !== null),
     ['bob', 'carl', 'dora'],
   )
 
-  const bySize = new MemorySessions({ maxLength: 1000 })
-  bySize.put('ann', text(false, 'x'.repeat(300)), minute)
-  for (let i = 0; i < 50; i++) bySize.put(`s${i}`, text(true, 'x'.repeat(300)), minute)
+  const bySize = new MemoryRecordStore({ maxLength: 1000 })
+  bySize.write('ann', text(false, 'x'.repeat(300)), minute)
+  for (let i = 0; i < 50; i++) bySize.write(`s${i}`, text(true, 'x'.repeat(300)), minute)
   assert.notEqual(bySize.read('ann'), null)
   assert.ok(bySize.size <= 3)
   for (let i = 0; i < 50; i++) bySize.destroy(`s${i}`)
   assert.equal(bySize.size, 1)
-  bySize.put('b', text(false, 'x'.repeat(300)), minute)
-  assert.notEqual(bySize.read('ann'), null, 'what has ended takes no space')
+  bySize.write('b', text(false, 'x'.repeat(300)), minute)
+  assert.notEqual(bySize.read('ann'), null, 'ended sessions take no space')
 })

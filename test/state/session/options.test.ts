@@ -22,7 +22,7 @@ async function boot(options: SessionOptions): Promise<FastifyInstance> {
   return app
 }
 
-/** Sets variables of the environment for one call, and puts back what was there. */
+/** Sets environment variables during one call. */
 async function withEnv<T>(env: Record<string, string>, run: () => Promise<T>): Promise<T> {
   const before = { ...process.env }
   Object.assign(process.env, env)
@@ -34,7 +34,7 @@ async function withEnv<T>(env: Record<string, string>, run: () => Promise<T>): P
   }
 }
 
-describe('what the environment says', () => {
+describe('environment variables', () => {
   const env = {
     SESSION_SECRET: `${secret}, another ${secret}`,
     SESSION_COOKIE_NAME: 'shop',
@@ -42,7 +42,7 @@ describe('what the environment says', () => {
     SESSION_COOKIE_SECURE: 'auto',
   }
 
-  test('holds', async () => {
+  test('set options', async () => {
     const app = await withEnv(env, () => boot({}))
     const browser = new Browser()
     const [cookie] = (await browser.get(app, '/')).cookies
@@ -55,14 +55,14 @@ describe('what the environment says', () => {
     assert.match(shown, /"cookieName":"shop"/)
   })
 
-  test('gives way to code', async () => {
-    const app = await withEnv(env, () => boot({ cookieName: 'mine', ttl: 120, cookie: { secure: false } }))
+  test('are overridden by options', async () => {
+    const app = await withEnv(env, () => boot({ cookieName: 'mine', ttlMs: 120_000, cookie: { secure: false } }))
     const [cookie] = (await new Browser().get(app, '/')).cookies
     assert.equal(cookie?.name, 'mine')
     assert.ok((cookie?.expires?.getTime() ?? 0) - Date.now() > 100_000)
   })
 
-  test('production needs a secret, and makes the cookie Secure', async () => {
+  test('require a secret and make the cookie Secure in production', async () => {
     await withEnv({ NODE_ENV: 'production' }, async () => {
       await assert.rejects(boot({}), { code: 'FLEET_ERR_SECRET_MISSING' })
       const app = await boot({ secret })
@@ -73,44 +73,44 @@ describe('what the environment says', () => {
   })
 })
 
-describe('a secret', () => {
+describe('the option `secret`', () => {
   const required =
     'the secret option is required, and must be a String, Array of Strings, or a signer object with .sign and .unsign methods'
   const short = 'the secret must have length 32 or greater'
   const mixed = [secret, 'hunter2']
-  const refused: [string, unknown, string, string, RegExp][] = [
-    ['none', undefined, 'FLEET_ERR_SECRET_MISSING', required, /SESSION_SECRET.*openssl rand/],
-    ['a short one', 'hunter2', 'FLEET_ERR_SECRET_WEAK', short, /7 bytes.*openssl rand/],
+  const rejected: [string, unknown, string, string, RegExp][] = [
+    ['missing', undefined, 'FLEET_ERR_SECRET_MISSING', required, /SESSION_SECRET.*openssl rand/],
+    ['short', 'hunter2', 'FLEET_ERR_SECRET_WEAK', short, /7 bytes.*openssl rand/],
     ['an empty list', [], 'FLEET_ERR_OPTION_INVALID', 'at least one secret is required', /`session.secret` must be/],
-    ['no text', Buffer.alloc(32), 'FLEET_ERR_OPTION_INVALID', required, /\(Buffer\)/],
-    ['no text in the list', [secret, ''], 'FLEET_ERR_OPTION_INVALID', required, /a list of 2/],
-    ['nothing', null, 'FLEET_ERR_OPTION_INVALID', required, /null/],
+    ['a buffer', Buffer.alloc(32), 'FLEET_ERR_OPTION_INVALID', required, /\(Buffer\)/],
+    ['an empty string in a list', [secret, ''], 'FLEET_ERR_OPTION_INVALID', required, /a list of 2/],
+    ['null', null, 'FLEET_ERR_OPTION_INVALID', required, /null/],
     ['half a signer', { sign: String }, 'FLEET_ERR_OPTION_INVALID', required, /\(Object\)/],
   ]
-  for (const [what, given, code, message, mend] of refused)
-    test(`${what}: refused in the words of @fastify/session, with the mend as the cause`, () =>
+  for (const [what, given, code, message, fix] of rejected)
+    test(`is rejected with the message of @fastify/session and the fix as its cause: ${what}`, () =>
       assert.rejects(boot({ secret: given as string }), (error: FleetError) => {
         assert.deepEqual([error.code, error.message], [code, message])
         assert.equal((error.cause as FleetError).code, code)
-        assert.match((error.cause as FleetError).message, mend)
+        assert.match((error.cause as FleetError).message, fix)
         assert.doesNotMatch(inspect(error), /hunter2/)
         return true
       }))
 
-  test('a short one in a list is warned of, and in production refused', async () => {
+  test('may contain a short secret in a list, with a warning, except in production', async () => {
     const warnings: string[] = []
     const app = Fastify({ logger: { stream: { write: (line) => warnings.push(line) }, level: 'warn' } })
     await app.register(redis, { client: null })
     await app.register(session, { secret: mixed })
     await app.ready()
-    assert.match(warnings.join(), /7 bytes, but needs 32.*production refuses it/)
+    assert.match(warnings.join(), /7 bytes, but needs 32.*rejected in production/)
     assert.doesNotMatch(warnings.join(), /hunter2/)
     await withEnv({ NODE_ENV: 'production' }, () =>
       assert.rejects(boot({ secret: mixed }), { code: 'FLEET_ERR_SECRET_WEAK', message: short }),
     )
   })
 
-  test('a short one of the environment, or of a whole fleet, is refused everywhere', async () => {
+  test('is rejected if short, from the environment and in the umbrella plugin', async () => {
     await withEnv({ SESSION_SECRET: mixed.join() }, () =>
       assert.rejects(boot({}), { code: 'FLEET_ERR_SECRET_WEAK', message: /SESSION_SECRET has 7 bytes/ }),
     )
@@ -123,7 +123,7 @@ describe('a secret', () => {
     await assert.rejects(inFleet([]), { code: 'FLEET_ERR_OPTION_INVALID' })
   })
 
-  test('need not be given to a fleet outside production', async () => {
+  test('is optional in the umbrella plugin outside production', async () => {
     const app = Fastify()
     await app.register(fleet, { redis: { client: null } })
     app.get('/', visit)
@@ -134,20 +134,29 @@ describe('a secret', () => {
   })
 })
 
-describe('bad options', () => {
+describe('invalid options', () => {
   const cases: [string, unknown, string][] = [
-    ['no life', { ttl: 0 }, 'FLEET_ERR_OPTION_INVALID'],
-    ['a cookie that says nothing about TLS', { cookie: { secure: 'false' } }, 'FLEET_ERR_OPTION_INVALID'],
-    ['half a store', { store: { get() {} } }, 'FLEET_ERR_OPTION_INVALID'],
+    ['a lifetime of 0', { ttlMs: 0 }, 'FLEET_ERR_OPTION_INVALID'],
+    ['an unknown text for `cookie.secure`', { cookie: { secure: 'false' } }, 'FLEET_ERR_OPTION_INVALID'],
+    ['a store without `set`', { store: { get() {} } }, 'FLEET_ERR_OPTION_INVALID'],
     ['connect-redis without Redis', { store: 'connect-redis' }, 'FLEET_ERR_OPTION_INVALID'],
-    ['an option there is not', { resave: false }, 'FLEET_ERR_OPTION_UNKNOWN'],
-    ['a cookie option there is not', { cookie: { signed: true } }, 'FLEET_ERR_OPTION_UNKNOWN'],
+    ['an unknown option', { resave: false }, 'FLEET_ERR_OPTION_UNKNOWN'],
+    ['an unknown cookie option', { cookie: { signed: true } }, 'FLEET_ERR_OPTION_UNKNOWN'],
   ]
   for (const [what, options, code] of cases)
-    test(`${what}: refused`, () => assert.rejects(boot({ secret, ...(options as SessionOptions) }), { code }))
+    test(`are rejected: ${what}`, () => assert.rejects(boot({ secret, ...(options as SessionOptions) }), { code }))
 })
 
-test('a list of secrets counts as it is now', async () => {
+test('rejects options of version 0.1 and names the new ones', async () => {
+  for (const [name, value, message] of [
+    ['whenDown', 'anonymous', /`session` has no option `whenDown`; use `onOutage`/],
+    ['ttl', 60, /use `ttlMs`/],
+    ['touchAfter', 6, /use `touchAfterMs`/],
+  ] as const)
+    await assert.rejects(boot({ secret, [name]: value }), { code: 'FLEET_ERR_OPTION_UNKNOWN', message })
+})
+
+test('applies changes of the list of secrets at once', async () => {
   const [old, next] = [`old ${secret}`, `new ${secret}`]
   const secrets = [old]
   const app = await boot({ secret: secrets })
@@ -155,13 +164,13 @@ test('a list of secrets counts as it is now', async () => {
   const visits = async (browser: Browser): Promise<number> => (await browser.get(app, '/')).json().visits
   assert.deepEqual([await visits(early), await visits(late)], [1, 1])
   secrets.unshift(next)
-  assert.equal(await visits(early), 2, 'the old one verifies')
+  assert.equal(await visits(early), 2, 'the old secret still verifies')
   secrets.pop()
-  assert.equal(await visits(early), 3, 'its cookie was renewed')
-  assert.equal(await visits(late), 1, 'the old one verifies no more')
+  assert.equal(await visits(early), 3, 'its cookie was signed with the new secret')
+  assert.equal(await visits(late), 1, 'the old secret no longer verifies')
 })
 
-test('a signer of your own signs', async () => {
+test('uses a custom signer', async () => {
   const app = await boot({
     secret: {
       sign: (id) => `signed:${id}`,
@@ -175,14 +184,14 @@ test('a signer of your own signs', async () => {
   assert.deepEqual((await browser.get(app, '/')).json(), { visits: 2 })
 })
 
-test('`cookie.secure` may come as text', async () => {
+test("accepts 'true' for `cookie.secure`", async () => {
   const app = await boot({ secret, cookie: { secure: 'true' as never } })
   assert.equal((await new Browser().get(app, '/')).headers['set-cookie'], undefined)
   const headers = { 'x-forwarded-proto': 'https' }
   assert.equal((await new Browser().send(app, { url: '/', headers })).cookies[0]?.secure, true)
 })
 
-test('a cookie of another path has no session there', async () => {
+test('provides no session outside the path of the cookie', async () => {
   const app = await boot({ secret, cookie: { path: '/shop' } })
   for (const url of ['/shop', '/shop/cart', '/shopping']) app.get(url, async ({ session }) => typeof session.save)
   assert.equal((await app.inject('/shop?x=1')).body, 'function')

@@ -18,7 +18,7 @@ contract('redis', shared)
 contract('redis', shared, { track: true })
 
 for (const [engine, where] of [['memory', async () => ({ client: null })] as const, ['redis', shared] as const])
-  test(`${engine}: what cannot be saved under a new id stays under the old one`, async () => {
+  test(`${engine}: keeps the old session when the new one is not serializable`, async () => {
     const app = await build(await where())
     app.get('/regenerate', async ({ session }) => {
       session.odd = 1n
@@ -32,7 +32,7 @@ for (const [engine, where] of [['memory', async () => ({ client: null })] as con
     await app.close()
   })
 
-test('redis: who is full ends no session for a new one that it does not keep', async (t) => {
+test('redis: keeps the old session when Redis is full', async (t) => {
   const { url } = await shared()
   const client = new Redis(url)
   const app = await build({ url })
@@ -50,7 +50,7 @@ test('redis: who is full ends no session for a new one that it does not keep', a
   assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
 })
 
-test("somebody else's store that keeps no cookie, and a handler that does not look at the session", async () => {
+test('supports a custom store that returns no cookie, and handlers that do not use the session', async () => {
   const store: SessionOptions['store'] = {
     get: (_id, done) => done(null, { a: 1 } as never),
     set: (_id, _session, done) => done(),
@@ -60,14 +60,14 @@ test("somebody else's store that keeps no cookie, and a handler that does not lo
   app.get('/elsewhere', async () => 'work')
   const browser = new Browser()
   await browser.post(app, '/set', { a: 1 })
-  const answer = await browser.get(app, '/elsewhere')
-  assert.equal(answer.body, 'work')
-  assert.equal(answer.headers['set-cookie'], undefined)
+  const response = await browser.get(app, '/elsewhere')
+  assert.equal(response.body, 'work')
+  assert.equal(response.headers['set-cookie'], undefined)
   assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
   await app.close()
 })
 
-test("an error that Redis sends through somebody else's store is 503 and not shown to the client", async () => {
+test('responds 503 without details when a custom store passes on an error of Redis', async () => {
   const texts = [
     'WRONGTYPE Operation against a key holding the wrong kind of value, sess:ann',
     "OOM command not allowed when used memory > 'maxmemory'.",

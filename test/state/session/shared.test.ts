@@ -24,16 +24,16 @@ const startAll = (count: number, where: RedisOptions, options?: SessionOptions):
 describe('several instances', () => {
   const redis = ownRedis()
 
-  /** What Redis is asked while something happens. */
-  async function commandsOf(happening: () => Promise<unknown>): Promise<Record<string, number>> {
+  /** The commands that Redis receives during a call, by name. */
+  async function commandsOf(call: () => Promise<unknown>): Promise<Record<string, number>> {
     await redis.client.config('RESETSTAT')
-    await happening()
+    await call()
     const stats = (await redis.client.info('commandstats')).matchAll(/cmdstat_([^:]+):calls=(\d+)/g)
     const counted = [...stats].map(([, name, calls]) => [name as string, Number(calls)] as const)
     return Object.fromEntries(counted.filter(([name]) => !/^(info|config|ping|hello|client)/.test(name)))
   }
 
-  test('a hundred overlapping requests through three of them lose nothing', async () => {
+  test('merge a hundred overlapping requests without a lost change', async () => {
     const all = await startAll(3, { url: redis.server.url })
     const browser = new Browser()
     await browser.post(all[0] as TestApp, '/set', { start: true })
@@ -49,7 +49,7 @@ describe('several instances', () => {
     for (let i = 0; i < 100; i++) assert.deepEqual(data[`field${i}`], { i })
   })
 
-  test('a logout on one is a logout on all, at once', async () => {
+  test('see a logout of any instance at once', async () => {
     const [a, b] = (await startAll(2, { url: redis.server.url })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/login', { user: 'eve' })
@@ -64,14 +64,14 @@ describe('several instances', () => {
     assert.deepEqual((await stolen.get(a, '/')).json(), {})
   })
 
-  test('instances without a secret agree on one', async () => {
+  test('share a generated secret when none is configured', async () => {
     const [a, b] = (await startAll(2, { url: redis.server.url }, { secret: undefined })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
     assert.deepEqual((await browser.get(b, '/')).json(), { a: 1 })
   })
 
-  test('reading costs one command, writing one script, and a stranger nothing', async () => {
+  test('read with one command, write with one script, and send none for unknown clients', async () => {
     const app = await start({ url: redis.server.url })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1, b: { c: [1, 2] } })
@@ -89,11 +89,11 @@ describe('several instances', () => {
     await browser.post(app, '/set', { a: 0 })
     const { evalsha, eval: whole = 0, ...within } = await commandsOf(() => browser.post(app, '/set', { a: 2 }))
     assert.equal(Number(evalsha ?? 0) + whole, 1)
-    assert.deepEqual(within, { get: 2, set: 1 }, 'one of ours, and what the script does')
+    assert.deepEqual(within, { get: 2, set: 1 }, 'one GET, and the commands of the script')
   })
 
-  test('prolonging costs one write, at most once per touchAfter', async () => {
-    const app = await start({ url: redis.server.url }, { ttl: 100, touchAfter: 1 })
+  test('extend the lifetime with one write per `touchAfterMs`', async () => {
+    const app = await start({ url: redis.server.url }, { ttlMs: 100_000, touchAfterMs: 1000 })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1 })
     await until(async () => {
@@ -102,16 +102,16 @@ describe('several instances', () => {
       if (!set) return false
       assert.equal(set, 1)
       const next = await commandsOf(() => browser.get(app, '/'))
-      // On a machine that is too busy to visit twice in a second there is nothing to see; once more.
+      // If this machine is too busy to visit twice in a second, try again.
       return performance.now() - began < 1000 && assert.deepEqual(next, { get: 1 }) === undefined
     })
   })
 
-  test('a tracked session is read once, and what others change is seen', async () => {
+  test('read a tracked session once and see the changes of other instances', async () => {
     const [a, b] = (await startAll(2, { url: redis.server.url }, { track: true })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
-    // Nothing is kept before the instance hears the others.
+    // Nothing is cached before the instance receives announcements.
     await until(async () => {
       await browser.get(b, '/')
       return Object.keys(await commandsOf(() => browser.get(b, '/'))).length === 0
@@ -126,7 +126,7 @@ describe('several instances', () => {
     await within(1000, 'the logout', async () => (await window.get(b, '/')).body === '{}')
   })
 
-  test('what else may stand under the key is no session, and no error', async () => {
+  test('ignore other data under the key of a session', async () => {
     const app = await start({ url: redis.server.url })
     const browser = new Browser()
     const garbage: ((key: string) => Promise<unknown>)[] = [
@@ -163,7 +163,7 @@ describe('several instances', () => {
     }
   })
 
-  test('connect-redis may be the store', async () => {
+  test('support connect-redis as the store', async () => {
     const [a, b] = (await startAll(2, { url: redis.server.url }, { store: 'connect-redis' })) as [TestApp, TestApp]
     const browser = new Browser()
     await browser.post(a, '/set', { a: 1 })
@@ -176,9 +176,9 @@ describe('several instances', () => {
   })
 })
 
-describe('Redis away', () => {
+describe('while Redis is unavailable', () => {
   for (const store of ['fleet', 'connect-redis'] as const)
-    test(`a session is 503, not lost, and back with Redis (${store})`, async () => {
+    test(`responds 503 and keeps the session until Redis is back (${store})`, async () => {
       const server = await startRedis({ appendonly: true })
       const [a, b] = (await startAll(2, { url: server.url }, { store })) as [TestApp, TestApp]
       const browser = new Browser()
@@ -195,7 +195,7 @@ describe('Redis away', () => {
         assert.doesNotMatch(response.body, /redis|stream|connect|127\.0\.0\.1|writeable/i)
         assert.equal(response.headers['set-cookie'], undefined)
       }
-      assert.equal((await new Browser().get(a, '/')).statusCode, 200, 'who needs no session needs no Redis')
+      assert.equal((await new Browser().get(a, '/')).statusCode, 200, 'requests without a session do not need Redis')
       assert.equal((await browser.get(a, '/none')).statusCode, 200)
 
       await server.restart()
@@ -203,9 +203,9 @@ describe('Redis away', () => {
       assert.deepEqual((await browser.get(b, '/')).json(), { a: 1 })
     })
 
-  test('a request may go on without its session, which is not overwritten', async () => {
+  test("continues with an empty session, which does not overwrite the stored one, with onOutage 'allow'", async () => {
     const server = await startRedis({ appendonly: true })
-    const app = await start({ url: server.url }, { whenDown: 'anonymous' })
+    const app = await start({ url: server.url }, { onOutage: 'allow' })
     const browser = new Browser()
     await browser.post(app, '/set', { a: 1 })
     await server.kill('SIGKILL')
@@ -215,7 +215,7 @@ describe('Redis away', () => {
       assert.equal(response.statusCode, 200)
       assert.equal(response.headers['set-cookie'], undefined)
     }
-    assert.equal((await browser.post(app, '/logout')).statusCode, 503, 'a logout that is none must not look like one')
+    assert.equal((await browser.post(app, '/logout')).statusCode, 503, 'a failed logout must not look successful')
 
     const logout = browser.clone()
     const slow = logout.post(app, '/logout-slowly')
@@ -225,10 +225,10 @@ describe('Redis away', () => {
     assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
     app.gate.open()
     await slow
-    assert.deepEqual((await browser.get(app, '/')).json(), {}, 'what could not be read can be ended')
+    assert.deepEqual((await browser.get(app, '/')).json(), {}, 'a session that could not be loaded can be ended')
   })
 
-  test('a tracked session is not served from memory once nobody can say that it ended', async () => {
+  test('does not serve a tracked session from memory without announcements', async () => {
     const server = await startRedis({ appendonly: true })
     const app = await start({ url: server.url }, { track: true })
     const browser = new Browser()
@@ -241,7 +241,7 @@ describe('Redis away', () => {
     assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
   })
 
-  test('stopped in its tracks, it costs no request more than the bound', async () => {
+  test('delays no request beyond the command timeout when Redis is suspended', async () => {
     const server = await startRedis()
     const app = await start({ url: server.url, commandTimeoutMs: 200 })
     const browser = new Browser()
@@ -255,7 +255,7 @@ describe('Redis away', () => {
     assert.deepEqual((await browser.get(app, '/')).json(), { a: 1 })
   })
 
-  test('away at boot, and no secret: instances start, and agree once it comes', async () => {
+  test('lets instances start without a secret, and agree on one later', async () => {
     const port = await freePort()
     const where = { host: '127.0.0.1', port, connectTimeoutMs: 50 }
     const [a, b] = (await startAll(2, where, { secret: undefined })) as [TestApp, TestApp]
@@ -270,7 +270,7 @@ describe('Redis away', () => {
   })
 })
 
-test("somebody else's store: a lost connection is 503, any other error is its own", async () => {
+test('responds 503 to a lost connection of a custom store, and passes on its other errors', async () => {
   const store = (message: string): SessionOptions['store'] => ({
     get: (_id, done) => done(null),
     set: (_id, _session, done) => done(new Error(message)),

@@ -2,27 +2,26 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
-import { isEqual, Kept } from '../../../src/state/session/loaded.ts'
+import type { SessionContext } from '../../../src/state/session/options.ts'
+import { CachedRecord, isEqual } from '../../../src/state/session/record.ts'
 import { Session } from '../../../src/state/session/session.ts'
-import type { Terms } from '../../../src/state/session/terms.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 import { ownRedis } from '../own-redis.ts'
 import type { TestApp } from './app.ts'
 import { Browser } from './browser.ts'
-import { ended, keep, reads, start } from './tracking.ts'
+import { reads, start, untilCached, untilEnded } from './tracking.ts'
 
 describe('a tracked session', () => {
   const redis = ownRedis()
 
   const idOf = async (app: TestApp, browser: Browser): Promise<string> => (await browser.get(app, '/id')).json().id
 
-  test('costs no command for as long as nobody changes it', async () => {
+  test('costs no command until it changes', async () => {
     const [app, browser] = [await start({ url: redis.server.url }), new Browser()]
     await browser.post(app, '/set', { a: 1 })
-    await keep(app, browser, redis.server)
-    // Longer than what is known of one moment is trusted, so that it must have been renewed; begun anew where this process
-    // stood still meanwhile.
+    await untilCached(app, browser, redis.server)
+    // Longer than the cache is valid without a reply from Redis. Start again if this process was suspended meanwhile.
     await until(
       async () => {
         const asked = await reads(redis.server)
@@ -37,12 +36,12 @@ describe('a tracked session', () => {
     )
   })
 
-  test('is read anew whoever changed it, by whatever command', async () => {
+  test('is read again after a change by any client and command', async () => {
     const [app, browser] = [await start({ url: redis.server.url }), new Browser()]
     await browser.post(app, '/set', { a: 1 })
     const key = app.redisKey('session', await idOf(app, browser))
     const text = (await redis.client.get(key)) as string
-    await keep(app, browser, redis.server)
+    await untilCached(app, browser, redis.server)
     await redis.client.set(key, text.replace('"a":1', '"a":2'), 'KEEPTTL')
     await until(async () => (await browser.get(app, '/')).json().a === 2)
     const ways: (() => Promise<unknown>)[] = [
@@ -54,18 +53,18 @@ describe('a tracked session', () => {
     for (const end of ways) {
       await redis.client.set(key, text, 'PX', 60_000)
       await until(async () => (await browser.clone().get(app, '/')).json().a === 1)
-      await keep(app, browser.clone(), redis.server)
+      await untilCached(app, browser.clone(), redis.server)
       await end()
       await sleep(2) // Until PEXPIRE has had its millisecond.
-      await ended(app, browser)
+      await untilEnded(app, browser)
     }
   })
 
-  test('is over when its time in Redis is, to the moment', async () => {
+  test('ends exactly when its key expires', async () => {
     const [app, browser] = [await start({ url: redis.server.url }), new Browser()]
     await browser.post(app, '/set', { a: 1 })
     const key = app.redisKey('session', await idOf(app, browser))
-    // Redis finds out by itself, and says so, only later.
+    // Redis expires the key, and announces it, only later.
     await redis.client.config('SET', 'hz', 1)
     const lifeMs = 700
     await redis.client.pexpire(key, lifeMs)
@@ -79,7 +78,7 @@ describe('a tracked session', () => {
     await redis.client.config('SET', 'hz', 10)
   })
 
-  test('a request that changes an object in it changes nobody else’s', async () => {
+  test('keeps changes of objects private to their request', async () => {
     const [app, browser] = [await start({ url: redis.server.url }), new Browser()]
     app.get('/scribble', async ({ session }) => {
       session.list.push({ mine: true })
@@ -88,30 +87,30 @@ describe('a tracked session', () => {
     })
     const data = { list: [{ a: 1 }], map: { b: [2] }, none: null }
     await browser.post(app, '/set', data)
-    await keep(app, browser, redis.server)
+    await untilCached(app, browser, redis.server)
     await browser.get(app, '/scribble')
     assert.deepEqual((await browser.get(app, '/')).json(), data)
     await browser.post(app, '/set', { list: [{ a: 2 }] })
     assert.deepEqual((await browser.get(app, '/')).json(), { ...data, list: [{ a: 2 }] })
   })
 
-  test('a logout is obeyed within a second though its message is lost in a black hole', async () => {
+  test('ends within a second after a logout whose announcement is lost on a dead connection', async () => {
     const relay = await Relay.open(redis.server.port)
     const far = await start({ url: `redis://127.0.0.1:${relay.port}`, commandTimeoutMs: 500 })
     const near = await start({ url: redis.server.url })
     const browser = new Browser()
     await browser.post(near, '/login', { user: 'eve' })
-    await keep(far, browser, redis.server)
+    await untilCached(far, browser, redis.server)
     const stolen = browser.clone()
-    // Connections stay open, and nothing says that they are dead.
+    // The connections stay open, but no data passes.
     relay.silence()
     await browser.post(near, '/logout')
-    await ended(far, stolen)
+    await untilEnded(far, stolen)
     await relay.restore()
     await until(async () => (await stolen.get(far, '/')).body === '{}')
   })
 
-  test('nothing is kept while only the messages are lost', async () => {
+  test('is not cached while only announcements are lost', async () => {
     const relay = await Relay.open(redis.server.port)
     const [far, near] = [
       await start({ url: `redis://127.0.0.1:${relay.port}` }),
@@ -119,16 +118,16 @@ describe('a tracked session', () => {
     ]
     const browser = new Browser()
     await browser.post(near, '/login', { user: 'eve' })
-    await keep(far, browser, redis.server)
+    await untilCached(far, browser, redis.server)
     const links = (await redis.client.client('LIST', 'TYPE', 'PUBSUB')) as string
     const ids = [...links.matchAll(/^id=(\d+) .*flags=\S*[tB]/gm)].map(([, id]) => id as string)
     assert.ok(ids.length > 0, links)
     for (const id of ids) await redis.client.client('KILL', 'ID', id)
     await browser.clone().post(near, '/logout')
-    await ended(far, browser)
+    await untilEnded(far, browser)
   })
 
-  test('a Redis that will not say what changes is asked every time', async () => {
+  test('is read every time if Redis forbids tracking', async () => {
     await redis.client.call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '&*', '+@all', '-client|tracking')
     const app = await start({ url: `redis://plain:secret@127.0.0.1:${redis.server.port}` })
     const browser = new Browser()
@@ -141,16 +140,16 @@ describe('a tracked session', () => {
   })
 })
 
-test('what comes from memory is compared without writing it, and never taken for equal when it is not', () => {
+test('isEqual() never takes changed data for unchanged', () => {
   const text = '{"cookie":{"expires":null}\n,"a":[1,{"b":null}]\n,"c":"d"\n}'
-  const kept = new Kept('id', text)
-  assert.deepEqual(kept.load()?.data.a, [1, { b: null }])
+  const cached = new CachedRecord('id', text)
+  assert.deepEqual(cached.load()?.data.a, [1, { b: null }])
   const opened = (): Session =>
-    new Session({ touchAfterMs: 1000 } as Terms, {} as FastifyRequest, undefined, kept.load())
+    new Session({ touchAfterMs: 1000 } as SessionContext, {} as FastifyRequest, undefined, cached.load())
   const one = opened() as unknown as { a: unknown[] }
   one.a.push(2)
-  assert.deepEqual(opened().a, [1, { b: null }], 'what one request does to an object, no other sees')
-  assert.equal(new Kept('id', 'garbage').load(), undefined)
+  assert.deepEqual(opened().a, [1, { b: null }], 'requests get copies of cached objects')
+  assert.equal(new CachedRecord('id', 'garbage').load(), undefined)
   const original = { a: [1, { b: null }], s: 'x' }
   assert.ok(isEqual(structuredClone(original), original))
   const others = [

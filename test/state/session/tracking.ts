@@ -10,14 +10,14 @@ import type { Browser } from './browser.ts'
 const apps: TestApp[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** An app that tracks its sessions; it ends with the test file. */
+/** An app with tracked sessions. It is closed after the test file. */
 export async function start(where: RedisOptions): Promise<TestApp> {
   const app = await build(where, { track: true })
   apps.push(app)
   return app
 }
 
-/** What servers have been asked for sessions so far. */
+/** The number of GET commands that servers have received. */
 export async function reads(...servers: RedisServer[]): Promise<number> {
   let calls = 0
   for (const { url } of servers) {
@@ -29,26 +29,30 @@ export async function reads(...servers: RedisServer[]): Promise<number> {
   return calls
 }
 
-/** Reads sessions until that costs Redis nothing. */
-export async function keep(app: TestApp, browsers: Browser | Browser[], ...servers: RedisServer[]): Promise<void> {
+/** Loads sessions until they come from the cache. */
+export async function untilCached(
+  app: TestApp,
+  browsers: Browser | Browser[],
+  ...servers: RedisServer[]
+): Promise<void> {
   await until(
     async () => {
       const asked = await reads(...servers)
       for (const browser of [browsers].flat()) await browser.clone().get(app, '/')
       return (await reads(...servers)) === asked
     },
-    { what: 'the session to be kept in memory' },
+    { what: 'the session to be cached' },
   )
 }
 
-/** Waits until a session that has just been ended is, and holds every answer against the promised second. */
-export async function ended(app: TestApp, browser: Browser): Promise<void> {
+/** Waits until a session that was just ended is no longer served, within the promised second. */
+export async function untilEnded(app: TestApp, browser: Browser): Promise<void> {
   const since = performance.now()
   await until(async () => {
     const asked = performance.now()
     const { statusCode, body } = await browser.clone().get(app, '/')
     if (statusCode !== 200 || body === '{}') return true
-    assert.ok(asked <= since + 1000, `an ended session was taken for a good one ${asked - since} ms later`)
+    assert.ok(asked <= since + 1000, `an ended session was served ${asked - since} ms later`)
     return false
   })
 }

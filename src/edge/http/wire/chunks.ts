@@ -1,17 +1,17 @@
-import { type Headers, parseTrailers } from './fields.ts'
+import { type HeaderFields, parseTrailers } from './fields.ts'
 
-/** A line longer than this is none: sixteen digits, and extensions that nobody uses. */
+/** Longest line of a chunk size with its extensions, in bytes. */
 const maxLine = 1024
-/** Extensions of all chunks of a body together, in bytes: they carry nothing, and could be sent for ever. */
+/** Most bytes of chunk extensions in one body: they have no use, and could be sent without end. */
 const maxExtensions = 16 * 1024
 
-/** Reads the chunked coding (RFC 9112 section 7.1), from pieces of any size. */
-export class Chunks {
-  /** Set with the last byte of the coding. */
-  trailers: Headers | undefined
+/** Decodes the chunked coding (RFC 9112 section 7.1) from buffers of any size. */
+export class ChunkedDecoder {
+  /** Set once the last byte of the coding has been read. */
+  trailers: HeaderFields | undefined
   readonly #maxTrailerBytes: number
   readonly #onData: (data: Buffer) => void
-  /** Bytes left of a chunk; -1 while a line is being read, -2 in the trailers. */
+  /** Bytes left of the current chunk; -1 while a size line is read, -2 in the trailers. */
   #left = -1
   #afterData = false
   #line = ''
@@ -22,7 +22,7 @@ export class Chunks {
     this.#onData = onData
   }
 
-  /** @returns how many bytes belonged to the coding; fewer than there are only at its end. -1: this is no such coding */
+  /** @returns the number of bytes that belong to the coding, less than `bytes.length` only at its end; -1 if it is invalid */
   read(bytes: Buffer): number {
     let at = 0
     while (at < bytes.length && !this.trailers) {
@@ -49,7 +49,7 @@ export class Chunks {
 
   #endLine(): boolean {
     if (!this.#line.endsWith('\r\n')) return false
-    // Trailers are collected whole, and end with an empty line.
+    // Trailers are collected until the empty line that ends them.
     if (this.#left === -2) return this.#endTrailers()
     const line = this.#line.slice(0, -2)
     this.#line = ''

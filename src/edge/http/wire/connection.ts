@@ -3,50 +3,49 @@ import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
 import { undici } from '../../balancer/undici.ts'
 import { caught, guard } from '../../boundary.ts'
-import { Chunks } from './chunks.ts'
-import { type Headers, noTrailers } from './fields.ts'
+import { ChunkedDecoder } from './chunks.ts'
+import { type HeaderFields, noTrailers } from './fields.ts'
 import { requestText, type WireRequest } from './request-text.ts'
-import { type HeadHandler, parseHead, type ResponseHead, tellHead } from './response-head.ts'
+import { type HeadHandler, parseHead, passHead, type ResponseHead } from './response-head.ts'
 
 export interface WireOptions {
   readonly host: string
   readonly port: number
   readonly connectTimeoutMs: number
-  /** From the request until the answer's headers. */
+  /** From the request to the headers of its response. */
   readonly responseTimeoutMs: number
-  /** Between two pieces of an answer's body; 0: none. */
+  /** Between two reads of a response body; 0: no limit. */
   readonly bodyTimeoutMs: number
   /** An idle connection is not used again after this time. */
   readonly keepAliveMs: number
   readonly maxHeaderBytes: number
 }
 
-/** Whom a connection reports to. */
+/** The pool that a connection reports to. */
 export interface ConnectionOwner {
-  /** It may take another request now. */
+  /** The connection can take another request. */
   idle(connection: Connection): void
-  gone(connection: Connection): void
+  closed(connection: Connection): void
 }
 
 /**
- * All sockets of a process read into this one: what is read is dealt with at once, before anybody reads again, and
- * pieces of a body are copied.
+ * All connections read into this one buffer: each read is processed before the next one, and chunks of a body are
+ * copied.
  */
 const readBuffer = Buffer.allocUnsafeSlow(64 * 1024)
 const smallBody = 8192
-/** A server that announces how long it waits closes that much later at the earliest. */
+/** Subtracted from the keep-alive time that a server announces, in milliseconds. */
 const hintMarginMs = 2000
 
 /**
- * One connection to an HTTP/1.1 server, with one request at a time. It does what undici's client does, for requests that
- * are known to be well-formed and answers read in JavaScript: half of its cost is checking and copying headers between
- * several shapes, and timers per request.
+ * One connection to an HTTP/1.1 server, with one request at a time. It replaces undici's client for requests that are known
+ * to be well-formed: half of that client's cost is validating and copying headers, and timers per request.
  */
 export class Connection implements Dispatcher.DispatchController {
   aborted = false
   paused = false
   reason: Error | null = null
-  /** Monotonic milliseconds after which nothing may be waited for any longer. */
+  /** Monotonic milliseconds at which the current step times out. */
   deadline: number
   idleUntil = 0
   readonly #options: WireOptions
@@ -55,15 +54,15 @@ export class Connection implements Dispatcher.DispatchController {
   #request: WireRequest | undefined
   #handler: HeadHandler | undefined
   #connected = false
-  /** The beginning of a head that is not complete. */
+  /** The part of a head that has arrived. */
   #text = ''
   #head: ResponseHead | undefined
-  #chunks: Chunks | undefined
+  #chunks: ChunkedDecoder | undefined
   #left = 0
-  /** Why the connection was ended from here. */
+  /** Why the connection was closed on this side. */
   #cause: Error | undefined
   #dead = false
-  /** It ends with the request that is under way. */
+  /** The connection closes after the current request. */
   #last = false
 
   constructor(options: WireOptions, owner: ConnectionOwner) {
@@ -98,7 +97,7 @@ export class Connection implements Dispatcher.DispatchController {
     return this.#handler !== undefined
   }
 
-  /** Sends a request, now or when the connection stands. The connection must not be busy. */
+  /** Sends a request once the connection is established. The connection must not be busy. */
   send(request: WireRequest, handler: HeadHandler): void {
     this.#request = request
     this.#handler = handler
@@ -124,15 +123,15 @@ export class Connection implements Dispatcher.DispatchController {
     this.#end(reason)
   }
 
-  /** What took too long. */
+  /** Ends the connection with the error of the step that timed out. */
   expire(): void {
     if (!this.#connected) this.#end(new (undici().errors.ConnectTimeoutError)())
     else if (this.#head) this.#end(new (undici().errors.BodyTimeoutError)())
     else this.#end(new (undici().errors.HeadersTimeoutError)())
   }
 
-  /** Ends it now, or after the request that is under way. */
-  leave(): void {
+  /** Closes the connection now, or after the current request. */
+  retire(): void {
     this.#last = true
     if (!this.busy) this.#end(undefined)
   }
@@ -169,7 +168,7 @@ export class Connection implements Dispatcher.DispatchController {
   }
 
   #read(buffer: Buffer, length: number): void {
-    // Nobody asked for this, so nobody can tell whose answer it is.
+    // A response without a request.
     if (!this.busy) this.#end(undefined)
     else if (this.#head) this.#readBody(buffer.subarray(0, length))
     else this.#readHead(buffer, length)
@@ -190,9 +189,9 @@ export class Connection implements Dispatcher.DispatchController {
         return
       }
       const head = parseHead(this.#text.slice(start, end), this.#request?.method === 'HEAD')
-      // 101 is an answer to an upgrade, and none was asked for.
+      // 101 responds to an upgrade, which this class never requests.
       if (!head || head.status === 101) {
-        this.#broken()
+        this.#reject()
         return
       }
       start = end + 4
@@ -201,7 +200,7 @@ export class Connection implements Dispatcher.DispatchController {
         this.#begin(head, buffer.subarray(start - before, length))
         return
       }
-      tellHead(this.#handler as HeadHandler, this, head)
+      passHead(this.#handler as HeadHandler, this, head)
     }
   }
 
@@ -209,9 +208,11 @@ export class Connection implements Dispatcher.DispatchController {
     this.#head = head
     this.#left = typeof head.framing === 'number' ? head.framing : Number.POSITIVE_INFINITY
     this.#chunks =
-      head.framing === 'chunked' ? new Chunks(this.#options.maxHeaderBytes, (data) => this.#pass(data)) : undefined
+      head.framing === 'chunked'
+        ? new ChunkedDecoder(this.#options.maxHeaderBytes, (data) => this.#pass(data))
+        : undefined
     this.#waitForBody()
-    tellHead(this.#handler as HeadHandler, this, head)
+    passHead(this.#handler as HeadHandler, this, head)
     if (!this.#dead) this.#readBody(rest)
   }
 
@@ -220,7 +221,7 @@ export class Connection implements Dispatcher.DispatchController {
     if (this.#chunks) {
       const used = this.#chunks.read(bytes)
       if (this.#dead) return
-      if (used < 0) this.#broken()
+      if (used < 0) this.#reject()
       else if (this.#chunks.trailers) this.#complete(this.#chunks.trailers, bytes.length > used)
       return
     }
@@ -234,8 +235,8 @@ export class Connection implements Dispatcher.DispatchController {
     if (!this.#dead) this.#handler?.onResponseData?.(this, Buffer.from(data))
   }
 
-  /** @param more bytes came that do not belong to this answer */
-  #complete(trailers: Headers, more: boolean): void {
+  /** @param more bytes arrived that do not belong to this response */
+  #complete(trailers: HeaderFields, more: boolean): void {
     const handler = this.#handler
     const { keepAlive, keepAliveMs = Number.POSITIVE_INFINITY } = this.#head as ResponseHead
     const idleMs = Math.min(this.#options.keepAliveMs, keepAliveMs - hintMarginMs)
@@ -248,7 +249,7 @@ export class Connection implements Dispatcher.DispatchController {
       this.#socket.resume()
     }
     this.deadline = Number.POSITIVE_INFINITY
-    // A request that is still being written when its answer is complete will not be read to its end.
+    // A server that has sent its response may not read the rest of a request.
     if (!keepAlive || more || this.#last || idleMs <= 0 || this.#socket.writableLength > 0) this.#end(undefined)
     else {
       this.idleUntil = performance.now() + idleMs
@@ -262,11 +263,11 @@ export class Connection implements Dispatcher.DispatchController {
     this.deadline = bodyTimeoutMs > 0 ? performance.now() + bodyTimeoutMs : Number.POSITIVE_INFINITY
   }
 
-  #broken(): void {
-    this.#end(new (undici().errors.HTTPParserError)('it is not HTTP/1.1 as RFC 9112 has it'))
+  #reject(): void {
+    this.#end(new (undici().errors.HTTPParserError)('it is not valid HTTP/1.1 (RFC 9112)'))
   }
 
-  /** The other side has said its last word. */
+  /** The server has ended its side. */
   #ended(): void {
     if (this.#head?.framing === 'close') this.#complete(noTrailers, false)
     else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
@@ -276,7 +277,7 @@ export class Connection implements Dispatcher.DispatchController {
     if (this.#dead) return
     this.#dead = true
     this.#cause ??= cause
-    this.#owner.gone(this)
+    this.#owner.closed(this)
     this.#socket.destroy()
     this.#report()
   }
@@ -284,11 +285,11 @@ export class Connection implements Dispatcher.DispatchController {
   #closed(): void {
     if (this.#dead) return
     this.#dead = true
-    this.#owner.gone(this)
+    this.#owner.closed(this)
     this.#report()
   }
 
-  /** To a request that was under way. */
+  /** Reports the end to the current request. */
   #report(): void {
     const handler = this.#handler
     this.#handler = undefined

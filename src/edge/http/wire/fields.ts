@@ -1,36 +1,36 @@
 import { dictionary } from '../../../base/dictionary.ts'
-import { type Headers, hopByHop } from '../headers.ts'
+import { type HeaderFields, hopByHop } from '../headers.ts'
 
-export type { Headers }
+export type { HeaderFields }
 
-/** The name of a header, and what is known of it. */
-export interface Name {
+/** The name of a field, with its properties. */
+export interface FieldName {
   /** In lower case. */
   readonly text: string
-  /** As a line begins with it. */
+  /** Start of the field line: the name, a colon and a space. */
   readonly prefix: string
-  /** The header is meant for one connection and never forwarded. */
+  /** The field applies to one connection and is never forwarded. */
   readonly hop: boolean
 }
 
 export interface Field {
-  readonly name: Name
+  readonly name: FieldName
   readonly value: string
 }
 
-/** Bytes that have no place in a head, and line ends that only some readers take for one. */
+/** Bytes that are invalid in a head, and line ends that only some parsers accept. */
 export const forbidden: RegExp = /[^\t\r\n\x20-\x7e\x80-\xff]|\r(?!\n)|(?<!\r)\n/
 const token = /^[\w!#$%&'*+.^`|~-]+$/
-/** Names as they were written: an application has few. */
-const names = new Map<string, Name>()
+/** By name as servers spell it; there are few spellings. */
+const names = new Map<string, FieldName>()
 const maxNames = 2000
 const maxNameLength = 64
 
 /**
- * Reads lines of a head.
+ * Parses the field lines of a head.
  *
- * @param text free of what is {@link forbidden}
- * @returns undefined when one is none
+ * @param text without {@link forbidden} characters
+ * @returns undefined when a line is invalid
  */
 export function parseFields(text: string, start: number): Field[] | undefined {
   const fields: Field[] = []
@@ -47,39 +47,39 @@ export function parseFields(text: string, start: number): Field[] | undefined {
   return fields
 }
 
-export function headersOf(fields: readonly Field[]): Headers {
+export function headersOf(fields: readonly Field[]): HeaderFields {
   const headers = dictionary<string | string[]>()
   for (const { name, value } of fields) add(headers, name.text, value)
   return headers
 }
 
-/** One for all: most responses have no trailers. */
-export const noTrailers: Headers = Object.freeze(dictionary<string>())
+/** Shared by all responses without trailers, which are the majority. */
+export const noTrailers: HeaderFields = Object.freeze(dictionary<string>())
 
-/** Headers that another parser has read, as they are here: without a prototype, and without spaces around values. */
-export function headersFrom(given: Readonly<Record<string, string | string[] | undefined>>): Headers {
-  if (Object.getPrototypeOf(given) === null) return given as Headers
+/** Converts the headers of another parser: no prototype, no white space around values. */
+export function headersFrom(parsed: Readonly<Record<string, string | string[] | undefined>>): HeaderFields {
+  if (Object.getPrototypeOf(parsed) === null) return parsed as HeaderFields
   const headers = dictionary<string | string[]>()
-  for (const name of Object.keys(given)) {
-    for (const value of [given[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))
+  for (const name of Object.keys(parsed)) {
+    for (const value of [parsed[name] ?? []].flat()) add(headers, name, trim(value, 0, value.length))
   }
   return headers
 }
 
-function add(headers: Headers, name: string, value: string): void {
-  const before = headers[name]
-  if (before === undefined) headers[name] = value
-  else if (typeof before === 'string') headers[name] = [before, value]
-  else before.push(value)
+function add(headers: HeaderFields, name: string, value: string): void {
+  const previous = headers[name]
+  if (previous === undefined) headers[name] = value
+  else if (typeof previous === 'string') headers[name] = [previous, value]
+  else previous.push(value)
 }
 
-/** Lines as they stand in trailers; undefined when one is none. */
-export function parseTrailers(text: string): Headers | undefined {
+/** Parses trailers; undefined when a line is invalid. */
+export function parseTrailers(text: string): HeaderFields | undefined {
   const fields = forbidden.test(text) ? undefined : parseFields(text, 0)
   return fields && headersOf(fields)
 }
 
-function nameOf(raw: string): Name | undefined {
+function nameOf(raw: string): FieldName | undefined {
   let name = names.get(raw)
   if (name !== undefined) return name
   if (!token.test(raw)) return undefined
@@ -90,10 +90,10 @@ function nameOf(raw: string): Name | undefined {
   return name
 }
 
-/** A part of a string holds on to all of it: one that is kept must stand by itself. */
+/** Copies a substring that is cached, because a substring keeps the whole string in memory. */
 export const copyOf = (part: string): string => Buffer.from(part, 'latin1').toString('latin1')
 
-/** RFC 9110 section 5.5: spaces and tabs around a value do not belong to it. */
+/** Removes spaces and tabs around a value: RFC 9110 section 5.5. */
 function trim(text: string, start: number, end: number): string {
   let from = start
   let to = end

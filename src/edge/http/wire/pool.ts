@@ -4,20 +4,20 @@ import { Connection, type ConnectionOwner, type WireOptions } from './connection
 import type { WireRequest } from './request-text.ts'
 import type { HeadHandler } from './response-head.ts'
 
-/** The connections to one server. As many as there are requests at once; who was used last is used first. */
+/** The connections to one server: one for each concurrent request. The most recently used one is reused first. */
 export class WirePool implements ConnectionOwner {
   readonly #options: WireOptions
   readonly #all = new Set<Connection>()
   readonly #idle: Connection[] = []
-  /** Looks for what takes too long: one timer for all, instead of several for each request. */
+  /** Checks all timeouts: one timer per pool instead of several per request. */
   readonly #watch: NodeJS.Timeout
-  #closed: (() => void) | undefined
+  #onClosed: (() => void) | undefined
 
   constructor(options: WireOptions) {
     this.#options = options
     const shortest = Math.min(options.connectTimeoutMs, options.responseTimeoutMs, options.bodyTimeoutMs || 1000)
-    const look = guard('the time limits of upstream connections', () => this.#look())
-    this.#watch = setInterval(look, Math.max(10, Math.min(500, shortest / 4))).unref()
+    const check = guard('the timeouts of upstream connections', () => this.#checkTimeouts())
+    this.#watch = setInterval(check, Math.max(10, Math.min(500, shortest / 4))).unref()
   }
 
   dispatch(request: WireRequest, handler: HeadHandler): void {
@@ -25,12 +25,12 @@ export class WirePool implements ConnectionOwner {
     connection.send(request, handler)
   }
 
-  /** Lets go of the idle connections; resolves when the others have ended with their requests. */
+  /** Closes idle connections; resolves when the others have closed after their requests. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#closed = resolve
-      for (const connection of [...this.#all]) connection.leave()
-      this.#settle()
+      this.#onClosed = resolve
+      for (const connection of [...this.#all]) connection.retire()
+      this.#resolveClosed()
     })
   }
 
@@ -38,19 +38,19 @@ export class WirePool implements ConnectionOwner {
     this.#idle.push(connection)
   }
 
-  gone(connection: Connection): void {
+  closed(connection: Connection): void {
     this.#all.delete(connection)
     const place = this.#idle.indexOf(connection)
     if (place >= 0) this.#idle.splice(place, 1)
-    this.#settle()
+    this.#resolveClosed()
   }
 
   #take(): Connection | undefined {
     const connection = this.#idle.pop()
     if (!connection || performance.now() < connection.idleUntil) return connection
-    // All others have been idle for even longer.
-    connection.leave()
-    for (const other of this.#idle.splice(0)) other.leave()
+    // All others have been idle for longer.
+    connection.retire()
+    for (const other of this.#idle.splice(0)) other.retire()
     return undefined
   }
 
@@ -60,19 +60,19 @@ export class WirePool implements ConnectionOwner {
     return connection
   }
 
-  #look(): void {
+  #checkTimeouts(): void {
     const now = performance.now()
     for (const connection of [...this.#all]) {
       if (connection.busy ? now > connection.deadline : now > connection.idleUntil) {
         if (connection.busy) connection.expire()
-        else connection.leave()
+        else connection.retire()
       }
     }
   }
 
-  #settle(): void {
-    if (!this.#closed || this.#all.size > 0) return
+  #resolveClosed(): void {
+    if (!this.#onClosed || this.#all.size > 0) return
     clearInterval(this.#watch)
-    this.#closed()
+    this.#onClosed()
   }
 }

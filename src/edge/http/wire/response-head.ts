@@ -1,44 +1,47 @@
 import type { Dispatcher } from 'undici'
-import { copyOf, type Field, forbidden, type Headers, headersOf, parseFields } from './fields.ts'
+import { copyOf, type Field, forbidden, type HeaderFields, headersOf, parseFields } from './fields.ts'
 
-/** How a body ends: after so many bytes, with its last chunk, with the connection; RFC 9112 section 6.3. */
+/** How a body ends: after this many bytes, with its last chunk, or with the connection (RFC 9112 section 6.3). */
 export type Framing = number | 'chunked' | 'close'
 
-/** The head of an answer, whoever has read it. */
-export interface AnswerHead {
+/** The head of a response, from the parser here or from undici. */
+export interface UpstreamHead {
   readonly status: number
   readonly message: string | undefined
-  readonly headers: Headers
-  /** The server says that it leaves. */
+  readonly headers: HeaderFields
+  /** The server announces that it drains. */
   readonly draining: boolean
 }
 
-/** An undici handler that may take a head as it was read, in place of `onResponseStart`: that costs less to pass on. */
+/** Pauses, resumes and aborts an upstream's response. */
+export type UpstreamController = Dispatcher.DispatchController
+
+/** An undici handler that can take a parsed head instead of `onResponseStart`, which is cheaper to forward. */
 export interface HeadHandler extends Dispatcher.DispatchHandler {
-  onResponseHead?(controller: Dispatcher.DispatchController, head: AnswerHead): void
+  onResponseHead?(controller: UpstreamController, head: UpstreamHead): void
 }
 
-export function tellHead(handler: HeadHandler, controller: Dispatcher.DispatchController, head: AnswerHead): void {
+export function passHead(handler: HeadHandler, controller: UpstreamController, head: UpstreamHead): void {
   if (handler.onResponseHead) handler.onResponseHead(controller, head)
   else handler.onResponseStart?.(controller, head.status, head.headers, head.message)
 }
 
-/** A head that was read here. Its headers become an object when somebody asks for it. */
-export class ResponseHead implements AnswerHead {
+/** A head from the parser here. Its headers become an object on first access. */
+export class ResponseHead implements UpstreamHead {
   readonly status: number
   readonly message: string
   readonly framing: Framing
-  /** The connection may be used again, for this many milliseconds if the server says so. */
+  /** Whether the connection can be reused, and for how many milliseconds if the server announces it. */
   readonly keepAlive: boolean
   readonly keepAliveMs: number | undefined
   readonly draining: boolean
-  /** `Connection`, in lower case; empty when there is none. */
+  /** `Connection` in lower case; empty without one. */
   readonly connection: string
   readonly #fields: readonly Field[]
-  #headers: Headers | undefined
+  #headers: HeaderFields | undefined
 
-  constructor(status: number, message: string, framing: Framing, minor: string, said: Said) {
-    const { connection, hint } = said
+  constructor(status: number, message: string, framing: Framing, minor: string, facts: HeadFacts) {
+    const { connection, hint } = facts
     this.status = status
     this.message = message
     this.framing = framing
@@ -46,17 +49,17 @@ export class ResponseHead implements AnswerHead {
       framing !== 'close' && (minor === '1' ? !hasWord(connection, 'close') : hasWord(connection, 'keep-alive'))
     const seconds = hint === '' ? undefined : /\btimeout=(\d+)/i.exec(hint)?.[1]
     this.keepAliveMs = seconds === undefined ? undefined : Number(seconds) * 1000
-    this.draining = said.draining
+    this.draining = facts.draining
     this.connection = connection
-    this.#fields = said.fields
+    this.#fields = facts.fields
   }
 
-  get headers(): Headers {
+  get headers(): HeaderFields {
     this.#headers ??= headersOf(this.#fields)
     return this.#headers
   }
 
-  /** The lines that are not for one connection only, each with its end. */
+  /** The lines without hop-by-hop fields, each with its line end. */
   lines(): string {
     let text = ''
     for (const { name, value } of this.#fields) if (!name.hop) text += `${name.prefix}${value}\r\n`
@@ -68,8 +71,8 @@ export class ResponseHead implements AnswerHead {
   }
 }
 
-/** What the lines of a head say about the connection and the body. */
-interface Said {
+/** The fields of a head that describe the connection and the body. */
+interface HeadFacts {
   readonly fields: readonly Field[]
   length: string | undefined
   coding: string | undefined
@@ -79,32 +82,33 @@ interface Said {
 }
 
 /**
- * Reads the head of an answer, without its empty line; undefined when it is not exactly what RFC 9112 has: what two
- * readers could take for two different things must not be passed on.
+ * Parses the head of a response, without the empty line. It accepts exactly what RFC 9112 defines: a head that two parsers
+ * could read differently must not be forwarded.
  *
  * @param text one character per byte (Latin-1)
  * @param bodiless the request was a HEAD
+ * @returns undefined when the head is invalid
  */
 export function parseHead(text: string, bodiless: boolean): ResponseHead | undefined {
   const first = text.indexOf('\r\n')
   const line = first < 0 ? text : text.slice(0, first)
   if (forbidden.test(text)) return undefined
-  const begun = statusLines.get(line) ?? parseStatusLine(line)
-  if (!begun) return undefined
-  const { minor, status, message } = begun
-  const said = whatIsSaid(first < 0 ? [] : parseFields(text, first + 2))
-  const framing = said && framingOf(said, status, minor, bodiless)
-  return framing === undefined ? undefined : new ResponseHead(status, message, framing, minor, said as Said)
+  const statusLine = statusLines.get(line) ?? parseStatusLine(line)
+  if (!statusLine) return undefined
+  const { minor, status, message } = statusLine
+  const facts = factsOf(first < 0 ? [] : parseFields(text, first + 2))
+  const framing = facts && framingOf(facts, status, minor, bodiless)
+  return framing === undefined ? undefined : new ResponseHead(status, message, framing, minor, facts as HeadFacts)
 }
 
 interface StatusLine {
-  /** Of the version, HTTP/1. */
+  /** Minor version of HTTP/1. */
   readonly minor: string
   readonly status: number
   readonly message: string
 }
 
-/** As they were written: an application has few. */
+/** By status line as servers spell it; there are few spellings. */
 const statusLines = new Map<string, StatusLine>()
 const maxStatusLines = 100
 const maxStatusLineLength = 64
@@ -120,41 +124,46 @@ function parseStatusLine(line: string): StatusLine | undefined {
 const hasWord = (list: string, word: string): boolean =>
   list === word || (list.includes(word) && list.split(',').some((each) => each.trim() === word))
 
-/** Undefined when the body's length is said twice. */
-function whatIsSaid(fields: Field[] | undefined): Said | undefined {
+/** Undefined when Content-Length or Transfer-Encoding is repeated. */
+function factsOf(fields: Field[] | undefined): HeadFacts | undefined {
   if (!fields) return undefined
-  const said: Said = { fields, length: undefined, coding: undefined, connection: '', hint: '', draining: false }
+  const facts: HeadFacts = { fields, length: undefined, coding: undefined, connection: '', hint: '', draining: false }
   for (const { name, value } of fields) {
     if (!name.hop && name.text !== 'content-length') continue
     switch (name.text) {
       case 'content-length':
-        if (said.length !== undefined) return undefined
-        said.length = value
+        if (facts.length !== undefined) return undefined
+        facts.length = value
         break
       case 'transfer-encoding':
-        if (said.coding !== undefined) return undefined
-        said.coding = value
+        if (facts.coding !== undefined) return undefined
+        facts.coding = value
         break
       case 'connection':
-        said.connection = said.connection === '' ? value.toLowerCase() : `${said.connection},${value.toLowerCase()}`
+        facts.connection = facts.connection === '' ? value.toLowerCase() : `${facts.connection},${value.toLowerCase()}`
         break
       case 'keep-alive':
-        said.hint = value
+        facts.hint = value
         break
       case 'x-fleet-draining':
-        said.draining = true
+        facts.draining = true
         break
     }
   }
-  return said
+  return facts
 }
 
-function framingOf({ length, coding }: Said, status: number, minor: string, bodiless: boolean): Framing | undefined {
+function framingOf(
+  { length, coding }: HeadFacts,
+  status: number,
+  minor: string,
+  bodiless: boolean,
+): Framing | undefined {
   if (length !== undefined && !/^\d{1,15}$/.test(length)) return undefined
-  // HTTP/1.0 has no interim responses (RFC 9110 section 15.2); Node takes one for the final response.
+  // HTTP/1.0 has no interim responses (RFC 9110 section 15.2); Node reads one as the final response.
   if (status < 200 && minor === '0') return undefined
   if (coding !== undefined) {
-    // Only the last coding may be chunked, so one that is not alone would have to be undone first.
+    // Other codings would have to be decoded first.
     if (length !== undefined || minor === '0' || coding.toLowerCase() !== 'chunked') return undefined
   }
   if (bodiless || status < 200 || status === 204 || status === 304) return 0

@@ -3,7 +3,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import { connect } from 'node:net'
 import { withDeadline } from './deadline.ts'
 
-/** What a client got. */
+/** What a client received. */
 export interface Outcome {
   /** 0 without a response. */
   status: number
@@ -17,11 +17,11 @@ export interface Outcome {
 /** No client reads more of one response than this, in bytes. */
 const enough = 100_000
 
-const nothing = (): Outcome => ({ status: 0, headers: {}, text: '', trailers: {}, complete: false })
+const noOutcome = (): Outcome => ({ status: 0, headers: {}, text: '', trailers: {}, complete: false })
 
 /** Collects what comes back from Node's HTTP/1.1 client. */
 export async function outcomeOf(sent: ClientRequest): Promise<Outcome> {
-  const outcome = nothing()
+  const outcome = noOutcome()
   sent.on('error', () => {})
   sent.on('response', (response) => {
     Object.assign(outcome, { status: response.statusCode, headers: response.headers })
@@ -47,7 +47,7 @@ const target = (url: string, path: string) => ({
 export const http11 = (url: string, path: string): Promise<Outcome> =>
   withDeadline(path, outcomeOf(request(target(url, path)).end()))
 
-/** A request that the proxy streams, which it sends by way of undici. */
+/** A request with a streamed body, which the proxy sends through undici. */
 export const http11Streamed = (url: string, path: string): Promise<Outcome> => {
   const sent = request({ ...target(url, path), method: 'POST' })
   sent.write('he')
@@ -55,7 +55,7 @@ export const http11Streamed = (url: string, path: string): Promise<Outcome> => {
   return withDeadline(path, outcomeOf(sent))
 }
 
-/** Of HTTP/1.0 the end of the connection may end a response; a reset may not. */
+/** In HTTP/1.0 the end of the connection can end a response; a reset cannot. */
 export function http10(url: string, path: string): Promise<Outcome> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   let bytes = ''
@@ -75,7 +75,7 @@ export function http10(url: string, path: string): Promise<Outcome> {
     const status = Number(/^HTTP\/1\.\d (\d{3})/.exec(bytes)?.[1] ?? 0)
     const bodiless = status === 204 || status === 304
     const complete = !reset && end > 0 && (length === undefined || bodiless || text.length === Number(length))
-    return { ...nothing(), status, text, complete }
+    return { ...noOutcome(), status, text, complete }
   })
   return withDeadline(path, closed)
 }
@@ -84,7 +84,7 @@ export const http2 = (session: ClientHttp2Session, path: string): Promise<Outcom
   withDeadline(path, outcomeOfStream(session.request({ ':path': path })))
 
 export async function outcomeOfStream(stream: ClientHttp2Stream): Promise<Outcome> {
-  const outcome = nothing()
+  const outcome = noOutcome()
   let ended = false
   stream.on('error', () => {})
   stream.on('response', (headers) => Object.assign(outcome, { status: headers[':status'], headers }))

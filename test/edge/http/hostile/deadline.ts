@@ -1,7 +1,7 @@
-/** Longer than any time limit of the proxy, and than a busy machine may need. */
+/** Longer than any timeout of the proxy on a busy machine. */
 const deadlineMs = 30_000
 
-/** @throws when `promise` has not settled in time: a client would wait for ever */
+/** @throws when `promise` does not settle in time, that is when a client would wait without end */
 export async function withDeadline<T>(what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {

@@ -5,18 +5,18 @@ import { forkApp } from '../../../helpers/fork-app.ts'
 import { until } from '../../../helpers/until.ts'
 import { type Script, startHostileUpstream } from './upstream.ts'
 
-/** What the proxy's process says of itself. */
+/** The state that the proxy's process reports. */
 export interface State {
   /** Bytes in use after a garbage collection. */
   heap: number
-  /** Descriptors. */
+  /** Open descriptors. */
   open: number
   inflight: number
   tunnels: number
   internalErrors: number
 }
 
-/** A hostile upstream, and a proxy in a process of its own before it. */
+/** A hostile upstream behind a proxy in a separate process. */
 export async function startHarness(scripts: ReadonlyMap<string, Script>) {
   const upstream = await startHostileUpstream(scripts)
   const proxy = forkApp(new URL('proxy.fixture.ts', import.meta.url), {
@@ -34,7 +34,7 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
     proxy.send('state')
     return until(() => proxy.messages[before] as State | undefined, { what: 'the state of the proxy' })
   }
-  /** The proxy when nothing is under way any more, and it holds no more than `most`. */
+  /** Waits until the proxy is idle and uses no more than `most`. */
   const idle = async (most: Partial<State> = {}): Promise<State> => {
     let last: State | undefined
     const settled = async (): Promise<boolean> => {
@@ -50,15 +50,15 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
   return { plain, secure, session, idle }
 }
 
-/** So many requests at once, and no more: the time limits of the proxy are short. */
+/** Concurrent requests; limited because the timeouts of the proxy are short. */
 const atOnce = 24
 
-/** Asks for each of `names`. */
+/** Requests each of `names`. */
 export async function askAll<T>(names: Iterable<string>, ask: (name: string) => Promise<T>): Promise<Map<string, T>> {
   const outcomes = new Map<string, T>()
-  const left = names[Symbol.iterator]() as IterableIterator<string>
+  const remaining = names[Symbol.iterator]() as IterableIterator<string>
   const work = async (): Promise<void> => {
-    for (const name of left) outcomes.set(name, await ask(name))
+    for (const name of remaining) outcomes.set(name, await ask(name))
   }
   await Promise.all(Array.from({ length: atOnce }, work))
   return outcomes

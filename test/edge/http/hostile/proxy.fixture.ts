@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { createProxy, type ProxyOptions } from '../../../../src/edge/http/server.ts'
 
-// A proxy for HTTP/1.1 and one for HTTP/2 in a process of their own, with short time limits. It is told what to report.
+// A proxy for HTTP/1.1 and one for HTTP/2 in a separate process, with short timeouts. They report their state on a message.
 const file = (name: string): string =>
   readFileSync(new URL(`../../fixtures/localhost.${name}`, import.meta.url), 'utf8')
-// No connection is used twice: what one script leaves behind on it must not be taken for the next one.
+// Connections are not reused, so that the bytes of one script cannot end up in the next response.
 const options = {
   targets: [process.argv[2] as string],
   probe: { type: 'off' },
@@ -29,11 +29,11 @@ process.on('message', () => {
   const text = plain.metrics() + secure.metrics()
   process.send?.({
     heap: process.memoryUsage().heapUsed + process.memoryUsage().external,
-    // Descriptors, where the system lists them.
+    // Open descriptors, on Linux.
     open: readdirSync('/proc/self/fd').length,
     inflight: sum(text, 'fleet_proxy_inflight') + sum(text, 'fleet_proxy_target_inflight'),
     tunnels: sum(text, 'fleet_proxy_tunnels'),
-    // The two proxies share this one.
+    // The two proxies share this counter.
     internalErrors: sum(text, 'fleet_proxy_internal_errors_total') / 2,
   })
 })

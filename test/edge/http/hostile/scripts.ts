@@ -2,15 +2,15 @@ import { dribble, endless, type Script, thenEnd, thenReset } from './upstream.ts
 
 export type Client = 'HTTP/1.1' | 'HTTP/1.1 streamed' | 'HTTP/1.0' | 'HTTP/2'
 
-/** The status that a client gets, of a whole response; `broken`: it sees that the response is not whole; `any`: either. */
+/** The status of a complete response; `broken`: the client detects an incomplete response; `any`: either. */
 export type Expected = number | 'broken' | 'any'
 
 export interface Case {
   readonly script: Script
   readonly expected: Expected | (Partial<Record<Client, Expected>> & { readonly others: Expected })
-  /** Of a whole response that is not one of the proxy's own. */
+  /** The body of a complete response from the upstream. */
   readonly text?: string
-  /** As clients of HTTP/1.1 and HTTP/2 get them. */
+  /** The trailers that HTTP/1.1 and HTTP/2 clients receive. */
   readonly trailers?: Readonly<Record<string, string>>
 }
 
@@ -32,15 +32,15 @@ const above599 = (line: string): Case => ({
 })
 
 const informational = {
-  'a 100 that was not asked for': either(`HTTP/1.1 100 Continue\r\n\r\n${head()}`),
-  'a 101 that was not asked for': fails('HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n'),
+  'an unrequested 100': either(`HTTP/1.1 100 Continue\r\n\r\n${head()}`),
+  'an unrequested 101': fails('HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n'),
   'a 101 without Upgrade': fails(`HTTP/1.1 101 Switching\r\n\r\n${head()}`),
   'a 102': whole(`HTTP/1.1 102 Processing\r\n\r\n${head()}`),
   'a 103 with one link': whole(hint('link: </a.css>; rel=preload; as=style')),
   'a 103 with a list of links': whole(hint('link: </a>; rel=preload, <b,c>; rel="x"; title="a, b", </d>')),
   'a 103 with several Link lines': whole(hint('link: </a>; rel=preload', 'link: </b>; rel=preload')),
   'a 103 with a quoted parameter': whole(hint('link: </a>; title="a b"')),
-  'a 103 with a Link that is none': whole(hint('link: x')),
+  'a 103 with an invalid Link': whole(hint('link: x')),
   'a 103 with a Link of many brackets': whole(hint(`link: ${'<'.repeat(8000)}`)),
   'a 103 with a Link of many parameters': whole(hint(`link: <x>${';a=b'.repeat(1900)};"`)),
   'a 103 with a Link of bytes above 127': whole(hint('link: </caf\xe9>; rel=preload')),
@@ -78,7 +78,7 @@ const statuses = {
   'a reason with a NUL': either(status('200 a\0b')),
   'a status line of 20 KB': whole(status(`200 ${'x'.repeat(20_000)}`)),
   'HTTP/1.0': { script: thenEnd(`HTTP/1.0 200 OK\r\n${ok}`), expected: 200, text: 'ok' },
-  // undici does not look at the version.
+  // undici does not check the version.
   'HTTP/2.0': {
     script: `HTTP/2.0 200 OK\r\n${ok}`,
     expected: { 'HTTP/1.1': 502, 'HTTP/1.0': 502, others: 200 },
@@ -140,7 +140,7 @@ const fields = {
   'a bare CR in a value': fails(head('x: a\rb')),
   'a bare LF after a value': fails(head('x: a\ny: b')),
   '100 fields': whole(head(...Array.from({ length: 100 }, (_, i) => `x-${i}: v`))),
-  // As many as fit. Clients have bounds of their own.
+  // As many as fit within the clients' own limits.
   '8,000 fields': either(head(...Array.from({ length: 8000 }, () => 'x:'))),
   'a field of 30 KB': either(head(`x: ${'y'.repeat(30_000)}`)),
   'a name of 30 KB': either(head(`${'y'.repeat(30_000)}: x`)),
@@ -204,7 +204,7 @@ const late = {
     'content-digest': 'd',
   }),
   'two ETag trailers': follows(trailers('etag: "x"', 'etag: "y"'), { etag: '"x"' }),
-  // undici refuses them.
+  // undici rejects them.
   'trailers that frame': {
     script: trailers('content-length: 5', 'transfer-encoding: chunked', 'x: 1'),
     expected: { 'HTTP/1.1': 200, 'HTTP/1.0': 200, others: 'broken' },

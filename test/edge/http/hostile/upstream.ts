@@ -1,10 +1,10 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { atEnd } from '../../at-end.ts'
 
-/** What an upstream sends, one character per byte, or what it does. */
+/** The bytes that an upstream sends, one character per byte, or a function that sends them. */
 export type Script = string | ((socket: Socket) => void)
 
-/** A server that plays the script which the path names. It reads requests only as far as their path. */
+/** A server that runs the script named by the path. It reads requests only up to their headers. */
 export async function startHostileUpstream(
   scripts: ReadonlyMap<string, Script>,
 ): Promise<{ url: string; server: Server }> {
@@ -34,7 +34,7 @@ export async function startHostileUpstream(
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-/** Writes `piece` again and again, for as long as the other side takes it. */
+/** Writes `piece` repeatedly, as long as the other side reads. */
 export const endless =
   (first: string, piece: string): Script =>
   (socket) => {
@@ -54,7 +54,7 @@ export const thenEnd =
 export const thenReset =
   (text: string): Script =>
   (socket) => {
-    // A reset may overtake what was written: first it has to arrive.
+    // A reset may overtake written bytes, so it waits for their arrival.
     if (text === '') socket.resetAndDestroy()
     else socket.write(text, 'latin1', () => setTimeout(() => socket.resetAndDestroy(), 20))
   }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Chunks } from '../../../../src/edge/http/wire/chunks.ts'
+import { ChunkedDecoder } from '../../../../src/edge/http/wire/chunks.ts'
 
-/** What comes out, and how many of the bytes were used; undefined when the coding is refused or not at its end. */
+/** The decoded body and the number of bytes used; undefined when the coding is invalid or incomplete. */
 function decode(...pieces: string[]): { text: string; used: number; trailers: object } | undefined {
   let text = ''
   let used = 0
-  const chunks = new Chunks(100, (data) => {
+  const chunks = new ChunkedDecoder(100, (data) => {
     text += data.toString('latin1')
   })
   for (const piece of pieces) {
@@ -20,7 +20,7 @@ function decode(...pieces: string[]): { text: string; used: number; trailers: ob
 const valid = '5\r\nhello\r\n00A;name="x y"\r\n, my world\r\n1\r\n!\r\n0\r\nX-Sum: 42\r\nX-Other:y\r\n\r\n'
 
 describe('the chunked coding', () => {
-  it('is read from pieces of any size', () => {
+  it('is decoded from buffers of any size', () => {
     const whole = { text: 'hello, my world!', used: valid.length, trailers: { 'x-sum': '42', 'x-other': 'y' } }
     assert.deepEqual(decode(valid), whole)
     assert.deepEqual(decode(...valid), whole)
@@ -28,13 +28,13 @@ describe('the chunked coding', () => {
     assert.deepEqual(decode('0\r\n\r\n'), { text: '', used: 5, trailers: {} })
   })
 
-  it('bounds the extensions of all chunks together', () => {
+  it('limits the extensions of all chunks together', () => {
     const extended = `1;${'x'.repeat(1000)}\r\na\r\n`
     assert.equal(decode(`${extended.repeat(16)}0\r\n\r\n`)?.text.length, 16)
     assert.equal(decode(`${extended.repeat(17)}0\r\n\r\n`), undefined)
   })
 
-  it('keeps trailers that are named like members of objects', () => {
+  it('keeps trailers named like object members', () => {
     const { trailers } = decode('0\r\n__proto__: a\r\nconstructor: b\r\nconstructor: c\r\n\r\n') ?? {}
     assert.deepEqual(Object.entries(trailers ?? {}), [
       ['__proto__', 'a'],
@@ -42,7 +42,7 @@ describe('the chunked coding', () => {
     ])
   })
 
-  it('leaves alone what comes after it', () => {
+  it('does not consume bytes after its end', () => {
     assert.equal(decode('1\r\nx\r\n0\r\n\r\nHTTP/1.1 200 OK')?.used, 11)
   })
 
@@ -72,7 +72,7 @@ describe('the chunked coding', () => {
     `0\r\nX: ${'y'.repeat(200)}\r\n\r\n`,
     `5;${'x'.repeat(2000)}`,
   ]) {
-    it(`is refused: ${JSON.stringify(bad).slice(0, 40)}`, () => {
+    it(`is rejected: ${JSON.stringify(bad).slice(0, 40)}`, () => {
       assert.equal(decode(`${bad}0\r\n\r\n`), undefined)
       assert.equal(decode(...`${bad}0\r\n\r\n`), undefined)
     })

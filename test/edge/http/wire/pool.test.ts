@@ -12,7 +12,7 @@ interface Seen {
   headers: object
   text: string
   trailers: object
-  /** Statuses below 200 that came first. */
+  /** Interim statuses that came first. */
   before: number[]
 }
 type Serve = (socket: Socket, request: string, turn: number) => void
@@ -20,7 +20,7 @@ type Serve = (socket: Socket, request: string, turn: number) => void
 const ok = (text: string, ...headers: string[]): string =>
   `${['HTTP/1.1 200 OK', `Content-Length: ${text.length}`, ...headers].join('\r\n')}\r\n\r\n${text}`
 
-/** A server that answers each request with bytes, and a pool of connections to it. */
+/** A server that responds to each request with given bytes, and a pool of connections to it. */
 async function pair(serve: Serve, options: object = {}) {
   const requests: string[] = []
   let connections = 0
@@ -75,12 +75,12 @@ function ask(
       },
       ...watch,
     }
-    pool.dispatch({ method, path, headers, body, refusable: false }, handler)
+    pool.dispatch({ method, path, headers, body, rejectable: false }, handler)
   })
 }
 
 describe('a connection to an upstream', () => {
-  it('carries one request after the other, with and without a body', async () => {
+  it('is reused for requests with and without a body', async () => {
     const { pool, requests, connections } = await pair((socket) => socket.write(ok('hello')))
     assert.equal((await ask(pool)).text, 'hello')
     assert.equal((await ask(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
@@ -94,7 +94,7 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
-  it('finds a server by its name, whichever of its addresses it listens on', async () => {
+  it('reaches a server by name on any of its addresses', async () => {
     const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
     for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
     await pool.close()
@@ -103,7 +103,7 @@ describe('a connection to an upstream', () => {
     await nowhere.pool.close()
   })
 
-  it('opens as many as there are requests at once', async () => {
+  it('is opened for each concurrent request', async () => {
     const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
     await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
     await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
@@ -121,7 +121,7 @@ describe('a connection to an upstream', () => {
     ['after early hints', `HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n${ok('x')}`, { before: [103], text: 'x' }],
     ['without a body', 'HTTP/1.1 204 No Content\r\n\r\n', { status: 204, text: '' }],
   ] as const) {
-    it(`reads an answer ${what}, in pieces of any size`, async () => {
+    it(`reads a response ${what}, in buffers of any size`, async () => {
       const { pool, connections } = await pair(async (socket, _, turn) => {
         const step = [bytes.length, 1, 7][turn - 1] ?? 1
         for (let at = 0; at < bytes.length; at += step) {
@@ -138,7 +138,7 @@ describe('a connection to an upstream', () => {
     })
   }
 
-  it('reads an answer until the connection ends, and none that breaks off', async () => {
+  it('reads a response until the connection ends, and fails when it breaks off', async () => {
     const { pool } = await pair((socket, request) => {
       if (request.startsWith('GET /close')) socket.end('HTTP/1.1 200 OK\r\n\r\nhello')
       else if (request.startsWith('GET /length')) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello')
@@ -154,14 +154,14 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
-  it('knows that an answer to HEAD has no body', async () => {
+  it('expects no body after HEAD', async () => {
     const { pool, connections } = await pair((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'))
     for (let i = 0; i < 2; i++) assert.equal((await ask(pool, { method: 'HEAD' })).text, '')
     assert.equal(connections(), 1)
     await pool.close()
   })
 
-  it('is not used again when it was told so, or more came than was asked for', async () => {
+  it('is not reused after `Connection: close` or after excess bytes', async () => {
     for (const bytes of [
       ok('x', 'Connection: close'),
       `${ok('x')}${ok('evil')}`,
@@ -175,7 +175,7 @@ describe('a connection to an upstream', () => {
     }
   })
 
-  it('is not used again when the server closed it, spoke out of turn, or it has been idle for long', async () => {
+  it('is not reused when the server closed it, sent unrequested bytes, or its idle time is over', async () => {
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { keepAliveMs: 40 })
     await ask(pool)
     await until(() => sockets[0]?.destroyed)
@@ -191,7 +191,7 @@ describe('a connection to an upstream', () => {
     await other.pool.close()
   })
 
-  it('gives up on what is too slow, too large, or no HTTP', async () => {
+  it('fails on a response that is too slow, too large, or not HTTP', async () => {
     for (const [bytes, options, expected] of [
       ['', { responseTimeoutMs: 100 }, { code: 'UND_ERR_HEADERS_TIMEOUT' }],
       ['HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx', { bodyTimeoutMs: 100 }, { code: 'UND_ERR_BODY_TIMEOUT' }],
@@ -205,7 +205,7 @@ describe('a connection to an upstream', () => {
     }
   })
 
-  it('says whether anything was sent', async () => {
+  it('reports whether the request was sent', async () => {
     const { pool, server } = await pair(() => {})
     server.close()
     await once(server, 'close')
@@ -221,7 +221,7 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
-  it('can be told to wait, and to stop', async () => {
+  it('can be paused and aborted', async () => {
     const { pool, sockets } = await pair((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
       for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
@@ -251,7 +251,7 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
-  it('closes when its request has ended', async () => {
+  it('closes after its request when the pool closes', async () => {
     let answer = (): void => {}
     const { pool, sockets, requests } = await pair((socket) => {
       answer = () => socket.write(ok('late'))

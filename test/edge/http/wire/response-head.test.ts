@@ -6,8 +6,8 @@ import { parseHead } from '../../../../src/edge/http/wire/response-head.ts'
 
 const head = (...lines: string[]): string => ['HTTP/1.1 200 OK', ...lines].join('\r\n')
 
-describe('the head of an answer', () => {
-  it('is status, reason, headers by lower-case name, duplicates as a list', () => {
+describe('the head of a response', () => {
+  it('has status, reason, headers by lower-case name, duplicates as a list', () => {
     const parsed = parseHead(
       head(
         'Content-Type: text/plain',
@@ -66,10 +66,10 @@ describe('the head of an answer', () => {
     'chunks in HTTP/1.0': 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked',
     'an interim status in HTTP/1.0': 'HTTP/1.0 103 Early Hints',
   })) {
-    it(`is refused with ${what}`, () => assert.equal(parseHead(text, false), undefined))
+    it(`is rejected with ${what}`, () => assert.equal(parseHead(text, false), undefined))
   }
 
-  it('says how the body ends', () => {
+  it('determines the framing of the body', () => {
     const framing = (text: string, bodiless = false): unknown => parseHead(text, bodiless)?.framing
     assert.equal(framing(head('Content-Length: 5')), 5)
     assert.equal(framing(head('Transfer-Encoding: Chunked')), 'chunked')
@@ -79,7 +79,7 @@ describe('the head of an answer', () => {
     for (const status of [103, 204, 304]) assert.equal(framing(`HTTP/1.1 ${status} X\r\nContent-Length: 5`), 0)
   })
 
-  it('says whether the connection may be used again', () => {
+  it('determines whether the connection can be reused', () => {
     const keepAlive = (text: string): unknown => parseHead(text, false)?.keepAlive
     assert.equal(keepAlive(head('Content-Length: 0')), true)
     for (const value of ['close', 'Close', 'x, close']) {
@@ -91,7 +91,7 @@ describe('the head of an answer', () => {
     assert.equal(parseHead(head('Content-Length: 0', 'Keep-Alive: max=5, timeout=7'), false)?.keepAliveMs, 7000)
   })
 
-  it('leaves nothing behind of what it was read from', () => {
+  it('keeps no reference to the buffer that it was parsed from', () => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as () => void
     collect()

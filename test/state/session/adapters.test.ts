@@ -19,8 +19,8 @@ type ExpressRequest = IncomingMessage & {
   }
 }
 
-/** A handler beneath express-session that does to the session what its path says. */
-function answer(request: ExpressRequest, response: ServerResponse): void {
+/** A handler for express-session: the path selects what it does with the session. */
+function handle(request: ExpressRequest, response: ServerResponse): void {
   const visit = (): void => {
     const { session } = request
     session.visits = (session.visits ?? 0) + 1
@@ -44,7 +44,7 @@ function answer(request: ExpressRequest, response: ServerResponse): void {
 type Express = (options: object) => (request: IncomingMessage, response: ServerResponse, next: () => void) => void
 
 for (const engine of ['memory', 'redis'] as const) {
-  describe(`FleetStore in ${engine}, beneath other plugins`, () => {
+  describe(`FleetStore in ${engine}`, () => {
     let client: Redis | null = null
     before(async () => {
       if (engine === 'redis') client = new Redis((await startRedis()).url)
@@ -81,7 +81,7 @@ for (const engine of ['memory', 'redis'] as const) {
       store.destroy('two')
     })
 
-    test('@fastify/session', async () => {
+    test('works with @fastify/session', async () => {
       const app = Fastify()
       await app.register(fastifyCookie)
       const store = new FleetStore({ client, name: 'fastify' })
@@ -100,12 +100,12 @@ for (const engine of ['memory', 'redis'] as const) {
       await app.close()
     })
 
-    test('express-session', async () => {
+    test('works with express-session', async () => {
       const express = createRequire(import.meta.url)('express-session') as Express
       const store = new FleetStore({ client, name: 'express' })
       const sessions = express({ secret, store, resave: false, saveUninitialized: false, cookie: { maxAge: life } })
       const server = createServer((request, response) =>
-        sessions(request, response, () => answer(request as ExpressRequest, response)),
+        sessions(request, response, () => handle(request as ExpressRequest, response)),
       ).listen(0, '127.0.0.1')
       await once(server, 'listening')
       const url = `http://127.0.0.1:${(server.address() as { port: number }).port}`
@@ -121,7 +121,7 @@ for (const engine of ['memory', 'redis'] as const) {
       assert.notEqual(cookie, before)
       assert.equal((await store.sessions.list('ann')).length, 1)
       assert.equal(await get('/'), '2')
-      assert.equal(await get('/reload'), '2', 'what another request has saved')
+      assert.equal(await get('/reload'), '2', 'reload() loads what was saved')
       const stolen = cookie
       await get('/logout')
       assert.deepEqual(await store.sessions.list('ann'), [])
