@@ -21,7 +21,7 @@ test('starts and works without servers, and reports that it is not stateless', a
   assert.ok((await app.ask('/api/v1/products')).json.products.length > 0)
   const { headers } = await app.ask('/live')
   assert.equal(headers.get('x-stateless'), 'false')
-  assert.match(app.child.stdout, /users and products live in the memory of this process/)
+  assert.match(app.child.stdout, /users and products are stored in the memory of this process/)
   const config = (await app.ask('/api/v1/load-balancer/health')).json
   assert.equal(config.loadBalancer.stateless, false)
 })
@@ -108,11 +108,11 @@ test('reads use the replicas in DATABASE_REPLICA_URLS and survive their loss', a
     FLEET_NAME: 'replicas',
   }
   const app = await start(env)
-  await app.child.waitFor(/the replica answers/)
+  await app.child.waitFor(/the replica responds/)
   const { cookie } = await login(app)
   assert.equal((await app.ask('/api/v1/dashboard', { headers: { cookie } })).status, 200)
   await replica.kill()
-  await app.child.waitFor(/the replica does not answer/)
+  await app.child.waitFor(/the replica does not respond/)
   assert.equal((await app.ask('/api/v1/me', { headers: { cookie } })).status, 200)
   await replica.restart()
 })

@@ -132,7 +132,7 @@ const shape = (expects: string, accepts: (v: unknown) => boolean): Shape => ({ e
 const yearMs = 31_536_000_000
 export const shapes = {
   secret: any,
-  algorithm: made('the name of a hash, e.g. sha256; see crypto.getHashes()', (v) => getHashes().includes(v as string)),
+  algorithm: shape('the name of a hash, e.g. sha256; see crypto.getHashes()', (v) => getHashes().includes(v as string)),
   ttlMs: int(1000, yearMs, 'milliseconds'),
   touchAfterMs: int(0, yearMs, 'milliseconds'),
   cookieName: text,
