@@ -1,18 +1,17 @@
-// A fleet of INSTANCES in one Redis: ten registrars, each with its own list of all peers, and the entries of the others.
-// `GET /?seconds=2` lets the ten beat one after the other's answer, and answers how often they did; left alone, they beat
-// every 200 s.
+// A fleet of INSTANCES in one Redis: ten heartbeats, each with its own list of all peers, and the entries of the others.
+// `GET /?seconds=2` runs the ten in closed loops and responds with the number of beats. Otherwise they beat every 200 s.
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { Entries } from '../node_modules/fastify-fleet/dist/state/registry/entries.js'
 import { FleetKeys } from '../node_modules/fastify-fleet/dist/state/registry/fleet-keys.js'
-import { Registrar } from '../node_modules/fastify-fleet/dist/state/registry/heartbeat.js'
-import { Directory } from '../node_modules/fastify-fleet/dist/state/registry/redis-directory.js'
+import { Heartbeat } from '../node_modules/fastify-fleet/dist/state/registry/heartbeat.js'
+import { RedisDirectory } from '../node_modules/fastify-fleet/dist/state/registry/redis-directory.js'
+import { SignedEntries } from '../node_modules/fastify-fleet/dist/state/registry/signed-entries.js'
 import { listening, port } from './hello.js'
 
 const count = Number(process.env.INSTANCES)
 const client = new Redis(process.env.REDIS_URL)
-const directory = new Directory(client, (kind, id) => `bench-${count}:${kind}:{${id}}`)
+const directory = new RedisDirectory(client, (kind, id) => `bench-${count}:${kind}:{${id}}`)
 const log = { warn() {}, error() {}, info() {} }
 const startedAt = new Date().toISOString()
 const instance = (i) => ({
@@ -21,31 +20,31 @@ const instance = (i) => ({
   ...{ rps: Math.random() * 1000, p95: 4.2, eventLoopUtilization: 0.5, memory: 120_000_000, failing: [] },
 })
 const leaseMs = 600_000
-const entriesOf = () => new Entries(new FleetKeys(['s'.repeat(32)], 'registry', 'bench'))
-const registrars = Array.from({ length: 10 }, (_, i) => {
+const entriesOf = () => new SignedEntries(new FleetKeys(['s'.repeat(32)], 'registry', 'bench'))
+const heartbeats = Array.from({ length: 10 }, (_, i) => {
   const parts = { directory, entries: entriesOf(), boot: randomUUID(), leaseMs, log, self: () => instance(i) }
-  return new Registrar({ ...parts, announce: async () => {}, onHealth() {} })
+  return new Heartbeat({ ...parts, announce: async () => {}, onHealth() {} })
 })
 let from = { epoch: '', version: 0 }
-for (let i = registrars.length; i < count; i++) {
+for (let i = heartbeats.length; i < count; i++) {
   const [peer, boot] = [instance(i), randomUUID()]
   const entry = { id: peer.id, boot, ...entriesOf().seal(boot, peer) }
   from = await directory.beat(entry, { leaseMs, claim: true, from, sample: [] })
 }
-for (const registrar of registrars) registrar.join()
-// Everyone is there after the first beat, and knows all others after the second.
-for (let round = 0; round < 2; round++) for (const registrar of registrars) await registrar.beat()
-if (registrars.some(({ peers }) => peers.length !== count))
+for (const heartbeat of heartbeats) heartbeat.join()
+// All have joined after the first beat and know each other after the second.
+for (let round = 0; round < 2; round++) for (const heartbeat of heartbeats) await heartbeat.beat()
+if (heartbeats.some(({ peers }) => peers.length !== count))
   throw new Error('Error: an instance does not know all others')
 
 const app = Fastify()
 app.get('/', async ({ query }) => {
   const end = performance.now() + Number(query.seconds) * 1000
   let beats = 0
-  const beat = async (registrar) => {
-    for (; performance.now() < end; beats++) await registrar.beat()
+  const beat = async (heartbeat) => {
+    for (; performance.now() < end; beats++) await heartbeat.beat()
   }
-  await Promise.all(registrars.map(beat))
+  await Promise.all(heartbeats.map(beat))
   return { beats }
 })
 await app.listen({ port, host: '127.0.0.1' })

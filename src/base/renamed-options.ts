@@ -1,15 +1,18 @@
 import { FleetError } from './errors.ts'
 
 /**
- * Rejects the former names of renamed options.
+ * Rejects options under their names of an earlier version.
  *
- * @param plugin name used in the message, e.g. `session`
- * @param renamed what to use instead, by former name: completes the sentence "use …"
- * @throws FLEET_ERR_OPTION_UNKNOWN
+ * @param name of the plugin or call, for the message
+ * @param renamed former name → new name, with its value where that has changed: `onOutage: 'allow'`
+ * @throws FLEET_ERR_OPTION_UNKNOWN naming the new option
  */
-export function rejectRenamed(plugin: string, given: object, renamed: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined || !Object.hasOwn(renamed, name)) continue
-    throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', `\`${plugin}\` has no option \`${name}\`; use ${renamed[name]}`)
-  }
+export function rejectRenamed(
+  name: string,
+  options: object | undefined,
+  renamed: Readonly<Record<string, string>>,
+): void {
+  for (const [former, now] of Object.entries(renamed))
+    if (options && Object.hasOwn(options, former))
+      throw new FleetError('FLEET_ERR_OPTION_UNKNOWN', `\`${name}.${former}\` is now \`${now}\`; see docs/migration.md`)
 }

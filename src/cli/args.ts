@@ -1,17 +1,18 @@
+import { FleetError } from '../base/errors.ts'
 import type { Output } from './output.ts'
 
 export interface CommandOption {
   readonly type: 'string' | 'boolean'
   readonly short?: string
-  /** May be given several times; the value is then a list. */
+  /** May be repeated; the value is a list. */
   readonly multiple?: boolean
   readonly default?: string | boolean | string[]
-  /** One sentence for `--help`; the name of the value goes first in capitals, e.g. `PORT to listen on`. */
+  /** Text for `--help`. It begins with the name of the value in capitals, e.g. `PORT to listen on`. */
   readonly describe: string
 }
 export type CommandOptions = Readonly<Record<string, CommandOption>>
 
-/** What the command line gave for each option; one without a default may be `undefined`. */
+/** The value of each option; `undefined` is possible for one without a default. */
 export type Values<O extends CommandOptions> = { readonly [K in keyof O]: Value<O[K]> }
 type Value<O extends CommandOption> = O extends { multiple: true }
   ? readonly Scalar<O>[] | Missing<O>
@@ -25,19 +26,19 @@ export interface Input<O extends CommandOptions = CommandOptions> {
   readonly out: Output
 }
 
-/** One verb. `--help` and `--json` are every verb's: the first never reaches it, the second is `out.json`. */
+/** A verb. `dispatch` handles `--help` and `--json` for every verb; the latter is `out.json`. */
 export interface Command {
   readonly name: string
-  /** One line for the list of verbs. */
+  /** A line for the list of verbs. */
   readonly summary: string
-  /** How it is called, e.g. `fleet test URL [options]`; further lines are shown below it as they are. */
+  /** The synopsis, e.g. `fleet test URL [options]`; more lines are printed unchanged. */
   readonly usage: string
   readonly options: CommandOptions
   /**
-   * @returns the exit code: 0 pass or clean, 1 failed, 2 cannot be run
-   * @throws FLEET_ERR_USAGE for a wrong command line (exit code 2); any other FleetError ends with exit code 1
+   * @returns the exit code: 0 success, 1 failure, 2 could not run
+   * @throws FLEET_ERR_USAGE for an invalid command line (exit code 2); other errors exit with 1
    */
-  // A method, so that a verb may declare the exact type of its own values.
+  // A method is bivariant, so a verb can declare the exact type of its values.
   run(input: Input): Promise<number>
 }
 
@@ -46,6 +47,16 @@ interface Definition<O extends CommandOptions> extends Omit<Command, 'options' |
   run(input: Input<O>): Promise<number>
 }
 
-/** Gives `run` the exact types of the verb's own options: `const command: Command = defineCommand({…})`. */
+/** Infers the types of the verb's options for `run`: `const command: Command = defineCommand({…})`. */
 export const defineCommand = <const O extends CommandOptions>(definition: Definition<O>): Command =>
   definition as Command
+
+/** @throws FLEET_ERR_USAGE unless `text` is a whole number from `min` to `max` */
+export function integerOption(name: string, text: string, min: number, max: number): number {
+  const value = Number(text)
+  if (/^\d{1,15}$/.test(text) && value >= min && value <= max) return value
+  throw new FleetError(
+    'FLEET_ERR_USAGE',
+    `--${name} must be a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`,
+  )
+}

@@ -4,7 +4,7 @@ import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import type { Command, CommandOption, CommandOptions } from './args.ts'
 import { Output } from './output.ts'
 
-/** Verbs by name. A verb is loaded when it is called, so that `fleet ps` does not pay for what `fleet up` needs. */
+/** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
 export type Verbs = Readonly<Record<string, () => Promise<{ default: Command }>>>
 
 const common = {
@@ -12,7 +12,7 @@ const common = {
   json: { type: 'boolean', describe: 'Print the result as JSON' },
 } as const satisfies CommandOptions
 
-/** Nothing was tried: the command line or the configuration is wrong, or nobody answers there. Exit code 2. */
+/** Errors with exit code 2: the command line or the configuration is invalid, or the target is unreachable. */
 const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
   'FLEET_ERR_USAGE',
   'FLEET_ERR_UNREACHABLE',
@@ -23,19 +23,19 @@ const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
 ])
 
 /**
- * Finds the verb, reads its options, runs it.
+ * Finds the verb, parses its options and runs it.
  *
- * @param argv what follows the program's name
- * @returns the exit code: 0 pass or clean, 1 failed, 2 cannot be run
+ * @param argv the arguments after the program's name
+ * @returns the exit code: 0 success, 1 failure, 2 could not run
  */
 export async function dispatch(verbs: Verbs, argv: readonly string[], out: Output = new Output()): Promise<number> {
   const [first, ...rest] = argv
   try {
-    if (first === '--version' || first === '-v') return say(version(), out)
+    if (first === '--version' || first === '-v') return print(version(), out)
     const verb = first === 'help' ? rest[0] : first
     if (verb === undefined || verb === '--help' || verb === '-h') {
       const help = await overview(verbs)
-      if (first !== undefined) return say(help, out)
+      if (first !== undefined) return print(help, out)
       out.note(help)
       return 2
     }
@@ -48,14 +48,14 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
   }
 }
 
-function say(text: string, out: Output): number {
+function print(text: string, out: Output): number {
   out.line(text)
   return 0
 }
 
 async function run(command: Command, args: readonly string[], base: Output): Promise<number> {
   const { values, positionals } = parse(command, args)
-  if (values.help) return say(helpOf(command), base)
+  if (values.help) return print(helpOf(command), base)
   const out = base.with({ json: values.json === true })
   try {
     return await command.run({ values, positionals, out })
@@ -69,7 +69,7 @@ function parse(command: Command, args: readonly string[]): { values: Record<stri
     const options = { ...command.options, ...common }
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true }) as never
   } catch (error) {
-    // Node ends its message with advice about `--`, which is no help here.
+    // Node appends advice about `--`, which does not apply.
     const message = (error as Error).message.replace(/\.?\sTo specify.*/s, '').replaceAll('\n', ' ')
     throw new FleetError('FLEET_ERR_USAGE', `${message}; see \`fleet ${command.name} --help\``)
   }
@@ -80,17 +80,17 @@ function failed(verb: string | undefined, error: unknown, out: Output): number {
     out.error(`${error.code} ${error.message.replaceAll(/\s*\n\s*/g, ' ')}`)
     return cannotRun.has(error.code) ? 2 : 1
   }
-  // Anything else is a defect of ours: its stack is what a report needs.
+  // Any other error is a bug; a report needs the stack.
   out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${error instanceof Error ? error.stack : String(error)}`)
   return 1
 }
 
 function unknownVerb(asked: string, known: readonly string[]): string {
   const kind = asked.startsWith('-') ? 'option' : 'verb'
-  return `there is no ${kind} ${JSON.stringify(asked)}; verbs: ${known.join(', ')}; see \`fleet --help\``
+  return `unknown ${kind} ${JSON.stringify(asked)}; verbs: ${known.join(', ')}; see \`fleet --help\``
 }
 
-/** A verb whose optional package is not installed has its place in the list all the same. */
+/** Includes verbs whose optional package is not installed. */
 async function overview(verbs: Verbs): Promise<string> {
   const width = Math.max(...Object.keys(verbs).map((name) => name.length))
   const lines = Object.entries(verbs).map(async ([name, load]) => {
@@ -105,7 +105,7 @@ async function overview(verbs: Verbs): Promise<string> {
     '',
     ...(await Promise.all(lines)),
     '',
-    '`fleet VERB --help` tells a verb’s options.',
+    '`fleet VERB --help` lists the options of a verb.',
   ].join('\n')
 }
 

@@ -17,7 +17,7 @@ const verbs: Verbs = {
   migrate: () => import('./commands/migrate.ts'),
 }
 
-// `fleet ps | head` closes the pipe early: that is no failure.
+// `fleet ps | head` closes the pipe early, which is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })

@@ -4,25 +4,25 @@ type Format = Parameters<typeof styleText>[0]
 type Cell = string | number | undefined
 
 export interface Progress {
-  /** Moves on by `by` steps, default 1. */
+  /** Advances by `by` steps, default 1. */
   step(by?: number): void
   label(text: string): void
   done(text?: string): void
   fail(text?: string): void
-  /** Ends without a word: what follows speaks for itself. */
+  /** Ends without a message. */
   clear(): void
 }
 
-/** A terminal, or whatever the stream is joined to. */
+/** A terminal, a pipe or a file. */
 export interface OutputStream {
   write(text: string): unknown
   isTTY?: boolean
   columns?: number
-  /** Knows `NO_COLOR`, `FORCE_COLOR` and what the terminal can do. */
+  /** Considers `NO_COLOR`, `FORCE_COLOR` and the terminal's capabilities. */
   hasColors?(): boolean
 }
 
-/** Colours are ours; any other control character came from a file or a server, and could move the cursor or rename the window. */
+/** Keeps colour sequences. Other control characters come from files or servers and could control the terminal. */
 const printable = (text: string): string =>
   text.replace(/\p{Cc}/gu, (char, at: number) =>
     char === '\n' || char === '\t' || (char === '\u001b' && /^\[[\d;]{0,12}m/.test(text.slice(at + 1, at + 15)))
@@ -35,13 +35,12 @@ const frameMs = 80
 const barWidth = 24
 
 /**
- * What verbs say. Results go to stdout; progress, notes and errors go to stderr, so that a pipe carries results only.
- * With `--json` stdout carries nothing but the documents given to {@link result}, one per line. Colour is for
- * terminals, and not with `NO_COLOR`.
+ * Output of verbs. Results go to stdout; progress, notes and errors go to stderr. With `--json`, stdout has only the
+ * documents passed to {@link result}, one per line. Colours are for terminals without `NO_COLOR`.
  */
 export class Output {
   readonly json: boolean
-  /** Whether progress is drawn in place; plain lines otherwise. */
+  /** Whether progress is drawn in place; otherwise it is plain lines. */
   readonly interactive: boolean
   readonly #stdout: OutputStream
   readonly #stderr: OutputStream
@@ -57,22 +56,22 @@ export class Output {
     this.interactive = this.#stderr.isTTY === true
   }
 
-  /** The same streams with `--json` on or off. */
+  /** A copy with another `json`. */
   with(options: { json: boolean }): Output {
     return new Output({ stdout: this.#stdout, stderr: this.#stderr, json: options.json })
   }
 
-  /** A line for people; nothing with `--json`. */
+  /** Prints a line; nothing with `--json`. */
   line(text = ''): void {
     if (!this.json) this.#write(this.#stdout, `${printable(text)}\n`)
   }
 
-  /** One JSON document on a line of its own; nothing without `--json`. */
+  /** Prints a JSON document on one line; nothing without `--json`. */
   result(value: unknown): void {
     if (this.json) this.#write(this.#stdout, `${JSON.stringify(value)}\n`)
   }
 
-  /** A line beside the results: what goes on, what to do next. */
+  /** Prints a line to stderr. */
   note(text: string): void {
     this.#write(this.#stderr, `${printable(text)}\n`)
   }
@@ -81,12 +80,12 @@ export class Output {
     this.note(`${this.#paint('red', 'error')} ${text}`)
   }
 
-  /** `text` in a colour or weight of `util.styleText`, or as it is where colour is not wanted. */
+  /** Styles `text` with `util.styleText`; returns it unchanged without colours. */
   style(format: Format, text: string): string {
     return paint(this.#stdout, format, text)
   }
 
-  /** Rows under headings; columns of numbers are set to the right. */
+  /** Prints rows under headings; columns of numbers are right-aligned. */
   table(
     rows: readonly Readonly<Record<string, Cell>>[],
     columns: readonly string[] = Object.keys(rows[0] ?? {}),
@@ -94,7 +93,7 @@ export class Output {
     if (!this.json) for (const line of formatTable(rows, columns)) this.line(line)
   }
 
-  /** A bar of `total` steps, or a spinner without it. On something that is no terminal: a line for each new label. */
+  /** Starts a bar of `total` steps, or a spinner. Without a terminal, prints a line for each new label. */
   progress(label: string, total?: number): Progress {
     let current = label
     let steps = 0
@@ -127,7 +126,7 @@ export class Output {
     }
   }
 
-  /** Ends what is still drawn, as when a verb throws. */
+  /** Removes unfinished progress, e.g. after an error. */
   close(): void {
     this.#live.clear()
     this.#stop()
@@ -185,7 +184,7 @@ const bar = (steps: number, total: number): string => {
 
 const visible = (text: string): number => stripVTControlCharacters(text).length
 
-/** A line that wraps would be erased only in part, so a long one is cut, and loses its colour. */
+/** A wrapped line would be erased only in part, so a long one is truncated and loses its colour. */
 const cut = (text: string, width: number): string =>
   visible(text) > width ? `${stripVTControlCharacters(text).slice(0, Math.max(width - 1, 0))}…` : text
 

@@ -1,12 +1,12 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 
 /** Bytes. */
-const largest = 1_000_000
+const maxSize = 1_000_000
 
 /**
- * A regular file of a bounded size: a device or a pipe would be read for ever.
+ * Reads a regular file of at most 1 MB; a device or a pipe could be endless.
  *
- * @param follow whether a link may lead to it: one that a user named, not one that lies in a folder
+ * @param follow whether `path` may be a link: true for a path from the user, false for an entry of a folder
  * @returns `undefined` for anything else
  */
 export function readRegular(path: string, follow: boolean): string | undefined {
@@ -18,11 +18,11 @@ export function readRegular(path: string, follow: boolean): string | undefined {
   }
   try {
     if (!fstatSync(fd).isFile()) return undefined
-    const bytes = Buffer.alloc(Math.min(largest, fstatSync(fd).size) + 1)
+    const bytes = Buffer.alloc(Math.min(maxSize, fstatSync(fd).size) + 1)
     let length = 0
     for (let read = 1; read > 0 && length < bytes.length; length += read)
       read = readSync(fd, bytes, length, bytes.length - length, null)
-    return length > largest ? undefined : bytes.toString('utf8', 0, length)
+    return length > maxSize ? undefined : bytes.toString('utf8', 0, length)
   } finally {
     closeSync(fd)
   }

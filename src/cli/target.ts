@@ -5,27 +5,27 @@ import { FleetError } from '../base/errors.ts'
 export interface TargetOptions {
   /** How long one request may take, 1 to 600,000 ms. @default 10000 */
   timeoutMs?: number
-  /** Accept certificates nobody signed. @default false */
+  /** Accept self-signed certificates. @default false */
   insecure?: boolean
 }
 
-export interface Ask {
+export interface TargetRequest {
   method?: 'GET' | 'POST'
   headers?: Record<string, string>
   /** Sent as JSON. */
   body?: object
 }
 
-/** What came back, or why nothing did: then `status` is 0. */
-export interface Answer {
+/** The response; after a transport error `status` is 0 and `error` is set. */
+export interface TargetResponse {
   readonly status: number
   readonly headers: IncomingHttpHeaders
   readonly text: string
   /** The body, when it is JSON. */
   readonly json?: unknown
-  /** From the header, else from the body. */
+  /** From the header `X-Instance-Id`, else from the body. */
   readonly instanceId?: string
-  /** `name=value` of each cookie that was set. */
+  /** `name=value` of each `Set-Cookie` header. */
   readonly cookies: readonly string[]
   readonly ms: number
   /** Code of the transport error, e.g. `ECONNRESET`. */
@@ -34,25 +34,25 @@ export interface Answer {
 
 /** One connection to a target, kept alive between requests. */
 export interface Connection {
-  ask(path: string, ask?: Ask): Promise<Answer>
+  request(path: string, request?: TargetRequest): Promise<TargetResponse>
   close(): Promise<void>
 }
 
-/** No answer that is asked for here is longer. */
+/** Bytes. */
 const maxResponseBytes = 1_048_576
 
-/** A front or an instance, asked over HTTP. Failures are answers too: they are what is counted. */
+/** HTTP client for a front or an instance. Transport errors do not reject: the checks count them. */
 export class Target {
   readonly url: string
   readonly #origin: string
   readonly #prefix: string
   readonly #options: Required<TargetOptions>
 
-  /** @throws FLEET_ERR_USAGE when `url` is no http or https URL */
+  /** @throws FLEET_ERR_USAGE when `url` is not an http or https URL */
   constructor(url: string, options: TargetOptions = {}) {
     const parsed = URL.parse(url)
     if (!parsed || !['http:', 'https:'].includes(parsed.protocol)) {
-      throw new FleetError('FLEET_ERR_USAGE', `${JSON.stringify(url)} is no URL; write e.g. http://127.0.0.1:8080`)
+      throw new FleetError('FLEET_ERR_USAGE', `${JSON.stringify(url)} is not a URL; write e.g. http://127.0.0.1:8080`)
     }
     this.#origin = parsed.origin
     this.#prefix = parsed.pathname.replace(/\/+$/, '')
@@ -69,30 +69,35 @@ export class Target {
       connect: { timeout: timeoutMs, rejectUnauthorized: !insecure },
     })
     return {
-      ask: (path, ask) => send(client, this.#prefix + path, ask, timeoutMs),
+      request: (path, request) => send(client, this.#prefix + path, request, timeoutMs),
       close: () => client.destroy(),
     }
   }
 
-  /** Asks over a connection of its own, as a new client would: a front may keep a connection with one instance. */
-  async ask(path: string, ask?: Ask): Promise<Answer> {
+  /** Sends over a new connection, as a new client would: a front may bind a connection to one instance. */
+  async request(path: string, request?: TargetRequest): Promise<TargetResponse> {
     const connection = this.connect()
     try {
-      return await connection.ask(path, ask)
+      return await connection.request(path, request)
     } finally {
       await connection.close()
     }
   }
 }
 
-async function send(client: Client, path: string, ask: Ask = {}, timeoutMs: number): Promise<Answer> {
+async function send(
+  client: Client,
+  path: string,
+  request: TargetRequest = {},
+  timeoutMs: number,
+): Promise<TargetResponse> {
   const begin = performance.now()
   try {
     const { statusCode, headers, body } = await client.request({
       path,
-      method: ask.method ?? 'GET',
-      headers: { accept: '*/*', ...(ask.body && { 'content-type': 'application/json' }), ...ask.headers },
-      body: ask.body && JSON.stringify(ask.body),
+      method: request.method ?? 'GET',
+      headers: { accept: '*/*', ...(request.body && { 'content-type': 'application/json' }), ...request.headers },
+      body: request.body && JSON.stringify(request.body),
       signal: AbortSignal.timeout(timeoutMs),
     })
     const text = await textOf(body)
@@ -115,7 +120,7 @@ async function send(client: Client, path: string, ask: Ask = {}, timeoutMs: numb
 /** Largest response that is read, in bytes. */
 const maxBytes = 16 * 1024 * 1024
 
-/** @throws when there is more */
+/** @throws when the body is larger than `maxBytes` */
 async function textOf(body: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = []
   let length = 0
@@ -141,7 +146,7 @@ export async function repeat<T>(count: number, concurrency: number, task: (i: nu
 export const headerText = (header: string | string[] | undefined): string | undefined =>
   Array.isArray(header) ? header[0] : header
 
-/** `object[key]` of something that may be no object at all. */
+/** The own property `key` of a value of unknown type. */
 export function member(value: unknown, key: string): unknown {
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) return undefined
   return (value as Record<string, unknown>)[key]

@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import { promClient } from '../base/prom-client.ts'
 
 /**
- * Exposes plain counters as one metric. Its label has the names in `counts` as values, a fixed set. Incrementing a field costs
- * less than finding a counter by its labels. Without the metrics plugin this does nothing.
+ * Registers a counter with one label, whose values are the keys of `counts`. The counts are plain fields, because incrementing
+ * them is cheaper than a label lookup per event. Does nothing without the metrics plugin.
  */
 export function expose(
   app: FastifyInstance,
@@ -26,7 +26,7 @@ export function expose(
   })
 }
 
-/** Exposes a gauge that is read at each scrape. Without the metrics plugin this does nothing. */
+/** Registers a gauge that is read on each scrape. Does nothing without the metrics plugin. */
 export function exposeGauge(app: FastifyInstance, name: string, help: string, read: () => number): void {
   if (!app.hasDecorator('metrics')) return
   const { Gauge } = promClient()

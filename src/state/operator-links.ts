@@ -11,5 +11,5 @@ const plugin: FastifyPluginAsync = async (app) => {
   })
 }
 
-/** With Redis, a one-time link to the dashboard works once in the whole fleet, not once per instance. */
+/** Makes one-time links to the dashboard work once in the whole fleet, instead of once per instance. */
 export const operatorLinks: FastifyPluginAsync = fp(plugin, { name: 'fleet-operator-links', fastify: '5.x' })

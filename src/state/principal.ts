@@ -6,8 +6,8 @@ interface Authenticated {
 }
 
 /**
- * The authenticated user: the subject of the access token, else the user of the session (the field that the session option
- * `userId` names), else `undefined`. Available in `preHandler` and later, after `app.authenticate`.
+ * The authenticated user: the subject of the access token, else the user of the session (the field that the option
+ * `session.userId` names), else `undefined`. Available from `preHandler` on, after `app.authenticate`.
  */
 export function principal(request: FastifyRequest): string | undefined {
   const { session } = request as Authenticated
@@ -23,6 +23,6 @@ function userIdField({ server }: FastifyRequest): string {
   return options?.userId ?? 'userId'
 }
 
-/** Objects are rejected, because all of them would become the same text and so the same user. */
+/** Objects are rejected: all of them have the same string and would be one user. */
 const idOf = (id: unknown): string | undefined =>
   (typeof id === 'string' && id !== '') || typeof id === 'number' || typeof id === 'bigint' ? String(id) : undefined

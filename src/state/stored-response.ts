@@ -2,38 +2,38 @@ import type { FastifyReply } from 'fastify'
 
 export type StoredHeaders = Partial<ReturnType<FastifyReply['getHeaders']>>
 
-/** A response in a form that can be stored and sent again. */
+/** A handler's response in a form that can be stored and sent again. */
 export interface StoredResponse {
   readonly status: number
   readonly headers: StoredHeaders
-  /** Base64 if `encoded`; `undefined` if it cannot be stored, because it is too large or a stream. */
+  /** Base64 if `encoded`; `undefined` if it cannot be stored: too large, or a stream. */
   readonly body?: string
   readonly encoded?: boolean
 }
 
 /**
- * Headers that belong to one transmission, one connection or one client, so they are not stored. A cookie is a secret for the
- * client that first received the response.
+ * Headers that belong to one connection, one client or one sending of a response. They are not stored. A cookie is a secret
+ * that only its first recipient may have.
  */
-const excludedHeaders = new Set([
+const transientHeaders = new Set([
   ...['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'content-length', 'trailer', 'upgrade'],
   ...['date', 'set-cookie', 'retry-after', 'server-timing', 'x-response-time', 'x-request-id', 'traceparent'],
   ...['ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset', 'x-fleet-draining'],
 ])
 
 /**
- * The headers that the handler has set.
+ * The headers that the handler set.
  *
- * @param before headers that were set before the handler ran; hooks set those for every response
+ * @param before the headers before the handler ran; hooks set them for every response, and again for a stored one
  */
-export function ownHeaders(reply: FastifyReply, before: StoredHeaders): StoredHeaders {
+export function handlerHeaders(reply: FastifyReply, before: StoredHeaders): StoredHeaders {
   const changed = Object.entries(reply.getHeaders()).filter(
-    ([name, value]) => value !== undefined && value !== before[name] && !excludedHeaders.has(name),
+    ([name, value]) => value !== undefined && value !== before[name] && !transientHeaders.has(name),
   )
   return Object.fromEntries(changed)
 }
 
-/** @returns `undefined` if another program wrote something else */
+/** @returns `undefined` for any other content, which another application may have written */
 export function parseStoredResponse(json: string): StoredResponse | undefined {
   try {
     const response: unknown = JSON.parse(json)
@@ -64,13 +64,14 @@ const isHeader = ([name, value]: [string, unknown]): boolean =>
     .flat()
     .every((one) => typeof one === 'number' || (typeof one === 'string' && /^[\t\x20-\x7e\x80-\xff]*$/.test(one)))
 
-export function toStoredResponse(
+/** @param payload as `onSend` gets it; omitted from the result if it is a stream or larger than `maxBytes` */
+export function captureResponse(
   reply: FastifyReply,
   before: StoredHeaders,
   payload: unknown,
   maxBytes: number,
 ): StoredResponse {
-  const response = { status: reply.statusCode, headers: ownHeaders(reply, before) }
+  const response = { status: reply.statusCode, headers: handlerHeaders(reply, before) }
   if (payload === undefined || payload === null) return { ...response, body: '' }
   if (typeof payload === 'string' && Buffer.byteLength(payload) <= maxBytes) return { ...response, body: payload }
   if (Buffer.isBuffer(payload) && payload.length <= maxBytes)
@@ -78,7 +79,7 @@ export function toStoredResponse(
   return response
 }
 
-/** The body as bytes, because Fastify would serialise a string again. */
-export function bytesOf({ body, encoded }: StoredResponse): Buffer | undefined {
+/** The body as bytes, because Fastify would serialize a string again. */
+export function bodyOf({ body, encoded }: StoredResponse): Buffer | undefined {
   return body ? Buffer.from(body, encoded ? 'base64' : 'utf8') : undefined
 }

@@ -13,7 +13,7 @@ const main = new URL('../../src/cli/main.ts', import.meta.url)
 
 describe('fleet balance', () => {
   for (const mode of [[], ['--tcp']]) {
-    it(`balances over its targets and ends without a loss ${mode.join('')}`, async () => {
+    it(`balances over its targets and exits without losing a request ${mode.join('')}`, async () => {
       const upstreams = await startUpstreams(2)
       const port = await freePort()
       const targets = upstreams.flatMap(({ url }) => ['--target', url])
@@ -67,14 +67,14 @@ describe('fleet balance', () => {
       assert.throws(() => parseTargetOption(text), { code: 'FLEET_ERR_USAGE' })
   })
 
-  it('finds targets by DNS or in the registry', () => {
+  it('parses the sources of targets', () => {
     for (const text of ['dns+http://app:3000', 'srv+https://_http._tcp.app', 'registry']) assert.ok(parseDiscover(text))
     for (const text of ['', 'dns+ftp://x', 'http://x', 'dns+http://']) {
       assert.throws(() => parseDiscover(text), { code: 'FLEET_ERR_USAGE' })
     }
   })
 
-  it('says what is wrong with a command line', async () => {
+  it('reports an invalid command line', async () => {
     const verbs = { balance: () => import('../../src/cli/commands/balance.ts') }
     for (const [args, expected] of [
       [['--target', 'nonsense'], 'FLEET_ERR_TARGET_INVALID'],

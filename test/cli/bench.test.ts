@@ -29,7 +29,7 @@ describe('fleet bench', () => {
     const { code, stdout } = await runCommand(command, fleet.front, '--path', '/hello', '--json', ...short)
     const report = JSON.parse(stdout) as BenchReport
     assert.equal(code, 0)
-    // One is asked first, to see whether anybody is there.
+    // The first request checks that the target responds.
     assert.equal(report.requests, served - 1)
     assert.equal(report.failed, 0)
     assert.deepEqual(report.errors, {})
@@ -39,7 +39,7 @@ describe('fleet bench', () => {
     assert.ok(Math.abs(report.rate - report.requests / report.seconds) < report.rate / 50, String(report.rate))
   })
 
-  it('names what failed, and ends with 1', async (t) => {
+  it('lists the failures and exits with 1', async (t) => {
     const fleet = await fleetFor(t, {
       extend: (app) => {
         let turn = 0
@@ -52,7 +52,7 @@ describe('fleet bench', () => {
     assert.match(stdout, /^all +\d+/m)
   })
 
-  it('keeps a rate, and counts from when a request was due', async (t) => {
+  it('keeps the rate and measures from the time a request was due', async (t) => {
     const holdMs = 40
     const fleet = await fleetFor(t, {
       instances: 1,
@@ -70,10 +70,10 @@ describe('fleet bench', () => {
     assert.ok((report.errors['no connection was free'] ?? 0) > 10, JSON.stringify(report.errors))
   })
 
-  it('cannot be run where nobody answers, or with wrong words', async () => {
-    const nobody = await runCommand(command, `http://127.0.0.1:${await freePort()}`, ...short)
-    assert.equal(nobody.code, 2)
-    assert.match(nobody.stderr, /FLEET_ERR_UNREACHABLE/)
+  it('exits with 2 for an unreachable target or an invalid command line', async () => {
+    const unreachable = await runCommand(command, `http://127.0.0.1:${await freePort()}`, ...short)
+    assert.equal(unreachable.code, 2)
+    assert.match(unreachable.stderr, /FLEET_ERR_UNREACHABLE/)
     for (const wrong of [[], ['a', 'b'], ['http://x', '--rate', '0'], ['http://x', '--path', 'y'], ['ftp://x']]) {
       const { code, stderr } = await runCommand(command, ...wrong)
       assert.equal(code, 2)

@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import deploy, { operatorsUrl } from '../../src/cli/commands/deploy.ts'
+import { splitCommand as split } from '../../src/cli/deploy/command-line.ts'
+import { type Sample, summarise, whyWorse } from '../../src/cli/deploy/compare.ts'
 import { composeRolling } from '../../src/cli/deploy/fronts/compose.ts'
 import { readShares, renderUpstreams } from '../../src/cli/deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../../src/cli/deploy/fronts/pm2.ts'
-import type { Found } from '../../src/cli/deploy/instance.ts'
-import { type Sample, summarise, worse } from '../../src/cli/deploy/judge.ts'
+import type { InstanceStatus } from '../../src/cli/deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, type Survey } from '../../src/cli/deploy/plans.ts'
 import { canaryShares, type Rotation, type Share, type Shares } from '../../src/cli/deploy/rotation.ts'
 import { type Plan, describe as words } from '../../src/cli/deploy/step.ts'
-import { words as split } from '../../src/cli/deploy/words.ts'
 import { runCommand } from './commands.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
 
-/** A front that says what it is told. */
+/** A front that records its rotation as text. */
 const rotation = (now: Shares): Rotation => {
   const say = (shares: Shares): string =>
     [...shares].map(([address, share]) => `${address.slice(-1)}=${share}`).join(' ')
@@ -27,10 +27,10 @@ const rotation = (now: Shares): Rotation => {
 const full = (...addresses: string[]): Shares => new Map(addresses.map((address) => [address, 'full']))
 const survey = (versions: Record<string, string | undefined>, color?: string): Survey =>
   new Map(
-    Object.entries(versions).map(([address, version]): [string, Found] =>
+    Object.entries(versions).map(([address, version]): [string, InstanceStatus] =>
       version === undefined
-        ? [address, { ready: false, words: 'ECONNREFUSED' }]
-        : [address, { ready: true, version, color, words: version }],
+        ? [address, { ready: false, summary: 'ECONNREFUSED' }]
+        : [address, { ready: true, version, color, summary: version }],
     ),
   )
 const release: Release = {
@@ -38,7 +38,7 @@ const release: Release = {
   programs: { start: ['start', '{version}', '{port}'], stop: ['stop', '{port}'] },
   timeoutMs: 1000,
 }
-/** A plan in short: each step's words, and those of its undoing. */
+/** A short form of a plan: the text of each step and of its undo steps. */
 const short = (plan: Plan): string[] =>
   plan.flatMap(({ steps, undo }) => [
     ...steps.map(words).map(brief),
@@ -49,10 +49,10 @@ const brief = (text: string): string =>
     .replace(/^\$ (\w+=\S+ )*/, '')
     .replaceAll('http://127.0.0.1:', '')
     .replace(/, \d+ s at most$/, '')
-    .replace(/wait until (\d+)\/ready says so of version (\S+)/, 'ready $1 $2')
+    .replace(/wait until (\d+) is ready as version (\S+)/, 'ready $1 $2')
 
 describe('rolling', () => {
-  test('each leaves, is replaced, and is back by the change that takes out the next', () => {
+  test('returns each instance with the same change that takes out the next', () => {
     const plan = rolling(release, [a, b], survey({ [a]: '1', [b]: '1' }), rotation(full(a, b)))
     assert.deepEqual(short(plan), [
       'front 1=none 2=full',
@@ -72,7 +72,7 @@ describe('rolling', () => {
     ])
   })
 
-  test('interrupted: who has been replaced stays, who is gone is started, the version of before is the others’', () => {
+  test('continues after an interruption: keeps replaced instances and starts missing ones', () => {
     const found = survey({ [a]: '2', [b]: undefined, [c]: '1' })
     const now: Shares = new Map<string, Share>([...full(a), [b, 'none'], ...full(c)])
     const plan = short(rolling(release, [a, b, c], found, rotation(now)))
@@ -81,7 +81,7 @@ describe('rolling', () => {
     assert.ok(plan.includes('  undo start 1 4002'))
   })
 
-  test('done: nothing is left to do', () => {
+  test('has no steps when every instance is replaced', () => {
     assert.deepEqual(rolling(release, [a, b], survey({ [a]: '2', [b]: '2' }), rotation(full(a, b))), [])
     const left = rolling(
       release,
@@ -97,7 +97,7 @@ describe('blue-green', () => {
   const watched = { ...release, watchMs: 1000 }
   const sides = { blue: [a], green: [b] }
 
-  test('the idle side is started, takes over, is watched; the old one ends last', () => {
+  test('starts the idle side, switches to it, watches it, and stops the old side last', () => {
     const plan = blueGreen(watched, sides, survey({ [a]: '1', [b]: undefined }, 'blue'), rotation(full(a)))
     assert.deepEqual(short(plan), [
       'start 2 4002',
@@ -110,20 +110,20 @@ describe('blue-green', () => {
     ])
   })
 
-  test('interrupted after the start: the same side goes on', () => {
+  test('continues with the same side after an interruption', () => {
     const found: Survey = new Map([...survey({ [a]: '1' }, 'blue'), ...survey({ [b]: '2' }, 'green')])
     const plan = blueGreen(watched, sides, found, rotation(full(a)))
     assert.equal(short(plan)[0], 'front 2=full')
   })
 
-  test('interrupted before the end: only the old side is left; then nothing', () => {
+  test('only stops the old side after a late interruption, and then has no steps', () => {
     const found: Survey = new Map([...survey({ [a]: '1' }, 'blue'), ...survey({ [b]: '2' }, 'green')])
     assert.deepEqual(short(blueGreen(watched, sides, found, rotation(full(b)))), ['stop 4001'])
     const ended: Survey = new Map([...survey({ [a]: undefined }), ...survey({ [b]: '2' }, 'green')])
     assert.deepEqual(blueGreen(watched, sides, ended, rotation(full(b))), [])
   })
 
-  test('the side that serves is never replaced in place', () => {
+  test('never replaces the serving side in place', () => {
     const found = survey({ [a]: '1', [b]: undefined }, 'blue')
     assert.throws(() => blueGreen({ ...watched, to: 'blue' }, sides, found, rotation(full(a))), {
       code: 'FLEET_ERR_USAGE',
@@ -132,7 +132,7 @@ describe('blue-green', () => {
   })
 })
 
-test('operators’ paths are asked on the management port that is given, or so much above the instance’s own', () => {
+test('--admin-port is a port, or an offset to the port of the instance', () => {
   assert.equal(operatorsUrl(undefined)('http://10.0.0.1:3000'), 'http://10.0.0.1:3000')
   assert.equal(operatorsUrl('3100')('http://10.0.0.1:3000'), 'http://10.0.0.1:3100')
   assert.equal(operatorsUrl('+1000')('http://[::1]:4001'), 'http://[::1]:5001')
@@ -145,7 +145,7 @@ describe('canary', () => {
   const asked = { ...release, percent: 10, windowMs: 1000, limits, hold: false }
   const where = { targets: [a, b], canaries: [c] }
 
-  test('a share, a judgement, then the others, one after the other', () => {
+  test('gives the canary a share, compares it, then replaces the others one by one', () => {
     const plan = canary(asked, where, survey({ [a]: '1', [b]: '1', [c]: undefined }), rotation(full(a, b)))
     const steps = short(plan)
     assert.deepEqual(steps.slice(0, 6), [
@@ -160,7 +160,7 @@ describe('canary', () => {
     assert.deepEqual(steps.slice(-3), ['front 1=full 2=full', '  undo front 1=256 2=256 3=57', 'stop 4003'])
   })
 
-  test('held: nobody is replaced; done: nothing is left to do', () => {
+  test('replaces no instance with --hold, and has no steps when all are replaced', () => {
     const found = survey({ [a]: '1', [b]: '1', [c]: '2' })
     const held = canary({ ...asked, hold: true }, where, found, rotation(full(a, b)))
     assert.equal(short(held).at(-1), 'compare 4003 with 4001, 4002 for 1 s')
@@ -168,7 +168,7 @@ describe('canary', () => {
     assert.deepEqual(canary(asked, where, done, rotation(full(a, b))), [])
   })
 
-  test('weights give the canary its percent, and each of the others the same', () => {
+  test('computes weights that give the canary its percentage', () => {
     for (const [stable, canaries, percent] of [
       [2, 1, 10],
       [3, 2, 1],
@@ -185,31 +185,31 @@ describe('canary', () => {
   })
 })
 
-describe('the judge', () => {
+describe('the comparison', () => {
   const limits = { errorMargin: 0.01, p95Factor: 1.5, minRequests: 50 }
   const good = { requests: 1000, errors: 0, p95: 20 }
 
-  test('finds errors at once, latency at the end', () => {
-    assert.equal(worse({ requests: 100, errors: 0, p95: 25 }, good, limits, true), undefined)
+  test('reports errors at once and latency at the end', () => {
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 25 }, good, limits, true), undefined)
     assert.match(
-      worse({ requests: 100, errors: 10, p95: 20 }, good, limits, false) ?? '',
-      /10 % of its answers are 5xx/,
+      whyWorse({ requests: 100, errors: 10, p95: 20 }, good, limits, false) ?? '',
+      /10 % of its responses are 5xx/,
     )
-    assert.match(worse({ requests: 100, errors: 0, p95: 40 }, good, limits, true) ?? '', /its p95 is 40 ms/)
-    assert.equal(worse({ requests: 100, errors: 0, p95: 40 }, good, limits, false), undefined)
+    assert.match(whyWorse({ requests: 100, errors: 0, p95: 40 }, good, limits, true) ?? '', /its p95 is 40 ms/)
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 40 }, good, limits, false), undefined)
   })
 
-  test('forgives what the stable side has too, and noise', () => {
-    assert.equal(worse({ requests: 100, errors: 10, p95: 20 }, { ...good, errors: 100 }, limits, true), undefined)
-    assert.equal(worse({ requests: 100, errors: 0, p95: 9 }, { ...good, p95: 1 }, limits, true), undefined)
+  test('tolerates errors of both sides, and noise', () => {
+    assert.equal(whyWorse({ requests: 100, errors: 10, p95: 20 }, { ...good, errors: 100 }, limits, true), undefined)
+    assert.equal(whyWorse({ requests: 100, errors: 0, p95: 9 }, { ...good, p95: 1 }, limits, true), undefined)
   })
 
-  test('does not pass what it has not seen', () => {
-    assert.equal(worse({ requests: 3, errors: 3, p95: 1 }, good, limits, false), undefined)
-    assert.match(worse({ requests: 3, errors: 0, p95: 1 }, good, limits, true) ?? '', /50 are needed/)
+  test('fails a canary with too few requests', () => {
+    assert.equal(whyWorse({ requests: 3, errors: 3, p95: 1 }, good, limits, false), undefined)
+    assert.match(whyWorse({ requests: 3, errors: 0, p95: 1 }, good, limits, true) ?? '', /a comparison needs 50/)
   })
 
-  test('counts from the first sample on, and leaves out the latency of before', () => {
+  test('counts from the first sample and ignores earlier latency', () => {
     const side: Sample[][] = [
       [
         { requests: 1000, errors: 900, p95: 999 },
@@ -243,7 +243,7 @@ upstream other {
   const managed = new Set([a, b, c])
   const render = (shares: Shares, from = text): string => renderUpstreams(from, shares, managed)
 
-  test('members change in every upstream that has them; all else stays', () => {
+  test('changes the members in every upstream and nothing else', () => {
     assert.equal(
       render(new Map<string, Share>([...full(a), [b, 'none'], ...full(c)])),
       `# The instances.
@@ -267,7 +267,7 @@ upstream other {
     )
   })
 
-  test('what is written can be read, and written again', () => {
+  test('reads and rewrites its own output', () => {
     const shares: Shares = new Map<string, Share>([
       [a, 'none'],
       [b, 200],
@@ -281,7 +281,7 @@ upstream other {
     assert.match(render(full(a, b), written), new RegExp(`server ${b} weight=3 max_fails`))
   })
 
-  test('servers of others stay', () => {
+  test('keeps unmanaged servers', () => {
     const mixed = `upstream fleet {\n  server ${a};\n  server unix:last-resort.sock backup;\n}\n`
     assert.equal(
       renderUpstreams(mixed, full(b), managed),
@@ -295,7 +295,7 @@ describe('compose', () => {
   const up = (count: number): string =>
     `docker compose up --detach --no-deps --no-recreate --wait --wait-timeout 60 --scale app=${count} app`
 
-  test('new containers beside the old, then the old ones end', () => {
+  test('starts new containers beside the old ones, then stops the old ones', () => {
     const old = [1, 2, 3].map((n) => ({ id: `old${n}`, version: '1' }))
     assert.deepEqual(short(composeRolling(options, old)), [
       up(6),
@@ -306,7 +306,7 @@ describe('compose', () => {
     ])
   })
 
-  test('interrupted: those of the new version are counted in; done: nothing', () => {
+  test('counts new containers after an interruption, and has no steps when done', () => {
     const mixed = [
       { id: 'o', version: '1' },
       { id: 'n', version: '2' },
@@ -321,12 +321,12 @@ describe('compose', () => {
     assert.deepEqual(composeRolling(options, [{ id: 'n', version: '2' }]), [])
   })
 
-  test('the first time: as many as are asked for', () => {
+  test('starts the requested number the first time', () => {
     assert.deepEqual(short(composeRolling({ ...options, scale: 2 }, [])), [up(2), 'check that 2 new × app are healthy'])
   })
 })
 
-test('pm2: the check comes first, and has no consequences', () => {
+test('pm2: checks the build first, without an undo step', () => {
   const plan = pm2Rolling({
     command: ['pm2'],
     config: 'ecosystem.config.cjs',
@@ -349,7 +349,7 @@ test('pm2: the check comes first, and has no consequences', () => {
 })
 
 describe('the command line', () => {
-  test('words as a shell has them', () => {
+  test('splits words like a shell', () => {
     assert.deepEqual(split('start', `sh -c 'a "b" $c' "x \\"y\\"" \\  {port}`), [
       'sh',
       '-c',
@@ -387,7 +387,7 @@ describe('the command line', () => {
       ['canary', '--front', 'nginx', ...common, '--target', a, '--target', b, '--canary', c, '--percent', '100'],
     ],
   ] as const) {
-    test(`${why}: usage`, async () => {
+    test(`rejects ${why}`, async () => {
       const { code, stderr } = await runCommand(deploy, ...args)
       assert.equal(code, 2, stderr)
       assert.match(stderr, /FLEET_ERR_USAGE/)

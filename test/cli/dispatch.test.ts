@@ -38,7 +38,7 @@ async function run(...argv: string[]): Promise<{ code: number; stdout: string; s
   return { code: await dispatch(verbs, argv, out), ...said }
 }
 
-test('a verb gets its options, defaults and positionals', async () => {
+test('a verb receives its options, defaults and positionals', async () => {
   const { code, stdout } = await run('sail', 'north', '-t', 'a', '--target', 'b', '--dry')
   assert.equal(code, 0)
   assert.equal(stdout, 'sailing\n')
@@ -46,12 +46,12 @@ test('a verb gets its options, defaults and positionals', async () => {
   assert.deepEqual(seen?.positionals, ['north'])
 })
 
-test('with --json stdout carries only the result', async () => {
+test('with --json, stdout has only the result', async () => {
   assert.equal((await run('sail', '--json')).stdout, '{"sailing":true}\n')
   assert.equal(seen?.json, true)
 })
 
-test('help lists verbs, and a verb’s help its options', async () => {
+test('help lists the verbs, and the help of a verb its options', async () => {
   for (const argv of [['--help'], ['-h'], ['help']]) {
     const { code, stdout } = await run(...argv)
     assert.equal(code, 0)
@@ -78,11 +78,11 @@ test('a verb that cannot be loaded does not hide the others', async () => {
   assert.match(said.join(''), / {2}sail {5}Sail somewhere\n {2}migrate {2}\(Cannot find package 'pg'\)\n/)
 })
 
-test('a wrong command line: one clear line, exit code 2', async () => {
+test('an invalid command line prints one line and exits with 2', async () => {
   const cases: [string[], RegExp][] = [
-    [['fly'], /^error FLEET_ERR_USAGE wrong command line: there is no verb "fly"; verbs: sail; see `fleet --help`\n$/],
-    [['constructor'], /there is no verb "constructor"/],
-    [['--fly'], /there is no option "--fly"/],
+    [['fly'], /^error FLEET_ERR_USAGE wrong command line: unknown verb "fly"; verbs: sail; see `fleet --help`\n$/],
+    [['constructor'], /unknown verb "constructor"/],
+    [['--fly'], /unknown option "--fly"/],
     [['sail', '--fly'], /^error FLEET_ERR_USAGE .*'--fly'; see `fleet sail --help`\n$/],
     [['sail', '--port'], /^error FLEET_ERR_USAGE .*'--port <value>' argument missing; see `fleet sail --help`\n$/],
     [['sail', '--dry=1'], /^error FLEET_ERR_USAGE .*'--dry'.*\n$/],
@@ -98,7 +98,7 @@ test('a wrong command line: one clear line, exit code 2', async () => {
   assert.match(stderr, /fleet VERB/)
 })
 
-test('errors: a known one is a line with its code, an unknown one keeps its stack', async () => {
+test('a FleetError prints a line with its code, another error its stack', async () => {
   try {
     fail = new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', 'no instance\n  "x"')
     assert.deepEqual(await run('sail'), {
@@ -117,7 +117,7 @@ test('errors: a known one is a line with its code, an unknown one keeps its stac
   }
 })
 
-test('the program itself: --version, and exit codes', async () => {
+test('the program prints --version and sets exit codes', async () => {
   const fleet = (...args: string[]) => promisify(execFile)(process.execPath, ['src/cli/main.ts', ...args])
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
   assert.equal((await fleet('--version')).stdout, `${version}\n`)

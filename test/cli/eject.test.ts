@@ -20,7 +20,7 @@ import { collect } from '../../src/cli/doctor/files.ts'
 import { examine } from '../../src/cli/doctor/run.ts'
 import { assets } from '../../src/cli/eject/eject.ts'
 import { kits } from '../../src/cli/eject/kits.ts'
-import { lookAt, type Project } from '../../src/cli/eject/project.ts'
+import { type Project, readProject } from '../../src/cli/eject/project.ts'
 import { haproxyProgram } from '../../src/cli/up/haproxy.ts'
 import { provide } from '../../src/cli/up/install.ts'
 import { run as kustomize, missing, parse as parseObjects } from '../deploy/kustomize.ts'
@@ -42,18 +42,18 @@ const withPrisma = { 'prisma/migrations/1_init/migration.sql': 'SELECT 1;\n' }
 const ejectInto = (folder: string, what: string, ...more: string[]) => runCommand(eject, what, folder, ...more)
 
 describe('fleet eject', () => {
-  it('knows what there is in a project', () => {
-    const seen = lookAt(userProject(), {})
+  it('reads the name, main file and migrations of a project', () => {
+    const seen = readProject(userProject(), {})
     assert.deepEqual(
       [seen.name, seen.app, seen.host, seen.migrates],
       ['shop-api', 'server.ts', 'shop-api.example.com', false],
     )
-    assert.equal(lookAt(userProject(withPrisma), {}).migrates, true)
-    assert.throws(() => lookAt(userProject(), { name: 'No Name' }), { code: 'FLEET_ERR_USAGE' })
-    assert.throws(() => lookAt(userProject(), { app: 'a"; rm -rf' }), { code: 'FLEET_ERR_USAGE' })
+    assert.equal(readProject(userProject(withPrisma), {}).migrates, true)
+    assert.throws(() => readProject(userProject(), { name: 'No Name' }), { code: 'FLEET_ERR_USAGE' })
+    assert.throws(() => readProject(userProject(), { app: 'a"; rm -rf' }), { code: 'FLEET_ERR_USAGE' })
   })
 
-  it('writes through no link, and reads no device or pipe of the folder', async () => {
+  it('neither writes through links nor reads devices and pipes', async () => {
     const [folder, outside] = [userProject(), userProject()]
     symlinkSync(outside, join(folder, 'nginx'))
     const linked = await ejectInto(folder, 'nginx', '--force')
@@ -70,11 +70,11 @@ describe('fleet eject', () => {
 
     rmSync(join(other, 'package.json'))
     symlinkSync('/dev/zero', join(other, 'package.json'))
-    assert.throws(() => lookAt(other, {}), { code: 'FLEET_ERR_USAGE' })
+    assert.throws(() => readProject(other, {}), { code: 'FLEET_ERR_USAGE' })
   })
 
   for (const [what, kit] of Object.entries(kits)) {
-    it(`${what}: writes it, fills it in, says what is next, and finds it all there the second time`, async () => {
+    it(`writes ${what} with the values of the project, and nothing the second time`, async () => {
       const folder = userProject()
       const first = await ejectInto(folder, what)
       assert.equal(first.code, 0, first.stderr)
@@ -83,7 +83,7 @@ describe('fleet eject', () => {
       const again = await ejectInto(folder, what, '--json')
       assert.deepEqual(JSON.parse(again.stdout).ejected, [])
       // A replacement that meets nothing any more would leave our names in a user's files.
-      const project: Project = { ...lookAt(folder, {}), name: 'another' }
+      const project: Project = { ...readProject(folder, {}), name: 'another' }
       for (const { file, from } of kit.fills) {
         const plain = assets({ ...kit, fills: [] }, project).filter((asset) => file.test(asset.file))
         assert.ok(
@@ -94,7 +94,7 @@ describe('fleet eject', () => {
     })
   }
 
-  it('writes nothing where a file differs, unless told to keep or to overwrite it', async () => {
+  it('writes nothing when a file differs, except with --keep or --force', async () => {
     const folder = userProject({ Dockerfile: 'FROM mine\n' })
     const refused = await ejectInto(folder, 'compose')
     assert.equal(refused.code, 1)
@@ -115,13 +115,13 @@ describe('fleet eject', () => {
     assert.ok(!existsSync(join(folder, 'ecosystem.config.cjs')))
   })
 
-  it('cannot run without knowing what', async () => {
+  it('exits with 2 without a kit', async () => {
     for (const args of [[], ['apache'], ['nginx', 'a', 'b']]) assert.equal((await runCommand(eject, ...args)).code, 2)
   })
 })
 
-describe('what was ejected', () => {
-  it('passes fleet doctor, all of it together', async () => {
+describe('the ejected files', () => {
+  it('pass fleet doctor together', async () => {
     const folder = userProject()
     for (const what of Object.keys(kits)) assert.equal((await ejectInto(folder, what)).code, 0, what)
     const { findings, read } = await examine(collect([folder]), { longestMs: 10_000, connect: false })
@@ -129,7 +129,7 @@ describe('what was ejected', () => {
     assert.ok(read.length > 60, `${read.length}`)
   })
 
-  it('is a compose file without a database, or with one where there are migrations', async () => {
+  it('have a database in the compose file only for a project with migrations', async () => {
     const services = async (
       files?: Record<string, string>,
     ): Promise<Record<string, { depends_on?: object; environment?: object }>> => {
@@ -165,7 +165,7 @@ describe('what was ejected', () => {
     ])
   })
 
-  it('is an nginx and a HAProxy configuration that both take', async () => {
+  it('are accepted by nginx and HAProxy', async () => {
     const folder = userProject()
     await ejectInto(folder, 'nginx')
     await ejectInto(folder, 'haproxy')
@@ -180,7 +180,7 @@ describe('what was ejected', () => {
     })
   })
 
-  it('is Kubernetes objects of the project’s name', { skip: missing }, async () => {
+  it('are Kubernetes objects with the name of the project', { skip: missing }, async () => {
     const folder = userProject()
     await ejectInto(folder, 'kubernetes', '--name', 'shop', '--host', 'shop.test')
     const objects = parseObjects(kustomize(join(folder, 'deploy/kubernetes/overlays/prod')))
@@ -203,7 +203,7 @@ describe('what was ejected', () => {
     )
   })
 
-  it('is a pm2 file and a unit that start the project’s app', async () => {
+  it('start the project’s app with pm2 and systemd', async () => {
     const folder = userProject()
     await ejectInto(folder, 'pm2')
     await ejectInto(folder, 'systemd')

@@ -14,7 +14,7 @@ const start = async (t: TestContext): Promise<SmallFleet> => {
   return fleet
 }
 
-test('ps lists every instance, whichever is asked', async (t) => {
+test('ps lists all instances from any of them', async (t) => {
   const { urls, front } = await start(t)
   for (const args of [
     [`${urls[2]}`, '--token', token],
@@ -35,7 +35,7 @@ test('ps lists every instance, whichever is asked', async (t) => {
   )
 })
 
-test('drain and undrain, told to any instance, wait until it is so', async (t) => {
+test('drain and undrain work through any instance and wait for the new state', async (t) => {
   const { urls, apps } = await start(t)
   const drained = await runCommand(drain, 'small-2', `${urls[0]}`, '--token', token)
   assert.deepEqual(drained, { code: 0, stdout: 'small-2 is draining\n', stderr: '' })
@@ -45,25 +45,25 @@ test('drain and undrain, told to any instance, wait until it is so', async (t) =
   assert.equal(apps[1]?.fleet.state, 'serving')
 })
 
-test('who may not, and what is not there', async (t) => {
+test('rejects callers without the token, unknown instances and unreachable targets', async (t) => {
   const { urls, front } = await start(t)
   const other = Fastify()
   t.after(() => other.close())
   other.get('/api/v1/load-balancer/instances', async () => ({ hello: 'world' }))
   const stranger = await other.listen({ port: 0, host: '127.0.0.1' })
   for (const [verb, args, code, message] of [
-    [ps, [`${urls[0]}`], 2, /FLEET_ERR_NOT_OPERATOR .* answers 404 .*FLEET_ADMIN_TOKEN/],
-    [ps, [front], 2, /FLEET_ERR_NOT_OPERATOR .* answers 404 .*FLEET_ADMIN_TOKEN/],
+    [ps, [`${urls[0]}`], 2, /FLEET_ERR_NOT_OPERATOR .* responds 404 .*FLEET_ADMIN_TOKEN/],
+    [ps, [front], 2, /FLEET_ERR_NOT_OPERATOR .* responds 404 .*FLEET_ADMIN_TOKEN/],
     [ps, [front, '--token', 'wrong'], 2, /FLEET_ERR_NOT_OPERATOR/],
     [ps, ['http://127.0.0.1:1'], 2, /FLEET_ERR_UNREACHABLE .*ECONNREFUSED/],
-    [ps, [stranger], 2, /FLEET_ERR_UNREACHABLE .*what answers there is no fleet/],
-    [ps, [front, front], 2, /one URL is enough/],
-    [drain, [], 2, /give the id of an instance/],
+    [ps, [stranger], 2, /FLEET_ERR_UNREACHABLE .*not an instance of a fleet/],
+    [ps, [front, front], 2, /expected one URL, got 2/],
+    [drain, [], 2, /missing INSTANCE/],
     [
       drain,
       ['small-9', `${urls[0]}`, '--token', token],
       1,
-      /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; there are small-1, small-2, small-3/,
+      /FLEET_ERR_INSTANCE_UNKNOWN .*"small-9"; instances: small-1, small-2, small-3/,
     ],
   ] as const) {
     const said = await runCommand(verb, ...args)
@@ -72,7 +72,7 @@ test('who may not, and what is not there', async (t) => {
   }
 })
 
-test('a development instance without a token takes commands from its own machine', async (t) => {
+test('a development instance without a token accepts local commands', async (t) => {
   const { urls, apps } = await smallFleet({ development: true }).then((fleet) => {
     t.after(() => fleet.close())
     return fleet
@@ -82,7 +82,7 @@ test('a development instance without a token takes commands from its own machine
   assert.equal(apps[1]?.fleet.state, 'draining')
 })
 
-test('how long an instance has been up', () => {
+test('formats the uptime with its two largest units', () => {
   const second = 1000
   assert.deepEqual([0, -5, 59 * second, 61 * second, 3600 * second, 90_061 * second].map(duration), [
     '0s',

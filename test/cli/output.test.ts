@@ -12,7 +12,7 @@ const capture = (isTTY = false, columns = 80) => ({
   },
 })
 
-test('a table: headings, columns to their widest cell, numbers to the right, colour takes no width', () => {
+test('a table has headings, columns as wide as their widest cell, and right-aligned numbers; colours have no width', () => {
   const lines = formatTable(
     [
       { id: 'api-1', rps: 9.5, state: '\u001b[32mserving\u001b[39m' },
@@ -28,7 +28,7 @@ test('a table: headings, columns to their widest cell, numbers to the right, col
   assert.deepEqual(formatTable([], ['id']), ['ID'])
 })
 
-test('without a terminal progress is plain lines on stderr', () => {
+test('without a terminal, progress is plain lines on stderr', () => {
   const [stdout, stderr] = [capture(), capture()]
   const out = new Output({ stdout, stderr })
   const progress = out.progress('asking', 10)
@@ -41,7 +41,7 @@ test('without a terminal progress is plain lines on stderr', () => {
   assert.equal(stderr.text, '… asking\n… waiting\n✓ all answered\n')
 })
 
-test('on a terminal progress is redrawn in place, beneath what is said meanwhile, and never wraps', () => {
+test('on a terminal, progress is redrawn below other output and never wraps', () => {
   const [stdout, stderr] = [capture(), capture(true, 40)]
   const out = new Output({ stdout, stderr })
   const first = out.progress('one', 4)
@@ -62,7 +62,7 @@ test('on a terminal progress is redrawn in place, beneath what is said meanwhile
   )
 })
 
-test('what is still drawn is erased at the end', () => {
+test('close() erases unfinished progress', () => {
   const stderr = capture(true)
   const out = new Output({ stdout: capture(), stderr })
   out.progress('one')
@@ -72,7 +72,7 @@ test('what is still drawn is erased at the end', () => {
   assert.ok(stderr.text.endsWith('⠋ one\n\u001b[1A\u001b[0J'))
 })
 
-test('with --json lines and tables are silent, results are one document a line', () => {
+test('with --json, lines and tables are omitted and each result is one line', () => {
   const [stdout, stderr] = [capture(), capture()]
   const out = new Output({ json: true, stdout, stderr })
   out.line('text')
@@ -82,7 +82,7 @@ test('with --json lines and tables are silent, results are one document a line',
   assert.equal(stdout.text, '{"a":1}\n[2]\n')
 })
 
-test('what comes from elsewhere cannot control the terminal', () => {
+test('removes control characters from other sources', () => {
   const [stdout, stderr] = [capture(), capture()]
   const out = new Output({ stdout, stderr })
   out.line('id \u001b]0;title\u0007 \u001b[2J \r\u009b31m \u001b[31mred\u001b[39m\tok\nnext')

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import deploy from '../../src/cli/commands/deploy.ts'
 import { servers } from '../../src/cli/deploy/haproxy-api.ts'
-import { look } from '../../src/cli/deploy/instance.ts'
+import { readStatus } from '../../src/cli/deploy/instance-status.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { runCommand, type Said } from '../cli/commands.ts'
 import { releases, startFront as startHaproxy } from '../haproxy/haproxy.ts'
@@ -139,7 +139,10 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
     test('rolling: the next run completes an interrupted one without a failed request', async () => {
       await underLoad(async () => {
         const first = fleetCommand(['deploy', 'rolling', ...common('3'), ...targets()])
-        await until(async () => (await look(`http://${a}`)).version === '3', { what: 'the first', timeoutMs: 30_000 })
+        await until(async () => (await readStatus(`http://${a}`)).version === '3', {
+          what: 'the first',
+          timeoutMs: 30_000,
+        })
         await first.kill('SIGKILL')
         passes(await run('rolling', '3', ...targets()))
       })

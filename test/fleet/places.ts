@@ -1,7 +1,7 @@
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { look } from '../../src/cli/deploy/instance.ts'
+import { readStatus } from '../../src/cli/deploy/instance-status.ts'
 import { launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
@@ -66,13 +66,13 @@ while ! [ -f "$2.pid" ]; do sleep 0.02; done
     for (const address of addresses) await this.#run('start', address, { FLEET_VERSION: version, FLEET_COLOR: 'blue' })
     for (const address of addresses) {
       const what = `${address} to be ready`
-      await until(async () => (await look(`http://${address}`)).ready, { what, timeoutMs: 30_000 })
+      await until(async () => (await readStatus(`http://${address}`)).ready, { what, timeoutMs: 30_000 })
     }
   }
 
   /** The version at each address; `undefined` where none responds. */
   async versions(): Promise<(string | undefined)[]> {
-    return Promise.all(this.addresses.map(async (address) => (await look(`http://${address}`)).version))
+    return Promise.all(this.addresses.map(async (address) => (await readStatus(`http://${address}`)).version))
   }
 
   async clear(): Promise<void> {

@@ -234,7 +234,10 @@ describe('fleet up', { concurrency: 2 }, async () => {
     const fleet = await up([program, '--front', 'node'], { ...named, REDIS_URL: '', PATH: '' })
     assert.equal(fleet.report.instances.length, 1)
     assert.equal(fleet.report.state.sessions, 'memory of the only instance')
-    assert.match(fleet.report.notes.join(), /Redis: it is not installed.*`brew install redis`; until then one instance/)
+    assert.match(
+      fleet.report.notes.join(),
+      /Redis: it is not installed.*`brew install redis`; without it, one instance/,
+    )
     assert.equal((await fetch(fleet.report.front.url)).status, 200)
     await down(fleet, 'SIGTERM')
   })
@@ -244,15 +247,15 @@ describe('fleet up', { concurrency: 2 }, async () => {
     const env = { ...named, FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), REDIS_URL }
     const process = forkApp(main, { args: ['up', program], env })
     assert.equal((await process.exit).code, 1)
-    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED .*which REDIS_URL names/)
+    assert.match(process.stderr, /FLEET_ERR_SERVICE_FAILED .*\(REDIS_URL\)/)
     assert.doesNotMatch(process.stderr, /secret/)
   })
 
   for (const [args, says] of [
     [[program, '--front', 'apache'], /--front must be one of nginx, haproxy, node/],
     [[program, '--instances', '0'], /--instances must be a whole number from 1 to 64/],
-    [['no-such-file.ts'], /there is no file no-such-file.ts/],
-    [[program, program], /give one FILE/],
+    [['no-such-file.ts'], /no such file: no-such-file.ts/],
+    [[program, program], /expected one FILE/],
   ] as const) {
     test(`wrong use: ${args.map((arg) => basename(arg)).join(' ')}`, async () => {
       const process = forkApp(main, { args: ['up', ...args] })

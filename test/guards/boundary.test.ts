@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
-const edge = fileURLToPath(new URL('../../src/base/internals', import.meta.url))
+const edge = fileURLToPath(new URL('../../src/edge', import.meta.url))
 
 /** Calls that pass a callback to Node, which invokes it without an enclosing catch. */
 const entrance =

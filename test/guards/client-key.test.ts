@@ -14,7 +14,7 @@ const allowed: Readonly<Record<string, string>> = {
   'instance/client-key.ts': 'it is the one way',
   'instance/identity.ts': 'whether the peer that sent `X-Request-Id` is a trusted proxy, before there is a request',
   'instance/operators/index.ts': 'the peer of the connection, not the client, decides who is an operator',
-  'state/http-cache/load.ts': 'makes requests that come from no client',
+  'state/http-cache/internal-request.ts': 'makes requests that come from no client',
   'base/http2-sessions.ts': 'names the connection in a log line and in a count of its own, not the client',
   'edge/http/origins.ts': 'the same way for the proxy, which has no Fastify',
   'edge/http/admin.ts': 'a request through a proxy is rejected, from any client',

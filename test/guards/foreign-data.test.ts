@@ -15,21 +15,21 @@ const linesWith = (pattern: RegExp): string[] =>
 // Others may write to the same Redis. Who adds a place here has made sure that whatever is stored there counts as missing
 // at worst; test/state/foreign-data.test.ts tries it.
 test('scripts read strings from Redis by `text()`, to which another type is none', () => {
-  assert.deepEqual(linesWith(/redis\.call\('GET'/), ['src/state/session/text.ts'])
+  assert.deepEqual(linesWith(/redis\.call\('GET'/), ['src/state/session/redis-store.ts'])
 })
 
 test('JSON is parsed in few places of the modules with shared state, and each of them expects anything', () => {
   assert.deepEqual(
     [...new Set(linesWith(/JSON\.parse\(/))],
     [
-      'src/state/broadcast/index.ts',
-      'src/state/cache/shared.ts',
+      'src/state/broadcast/subscriptions.ts',
+      'src/state/cache/redis-store.ts',
       'src/state/cache/value.ts',
       'src/state/jwt/claims.ts',
       'src/state/jwt/keys.ts',
-      'src/state/registry/entries.ts',
-      'src/state/session/loaded.ts',
-      'src/state/session/sessions.ts',
+      'src/state/registry/signed-entries.ts',
+      'src/state/session/record.ts',
+      'src/state/session/repository.ts',
       'src/state/stored-response.ts',
     ],
   )

@@ -53,8 +53,8 @@ const targetsRead: Readonly<Record<string, string>> = {
   'src/edge/http/admin.ts': 'routes of this server itself, behind its authentication',
   'src/geo/index.ts': 'the same target in another region',
   'src/instance/overload/door.ts': 'sheds only what was routed under exactly this spelling',
-  'src/state/http-cache/load.ts': 'the target is routed again, and only the same one is stored',
-  'src/state/http-cache/index.ts': 'each spelling has an entry of its own',
+  'src/state/http-cache/internal-request.ts': 'the target is routed again, and only the same one is stored',
+  'src/state/http-cache/response-cache.ts': 'each spelling has an entry of its own',
   'src/state/session/cookie.ts': 'as a browser matches the path of a cookie; another spelling has no session',
 }
 

@@ -123,7 +123,7 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     folder: own,
     program: 'haproxy',
     start: () => release.launch(['-W', '-db'], all, own),
-    answers: () => probePort(first),
+    isUp: () => probePort(first),
   })
   const api = async (command: string): Promise<string> => {
     const connection = connect(socket)

@@ -39,7 +39,7 @@ pool_mode = transaction
     folder,
     program: path,
     start: () => launch(path, [file], { user, cwd: folder, stopSignal: 'SIGINT' }),
-    answers: () => probePort(port),
+    isUp: () => probePort(port),
   })
   return Object.assign(server, { url: postgres.url.replace(`:${postgres.port}/`, `:${port}/`) })
 }

@@ -88,7 +88,7 @@ export async function startFront(given: Values): Promise<Front> {
     folder,
     program,
     start: () => launch(program, [...where(folder), '-g', 'daemon off;']),
-    answers: () => probePort(port),
+    isUp: () => probePort(port),
   })
   return {
     url: `http://127.0.0.1:${port}`,

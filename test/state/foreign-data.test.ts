@@ -11,7 +11,7 @@ import { patient, patientApp } from './redis/patience.ts'
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** Values of every type that other programs may write. */
+/** Values of any type that another application may write to any key. */
 const junk: [what: string, put: (client: Redis, key: string) => Promise<unknown>][] = [
   ['text', (client, key) => client.set(key, 'junk')],
   ['an empty string', (client, key) => client.set(key, '')],
@@ -25,7 +25,7 @@ const junk: [what: string, put: (client: Redis, key: string) => Promise<unknown>
 ]
 
 let made = 0
-/** Replaces a key atomically, whatever its type. */
+/** Replaces a value of any type atomically. */
 async function replace(
   client: Redis,
   key: string,
@@ -63,7 +63,7 @@ describe('data in Redis that the fleet did not write', () => {
     return app
   }
 
-  /** Replaces what is under every key of a fleet that matches. @returns how many there were */
+  /** Replaces the value of every matching key of a fleet. @returns the number of keys */
   async function spoil(pattern: string, put: (client: Redis, key: string) => Promise<unknown>): Promise<number> {
     const keys = await until(async () => {
       const found = await own.client.keys(pattern)
@@ -74,7 +74,7 @@ describe('data in Redis that the fleet did not write', () => {
   }
 
   for (const [i, [what, put]] of junk.entries()) {
-    test(`${what} instead of a cached value, its tag or its lease is a miss`, async () => {
+    test(`treats ${what} in place of a cached value, its tag or its lease as a miss`, async () => {
       const app = await start(`cache${i}`)
       let loads = 0
       const load = (): Promise<unknown> => app.cache.getOrSet('k', 60_000, async () => ++loads, { tags: ['t'] })
@@ -89,7 +89,7 @@ describe('data in Redis that the fleet did not write', () => {
       }
     })
 
-    test(`${what} instead of a session, or of a user's list of sessions, counts as missing`, async () => {
+    test(`treats ${what} in place of a session or a user's list of sessions as absent`, async () => {
       const app = await start(`session${i}`, { rateLimit: false })
       const first = await app.inject('/visits')
       const sent = String(first.headers['set-cookie']).split(';', 1)[0]
@@ -101,7 +101,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.equal(await app.sessions.destroyAll('u'), 0)
     })
 
-    test(`${what} instead of a token's session, cut-off or revocations does not block logins`, async () => {
+    test(`${what} in place of a token's session, a cut-off or the revocations blocks no user`, async () => {
       const app = await start(`jwt${i}`)
       const name = `jwt${i}`
       const { refreshToken } = await app.tokens.issue('u')
@@ -126,7 +126,7 @@ describe('data in Redis that the fleet did not write', () => {
       await other.tokens.verify(good)
     })
 
-    test(`${what} instead of a lock or its token does not block the lock`, async () => {
+    test(`${what} in place of a lock or its token blocks no caller`, async () => {
       const app = await start(`lock${i}`)
       const before = await app.fleet.lock('l', async (token) => token)
       await replace(own.client, `lock${i}:lock:{lock%20l}`, put)
@@ -135,7 +135,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.ok((await app.fleet.lock('l', async (token) => token)) > before)
     })
 
-    test(`${what} instead of a counter keeps the rate limit`, async () => {
+    test(`${what} in place of a count does not change the limit`, async () => {
       const app = await start(`limit${i}`)
       await app.inject('/limited')
       assert.equal(await spoil(`limit${i}:limit:*`, put), 1)
@@ -144,7 +144,7 @@ describe('data in Redis that the fleet did not write', () => {
       assert.deepEqual(codes, [200, 200, 429])
     })
 
-    test(`${what} instead of an idempotency record or a cached response counts as missing`, async () => {
+    test(`treats ${what} in place of an idempotency record or a cached response as absent`, async () => {
       const app = await start(`http${i}`)
       const pay = () => app.inject({ method: 'POST', url: '/pay', headers: { 'idempotency-key': 'k' } })
       assert.equal((await pay()).statusCode, 200)
@@ -158,13 +158,13 @@ describe('data in Redis that the fleet did not write', () => {
     })
   }
 
-  test('responds without a 500 if a well-formed record cannot be sent', async () => {
+  test('does not respond 500 for well-formed records that cannot be sent', async () => {
     const app = await start('content')
     const pay = () => app.inject({ method: 'POST', url: '/pay', headers: { 'idempotency-key': 'k' } })
     await pay()
     const [key = ''] = await own.client.keys('content:idempotency:*')
     const [head = ''] = String(await own.client.get(key)).split(' ', 1)
-    const responses = [
+    const answers = [
       '{',
       'null',
       '[]',
@@ -174,21 +174,21 @@ describe('data in Redis that the fleet did not write', () => {
       '{"status":200,"headers":{"x y":"a"},"body":""}',
       '{"status":200,"headers":{},"body":{}}',
     ]
-    for (const response of responses) {
-      await own.client.set(key, `${head} ${response}`, 'PX', 60_000)
+    for (const answer of answers) {
+      await own.client.set(key, `${head} ${answer}`, 'PX', 60_000)
       assert.equal((await pay()).statusCode, 409)
     }
     await app.inject('/cached')
     const [cached = ''] = await own.client.keys('content:cache:{http*')
-    for (const response of responses) {
-      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${response}`, 'PX', 60_000)
+    for (const answer of answers) {
+      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${answer}`, 'PX', 60_000)
       const other = await start('content')
-      assert.equal((await other.inject('/cached')).statusCode, 200, response)
+      assert.equal((await other.inject('/cached')).statusCode, 200, answer)
     }
     assert.equal(({} as { polluted?: number }).polluted, undefined)
   })
 
-  test('ignores a session whose cookie cannot be sent', async () => {
+  test('treats a session whose cookie cannot be sent as absent', async () => {
     const app = await start('cookies', { rateLimit: false, session: { secret: 's'.repeat(32), touchAfterMs: 0 } })
     const sent = String((await app.inject('/visits')).headers['set-cookie']).split(';', 1)[0]
     const [key = ''] = await own.client.keys('cookies:session:*')
@@ -211,7 +211,7 @@ describe('data in Redis that the fleet did not write', () => {
     assert.equal((await app.inject({ url: '/visits', headers: { cookie: sent } })).statusCode, 200)
   })
 
-  test('ignores messages on the invalidation channel that are not lists of keys', async () => {
+  test('ignores an invalidation message that is not a list of keys', async () => {
     const app = await start('tracked', { rateLimit: false, session: { secret: 's'.repeat(32), track: true } })
     const sent = String((await app.inject('/visits')).headers['set-cookie']).split(';', 1)[0]
     for (const message of ['', 'x', '*1\r\n', 'tracked:session:{x}'])

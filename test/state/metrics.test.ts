@@ -17,7 +17,7 @@ import { patient, patientApp } from './redis/patience.ts'
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-test('the metrics count the outcomes of the state plugins, with a fixed set of labels', async () => {
+test('exposes the counts of the state plugins with a closed set of label values', async () => {
   const server = await startRedis()
   const app = Fastify(patientApp)
   apps.push(app)

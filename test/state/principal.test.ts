@@ -5,7 +5,7 @@ import { principal } from '../../src/state/principal.ts'
 
 const of = (request: object): string | undefined => principal(request as FastifyRequest)
 
-test('the principal is the subject of the token, else the user of the session, else undefined', () => {
+test('returns the user of the token, else of the session, else undefined', () => {
   assert.equal(of({ user: { sub: 'ann' }, session: { userId: 'bob' } }), 'ann')
   assert.equal(of({ user: null, session: { userId: 7 } }), '7')
   assert.equal(of({ user: {}, session: {} }), undefined)
@@ -14,7 +14,7 @@ test('the principal is the subject of the token, else the user of the session, e
   for (const odd of ['', {}, [], true]) assert.equal(of({ user: { sub: odd }, session: { userId: odd } }), undefined)
 })
 
-test('the field of the session is the option `userId` of the session plugin', () => {
+test('reads the session field of the session plugin’s options', () => {
   const server = { fleet: { configuration: { session: { userId: 'account' } } } }
   assert.equal(of({ server, session: { account: 'ann', userId: 'bob' } }), 'ann')
   assert.equal(of({ server, session: { userId: 'bob' } }), undefined)

@@ -50,7 +50,7 @@ describe('Cluster', () => {
   tokensContract('Cluster', (options) => instance({ ...options, listen: false }))
   locksContract('Cluster', (listen = true) => instance({ listen, name: `locks${++fleets}` }))
 
-  test('shares tokens, peers and locks across nodes', async () => {
+  test('a fleet shares its state', async () => {
     const [a, b] = await Promise.all(['a', 'b'].map((id) => instance({ id, name: 'together' })))
     assert.ok(a && b)
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
@@ -69,7 +69,7 @@ describe('Cluster', () => {
   })
 })
 
-test('Sentinel: tokens, revocations, peers, locks and the leader survive a failover', async () => {
+test('Sentinel: tokens, revocations, peers, locks and the leader survive the death of the primary', async () => {
   const { sentinels, primary }: RedisSentinel = await startSentinel()
   const both = await Promise.all(['a', 'b'].map((id) => start({ sentinels }, { id, name: 'failover' })))
   const [a, b] = both as [FastifyInstance, FastifyInstance]
@@ -88,7 +88,7 @@ test('Sentinel: tokens, revocations, peers, locks and the leader survive a failo
         await aborted(signal)
         leading--
       },
-      { ttl: 1000 },
+      { ttlMs: 1000 },
     )
   await until(() => leading === 1)
   await replicated(primary)

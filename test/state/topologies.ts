@@ -7,7 +7,7 @@ import { type RedisServer, startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
 
 export interface RedisCluster {
-  /** `host:port` of each node, for `REDIS_CLUSTER` and the option `cluster`. */
+  /** `host:port` of each node, as `REDIS_CLUSTER` and the option `cluster` take them. */
   readonly nodes: string[]
   /** The three initial primaries. */
   readonly servers: readonly RedisServer[]
@@ -33,13 +33,13 @@ export async function startCluster(): Promise<RedisCluster> {
     await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
     if (i < 3) await client.call('CLUSTER', 'ADDSLOTSRANGE', bound(i), bound(i + 1) - 1)
   }
-  // Every node meets every other, which is faster than waiting for gossip.
+  // Introduce every node to every other one: gossip would take longer.
   for (const [i, client] of clients.entries())
     for (const { server, bus } of started.slice(i + 1))
       await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
   const all = async (fact: string): Promise<boolean> => {
-    const infos = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
-    return infos.every((info) => info.includes(fact))
+    const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
+    return told.every((info) => info.includes(fact))
   }
   const patience = { what: 'the cluster' }
   await until(() => all('cluster_known_nodes:6'), patience)
@@ -57,21 +57,21 @@ export async function startCluster(): Promise<RedisCluster> {
 }
 
 export interface RedisSentinel {
-  /** For `REDIS_SENTINELS` and the option `sentinels`. */
+  /** As `REDIS_SENTINELS` and the option `sentinels` take it. */
   readonly sentinels: string
   readonly primary: RedisServer
   readonly replicas: readonly RedisServer[]
 }
 
 /**
- * A primary with two replicas. One of them takes over if two of three sentinels have received nothing from the primary for a
- * second, which is longer than a server usually waits for the CPU on a busy machine.
+ * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
+ * a second: as long as a server on a busy machine may have to wait for its turn.
  */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
   const replica = (): Promise<RedisServer> => startRedis({ args: ['--replicaof', '127.0.0.1', String(primary.port)] })
   const replicas = await Promise.all([replica(), replica()])
-  // Sentinels ask a new primary for its replicas at once, and then every ten seconds.
+  // Sentinels query a primary for its replicas at first contact and then every ten seconds.
   const client = new Redis(primary.port, '127.0.0.1')
   await until(async () => (await client.info('replication')).match(/state=online/g)?.length === 2, {
     what: 'the replicas',
@@ -105,7 +105,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
   return { sentinels: `fleet@${ports.map((port) => `127.0.0.1:${port}`).join()}`, primary, replicas }
 }
 
-/** Waits until every replica has all writes of a server so far. */
+/** Waits until every replica of a server has received all writes so far. */
 export async function replicated({ port }: RedisServer): Promise<void> {
   const client = new Redis(port, '127.0.0.1')
   const [, replicas] = /connected_slaves:(\d+)/.exec(await client.info('replication')) ?? []

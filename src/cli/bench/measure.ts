@@ -1,27 +1,27 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { dictionary } from '../../base/dictionary.ts'
+import { byName, succeeded } from '../smoke/context.ts'
 import { percentile } from '../smoke/load.ts'
-import { byName, succeeded } from '../smoke/setting.ts'
-import type { Answer, Connection, Target } from '../target.ts'
+import type { Connection, Target, TargetResponse } from '../target.ts'
 
 export interface BenchOptions {
   readonly path: string
   readonly connections: number
   readonly seconds: number
-  /** Not counted: connections are opened, code is compiled. */
+  /** Time before the measurement, in which connections open and code is compiled. */
   readonly warmUpSeconds: number
-  /** Requests per second, at random moments, whether or not answers come; without it each connection asks when answered. */
+  /** Requests per second at random times, independent of responses. Without it each connection sends after a response. */
   readonly rate?: number
 }
 
 export interface Times {
   readonly requests: number
-  /** Requests without an answer, or with one that is not 2xx. */
+  /** Requests without a 2xx response. */
   readonly failed: number
-  /** Good answers per second. */
+  /** 2xx responses per second. */
   readonly rate: number
-  /** Of good answers, in milliseconds. */
+  /** Of 2xx responses, ms. */
   readonly p50: number
   readonly p95: number
   readonly p99: number
@@ -36,22 +36,22 @@ export interface BenchReport extends Times {
   /** Failures by status or by the transport's error. */
   readonly errors: Readonly<Record<string, number>>
   readonly instances: readonly (Times & { readonly instance: string })[]
-  /** Share of the time in which this process was busy itself: near 1 it has measured itself and not the fleet. */
+  /** Event loop utilization of this process; near 1, it measured itself instead of the fleet. */
   readonly ownUtilization: number
 }
 
-type Timed = Answer & { readonly took: number }
+type Timed = TargetResponse & { readonly took: number }
 
-const unsent: Answer = { status: 0, headers: {}, text: '', cookies: [], ms: 0, error: 'no connection was free' }
+const unsent: TargetResponse = { status: 0, headers: {}, text: '', cookies: [], ms: 0, error: 'no connection was free' }
 
-/** What does not say who answered. */
-const nobody = '-'
+/** A response without an instance id. */
+const unknownInstance = '-'
 
 /**
- * Requests over kept connections, as a front or a busy client sends them.
+ * Sends requests over keep-alive connections.
  *
- * With a rate, a request's time counts from the moment it was due and not from when a connection was free for it: a
- * fleet that stops for a second must not look well because nobody asked it meanwhile (G. Tene's coordinated omission).
+ * With a rate, the time of a request starts when it was due, not when a connection was free. Otherwise a fleet that stalls for a
+ * second would receive no requests meanwhile and look fast (coordinated omission, G. Tene).
  */
 export async function measure(
   target: Target,
@@ -62,22 +62,22 @@ export async function measure(
   try {
     const run = options.rate === undefined ? closedLoop : openLoop
     await run(connections, options, options.warmUpSeconds, () => undefined)
-    const answers: Timed[] = []
+    const responses: Timed[] = []
     const begin = performance.now()
     const busy = performance.eventLoopUtilization()
     const ticking = setInterval(() => progress(options.seconds - (performance.now() - begin) / 1_000), 250)
-    await run(connections, options, options.seconds, (answer) => answers.push(answer)).finally(() =>
+    await run(connections, options, options.seconds, (response) => responses.push(response)).finally(() =>
       clearInterval(ticking),
     )
     const seconds = (performance.now() - begin) / 1_000
     const ownUtilization = performance.eventLoopUtilization(busy).utilization
-    return { ...report(target, options, answers, seconds), ownUtilization: Math.round(ownUtilization * 100) / 100 }
+    return { ...report(target, options, responses, seconds), ownUtilization: Math.round(ownUtilization * 100) / 100 }
   } finally {
     await Promise.all(connections.map((connection) => connection.close()))
   }
 }
 
-type Take = (answer: Timed) => void
+type Take = (response: Timed) => void
 
 async function closedLoop(
   all: readonly Connection[],
@@ -89,10 +89,10 @@ async function closedLoop(
   await Promise.all(
     all.map(async (connection) => {
       while (performance.now() < end) {
-        const answer = await connection.ask(path)
-        take({ ...answer, took: answer.ms })
-        // What refuses connections would otherwise be asked without a pause.
-        if (answer.error !== undefined) await sleep(10)
+        const response = await connection.request(path)
+        take({ ...response, took: response.ms })
+        // Avoid a busy loop when connections fail.
+        if (response.error !== undefined) await sleep(10)
       }
     }),
   )
@@ -109,8 +109,8 @@ async function openLoop(
   const due: number[] = []
   const running = new Set<Promise<void>>()
   const ask = async (connection: Connection, at: number): Promise<void> => {
-    const answer = await connection.ask(path)
-    take({ ...answer, took: performance.now() - at })
+    const response = await connection.request(path)
+    take({ ...response, took: performance.now() - at })
     const next = due.shift()
     if (next === undefined) free.push(connection)
     else await ask(connection, next)
@@ -126,7 +126,7 @@ async function openLoop(
     }
     await sleep(1)
   }
-  // Nobody was free for these until the end; to wait for them would be to measure another, lower rate.
+  // Waiting for connections for these would lower the measured rate.
   for (const at of due.splice(0)) take({ ...unsent, took: performance.now() - at })
   await Promise.all(running)
 }
@@ -134,16 +134,16 @@ async function openLoop(
 function report(
   target: Target,
   { path, connections }: BenchOptions,
-  answers: readonly Timed[],
+  responses: readonly Timed[],
   seconds: number,
 ): Omit<BenchReport, 'ownUtilization'> {
   const errors = dictionary<number>()
-  for (const answer of answers) {
-    if (succeeded(answer)) continue
-    const reason = answer.error ?? String(answer.status)
+  for (const response of responses) {
+    if (succeeded(response)) continue
+    const reason = response.error ?? String(response.status)
     errors[reason] = (errors[reason] ?? 0) + 1
   }
-  const by = Map.groupBy(answers, ({ instanceId }) => instanceId ?? nobody)
+  const by = Map.groupBy(responses, ({ instanceId }) => instanceId ?? unknownInstance)
   const instances = [...by]
     .map(([instance, its]) => ({ instance, ...times(its, seconds) }))
     .sort((a, b) => byName(a.instance, b.instance))
@@ -152,17 +152,17 @@ function report(
     path,
     connections,
     seconds: round(seconds),
-    ...times(answers, seconds),
+    ...times(responses, seconds),
     errors,
     instances,
   }
 }
 
-function times(answers: readonly Timed[], seconds: number): Times {
-  const good = answers.filter(succeeded).map(({ took }) => took)
+function times(responses: readonly Timed[], seconds: number): Times {
+  const good = responses.filter(succeeded).map(({ took }) => took)
   return {
-    requests: answers.length,
-    failed: answers.length - good.length,
+    requests: responses.length,
+    failed: responses.length - good.length,
     rate: round(good.length / seconds),
     p50: round(percentile(good, 0.5)),
     p95: round(percentile(good, 0.95)),

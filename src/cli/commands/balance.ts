@@ -11,11 +11,11 @@ import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'balance',
-  summary: 'Run the built-in load balancer in front of some targets',
+  summary: 'Run the built-in load balancer',
   usage: `fleet balance --listen 8080 --target http://127.0.0.1:4001 --target http://127.0.0.1:4002 [options]
 
-A target may carry options: http://127.0.0.1:4001,weight=50,backup,max=100
-SIGTERM ends it without a loss: requests in flight end first.`,
+A target may have options: http://127.0.0.1:4001,weight=50,backup,max=100
+On SIGTERM it exits after in-flight requests have finished.`,
   options: {
     listen: { type: 'string', short: 'l', default: '8080', describe: 'ADDRESS to listen on: a port, or host:port' },
     target: { type: 'string', short: 't', multiple: true, describe: 'URL of an upstream' },
@@ -31,8 +31,8 @@ SIGTERM ends it without a loss: requests in flight end first.`,
       default: 'round-robin',
       describe: `NAME of the policy: ${policyNames.join(', ')}`,
     },
-    'probe-path': { type: 'string', default: '/ready', describe: 'PATH that tells whether a target may get requests' },
-    tcp: { type: 'boolean', default: false, describe: 'Pass on connections (layer 4) instead of HTTP requests' },
+    'probe-path': { type: 'string', default: '/ready', describe: 'PATH of the readiness check' },
+    tcp: { type: 'boolean', default: false, describe: 'Proxy TCP connections (layer 4) instead of HTTP requests' },
     admin: { type: 'string', describe: 'ADDRESS of /metrics and /targets for operators: a port, or host:port' },
     'trust-proxy': { type: 'string', multiple: true, describe: 'ADDRESS or network of a proxy in front of this one' },
   },
@@ -41,12 +41,13 @@ SIGTERM ends it without a loss: requests in flight end first.`,
     const targets = (values.target ?? []).map(parseTargetOption)
     const discover = values.discover === undefined ? undefined : parseDiscover(values.discover)
     if (targets.length === 0 && !discover)
-      throw new FleetError('FLEET_ERR_USAGE', 'give a --target URL or --discover SOURCE')
+      throw new FleetError('FLEET_ERR_USAGE', 'missing --target URL or --discover SOURCE')
     if (!policyNames.includes(values.policy as PolicyName)) {
       throw new FleetError('FLEET_ERR_USAGE', `--policy must be one of ${policyNames.join(', ')}`)
     }
     const policy = values.policy as PolicyName
-    if (values.tcp && values.admin !== undefined) throw new FleetError('FLEET_ERR_USAGE', '--admin is not for --tcp')
+    if (values.tcp && values.admin !== undefined)
+      throw new FleetError('FLEET_ERR_USAGE', '--admin cannot be combined with --tcp')
     const admin = values.admin === undefined ? undefined : parseListen(values.admin, '127.0.0.1')
     const probe = { path: values['probe-path'] }
     const proxy = values.tcp
@@ -83,13 +84,10 @@ export function parseListen(text: string, everywhere: string = '0.0.0.0'): { hos
   const match = /^(?:(?<host>\[[\da-f.]*:[\da-f:.]*\]|[\w.-]+):)?(?<port>\d{1,5})$/i.exec(text)
   const port = Number(match?.groups?.port)
   if (!match || port > 65_535) {
-    throw new FleetError(
-      'FLEET_ERR_USAGE',
-      `an address to listen on is a port or host:port, not ${JSON.stringify(text)}`,
-    )
+    throw new FleetError('FLEET_ERR_USAGE', `expected a port or host:port to listen on, not ${JSON.stringify(text)}`)
   }
   const host = match.groups?.host?.replace(/^\[|\]$/g, '') ?? everywhere
-  if (host.includes(':') && isIP(host) !== 6) throw new FleetError('FLEET_ERR_USAGE', `${host} is no address`)
+  if (host.includes(':') && isIP(host) !== 6) throw new FleetError('FLEET_ERR_USAGE', `${host} is not an address`)
   return { host, port }
 }
 

@@ -1,5 +1,5 @@
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, integerOption } from '../args.ts'
 import { type BenchReport, measure, type Times } from '../bench/measure.ts'
 import { unreachable } from '../operators.ts'
 import type { Output } from '../output.ts'
@@ -10,17 +10,17 @@ const command: Command = defineCommand({
   summary: 'Measure a running fleet: rate, latency, errors, by instance',
   usage: `fleet bench URL [options]
 
-URL is the front, or an instance. Without --rate each connection asks again when it is answered, which finds the highest
-rate; with it requests come at random moments, as users do, which finds the latency at that rate.
-Exit code: 0 every request was answered with 2xx, 1 some were not, 2 nobody answers there.`,
+URL is the front or an instance. Without --rate each connection sends the next request after a response, which measures the
+highest rate. With --rate requests start at random times, like those of users, which measures the latency at that rate.
+Exit code: 0 every response was 2xx, 1 some were not, 2 the target is unreachable.`,
   options: {
-    path: { type: 'string', default: '/', describe: 'PATH to ask for' },
+    path: { type: 'string', default: '/', describe: 'PATH to request' },
     duration: { type: 'string', short: 'd', default: '10', describe: 'SECONDS to measure, 1 to 3600' },
     connections: { type: 'string', short: 'c', default: '20', describe: 'N connections, 1 to 1000' },
     rate: { type: 'string', short: 'r', describe: 'N requests per second, 1 to 20000' },
-    warmup: { type: 'string', default: '1', describe: 'SECONDS before it counts, 0 to 60' },
-    timeout: { type: 'string', default: '10000', describe: 'MS one request may take, 1 to 600000' },
-    insecure: { type: 'boolean', describe: 'Accept certificates that nobody signed' },
+    warmup: { type: 'string', default: '1', describe: 'SECONDS of warm-up, 0 to 60' },
+    timeout: { type: 'string', default: '10000', describe: 'MS a request may take, 1 to 600000' },
+    insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
   },
   async run({ values, positionals, out }) {
     const [url, ...more] = positionals
@@ -28,14 +28,14 @@ Exit code: 0 every request was answered with 2xx, 1 some were not, 2 nobody answ
     if (!values.path.startsWith('/')) throw new FleetError('FLEET_ERR_USAGE', '--path must begin with /')
     const options = {
       path: values.path,
-      seconds: number('duration', values.duration, 1, 3_600),
-      connections: number('connections', values.connections, 1, 1_000),
-      warmUpSeconds: number('warmup', values.warmup, 0, 60),
-      ...(values.rate === undefined ? {} : { rate: number('rate', values.rate, 1, 20_000) }),
+      seconds: integerOption('duration', values.duration, 1, 3_600),
+      connections: integerOption('connections', values.connections, 1, 1_000),
+      warmUpSeconds: integerOption('warmup', values.warmup, 0, 60),
+      ...(values.rate === undefined ? {} : { rate: integerOption('rate', values.rate, 1, 20_000) }),
     }
-    const timeoutMs = number('timeout', values.timeout, 1, 600_000)
+    const timeoutMs = integerOption('timeout', values.timeout, 1, 600_000)
     const target = new Target(url, { timeoutMs, insecure: values.insecure })
-    const first = await target.ask(options.path)
+    const first = await target.request(options.path)
     if (first.error !== undefined) throw unreachable(target, first.error)
 
     const progress = out.progress(`${target.url}${options.path}`, options.seconds)
@@ -53,13 +53,6 @@ Exit code: 0 every request was answered with 2xx, 1 some were not, 2 nobody answ
 })
 export default command
 
-/** @throws FLEET_ERR_USAGE */
-function number(name: string, given: string, min: number, max: number): number {
-  const value = Number(given)
-  if (/^\d+$/.test(given) && value >= min && value <= max) return value
-  throw new FleetError('FLEET_ERR_USAGE', `--${name} must be a whole number from ${min} to ${max}`)
-}
-
 function print(report: BenchReport, out: Output): void {
   out.line(`${report.url}${report.path}: ${report.connections} connections, ${report.seconds} s`)
   out.line()
@@ -71,8 +64,8 @@ function print(report: BenchReport, out: Output): void {
   }
   if (report.ownUtilization >= 0.9) {
     out.note(
-      `this process was busy ${Math.round(report.ownUtilization * 100)} % of the time: the fleet can do more than was asked ` +
-        'of it, and latencies are its own; ask from another machine, from several, or with --rate',
+      `this process was busy ${Math.round(report.ownUtilization * 100)} % of the time, so it limited the rate and the latencies; ` +
+        'measure from another machine, from several, or with --rate',
     )
   }
 }

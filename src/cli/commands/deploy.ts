@@ -1,73 +1,81 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, type Values } from '../args.ts'
+import { type Command, defineCommand, integerOption, type Values } from '../args.ts'
+import { splitCommand } from '../deploy/command-line.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../deploy/fronts/pm2.ts'
-import { look } from '../deploy/instance.ts'
+import { readStatus } from '../deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
 import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
 import type { Plan } from '../deploy/step.ts'
-import { words } from '../deploy/words.ts'
 
 const options = {
   front: { type: 'string', short: 'f', describe: 'NAME of the front: nginx, haproxy, pm2, compose' },
-  version: { type: 'string', describe: 'VERSION that the new instances must say they are (FLEET_VERSION)' },
-  color: { type: 'string', describe: 'COLOR that they must say they are (FLEET_COLOR); blue-green sets it' },
-  'dry-run': { type: 'boolean', describe: 'Only print the plan' },
-  timeout: { type: 'string', default: '60000', describe: 'MS that a program, or an instance until ready, may take' },
+  version: { type: 'string', describe: 'VERSION that the new instances must report (FLEET_VERSION)' },
+  color: { type: 'string', describe: 'COLOR that they must report (FLEET_COLOR); blue-green sets it' },
+  'dry-run': { type: 'boolean', describe: 'Print the plan without executing it' },
+  timeout: { type: 'string', default: '60000', describe: 'MS a program may take, or an instance until it is ready' },
 
   target: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance; several times (rolling, canary)' },
   blue: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the blue side; several times' },
   green: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the green side; several times' },
-  to: { type: 'string', describe: 'SIDE that is next, blue or green (default: the one that does not serve)' },
+  to: { type: 'string', describe: 'SIDE to switch to, blue or green (default: the idle one)' },
   canary: { type: 'string', multiple: true, describe: 'HOST:PORT of a canary; several times' },
-  start: { type: 'string', describe: 'COMMAND that puts {version} at {host}:{port}, in place of what runs there' },
-  stop: { type: 'string', describe: 'COMMAND that ends what runs at {host}:{port}' },
+  start: { type: 'string', describe: 'COMMAND that replaces the instance at {host}:{port} with {version}' },
+  stop: { type: 'string', describe: 'COMMAND that stops the instance at {host}:{port}' },
 
-  percent: { type: 'string', default: '10', describe: 'PERCENT of the requests that the canary gets, 1 to 90' },
-  window: { type: 'string', default: '30000', describe: 'MS for which the new side is judged (canary), or watched' },
-  'min-requests': { type: 'string', default: '50', describe: 'NUMBER of requests below which no canary passes' },
-  'error-margin': { type: 'string', default: '1', describe: 'PERCENT of 5xx that a canary may have above the others' },
-  'p95-factor': { type: 'string', default: '1.5', describe: 'FACTOR by which its p95 may be above that of the others' },
-  hold: { type: 'boolean', describe: 'Leave a good canary at its share, and replace nobody' },
+  percent: { type: 'string', default: '10', describe: 'PERCENT of the requests for the canary, 1 to 90' },
+  window: {
+    type: 'string',
+    default: '30000',
+    describe: 'MS for which the canary is compared, or the new side is watched',
+  },
+  'min-requests': { type: 'string', default: '50', describe: 'NUMBER of requests that a canary needs to pass' },
+  'error-margin': {
+    type: 'string',
+    default: '1',
+    describe: 'PERCENT by which the canary’s 5xx rate may exceed that of the others',
+  },
+  'p95-factor': { type: 'string', default: '1.5', describe: 'FACTOR by which its p95 may exceed that of the others' },
+  hold: { type: 'boolean', describe: 'Keep a good canary at its share and replace no instance' },
   token: {
     type: 'string',
-    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which no process list shows)',
+    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
   },
   'admin-port': {
     type: 'string',
-    describe: 'PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: theirs and N',
+    describe: 'PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: their port plus N',
   },
 
-  upstreams: { type: 'string', describe: 'FILE of nginx that has the upstream blocks' },
+  upstreams: { type: 'string', describe: 'FILE of nginx with the upstream blocks' },
   upstream: { type: 'string', default: 'fleet', describe: 'NAME of the upstream of the instances' },
-  nginx: { type: 'string', default: 'nginx', describe: 'COMMAND that nginx is called by' },
-  settle: { type: 'string', default: '1000', describe: 'MS for which nginx’s old workers are waited for' },
+  nginx: { type: 'string', default: 'nginx', describe: 'COMMAND that runs nginx' },
+  settle: { type: 'string', default: '1000', describe: 'MS to wait for nginx’s old workers' },
   socket: { type: 'string', default: '/run/haproxy/admin.sock', describe: 'PATH of HAProxy’s runtime API' },
   backend: { type: 'string', default: 'fleet', describe: 'NAME of HAProxy’s backend of the instances' },
-  pm2: { type: 'string', default: 'pm2', describe: 'COMMAND that pm2 is called by' },
+  pm2: { type: 'string', default: 'pm2', describe: 'COMMAND that runs pm2' },
   config: { type: 'string', default: 'ecosystem.config.cjs', describe: 'FILE that pm2 reloads' },
-  url: { type: 'string', describe: 'URL at which pm2’s processes answer' },
-  restore: { type: 'string', describe: 'COMMAND that puts the build of before back, for pm2' },
-  compose: { type: 'string', default: 'docker compose', describe: 'COMMAND that compose is called by' },
+  url: { type: 'string', describe: 'URL of the processes of pm2' },
+  restore: { type: 'string', describe: 'COMMAND that restores the previous build, for pm2' },
+  compose: { type: 'string', default: 'docker compose', describe: 'COMMAND that runs compose' },
   service: { type: 'string', default: 'app', describe: 'NAME of the service of the instances' },
-  scale: { type: 'string', describe: 'NUMBER of containers (default: as many as there are)' },
+  scale: { type: 'string', describe: 'NUMBER of containers (default: the current number)' },
 } as const
 type Given = Values<typeof options>
 
 const command: Command = defineCommand({
   name: 'deploy',
-  summary: 'Replace a running fleet by another version, and take it back when that one is worse',
+  summary: 'Deploy another version to a running fleet, and roll back when it fails',
   usage: `fleet deploy rolling    --front nginx|haproxy --version V --target HOST:PORT … --start COMMAND
 fleet deploy blue-green --front nginx|haproxy --version V --blue HOST:PORT … --green HOST:PORT … --start COMMAND
 fleet deploy canary     --front nginx|haproxy --version V --target … --canary HOST:PORT … --start COMMAND
 fleet deploy rolling    --front pm2 FILE --version V --url URL
 fleet deploy rolling    --front compose --version V
 
-What is interrupted can be run again: what is to be done is found out from what runs. See docs/deploy.md.`,
+An interrupted deploy can be run again: the plan is based on the running instances. See docs/deploy.md.`,
   options,
   async run({ values, positionals, out }) {
     const plan = await planFor(values, positionals)
@@ -96,66 +104,67 @@ const strategies = ['rolling', 'blue-green', 'canary'] as const
 const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
 
 /**
- * Where an instance that is known by its application's port serves operators.
+ * Maps the URL of an instance to the URL of its operators' paths.
  *
  * @throws FLEET_ERR_USAGE
  */
 export function operatorsUrl(given: string | undefined): (url: string) => string {
   if (given === undefined) return (url) => url
   const isOffset = given.startsWith('+')
-  const port = int('admin-port', given.replace('+', ''), 1, 65_535)
+  const port = integerOption('admin-port', given.replace('+', ''), 1, 65_535)
   return (url) => {
     const own = new URL(url)
     const at = isOffset ? Number(own.port) + port : port
-    if (at > 65_535) throw usage(`--admin-port ${given} leads to no port for ${url}`)
+    if (at > 65_535) throw usage(`--admin-port ${given} gives no valid port for ${url}`)
     own.port = `${at}`
     return own.origin
   }
 }
 
 async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<Plan> {
-  const how = oneOf('give the strategy', strategies, strategy)
+  const how = oneOf('strategy', strategies, strategy)
   const front = oneOf('--front', fronts, values.front)
-  if (rest.length > (front === 'pm2' ? 1 : 0)) throw usage(`${rest.join(' ')} is too much`)
+  if (rest.length > (front === 'pm2' ? 1 : 0)) throw usage(`${rest.join(' ')} is unexpected`)
   if (front === 'pm2' || front === 'compose') {
     if (how !== 'rolling')
-      throw usage(`${how} needs a front that can tell instances apart: nginx or haproxy, not ${front}`)
+      throw usage(`${how} needs a front that addresses single instances: nginx or haproxy, not ${front}`)
     return front === 'pm2' ? pm2Plan(values, rest[0]) : composePlan(values)
   }
   const release: Release = {
     version: version(values),
     color: values.color,
     programs: {
-      start: words('start', required('start', values.start)),
-      stop: values.stop === undefined ? undefined : words('stop', values.stop),
+      start: splitCommand('start', required('start', values.start)),
+      stop: values.stop === undefined ? undefined : splitCommand('stop', values.stop),
     },
     timeoutMs: timeout(values),
   }
   const rotation = (addresses: readonly string[]): Promise<Rotation> => rotationOf(front, values, addresses)
-  const windowMs = int('window', values.window, 0, 86_400_000)
+  const windowMs = integerOption('window', values.window, 0, 86_400_000)
 
   if (how === 'blue-green') {
     const sides = { blue: addresses('blue', values.blue), green: addresses('green', values.green) }
     const all = distinct([...sides.blue, ...sides.green])
     const to = values.to === undefined ? undefined : oneOf('--to', ['blue', 'green'] as const, values.to)
-    if (values.color !== undefined) throw usage('with blue-green the color is the side’s; leave --color out')
+    if (values.color !== undefined) throw usage('blue-green sets the color; remove --color')
     return blueGreen({ ...release, to, watchMs: windowMs }, sides, await survey(all), await rotation(all))
   }
   const targets = addresses('target', values.target)
   if (how === 'rolling') {
-    if (targets.length < 2) throw usage('one target cannot be replaced without a gap: use blue-green, or give several')
+    if (targets.length < 2)
+      throw usage('one target cannot be replaced without downtime: use blue-green or several targets')
     return rolling(release, distinct(targets), await survey(targets), await rotation(targets))
   }
   const canaries = addresses('canary', values.canary)
   const all = distinct([...targets, ...canaries])
   if (targets.length < 2 && !values.hold)
-    throw usage('one target cannot be replaced without a gap: give several, or --hold')
+    throw usage('one target cannot be replaced without downtime: use several targets or --hold')
   const limits = {
     errorMargin: number('error-margin', values['error-margin'], 0, 100) / 100,
     p95Factor: number('p95-factor', values['p95-factor'], 1, 1_000),
-    minRequests: int('min-requests', values['min-requests'], 1, 1_000_000_000),
+    minRequests: integerOption('min-requests', values['min-requests'], 1, 1_000_000_000),
   }
-  const percent = int('percent', values.percent, 1, 90)
+  const percent = integerOption('percent', values.percent, 1, 90)
   const asked = { ...release, percent, windowMs, limits, hold: values.hold === true }
   return canary(asked, { targets, canaries }, await survey(all), await rotation(all))
 }
@@ -166,32 +175,32 @@ function rotationOf(front: 'nginx' | 'haproxy', values: Given, all: readonly str
     return haproxyRotation({ socket: values.socket, backend: values.backend, timeoutMs }, all)
   }
   const file = required('upstreams', values.upstreams)
-  const settleMs = int('settle', values.settle, 0, 600_000)
-  const nginx = words('nginx', values.nginx)
+  const settleMs = integerOption('settle', values.settle, 0, 600_000)
+  const nginx = splitCommand('nginx', values.nginx)
   return nginxRotation({ file, upstream: values.upstream, command: nginx, settleMs, timeoutMs }, all)
 }
 
 async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
-  if (file === undefined) throw usage('give the FILE that pm2 runs, for the check before the reload')
+  if (file === undefined) throw usage('missing FILE, the program of pm2, for the check before the reload')
   const url = required('url', values.url)
   return pm2Rolling({
-    command: words('pm2', values.pm2),
+    command: splitCommand('pm2', values.pm2),
     config: values.config,
     file,
     url,
     version: version(values),
     color: values.color,
-    before: (await look(url)).version,
+    before: (await readStatus(url)).version,
     timeoutMs: timeout(values),
-    restore: values.restore === undefined ? undefined : words('restore', values.restore),
+    restore: values.restore === undefined ? undefined : splitCommand('restore', values.restore),
   })
 }
 
 async function composePlan(values: Given): Promise<Plan> {
   const compose = {
-    command: words('compose', values.compose),
+    command: splitCommand('compose', values.compose),
     service: values.service,
-    scale: values.scale === undefined ? undefined : int('scale', values.scale, 1, 1_000),
+    scale: values.scale === undefined ? undefined : integerOption('scale', values.scale, 1, 1_000),
     version: version(values),
     color: values.color,
     timeoutMs: timeout(values),
@@ -204,7 +213,8 @@ const usage = (detail: string): FleetError =>
 
 function oneOf<T extends string>(what: string, known: readonly T[], given: string | undefined): T {
   const found = known.find((name) => name === given)
-  if (found === undefined) throw usage(`${what}: ${known.join(', ')}${given === undefined ? '' : `, not ${given}`}`)
+  if (found === undefined)
+    throw usage(`${what} must be one of ${known.join(', ')}${given === undefined ? '' : `, not ${given}`}`)
   return found
 }
 
@@ -219,7 +229,7 @@ function version(values: Given): string {
   return text
 }
 
-const timeout = (values: Given): number => int('timeout', values.timeout, 1, 3_600_000)
+const timeout = (values: Given): number => integerOption('timeout', values.timeout, 1, 3_600_000)
 
 function addresses(option: string, given: readonly string[] | undefined): readonly string[] {
   if (given === undefined) throw usage(`--${option} is missing`)
@@ -232,13 +242,8 @@ function addresses(option: string, given: readonly string[] | undefined): readon
 
 function distinct(all: readonly string[]): readonly string[] {
   const twice = all.find((address, i) => all.indexOf(address) !== i)
-  if (twice !== undefined) throw usage(`${twice} is given twice`)
+  if (twice !== undefined) throw usage(`${twice} is listed twice`)
   return all
-}
-
-function int(option: string, text: string, min: number, max: number): number {
-  if (/^\d+$/.test(text)) return number(option, text, min, max)
-  throw usage(`--${option} must be a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`)
 }
 
 function number(option: string, text: string, min: number, max: number): number {

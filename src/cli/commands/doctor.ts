@@ -6,16 +6,16 @@ import { collect } from '../doctor/files.ts'
 
 const command: Command = defineCommand({
   name: 'doctor',
-  summary: 'Find timeouts that do not fit, and other mistakes, in the files of a deployment',
+  summary: 'Check the files of a deployment for conflicting timeouts and other mistakes',
   usage: `fleet doctor [FILES…] [options]
 
-Reads nginx and HAProxy configurations, compose files, ecosystem.config.cjs, systemd units, Kubernetes YAML, Terraform,
-.env files, Dockerfiles and the app's own sources, folders too (default: this one); \`-\` is YAML on stdin, as
-\`kubectl kustomize\` prints it. Files are judged together. Exit code 1 when something is wrong.`,
+FILES are nginx and HAProxy configurations, compose files, ecosystem.config.cjs, systemd units, Kubernetes YAML, Terraform,
+.env files, Dockerfiles, sources of the app, or folders of them (default: the current folder). \`-\` reads YAML from stdin,
+e.g. from \`kubectl kustomize\`. The files are checked together. Exit code 1: there are problems.`,
   options: {
-    longest: { type: 'string', default: '10', describe: 'SECONDS that the longest request takes' },
-    ignore: { type: 'string', multiple: true, describe: 'CODE to leave out' },
-    offline: { type: 'boolean', describe: 'Do not ask whether the Redis and the database of .env files answer' },
+    longest: { type: 'string', default: '10', describe: 'SECONDS of the longest request' },
+    ignore: { type: 'string', multiple: true, describe: 'CODE to skip' },
+    offline: { type: 'boolean', describe: 'Do not connect to the Redis and the databases in .env files' },
   },
   async run({ values, positionals, out }) {
     const longestMs = Number(values.longest) * 1_000
@@ -25,20 +25,21 @@ Reads nginx and HAProxy configurations, compose files, ecosystem.config.cjs, sys
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
     sources.push(...collect(positionals.length === 0 ? ['.'] : names))
     const { findings, read } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
-    if (read.length === 0)
-      throw new FleetError('FLEET_ERR_USAGE', 'no file here is one that `fleet doctor` reads; name some, or a folder')
+    if (read.length === 0) throw new FleetError('FLEET_ERR_USAGE', 'no file of a known kind; name files or a folder')
 
     const ignored = new Set(values.ignore ?? [])
     const wrong = findings.filter(({ code }) => !ignored.has(code))
     out.result({ healthy: wrong.length === 0, findings: wrong, files: read })
-    for (const { file, line, code, message, mend } of wrong) {
+    for (const { file, line, code, message, fix } of wrong) {
       out.line(`${file}:${line} ${out.style('red', code)}`)
       out.line(`  ${message}`)
-      out.line(`  mend: ${mend}`)
+      out.line(`  fix: ${fix}`)
     }
     const files = `${read.length} ${read.length === 1 ? 'file' : 'files'} read`
     out.line(
-      wrong.length === 0 ? `${files}, nothing wrong` : `${files}, ${wrong.length} wrong; docs/doctor.md explains each`,
+      wrong.length === 0
+        ? `${files}, no problems`
+        : `${files}, ${wrong.length} ${wrong.length === 1 ? 'problem' : 'problems'}; see docs/doctor.md`,
     )
     return wrong.length === 0 ? 0 : 1
   },
@@ -46,14 +47,13 @@ Reads nginx and HAProxy configurations, compose files, ecosystem.config.cjs, sys
 export default command
 
 /** Characters. */
-const longestInput = 16_000_000
+const maxInput = 16_000_000
 
 async function stdin(): Promise<string> {
   let text = ''
   for await (const chunk of process.stdin.setEncoding('utf8')) {
     text += chunk
-    if (text.length > longestInput)
-      throw new FleetError('FLEET_ERR_USAGE', `stdin is longer than ${longestInput / 1e6} MB`)
+    if (text.length > maxInput) throw new FleetError('FLEET_ERR_USAGE', `stdin is longer than ${maxInput / 1e6} MB`)
   }
   return text
 }

@@ -1,5 +1,5 @@
 import type { Command } from '../args.ts'
-import { rotation } from '../rotation.ts'
+import { drainCommand } from '../drain-command.ts'
 
-const command: Command = rotation('drain', 'draining', 'Take an instance out of the rotation; it goes on serving')
+const command: Command = drainCommand('drain', 'draining', 'Remove an instance from rotation; it keeps serving')
 export default command

@@ -2,37 +2,34 @@ import { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand } from '../args.ts'
 import { assets, plan, write } from '../eject/eject.ts'
 import { kits } from '../eject/kits.ts'
-import { lookAt } from '../eject/project.ts'
+import { readProject } from '../eject/project.ts'
 
 const names = Object.keys(kits).join('|')
 
 const command: Command = defineCommand({
   name: 'eject',
-  summary: 'Copy fronts, compose files, manifests and Terraform into a project of yours',
+  summary: 'Copy front configurations, compose files, manifests and Terraform into your project',
   usage: `fleet eject ${names} [DIR] [options]
 
-Writes what this package ships into DIR (default: this folder), under the same paths, with your project's name and main file
-filled in. From then on it is yours. A file that is there and differs is never overwritten: then nothing is written.`,
+Writes files of this package into DIR (default: the current folder) under the same paths, with the name and main file of your
+project. If an existing file differs, it writes nothing.`,
   options: {
     name: { type: 'string', describe: 'NAME of the project (default: from package.json)' },
     app: {
       type: 'string',
-      describe: 'FILE that is the app (default: app.js, server.js, src/app.ts, … whichever there is)',
+      describe: 'FILE of the app (default: the first of app.js, server.js, src/app.ts, … that exists)',
     },
-    host: { type: 'string', describe: 'HOST name that clients use (default: NAME.example.com)' },
+    host: { type: 'string', describe: 'HOST name for clients (default: NAME.example.com)' },
     force: { type: 'boolean', describe: 'Overwrite files that differ' },
-    keep: { type: 'boolean', describe: 'Leave files that differ as they are, and write the others' },
-    'dry-run': { type: 'boolean', describe: 'Say what would be written, and write nothing' },
+    keep: { type: 'boolean', describe: 'Keep files that differ, and write the others' },
+    'dry-run': { type: 'boolean', describe: 'Print the files without writing them' },
   },
   async run({ values, positionals, out }) {
     const [what = '', folder = '.', ...more] = positionals
     const kit = Object.hasOwn(kits, what) ? kits[what] : undefined
     if (!kit || more.length > 0)
-      throw new FleetError(
-        'FLEET_ERR_USAGE',
-        `\`fleet eject\` takes one of ${names}, and a folder; see \`fleet eject --help\``,
-      )
-    const project = lookAt(folder, values)
+      throw new FleetError('FLEET_ERR_USAGE', `expected one of ${names} and a folder; see \`fleet eject --help\``)
+    const project = readProject(folder, values)
     const wanted = assets(kit, project)
     const { write: missing, same, conflicts } = plan(wanted, project)
     const dryRun = values['dry-run'] === true
@@ -40,7 +37,7 @@ filled in. From then on it is yours. A file that is there and differs is never o
     if (conflicts.length > 0 && !values.force && !values.keep) {
       out.result({ ejected: [], conflicts, same, dryRun })
       for (const file of conflicts) out.line(`${out.style('red', 'differs')} ${file}`)
-      out.line('nothing was written: --force overwrites these, --keep leaves them and writes the others')
+      out.line('nothing was written; --force overwrites these files, --keep keeps them and writes the others')
       return 1
     }
     const written = values.keep ? missing.filter(({ file }) => !conflicts.includes(file)) : missing
@@ -54,7 +51,7 @@ filled in. From then on it is yours. A file that is there and differs is never o
     })
     for (const { file } of written) out.line(`${dryRun ? 'would write' : 'wrote'} ${file}`)
     if (values.keep) for (const file of conflicts) out.line(`kept ${file}`)
-    if (written.length === 0) out.line('everything is there already')
+    if (written.length === 0) out.line('all files exist already')
     out.line('')
     out.line('Next:')
     for (const line of kit.next(project)) out.line(`  ${line}`)

@@ -4,25 +4,25 @@ import { pathToFileURL } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { type MigrateResult, migrate } from '../../database/migrate.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, integerOption } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'migrate',
   summary: 'Apply Prisma’s migrations to the database, without the Prisma CLI',
   usage: `fleet migrate [options]
 
-Brings the database named by DATABASE_URL up to date, with the bookkeeping of \`prisma migrate deploy\`: each can go on
-where the other stopped. Safe when several instances run it at the same time. It needs a direct connection: a pooler in
-transaction mode does not keep the lock.`,
+Applies the migrations to the database of DATABASE_URL. It uses the table of \`prisma migrate deploy\`, so both can be used in turn.
+Several instances may run it at the same time. It needs a direct connection, because a pooler in transaction mode loses the
+lock.`,
   options: {
     dir: { type: 'string', default: 'prisma/migrations', describe: 'DIRECTORY of the migrations' },
     seed: {
       type: 'boolean',
-      describe: 'Run the program seed.ts, seed.js or seed.mjs beside that directory afterwards',
+      describe: 'Then run seed.ts, seed.js or seed.mjs beside that directory',
     },
-    'dry-run': { type: 'boolean', describe: 'Say what would be applied, and change nothing' },
-    'rolled-back': { type: 'string', describe: 'NAME of a failed migration that left no trace; it is applied again' },
-    'lock-timeout': { type: 'string', default: '60', describe: 'SECONDS to wait for another process that migrates' },
+    'dry-run': { type: 'boolean', describe: 'Print the pending migrations without applying them' },
+    'rolled-back': { type: 'string', describe: 'NAME of a failed migration that was rolled back; it is applied again' },
+    'lock-timeout': { type: 'string', default: '60', describe: 'SECONDS to wait for the lock of another migration' },
   },
   async run({ values, positionals, out }) {
     if (positionals.length > 0) throw new FleetError('FLEET_ERR_USAGE', '`fleet migrate` takes options only')
@@ -35,7 +35,7 @@ transaction mode does not keep the lock.`,
 
     const progress = out.progress(dryRun ? 'comparing' : 'migrating')
     const rolledBack = values['rolled-back']
-    const lockTimeoutMs = seconds(values['lock-timeout']) * 1000
+    const lockTimeoutMs = integerOption('lock-timeout', values['lock-timeout'], 1, 3_600) * 1000
     const result = await migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }).finally(() => progress.clear())
     for (const name of result.applied) out.line(`${dryRun ? 'would apply' : 'applied'} ${name}`)
     out.line(summary(result, dryRun))
@@ -54,14 +54,9 @@ function summary({ applied, before }: MigrateResult, dryRun: boolean): string {
   return dryRun ? `${applied.length} to apply, ${before} applied before` : `up to date, ${applied.length} applied now`
 }
 
-function seconds(text: string): number {
-  if (/^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= 3600) return Number(text)
-  throw new FleetError('FLEET_ERR_USAGE', '`--lock-timeout` must be a whole number from 1 to 3600 (seconds)')
-}
-
 function seedFile(directory: string): string {
   const names = ['seed.ts', 'seed.js', 'seed.mjs'].map((name) => join(dirname(directory), name))
   const file = names.find((name) => existsSync(name))
   if (file) return file
-  throw new FleetError('FLEET_ERR_USAGE', `\`--seed\` finds no seed.ts, seed.js or seed.mjs in ${dirname(directory)}`)
+  throw new FleetError('FLEET_ERR_USAGE', `\`--seed\` requires seed.ts, seed.js or seed.mjs in ${dirname(directory)}`)
 }

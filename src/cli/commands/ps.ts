@@ -9,7 +9,7 @@ const command: Command = defineCommand({
   summary: 'List the instances of a fleet',
   usage: `fleet ps [URL] [options]
 
-URL is that of any instance, or of a front that lets operators through (default: the first instance on this machine).`,
+URL is any instance, or a front that forwards operators’ paths (default: the first instance on this machine).`,
   options: operatorOptions,
   async run({ values, positionals, out }) {
     const instances = await operatorsFrom(positionals, values).instances()
@@ -22,7 +22,7 @@ export default command
 
 const colours = lookup({ starting: 'cyan', serving: 'green', draining: 'yellow', closed: 'red' } as const)
 
-/** A narrow terminal wraps long rows; so what everybody has alike is left to `--json`. */
+/** Narrow terminals wrap long rows, so fields that rarely differ are in `--json` only. */
 const row = (peer: Peer, out: Output): Record<string, string | number | undefined> => ({
   instance: peer.id,
   state: out.style(peer.failing.length > 0 ? 'red' : (colours[peer.state] ?? 'white'), peer.state),

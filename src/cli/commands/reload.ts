@@ -4,14 +4,14 @@ import { type Command, defineCommand } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'reload',
-  summary: 'Replace the workers of `fleet start` without a loss, and tell whether the new build was taken',
+  summary: 'Replace the workers of `fleet start` without losing requests, and report the result',
   usage: `fleet reload --control PATH
 
-For a group that was started with \`fleet start FILE --control PATH\`. Exit code 1: a new worker did not become ready,
-and those not replaced yet serve on.`,
-  options: { control: { type: 'string', describe: 'PATH that was given to `fleet start`' } },
+For workers of \`fleet start FILE --control PATH\`. Exit code 1: a new worker did not become ready, and the remaining old
+workers keep serving.`,
+  options: { control: { type: 'string', describe: 'PATH of the control socket, as for `fleet start`' } },
   async run({ values, out }) {
-    if (!values.control) throw new FleetError('FLEET_ERR_USAGE', 'give the --control PATH that `fleet start` was given')
+    if (!values.control) throw new FleetError('FLEET_ERR_USAGE', 'missing --control PATH, as for `fleet start`')
     const progress = out.progress('replacing workers')
     try {
       await askReload(values.control)

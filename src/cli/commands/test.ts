@@ -1,61 +1,69 @@
 import { writeFile } from 'node:fs/promises'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, integerOption } from '../args.ts'
 import type { Output } from '../output.ts'
+import { plural } from '../smoke/context.ts'
 import { page } from '../smoke/html.ts'
 import type { Report, Status } from '../smoke/report.ts'
 import { type Part, testFleet } from '../smoke/run.ts'
-import { plural } from '../smoke/setting.ts'
 import { Target } from '../target.ts'
 
 const command: Command = defineCommand({
   name: 'test',
-  summary: 'Prove that a running fleet keeps its promises: health, load, sessions, headers, fail-over',
+  summary: 'Test a running fleet: health, load distribution, sessions, headers, failover',
   usage: `fleet test URL [options]
 
-URL is the front. Without one of the first four options all but --failover is tested.
-Exit code: 0 passed, 1 a check failed, 2 the test could not be run.`,
+URL is the front. Without one of the first four options, it tests everything except --failover.
+Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
   options: {
-    'health-only': { type: 'boolean', describe: 'Health paths, operators’ paths, headers' },
-    'load-distribution': { type: 'boolean', describe: 'Do all instances answer, each its share; sticky behaviour' },
-    sessions: { type: 'boolean', describe: 'Is a login valid on every instance, and a logout too' },
+    'health-only': { type: 'boolean', describe: 'Only health paths, operators’ paths and headers' },
+    'load-distribution': {
+      type: 'boolean',
+      describe: 'Only the distribution of requests over instances, and stickiness',
+    },
+    sessions: { type: 'boolean', describe: 'Only logins and logouts, which must be valid on every instance' },
     failover: {
       type: 'boolean',
-      describe: 'Drain one instance under load and take it back (needs --instance or --token)',
+      describe: 'Only a drain and undrain of one instance under load (needs --instance or --token)',
     },
-    requests: { type: 'string', short: 'n', default: '300', describe: 'N requests to judge the load by, 1 to 10000' },
-    concurrency: { type: 'string', short: 'c', default: '10', describe: 'N requests at a time, 1 to 100' },
-    path: { type: 'string', default: '/health', describe: 'PATH those requests go to' },
-    instances: { type: 'string', describe: 'N instances that should answer' },
-    instance: { type: 'string', multiple: true, describe: 'URL of an instance, asked directly' },
+    requests: {
+      type: 'string',
+      short: 'n',
+      default: '300',
+      describe: 'N requests for the load distribution, 1 to 10000',
+    },
+    concurrency: { type: 'string', short: 'c', default: '10', describe: 'N concurrent requests, 1 to 100' },
+    path: { type: 'string', default: '/health', describe: 'PATH of these requests' },
+    instances: { type: 'string', describe: 'N expected instances' },
+    instance: { type: 'string', multiple: true, describe: 'URL of an instance, for direct requests' },
     token: {
       type: 'string',
-      describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which no process list shows)',
+      describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
     },
     user: { type: 'string', default: 'test@example.com', describe: 'USER to log in as' },
     password: { type: 'string', default: 'password', describe: 'PASSWORD of that user' },
     'login-path': { type: 'string', default: '/api/v1/auth/login', describe: 'PATH that logs in' },
     'logout-path': { type: 'string', default: '/api/v1/auth/logout', describe: 'PATH that logs out' },
-    'me-path': { type: 'string', default: '/api/v1/me', describe: 'PATH that tells who one is' },
-    timeout: { type: 'string', default: '10000', describe: 'MS one request may take' },
-    insecure: { type: 'boolean', describe: 'Accept certificates that nobody signed' },
+    'me-path': { type: 'string', default: '/api/v1/me', describe: 'PATH that returns the current user' },
+    timeout: { type: 'string', default: '10000', describe: 'MS a request may take' },
+    insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
     html: { type: 'string', describe: 'FILE for a report with charts' },
   },
   async run({ values, positionals, out }) {
     const [url, ...rest] = positionals
-    if (url === undefined || rest.length > 0) throw usage('give one URL, the front’s; see `fleet test --help`')
-    const target = { timeoutMs: numeric('timeout', values.timeout, 600_000), insecure: values.insecure }
+    if (url === undefined || rest.length > 0) throw usage('expected one URL, of the front; see `fleet test --help`')
+    const target = { timeoutMs: integerOption('timeout', values.timeout, 1, 600_000), insecure: values.insecure }
     const report = await testFleet(
       {
         front: new Target(url, target),
         direct: (values.instance ?? []).map((instance) => new Target(instance, target)),
         parts: parts(values),
-        requests: numeric('requests', values.requests, 10_000),
-        concurrency: numeric('concurrency', values.concurrency, 100),
+        requests: integerOption('requests', values.requests, 1, 10_000),
+        concurrency: integerOption('concurrency', values.concurrency, 1, 100),
         path: path('path', values.path),
         token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
-        instances: values.instances === undefined ? undefined : numeric('instances', values.instances, 10_000),
+        instances: values.instances === undefined ? undefined : integerOption('instances', values.instances, 1, 10_000),
         login: {
           user: values.user,
           password: values.password,
@@ -66,7 +74,7 @@ Exit code: 0 passed, 1 a check failed, 2 the test could not be run.`,
       },
       out,
     )
-    say(report, out)
+    printReport(report, out)
     out.result(report)
     if (values.html !== undefined) await save(values.html, page(report), out)
     return report.verdict === 'pass' ? 0 : 1
@@ -86,24 +94,19 @@ const parts = (values: Readonly<Record<string, unknown>>): ReadonlySet<Part> =>
 
 const usage = (detail: string): FleetError => new FleetError('FLEET_ERR_USAGE', detail)
 
-function numeric(option: string, value: string, max: number): number {
-  if (/^\d{1,9}$/.test(value) && Number(value) >= 1 && Number(value) <= max) return Number(value)
-  throw usage(`--${option} must be a whole number from 1 to ${max}, but it is ${JSON.stringify(value)}`)
-}
-
 function path(option: string, value: string): string {
   if (/^\/[\x21-\x7e]*$/.test(value)) return value
-  throw usage(`--${option} must be a path that starts with /, but it is ${JSON.stringify(value)}`)
+  throw usage(`--${option} must be a path that starts with /, not ${JSON.stringify(value)}`)
 }
 
 const marks = { pass: ['green', '✓'], fail: ['red', '✗'], skip: ['yellow', '–'], info: ['cyan', '·'] } as const
 
-function say(report: Report, out: Output): void {
+function printReport(report: Report, out: Output): void {
   out.line(`${out.style('bold', report.url)}`)
-  for (const { check, status, text, mend } of report.findings) {
+  for (const { check, status, text, fix } of report.findings) {
     const [colour, mark] = marks[status]
     out.line(`${out.style(colour, mark)} ${check.padEnd(9)} ${text}`)
-    if (mend) out.line(`  ${''.padEnd(9)} ${out.style('dim', `→ ${mend}`)}`)
+    if (fix) out.line(`  ${''.padEnd(9)} ${out.style('dim', `→ ${fix}`)}`)
   }
   if (report.distribution) {
     out.line()

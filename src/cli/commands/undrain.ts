@@ -1,5 +1,5 @@
 import type { Command } from '../args.ts'
-import { rotation } from '../rotation.ts'
+import { drainCommand } from '../drain-command.ts'
 
-const command: Command = rotation('undrain', 'serving', 'Take a drained instance back into the rotation')
+const command: Command = drainCommand('undrain', 'serving', 'Return a drained instance to rotation')
 export default command

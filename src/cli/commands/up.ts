@@ -3,34 +3,34 @@ import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, integerOption } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 
 const command: Command = defineCommand({
   name: 'up',
-  summary: 'Run a whole fleet on this machine: Redis, PostgreSQL, instances, a front',
+  summary: 'Run a whole fleet on this machine: Redis, PostgreSQL, instances and a front',
   usage: `fleet up [FILE] [options]
 
-FILE is the program that each instance runs; it listens on PORT. Without, it is the reference application.
-REDIS_URL and DATABASE_URL are used when set. FLEET_PORT (8080; 0: a free one) is the front's port, FLEET_BASE_PORT
-(4001) the first instance's. Ctrl-C drains everything and leaves nothing behind.`,
+FILE is the program of each instance and must listen on PORT (default: the reference application). REDIS_URL and
+DATABASE_URL replace the servers that it would start. FLEET_PORT (default 8080; 0: a free port) is the front's port,
+FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
   options: {
     instances: { type: 'string', short: 'n', default: '3', describe: 'NUMBER of instances, 1 to 64' },
     front: {
       type: 'string',
       short: 'f',
-      describe: 'NAME of the front: nginx (default, when it is there), haproxy, node',
+      describe: 'NAME of the front: nginx (default if installed), haproxy, node',
     },
-    logs: { type: 'boolean', describe: 'Show what the instances write' },
+    logs: { type: 'boolean', describe: 'Show the output of the instances' },
   },
   async run({ values, positionals, out }) {
     const steps = new Steps(out)
     const reference = positionals.length === 0
     const fleet = new LocalFleet({
       file: programFile(positionals),
-      instances: parseInstances(values.instances),
+      instances: integerOption('instances', values.instances, 1, 64),
       front: parseFront(values.front),
       env: readEnv(),
       migrate: reference,
@@ -38,7 +38,7 @@ REDIS_URL and DATABASE_URL are used when set. FLEET_PORT (8080; 0: a free one) i
       onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
     })
     const ending = untilSignal()
-    steps.begin('looking for what is here')
+    steps.begin('looking for installed programs')
     try {
       const started = await Promise.race([fleet.start().then(() => true), ending])
       if (started === true) {
@@ -52,7 +52,7 @@ REDIS_URL and DATABASE_URL are used when set. FLEET_PORT (8080; 0: a free one) i
       }
       steps.begin('draining')
       const clean = await fleet.drain()
-      steps.end(clean ? 'drained' : 'drained, but not every instance ended in good order')
+      steps.end(clean ? 'drained' : 'drained, but not every instance exited cleanly')
       return clean ? 0 : 1
     } catch (error) {
       steps.fail()
@@ -65,34 +65,27 @@ REDIS_URL and DATABASE_URL are used when set. FLEET_PORT (8080; 0: a free one) i
 })
 export default command
 
-function parseInstances(text: string): number {
-  if (/^\d{1,2}$/.test(text) && Number(text) >= 1 && Number(text) <= 64) return Number(text)
-  throw new FleetError(
-    'FLEET_ERR_USAGE',
-    `--instances must be a whole number from 1 to 64, not ${JSON.stringify(text)}`,
-  )
-}
-
 function parseFront(text: string | undefined): FrontName | undefined {
   if (text === undefined || Object.hasOwn(fronts, text)) return text as FrontName | undefined
   const known = Object.keys(fronts).join(', ')
   throw new FleetError('FLEET_ERR_USAGE', `--front must be one of ${known}, not ${JSON.stringify(text)}`)
 }
 
-/** The program to run: as named, or the reference application, which is not part of the published package. */
+/** The named program, or the reference application, which the published package does not include. */
 function programFile(positionals: readonly string[]): string {
-  if (positionals.length > 1) throw new FleetError('FLEET_ERR_USAGE', 'give one FILE, the program of every instance')
+  if (positionals.length > 1)
+    throw new FleetError('FLEET_ERR_USAGE', 'expected one FILE, the program of every instance')
   const named = positionals[0]
   const file = named ?? fileURLToPath(new URL(`../../app/main${extname(import.meta.url)}`, import.meta.url))
   if (existsSync(file)) return relative('', file)
-  const detail = named ? `there is no file ${named}` : 'name the program to run, e.g. `fleet up app.js`'
+  const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
   throw new FleetError('FLEET_ERR_USAGE', detail)
 }
 
-/** A terminal signals npm and this process alike, and npm passes its signal on: two within this time are one, ms. */
+/** Ctrl-C signals this process twice, directly and through npm. Signals within this time count as one, ms. */
 const sameSignalMs = 1_000
 
-/** Settles at the first signal to end. A later one ends this process at once; the guard then ends its children. */
+/** Resolves at the first signal. A later one exits at once; the guard then ends the children. */
 function untilSignal(): Promise<NodeJS.Signals> {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
   let first: number | undefined
@@ -106,7 +99,7 @@ function untilSignal(): Promise<NodeJS.Signals> {
   return promise
 }
 
-/** What is being done while one waits for its end, drawn in place; lines otherwise. */
+/** Progress of the current step in place; events outside a step are lines. */
 class Steps {
   readonly #out: Output
   #progress: Progress | undefined
@@ -153,13 +146,13 @@ function show(report: FleetReport, reference: boolean, out: Output): void {
   ])
   out.line()
   out.table([
-    { state: 'sessions, tokens, cache, limits, registry', 'lives in': state.sessions },
-    { state: 'users and records', 'lives in': state.database },
+    { state: 'sessions, tokens, cache, limits, registry', 'stored in': state.sessions },
+    { state: 'users and records', 'stored in': state.database },
   ])
   out.line()
   for (const note of notes) out.line(`${out.style('yellow', 'note')} ${note}`)
   out.line(`dashboard    ${bold(dashboard)}`)
-  out.line('             signs in once, within 5 minutes; later with the admin token')
+  out.line('             this link signs in once within 5 minutes; later use the admin token')
   out.line(`admin token  ${adminToken}`)
   out.line('             FLEET_ADMIN_TOKEN for `fleet ps`, `fleet drain` and curl')
   out.line(`try          ${reference ? loginExample(front.url) : `curl -i ${front.url}/`}`)

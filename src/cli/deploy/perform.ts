@@ -5,25 +5,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { type Sample, summarise, whyWorse } from './compare.ts'
 import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
-import { look, sample } from './instance.ts'
-import { type Sample, summarise, worse } from './judge.ts'
-import type { Healthy, Judge, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
+import { readStatus, sample } from './instance-status.ts'
+import type { Compare, Healthy, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
 
-/** How often something is asked while it is waited for, ms. */
-const everyMs = 100
-const sampleEveryMs = 500
+const pollMs = 100
+const samplePollMs = 500
 
-/** What steps need and a plan must not tell. */
+/** Values that steps need and that a plan must not contain. */
 export interface Secrets {
   /** FLEET_ADMIN_TOKEN of the instances. */
   readonly token?: string
-  /** The URL of an instance's operators' endpoints, where it has a listener of its own for them. @default its URL */
+  /** Maps an instance's URL to that of its operators' paths. @default the same URL */
   operatorsUrl?(url: string): string
 }
 
-/** Carries out one step. Rejects with what went wrong, in words. */
+/** Executes a step. Rejects with an error for the operator. */
 export async function perform(step: Step, secrets: Secrets): Promise<void> {
   switch (step.do) {
     case 'run':
@@ -40,16 +39,16 @@ export async function perform(step: Step, secrets: Secrets): Promise<void> {
       return healthy(step)
     case 'steady':
       return steady(step)
-    case 'judge':
-      return judge(step, secrets)
+    case 'compare':
+      return compare(step, secrets)
     case 'pause':
       return sleep(step.ms)
   }
 }
 
 /**
- * A program that starts an instance may leave it behind: so it has a process group of its own, which a Ctrl-C in this
- * terminal does not reach, and writes into a file, which does not end with this process as a pipe would.
+ * The program may start an instance in the background. Its own process group protects the instance from Ctrl-C in this terminal, and
+ * its output goes to a file because a pipe would close with this process.
  */
 async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'fleet-deploy-'))
@@ -58,22 +57,22 @@ async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Prom
   try {
     const stdio = ['ignore', file.fd, file.fd] as const
     const child = spawn(program, args, { env: childEnv(env), stdio: [...stdio], detached: true })
-    const end = await new Promise<string | undefined>((resolve) => {
-      const impatience = setTimeout(() => {
+    const failure = await new Promise<string | undefined>((resolve) => {
+      const timer = setTimeout(() => {
         if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM')
         resolve(`took longer than ${timeoutMs / 1000} s`)
       }, timeoutMs)
       const settle = (how: string | undefined): void => {
-        clearTimeout(impatience)
+        clearTimeout(timer)
         resolve(how)
       }
       child.once('error', (error) => settle(error.message))
-      child.once('exit', (code, signal) => settle(code === 0 ? undefined : `ended with ${signal ?? code}`))
+      child.once('exit', (code, signal) => settle(code === 0 ? undefined : `exited with ${signal ?? code}`))
     })
     child.unref()
-    if (end === undefined) return
+    if (failure === undefined) return
     const last = (await readFile(output, 'utf8')).trim().split('\n').slice(-5).join('\n')
-    throw new Error([`${[program, ...args].join(' ')} ${end}`, last].filter(Boolean).join(': '))
+    throw new Error([`${[program, ...args].join(' ')} ${failure}`, last].filter(Boolean).join(': '))
   } finally {
     await file.close()
     await rm(folder, { recursive: true, force: true })
@@ -81,9 +80,9 @@ async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Prom
 }
 
 async function write({ file, content }: Write): Promise<void> {
-  // In the same folder, because only within one file system a rename is one act.
+  // In the same folder, because a rename is atomic only within a file system.
   const fresh = `${file}.${randomBytes(6).toString('hex')}.new`
-  // Never through a link that somebody has put there.
+  // `wx` does not follow an existing link.
   await writeFile(fresh, content, { flush: true, flag: 'wx', mode: 0o600 })
   try {
     await chmod(fresh, (await stat(file)).mode)
@@ -94,8 +93,9 @@ async function write({ file, content }: Write): Promise<void> {
 }
 
 async function runtime({ socket, command, tolerate }: Runtime): Promise<void> {
-  const answer = await ask(socket, command)
-  if (answer !== '' && (tolerate === undefined || !answer.includes(tolerate))) throw new Error(`${command}: ${answer}`)
+  const response = await ask(socket, command)
+  if (response !== '' && (tolerate === undefined || !response.includes(tolerate)))
+    throw new Error(`${command}: ${response}`)
 }
 
 function serverUp({ socket, backend, server, timeoutMs }: ServerUp): Promise<void> {
@@ -106,34 +106,34 @@ function serverUp({ socket, backend, server, timeoutMs }: ServerUp): Promise<voi
 }
 
 function ready({ url, version, color, timeoutMs }: Ready): Promise<void> {
-  const wanted = [version && `version ${version}`, color].filter(Boolean).join(', ')
-  return until(timeoutMs, `${url} is not ready${wanted && ` as ${wanted}`}`, async () => {
-    const found = await look(url)
+  const expected = [version && `version ${version}`, color].filter(Boolean).join(', ')
+  return until(timeoutMs, `${url} is not ready${expected && ` as ${expected}`}`, async () => {
+    const found = await readStatus(url)
     const right = (version === undefined || found.version === version) && (color === undefined || found.color === color)
-    return found.ready && right ? undefined : found.words
+    return found.ready && right ? undefined : found.summary
   })
 }
 
 async function healthy({ count, besides, ...compose }: Healthy): Promise<void> {
   const fresh = (await containers(compose)).filter(({ id }) => !besides.includes(id)).map(({ state }) => state)
-  // One without a health check is healthy when it runs.
+  // A container without a health check is `running`.
   if (fresh.length === count && fresh.every((state) => state === 'healthy' || state === 'running')) return
-  throw new Error(`${count} new × ${compose.service} should be healthy: ${fresh.join(', ') || 'none is there'}`)
+  throw new Error(`${count} new × ${compose.service} should be healthy: ${fresh.join(', ') || 'none exist'}`)
 }
 
 async function steady({ urls, version, forMs }: Steady): Promise<void> {
   const end = performance.now() + forMs
   do {
     for (const url of urls) {
-      const found = await look(url)
-      if (!found.ready || found.version !== version) throw new Error(`${url} did not stay ready: ${found.words}`)
+      const found = await readStatus(url)
+      if (!found.ready || found.version !== version) throw new Error(`${url} did not stay ready: ${found.summary}`)
     }
-    await sleep(everyMs)
+    await sleep(pollMs)
   } while (performance.now() < end)
 }
 
-async function judge(
-  { canary, stable, windowMs, limits }: Judge,
+async function compare(
+  { canary, stable, windowMs, limits }: Compare,
   { token, operatorsUrl = (url) => url }: Secrets,
 ): Promise<void> {
   const samples = new Map<string, Sample[]>([...canary, ...stable].map((url) => [url, []]))
@@ -144,23 +144,23 @@ async function judge(
     await Promise.all(
       [...samples].map(async ([url, taken]) => {
         const now = await sample(operatorsUrl(url), token)
-        if (now.requests < (taken.at(-1)?.requests ?? 0)) throw new Error(`${url} was started anew while it was judged`)
+        if (now.requests < (taken.at(-1)?.requests ?? 0)) throw new Error(`${url} restarted during the comparison`)
         taken.push(now)
       }),
     )
-    const why = worse(summarise(of(canary)), summarise(of(stable)), limits, over)
+    const why = whyWorse(summarise(of(canary)), summarise(of(stable)), limits, over)
     if (why) throw new Error(`the canary is worse: ${why}`)
-    if (!over) await sleep(Math.max(0, Math.min(sampleEveryMs, end - performance.now())))
+    if (!over) await sleep(Math.max(0, Math.min(samplePollMs, end - performance.now())))
   }
 }
 
-/** Waits until `missing` says nothing. */
+/** Polls until `missing` returns `undefined`. */
 async function until(timeoutMs: number, what: string, missing: () => Promise<string | undefined>): Promise<void> {
   const deadline = performance.now() + timeoutMs
   for (;;) {
     const why = await missing()
     if (why === undefined) return
     if (performance.now() >= deadline) throw new Error(`${what} after ${timeoutMs / 1000} s: ${why}`)
-    await sleep(everyMs)
+    await sleep(pollMs)
   }
 }

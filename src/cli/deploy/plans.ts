@@ -1,14 +1,14 @@
 import { FleetError } from '../../base/errors.ts'
-import { type Found, look } from './instance.ts'
-import type { Limits } from './judge.ts'
+import type { Limits } from './compare.ts'
+import { type InstanceStatus, readStatus } from './instance-status.ts'
 import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
 import type { Plan, Run, Stage, Step } from './step.ts'
 
-/** What starts and ends instances, as words with `{host}`, `{port}`, `{version}` and `{color}` in them. */
+/** Commands that start and stop instances, with the placeholders `{host}`, `{port}`, `{version}` and `{color}`. */
 export interface Programs {
-  /** Puts a version at an address, in place of what runs there. */
+  /** Replaces the instance at an address with a version. */
   readonly start: readonly string[]
-  /** Ends what runs at an address. */
+  /** Stops the instance at an address. */
   readonly stop?: readonly string[]
 }
 
@@ -16,26 +16,28 @@ export interface Release {
   readonly version: string
   readonly color?: string
   readonly programs: Programs
-  /** How long a program, and then an instance until it is ready, may take. */
+  /** Limit for a program, and for an instance until it is ready. */
   readonly timeoutMs: number
 }
 
-/** Who is where, before anything is done. */
-export type Survey = ReadonlyMap<string, Found>
+/** The instances before the deploy, by address. */
+export type Survey = ReadonlyMap<string, InstanceStatus>
 
 export const urlOf = (address: string): string => `http://${address}`
 
 export async function survey(addresses: readonly string[]): Promise<Survey> {
-  return new Map(await Promise.all(addresses.map(async (address) => [address, await look(urlOf(address))] as const)))
+  return new Map(
+    await Promise.all(addresses.map(async (address) => [address, await readStatus(urlOf(address))] as const)),
+  )
 }
 
-/** One after the other leaves the rotation, is replaced, and comes back when it is ready. */
+/** Takes each instance out of rotation, replaces it, and returns it when it is ready. */
 export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): Plan {
   const all: Shares = new Map(targets.map((address) => [address, 'full']))
   return replaceEach(release, targets, found, rotation, rotation.now, all)
 }
 
-/** The idle side is started, checked, and takes over in one step; the other one is ended last. */
+/** Starts and checks the idle side, switches all requests to it in one step, and stops the other side last. */
 export function blueGreen(
   release: Release & { readonly to?: Side; readonly watchMs: number },
   sides: Readonly<Record<Side, readonly string[]>>,
@@ -50,7 +52,7 @@ export function blueGreen(
   const arriving = fresh.some((address) => rotation.now.get(address) !== 'full')
   const starts = startEach(side, fresh, found)
   if (starts.length > 0 && leaving.length === 0 && fresh.some((address) => isIn(rotation.now, address))) {
-    throw new FleetError('FLEET_ERR_USAGE', `${to} is the side that serves; it is not replaced in place`)
+    throw new FleetError('FLEET_ERR_USAGE', `${to} serves requests and cannot be replaced in place`)
   }
   const watch: Step = { do: 'steady', urls: fresh.map(urlOf), version: release.version, forMs: release.watchMs }
   const changes = leaving.length > 0 || arriving
@@ -58,13 +60,13 @@ export function blueGreen(
     ...starts,
     ...(changes ? [move(`switch to ${to}`, rotation, rotation.now, next)] : []),
     ...(changes || starts.length > 0 ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
-    ...stopEach(release, inhabited(old, found)),
+    ...stopEach(release, occupied(old, found)),
   ]
 }
 
 export type Side = 'blue' | 'green'
 
-/** A share of the requests goes to the new version; it is judged; then it replaces the others, or goes. */
+/** Sends a share of the requests to the new version and compares it; then it replaces the others or is removed. */
 export function canary(
   release: Release & {
     readonly percent: number
@@ -83,10 +85,10 @@ export function canary(
     ...stages(move('end the canary’s share', rotation, from, stable)),
     ...stopEach(release, left),
   ]
-  // Only the end was missing, if anything.
-  if (done) return retire(rotation.now, inhabited(canaries, found))
+  // All targets are replaced: only the canary's end may be missing.
+  if (done) return retire(rotation.now, occupied(canaries, found))
   const { windowMs, limits } = release
-  const judge: Step = { do: 'judge', canary: canaries.map(urlOf), stable: targets.map(urlOf), windowMs, limits }
+  const comparison: Step = { do: 'compare', canary: canaries.map(urlOf), stable: targets.map(urlOf), windowMs, limits }
   const share: Stage = {
     title: `give ${canaries.join(', ')} ${release.percent} % of the requests`,
     steps: rotation.change(rotation.now, shares),
@@ -95,7 +97,7 @@ export function canary(
   return [
     ...startEach(release, canaries, found),
     share,
-    { title: 'judge the canary', steps: [judge], undo: [] },
+    { title: 'compare the canary', steps: [comparison], undo: [] },
     ...(release.hold
       ? []
       : [...replaceEach(release, targets, found, rotation, shares, shares), ...retire(shares, canaries)]),
@@ -113,11 +115,11 @@ function replaceEach(
   const plan: Stage[] = []
   let shares = from
   for (const address of targets.filter((address) => !isAt(release, found.get(address)))) {
-    // Whoever was before is back, by the same change of the front.
+    // The same change of the front returns the previous instance to rotation.
     const next = withShare(to, address, 'none')
-    plan.push(...stages(move(`take ${address} out of the rotation`, rotation, shares, next)))
+    plan.push(...stages(move(`take ${address} out of rotation`, rotation, shares, next)))
     plan.push({
-      title: `put version ${release.version} at ${address}`,
+      title: `replace ${address} with version ${release.version}`,
       steps: start(release, address),
       undo: restore(release, address, found),
     })
@@ -126,7 +128,7 @@ function replaceEach(
   return [...plan, ...stages(move('all in rotation', rotation, shares, to))]
 }
 
-/** Instances that nobody asks yet; when something fails they are ended again. */
+/** Starts instances that are not in rotation yet; a failure stops them again. */
 function startEach(release: Release, addresses: readonly string[], found: Survey): Plan {
   const { stop } = release.programs
   return addresses
@@ -141,13 +143,13 @@ function startEach(release: Release, addresses: readonly string[], found: Survey
 function stopEach(release: Release, addresses: readonly string[]): Plan {
   const { stop } = release.programs
   if (!stop || addresses.length === 0) return []
-  const title = `end what runs at ${addresses.join(', ')}`
+  const title = `stop ${addresses.join(', ')}`
   return [{ title, steps: addresses.map((address) => program(stop, release, address)), undo: [] }]
 }
 
-/** Those where somebody is, well or not. */
-const inhabited = (addresses: readonly string[], found: Survey): readonly string[] =>
-  addresses.filter((address) => found.get(address)?.words !== 'ECONNREFUSED')
+/** The addresses on which something listens, ready or not. */
+const occupied = (addresses: readonly string[], found: Survey): readonly string[] =>
+  addresses.filter((address) => found.get(address)?.summary !== 'ECONNREFUSED')
 
 const start = (release: Release, address: string): Step[] => {
   const { version, color, timeoutMs } = release
@@ -155,7 +157,7 @@ const start = (release: Release, address: string): Step[] => {
   return [program(release.programs.start, release, address), ready]
 }
 
-/** The version of before, by the same program; that of the others where nobody answers any more. */
+/** Starts the previous version: the instance's own, or that of the others if it does not respond. */
 function restore(release: Release, address: string, found: Survey): Step[] {
   const others = [...found.values()].map(({ version }) => version)
   const version = [found.get(address)?.version, ...others].find((known) => known && known !== release.version)
@@ -185,24 +187,24 @@ const move = (title: string, rotation: Rotation, from: Shares, to: Shares): Stag
   undo: rotation.change(to, from),
 })
 
-/** A stage that has something to do. */
+/** Omits a stage without steps. */
 const stages = (stage: Stage): Plan => (stage.steps.length > 0 ? [stage] : [])
 
 const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
 
-const isAt = ({ version, color }: Pick<Release, 'version' | 'color'>, at: Found | undefined): boolean =>
+const isAt = ({ version, color }: Pick<Release, 'version' | 'color'>, at: InstanceStatus | undefined): boolean =>
   at?.ready === true && at.version === version && (color === undefined || at.color === color)
 
-/** @throws FLEET_ERR_USAGE when what runs does not tell */
+/** @throws FLEET_ERR_USAGE when the running instances do not determine it */
 function nextSide(version: string, sides: Readonly<Record<Side, readonly string[]>>, found: Survey, now: Shares): Side {
   const names = ['blue', 'green'] as const
   const fresh = names.filter((color) => sides[color].some((address) => isAt({ version, color }, found.get(address))))
   const live = names.filter((name) => sides[name].some((address) => isIn(now, address)))
-  // Interrupted after the start: that side is the one to go on with.
+  // A deploy was interrupted after the start: continue with that side.
   if (fresh.length === 1 && fresh[0]) return fresh[0]
   if (live.length === 1) return live[0] === 'blue' ? 'green' : 'blue'
   throw new FleetError(
     'FLEET_ERR_USAGE',
-    `${live.join(' and ') || 'neither side'} is in rotation; say which is next: --to blue|green`,
+    `${live.join(' and ') || 'neither side'} is in rotation; choose with --to blue|green`,
   )
 }

@@ -1,33 +1,33 @@
 import type { Step } from './step.ts'
 
-/** `full`: as configured; `none`: known, but out of the rotation; a number: this weight. */
+/** `full`: the configured weight; `none`: out of rotation; a number: this weight. */
 export type Share = 'full' | 'none' | number
 
-/** Which instances a front sends requests to, by address (`host:port`); one that is not listed gets none. */
+/** The instances of a front by address (`host:port`); absent ones receive no requests. */
 export type Shares = ReadonlyMap<string, Share>
 
-/** A front whose rotation can be changed while it runs. */
+/** A front whose rotation can be changed at run time. */
 export interface Rotation {
-  /** As it is now: what runs tells it, not a file of ours. */
+  /** The current rotation, read from the front. */
   readonly now: Shares
-  /** Steps from one rotation to another, none when they are alike. Who comes is in before who leaves is out. */
+  /** Steps from one rotation to another; none if they are equal. Instances are added before others are removed. */
   change(from: Shares, to: Shares): readonly Step[]
 }
 
-/** Another share for one instance. */
+/** Changes the share of one instance. */
 export const withShare = (shares: Shares, address: string, share: Share): Shares =>
   new Map([...shares, [address, share]])
 
-export const alike = (a: Shares, b: Shares): boolean =>
+export const sameShares = (a: Shares, b: Shares): boolean =>
   a.size === b.size && [...a].every(([address, share]) => b.get(address) === share)
 
-/** Largest weight that every front takes. */
-const heaviest = 256
+/** The largest weight that every front accepts. */
+const maxWeight = 256
 
-/** Weights by which the canary gets `percent` of the requests, and each stable instance the same. */
+/** Weights that give the canaries `percent` of the requests, and the stable instances equal shares of the rest. */
 export function canaryShares(stable: readonly string[], canary: readonly string[], percent: number): Shares {
   const [each, its] = [(100 - percent) / stable.length, percent / canary.length]
-  const scale = heaviest / Math.max(each, its)
+  const scale = maxWeight / Math.max(each, its)
   const weight = (part: number): number => Math.max(1, Math.round(part * scale))
   return new Map([
     ...stable.map((address) => [address, weight(each)] as const),

@@ -4,9 +4,9 @@ import { perform, type Secrets } from './perform.ts'
 import { describe, type Plan, type Stage, type Step } from './step.ts'
 
 /**
- * Carries out a plan. When a step fails, its stage and those before it are taken back, the last one first.
+ * Executes a plan. When a step fails, its stage and the previous ones are undone in reverse order.
  *
- * @throws FLEET_ERR_DEPLOY_FAILED when everything has been taken back, FLEET_ERR_ROLLBACK_FAILED when that failed too
+ * @throws FLEET_ERR_DEPLOY_FAILED after a rollback, FLEET_ERR_ROLLBACK_FAILED when the rollback failed too
  */
 export async function execute(plan: Plan, out: Output, secrets: Secrets): Promise<void> {
   const begun: Stage[] = []
@@ -19,16 +19,16 @@ export async function execute(plan: Plan, out: Output, secrets: Secrets): Promis
     } catch (error) {
       progress.fail()
       const why = (error as Error).message
-      out.note(`rolling back, because ${why}`)
+      out.note(`rolling back: ${why}`)
       const broken = await rollBack(begun, secrets)
       if (broken.length === 0) throw new FleetError('FLEET_ERR_DEPLOY_FAILED', `${stage.title}: ${why}`)
-      const detail = `${broken.join('; ')}. It was rolled back because ${why}`
+      const detail = `${broken.join('; ')}. The rollback was caused by: ${why}`
       throw new FleetError('FLEET_ERR_ROLLBACK_FAILED', detail)
     }
   }
 }
 
-/** Goes on when a step fails: what comes after it may be what users need most. */
+/** Continues after a failed step, because later steps may restore service. */
 async function rollBack(begun: readonly Stage[], secrets: Secrets): Promise<string[]> {
   const broken: string[] = []
   for (const step of begun.toReversed().flatMap(({ undo }) => undo)) {
@@ -37,7 +37,7 @@ async function rollBack(begun: readonly Stage[], secrets: Secrets): Promise<stri
   return broken
 }
 
-/** The plan for people. */
+/** Prints the plan. */
 export function show(plan: Plan, out: Output): void {
   if (plan.length === 0) out.line('nothing to do')
   const list = (steps: readonly Step[]): void => {
@@ -47,7 +47,7 @@ export function show(plan: Plan, out: Output): void {
     out.line(out.style('bold', title))
     list(steps)
     if (undo.length === 0) continue
-    out.line(out.style('dim', '  if this or what follows fails:'))
+    out.line(out.style('dim', '  if this or a later stage fails:'))
     for (const step of undo) out.line(`    ${describe(step)}`)
   }
 }

@@ -1,6 +1,6 @@
-import type { Limits } from './judge.ts'
+import type { Limits } from './compare.ts'
 
-/** A program, as words: no shell reads them. */
+/** A program with its arguments, without a shell. */
 export interface Run {
   readonly do: 'run'
   readonly argv: readonly string[]
@@ -9,19 +9,19 @@ export interface Run {
   readonly timeoutMs: number
 }
 
-/** A whole file, put in place at once: a reader sees the old one or this one. */
+/** Replaces a file atomically. */
 export interface Write {
   readonly do: 'write'
   readonly file: string
   readonly content: string
 }
 
-/** A command of HAProxy's runtime API. It answers nothing when it is content. */
+/** A command of HAProxy's runtime API; an empty response means success. */
 export interface Runtime {
   readonly do: 'runtime'
   readonly socket: string
   readonly command: string
-  /** An answer that is no failure either. */
+  /** A response that is not an error either. */
   readonly tolerate?: string
 }
 
@@ -34,7 +34,7 @@ export interface ServerUp {
   readonly timeoutMs: number
 }
 
-/** Waits until the instance at `url` is ready, and is the one that was meant. */
+/** Waits until the instance at `url` is ready and reports this version and color. */
 export interface Ready {
   readonly do: 'ready'
   readonly url: string
@@ -43,18 +43,18 @@ export interface Ready {
   readonly timeoutMs: number
 }
 
-/** So many new containers must be there, and healthy, as Docker sees them now. */
+/** Checks that Docker reports `count` new, healthy containers. */
 export interface Healthy {
   readonly do: 'healthy'
-  /** How compose is called. */
+  /** Command that runs compose. */
   readonly command: readonly string[]
   readonly service: string
-  /** Ids of the old ones. */
+  /** Ids of the old containers. */
   readonly besides: readonly string[]
   readonly count: number
 }
 
-/** The instances must stay ready for so long. */
+/** The instances must stay ready for `forMs`. */
 export interface Steady {
   readonly do: 'steady'
   readonly urls: readonly string[]
@@ -62,9 +62,9 @@ export interface Steady {
   readonly forMs: number
 }
 
-/** Compares the canary with the stable side, and fails when it is worse. */
-export interface Judge {
-  readonly do: 'judge'
+/** Compares the canary with the stable side; fails when it is worse. */
+export interface Compare {
+  readonly do: 'compare'
   readonly canary: readonly string[]
   readonly stable: readonly string[]
   readonly windowMs: number
@@ -77,13 +77,13 @@ export interface Pause {
   readonly why: string
 }
 
-export type Step = Run | Write | Runtime | ServerUp | Ready | Healthy | Steady | Judge | Pause
+export type Step = Run | Write | Runtime | ServerUp | Ready | Healthy | Steady | Compare | Pause
 
-/** Steps that belong together, and those that take them back. */
+/** Steps with those that undo them. */
 export interface Stage {
   readonly title: string
   readonly steps: readonly Step[]
-  /** Taken when this stage or a later one fails, the last stage's first. */
+  /** Executed when this stage or a later one fails, in reverse order of stages. */
   readonly undo: readonly Step[]
 }
 
@@ -92,7 +92,7 @@ export type Plan = readonly Stage[]
 const seconds = (ms: number): string => `${ms / 1000} s`
 const quoted = (word: string): string => (/^[\w@%+=:,./{}-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
 
-/** A step in one line, as a person would do it. */
+/** A step as one line of text. */
 export function describe(step: Step): string {
   switch (step.do) {
     case 'run': {
@@ -106,14 +106,14 @@ export function describe(step: Step): string {
     case 'server-up':
       return `wait until HAProxy has ${step.backend}/${step.server} up, ${seconds(step.timeoutMs)} at most`
     case 'ready': {
-      const who = [step.version && `version ${step.version}`, step.color].filter(Boolean).join(', ')
-      return `wait until ${step.url}/ready says so${who && ` of ${who}`}, ${seconds(step.timeoutMs)} at most`
+      const expected = [step.version && `version ${step.version}`, step.color].filter(Boolean).join(', ')
+      return `wait until ${step.url} is ready${expected && ` as ${expected}`}, ${seconds(step.timeoutMs)} at most`
     }
     case 'healthy':
       return `check that ${step.count} new × ${step.service} are healthy`
     case 'steady':
       return `watch for ${seconds(step.forMs)} that ${step.urls.join(', ')} stay ready`
-    case 'judge':
+    case 'compare':
       return `compare ${step.canary.join(', ')} with ${step.stable.join(', ')} for ${seconds(step.windowMs)}`
     case 'pause':
       return `wait ${seconds(step.ms)}: ${step.why}`

@@ -5,14 +5,14 @@ import { FleetError } from '../../base/errors.ts'
 import type { Source } from './facts.ts'
 import type { Examination, ExamineOptions } from './run.ts'
 
-/** What an examination may take: real deployments take a second and 100 MiB. */
+/** Limits of an examination; real deployments need one second and 100 MiB. */
 const [longestMs, maxMib] = [30_000, 768]
 
 /**
- * {@link examine} in a thread of its own, without this process's environment: files that were made to keep a reader busy, or
- * to fill its memory, end that thread and not this process.
+ * Runs {@link examine} in a worker thread without this process's environment. A hostile file that keeps a reader busy or
+ * fills its memory ends the thread, not the process.
  *
- * @throws FLEET_ERR_USAGE when it takes longer than 30 s, or more memory than 768 MiB
+ * @throws FLEET_ERR_USAGE when it takes longer than 30 s or more than 768 MiB
  */
 export async function examineBounded(
   sources: readonly Source[],

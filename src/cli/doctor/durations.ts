@@ -19,10 +19,10 @@ const units = lookup<Readonly<Record<string, number>>>({
 })
 
 /**
- * A length of time as configuration files write it: `60s`, `1m30s`, `500ms`, `2min 20s`.
+ * Parses a duration of a configuration file: `60s`, `1m30s`, `500ms`, `2min 20s`.
  *
- * @param bare what a number without a unit counts: seconds in nginx, systemd and Terraform, milliseconds in HAProxy
- * @returns milliseconds, or `undefined` when it is none: a variable, `infinity`
+ * @param bare the unit of a number without one: `s` in nginx, systemd and Terraform, `ms` in HAProxy
+ * @returns milliseconds, or `undefined` for anything else, such as a variable or `infinity`
  */
 export function duration(text: string, bare: 'ms' | 's' = 's'): number | undefined {
   const trimmed = text.trim()
@@ -38,8 +38,8 @@ export function duration(text: string, bare: 'ms' | 's' = 's'): number | undefin
   return total
 }
 
-/** For people: `1.5 s`, `250 ms`, `2 min`. */
-export function say(ms: number): string {
+/** `1.5 s`, `250 ms`, `2 min`. */
+export function formatDuration(ms: number): string {
   if (ms < 1_000) return `${ms} ms`
   return ms >= 120_000 && ms % 60_000 === 0 ? `${ms / 60_000} min` : `${ms / 1_000} s`
 }

@@ -1,15 +1,15 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { say } from './durations.ts'
-import type { Fact, Front, Instance, Place, Reading, Sighting } from './facts.ts'
-import { others, pairs, type Trap, traps } from './rules.ts'
+import { formatDuration } from './durations.ts'
+import type { Fact, Front, Instance, Place, Reading, Violation } from './facts.ts'
+import { fileRules, instanceRules, pairs, type Rule } from './rules.ts'
 import { weakSecrets } from './secrets.ts'
-import { instanceDefaults, ladder, type Rung, type Term } from './timeout-rules.ts'
+import { instanceDefaults, type Term, type TimeoutRule, timeoutRules } from './timeout-rules.ts'
 
 export interface Finding extends Place {
   readonly code: string
   readonly message: string
-  readonly mend: string
+  readonly fix: string
 }
 
 export interface Assumptions {
@@ -17,19 +17,21 @@ export interface Assumptions {
   readonly longestMs: number
 }
 
-/** Applies every rule to what was read. In the order of files and lines; one finding for a rule and a place. */
-export function judge(readings: readonly Reading[], assumptions: Assumptions): Finding[] {
+/** Applies every rule to the readings. Sorted by file and line; a rule reports a line once. */
+export function evaluate(readings: readonly Reading[], assumptions: Assumptions): Finding[] {
   const of = <R extends Reading['role']>(role: R): Extract<Reading, { role: R }>[] =>
     readings.filter((reading) => reading.role === role) as Extract<Reading, { role: R }>[]
   const instances = of('instance')
   const fronts = of('front')
   const findings = [
-    ...of('sighting').map(judgeSighting),
-    ...instances.flatMap((instance) => judgeInstance(instance, fronts, instances)),
+    ...of('violation').map(violationFinding),
+    ...instances.flatMap((instance) => checkInstance(instance, fronts, instances)),
     ...fronts.flatMap((front) =>
-      wrong(front.readiness, /\/ready$/) ? [found(others.readiness, front.readiness, shown(front.readiness))] : [],
+      wrong(front.readiness, /\/ready$/)
+        ? [found(instanceRules.readiness, front.readiness, shown(front.readiness))]
+        : [],
     ),
-    ...ladder.flatMap((rung) => climb(rung, fronts, instances, assumptions)),
+    ...timeoutRules.flatMap((rule) => applyTimeoutRule(rule, fronts, instances, assumptions)),
   ]
   const seen = new Set<string>()
   return findings
@@ -40,69 +42,71 @@ export function judge(readings: readonly Reading[], assumptions: Assumptions): F
     .sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.code.localeCompare(b.code))
 }
 
-export const found = (trap: Trap, { file, line }: Place, detail?: string): Finding => ({
-  code: trap.code,
+export const found = (rule: Rule, { file, line }: Place, detail?: string): Finding => ({
+  code: rule.code,
   file,
   line,
-  message: detail ? `${trap.problem} (${detail})` : trap.problem,
-  mend: trap.mend,
+  message: detail ? `${rule.problem} (${detail})` : rule.problem,
+  fix: rule.fix,
 })
 
-const judgeSighting = (sighting: Sighting): Finding =>
-  found(traps[sighting.what as keyof typeof traps], sighting, sighting.detail)
+const violationFinding = (violation: Violation): Finding =>
+  found(fileRules[violation.rule as keyof typeof fileRules], violation, violation.detail)
 
 const shown = ({ value }: Fact<string>): string => value
 const wrong = (fact: Fact<string> | undefined, right: RegExp): fact is Fact<string> =>
   fact !== undefined && !right.test(fact.value)
 
-function judgeInstance(instance: Instance, fronts: readonly Front[], all: readonly Instance[]): Finding[] {
+function checkInstance(instance: Instance, fronts: readonly Front[], all: readonly Instance[]): Finding[] {
   const { env, unseen, copies, command, readiness, liveness } = instance
-  const findings: Finding[] = weakSecrets(env).map(({ place, detail }) => found(others.secretWeak, place, detail))
-  if (wrong(readiness, /\/ready$/)) findings.push(found(others.readiness, readiness, readiness.value))
-  if (wrong(liveness, /\/(?:live|alive)$/)) findings.push(found(others.liveness, liveness, liveness.value))
-  if (command && losesSignals(command.value)) findings.push(found(others.signals, command, command.value.slice(0, 60)))
+  const findings: Finding[] = weakSecrets(env).map(({ place, detail }) =>
+    found(instanceRules.secretWeak, place, detail),
+  )
+  if (wrong(readiness, /\/ready$/)) findings.push(found(instanceRules.readiness, readiness, readiness.value))
+  if (wrong(liveness, /\/(?:live|alive)$/)) findings.push(found(instanceRules.liveness, liveness, liveness.value))
+  if (command && losesSignals(command.value))
+    findings.push(found(instanceRules.signals, command, command.value.slice(0, 60)))
 
   const many = (copies?.value ?? 1) > 1
   const id = env.get('INSTANCE_ID')
-  if (many && id?.value) findings.push(found(others.id, id, id.value))
+  if (many && id?.value) findings.push(found(instanceRules.id, id, id.value))
   const allowed = env.get('FLEET_ALLOW_MEMORY')
   const redis = [...env.keys()].some((name) => /^REDIS_(?:URL|HOST|SENTINELS|CLUSTER)$/.test(name))
   if (many && !redis && allowed && /^(?:1|true)$/i.test(allowed.value ?? ''))
-    findings.push(found(others.memory, allowed))
-  else if (many && !redis && unseen === 'none') findings.push(found(others.memory, copies ?? instance))
+    findings.push(found(instanceRules.memory, allowed))
+  else if (many && !redis && unseen === 'none') findings.push(found(instanceRules.memory, copies ?? instance))
 
   const trusted = env.get('TRUST_PROXY')
   if (trusted?.value?.split(',').some((entry) => /^(?:\*|true|all|0\.0\.0\.0\/0|::\/0)$/i.test(entry.trim())))
-    findings.push(found(traps['trust-everyone'], trusted, trusted.value))
-  if (!trusted && isWhole(instance, all) && fronts.some((front) => related(front, all).includes(instance)))
-    findings.push(found(others.trustMissing, instance, instance.name))
+    findings.push(found(fileRules['trust-all'], trusted, trusted.value))
+  if (!trusted && isComplete(instance, all) && fronts.some((front) => related(front, all).includes(instance)))
+    findings.push(found(instanceRules.trustMissing, instance, instance.name))
   return [...findings, ...badValues(instance)]
 }
 
-/** Whether a variable that is not here is not set. A `.env` beside a compose file only fills in its values. */
-const isWhole = ({ source, unseen, env }: Instance, all: readonly Instance[]): boolean =>
+/** Whether an absent variable is unset. A `.env` beside a compose file only supplies values for it. */
+const isComplete = ({ source, unseen, env }: Instance, all: readonly Instance[]): boolean =>
   source === 'environment' ? !all.some((other) => other.source === 'compose') : unseen !== 'any' && env.size > 0
 
 const losesSignals = (command: string): boolean =>
   /^(?:\S*\/)?(?:npm|yarn|pnpm|npx)\b/.test(command) ||
   (/^(?:\S*\/)?(?:ba|da|a)?sh\s+-c\s/.test(command) && !/\bexec\s/.test(command))
 
-/** What the instance would say at its start. */
+/** The values that the instance would reject at startup. */
 function badValues({ env }: Instance): Finding[] {
   return [...env].flatMap(([name, variable]) => {
-    // With what TRUST_PROXY=true and the like mean, a rule of their own deals.
     if (variable.value === undefined) return []
     try {
       readEnv({ [name]: variable.value })
       return []
     } catch (error) {
       if (!(error instanceof FleetError)) throw error
-      return [found(others.values, variable, error.message.replace(/^[^:]*: /, ''))]
+      return [found(instanceRules.values, variable, error.message.replace(/^[^:]*: /, ''))]
     }
   })
 }
 
-/** The instances a front stands before, as far as files can tell. */
+/** The instances behind a front: those of the same tool if there are any, else all. */
 function related(front: Front, instances: readonly Instance[]): readonly Instance[] {
   const candidates = instances.filter(({ source }) => source !== 'image')
   const own = candidates.filter(({ source }) => pairs[front.source].includes(source))
@@ -112,67 +116,69 @@ function related(front: Front, instances: readonly Instance[]): readonly Instanc
 const frontTerms = { idle: 'idleMs', notice: 'noticeMs', avoid: 'avoidMs', deregister: 'deregisterMs' } as const
 type FrontTerm = keyof typeof frontTerms
 
-function climb(
-  rung: Rung,
+function applyTimeoutRule(
+  rule: TimeoutRule,
   fronts: readonly Front[],
   instances: readonly Instance[],
   assumptions: Assumptions,
 ): Finding[] {
-  const term = [...rung.less, ...rung.more].find((name): name is FrontTerm => name in frontTerms)
-  if (term === undefined) return instances.flatMap((instance) => step(rung, instance, undefined, assumptions))
+  const term = [...rule.less, ...rule.more].find((name): name is FrontTerm => name in frontTerms)
+  if (term === undefined) return instances.flatMap((instance) => compare(rule, instance, undefined, assumptions))
   return fronts.flatMap((front) => {
     const own = front[frontTerms[term]]
     if (!own) return []
     const behind = related(front, instances)
-    const asked: readonly (Instance | undefined)[] = behind.length > 0 ? behind : [undefined]
-    return asked.flatMap((instance) => step(rung, instance, { term, fact: own }, assumptions))
+    const compared: readonly (Instance | undefined)[] = behind.length > 0 ? behind : [undefined]
+    return compared.flatMap((instance) => compare(rule, instance, { term, fact: own }, assumptions))
   })
 }
 
-interface Known {
+interface TermValue {
   readonly ms: number
-  /** Where it is written; nothing for a default. */
+  /** Absent for a default. */
   readonly at?: Place
 }
 
-function step(
-  rung: Rung,
+function compare(
+  rule: TimeoutRule,
   instance: Instance | undefined,
   front: { term: FrontTerm; fact: Fact<number> } | undefined,
   assumptions: Assumptions,
 ): Finding[] {
-  const known = (term: Term): Known | undefined =>
+  const known = (term: Term): TermValue | undefined =>
     term === front?.term ? { ms: front.fact.value, at: front.fact } : instanceTerm(term, instance, assumptions)
-  const less = rung.less.map((term) => ({ term, known: known(term) }))
-  const more = rung.more.map((term) => ({ term, known: known(term) }))
+  const less = rule.less.map((term) => ({ term, known: known(term) }))
+  const more = rule.more.map((term) => ({ term, known: known(term) }))
   const all = [...less, ...more]
   if (all.some((entry) => entry.known === undefined)) return []
   const sum = (entries: typeof all): number => entries.reduce((total, entry) => total + (entry.known?.ms ?? 0), 0)
-  const [left, right] = [sum(less) + rung.slackMs, sum(more)]
-  if (rung.relation === '<' ? left < right : left <= right) return []
+  const [left, right] = [sum(less) + rule.slackMs, sum(more)]
+  if (rule.relation === '<' ? left < right : left <= right) return []
   const place =
     front?.fact ??
     all.find(({ term, known }) => term === 'grace' && known?.at)?.known?.at ??
     all.find(({ known }) => known?.at)?.known?.at
   if (!place) return []
-  const tell = (entries: typeof all): string =>
-    entries.map(({ term, known }) => `${term} ${say(known?.ms ?? 0)}${elsewhere(known?.at, place)}`).join(' + ')
-  const slack = rung.slackMs > 0 ? ` + ${say(rung.slackMs)}` : ''
-  const message = `${tell(less)}${slack} must be ${rung.relation} ${tell(more)}: ${rung.why}`
-  return [{ code: rung.code, file: place.file, line: place.line, message, mend: rung.mend }]
+  const termsText = (entries: typeof all): string =>
+    entries
+      .map(({ term, known }) => `${term} ${formatDuration(known?.ms ?? 0)}${elsewhere(known?.at, place)}`)
+      .join(' + ')
+  const slack = rule.slackMs > 0 ? ` + ${formatDuration(rule.slackMs)}` : ''
+  const message = `${termsText(less)}${slack} must be ${rule.relation} ${termsText(more)}: ${rule.why}`
+  return [{ code: rule.code, file: place.file, line: place.line, message, fix: rule.fix }]
 }
 
 const elsewhere = (at: Place | undefined, place: Place): string =>
   at === undefined || (at.file === place.file && at.line === place.line) ? '' : ` (${at.file}:${at.line})`
 
-function instanceTerm(term: Term, instance: Instance | undefined, { longestMs }: Assumptions): Known | undefined {
-  const variable = (name: string, byDefault: number): Known | undefined => {
+function instanceTerm(term: Term, instance: Instance | undefined, { longestMs }: Assumptions): TermValue | undefined {
+  const variable = (name: string, byDefault: number): TermValue | undefined => {
     const set = instance?.env.get(name)
     if (!set || set.value === '') return { ms: byDefault }
     const ms = Number(set.value)
     return set.value === undefined || !Number.isFinite(ms) ? undefined : { ms, at: set }
   }
-  const fact = (own: Fact<number> | undefined, byDefault?: number): Known | undefined =>
+  const fact = (own: Fact<number> | undefined, byDefault?: number): TermValue | undefined =>
     own ? { ms: own.value, at: own } : byDefault === undefined ? undefined : { ms: byDefault }
   switch (term) {
     case 'keepAlive':

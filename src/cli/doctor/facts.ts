@@ -1,4 +1,4 @@
-/** Where something was read, to be shown as `file:line`. */
+/** Location of a fact, shown as `file:line`. */
 export interface Place {
   readonly file: string
   /** From 1. */
@@ -9,70 +9,70 @@ export interface Fact<T> extends Place {
   readonly value: T
 }
 
-/** One variable of an instance's environment; `undefined`: it is set, but its value is kept elsewhere. */
+/** A variable of an instance's environment. `undefined`: it is set, but its value is not in the files. */
 export type Variable = Fact<string | undefined>
 
-/** Where instances are described. */
+/** The kind of file that describes an instance. */
 export type InstanceSource = 'environment' | 'app' | 'compose' | 'pm2' | 'systemd' | 'kubernetes' | 'ecs' | 'image'
 
-/** What a file says of the instances: their environment, and who starts, asks and ends them. */
+/** What a file declares about instances: environment, command, probes and kill timeout. */
 export interface Instance extends Place {
   readonly role: 'instance'
   readonly source: InstanceSource
   readonly name: string
   readonly env: ReadonlyMap<string, Variable>
-  /** Which variables may come from elsewhere, so that one that is not here may be set all the same. */
+  /** Which absent variables may be set elsewhere. */
   readonly unseen: 'none' | 'secrets' | 'any'
-  /** From SIGTERM to SIGKILL, ms, as it is written or by the default of who sends it. */
+  /** From SIGTERM to SIGKILL, ms: the setting, or the default of the process manager. */
   readonly graceMs?: Fact<number>
-  /** Part of the grace that passes before SIGTERM: Kubernetes' preStop. */
+  /** Kubernetes' preStop: the part of the grace period before SIGTERM. */
   readonly preStopMs?: Fact<number>
-  /** Copies with this same environment. */
+  /** Number of copies with this environment. */
   readonly copies?: Fact<number>
-  /** What is started, when it is not the image's own command. */
+  /** The command, unless the image defines it. */
   readonly command?: Fact<string>
-  /** How long an idle connection is kept by the instance, ms. */
+  /** Keep-alive timeout of the instance, ms. */
   readonly keepAliveMs?: Fact<number>
-  /** Paths that are asked, by what for. */
+  /** Paths of the health checks. */
   readonly readiness?: Fact<string>
   readonly liveness?: Fact<string>
 }
 
 export type FrontSource = 'nginx' | 'haproxy' | 'alb' | 'ingress' | 'cloudflare'
 
-/** What passes requests on to instances, and how it learns of their state. */
+/** A load balancer in front of instances, and how it learns of their state. */
 export interface Front extends Place {
   readonly role: 'front'
   readonly source: FrontSource
   readonly name: string
-  /** How long it keeps an idle connection to an instance, ms. */
+  /** Idle timeout of its connections to instances, ms. */
   readonly idleMs?: Fact<number>
-  /** How long its checks, or its news of who is there, take to notice a drain, ms. */
+  /** Time until its health checks or its discovery notice a drain, ms. */
   readonly noticeMs?: Fact<number>
-  /** How long it leaves an instance alone that refused, ms: open-source nginx, which asks nobody. */
+  /** How long it avoids an instance after a failure, ms: open-source nginx has no active health checks. */
   readonly avoidMs?: Fact<number>
-  /** How long a target that is taken off the list may finish its requests, ms. */
+  /** How long a deregistered target may finish its requests, ms. */
   readonly deregisterMs?: Fact<number>
   readonly readiness?: Fact<string>
 }
 
-/** A mistake that is one wherever it stands: `what` is a key of the table of traps. */
-export interface Sighting<T extends string = string> extends Place {
-  readonly role: 'sighting'
-  readonly what: T
+/** A mistake in one place, whatever the other files say: `rule` is a key of `fileRules`. */
+export interface Violation<T extends string = string> extends Place {
+  readonly role: 'violation'
+  readonly rule: T
   /** Completes the message. */
   readonly detail?: string
 }
 
-export type Reading = Instance | Front | Sighting
+export type Reading = Instance | Front | Violation
 
-/** A file that is to be read, and what is known of its neighbours. */
+/** A file to examine. */
 export interface Source {
   readonly file: string
   readonly text: string
 }
 
-/** What readers share: values for `${NAME}` in templates and compose files. */
+/** Values for `${NAME}` in templates and compose files. */
 export interface Context {
   readonly variables: ReadonlyMap<string, Variable>
 }
@@ -86,11 +86,11 @@ export function lineAt(text: string, index: number): number {
   return line
 }
 
-/** Line of the first match, or of the start. */
+/** Line of the first match, else 1. */
 export function lineOf(text: string, pattern: RegExp): number {
   const match = pattern.exec(text)
   return match ? lineAt(text, match.index) : 1
 }
 
-/** The text as a part of a pattern that matches just it. */
+/** Escapes the text for a regular expression. */
 export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')

@@ -28,15 +28,15 @@ const skipped = new Set([
   '__tests__',
   'bench',
 ])
-/** The time that the YAML parser takes for a file with mistakes grows with the square of its size. */
-const largestYaml = 256 * 1024
-/** Bytes of all files; files; and folders in each other. The folder may be anybody's. */
-const [largestSum, mostFiles, deepest] = [32_000_000, 5_000, 32]
+/** Characters. The YAML parser takes quadratic time for a file with errors. */
+const maxYaml = 256 * 1024
+/** Limits for untrusted folders: characters of all files, number of files, depth of folders. */
+const [maxTotal, maxFiles, maxDepth] = [32_000_000, 5_000, 32]
 
 /**
- * The files a user named, and those in the folders a user named.
+ * Reads the named files, and the files in the named folders that may be of a known kind.
  *
- * @throws FLEET_ERR_USAGE for a name that is nothing, or no regular file; and for more than doctor reads
+ * @throws FLEET_ERR_USAGE for a name that does not exist or is not a regular file, and above the limits
  */
 export function collect(names: readonly string[]): Source[] {
   const found = new Map<string, Source>()
@@ -46,27 +46,27 @@ export function collect(names: readonly string[]): Source[] {
     if (text === undefined) return false
     sum += text.length
     found.set(resolve(path), { file: relative('', path) || path, text })
-    if (found.size > mostFiles || sum > largestSum)
-      throw new FleetError('FLEET_ERR_USAGE', 'these are more files than doctor reads; name the ones to examine')
+    if (found.size > maxFiles || sum > maxTotal)
+      throw new FleetError('FLEET_ERR_USAGE', 'too many files; name the ones to examine')
     return true
   }
   const visit = (folder: string, depth: number): void => {
-    if (depth > deepest) return
+    if (depth > maxDepth) return
     for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
       const path = join(folder, entry.name)
       if (entry.isDirectory()) {
         if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1)
-      } else if (entry.isFile() && nameSays(path)) add(path)
+      } else if (entry.isFile() && hasKnownName(path)) add(path)
     }
   }
   for (const name of names) {
     if (!existsSync(name)) throw new FleetError('FLEET_ERR_USAGE', `${name} is neither a file nor a folder`)
     if (statSync(name).isDirectory()) visit(name, 0)
     else {
-      // One that is too large is left out, as in a folder.
+      // A file that is too large is skipped, as in a folder.
       if (!add(name, true) && !statSync(name).isFile())
         throw new FleetError('FLEET_ERR_USAGE', `${name} is not a regular file; \`-\` reads YAML from stdin`)
-      // Docker reads it too, and takes values from it.
+      // Docker reads values from it too.
       const beside = join(dirname(name), '.env')
       if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
     }
@@ -74,12 +74,12 @@ export function collect(names: readonly string[]): Source[] {
   return [...found.values()]
 }
 
-/** Whether a file's name is one that a reader may want. */
-const nameSays = (path: string): boolean =>
+/** Whether a reader may want a file of this name. */
+const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
   /^(?:\.env(?:\.\w+)?|Dockerfile.*)$/.test(basename(path))
 
-/** What a file is; `undefined` for one that is nobody's here. */
+/** The kind of a file; `undefined` when no reader wants it. */
 export function kindOf({ file, text }: Source): Kind | undefined {
   const name = basename(file)
   if (/^\.env(?:\.\w+)?$|\.env$/.test(name))
@@ -95,12 +95,12 @@ export function kindOf({ file, text }: Source): Kind | undefined {
 }
 
 function yamlKind({ file, text }: Source): Kind | undefined {
-  if (text.length > largestYaml) return undefined
+  if (text.length > maxYaml) return undefined
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
   return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
 }
 
-/** Files that kustomize lays over others: parts of objects, which say nothing alone. */
+/** Patches of kustomizations: parts of objects, which are meaningless alone. */
 export function patches(sources: readonly Source[]): ReadonlySet<string> {
   const found = new Set<string>()
   for (const source of sources) {
@@ -116,9 +116,9 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
   return found
 }
 
-/** None of a file that is too large or not YAML: its own reader reports the latter. */
+/** Empty for a file that is too large or not YAML; its reader reports the latter. */
 function documentsOf(source: Source): readonly YamlDocument[] {
-  if (source.text.length > largestYaml) return []
+  if (source.text.length > maxYaml) return []
   try {
     return parseYaml(source)
   } catch {

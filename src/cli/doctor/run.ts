@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
-import { judgeConnections } from './connect.ts'
-import { type Assumptions, type Finding, found, judge } from './evaluate.ts'
+import { checkConnections } from './connect.ts'
+import { type Assumptions, evaluate, type Finding, found } from './evaluate.ts'
 import type { Context, Instance, Reader, Reading, Source, Variable } from './facts.ts'
 import { type Kind, kindOf, patches } from './files.ts'
 import { readApp } from './readers/app.ts'
@@ -10,17 +10,17 @@ import { readHaproxy } from './readers/haproxy.ts'
 import { readImage } from './readers/image.ts'
 import { readKubernetes } from './readers/kubernetes.ts'
 import { readNginx } from './readers/nginx.ts'
-import { readPm2 } from './readers/pm2.ts'
 import { readSystemd } from './readers/systemd.ts'
 import { readTerraform } from './readers/terraform.ts'
-import { others } from './rules.ts'
+import { instanceRules } from './rules.ts'
 
 const readers: Readonly<Record<Kind, Reader>> = {
   nginx: readNginx,
   haproxy: readHaproxy,
   compose: readCompose,
   kubernetes: readKubernetes,
-  pm2: readPm2,
+  // Loads acorn.
+  pm2: async (...args) => (await import('./readers/pm2.ts')).readPm2(...args),
   systemd: readSystemd,
   terraform: readTerraform,
   environment: readEnvironment,
@@ -30,22 +30,22 @@ const readers: Readonly<Record<Kind, Reader>> = {
 
 export interface Examination {
   readonly findings: readonly Finding[]
-  /** Files that were read, by what they are. */
+  /** The files that were read, and their kinds. */
   readonly read: readonly { file: string; kind: Kind }[]
 }
 
 export interface ExamineOptions extends Assumptions {
-  /** Ask the Redis and the databases of `.env` files. */
+  /** Connect to the Redis and the databases in `.env` files. */
   readonly connect: boolean
 }
 
-/** Reads the files and judges them together, because timeouts must fit each other across files. */
+/** Reads the files and evaluates them together, because timeouts must fit each other across files. */
 export async function examine(sources: readonly Source[], options: ExamineOptions): Promise<Examination> {
   const { readings, broken, read } = await readAll(sources)
-  const findings = [...broken, ...judge(readings, options)]
+  const findings = [...broken, ...evaluate(readings, options)]
   if (options.connect) {
     const instances = readings.filter((reading): reading is Instance => reading.role === 'instance')
-    findings.push(...(await judgeConnections(instances)))
+    findings.push(...(await checkConnections(instances)))
   }
   return { findings, read }
 }
@@ -56,7 +56,7 @@ interface Readings {
   readonly read: Examination['read']
 }
 
-/** What every file says, before it is judged. */
+/** Reads every file without evaluating the rules. */
 export async function readAll(sources: readonly Source[]): Promise<Readings> {
   const partial = patches(sources.filter(({ file }) => /kustomization\.ya?ml$/.test(file)))
   const read = sources.flatMap((source) => {
@@ -71,7 +71,7 @@ export async function readAll(sources: readonly Source[]): Promise<Readings> {
     try {
       readings.push(...(await readers[kind](own, context)))
     } catch {
-      // One of them is broken: the others still say what they say.
+      // One file is broken: read each alone, to keep the readings of the others.
       for (const source of own) readings.push(...(await readAlone(kind, source, context, broken)))
     }
   }
@@ -87,20 +87,20 @@ async function readAlone(
   try {
     return await readers[kind]([source], context)
   } catch (error) {
-    // A parser that follows nested values runs out of stack before anything that a person writes is nested so deep.
+    // Recursive parsers run out of stack only for generated files.
     const [first = ''] = /call stack/.test((error as Error).message)
       ? ['it is nested too deeply']
       : (error as Error).message.split('\n')
     const { line = 1 } = error as { line?: number }
-    findings.push(found(others.syntax, { file: source.file, line }, first))
+    findings.push(found(instanceRules.syntax, { file: source.file, line }, first))
     return []
   }
 }
 
-/** Values for `${NAME}`: what `.env` files say, and the values of front's templates such as nginx.env. */
+/** Values for `${NAME}` from `.env` files and from files for templates, such as nginx.env. */
 function values(read: readonly { source: Source; kind: Kind }[]): Map<string, Variable> {
   const files = read.filter(({ kind }) => kind === 'environment')
   const variables = files.flatMap(({ source }) => [...variablesOf(source)])
-  // One long value in many places would make much out of little.
+  // A long value in many places would multiply the text.
   return new Map(variables.filter(([, { value = '' }]) => value.length <= 1024))
 }

@@ -1,11 +1,11 @@
 import { percentDecoded } from '../../base/percent.ts'
 import type { Variable } from './facts.ts'
 
-/** Bytes the instance asks for at its start. */
-const leastBytes = 32
-const leastPassword = 12
+/** The minimum that an instance accepts at startup. */
+const minBytes = 32
+const minPassword = 12
 const signing = new Set(['FLEET_SECRET', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_ADMIN_TOKEN'])
-/** What examples on the web have, and nobody changes. */
+/** Words of published examples and of password lists. */
 const wellKnown =
   /change.?me|changeit|secret|passw(?:or)?d|example|default|your[-_ ]|keyboard.?cat|letmein|admin|qwerty|^(.)\1*$|^(?:postgres|redis|fleet|root|test|grafana)$/i
 
@@ -14,7 +14,7 @@ export interface WeakSecret {
   readonly detail: string
 }
 
-/** Secrets that stand in a file and can be guessed. What is said of one never holds its value. */
+/** Secrets in the files that can be guessed. `detail` never contains the value. */
 export function weakSecrets(env: ReadonlyMap<string, Variable>): WeakSecret[] {
   return [...env].flatMap(([name, place]) => {
     const problem = place.value ? weakness(name, place.value) : undefined
@@ -25,9 +25,9 @@ export function weakSecrets(env: ReadonlyMap<string, Variable>): WeakSecret[] {
 function weakness(name: string, value: string): string | undefined {
   if (signing.has(name)) {
     for (const one of value.split(',')) {
-      if (Buffer.byteLength(one.trim()) < leastBytes)
-        return `${Buffer.byteLength(one.trim())} bytes, ${leastBytes} are needed`
-      if (wellKnown.test(one)) return 'it holds a word that everybody tries'
+      if (Buffer.byteLength(one.trim()) < minBytes)
+        return `${Buffer.byteLength(one.trim())} bytes, ${minBytes} are needed`
+      if (wellKnown.test(one)) return 'it contains a common password'
     }
     return undefined
   }
@@ -43,6 +43,6 @@ function weakness(name: string, value: string): string | undefined {
 }
 
 function weakPassword(value: string): string | undefined {
-  if (wellKnown.test(value)) return 'a password that everybody tries'
-  return value.length < leastPassword ? `${value.length} characters, take ${leastPassword} or more` : undefined
+  if (wellKnown.test(value)) return 'a common password'
+  return value.length < minPassword ? `${value.length} characters, use ${minPassword} or more` : undefined
 }

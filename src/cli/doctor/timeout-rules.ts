@@ -1,13 +1,13 @@
 import { serverOptions } from '../../instance/server-options.ts'
 
-/** What an instance has when nothing says otherwise, in production; ms. A test holds them against the rooms themselves. */
+/** Defaults of an instance in production, ms. A test compares them with the plugins. */
 export const instanceDefaults = {
   keepAliveMs: serverOptions().keepAliveTimeout ?? 72_000,
   drainMs: 5_000,
   shutdownMs: 30_000,
 } as const
 
-/** What leaving takes besides the drain and the requests: sweeps of idle sockets, plugins that close, the exit. */
+/** Time for the end of a shutdown: idle sockets, `onClose` hooks and the exit. */
 export const exitMs = 2_000
 
 /** The terms of the inequalities, all in ms. */
@@ -24,40 +24,40 @@ export type Term =
   | 'deregister'
 
 export const terms: Readonly<Record<Term, string>> = {
-  idle: 'how long a front keeps an idle connection to an instance',
-  keepAlive: 'how long an instance keeps an idle connection',
-  notice: 'how long a front takes to notice a drain',
-  avoid: 'how long nginx leaves an instance alone that refused',
+  idle: 'the front’s idle timeout for connections to instances',
+  keepAlive: 'the instance’s keep-alive timeout',
+  notice: 'the time until the front notices a drain',
+  avoid: 'how long nginx avoids an instance after a failure',
   drain: '`DRAIN_DELAY`',
-  preStop: 'preStop, part of the grace in Kubernetes',
+  preStop: 'preStop, part of the grace period in Kubernetes',
   longest: 'the longest request (`--longest`, 10 s)',
   shutdown: '`SHUTDOWN_TIMEOUT`',
-  grace: 'from SIGTERM to SIGKILL',
-  deregister: 'how long a target taken off the list may finish',
+  grace: 'the grace period from SIGTERM to SIGKILL',
+  deregister: 'how long a deregistered target may finish its requests',
 }
 
-export interface Rung {
+export interface TimeoutRule {
   readonly code: string
   /** The sum on the left must be below the sum on the right, or not above it. */
   readonly less: readonly Term[]
   readonly relation: '<' | '≤'
   readonly more: readonly Term[]
-  /** ms that the left side is longer than its terms. */
+  /** Added to the left side, ms. */
   readonly slackMs: number
   readonly why: string
-  readonly mend: string
+  readonly fix: string
 }
 
-/** One drain budget: each timeout fits the next. */
-export const ladder: readonly Rung[] = [
+/** The timeouts of one shutdown; each must fit the next. */
+export const timeoutRules: readonly TimeoutRule[] = [
   {
     code: 'DOCTOR_KEEPALIVE',
     less: ['idle'],
     relation: '<',
     more: ['keepAlive'],
     slackMs: 0,
-    why: 'else the front sends on a connection that the instance is just closing: 502, or a lost POST',
-    mend: 'shorten the front’s idle time, or lengthen `keepAliveTimeout` in Fastify’s options',
+    why: 'otherwise the front sends on a connection that the instance is closing: a 502 or a lost POST',
+    fix: 'lower the front’s idle timeout, or raise `keepAliveTimeout` in Fastify’s options',
   },
   {
     code: 'DOCTOR_NOTICE',
@@ -65,8 +65,8 @@ export const ladder: readonly Rung[] = [
     relation: '≤',
     more: ['preStop', 'drain'],
     slackMs: 0,
-    why: 'else the listener closes while the front still sends new connections: refused',
-    mend: 'check more often or with fewer failures, or raise DRAIN_DELAY',
+    why: 'otherwise the listener closes while the front still opens connections, which fail',
+    fix: 'lower the check interval or the failure threshold, or raise DRAIN_DELAY',
   },
   {
     code: 'DOCTOR_AVOID',
@@ -74,8 +74,8 @@ export const ladder: readonly Rung[] = [
     relation: '<',
     more: ['avoid'],
     slackMs: 0,
-    why: 'else nginx comes back to a draining instance when its listener has just closed',
-    mend: 'set `fail_timeout` above DRAIN_DELAY',
+    why: 'otherwise nginx retries a draining instance when its listener has just closed',
+    fix: 'set `fail_timeout` above DRAIN_DELAY',
   },
   {
     code: 'DOCTOR_SHUTDOWN',
@@ -83,8 +83,8 @@ export const ladder: readonly Rung[] = [
     relation: '≤',
     more: ['shutdown'],
     slackMs: 0,
-    why: 'else the deadline cuts requests that would have ended',
-    mend: 'raise SHUTDOWN_TIMEOUT, or lower DRAIN_DELAY',
+    why: 'otherwise the deadline cuts requests that would have finished',
+    fix: 'raise SHUTDOWN_TIMEOUT or lower DRAIN_DELAY',
   },
   {
     code: 'DOCTOR_GRACE',
@@ -92,8 +92,8 @@ export const ladder: readonly Rung[] = [
     relation: '≤',
     more: ['grace'],
     slackMs: exitMs,
-    why: 'else the process is killed while it still serves',
-    mend: 'raise the grace, or lower SHUTDOWN_TIMEOUT',
+    why: 'otherwise the process is killed while it still serves requests',
+    fix: 'raise the grace period or lower SHUTDOWN_TIMEOUT',
   },
   {
     code: 'DOCTOR_DEREGISTER',
@@ -101,19 +101,19 @@ export const ladder: readonly Rung[] = [
     relation: '≤',
     more: ['deregister'],
     slackMs: 0,
-    why: 'else the balancer cuts connections on which the instance still answers',
-    mend: 'raise `deregistration_delay`',
+    why: 'otherwise the load balancer cuts connections while the instance still responds',
+    fix: 'raise `deregistration_delay`',
   },
 ]
 
 export interface Setting {
   readonly where: string
   readonly setting: string
-  /** What it is when it is not set. */
+  /** The value when it is not set. */
   readonly byDefault: string
   readonly shipped: string
   readonly term: Term | 'none'
-  /** For a setting of no inequality: what it is to be. */
+  /** Guidance for a setting without a rule. */
   readonly note?: string
 }
 
@@ -133,7 +133,7 @@ export const settings: readonly Setting[] = [
     byDefault: 'none in Fastify',
     shipped: '300 s',
     term: 'none',
-    note: 'longer than a slow client’s upload; it ends attacks, not requests',
+    note: 'longer than a slow client’s upload; it limits attacks, not requests',
   },
   { where: 'nginx', setting: '`keepalive_timeout` in `upstream`', byDefault: '60 s', shipped: '60 s', term: 'idle' },
   { where: 'nginx', setting: '`fail_timeout` of a `server`', byDefault: '10 s', shipped: '6 s', term: 'avoid' },
@@ -143,7 +143,7 @@ export const settings: readonly Setting[] = [
     byDefault: '60 s',
     shipped: '60 s',
     term: 'none',
-    note: 'silence of an instance; longer than the longest request, 1 h for WebSockets and event streams',
+    note: 'inactivity timeout of an instance; longer than the longest request, 1 h for WebSockets and event streams',
   },
   {
     where: 'nginx',
@@ -151,7 +151,7 @@ export const settings: readonly Setting[] = [
     byDefault: '75 s',
     shipped: '65 s',
     term: 'none',
-    note: 'longer than the idle time of whatever stands before nginx: 60 s for an ALB',
+    note: 'longer than the idle timeout of the load balancer in front of nginx: 60 s for an ALB',
   },
   {
     where: 'nginx',
@@ -159,7 +159,7 @@ export const settings: readonly Setting[] = [
     byDefault: 'none',
     shipped: '5 min',
     term: 'none',
-    note: 'bounds WebSockets after a reload',
+    note: 'limits WebSockets after a reload',
   },
   {
     where: 'HAProxy',
@@ -181,7 +181,7 @@ export const settings: readonly Setting[] = [
     byDefault: 'none',
     shipped: '60 s',
     term: 'none',
-    note: 'silence of an instance; longer than the longest request',
+    note: 'inactivity timeout of an instance; longer than the longest request',
   },
   {
     where: 'HAProxy',
@@ -189,7 +189,7 @@ export const settings: readonly Setting[] = [
     byDefault: 'none',
     shipped: '75 s',
     term: 'none',
-    note: 'longer than `timeout http-keep-alive`: an old process serves idle clients so long',
+    note: 'longer than `timeout http-keep-alive`, for which an old process keeps idle clients',
   },
   { where: 'compose', setting: '`stop_grace_period`', byDefault: '10 s', shipped: '35 s', term: 'grace' },
   { where: 'pm2', setting: '`kill_timeout`', byDefault: '1.6 s', shipped: '35 s', term: 'grace' },
@@ -212,8 +212,8 @@ export const settings: readonly Setting[] = [
   { where: 'Kubernetes', setting: '`preStop` sleep', byDefault: 'none', shipped: '5 s', term: 'preStop' },
   {
     where: 'Kubernetes',
-    setting: 'endpoints reach every node',
-    byDefault: 'taken for 5 s',
+    setting: 'propagation of endpoints to every node',
+    byDefault: 'assumed 5 s',
     shipped: '',
     term: 'notice',
   },
@@ -221,7 +221,7 @@ export const settings: readonly Setting[] = [
     where: 'ingress-nginx',
     setting: '`upstream-keepalive-timeout` (its ConfigMap)',
     byDefault: '60 s',
-    shipped: 'as it is',
+    shipped: 'unchanged',
     term: 'idle',
   },
   { where: 'ALB', setting: '`idle_timeout`', byDefault: '60 s', shipped: '60 s', term: 'idle' },
@@ -246,7 +246,7 @@ export const settings: readonly Setting[] = [
     byDefault: '900 s',
     shipped: '',
     term: 'none',
-    note: 'longer than any server here keeps one: nginx, HAProxy or an ALB stands between, not an instance',
+    note: 'longer than the keep-alive timeout of every server here; put nginx, HAProxy or an ALB between',
   },
   {
     where: 'Cloudflare',
@@ -254,14 +254,14 @@ export const settings: readonly Setting[] = [
     byDefault: '60 s',
     shipped: '60 s',
     term: 'none',
-    note: 'notices a region, not an instance: no drain waits for it',
+    note: 'checks regions, not instances; a drain does not depend on it',
   },
 ]
 
-/** The two tables of docs/timeouts.md, which a test holds against the file. */
+/** The two tables of docs/timeouts.md; a test compares them with the file. */
 export function timeoutTables(): string {
   const sum = (sum: readonly Term[]): string => sum.join(' + ')
-  const rules = ladder.map(({ code, less, relation, more, slackMs, why }) => {
+  const rules = timeoutRules.map(({ code, less, relation, more, slackMs, why }) => {
     const slack = slackMs > 0 ? ` + ${slackMs / 1_000} s` : ''
     return `| \`${sum(less)}${slack} ${relation} ${sum(more)}\` | ${why} | \`${code}\` |`
   })
@@ -270,11 +270,11 @@ export function timeoutTables(): string {
     return `| ${where} | ${setting} | ${byDefault} | ${shipped} | ${meets} |`
   })
   return [
-    '| must hold | or else | reported as |',
+    '| rule | why | code |',
     '|---|---|---|',
     ...rules,
     '',
-    '| where | setting | its default | as shipped | is |',
+    '| where | setting | default | shipped | term or guidance |',
     '|---|---|---|---|---|',
     ...rows,
   ].join('\n')

@@ -17,7 +17,7 @@ export class YamlDocument {
     this.value = document.toJS()
   }
 
-  /** Line of the deepest part of the path that stands in the file: through `*alias` and `<<` too. */
+  /** Line of the deepest existing part of the path; follows `*alias` and `<<`. */
   line(path: Path): number {
     let node: unknown = this.#document.contents
     let offset = (node as Node | null)?.range?.[0] ?? 0
@@ -37,7 +37,7 @@ export class YamlDocument {
     return value ?? undefined
   }
 
-  /** The value at a path as a fact, unless `parse` makes nothing of it. */
+  /** The parsed value at a path with its line, unless `parse` returns `undefined`. */
   fact<T>(path: Path, parse: (value: unknown) => T | undefined): Fact<T> | undefined {
     const value = this.get(path)
     const parsed = value === undefined ? undefined : parse(value)
@@ -62,22 +62,22 @@ export class YamlDocument {
   }
 }
 
-/** @throws an Error whose `line` is that of the first mistake */
+/** @throws an Error with the `line` of the first syntax error */
 export function parseYaml({ file, text }: Source): YamlDocument[] {
   const lines = new LineCounter()
-  // The parser describes each error, and compares each key with all others, in time that grows with the whole file.
+  // `prettyErrors` and `uniqueKeys` take quadratic time.
   const documents = parseAllDocuments(text, { lineCounter: lines, merge: true, prettyErrors: false, uniqueKeys: false })
   if (!Array.isArray(documents)) return []
   for (const document of documents) {
     const [error] = document.errors
-    if (error) throw mistake(error.message, lines.linePos(error.pos[0]).line)
+    if (error) throw syntaxError(error.message, lines.linePos(error.pos[0]).line)
     const repeated = repeatedKey(document)
-    if (repeated) throw mistake('Map keys must be unique', lines.linePos(repeated.range?.[0] ?? 0).line)
+    if (repeated) throw syntaxError('Map keys must be unique', lines.linePos(repeated.range?.[0] ?? 0).line)
   }
   return documents.map((document) => new YamlDocument(file, document, lines))
 }
 
-const mistake = (message: string, line: number): Error => Object.assign(new Error(message), { line })
+const syntaxError = (message: string, line: number): Error => Object.assign(new Error(message), { line })
 
 function repeatedKey(document: Document): Node | undefined {
   let found: Node | undefined
@@ -98,7 +98,7 @@ function repeatedKey(document: Document): Node | undefined {
   return found
 }
 
-/** The members of a map; none of anything else. */
+/** The value if it is a map, else an empty object. */
 export const asMap = (value: unknown): object =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
 export const asText = (value: unknown): string | undefined =>
@@ -107,6 +107,6 @@ export const asNumber = (value: unknown): number | undefined => {
   const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   return typeof number === 'number' && Number.isFinite(number) ? number : undefined
 }
-/** A command as one line: a list of words, or text. */
+/** A command as one line. */
 export const asCommand = (value: unknown): string | undefined =>
   Array.isArray(value) ? value.map(String).join(' ') : asText(value)

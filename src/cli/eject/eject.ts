@@ -5,8 +5,9 @@ import { FleetError } from '../../base/errors.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
+import { replaceScalars } from './yaml-scalars.ts'
 
-/** This package's own folder: three above, both as source and as built. */
+/** The folder of this package, three above in both the source and the build. */
 const shippedAt: string = fileURLToPath(new URL('../../../', import.meta.url))
 
 export interface Asset {
@@ -16,7 +17,7 @@ export interface Asset {
   readonly executable: boolean
 }
 
-/** The files of a kit as this project gets them. */
+/** The files of a kit with the values of the project. */
 export function assets(kit: Kit, project: Project): Asset[] {
   const named = [...kit.paths, ...(project.migrates ? (kit.withDatabase ?? []) : [])]
   return named.flatMap((entry) => {
@@ -33,7 +34,7 @@ export function assets(kit: Kit, project: Project): Asset[] {
   })
 }
 
-/** A file itself, or every file in a folder; what is made when it runs is not among them. */
+/** The file, or all files of the folder except hidden ones, which are generated. */
 function below(path: string): string[] {
   if (statSync(join(shippedAt, path)).isFile()) return [path]
   return readdirSync(join(shippedAt, path), { withFileTypes: true })
@@ -43,31 +44,36 @@ function below(path: string): string[] {
 }
 
 function fill(kit: Kit, file: string, text: string, project: Project): string {
-  const adapted = kit.adapt?.[file]?.(text, project) ?? text
+  const { adapt, adaptYaml } = kit
+  const structured = adapt?.[file]?.(text, project) ?? text
+  const adapted =
+    adaptYaml && file.endsWith('.yml')
+      ? replaceScalars(structured, (key, value) => adaptYaml(key, value, project))
+      : structured
   return kit.fills
     .filter((one) => one.file.test(file))
-    .reduce((filled, { from, to }) => filled.replace(from, () => to(project)), adapted)
+    .reduce((filled, { from, to }) => filled.replace(from, to(project)), adapted)
 }
 
 export interface Plan {
   readonly write: readonly Asset[]
-  /** Already there, as they would be written. */
+  /** Existing files with the same content. */
   readonly same: readonly string[]
-  /** There, and different. */
+  /** Existing files that differ. */
   readonly conflicts: readonly string[]
 }
 
 export function plan(wanted: readonly Asset[], { folder }: Project): Plan {
   const there = (file: string): string | undefined => {
     const path = join(folder, file)
-    return lstatSync(path, { throwIfNoEntry: false }) ? (readRegular(path, false) ?? 'no regular file') : undefined
+    return lstatSync(path, { throwIfNoEntry: false }) ? (readRegular(path, false) ?? 'not a regular file') : undefined
   }
   const same = wanted.filter(({ file, text }) => there(file) === text).map(({ file }) => file)
   const conflicts = wanted.filter(({ file, text }) => ![undefined, text].includes(there(file))).map(({ file }) => file)
   return { write: wanted.filter(({ file }) => !same.includes(file)), same, conflicts }
 }
 
-/** Never through a link, which could lead out of the folder. @throws FLEET_ERR_USAGE */
+/** Does not write through links, which could lead out of the folder. @throws FLEET_ERR_USAGE */
 export function write(wanted: readonly Asset[], { folder }: Project): void {
   for (const { file } of wanted) assertInside(folder, dirname(file))
   for (const { file, text, executable } of wanted) {

@@ -1,7 +1,7 @@
 import { composeFor } from './compose.ts'
 import type { Project } from './project.ts'
 
-/** A text of the shipped file, and what takes its place. */
+/** A text of a shipped file and its replacement, in the syntax of `String.prototype.replace`. */
 export interface Fill {
   readonly file: RegExp
   readonly from: RegExp
@@ -9,19 +9,29 @@ export interface Fill {
 }
 
 export interface Kit {
-  /** Files and folders of this package, and their names in the project where they differ. */
+  /** Files and folders of this package, with their names in the project if they differ. */
   readonly paths: readonly (string | readonly [from: string, to: (project: Project) => string])[]
   /** Only for projects with migrations. */
   readonly withDatabase?: readonly string[]
   readonly fills: readonly Fill[]
+  /** Replaces scalars of YAML files. @returns `undefined` to keep a value */
+  readonly adaptYaml?: (key: string, value: string, project: Project) => string | undefined
   /** A file whose structure changes. */
   readonly adapt?: Readonly<Record<string, (text: string, project: Project) => string>>
-  /** What to do next, a line each. */
+  /** Next steps, one per line. */
   readonly next: (project: Project) => readonly string[]
 }
 
 const nginx = ['nginx', 'scripts/nginx-render', 'scripts/make-dev-certs']
 const observability = ['deploy/observability']
+
+/** The names of Kubernetes objects and images. */
+function objectNames(key: string, value: string, { name }: Project): string | undefined {
+  if (key === 'secretName') return value === 'fleet-tls' ? `${name}-tls` : undefined
+  if (/^(?:name|image)$/.test(key) && value === 'fastify-fleet') return name
+  const isName = /^(?:name|serviceAccountName|app\.kubernetes\.io\/name|FLEET_NAME|namespace)$/.test(key)
+  return isName && /^fleet(?:-canary|-dev)?$/.test(value) ? value.replace('fleet', name) : undefined
+}
 
 export const kits: Readonly<Record<string, Kit>> = {
   nginx: {
@@ -93,8 +103,8 @@ export const kits: Readonly<Record<string, Kit>> = {
       },
       {
         file: /\.service$/,
-        from: /(?<!package\/)fastify-fleet(?=\.service|\.env|\/control|$| {2})/gm,
-        to: ({ name }) => name,
+        from: /^(?!Documentation=)(.*[ /=])fastify-fleet(?=\.service|\.env|\/control|$| {2})/gm,
+        to: ({ name }) => `$1${name}`,
       },
     ],
     next: ({ name }) => [
@@ -105,16 +115,8 @@ export const kits: Readonly<Record<string, Kit>> = {
   },
   kubernetes: {
     paths: ['deploy/kubernetes'],
+    adaptYaml: objectNames,
     fills: [
-      {
-        file: /\.yml$/,
-        from: /(?<=^ *(?:- )?(?:serviceAccountN|n)ame: )fleet(?=-canary$|$)/gm,
-        to: ({ name }) => name,
-      },
-      { file: /\.yml$/, from: /(?<=app\.kubernetes\.io\/name: )fleet$/gm, to: ({ name }) => name },
-      { file: /\.yml$/, from: /(?<=(?:name|image): )fastify-fleet$/gm, to: ({ name }) => name },
-      { file: /configmap\.yml$/, from: /(?<=FLEET_NAME: )fleet$/m, to: ({ name }) => name },
-      { file: /overlays.*\.yml$/, from: /(?<=namespace:? )fleet(?=-dev|$|[ ,])/gm, to: ({ name }) => name },
       {
         file: /kustomization\.yml$/,
         from: /registry\.example\.com\/fleet/,
@@ -122,11 +124,11 @@ export const kits: Readonly<Record<string, Kit>> = {
       },
       { file: /(?:ingress|httproute)\.yml$/, from: /fleet\.example\.com/g, to: ({ host }) => host },
       { file: /plain-http\.yml$/, from: /fleet\.localhost/, to: ({ name }) => `${name}.localhost` },
-      { file: /ingress\.yml$/, from: /(?<=secretName: )fleet-tls/, to: ({ name }) => `${name}-tls` },
+      // Comments with commands.
       {
-        file: /(?:canary\/kustomization|secret\.template)\.yml$/,
-        from: /(?<=-n |generic |deployment\/)fleet/g,
-        to: ({ name }) => name,
+        file: /kustomization\.yml$|secret\.template\.yml$/,
+        from: /(-n |generic |deployment\/|namespace )fleet\b/g,
+        to: ({ name }) => `$1${name}`,
       },
     ],
     next: ({ name, migrates }) => [
@@ -143,7 +145,7 @@ export const kits: Readonly<Record<string, Kit>> = {
   },
   aws: {
     paths: ['deploy/aws'],
-    fills: [{ file: /variables\.tf$/, from: /(?<=default {5}= )"fleet"/, to: ({ name }) => `"${name}"` }],
+    fills: [{ file: /variables\.tf$/, from: /(default {5}= )"fleet"/, to: ({ name }) => `$1"${name}"` }],
     next: () => [
       'cd deploy/aws && terraform init && terraform plan   (it asks for what has no default)',
       'then `npx fleet doctor deploy/aws` after each change of a timeout',
@@ -151,7 +153,7 @@ export const kits: Readonly<Record<string, Kit>> = {
   },
   cloudflare: {
     paths: ['deploy/cloudflare'],
-    fills: [{ file: /variables\.tf$/, from: /(?<=default {5}= )"fleet"/, to: ({ name }) => `"${name}"` }],
+    fills: [{ file: /variables\.tf$/, from: /(default {5}= )"fleet"/, to: ({ name }) => `$1"${name}"` }],
     next: () => ['export CLOUDFLARE_API_TOKEN=…', 'cd deploy/cloudflare && terraform init && terraform plan'],
   },
   observability: {

@@ -3,20 +3,20 @@ import { basename, join, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { readRegular } from '../regular-file.ts'
 
-/** What is filled in. */
+/** Values for the copied files. */
 export interface Project {
   readonly folder: string
-  /** A name that images, containers, Kubernetes objects and systemd units may have. */
+  /** A valid name for images, containers, Kubernetes objects and systemd units. */
   readonly name: string
   /** The app's main file, relative to the folder. */
   readonly app: string
-  /** Name that clients use. */
+  /** Host name for clients. */
   readonly host: string
-  /** Whether there are migrations of Prisma's to apply. */
+  /** Whether the project has Prisma migrations. */
   readonly migrates: boolean
 }
 
-export interface Given {
+export interface ProjectOptions {
   readonly name?: string
   readonly app?: string
   readonly host?: string
@@ -27,18 +27,18 @@ const usual = ['app', 'server', 'index', 'main', 'src/app', 'src/server', 'src/i
 )
 
 /**
- * Looks at a project: `package.json`, its main file, its migrations. What was given wins.
+ * Reads `package.json` and finds the main file and the migrations of a project. Given values take precedence.
  *
- * @throws FLEET_ERR_USAGE for a name that cannot be one
+ * @throws FLEET_ERR_USAGE for an invalid name
  */
-export function lookAt(folder: string, given: Given): Project {
+export function readProject(folder: string, given: ProjectOptions): Project {
   const path = resolve(folder)
   const manifest = manifestOf(path)
   const name = given.name ?? plain(manifest.name ?? basename(path))
   if (!/^[a-z][a-z0-9-]{0,19}$/.test(name))
     throw new FleetError(
       'FLEET_ERR_USAGE',
-      `\`--name\` must be up to 20 of a-z, 0-9 and -, and begin with a letter, but it is ${JSON.stringify(name)}`,
+      `\`--name\` must be up to 20 of a-z, 0-9 and -, and begin with a letter, not ${JSON.stringify(name)}`,
     )
   const app = given.app ?? usual.find((file) => existsSync(join(path, file))) ?? manifest.main ?? 'app.js'
   if (!/^[\w@./-]+$/.test(app))
@@ -57,11 +57,11 @@ function manifestOf(folder: string): { name?: string; main?: string } {
     const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
     return { name: textOf(manifest?.name), main: textOf(manifest?.main) }
   } catch {
-    throw new FleetError('FLEET_ERR_USAGE', `${file} is no JSON`)
+    throw new FleetError('FLEET_ERR_USAGE', `${file} is not JSON`)
   }
 }
 
-/** `@acme/Shop_api` is `shop-api`. */
+/** `@acme/Shop_api` becomes `shop-api`. */
 const plain = (name: string): string =>
   name
     .replace(/^@[^/]*\//, '')

@@ -2,9 +2,9 @@ export interface Fit {
   /** Σ (observed − expected)² / expected */
   readonly statistic: number
   readonly degreesOfFreedom: number
-  /** Chance that a front which does follow the weights deviates at least this much, 0 to 1. */
+  /** Probability that a front that follows the weights deviates at least this much, 0 to 1. */
   readonly p: number
-  /** False when a class expects fewer than 5: the approximation does not hold there (Cochran 1954). */
+  /** False when the expected count of a class is below 5, where the approximation is invalid (Cochran 1954). */
   readonly reliable: boolean
 }
 
@@ -12,7 +12,7 @@ export interface Fit {
  * Pearson's chi-square test of goodness of fit: do counts follow weights?
  *
  * @param observed how often each class was seen
- * @param weights positive, on any scale; default: all alike
+ * @param weights positive, on any scale; default: equal
  * @throws RangeError with fewer than two classes, nothing observed, or a weight that is not positive
  */
 export function chiSquare(observed: readonly number[], weights: readonly number[] = observed.map(() => 1)): Fit {
@@ -33,15 +33,15 @@ export function chiSquare(observed: readonly number[], weights: readonly number[
   }
 }
 
-/** Chance that a chi-square variable exceeds `x`: Q(degreesOfFreedom / 2, x / 2) (NIST DLMF 8.2.4, Abramowitz & Stegun 26.4.19). */
+/** Probability that a chi-square variable exceeds `x`: Q(degreesOfFreedom / 2, x / 2) (NIST DLMF 8.2.4, Abramowitz & Stegun 26.4.19). */
 export function upperTail(x: number, degreesOfFreedom: number): number {
   return regularisedUpperGamma(degreesOfFreedom / 2, x / 2)
 }
 
 /**
  * Q(a, x) = Γ(a, x) / Γ(a) for whole and half a > 0, x ≥ 0. Series for γ(a, x) below x = a + 1 (DLMF 8.11.4), continued
- * fraction for Γ(a, x) above (DLMF 8.9.2), where each converges in few steps; the division of the ranges is that of
- * Press et al., Numerical Recipes, 6.2.
+ * fraction for Γ(a, x) above (DLMF 8.9.2), because each converges quickly there (Press et al., Numerical Recipes,
+ * 6.2).
  */
 function regularisedUpperGamma(a: number, x: number): number {
   if (x <= 0) return 1

@@ -1,63 +1,62 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
-import type { Answer } from '../target.ts'
+import type { TargetResponse } from '../target.ts'
+import { type CheckContext, outcomes, plural, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { outcomes, plural, type Setting, succeeded } from './setting.ts'
 
-/** An instance has left when it was silent that long under load, ms … */
+/** An instance has left rotation when it does not respond for this time under load, ms … */
 const silenceMs = 1_500
-/** … and when the others have answered so often meanwhile, each: where nobody was asked, silence says nothing. */
-const turns = 20
-/** How long the first answer of an instance may take, ms. */
+/** … and when each other instance has sent this many responses meanwhile, which proves that there was load. */
+const responsesEach = 20
+/** Limit for the first response of the instance, ms. */
 const arrivalMs = 30_000
 const clients = 4
-/** Pause of each client between two requests, ms: a steady load, not a flood. */
+/** Pause of each client between two requests, ms. */
 const pauseMs = 5
 
 /**
- * Takes one instance out of the rotation under steady load, and back: no request may fail, the instance must fall
- * silent, and it must return.
+ * Drains and undrains one instance under steady load: no request may fail, and the instance must leave rotation and return.
  *
- * @param patienceMs how long leaving and returning may take, each, in milliseconds
+ * @param timeoutMs limit for leaving and for returning, ms
  */
 export async function failover(
-  setting: Setting,
+  context: CheckContext,
   operators: Operators,
-  patienceMs: number = 30_000,
+  timeoutMs: number = 30_000,
 ): Promise<readonly Finding[]> {
   const findings = new Findings('failover')
   const serving = (await operators.instances()).filter(({ state }) => state === 'serving')
-  const victim = serving[0]
-  if (serving.length < 2 || !victim) {
-    findings.fail(`${plural(serving.length, 'instance')} in rotation: nobody could take over`)
+  const drained = serving[0]
+  if (serving.length < 2 || !drained) {
+    findings.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
     return findings.list
   }
-  const load = new Load(setting)
+  const load = new BackgroundLoad(context)
   try {
-    if (!(await load.reaches(() => load.lastFrom(victim.id) > 0, arrivalMs))) {
-      findings.fail(`${victim.id} does not answer through the front, so it cannot leave`)
+    if (!(await load.reaches(() => load.lastFrom(drained.id) > 0, arrivalMs))) {
+      findings.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
       return findings.list
     }
     const leaving = performance.now()
-    await operators.command('drain', victim.id)
-    const silent = (): boolean => performance.now() - Math.max(load.lastFrom(victim.id), leaving) > silenceMs
-    const passedBy = (): boolean => load.answersSince(victim.id) > turns * serving.length
-    const left = await load.reaches(() => silent() && passedBy(), patienceMs)
-    const last = load.lastFrom(victim.id) - leaving
-    if (left) findings.pass(`${victim.id} left the rotation ${seconds(Math.max(last, 0))} after the drain began`)
+    await operators.command('drain', drained.id)
+    const silent = (): boolean => performance.now() - Math.max(load.lastFrom(drained.id), leaving) > silenceMs
+    const passedBy = (): boolean => load.responsesSince(drained.id) > responsesEach * serving.length
+    const left = await load.reaches(() => silent() && passedBy(), timeoutMs)
+    const last = load.lastFrom(drained.id) - leaving
+    if (left) findings.pass(`${drained.id} left rotation ${seconds(Math.max(last, 0))} after the drain began`)
     else
       findings.fail(
-        `${victim.id} still answered ${seconds(patienceMs)} after the drain`,
-        'see the front’s health checks',
+        `${drained.id} still responded ${seconds(timeoutMs)} after the drain`,
+        'check the front’s health checks',
       )
 
     const returning = performance.now()
-    await operators.command('undrain', victim.id)
-    if (await load.reaches(() => load.lastFrom(victim.id) > returning, patienceMs)) {
-      findings.pass(`${victim.id} was back ${seconds(load.lastFrom(victim.id) - returning)} after the drain was lifted`)
-    } else findings.fail(`${victim.id} did not return within ${seconds(patienceMs)}`, 'see the front’s health checks')
+    await operators.command('undrain', drained.id)
+    if (await load.reaches(() => load.lastFrom(drained.id) > returning, timeoutMs)) {
+      findings.pass(`${drained.id} was back ${seconds(load.lastFrom(drained.id) - returning)} after the undrain`)
+    } else findings.fail(`${drained.id} did not return within ${seconds(timeoutMs)}`, 'check the front’s health checks')
   } finally {
-    await operators.command('undrain', victim.id).catch(() => undefined)
+    await operators.command('undrain', drained.id).catch(() => undefined)
     await load.stop()
   }
   if (load.failed.length === 0) findings.pass(`${plural(load.total, 'request')} meanwhile, none failed`)
@@ -67,39 +66,39 @@ export async function failover(
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
 
-/** Clients that ask on and on, half of them over kept-alive connections. */
-class Load {
-  readonly failed: Answer[] = []
+/** Clients that send requests continuously, half of them over keep-alive connections. */
+class BackgroundLoad {
+  readonly failed: TargetResponse[] = []
   total = 0
   #running = true
-  /** When each answered last, and how many answers there were until then. */
+  /** Time of each instance's last response, and the total number of responses then. */
   readonly #last = new Map<string, { at: number; total: number }>()
   readonly #clients: Promise<void>[]
 
-  constructor({ front, path }: Setting) {
+  constructor({ front, path }: CheckContext) {
     this.#clients = Array.from({ length: clients }, async (_, i) => {
       const connection = front.connect()
       while (this.#running) {
-        this.#count(await (i % 2 === 0 ? connection : front).ask(path))
+        this.#count(await (i % 2 === 0 ? connection : front).request(path))
         await delay(pauseMs)
       }
       await connection.close()
     })
   }
 
-  /** When an instance answered last, by `performance.now()`; 0 when it never did. */
+  /** Time of an instance's last response, by `performance.now()`; 0 without one. */
   lastFrom(instanceId: string): number {
     return this.#last.get(instanceId)?.at ?? 0
   }
 
-  /** How many answers there were since an instance's last. */
-  answersSince(instanceId: string): number {
+  /** Number of responses since the last one of an instance. */
+  responsesSince(instanceId: string): number {
     return this.total - (this.#last.get(instanceId)?.total ?? 0)
   }
 
-  /** Waits until `reached` holds; false when it does not within `patienceMs`. */
-  async reaches(reached: () => boolean, patienceMs: number): Promise<boolean> {
-    const deadline = performance.now() + patienceMs
+  /** Polls `reached`. @returns false after `timeoutMs` */
+  async reaches(reached: () => boolean, timeoutMs: number): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs
     while (!reached()) {
       if (performance.now() > deadline) return false
       await delay(20)
@@ -112,9 +111,9 @@ class Load {
     await Promise.all(this.#clients)
   }
 
-  #count(answer: Answer): void {
+  #count(response: TargetResponse): void {
     this.total++
-    if (!succeeded(answer)) this.failed.push(answer)
-    if (answer.instanceId) this.#last.set(answer.instanceId, { at: performance.now(), total: this.total })
+    if (!succeeded(response)) this.failed.push(response)
+    if (response.instanceId) this.#last.set(response.instanceId, { at: performance.now(), total: this.total })
   }
 }

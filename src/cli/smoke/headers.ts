@@ -1,9 +1,9 @@
-import { type Answer, headerText } from '../target.ts'
+import { headerText, type TargetResponse } from '../target.ts'
+import { type CheckContext, instancesIn, plural, succeeded } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { instancesIn, plural, type Setting, succeeded } from './setting.ts'
 
 const flag = /^(true|false)$/
-/** The headers on every response, and how their values look. */
+/** The headers of every response, and the format of their values. */
 const expected: Readonly<Record<string, RegExp>> = {
   'X-Instance-Id': /^\S+$/,
   'X-Served-By': /^\S+$/,
@@ -14,40 +14,43 @@ const expected: Readonly<Record<string, RegExp>> = {
   'X-Request-Id': /^\S+$/,
 }
 
-/** Does every response say who gave it, and does the fleet say it is stateless? */
-export function headers({ sample }: Setting): readonly Finding[] {
+/** Checks the headers of every response: instance, timing, statelessness. */
+export function headers({ sample }: CheckContext): readonly Finding[] {
   const findings = new Findings('headers')
-  const answers = sample.filter(succeeded)
-  if (answers.length === 0) {
+  const responses = sample.filter(succeeded)
+  if (responses.length === 0) {
     findings.skip('no request succeeded')
     return findings.list
   }
-  const faulty = Object.keys(expected).filter((name) => answers.some((answer) => !looksRight(answer, name)))
+  const faulty = Object.keys(expected).filter((name) => responses.some((response) => !looksRight(response, name)))
   const right = Object.keys(expected).filter((name) => !faulty.includes(name))
   if (right.length > 0) findings.pass(`on every response: ${right.join(', ')}`)
-  for (const name of faulty) findings.fail(...fault(name, answers))
+  for (const name of faulty) findings.fail(...fault(name, responses))
 
-  const ids = new Set(answers.map((answer) => value(answer, 'X-Request-Id')))
-  if (ids.size < answers.length) findings.fail(`${answers.length} requests had ${plural(ids.size, 'request id')}`)
+  const ids = new Set(responses.map((response) => value(response, 'X-Request-Id')))
+  if (ids.size < responses.length) findings.fail(`${responses.length} requests had ${plural(ids.size, 'request id')}`)
 
-  const says = (name: string): Answer | undefined => answers.find((answer) => value(answer, name) === 'false')
+  const says = (name: string): TargetResponse | undefined =>
+    responses.find((response) => value(response, name) === 'false')
   const stateful = says('X-Stateless')
   if (stateful) {
-    const text = `${stateful.instanceId ?? 'an instance'} says \`X-Stateless: false\``
-    if (instancesIn(answers).size === 1) findings.info(text)
+    const text = `${stateful.instanceId ?? 'an instance'} sends \`X-Stateless: false\``
+    if (instancesIn(responses).size === 1) findings.info(text)
     else findings.fail(`${text}: a client loses its state on another instance`, 'set REDIS_URL on each')
-  } else if (says('X-Session-Shared')) findings.info('no sessions are shared, and none are kept in one instance')
+  } else if (says('X-Session-Shared')) findings.info('the application has no sessions')
   return findings.list
 }
 
-const value = (answer: Answer, name: string): string | undefined => headerText(answer.headers[name.toLowerCase()])
+const value = (response: TargetResponse, name: string): string | undefined =>
+  headerText(response.headers[name.toLowerCase()])
 
-const looksRight = (answer: Answer, name: string): boolean => expected[name]?.test(value(answer, name) ?? '') ?? false
+const looksRight = (response: TargetResponse, name: string): boolean =>
+  expected[name]?.test(value(response, name) ?? '') ?? false
 
-function fault(name: string, answers: readonly Answer[]): [text: string, mend?: string] {
-  const wrong = answers.filter((answer) => !looksRight(answer, name))
-  const odd = wrong.map((answer) => value(answer, name)).find((each) => each !== undefined)
+function fault(name: string, responses: readonly TargetResponse[]): [text: string, fix?: string] {
+  const wrong = responses.filter((response) => !looksRight(response, name))
+  const odd = wrong.map((response) => value(response, name)).find((each) => each !== undefined)
   return odd === undefined
-    ? [`${name} is missing on ${wrong.length} of ${plural(answers.length, 'response')}`, 'see the option `headers`']
+    ? [`${name} is missing on ${wrong.length} of ${plural(responses.length, 'response')}`, 'see the option `headers`']
     : [`${name} is ${JSON.stringify(odd)}`]
 }

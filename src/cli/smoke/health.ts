@@ -1,6 +1,6 @@
-import { type Answer, headerText, member, type Target } from '../target.ts'
+import { headerText, member, type Target, type TargetResponse } from '../target.ts'
+import { type CheckContext, instancesIn, plural, wanted } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { instancesIn, plural, type Setting, wanted } from './setting.ts'
 
 type Is = (value: unknown) => boolean
 const text: Is = (value) => typeof value === 'string' && value !== ''
@@ -10,7 +10,7 @@ const yes: Is = (value) => value === true
 const time: Is = (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value))
 const state: Is = (value) => ['healthy', 'degraded', 'unhealthy'].includes(value as string)
 
-/** What a client must find in each body. */
+/** Required members of each body. */
 const paths: Readonly<Record<string, Readonly<Record<string, Is>>>> = {
   '/live': { alive: yes },
   '/alive': { alive: yes },
@@ -25,50 +25,50 @@ const paths: Readonly<Record<string, Readonly<Record<string, Is>>>> = {
     timestamp: time,
   },
 }
-/** What a public body must not name. */
+/** Members that a public body must not have. */
 const secrets = ['host', 'hostname', 'pid', 'checks', 'dependencies', 'error', 'stack']
 
-/** Do the health paths answer, through the front and on each instance, in the right shape? */
-export async function health(setting: Setting): Promise<readonly Finding[]> {
+/** Checks the responses of the health paths, through the front and from each instance. */
+export async function health(context: CheckContext): Promise<readonly Finding[]> {
   const findings = new Findings('health')
   for (const path of Object.keys(paths)) {
-    const answers = await askAll(setting, path)
-    const wrong = answers.map(({ from, answer }) => ({ from, why: faultIn(path, answer) })).filter(({ why }) => why)
+    const responses = await askAll(context, path)
+    const wrong = responses
+      .map(({ from, response }) => ({ from, why: faultIn(path, response) }))
+      .filter(({ why }) => why)
     const first = wrong[0]
     if (first) {
       findings.fail(
-        `${path}: ${wrong.length} of ${plural(answers.length, 'answer')} wrong: ${first.why} (${first.from.url})`,
-        answers.every(({ answer }) => answer.status === 404)
-          ? 'let the front pass this path to the instances'
-          : undefined,
+        `${path}: ${wrong.length} of ${plural(responses.length, 'response')} wrong: ${first.why} (${first.from.url})`,
+        responses.every(({ response }) => response.status === 404) ? 'proxy this path to the instances' : undefined,
       )
     } else {
-      const count = instancesIn(answers.map(({ answer }) => answer)).size
+      const count = instancesIn(responses.map(({ response }) => response)).size
       const from = count > 0 ? ` from ${plural(count, 'instance')}` : ''
-      findings.pass(`${path}: ${plural(answers.length, 'answer')}${from}`)
+      findings.pass(`${path}: ${plural(responses.length, 'response')}${from}`)
     }
   }
   return findings.list
 }
 
-async function askAll(setting: Setting, path: string): Promise<{ from: Target; answer: Answer }[]> {
-  const ask = async (from: Target): Promise<{ from: Target; answer: Answer }> => ({
+async function askAll(context: CheckContext, path: string): Promise<{ from: Target; response: TargetResponse }[]> {
+  const ask = async (from: Target): Promise<{ from: Target; response: TargetResponse }> => ({
     from,
-    answer: await from.ask(path),
+    response: await from.request(path),
   })
   return await Promise.all([
-    ...Array.from({ length: Math.min(2 * wanted(setting), 20) }, () => ask(setting.front)),
-    ...setting.direct.map(ask),
+    ...Array.from({ length: Math.min(2 * wanted(context), 20) }, () => ask(context.front)),
+    ...context.direct.map(ask),
   ])
 }
 
-function faultIn(path: string, answer: Answer): string | undefined {
-  if (answer.error) return answer.error
-  if (answer.status !== 200) return `status ${answer.status}`
-  if (!headerText(answer.headers['content-type'])?.startsWith('application/json')) return 'the body is no JSON'
-  if (!headerText(answer.headers['cache-control'])?.includes('no-store')) return 'Cache-Control is not no-store'
-  const missing = Object.entries(paths[path] ?? {}).find(([key, is]) => !is(member(answer.json, key)))
-  if (missing) return `\`${missing[0]}\` is ${JSON.stringify(member(answer.json, missing[0]))}`
-  const secret = secrets.find((key) => member(answer.json, key) !== undefined)
-  return secret && `it tells everyone \`${secret}\``
+function faultIn(path: string, response: TargetResponse): string | undefined {
+  if (response.error) return response.error
+  if (response.status !== 200) return `status ${response.status}`
+  if (!headerText(response.headers['content-type'])?.startsWith('application/json')) return 'the body is not JSON'
+  if (!headerText(response.headers['cache-control'])?.includes('no-store')) return 'Cache-Control is not no-store'
+  const missing = Object.entries(paths[path] ?? {}).find(([key, is]) => !is(member(response.json, key)))
+  if (missing) return `\`${missing[0]}\` is ${JSON.stringify(member(response.json, missing[0]))}`
+  const secret = secrets.find((key) => member(response.json, key) !== undefined)
+  return secret && `it discloses \`${secret}\``
 }

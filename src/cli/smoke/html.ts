@@ -8,12 +8,12 @@ const entities: Readonly<Record<string, string>> = {
   '"': '&quot;',
   "'": '&#39;',
 }
-/** What an instance says of itself comes from outside, and goes into a page. */
+/** Escapes texts of instances for HTML. */
 const escaped = (value: unknown): string => String(value).replace(/[&<>"']/g, (char) => entities[char] ?? '')
 
-const words: Readonly<Record<Status, string>> = { pass: 'passed', fail: 'failed', skip: 'skipped', info: 'told' }
+const words: Readonly<Record<Status, string>> = { pass: 'passed', fail: 'failed', skip: 'skipped', info: 'info' }
 
-/** The report as one page that needs nothing else: no script, no font, no address. */
+/** The report as a self-contained HTML page, without scripts, fonts or links. */
 export function page(report: Report): string {
   const number = (status: Status): number => report.findings.filter((finding) => finding.status === status).length
   const checks = [...new Set(report.findings.map(({ check }) => check))]
@@ -42,8 +42,8 @@ ${checks.map((check) => section(check, report.findings)).join('\n')}
 function section(check: string, findings: readonly Finding[]): string {
   const rows = findings
     .filter((finding) => finding.check === check)
-    .map(({ status, text, mend }) => {
-      const more = mend ? `<br><small>→ ${escaped(mend)}</small>` : ''
+    .map(({ status, text, fix }) => {
+      const more = fix ? `<br><small>→ ${escaped(fix)}</small>` : ''
       return `<li class="${status}"><b>${words[status]}</b><span>${escaped(text)}${more}</span></li>`
     })
   return `<section><h2>${escaped(check)}</h2><ul>${rows.join('')}</ul></section>`
@@ -66,12 +66,12 @@ function charts({ requests, failed, shares, fit }: Distribution): string {
       { kind: 'value', part: p50 / slowest },
     ],
   }))
-  const judged = fit ? ` ${escaped(describe(fit))}.` : ''
+  const result = fit ? ` ${escaped(describe(fit))}.` : ''
   return `<section><h2>Requests by instance</h2>
-<p>${requests} requests over separate connections, ${failed} failed.${judged} The line marks the expected share.</p>
+<p>${requests} requests over separate connections, ${failed} failed.${result} The line marks the expected share.</p>
 ${chart(byShare)}</section>
 <section><h2>Response times by instance</h2>
-<p>As this client saw them, with a new connection each time: median, and 95th percentile behind it.</p>
+<p>Measured by this client over new connections: median, and 95th percentile behind it.</p>
 ${chart(byTime)}</section>`
 }
 
@@ -82,7 +82,7 @@ interface Row {
   mark?: number
 }
 
-/** Bars as SVG, with the figures beside them as text, so that nothing is told by the drawing alone. */
+/** Bars as SVG with their values as text, so that the drawing is not needed. */
 function chart(rows: readonly Row[]): string {
   const percent = (part: number): string => `${(part * 100).toFixed(2)}%`
   const drawn = rows.map(({ label, text, bars, mark }) => {

@@ -1,23 +1,23 @@
 import type { Fit } from './chi-square.ts'
 
-/** `info` is told and not judged; `skip` could not be judged, and its text says why. */
+/** `info` has no verdict; `skip` could not be checked, for the reason in its text. */
 export type Status = 'pass' | 'fail' | 'skip' | 'info'
 
-/** What one check found, in one sentence, and the mend when it failed. */
+/** The result of a check, with a fix when it failed. */
 export interface Finding {
   readonly check: string
   readonly status: Status
   readonly text: string
-  readonly mend?: string
+  readonly fix?: string
 }
 
 /** One instance's share of the sample. */
 export interface Share {
   readonly instanceId: string
   readonly requests: number
-  /** What it should have had by its weight; requests. */
+  /** The expected number of requests by its weight. */
   readonly expected: number
-  /** Response times as this client saw them, in milliseconds. */
+  /** Response times measured by this client, ms. */
   readonly p50: number
   readonly p95: number
 }
@@ -35,13 +35,13 @@ export interface Report {
   readonly startedAt: string
   readonly durationMs: number
   readonly verdict: 'pass' | 'fail'
-  /** How many instances the fleet should have, when that could be learned. */
+  /** The expected number of instances, if known. */
   readonly expectedInstances?: number
   readonly findings: readonly Finding[]
   readonly distribution?: Distribution
 }
 
-/** Findings of one check, in the words it uses again and again. */
+/** Collects the findings of one check. */
 export class Findings {
   readonly list: Finding[] = []
   readonly #check: string
@@ -54,12 +54,12 @@ export class Findings {
     this.list.push({ check: this.#check, status: 'pass', text })
   }
 
-  fail(text: string, mend?: string): void {
-    this.list.push({ check: this.#check, status: 'fail', text, mend })
+  fail(text: string, fix?: string): void {
+    this.list.push({ check: this.#check, status: 'fail', text, fix })
   }
 
-  skip(text: string, mend?: string): void {
-    this.list.push({ check: this.#check, status: 'skip', text, mend })
+  skip(text: string, fix?: string): void {
+    this.list.push({ check: this.#check, status: 'skip', text, fix })
   }
 
   info(text: string): void {

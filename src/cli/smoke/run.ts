@@ -2,15 +2,15 @@ import { FleetError } from '../../base/errors.ts'
 import type { Peer } from '../../instance/identity.ts'
 import { Operators, unreachable } from '../operators.ts'
 import type { Output, Progress } from '../output.ts'
-import { type Answer, repeat, type Target } from '../target.ts'
-import { doors } from './doors.ts'
+import { repeat, type Target, type TargetResponse } from '../target.ts'
+import { type CheckContext, plural } from './context.ts'
 import { failover } from './failover.ts'
 import { headers } from './headers.ts'
 import { health } from './health.ts'
 import { load } from './load.ts'
+import { operatorPaths } from './operator-paths.ts'
 import type { Distribution, Finding, Report } from './report.ts'
 import { type Login, sessions } from './sessions.ts'
-import { plural, type Setting } from './setting.ts'
 import { sticky } from './sticky.ts'
 
 export type Part = 'health' | 'load' | 'sessions' | 'failover'
@@ -18,7 +18,7 @@ export type Part = 'health' | 'load' | 'sessions' | 'failover'
 export interface TestPlan {
   readonly front: Target
   readonly direct: readonly Target[]
-  /** What was asked for by name; nothing: all but `failover`, which changes something. */
+  /** The selected parts; empty: all but `failover`, which changes state. */
   readonly parts: ReadonlySet<Part>
   readonly requests: number
   readonly concurrency: number
@@ -29,10 +29,10 @@ export interface TestPlan {
 }
 
 /**
- * Proves what can be proved of a fleet from outside.
+ * Tests a fleet from outside.
  *
- * @throws FLEET_ERR_UNREACHABLE when nobody answers, FLEET_ERR_NOT_OPERATOR when `failover` was asked for and operators’
- *   paths are closed to us
+ * @throws FLEET_ERR_UNREACHABLE when the front does not respond, FLEET_ERR_NOT_OPERATOR when `failover` needs operators’ paths
+ *   and they reject this client
  */
 export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const begin = performance.now()
@@ -44,7 +44,7 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const peers = operators?.peers.filter(({ state }) => state === 'serving')
   const expected = plan.instances ?? peers?.length
   const sample = await take(plan, wants('load') ? plan.requests : Math.min(plan.requests, 12 * (expected ?? 3)), out)
-  const setting: Setting = { ...plan, expected, peers, sample }
+  const context: CheckContext = { ...plan, expected, peers, sample }
 
   const findings: Finding[] = []
   let distribution: Distribution | undefined
@@ -53,21 +53,21 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
     findings.push(...(await finish(progress, check)))
   }
   if (wants('health')) {
-    await stage('health paths', () => health(setting))
-    await stage('operators’ paths', () => doors(setting))
-    findings.push(...headers(setting))
+    await stage('health paths', () => health(context))
+    await stage('operators’ paths', () => operatorPaths(context))
+    findings.push(...headers(context))
   }
   if (wants('load')) {
-    const judged = load(setting)
-    distribution = judged.distribution
-    findings.push(...judged.findings)
-    await stage('sticky behaviour', () => sticky(setting))
+    const result = load(context)
+    distribution = result.distribution
+    findings.push(...result.findings)
+    await stage('sticky behaviour', () => sticky(context))
   }
   if (wants('sessions')) {
-    await stage('sessions and tokens', () => sessions(setting, plan.login, plan.parts.has('sessions')))
+    await stage('sessions and tokens', () => sessions(context, plan.login, plan.parts.has('sessions')))
   }
   if (wants('failover') && operators) {
-    await stage('fail-over: one instance leaves and returns under load', () => failover(setting, operators.operators))
+    await stage('failover: one instance leaves and returns under load', () => failover(context, operators.operators))
   }
   return {
     url: plan.front.url,
@@ -81,41 +81,39 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
 }
 
 async function reach(front: Target): Promise<void> {
-  const answer = await front.ask('/live')
-  if (answer.error) throw unreachable(front, answer.error)
-  if (answer.status >= 300 && answer.status < 400) {
-    throw unreachable(front, `it redirects to ${answer.headers.location}; test that URL`)
+  const response = await front.request('/live')
+  if (response.error) throw unreachable(front, response.error)
+  if (response.status >= 300 && response.status < 400) {
+    throw unreachable(front, `it redirects to ${response.headers.location}; test that URL`)
   }
 }
 
-/** Who tells of the instances: the front, when it lets operators through, else one of the direct addresses. */
+/** The first direct address that serves operators' paths, else the front if it forwards them. */
 async function findOperators(
   { front, direct, token }: TestPlan,
   needed: boolean,
 ): Promise<{ operators: Operators; peers: readonly Peer[] } | undefined> {
-  let refusal: unknown
-  // Without a token the front is not asked: were it to answer, that is what the check of operators' paths tells.
+  let rejection: unknown
+  // Without a token, the check of operators' paths covers the front.
   for (const target of [...direct, ...(token ? [front] : [])]) {
     const operators = new Operators(target, token)
     try {
       return { operators, peers: await operators.instances() }
     } catch (error) {
-      refusal = error
+      rejection = error
     }
   }
   if (!needed) return undefined
-  throw (
-    refusal ?? new FleetError('FLEET_ERR_USAGE', '--failover needs the address of an instance (--instance), or --token')
-  )
+  throw rejection ?? new FleetError('FLEET_ERR_USAGE', '--failover needs --instance or --token')
 }
 
-async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<Answer[]> {
+async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
   const progress = out.progress(`${plural(count, 'request')} to ${path}`, count)
   return await finish(progress, () =>
     repeat(count, concurrency, async () => {
-      const answer = await front.ask(path)
+      const response = await front.request(path)
       progress.step()
-      return answer
+      return response
     }),
   )
 }

@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { dictionary } from '../../base/dictionary.ts'
-import { type Answer, member } from '../target.ts'
+import { member, type TargetResponse } from '../target.ts'
+import { byName, type CheckContext, outcomes, plural, rounds, succeeded, wanted } from './context.ts'
 import { type Finding, Findings } from './report.ts'
-import { byName, outcomes, plural, rounds, type Setting, succeeded, wanted } from './setting.ts'
 
-/** How to log in, and where an answer tells who one is. */
+/** Credentials and paths of the login. */
 export interface Login {
   readonly user: string
   readonly password: string
@@ -15,111 +15,120 @@ export interface Login {
 
 type Credentials = Record<string, string>
 
-/** How long a revocation may take to be in force everywhere, ms. */
+/** Limit for a revocation to reach every instance, ms. */
 const revocationMs = 1_000
 
 /**
- * Is a login made through the front valid on every instance, as cookie and as token; is a forged one refused; and is a
- * logout in force everywhere?
+ * Checks that a login is valid on every instance, as cookie and as token; that forged credentials are rejected; and that a
+ * logout is valid on every instance.
  *
- * @param demanded whether an application without a login fails the test
+ * @param required whether an application without a login fails the test
  */
-export async function sessions(setting: Setting, login: Login, demanded: boolean): Promise<readonly Finding[]> {
+export async function sessions(context: CheckContext, login: Login, required: boolean): Promise<readonly Finding[]> {
   const findings = new Findings('sessions')
-  const { front } = setting
+  const { front } = context
   const body = { email: login.user, password: login.password }
-  const answer = await front.ask(login.loginPath, { method: 'POST', body })
-  if (!succeeded(answer)) {
-    refused(answer, login, demanded, findings)
+  const response = await front.request(login.loginPath, { method: 'POST', body })
+  if (!succeeded(response)) {
+    loginRejected(response, login, required, findings)
     return findings.list
   }
-  const stranger = await front.ask(login.mePath)
-  if (stranger.status === 401) findings.pass(`${login.mePath} without a login: 401`)
-  else findings.fail(`${login.mePath} without a login: ${outcomes([stranger])}; it should be 401`)
+  const anonymous = await front.request(login.mePath)
+  if (anonymous.status === 401) findings.pass(`${login.mePath} without a login: 401`)
+  else findings.fail(`${login.mePath} without a login: ${outcomes([anonymous])}; it should be 401`)
 
-  const cookie = await sessionCookie(answer, setting, login)
-  const token = tokenOf(answer.json)
-  if (cookie === undefined) findings.skip('the login sets no cookie that tells who one is')
-  else await valid('session', { cookie }, setting, login, findings)
-  if (token === undefined) findings.skip('the login gives no token')
-  else await valid('token', { authorization: `Bearer ${token}` }, setting, login, findings)
-  await forged(cookie, token, setting, login, findings)
-  if (cookie !== undefined) await loggedOut({ cookie }, token, setting, login, findings)
+  const cookie = await sessionCookie(response, context, login)
+  const token = tokenOf(response.json)
+  if (cookie === undefined) findings.skip('the login sets no session cookie')
+  else await valid('session', { cookie }, context, login, findings)
+  if (token === undefined) findings.skip('the login returns no token')
+  else await valid('token', { authorization: `Bearer ${token}` }, context, login, findings)
+  await forged(cookie, token, context, login, findings)
+  if (cookie !== undefined) await loggedOut({ cookie }, token, context, login, findings)
   return findings.list
 }
 
-function refused(answer: Answer, { loginPath, user }: Login, demanded: boolean, findings: Findings): void {
-  const text = `POST ${loginPath}: ${outcomes([answer])}`
-  if (answer.status === 404 && !demanded) findings.skip(`${text}; there is no login to test`, 'give --login-path')
-  else if (answer.status === 404) findings.fail(text, 'give --login-path')
-  else if (answer.status === 429) findings.fail(text, 'the front limits logins; try again later')
-  else findings.fail(`${text} as ${user}`, 'give --user and --password of an account')
+function loginRejected(
+  response: TargetResponse,
+  { loginPath, user }: Login,
+  required: boolean,
+  findings: Findings,
+): void {
+  const text = `POST ${loginPath}: ${outcomes([response])}`
+  if (response.status === 404 && !required) findings.skip(`${text}; no login to test`, 'pass --login-path')
+  else if (response.status === 404) findings.fail(text, 'pass --login-path')
+  else if (response.status === 429) findings.fail(text, 'the front limits logins; try again later')
+  else findings.fail(`${text} as ${user}`, 'pass --user and --password of an account')
 }
 
 /**
- * Of the cookies of the login the one that alone tells who one is: a front may add one of its own to be sticky. Asked
- * more than once, because only one instance may know the session, which is what this test is to find out.
+ * Finds the cookie of the login that identifies the user, because a front may add a cookie for stickiness. Several attempts are needed
+ * when only one instance knows the session.
  */
-async function sessionCookie(answer: Answer, setting: Setting, { mePath }: Login): Promise<string | undefined> {
-  for (let i = 0; i < rounds(wanted(setting)); i++) {
-    for (const cookie of answer.cookies) {
-      if (succeeded(await setting.front.ask(mePath, { headers: { cookie } }))) return cookie
+async function sessionCookie(
+  response: TargetResponse,
+  context: CheckContext,
+  { mePath }: Login,
+): Promise<string | undefined> {
+  for (let i = 0; i < rounds(wanted(context)); i++) {
+    for (const cookie of response.cookies) {
+      if (succeeded(await context.front.request(mePath, { headers: { cookie } }))) return cookie
     }
   }
   return undefined
 }
 
-/** The same user on every instance, and through each direct address. */
+/** Checks that the credentials are valid for the same user on every instance and direct address. */
 async function valid(
   kind: string,
   headers: Credentials,
-  setting: Setting,
+  context: CheckContext,
   login: Login,
   findings: Findings,
 ): Promise<void> {
-  const answers = await askEveryone(headers, setting, login)
-  const wrong = answers.filter((answer) => !succeeded(answer))
-  const users = new Set(answers.filter(succeeded).map(({ json }) => userOf(json)))
-  const ids = [...new Set(answers.map(({ instanceId }) => instanceId))].filter((id) => id !== undefined).sort(byName)
-  const needed = wanted(setting)
+  const responses = await requestEveryInstance(headers, context, login)
+  const wrong = responses.filter((response) => !succeeded(response))
+  const users = new Set(responses.filter(succeeded).map(({ json }) => userOf(json)))
+  const ids = [...new Set(responses.map(({ instanceId }) => instanceId))].filter((id) => id !== undefined).sort(byName)
+  const needed = wanted(context)
   if (wrong.length > 0) {
     const where = [...new Set(wrong.map(({ instanceId }) => instanceId ?? 'the front'))].join(', ')
     findings.fail(
-      `the ${kind} was refused by ${where}: ${wrong.length} of ${answers.length} (${outcomes(wrong)})`,
-      `give each instance the same secrets and the same REDIS_URL`,
+      `the ${kind} was rejected by ${where}: ${wrong.length} of ${responses.length} (${outcomes(wrong)})`,
+      `set the same secrets and REDIS_URL on each instance`,
     )
   } else if (users.size !== 1 || users.has(undefined)) {
     findings.fail(`the ${kind} is not the same user everywhere: ${[...users].map(String).join(', ')}`)
   } else if (ids.length < needed) {
     findings.skip(
-      `the ${kind} reached ${ids.length} of ${needed} instances in ${plural(answers.length, 'request')}`,
-      'the front is sticky: give the address of each instance (--instance)',
+      `the ${kind} reached ${ids.length} of ${needed} instances in ${plural(responses.length, 'request')}`,
+      'the front is sticky: pass the address of each instance (--instance)',
     )
   } else findings.pass(`the ${kind} is ${[...users][0]} on ${plural(ids.length, 'instance')}: ${ids.join(', ')}`)
 }
 
-/** Asks who one is over separate connections until enough instances have answered, then each direct address. */
-async function askEveryone(
+/** Requests the user over new connections until enough instances have responded, then from each direct address. */
+async function requestEveryInstance(
   headers: Credentials,
-  { front, direct, ...setting }: Setting,
+  { front, direct, ...context }: CheckContext,
   login: Login,
-): Promise<Answer[]> {
-  const answers: Answer[] = []
+): Promise<TargetResponse[]> {
+  const responses: TargetResponse[] = []
   const seen = new Set<string>()
-  const needed = wanted({ front, direct, ...setting })
+  const needed = wanted({ front, direct, ...context })
   for (let i = 0; i < rounds(needed) && seen.size < needed; i++) {
-    const answer = await front.ask(login.mePath, { headers })
-    answers.push(answer)
-    if (answer.instanceId) seen.add(answer.instanceId)
+    const response = await front.request(login.mePath, { headers })
+    responses.push(response)
+    if (response.instanceId) seen.add(response.instanceId)
   }
-  return [...answers, ...(await Promise.all(direct.map((target) => target.ask(login.mePath, { headers }))))]
+  return [...responses, ...(await Promise.all(direct.map((target) => target.request(login.mePath, { headers }))))]
 }
 
-/** Credentials that were tampered with are refused with 401, never with an error of the server. */
+/** Checks that forged credentials are rejected with 401, not with a server error. */
 async function forged(
   cookie: string | undefined,
   token: string | undefined,
-  { front }: Setting,
+  { front }: CheckContext,
   { mePath }: Login,
   findings: Findings,
 ): Promise<void> {
@@ -133,16 +142,16 @@ async function forged(
   }
   const names = Object.keys(attempts)
   if (names.length === 0) return
-  const answers = await Promise.all(names.map((name) => front.ask(mePath, { headers: attempts[name] })))
-  const wrong = names.filter((_, i) => answers[i]?.status !== 401)
-  if (wrong.length === 0) findings.pass(`refused with 401: ${names.join(', ')}`)
+  const responses = await Promise.all(names.map((name) => front.request(mePath, { headers: attempts[name] })))
+  const wrong = names.filter((_, i) => responses[i]?.status !== 401)
+  if (wrong.length === 0) findings.pass(`rejected with 401: ${names.join(', ')}`)
   else
     findings.fail(
-      `not refused with 401: ${wrong.map((name) => `${name} (${answers[names.indexOf(name)]?.status})`).join(', ')}`,
+      `not rejected with 401: ${wrong.map((name) => `${name} (${responses[names.indexOf(name)]?.status})`).join(', ')}`,
     )
 }
 
-/** A character in the middle of the signature changed: the last one may carry bits that decoders ignore. */
+/** Changes a character within the signature; decoders may ignore bits of the last one. */
 function tampered(credential: string): string {
   const at = credential.length - 8
   return credential.slice(0, at) + (credential[at] === 'A' ? 'B' : 'A') + credential.slice(at + 1)
@@ -151,41 +160,46 @@ function tampered(credential: string): string {
 async function loggedOut(
   session: Credentials,
   token: string | undefined,
-  setting: Setting,
+  context: CheckContext,
   login: Login,
   findings: Findings,
 ): Promise<void> {
   const authorization: Credentials = token ? { authorization: `Bearer ${token}` } : {}
-  const answer = await setting.front.ask(login.logoutPath, {
+  const response = await context.front.request(login.logoutPath, {
     method: 'POST',
     headers: { ...session, ...authorization },
   })
-  if (!succeeded(answer)) {
-    findings.skip(`POST ${login.logoutPath}: ${outcomes([answer])}; the session was left to expire`)
+  if (!succeeded(response)) {
+    findings.skip(`POST ${login.logoutPath}: ${outcomes([response])}; the session remains until it expires`)
     return
   }
-  const after = await askEveryone(session, setting, login)
+  const after = await requestEveryInstance(session, context, login)
   const alive = after.filter(succeeded)
-  if (alive.length === 0) findings.pass('after the logout the session is refused everywhere at once')
-  else findings.fail(`after the logout ${plural(alive.length, 'request')} of ${after.length} still passed`)
-  if (token !== undefined) await tokenRevoked(authorization, setting, login, findings)
+  if (alive.length === 0) findings.pass('after the logout every instance rejects the session')
+  else findings.fail(`after the logout ${plural(alive.length, 'request')} of ${after.length} were accepted`)
+  if (token !== undefined) await tokenRevoked(authorization, context, login, findings)
 }
 
-/** A revocation travels to the other instances; so they are asked until the last one knows, or the time is up. */
-async function tokenRevoked(token: Credentials, setting: Setting, login: Login, findings: Findings): Promise<void> {
+/** Polls until the revocation has reached every instance, or the time is up. */
+async function tokenRevoked(
+  token: Credentials,
+  context: CheckContext,
+  login: Login,
+  findings: Findings,
+): Promise<void> {
   const deadline = performance.now() + revocationMs
   let late = false
-  while ((await askEveryone(token, setting, login)).some(succeeded)) {
-    if (late) return findings.info('the token outlives the logout, until it expires')
+  while ((await requestEveryInstance(token, context, login)).some(succeeded)) {
+    if (late) return findings.info('the token stays valid after the logout until it expires')
     await delay(Math.min(100, Math.max(0, deadline - performance.now())))
     late = performance.now() >= deadline
   }
-  findings.pass(`the token is refused everywhere within ${revocationMs / 1000} s of the logout`)
+  findings.pass(`every instance rejects the token within ${revocationMs / 1000} s of the logout`)
 }
 
 const tokenNames = ['accessToken', 'access_token', 'token', 'jwt']
 
-/** The access token of a login's answer, at the top or one level below. */
+/** The access token in the response of a login, at the top or one level below. */
 function tokenOf(json: unknown): string | undefined {
   for (const from of [json, member(json, 'tokens'), member(json, 'data')]) {
     for (const name of tokenNames) {
@@ -196,7 +210,7 @@ function tokenOf(json: unknown): string | undefined {
   return undefined
 }
 
-/** Who one is, by whatever the answer identifies users with. */
+/** The identifier of the user in the response. */
 function userOf(json: unknown): string | undefined {
   for (const from of [member(json, 'user'), json]) {
     for (const name of ['email', 'username', 'id', 'sub', 'name']) {

@@ -12,48 +12,48 @@ export interface Exit {
 }
 
 export interface LaunchOptions {
-  /** Added to the environment of this process; `undefined` takes a variable away. */
+  /** Added to the environment of this process; `undefined` removes a variable. */
   env?: Record<string, string | undefined>
   cwd?: string
-  /** Run as this user; only root may choose. */
+  /** Run as this user; requires root. */
   user?: { uid: number; gid: number }
-  /** What makes the program end in good order. @default 'SIGTERM' */
+  /** The signal for a graceful exit. @default 'SIGTERM' */
   stopSignal?: NodeJS.Signals
-  /** Is never ended, but waited for, because half done is worse than done: an installation. @default false */
+  /** Wait for the program instead of ending it, e.g. for an installation. @default false */
   uninterrupted?: boolean
   /** Open a Node message channel (`process.send`). @default false */
   ipc?: boolean
-  /** Called with each piece of output as it comes. */
+  /** Called with each chunk of output. */
   onOutput?: (text: string) => void
 }
 
-/** A child process in a process group of its own, which does not outlive this process, however this process ends. */
+/** A child process in its own process group. It never outlives this process, even after SIGKILL. */
 export interface Child {
   readonly pid: number
-  /** What it wrote, the last 1 MiB of each. */
+  /** The last 1 MiB of each output. */
   readonly stdout: string
   readonly stderr: string
-  /** Resolves when the process has ended and its output has been read; what descendants still write is not waited for. */
+  /** Resolves when the process has exited and its output has been read, without the output of its descendants. */
   readonly exit: Promise<Exit>
-  /** Set once the process has ended. */
+  /** Set after the exit. */
   readonly ended: Exit | undefined
-  /** Sends a signal to the process alone and waits for the end, unless the signal is one that does not end a process. */
+  /** Sends a signal to the process only. Waits for the exit if the signal ends a process. */
   kill(signal?: NodeJS.Signals): Promise<void>
   /**
-   * Ends the process group: the stop signal, and SIGKILL when that took longer than `graceMs` (default 10 000). What the
-   * process left behind in its group is killed.
+   * Sends the stop signal to the process group, and SIGKILL after `graceMs` (default 10,000). Remaining descendants are
+   * killed.
    */
   stop(graceMs?: number): Promise<void>
   send(message: unknown): void
-  /** Waits until the output matches. Rejects when the process ends first or after `timeoutMs` (default 60 000). */
+  /** Waits until the output matches. Rejects when the process exits first or after `timeoutMs` (default 60,000). */
   waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
   readonly messages: readonly unknown[]
 }
 
-const outputKept = 1 << 20
-/** How long output is waited for when descendants keep it open after the end of a process, ms. */
+const maxOutput = 1 << 20
+/** Limit for reading the output after the exit, when descendants keep it open; ms. */
 const outputGraceMs = 250
-const harmless: ReadonlySet<NodeJS.Signals> = new Set([
+const nonFatal: ReadonlySet<NodeJS.Signals> = new Set([
   'SIGSTOP',
   'SIGCONT',
   'SIGUSR1',
@@ -63,15 +63,15 @@ const harmless: ReadonlySet<NodeJS.Signals> = new Set([
 ])
 
 /**
- * Starts a program. Its process group is its own, so that Ctrl-C in a terminal reaches this process only, which then
- * ends its children in the right order.
+ * Starts a program in its own process group, so that Ctrl-C reaches only this process, which then ends its children in
+ * order.
  *
- * @throws when the program cannot be started: it is not there, or not executable
+ * @throws when the program does not exist or is not executable
  */
 export function launch(command: string, args: readonly string[], options: LaunchOptions = {}): Child {
-  if (closing) throw new Error(`${command} is not started, because this process is ending`)
+  if (closing) throw new Error(`${command} cannot start while this process exits`)
   const { stopSignal = 'SIGTERM' } = options
-  const keeper = guard()
+  const pipe = guard()
   const process = spawn(command, args, {
     cwd: options.cwd,
     env: childEnv(options.env),
@@ -80,24 +80,24 @@ export function launch(command: string, args: readonly string[], options: Launch
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', options.ipc ? 'ipc' : 'ignore'],
   })
-  // Why it could not be started is told later, by an event; that it could not is known at once.
+  // The event follows later; a missing pid reports the failure at once.
   process.on('error', () => {})
   if (process.pid === undefined) throw new Error(`${command} could not be started`)
   const child = new Launched(process, options.uninterrupted ? undefined : stopSignal, options.onOutput)
-  if (!options.uninterrupted) keeper.write(`+ ${child.pid} ${stopSignal.slice(3)}\n`)
+  if (!options.uninterrupted) pipe.write(`+ ${child.pid} ${stopSignal.slice(3)}\n`)
   running.add(child)
   child.gone.then(() => {
     running.delete(child)
-    keeper.write(`- ${child.pid}\n`)
+    pipe.write(`- ${child.pid}\n`)
   })
   return child
 }
 
-/** Those of which something may still run. */
+/** Children of which a process may still run. */
 const running = new Set<Launched>()
 let closing = false
 
-/** Ends every child that is still running, starts no other, and removes the temporary folder. */
+/** Stops all children, prevents new ones, and removes the temporary folder. */
 export async function stopAll(graceMs?: number): Promise<void> {
   closing = true
   await Promise.all([...running].map((child) => child.stop(graceMs)))
@@ -106,7 +106,7 @@ export async function stopAll(graceMs?: number): Promise<void> {
 
 let folder: string | undefined
 
-/** A new folder inside this process's one temporary folder, which is removed when this process ends, however it ends. */
+/** A new folder in the temporary folder of this process, which is removed at exit, even after SIGKILL. */
 export function temporaryFolder(name: string): string {
   guard()
   folder ??= makeRoot()
@@ -122,8 +122,8 @@ function makeRoot(): string {
 }
 
 /**
- * The guard is a shell that reads from a pipe which only this process holds. The pipe closes when this process ends,
- * by whatever cause, SIGKILL included; the guard then ends what is left, and removes the folders.
+ * The guard is a shell that reads from a pipe of this process. The pipe closes when this process exits for any reason, including SIGKILL.
+ * The guard then ends the remaining children and removes the folders.
  */
 const guardScript = `
 trap '' INT TERM HUP
@@ -170,7 +170,7 @@ function guard(): Writable {
 class Launched implements Child {
   readonly pid: number
   readonly exit: Promise<Exit>
-  /** Resolves when nothing is left of the whole group. */
+  /** Resolves when the whole group has exited. */
   readonly gone: Promise<void>
   readonly messages: unknown[] = []
   ended: Exit | undefined
@@ -187,9 +187,9 @@ class Launched implements Child {
     this.pid = process.pid as number
     for (const stream of ['stdout', 'stderr'] as const) {
       process[stream]?.setEncoding('utf8').on('data', (text: string) => {
-        // Cut now and then: each cut is a copy of all that is kept.
+        // Truncate rarely, because each truncation copies the rest.
         const output = this[stream] + text
-        this[stream] = output.length > 2 * outputKept ? output.slice(-outputKept) : output
+        this[stream] = output.length > 2 * maxOutput ? output.slice(-maxOutput) : output
         onOutput?.(text)
         for (const watch of this.#watchers) watch()
       })
@@ -201,12 +201,12 @@ class Launched implements Child {
         this.ended = { code, signal }
         if (!this.#signalGroup(0)) this.#gone.resolve()
         const settle = (): void => {
-          clearTimeout(impatience)
+          clearTimeout(timer)
           for (const watch of this.#watchers) watch()
           resolve({ code, signal })
         }
-        // The turn of the loop after that reads what a process that was not scheduled meanwhile has not read yet.
-        const impatience = setTimeout(() => setImmediate(settle), outputGraceMs)
+        // `setImmediate` reads pending output first if this process was not scheduled meanwhile.
+        const timer = setTimeout(() => setImmediate(settle), outputGraceMs)
         process.once('close', settle)
       })
     })
@@ -214,26 +214,26 @@ class Launched implements Child {
 
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (!this.ended) this.#process.kill(signal)
-    if (!harmless.has(signal)) await this.exit
+    if (!nonFatal.has(signal)) await this.exit
   }
 
   async stop(graceMs = 10_000): Promise<void> {
     if (this.#stopSignal && !this.ended) {
       this.#signalGroup(this.#stopSignal)
-      // A stopped process takes no signal but SIGKILL until it is continued.
+      // A stopped process handles only SIGKILL until SIGCONT.
       this.#signalGroup('SIGCONT')
-      const impatience = setTimeout(() => this.#signalGroup('SIGKILL'), graceMs)
+      const timer = setTimeout(() => this.#signalGroup('SIGKILL'), graceMs)
       await this.exit
-      clearTimeout(impatience)
+      clearTimeout(timer)
     }
     await this.exit
     if (!this.#stopSignal || !running.has(this)) return
-    // Its workers, when it was killed itself; their number is not ours any more once they are gone.
+    // Kills the workers of a killed process. The group id may be reused once they are gone.
     this.#signalGroup('SIGKILL')
     this.#gone.resolve()
   }
 
-  /** False when nothing of the group is left. */
+  /** @returns false when the group has no process */
   #signalGroup(signal: NodeJS.Signals | 0): boolean {
     try {
       return process.kill(-this.pid, signal)
@@ -250,10 +250,10 @@ class Launched implements Child {
     return new Promise((resolve, reject) => {
       const settle = (settled: () => void): void => {
         clearTimeout(timer)
-        this.#watchers.delete(look)
+        this.#watchers.delete(check)
         settled()
       }
-      const look = (): void => {
+      const check = (): void => {
         const match = pattern.exec(this.stdout) ?? pattern.exec(this.stderr)
         if (match) settle(() => resolve(match))
         else if (this.ended)
@@ -263,8 +263,8 @@ class Launched implements Child {
         () => settle(() => reject(new Error(`no ${pattern} within ${timeoutMs} ms${this.#tail()}`))),
         timeoutMs,
       )
-      this.#watchers.add(look)
-      look()
+      this.#watchers.add(check)
+      check()
     })
   }
 

@@ -2,11 +2,11 @@ import { accessSync, constants, globSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { childEnv } from '../../base/env.ts'
 
-/** Folders that hold servers but are seldom on a user's PATH. */
+/** Folders of servers that are rarely on a user's PATH. */
 const serverFolders = ['/usr/sbin', '/usr/local/sbin']
 
 /**
- * Looks for a program on PATH, then in the folders where distributions put servers.
+ * Finds a program on PATH, then in the folders where distributions install servers.
  *
  * @param names alternatives, the preferred one first
  * @param folders more places to look in; `*` stands for a version, and the highest one wins

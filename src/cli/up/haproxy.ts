@@ -10,7 +10,7 @@ export const haproxyProgram: Program = {
   brew: 'haproxy',
 }
 
-/** In master-worker mode, so that SIGUSR2 reloads. @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
+/** Starts HAProxy in master-worker mode, so that SIGUSR2 reloads it. @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
 export async function startHaproxy(options: FrontOptions): Promise<Server> {
   const { port } = options
   const program = await provide(haproxyProgram, options)
@@ -21,6 +21,6 @@ export async function startHaproxy(options: FrontOptions): Promise<Server> {
     folder,
     program,
     start: () => launch(program, ['-W', '-db', '-C', folder, '-f', 'haproxy.cfg'], { cwd: folder }),
-    answers: () => probePort(port),
+    isUp: () => probePort(port),
   })
 }

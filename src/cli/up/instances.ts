@@ -11,24 +11,24 @@ export interface InstancesOptions {
   file: string
   /** One instance listens on each. */
   ports: readonly number[]
-  /** Of the first instance's management listener; the others have those that follow. @default none */
+  /** Management port of the first instance; the others use the following ports. @default none */
   adminPort?: number
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
-  /** How long an instance may take from its start until it is ready, in milliseconds. @default 60000 */
+  /** Time from the start of an instance until it is ready, ms. @default 60000 */
   readyTimeoutMs?: number
-  /** Called with a line for people when an instance ends, starts again or is ready. */
+  /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
-  /** Called with each piece of output of an instance. */
+  /** Called with each chunk of output of an instance. */
   onOutput?(id: string, text: string): void
 }
 
-/** How often an instance that starts is asked whether it is ready, ms. */
-const askEveryMs = 50
-/** What an instance gets to end after its own deadline, before it is killed, ms. */
+/** Interval of readiness checks during the start, ms. */
+const pollMs = 50
+/** Time between an instance's own shutdown deadline and SIGKILL, ms. */
 const killMarginMs = 2_000
 
-/** The same program several times, each started again when it ends. */
+/** Several processes of one program, which are restarted when they exit. */
 export class Instances {
   readonly all: readonly Instance[]
 
@@ -37,18 +37,18 @@ export class Instances {
   }
 
   /**
-   * Settles when all are ready.
+   * Resolves when all are ready.
    *
-   * @throws FLEET_ERR_SERVICE_FAILED with the last output of the first one that ended, or was not ready in time
+   * @throws FLEET_ERR_SERVICE_FAILED with the last output of the first one that exited or was not ready in time
    */
   async start(): Promise<void> {
     await Promise.all(this.all.map((instance) => instance.start()))
   }
 
   /**
-   * Lets all drain at the same time, and kills what takes longer than `shutdownTimeoutMs` and two seconds.
+   * Drains all in parallel, and kills those that take longer than `shutdownTimeoutMs` plus two seconds.
    *
-   * @returns whether each ended by itself with 0
+   * @returns whether each exited with 0
    */
   async stop(shutdownTimeoutMs: number): Promise<boolean> {
     const clean = await Promise.all(this.all.map((instance) => instance.stop(shutdownTimeoutMs + killMarginMs)))
@@ -64,7 +64,7 @@ export class Instance {
   readonly #stopping = new AbortController()
   #child: Child | undefined
   #id = ''
-  #kept: Promise<void> | undefined
+  #supervised: Promise<void> | undefined
 
   constructor(number: number, port: number, options: InstancesOptions) {
     this.#number = number
@@ -72,7 +72,7 @@ export class Instance {
     this.#options = options
   }
 
-  /** A new one for each life, so that what the fleet remembers of a dead instance is never taken for the living one. */
+  /** A new id for each start, so that stale records of the previous process do not apply to it. */
   get id(): string {
     return this.#id
   }
@@ -89,12 +89,12 @@ export class Instance {
     return `http://127.0.0.1:${this.port}`
   }
 
-  /** Where its operators' endpoints are. */
+  /** URL of its operators' paths. */
   get operatorsUrl(): string {
     return `http://127.0.0.1:${this.#adminPort || this.port}`
   }
 
-  /** Each has one of its own; 0 would be a different one with each start. */
+  /** 0 would choose a different port for each start, so it counts as unset. */
   get #adminPort(): number | undefined {
     const { adminPort } = this.#options
     return adminPort ? adminPort + this.#number - 1 : undefined
@@ -107,13 +107,13 @@ export class Instance {
       const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'did not become ready'
       throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${this.#options.file} ${how}: ${lastLines(child, 15)}`)
     }
-    this.#kept = this.#keep(child)
+    this.#supervised = this.#supervise(child)
   }
 
   async stop(graceMs: number): Promise<boolean> {
     this.#stopping.abort()
     await this.#child?.stop(graceMs)
-    await this.#kept
+    await this.#supervised
     return this.#child === undefined || this.#child.ended?.code === 0
   }
 
@@ -136,13 +136,13 @@ export class Instance {
     return child
   }
 
-  async #keep(first: Child): Promise<void> {
+  async #supervise(first: Child): Promise<void> {
     const { onEvent } = this.#options
     const { signal: stopping } = this.#stopping
     for (let child = first, since = performance.now(), ready = true; ; ) {
       const { code, signal } = await child.exit
       if (stopping.aborted) return
-      // One that served and left in good order was told to: nothing is wrong with it.
+      // A clean exit of a ready instance was requested, e.g. by a signal: no backoff.
       const waitMs = ready && code === 0 ? 0 : this.#backoff.next(performance.now() - since)
       const last = code === 0 || signal ? '' : `\n${lastLines(child)}`
       onEvent(`${this.#id} ended with ${signal ?? code}; it is started again in ${waitMs} ms${last}`)
@@ -152,24 +152,24 @@ export class Instance {
       since = performance.now()
       ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(this.#readyTimeoutMs)]))
       if (!ready && !child.ended && !stopping.aborted) {
-        onEvent(`${this.#id} runs, but ${this.url}/ready does not say so`)
+        onEvent(`${this.#id} runs, but ${this.url}/ready does not respond 200`)
         ready = await this.#untilReady(child, stopping)
       }
       if (ready) onEvent(`${this.#id} is ready, process ${child.pid}`)
     }
   }
 
-  /** False when it ended, or `signal` came first. */
+  /** @returns false when the process exited or `signal` was aborted first */
   async #untilReady(child: Child, signal: AbortSignal): Promise<boolean> {
     while (!child.ended && !signal.aborted) {
       if (await isReady(this.port)) return !child.ended
-      await sleep(askEveryMs)
+      await sleep(pollMs)
     }
     return false
   }
 }
 
-/** Over a connection of its own, which therefore never holds the exit of the instance. */
+/** Uses a new connection, so that no idle one delays the exit of the instance. */
 function isReady(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const request = get({ port, host: '127.0.0.1', path: '/ready', agent: false, timeout: 1000 }, (response) => {

@@ -30,18 +30,18 @@ export interface LocalFleetOptions {
   file: string
   /** 1 to 64. */
   instances: number
-  /** @default nginx when it is there, else the balancer of this package */
+  /** @default nginx if it is installed, else the built-in balancer */
   front?: FrontName
   env: FleetEnv
-  /** Bring the database of the reference application up to date, with its first users. */
+  /** Migrate the database of the reference application and create its first users. */
   migrate: boolean
   onEvent(line: string): void
   onOutput?(id: string, text: string): void
 }
 
-/** Where something lives, in words, and what instances must know of it. */
+/** A database or Redis: its description and the variables for instances. */
 interface Dependency {
-  readonly where: string
+  readonly description: string
   readonly server?: Server
   readonly env: Readonly<Record<string, string>>
 }
@@ -49,13 +49,13 @@ interface Dependency {
 const defaultPort = 8080
 const defaultBasePort = 4001
 const migrationsFolder = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url))
-/** Longer than a front needs to see that an instance drains: HAProxy asks every 500 ms, ours every second. */
+/** Longer than a front takes to notice a drain: HAProxy checks every 500 ms, the built-in balancer every second. */
 const defaultDrainDelayMs = 1_500
-/** Between the end of a server and its next start, ms; doubled while it does not start. */
+/** Pause before a server restarts, ms; doubled after each failed start. */
 const restartPauseMs = 250
 const longestPauseMs = 5_000
 
-/** Everything a fleet needs, on this machine: servers, instances, a front. It leaves nothing behind. */
+/** A complete fleet on this machine: servers, instances and a front. `drain` removes everything. */
 export class LocalFleet {
   readonly adminToken: string
   readonly #options: LocalFleetOptions
@@ -74,18 +74,18 @@ export class LocalFleet {
   }
 
   /**
-   * Settles when every instance is ready and the front listens. Whether it does or not, {@link LocalFleet.drain} ends
-   * what has been started.
+   * Resolves when every instance is ready and the front listens. Call {@link LocalFleet.drain} in any case, also after an
+   * error.
    *
    * @throws FLEET_ERR_PORT_TAKEN, FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED
    */
   async start(): Promise<void> {
     const { env, file, onEvent, onOutput } = this.#options
     const ports = await choosePorts(env, this.#options.instances)
-    // Looked for first, though it starts last: nobody should wait for what then has no front.
+    // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { onProgress: onEvent })
     const [redis, postgres] = await Promise.all([this.#provideRedis(), this.#providePostgres()])
-    // What lives in memory cannot be shared.
+    // Without Redis, state is in memory and cannot be shared.
     const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
     onEvent(`starting ${instancePorts.length} × ${file}`)
     this.#instances = new Instances({
@@ -100,25 +100,25 @@ export class LocalFleet {
     onEvent(`starting ${this.#kind.title}`)
     const plan = { port: ports.front, instances: instancePorts, drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs }
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
-    void this.#keep('the front', this.#front)
-    for (const { where, server } of [redis, postgres]) if (server) void this.#keep(where, server)
+    void this.#supervise('the front', this.#front)
+    for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)
   }
 
-  /** A link that signs in to the dashboard, once and for five minutes. The code is after the `#`, which goes into no log. */
+  /** A link that signs in to the dashboard once, within five minutes. The code follows `#`, so logs do not contain it. */
   signInLink(): string {
     const [instance] = this.#instances?.all ?? []
     if (!instance) throw new Error('the fleet has not started')
     return `${instance.operatorsUrl}/fleet#code=${new Tickets(this.adminToken).issue('link', linkLifetimeMs)}`
   }
 
-  /** What runs where, once it has started. */
+  /** Addresses and processes of the running fleet. */
   report(): FleetReport {
     const [redis, postgres, instances, front] = [this.#redis, this.#postgres, this.#instances, this.#front]
     if (!redis || !postgres || !instances || !front) throw new Error('the fleet has not started')
     return {
       front: { kind: this.#kind.title, url: `http://127.0.0.1:${front.port}`, pid: front.pid },
       instances: instances.all.map(({ id, url, pid }) => ({ id, url, pid })),
-      state: { sessions: redis.where, database: postgres.where },
+      state: { sessions: redis.description, database: postgres.description },
       servers: [redis, postgres].flatMap(({ server }) =>
         server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
       ),
@@ -129,9 +129,9 @@ export class LocalFleet {
   }
 
   /**
-   * Instances first, while the front still asks them; then the front, then what instances need.
+   * Drains the instances while the front still serves, then stops the front, then the servers.
    *
-   * @returns whether every instance ended by itself, with nothing cut
+   * @returns whether every instance exited with 0
    */
   async drain(): Promise<boolean> {
     this.#stopping = true
@@ -141,12 +141,12 @@ export class LocalFleet {
     return clean ?? true
   }
 
-  /** What all instances have in common; what the environment says wins. */
+  /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
     const { env } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
-      // Fronts ask on the port they send requests to.
+      // Fronts check readiness on the port of the app.
       FLEET_PUBLIC_PROBES: '1',
       SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
       JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
@@ -162,16 +162,16 @@ export class LocalFleet {
     const provide = async (): Promise<Dependency & { shared: boolean }> => {
       if (named) {
         if (env.REDIS_URL) await assertReachable('REDIS_URL', env.REDIS_URL, 6379)
-        return { where: `Redis named by ${named}`, env: {}, shared: true }
+        return { description: `Redis named by ${named}`, env: {}, shared: true }
       }
       onEvent('starting Redis')
       try {
         const server = await startRedis({ onProgress: onEvent })
-        return { where: `Redis on port ${server.port}`, server, env: { REDIS_URL: server.url }, shared: true }
+        return { description: `Redis on port ${server.port}`, server, env: { REDIS_URL: server.url }, shared: true }
       } catch (error) {
         if (!(error instanceof FleetError) || error.code !== 'FLEET_ERR_PROGRAM_MISSING') throw error
-        this.#notes.push(`${error.message}; until then one instance runs, with its state in memory`)
-        return { where: 'memory of the only instance', env: {}, shared: false }
+        this.#notes.push(`${error.message}; without it, one instance runs with its state in memory`)
+        return { description: 'memory of the only instance', env: {}, shared: false }
       }
     }
     const redis = await provide()
@@ -181,13 +181,13 @@ export class LocalFleet {
 
   async #providePostgres(): Promise<Dependency> {
     const { env, onEvent, migrate } = this.#options
-    let database: Dependency = { where: 'PostgreSQL named by DATABASE_URL', env: {} }
+    let database: Dependency = { description: 'PostgreSQL named by DATABASE_URL', env: {} }
     if (env.DATABASE_URL) {
       for (const url of hostUrls(env.DATABASE_URL)) await assertReachable('DATABASE_URL', url, 5432)
     } else {
       onEvent('starting PostgreSQL')
       const server = await startPostgres({ onProgress: onEvent })
-      database = { where: `PostgreSQL on port ${server.port}`, server, env: { DATABASE_URL: server.url } }
+      database = { description: `PostgreSQL on port ${server.port}`, server, env: { DATABASE_URL: server.url } }
     }
     this.#postgres = database
     if (migrate) await this.#migrate(database.env)
@@ -195,8 +195,8 @@ export class LocalFleet {
   }
 
   async #migrate(env: Readonly<Record<string, string>>): Promise<void> {
-    this.#options.onEvent('bringing the database up to date')
-    // First users with known passwords are for development only.
+    this.#options.onEvent('migrating the database')
+    // Users with known passwords are for development only.
     const seed = this.#options.env.production ? [] : ['--seed']
     const args = [...process.execArgv, mainFile, 'migrate', '--dir', migrationsFolder, ...seed]
     const child = launch(process.execPath, args, { env })
@@ -204,8 +204,8 @@ export class LocalFleet {
     if (code !== 0) throw new FleetError('FLEET_ERR_SERVICE_FAILED', `the database: ${lastLines(child)}`)
   }
 
-  /** Starts a server again when it ends, at the same port and with the same data, more slowly each time in a row. */
-  async #keep(what: string, server: Server): Promise<void> {
+  /** Restarts a server when it exits, with the same port and data and an increasing pause. */
+  async #supervise(what: string, server: Server): Promise<void> {
     for (let pause = restartPauseMs; !this.#stopping; ) {
       const { code, signal } = await server.child.exit
       if (this.#stopping) return
@@ -227,12 +227,12 @@ export interface FleetReport {
   readonly front: { readonly kind: string; readonly url: string; readonly pid: number }
   readonly instances: readonly { readonly id: string; readonly url: string; readonly pid?: number }[]
   readonly state: { readonly sessions: string; readonly database: string }
-  /** Those that were started, not those that were named. */
+  /** Only servers that were started here. */
   readonly servers: readonly { readonly program: string; readonly port: number; readonly pid: number }[]
   readonly adminToken: string
-  /** Signs in once, within five minutes. */
+  /** A sign-in link, valid once within five minutes. */
   readonly dashboard: string
-  /** What one should know: something is missing, with the mend. */
+  /** Missing programs, with the fix. */
   readonly notes: readonly string[]
 }
 
@@ -242,12 +242,12 @@ async function choosePorts(env: FleetEnv, count: number): Promise<{ front: numbe
   const front = env.FLEET_PORT === 0 ? await freePort() : (env.FLEET_PORT ?? defaultPort)
   const instances = Array.from({ length: count }, (_, index) => base + index)
   const wanted = [
-    ...instances.map((port) => ({ port, user: 'an instance', mend: 'FLEET_BASE_PORT=5001' })),
-    { port: front, user: 'the front', mend: 'FLEET_PORT=9090' },
+    ...instances.map((port) => ({ port, user: 'an instance', fix: 'FLEET_BASE_PORT=5001' })),
+    { port: front, user: 'the front', fix: 'FLEET_PORT=9090' },
   ]
-  for (const { port, user, mend } of wanted) {
+  for (const { port, user, fix } of wanted) {
     if (port <= 65_535 && (await isPortFree(port)) && (user === 'the front' || port !== front)) continue
-    const detail = `${port}, which ${user} needs; end what listens there, or choose another, e.g. ${mend} npm start`
+    const detail = `${port}, which ${user} needs; stop the program that uses it, or choose another port, e.g. ${fix} npm start`
     throw new FleetError('FLEET_ERR_PORT_TAKEN', detail)
   }
   return { front, instances }

@@ -13,7 +13,7 @@ export const nginxProgram: Program = {
   brew: 'nginx',
 }
 
-/** nginx with layer 4: compiled in, or, as in Debian, a module of its own, which an nginx that is there may lack. */
+/** nginx with the stream module (layer 4), which is a separate package in Debian. */
 export const nginxWithStream: Program = {
   ...nginxProgram,
   complete: (path) => {
@@ -24,11 +24,11 @@ export const nginxWithStream: Program = {
 }
 
 export interface FrontOptions extends ProvideOptions {
-  /** Content of the main file. It is read with the server's folder as the working folder. */
+  /** Content of the main file; the working folder is the server's folder. */
   config: string
-  /** More files, by their path below the folder. */
+  /** Additional files by their path in the folder. */
   files?: Readonly<Record<string, string>>
-  /** The port that is open when the server is up. */
+  /** The port that opens when the server is up. */
   port: number
 }
 
@@ -46,11 +46,11 @@ export async function startNginx(options: FrontOptions): Promise<Server> {
       launch(program, ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;'], {
         cwd: folder,
       }),
-    answers: () => probePort(port),
+    isUp: () => probePort(port),
   })
 }
 
-/** A folder with the configuration, which workers that run as another user may enter. */
+/** Writes the configuration to a folder that workers of another user can read. */
 export async function writeConfig(name: string, main: string, options: FrontOptions): Promise<string> {
   const folder = temporaryFolder(name)
   // Everybody may connect to a socket of nginx whose folder can be entered.

@@ -5,9 +5,8 @@ const slices = 220
 const sliceSize = 100
 
 /**
- * A port, the first of `count` consecutive ones (1 to 99), that nobody listens on, and that this function gives nobody
- * else, neither in this process nor in another one. It lies below the range from which Linux (32768 up) and macOS (49152
- * up) take the ports of outgoing connections, so that none of them can take it before the caller does.
+ * The first of `count` consecutive free ports (1 to 99). No other call returns them, in this process or another. They are below the
+ * ephemeral ports of Linux (from 32768) and macOS (from 49152), so no outgoing connection can take them first.
  */
 export async function freePort(count: number = 1): Promise<number> {
   if (count >= sliceSize) throw new RangeError(`${count} consecutive ports are too many`)
@@ -39,8 +38,8 @@ async function take(count: number): Promise<number> {
 }
 
 /**
- * A slice of ports that no other process has while this one lives. Its lease is a listener on its first port: the kernel
- * gives that to one process only, and takes it back however the process ends.
+ * Reserves a slice of ports for this process. The lease is a listener on the first port, which the kernel gives to one process and
+ * releases when that exits.
  */
 async function lease(): Promise<Slice> {
   for (;;) {
@@ -51,7 +50,7 @@ async function lease(): Promise<Slice> {
   }
 }
 
-/** Whether a listener on this port, on all addresses, would be let in. */
+/** Whether a server can listen on this port on all addresses. */
 export async function isPortFree(port: number): Promise<boolean> {
   for (const host of ['127.0.0.1', '0.0.0.0']) {
     const server = await listen(port, host)

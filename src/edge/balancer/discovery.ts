@@ -6,11 +6,11 @@ import { FleetError } from '../../base/errors.ts'
 import type { Peer } from '../../instance/identity.ts'
 import { close, connect, type RedisAddress } from '../../state/redis/client.ts'
 import { keysOf } from '../../state/redis/index.ts'
-import { Entries, type EntryRejection } from '../../state/registry/entries.ts'
 import { FleetKeys, secretMissing, secretsOf, sharedName } from '../../state/registry/fleet-keys.ts'
-import { PeerTable } from '../../state/registry/peers.ts'
-import { Directory } from '../../state/registry/redis-directory.ts'
-import { seldom } from '../../state/seldom.ts'
+import { Peers } from '../../state/registry/peers.ts'
+import { RedisDirectory } from '../../state/registry/redis-directory.ts'
+import { type EntryRejection, SignedEntries } from '../../state/registry/signed-entries.ts'
+import { throttle } from '../../state/throttle.ts'
 import { guard } from '../boundary.ts'
 import type { TargetOptions } from './target.ts'
 
@@ -117,9 +117,9 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
     const { client } = connection
     // Its state is in what the commands say; without a listener it would end the process.
     client.on('error', () => {})
-    const directory = new Directory(client, keysOf(name))
-    const entries = new Entries(new FleetKeys(secrets.list, 'registry', name))
-    const table = new PeerTable('', leaseMs, entries, warnOfEntry)
+    const directory = new RedisDirectory(client, keysOf(name))
+    const entries = new SignedEntries(new FleetKeys(secrets.list, 'registry', name))
+    const table = new Peers('', leaseMs, entries, warnOfEntry)
     const stop = every(intervalMs, async () => {
       if (secrets.isShared) {
         const shared = await client.get(keysOf(name)('secret', sharedName))
@@ -145,7 +145,7 @@ function readerSecrets(env: FleetEnv, given: RegistryOptions['secret']): { list:
   return { list: [...(found ?? [])], isShared: !found }
 }
 
-const warnOfEntry = seldom((reason: EntryRejection, id: string) =>
+const warnOfEntry = throttle((reason: EntryRejection, id: string) =>
   process.emitWarning(
     `discovery: ignoring the registry's entry ${JSON.stringify(id.slice(0, 128))} (${reason}); instances sign theirs with FLEET_SECRET or SESSION_SECRET, which must be the same here`,
     'FleetWarning',

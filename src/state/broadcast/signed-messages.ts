@@ -1,27 +1,27 @@
 import { randomBytes } from 'node:crypto'
 import type { FleetKeys } from '../registry/fleet-keys.ts'
 
-/** Why a message is ignored; the labels of the metric. */
-export const rejections = ['unsigned', 'signature', 'stale', 'replayed', 'too_large'] as const
-export type Rejection = (typeof rejections)[number]
+/** Why a message is ignored; the label values of the metric. */
+export const messageRejections = ['unsigned', 'signature', 'stale', 'replayed', 'too_large'] as const
+export type MessageRejection = (typeof messageRejections)[number]
 
-/** How old a message may be, by the clocks of two machines, ms. */
+/** Maximum age of a message, including the difference of the two clocks, ms. */
 const maxAgeMs = 60_000
-/** Processes whose messages are remembered; only holders of the secret add to them. */
+/** Maximum of senders in memory. Only processes with the secret add to them. */
 const maxSenders = 4096
 const head = /^1 ([\w-]{43}) ([\w-]{16}) (\d{1,15}) (\d{1,15}) /
 
-/** Which messages of one sender have come: a window of bits below the highest number. */
+/** The message numbers received from one sender: a bit window below the highest one. */
 class Window {
-  /** When it last sent something, by its own clock. */
+  /** Time of its last message, by its own clock. */
   sentAt = 0
   #highest = -1
   readonly #bits = new Uint32Array(windowSize / 32)
 
-  /** @returns whether this number has not come before; one below the window counts as known */
+  /** @returns `false` for a repeated number, or one below the window */
   take(number: number): boolean {
     if (number > this.#highest) {
-      // What was sent before the first message that is heard was not meant for this process.
+      // Messages from before the first one received were not meant for this process.
       if (this.#highest < 0) this.#bits.fill(0xffff_ffff)
       else if (number - this.#highest >= windowSize) this.#bits.fill(0)
       else for (let skipped = this.#highest + 1; skipped <= number; skipped++) this.#set(skipped, false)
@@ -49,12 +49,12 @@ class Window {
   }
 }
 
-/** In a Cluster, messages of one sender travel by several nodes and can overtake each other by this many. */
+/** In a Cluster, messages of one sender use several nodes and can overtake each other by this many. */
 const windowSize = 1024
 
 /**
- * Messages on a channel of Redis, on which whoever has a login may publish. Each carries a signature, the sender, a number
- * that rises, and the time: a message of somebody else is ignored, and so is a repeated one.
+ * Messages on a Redis channel, to which other applications may publish. Each carries a signature, its sender, a rising number
+ * and the time, so forged and replayed messages are ignored.
  *
  *     1 SIGNATURE SENDER NUMBER TIME JSON
  */
@@ -70,15 +70,15 @@ export class SignedMessages {
     this.#maxBytes = maxBytes
   }
 
-  /** The text that carries a message. */
+  /** @returns the signed text of a message */
   seal(channel: string, json: string): string {
     const rest = `${this.#sender} ${this.#number++} ${Date.now()} ${json}`
     return `1 ${this.#keys.sign(channel, rest)} ${rest}`
   }
 
-  /** @returns what the message is, or why it is ignored */
-  open(channel: string, text: string): { json: string } | { rejected: Rejection } {
-    // Characters, of which there are no more than bytes; a head is about 100.
+  /** @returns the message, or why it is ignored */
+  open(channel: string, text: string): { json: string } | { rejected: MessageRejection } {
+    // Compares characters, which are never more than bytes; a header has about 100.
     if (text.length > this.#maxBytes + 128) return { rejected: 'too_large' }
     const found = head.exec(text)
     if (!found) return { rejected: 'unsigned' }
@@ -99,7 +99,7 @@ export class SignedMessages {
     return window
   }
 
-  /** Those whose messages would be too old by now; if there are none, the one that has been known for longest. */
+  /** Drops senders whose messages would be stale by now, or else the oldest sender. */
   #forget(): void {
     const oldest = Date.now() - 2 * maxAgeMs
     for (const [sender, { sentAt }] of this.#senders) if (sentAt < oldest) this.#senders.delete(sender)

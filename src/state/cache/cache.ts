@@ -1,10 +1,8 @@
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions, show } from '../../base/options.ts'
 import type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
-import { type Outcome, outcomes } from './flight.ts'
-import { Flights, jittered } from './flights.ts'
-import type { Kind, Message } from './invalidation.ts'
-import { type Entry, usable } from './local.ts'
+import type { CacheMessage, InvalidationKind } from './invalidation.ts'
+import { type CacheEntry, usable } from './memory-store.ts'
 import {
   type LoadOptions,
   loadDefaults,
@@ -13,43 +11,44 @@ import {
   type ResolvedLoadOptions,
   ttl,
 } from './options.ts'
-import type { SharedStore } from './shared.ts'
-import { Layers } from './tiered-store.ts'
+import { type CacheOutcome, jittered, outcomes, SingleFlight } from './single-flight.ts'
+import type { SharedCacheStore } from './store.ts'
+import { TieredStore } from './tiered-store.ts'
 import { encode, tooLarge } from './value.ts'
 
 export interface CacheParts {
-  /** `null`: this process is all there is. */
-  readonly shared: SharedStore | null
-  publish(message: Message): Promise<void>
+  /** `null`: memory only. */
+  readonly shared: SharedCacheStore | null
+  publish(message: CacheMessage): Promise<void>
   warn(details: object, message: string): void
 }
 
-export class LayeredCache implements Cache {
-  /** How calls of `get()` and `getOrSet()` ended. */
-  readonly outcomes: Record<Outcome, number> = Object.fromEntries(outcomes.map((o) => [o, 0])) as Record<
-    Outcome,
+export class TieredCache implements Cache {
+  /** Calls of `get()` and `getOrSet()` by outcome. */
+  readonly outcomes: Record<CacheOutcome, number> = Object.fromEntries(outcomes.map((o) => [o, 0])) as Record<
+    CacheOutcome,
     number
   >
-  readonly layers: Layers
-  readonly flights: Flights
+  readonly store: TieredStore
+  readonly singleFlight: SingleFlight
   readonly #options: ResolvedCacheOptions
   readonly #defaults: ResolvedLoadOptions
 
   constructor(options: ResolvedCacheOptions, { shared, publish, warn }: CacheParts) {
     this.#options = options
     this.#defaults = loadDefaults(options)
-    this.layers = new Layers(options, shared, publish)
-    this.flights = new Flights(options, this.layers, warn)
+    this.store = new TieredStore(options, shared, publish)
+    this.singleFlight = new SingleFlight(options, this.store, warn)
   }
 
   get<T>(key: string): Promise<T | undefined> {
-    const entry = this.layers.local.get(key)
+    const entry = this.store.memory.get(key)
     if (entry !== undefined && entry.freshUntil > performance.now()) return this.#hit(entry)
     return this.#read(key) as Promise<T | undefined>
   }
 
   getOrSet<T>(key: string, ttlMs: number, loader: Loader<T>, options?: LoadOptions): Promise<T> {
-    const entry = this.layers.local.get(key)
+    const entry = this.store.memory.get(key)
     if (entry !== undefined && entry.freshUntil > performance.now()) return this.#hit(entry)
     return this.#miss(key, ttlMs, loader, options, entry) as Promise<T>
   }
@@ -61,24 +60,24 @@ export class LayeredCache implements Cache {
     const { maxValueBytes, jitter } = this.#options
     if (encoded.bytes > maxValueBytes) throw tooLarge(key, encoded, maxValueBytes)
     const freshMs = jittered(ttlMs, jitter)
-    const { layers } = this
-    const { shared } = layers
-    layers.invalidate('key', key)
-    // Before Redis is told: news of a later change, which may arrive before our answer, then finds it and removes it.
-    layers.remember({ key, tags: new Set(tags), outdated: false }, encoded, tags, freshMs, false)
+    const { store } = this
+    const { shared } = store
+    store.invalidate('key', key)
+    // Before the write to Redis: the message of a later change may arrive before its reply and must find this value.
+    store.remember({ key, tags: new Set(tags), outdated: false }, encoded, tags, freshMs, false)
     if (!shared) return
-    await layers.change('key', key, async () => {
+    await store.change('key', key, async () => {
       const stamps = await shared.stamps(tags, freshMs)
       await shared.put(key, { json: encoded.json, stamps, freshMs, keepMs: 0 })
     })
   }
 
   delete(key: string): Promise<void> {
-    return this.#forget('key', key)
+    return this.#invalidate('key', key)
   }
 
   deleteByTag(tag: string): Promise<void> {
-    return this.#forget('tag', tag)
+    return this.#invalidate('tag', tag)
   }
 
   wrap<A extends unknown[], R>(fn: (...args: A) => R, options: WrapOptions<A>): (...args: A) => Promise<Awaited<R>> {
@@ -92,14 +91,14 @@ export class LayeredCache implements Cache {
     }
   }
 
-  /** A peer says something. */
-  receive(message: Message): void {
-    // A lease ends with the value it was for, so both kinds of news are worth another look.
-    if (message.kind !== 'tag') this.flights.wake(message.name)
-    if (message.kind !== 'filled' && !this.layers.isOwn(message)) this.layers.invalidate(message.kind, message.name)
+  /** Handles a peer's message. */
+  receive(message: CacheMessage): void {
+    // A stored or deleted value ends its lease, so loads that wait for it poll again.
+    if (message.kind !== 'tag') this.singleFlight.wake(message.name)
+    if (message.kind !== 'filled' && !this.store.isOwn(message)) this.store.invalidate(message.kind, message.name)
   }
 
-  #hit<T>(entry: Entry): Promise<T> {
+  #hit<T>(entry: CacheEntry): Promise<T> {
     entry.visited = true
     this.outcomes.memory++
     return entry.promise as Promise<T>
@@ -107,19 +106,19 @@ export class LayeredCache implements Cache {
 
   async #read(key: string): Promise<unknown> {
     this.#check('key', key)
-    const { layers } = this
-    const reading = { key, tags: new Set<string>(), outdated: false }
-    layers.begin(reading)
+    const { store } = this
+    const read = { key, tags: new Set<string>(), outdated: false }
+    store.begin(read)
     try {
-      const found = layers.shared ? (await layers.ask(layers.shared, reading, {}, 0)).found : undefined
+      const found = store.shared ? (await store.read(store.shared, read, {}, 0)).found : undefined
       if (found && found.freshMs > 0) {
         this.outcomes.redis++
-        return await layers.adopt(reading, found).promise
+        return await store.adopt(read, found).promise
       }
     } catch {
-      // Redis is away, so nothing is known.
+      // Redis is unavailable: a miss.
     } finally {
-      layers.end(reading)
+      store.end(read)
     }
     this.outcomes.nothing++
     return undefined
@@ -130,28 +129,28 @@ export class LayeredCache implements Cache {
     ttlMs: number,
     loader: Loader<unknown>,
     given: LoadOptions | undefined,
-    entry: Entry | undefined,
+    entry: CacheEntry | undefined,
   ): Promise<unknown> {
     this.#check('key', key)
     const plan = { ...this.#resolve(ttlMs, given), ttlMs, loader }
-    const flight = this.flights.board(key, plan, entry)
+    const load = this.singleFlight.join(key, plan, entry)
     if (entry && usable(entry, plan.staleWhileRevalidateMs)) {
       this.outcomes.stale++
       return entry.promise
     }
     try {
-      return await flight.promise
+      return await load.promise
     } finally {
-      this.outcomes[flight.outcome]++
+      this.outcomes[load.outcome]++
     }
   }
 
-  async #forget(kind: Kind, name: string): Promise<void> {
+  async #invalidate(kind: InvalidationKind, name: string): Promise<void> {
     this.#check(kind, name)
-    this.layers.invalidate(kind, name)
-    await this.layers.change(kind, name)
-    // Meanwhile somebody may have read from Redis what was still there.
-    this.layers.invalidate(kind, name)
+    this.store.invalidate(kind, name)
+    await this.store.change(kind, name)
+    // A read may have fetched the old value from Redis meanwhile.
+    this.store.invalidate(kind, name)
   }
 
   #resolve(ttlMs: number, given: LoadOptions | undefined): ResolvedLoadOptions {
@@ -167,8 +166,8 @@ export class LayeredCache implements Cache {
     return options
   }
 
-  /** A name that starts with `}` would have no hash tag in Redis Cluster: the keys that go with it could not be reached. */
-  #check(kind: Kind, name: unknown): void {
+  /** A name that starts with `}` has no hash tag in Redis Cluster, so its keys would be in different slots. */
+  #check(kind: InvalidationKind, name: unknown): void {
     const { maxKeyLength } = this.#options
     if (typeof name === 'string' && name !== '' && name.length <= maxKeyLength && !name.startsWith('}')) return
     throw new FleetError(

@@ -1,3 +1,8 @@
+// The cache plugin. Concepts, in reading order:
+//   Cache (api.ts)                   the public interface; `TieredCache` in cache.ts implements it
+//   TieredStore (tiered-store.ts)    memory (memory-store.ts) over Redis (store.ts, redis-store.ts)
+//   SingleFlight (single-flight.ts)  one loader call per key: a shared promise here, a lease in Redis
+//   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { resolveOptions } from '../../base/options.ts'
@@ -6,10 +11,10 @@ import broadcast from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
 import redis from '../redis/index.ts'
 import type { Cache } from './api.ts'
-import { LayeredCache } from './cache.ts'
-import type { Message } from './invalidation.ts'
+import { TieredCache } from './cache.ts'
+import type { CacheMessage } from './invalidation.ts'
 import { type CacheOptions, defaults, type ResolvedCacheOptions, shapes } from './options.ts'
-import { RedisStore } from './shared.ts'
+import { RedisCacheStore } from './redis-store.ts'
 
 export type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
 export type { CacheOptions, LoadOptions } from './options.ts'
@@ -22,11 +27,11 @@ declare module 'fastify' {
 
 const channel = 'cache'
 
-function addMetrics(app: FastifyInstance, { outcomes, flights, layers }: LayeredCache): void {
-  expose(app, 'fleet_cache_answers_total', 'Calls of the cache by what answered them', 'by', outcomes)
-  expose(app, 'fleet_cache_loads_total', 'Calls of loaders by how they ended', 'result', flights.loads)
-  exposeGauge(app, 'fleet_cache_items', 'Values in the memory of this process', () => layers.local.size)
-  exposeGauge(app, 'fleet_cache_bytes', 'Their size as JSON', () => layers.local.bytes)
+function addMetrics(app: FastifyInstance, { outcomes, singleFlight, store }: TieredCache): void {
+  expose(app, 'fleet_cache_answers_total', 'Cache reads by the tier that served them', 'by', outcomes)
+  expose(app, 'fleet_cache_loads_total', 'Loader calls by result', 'result', singleFlight.results)
+  exposeGauge(app, 'fleet_cache_items', 'Values in the memory of this process', () => store.memory.size)
+  exposeGauge(app, 'fleet_cache_bytes', 'Size of the values in memory, as JSON', () => store.memory.bytes)
 }
 
 const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
@@ -37,8 +42,8 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   app.fleet.configure('cache', options)
   app.fleet.describe('cacheStore', app.redis ? 'redis' : 'memory')
 
-  const cache = new LayeredCache(options, {
-    shared: app.redis && new RedisStore(app.redis, app.redisKey),
+  const cache = new TieredCache(options, {
+    shared: app.redis && new RedisCacheStore(app.redis, app.redisKey),
     publish: (message) => app.fleet.publish(channel, message),
     warn: (details, message) => app.log.warn(details, message),
   })
@@ -46,16 +51,16 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   addMetrics(app, cache)
   if (!app.redis) return
 
-  const unsubscribe = app.fleet.subscribe<Message>(channel, (message) => cache.receive(message), {
-    onReconnect: () => cache.layers.distrust(true),
-    onLost: () => cache.layers.distrust(false),
+  const unsubscribe = app.fleet.subscribe<CacheMessage>(channel, (message) => cache.receive(message), {
+    onReconnect: () => cache.store.setConnected(true),
+    onLost: () => cache.store.setConnected(false),
   })
   app.addHook('onClose', async () => {
     unsubscribe()
-    cache.layers.close()
+    cache.store.close()
   })
 }
 
-/** Decorates `app.cache`: memory over Redis, one load per key in the whole fleet, and no value older than it may be. */
+/** Decorates `app.cache`: memory over Redis with single-flight loads and invalidation across the fleet. */
 export const cache: FastifyPluginAsync<CacheOptions> = fp(plugin, { name: 'fleet-cache', fastify: '5.x' })
 export default cache

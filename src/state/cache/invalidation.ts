@@ -1,84 +1,86 @@
 import { randomUUID } from 'node:crypto'
-import type { SharedStore } from './shared.ts'
+import type { SharedCacheStore } from './store.ts'
 
-export type Kind = 'key' | 'tag'
+export type InvalidationKind = 'key' | 'tag'
 
-/** What instances tell each other; `filled` wakes those who wait for another's load. */
-export interface Message {
-  readonly kind: Kind | 'filled'
+/** A message between instances; `filled` wakes the instances that wait for a load. */
+export interface CacheMessage {
+  readonly kind: InvalidationKind | 'filled'
   readonly name: string
   readonly from: string
 }
 
-/** Most invalidations to make up for; beyond it the oldest are given up, and such values live out their time. */
-const maxOwed = 10_000
+/** Maximum of pending invalidations. Beyond it the oldest are dropped, and the values concerned expire by themselves. */
+const maxPending = 10_000
 const retryMs = 1_000
 
 /**
- * Tells Redis and the peers what is no longer valid. What could not be told because Redis was away is owed: it is told
- * when Redis is back, and until then what Redis holds there counts as nothing.
+ * Applies invalidations to Redis and publishes them to the peers. An invalidation that fails because Redis is unavailable
+ * is pending: it is retried until it succeeds, and until then the value in Redis is ignored.
  */
 export class Invalidations {
   readonly from: string = randomUUID()
-  readonly #shared: SharedStore
-  readonly #publish: (message: Message) => Promise<void>
-  readonly #owed = new Map<string, () => Promise<void>>()
+  readonly #shared: SharedCacheStore
+  readonly #publish: (message: CacheMessage) => Promise<void>
+  readonly #pending = new Map<string, () => Promise<void>>()
   #retry: NodeJS.Timeout | undefined
 
-  constructor(shared: SharedStore, publish: (message: Message) => Promise<void>) {
+  constructor(shared: SharedCacheStore, publish: (message: CacheMessage) => Promise<void>) {
     this.#shared = shared
     this.#publish = publish
   }
 
-  /** Never rejects. `change` is what is done in Redis; by default, what was there goes. */
-  async tell(kind: Kind, name: string, change: () => Promise<void> = () => this.#drop(kind, name)): Promise<boolean> {
+  /** Never rejects. `change` is the write to Redis. @default deletes the value or the tag's stamp */
+  async send(
+    kind: InvalidationKind,
+    name: string,
+    change: () => Promise<void> = () => this.#drop(kind, name),
+  ): Promise<void> {
     try {
       await change()
       await this.#publish({ kind, name, from: this.from })
-      return true
     } catch {
-      this.#owe(kind, name)
-      return false
+      this.#sendLater(kind, name)
     }
   }
 
   wake(key: string): void {
-    // Who misses it asks again anyway.
+    // An instance that misses the message polls anyway.
     this.#publish({ kind: 'filled', name: key, from: this.from }).catch(() => undefined)
   }
 
-  owes(kind: Kind, name: string): boolean {
-    return this.#owed.size > 0 && this.#owed.has(`${kind}:${name}`)
+  isPending(kind: InvalidationKind, name: string): boolean {
+    return this.#pending.size > 0 && this.#pending.has(`${kind}:${name}`)
   }
 
   close(): void {
     clearTimeout(this.#retry)
-    this.#owed.clear()
+    this.#pending.clear()
   }
 
-  #drop(kind: Kind, name: string): Promise<void> {
+  #drop(kind: InvalidationKind, name: string): Promise<void> {
     return kind === 'key' ? this.#shared.delete(name) : this.#shared.deleteStamp(name)
   }
 
-  #owe(kind: Kind, name: string): void {
-    if (this.#owed.size >= maxOwed) this.#owed.delete(this.#owed.keys().next().value as string)
-    this.#owed.set(`${kind}:${name}`, async () => {
+  #sendLater(kind: InvalidationKind, name: string): void {
+    if (this.#pending.size >= maxPending) this.#pending.delete(this.#pending.keys().next().value as string)
+    this.#pending.set(`${kind}:${name}`, async () => {
       await this.#drop(kind, name)
       await this.#publish({ kind, name, from: this.from })
     })
-    this.#retry ??= setTimeout(() => void this.#pay(), retryMs).unref()
+    this.#retry ??= setTimeout(() => void this.#flush(), retryMs).unref()
   }
 
-  async #pay(): Promise<void> {
+  async #flush(): Promise<void> {
     try {
-      for (const [id, debt] of [...this.#owed]) {
-        await debt()
-        // A newer debt of the same name is another one.
-        if (this.#owed.get(id) === debt) this.#owed.delete(id)
+      for (const [id, write] of [...this.#pending]) {
+        await write()
+        // A newer invalidation may have taken its place meanwhile.
+        if (this.#pending.get(id) === write) this.#pending.delete(id)
       }
     } catch {
-      // Redis is still away.
+      // Redis is still unavailable.
     }
-    this.#retry = this.#owed.size > 0 ? setTimeout(() => void this.#pay(), retryMs).unref() : undefined
+    this.#retry = this.#pending.size > 0 ? setTimeout(() => void this.#flush(), retryMs).unref() : undefined
   }
 }

@@ -1,37 +1,37 @@
 import { int, list, number, type Shapes, text } from '../../base/options.ts'
 
-/** What one call may say of its value; times in ms. What it leaves out is as {@link CacheOptions} say. */
+/** Options of one call; the defaults are those of {@link CacheOptions}. */
 export interface LoadOptions {
-  /** Names under which `deleteByTag()` finds this value. @default none */
+  /** Tags for `deleteByTag()`. @default none */
   tags?: readonly string[]
-  /** After it expired, a value is served at once for this long while one loader replaces it (RFC 5861). @default 0 */
+  /** Serve an expired value for this long while one loader replaces it (RFC 5861), ms. @default 0 */
   staleWhileRevalidateMs?: number
-  /** After it expired, a value is served for this long when the loader fails or is too slow (RFC 5861). @default 0 */
+  /** Serve an expired value for this long if the loader fails or times out (RFC 5861), ms. @default 0 */
   staleIfErrorMs?: number
-  /** When a stale value may be served, callers wait this long for a fresh one; 0: as long as it takes. @default 0 */
+  /** How long callers wait for a fresh value if a stale one is available, ms; 0: no limit. @default 0 */
   softTimeoutMs?: number
-  /** The most a caller waits; then the loader's `signal` is aborted. @default 10000 */
+  /** How long a caller waits at most, ms; then the loader's `signal` aborts. @default 10000 */
   hardTimeoutMs?: number
-  /** How long `null` and `undefined` are remembered, at most as long as other values; 0: not at all. @default 10000 */
+  /** How long `null` and `undefined` are cached, ms, capped by the value's `ttlMs`; 0: not at all. @default 10000 */
   negativeTtlMs?: number
 }
 
 export interface CacheOptions extends Omit<LoadOptions, 'tags'> {
-  /** Most values in this process; 0: none, so that every read asks Redis. @default 10000 */
+  /** Maximum of values in this process; 0: none, so that every read goes to Redis. @default 10000 */
   maxItems?: number
-  /** Most bytes in this process, values measured as JSON. @default 67108864 (64 MiB) */
+  /** Maximum of bytes in this process, measured as JSON. @default 67108864 (64 MiB) */
   maxBytes?: number
-  /** Longest key, in characters. @default 512 */
+  /** Maximum length of a key, characters. @default 512 */
   maxKeyLength?: number
-  /** Largest value, in bytes of JSON. @default 1048576 (1 MiB) */
+  /** Maximum size of a value, bytes of JSON. @default 1048576 (1 MiB) */
   maxValueBytes?: number
-  /** Values expire early by up to this share of their life, so that those loaded together do not expire together. @default 0.1 */
+  /** Values expire early by a random share of their life up to this one, so that they do not expire together. @default 0.1 */
   jitter?: number
-  /** How long after the death of the instance that loads a value another one may load it, ms. @default 3000 */
+  /** If the loading instance dies, another one loads the value after this time, ms. @default 3000 */
   leaseMs?: number
-  /** How long a stale value is served before a loader that failed is tried again, ms. @default 1000 */
+  /** Pause before a failed loader is called again while a stale value is served, ms. @default 1000 */
   errorBackoffMs?: number
-  /** How long a value is fresh while peers cannot say that it changed, because Redis is away, ms. @default 1000 */
+  /** How long a value is fresh while Redis is unavailable, so that invalidations do not arrive, ms. @default 1000 */
   offlineTtlMs?: number
 }
 
@@ -58,11 +58,11 @@ export const defaults = {
   offlineTtlMs: 1_000,
 } satisfies CacheOptions
 
-/** A year: longer than anything should be remembered, and short enough for Redis and timers. */
+/** A year, ms: an upper bound that Redis and timers accept. */
 const year = 31_536_000_000
 const hour = 3_600_000
 
-/** How long a value may be fresh. */
+/** Range of `ttlMs`. */
 export const ttl = int(1, year, 'milliseconds')
 
 const timeShapes = {
@@ -87,7 +87,7 @@ export const shapes: Shapes = {
   offlineTtlMs: int(0, hour, 'milliseconds'),
 }
 
-/** What calls inherit from the plugin's options. */
+/** The defaults of a call. */
 export function loadDefaults(options: ResolvedCacheOptions): ResolvedLoadOptions {
   const names = Object.keys(times) as (keyof typeof times)[]
   return { tags: [], ...(Object.fromEntries(names.map((name) => [name, options[name]])) as typeof times) }

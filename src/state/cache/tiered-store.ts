@@ -1,137 +1,153 @@
-import { Invalidations, type Kind, type Message } from './invalidation.ts'
-import { type Entry, type LocalLimits, LocalStore } from './local.ts'
-import type { Ask, Shared, SharedStore } from './shared.ts'
+import { type CacheMessage, type InvalidationKind, Invalidations } from './invalidation.ts'
+import { type CacheEntry, type MemoryCacheLimits, MemoryCacheStore } from './memory-store.ts'
+import type { SharedCacheStore, SharedReadOptions, SharedValue } from './store.ts'
 import type { Encoded } from './value.ts'
 
-/** Somebody who reads `key`, and must not remember what it read once that was invalidated. */
-export interface Reading {
+/** A read in progress. If its key or one of its tags is invalidated meanwhile, its result is not stored. */
+export interface CacheRead {
   readonly key: string
-  /** Grows when the value that is found has tags of its own. */
+  /** The tags of the call, and those of the value that is found. */
   readonly tags: Set<string>
   outdated: boolean
 }
 
-export interface Found {
-  readonly found?: Shared
+export interface TieredRead {
+  readonly found?: SharedValue
   readonly leased: boolean
-  /** Those of the reading's tags, as they were before the answer. */
+  /** Stamps of the read's tags, as they were before it. */
   readonly stamps: Readonly<Record<string, string>>
 }
 
-/** How long a stamp must live that is only looked at, ms. */
-const glanceMs = 1_000
+/** Minimum life of a stamp that is only compared, ms. */
+const compareLifeMs = 1_000
 
-/** Memory over Redis, and the way from one to the other: only what is still valid comes into memory, or stays there. */
-export class Layers {
-  readonly local: LocalStore
-  readonly shared: SharedStore | null
+/** Memory over Redis. A value enters memory only while it is valid, and is removed when it is invalidated. */
+export class TieredStore {
+  readonly memory: MemoryCacheStore
+  readonly shared: SharedCacheStore | null
   readonly #invalidations: Invalidations | null
-  readonly #readings = new Set<Reading>()
+  readonly #reads = new Set<CacheRead>()
   readonly #offlineTtlMs: number
-  /** Whether invalidations by peers arrive. */
+  /** Whether the invalidations of peers are received. */
   #connected: boolean
 
   constructor(
-    options: LocalLimits & { readonly offlineTtlMs: number },
-    shared: SharedStore | null,
-    publish: (message: Message) => Promise<void>,
+    options: MemoryCacheLimits & { readonly offlineTtlMs: number },
+    shared: SharedCacheStore | null,
+    publish: (message: CacheMessage) => Promise<void>,
   ) {
-    this.local = new LocalStore(options)
+    this.memory = new MemoryCacheStore(options)
     this.shared = shared
     this.#invalidations = shared && new Invalidations(shared, publish)
     this.#offlineTtlMs = options.offlineTtlMs
     this.#connected = shared === null
   }
 
-  begin(reading: Reading): void {
-    this.#readings.add(reading)
+  begin(read: CacheRead): void {
+    this.#reads.add(read)
   }
 
-  end(reading: Reading): void {
-    this.#readings.delete(reading)
+  end(read: CacheRead): void {
+    this.#reads.delete(read)
   }
 
   /**
-   * What Redis has, when all its tags still hold.
+   * Reads from Redis; a value with an outdated tag counts as absent.
    *
-   * @throws when Redis does not answer, or has not been told yet what is no longer valid
+   * @throws if Redis does not respond, or an invalidation of the value is still pending
    */
-  async ask(shared: SharedStore, reading: Reading, ask: Ask, lifeMs: number): Promise<Found> {
-    this.#mustBeTold(reading)
+  async read(
+    shared: SharedCacheStore,
+    read: CacheRead,
+    options: SharedReadOptions,
+    lifeMs: number,
+  ): Promise<TieredRead> {
+    this.#assertNonePending(read)
     const [stamps, { found, leased }] = await Promise.all([
-      shared.stamps([...reading.tags], lifeMs),
-      shared.ask(reading.key, ask),
+      shared.stamps([...read.tags], lifeMs),
+      shared.read(read.key, options),
     ])
     if (!found) return { leased, stamps }
-    for (const tag of Object.keys(found.stamps)) reading.tags.add(tag)
-    this.#mustBeTold(reading)
-    if (await holds(shared, found, stamps)) return { found, leased, stamps }
-    if (leased || !ask.token) return { leased, stamps }
-    return this.ask(shared, reading, { ...ask, reject: found.id }, lifeMs)
+    for (const tag of Object.keys(found.stamps)) read.tags.add(tag)
+    this.#assertNonePending(read)
+    if (await isValid(shared, found, stamps)) return { found, leased, stamps }
+    if (leased || !options.token) return { leased, stamps }
+    return this.read(shared, read, { ...options, reject: found.id }, lifeMs)
   }
 
-  /** Takes over what Redis had. */
-  adopt(reading: Reading, { value, bytes, stamps, freshMs }: Shared): Entry {
-    const entry = this.#entry({ value, bytes }, Object.keys(stamps), freshMs)
-    if (!reading.outdated) this.local.set(reading.key, entry)
-    return entry
+  /** Copies a value from Redis into memory. */
+  adopt(read: CacheRead, { value, bytes, stamps, freshMs }: SharedValue): CacheEntry {
+    return this.#store(read, this.#entry({ value, bytes }, Object.keys(stamps), freshMs))
   }
 
-  /** @param alone Redis does not know the value, so that nobody can invalidate it there */
-  remember(reading: Reading, encoded: Encoded, tags: readonly string[], freshMs: number, alone: boolean): Entry {
-    const entry = this.#entry(encoded, tags, alone && this.shared ? Math.min(freshMs, this.#offlineTtlMs) : freshMs)
-    if (!reading.outdated) this.local.set(reading.key, entry)
-    return entry
+  /** @param localOnly the value is not in Redis, so that peers cannot invalidate it */
+  remember(
+    read: CacheRead,
+    encoded: Encoded,
+    tags: readonly string[],
+    freshMs: number,
+    localOnly: boolean,
+  ): CacheEntry {
+    const life = localOnly && this.shared ? Math.min(freshMs, this.#offlineTtlMs) : freshMs
+    return this.#store(read, this.#entry(encoded, tags, life))
   }
 
-  /** Replaces or forgets what the whole fleet has. */
-  async change(kind: Kind, name: string, change?: () => Promise<void>): Promise<void> {
-    await this.#invalidations?.tell(kind, name, change)
+  /** Applies a change to Redis and publishes it. @default deletes the value or the tag's stamp */
+  async change(kind: InvalidationKind, name: string, change?: () => Promise<void>): Promise<void> {
+    await this.#invalidations?.send(kind, name, change)
   }
 
   wakeOthers(key: string): void {
     this.#invalidations?.wake(key)
   }
 
-  isOwn(message: Message): boolean {
+  isOwn(message: CacheMessage): boolean {
     return message.from === this.#invalidations?.from
   }
 
-  invalidate(kind: Kind, name: string): void {
-    if (kind === 'key') this.local.delete(name)
-    else this.local.deleteByTag(name)
-    for (const reading of this.#readings)
-      if (kind === 'key' ? reading.key === name : reading.tags.has(name)) reading.outdated = true
+  invalidate(kind: InvalidationKind, name: string): void {
+    if (kind === 'key') this.memory.delete(name)
+    else this.memory.deleteByTag(name)
+    for (const read of this.#reads) if (kind === 'key' ? read.key === name : read.tags.has(name)) read.outdated = true
   }
 
-  /** Invalidations may have been missed: nothing in memory is fresh any more; as stale values it may still serve. */
-  distrust(connected: boolean): void {
+  /** The connection for invalidations was lost or restored. Some may have been missed, so all values in memory become stale. */
+  setConnected(connected: boolean): void {
     this.#connected = connected
-    this.local.expireAll()
-    for (const reading of this.#readings) reading.outdated = true
+    this.memory.expireAll()
+    for (const read of this.#reads) read.outdated = true
   }
 
   close(): void {
     this.#invalidations?.close()
   }
 
-  #entry({ value, bytes }: Pick<Encoded, 'value' | 'bytes'>, tags: readonly string[], freshMs: number): Entry {
+  #entry({ value, bytes }: Pick<Encoded, 'value' | 'bytes'>, tags: readonly string[], freshMs: number): CacheEntry {
     const expiresAt = performance.now() + (this.#connected ? freshMs : Math.min(freshMs, this.#offlineTtlMs))
     return { promise: Promise.resolve(value), tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
   }
 
-  #mustBeTold({ key, tags }: Reading): void {
-    const owed = this.#invalidations
-    if (owed?.owes('key', key) || [...tags].some((tag) => owed?.owes('tag', tag)))
-      throw new Error('Redis has a value that is no longer valid')
+  #store(read: CacheRead, entry: CacheEntry): CacheEntry {
+    if (!read.outdated) this.memory.set(read.key, entry)
+    return entry
+  }
+
+  #assertNonePending({ key, tags }: CacheRead): void {
+    const invalidations = this.#invalidations
+    if (invalidations?.isPending('key', key) || [...tags].some((tag) => invalidations?.isPending('tag', tag)))
+      throw new Error('the value in Redis is outdated: its invalidation is pending')
   }
 }
 
-async function holds(shared: SharedStore, found: Shared, known: Readonly<Record<string, string>>): Promise<boolean> {
+async function isValid(
+  shared: SharedCacheStore,
+  found: SharedValue,
+  known: Readonly<Record<string, string>>,
+): Promise<boolean> {
   const tags = Object.keys(found.stamps)
   const others = await shared.stamps(
     tags.filter((tag) => !Object.hasOwn(known, tag)),
-    glanceMs,
+    compareLifeMs,
   )
   return tags.every((tag) => found.stamps[tag] === (Object.hasOwn(known, tag) ? known[tag] : others[tag]))
 }

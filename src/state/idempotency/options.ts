@@ -2,37 +2,40 @@ import type { FastifyRequest } from 'fastify'
 import { bool, either, fn, headerName, int, list, oneOf, type Shapes } from '../../base/options.ts'
 
 export interface RouteIdempotency {
-  /** Refuse requests without a key, by 400. @default that of the plugin */
+  /** Reject requests without a key with 400. @default that of the plugin */
   required?: boolean
-  /** How long a response is kept, 1,000 ms to 30 days. @default that of the plugin */
+  /** How long a response is stored, 1,000 ms to 30 days. @default that of the plugin */
   ttlMs?: number
 }
 
 export interface IdempotencyOptions extends RouteIdempotency {
-  /** Take keys on every POST and PATCH route that does not say `false`; else on those that ask for it. @default false */
+  /** Accept keys on every POST and PATCH route without `idempotency: false`; else only on routes that enable it. @default false */
   global?: boolean
   /** @default false */
   required?: boolean
   /** @default 86400000 (a day) */
   ttlMs?: number
   /**
-   * How long a key stays taken after the death of the instance that had its request, 1,000 to 600,000 ms; a living one
-   * renews it. A request that was cut off by a death may have done its work or not: then it is done again. @default 10000
+   * How long a key stays locked after the instance with its request died, 1,000 to 600,000 ms; a live instance renews it. The
+   * request may have been partly or fully processed before; a repetition processes it again. @default 10000
    */
   lockMs?: number
-  /** Largest body that is kept; the repetition of a request with a larger response gets 409. @default 262144 (256 KiB) */
+  /** Maximum size of a stored body, bytes. Repetitions of a request with a larger response get 409. @default 262144 (256 KiB) */
   maxResponseBytes?: number
   /**
-   * Requests with a key per hour of one user, or of one client without a login, 1 to 1,000,000,000; more get 429, so that
-   * nobody fills Redis with records. `false`: no bound. @default 10000
+   * Requests with a key per hour and user, or per client without a login, 1 to 1,000,000,000; further ones get 429, so that
+   * one client cannot fill Redis. `false`: no limit. @default 10000
    */
   maxKeys?: number | false
-  /** While Redis is away: 503 for requests with a key, or take them without the promise. @default 'unavailable' */
-  whenDown?: 'unavailable' | 'proceed'
-  /** Further headers by which callers identify themselves, beside `Authorization`, `X-Api-Key` and `Cookie`. @default [] */
+  /**
+   * While Redis is unavailable: `reject` responds 503 to requests with a key; `allow` processes them without protection
+   * against repetition. @default 'reject'
+   */
+  onOutage?: 'reject' | 'allow'
+  /** Further headers that identify callers, besides `Authorization`, `X-Api-Key` and `Cookie`. @default [] */
   credentialHeaders?: string[]
   /**
-   * Whose key it is, a non-empty string; the same key of another scope is another key.
+   * The caller that a key belongs to, as a non-empty string. Keys of different scopes are independent.
    *
    * @default the authenticated user, else a hash of the credentials sent, else the client's key and a hash of its cookies
    */
@@ -47,10 +50,12 @@ export const shapes: Shapes = {
   lockMs: int(1_000, 600_000, 'milliseconds'),
   maxResponseBytes: int(0, 512 * 1024 * 1024, 'bytes'),
   maxKeys: either(int(1, 1_000_000_000), oneOf(false)),
-  whenDown: oneOf('unavailable', 'proceed'),
+  onOutage: oneOf('reject', 'allow'),
   credentialHeaders: list(headerName),
   scope: fn,
 }
+/** Former names, see docs/migration.md. */
+export const renamed = { whenDown: "onOutage: 'reject' | 'allow'" } as const
 export const defaults = {
   global: false,
   required: false,
@@ -58,8 +63,10 @@ export const defaults = {
   lockMs: 10_000,
   maxResponseBytes: 256 * 1024,
   maxKeys: 10_000,
-  whenDown: 'unavailable',
+  onOutage: 'reject',
   credentialHeaders: [] as string[],
 } satisfies IdempotencyOptions
 
-export type Resolved = Readonly<Required<Omit<IdempotencyOptions, 'scope'>> & Pick<IdempotencyOptions, 'scope'>>
+export type ResolvedIdempotency = Readonly<
+  Required<Omit<IdempotencyOptions, 'scope'>> & Pick<IdempotencyOptions, 'scope'>
+>

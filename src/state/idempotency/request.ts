@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
 
-/** A string of RFC 8941 (§3.3.3), as the draft wants it, or the same without its quotes, as most clients send it. */
+/** A string of RFC 8941 (§3.3.3), as the draft requires, or the same without quotes, as most clients send it. */
 const quoted = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"$/
 const bare = /^[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}$/
 
@@ -23,14 +23,12 @@ const sha256 = (...parts: (string | Buffer)[]): string => {
   return hash.digest('base64url')
 }
 
-/** Where the record of a key is: nobody meets a key of somebody else. */
+/** Id of the record of a key in its scope. */
 export function recordId(scope: string, key: string): string {
   return sha256(scope, key)
 }
 
-/**
- * What the request asks for. A body that is a stream, as of an upload, is not read for this: its length stands for it.
- */
+/** Hash of method, URL and body. A stream, e.g. an upload, is not read: its length takes the place of the body. */
 export function fingerprint({ method, url, body, headers }: FastifyRequest): string {
   return sha256(method, url, bytes(body) ?? `stream of ${headers['content-length']}`)
 }

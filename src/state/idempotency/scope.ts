@@ -5,12 +5,12 @@ import { show } from '../../base/options.ts'
 import { clientKey } from '../../instance/client-key.ts'
 import { principal, subject } from '../principal.ts'
 
-/** Whose key an `Idempotency-Key` is. */
-export interface Scope {
-  /** What tells the caller from others: surest first. `custom`: the option `scope`. */
+/** The caller that an `Idempotency-Key` belongs to. */
+export interface CallerScope {
+  /** What identifies the caller, strongest first. `custom`: the option `scope`. */
   readonly by: 'custom' | 'user' | 'credentials' | 'client'
   readonly id: string
-  /** Whom the record counts for: the user, or the client, because credentials may be made up. */
+  /** Whose `maxKeys` the record counts against: the user or the client. Unverified credentials do not count. */
   readonly owner: string
   /** The session that the request came with. */
   readonly session: string | undefined
@@ -21,13 +21,13 @@ export interface ScopeOptions {
   readonly credentialHeaders: readonly string[]
 }
 
-/** Headers by which callers identify themselves; the option `credentialHeaders` adds others. */
+/** Headers that identify callers; the option `credentialHeaders` adds others. */
 const wellKnown = ['authorization', 'x-api-key'] as const
 
 /** @throws FLEET_ERR_OPTION_INVALID if the option `scope` returns anything but a non-empty string */
-export function scopeOf(request: FastifyRequest, options: ScopeOptions): Scope {
+export function scopeOf(request: FastifyRequest, options: ScopeOptions): CallerScope {
   const session = sentSession(request)
-  const known = knownAs(request, options, principal(request), session)
+  const known = callerScope(request, options, principal(request), session)
   if (!options.scope) return known
   const id: unknown = options.scope(request)
   if (typeof id === 'string' && id !== '') return { ...known, by: 'custom', id }
@@ -36,35 +36,35 @@ export function scopeOf(request: FastifyRequest, options: ScopeOptions): Scope {
 }
 
 /**
- * The other scopes in which the request will be known when it is repeated: a request that logs in, logs out or gets a
- * session is repeated with the session that it got, or with the one that it ended.
+ * The other scopes in which a repetition of the request may arrive. A request that logs in, logs out or starts a session is
+ * repeated with the session that it started, or with the one that it ended.
  */
 export function laterScopes(
   request: FastifyRequest,
   reply: FastifyReply,
   options: ScopeOptions,
-  first: Scope,
-): Scope[] {
+  first: CallerScope,
+): CallerScope[] {
   if (first.by === 'custom') return []
   const started = startedSession(request, reply)
   const current = sessionId(request)
   const isOver = first.session !== undefined && current !== first.session
-  const later = [knownAs(request, options, principal(request), started ?? (isOver ? undefined : first.session))]
-  if (isOver) later.push(knownAs(request, options, subject(request), undefined))
-  // A client alone becomes no one else by what it did.
+  const later = [callerScope(request, options, principal(request), started ?? (isOver ? undefined : first.session))]
+  if (isOver) later.push(callerScope(request, options, subject(request), undefined))
+  // Without user and credentials, the scope of a client does not change.
   return later.filter(({ id, by }) => id !== first.id && !(by === 'client' && first.by === 'client'))
 }
 
 /**
- * The user; else the credentials that were sent, of which a session stands for all cookies; else the client. Cookies that
- * are no session are no proof of anything, because many clients may have the same; they only tell clients apart further.
+ * The user; else the credentials sent, with the session in place of its cookies; else the client. Other cookies do not identify
+ * a caller, because many clients may have the same ones. They only separate clients with the same address.
  */
-function knownAs(
+function callerScope(
   request: FastifyRequest,
   { credentialHeaders }: ScopeOptions,
   user: string | undefined,
   session: string | undefined,
-): Scope {
+): CallerScope {
   const owner = user === undefined ? `client ${clientKey(request)}` : `user ${user}`
   if (user !== undefined) return { by: 'user', id: owner, owner, session }
   const credentials: unknown[] = [...wellKnown, ...credentialHeaders].map((name) => header(request, name))
@@ -80,7 +80,7 @@ const header = ({ headers }: FastifyRequest, name: string): string | null =>
 
 const hash = (values: unknown[]): string => createHash('sha256').update(JSON.stringify(values)).digest('base64url')
 
-/** Shorter ids could be part of another cookie by chance. */
+/** A shorter id could occur in another cookie by chance. */
 const minSessionId = 16
 
 function sessionId(request: FastifyRequest): string | undefined {
@@ -88,7 +88,7 @@ function sessionId(request: FastifyRequest): string | undefined {
   return typeof id === 'string' && id.length >= minSessionId ? id : undefined
 }
 
-/** A session that its cookie does not name is a new one, also where the cookie was forged or its session has ended. */
+/** The session that the request's cookie names. A new session has another id, e.g. after a forged or expired cookie. */
 function sentSession(request: FastifyRequest): string | undefined {
   const { cookie } = request.headers
   if (cookie === undefined) return undefined
@@ -96,7 +96,7 @@ function sentSession(request: FastifyRequest): string | undefined {
   return id !== undefined && decode(cookie).includes(id) ? id : undefined
 }
 
-/** The session that the response gives to its client by a cookie that it did not have. */
+/** The session that the response starts, by a cookie that the request did not have. */
 export function startedSession(request: FastifyRequest, reply: FastifyReply): string | undefined {
   const cookies = reply.getHeader('set-cookie')
   if (cookies === undefined || sentSession(request) !== undefined) return undefined

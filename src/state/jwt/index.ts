@@ -82,12 +82,12 @@ const defaults = {
   jwks: '/.well-known/jwks.json' as string | false,
 } satisfies JwtOptions
 
-/** Options of version 0.1, and what to use instead. */
+/** Options of version 0.1, and their new names. */
 const renamed = {
-  clockTolerance: '`clockToleranceMs`, in milliseconds',
-  accessTtl: '`accessTtlMs`, in milliseconds',
-  refreshTtl: '`refreshTtlMs`, in milliseconds',
-  failMode: "`onOutage`: 'reject' (was 'closed') or 'allow' (was 'open')",
+  clockTolerance: 'clockToleranceMs',
+  accessTtl: 'accessTtlMs',
+  refreshTtl: 'refreshTtlMs',
+  failMode: "onOutage: 'reject' | 'allow'",
 }
 
 /** A revocation whose announcement was lost is found by the next read, in less than a second. */

@@ -3,11 +3,11 @@ import type { FastifyBaseLogger } from 'fastify'
 import { Lease, settles } from './lease.ts'
 import type { LockStore } from './store.ts'
 
-/** A job of which one instance at a time is in charge. */
+/** A job that one instance at a time runs. */
 export interface Leadership {
-  /** Whether this instance is. */
+  /** Whether this instance is the leader. */
   readonly leading: boolean
-  /** Hands over for good, and resolves when `fn` has ended here. */
+  /** Leaves the election for good. Resolves when `fn` has ended here. */
   stop(): Promise<void>
 }
 
@@ -17,23 +17,23 @@ export interface CandidateParts {
   readonly fn: (signal: AbortSignal) => unknown
   readonly ttlMs: number
   readonly log: FastifyBaseLogger
-  /** Whether this instance may be in charge now. */
+  /** Whether this instance may lead now. */
   readonly eligible: () => boolean
-  /** Tells the other candidates that the place is free. */
+  /** Notifies the other candidates that there is no leader. */
   readonly announce: () => Promise<void>
 }
 
-/** After a failure of the job or of Redis: long enough for another instance to take over, ms. */
+/** Pause after a failure of the job or of Redis: long enough for another instance to take over, ms. */
 const retryMs = 500
 
-/** Campaigns for a lease, leads while it holds it, and campaigns again. */
+/** Tries to acquire the lease, leads while it has it, and tries again. */
 export class Candidate implements Leadership {
   readonly #parts: CandidateParts
   #lease: Lease | undefined
   #stopped = false
-  #stirred = false
+  #reconsidered = false
   #wake: () => void = () => {}
-  /** Resolves once this instance is out of the race for good. */
+  /** Resolves once this instance has left the election. */
   readonly ended: Promise<void>
 
   constructor(parts: CandidateParts) {
@@ -51,9 +51,9 @@ export class Candidate implements Leadership {
     return this.ended
   }
 
-  /** Something has changed: the place may be free, or this instance may no longer take it. */
+  /** Call after a change: the leader may be gone, or this instance may not lead any more. */
   reconsider(): void {
-    this.#stirred = true
+    this.#reconsidered = true
     this.#wake()
     this.#resignUnlessEligible()
   }
@@ -61,40 +61,40 @@ export class Candidate implements Leadership {
   async #campaign(): Promise<void> {
     const { store, name, ttlMs, eligible } = this.#parts
     while (!this.#stopped) {
-      let wait = ttlMs
-      this.#stirred = false
+      let waitMs = ttlMs
+      this.#reconsidered = false
       if (eligible()) {
         const got = await Lease.acquire(store, name, ttlMs).catch(() => retryMs)
-        if (got instanceof Lease) wait = (await this.#lead(got)) ? 0 : retryMs
-        else wait = got + 1
+        if (got instanceof Lease) waitMs = (await this.#lead(got)) ? 0 : retryMs
+        else waitMs = got + 1
       }
-      if (!this.#stopped && !this.#stirred && wait > 0) await this.#pause(wait)
+      if (!this.#stopped && !this.#reconsidered && waitMs > 0) await this.#pause(waitMs)
     }
   }
 
-  /** @returns whether the job did not fail */
+  /** @returns `false` if the job failed */
   async #lead(lease: Lease): Promise<boolean> {
     const { name, fn, log, ttlMs } = this.#parts
     this.#lease = lease
-    log.info({ name, token: lease.token }, 'leader: this instance is in charge')
+    log.info({ name, token: lease.token }, 'leader: this instance leads')
     let failed = false
     const job = (async () => fn(lease.signal))().catch((err: unknown) => {
       failed = !lease.signal.aborted
-      if (failed) log.error({ err, name }, 'leader: the job failed; another instance may try')
+      if (failed) log.error({ err, name }, 'leader: the job failed; another instance may take over')
       lease.resign(err)
     })
     this.#resignUnlessEligible()
     await aborted(lease.signal)
 
-    // Nobody takes over while the job still runs here, unless it does not heed its signal.
+    // Keep the lease until the job has ended here, unless the job ignores its signal.
     if (!(await settles(job, ttlMs))) {
-      log.warn({ name }, 'leader: the job goes on though its signal was aborted; its lease ends')
+      log.warn({ name }, 'leader: the job ignores its aborted signal; its lease expires')
       await lease.release(false)
       await job
     }
     await lease.release()
     this.#lease = undefined
-    log.info({ name, lost: lease.lost }, 'leader: this instance is no longer in charge')
+    log.info({ name, lost: lease.lost }, 'leader: this instance no longer leads')
     await this.#parts.announce()
     return !failed
   }

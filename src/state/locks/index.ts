@@ -1,7 +1,13 @@
+// Locks and leader election. Concepts:
+//   LockStore (store.ts)     who holds which lock; memory-store.ts, redis-store.ts
+//   Lease (lease.ts)         a lock and its holder: renewed until it is released or lost
+//   Locks (lock.ts)          `app.fleet.lock()`: runs a function under a lease
+//   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { rejectRenamed } from '../../base/renamed-options.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
@@ -9,80 +15,86 @@ import { isOutage } from '../redis/index.ts'
 import { Candidate, type Leadership } from './election.ts'
 import { settles } from './lease.ts'
 import { type LockOptions, Locks } from './lock.ts'
-import { MemoryLocks, RedisLocks } from './store.ts'
+import { MemoryLockStore } from './memory-store.ts'
+import { RedisLockStore } from './redis-store.ts'
 
 export type { Leadership } from './election.ts'
 export type { LockOptions } from './lock.ts'
 
-/** Defaults for every lock of this app. */
+/** Defaults of all locks of the app. */
 export interface LocksOptions extends LockOptions {
-  /** How long a close waits for what runs under a lock, or leads, to heed its signal, 0 to 600,000 ms. @default 2000 */
+  /** How long `app.close()` waits for functions that run under a lock or lead, 0 to 600,000 ms. @default 2000 */
   closeGraceMs?: number
 }
 
-const ttl = int(100, 3_600_000, 'milliseconds')
-const lockShapes: Shapes = { ttl, waitMs: int(0, 3_600_000, 'milliseconds') }
+const ttlMs = int(100, 3_600_000, 'milliseconds')
+const lockShapes: Shapes = { ttlMs, waitMs: int(0, 3_600_000, 'milliseconds') }
 const shapes: Shapes = { ...lockShapes, closeGraceMs: int(0, 600_000, 'milliseconds') }
-const defaults = { ttl: 10_000, waitMs: 10_000, closeGraceMs: 2000 } satisfies LocksOptions
+const defaults = { ttlMs: 10_000, waitMs: 10_000, closeGraceMs: 2000 } satisfies LocksOptions
+/** Former names, see docs/migration.md. */
+const renamed = { ttl: 'ttlMs' }
 
 declare module 'fastify' {
   interface FastifyFleet {
     /**
-     * Runs `fn` while no other caller in the fleet runs under the same name. Not re-entrant.
+     * Runs `fn` while no other caller in the fleet runs one under the same name. Not re-entrant. Without Redis it rejects.
      *
-     * @param fn gets a fencing token, which rises with each holder, and a signal that is aborted when the lock is lost
-     * @throws FLEET_ERR_LOCK_BUSY after `waitMs`, FLEET_ERR_LOCK_LOST when another may have run at the same time,
-     *   FLEET_ERR_STATE_UNAVAILABLE, and whatever `fn` throws
+     * @param fn gets a fencing token, which rises with each holder, and a signal that aborts when the lock is lost
+     * @throws FLEET_ERR_LOCK_BUSY after `waitMs`, FLEET_ERR_LOCK_LOST if another holder may have run at the same time,
+     *   FLEET_ERR_STATE_UNAVAILABLE, and the errors of `fn`
      */
     lock<T>(name: string, fn: (token: number, signal: AbortSignal) => T | Promise<T>, options?: LockOptions): Promise<T>
     /**
-     * Runs `fn` on exactly one instance from when the app is ready. It leads until its signal is aborted, though `fn` may have
-     * returned: when the lease is lost, and when the instance drains or closes. When it dies another one takes over within `ttl`.
+     * Runs `fn` on exactly one instance, from when the app is ready. The instance leads until its signal aborts, even if `fn`
+     * has returned: when the lease is lost, or the instance drains or closes. If it dies, another one takes over within `ttlMs`.
      */
-    leader(name: string, fn: (signal: AbortSignal) => unknown, options?: Pick<LockOptions, 'ttl'>): Leadership
+    leader(name: string, fn: (signal: AbortSignal) => unknown, options?: Pick<LockOptions, 'ttlMs'>): Leadership
   }
 }
 
 const channel = 'fleet:leader'
 
 const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
+  rejectRenamed('locks', given, renamed)
   const options = resolveOptions<Required<LocksOptions>>('locks', shapes, defaults, given)
   if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
   const { fleet, redis } = app
   fleet.configure('locks', options)
-  const store = redis ? new RedisLocks(redis, app.redisKey) : new MemoryLocks()
-  const own = { ttl: options.ttl, waitMs: options.waitMs }
+  const store = redis ? new RedisLockStore(redis, app.redisKey) : new MemoryLockStore()
+  const lockDefaults = { ttlMs: options.ttlMs, waitMs: options.waitMs }
 
   const locks = new Locks(store)
   const counts = { acquired: 0, busy: 0, lost: 0, unavailable: 0 }
-  expose(app, 'fleet_locks_total', 'Locks that were asked for, and those that were lost', 'result', counts)
+  expose(app, 'fleet_locks_total', 'Lock requests by result, and locks that were lost', 'result', counts)
   fleet.lock = async (name, fn, more) => {
-    const resolved = resolveOptions<Required<LockOptions>>('lock', lockShapes, own, more)
-    let held = false
+    rejectRenamed('lock', more, renamed)
+    const resolved = resolveOptions<Required<LockOptions>>('lock', lockShapes, lockDefaults, more)
+    let isAcquired = false
     const run: typeof fn = (token, signal) => {
-      held = true
+      isAcquired = true
       counts.acquired++
       signal.addEventListener('abort', () => isLost(signal) && counts.lost++, { once: true })
       return fn(token, signal)
     }
     return locks.run(named('lock', name), run, resolved).catch((error: FleetError) => {
-      if (!held && error.code === 'FLEET_ERR_LOCK_BUSY') counts.busy++
-      if (!held && isOutage(error)) counts.unavailable++
+      if (!isAcquired && error.code === 'FLEET_ERR_LOCK_BUSY') counts.busy++
+      if (!isAcquired && isOutage(error)) counts.unavailable++
       throw error
     })
   }
 
   const candidates = new Map<Candidate, string>()
   const leading = (): number => [...candidates.keys()].filter((candidate) => candidate.leading).length
-  exposeGauge(app, 'fleet_leaderships', 'Jobs that this instance is in charge of', leading)
+  exposeGauge(app, 'fleet_leaderships', 'Jobs that this instance leads', leading)
   let isReady = false
   const eligible = (): boolean => isReady && (fleet.state === 'starting' || fleet.state === 'serving')
   fleet.leader = (job, fn, more) => {
     const name = named('leader', job)
-    const { ttl: ttlMs } = resolveOptions<{ ttl: number }>('leader', { ttl }, { ttl: own.ttl }, more)
+    rejectRenamed('leader', more, renamed)
+    const resolved = resolveOptions<{ ttlMs: number }>('leader', { ttlMs }, { ttlMs: options.ttlMs }, more)
     const announce = (): Promise<void> => fleet.publish(channel, { name, by: fleet.instance.id }).catch(() => {})
-    const candidate = new Candidate({ store, name, fn, ttlMs, log: app.log, eligible, announce })
+    const candidate = new Candidate({ store, name, fn, ...resolved, log: app.log, eligible, announce })
     candidates.set(candidate, name)
     candidate.ended.then(() => candidates.delete(candidate))
     return candidate

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { FleetError } from '../../base/errors.ts'
 import type { LockStore } from './store.ts'
 
-/** Clocks of two machines may run this much apart: the holder counts its lease as that much shorter. */
+/** Clocks of two machines may differ in speed by this share: the holder counts its lease as that much shorter. */
 const drift = 0.02
 
-/** A lock that is held: renewed three times per `ttlMs`, until it is released or lost. */
+/** A lock and its holder. It is renewed three times per `ttlMs` until it is released or lost. */
 export class Lease {
   readonly token: number
   readonly #store: LockStore
@@ -27,7 +27,7 @@ export class Lease {
     this.#extend(since)
   }
 
-  /** @returns the lease, or for how long another may hold it, in ms */
+  /** @returns the lease, or the remaining lease of another holder, ms */
   static async acquire(store: LockStore, name: string, ttlMs: number): Promise<Lease | number> {
     const owner = randomUUID()
     const since = performance.now()
@@ -35,57 +35,57 @@ export class Lease {
       const attempt = await store.acquire(name, owner, ttlMs)
       return 'token' in attempt ? new Lease(store, name, owner, ttlMs, attempt.token, since) : attempt.heldForMs
     } catch (error) {
-      // The answer may be what was lost, and not the command.
+      // The command may have been carried out although its reply was lost.
       store.release(name, owner).catch(() => {})
       throw error
     }
   }
 
-  /** Aborted when the lock is lost, or by {@link Lease.resign}. */
+  /** Aborts when the lock is lost, or by {@link Lease.resign}. */
   get signal(): AbortSignal {
     return this.#abort.signal
   }
 
-  /** Whether another may hold the lock. */
+  /** Whether there may be another holder. */
   get lost(): boolean {
     return this.#lost
   }
 
-  /** Asks the holder to come to an end. The lock stays held until it is released. */
+  /** Aborts the signal, so that the holder finishes. It keeps the lock until {@link Lease.release}. */
   resign(reason?: unknown): void {
     this.#abort.abort(reason)
   }
 
-  /** Gives the lock back; never rejects. With `false` it is only not renewed any more, because its work has not ended. */
+  /** Releases the lock. Never rejects. `false`: stops the renewal only, because the work has not ended. */
   async release(now = true): Promise<void> {
     if (this.#released) return
     this.#released = true
     clearTimeout(this.#renewal)
     clearTimeout(this.#deadline)
     if (!now) return
-    // When Redis is away the lease ends by itself; that it has ended before only shows in the answer.
-    const ours = await this.#store.release(this.#name, this.#owner).catch(() => true)
-    if (!ours && !this.#lost) this.#lose()
+    // If Redis is unavailable the lease expires by itself. Only the reply shows whether it expired before.
+    const isOwner = await this.#store.release(this.#name, this.#owner).catch(() => true)
+    if (!isOwner && !this.#lost) this.#lose()
   }
 
-  /** @param since when the store was asked: the lease began then, or later */
+  /** @param since when the command was sent; the lease began then or later */
   #extend(since: number): void {
     clearTimeout(this.#deadline)
-    const left = since + this.#ttlMs * (1 - drift) - performance.now()
-    this.#deadline = setTimeout(() => this.#lose(), Math.max(0, left)).unref()
+    const leftMs = since + this.#ttlMs * (1 - drift) - performance.now()
+    this.#deadline = setTimeout(() => this.#lose(), Math.max(0, leftMs)).unref()
     this.#renewLater(this.#ttlMs / 3)
   }
 
-  #renewLater(wait: number): void {
-    this.#renewal = setTimeout(() => this.#renew(), wait).unref()
+  #renewLater(afterMs: number): void {
+    this.#renewal = setTimeout(() => this.#renew(), afterMs).unref()
   }
 
   async #renew(): Promise<void> {
     const since = performance.now()
-    const answer = await this.#store.renew(this.#name, this.#owner, this.#ttlMs).catch(() => undefined)
+    const isRenewed = await this.#store.renew(this.#name, this.#owner, this.#ttlMs).catch(() => undefined)
     if (this.#released || this.#lost) return
-    if (answer) this.#extend(since)
-    else if (answer === false) this.#lose()
+    if (isRenewed) this.#extend(since)
+    else if (isRenewed === false) this.#lose()
     else this.#renewLater(this.#ttlMs / 10)
   }
 
@@ -97,7 +97,7 @@ export class Lease {
   }
 }
 
-/** Whether a promise settles in time; it may do so by rejecting. */
+/** Whether a promise settles in time, by resolving or rejecting. */
 export async function settles(promise: Promise<unknown>, withinMs: number): Promise<boolean> {
   const { promise: late, resolve } = Promise.withResolvers<boolean>()
   const timer = setTimeout(resolve, withinMs, false)

@@ -1,3 +1,5 @@
+// The rate-limit plugin: @fastify/rate-limit over a LimitStore (store.ts), in memory (memory-store.ts) or in Redis
+// (redis-store.ts). RateLimitStore below adapts one to the other and applies `scope` and `onOutage`.
 import rateLimiter, {
   type FastifyRateLimitStore,
   type FastifyRateLimitStoreCtor,
@@ -10,35 +12,42 @@ import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
-import { loadOf } from '../http-cache/load.ts'
+import { internalRequest } from '../http-cache/internal-request.ts'
 import { expose } from '../metrics.ts'
 import { principal } from '../principal.ts'
 import redis from '../redis/index.ts'
-import { type Limits, MemoryLimits, RedisLimits, type Standing } from './limits.ts'
+import { MemoryLimitStore } from './memory-store.ts'
+import { RedisLimitStore } from './redis-store.ts'
+import type { LimitState, LimitStore } from './store.ts'
 
-/** Who counts: all instances together, or each one its share of the limit. */
-export type Scope = 'fleet' | 'instance'
+/** `fleet`: all instances count together. `instance`: each one enforces its share of the limit. */
+export type LimitScope = 'fleet' | 'instance'
 
 export interface RateLimitOptions {
   /**
-   * Requests per client and window over all routes that set no limit of their own; `false`: those have none. There is
-   * none by default, because a limit that fits a stranger's app does not exist, and because counting exactly means that
-   * every request asks Redis, also the one that needs no state. @default false
+   * Requests per client and window over all routes without a limit of their own; `false`: no limit. There is none by
+   * default, because no number fits every app, and an exact count costs a Redis command per request, even for requests that
+   * need no state. @default false
    */
   max?: number | false
-  /** Length of the window, 1 to 86,400,000 ms. @default 60000 */
+  /** Length of the window, 1 to 86,400,000 ms; the name is that of @fastify/rate-limit. @default 60000 */
   timeWindow?: number
   /**
-   * `fleet`: exact, at the price of one command to Redis per request. `instance`: no command, each instance allows the
-   * limit divided by the number of live instances, which is the same only when the front spreads a client's requests
-   * evenly. Routes may differ by `config.rateLimit.scope`. @default 'fleet'
+   * `fleet`: exact, one Redis command per request. `instance`: no command; each instance allows the limit divided by the
+   * number of live instances, which equals the limit only if the load balancer spreads a client's requests evenly. Routes
+   * override it with `config.rateLimit.scope`. @default 'fleet'
    */
-  scope?: Scope
-  /** Clients that are never limited: addresses, CIDR blocks, `loopback`. @default none */
+  scope?: LimitScope
+  /**
+   * While Redis is unavailable: `allow` enforces each instance's share of the limit, as `scope: 'instance'` does; `reject`
+   * responds 503. @default 'allow'
+   */
+  onOutage?: 'reject' | 'allow'
+  /** Clients without limits: addresses, CIDR blocks, `loopback`. @default none */
   allow?: string[]
-  /** Clients of the same IPv6 network of this many bits are one client, 32 to 128. @default 64 */
+  /** Prefix length of the IPv6 network that counts as one client, 32 to 128 bits. @default 64 */
   ipv6Subnet?: number
-  /** Send `RateLimit-Limit`, `-Remaining` and `-Reset` with every limited response; refusals have them anyway. @default true */
+  /** Send `RateLimit-Limit`, `-Remaining` and `-Reset` with every limited response; a 429 always has them. @default true */
   headers?: boolean
 }
 
@@ -46,6 +55,7 @@ const defaults = {
   max: false,
   timeWindow: 60_000,
   scope: 'fleet',
+  onOutage: 'allow',
   allow: [] as string[],
   ipv6Subnet: 64,
   headers: true,
@@ -57,6 +67,7 @@ const shapes: Shapes = {
   max: either(int(1, Number.MAX_SAFE_INTEGER), oneOf(false)),
   timeWindow: int(1, 86_400_000, 'milliseconds'),
   scope: oneOf('fleet', 'instance'),
+  onOutage: oneOf('reject', 'allow'),
   allow: list(text),
   ipv6Subnet: int(32, 128, 'bits'),
   headers: bool,
@@ -64,17 +75,17 @@ const shapes: Shapes = {
 
 declare module '@fastify/rate-limit' {
   interface RateLimitOptions {
-    /** Who counts: all instances together, or each one its share. @default that of the plugin */
+    /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
     scope?: 'fleet' | 'instance'
   }
 }
 
-/** `config.rateLimit` of a route: so many requests per user, or per client without a login. */
+/** `config.rateLimit` of a route: a limit per user, or per client if no user is logged in. */
 export function perUser(max: number, timeWindow = 60_000): RouteOptions {
   return { max, timeWindow, hook: 'preHandler', keyGenerator: byUser }
 }
 
-/** A `keyGenerator` for a limit with `hook: 'preHandler'`, when it is known who is logged in. */
+/** A `keyGenerator` per user. It needs `hook: 'preHandler'`, which runs after authentication. */
 export function byUser(request: FastifyRequest): string {
   const user = principal(request)
   return user === undefined ? `ip ${clientOf(request)}` : `user ${user}`
@@ -82,59 +93,64 @@ export function byUser(request: FastifyRequest): string {
 
 const subnetOf = Symbol('fleet.rateLimit.ipv6Subnet')
 
-/** The key of the client, with the option `ipv6Subnet`. */
+/** The client's key, with the option `ipv6Subnet` applied. */
 const clientOf = (request: FastifyRequest): string =>
   clientKey(request, (request.server as { [subnetOf]?: number } | undefined)?.[subnetOf])
 
-/** `config.rateLimit` of routes that take passwords: together, so many requests per client, 10 a minute by default. */
+/** `config.rateLimit` of routes that check passwords: one limit per client for all of them, 10 per minute by default. */
 export function authentication(max = 10, timeWindow = 60_000): RouteOptions {
   return { max, timeWindow, groupId: 'authentication' }
 }
 
-/** What one route, or all of them, count with. */
-interface Counting {
-  readonly shared: Limits | null
-  readonly local: Limits
+/** State that all limits of one registration share. */
+interface LimitContext {
+  readonly shared: LimitStore | null
+  readonly local: LimitStore
+  readonly onOutage: 'reject' | 'allow'
   share(max: number): number
-  /** Of the names of limits: none, but for a plugin that is registered a second time. */
+  /** Prefix of the names of limits; empty unless the plugin is registered more than once. */
   readonly prefix: string
-  /** Limiters made by `createRateLimit()` and `app.rateLimit()` so far. */
+  /** Limiters created by `createRateLimit()` and `app.rateLimit()` so far. */
   limiters: number
-  /** Who counted. */
+  /** Requests by the store that counted them. */
   readonly counts: Record<'redis' | 'memory' | 'share', number>
 }
 
-/** Options of @fastify/rate-limit that make no sense in a window that slides. */
-const refused = { ban: -1, continueExceeding: false, exponentialBackoff: false } as const
+/** Options of @fastify/rate-limit that a sliding window does not support, with their defaults. */
+const unsupported = { ban: -1, continueExceeding: false, exponentialBackoff: false } as const
 type Given = RouteOptions & { routeInfo?: Partial<Pick<Route, 'method' | 'url' | 'constraints'>> }
 
-/** The store of one limit, with the interface that @fastify/rate-limit wants. */
-class Store implements FastifyRateLimitStore {
-  readonly #counting: Counting
+/** The store of one limit, as @fastify/rate-limit expects it. */
+class RateLimitStore implements FastifyRateLimitStore {
+  readonly #context: LimitContext
   readonly #name: string
-  readonly #scope: Scope
+  readonly #scope: LimitScope
 
-  constructor(counting: Counting, name: string, scope: Scope) {
-    this.#counting = counting
+  constructor(context: LimitContext, name: string, scope: LimitScope) {
+    this.#context = context
     this.#name = name
     this.#scope = scope
   }
 
-  child(given: unknown): Store {
+  child(given: unknown): RateLimitStore {
     const { routeInfo, groupId, scope = this.#scope, ...rest } = given as Given
-    for (const [option, value] of Object.entries(refused))
+    for (const [option, value] of Object.entries(unsupported))
       if ((rest as Record<string, unknown>)[option] !== value)
-        throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`rateLimit.${option}\` does not go with a sliding window`)
-    return new Store(this.#counting, groupId === undefined ? this.#own(routeInfo, rest.max) : `group ${groupId}`, scope)
+        throw new FleetError(
+          'FLEET_ERR_OPTION_INVALID',
+          `\`rateLimit.${option}\` is not supported with a sliding window`,
+        )
+    const name = groupId === undefined ? this.#nameOf(routeInfo, rest.max) : `group ${groupId}`
+    return new RateLimitStore(this.#context, name, scope)
   }
 
   /**
-   * The name of a limit of its own, the same on every instance: of its route, or of how many limiters were made before
-   * it. The latter changes with the app; with its `max` in it two versions seldom count one limit for another.
+   * The name of a limit without a group, equal on every instance: its route, or the number of limiters created before it.
+   * That number may differ between versions of an app; the `max` in the name makes a collision unlikely.
    */
-  #own({ method, url, constraints }: NonNullable<Given['routeInfo']> = {}, max?: unknown): string {
-    const { prefix } = this.#counting
-    if (url === undefined) return `${prefix}limiter ${++this.#counting.limiters} of ${max}`
+  #nameOf({ method, url, constraints }: NonNullable<Given['routeInfo']> = {}, max?: unknown): string {
+    const { prefix } = this.#context
+    if (url === undefined) return `${prefix}limiter ${++this.#context.limiters} of ${max}`
     const only = Object.entries(constraints ?? {}).map(([name, value]) => ` ${name}=${value}`)
     return `${prefix}${String(method).replace('HEAD', 'GET')} ${url}${only.join('')}`
   }
@@ -148,34 +164,32 @@ class Store implements FastifyRateLimitStore {
   }
 
   #take(client: string, done: Done, windowMs: number, max: number, counts: boolean): void {
-    const { shared } = this.#counting
+    const { shared, local, onOutage, share, counts: by } = this.#context
     const key = `${this.#name} ${client}`
-    const { counts: by } = this.#counting
-    const locally = (): void => {
+    const finish = (store: 'redis' | 'memory', { count, resetMs }: LimitState): void => {
+      by[store]++
+      done(null, { current: count, ttl: resetMs })
+    }
+    // `max - part` counts as used already, so that the remaining requests are those of this instance's share.
+    const takeShare = (): void => {
       by.share++
-      done(null, this.#locally(key, windowMs, max, counts))
+      const part = share(max)
+      const { count, resetMs } = local.take(key, windowMs, part, counts) as LimitState
+      done(null, { current: max - part + count, ttl: resetMs })
     }
-    const answered = (it: Standing): void => {
-      by[shared ? 'redis' : 'memory']++
-      done(null, answer(it))
-    }
-    if (!shared) answered(this.#counting.local.take(key, windowMs, max, counts) as Standing)
-    else if (this.#scope === 'instance') locally()
-    else (shared.take(key, windowMs, max, counts) as Promise<Standing>).then(answered, locally)
-  }
-
-  /** This instance's share, told in terms of the whole: what remains is what remains of the share. */
-  #locally(key: string, windowMs: number, max: number, counts: boolean): { current: number; ttl: number } {
-    const share = this.#counting.share(max)
-    const { count, resetMs } = this.#counting.local.take(key, windowMs, share, counts) as Standing
-    return { current: max - share + count, ttl: resetMs }
+    if (!shared) finish('memory', local.take(key, windowMs, max, counts) as LimitState)
+    else if (this.#scope === 'instance') takeShare()
+    else
+      (shared.take(key, windowMs, max, counts) as Promise<LimitState>).then(
+        (state) => finish('redis', state),
+        (error: Error) => (onOutage === 'reject' ? done(error) : takeShare()),
+      )
   }
 }
 
 type Done = Parameters<FastifyRateLimitStore['incr']>[1]
-const answer = ({ count, resetMs }: Standing): { current: number; ttl: number } => ({ current: count, ttl: resetMs })
 
-/** This instance's part of a limit; how many share it is looked up once a second. */
+/** This instance's share of a limit. The number of instances is read once per second. */
 function shares(app: FastifyInstance): (max: number) => number {
   let instances = 1
   let next = 0
@@ -189,7 +203,7 @@ function shares(app: FastifyInstance): (max: number) => number {
   }
 }
 
-/** How many times the plugin was registered below one server. */
+/** Registrations of the plugin per server. */
 const registrations = new WeakMap<object, number>()
 
 function prefixOf(server: object): string {
@@ -202,25 +216,20 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('redis')) await app.register(redis)
   const options = resolveOptions<Resolved>('rateLimit', shapes, defaults, given)
-  const { max, timeWindow, scope, allow, ipv6Subnet, headers } = options
+  const { max, timeWindow, scope, onOutage, allow, ipv6Subnet, headers } = options
   app.fleet.configure('rateLimit', options)
   app.fleet.describe('limitStore', app.redis ? 'redis' : 'memory')
 
-  const counting: Counting = {
-    shared: app.redis && new RedisLimits(app.redis, app.redisKey),
-    local: new MemoryLimits(),
+  const context: LimitContext = {
+    shared: app.redis && new RedisLimitStore(app.redis, app.redisKey),
+    local: new MemoryLimitStore(),
+    onOutage,
     share: shares(app),
     prefix: prefixOf(app.server),
     limiters: 0,
     counts: { redis: 0, memory: 0, share: 0 },
   }
-  expose(
-    app,
-    'fleet_rate_limit_answers_total',
-    'Requests counted by a limit, by who counted them',
-    'by',
-    counting.counts,
-  )
+  expose(app, 'fleet_rate_limit_answers_total', 'Requests counted by a limit, by store', 'by', context.counts)
   app.decorate(subnetOf as unknown as string, ipv6Subnet)
   const allowed = networks(allow, 'rateLimit.allow')
   await app.register(rateLimiter, {
@@ -230,24 +239,27 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     keyGenerator: clientOf,
     allowList: (request: FastifyRequest) =>
       (allow.length > 0 && allowed.includes(clientAddress(request))) ||
-      // The request that it is made for was counted.
-      loadOf(request) !== undefined,
-    store: class extends Store {
+      // The client's request that caused an internal one was counted already.
+      internalRequest(request) !== undefined,
+    store: class extends RateLimitStore {
       constructor() {
-        super(counting, `${counting.prefix}all`, scope)
+        super(context, `${context.prefix}all`, scope)
       }
     } as FastifyRateLimitStoreCtor,
     enableDraftSpec: true,
     addHeadersOnExceeding: { 'ratelimit-limit': headers, 'ratelimit-remaining': headers, 'ratelimit-reset': headers },
-    errorResponseBuilder: (_, context) =>
-      new FleetError('FLEET_ERR_RATE_LIMITED', `at most ${context.max} at a time; try again in ${context.after}`),
+    errorResponseBuilder: (_, exceeded) =>
+      new FleetError(
+        'FLEET_ERR_RATE_LIMITED',
+        `limit of ${exceeded.max} requests reached; try again in ${exceeded.after}`,
+      ),
   })
 }
 
 /**
- * Limits how often a client may ask, by @fastify/rate-limit over a sliding window that all instances count together.
- * Routes say `config: { rateLimit: { max, timeWindow } }`, {@link perUser}, {@link authentication}, or `false`. While Redis
- * is away each instance allows its share: neither everything nor nothing.
+ * Rate limits: @fastify/rate-limit with a sliding window that all instances share. Routes set
+ * `config: { rateLimit: { max, timeWindow } }`, {@link perUser}, {@link authentication}, or `false`. While Redis is unavailable
+ * each instance enforces its share of the limit, unless `onOutage` is `reject`.
  */
 export const rateLimit: FastifyPluginAsync<RateLimitOptions> = fp(plugin, { name: 'fleet-rate-limit', fastify: '5.x' })
 export default rateLimit

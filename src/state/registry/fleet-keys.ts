@@ -5,9 +5,9 @@ import { FleetError } from '../../base/errors.ts'
 import { sharedSecret } from '../redis/index.ts'
 
 /**
- * Signs and verifies what the instances of one fleet leave for each other in Redis, with HMAC-SHA-256. The keys are derived
- * from the fleet's secrets by HKDF, with the purpose and the name of the fleet as its label: what was signed for one purpose
- * or one fleet is worth nothing in another. The first secret signs, all verify.
+ * Signs and verifies data that the instances of a fleet exchange through Redis, with HMAC-SHA-256. The keys are derived from the
+ * fleet's secrets by HKDF, with the purpose and the name of the fleet as the label, so a signature is valid for one purpose and
+ * one fleet only. The first secret signs, all verify.
  */
 export class FleetKeys {
   readonly #secrets: readonly string[]
@@ -22,7 +22,7 @@ export class FleetKeys {
     this.#label = `fastify-fleet ${purpose} 1 ${fleetName}`
   }
 
-  /** Changes whenever the secrets do: what was rejected before may be acceptable now. */
+  /** Changes with the secrets: an entry that was rejected before may be valid now. */
   get generation(): number {
     this.#derive()
     return this.#generation
@@ -55,35 +55,36 @@ const macBytes = 32
 /** Length of a signature as text. */
 export const signatureLength = 43
 
-/** Each part with its length before it, so that no two lists of parts are the same text. */
+/** Each part is preceded by its length, so that two different lists never have the same input. */
 function mac(key: KeyObject, parts: readonly string[]): Buffer {
   const hmac = createHmac('sha256', key)
   for (const part of parts) hmac.update(`${part.length}:`).update(part)
   return hmac.digest()
 }
 
-/** The secrets that the environment gives a fleet, with the name of their variable. */
+/** The secrets of the environment, with the name of their variable. */
 export function secretsOf(env: FleetEnv): readonly [name: string, secrets: readonly string[]] | undefined {
   if (env.FLEET_SECRET) return ['FLEET_SECRET', env.FLEET_SECRET]
   if (env.SESSION_SECRET) return ['SESSION_SECRET', env.SESSION_SECRET]
   return env.JWT_SECRET === undefined ? undefined : ['JWT_SECRET', [env.JWT_SECRET]]
 }
 
-/** Instances that have no secret share one under this name; the session plugin does too. */
+/** Without a secret the instances share a generated one under this name, as the session plugin does. */
 export const sharedName = 'SESSION_SECRET'
 
-export const secretMissing = (who: string): FleetError =>
+/** @param reason why a secret is needed */
+export const secretMissing = (reason: string): FleetError =>
   new FleetError(
     'FLEET_ERR_SECRET_MISSING',
-    `${who}: set SESSION_SECRET, or FLEET_SECRET for this alone, the same on every instance: openssl rand -hex 32`,
+    `${reason}: set SESSION_SECRET, or FLEET_SECRET for this only, to the same value on every instance: openssl rand -hex 32`,
   )
 
 const known = new WeakMap<FastifyFleet, readonly string[]>()
 
 /**
- * Decides on the secrets of a fleet, once per app: later calls get the same ones.
+ * Resolves the secrets of a fleet once per app.
  *
- * @param given what code says, with the name of its option
+ * @param given the secrets of an option, with its name
  * @throws FLEET_ERR_SECRET_WEAK, and FLEET_ERR_SECRET_MISSING in production
  */
 export async function fleetSecrets(

@@ -1,48 +1,48 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Peer } from '../../instance/identity.ts'
-import { seldom } from '../seldom.ts'
-import { type Entries, type EntryRejection, entryRejections } from './entries.ts'
-import { PeerTable } from './peers.ts'
-import { type Answer, type Directory, type Entry, reconnectMs } from './redis-directory.ts'
+import { throttle } from '../throttle.ts'
+import { Peers } from './peers.ts'
+import { type HeartbeatReply, type RedisDirectory, type RegistryEntry, reconnectMs } from './redis-directory.ts'
+import { type EntryRejection, entryRejections, type SignedEntries } from './signed-entries.ts'
 
-/** How much of what a registrar knows is true: read just now, read before Redis was lost, or without ourselves in it. */
+/** State of the list of peers: up to date; read before an outage; or up to date, but another process has this instance's id. */
 export type RegistryHealth = 'live' | 'last-known' | 'displaced'
 
-export interface RegistrarParts {
-  readonly directory: Directory
-  /** Signs this instance's entry, and verifies those of the others. */
-  readonly entries: Entries
-  /** Names this process among all that ever had its id. */
+export interface HeartbeatParts {
+  readonly directory: RedisDirectory
+  /** Signs this instance's entry and verifies those of the others. */
+  readonly entries: SignedEntries
+  /** Random id of this process, because another one may have the same instance id. */
   readonly boot: string
   readonly leaseMs: number
   readonly log: FastifyBaseLogger
   /** This instance, as it is now. */
   readonly self: () => Peer
-  /** Tells the other instances that there is something to read; never rejects, because they will find it anyway. */
+  /** Notifies the peers of a change. Never rejects: they find the change with their next heartbeat anyway. */
   readonly announce: () => Promise<void>
   readonly onHealth: (health: RegistryHealth) => void
 }
 
-/** Peers whose figures are read with each beat: if it were all, the cost of a beat would grow with the fleet. */
-const sampled = 8
-/** Whoever asks for the figures of all gets them at most this old, ms. */
+/** Peers whose figures each heartbeat reads. Reading all would make its cost grow with the fleet. */
+const sampleSize = 8
+/** Maximum age of the figures that `survey()` returns, ms. */
 const surveyMs = 500
-/** When many instances come and go at once, each of the others reads this seldom and no more often, ms. */
-const pauseMs = 50
+/** Minimum interval of reads caused by messages, so that many changes at once cause few reads, ms. */
+const minIntervalMs = 50
 
-/** What is ignored in the directory; `foreign`: keys that were none of a registry. */
+/** Ignored content by reason; `foreign`: keys with content of another application. */
 export type Rejections = Record<EntryRejection | 'foreign', number>
 
-/** Keeps this instance in the directory, and the directory in this instance's memory. */
-export class Registrar {
+/** Keeps this instance in the directory and a copy of the directory in memory. */
+export class Heartbeat {
   readonly rejections: Rejections
-  readonly #parts: RegistrarParts
+  readonly #parts: HeartbeatParts
   readonly #id: string
-  readonly #table: PeerTable
+  readonly #peers: Peers
   readonly #intervalMs: number
   readonly #warn: (reason: string, id: string) => void
   #present = false
-  /** The first beat takes the id over: the process that had it was most likely killed a moment ago. */
+  /** The first heartbeat takes the id over: its previous process was most likely just killed. */
   #claim = true
   /** Unix time in ms. */
   #claimedAt = 0
@@ -50,7 +50,7 @@ export class Registrar {
   #health: RegistryHealth | undefined
   #leaving: Promise<void> | undefined
   #running: Promise<void> | undefined
-  /** Asked for while a beat is running, which may have read too early. */
+  /** Another heartbeat was requested while one was running, which may have read too early. */
   #again: 'now' | 'soon' | undefined
   #rewind = false
   #surveyedAt = Number.NEGATIVE_INFINITY
@@ -59,14 +59,14 @@ export class Registrar {
   #beatAt = Number.NEGATIVE_INFINITY
   #list: readonly Peer[] | undefined
 
-  constructor(parts: RegistrarParts) {
+  constructor(parts: HeartbeatParts) {
     this.#parts = parts
     this.#id = parts.self().id
     this.rejections = Object.fromEntries([...entryRejections, 'foreign'].map((reason) => [reason, 0])) as Rejections
-    this.#table = new PeerTable(this.#id, parts.leaseMs + reconnectMs, parts.entries, (reason, id) =>
+    this.#peers = new Peers(this.#id, parts.leaseMs + reconnectMs, parts.entries, (reason, id) =>
       this.#reject(reason, id),
     )
-    this.#warn = seldom((reason: string, id: string) =>
+    this.#warn = throttle((reason: string, id: string) =>
       parts.log.warn(
         { reason, id: id.slice(0, 128) },
         'registry: ignoring an entry that no instance of this fleet signed',
@@ -75,13 +75,13 @@ export class Registrar {
     this.#intervalMs = parts.leaseMs / 3
   }
 
-  /** Every live instance, sorted by id; this one among them. */
+  /** Every live instance, including this one, sorted by id. */
   get peers(): readonly Peer[] {
-    this.#list ??= this.#table.list(this.#parts.self())
+    this.#list ??= this.#peers.list(this.#parts.self())
     return this.#list
   }
 
-  /** Every live instance, with figures that are at most half a second old if Redis answers. */
+  /** Every live instance, with figures at most half a second old if Redis is available. */
   async survey(): Promise<readonly Peer[]> {
     if (performance.now() - this.#surveyedAt > surveyMs) {
       await this.#running
@@ -91,38 +91,38 @@ export class Registrar {
     return this.peers
   }
 
-  /** The process that an instance is. */
+  /** The process behind an instance's id. */
   bootOf(id: string): string | undefined {
-    return this.#table.bootOf(id)
+    return this.#peers.bootOf(id)
   }
 
-  /** From now on this instance is in the directory. */
+  /** Adds this instance to the directory. */
   join(): void {
     this.#present = true
     this.changed()
   }
 
-  /** This instance has changed: the peers are to know at once. */
+  /** Publishes a change of this instance at once. */
   changed(): void {
     this.#list = undefined
     this.beat()
   }
 
-  /** A peer has changed. */
-  heard(): void {
-    const wait = this.#beatAt + pauseMs - performance.now()
+  /** Reads the change of a peer. */
+  peerChanged(): void {
+    const waitMs = this.#beatAt + minIntervalMs - performance.now()
     if (this.#running) this.#again ??= 'soon'
-    else if (wait <= 0) this.beat()
-    else this.#schedule(wait)
+    else if (waitMs <= 0) this.beat()
+    else this.#schedule(waitMs)
   }
 
-  /** What was read may not be what is there now: after a loss of the connection. */
+  /** Reads all entries again, after a loss of the connection. */
   restart(): void {
     this.#rewind = true
     this.beat()
   }
 
-  /** Leaves the directory, when Redis lets it; never rejects. */
+  /** Removes this instance from the directory if Redis is available. Never rejects. */
   leave(): Promise<void> {
     this.#leaving ??= this.#leave()
     return this.#leaving
@@ -133,58 +133,59 @@ export class Registrar {
     clearTimeout(this.#timer)
   }
 
-  /** Reads, and renews the lease of an instance that is present. Never rejects: it is tried again soon. */
+  /** Reads changes and renews the lease of this instance. Never rejects; a failure is retried soon. */
   beat(): Promise<void> {
     if (this.#running) {
       this.#again = 'now'
       return this.#running
     }
     this.#beatAt = performance.now()
-    this.#running = this.#beat().then((wait) => {
+    this.#running = this.#beat().then((waitMs) => {
       this.#running = undefined
       this.#list = undefined
-      this.#schedule(this.#again === 'now' ? 0 : this.#again === 'soon' ? pauseMs : wait)
+      this.#schedule(this.#again === 'now' ? 0 : this.#again === 'soon' ? minIntervalMs : waitMs)
       this.#again = undefined
     })
     return this.#running
   }
 
-  /** @returns how long to wait before the next beat, ms */
+  /** @returns the pause before the next heartbeat, ms */
   async #beat(): Promise<number> {
     const claim = this.#claim && this.#present
-    if (this.#rewind) this.#table.rewind()
+    if (this.#rewind) this.#peers.rewind()
     const survey = this.#survey
     this.#rewind = this.#survey = false
     const now = Date.now()
     try {
-      const answer = await this.#parts.directory.beat(this.#entry(claim), {
-        // Gone within one lease after the last beat, however late in their own interval the peers look.
+      const reply = await this.#parts.directory.beat(this.#entry(claim), {
+        // So that peers see the expiry within `leaseMs` after the last heartbeat, however late in their interval they read.
         leaseMs: Math.round(this.#parts.leaseMs * 0.55),
         claim,
-        from: this.#table.position,
-        sample: this.#table.sample(survey ? Number.POSITIVE_INFINITY : sampled),
+        from: this.#peers.position,
+        sample: this.#peers.sample(survey ? Number.POSITIVE_INFINITY : sampleSize),
       })
       if (claim) {
         this.#claim = false
         this.#claimedAt = now
       }
-      if (answer.reset) this.#reject('foreign', '')
-      this.#table.apply(answer)
+      if (reply.reset) this.#reject('foreign', '')
+      this.#peers.apply(reply)
       if (survey) this.#surveyedAt = this.#beatAt
-      this.#judge(answer, claim)
-      if (answer.changed) void this.#parts.announce()
+      this.#checkRival(reply, claim)
+      if (reply.changed) void this.#parts.announce()
       return this.#intervalMs * (0.95 + Math.random() / 10)
     } catch (err) {
-      if (this.#health !== 'last-known') this.#parts.log.warn({ err }, 'registry: the last known peers must do for now')
-      this.#become('last-known')
+      if (this.#health !== 'last-known')
+        this.#parts.log.warn({ err }, 'registry: Redis unavailable; using the last known peers')
+      this.#setHealth('last-known')
       return this.#intervalMs / 4
     }
   }
 
-  #judge({ rival }: Answer, claimed: boolean): void {
+  #checkRival({ rival }: HeartbeatReply, claimed: boolean): void {
     const before = this.#health
     const other = rival === undefined ? undefined : this.#parts.entries.open(this.#id, rival)
-    // Not a process of this fleet, or one that was there before this one: its entry was put there by somebody else.
+    // Not signed by this fleet, or older than this process's claim: another application wrote the entry.
     const isForged = typeof other === 'string' || (other && !claimed && other.signedAt < this.#claimedAt)
     if (isForged) {
       this.#reject(typeof other === 'string' ? other : 'stale', this.#id)
@@ -193,13 +194,13 @@ export class Registrar {
         this.#again ??= 'soon'
       }
     }
-    this.#become(!other || isForged || claimed ? 'live' : 'displaced')
+    this.#setHealth(!other || isForged || claimed ? 'live' : 'displaced')
     if (!other || typeof other === 'string' || isForged) return
     const { pid, host } = other.facts
-    const [who, mend] = [{ id: this.#id, pid, host }, 'give each its own INSTANCE_ID']
-    if (claimed) this.#parts.log.warn(who, `registry: another process had this id; if it still runs, ${mend}`)
+    const [details, fix] = [{ id: this.#id, pid, host }, 'set a different INSTANCE_ID for each']
+    if (claimed) this.#parts.log.warn(details, `registry: another process had this id; if it still runs, ${fix}`)
     else if (before !== 'displaced')
-      this.#parts.log.error(who, `registry: another process took this id, so peers cannot see this one; ${mend}`)
+      this.#parts.log.error(details, `registry: another process took this id, so peers cannot see this one; ${fix}`)
   }
 
   #reject(reason: keyof Rejections, id: string): void {
@@ -208,32 +209,32 @@ export class Registrar {
   }
 
   async #leave(): Promise<void> {
-    const was = this.#present
+    const wasPresent = this.#present
     this.#present = false
     this.#list = undefined
     await this.#running
-    if (!was) return
+    if (!wasPresent) return
     try {
       if (await this.#parts.directory.leave({ id: this.#id, boot: this.#parts.boot })) await this.#parts.announce()
     } catch (err) {
-      this.#parts.log.warn({ err }, 'registry: could not leave; the lease will end by itself')
+      this.#parts.log.warn({ err }, 'registry: could not remove this instance; its lease will expire')
     }
   }
 
-  #entry(claim: boolean): Entry | undefined {
+  #entry(claim: boolean): RegistryEntry | undefined {
     if (!this.#present) return undefined
     const { boot, entries, self } = this.#parts
     return { id: this.#id, boot, ...entries.seal(boot, self(), claim) }
   }
 
-  #become(health: RegistryHealth): void {
+  #setHealth(health: RegistryHealth): void {
     if (this.#health === health) return
     this.#health = health
     this.#parts.onHealth(health)
   }
 
-  #schedule(wait: number): void {
+  #schedule(waitMs: number): void {
     clearTimeout(this.#timer)
-    if (!this.#closed) this.#timer = setTimeout(() => this.beat(), wait).unref()
+    if (!this.#closed) this.#timer = setTimeout(() => this.beat(), waitMs).unref()
   }
 }

@@ -1,3 +1,9 @@
+// The registry: which instances a fleet has. Concepts:
+//   Heartbeat (heartbeat.ts)             renews this instance's lease and reads changes; a third of `leaseMs` apart
+//   RedisDirectory (redis-directory.ts)  the list in Redis, and the script of a heartbeat
+//   Peers (peers.ts)                     the list in memory
+//   SignedEntries (signed-entries.ts)    entries are signed, because other applications may write to this Redis
+//   FleetKeys (fleet-keys.ts)            the keys for that, derived from the fleet's secret
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
@@ -7,18 +13,18 @@ import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
-import { Entries } from './entries.ts'
 import { FleetKeys, fleetSecrets } from './fleet-keys.ts'
-import { Registrar } from './heartbeat.ts'
-import { Directory } from './redis-directory.ts'
+import { Heartbeat } from './heartbeat.ts'
+import { RedisDirectory } from './redis-directory.ts'
+import { SignedEntries } from './signed-entries.ts'
 
 export interface RegistryOptions {
   /**
-   * A killed instance is gone from the list within this time, 500 to 600,000 ms; there are three beats in it. The same on
-   * every instance. @default 6000
+   * A killed instance disappears from the list within this time, 500 to 600,000 ms. There are three heartbeats per lease. Use
+   * the same value on every instance. @default 6000
    */
   leaseMs?: number
-  /** How long {@link FastifyFleet.command} waits for its confirmation, 1 to 60,000 ms. @default 2000 */
+  /** How long {@link FastifyFleet.command} waits for the confirmation, 1 to 60,000 ms. @default 2000 */
   commandTimeoutMs?: number
 }
 
@@ -30,10 +36,10 @@ const defaults = { leaseMs: 6000, commandTimeoutMs: 2000 } satisfies RegistryOpt
 
 const channel = 'fleet:registry'
 
-/** What travels on the channel. */
-type Message =
+/** A message on the channel. */
+type RegistryMessage =
   | { readonly kind: 'changed'; readonly by: string }
-  /** @property boot the process that is meant: not one that has its id later */
+  /** @property boot the addressed process; a later one with the same id ignores the command */
   | {
       readonly kind: 'command'
       readonly to: string
@@ -43,7 +49,7 @@ type Message =
     }
   | { readonly kind: 'done'; readonly ticket: string }
 
-/** Commands that were sent and are not confirmed yet. */
+/** Commands that are not confirmed yet. */
 class Commands {
   readonly #waiting = new Map<string, () => void>()
   readonly #timeoutMs: number
@@ -52,7 +58,7 @@ class Commands {
     this.#timeoutMs = timeoutMs
   }
 
-  /** @throws FLEET_ERR_COMMAND_TIMEOUT; whatever `send` throws */
+  /** @throws FLEET_ERR_COMMAND_TIMEOUT, and the errors of `send` */
   async confirmed(send: (ticket: string) => Promise<void>): Promise<void> {
     const ticket = randomUUID()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -78,95 +84,97 @@ const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
   const { fleet, redis } = app
   fleet.configure('registry', options)
   if (redis) {
-    const entries = new Entries(new FleetKeys(await fleetSecrets(app), 'registry', fleet.name))
-    return shared(app, new Directory(redis, app.redisKey), entries, options)
+    const entries = new SignedEntries(new FleetKeys(await fleetSecrets(app), 'registry', fleet.name))
+    return joinFleet(app, new RedisDirectory(redis, app.redisKey), entries, options)
   }
 
   fleet.describe('registry', 'memory')
-  fleet.command = async (id, command) => obey(app, known(app, id, command))
+  fleet.command = async (id, command) => execute(app, validCommand(app, id, command))
 }
 
-function shared(app: FastifyInstance, directory: Directory, entries: Entries, options: typeof defaults): void {
+function joinFleet(
+  app: FastifyInstance,
+  directory: RedisDirectory,
+  entries: SignedEntries,
+  options: typeof defaults,
+): void {
   const { fleet } = app
   const { id } = fleet.instance
-  const tell = (message: Message): Promise<void> => fleet.publish(channel, message)
-  const whisper = (message: Message): Promise<void> => tell(message).catch(() => {})
+  const publish = (message: RegistryMessage): Promise<void> => fleet.publish(channel, message)
+  const publishQuietly = (message: RegistryMessage): Promise<void> => publish(message).catch(() => {})
   const commands = new Commands(options.commandTimeoutMs)
   const boot = randomUUID()
-  const registrar = new Registrar({
+  const heartbeat = new Heartbeat({
     directory,
     entries,
     boot,
     leaseMs: options.leaseMs,
     log: app.log,
     self: () => fleet.self(),
-    announce: () => whisper({ kind: 'changed', by: id }),
+    announce: () => publishQuietly({ kind: 'changed', by: id }),
     onHealth: (health) => fleet.describe('registry', health),
   })
 
-  exposeGauge(
-    app,
-    'fleet_registry_live',
-    'Whether the list of peers is up to date (1), or the last one known (0)',
-    () => (fleet.facts.registry === 'live' ? 1 : 0),
+  exposeGauge(app, 'fleet_registry_live', '1 if the list of peers is up to date, 0 if it is the last known one', () =>
+    fleet.facts.registry === 'live' ? 1 : 0,
   )
   expose(
     app,
     'fleet_registry_rejected_total',
-    'Entries in the registry that were ignored',
+    'Registry entries that were ignored, by reason',
     'reason',
-    registrar.rejections,
+    heartbeat.rejections,
   )
-  fleet.peers = () => registrar.peers
-  fleet.announce = () => registrar.changed()
-  fleet.survey = () => registrar.survey()
+  fleet.peers = () => heartbeat.peers
+  fleet.announce = () => heartbeat.changed()
+  fleet.survey = () => heartbeat.survey()
   fleet.command = async (to, name) => {
-    const command = known(app, to, name)
-    if (to === id) return obey(app, command)
-    const peer = registrar.bootOf(to) ?? ''
-    await commands.confirmed((ticket) => tell({ kind: 'command', to, boot: peer, command, ticket }))
+    const command = validCommand(app, to, name)
+    if (to === id) return execute(app, command)
+    const peer = heartbeat.bootOf(to) ?? ''
+    await commands.confirmed((ticket) => publish({ kind: 'command', to, boot: peer, command, ticket }))
   }
-  const listen = (message: Message | null): void => {
-    if (message?.kind === 'changed' && message.by !== id) registrar.heard()
+  const listen = (message: RegistryMessage | null): void => {
+    if (message?.kind === 'changed' && message.by !== id) heartbeat.peerChanged()
     if (message?.kind === 'done') commands.done(message.ticket)
     if (message?.kind !== 'command' || message.to !== id || message.boot !== boot) return
     if (message.command !== 'drain' && message.command !== 'undrain') return
     app.log.info({ command: message.command }, 'registry: command from a peer')
-    obey(app, message.command)
-    void whisper({ kind: 'done', ticket: message.ticket })
+    execute(app, message.command)
+    void publishQuietly({ kind: 'done', ticket: message.ticket })
   }
 
   fleet.onState((state) => {
-    if (state === 'closed') registrar.leave()
-    else if (state === 'serving') registrar.join()
-    else registrar.changed()
+    if (state === 'closed') heartbeat.leave()
+    else if (state === 'serving') heartbeat.join()
+    else heartbeat.changed()
   })
   app.addHook('onReady', async () => {
-    fleet.subscribe<Message>(channel, listen, { onReconnect: () => registrar.restart() })
-    await registrar.beat()
+    fleet.subscribe<RegistryMessage>(channel, listen, { onReconnect: () => heartbeat.restart() })
+    await heartbeat.beat()
   })
   app.addHook('onClose', async () => {
-    registrar.close()
-    await registrar.leave()
+    heartbeat.close()
+    await heartbeat.leave()
   })
 }
 
 /** @throws FLEET_ERR_INSTANCE_UNKNOWN, FLEET_ERR_OPTION_INVALID */
-function known(app: FastifyInstance, id: string, command: Command): Command {
+function validCommand(app: FastifyInstance, id: string, command: Command): Command {
   if (command !== 'drain' && command !== 'undrain')
     throw new FleetError('FLEET_ERR_OPTION_INVALID', 'a command is `drain` or `undrain`')
   if (app.fleet.peers().some((peer) => peer.id === id)) return command
-  throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(id)} in this fleet`)
+  throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `there is no instance ${JSON.stringify(id)} in this fleet`)
 }
 
-function obey({ fleet }: FastifyInstance, command: Command): void {
+function execute({ fleet }: FastifyInstance, command: Command): void {
   if (command === 'drain') fleet.drain()
   else fleet.undrain()
 }
 
 /**
- * Fills `app.fleet.peers()` with the whole fleet, and carries `app.fleet.command()` to any instance of it. While Redis is
- * away the last known peers stay, with the `lastSeen` they had, and `app.fleet.facts.registry` says `last-known`.
+ * Lists the whole fleet in `app.fleet.peers()` and sends `app.fleet.command()` to any instance. While Redis is unavailable the
+ * last known peers stay, with their last `lastSeen`, and `app.fleet.facts.registry` is `last-known`.
  */
 export const registry: FastifyPluginAsync<RegistryOptions> = fp(plugin, { name: 'fleet-registry', fastify: '5.x' })
 export default registry

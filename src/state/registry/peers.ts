@@ -1,52 +1,59 @@
 import type { Peer } from '../../instance/identity.ts'
-import { type Entries, type EntryRejection, type Facts, type Figures, noFigures, validMs } from './entries.ts'
-import type { Answer, Position } from './redis-directory.ts'
+import type { HeartbeatReply, Position } from './redis-directory.ts'
+import {
+  type EntryRejection,
+  type Facts,
+  type Figures,
+  noFigures,
+  type SignedEntries,
+  validMs,
+} from './signed-entries.ts'
 
-interface Known {
+interface KnownPeer {
   readonly facts: Facts
   readonly figures: Figures
   readonly boot: string
   readonly signedAt: number
 }
 
-/** So far may the clock of the machine that an instance moves to be behind, ms. */
+/** Tolerated clock difference between the machines of two processes with the same id, ms. */
 const bootSkewMs = 10_000
-/** Between two looks for signatures that are too old, ms. */
+/** Interval of the check for expired signatures, ms. */
 const sweepMs = 30_000
 
-/** The other instances, as this one knows them: those alone whose entries are signed by the fleet. */
-export class PeerTable {
+/** The other instances whose entries carry a valid signature. */
+export class Peers {
   /** When the list was last confirmed, Unix time in ms. */
   confirmedAt = 0
   readonly #own: string
   readonly #graceMs: number
-  readonly #entries: Entries
-  readonly #rejected: (reason: EntryRejection, id: string) => void
-  readonly #known = new Map<string, Known>()
-  /** Gone when Redis lost its data, and kept until then, because they may only have had no turn to come back yet. */
+  readonly #entries: SignedEntries
+  readonly #onRejected: (reason: EntryRejection, id: string) => void
+  readonly #known = new Map<string, KnownPeer>()
+  /** Peers that are missing after Redis lost its data. They are kept until this time, because they may come back. */
   readonly #missing = new Map<string, number>()
   #position: Position = start
   #generation = 0
-  #turn: Iterator<string> = this.#known.keys()
+  #rotation: Iterator<string> = this.#known.keys()
   #sweepAt = 0
 
   /**
-   * @param graceMs how long those are kept that are missing after a loss of data
-   * @param rejected told of each entry that is ignored
+   * @param graceMs how long peers that are missing after a loss of data are kept
+   * @param onRejected called for each entry that is ignored
    */
   constructor(
     own: string,
     graceMs: number,
-    entries: Entries,
-    rejected: (reason: EntryRejection, id: string) => void = () => {},
+    entries: SignedEntries,
+    onRejected: (reason: EntryRejection, id: string) => void = () => {},
   ) {
     this.#own = own
     this.#graceMs = graceMs
     this.#entries = entries
-    this.#rejected = rejected
+    this.#onRejected = onRejected
   }
 
-  /** From where to read on; from the start when the secrets have changed, because what was ignored may be good now. */
+  /** Where to continue reading; the start if the secrets have changed, because ignored entries may be valid now. */
   get position(): Position {
     const { generation } = this.#entries
     if (generation !== this.#generation) this.#position = start
@@ -54,9 +61,9 @@ export class PeerTable {
     return this.#position
   }
 
-  apply({ epoch, version, full, changes, loads }: Answer): void {
+  apply({ epoch, version, full, changes, loads }: HeartbeatReply): void {
     const now = Date.now()
-    // Nobody could sign anew while Redis was away.
+    // No instance could sign again while Redis was unavailable.
     if (now - this.confirmedAt > this.#graceMs) this.#sweepAt = now + Math.max(sweepMs, this.#graceMs)
     this.#position = { epoch, version }
     this.confirmedAt = now
@@ -78,16 +85,16 @@ export class PeerTable {
       return
     }
     const signed = this.#entries.open(id, stored)
-    // What was known stays: the instance itself replaces an entry that somebody has overwritten.
+    // Keep the known facts: the instance replaces an entry that was overwritten.
     if (typeof signed === 'string') {
-      this.#rejected(signed, id)
+      this.#onRejected(signed, id)
       return
     }
     const before = this.#known.get(id)
-    // One that was copied earlier and put back.
+    // An old entry that was written back.
     const skewMs = before?.boot === signed.boot ? 0 : bootSkewMs
     if (before && signed.signedAt < before.signedAt - skewMs) {
-      this.#rejected('stale', id)
+      this.#onRejected('stale', id)
       return
     }
     this.#missing.delete(id)
@@ -98,7 +105,7 @@ export class PeerTable {
     const known = this.#known.get(id)
     if (!known) return
     const figures = this.#entries.openLoad(id, known.boot, load)
-    if (typeof figures === 'string') this.#rejected(figures, id)
+    if (typeof figures === 'string') this.#onRejected(figures, id)
     else this.#known.set(id, { ...known, figures })
   }
 
@@ -112,28 +119,28 @@ export class PeerTable {
     for (const [id, { signedAt }] of this.#known) if (now - signedAt > validMs) this.#known.delete(id)
   }
 
-  /** Lets everything be read anew. */
+  /** Reads all entries again. */
   rewind(): void {
     this.#position = start
   }
 
-  /** The process that an instance is, by its entry. */
+  /** The process behind an instance's id. */
   bootOf(id: string): string | undefined {
     return this.#known.get(id)?.boot
   }
 
-  /** The next `count` ids in turn: all of a small fleet each time, all of a large one in some rounds. */
+  /** The next `count` ids in rotation: all of a small fleet each time, all of a large one after some rounds. */
   sample(count: number): string[] {
     const ids: string[] = []
     while (ids.length < Math.min(count, this.#known.size)) {
-      const { value, done } = this.#turn.next()
-      if (done) this.#turn = this.#known.keys()
+      const { value, done } = this.#rotation.next()
+      if (done) this.#rotation = this.#known.keys()
       else ids.push(value)
     }
     return ids
   }
 
-  /** Everybody, sorted by id. */
+  /** All instances, sorted by id. */
   list(self: Peer): readonly Peer[] {
     const lastSeen = new Date(this.confirmedAt).toISOString()
     const others = Array.from(this.#known.values(), ({ facts, figures }): Peer => ({ ...facts, ...figures, lastSeen }))

@@ -1,46 +1,46 @@
 import type { FastifyInstance } from 'fastify'
 import { type RedisClient, script } from '../redis/index.ts'
 
-/** What an instance says of itself. */
-export interface Entry {
+/** The signed entry of an instance. */
+export interface RegistryEntry {
   readonly id: string
-  /** Tells this process from another one of the same id. */
+  /** Distinguishes this process from another one with the same id. */
   readonly boot: string
-  /** Changes rarely, and every peer hears of each change. */
+  /** Changes rarely. Every peer reads each change. */
   readonly facts: string
-  /** Changes with each beat; peers read it as they go round. */
+  /** Changes with each heartbeat. Peers read it in rotation. */
   readonly load: string
 }
 
-/** How far a reader has read. */
+/** The reader's position in the list of changes. */
 export interface Position {
-  /** Which life of the directory: it gets a new one when Redis lost its data. */
+  /** Changes when Redis lost its data. */
   readonly epoch: string
   readonly version: number
 }
 
-export interface Answer extends Position {
-  /** Everything there is, because the position was not one to go on from. */
+export interface HeartbeatReply extends Position {
+  /** The reply has all entries, because reading could not continue from the position. */
   readonly full: boolean
-  /** New facts by id; `undefined` for one that has left. */
+  /** New facts by id; `undefined` for an instance that has left. */
   readonly changes: ReadonlyMap<string, string | undefined>
-  /** Loads of the instances asked for. */
+  /** Loads of the instances in `sample`. */
   readonly loads: ReadonlyMap<string, string>
-  /** Whether this call itself changed anything: the others are to be told. */
+  /** Whether this call changed the directory, so that the peers must be notified. */
   readonly changed: boolean
-  /** What another process left under the same id, `boot facts`: `displaced` before this call, or still. */
+  /** `boot facts` of another process with the same id: the one that this call displaced, or the present owner. */
   readonly rival?: string
-  /** What was there was not of a registry, and has been removed. */
+  /** The keys had other content and were deleted. */
   readonly reset: boolean
 }
 
-interface Question {
-  /** How long the entry stays without another beat, ms. */
+interface HeartbeatOptions {
+  /** Lifetime of the entry without another heartbeat, ms. */
   readonly leaseMs: number
-  /** Whether to take the id from another process that holds it. */
+  /** Whether to take the id over from another process. */
   readonly claim: boolean
   readonly from: Position
-  /** Ids whose loads are wanted. */
+  /** Ids whose loads to read. */
   readonly sample: readonly string[]
 }
 
@@ -55,15 +55,15 @@ type Raw = [
 ]
 
 /**
- * The fleet's list in Redis. One beat is one script, whose cost does not depend on the size of the fleet: it renews a
- * lease (a sorted set by the time it ends), takes out those whose lease has ended (each once, by whoever comes first), and
- * answers with what changed since the caller's position (a sorted set by version) and with a few peers' figures. Reading
- * the whole list on each beat would cost a fleet of N instances N² entries per interval.
+ * The list of instances in Redis. A heartbeat is one script whose cost does not depend on the size of the fleet. It renews the
+ * caller's lease (a sorted set by expiry), removes expired instances, and returns the changes since the caller's position (a
+ * sorted set by version) and the figures of a few peers. Reading the whole list would cost a fleet of N instances N² entries
+ * per interval.
  *
- * All times are those of Redis's own clock. When nobody has called for a whole lease, then it was Redis that was away,
- * and nobody is taken out before all have had the time to come back.
+ * All times are those of Redis's clock. If no instance has called for a whole lease, Redis was unavailable: then no instance is
+ * removed until all have had the time to reconnect.
  */
-export class Directory {
+export class RedisDirectory {
   readonly #keys: readonly string[]
   readonly #beat: (...args: (string | number)[]) => Promise<Raw>
   readonly #leave: (...args: (string | number)[]) => Promise<number>
@@ -80,65 +80,68 @@ export class Directory {
    * @param entry `undefined` only reads
    * @throws FLEET_ERR_STATE_UNAVAILABLE
    */
-  async beat(entry: Entry | undefined, question: Question): Promise<Answer> {
+  async beat(entry: RegistryEntry | undefined, options: HeartbeatOptions): Promise<HeartbeatReply> {
     try {
-      return this.#answer(await this.#ask(entry, question), question.sample, false)
+      return replyOf(await this.#send(entry, options), options.sample, false)
     } catch (error) {
       if (!isForeign(error)) throw error
-      // As after a loss of Redis's data: everyone comes back with the next beat.
+      // As after a loss of data: every instance comes back with its next heartbeat.
       await this.#reset(...this.#keys)
-      return this.#answer(await this.#ask(entry, question), question.sample, true)
+      return replyOf(await this.#send(entry, options), options.sample, true)
     }
   }
 
-  #ask(entry: Entry | undefined, { leaseMs, claim, from, sample }: Question): Promise<Raw> {
+  #send(entry: RegistryEntry | undefined, { leaseMs, claim, from, sample }: HeartbeatOptions): Promise<Raw> {
     const { id = '', boot = '', facts = '', load = '' } = entry ?? {}
     return this.#beat(
       ...[...this.#keys, id, boot, facts, load, leaseMs, claim ? 1 : 0, from.epoch, from.version, ...sample],
     )
   }
 
-  #answer([epoch, version, full, changed, rival, rows, loads]: Raw, sample: readonly string[], reset: boolean): Answer {
-    const changes = new Map<string, string | undefined>()
-    for (let i = 0; i < rows.length; i += 2) changes.set(rows[i] as string, rows[i + 1] || undefined)
-    return {
-      epoch,
-      version,
-      full: full === 1,
-      changed: changed === 1,
-      rival: rival || undefined,
-      reset,
-      changes,
-      loads: new Map(
-        sample.map((id, i) => [id, loads[i]]).filter((pair): pair is [string, string] => Boolean(pair[1])),
-      ),
-    }
-  }
-
   /** @returns whether the entry was there */
-  async leave({ id, boot }: Pick<Entry, 'id' | 'boot'>): Promise<boolean> {
+  async leave({ id, boot }: Pick<RegistryEntry, 'id' | 'boot'>): Promise<boolean> {
     return (await this.#leave(...this.#keys, id, boot)) === 1
   }
 }
 
-/** A key of another type, or a value that is no number: whoever may write to this Redis can put it there. */
+function replyOf(
+  [epoch, version, full, changed, rival, rows, loads]: Raw,
+  sample: readonly string[],
+  reset: boolean,
+): HeartbeatReply {
+  const changes = new Map<string, string | undefined>()
+  for (let i = 0; i < rows.length; i += 2) changes.set(rows[i] as string, rows[i + 1] || undefined)
+  const pairs = sample.map((id, i) => [id, loads[i]]).filter((pair): pair is [string, string] => Boolean(pair[1]))
+  return {
+    epoch,
+    version,
+    full: full === 1,
+    changed: changed === 1,
+    rival: rival || undefined,
+    reset,
+    changes,
+    loads: new Map(pairs),
+  }
+}
+
+/** A key of another type, or a value that is not a number, which another application wrote. */
 const isForeign = (error: unknown): boolean =>
   /^(?:WRONGTYPE|ERR .*(?:not an integer|not a valid float|overflow|attempt to ))/.test(
     String(((error as Error).cause as Error | undefined)?.message),
   )
 
-/** So many changes are kept: who is further behind reads everything. */
+/** Number of changes kept. A reader that is further behind reads all entries. */
 const changesKept = 1000
-/** The longest that a client waits between two attempts to connect, and some. */
+/** Upper bound of the pause between two connection attempts of a client, ms. */
 export const reconnectMs = 3000
-/** Nothing of a registry lies further ahead, ms; nor is it larger, in bytes, or are there more instances. */
-const [longestMs, maxFacts, maxLoad, maxInstances, maxReply] = [600_000, 16_384, 1024, 10_000, 16_777_216]
+/** Bounds of valid content: time ahead (ms), sizes (bytes), number of instances, bytes of one reply. */
+const [maxAheadMs, maxFacts, maxLoad, maxInstances, maxReply] = [600_000, 16_384, 1024, 10_000, 16_777_216]
 
 const commonLua = `
   local lease, facts, load, changes, meta = unpack(KEYS)
   local function changed(id)
     local version = redis.call('HINCRBY', meta, 'version', 1)
-    -- One that is ahead of the version would be read for ever, and outlive all that are none.
+    -- A change ahead of the version would be returned for ever and outlive genuine ones.
     redis.call('ZREMRANGEBYSCORE', changes, string.format('(%d', version), '+inf')
     redis.call('ZADD', changes, version, id)
     redis.call('ZREMRANGEBYRANK', changes, 0, -${changesKept + 1})
@@ -152,7 +155,7 @@ const commonLua = `
   local function short(hash, id, most)
     return redis.call('HSTRLEN', hash, id) <= most and redis.call('HGET', hash, id) or ''
   end
-  -- Without a lease nobody would ever take it out. Facts that are missing were taken by somebody else.
+  -- An entry without a lease would never expire. Missing facts were deleted by another application.
   local left = ${maxReply}
   local function entry(id)
     if not redis.call('ZSCORE', lease, id) then return '' end
@@ -176,7 +179,7 @@ const beatLua = `${commonLua}
     current, before = false, 0
   end
   local spare, beat = tonumber(known[4] or 0), tonumber(known[3] or now)
-  if not spare or not (spare <= now + ${longestMs + reconnectMs}) then spare = 0 end
+  if not spare or not (spare <= now + ${maxAheadMs + reconnectMs}) then spare = 0 end
   if not current then
     current = time[1] .. '.' .. time[2]
     redis.call('HSET', meta, 'epoch', current)
@@ -187,7 +190,7 @@ const beatLua = `${commonLua}
     redis.call('HSET', meta, 'spare', spare)
   end
   redis.call('HSET', meta, 'beat', now)
-  redis.call('ZREMRANGEBYSCORE', lease, '(' .. now + ${longestMs}, '+inf')
+  redis.call('ZREMRANGEBYSCORE', lease, '(' .. now + ${maxAheadMs}, '+inf')
 
   local rival = ''
   if id ~= '' then

@@ -98,9 +98,9 @@ export interface SessionContext {
 
 /** Options of version 0.1, and what to use instead. */
 export const renamed = {
-  ttl: '`ttlMs`, in milliseconds',
-  touchAfter: '`touchAfterMs`, in milliseconds',
-  whenDown: "`onOutage`: 'reject' (was 'unavailable') or 'allow' (was 'anonymous')",
+  ttl: 'ttlMs',
+  touchAfter: 'touchAfterMs',
+  whenDown: "onOutage: 'reject' | 'allow'",
 }
 
 export const defaults = {

@@ -17,16 +17,16 @@ async function findingsOf(folder: string, files: readonly string[]): Promise<Fin
 
 const brief = ({ code, file, line }: Finding): string => `${code} ${file}:${line}`
 
-describe('what is shipped', () => {
-  it('has nothing wrong', async () => {
+describe('the shipped files', () => {
+  it('have no problems', async () => {
     assert.deepEqual(await findingsOf(root, shipped), [])
   })
 
-  it('nor have the sources, read along', async () => {
+  it('have no problems together with the sources', async () => {
     assert.deepEqual(await findingsOf(root, [...shipped, 'src']), [])
   })
 
-  it('is read: each kind of file is there', async () => {
+  it('include every kind of file', async () => {
     const { read } = await examine(collect(shipped.map((file) => join(root, file))), options)
     const kinds = Map.groupBy(read, ({ kind }) => kind)
     assert.deepEqual([...kinds.keys()].sort(), [
@@ -47,7 +47,7 @@ describe('what is shipped', () => {
 describe('planted mistakes', () => {
   const copy = project(shipped)
 
-  it('are thirty and more, of every kind of file', () => {
+  it('are at least thirty', () => {
     assert.ok(mistakes.length >= 30, `${mistakes.length}`)
   })
 
@@ -55,7 +55,7 @@ describe('planted mistakes', () => {
     it(what, async () => {
       const undo = [copy.edit(file, from, to), also ? copy.edit(also.file, also.from, also.to) : () => {}]
       try {
-        // That one, there, and nothing else.
+        // This finding and no other.
         const found = await findingsOf(copy.folder, shipped)
         assert.deepEqual(found.map(brief), [`${code} ${at}:${copy.line(at, on)}`])
       } finally {
@@ -65,7 +65,7 @@ describe('planted mistakes', () => {
   }
 })
 
-describe('files of a user’s own', () => {
+describe('files of a user', () => {
   const one = async (files: Record<string, string>, names = Object.keys(files)): Promise<string[]> => {
     const own = project()
     for (const [file, text] of Object.entries(files)) own.write(file, text)
@@ -83,7 +83,7 @@ describe('files of a user’s own', () => {
     ].join('\n')
   const checked = '  option httpchk\n  http-check send meth GET uri /ready\n'
 
-  it('with nothing wrong pass', async () => {
+  it('pass without a problem', async () => {
     assert.deepEqual(await one({ 'site.conf': nginx('server 10.0.0.1:3000 fail_timeout=8s;') }), [])
     assert.deepEqual(
       await one({ 'haproxy.cfg': haproxy(`${checked}  server a 10.0.0.1:3000 check inter 1s fall 2`) }),
@@ -91,7 +91,7 @@ describe('files of a user’s own', () => {
     )
   })
 
-  it('are read to the end when lists hold nothing, or something else than expected', async () => {
+  it('are read to the end when list entries are null or of another type', async () => {
     const deployment =
       'apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    spec:\n      containers: [null, { env: [null, 1, { name: 2 }] }]\n'
     const kustomization = 'apiVersion: v1\nkind: Kustomization\npatches: [null, 1, { path: 3 }, { path: [] }]\n'
@@ -100,7 +100,7 @@ describe('files of a user’s own', () => {
     assert.deepEqual(broken, ['DOCTOR_SYNTAX kustomization.yml:3'])
   })
 
-  it('nginx files that include each other are read once', async () => {
+  it('reads nginx files that include each other once', async () => {
     const text = `${'include *.conf;\n'.repeat(20)}${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`
     const files = Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [`${name}.conf`, text]))
     assert.deepEqual(await one(files), [])
@@ -112,7 +112,7 @@ describe('files of a user’s own', () => {
     ['main.tf', 'a = { '],
     ['compose.yml', '['],
   ] as const)
-    it(`${file} with ${JSON.stringify(unit)} nested without end is a file that cannot be read`, async () => {
+    it(`${file} with ${JSON.stringify(unit)} nested without end is reported as unreadable`, async () => {
       const own = project()
       own.write(file, `services: ${unit.repeat(20_000)}`)
       const [finding, ...more] = await findingsOf(own.folder, [file])
@@ -139,26 +139,26 @@ describe('files of a user’s own', () => {
       assert.deepEqual(await one({ [file]: text }), codes)
     })
 
-  it('an nginx include that names the whole disk reads the given files only', async () => {
+  it('follows nginx includes among the given files only', async () => {
     const text = `include /**/*;\ninclude [z-a].conf;\n${nginx('server 10.0.0.1:3000 fail_timeout=8s;')}`
     assert.deepEqual(await one({ 'site.conf': text }), [])
   })
 
-  it('a URL whose password cannot be decoded', async () => {
+  it('reads a URL whose password cannot be decoded', async () => {
     assert.deepEqual(await one({ '.env': 'REDIS_URL=redis://:50%off@10.0.0.1:6379\n' }), ['DOCTOR_SECRET_WEAK .env:1'])
   })
 
-  it('nginx with a backup its method does not know', async () => {
+  it('reports nginx with `backup` and a method that rejects it', async () => {
     const text = nginx('ip_hash;\nserver 10.0.0.1:3000;\nserver 10.0.0.2:3000 backup;')
     assert.deepEqual(await one({ 'site.conf': text }), ['DOCTOR_NGINX_BACKUP site.conf:4'])
   })
 
-  it('nginx whose comments and quotes hold what looks wrong', async () => {
+  it('ignores directives in comments and quotes of nginx', async () => {
     const text = `# proxy_next_upstream non_idempotent;\nlog_format x '{ ip_hash; }';\n${nginx('server 10.0.0.1:3000;')}`
     assert.deepEqual(await one({ 'site.conf': text }), [])
   })
 
-  it('HAProxy without a check, with one of the port only, and with retries of POSTs', async () => {
+  it('reports HAProxy without a check, with a port check only, and with retries of POSTs', async () => {
     assert.deepEqual(await one({ 'haproxy.cfg': haproxy('  server a 10.0.0.1:3000') }), [
       'DOCTOR_HAPROXY_NO_CHECK haproxy.cfg:12',
     ])
@@ -169,7 +169,7 @@ describe('files of a user’s own', () => {
     assert.deepEqual(await one({ 'haproxy.cfg': haproxy(retries) }), ['DOCTOR_HAPROXY_REPEATS_POSTS haproxy.cfg:14'])
   })
 
-  it('HAProxy with its own defaults notices a drain too late', async () => {
+  it('reports that HAProxy with its defaults notices a drain too late', async () => {
     const text = haproxy(`${checked}  server a 10.0.0.1:3000 check`)
     assert.deepEqual(await one({ 'haproxy.cfg': text }), ['DOCTOR_NOTICE haproxy.cfg:14'])
     assert.deepEqual(
@@ -178,7 +178,7 @@ describe('files of a user’s own', () => {
     )
   })
 
-  it('an app that closes before its front, and believes everyone', async () => {
+  it('reports an app with a short keep-alive timeout that trusts every proxy', async () => {
     const app = "import Fastify from 'fastify'\nFastify({\n  trustProxy: true,\n  keepAliveTimeout: 5_000,\n})\n"
     assert.deepEqual(await one({ 'app.ts': app, 'site.conf': nginx('server 10.0.0.1:3000;') }), [
       'DOCTOR_TRUST_EVERYONE app.ts:3',
@@ -186,7 +186,7 @@ describe('files of a user’s own', () => {
     ])
   })
 
-  it('a .env beside a compose file fills its values in', async () => {
+  it('takes values of a compose file from the .env beside it', async () => {
     const compose = [
       'services:',
       '  app:',
@@ -202,7 +202,7 @@ describe('files of a user’s own', () => {
     ])
   })
 
-  it('Terraform whose values are variables', async () => {
+  it('resolves variables of Terraform that have a default', async () => {
     const text =
       'variable "delay" {\n  default = 10\n}\nresource "aws_lb_target_group" "a" {\n  deregistration_delay = var.delay\n  health_check {\n    path = "/ready"\n    interval = 1\n    unhealthy_threshold = 2\n    timeout = 1\n  }\n}\n'
     assert.deepEqual(await one({ 'main.tf': text }), ['DOCTOR_DEREGISTER main.tf:5'])
@@ -210,7 +210,7 @@ describe('files of a user’s own', () => {
     assert.deepEqual(await one({ 'main.tf': unknown }), [])
   })
 
-  it('a broken file is one finding, and the others are read all the same', async () => {
+  it('reports a broken file once and reads the others', async () => {
     const found = await one({
       'compose.yml': 'services: [\n',
       'other/compose.yml': 'services:\n  app:\n    environment: { JWT_SECRET: short, TRUST_PROXY: loopback }\n',

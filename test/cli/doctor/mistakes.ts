@@ -17,9 +17,9 @@ const compose = 'docker-compose.loadbalancer.yml'
 const deployment = 'deploy/kubernetes/app/deployment.yml'
 const unit = 'deploy/systemd/fastify-fleet.service'
 
-/** One edit each of the shipped files, and what the doctor must say of it. */
+/** One edit of the shipped files each, and the finding that it must cause. */
 export const mistakes: readonly Mistake[] = [
-  // Timeouts: one per rung and place.
+  // Timeouts: one per rule and place.
   {
     what: 'nginx keeps idle connections longer than the instances',
     code: 'DOCTOR_KEEPALIVE',
@@ -42,7 +42,7 @@ export const mistakes: readonly Mistake[] = [
     to: 'idle_timeout = 120',
   },
   {
-    what: 'nginx comes back to a draining instance',
+    what: 'nginx retries a draining instance too early',
     code: 'DOCTOR_AVOID',
     file: 'nginx/nginx.env',
     from: 'resolve max_fails=1 fail_timeout=6s;\n# The same',
@@ -51,7 +51,7 @@ export const mistakes: readonly Mistake[] = [
     on: '  ${FLEET_SERVERS}',
   },
   {
-    what: 'the drain is too short for HAProxy’s checks',
+    what: 'the drain is shorter than HAProxy’s checks',
     code: 'DOCTOR_NOTICE',
     file: 'haproxy/haproxy.cfg',
     from: 'agent-check agent-inter 500ms weight 100 slowstart "${LB_SLOWSTART}" maxconn',
@@ -65,7 +65,7 @@ export const mistakes: readonly Mistake[] = [
     to: 'interval            = 30',
   },
   {
-    what: 'pods stop listening before their endpoints are gone',
+    what: 'pods stop listening before their endpoints are removed',
     code: 'DOCTOR_NOTICE',
     file: deployment,
     from: 'seconds: 5',
@@ -73,7 +73,7 @@ export const mistakes: readonly Mistake[] = [
     also: { file: 'deploy/kubernetes/base/configmap.yml', from: "DRAIN_DELAY: '5000'", to: "DRAIN_DELAY: '2000'" },
   },
   {
-    what: 'the deadline leaves no time after the drain',
+    what: 'the shutdown deadline leaves no time for requests after the drain',
     code: 'DOCTOR_SHUTDOWN',
     file: compose,
     from: 'SHUTDOWN_TIMEOUT: 30000',
@@ -81,7 +81,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'DRAIN_DELAY:',
   },
   {
-    what: 'compose kills while instances drain',
+    what: 'compose kills draining instances',
     code: 'DOCTOR_GRACE',
     file: compose,
     from: '    # Longer than SHUTDOWN_TIMEOUT, which counts from the signal and includes the drain.\n    stop_grace_period: 35s',
@@ -89,7 +89,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'stop_grace_period: 20s',
   },
   {
-    what: 'compose’s own grace is left as it is',
+    what: 'compose has its default grace period',
     code: 'DOCTOR_GRACE',
     file: compose,
     from: '    # Longer than SHUTDOWN_TIMEOUT, which counts from the signal and includes the drain.\n    stop_grace_period: 35s\n',
@@ -97,35 +97,35 @@ export const mistakes: readonly Mistake[] = [
     on: '  app:',
   },
   {
-    what: 'pm2 kills while instances drain',
+    what: 'pm2 kills draining instances',
     code: 'DOCTOR_GRACE',
     file: 'ecosystem.config.cjs',
     from: 'kill_timeout: shutdownTimeout + 5_000',
     to: 'kill_timeout: 3_000',
   },
   {
-    what: 'systemd kills while instances drain',
+    what: 'systemd kills draining instances',
     code: 'DOCTOR_GRACE',
     file: unit,
     from: 'TimeoutStopSec=40',
     to: 'TimeoutStopSec=30',
   },
   {
-    what: 'Kubernetes kills while instances drain',
+    what: 'Kubernetes kills draining instances',
     code: 'DOCTOR_GRACE',
     file: deployment,
     from: 'terminationGracePeriodSeconds: 40',
     to: 'terminationGracePeriodSeconds: 30',
   },
   {
-    what: 'ECS kills while instances drain',
+    what: 'ECS kills draining instances',
     code: 'DOCTOR_GRACE',
     file: 'deploy/aws/ecs.tf',
     from: 'stopTimeout            = 60',
     to: 'stopTimeout            = 40',
   },
   {
-    what: 'the ALB cuts what still runs',
+    what: 'the ALB cuts in-flight requests',
     code: 'DOCTOR_DEREGISTER',
     file: 'deploy/aws/alb.tf',
     from: 'deregistration_delay = 60',
@@ -133,7 +133,7 @@ export const mistakes: readonly Mistake[] = [
   },
   // Probes.
   {
-    what: 'HAProxy asks health for readiness',
+    what: 'HAProxy checks readiness at /health',
     code: 'DOCTOR_READINESS_PATH',
     file: 'haproxy/haproxy.cfg',
     from: 'uri /ready ver HTTP/1.1 hdr Host fleet\n  http-check expect status 200\n\n  # Retried',
@@ -141,14 +141,14 @@ export const mistakes: readonly Mistake[] = [
     on: 'uri /health',
   },
   {
-    what: 'Kubernetes asks health for readiness',
+    what: 'Kubernetes checks readiness at /health',
     code: 'DOCTOR_READINESS_PATH',
     file: deployment,
     from: 'path: /ready',
     to: 'path: /health',
   },
   {
-    what: 'Kubernetes restarts by readiness',
+    what: 'Kubernetes checks liveness at the readiness path',
     code: 'DOCTOR_LIVENESS_PATH',
     file: deployment,
     from: 'path: /live\n              port: management\n            periodSeconds: 10',
@@ -156,21 +156,21 @@ export const mistakes: readonly Mistake[] = [
     on: 'path: /ready',
   },
   {
-    what: 'the ALB asks health for readiness',
+    what: 'the ALB checks readiness at /health',
     code: 'DOCTOR_READINESS_PATH',
     file: 'deploy/aws/alb.tf',
     from: '"/ready"',
     to: '"/health"',
   },
   {
-    what: 'Cloudflare asks for liveness',
+    what: 'Cloudflare checks liveness instead of readiness',
     code: 'DOCTOR_READINESS_PATH',
     file: 'deploy/cloudflare/main.tf',
     from: '"/ready"',
     to: '"/live"',
   },
   {
-    what: 'the image asks for liveness',
+    what: 'the image checks liveness instead of readiness',
     code: 'DOCTOR_READINESS_PATH',
     file: 'Dockerfile',
     from: "path: '/ready'",
@@ -178,7 +178,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'HEALTHCHECK',
   },
   {
-    what: 'nginx answers health itself',
+    what: 'nginx responds to /health itself',
     code: 'DOCTOR_PROBE_ANSWERED_BY_FRONT',
     file: 'nginx/snippets/probes.conf',
     from: '  proxy_pass http://$fleet_pool;',
@@ -195,14 +195,14 @@ export const mistakes: readonly Mistake[] = [
   },
   // Who is believed, and what is known of a client.
   {
-    what: 'everyone is believed',
+    what: 'every client is trusted as a proxy',
     code: 'DOCTOR_TRUST_EVERYONE',
     file: compose,
     from: 'TRUST_PROXY: uniquelocal',
     to: 'TRUST_PROXY: 0.0.0.0/0',
   },
   {
-    what: 'compose tells instances nothing of the front',
+    what: 'compose does not set TRUST_PROXY',
     code: 'DOCTOR_TRUST_MISSING',
     file: compose,
     from: '      TRUST_PROXY: uniquelocal\n',
@@ -210,7 +210,7 @@ export const mistakes: readonly Mistake[] = [
     on: '  app:',
   },
   {
-    what: 'pods are told nothing of the front',
+    what: 'pods have no TRUST_PROXY',
     code: 'DOCTOR_TRUST_MISSING',
     file: 'deploy/kubernetes/base/configmap.yml',
     from: '  TRUST_PROXY: uniquelocal\n',
@@ -219,7 +219,7 @@ export const mistakes: readonly Mistake[] = [
     on: '- name: app',
   },
   {
-    what: 'nginx does not pass the address on',
+    what: 'nginx does not forward the client’s address',
     code: 'DOCTOR_FRONT_ADDRESS',
     file: 'nginx/snippets/proxy-headers.conf',
     from: 'proxy_set_header X-Forwarded-For   $remote_addr;\n',
@@ -228,7 +228,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'proxy_pass http://last_resort',
   },
   {
-    what: 'HAProxy does not pass the protocol on',
+    what: 'HAProxy does not forward the protocol',
     code: 'DOCTOR_FRONT_PROTOCOL',
     file: 'haproxy/haproxy.cfg',
     from: '  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)] unless from_proxy { req.hdr(x-forwarded-proto) -m found }\n',
@@ -251,14 +251,14 @@ export const mistakes: readonly Mistake[] = [
     to: '${JWT_SECRET:-please-change-me-please-change-me-now}',
   },
   {
-    what: 'a database has a password everybody tries',
+    what: 'a database has a common password',
     code: 'DOCTOR_SECRET_WEAK',
     file: compose,
     from: 'POSTGRES_PASSWORD: ${POSTGRES_PASSWORD}\n',
     to: 'POSTGRES_PASSWORD: postgres\n',
   },
   {
-    what: 'a Secret holds an example',
+    what: 'a Secret contains an example value',
     code: 'DOCTOR_SECRET_WEAK',
     file: 'deploy/kubernetes/base/secret.template.yml',
     from: "JWT_SECRET: ''",
@@ -274,7 +274,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'FLEET_ALLOW_MEMORY: 1',
   },
   {
-    what: 'all copies have one id',
+    what: 'all copies have the same id',
     code: 'DOCTOR_INSTANCE_ID',
     file: compose,
     from: 'FLEET_AGENT_PORT: 4100',
@@ -282,21 +282,21 @@ export const mistakes: readonly Mistake[] = [
   },
   // Traps of configurations that circulate.
   {
-    what: 'nginx repeats POSTs',
+    what: 'nginx retries POSTs',
     code: 'DOCTOR_REPEATS_POSTS',
     file: 'nginx/snippets/retry.conf',
     from: 'error timeout http_502;',
     to: 'error timeout http_502 non_idempotent;',
   },
   {
-    what: 'the Ingress repeats POSTs',
+    what: 'the Ingress retries POSTs',
     code: 'DOCTOR_REPEATS_POSTS',
     file: 'deploy/kubernetes/base/ingress.yml',
     from: 'proxy-next-upstream: error timeout',
     to: 'proxy-next-upstream: error timeout non_idempotent',
   },
   {
-    what: 'nginx sends Connection: upgrade always',
+    what: 'nginx always sends Connection: upgrade',
     code: 'DOCTOR_NGINX_CONNECTION',
     file: 'nginx/snippets/proxy-headers.conf',
     from: 'Connection        $fleet_connection;',
@@ -311,14 +311,14 @@ export const mistakes: readonly Mistake[] = [
     on: 'upstream fleet {',
   },
   {
-    what: 'nginx speaks HTTP/1.0 to instances',
+    what: 'nginx uses HTTP/1.0 to instances',
     code: 'DOCTOR_NGINX_HTTP_VERSION',
     file: 'nginx/snippets/proxy.conf',
     from: 'proxy_http_version 1.1;',
     to: 'proxy_http_version 1.0;',
   },
   {
-    what: 'a directive of nginx Plus',
+    what: 'nginx has a directive of nginx Plus',
     code: 'DOCTOR_NGINX_PLUS',
     file: 'nginx/snippets/probes.conf',
     from: '  proxy_pass http://$fleet_pool;',
@@ -326,7 +326,7 @@ export const mistakes: readonly Mistake[] = [
     on: 'health_check;',
   },
   {
-    what: 'HAProxy’s statistics are open',
+    what: 'HAProxy’s statistics need no password',
     code: 'DOCTOR_HAPROXY_OPEN_STATS',
     file: 'haproxy/haproxy.cfg',
     from: '  stats auth "${LB_STATS_USER}:${LB_STATS_PASSWORD}"\n',
@@ -334,14 +334,14 @@ export const mistakes: readonly Mistake[] = [
     on: 'frontend stats',
   },
   {
-    what: 'HAProxy’s statistics take servers out',
+    what: 'HAProxy’s statistics page can disable servers',
     code: 'DOCTOR_HAPROXY_STATS_ADMIN',
     file: 'haproxy/haproxy.cfg',
     from: '  stats realm fleet',
     to: '  stats admin if TRUE',
   },
   {
-    what: 'HAProxy tries the same instance again',
+    what: 'HAProxy retries on the same instance',
     code: 'DOCTOR_HAPROXY_REDISPATCH',
     file: 'haproxy/haproxy.cfg',
     from: '  option redispatch 1\n',
@@ -349,14 +349,14 @@ export const mistakes: readonly Mistake[] = [
     on: 'mode http',
   },
   {
-    what: 'a balance method HAProxy does not have',
+    what: 'HAProxy has an unknown balance method',
     code: 'DOCTOR_HAPROXY_GONE',
     file: 'haproxy/haproxy.cfg',
     from: '  balance leastconn',
     to: '  balance leasttime',
   },
   {
-    what: 'copies share a port of the machine',
+    what: 'copies share a host port',
     code: 'DOCTOR_COMPOSE_FIXED_PORT',
     file: compose,
     from: '    scale: 3\n',
@@ -379,35 +379,35 @@ export const mistakes: readonly Mistake[] = [
     to: 'wait_ready: false',
   },
   {
-    what: 'pm2 replaces by its own clock',
+    what: 'pm2 replaces processes after its own timeout',
     code: 'DOCTOR_PM2_LISTEN_TIMEOUT',
     file: 'ecosystem.config.cjs',
     from: 'listen_timeout: 3_600_000',
     to: 'listen_timeout: 10_000',
   },
   {
-    what: 'pm2 forks',
+    what: 'pm2 uses fork mode',
     code: 'DOCTOR_PM2_FORK',
     file: 'ecosystem.config.cjs',
     from: "exec_mode: 'cluster'",
     to: "exec_mode: 'fork'",
   },
   {
-    what: 'systemd signals workers',
+    what: 'systemd signals the workers',
     code: 'DOCTOR_SYSTEMD_KILL_MODE',
     file: unit,
     from: 'KillMode=mixed',
     to: 'KillMode=control-group',
   },
   {
-    what: 'systemd hears no ready',
+    what: 'systemd ignores the readiness message',
     code: 'DOCTOR_SYSTEMD_NOTIFY_ACCESS',
     file: unit,
     from: 'NotifyAccess=all',
     to: 'NotifyAccess=main',
   },
   {
-    what: 'all pods end at once',
+    what: 'all pods stop at the same time',
     code: 'DOCTOR_KUBERNETES_RECREATE',
     file: deployment,
     from: 'type: RollingUpdate',
@@ -421,14 +421,14 @@ export const mistakes: readonly Mistake[] = [
     to: 'CMD npm start',
   },
   {
-    what: 'a value the instance refuses',
+    what: 'a value that the instance rejects',
     code: 'DOCTOR_VALUE',
     file: 'deploy/kubernetes/base/configmap.yml',
     from: "DRAIN_DELAY: '5000'",
     to: 'DRAIN_DELAY: 5s',
   },
   {
-    what: 'a compose file that is no YAML',
+    what: 'a compose file that is not YAML',
     code: 'DOCTOR_SYNTAX',
     file: compose,
     from: 'name: fastify-fleet\n',

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** Everything shipped here that the doctor reads. */
+/** The shipped files that the doctor reads. */
 export const shipped = [
   'nginx',
   'haproxy',
@@ -20,14 +20,14 @@ export const shipped = [
 export interface Project {
   readonly folder: string
   path(file: string): string
-  /** Replaces a text that must be there once, and gives what takes it back. */
+  /** Replaces a text that occurs once. @returns a function that restores it */
   edit(file: string, from: string, to: string): () => void
-  /** The line on which the text is first. */
+  /** The line of the first occurrence. */
   line(file: string, text: string): number
   write(file: string, text: string): void
 }
 
-/** A copy of the shipped files, or an empty folder; gone when the tests are. */
+/** A copy of the given files in a temporary folder, which is removed after the tests. */
 export function project(files: readonly string[] = []): Project {
   const folder = mkdtempSync(join(tmpdir(), 'fleet-doctor-'))
   after(() => rmSync(folder, { recursive: true, force: true }))
@@ -43,7 +43,7 @@ export function project(files: readonly string[] = []): Project {
     write,
     edit(file, from, to) {
       const text = readFileSync(path(file), 'utf8')
-      if (text.split(from).length !== 2) throw new Error(`${JSON.stringify(from)} is not once in ${file}`)
+      if (text.split(from).length !== 2) throw new Error(`${JSON.stringify(from)} does not occur once in ${file}`)
       write(
         file,
         text.replace(from, () => to),

@@ -9,8 +9,7 @@ import { after, describe, test } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
-import { exportsOf, jsonOf } from '../../../src/cli/doctor/readers/js-data.ts'
-import { isMembers, unknown, type Value } from '../../../src/cli/doctor/readers/js-values.ts'
+import { exportsOf, isObject, jsonOf, type StaticValue, unresolved } from '../../../src/cli/doctor/readers/static-js.ts'
 import { examine, readAll } from '../../../src/cli/doctor/run.ts'
 import { runCommand } from '../commands.ts'
 
@@ -23,11 +22,11 @@ const write = (name: string, text: string): string => {
 }
 const offline = { longestMs: 10_000, connect: false }
 
-/** As plain data; `?` stands for what is not known. */
-function plain(value: Value): unknown {
-  if (value === unknown) return '?'
-  if (isMembers(value)) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one.value)]))
-  return Array.isArray(value) ? (value as readonly Value[]).map(plain) : value
+/** As plain data; `?` stands for an unresolved value. */
+function plain(value: StaticValue): unknown {
+  if (value === unresolved) return '?'
+  if (isObject(value)) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one.value)]))
+  return Array.isArray(value) ? (value as readonly StaticValue[]).map(plain) : value
 }
 
 describe('an ecosystem file', () => {
@@ -48,7 +47,7 @@ describe('an ecosystem file', () => {
     assert.ok(!existsSync(mark))
   })
 
-  test('says what its literals, constants and defaults say', () => {
+  test('has the values of its literals, constants and defaults', () => {
     const text = `
       // a comment with apps: [] in it
       const path = require('path'), ms = 1_000, { X } = process.env
@@ -86,10 +85,10 @@ describe('an ecosystem file', () => {
     ])
       assert.deepEqual(plain(exportsOf(form.replace('X', '{ apps: [1] }'))), { apps: [1] })
     assert.deepEqual(plain(jsonOf('{"apps":[{"a":[1,"x",null]}]}')), { apps: [{ a: [1, 'x', null] }] })
-    assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unknown)
+    assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unresolved)
   })
 
-  test('whose apps are computed is said to be so', async () => {
+  test('is reported when its apps are computed', async () => {
     const of = async (text: string): Promise<string[]> => {
       const sources = [{ file: 'ecosystem.config.cjs', text }]
       return (await examine(sources, offline)).findings.map(({ code }) => code)
@@ -108,7 +107,7 @@ describe('an ecosystem file', () => {
     )
   })
 
-  test('cannot make its reader grow or fall', () => {
+  test('cannot exhaust the memory or the stack of the reader', () => {
     const doubling = Array.from(
       { length: 60 },
       (_, i) => `const a${i + 1} = a${i} + a${i}, b${i + 1} = [...b${i}, ...b${i}]`,
@@ -123,8 +122,8 @@ describe('an ecosystem file', () => {
   })
 })
 
-describe('a folder of somebody else', () => {
-  test('has devices, pipes, links and large files, which are not read', async () => {
+describe('an untrusted folder', () => {
+  test('is read without its devices, pipes, links and large files', async () => {
     const own = mkdtempSync(join(folder, 'files-'))
     const outside = write('secret.env', 'REDIS_URL=redis://127.0.0.1:1\nSESSION_SECRET=short\n')
     symlinkSync(outside, join(own, '.env'))
@@ -142,7 +141,7 @@ describe('a folder of somebody else', () => {
       assert.throws(() => collect([name]), { code: 'FLEET_ERR_USAGE', message: /not a regular file/ })
   })
 
-  test('ends its own examination, not this process', async () => {
+  test('can end its own examination, not the process', async () => {
     // No thread starts within this time.
     await assert.rejects(examineBounded([{ file: 'compose.yml', text: 'services: {}' }], offline, 1), {
       code: 'FLEET_ERR_USAGE',
@@ -154,7 +153,7 @@ describe('a folder of somebody else', () => {
     await bomb.catch((error) => assert.equal(error.code, 'FLEET_ERR_USAGE'))
   })
 
-  test('cannot multiply what it says: aliases and presets', async () => {
+  test('cannot multiply its values by aliases and presets', async () => {
     const laughs = Array.from({ length: 30 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i}, `.repeat(9)}]`)
     const yaml = {
       file: 'compose.yml',
@@ -172,7 +171,7 @@ describe('a folder of somebody else', () => {
     )
   })
 
-  test('is read in time that grows with its size', { timeout: 120_000 }, async () => {
+  test('is read in time linear to its size', { timeout: 120_000 }, async () => {
     const units = [
       '${',
       '"',
@@ -221,13 +220,13 @@ describe('a folder of somebody else', () => {
       for (const unit of [...units, ...more]) await readAll([{ file, text: head + unit.repeat(100_000 / unit.length) }])
   })
 
-  test('sends nothing but a login to the servers that it names, and to few', async () => {
+  test('causes logins to a limited number of servers, and nothing else', async () => {
     let [connections, received] = [0, '']
     const server = createServer((socket) => {
       connections++
       socket.on('data', (data) => {
         received += data
-        // One that never stops.
+        // This server never stops sending.
         const more = setInterval(() => socket.write('x'.repeat(100)), 1)
         socket.on('close', () => clearInterval(more))
       })
@@ -243,7 +242,7 @@ describe('a folder of somebody else', () => {
     }
     assert.match(await ask(at(':a%0D%0AGET%20%2F%20HTTP%0D%0A@')), /control characters/)
     assert.equal(connections, 0)
-    assert.match(await ask(at('')), /not the answer of such a server/)
+    assert.match(await ask(at('')), /not the response of such a server/)
     assert.equal(received, '*1\r\n$4\r\nPING\r\n')
     await ask(`REDIS_URL=\nDATABASE_REPLICA_URLS=${Array(500).fill(`postgres://127.0.0.1:${port}/a`).join()}\n`)
     assert.ok(connections <= 33)

@@ -63,7 +63,7 @@ test('goodness of fit: the two examples of R’s chisq.test', () => {
   assert.equal(weighted.reliable, true)
 })
 
-test('the test holds its level: a fair die is found unfair about as often as it promises', () => {
+test('the test keeps its significance level for a fair die', () => {
   let seed = 7
   const random = (): number => {
     seed = (seed * 48271) % 2147483647 // Park & Miller 1988: the same run every time
@@ -79,7 +79,7 @@ test('the test holds its level: a fair die is found unfair about as often as it 
   assert.ok(rejected > 50 && rejected < 150, `${rejected} of 2000`)
 })
 
-test('what cannot be judged', () => {
+test('rejects invalid observations and weights', () => {
   assert.throws(() => chiSquare([10]), RangeError)
   assert.throws(() => chiSquare([0, 0]), RangeError)
   assert.throws(() => chiSquare([1, 2], [1]), RangeError)

@@ -8,7 +8,7 @@ import { until } from '../../helpers/until.ts'
 
 const sh = (script: string) => launch('/bin/sh', ['-c', script])
 
-test('output, exit code and signal are collected', async () => {
+test('collects output, exit code and signal', async () => {
   const child = sh('echo out; echo err >&2; exit 7')
   assert.deepEqual(await child.exit, { code: 7, signal: null })
   assert.equal(child.stdout, 'out\n')
@@ -18,7 +18,7 @@ test('output, exit code and signal are collected', async () => {
   assert.deepEqual(killed.ended, { code: null, signal: 'SIGTERM' })
 })
 
-test('waitFor gives the match, and says what the process wrote when it ends without one', async () => {
+test('waitFor returns the match, or rejects with the output of the process', async () => {
   const child = sh('echo listening on 4001; exec sleep 60')
   assert.equal((await child.waitFor(/on (\d+)/))[1], '4001')
   await assert.rejects(child.waitFor(/never/, 20), /no \/never\/ within 20 ms; its output:\nlistening/)
@@ -26,7 +26,7 @@ test('waitFor gives the match, and says what the process wrote when it ends with
   await assert.rejects(sh('echo bad news >&2; exit 1').waitFor(/good/), /ended without \/good\/; its output:\nbad news/)
 })
 
-test('stop ends the whole group, though it ignores the signal or is stopped', async () => {
+test('stop ends the whole group, even if it ignores the signal or is stopped', async () => {
   const stubborn = sh("trap '' TERM; sleep 60 & echo $!; wait; sleep 60")
   const grandchild = Number((await stubborn.waitFor(/\d+/))[0])
   await stubborn.stop(50)
@@ -37,7 +37,7 @@ test('stop ends the whole group, though it ignores the signal or is stopped', as
   await stopped.stop()
 })
 
-test('what a killed process leaves behind in its group ends with stop', async () => {
+test('stop ends the descendants of a killed process', async () => {
   const parent = sh('sleep 60 & echo $!; wait')
   const orphan = Number((await parent.waitFor(/\d+/))[0])
   await parent.kill('SIGKILL')
@@ -46,12 +46,12 @@ test('what a killed process leaves behind in its group ends with stop', async ()
   await until(() => !isAlive(orphan), { what: 'the end of the orphan' })
 })
 
-test('a program that is not there is an error at once', () => {
+test('launch throws for a missing program', () => {
   assert.throws(() => launch('/nowhere/program', []), /\/nowhere\/program could not be started/)
 })
 
 for (const end of ['SIGKILL', 'exit', 'throw'] as const) {
-  test(`nothing outlives its parent: ${end}`, async () => {
+  test(`no child outlives its parent after ${end}`, async () => {
     const parent = forkApp(new URL('parent.fixture.ts', import.meta.url), { args: [end], env: { PATH: '' } })
     const [, pids = '', folder = ''] = await parent.waitFor(/started ([\d ]+) in (.*)\n/)
     const children = pids.split(' ').map(Number)

@@ -13,7 +13,7 @@ function executable(file: string): string {
   return file
 }
 
-test('a program is found on PATH, else in the folder of the highest version', () => {
+test('finds a program on PATH, else in the folder of the highest version', () => {
   const folder = temporaryFolder('find')
   for (const version of ['9', '15', '10']) executable(join(folder, version, 'bin', 'fleet-test-server'))
   writeFileSync(join(folder, '15', 'bin', 'fleet-test-text'), '')
@@ -23,7 +23,7 @@ test('a program is found on PATH, else in the folder of the highest version', ()
   assert.equal(findProgram(['fleet-test-nothing', 'sh'])?.endsWith('/sh'), true)
 })
 
-test('a program that is missing and may not be installed is told with the mend', async () => {
+test('rejects a missing program with the command that installs it', async () => {
   const program: Program = { title: 'Thing', names: ['fleet-test-thing'], apt: ['thing-server'], brew: 'thing' }
   await assert.rejects(provide(program, { install: false }), {
     code: 'FLEET_ERR_PROGRAM_MISSING',
@@ -33,7 +33,7 @@ test('a program that is missing and may not be installed is told with the mend',
   assert.equal(await provide(program, { program: own }), own)
 })
 
-test('a program that lacks a part counts as missing, unless it was named', async () => {
+test('a program without a required part counts as missing, unless it was named', async () => {
   const folder = temporaryFolder('part')
   const file = executable(join(folder, 'fleet-test-part'))
   const program: Program = {

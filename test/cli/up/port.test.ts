@@ -5,7 +5,7 @@ import { freePort, isPortFree } from '../../../src/cli/up/port.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { until } from '../../helpers/until.ts'
 
-test('no port is given twice, however many ask at once', async () => {
+test('concurrent calls never return the same port', async () => {
   const starts = await Promise.all(Array.from({ length: 60 }, (_, i) => freePort(1 + (i % 4))))
   const ports = starts.flatMap((first, i) => Array.from({ length: 1 + (i % 4) }, (_, offset) => first + offset))
   assert.equal(new Set(ports).size, ports.length)
@@ -13,7 +13,7 @@ test('no port is given twice, however many ask at once', async () => {
   await assert.rejects(freePort(100), RangeError)
 })
 
-test('a port that somebody listens on is passed over', async (t) => {
+test('skips a port that is in use', async (t) => {
   const next = (await freePort()) + 1
   const server = createServer()
   t.after(() => server.close())
@@ -23,7 +23,7 @@ test('a port that somebody listens on is passed over', async (t) => {
   assert.notEqual(await freePort(), next)
 })
 
-test('processes get ports of their own, and leave them to others when they end', async () => {
+test('processes get separate ports and release them at exit', async () => {
   const others = await Promise.all(
     Array.from({ length: 3 }, async () => {
       const child = forkApp(new URL('port.fixture.ts', import.meta.url))

@@ -17,7 +17,7 @@ async function query(url: string, sql: string): Promise<Record<string, unknown>[
   }
 }
 
-test('a private PostgreSQL keeps its data and port over kill and restart, and asks for its password', async () => {
+test('a private PostgreSQL keeps data and port across kill and restart, and requires its password', async () => {
   const postgres = await startPostgres()
   await query(postgres.url, "CREATE TABLE note (text text); INSERT INTO note VALUES ('kept')")
   await postgres.kill()
@@ -28,7 +28,7 @@ test('a private PostgreSQL keeps its data and port over kill and restart, and as
   await postgres.stop()
 })
 
-test('a replica follows its primary, also after it was away', async () => {
+test('a replica follows its primary, also after a restart', async () => {
   const primary = await startPostgres()
   await query(primary.url, 'CREATE TABLE note (text text)')
   const shown: string[] = []
@@ -50,7 +50,7 @@ test('a replica follows its primary, also after it was away', async () => {
   assert.equal((await query(replica.url, 'SELECT * FROM note')).length, 3)
 })
 
-test('the server that npm brings does the same, replica included', async () => {
+test('the server from npm does the same, with a replica', async () => {
   const program = await embeddedPostgres()
   const primary = await startPostgres({ program })
   await query(primary.url, "CREATE TABLE note (text text); INSERT INTO note VALUES ('one')")
@@ -58,7 +58,7 @@ test('the server that npm brings does the same, replica included', async () => {
   assert.deepEqual(await query(replica.url, 'SELECT text FROM note'), [{ text: 'one' }])
 })
 
-test('a setting that the server does not know is told', async () => {
+test('rejects an unknown setting with the message of the server', async () => {
   await assert.rejects(startPostgres({ settings: { no_such_setting: '1' } }), {
     code: 'FLEET_ERR_SERVICE_FAILED',
     message: /no_such_setting/,

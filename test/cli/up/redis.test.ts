@@ -16,7 +16,7 @@ const withClient = async <T>(url: string, use: (client: Redis) => Promise<T>): P
   }
 }
 
-test('a private Redis keeps its data and port over kill and restart', async () => {
+test('a private Redis keeps data and port across kill and restart', async () => {
   const redis = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
   await withClient(redis.url, (client) => client.set('a', '1'))
   const { pid } = redis
@@ -28,14 +28,14 @@ test('a private Redis keeps its data and port over kill and restart', async () =
   await redis.stop()
 })
 
-test('a server that cannot start says why', async () => {
+test('rejects with the output of a server that cannot start', async () => {
   await assert.rejects(startRedis({ args: ['--no-such-option', '1'] }), {
     code: 'FLEET_ERR_SERVICE_FAILED',
     message: /no-such-option/,
   })
 })
 
-test('a private Redis asks for a password that no other user can read', async () => {
+test('a private Redis requires a password that other users cannot read', async () => {
   const redis = await startPrivate()
   const password = decodeURIComponent(new URL(redis.url).password)
   assert.ok(password.length >= 32)

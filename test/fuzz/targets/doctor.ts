@@ -1,7 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables in the input files
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { judge } from '../../../src/cli/doctor/evaluate.ts'
+import { evaluate } from '../../../src/cli/doctor/evaluate.ts'
 import type { Source } from '../../../src/cli/doctor/facts.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
 import type { Target } from '../engine/target.ts'
@@ -148,7 +148,7 @@ export default {
       .split(next)
       .map((part): Source => ({ file: `/fuzz/${files[part.charCodeAt(0) % files.length]}`, text: part.slice(1) }))
     const { readings, broken, read } = await readAll(sources)
-    const findings = [...broken, ...judge(readings, { longestMs: 1000 })]
+    const findings = [...broken, ...evaluate(readings, { longestMs: 1000 })]
     for (const { file, line, code, message } of findings) {
       assert.ok(sources.some((source) => source.file === file) && line >= 1 && code !== '', `${file}:${line} ${code}`)
       if (code === 'DOCTOR_SYNTAX') assert.doesNotMatch(message, unexpected)

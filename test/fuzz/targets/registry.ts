@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
 import type { Peer } from '../../../src/instance/identity.ts'
 import { SignedMessages } from '../../../src/state/broadcast/signed-messages.ts'
-import { Entries } from '../../../src/state/registry/entries.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
-import { PeerTable } from '../../../src/state/registry/peers.ts'
-import type { Answer } from '../../../src/state/registry/redis-directory.ts'
+import { Peers } from '../../../src/state/registry/peers.ts'
+import type { HeartbeatReply } from '../../../src/state/registry/redis-directory.ts'
+import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { Choices } from '../engine/choices.ts'
 import type { Target } from '../engine/target.ts'
 
 const keys = (secret: string): FleetKeys => new FleetKeys([secret], 'registry', 'shop')
 const fleet = keys('a secret that all instances share, long')
-const entries = new Entries(fleet)
-const strangers = new Entries(keys('a secret of somebody else, long enough'))
+const entries = new SignedEntries(fleet)
+const strangers = new SignedEntries(keys('a secret of somebody else, long enough'))
 const boot = 'b'.repeat(16)
 
 const peer = (id: string): Peer =>
@@ -85,12 +85,12 @@ export default {
   maxBytes: 512,
   run(input) {
     const rejected: string[] = []
-    const table = new PeerTable('self', 1000, entries, (reason) => rejected.push(reason))
+    const table = new Peers('self', 1000, entries, (reason) => rejected.push(reason))
     const honest = entries.seal(boot, peer('honest'), true)
     const forged = strangers.seal(boot, peer('forged'), true)
     const odd = strange('odd', new Choices(input))
     const facts = mutated(`${boot} ${honest.facts}`, input)
-    const answer: Answer = {
+    const reply: HeartbeatReply = {
       ...{ epoch: 'e', version: 1, full: true, changed: false, reset: false },
       changes: new Map([
         ['honest', `${boot} ${honest.facts}`],
@@ -105,7 +105,7 @@ export default {
         ['raw', input.toString('latin1')],
       ]),
     }
-    table.apply(answer)
+    table.apply(reply)
     const list = table.list(peer('self'))
     for (const { id, rps, port, weight, failing } of list) {
       assert.ok(['self', 'honest', 'odd'].includes(id), id)

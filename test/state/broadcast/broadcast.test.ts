@@ -19,17 +19,17 @@ async function build(options: RedisOptions, heartbeatMs = 20_000): Promise<Fasti
   return app
 }
 
-/** Subscribes, and keeps what arrives; resolves once the subscription is in force. */
-async function listen(app: FastifyInstance, channel: string): Promise<{ heard: unknown[]; end: () => void }> {
-  const heard: unknown[] = []
+/** Subscribes and collects the messages. Resolves once the subscription is active. */
+async function listen(app: FastifyInstance, channel: string): Promise<{ received: unknown[]; end: () => void }> {
+  const received: unknown[] = []
   let live = false
-  const end = app.fleet.subscribe(channel, (message) => heard.push(message), {
+  const end = app.fleet.subscribe(channel, (message) => received.push(message), {
     onReconnect: () => {
       live = true
     },
   })
   await until(() => live, { what: `the subscription to ${channel}` })
-  return { heard, end }
+  return { received, end }
 }
 
 for (const engine of ['memory', 'redis'] as const) {
@@ -41,34 +41,34 @@ for (const engine of ['memory', 'redis'] as const) {
       return { url: server.url }
     }
 
-    test('every subscriber of a channel hears what is published, in order and as JSON', async () => {
+    test('delivers messages to every subscriber of a channel, in order and as JSON', async () => {
       const app = await build(await options())
-      const [a, b, other] = [await listen(app, 'room'), await listen(app, 'room'), await listen(app, 'other')]
+      const [a, b, other] = [await listen(app, 'chat'), await listen(app, 'chat'), await listen(app, 'other')]
       const messages = [1, 'two', { three: [3] }, null]
-      for (const message of messages) await app.fleet.publish('room', message)
-      await app.fleet.publish('room', undefined)
-      await until(() => a.heard.length === 5 && b.heard.length === 5)
-      assert.deepEqual(a.heard, [...messages, null])
-      assert.deepEqual(b.heard, a.heard)
-      assert.deepEqual(other.heard, [])
+      for (const message of messages) await app.fleet.publish('chat', message)
+      await app.fleet.publish('chat', undefined)
+      await until(() => a.received.length === 5 && b.received.length === 5)
+      assert.deepEqual(a.received, [...messages, null])
+      assert.deepEqual(b.received, a.received)
+      assert.deepEqual(other.received, [])
     })
 
-    test('who left hears nothing more; a failing listener disturbs nobody', async () => {
+    test('delivers nothing after the end of a subscription, and isolates a failing listener', async () => {
       const app = await build(await options())
-      const gone = await listen(app, 'room')
-      app.fleet.subscribe('room', () => {
+      const gone = await listen(app, 'chat')
+      app.fleet.subscribe('chat', () => {
         throw new Error('on purpose')
       })
-      const stays = await listen(app, 'room')
+      const stays = await listen(app, 'chat')
       gone.end()
       gone.end()
-      await app.fleet.publish('room', 1)
-      await until(() => stays.heard.length === 1)
-      assert.deepEqual(gone.heard, [])
+      await app.fleet.publish('chat', 1)
+      await until(() => stays.received.length === 1)
+      assert.deepEqual(gone.received, [])
       stays.end()
-      const again = await listen(app, 'room')
-      await app.fleet.publish('room', 2)
-      await until(() => again.heard.length === 1)
+      const again = await listen(app, 'chat')
+      await app.fleet.publish('chat', 2)
+      await until(() => again.received.length === 1)
     })
   })
 }
@@ -78,30 +78,30 @@ test('rejects a message that is larger than `maxMessageBytes`', async () => {
   apps.push(app)
   await app.register(redis, { client: null })
   await app.register(broadcast, { maxMessageBytes: 100 })
-  const { heard } = await listen(app, 'chat')
+  const { received } = await listen(app, 'chat')
   const tooLarge = (error: unknown) => error instanceof FleetError && error.code === 'FLEET_ERR_MESSAGE_TOO_LARGE'
   await assert.rejects(app.fleet.publish('chat', '\u00e9'.repeat(50)), tooLarge)
   await app.fleet.publish('chat', '\u00e9'.repeat(49))
-  await until(() => heard.length === 1)
+  await until(() => received.length === 1)
 })
 
 describe('several instances', () => {
-  test('hear each other, and what is no message is passed over', async () => {
+  test('receive each other’s messages and ignore invalid ones', async () => {
     const server = await startRedis()
     const [a, b, c] = await Promise.all([1, 2, 3].map(() => build({ url: server.url })))
     assert.ok(a && b && c)
     const all = await Promise.all([a, b, c].map((app) => listen(app, 'chat')))
     await a.redis?.publish('fleet:broadcast:chat', 'no JSON')
     await a.fleet.publish('chat', 'hello')
-    await until(() => all.every(({ heard }) => heard.length === 1), { what: 'the message everywhere' })
+    await until(() => all.every(({ received }) => received.length === 1), { what: 'the message everywhere' })
   })
 
-  test('find each other again after Redis was away', async () => {
+  test('reconnect after an outage of Redis', async () => {
     const server = await startRedis()
     const [a, b] = await Promise.all([build({ url: server.url }), build({ url: server.url })])
     const events: string[] = []
-    const heard: unknown[] = []
-    b.fleet.subscribe('chat', (message) => heard.push(message), {
+    const received: unknown[] = []
+    b.fleet.subscribe('chat', (message) => received.push(message), {
       onLost: () => events.push('lost'),
       onReconnect: () => events.push('live'),
     })
@@ -116,10 +116,10 @@ describe('several instances', () => {
     await until(() => events.length === 3)
     assert.deepEqual(events, ['live', 'lost', 'live'])
     await until(() => a.fleet.publish('chat', 1).then(() => true))
-    await until(() => heard.includes(1))
+    await until(() => received.includes(1))
   })
 
-  test('notice that a connection is dead though it is open', async () => {
+  test('detect a dead connection that is still open', async () => {
     const server = await startRedis()
     const app = await build({ url: server.url }, 500)
     let lost = 0
@@ -133,19 +133,19 @@ describe('several instances', () => {
     await until(() => live > lost, { what: 'the return' })
   })
 
-  test('Redis away when the subscription is made', async () => {
+  test('subscribe while Redis is unavailable', async () => {
     const server = await startRedis()
     await server.kill('SIGKILL')
     const app = await build({ url: server.url, connectTimeoutMs: 100 })
     const listening = listen(app, 'chat')
     await server.restart()
-    const { heard } = await listening
+    const { received } = await listening
     await until(() => app.fleet.publish('chat', 'late').then(() => true))
-    await until(() => heard.length > 0)
+    await until(() => received.length > 0)
   })
 })
 
-test('rooms that need it register it once', async () => {
+test('plugins that need it register it once', async () => {
   const app = await build({ client: null })
   assert.ok(app.hasPlugin('fleet-broadcast'))
 })

@@ -7,7 +7,7 @@ const messages = (secrets: string[] = ['s'.repeat(32)], name = 'shop', maxBytes 
   new SignedMessages(new FleetKeys(secrets, 'broadcast', name), maxBytes)
 
 describe('signed messages', () => {
-  test('a message arrives as it was sent, once', () => {
+  test('opens a message unchanged, once', () => {
     const [sender, receiver] = [messages(), messages()]
     for (const json of ['null', '1', '"two\\n"', '{"a":[" "]}', '']) {
       const text = sender.seal('chat', json)
@@ -16,7 +16,7 @@ describe('signed messages', () => {
     }
   })
 
-  test('messages that overtook each other all arrive, once each', () => {
+  test('opens messages that overtook each other, once each', () => {
     const [sender, receiver] = [messages(), messages()]
     const first = sender.seal('chat', 'first')
     assert.deepEqual(receiver.open('chat', first), { json: 'first' })
@@ -25,20 +25,20 @@ describe('signed messages', () => {
     const opened = order.map(({ text }) => receiver.open('chat', text))
     assert.ok(opened.every((one) => 'json' in one))
     for (const text of [first, ...texts]) assert.deepEqual(receiver.open('chat', text), { rejected: 'replayed' })
-    // Long gaps and what is far behind.
+    // Long gaps, and numbers far behind.
     for (let i = 0; i < 5000; i++) sender.seal('chat', '')
     assert.ok('json' in receiver.open('chat', sender.seal('chat', 'late')))
     assert.deepEqual(receiver.open('chat', first), { rejected: 'replayed' })
   })
 
-  test('what was sent before the first message that is heard is not taken later', () => {
+  test('rejects messages from before the first one received', () => {
     const [sender, receiver] = [messages(), messages()]
     const before = sender.seal('chat', '1')
     assert.deepEqual(receiver.open('chat', sender.seal('chat', '2')), { json: '2' })
     assert.deepEqual(receiver.open('chat', before), { rejected: 'replayed' })
   })
 
-  test('rejects what is unsigned, signed otherwise, for another channel or fleet, or changed on its way', () => {
+  test('rejects unsigned, foreign and altered messages, and those for another channel or fleet', () => {
     const sender = messages()
     const receiver = messages()
     const text = sender.seal('chat', '{"n":1}')
@@ -70,7 +70,7 @@ describe('signed messages', () => {
     assert.deepEqual(receiver.open('chat', sender.seal('chat', 'x'.repeat(2000))), { rejected: 'too_large' })
   })
 
-  test('the memory of senders is bounded', () => {
+  test('bounds the senders in memory', () => {
     const receiver = messages()
     const senders = Array.from({ length: 5000 }, () => messages())
     for (const sender of senders) assert.ok('json' in receiver.open('chat', sender.seal('chat', '1')))
@@ -78,7 +78,7 @@ describe('signed messages', () => {
     assert.ok('json' in receiver.open('chat', last.seal('chat', '2')))
   })
 
-  test('a secret that changes counts at once', () => {
+  test('uses a changed secret at once', () => {
     const secrets = ['a'.repeat(32)]
     const keys = new FleetKeys(secrets, 'broadcast', 'shop')
     const [before, generation] = [keys.sign('x'), keys.generation]

@@ -1,20 +1,15 @@
-import { after, before } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis } from 'ioredis'
-import { RedisStore, type SharedStore } from '../../../src/state/cache/shared.ts'
-import { startRedis } from '../../helpers/redis.ts'
+import { RedisCacheStore } from '../../../src/state/cache/redis-store.ts'
+import type { SharedCacheStore } from '../../../src/state/cache/store.ts'
+import { ownRedis, testKey } from '../own-redis.ts'
 import { cacheContract } from './contract.ts'
 
-let client: Redis
-before(async () => {
-  client = new Redis((await startRedis()).url, { enableAutoPipelining: true })
-})
-after(() => client.disconnect())
+const own = ownRedis({ enableAutoPipelining: true })
 
-const inRedis = async (): Promise<SharedStore> => new RedisStore(client, (kind, id) => `test:${kind}:{${id}}`)
+const inRedis = async (): Promise<SharedCacheStore> => new RedisCacheStore(own.client, testKey)
 
-/** A store in which every call goes through `before`, which may wait or throw. */
-function troubled(store: SharedStore, trouble: (call: number) => Promise<void>): SharedStore {
+/** A store that awaits `trouble` before every call; it may delay or throw. */
+function troubled(store: SharedCacheStore, trouble: (call: number) => Promise<void>): SharedCacheStore {
   let calls = 0
   return new Proxy(store, {
     get: (target, name) => {
@@ -33,9 +28,9 @@ const fail = (): never => {
 
 cacheContract('memory', async () => null)
 cacheContract('redis', inRedis)
-cacheContract('redis, and no memory over it', inRedis, { maxItems: 0 })
-cacheContract('redis that is away', async () => troubled(await inRedis(), async () => fail()))
+cacheContract('redis without a memory tier', inRedis, { maxItems: 0 })
+cacheContract('unavailable redis', async () => troubled(await inRedis(), async () => fail()))
 cacheContract('redis that fails every third call', async () =>
   troubled(await inRedis(), async (call) => void (call % 3 === 1 && fail())),
 )
-cacheContract('redis that answers late', async () => troubled(await inRedis(), async () => void (await sleep(15))))
+cacheContract('slow redis', async () => troubled(await inRedis(), async () => void (await sleep(15))))

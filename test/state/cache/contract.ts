@@ -1,42 +1,42 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
-import { LayeredCache } from '../../../src/state/cache/cache.ts'
-import type { Message } from '../../../src/state/cache/invalidation.ts'
+import { TieredCache } from '../../../src/state/cache/cache.ts'
+import type { CacheMessage } from '../../../src/state/cache/invalidation.ts'
 import { type CacheOptions, defaults } from '../../../src/state/cache/options.ts'
-import type { SharedStore } from '../../../src/state/cache/shared.ts'
+import type { SharedCacheStore } from '../../../src/state/cache/store.ts'
 import { until } from '../../helpers/until.ts'
 
 export const code = (expected: FleetErrorCode) => (error: unknown) =>
   error instanceof FleetError && error.code === expected
 
-/** The caches of one fleet, with a broadcast that delivers at once; each is told that it hears its peers. */
-export class Peers {
+/** The caches of one fleet, connected by a synchronous broadcast. */
+export class CachePeers {
   readonly warnings: string[] = []
-  readonly #caches: LayeredCache[] = []
+  readonly #caches: TieredCache[] = []
 
-  add(shared: SharedStore | null, options: CacheOptions = {}): LayeredCache {
-    const cache = new LayeredCache(
+  add(shared: SharedCacheStore | null, options: CacheOptions = {}): TieredCache {
+    const cache = new TieredCache(
       { ...defaults, jitter: 0, ...options },
       {
         shared,
-        publish: async (message: Message) => {
+        publish: async (message: CacheMessage) => {
           for (const peer of this.#caches) peer.receive(message)
         },
         warn: (_, message) => this.warnings.push(message),
       },
     )
-    cache.layers.distrust(true)
+    cache.store.setConnected(true)
     this.#caches.push(cache)
     return cache
   }
 
   close(): void {
-    for (const cache of this.#caches) cache.layers.close()
+    for (const cache of this.#caches) cache.store.close()
   }
 }
 
-/** A loader that counts its calls and ends when it is told to. */
+/** A loader that counts its calls and returns once `open()` is called. */
 export function gate<T>(value: T): { load: () => Promise<T>; open: () => void; calls: number } {
   const { promise, resolve } = Promise.withResolvers<void>()
   const gated = {
@@ -54,17 +54,21 @@ export function gate<T>(value: T): { load: () => Promise<T>; open: () => void; c
 const long = 60_000
 const short = 30
 let keys = 0
-/** A key of its own for each test, because the store is not emptied in between. */
+/** A new key for each test, because the store is not emptied in between. */
 const newKey = (): string => `key ${keys++}`
 
-/** What every cache promises, wherever its values are, and whatever becomes of Redis. */
-export function cacheContract(name: string, open: () => Promise<SharedStore | null>, base: CacheOptions = {}): void {
+/** The contract of every cache, with or without Redis, and while Redis fails. */
+export function cacheContract(
+  name: string,
+  open: () => Promise<SharedCacheStore | null>,
+  base: CacheOptions = {},
+): void {
   describe(name, () => {
-    const peers = new Peers()
-    let shared: SharedStore | null
-    let cache: LayeredCache
-    // Where Redis fails, values are fresh for this long only; the tests mean those that stay.
-    const create = (options: CacheOptions = {}): LayeredCache =>
+    const peers = new CachePeers()
+    let shared: SharedCacheStore | null
+    let cache: TieredCache
+    // Keeps values fresh while Redis fails, so that the same tests apply.
+    const create = (options: CacheOptions = {}): TieredCache =>
       peers.add(shared, { offlineTtlMs: long, errorBackoffMs: 0, ...base, ...options })
     before(async () => {
       shared = await open()
@@ -78,7 +82,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       await until(async () => (await cache.get(key)) === undefined, { what: 'the expiry' })
     }
 
-    test('gives back what was set, and nothing when there is nothing', async () => {
+    test('returns the value that was set, and `undefined` for an unknown key', async () => {
       const key = newKey()
       assert.equal(await cache.get(key), undefined)
       for (const value of ['text', '', 0, false, null, [1, [2]], { a: { b: 'c' } }]) {
@@ -87,7 +91,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       }
     })
 
-    test('forgets what is deleted', async () => {
+    test('deletes a value', async () => {
       const key = newKey()
       await cache.set(key, 1, long)
       await cache.delete(key)
@@ -95,13 +99,13 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       await cache.delete(key)
     })
 
-    test('forgets what has expired', async () => {
+    test('expires a value', async () => {
       const key = newKey()
       await cache.set(key, 1, short)
       await until(async () => (await cache.get(key)) === undefined)
     })
 
-    test('loads once, and remembers', async () => {
+    test('calls the loader once and caches the result', async () => {
       const key = newKey()
       let calls = 0
       const ask = () => cache.getOrSet(key, long, () => ++calls)
@@ -110,7 +114,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.get(key), 1)
     })
 
-    test('a hundred callers, one load', async () => {
+    test('calls the loader once for a hundred concurrent callers', async () => {
       const key = newKey()
       const gated = gate({ id: 7 })
       const callers = Array.from({ length: 100 }, () => cache.getOrSet(key, long, gated.load))
@@ -120,12 +124,12 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(gated.calls, 1)
     })
 
-    test('tells the loader its key', async () => {
+    test('passes the key to the loader', async () => {
       const key = newKey()
       assert.equal(await cache.getOrSet(key, long, (context) => context.key), key)
     })
 
-    test('the first caller sees what the others see: frozen, and as JSON', async () => {
+    test('returns the frozen JSON value to the first caller as well', async () => {
       const key = newKey()
       const load = () => ({ at: new Date(0), list: [{ n: 1 }], gone: undefined })
       const first = await cache.getOrSet(key, long, load)
@@ -135,7 +139,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.deepEqual(await cache.getOrSet(key, long, load), first)
     })
 
-    test('a failing loader fails all its callers, and is asked again', async () => {
+    test('rejects all callers of a failing loader and calls it again afterwards', async () => {
       const key = newKey()
       let calls = 0
       const failing = async () => {
@@ -148,14 +152,14 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.getOrSet(key, long, () => 'well'), 'well')
     })
 
-    test('a loader that throws at once is a failing loader', async () => {
+    test('rejects when the loader throws synchronously', async () => {
       const boom = (): never => {
         throw new RangeError('at once')
       }
       await assert.rejects(cache.getOrSet(newKey(), long, boom), RangeError)
     })
 
-    test('remembers that there is nothing', async () => {
+    test('caches `null` and `undefined`', async () => {
       for (const nothing of [null, undefined]) {
         const key = newKey()
         let calls = 0
@@ -171,7 +175,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       }
     })
 
-    test('remembers that there is nothing for a shorter time, or not at all', async () => {
+    test('caches `null` and `undefined` for `negativeTtlMs`, 0 for not at all', async () => {
       let calls = 0
       const ask = (key: string, negativeTtlMs: number) =>
         cache.getOrSet(key, long, () => void calls++, { negativeTtlMs })
@@ -187,7 +191,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(calls, 4)
     })
 
-    test('stale while revalidate: at once the old value, later the new one', async () => {
+    test('staleWhileRevalidateMs: serves the stale value at once and the new one later', async () => {
       const key = newKey()
       await expired(key, { staleWhileRevalidateMs: long })
       const gated = gate('new')
@@ -199,7 +203,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(gated.calls, 1)
     })
 
-    test('stale while revalidate: a failing loader is logged, and the old value stays', async () => {
+    test('staleWhileRevalidateMs: logs a failing loader and keeps serving the stale value', async () => {
       const key = newKey()
       await expired(key, { staleWhileRevalidateMs: long })
       const logged = peers.warnings.length
@@ -210,7 +214,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await ask(), 'old')
     })
 
-    test('stale if error: every caller of a failing loader gets the old value', async () => {
+    test('staleIfErrorMs: serves the stale value to every caller of a failing loader', async () => {
       const key = newKey()
       await expired(key, { staleIfErrorMs: long })
       const failing = () => Promise.reject(new Error('down'))
@@ -221,7 +225,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.getOrSet(key, long, () => 'new', { staleIfErrorMs: long }), 'new')
     })
 
-    test('not stale beyond its window', async () => {
+    test('does not serve a stale value beyond its window', async () => {
       const key = newKey()
       await expired(key, { staleIfErrorMs: short })
       const failing = () => Promise.reject(new RangeError('down'))
@@ -233,7 +237,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       )
     })
 
-    test('soft timeout: a slow loader costs callers that much, and still brings the new value', async () => {
+    test('softTimeoutMs: serves the stale value while a slow loader continues', async () => {
       const key = newKey()
       await expired(key, { staleIfErrorMs: long })
       const gated = gate('new')
@@ -244,7 +248,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(gated.calls, 1)
     })
 
-    test('hard timeout: an error, the signal, and the next caller tries again', async () => {
+    test('hardTimeoutMs: rejects, aborts the signal and loads again for the next caller', async () => {
       const key = newKey()
       let signal: AbortSignal | undefined
       const hang = (context: { signal: AbortSignal }) => {
@@ -256,7 +260,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.getOrSet(key, long, () => 'well'), 'well')
     })
 
-    test('hard timeout: the stale value when there is one', async () => {
+    test('hardTimeoutMs: serves the stale value if there is one', async () => {
       const key = newKey()
       await expired(key, { staleIfErrorMs: long })
       const hang = () => new Promise<string>(() => undefined)
@@ -264,7 +268,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await ask, 'old')
     })
 
-    test('tags: one call forgets all that has them, and nothing else', async () => {
+    test('deleteByTag deletes all values with the tag and no others', async () => {
       const [a, b, c] = [newKey(), newKey(), newKey()]
       const [red, blue] = [newKey(), newKey()]
       await cache.set(a, 'a', long, { tags: [red] })
@@ -283,7 +287,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       ['deleted by tag', (_: string, tag: string) => cache.deleteByTag(tag)],
       ['set', (key: string, _: string) => cache.set(key, 'set', long)],
     ] as const)
-      test(`a load that began before its key was ${what} is not kept`, async () => {
+      test(`does not store a load that began before its key was ${what}`, async () => {
         const [key, tag] = [newKey(), newKey()]
         const gated = gate('old')
         const early = cache.getOrSet(key, long, gated.load, { tags: [tag] })
@@ -296,7 +300,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
         assert.equal(await cache.get(key), what === 'set' ? 'set' : 'new')
       })
 
-    test('a wrapped function: arguments tell calls apart', async () => {
+    test('wrap: caches results per argument list', async () => {
       let calls = 0
       const add = async (a: number, b: number) => {
         calls++
@@ -313,8 +317,8 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.get(`${name}:[1,2]`), 3)
     })
 
-    test('what cannot be a key, a tag, a time or a value is refused', async () => {
-      const refused: [FleetErrorCode, () => unknown][] = [
+    test('rejects invalid keys, tags, durations and values', async () => {
+      const invalid: [FleetErrorCode, () => unknown][] = [
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('')],
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get('x'.repeat(513))],
         ['FLEET_ERR_CACHE_KEY_INVALID', () => cache.get(7 as never)],
@@ -334,10 +338,10 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
         ['FLEET_ERR_CACHE_VALUE_INVALID', () => cache.getOrSet(newKey(), long, () => Symbol('s'))],
         ['FLEET_ERR_CACHE_VALUE_TOO_LARGE', () => cache.set('x', 'x'.repeat(2 ** 20), long)],
       ]
-      for (const [expected, call] of refused) await assert.rejects(async () => call(), code(expected), `${call}`)
+      for (const [expected, call] of invalid) await assert.rejects(async () => call(), code(expected), `${call}`)
     })
 
-    test('a value too large to keep is passed on, with a warning', async () => {
+    test('returns a value that is too large to store, with a warning', async () => {
       const key = newKey()
       const logged = peers.warnings.length
       const large = 'x'.repeat(2 ** 20)
@@ -346,7 +350,7 @@ export function cacheContract(name: string, open: () => Promise<SharedStore | nu
       assert.equal(await cache.get(key), undefined)
     })
 
-    test('any key that is allowed is a key of its own', async () => {
+    test('keeps every valid key distinct', async () => {
       const odd = ['{', '{}', 'a}b', '{a', 'a{b}', ' ', '\n', '\0', 'ключ', '🔑', '__proto__', 'x'.repeat(512)]
       await Promise.all(odd.map((key) => cache.set(key, `value of ${key}`, long)))
       for (const key of odd) assert.equal(await cache.get(key), `value of ${key}`)

@@ -4,7 +4,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { Cluster, Redis } from 'ioredis'
 import { identity } from '../../../src/instance/identity.ts'
 import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
-import { RedisStore } from '../../../src/state/cache/shared.ts'
+import { RedisCacheStore } from '../../../src/state/cache/redis-store.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { freePort } from '../../helpers/free-port.ts'
@@ -22,7 +22,7 @@ const apps: FastifyInstance[] = []
 let fleets = 0
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** Instances of one fleet, each of which hears the others. */
+/** Instances of one fleet that receive each other's messages. */
 async function fleet(
   server: RedisServer,
   size: number,
@@ -44,7 +44,7 @@ async function fleet(
   return built
 }
 
-/** Waits until what the first one publishes reaches all. */
+/** Waits until a message of the first instance reaches all. */
 async function connected(instances: FastifyInstance[]): Promise<void> {
   const [first] = instances as [FastifyInstance]
   const reached = new Set<FastifyInstance>()
@@ -64,9 +64,9 @@ describe('instances that share a Redis', () => {
     ;[a, b] = (await fleet(redis.server, 2)) as [FastifyInstance, FastifyInstance]
   })
 
-  test('say where values are', () => assert.equal(a.fleet.facts.cacheStore, 'redis'))
+  test('report the Redis store', () => assert.equal(a.fleet.facts.cacheStore, 'redis'))
 
-  test('see what one of them remembers, changes and forgets', async () => {
+  test('see values that one of them sets, changes and deletes', async () => {
     const seen = () => Promise.all([a.cache.get('k'), b.cache.get('k')])
     await a.cache.set('k', 1, long)
     assert.deepEqual(await seen(), [1, 1])
@@ -80,7 +80,7 @@ describe('instances that share a Redis', () => {
     await until(async () => (await seen()).every((value) => value === undefined))
   })
 
-  test('load once among them, and those who wait are woken', async () => {
+  test('load once among them and wake the waiting instances', async () => {
     const gated = gate('value')
     const callers = [a, b].flatMap((app) => [1, 2, 3].map(() => app.cache.getOrSet('once', long, gated.load)))
     await until(() => gated.calls > 0)
@@ -89,7 +89,7 @@ describe('instances that share a Redis', () => {
     assert.equal(gated.calls, 1)
   })
 
-  test('take over from one whose loader fails', async () => {
+  test('take over from an instance whose loader fails', async () => {
     const gated = gate('down')
     const failing = async () => {
       throw new Error(await gated.load())
@@ -102,7 +102,7 @@ describe('instances that share a Redis', () => {
     assert.equal(await second, 'well')
   })
 
-  test('a load that one of them began is not kept once another one forgot its key', async () => {
+  test('do not store a load whose key another instance deleted meanwhile', async () => {
     for (const forget of [() => b.cache.delete('late'), () => b.cache.deleteByTag('tagged')]) {
       const gated = gate('old')
       const early = a.cache.getOrSet('late', long, gated.load, { tags: ['tagged'] })
@@ -116,7 +116,7 @@ describe('instances that share a Redis', () => {
     }
   })
 
-  test('serve what is stale in Redis while one of them loads', async () => {
+  test('serve the stale value in Redis while one of them loads', async () => {
     const stale = { staleWhileRevalidateMs: long }
     await a.cache.getOrSet('swr', 30, () => 'old', stale)
     await until(async () => (await a.cache.get('swr')) === undefined)
@@ -128,7 +128,7 @@ describe('instances that share a Redis', () => {
     assert.equal(gated.calls, 1)
   })
 
-  test('answer with the stale value, every caller, for as long as the loader fails', async () => {
+  test('serve the stale value to every caller while the loader fails', async () => {
     const stale = { staleIfErrorMs: long }
     await a.cache.getOrSet('failing', 30, () => 'old', stale)
     await until(async () => (await a.cache.get('failing')) === undefined)
@@ -145,10 +145,10 @@ describe('instances that share a Redis', () => {
     assert.equal(await b.cache.getOrSet('failing', long, () => 'old', stale), 'old')
   })
 
-  test('believe their memory no more when the push connection was lost', async () => {
+  test('treat memory as stale after the push connection was lost', async () => {
     await a.cache.set('push', 'old', long)
     assert.equal(await b.cache.get('push'), 'old')
-    // While nobody hears anything, the value changes.
+    // The value changes while no message arrives.
     await redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
     const stored = await redis.client.get(b.redisKey('cache', 'push'))
     await redis.client.set(b.redisKey('cache', 'push'), stored?.replace('old', 'new') as string, 'PX', long)
@@ -156,7 +156,7 @@ describe('instances that share a Redis', () => {
     await connected([a, b])
   })
 
-  test('are not misled by what somebody else put there', async () => {
+  test('ignore values that another application wrote', async () => {
     for (const odd of ['', 'text', '0123456789abcdef 0 {}\n{', '0123456789abcdef x']) {
       await redis.client.set(a.redisKey('cache', 'odd'), odd, 'PX', 60_000)
       assert.equal(await b.cache.get('odd'), undefined)
@@ -165,7 +165,7 @@ describe('instances that share a Redis', () => {
     }
   })
 
-  test('go on when Redis has lost its scripts', async () => {
+  test('continue after Redis lost its scripts', async () => {
     await redis.client.script('FLUSH')
     assert.equal(await a.cache.getOrSet('flushed', long, () => 1), 1)
     assert.equal(await b.cache.getOrSet('flushed', long, () => 2), 1)
@@ -192,7 +192,7 @@ describe('processes', () => {
     workers = await Promise.all([start(), start(), start(), start()])
   })
 
-  test('four with 250 callers each: one load', async (t) => {
+  test('four processes with 250 callers each load once', async (t) => {
     for (const key of ['cold', 'colder', 'coldest']) {
       for (const each of workers) each.send({ key, callers: 250, loadMs: 50 } satisfies Order)
       let callers = 0
@@ -207,7 +207,7 @@ describe('processes', () => {
     }
   })
 
-  test('a load longer than the lease keeps it', async () => {
+  test('renews the lease during a long load', async () => {
     const [slow, other] = workers
     slow.send({ key: 'slow', callers: 1, loadMs: 4_500 } satisfies Order)
     await until(async () => (await redis.client.get('loads of slow')) === '1')
@@ -215,14 +215,14 @@ describe('processes', () => {
     assert.deepEqual((await until(() => answers(other, 'slow'))).values, ['load 1'])
   })
 
-  test('one that is killed while it loads: another one loads, once', async (t) => {
+  test('another process loads, once, if the loading one is killed', async (t) => {
     const [holder, ...others] = workers
     holder.send({ key: 'orphan', callers: 1 } satisfies Order)
     await until(async () => (await redis.client.get('loads of orphan')) === '1')
     for (const each of others) each.send({ key: 'orphan', callers: 50, loadMs: 10 } satisfies Order)
     await holder.kill('SIGKILL')
     const killed = performance.now()
-    // By the clock that counts: how busy this machine is has no part in it.
+    // Measured by Redis's clock, so that the load of this machine does not matter.
     const left = await redis.client.pttl('processes:cache-lease:{orphan}')
     assert.ok(left > 0 && left <= leaseMs, `${left} ms`)
     await until(async () => (await redis.client.get('loads of orphan')) === '2')
@@ -236,8 +236,8 @@ describe('processes', () => {
   })
 })
 
-describe('a Redis that goes away', () => {
-  test('callers get answers, one load per instance, and the stale value when that fails', async () => {
+describe('an outage of Redis', () => {
+  test('loads once per instance, and serves the stale value if that fails', async () => {
     const server = await startRedis()
     const [a] = (await fleet(server, 1, { errorBackoffMs: 0 })) as [FastifyInstance]
     const stale = { staleIfErrorMs: long }
@@ -261,7 +261,7 @@ describe('a Redis that goes away', () => {
     assert.equal(await a.cache.get('set'), undefined)
   })
 
-  test('stopped in its tracks: every call ends', async () => {
+  test('every call ends while Redis is suspended', async () => {
     const server = await startRedis()
     const [a] = (await fleet(server, 1, {}, 200)) as [FastifyInstance]
     await server.kill('SIGSTOP')
@@ -275,7 +275,7 @@ describe('a Redis that goes away', () => {
     await server.kill('SIGCONT')
   })
 
-  test('what was forgotten meanwhile is forgotten everywhere when it is back', async () => {
+  test('sends pending invalidations when Redis is back', async () => {
     const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
     const [a, b] = (await fleet(server, 2)) as [FastifyInstance, FastifyInstance]
     await a.cache.set('key', 'old', long)
@@ -291,7 +291,7 @@ describe('a Redis that goes away', () => {
     await until(async () => (await b.redis?.exists(b.redisKey('cache-tag', 'tag'))) === 0)
     await connected([a, b])
     assert.deepEqual(await seen(), [undefined, undefined, undefined, undefined])
-    // What was loaded before Redis was trusted again is kept in memory only, for a second.
+    // Values loaded during the outage stay in memory only, for a second.
     await until(async () => {
       assert.equal(await a.cache.getOrSet('key', long, () => 'new'), 'new')
       return (await b.cache.get('key')) === 'new'
@@ -303,7 +303,7 @@ describe('a Redis that goes away', () => {
 describe('a Redis Cluster', () => {
   let cluster: Cluster
   before(async () => {
-    // By itself it takes a port that is higher by 10,000, and maybe somebody's.
+    // The default bus port is the port plus 10,000, which may be in use.
     const bus = ['--cluster-port', String(await freePort())]
     const server = await startRedis({
       args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', ...bus],
@@ -317,5 +317,8 @@ describe('a Redis Cluster', () => {
   })
   after(() => cluster.disconnect())
 
-  cacheContract('takes it for one Redis', async () => new RedisStore(cluster, (kind, id) => `test:${kind}:{${id}}`))
+  cacheContract(
+    'takes it for one Redis',
+    async () => new RedisCacheStore(cluster, (kind, id) => `test:${kind}:{${id}}`),
+  )
 })

@@ -16,19 +16,19 @@ async function build(options: CacheOptions, withMetrics = false): Promise<Fastif
   return app
 }
 
-test('without Redis: works, and says where values are', async () => {
+test('works without Redis and reports the memory store', async () => {
   const app = await build({})
   assert.equal(app.fleet.facts.cacheStore, 'memory')
   assert.equal(app.fleet.stateless, false)
   assert.equal(await app.cache.getOrSet('k', 1_000, () => 1), 1)
 })
 
-test('wrong options are refused at boot', async () => {
+test('rejects invalid options at boot', async () => {
   await assert.rejects(build({ maxItems: -1 }), code('FLEET_ERR_OPTION_INVALID'))
   await assert.rejects(build({ ttl: 1 } as CacheOptions), code('FLEET_ERR_OPTION_UNKNOWN'))
 })
 
-test('counts by what answered, with labels that are known beforehand', async () => {
+test('counts reads by outcome, every label value from the start', async () => {
   const app = await build({}, true)
   const load = () => 1
   await app.cache.getOrSet('k', 1_000, load)

@@ -4,11 +4,11 @@ import { cache } from '../../../src/state/cache/index.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { patient, patientApp } from '../redis/patience.ts'
 
-/** What the parent asks for: so many callers of one cold key at once. The loader counts its calls in Redis. */
+/** A command of the parent: concurrent callers of one cold key. The loader counts its calls in Redis. */
 export interface Order {
   key: string
   callers: number
-  /** How long the loader takes, ms; left out: for ever. */
+  /** Duration of the load, ms. @default never ends */
   loadMs?: number
 }
 

@@ -46,7 +46,7 @@ async function overlappingWrites(fleet: Fleet): Promise<string[]> {
   return fields.filter((field, n) => held[field] !== n)
 }
 
-/** @returns what each instance has of a session that another one has ended: at once, or within a second if it tracks */
+/** @returns the user that each instance sees in a session that another one has ended, at once or within a second if it tracks */
 async function logOut(fleet: Fleet): Promise<[string, unknown][]> {
   const seen: [string, unknown][] = []
   for (const from of fleet) {
@@ -68,14 +68,14 @@ async function logOut(fleet: Fleet): Promise<[string, unknown][]> {
 interface Observed {
   readonly fleet: Fleet
   readonly load: Load
-  /** What was acknowledged and replicated before the primary died. */
+  /** Writes that were acknowledged and replicated before the primary died. */
   readonly kept: ReturnType<Load['acknowledged']>
   readonly lost: string[]
   readonly loggedOut: [string, unknown][]
   readonly seen: ReadonlyMap<string, ReadonlySet<string>>
 }
 
-/** Lets a primary die while a fleet is under load, and looks at every row until it is well again. */
+/** Kills a primary while a fleet is under load and observes every row until it has recovered. */
 async function failOver({ where, replicated, kill }: Place): Promise<Observed> {
   const fleet = await startFleet(where)
   const [{ redis }] = fleet
@@ -101,7 +101,7 @@ async function failOver({ where, replicated, kill }: Place): Promise<Observed> {
     }
     await until(recovered, { what: name }).catch(() => {})
   })
-  // Keys of all slots, so that some of them were on the server that is dead.
+  // Keys in all slots, so that some were on the dead server.
   const everywhere = Array.from({ length: 32 }, (_, n) => `slot ${n}`)
   await until(() => Promise.all(everywhere.map((key) => redis?.set(key, 1))), { what: 'failover' })
   over = true
@@ -119,24 +119,24 @@ for (const [place, run] of running)
       observed = await run
     })
 
-    test('before: a hundred overlapping writes to one session through three instances, none lost', () => {
+    test('before: loses none of a hundred overlapping writes to one session through three instances', () => {
       assert.deepEqual(observed.lost, [])
     })
 
-    test('before: a logout is seen everywhere', async () => {
+    test('before: every instance sees a logout', async () => {
       for (const [from, window] of observed.loggedOut) assert.deepEqual([from, window], [from, null])
     })
 
-    test('under load: every request was answered, by 200 or 503', () => {
+    test('under load: responds to every request with 200 or 503', () => {
       assert.deepEqual([...observed.load.statuses.keys()].sort(), [200, 503])
     })
 
-    test('under load: what was acknowledged and replicated is there', async (t) => {
+    test('under load: keeps writes that were acknowledged and replicated', async (t) => {
       const { sessions, orders } = observed.kept
       const fields = sessions.reduce((sum, session) => sum + session.fields.length, 0)
-      const answers = [...observed.load.statuses].map(([status, count]) => `${count} × ${status}`)
+      const responses = [...observed.load.statuses].map(([status, count]) => `${count} × ${status}`)
       t.diagnostic(
-        `${sessions.length} sessions, ${fields} fields, ${orders.length} orders; answers: ${answers.join(', ')}`,
+        `${sessions.length} sessions, ${fields} fields, ${orders.length} orders; responses: ${responses.join(', ')}`,
       )
       assert.ok(sessions.length === 20 && fields > 60 && orders.length > 40)
       for (const { browser, fields } of observed.kept.sessions) {

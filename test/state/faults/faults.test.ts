@@ -16,11 +16,11 @@ interface Place {
   readonly admin: Redis
 }
 
-/** Each fault, and how it ends. */
+/** Each fault, how it begins and how it ends. */
 const made: [Fault, how: string, begin: (place: Place) => unknown, end: (place: Place) => unknown][] = [
-  ['slow', 'answers take 80 ms', ({ relay }) => relay.delay(80), ({ relay }) => relay.restore()],
-  ['silent', 'nothing moves', ({ relay }) => relay.silence(), ({ relay }) => relay.restore()],
-  ['gone', 'refused', ({ relay }) => relay.refuse(), ({ relay }) => relay.restore()],
+  ['slow', 'replies take 80 ms', ({ relay }) => relay.delay(80), ({ relay }) => relay.restore()],
+  ['silent', 'no traffic', ({ relay }) => relay.silence(), ({ relay }) => relay.restore()],
+  ['gone', 'connections refused', ({ relay }) => relay.refuse(), ({ relay }) => relay.restore()],
   [
     'read-only',
     'a replica',
@@ -41,7 +41,7 @@ const made: [Fault, how: string, begin: (place: Place) => unknown, end: (place: 
   ],
 ]
 
-/** Looks until it is as promised, where that takes a while, or once. */
+/** Looks once, or until the outcome is the expected one where that takes a while. */
 async function observe({ look, slowly = false }: Row, expected: string, patient: boolean): Promise<string> {
   let outcome = ''
   const seen = async (): Promise<boolean> => {
@@ -66,18 +66,18 @@ after(() => {
   place.admin.disconnect()
 })
 
-test('every row of the docs is looked at, and no other', () => {
+test('observes exactly the rows of the docs', () => {
   assert.deepEqual([...observed.rows.keys()].sort(), [...promised.keys()].sort())
 })
 
-// The same instances live through all of them, one after the other.
+// The same instances go through all faults, one after the other.
 for (const [fault, how, begin, end] of made)
   describe(`${fault}: ${how}`, () => {
     const outcomes = new Map<string, string>()
     before(async () => {
       await observed.restock()
       await begin(place)
-      // A refused write looks for another server, which costs what is under way.
+      // After a rejected write the client looks for another server, which fails commands in flight.
       const patient = fault === 'read-only'
       const looks = [...observed.rows].map(async ([name, row]) => {
         outcomes.set(name, await observe(row, promised.get(name)?.[fault] ?? '', patient))
@@ -88,7 +88,7 @@ for (const [fault, how, begin, end] of made)
     for (const [name, cells] of promised)
       test(`${name}: ${cells[fault]}`, () => assert.equal(outcomes.get(name), cells[fault]))
 
-    test('when it is over, everything works again', async () => {
+    test('every row works again afterwards', async () => {
       await end(place)
       const looks = [...observed.rows].map(([name, { look }]) =>
         until(async () => (await look()) === promised.get(name)?.slow, { what: name }),

@@ -19,11 +19,11 @@ const secret = 'a secret of these tests, long enough for HS256'
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-/** How many requests a client of `/limited` has in a minute. */
+/** Requests per minute and client of `/limited`. */
 export const limit = 30
 export const ttl = 2000
 
-/** An instance with every plugin that keeps its state in Redis; `b` has the options for a Redis that is away, `c` tracks. */
+/** An instance with every plugin that stores state in Redis. `b` has the options for outages, `c` tracks sessions. */
 async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Promise<FastifyInstance> {
   const lenient = id === 'b'
   const app = Fastify(patientApp)
@@ -34,13 +34,13 @@ async function start(id: 'a' | 'b' | 'c', name: string, where: RedisOptions): Pr
   await app.register(redis, { commandTimeoutMs: 1000, connectTimeoutMs: patient.connectTimeoutMs, ...where })
   await app.register(broadcast)
   await app.register(registry, { leaseMs: 3000 })
-  await app.register(locks, { ttl, closeGraceMs: 100 })
+  await app.register(locks, { ttlMs: ttl, closeGraceMs: 100 })
   await app.register(rateLimit)
   await app.register(session, { secret, onOutage: lenient ? 'allow' : 'reject', track: id === 'c' })
   await app.register(jwt, { secret, onOutage: lenient ? 'allow' : 'reject' })
   await app.register(cache, { jitter: 0, errorBackoffMs: 0 })
   await app.register(httpCache)
-  await app.register(idempotency, { whenDown: lenient ? 'proceed' : 'unavailable' })
+  await app.register(idempotency, { onOutage: lenient ? 'allow' : 'reject' })
 
   app.get('/session', async ({ session }) => ({ user: session.userId ?? null }))
   app.get('/session/all', async ({ session }) => {

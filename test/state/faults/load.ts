@@ -2,7 +2,7 @@ import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { Browser } from '../session/browser.ts'
 import type { Fleet } from './fleet.ts'
 
-/** What a client was told, and so may count on. */
+/** A client and its acknowledged writes. */
 interface Client {
   readonly browser: Browser
   readonly name: string
@@ -10,13 +10,13 @@ interface Client {
   readonly ordered: string[]
 }
 
-/** Clients that go from instance to instance without a pause, each of them writing to a session of its own. */
+/** Clients that send requests to alternating instances, each with its own session. */
 export class Load {
   readonly #fleet: Fleet
   readonly #clients: readonly Client[]
   readonly #runs: Promise<unknown>
   #running = true
-  /** Answers by status; none is ever missing. */
+  /** Responses by status. */
   readonly statuses = new Map<number, number>()
 
   private constructor(fleet: Fleet, clients: readonly Client[]) {
@@ -33,7 +33,7 @@ export class Load {
     return new Load(fleet, clients)
   }
 
-  /** What was acknowledged until now. */
+  /** The writes acknowledged so far. */
   acknowledged(): { sessions: { browser: Browser; fields: string[] }[]; orders: string[] } {
     return {
       sessions: this.#clients.map(({ browser, written }) => ({ browser, fields: [...written] })),
@@ -50,9 +50,9 @@ export class Load {
     for (let turn = 0; this.#running; turn++) {
       const app = this.#fleet[(turn + offset) % 2 === 0 ? 0 : 2]
       const ask = async (request: InjectOptions): Promise<LightMyRequestResponse> => {
-        const answer = await browser.clone().send(app, request)
-        this.statuses.set(answer.statusCode, (this.statuses.get(answer.statusCode) ?? 0) + 1)
-        return answer
+        const response = await browser.clone().send(app, request)
+        this.statuses.set(response.statusCode, (this.statuses.get(response.statusCode) ?? 0) + 1)
+        return response
       }
       const [field, key] = [`field${turn}`, `${name}-${turn}`]
       const payload = { [field]: turn }

@@ -5,10 +5,10 @@ import { until } from '../../helpers/until.ts'
 import { Browser } from '../session/browser.ts'
 import { type Fleet, limit, ttl } from './fleet.ts'
 
-/** What one row of docs/faults.md looks like now, in the words of its cells; any other answer is an outcome too. */
+/** One row of docs/faults.md: `look` returns its present outcome in the words of the cells, or any other outcome. */
 export interface Row {
   readonly look: () => Promise<string>
-  /** It takes a while until the fault shows here, and after it until it is over. */
+  /** The outcome changes some time after the fault begins or ends. */
   readonly slowly?: boolean
 }
 
@@ -16,16 +16,16 @@ const hour = 3_600_000
 
 export interface Rows {
   readonly rows: ReadonlyMap<string, Row>
-  /** Makes anew what looking has used up, for as many looks again. */
+  /** Replaces the state that looking has used up, for as many looks again. */
   readonly restock: () => Promise<unknown>
   readonly end: () => void
 }
 
 /**
- * One client's state in a fleet, made while all is well, and a way to look at each row.
+ * Creates the state of one client in a healthy fleet, and the rows that observe it.
  *
- * @param looks how often a row may be looked at in a fault
- * @param deliveryMs when a message that has not come by then is not delivered
+ * @param looks how often a row may be observed during a fault
+ * @param deliveryMs a message that has not arrived by then counts as not delivered
  */
 export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: number): Promise<Rows> {
   const stocks: Stock<unknown>[] = []
@@ -45,12 +45,12 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
     browser
       .clone()
       .get(app, '/session')
-      .then((answer) => told(answer, ({ user }) => (user === 'ann' ? 'works' : `${user}`)))
+      .then((response) => outcomeOf(response, ({ user }) => (user === 'ann' ? 'works' : `${user}`)))
 
   const seen = (await until(() => a.tokens.issue('ann'))).accessToken
   const me = (app: FastifyInstance, token: string): Promise<string> =>
-    inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((answer) =>
-      told(answer, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
+    inject(app, { url: '/me', headers: { authorization: `Bearer ${token}` } }).then((response) =>
+      outcomeOf(response, ({ sub }) => (sub === 'ann' ? 'works' : String(sub))),
     )
   const unseen = await supply(async () => (await a.tokens.issue('ann')).accessToken)
   const pairs = await supply(() => a.tokens.issue('ann'))
@@ -62,18 +62,18 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
     await b.cache.set(`far ${n}`, 'found', hour)
     return `far ${n}`
   })
-  const forgotten = await supply(async (n) => {
-    await a.cache.set(`forgotten ${n}`, 'found', hour)
-    return `forgotten ${n}`
+  const deleted = await supply(async (n) => {
+    await a.cache.set(`deleted ${n}`, 'found', hour)
+    return `deleted ${n}`
   })
   const stale = { staleIfErrorMs: hour }
   await a.cache.getOrSet('stale', 1, () => 'old', stale)
   const page = (): Promise<LightMyRequestResponse> => inject(a, { url: '/page' })
 
-  const answered = randomUUID()
+  const completed = randomUUID()
   const order = (app: FastifyInstance, key?: string): Promise<LightMyRequestResponse> =>
     inject(app, { method: 'POST', url: '/orders', payload: {}, headers: key ? { 'idempotency-key': key } : {} })
-  await until(async () => (await order(a, answered)).statusCode === 200)
+  await until(async () => (await order(a, completed)).statusCode === 200)
 
   const holding = new AbortController()
   const jobs = [a, b].map((app) => app.fleet.leader('job', () => {}))
@@ -91,24 +91,27 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
   const rows: [string, Row | (() => Promise<string>)][] = [
     [
       'Sessions: a request without a session cookie',
-      async () => told(await new Browser().get(a, '/session'), () => 'works'),
+      async () => outcomeOf(await new Browser().get(a, '/session'), () => 'works'),
     ],
     ['Sessions: a session is read', () => visit(a)],
     [
       'Sessions: a session is changed',
-      async () => told(await browser.clone().post(a, '/session', { n: randomUUID() }), () => 'works'),
+      async () => outcomeOf(await browser.clone().post(a, '/session', { n: randomUUID() }), () => 'works'),
     ],
-    ['Sessions: a session begins', async () => told(await new Browser().post(a, '/session', { n: 1 }), () => 'works')],
+    [
+      'Sessions: a session begins',
+      async () => outcomeOf(await new Browser().post(a, '/session', { n: 1 }), () => 'works'),
+    ],
     [
       'Sessions: a session is ended',
-      async () => told(await (await begun()).send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
+      async () => outcomeOf(await (await begun()).send(a, { method: 'DELETE', url: '/session' }), () => 'works'),
     ],
     [
       "Sessions: a session is read, `onOutage: 'allow'`",
       async () => {
-        const answer = await browser.clone().get(b, '/session')
-        assert.equal(answer.headers['set-cookie'], undefined)
-        return told(answer, ({ user }) => (user === 'ann' ? 'works' : 'anonymous'))
+        const response = await browser.clone().get(b, '/session')
+        assert.equal(response.headers['set-cookie'], undefined)
+        return outcomeOf(response, ({ user }) => (user === 'ann' ? 'works' : 'anonymous'))
       },
     ],
     ['Sessions: a session is read, `track: true`', { look: () => visit(c), slowly: true }],
@@ -142,7 +145,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       },
     ],
     [
-      'Cache: a value that nobody has',
+      'Cache: a value in no cache',
       async () => {
         const key = randomUUID()
         let loads = 0
@@ -163,21 +166,23 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       },
     ],
     [
-      'Cache: a value is forgotten',
+      'Cache: a value is deleted',
       async () => {
-        const key = await forgotten()
+        const key = await deleted()
         await a.cache.delete(key)
         assert.equal(await a.cache.get(key), undefined)
-        // What b reads is what Redis has, whether b heard of it or not.
-        return (await b.cache.get(key)) === undefined && (await reachable(b, key)) ? 'works' : 'owed'
+        // The read on b goes to Redis, whether b received the invalidation or not.
+        return (await b.cache.get(key)) === undefined && (await reachable(b, key)) ? 'works' : 'pending'
       },
     ],
     [
       'Cache: a cached response',
       {
         look: async () => {
-          const answer = await page()
-          return told(answer, () => (answer.headers['cache-status'] === 'fleet; hit' ? 'works' : 'the handler'))
+          const response = await page()
+          return outcomeOf(response, () =>
+            response.headers['cache-status'] === 'fleet; hit' ? 'works' : 'the handler',
+          )
         },
         slowly: true,
       },
@@ -187,38 +192,38 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       'Rate limits: a limited request',
       async () => {
         const client = Array.from({ length: 3 }, () => Math.floor(Math.random() * 256)).join('.')
-        const answer = await inject(a, { url: '/limited', remoteAddress: `10.${client}` })
-        const left = Number(answer.headers['ratelimit-remaining'])
-        return told(answer, () =>
+        const response = await inject(a, { url: '/limited', remoteAddress: `10.${client}` })
+        const left = Number(response.headers['ratelimit-remaining'])
+        return outcomeOf(response, () =>
           left === limit - 1 ? 'works' : left === limit / 3 - 1 ? 'own share' : `${left} left`,
         )
       },
     ],
 
-    ['Idempotency keys: a POST without a key', async () => told(await order(a), () => 'works')],
-    ['Idempotency keys: a POST with a key', async () => told(await order(a, randomUUID()), () => 'works')],
+    ['Idempotency keys: a POST without a key', async () => outcomeOf(await order(a), () => 'works')],
+    ['Idempotency keys: a POST with a key', async () => outcomeOf(await order(a, randomUUID()), () => 'works')],
     [
-      "Idempotency keys: a POST with a key, `whenDown: 'proceed'`",
+      "Idempotency keys: a POST with a key, `onOutage: 'allow'`",
       async () => {
         const key = randomUUID()
         const [first, again] = [await order(b, key), await order(b, key)]
         assert.equal(first.statusCode, 200)
-        return told(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'unprotected'))
+        return outcomeOf(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'unprotected'))
       },
     ],
     [
-      'Idempotency keys: a POST that was answered is repeated',
+      'Idempotency keys: a completed POST is repeated',
       async () => {
-        const again = await order(a, answered)
-        return told(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'done twice'))
+        const again = await order(a, completed)
+        return outcomeOf(again, () => (again.headers['idempotency-replayed'] ? 'works' : 'run twice'))
       },
     ],
 
     ['Locks and leader: a lock is taken', () => done(a.fleet.lock(randomUUID(), () => 1))],
-    ['Locks and leader: a lock that is held', { look: hold(a, holding.signal), slowly: true }],
+    ['Locks and leader: a held lock', { look: hold(a, holding.signal), slowly: true }],
     [
       'Locks and leader: a leader',
-      { look: async () => (jobs.some((job) => job.leading) ? 'works' : 'nobody leads'), slowly: true },
+      { look: async () => (jobs.some((job) => job.leading) ? 'works' : 'no leader'), slowly: true },
     ],
 
     [
@@ -250,7 +255,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
       'Health: `/live` and `/ready`',
       async () => {
         const [live, ready] = [await inject(a, { url: '/live' }), await inject(a, { url: '/ready' })]
-        return told(live, () => told(ready, () => 'works'))
+        return outcomeOf(live, () => outcomeOf(ready, () => 'works'))
       },
     ],
   ]
@@ -276,7 +281,7 @@ export async function prepare([a, b, c]: Fleet, looks: number, deliveryMs: numbe
 const inject = async (app: FastifyInstance, request: InjectOptions): Promise<LightMyRequestResponse> =>
   app.inject(request)
 
-/** What is used up by looking: made in advance, because it cannot be made in a fault. */
+/** State that looking uses up. It is created in advance, because it cannot be created during a fault. */
 class Stock<T> {
   readonly #size: number
   readonly #make: (n: number) => Promise<T>
@@ -293,7 +298,7 @@ class Stock<T> {
       this.#made.push(...(await Promise.all(Array.from({ length: 40 }, () => this.#one()))))
   }
 
-  /** When there is none left, it waits until one can be made. */
+  /** Waits for a new one if none is left. */
   async take(): Promise<T> {
     return this.#made.pop() ?? (await this.#one())
   }
@@ -303,15 +308,15 @@ class Stock<T> {
   }
 }
 
-function told(answer: LightMyRequestResponse, well: (body: Record<string, unknown>) => string): string {
-  if (answer.statusCode === 200) return well(answer.json())
-  if (answer.statusCode !== 503) return `${answer.statusCode} ${answer.body}`
-  assert.equal(answer.headers['retry-after'], '1')
-  assert.doesNotMatch(answer.body, /redis|READONLY|OOM|NOREPLICAS|stream|connect|127\.0\.0\.1/i)
-  return refusal(answer.json().code)
+function outcomeOf(response: LightMyRequestResponse, onSuccess: (body: Record<string, unknown>) => string): string {
+  if (response.statusCode === 200) return onSuccess(response.json())
+  if (response.statusCode !== 503) return `${response.statusCode} ${response.body}`
+  assert.equal(response.headers['retry-after'], '1')
+  assert.doesNotMatch(response.body, /redis|READONLY|OOM|NOREPLICAS|stream|connect|127\.0\.0\.1/i)
+  return unavailable(response.json().code)
 }
 
-function refusal(code: unknown): string {
+function unavailable(code: unknown): string {
   assert.match(String(code), /^FLEET_ERR_STATE_(UNAVAILABLE|FULL)$/)
   return code === 'FLEET_ERR_STATE_FULL' ? '503 full' : '503'
 }
@@ -323,15 +328,15 @@ const done = (work: Promise<unknown>): Promise<string> =>
       if (error.code === 'FLEET_ERR_LOCK_LOST') return 'lost'
       if (error.code === 'FLEET_ERR_COMMAND_TIMEOUT') return String(error.statusCode)
       assert.equal(error.statusCode, 503)
-      return refusal(error.code)
+      return unavailable(error.code)
     },
   )
 
-/** Whether Redis could be asked. */
+/** Whether Redis responds and does not have the key. */
 const reachable = async (app: FastifyInstance, key: string): Promise<boolean> =>
   (await app.redis?.exists(app.redisKey('cache', key)).catch(() => 1)) === 0
 
-/** Holds a lock, and takes it again when it was lost. */
+/** Holds a lock and acquires it again after a loss. */
 function hold(app: FastifyInstance, end: AbortSignal): () => Promise<string> {
   let held = false
   const work = async (_token: number, lost: AbortSignal): Promise<void> => {
@@ -341,7 +346,7 @@ function hold(app: FastifyInstance, end: AbortSignal): () => Promise<string> {
   }
   const again = async (): Promise<void> => {
     while (!end.aborted && app.fleet.state !== 'closed') {
-      await app.fleet.lock('held', work, { ttl }).catch(() => {})
+      await app.fleet.lock('held', work, { ttlMs: ttl }).catch(() => {})
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
   }

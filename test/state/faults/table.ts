@@ -4,7 +4,7 @@ export const faults = ['slow', 'silent', 'gone', 'read-only', 'full', 'failing o
 export type Fault = (typeof faults)[number]
 export type Cells = Readonly<Record<Fault, string>>
 
-/** What docs/faults.md says: the cells of each row, by `plugin: row`. */
+/** The cells of each row of docs/faults.md, by `plugin: row`. */
 export function promises(): Map<string, Cells> {
   const found = new Map<string, Cells>()
   let plugin = ''
@@ -15,8 +15,8 @@ export function promises(): Map<string, Cells> {
       .slice(1, -1)
       .map((cell) => cell.trim())
     if (plugin === '' || cells.length === 0 || what?.startsWith('---')) continue
-    if (what === '') {
-      if (cells.join() !== faults.join()) throw new Error(`docs/faults.md: the columns of ${plugin} are others`)
+    if (what === 'operation') {
+      if (cells.join() !== faults.join()) throw new Error(`docs/faults.md: ${plugin} has other columns`)
       continue
     }
     if (cells.length !== faults.length) throw new Error(`docs/faults.md: ${what} has ${cells.length} cells`)

@@ -97,7 +97,7 @@ describe('one instance', () => {
   const get = (url: string, headers: Record<string, string> = {}, more: InjectOptions = {}) =>
     app.inject({ url, headers, ...more })
 
-  test('the second gets what the first got, and the handler is called once', async () => {
+  test('sends the stored response to the second request and calls the handler once', async () => {
     const [done, began, first, second] = [calls, performance.now(), await get('/plain'), await get('/plain')]
     const oldest = Math.ceil((performance.now() - began) / 1000)
     assert.equal(calls, done + 1)
@@ -117,14 +117,14 @@ describe('one instance', () => {
     }
   })
 
-  test('a hundred at once, one call', async () => {
+  test('calls the handler once for a hundred concurrent requests', async () => {
     const done = calls
     const responses = await Promise.all(Array.from({ length: 100 }, () => get('/plain?cold')))
     assert.equal(new Set(responses.map(({ body }) => body)).size, 1)
     assert.equal(calls, done + 1)
   })
 
-  test('each URL, host and scheme for itself', async () => {
+  test('stores responses per URL, host and scheme', async () => {
     const done = calls
     await get('/plain?a=1')
     await get('/plain?a=2')
@@ -136,7 +136,7 @@ describe('one instance', () => {
     assert.equal(calls, done + 4)
   })
 
-  test('headers that responses differ by are part of the key, and others do not reach the handler', async () => {
+  test('adds the headers in `vary` to the key and hides all others from the handler', async () => {
     const ask = async (language: string, unkeyed = '') =>
       (await get('/languages', { 'accept-language': language, 'x-unkeyed': unkeyed })).json()
     const done = calls
@@ -148,14 +148,14 @@ describe('one instance', () => {
     assert.deepEqual(list(headers.vary), ['accept-language', 'authorization', 'cookie', 'origin'])
   })
 
-  test('what other hooks set is theirs for every client', async () => {
+  test('lets other hooks set their headers for every client', async () => {
     await get('/plain?cors', { origin: 'https://a.example' })
     const { headers } = await get('/plain?cors', { origin: 'https://b.example' })
     assert.equal(headers['access-control-allow-origin'], 'https://b.example')
     assert.equal(headers['cache-status'], 'fleet; hit')
   })
 
-  test('a client that has it gets 304', async () => {
+  test('responds 304 to a client that has the response', async () => {
     const { headers } = await get('/plain')
     const etag = String(headers.etag)
     for (const known of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
@@ -169,7 +169,7 @@ describe('one instance', () => {
     assert.equal((await get('/plain', { 'if-none-match': '"other"' })).statusCode, 200)
   })
 
-  test("the handler's own validators and times are kept", async () => {
+  test("keeps the handler's own validators and times", async () => {
     const { headers } = await get('/tagged')
     assert.deepEqual([headers.etag, headers['cache-control']], ['"mine"', 'public, max-age=30'])
     const since = async (date: string) => (await get('/tagged', { 'if-modified-since': date })).statusCode
@@ -180,7 +180,7 @@ describe('one instance', () => {
     assert.equal((await get('/tagged', both)).statusCode, 200)
   })
 
-  test('requests with Authorization or cookies go by the cache', async () => {
+  test('bypasses the cache for requests with Authorization or cookies', async () => {
     await get('/plain')
     for (const headers of [{ authorization: 'Bearer x' }, { cookie: 'a=b' }] as Record<string, string>[]) {
       const done = calls
@@ -195,7 +195,7 @@ describe('one instance', () => {
     assert.deepEqual(list(second.headers.vary), ['authorization', 'origin'])
   })
 
-  test('what is not for others is not kept', async () => {
+  test('does not store responses that must not be shared', async () => {
     for (const url of ['/cookie', '/private', '/no-store', '/varies', '/any', '/zipped', '/missing']) {
       const bodies = [await get(url), await get(url), await get(url)].map(({ body }) => body)
       assert.equal(new Set(bodies).size, 3, url)
@@ -205,7 +205,7 @@ describe('one instance', () => {
     assert.equal((await get('/missing')).statusCode, 404)
   })
 
-  test('keeps nothing for a path that only some readers resolve', async (t) => {
+  test('stores nothing for a path that only some parsers resolve', async (t) => {
     const other = await build()
     other.get('/files/*', config(), async () => ({ call: ++calls }))
     t.after(() => other.close())
@@ -214,7 +214,7 @@ describe('one instance', () => {
       const [response] = await once(request({ host: '127.0.0.1', port, path, agent: false }).end(), 'response')
       return text(response)
     }
-    // One that was resolved would be the response of another route.
+    // After resolving, this would be the path of another route.
     for (const path of [
       '/files/../uncached',
       '/files/%2e%2e/uncached',
@@ -228,7 +228,7 @@ describe('one instance', () => {
       assert.equal(await body(path), await body(path), path)
   })
 
-  test('any body is kept as it is', async () => {
+  test('stores any body unchanged', async () => {
     for (const url of ['/moved', '/bytes', '/stream']) {
       const [done, first, second] = [calls, await get(url), await get(url)]
       assert.deepEqual(second.rawPayload, first.rawPayload)
@@ -238,14 +238,14 @@ describe('one instance', () => {
     }
   })
 
-  test('HEAD is GET without a body', async () => {
+  test('serves HEAD from the response to GET', async () => {
     const [done, head, full] = [calls, await get('/plain?head', {}, { method: 'HEAD' }), await get('/plain?head')]
     assert.equal(calls, done + 1)
     assert.deepEqual([head.statusCode, head.body], [200, ''])
     for (const name of ['etag', 'content-type', 'content-length']) assert.equal(head.headers[name], full.headers[name])
   })
 
-  test('deleted by tag', async () => {
+  test('deletes responses by tag', async () => {
     const [plain, one, two] = [await get('/plain'), await get('/items/1'), await get('/items/2')]
     await app.cache.deleteByTag('item 1')
     assert.notEqual((await get('/items/1')).body, one.body)
@@ -254,7 +254,7 @@ describe('one instance', () => {
     assert.notEqual((await get('/plain')).body, plain.body)
   })
 
-  test('stale instead of an error, and the error itself when there is nothing stale', async () => {
+  test('serves a stale response instead of an error, and the error if there is none', async () => {
     const { body } = await get('/stale')
     failing = true
     await until(async () => (await get('/stale')).headers['cache-status'] === 'fleet; fwd=miss')
@@ -272,19 +272,19 @@ describe('one instance', () => {
     assert.equal(calls, done + 1)
   })
 
-  test('stale while it is revalidated', async () => {
+  test('serves a stale response while it revalidates', async () => {
     const { body } = await get('/revalidated')
     await until(async () => (await get('/revalidated')).body !== body)
   })
 
-  test('behind what guards the route', async () => {
+  test('runs after the hooks that guard the route', async () => {
     const [done, first, second] = [calls, await get('/guarded', { 'x-api-key': 'right' }), await get('/guarded')]
     assert.deepEqual([first.statusCode, second.statusCode], [200, 401])
     assert.equal((await get('/guarded', { 'x-api-key': 'right' })).body, first.body)
     assert.equal(calls, done + 1)
   })
 
-  test('other routes are left alone, and a made-up header opens nothing', async () => {
+  test('ignores other routes and forged internal requests', async () => {
     const { headers } = await get('/uncached')
     assert.deepEqual(
       [headers['cache-control'], headers['cache-status'], headers.vary],
@@ -294,16 +294,16 @@ describe('one instance', () => {
     assert.match(String(response.headers['cache-status']), /^fleet; (hit|fwd=miss)$/)
   })
 
-  test('what does not fit is refused when the route is added', async () => {
-    const refused = (error: unknown): boolean =>
+  test('rejects invalid options when the route is added', async () => {
+    const isRejected = (error: unknown): boolean =>
       error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
     const fresh = await build()
     const add = (options: unknown, method: 'GET' | 'POST' = 'GET') =>
       fresh.route({ method, url: `/odd-${calls++}`, config: { cache: options as RouteCache }, handler: async () => 1 })
-    assert.throws(() => add({}), refused)
-    assert.throws(() => add({ ttlMs: 0 }), refused)
-    assert.throws(() => add({ ttlMs: 1, ttl: 1 }), refused)
-    assert.throws(() => add({ ttlMs: 1 }, 'POST'), refused)
+    assert.throws(() => add({}), isRejected)
+    assert.throws(() => add({ ttlMs: 0 }), isRejected)
+    assert.throws(() => add({ ttlMs: 1, ttl: 1 }), isRejected)
+    assert.throws(() => add({ ttlMs: 1 }, 'POST'), isRejected)
     assert.doesNotThrow(() => add(false))
   })
 })
@@ -314,7 +314,7 @@ describe('a fleet', () => {
     server = await startRedis()
   })
 
-  test('keeps one response for all, and forgets it together', async () => {
+  test('shares a stored response and deletes it on every instance', async () => {
     const fleet = await Promise.all([1, 2, 3].map(() => build(server.url, 'together')))
     const ask = async () => (await Promise.all(fleet.map((app) => app.inject('/plain')))).map(({ body }) => body)
     const done = calls
@@ -328,7 +328,7 @@ describe('a fleet', () => {
     })
   })
 
-  test('goes on without Redis', async () => {
+  test('continues without Redis', async () => {
     const own = await startRedis()
     const app = await build(own.url)
     await app.inject('/plain')

@@ -30,7 +30,7 @@ async function build(server: FastifyServerOptions = {}, url?: string, max: numbe
   app.addHook('onRequest', async (request) => {
     ;(request as { tenant?: string }).tenant = `${request.protocol}://${request.host}`
   })
-  // Whatever a handler can see of a request.
+  // Everything that a handler can read from a request.
   const everything = async (request: Parameters<typeof clientKey>[0]) => ({
     headers: request.headers,
     tenant: (request as { tenant?: string }).tenant,
@@ -80,9 +80,9 @@ const poison = {
 }
 const victim = { host: 'shop.example' }
 
-describe('a response that others get', () => {
+describe('a shared response', () => {
   for (const trustProxy of [false, true, '10.0.0.0/8'] as const)
-    test(`has nothing of a request but its key, with trustProxy ${trustProxy}`, async () => {
+    test(`depends on the key only, with trustProxy ${trustProxy}`, async () => {
       const app = await build({ trustProxy })
       for (const url of ['/page', '/files/a', '/page?q=1'])
         for (const [name, value] of Object.entries(poison)) {
@@ -96,7 +96,7 @@ describe('a response that others get', () => {
         }
     })
 
-  test('is kept by the scheme and host that the application hears, and its handler hears the same', async () => {
+  test('is stored per scheme and host as the application sees them, and the handler sees the same', async () => {
     const app = await build({ trustProxy: true })
     const ask = async (proto: string, host: string) => {
       const headers = { host: 'front', 'x-forwarded-proto': proto, 'x-forwarded-host': host }
@@ -112,14 +112,14 @@ describe('a response that others get', () => {
     assert.equal(calls, done)
   })
 
-  test('can be kept by further headers, which then reach the handler', async () => {
+  test('can depend on further headers, which then reach the handler', async () => {
     const app = await build()
     const ask = async (proto: string) =>
       (await app.inject({ url: '/proto', headers: { 'x-forwarded-proto': proto } })).body
     assert.deepEqual([await ask('https'), await ask('http'), await ask('https')], ['https', 'http', 'https'])
   })
 
-  test('differs by a header of the key that is empty, or named like a property of every object', async () => {
+  test('differs by a header that is empty or named like a member of Object.prototype', async () => {
     const app = await build()
     app.get('/odd', config({ vary: ['constructor', 'x-a'] }), async ({ headers }) => [
       Object.hasOwn(headers, 'constructor') ? headers.constructor : 'none',
@@ -132,7 +132,7 @@ describe('a response that others get', () => {
     assert.deepEqual(await ask({}), ['none', 'none'])
   })
 
-  test('is that of the version of the route that was asked for', async () => {
+  test('belongs to the requested version of the route', async () => {
     const app = await build()
     const ask = async (version?: string) =>
       (await app.inject({ url: '/api', headers: version ? { 'accept-version': version } : {} })).body
@@ -145,8 +145,8 @@ describe('a response that others get', () => {
   })
 })
 
-describe('a URL that can be read in two ways', () => {
-  /** Raw, because clients tidy URLs. */
+describe('an ambiguous URL', () => {
+  /** Over a raw socket, because HTTP clients normalize URLs. */
   async function raw(app: FastifyInstance, target: string, host = 'Host: shop.example\r\n'): Promise<string> {
     const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
     socket.end(`GET ${target} HTTP/1.1\r\n${host}Connection: close\r\n\r\n`)
@@ -158,7 +158,7 @@ describe('a URL that can be read in two ways', () => {
     return text
   }
 
-  test('never brings the response of another route, or an error, into the cache', async () => {
+  test('never stores the response of another route, or an error', async () => {
     const app = await build()
     await app.listen({ host: '127.0.0.1', port: 0 })
     for (const target of [
@@ -185,7 +185,7 @@ describe('a URL that can be read in two ways', () => {
     assert.match(await raw(app, '/page', 'Host:\r\n'), /fwd=bypass/)
   })
 
-  test('of a length that cannot be a tag goes to the handler', async () => {
+  test('goes to the handler if it is too long for a tag', async () => {
     const app = await build()
     const { statusCode, headers } = await app.inject(`/tagged/${'x'.repeat(2_000)}`)
     assert.deepEqual([statusCode, headers['cache-status']], [200, 'fleet; fwd=bypass'])
@@ -193,7 +193,7 @@ describe('a URL that can be read in two ways', () => {
 })
 
 describe('a flood of made-up URLs', () => {
-  test('stores no more than `maxEntries` of a route; the rest goes to the handler', async () => {
+  test('stores at most `maxEntries` responses per route and sends the rest to the handler', async () => {
     const { url } = await startRedis()
     const app = await build({}, url)
     await app.inject('/few?known')
@@ -207,7 +207,7 @@ describe('a flood of made-up URLs', () => {
     assert.ok(keys.length <= 3, keys.join())
   })
 
-  test('of one client leaves the route to others', async () => {
+  test('from one client does not use up the limit of the route', async () => {
     const app = await build()
     const ask = async (url: string, remoteAddress: string) =>
       (await app.inject({ url, remoteAddress })).headers['cache-status']
@@ -218,7 +218,7 @@ describe('a flood of made-up URLs', () => {
     assert.equal(await ask('/page?other', '2001:db8:1:3::1'), 'fleet; fwd=miss')
   })
 
-  test('counts once against a limit of requests, for the client that sent them', async () => {
+  test('counts once against the rate limit of the client that sent it', async () => {
     const app = await build({}, undefined, 2)
     const ask = async (url: string, remoteAddress = '198.51.100.1') =>
       (await app.inject({ url, remoteAddress })).statusCode

@@ -64,21 +64,21 @@ async function build(options: IdempotencyOptions, url?: string, commandTimeoutMs
   app.post('/private', { ...on, preHandler: authenticate }, async () => ({ order: ++calls }))
   app.post('/slow', on, () => {
     slow.begun.resolve()
-    return slow.answer.promise
+    return slow.response.promise
   })
   return app
 }
 
-/** What `/slow` waits for, and whether it does. */
-const unanswered = () => ({ begun: Promise.withResolvers<void>(), answer: Promise.withResolvers<unknown>() })
-let slow = unanswered()
+/** The promises of `/slow`: its handler has begun, and its response. */
+const pendingResponse = () => ({ begun: Promise.withResolvers<void>(), response: Promise.withResolvers<unknown>() })
+let slow = pendingResponse()
 
-/** A request that has its key and is in its handler, until `slow.answer` is settled. */
-async function inFlight(app: FastifyInstance, key: string): Promise<{ answered: Promise<LightMyRequestResponse> }> {
-  slow = unanswered()
-  const answered = Promise.resolve(app.inject(post('/slow', key)))
+/** Sends a request that stays in its handler until `slow.response` is settled. */
+async function inFlight(app: FastifyInstance, key: string): Promise<{ response: Promise<LightMyRequestResponse> }> {
+  slow = pendingResponse()
+  const response = Promise.resolve(app.inject(post('/slow', key)))
   await slow.begun.promise
-  return { answered }
+  return { response }
 }
 
 const post = (url: string, key?: string, more: InjectOptions = {}): InjectOptions => ({
@@ -97,10 +97,10 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       app = await open({ maxResponseBytes: 1_000 })
       other = name === 'in Redis' ? await open({ maxResponseBytes: 1_000 }) : app
     })
-    // What `inject()` returns does not start before somebody waits for it.
+    // `inject()` does not start before its result is awaited.
     const ask = async (request: InjectOptions, to: FastifyInstance = app) => await to.inject(request)
 
-    test('a repetition gets the answer of the first, from any instance, and is not done', async () => {
+    test('sends the first response to a repetition, from any instance, without running it again', async () => {
       const key = randomUUID()
       const first = await ask(post('/orders', key))
       const done = calls
@@ -116,7 +116,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       assert.equal(calls, done)
     })
 
-    test('without a key, and on other routes, everything is done', async () => {
+    test('runs requests without a key and on other routes every time', async () => {
       const done = calls
       const key = randomUUID()
       for (const url of ['/orders', '/orders']) await ask(post(url))
@@ -124,13 +124,13 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       assert.equal(calls, done + 4)
     })
 
-    test('a key in quotes is the same key', async () => {
+    test('treats a quoted key as the same key', async () => {
       const key = randomUUID()
       const first = await ask(post('/orders', `"${key}"`))
       assert.equal((await ask(post('/orders', key))).body, first.body)
     })
 
-    test('what is no key is refused, and so is none where one is required', async () => {
+    test('rejects invalid keys, and a missing key where one is required, with 400', async () => {
       const done = calls
       for (const key of [' ', '"', '""', '"a', 'a b', 'a,b', 'x'.repeat(256), '"a", "b"', 'ä', '"\\x"']) {
         const response = await ask(post('/orders', key))
@@ -141,7 +141,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       assert.equal(calls, done)
     })
 
-    test('the same key for another request: 422', async () => {
+    test('rejects the same key for another request with 422', async () => {
       const key = randomUUID()
       await ask(post('/orders', key))
       const done = calls
@@ -158,19 +158,19 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       assert.equal(calls, done)
     })
 
-    test('while the first is in flight: 409', async () => {
+    test('rejects a repetition while the first request is in flight with 409', async () => {
       const key = randomUUID()
-      const { answered } = await inFlight(app, key)
+      const { response } = await inFlight(app, key)
       const busy = await ask(post('/slow', key), other)
       assert.equal(busy.statusCode, 409)
       assert.equal(busy.json().code, 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT')
       assert.equal(busy.headers['retry-after'], '1')
-      slow.answer.resolve({ order: 'slow' })
-      assert.equal((await answered).statusCode, 200)
+      slow.response.resolve({ order: 'slow' })
+      assert.equal((await response).statusCode, 200)
       assert.deepEqual((await ask(post('/slow', key), other)).json(), { order: 'slow' })
     })
 
-    test('of many at once, one is done', async () => {
+    test('runs one of many concurrent requests', async () => {
       const key = randomUUID()
       const done = calls
       const responses = await Promise.all(
@@ -180,7 +180,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       for (const { statusCode } of responses) assert.ok(statusCode === 201 || statusCode === 409, `${statusCode}`)
     })
 
-    test('what failed may be tried again; what was refused stays refused', async () => {
+    test('runs a failed request again and replays a rejection', async () => {
       for (const [url, statusCode, times] of [
         ['/throw', 500, 2],
         ['/status/503', 503, 2],
@@ -194,7 +194,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       }
     })
 
-    test('any body comes back as it was', async () => {
+    test('replays any body unchanged', async () => {
       for (const url of ['/bytes', '/text', '/empty']) {
         const [key, done] = [randomUUID(), calls]
         const [first, again] = [await ask(post(url, key)), await ask(post(url, key), other)]
@@ -207,7 +207,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       }
     })
 
-    test('an answer that cannot be kept is not given again, and the work is not done again', async () => {
+    test('responds 409 to a repetition if the response cannot be stored', async () => {
       for (const url of ['/stream', '/large', '/hijack']) {
         const [key, done] = [randomUUID(), calls]
         assert.equal((await ask(post(url, key))).statusCode, 200)
@@ -220,7 +220,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       }
     })
 
-    test("nobody gets another one's answer, nor one without leave", async () => {
+    test('does not replay a response to another caller or without authorization', async () => {
       const key = randomUUID()
       const as = (authorization?: string) =>
         ask(post('/private', key, { headers: authorization ? { authorization } : {} }))
@@ -230,7 +230,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       assert.equal((await as()).statusCode, 401)
     })
 
-    test('an answer is forgotten after the time of its route', async () => {
+    test('expires a response after the ttlMs of its route', async () => {
       const [key, began] = [randomUUID(), performance.now()]
       const { body } = await ask(post('/strict', key))
       const again = await ask(post('/strict', key))
@@ -238,7 +238,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       await until(async () => (await ask(post('/strict', key))).body !== body)
     })
 
-    test('global: every POST and PATCH that does not say no', async () => {
+    test('global: accepts keys on every POST and PATCH route without `idempotency: false`', async () => {
       const all = await open({ global: true })
       for (const [url, method, times] of [
         ['/others', 'POST', 1],
@@ -259,16 +259,21 @@ before(async () => {
 pluginContract('in memory', (options = {}) => build(options))
 pluginContract('in Redis', (options = {}) => build(options, server.url))
 
-test('what does not fit is refused at boot', async () => {
-  const refused = (error: unknown): boolean => error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
-  await assert.rejects(build({ lockMs: 1 }), refused)
+test('rejects invalid options at boot', async () => {
+  const isOptionError = (error: unknown): boolean =>
+    error instanceof FleetError && error.code.startsWith('FLEET_ERR_OPTION_')
+  await assert.rejects(build({ lockMs: 1 }), isOptionError)
+  await assert.rejects(
+    build({ whenDown: 'proceed' } as never),
+    /`idempotency\.whenDown` is now `onOutage: 'reject' \| 'allow'`/,
+  )
   const app = await build({})
   const config = { idempotency: { ttl: 1 } as never }
-  assert.throws(() => app.post('/odd', { config }, async () => 1), refused)
+  assert.throws(() => app.post('/odd', { config }, async () => 1), isOptionError)
 })
 
 describe('without Redis', () => {
-  test('requests with a key are refused, the others served', async () => {
+  test('rejects requests with a key and serves the others', async () => {
     const own = await startRedis()
     const app = await build({}, own.url)
     await app.ready()
@@ -281,27 +286,27 @@ describe('without Redis', () => {
     assert.equal((await app.inject(post('/orders'))).statusCode, 201)
   })
 
-  test('or taken without the promise', async () => {
+  test('runs requests with a key unprotected with `onOutage: allow`', async () => {
     const own = await startRedis()
-    const app = await build({ whenDown: 'proceed' }, own.url, 200)
+    const app = await build({ onOutage: 'allow' }, own.url, 200)
     await app.ready()
     await own.kill('SIGSTOP')
     assert.equal((await app.inject(post('/orders', randomUUID()))).statusCode, 201)
     await own.kill('SIGCONT')
   })
 
-  test('an answer is given, though it cannot be kept', async () => {
+  test('sends the response even if it cannot be stored', async () => {
     const own = await startRedis()
     const app = await build({}, own.url)
-    const { answered } = await inFlight(app, randomUUID())
+    const { response } = await inFlight(app, randomUUID())
     await own.kill('SIGKILL')
-    slow.answer.resolve({ order: 'slow' })
-    assert.deepEqual((await answered).json(), { order: 'slow' })
+    slow.response.resolve({ order: 'slow' })
+    assert.deepEqual((await response).json(), { order: 'slow' })
   })
 })
 
-describe('what Redis was told, and what it answered, can be lost on the way', () => {
-  /** An instance behind a relay, and one that reaches Redis at any time. */
+describe('a command to Redis, or its reply, that is lost', () => {
+  /** An instance behind a relay, and one with a direct connection to Redis. */
   async function pair(
     options: IdempotencyOptions,
   ): Promise<[relay: Relay, app: FastifyInstance, other: FastifyInstance]> {
@@ -309,7 +314,7 @@ describe('what Redis was told, and what it answered, can be lost on the way', ()
     const near = server.url.replace(String(server.port), String(relay.port))
     return [relay, await build(options, near, 1_000), await build(options, server.url)]
   }
-  /** Asks until the answer is not the expected one any more. */
+  /** Repeats a request until its status is no longer the given one. */
   async function repeated(app: FastifyInstance, key: string, url: string, expected: number) {
     let last: LightMyRequestResponse | undefined
     await until(async () => {
@@ -321,31 +326,31 @@ describe('what Redis was told, and what it answered, can be lost on the way', ()
   }
 
   for (const to of ['the same instance', 'another instance'])
-    test(`the answer could not be kept: it is when Redis is back, for ${to}`, async () => {
+    test(`stores the response when Redis is back, for ${to}`, async () => {
       const [relay, app, other] = await pair({ lockMs: 600_000 })
       const key = randomUUID()
-      const { answered } = await inFlight(app, key)
+      const { response } = await inFlight(app, key)
       relay.refuse()
       await until(() => app.redis?.status !== 'ready')
-      slow.answer.resolve({ order: 'once' })
-      assert.deepEqual((await answered).json(), { order: 'once' })
-      // Not known to others yet, and nobody does it again.
+      slow.response.resolve({ order: 'once' })
+      assert.deepEqual((await response).json(), { order: 'once' })
+      // The response is not in Redis yet, and the request does not run again.
       assert.equal((await other.inject(post('/slow', key))).statusCode, 409)
       await relay.restore()
       const again = to === 'another instance' ? repeated(other, key, '/slow', 409) : repeated(app, key, '/slow', 503)
       assert.deepEqual((await again).json(), { order: 'once' })
     })
 
-  test('nor that it failed: it may be tried again when Redis is back', async () => {
+  test('releases the key of a failed request when Redis is back', async () => {
     const [relay, app, other] = await pair({ lockMs: 600_000 })
     const key = randomUUID()
-    const { answered } = await inFlight(app, key)
+    const { response } = await inFlight(app, key)
     relay.refuse()
     await until(() => app.redis?.status !== 'ready')
-    slow.answer.reject(new Error('out of order'))
-    assert.equal((await answered).statusCode, 500)
-    slow.answer = Promise.withResolvers()
-    slow.answer.resolve({ order: 'second' })
+    slow.response.reject(new Error('out of order'))
+    assert.equal((await response).statusCode, 500)
+    slow.response = Promise.withResolvers()
+    slow.response.resolve({ order: 'second' })
     await relay.restore()
     const again = await until(async () => {
       const response = await other.inject(post('/slow', key))
@@ -354,25 +359,25 @@ describe('what Redis was told, and what it answered, can be lost on the way', ()
     assert.deepEqual(again.json(), { order: 'second' })
   })
 
-  for (const whenDown of ['unavailable', 'proceed'] as const)
-    test(`that the key was taken, ${whenDown}: who repeats the request does not stand in its own way`, async () => {
-      const [relay, app] = await pair({ lockMs: 600_000, whenDown })
+  for (const onOutage of ['reject', 'allow'] as const)
+    test(`${onOutage}: a repetition is not blocked by a claim whose reply was lost`, async () => {
+      const [relay, app] = await pair({ lockMs: 600_000, onOutage })
       await app.ready()
       const [key, done] = [randomUUID(), calls]
       relay.delay(600_000)
       const first = await app.inject(post('/orders', key))
-      assert.equal(first.statusCode, whenDown === 'proceed' ? 201 : 503)
+      assert.equal(first.statusCode, onOutage === 'allow' ? 201 : 503)
       await relay.restore()
       await until(() => app.redis?.ping())
       const again = await app.inject(post('/orders', key))
       assert.equal(again.statusCode, 201, again.body)
-      assert.equal(again.headers['idempotency-replayed'], whenDown === 'proceed' ? 'true' : undefined)
+      assert.equal(again.headers['idempotency-replayed'], onOutage === 'allow' ? 'true' : undefined)
       assert.equal(calls, done + 1)
     })
 })
 
 describe('processes', () => {
-  test('a key outlives neither the death of its holder, nor does its holder lose it while it lives', async () => {
+  test('a lock expires after its process died, and not before', async () => {
     const own = await startRedis()
     const client = new Redis(own.url)
     const start = async () => {
@@ -387,7 +392,7 @@ describe('processes', () => {
         body: '{}',
       })
     const cut = send(holder.url).then(
-      () => 'answered',
+      () => 'response',
       () => 'cut',
     )
     await until(async () => (await client.get('calls')) === '1', { what: 'the first request' })

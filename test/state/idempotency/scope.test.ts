@@ -49,7 +49,7 @@ async function build(options: IdempotencyOptions = {}, url?: string): Promise<Fa
 
 type Sent = { headers?: Record<string, string>; from?: string; body?: object }
 
-/** Sends a POST with the key, and tells whether its response is that of an earlier request. */
+/** Sends a POST with the key. @returns whether the response is a replay */
 async function post(app: FastifyInstance, url: string, key: string, { headers = {}, from, body = {} }: Sent = {}) {
   const response = await app.inject({
     method: 'POST',
@@ -69,7 +69,7 @@ function scopes(name: string, place: () => string | undefined): void {
       app = await build({ credentialHeaders: ['X-Tenant-Secret'] }, place())
     })
 
-    /** The first two are one caller, and the others are not. */
+    /** Asserts that the first two requests are one caller and the others are not. */
     async function same(one: Sent, again: Sent, ...others: Sent[]) {
       const key = randomUUID()
       const first = await post(app, '/orders', key, one)
@@ -82,7 +82,7 @@ function scopes(name: string, place: () => string | undefined): void {
       }
     }
 
-    test('a key is that of the user, wherever the request comes from', () =>
+    test('a key belongs to the user at every address', () =>
       same(
         { headers: { token: 'ann' }, from: '203.0.113.1' },
         { headers: { token: 'ann', authorization: 'Bearer new' }, from: '203.0.113.2' },
@@ -91,7 +91,7 @@ function scopes(name: string, place: () => string | undefined): void {
       ))
 
     for (const header of ['authorization', 'x-api-key', 'x-tenant-secret'])
-      test(`a key is that of the ${header} header, where no user is known`, () =>
+      test(`a key belongs to the ${header} header without a known user`, () =>
         same(
           { headers: { [header]: 'a=1' }, from: '203.0.113.1' },
           { headers: { [header]: 'a=1' }, from: '203.0.113.2' },
@@ -100,7 +100,7 @@ function scopes(name: string, place: () => string | undefined): void {
           { from: '203.0.113.1' },
         ))
 
-    test('a key is that of the client, where nothing else is known', () =>
+    test('a key belongs to the client without user and credentials', () =>
       same(
         { from: '2001:db8:1:2::1' },
         { from: '2001:db8:1:2::2' },
@@ -108,7 +108,7 @@ function scopes(name: string, place: () => string | undefined): void {
         { from: '203.0.113.1' },
       ))
 
-    test('cookies tell clients apart, but do not make one of two clients', () =>
+    test('cookies separate clients and never merge them', () =>
       same(
         { headers: { cookie: 'consent=yes' }, from: '203.0.113.1' },
         { headers: { cookie: 'consent=yes' }, from: '203.0.113.1' },
@@ -117,7 +117,7 @@ function scopes(name: string, place: () => string | undefined): void {
         { from: '203.0.113.1' },
       ))
 
-    test('a session cookie that is not valid is a cookie like any other', async () => {
+    test('an invalid session cookie counts as any other cookie', async () => {
       const ann = (await post(app, '/cart', randomUUID())).cookie as string
       const id = ann.slice(0, ann.lastIndexOf('.'))
       for (const cookie of [`${id}.forged`, 'fleet.sid=undefined'])
@@ -129,7 +129,7 @@ function scopes(name: string, place: () => string | undefined): void {
         )
     })
 
-    test('a key is that of the session, whatever other cookies come with it', async () => {
+    test('a key belongs to the session regardless of other cookies', async () => {
       const [ann, eve] = [
         (await post(app, '/cart', randomUUID())).cookie,
         (await post(app, '/cart', randomUUID())).cookie,
@@ -138,13 +138,13 @@ function scopes(name: string, place: () => string | undefined): void {
       await same({ headers: { cookie: ann } }, { headers: { cookie: `_ga=1; ${ann}` } }, { headers: { cookie: eve } })
     })
 
-    test('a key is that of the user of a session, in the field that the session plugin was told of', async () => {
+    test('a key belongs to the user in the session field that `session.userId` names', async () => {
       const login = async (as: string) => (await post(app, '/login', randomUUID(), { body: { as } })).cookie as string
       const [phone, laptop, eve] = [await login('ann'), await login('ann'), await login('eve')]
       await same({ headers: { cookie: phone } }, { headers: { cookie: laptop } }, { headers: { cookie: eve } })
     })
 
-    test('a guest does not get the response that started the session of another at the same address', async () => {
+    test('a guest does not get the response that started the session of another guest at the same address', async () => {
       const key = randomUUID()
       const first = await post(app, '/cart', key)
       const done = calls
@@ -152,12 +152,12 @@ function scopes(name: string, place: () => string | undefined): void {
       assert.notEqual(first.cookie, undefined)
       assert.deepEqual([other.status, other.body.code], [409, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST'])
       assert.equal(calls, done)
-      // The guest who has the cookie gets it again.
+      // The guest with the cookie gets the response again.
       const again = await post(app, '/cart', key, { headers: { cookie: first.cookie as string } })
       assert.deepEqual([again.body, again.replayed, calls], [first.body, true, done])
     })
 
-    test('a request that logs in or out is done once, with the old cookie and with the new one', async () => {
+    test('a request that logs in or out runs once, with the old and the new cookie', async () => {
       const guest = (await post(app, '/cart', randomUUID())).cookie as string
       const [login, body] = [randomUUID(), { as: randomUUID() }]
       const first = await post(app, '/login', login, { headers: { cookie: guest }, body })
@@ -169,7 +169,7 @@ function scopes(name: string, place: () => string | undefined): void {
       assert.deepEqual((await post(app, '/logout', logout, { headers })).body, out.body)
     })
 
-    test('the option `scope` decides alone', async () => {
+    test('the option `scope` overrides everything else', async () => {
       const own = await build({ scope: ({ headers }) => String(headers['x-tenant']) }, place())
       const as = (tenant: string, key: string, authorization: string) =>
         post(own, '/orders', key, { headers: { 'x-tenant': tenant, authorization } })
@@ -179,7 +179,7 @@ function scopes(name: string, place: () => string | undefined): void {
       assert.equal((await as('globex', key, 'a')).replayed, false)
     })
 
-    test('a scope that is not a text is an error, and never one for all', async () => {
+    test('rejects a scope that is not a non-empty string', async () => {
       for (const odd of [undefined, '', 7, Promise.resolve('a'), {}]) {
         const own = await build({ scope: () => odd as string }, place())
         const { status, body } = await post(own, '/orders', randomUUID())
@@ -187,7 +187,7 @@ function scopes(name: string, place: () => string | undefined): void {
       }
     })
 
-    test('nobody adds more than `maxKeys` records an hour, whatever credentials are made up', async () => {
+    test('limits a client to `maxKeys` records per hour regardless of its credentials', async () => {
       const own = await build({ maxKeys: 3 }, place())
       const add = async (headers: Record<string, string> = {}, from = '203.0.113.1') =>
         (await post(own, '/orders', randomUUID(), { headers, from })).status
@@ -200,7 +200,7 @@ function scopes(name: string, place: () => string | undefined): void {
       assert.equal(await add({}, '203.0.113.2'), 200)
     })
 
-    test('a response with very long headers is not kept', async () => {
+    test('does not store a response with very long headers', async () => {
       const key = randomUUID()
       assert.equal((await post(app, '/headers', key)).status, 200)
       assert.equal((await post(app, '/headers', key)).body.code, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST')
@@ -215,7 +215,7 @@ before(async () => {
 scopes('in memory', () => undefined)
 scopes('in Redis', () => server.url)
 
-test('every record in Redis expires, and its key is short', async () => {
+test('every record in Redis has an expiry and a short key', async () => {
   const app = await build({ maxKeys: 3 }, server.url)
   for (let n = 0; n < 5; n++)
     await post(app, '/cart', `${n}`.repeat(255), { headers: { authorization: 'x'.repeat(8_000) } })
@@ -229,7 +229,7 @@ test('every record in Redis expires, and its key is short', async () => {
   client.disconnect()
 })
 
-test('credentialHeaders are names of headers', async () => {
+test('rejects invalid names in credentialHeaders', async () => {
   await assert.rejects(build({ credentialHeaders: ['a b'] }), { code: 'FLEET_ERR_OPTION_INVALID' })
   await assert.rejects(build({ maxKeys: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
 })

@@ -4,7 +4,7 @@ import { idempotency } from '../../../src/state/idempotency/index.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { patient, patientApp } from '../redis/patience.ts'
 
-/** Its handler counts, in Redis, how often it was called, and answers when it is told to: the first call never. */
+/** The handler counts its calls in Redis. The first call never responds. */
 const app = Fastify(patientApp)
 await app.register(redis, patient)
 await app.register(idempotency, { lockMs: 3_000 })

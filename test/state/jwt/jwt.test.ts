@@ -349,10 +349,10 @@ describe('while Redis is unavailable', () => {
 
 test('rejects options of version 0.1 and names the new ones', async () => {
   for (const [name, value, message] of [
-    ['failMode', 'open', /`jwt` has no option `failMode`; use `onOutage`/],
-    ['accessTtl', 900, /use `accessTtlMs`/],
-    ['refreshTtl', 900, /use `refreshTtlMs`/],
-    ['clockTolerance', 5, /use `clockToleranceMs`/],
+    ['failMode', 'open', /`jwt\.failMode` is now `onOutage: /],
+    ['accessTtl', 900, /is now `accessTtlMs`/],
+    ['refreshTtl', 900, /is now `refreshTtlMs`/],
+    ['clockTolerance', 5, /is now `clockToleranceMs`/],
   ] as const)
     await assert.rejects(build(null, { [name]: value }), { code: 'FLEET_ERR_OPTION_UNKNOWN', message })
 })

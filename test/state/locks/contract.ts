@@ -8,7 +8,7 @@ import { until } from '../../helpers/until.ts'
 export const code = (expected: FleetErrorCode) => (error: unknown) =>
   error instanceof FleetError && error.code === expected
 
-/** A promise that a test resolves when it likes. */
+/** A promise that the test resolves. */
 export const gate = (): PromiseWithResolvers<void> => Promise.withResolvers<void>()
 export const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
@@ -16,10 +16,10 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
 
-/** What `app.fleet.lock()` and `app.fleet.leader()` promise, whatever holds their state. */
+/** The contract of `app.fleet.lock()` and `app.fleet.leader()` with every store. */
 export function contract(engine: string, start: (listen?: boolean) => Promise<FastifyInstance>): void {
   describe(`locks in ${engine}`, () => {
-    test('one holder at a time, in the order they came, with rising tokens', async () => {
+    test('allows one holder at a time, in order of arrival, with rising tokens', async () => {
       const { fleet } = await start()
       const order: number[] = []
       const tokens: number[] = []
@@ -39,7 +39,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.ok(tokens.every((token, i) => Number.isSafeInteger(token) && token > (tokens[i - 1] ?? 0)))
     })
 
-    test('it gives what the function gives, and throws what it throws, and is free afterwards', async () => {
+    test('resolves and rejects like the function, and releases the lock', async () => {
       const { fleet } = await start()
       assert.equal(await fleet.lock('a', () => 7), 7)
       await assert.rejects(
@@ -55,7 +55,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.equal(await fleet.lock('a', async () => 8, { waitMs: 0 }), 8)
     })
 
-    test('locks of other names do not wait, whatever their names', async () => {
+    test('locks of other names do not wait', async () => {
       const { fleet } = await start()
       const nest = (names: string[]): Promise<number> =>
         names.length === 0
@@ -64,7 +64,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.equal(await nest(['a', 'b', '}{', '{a}', 'a b\n', 'ünï', 'lock a', 'leader a', '__proto__']), 1)
     })
 
-    test('who waits too long is told', async () => {
+    test('rejects after `waitMs`', async () => {
       const { fleet } = await start()
       const { promise, resolve } = gate()
       const first = fleet.lock('a', () => promise)
@@ -82,11 +82,11 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       await first
     })
 
-    test('a lock is held for as long as it takes, longer than its ttl', async () => {
+    test('renews a lock for longer than its ttlMs', async () => {
       const { fleet } = await start()
       const since = performance.now()
       const held = fleet.lock('a', (_, signal) => until(() => signal.aborted || performance.now() - since > 2500), {
-        ttl: 2000,
+        ttlMs: 2000,
       })
       await assert.rejects(
         fleet.lock('a', () => 1, { waitMs: 2200 }),
@@ -95,14 +95,14 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       await held
     })
 
-    test('bad names and options are refused', async () => {
+    test('rejects invalid names and options', async () => {
       const { fleet } = await start()
       for (const name of ['', 'x'.repeat(513), '\ud800', 7, undefined])
         await assert.rejects(
           fleet.lock(name as string, () => 1),
           code('FLEET_ERR_OPTION_INVALID'),
         )
-      for (const options of [{ ttl: 5 }, { ttl: '1s' }, { waitMs: -1 }])
+      for (const options of [{ ttlMs: 5 }, { ttlMs: '1s' }, { waitMs: -1 }])
         await assert.rejects(
           fleet.lock('a', () => 1, options as never),
           code('FLEET_ERR_OPTION_INVALID'),
@@ -112,9 +112,14 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
         code('FLEET_ERR_OPTION_UNKNOWN'),
       )
       assert.throws(() => fleet.leader('', () => 1), code('FLEET_ERR_OPTION_INVALID'))
+      await assert.rejects(
+        fleet.lock('a', () => 1, { ttl: 1000 } as never),
+        /`lock\.ttl` is now `ttlMs`/,
+      )
+      assert.throws(() => fleet.leader('a', () => 1, { ttl: 1000 } as never), /`leader\.ttl` is now `ttlMs`/)
     })
 
-    test('a close asks the holder to end, and waits for it', async () => {
+    test('close() aborts the holder and waits for it', async () => {
       const app = await start()
       const inside = gate()
       let ended = false
@@ -131,7 +136,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.equal(await held, 'done')
     })
 
-    test('a leader leads on when its function has returned, until it is stopped', async () => {
+    test('an instance leads until it is stopped, even if the function has returned', async () => {
       const app = await start()
       let signal: AbortSignal | undefined
       const job = app.fleet.leader('job', (given) => {
@@ -145,7 +150,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.equal(job.leading, false)
     })
 
-    test('a leader stops when its instance drains, and leads again when it serves', async () => {
+    test('an instance stops leading when it drains and leads again when it serves', async () => {
       const app = await start()
       let runs = 0
       let running = 0
@@ -166,7 +171,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.equal(running, 0)
     })
 
-    test('a job that fails is tried again, and not at once', async () => {
+    test('runs a failed job again after a pause', async () => {
       const app = await start()
       const at: number[] = []
       app.fleet.leader('job', () => {
@@ -177,7 +182,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       assert.ok((at[1] as number) - (at[0] as number) >= 400)
     })
 
-    test('nobody leads before the app is ready; an app that never listens leads too', async () => {
+    test('no instance leads before it is ready; an app that never listens leads too', async () => {
       const app = await start(false)
       let leads = false
       app.fleet.leader('job', () => {
@@ -189,14 +194,14 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
       await until(() => leads)
     })
 
-    test('jobs of other names are led side by side', async () => {
+    test('one instance can lead several jobs', async () => {
       const app = await start()
       const jobs = ['a', 'b', 'c'].map((name) => app.fleet.leader(name, () => {}))
       await until(() => jobs.every((job) => job.leading))
       assert.equal(await app.fleet.lock('a', () => 1, { waitMs: 0 }), 1)
     })
 
-    test('a job that does not heed its signal does not hold up the close for ever', async () => {
+    test('a job that ignores its signal does not block close() for ever', async () => {
       const app = await start()
       const job = app.fleet.leader('job', () => new Promise(() => {}))
       await until(() => job.leading)

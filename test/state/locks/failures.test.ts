@@ -28,7 +28,7 @@ async function start(where: RedisOptions, name: string): Promise<FastifyInstance
 }
 const lockKey = (app: FastifyInstance, name: string): string => app.redisKey('lock', encodeURIComponent(name))
 
-describe('a holder in a process of its own', { concurrency: true }, () => {
+describe('a holder in another process', { concurrency: true }, () => {
   const ttl = 2000
   const hour = 3_600_000
   let server: RedisServer
@@ -41,14 +41,14 @@ describe('a holder in a process of its own', { concurrency: true }, () => {
       ipc: true,
     })
   const tokenOf = async (child: App): Promise<number> => Number((await child.waitFor(/held (\d+)/, 60_000))[1])
-  /** For how long the dead holder keeps what it held, by the clock that counts. */
+  /** Remaining lease of the dead holder, by Redis's clock. */
   async function remains(app: FastifyInstance, name: string): Promise<number> {
     const ms = Number(await app.redis?.pttl(lockKey(app, name)))
     assert.ok(ms <= ttl, `${ms} ms`)
     return ms
   }
 
-  test('killed: another one gets the lock within its ttl, with a greater token', async (t) => {
+  test('another holder gets the lock of a killed one within its ttlMs, with a greater token', async (t) => {
     const app = await start({ url: server.url }, 'killed')
     const child = fork('killed', 'lock')
     const token = await tokenOf(child)
@@ -64,11 +64,11 @@ describe('a holder in a process of its own', { concurrency: true }, () => {
     assert.ok(next > token)
   })
 
-  test('killed: another one leads within its ttl', async (t) => {
+  test('another instance leads within ttlMs after the leader was killed', async (t) => {
     const child = fork('killed-leader', 'leader')
     await child.waitFor(/leading/, 60_000)
     const app = await start({ url: server.url }, 'killed-leader')
-    const job = app.fleet.leader('job', () => {}, { ttl })
+    const job = app.fleet.leader('job', () => {}, { ttlMs: ttl })
     await app.fleet.lock('asked after the job was', () => {})
     assert.equal(job.leading, false)
     await child.kill('SIGKILL')
@@ -81,7 +81,7 @@ describe('a holder in a process of its own', { concurrency: true }, () => {
   })
 
   for (const what of ['lock', 'leader'] as const)
-    test(`clocks that are wrong, and are moved meanwhile, neither end a ${what} nor prolong it`, async () => {
+    test(`a wrong or adjusted clock neither ends nor prolongs a ${what}`, async () => {
       const name = `clocks-${what}`
       const key = what === 'lock' ? 'lock shared' : 'leader job'
       const app = await start({ url: server.url }, name)
@@ -94,7 +94,7 @@ describe('a holder in a process of its own', { concurrency: true }, () => {
         ahead.send(clock)
         await ahead.waitFor(new RegExp(`moved ${clock}`), 60_000)
         const since = performance.now()
-        // Longer than its ttl: it has been renewed, and another one could not take it.
+        // Longer than ttlMs: the lock was renewed, and no other holder could take it.
         await until(() => performance.now() - since > ttl * 1.2)
         assert.equal(await app.redis?.get(lockKey(app, key)), holder)
         await remains(app, key)
@@ -109,7 +109,7 @@ describe('a holder in a process of its own', { concurrency: true }, () => {
     })
 })
 
-describe('Redis fails over while a lock is held', () => {
+describe('a failover of Redis while a lock is held', () => {
   let sentinel: RedisSentinel
   let a: FastifyInstance
   let b: FastifyInstance
@@ -119,10 +119,10 @@ describe('Redis fails over while a lock is held', () => {
     ;[a, b] = await Promise.all([start(where, 'failover'), start(where, 'failover')])
   })
 
-  /** What a lock protects: it refuses a writer whose token is smaller than one it has seen. */
-  const store = { value: '', token: 0, refused: 0 }
+  /** A protected resource: it rejects a writer whose token is smaller than one it has seen. */
+  const store = { value: '', token: 0, rejected: 0 }
   const write = (value: string, token: number): void => {
-    if (token < store.token) store.refused++
+    if (token < store.token) store.rejected++
     else Object.assign(store, { value, token })
   }
   /** Holds a lock until `later` is resolved. */
@@ -136,20 +136,20 @@ describe('Redis fails over while a lock is held', () => {
         write(name, token)
         return signal.aborted
       },
-      { ttl },
+      { ttlMs: ttl },
     )
     held.catch(() => {})
     return { token: inside.promise, later, held }
   }
 
-  test('one that was replicated stays held; of one that was not, the fencing token keeps the late holder out', async (t) => {
+  test('keeps a replicated lock; the fencing token rejects the late holder of one that was not replicated', async (t) => {
     const before = await a.fleet.lock('tokens', (token) => token)
     const kept = hold('kept', 30_000)
     const gone = hold('gone', 60_000)
     const [keptToken, goneToken] = await Promise.all([kept.token, gone.token])
     await replicated(sentinel.primary)
     for (const { url } of sentinel.replicas) {
-      // As if it had not heard of this one when the primary died.
+      // As if this lock had not been replicated when the primary died.
       const replica = new Redis(url)
       await replica.config('SET', 'replica-read-only', 'no')
       assert.equal(await replica.del(lockKey(a, 'lock gone'), a.redisKey('lock-token', 'lock%20gone')), 2)
@@ -173,7 +173,7 @@ describe('Redis fails over while a lock is held', () => {
     assert.ok(second > goneToken, 'two holders, and the later one has the greater token')
     gone.later.resolve()
     await assert.rejects(gone.held, code('FLEET_ERR_LOCK_LOST'))
-    assert.deepEqual([store.value, store.refused], ['new', 1])
+    assert.deepEqual([store.value, store.rejected], ['new', 1])
 
     const after = await b.fleet.lock('tokens', (token) => token)
     assert.ok(after > before && (await b.fleet.lock('kept', (token) => token)) > keptToken)

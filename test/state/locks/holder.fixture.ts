@@ -4,8 +4,8 @@ import locks from '../../../src/state/locks/index.ts'
 import redis from '../../../src/state/redis/index.ts'
 import { patient, patientApp } from '../redis/patience.ts'
 
-// Holds a lock, or leads, until it is killed: FLEET_NAME, REDIS_URL, TTL and WHAT come from the test, and CLOCK, by how much
-// the clock of this process is wrong, ms; a message moves it.
+// Holds a lock, or leads, until it is killed. The test sets FLEET_NAME, REDIS_URL, TTL, WHAT and CLOCK, the error of this
+// process's clock, ms; a message changes the error.
 let wrongBy = Number(process.env.CLOCK ?? 0)
 const now = Date.now
 Date.now = () => now() + wrongBy
@@ -18,7 +18,7 @@ process.channel?.unref()
 const app = Fastify({ ...patientApp, logger: false })
 await app.register(identity)
 await app.register(redis, patient)
-await app.register(locks, { ttl: Number(process.env.TTL) })
+await app.register(locks, { ttlMs: Number(process.env.TTL) })
 await app.listen({ host: '127.0.0.1', port: 0 })
 const hold = (signal: AbortSignal): Promise<void> => {
   signal.addEventListener('abort', () => console.log('lost'))

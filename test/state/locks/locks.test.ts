@@ -5,8 +5,9 @@ import type { Redis } from 'ioredis'
 import identity from '../../../src/instance/identity.ts'
 import lifecycle from '../../../src/instance/lifecycle/index.ts'
 import locks, { type LocksOptions } from '../../../src/state/locks/index.ts'
-import { Turns } from '../../../src/state/locks/lock.ts'
-import { MemoryLocks, RedisLocks } from '../../../src/state/locks/store.ts'
+import { LocalMutex } from '../../../src/state/locks/lock.ts'
+import { MemoryLockStore } from '../../../src/state/locks/memory-store.ts'
+import { RedisLockStore } from '../../../src/state/locks/redis-store.ts'
 import redis from '../../../src/state/redis/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
@@ -30,8 +31,8 @@ async function start(url: string | null, options: LocksOptions = {}, name = `fle
 
 contract('memory', (listen) => start(null, {}, undefined, listen))
 
-test('in memory a lock that is not renewed ends, and its owner cannot give back another one', async () => {
-  const store = new MemoryLocks()
+test('in memory a lock without renewal expires, and its former owner cannot release it', async () => {
+  const store = new MemoryLockStore()
   assert.ok('token' in (await store.acquire('a', 'one', 20)))
   assert.ok('heldForMs' in (await store.acquire('a', 'two', 20)))
   await until(async () => 'token' in (await store.acquire('a', 'two', 10_000)))
@@ -40,21 +41,21 @@ test('in memory a lock that is not renewed ends, and its owner cannot give back 
   assert.equal(await store.release('a', 'two'), true)
 })
 
-test('turns come in order, and one that was given up is passed over', async () => {
-  const turns = new Turns()
-  const first = await turns.take('a', 0)
-  const second = turns.take('a', 1000)
-  assert.equal(await turns.take('a', 1), undefined)
-  const fourth = turns.take('a', 1000)
-  assert.ok(await turns.take('b', 0))
+test('LocalMutex grants in order and skips a caller that timed out', async () => {
+  const mutex = new LocalMutex()
+  const first = await mutex.acquire('a', 0)
+  const second = mutex.acquire('a', 1000)
+  assert.equal(await mutex.acquire('a', 1), undefined)
+  const fourth = mutex.acquire('a', 1000)
+  assert.ok(await mutex.acquire('b', 0))
   first?.()
-  const pass = await second
+  const release = await second
   assert.equal(await Promise.race([fourth, 'waiting']), 'waiting')
-  pass?.()
+  release?.()
   const last = await fourth
   assert.ok(last)
   last()
-  assert.ok(await turns.take('a', 0))
+  assert.ok(await mutex.acquire('a', 0))
 })
 
 describe('with Redis', () => {
@@ -70,7 +71,7 @@ describe('with Redis', () => {
     return [await start(server.url, options, name), await start(server.url, options, name)]
   }
 
-  test('one holder at a time in the whole fleet, with rising tokens', async () => {
+  test('allows one holder at a time in the whole fleet, with rising tokens', async () => {
     const both = await pair()
     const tokens: number[] = []
     let inside = 0
@@ -85,7 +86,7 @@ describe('with Redis', () => {
     assert.ok(tokens.every((token, i) => token > (tokens[i - 1] ?? 0)))
   })
 
-  test('tokens rise though Redis loses its data, and though its clock is set back', async () => {
+  test('tokens rise even if Redis loses its data or its clock is set back', async () => {
     const [a] = await pair()
     const first = await a.fleet.lock('a', (token) => token)
     await a.redis?.del(a.redisKey('lock-token', 'lock%20a'))
@@ -95,7 +96,7 @@ describe('with Redis', () => {
     assert.equal(await a.fleet.lock('a', (token) => token), second + 60e6 + 1)
   })
 
-  test('callers of one process ask Redis one after the other', async (t) => {
+  test('callers of one process send commands to Redis one after the other', async (t) => {
     const [a] = await pair()
     const { promise, resolve } = gate()
     const inside = gate()
@@ -112,7 +113,7 @@ describe('with Redis', () => {
     assert.equal(scripts.length, 1 + 50 * 2)
   })
 
-  test('a lock that another could take is lost, at the next renewal', async () => {
+  test('a lock that another holder could take is lost at the next renewal', async () => {
     const [a, b] = await pair()
     const inside = gate()
     const held = a.fleet.lock(
@@ -123,16 +124,16 @@ describe('with Redis', () => {
         assert.equal((signal.reason as { code: string }).code, 'FLEET_ERR_LOCK_LOST')
         return 'late'
       },
-      { ttl: 200 },
+      { ttlMs: 200 },
     )
     const lost = assert.rejects(held, code('FLEET_ERR_LOCK_LOST'))
     await inside.promise
     await a.redis?.del(a.redisKey('lock', 'lock%20a'))
-    assert.equal(await b.fleet.lock('a', () => 2, { ttl: 60_000 }), 2)
+    assert.equal(await b.fleet.lock('a', () => 2, { ttlMs: 60_000 }), 2)
     await lost
   })
 
-  test('what was lost without notice comes out at the end', async () => {
+  test('rejects at the end if the lock was lost unnoticed', async () => {
     const [a] = await pair()
     const steal = (): Promise<unknown> | undefined => a.redis?.set(a.redisKey('lock', 'lock%20a'), 'another')
     await assert.rejects(a.fleet.lock('a', steal), code('FLEET_ERR_LOCK_LOST'))
@@ -161,7 +162,7 @@ describe('with Redis', () => {
     const leading = (): number[] => jobs.flatMap((job, i) => (job.leading ? [i] : []))
     for (let left = 4; left > 0; left--) {
       const [first] = await until(() => (leading().length === 1 && running === 1 ? leading() : undefined))
-      // Handed over at once, though the ttl is ten seconds.
+      // Handed over at once, although the lease is ten seconds.
       if (left % 2) all[first as number]?.fleet.drain()
       else await all[first as number]?.close()
     }
@@ -169,8 +170,8 @@ describe('with Redis', () => {
   })
 })
 
-describe('when Redis is away', () => {
-  test('no lock is given, and one that cannot be renewed is lost', async () => {
+describe('while Redis is unavailable', () => {
+  test('rejects new locks, and a lock that cannot be renewed is lost', async () => {
     const server = await startRedis()
     const app = await start(server.url)
     const inside = gate()
@@ -180,7 +181,7 @@ describe('when Redis is away', () => {
         inside.resolve()
         await aborted(signal)
       },
-      { ttl: 400 },
+      { ttlMs: 400 },
     )
     const lost = assert.rejects(held, code('FLEET_ERR_LOCK_LOST'))
     await inside.promise
@@ -194,14 +195,14 @@ describe('when Redis is away', () => {
     await until(() => app.fleet.lock('a', () => true, { waitMs: 0 }))
   })
 
-  test('a short absence is bridged', async (t) => {
+  test('a lock survives a short outage', async (t) => {
     const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
     const app = await start(server.url)
-    const renew = t.mock.method(RedisLocks.prototype, 'renew')
+    const renew = t.mock.method(RedisLockStore.prototype, 'renew')
     const ended = async (how: 'fulfilled' | 'rejected'): Promise<boolean> =>
       (await Promise.allSettled(renew.mock.calls.map(({ result }) => result))).some(({ status }) => status === how)
     const { promise, resolve } = gate()
-    const held = app.fleet.lock('a', (_, signal) => promise.then(() => signal.aborted), { ttl: 9000 })
+    const held = app.fleet.lock('a', (_, signal) => promise.then(() => signal.aborted), { ttlMs: 9000 })
     await until(async () => (await app.redis?.exists(app.redisKey('lock', 'lock%20a'))) === 1)
     await server.kill('SIGKILL')
     await until(() => ended('rejected'), { what: 'a renewal that fails' })
@@ -211,7 +212,7 @@ describe('when Redis is away', () => {
     assert.equal(await held, false)
   })
 
-  test('a leader that cannot renew stops, and one leads again when Redis is back', async () => {
+  test('a leader that cannot renew stops, and one instance leads again when Redis is back', async () => {
     const server = await startRedis()
     const all = await Promise.all([start(server.url, {}, 'away'), start(server.url, {}, 'away')])
     let running = 0
@@ -223,7 +224,7 @@ describe('when Redis is away', () => {
           await aborted(signal)
           running--
         },
-        { ttl: 2000 },
+        { ttlMs: 2000 },
       ),
     )
     await until(() => running === 1)

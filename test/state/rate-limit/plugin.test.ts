@@ -33,20 +33,20 @@ async function build(
   await app.register(rateLimit, options)
   if (peers) app.fleet.peers = () => Array.from({ length: peers }, () => app.fleet.self())
   app.decorateRequest('user', null)
-  const answer = async () => ({ ok: true })
-  app.get('/', answer)
-  app.get('/free', { config: { rateLimit: false } }, answer)
-  app.get('/own', { config: { rateLimit: { max: 2, timeWindow: 60_000 } } }, answer)
-  app.get('/share', { config: { rateLimit: { max: 6, timeWindow: 60_000, scope: 'instance' } } }, answer)
-  app.post('/login', { config: { rateLimit: authentication(3) } }, answer)
-  app.post('/register', { config: { rateLimit: authentication(3) } }, answer)
+  const handler = async () => ({ ok: true })
+  app.get('/', handler)
+  app.get('/free', { config: { rateLimit: false } }, handler)
+  app.get('/own', { config: { rateLimit: { max: 2, timeWindow: 60_000 } } }, handler)
+  app.get('/share', { config: { rateLimit: { max: 6, timeWindow: 60_000, scope: 'instance' } } }, handler)
+  app.post('/login', { config: { rateLimit: authentication(3) } }, handler)
+  app.post('/register', { config: { rateLimit: authentication(3) } }, handler)
   app.get('/mine', {
     config: { rateLimit: perUser(2) },
     preHandler: async (request) => {
       const { user } = request.headers
       if (user) (request as { user: unknown }).user = { sub: user }
     },
-    handler: answer,
+    handler,
   })
   return app
 }
@@ -65,7 +65,7 @@ const admitted = (got: number[]): number => {
 }
 
 describe('one instance in memory', () => {
-  test('limits nothing but what says so', async () => {
+  test('limits only routes that set a limit', async () => {
     const app = await build({})
     assert.equal(app.fleet.facts.limitStore, 'memory')
     const response = await app.inject('/')
@@ -73,28 +73,28 @@ describe('one instance in memory', () => {
     assert.equal(admitted(await statuses(app, 5, '/own')), 2)
   })
 
-  test('a refusal says why, and when to come again', async () => {
+  test('rejects with 429, a code and Retry-After', async () => {
     const app = await build({ max: 2 })
     const { headers } = await app.inject('/')
     assert.deepEqual([headers['ratelimit-limit'], headers['ratelimit-remaining']], ['2', '1'])
     assert.ok(Number(headers['ratelimit-reset']) > 0)
     await app.inject('/')
-    const refused = await app.inject('/')
-    assert.equal(refused.statusCode, 429)
-    assert.equal(refused.json().code, 'FLEET_ERR_RATE_LIMITED')
-    assert.ok(Number(refused.headers['retry-after']) >= 54 && Number(refused.headers['retry-after']) <= 66)
-    assert.equal(refused.headers['ratelimit-remaining'], '0')
+    const rejected = await app.inject('/')
+    assert.equal(rejected.statusCode, 429)
+    assert.equal(rejected.json().code, 'FLEET_ERR_RATE_LIMITED')
+    assert.ok(Number(rejected.headers['retry-after']) >= 54 && Number(rejected.headers['retry-after']) <= 66)
+    assert.equal(rejected.headers['ratelimit-remaining'], '0')
     assert.equal(admitted(await statuses(app, 5, '/free')), 5)
     assert.equal(admitted(await statuses(app, 5, '/own')), 2)
   })
 
-  test('without headers until it refuses', async () => {
+  test('sends no headers before the limit with `headers: false`', async () => {
     const app = await build({ max: 1, headers: false })
     assert.equal((await app.inject('/')).headers['ratelimit-limit'], undefined)
     assert.equal((await app.inject('/')).headers['ratelimit-limit'], '1')
   })
 
-  test('each client for itself; an IPv6 network is one client', async () => {
+  test('limits per client; an IPv6 network is one client', async () => {
     const app = await build({ max: 1, allow: ['192.0.2.0/24'] })
     const from = async (remoteAddress: string) => (await app.inject({ url: '/', remoteAddress })).statusCode
     const got: number[] = []
@@ -105,7 +105,7 @@ describe('one instance in memory', () => {
     assert.deepEqual(got, [200, 200, 429, 200, 429, 200, 429, 200, 200, 200])
   })
 
-  test('HEAD and GET are one route, and so are those of a group', async () => {
+  test('counts HEAD and GET as one route, and the routes of a group together', async () => {
     const app = await build({})
     assert.equal(admitted(await statuses(app, 1, { method: 'HEAD', url: '/own' })), 1)
     assert.equal(admitted(await statuses(app, 2, '/own')), 1)
@@ -113,7 +113,7 @@ describe('one instance in memory', () => {
     assert.equal(admitted(await statuses(app, 2, { method: 'POST', url: '/register' })), 1)
   })
 
-  test('per user, wherever they come from', async () => {
+  test('perUser limits a user across addresses', async () => {
     const app = await build({})
     const as = (user: string | undefined, remoteAddress: string): InjectOptions => ({
       url: '/mine',
@@ -126,7 +126,7 @@ describe('one instance in memory', () => {
     assert.equal(admitted(await statuses(app, 3, as(undefined, '10.0.0.1'))), 2)
   })
 
-  test('what does not fit is refused at boot', async () => {
+  test('rejects invalid options at boot', async () => {
     await assert.rejects(build({ max: 0 }), code('FLEET_ERR_OPTION_INVALID'))
     await assert.rejects(build({ allow: ['here'] }), code('FLEET_ERR_OPTION_INVALID'))
     await assert.rejects(build({ redis: {} } as RateLimitOptions), code('FLEET_ERR_OPTION_UNKNOWN'))
@@ -138,7 +138,7 @@ describe('one instance in memory', () => {
       )
   })
 
-  test('by hand', async () => {
+  test('supports createRateLimit()', async () => {
     const app = await build({})
     const check = app.createRateLimit({ max: 1, timeWindow: 60_000 })
     app.get('/hand', async (request) => [
@@ -158,7 +158,7 @@ describe('one instance in memory', () => {
   })
 })
 
-describe('limits that share nothing', () => {
+describe('independent limits', () => {
   const own = (app: FastifyInstance) => {
     const [sms, search] = [app.createRateLimit({ max: 2 }), app.createRateLimit({ max: 100 })]
     app.get('/sms', async (request) => sms(request))
@@ -167,7 +167,7 @@ describe('limits that share nothing', () => {
     app.get('/b', { preHandler: app.rateLimit({ max: 100 }) }, async () => 1)
   }
 
-  test('limiters without a group count for themselves', async () => {
+  test('counts limiters without a group separately', async () => {
     const app = await build({})
     own(app)
     await statuses(app, 5, '/search')
@@ -177,7 +177,7 @@ describe('limits that share nothing', () => {
     assert.equal(admitted(await statuses(app, 5, '/b')), 5)
   })
 
-  test('the same limiter of two instances counts together', async () => {
+  test('counts the same limiter of two instances together', async () => {
     const { url } = await startRedis()
     const place = { url, name: 'limiters' }
     const [a, b] = await Promise.all([build({}, place), build({}, place)])
@@ -187,7 +187,7 @@ describe('limits that share nothing', () => {
     assert.equal(admitted([...(await statuses(a, 2, '/a')), ...(await statuses(b, 2, '/a'))]), 2)
   })
 
-  test('limiters with a group count together', async () => {
+  test('counts limiters with the same group together', async () => {
     const app = await build({})
     const limiter = () => app.rateLimit({ max: 2, groupId: 'codes' })
     app.get('/one', { preHandler: limiter() }, async () => 1)
@@ -195,7 +195,7 @@ describe('limits that share nothing', () => {
     assert.equal(admitted([...(await statuses(app, 2, '/one')), ...(await statuses(app, 2, '/two'))]), 2)
   })
 
-  test('routes of one path that differ by a constraint count for themselves', async () => {
+  test('counts routes of one path with different constraints separately', async () => {
     const app = await build({})
     for (const version of ['1.0.0', '2.0.0'])
       app.get('/v', { constraints: { version }, config: { rateLimit: { max: 2 } } }, async () => version)
@@ -203,7 +203,7 @@ describe('limits that share nothing', () => {
       assert.equal(admitted(await statuses(app, 3, { url: '/v', headers: { 'accept-version': version } })), 2)
   })
 
-  test('two registrations of the plugin count for themselves', async () => {
+  test('counts two registrations of the plugin separately', async () => {
     const app = Fastify()
     apps.push(app)
     await app.register(identity, { name: 'twice' })
@@ -217,8 +217,8 @@ describe('limits that share nothing', () => {
   })
 })
 
-describe('who a client is', () => {
-  test('per user and per client, an IPv6 network is one', async () => {
+describe('the key of a client', () => {
+  test('is the IPv6 network, for limits per user and per client', async () => {
     const app = await build({ ipv6Subnet: 56 })
     const from = (remoteAddress: string) => statuses(app, 1, { url: '/mine', remoteAddress })
     const got: number[] = []
@@ -227,7 +227,7 @@ describe('who a client is', () => {
     assert.equal(admitted(await from('2001:db8:1:100::1')), 1)
   })
 
-  test('behind a proxy that TRUST_PROXY names, without Fastify’s own trustProxy', async () => {
+  test('is the forwarded address behind a proxy in TRUST_PROXY, without Fastify’s own trustProxy', async () => {
     const app = Fastify()
     apps.push(app)
     await app.register(identity, { name: 'behind', trustProxy: ['loopback'] })
@@ -243,7 +243,7 @@ describe('who a client is', () => {
     assert.deepEqual([...(await as('made-up', 1)), ...(await as('made-up-too', 1))], [200, 429])
   })
 
-  test('by the field of the session that the session plugin was told of', async () => {
+  test('is the user in the session field that `session.userId` names', async () => {
     const app = Fastify()
     apps.push(app)
     await app.register(identity, { name: 'field' })
@@ -272,7 +272,7 @@ describe('a fleet', () => {
     server = await startRedis()
   })
 
-  test('counts together, exactly', async () => {
+  test('counts requests of all instances exactly', async () => {
     const place = { url: server.url, name: 'together' }
     const fleet = await Promise.all([1, 2, 3].map(() => build({ max: 50 }, place)))
     assert.equal(fleet[0]?.fleet.facts.limitStore, 'redis')
@@ -283,7 +283,7 @@ describe('a fleet', () => {
     assert.equal(admitted([...(await statuses(a, 2, '/own')), ...(await statuses(b, 2, '/own'))]), 2)
   })
 
-  test('asks Redis for nothing that is not limited, nor for a limit of each instance', async () => {
+  test('sends no Redis command for unlimited routes and for `scope: instance`', async () => {
     const app = await build({}, { url: server.url, peers: 3 })
     await app.ready()
     const calls = async () => /cmdstat_(eval|evalsha):/.test((await app.redis?.info('commandstats')) ?? '')
@@ -295,7 +295,7 @@ describe('a fleet', () => {
     assert.equal(await calls(), true)
   })
 
-  test('without Redis: each instance its share, and together again when it is back', async () => {
+  test('enforces the share of an instance without Redis, and the whole limit when it is back', async () => {
     const own = await startRedis()
     const app = await build({ max: 30 }, { url: own.url, peers: 3 })
     assert.equal(admitted(await statuses(app, 12, '/')), 12)
@@ -310,7 +310,7 @@ describe('a fleet', () => {
     assert.equal(admitted(await statuses(app, 1, '/')), 1)
   })
 
-  test('stopped in its tracks: nobody waits for ever, and limits hold', async () => {
+  test('responds in time and enforces limits while Redis is suspended', async () => {
     const own = await startRedis()
     const app = await build({ max: 10 }, { url: own.url, peers: 5, commandTimeoutMs: 200 })
     await app.ready()
@@ -318,5 +318,18 @@ describe('a fleet', () => {
     const responses = await Promise.all(Array.from({ length: 10 }, () => app.inject('/')))
     assert.equal(admitted(responses.map(({ statusCode }) => statusCode)), 2)
     await own.kill('SIGCONT')
+  })
+
+  test('rejects limited requests with 503 without Redis and with `onOutage: reject`', async () => {
+    const own = await startRedis()
+    const app = await build({ max: 30, onOutage: 'reject' }, { url: own.url })
+    assert.equal(admitted(await statuses(app, 1, '/')), 1)
+    await own.kill('SIGKILL')
+    await until(() => app.redis?.status !== 'ready')
+    const response = await app.inject('/')
+    assert.equal(response.statusCode, 503)
+    assert.equal(response.json().code, 'FLEET_ERR_STATE_UNAVAILABLE')
+    assert.equal(admitted(await statuses(app, 1, '/free')), 1)
+    assert.equal(admitted(await statuses(app, 1, '/share')), 1)
   })
 })

@@ -4,7 +4,7 @@ import redis from '../../../src/state/redis/index.ts'
 import registry from '../../../src/state/registry/index.ts'
 import { patient, patientApp } from '../redis/patience.ts'
 
-// One instance of a fleet: FLEET_NAME, INSTANCE_ID, REDIS_URL and LEASE_MS come from the test.
+// One instance of a fleet. The test sets FLEET_NAME, INSTANCE_ID, REDIS_URL and LEASE_MS.
 const app = Fastify({ ...patientApp, logger: true })
 await app.register(identity)
 await app.register(redis, patient)

@@ -6,11 +6,11 @@ import { FleetError } from '../../../src/base/errors.ts'
 import identity, { type IdentityOptions, type Peer } from '../../../src/instance/identity.ts'
 import lifecycle from '../../../src/instance/lifecycle/index.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis/index.ts'
-import { Entries } from '../../../src/state/registry/entries.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import registry, { type RegistryOptions } from '../../../src/state/registry/index.ts'
-import { PeerTable } from '../../../src/state/registry/peers.ts'
-import { Directory } from '../../../src/state/registry/redis-directory.ts'
+import { Peers } from '../../../src/state/registry/peers.ts'
+import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
+import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
@@ -58,7 +58,7 @@ const ids = (app: FastifyInstance): string =>
 const stateOf = ({ fleet }: FastifyInstance, id: string): string | undefined =>
   fleet.peers().find((peer) => peer.id === id)?.state
 
-test('in memory an instance knows itself only, and obeys itself', async () => {
+test('in memory an instance lists itself only and executes its own commands', async () => {
   const app = await start(null, { identity: { id: 'a' } })
   assert.equal(ids(app), 'a')
   assert.equal(app.fleet.facts.registry, 'memory')
@@ -77,7 +77,7 @@ describe('with Redis', () => {
   })
   afterEach(closeAll)
   let fleets = 0
-  /** Instances of a fleet of their own. */
+  /** Instances of a new fleet. */
   const fleet = (names: string[], options: Options = {}, name = `fleet${++fleets}`) =>
     Promise.all(names.map((id) => start(server.url, { ...options, identity: { ...options.identity, id, name } })))
   const settle = (all: FastifyInstance[], expected: string): Promise<unknown> =>
@@ -85,7 +85,7 @@ describe('with Redis', () => {
       what: `${expected} on all, but ${all.map(ids).join(' | ')}`,
     })
 
-  test('all know all, in the order of their ids, with all there is to know', async () => {
+  test('every instance lists all of them, sorted by id, with all facts', async () => {
     const all = await fleet(['c', 'a', 'b'], {
       identity: { version: '1.2.3', color: 'blue', region: 'eu', zone: 'z1', weight: 50 },
       figures: () => ({ rps: 12.5, p95: 40, failing: ['database'] }),
@@ -103,7 +103,7 @@ describe('with Redis', () => {
     assert.equal(c.fleet.facts.registry, 'live')
   })
 
-  test('an instance that does not serve yet sees the others, and they do not see it', async () => {
+  test('an instance that does not serve yet sees the others without being listed', async () => {
     const [a] = await fleet(['a'], {}, 'early')
     const early = await start(server.url, { identity: { id: 'b', name: 'early' }, listen: false })
     assert.ok(a)
@@ -114,7 +114,7 @@ describe('with Redis', () => {
     await settle([a, early], 'a,b')
   })
 
-  test('a change of state is pushed, whatever the interval', async () => {
+  test('pushes a change of state at once', async () => {
     const all = await fleet(['a', 'b'], { leaseMs: 600_000 })
     const [a, b] = all as [Started, Started]
     await settle(all, 'a,b')
@@ -127,7 +127,7 @@ describe('with Redis', () => {
     await until(() => ids(b) === 'b')
   })
 
-  test('what an instance announces is known at once', async () => {
+  test('pushes an announced change at once', async () => {
     let failing: string[] = []
     const all = await fleet(['a', 'b'], { leaseMs: 600_000, figures: () => ({ failing }) })
     const [a, b] = all as [Started, Started]
@@ -137,7 +137,7 @@ describe('with Redis', () => {
     await until(() => b.fleet.peers().find(({ id }) => id === 'a')?.failing[0] === 'database')
   })
 
-  test('figures of peers keep coming', async () => {
+  test('updates the figures of peers', async () => {
     let rps = 1
     const all = await fleet(['a', 'b'], { leaseMs: 500, figures: () => ({ rps }) })
     const rpsOf = (): (number | undefined)[] =>
@@ -147,7 +147,7 @@ describe('with Redis', () => {
     await until(() => rpsOf().join() === '2,2')
   })
 
-  test('killed with SIGKILL: gone within one lease', async () => {
+  test('an instance killed with SIGKILL disappears within one lease', async () => {
     const leaseMs = 2000
     const name = `fleet${++fleets}`
     const [a] = await fleet(['a'], { leaseMs }, name)
@@ -160,7 +160,7 @@ describe('with Redis', () => {
     await within(leaseMs, 'gone', () => ids(a) === 'a')
   })
 
-  test('a process that stood still is taken out, and comes back by itself', async () => {
+  test('a suspended process is removed and comes back by itself', async () => {
     const name = `fleet${++fleets}`
     const [a] = await fleet(['a'], { leaseMs: 1000 }, name)
     assert.ok(a)
@@ -176,7 +176,7 @@ describe('with Redis', () => {
     await until(() => ids(a) === 'a')
   })
 
-  test('commands reach the instance they are for, and are confirmed', async () => {
+  test('sends commands to the addressed instance and confirms them', async () => {
     const all = await fleet(['a', 'b', 'c'], { commandTimeoutMs: 5000 })
     const [a, b, c] = all as [Started, Started, Started]
     await settle(all, 'a,b,c')
@@ -194,7 +194,7 @@ describe('with Redis', () => {
     await assert.rejects(a.fleet.command('b', '' as never), code('FLEET_ERR_OPTION_INVALID'))
   })
 
-  test('a command that is not confirmed in time says so', async () => {
+  test('rejects a command that is not confirmed in time', async () => {
     const name = `fleet${++fleets}`
     const [a] = await fleet(['a'], { commandTimeoutMs: 100 }, name)
     assert.ok(a)
@@ -208,7 +208,7 @@ describe('with Redis', () => {
     await child.kill('SIGKILL')
   })
 
-  test('of two processes with one id the later one is seen; both say so; the other returns when it is free', async () => {
+  test('lists the later of two processes with one id, logs both, and lists the other when the id is free', async () => {
     const name = `fleet${++fleets}`
     const [a, old] = await fleet(['a', 'twin'], { leaseMs: 1500, identity: { color: 'old' } }, name)
     assert.ok(a && old)
@@ -228,7 +228,7 @@ describe('with Redis', () => {
     assert.equal(errors().length, 1)
   })
 
-  test('an instance that was killed takes its own id again', async () => {
+  test('a killed instance takes its own id again', async () => {
     const name = `fleet${++fleets}`
     const [a] = await fleet(['a'], {}, name)
     assert.ok(a)
@@ -245,7 +245,7 @@ describe('with Redis', () => {
     await second.kill('SIGKILL')
   })
 
-  test('lost data is made good, and nobody disappears meanwhile', async () => {
+  test('restores lost data without any instance disappearing', async () => {
     const all = await fleet(['a', 'b', 'c'], { leaseMs: 3000 })
     await settle(all, 'a,b,c')
     const { redis } = all[0] as FastifyInstance
@@ -260,14 +260,14 @@ describe('with Redis', () => {
       return (await redis.hlen(keys.find((key) => key.includes('facts')) ?? '')) === 3
     })
     assert.deepEqual([...seen], ['a,b,c'])
-    // And who does not come back is gone after its lease.
+    // An instance that does not come back disappears after its lease.
     await (redis as Redis).del(...keys)
     all[2]?.fleet.announce()
     await all[2]?.close()
     await settle(all.slice(0, 2), 'a,b')
   })
 
-  test('a reader that is far behind reads everything', async () => {
+  test('a reader that is far behind reads all entries', async () => {
     const all = await fleet(['a', 'b'], { leaseMs: 500 })
     await settle(all, 'a,b')
     const { redis, redisKey } = all[0] as FastifyInstance
@@ -276,14 +276,14 @@ describe('with Redis', () => {
     await settle([...all, c as FastifyInstance], 'a,b,c')
   })
 
-  test('a beat costs the same in a fleet of a thousand', async (t) => {
+  test('a heartbeat costs the same in a fleet of a thousand', async (t) => {
     const [a] = await fleet(['a'], { leaseMs: 600_000 })
     assert.ok(a)
     const { redis, redisKey } = a
     assert.ok(redis)
     const key = (part: string): string => redisKey(`registry-${part}`, 'all')
     const peer = { ...a.fleet.self(), rps: 1, p95: 2, eventLoopUtilization: 0.5, memory: 1000 }
-    const entries = new Entries(
+    const entries = new SignedEntries(
       new FleetKeys([String(await redis.get(redisKey('secret', 'SESSION_SECRET')))], 'registry', a.fleet.name),
     )
     const [facts, lease, load, changes]: string[][] = [[], [], [], []]
@@ -306,7 +306,7 @@ describe('with Redis', () => {
     assert.ok(figured(a.fleet.peers()) <= 8)
     assert.equal(figured(await a.fleet.survey()), 1000)
     const sent = t.mock.method(redis as Redis, 'sendCommand')
-    const read = t.mock.method(Directory.prototype, 'beat')
+    const read = t.mock.method(RedisDirectory.prototype, 'beat')
     for (let beats = 1; beats <= 50; beats++) {
       a.fleet.announce()
       await until(() => read.mock.callCount() >= beats)
@@ -319,8 +319,8 @@ describe('with Redis', () => {
   })
 })
 
-describe('when Redis is away', { concurrency: true }, () => {
-  test('while Redis is away the last known peers stay; then all are found again', async () => {
+describe('while Redis is unavailable', { concurrency: true }, () => {
+  test('keeps the last known peers, then finds all of them again', async () => {
     const server = await startRedis()
     const all = await Promise.all(
       ['a', 'b', 'c'].map((id) => start(server.url, { leaseMs: 2000, identity: { id, name: 'away' } })),
@@ -350,7 +350,7 @@ describe('when Redis is away', { concurrency: true }, () => {
     assert.deepEqual([...seen], ['a,b,c'])
   })
 
-  test('after an outage with its data kept, nobody is taken out before all could come back', async () => {
+  test('after an outage without data loss, removes no instance before all could reconnect', async () => {
     const server = await startRedis({ appendonly: true })
     const all = await Promise.all(
       ['a', 'b', 'c'].map((id) =>
@@ -377,11 +377,11 @@ const peer = (id: string): Peer => ({
   ...{ rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 },
 })
 
-test('a large fleet is read in turns, a small one whole', () => {
-  const entries = new Entries(new FleetKeys(['s'.repeat(32)], 'registry', 'fleet'))
-  const table = new PeerTable('self', 1000, entries)
-  const answer = (changes: [string, string | undefined][], more: object = {}) =>
-    table.apply({
+test('samples a large fleet in rotation and a small one as a whole', () => {
+  const entries = new SignedEntries(new FleetKeys(['s'.repeat(32)], 'registry', 'fleet'))
+  const peers = new Peers('self', 1000, entries)
+  const apply = (changes: [string, string | undefined][], more: object = {}) =>
+    peers.apply({
       epoch: 'e',
       version: 1,
       full: false,
@@ -393,12 +393,12 @@ test('a large fleet is read in turns, a small one whole', () => {
     })
   const self = peer('any')
   const facts = (id: string): [string, string] => [id, `boot ${entries.seal('boot', { ...self, id }).facts}`]
-  answer(Array.from({ length: 50 }, (_, i) => facts(`p${i}`)))
-  const rounds = Array.from({ length: 5 }, () => table.sample(16))
+  apply(Array.from({ length: 50 }, (_, i) => facts(`p${i}`)))
+  const rounds = Array.from({ length: 5 }, () => peers.sample(16))
   assert.ok(rounds.every((round) => round.length === 16 && new Set(round).size === 16))
   assert.equal(new Set(rounds.flat()).size, 50)
-  answer(Array.from({ length: 45 }, (_, i) => [`p${i}`, undefined]))
-  for (let i = 0; i < 3; i++) assert.deepEqual(table.sample(16).sort(), ['p45', 'p46', 'p47', 'p48', 'p49'])
-  answer(Array.from({ length: 50 }, (_, i) => [`p${i}`, undefined]))
-  assert.deepEqual(table.sample(16), [])
+  apply(Array.from({ length: 45 }, (_, i) => [`p${i}`, undefined]))
+  for (let i = 0; i < 3; i++) assert.deepEqual(peers.sample(16).sort(), ['p45', 'p46', 'p47', 'p48', 'p49'])
+  apply(Array.from({ length: 50 }, (_, i) => [`p${i}`, undefined]))
+  assert.deepEqual(peers.sample(16), [])
 })

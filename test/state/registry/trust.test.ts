@@ -7,9 +7,9 @@ import identity, { type Peer } from '../../../src/instance/identity.ts'
 import { metrics } from '../../../src/instance/metrics/index.ts'
 import { broadcast } from '../../../src/state/broadcast/index.ts'
 import redis from '../../../src/state/redis/index.ts'
-import { Entries } from '../../../src/state/registry/entries.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import registry from '../../../src/state/registry/index.ts'
+import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { until } from '../../helpers/until.ts'
 import { ownRedis } from '../own-redis.ts'
 import { patient, patientApp } from '../redis/patience.ts'
@@ -19,7 +19,7 @@ const leaseMs = 1500
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
-describe('a Redis that others may write to', { concurrency: true }, () => {
+describe('a Redis that other applications may write to', { concurrency: true }, () => {
   const own = ownRedis()
 
   async function start(name: string, id: string, signedWith = secret): Promise<FastifyInstance> {
@@ -40,7 +40,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     return values.find(({ labels }) => labels.reason === reason)?.value ?? 0
   }
 
-  /** Puts an entry into the registry as another tenant could. */
+  /** Writes an entry into the registry, as another application could. */
   async function plant(name: string, id: string, facts: string, leaseUntil = Date.now() + 60_000): Promise<void> {
     const { client } = own
     const key = keyOf(name)
@@ -50,11 +50,11 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
   }
   const peer = (app: FastifyInstance, id: string): Peer => ({ ...app.fleet.self(), id })
 
-  test('ignores and counts entries that the fleet did not sign, for members and for those that join', async () => {
+  test('ignores and counts entries without a signature of the fleet, in members and in new instances', async () => {
     const a = await start('unsigned', 'a')
-    const other = new Entries(new FleetKeys(['x'.repeat(32)], 'registry', 'unsigned'))
-    const elsewhere = new Entries(new FleetKeys([secret], 'registry', 'another'))
-    const mine = new Entries(new FleetKeys([secret], 'registry', 'unsigned'))
+    const other = new SignedEntries(new FleetKeys(['x'.repeat(32)], 'registry', 'unsigned'))
+    const elsewhere = new SignedEntries(new FleetKeys([secret], 'registry', 'another'))
+    const mine = new SignedEntries(new FleetKeys([secret], 'registry', 'unsigned'))
     const bad: [id: string, facts: string, reason: string][] = [
       ['no-json', 'boot not-json', 'unsigned'],
       ['sparse', 'boot {"id":"sparse","state":"serving"}', 'unsigned'],
@@ -80,17 +80,17 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     await until(() => ids(a) === 'a')
   })
 
-  test('ignores an entry that has no lease, though the fleet signed it', async () => {
+  test('ignores a signed entry without a lease', async () => {
     const a = await start('leaseless', 'a')
-    const mine = new Entries(new FleetKeys([secret], 'registry', 'leaseless'))
+    const mine = new SignedEntries(new FleetKeys([secret], 'registry', 'leaseless'))
     await plant('leaseless', 'ghost', `boot ${mine.seal('boot', peer(a, 'ghost')).facts}`, 0)
     const b = await start('leaseless', 'b')
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
   })
 
-  test('ignores an entry that was signed long ago', async (t) => {
+  test('ignores an entry with an old signature', async (t) => {
     const a = await start('old', 'a')
-    const mine = new Entries(new FleetKeys([secret], 'registry', 'old'))
+    const mine = new SignedEntries(new FleetKeys([secret], 'registry', 'old'))
     const now = Date.now()
     const clock = t.mock.method(Date, 'now', () => now - 1_000_000)
     const { facts } = mine.seal('boot', peer(a, 'old'))
@@ -100,7 +100,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.equal(ids(a), 'a')
   })
 
-  test('an instance whose entry is overwritten takes its place back', async () => {
+  test('an instance restores its overwritten entry', async () => {
     const [a, b] = await Promise.all([start('taken', 'a'), start('taken', 'b')])
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
     const key = keyOf('taken')('facts')
@@ -114,7 +114,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     }
   })
 
-  test('keys of another type and values that are no numbers are removed, and everyone comes back', async () => {
+  test('removes keys of another type and values that are not numbers, and all instances come back', async () => {
     const a = await start('foreign', 'a')
     const { client } = own
     const key = keyOf('foreign')
@@ -142,7 +142,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.ok((await count(a, 'foreign')) > 0)
   })
 
-  test('changes that are ahead of the version hide no others, and a lease that never ends is removed', async () => {
+  test('changes ahead of the version hide no others, and a lease without end is removed', async () => {
     const a = await start('ahead', 'a')
     const key = keyOf('ahead')
     const ahead = Array.from({ length: 1500 }, (_, i) => ['+inf', `x${i}`]).flat()
@@ -156,7 +156,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     await until(() => ids(a) === 'a')
   })
 
-  test('figures that the instance did not sign are ignored', async () => {
+  test('ignores figures without a signature of the instance', async () => {
     const [a, b] = await Promise.all([start('figures', 'a'), start('figures', 'b')])
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
     const { client } = own
@@ -169,7 +169,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.ok(a.fleet.peers().every(({ rps }) => rps < 9e9))
   })
 
-  test('obeys a command of the fleet only, once, and only the process it was sent to', async () => {
+  test('executes a signed command once, in the addressed process only', async () => {
     const name = 'command'
     const [a, b] = await Promise.all([start(name, 'a'), start(name, 'b')])
     await until(() => ids(a) === 'a,b' && ids(b) === 'a,b')
@@ -203,11 +203,11 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.equal(next.fleet.state, 'serving')
   })
 
-  test('discovery verifies too: an entry of somebody else is no target', async (t) => {
+  test('discovery ignores unsigned entries too', async (t) => {
     const name = 'found'
     const warned = t.mock.method(process, 'emitWarning', () => {})
     const a = await start(name, 'a')
-    const mine = new Entries(new FleetKeys([secret], 'registry', name))
+    const mine = new SignedEntries(new FleetKeys([secret], 'registry', name))
     const evil = { ...peer(a, 'evil'), host: '127.0.0.1', port: 9, weight: 1000 }
     await plant(name, 'unsigned', `boot ${JSON.stringify(evil)}`)
     await plant(name, 'ghost', `boot ${mine.seal('boot', { ...evil, id: 'ghost' }).facts}`, 0)
@@ -230,7 +230,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.match(String(warned.mock.calls[0]?.arguments[0]), /ignoring the registry's entry/)
   })
 
-  test('accepts every secret of the list and signs with the first, so that one can be rotated', async () => {
+  test('accepts every secret of the list and signs with the first, for rotation', async () => {
     const next = 'the next secret of this fleet, 32 bytes'
     const apps = await Promise.all([start('rotated', 'a', secret), start('rotated', 'c', secret)])
     const both = Fastify(patientApp)
@@ -246,7 +246,7 @@ describe('a Redis that others may write to', { concurrency: true }, () => {
     assert.ok(apps.every((app) => ids(app) === 'a,c'))
   })
 
-  test('production does not start without a secret', async () => {
+  test('does not start in production without a secret', async () => {
     const before = process.env.NODE_ENV
     process.env.NODE_ENV = 'production'
     try {

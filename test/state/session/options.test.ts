@@ -149,9 +149,9 @@ describe('invalid options', () => {
 
 test('rejects options of version 0.1 and names the new ones', async () => {
   for (const [name, value, message] of [
-    ['whenDown', 'anonymous', /`session` has no option `whenDown`; use `onOutage`/],
-    ['ttl', 60, /use `ttlMs`/],
-    ['touchAfter', 6, /use `touchAfterMs`/],
+    ['whenDown', 'anonymous', /`session\.whenDown` is now `onOutage: /],
+    ['ttl', 60, /is now `ttlMs`/],
+    ['touchAfter', 6, /is now `touchAfterMs`/],
   ] as const)
     await assert.rejects(boot({ secret, [name]: value }), { code: 'FLEET_ERR_OPTION_UNKNOWN', message })
 })

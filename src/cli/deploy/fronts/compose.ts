@@ -4,10 +4,10 @@ import { FleetError } from '../../../base/errors.ts'
 import type { Healthy, Plan, Run } from '../step.ts'
 
 export interface ComposeOptions {
-  /** How compose is called, e.g. `docker compose -f docker-compose.loadbalancer.yml`. */
+  /** Command that runs compose, e.g. `docker compose -f docker-compose.loadbalancer.yml`. */
   readonly command: readonly string[]
   readonly service: string
-  /** How many containers there should be. @default as many as there are */
+  /** Number of containers. @default the current number */
   readonly scale?: number
   readonly version: string
   readonly color?: string
@@ -18,15 +18,15 @@ export interface Container {
   readonly id: string
   /** FLEET_VERSION in its environment. */
   readonly version?: string
-  /** What Docker says of it: `healthy`, `starting`, `unhealthy`; without a health check `running`, `exited`, … */
+  /** State in Docker: `healthy`, `starting`, `unhealthy`; without a health check `running`, `exited`, … */
   readonly state?: string
 }
 
 /**
- * New containers beside the old ones; `--wait` is for their health check, which asks for readiness; when they are seen to
- * be healthy the old ones are stopped, and drain. Fronts follow the service's name.
+ * Starts new containers beside the old ones and waits for their health check, which checks readiness. Then it stops the old ones, which
+ * drain. Fronts resolve the service's name.
  *
- * @param running containers of the service now: some are of this version when a deploy was interrupted
+ * @param running the current containers; some already have this version after an interrupted deploy
  */
 export function composeRolling(options: ComposeOptions, running: readonly Container[]): Plan {
   const { command, service, version, color, timeoutMs } = options
@@ -41,7 +41,7 @@ export function composeRolling(options: ComposeOptions, running: readonly Contai
       ...['--wait-timeout', `${Math.ceil(timeoutMs / 1000)}`, '--scale', `${service}=${count}`, service],
     ],
     env: names,
-    // Images may have to be built or pulled before anything is waited for.
+    // Building or pulling images takes extra time.
     timeoutMs: timeoutMs * 2,
   })
   const healthy: Healthy = { do: 'healthy', command, service, besides: old, count: scale }
@@ -50,17 +50,17 @@ export function composeRolling(options: ComposeOptions, running: readonly Contai
   return [
     {
       title: `start ${scale} × ${service} of version ${version}`,
-      // Compose 2.26 was seen to end with 0 when the time was up, too: about once in ten times.
+      // Compose 2.26 sometimes exits with 0 after a timeout, about once in ten times.
       steps: [up(old.length + scale), healthy],
-      // Compose takes away the highest numbers first, which are the new ones.
+      // Compose removes the highest numbers first, which are the new containers.
       undo: old.length > 0 ? [{ ...up(old.length), env: {} }] : [],
     },
     ...(old.length === 0
       ? []
       : [
           {
-            title: `end ${old.length} × ${service} of before`,
-            // Compose itself would choose by number, and so end the new ones.
+            title: `stop ${old.length} old × ${service}`,
+            // Compose would choose by number and stop the new ones.
             steps: [docker('stop', ...old), docker('rm', ...old)],
             undo: [],
           },
@@ -70,7 +70,7 @@ export function composeRolling(options: ComposeOptions, running: readonly Contai
 
 const run = promisify(execFile)
 
-/** What is read of `docker inspect`. */
+/** The part of `docker inspect` that is used. */
 interface Inspected {
   readonly Id: string
   readonly Config: { readonly Env: readonly string[] }

@@ -10,7 +10,7 @@ export interface HaproxyOptions {
   readonly timeoutMs: number
 }
 
-/** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_USAGE when an address is no server of the backend */
+/** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_USAGE when the backend has no server with an address */
 export async function haproxyRotation(options: HaproxyOptions, managed: readonly string[]): Promise<Rotation> {
   const { socket, backend, timeoutMs } = options
   const states = (await servers(socket, backend)).filter(({ address }) => managed.includes(address))
@@ -21,7 +21,7 @@ export async function haproxyRotation(options: HaproxyOptions, managed: readonly
   }
   const command = (text: string, tolerate?: string): Step => ({ do: 'runtime', socket, command: text, tolerate })
 
-  // An agent says `ready` twice a second, which would undo a drain, and a share of the configured weight.
+  // The agent reports `ready` and a weight twice a second, which would undo a drain.
   const take = (name: string): Step[] => [
     command(`disable agent ${backend}/${name}`),
     command(`set server ${backend}/${name} state drain`),

@@ -1,21 +1,21 @@
 import { readFile } from 'node:fs/promises'
 import { FleetError } from '../../../base/errors.ts'
-import { alike, type Rotation, type Share, type Shares } from '../rotation.ts'
+import { type Rotation, type Share, type Shares, sameShares } from '../rotation.ts'
 import type { Step } from '../step.ts'
 
 export interface NginxOptions {
-  /** The file that has the `upstream` blocks. */
+  /** File with the `upstream` blocks. */
   readonly file: string
-  /** Name of the block whose members are the fleet. */
+  /** Name of the upstream block of the fleet. */
   readonly upstream: string
-  /** How nginx is called, e.g. `nginx -p /etc/fleet -c nginx.conf`. */
+  /** Command that runs nginx, e.g. `nginx -p /etc/fleet -c nginx.conf`. */
   readonly command: readonly string[]
-  /** How long workers of before a reload may still send requests by the old list, ms. */
+  /** How long old workers may send requests to the old members after a reload, ms. */
   readonly settleMs: number
   readonly timeoutMs: number
 }
 
-/** @throws FLEET_ERR_USAGE when the file cannot be read, or has no such upstream */
+/** @throws FLEET_ERR_USAGE when the file cannot be read or has no such upstream */
 export async function nginxRotation(options: NginxOptions, managed: readonly string[]): Promise<Rotation> {
   const { file, upstream, command, settleMs, timeoutMs } = options
   const text = await readFile(file, 'utf8').catch((error: Error) => {
@@ -30,28 +30,28 @@ export async function nginxRotation(options: NginxOptions, managed: readonly str
   return {
     now,
     change: (from, to) => {
-      if (alike(from, to)) return []
+      if (sameShares(from, to)) return []
       const write: Step = { do: 'write', file, content: renderUpstreams(text, to, new Set(managed)) }
       const call = (...args: string[]): Step => ({ do: 'run', argv: [...command, ...args], timeoutMs })
-      const why = 'workers of before the reload end what they have begun'
+      const why = 'old workers finish their requests'
       return [write, call('-t'), call('-s', 'reload'), { do: 'pause', ms: settleMs, why }]
     },
   }
 }
 
 const block = /(\bupstream\s+(\S+)\s*\{)([^}]*)\}/g
-// While a canary runs, the weight of before is kept beside the line: who is interrupted finds it there.
+// During a canary, a comment keeps the configured weight, so that a later run can restore it.
 const serverLine = /[ \t]*\bserver\s+([^\s;]+)([^;]*);(?:[ \t]*# configured:([^\n]*))?/g
 
 interface Line {
   readonly address: string
   readonly settings: readonly string[]
-  /** What stood in place of a weight that a deploy has set: `weight=3`, or nothing. */
+  /** The configured weight behind one that a deploy has set: `weight=3` or empty. */
   readonly configured?: string
 }
 
 function readLines(body: string): Line[] {
-  // Indented comments of others are no servers.
+  // Skip commented servers.
   const code = body.replace(/^[ \t]*#.*$/gm, '')
   return [...code.matchAll(serverLine)].flatMap(([, address = '', settings = '', configured]) =>
     address.startsWith('unix:')
@@ -60,7 +60,7 @@ function readLines(body: string): Line[] {
   )
 }
 
-/** The members of an upstream; `undefined` when there are none. */
+/** The members of an upstream; `undefined` for none. */
 export function readShares(text: string, upstream: string): Shares | undefined {
   for (const [, , name, body = ''] of text.matchAll(block)) {
     if (name !== upstream) continue
@@ -78,8 +78,8 @@ export function readShares(text: string, upstream: string): Shares | undefined {
 }
 
 /**
- * The file anew, with other members in every upstream that has one of the `managed` addresses. All else stays: methods,
- * settings of servers, servers that are not ours. A new member gets the settings of the first one.
+ * Replaces the members of every upstream that has one of the `managed` addresses. Methods, server parameters and other servers stay
+ * unchanged. A new member gets the parameters of the first one.
  */
 export function renderUpstreams(text: string, shares: Shares, managed: ReadonlySet<string>): string {
   return text.replace(block, (all, head: string, _name: string, body: string) => {
@@ -97,7 +97,7 @@ export function renderUpstreams(text: string, shares: Shares, managed: ReadonlyS
       placed = true
       return `\n${servers.join('\n')}\n`
     })
-    // What was on one line is on several now.
+    // Remove the empty lines of replaced servers.
     return `${head}${fresh.replace(/[ \t]+\n/g, '\n').replace(/\n{2,}/g, '\n')}}`
   })
 }

@@ -2,26 +2,26 @@ import { mainFile } from '../../up/fronts/node.ts'
 import type { Plan, Run, Step } from '../step.ts'
 
 export interface Pm2Options {
-  /** How pm2 is called. */
+  /** Command that runs pm2. */
   readonly command: readonly string[]
   /** The ecosystem file. */
   readonly config: string
-  /** The program that the ecosystem file runs, for the check before. */
+  /** The program of the ecosystem file, for the check before the reload. */
   readonly file: string
-  /** Where the app answers. */
+  /** URL of the app. */
   readonly url: string
   readonly version: string
   readonly color?: string
-  /** The version that answers now. */
+  /** The current version. */
   readonly before?: string
   readonly timeoutMs: number
-  /** Puts the build of before back in its place, e.g. by switching a link. */
+  /** Restores the previous build, e.g. by switching a link. */
   readonly restore?: readonly string[]
 }
 
 /**
- * pm2 replaces one process after the other by itself, but not only by good ones: so the build is checked first. What
- * pm2 has already begun is taken back by reloading the build of before.
+ * pm2 replaces processes one by one, but also with a broken build, so the build is checked first. A rollback restores and reloads the
+ * previous build.
  */
 export function pm2Rolling(options: Pm2Options): Plan {
   const { command, config, file, url, version, color, before, timeoutMs, restore } = options
@@ -37,7 +37,7 @@ export function pm2Rolling(options: Pm2Options): Plan {
       '--ready-timeout',
       `${timeoutMs}`,
     ],
-    // The check's own bound is what should be heard of.
+    // The check should time out first, because its message is better.
     timeoutMs: timeoutMs + 10_000,
   }
   const reload = (env: Record<string, string>): Run => ({

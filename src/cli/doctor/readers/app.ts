@@ -6,17 +6,14 @@ const milliseconds = (text: string, name: string, file: string): Fact<number> | 
   return { value: Number(match[1]?.replaceAll('_', '')), file, line: lineAt(text, match.index) }
 }
 
-/**
- * Options that stand as plain numbers in code that makes a Fastify app, or uses this package; anything computed is left
- * alone.
- */
+/** Numeric options in code that creates a Fastify app or imports this package; computed values are skipped. */
 export const readApp: Reader = (sources) => sources.flatMap(readOne)
 
 function readOne({ file, text }: { file: string; text: string }): readonly Reading[] {
   if (!/\bfastify\s*\(|['"]fastify-fleet['"/]/i.test(text)) return []
   const readings: Reading[] = []
   const trusting = /\btrustProxy\s*:\s*true\b/.exec(text)
-  if (trusting) readings.push({ role: 'sighting', what: 'trust-everyone', file, line: lineAt(text, trusting.index) })
+  if (trusting) readings.push({ role: 'violation', rule: 'trust-all', file, line: lineAt(text, trusting.index) })
   const env = new Map<string, Fact<string>>()
   for (const [option, name] of [
     ['shutdownTimeoutMs', 'SHUTDOWN_TIMEOUT'],

@@ -5,8 +5,8 @@ import { probedPath } from './probed-path.ts'
 
 /** Docker's own default. */
 const defaultGraceMs = 10_000
-/** A service with one of these is an instance; `DATABASE_URL` alone is also a migration's. */
-const ofInstances = [
+/** A service with one of these is an instance; a migration has `DATABASE_URL` too. */
+const instanceVariables = [
   'REDIS_URL',
   'REDIS_HOST',
   'SESSION_SECRET',
@@ -30,7 +30,7 @@ function readService(document: YamlDocument, name: string, context: Context): Re
   const path = ['services', name]
   const { file } = document
   const env = environment(document, [...path, 'environment'], context)
-  if (!ofInstances.some((variable) => env.has(variable))) return passwords(env, name)
+  if (!instanceVariables.some((variable) => env.has(variable))) return passwords(env, name)
   const at = <T>(key: string[], parse: (value: unknown) => T | undefined): Fact<T> | undefined =>
     document.fact([...path, ...key], parse)
   const copies = at(['deploy', 'replicas'], asNumber) ?? at(['scale'], asNumber)
@@ -38,10 +38,10 @@ function readService(document: YamlDocument, name: string, context: Context): Re
   const many = (copies?.value ?? 1) > 1
   const fixed = at(['ports'], (ports) => (Array.isArray(ports) && ports.some(isFixed) ? true : undefined))
   if (many && fixed)
-    readings.push({ role: 'sighting', what: 'compose-fixed-port', file, line: fixed.line, detail: name })
+    readings.push({ role: 'violation', rule: 'compose-fixed-port', file, line: fixed.line, detail: name })
   const named = at(['container_name'], asText)
   if (many && named)
-    readings.push({ role: 'sighting', what: 'compose-container-name', file, line: named.line, detail: name })
+    readings.push({ role: 'violation', rule: 'compose-container-name', file, line: named.line, detail: name })
   const instance: Instance = {
     role: 'instance',
     source: 'compose',
@@ -62,13 +62,13 @@ function readService(document: YamlDocument, name: string, context: Context): Re
   return [...readings, instance]
 }
 
-/** `8080:80` can be had once; `80` alone is given a free port for each copy. */
+/** `8080:80` is a fixed port of the host; `80` gives each copy a free one. */
 const isFixed = (port: unknown): boolean =>
   typeof port === 'string'
     ? port.includes(':') && !port.includes('-')
     : (port as { published?: unknown })?.published !== undefined
 
-/** Databases and the like have passwords too. */
+/** Services that are not instances may have weak passwords too. */
 const passwords = (env: ReadonlyMap<string, Variable>, name: string): Reading[] => {
   const own = new Map([...env].filter(([variable]) => /PASSWORD|SECRET|TOKEN/.test(variable)))
   const [first] = own.values()
@@ -99,7 +99,7 @@ function environment(document: YamlDocument, path: string[], context: Context): 
   return env
 }
 
-/** `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, `$$`; `undefined` when a value is needed that is not known here. */
+/** `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, `$$`; `undefined` when a value is unknown. */
 function interpolate(text: string, { variables }: Context): string | undefined {
   let unknown = false
   const result = text.replaceAll(

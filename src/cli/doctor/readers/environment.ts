@@ -1,8 +1,8 @@
 import { parseEnv } from 'node:util'
 import type { Instance, Reader, Source, Variable } from '../facts.ts'
 
-/** Variables that only an instance's environment has; a file with none of them holds values for a front's templates. */
-const ofInstances =
+/** Variables of instances; a file with none of them has values for the templates of a front. */
+const instanceVariables =
   /^(?:export\s+)?(?:REDIS_\w+|SESSION_\w+|JWT_\w+|DATABASE_URL|SHUTDOWN_TIMEOUT|DRAIN_DELAY|TRUST_PROXY|INSTANCE_ID|FLEET_(?:NAME|ALLOW_MEMORY))\s*=/m
 
 /** The variables of a `.env` file, each with its line. */
@@ -20,7 +20,7 @@ export function variablesOf({ file, text }: Source): Map<string, Variable> {
 /** `.env` files of instances. */
 export const readEnvironment: Reader = (sources) =>
   sources
-    .filter(({ text }) => ofInstances.test(text))
+    .filter(({ text }) => instanceVariables.test(text))
     .map(
       (source): Instance => ({
         role: 'instance',
@@ -29,7 +29,7 @@ export const readEnvironment: Reader = (sources) =>
         file: source.file,
         line: 1,
         env: variablesOf(source),
-        // Others may be in the shell, or in a second file.
+        // The shell or a second file may set others.
         unseen: 'any',
       }),
     )

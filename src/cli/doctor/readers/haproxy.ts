@@ -7,7 +7,7 @@ const sectionNames =
   /^(?:global|defaults|frontend|backend|listen|resolvers|userlist|peers|cache|ring|program|http-errors|fcgi-app|mailers)$/
 
 /** Characters. */
-const longestWord = 8192
+const maxWord = 8192
 
 interface Line {
   readonly words: readonly string[]
@@ -21,7 +21,7 @@ interface Section extends Line {
 
 export const readHaproxy: Reader = (sources) => sources.flatMap(readOne)
 
-/** Sections and their lines. Of `.if` both branches are read: which one holds is known only where it runs. */
+/** Sections and their lines. Both branches of `.if` are read, because the condition is known only at run time. */
 function sections({ file, text }: Source): Section[] {
   const found: Section[] = []
   const presets = new Map<string, string>()
@@ -36,8 +36,8 @@ function sections({ file, text }: Source): Section[] {
             (all, name: string, byDefault?: string) => presets.get(name) ?? byDefault ?? all,
           ),
       )
-      // Presets that are made of presets can double with each line.
-      .filter((word) => word.length <= longestWord)
+      // Presets that contain presets can double with each line.
+      .filter((word) => word.length <= maxWord)
     const [first = '', ...rest] = words
     if (first === '' || first.startsWith('.')) continue
     const line = { words, file, line: index + 1 }
@@ -55,8 +55,8 @@ function readOne(source: Source): Reading[] {
   const starts = (...words: string[]): Line | undefined =>
     lines.find((line) => words.every((word, index) => line.words[index] === word))
   const readings: Reading[] = []
-  const see = (what: string, at: Line | undefined, detail?: string): void => {
-    if (at) readings.push({ role: 'sighting', what, file: at.file, line: at.line, detail })
+  const report = (rule: string, at: Line | undefined, detail?: string): void => {
+    if (at) readings.push({ role: 'violation', rule, file: at.file, line: at.line, detail })
   }
   const shared = all.filter(({ kind }) => kind === 'defaults').flatMap((section) => section.lines)
   const servedBy = new Set(lines.filter(({ words }) => words[0] === 'default_backend').map(({ words }) => words[1]))
@@ -65,22 +65,23 @@ function readOne(source: Source): Reading[] {
     readings.push(...readPool(pool, shared, servedBy.has(pool.words[1]) || pool.kind === 'listen'))
 
   const http = pools.length > 0 && !lines.some(({ words }) => words[0] === 'mode' && words[1] === 'tcp')
-  if (http && !starts('option', 'forwardfor') && !setsHeader(lines, 'x-forwarded-for')) see('front-address', pools[0])
-  if (http && !setsHeader(lines, 'x-forwarded-proto')) see('front-protocol', pools[0])
-  see('front-answers-probe', starts('monitor-uri') ?? lines.find(({ words }) => answersProbe(words)))
-  see(
+  if (http && !starts('option', 'forwardfor') && !setsHeader(lines, 'x-forwarded-for'))
+    report('front-address', pools[0])
+  if (http && !setsHeader(lines, 'x-forwarded-proto')) report('front-protocol', pools[0])
+  report('front-responds-to-probe', starts('monitor-uri') ?? lines.find(({ words }) => respondsToProbe(words)))
+  report(
     'haproxy-open-stats',
     all.find((section) => opensStats(section, shared)),
   )
-  see(
+  report(
     'haproxy-stats-admin',
     lines.find(({ words }) => words.join(' ').startsWith('stats admin if TRUE')),
   )
   const retry = starts('retry-on')
-  if (retry && !lines.some(({ words }) => words[1] === 'disable-l7-retry')) see('haproxy-repeats-posts', retry)
-  if (pools.length > 0 && !starts('option', 'redispatch')) see('haproxy-redispatch', shared[0] ?? pools[0])
-  for (const gone of ['forceclose', 'http-tunnel']) see('haproxy-gone', starts('option', gone), `option ${gone}`)
-  see('haproxy-gone', starts('balance', 'leasttime'), 'balance leasttime')
+  if (retry && !lines.some(({ words }) => words[1] === 'disable-l7-retry')) report('haproxy-repeats-posts', retry)
+  if (pools.length > 0 && !starts('option', 'redispatch')) report('haproxy-redispatch', shared[0] ?? pools[0])
+  for (const gone of ['forceclose', 'http-tunnel']) report('haproxy-gone', starts('option', gone), `option ${gone}`)
+  report('haproxy-gone', starts('balance', 'leasttime'), 'balance leasttime')
   return readings
 }
 
@@ -92,7 +93,7 @@ const setsHeader = (lines: readonly Line[], name: string): boolean =>
       words[0] === 'http-request' && /^(?:set|add)-header$/.test(words[1] ?? '') && words[2]?.toLowerCase() === name,
   )
 
-const answersProbe = (words: readonly string[]): boolean =>
+const respondsToProbe = (words: readonly string[]): boolean =>
   words[0] === 'http-request' &&
   words[1] === 'return' &&
   words.includes('200') &&
@@ -115,7 +116,7 @@ function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): R
   const checked = settings.find(({ words }) => words.includes('check') || words.includes('track'))
   const readings: Reading[] = []
   if (isDefault && !checked)
-    readings.push({ role: 'sighting', what: 'haproxy-no-check', file, line: servers[0]?.line ?? line, detail: name })
+    readings.push({ role: 'violation', rule: 'haproxy-no-check', file, line: servers[0]?.line ?? line, detail: name })
   const asks = last('option', 'httpchk')
   const sends = last('http-check', 'send')
   const uri = sends?.words[sends.words.indexOf('uri') + 1]
@@ -123,7 +124,7 @@ function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): R
     ? uri
     : (asks?.words.find((word) => word.startsWith('/')) ?? (asks ? '/' : undefined))
   if (isDefault && checked && !asks)
-    readings.push({ role: 'sighting', what: 'haproxy-no-httpchk', file, line: checked.line, detail: name })
+    readings.push({ role: 'violation', rule: 'haproxy-no-httpchk', file, line: checked.line, detail: name })
 
   const parameter = (key: string): (Line & { value: string }) | undefined => {
     const holder = settings.findLast(({ words }) => words.includes(key))
@@ -149,7 +150,7 @@ function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): R
     name,
     file,
     line,
-    // A connection to an instance first waits beside its client's, and then in the pool until that is purged.
+    // An idle connection to an instance outlives its client's connection in the pool until the next purge.
     idleMs: idle && idleMs !== undefined ? { value: idleMs + defaults.purgeMs, file, line: idle.line } : undefined,
     noticeMs: at && checked?.words.includes('check') ? fact(Math.min(checks, agent ?? checks), at) : undefined,
     readiness: path === undefined ? undefined : fact(path, sends ?? asks ?? pool),

@@ -1,8 +1,15 @@
 import { dictionary } from '../../../base/dictionary.ts'
-/** A value of HCL as far as it stands in the text; {@link Unknown} where it is computed. */
-export type Value = string | number | boolean | null | Unknown | readonly Value[] | { readonly [name: string]: Value }
+/** A literal value of HCL, or {@link Unknown} where it is computed. */
+export type HclValue =
+  | string
+  | number
+  | boolean
+  | null
+  | Unknown
+  | readonly HclValue[]
+  | { readonly [name: string]: HclValue }
 
-/** A reference such as `var.port`, or anything else that Terraform alone can work out. */
+/** A reference such as `var.port`, or another expression that only Terraform can evaluate. */
 export class Unknown {
   readonly text: string
   constructor(text: string) {
@@ -11,7 +18,7 @@ export class Unknown {
 }
 
 export interface Attribute {
-  readonly value: Value
+  readonly value: HclValue
   readonly line: number
 }
 export interface Block {
@@ -20,7 +27,7 @@ export interface Block {
   readonly line: number
   readonly attributes: ReadonlyMap<string, Attribute>
   readonly blocks: readonly Block[]
-  /** Line of the value behind a key anywhere within an attribute of this block: the first one of that name. */
+  /** Line of the first key of each name within the attributes of this block. */
   readonly keys: ReadonlyMap<string, number>
 }
 
@@ -35,7 +42,7 @@ const number = /-?\d+(?:\.\d+)?/y
 const sign = /=>|==|!=|<=|>=|&&|\|\||\S/y
 const heredoc = /<<-?(\w{1,64})\n/y
 
-/** Reads from one place on and never goes back, so that it takes linear time whatever the file holds. */
+/** Never backtracks, and so takes linear time for every file. */
 function tokens(text: string): Token[] {
   const found: Token[] = []
   let line = 1
@@ -81,7 +88,7 @@ function tokens(text: string): Token[] {
   return found
 }
 
-/** Where the quote is that ends a string: not one within `${…}`. */
+/** Index of the closing quote; quotes within `${…}` do not count. */
 function stringEnd(text: string, start: number): number {
   let depth = 0
   for (let at = start + 1; at < text.length; at++) {
@@ -98,8 +105,8 @@ function stringEnd(text: string, start: number): number {
 }
 
 /**
- * The blocks of a Terraform file: structure, literals, lists, objects and `jsonencode(…)`. It judges no syntax, which
- * `terraform validate` does, and evaluates nothing.
+ * The blocks of a Terraform file: structure, literals, lists, objects and `jsonencode(…)`. It tolerates syntax errors, which
+ * `terraform validate` reports, and evaluates no expressions.
  */
 export function parseHcl(text: string): readonly Block[] {
   return new Parser(tokens(text)).body().blocks
@@ -147,10 +154,10 @@ class Parser {
     return { type, labels, line, keys, ...body }
   }
 
-  #expression(): Value {
+  #expression(): HclValue {
     const start = this.#at
     const value = this.#term()
-    // Something follows: an operator, an index, a condition. Then the whole of it is computed.
+    // An operator, an index or a condition follows: the whole expression is computed.
     if (this.#ends(this.#peek())) return value
     let depth = 0
     for (let token = this.#peek(); token; token = this.#peek()) {
@@ -167,7 +174,7 @@ class Parser {
     )
   }
 
-  #term(): Value {
+  #term(): HclValue {
     const token = this.#next()
     if (!token) return null
     if (token.kind === 'number') return Number(token.text)
@@ -186,8 +193,8 @@ class Parser {
     )
   }
 
-  #list(end: string): Value[] {
-    const items: Value[] = []
+  #list(end: string): HclValue[] {
+    const items: HclValue[] = []
     for (let token = this.#skip(); token && !is(token, end); token = this.#skip()) {
       if (is(token, ',')) this.#at++
       else items.push(this.#expression())
@@ -196,8 +203,8 @@ class Parser {
     return items
   }
 
-  #object(): Value {
-    const members = dictionary<Value>()
+  #object(): HclValue {
+    const members = dictionary<HclValue>()
     for (let token = this.#skip(); token && !is(token, '}'); token = this.#skip()) {
       this.#at++
       if (is(token, ',')) continue
@@ -206,7 +213,7 @@ class Parser {
         if (!this.#keys.has(token.text)) this.#keys.set(token.text, token.line)
         const value = this.#expression()
         members[token.text] = value
-        // `{ name = "DRAIN_DELAY", value = "…" }`: the variable's own line.
+        // `{ name = "DRAIN_DELAY", value = "…" }`: the line of the variable.
         if (token.text === 'name' && typeof value === 'string') this.#keys.set(`name=${value}`, token.line)
       }
     }

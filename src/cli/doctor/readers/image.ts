@@ -1,10 +1,10 @@
 import type { Instance, Reader } from '../facts.ts'
 import { probedPath } from './probed-path.ts'
 
-/** A Dockerfile: what is process 1, and what its health check asks. */
+/** A Dockerfile: the command of process 1 and the path of the health check. */
 export const readImage: Reader = (sources) =>
   sources.map(({ file, text }): Instance => {
-    // A continued line is one instruction; its first line is its place.
+    // An instruction with continuation lines is reported at its first line.
     const instructions = text.split(/(?<!\\)\n/)
     let line = 1
     let command: Instance['command']
@@ -30,7 +30,7 @@ export const readImage: Reader = (sources) =>
     }
   })
 
-/** `["npm", "start"]` is `npm start`; text is run by a shell, which becomes process 1 unless it says `exec`. */
+/** `["npm", "start"]` is `npm start`. A shell runs plain text and stays process 1 unless the text begins with `exec`. */
 function commandOf(text: string): string {
   try {
     const words: unknown = JSON.parse(text)

@@ -5,12 +5,12 @@ import { asCommand, asMap, asNumber, asText, type Path, parseYaml, type YamlDocu
 /** Kubernetes’ own default. */
 const defaults = { graceMs: 30_000 }
 /**
- * From the deletion of a pod until every node and Ingress has heard of it. Kubernetes promises no time; a few seconds is
- * what its documentation of pod termination assumes.
+ * From the deletion of a pod until every node and Ingress has removed it. Kubernetes guarantees no time; its documentation of
+ * pod termination assumes a few seconds.
  */
 const endpointsMs = 5_000
 const workloads = new Set(['Deployment', 'StatefulSet', 'DaemonSet'])
-const probeVariables = [
+const instanceVariables = [
   'REDIS_URL',
   'REDIS_HOST',
   'SESSION_SECRET',
@@ -23,7 +23,7 @@ const probeVariables = [
 
 type Named = ReadonlyMap<string, ReadonlyMap<string, Variable>>
 
-/** Objects of all files together, because a Deployment takes its variables from a ConfigMap and a Secret. */
+/** Reads all files together, because a Deployment takes variables from a ConfigMap and a Secret. */
 export const readKubernetes: Reader = (sources) => {
   const documents = sources.flatMap(parseYaml)
   const named = new Map(documents.flatMap((document) => variables(document)))
@@ -39,7 +39,7 @@ export const readKubernetes: Reader = (sources) => {
 
 const nameOf = (document: YamlDocument): string => `${document.get(['kind'])}/${document.get(['metadata', 'name'])}`
 
-/** The variables of a ConfigMap or a Secret, under its kind and name. */
+/** The variables of a ConfigMap or a Secret, by its kind and name. */
 function variables(document: YamlDocument): [string, ReadonlyMap<string, Variable>][] {
   const kind = document.get(['kind'])
   if (kind !== 'ConfigMap' && kind !== 'Secret') return []
@@ -81,7 +81,7 @@ function readContainer(document: YamlDocument, pod: Path, path: Path, named: Nam
   const { file } = document
   const { env, unseen } = environment(document, path, named)
   const asksReadiness = document.get([...path, 'readinessProbe', 'httpGet']) !== undefined
-  if (!asksReadiness && !probeVariables.some((name) => env.has(name))) return []
+  if (!asksReadiness && !instanceVariables.some((name) => env.has(name))) return []
   const at = <T>(key: Path, parse: (value: unknown) => T | undefined): Fact<T> | undefined =>
     document.fact([...path, ...key], parse)
   const here = (key: Path = []): { file: string; line: number } => ({ file, line: document.line([...path, ...key]) })
@@ -90,14 +90,14 @@ function readContainer(document: YamlDocument, pod: Path, path: Path, named: Nam
   const strategy = document.fact(['spec', 'strategy', 'type'], asText)
   if (strategy?.value === 'Recreate')
     readings.push({
-      role: 'sighting',
-      what: 'kubernetes-recreate',
+      role: 'violation',
+      rule: 'kubernetes-recreate',
       file,
       line: strategy.line,
       detail: nameOf(document),
     })
   if (document.get([...path, 'readinessProbe']) === undefined)
-    readings.push({ role: 'sighting', what: 'kubernetes-no-readiness', ...here(), detail: nameOf(document) })
+    readings.push({ role: 'violation', rule: 'kubernetes-no-readiness', ...here(), detail: nameOf(document) })
 
   const grace = document.fact([...pod, 'terminationGracePeriodSeconds'], asNumber)
   const sleep =
@@ -173,10 +173,10 @@ function readIngress(document: YamlDocument): Reading[] {
   const { file } = document
   const retries = annotation('proxy-next-upstream')
   if (!retries?.value.includes('non_idempotent')) return []
-  return [{ role: 'sighting', what: 'nginx-repeats-posts', file, line: retries.line }]
+  return [{ role: 'violation', rule: 'nginx-repeats-posts', file, line: retries.line }]
 }
 
-/** The ConfigMap of ingress-nginx itself. */
+/** The ConfigMap of the ingress-nginx controller. */
 function readController(document: YamlDocument): Reading[] {
   const idle = document.fact(['data', 'upstream-keepalive-timeout'], (value) => duration(String(value)))
   const name = nameOf(document)

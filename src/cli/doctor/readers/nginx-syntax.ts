@@ -10,11 +10,11 @@ export interface Directive {
 interface Token {
   readonly text: string
   readonly line: number
-  /** A quoted `{` is no block. */
+  /** A quoted `{` does not open a block. */
   readonly quoted: boolean
 }
 
-/** Words, quotes, comments and `${…}` as in nginx's own reader (ngx_conf_read_token). */
+/** Words, quotes, comments and `${…}`, as ngx_conf_read_token reads them. */
 function tokens(text: string): Token[] {
   const found: Token[] = []
   let line = 1
@@ -31,15 +31,15 @@ function tokens(text: string): Token[] {
   return found
 }
 
-/** Real configurations nest a handful of blocks; a reader that follows them further can be made to run out of stack. */
-const deepest = 100
+/** Real configurations nest a handful of blocks; the limit protects the stack from generated files. */
+const maxDepth = 100
 
-/** The directives of one file; an unfinished block ends with the file, because `nginx -t` says more of it. */
+/** The directives of one file. An unfinished block ends with the file; `nginx -t` reports it better. */
 export function parseNginx(file: string, text: string): Directive[] {
   const stream = tokens(text)
   let at = 0
   const block = (depth: number): Directive[] => {
-    if (depth > deepest) throw new Error(`blocks are nested more than ${deepest} deep`)
+    if (depth > maxDepth) throw new Error(`blocks are nested more than ${maxDepth} deep`)
     const directives: Directive[] = []
     let words: Token[] = []
     const end = (inner?: Directive[]): void => {
@@ -60,7 +60,7 @@ export function parseNginx(file: string, text: string): Directive[] {
     return directives
   }
   const all: Directive[] = []
-  // A stray `}` ends a block that was never begun: go on behind it.
+  // Continue behind a stray `}`.
   for (; at < stream.length; at++) all.push(...block(0))
   return all
 }

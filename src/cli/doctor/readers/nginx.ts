@@ -5,22 +5,22 @@ import { type Directive, parseNginx } from './nginx-syntax.ts'
 
 /** nginx's own defaults. */
 const defaults = { keepaliveMs: 60_000, failMs: 10_000 }
-/** Methods that know no `backup`. */
+/** Methods that reject `backup`. */
 const withoutBackup = new Set(['ip_hash', 'hash', 'random'])
-/** Includes of one main file that are followed; real configurations have dozens. */
-const mostIncludes = 1000
+/** Includes followed per main file; real configurations have dozens. */
+const maxIncludes = 1000
 const probes = /\/(?:\((?:\?:)?)?(?:health|ready|live|alive)\b/
 
-/** Main files with what they include, and fragments that nobody here includes. */
+/** Reads main files with their includes, and fragments that no file includes. */
 export const readNginx: Reader = (sources, context) => {
   const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, context)]))
   const included = new Set<string>()
   const expanded = [...trees].map(([path, tree]) => ({
     path,
-    tree: expand(tree, dirname(path), trees, included, [path], { left: mostIncludes }),
+    tree: expand(tree, dirname(path), trees, included, [path], { left: maxIncludes }),
   }))
   const roots = expanded.filter(({ path }) => !included.has(path))
-  // Beside a main file the rest are alternatives, of which nothing can be said to be missing.
+  // Beside a main file, other fragments are alternatives, so nothing can be missing in them.
   const isMain = (tree: readonly Directive[]): boolean => tree.some(({ name }) => name === 'http')
   const hasMain = roots.some(({ tree }) => isMain(tree))
   return roots.flatMap(({ tree }) => readTree(tree, !hasMain || isMain(tree)))
@@ -33,8 +33,8 @@ const parse = ({ file, text }: Source, { variables }: Context): Directive[] =>
   )
 
 /**
- * Replaces `include` by what it names, relative to the main file's folder. A file that includes itself is left out there:
- * nginx would not start with it, and each of its includes would multiply the others.
+ * Replaces `include` with the files it matches, relative to the main file's folder. A recursive include is skipped: nginx
+ * would not start, and the includes would multiply.
  */
 function expand(
   tree: readonly Directive[],
@@ -62,7 +62,7 @@ function expand(
   })
 }
 
-/** Of the files that were read. In the official image `conf.d/x.conf` is made of `templates/x.conf.template`. */
+/** Matches among the given files. The official image makes `conf.d/x.conf` from `templates/x.conf.template`. */
 function named(pattern: string, folder: string, files: Iterable<string>): string[] {
   const template = pattern.replace(/(^|\/)conf\.d\//, '$1templates/')
   const patterns = template === pattern ? [pattern] : [pattern, `${template}.template`]
@@ -70,7 +70,7 @@ function named(pattern: string, folder: string, files: Iterable<string>): string
   return patterns.flatMap((one) => all.filter(globbed(resolve(folder, one))).sort())
 }
 
-/** As glob(3), which nginx uses: `*` and `?` stop at a `/`. */
+/** As in glob(3), which nginx uses, `*` and `?` do not match `/`. */
 function globbed(pattern: string): (path: string) => boolean {
   const source = pattern.replace(/\*+|\?|\[[^\]/]+\]|[^*?[]|\[/g, (part) => {
     if (part.startsWith('*')) return '[^/]*'
@@ -92,25 +92,25 @@ const walk = (tree: readonly Directive[]): Directive[] =>
 function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   const all = walk(tree)
   const readings: Reading[] = []
-  const see = (what: string, at: Directive | undefined, detail?: string): void => {
-    if (at) readings.push({ role: 'sighting', what, file: at.file, line: at.line, detail })
+  const report = (rule: string, at: Directive | undefined, detail?: string): void => {
+    if (at) readings.push({ role: 'violation', rule, file: at.file, line: at.line, detail })
   }
   const proxied = all.find(({ name, args }) => name === 'proxy_pass' && /^https?:/.test(args[0] ?? ''))
   const headers = all.filter(({ name }) => name === 'proxy_set_header')
   const header = (wanted: string): Directive[] => headers.filter(({ args }) => args[0]?.toLowerCase() === wanted)
 
-  see(
+  report(
     'nginx-repeats-posts',
     all.find(({ name, args }) => name === 'proxy_next_upstream' && args.includes('non_idempotent')),
   )
-  see(
+  report(
     'nginx-connection',
     header('connection').find(({ args }) => /^(?:upgrade|close)$/i.test(args[1] ?? '')),
   )
-  if (whole && proxied && header('x-forwarded-for').length === 0) see('front-address', proxied)
-  if (whole && proxied && header('x-forwarded-proto').length === 0) see('front-protocol', proxied)
-  see(
-    'front-answers-probe',
+  if (whole && proxied && header('x-forwarded-for').length === 0) report('front-address', proxied)
+  if (whole && proxied && header('x-forwarded-proto').length === 0) report('front-protocol', proxied)
+  report(
+    'front-responds-to-probe',
     all.find(
       ({ name, args, block }) =>
         name === 'location' &&
@@ -119,7 +119,7 @@ function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
     ),
   )
   for (const name of ['health_check', 'check', 'slow_start', 'least_time', 'queue'])
-    see(
+    report(
       'nginx-plus',
       all.find((directive) => directive.name === name),
       name,
@@ -130,7 +130,7 @@ function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   const version = all.find(({ name }) => name === 'proxy_http_version')
   const keeps = upstreams.find(({ block = [] }) => block.some(({ name }) => name === 'keepalive'))
   if (proxied && keeps && (version === undefined || version.args[0] === '1.0'))
-    see('nginx-http-version', version ?? keeps)
+    report('nginx-http-version', version ?? keeps)
   return readings
 }
 
@@ -143,9 +143,15 @@ function readUpstream({ block = [], ...upstream }: Directive, http: boolean): Re
   const method = block.find((directive) => withoutBackup.has(directive.name))
   const backup = servers.find(({ args }) => args.includes('backup'))
   if (method && backup)
-    readings.push({ role: 'sighting', what: 'nginx-backup', file: backup.file, line: backup.line, detail: method.name })
+    readings.push({
+      role: 'violation',
+      rule: 'nginx-backup',
+      file: backup.file,
+      line: backup.line,
+      detail: method.name,
+    })
   const keepalive = block.find((directive) => directive.name === 'keepalive')
-  if (!keepalive) readings.push({ role: 'sighting', what: 'nginx-no-keepalive', file, line, detail: name })
+  if (!keepalive) readings.push({ role: 'violation', rule: 'nginx-no-keepalive', file, line, detail: name })
 
   const timeout = block.find((directive) => directive.name === 'keepalive_timeout')
   const idle = timeout ? duration(timeout.args[0] ?? '') : defaults.keepaliveMs
@@ -163,7 +169,7 @@ function readUpstream({ block = [], ...upstream }: Directive, http: boolean): Re
   return [...readings, front]
 }
 
-/** With `max_fails=0` an instance is never left alone, which is right for a last resort. */
+/** With `max_fails=0` nginx never avoids an instance, which is right for a last resort. */
 function avoid(server: Directive): Fact<number> | undefined {
   const parameter = (name: string): string | undefined =>
     server.args.find((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1)

@@ -1,7 +1,7 @@
 import { duration } from '../durations.ts'
 import type { Fact, Instance, Reader, Reading, Source, Variable } from '../facts.ts'
 
-/** systemd's own default, DefaultTimeoutStopSec. */
+/** DefaultTimeoutStopSec. */
 const defaultStopMs = 90_000
 
 /** Units that run Node, npm or `fleet`. */
@@ -33,10 +33,10 @@ function readOne({ file, text }: Source): readonly Reading[] {
   const supervised = /\bfleet\s+start\b/.test(start.value)
   const killMode = last('KillMode')
   if (supervised && (killMode?.value ?? 'control-group') === 'control-group')
-    readings.push({ role: 'sighting', what: 'systemd-kill-mode', file, line: (killMode ?? start).line })
+    readings.push({ role: 'violation', rule: 'systemd-kill-mode', file, line: (killMode ?? start).line })
   const type = last('Type')
   if (supervised && type?.value === 'notify' && last('NotifyAccess')?.value !== 'all')
-    readings.push({ role: 'sighting', what: 'systemd-notify-access', file, line: (last('NotifyAccess') ?? type).line })
+    readings.push({ role: 'violation', rule: 'systemd-notify-access', file, line: (last('NotifyAccess') ?? type).line })
   const instance: Instance = {
     role: 'instance',
     source: 'systemd',

@@ -1,16 +1,16 @@
 import { dirname } from 'node:path'
 import type { Fact, Front, Instance, Reader, Reading, Source, Variable } from '../facts.ts'
-import { type Block, parseHcl, Unknown, type Value } from './hcl.ts'
+import { type Block, type HclValue, parseHcl, Unknown } from './hcl.ts'
 
-/** The AWS provider's own defaults, s and counts; ECS ends a container after 30 s. */
+/** Defaults of the AWS provider, seconds and counts; ECS kills a container after 30 s. */
 const defaults = { idle: 60, deregistration: 300, interval: 30, unhealthy: 3, timeout: 5, stop: 30 }
 
 interface Placed extends Block {
   readonly file: string
 }
-type Resolve = (value: Value | undefined) => Value | undefined
+type Resolve = (value: HclValue | undefined) => HclValue | undefined
 
-/** Files of one folder are one module: variables with a default and locals are looked up there. */
+/** The files of a folder are one module: its locals and the defaults of its variables resolve references. */
 export const readTerraform: Reader = (sources) => {
   const modules = Map.groupBy(sources, ({ file }) => dirname(file))
   return [...modules.values()].flatMap(readModule)
@@ -18,7 +18,7 @@ export const readTerraform: Reader = (sources) => {
 
 function readModule(sources: readonly Source[]): Reading[] {
   const blocks: Placed[] = sources.flatMap(({ file, text }) => parseHcl(text).map((block) => ({ ...block, file })))
-  const known = new Map<string, Value>()
+  const known = new Map<string, HclValue>()
   for (const { type, labels, attributes } of blocks) {
     const byDefault = attributes.get('default')
     if (type === 'variable' && byDefault) known.set(`var.${labels[0]}`, byDefault.value)
@@ -47,7 +47,7 @@ function readResource(block: Placed, resolve: Resolve): Reading[] {
 
 const address = ({ labels }: Block): string => labels.join('.')
 
-/** A number of the block, else its default; nothing when it is computed. */
+/** A numeric attribute or its default; `undefined` when it is computed. */
 function numberOf(
   block: Placed,
   holder: Block,
@@ -112,9 +112,9 @@ function readTask(block: Placed, resolve: Resolve): Reading[] {
   const { file } = block
   return containers.flatMap((container): Reading[] => {
     const at = (key: string): number => block.keys.get(key) ?? block.line
-    const member = (name: string): Value | undefined =>
+    const member = (name: string): HclValue | undefined =>
       typeof container === 'object' && container !== null && !(container instanceof Unknown)
-        ? resolve(Object.hasOwn(container, name) ? (container as Record<string, Value>)[name] : undefined)
+        ? resolve(Object.hasOwn(container, name) ? (container as Record<string, HclValue>)[name] : undefined)
         : undefined
     const env = new Map<string, Variable>()
     for (const [list, isSecret] of [

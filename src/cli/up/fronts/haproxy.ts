@@ -7,12 +7,12 @@ export const haproxyFront: FrontKind = {
   start: (plan, options) => startHaproxy({ ...options, config: haproxyConfig(plan), port: plan.port }),
 }
 
-/** A whole haproxy.cfg, for HAProxy 2.6 and later. */
+/** A complete haproxy.cfg for HAProxy 2.6 and later. */
 export const haproxyConfig = ({ port, instances }: FrontPlan): string => `
 global
   maxconn 4096
   hard-stop-after 10s
-  # Percent of the descriptors in use from which connections to instances are no longer kept: clients may have half of them.
+  # Percentage of used descriptors from which connections to instances are not kept; clients may use half of them.
   tune.pool-low-fd-ratio  80
   tune.pool-high-fd-ratio 90
 
@@ -28,12 +28,12 @@ defaults
 
 frontend front
   bind 127.0.0.1:${port}
-  # As haproxy/haproxy.cfg: the target as instances read it, and no path that some of them would resolve, and others not.
+  # As in haproxy/haproxy.cfg: normalise the target, and reject paths that routers resolve differently.
   http-request set-uri %[pathq] if !{ url_beg / } { path_beg / }
   http-request deny deny_status 400 if { req.fhdr(host) -m reg '[^][0-9A-Za-z._:%-]' }
   http-request deny deny_status 400 if { path -m reg -i '%(00|[^0-9a-f]|[0-9a-f][^0-9a-f]|[0-9a-f]?$)' }
   http-request return status 404 if { path -m reg -i '(/|\\\\|%2f|%5c)(\\.|%2e)(\\.|%2e)?([;/\\\\#]|%3b|%2f|%5c|$)' }
-  # For operators, who ask an instance directly.
+  # Operators' paths are available on the instances only.
   http-request return status 404 if { path,url_dec -m reg -i '^[/\\\\]+(metrics|fleet|health(;[^/\\\\]*)?[/\\\\]+detailed|api(;[^/\\\\]*)?[/\\\\]+v1(;[^/\\\\]*)?[/\\\\]+load-balancer)([/\\\\;?#]|$)' }
   http-request del-header Forwarded
   http-request del-header X-Fleet-Retry
@@ -42,7 +42,7 @@ frontend front
   http-request set-header X-Forwarded-Host  %[req.fhdr(host)]
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Port  %[dst_port]
-  # When no instance is ready, all are asked: a draining one still answers.
+  # When no instance is ready, try all: a draining one still responds.
   use_backend last_resort if { nbsrv(fleet) eq 0 }
   default_backend fleet
 
@@ -50,12 +50,12 @@ backend fleet
   balance roundrobin
   option httpchk GET /ready
   default-server check inter 500ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down
-  # Each try on another instance. A request that was sent is sent again only when it is safe.
+  # Retry on another instance. A request that was sent is retried only if it is safe.
   option redispatch 1
   retries 3
   retry-on conn-failure empty-response response-timeout 502
   http-request disable-l7-retry if !METH_GET
-  # No X-Fleet-Retry: a draining instance serves until its listener closes, and a try that finds it closed goes elsewhere.
+  # No X-Fleet-Retry: a draining instance serves until its listener closes; then a retry goes to another instance.
 ${instances.map((instance) => `  server instance-${instance} 127.0.0.1:${instance}`).join('\n')}
 
 backend last_resort

@@ -7,13 +7,13 @@ export const nginxFront: FrontKind = {
   start: (plan, options) => startNginx({ ...options, config: nginxConfig(plan), port: plan.port }),
 }
 
-/** Other names for the URL that was asked for, by which some frameworks route: from a client none of them is passed on. */
-const foreign = [
+/** Headers that some frameworks use for routing; those of clients are not forwarded. */
+const routingHeaders = [
   ...['X-Forwarded-Path', 'X-Forwarded-Prefix', 'X-Forwarded-Scheme', 'X-Forwarded-Server', 'X-Forwarded-Ssl'],
   ...['X-Forwarded-Uri', 'X-Host', 'X-Original-Host', 'X-Original-Uri', 'X-Original-Url', 'X-Rewrite-Url'],
 ]
 
-/** A whole nginx.conf, for nginx 1.22 and later; relative paths are below the server's folder. */
+/** A complete nginx.conf for nginx 1.22 and later; paths are relative to the server's folder. */
 export function nginxConfig({ port, instances, drainDelayMs }: FrontPlan): string {
   const failTimeout = `${Math.floor(drainDelayMs / 1000) + 1}s`
   const servers = (settings: string): string =>
@@ -34,18 +34,18 @@ http {
   uwsgi_temp_path       uwsgi;
   scgi_temp_path        scgi;
 
-  # Open-source nginx asks no instance how it is: it learns from failed requests, shared by all workers (zone). One
-  # failure leaves an instance out for longer than it drains, so that nothing is on its way when it stops listening.
+  # Open-source nginx has no active health checks: it learns from failed requests, shared by all workers (zone). After one
+  # failure it avoids an instance for longer than the drain, so that no request is on its way when the listener closes.
   upstream fleet {
     zone fleet 64k;
 ${servers(`max_fails=1 fail_timeout=${failTimeout}`)}
     server unix:last-resort.sock backup;
     keepalive 64;
     keepalive_requests 100000;
-    keepalive_timeout 60s; # shorter than the instances' 72 s: who sends must be the one who closes
+    keepalive_timeout 60s; # shorter than the instances' 72 s, so that nginx closes first
   }
 
-  # When none is left, all are asked again, and a draining one is told that nobody else will answer.
+  # When all have failed, try all again, without X-Fleet-Retry, so that a draining one serves the request.
   upstream last_resort {
     zone last_resort 64k;
 ${servers('max_fails=0')}
@@ -53,7 +53,7 @@ ${servers('max_fails=0')}
     keepalive_timeout 60s;
   }
 
-  # "Refuse this at once if you are draining": only for requests that may be sent twice. A client cannot set it.
+  # A draining instance rejects requests with this header at once. Only for requests that may be sent twice; never from clients.
   map $request_method $fleet_retry {
     GET     1;
     HEAD    1;
@@ -61,8 +61,7 @@ ${servers('max_fails=0')}
     default '';
   }
 
-  # As nginx/snippets/maps.conf: the host of the request line counts, and no path that some instances would resolve, and
-  # others not.
+  # As in nginx/snippets/maps.conf: use the host of the request line, and reject paths that routers resolve differently.
   map "$host $http_host" $fleet_host {
     "~*^(\\S+) \\1\\.?(?::\\d+)?$" $http_host;
     default                     $host;
@@ -72,7 +71,7 @@ ${servers('max_fails=0')}
     default '';
   }
 
-  # Without an upgrade the header must be empty, else connections to instances are not kept.
+  # Without an upgrade the header must be empty to keep connections to instances alive.
   map $http_upgrade $fleet_connection {
     ''      '';
     default upgrade;
@@ -89,9 +88,9 @@ ${servers('max_fails=0')}
   proxy_set_header X-Forwarded-Proto $scheme;
   proxy_set_header X-Forwarded-Port  $server_port;
   proxy_set_header Forwarded         '';
-${foreign.map((name) => `  proxy_set_header ${name} '';`).join('\n')}
+${routingHeaders.map((name) => `  proxy_set_header ${name} '';`).join('\n')}
 
-  # A request that was sent is sent again only when it is safe (no non_idempotent); one that was not sent, always.
+  # A request that was sent is retried only if it is safe (no non_idempotent).
   proxy_next_upstream error timeout http_502;
   proxy_connect_timeout 2s;
   proxy_read_timeout 10m; # how long an event stream or a WebSocket may be silent
@@ -102,7 +101,7 @@ ${foreign.map((name) => `  proxy_set_header ${name} '';`).join('\n')}
     listen 127.0.0.1:${port};
 
     if ($fleet_ambiguous) { return 404; }
-    # For operators, who ask an instance directly.
+    # Operators' paths are available on the instances only.
     location ~* "^[/\\x5c]+(?:metrics|fleet|health(?:;[^/\\x5c]*)?[/\\x5c]+detailed|api(?:;[^/\\x5c]*)?[/\\x5c]+v1(?:;[^/\\x5c]*)?[/\\x5c]+load-balancer)(?:[/;\\x5c]|$)" { return 404; }
 
     location / { proxy_pass http://fleet; }
@@ -112,7 +111,7 @@ ${foreign.map((name) => `  proxy_set_header ${name} '';`).join('\n')}
     listen unix:last-resort.sock;
     location / {
       proxy_pass http://last_resort;
-      # The headers above were set on the way here; naming some replaces all.
+      # The first server has set the other headers; these replace the inherited list.
       proxy_set_header Host          $http_host;
       proxy_set_header Connection    $fleet_connection;
       proxy_set_header Upgrade       $http_upgrade;

@@ -4,10 +4,10 @@ import { launch, temporaryFolder } from '../child.ts'
 import { probePort, startServer } from '../server.ts'
 import type { FrontKind } from './front.ts'
 
-/** The program this is part of: a `.ts` file as it was written, a `.js` file as it is published. */
+/** The entry of this CLI: `.ts` in the source, `.js` in the package. */
 export const mainFile: string = fileURLToPath(new URL(`../../main${extname(import.meta.url)}`, import.meta.url))
 
-/** Our own balancer, as a process of its own: `fleet balance`. */
+/** The built-in balancer as a separate process: `fleet balance`. */
 export const nodeFront: FrontKind = {
   title: 'fleet balance',
   start: ({ port, instances }) =>
@@ -21,6 +21,6 @@ export const nodeFront: FrontKind = {
           ...[...process.execArgv, mainFile, 'balance', '--listen', `127.0.0.1:${port}`],
           ...instances.flatMap((instance) => ['--target', `http://127.0.0.1:${instance}`]),
         ]),
-      answers: () => probePort(port),
+      isUp: () => probePort(port),
     }),
 }

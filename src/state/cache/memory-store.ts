@@ -1,41 +1,41 @@
 /** One value in this process. */
-export interface Entry {
-  /** Already resolved, and the same for every hit: handing it out costs nothing. */
+export interface CacheEntry {
+  /** Already resolved and shared by every hit, so a hit allocates nothing. */
   readonly promise: Promise<unknown>
   readonly tags: readonly string[]
   /** Size of the value as JSON. */
   readonly bytes: number
-  /** When the value stops being fresh, on the clock of `performance.now()`. */
+  /** End of freshness, on the clock of `performance.now()`. */
   expiresAt: number
-  /** Until when a hit asks nobody. Later than `expiresAt` only while a failing loader is given a rest. */
+  /** Until then a hit triggers no load. Later than `expiresAt` only during the back-off of a failing loader. */
   freshUntil: number
   visited: boolean
 }
 
-/** Whether a value is fresh still, or was until `windowMs` ago. */
-export function usable(entry: Entry, windowMs: number): boolean {
+/** Whether a value is fresh, or has been stale for less than `windowMs`. */
+export function usable(entry: CacheEntry, windowMs: number): boolean {
   return performance.now() < entry.expiresAt + windowMs
 }
 
-export interface LocalLimits {
+export interface MemoryCacheLimits {
   readonly maxItems: number
   readonly maxBytes: number
 }
 
 /**
- * What one process remembers, bounded by count and by size. Who leaves when it is full is decided by SIEVE (Zhang et
- * al., NSDI 2024): a hand walks from the oldest entry to the newest, spares once what was read since it last came by,
- * and takes the first that was not. A hit so costs one flag, where LRU would reorder its list. A `Map` iterator is that
- * hand: it survives insertions and deletions, and entries keep their place.
+ * Values in the memory of one process, bounded by count and by size. SIEVE decides the evictions (Zhang et al., NSDI 2024):
+ * a hand walks from the oldest entry to the newest, skips each entry once if it was read since the last visit, and evicts
+ * the first one that was not. A hit costs one flag, where LRU would reorder its list. A `Map` iterator serves as the hand:
+ * it survives insertions and deletions, and entries keep their position.
  */
-export class LocalStore {
-  readonly #limits: LocalLimits
-  readonly #entries = new Map<string, Entry>()
+export class MemoryCacheStore {
+  readonly #limits: MemoryCacheLimits
+  readonly #entries = new Map<string, CacheEntry>()
   readonly #tags = new Map<string, Set<string>>()
   #hand = this.#entries.entries()
   #bytes = 0
 
-  constructor(limits: LocalLimits) {
+  constructor(limits: MemoryCacheLimits) {
     this.#limits = limits
   }
 
@@ -47,11 +47,11 @@ export class LocalStore {
     return this.#bytes
   }
 
-  get(key: string): Entry | undefined {
+  get(key: string): CacheEntry | undefined {
     return this.#entries.get(key)
   }
 
-  set(key: string, entry: Entry): void {
+  set(key: string, entry: CacheEntry): void {
     this.delete(key)
     if (this.#limits.maxItems === 0 || entry.bytes > this.#limits.maxBytes) return
     while (this.#entries.size >= this.#limits.maxItems || this.#bytes + entry.bytes > this.#limits.maxBytes)
@@ -80,7 +80,7 @@ export class LocalStore {
     for (const key of this.#tags.get(tag) ?? []) this.delete(key)
   }
 
-  /** Nothing is fresh from now on; what was may still be served stale. */
+  /** Marks every value as stale. */
   expireAll(): void {
     const now = performance.now()
     for (const entry of this.#entries.values()) {

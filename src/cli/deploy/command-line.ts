@@ -3,12 +3,11 @@ import { FleetError } from '../../base/errors.ts'
 const part = /[^\s'"\\]+|'([^']*)'|"((?:[^"\\]|\\.)*)"|\\([\s\S])/y
 
 /**
- * A command line as words: quotes and backslashes as in a shell, and nothing else of it. Who needs a shell says
- * `sh -c '…'`.
+ * Splits a command line into words, with the quotes and backslashes of a shell but no other syntax; use `sh -c '…'` for more.
  *
- * @throws FLEET_ERR_USAGE when a quote is not closed, or there is no word
+ * @throws FLEET_ERR_USAGE for an unclosed quote or an empty command
  */
-export function words(option: string, text: string): readonly string[] {
+export function splitCommand(option: string, text: string): readonly string[] {
   const found: string[] = []
   let word: string | undefined
   for (let at = 0; at < text.length; ) {
@@ -20,8 +19,7 @@ export function words(option: string, text: string): readonly string[] {
       at = part.lastIndex
       continue
     }
-    if (!/\s/.test(text[at] ?? ''))
-      throw new FleetError('FLEET_ERR_USAGE', `--${option}: a quote is not closed in ${text}`)
+    if (!/\s/.test(text[at] ?? '')) throw new FleetError('FLEET_ERR_USAGE', `--${option}: unclosed quote in ${text}`)
     if (word !== undefined) found.push(word)
     word = undefined
     at++

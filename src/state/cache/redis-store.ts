@@ -1,74 +1,23 @@
-import { randomBytes } from 'node:crypto'
 import { type RedisClient, script, textLua } from '../redis/index.ts'
+import {
+  newId,
+  type SharedCacheStore,
+  type SharedRead,
+  type SharedReadOptions,
+  type SharedValue,
+  type SharedWrite,
+} from './store.ts'
 import { decode } from './value.ts'
 
-/** A value as the fleet keeps it. */
-export interface Shared {
-  /** Unique to this write, 16 characters. */
-  readonly id: string
-  readonly value: unknown
-  /** Size as JSON. */
-  readonly bytes: number
-  /** Each tag with the stamp it had before the value was loaded; the value is good while all of them still do. */
-  readonly stamps: Readonly<Record<string, string>>
-  /** How long it stays fresh; negative: for how long it has been stale, ms. */
-  readonly freshMs: number
-}
-
-export interface Answer {
-  /** Fresh, or stale and kept for those who may still serve it. */
-  readonly found?: Shared
-  /** True: the caller is now the one to load, until it calls {@link SharedStore.fill} or the lease runs out. */
-  readonly leased: boolean
-}
-
-export interface Ask {
-  /** Who asks for the lease when there is no fresh value; left out: nobody does. */
-  token?: string
-  leaseMs?: number
-  /** The id of a value that is no longer good, to be taken for none. */
-  reject?: string
-}
-
-export interface Fill {
-  json: string
-  stamps: Readonly<Record<string, string>>
-  /** How long the value is fresh, and for how long it is kept after that, ms. */
-  freshMs: number
-  keepMs: number
-}
-
-/** What instances share of the cache. Every method answers within the client's bound, or throws. */
-export interface SharedStore {
-  ask(key: string, ask?: Ask): Promise<Answer>
-  /** Keeps a value whatever was there, and ends any lease: what its holder loads is older than this. */
-  put(key: string, value: Fill): Promise<void>
-  /**
-   * Gives the lease back, with the value if there is one; a lease that was lost meanwhile gives nothing away.
-   *
-   * @returns whether others wait for it
-   */
-  fill(key: string, token: string, value?: Fill): Promise<boolean>
-  renew(key: string, token: string, leaseMs: number): Promise<void>
-  /** Ends any lease with the value, so that a load that began before is not kept. */
-  delete(key: string): Promise<void>
-  /** The stamp of each tag, made where there is none, and kept for `lifeMs` at least. */
-  stamps(tags: readonly string[], lifeMs: number): Promise<Record<string, string>>
-  /** Makes every value with this tag invalid. */
-  deleteStamp(tag: string): Promise<void>
-}
-
-export const newId = (): string => randomBytes(12).toString('base64url')
-
 /**
- * The shared store in Redis. Per key: a string that holds the value, and the lease of whoever loads it (Nishtala et al.,
- * "Scaling Memcache at Facebook", NSDI 2013). No clock of an instance is ever compared with that of another: freshness
- * is what is left of the key's own time to live, less the time it is kept beyond.
+ * The shared tier in Redis. Each key has a string with its value, and a lease while an instance loads it (Nishtala et al.,
+ * "Scaling Memcache at Facebook", NSDI 2013). Clocks of two instances are never compared: the remaining freshness is the
+ * key's time to live minus the time it is stored when stale.
  *
- * A tag is a random stamp. Deleting the stamp makes the values that carry it invalid, however many there are and in
- * whichever Cluster slots; a stamp that Redis evicted does the same, so that nothing old ever comes back.
+ * A tag is a random stamp. Deleting the stamp invalidates the values that carry it, however many there are and in
+ * whichever Cluster slots. Eviction of a stamp has the same effect, so an invalid value never comes back.
  */
-export class RedisStore implements SharedStore {
+export class RedisCacheStore implements SharedCacheStore {
   readonly #client: RedisClient
   readonly #key: (kind: string, id: string) => string
   readonly #run: Record<keyof typeof scripts, (...args: (string | number)[]) => Promise<unknown>>
@@ -77,7 +26,7 @@ export class RedisStore implements SharedStore {
     this.#client = client
     this.#key = key
     this.#run = {
-      ask: script(client, 'fleetCacheAsk', 2, scripts.ask),
+      read: script(client, 'fleetCacheRead', 2, scripts.read),
       put: script(client, 'fleetCachePut', 2, scripts.put),
       fill: script(client, 'fleetCacheFill', 2, scripts.fill),
       renew: script(client, 'fleetCacheRenew', 1, scripts.renew),
@@ -85,21 +34,21 @@ export class RedisStore implements SharedStore {
     }
   }
 
-  async ask(key: string, { token = '', leaseMs = 0, reject = '' }: Ask = {}): Promise<Answer> {
-    const reply = await this.#run.ask(this.#value(key), this.#lease(key), token, leaseMs, reject)
+  async read(key: string, { token = '', leaseMs = 0, reject = '' }: SharedReadOptions = {}): Promise<SharedRead> {
+    const reply = await this.#run.read(this.#value(key), this.#lease(key), token, leaseMs, reject)
     const [text, leftMs, leased] = reply as [string | null, number, number]
     if (text === null) return { leased: leased === 1 }
     const found = parse(text, leftMs)
-    // Not written by a cache: as if there were none.
+    // Not written by a cache: treat as absent.
     if (found || leased === 1 || !token) return { found, leased: leased === 1 }
-    return this.ask(key, { token, leaseMs, reject: text.slice(0, 16) })
+    return this.read(key, { token, leaseMs, reject: text.slice(0, 16) })
   }
 
-  async put(key: string, value: Fill): Promise<void> {
+  async put(key: string, value: SharedWrite): Promise<void> {
     await this.#run.put(this.#value(key), this.#lease(key), format(value), value.freshMs + value.keepMs)
   }
 
-  async fill(key: string, token: string, value?: Fill): Promise<boolean> {
+  async fill(key: string, token: string, value?: SharedWrite): Promise<boolean> {
     const [text, life] = value ? [format(value), value.freshMs + value.keepMs] : ['', 0]
     return (await this.#run.fill(this.#value(key), this.#lease(key), token, text, life)) === 1
   }
@@ -133,16 +82,16 @@ export class RedisStore implements SharedStore {
   }
 }
 
-/** `id keepMs stamps`, a line break, and the value: Lua reads the head without decoding what follows. */
-function format({ json, stamps, keepMs }: Fill): string {
+/** `id keepMs stamps`, a line feed, then the value: Lua reads the first line without decoding the value. */
+function format({ json, stamps, keepMs }: SharedWrite): string {
   return `${newId()} ${keepMs} ${JSON.stringify(stamps)}\n${json}`
 }
 
-/** More tags than a value can have. */
+/** Rejects a corrupt value; no real value has that many tags. */
 const maxTags = 10_000
 
-/** @returns `undefined` for what no cache has written: others may write to this Redis too */
-function parse(text: string, leftMs: number): Shared | undefined {
+/** @returns `undefined` for a value in another format: other applications may write to this Redis */
+function parse(text: string, leftMs: number): SharedValue | undefined {
   const end = text.indexOf('\n')
   const [, id, keepMs, tags] = /^(\S{16}) (\d{1,15}) (\{.*\})$/.exec(text.slice(0, end)) ?? []
   if (id === undefined || tags === undefined) return undefined
@@ -157,9 +106,9 @@ function parse(text: string, leftMs: number): Shared | undefined {
   }
 }
 
-/** A lease is its holder's token; `!` behind it says that others wait. */
+/** A lease holds the token of the loading instance; a trailing `!` means that others wait. */
 const scripts = {
-  ask: `${textLua}
+  read: `${textLua}
     local value, left = text(KEYS[1]), 0
     local keep = value and tonumber(string.match(value, '^%S+ (%d+) '))
     if not keep or string.sub(value, 1, 16) == ARGV[3] then value = false end
@@ -168,7 +117,7 @@ const scripts = {
       if left > keep then return {value, left, 0} end
     end
     if ARGV[1] == '' then return {value, left, 0} end
-    -- A lease always ends, and soon.
+    -- A lease without expiry, or with one far ahead, is not ours.
     local lease = text(KEYS[2])
     local rest = lease and redis.call('PTTL', KEYS[2])
     if not lease or rest < 0 or rest > 10 * ARGV[2] then

@@ -1,35 +1,35 @@
 import type { LifecycleState, Peer } from '../../instance/identity.ts'
 import { type FleetKeys, signatureLength } from './fleet-keys.ts'
 
-/** Figures that change all the time, in the order in which they travel. */
+/** Figures that change constantly, in the order in which they are stored. */
 const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory'] as const
 export const noFigures: Figures = { rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 }
 
 export type Facts = Omit<Peer, 'lastSeen' | (typeof figures)[number]>
 export type Figures = Pick<Peer, (typeof figures)[number]>
 
-/** Facts that an instance of this fleet signed. */
-export interface Signed {
+/** Verified facts of an instance. */
+export interface VerifiedFacts {
   readonly facts: Facts
   readonly boot: string
   /** Unix time in ms, by the clock of the instance. */
   readonly signedAt: number
 }
 
-/** Why an entry is ignored; the labels of the metric. */
+/** Why an entry is ignored; the label values of the metric. */
 export const entryRejections = ['unsigned', 'signature', 'stale', 'malformed'] as const
 export type EntryRejection = (typeof entryRejections)[number]
 
-/** An instance signs its facts anew this often, ms. */
+/** An instance signs its facts again after this time, ms. */
 const resignMs = 300_000
-/** For so long a signature is good, ms: an entry that was copied and put back later points to nobody. */
+/** Validity of a signature, ms. An old entry that is written back later is rejected. */
 export const validMs = 900_000
-/** So far may the clock of another instance be ahead, ms. */
+/** Tolerated clock difference of an instance that is ahead, ms. */
 const aheadMs = 300_000
 
 const factsEnd = new RegExp(`,"signedAt":(\\d{13,15}),"mac":"([\\w-]{${signatureLength}})"}$`)
 const loadEnd = new RegExp(`,(\\d{13,15}),"([\\w-]{${signatureLength}})"]$`)
-/** What stands before the JSON of stored facts, and the JSON. */
+/** `BOOT JSON` */
 const stored = /^(\S{1,64}) (\{.*)$/s
 
 const isFresh = (signedAt: number): boolean => {
@@ -38,10 +38,10 @@ const isFresh = (signedAt: number): boolean => {
 }
 
 /**
- * Entries of the registry as they stand in Redis, where others may write too: facts as a JSON object, figures as a JSON
- * list, and behind each its time and signature, for the process that they are of.
+ * Signs and verifies entries of the registry, because other applications may write to this Redis. Facts are a JSON object and
+ * figures a JSON list, each followed by its time and a signature that is bound to the process.
  */
-export class Entries {
+export class SignedEntries {
   readonly #keys: FleetKeys
   #last:
     | { readonly json: string; readonly text: string; readonly signedAt: number; readonly generation: number }
@@ -56,9 +56,9 @@ export class Entries {
   }
 
   /**
-   * The two halves of what an instance tells of itself. The facts are the same text until something changes.
+   * The entry of an instance. The text of the facts is the same until a fact changes.
    *
-   * @param anew sign the facts anew in any case
+   * @param anew sign the facts again in any case
    */
   seal(boot: string, peer: Peer, anew = false): { facts: string; load: string } {
     const now = Date.now()
@@ -73,7 +73,7 @@ export class Entries {
     const last = this.#last
     const isSame = last?.json === json && last.generation === generation
     if (isSame && Math.abs(now - last.signedAt) < resignMs) return last.text
-    // Rises although a clock may be put back: of two texts, the later one counts.
+    // Rises even if the clock is set back, because the later of two texts counts.
     const signedAt = Math.max(now, (last?.signedAt ?? 0) + 1)
     const signed = `${json.slice(0, -1)},"signedAt":${signedAt}`
     const text = `${signed},"mac":"${this.#keys.sign('facts', id, boot, signed)}"}`
@@ -87,7 +87,7 @@ export class Entries {
   }
 
   /** @param text `boot facts`, as stored */
-  open(id: string, text: string): Signed | EntryRejection {
+  open(id: string, text: string): VerifiedFacts | EntryRejection {
     const [, boot, json] = stored.exec(text) ?? []
     const end = json === undefined ? undefined : factsEnd.exec(json.slice(-128))
     if (boot === undefined || json === undefined || !end) return 'unsigned'
@@ -116,12 +116,12 @@ const isText = (value: unknown): value is string => typeof value === 'string' &&
 const isWhole = (value: unknown, min: number, max: number): boolean =>
   Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 
-/** The holder of the secret may be of another version: what everybody relies on must be there. */
+/** The writer may be of another version: checks the members that readers need. */
 function factsOf(id: string, json: string): Facts | undefined {
   const facts = parsed(json) as Facts | undefined
   if (typeof facts !== 'object' || facts === null) return undefined
   const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone } = facts
-  const isWell =
+  const isValid =
     facts.id === id &&
     isText(host) &&
     !/[\s/@?#\\]/.test(host) &&
@@ -133,7 +133,7 @@ function factsOf(id: string, json: string): Facts | undefined {
     states.has(state) &&
     Array.isArray(failing) &&
     failing.every((name) => typeof name === 'string')
-  return isWell ? facts : undefined
+  return isValid ? facts : undefined
 }
 
 function figuresOf(open: string): Figures | EntryRejection {

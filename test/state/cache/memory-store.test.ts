@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type Entry, LocalStore, usable } from '../../../src/state/cache/local.ts'
+import { type CacheEntry, MemoryCacheStore, usable } from '../../../src/state/cache/memory-store.ts'
 
-const entry = (options: { bytes?: number; tags?: string[]; forMs?: number } = {}): Entry => {
+const entry = (options: { bytes?: number; tags?: string[]; forMs?: number } = {}): CacheEntry => {
   const expiresAt = performance.now() + (options.forMs ?? 60_000)
   return {
     promise: Promise.resolve(),
@@ -13,33 +13,33 @@ const entry = (options: { bytes?: number; tags?: string[]; forMs?: number } = {}
     visited: false,
   }
 }
-const store = (maxItems: number, maxBytes = 1_000_000): LocalStore => new LocalStore({ maxItems, maxBytes })
-const read = (from: LocalStore, key: string): void => {
+const store = (maxItems: number, maxBytes = 1_000_000): MemoryCacheStore => new MemoryCacheStore({ maxItems, maxBytes })
+const read = (from: MemoryCacheStore, key: string): void => {
   const found = from.get(key)
   if (found) found.visited = true
 }
-const kept = (from: LocalStore, keys: string): string => [...keys].filter((key) => from.get(key)).join('')
+const kept = (from: MemoryCacheStore, keys: string): string => [...keys].filter((key) => from.get(key)).join('')
 
-describe('who leaves', () => {
-  test('the oldest, when nothing is read', () => {
+describe('eviction', () => {
+  test('evicts the oldest entry if none was read', () => {
     const local = store(3)
     for (const key of 'abcde') local.set(key, entry())
     assert.equal(kept(local, 'abcde'), 'cde')
   })
 
-  test('not what was read since the hand came by', () => {
+  test('spares an entry that was read since the last visit of the hand', () => {
     const local = store(3)
     for (const key of 'abc') local.set(key, entry())
     read(local, 'a')
     read(local, 'b')
     local.set('d', entry())
     assert.equal(kept(local, 'abcd'), 'abd')
-    // The hand goes on where it stopped: what is new comes before what it spared.
+    // The hand continues from where it stopped, so it meets the new entry before the spared ones.
     local.set('e', entry())
     assert.equal(kept(local, 'abde'), 'abe')
   })
 
-  test('somebody, when everything was read', () => {
+  test('evicts an entry even if all were read', () => {
     const local = store(3)
     for (const key of 'abc') local.set(key, entry())
     for (const key of 'abc') read(local, key)
@@ -47,7 +47,7 @@ describe('who leaves', () => {
     assert.equal(kept(local, 'abcd'), 'bcd')
   })
 
-  test('as many as it takes for the size', () => {
+  test('evicts as many entries as the size requires', () => {
     const local = store(100, 10)
     for (const key of 'abc') local.set(key, entry({ bytes: 3 }))
     local.set('d', entry({ bytes: 7 }))
@@ -57,7 +57,7 @@ describe('who leaves', () => {
     assert.equal(kept(local, 'abcde'), 'cd')
   })
 
-  test('a scan does not wash out what is read often', () => {
+  test('keeps entries that are read often during a scan', () => {
     const local = store(100)
     for (let n = 0; n < 50; n++) local.set(`hot ${n}`, entry())
     for (let n = 0; n < 10_000; n++) {
@@ -70,7 +70,7 @@ describe('who leaves', () => {
   })
 })
 
-test('the size is that of what is there', () => {
+test('reports the size of the stored entries', () => {
   const local = store(10)
   local.set('a', entry({ bytes: 5 }))
   local.set('a', entry({ bytes: 2 }))
@@ -80,13 +80,13 @@ test('the size is that of what is there', () => {
   assert.deepEqual([local.size, local.bytes], [1, 4])
 })
 
-test('no items means none', () => {
+test('stores nothing with maxItems 0', () => {
   const local = store(0)
   local.set('a', entry())
   assert.equal(local.size, 0)
 })
 
-test('tags follow what comes, goes and is replaced', () => {
+test('keeps tags up to date when entries are added, deleted and replaced', () => {
   const local = store(3)
   local.set('a', entry({ tags: ['x', 'y'] }))
   local.set('b', entry({ tags: ['x'] }))
@@ -98,12 +98,12 @@ test('tags follow what comes, goes and is replaced', () => {
   assert.equal(local.size, 0)
 })
 
-test('what is distrusted is not fresh, but as stale as if it had expired now', () => {
+test('expireAll makes fresh entries stale as of now', () => {
   const local = store(3)
   local.set('a', entry())
   local.set('b', entry({ forMs: -1_000 }))
   local.expireAll()
-  const [a, b] = [local.get('a'), local.get('b')] as [Entry, Entry]
+  const [a, b] = [local.get('a'), local.get('b')] as [CacheEntry, CacheEntry]
   assert.ok(a.freshUntil <= performance.now())
   assert.deepEqual([usable(a, 0), usable(a, 1_000), usable(b, 900), usable(b, 60_000)], [false, true, false, true])
 })
