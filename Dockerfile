@@ -6,7 +6,7 @@
 FROM node:24-slim AS build
 WORKDIR /app
 
-# Only a changed dependency makes this layer anew.
+# Cached until a dependency changes.
 COPY package.json package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
 
@@ -22,7 +22,7 @@ RUN node scripts/generate-client.js
 COPY tsconfig.json tsconfig.build.json tsconfig.image.json ./
 COPY prisma prisma
 COPY src src
-# Types are for the tests: here a mistake in one could only keep an image from being made.
+# Type errors are the tests' concern: here one would only prevent the image.
 RUN npx tsc -p tsconfig.image.json --noCheck \
  && cp -R package.json /image/ \
  && cp -R prisma/migrations /image/prisma/ \
@@ -37,7 +37,7 @@ RUN groupadd --gid 1000 node \
  && ln -s /app/src/cli/main.js /usr/local/bin/fleet
 
 WORKDIR /app
-# Apart from the rest, because it is large and rarely changes.
+# A separate layer, because it is large and rarely changes.
 COPY --from=build /image/node_modules node_modules
 COPY --from=build /image/package.json ./
 COPY --from=build /image/prisma prisma
@@ -46,13 +46,13 @@ COPY LICENSE THIRD_PARTY_LICENSES.md ./
 
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 EXPOSE 3000
-# By number, so that Kubernetes can see that it is not root.
+# Numeric, so that Kubernetes can verify that it is not root.
 USER 1000:1000
 
-# Readiness: `docker compose up --wait` and `service_healthy` then mean "it serves". The image has no curl.
+# Readiness, so that `docker compose up --wait` and `service_healthy` mean "it serves". The image has no curl.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=2 \
   CMD ["node", "-e", "require('node:http').get({ port: process.env.FLEET_ADMIN_PORT || process.env.PORT, path: '/ready', agent: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
-# Node is process 1 and gets the signal itself: it drains, serves what it has, and ends.
+# Node is process 1 and receives the signal itself: it drains, finishes its requests and exits.
 STOPSIGNAL SIGTERM
 CMD ["node", "src/app/main.js"]

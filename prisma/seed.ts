@@ -5,8 +5,8 @@ import { products, testUser } from '../src/app/samples.ts'
 import { FleetError, readEnv } from '../src/index.ts'
 
 /**
- * Development data: `fleet migrate --seed`, or `prisma db seed`. It adds what is missing and changes nothing, so it can be
- * run again, and by several processes at the same time.
+ * Adds missing development data and changes nothing else: `fleet migrate --seed`, or `prisma db seed`. It can be
+ * repeated, and run by several processes at once.
  */
 const { production, DATABASE_URL } = readEnv()
 if (production)
@@ -18,7 +18,7 @@ const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: DATA
 try {
   const { password, ...user } = testUser
   const known = await prisma.user.findUnique({ where: { email: user.email } })
-  // ON CONFLICT DO NOTHING: between the question and the answer another process may have been here.
+  // ON CONFLICT DO NOTHING: another process may have inserted it since the query.
   if (!known)
     await prisma.user.createMany({
       data: [{ ...user, passwordHash: await hashPassword(password) }],

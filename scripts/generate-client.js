@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const cli = prismaCli()
-// `npm ci --omit=dev` comes without Prisma, and without the reference application's other packages.
+// `npm ci --omit=dev` installs neither Prisma nor the reference application's other packages.
 if (cli) {
   const env = {
-    // The engine migrates, and is not used to generate; but without one of its own the CLI would download it.
+    // Generating does not use the engine, which is for migrations. But without a path to one the CLI would download it.
     PRISMA_SCHEMA_ENGINE_BINARY: process.execPath,
     CHECKPOINT_DISABLE: '1',
     PRISMA_HIDE_UPDATE_MESSAGE: '1',

@@ -1,7 +1,7 @@
-# Clients, balancer, instances: each may only be reached by the one before it.
+# Clients, balancer, instances: each accepts traffic only from the previous one.
 resource "aws_security_group" "balancer" {
   name        = "${var.name}-balancer"
-  description = "HTTP and HTTPS from everywhere"
+  description = "HTTP and HTTPS from any address"
   vpc_id      = var.vpc_id
 }
 
@@ -49,10 +49,10 @@ resource "aws_lb" "this" {
   security_groups    = [aws_security_group.balancer.id]
   subnets            = var.public_subnet_ids
 
-  # Shorter than the 72 s of the instances: who sends must be the one who closes.
+  # Shorter than the instances' 72 s: the sender must be the side that closes.
   idle_timeout = 60
 
-  # What Node would refuse, or read otherwise, does not reach it.
+  # Drop headers that Node would reject, or parse differently.
   drop_invalid_header_fields = true
   desync_mitigation_mode     = "defensive"
   enable_deletion_protection = true
@@ -77,15 +77,15 @@ resource "aws_lb_target_group" "this" {
   port        = 3000
   protocol    = "HTTP"
 
-  # A new instance gets to its full share in so many seconds, which only round robin can do.
+  # Seconds until a new instance gets its full share; supported by round robin only.
   load_balancing_algorithm_type = "round_robin"
   slow_start                    = 30
 
-  # Above SHUTDOWN_TIMEOUT: an instance off the list still answers what it has.
+  # Longer than SHUTDOWN_TIMEOUT: a deregistered instance still finishes its requests.
   deregistration_delay = 60
 
-  # interval × unhealthy_threshold + timeout is below DRAIN_DELAY, so that an instance that drains by itself is out before
-  # it stops listening.
+  # interval × unhealthy_threshold + timeout is shorter than DRAIN_DELAY, so that an instance that drains by itself is
+  # out of rotation before it stops listening.
   health_check {
     path                = "/ready"
     matcher             = "200"

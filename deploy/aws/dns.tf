@@ -1,5 +1,5 @@
-# One name for all regions: each copy of this module adds its own record, and takes it out of the answers while its region
-# has no instance that is ready.
+# One name for all regions: each copy of this module adds its own record. Route 53 stops returning it while its region
+# has no ready instance.
 resource "aws_route53_health_check" "this" {
   count = var.zone_id == "" ? 0 : 1
 
@@ -9,7 +9,7 @@ resource "aws_route53_health_check" "this" {
   resource_path     = "/ready"
   request_interval  = 10
   failure_threshold = 2
-  # The certificate is that of the name, not of the balancer's own address.
+  # The certificate is for the public name, not for the balancer's own address.
   enable_sni = false
 }
 
@@ -53,8 +53,8 @@ resource "aws_route53_record" "continent" {
   }
 }
 
-# Whoever is on no continent above, and, when a region is down, its clients: Route 53 then answers with the next larger
-# place, which is this one.
+# For clients on no continent above, and for those of a region that is down: Route 53 then returns the next larger
+# location, which is this one.
 resource "aws_route53_record" "everywhere" {
   count = var.zone_id != "" && var.routing == "geolocation" && var.default_region ? 1 : 0
 

@@ -1,4 +1,4 @@
-# An example of what runs behind the balancer. Instances elsewhere (EC2, EKS) register with the same target group.
+# An example of instances behind the balancer. Instances elsewhere (EC2, EKS) register with the same target group.
 locals {
   versions = var.canary_image == "" ? { stable = var.image } : { stable = var.image, canary = var.canary_image }
 }
@@ -65,7 +65,7 @@ resource "aws_ecs_task_definition" "this" {
       name      = "app"
       image     = each.value
       essential = true
-      # From SIGTERM to SIGKILL: above SHUTDOWN_TIMEOUT. Fargate allows 120 s at most.
+      # From SIGTERM to SIGKILL: longer than SHUTDOWN_TIMEOUT. Fargate allows at most 120 s.
       stopTimeout            = 60
       user                   = "1000:1000"
       readonlyRootFilesystem = true
@@ -74,15 +74,16 @@ resource "aws_ecs_task_definition" "this" {
         { name = "NODE_ENV", value = "production" },
         { name = "HOST", value = "0.0.0.0" },
         { name = "PORT", value = "3000" },
-        # Metrics and operators' endpoints, on a port that no security group opens: reached by `aws ecs execute-command` or
-        # from a scraper that is let in. Readiness stays on the port that the balancer sends requests to, and checks.
+        # Metrics and operators' endpoints, on a port that no security group opens: reached by `aws ecs
+        # execute-command`, or by a scraper that you allow. Readiness stays on the port that the balancer sends requests
+        # to, and checks.
         { name = "FLEET_ADMIN_PORT", value = "3100" },
         { name = "FLEET_ADMIN_HOST", value = "0.0.0.0" },
         { name = "FLEET_PUBLIC_PROBES", value = "on" },
         { name = "FLEET_NAME", value = var.name },
         { name = "FLEET_REGION", value = var.region },
         { name = "FLEET_COLOR", value = each.key },
-        # Only the balancer can reach an instance (its security group), and it adds the client's address last.
+        # Only the balancer can reach an instance (its security group), and it appends the client's address.
         { name = "TRUST_PROXY", value = "uniquelocal" },
         { name = "DRAIN_DELAY", value = "15000" },
         { name = "SHUTDOWN_TIMEOUT", value = "45000" },
@@ -109,7 +110,7 @@ resource "aws_ecs_service" "this" {
   launch_type     = "FARGATE"
   desired_count   = each.key == "stable" ? var.instances.min : 1
 
-  # Never fewer than there were; a build that does not become ready is taken back.
+  # Capacity never falls below the current number; a build that does not become ready is rolled back.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
@@ -131,7 +132,7 @@ resource "aws_ecs_service" "this" {
     container_port   = 3000
   }
 
-  # The autoscaler decides how many.
+  # The autoscaler sets the count.
   lifecycle {
     ignore_changes = [desired_count]
   }

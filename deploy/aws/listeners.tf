@@ -14,7 +14,7 @@ resource "aws_lb_listener" "http" {
 }
 
 locals {
-  # Nobody is sent to a group without instances.
+  # No requests go to a group without instances.
   canary_weight = var.canary_image == "" ? 0 : var.canary_percent
 }
 
@@ -23,7 +23,7 @@ resource "aws_lb_listener" "https" {
   port              = 443
   protocol          = "HTTPS"
   certificate_arn   = var.certificate_arn
-  # TLS 1.2 with forward secrecy, and 1.3.
+  # TLS 1.2 with forward secrecy, and TLS 1.3.
   ssl_policy = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 
   default_action {
@@ -41,7 +41,7 @@ resource "aws_lb_listener" "https" {
   }
 }
 
-# A second version of the API, on the canary's instances alone.
+# A second version of the API, served by the canary only.
 resource "aws_lb_listener_rule" "api_v2" {
   count = var.canary_image == "" ? 0 : 1
 

@@ -1,21 +1,21 @@
 variable "region" {
-  description = "AWS region of this balancer; one more copy of this module per region"
+  description = "AWS region of this balancer; use one copy of this module per region"
   type        = string
 }
 
 variable "name" {
-  description = "Name of the fleet, and prefix of what is made here; up to 20 letters, digits and -"
+  description = "Name of the fleet, and prefix of all resources; up to 20 letters, digits and -"
   type        = string
   default     = "fleet"
 }
 
 variable "vpc_id" {
-  description = "VPC of balancer and instances"
+  description = "VPC of the balancer and the instances"
   type        = string
 }
 
 variable "public_subnet_ids" {
-  description = "Subnets of the balancer, in two zones at least"
+  description = "Subnets of the balancer, in at least two zones"
   type        = list(string)
 }
 
@@ -25,7 +25,7 @@ variable "private_subnet_ids" {
 }
 
 variable "certificate_arn" {
-  description = "Certificate (ACM) of the name that clients use"
+  description = "ACM certificate for the name that clients use"
   type        = string
 }
 
@@ -35,7 +35,7 @@ variable "image" {
 }
 
 variable "canary_image" {
-  description = "Image of a new version; empty: none"
+  description = "Image of a canary version; empty for none"
   type        = string
   default     = ""
 }
@@ -52,36 +52,36 @@ variable "canary_percent" {
 }
 
 variable "instances" {
-  description = "Fewest and most instances"
+  description = "Minimum and maximum number of instances"
   type        = object({ min = number, max = number })
   default     = { min = 3, max = 20 }
 }
 
 variable "secrets" {
-  description = "Environment variable to the ARN that holds its value: SESSION_SECRET, JWT_SECRET, FLEET_ADMIN_TOKEN, REDIS_URL, DATABASE_URL"
+  description = "Map of environment variables to the ARNs of their values: SESSION_SECRET, JWT_SECRET, FLEET_ADMIN_TOKEN, REDIS_URL, DATABASE_URL"
   type        = map(string)
 }
 
 variable "sticky" {
-  description = "Keep a client on its instance by a cookie; a fleet that keeps its state in Redis needs none"
+  description = "Keep a client on its instance by a cookie; not needed by a fleet that keeps its state in Redis"
   type        = bool
   default     = false
 }
 
 variable "requests_per_client" {
-  description = "Requests of one address in five minutes, before it is refused"
+  description = "Requests per address in five minutes, beyond which they are rejected"
   type        = number
   default     = 10000
 }
 
 variable "log_bucket" {
-  description = "S3 bucket for access logs, which lets the balancer write; empty: no logs"
+  description = "S3 bucket for access logs, with write access for the balancer; empty for no logs"
   type        = string
   default     = ""
 }
 
 variable "zone_id" {
-  description = "Route 53 zone of `domain`; empty: no records"
+  description = "Route 53 zone of `domain`; empty for no records"
   type        = string
   default     = ""
 }
@@ -103,13 +103,13 @@ variable "routing" {
 }
 
 variable "continents" {
-  description = "With geolocation: continents this region answers for (EU, NA, …)"
+  description = "With geolocation: continents that this region serves (EU, NA, …)"
   type        = list(string)
   default     = []
 }
 
 variable "default_region" {
-  description = "With geolocation: whether this region answers for everybody else, and for a region that is down"
+  description = "With geolocation: whether this region serves all other clients, and those of a region that is down"
   type        = bool
   default     = false
 }

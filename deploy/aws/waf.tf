@@ -1,15 +1,15 @@
 locals {
-  # Operators ask an instance directly. An instance answers 404 to whoever comes through a front; so does this, to whatever
-  # an instance could take for an operators' path: decoded, in any case, with any number of slashes, and up to a `;`. And to
-  # every path with a dot segment, which some applications resolve and others do not; clients resolve it before they ask.
-  # A listener rule would compare the path as it was written.
+  # Operators use an instance directly. An instance responds 404 to requests through a load balancer; this rule does
+  # too, for every spelling that an instance could route to an operators' path: decoded, in any case, with any number of
+  # slashes, and up to a `;`. It also rejects every path with a dot segment, which some applications resolve and others
+  # do not; clients resolve it before they send a request. A listener rule would compare the undecoded path.
   operators = join("|", [
     "[/\\\\][.][.]?([;/\\\\]|$)",
     "^[/\\\\]+(metrics|fleet|health(;[^/\\\\]*)?[/\\\\]+detailed|api(;[^/\\\\]*)?[/\\\\]+v1(;[^/\\\\]*)?[/\\\\]+load-balancer)([;/\\\\]|$)",
   ])
 }
 
-# A flood from one address is refused before it costs an instance anything. Limits per user are the app's.
+# Rejects a flood from one address before it reaches an instance. The app has limits per user.
 resource "aws_wafv2_web_acl" "this" {
   name  = var.name
   scope = "REGIONAL"

@@ -4,12 +4,12 @@ locals {
   areas    = distinct(flatten([for region in values(var.regions) : region.areas]))
 }
 
-# Asked of each region's front from outside. /ready, because a region none of whose instances is ready must not be sent to.
+# Checks each region's front from outside. /ready, because a region without a ready instance must get no requests.
 resource "cloudflare_load_balancer_monitor" "this" {
   count = var.steering == "load-balancer" ? 1 : 0
 
   account_id       = var.account_id
-  description      = "${var.name}: an instance that is ready"
+  description      = "${var.name}: has a ready instance"
   type             = "https"
   method           = "GET"
   path             = "/ready"
@@ -17,7 +17,7 @@ resource "cloudflare_load_balancer_monitor" "this" {
   expected_codes   = "200"
   follow_redirects = false
   allow_insecure   = false
-  # Of Cloudflare's plans only the larger ones may ask more often.
+  # Shorter intervals require a larger Cloudflare plan.
   interval         = 60
   timeout          = 5
   retries          = 2
@@ -62,7 +62,7 @@ resource "cloudflare_load_balancer" "this" {
   default_pools = [for name in local.names : cloudflare_load_balancer_pool.this[name].id]
   fallback_pool = cloudflare_load_balancer_pool.this[local.names[0]].id
 
-  # The region of an area first, then the others: who is left when a region is down.
+  # The area's own region first, then the others as fail-over.
   region_pools = {
     for area in local.areas : area => concat(
       [for name in local.names : cloudflare_load_balancer_pool.this[name].id if contains(var.regions[name].areas, area)],
@@ -74,10 +74,10 @@ resource "cloudflare_load_balancer" "this" {
     for country, name in var.countries : country => [cloudflare_load_balancer_pool.this[name].id]
   }
 
-  # Sessions are in Redis: a client may go anywhere.
+  # Sessions are in Redis: a client may use any region.
   session_affinity = "none"
 
-  # A request whose region breaks off meanwhile goes to the next one.
+  # A request whose region fails meanwhile goes to the next one.
   adaptive_routing = {
     failover_across_pools = true
   }

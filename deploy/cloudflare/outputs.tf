@@ -1,5 +1,5 @@
 output "steering" {
-  description = "What chooses the region"
+  description = "Component that chooses the region"
   value       = var.steering
 }
 

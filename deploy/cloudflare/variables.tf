@@ -14,7 +14,7 @@ variable "domain" {
 }
 
 variable "name" {
-  description = "Name of the fleet, and prefix of what is made here"
+  description = "Name of the fleet, and prefix of all resources"
   type        = string
   default     = "fleet"
 }
@@ -33,13 +33,13 @@ variable "regions" {
 }
 
 variable "countries" {
-  description = "Countries (ISO 3166-1, two letters) that belong to a region whatever the distance: data that must stay"
+  description = "Countries (ISO 3166-1, two letters) bound to a region regardless of distance, for data that must stay there"
   type        = map(string)
   default     = {}
 }
 
 variable "steering" {
-  description = "load-balancer: Cloudflare's load balancing, a paid addition; worker: a Worker instead, which every plan has"
+  description = "load-balancer: Cloudflare's load balancing, a paid addition; worker: a Worker instead, available on every plan"
   type        = string
   default     = "load-balancer"
 

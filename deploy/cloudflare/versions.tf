@@ -8,5 +8,5 @@ terraform {
   }
 }
 
-# CLOUDFLARE_API_TOKEN: Load Balancing, Workers Scripts and Workers Routes of this account and zone, to edit.
+# CLOUDFLARE_API_TOKEN needs edit access to Load Balancing, Workers Scripts and Workers Routes of this account and zone.
 provider "cloudflare" {}

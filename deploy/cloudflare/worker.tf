@@ -1,4 +1,4 @@
-# The same choice without paid load balancing: a Worker before the zone's own name.
+# The same routing without paid load balancing: a Worker in front of the zone's own name.
 resource "cloudflare_workers_script" "this" {
   count = var.steering == "worker" ? 1 : 0
 

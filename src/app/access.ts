@@ -5,18 +5,18 @@ import type { User } from './data/index.ts'
 declare module 'fastify' {
   interface Session {
     userId?: string
-    /** The tokens that were given with this session, to be ended with it. */
+    /** The token family issued with this session, revoked with it. */
     tokens?: { sub: string; sid: string }
   }
 }
 
-/** The user of the session or of the access token; a token that was sent is never ignored. */
+/** Authenticates by session or access token. A token that was sent is never ignored. */
 export async function signedIn(this: FastifyInstance, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   if (request.headers.authorization === undefined && request.session.userId !== undefined) return
   await this.authenticate(request, reply)
 }
 
-/** Whose request it is. After {@link signedIn}. */
+/** The id of the authenticated user. Call after {@link signedIn}. */
 export function userIdOf({ user, session }: FastifyRequest): string {
   const id = user?.sub ?? session.userId
   if (id === undefined) throw new FleetError('FLEET_ERR_TOKEN_MISSING')

@@ -4,21 +4,21 @@ import { FleetError, type FleetOptions, fleet, serverOptions } from '../index.ts
 import { data } from './data/index.ts'
 import account from './routes/account.ts'
 import auth from './routes/auth.ts'
-import room, { maxPayload } from './routes/chat.ts'
+import chat, { maxPayload } from './routes/chat.ts'
 import load from './routes/load.ts'
 import pages from './routes/pages.ts'
 import products from './routes/products.ts'
 
 export interface BuildOptions {
-  /** What the environment does not say. @default {} */
+  /** Overrides of the environment. @default {} */
   fleet?: FleetOptions
-  /** Origins whose pages may join the room besides the app's own. @default [] */
+  /** Origins whose pages may join the chat besides the app's own. @default [] */
   allowOrigins?: readonly string[]
   /** @default true */
   logger?: boolean
 }
 
-/** The reference application, ready to listen. */
+/** Builds the reference application, ready to listen. */
 export async function build({
   fleet: options = {},
   allowOrigins = [],
@@ -28,7 +28,7 @@ export async function build({
     ...serverOptions(),
     ...(!logger && { logger: false }),
     bodyLimit: 262_144,
-    // What has the wrong type is refused, not bent until it fits.
+    // Reject values of the wrong type instead of coercing them.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   })
   await app.register(fleet, options)
@@ -41,7 +41,7 @@ export async function build({
   await app.register(auth, { prefix: '/api/v1/auth' })
   await app.register(account, { prefix: '/api/v1' })
   await app.register(products, { prefix: '/api/v1/products' })
-  await app.register(room, { allowOrigins })
+  await app.register(chat, { allowOrigins })
   await app.register(load)
   await app.register(pages)
   return app

@@ -1,9 +1,9 @@
 import type { NewProduct } from './data/data.ts'
 
-/** Everybody knows the password: for development only. */
+/** The password is public: for development only. */
 export const testUser = { email: 'test@example.com', name: 'Test User', password: 'password' } as const
 
-/** What a new shop has on its shelves; prices in cents. */
+/** Sample products; prices in cents. */
 export const products: readonly NewProduct[] = [
   { sku: 'TEA-01', name: 'Assam, 250 g', priceCents: 890, stock: 120 },
   { sku: 'TEA-02', name: 'Sencha, 100 g', priceCents: 1250, stock: 40 },

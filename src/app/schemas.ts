@@ -1,4 +1,4 @@
-/** An object that takes these members and no others. */
+/** An object with these properties only. */
 export const object = (properties: Record<string, object>, optional: readonly string[] = []): object => ({
   type: 'object',
   properties,
@@ -8,7 +8,7 @@ export const object = (properties: Record<string, object>, optional: readonly st
 
 export const text: object = { type: 'string' }
 export const uuid: object = { type: 'string', format: 'uuid' }
-/** A whole number in a query, where everything is text. */
+/** An integer in a query, where all values are text. */
 export const digits = (most: number): object => ({ type: 'string', pattern: `^[0-9]{1,${most}}$` })
 
 export const user: object = object({ id: uuid, email: text, name: text })
@@ -22,7 +22,7 @@ export const tokens: object = object(pair)
 export const loggedIn: object = object({ user, ...pair })
 
 const cents = { type: 'integer', minimum: 0, maximum: 2_147_483_647 }
-/** PostgreSQL's text takes every character but this one. */
+/** PostgreSQL's text type accepts every character except NUL. */
 const line = (maxLength: number): object => ({ type: 'string', minLength: 1, maxLength, pattern: '^[^\\u0000]*$' })
 const fields = { sku: line(64), name: line(200), priceCents: cents, stock: cents }
 export const newProduct: object = object({ ...fields, stock: { ...cents, default: 0 } }, ['stock'])
@@ -38,7 +38,7 @@ export const summary: object = object({
 const error: object = object({ statusCode: { type: 'integer' }, code: text, message: text, requestId: text }, [
   'requestId',
 ])
-/** The one form that all failures have. */
+/** The shape of every error response. */
 export const failures: Record<string, object> = { '4xx': error, '5xx': error }
 export const responses = (status: number, success: object): Record<string, object> => ({
   [status]: success,

@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import type { Data } from '../../src/app/data/index.ts'
 
-/** What every place for the application's records must do; `open` gives one that holds the development data. */
+/** Contract of every store for the application's records; `open` returns one with the development data. */
 export function dataContract(name: string, open: () => Promise<Data>): void {
   const product = () => ({ sku: randomUUID(), name: 'Kettle', priceCents: 100, stock: 2 })
   const userId = async ({ users }: Data): Promise<string> => (await users.account('test@example.com'))?.id ?? ''
 
-  test(`${name}: the account of a login, and the user without its password`, async () => {
+  test(`${name}: returns the account for a login, and the user without the password`, async () => {
     const { users } = await open()
     const account = await users.account('test@example.com')
     assert.match(account?.passwordHash ?? '', /^scrypt/)
@@ -18,7 +18,7 @@ export function dataContract(name: string, open: () => Promise<Data>): void {
     assert.equal(await users.get(randomUUID()), null)
   })
 
-  test(`${name}: a product from its making to its end`, async () => {
+  test(`${name}: creates, reads, changes and deletes a product`, async () => {
     const data = await open()
     const wanted = product()
     const made = await data.products.create(wanted, await userId(data))
@@ -40,7 +40,7 @@ export function dataContract(name: string, open: () => Promise<Data>): void {
     await assert.rejects(data.products.update(id, { stock: 1 }), { code: 'FLEET_ERR_RECORD_UNKNOWN' })
   })
 
-  test(`${name}: a SKU is given once`, async () => {
+  test(`${name}: rejects a duplicate SKU`, async () => {
     const data = await open()
     const [one, two] = [product(), product()]
     await data.products.create(one, await userId(data))
@@ -51,7 +51,7 @@ export function dataContract(name: string, open: () => Promise<Data>): void {
     assert.equal((await data.products.get(id))?.sku, two.sku)
   })
 
-  test(`${name}: pages in the order of making, each product once`, async () => {
+  test(`${name}: pages by creation time, each product once`, async () => {
     const data = await open()
     const made: string[] = []
     for (let i = 0; i < 5; i++) made.push((await data.products.create(product(), await userId(data))).id)
@@ -70,7 +70,7 @@ export function dataContract(name: string, open: () => Promise<Data>): void {
     )
   })
 
-  test(`${name}: the summary counts what is there`, async () => {
+  test(`${name}: the summary counts all records`, async () => {
     const data = await open()
     const before = await data.products.summary()
     await data.products.create({ ...product(), priceCents: 2_000_000_000, stock: 2_000_000_000 }, await userId(data))

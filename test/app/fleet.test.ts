@@ -20,7 +20,7 @@ before(async () => {
   ;[one, two] = await Promise.all([start({ ...env, INSTANCE_ID: 'one' }), start({ ...env, INSTANCE_ID: 'two' })])
 })
 
-test('a login at one instance is one everywhere: as session and as token', async () => {
+test('a login at one instance is valid on every instance, as session and as token', async () => {
   const { cookie, authorization, userId } = await login(one)
   for (const app of [one, two]) {
     for (const headers of [{ cookie }, { authorization }] as Record<string, string>[]) {
@@ -34,7 +34,7 @@ test('a login at one instance is one everywhere: as session and as token', async
   assert.equal(headers.get('x-stateless'), 'true')
 })
 
-test('a login makes a new session, whatever cookie came with it', async () => {
+test('a login creates a new session for any cookie', async () => {
   const first = await login(one)
   const second = await login(two, { cookie: first.cookie })
   assert.notEqual(first.cookie, second.cookie)
@@ -42,7 +42,7 @@ test('a login makes a new session, whatever cookie came with it', async () => {
   assert.equal((await one.ask('/api/v1/me', { headers: { cookie: second.cookie } })).status, 200)
 })
 
-test('a logout at one instance ends session and tokens everywhere', async () => {
+test('a logout at one instance ends session and tokens on every instance', async () => {
   const { cookie, authorization, refreshToken } = await login(one)
   const other = await login(one)
   assert.equal((await two.ask('/api/v1/auth/logout', { method: 'POST', headers: { cookie } })).status, 204)
@@ -54,7 +54,7 @@ test('a logout at one instance ends session and tokens everywhere', async () => 
   assert.equal((await one.ask('/api/v1/auth/logout', { method: 'POST' })).status, 401)
 })
 
-test('a refresh token works once, on any instance; used again it ends the session', async () => {
+test('a refresh token works once, on any instance; reuse ends the session', async () => {
   const { refreshToken } = await login(one)
   const refresh = (app: Running, token: string) =>
     app.ask('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: token } })
@@ -67,7 +67,7 @@ test('a refresh token works once, on any instance; used again it ends the sessio
   assert.equal((await refresh(two, fresh.json.refreshToken)).status, 401)
 })
 
-test('wrong credentials: the same answer whoever they are of', async () => {
+test('responds alike to a wrong password and an unknown user', async () => {
   const attempt = async (body: object): Promise<unknown> => {
     const { status, json, headers } = await one.ask('/api/v1/auth/login', { method: 'POST', body })
     assert.equal(headers.get('set-cookie'), null)
@@ -83,7 +83,7 @@ test('wrong credentials: the same answer whoever they are of', async () => {
   )
 })
 
-test('products: made, read, changed and deleted on different instances, and never seen stale', async () => {
+test('products are created, read, changed and deleted on different instances, and never stale', async () => {
   const { cookie, userId } = await login(one)
   const headers = { cookie }
   const sku = `SKU-${randomUUID()}`
@@ -119,7 +119,7 @@ test('products: made, read, changed and deleted on different instances, and neve
   }
 })
 
-test('the list of products comes in pages, and changes with the products', async () => {
+test('the list of products is paged and follows changes', async () => {
   const { cookie } = await login(two)
   const add = async (name: string): Promise<void> => {
     const body = { sku: randomUUID(), name, priceCents: 1 }
@@ -140,7 +140,7 @@ test('the list of products comes in pages, and changes with the products', async
   await until(async () => (await all(one)).join() === [...before, 'First'].join())
 })
 
-test('the dashboard is counted once for both instances', async () => {
+test('the dashboard is computed once for both instances', async () => {
   const { cookie } = await login(one)
   const { cookie: other } = await login(two)
   const first = await one.ask('/api/v1/dashboard', { headers: { cookie } })
@@ -151,15 +151,15 @@ test('the dashboard is counted once for both instances', async () => {
   assert.deepEqual([first.json.servedBy, second.json.servedBy], ['one', 'two'])
 })
 
-async function join(app: Running): Promise<{ socket: WebSocket; heard: Record<string, string>[] }> {
+async function join(app: Running): Promise<{ socket: WebSocket; received: Record<string, string>[] }> {
   const socket = new WebSocket(`${app.url.replace('http', 'ws')}/ws`)
-  const heard: Record<string, string>[] = []
-  socket.on('message', (data) => heard.push(JSON.parse(String(data))))
+  const received: Record<string, string>[] = []
+  socket.on('message', (data) => received.push(JSON.parse(String(data))))
   await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
-  return { socket, heard }
+  return { socket, received }
 }
 
-test('what is said in the room is heard on every instance, by WebSocket and by event stream', async () => {
+test('a chat message reaches every instance, by WebSocket and by event stream', async () => {
   const [here, there] = await Promise.all([join(one), join(two)])
   const stop = new AbortController()
   const events = await fetch(`${two.url}/events`, { signal: stop.signal })
@@ -172,8 +172,8 @@ test('what is said in the room is heard on every instance, by WebSocket and by e
   await until(() => streamed.includes('event: hello'))
 
   here.socket.send(JSON.stringify({ text: 'hello over there' }))
-  for (const { heard } of [here, there])
-    await until(() => heard.some(({ text, from }) => text === 'hello over there' && from === 'one'))
+  for (const { received } of [here, there])
+    await until(() => received.some(({ text, from }) => text === 'hello over there' && from === 'one'))
   await until(() => /event: message\ndata: .*hello over there/.test(streamed))
 
   for (const wrong of [
@@ -186,8 +186,8 @@ test('what is said in the room is heard on every instance, by WebSocket and by e
   ])
     here.socket.send(wrong)
   here.socket.send(Buffer.from('{"text":"binary"}'), { binary: true })
-  await until(() => here.heard.filter(({ code }) => code === 'FLEET_ERR_REQUEST_INVALID').length === 7)
-  assert.equal(there.heard.length, 1)
+  await until(() => here.received.filter(({ code }) => code === 'FLEET_ERR_REQUEST_INVALID').length === 7)
+  assert.equal(there.received.length, 1)
 
   const closed = new Promise<number>((resolve) => here.socket.once('close', resolve))
   here.socket.send('x'.repeat(100_000))
@@ -197,7 +197,7 @@ test('what is said in the room is heard on every instance, by WebSocket and by e
   await reading
 })
 
-test('bad input: a clear 4xx as JSON with a code, never a stack', async () => {
+test('responds to bad input with a 4xx as JSON with a code, never a stack', async () => {
   const { cookie, authorization } = await login(one)
   const signed = { cookie }
   const product = { sku: 'x', name: 'x', priceCents: 1 }
@@ -261,17 +261,17 @@ test('bad input: a clear 4xx as JSON with a code, never a stack', async () => {
       [400, 'FLEET_ERR_REQUEST_INVALID', { path: '/work?ms=30001' }],
     ]
   for (const [status, code, { path, ...options }] of cases) {
-    const answer = await one.ask(path, options)
-    const what = `${options.method ?? 'GET'} ${path} ${JSON.stringify(options.body)?.slice(0, 80)}: ${answer.text.slice(0, 300)}`
-    assert.equal(answer.status, status, what)
-    assert.equal(answer.json?.statusCode, status, what)
-    assert.equal(typeof answer.json.code, 'string', what)
-    if (code) assert.equal(answer.json.code, code, what)
-    assert.doesNotMatch(answer.text, /stack|node_modules|\.ts:|prisma|ioredis/i, what)
+    const response = await one.ask(path, options)
+    const what = `${options.method ?? 'GET'} ${path} ${JSON.stringify(options.body)?.slice(0, 80)}: ${response.text.slice(0, 300)}`
+    assert.equal(response.status, status, what)
+    assert.equal(response.json?.statusCode, status, what)
+    assert.equal(typeof response.json.code, 'string', what)
+    if (code) assert.equal(response.json.code, code, what)
+    assert.doesNotMatch(response.text, /stack|node_modules|\.ts:|prisma|ioredis/i, what)
   }
 })
 
-test('/work, /echo and the pages', async () => {
+test('serves /work, /echo and the pages', async () => {
   assert.deepEqual((await one.ask('/work?ms=5')).json, { ms: 5, servedBy: 'one' })
   assert.deepEqual((await one.ask('/work')).json, { ms: 0, servedBy: 'one' })
   for (const body of [{ a: [1, null] }, [1], 'text', 5, null])
@@ -292,13 +292,13 @@ test('/work, /echo and the pages', async () => {
     assert.match(page.headers.get('content-type') ?? '', new RegExp(`${type}`))
     assert.match(page.headers.get('cache-control') ?? '', /max-age=300/)
     const etag = page.headers.get('etag') ?? ''
-    // Without the second header fetch asks for a fresh one.
+    // Without the second header fetch requests a fresh one.
     const known = { 'if-none-match': etag, 'cache-control': 'max-age=0' }
     assert.equal((await two.ask(`/static/${path}`, { headers: known })).status, 304)
   }
 })
 
-test('logins are limited over all instances', async () => {
+test('limits logins across all instances', async () => {
   const limited = await start({ ...env, FLEET_NAME: 'limited' })
   const other = await start({ ...env, FLEET_NAME: 'limited' })
   const attempt = async (i: number): Promise<number> => {
@@ -308,7 +308,7 @@ test('logins are limited over all instances', async () => {
   const statuses: number[] = []
   for (let i = 0; i < 40; i++) statuses.push(await attempt(i))
   assert.deepEqual(statuses, [...Array(30).fill(401), ...Array(10).fill(429)])
-  const refused = await limited.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
-  assert.equal(refused.status, 429)
-  assert.ok(Number(refused.headers.get('retry-after')) > 0)
+  const rejected = await limited.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
+  assert.equal(rejected.status, 429)
+  assert.ok(Number(rejected.headers.get('retry-after')) > 0)
 })

@@ -6,7 +6,7 @@ import { until } from '../helpers/until.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Nothing of the machine's own settings reaches an app under test. */
+/** The machine's own settings must not reach an app under test. */
 const clean = {
   NODE_ENV: undefined,
   REDIS_URL: undefined,
@@ -27,7 +27,7 @@ export const fork = (env: Env): App => forkApp(`${root}src/app/main.ts`, { env: 
 export interface Answer {
   status: number
   headers: Headers
-  // biome-ignore lint/suspicious/noExplicitAny: a test says what it expects
+  // biome-ignore lint/suspicious/noExplicitAny: tests access known fields
   json: any
   text: string
 }
@@ -38,14 +38,14 @@ export interface Running {
   ask(path: string, options?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Answer>
 }
 
-/** An instance of the reference application that is ready. */
+/** Starts an instance of the reference application and waits until it is ready. */
 export async function start(env: Env): Promise<Running> {
   const running = await listening(env)
   await until(async () => (await running.ask('/ready')).status === 200, { what: 'readiness' })
   return running
 }
 
-/** An instance that listens, ready or not. */
+/** Starts an instance and waits until it listens, ready or not. */
 export async function listening(env: Env): Promise<Running> {
   const child = fork(env)
   const [, url = ''] = await child.waitFor(/listening at (http:\/\/127\.0\.0\.1:\d+)/)
@@ -67,7 +67,7 @@ export async function listening(env: Env): Promise<Running> {
   }
 }
 
-/** The tables and the development data, in the way `npm start` makes them. */
+/** Creates the tables and the development data, like `npm start`. */
 export async function migrated(url: string): Promise<void> {
   const child = launch(process.execPath, [`${root}src/cli/main.ts`, 'migrate', '--seed'], {
     cwd: root,

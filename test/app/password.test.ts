@@ -4,7 +4,7 @@ import { scryptSync } from 'node:crypto'
 import { test } from 'node:test'
 import { hashPassword, verifyPassword } from '../../src/app/password.ts'
 
-test('a password is known by its hash, and by no other', async () => {
+test('verifies a password against its own hash only', async () => {
   const hash = await hashPassword('pässword')
   assert.match(hash, /^scrypt\$16384\$8\$5\$[\w-]{22}\$[\w-]{43}$/)
   assert.notEqual(hash, await hashPassword('pässword'), 'salted')
@@ -13,19 +13,19 @@ test('a password is known by its hash, and by no other', async () => {
   for (const wrong of ['Pässword', 'pässwor', 'pässword ', 'x']) assert.equal(await verifyPassword(wrong, hash), false)
 })
 
-test('a hash of another cost is still good', async () => {
+test('accepts a hash with another cost', async () => {
   const hash = scryptSync('password', 'salt', 32, { N: 1024, r: 8, p: 1 }).toString('base64url')
   const cheap = `scrypt$1024$8$1$${Buffer.from('salt').toString('base64url')}$${hash}`
   assert.equal(await verifyPassword('password', cheap), true)
   assert.equal(await verifyPassword('wrong', cheap), false)
 })
 
-test('what is no hash lets nobody in', async () => {
+test('rejects malformed hashes', async () => {
   for (const broken of ['scrypt$16384$8$5$AAAA$', 'scrypt$16384$8$5$$AAAA'])
     assert.equal(await verifyPassword('x', broken), false, broken)
 })
 
-test('an unknown user costs the same: one derivation, by the same parameters', async () => {
+test('an unknown user costs the same: one derivation with the same parameters', async () => {
   const hash = await hashPassword('password')
   let derivations = 0
   const hook = createHook({

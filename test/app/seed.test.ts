@@ -18,14 +18,14 @@ async function run(url: string, args: string[], env: Record<string, string | und
     env: { DATABASE_URL: url, NODE_ENV: undefined, NODE_TEST_CONTEXT: undefined, ...env },
   })
   const { code } = await child.exit
-  return { code, said: child.stdout + child.stderr }
+  return { code, output: child.stdout + child.stderr }
 }
 const migrateAndSeed = ['src/cli/main.ts', 'migrate', '--seed']
 
-test('three instances that migrate and seed at once leave one user and one of each product', async () => {
+test('three instances that migrate and seed at once create one user and one of each product', async () => {
   const url = await newDatabase(server)
   const runs = await Promise.all([1, 2, 3].map(() => run(url, migrateAndSeed)))
-  for (const { code, said } of runs) assert.equal(code, 0, said)
+  for (const { code, output } of runs) assert.equal(code, 0, output)
   const users = await query(url, 'SELECT email, password_hash FROM users')
   assert.equal(users.length, 1)
   assert.equal(users[0]?.email, 'test@example.com')
@@ -35,7 +35,7 @@ test('three instances that migrate and seed at once leave one user and one of ea
   assert.ok(products.length > 0)
 })
 
-test('seeding again changes nothing, as `prisma db seed` would run it too', async () => {
+test('seeding again changes nothing, also by `prisma db seed`', async () => {
   const url = await newDatabase(server)
   assert.equal((await run(url, migrateAndSeed)).code, 0)
   await query(url, "UPDATE users SET name = 'Renamed'; UPDATE products SET stock = 1")
@@ -44,11 +44,11 @@ test('seeding again changes nothing, as `prisma db seed` would run it too', asyn
   assert.deepEqual(await query(url, 'SELECT * FROM users JOIN products ON true ORDER BY sku'), before)
 })
 
-test('production is never seeded', async () => {
+test('rejects seeding in production', async () => {
   const url = await newDatabase(server)
-  const { code, said } = await run(url, migrateAndSeed, { NODE_ENV: 'production' })
+  const { code, output } = await run(url, migrateAndSeed, { NODE_ENV: 'production' })
   assert.equal(code, 1)
-  assert.match(said, /FLEET_ERR_SEED_IN_PRODUCTION .*NODE_ENV/)
-  assert.doesNotMatch(said, /\n {4}at /)
+  assert.match(output, /FLEET_ERR_SEED_IN_PRODUCTION .*NODE_ENV/)
+  assert.doesNotMatch(output, /\n {4}at /)
   assert.deepEqual(await query(url, 'SELECT * FROM users'), [], 'migrated, not seeded')
 })

@@ -13,7 +13,7 @@ before(async () => {
   await migrated(postgres.url)
 })
 
-test('without anything installed: it starts, says that it is not stateless, and works', async () => {
+test('starts and works without servers, and reports that it is not stateless', async () => {
   const app = await start({})
   const { cookie, authorization } = await login(app)
   for (const headers of [{ cookie }, { authorization }] as Record<string, string>[])
@@ -21,28 +21,28 @@ test('without anything installed: it starts, says that it is not stateless, and 
   assert.ok((await app.ask('/api/v1/products')).json.products.length > 0)
   const { headers } = await app.ask('/live')
   assert.equal(headers.get('x-stateless'), 'false')
-  assert.match(app.child.stdout, /users and products live in the memory of this process/)
+  assert.match(app.child.stdout, /users and products are stored in the memory of this process/)
   const config = (await app.ask('/api/v1/load-balancer/health')).json
   assert.equal(config.loadBalancer.stateless, false)
 })
 
-test('sessions in Redis, records in memory: still not stateless', async () => {
+test('reports that it is not stateless with sessions in Redis and records in memory', async () => {
   const app = await start({ REDIS_URL: redis.url, FLEET_NAME: 'half' })
   assert.equal((await app.ask('/live')).headers.get('x-stateless'), 'false')
 })
 
-test('production refuses to keep records in memory, and makes no user that everybody knows', async () => {
+test('in production it rejects records in memory and creates no test user', async () => {
   const production = { NODE_ENV: 'production', REDIS_URL: redis.url, FLEET_NAME: 'production' }
-  const refused = fork(production)
-  assert.equal((await refused.exit).code, 1)
-  assert.match(refused.stderr, /^FLEET_ERR_MEMORY_IN_PRODUCTION .*DATABASE_URL/m)
-  assert.doesNotMatch(refused.stderr, /\n {4}at /)
+  const rejected = fork(production)
+  assert.equal((await rejected.exit).code, 1)
+  assert.match(rejected.stderr, /^FLEET_ERR_MEMORY_IN_PRODUCTION .*DATABASE_URL/m)
+  assert.doesNotMatch(rejected.stderr, /\n {4}at /)
   const allowed = await start({ ...production, FLEET_ALLOW_MEMORY: 1, DRAIN_DELAY: 0 })
   const { status } = await allowed.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
   assert.equal(status, 401)
 })
 
-test('a wrong environment is told in one line', async () => {
+test('reports an invalid environment in one line', async () => {
   const cases = [
     [{ PORT: 'http' }, /^FLEET_ERR_ENV_INVALID .*PORT/m],
     [{ DATABASE_URL: 'mysql://x' }, /^FLEET_ERR_ENV_INVALID .*DATABASE_URL/m],
@@ -58,7 +58,7 @@ test('a wrong environment is told in one line', async () => {
   )
 })
 
-test('the database away at boot and later: live, not ready, 503 where it is needed, and back by itself', async () => {
+test('without the database it is live, not ready, responds 503 where needed, and recovers', async () => {
   await postgres.stop()
   const app = await listening({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'away' })
   await until(async () => (await app.ask('/ready')).json.reason === 'failed: database')
@@ -85,7 +85,7 @@ test('the database away at boot and later: live, not ready, 503 where it is need
   await until(async () => (await app.ask(`/api/v1/products/${randomUUID()}`)).status === 404)
 })
 
-test('Redis away: 503 where a session is needed, the rest goes on, and sessions are still there afterwards', async () => {
+test('without Redis it responds 503 where a session is needed, and sessions survive', async () => {
   const app = await start({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'redis-away' })
   const { cookie } = await login(app)
   await redis.stop()
@@ -99,7 +99,7 @@ test('Redis away: 503 where a session is needed, the rest goes on, and sessions 
   await until(async () => (await app.ask('/api/v1/me', { headers: { cookie } })).status === 200)
 })
 
-test('reads go to the replicas that DATABASE_REPLICA_URLS names, and survive them', async () => {
+test('reads use the replicas in DATABASE_REPLICA_URLS and survive their loss', async () => {
   const replica = await startPostgres({ replicaOf: postgres })
   const env = {
     DATABASE_URL: postgres.url,
@@ -108,16 +108,16 @@ test('reads go to the replicas that DATABASE_REPLICA_URLS names, and survive the
     FLEET_NAME: 'replicas',
   }
   const app = await start(env)
-  await app.child.waitFor(/the replica answers/)
+  await app.child.waitFor(/the replica responds/)
   const { cookie } = await login(app)
   assert.equal((await app.ask('/api/v1/dashboard', { headers: { cookie } })).status, 200)
   await replica.kill()
-  await app.child.waitFor(/the replica does not answer/)
+  await app.child.waitFor(/the replica does not respond/)
   assert.equal((await app.ask('/api/v1/me', { headers: { cookie } })).status, 200)
   await replica.restart()
 })
 
-test('SIGTERM: what is under way ends, sockets and streams are told, and the exit is clean', async () => {
+test('on SIGTERM, in-flight requests end, sockets and streams are notified, and the exit code is 0', async () => {
   const app = await start({ DATABASE_URL: postgres.url, REDIS_URL: redis.url, FLEET_NAME: 'leaving' })
   const { WebSocket } = await import('ws')
   const socket = new WebSocket(`${app.url.replace('http', 'ws')}/ws`)

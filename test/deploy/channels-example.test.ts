@@ -8,7 +8,7 @@ import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 
-it('the example of docs/observability.md hears of states and requests', async (t) => {
+it('the example of docs/observability.md receives states and requests', async (t) => {
   const example = /```js\n(\/\/ spans\.mjs[\s\S]*?)```/.exec(
     readFileSync(join(root, 'docs/observability.md'), 'utf8'),
   )?.[1]
@@ -24,8 +24,8 @@ it('the example of docs/observability.md hears of states and requests', async (t
     env: { PORT: port, INSTANCE_ID: 'one', LOG_LEVEL: 'silent', REDIS_URL: undefined, NODE_ENV: undefined },
   })
   await app.waitFor(/one is serving/)
-  const answer = await fetch(`http://127.0.0.1:${port}/`)
-  const id = answer.headers.get('x-request-id')
+  const response = await fetch(`http://127.0.0.1:${port}/`)
+  const id = response.headers.get('x-request-id')
   await until(() => app.stdout.includes(`GET / ${id} `), { what: 'the request' })
   await app.kill('SIGTERM')
   assert.match(app.stdout, /one is draining\n[\s\S]*one is closed/)

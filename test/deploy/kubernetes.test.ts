@@ -10,7 +10,7 @@ import { build, buildText, type KubernetesObject, manifests, missing, parse } fr
 
 const overlays = ['base', 'overlays/dev', 'overlays/prod', 'canary'] as const
 
-/** The module that has an object's schema and type. */
+/** The module with an object's schema and type. */
 function moduleOf({ apiVersion }: KubernetesObject): string {
   if (apiVersion.startsWith('gateway.')) return `@kubernetes-models/gateway-api/${apiVersion}`
   if (apiVersion.startsWith('monitoring.')) return `@kubernetes-models/prometheus-operator/${apiVersion}`
@@ -27,8 +27,8 @@ async function validate(object: KubernetesObject): Promise<void> {
 }
 
 /**
- * The schemas let unknown fields pass, as a server does with a warning; the types made of them do not: an object literal
- * with a field too many is an error. So the objects become literals, and the compiler looks.
+ * The schemas accept unknown fields, as a server does with a warning. The types generated from them do not: an unknown
+ * field in an object literal is an error. So objects become literals, and the compiler checks them.
  */
 function compile(objects: readonly KubernetesObject[]): string {
   const folder = mkdtempSync(join(tmpdir(), 'fleet-kubernetes-'))
@@ -70,7 +70,7 @@ describe('each manifest alone', () => {
     (file) => !/overlays|components\/migrate/.test(file) && basename(file) !== 'kustomization.yml',
   )
 
-  it('is valid by the schema of its kind', async () => {
+  it('is valid against the schema of its kind', async () => {
     assert.ok(whole.length >= 11)
     for (const file of whole) {
       for (const object of parse(readFileSync(join(manifests, file), 'utf8'))) {
@@ -79,7 +79,7 @@ describe('each manifest alone', () => {
     }
   })
 
-  it('a wrong type, a missing field and an unknown one are found', async () => {
+  it('a wrong type, a missing field and an unknown one are detected', async () => {
     const [deployment] = parse(readFileSync(join(manifests, 'app/deployment.yml'), 'utf8'))
     assert.ok(deployment)
     const wrong = (spec: object): KubernetesObject => ({ ...deployment, spec: { ...deployment.spec, ...spec } })
@@ -89,7 +89,7 @@ describe('each manifest alone', () => {
   })
 })
 
-describe('what kustomize makes of them', { skip: missing }, () => {
+describe('the output of kustomize', { skip: missing }, () => {
   const built = new Map<string, KubernetesObject[]>()
   const of = (folder: string): KubernetesObject[] => {
     const objects = built.get(folder) ?? build(folder)
@@ -98,18 +98,18 @@ describe('what kustomize makes of them', { skip: missing }, () => {
   }
 
   for (const overlay of overlays) {
-    it(`${overlay} is valid by the schemas`, async () => {
+    it(`${overlay} is valid against the schemas`, async () => {
       for (const object of of(overlay)) {
         await validate(object).catch((error) => assert.fail(`${object.kind} ${object.metadata.name}: ${error.message}`))
       }
     })
   }
 
-  it('has no field that its kind does not know', () => {
+  it('has no unknown field', () => {
     assert.equal(compile(overlays.flatMap(of)), '')
   })
 
-  it('dev and prod have everything a fleet needs', () => {
+  it('dev and prod contain every object of a fleet', () => {
     const common = [
       'ConfigMap',
       'Deployment',
@@ -137,7 +137,7 @@ describe('what kustomize makes of them', { skip: missing }, () => {
         assert.equal(metadata.namespace, folder === 'dev' ? 'fleet-dev' : 'fleet')
   })
 
-  it('selectors meet labels, references meet names, ports meet ports', () => {
+  it('selectors match labels, references match names, ports match ports', () => {
     for (const overlay of ['base', 'overlays/dev', 'overlays/prod'] as const) {
       const objects = of(overlay)
       const { spec } = find(objects, 'Deployment')
@@ -185,7 +185,7 @@ describe('what kustomize makes of them', { skip: missing }, () => {
     }
   })
 
-  it('the stable Service leaves the canary alone, and the route has both', () => {
+  it('the stable Service does not select the canary, and the route has both', () => {
     const canary = of('canary')
     const stable = find(of('base'), 'Service').spec.selector
     const labels = find(canary, 'Deployment').spec.template.metadata.labels
@@ -202,7 +202,7 @@ describe('what kustomize makes of them', { skip: missing }, () => {
     )
   })
 
-  it('no container is root, writes to its root, or gains privileges; each has requests and a limit of memory', () => {
+  it('no container runs as root, writes to its root or gains privileges; each has requests and a memory limit', () => {
     for (const overlay of overlays) {
       const pod = find(of(overlay), 'Deployment').spec.template.spec
       assert.equal(pod.securityContext.runAsNonRoot, true)

@@ -14,19 +14,19 @@ export interface KubernetesObject {
   readonly apiVersion: string
   readonly kind: string
   readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: Record<string, string> }
-  // biome-ignore lint/suspicious/noExplicitAny: a test looks where it knows something to be
+  // biome-ignore lint/suspicious/noExplicitAny: tests access known fields
   readonly spec?: any
   readonly data?: Record<string, string>
 }
 
-/** What `kubectl apply -k` would send. */
+/** The objects that `kubectl apply -k` would send. */
 export function build(folder: string): KubernetesObject[] {
   return parse(buildText(folder))
 }
 
 export const buildText = (folder: string): string => run(join(manifests, folder))
 
-/** kustomize, of a folder anywhere. */
+/** Runs kustomize on any folder. */
 export function run(path: string): string {
   const args = program?.endsWith('kustomize') ? ['build', path] : ['kustomize', path]
   return execFileSync(program as string, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
@@ -53,8 +53,8 @@ function reason(): string | undefined {
 }
 
 /**
- * Why nothing can be built here, for `skip`; `undefined` where it can. No npm package ships kustomize, and Debian's
- * kubectl is of 2020, before components.
+ * The reason why nothing can be built here, for `skip`; `undefined` if it can. No npm package ships kustomize, and
+ * Debian's kubectl is from 2020, before components.
  */
 export const missing: string | undefined = reason()
 

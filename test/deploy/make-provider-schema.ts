@@ -1,14 +1,14 @@
-// Makes provider-schema.txt out of the bindings that HashiCorp generated from the providers' own schemas. Where Terraform's
-// registry can be reached, `terraform validate` says the same and more. In a folder of its own:
+// Generates provider-schema.txt from the bindings that HashiCorp generated from the providers' schemas. If Terraform's
+// registry is reachable, `terraform validate` checks the same and more. Run in an empty folder:
 //
 //   npm pack @cdktf/provider-aws@21 @cdktf/provider-cloudflare@13 && for f in *.tgz; do tar xzf "$f"; done
 //   node make-provider-schema.ts package/lib > provider-schema.txt
 //
-// A line is a path: `aws_lb.access_logs.bucket required`; `computed` is what only others can read.
+// A line is a path: `aws_lb.access_logs.bucket required`; `computed` marks read-only attributes.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** What deploy/ uses, and nothing else. */
+/** Only the resources of deploy/. */
 const wanted = new Set(
   [
     ...'lb lb-listener lb-listener-rule lb-target-group security-group vpc-security-group-ingress-rule'.split(' '),
@@ -60,7 +60,7 @@ for (const entry of readdirSync(folder).filter((name) => wanted.has(name))) {
     }
   }
   list(resource, config[1], 0)
-  // What the resource's own class can be asked for.
+  // Attributes of the resource's own class.
   const own = text.slice(text.lastIndexOf('tfResourceType'))
   const inputs = new Set(config[1].map(({ name }) => name))
   for (const [, getter = ''] of own.matchAll(/\n {4}get (\w+)\(\)/g)) {

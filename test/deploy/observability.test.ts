@@ -38,7 +38,7 @@ const dashboards = readdirSync(boards).map((file) => ({
   ...(JSON.parse(readFileSync(join(boards, file), 'utf8')) as { uid: string; title: string; panels: Panel[] }),
 }))
 
-/** Names of metrics in an expression: what is left without strings, labels, functions and words of the language. */
+/** Names of metrics in an expression: the rest after strings, labels, functions and keywords. */
 function metricsIn(expr: string): string[] {
   const bare = expr
     .replaceAll(/"[^"]*"/g, '')
@@ -53,35 +53,35 @@ describe('Prometheus', () => {
   const work = mkdtempSync(join(tmpdir(), 'fleet-observability-'))
   after(() => rmSync(work, { recursive: true, force: true }))
 
-  it('takes the configuration and the rules', async () => {
+  it('accepts the configuration and the rules', async () => {
     cpSync(folder, work, { recursive: true })
-    // In the container its token lies in /tmp.
+    // In the container its token is in /tmp.
     const token = join(work, 'token')
     writeFileSync(token, 'x')
     const file = join(work, 'prometheus.yml')
     writeFileSync(file, readFileSync(file, 'utf8').replace('/tmp/token', token))
-    const { code, said } = await promtool('check', 'config', file)
-    assert.equal(code, 0, said)
-    assert.match(said, /SUCCESS: 2 rule files found|SUCCESS: \d+ rules found/)
+    const { code, output } = await promtool('check', 'config', file)
+    assert.equal(code, 0, output)
+    assert.match(output, /SUCCESS: 2 rule files found|SUCCESS: \d+ rules found/)
   })
 
-  it('raises each alert when it should, and not otherwise', async () => {
+  it('fires each alert when expected, and not otherwise', async () => {
     const tests = readdirSync(join(folder, 'tests')).map((file) => join(folder, 'tests', file))
-    const { code, said } = await promtool('test', 'rules', ...tests)
-    assert.equal(code, 0, said)
+    const { code, output } = await promtool('test', 'rules', ...tests)
+    assert.equal(code, 0, output)
     const tested = tests.map((file) => readFileSync(file, 'utf8')).join('')
     for (const { alert } of rules.filter((rule) => rule.alert))
       assert.match(tested, new RegExp(`alertname: ${alert}\\n +exp_alerts`))
   })
 
-  it('can read every expression of every dashboard', async () => {
+  it('parses every expression of every dashboard', async () => {
     const all = dashboards.flatMap(({ panels }) => panels.flatMap(({ targets }) => targets.map(({ expr }) => expr)))
     assert.ok(all.length > 20)
     const file = join(work, 'panels.yml')
     const groups = [{ name: 'panels', rules: all.map((expr, index) => ({ record: `panel:${index}`, expr })) }]
     writeFileSync(file, JSON.stringify({ groups }))
-    const { code, said } = await promtool('check', 'rules', file)
-    assert.equal(code, 0, said)
+    const { code, output } = await promtool('check', 'rules', file)
+    assert.equal(code, 0, output)
 
     writeFileSync(
       file,
@@ -92,7 +92,7 @@ describe('Prometheus', () => {
 })
 
 describe('dashboards', () => {
-  it('have ids of their own, and panels that do not lie upon each other', () => {
+  it('have unique ids, and panels that do not overlap', () => {
     assert.equal(new Set(dashboards.map(({ uid }) => uid)).size, dashboards.length)
     for (const { file, panels } of dashboards) {
       assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length, file)
@@ -147,7 +147,7 @@ describe('a running instance', () => {
     await until(async () => (await fetch(`http://127.0.0.1:${port}/ready`)).ok, { what: 'the instance' })
   })
 
-  it('has every metric that rules and dashboards ask for', async () => {
+  it('exports every metric that rules and dashboards use', async () => {
     await fetch(`http://127.0.0.1:${port}/`)
     const recorded = new Set(rules.map(({ record }) => record))
     const expressions = [
@@ -156,11 +156,11 @@ describe('a running instance', () => {
     ]
     const names = new Set(expressions.flatMap(metricsIn))
     assert.ok(names.size > 15, [...names].join(' '))
-    // The figures of a process group are partial when a worker does not answer in time, so it is asked until it has.
+    // Metrics of a process group are partial while a worker does not respond in time, so poll until they are complete.
     const complete = async (): Promise<boolean> => {
       const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
       const there = new Set([...text.matchAll(/^([a-zA-Z_:][\w:]*)/gm)].map(([, name]) => name))
-      // Prometheus makes the last two itself.
+      // Prometheus adds the last two itself.
       const known = (name: string): boolean => there.has(name) || recorded.has(name) || ['up', 'ALERTS'].includes(name)
       const unknown = [...names].filter((name) => !known(name))
       assert.deepEqual(unknown, [], `no metric ${unknown}`)
@@ -171,25 +171,25 @@ describe('a running instance', () => {
 
   const loggedByApp = (id: string): boolean => app.stdout.split('\n').some((line) => line.includes(`"reqId":"${id}"`))
   const idOf = async (url: string): Promise<string> => {
-    // A client's own id is not believed: the front's is the one in all logs.
-    const answer = await fetch(url, { headers: { 'x-request-id': 'mine' } })
-    assert.equal(answer.status, 200)
-    const id = answer.headers.get('x-request-id') ?? ''
+    // A client's own id is not trusted: the load balancer's id is in all logs.
+    const response = await fetch(url, { headers: { 'x-request-id': 'mine' } })
+    assert.equal(response.status, 200)
+    const id = response.headers.get('x-request-id') ?? ''
     assert.match(id, /^[\w-]{16,}$/)
     return id
   }
 
-  it('logs a request under the id that nginx logs it under', async () => {
+  it('logs a request with the same id as nginx', async () => {
     const front = await startNginx({ FLEET_TARGETS: `127.0.0.1:${port}` })
     const id = await idOf(`${front.url}/`)
     await until(() => front.log().some((line) => line.request_id === id), { what: 'the id in nginx’s log' })
     await until(() => loggedByApp(id), { what: 'the id in the instance’s log' })
   })
 
-  it('logs a request under the id that HAProxy logs it under', async () => {
+  it('logs a request with the same id as HAProxy', async () => {
     const [release] = releases
     assert.ok(release)
-    // Nobody is at the other two places.
+    // The other two slots are empty.
     const front = await startHaproxy(release, {
       ...{ LB_SERVER_1: `127.0.0.1:${port}`, LB_AGENT_1: String(agentPort) },
       ...{ LB_SERVER_2: '127.0.0.1:1', LB_SERVER_3: '127.0.0.1:1' },

@@ -20,7 +20,7 @@ interface Module {
   readonly texts: ReadonlyMap<string, string>
 }
 
-/** Every path a provider knows, with what is required, as its own schema has it (see make-provider-schema.ts). */
+/** Every path of a provider's schema, and whether it is required (see make-provider-schema.ts). */
 const schema = new Map<string, string | undefined>(
   readFileSync(new URL('provider-schema.txt', import.meta.url), 'utf8')
     .trim()
@@ -30,7 +30,7 @@ const schema = new Map<string, string | undefined>(
 const childrenOf = (path: string): string[] =>
   [...schema.keys()].filter((key) => key.startsWith(`${path}.`) && !key.slice(path.length + 1).includes('.'))
 
-/** The files of a module, read by HashiCorp's own parser. */
+/** The files of a module, parsed by HashiCorp's parser. */
 async function load(folder: string, edit: (text: string) => string = (text) => text): Promise<Module> {
   const merged = { resource: {}, data: {}, variable: {}, output: {} } as Record<string, Record<string, Labelled>>
   const locals: Body[] = []
@@ -43,7 +43,7 @@ async function load(folder: string, edit: (text: string) => string = (text) => t
     for (const [kind, blocks] of Object.entries<Record<string, Labelled>>(kinds)) {
       const known = merged[kind]
       if (!known) continue
-      // One type's resources may stand in several files.
+      // Resources of one type may be in several files.
       for (const [name, block] of Object.entries(blocks))
         known[name] = Array.isArray(block) ? block : { ...known[name], ...block }
     }
@@ -55,11 +55,11 @@ const meta = new Set(['for_each', 'count', 'depends_on', 'lifecycle', 'provider'
 const isBody = (value: Json | undefined): value is Body =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** What of a block its provider does not know, or misses. */
-function unfit(path: string, block: Body): string[] {
+/** Unknown and missing attributes of a block. */
+function problemsOf(path: string, block: Body): string[] {
   const { dynamic = {}, ...own } = block
   const blocks: [string, Json][] = Object.entries(own).filter(([name]) => !meta.has(name))
-  // Of a `dynamic` block what counts is its content.
+  // A `dynamic` block is checked by its content.
   for (const [name, made] of Object.entries(dynamic as Body))
     blocks.push([name, (made as readonly Body[]).flatMap(({ content }) => content ?? [])])
   const wrong = blocks.flatMap(([name, value]) => {
@@ -70,7 +70,7 @@ function unfit(path: string, block: Body): string[] {
     return [value]
       .flat()
       .filter(isBody)
-      .flatMap((inner) => unfit(below, inner))
+      .flatMap((inner) => problemsOf(below, inner))
   })
   const given = new Set(blocks.map(([name]) => name))
   const missing = childrenOf(path).filter(
@@ -82,10 +82,10 @@ function unfit(path: string, block: Body): string[] {
 const misfits = ({ resource, data }: Module): string[] =>
   [...Object.entries(resource), ...Object.entries(data)].flatMap(([type, named]) => [
     ...(childrenOf(type).length === 0 ? [`${type} is no resource`] : []),
-    ...Object.values(named).flatMap((blocks) => blocks.flatMap((block) => unfit(type, block))),
+    ...Object.values(named).flatMap((blocks) => blocks.flatMap((block) => problemsOf(type, block))),
   ])
 
-/** References that lead nowhere, and variables that nobody asks for. */
+/** References to missing objects, and unused variables. */
 function dangling({ resource, data, variable, locals, texts }: Module): string[] {
   const expressions = [...texts.values()].map((text) => text.replaceAll(/^\s*#.*$/gm, '')).join('\n')
   const declared = new Set([
@@ -102,19 +102,19 @@ function dangling({ resource, data, variable, locals, texts }: Module): string[]
     if (!blocks?.[name]) lost.push(whole)
     else if (attribute && !schema.has(`${type}.${attribute}`)) lost.push(whole)
   }
-  const idle = Object.keys(variable).filter((name) => !new RegExp(`\\bvar\\.${name}\\b`).test(expressions))
-  return [...lost, ...idle.map((name) => `var.${name} is not used`)]
+  const unused = Object.keys(variable).filter((name) => !new RegExp(`\\bvar\\.${name}\\b`).test(expressions))
+  return [...lost, ...unused.map((name) => `var.${name} is not used`)]
 }
 
 for (const name of ['aws', 'cloudflare']) {
   const folder = join(root, 'deploy', name)
 
   describe(`deploy/${name}`, () => {
-    it('has nothing that its provider does not know, and all that it requires', async () => {
+    it('has no unknown attribute and every required one', async () => {
       assert.deepEqual(misfits(await load(folder)), [])
     })
 
-    it('refers to nothing that is not there, and uses every variable', async () => {
+    it('has no dangling reference and no unused variable', async () => {
       assert.deepEqual(dangling(await load(folder)), [])
     })
 
@@ -124,7 +124,7 @@ for (const name of ['aws', 'cloudflare']) {
         assert.ok(block?.description, of)
     })
 
-    it('is formatted as terraform has it', {
+    it('is formatted by terraform fmt', {
       skip: findProgram(['terraform', 'tofu']) ? false : 'terraform is not installed',
     }, () => {
       const program = findProgram(['terraform', 'tofu']) as string
@@ -136,7 +136,7 @@ for (const name of ['aws', 'cloudflare']) {
 describe('the check of Terraform files', () => {
   const folder = join(root, 'deploy/aws')
 
-  it('finds a misspelt argument, a missing one, and one that cannot be set', async () => {
+  it('detects a misspelt argument, a missing one, and a read-only one', async () => {
     const wrong = await load(folder, (text) =>
       text
         .replace('idle_timeout = 60', 'idle_timeouts = 60')
@@ -150,7 +150,7 @@ describe('the check of Terraform files', () => {
     ])
   })
 
-  it('finds references that lead nowhere', async () => {
+  it('detects dangling references', async () => {
     const wrong = await load(folder, (text) =>
       text
         .replace('= aws_lb.this.dns_name\n  type', '= aws_lb.that.dns_name\n  type')
@@ -159,7 +159,7 @@ describe('the check of Terraform files', () => {
     assert.deepEqual(dangling(wrong), ['aws_lb.that.dns_name', 'aws_iam_role.execution.title'])
   })
 
-  it('finds what is no HCL', async () => {
+  it('detects invalid HCL', async () => {
     await assert.rejects(load(folder, (text) => text.replace('resource "aws_lb" "this" {', 'resource "aws_lb" "this"')))
   })
 })

@@ -21,12 +21,12 @@ interface Context {
   waitUntil(work: Promise<unknown>): void
 }
 
-/** A region's front: it says who it is, and what it is told. */
+/** A region's load balancer, which responds with its name and the request. */
 class Front {
   readonly name: string
   readonly server: Server
   status = 200
-  asked: string[] = []
+  requests: string[] = []
   headers: IncomingHttpHeaders = {}
   bodies: string[] = []
 
@@ -34,7 +34,7 @@ class Front {
     this.name = name
     this.server = createServer((request, response) => {
       this.headers = request.headers
-      this.asked.push(`${request.method} ${request.url}`)
+      this.requests.push(`${request.method} ${request.url}`)
       let body = ''
       request.on('data', (piece) => {
         body += piece
@@ -79,9 +79,9 @@ describe('the Worker', () => {
     }
   })
   beforeEach(async () => {
-    // What it knows of regions lives as long as its module.
+    // Its state of regions lasts as long as its module.
     worker = (await import(`../../deploy/cloudflare/worker/worker.js?${loads++}`)).default
-    for (const front of Object.values(fronts)) Object.assign(front, { status: 200, asked: [], bodies: [] })
+    for (const front of Object.values(fronts)) Object.assign(front, { status: 200, requests: [], bodies: [] })
   })
 
   const regions = (changed: Partial<Record<keyof typeof places, string>> = {}): Record<string, Region> =>
@@ -94,11 +94,11 @@ describe('the Worker', () => {
     env: object = {},
   ): Promise<{ status: number; region: string | null; body: Record<string, unknown> }> => {
     const request = Object.assign(new Request(`https://shop.example.com${init.path ?? '/'}`, init), { cf })
-    const answer = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
+    const response = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
     return {
-      status: answer.status,
-      region: answer.headers.get('x-fleet-region'),
-      body: (await answer.json()) as Record<string, unknown>,
+      status: response.status,
+      region: response.headers.get('x-fleet-region'),
+      body: (await response.json()) as Record<string, unknown>,
     }
   }
 
@@ -106,23 +106,23 @@ describe('the Worker', () => {
     assert.equal((await send(frankfurt)).region, 'eu')
     assert.equal((await send(tokyo)).region, 'ap')
     assert.equal((await send({ country: 'BR', latitude: '-3.1', longitude: '-60' })).region, 'us')
-    // Across the date line Fiji is nearer to Singapore's side of the world than to Virginia's.
+    // Across the date line Fiji is nearer to Singapore than to Virginia.
     assert.equal((await send({ country: 'FJ', latitude: '-18', longitude: '178' })).region, 'ap')
   })
 
-  it('takes any region for a client that is nowhere', async () => {
+  it('uses any region for a client without a location', async () => {
     for (const cf of [undefined, {}, { country: 'T1' }]) assert.equal((await send(cf)).status, 200)
   })
 
-  it('passes path, query, body and the name the client asked for on, and redirects as they are', async () => {
+  it('forwards path, query, body and host, and returns redirects unchanged', async () => {
     const { body } = await send(frankfurt, { method: 'POST', path: '/orders?a=%2F', body: 'two of them' })
     assert.deepEqual(body, { region: 'eu', host: 'shop.example.com', body: 'two of them' })
-    assert.deepEqual(fronts.eu.asked, ['POST /orders?a=%2F'])
+    assert.deepEqual(fronts.eu.requests, ['POST /orders?a=%2F'])
     fronts.eu.status = 302
     assert.equal((await send(frankfurt)).status, 302)
   })
 
-  it('sends every path to the region, also one that could be taken for another host', async () => {
+  it('sends every path to the region, also one that resembles another host', async () => {
     const evil = new Front('evil')
     await evil.listen()
     try {
@@ -139,20 +139,20 @@ describe('the Worker', () => {
       ]
       for (const path of paths) {
         for (const method of ['GET', 'POST']) {
-          fronts.eu.asked = []
+          fronts.eu.requests = []
           const { status, region } = await send(frankfurt, { method, path })
           assert.deepEqual([status, region], [200, 'eu'], path)
           const { pathname } = new URL(`https://shop.example.com${path}`)
-          assert.deepEqual(fronts.eu.asked, [`${method} ${pathname}`])
+          assert.deepEqual(fronts.eu.requests, [`${method} ${pathname}`])
         }
       }
-      assert.deepEqual(evil.asked, [])
+      assert.deepEqual(evil.requests, [])
     } finally {
       evil.server.close()
     }
   })
 
-  it('passes nothing on by which a client names another URL', async () => {
+  it('removes headers by which a client claims another URL', async () => {
     const names = [
       'forwarded',
       'x-forwarded-host',
@@ -167,65 +167,65 @@ describe('the Worker', () => {
     assert.doesNotMatch(JSON.stringify(fronts.eu.headers), /evil/)
   })
 
-  it('keeps a country in its region, also when that is far or down', async () => {
+  it('keeps a bound country in its region, even if that is far or down', async () => {
     const bound = { COUNTRIES: { DE: 'us' } }
     assert.equal((await send(frankfurt, {}, bound)).region, 'us')
     fronts.us.status = 503
     const { status, region } = await send(frankfurt, {}, bound)
     assert.deepEqual([status, region], [503, 'us'])
-    assert.deepEqual(fronts.eu.asked, [])
+    assert.deepEqual(fronts.eu.requests, [])
   })
 
   for (const status of [502, 503, 504, 521, 530]) {
-    it(`sends a safe request on when a region says ${status}`, async () => {
+    it(`retries a safe request in the next region on ${status}`, async () => {
       fronts.eu.status = status
       const { region, status: answered } = await send(frankfurt)
       assert.deepEqual([answered, region], [200, 'us'])
-      // And from then on it is left alone.
-      fronts.eu.asked = []
+      // From then on the region gets no requests.
+      fronts.eu.requests = []
       assert.equal((await send(frankfurt)).region, 'us')
-      assert.deepEqual(fronts.eu.asked, [])
+      assert.deepEqual(fronts.eu.requests, [])
     })
   }
 
-  it('passes an application’s own errors on', async () => {
+  it('returns an application’s own errors', async () => {
     fronts.eu.status = 500
     const { status, region } = await send(frankfurt)
     assert.deepEqual([status, region], [500, 'eu'])
   })
 
-  it('sends a safe request on when a region is not reached', async () => {
+  it('retries a safe request if a region is unreachable', async () => {
     const env = { REGIONS: regions({ eu: `http://127.0.0.1:${await freePort()}` }) }
     assert.equal((await send(frankfurt, {}, env)).region, 'us')
   })
 
-  it('never sends a POST twice, and not to a region that is known to be down', async () => {
+  it('never sends a POST twice, nor to a region in cooldown', async () => {
     fronts.eu.status = 503
     const lost = await send(frankfurt, { method: 'POST', body: 'an order' })
     assert.deepEqual([lost.status, lost.region], [503, 'eu'])
-    assert.deepEqual([fronts.us.asked, fronts.ap.asked], [[], []])
+    assert.deepEqual([fronts.us.requests, fronts.ap.requests], [[], []])
     const next = await send(frankfurt, { method: 'POST', body: 'another' })
     assert.deepEqual([next.status, next.region, next.body.body], [200, 'us', 'another'])
   })
 
-  it('does not cut a stream short, however long it takes', async (t) => {
+  it('does not limit the duration of a stream', async (t) => {
     const stream = createServer((_request, response) => {
       response.write('first ')
       finish = () => response.end('last')
     })
-    let finish: () => void = () => assert.fail('nobody asked')
+    let finish: () => void = () => assert.fail('no request arrived')
     await new Promise<void>((resolve) => stream.listen(0, '127.0.0.1', resolve))
     t.after(() => void stream.close())
     const url = `http://127.0.0.1:${(stream.address() as AddressInfo).port}`
     t.mock.timers.enable({ apis: ['setTimeout'] })
     const request = Object.assign(new Request('https://shop.example.com/events'), { cf: frankfurt })
-    const answer = await worker.fetch(request, { REGIONS: regions({ eu: url }) }, ctx)
+    const response = await worker.fetch(request, { REGIONS: regions({ eu: url }) }, ctx)
     t.mock.timers.tick(60_000)
     finish()
-    assert.equal(await answer.text(), 'first last')
+    assert.equal(await response.text(), 'first last')
   })
 
-  it('leaves a region that is silent', async (t) => {
+  it('retries a safe request if a region times out', async (t) => {
     const arrived = Promise.withResolvers<void>()
     const silent = createServer(() => arrived.resolve())
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
@@ -235,21 +235,21 @@ describe('the Worker', () => {
     })
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
     t.mock.timers.enable({ apis: ['setTimeout'] })
-    const answer = send(frankfurt, {}, { REGIONS: regions({ eu: url }) })
+    const response = send(frankfurt, {}, { REGIONS: regions({ eu: url }) })
     await arrived.promise
     t.mock.timers.tick(15_000)
-    assert.equal((await answer).region, 'us')
+    assert.equal((await response).region, 'us')
   })
 
-  it('asks a region that was down whether it is ready before it gets requests again', async (t) => {
+  it('probes /ready before a failed region gets requests again', async (t) => {
     fronts.eu.status = 503
     await send(frankfurt)
     t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 11_000 })
-    fronts.eu.asked = []
-    // Its time is over, but it has not said yes yet.
+    fronts.eu.requests = []
+    // The cooldown is over, but the probe has not succeeded yet.
     assert.equal((await send(frankfurt)).region, 'us')
     await Promise.all(background)
-    assert.deepEqual(fronts.eu.asked, ['GET /ready'])
+    assert.deepEqual(fronts.eu.requests, ['GET /ready'])
     assert.equal((await send(frankfurt)).region, 'us')
 
     t.mock.timers.setTime(Date.now() + 11_000)
@@ -259,14 +259,18 @@ describe('the Worker', () => {
     await until(async () => (await send(frankfurt)).region === 'eu', { what: 'the region to be back' })
   })
 
-  it('asks all again when all were down, and says so when nobody answers', async () => {
+  it('tries all regions if all have failed, and responds 502 if none is available', async () => {
     for (const front of Object.values(fronts)) front.status = 503
     assert.equal((await send(frankfurt)).status, 503)
     for (const front of Object.values(fronts)) front.status = 200
     assert.equal((await send(frankfurt)).status, 200)
 
-    const nobody = `http://127.0.0.1:${await freePort()}`
-    const { status, body } = await send(frankfurt, {}, { REGIONS: regions({ eu: nobody, us: nobody, ap: nobody }) })
-    assert.deepEqual([status, body.message], [502, 'no region answers'])
+    const unreachable = `http://127.0.0.1:${await freePort()}`
+    const { status, body } = await send(
+      frankfurt,
+      {},
+      { REGIONS: regions({ eu: unreachable, us: unreachable, ap: unreachable }) },
+    )
+    assert.deepEqual([status, body.message], [502, 'no region is available'])
   })
 })

@@ -12,10 +12,10 @@ import { fleetCommand, Release } from '../host/group.ts'
 const pm2Folder = dirname(createRequire(import.meta.url).resolve('pm2/package.json'))
 const shipped = new URL('../../ecosystem.config.cjs', import.meta.url).pathname
 
-describe('fleet deploy before pm2', { timeout: 300_000 }, () => {
+describe('fleet deploy with pm2', { timeout: 300_000 }, () => {
   const release = new Release('1')
   const config = join(release.folder, 'ecosystem.config.cjs')
-  // What would put the build of before back: here it is a copy of its file.
+  // Restores the previous build: here a copy of its file.
   const kept = join(release.folder, 'kept.ts')
   const env = {
     PM2_HOME: temporaryFolder('pm2'),
@@ -40,7 +40,7 @@ describe('fleet deploy before pm2', { timeout: 300_000 }, () => {
     await until(() => existsSync(join(env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
     const start = pm2('start', config)
     assert.equal((await start.exit).code, 0, start.stdout + start.stderr)
-    await until(() => version(), { what: 'an answer' })
+    await until(() => version(), { what: 'a response' })
   })
   after(async () => {
     await pm2('kill').exit
@@ -61,7 +61,7 @@ describe('fleet deploy before pm2', { timeout: 300_000 }, () => {
       env,
     )
 
-  test('every process is replaced, 0 failed', async (t) => {
+  test('replaces every process without a failed request', async (t) => {
     const traffic = new Traffic(port, 4)
     t.after(() => traffic.halt())
     release.deploy({ version: '2' })
@@ -72,7 +72,7 @@ describe('fleet deploy before pm2', { timeout: 300_000 }, () => {
     await traffic.stop(release.orders)
   })
 
-  test('a bad build is refused before pm2 hears of it', async (t) => {
+  test('rejects a bad build before pm2 reloads', async (t) => {
     const traffic = new Traffic(port, 4)
     t.after(() => traffic.halt())
     release.write('throw new Error("a bad build")')
@@ -84,11 +84,11 @@ describe('fleet deploy before pm2', { timeout: 300_000 }, () => {
     await traffic.stop(release.orders)
   })
 
-  test('a build that passes the check and then is not what was meant is put back', async (t) => {
+  test('rolls back a build that passes the check but reports another version', async (t) => {
     release.deploy({ version: '2' })
     const traffic = new Traffic(port, 4)
     t.after(() => traffic.halt())
-    // It says another version than it was given.
+    // It reports another version than the given one.
     release.write(`process.env.FLEET_VERSION = 'another'
 const { serve } = await import(${JSON.stringify(new URL('../host/fixtures/app.ts', import.meta.url).pathname)})
 await serve({ version: '3', orders: ${JSON.stringify(release.orders)} })

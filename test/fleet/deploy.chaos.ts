@@ -16,11 +16,11 @@ import { Places, token } from './places.ts'
 
 interface Front {
   readonly port: number
-  /** What `fleet deploy` must know of it. */
+  /** Arguments of `fleet deploy` for it. */
   readonly options: readonly string[]
-  /** Requests that must not fail. */
+  /** Traffic that must not fail. */
   traffic(): Traffic
-  /** Instances that it sends requests to. */
+  /** The instances behind it. */
   members(): Promise<readonly string[]>
 }
 
@@ -41,10 +41,10 @@ async function nginxFront({ addresses: [a, b] }: Places): Promise<Front> {
   }
 }
 
-/** All traffic comes from one address. */
+/** All traffic comes from one address, so limits are raised. */
 const unlimited = { LB_RATE: '1000000', LB_RATE_TARPIT: '1000000' }
 
-/** The shipped haproxy.cfg, whose agents speak as well. */
+/** The shipped haproxy.cfg, with agent checks. */
 async function haproxyFront(places: Places): Promise<Front> {
   const socket = join(temporaryFolder('socket'), 'admin.sock')
   const env = places.addresses.flatMap((address, i) => [
@@ -64,7 +64,7 @@ async function haproxyFront(places: Places): Promise<Front> {
 }
 
 for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxyFront })) {
-  describe(`fleet deploy before ${name}`, { timeout: 300_000 }, () => {
+  describe(`fleet deploy with ${name}`, { timeout: 300_000 }, () => {
     let places: Places
     let front: Front
     let a: string
@@ -76,7 +76,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       await places.put('1', a, b)
       front = await start(places)
       await until(async () => (await front.members()).length === 2, { what: 'two members' })
-      await until(() => ask(front.port, 'GET', '/'), { what: 'an answer through the front' })
+      await until(() => ask(front.port, 'GET', '/'), { what: 'a response through the load balancer' })
     })
     after(() => places?.clear())
 
@@ -87,7 +87,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
     const targets = (): string[] => ['--target', a, '--target', b]
     const run = (strategy: string, version: string, ...more: string[]): Promise<Said> =>
       runCommand(deploy, strategy, ...common(version), ...more)
-    /** No request fails while it goes on. */
+    /** Asserts that no request fails meanwhile. */
     const underLoad = async (task: () => Promise<void>): Promise<Traffic> => {
       const traffic = front.traffic()
       try {
@@ -105,7 +105,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       assert.match(stderr, why)
     }
 
-    test('--dry-run prints the plan, and does nothing', async () => {
+    test('--dry-run prints the plan and changes nothing', async () => {
       const { code, stdout, stderr } = await run('rolling', '2', ...targets(), '--dry-run', '--json')
       assert.equal(code, 0, stderr)
       assert.equal(JSON.parse(stdout).plan.length, 5)
@@ -113,20 +113,20 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       assert.deepEqual(await places.versions(), ['1', '1', undefined])
     })
 
-    test('rolling: every instance is replaced, 0 failed', async (t) => {
+    test('rolling: replaces every instance without a failed request', async (t) => {
       const traffic = await underLoad(async () => passes(await run('rolling', '2', ...targets())))
       assert.deepEqual(await places.versions(), ['2', '2', undefined])
       assert.deepEqual(await front.members(), [a, b])
       t.diagnostic(`${traffic.requests} requests, 0 failed`)
     })
 
-    test('run again: nothing to do', async () => {
+    test('a second run has nothing to do', async () => {
       const { code, stdout } = await run('rolling', '2', ...targets())
       assert.equal(code, 0)
       assert.match(stdout, /nothing to do/)
     })
 
-    test('rolling: a build that never becomes ready is taken back, and gets no request', async () => {
+    test('rolling: rolls back a build that never becomes ready, and sends it no request', async () => {
       const traffic = await underLoad(async () => {
         rolledBack(await run('rolling', 'stuck', ...targets(), '--timeout', '8000'), /not ready as version stuck/)
       })
@@ -135,7 +135,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       assert.deepEqual(await front.members(), [a, b])
     })
 
-    test('rolling: what was interrupted is finished by the next run, 0 failed', async () => {
+    test('rolling: the next run completes an interrupted one without a failed request', async () => {
       await underLoad(async () => {
         const first = fleetCommand(['deploy', 'rolling', ...common('3'), ...targets()])
         await until(async () => (await readStatus(`http://${a}`)).version === '3', {
@@ -151,11 +151,11 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
 
     const judged = (): string[] => [
       ...[...targets(), '--canary', c, '--percent', '30', '--window', '3000'],
-      // How fast a loaded machine is says nothing.
+      // Latency on a loaded machine is not significant.
       ...['--min-requests', '20', '--p95-factor', '1000'],
     ]
 
-    test('canary: one that answers 5xx is found out and ended', async () => {
+    test('canary: detects and stops one that responds 5xx', async () => {
       const traffic = front.traffic()
       try {
         rolledBack(await run('canary', 'faulty', ...judged()), /the canary is worse: .* % of its answers are 5xx/)
@@ -170,12 +170,12 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       })
     })
 
-    test('canary: one that nobody asks is not passed', async () => {
+    test('canary: rejects one that receives no requests', async () => {
       rolledBack(await run('canary', '4', ...judged(), '--window', '500'), /are needed to judge it/)
       assert.deepEqual(await places.versions(), ['3', '3', undefined])
     })
 
-    test('canary: a good one replaces the others, 0 failed', async () => {
+    test('canary: a good one replaces the others without a failed request', async () => {
       const traffic = await underLoad(async () => passes(await run('canary', '4', ...judged())))
       assert.deepEqual(traffic.versions, new Set(['3', '4']))
       assert.deepEqual(await places.versions(), ['4', '4', undefined])
@@ -184,7 +184,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
 
     const sides = (): string[] => ['--blue', a, '--blue', b, '--green', c, '--window', '500']
 
-    test('blue-green: a side that never becomes ready is not taken, 0 failed', async () => {
+    test('blue-green: does not switch to a side that never becomes ready, without a failed request', async () => {
       const traffic = await underLoad(async () => {
         rolledBack(
           await run('blue-green', 'stuck', ...sides(), '--timeout', '8000'),
@@ -195,7 +195,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       assert.deepEqual(await places.versions(), ['4', '4', undefined])
     })
 
-    test('blue-green: there and back, 0 failed', async () => {
+    test('blue-green: switches there and back without a failed request', async () => {
       await underLoad(async () => {
         passes(await run('blue-green', '5', ...sides()))
         assert.deepEqual(await places.versions(), [undefined, undefined, '5'])

@@ -1,5 +1,4 @@
-// Grafana's image cannot be run where no registry is in reach: its files are held against what its documentation asks for
-// (grafana.com/docs/grafana/latest/administration/provisioning), and against the compose file that mounts them.
+// Without a registry Grafana's image cannot run here. These tests check its files against its documentation
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -17,7 +16,7 @@ interface Service {
 }
 const { services } = read<{ services: Record<'grafana' | 'prometheus', Service> }>('docker-compose.loadbalancer.yml')
 const { grafana } = services
-/** Where the container has a folder of the project. */
+/** The folder's mount point in the container. */
 const mounted = (folder: string): string =>
   grafana.volumes.find((volume) => volume.startsWith(`./${folder}:`))?.split(':')[1] ?? `nowhere: ${folder}`
 
@@ -35,12 +34,12 @@ test('the datasource is the Prometheus of the compose file', () => {
   assert.ok(datasource)
   assert.deepEqual(others, [])
   assert.deepEqual([datasource.type, datasource.access, datasource.isDefault], ['prometheus', 'proxy', true])
-  // The service by its name, on the port that it publishes.
+  // The service's name and its published port.
   const [, port] = /:(\d+)$/.exec(services.prometheus.ports[0] ?? '') ?? []
   assert.equal(datasource.url, `http://prometheus:${port}`)
 })
 
-test('the provider looks where the dashboards are mounted, and one of them is the home page', () => {
+test('the provider reads the mounted dashboards, and one of them is the home page', () => {
   const { apiVersion, providers } = read<{
     apiVersion: number
     providers: { name: string; type: string; options: { path: string } }[]
@@ -76,19 +75,19 @@ interface Dashboard {
 const files = readdirSync(root + dashboards).filter((file) => file.endsWith('.json'))
 const all = files.map((file) => JSON.parse(readFileSync(`${root}${dashboards}/${file}`, 'utf8')) as Dashboard)
 
-test('every dashboard has a uid and a title of its own, and no id', () => {
+test('every dashboard has a unique uid and title, and no id', () => {
   assert.ok(all.length > 0)
   assert.equal(new Set(all.map(({ uid }) => uid)).size, all.length)
   assert.equal(new Set(all.map(({ title }) => title)).size, all.length)
   for (const { id, uid } of all) {
-    // Grafana gives ids; one that is brought along may be another dashboard's.
+    // Grafana assigns ids; a fixed one may belong to another dashboard.
     assert.equal(id ?? null, null)
     assert.match(uid, /^[\w-]{1,40}$/)
   }
 })
 
 for (const { title, schemaVersion, panels } of all) {
-  test(`${title}: panels have ids of their own, known types, a datasource that exists, and do not overlap`, () => {
+  test(`${title}: panels have unique ids, known types, an existing datasource, and do not overlap`, () => {
     assert.ok(schemaVersion >= 36, 'datasources are objects since 36')
     assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length)
     const taken = new Map<string, string>()

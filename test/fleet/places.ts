@@ -10,8 +10,8 @@ const app = fileURLToPath(new URL('fixtures/versioned.ts', import.meta.url))
 export const token = 'a token for the tests of deploys only'
 
 /**
- * Addresses where instances are put by a program, as a service manager would: they outlive who starts them. A file per
- * address has the process, and goes with it.
+ * Addresses where a program starts instances, as a service manager would: they outlive the process that starts them. A
+ * file per address stores the process id.
  */
 export class Places {
   readonly folder: string = temporaryFolder('places')
@@ -61,7 +61,7 @@ while ! [ -f "$2.pid" ]; do sleep 0.02; done
     return portOf(address) + this.addresses.length
   }
 
-  /** Puts a version somewhere, and waits until it is ready. */
+  /** Starts a version at an address, and waits until it is ready. */
   async put(version: string, ...addresses: string[]): Promise<void> {
     for (const address of addresses) await this.#run('start', address, { FLEET_VERSION: version, FLEET_COLOR: 'blue' })
     for (const address of addresses) {
@@ -70,7 +70,7 @@ while ! [ -f "$2.pid" ]; do sleep 0.02; done
     }
   }
 
-  /** Which version answers where; nothing where nobody does. */
+  /** The version at each address; `undefined` where none responds. */
   async versions(): Promise<(string | undefined)[]> {
     return Promise.all(this.addresses.map(async (address) => (await readStatus(`http://${address}`)).version))
   }

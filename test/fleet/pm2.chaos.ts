@@ -20,7 +20,7 @@ interface Listed {
   pm2_env: { status: string; restart_time: number }
 }
 
-/** A pm2 of its own, in a folder of its own, which does not outlive this file. */
+/** A separate pm2 in its own folder, stopped at the end of this file. */
 class Pm2 {
   readonly release = new Release('1')
   readonly config: string = join(this.release.folder, 'ecosystem.config.cjs')
@@ -29,9 +29,9 @@ class Pm2 {
   readonly #env = {
     PM2_HOME: temporaryFolder('pm2'),
     PM2_DISCRETE_MODE: 'true',
-    // pm2 asks the `node` it finds for its version.
+    // pm2 runs the `node` on PATH for its version.
     PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
-    // How often memory is looked at, ms.
+    // Interval of the memory check, ms.
     PM2_WORKER_INTERVAL: '1000',
     NODE_TEST_CONTEXT: undefined,
     INSTANCE_ID: 'the-shell-s',
@@ -39,7 +39,7 @@ class Pm2 {
 
   async up(): Promise<void> {
     this.port = await freePort()
-    // The shipped file as it is, but for what differs from machine to machine.
+    // The shipped file, except for machine-specific values.
     const change = { script: this.release.file, instances: 2, max_memory_restart: '300M' }
     const env = { PORT: this.port, FLEET_READY_TIMEOUT: 4_000 }
     writeFileSync(
@@ -47,7 +47,7 @@ class Pm2 {
       `const [app] = require(${JSON.stringify(shipped)}).apps
       module.exports = { apps: [{ ...app, ...${JSON.stringify(change)}, env: { ...app.env, ...${JSON.stringify(env)} } }] }`,
     )
-    // What the command line starts when no daemon is there, but as a child of this process.
+    // The daemon that the command line would start, as a child of this process.
     this.#daemon = launch(process.execPath, [join(pm2Folder, 'lib/Daemon.js')], { env: this.#env })
     await until(() => existsSync(join(this.#env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
   }
@@ -70,7 +70,7 @@ class Pm2 {
     return (await this.list()).map(({ pid }) => pid)
   }
 
-  /** How often it has started an instance again. */
+  /** Restarts of an instance. */
   async starts(): Promise<number> {
     return (await this.list()).reduce((sum, { pm2_env }) => sum + pm2_env.restart_time, 0)
   }
@@ -86,19 +86,19 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
   before(() => pm2.up())
   after(() => pm2.down())
 
-  test('kill_timeout is above SHUTDOWN_TIMEOUT', () => {
+  test('kill_timeout is longer than SHUTDOWN_TIMEOUT', () => {
     const [app] = (require(shipped) as { apps: { kill_timeout: number; env: { SHUTDOWN_TIMEOUT: number } }[] }).apps
     assert.ok(app && app.kill_timeout > app.env.SHUTDOWN_TIMEOUT)
   })
 
-  test('start: two ready instances with ids of their own', async () => {
+  test('starts two ready instances with different ids', async () => {
     await pm2.run('start', pm2.config)
     const ids = new Set<string>()
     await until(async () => ids.add((await ask(pm2.port, 'GET', '/')).id).size === 2, { what: 'both instances' })
     assert.ok(!ids.has('the-shell-s'))
   })
 
-  test('reload under load: 0 failed, no order carried out twice', async (t) => {
+  test('reloads under load without a failed request or a repeated order', async (t) => {
     const traffic = new Traffic(pm2.port)
     t.after(() => traffic.halt())
     const seen = new Set(await pm2.pids())
@@ -113,7 +113,7 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
     t.diagnostic(`${traffic.requests} requests while each of 2 instances was replaced 20 times: 0 failed`)
   })
 
-  test('a bad build: the check refuses it', async () => {
+  test('the check rejects a bad build', async () => {
     pm2.release.write('throw new Error("a bad build")')
     const check = fleetCommand(['start', pm2.release.file, '--check'])
     assert.deepEqual(await check.exit, { code: 1, signal: null })
@@ -123,7 +123,7 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
     ['ends', () => pm2.release.write('throw new Error("a bad build")')],
     ['never becomes ready', () => pm2.release.deploy({ version: 'bad', neverReady: true })],
   ] as const) {
-    test(`a build that ${how}, reloaded without the check: the old instances serve until it is mended`, async (t) => {
+    test(`after a reload of a build that ${how}, the old instances serve until it is fixed`, async (t) => {
       pm2.release.deploy({ version: `before ${how}` })
       await pm2.run('reload', pm2.config)
       const old = await pm2.pids()
@@ -148,14 +148,14 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
     })
   }
 
-  test('an instance above the memory limit is replaced', async () => {
+  test('replaces an instance above the memory limit', async () => {
     const { pid } = await ask(pm2.port, 'POST', '/hoard?mib=400')
     await until(() => !isAlive(pid), { what: 'the end of the big one', timeoutMs: 30_000 })
     await until(async () => (await pm2.list()).every(({ pm2_env }) => pm2_env.status === 'online'), { what: 'both' })
     assert.equal((await pm2.pids()).filter(isAlive).length, 2)
   })
 
-  test('stop: what is in flight ends, nobody is left', async () => {
+  test('stops after in-flight requests end, and leaves no process', async () => {
     const pids = await pm2.pids()
     const slow = Promise.all([1, 2, 3, 4].map(() => ask(pm2.port, 'GET', '/slow?ms=1500')))
     await pm2.run('stop', 'fleet')

@@ -8,7 +8,7 @@ import { freePort } from '../helpers/free-port.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
-/** Runs a verb in a process of its own, as its users do. */
+/** Runs a verb in its own process, as users do. */
 async function fleet<T>(token: string, ...args: string[]): Promise<T> {
   const process = forkApp(main, { args: [...args, '--json'], env: { FLEET_ADMIN_TOKEN: token } })
   const [line] = await process.waitFor(/^[{[].*[}\]]\n/m, 120_000)
@@ -16,8 +16,8 @@ async function fleet<T>(token: string, ...args: string[]): Promise<T> {
   return JSON.parse(line)
 }
 
-// The reference application with all that it needs, and what a stranger and an operator can see of it.
-describe('the reference application proves itself', () => {
+// The reference application with all its servers, as seen by a client and by an operator.
+describe('the reference application under fleet up', () => {
   let up: App
   let report: FleetReport
 
@@ -29,7 +29,7 @@ describe('the reference application proves itself', () => {
   })
   after(() => up?.kill('SIGTERM'))
 
-  test('fleet test passes whole, and so does a fail-over', async () => {
+  test('passes every check of fleet test, and a fail-over', async () => {
     const [first] = report.instances
     const proved = await fleet<Report>(
       report.adminToken,
@@ -56,7 +56,7 @@ describe('the reference application proves itself', () => {
     assert.equal(over.verdict, 'pass', JSON.stringify(over.findings))
   })
 
-  test('an operator lists the instances, takes one out by way of another, and takes it back', async () => {
+  test('an operator lists the instances, drains one through another, and undrains it', async () => {
     const [first, second] = report.instances
     const peers = await fleet<{ id: string }[]>(report.adminToken, 'ps', first?.url ?? '')
     assert.deepEqual(peers.map(({ id }) => id).sort(), report.instances.map(({ id }) => id).sort())

@@ -1,4 +1,4 @@
-// One look at a front's TLS as a client sees it; ends with 1 and says what is wrong. For scripts/test-compose.
+// Checks TLS at a load balancer as a client; exits with 1 and prints the problem. For scripts/test-compose.
 //
 //   node test/fleet/see-https.ts HTTP-URL HTTPS-URL CA-FILE
 import assert from 'node:assert/strict'
@@ -24,5 +24,5 @@ session.close()
 const plain = await fetch(new URL('/work?ms=1', http), { method: 'POST', redirect: 'manual' })
 assert.equal(plain.status, 308)
 assert.match(plain.headers.get('location') ?? '', /^https:\/\/[^/]+\/work\?ms=1$/)
-// Who only wants to know whether the front is well needs no certificate.
+// Health checks need no certificate.
 assert.equal((await fetch(new URL('/ready', http), { redirect: 'manual' })).status, 200)

@@ -1,9 +1,10 @@
-// Steady GETs and POSTs, each accounted for, until SIGTERM; then one line of JSON. For scripts/test-compose.
+// Sends steady GETs and POSTs and accounts for each until SIGTERM, then prints one line of JSON. For
+// scripts/test-compose.
 //
 //   node test/fleet/steady-load.ts URL SKU-PREFIX
 //
-// A POST that makes a product is worth two checks: its number is unique, so that a second execution would be refused and
-// count as a failure here; and the rows in the database can be counted against the answers.
+// A POST that creates a product is checked twice: its number is unique, so a second execution is rejected and counts as
+// a failure; and the rows in the database are compared with the responses.
 import { type LoadOptions, startLoad } from '../helpers/load.ts'
 import { until } from '../helpers/until.ts'
 
@@ -49,7 +50,7 @@ await load.stop()
 const failed = (start: string): number => load.failures.filter((failure) => failure.startsWith(start)).length
 const failedPosts = failed('POST')
 const failedGets = load.failures.length - failedPosts
-/** How often what happened: method, path, status or error, and the code of whoever answered. */
+/** Counts by outcome: method, path, status or error, and the error code of the response. */
 const kinds: Record<string, number> = {}
 for (const failure of load.failures) {
   const [what = failure] = /^\S+ \S+ [^{]*/.exec(failure) ?? []

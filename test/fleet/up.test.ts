@@ -20,7 +20,7 @@ const program = fileURLToPath(new URL('fixtures/app.ts', import.meta.url))
 interface Up {
   process: App
   report: FleetReport
-  /** Every process that belongs to it, at first. */
+  /** Its processes at the start. */
   pids: number[]
 }
 
@@ -33,7 +33,7 @@ async function up(args: string[], env: Record<string, string | number> = {}): Pr
   return { process, report, pids: [process.pid, ...pids] }
 }
 
-/** A temporary folder for one fleet alone, which PostgreSQL's user may enter. */
+/** A temporary folder for one fleet, accessible to PostgreSQL's user. */
 function ownFolder(): string {
   const folder = temporaryFolder('up')
   chmodSync(folder, 0o755)
@@ -42,7 +42,7 @@ function ownFolder(): string {
 
 const countOf = (text: string, pattern: RegExp): number => text.match(pattern)?.length ?? 0
 
-/** Ends instance after instance, each when the one before it is back. */
+/** Replaces every instance, each when the previous one is back. */
 async function endEach({ process, report }: Up, signal: NodeJS.Signals, which = report.instances): Promise<void> {
   for (const { id, pid } of which) {
     const ready = countOf(process.stderr, /is ready, process/g)
@@ -72,7 +72,9 @@ describe('fleet up', { concurrency: 2 }, async () => {
       const { url } = fleet.report.front
 
       const reads = startLoad(url)
-      await until(() => fleet.report.instances.every(({ id }) => reads.byInstance.has(id)), { what: 'answers of all' })
+      await until(() => fleet.report.instances.every(({ id }) => reads.byInstance.has(id)), {
+        what: 'responses of all',
+      })
       await endEach(fleet, 'SIGKILL', fleet.report.instances.slice(0, 1))
       await reads.stop()
       assert.deepEqual(reads.failures, [])
@@ -104,7 +106,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     })
   }
 
-  test('runs the reference application on servers of its own: one login, three instances, nothing left behind', async () => {
+  test('runs the reference application with its own servers: one login, three instances, no process left', async () => {
     const fleet = await up(['--logs'])
     assert.equal(fleet.report.servers.length, 2)
     assert.ok(fleet.pids.every(isAlive))
@@ -126,12 +128,12 @@ describe('fleet up', { concurrency: 2 }, async () => {
       seen.add(me.headers.get('x-instance-id') ?? '')
     }
     for (let i = 0; i < 30; i++) await visit()
-    // A front on a busy machine may take an instance out for a moment.
+    // On a busy machine the load balancer may take an instance out of rotation for a moment.
     const each = async (): Promise<boolean> => {
       await visit()
       return seen.size >= fleet.report.instances.length
     }
-    await until(each, { what: 'an answer of each' })
+    await until(each, { what: 'a response of each' })
     assert.deepEqual(
       [...seen].sort(),
       fleet.report.instances.map(({ id }) => id),
@@ -155,8 +157,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
     const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
     const peers = async (): Promise<string> => {
-      const answer = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
-      const { instances } = (await answer.json()) as { instances: { id: string; state: string }[] }
+      const response = await fetch(`${instance}/api/v1/load-balancer/instances`, asOperator)
+      const { instances } = (await response.json()) as { instances: { id: string; state: string }[] }
       return instances.map(({ id, state }) => `${id} ${state}`).join()
     }
     const serving = fleet.report.instances.map(({ id }) => `${id} serving`).join()
@@ -169,12 +171,12 @@ describe('fleet up', { concurrency: 2 }, async () => {
       what: 'the session after Redis came back',
     })
 
-    // A terminal signals the whole group, and npm passes its own on.
+    // A terminal signals the whole process group, and npm forwards its own signal.
     fleet.process.kill('SIGINT')
     await down(fleet, 'SIGINT')
   })
 
-  test('gives each instance a management port of its own, and the link to the first', async () => {
+  test('gives each instance a separate management port, and prints the link to the first', async () => {
     const admin = await freePort(3)
     const fleet = await up([], { ...named, FLEET_ADMIN_PORT: admin })
     assert.match(fleet.report.dashboard, new RegExp(`^http://127\\.0\\.0\\.1:${admin}/fleet#code=`))
@@ -187,13 +189,13 @@ describe('fleet up', { concurrency: 2 }, async () => {
     await down(fleet, 'SIGTERM')
   })
 
-  test('leaves nothing behind when it is killed', async () => {
+  test('leaves no process behind when it is killed', async () => {
     const fleet = await up([program])
     await fleet.process.kill('SIGKILL')
     await until(() => !fleet.pids.some(isAlive), { what: 'the end of all' })
   })
 
-  test('a start that fails says why, and leaves nothing behind', async () => {
+  test('a failed start reports the reason and leaves no process behind', async () => {
     const broken = fileURLToPath(new URL('fixtures/broken.ts', import.meta.url))
     const env = { FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), TMPDIR: ownFolder() }
     const process = forkApp(main, { args: ['up', broken, '--front', 'node'], env })
@@ -202,7 +204,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     assert.deepEqual(readdirSync(env.TMPDIR), [])
   })
 
-  test('a signal while it starts ends it, and leaves nothing behind', async () => {
+  test('exits on a signal during the start and leaves no process behind', async () => {
     const env = { FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), TMPDIR: ownFolder() }
     const silent = fileURLToPath(new URL('fixtures/silent.ts', import.meta.url))
     const process = forkApp(main, { args: ['up', silent], env })
@@ -213,7 +215,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     assert.deepEqual(readdirSync(env.TMPDIR), [])
   })
 
-  test('a port that is taken is told with the mend', async () => {
+  test('reports a port in use, with the fix', async () => {
     const base = await freePort(3)
     const env = { ...named, FLEET_PORT: redis.port, FLEET_BASE_PORT: base }
     const front = forkApp(main, { args: ['up', program], env })
@@ -227,8 +229,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
     assert.match(instance.stderr, /FLEET_ERR_PORT_TAKEN .*an instance.*FLEET_BASE_PORT=/)
   })
 
-  test('without Redis one instance runs, with its state in memory, and that is said', async () => {
-    // Nothing but Node itself is found, not even a package manager.
+  test('without Redis it runs one instance with its state in memory, and reports that', async () => {
+    // Only Node is on PATH, not even a package manager.
     const fleet = await up([program, '--front', 'node'], { ...named, REDIS_URL: '', PATH: '' })
     assert.equal(fleet.report.instances.length, 1)
     assert.equal(fleet.report.state.sessions, 'memory of the only instance')
@@ -240,7 +242,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     await down(fleet, 'SIGTERM')
   })
 
-  test('a server that is named but not there is told', async () => {
+  test('reports a configured server that is unreachable', async () => {
     const REDIS_URL = `redis://:secret@127.0.0.1:${await freePort()}`
     const env = { ...named, FLEET_PORT: 0, FLEET_BASE_PORT: await freePort(3), REDIS_URL }
     const process = forkApp(main, { args: ['up', program], env })

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import { fuzz } from './engine/fuzz.ts'
 import { fileOf, targets } from './engine/targets.ts'
 
-/** For all targets together, of new inputs: half of it with a fixed seed, half with a random one. */
+/** Time for new inputs of all targets together: half of it with a fixed seed, half with a random one. */
 const totalMs = 60_000
 
 describe('no input crashes or hangs', () => {

@@ -1,20 +1,20 @@
 import type { Exchange } from './engine/responses.ts'
 
 interface Seen {
-  /** The bytes of the response, one character for each. */
+  /** The bytes of the response, one character each. */
   readonly text: string
   readonly own: Exchange
   readonly node: Exchange
 }
 
-/** How the built-in proxy's reader of responses differs from Node's on purpose; docs/fuzzing.md gives the reasons. */
+/** An intended difference between the proxy's response parser and Node's; docs/fuzzing.md gives the reasons. */
 export interface Difference {
   /** As in the table of docs/fuzzing.md. */
   readonly name: string
   applies(seen: Seen): boolean
 }
 
-/** The heads of the interim responses, and that of the final one. */
+/** The heads of the interim responses, and of the final one. */
 function heads(text: string): string[] {
   const end = text.indexOf('\r\n\r\n')
   const head = end < 0 ? text : text.slice(0, end)
@@ -33,7 +33,7 @@ const rejected = (name: string, applies: (seen: Seen) => boolean): Difference =>
   applies: (seen) => isRejected(seen) && applies(seen),
 })
 
-/** The body is as long as its framing says, so nothing of it is missing. */
+/** The body has the length of its framing, so it is complete. */
 function isWhole({ text, own }: Seen): boolean {
   const length = own.headers.find((line) => line.startsWith('content-length: '))
   if (own.body === '' || (length !== undefined && own.body.length === Number(length.slice(16)))) return true

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url'
 
 const edge = fileURLToPath(new URL('../../src/edge', import.meta.url))
 
-/** Where a callback is given to Node, which calls it with nothing above it that catches. */
+/** Calls that pass a callback to Node, which invokes it without an enclosing catch. */
 const entrance =
   /\.(?:on|once|addListener|prependListener|prependOnceListener|setTimeout)\(|\b(?:setTimeout|setInterval|setImmediate|queueMicrotask)\(|\.nextTick\(/g
-/** The callback of an entrance, in its source: the last argument of `on`, the first one of a timer. */
+/** The source of the callback: the last argument of `on`, the first one of a timer. */
 function argumentsFrom(text: string, start: number): string[] {
   const list: string[] = []
   let depth = 0
@@ -27,7 +27,7 @@ function argumentsFrom(text: string, start: number): string[] {
   return list
 }
 
-/** One call that does not throw, or nothing. */
+/** A single call that cannot throw, or nothing. */
 const harmless =
   /^(?:async )?\([^()]*\)(?:: \w+)? => (?:\{\}|(?:void )?(?:[\w.#?]+\.(?:destroy|delete|add|push|close|resume|leave|done)|clearTimeout|clearInterval|resolve|settle)\([^()]*\)|[\w.#?]+\.(?:destroy|close)\([^()]*\))$/
 
@@ -38,7 +38,7 @@ function isGuarded(callback: string, text: string): boolean {
   const declared = new RegExp(`\\b(?:const ${callback}\\b[^=\\n]*= |function ${callback}\\()`).exec(text)
   if (!declared) return false
   const rest = text.slice(declared.index + declared[0].length)
-  // A function that catches by itself, one that is guarded, or one line that does no harm.
+  // A function that catches by itself, a guarded one, or a harmless line.
   return (
     /^guard\(/.test(rest) || harmless.test((rest.split('\n')[0] as string).trim()) || /^[^\n]*\{\n\s+try \{/.test(rest)
   )
@@ -75,7 +75,7 @@ describe('the boundary around each connection', () => {
     assert.deepEqual(found, [], 'register callbacks through guard() of boundary.ts')
   })
 
-  it('is missed where a callback is registered without it', () => {
+  it('is reported missing where a callback is registered without it', () => {
     for (const line of [
       "socket.on('data', (chunk) => this.#read(chunk))",
       "socket.once('close', this.closed)",

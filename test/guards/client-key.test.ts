@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url'
 const src = fileURLToPath(new URL('../../src', import.meta.url))
 
 /**
- * The only files that may look at addresses of requests and connections themselves, and why. Everything else asks
- * `clientKey()` or `clientAddress()`: a second way to tell clients apart is one that can be evaded.
+ * The only files that may read addresses of requests and connections themselves, and why. All other code uses
+ * `clientKey()` or `clientAddress()`: a second way to identify clients could be evaded.
  */
 const allowed: Readonly<Record<string, string>> = {
   'instance/client-key.ts': 'it is the one way',
@@ -17,12 +17,12 @@ const allowed: Readonly<Record<string, string>> = {
   'state/http-cache/internal-request.ts': 'makes requests that come from no client',
   'base/http2-sessions.ts': 'names the connection in a log line and in a count of its own, not the client',
   'edge/http/origins.ts': 'the same way for the proxy, which has no Fastify',
-  'edge/http/admin.ts': 'a request that came through a proxy is rejected, whoever sent it',
+  'edge/http/admin.ts': 'a request through a proxy is rejected, from any client',
   'edge/http/admission.ts': 'hands the header to `Origins`',
   'edge/tcp/index.ts': 'the peer is the client where there are no headers; the PROXY line names it',
 }
 
-/** Fastify's `request.ip` and `ips`, however they are taken from it, and what one would write instead of `clientKey()`. */
+/** Fastify's `request.ip` and `ips` in every form, and likely replacements for `clientKey()`. */
 const patterns = [
   /\b(?:request|req|this)\.ips?\b/,
   /\{[^{}]*\bips?\b[^{}]*\}\s*(?:=\s*(?:request|req|this)\b|:\s*FastifyRequest\b)/,
@@ -37,7 +37,7 @@ const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter(
 )
 
 describe('the address of a client', () => {
-  it('is asked for in one place', () => {
+  it('is read in one place only', () => {
     for (const file of files) {
       if (file.split(sep).join('/') in allowed) continue
       const text = code(readFileSync(join(src, file), 'utf8'))
@@ -45,7 +45,7 @@ describe('the address of a client', () => {
     }
   })
 
-  it('is found by the patterns of this test', () => {
+  it('is detected by the patterns of this test', () => {
     for (const text of [
       'const key = request.ip',
       'const { ip } = request',

@@ -15,7 +15,7 @@ const plainMap =
   /(?:\b(?:const|let|readonly)\s+|#|\bthis\.)#?\w+\s*(?::[^=;\n]*(?:Record<string|\{ \[\w+: string\]|Headers)[^=;\n]*)= \{\}(?!\s*\))/g
 
 const exceptions: ReadonlySet<string> = new Set([
-  // Its keys are names of options that were declared.
+  // Its keys are names of declared options.
   join('base', 'options.ts'),
 ])
 
@@ -28,7 +28,7 @@ describe('maps whose keys come from outside', () => {
     }
   })
 
-  it('are recognized where they are written as a plain object', () => {
+  it('are detected where they are written as a plain object', () => {
     for (const text of [
       'const headers: Record<string, string> = {}',
       'readonly #facts: Readonly<Record<string, unknown>> = {}',
@@ -40,7 +40,7 @@ describe('maps whose keys come from outside', () => {
     assert.equal('function f(options: Record<string, string> = {}) {}'.match(plainMap), null)
   })
 
-  it('hold what members of objects are called, and nothing that was not put there', () => {
+  it('store keys named like members of objects, and nothing else', () => {
     const map = dictionary<string>()
     assert.equal(map.constructor, undefined)
     const name = '__proto__'
@@ -50,7 +50,7 @@ describe('maps whose keys come from outside', () => {
     assert.deepEqual([table.a, table.constructor, table.toString], [1, undefined, undefined])
   })
 
-  it('are what names in options, addresses and files are looked up in', () => {
+  it('are used to look up names in options, addresses and files', () => {
     for (const name of ['constructor', '__proto__', 'toString']) {
       const options = JSON.parse(`{"${name}":1}`)
       assert.throws(() => resolveOptions('x', { a: int(0, 1) }, options), { code: 'FLEET_ERR_OPTION_UNKNOWN' })

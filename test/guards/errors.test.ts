@@ -8,7 +8,7 @@ describe('the error table', () => {
     ...readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8').matchAll(/^## (\S+)$/gm),
   ].map((match) => match[1])
 
-  it('and docs/errors.md name the same codes, each once', () => {
+  it('and docs/errors.md list the same codes, each once', () => {
     assert.deepEqual([...documented].sort(), [...errorCodes].sort())
   })
 })

@@ -7,9 +7,7 @@ import { fileURLToPath } from 'node:url'
 const src = fileURLToPath(new URL('../../src', import.meta.url))
 
 /** Files outside `base/internals` that use private parts, with the reason. */
-const exceptions: Readonly<Record<string, string>> = {
-  'database/prisma.ts': 'wraps a Prisma client; its private members are of no use to any other module',
-}
+const exceptions: Readonly<Record<string, string>> = {}
 
 const privateNames =
   /\b_storeHeader\b|\b_headerSent\b|\b_hasBody\b|(?<!\w)_header\b|getOwnPropertySymbols|\bprintRoutes\(\)|\b_originalClient\b|\b_requestHandler\b|\b_extensions\b|['"`]fastify\.(?:context|options|reply|Reply|serverBindings)/

@@ -11,7 +11,7 @@ const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8'
   .filter((file) => file.endsWith('.ts') && !file.includes('generated'))
   .map((file) => file.replaceAll(sep, '/'))
 
-/** Every file that makes a server, and what its row in docs/bounds.md is called. */
+/** Every file that creates a server, and the name of its row in docs/bounds.md. */
 const listeners: Record<string, string> = {
   'edge/http/node-server.ts': 'built-in proxy (`createProxy`)',
   'edge/http/admin.ts': 'proxy’s admin server',
@@ -20,11 +20,11 @@ const listeners: Record<string, string> = {
   'instance/operators/listener.ts': 'Management listener of an instance',
   'host/control.ts': 'control socket of `fleet start`',
 }
-/** It only finds out whether a port is free, and destroys whatever connects. */
+/** It only checks whether a port is free, and destroys every connection. */
 const exempt = ['cli/up/port.ts']
 
-describe('everything that listens', () => {
-  it('is known, guards its connections, and has its bounds in docs/bounds.md', () => {
+describe('every listener', () => {
+  it('is listed, guards its connections, and has its limits in docs/bounds.md', () => {
     const makers = files.filter((file) =>
       /\bcreate(?:Secure)?Server\(|\bnew (?:Tcp)?Server\(/.test(
         read(`src/${file}`).replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, ''),
@@ -38,7 +38,7 @@ describe('everything that listens', () => {
     }
   })
 
-  it('leaves the errors of upgraded sockets to no one: who takes `connect` or `upgrade` guards its connections', () => {
+  it('guards upgraded sockets: a file that handles `connect` or `upgrade` guards its connections', () => {
     for (const file of files) {
       const text = read(`src/${file}`)
       if (!/\.(?:on|once|addListener)\('(?:connect|upgrade)', \((?:request|incoming)/.test(text)) continue
@@ -46,14 +46,14 @@ describe('everything that listens', () => {
     }
   })
 
-  it('tells HTTP/2 by the connection, never by what the request line says', () => {
-    // Node's parser takes `HTTP/2.0` in the request line of an HTTP/1.1 connection for what it says.
+  it('detects HTTP/2 by the connection, never by the request line', () => {
+    // Node's parser accepts `HTTP/2.0` in the request line of an HTTP/1.1 connection.
     const branches = files.filter((file) => /httpVersion(?:Major)? === (?:2|'2\.0')/.test(read(`src/${file}`)))
-    // It has rejected that version on HTTP/1.1 before.
+    // It has already rejected that version on HTTP/1.1.
     assert.deepEqual(branches, ['edge/http/admission.ts'])
   })
 
-  it('has the defaults of instances in docs/bounds.md', () => {
+  it('has its defaults for instances in docs/bounds.md', () => {
     const docs = read('docs/bounds.md')
     for (const name of Object.keys(boundDefaults)) assert.ok(docs.includes(`lifecycle.connections.${name}\``), name)
   })

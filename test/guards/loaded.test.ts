@@ -24,8 +24,8 @@ console.log(JSON.stringify([...process.moduleLoadList, ...files]))
 await app.close()
 `
 
-/** What costs memory and has no use in an app that has the umbrella plugin and nothing else. */
-const idle = [
+/** Modules that cost memory and are of no use in an app with only the umbrella plugin. */
+const unused = [
   'NativeModule internal/deps/undici/',
   '/node_modules/undici/',
   '/node_modules/ioredis/',
@@ -36,7 +36,7 @@ const idle = [
   '/src/geo/database',
 ]
 
-test('an app does not load what it does not use', async () => {
+test('an app does not load unused modules', async () => {
   const cwd = fileURLToPath(new URL('../..', import.meta.url))
   const args = ['--input-type=module', '--eval', program]
   const { stdout } = await promisify(execFile)(process.execPath, args, { cwd, maxBuffer: 2 ** 24 })
@@ -46,5 +46,5 @@ test('an app does not load what it does not use', async () => {
     'the list is one of what was loaded',
   )
   // Node's own undici comes with an import of any value from `node:http`; see src/base/internals/node-http.ts.
-  for (const name of idle) assert.deepEqual(loaded.filter((one) => one.includes(name)).slice(0, 1), [])
+  for (const name of unused) assert.deepEqual(loaded.filter((one) => one.includes(name)).slice(0, 1), [])
 })

@@ -5,12 +5,12 @@ import { fleet } from '../../src/fleet.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'
 
-/** Routes of this package that belong to the application's clients; `*` is for CORS preflights. */
+/** Routes of this package for the application's clients; `*` is for CORS preflights. */
 const forClients = ['*', '/.well-known/jwks.json', '/api/v1/geo/endpoint']
-/** They exchange a secret for access: without it they are of no use. */
+/** Exchange a secret for access: useless without it. */
 const signIn = '/fleet/session'
 
-test('every route of this package is a probe, for clients, or closed to those who are no operators and to other sites', async (t) => {
+test('every route of this package is a probe, for clients, or closed to non-operators and other sites', async (t) => {
   const app = Fastify()
   t.after(() => app.close())
   const routes: RouteOptions[] = []
@@ -29,7 +29,7 @@ test('every route of this package is a probe, for clients, or closed to those wh
   for (const { method, url, config } of routes) {
     const audience = config?.audience
     if (forClients.includes(url)) continue
-    assert.ok(audience, `${url} says by \`config.audience\` which listener serves it`)
+    assert.ok(audience, `${url} states in \`config.audience\` which listener serves it`)
     for (const one of [method].flat()) {
       if (audience === 'probes') {
         assert.ok(['GET', 'HEAD'].includes(one), `${one} ${url}: a probe changes nothing`)

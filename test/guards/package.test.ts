@@ -11,16 +11,16 @@ import { startRedis } from '../helpers/redis.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
-/** npm's own installation beside this Node, because a test run started without npm has no npm_execpath. */
+/** npm's installation beside this Node, because a test run without npm has no npm_execpath. */
 const npm = (args: string[], cwd: string): string =>
   execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 
-describe('the package as users get it', () => {
+describe('the packed package', () => {
   const project = temporaryFolder('package')
 
   before(() => {
-    // What `npm pack` runs of itself, but for `prepare`: that writes the reference application's Prisma client anew, which
-    // other tests are running on.
+    // The scripts that `npm pack` runs, except `prepare`: it rewrites the reference application's Prisma client, which
+    // other tests use meanwhile.
     npm(['run', '--silent', 'prepack'], root)
     const packed = npm(['pack', '--silent', '--ignore-scripts', '--pack-destination', project], root).trim()
     writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'shop', private: true, type: 'module' }))
@@ -53,7 +53,7 @@ describe('the package as users get it', () => {
     )
   })
 
-  it('carries its bill of materials, and how to report a vulnerability', () => {
+  it('contains its bill of materials and the security policy', () => {
     const installed = join(project, 'node_modules', 'fastify-fleet')
     const bom = JSON.parse(readFileSync(join(installed, 'sbom.cdx.json'), 'utf8'))
     assert.equal(bom.metadata.component.version, manifest.version)
@@ -70,7 +70,7 @@ describe('the package as users get it', () => {
     }
   })
 
-  it('ejects everything it says it has', () => {
+  it('ejects every advertised kit', () => {
     const fleet = join(project, 'node_modules', '.bin', 'fleet')
     const kits = ['nginx', 'haproxy', 'compose', 'pm2', 'kubernetes', 'aws', 'cloudflare', 'observability', 'systemd']
     for (const kit of kits) {
@@ -95,7 +95,7 @@ describe('the package as users get it', () => {
     })
   })
 
-  /** Two visits with one cookie; the second may be answered by another process. */
+  /** Two visits with one cookie; the second may reach another process. */
   async function visits(env: Record<string, string | undefined>, copies: number): Promise<number[]> {
     writeFileSync(join(project, 'app.ts'), example)
     const apps = Array.from({ length: copies }, () =>
@@ -105,9 +105,9 @@ describe('the package as users get it', () => {
     let cookie = ''
     for (const app of apps) {
       const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
-      const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: cookie ? { cookie } : {} })
-      cookie = answer.headers.get('set-cookie')?.split(';')[0] ?? cookie
-      seen.push(((await answer.json()) as { visits: number }).visits)
+      const response = await fetch(`http://127.0.0.1:${port}/`, { headers: cookie ? { cookie } : {} })
+      cookie = response.headers.get('set-cookie')?.split(';')[0] ?? cookie
+      seen.push(((await response.json()) as { visits: number }).visits)
     }
     for (const app of apps) {
       await app.kill('SIGTERM')
@@ -116,11 +116,11 @@ describe('the package as users get it', () => {
     return seen
   }
 
-  it('runs the README’s example with no server at all', async () => {
+  it('runs the README’s example without any server', async () => {
     assert.deepEqual(await visits({ REDIS_URL: undefined }, 1), [1])
   })
 
-  it('runs the README’s example on Redis, where two processes share the session', async (t) => {
+  it('runs the README’s example with Redis, where two processes share the session', async (t) => {
     const redis = await startRedis()
     t.after(() => redis.stop())
     assert.deepEqual(await visits({ REDIS_URL: redis.url }, 2), [1, 2])

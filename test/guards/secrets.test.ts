@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Arguments can be read by every user of the machine: a secret belongs in the environment, on stdin or in a file. */
+/** Every user of the machine can read arguments: a secret belongs in the environment, on stdin or in a file. */
 const exposing: [what: string, pattern: RegExp][] = [
   ['a password of redis-cli', /redis-cli\b[^\n|;]* (?:-a|--pass|-u)\b/],
   ['requirepass as an argument', /['" ]--(?:requirepass|masterauth)\b/],
@@ -22,7 +22,7 @@ const exposing: [what: string, pattern: RegExp][] = [
   ],
 ]
 
-test('no file shows a secret among the arguments of a process', () => {
+test('no file passes a secret in the arguments of a process', () => {
   const folders = ['src', 'deploy', 'scripts', 'docs', 'haproxy', 'nginx'].map((folder) => `${folder}/**/*`)
   const files = globSync([...folders, '*.yml', '*.md', '*.cjs'], { cwd: root, exclude: ['src/app/generated/**'] })
     .map((name) => `${root}${name}`)

@@ -14,7 +14,7 @@ describe('docs/security.md', () => {
     it(`links to a file that exists: ${path}`, () => assert.ok(existsSync(new URL(path, page)), path))
   }
 
-  it('shows each promise by a test', () => {
+  it('links each guarantee to a test', () => {
     const promises = text
       .split('\n')
       .filter((line) => line.startsWith('| ') && !/\| Shown by \|$/.test(line))

@@ -64,7 +64,7 @@ describe('the bill of materials', () => {
     }
   })
 
-  it('holds every production dependency and nothing that is for development', () => {
+  it('contains every production dependency and no development dependency', () => {
     const names = bom.components.map(({ name }) => name)
     for (const name of Object.keys(manifest.dependencies)) assert.ok(names.includes(name), name)
     for (const name of Object.keys(manifest.devDependencies)) assert.ok(!names.includes(name), name)
@@ -75,7 +75,7 @@ describe('the bill of materials', () => {
     )
   })
 
-  it('says of each component what it depends on', () => {
+  it('lists the dependencies of each component', () => {
     const refs = new Set([bom.metadata.component, ...bom.components].map((component) => component['bom-ref']))
     assert.deepEqual(new Set(bom.dependencies.map(({ ref }) => ref)), refs)
     for (const { dependsOn } of bom.dependencies) for (const ref of dependsOn) assert.ok(refs.has(ref), ref)
@@ -83,7 +83,7 @@ describe('the bill of materials', () => {
 })
 
 describe('third-party licences', () => {
-  it('are all allowed, and THIRD_PARTY_LICENSES.md is current', () => {
+  it('are all allowed, and THIRD_PARTY_LICENSES.md is up to date', () => {
     const { status, stderr } = spawnSync(process.execPath, ['scripts/licences.js', '--check'], {
       cwd: root,
       encoding: 'utf8',
@@ -169,7 +169,7 @@ describe('workflows', () => {
   const files = readdirSync(join(root, '.github/workflows'))
   const workflow = (file: string): Workflow => parse(read(`.github/workflows/${file}`))
 
-  it('have no more permissions than reading the repository, but for signing a release', () => {
+  it('may only read the repository, except to sign a release', () => {
     for (const file of files) {
       const { permissions, jobs } = workflow(file)
       assert.deepEqual(permissions, { contents: 'read' }, file)
@@ -180,7 +180,7 @@ describe('workflows', () => {
     }
   })
 
-  it('name the version of each action, and run scripts that exist', () => {
+  it('name the version of each action, and run existing scripts', () => {
     for (const file of files) {
       for (const { uses, run } of Object.values(workflow(file).jobs).flatMap(({ steps }) => steps)) {
         if (uses) assert.match(uses, /@(?:v\d+|[\da-f]{40})$/, file)

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const folders = ['src', 'deploy', 'scripts', 'bench', 'prisma']
 
-/** The arguments of a call whose opening parenthesis is before `start`: brackets and quotes within them are skipped. */
+/** The arguments of a call whose opening parenthesis precedes `start`; brackets and quotes within them are skipped. */
 function argumentsAt(text: string, start: number): string[] {
   const found: string[] = []
   let [depth, quote, from] = [0, '', start]
@@ -31,8 +31,8 @@ function argumentsAt(text: string, start: number): string[] {
 const isLiteral = (argument: string): boolean => /^(['"])[^'"]*\1$/.test(argument) || /^`[^`$]*`$/.test(argument)
 
 /**
- * Calls that resolve something that is not a literal against a base. `//host`, `/\host` and `scheme:` replace the origin of
- * the base, so only files beside a module may be named like this.
+ * Calls that resolve a non-literal against a base. `//host`, `/\host` and `scheme:` replace the origin of the base, so
+ * only files beside a module may be resolved like this.
  */
 function resolvedReferences(text: string): string[] {
   const calls = text.matchAll(/\b(?:new URL|URL\.(?:parse|canParse))\(/g)
@@ -44,8 +44,9 @@ function resolvedReferences(text: string): string[] {
 }
 
 /**
- * The request target as the client wrote it names a route in many ways (`/%61pi`, `//api`, `/api;x`): a rule must use
- * `request.routeOptions`, or, in a proxy, the canonical path. Here it is no rule, or the rule fails closed.
+ * The raw request target names a route in many ways (`/%61pi`, `//api`, `/api;x`): a rule must use
+ * `request.routeOptions`, or, in a proxy, the canonical path. In these files it is not a rule, or the rule fails
+ * closed.
  */
 const targetsRead: Readonly<Record<string, string>> = {
   'src/app/build.ts': 'text of the 404',
@@ -58,7 +59,7 @@ const targetsRead: Readonly<Record<string, string>> = {
 }
 
 describe('a request target', () => {
-  it('is read as the client wrote it only where that is no rule', () => {
+  it('is read unparsed only where it is not a rule', () => {
     const readers = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
       .filter((file) => file.endsWith('.ts') && !file.includes('generated'))
       .map((file) => join('src', file))
@@ -70,7 +71,7 @@ describe('a request target', () => {
 })
 
 describe('a URL', () => {
-  it('is never a reference from outside resolved against a base; use urlAt()', () => {
+  it('is never an external reference resolved against a base; use urlAt()', () => {
     const files = folders.flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
         .filter((file) => /\.(?:[cm]?[jt]s|html)$/.test(file) && !file.includes('generated'))
@@ -83,7 +84,7 @@ describe('a URL', () => {
     assert.deepEqual(wrong, [])
   })
 
-  it('is found by this guard in every form', () => {
+  it('is detected by this guard in every form', () => {
     for (const call of [
       'new URL(path, base)',
       'new URL(url.pathname + url.search, region.url)',

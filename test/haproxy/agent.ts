@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { after } from 'node:test'
 import { agentLine } from '../../src/instance/agent-check.ts'
 
-/** An agent that asks for the same weight whatever the machine is doing. Gives its port; ends with the test file. */
+/** An agent that always reports the same weight. @returns its port; closed at the end of the test file */
 export async function startAgent(weight: number): Promise<number> {
   const server = createServer((socket) => socket.on('error', () => {}).end(agentLine(true, weight)))
   after(() => server.close())

@@ -9,10 +9,10 @@ if (missing) test('haproxy.cfg on HAProxy 3.2', { skip: missing }, () => {})
 
 for (const release of releases) {
   describe(`haproxy.cfg on HAProxy ${release.version}`, () => {
-    const check = async (env: Record<string, string>): Promise<{ code: number | null; said: string }> => {
+    const check = async (env: Record<string, string>): Promise<{ code: number | null; output: string }> => {
       const child = release.launch(['-c'], env, own)
       const { code } = await child.exit
-      return { code, said: child.stdout + child.stderr }
+      return { code, output: child.stdout + child.stderr }
     }
     const password = { LB_STATS_PASSWORD: 'a password for tests' }
 
@@ -29,27 +29,27 @@ for (const release of releases) {
       'with a service name and its name server': { LB_SERVICE: 'app:3000', LB_NAMESERVER: '127.0.0.1:53' },
     })) {
       test(`is valid without a warning ${what}`, async () => {
-        const { code, said } = await check({ ...password, ...env })
-        assert.equal(code, 0, said)
-        assert.doesNotMatch(said, /WARNING|ALERT/)
+        const { code, output } = await check({ ...password, ...env })
+        assert.equal(code, 0, output)
+        assert.doesNotMatch(output, /WARNING|ALERT/)
       })
     }
 
-    test('is refused without a password for the statistics', async () => {
+    test('is rejected without a password for the statistics', async () => {
       for (const env of [undefined, { LB_STATS_PASSWORD: '' }]) {
-        const { code, said } = await check(env ?? {})
+        const { code, output } = await check(env ?? {})
         assert.equal(code, 1)
-        assert.match(said, /LB_STATS_PASSWORD must be set/)
+        assert.match(output, /LB_STATS_PASSWORD must be set/)
       }
     })
 
-    test('is refused with a cookie that would tell addresses', async () => {
-      const { code, said } = await check({ ...password, LB_STICKY: 'SERVER' })
+    test('is rejected with a cookie that would reveal addresses', async () => {
+      const { code, output } = await check({ ...password, LB_STICKY: 'SERVER' })
       assert.equal(code, 1)
-      assert.match(said, /LB_STICKY_KEY must be set/)
+      assert.match(output, /LB_STICKY_KEY must be set/)
     })
 
-    test('is refused with a policy that there is none of', async () => {
+    test('is rejected with an unknown policy', async () => {
       assert.equal((await check({ ...password, LB_BALANCE: 'leasttime' })).code, 1)
     })
   })

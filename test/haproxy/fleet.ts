@@ -9,7 +9,7 @@ const program = new URL('fixtures/app.ts', import.meta.url)
 
 type Env = Record<string, string | number | undefined>
 
-/** A place in a fleet: an address, and the process that is there now. */
+/** A slot in a fleet: an address, and the process that listens there now. */
 export class Member {
   readonly id: string
   readonly host: string
@@ -51,7 +51,7 @@ export class Member {
     if (this.#process) process.kill(this.#process.pid, signal)
   }
 
-  /** As an operator on the instance's own machine. */
+  /** As an operator on the instance's machine. */
   async command(command: 'drain' | 'undrain'): Promise<void> {
     const { status } = await fetch(`${this.url}/api/v1/load-balancer/${command}`, {
       method: 'POST',
@@ -63,15 +63,15 @@ export class Member {
 
 export interface Fleet {
   readonly members: readonly [Member, Member, Member]
-  /** Where orders are written down. */
+  /** The file of executed orders. */
   readonly orders: string
-  /** What haproxy.cfg needs to find it. */
+  /** The variables with which haproxy.cfg finds it. */
   readonly env: Record<string, string>
-  /** Lets the instances answer every `/wait`, until these requests all have their answers. */
+  /** Releases all responses of `/wait` until these requests are complete. */
   release(requests: readonly Promise<unknown>[]): Promise<void>
 }
 
-/** Three instances that are ready. */
+/** Starts three instances and waits until they are ready. */
 export async function startFleet(env: Env = {}, own: readonly Env[] = []): Promise<Fleet> {
   const orders = join(temporaryFolder('orders'), 'orders')
   const first = await freePort(6)
@@ -91,7 +91,7 @@ export async function startFleet(env: Env = {}, own: readonly Env[] = []): Promi
     const all = Promise.allSettled(requests).then(() => {
       open = false
     })
-    // Again and again, for some may only now be on their way from the front to an instance.
+    // Repeatedly, because some requests may still be in transit from HAProxy.
     while (open) await Promise.all(members.map(({ url }) => fetch(`${url}/release`, { method: 'POST' })))
     await all
   }

@@ -19,7 +19,7 @@ import { type Front, missing, releases, startFront } from './haproxy.ts'
 const fleet = await startFleet()
 const names = fleet.members.map(({ id }) => id)
 
-/** A front that has seen all three, and goes on with them as the configuration has them. */
+/** Starts HAProxy and waits until it has checked all three instances with its own settings. */
 async function start(release: (typeof releases)[number], env: Record<string, string> = {}): Promise<Front> {
   const front = await startFront(release, { ...fleet.env, ...env })
   await front.up(...names)
@@ -27,17 +27,17 @@ async function start(release: (typeof releases)[number], env: Record<string, str
   return front
 }
 
-/** Takes weights out of the hands of the agents: those of a busy machine ask for less, each on its own. */
+/** Disables the agents: on a busy machine each may report less. */
 async function even(front: Front, ...servers: string[]): Promise<void> {
   await front.hold(...servers)
   for (const name of servers) await front.api(`set server fleet/${name} weight 100%`)
 }
 
-/** How many requests each of the three is at. */
+/** In-flight requests per instance. */
 const atWork = async (front: Front): Promise<string> =>
   (await Promise.all(names.map((name) => front.server(name)))).map(({ current }) => current).join()
 
-/** How many connections to instances it has opened for requests. */
+/** Connections to instances that it has opened for requests. */
 async function opened(front: Front): Promise<number> {
   const [head = '', ...lines] = (await front.api('show stat')).split('\n')
   const backend = lines.find((line) => line.startsWith('fleet,BACKEND,')) ?? ''
@@ -45,8 +45,8 @@ async function opened(front: Front): Promise<number> {
 }
 
 const servedBy = async (url: string, headers: Record<string, string> = {}): Promise<string> => {
-  const answer = await fetch(url, { headers })
-  const body = (await answer.json()) as { servedBy: string }
+  const response = await fetch(url, { headers })
+  const body = (await response.json()) as { servedBy: string }
   return body.servedBy
 }
 
@@ -59,7 +59,7 @@ async function count(times: number, ask: () => Promise<string>): Promise<Record<
   return counts
 }
 
-/** Sends bytes as they are. */
+/** Sends raw bytes. */
 async function raw(url: string, bytes: string): Promise<string> {
   const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
@@ -87,15 +87,15 @@ interface Failure {
   requestId?: string
 }
 
-/** Asserts that an answer is a failure as the instances tell theirs. */
-async function failure(answer: Response, status: number, code: string): Promise<void> {
-  assert.equal(answer.status, status)
-  assert.match(answer.headers.get('content-type') ?? '', /^application\/json/)
-  const body = (await answer.json()) as Failure
+/** Asserts that a response is an error in the instances' format. */
+async function failure(response: Response, status: number, code: string): Promise<void> {
+  assert.equal(response.status, status)
+  assert.match(response.headers.get('content-type') ?? '', /^application\/json/)
+  const body = (await response.json()) as Failure
   assert.equal(body.statusCode, status)
   assert.equal(body.code, code)
   assert.match(body.requestId ?? '', /^[\w-]{36}$/)
-  assert.equal(body.requestId, answer.headers.get('x-request-id'))
+  assert.equal(body.requestId, response.headers.get('x-request-id'))
 }
 
 if (missing) test('the front on HAProxy 3.2', { skip: missing }, () => {})
@@ -104,11 +104,11 @@ for (const release of releases) {
   describe(`the front on HAProxy ${release.version}`, async () => {
     const front = await start(release)
 
-    test('balances in turns', async () => {
+    test('balances round-robin', async () => {
       assert.deepEqual(await count(30, () => servedBy(front.url)), { 'app-1': 10, 'app-2': 10, 'app-3': 10 })
     })
 
-    test('gives each the share that its agent asks for', async () => {
+    test('gives each instance the share that its agent reports', async () => {
       const [one, two, three] = await Promise.all([100, 50, 25].map(startAgent))
       const agents = { LB_AGENT_1: `${one}`, LB_AGENT_2: `${two}`, LB_AGENT_3: `${three}` }
       const own = await startFront(release, { ...fleet.env, ...agents })
@@ -117,13 +117,13 @@ for (const release of releases) {
         (await Promise.all(names.map((name) => own.server(name)))).map(({ weight }) => weight)
       await until(async () => (await weights()).join() === '100,50,25', { what: 'the weights of the agents' })
       await own.hold(...names)
-      // A turn is 7 requests, and has to come to its end with these weights.
+      // A cycle is 7 requests, and must complete with these weights.
       await count(7, () => servedBy(own.url))
       assert.deepEqual(await count(70, () => servedBy(own.url)), { 'app-1': 40, 'app-2': 20, 'app-3': 10 })
       await own.stop()
     })
 
-    test('balances by connections, by chance and by address', async () => {
+    test('balances by connections, at random and by address', async () => {
       for (const balance of ['leastconn', 'random(2)', 'source']) {
         const own = await start(release, { LB_BALANCE: balance })
         const counts = await count(60, () => servedBy(own.url))
@@ -132,7 +132,7 @@ for (const release of releases) {
       }
     })
 
-    test('tells an instance who asks, and lets no client say it', async () => {
+    test('tells an instance the client’s address and replaces a client’s claims', async () => {
       const lies = {
         'x-forwarded-for': '6.6.6.6',
         'x-forwarded-host': 'evil.example',
@@ -179,7 +179,7 @@ for (const release of releases) {
       assert.doesNotMatch(front.child.stdout, /secret/)
     })
 
-    test('answers a path for operators as one that is not there, in any spelling', async () => {
+    test('responds 404 to operators’ paths in any spelling', async () => {
       const paths = [
         ...['/metrics', '/fleet', '/fleet/', '/health/detailed', '/api/v1/load-balancer/instances?x=1', '/METRICS'],
         ...['/api/v1/load-balancer', '/%6Detrics', '//metrics', '///fleet', '/api//v1///load-balancer/config'],
@@ -188,30 +188,29 @@ for (const release of releases) {
       for (const path of paths) await failure(await fetch(front.url + path), 404, 'LB_ERR_NOT_FOUND')
       const { host } = new URL(front.url)
       for (const target of [`http://${host}/metrics`, '/metrics#x', '/metrics?']) {
-        const answer = await raw(front.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
-        assert.match(answer, /^HTTP\/1\.1 40[04] /, target)
-        assert.doesNotMatch(answer, /# HELP/)
+        const response = await raw(front.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+        assert.match(response, /^HTTP\/1\.1 40[04] /, target)
+        assert.doesNotMatch(response, /# HELP/)
       }
       for (const path of ['/health', '/ready', '/live']) assert.equal((await fetch(front.url + path)).status, 200, path)
-      // An application may have such names.
+      // An application may have such paths.
       assert.match(await (await fetch(`${front.url}/fleets`)).text(), /Route GET:\/fleets not found/)
     })
 
-    test('answers what is no HTTP with 400', async () => {
-      const answer = await raw(front.url, 'GARBAGE\r\n\r\n')
-      assert.match(answer, /^HTTP\/1\.1 400 /)
+    test('responds 400 to malformed requests', async () => {
+      const response = await raw(front.url, 'GARBAGE\r\n\r\n')
+      assert.match(response, /^HTTP\/1\.1 400 /)
     })
 
-    const old =
-      release.version.startsWith('2.') && 'before 3.0 it is the page of HAProxy itself, whatever `errorfile` says'
-    test('answers what is no HTTP with JSON', { skip: old }, async () => {
-      const answer = await raw(front.url, 'GARBAGE\r\n\r\n')
-      const [head = '', body = ''] = answer.split('\r\n\r\n')
+    const old = release.version.startsWith('2.') && 'before 3.0 HAProxy sends its own page and ignores `errorfile`'
+    test('responds with JSON to malformed requests', { skip: old }, async () => {
+      const response = await raw(front.url, 'GARBAGE\r\n\r\n')
+      const [head = '', body = ''] = response.split('\r\n\r\n')
       assert.equal(JSON.parse(body).code, 'LB_ERR_BAD_REQUEST')
       assert.match(head, new RegExp(`content-length: ${Buffer.byteLength(body)}$`, 'im'))
     })
 
-    test('compresses text, and nothing for who cannot read it', async () => {
+    test('compresses text for clients that accept it only', async () => {
       const packed = await request(`${front.url}/big`, { headers: { 'accept-encoding': 'gzip' } })
       assert.equal(packed.headers['content-encoding'], 'gzip')
       assert.ok((await packed.body.arrayBuffer()).byteLength < 1_000)
@@ -220,13 +219,13 @@ for (const release of releases) {
       assert.equal((await plain.body.text()).length, 10_500)
     })
 
-    test('carries WebSockets, to servers of their own backend', async () => {
+    test('forwards WebSockets, to servers of a separate backend', async () => {
       const socket = new WebSocket(`${front.url.replace('http', 'ws')}/ws`)
-      const heard: string[] = []
-      socket.addEventListener('message', ({ data }) => heard.push(String(data)))
-      await until(() => names.includes(heard[0] ?? ''), { what: 'the greeting' })
+      const received: string[] = []
+      socket.addEventListener('message', ({ data }) => received.push(String(data)))
+      await until(() => names.includes(received[0] ?? ''), { what: 'the greeting' })
       socket.send('hello')
-      await until(() => heard[1] === 'echo hello', { what: 'the echo' })
+      await until(() => received[1] === 'echo hello', { what: 'the echo' })
       assert.equal(Number((await front.api('show stat')).match(/^websocket,BACKEND,\d+,\d+,(\d+)/m)?.[1]), 1)
       socket.close()
       const line = await until(() => front.log.find(({ path }) => path === '/ws'))
@@ -234,20 +233,20 @@ for (const release of releases) {
       assert.equal(line.backend, 'websocket')
     })
 
-    test('sends a GET that came to nothing again, elsewhere, and no POST', async () => {
-      const asked = async (name: string): Promise<string[]> =>
+    test('retries a failed GET on another instance, and never a POST', async () => {
+      const requestsTo = async (name: string): Promise<string[]> =>
         (await readFile(fleet.orders, 'utf8')).split('\n').filter((line) => line.startsWith(name))
       const read = `read-${release.version}`
       assert.equal((await fetch(`${front.url}/silent?name=${read}`)).status, 200)
-      assert.equal(new Set(await asked(read)).size, 2)
+      assert.equal(new Set(await requestsTo(read)).size, 2)
       const write = `write-${release.version}`
-      // HAProxy answers 502 or just closes: for all it knows the instance was about to drop an idle connection.
+      // HAProxy responds 502 or closes: the instance may have been closing an idle connection.
       const posted = await fetch(`${front.url}/silent?name=${write}`, { method: 'POST' }).catch(() => undefined)
       if (posted) await failure(posted, 502, 'LB_ERR_BAD_GATEWAY')
-      assert.equal((await asked(write)).length, 1)
+      assert.equal((await requestsTo(write)).length, 1)
     })
 
-    test('shows statistics to whoever has the password, and lets nobody change anything there', async () => {
+    test('shows statistics with the password only, and read-only', async () => {
       assert.equal((await fetch(front.stats)).status, 401)
       const authorization = (password: string): string => `Basic ${btoa(`admin:${password}`)}`
       assert.equal((await fetch(front.stats, { headers: { authorization: authorization('admin') } })).status, 401)
@@ -262,21 +261,21 @@ for (const release of releases) {
       assert.deepEqual(await count(30, () => servedBy(front.url)), { 'app-1': 10, 'app-2': 10, 'app-3': 10 })
     })
 
-    test('exports metrics on their own port alone', async () => {
+    test('exports metrics on a separate port only', async () => {
       assert.match(await (await fetch(`${front.metrics}/metrics`)).text(), /haproxy_server_status\{proxy="fleet"/)
       assert.equal((await fetch(front.metrics)).status, 404)
-      const asked = async (host: string): Promise<number> => {
+      const statusFor = async (host: string): Promise<number> => {
         const response = await request(`${front.metrics}/metrics`, { headers: { host } })
         await response.body.dump()
         return response.statusCode
       }
-      for (const host of ['haproxy:8405', '[::1]:8405', '10.0.0.1']) assert.equal(await asked(host), 200, host)
-      assert.equal(await asked('rebound.example:8405'), 404)
+      for (const host of ['haproxy:8405', '[::1]:8405', '10.0.0.1']) assert.equal(await statusFor(host), 200, host)
+      assert.equal(await statusFor('rebound.example:8405'), 404)
       assert.equal((await fetch(`${front.url}/metrics`)).status, 404)
       assert.equal((await fetch(`${front.stats}/metrics`)).status, 401)
     })
 
-    test('lets the runtime API drain and weigh a server, once its agent is set aside', async () => {
+    test('the runtime API can drain and weigh a server whose agent is disabled', async () => {
       const own = await start(release)
       await own.api('set server fleet/app-2 state drain')
       assert.equal((await own.server('app-2')).status, 'DRAIN')
@@ -286,11 +285,11 @@ for (const release of releases) {
       await own.api('set server fleet/app-2 weight 25')
       await until(async () => (await count(45, () => servedBy(own.url)))['app-2'] === 5, { what: 'a ninth' })
       await own.api('enable agent fleet/app-2')
-      await until(async () => (await own.server('app-2')).weight === 100, { what: 'the weight the agent says' })
+      await until(async () => (await own.server('app-2')).weight === 100, { what: 'the weight of the agent' })
       await own.stop()
     })
 
-    test('keeps a client on its instance by a cookie that names none', async () => {
+    test('keeps a client on its instance by a cookie that reveals no instance', async () => {
       const own = await start(release, { LB_STICKY: 'SERVER', LB_STICKY_KEY: 'some key' })
       const first = await fetch(own.url)
       const { servedBy: mine } = (await first.json()) as { servedBy: string }
@@ -299,54 +298,54 @@ for (const release of releases) {
       const cookie = set.split(';')[0] as string
       assert.deepEqual(await count(20, () => servedBy(own.url, { cookie })), { [mine]: 20 })
       assert.equal(Object.keys(await count(20, () => servedBy(own.url))).length, 3)
-      // What the front keeps for itself no instance needs to see.
+      // Instances do not receive the cookie.
       const seen = (await (await fetch(`${own.url}/seen`, { headers: { cookie } })).json()) as { cookie?: string }
       assert.equal(seen.cookie, undefined)
       await own.stop()
     })
 
-    test('limits what one client may ask, and what it may try at the login sooner', async () => {
+    test('limits the requests of one client, and logins earlier', async () => {
       const tries = async () => {
         const own = await start(release, { LB_RATE: '20', LB_RATE_AUTH: '5', LB_RATE_TARPIT: '40' })
         const began = performance.now()
         const logins: Response[] = []
         for (let i = 0; i < 6; i++) logins.push(await fetch(`${own.url}/api/v1/auth/login`, { method: 'POST' }))
         const probes = await Promise.all(Array.from({ length: 30 }, () => fetch(`${own.url}/ready`)))
-        const asked: Response[] = []
-        for (let i = 0; i < 20; i++) asked.push(await fetch(own.url))
+        const responses: Response[] = []
+        for (let i = 0; i < 20; i++) responses.push(await fetch(own.url))
         const patient = await Promise.all(Array.from({ length: 20 }, () => fetch(own.url)))
-        // What came within 10 s, before the 5 s of the tarpit, was counted together. Else it was another question.
-        if (performance.now() - began < 15_000) return { own, logins, probes, asked, patient }
+        // Requests within 10 s, excluding the 5 s of the tarpit, are counted together. Otherwise the test repeats them.
+        if (performance.now() - began < 15_000) return { own, logins, probes, responses, patient }
         await own.stop()
         return undefined
       }
-      const { own, logins, probes, asked, patient } = await until(tries, { what: 'requests within 10 s' })
-      const refused = logins.pop() as Response
+      const { own, logins, probes, responses, patient } = await until(tries, { what: 'requests within 10 s' })
+      const rejected = logins.pop() as Response
       for (const { status } of logins) assert.equal(status, 200)
-      assert.equal(refused.headers.get('retry-after'), '10')
-      await failure(refused, 429, 'LB_ERR_RATE_LIMITED')
+      assert.equal(rejected.headers.get('retry-after'), '10')
+      await failure(rejected, 429, 'LB_ERR_RATE_LIMITED')
       for (const { status } of probes) assert.equal(status, 200, 'probes are not counted')
       assert.deepEqual(
-        asked.map(({ status }) => status),
-        asked.map((_, i) => (i < 14 ? 200 : 429)),
+        responses.map(({ status }) => status),
+        responses.map((_, i) => (i < 14 ? 200 : 429)),
       )
-      // Whoever goes on is made to wait; the log tells it from a plain refusal.
+      // Further requests are delayed; the log shows the difference from a plain rejection.
       for (const { status } of patient) assert.equal(status, 429)
       await until(() => own.log.some(({ end }) => end === 'PT'), { what: 'the tarpit' })
       await own.stop()
     })
 
-    test('queues what its instances cannot take yet', async () => {
+    test('queues requests beyond the limit of its instances', async () => {
       const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '60s' })
       const nine = Array.from({ length: 9 }, () => fetch(`${own.url}/wait`))
       await until(async () => /^fleet,BACKEND,6,/m.test(await own.api('show stat')), { what: 'six in the queue' })
       assert.equal(await atWork(own), '1,1,1')
       await fleet.release(nine)
-      for (const answer of nine) assert.equal((await answer).status, 200)
+      for (const response of nine) assert.equal((await response).status, 200)
       await own.stop()
     })
 
-    test('goes on using its connections to instances when most of the clients it may have are there', async () => {
+    test('keeps reusing connections to instances near the limit of client connections', async () => {
       const own = await start(release, { LB_MAXCONN: '100' })
       const clients = Array.from({ length: 70 }, () => new Client(own.url))
       const ask = async (client: Client): Promise<void> => {
@@ -363,7 +362,7 @@ for (const release of releases) {
       await own.stop()
     })
 
-    test('gives up what waits in its queue for too long', async () => {
+    test('rejects requests that are queued for too long', async () => {
       const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '1s' })
       const busy = Array.from({ length: 3 }, () => fetch(`${own.url}/wait`))
       await until(async () => (await atWork(own)) === '1,1,1', { what: 'three at work' })
@@ -371,16 +370,16 @@ for (const release of releases) {
       assert.equal(late.headers.get('retry-after'), '1')
       await failure(late, 503, 'LB_ERR_UNAVAILABLE')
       await fleet.release(busy)
-      for (const answer of busy) assert.equal((await answer).status, 200)
+      for (const response of busy) assert.equal((await response).status, 200)
       await own.stop()
     })
 
-    test('gives a canary the share that its map says, changed at run time', async () => {
+    test('gives a canary the share set in its map at run time', async () => {
       const [, , { host, port, agentPort }] = fleet.members
-      // Nobody is at the third place; the third instance is the canary.
-      const nobody = { LB_SERVER_3: '127.0.0.1:1' }
+      // The third slot is empty; the third instance is the canary.
+      const noThird = { LB_SERVER_3: '127.0.0.1:1' }
       const env = { LB_CANARY: `${host}:${port}`, LB_CANARY_AGENT: `${agentPort}` }
-      const own = await startFront(release, { ...fleet.env, ...nobody, ...env })
+      const own = await startFront(release, { ...fleet.env, ...noThird, ...env })
       await own.up('app-1', 'app-2')
       await until(async () => (await own.server('canary')).check === 'L7OK', { what: 'the canary to be seen' })
       await until(async () => (await own.server('app-3')).status === 'DOWN', { what: 'the empty place to be seen' })
@@ -392,7 +391,7 @@ for (const release of releases) {
       await own.api(`set map ${map} share 30`)
       const { 'app-3': share = 0 } = await count(300, () => servedBy(own.url))
       assert.ok(share > 50 && share < 130, `${share} of 300`)
-      // A canary that dies takes nobody with it.
+      // A canary that crashes costs no request.
       await own.api(`set map ${map} share 100`)
       await own.api('set server fleet/canary addr 127.0.0.1 port 1')
       assert.deepEqual(await count(10, () => servedBy(own.url)), { 'app-1': 5, 'app-2': 5 })
@@ -402,7 +401,7 @@ for (const release of releases) {
       await own.stop()
     })
 
-    test('believes a proxy in front of it that is on its list', async () => {
+    test('trusts a listed proxy in front of it', async () => {
       const own = await start(release, { LB_RATE: '5' })
       const [, list] = /\((\S+proxies\.lst)\)/.exec(await own.api('show acl')) ?? []
       await own.api(`add acl ${list} 127.0.0.1`)
@@ -419,14 +418,14 @@ for (const release of releases) {
       const forged = await request(`${own.url}/seen`, { headers: { ...headers, 'x-request-id': '"}{"' } })
       assert.match(((await forged.body.json()) as Record<string, string>)['x-request-id'] ?? '', /^[\w-]{36}$/)
       for (let i = 0; i < 10; i++) {
-        const answer = await request(own.url, { headers: { 'x-forwarded-for': `203.0.113.${10 + i}` } })
-        assert.equal(answer.statusCode, 200, 'the clients are counted, not the proxy')
-        await answer.body.dump()
+        const response = await request(own.url, { headers: { 'x-forwarded-for': `203.0.113.${10 + i}` } })
+        assert.equal(response.statusCode, 200, 'the clients are counted, not the proxy')
+        await response.body.dump()
       }
       await own.stop()
     })
 
-    test('speaks TLS 1.2 and later, and HTTP/2; plain HTTP leads there', async () => {
+    test('serves TLS 1.2 and later with HTTP/2, and redirects plain HTTP', async () => {
       const own = await start(release, { LB_TLS_CERT: await certificate() })
       const port = Number(new URL(own.https).port)
       const ca = await readFile(await certificate())
@@ -458,7 +457,7 @@ for (const release of releases) {
       assert.equal(redirect.statusCode, 308)
       assert.equal(redirect.headers.location, 'https://shop.example/echo?a=1')
       await redirect.body.dump()
-      // Who only wants to know whether the front is well needs no certificate.
+      // Health checks need no certificate.
       const probe = await request(`${own.url}/ready`)
       assert.equal(probe.statusCode, 200)
       await probe.body.dump()

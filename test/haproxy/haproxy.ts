@@ -20,10 +20,10 @@ const run = promisify(execFile)
 
 type Env = Record<string, string>
 
-/** A release of HAProxy that can be run here. */
+/** A release of HAProxy that runs on this machine. */
 export interface Release {
   readonly version: string
-  /** Runs it with haproxy.cfg and these arguments. Sockets are made below `own`. */
+  /** Runs it with haproxy.cfg and these arguments. Sockets are created below `own`. */
   launch(args: readonly string[], env: Env, own: string): Child
 }
 
@@ -38,7 +38,7 @@ async function installed(): Promise<Release> {
 
 const image = 'haproxy:3.2'
 
-/** The official image, or a stand-in with its name, where Docker has it already: nothing is pulled for a test. */
+/** The official image, or a stand-in with its name, if Docker has it already: tests pull no image. */
 async function dockerised(): Promise<Release | undefined> {
   try {
     const { stdout } = await run('docker', ['run', '--rm', '--pull', 'never', image, 'haproxy', '-v'])
@@ -63,10 +63,10 @@ async function dockerised(): Promise<Release | undefined> {
 
 const newer = await dockerised()
 
-/** The one installed, and 3.2 where Docker can run it. */
+/** The installed release, and 3.2 if Docker can run it. */
 export const releases: readonly Release[] = [await installed(), ...(newer ? [newer] : [])]
 
-/** Why 3.2 is not among the releases, for `skip`. */
+/** The reason why 3.2 is missing, for `skip`. */
 export const missing: string | undefined = newer
   ? undefined
   : `Docker is not running here, or does not have the image ${image}`
@@ -77,38 +77,38 @@ export interface Front {
   readonly stats: string
   readonly metrics: string
   readonly child: Child
-  /** A command of the runtime API. */
+  /** Sends a command to the runtime API. */
   api(command: string): Promise<string>
-  /** A server as the statistics see it. */
+  /** A server's row in the statistics. */
   server(name: string): Promise<ServerState>
-  /** Waits until these servers, of the backend `fleet` unless said otherwise, are in rotation. */
+  /** Waits until these servers are in rotation, by default in the backend `fleet`. */
   up(...names: readonly string[]): Promise<void>
   /**
-   * From here on these servers are up and keep the weight they have, whatever checks and agents would make of instances
-   * that a busy machine keeps waiting: for tests of something else than checks and agents.
+   * From here on these servers are up and keep their weight, whatever checks and agents report on a busy machine. For
+   * tests of other features.
    */
   hold(...names: readonly string[]): Promise<void>
-  /** The access log, in order. */
+  /** The access log so far. */
   readonly log: readonly Record<string, unknown>[]
   stop(): Promise<void>
 }
 
 export interface ServerState {
-  /** `UP`, `DOWN`, `DRAIN`, `MAINT`, with a count in between. */
+  /** `UP`, `DOWN`, `DRAIN`, `MAINT`; transitions contain a count. */
   status: string
-  /** How the last check went: `L7OK`, `L4CON`, … */
+  /** The result of the last check: `L7OK`, `L4CON`, … */
   check: string
   weight: number
-  /** Requests that were given to it. */
+  /** Total requests sent to it. */
   requests: number
-  /** Requests that it is at now. */
+  /** In-flight requests. */
   current: number
 }
 
-/** Runs haproxy.cfg as it is shipped. */
+/** Runs the shipped haproxy.cfg. */
 export async function startFront(release: Release, env: Env): Promise<Front> {
   const own = temporaryFolder('haproxy')
-  // In a container it may be another user's.
+  // In a container it may belong to another user.
   chmodSync(own, 0o711)
   const socket = join(own, 'admin.sock')
   const first = await freePort(4)

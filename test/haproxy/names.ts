@@ -2,11 +2,11 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { after } from 'node:test'
 
-/** A name server that knows one name: the addresses in `addresses` at the time it is asked (RFC 1035). */
+/** A DNS server for one name: responds with `addresses` as they are at the time of the query (RFC 1035). */
 export async function startNames(addresses: Set<string>): Promise<number> {
   const socket = createSocket('udp4')
   socket.on('message', (query, from) => {
-    // The question ends with the root label, type and class; what follows, EDNS, is not repeated.
+    // The question ends with the root label, type and class; the rest, EDNS, is not echoed.
     const question = query.subarray(12, query.indexOf(0, 12) + 5)
     const ofAddress = question.readUInt16BE(question.length - 4) === 1
     const records = [...(ofAddress ? addresses : [])].map((address) => {

@@ -21,7 +21,7 @@ const end = async (fleet: Fleet): Promise<void> => {
   await Promise.all(fleet.members.map((member) => member.end('SIGKILL')))
 }
 
-/** How many requests each instance gets from now on, out of about `total`. */
+/** Requests per instance from now on, out of about `total`. */
 async function share(front: Front, total: number): Promise<Record<string, number>> {
   const load = startLoad(front.url)
   await until(() => load.passed + load.failures.length >= total, { timeoutMs: 60_000, what: `${total} requests` })
@@ -32,7 +32,7 @@ async function share(front: Front, total: number): Promise<Record<string, number
 
 for (const release of releases) {
   describe(`the rotation on HAProxy ${release.version}`, async () => {
-    test('an instance that fails at once attracts nobody', async (t) => {
+    test('an instance that fails fast attracts no load', async (t) => {
       const fleet = await startFleet(shared, [{}, {}, { FAIL: 1 }])
       const front = await start(release, fleet)
       const load = startLoad(front.url)
@@ -43,19 +43,19 @@ for (const release of releases) {
       await load.stop()
       const { requests } = await front.server('app-3')
       for (let i = 0; i < 100; i++) await (await fetch(front.url)).text()
-      const asked = (await front.server('app-3')).requests - requests
-      t.diagnostic(`${asked} of 100`)
-      assert.ok(asked < 20)
+      const received = (await front.server('app-3')).requests - requests
+      t.diagnostic(`${received} of 100`)
+      assert.ok(received < 20)
       await front.stop()
       await end(fleet)
     })
 
-    test('an instance gets what its FLEET_WEIGHT says', async () => {
+    test('an instance gets requests in proportion to FLEET_WEIGHT', async () => {
       const fleet = await startFleet(shared, [{}, { FLEET_WEIGHT: 50 }, { FLEET_WEIGHT: 1000 }])
       const front = await start(release, fleet)
       const weights = async (): Promise<number[]> =>
         await Promise.all(fleet.members.map(async ({ id }) => (await front.server(id)).weight))
-      // 256 is the most that HAProxy knows.
+      // 256 is HAProxy's maximum.
       await until(async () => (await weights()).join() === '100,50,256', { what: 'weights from the instances' })
       await front.stop()
       await end(fleet)
@@ -65,7 +65,7 @@ for (const release of releases) {
       'waits for something else': { SLOW_MS: 100 },
       'has no CPU left': { BLOCK_MS: 40 },
     })) {
-      test(`an instance that ${how} gets less, because its agent says so`, async (t) => {
+      test(`an instance that ${how} gets fewer requests through its agent`, async (t) => {
         const fleet = await startFleet(shared, [{}, {}, slow])
         const front = await start(release, fleet)
         for (const { id } of fleet.members) await front.api(`disable agent fleet/${id}`)
@@ -86,7 +86,7 @@ for (const release of releases) {
       })
     }
 
-    test('a draining instance gets nothing while its listener is still open, and comes back', async (t) => {
+    test('a draining instance gets no requests while its listener is open, and returns to rotation', async (t) => {
       const fleet = await startFleet(shared)
       const [drained] = fleet.members
       const front = await start(release, fleet)
@@ -97,8 +97,8 @@ for (const release of releases) {
       await until(async () => /DRAIN|DOWN/.test((await front.server(drained.id)).status), {
         what: 'the drain to be seen',
       })
-      t.diagnostic(`seen after ${Math.round(performance.now() - began)} ms, agents are asked every 500 ms`)
-      // What was on its way has arrived when others have got some more.
+      t.diagnostic(`seen after ${Math.round(performance.now() - began)} ms, agents are checked every 500 ms`)
+      // Requests in transit have arrived once others have received some more.
       const { passed } = load
       await until(() => load.passed > passed + 30)
       const { requests } = await front.server(drained.id)
@@ -115,11 +115,11 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('a killed instance is out within 2 s; no GET is lost, and of POST only what it was at', async (t) => {
+    test('a killed instance leaves rotation within 2 s; no GET and only its in-flight POSTs are lost', async (t) => {
       const fleet = await startFleet(shared)
       const [killed] = fleet.members
       const front = await start(release, fleet)
-      // At first without traffic: checks alone find out.
+      // First without traffic: only checks detect it.
       for (const clients of [0, 6]) {
         await front.up(killed.id)
         const load = startLoad(front.url, {
@@ -146,7 +146,7 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('replacing all instances again and again loses no GET and no POST, and repeats none', async (t) => {
+    test('replacing all instances repeatedly loses no request and repeats none', async (t) => {
       const fleet = await startFleet(shared)
       const front = await start(release, fleet)
       const traffic = new Traffic(Number(new URL(front.url).port), 4)
@@ -157,12 +157,12 @@ for (const release of releases) {
         await member.start({ FLEET_VERSION: version })
         replaced++
       }
-      // Each when the one before is back in rotation, as a deployment does …
+      // Each when the previous one is back in rotation, as a deployment does …
       for (let i = 0; i < 3; i++) {
         await replace(i, 'careful')
         await front.up(...fleet.members.map(({ id }) => id))
       }
-      // … and each as soon as the one before is ready, whatever HAProxy knows of it yet.
+      // … and each as soon as the previous one is ready, whether HAProxy has noticed or not.
       while (replaced < (release === releases[0] ? 20 : 9)) await replace(replaced, 'quick')
       await traffic.stop(fleet.orders)
       t.diagnostic(`${replaced} replaced under ${traffic.requests} requests: 0 failed, no POST twice`)
@@ -170,7 +170,7 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('an instance that comes back takes up its work slowly, whatever its agent says', async () => {
+    test('an instance that comes back starts slowly, whatever its agent reports', async () => {
       const fleet = await startFleet(shared)
       const [killed] = fleet.members
       const front = await startFront(release, { ...fleet.env, LB_SLOWSTART: '60s' })
@@ -186,16 +186,16 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('a client that a cookie holds leaves a draining instance, too', async () => {
+    test('a client with a cookie leaves a draining instance, too', async () => {
       const fleet = await startFleet(shared)
       const front = await startFront(release, { ...fleet.env, LB_STICKY: 'SERVER', LB_STICKY_KEY: 'some key' })
       await front.up(...fleet.members.map(({ id }) => id))
       const first = await fetch(front.url)
       const cookie = (first.headers.get('set-cookie') ?? '').split(';')[0] ?? ''
       const ask = async (): Promise<string> => {
-        const answer = await fetch(front.url, { headers: { cookie } })
-        assert.equal(answer.status, 200)
-        return ((await answer.json()) as { servedBy: string }).servedBy
+        const response = await fetch(front.url, { headers: { cookie } })
+        assert.equal(response.status, 200)
+        return ((await response.json()) as { servedBy: string }).servedBy
       }
       const mine = ((await first.json()) as { servedBy: string }).servedBy
       assert.equal(await ask(), mine)
@@ -205,7 +205,7 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('a reload of HAProxy loses nothing', async () => {
+    test('a reload of HAProxy loses no request', async () => {
       const fleet = await startFleet(shared)
       const front = await start(release, fleet)
       const traffic = new Traffic(Number(new URL(front.url).port), 4)
@@ -222,7 +222,7 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('when all drain, all are asked', async () => {
+    test('when all instances drain, all are tried', async () => {
       const fleet = await startFleet(shared)
       const front = await start(release, fleet)
       const load = startLoad(front.url)

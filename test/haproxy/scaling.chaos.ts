@@ -13,8 +13,8 @@ const redis = await startRedis()
 
 for (const release of releases) {
   describe(`a name with changing addresses on HAProxy ${release.version}`, () => {
-    test('instances come and go without a restart, and no request is lost', async (t) => {
-      // As containers: each has an address of its own, and all listen on the same ports.
+    test('follows added and removed instances without a restart, and loses no request', async (t) => {
+      // Like containers: each has its own address, and all use the same ports.
       const port = await freePort(2)
       const env = { REDIS_URL: redis.url, FLEET_NAME: randomUUID(), DRAIN_DELAY: 800 }
       const members = [2, 3, 4, 5, 6].map(
@@ -26,7 +26,7 @@ for (const release of releases) {
         known.add(member.host)
       }
       const leave = async (member: Member): Promise<void> => {
-        // Docker takes the name away when the container has ended.
+        // Docker removes the name when the container has exited.
         assert.equal(await member.end('SIGTERM'), 0)
         known.delete(member.host)
       }
@@ -57,7 +57,7 @@ for (const release of releases) {
       })
       for (const member of more) await join(member)
       await inRotation(5)
-      await until(() => load.byInstance.size === 5, { what: 'answers of all five' })
+      await until(() => load.byInstance.size === 5, { what: 'responses of all five' })
       for (const member of [first, second]) await leave(member)
       await inRotation(3)
       await load.stop()
@@ -65,9 +65,9 @@ for (const release of releases) {
       t.diagnostic(`3, 5 and 3 instances under ${load.passed} requests`)
 
       const socket = new WebSocket(`${front.url.replace('http', 'ws')}/ws`)
-      const heard: string[] = []
-      socket.addEventListener('message', ({ data }) => heard.push(String(data)))
-      await until(() => /^app-[456]$/.test(heard[0] ?? ''), { what: 'a WebSocket' })
+      const received: string[] = []
+      socket.addEventListener('message', ({ data }) => received.push(String(data)))
+      await until(() => /^app-[456]$/.test(received[0] ?? ''), { what: 'a WebSocket' })
       socket.close()
       await front.stop()
       await Promise.all(members.map((member) => member.end('SIGKILL')))

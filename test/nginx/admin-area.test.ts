@@ -7,9 +7,9 @@ import Fastify from 'fastify'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { fleet } from '../../src/fleet.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { type Answer, ask, startFront } from './front.ts'
+import { ask, type FrontResponse, startFront } from './front.ts'
 
-test('a form of another site drains no instance through the admin area, and the dashboard does', async () => {
+test('through the admin area, a form of another site cannot drain an instance and the dashboard can', async () => {
   const [listen, management] = [await freePort(), await freePort()]
   const folder = temporaryFolder('passwords')
   chmodSync(folder, 0o711)
@@ -33,7 +33,7 @@ test('a form of another site drains no instance through the admin area, and the 
     FLEET_ADMIN_TOKEN: token,
   })
   const own = `http://127.0.0.1:${listen}`
-  const drain = (path: string, headers: Record<string, string>): Promise<Answer> =>
+  const drain = (path: string, headers: Record<string, string>): Promise<FrontResponse> =>
     ask(listen, path, {
       method: 'POST',
       body: JSON.stringify({ instance: instance.fleet.instance.id }),
@@ -42,9 +42,9 @@ test('a form of another site drains no instance through the admin area, and the 
   const foreign = { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }
   for (const path of ['/api/v1/load-balancer/drain', '/fleet/drain']) {
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/json']) {
-      const refused = await drain(path, { ...foreign, 'content-type': type })
-      assert.equal(refused.status, 403, `${path} ${type}`)
-      assert.match(refused.body, /FLEET_ERR_ORIGIN_UNPROVEN/)
+      const rejected = await drain(path, { ...foreign, 'content-type': type })
+      assert.equal(rejected.status, 403, `${path} ${type}`)
+      assert.match(rejected.body, /FLEET_ERR_ORIGIN_UNPROVEN/)
     }
     assert.equal((await drain(path, { origin: `http://127.0.0.1:${port}`, 'content-type': 'text/plain' })).status, 403)
     assert.equal(instance.fleet.state, 'serving')

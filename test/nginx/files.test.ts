@@ -14,7 +14,7 @@ const files = new Map(
 const all = [...files.values()].join('\n')
 const directives = all.replace(/^\s*#.*$/gm, '')
 
-test('nginx takes every policy, with each switch on and off', async () => {
+test('nginx accepts every policy, with each switch on and off', async () => {
   const certificates = await makeCertificates()
   const policies = ['round-robin', 'weighted', 'least-conn', 'ip-hash', 'random-two', 'sticky']
   for (const [index, FLEET_POLICY] of policies.entries()) {
@@ -34,7 +34,7 @@ test('nginx takes every policy, with each switch on and off', async () => {
   }
 })
 
-test('every value a template uses has its default, and every default is used', () => {
+test('every value that a template uses has a default, and every default is used', () => {
   const used = new Set([...directives.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name))
   const given = new Set([...(files.get('nginx.env') ?? '').matchAll(/^(FLEET_\w+)=/gm)].map(([, name]) => name))
   assert.deepEqual([...used].sort(), [...given].sort())
@@ -42,12 +42,12 @@ test('every value a template uses has its default, and every default is used', (
 
 test('every file is included by another one', () => {
   for (const path of files.keys()) {
-    // Which of the others is included is a value.
+    // Values choose among the files in other folders.
     if (/^snippets\/[^/]+$/.test(path)) assert.match(directives, new RegExp(`include\\s+${path};`))
   }
 })
 
-test('the traps of circulating configurations are not in it', () => {
+test('avoids known mistakes of published configurations', () => {
   for (const trap of [
     /non_idempotent/,
     /health_check|\bcheck\s/,

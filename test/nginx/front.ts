@@ -14,7 +14,7 @@ import { until } from '../helpers/until.ts'
 
 const script = (name: string): string => fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url))
 
-/** Values of nginx/nginx.env, and the lists of instances that scripts/nginx-render takes. */
+/** Values of nginx/nginx.env, and the instance lists of scripts/nginx-render. */
 export type Values = Record<string, string | number>
 
 export interface Front {
@@ -22,17 +22,17 @@ export interface Front {
   readonly port: number
   readonly folder: string
   readonly server: Server
-  ask(path: string, options?: Ask): Promise<Answer>
-  /** The access log so far, each line parsed. */
+  ask(path: string, options?: Ask): Promise<FrontResponse>
+  /** The access log so far, parsed line by line. */
   log(): Record<string, string | number>[]
-  /** Renders with some values changed, and reloads. */
+  /** Renders with changed values, and reloads. */
   reload(values: Values): Promise<void>
 }
 
-/** The nginx under test: `FLEET_TEST_NGINX` names another one than that of the machine. */
+/** The nginx under test: `FLEET_TEST_NGINX`, or the installed one. */
 export const nginx = (): Promise<string> => provide(nginxWithStream, { program: process.env.FLEET_TEST_NGINX })
 
-/** Whether the nginx under test is that new. */
+/** Whether the nginx under test has this version or a later one. */
 export async function isAtLeast(...wanted: [major: number, minor: number, patch: number]): Promise<boolean> {
   const child = launch(await nginx(), ['-v'])
   await child.exit
@@ -41,7 +41,7 @@ export async function isAtLeast(...wanted: [major: number, minor: number, patch:
   return weigh(version) >= weigh(wanted)
 }
 
-/** Runs a script of ours to its end. */
+/** Runs a script of this project to its end. */
 export async function run(name: string, args: readonly string[], values: Values): Promise<string> {
   const env = Object.fromEntries(Object.entries(values).map(([key, value]) => [key, String(value)]))
   const child = launch(script(name), args, { env })
@@ -58,7 +58,7 @@ export async function render(values: Values): Promise<string> {
   return folder
 }
 
-/** Whether nginx takes the configuration, and what it says if not. */
+/** Checks the configuration. @returns nginx's output if it is invalid */
 export async function check(folder: string): Promise<string | undefined> {
   const child = launch(await nginx(), [...where(folder), '-t'])
   const { code } = await child.exit
@@ -67,7 +67,9 @@ export async function check(folder: string): Promise<string | undefined> {
 
 const where = (folder: string): string[] => ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr']
 
-/** The shipped files, rendered for these values, and run. Limits are out of the way unless a test sets them. */
+/**
+ * Starts nginx with the shipped files, rendered with these values. Limits are effectively off unless a test sets them.
+ */
 export async function startFront(given: Values): Promise<Front> {
   const values: Values = {
     FLEET_LISTEN: '127.0.0.1',
@@ -116,16 +118,16 @@ export interface Ask {
   body?: string
 }
 
-export interface Answer {
+export interface FrontResponse {
   status: number
   headers: IncomingHttpHeaders
   body: string
-  /** The instance that answered, as {@link startUpstream} says it. */
+  /** The instance that responded, by its name in {@link startUpstream}. */
   by: string | undefined
 }
 
-/** One request on a connection of its own. The path goes out letter by letter. */
-export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<Answer> {
+/** One request on its own connection. The path is sent unchanged. */
+export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<FrontResponse> {
   return new Promise((resolve, reject) => {
     const sent = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
       let text = ''
@@ -143,8 +145,11 @@ export function ask(port: number, path: string, { method = 'GET', headers, body 
   })
 }
 
-/** How often each instance answers `count` requests, all of which must succeed. */
-export async function tally(count: number, once: (turn: number) => Promise<Answer>): Promise<Record<string, number>> {
+/** How many of `count` requests each instance serves; all must succeed. */
+export async function tally(
+  count: number,
+  once: (turn: number) => Promise<FrontResponse>,
+): Promise<Record<string, number>> {
   const counts: Record<string, number> = {}
   for (let turn = 0; turn < count; turn++) {
     const { status, by = '', body } = await once(turn)
@@ -154,7 +159,7 @@ export async function tally(count: number, once: (turn: number) => Promise<Answe
   return counts
 }
 
-/** Certificates of a development authority, with what else OCSP needs. */
+/** Certificates of a development authority, and the files for OCSP. */
 export async function makeCertificates(ocspUrl?: string): Promise<string> {
   const folder = temporaryFolder('tls')
   await run('make-dev-certs', [folder, 'localhost', '127.0.0.1'], ocspUrl ? { OCSP_URL: ocspUrl } : {})

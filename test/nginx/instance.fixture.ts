@@ -1,4 +1,4 @@
-// An instance that knows its peers, and writes down each order it carries out.
+// An instance that knows its peers and records each order that it executes.
 import { appendFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import loadBalancer from '../../src/instance/admin-api.ts'
@@ -14,7 +14,7 @@ await app.register(registry)
 const { id, pid, version } = app.fleet.instance
 app.get('/', async () => ({ id, pid, version }))
 app.post<{ Querystring: { id: string } }>('/orders', async ({ query }) => {
-  // At once and whole, from any process: so that a second execution cannot be missed.
+  // A single atomic append, from any process, so that no second execution goes unnoticed.
   appendFileSync(ORDERS, `${query.id}\n`)
   return { id, pid, version }
 })

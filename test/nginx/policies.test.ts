@@ -6,64 +6,64 @@ import { startUpstream, targets } from './upstream.ts'
 
 const [a, b, c] = [await startUpstream('a'), await startUpstream('b'), await startUpstream('c')]
 const all = targets(a, b, c)
-/** One client each: addresses that differ in their third byte, which is all that ip_hash looks at. */
+/** One address per client. They differ in the third byte, the last one that ip_hash uses. */
 const client = (number: number): { headers: Record<string, string> } => ({
   headers: { 'x-forwarded-for': `10.${number % 7}.${number}.9`, 'user-agent': `client ${number}` },
 })
-/** One worker, for each counts its turns on its own. */
+/** One worker, because each worker keeps its own round-robin state. */
 const start = (values: Record<string, string | number>): Promise<Front> => startFront({ FLEET_WORKERS: 1, ...values })
 
-test('round robin gives everyone the same', async () => {
+test('round-robin distributes requests evenly', async () => {
   const front = await start({ FLEET_TARGETS: all })
   assert.deepEqual(await tally(30, () => front.ask('/')), { a: 10, b: 10, c: 10 })
 })
 
-test('weights are shares', async () => {
+test('weighted distributes requests in proportion to the weights', async () => {
   const front = await start({ FLEET_POLICY: 'weighted', FLEET_TARGETS: `${a.target}=3 ${b.target}=2 ${c.target}` })
   assert.deepEqual(await tally(60, () => front.ask('/')), { a: 30, b: 20, c: 10 })
 })
 
-test('weights hold for every method that knows them', async () => {
+test('least-conn respects weights', async () => {
   const front = await start({ FLEET_POLICY: 'least-conn', FLEET_TARGETS: `${a.target}=3 ${b.target}` })
   assert.deepEqual(await tally(40, () => front.ask('/')), { a: 30, b: 10 })
 })
 
-test('least connections passes by whoever is busy', async () => {
+test('least-conn avoids a busy instance', async () => {
   const front = await start({ FLEET_POLICY: 'least-conn', FLEET_TARGETS: all })
   const held = Promise.withResolvers<() => void>()
-  b.answer = ({ url }, response) => (url === '/held' ? held.resolve(() => response.end('ok')) : response.end('ok'))
-  // In turn while all are idle: one of three reaches b.
-  let answered = 0
-  const waiting = [1, 2, 3].map(() => front.ask('/held').finally(() => answered++))
+  b.handler = ({ url }, response) => (url === '/held' ? held.resolve(() => response.end('ok')) : response.end('ok'))
+  // Round-robin while all are idle: one of three requests reaches b.
+  let responded = 0
+  const waiting = [1, 2, 3].map(() => front.ask('/held').finally(() => responded++))
   const release = await held.promise
-  await until(() => answered === 2, { what: 'the other two' })
+  await until(() => responded === 2, { what: 'the other two' })
   const counts = await tally(20, () => front.ask('/'))
   release()
   await Promise.all(waiting)
   assert.deepEqual(Object.keys(counts).sort(), ['a', 'c'])
 })
 
-test('ip_hash keeps a client with its instance, and spreads clients', async () => {
+test('ip-hash keeps a client on its instance and distributes clients', async () => {
   const front = await start({ FLEET_POLICY: 'ip-hash', FLEET_TARGETS: all, FLEET_TRUSTED_PROXY: '127.0.0.1' })
   const firsts = await Promise.all(Array.from({ length: 30 }, (_, number) => front.ask('/', client(number))))
   assert.deepEqual([...new Set(firsts.map(({ by }) => by))].sort(), ['a', 'b', 'c'])
   for (const [number, first] of firsts.entries()) {
     assert.deepEqual(Object.keys(await tally(3, () => front.ask('/', client(number)))), [first.by])
   }
-  // Who is believed for an address is a setting, too.
+  // The trusted proxy is a setting, too.
   assert.equal(a.seen.at(-1)?.headers['x-forwarded-for']?.includes(','), false)
 })
 
-test('random two spreads', async () => {
+test('random-two distributes requests', async () => {
   const front = await start({ FLEET_POLICY: 'random-two', FLEET_TARGETS: all })
   const counts = await tally(180, () => front.ask('/'))
-  // 60 each on average, and six standard deviations less: √(180 × ⅓ × ⅔) ≈ 6.3.
+  // 60 each on average, minus six standard deviations: √(180 × ⅓ × ⅔) ≈ 6.3.
   for (const name of ['a', 'b', 'c']) assert.ok((counts[name] ?? 0) > 20, JSON.stringify(counts))
 })
 
-test('a sticky client stays from its first request on, and moves only when its instance goes', async () => {
+test('sticky keeps a client on its first instance until that instance is removed', async () => {
   const front = await start({ FLEET_POLICY: 'sticky', FLEET_TARGETS: all })
-  // Their cookies are random, and shares of the hash uneven: of so few as 30 one instance may well get none.
+  // Cookies are random and hash shares uneven: with only 30 clients, one instance may get none.
   const clients = await Promise.all(
     Array.from({ length: 100 }, async () => {
       const { by, headers } = await front.ask('/')
@@ -86,7 +86,7 @@ test('a sticky client stays from its first request on, and moves only when its i
 const native = { FLEET_POLICY: 'sticky-native', FLEET_TARGETS: all }
 const hasSticky = await isAtLeast(1, 29, 6)
 
-test('the native sticky method is there for those who have it', {
+test('sticky-native keeps a client on its instance', {
   skip: hasSticky ? false : 'this nginx is older than 1.29.6',
 }, async () => {
   const front = await start(native)
@@ -95,7 +95,7 @@ test('the native sticky method is there for those who have it', {
   assert.deepEqual(await tally(9, () => front.ask('/', { headers: { cookie } })), { [by ?? '']: 9 })
 })
 
-test('rejects the native sticky method where nginx does not know it', {
+test('nginx rejects sticky-native before 1.29.6', {
   skip: hasSticky ? 'this nginx is 1.29.6 or newer' : false,
 }, async () => {
   assert.match((await check(await render(native))) ?? '', /unknown directive "sticky"/)
@@ -119,13 +119,13 @@ test('a backup serves only while all the others are down', async () => {
 })
 
 for (const policy of ['ip-hash', 'random-two', 'sticky']) {
-  test(`${policy} with a backup is refused, not ignored`, async () => {
+  test(`nginx rejects ${policy} with a backup instead of ignoring the backup`, async () => {
     const folder = await render({ FLEET_POLICY: policy, FLEET_TARGETS: `${a.target} ${b.target}=backup` })
     assert.match((await check(folder)) ?? '', /does not support parameter "backup"/)
   })
 }
 
-test('a canary gets its share of clients, always the same ones, and testers choose', async () => {
+test('a canary gets its share of clients, always the same ones, and a cookie overrides it', async () => {
   const front = await start({
     FLEET_TARGETS: targets(a, b),
     FLEET_CANARY: 'on',
@@ -141,13 +141,13 @@ test('a canary gets its share of clients, always the same ones, and testers choo
   const tester = (side: string) => () => front.ask('/', { headers: { cookie: `fleet_canary=${side}` } })
   assert.deepEqual(await tally(10, tester('always')), { c: 10 })
   assert.deepEqual(await tally(10, tester('never')), { a: 5, b: 5 })
-  // A canary that is down costs nobody anything.
+  // A canary that is down costs no request.
   await c.stop()
   assert.deepEqual(Object.keys(await tally(10, tester('always'))).sort(), ['a', 'b'])
   await c.start()
 })
 
-test('connections to instances are kept', async () => {
+test('keeps connections to instances open', async () => {
   const front = await start({ FLEET_TARGETS: a.target })
   const from = a.seen.length
   await tally(20, () => front.ask('/'))
@@ -155,7 +155,7 @@ test('connections to instances are kept', async () => {
   assert.equal(a.seen.at(-1)?.headers.connection, undefined)
 })
 
-test('a list that is none is refused in words', async () => {
+test('nginx-render rejects a malformed list with a message', async () => {
   await assert.rejects(
     render({ FLEET_TARGETS: '127.0.0.1:1;include' }),
     /a target must be HOST:PORT.*127\.0\.0\.1:1;include/,

@@ -11,7 +11,7 @@ import { Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { isAtLeast, startFront } from './front.ts'
 
-/** How often every instance is replaced: what fits into half a minute, or as often as is asked for. */
+/** Replacements per instance: as many as fit into half a minute, or FLEET_TEST_ROUNDS. */
 const rounds = Number(process.env.FLEET_TEST_ROUNDS ?? 3)
 const budgetMs = process.env.FLEET_TEST_ROUNDS ? Number.POSITIVE_INFINITY : 25_000
 const drainDelayMs = 1_000
@@ -43,11 +43,11 @@ const start = (policy: string): ReturnType<typeof startFront> =>
   startFront({
     FLEET_POLICY: policy,
     FLEET_TARGETS: ports.map((port) => `127.0.0.1:${port}`).join(),
-    // Longer than they drain.
+    // Longer than DRAIN_DELAY.
     FLEET_FAIL_TIMEOUT: '2s',
   })
 
-/** Ends every instance, each as soon as the one before it is back. */
+/** Replaces every instance, each as soon as the previous one is back. */
 async function replaceEach(signal: NodeJS.Signals, ended: (port: number) => void = () => {}): Promise<void> {
   for (const { pid, port } of fleet.all) {
     const before = ready
@@ -74,7 +74,7 @@ describe('replacing instances behind nginx', () => {
     ['round-robin', rounds],
     ['sticky', 1],
   ] as const) {
-    test(`no request is lost while instances are replaced one after the other, ${times} × each: ${policy}`, async (t) => {
+    test(`loses no request while instances are replaced one after the other, ${times} × each: ${policy}`, async (t) => {
       const front = await start(policy)
       const traffic = new Traffic(front.port)
       t.after(() => traffic.halt())
@@ -89,7 +89,7 @@ describe('replacing instances behind nginx', () => {
     })
   }
 
-  test('no request is lost while nginx itself is reloaded', async (t) => {
+  test('loses no request while nginx is reloaded', async (t) => {
     const front = await start('round-robin')
     const traffic = new Traffic(front.port)
     t.after(() => traffic.halt())
@@ -97,7 +97,7 @@ describe('replacing instances behind nginx', () => {
     if (await isAtLeast(1, 27, 4)) {
       await traffic.stop(orders)
     } else {
-      // It closes idle connections of clients, and a request may be on its way; who opens one is never hit.
+      // The reload closes idle client connections, and a request may be in transit. New connections are not affected.
       await traffic.halt()
       const others = traffic.failures.filter(
         (failure) => !/kept alive: Error: (?:socket hang up|read ECONN)/.test(failure),
@@ -107,7 +107,7 @@ describe('replacing instances behind nginx', () => {
     console.log(`10 reloads: ${traffic.requests} requests, ${traffic.failures.length} failed`)
   })
 
-  test('kill -9 costs no GET, and of POSTs only what was in flight', async (t) => {
+  test('loses no GET, and only in-flight POSTs, when an instance is killed', async (t) => {
     const front = await start('round-robin')
     const clients = 8
     const traffic = new Traffic(front.port, clients)
@@ -119,7 +119,7 @@ describe('replacing instances behind nginx', () => {
       traffic.failures.filter((failure) => !failure.startsWith('POST')),
       [],
     )
-    // nginx says in its log who had got each of them.
+    // nginx logs the instance of each lost request.
     const lost = front.log().filter(({ status }) => status !== 200)
     assert.deepEqual(
       lost.map(({ method, status }) => `${method} ${status}`),
@@ -137,8 +137,8 @@ describe('replacing instances behind nginx', () => {
       traffic.failedBegan.every((began) => began <= last),
       'nothing is lost of what was sent later',
     )
-    const carriedOut = readFileSync(orders, 'utf8').trim().split('\n')
-    assert.equal(new Set(carriedOut).size, carriedOut.length, 'an order was carried out twice')
+    const executed = readFileSync(orders, 'utf8').trim().split('\n')
+    assert.equal(new Set(executed).size, executed.length, 'an order was carried out twice')
     console.log(`kill -9 of 3: ${traffic.requests} requests, failed: ${traffic.failures.length}, all of them POST`)
   })
 })

@@ -4,69 +4,70 @@ import { test } from 'node:test'
 import { type Front, startFront, tally } from './front.ts'
 import { startUpstream, targets } from './upstream.ts'
 
-const well: RequestListener = (_request, response) => response.end('ok')
-/** Reads the whole request, as one that carries it out, and then dies. */
+const healthy: RequestListener = (_request, response) => response.end('ok')
+/** Reads the whole request, as if to execute it, then closes the connection. */
 const dying: RequestListener = (request) => request.resume().once('end', () => request.socket.destroy())
-/** Refuses what a front can take elsewhere, as a draining instance does. */
+/** Rejects requests that nginx may retry elsewhere, as a draining instance does. */
 const draining: RequestListener = (request, response) =>
-  request.headers['x-fleet-retry'] === undefined ? well(request, response) : response.writeHead(502).end('draining')
+  request.headers['x-fleet-retry'] === undefined ? healthy(request, response) : response.writeHead(502).end('draining')
 
-/** A front of its own for three instances that answer so. */
-async function three(answers: readonly RequestListener[], values: Record<string, string> = {}) {
-  const instances = await Promise.all(answers.map((answer, index) => startUpstream('abc'[index] ?? '', answer)))
+/** A separate nginx in front of three instances with these handlers. */
+async function three(handlers: readonly RequestListener[], values: Record<string, string> = {}) {
+  const instances = await Promise.all(handlers.map((handler, index) => startUpstream('abc'[index] ?? '', handler)))
   const front: Front = await startFront({
     FLEET_TARGETS: targets(...instances),
     FLEET_FAIL_TIMEOUT: '60s',
     FLEET_WORKERS: 1,
     ...values,
   })
-  const asked = (): number => instances.reduce((sum, { seen }) => sum + seen.length, 0)
-  return { front, instances, asked }
+  const requestCount = (): number => instances.reduce((sum, { seen }) => sum + seen.length, 0)
+  return { front, instances, requestCount }
 }
 
 for (const method of ['POST', 'PATCH']) {
-  test(`a ${method} that was sent is not repeated`, async () => {
-    const { front, asked } = await three([dying, dying, dying])
+  test(`does not repeat a ${method} that was sent`, async () => {
+    const { front, requestCount } = await three([dying, dying, dying])
     for (const turn of [1, 2, 3]) {
       const { status, body } = await front.ask('/orders', { method, body: 'x'.repeat(100_000) })
       assert.deepEqual([status, JSON.parse(body).statusCode], [502, 502])
-      assert.equal(asked(), turn)
+      assert.equal(requestCount(), turn)
     }
-    // By now all are counted out: one that was not sent goes to the last resort, there it is sent, and so on.
+    // By now all are marked as failed: a request that was not sent goes to the last resort, is sent there, and is not
+    // repeated.
     assert.equal((await front.ask('/orders', { method, body: 'x' })).status, 502)
-    assert.equal(asked(), 4)
+    assert.equal(requestCount(), 4)
   })
 }
 
-test('a POST that is left without an answer is not repeated', async () => {
-  const { front, asked, instances } = await three([(request) => void request.resume(), well, well])
-  const answer = front.ask('/orders', { method: 'POST', body: 'x' })
+test('does not repeat a POST without a response', async () => {
+  const { front, requestCount, instances } = await three([(request) => void request.resume(), healthy, healthy])
+  const response = front.ask('/orders', { method: 'POST', body: 'x' })
   const { promise: read, resolve } = Promise.withResolvers<void>()
-  const look = setInterval(() => asked() === 1 && resolve(), 5)
+  const look = setInterval(() => requestCount() === 1 && resolve(), 5)
   await read
   clearInterval(look)
   await instances[0]?.stop()
-  assert.deepEqual([(await answer).status, asked()], [502, 1])
+  assert.deepEqual([(await response).status, requestCount()], [502, 1])
 })
 
-test('a POST that could not be sent goes elsewhere', async () => {
-  const { front, instances, asked } = await three([well, well, well])
+test('sends a POST to another instance if the first is unreachable', async () => {
+  const { front, instances, requestCount } = await three([healthy, healthy, healthy])
   await instances[0]?.stop()
   await instances[1]?.stop()
-  const answers = await Promise.all(
+  const responses = await Promise.all(
     Array.from({ length: 20 }, () => front.ask('/orders', { method: 'POST', body: 'x' })),
   )
-  for (const { status, by } of answers) assert.deepEqual([status, by], [200, 'c'])
-  assert.equal(asked(), 20)
+  for (const { status, by } of responses) assert.deepEqual([status, by], [200, 'c'])
+  assert.equal(requestCount(), 20)
 })
 
-test('a GET whose instance dies is answered by another one', async () => {
-  const { front } = await three([dying, dying, well])
+test('repeats a GET on another instance if the first crashes', async () => {
+  const { front } = await three([dying, dying, healthy])
   assert.deepEqual(await tally(9, () => front.ask('/')), { c: 9 })
 })
 
-test('a draining instance gets no requests that others can take, and the others lose none', async () => {
-  const { front, instances } = await three([draining, well, draining])
+test('sends no retryable request to a draining instance, and loses none', async () => {
+  const { front, instances } = await three([draining, healthy, draining])
   const counts = await tally(20, () => front.ask('/'))
   assert.deepEqual(counts, { b: 20 })
   assert.ok(instances.every(({ seen }) => seen.length > 0))
@@ -74,22 +75,22 @@ test('a draining instance gets no requests that others can take, and the others 
 })
 
 for (const policy of ['round-robin', 'least-conn', 'ip-hash', 'random-two', 'sticky']) {
-  test(`${policy}: one that is back serves at once when all were counted out`, async () => {
-    const { front, instances, asked } = await three([well, well, well], { FLEET_POLICY: policy })
+  test(`${policy}: an instance that is back serves at once after all were marked as failed`, async () => {
+    const { front, instances, requestCount } = await three([healthy, healthy, healthy], { FLEET_POLICY: policy })
     for (const instance of instances) await instance.stop()
     const down = await front.ask('/', { method: 'POST', body: 'x' })
-    assert.deepEqual([down.status, JSON.parse(down.body).statusCode, asked()], [502, 502, 0])
+    assert.deepEqual([down.status, JSON.parse(down.body).statusCode, requestCount()], [502, 502, 0])
     assert.equal((await front.ask('/')).status, 502)
     await instances[1]?.start()
     const post = (): ReturnType<Front['ask']> => front.ask('/', { method: 'POST', body: 'x' })
     assert.deepEqual(await tally(10, () => front.ask('/')), { b: 10 })
     assert.deepEqual(await tally(10, post), { b: 10 })
-    assert.equal(asked(), 20)
+    assert.equal(requestCount(), 20)
   })
 }
 
-test('when all have been counted out as draining, they are told that nobody else will answer', async () => {
-  const { front, instances } = await three([draining, draining, well])
+test('omits X-Fleet-Retry when all instances are marked as failed, so that a draining one serves', async () => {
+  const { front, instances } = await three([draining, draining, healthy])
   assert.deepEqual(await tally(6, () => front.ask('/')), { c: 6 })
   await instances[2]?.stop()
   const counts = await tally(10, () => front.ask('/'))

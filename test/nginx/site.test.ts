@@ -14,14 +14,14 @@ import { startUpstream, targets } from './upstream.ts'
 const app = await startUpstream('app')
 const front = await startFront({ FLEET_TARGETS: app.target })
 
-test('an instance hears of the client from the front alone', async () => {
+test('an instance receives client information from nginx only', async () => {
   const forged = Object.fromEntries(
     ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-forwarded-port', 'x-real-ip', 'x-request-id'].map(
       (name) => [name, '6.6.6.6'],
     ),
   )
   const more = { forwarded: 'for=6.6.6.6', via: '1.1 me', proxy: 'me', 'x-fleet-retry': '0', connection: 'x-real-ip' }
-  const answer = await front.ask('/a?b=%2F', { headers: { ...forged, ...more } })
+  const response = await front.ask('/a?b=%2F', { headers: { ...forged, ...more } })
   const { path, headers } = app.seen.at(-1) ?? assert.fail()
   assert.equal(path, '/a?b=%2F')
   assert.doesNotMatch(JSON.stringify(headers), /6\.6\.6\.6/)
@@ -33,19 +33,19 @@ test('an instance hears of the client from the front alone', async () => {
   assert.equal(headers['x-fleet-retry'], '1')
   assert.equal(headers.via ?? headers.proxy ?? headers.forwarded, undefined)
   assert.match(String(headers['x-request-id']), /^[0-9a-f]{32}$/)
-  assert.equal(answer.headers['x-request-id'], headers['x-request-id'])
+  assert.equal(response.headers['x-request-id'], headers['x-request-id'])
   await front.ask('/', { method: 'POST', headers: { 'x-fleet-retry': '1' } })
   assert.equal(app.seen.at(-1)?.headers['x-fleet-retry'], undefined)
 })
 
-test('a client of HTTP/1.0 needs no Host', async () => {
+test('accepts HTTP/1.0 without Host', async () => {
   const socket = connect(front.port, '127.0.0.1')
   socket.write('GET / HTTP/1.0\r\n\r\n')
   const pieces = await socket.toArray()
   assert.match(Buffer.concat(pieces).toString(), /^HTTP\/1\.1 200 /)
 })
 
-test('operators’ paths are not there, however they are spelled', async () => {
+test('responds 404 to operators’ paths in any spelling', async () => {
   const spellings = [
     '/metrics',
     '/metrics/',
@@ -94,7 +94,7 @@ test('operators’ paths are not there, however they are spelled', async () => {
       assert.equal((await front.ask(path, { method, headers: token })).status, 404, `${method} ${path}`)
     }
   }
-  // Outside of the root, or with a NUL: no path at all.
+  // Above the root, or with a NUL: not a valid path.
   for (const path of ['/../metrics', '/%2e%2e/metrics', '/metrics%00']) {
     assert.equal((await front.ask(path)).status, 400, path)
   }
@@ -107,24 +107,24 @@ test('operators’ paths are not there, however they are spelled', async () => {
   }
 })
 
-test('the front adds what an instance does not say, and overrules nothing it says', async () => {
+test('adds missing security headers and keeps those of an instance', async () => {
   const plain = await front.ask('/')
   assert.equal(plain.headers['x-content-type-options'], 'nosniff')
   assert.equal(plain.headers['x-frame-options'], 'SAMEORIGIN')
   assert.equal(plain.headers['referrer-policy'], 'strict-origin-when-cross-origin')
   assert.equal(plain.headers.server, 'nginx')
-  app.answer = (_request, response) => {
-    const said = { 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer', 'Strict-Transport-Security': 'x' }
-    response.writeHead(201, said).end()
+  app.handler = (_request, response) => {
+    const own = { 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer', 'Strict-Transport-Security': 'x' }
+    response.writeHead(201, own).end()
   }
   const own = await front.ask('/')
   assert.equal(own.headers['x-frame-options'], 'DENY')
   assert.equal(own.headers['referrer-policy'], 'no-referrer')
   assert.equal(own.headers['strict-transport-security'], undefined)
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
-test('a flood is answered 429, passwords sooner; probes never', async () => {
+test('responds 429 to a flood, earlier for logins, and never to probes', async () => {
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_RATE: '1r/m',
@@ -133,8 +133,8 @@ test('a flood is answered 429, passwords sooner; probes never', async () => {
   })
   const many = async (path: string, count: number): Promise<Record<number, number>> => {
     const counts: Record<number, number> = {}
-    const answers = await Promise.all(Array.from({ length: count }, () => limited.ask(path)))
-    for (const { status } of answers) counts[status] = (counts[status] ?? 0) + 1
+    const responses = await Promise.all(Array.from({ length: count }, () => limited.ask(path)))
+    for (const { status } of responses) counts[status] = (counts[status] ?? 0) + 1
     return counts
   }
   assert.deepEqual(await many('/api/v1/auth/login', 15), { 200: 11, 429: 4 })
@@ -150,7 +150,7 @@ test('a flood is answered 429, passwords sooner; probes never', async () => {
   assert.equal(JSON.parse(body).statusCode, 429)
 })
 
-test('a client is an IPv4 address, or a network of IPv6', async () => {
+test('counts an IPv4 address or an IPv6 network as one client', async () => {
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_AUTH_RATE: '1r/m',
@@ -158,8 +158,8 @@ test('a client is an IPv4 address, or a network of IPv6', async () => {
   })
   const admitted = async (client: (n: number) => string): Promise<number> => {
     const login = (n: number) => limited.ask('/api/v1/auth/login', { headers: { 'x-forwarded-for': client(n) } })
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
-    return answers.filter(({ status }) => status === 200).length
+    const responses = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
+    return responses.filter(({ status }) => status === 200).length
   }
   assert.equal(await admitted((n) => `2001:db8:1:2::${n}`), 11)
   assert.equal(await admitted((n) => `2001:db8:1:${100 + n}::1`), 20)
@@ -169,8 +169,8 @@ test('a client is an IPv4 address, or a network of IPv6', async () => {
   assert.equal(await admitted((n) => ['203.0.115.1', '::ffff:203.0.115.1'][n % 2] as string), 11)
 })
 
-test('connections of one client are limited, and bodies', async () => {
-  // One worker: another one could take a connection before the first has counted out those that it has just answered.
+test('limits in-flight requests of one client, and the size of bodies', async () => {
+  // One worker: a second could accept a connection before the first has released finished requests.
   const limited = await startFront({
     FLEET_TARGETS: app.target,
     FLEET_CONNECTIONS: 2,
@@ -178,28 +178,28 @@ test('connections of one client are limited, and bodies', async () => {
     FLEET_WORKERS: 1,
   })
   const held: (() => void)[] = []
-  app.answer = (_request, response) => void held.push(() => response.end('ok'))
+  app.handler = (_request, response) => void held.push(() => response.end('ok'))
   const waiting = [limited.ask('/'), limited.ask('/')]
   await until(() => held.length === 2)
   assert.equal((await limited.ask('/')).status, 429)
   for (const release of held) release()
-  app.answer = (_request, response) => response.end('ok')
-  for (const answer of waiting) assert.equal((await answer).status, 200)
+  app.handler = (_request, response) => response.end('ok')
+  for (const pending of waiting) assert.equal((await pending).status, 200)
   assert.equal((await limited.ask('/')).status, 200)
   const { status, body } = await limited.ask('/', { method: 'POST', body: 'x'.repeat(1025) })
   assert.equal(status, 413)
   assert.equal(JSON.parse(body).statusCode, 413)
 })
 
-test('static files are kept, and served while every instance is away', async () => {
+test('caches static files and serves them while every instance is down', async () => {
   const files = await startUpstream('files', ({ url }, response) => {
     response.setHeader('Cache-Control', url === '/static/short.css' ? 'max-age=1' : 'max-age=3600').end('a file')
   })
   const cached = await startFront({ FLEET_TARGETS: files.target })
   const state = async (path: string, headers: Record<string, string> = {}): Promise<string> => {
-    const answer = await cached.ask(path, { headers })
-    assert.deepEqual([answer.status, answer.body], [200, 'a file'])
-    return String(answer.headers['x-cache-status'])
+    const response = await cached.ask(path, { headers })
+    assert.deepEqual([response.status, response.body], [200, 'a file'])
+    return String(response.headers['x-cache-status'])
   }
   assert.equal(await state('/static/a.css', { cookie: 'session=1', authorization: 'x' }), 'MISS')
   assert.equal(await state('/static/a.css', { cookie: 'session=2' }), 'HIT')
@@ -211,7 +211,7 @@ test('static files are kept, and served while every instance is away', async () 
   await files.stop()
   const states: string[] = []
   await until(async () => states.push(await state('/static/short.css')) && states.at(-1) === 'STALE', { what: 'STALE' })
-  // However many came within its second.
+  // Regardless of how many arrived within its second.
   assert.deepEqual(new Set(states.slice(0, -1)), new Set(states.slice(0, -1).map(() => 'HIT')))
   assert.equal(await state('/static/a.css'), 'HIT')
   const { status, body } = await cached.ask('/static/b.css')
@@ -221,7 +221,7 @@ test('static files are kept, and served while every instance is away', async () 
   await until(async () => fresh.includes(await state('/static/short.css')), { what: 'a new copy' })
 })
 
-test('one request fills a cold entry for all that wait', async () => {
+test('one request fills a missing cache entry; concurrent ones wait for it', async () => {
   const files = await startUpstream('files', (_request, response) => {
     setTimeout(() => response.setHeader('Cache-Control', 'max-age=60').end('a file'), 100)
   })
@@ -230,23 +230,23 @@ test('one request fills a cold entry for all that wait', async () => {
   assert.equal(files.seen.length, 1)
 })
 
-test('text is compressed for whoever can read it', async () => {
+test('compresses text for clients that accept it', async () => {
   const text = JSON.stringify({ text: 'fleet '.repeat(1000) })
-  app.answer = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
+  app.handler = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
   const plain = await front.ask('/')
   assert.deepEqual([plain.body, plain.headers['content-encoding']], [text, undefined])
   const response = await fetch(front.url, { headers: { 'accept-encoding': 'gzip' } })
   assert.equal(response.headers.get('content-encoding'), 'gzip')
   assert.match(response.headers.get('vary') ?? '', /Accept-Encoding/)
   assert.equal(await response.text(), text)
-  app.answer = (_request, response) => response.setHeader('Content-Type', 'image/png').end(text)
+  app.handler = (_request, response) => response.setHeader('Content-Type', 'image/png').end(text)
   const image = await fetch(front.url, { headers: { 'accept-encoding': 'gzip' } })
   assert.equal(image.headers.get('content-encoding'), null)
   await image.body?.cancel()
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
-test('the log has one JSON object a request, with the times of every attempt', async () => {
+test('logs one JSON object per request, with the times of every attempt', async () => {
   const [gone, here] = [await startUpstream('gone'), await startUpstream('here')]
   await gone.stop()
   const logged = await startFront({ FLEET_TARGETS: targets(gone, here), FLEET_WORKERS: 1 })
@@ -272,7 +272,7 @@ test('the log has one JSON object a request, with the times of every attempt', a
   }
 })
 
-test('a WebSocket goes through, on any path', async () => {
+test('forwards WebSockets on any path', async () => {
   const app = await startUpstream('sockets')
   const server = new WebSocketServer({ noServer: true })
   const { promise: upgraded, resolve } = Promise.withResolvers<Record<string, unknown>>()
@@ -283,12 +283,12 @@ test('a WebSocket goes through, on any path', async () => {
   const through = await startFront({ FLEET_TARGETS: app.target })
   for (const path of ['/ws', '/elsewhere']) {
     const client = new WebSocket(`ws://127.0.0.1:${through.port}${path}`)
-    const heard = await new Promise((resolve, reject) => {
+    const received = await new Promise((resolve, reject) => {
       client.on('open', () => client.send('hello'))
       client.on('message', (data) => resolve(String(data)))
       client.on('error', reject)
     })
-    assert.equal(heard, '> hello')
+    assert.equal(received, '> hello')
     client.terminate()
   }
   assert.equal((await upgraded).connection, 'upgrade')
@@ -296,9 +296,9 @@ test('a WebSocket goes through, on any path', async () => {
   assert.equal(app.seen.at(-1)?.headers.connection, undefined)
 })
 
-test('an event leaves when it comes', async () => {
+test('forwards each event at once', async () => {
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
-  app.answer = async (_request, response) => {
+  app.handler = async (_request, response) => {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n')
     await released
     response.end('data: last\n\n')
@@ -308,10 +308,10 @@ test('an event leaves when it comes', async () => {
   assert.equal(Buffer.from((await reader.read()).value ?? '').toString(), 'data: first\n\n')
   release()
   assert.equal(Buffer.from((await reader.read()).value ?? '').toString(), 'data: last\n\n')
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
-test('a file shows everyone the maintenance page, but not the probes', async () => {
+test('shows all clients the maintenance page while the file exists, except on probes', async () => {
   const file = join(front.folder, 'maintenance')
   writeFileSync(file, '')
   const page = await front.ask('/', { headers: { accept: 'text/html,*/*' } })
@@ -330,16 +330,16 @@ test('a file shows everyone the maintenance page, but not the probes', async () 
   assert.equal((await front.ask('/')).status, 200)
 })
 
-test('an instance’s own errors pass as they are', async () => {
-  app.answer = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
+test('forwards error responses of an instance unchanged', async () => {
+  app.handler = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
   for (const status of [404, 413, 429, 500, 502, 503, 504]) {
-    const answer = await front.ask(`/${status}`, { method: 'POST' })
-    assert.deepEqual([answer.status, answer.body], [status, 'mine'])
+    const response = await front.ask(`/${status}`, { method: 'POST' })
+    assert.deepEqual([response.status, response.body], [status, 'mine'])
   }
-  app.answer = (_request, response) => response.end('ok')
+  app.handler = (_request, response) => response.end('ok')
 })
 
-test('the admin area wants a password, has none of its own, and shows the token to instances only', async () => {
+test('the admin area requires a password, ships none, and sends the token to instances only', async () => {
   const port = await freePort()
   const passwords = join(front.folder, 'admin.htpasswd')
   const token = 'a token of at least thirty-two bytes'
@@ -355,14 +355,14 @@ test('the admin area wants a password, has none of its own, and shows the token 
   })
   const before = app.seen.length
   assert.equal((await ask(port, '/fleet')).status, 401)
-  assert.equal((await ask(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, nobody')
+  assert.equal((await ask(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, no access')
   writeFileSync(passwords, `ops:{SHA}${createHash('sha1').update('right').digest('base64')}\n`, { mode: 0o644 })
   assert.equal((await ask(port, '/fleet', { headers: basic('ops:wrong') })).status, 401)
   assert.equal(app.seen.length, before)
-  const answer = await ask(port, '/fleet', { headers: basic('ops:right') })
-  assert.equal(answer.status, 200)
+  const response = await ask(port, '/fleet', { headers: basic('ops:right') })
+  assert.equal(response.status, 200)
   assert.equal(app.seen.at(-1)?.headers.authorization, `Bearer ${token}`)
-  assert.doesNotMatch(JSON.stringify(answer), new RegExp(token))
+  assert.doesNotMatch(JSON.stringify(response), new RegExp(token))
   assert.equal((await ask(port, '/', { headers: basic('ops:right') })).status, 302)
   assert.equal((await ask(port, '/elsewhere', { headers: basic('ops:right') })).status, 404)
 })

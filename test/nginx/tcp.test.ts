@@ -5,7 +5,7 @@ import { after, test } from 'node:test'
 import { freePort } from '../helpers/free-port.ts'
 import { startFront } from './front.ts'
 
-/** Says its name, then repeats what it hears: no HTTP at all. */
+/** Sends its name, then echoes: not HTTP. */
 async function startEcho(name: string, at: number): Promise<Server> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
@@ -18,7 +18,7 @@ async function startEcho(name: string, at: number): Promise<Server> {
   return server
 }
 
-// Of the kernel's choice a port would be somebody else's as soon as it is closed.
+// A reserved port: the kernel could give one of its own choice to another process once it is closed.
 const ports = await Promise.all([freePort(), freePort(), freePort()])
 const echoes = await Promise.all(ports.map((at, i) => startEcho('abc'[i] ?? '', at)))
 const port = await freePort()
@@ -28,30 +28,30 @@ await startFront({
   FLEET_TCP_PORT: port,
 })
 
-async function talk(text: string): Promise<{ name: string; heard: string }> {
+async function talk(text: string): Promise<{ name: string; received: string }> {
   const socket = connect(port, '127.0.0.1')
   socket.write(text)
-  let heard = ''
+  let received = ''
   for await (const piece of socket) {
-    heard += piece
-    // Leaving the loop closes the connection.
-    if (heard.endsWith(text)) break
+    received += piece
+    // Breaking out of the loop closes the connection.
+    if (received.endsWith(text)) break
   }
-  const [name = '', rest = ''] = heard.split('\n')
-  return { name, heard: rest }
+  const [name = '', rest = ''] = received.split('\n')
+  return { name, received: rest }
 }
 
-test('bytes go through as they are, to all', async () => {
+test('forwards bytes unchanged, to all instances', async () => {
   const names = new Set<string>()
   for (let turn = 0; turn < 30; turn++) {
-    const { name, heard } = await talk(`\u0000 ${turn} ü`)
-    assert.equal(heard, `\u0000 ${turn} ü`)
+    const { name, received } = await talk(`\u0000 ${turn} ü`)
+    assert.equal(received, `\u0000 ${turn} ü`)
     names.add(name)
   }
   assert.deepEqual([...names].sort(), ['a', 'b', 'c'])
 })
 
-test('a connection that one refuses goes to another', async () => {
+test('forwards a connection to another instance if the first refuses it', async () => {
   echoes[0]?.close()
   for (let turn = 0; turn < 12; turn++) assert.match((await talk('x')).name, /^[bc]$/)
 })

@@ -25,14 +25,14 @@ const front = await startFront({
   ...tlsValues(certificates),
 })
 
-/** A handshake as a real client makes it: the name and the chain are checked. */
+/** A handshake with verification of the name and the chain. */
 async function handshake(options: ConnectionOptions = {}, port = httpsPort): Promise<TLSSocket> {
   const socket = connect({ port, host: '127.0.0.1', servername: 'localhost', ca, ...options })
   await once(socket, 'secureConnect')
   return socket
 }
 
-test('TLS 1.2 and 1.3, and nothing older', async () => {
+test('accepts TLS 1.2 and 1.3 only', async () => {
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     const socket = await handshake({ minVersion: version, maxVersion: version })
     assert.equal(socket.getProtocol(), version)
@@ -45,7 +45,7 @@ test('TLS 1.2 and 1.3, and nothing older', async () => {
   }
 })
 
-test('TLS 1.2 has forward secrecy and authenticated encryption only', async () => {
+test('TLS 1.2 offers only forward secrecy and authenticated encryption', async () => {
   const socket = await handshake({ maxVersion: 'TLSv1.2' })
   assert.match(socket.getCipher().standardName, /^TLS_ECDHE_ECDSA_WITH_(AES_\d+_GCM|CHACHA20_POLY1305)_/)
   socket.destroy()
@@ -54,14 +54,14 @@ test('TLS 1.2 has forward secrecy and authenticated encryption only', async () =
   }
 })
 
-test('a name that is not in the certificate is noticed, and one by address is in it', async () => {
+test('the certificate is valid for its names and addresses only', async () => {
   await assert.rejects(handshake({ servername: 'elsewhere.test' }), /altnames|ERR_TLS_CERT_ALTNAME_INVALID/)
   const socket = connect({ port: httpsPort, host: '127.0.0.1', ca })
   await once(socket, 'secureConnect')
   socket.destroy()
 })
 
-test('HTTP only leads to TLS, with method and query kept, and serves the challenge of a certificate authority', async () => {
+test('HTTP redirects to TLS with method and query, and serves ACME challenges', async () => {
   for (const method of ['GET', 'POST']) {
     const { status, headers } = await front.ask('/a/b?c=%2F', { method, headers: { host: 'shop.test:80' } })
     assert.deepEqual([status, headers.location], [308, `https://shop.test:${httpsPort}/a/b?c=%2F`])
@@ -76,7 +76,7 @@ test('HTTP only leads to TLS, with method and query kept, and serves the challen
   assert.equal((await front.ask('/.well-known/acme-challenge/none')).status, 404)
   assert.equal((await front.ask('/.well-known/acme-challenge/../../secret')).status, 308)
   assert.equal(app.seen.length, 0)
-  // Who only wants to know whether the front is well needs no certificate.
+  // Health checks need no certificate.
   assert.equal((await front.ask('/ready')).status, 200)
   assert.equal((await front.ask('/ready/')).status, 308)
 })
@@ -89,8 +89,8 @@ const get = async (path: string): Promise<{ status?: number; headers: NodeJS.Dic
   return { status: response.statusCode, headers: response.headers }
 }
 
-test('HSTS comes by TLS, from the front alone', async () => {
-  app.answer = (_request, response) => response.setHeader('Strict-Transport-Security', 'max-age=1').end('ok')
+test('sends HSTS over TLS only, and replaces that of an instance', async () => {
+  app.handler = (_request, response) => response.setHeader('Strict-Transport-Security', 'max-age=1').end('ok')
   for (const path of ['/', '/metrics', '/health']) {
     assert.equal((await get(path)).headers['strict-transport-security'], 'max-age=31536000', path)
   }
@@ -98,7 +98,7 @@ test('HSTS comes by TLS, from the front alone', async () => {
   assert.equal((await get('/metrics')).status, 404)
 })
 
-test('HTTP/2', async () => {
+test('serves HTTP/2', async () => {
   const session = connectHttp2(`https://127.0.0.1:${httpsPort}`, { ca })
   const stream = session.request({ ':path': '/over-http2', ':method': 'POST' })
   stream.end('body')
@@ -123,13 +123,13 @@ test('HTTP/2', async () => {
   socket.destroy()
 })
 
-test('a switch makes the front send along that the certificate is not revoked', async () => {
+test('staples OCSP responses with FLEET_STAPLING=on', async () => {
   const responder = launch('openssl', [
     ...['ocsp', '-port', String(ocspPort), '-index', join(certificates, 'index.txt'), '-ignore_err'],
     ...['-CA', join(certificates, 'ca.pem'), '-rsigner', join(certificates, 'ca.pem')],
     ...['-rkey', join(certificates, 'ca-key.pem'), '-ndays', '1'],
   ])
-  // Not by a connection: it reads from one to the end before it takes the next.
+  // A new process per request: it serves one connection to its end before the next.
   await responder.waitFor(/waiting for OCSP/)
   const stapled = async (): Promise<Buffer | undefined> => {
     const socket = connect({ port: httpsPort, host: '127.0.0.1', servername: 'localhost', ca, requestOCSP: true })
@@ -141,8 +141,8 @@ test('a switch makes the front send along that the certificate is not revoked', 
   }
   assert.equal(await stapled(), undefined)
   await front.reload({ FLEET_STAPLING: 'on' })
-  // The first handshakes go without: nginx asks the responder meanwhile.
-  const sent = await until(stapled, { what: 'a stapled answer' })
+  // The first handshakes have no staple: nginx queries the responder meanwhile.
+  const sent = await until(stapled, { what: 'a stapled response' })
   writeFileSync(join(certificates, 'stapled.der'), sent)
   const read = launch('openssl', [
     ...['ocsp', '-respin', join(certificates, 'stapled.der'), '-CAfile', join(certificates, 'ca.pem')],

@@ -6,32 +6,32 @@ import { freePort } from '../helpers/free-port.ts'
 export interface Upstream {
   readonly name: string
   readonly port: number
-  /** `127.0.0.1:port`, as scripts/nginx-render takes it. */
+  /** `127.0.0.1:port`, for scripts/nginx-render. */
   readonly target: string
   /** Every request so far. */
   readonly seen: { method: string; path: string; headers: IncomingMessage['headers']; socket: number }[]
-  /** What it does with a request; may be changed at any time. */
-  answer: RequestListener
+  /** Handles requests; may be replaced at any time. */
+  handler: RequestListener
   onUpgrade(listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void): void
-  /** Connections are cut, and new ones refused. */
+  /** Closes connections and refuses new ones. */
   stop(): Promise<void>
-  /** On the same port. */
+  /** Listens again on the same port. */
   start(): Promise<void>
 }
 
-/** A small instance in this process, which says its name in `X-Instance-Id`. It ends with the test file. */
-export async function startUpstream(name: string, answer?: RequestListener): Promise<Upstream> {
+/** A small instance in this process, which sends its name in `X-Instance-Id`. Closed at the end of the test file. */
+export async function startUpstream(name: string, handler?: RequestListener): Promise<Upstream> {
   const seen: Upstream['seen'] = []
   const sockets = new WeakMap<object, number>()
   let opened = 0
-  // Its own while it is stopped, too: the kernel would give one of its choice to the next who asks.
+  // Reserved while it is stopped, too: the kernel could give a port of its own choice to another process.
   const port = await freePort()
   const server = createServer((request: IncomingMessage, response: ServerResponse) => {
     const { method = '', url: path = '', headers, socket } = request
     if (!sockets.has(socket)) sockets.set(socket, ++opened)
     seen.push({ method, path, headers, socket: sockets.get(socket) ?? 0 })
     response.setHeader('X-Instance-Id', name)
-    upstream.answer(request, response)
+    upstream.handler(request, response)
   })
   const start = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -48,7 +48,7 @@ export async function startUpstream(name: string, answer?: RequestListener): Pro
     port,
     target: `127.0.0.1:${port}`,
     seen,
-    answer: answer ?? ((_request, response) => response.end('ok')),
+    handler: handler ?? ((_request, response) => response.end('ok')),
     onUpgrade: (listener) => void server.on('upgrade', listener),
     start,
     stop,

@@ -1,30 +1,31 @@
 /**
- * Sends each request to the nearest region that is well. Bindings (JSON): REGIONS, by name `{ url, latitude, longitude }`,
- * and COUNTRIES, by country the name of its region, for data that must not leave it.
+ * Sends each request to the nearest healthy region. Bindings (JSON): REGIONS, by name `{ url, latitude, longitude }`,
+ * and COUNTRIES, which maps a country to the name of its region, for data that must not leave it.
  *
- * - Near is by distance, from where Cloudflare places the client; by country where COUNTRIES says so.
- * - A region that fails is left alone for a while, and asked at /ready before it gets requests again. What a Worker
- *   knows it knows in one data centre, and forgets; no request waits for it to learn.
- * - A request is sent a second time, to the next region, only if it is safe (RFC 9110, section 9.2.1). A POST that was
- *   sent may have been carried out: its client gets the answer as it is.
- * - A country that is bound to a region never goes elsewhere.
+ * - Nearest means by distance from the client's location, as reported by Cloudflare, or by country where COUNTRIES has
+ *   an entry.
+ * - After a failure a region gets no requests for a while, then none until /ready responds 200. Each data centre keeps
+ *   this state in memory and may lose it; no request waits for a probe.
+ * - A request is retried in the next region only if it is safe (RFC 9110, section 9.2.1). A POST that was sent may have
+ *   been executed: its client gets the response as it is.
+ * - A country that is bound to a region never uses another one.
  */
 
-/** How long a region that failed is left alone, ms. */
-const leaveAloneMs = 10_000
-/** A safe request waits so long for the head of an answer, ms, and a probe so long for all of it. */
-const patienceMs = 15_000
-const probePatienceMs = 2_000
+/** Time without requests for a region that failed, ms. */
+const cooldownMs = 10_000
+/** Longest wait of a safe request for the response's headers, and of a probe for the whole response, ms. */
+const headersTimeoutMs = 15_000
+const probeTimeoutMs = 2_000
 
 const safe = new Set(['GET', 'HEAD', 'OPTIONS'])
-/** What a front says when it has nobody: 502 to 504, and Cloudflare's own when it does not reach the front. */
+/** Statuses of a region that is down: 502 to 504 from its load balancer, else Cloudflare's when that is unreachable. */
 const isDown = (status) => (status >= 502 && status <= 504) || (status >= 520 && status <= 527) || status === 530
 
-/** Headers that tell a front or an application which URL was asked for. From a client none of them is passed on. */
+/** Headers that describe the requested URL to a load balancer or an application. Removed from client requests. */
 const describesUrl = /^(?:forwarded|x-forwarded-(?!for$).*|x-original-.*|x-rewrite-.*|x-host|x-http-host-override)$/
 
-/** Regions that failed, by url: until when they are left alone. */
-const away = new Map()
+/** Failed regions by url, with the end of their cooldown. */
+const failedUntil = new Map()
 
 /** Radians of the great circle between two places (haversine). */
 function distance(a, b) {
@@ -34,7 +35,7 @@ function distance(a, b) {
   return 2 * Math.asin(Math.sqrt(Math.sin(dLat / 2) ** 2 + Math.cos(lat1) * Math.cos(lat2) * Math.sin(dLon / 2) ** 2))
 }
 
-/** Regions a client may use, the best first. */
+/** The regions that a client may use, best first. */
 function candidates(cf, regions, countries) {
   const bound = regions[countries[cf?.country]]
   if (bound) return [{ name: countries[cf.country], ...bound }]
@@ -45,8 +46,8 @@ function candidates(cf, regions, countries) {
 }
 
 /**
- * A path of a region. Part by part: as a relative reference, `//host/x` and `/\host/x` would name another origin, and
- * the request would be sent there with the cookies of its client.
+ * The URL of a path in a region. Set part by part: as a relative reference, `//host/x` and `/\host/x` would name
+ * another origin, and the client's cookies would be sent there.
  */
 function at(region, pathname, search = '') {
   const url = new URL(region.url)
@@ -55,17 +56,20 @@ function at(region, pathname, search = '') {
   return url
 }
 
-/** Asks a region whose time is over, beside the request; until it says yes it stays away. */
+/**
+ * Probes a region whose cooldown is over, in parallel with the request. Until the probe succeeds the region gets no
+ * requests.
+ */
 async function probe(region) {
-  away.set(region.url, Date.now() + leaveAloneMs)
+  failedUntil.set(region.url, Date.now() + cooldownMs)
   try {
-    const answer = await fetch(at(region, '/ready'), {
-      signal: AbortSignal.timeout(probePatienceMs),
+    const response = await fetch(at(region, '/ready'), {
+      signal: AbortSignal.timeout(probeTimeoutMs),
       redirect: 'manual',
     })
-    if (answer.status === 200) away.delete(region.url)
+    if (response.status === 200) failedUntil.delete(region.url)
   } catch {
-    // It stays away.
+    // The cooldown continues.
   }
 }
 
@@ -76,20 +80,20 @@ async function send(region, request) {
   copy.headers.set('X-Forwarded-Host', url.host)
   copy.headers.set('X-Forwarded-Proto', url.protocol.slice(0, -1))
   if (!safe.has(request.method)) return fetch(copy, { redirect: 'manual' })
-  const patience = new AbortController()
-  const timer = setTimeout(() => patience.abort(), patienceMs)
+  const timeout = new AbortController()
+  const timer = setTimeout(() => timeout.abort(), headersTimeoutMs)
   try {
-    return await fetch(copy, { redirect: 'manual', signal: patience.signal })
+    return await fetch(copy, { redirect: 'manual', signal: timeout.signal })
   } finally {
-    // The head is there: what follows, a download or a stream of events, may take as long as it likes.
+    // The headers have arrived: the body, a download or an event stream, may take any time.
     clearTimeout(timer)
   }
 }
 
-function mark(answer, region) {
-  // An upgraded connection is its client's; nothing may be added.
-  if (answer.status === 101) return answer
-  const marked = new Response(answer.body, answer)
+function mark(response, region) {
+  // A 101 response cannot be modified.
+  if (response.status === 101) return response
+  const marked = new Response(response.body, response)
   marked.headers.set('X-Fleet-Region', region.name)
   return marked
 }
@@ -98,27 +102,27 @@ export default {
   async fetch(request, env, ctx) {
     const all = candidates(request.cf, env.REGIONS, env.COUNTRIES ?? {})
     for (const region of all) {
-      const until = away.get(region.url)
+      const until = failedUntil.get(region.url)
       if (until !== undefined && until <= Date.now()) ctx.waitUntil(probe(region))
     }
-    const well = all.filter(({ url }) => !away.has(url))
-    // All failed: perhaps one of them is back.
-    const order = well.length > 0 ? well : all
+    const healthy = all.filter(({ url }) => !failedUntil.has(url))
+    // If all have failed, one may have recovered.
+    const order = healthy.length > 0 ? healthy : all
     const tries = safe.has(request.method) ? order : order.slice(0, 1)
     let last
     for (const region of tries) {
       try {
-        const answer = await send(region, request)
-        if (!isDown(answer.status)) return mark(answer, region)
-        last = { answer, region }
+        const response = await send(region, request)
+        if (!isDown(response.status)) return mark(response, region)
+        last = { response, region }
       } catch {
-        // Not reached, or silent.
+        // Unreachable, or timed out.
       }
-      away.set(region.url, Date.now() + leaveAloneMs)
+      failedUntil.set(region.url, Date.now() + cooldownMs)
     }
-    if (last) return mark(last.answer, last.region)
+    if (last) return mark(last.response, last.region)
     return Response.json(
-      { statusCode: 502, error: 'Bad Gateway', message: 'no region answers' },
+      { statusCode: 502, error: 'Bad Gateway', message: 'no region is available' },
       { status: 502, headers: { 'Retry-After': '10' } },
     )
   },

@@ -4,7 +4,7 @@ export interface User {
   readonly name: string
 }
 
-/** What a login needs to know, and nobody else. */
+/** Internal to the login: never part of a response. */
 export interface Account extends User {
   readonly passwordHash: string
 }
@@ -24,7 +24,7 @@ export interface Product extends NewProduct {
 }
 
 export interface Page {
-  /** The last product of the page before. */
+  /** The last product of the previous page. */
   readonly after?: string
   readonly limit: number
 }
@@ -36,7 +36,7 @@ export interface Summary {
 }
 
 /**
- * Where the application's records are.
+ * The store of the application's records.
  *
  * @throws FLEET_ERR_RECORD_UNKNOWN, FLEET_ERR_RECORD_EXISTS, FLEET_ERR_DATABASE_UNAVAILABLE from every method
  */
@@ -47,7 +47,7 @@ export interface Data {
     get(id: string): Promise<User | null>
   }
   readonly products: {
-    /** In the order in which they were made. */
+    /** By creation time. */
     list(page: Page): Promise<readonly Product[]>
     get(id: string): Promise<Product | null>
     create(product: NewProduct, userId: string): Promise<Product>

@@ -15,17 +15,17 @@ declare module 'fastify' {
 
 function notGenerated(cause: NodeJS.ErrnoException): never {
   if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause
-  throw new FleetError('FLEET_ERR_PACKAGE_MISSING', 'the Prisma client; make it by: npm run prepare', { cause })
+  throw new FleetError('FLEET_ERR_PACKAGE_MISSING', 'the Prisma client; generate it with: npm run prepare', { cause })
 }
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { DATABASE_URL, FLEET_ALLOW_MEMORY, production } = readEnv()
   if (DATABASE_URL !== undefined) {
-    // Loaded only here: without a database neither Prisma nor its generated client need be installed.
+    // Loaded here only: without a database neither Prisma nor its generated client has to be installed.
     const { open, prismaData } = await import('./prisma.ts').catch(notGenerated)
     const { client, pools } = await open(DATABASE_URL, (replica, healthy) => {
-      if (healthy) app.log.info({ replica }, 'database: the replica answers')
-      else app.log.warn({ replica }, 'database: the replica does not answer; reads go elsewhere')
+      if (healthy) app.log.info({ replica }, 'database: the replica responds')
+      else app.log.warn({ replica }, 'database: the replica does not respond; reads use other databases')
     })
     await app.register(database, { client: () => client, pools })
     app.decorate('data', prismaData(client))
@@ -34,10 +34,10 @@ const plugin: FastifyPluginAsync = async (app) => {
   }
   if (production && !FLEET_ALLOW_MEMORY)
     throw new FleetError('FLEET_ERR_MEMORY_IN_PRODUCTION', 'set DATABASE_URL, or FLEET_ALLOW_MEMORY=1')
-  app.log.warn('data: DATABASE_URL is not set; users and products live in the memory of this process')
+  app.log.warn('data: DATABASE_URL is not set; users and products are stored in the memory of this process')
   app.decorate('data', await memoryData({ seeded: !production }))
   app.fleet.describe('dataStore', 'memory')
 }
 
-/** Decorates `app.data`: PostgreSQL when DATABASE_URL is set, else the memory of this process. */
+/** Decorates `app.data`: PostgreSQL if DATABASE_URL is set, else the memory of this process. */
 export const data: FastifyPluginAsync = fp(plugin, { name: 'app-data', dependencies: ['fastify-fleet'] })

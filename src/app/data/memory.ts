@@ -4,7 +4,7 @@ import { hashPassword } from '../password.ts'
 import { products as samples, testUser } from '../samples.ts'
 import type { Account, Data, NewProduct, Product } from './data.ts'
 
-/** Records in this process: for a laptop without a database. Every instance has its own. */
+/** Records in this process, for development without a database. Every instance has its own. */
 export async function memoryData({ seeded }: { seeded: boolean }): Promise<Data> {
   const accounts: Account[] = []
   const products = new Map<string, Product>()

@@ -6,10 +6,10 @@ import type { Data, Product } from './data.ts'
 type Changed = NonNullable<ReplicasOptions['onChange']>
 
 /**
- * One primary and, where DATABASE_REPLICA_URLS names some, its replicas. Every wait has an end, so that a database that
- * hangs costs a request seconds at most.
+ * A primary and the replicas in DATABASE_REPLICA_URLS. Every wait is bounded, so that a database that hangs costs a
+ * request at most seconds.
  *
- * @param onChange told when a replica has gone or come back
+ * @param onChange called when a replica stops or starts responding
  */
 export async function open(url: string, onChange: Changed) {
   const pool = await pools()
@@ -38,7 +38,7 @@ function toProduct({ id, sku, name, priceCents, stock, createdAt, updatedAt }: R
   }
 }
 
-/** Clients learn what they may know of a failure; the rest is for the log. */
+/** Hides the details of a failure from clients; they go to the log. */
 async function clear<T>(work: PromiseLike<T>): Promise<T> {
   try {
     return await work
@@ -48,7 +48,7 @@ async function clear<T>(work: PromiseLike<T>): Promise<T> {
 }
 
 export function prismaData(database: Database): Data {
-  // What goes into the cache, or decides on a login, must not come from a replica that is late.
+  // Data for the cache or a login must not come from a lagging replica.
   const primary = database.$primary()
   return {
     users: {
@@ -58,7 +58,7 @@ export function prismaData(database: Database): Data {
     },
     products: {
       async list({ after, limit }) {
-        // Ids are UUIDs of version 7, so they are in order of time.
+        // UUIDs of version 7 sort by creation time.
         const where = after === undefined ? {} : { id: { gt: after } }
         const rows = await clear(primary.product.findMany({ where, orderBy: { id: 'asc' }, take: limit }))
         return rows.map(toProduct)

@@ -35,7 +35,7 @@ const account: FastifyPluginAsync = async (app) => {
     async (request) => {
       const [user, counted] = await Promise.all([
         userOf(app, request),
-        // Dear to compute and fine when a little old: the old one is served while one instance counts anew.
+        // Expensive, and may be slightly stale: the old value is served while one instance computes a new one.
         app.cache.getOrSet(
           'summary',
           10_000,

@@ -5,7 +5,7 @@ import type { User } from '../data/index.ts'
 import { verifyPassword } from '../password.ts'
 import * as schemas from '../schemas.ts'
 
-/** Guesses a client may make in a minute, over all instances. */
+/** Login attempts per client and minute, across all instances. */
 const attempts = 30
 
 const auth: FastifyPluginAsync = async (app) => {
@@ -22,7 +22,7 @@ const auth: FastifyPluginAsync = async (app) => {
 
       const tokens = await app.tokens.issue(user.id)
       const { sub, sid } = await app.tokens.verify(tokens.accessToken)
-      // Another id than before the login: one that was planted on this client is worth nothing now.
+      // A new id: one that an attacker planted before the login becomes useless.
       await request.session.regenerate()
       request.session.userId = user.id
       if (sid !== undefined) request.session.tokens = { sub, sid }

@@ -3,10 +3,10 @@ import { PassThrough } from 'node:stream'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import { clientKey, FleetError } from '../../index.ts'
-import { Allowance, Guests } from '../guests.ts'
+import { ConnectionLimits, TokenBucket } from '../connection-limits.ts'
 import { failures } from '../schemas.ts'
 
-/** Who says what; the same on every instance. */
+/** A chat message, as sent to every instance. */
 interface Message {
   id: string
   text: string
@@ -17,23 +17,23 @@ interface Message {
 }
 
 const channel = 'room'
-/** Below the idle time of every front, ms. */
+/** Heartbeat interval, ms; shorter than the idle timeout of every load balancer. */
 const heartbeatMs = 15_000
 const longestText = 1_000
 const wanted = `send {"text": "…"} of at most ${longestText} characters`
-/** What a listener may leave unread before it is sent away, bytes. */
+/** Longest backlog of unread data before a listener is disconnected, bytes. */
 const maxUnread = 65_536
-/** What a client may have open on one instance: WebSockets, and as many event streams. */
+/** Connections per client on one instance: WebSockets, and as many event streams. */
 const open = { perClient: 50, all: 5_000 } as const
-/** Messages that one WebSocket may send at once, per second after that, and too many before it is closed. */
+/** Messages per WebSocket: burst, rate per second, and the excess that closes it. */
 const [burst, perSecond, patience] = [20, 5, 20]
 
-export interface RoomOptions {
+export interface ChatOptions {
   /** Origins whose pages may connect besides the instance's own, e.g. `https://shop.example`. @default [] */
   allowOrigins?: readonly string[]
 }
 
-/** The text of a message, or undefined when it is none. */
+/** The text of a message, or `undefined` if it is invalid. */
 function textOf(data: string): string | undefined {
   try {
     const text = (JSON.parse(data) as { text?: unknown } | null)?.text
@@ -43,29 +43,29 @@ function textOf(data: string): string | undefined {
   }
 }
 
-/** Other instances may be of another version. */
+/** Validates messages from other instances, which may run another version. */
 const isMessage = (value: unknown): value is Message => {
   const { id, text, at, from } = (value ?? {}) as Partial<Message>
   return [text, at, from].every((one) => typeof one === 'string') && /^[\w-]{1,64}$/.test(String(id))
 }
 
-/** Whether a page of this origin may connect. Programs name none, and a browser always names its page's. */
+/** Whether pages of this origin may connect. Programs send no Origin; browsers always send their page's. */
 function mayConnect({ headers, host }: FastifyRequest, allowed: readonly string[]): boolean {
   const { origin } = headers
   if (origin === undefined) return headers['sec-fetch-site'] !== 'cross-site'
   return allowed.includes(origin) || URL.parse(origin)?.host === host
 }
 
-/** Longest frame a client may send, bytes; for the WebSocket server, which all of the app's share. */
+/** Longest frame of a client, bytes; set on the WebSocket server that all routes of the app share. */
 export const maxPayload: number = 8 * longestText
 
-/** A room that spans the fleet: `/ws` to talk in it, `/events` to listen. */
-const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] }) => {
+/** A chat across the fleet: `/ws` sends and receives, `/events` receives. */
+const chat: FastifyPluginAsync<ChatOptions> = async (app, { allowOrigins = [] }) => {
   const { fleet } = app
   const from = fleet.instance.id
   const members = new Set<WebSocket>()
   const listeners = new Set<PassThrough>()
-  const [talking, listening] = [new Guests(open), new Guests(open)]
+  const [talking, listening] = [new ConnectionLimits(open), new ConnectionLimits(open)]
 
   const unsubscribe = fleet.subscribe(channel, (message) => {
     if (!isMessage(message)) return
@@ -80,7 +80,7 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
     if (stream.readableLength + stream.writableLength > maxUnread) stream.destroy()
     else stream.write(text)
   }
-  // A front closes what is silent, and a client that is gone without a word is noticed.
+  // Load balancers close idle connections; the heartbeat also detects clients that are gone.
   const answered = new WeakSet<WebSocket>()
   const heartbeat = setInterval(() => {
     for (const socket of members) {
@@ -95,16 +95,16 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
   })
 
   const admit =
-    (guests: Guests) =>
+    (connections: ConnectionLimits) =>
     async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
-      // The connection of a client that is rejected is closed.
+      // The connection of a rejected client is closed.
       reply.header('connection', 'close')
       if (!mayConnect(request, allowOrigins))
         throw new FleetError(
           'FLEET_ERR_ORIGIN_REFUSED',
           `pages of ${request.headers.origin ?? 'other sites'} may not connect`,
         )
-      guests.check(clientKey(request))
+      connections.check(clientKey(request))
       reply.removeHeader('connection')
     }
 
@@ -118,10 +118,10 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
       throw new FleetError('FLEET_ERR_REQUEST_INVALID', 'connect with a WebSocket')
     },
     wsHandler(socket: WebSocket, request: FastifyRequest) {
-      const leave = talking.enter(clientKey(request))
-      const allowance = new Allowance(burst, perSecond)
+      const leave = talking.acquire(clientKey(request))
+      const allowance = new TokenBucket(burst, perSecond)
       let refused = 0
-      const refuse = ({ code, message }: FleetError): void => {
+      const reject = ({ code, message }: FleetError): void => {
         if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ code, error: message }))
       }
       members.add(socket)
@@ -136,17 +136,17 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
         if (refused > patience) return
         if (!allowance.take()) {
           if (refused++ === 0)
-            refuse(new FleetError('FLEET_ERR_RATE_LIMITED', `at most ${perSecond} messages per second`))
+            reject(new FleetError('FLEET_ERR_RATE_LIMITED', `at most ${perSecond} messages per second`))
           if (refused <= patience) return
-          // 1008, policy violation. One that does not answer the close is cut off.
+          // 1008, policy violation. A client that does not confirm the close is disconnected.
           socket.close(1008, 'too many messages')
           setTimeout(() => socket.terminate(), 1000).unref()
           return
         }
         const text = isBinary ? undefined : textOf(String(data))
-        if (text === undefined) return refuse(new FleetError('FLEET_ERR_REQUEST_INVALID', wanted))
+        if (text === undefined) return reject(new FleetError('FLEET_ERR_REQUEST_INVALID', wanted))
         const message: Message = { id: randomUUID(), text, at: new Date().toISOString(), from }
-        fleet.publish(channel, message).catch(refuse)
+        fleet.publish(channel, message).catch(reject)
       })
     },
   })
@@ -159,7 +159,7 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
       schema: { response: { 200: { content: { 'text/event-stream': { schema: { type: 'string' } } } } } },
     },
     (request, reply) => {
-      const leave = listening.enter(clientKey(request))
+      const leave = listening.acquire(clientKey(request))
       const stream = new PassThrough()
       listeners.add(stream)
       stream.once('close', () => {
@@ -167,10 +167,10 @@ const room: FastifyPluginAsync<RoomOptions> = async (app, { allowOrigins = [] })
         listeners.delete(stream)
       })
       stream.write(`retry: 1000\nevent: hello\ndata: ${JSON.stringify({ servedBy: from })}\n\n`)
-      // nginx would keep back what is not yet a full buffer.
+      // nginx would buffer events.
       reply.header('x-accel-buffering', 'no').header('cache-control', 'no-store').type('text/event-stream')
       return reply.send(stream)
     },
   )
 }
-export default room
+export default chat

@@ -4,7 +4,7 @@ import { FleetError } from '../../index.ts'
 import * as schemas from '../schemas.ts'
 
 const longestMs = 30_000
-/** What is nested without end can be parsed, but not written again. */
+/** Deeply nested JSON can be parsed, but not serialised. */
 const deepest = 100
 const open = { config: { session: false } }
 
@@ -13,7 +13,7 @@ function isDeeper(value: unknown, levels: number): boolean {
   return levels === 0 || Object.values(value).some((one) => isDeeper(one, levels - 1))
 }
 
-/** What load tests ask for. */
+/** Routes for load tests. */
 const load: FastifyPluginAsync = async (app) => {
   const servedBy = app.fleet.instance.id
 

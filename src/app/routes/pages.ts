@@ -4,7 +4,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import * as schemas from '../schemas.ts'
 
 const pages: FastifyPluginAsync = async (app) => {
-  // Pages are for everybody: a session cookie that comes along costs nothing, and Redis may be away.
+  // Public pages: they do not load a session, so they work without Redis.
   app.addHook('onRoute', (route) => {
     route.config = { ...route.config, session: false }
   })
@@ -12,7 +12,7 @@ const pages: FastifyPluginAsync = async (app) => {
     root: fileURLToPath(new URL('../public', import.meta.url)),
     prefix: '/static/',
     index: 'index.html',
-    // A front may keep them for as long; what a page shows comes from the API.
+    // Load balancers may cache them for as long; their data comes from the API.
     maxAge: 300_000,
     decorateReply: false,
   })

@@ -10,7 +10,7 @@ interface ById {
 
 const freshMs = 60_000
 const tags = ['products']
-/** For everybody: a cookie that comes along costs nothing, and Redis may be away. */
+/** Public: these routes do not load a session, so they work without Redis. */
 const open = { config: { session: false } }
 
 const products: FastifyPluginAsync = async (app) => {
@@ -18,7 +18,7 @@ const products: FastifyPluginAsync = async (app) => {
   const key = (id: string): string => `product:${id.toLowerCase()}`
   const params = schemas.object({ id: schemas.uuid })
   const one = (status: number): object => schemas.responses(status, schemas.product)
-  /** On every instance: the one, and all that was made of many. */
+  /** Invalidates the product and all lists, on every instance. */
   const forget = (id?: string): Promise<unknown> =>
     Promise.all([id === undefined ? undefined : cache.delete(key(id)), cache.deleteByTag('products')])
 

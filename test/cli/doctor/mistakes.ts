@@ -136,8 +136,8 @@ export const mistakes: readonly Mistake[] = [
     what: 'HAProxy checks readiness at /health',
     code: 'DOCTOR_READINESS_PATH',
     file: 'haproxy/haproxy.cfg',
-    from: 'uri /ready ver HTTP/1.1 hdr Host fleet\n  http-check expect status 200\n\n  # Sent again',
-    to: 'uri /health ver HTTP/1.1 hdr Host fleet\n  http-check expect status 200\n\n  # Sent again',
+    from: 'uri /ready ver HTTP/1.1 hdr Host fleet\n  http-check expect status 200\n\n  # Retried',
+    to: 'uri /health ver HTTP/1.1 hdr Host fleet\n  http-check expect status 200\n\n  # Retried',
     on: 'uri /health',
   },
   {
@@ -240,14 +240,14 @@ export const mistakes: readonly Mistake[] = [
     what: 'a secret is too short',
     code: 'DOCTOR_SECRET_WEAK',
     file: compose,
-    from: '${SESSION_SECRET:?make it with scripts/compose-env, or openssl rand -hex 32}',
+    from: '${SESSION_SECRET:?create it with scripts/compose-env, or openssl rand -hex 32}',
     to: 'keyboard',
   },
   {
     what: 'a secret has a default',
     code: 'DOCTOR_SECRET_WEAK',
     file: compose,
-    from: '${JWT_SECRET:?make it with scripts/compose-env, or openssl rand -hex 32}',
+    from: '${JWT_SECRET:?create it with scripts/compose-env, or openssl rand -hex 32}',
     to: '${JWT_SECRET:-please-change-me-please-change-me-now}',
   },
   {

@@ -63,7 +63,7 @@ export class Choices {
     return from[this.below(from.length)] as T
   }
 
-  /** A piece of the bytes themselves, as Latin-1 text. */
+  /** A piece of the bytes, as Latin-1 text. */
   text(longest = 32): string {
     const length = this.below(longest + 1)
     const text = this.#bytes.toString('latin1', this.#at, this.#at + length)
@@ -71,7 +71,7 @@ export class Choices {
     return text
   }
 
-  /** What is left. */
+  /** The remaining bytes. */
   rest(): Buffer {
     const rest = this.#bytes.subarray(this.#at)
     this.#at = this.#bytes.length
@@ -96,7 +96,7 @@ export class Choices {
       case 6:
       case 7: {
         const entries = Array.from({ length: this.below(4) }, () => [this.name(), this.value(json, depth + 1)] as const)
-        // `Object.fromEntries` would define `__proto__`; JSON.parse does so too, and that is what arrives from outside.
+        // `Object.fromEntries` would define `__proto__`; so does JSON.parse, which is how values arrive.
         return Object.fromEntries(entries)
       }
       case 8:

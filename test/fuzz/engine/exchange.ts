@@ -1,6 +1,6 @@
 import { connect } from 'node:net'
 
-/** Sends bytes to a server on loopback, then FIN. @returns what came back until the server closed the connection */
+/** Sends bytes to a server on loopback, then FIN. @returns the data received until the server closed the connection */
 export function exchange(port: number, bytes: Buffer): Promise<string> {
   return new Promise((resolve) => {
     let text = ''
@@ -10,13 +10,13 @@ export function exchange(port: number, bytes: Buffer): Promise<string> {
       text += data
     })
     socket.on('end', () => socket.destroy())
-    // A reset is a legitimate way to end a connection that makes no sense.
+    // A reset is a valid end of a connection with invalid data.
     socket.on('error', () => {})
     socket.on('close', () => resolve(text))
     socket.end(bytes)
   })
 }
 
-/** The statuses of the final responses, as far as they begin a line. */
+/** The statuses of the final responses, as far as they start a line. */
 export const statuses = (text: string): number[] =>
   [...text.matchAll(/(?:^|\n)HTTP\/1\.1 ([2-9]\d\d)/g)].map((match) => Number(match[1]))

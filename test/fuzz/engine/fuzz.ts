@@ -6,10 +6,10 @@ export interface FuzzOptions {
   /** Absolute URL of the target's file. */
   readonly file: string
   readonly seed: number
-  /** How long to try new inputs; 0: only `inputs`, or the target's seeds. */
+  /** Time for new inputs, ms; 0: only `inputs`, or the target's seeds. */
   readonly ms: number
   readonly inputs?: readonly Uint8Array[]
-  /** The most that one input may take. @default 10 000 */
+  /** Longest time for one input, ms. @default 10 000 */
   readonly inputMs?: number
 }
 
@@ -29,11 +29,11 @@ const largestInput = 1 << 20
 const heapMb = 512
 const watchEveryMs = 100
 
-/** Runs a target in a thread of its own, which is ended when one input takes too long. */
+/** Runs a target in its own thread, which is terminated when an input takes too long. */
 export async function fuzz(options: FuzzOptions): Promise<Outcome> {
   const outcome = await runOnce(options, true)
   if (outcome.failure?.kind !== 'hang') return outcome
-  // A machine that is busy with other things must not pass for a hang: the input alone is tried again, with more time.
+  // A busy machine must not look like a hang: the input runs again alone, with more time.
   const inputMs = 2 * (options.inputMs ?? 10_000)
   const hangs = async (input: Buffer): Promise<boolean> => {
     const again = await runOnce({ ...options, ms: 0, inputs: [input], inputMs }, false)
@@ -67,7 +67,7 @@ async function runOnce(options: FuzzOptions, reduce: boolean): Promise<Outcome> 
       timer = setInterval(() => {
         const now = Atomics.load(counters, 0)
         if (now !== count) [count, since] = [now, performance.now()]
-        // Before the first input the target is being loaded.
+        // The target is still loading.
         else if (count > 0 && performance.now() - since > inputMs)
           resolve(failed('hang', `one input took more than ${inputMs} ms`))
       }, watchEveryMs)

@@ -1,14 +1,14 @@
-/** What a worker is started with. */
+/** The arguments of a worker. */
 export interface Job {
   readonly file: string
   readonly seed: number
-  /** How long to try new inputs; 0: only `inputs`. */
+  /** Time for new inputs, ms; 0: only `inputs`. */
   readonly ms: number
-  /** Tried first; the target's seeds when left out. */
+  /** Run first; by default the target's seeds. */
   readonly inputs?: readonly Uint8Array[]
-  /** Whether to reduce an input that throws. */
+  /** Whether to minimise an input that throws. */
   readonly minimise: boolean
-  /** Number of inputs so far, length of the present one, and the present one, for the thread that watches. */
+  /** Count of inputs, length of the current one, and its bytes, for the watching thread. */
   readonly shared: SharedArrayBuffer
 }
 
@@ -18,5 +18,5 @@ export interface Report {
   readonly crash?: { readonly input: Uint8Array; readonly stack: string }
 }
 
-/** Two counters stand before the input. */
+/** Two counters precede the input. */
 export const headerBytes = 8

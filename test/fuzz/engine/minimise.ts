@@ -1,9 +1,9 @@
 const budgetMs = 5000
 
 /**
- * Removes parts of an input for as long as what is left still fails the same way.
+ * Removes parts of an input while the rest still fails in the same way.
  *
- * @param fails whether a candidate still does
+ * @param fails whether a candidate still fails
  */
 export async function minimise(input: Buffer, fails: (candidate: Buffer) => Promise<boolean>): Promise<Buffer> {
   const end = performance.now() + budgetMs

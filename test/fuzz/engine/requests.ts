@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Duplex } from 'node:stream'
 
-/** A connection without a network: what is written to it is thrown away. */
+/** A connection without a network: written data is discarded. */
 class Connection extends Duplex {
   readonly remoteAddress = '127.0.0.1'
   readonly localPort = 80

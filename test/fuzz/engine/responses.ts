@@ -3,9 +3,9 @@ import { request } from 'node:http'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { WirePool } from '../../../src/edge/http/wire/pool.ts'
 
-/** What became of one response: the same shape for both readers. */
+/** The result of one response, in the same shape for both parsers. */
 export interface Exchange {
-  /** `cut`: the head was accepted, and the body was not. */
+  /** `cut`: the head was accepted, but not the body. */
   outcome: 'complete' | 'cut' | 'rejected'
   status: number
   /** Pairs of name in lower case and value, in alphabetical order. */
@@ -23,12 +23,12 @@ const pairs = (lists: object): string[] =>
     .flatMap(([name, values]) => [values].flat().map((value) => `${name}: ${value}`))
     .sort()
 
-/** What a head that was rejected, or cut, still has to say is nothing: only its outcome counts. */
+/** Only the outcome counts for rejected and cut responses. */
 function settled(exchange: Exchange, outcome: Exchange['outcome']): Exchange {
   return outcome === 'rejected' ? { ...blank(), interim: [] } : { ...exchange, outcome }
 }
 
-/** A server that answers with given bytes, and two clients that read them. */
+/** A server that sends given bytes, and two clients that parse them. */
 export async function startPair() {
   let pieces: readonly Buffer[] = []
   const sockets = new Set<Socket>()
@@ -42,7 +42,7 @@ export async function startPair() {
       const [first, second] = pieces
       if (first) socket.write(first)
       if (!second) socket.end()
-      // The reader has had its turn by then, mostly: whether it sees one piece or two must not matter.
+      // Usually the parser has run by then; one piece or two must not make a difference.
       else setImmediate(() => setImmediate(() => socket.end(second)))
     })
   }).listen(0, '127.0.0.1')

@@ -1,10 +1,10 @@
-/** A file of `test/fuzz/targets` exports one of these as its default. */
+/** The default export of each file in `test/fuzz/targets`. */
 export interface Target {
-  /** Inputs to begin with: what the parser accepts, and what once broke it. */
+  /** Initial inputs: valid ones, and former failures. */
   readonly seeds: readonly (string | Buffer)[]
   /** Words that mutations insert. */
   readonly dictionary?: readonly (string | Buffer)[]
-  /** Makes an input from scratch, where mutation alone would rarely reach a valid one. */
+  /** Generates an input from scratch, where mutation would rarely reach a valid one. */
   generate?(random: Generator): Buffer
   /** @default 4096 */
   readonly maxBytes?: number
@@ -13,12 +13,12 @@ export interface Target {
   /**
    * Handles one input. A throw is a crash, and the promise must settle.
    *
-   * @returns a short description of the outcome: an input with a new one is kept, and mutated further
+   * @returns a short description of the outcome: an input with a new one is kept and mutated further
    */
   run(input: Buffer): string | undefined | Promise<string | undefined>
 }
 
-/** What {@link Target.generate} draws from. */
+/** The random source of {@link Target.generate}. */
 export interface Generator {
   below(limit: number): number
   pick<T>(from: readonly T[]): T

@@ -20,7 +20,7 @@ async function work(job: Job): Promise<Report> {
   const seen = new Set<string>()
   let inputs = 0
 
-  /** @returns the error, if the input is one that breaks the target */
+  /** @returns the error, if the input breaks the target */
   const attempt = async (input: Buffer, keep: boolean): Promise<Error | undefined> => {
     present.set(input.subarray(0, present.length))
     Atomics.store(counters, 1, input.length)
@@ -28,7 +28,7 @@ async function work(job: Job): Promise<Report> {
     try {
       const running = target.run(input)
       const outcome = typeof running === 'object' ? await running : running
-      // What a target leaves to the event loop, such as the end of a stream, has its turn.
+      // Lets callbacks of the target run, such as the end of a stream.
       if (inputs % 64 === 0) await nextTurn()
       if (keep && outcome !== undefined && !seen.has(outcome) && seen.size < maxKept) {
         seen.add(outcome)
@@ -71,7 +71,7 @@ async function work(job: Job): Promise<Report> {
   }
 }
 
-/** Two errors are the same when they have one name and come from one line. */
+/** Two errors are the same if they have the same name and come from the same line. */
 function signature({ name, stack = '' }: Error): string {
   const frame = stack.split('\n').find((line) => /^\s+at .*(?:\/src\/|\/fuzz\/)/.test(line))
   return `${name} ${frame ?? ''}`

@@ -8,7 +8,7 @@ import type { Target } from '../engine/target.ts'
 const lists = [[], ['loopback'], ['loopback', '10.0.0.0/8', 'fc00::/7'], ['0.0.0.0/0', '::/0']]
 const peers = ['127.0.0.1', '::1', '::ffff:10.1.2.3', '203.0.113.9', '']
 
-/** The client's address is always one, and never one that a stranger made up. */
+/** The client's address is always valid, and never forged by an untrusted peer. */
 export default {
   seeds: [
     '1.2.3.4',

@@ -24,7 +24,7 @@ function read(pieces: readonly Buffer[]): Read {
   return { outcome: chunks.trailers ? 'complete' : 'incomplete', body, used, trailers: chunks.trailers }
 }
 
-/** The chunked coding reads the same from pieces of any size. The first byte is the size of a piece. */
+/** The chunked coding parses the same from pieces of any size. The first byte is the size of a piece. */
 export default {
   seeds: [
     '\x035\r\nhello\r\n0\r\n\r\n',

@@ -6,10 +6,10 @@ const secrets = ['0123456789abcdef0123456789abcdef', 'fedcba9876543210fedcba9876
 const signer = new CookieSigner(secrets, 'sha256')
 const stranger = new CookieSigner(['another secret, of thirty-two bytes'], 'sha256')
 const signed = signer.sign('the-session')
-/** Issued by this signer, and so good. */
+/** Issued by this signer, so valid. */
 const issued = new Set([signed, signer.sign('a.b.c')])
 
-/** Only what was signed with one of the secrets is valid, and what was signed comes back as it was. */
+/** Only values signed with one of the secrets are valid, and they are restored unchanged. */
 export default {
   seeds: [signed, 'a', '', 'the-session.', `${signed}=`, `${signed} `, ...issued, 's:x.y', 'a.b.c.d', '\xe9.\xff'],
   dictionary: [signed.slice(-43), 'the-session', '.', '=', '%2E', '\0', '\xa0'],
@@ -24,7 +24,7 @@ export default {
     if (input.length > 0) {
       const forged = Buffer.from(mine, 'latin1')
       const at = (input[0] as number) % forged.length
-      // The lowest bit of the last character is no part of the digest that it encodes; unsign() compares text.
+      // The lowest bit of the last character is not part of the digest; unsign() compares text.
       forged[at] = (forged[at] as number) ^ 1
       assert.equal(signer.unsign(forged.toString('latin1')).valid, false)
     }

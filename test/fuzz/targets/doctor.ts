@@ -1,4 +1,4 @@
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables in the input files
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { evaluate } from '../../../src/cli/doctor/evaluate.ts'
@@ -6,7 +6,7 @@ import type { Source } from '../../../src/cli/doctor/facts.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
 import type { Target } from '../engine/target.ts'
 
-/** Files that a reader of `fleet doctor` takes; the first byte of an input chooses one. */
+/** Files that `fleet doctor` reads; the first byte of an input chooses one. */
 const files = [
   ...[
     'nginx.conf',
@@ -19,17 +19,17 @@ const files = [
   ],
   ...['.env', 'Dockerfile', 'app.ts', 'ecosystem.config.json', 'ecosystem.config.cjs', 'conf.d/site.conf', '-'],
 ]
-/** Between two files of one input. */
+/** Separates the files of one input. */
 const next = '\x1e'
 const root = new URL('../../../', import.meta.url)
 const seed = (file: number, path: string): string =>
   String.fromCharCode(file) + readFileSync(new URL(path, root), 'latin1').slice(0, 6000)
 
-/** How the errors of the language itself begin: a reader that ends in one has met a value that it did not expect. */
+/** Errors of the language: a reader that fails with one has met a value that it did not expect. */
 const unexpected =
   /Cannot (?:read|destructure|convert|use|set|create)|is not (?:a function|iterable|a constructor|extensible)|Invalid (?:regular|string|array|time)|undefined \(|call stack|must be of type|toString|Reduce of/
 
-/** Whatever is in a file, `fleet doctor` ends with findings: a file that cannot be read is one. */
+/** With any file contents `fleet doctor` reports findings; an unreadable file is one. */
 export default {
   seeds: [
     seed(0, 'nginx/nginx.conf'),
@@ -108,7 +108,7 @@ export default {
     ],
   ],
   maxBytes: 65_536,
-  /** What a reader that goes back and forth takes minutes for: one thing again and again. */
+  /** Input for which a backtracking reader takes minutes: one token repeated. */
   generate(random) {
     const unit = random.pick([
       '{',

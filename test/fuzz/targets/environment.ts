@@ -29,7 +29,7 @@ const names = [
   ...['SHUTDOWN_TIMEOUT', 'DRAIN_DELAY', 'TRUST_PROXY', 'LOG_LEVEL', 'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'NODE_ENV'],
 ]
 
-/** The environment, as lines of `NAME=value`: it is read, or a FleetError names what is wrong without its value. */
+/** The environment, as lines of `NAME=value`: it is accepted, or a FleetError names the fault without the value. */
 export default {
   seeds: [
     'PORT=3000\nHOST=::1\nFLEET_NAME=shop\nTRUST_PROXY=loopback,10.0.0.0/8',

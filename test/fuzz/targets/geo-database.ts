@@ -11,7 +11,7 @@ const networks = {
 }
 const addresses = ['1.2.3.4', '::ffff:1.2.3.4', '2001:db8::1', '255.255.255.255', 'ffff::', '::', 'fe80::1%eth0', 'x']
 const marker = Buffer.from('\xab\xcd\xefMaxMind.com', 'latin1')
-/** Damaged MaxMind DB files: rejected, or every lookup returns within the bounds that we add to mmdb-lib. */
+/** Damaged MaxMind DB files: rejected, or every lookup returns within the limits that we add to mmdb-lib. */
 export default {
   seeds: [
     ...([24, 28, 32] as const).map((size) => writeMmdb(networks, size)),

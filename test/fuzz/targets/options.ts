@@ -43,9 +43,9 @@ const plugins: Readonly<Record<string, FastifyPluginAsync<never>>> = {
   ...{ rateLimit, session, jwt, cache, idempotency, dashboard, fleet },
 }
 const names = [...Object.keys(plugins), 'balancer']
-/** Learnt from the error for an unknown option, which lists them. */
+/** Read from the error for an unknown option, which lists them. */
 const known = new Map<string, readonly string[]>()
-/** Paths, addresses and files that a valid value would make the plugin use. */
+/** Options with paths, addresses and files, which a valid value would make the plugin use. */
 const withheld = new Set(['client', 'database', 'regions', 'discover', 'targets', 'agentCheck', 'redis', 'signals'])
 const valid = [
   1,
@@ -81,11 +81,11 @@ async function tried(name: string, options: object): Promise<string> {
   }
 }
 
-/** Another package's own options are judged by that package. */
+/** Options of another package are validated by that package. */
 const isFastifys = (error: unknown): error is Error & { code: string } =>
   /^FST_/.test(String((error as { code?: unknown }).code))
 
-/** Whatever a plugin is given, it starts, or rejects with a FleetError that names the option. */
+/** With any options a plugin starts, or rejects with a FleetError that names the option. */
 export default {
   seeds: names.flatMap((_, i) => [
     `${String.fromCharCode(i)}\x01\x00\x05hello`,

@@ -14,13 +14,13 @@ const limits = resolveProxyOptions({ targets: [] }).proxy
 const admission = new Admission(origins, { ...limits, block: ['/admin', '/api/v1/auth'] })
 const served = ['/admin', '/admin/*', '/api/v1/auth', '/api/v1/auth/*']
 
-/** Fastify's routers, with each option that changes how a path is read. */
+/** Fastify's routers, with each option that changes how a path is parsed. */
 const apps: FastifyInstance[] = []
 let routed: string
 
 /**
- * What the proxy admits is not routed to a blocked path by any of Fastify's routers, however the path is written. The proxy
- * may reject more than that.
+ * No path that the proxy admits is routed to a blocked path by any of Fastify's routers, in any spelling. The proxy may
+ * reject more than that.
  */
 export default {
   seeds: [
@@ -75,7 +75,7 @@ export default {
     ]) {
       const app = Fastify({ frameworkErrors: () => {}, routerOptions: { ...routerOptions, maxParamLength: 1000 } })
       for (const url of [...served, '/*']) app.get(url, async () => 'not reached')
-      // Which route it is, is all that matters: the request goes no further.
+      // Only the route matters: the request goes no further.
       app.addHook('onRequest', ({ routeOptions }) => {
         routed = routeOptions.url ?? 'none'
       })

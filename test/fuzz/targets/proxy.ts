@@ -5,7 +5,7 @@ import { createProxy, type ReverseProxy } from '../../../src/edge/http/server.ts
 import { exchange, statuses } from '../engine/exchange.ts'
 import type { Target } from '../engine/target.ts'
 
-/** Between what the client sends and what the upstream answers with. */
+/** Separates the client's data from the upstream's. */
 const next = '\x1e'
 let proxy: ReverseProxy
 let upstream: Server
@@ -27,7 +27,7 @@ async function start(): Promise<void> {
 
 const get = 'GET /a HTTP/1.1\r\nHost: a\r\n\r\n'
 
-/** The whole proxy between a client and an upstream that both send what they like: it answers, or closes the connection. */
+/** The proxy between a hostile client and a hostile upstream: it responds, or closes the connection. */
 export default {
   seeds: [
     `${get}${next}HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: </a>\r\nLink: </b>\r\nConnection: x\r\nConnection: y\r\n\r\nok`,

@@ -48,7 +48,7 @@ function strange(id: string, choices: Choices): { facts: string; load: string } 
   }
 }
 
-/** Part of a text exchanged for the input. */
+/** A text with a part replaced by the input. */
 function mutated(text: string, input: Buffer): string {
   const at = ((input[0] ?? 0) * text.length) >> 8
   return text.slice(0, at) + input.toString('latin1', 2) + text.slice(at + ((input[1] ?? 0) % 8))
@@ -67,12 +67,12 @@ function messages(input: Buffer): string {
   ]
   const [raw, part, foreign, other] = opened
   for (const one of [raw, foreign, other]) assert.ok(one && 'rejected' in one)
-  // The last character of a signature has bits that stand for nothing: what is accepted is still the same message.
+  // The last character of a signature has unused bits: an accepted variant is still the same message.
   if (part && 'json' in part) assert.equal(part.json, '{"a":1}')
   return opened.map((one) => ('rejected' in one ? one.rejected : 'accepted')).join(' ')
 }
 
-/** What stands in Redis for a peer: what the fleet did not sign is ignored, what it signed is checked, and nothing throws. */
+/** Redis data of a peer: unsigned data is ignored, signed data is validated, and nothing throws. */
 export default {
   seeds: [
     '',

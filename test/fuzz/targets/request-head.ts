@@ -10,11 +10,11 @@ import { parse } from '../engine/requests.ts'
 import type { Target } from '../engine/target.ts'
 
 const trusted = new Origins(['loopback'], 'trustProxy')
-const strangers = new Origins([], 'trustProxy')
+const untrusted = new Origins([], 'trustProxy')
 
 /**
- * What Node's parser accepts and the proxy admits goes upstream as one request with the same method, target and
- * headers; nothing in it can be read as a second request or as a header that the client did not send.
+ * A request that Node's parser accepts and the proxy admits goes upstream as one request with the same method, target
+ * and headers. No part of it can be parsed as a second request, or as a header that the client did not send.
  */
 export default {
   seeds: [
@@ -43,7 +43,7 @@ export default {
   run(input) {
     const outcomes: string[] = []
     for (const request of parse(input)) {
-      for (const origins of [trusted, strangers]) outcomes.push(admit(request, origins))
+      for (const origins of [trusted, untrusted]) outcomes.push(admit(request, origins))
     }
     return outcomes.join(' ')
   },
@@ -63,7 +63,7 @@ function admit(request: IncomingMessage, origins: Origins): string {
   const lines = [...(headers as Iterable<string | [string, string]>)].flat()
   let text = `${method} ${path} HTTP/1.1\r\n`
   for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${lines[i + 1]}\r\n`
-  // Framing is the connection's own: only the head is looked at.
+  // Framing belongs to the connection: only the head is compared.
   const [again, ...more] = parse(Buffer.from(`${text}connection: close\r\n\r\n`, 'latin1'))
   assert.ok(again, `the upstream cannot read it: ${JSON.stringify(text)}`)
   assert.equal(more.length, 0, `the upstream reads ${more.length} requests more: ${JSON.stringify(text)}`)
@@ -72,7 +72,7 @@ function admit(request: IncomingMessage, origins: Origins): string {
   assert.equal(again.rawHeaders.length, lines.length + 2, JSON.stringify(text))
   for (const name of Object.keys(again.headers)) {
     assert.ok(name === 'connection' || !hopByHop.has(name), name)
-    if (origins === strangers && name === 'x-forwarded-for') assert.equal(again.headers[name], '127.0.0.1')
+    if (origins === untrusted && name === 'x-forwarded-for') assert.equal(again.headers[name], '127.0.0.1')
   }
   return `admitted ${again.rawHeaders.length}`
 }

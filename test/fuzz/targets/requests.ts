@@ -34,7 +34,7 @@ async function start(): Promise<void> {
   port = (app.server.address() as AddressInfo).port
 }
 
-/** Whatever a client sends, an instance answers without a 5xx, shows no stack, and closes the connection. */
+/** To any input an instance responds without a 5xx or a stack, and closes the connection. */
 export default {
   seeds: [
     request('GET /me', 'Cookie: fleet.sid=abc.def', 'CF-IPCountry: DE'),
@@ -94,7 +94,7 @@ export default {
   async run(input) {
     const text = await exchange(port, input)
     const seen = statuses(text)
-    // 501 and 505 are what Node says of a coding or a version that HTTP does not have.
+    // Node responds 501 and 505 to an unknown coding or version.
     assert.ok(!seen.some((status) => status >= 500 && status !== 501 && status !== 505), text)
     assert.doesNotMatch(text, /node_modules|\bat .*\.[jt]s:\d/, 'a stack reaches the client')
     return seen.join(' ')

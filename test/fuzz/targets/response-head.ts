@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { parseHead } from '../../../src/edge/http/wire/response-head.ts'
 import type { Target } from '../engine/target.ts'
 
-/** The head of a response as it is passed on: it must be the same head to whoever reads it next. */
+/** The head of a forwarded response: every later parser must read the same head. */
 export default {
   seeds: [
     'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b',

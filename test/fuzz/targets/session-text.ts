@@ -19,7 +19,7 @@ function object(choices: Choices): Record<string, unknown> {
   return Object.fromEntries(entries.filter(([name]) => name !== 'cookie'))
 }
 
-/** A session as it stands in Redis: what is written is read back, and two changes at once are merged member by member. */
+/** A session as stored in Redis: a written session is read back, and two concurrent changes merge member by member. */
 export default {
   seeds: [
     '',
@@ -33,8 +33,8 @@ export default {
     const text = input.toString('latin1')
     const rest = dataText(text)
     if (rest !== undefined) parseMembers(rest)
-    // No name holds a backslash: once Node 24.21 has parsed `{"a":1,"b\\\\":1}`, it takes the second name of
-    // `{"a":1,"b\\n":1}` for the former.
+    // No name contains a backslash: once Node 24.21 has parsed `{"a":1,"b\\\\":1}`, it reads the second name of
+    // `{"a":1,"b\\n":1}` as the former.
     const choices = new Choices(Buffer.from(text.replaceAll('\\', '/'), 'latin1'))
     const [before, after] = [object(choices), object(choices)]
     const cookie = '{"expires":1}'

@@ -24,7 +24,7 @@ const encode = (value: unknown): string => Buffer.from(JSON.stringify(value) ?? 
 const decode = (token: string): Record<string, unknown>[] =>
   token.split('.', 2).map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()) as Record<string, unknown>)
 
-/** Signed with the right secret, with a header and claims that no issuer of this fleet would write. */
+/** Signed with the right secret, but with a header and claims that no issuer of this fleet would use. */
 function strange(input: Buffer): string {
   const choices = new Choices(input)
   const [header = {}, claims = {}] = decode([...good][0] ?? '')
@@ -36,7 +36,7 @@ function strange(input: Buffer): string {
   return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`
 }
 
-/** @returns the code, or what was accepted */
+/** @returns the code, or the accepted token */
 async function tried(run: () => Promise<unknown>): Promise<string> {
   try {
     await run()
@@ -47,7 +47,7 @@ async function tried(run: () => Promise<unknown>): Promise<string> {
   }
 }
 
-/** Nothing but an issued token is accepted, and whatever else comes ends in a FleetError. */
+/** Only an issued token is accepted; everything else is a FleetError. */
 export default {
   seeds,
   dictionary: ['.', 'eyJ', 'HS256', 'none', 'RS256', 'at+jwt', 'rt+jwt', '"kid":', '"crit":["x"]', '=', '-', '_', '\0'],
@@ -64,7 +64,7 @@ export default {
   async run(input) {
     const text = input.toString('latin1')
     const [token = ''] = good
-    // Part of a good token exchanged for the input.
+    // A valid token with a part replaced by the input.
     const at = (input[0] ?? 0) % token.length
     const mutated = token.slice(0, at) + text + token.slice(at + ((input[1] ?? 0) % 4))
     const outcomes: string[] = []
@@ -84,7 +84,7 @@ export default {
   },
 } satisfies Target
 
-/** Base64url has several texts for one signature: the same bytes are the same token. */
+/** Base64url has several encodings of one signature: the same bytes are the same token. */
 function sameBytes(one: string): boolean {
   const bytes = (token: string): string =>
     token

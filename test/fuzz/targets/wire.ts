@@ -5,8 +5,9 @@ import type { Generator, Target } from '../engine/target.ts'
 import { differences } from '../wire-differences.ts'
 
 /**
- * The built-in proxy's reader of responses against Node's own. The first byte chooses the request's method, the second
- * where the response is cut into pieces; the rest is the response. A difference must be one of `wire-differences.ts`.
+ * Compares the built-in proxy's response parser with Node's. The first byte chooses the request's method, the second
+ * the split of the response into pieces; the rest is the response. A difference must be listed in
+ * `wire-differences.ts`.
  */
 let pair: Awaited<ReturnType<typeof startPair>>
 
@@ -52,7 +53,7 @@ const dictionary = [
   ...['HTTP/1.1 ', 'HTTP/1.0 ', 'HTTP/2.0 ', 'HTTP/0.9 ', '200', '204', '304', '599', '999', '\x80', '\xff'],
 ]
 
-/** A response of parts that each are mostly valid. */
+/** A response of mostly valid parts. */
 function generate(random: Generator): Buffer {
   const line = (): string =>
     random.pick([
@@ -110,7 +111,7 @@ export default {
   },
 } satisfies Target
 
-/** How much of a body was passed on before it was cut depends on the pieces it came in. */
+/** The forwarded part of a truncated body depends on the pieces. */
 function same(own: Exchange, node: Exchange): boolean {
   if (own.outcome === 'cut' && node.outcome === 'cut')
     return isDeepStrictEqual({ ...own, body: '' }, { ...node, body: '' }) && isPrefix(own.body, node.body)

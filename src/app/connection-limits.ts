@@ -1,18 +1,18 @@
 import { FleetError } from '../index.ts'
 
-export interface GuestLimits {
-  /** Connections of one client, and of all, on this instance. */
+export interface Limits {
+  /** Limits of connections on this instance, per client and in total. */
   readonly perClient: number
   readonly all: number
 }
 
-/** Counts what stays open, by client. */
-export class Guests {
-  readonly #limits: GuestLimits
+/** Counts long-lived connections per client. */
+export class ConnectionLimits {
+  readonly #limits: Limits
   readonly #open = new Map<string, number>()
   #all = 0
 
-  constructor(limits: GuestLimits) {
+  constructor(limits: Limits) {
     this.#limits = limits
   }
 
@@ -23,10 +23,10 @@ export class Guests {
   }
 
   /**
-   * @returns what is called, once or more often, when the connection has ended
+   * @returns a function that releases the connection; repeated calls have no effect
    * @throws FLEET_ERR_RATE_LIMITED
    */
-  enter(client: string): () => void {
+  acquire(client: string): () => void {
     this.check(client)
     this.#all++
     this.#open.set(client, (this.#open.get(client) ?? 0) + 1)
@@ -42,25 +42,25 @@ export class Guests {
   }
 }
 
-/** So many at once, and from then on so many per second. */
-export class Allowance {
-  readonly #most: number
+/** A token bucket: a burst at once, then a number per second. */
+export class TokenBucket {
+  readonly #burst: number
   readonly #perSecond: number
-  #left: number
+  #tokens: number
   #at = performance.now()
 
-  constructor(most: number, perSecond: number) {
-    this.#most = most
+  constructor(burst: number, perSecond: number) {
+    this.#burst = burst
     this.#perSecond = perSecond
-    this.#left = most
+    this.#tokens = burst
   }
 
   take(): boolean {
     const now = performance.now()
-    this.#left = Math.min(this.#most, this.#left + ((now - this.#at) * this.#perSecond) / 1000)
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) * this.#perSecond) / 1000)
     this.#at = now
-    if (this.#left < 1) return false
-    this.#left--
+    if (this.#tokens < 1) return false
+    this.#tokens--
     return true
   }
 }

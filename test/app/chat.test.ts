@@ -9,7 +9,7 @@ import { until } from '../helpers/until.ts'
 
 const friend = 'https://friend.example'
 
-describe('the room of the reference application', () => {
+describe('the chat of the reference application', () => {
   let app: FastifyInstance
   let port = 0
   before(async () => {
@@ -28,7 +28,7 @@ describe('the room of the reference application', () => {
     for (const socket of open) socket.terminate()
   })
 
-  /** @returns the socket, or the status with which it was refused */
+  /** @returns the socket, or the status of the rejection */
   function join(headers: Record<string, string> = {}): Promise<WebSocket | number> {
     const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers })
     return new Promise((resolve, reject) => {
@@ -57,7 +57,7 @@ describe('the room of the reference application', () => {
       sent.end()
     })
 
-  test('accepts pages of its own origin, of allowed ones, and programs, and rejects all others with 403', async () => {
+  test('accepts pages of its own and allowed origins and programs, and rejects all others with 403', async () => {
     for (const origin of [`http://127.0.0.1:${port}`, `https://127.0.0.1:${port}`, friend]) {
       await leave(await join({ origin }))
       assert.equal(await events({ origin }), 200)
@@ -79,7 +79,7 @@ describe('the room of the reference application', () => {
     assert.equal(await events({ 'sec-fetch-site': 'cross-site' }), 403)
   })
 
-  test('passes on some messages of a client, and closes the connection of one that does not stop', async () => {
+  test('limits the messages of a client, and closes the connection of one that does not stop', async () => {
     const [flood, listener] = [await join(), await join()]
     assert.ok(flood instanceof WebSocket && listener instanceof WebSocket)
     let [heard, errors] = [0, 0]
@@ -96,7 +96,7 @@ describe('the room of the reference application', () => {
     listener.terminate()
   })
 
-  test('limits the WebSockets and the event streams of one client, and takes it again when it has closed some', async () => {
+  test('limits the WebSockets and the event streams of one client, and accepts new ones after others close', async () => {
     const joined: (WebSocket | number)[] = []
     for (let i = 0; i < 60; i++) joined.push(await join())
     const refused = joined.filter((one) => typeof one === 'number')
@@ -121,7 +121,7 @@ describe('the room of the reference application', () => {
     await until(async () => (await events()) === 200)
   })
 
-  test('cuts off a listener that does not read', async () => {
+  test('disconnects a listener that does not read', async () => {
     const slow = connect(port, '127.0.0.1')
     slow.on('error', () => {})
     slow.write('GET /events HTTP/1.1\r\nHost: a\r\n\r\n')
@@ -144,7 +144,7 @@ describe('the room of the reference application', () => {
   const connections = (): Promise<number> =>
     new Promise((resolve) => app.server.getConnections((_, count) => resolve(count)))
 
-  test('passes on nothing that is no message, so that no event stream can be written into', async () => {
+  test('forwards valid messages only, so that no client can inject into an event stream', async () => {
     const lines: string[] = []
     const sent = request({ port, path: '/events', agent: false }, (response) => {
       response.setEncoding('utf8').on('data', (text) => lines.push(text))
@@ -171,7 +171,7 @@ describe('the room of the reference application', () => {
     sent.destroy()
   })
 
-  test('echoes no body that is nested too deeply to be written, with 400', async () => {
+  test('rejects a body that is nested too deeply to be serialised with 400', async () => {
     const deep = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels)
     const echo = (payload: string) =>
       app.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload })
