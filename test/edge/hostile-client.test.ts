@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
@@ -8,7 +7,19 @@ import { after, before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { Agent, request } from 'undici'
-import { block, flags, frame, frames, type Place, play, preface, type Script, Victim } from '../helpers/hostile.ts'
+import {
+  block,
+  flags,
+  frame,
+  frames,
+  type Place,
+  patienceMs,
+  play,
+  preface,
+  type Script,
+  statusOverHttp2,
+  Victim,
+} from '../helpers/hostile.ts'
 import { until } from '../helpers/until.ts'
 
 const ca = readFileSync(new URL('fixtures/localhost.crt', import.meta.url), 'utf8')
@@ -80,17 +91,17 @@ async function ask(): Promise<void> {
     `http://127.0.0.1:${ports.admin}/live`,
   ]
   for (const url of urls) {
-    const { statusCode, body } = await request(url, { dispatcher: agent })
+    const { statusCode, body } = await request(url, {
+      dispatcher: agent,
+      headersTimeout: patienceMs,
+      bodyTimeout: patienceMs,
+    })
     await body.dump()
     assert.equal(statusCode, 200, url)
   }
-  const session = connectHttp2(`https://localhost:${ports.secure}`, {
-    ca,
-    lookup: (_, __, done) => done(null, [{ address: '127.0.0.1', family: 4 }] as never, 4),
-  })
-  const [headers] = await once(session.request({ ':path': '/' }).resume(), 'response')
-  session.close()
-  assert.equal(headers[':status'], 200)
+  const lookup = (_: unknown, __: unknown, done: (...found: unknown[]) => void): void =>
+    done(null, [{ address: '127.0.0.1', family: 4 }], 4)
+  assert.equal(await statusOverHttp2(`https://localhost:${ports.secure}`, { ca, lookup } as never), 200)
 }
 
 before(async () => {

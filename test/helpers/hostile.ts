@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
+import { type ClientSessionOptions, connect as connectHttp2, type SecureClientSessionOptions } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { type App, type ForkOptions, forkApp } from './fork-app.ts'
@@ -88,6 +90,27 @@ export async function play(place: Place, script: Script): Promise<string> {
   }
   if (gets) assert.match(text, gets)
   return text
+}
+
+/** Longest wait of an ordinary client for one response, ms. A busy server may close its session first; then it tries again. */
+export const patienceMs = 5_000
+
+/** @returns the status of `GET /` over a new HTTP/2 session */
+export async function statusOverHttp2(
+  authority: string,
+  options: ClientSessionOptions | SecureClientSessionOptions = {},
+): Promise<number> {
+  const session = connectHttp2(authority, options).on('error', () => {})
+  try {
+    const stream = session
+      .request({ ':path': '/' })
+      .resume()
+      .on('error', () => {})
+    const [headers] = await once(stream, 'response', { signal: AbortSignal.timeout(patienceMs) })
+    return headers[':status']
+  } finally {
+    session.destroy()
+  }
 }
 
 /** Resource usage of a process under attack. */

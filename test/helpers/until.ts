@@ -16,7 +16,7 @@ export async function until<T>(
   let last: unknown
   for (let pause = 2; ; pause = Math.min(pause * 2, 50)) {
     try {
-      const value = await fn()
+      const value = await inTime(fn(), deadline - now())
       if (value) return value
       last = value
     } catch (error) {
@@ -26,4 +26,19 @@ export async function until<T>(
     await sleep(pause)
   }
   throw new Error(`${what} did not come true within ${timeoutMs} ms; last: ${last}`, { cause: last })
+}
+
+/** An attempt that never settles must not outlive the deadline. */
+async function inTime<T>(attempt: T | Promise<T>, leftMs: number): Promise<T> {
+  if (!(attempt instanceof Promise)) return attempt
+  const timer = new AbortController()
+  const late = sleep(Math.max(0, leftMs), undefined, { signal: timer.signal }).then(() => {
+    throw new Error('an attempt did not settle')
+  })
+  try {
+    return await Promise.race([attempt, late])
+  } finally {
+    timer.abort()
+    late.catch(() => {})
+  }
 }

@@ -10,8 +10,8 @@ const options = {
   probe: { type: 'off' },
   outliers: { consecutive: 0, errorShare: 0, latencyFactor: 0 },
   retry: { attempts: 1 },
-  connections: { responseTimeoutMs: 500, bodyTimeoutMs: 500, keepAliveMs: 1, unsafeKeepAliveMs: 1 },
-  sendTimeoutMs: 500,
+  connections: { responseTimeoutMs: 2000, bodyTimeoutMs: 2000, keepAliveMs: 1, unsafeKeepAliveMs: 1 },
+  sendTimeoutMs: 2000,
 } satisfies ProxyOptions
 const plain = createProxy(options)
 const secure = createProxy({ ...options, tls: { key: file('key'), cert: file('crt') } })
