@@ -96,10 +96,18 @@ export function show(value: unknown): string {
     return value.length > 20 ? `a string of ${value.length} characters` : JSON.stringify(value)
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value)) return `a list of ${value.length}`
-  if (typeof value === 'object' && value !== null) return `an object (${value.constructor?.name ?? 'no prototype'})`
+  if (typeof value === 'object' && value !== null) return `an object (${classOf(value)})`
   return String(value)
 }
 
 function unknownText(plugin: string, key: string, known: readonly string[]): string {
   return `\`${plugin}\` has no option \`${key}\`; it has ${known.map((k) => `\`${k}\``).join(', ')}`
+}
+
+/** The class of an object by its prototype: it may have a member called `constructor`. */
+export function classOf(value: object): string {
+  const prototype = Object.getPrototypeOf(value)
+  if (prototype === null) return 'no prototype'
+  const name: unknown = prototype.constructor?.name
+  return typeof name === 'string' ? name : 'unknown class'
 }

@@ -1,3 +1,5 @@
+import { classOf } from '../base/options.ts'
+
 const secret = /secret|token|password|passphrase|credential|private|keys?$/i
 
 /**
@@ -10,7 +12,7 @@ export function redact(value: unknown, name = ''): unknown {
   if (typeof value !== 'object' || value === null) return typeof value === 'function' ? '[function]' : value
   if (Array.isArray(value)) return value.map((entry) => redact(entry))
   const prototype = Object.getPrototypeOf(value)
-  if (prototype !== null && prototype !== Object.prototype) return `[${value.constructor?.name ?? 'object'}]`
+  if (prototype !== null && prototype !== Object.prototype) return `[${classOf(value)}]`
   return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, redact(entry, key)]))
 }
 

@@ -37,6 +37,11 @@ describe('options', () => {
     ['a wrong type', { port: '80' }, /`plugin\.port` must be a whole number from 1 to 65535, but it is "80"/],
     ['a number out of range', { port: 0 }, /`plugin\.port`.*but it is 0/],
     [
+      'an object with a member `constructor`',
+      { port: { constructor: { name: {} } } },
+      /but it is an object \(Object\)/,
+    ],
+    [
       'a wrong entry of a list',
       { tags: ['a', ''] },
       /`plugin\.tags` must be a list in which each entry is a non-empty string/,
