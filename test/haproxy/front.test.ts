@@ -394,6 +394,9 @@ for (const release of releases) {
       // A canary that crashes costs no request.
       await own.api(`set map ${map} share 100`)
       await own.api('set server fleet/canary addr 127.0.0.1 port 1')
+      // HAProxy may still use an idle connection to the former address.
+      await until(async () => (await servedBy(own.url)) !== 'app-3', { what: 'the end of idle connections' })
+      await even(own, 'app-1', 'app-2')
       assert.deepEqual(await count(10, () => servedBy(own.url)), { 'app-1': 5, 'app-2': 5 })
       await own.api('enable health fleet/canary')
       await until(async () => (await own.server('canary')).status === 'DOWN', { what: 'its end to be seen' })
