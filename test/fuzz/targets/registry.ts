@@ -11,7 +11,7 @@ import type { Target } from '../engine/target.ts'
 const keys = (secret: string): FleetKeys => new FleetKeys([secret], 'registry', 'shop')
 const fleet = keys('a secret that all instances share, long')
 const entries = new SignedEntries(fleet)
-const strangers = new SignedEntries(keys('a secret of somebody else, long enough'))
+const strangers = new SignedEntries(keys('a secret of another tenant, long enough'))
 const boot = 'b'.repeat(16)
 
 const peer = (id: string): Peer =>
