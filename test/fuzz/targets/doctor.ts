@@ -25,9 +25,12 @@ const root = new URL('../../../', import.meta.url)
 const seed = (file: number, path: string): string =>
   String.fromCharCode(file) + readFileSync(new URL(path, root), 'latin1').slice(0, 6000)
 
-/** Errors of the language: a reader that fails with one has met a value that it did not expect. */
+/**
+ * Errors of the language: a reader that fails with one has met a value that it did not expect. The parser of JavaScript
+ * says `Invalid regular expression flag` of a file's own mistake, V8 `Invalid regular expression: /…/`.
+ */
 const unexpected =
-  /Cannot (?:read|destructure|convert|use|set|create)|is not (?:a function|iterable|a constructor|extensible)|Invalid (?:regular|string|array|time)|undefined \(|call stack|must be of type|toString|Reduce of/
+  /Cannot (?:read|destructure|convert|use|set|create)|is not (?:a function|iterable|a constructor|extensible)|Invalid (?:regular expression: \/.*\/|string length|array length|time value)|undefined \(|call stack|must be of type|toString|Reduce of/
 
 /** With any file contents `fleet doctor` reports findings; an unreadable file is one. */
 export default {
