@@ -3,7 +3,7 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
-import { any, bool, either, oneOf, record, resolveOptions, type Shape, type Shapes, token } from './base/options.ts'
+import { any, bool, either, oneOf, record, resolveLegacy, type Shape, type Shapes, token } from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
 import type { DatabaseOptions } from './database/index.ts'
 import { type GeoOptions, geo } from './geo/index.ts'
@@ -93,7 +93,7 @@ interface Entry {
 
 type Extra = Partial<Pick<Entry, 'fallback' | 'shape' | 'options' | 'when'>>
 
-const settings = record(any)
+const settings = record(any())
 const settingsOrFalse = either(oneOf(false), settings)
 
 const always = (option: keyof FleetOptions, plugin: AnyPlugin, extra: Extra = {}): Entry => ({
@@ -194,7 +194,7 @@ function codeSecret({ session, jwt }: Values): string[] | undefined {
 const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.byteLength(text) >= 32
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
-  const values = resolveOptions<Values>('fleet', shapes, defaults, given)
+  const values = resolveLegacy<Values>('fleet', shapes, defaults, given)
   for (const { option, plugin, options, when } of plugins) {
     const enabled = when ? when(values) : !option || values[option] !== false
     if (enabled) await app.register(plugin, options ? await options(values, app) : values[option as string])

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
-import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
+import { either, int, oneOf, path, resolveLegacy, type Shapes } from '../base/options.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
@@ -37,7 +37,7 @@ const commandBody = {
 
 const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
   await ensure(app, lifecycle, operators)
-  const options = resolveOptions<Required<DashboardOptions>>('dashboard', shapes, defaults, given)
+  const options = resolveLegacy<Required<DashboardOptions>>('dashboard', shapes, defaults, given)
   const { path: root, refreshMs } = options
   if (root === false) return
   await app.register(async (scope) => routes(scope, root, refreshMs))

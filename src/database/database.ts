@@ -12,7 +12,7 @@ import {
   list,
   object,
   oneOf,
-  resolveOptions,
+  resolveLegacy,
   type Shapes,
   text,
   token,
@@ -69,8 +69,8 @@ export interface OwnWritesOptions {
 
 const secrets = either(text, list(text))
 const shapes: Shapes = {
-  client: any,
-  pools: any,
+  client: any(),
+  pools: any(),
   ownWrites: either(
     oneOf(false),
     object({ secret: secrets, cookieName: token, keepMs: int(1_000, 86_400_000, 'milliseconds') }),
@@ -177,7 +177,7 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
 
 const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   if (!app.hasDecorator('health')) await app.register(health)
-  const { client: from, check, pools, ownWrites } = resolveOptions<DatabaseOptions>('database', shapes, defaults, given)
+  const { client: from, check, pools, ownWrites } = resolveLegacy<DatabaseOptions>('database', shapes, defaults, given)
   const client = isClient(from) ? from : typeof from === 'function' ? await from() : undefined
   if (!isClient(client))
     throw new FleetError(

@@ -1,6 +1,6 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg'
 import { FleetError } from '../base/errors.ts'
-import { any, bool, int, resolveOptions, type Shapes } from '../base/options.ts'
+import { any, bool, int, resolveLegacy, type Shapes } from '../base/options.ts'
 import { hostUrls } from '../base/postgres-url.ts'
 
 export interface PoolsOptions {
@@ -30,7 +30,7 @@ const shapes: Shapes = {
   statementTimeoutMs: int(10, 3_600_000, 'milliseconds'),
   idleTimeoutMs: int(0, 3_600_000, 'milliseconds'),
   pgbouncer: bool,
-  driver: any,
+  driver: any(),
 }
 const defaults = {
   max: 10,
@@ -230,7 +230,7 @@ export class Pools {
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_PACKAGE_MISSING
  */
 export async function pools(given: PoolsOptions = {}): Promise<Pools> {
-  const options = resolveOptions<Resolved>('pools', shapes, defaults, given)
+  const options = resolveLegacy<Resolved>('pools', shapes, defaults, given)
   return new Pools(options.driver ?? (await installed()), options)
 }
 

@@ -1,7 +1,7 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { withExecutor } from '../base/internals/prisma.ts'
-import { any, fn, int, list, oneOf, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { any, fn, int, list, oneOf, resolveLegacy, type Shapes, text } from '../base/options.ts'
 import { policyNames } from './policies.ts'
 import { watchDefaults } from './replica-set.ts'
 import { Router, type RouterOptions, routerDefaults } from './router.ts'
@@ -17,8 +17,8 @@ export interface ReplicasOptions<C extends ServerClient = ServerClient> extends 
 }
 
 const shapes: Shapes = {
-  clients: list(any),
-  connect: fn,
+  clients: list(any()),
+  connect: fn(),
   urls: list(text),
   probeIntervalMs: int(100, 600_000, 'milliseconds'),
   probeTimeoutMs: int(10, 60_000, 'milliseconds'),
@@ -26,7 +26,7 @@ const shapes: Shapes = {
   fall: int(1, 100),
   maxLagMs: int(10, 86_400_000, 'milliseconds'),
   policy: oneOf(...policyNames),
-  onChange: fn,
+  onChange: fn(),
   waitMs: int(0, 60_000, 'milliseconds'),
   maxPrimaryReads: int(0, 100_000),
 }
@@ -76,7 +76,7 @@ export function replicas<C extends ServerClient>(
 ): (client: ExtensibleClient) => ReplicasExtension {
   const environment = given.clients ? {} : { urls: readEnv().DATABASE_REPLICA_URLS }
   const defaults = { ...watchDefaults, ...routerDefaults }
-  const options = resolveOptions<ReplicasOptions<C>>('replicas', shapes, defaults, environment, given)
+  const options = resolveLegacy<ReplicasOptions<C>>('replicas', shapes, defaults, environment, given)
   const { clients, connect, urls = [], ...routing } = options
   if (clients && connect)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` takes `clients` or `connect`, not both')

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
+import type { TrustProxy } from '../base/client-address.ts'
 import { FleetError } from '../base/errors.ts'
 import {
   bool,
@@ -11,9 +11,10 @@ import {
   oneOf,
   path,
   record,
-  resolveOptions,
+  resolveLegacy,
   type Shapes,
   text,
+  trustProxy,
 } from '../base/options.ts'
 import { urlAt } from '../base/urls.ts'
 import type { ProbeOptions } from '../edge/balancer/probe.ts'
@@ -71,7 +72,7 @@ type Resolved = Required<Omit<GeoOptions, Optional | 'probe'>> & Pick<GeoOptions
 const ms = int(1, 3_600_000, 'milliseconds')
 const shapes: Shapes = {
   edges: list(text),
-  trustProxy: trustProxyShape,
+  trustProxy,
   headers: list(text),
   database: text,
   regions: record(object({})),
@@ -148,7 +149,7 @@ async function databaseOf({ database }: Resolved): Promise<GeoDatabase | undefin
 
 const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
-  const options = resolveOptions<Resolved>('geo', shapes, defaults, given)
+  const options = resolveLegacy<Resolved>('geo', shapes, defaults, given)
   const own = app.fleet.instance.region
   const regions = await regionsOf(options, own)
   app.addHook('onClose', async () => regions.close())

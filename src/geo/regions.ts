@@ -1,5 +1,5 @@
 import { FleetError } from '../base/errors.ts'
-import { list, number, object, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { list, number, object, resolveLegacy, type Shapes, text } from '../base/options.ts'
 import { balancerDefaults } from '../edge/balancer/options.ts'
 import { type ProbeOptions, Prober } from '../edge/balancer/probe.ts'
 import { Target } from '../edge/balancer/target.ts'
@@ -51,7 +51,7 @@ export class Regions {
    */
   constructor(regions: Readonly<Record<string, RegionOptions>>, own: string | undefined, probe: ProbeOptions) {
     this.#regions = Object.entries(regions).map(([name, options]) => {
-      const { url, countries = [], location } = resolveOptions<RegionOptions>(`geo.regions.${name}`, shapes, options)
+      const { url, countries = [], location } = resolveLegacy<RegionOptions>(`geo.regions.${name}`, shapes, options)
       const target = new Target({ url }, balancerDefaults.connections)
       validate(name, countries, location)
       const { origin, host } = target.url

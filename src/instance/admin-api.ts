@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { either, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
+import { either, oneOf, path, resolveLegacy, type Shapes } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
@@ -65,7 +65,7 @@ export function fleetFigures(peers: readonly Peer[]): { instances: number; servi
 
 const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
   await ensure(app, health)
-  const options = resolveOptions<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
+  const options = resolveLegacy<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
   if (options.path === false) return
   await app.register(async (scope) => routes(scope), { prefix: options.path })
 }

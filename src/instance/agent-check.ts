@@ -3,7 +3,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
-import { int, number, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { int, number, resolveLegacy, type Shapes, text } from '../base/options.ts'
 import { endConnection, guardConnections, RecentConnections } from '../base/socket-bounds.ts'
 import { health } from './health/index.ts'
 import type { Peer } from './identity.ts'
@@ -84,7 +84,7 @@ export function agentLine(ready: boolean, weight: number): string {
 const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   await ensure(app, health)
   const fromEnv = { port: readEnv().FLEET_AGENT_PORT }
-  const options = resolveOptions<Resolved>('agentCheck', shapes, defaults, fromEnv, given)
+  const options = resolveLegacy<Resolved>('agentCheck', shapes, defaults, fromEnv, given)
   app.fleet.configure('agentCheck', options)
   if (options.port === undefined) return
 

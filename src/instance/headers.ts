@@ -2,7 +2,7 @@ import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { setHeader } from '../base/internals/fastify.ts'
-import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
+import { either, object, oneOf, resolveLegacy, type Shapes, shape } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
 import { staticHeaders } from './static-headers.ts'
@@ -33,10 +33,10 @@ export interface HeadersOptions {
   names?: Partial<Record<HeaderName, string | false>>
 }
 
-const headerName: Shape<string> = {
-  expects: 'a header name (RFC 9110, section 5.1)',
-  accepts: (value): value is string => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
-}
+const headerName = shape<string>(
+  'a header name (RFC 9110, section 5.1)',
+  (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
+)
 const shapes: Shapes = {
   expose: oneOf('none', 'internal', 'all'),
   names: object(Object.fromEntries(Object.keys(headerNames).map((key) => [key, either(oneOf(false), headerName)]))),
@@ -81,7 +81,7 @@ class ReadyText {
 
 const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   await ensure(app, identity, operators, staticHeaders)
-  const options = resolveOptions<Required<HeadersOptions>>('headers', shapes, defaults, given)
+  const options = resolveLegacy<Required<HeadersOptions>>('headers', shapes, defaults, given)
   const { expose, names } = options
   const { fleet, staticHeaders: fixed } = app
   fleet.configure('headers', options)

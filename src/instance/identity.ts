@@ -3,11 +3,11 @@ import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
+import type { TrustProxy } from '../base/client-address.ts'
 import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { int, resolveOptions, type Shapes, token } from '../base/options.ts'
+import { int, resolveLegacy, type Shapes, token, trustProxy } from '../base/options.ts'
 import { requestId } from '../base/request-id.ts'
 import { decorateClients } from './client-key.ts'
 
@@ -44,7 +44,7 @@ const shapes: Shapes = {
   region: token,
   zone: token,
   weight: int(0, 1000),
-  trustProxy: trustProxyShape,
+  trustProxy,
 }
 const defaults = {
   name: 'fleet',
@@ -206,7 +206,7 @@ function requestIds(trusted: (address: string | undefined) => boolean): (raw: In
 
 const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
   const env = readEnv()
-  const options = resolveOptions<IdentityOptions & typeof defaults>(
+  const options = resolveLegacy<IdentityOptions & typeof defaults>(
     'identity',
     shapes,
     defaults,

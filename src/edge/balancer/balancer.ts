@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
 import type { BalancerContext, Failure } from './context.ts'
 import { balancedDispatcher } from './dispatcher.ts'
@@ -64,7 +64,7 @@ export class Balancer {
    * FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK
    */
   constructor(targets: readonly (string | TargetOptions)[], options: BalancerOptions = {}) {
-    const resolved = resolveOptions<ResolvedBalancerOptions>('balancer', balancerShapes, balancerDefaults, options)
+    const resolved = resolveLegacy<ResolvedBalancerOptions>('balancer', balancerShapes, balancerDefaults, options)
     const { policy, probe, retry, queue } = resolved
     this.options = resolved
     this.#policy =
@@ -113,7 +113,7 @@ export class Balancer {
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   add(options: string | TargetOptions): Target {
     const given = typeof options === 'string' ? { url: options } : options
-    const target = new Target(resolveOptions('target', targetShapes, given), this.options.connections)
+    const target = new Target(resolveLegacy('target', targetShapes, given), this.options.connections)
     this.#rotation.add(target)
     if (this.options.probe.type === 'off') this.#rotation.move(target, 'up')
     else this.#prober.watch(target)

@@ -1,4 +1,17 @@
-import { bool, either, fn, int, list, number, object, oneOf, path, type Shapes, text } from '../../base/options.ts'
+import {
+  bool,
+  either,
+  fn,
+  int,
+  list,
+  number,
+  object,
+  oneOf,
+  path,
+  type Shapes,
+  shape,
+  text,
+} from '../../base/options.ts'
 import type { Source } from './discovery.ts'
 import type { OutlierOptions } from './outliers.ts'
 import { type Policy, type PolicyName, type PolicySettings, policyNames, policySettings } from './policies/index.ts'
@@ -52,10 +65,10 @@ export interface ResolvedBalancerOptions extends PolicySettings {
 const ms = int(1, 3_600_000, 'milliseconds')
 const msOrNever = int(0, 3_600_000, 'milliseconds')
 const share = number(0, 1)
-const isPolicy = {
-  expects: 'an object with a method `pick`',
-  accepts: (value: unknown): value is Policy => typeof (value as Policy | null)?.pick === 'function',
-}
+const isPolicy = shape<Policy>(
+  'an object with a method `pick`',
+  (value) => typeof (value as Policy | null)?.pick === 'function',
+)
 
 export const balancerShapes: Shapes = {
   policy: either(oneOf(...policyNames), isPolicy),
@@ -97,7 +110,7 @@ export const balancerShapes: Shapes = {
   queue: object({ size: int(0, 1_000_000), timeoutMs: msOrNever }),
   slowStartMs: msOrNever,
   panicThreshold: share,
-  discover: fn,
+  discover: fn(),
   prequal: object({
     probesPerRequest: number(0.1, 10),
     poolSize: int(2, 64),

@@ -1,5 +1,5 @@
 import type { TlsOptions } from 'node:tls'
-import { int, list, object, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { int, list, object, path, resolveLegacy, type Shapes, shape, text } from '../../base/options.ts'
 import type { BalancerOptions } from '../balancer/options.ts'
 import type { TargetOptions } from '../balancer/target.ts'
 import type { AdminOptions } from './admin.ts'
@@ -79,10 +79,7 @@ const proxyShapes: Shapes = {
   sendTimeoutMs: ms,
   shutdownTimeoutMs: ms,
   admin: object({ port: int(0, 65_535, 'a TCP port'), host: text, token: text }),
-  tls: {
-    expects: 'an object with `cert` and `key`',
-    accepts: (v): v is TlsOptions => typeof v === 'object' && v !== null,
-  },
+  tls: shape<TlsOptions>('an object with `cert` and `key`', (v) => typeof v === 'object' && v !== null),
 }
 
 const proxyDefaults: ResolvedProxyOptions = {
@@ -115,5 +112,5 @@ export function resolveProxyOptions({ targets, ...given }: ProxyOptions): {
 } {
   const part = (ofProxy: boolean): object =>
     Object.fromEntries(Object.entries(given).filter(([key]) => key in proxyShapes === ofProxy))
-  return { targets, proxy: resolveOptions('proxy', proxyShapes, proxyDefaults, part(true)), balancer: part(false) }
+  return { targets, proxy: resolveLegacy('proxy', proxyShapes, proxyDefaults, part(true)), balancer: part(false) }
 }

@@ -1,7 +1,7 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { plainAddress } from '../../base/client-address.ts'
-import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { bool, int, resolveLegacy, type Shapes } from '../../base/options.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
 import { Balancer } from '../balancer/balancer.ts'
 import type { BalancerOptions } from '../balancer/options.ts'
@@ -69,7 +69,7 @@ export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
-  return new Layer4Proxy(resolveOptions('tcpProxy', shapes, defaults, own), balancer)
+  return new Layer4Proxy(resolveLegacy('tcpProxy', shapes, defaults, own), balancer)
 }
 
 /** The kernel detects peers that vanished. */

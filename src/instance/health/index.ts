@@ -8,7 +8,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import { checkChannel } from '../channels.ts'
 import { lifecycle } from '../lifecycle/index.ts'
 import { load } from '../metrics/load.ts'
@@ -71,7 +71,7 @@ export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['u
 
 const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   await ensure(app, lifecycle, load, operators)
-  const options = resolveOptions<Required<HealthOptions>>('health', shapes, defaults, given)
+  const options = resolveLegacy<Required<HealthOptions>>('health', shapes, defaults, given)
   const { fleet } = app
   fleet.configure('health', options)
   const runner = new CheckRunner((check, { status, critical, lastError }) => {
@@ -84,7 +84,7 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
 
   const health: Health = {
     add(name, fn, own) {
-      runner.add(name, fn, resolveOptions(`health.add(${JSON.stringify(name)})`, checkShapes, options.checks, own))
+      runner.add(name, fn, resolveLegacy(`health.add(${JSON.stringify(name)})`, checkShapes, options.checks, own))
     },
     async check() {
       await runner.runAll()

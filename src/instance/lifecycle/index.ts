@@ -18,7 +18,7 @@ import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
-import { bool, int, object, resolveOptions, type Shapes } from '../../base/options.ts'
+import { bool, int, object, resolveLegacy, type Shapes } from '../../base/options.ts'
 import { stateChannel } from '../channels.ts'
 import { identity, type LifecycleState } from '../identity.ts'
 import { usesManagementListener } from '../operators/listener.ts'
@@ -98,7 +98,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT,
     drainDelayMs: env.DRAIN_DELAY ?? (env.production ? 5_000 : undefined),
   }
-  const options = resolveOptions<Resolved>('lifecycle', shapes, defaults, fromEnv, given)
+  const options = resolveLegacy<Resolved>('lifecycle', shapes, defaults, fromEnv, given)
   app.fleet.configure('lifecycle', options)
   const lifecycle = new Lifecycle((err) => app.log.error({ err }, 'a state listener failed'))
   const connections = new Connections(options.connections, given.connections)

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastif
 import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { ensure } from '../../base/ensure.ts'
-import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../../base/options.ts'
+import { bool, either, list, number, oneOf, path, resolveLegacy, type Shapes } from '../../base/options.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig } from '../own-routes.ts'
@@ -101,7 +101,7 @@ function addInstanceMetrics(app: FastifyInstance, registry: Registry): void {
 
 const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   await ensure(app, identity, load, operators)
-  const options = resolveOptions<Required<MetricsOptions>>('metrics', shapes, defaults, given)
+  const options = resolveLegacy<Required<MetricsOptions>>('metrics', shapes, defaults, given)
   app.fleet.configure('metrics', options)
   const registry = new Registry()
   app.decorate('metrics', registry)

@@ -31,7 +31,7 @@ import {
   requestedHost,
   SecretToken,
 } from '../../base/operator-access.ts'
-import { bool, either, int, list, object, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { bool, either, int, list, object, oneOf, resolveLegacy, type Shapes, text } from '../../base/options.ts'
 import { clientAddress } from '../client-key.ts'
 import { type ListenOptions, ManagementListener } from './listener.ts'
 import { SignIn } from './sign-in.ts'
@@ -171,7 +171,7 @@ const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
         ? undefined
         : { port: env.FLEET_ADMIN_PORT, host: env.FLEET_ADMIN_HOST, publicProbes: env.FLEET_PUBLIC_PROBES },
   }
-  const options = resolveOptions<Resolved>('operators', shapes, defaults, fromEnv, given)
+  const options = resolveLegacy<Resolved>('operators', shapes, defaults, fromEnv, given)
   const listener = options.listen ? new ManagementListener(app, options.listen) : undefined
   const operators = new Operators(options, production, listener)
   app.decorate('operators', operators)

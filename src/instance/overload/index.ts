@@ -11,7 +11,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
-import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { bool, int, resolveLegacy, type Shapes } from '../../base/options.ts'
 import { promClient } from '../../base/prom-client.ts'
 import { identity } from '../identity.ts'
 import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
@@ -117,7 +117,7 @@ function addMetrics(app: FastifyInstance, overload: Overload): void {
 
 const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   await ensure(app, identity)
-  const options = resolveOptions<Required<OverloadOptions>>('overload', shapes, defaults, given)
+  const options = resolveLegacy<Required<OverloadOptions>>('overload', shapes, defaults, given)
   const { fleet } = app
   fleet.configure('overload', options)
   const limiter = new Limiter(fleet, options)

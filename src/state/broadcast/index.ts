@@ -5,7 +5,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
-import { either, int, list, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { either, int, list, resolveLegacy, type Shapes, text } from '../../base/options.ts'
 import { expose } from '../metrics.ts'
 import redis from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from '../registry/fleet-keys.ts'
@@ -81,7 +81,7 @@ async function transportOf(app: FastifyInstance, subscriptions: Subscriptions, o
 }
 
 const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
-  const options = resolveOptions<Resolved>('broadcast', shapes, defaults, given)
+  const options = resolveLegacy<Resolved>('broadcast', shapes, defaults, given)
   if (!app.hasDecorator('redis')) await app.register(redis)
   const { fleet } = app
   fleet.configure('broadcast', options)

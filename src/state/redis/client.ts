@@ -53,7 +53,7 @@ export const addressShapes: Shapes = {
   port: int(1, 65_535, 'a TCP port'),
   username: text,
   password: text,
-  tls: either(bool, record(any)),
+  tls: either(bool, record(any())),
   commandTimeoutMs: int(1, 60_000, 'milliseconds'),
 }
 

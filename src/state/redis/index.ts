@@ -10,7 +10,7 @@ import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { bool, int, resolveOptions } from '../../base/options.ts'
+import { bool, int, resolveLegacy } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import { addressShapes, close, connect, type RedisAddress, type RedisClient, ready, watch } from './client.ts'
 import { checkRedis } from './health.ts'
@@ -186,7 +186,7 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   )
   if (addresses.length > 1)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`redis\` takes only one of \`${addresses.join('`, `')}\``)
-  const options = resolveOptions<Resolved>(
+  const options = resolveLegacy<Resolved>(
     'redis',
     shapes,
     defaults,

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
-import { int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { int, resolveLegacy, type Shapes } from '../../base/options.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { broadcast } from '../broadcast/index.ts'
@@ -78,7 +78,7 @@ class Commands {
 }
 
 const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
-  const options = resolveOptions<typeof defaults>('registry', shapes, defaults, given)
+  const options = resolveLegacy<typeof defaults>('registry', shapes, defaults, given)
   if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
   const { fleet, redis } = app
