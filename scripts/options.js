@@ -13,7 +13,16 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Each section of the page: its title, the file with the table, and the table's name. */
 export const tables = [
   // One line per plugin, sorted by title.
+  ['agentCheck', 'src/instance/agent-check.ts', 'agentCheckOptions'],
+  ['headers', 'src/instance/headers.ts', 'headersOptions'],
+  ['health', 'src/instance/health/options.ts', 'healthOptions'],
+  ['identity', 'src/instance/identity.ts', 'identityOptions'],
+  ['lifecycle', 'src/instance/lifecycle/index.ts', 'lifecycleOptions'],
+  ['loadBalancer', 'src/instance/admin-api.ts', 'loadBalancerOptions'],
   ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['metrics', 'src/instance/metrics/index.ts', 'metricsOptions'],
+  ['operators', 'src/instance/operators/index.ts', 'operatorsOptions'],
+  ['overload', 'src/instance/overload/index.ts', 'overloadOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */

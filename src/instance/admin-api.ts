@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { either, oneOf, path, resolveLegacy, type Shapes } from '../base/options.ts'
+import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { checksSchema } from './health/schemas.ts'
@@ -10,13 +10,12 @@ import { operatorsOnly } from './operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
 
-export interface LoadBalancerOptions {
-  /** Prefix of the operators' endpoints; `false` disables them. @default '/api/v1/load-balancer' */
-  path?: string | false
+/** @internal */
+export const loadBalancerOptions = {
+  /** Prefix of the operators' endpoints; `false` disables them. */
+  path: either(oneOf(false), path).default('/api/v1/load-balancer'),
 }
-
-const shapes: Shapes = { path: either(oneOf(false), path) }
-const defaults = { path: '/api/v1/load-balancer' } satisfies LoadBalancerOptions
+export type LoadBalancerOptions = OptionsOf<typeof loadBalancerOptions>
 
 const string = { type: 'string' } as const
 const number = { type: 'number' } as const
@@ -65,9 +64,8 @@ export function fleetFigures(peers: readonly Peer[]): { instances: number; servi
 
 const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
   await ensure(app, health)
-  const options = resolveLegacy<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
-  if (options.path === false) return
-  await app.register(async (scope) => routes(scope), { prefix: options.path })
+  const { path: prefix } = resolveOptions('loadBalancer', loadBalancerOptions, given)
+  if (prefix !== false) await app.register(async (scope) => routes(scope), { prefix })
 }
 
 function routes(app: FastifyInstance): void {

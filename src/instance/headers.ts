@@ -2,46 +2,53 @@ import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { setHeader } from '../base/internals/fastify.ts'
-import { either, object, oneOf, resolveLegacy, type Shapes, shape } from '../base/options.ts'
+import { either, type OptionsOf, object, oneOf, resolveOptions, shape } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
 import { staticHeaders } from './static-headers.ts'
 
-/** Response headers that describe the instance, with their default names. */
+/** Default names of the response headers that describe the instance. */
 export const headerNames = {
-  /** Id of the instance that responded. */
   instanceId: 'X-Instance-Id',
-  /** Host and process id. */
   servedBy: 'X-Served-By',
-  /** Time from the first byte of the request to the first byte of the response, e.g. `1.2ms`. */
   responseTime: 'X-Response-Time',
-  /** `true` if every instance can read the sessions. */
   sessionShared: 'X-Session-Shared',
-  /** Whether `/ready` responds 200. */
   ready: 'X-Load-Balancer-Ready',
-  /** `true` if this process keeps no state. */
   stateless: 'X-Stateless',
   requestId: 'X-Request-Id',
 } as const satisfies Record<string, string>
 
-type HeaderName = keyof typeof headerNames
-
-export interface HeadersOptions {
-  /** Recipients of `X-Instance-Id` and `X-Served-By`; `internal` means operators. @default 'all' */
-  expose?: 'none' | 'internal' | 'all'
-  /** Renames a header, or disables it with `false`. @default the names in {@link headerNames} */
-  names?: Partial<Record<HeaderName, string | false>>
-}
-
-const headerName = shape<string>(
-  'a header name (RFC 9110, section 5.1)',
-  (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
+const nameOrOff = either(
+  oneOf(false),
+  shape<string>(
+    'a header name (RFC 9110, section 5.1)',
+    (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
+  ),
 )
-const shapes: Shapes = {
-  expose: oneOf('none', 'internal', 'all'),
-  names: object(Object.fromEntries(Object.keys(headerNames).map((key) => [key, either(oneOf(false), headerName)]))),
+
+/** @internal */
+export const headersOptions = {
+  /** Recipients of the instance's id, host and process id; `internal` means operators. */
+  expose: oneOf('none', 'internal', 'all').default('all'),
+  /** Renames a header, or disables it with `false`. */
+  names: object({
+    /** Id of the instance that responded. */
+    instanceId: nameOrOff.default(headerNames.instanceId),
+    /** Host and process id. */
+    servedBy: nameOrOff.default(headerNames.servedBy),
+    /** Time from the first byte of the request to the first byte of the response, e.g. `1.2ms`. */
+    responseTime: nameOrOff.default(headerNames.responseTime),
+    /** `true` if every instance can read the sessions. */
+    sessionShared: nameOrOff.default(headerNames.sessionShared),
+    /** Whether `/ready` responds 200. */
+    ready: nameOrOff.default(headerNames.ready),
+    /** `true` if this process keeps no state. */
+    stateless: nameOrOff.default(headerNames.stateless),
+    /** Id of the request, as in the log. */
+    requestId: nameOrOff.default(headerNames.requestId),
+  }).default({}),
 }
-const defaults = { expose: 'all', names: headerNames } satisfies HeadersOptions
+export type HeadersOptions = OptionsOf<typeof headersOptions>
 
 /** Times below 100 ms as text; formatting costs more than a lookup. */
 const tenths: string[] = []
@@ -81,11 +88,11 @@ class ReadyText {
 
 const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   await ensure(app, identity, operators, staticHeaders)
-  const options = resolveLegacy<Required<HeadersOptions>>('headers', shapes, defaults, given)
+  const options = resolveOptions('headers', headersOptions, given)
   const { expose, names } = options
   const { fleet, staticHeaders: fixed } = app
   fleet.configure('headers', options)
-  const lower = (name: string | false | undefined): string | undefined => (name ? name.toLowerCase() : undefined)
+  const lower = (name: string | false): string | undefined => (name ? name.toLowerCase() : undefined)
   const [ready, requestId, responseTime] = [lower(names.ready), lower(names.requestId), lower(names.responseTime)]
   const identifying: [string, string][] = []
   if (names.instanceId) identifying.push([names.instanceId, fleet.instance.id])

@@ -1,28 +1,24 @@
 import { FleetError } from '../../base/errors.ts'
+import { bool, int, type OptionsOf } from '../../base/options.ts'
 
 /** Fails if it throws, returns `false` or exceeds its timeout; passes otherwise. */
 export type Check = (signal: AbortSignal) => unknown
 
-export interface CheckOptions {
-  /** Whether losing it makes the instance unready (`true`) or only degraded (`false`). @default true */
-  critical?: boolean
-  /** Time between two runs, 100 to 3,600,000 ms. @default 5000 */
-  intervalMs?: number
-  /** Timeout of one run, 1 to 600,000 ms. @default 2000 */
-  timeoutMs?: number
-  /** Consecutive passes after which a failed check is up again, 1 to 100. @default 2 */
-  rise?: number
-  /** Consecutive failures after which a check is down, 1 to 100. @default 3 */
-  fall?: number
+/** @internal */
+export const checkOptions = {
+  /** Whether losing it makes the instance unready (`true`) or only degraded (`false`). */
+  critical: bool,
+  /** Time between two runs. */
+  intervalMs: int(100, 3_600_000, 'milliseconds'),
+  /** Timeout of one run. */
+  timeoutMs: int(1, 600_000, 'milliseconds'),
+  /** Consecutive passes after which a failed check is up again. */
+  rise: int(1, 100),
+  /** Consecutive failures after which a check is down. */
+  fall: int(1, 100),
 }
-
-export const checkDefaults = {
-  critical: true,
-  intervalMs: 5_000,
-  timeoutMs: 2_000,
-  rise: 2,
-  fall: 3,
-} satisfies Required<CheckOptions>
+/** Options of one check. Those that are not given have the values of `checks` in the options of the plugin. */
+export type CheckOptions = OptionsOf<typeof checkOptions>
 
 export interface CheckReport {
   /** `pending` until the first run has ended. */
