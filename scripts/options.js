@@ -14,6 +14,8 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 export const tables = [
   // One line per plugin, sorted by title.
   ['agentCheck', 'src/instance/agent-check.ts', 'agentCheckOptions'],
+  ['dashboard', 'src/dashboard/index.ts', 'dashboardOptions'],
+  ['fleet', 'src/fleet.ts', 'fleetOptions'],
   ['headers', 'src/instance/headers.ts', 'headersOptions'],
   ['health', 'src/instance/health/options.ts', 'healthOptions'],
   ['identity', 'src/instance/identity.ts', 'identityOptions'],
