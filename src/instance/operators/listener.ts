@@ -4,6 +4,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
 import { http } from '../../base/internals/node-http.ts'
@@ -93,7 +94,13 @@ export class ManagementListener {
         reply.callNotFound()
       } else done()
     })
-    this.#listenBeforeApp()
+    beforeListen(
+      app,
+      () => this.listen(),
+      () => this.#close(),
+    )
+    // For an app that listens in another way, and for plugins in an encapsulated scope.
+    app.addHook('onListen', () => this.listen())
     app.addHook('onClose', () => this.#close())
   }
 
@@ -144,34 +151,6 @@ export class ManagementListener {
       if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
       return shutdown(reason, options)
     }
-  }
-
-  /** Starts the listener with `app.listen()`. An app that is only used with `inject` needs none. */
-  #listenBeforeApp(): void {
-    const app = this.#app
-    const listen = app.listen as (...args: unknown[]) => unknown
-    const listenAfter = async (args: unknown[]): Promise<unknown> => {
-      // `app.listen` reports a failed start.
-      const isReady = await app.ready().then(
-        () => true,
-        () => false,
-      )
-      if (isReady) await this.listen()
-      try {
-        return await listen.apply(app, args)
-      } catch (error) {
-        await this.#close()
-        throw error
-      }
-    }
-    app.listen = ((...args: unknown[]) => {
-      const callback = args.at(-1)
-      const listening = listenAfter(args)
-      if (typeof callback !== 'function') return listening
-      listening.catch((error: unknown) => callback(error, ''))
-    }) as typeof app.listen
-    // For an app that listens in another way, and for plugins in an encapsulated scope.
-    app.addHook('onListen', () => this.listen())
   }
 
   async #close(): Promise<void> {
