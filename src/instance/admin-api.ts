@@ -4,7 +4,7 @@ import { ensure } from '../base/ensure.ts'
 import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
-import { checksSchema } from './health/schemas.ts'
+import { boolean, checksSchema, number, object, string } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
@@ -17,11 +17,7 @@ export const loadBalancerOptions = {
 }
 export type LoadBalancerOptions = OptionsOf<typeof loadBalancerOptions>
 
-const string = { type: 'string' } as const
-const number = { type: 'number' } as const
-const boolean = { type: 'boolean' } as const
 const open = { type: 'object', additionalProperties: true } as const
-const object = (properties: object): object => ({ type: 'object', properties })
 
 const peerSchema = object({
   id: string,
@@ -53,7 +49,7 @@ const loadSchema = object({
 })
 
 /** Totals of the fleet, and the worst p95, because percentiles of several instances cannot be added. */
-export function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
+function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
   return {
     instances: peers.length,
     serving: peers.filter((peer) => peer.state === 'serving').length,

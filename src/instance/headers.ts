@@ -63,26 +63,20 @@ function milliseconds(ms: number): string {
 /** Age up to which the value of `X-Load-Balancer-Ready` is reused, because evaluating all checks has a cost, ms. */
 const readyForMs = 5
 
-/** The value of `X-Load-Balancer-Ready`. */
-class ReadyText {
-  readonly #fleet: FastifyFleet
-  #at = Number.NEGATIVE_INFINITY
-  #state: FastifyFleet['state'] | undefined
-  #text = 'false'
-
-  constructor(fleet: FastifyFleet) {
-    this.#fleet = fleet
-  }
-
-  read(): string {
-    const { state } = this.#fleet
+/** Reads the value of `X-Load-Balancer-Ready`. */
+function readyText(fleet: FastifyFleet): () => string {
+  let readAt = Number.NEGATIVE_INFINITY
+  let readIn: FastifyFleet['state'] | undefined
+  let text = 'false'
+  return () => {
+    const { state } = fleet
     const now = performance.now()
-    if (state !== this.#state || now - this.#at > readyForMs) {
-      this.#at = now
-      this.#state = state
-      this.#text = String(this.#fleet.ready ?? state === 'serving')
+    if (state !== readIn || now - readAt > readyForMs) {
+      readAt = now
+      readIn = state
+      text = String(fleet.ready ?? state === 'serving')
     }
-    return this.#text
+    return text
   }
 }
 
@@ -107,7 +101,7 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   setFixed()
   // Plugins that are registered later report where they keep their state.
   fleet.onDescribe(setFixed)
-  const readyText = new ReadyText(fleet)
+  const readReady = readyText(fleet)
   if (ready !== undefined) fixed.set(ready, 'false')
   // These get their value when the response is sent.
   for (const name of [requestId, responseTime]) if (name !== undefined) fixed.reserve(name)
@@ -117,7 +111,7 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
     // A reply that was sent by an earlier hook has no static headers yet.
     if (!fixed.isApplied(reply)) fixed.apply(reply)
     if (requestId !== undefined) setHeader(reply, requestId, request.id)
-    if (ready !== undefined) fixed.update(reply, ready, readyText.read())
+    if (ready !== undefined) fixed.update(reply, ready, readReady())
     if (responseTime !== undefined) setHeader(reply, responseTime, milliseconds(elapsed))
     if (expose === 'internal' && app.isOperator(request)) {
       for (const [name, value] of identifying) reply.header(name, value)

@@ -5,11 +5,11 @@
 // - `readiness` below decides from the reports whether the instance should receive requests, including the panic rule.
 // - probes.ts serves `/live`, `/ready` and `/health` from cached reports.
 
+import { channel } from 'node:diagnostics_channel'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
-import { checkChannel } from '../channels.ts'
 import { lifecycle } from '../lifecycle/index.ts'
 import { load } from '../metrics/load.ts'
 import { operators } from '../operators/index.ts'
@@ -40,6 +40,8 @@ export interface Health {
   readonly status: HealthStatus
   readonly readiness: Readiness
 }
+
+const checkChannel = channel('fleet:check')
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -93,18 +93,13 @@ class ScheduledCheck {
     let error: string | null = null
     try {
       // The race enforces the timeout even if the check ignores its signal.
-      const result = await Promise.race([this.#call(signal), timedOut(signal, this.#options.timeoutMs)])
+      const result = await Promise.race([this.#check(signal), timedOut(signal, this.#options.timeoutMs)])
       if (result === false) error = 'returned false'
     } catch (failure) {
       error = failure instanceof Error ? failure.message || failure.name : String(failure)
     }
     this.report.latencyMs = Math.round((performance.now() - started) * 10) / 10
     this.#record(error)
-  }
-
-  /** Async, so that a synchronous throw becomes a rejection. */
-  async #call(signal: AbortSignal): Promise<unknown> {
-    return await this.#check(signal)
   }
 
   #record(error: string | null): void {

@@ -1,10 +1,11 @@
 import type { FastifySchema } from 'fastify'
 
-const string = { type: 'string' } as const
-const number = { type: 'number' } as const
-const boolean = { type: 'boolean' } as const
+// Schemas of responses document them, see `ownRoute`.
+export const string = { type: 'string' } as const
+export const number = { type: 'number' } as const
+export const boolean = { type: 'boolean' } as const
 const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
-const object = (properties: object): object => ({ type: 'object', properties })
+export const object = (properties: object): object => ({ type: 'object', properties })
 /** 200 and 503 have the same body. */
 const responses = (summary: string, body: object): FastifySchema =>
   ({ summary, tags: ['health'], response: { 200: body, 503: body } }) as FastifySchema

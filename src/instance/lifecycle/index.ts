@@ -10,6 +10,7 @@
 // docs/lifecycle.md describes the behaviour.
 
 import cluster from 'node:cluster'
+import { channel } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -18,8 +19,7 @@ import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
-import { bool, int, type OptionsOf, object, type Resolved, resolveOptions } from '../../base/options.ts'
-import { stateChannel } from '../channels.ts'
+import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/options.ts'
 import { identity, type LifecycleState } from '../identity.ts'
 import { usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
@@ -55,6 +55,12 @@ export interface ShutdownOptions {
    */
   handover?: boolean
 }
+
+/**
+ * For tracers and error trackers, as `fleet:check` of the health plugin; docs/observability.md lists the messages. Without
+ * subscribers a channel costs nothing. As with every diagnostics channel, an error of a subscriber ends the process.
+ */
+const stateChannel = channel('fleet:state')
 
 declare module 'fastify' {
   interface FastifyFleet {
@@ -97,7 +103,8 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
-      shutdown ??= runShutdown(scopes, lifecycle, connections, options, reason, handover)
+      // The constructor starts the deadline, before any other code runs.
+      shutdown ??= new Shutdown(scopes, connections, options).run(lifecycle, reason, handover)
       return shutdown
     },
   })
@@ -146,23 +153,6 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     sweepUntilClosed(app, connections)
   })
   if (options.signals) handleSignals(app, fleet)
-}
-
-async function runShutdown(
-  scopes: readonly [FastifyInstance, ...FastifyInstance[]],
-  lifecycle: Lifecycle,
-  connections: Connections,
-  options: Resolved<typeof lifecycleOptions>,
-  reason: string,
-  handover: boolean,
-): Promise<number> {
-  // Starts the deadline before any other code runs.
-  const shutdown = new Shutdown(scopes, connections, options)
-  const [app] = scopes
-  app.log.info({ reason, handover, inFlight: connections.inFlight }, 'draining')
-  const code = await shutdown.run(lifecycle, handover)
-  app.log.info({ code }, 'closed')
-  return code
 }
 
 function handleSignals(
