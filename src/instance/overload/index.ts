@@ -7,13 +7,13 @@
 // - The hook below sheds all others. docs/overload.md describes the rules.
 
 import type { ServerResponse } from 'node:http'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { routeOf } from '../../base/internals/fastify.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
-import { promClient } from '../../base/prom-client.ts'
 import { identity } from '../identity.ts'
+import { expose, exposeGauge } from '../metrics/expose.ts'
 import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
 import { Limiter, limiterOptions, type ShedReason } from './limiter.ts'
 
@@ -52,39 +52,6 @@ declare module 'fastify' {
 
 /** Interval at which the limit is updated, ms. */
 const sampleEveryMs = 250
-
-function addMetrics(app: FastifyInstance, overload: Overload): void {
-  if (!app.hasDecorator('metrics')) return
-  const { Counter, Gauge } = promClient()
-  const registers = [app.metrics]
-  const count = new Counter({
-    name: 'fleet_overload_refused_total',
-    help: 'Requests shed with 503 because the process was saturated',
-    labelNames: ['reason'],
-    registers,
-    collect() {
-      count.reset()
-      for (const [reason, shed] of Object.entries(overload.refused)) count.inc({ reason }, shed)
-    },
-  })
-  new Gauge({
-    name: 'fleet_overload_saturated',
-    help: 'Whether the event loop has had no idle moment for half a second',
-    aggregator: 'max',
-    registers,
-    collect() {
-      this.set(overload.saturated ? 1 : 0)
-    },
-  })
-  new Gauge({
-    name: 'fleet_overload_limit',
-    help: 'Largest number of requests in flight while the limit applies',
-    registers,
-    collect() {
-      this.set(overload.limit)
-    },
-  })
-}
 
 const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   await ensure(app, identity)
@@ -129,7 +96,12 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   // The lifecycle counts requests in flight. Without it, only the age of the event loop's turn decides.
   app.addHook('onReady', async () => {
     fastReject.ready(app)
-    addMetrics(app, app.overload)
+    const refused = 'Requests shed with 503 because the process was saturated'
+    const saturated = 'Whether the event loop has had no idle moment for half a second'
+    const limit = 'Largest number of requests in flight while the limit applies'
+    expose(app, 'fleet_overload_refused_total', refused, 'reason', limiter.refused)
+    exposeGauge(app, 'fleet_overload_saturated', saturated, () => (limiter.saturated ? 1 : 0), 'max')
+    exposeGauge(app, 'fleet_overload_limit', limit, () => limiter.limit)
   })
   const sampling = setInterval(() => limiter.sample(), sampleEveryMs).unref()
   app.addHook('onClose', async () => clearInterval(sampling))
