@@ -19,6 +19,7 @@ const checkReport = object({
   lastError: nullable('string'),
   consecutiveFailures: number,
 })
+export const checksSchema: object = { type: 'object', additionalProperties: checkReport }
 const summary = {
   status,
   success: boolean,
@@ -49,10 +50,9 @@ export const detailedSchema: FastifySchema = responses(
   'Health with every check',
   object({
     ...summary,
-    checks: { type: 'object', additionalProperties: checkReport },
+    checks: checksSchema,
     memory: object({ used: number, total: number, percentage: number, heapUsed: number, heapLimit: number }),
     eventLoop: object({ delayMs: number, utilization: number }),
     disk: { type: ['object', 'null'], properties: { path: string, freeBytes: number, freeShare: number } },
   }),
 )
-export const checksSchema: object = { type: 'object', additionalProperties: checkReport }

@@ -42,7 +42,7 @@ const smoothing = 0.5
  */
 export class ConcurrencyLimit {
   readonly #targetMs: number
-  #limit = 20
+  value = 20
   #bestMeanMs = Number.POSITIVE_INFINITY
   #previousBestMeanMs = Number.POSITIVE_INFINITY
   #samples = 0
@@ -52,10 +52,6 @@ export class ConcurrencyLimit {
   /** @param targetMs accepted wait of a request beyond its usual time */
   constructor(targetMs: number) {
     this.#targetMs = targetMs
-  }
-
-  get value(): number {
-    return this.#limit
   }
 
   /** Whether the event loop has had no idle moment for at least half a second. */
@@ -75,11 +71,11 @@ export class ConcurrencyLimit {
     this.#bestMeanMs = Math.min(this.#bestMeanMs, meanMs)
     const acceptedMs = Math.min(this.#bestMeanMs, this.#previousBestMeanMs) + this.#targetMs
     const gradient = Math.max(0.5, Math.min(1, acceptedMs / meanMs))
-    const wanted = this.#limit * gradient + Math.sqrt(this.#limit)
-    if (wanted > this.#limit && waiting < this.#limit / 2) return
-    const next = this.#limit * (1 - smoothing) + wanted * smoothing
+    const wanted = this.value * gradient + Math.sqrt(this.value)
+    if (wanted > this.value && waiting < this.value / 2) return
+    const next = this.value * (1 - smoothing) + wanted * smoothing
     const needed = (Math.max(...this.#rates) * acceptedMs) / 1_000
-    this.#limit = Math.max(minLimit, Math.min(maxLimit, Math.max(next, needed)))
+    this.value = Math.max(minLimit, Math.min(maxLimit, Math.max(next, needed)))
   }
 }
 
