@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
@@ -79,10 +80,7 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   })
   guardConnections(server)
   app.addHook('onListen', async () => {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ port: options.port, host: options.host }, resolve)
-    })
+    await once(server.listen({ port: options.port, host: options.host }), 'listening')
     server.unref()
     const address = server.address()
     if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'agent check listening')

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { totalmem } from 'node:os'
@@ -22,15 +23,11 @@ export function tcpCheck(address: string): Check {
   const colon = address.lastIndexOf(':')
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '')
   const port = Number(address.slice(colon + 1))
-  return (signal) =>
-    new Promise<void>((resolve, reject) => {
-      const socket = connect({ host, port, signal })
-      socket.once('error', reject)
-      socket.once('connect', () => {
-        socket.destroy()
-        resolve()
-      })
-    })
+  return async (signal) => {
+    const socket = connect({ host, port, signal })
+    await once(socket, 'connect')
+    socket.destroy()
+  }
 }
 
 /** @internal */

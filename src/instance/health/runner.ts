@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { FleetError } from '../../base/errors.ts'
 import { bool, int, type OptionsOf } from '../../base/options.ts'
 
@@ -120,12 +121,9 @@ class ScheduledCheck {
   }
 }
 
-function timedOut(signal: AbortSignal, timeoutMs: number): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(new FleetError('FLEET_ERR_CHECK_TIMEOUT', `${timeoutMs} ms`)), {
-      once: true,
-    })
-  })
+async function timedOut(signal: AbortSignal, timeoutMs: number): Promise<never> {
+  await once(signal, 'abort')
+  throw new FleetError('FLEET_ERR_CHECK_TIMEOUT', `${timeoutMs} ms`)
 }
 
 /** Runs checks in the background and keeps their last reports, which are read without I/O. */
