@@ -9,9 +9,9 @@ const command: Command = defineCommand({
   summary: 'Check the files of a deployment for conflicting timeouts and other mistakes',
   usage: `fleet doctor [FILES…] [options]
 
-FILES are nginx and HAProxy configurations, compose files, ecosystem.config.cjs, systemd units, Kubernetes YAML, Terraform,
-.env files, Dockerfiles, sources of the app, or folders of them (default: the current folder). \`-\` reads YAML from stdin,
-e.g. from \`kubectl kustomize\`. The files are checked together. Exit code 1: there are problems.`,
+FILES are nginx and HAProxy configurations, compose files, ecosystem.config.cjs, systemd units, Kubernetes YAML, the
+output of \`terraform show -json\`, .env files, Dockerfiles, sources of the app, or folders of them (default: the current
+folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show -json\`. The files are checked together. Exit code 1: there are problems.`,
   options: {
     longest: { type: 'string', default: '10', describe: 'SECONDS of the longest request' },
     ignore: { type: 'string', multiple: true, describe: 'CODE to skip' },
@@ -24,17 +24,23 @@ e.g. from \`kubectl kustomize\`. The files are checked together. Exit code 1: th
     const names = positionals.filter((name) => name !== '-')
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
     sources.push(...collect(positionals.length === 0 ? ['.'] : names))
-    const { findings, read } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
-    if (read.length === 0) throw new FleetError('FLEET_ERR_USAGE', 'no file of a known kind; name files or a folder')
+    const { findings, read, unread } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
+    const advice = `${unread.join(', ')} not read: run \`terraform show -json > plan.json\` and pass the file`
+    if (read.length === 0)
+      throw new FleetError(
+        'FLEET_ERR_USAGE',
+        unread.length > 0 ? advice : 'no file of a known kind; name files or a folder',
+      )
 
     const ignored = new Set(values.ignore ?? [])
     const wrong = findings.filter(({ code }) => !ignored.has(code))
-    out.result({ healthy: wrong.length === 0, findings: wrong, files: read })
-    for (const { file, line, code, message, fix } of wrong) {
-      out.line(`${file}:${line} ${out.style('red', code)}`)
+    out.result({ healthy: wrong.length === 0, findings: wrong, files: read, unread })
+    for (const { file, line, address, code, message, fix } of wrong) {
+      out.line(`${file}:${line} ${out.style('red', code)}${address ? ` ${address}` : ''}`)
       out.line(`  ${message}`)
       out.line(`  fix: ${fix}`)
     }
+    if (unread.length > 0) out.line(advice)
     const files = `${read.length} ${read.length === 1 ? 'file' : 'files'} read`
     out.line(
       wrong.length === 0

@@ -2,8 +2,7 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { percentDecoded } from '../../base/percent.ts'
 import { type Finding, found } from './evaluate.ts'
-import type { Instance, Variable } from './facts.ts'
-import { instanceRules } from './rules.ts'
+import type { InstanceFacts, Variable } from './facts.ts'
 
 /** A running server responds within this time, even on a busy machine; ms. */
 const timeoutMs = 10_000
@@ -11,7 +10,7 @@ const timeoutMs = 10_000
 const maxServers = 32
 
 /** Connects to the Redis and the databases in `.env` files. Addresses in other files belong to other networks. */
-export async function checkConnections(instances: readonly Instance[]): Promise<Finding[]> {
+export async function checkConnections(instances: readonly InstanceFacts[]): Promise<Finding[]> {
   const own = instances.filter(({ source }) => source === 'environment')
   const checks = own.flatMap(({ env }) => [() => checkRedis(env), ...databaseChecks(env)])
   return (await Promise.all(checks.slice(0, maxServers).map((check) => check()))).flat()
@@ -31,11 +30,11 @@ async function checkRedis(env: ReadonlyMap<string, Variable>): Promise<Finding[]
   const user = url ? (percentDecoded(url.username) ?? url.username) : ''
   // The file may be untrusted: only a login must reach the server, whatever protocol it speaks.
   if (/\p{Cc}/u.test(user + password))
-    return [found(instanceRules.redis, given, 'the login contains control characters')]
+    return [found('DOCTOR_REDIS_UNREACHABLE', given, 'the login contains control characters')]
   const auth = password === '' ? '' : resp('AUTH', ...(user === '' ? [] : [user]), password)
   const response = await exchange(host, port, tls, `${auth}${resp('PING')}`, /\+PONG|-[^\r\n]*/)
   if (response.text.includes('+PONG')) return []
-  return [found(instanceRules.redis, given, `${host}:${port}: ${response.error ?? response.text}`)]
+  return [found('DOCTOR_REDIS_UNREACHABLE', given, `${host}:${port}: ${response.error ?? response.text}`)]
 }
 
 const resp = (...words: string[]): string =>
@@ -50,7 +49,9 @@ function databaseChecks(env: ReadonlyMap<string, Variable>): (() => Promise<Find
       const port = Number(url.port || 5432)
       // SSLRequest: PostgreSQL responds with one letter before it asks for a password.
       const { error } = await exchange(url.hostname, port, false, Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]), /^[SNE]/)
-      return error === undefined ? [] : [found(instanceRules.database, variable, `${url.hostname}:${port}: ${error}`)]
+      return error === undefined
+        ? []
+        : [found('DOCTOR_DATABASE_UNREACHABLE', variable, `${url.hostname}:${port}: ${error}`)]
     }),
   )
 }

@@ -3,7 +3,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Source } from './facts.ts'
-import { asText, parseYaml, type YamlDocument } from './yaml-file.ts'
+import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
 export type Kind =
   | 'nginx'
@@ -77,7 +77,7 @@ export function collect(names: readonly string[]): Source[] {
 /** Whether a reader may want a file of this name. */
 const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
-  /^(?:\.env(?:\.\w+)?|Dockerfile.*)$/.test(basename(path))
+  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path))
 
 /** The kind of a file; `undefined` when no reader wants it. */
 export function kindOf({ file, text }: Source): Kind | undefined {
@@ -86,13 +86,17 @@ export function kindOf({ file, text }: Source): Kind | undefined {
     return /\.(?:example|sample|template)$/.test(name) ? undefined : 'environment'
   if (/^Dockerfile/.test(name)) return 'image'
   if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
-  if (name.endsWith('.tf')) return 'terraform'
+  if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
   if (name.endsWith('.service')) return 'systemd'
   if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
   if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
   if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
   return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
 }
+
+/** Whether `terraform show -json` printed it. */
+const isTerraformOutput = (text: string): boolean =>
+  /^\s*\{/.test(text) && /"format_version"\s*:/.test(text) && /"(?:planned_)?values"\s*:/.test(text)
 
 function yamlKind({ file, text }: Source): Kind | undefined {
   if (text.length > maxYaml) return undefined
@@ -107,7 +111,7 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
     if (!/^kustomization\.ya?ml$/.test(basename(source.file))) continue
     for (const document of documentsOf(source)) {
       const listed = document.get(['patches'])
-      for (const patch of Array.isArray(listed) ? (listed as ({ path?: unknown } | null)[]) : []) {
+      for (const patch of asList(listed) as ({ path?: unknown } | null)[]) {
         const path = asText(patch?.path)
         if (path) found.add(resolve(dirname(source.file), path))
       }

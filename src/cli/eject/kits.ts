@@ -148,7 +148,7 @@ export const kits: Readonly<Record<string, Kit>> = {
     fills: [{ file: /variables\.tf$/, from: /(default {5}= )"fleet"/, to: ({ name }) => `$1"${name}"` }],
     next: () => [
       'cd deploy/aws && terraform init && terraform plan   (it asks for what has no default)',
-      'then `npx fleet doctor deploy/aws` after each change of a timeout',
+      'after each change of a timeout: terraform plan -out plan && terraform show -json plan > plan.json && npx fleet doctor plan.json',
     ],
   },
   cloudflare: {
