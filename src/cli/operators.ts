@@ -1,7 +1,7 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
-import type { CommandOptions, Values } from './args.ts'
+import type { Values } from './args.ts'
 import { member, Target, type TargetRequest, type TargetResponse } from './target.ts'
 
 const root = '/api/v1/load-balancer'
@@ -69,7 +69,7 @@ export const operatorOptions = {
     describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
   },
   insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
-} as const satisfies CommandOptions
+} as const
 
 /** @throws FLEET_ERR_USAGE for more than one URL or an invalid one */
 export function operatorsFrom(urls: readonly string[], values: Values<typeof operatorOptions>): Operators {

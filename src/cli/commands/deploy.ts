@@ -10,7 +10,7 @@ import { readStatus } from '../deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
 import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
-import type { Plan } from '../deploy/step.ts'
+import type { DeployPlan } from '../deploy/step.ts'
 
 const options = {
   front: { type: 'string', short: 'f', describe: 'NAME of the front: nginx, haproxy, pm2, compose' },
@@ -121,7 +121,7 @@ export function operatorsUrl(given: string | undefined): (url: string) => string
   }
 }
 
-async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<Plan> {
+async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<DeployPlan> {
   const how = oneOf('strategy', strategies, strategy)
   const front = oneOf('--front', fronts, values.front)
   if (rest.length > (front === 'pm2' ? 1 : 0)) throw usage(`${rest.join(' ')} is unexpected`)
@@ -180,7 +180,7 @@ function rotationOf(front: 'nginx' | 'haproxy', values: Given, all: readonly str
   return nginxRotation({ file, upstream: values.upstream, command: nginx, settleMs, timeoutMs }, all)
 }
 
-async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
+async function pm2Plan(values: Given, file: string | undefined): Promise<DeployPlan> {
   if (file === undefined) throw usage('missing FILE, the program of pm2, for the check before the reload')
   const url = required('url', values.url)
   return pm2Rolling({
@@ -196,7 +196,7 @@ async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
   })
 }
 
-async function composePlan(values: Given): Promise<Plan> {
+async function composePlan(values: Given): Promise<DeployPlan> {
   const compose = {
     command: splitCommand('compose', values.compose),
     service: values.service,

@@ -2,7 +2,7 @@ import { FleetError } from '../../base/errors.ts'
 import type { Limits } from './compare.ts'
 import { type InstanceStatus, readStatus } from './instance-status.ts'
 import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
-import type { Plan, Run, Stage, Step } from './step.ts'
+import type { DeployPlan, Run, Stage, Step } from './step.ts'
 
 /** Commands that start and stop instances, with the placeholders `{host}`, `{port}`, `{version}` and `{color}`. */
 export interface Programs {
@@ -32,7 +32,7 @@ export async function survey(addresses: readonly string[]): Promise<Survey> {
 }
 
 /** Takes each instance out of rotation, replaces it, and returns it when it is ready. */
-export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): Plan {
+export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): DeployPlan {
   const all: Shares = new Map(targets.map((address) => [address, 'full']))
   return replaceEach(release, targets, found, rotation, rotation.now, all)
 }
@@ -43,7 +43,7 @@ export function blueGreen(
   sides: Readonly<Record<Side, readonly string[]>>,
   found: Survey,
   rotation: Rotation,
-): Plan {
+): DeployPlan {
   const to = release.to ?? nextSide(release.version, sides, found, rotation.now)
   const [fresh, old] = [sides[to], sides[to === 'blue' ? 'green' : 'blue']]
   const side = { ...release, color: to }
@@ -77,11 +77,11 @@ export function canary(
   { targets, canaries }: { targets: readonly string[]; canaries: readonly string[] },
   found: Survey,
   rotation: Rotation,
-): Plan {
+): DeployPlan {
   const shares = canaryShares(targets, canaries, release.percent)
   const stable: Shares = new Map(targets.map((address) => [address, 'full']))
   const done = targets.every((address) => isAt(release, found.get(address)))
-  const retire = (from: Shares, left: readonly string[]): Plan => [
+  const retire = (from: Shares, left: readonly string[]): DeployPlan => [
     ...stages(move('end the canary’s share', rotation, from, stable)),
     ...stopEach(release, left),
   ]
@@ -111,7 +111,7 @@ function replaceEach(
   rotation: Rotation,
   from: Shares,
   to: Shares,
-): Plan {
+): DeployPlan {
   const plan: Stage[] = []
   let shares = from
   for (const address of targets.filter((address) => !isAt(release, found.get(address)))) {
@@ -129,7 +129,7 @@ function replaceEach(
 }
 
 /** Starts instances that are not in rotation yet; a failure stops them again. */
-function startEach(release: Release, addresses: readonly string[], found: Survey): Plan {
+function startEach(release: Release, addresses: readonly string[], found: Survey): DeployPlan {
   const { stop } = release.programs
   return addresses
     .filter((address) => !isAt(release, found.get(address)))
@@ -140,7 +140,7 @@ function startEach(release: Release, addresses: readonly string[], found: Survey
     }))
 }
 
-function stopEach(release: Release, addresses: readonly string[]): Plan {
+function stopEach(release: Release, addresses: readonly string[]): DeployPlan {
   const { stop } = release.programs
   if (!stop || addresses.length === 0) return []
   const title = `stop ${addresses.join(', ')}`
@@ -188,7 +188,7 @@ const move = (title: string, rotation: Rotation, from: Shares, to: Shares): Stag
 })
 
 /** Omits a stage without steps. */
-const stages = (stage: Stage): Plan => (stage.steps.length > 0 ? [stage] : [])
+const stages = (stage: Stage): DeployPlan => (stage.steps.length > 0 ? [stage] : [])
 
 const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
 

@@ -55,7 +55,7 @@ function fill(kit: Kit, file: string, text: string, project: Project): string {
     .reduce((filled, { from, to }) => filled.replace(from, to(project)), adapted)
 }
 
-export interface Plan {
+export interface CopyPlan {
   readonly write: readonly Asset[]
   /** Existing files with the same content. */
   readonly same: readonly string[]
@@ -63,7 +63,7 @@ export interface Plan {
   readonly conflicts: readonly string[]
 }
 
-export function plan(wanted: readonly Asset[], { folder }: Project): Plan {
+export function plan(wanted: readonly Asset[], { folder }: Project): CopyPlan {
   const there = (file: string): string | undefined => {
     const path = join(folder, file)
     return lstatSync(path, { throwIfNoEntry: false }) ? (readRegular(path, false) ?? 'not a regular file') : undefined

@@ -9,7 +9,7 @@ import { headers } from './headers.ts'
 import { health } from './health.ts'
 import { load } from './load.ts'
 import { operatorPaths } from './operator-paths.ts'
-import type { Distribution, Finding, Report } from './report.ts'
+import { type CheckResult, type CheckResults, type Report, resultsOf } from './report.ts'
 import { type Login, sessions } from './sessions.ts'
 import { sticky } from './sticky.ts'
 
@@ -46,28 +46,23 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const sample = await take(plan, wants('load') ? plan.requests : Math.min(plan.requests, 12 * (expected ?? 3)), out)
   const context: CheckContext = { ...plan, expected, peers, sample }
 
-  const findings: Finding[] = []
-  let distribution: Distribution | undefined
-  const stage = async (label: string, check: () => Promise<readonly Finding[]>): Promise<void> => {
-    const progress = out.progress(label)
-    findings.push(...(await finish(progress, check)))
-  }
+  const findings: CheckResult[] = []
+  const results = (check: string): CheckResults => resultsOf(check, findings)
+  const stage = (label: string, check: () => Promise<void>): Promise<void> => finish(out.progress(label), check)
   if (wants('health')) {
-    await stage('health paths', () => health(context))
-    await stage('operators’ paths', () => operatorPaths(context))
-    findings.push(...headers(context))
+    await stage('health paths', () => health(context, results('health')))
+    await stage('operators’ paths', () => operatorPaths(context, results('operators')))
+    headers(context, results('headers'))
   }
-  if (wants('load')) {
-    const result = load(context)
-    distribution = result.distribution
-    findings.push(...result.findings)
-    await stage('sticky behaviour', () => sticky(context))
-  }
+  const distribution = wants('load') ? load(context, results('load')) : undefined
+  if (wants('load')) await stage('sticky behaviour', () => sticky(context, results('sticky')))
   if (wants('sessions')) {
-    await stage('sessions and tokens', () => sessions(context, plan.login, plan.parts.has('sessions')))
+    const required = plan.parts.has('sessions')
+    await stage('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
   }
   if (wants('failover') && operators) {
-    await stage('failover: one instance leaves and returns under load', () => failover(context, operators.operators))
+    const label = 'failover: one instance leaves and returns under load'
+    await stage(label, () => failover(context, operators.operators, results('failover')))
   }
   return {
     url: plan.front.url,
