@@ -25,6 +25,11 @@ export class Operators {
     return instances
   }
 
+  /** The figures of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
+  async metrics(): Promise<unknown> {
+    return member((await this.#ask(`${root}/metrics`)).json, 'instance')
+  }
+
   /**
    * Removes an instance from rotation or returns it.
    *

@@ -26,7 +26,7 @@ FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops eve
     logs: { type: 'boolean', describe: 'Show the output of the instances' },
   },
   async run({ values, positionals, out }) {
-    const steps = new Steps(out)
+    let step: Progress | undefined
     const reference = positionals.length === 0
     const fleet = new LocalFleet({
       file: programFile(positionals),
@@ -34,28 +34,31 @@ FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops eve
       front: parseFront(values.front),
       env: readEnv(),
       migrate: reference,
-      onEvent: (line) => steps.event(line),
+      // In place during a step, else as a line.
+      onEvent: (line) => (step ? step.label(line) : out.note(line)),
       onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
     })
     const ending = untilSignal()
-    steps.begin('looking for installed programs')
+    step = out.progress('looking for installed programs')
     try {
       const started = await Promise.race([fleet.start().then(() => true), ending])
       if (started === true) {
-        steps.end('the fleet is ready')
+        step.done('the fleet is ready')
+        step = undefined
         const report = fleet.report()
         show(report, reference, out)
         out.result(report)
         await ending
       } else {
-        steps.end('stopped before it was ready')
+        step.done('stopped before it was ready')
       }
-      steps.begin('draining')
+      step = out.progress('draining')
       const clean = await fleet.drain()
-      steps.end(clean ? 'drained' : 'drained, but not every instance exited cleanly')
+      step.done(clean ? 'drained' : 'drained, but not every instance exited cleanly')
       return clean ? 0 : 1
     } catch (error) {
-      steps.fail()
+      step?.fail()
+      step = undefined
       await fleet.drain()
       throw error
     } finally {
@@ -97,35 +100,6 @@ function untilSignal(): Promise<NodeJS.Signals> {
     })
   }
   return promise
-}
-
-/** Progress of the current step in place; events outside a step are lines. */
-class Steps {
-  readonly #out: Output
-  #progress: Progress | undefined
-
-  constructor(out: Output) {
-    this.#out = out
-  }
-
-  begin(label: string): void {
-    this.#progress = this.#out.progress(label)
-  }
-
-  event(line: string): void {
-    if (this.#progress) this.#progress.label(line)
-    else this.#out.note(line)
-  }
-
-  end(text: string): void {
-    this.#progress?.done(text)
-    this.#progress = undefined
-  }
-
-  fail(): void {
-    this.#progress?.fail()
-    this.#progress = undefined
-  }
 }
 
 const prefixed = (id: string, text: string): string => text.trimEnd().replaceAll(/^/gm, `${id} | `)

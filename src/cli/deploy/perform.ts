@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { waitUntil } from '../wait-until.ts'
 import { type Sample, summarise, whyWorse } from './compare.ts'
 import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
@@ -156,11 +157,10 @@ async function compare(
 
 /** Polls until `missing` returns `undefined`. */
 async function until(timeoutMs: number, what: string, missing: () => Promise<string | undefined>): Promise<void> {
-  const deadline = performance.now() + timeoutMs
-  for (;;) {
-    const why = await missing()
-    if (why === undefined) return
-    if (performance.now() >= deadline) throw new Error(`${what} after ${timeoutMs / 1000} s: ${why}`)
-    await sleep(pollMs)
+  let why: string | undefined
+  const isDone = async (): Promise<boolean> => {
+    why = await missing()
+    return why === undefined
   }
+  if (!(await waitUntil(isDone, timeoutMs, pollMs))) throw new Error(`${what} after ${timeoutMs / 1000} s: ${why}`)
 }

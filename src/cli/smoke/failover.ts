@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
 import type { TargetResponse } from '../target.ts'
+import { waitUntil } from '../wait-until.ts'
 import { type CheckContext, outcomes, plural, succeeded } from './context.ts'
 import type { CheckResults } from './report.ts'
 
@@ -11,6 +12,7 @@ const responsesEach = 20
 /** Limit for the first response of the instance, ms. */
 const arrivalMs = 30_000
 const clients = 4
+const pollMs = 20
 /** Pause of each client between two requests, ms. */
 const pauseMs = 5
 
@@ -31,13 +33,13 @@ export async function failover(
     return results.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
   const load = new BackgroundLoad(context)
   try {
-    if (!(await load.reaches(() => load.lastFrom(drained.id) > 0, arrivalMs)))
+    if (!(await waitUntil(() => load.lastFrom(drained.id) > 0, arrivalMs, pollMs)))
       return results.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
     const leaving = performance.now()
     await operators.command('drain', drained.id)
     const silent = (): boolean => performance.now() - Math.max(load.lastFrom(drained.id), leaving) > silenceMs
     const passedBy = (): boolean => load.responsesSince(drained.id) > responsesEach * serving.length
-    const left = await load.reaches(() => silent() && passedBy(), timeoutMs)
+    const left = await waitUntil(() => silent() && passedBy(), timeoutMs, pollMs)
     const last = load.lastFrom(drained.id) - leaving
     if (left) results.pass(`${drained.id} left rotation ${seconds(Math.max(last, 0))} after the drain began`)
     else
@@ -48,7 +50,7 @@ export async function failover(
 
     const returning = performance.now()
     await operators.command('undrain', drained.id)
-    if (await load.reaches(() => load.lastFrom(drained.id) > returning, timeoutMs)) {
+    if (await waitUntil(() => load.lastFrom(drained.id) > returning, timeoutMs, pollMs)) {
       results.pass(`${drained.id} was back ${seconds(load.lastFrom(drained.id) - returning)} after the undrain`)
     } else results.fail(`${drained.id} did not return within ${seconds(timeoutMs)}`, 'check the front’s health checks')
   } finally {
@@ -89,16 +91,6 @@ class BackgroundLoad {
   /** Number of responses since the last one of an instance. */
   responsesSince(instanceId: string): number {
     return this.total - (this.#last.get(instanceId)?.total ?? 0)
-  }
-
-  /** Polls `reached`. @returns false after `timeoutMs` */
-  async reaches(reached: () => boolean, timeoutMs: number): Promise<boolean> {
-    const deadline = performance.now() + timeoutMs
-    while (!reached()) {
-      if (performance.now() > deadline) return false
-      await delay(20)
-    }
-    return true
   }
 
   async stop(): Promise<void> {

@@ -67,7 +67,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     // SIGINT is the fast shutdown, which does not wait for sessions.
     start: () =>
       launch(program, ['-D', data, '-p', String(port), ...args], { user, cwd: folder, stopSignal: 'SIGINT' }),
-    isUp: () => probePort(port, startup, (response) => response.toString('latin1', 0, 1) === 'R'),
+    isUp: () => probePort(port, startup, /^R/),
   })
   return Object.assign(server, { url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`, password })
 }

@@ -52,7 +52,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
         ...args,
       ]),
     // An error means that the server is up, except while it loads its file.
-    isUp: () => probePort(port, 'PING\r\n', (response) => !response.toString().startsWith('-LOADING')),
+    isUp: () => probePort(port, 'PING\r\n', /^(?!-LOADING)/),
   })
   const login = password === null ? '' : `:${encodeURIComponent(password)}@`
   return Object.assign(server, { url: `redis://${login}127.0.0.1:${port}` })
