@@ -5,7 +5,7 @@ import { FleetError } from '../../base/errors.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
-import { replaceScalars } from './yaml-scalars.ts'
+import { replaceScalars } from './yaml.ts'
 
 /** The folder of this package, three above in both the source and the build. */
 const shippedAt: string = fileURLToPath(new URL('../../../', import.meta.url))
@@ -51,8 +51,8 @@ function fill(kit: Kit, file: string, text: string, project: Project): string {
       ? replaceScalars(structured, (key, value) => adaptYaml(key, value, project))
       : structured
   return kit.fills
-    .filter((one) => one.file.test(file))
-    .reduce((filled, { from, to }) => filled.replace(from, to(project)), adapted)
+    .filter(([pattern]) => pattern.test(file))
+    .reduce((filled, [, from, to]) => filled.replace(from, to(project)), adapted)
 }
 
 export interface CopyPlan {
