@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Client } from 'undici'
-import { FleetError } from '../base/errors.ts'
+import { usageError } from './args.ts'
 
 export interface TargetOptions {
   /** How long one request may take, 1 to 600,000 ms. @default 10000 */
@@ -52,7 +52,7 @@ export class Target {
   constructor(url: string, options: TargetOptions = {}) {
     const parsed = URL.parse(url)
     if (!parsed || !['http:', 'https:'].includes(parsed.protocol)) {
-      throw new FleetError('FLEET_ERR_USAGE', `${JSON.stringify(url)} is not a URL; write e.g. http://127.0.0.1:8080`)
+      throw usageError(`${JSON.stringify(url)} is not a URL; write e.g. http://127.0.0.1:8080`)
     }
     this.#origin = parsed.origin
     this.#prefix = parsed.pathname.replace(/\/+$/, '')

@@ -1,5 +1,4 @@
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
 import { examineBounded } from '../doctor/bounded.ts'
 import type { Source } from '../doctor/facts.ts'
 import { collect } from '../doctor/files.ts'
@@ -13,24 +12,21 @@ FILES are nginx and HAProxy configurations, compose files, ecosystem.config.cjs,
 output of \`terraform show -json\`, .env files, Dockerfiles, sources of the app, or folders of them (default: the current
 folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show -json\`. The files are checked together. Exit code 1: there are problems.`,
   options: {
-    longest: { type: 'string', default: '10', describe: 'SECONDS of the longest request' },
-    ignore: { type: 'string', multiple: true, describe: 'CODE to skip' },
-    offline: { type: 'boolean', describe: 'Do not connect to the Redis and the databases in .env files' },
+    longest: option('SECONDS of the longest request', { default: '10' }),
+    ignore: option('CODE to skip', { multiple: true }),
+    offline: flag('Do not connect to the Redis and the databases in .env files'),
   },
   async run({ values, positionals, out }) {
     const longestMs = Number(values.longest) * 1_000
     if (!/^\d{1,5}(?:\.\d+)?$/.test(values.longest))
-      throw new FleetError('FLEET_ERR_USAGE', '`--longest` must be a number of seconds, e.g. 10')
+      throw usageError('`--longest` must be a number of seconds, e.g. 10')
     const names = positionals.filter((name) => name !== '-')
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
     sources.push(...collect(positionals.length === 0 ? ['.'] : names))
     const { findings, read, unread } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
     const advice = `${unread.join(', ')} not read: run \`terraform show -json > plan.json\` and pass the file`
     if (read.length === 0)
-      throw new FleetError(
-        'FLEET_ERR_USAGE',
-        unread.length > 0 ? advice : 'no file of a known kind; name files or a folder',
-      )
+      throw usageError(unread.length > 0 ? advice : 'no file of a known kind; name files or a folder')
 
     const ignored = new Set(values.ignore ?? [])
     const wrong = findings.filter(({ code }) => !ignored.has(code))
@@ -59,7 +55,7 @@ async function stdin(): Promise<string> {
   let text = ''
   for await (const chunk of process.stdin.setEncoding('utf8')) {
     text += chunk
-    if (text.length > maxInput) throw new FleetError('FLEET_ERR_USAGE', `stdin is longer than ${maxInput / 1e6} MB`)
+    if (text.length > maxInput) throw usageError(`stdin is longer than ${maxInput / 1e6} MB`)
   }
   return text
 }

@@ -1,6 +1,5 @@
-import { FleetError } from '../../base/errors.ts'
 import type { LifecycleState } from '../../instance/identity.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, usageError } from '../args.ts'
 import { operatorOptions, operatorsFrom } from '../operators.ts'
 import { waitUntil } from '../wait-until.ts'
 
@@ -19,7 +18,7 @@ instance on this machine).`,
     options: operatorOptions,
     async run({ values, positionals: [instanceId, ...rest], out }) {
       if (instanceId === undefined) {
-        throw new FleetError('FLEET_ERR_USAGE', 'missing INSTANCE; `fleet ps` lists the ids')
+        throw usageError('missing INSTANCE; `fleet ps` lists the ids')
       }
       const operators = operatorsFrom(rest, values)
       await operators.command(name, instanceId)

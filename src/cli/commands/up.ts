@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs'
 import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, integerOption } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
@@ -17,13 +16,9 @@ FILE is the program of each instance and must listen on PORT (default: the refer
 DATABASE_URL replace the servers that it would start. FLEET_PORT (default 8080; 0: a free port) is the front's port,
 FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
   options: {
-    instances: { type: 'string', short: 'n', default: '3', describe: 'NUMBER of instances, 1 to 64' },
-    front: {
-      type: 'string',
-      short: 'f',
-      describe: 'NAME of the front: nginx (default if installed), haproxy, node',
-    },
-    logs: { type: 'boolean', describe: 'Show the output of the instances' },
+    instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
+    front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
+    logs: flag('Show the output of the instances'),
   },
   async run({ values, positionals, out }) {
     let step: Progress | undefined
@@ -71,18 +66,17 @@ export default command
 function parseFront(text: string | undefined): FrontName | undefined {
   if (text === undefined || Object.hasOwn(fronts, text)) return text as FrontName | undefined
   const known = Object.keys(fronts).join(', ')
-  throw new FleetError('FLEET_ERR_USAGE', `--front must be one of ${known}, not ${JSON.stringify(text)}`)
+  throw usageError(`--front must be one of ${known}, not ${JSON.stringify(text)}`)
 }
 
 /** The named program, or the reference application, which the published package does not include. */
 function programFile(positionals: readonly string[]): string {
-  if (positionals.length > 1)
-    throw new FleetError('FLEET_ERR_USAGE', 'expected one FILE, the program of every instance')
+  if (positionals.length > 1) throw usageError('expected one FILE, the program of every instance')
   const named = positionals[0]
   const file = named ?? fileURLToPath(new URL(`../../app/main${extname(import.meta.url)}`, import.meta.url))
   if (existsSync(file)) return relative('', file)
   const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
-  throw new FleetError('FLEET_ERR_USAGE', detail)
+  throw usageError(detail)
 }
 
 /** Ctrl-C signals this process twice, directly and through npm. Signals within this time count as one, ms. */

@@ -1,4 +1,4 @@
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import type { Limits } from './compare.ts'
 import { type InstanceStatus, readStatus } from './instance-status.ts'
 import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
@@ -52,7 +52,7 @@ export function blueGreen(
   const arriving = fresh.some((address) => rotation.now.get(address) !== 'full')
   const starts = startEach(side, fresh, found)
   if (starts.length > 0 && leaving.length === 0 && fresh.some((address) => isIn(rotation.now, address))) {
-    throw new FleetError('FLEET_ERR_USAGE', `${to} serves requests and cannot be replaced in place`)
+    throw usageError(`${to} serves requests and cannot be replaced in place`)
   }
   const watch: Step = { do: 'steady', urls: fresh.map(urlOf), version: release.version, forMs: release.watchMs }
   const changes = leaving.length > 0 || arriving
@@ -203,8 +203,5 @@ function nextSide(version: string, sides: Readonly<Record<Side, readonly string[
   // A deploy was interrupted after the start: continue with that side.
   if (fresh.length === 1 && fresh[0]) return fresh[0]
   if (live.length === 1) return live[0] === 'blue' ? 'green' : 'blue'
-  throw new FleetError(
-    'FLEET_ERR_USAGE',
-    `${live.join(' and ') || 'neither side'} is in rotation; choose with --to blue|green`,
-  )
+  throw usageError(`${live.join(' and ') || 'neither side'} is in rotation; choose with --to blue|green`)
 }

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Source } from './facts.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
@@ -46,8 +46,7 @@ export function collect(names: readonly string[]): Source[] {
     if (text === undefined) return false
     sum += text.length
     found.set(resolve(path), { file: relative('', path) || path, text })
-    if (found.size > maxFiles || sum > maxTotal)
-      throw new FleetError('FLEET_ERR_USAGE', 'too many files; name the ones to examine')
+    if (found.size > maxFiles || sum > maxTotal) throw usageError('too many files; name the ones to examine')
     return true
   }
   const visit = (folder: string, depth: number): void => {
@@ -60,12 +59,12 @@ export function collect(names: readonly string[]): Source[] {
     }
   }
   for (const name of names) {
-    if (!existsSync(name)) throw new FleetError('FLEET_ERR_USAGE', `${name} is neither a file nor a folder`)
+    if (!existsSync(name)) throw usageError(`${name} is neither a file nor a folder`)
     if (statSync(name).isDirectory()) visit(name, 0)
     else {
       // A file that is too large is skipped, as in a folder.
       if (!add(name, true) && !statSync(name).isFile())
-        throw new FleetError('FLEET_ERR_USAGE', `${name} is not a regular file; \`-\` reads YAML from stdin`)
+        throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
       // Docker reads values from it too.
       const beside = join(dirname(name), '.env')
       if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)

@@ -1,7 +1,7 @@
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
@@ -89,5 +89,5 @@ function assertInside(folder: string, below: string): void {
   if (below === '.') return
   assertInside(folder, dirname(below))
   if (lstatSync(join(folder, below), { throwIfNoEntry: false })?.isSymbolicLink())
-    throw new FleetError('FLEET_ERR_USAGE', `${join(folder, below)} is a link; nothing is written through it`)
+    throw usageError(`${join(folder, below)} is a link; nothing is written through it`)
 }

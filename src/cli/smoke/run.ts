@@ -1,5 +1,5 @@
-import { FleetError } from '../../base/errors.ts'
 import type { Peer } from '../../instance/identity.ts'
+import { usageError } from '../args.ts'
 import { Operators, unreachable } from '../operators.ts'
 import type { Output, Progress } from '../output.ts'
 import { repeat, type Target, type TargetResponse } from '../target.ts'
@@ -99,7 +99,7 @@ async function findOperators(
     }
   }
   if (!needed) return undefined
-  throw rejection ?? new FleetError('FLEET_ERR_USAGE', '--failover needs --instance or --token')
+  throw rejection ?? usageError('--failover needs --instance or --token')
 }
 
 async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
