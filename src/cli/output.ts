@@ -208,3 +208,5 @@ export function formatTable(
       .trimEnd()
   return [set(columns.map((name) => name.toUpperCase())), ...rows.map((row) => set(columns.map((c) => show(row[c]))))]
 }
+
+export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`

@@ -2,6 +2,7 @@ import { type Command, defineCommand, flag, option, usageError } from '../args.t
 import { examineBounded } from '../doctor/bounded.ts'
 import type { Source } from '../doctor/facts.ts'
 import { collect } from '../doctor/files.ts'
+import { plural } from '../output.ts'
 
 const command: Command = defineCommand({
   name: 'doctor',
@@ -37,12 +38,8 @@ folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show 
       out.line(`  fix: ${fix}`)
     }
     if (unread.length > 0) out.line(advice)
-    const files = `${read.length} ${read.length === 1 ? 'file' : 'files'} read`
-    out.line(
-      wrong.length === 0
-        ? `${files}, no problems`
-        : `${files}, ${wrong.length} ${wrong.length === 1 ? 'problem' : 'problems'}; see docs/doctor.md`,
-    )
+    const problems = wrong.length === 0 ? 'no problems' : `${plural(wrong.length, 'problem')}; see docs/doctor.md`
+    out.line(`${plural(read.length, 'file')} read, ${problems}`)
     return wrong.length === 0 ? 0 : 1
   },
 })

@@ -119,23 +119,22 @@ function related(front: FrontFacts, instances: readonly InstanceFacts[]): readon
   return own.length > 0 ? own : candidates
 }
 
-const frontTerms = { idle: 'idleMs', notice: 'noticeMs', avoid: 'avoidMs', deregister: 'deregisterMs' } as const
-type FrontTerm = keyof typeof frontTerms
+/** The terms of fronts, then the grace period: a finding is reported where the first of them is set. */
+const reportedAt: readonly Term[] = ['idle', 'notice', 'avoid', 'deregister', 'grace']
+const isOfFront = (term: Term): boolean => term !== 'grace' && reportedAt.includes(term)
 
 function applyTimeoutRule(
   rule: TimeoutRule,
   fronts: readonly FrontFacts[],
   instances: readonly InstanceFacts[],
-  assumptions: Assumptions,
+  { longestMs }: Assumptions,
 ): Finding[] {
-  const term = [...rule.less, ...rule.more].find((name): name is FrontTerm => name in frontTerms)
-  if (term === undefined) return instances.flatMap((instance) => compare(rule, instance, undefined, assumptions))
+  if (![...rule.less, ...rule.more].some(isOfFront))
+    return instances.flatMap((instance) => compare(rule, valuesOf(instance, undefined, longestMs)))
   return fronts.flatMap((front) => {
-    const own = front[frontTerms[term]]
-    if (!own) return []
     const behind = related(front, instances)
     const compared: readonly (InstanceFacts | undefined)[] = behind.length > 0 ? behind : [undefined]
-    return compared.flatMap((instance) => compare(rule, instance, { term, fact: own }, assumptions))
+    return compared.flatMap((instance) => compare(rule, valuesOf(instance, front, longestMs)))
   })
 }
 
@@ -144,68 +143,48 @@ interface TermValue {
   /** Absent for a default. */
   readonly at?: Place
 }
+/** `undefined`: not known, or absent. */
+type TermValues = Readonly<Record<Term, TermValue | undefined>>
 
-function compare(
-  rule: TimeoutRule,
-  instance: InstanceFacts | undefined,
-  front: { term: FrontTerm; fact: Fact<number> } | undefined,
-  assumptions: Assumptions,
-): Finding[] {
-  const known = (term: Term): TermValue | undefined =>
-    term === front?.term ? { ms: front.fact.value, at: front.fact } : instanceTerm(term, instance, assumptions)
-  const { slackMs = 0 } = rule
-  const less = rule.less.map((term) => ({ term, known: known(term) }))
-  const more = rule.more.map((term) => ({ term, known: known(term) }))
-  const all = [...less, ...more]
-  if (all.some((entry) => entry.known === undefined)) return []
-  const sum = (entries: typeof all): number => entries.reduce((total, entry) => total + (entry.known?.ms ?? 0), 0)
-  const [left, right] = [sum(less) + slackMs, sum(more)]
-  if (rule.relation === '<' ? left < right : left <= right) return []
-  const place =
-    front?.fact ??
-    all.find(({ term, known }) => term === 'grace' && known?.at)?.known?.at ??
-    all.find(({ known }) => known?.at)?.known?.at
-  if (!place) return []
-  const termsText = (entries: typeof all): string =>
-    entries
-      .map(({ term, known }) => `${term} ${formatDuration(known?.ms ?? 0)}${elsewhere(known?.at, place)}`)
-      .join(' + ')
-  const slack = slackMs > 0 ? ` + ${formatDuration(slackMs)}` : ''
-  const message = `${termsText(less)}${slack} must be ${rule.relation} ${termsText(more)}: ${rule.why}`
-  const { file, line, address } = place
-  return [{ code: rule.code, file, line, address, message, fix: rule.fix }]
-}
-
-const elsewhere = (at: Place | undefined, place: Place): string =>
-  at === undefined || (at.file === place.file && at.line === place.line) ? '' : ` (${at.file}:${at.line})`
-
-function instanceTerm(
-  term: Term,
-  instance: InstanceFacts | undefined,
-  { longestMs }: Assumptions,
-): TermValue | undefined {
+function valuesOf(instance: InstanceFacts | undefined, front: FrontFacts | undefined, longestMs: number): TermValues {
   const variable = (name: string, byDefault: number): TermValue | undefined => {
     const set = instance?.env.get(name)
     if (!set || set.value === '') return { ms: byDefault }
     const ms = Number(set.value)
     return set.value === undefined || !Number.isFinite(ms) ? undefined : { ms, at: set }
   }
-  const fact = (own: Fact<number> | undefined, byDefault?: number): TermValue | undefined =>
-    own ? { ms: own.value, at: own } : byDefault === undefined ? undefined : { ms: byDefault }
-  switch (term) {
-    case 'keepAlive':
-      return fact(instance?.keepAliveMs, instanceDefaults.keepAliveMs)
-    case 'drain':
-      return variable('DRAIN_DELAY', instanceDefaults.drainMs)
-    case 'shutdown':
-      return variable('SHUTDOWN_TIMEOUT', instanceDefaults.shutdownMs)
-    case 'preStop':
-      return fact(instance?.preStopMs, 0)
-    case 'grace':
-      return fact(instance?.graceMs)
-    case 'longest':
-      return { ms: longestMs }
-    default:
-      return undefined
+  const fact = (own: Fact<number> | undefined): TermValue | undefined => own && { ms: own.value, at: own }
+  return {
+    idle: fact(front?.idleMs),
+    notice: fact(front?.noticeMs),
+    avoid: fact(front?.avoidMs),
+    deregister: fact(front?.deregisterMs),
+    keepAlive: fact(instance?.keepAliveMs) ?? { ms: instanceDefaults.keepAliveMs },
+    drain: variable('DRAIN_DELAY', instanceDefaults.drainMs),
+    shutdown: variable('SHUTDOWN_TIMEOUT', instanceDefaults.shutdownMs),
+    preStop: fact(instance?.preStopMs) ?? { ms: 0 },
+    grace: fact(instance?.graceMs),
+    longest: { ms: longestMs },
   }
+}
+
+function compare({ less, more, relation, slackMs = 0, code, why, fix }: TimeoutRule, values: TermValues): Finding[] {
+  const terms = [...less, ...more]
+  if (terms.some((term) => values[term] === undefined)) return []
+  const sum = (of: readonly Term[]): number => of.reduce((total, term) => total + (values[term]?.ms ?? 0), 0)
+  const [left, right] = [sum(less) + slackMs, sum(more)]
+  if (relation === '<' ? left < right : left <= right) return []
+  const place = [...reportedAt.filter((term) => terms.includes(term)), ...terms]
+    .map((term) => values[term]?.at)
+    .find((at) => at !== undefined)
+  if (!place) return []
+  const { file, line, address } = place
+  const show = (term: Term): string => {
+    const { ms = 0, at = place } = values[term] ?? {}
+    const elsewhere = at.file === file && at.line === line ? '' : ` (${at.file}:${at.line})`
+    return `${term} ${formatDuration(ms)}${elsewhere}`
+  }
+  const slack = slackMs > 0 ? ` + ${formatDuration(slackMs)}` : ''
+  const [lower, upper] = [less.map(show).join(' + '), more.map(show).join(' + ')]
+  return [{ code, file, line, address, message: `${lower}${slack} must be ${relation} ${upper}: ${why}`, fix }]
 }

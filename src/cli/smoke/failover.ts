@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
+import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
 import { waitUntil } from '../wait-until.ts'
-import { type CheckContext, outcomes, plural, succeeded } from './context.ts'
+import { type CheckContext, outcomes, succeeded } from './context.ts'
 import type { CheckResults } from './report.ts'
 
 /** An instance has left rotation when it does not respond for this time under load, ms … */

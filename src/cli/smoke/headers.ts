@@ -1,5 +1,6 @@
+import { plural } from '../output.ts'
 import { headerText, type TargetResponse } from '../target.ts'
-import { type CheckContext, instancesIn, plural, succeeded } from './context.ts'
+import { type CheckContext, instancesIn, succeeded } from './context.ts'
 import type { CheckResults } from './report.ts'
 
 const flag = /^(true|false)$/

@@ -1,5 +1,6 @@
+import { plural } from '../output.ts'
 import { headerText, member, type Target, type TargetResponse } from '../target.ts'
-import { type CheckContext, instancesIn, plural, wanted } from './context.ts'
+import { type CheckContext, instancesIn, wanted } from './context.ts'
 import type { CheckResults } from './report.ts'
 
 type Is = (value: unknown) => boolean

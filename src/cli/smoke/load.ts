@@ -1,6 +1,7 @@
+import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
 import { chiSquare, type Fit } from './chi-square.ts'
-import { byName, type CheckContext, instancesIn, outcomes, plural, succeeded } from './context.ts'
+import { byName, type CheckContext, instancesIn, outcomes, succeeded } from './context.ts'
 import type { CheckResults, Distribution, InstanceShare } from './report.ts'
 
 /** A correct front fails this check once in a thousand runs. */

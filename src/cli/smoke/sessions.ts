@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { dictionary } from '../../base/dictionary.ts'
+import { plural } from '../output.ts'
 import { member, type TargetResponse } from '../target.ts'
-import { byName, type CheckContext, instancesIn, outcomes, plural, rounds, succeeded, wanted } from './context.ts'
+import { byName, type CheckContext, instancesIn, outcomes, rounds, succeeded, wanted } from './context.ts'
 import type { CheckResults } from './report.ts'
 
 /** Credentials and paths of the login. */

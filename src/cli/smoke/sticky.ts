@@ -1,5 +1,6 @@
+import { plural } from '../output.ts'
 import { repeat } from '../target.ts'
-import { type CheckContext, instancesIn, plural } from './context.ts'
+import { type CheckContext, instancesIn } from './context.ts'
 import type { CheckResults } from './report.ts'
 
 const requests = 20
