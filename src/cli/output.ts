@@ -126,6 +126,16 @@ export class Output {
     }
   }
 
+  /** Shows progress while a task runs. */
+  async during<T>(label: string, task: (progress: Progress) => Promise<T>, total?: number): Promise<T> {
+    const progress = this.progress(label, total)
+    try {
+      return await task(progress)
+    } finally {
+      progress.clear()
+    }
+  }
+
   /** Removes unfinished progress, e.g. after an error. */
   close(): void {
     this.#live.clear()

@@ -28,10 +28,10 @@ lock.`,
     const seed = values.seed ? seedFile(directory) : undefined
     const dryRun = values['dry-run'] === true
 
-    const progress = out.progress(dryRun ? 'comparing' : 'migrating')
     const rolledBack = values['rolled-back']
     const lockTimeoutMs = integerOption('lock-timeout', values['lock-timeout'], 1, 3_600) * 1000
-    const result = await migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }).finally(() => progress.clear())
+    const label = dryRun ? 'comparing' : 'migrating'
+    const result = await out.during(label, () => migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }))
     for (const name of result.applied) out.line(`${dryRun ? 'would apply' : 'applied'} ${name}`)
     out.line(summary(result, dryRun))
     if (seed !== undefined && !dryRun) {

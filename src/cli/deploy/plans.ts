@@ -1,7 +1,7 @@
 import { usageError } from '../args.ts'
 import type { Limits } from './compare.ts'
 import { type InstanceStatus, readStatus } from './instance-status.ts'
-import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
+import { canaryShares, type Rotation, type Shares } from './rotation.ts'
 import type { DeployPlan, Run, Stage, Step } from './step.ts'
 
 /** Commands that start and stop instances, with the placeholders `{host}`, `{port}`, `{version}` and `{color}`. */
@@ -58,7 +58,7 @@ export function blueGreen(
   const changes = leaving.length > 0 || arriving
   return [
     ...starts,
-    ...(changes ? [move(`switch to ${to}`, rotation, rotation.now, next)] : []),
+    ...move(`switch to ${to}`, rotation, rotation.now, next),
     ...(changes || starts.length > 0 ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
     ...stopEach(release, occupied(old, found)),
   ]
@@ -82,7 +82,7 @@ export function canary(
   const stable: Shares = new Map(targets.map((address) => [address, 'full']))
   const done = targets.every((address) => isAt(release, found.get(address)))
   const retire = (from: Shares, left: readonly string[]): DeployPlan => [
-    ...stages(move('end the canary’s share', rotation, from, stable)),
+    ...move('end the canary’s share', rotation, from, stable),
     ...stopEach(release, left),
   ]
   // All targets are replaced: only the canary's end may be missing.
@@ -116,8 +116,8 @@ function replaceEach(
   let shares = from
   for (const address of targets.filter((address) => !isAt(release, found.get(address)))) {
     // The same change of the front returns the previous instance to rotation.
-    const next = withShare(to, address, 'none')
-    plan.push(...stages(move(`take ${address} out of rotation`, rotation, shares, next)))
+    const next: Shares = new Map([...to, [address, 'none']])
+    plan.push(...move(`take ${address} out of rotation`, rotation, shares, next))
     plan.push({
       title: `replace ${address} with version ${release.version}`,
       steps: start(release, address),
@@ -125,7 +125,7 @@ function replaceEach(
     })
     shares = next
   }
-  return [...plan, ...stages(move('all in rotation', rotation, shares, to))]
+  return [...plan, ...move('all in rotation', rotation, shares, to)]
 }
 
 /** Starts instances that are not in rotation yet; a failure stops them again. */
@@ -181,14 +181,11 @@ function program(words: readonly string[], release: Release, address: string): R
   }
 }
 
-const move = (title: string, rotation: Rotation, from: Shares, to: Shares): Stage => ({
-  title,
-  steps: rotation.change(from, to),
-  undo: rotation.change(to, from),
-})
-
-/** Omits a stage without steps. */
-const stages = (stage: Stage): DeployPlan => (stage.steps.length > 0 ? [stage] : [])
+/** Changes the rotation; no stage where nothing changes. */
+function move(title: string, rotation: Rotation, from: Shares, to: Shares): DeployPlan {
+  const steps = rotation.change(from, to)
+  return steps.length > 0 ? [{ title, steps, undo: rotation.change(to, from) }] : []
+}
 
 const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
 

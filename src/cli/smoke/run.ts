@@ -48,21 +48,20 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
 
   const findings: CheckResult[] = []
   const results = (check: string): CheckResults => resultsOf(check, findings)
-  const stage = (label: string, check: () => Promise<void>): Promise<void> => finish(out.progress(label), check)
   if (wants('health')) {
-    await stage('health paths', () => health(context, results('health')))
-    await stage('operators’ paths', () => operatorPaths(context, results('operators')))
+    await out.during('health paths', () => health(context, results('health')))
+    await out.during('operators’ paths', () => operatorPaths(context, results('operators')))
     headers(context, results('headers'))
   }
   const distribution = wants('load') ? load(context, results('load')) : undefined
-  if (wants('load')) await stage('sticky behaviour', () => sticky(context, results('sticky')))
+  if (wants('load')) await out.during('sticky behaviour', () => sticky(context, results('sticky')))
   if (wants('sessions')) {
     const required = plan.parts.has('sessions')
-    await stage('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
+    await out.during('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
   }
   if (wants('failover') && operators) {
     const label = 'failover: one instance leaves and returns under load'
-    await stage(label, () => failover(context, operators.operators, results('failover')))
+    await out.during(label, () => failover(context, operators.operators, results('failover')))
   }
   return {
     url: plan.front.url,
@@ -102,21 +101,12 @@ async function findOperators(
   throw rejection ?? usageError('--failover needs --instance or --token')
 }
 
-async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
-  const progress = out.progress(`${plural(count, 'request')} to ${path}`, count)
-  return await finish(progress, () =>
-    repeat(count, concurrency, async () => {
-      const response = await front.request(path)
-      progress.step()
-      return response
-    }),
-  )
-}
-
-async function finish<T>(progress: Progress, task: () => Promise<T>): Promise<T> {
-  try {
-    return await task()
-  } finally {
-    progress.clear()
+function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
+  const ask = async (progress: Progress): Promise<TargetResponse> => {
+    const response = await front.request(path)
+    progress.step()
+    return response
   }
+  const label = `${plural(count, 'request')} to ${path}`
+  return out.during(label, (progress) => repeat(count, concurrency, () => ask(progress)), count)
 }

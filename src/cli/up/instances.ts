@@ -13,14 +13,14 @@ export interface LocalInstanceOptions {
   adminPort?: number
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
-  /** Time from the start of an instance until it is ready, ms. @default 60000 */
-  readyTimeoutMs?: number
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
   /** Called with each chunk of output of an instance. */
   onOutput?(id: string, text: string): void
 }
 
+/** Limit from the start of an instance until it is ready, ms. */
+const readyTimeoutMs = 60_000
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
@@ -53,10 +53,6 @@ export class LocalInstance {
     return this.#child?.pid
   }
 
-  get #readyTimeoutMs(): number {
-    return this.#options.readyTimeoutMs ?? 60_000
-  }
-
   get url(): string {
     return `http://127.0.0.1:${this.port}`
   }
@@ -79,7 +75,7 @@ export class LocalInstance {
    */
   async start(): Promise<void> {
     const child = this.#launch()
-    const deadline = AbortSignal.timeout(this.#readyTimeoutMs)
+    const deadline = AbortSignal.timeout(readyTimeoutMs)
     if (!(await this.#untilReady(child, deadline))) {
       const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'did not become ready'
       throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${this.#options.file} ${how}: ${lastLines(child, 15)}`)
@@ -132,7 +128,7 @@ export class LocalInstance {
       if (stopping.aborted) return
       child = this.#launch()
       since = performance.now()
-      ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(this.#readyTimeoutMs)]))
+      ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(readyTimeoutMs)]))
       if (!ready && !child.ended && !stopping.aborted) {
         onEvent(`${this.#id} runs, but ${this.url}/ready does not respond 200`)
         ready = await this.#untilReady(child, stopping)

@@ -11,6 +11,7 @@ import {
   violation,
 } from '../facts.ts'
 import type { RuleCode } from '../rules.ts'
+import { asText } from '../yaml-file.ts'
 import { exportsOf, isObject, jsonOf, type StaticObject, type StaticValue, unresolved } from './static-js.ts'
 
 /** pm2's own defaults. */
@@ -30,12 +31,9 @@ function readOne({ file, text }: Source): readonly Reading[] {
   return [...computed, ...known.filter(isNode).flatMap((app) => readApp(app, file))]
 }
 
-const textOf = (value: StaticValue): string | undefined =>
-  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
-
 /** pm2 also runs programs that are not instances. */
 function isNode(app: StaticObject): boolean {
-  const value = (name: string): string | undefined => textOf(app.get(name)?.value)
+  const value = (name: string): string | undefined => asText(app.get(name)?.value)
   const interpreter = value('interpreter') ?? value('exec_interpreter')
   if (interpreter !== undefined) return /(?:^|\/)(?:node|nodejs|bun|tsx|ts-node)$/.test(interpreter)
   return !/\.(?:py|sh|bash|rb|php|pl)$/.test(value('script') ?? '')
@@ -50,7 +48,7 @@ function readApp(app: StaticObject, file: string): readonly Reading[] {
   const ms = (key: string, byDefault: number): Fact<number> | undefined => {
     const given = value(key)
     if (given === unresolved) return undefined
-    const parsed = typeof given === 'number' ? given : duration(textOf(given) ?? '', 'ms')
+    const parsed = typeof given === 'number' ? given : duration(asText(given) ?? '', 'ms')
     return factAt(parsed ?? byDefault, at(key))
   }
   const env = environment(app, file)
@@ -59,7 +57,7 @@ function readApp(app: StaticObject, file: string): readonly Reading[] {
   const instances = value('instances')
   const mode = value('exec_mode')
   // `instances` selects cluster mode unless `exec_mode` is set.
-  const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(textOf(mode) ?? '')
+  const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(asText(mode) ?? '')
   const waits = value('wait_ready')
   if (waits !== true && waits !== unresolved) report('DOCTOR_PM2_WAIT_READY', 'wait_ready')
   if (!isCluster && mode !== unresolved) report('DOCTOR_PM2_FORK', 'exec_mode')
@@ -70,7 +68,7 @@ function readApp(app: StaticObject, file: string): readonly Reading[] {
   const instance: InstanceFacts = {
     role: 'instance',
     source: 'pm2',
-    name: textOf(value('name')) ?? file,
+    name: asText(value('name')) ?? file,
     ...at('script'),
     env,
     // pm2 gives its processes the environment of the shell.
@@ -87,7 +85,7 @@ function environment(app: StaticObject, file: string): ReadonlyMap<string, Varia
   for (const key of ['env', 'env_production']) {
     const values = app.get(key)?.value
     if (!values || !isObject(values)) continue
-    for (const [name, { value, line }] of values) env.set(name, { value: textOf(value), file, line })
+    for (const [name, { value, line }] of values) env.set(name, { value: asText(value), file, line })
   }
   return env
 }
@@ -95,11 +93,11 @@ function environment(app: StaticObject, file: string): ReadonlyMap<string, Varia
 /** `max`, 0 and negative numbers depend on the number of processors; 2 stands for “several”. */
 function copiesOf(instances: StaticValue): number | undefined {
   if (instances === unresolved) return undefined
-  const count = Number(textOf(instances) ?? 1)
+  const count = Number(asText(instances) ?? 1)
   return instances === 'max' || count <= 0 ? 2 : Number.isFinite(count) ? count : undefined
 }
 
 function commandOf(script: StaticValue, args: StaticValue): string {
   const words: readonly StaticValue[] = Array.isArray(args) ? args : [args]
-  return [textOf(script), ...words.map(textOf)].filter(Boolean).join(' ')
+  return [asText(script), ...words.map(asText)].filter(Boolean).join(' ')
 }
