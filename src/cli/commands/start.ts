@@ -46,7 +46,7 @@ SIGHUP replaces the workers one by one without losing requests; the old workers 
 export default command
 
 /** @throws FLEET_ERR_USAGE */
-export function groupOptions(
+function groupOptions(
   values: Values<typeof options>,
   [given, ...args]: readonly string[],
   env: FleetEnv,

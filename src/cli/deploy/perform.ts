@@ -24,27 +24,20 @@ export interface Secrets {
 }
 
 /** Executes a step. Rejects with an error for the operator. */
-export async function perform(step: Step, secrets: Secrets): Promise<void> {
-  switch (step.do) {
-    case 'run':
-      return run(step)
-    case 'write':
-      return write(step)
-    case 'runtime':
-      return runtime(step)
-    case 'server-up':
-      return serverUp(step)
-    case 'ready':
-      return ready(step)
-    case 'healthy':
-      return healthy(step)
-    case 'steady':
-      return steady(step)
-    case 'compare':
-      return compare(step, secrets)
-    case 'pause':
-      return sleep(step.ms)
-  }
+export const perform = (step: Step, secrets: Secrets): Promise<void> =>
+  (performers[step.do] as Performer<Step>)(step, secrets)
+
+type Performer<S extends Step> = (step: S, secrets: Secrets) => Promise<void>
+const performers: { readonly [D in Step['do']]: Performer<Extract<Step, { do: D }>> } = {
+  run,
+  write,
+  runtime,
+  'server-up': serverUp,
+  ready,
+  healthy,
+  steady,
+  compare,
+  pause: ({ ms }) => sleep(ms),
 }
 
 /**

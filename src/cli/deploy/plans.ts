@@ -23,7 +23,7 @@ export interface Release {
 /** The instances before the deploy, by address. */
 export type Survey = ReadonlyMap<string, InstanceStatus>
 
-export const urlOf = (address: string): string => `http://${address}`
+const urlOf = (address: string): string => `http://${address}`
 
 export async function survey(addresses: readonly string[]): Promise<Survey> {
   return new Map(

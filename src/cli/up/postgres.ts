@@ -8,7 +8,7 @@ import { type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
 import { lastLines, probePort, type Server, startServer } from './server.ts'
 
-export const postgresProgram: Program = {
+const postgresProgram: Program = {
   title: 'PostgreSQL',
   names: ['postgres'],
   folders: ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql@*/bin'],
