@@ -1,6 +1,6 @@
-import type { FastifyCorsOptions } from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
 import { any, bool, either, oneOf, record, resolveOptions, type Shape, type Shapes, token } from './base/options.ts'
@@ -10,7 +10,6 @@ import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
-import { crossOrigin } from './instance/cors.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -74,7 +73,7 @@ export interface FleetOptions {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: each plugin has its own type of options.
-type AnyPlugin = FastifyPluginAsync<any>
+type AnyPlugin = FastifyPluginAsync<any> | FastifyPluginCallback<any>
 
 type Values = FleetOptions & Record<string, unknown>
 
@@ -119,7 +118,7 @@ const internal = (plugin: AnyPlugin, when?: Entry['when']): Entry => ({
 })
 
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
-const lazyDatabase: AnyPlugin = fp(async (app, options: DatabaseOptions) => {
+const lazyDatabase: AnyPlugin = fp(async (app: FastifyInstance, options: DatabaseOptions) => {
   const { database } = await import('./database/index.ts')
   await app.register(database, options)
 })
@@ -143,7 +142,7 @@ const plugins: readonly Entry[] = [
     // The load balancer decides about https; over plain HTTP this directive breaks every asset of a page.
     fallback: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
   }),
-  optional('cors', crossOrigin, { fallback: { origin: false } }),
+  optional('cors', cors, { fallback: { origin: false } }),
   internal(load),
   optional('metrics', metrics),
   always('health', health),
