@@ -5,7 +5,6 @@ import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
 
@@ -81,7 +80,7 @@ export class ManagementListener {
     )
     anyListener = true
     app.addHook('onRequest', (request, reply, done) => {
-      const { audience } = routeOf(request)
+      const { audience } = request.routeOptions.config
       if (usesManagementListener(request.raw)) {
         // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()

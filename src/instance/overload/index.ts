@@ -10,7 +10,6 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
 import { promClient } from '../../base/prom-client.ts'
 import { identity } from '../identity.ts'
@@ -144,7 +143,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
       done()
       return
     }
-    const config = routeOf(request)
+    const { config } = request.routeOptions
     if (config.critical === true || config.probe === true) {
       done()
       return
