@@ -1,6 +1,6 @@
 // Touches: `_storeHeader`, as in header-text.ts; `_header` and `_hasBody` of a `ServerResponse` after `writeHead`.
 // Seen in: Node 22 to 24.
-// Worth: 10 % of the CPU time of a shed request for the headers, and 10 % for the body.
+// Worth: not settled, -6 to 11 % of the CPU time of a shed request; see docs/benchmarks.md.
 // Fallback: `writeHead(status, headers)` and `end(body)`, selected by the self-test of header-text.ts, or used when a field
 //   has another type.
 

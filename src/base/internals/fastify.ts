@@ -2,8 +2,8 @@
 //   `fastify.options`, and the text that `printRoutes()` returns.
 // Seen in: Fastify 5.0 to 5.12.
 // Worth: needed for correctness, to drain all addresses of `localhost`. Shedding requests before Fastify, which needs to know
-//   whose the server is, saves 15 % of
-//   their CPU time.
+//   whose the server is, saves -1 to
+//   15 % of their CPU time, which is not settled; see docs/benchmarks.md.
 // Fallback: a symbol that is not found; then only the first server is drained, and requests are shed in a hook.
 
 import type { Server } from 'node:http'
