@@ -1,6 +1,6 @@
-import type { FastifyCorsOptions } from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
 import {
@@ -22,7 +22,6 @@ import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
-import { crossOrigin } from './instance/cors.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -115,7 +114,7 @@ type Values = Resolved<typeof fleetOptions>
 
 interface Entry {
   // biome-ignore lint/suspicious/noExplicitAny: each plugin has its own type of options.
-  readonly plugin: FastifyPluginAsync<any>
+  readonly plugin: FastifyPluginAsync<any> | FastifyPluginCallback<any>
   /** The option that configures the plugin, or disables it; internal plugins have none. */
   readonly option?: keyof FleetOptions
   /** Options of the plugin. @default the value of `option` */
@@ -125,7 +124,7 @@ interface Entry {
 }
 
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
-const lazyDatabase: Entry['plugin'] = fp(async (app, options: DatabaseOptions) => {
+const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: DatabaseOptions) => {
   const { database } = await import('./database/index.ts')
   await app.register(database, options)
 })
@@ -145,7 +144,7 @@ const plugins: readonly Entry[] = [
   { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false },
   { option: 'headers', plugin: headers },
   { option: 'helmet', plugin: securityHeaders },
-  { option: 'cors', plugin: crossOrigin },
+  { option: 'cors', plugin: cors },
   { plugin: load },
   { option: 'metrics', plugin: metrics },
   { option: 'health', plugin: health },
