@@ -13,7 +13,13 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Each section of the page: its title, the file with the table, and the table's name. */
 export const tables = [
   // One line per plugin, sorted by title.
+  ['broadcast', 'src/state/broadcast/index.ts', 'broadcastOptions'],
+  ['database', 'src/database/database.ts', 'databaseOptions'],
   ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['pools', 'src/database/pools.ts', 'poolsOptions'],
+  ['redis', 'src/state/redis/index.ts', 'redisOptions'],
+  ['registry', 'src/state/registry/index.ts', 'registryOptions'],
+  ['replicas', 'src/database/replicas.ts', 'replicasOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyPluginAsync, preSerializationHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import {
@@ -10,14 +11,15 @@ import {
   either,
   int,
   list,
+  type OptionsOf,
   object,
   oneOf,
-  resolveLegacy,
-  type Shapes,
+  type Resolved,
+  resolveOptions,
   text,
   token,
 } from '../base/options.ts'
-import { type CheckOptions, health } from '../instance/health/index.ts'
+import { health } from '../instance/health/index.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
 import { databaseError } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
@@ -40,53 +42,47 @@ export interface DatabaseClient {
   $disconnect(): Promise<void>
 }
 
-export interface DatabaseOptions {
-  /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
-  client: DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)
-  /** Options of the health check `database`. @default critical, every 5 s, at most 2 s, fall 3, rise 2 */
-  check?: CheckOptions
-  /** Pools to report in `/metrics`; closed together with a client that the app created. */
-  pools?: Pools
-  /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. @default {} */
-  ownWrites?: OwnWritesOptions | false
-}
-
-export interface OwnWritesOptions {
+const ownWritesOptions = {
   /**
    * Signs the cookie. With several secrets, the first signs and all verify. At least 32 bytes each.
-   *
-   * @default SESSION_SECRET, else a random one, which other instances do not know
+   * @default `SESSION_SECRET`, else a random one, which other instances do not know
    */
-  secret?: string | string[]
-  /** Name of the cookie for clients without a session. @default 'fleet.wal' */
-  cookieName?: string
+  secret: either(text, list(text)),
+  /** Name of the cookie for clients without a session. */
+  cookieName: token.default('fleet.wal'),
   /**
-   * How long a write is remembered, 1,000 to 86,400,000 ms. Must be longer than `maxLagMs` of `replicas`: by then a
-   * replica has replayed the write or is out of rotation. @default 60000
+   * How long a write is remembered. Must be longer than `maxLagMs` of `replicas`: by then a replica has replayed the write or
+   * is out of rotation.
    */
-  keepMs?: number
+  keepMs: int(1_000, 86_400_000, 'milliseconds').default(60_000),
 }
+export type OwnWritesOptions = OptionsOf<typeof ownWritesOptions>
 
-const secrets = either(text, list(text))
-const shapes: Shapes = {
-  client: any(),
-  pools: any(),
-  ownWrites: either(
-    oneOf(false),
-    object({ secret: secrets, cookieName: token, keepMs: int(1_000, 86_400_000, 'milliseconds') }),
-  ),
+/** @internal */
+export const databaseOptions = {
+  /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
+  client: any<DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)>(),
+  /** Options of the health check `database`. */
   check: object({
-    critical: bool,
+    /** Whether an outage of the database makes the instance unready. */
+    critical: bool.default(true),
+    /** Interval of the queries. @default `health.checks` */
     intervalMs: int(100, 3_600_000, 'milliseconds'),
+    /** Longest time of a query. @default `health.checks` */
     timeoutMs: int(1, 600_000, 'milliseconds'),
+    /** Successes in a row that end an outage. @default `health.checks` */
     rise: int(1, 100),
+    /** Failures in a row that are an outage. @default `health.checks` */
     fall: int(1, 100),
-  }),
+  }).default({}),
+  /** Pools to report in `/metrics`; closed together with a client that the app created. */
+  pools: any<Pools>(),
+  /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. */
+  ownWrites: either(oneOf(false), object(ownWritesOptions)).default({}),
 }
-const defaults = {
-  check: { critical: true },
-  ownWrites: { cookieName: 'fleet.wal', keepMs: 60_000 },
-} satisfies Partial<DatabaseOptions>
+/** `client` is required. */
+export type DatabaseOptions = OptionsOf<typeof databaseOptions> &
+  Required<Pick<OptionsOf<typeof databaseOptions>, 'client'>>
 
 /** How long open queries may delay the exit, ms. A hanging server never ends them. */
 const closeTimeoutMs = 5_000
@@ -139,17 +135,15 @@ function signingSecrets(app: FastifyInstance, given: string | readonly string[] 
 }
 
 /** Binds each request to a {@link RequestReader}, so that the router knows what the client wrote before. */
-async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnWritesOptions): Promise<void> {
-  if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
+async function readOwnWrites(
+  app: FastifyInstance,
+  router: Router,
+  { secret, cookieName, keepMs }: Resolved<typeof ownWritesOptions>,
+): Promise<void> {
+  await ensure(app, fastifyCookie)
   const { production, SESSION_COOKIE_SECURE } = readEnv()
-  const { cookieName, keepMs } = options as typeof options & typeof defaults.ownWrites
-  const settings = {
-    router,
-    secrets: signingSecrets(app, options.secret),
-    cookieName,
-    cookie: { secure: SESSION_COOKIE_SECURE ?? production },
-    keepMs,
-  }
+  const secrets = signingSecrets(app, secret)
+  const settings = { router, secrets, cookieName, secure: SESSION_COOKIE_SECURE ?? production, keepMs }
   const key = Symbol('reader')
   type Keyed = { [key]: RequestReader }
   app.decorateRequest(key, null as never)
@@ -176,8 +170,8 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
 }
 
 const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
-  if (!app.hasDecorator('health')) await app.register(health)
-  const { client: from, check, pools, ownWrites } = resolveLegacy<DatabaseOptions>('database', shapes, defaults, given)
+  await ensure(app, health)
+  const { client: from, check, pools, ownWrites } = resolveOptions('database', databaseOptions, given)
   const client = isClient(from) ? from : typeof from === 'function' ? await from() : undefined
   if (!isClient(client))
     throw new FleetError(

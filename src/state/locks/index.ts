@@ -5,6 +5,7 @@
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
@@ -57,8 +58,7 @@ const channel = 'fleet:leader'
 const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   rejectRenamed('locks', given, renamed)
   const options = resolveOptions('locks', locksOptions, given)
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
+  await ensure(app, lifecycle, broadcast)
   const { fleet, redis } = app
   fleet.configure('locks', options)
   const store = redis ? new RedisLockStore(redis, app.redisKey) : new MemoryLockStore()
