@@ -13,13 +13,19 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Each section of the page: its title, the file with the table, and the table's name. */
 export const tables = [
   // One line per plugin, sorted by title.
+  ['balancer', 'src/edge/balancer/options.ts', 'balancerOptions'],
   ['broadcast', 'src/state/broadcast/index.ts', 'broadcastOptions'],
   ['database', 'src/database/database.ts', 'databaseOptions'],
+  ['geo', 'src/geo/index.ts', 'geoOptions'],
+  ['geo.regions.NAME', 'src/geo/regions.ts', 'regionOptions'],
   ['locks', 'src/state/locks/index.ts', 'locksOptions'],
   ['pools', 'src/database/pools.ts', 'poolsOptions'],
+  ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
   ['redis', 'src/state/redis/index.ts', 'redisOptions'],
   ['registry', 'src/state/registry/index.ts', 'registryOptions'],
   ['replicas', 'src/database/replicas.ts', 'replicasOptions'],
+  ['target', 'src/edge/balancer/target.ts', 'targetOptions'],
+  ['tcpProxy', 'src/edge/tcp/index.ts', 'tcpProxyOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */
