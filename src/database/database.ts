@@ -19,12 +19,14 @@ import {
   text,
   token,
 } from '../base/options.ts'
+import { within } from '../base/within.ts'
 import { health } from '../instance/health/index.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
 import { databaseError } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
 import type { Pools } from './pools.ts'
 import type { Router } from './router.ts'
+import { shared } from './watch.ts'
 
 /**
  * The part of a Prisma client that the plugin uses. Merge the type of your own client into it to give `app.database` that
@@ -98,22 +100,12 @@ const isClient = (value: unknown): value is DatabaseClient =>
   typeof (value as DatabaseClient).$disconnect === 'function'
 
 /** Queries the primary, even of a client with replicas. One query at a time, because a hanging one occupies a connection. */
-function ping(client: DatabaseClient & { $primary?: () => DatabaseClient }): () => Promise<unknown> {
-  let running: Promise<unknown> | undefined
-  return () => {
-    const primary = typeof client.$primary === 'function' ? client.$primary() : client
-    running ??= Promise.resolve(primary.$queryRawUnsafe('SELECT 1')).finally(() => {
-      running = undefined
-    })
-    return running
-  }
-}
+const ping = (client: DatabaseClient & { $primary?: () => DatabaseClient }): (() => Promise<unknown>) =>
+  shared(async () => (typeof client.$primary === 'function' ? client.$primary() : client).$queryRawUnsafe('SELECT 1'))
 
 async function disconnect(client: DatabaseClient): Promise<void> {
-  const { promise: timeout, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, closeTimeoutMs)
-  await Promise.race([client.$disconnect(), timeout])
-  clearTimeout(timer)
+  const disconnected = client.$disconnect()
+  if ((await within(closeTimeoutMs, disconnected)) !== 'late') await disconnected
 }
 
 /** @throws FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING */

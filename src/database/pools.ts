@@ -60,7 +60,8 @@ class Hosts {
   readonly urls: readonly string[]
   /** Whether only a server that accepts writes will do; libpq's `target_session_attrs`. */
   readonly writable: boolean
-  #at = 0
+  /** Index of the server for new connections. */
+  at = 0
 
   constructor(url: string) {
     this.urls = hostUrls(url)
@@ -69,13 +70,9 @@ class Hosts {
     this.writable = wanted === 'read-write' || wanted === 'primary'
   }
 
-  get at(): number {
-    return this.#at
-  }
-
   /** Moves on to the next server, once even if many connections fail at the same time. */
   failed(at: number): void {
-    if (at === this.#at) this.#at = (at + 1) % this.urls.length
+    if (at === this.at) this.at = (at + 1) % this.urls.length
   }
 }
 
@@ -215,14 +212,14 @@ export class Pools {
  */
 export async function pools(given: PoolsOptions = {}): Promise<Pools> {
   const options = resolveOptions('pools', poolsOptions, given)
-  return new Pools(options.driver ?? (await installed()), options)
+  return new Pools(options.driver ?? (await installedPg('pools')), options)
 }
 
-async function installed(): Promise<Driver> {
-  return import('pg').then(
+/** @throws FLEET_ERR_PACKAGE_MISSING naming the `user` */
+export const installedPg = (user: string): Promise<Driver> =>
+  import('pg').then(
     (pg) => pg.default,
     (cause) => {
-      throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`pools` needs pg: npm install pg', { cause })
+      throw new FleetError('FLEET_ERR_PACKAGE_MISSING', `\`${user}\` needs pg: npm install pg`, { cause })
     },
   )
-}

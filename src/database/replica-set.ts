@@ -1,6 +1,7 @@
 import { fn, int, oneOf, type Resolved } from '../base/options.ts'
+import { within } from '../base/within.ts'
 import { type Pick, policies, policyNames } from './policies.ts'
-import { inTime, PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
+import { PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
 
 export const watchOptions = {
   /** Interval at which primary and replicas are probed for their position, with one query each. */
@@ -120,7 +121,7 @@ export class Replica {
   /** Probes it: it must respond in time, follow the primary or be the primary, and lag at most `maxLagMs`. */
   async probe(history: PrimaryHistory, timeoutMs: number, maxLagMs: number): Promise<void> {
     const before = this.completed
-    if (!(await inTime(this.ask(), timeoutMs))) {
+    if ((await within(timeoutMs, this.ask())) !== 'fulfilled') {
       // A full pool must not look like a dead server.
       if (this.completed > before && this.healthy) return
       return this.#judge(false, true)
@@ -211,7 +212,7 @@ export class ReplicaSet {
       if (now >= deadline || !this.available) return undefined
       const rested = this.#healthy.filter(({ askedAt }) => now - askedAt >= askAgainMs)
       const first = rested.length > 0 ? Promise.any(rested.map(({ ask }) => ask())) : pause(askAgainMs)
-      await inTime(first, deadline - now)
+      await within(deadline - now, first)
       const replica = this.pick(position)
       if (replica) return replica
     }

@@ -81,20 +81,6 @@ export function afterwards<T>(fn: () => Promise<T>): () => Promise<T> {
   }
 }
 
-/** Whether `promise` resolves within `timeoutMs`. */
-export async function inTime(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  // setImmediate: after a stall of this process, the response is already in the socket and is read first.
-  const timer = setTimeout(() => setImmediate(resolve, false), timeoutMs)
-  const settled = promise.then(
-    () => true,
-    () => false,
-  )
-  const inTime = await Promise.race([settled, late])
-  clearTimeout(timer)
-  return inTime
-}
-
 /** Number of samples of the primary to keep: one hour at one per second. */
 const maxSamples = 3_600
 

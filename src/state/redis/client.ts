@@ -7,6 +7,7 @@ import { FleetError } from '../../base/errors.ts'
 import { canIntercept } from '../../base/internals/ioredis.ts'
 import { any, bool, either, int, list, type OptionsOf, record, type Shape, shape, text } from '../../base/options.ts'
 import { percentDecoded } from '../../base/percent.ts'
+import { within } from '../../base/within.ts'
 import { limitCluster, limitNode } from './deadlines.ts'
 
 export type RedisClient = Redis | Cluster
@@ -216,11 +217,6 @@ export function ready(client: RedisClient, timeoutMs: number): Promise<boolean> 
 /** Sends QUIT, so that commands in flight get their replies. Cuts the connection after `timeoutMs`. */
 export async function close(client: RedisClient, timeoutMs: number): Promise<void> {
   if (client.status === 'end') return
-  if (client.status === 'ready') {
-    const { promise: timedOut, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, timeoutMs)
-    await Promise.race([client.quit().catch(() => {}), timedOut])
-    clearTimeout(timer)
-  }
+  if (client.status === 'ready') await within(timeoutMs, client.quit())
   client.disconnect()
 }
