@@ -104,7 +104,7 @@ export class Prober<T extends ProbeTarget> {
   #judge(target: T, watch: Watch, verdict: Verdict): void {
     watch.count = verdict === watch.latest ? watch.count + 1 : 1
     watch.latest = verdict
-    const needed = { pass: watch.rise, fall: this.#options.fall, fail: this.#options.fall, draining: 1 }[verdict]
+    const needed = { pass: watch.rise, fail: this.#options.fall, draining: 1 }[verdict]
     const first = watch.reported === undefined && watch.rise === 1
     if (verdict === watch.reported || (watch.count < needed && !first)) return
     watch.reported = verdict

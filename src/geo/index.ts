@@ -116,42 +116,37 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   await ensure(app, identity)
   const options = resolveOptions('geo', geoOptions, given)
   const own = app.fleet.instance.region
-  const regions = new Regions(options.regions, own, options.probe)
-  app.addHook('onClose', async () => regions.close())
-  if (options.redirect && (own === undefined || !(own in options.regions))) {
-    regions.close()
+  if (options.redirect && (own === undefined || !(own in options.regions)))
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`geo.redirect` needs FLEET_REGION to be one of `geo.regions`')
-  }
   const locator = new Locator(
     options,
     options.database === undefined ? undefined : await openDatabase(options.database),
   )
+  const regions = new Regions(options.regions, own, options.probe)
+  app.addHook('onClose', async () => regions.close())
   const clients = options.trustProxy === undefined ? undefined : new Clients(options.trustProxy, 'geo.trustProxy')
   app.fleet.configure('geo', options)
 
   const cache = new WeakMap<FastifyRequest, Geo>()
-  const geoOf = (request: FastifyRequest): Geo => {
-    let geo = cache.get(request)
-    if (!geo) {
-      const location = locator.locate(
-        (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
-        request.headers,
-      )
-      const [best] = regions.rank(location.country, location.place)
-      geo = best ? { ...location, region: best.name } : location
-      cache.set(request, geo)
-    }
-    return geo
-  }
   app.decorateRequest('geo', {
     getter(this: FastifyRequest) {
-      return geoOf(this)
+      let geo = cache.get(this)
+      if (!geo) {
+        const location = locator.locate(
+          (edges) => (clients ? clients.address(this, edges) : clientAddress(this, edges)),
+          this.headers,
+        )
+        const [best] = regions.rank(location.country, location.place)
+        geo = best ? { ...location, region: best.name } : location
+        cache.set(this, geo)
+      }
+      return geo
     },
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
   if (options.endpoint === false) return
   app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
-    const { country, place, source } = geoOf(request)
+    const { country, place, source } = request.geo
     const [best, ...others] = regions.rank(country, place)
     reply.header('Cache-Control', 'no-store')
     return {

@@ -5,7 +5,6 @@ import { resolveOptions } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
 import { Prober, type Verdict } from '../probe.ts'
 import type { BalancerContext, Failure } from './context.ts'
-import { balancedDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
 import { Follower } from './follower.ts'
 import { askLoad } from './load.ts'
@@ -210,6 +209,22 @@ export class Balancer {
     }
     return blamed
   }
+}
+
+/** A dispatcher for Node's own `fetch` and for undici's that sends every request through `balancer`. */
+function balancedDispatcher(balancer: Balancer): Dispatcher {
+  const { Dispatcher, Dispatcher1Wrapper } = undici()
+  class BalancedDispatcher extends Dispatcher {
+    override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+      balancer.dispatch(options, handler)
+      return true
+    }
+
+    override close(): Promise<void> {
+      return balancer.close()
+    }
+  }
+  return new Dispatcher1Wrapper(new BalancedDispatcher())
 }
 
 /** 501 and 505 describe the request, not the target. */

@@ -89,14 +89,11 @@ export class Target {
   failing = false
   served = 0
   failed = 0
-  /**
-   * Milliseconds until the response headers. It decays faster than Finagle's 10 s: one stall of this process makes all
-   * targets look slow, and until that has decayed a slow target cannot be distinguished from the others.
-   */
-  readonly latency: PeakEwma = new PeakEwma(3000)
+  /** Milliseconds until the response headers. */
+  readonly latency: PeakEwma = new PeakEwma()
   readonly #connections: ConnectionOptions
-  readonly #pools: { safe?: Pool; unsafe?: Pool } = {}
-  readonly #wires: { safe?: WirePool; unsafe?: WirePool } = {}
+  #pools: { safe?: Pool; unsafe?: Pool } = {}
+  #wires: { safe?: WirePool; unsafe?: WirePool } = {}
 
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   constructor(given: TargetOptions, connections: ConnectionOptions) {
@@ -142,12 +139,9 @@ export class Target {
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */
   pool(repeatable: boolean): Pool {
-    if (repeatable) {
-      this.#pools.safe ??= this.#connect(this.#connections.keepAliveMs)
-      return this.#pools.safe
-    }
-    this.#pools.unsafe ??= this.#connect(this.#connections.unsafeKeepAliveMs)
-    return this.#pools.unsafe
+    const kind = repeatable ? 'safe' : 'unsafe'
+    this.#pools[kind] ??= this.#connect(this.#keepAliveMs(repeatable))
+    return this.#pools[kind]
   }
 
   /**
@@ -155,20 +149,22 @@ export class Target {
    * soon, and a request written to one at that moment would be lost.
    */
   async disconnect(): Promise<void> {
-    const closing = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
-    for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
+    const closing = [...Object.values(this.#pools), ...Object.values(this.#wires)]
+    this.#pools = {}
+    this.#wires = {}
     // An error while closing still closes the connection.
-    await Promise.allSettled(closing.map((pool) => pool?.close()))
+    await Promise.allSettled(closing.map((pool) => pool.close()))
   }
 
   #wire(repeatable: boolean): WirePool {
-    if (repeatable) {
-      this.#wires.safe ??= new WirePool({ ...this.#connections, ...addressOf(this.url) })
-      return this.#wires.safe
-    }
-    const keepAliveMs = this.#connections.unsafeKeepAliveMs
-    this.#wires.unsafe ??= new WirePool({ ...this.#connections, ...addressOf(this.url), keepAliveMs })
-    return this.#wires.unsafe
+    const kind = repeatable ? 'safe' : 'unsafe'
+    const keepAliveMs = this.#keepAliveMs(repeatable)
+    this.#wires[kind] ??= new WirePool({ ...this.#connections, ...addressOf(this.url), keepAliveMs })
+    return this.#wires[kind]
+  }
+
+  #keepAliveMs(repeatable: boolean): number {
+    return repeatable ? this.#connections.keepAliveMs : this.#connections.unsafeKeepAliveMs
   }
 
   #connect(keepAliveMs: number): Pool {

@@ -29,22 +29,6 @@ export type TcpProxyOptions = BalancerOptions &
   }
 type ResolvedOptions = Resolved<typeof tcpProxyOptions>
 
-export interface TcpProxy {
-  /**
-   * Resolves with the URL once every target has been probed and the proxy accepts connections.
-   *
-   * @throws FLEET_ERR_PORT_TAKEN
-   */
-  listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, waits for open ones to end, and cuts them at the deadline (`shutdownTimeoutMs`). */
-  close(): Promise<void>
-  /** Null while the proxy does not listen. */
-  readonly address: AddressInfo | null
-  readonly targets: readonly Target[]
-  readonly balancer: Balancer
-  readonly server: Server
-}
-
 /**
  * A layer 4 proxy over the balancer: it chooses a target per connection and forwards bytes.
  *
@@ -57,19 +41,20 @@ export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
-  return new Layer4Proxy(resolveOptions('tcpProxy', tcpProxyOptions, own), balancer)
+  return new TcpProxy(resolveOptions('tcpProxy', tcpProxyOptions, own), balancer)
 }
 
 /** The kernel detects peers that vanished. */
 const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
 
-class Layer4Proxy implements TcpProxy {
+export class TcpProxy {
   readonly balancer: Balancer
   readonly server: Server
   readonly #options: ResolvedOptions
   readonly #clients = new Set<Socket>()
   #closing: Promise<void> | undefined
 
+  /** Use {@link createTcpProxy}. */
   constructor(options: ResolvedOptions, balancer: Balancer) {
     this.#options = options
     this.balancer = balancer
@@ -82,6 +67,7 @@ class Layer4Proxy implements TcpProxy {
     guardConnections(this.server)
   }
 
+  /** Null while the proxy does not listen. */
   get address(): AddressInfo | null {
     return this.server.address() as AddressInfo | null
   }
@@ -90,11 +76,17 @@ class Layer4Proxy implements TcpProxy {
     return this.balancer.targets
   }
 
+  /**
+   * Resolves with the URL once every target has been probed and the proxy accepts connections.
+   *
+   * @throws FLEET_ERR_PORT_TAKEN
+   */
   async listen(options: ListenOptions = {}): Promise<string> {
     await this.balancer.ready()
     return `tcp://${await listen(this.server, options)}`
   }
 
+  /** Accepts no more connections, waits for open ones to end, and cuts them at the deadline (`shutdownTimeoutMs`). */
   close(): Promise<void> {
     this.#closing ??= this.#drain()
     return this.#closing

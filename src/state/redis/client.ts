@@ -201,17 +201,9 @@ export function watch(client: RedisClient, log: FastifyBaseLogger): void {
 }
 
 /** Resolves to whether the client is ready, at the latest after `timeoutMs`. Never rejects. */
-export function ready(client: RedisClient, timeoutMs: number): Promise<boolean> {
-  if (client.status === 'ready') return Promise.resolve(true)
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      client.off('ready', done)
-      resolve(client.status === 'ready')
-    }
-    const timer = setTimeout(done, timeoutMs)
-    client.on('ready', done)
-  })
+export async function ready(client: RedisClient, timeoutMs: number): Promise<boolean> {
+  if (client.status !== 'ready') await within(timeoutMs, new Promise((resolve) => client.once('ready', resolve)))
+  return client.status === 'ready'
 }
 
 /** Sends QUIT, so that commands in flight get their replies. Cuts the connection after `timeoutMs`. */
