@@ -13,12 +13,23 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Each section of the page: its title, the file with the table, and the table's name. */
 export const tables = [
   // One line per plugin, sorted by title.
+  ['agentCheck', 'src/instance/agent-check.ts', 'agentCheckOptions'],
   ['balancer', 'src/edge/balancer/options.ts', 'balancerOptions'],
   ['broadcast', 'src/state/broadcast/index.ts', 'broadcastOptions'],
+  ['dashboard', 'src/dashboard/index.ts', 'dashboardOptions'],
   ['database', 'src/database/database.ts', 'databaseOptions'],
+  ['fleet', 'src/fleet.ts', 'fleetOptions'],
   ['geo', 'src/geo/index.ts', 'geoOptions'],
   ['geo.regions.NAME', 'src/geo/regions.ts', 'regionOptions'],
+  ['headers', 'src/instance/headers.ts', 'headersOptions'],
+  ['health', 'src/instance/health/options.ts', 'healthOptions'],
+  ['identity', 'src/instance/identity.ts', 'identityOptions'],
+  ['lifecycle', 'src/instance/lifecycle/index.ts', 'lifecycleOptions'],
+  ['loadBalancer', 'src/instance/admin-api.ts', 'loadBalancerOptions'],
   ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['metrics', 'src/instance/metrics/index.ts', 'metricsOptions'],
+  ['operators', 'src/instance/operators/index.ts', 'operatorsOptions'],
+  ['overload', 'src/instance/overload/index.ts', 'overloadOptions'],
   ['pools', 'src/database/pools.ts', 'poolsOptions'],
   ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
   ['redis', 'src/state/redis/index.ts', 'redisOptions'],

@@ -7,7 +7,6 @@ import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import {
   any,
-  bool,
   either,
   int,
   list,
@@ -21,6 +20,7 @@ import {
 } from '../base/options.ts'
 import { within } from '../base/within.ts'
 import { health } from '../instance/health/index.ts'
+import { checkOptions } from '../instance/health/runner.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
 import { databaseError } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
@@ -64,19 +64,8 @@ export type OwnWritesOptions = OptionsOf<typeof ownWritesOptions>
 export const databaseOptions = {
   /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
   client: any<DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)>(),
-  /** Options of the health check `database`. */
-  check: object({
-    /** Whether an outage of the database makes the instance unready. */
-    critical: bool.default(true),
-    /** Interval of the queries. @default `health.checks` */
-    intervalMs: int(100, 3_600_000, 'milliseconds'),
-    /** Longest time of a query. @default `health.checks` */
-    timeoutMs: int(1, 600_000, 'milliseconds'),
-    /** Successes in a row that end an outage. @default `health.checks` */
-    rise: int(1, 100),
-    /** Failures in a row that are an outage. @default `health.checks` */
-    fall: int(1, 100),
-  }).default({}),
+  /** Options of the health check `database`. Those that are not given are as in `health.checks`. */
+  check: object({ ...checkOptions, critical: checkOptions.critical.default(true) }).default({}),
   /** Pools to report in `/metrics`; closed together with a client that the app created. */
   pools: any<Pools>(),
   /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. */
