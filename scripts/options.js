@@ -13,7 +13,15 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Each section of the page: its title, the file with the table, and the table's name. */
 export const tables = [
   // One line per plugin, sorted by title.
+  ['cache', 'src/state/cache/options.ts', 'cacheOptions'],
+  ['cache.getOrSet', 'src/state/cache/options.ts', 'loadOptions'],
+  ['config.cache', 'src/state/http-cache/options.ts', 'routeCacheOptions'],
+  ['idempotency', 'src/state/idempotency/options.ts', 'idempotencyOptions'],
+  ['jwt', 'src/state/jwt/index.ts', 'jwtOptions'],
+  ['jwt.keys', 'src/state/jwt/keys.ts', 'jwtKeyOptions'],
   ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
+  ['session', 'src/state/session/options.ts', 'sessionOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */

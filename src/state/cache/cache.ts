@@ -1,12 +1,12 @@
 import { FleetError } from '../../base/errors.ts'
-import { resolveLegacy, show } from '../../base/options.ts'
+import { resolveOptions, show } from '../../base/options.ts'
 import type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
 import type { CacheMessage, InvalidationKind } from './invalidation.ts'
 import { type CacheEntry, usable } from './memory-store.ts'
 import {
   type LoadOptions,
   loadDefaults,
-  loadShapes,
+  loadOptions,
   type ResolvedCacheOptions,
   type ResolvedLoadOptions,
   ttl,
@@ -159,9 +159,7 @@ export class TieredCache implements Cache {
         'FLEET_ERR_OPTION_INVALID',
         `\`cache\` ttlMs must be ${ttl.expects}, but it is ${show(ttlMs)}`,
       )
-    const options = given
-      ? resolveLegacy<ResolvedLoadOptions>('cache', loadShapes, this.#defaults, given)
-      : this.#defaults
+    const options = given ? resolveOptions('cache', loadOptions, this.#defaults, given) : this.#defaults
     for (const tag of options.tags) this.#check('tag', tag)
     return options
   }

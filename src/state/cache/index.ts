@@ -5,7 +5,8 @@
 //   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { resolveLegacy } from '../../base/options.ts'
+import { ensure } from '../../base/ensure.ts'
+import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import broadcast from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
@@ -13,7 +14,7 @@ import redis from '../redis/index.ts'
 import type { Cache } from './api.ts'
 import { TieredCache } from './cache.ts'
 import type { CacheMessage } from './invalidation.ts'
-import { type CacheOptions, defaults, type ResolvedCacheOptions, shapes } from './options.ts'
+import { type CacheOptions, cacheOptions } from './options.ts'
 import { RedisCacheStore } from './redis-store.ts'
 
 export type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
@@ -35,10 +36,8 @@ function addMetrics(app: FastifyInstance, { outcomes, singleFlight, store }: Tie
 }
 
 const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('redis')) await app.register(redis)
-  if (!('publish' in app.fleet)) await app.register(broadcast)
-  const options = resolveLegacy<ResolvedCacheOptions>('cache', shapes, defaults, given)
+  await ensure(app, identity, redis, broadcast)
+  const options = resolveOptions('cache', cacheOptions, given)
   app.fleet.configure('cache', options)
   app.fleet.describe('cacheStore', app.redis ? 'redis' : 'memory')
 
