@@ -63,10 +63,3 @@ export const isClaims = (v: unknown): v is SignedClaims => {
     optional(sid)
   )
 }
-
-/** Freezes a value deeply. All requests with one token share its claims, so handlers must not change them. */
-export function freeze<T>(value: T): T {
-  if (typeof value !== 'object' || value === null) return value
-  for (const member of Object.values(value)) freeze(member)
-  return Object.freeze(value)
-}

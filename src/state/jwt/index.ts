@@ -6,7 +6,7 @@
  * - `store.ts`: the contract of `memory-store.ts` and `redis-store.ts`, which hold each session's current refresh token.
  * - `revocations.ts`: the revocations in force, in memory, and the feed that reads them from Redis.
  *
- * A token that was verified once is served from a cache (`generations.ts`) without any I/O. While the revocations of the
+ * A token that was verified once is served from a cache without any I/O. While the revocations of the
  * fleet are unknown because Redis is down, `onOutage` decides about it.
  */
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'

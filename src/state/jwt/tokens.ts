@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import jsonwebtoken from 'jsonwebtoken'
+import { BoundedMap } from '../../base/bounded-map.ts'
+import { deepFreeze } from '../../base/deep-freeze.ts'
 import { FleetError } from '../../base/errors.ts'
-import { freeze, isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
-import { Generations } from './generations.ts'
+import { isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
 import type { KeyRing } from './keys.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { TokenLifetimes, TokenStore } from './store.ts'
@@ -60,7 +61,7 @@ export class Tokens {
   readonly #lifetimes: TokenLifetimes
   readonly #refreshView: () => Promise<void>
   readonly #announce: () => void
-  readonly #verified: Generations<Verified>
+  readonly #verified: BoundedMap<Verified>
   /** In seconds. A token with a longer lifetime could outlive the revocation of its subject. */
   readonly #longestLife: number
 
@@ -82,7 +83,7 @@ export class Tokens {
     this.#lifetimes = parts.rules.lifetimes
     this.#refreshView = parts.refreshView
     this.#announce = parts.announce
-    this.#verified = new Generations(parts.rules.cacheSize)
+    this.#verified = new BoundedMap(parts.rules.cacheSize)
     this.#longestLife = Math.max(parts.rules.lifetimes.accessSeconds, daySeconds)
   }
 
@@ -259,7 +260,7 @@ export class Tokens {
         ignoreExpiration,
       })
       if (isClaims(claims) && claims.exp - claims.iat <= this.#longest(type) && this.#isFromIssuer(claims, type))
-        return freeze(claims)
+        return deepFreeze(claims) // All requests with one token share its claims, so handlers must not change them.
     } catch (error) {
       if (error instanceof jsonwebtoken.TokenExpiredError) throw new TokenError('FLEET_ERR_TOKEN_EXPIRED', error)
       throw new TokenError('FLEET_ERR_TOKEN_INVALID', error)
