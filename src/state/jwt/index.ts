@@ -74,8 +74,6 @@ const renamed = {
   failMode: "onOutage: 'reject' | 'allow'",
 }
 
-/** A revocation whose announcement was lost is found by the next read, in less than a second. */
-const feedTimes = { intervalMs: 400, maxAgeMs: 1000 }
 const channel = 'fleet:jwt'
 
 type Authenticate = (request: FastifyRequest, reply: FastifyReply, done?: () => void) => undefined | Promise<void>
@@ -152,26 +150,22 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const sharedRing = ringOf(secrets)
 
   const revocations = new Revocations()
-  const { redis } = app
-  const store = redis ? new RedisTokenStore(redis, app.redisKey) : new MemoryTokenStore()
-  app.fleet.describe('tokenStore', store.kind)
-
-  let feed: RevocationFeed | undefined
-  if (redis && store instanceof RedisTokenStore) {
-    const started = new RevocationFeed(store, revocations, feedTimes)
-    feed = started
+  const log = app.redis && new RedisTokenStore(app.redis, app.redisKey)
+  app.fleet.describe('tokenStore', log ? 'redis' : 'memory')
+  const feed = log && new RevocationFeed(log, revocations)
+  if (feed) {
     revocations.knownUntil = 0
-    const unsubscribe = app.fleet.subscribe(channel, () => started.pull(), { onReconnect: () => started.restart() })
+    const unsubscribe = app.fleet.subscribe(channel, () => feed.pull(), { onReconnect: () => feed.restart() })
     app.addHook('onClose', async () => {
-      started.close()
+      feed.close()
       unsubscribe()
     })
-    await started.sync().catch(() => app.log.warn('jwt: revocations are not known yet because Redis is unavailable'))
+    await feed.sync().catch(() => app.log.warn('jwt: revocations are not known yet because Redis is unavailable'))
   }
 
   const tokens = new Tokens({
     ring: () => ring ?? sharedRing(),
-    store,
+    store: log ?? new MemoryTokenStore(),
     revocations,
     rules: {
       issuer: issuer === false ? undefined : issuer,

@@ -22,7 +22,6 @@ const aheadMs = 86_400_000
  * entries as one range after the last score that it has seen.
  */
 export class RedisTokenStore implements TokenStore, RevocationLog {
-  readonly kind = 'redis'
   readonly #key: FastifyInstance['redisKey']
   readonly #client: RedisClient
   readonly #open: Call<number>

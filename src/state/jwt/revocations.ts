@@ -73,28 +73,24 @@ export class Revocations {
   }
 }
 
-export interface RevocationFeedOptions {
-  /** Interval of reads, ms. */
-  readonly intervalMs: number
-  /** How long the result of a read is valid, ms. */
-  readonly maxAgeMs: number
-}
+/** Interval of reads. A revocation whose announcement was lost is found by the next one, in less than a second. */
+const readEveryMs = 400
+/** How long the result of a read is valid. */
+const maxAgeMs = 1000
 
 /** Keeps {@link Revocations} up to date: reads the log at an interval, and at once when another instance announces a change. */
 export class RevocationFeed {
   readonly #log: RevocationLog
   readonly #revocations: Revocations
-  readonly #options: RevocationFeedOptions
   readonly #timer: NodeJS.Timeout
   #cursor = '0'
   #running: Promise<void> | undefined
   #again = false
 
-  constructor(log: RevocationLog, revocations: Revocations, options: RevocationFeedOptions) {
+  constructor(log: RevocationLog, revocations: Revocations) {
     this.#log = log
     this.#revocations = revocations
-    this.#options = options
-    this.#timer = setInterval(() => this.sync().catch(() => {}), options.intervalMs).unref()
+    this.#timer = setInterval(() => this.sync().catch(() => {}), readEveryMs).unref()
   }
 
   /** Reads new entries now. A read in progress may have missed them, so it is followed by another one. */
@@ -132,7 +128,7 @@ export class RevocationFeed {
       if (this.#cursor === from) this.#cursor = cursor
       else continue // restart() was called meanwhile.
       if (more) continue
-      this.#revocations.knownUntil = startedAt + this.#options.maxAgeMs
+      this.#revocations.knownUntil = startedAt + maxAgeMs
       return
     }
   }
