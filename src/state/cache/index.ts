@@ -1,5 +1,5 @@
 // The cache plugin. Concepts, in reading order:
-//   Cache (api.ts)                   the public interface; `TieredCache` in cache.ts implements it
+//   TieredCache (cache.ts)           `app.cache`
 //   TieredStore (tiered-store.ts)    memory (memory-store.ts) over Redis (store.ts, redis-store.ts)
 //   SingleFlight (single-flight.ts)  one loader call per key: a shared promise here, a lease in Redis
 //   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
@@ -11,14 +11,14 @@ import identity from '../../instance/identity.ts'
 import broadcast from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
 import redis from '../redis/index.ts'
-import type { Cache } from './api.ts'
-import { TieredCache } from './cache.ts'
+import { type Cache, TieredCache } from './cache.ts'
 import type { CacheMessage } from './invalidation.ts'
 import { type CacheOptions, cacheOptions } from './options.ts'
 import { RedisCacheStore } from './redis-store.ts'
 
-export type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
+export type { Cache, SetOptions, WrapOptions } from './cache.ts'
 export type { CacheOptions, LoadOptions } from './options.ts'
+export type { Loader } from './single-flight.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -56,7 +56,7 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   })
   app.addHook('onClose', async () => {
     unsubscribe()
-    cache.store.close()
+    cache.store.invalidations?.close()
   })
 }
 

@@ -30,7 +30,7 @@ export class CachePeers {
   }
 
   close(): void {
-    for (const cache of this.#caches) cache.store.close()
+    for (const cache of this.#caches) cache.store.invalidations?.close()
   }
 }
 
