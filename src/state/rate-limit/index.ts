@@ -19,7 +19,7 @@ import { principal } from '../principal.ts'
 import redis from '../redis/index.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
-import type { LimitState, LimitStore } from './store.ts'
+import type { LimitState } from './store.ts'
 
 /** `fleet`: all instances count together. `instance`: each one enforces its share of the limit. */
 export type LimitScope = 'fleet' | 'instance'
@@ -85,8 +85,8 @@ export function authentication(max = 10, timeWindow = 60_000): RouteOptions {
 
 /** State that all limits of one registration share. */
 interface LimitContext {
-  readonly shared: LimitStore | null
-  readonly local: LimitStore
+  readonly shared: RedisLimitStore | null
+  readonly local: MemoryLimitStore
   readonly onOutage: 'reject' | 'allow'
   share(max: number): number
   /** Prefix of the names of limits; empty unless the plugin is registered more than once. */
@@ -155,13 +155,13 @@ class RateLimitStore implements FastifyRateLimitStore {
     const takeShare = (): void => {
       by.share++
       const part = share(max)
-      const { count, resetMs } = local.take(key, windowMs, part, counts) as LimitState
+      const { count, resetMs } = local.take(key, windowMs, part, counts)
       done(null, { current: max - part + count, ttl: resetMs })
     }
-    if (!shared) finish('memory', local.take(key, windowMs, max, counts) as LimitState)
+    if (!shared) finish('memory', local.take(key, windowMs, max, counts))
     else if (this.#scope === 'instance') takeShare()
     else
-      (shared.take(key, windowMs, max, counts) as Promise<LimitState>).then(
+      shared.take(key, windowMs, max, counts).then(
         (state) => finish('redis', state),
         (error: Error) => (onOutage === 'reject' ? done(error) : takeShare()),
       )
