@@ -77,7 +77,7 @@ export class TieredStore {
 
   /** Copies a value from Redis into memory. */
   adopt(read: CacheRead, { value, bytes, stamps, freshMs }: SharedValue): CacheEntry {
-    return this.#store(read, this.#entry({ value, bytes }, Object.keys(stamps), freshMs))
+    return this.#store(read, { value, bytes }, Object.keys(stamps), freshMs)
   }
 
   /** @param localOnly the value is not in Redis, so that peers cannot invalidate it */
@@ -89,7 +89,7 @@ export class TieredStore {
     localOnly: boolean,
   ): CacheEntry {
     const life = localOnly && this.shared ? Math.min(freshMs, this.#offlineTtlMs) : freshMs
-    return this.#store(read, this.#entry(encoded, tags, life))
+    return this.#store(read, encoded, tags, life)
   }
 
   invalidate(kind: InvalidationKind, name: string): void {
@@ -105,12 +105,15 @@ export class TieredStore {
     for (const read of this.#reads) read.outdated = true
   }
 
-  #entry({ value, bytes }: Pick<Encoded, 'value' | 'bytes'>, tags: readonly string[], freshMs: number): CacheEntry {
+  #store(
+    read: CacheRead,
+    { value, bytes }: Pick<Encoded, 'value' | 'bytes'>,
+    tags: readonly string[],
+    freshMs: number,
+  ): CacheEntry {
     const expiresAt = performance.now() + (this.#connected ? freshMs : Math.min(freshMs, this.#offlineTtlMs))
-    return { promise: Promise.resolve(value), tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
-  }
-
-  #store(read: CacheRead, entry: CacheEntry): CacheEntry {
+    const promise = Promise.resolve(value)
+    const entry = { promise, tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
     if (!read.outdated) this.memory.set(read.key, entry)
     return entry
   }

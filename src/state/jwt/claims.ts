@@ -51,8 +51,7 @@ export function parseHeader(token: unknown): TokenHeader | undefined {
 
 /** Whether a payload has a subject, a time of issue and an expiry. */
 export const isClaims = (v: unknown): v is SignedClaims => {
-  if (typeof v !== 'object' || v === null) return false
-  const { sub, iat, exp, jti, sid } = v as Record<string, unknown>
+  const { sub, iat, exp, jti, sid } = (v ?? {}) as Record<string, unknown>
   const optional = (id: unknown): boolean => id === undefined || (typeof id === 'string' && id !== '')
   return (
     typeof sub === 'string' &&

@@ -24,7 +24,7 @@ import { type JwtKey, KeyRing, keysFrom, keysFromJson } from './keys.ts'
 import { MemoryTokenStore } from './memory-store.ts'
 import { RedisTokenStore } from './redis-store.ts'
 import { RevocationFeed, Revocations } from './revocations.ts'
-import { type Revocable, type TokenPair, Tokens } from './tokens.ts'
+import { Tokens } from './tokens.ts'
 
 export { type TokenClaims, TokenError } from './claims.ts'
 export type { Algorithm, JwtKey } from './keys.ts'
@@ -80,14 +80,7 @@ type Authenticate = (request: FastifyRequest, reply: FastifyReply, done?: () => 
 
 declare module 'fastify' {
   interface FastifyInstance {
-    tokens: {
-      issue(subject: string, claims?: Record<string, unknown>): Promise<TokenPair>
-      verify(accessToken: string): Promise<TokenClaims>
-      refresh(refreshToken: string): Promise<TokenPair>
-      revoke(what: Revocable): Promise<void>
-      revokeId(jti: string, exp?: number): Promise<void>
-      revokeAll(subject: string): Promise<void>
-    }
+    tokens: Pick<Tokens, 'issue' | 'verify' | 'refresh' | 'revoke' | 'revokeId' | 'revokeAll'>
     /** A hook (`preHandler`, `onRequest`) that requires a valid `Authorization: Bearer …` and sets `request.user`. */
     authenticate: Authenticate
   }

@@ -57,7 +57,7 @@ export type RateLimitOptions = OptionsOf<typeof rateLimitOptions>
 declare module '@fastify/rate-limit' {
   interface RateLimitOptions {
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
-    scope?: 'fleet' | 'instance'
+    scope?: LimitScope
   }
 }
 
@@ -98,7 +98,7 @@ interface LimitContext {
 }
 
 /** Options of @fastify/rate-limit that a sliding window does not support, with their defaults. */
-const unsupported = { ban: -1, continueExceeding: false, exponentialBackoff: false } as const
+const unsupported = { ban: -1, continueExceeding: false, exponentialBackoff: false }
 type Given = RouteOptions & { routeInfo?: Partial<Pick<Route, 'method' | 'url' | 'constraints'>> }
 
 /** The store of one limit, as @fastify/rate-limit expects it. */
@@ -147,16 +147,14 @@ class RateLimitStore implements FastifyRateLimitStore {
   #take(client: string, done: Done, windowMs: number, max: number, counts: boolean): void {
     const { shared, local, onOutage, share, counts: by } = this.#context
     const key = `${this.#name} ${client}`
-    const finish = (store: 'redis' | 'memory', { count, resetMs }: LimitState): void => {
+    const finish = (store: keyof typeof by, { count, resetMs }: LimitState, used = 0): void => {
       by[store]++
-      done(null, { current: count, ttl: resetMs })
+      done(null, { current: used + count, ttl: resetMs })
     }
     // `max - part` counts as used already, so that the remaining requests are those of this instance's share.
     const takeShare = (): void => {
-      by.share++
       const part = share(max)
-      const { count, resetMs } = local.take(key, windowMs, part, counts)
-      done(null, { current: max - part + count, ttl: resetMs })
+      finish('share', local.take(key, windowMs, part, counts), max - part)
     }
     if (!shared) finish('memory', local.take(key, windowMs, max, counts))
     else if (this.#scope === 'instance') takeShare()
