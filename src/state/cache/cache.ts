@@ -2,14 +2,7 @@ import { FleetError } from '../../base/errors.ts'
 import { resolveOptions, show } from '../../base/options.ts'
 import type { CacheMessage, InvalidationKind } from './invalidation.ts'
 import { type CacheEntry, usable } from './memory-store.ts'
-import {
-  type LoadOptions,
-  loadDefaults,
-  loadOptions,
-  type ResolvedCacheOptions,
-  type ResolvedLoadOptions,
-  ttl,
-} from './options.ts'
+import { type LoadOptions, loadOptions, type ResolvedCacheOptions, type ResolvedLoadOptions, ttl } from './options.ts'
 import { type CacheOutcome, jittered, type Loader, SingleFlight } from './single-flight.ts'
 import type { SharedCacheStore } from './store.ts'
 import { TieredStore } from './tiered-store.ts'
@@ -56,7 +49,9 @@ export class TieredCache {
 
   constructor(options: ResolvedCacheOptions, { shared, publish, warn }: CacheParts) {
     this.#options = options
-    this.#defaults = loadDefaults(options)
+    const { staleWhileRevalidateMs, staleIfErrorMs, softTimeoutMs, hardTimeoutMs, negativeTtlMs } = options
+    const times = { staleWhileRevalidateMs, staleIfErrorMs, softTimeoutMs, hardTimeoutMs, negativeTtlMs }
+    this.#defaults = { ...times, tags: [] }
     this.store = new TieredStore(options, shared, publish)
     this.singleFlight = new SingleFlight(options, this.store, warn)
   }

@@ -52,9 +52,3 @@ export const cacheOptions = {
 }
 export type CacheOptions = OptionsOf<typeof cacheOptions>
 export type ResolvedCacheOptions = Resolved<typeof cacheOptions>
-
-/** The defaults of a call. */
-export function loadDefaults(options: ResolvedCacheOptions): ResolvedLoadOptions {
-  const names = Object.keys(times) as (keyof typeof times)[]
-  return { tags: [], ...(Object.fromEntries(names.map((name) => [name, options[name]])) as Resolved<typeof times>) }
-}

@@ -145,7 +145,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const revocations = new Revocations()
   const log = app.redis && new RedisTokenStore(app.redis, app.redisKey)
   app.fleet.describe('tokenStore', log ? 'redis' : 'memory')
-  const feed = log && new RevocationFeed(log, revocations)
+  const feed = log && new RevocationFeed((cursor) => log.since(cursor), revocations)
   if (feed) {
     revocations.knownUntil = 0
     const unsubscribe = app.fleet.subscribe(channel, () => feed.pull(), { onReconnect: () => feed.restart() })

@@ -11,17 +11,12 @@ export interface Revocation {
   readonly until: number
 }
 
+/** A page of the log that the instances of a fleet share. */
 export interface RevocationPage {
   /** Where the next page starts. */
   readonly cursor: string
   readonly revocations: readonly Revocation[]
   readonly more: boolean
-}
-
-/** The log that the instances of a fleet share. */
-export interface RevocationLog {
-  /** A page of the revocations recorded after `cursor`. @throws FLEET_ERR_STATE_UNAVAILABLE */
-  since(cursor: string): Promise<RevocationPage>
 }
 
 const sweepEveryMs = 60_000
@@ -80,15 +75,16 @@ const maxAgeMs = 1000
 
 /** Keeps {@link Revocations} up to date: reads the log at an interval, and at once when another instance announces a change. */
 export class RevocationFeed {
-  readonly #log: RevocationLog
+  readonly #since: (cursor: string) => Promise<RevocationPage>
   readonly #revocations: Revocations
   readonly #timer: NodeJS.Timeout
   #cursor = '0'
   #running: Promise<void> | undefined
   #again = false
 
-  constructor(log: RevocationLog, revocations: Revocations) {
-    this.#log = log
+  /** @param since reads a page of the log */
+  constructor(since: (cursor: string) => Promise<RevocationPage>, revocations: Revocations) {
+    this.#since = since
     this.#revocations = revocations
     this.#timer = setInterval(() => this.sync().catch(() => {}), readEveryMs).unref()
   }
@@ -123,7 +119,7 @@ export class RevocationFeed {
     for (;;) {
       const startedAt = Date.now()
       const from = this.#cursor
-      const { cursor, revocations, more } = await this.#log.since(from)
+      const { cursor, revocations, more } = await this.#since(from)
       for (const revocation of revocations) this.#revocations.add(revocation)
       if (this.#cursor === from) this.#cursor = cursor
       else continue // restart() was called meanwhile.
