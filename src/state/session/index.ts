@@ -23,6 +23,7 @@ import fastifyCookie from '@fastify/cookie'
 import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
@@ -131,8 +132,7 @@ function openQuota(app: FastifyInstance, limits: Required<AnonymousOptions> | fa
 const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
-  if (!app.hasDecorator('redis')) await app.register(redis)
-  if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
+  await ensure(app, redis, fastifyCookie)
   const env = readEnv()
   rejectRenamed('session', given, renamed)
   const options = resolveLegacy<ResolvedSessionOptions>(
