@@ -3,7 +3,9 @@ import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import { guard } from '../boundary.ts'
+import { HeaderLines } from '../http/headers.ts'
 import { WirePool } from '../http/wire/pool.ts'
+import type { WireRequest } from '../http/wire/request-writer.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
 import { undici } from './undici.ts'
@@ -54,11 +56,8 @@ export interface ConnectionOptions {
   maxHeaderBytes: number
 }
 
-/** A request to an upstream. */
-export interface UpstreamRequest extends Dispatcher.DispatchOptions {
-  /** Method, path and headers come from a parser and need no validation; headers are a flat list or lines. */
-  wellFormed?: boolean
-}
+/** A request to an upstream. With {@link HeaderLines} it needs no validation, and its body may be an async iterable. */
+export type UpstreamRequest = Dispatcher.DispatchOptions
 
 /** One upstream: its address, its state and the connections to it. Only {@link Rotation} changes the state. */
 export class Target {
@@ -89,7 +88,7 @@ export class Target {
   readonly latency: PeakEwma = new PeakEwma(3000)
   readonly #connections: ConnectionOptions
   readonly #pools: { safe?: Pool; unsafe?: Pool } = {}
-  readonly #wires: { safe?: WirePool; unsafe?: WirePool } = {}
+  #wire: WirePool | undefined
 
   constructor(options: TargetOptions, connections: ConnectionOptions) {
     this.url = parseTarget(options.url)
@@ -109,8 +108,8 @@ export class Target {
   }
 
   /**
-   * Sends a request. A plain one uses our own connections; streams, upgrades and TLS, and requests that still need
-   * validation, use undici.
+   * Sends a request. Those of the proxy use its own connections; upgrades, and requests that still need validation, use
+   * undici.
    *
    * @param handler with `rejectable`, a draining target is asked to reject the request
    * @param repeatable see {@link Target.pool}
@@ -120,11 +119,13 @@ export class Target {
     handler: Dispatcher.DispatchHandler & { rejectable: boolean },
     repeatable: boolean,
   ): void {
-    const { method, path, headers, body = null, upgrade, wellFormed } = options
-    if (wellFormed && !upgrade && this.url.protocol === 'http:' && (body === null || Buffer.isBuffer(body))) {
-      const request = { method, path, headers: headers as string[], body, rejectable: handler.rejectable }
-      this.#wire(repeatable).dispatch(request, handler)
-    } else this.pool(repeatable).dispatch(handler.rejectable ? withRetryHeader(options) : options, handler)
+    const { method, path, headers, body = null, upgrade } = options
+    const { rejectable } = handler
+    if (headers instanceof HeaderLines && !upgrade) {
+      this.#wire ??= this.#connectWire()
+      const request = { method, path, headers: headers.text, body: body as WireRequest['body'], rejectable }
+      this.#wire.dispatch(request, handler, repeatable)
+    } else this.pool(repeatable).dispatch(rejectable ? withRetryHeader(options) : options, handler)
   }
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */
@@ -142,20 +143,17 @@ export class Target {
    * soon, and a request written to one at that moment would be lost.
    */
   async disconnect(): Promise<void> {
-    const closing = [this.#pools.safe, this.#pools.unsafe, this.#wires.safe, this.#wires.unsafe]
-    for (const pools of [this.#pools, this.#wires]) Object.assign(pools, { safe: undefined, unsafe: undefined })
+    const closing = [this.#pools.safe, this.#pools.unsafe, this.#wire]
+    Object.assign(this.#pools, { safe: undefined, unsafe: undefined })
+    this.#wire = undefined
     // An error while closing still closes the connection.
     await Promise.allSettled(closing.map((pool) => pool?.close()))
   }
 
-  #wire(repeatable: boolean): WirePool {
-    if (repeatable) {
-      this.#wires.safe ??= new WirePool({ ...this.#connections, ...addressOf(this.url) })
-      return this.#wires.safe
-    }
-    const keepAliveMs = this.#connections.unsafeKeepAliveMs
-    this.#wires.unsafe ??= new WirePool({ ...this.#connections, ...addressOf(this.url), keepAliveMs })
-    return this.#wires.unsafe
+  #connectWire(): WirePool {
+    const address = addressOf(this.url)
+    const serverName = this.url.protocol === 'https:' ? (this.serverName ?? address.host) : undefined
+    return new WirePool({ ...this.#connections, ...address, serverName })
   }
 
   #connect(keepAliveMs: number): Pool {

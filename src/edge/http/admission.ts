@@ -65,12 +65,15 @@ export class Admission {
     if (path !== target && isAmbiguous(target)) return invalid('path')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
-    // HTTP/2 allows other characters in header values.
-    const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
-    const out = requestHeaders(wellFormed ? new HeaderLines() : [], rawHeaders, headers, origin, host)
-    if (!out) return invalid('Host')
+    if (/[^\x21-\x7e\x80-\xff]/.test(target)) return invalid('path')
+    // Node's parser of HTTP/1.1 has checked its fields.
+    if (httpVersionMajor === 2 && rawHeaders.some((text) => /[^\t\x20-\x7e\x80-\xff]/.test(text))) {
+      return invalid('header')
+    }
+    const lines = requestHeaders(new HeaderLines(), rawHeaders, headers, origin, host)
+    if (!lines) return invalid('Host')
     const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
-    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out, wellFormed }
+    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: lines }
     return { length, input: { client, headers, setCookie: undefined }, options }
   }
 }

@@ -103,10 +103,12 @@ describe('a target with TLS', () => {
       })
       after(() => proxy.close())
       const url = await proxy.listen()
-      return { answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
+      return { url, answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
     }
     const right = await ask('localhost')
     assert.deepEqual([right.answer.status, right.answer.text, right.state], [200, 'GET /x', 'up'])
+    const named = await get(`${right.url}/x`, { headers: { host: 'shop.example' } })
+    assert.equal(named.status, 200, 'the Host of a request is not the name of the target')
     const wrong = await ask('shop.example')
     assert.deepEqual([wrong.answer.status, wrong.state], [503, 'down'])
   })
