@@ -5,6 +5,7 @@ import type { PickInput } from '../balancer/policies/index.ts'
 import type { UpstreamRequest } from '../balancer/target.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
 import { isHttp2 } from './node-server.ts'
+import type { ResolvedProxyOptions } from './options.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 
@@ -16,15 +17,6 @@ export interface AdmittedRequest {
   readonly length: number
 }
 
-/** The options of the proxy that limit a request. */
-export interface RequestLimits {
-  readonly block: readonly string[]
-  readonly maxHeaders: number
-  /** 0: no limit. */
-  readonly maxBodyBytes: number
-  readonly maxConcurrentStreams: number
-}
-
 /**
  * Decides which requests are sent upstream, and in which form. Node's parser has already rejected invalid HTTP, a
  * Content-Length together with a Transfer-Encoding, contradicting lengths and bad chunks. This class rejects the
@@ -33,9 +25,9 @@ export interface RequestLimits {
 export class Admission {
   readonly #blocked: (path: string) => boolean
   readonly #origins: Origins
-  readonly #limits: RequestLimits
+  readonly #limits: ResolvedProxyOptions
 
-  constructor(origins: Origins, limits: RequestLimits) {
+  constructor(origins: Origins, limits: ResolvedProxyOptions) {
     this.#blocked = beneath(limits.block)
     this.#origins = origins
     this.#limits = limits

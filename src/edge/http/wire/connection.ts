@@ -75,8 +75,8 @@ export class Connection implements Dispatcher.DispatchController {
       callback: (length: number, buffer: Uint8Array): boolean => {
         try {
           this.#read(buffer as Buffer, length)
-        } catch (error) {
-          this.#crash(error)
+        } catch (thrown) {
+          caught('the reading of a response', thrown, (error) => this.#end(error))
         }
         return !this.paused
       },
@@ -92,7 +92,7 @@ export class Connection implements Dispatcher.DispatchController {
     })
     this.#on('drain', () => this.#writer.proceed())
     this.#on('end', () => this.#ended())
-    this.#on('close', () => this.#closed())
+    this.#on('close', () => this.#end(undefined))
   }
 
   get busy(): boolean {
@@ -143,10 +143,6 @@ export class Connection implements Dispatcher.DispatchController {
       event,
       guard('an upstream connection', listener, (error) => this.#end(error)),
     )
-  }
-
-  #crash(thrown: unknown): void {
-    caught('the reading of a response', thrown, (error) => this.#end(error))
   }
 
   #write(): void {
@@ -271,24 +267,13 @@ export class Connection implements Dispatcher.DispatchController {
     else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
   }
 
+  /** Closes the connection and reports that to the current request. */
   #end(cause: Error | undefined): void {
     if (this.#dead) return
     this.#dead = true
     this.#cause ??= cause
     this.#owner.closed(this)
     this.#socket.destroy()
-    this.#report()
-  }
-
-  #closed(): void {
-    if (this.#dead) return
-    this.#dead = true
-    this.#owner.closed(this)
-    this.#report()
-  }
-
-  /** Reports the end to the current request. */
-  #report(): void {
     const handler = this.#handler
     this.#handler = undefined
     this.#writer.proceed()
