@@ -1,16 +1,27 @@
-import type { FastifyCorsOptions } from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
-import { any, bool, either, oneOf, record, resolveOptions, type Shape, type Shapes, token } from './base/options.ts'
+import {
+  any,
+  bool,
+  either,
+  type OptionsOf,
+  oneOf,
+  type Resolved,
+  record,
+  resolveOptions,
+  type Shape,
+  shape,
+  token,
+} from './base/options.ts'
 import { type DashboardOptions, dashboard } from './dashboard/index.ts'
 import type { DatabaseOptions } from './database/index.ts'
 import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
-import { crossOrigin } from './instance/cors.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -35,154 +46,142 @@ import { type RegistryOptions, registry } from './state/registry/index.ts'
 import { type SessionOptions, session } from './state/session/index.ts'
 import { fleetSecret } from './state/session/signer.ts'
 
-/** Options of each plugin under its name; `false` disables a plugin where that is possible. */
-export interface FleetOptions {
-  /** Name of the fleet. @default FLEET_NAME, else `fleet` */
-  name?: string
-  identity?: Omit<IdentityOptions, 'name'>
-  lifecycle?: LifecycleOptions
-  operators?: OperatorsOptions
-  headers?: HeadersOptions | false
-  /** Sheds requests that a saturated process cannot serve in time. @default {} */
-  overload?: OverloadOptions | false
-  health?: HealthOptions
-  metrics?: MetricsOptions | false
-  loadBalancer?: LoadBalancerOptions | false
-  agentCheck?: AgentCheckOptions | false
-  /** Country and region of a request. @default {}: no trusted edge, no database, one region */
-  geo?: GeoOptions | false
-  /** JSON error responses with a code and without stacks. @default true */
-  errorResponses?: boolean
-  /** Security headers, as in @fastify/helmet. @default its defaults, without upgrade-insecure-requests */
-  helmet?: FastifyHelmetOptions | false
-  /** As in @fastify/cors. @default { origin: false }: no access for pages of other origins */
-  cors?: FastifyCorsOptions | false
-  redis?: RedisOptions
-  /** Messages between instances; `secret` also signs the registry's entries. @default {} */
-  broadcast?: BroadcastOptions
-  registry?: RegistryOptions
-  locks?: LocksOptions
-  rateLimit?: RateLimitOptions | false
-  session?: SessionOptions | false
-  jwt?: JwtOptions | false
-  cache?: CacheOptions | false
-  /** Idempotency keys, for routes that enable them. @default {} */
-  idempotency?: IdempotencyOptions | false
-  /** Your Prisma client, which is health-checked and closed with the app. @default false */
-  database?: DatabaseOptions | false
-  dashboard?: DashboardOptions | false
+const settings = record(any())
+/** Options that the plugin itself validates. */
+const own = <T extends object>(): Shape<T> => shape(settings.expects, settings.accepts)
+const ownOrFalse = <T extends object>(): Shape<T | false> => either(oneOf(false), own<T>())
+
+/** @internal */
+export const fleetOptions = {
+  /** Name of the fleet. @default `FLEET_NAME`, else `'fleet'` */
+  name: token,
+  /** Identity of the instance, and the proxies that it trusts. */
+  identity: own<Omit<IdentityOptions, 'name'>>().default({}),
+  /** Sheds requests that a saturated process cannot serve in time. */
+  overload: ownOrFalse<OverloadOptions>().default({}),
+  /** Drain and shutdown. */
+  lifecycle: own<LifecycleOptions>().default({}),
+  /** Who is an operator, and a listener for operators. */
+  operators: own<OperatorsOptions>().default({}),
+  /** JSON error responses with a code and without stacks. */
+  errorResponses: bool.default(true),
+  /** Response headers that describe the instance. */
+  headers: ownOrFalse<HeadersOptions>().default({}),
+  /** Security headers, as in @fastify/helmet. */
+  // The load balancer decides about https; over plain HTTP this directive breaks every asset of a page.
+  helmet: ownOrFalse<FastifyHelmetOptions>().default({
+    contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
+  }),
+  /** As in @fastify/cors. The default gives pages of other origins no access. */
+  cors: ownOrFalse<FastifyCorsOptions>().default({ origin: false }),
+  /** Prometheus metrics. */
+  metrics: ownOrFalse<MetricsOptions>().default({}),
+  /** Health checks and probes. */
+  health: own<HealthOptions>().default({}),
+  /** Operators' endpoints: state of an instance and its fleet, drain and undrain. */
+  loadBalancer: ownOrFalse<LoadBalancerOptions>().default({}),
+  /** HAProxy's agent check. */
+  agentCheck: ownOrFalse<AgentCheckOptions>().default({}),
+  /** Country and region of a request. The default has no trusted edge, no database and one region. */
+  geo: ownOrFalse<GeoOptions>().default({}),
+  /** The connection to Redis. */
+  redis: own<RedisOptions>().default({}),
+  /** Messages between instances; `secret` also signs the registry's entries. */
+  broadcast: own<BroadcastOptions>().default({}),
+  /** The list of live instances. */
+  registry: own<RegistryOptions>().default({}),
+  /** Locks and leader election. */
+  locks: own<LocksOptions>().default({}),
+  /** Limits of requests per client. */
+  rateLimit: ownOrFalse<RateLimitOptions>().default({}),
+  /** Sessions that every instance can read. */
+  session: ownOrFalse<SessionOptions>().default({}),
+  /** Access and refresh tokens. */
+  jwt: ownOrFalse<JwtOptions>().default({}),
+  /** Your Prisma client, which is health-checked and closed with the app. */
+  database: ownOrFalse<DatabaseOptions>().default(false),
+  /** Cache of values and responses. */
+  cache: ownOrFalse<CacheOptions>().default({}),
+  /** Idempotency keys, for routes that enable them. */
+  idempotency: ownOrFalse<IdempotencyOptions>().default({}),
+  /** The operators' page. */
+  dashboard: ownOrFalse<DashboardOptions>().default({}),
 }
+/** Options of each plugin under its name; `false` disables a plugin where that is possible. */
+export type FleetOptions = OptionsOf<typeof fleetOptions>
 
-// biome-ignore lint/suspicious/noExplicitAny: each plugin has its own type of options.
-type AnyPlugin = FastifyPluginAsync<any>
-
-type Values = FleetOptions & Record<string, unknown>
+type Values = Resolved<typeof fleetOptions>
 
 interface Entry {
-  /** The option that configures the plugin; internal plugins have none. */
+  // biome-ignore lint/suspicious/noExplicitAny: each plugin has its own type of options.
+  readonly plugin: FastifyPluginAsync<any> | FastifyPluginCallback<any>
+  /** The option that configures the plugin, or disables it; internal plugins have none. */
   readonly option?: keyof FleetOptions
-  readonly plugin: AnyPlugin
-  /** Value of the option if none is given. */
-  readonly fallback: object | boolean
-  readonly shape: Shape
   /** Options of the plugin. @default the value of `option` */
   readonly options?: (values: Values, app: FastifyInstance) => object | Promise<object>
-  /** Whether the plugin is registered. @default unless the option is false */
+  /** Whether an internal plugin is registered. @default always */
   readonly when?: (values: Values) => boolean
 }
 
-type Extra = Partial<Pick<Entry, 'fallback' | 'shape' | 'options' | 'when'>>
-
-const settings = record(any)
-const settingsOrFalse = either(oneOf(false), settings)
-
-const always = (option: keyof FleetOptions, plugin: AnyPlugin, extra: Extra = {}): Entry => ({
-  option,
-  plugin,
-  fallback: {},
-  shape: settings,
-  ...extra,
-})
-const optional = (option: keyof FleetOptions, plugin: AnyPlugin, extra: Extra = {}): Entry => ({
-  option,
-  plugin,
-  fallback: {},
-  shape: settingsOrFalse,
-  ...extra,
-})
-const internal = (plugin: AnyPlugin, when?: Entry['when']): Entry => ({
-  plugin,
-  fallback: {},
-  shape: settings,
-  options: () => ({}),
-  when,
-})
-
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
-const lazyDatabase: AnyPlugin = fp(async (app, options: DatabaseOptions) => {
+const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: DatabaseOptions) => {
   const { database } = await import('./database/index.ts')
   await app.register(database, options)
 })
 
-/**
- * All plugins in the order in which a request meets them; they close in reverse order. `always` plugins cannot be
- * disabled, `optional` ones with `false`, and `internal` ones have no option.
- */
+/** All plugins in the order in which a request meets them; they close in reverse order. */
 const plugins: readonly Entry[] = [
-  always('identity', identity, {
+  {
+    option: 'identity',
+    plugin: identity,
     options: ({ identity, name }) => ({ ...identity, ...(name !== undefined && { name }) }),
-  }),
+  },
   // First, because shedding a request must cost less than serving it.
-  optional('overload', overload),
-  always('lifecycle', lifecycle),
-  always('operators', operators),
-  optional('errorResponses', errorResponses, { fallback: true, shape: bool, options: () => ({}) }),
-  internal(staticHeaders, ({ headers, helmet }) => headers !== false || helmet !== false),
-  optional('headers', headers),
-  optional('helmet', securityHeaders, {
-    // The load balancer decides about https; over plain HTTP this directive breaks every asset of a page.
-    fallback: { contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } } },
-  }),
-  optional('cors', crossOrigin, { fallback: { origin: false } }),
-  internal(load),
-  optional('metrics', metrics),
-  always('health', health),
-  optional('loadBalancer', loadBalancer),
-  optional('agentCheck', agentCheck),
+  { option: 'overload', plugin: overload },
+  { option: 'lifecycle', plugin: lifecycle },
+  { option: 'operators', plugin: operators },
+  { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
+  { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false },
+  { option: 'headers', plugin: headers },
+  { option: 'helmet', plugin: securityHeaders },
+  { option: 'cors', plugin: cors },
+  { plugin: load },
+  { option: 'metrics', plugin: metrics },
+  { option: 'health', plugin: health },
+  { option: 'loadBalancer', plugin: loadBalancer },
+  { option: 'agentCheck', plugin: agentCheck },
   // Before the state plugins, so that a request for another region is redirected before anything is looked up.
-  optional('geo', geo),
-  always('redis', redis),
-  internal(operatorLinks),
-  always('broadcast', broadcast, {
+  { option: 'geo', plugin: geo },
+  { option: 'redis', plugin: redis },
+  { plugin: operatorLinks },
+  {
+    option: 'broadcast',
+    plugin: broadcast,
     options: async (values, app) => {
       // The session's secret signs messages too, so its errors come first.
       if (values.session) await fleetSecret(app, values.session.secret)
       return { secret: codeSecret(values), ...values.broadcast }
     },
-  }),
-  always('registry', registry),
-  always('locks', locks),
-  optional('rateLimit', rateLimit),
-  optional('session', session, {
+  },
+  { option: 'registry', plugin: registry },
+  { option: 'locks', plugin: locks },
+  { option: 'rateLimit', plugin: rateLimit },
+  {
+    option: 'session',
+    plugin: session,
     options: async ({ session }, app) => ({
-      ...(session || {}),
+      ...session,
       secret: await fleetSecret(app, session ? session.secret : undefined),
     }),
-  }),
-  optional('jwt', jwt),
-  optional('database', lazyDatabase, { fallback: false }),
-  optional('cache', cache),
-  internal(httpCache, ({ cache }) => cache !== false),
-  optional('idempotency', idempotency),
-  optional('dashboard', dashboard),
-  internal(worker),
+  },
+  { option: 'jwt', plugin: jwt },
+  { option: 'database', plugin: lazyDatabase },
+  { option: 'cache', plugin: cache },
+  { plugin: httpCache, when: ({ cache }) => cache !== false },
+  { option: 'idempotency', plugin: idempotency },
+  { option: 'dashboard', plugin: dashboard },
+  { plugin: worker },
 ]
-
-const shapes: Shapes = {
-  name: token,
-  ...Object.fromEntries(plugins.flatMap(({ option, shape }) => (option ? [[option, shape]] : []))),
-}
-const defaults = Object.fromEntries(plugins.flatMap(({ option, fallback }) => (option ? [[option, fallback]] : [])))
 
 /** A secret given in code for cookies or tokens signs messages too, unless FLEET_SECRET is set. */
 function codeSecret({ session, jwt }: Values): string[] | undefined {
@@ -194,10 +193,11 @@ function codeSecret({ session, jwt }: Values): string[] | undefined {
 const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.byteLength(text) >= 32
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
-  const values = resolveOptions<Values>('fleet', shapes, defaults, given)
+  const values = resolveOptions('fleet', fleetOptions, given)
   for (const { option, plugin, options, when } of plugins) {
-    const enabled = when ? when(values) : !option || values[option] !== false
-    if (enabled) await app.register(plugin, options ? await options(values, app) : values[option as string])
+    const value = option ? values[option] : {}
+    if (value !== false && (when?.(values) ?? true))
+      await app.register(plugin, options ? await options(values, app) : value)
   }
 }
 

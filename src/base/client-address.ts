@@ -1,6 +1,5 @@
 import { isIP } from 'node:net'
 import { type Networks, networks } from './networks.ts'
-import { bool, either, int, list, type Shape, text } from './options.ts'
 
 /**
  * Proxies that are trusted to name the client in `X-Forwarded-For`: all (`true`), none (`false`), a number of nearest
@@ -10,11 +9,6 @@ export type TrustProxy = boolean | number | readonly string[]
 
 /** Largest number of proxies between a client and an instance. */
 export const maxHops = 32
-
-export const trustProxyShape: Shape = either(
-  bool,
-  either(int(0, maxHops, 'number of proxies'), list(text)),
-) as Shape<unknown>
 
 /** Trusted proxies. */
 export interface Proxies {

@@ -3,65 +3,10 @@ import { FleetError } from './errors.ts'
 import { isNetwork } from './networks.ts'
 import { hostUrls } from './postgres-url.ts'
 
-/** Typed and validated environment variables; `undefined` if not set or empty. */
-export interface FleetEnv {
-  readonly production: boolean
-  readonly PORT?: number
-  readonly HOST?: string
-  readonly INSTANCE_ID?: string
-  readonly FLEET_NAME?: string
-  readonly FLEET_COLOR?: string
-  readonly FLEET_VERSION?: string
-  readonly FLEET_REGION?: string
-  readonly FLEET_ZONE?: string
-  readonly FLEET_WEIGHT?: number
-  readonly FLEET_ADMIN_TOKEN?: string
-  /** Port of the management listener for probes, metrics, operators' API and dashboard. */
-  readonly FLEET_ADMIN_PORT?: number
-  readonly FLEET_ADMIN_HOST?: string
-  /** Serve probes on the application's port as well, if there is a management listener. */
-  readonly FLEET_PUBLIC_PROBES?: boolean
-  readonly FLEET_ALLOW_MEMORY?: boolean
-  readonly FLEET_AGENT_PORT?: number
-  readonly FLEET_PORT?: number
-  readonly FLEET_BASE_PORT?: number
-  readonly REDIS_URL?: string
-  readonly REDIS_HOST?: string
-  readonly REDIS_PORT?: number
-  readonly REDIS_PASSWORD?: string
-  readonly REDIS_TLS?: boolean
-  readonly REDIS_COMMAND_TIMEOUT?: number
-  /** `name@host:port,host:port`; the part before `@` is the primary's name, by default `mymaster`. */
-  readonly REDIS_SENTINELS?: string
-  readonly REDIS_CLUSTER?: readonly string[]
-  readonly FLEET_SECRET?: readonly string[]
-  readonly SESSION_SECRET?: readonly string[]
-  readonly SESSION_TTL?: number
-  readonly SESSION_COOKIE_NAME?: string
-  readonly SESSION_COOKIE_SECURE?: boolean | 'auto'
-  readonly JWT_SECRET?: string
-  /** JSON: `[{"kid":"2026-11","secret":"…"}]`; the first key signs, all verify. */
-  readonly JWT_KEYS?: string
-  readonly DATABASE_URL?: string
-  readonly DATABASE_REPLICA_URLS?: readonly string[]
-  readonly SHUTDOWN_TIMEOUT?: number
-  readonly DRAIN_DELAY?: number
-  /** `true`, `false`, a number of proxies, or a list of addresses, CIDR blocks and names of networks. */
-  readonly TRUST_PROXY?: TrustProxy
-  readonly LOG_LEVEL?: string
-  /** Number of the worker, from 1; set by `fleet start`. */
-  readonly FLEET_WORKER?: number
-  /**
-   * Listen only when the critical checks pass, and exit if that takes longer, in milliseconds. For a process that takes
-   * over a port: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
-   */
-  readonly FLEET_READY_TIMEOUT?: number
-  /** Set by systemd: the notification socket, and the watchdog interval in microseconds. */
-  readonly NOTIFY_SOCKET?: string
-  readonly WATCHDOG_USEC?: number
-}
-
 type Variables = Readonly<Record<string, string | undefined>>
+
+/** Typed and validated environment variables; `undefined` if not set or empty. */
+export type FleetEnv = Readonly<Partial<ReturnType<typeof parse>>> & { readonly production: boolean }
 
 /**
  * Reads the environment. No other file of this project does.
@@ -69,7 +14,9 @@ type Variables = Readonly<Record<string, string | undefined>>
  * @param source default `process.env`
  * @throws FLEET_ERR_ENV_INVALID naming the variable and the accepted values
  */
-export function readEnv(source: Variables = process.env): FleetEnv {
+export const readEnv = (source: Variables = process.env): FleetEnv => Object.freeze(parse(source))
+
+function parse(source: Variables) {
   const read = <T>(name: string, parse: (value: string) => T | undefined, expects: string): T | undefined => {
     const value = source[name]?.trim()
     if (value === undefined || value === '') return undefined
@@ -101,7 +48,7 @@ export function readEnv(source: Variables = process.env): FleetEnv {
     read(name, (v) => (isUrl(v, schemes) ? v : undefined), `a URL that starts with ${schemes.join(' or ')}`)
 
   const replicas = replicaUrls(source, list('DATABASE_REPLICA_URLS') ?? [])
-  return Object.freeze({
+  return {
     production: source.NODE_ENV === 'production',
     PORT: int('PORT', 0, 65535, 'a TCP port'),
     HOST: text('HOST'),
@@ -113,8 +60,10 @@ export function readEnv(source: Variables = process.env): FleetEnv {
     FLEET_ZONE: token('FLEET_ZONE'),
     FLEET_WEIGHT: int('FLEET_WEIGHT', 0, 1000, 'share of traffic relative to other instances'),
     FLEET_ADMIN_TOKEN: text('FLEET_ADMIN_TOKEN'),
+    /** Port of the management listener for probes, metrics, operators' API and dashboard. */
     FLEET_ADMIN_PORT: int('FLEET_ADMIN_PORT', 0, 65535, 'a TCP port'),
     FLEET_ADMIN_HOST: text('FLEET_ADMIN_HOST'),
+    /** Serve probes on the application's port as well, if there is a management listener. */
     FLEET_PUBLIC_PROBES: flag('FLEET_PUBLIC_PROBES'),
     FLEET_ALLOW_MEMORY: flag('FLEET_ALLOW_MEMORY'),
     FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
@@ -126,6 +75,7 @@ export function readEnv(source: Variables = process.env): FleetEnv {
     REDIS_PASSWORD: text('REDIS_PASSWORD'),
     REDIS_TLS: flag('REDIS_TLS'),
     REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
+    /** `name@host:port,host:port`; the part before `@` is the primary's name, by default `mymaster`. */
     REDIS_SENTINELS: text('REDIS_SENTINELS'),
     REDIS_CLUSTER: list('REDIS_CLUSTER'),
     FLEET_SECRET: list('FLEET_SECRET'),
@@ -139,6 +89,7 @@ export function readEnv(source: Variables = process.env): FleetEnv {
     SESSION_COOKIE_SECURE:
       source.SESSION_COOKIE_SECURE?.trim() === 'auto' ? ('auto' as const) : flag('SESSION_COOKIE_SECURE'),
     JWT_SECRET: text('JWT_SECRET'),
+    /** JSON: `[{"kid":"2026-11","secret":"…"}]`; the first key signs, all verify. */
     JWT_KEYS: text('JWT_KEYS'),
     DATABASE_URL: read(
       'DATABASE_URL',
@@ -153,8 +104,14 @@ export function readEnv(source: Variables = process.env): FleetEnv {
       trustProxy,
       `true, false, a number of proxies from 0 to ${maxHops}, or a comma-separated list of addresses, CIDR blocks, loopback, linklocal, uniquelocal`,
     ),
+    /** Number of the worker, from 1; set by `fleet start`. */
     FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
+    /**
+     * Listen only when the critical checks pass, and exit if that takes longer, in milliseconds. For a process that takes
+     * over a port: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
+     */
     FLEET_READY_TIMEOUT: int('FLEET_READY_TIMEOUT', 1, 7_200_000, 'milliseconds'),
+    /** Set by systemd: the notification socket, and the watchdog interval in microseconds. */
     NOTIFY_SOCKET: text('NOTIFY_SOCKET'),
     WATCHDOG_USEC: int('WATCHDOG_USEC', 1, Number.MAX_SAFE_INTEGER, 'microseconds; systemd sets it'),
     LOG_LEVEL: read(
@@ -162,7 +119,7 @@ export function readEnv(source: Variables = process.env): FleetEnv {
       (v) => (['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].includes(v) ? v : undefined),
       'one of fatal, error, warn, info, debug, trace, silent',
     ),
-  })
+  }
 }
 
 function trustProxy(value: string): TrustProxy | undefined {

@@ -100,10 +100,6 @@ export class Http2Sessions {
     })
   }
 
-  get size(): number {
-    return this.#sessions.size
-  }
-
   /** Sends GOAWAY to all: running streams finish, new ones need another connection (RFC 9113 section 6.8). */
   close(): void {
     for (const { http2 } of this.#sessions.values()) http2.close()

@@ -10,7 +10,21 @@ export interface CommandOption {
   /** Text for `--help`. It begins with the name of the value in capitals, e.g. `PORT to listen on`. */
   readonly describe: string
 }
+export type StringOption = CommandOption & { readonly type: 'string' }
+export type FlagOption = CommandOption & { readonly type: 'boolean' }
 export type CommandOptions = Readonly<Record<string, CommandOption>>
+
+/** An option with a value. `describe` begins with the name of the value. */
+export const option = <const O extends Omit<CommandOption, 'type' | 'describe'> = object>(
+  describe: string,
+  more: O = {} as O,
+): O & { readonly type: 'string'; readonly describe: string } => ({ type: 'string', describe, ...more })
+
+/** An option without a value. */
+export const flag = <const O extends Pick<CommandOption, 'short' | 'default'> = object>(
+  describe: string,
+  more: O = {} as O,
+): O & { readonly type: 'boolean'; readonly describe: string } => ({ type: 'boolean', describe, ...more })
 
 /** The value of each option; `undefined` is possible for one without a default. */
 export type Values<O extends CommandOptions> = { readonly [K in keyof O]: Value<O[K]> }
@@ -51,12 +65,13 @@ interface Definition<O extends CommandOptions> extends Omit<Command, 'options' |
 export const defineCommand = <const O extends CommandOptions>(definition: Definition<O>): Command =>
   definition as Command
 
+/** The command line is invalid. */
+export const usageError = (detail: string, options?: ErrorOptions): FleetError =>
+  new FleetError('FLEET_ERR_USAGE', detail, options)
+
 /** @throws FLEET_ERR_USAGE unless `text` is a whole number from `min` to `max` */
 export function integerOption(name: string, text: string, min: number, max: number): number {
   const value = Number(text)
   if (/^\d{1,15}$/.test(text) && value >= min && value <= max) return value
-  throw new FleetError(
-    'FLEET_ERR_USAGE',
-    `--${name} must be a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`,
-  )
+  throw usageError(`--${name} must be a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`)
 }

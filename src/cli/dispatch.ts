@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
-import type { Command, CommandOption, CommandOptions } from './args.ts'
+import { type Command, type CommandOption, type CommandOptions, usageError } from './args.ts'
 import { Output } from './output.ts'
 
 /** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
@@ -40,7 +40,7 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
       return 2
     }
     const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
-    if (!load) throw new FleetError('FLEET_ERR_USAGE', unknownVerb(verb, Object.keys(verbs)))
+    if (!load) throw usageError(unknownVerb(verb, Object.keys(verbs)))
     const { default: command } = await load()
     return await run(command, first === 'help' ? ['--help'] : rest, out)
   } catch (error) {
@@ -71,7 +71,7 @@ function parse(command: Command, args: readonly string[]): { values: Record<stri
   } catch (error) {
     // Node appends advice about `--`, which does not apply.
     const message = (error as Error).message.replace(/\.?\sTo specify.*/s, '').replaceAll('\n', ' ')
-    throw new FleetError('FLEET_ERR_USAGE', `${message}; see \`fleet ${command.name} --help\``)
+    throw usageError(`${message}; see \`fleet ${command.name} --help\``)
   }
 }
 

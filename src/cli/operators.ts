@@ -1,7 +1,7 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import type { Peer } from '../instance/identity.ts'
-import type { CommandOptions, Values } from './args.ts'
+import { type FlagOption, flag, option, type StringOption, usageError, type Values } from './args.ts'
 import { member, Target, type TargetRequest, type TargetResponse } from './target.ts'
 
 const root = '/api/v1/load-balancer'
@@ -23,6 +23,11 @@ export class Operators {
     const instances = Array.isArray(json) ? json : member(json, 'instances')
     if (!Array.isArray(instances)) throw unreachable(this.#target, 'not an instance of a fleet')
     return instances
+  }
+
+  /** The figures of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
+  async metrics(): Promise<unknown> {
+    return member((await this.#ask(`${root}/metrics`)).json, 'instance')
   }
 
   /**
@@ -63,18 +68,15 @@ export const unreachable = (target: Target, why: string): FleetError =>
   new FleetError('FLEET_ERR_UNREACHABLE', `${target.url}: ${why}`)
 
 /** The options of verbs that use the operator API. */
-export const operatorOptions = {
-  token: {
-    type: 'string',
-    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
-  },
-  insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
-} as const satisfies CommandOptions
+export const operatorOptions: { readonly token: StringOption; readonly insecure: FlagOption } = {
+  token: option('TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)'),
+  insecure: flag('Accept self-signed certificates'),
+}
 
 /** @throws FLEET_ERR_USAGE for more than one URL or an invalid one */
 export function operatorsFrom(urls: readonly string[], values: Values<typeof operatorOptions>): Operators {
   const env = readEnv()
   const [url = `http://127.0.0.1:${env.FLEET_ADMIN_PORT || (env.FLEET_BASE_PORT ?? 4001)}`, ...more] = urls
-  if (more.length > 0) throw new FleetError('FLEET_ERR_USAGE', `expected one URL, got ${urls.length}`)
+  if (more.length > 0) throw usageError(`expected one URL, got ${urls.length}`)
   return new Operators(new Target(url, { insecure: values.insecure }), values.token ?? env.FLEET_ADMIN_TOKEN)
 }

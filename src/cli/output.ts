@@ -126,6 +126,16 @@ export class Output {
     }
   }
 
+  /** Shows progress while a task runs. */
+  async during<T>(label: string, task: (progress: Progress) => Promise<T>, total?: number): Promise<T> {
+    const progress = this.progress(label, total)
+    try {
+      return await task(progress)
+    } finally {
+      progress.clear()
+    }
+  }
+
   /** Removes unfinished progress, e.g. after an error. */
   close(): void {
     this.#live.clear()
@@ -208,3 +218,5 @@ export function formatTable(
       .trimEnd()
   return [set(columns.map((name) => name.toUpperCase())), ...rows.map((row) => set(columns.map((c) => show(row[c]))))]
 }
+
+export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Client } from 'undici'
-import { FleetError } from '../base/errors.ts'
+import { usageError } from './args.ts'
 
 export interface TargetOptions {
   /** How long one request may take, 1 to 600,000 ms. @default 10000 */
@@ -52,7 +52,7 @@ export class Target {
   constructor(url: string, options: TargetOptions = {}) {
     const parsed = URL.parse(url)
     if (!parsed || !['http:', 'https:'].includes(parsed.protocol)) {
-      throw new FleetError('FLEET_ERR_USAGE', `${JSON.stringify(url)} is not a URL; write e.g. http://127.0.0.1:8080`)
+      throw usageError(`${JSON.stringify(url)} is not a URL; write e.g. http://127.0.0.1:8080`)
     }
     this.#origin = parsed.origin
     this.#prefix = parsed.pathname.replace(/\/+$/, '')
@@ -100,7 +100,7 @@ async function send(
       body: request.body && JSON.stringify(request.body),
       signal: AbortSignal.timeout(timeoutMs),
     })
-    const text = await textOf(body)
+    const text = await body.text()
     const json = parseJson(text)
     return {
       status: statusCode,
@@ -115,21 +115,6 @@ async function send(
     const { code, name } = error as NodeJS.ErrnoException
     return { status: 0, headers: {}, text: '', cookies: [], ms: performance.now() - begin, error: code ?? name }
   }
-}
-
-/** Largest response that is read, in bytes. */
-const maxBytes = 16 * 1024 * 1024
-
-/** @throws when the body is larger than `maxBytes` */
-async function textOf(body: AsyncIterable<Buffer>): Promise<string> {
-  const chunks: Buffer[] = []
-  let length = 0
-  for await (const chunk of body) {
-    length += chunk.length
-    if (length > maxBytes) throw Object.assign(new Error('the response is too large'), { code: 'ERR_OUT_OF_RANGE' })
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString()
 }
 
 /** Runs `task` `count` times, at most `concurrency` at once. */

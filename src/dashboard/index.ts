@@ -2,22 +2,21 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
-import { either, int, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
+import { either, int, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
 import { dashboardPage, type Page, signInPage } from './pages.ts'
 import { asksForPage, sessionRoutes } from './sign-in-routes.ts'
 
-export interface DashboardOptions {
-  /** Path of the page; `false` disables it. @default '/fleet' */
-  path?: string | false
-  /** Interval at which the page polls the fleet, 250 to 60,000 ms. @default 2000 */
-  refreshMs?: number
+/** @internal */
+export const dashboardOptions = {
+  /** Path of the page; `false` disables it. */
+  path: either(oneOf(false), path).default('/fleet'),
+  /** Interval at which the page polls the fleet. */
+  refreshMs: int(250, 60_000, 'milliseconds').default(2_000),
 }
-
-const shapes: Shapes = { path: either(oneOf(false), path), refreshMs: int(250, 60_000, 'milliseconds') }
-const defaults = { path: '/fleet', refreshMs: 2_000 } satisfies DashboardOptions
+export type DashboardOptions = OptionsOf<typeof dashboardOptions>
 
 const sendPage = (reply: FastifyReply, { html, policy }: Page): FastifyReply =>
   reply
@@ -37,10 +36,8 @@ const commandBody = {
 
 const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
   await ensure(app, lifecycle, operators)
-  const options = resolveOptions<Required<DashboardOptions>>('dashboard', shapes, defaults, given)
-  const { path: root, refreshMs } = options
-  if (root === false) return
-  await app.register(async (scope) => routes(scope, root, refreshMs))
+  const { path: root, refreshMs } = resolveOptions('dashboard', dashboardOptions, given)
+  if (root !== false) await app.register(async (scope) => routes(scope, root, refreshMs))
 }
 
 function routes(app: FastifyInstance, root: string, refreshMs: number): void {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { lstat, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -52,16 +53,12 @@ export async function serveControl(path: string, reload: () => Promise<void>): P
 }
 
 async function listen(server: Server, path: string): Promise<void> {
-  const attempt = (): Promise<void> =>
-    new Promise((resolve, reject) => {
-      server.once('error', reject)
-      const mask = process.umask(0o177)
-      server.listen(path, () => {
-        server.off('error', reject)
-        resolve()
-      })
-      process.umask(mask)
-    })
+  const attempt = async (): Promise<void> => {
+    const mask = process.umask(0o177)
+    const listening = once(server.listen(path), 'listening')
+    process.umask(mask)
+    await listening
+  }
   try {
     await attempt()
   } catch (error) {
@@ -74,14 +71,15 @@ async function listen(server: Server, path: string): Promise<void> {
 
 async function isStale(path: string): Promise<boolean> {
   if (!(await lstat(path)).isSocket()) return false
-  return await new Promise((resolve) => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(false)
-    })
-    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
-  })
+  const socket = connect(path)
+  try {
+    await once(socket, 'connect')
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED'
+  } finally {
+    socket.destroy()
+  }
 }
 
 /**

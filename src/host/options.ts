@@ -3,15 +3,15 @@ export interface SupervisorOptions {
   file: string
   /** The program's arguments. */
   args: readonly string[]
-  /** Number of workers, 1 to 1024. */
+  /** Number of workers. */
   workers: number
   /** Prefix of the workers' instance ids: `<id>-<number>-<random>`. */
   id: string
-  /** How long a worker may take to become ready, 1 to 3,600,000 ms. */
+  /** How long a worker may take to become ready. */
   readyTimeoutMs: number
-  /** How long a worker may take to drain and exit before it is killed, 1 to 3,600,000 ms. */
+  /** How long a worker may take to drain and exit before it is killed. */
   shutdownTimeoutMs: number
-  /** A worker without a heartbeat for longer is killed and restarted, 1,000 to 3,600,000 ms. */
+  /** A worker without a heartbeat for longer is killed and restarted. */
   stuckAfterMs: number
   /** A worker whose resident set size stays above this is replaced, in bytes; 0: never. */
   memoryLimit: number

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import { beforeListen } from '../base/before-listen.ts'
 
 /** How often readiness is checked, ms; it is read from memory. */
 const pollIntervalMs = 25
@@ -20,22 +21,8 @@ export function onceReady(app: FastifyInstance, ready: () => void): void {
  * process that shares its port receives requests as soon as it listens, so a build that never becomes ready would
  * otherwise serve some of them until the timeout.
  */
-export function listenOnceReady(app: FastifyInstance, timeoutMs: number): void {
-  const listen = app.listen as (...args: unknown[]) => unknown
-  const listenLater = async (args: unknown[]): Promise<unknown> => {
-    // `listen` reports a failed start.
-    await app.ready().then(
-      () => checksPass(app, timeoutMs),
-      () => undefined,
-    )
-    return await listen.apply(app, args)
-  }
-  app.listen = ((...args: unknown[]) => {
-    const listening = listenLater(args)
-    // With a callback, `listen` reports to the callback only.
-    return typeof args.at(-1) === 'function' ? void listening : listening
-  }) as typeof app.listen
-}
+export const listenOnceReady = (app: FastifyInstance, timeoutMs: number): void =>
+  beforeListen(app, () => checksPass(app, timeoutMs))
 
 async function checksPass(app: FastifyInstance, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs

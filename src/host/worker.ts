@@ -2,6 +2,7 @@ import cluster from 'node:cluster'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { promClient } from '../base/prom-client.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
@@ -114,7 +115,7 @@ const starting = new Set<FastifyInstance>()
 
 const plugin: FastifyPluginAsync = async (app) => {
   if (process.send === undefined) return
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
+  await ensure(app, lifecycle)
   const { FLEET_WORKER, FLEET_READY_TIMEOUT } = readEnv()
   if (FLEET_READY_TIMEOUT !== undefined) listenOnceReady(app, FLEET_READY_TIMEOUT)
   starting.add(app)

@@ -1,28 +1,23 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { either, oneOf, path, resolveOptions, type Shapes } from '../base/options.ts'
+import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
-import { checksSchema } from './health/schemas.ts'
+import { boolean, checksSchema, number, object, string } from './health/schemas.ts'
 import type { Command, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
 
-export interface LoadBalancerOptions {
-  /** Prefix of the operators' endpoints; `false` disables them. @default '/api/v1/load-balancer' */
-  path?: string | false
+/** @internal */
+export const loadBalancerOptions = {
+  /** Prefix of the operators' endpoints; `false` disables them. */
+  path: either(oneOf(false), path).default('/api/v1/load-balancer'),
 }
+export type LoadBalancerOptions = OptionsOf<typeof loadBalancerOptions>
 
-const shapes: Shapes = { path: either(oneOf(false), path) }
-const defaults = { path: '/api/v1/load-balancer' } satisfies LoadBalancerOptions
-
-const string = { type: 'string' } as const
-const number = { type: 'number' } as const
-const boolean = { type: 'boolean' } as const
 const open = { type: 'object', additionalProperties: true } as const
-const object = (properties: object): object => ({ type: 'object', properties })
 
 const peerSchema = object({
   id: string,
@@ -54,7 +49,7 @@ const loadSchema = object({
 })
 
 /** Totals of the fleet, and the worst p95, because percentiles of several instances cannot be added. */
-export function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
+function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
   return {
     instances: peers.length,
     serving: peers.filter((peer) => peer.state === 'serving').length,
@@ -65,9 +60,8 @@ export function fleetFigures(peers: readonly Peer[]): { instances: number; servi
 
 const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
   await ensure(app, health)
-  const options = resolveOptions<Required<LoadBalancerOptions>>('loadBalancer', shapes, defaults, given)
-  if (options.path === false) return
-  await app.register(async (scope) => routes(scope), { prefix: options.path })
+  const { path: prefix } = resolveOptions('loadBalancer', loadBalancerOptions, given)
+  if (prefix !== false) await app.register(async (scope) => routes(scope), { prefix })
 }
 
 function routes(app: FastifyInstance): void {

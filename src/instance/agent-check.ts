@@ -1,45 +1,29 @@
+import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { readEnv } from '../base/env.ts'
-import { int, number, resolveOptions, type Shapes, text } from '../base/options.ts'
+import { int, number, type OptionsOf, type Resolved, resolveOptions, text } from '../base/options.ts'
 import { endConnection, guardConnections, RecentConnections } from '../base/socket-bounds.ts'
 import { health } from './health/index.ts'
 import type { Peer } from './identity.ts'
 
-export interface AgentCheckOptions {
-  /** Port for HAProxy's `agent-port`, 0 to 65535. @default FLEET_AGENT_PORT, else no agent */
-  port?: number
-  /** Address to listen on. A response contains only a state and a weight. @default '0.0.0.0' */
-  host?: string
-  /** Event-loop utilization up to which an instance reports its full weight, 0 to 0.99. @default 0.6 */
-  comfortable?: number
-  /** Multiple of the peers' median p95 above which an instance reports less weight, 1 to 100. @default 2 */
-  slowFactor?: number
-  /** Longest time from the response until the connection is closed, 1 to 60,000 ms. @default 1000 */
-  timeoutMs?: number
-  /** Open connections, 1 to 65,535. Above that the oldest, which already has its response, is closed. @default 64 */
-  maxConnections?: number
+/** @internal */
+export const agentCheckOptions = {
+  /** Port for HAProxy's `agent-port`. Without a port there is no agent. */
+  port: int(0, 65535, 'a TCP port').env('FLEET_AGENT_PORT'),
+  /** Address to listen on. A response contains only a state and a weight. */
+  host: text.default('0.0.0.0'),
+  /** Event-loop utilization up to which an instance reports its full weight. */
+  comfortable: number(0, 0.99).default(0.6),
+  /** Multiple of the peers' median p95 above which an instance reports less weight. */
+  slowFactor: number(1, 100).default(2),
+  /** Longest time from the response until the connection is closed. */
+  timeoutMs: int(1, 60_000, 'milliseconds').default(1_000),
+  /** Open connections. Above that the oldest, which already has its response, is closed. */
+  maxConnections: int(1, 65_535, 'connections').default(64),
 }
-
-const shapes: Shapes = {
-  port: int(0, 65535, 'a TCP port'),
-  host: text,
-  comfortable: number(0, 0.99),
-  slowFactor: number(1, 100),
-  timeoutMs: int(1, 60_000, 'milliseconds'),
-  maxConnections: int(1, 65_535, 'connections'),
-}
-const defaults = {
-  host: '0.0.0.0',
-  comfortable: 0.6,
-  slowFactor: 2,
-  timeoutMs: 1_000,
-  maxConnections: 64,
-} satisfies AgentCheckOptions
-
-type Resolved = AgentCheckOptions & typeof defaults
+export type AgentCheckOptions = OptionsOf<typeof agentCheckOptions>
 
 /** Differences of p95 below this are noise, ms. */
 const noticeableMs = 10
@@ -58,7 +42,7 @@ export function weightFromLoad(
   self: Peer,
   peers: readonly Peer[],
   errorRate: number,
-  { comfortable, slowFactor }: Pick<Resolved, 'comfortable' | 'slowFactor'>,
+  { comfortable, slowFactor }: Pick<Resolved<typeof agentCheckOptions>, 'comfortable' | 'slowFactor'>,
 ): number {
   if (self.weight === 0) return 0
 
@@ -83,8 +67,7 @@ export function agentLine(ready: boolean, weight: number): string {
 
 const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   await ensure(app, health)
-  const fromEnv = { port: readEnv().FLEET_AGENT_PORT }
-  const options = resolveOptions<Resolved>('agentCheck', shapes, defaults, fromEnv, given)
+  const options = resolveOptions('agentCheck', agentCheckOptions, given)
   app.fleet.configure('agentCheck', options)
   if (options.port === undefined) return
 
@@ -97,10 +80,7 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
   })
   guardConnections(server)
   app.addHook('onListen', async () => {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ port: options.port, host: options.host }, resolve)
-    })
+    await once(server.listen({ port: options.port, host: options.host }), 'listening')
     server.unref()
     const address = server.address()
     if (typeof address === 'object' && address) app.log.info({ agentPort: address.port }, 'agent check listening')

@@ -9,7 +9,7 @@ const trustNone = (): boolean => false
 
 /** Identifies clients by their addresses. */
 export class Clients {
-  readonly #proxies: Proxies | undefined
+  readonly proxies: Proxies | undefined
   readonly #keys = new Map<string, string>()
   readonly #trusted = new Map<string, boolean>()
 
@@ -18,11 +18,7 @@ export class Clients {
    * @throws FLEET_ERR_OPTION_INVALID naming `option`
    */
   constructor(trust: TrustProxy | undefined, option: string) {
-    this.#proxies = trust === undefined ? undefined : proxiesOf(trust, option)
-  }
-
-  get proxies(): Proxies | undefined {
-    return this.#proxies
+    this.proxies = trust === undefined ? undefined : proxiesOf(trust, option)
   }
 
   /** @param beyond further addresses that are skipped like those of trusted proxies */
@@ -31,7 +27,7 @@ export class Clients {
     const forwardedFor = headers['x-forwarded-for']
     if (forwardedFor === undefined) return resolveClient(peer, undefined, trustNone)
     let trusts = this.#trusts
-    if (!this.#proxies) {
+    if (!this.proxies) {
       // Fastify has resolved its trusted proxies, but does not check that forwarded entries are addresses.
       const followed = (ips?.length ?? 1) - 1
       trusts = (_, hop) => hop < followed
@@ -49,11 +45,11 @@ export class Clients {
 
   /** Whether the peer of a connection is a trusted proxy. */
   trusts(peer: string | undefined): boolean {
-    return this.#proxies !== undefined && this.#trusts(resolveClient(peer, undefined, trustNone), 0)
+    return this.proxies !== undefined && this.#trusts(resolveClient(peer, undefined, trustNone), 0)
   }
 
   #trusts = (address: string, hop: number): boolean => {
-    const proxies = this.#proxies as Proxies
+    const proxies = this.proxies as Proxies
     if (!proxies.byAddress) return proxies.trusts(address, hop)
     return cached(this.#trusted, address, () => proxies.trusts(address, hop))
   }

@@ -1,47 +1,53 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { setHeader } from '../base/internals/fastify.ts'
-import { either, object, oneOf, resolveOptions, type Shape, type Shapes } from '../base/options.ts'
+import { either, type OptionsOf, object, oneOf, resolveOptions, shape } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
 import { staticHeaders } from './static-headers.ts'
 
-/** Response headers that describe the instance, with their default names. */
+/** Default names of the response headers that describe the instance. */
 export const headerNames = {
-  /** Id of the instance that responded. */
   instanceId: 'X-Instance-Id',
-  /** Host and process id. */
   servedBy: 'X-Served-By',
-  /** Time from the first byte of the request to the first byte of the response, e.g. `1.2ms`. */
   responseTime: 'X-Response-Time',
-  /** `true` if every instance can read the sessions. */
   sessionShared: 'X-Session-Shared',
-  /** Whether `/ready` responds 200. */
   ready: 'X-Load-Balancer-Ready',
-  /** `true` if this process keeps no state. */
   stateless: 'X-Stateless',
   requestId: 'X-Request-Id',
 } as const satisfies Record<string, string>
 
-type HeaderName = keyof typeof headerNames
+const nameOrOff = either(
+  oneOf(false),
+  shape<string>(
+    'a header name (RFC 9110, section 5.1)',
+    (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
+  ),
+)
 
-export interface HeadersOptions {
-  /** Recipients of `X-Instance-Id` and `X-Served-By`; `internal` means operators. @default 'all' */
-  expose?: 'none' | 'internal' | 'all'
-  /** Renames a header, or disables it with `false`. @default the names in {@link headerNames} */
-  names?: Partial<Record<HeaderName, string | false>>
+/** @internal */
+export const headersOptions = {
+  /** Recipients of the instance's id, host and process id; `internal` means operators. */
+  expose: oneOf('none', 'internal', 'all').default('all'),
+  /** Renames a header, or disables it with `false`. */
+  names: object({
+    /** Id of the instance that responded. */
+    instanceId: nameOrOff.default(headerNames.instanceId),
+    /** Host and process id. */
+    servedBy: nameOrOff.default(headerNames.servedBy),
+    /** Time from the first byte of the request to the first byte of the response, e.g. `1.2ms`. */
+    responseTime: nameOrOff.default(headerNames.responseTime),
+    /** `true` if every instance can read the sessions. */
+    sessionShared: nameOrOff.default(headerNames.sessionShared),
+    /** Whether `/ready` responds 200. */
+    ready: nameOrOff.default(headerNames.ready),
+    /** `true` if this process keeps no state. */
+    stateless: nameOrOff.default(headerNames.stateless),
+    /** Id of the request, as in the log. */
+    requestId: nameOrOff.default(headerNames.requestId),
+  }).default({}),
 }
-
-const headerName: Shape<string> = {
-  expects: 'a header name (RFC 9110, section 5.1)',
-  accepts: (value): value is string => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value),
-}
-const shapes: Shapes = {
-  expose: oneOf('none', 'internal', 'all'),
-  names: object(Object.fromEntries(Object.keys(headerNames).map((key) => [key, either(oneOf(false), headerName)]))),
-}
-const defaults = { expose: 'all', names: headerNames } satisfies HeadersOptions
+export type HeadersOptions = OptionsOf<typeof headersOptions>
 
 /** Times below 100 ms as text; formatting costs more than a lookup. */
 const tenths: string[] = []
@@ -56,36 +62,30 @@ function milliseconds(ms: number): string {
 /** Age up to which the value of `X-Load-Balancer-Ready` is reused, because evaluating all checks has a cost, ms. */
 const readyForMs = 5
 
-/** The value of `X-Load-Balancer-Ready`. */
-class ReadyText {
-  readonly #fleet: FastifyFleet
-  #at = Number.NEGATIVE_INFINITY
-  #state: FastifyFleet['state'] | undefined
-  #text = 'false'
-
-  constructor(fleet: FastifyFleet) {
-    this.#fleet = fleet
-  }
-
-  read(): string {
-    const { state } = this.#fleet
+/** Reads the value of `X-Load-Balancer-Ready`. */
+function readyText(fleet: FastifyFleet): () => string {
+  let readAt = Number.NEGATIVE_INFINITY
+  let readIn: FastifyFleet['state'] | undefined
+  let text = 'false'
+  return () => {
+    const { state } = fleet
     const now = performance.now()
-    if (state !== this.#state || now - this.#at > readyForMs) {
-      this.#at = now
-      this.#state = state
-      this.#text = String(this.#fleet.ready ?? state === 'serving')
+    if (state !== readIn || now - readAt > readyForMs) {
+      readAt = now
+      readIn = state
+      text = String(fleet.ready ?? state === 'serving')
     }
-    return this.#text
+    return text
   }
 }
 
 const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   await ensure(app, identity, operators, staticHeaders)
-  const options = resolveOptions<Required<HeadersOptions>>('headers', shapes, defaults, given)
+  const options = resolveOptions('headers', headersOptions, given)
   const { expose, names } = options
   const { fleet, staticHeaders: fixed } = app
   fleet.configure('headers', options)
-  const lower = (name: string | false | undefined): string | undefined => (name ? name.toLowerCase() : undefined)
+  const lower = (name: string | false): string | undefined => (name ? name.toLowerCase() : undefined)
   const [ready, requestId, responseTime] = [lower(names.ready), lower(names.requestId), lower(names.responseTime)]
   const identifying: [string, string][] = []
   if (names.instanceId) identifying.push([names.instanceId, fleet.instance.id])
@@ -100,18 +100,16 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   setFixed()
   // Plugins that are registered later report where they keep their state.
   fleet.onDescribe(setFixed)
-  const readyText = new ReadyText(fleet)
+  const readReady = readyText(fleet)
   if (ready !== undefined) fixed.set(ready, 'false')
-  // These get their value when the response is sent.
-  for (const name of [requestId, responseTime]) if (name !== undefined) fixed.reserve(name)
 
   app.addHook('onSend', (request, reply, payload, done) => {
     const elapsed = reply.elapsedTime
     // A reply that was sent by an earlier hook has no static headers yet.
     if (!fixed.isApplied(reply)) fixed.apply(reply)
-    if (requestId !== undefined) setHeader(reply, requestId, request.id)
-    if (ready !== undefined) fixed.update(reply, ready, readyText.read())
-    if (responseTime !== undefined) setHeader(reply, responseTime, milliseconds(elapsed))
+    if (requestId !== undefined) reply.header(requestId, request.id)
+    if (ready !== undefined) fixed.update(reply, ready, readReady())
+    if (responseTime !== undefined) reply.header(responseTime, milliseconds(elapsed))
     if (expose === 'internal' && app.isOperator(request)) {
       for (const [name, value] of identifying) reply.header(name, value)
     }

@@ -3,55 +3,38 @@ import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { type TrustProxy, trustProxyShape } from '../base/client-address.ts'
 import { dictionary } from '../base/dictionary.ts'
-import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { int, resolveOptions, type Shapes, token } from '../base/options.ts'
+import { int, type OptionsOf, resolveOptions, token, trustProxy } from '../base/options.ts'
 import { requestId } from '../base/request-id.ts'
 import { decorateClients } from './client-key.ts'
 
-export interface IdentityOptions {
-  /** Instances with the same name and Redis form one fleet. @default FLEET_NAME, else `fleet` */
-  name?: string
-  /** Unique in the fleet. @default INSTANCE_ID, else host name, process id and a random suffix */
-  id?: string
-  /** @default FLEET_VERSION, else `0.0.0` */
-  version?: string
-  /** Side of a blue-green deployment. @default FLEET_COLOR, else `none` */
-  color?: string
-  /** @default FLEET_REGION */
-  region?: string
-  /** @default FLEET_ZONE */
-  zone?: string
-  /** Share of traffic relative to other instances, 0 to 1000; 0 means none. @default FLEET_WEIGHT, else 100 */
-  weight?: number
+/** @internal */
+export const identityOptions = {
+  /** Instances with the same name and Redis form one fleet. */
+  name: token.env('FLEET_NAME').default('fleet'),
+  /** Unique in the fleet. @default host name, process id and a random suffix */
+  id: token.env('INSTANCE_ID'),
+  /** Version of the application. */
+  version: token.env('FLEET_VERSION').default('0.0.0'),
+  /** Side of a blue-green deployment. */
+  color: token.env('FLEET_COLOR').default('none'),
+  /** Region of the instance. */
+  region: token.env('FLEET_REGION'),
+  /** Zone of the instance. */
+  zone: token.env('FLEET_ZONE'),
+  /** Share of traffic relative to other instances; 0 means none. */
+  weight: int(0, 1000).env('FLEET_WEIGHT').default(100),
   /**
    * Proxies that are trusted to name the client (`X-Forwarded-For`) for limits, idempotency keys, sessions and geo, and
-   * whose `X-Request-Id` is kept: `true` (all), `false`, the number of proxies between client and instance (0 to 32), or a
-   * list of addresses, CIDR blocks, `loopback`, `linklocal`, `uniquelocal`.
+   * whose `X-Request-Id` is kept: all, none, the number of proxies between client and instance, or a list of addresses, CIDR
+   * blocks, `loopback`, `linklocal`, `uniquelocal`.
    *
-   * @default TRUST_PROXY, else Fastify's own `trustProxy` for the client and none for the id
+   * @default Fastify's own `trustProxy` for the client and none for the id
    */
-  trustProxy?: TrustProxy
+  trustProxy: trustProxy.env('TRUST_PROXY'),
 }
-
-const shapes: Shapes = {
-  name: token,
-  id: token,
-  version: token,
-  color: token,
-  region: token,
-  zone: token,
-  weight: int(0, 1000),
-  trustProxy: trustProxyShape,
-}
-const defaults = {
-  name: 'fleet',
-  version: '0.0.0',
-  color: 'none',
-  weight: 100,
-} satisfies IdentityOptions
+export type IdentityOptions = OptionsOf<typeof identityOptions>
 
 export type LifecycleState = 'starting' | 'serving' | 'draining' | 'closed'
 
@@ -205,23 +188,7 @@ function requestIds(trusted: (address: string | undefined) => boolean): (raw: In
 }
 
 const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
-  const env = readEnv()
-  const options = resolveOptions<IdentityOptions & typeof defaults>(
-    'identity',
-    shapes,
-    defaults,
-    {
-      name: env.FLEET_NAME,
-      id: env.INSTANCE_ID,
-      version: env.FLEET_VERSION,
-      color: env.FLEET_COLOR,
-      region: env.FLEET_REGION,
-      zone: env.FLEET_ZONE,
-      weight: env.FLEET_WEIGHT,
-      trustProxy: env.TRUST_PROXY,
-    },
-    given,
-  )
+  const options = resolveOptions('identity', identityOptions, given)
   const { name, trustProxy, id, ...rest } = options
   const host = hostname()
   const instance = {

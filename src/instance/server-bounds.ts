@@ -1,56 +1,36 @@
 import type { Http2Server } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import { Http2Sessions } from '../base/http2-sessions.ts'
-import { int, type Shapes } from '../base/options.ts'
+import { int, type OptionsOf, type Resolved } from '../base/options.ts'
 import { guardConnections, StallGuard } from '../base/socket-bounds.ts'
-
-/** Limits for clients of an instance's server. Limits that the application set on its server itself are kept. */
-export interface ConnectionBounds {
-  /**
-   * Longest time for the headers of a request, 0 to 3,600,000 ms; 0: no limit. HTTP/1.1 servers keep their own
-   * `headersTimeout` (Node: 60 s) unless this is set. @default 60000
-   */
-  headersTimeoutMs?: number
-  /**
-   * Longest time for a whole request, 0 to 86,400,000 ms; 0: no limit. HTTP/1.1 servers keep their own
-   * `requestTimeout`, except for Fastify's default of 0, which disables Node's. @default 300000
-   */
-  requestTimeoutMs?: number
-  /** Time after which an HTTP/2 session without requests is closed, 0 to 86,400,000 ms; 0: never. @default 72000 */
-  idleTimeoutMs?: number
-  /** Time without progress after which a response is cut, 0 to 3,600,000 ms; 0: never. @default 60000 */
-  sendTimeoutMs?: number
-  /**
-   * Requests in flight per connection, 1 to 65,535: HTTP/2 streams, and pipelined HTTP/1.1 requests, which are rejected
-   * with 429 above it. @default 128
-   */
-  maxConcurrentStreams?: number
-  /** Open connections; further ones are closed at once. 0: no limit. @default 0 */
-  maxConnections?: number
-}
-
-export type ResolvedBounds = Required<ConnectionBounds>
 
 const ms = int(0, 3_600_000, 'milliseconds')
 const longMs = int(0, 86_400_000, 'milliseconds')
 
-export const boundShapes: Shapes = {
-  headersTimeoutMs: ms,
-  requestTimeoutMs: longMs,
-  idleTimeoutMs: longMs,
-  sendTimeoutMs: ms,
-  maxConcurrentStreams: int(1, 65_535, 'requests'),
-  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
+/** @internal */
+export const boundOptions = {
+  /**
+   * Longest time for the headers of a request; 0: no limit. HTTP/1.1 servers keep their own `headersTimeout` (Node: 60 s)
+   * unless this is set.
+   */
+  headersTimeoutMs: ms.default(60_000),
+  /**
+   * Longest time for a whole request; 0: no limit. HTTP/1.1 servers keep their own `requestTimeout`, except for Fastify's
+   * default of 0, which disables Node's.
+   */
+  requestTimeoutMs: longMs.default(300_000),
+  /** Time after which an HTTP/2 session without requests is closed; 0: never. */
+  idleTimeoutMs: longMs.default(72_000),
+  /** Time without progress after which a response is cut; 0: never. */
+  sendTimeoutMs: ms.default(60_000),
+  /** Per connection: HTTP/2 streams, and pipelined HTTP/1.1 requests, which are rejected with 429 above it. */
+  maxConcurrentStreams: int(1, 65_535, 'requests').default(128),
+  /** Open connections; further ones are closed at once. 0: no limit. */
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections').default(0),
 }
-
-export const boundDefaults: ResolvedBounds = {
-  headersTimeoutMs: 60_000,
-  requestTimeoutMs: 300_000,
-  idleTimeoutMs: 72_000,
-  sendTimeoutMs: 60_000,
-  maxConcurrentStreams: 128,
-  maxConnections: 0,
-}
+/** Limits for clients of an instance's server. Limits that the application set on its server itself are kept. */
+export type ConnectionBounds = OptionsOf<typeof boundOptions>
+export type ResolvedBounds = Resolved<typeof boundOptions>
 
 /** Node's limit for HTTP/1.1; HTTP/2 has no default. */
 const maxHeaderBytes = 16_384

@@ -23,7 +23,7 @@ describe('options', () => {
 
   it('merges objects member by member without modifying them', () => {
     const mine = { tls: { ca: 'mine' } }
-    const options = resolveOptions<{ tls: object }>('plugin', shapes, { tls: { strict: true, ca: 'default' } }, mine)
+    const options = resolveOptions('plugin', shapes, { tls: { strict: true, ca: 'default' } }, mine)
     assert.deepEqual(options.tls, { strict: true, ca: 'mine' })
     assert.deepEqual(mine, { tls: { ca: 'mine' } })
     assert.ok(Object.isFrozen(options) && Object.isFrozen(options.tls))

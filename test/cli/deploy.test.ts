@@ -9,7 +9,7 @@ import { pm2Rolling } from '../../src/cli/deploy/fronts/pm2.ts'
 import type { InstanceStatus } from '../../src/cli/deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, type Survey } from '../../src/cli/deploy/plans.ts'
 import { canaryShares, type Rotation, type Share, type Shares } from '../../src/cli/deploy/rotation.ts'
-import { type Plan, describe as words } from '../../src/cli/deploy/step.ts'
+import { type DeployPlan, describe as words } from '../../src/cli/deploy/step.ts'
 import { runCommand } from './commands.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
@@ -39,7 +39,7 @@ const release: Release = {
   timeoutMs: 1000,
 }
 /** A short form of a plan: the text of each step and of its undo steps. */
-const short = (plan: Plan): string[] =>
+const short = (plan: DeployPlan): string[] =>
   plan.flatMap(({ steps, undo }) => [
     ...steps.map(words).map(brief),
     ...undo.map((step) => `  undo ${brief(words(step))}`),

@@ -84,7 +84,7 @@ describe('fleet eject', () => {
       assert.deepEqual(JSON.parse(again.stdout).ejected, [])
       // A replacement that meets nothing any more would leave our names in a user's files.
       const project: Project = { ...readProject(folder, {}), name: 'another' }
-      for (const { file, from } of kit.fills) {
+      for (const [file, from] of kit.fills) {
         const plain = assets({ ...kit, fills: [] }, project).filter((asset) => file.test(asset.file))
         assert.ok(
           plain.some(({ text }) => new RegExp(from.source, from.flags.replace('g', '')).test(text)),

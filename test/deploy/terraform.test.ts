@@ -133,6 +133,29 @@ for (const name of ['aws', 'cloudflare']) {
   })
 }
 
+describe('the plan of the doctor’s tests', () => {
+  it('has the values of the modules', async () => {
+    const plan = readFileSync(join(root, 'test/cli/doctor/shipped-plan.json'), 'utf8').replaceAll('\\"', '"')
+    const [aws, cloudflare] = [await load(join(root, 'deploy/aws')), await load(join(root, 'deploy/cloudflare'))]
+    const [balancer] = aws.resource.aws_lb?.this ?? []
+    const [group] = aws.resource.aws_lb_target_group?.this ?? []
+    const [monitor] = cloudflare.resource.cloudflare_load_balancer_monitor?.this ?? []
+    const [check] = (group?.health_check ?? []) as readonly Body[]
+    const shown = [
+      `"idle_timeout": ${balancer?.idle_timeout}`,
+      `"deregistration_delay": "${group?.deregistration_delay}"`,
+      ...Object.entries(check ?? {}).map(([name, value]) => `"${name}": ${JSON.stringify(value)}`),
+      `"path": "${monitor?.path}"`,
+      ...[...(aws.texts.get('ecs.tf') ?? '').matchAll(/\{ name = ("\w+"), value = ("[^"$]+") \}/g)].map(
+        ([, name, value]) => `{"name":${name},"value":${value}}`,
+      ),
+      `"stopTimeout":${/stopTimeout += (\d+)/.exec(aws.texts.get('ecs.tf') ?? '')?.[1]}`,
+    ]
+    for (const text of shown) assert.ok(plan.includes(text), text)
+    assert.ok(shown.length >= 18, `${shown.length}`)
+  })
+})
+
 describe('the check of Terraform files', () => {
   const folder = join(root, 'deploy/aws')
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join, sep } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { boundDefaults } from '../../src/instance/server-bounds.ts'
+import { boundOptions } from '../../src/instance/server-bounds.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
@@ -55,6 +55,6 @@ describe('every listener', () => {
 
   it('has its defaults for instances in docs/bounds.md', () => {
     const docs = read('docs/bounds.md')
-    for (const name of Object.keys(boundDefaults)) assert.ok(docs.includes(`lifecycle.connections.${name}\``), name)
+    for (const name of Object.keys(boundOptions)) assert.ok(docs.includes(`lifecycle.connections.${name}\``), name)
   })
 })

@@ -2,15 +2,14 @@ import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { it } from 'node:test'
 import Fastify from 'fastify'
-import type { CheckMessage, StateMessage } from '../../src/instance/channels.ts'
 import health from '../../src/instance/health/index.ts'
 import { until } from '../helpers/until.ts'
 
 it('publishes the states and checks of an instance to subscribers', async (t) => {
-  const states: StateMessage[] = []
-  const checks: CheckMessage[] = []
-  const onState = (message: unknown): void => void states.push(message as StateMessage)
-  const onCheck = (message: unknown): void => void checks.push(message as CheckMessage)
+  const states: unknown[] = []
+  const checks: { check: string; status: string }[] = []
+  const onState = (message: unknown): void => void states.push(message)
+  const onCheck = (message: unknown): void => void checks.push(message as (typeof checks)[number])
   subscribe('fleet:state', onState)
   subscribe('fleet:check', onCheck)
   t.after(() => {

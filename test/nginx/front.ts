@@ -1,13 +1,14 @@
 import '../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import { type IncomingHttpHeaders, request } from 'node:http'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { launch, temporaryFolder } from '../../src/cli/up/child.ts'
-import { provide } from '../../src/cli/up/install.ts'
-import { nginxWithStream } from '../../src/cli/up/nginx.ts'
+import { type Program, provide } from '../../src/cli/up/install.ts'
+import { nginxProgram } from '../../src/cli/up/nginx.ts'
 import { probePort, type Server, startServer } from '../../src/cli/up/server.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
@@ -27,6 +28,16 @@ export interface Front {
   log(): Record<string, string | number>[]
   /** Renders with changed values, and reloads. */
   reload(values: Values): Promise<void>
+}
+
+/** nginx with the stream module (layer 4), which is a separate package in Debian. */
+const nginxWithStream: Program = {
+  ...nginxProgram,
+  complete: (path) => {
+    const { stderr } = spawnSync(path, ['-V'], { encoding: 'utf8' })
+    const modules = /--modules-path=(\S+)/.exec(stderr)?.[1]
+    return !stderr.includes('--with-stream=dynamic') || existsSync(join(modules ?? '', 'ngx_stream_module.so'))
+  },
 }
 
 /** The nginx under test: `FLEET_TEST_NGINX`, or the installed one. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
-import { Instances } from '../../src/cli/up/instances.ts'
+import { LocalInstance } from '../../src/cli/up/instances.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { Traffic } from '../helpers/traffic.ts'
@@ -22,9 +22,8 @@ const redis = await startRedis()
 const first = await freePort(3)
 const ports = [first, first + 1, first + 2]
 let ready = 0
-const fleet = new Instances({
+const options = {
   file: fileURLToPath(new URL('./instance.fixture.ts', import.meta.url)),
-  ports,
   env: {
     REDIS_URL: redis.url,
     ORDERS: orders,
@@ -34,10 +33,11 @@ const fleet = new Instances({
     NODE_ENV: undefined,
     NODE_TEST_CONTEXT: undefined,
   },
-  onEvent: (line) => {
+  onEvent: (line: string) => {
     if (line.includes('is ready')) ready++
   },
-})
+}
+const fleet = ports.map((port, index) => new LocalInstance(index + 1, port, options))
 
 const start = (policy: string): ReturnType<typeof startFront> =>
   startFront({
@@ -49,7 +49,7 @@ const start = (policy: string): ReturnType<typeof startFront> =>
 
 /** Replaces every instance, each as soon as the previous one is back. */
 async function replaceEach(signal: NodeJS.Signals, ended: (port: number) => void = () => {}): Promise<void> {
-  for (const { pid, port } of fleet.all) {
+  for (const { pid, port } of fleet) {
     const before = ready
     process.kill(pid as number, signal)
     await until(() => isGone(pid as number), { what: 'its end', timeoutMs: 60_000 })
@@ -67,8 +67,8 @@ function isGone(pid: number): boolean {
 }
 
 describe('replacing instances behind nginx', () => {
-  before(() => fleet.start())
-  after(() => fleet.stop(5_000))
+  before(() => Promise.all(fleet.map((instance) => instance.start())))
+  after(() => Promise.all(fleet.map((instance) => instance.stop(5_000))))
 
   for (const [policy, times] of [
     ['round-robin', rounds],

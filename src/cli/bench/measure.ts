@@ -1,7 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { dictionary } from '../../base/dictionary.ts'
-import { byName, succeeded } from '../smoke/context.ts'
+import { byName, countBy, succeeded } from '../smoke/context.ts'
 import { percentile } from '../smoke/load.ts'
 import type { Connection, Target, TargetResponse } from '../target.ts'
 
@@ -137,12 +136,8 @@ function report(
   responses: readonly Timed[],
   seconds: number,
 ): Omit<BenchReport, 'ownUtilization'> {
-  const errors = dictionary<number>()
-  for (const response of responses) {
-    if (succeeded(response)) continue
-    const reason = response.error ?? String(response.status)
-    errors[reason] = (errors[reason] ?? 0) + 1
-  }
+  const failures = responses.filter((response) => !succeeded(response))
+  const errors = Object.fromEntries(countBy(failures.map(({ error, status }) => error ?? String(status))))
   const by = Map.groupBy(responses, ({ instanceId }) => instanceId ?? unknownInstance)
   const instances = [...by]
     .map(([instance, its]) => ({ instance, ...times(its, seconds) }))

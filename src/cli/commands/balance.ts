@@ -1,13 +1,12 @@
 import { isIP } from 'node:net'
 import { dictionary } from '../../base/dictionary.ts'
-import { FleetError } from '../../base/errors.ts'
 import { fromDns, fromRegistry, fromSrv, type Source } from '../../edge/balancer/discovery.ts'
 import { type PolicyName, policyNames } from '../../edge/balancer/policies/index.ts'
 import type { Target } from '../../edge/balancer/target.ts'
 import { createProxy } from '../../edge/http/server.ts'
 import { createTcpProxy } from '../../edge/tcp/index.ts'
 import { onExitSignal } from '../../instance/lifecycle/signals.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'balance',
@@ -17,37 +16,28 @@ const command: Command = defineCommand({
 A target may have options: http://127.0.0.1:4001,weight=50,backup,max=100
 On SIGTERM it exits after in-flight requests have finished.`,
   options: {
-    listen: { type: 'string', short: 'l', default: '8080', describe: 'ADDRESS to listen on: a port, or host:port' },
-    target: { type: 'string', short: 't', multiple: true, describe: 'URL of an upstream' },
-    discover: {
-      type: 'string',
-      short: 'd',
-      describe:
-        'SOURCE of further targets: dns+http://NAME:PORT, srv+http://NAME, or registry (of the fleet FLEET_NAME, at REDIS_URL)',
-    },
-    policy: {
-      type: 'string',
-      short: 'p',
-      default: 'round-robin',
-      describe: `NAME of the policy: ${policyNames.join(', ')}`,
-    },
-    'probe-path': { type: 'string', default: '/ready', describe: 'PATH of the readiness check' },
-    tcp: { type: 'boolean', default: false, describe: 'Proxy TCP connections (layer 4) instead of HTTP requests' },
-    admin: { type: 'string', describe: 'ADDRESS of /metrics and /targets for operators: a port, or host:port' },
-    'trust-proxy': { type: 'string', multiple: true, describe: 'ADDRESS or network of a proxy in front of this one' },
+    listen: option('ADDRESS to listen on: a port, or host:port', { short: 'l', default: '8080' }),
+    target: option('URL of an upstream', { short: 't', multiple: true }),
+    discover: option(
+      'SOURCE of further targets: dns+http://NAME:PORT, srv+http://NAME, or registry (of the fleet FLEET_NAME, at REDIS_URL)',
+      { short: 'd' },
+    ),
+    policy: option(`NAME of the policy: ${policyNames.join(', ')}`, { short: 'p', default: 'round-robin' }),
+    'probe-path': option('PATH of the readiness check', { default: '/ready' }),
+    tcp: flag('Proxy TCP connections (layer 4) instead of HTTP requests', { default: false }),
+    admin: option('ADDRESS of /metrics and /targets for operators: a port, or host:port'),
+    'trust-proxy': option('ADDRESS or network of a proxy in front of this one', { multiple: true }),
   },
   async run({ values, out }) {
     const { host, port } = parseListen(values.listen)
     const targets = (values.target ?? []).map(parseTargetOption)
     const discover = values.discover === undefined ? undefined : parseDiscover(values.discover)
-    if (targets.length === 0 && !discover)
-      throw new FleetError('FLEET_ERR_USAGE', 'missing --target URL or --discover SOURCE')
+    if (targets.length === 0 && !discover) throw usageError('missing --target URL or --discover SOURCE')
     if (!policyNames.includes(values.policy as PolicyName)) {
-      throw new FleetError('FLEET_ERR_USAGE', `--policy must be one of ${policyNames.join(', ')}`)
+      throw usageError(`--policy must be one of ${policyNames.join(', ')}`)
     }
     const policy = values.policy as PolicyName
-    if (values.tcp && values.admin !== undefined)
-      throw new FleetError('FLEET_ERR_USAGE', '--admin cannot be combined with --tcp')
+    if (values.tcp && values.admin !== undefined) throw usageError('--admin cannot be combined with --tcp')
     const admin = values.admin === undefined ? undefined : parseListen(values.admin, '127.0.0.1')
     const probe = { path: values['probe-path'] }
     const proxy = values.tcp
@@ -84,10 +74,10 @@ export function parseListen(text: string, everywhere: string = '0.0.0.0'): { hos
   const match = /^(?:(?<host>\[[\da-f.]*:[\da-f:.]*\]|[\w.-]+):)?(?<port>\d{1,5})$/i.exec(text)
   const port = Number(match?.groups?.port)
   if (!match || port > 65_535) {
-    throw new FleetError('FLEET_ERR_USAGE', `expected a port or host:port to listen on, not ${JSON.stringify(text)}`)
+    throw usageError(`expected a port or host:port to listen on, not ${JSON.stringify(text)}`)
   }
   const host = match.groups?.host?.replace(/^\[|\]$/g, '') ?? everywhere
-  if (host.includes(':') && isIP(host) !== 6) throw new FleetError('FLEET_ERR_USAGE', `${host} is not an address`)
+  if (host.includes(':') && isIP(host) !== 6) throw usageError(`${host} is not an address`)
   return { host, port }
 }
 
@@ -105,7 +95,7 @@ export function parseTargetOption(text: string): {
     if (key === 'backup' && value === undefined) options.backup = true
     else if (key === 'weight' && /^\d+$/.test(value ?? '')) options.weight = Number(value)
     else if (key === 'max' && /^\d+$/.test(value ?? '')) options.maxConnections = Number(value)
-    else throw new FleetError('FLEET_ERR_USAGE', `--target: ${setting} must be weight=N, max=N or backup`)
+    else throw usageError(`--target: ${setting} must be weight=N, max=N or backup`)
   }
   return { url, ...options }
 }
@@ -115,7 +105,7 @@ export function parseDiscover(text: string): Source {
   const [, kind, url] = /^(dns|srv)\+(https?:\/\/.+)$/.exec(text) ?? []
   if (kind && url && URL.canParse(url)) return kind === 'dns' ? fromDns(url) : fromSrv(url)
   if (text !== 'registry') {
-    throw new FleetError('FLEET_ERR_USAGE', '--discover must be dns+http://NAME:PORT, srv+http://NAME or registry')
+    throw usageError('--discover must be dns+http://NAME:PORT, srv+http://NAME or registry')
   }
   return fromRegistry()
 }

@@ -1,7 +1,6 @@
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, integerOption } from '../args.ts'
+import { type Command, defineCommand, integerOption, option, usageError } from '../args.ts'
 import { type BenchReport, measure, type Times } from '../bench/measure.ts'
-import { unreachable } from '../operators.ts'
+import { operatorOptions, unreachable } from '../operators.ts'
 import type { Output } from '../output.ts'
 import { Target } from '../target.ts'
 
@@ -14,18 +13,18 @@ URL is the front or an instance. Without --rate each connection sends the next r
 highest rate. With --rate requests start at random times, like those of users, which measures the latency at that rate.
 Exit code: 0 every response was 2xx, 1 some were not, 2 the target is unreachable.`,
   options: {
-    path: { type: 'string', default: '/', describe: 'PATH to request' },
-    duration: { type: 'string', short: 'd', default: '10', describe: 'SECONDS to measure, 1 to 3600' },
-    connections: { type: 'string', short: 'c', default: '20', describe: 'N connections, 1 to 1000' },
-    rate: { type: 'string', short: 'r', describe: 'N requests per second, 1 to 20000' },
-    warmup: { type: 'string', default: '1', describe: 'SECONDS of warm-up, 0 to 60' },
-    timeout: { type: 'string', default: '10000', describe: 'MS a request may take, 1 to 600000' },
-    insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
+    path: option('PATH to request', { default: '/' }),
+    duration: option('SECONDS to measure, 1 to 3600', { short: 'd', default: '10' }),
+    connections: option('N connections, 1 to 1000', { short: 'c', default: '20' }),
+    rate: option('N requests per second, 1 to 20000', { short: 'r' }),
+    warmup: option('SECONDS of warm-up, 0 to 60', { default: '1' }),
+    timeout: option('MS a request may take, 1 to 600000', { default: '10000' }),
+    insecure: operatorOptions.insecure,
   },
   async run({ values, positionals, out }) {
     const [url, ...more] = positionals
-    if (url === undefined || more.length > 0) throw new FleetError('FLEET_ERR_USAGE', 'fleet bench takes one URL')
-    if (!values.path.startsWith('/')) throw new FleetError('FLEET_ERR_USAGE', '--path must begin with /')
+    if (url === undefined || more.length > 0) throw usageError('fleet bench takes one URL')
+    if (!values.path.startsWith('/')) throw usageError('--path must begin with /')
     const options = {
       path: values.path,
       seconds: integerOption('duration', values.duration, 1, 3_600),

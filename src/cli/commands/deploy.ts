@@ -1,6 +1,6 @@
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, integerOption, type Values } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError, type Values } from '../args.ts'
 import { splitCommand } from '../deploy/command-line.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
@@ -10,59 +10,46 @@ import { readStatus } from '../deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
 import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
-import type { Plan } from '../deploy/step.ts'
+import type { DeployPlan } from '../deploy/step.ts'
+import { operatorOptions } from '../operators.ts'
 
 const options = {
-  front: { type: 'string', short: 'f', describe: 'NAME of the front: nginx, haproxy, pm2, compose' },
-  version: { type: 'string', describe: 'VERSION that the new instances must report (FLEET_VERSION)' },
-  color: { type: 'string', describe: 'COLOR that they must report (FLEET_COLOR); blue-green sets it' },
-  'dry-run': { type: 'boolean', describe: 'Print the plan without executing it' },
-  timeout: { type: 'string', default: '60000', describe: 'MS a program may take, or an instance until it is ready' },
+  front: option('NAME of the front: nginx, haproxy, pm2, compose', { short: 'f' }),
+  version: option('VERSION that the new instances must report (FLEET_VERSION)'),
+  color: option('COLOR that they must report (FLEET_COLOR); blue-green sets it'),
+  'dry-run': flag('Print the plan without executing it'),
+  timeout: option('MS a program may take, or an instance until it is ready', { default: '60000' }),
 
-  target: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance; several times (rolling, canary)' },
-  blue: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the blue side; several times' },
-  green: { type: 'string', multiple: true, describe: 'HOST:PORT of an instance of the green side; several times' },
-  to: { type: 'string', describe: 'SIDE to switch to, blue or green (default: the idle one)' },
-  canary: { type: 'string', multiple: true, describe: 'HOST:PORT of a canary; several times' },
-  start: { type: 'string', describe: 'COMMAND that replaces the instance at {host}:{port} with {version}' },
-  stop: { type: 'string', describe: 'COMMAND that stops the instance at {host}:{port}' },
+  target: option('HOST:PORT of an instance; several times (rolling, canary)', { multiple: true }),
+  blue: option('HOST:PORT of an instance of the blue side; several times', { multiple: true }),
+  green: option('HOST:PORT of an instance of the green side; several times', { multiple: true }),
+  to: option('SIDE to switch to, blue or green (default: the idle one)'),
+  canary: option('HOST:PORT of a canary; several times', { multiple: true }),
+  start: option('COMMAND that replaces the instance at {host}:{port} with {version}'),
+  stop: option('COMMAND that stops the instance at {host}:{port}'),
 
-  percent: { type: 'string', default: '10', describe: 'PERCENT of the requests for the canary, 1 to 90' },
-  window: {
-    type: 'string',
-    default: '30000',
-    describe: 'MS for which the canary is compared, or the new side is watched',
-  },
-  'min-requests': { type: 'string', default: '50', describe: 'NUMBER of requests that a canary needs to pass' },
-  'error-margin': {
-    type: 'string',
-    default: '1',
-    describe: 'PERCENT by which the canary’s 5xx rate may exceed that of the others',
-  },
-  'p95-factor': { type: 'string', default: '1.5', describe: 'FACTOR by which its p95 may exceed that of the others' },
-  hold: { type: 'boolean', describe: 'Keep a good canary at its share and replace no instance' },
-  token: {
-    type: 'string',
-    describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
-  },
-  'admin-port': {
-    type: 'string',
-    describe: 'PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: their port plus N',
-  },
+  percent: option('PERCENT of the requests for the canary, 1 to 90', { default: '10' }),
+  window: option('MS for which the canary is compared, or the new side is watched', { default: '30000' }),
+  'min-requests': option('NUMBER of requests that a canary needs to pass', { default: '50' }),
+  'error-margin': option('PERCENT by which the canary’s 5xx rate may exceed that of the others', { default: '1' }),
+  'p95-factor': option('FACTOR by which its p95 may exceed that of the others', { default: '1.5' }),
+  hold: flag('Keep a good canary at its share and replace no instance'),
+  token: operatorOptions.token,
+  'admin-port': option('PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: their port plus N'),
 
-  upstreams: { type: 'string', describe: 'FILE of nginx with the upstream blocks' },
-  upstream: { type: 'string', default: 'fleet', describe: 'NAME of the upstream of the instances' },
-  nginx: { type: 'string', default: 'nginx', describe: 'COMMAND that runs nginx' },
-  settle: { type: 'string', default: '1000', describe: 'MS to wait for nginx’s old workers' },
-  socket: { type: 'string', default: '/run/haproxy/admin.sock', describe: 'PATH of HAProxy’s runtime API' },
-  backend: { type: 'string', default: 'fleet', describe: 'NAME of HAProxy’s backend of the instances' },
-  pm2: { type: 'string', default: 'pm2', describe: 'COMMAND that runs pm2' },
-  config: { type: 'string', default: 'ecosystem.config.cjs', describe: 'FILE that pm2 reloads' },
-  url: { type: 'string', describe: 'URL of the processes of pm2' },
-  restore: { type: 'string', describe: 'COMMAND that restores the previous build, for pm2' },
-  compose: { type: 'string', default: 'docker compose', describe: 'COMMAND that runs compose' },
-  service: { type: 'string', default: 'app', describe: 'NAME of the service of the instances' },
-  scale: { type: 'string', describe: 'NUMBER of containers (default: the current number)' },
+  upstreams: option('FILE of nginx with the upstream blocks'),
+  upstream: option('NAME of the upstream of the instances', { default: 'fleet' }),
+  nginx: option('COMMAND that runs nginx', { default: 'nginx' }),
+  settle: option('MS to wait for nginx’s old workers', { default: '1000' }),
+  socket: option('PATH of HAProxy’s runtime API', { default: '/run/haproxy/admin.sock' }),
+  backend: option('NAME of HAProxy’s backend of the instances', { default: 'fleet' }),
+  pm2: option('COMMAND that runs pm2', { default: 'pm2' }),
+  config: option('FILE that pm2 reloads', { default: 'ecosystem.config.cjs' }),
+  url: option('URL of the processes of pm2'),
+  restore: option('COMMAND that restores the previous build, for pm2'),
+  compose: option('COMMAND that runs compose', { default: 'docker compose' }),
+  service: option('NAME of the service of the instances', { default: 'app' }),
+  scale: option('NUMBER of containers (default: the current number)'),
 } as const
 type Given = Values<typeof options>
 
@@ -121,7 +108,7 @@ export function operatorsUrl(given: string | undefined): (url: string) => string
   }
 }
 
-async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<Plan> {
+async function planFor(values: Given, [strategy, ...rest]: readonly string[]): Promise<DeployPlan> {
   const how = oneOf('strategy', strategies, strategy)
   const front = oneOf('--front', fronts, values.front)
   if (rest.length > (front === 'pm2' ? 1 : 0)) throw usage(`${rest.join(' ')} is unexpected`)
@@ -180,7 +167,7 @@ function rotationOf(front: 'nginx' | 'haproxy', values: Given, all: readonly str
   return nginxRotation({ file, upstream: values.upstream, command: nginx, settleMs, timeoutMs }, all)
 }
 
-async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
+async function pm2Plan(values: Given, file: string | undefined): Promise<DeployPlan> {
   if (file === undefined) throw usage('missing FILE, the program of pm2, for the check before the reload')
   const url = required('url', values.url)
   return pm2Rolling({
@@ -196,7 +183,7 @@ async function pm2Plan(values: Given, file: string | undefined): Promise<Plan> {
   })
 }
 
-async function composePlan(values: Given): Promise<Plan> {
+async function composePlan(values: Given): Promise<DeployPlan> {
   const compose = {
     command: splitCommand('compose', values.compose),
     service: values.service,
@@ -208,8 +195,7 @@ async function composePlan(values: Given): Promise<Plan> {
   return composeRolling(compose, await containers(compose))
 }
 
-const usage = (detail: string): FleetError =>
-  new FleetError('FLEET_ERR_USAGE', `${detail}; see \`fleet deploy --help\``)
+const usage = (detail: string): FleetError => usageError(`${detail}; see \`fleet deploy --help\``)
 
 function oneOf<T extends string>(what: string, known: readonly T[], given: string | undefined): T {
   const found = known.find((name) => name === given)

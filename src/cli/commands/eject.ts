@@ -1,5 +1,4 @@
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
 import { assets, plan, write } from '../eject/eject.ts'
 import { kits } from '../eject/kits.ts'
 import { readProject } from '../eject/project.ts'
@@ -14,21 +13,17 @@ const command: Command = defineCommand({
 Writes files of this package into DIR (default: the current folder) under the same paths, with the name and main file of your
 project. If an existing file differs, it writes nothing.`,
   options: {
-    name: { type: 'string', describe: 'NAME of the project (default: from package.json)' },
-    app: {
-      type: 'string',
-      describe: 'FILE of the app (default: the first of app.js, server.js, src/app.ts, … that exists)',
-    },
-    host: { type: 'string', describe: 'HOST name for clients (default: NAME.example.com)' },
-    force: { type: 'boolean', describe: 'Overwrite files that differ' },
-    keep: { type: 'boolean', describe: 'Keep files that differ, and write the others' },
-    'dry-run': { type: 'boolean', describe: 'Print the files without writing them' },
+    name: option('NAME of the project (default: from package.json)'),
+    app: option('FILE of the app (default: the first of app.js, server.js, src/app.ts, … that exists)'),
+    host: option('HOST name for clients (default: NAME.example.com)'),
+    force: flag('Overwrite files that differ'),
+    keep: flag('Keep files that differ, and write the others'),
+    'dry-run': flag('Print the files without writing them'),
   },
   async run({ values, positionals, out }) {
     const [what = '', folder = '.', ...more] = positionals
     const kit = Object.hasOwn(kits, what) ? kits[what] : undefined
-    if (!kit || more.length > 0)
-      throw new FleetError('FLEET_ERR_USAGE', `expected one of ${names} and a folder; see \`fleet eject --help\``)
+    if (!kit || more.length > 0) throw usageError(`expected one of ${names} and a folder; see \`fleet eject --help\``)
     const project = readProject(folder, values)
     const wanted = assets(kit, project)
     const { write: missing, same, conflicts } = plan(wanted, project)

@@ -2,9 +2,8 @@ import { existsSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
 import { type MigrateResult, migrate } from '../../database/migrate.ts'
-import { type Command, defineCommand, integerOption } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'migrate',
@@ -15,28 +14,24 @@ Applies the migrations to the database of DATABASE_URL. It uses the table of \`p
 Several instances may run it at the same time. It needs a direct connection, because a pooler in transaction mode loses the
 lock.`,
   options: {
-    dir: { type: 'string', default: 'prisma/migrations', describe: 'DIRECTORY of the migrations' },
-    seed: {
-      type: 'boolean',
-      describe: 'Then run seed.ts, seed.js or seed.mjs beside that directory',
-    },
-    'dry-run': { type: 'boolean', describe: 'Print the pending migrations without applying them' },
-    'rolled-back': { type: 'string', describe: 'NAME of a failed migration that was rolled back; it is applied again' },
-    'lock-timeout': { type: 'string', default: '60', describe: 'SECONDS to wait for the lock of another migration' },
+    dir: option('DIRECTORY of the migrations', { default: 'prisma/migrations' }),
+    seed: flag('Then run seed.ts, seed.js or seed.mjs beside that directory'),
+    'dry-run': flag('Print the pending migrations without applying them'),
+    'rolled-back': option('NAME of a failed migration that was rolled back; it is applied again'),
+    'lock-timeout': option('SECONDS to wait for the lock of another migration', { default: '60' }),
   },
   async run({ values, positionals, out }) {
-    if (positionals.length > 0) throw new FleetError('FLEET_ERR_USAGE', '`fleet migrate` takes options only')
+    if (positionals.length > 0) throw usageError('`fleet migrate` takes options only')
     const { DATABASE_URL: url } = readEnv()
-    if (url === undefined)
-      throw new FleetError('FLEET_ERR_USAGE', 'set DATABASE_URL, e.g. postgresql://user:password@host:5432/database')
+    if (url === undefined) throw usageError('set DATABASE_URL, e.g. postgresql://user:password@host:5432/database')
     const directory = resolve(values.dir)
     const seed = values.seed ? seedFile(directory) : undefined
     const dryRun = values['dry-run'] === true
 
-    const progress = out.progress(dryRun ? 'comparing' : 'migrating')
     const rolledBack = values['rolled-back']
     const lockTimeoutMs = integerOption('lock-timeout', values['lock-timeout'], 1, 3_600) * 1000
-    const result = await migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }).finally(() => progress.clear())
+    const label = dryRun ? 'comparing' : 'migrating'
+    const result = await out.during(label, () => migrate({ url, directory, dryRun, rolledBack, lockTimeoutMs }))
     for (const name of result.applied) out.line(`${dryRun ? 'would apply' : 'applied'} ${name}`)
     out.line(summary(result, dryRun))
     if (seed !== undefined && !dryRun) {
@@ -58,5 +53,5 @@ function seedFile(directory: string): string {
   const names = ['seed.ts', 'seed.js', 'seed.mjs'].map((name) => join(dirname(directory), name))
   const file = names.find((name) => existsSync(name))
   if (file) return file
-  throw new FleetError('FLEET_ERR_USAGE', `\`--seed\` requires seed.ts, seed.js or seed.mjs in ${dirname(directory)}`)
+  throw usageError(`\`--seed\` requires seed.ts, seed.js or seed.mjs in ${dirname(directory)}`)
 }

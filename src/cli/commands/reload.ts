@@ -1,6 +1,5 @@
-import { FleetError } from '../../base/errors.ts'
 import { askReload } from '../../host/control.ts'
-import { type Command, defineCommand } from '../args.ts'
+import { type Command, defineCommand, option, usageError } from '../args.ts'
 
 const command: Command = defineCommand({
   name: 'reload',
@@ -9,9 +8,9 @@ const command: Command = defineCommand({
 
 For workers of \`fleet start FILE --control PATH\`. Exit code 1: a new worker did not become ready, and the remaining old
 workers keep serving.`,
-  options: { control: { type: 'string', describe: 'PATH of the control socket, as for `fleet start`' } },
+  options: { control: option('PATH of the control socket, as for `fleet start`') },
   async run({ values, out }) {
-    if (!values.control) throw new FleetError('FLEET_ERR_USAGE', 'missing --control PATH, as for `fleet start`')
+    if (!values.control) throw usageError('missing --control PATH, as for `fleet start`')
     const progress = out.progress('replacing workers')
     try {
       await askReload(values.control)

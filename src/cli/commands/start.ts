@@ -3,25 +3,20 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { type FleetEnv, readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
 import { defaultMemoryLimit } from '../../host/memory.ts'
 import type { SupervisorOptions } from '../../host/options.ts'
 import { check, jsonLog, run } from '../../host/run.ts'
-import { type Command, defineCommand, integerOption, type Values } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError, type Values } from '../args.ts'
 
 const options = {
-  workers: { type: 'string', short: 'w', default: 'max', describe: 'N processes, or max: one per processor' },
-  check: {
-    type: 'boolean',
-    describe: 'Only start one worker on a free port; exit with 0 if it becomes ready, else with 1',
-  },
-  control: { type: 'string', describe: 'PATH of the control socket for `fleet reload`' },
-  'ready-timeout': { type: 'string', default: '30000', describe: 'MS a worker may take to become ready' },
-  'stuck-after': { type: 'string', default: '5000', describe: 'MS of silence after which a worker is replaced' },
-  'memory-limit': {
-    type: 'string',
-    describe: 'MIB of memory at which a worker is replaced; 0: never (default: its share of 90 % of the memory)',
-  },
+  workers: option('N processes, or max: one per processor', { short: 'w', default: 'max' }),
+  check: flag('Only start one worker on a free port; exit with 0 if it becomes ready, else with 1'),
+  control: option('PATH of the control socket for `fleet reload`'),
+  'ready-timeout': option('MS a worker may take to become ready', { default: '30000' }),
+  'stuck-after': option('MS of silence after which a worker is replaced', { default: '5000' }),
+  'memory-limit': option(
+    'MIB of memory at which a worker is replaced; 0: never (default: its share of 90 % of the memory)',
+  ),
 } as const
 
 const command: Command = defineCommand({
@@ -33,8 +28,7 @@ SIGHUP replaces the workers one by one without losing requests; the old workers 
 \`fleet reload\` does the same and reports the result. SIGTERM and SIGINT drain; a second one exits at once.`,
   options,
   async run({ values, positionals, out }) {
-    if (!cluster.isPrimary)
-      throw new FleetError('FLEET_ERR_USAGE', '`fleet start` cannot run in a cluster worker; with pm2 use fork mode')
+    if (!cluster.isPrimary) throw usageError('`fleet start` cannot run in a cluster worker; with pm2 use fork mode')
     const group = groupOptions(values, positionals, readEnv())
     const log = jsonLog((line) => process.stdout.write(`${line}\n`))
     if (values.check) {
@@ -52,15 +46,15 @@ SIGHUP replaces the workers one by one without losing requests; the old workers 
 export default command
 
 /** @throws FLEET_ERR_USAGE */
-export function groupOptions(
+function groupOptions(
   values: Values<typeof options>,
   [given, ...args]: readonly string[],
   env: FleetEnv,
 ): Omit<SupervisorOptions, 'log' | 'onChange'> {
-  if (given === undefined) throw new FleetError('FLEET_ERR_USAGE', 'missing FILE, the program of each worker')
+  if (given === undefined) throw usageError('missing FILE, the program of each worker')
   // Links are not resolved: `current/app.js` is another file after the next release.
   const file = resolve(given)
-  if (!existsSync(file)) throw new FleetError('FLEET_ERR_USAGE', `no such file: ${given}`)
+  if (!existsSync(file)) throw usageError(`no such file: ${given}`)
   const workers = values.workers === 'max' ? availableParallelism() : integerOption('workers', values.workers, 1, 1_024)
   const limit = values['memory-limit']
   return {

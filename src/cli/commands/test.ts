@@ -1,9 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, integerOption } from '../args.ts'
-import type { Output } from '../output.ts'
-import { plural } from '../smoke/context.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
+import { operatorOptions } from '../operators.ts'
+import { type Output, plural } from '../output.ts'
 import { page } from '../smoke/html.ts'
 import type { Report, Status } from '../smoke/report.ts'
 import { type Part, testFleet } from '../smoke/run.ts'
@@ -17,42 +16,29 @@ const command: Command = defineCommand({
 URL is the front. Without one of the first four options, it tests everything except --failover.
 Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
   options: {
-    'health-only': { type: 'boolean', describe: 'Only health paths, operators’ paths and headers' },
-    'load-distribution': {
-      type: 'boolean',
-      describe: 'Only the distribution of requests over instances, and stickiness',
-    },
-    sessions: { type: 'boolean', describe: 'Only logins and logouts, which must be valid on every instance' },
-    failover: {
-      type: 'boolean',
-      describe: 'Only a drain and undrain of one instance under load (needs --instance or --token)',
-    },
-    requests: {
-      type: 'string',
-      short: 'n',
-      default: '300',
-      describe: 'N requests for the load distribution, 1 to 10000',
-    },
-    concurrency: { type: 'string', short: 'c', default: '10', describe: 'N concurrent requests, 1 to 100' },
-    path: { type: 'string', default: '/health', describe: 'PATH of these requests' },
-    instances: { type: 'string', describe: 'N expected instances' },
-    instance: { type: 'string', multiple: true, describe: 'URL of an instance, for direct requests' },
-    token: {
-      type: 'string',
-      describe: 'TOKEN for operators’ paths (default FLEET_ADMIN_TOKEN, which process lists do not show)',
-    },
-    user: { type: 'string', default: 'test@example.com', describe: 'USER to log in as' },
-    password: { type: 'string', default: 'password', describe: 'PASSWORD of that user' },
-    'login-path': { type: 'string', default: '/api/v1/auth/login', describe: 'PATH that logs in' },
-    'logout-path': { type: 'string', default: '/api/v1/auth/logout', describe: 'PATH that logs out' },
-    'me-path': { type: 'string', default: '/api/v1/me', describe: 'PATH that returns the current user' },
-    timeout: { type: 'string', default: '10000', describe: 'MS a request may take' },
-    insecure: { type: 'boolean', describe: 'Accept self-signed certificates' },
-    html: { type: 'string', describe: 'FILE for a report with charts' },
+    'health-only': flag('Only health paths, operators’ paths and headers'),
+    'load-distribution': flag('Only the distribution of requests over instances, and stickiness'),
+    sessions: flag('Only logins and logouts, which must be valid on every instance'),
+    failover: flag('Only a drain and undrain of one instance under load (needs --instance or --token)'),
+    requests: option('N requests for the load distribution, 1 to 10000', { short: 'n', default: '300' }),
+    concurrency: option('N concurrent requests, 1 to 100', { short: 'c', default: '10' }),
+    path: option('PATH of these requests', { default: '/health' }),
+    instances: option('N expected instances'),
+    instance: option('URL of an instance, for direct requests', { multiple: true }),
+    token: operatorOptions.token,
+    user: option('USER to log in as', { default: 'test@example.com' }),
+    password: option('PASSWORD of that user', { default: 'password' }),
+    'login-path': option('PATH that logs in', { default: '/api/v1/auth/login' }),
+    'logout-path': option('PATH that logs out', { default: '/api/v1/auth/logout' }),
+    'me-path': option('PATH that returns the current user', { default: '/api/v1/me' }),
+    timeout: option('MS a request may take', { default: '10000' }),
+    insecure: operatorOptions.insecure,
+    html: option('FILE for a report with charts'),
   },
   async run({ values, positionals, out }) {
     const [url, ...rest] = positionals
-    if (url === undefined || rest.length > 0) throw usage('expected one URL, of the front; see `fleet test --help`')
+    if (url === undefined || rest.length > 0)
+      throw usageError('expected one URL, of the front; see `fleet test --help`')
     const target = { timeoutMs: integerOption('timeout', values.timeout, 1, 600_000), insecure: values.insecure }
     const report = await testFleet(
       {
@@ -92,11 +78,9 @@ const partOf: Readonly<Record<string, Part>> = {
 const parts = (values: Readonly<Record<string, unknown>>): ReadonlySet<Part> =>
   new Set(Object.entries(partOf).flatMap(([option, part]) => (values[option] === true ? [part] : [])))
 
-const usage = (detail: string): FleetError => new FleetError('FLEET_ERR_USAGE', detail)
-
 function path(option: string, value: string): string {
   if (/^\/[\x21-\x7e]*$/.test(value)) return value
-  throw usage(`--${option} must be a path that starts with /, not ${JSON.stringify(value)}`)
+  throw usageError(`--${option} must be a path that starts with /, not ${JSON.stringify(value)}`)
 }
 
 const marks = { pass: ['green', '✓'], fail: ['red', '✗'], skip: ['yellow', '–'], info: ['cyan', '·'] } as const
@@ -131,10 +115,7 @@ async function save(file: string, html: string, out: Output): Promise<void> {
   try {
     await writeFile(file, html)
   } catch (error) {
-    throw new FleetError(
-      'FLEET_ERR_USAGE',
-      `--html ${file} cannot be written (${(error as NodeJS.ErrnoException).code})`,
-    )
+    throw usageError(`--html ${file} cannot be written (${(error as NodeJS.ErrnoException).code})`)
   }
   out.note(`report: ${file}`)
 }

@@ -1,5 +1,5 @@
 import type { Command } from '../args.ts'
-import { drainCommand } from '../drain-command.ts'
+import { drainCommand } from './drain.ts'
 
 const command: Command = drainCommand('undrain', 'serving', 'Return a drained instance to rotation')
 export default command

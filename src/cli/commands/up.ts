@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs'
 import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
-import { type Command, defineCommand, integerOption } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
@@ -17,16 +16,12 @@ FILE is the program of each instance and must listen on PORT (default: the refer
 DATABASE_URL replace the servers that it would start. FLEET_PORT (default 8080; 0: a free port) is the front's port,
 FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
   options: {
-    instances: { type: 'string', short: 'n', default: '3', describe: 'NUMBER of instances, 1 to 64' },
-    front: {
-      type: 'string',
-      short: 'f',
-      describe: 'NAME of the front: nginx (default if installed), haproxy, node',
-    },
-    logs: { type: 'boolean', describe: 'Show the output of the instances' },
+    instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
+    front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
+    logs: flag('Show the output of the instances'),
   },
   async run({ values, positionals, out }) {
-    const steps = new Steps(out)
+    let step: Progress | undefined
     const reference = positionals.length === 0
     const fleet = new LocalFleet({
       file: programFile(positionals),
@@ -34,28 +29,31 @@ FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops eve
       front: parseFront(values.front),
       env: readEnv(),
       migrate: reference,
-      onEvent: (line) => steps.event(line),
+      // In place during a step, else as a line.
+      onEvent: (line) => (step ? step.label(line) : out.note(line)),
       onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
     })
     const ending = untilSignal()
-    steps.begin('looking for installed programs')
+    step = out.progress('looking for installed programs')
     try {
       const started = await Promise.race([fleet.start().then(() => true), ending])
       if (started === true) {
-        steps.end('the fleet is ready')
+        step.done('the fleet is ready')
+        step = undefined
         const report = fleet.report()
         show(report, reference, out)
         out.result(report)
         await ending
       } else {
-        steps.end('stopped before it was ready')
+        step.done('stopped before it was ready')
       }
-      steps.begin('draining')
+      step = out.progress('draining')
       const clean = await fleet.drain()
-      steps.end(clean ? 'drained' : 'drained, but not every instance exited cleanly')
+      step.done(clean ? 'drained' : 'drained, but not every instance exited cleanly')
       return clean ? 0 : 1
     } catch (error) {
-      steps.fail()
+      step?.fail()
+      step = undefined
       await fleet.drain()
       throw error
     } finally {
@@ -68,18 +66,17 @@ export default command
 function parseFront(text: string | undefined): FrontName | undefined {
   if (text === undefined || Object.hasOwn(fronts, text)) return text as FrontName | undefined
   const known = Object.keys(fronts).join(', ')
-  throw new FleetError('FLEET_ERR_USAGE', `--front must be one of ${known}, not ${JSON.stringify(text)}`)
+  throw usageError(`--front must be one of ${known}, not ${JSON.stringify(text)}`)
 }
 
 /** The named program, or the reference application, which the published package does not include. */
 function programFile(positionals: readonly string[]): string {
-  if (positionals.length > 1)
-    throw new FleetError('FLEET_ERR_USAGE', 'expected one FILE, the program of every instance')
+  if (positionals.length > 1) throw usageError('expected one FILE, the program of every instance')
   const named = positionals[0]
   const file = named ?? fileURLToPath(new URL(`../../app/main${extname(import.meta.url)}`, import.meta.url))
   if (existsSync(file)) return relative('', file)
   const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
-  throw new FleetError('FLEET_ERR_USAGE', detail)
+  throw usageError(detail)
 }
 
 /** Ctrl-C signals this process twice, directly and through npm. Signals within this time count as one, ms. */
@@ -97,35 +94,6 @@ function untilSignal(): Promise<NodeJS.Signals> {
     })
   }
   return promise
-}
-
-/** Progress of the current step in place; events outside a step are lines. */
-class Steps {
-  readonly #out: Output
-  #progress: Progress | undefined
-
-  constructor(out: Output) {
-    this.#out = out
-  }
-
-  begin(label: string): void {
-    this.#progress = this.#out.progress(label)
-  }
-
-  event(line: string): void {
-    if (this.#progress) this.#progress.label(line)
-    else this.#out.note(line)
-  }
-
-  end(text: string): void {
-    this.#progress?.done(text)
-    this.#progress = undefined
-  }
-
-  fail(): void {
-    this.#progress?.fail()
-    this.#progress = undefined
-  }
 }
 
 const prefixed = (id: string, text: string): string => text.trimEnd().replaceAll(/^/gm, `${id} | `)

@@ -1,4 +1,4 @@
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 
 const part = /[^\s'"\\]+|'([^']*)'|"((?:[^"\\]|\\.)*)"|\\([\s\S])/y
 
@@ -19,12 +19,12 @@ export function splitCommand(option: string, text: string): readonly string[] {
       at = part.lastIndex
       continue
     }
-    if (!/\s/.test(text[at] ?? '')) throw new FleetError('FLEET_ERR_USAGE', `--${option}: unclosed quote in ${text}`)
+    if (!/\s/.test(text[at] ?? '')) throw usageError(`--${option}: unclosed quote in ${text}`)
     if (word !== undefined) found.push(word)
     word = undefined
     at++
   }
   if (word !== undefined) found.push(word)
-  if (found.length === 0) throw new FleetError('FLEET_ERR_USAGE', `--${option} needs a command`)
+  if (found.length === 0) throw usageError(`--${option} needs a command`)
   return found
 }

@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 
 const timeoutMs = 10_000
 
@@ -38,7 +39,7 @@ const agentEnabled = 0x02 | 0x04
 export async function servers(socket: string, backend: string): Promise<readonly ServerState[]> {
   const response = await ask(socket, `show servers state ${backend}`)
   const [, head = '', ...lines] = response.split('\n')
-  if (!head.startsWith('#')) throw new FleetError('FLEET_ERR_USAGE', `HAProxy: ${response}`)
+  if (!head.startsWith('#')) throw usageError(`HAProxy: ${response}`)
   const columns = head.slice(1).trim().split(/\s+/)
   return lines.map((line) => {
     const cells = line.trim().split(/\s+/)

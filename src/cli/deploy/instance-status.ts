@@ -1,4 +1,4 @@
-import { FleetError } from '../../base/errors.ts'
+import { Operators, unreachable } from '../operators.ts'
 import { member, Target, type TargetResponse } from '../target.ts'
 import type { Sample } from './compare.ts'
 
@@ -14,7 +14,7 @@ export interface InstanceStatus {
 const timeoutMs = 2_000
 
 export async function readStatus(url: string): Promise<InstanceStatus> {
-  const target = new Target(url, { timeoutMs: timeoutMs })
+  const target = new Target(url, { timeoutMs })
   const ready = await target.request('/ready')
   const version = text(member(ready.json, 'version'))
   if (ready.status !== 200) return { ready: false, version, summary: describeResponse(ready) }
@@ -24,23 +24,14 @@ export async function readStatus(url: string): Promise<InstanceStatus> {
 
 /** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
 export async function sample(url: string, token: string | undefined): Promise<Sample> {
-  const headers = token === undefined ? undefined : { authorization: `Bearer ${token}` }
-  const response = await new Target(url, { timeoutMs: timeoutMs }).request('/api/v1/load-balancer/metrics', {
-    headers,
-  })
-  const instance = member(response.json, 'instance')
+  const target = new Target(url, { timeoutMs })
+  const instance = await new Operators(target, token).metrics()
   const [totals, p95] = [member(instance, 'totals'), member(instance, 'p95')]
   const [requests, errors] = [member(totals, 'requests'), member(totals, 'errors')]
   if (typeof requests === 'number' && typeof errors === 'number' && typeof p95 === 'number') {
     return { requests, errors, p95 }
   }
-  if ([401, 403, 404].includes(response.status)) {
-    throw new FleetError(
-      'FLEET_ERR_NOT_OPERATOR',
-      `${url} responds ${response.status}; pass its FLEET_ADMIN_TOKEN (--token)`,
-    )
-  }
-  throw new FleetError('FLEET_ERR_UNREACHABLE', `${url}: ${describeResponse(response)}`)
+  throw unreachable(target, 'not an instance of a fleet')
 }
 
 const describeResponse = ({ error, status, json }: TargetResponse): string =>

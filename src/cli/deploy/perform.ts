@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { waitUntil } from '../wait-until.ts'
 import { type Sample, summarise, whyWorse } from './compare.ts'
 import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
@@ -23,27 +24,20 @@ export interface Secrets {
 }
 
 /** Executes a step. Rejects with an error for the operator. */
-export async function perform(step: Step, secrets: Secrets): Promise<void> {
-  switch (step.do) {
-    case 'run':
-      return run(step)
-    case 'write':
-      return write(step)
-    case 'runtime':
-      return runtime(step)
-    case 'server-up':
-      return serverUp(step)
-    case 'ready':
-      return ready(step)
-    case 'healthy':
-      return healthy(step)
-    case 'steady':
-      return steady(step)
-    case 'compare':
-      return compare(step, secrets)
-    case 'pause':
-      return sleep(step.ms)
-  }
+export const perform = (step: Step, secrets: Secrets): Promise<void> =>
+  (performers[step.do] as Performer<Step>)(step, secrets)
+
+type Performer<S extends Step> = (step: S, secrets: Secrets) => Promise<void>
+const performers: { readonly [D in Step['do']]: Performer<Extract<Step, { do: D }>> } = {
+  run,
+  write,
+  runtime,
+  'server-up': serverUp,
+  ready,
+  healthy,
+  steady,
+  compare,
+  pause: ({ ms }) => sleep(ms),
 }
 
 /**
@@ -156,11 +150,10 @@ async function compare(
 
 /** Polls until `missing` returns `undefined`. */
 async function until(timeoutMs: number, what: string, missing: () => Promise<string | undefined>): Promise<void> {
-  const deadline = performance.now() + timeoutMs
-  for (;;) {
-    const why = await missing()
-    if (why === undefined) return
-    if (performance.now() >= deadline) throw new Error(`${what} after ${timeoutMs / 1000} s: ${why}`)
-    await sleep(pollMs)
+  let why: string | undefined
+  const isDone = async (): Promise<boolean> => {
+    why = await missing()
+    return why === undefined
   }
+  if (!(await waitUntil(isDone, timeoutMs, pollMs))) throw new Error(`${what} after ${timeoutMs / 1000} s: ${why}`)
 }

@@ -1,8 +1,8 @@
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import type { Limits } from './compare.ts'
 import { type InstanceStatus, readStatus } from './instance-status.ts'
-import { canaryShares, type Rotation, type Shares, withShare } from './rotation.ts'
-import type { Plan, Run, Stage, Step } from './step.ts'
+import { canaryShares, type Rotation, type Shares } from './rotation.ts'
+import type { DeployPlan, Run, Stage, Step } from './step.ts'
 
 /** Commands that start and stop instances, with the placeholders `{host}`, `{port}`, `{version}` and `{color}`. */
 export interface Programs {
@@ -23,7 +23,7 @@ export interface Release {
 /** The instances before the deploy, by address. */
 export type Survey = ReadonlyMap<string, InstanceStatus>
 
-export const urlOf = (address: string): string => `http://${address}`
+const urlOf = (address: string): string => `http://${address}`
 
 export async function survey(addresses: readonly string[]): Promise<Survey> {
   return new Map(
@@ -32,7 +32,7 @@ export async function survey(addresses: readonly string[]): Promise<Survey> {
 }
 
 /** Takes each instance out of rotation, replaces it, and returns it when it is ready. */
-export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): Plan {
+export function rolling(release: Release, targets: readonly string[], found: Survey, rotation: Rotation): DeployPlan {
   const all: Shares = new Map(targets.map((address) => [address, 'full']))
   return replaceEach(release, targets, found, rotation, rotation.now, all)
 }
@@ -43,7 +43,7 @@ export function blueGreen(
   sides: Readonly<Record<Side, readonly string[]>>,
   found: Survey,
   rotation: Rotation,
-): Plan {
+): DeployPlan {
   const to = release.to ?? nextSide(release.version, sides, found, rotation.now)
   const [fresh, old] = [sides[to], sides[to === 'blue' ? 'green' : 'blue']]
   const side = { ...release, color: to }
@@ -52,13 +52,13 @@ export function blueGreen(
   const arriving = fresh.some((address) => rotation.now.get(address) !== 'full')
   const starts = startEach(side, fresh, found)
   if (starts.length > 0 && leaving.length === 0 && fresh.some((address) => isIn(rotation.now, address))) {
-    throw new FleetError('FLEET_ERR_USAGE', `${to} serves requests and cannot be replaced in place`)
+    throw usageError(`${to} serves requests and cannot be replaced in place`)
   }
   const watch: Step = { do: 'steady', urls: fresh.map(urlOf), version: release.version, forMs: release.watchMs }
   const changes = leaving.length > 0 || arriving
   return [
     ...starts,
-    ...(changes ? [move(`switch to ${to}`, rotation, rotation.now, next)] : []),
+    ...move(`switch to ${to}`, rotation, rotation.now, next),
     ...(changes || starts.length > 0 ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
     ...stopEach(release, occupied(old, found)),
   ]
@@ -77,12 +77,12 @@ export function canary(
   { targets, canaries }: { targets: readonly string[]; canaries: readonly string[] },
   found: Survey,
   rotation: Rotation,
-): Plan {
+): DeployPlan {
   const shares = canaryShares(targets, canaries, release.percent)
   const stable: Shares = new Map(targets.map((address) => [address, 'full']))
   const done = targets.every((address) => isAt(release, found.get(address)))
-  const retire = (from: Shares, left: readonly string[]): Plan => [
-    ...stages(move('end the canary’s share', rotation, from, stable)),
+  const retire = (from: Shares, left: readonly string[]): DeployPlan => [
+    ...move('end the canary’s share', rotation, from, stable),
     ...stopEach(release, left),
   ]
   // All targets are replaced: only the canary's end may be missing.
@@ -111,13 +111,13 @@ function replaceEach(
   rotation: Rotation,
   from: Shares,
   to: Shares,
-): Plan {
+): DeployPlan {
   const plan: Stage[] = []
   let shares = from
   for (const address of targets.filter((address) => !isAt(release, found.get(address)))) {
     // The same change of the front returns the previous instance to rotation.
-    const next = withShare(to, address, 'none')
-    plan.push(...stages(move(`take ${address} out of rotation`, rotation, shares, next)))
+    const next: Shares = new Map([...to, [address, 'none']])
+    plan.push(...move(`take ${address} out of rotation`, rotation, shares, next))
     plan.push({
       title: `replace ${address} with version ${release.version}`,
       steps: start(release, address),
@@ -125,11 +125,11 @@ function replaceEach(
     })
     shares = next
   }
-  return [...plan, ...stages(move('all in rotation', rotation, shares, to))]
+  return [...plan, ...move('all in rotation', rotation, shares, to)]
 }
 
 /** Starts instances that are not in rotation yet; a failure stops them again. */
-function startEach(release: Release, addresses: readonly string[], found: Survey): Plan {
+function startEach(release: Release, addresses: readonly string[], found: Survey): DeployPlan {
   const { stop } = release.programs
   return addresses
     .filter((address) => !isAt(release, found.get(address)))
@@ -140,7 +140,7 @@ function startEach(release: Release, addresses: readonly string[], found: Survey
     }))
 }
 
-function stopEach(release: Release, addresses: readonly string[]): Plan {
+function stopEach(release: Release, addresses: readonly string[]): DeployPlan {
   const { stop } = release.programs
   if (!stop || addresses.length === 0) return []
   const title = `stop ${addresses.join(', ')}`
@@ -181,14 +181,11 @@ function program(words: readonly string[], release: Release, address: string): R
   }
 }
 
-const move = (title: string, rotation: Rotation, from: Shares, to: Shares): Stage => ({
-  title,
-  steps: rotation.change(from, to),
-  undo: rotation.change(to, from),
-})
-
-/** Omits a stage without steps. */
-const stages = (stage: Stage): Plan => (stage.steps.length > 0 ? [stage] : [])
+/** Changes the rotation; no stage where nothing changes. */
+function move(title: string, rotation: Rotation, from: Shares, to: Shares): DeployPlan {
+  const steps = rotation.change(from, to)
+  return steps.length > 0 ? [{ title, steps, undo: rotation.change(to, from) }] : []
+}
 
 const isIn = (shares: Shares, address: string): boolean => (shares.get(address) ?? 'none') !== 'none'
 
@@ -203,8 +200,5 @@ function nextSide(version: string, sides: Readonly<Record<Side, readonly string[
   // A deploy was interrupted after the start: continue with that side.
   if (fresh.length === 1 && fresh[0]) return fresh[0]
   if (live.length === 1) return live[0] === 'blue' ? 'green' : 'blue'
-  throw new FleetError(
-    'FLEET_ERR_USAGE',
-    `${live.join(' and ') || 'neither side'} is in rotation; choose with --to blue|green`,
-  )
+  throw usageError(`${live.join(' and ') || 'neither side'} is in rotation; choose with --to blue|green`)
 }

@@ -14,10 +14,6 @@ export interface Rotation {
   change(from: Shares, to: Shares): readonly Step[]
 }
 
-/** Changes the share of one instance. */
-export const withShare = (shares: Shares, address: string, share: Share): Shares =>
-  new Map([...shares, [address, share]])
-
 export const sameShares = (a: Shares, b: Shares): boolean =>
   a.size === b.size && [...a].every(([address, share]) => b.get(address) === share)
 

@@ -1,14 +1,14 @@
 import { FleetError } from '../../base/errors.ts'
 import type { Output } from '../output.ts'
 import { perform, type Secrets } from './perform.ts'
-import { describe, type Plan, type Stage, type Step } from './step.ts'
+import { type DeployPlan, describe, type Stage } from './step.ts'
 
 /**
  * Executes a plan. When a step fails, its stage and the previous ones are undone in reverse order.
  *
  * @throws FLEET_ERR_DEPLOY_FAILED after a rollback, FLEET_ERR_ROLLBACK_FAILED when the rollback failed too
  */
-export async function execute(plan: Plan, out: Output, secrets: Secrets): Promise<void> {
+export async function execute(plan: DeployPlan, out: Output, secrets: Secrets): Promise<void> {
   const begun: Stage[] = []
   for (const stage of plan) {
     begun.push(stage)
@@ -38,14 +38,11 @@ async function rollBack(begun: readonly Stage[], secrets: Secrets): Promise<stri
 }
 
 /** Prints the plan. */
-export function show(plan: Plan, out: Output): void {
+export function show(plan: DeployPlan, out: Output): void {
   if (plan.length === 0) out.line('nothing to do')
-  const list = (steps: readonly Step[]): void => {
-    for (const step of steps) out.line(`  ${describe(step)}`)
-  }
   for (const { title, steps, undo } of plan) {
     out.line(out.style('bold', title))
-    list(steps)
+    for (const step of steps) out.line(`  ${describe(step)}`)
     if (undo.length === 0) continue
     out.line(out.style('dim', '  if this or a later stage fails:'))
     for (const step of undo) out.line(`    ${describe(step)}`)

@@ -87,7 +87,7 @@ export interface Stage {
   readonly undo: readonly Step[]
 }
 
-export type Plan = readonly Stage[]
+export type DeployPlan = readonly Stage[]
 
 const seconds = (ms: number): string => `${ms / 1000} s`
 const quoted = (word: string): string => (/^[\w@%+=:,./{}-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)

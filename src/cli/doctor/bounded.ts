@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import type { Source } from './facts.ts'
 import type { Examination, ExamineOptions } from './run.ts'
 
@@ -34,7 +34,7 @@ export async function examineBounded(
       (error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY'
         ? `took more than ${maxMib} MiB`
         : (error as Error).message
-    throw new FleetError('FLEET_ERR_USAGE', `reading the files: ${why}; name the ones to examine`, { cause: error })
+    throw usageError(`reading the files: ${why}; name the ones to examine`, { cause: error })
   } finally {
     clearTimeout(timer)
     await worker.terminate()

@@ -1,9 +1,7 @@
-import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
 import { percentDecoded } from '../../base/percent.ts'
+import { exchange } from '../exchange.ts'
 import { type Finding, found } from './evaluate.ts'
-import type { Instance, Variable } from './facts.ts'
-import { instanceRules } from './rules.ts'
+import type { InstanceFacts, Variable } from './facts.ts'
 
 /** A running server responds within this time, even on a busy machine; ms. */
 const timeoutMs = 10_000
@@ -11,7 +9,7 @@ const timeoutMs = 10_000
 const maxServers = 32
 
 /** Connects to the Redis and the databases in `.env` files. Addresses in other files belong to other networks. */
-export async function checkConnections(instances: readonly Instance[]): Promise<Finding[]> {
+export async function checkConnections(instances: readonly InstanceFacts[]): Promise<Finding[]> {
   const own = instances.filter(({ source }) => source === 'environment')
   const checks = own.flatMap(({ env }) => [() => checkRedis(env), ...databaseChecks(env)])
   return (await Promise.all(checks.slice(0, maxServers).map((check) => check()))).flat()
@@ -31,15 +29,18 @@ async function checkRedis(env: ReadonlyMap<string, Variable>): Promise<Finding[]
   const user = url ? (percentDecoded(url.username) ?? url.username) : ''
   // The file may be untrusted: only a login must reach the server, whatever protocol it speaks.
   if (/\p{Cc}/u.test(user + password))
-    return [found(instanceRules.redis, given, 'the login contains control characters')]
+    return [found('DOCTOR_REDIS_UNREACHABLE', given, 'the login contains control characters')]
   const auth = password === '' ? '' : resp('AUTH', ...(user === '' ? [] : [user]), password)
-  const response = await exchange(host, port, tls, `${auth}${resp('PING')}`, /\+PONG|-[^\r\n]*/)
+  const response = await exchange({ host, port, tls, timeoutMs }, `${auth}${resp('PING')}`, /\+PONG|-[^\r\n]*/)
   if (response.text.includes('+PONG')) return []
-  return [found(instanceRules.redis, given, `${host}:${port}: ${response.error ?? response.text}`)]
+  return [found('DOCTOR_REDIS_UNREACHABLE', given, `${host}:${port}: ${response.error ?? response.text}`)]
 }
 
 const resp = (...words: string[]): string =>
   `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`
+
+/** PostgreSQL responds to SSLRequest with one letter before it asks for a password. */
+const sslRequest: Buffer = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
 function databaseChecks(env: ReadonlyMap<string, Variable>): (() => Promise<Finding[]>)[] {
   const named = [...env].filter(([name]) => /^DATABASE_(?:URL(?:_REPLICA_\d+)?|REPLICA_URLS)$/.test(name))
@@ -48,39 +49,10 @@ function databaseChecks(env: ReadonlyMap<string, Variable>): (() => Promise<Find
       const url = URL.parse(text.trim())
       if (!url?.hostname) return []
       const port = Number(url.port || 5432)
-      // SSLRequest: PostgreSQL responds with one letter before it asks for a password.
-      const { error } = await exchange(url.hostname, port, false, Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]), /^[SNE]/)
-      return error === undefined ? [] : [found(instanceRules.database, variable, `${url.hostname}:${port}: ${error}`)]
+      const { error } = await exchange({ host: url.hostname, port, timeoutMs }, sslRequest, /^[SNE]/)
+      return error === undefined
+        ? []
+        : [found('DOCTOR_DATABASE_UNREACHABLE', variable, `${url.hostname}:${port}: ${error}`)]
     }),
   )
-}
-
-/** Sends once and waits for a response that matches `until`. */
-function exchange(
-  host: string,
-  port: number,
-  tls: boolean,
-  sent: string | Buffer,
-  until: RegExp,
-): Promise<{ text: string; error?: string }> {
-  const { promise, resolve } = Promise.withResolvers<{ text: string; error?: string }>()
-  let text = ''
-  // Node throws for an invalid port.
-  if (!(port > 0 && port < 65_536)) return Promise.resolve({ text, error: 'not a TCP port' })
-  const socket: Socket = tls ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
-  const end = (error?: string): void => {
-    clearTimeout(timer)
-    socket.destroy()
-    resolve({ text, error })
-  }
-  const timer = setTimeout(() => end(`no response in ${timeoutMs / 1_000} s`), timeoutMs)
-  socket.once('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
-  socket.once('close', () => end('the connection was closed'))
-  socket.once(tls ? 'secureConnect' : 'connect', () => socket.write(sent))
-  socket.on('data', (data) => {
-    text += data.toString('latin1', 0, 1024)
-    if (text.length > 4096) end('not the response of such a server')
-    if (until.test(text)) end()
-  })
-  return promise
 }

@@ -1,8 +1,12 @@
+import type { RuleCode } from './rules.ts'
+
 /** Location of a fact, shown as `file:line`. */
 export interface Place {
   readonly file: string
   /** From 1. */
   readonly line: number
+  /** The object, where the line does not tell: `aws_lb.this` in the output of Terraform, which is one line. */
+  readonly address?: string
 }
 
 export interface Fact<T> extends Place {
@@ -16,7 +20,7 @@ export type Variable = Fact<string | undefined>
 export type InstanceSource = 'environment' | 'app' | 'compose' | 'pm2' | 'systemd' | 'kubernetes' | 'ecs' | 'image'
 
 /** What a file declares about instances: environment, command, probes and kill timeout. */
-export interface Instance extends Place {
+export interface InstanceFacts extends Place {
   readonly role: 'instance'
   readonly source: InstanceSource
   readonly name: string
@@ -41,7 +45,7 @@ export interface Instance extends Place {
 export type FrontSource = 'nginx' | 'haproxy' | 'alb' | 'ingress' | 'cloudflare'
 
 /** A load balancer in front of instances, and how it learns of their state. */
-export interface Front extends Place {
+export interface FrontFacts extends Place {
   readonly role: 'front'
   readonly source: FrontSource
   readonly name: string
@@ -56,15 +60,15 @@ export interface Front extends Place {
   readonly readiness?: Fact<string>
 }
 
-/** A mistake in one place, whatever the other files say: `rule` is a key of `fileRules`. */
-export interface Violation<T extends string = string> extends Place {
+/** A mistake in one place, whatever the other files say. */
+export interface Violation extends Place {
   readonly role: 'violation'
-  readonly rule: T
+  readonly code: RuleCode
   /** Completes the message. */
   readonly detail?: string
 }
 
-export type Reading = Instance | Front | Violation
+export type Reading = InstanceFacts | FrontFacts | Violation
 
 /** A file to examine. */
 export interface Source {
@@ -72,24 +76,38 @@ export interface Source {
   readonly text: string
 }
 
-/** Values for `${NAME}` in templates and compose files. */
-export interface Context {
-  readonly variables: ReadonlyMap<string, Variable>
-}
+/** @param variables values for `${NAME}` in templates and compose files */
+export type Reader = (
+  sources: readonly Source[],
+  variables: ReadonlyMap<string, Variable>,
+) => readonly Reading[] | Promise<readonly Reading[]>
 
-export type Reader = (sources: readonly Source[], context: Context) => readonly Reading[] | Promise<readonly Reading[]>
+export const factAt = <T>(value: T, { file, line, address }: Place): Fact<T> => ({ value, file, line, address })
+
+export const violation = (code: RuleCode, { file, line, address }: Place, detail?: string): Violation => ({
+  role: 'violation',
+  code,
+  file,
+  line,
+  address,
+  detail,
+})
+
+/** Whether a container with this environment is an instance; a migration has `DATABASE_URL` too. */
+export const isInstance = (env: ReadonlyMap<string, Variable>): boolean =>
+  ['REDIS_URL', 'REDIS_HOST', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_NAME']
+    .concat('SHUTDOWN_TIMEOUT', 'DRAIN_DELAY', 'TRUST_PROXY')
+    .some((name) => env.has(name))
+
+/** The probe path in a health check's command, e.g. of `curl -f http://127.0.0.1:3000/ready`. */
+export const probedPath = (command: string): string | undefined =>
+  /(?<![\w.])\/(?:health\/detailed|healthz?|live|alive|livez|readyz?|ping|status)(?=["'\s?),]|$)/.exec(command)?.[0]
 
 /** Line of the character at `index`, from 1. */
 export function lineAt(text: string, index: number): number {
   let line = 1
   for (let at = text.indexOf('\n'); at !== -1 && at < index; at = text.indexOf('\n', at + 1)) line++
   return line
-}
-
-/** Line of the first match, else 1. */
-export function lineOf(text: string, pattern: RegExp): number {
-  const match = pattern.exec(text)
-  return match ? lineAt(text, match.index) : 1
 }
 
 /** Escapes the text for a regular expression. */

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Source } from './facts.ts'
-import { asText, parseYaml, type YamlDocument } from './yaml-file.ts'
+import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
 export type Kind =
   | 'nginx'
@@ -46,8 +46,7 @@ export function collect(names: readonly string[]): Source[] {
     if (text === undefined) return false
     sum += text.length
     found.set(resolve(path), { file: relative('', path) || path, text })
-    if (found.size > maxFiles || sum > maxTotal)
-      throw new FleetError('FLEET_ERR_USAGE', 'too many files; name the ones to examine')
+    if (found.size > maxFiles || sum > maxTotal) throw usageError('too many files; name the ones to examine')
     return true
   }
   const visit = (folder: string, depth: number): void => {
@@ -60,12 +59,12 @@ export function collect(names: readonly string[]): Source[] {
     }
   }
   for (const name of names) {
-    if (!existsSync(name)) throw new FleetError('FLEET_ERR_USAGE', `${name} is neither a file nor a folder`)
+    if (!existsSync(name)) throw usageError(`${name} is neither a file nor a folder`)
     if (statSync(name).isDirectory()) visit(name, 0)
     else {
       // A file that is too large is skipped, as in a folder.
       if (!add(name, true) && !statSync(name).isFile())
-        throw new FleetError('FLEET_ERR_USAGE', `${name} is not a regular file; \`-\` reads YAML from stdin`)
+        throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
       // Docker reads values from it too.
       const beside = join(dirname(name), '.env')
       if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
@@ -77,7 +76,7 @@ export function collect(names: readonly string[]): Source[] {
 /** Whether a reader may want a file of this name. */
 const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
-  /^(?:\.env(?:\.\w+)?|Dockerfile.*)$/.test(basename(path))
+  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path))
 
 /** The kind of a file; `undefined` when no reader wants it. */
 export function kindOf({ file, text }: Source): Kind | undefined {
@@ -86,13 +85,17 @@ export function kindOf({ file, text }: Source): Kind | undefined {
     return /\.(?:example|sample|template)$/.test(name) ? undefined : 'environment'
   if (/^Dockerfile/.test(name)) return 'image'
   if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
-  if (name.endsWith('.tf')) return 'terraform'
+  if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
   if (name.endsWith('.service')) return 'systemd'
   if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
   if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
   if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
   return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
 }
+
+/** Whether `terraform show -json` printed it. */
+const isTerraformOutput = (text: string): boolean =>
+  /^\s*\{/.test(text) && /"format_version"\s*:/.test(text) && /"(?:planned_)?values"\s*:/.test(text)
 
 function yamlKind({ file, text }: Source): Kind | undefined {
   if (text.length > maxYaml) return undefined
@@ -107,7 +110,7 @@ export function patches(sources: readonly Source[]): ReadonlySet<string> {
     if (!/^kustomization\.ya?ml$/.test(basename(source.file))) continue
     for (const document of documentsOf(source)) {
       const listed = document.get(['patches'])
-      for (const patch of Array.isArray(listed) ? (listed as ({ path?: unknown } | null)[]) : []) {
+      for (const patch of asList(listed) as ({ path?: unknown } | null)[]) {
         const path = asText(patch?.path)
         if (path) found.add(resolve(dirname(source.file), path))
       }

@@ -1,211 +1,164 @@
-import type { FrontSource, InstanceSource } from './facts.ts'
-
-/** A problem and its fix. Retired codes are never reused; docs/doctor.md lists all codes. */
+/** A problem and its fix. */
 export interface Rule {
-  readonly code: string
   readonly problem: string
   readonly fix: string
 }
+export type RuleCode = keyof typeof rules
 
-/** Mistakes in one place, whatever the other files say. */
-export const fileRules = {
-  'trust-all': {
-    code: 'DOCTOR_TRUST_EVERYONE',
+/**
+ * The rules apart from the timeout rules, by code. Findings complete `problem` with a detail. Retired codes are never reused;
+ * docs/doctor.md lists all codes.
+ */
+export const rules = {
+  // Mistakes in one place, whatever the other files say.
+  DOCTOR_TRUST_EVERYONE: {
     problem: 'every client is trusted as a proxy, and can claim any address',
     fix: 'list the load balancers: TRUST_PROXY=10.0.0.5, or `loopback` or `uniquelocal` if only they can reach the instance',
   },
-  'front-address': {
-    code: 'DOCTOR_FRONT_ADDRESS',
+  DOCTOR_FRONT_ADDRESS: {
     problem: 'the client’s address is not forwarded: all clients share the front’s address and its rate limit',
     fix: 'nginx: `proxy_set_header X-Forwarded-For $remote_addr;`; HAProxy: `http-request set-header X-Forwarded-For %[src]`',
   },
-  'front-protocol': {
-    code: 'DOCTOR_FRONT_PROTOCOL',
+  DOCTOR_FRONT_PROTOCOL: {
     problem: 'instances do not know that a client uses https: secure cookies and redirects break',
     fix: 'nginx: `proxy_set_header X-Forwarded-Proto $scheme;`; HAProxy: `http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]`',
   },
-  'front-responds-to-probe': {
-    code: 'DOCTOR_PROBE_ANSWERED_BY_FRONT',
+  DOCTOR_PROBE_ANSWERED_BY_FRONT: {
     problem: 'the front responds to the health path itself, whatever the state of the instances',
     fix: 'proxy the path to the instances',
   },
-  'nginx-repeats-posts': {
-    code: 'DOCTOR_REPEATS_POSTS',
+  DOCTOR_REPEATS_POSTS: {
     problem: '`non_idempotent` retries a POST that may have been executed',
     fix: 'remove it; clients can retry with an Idempotency-Key',
   },
-  'nginx-connection': {
-    code: 'DOCTOR_NGINX_CONNECTION',
+  DOCTOR_NGINX_CONNECTION: {
     problem: 'a constant `Connection` header on every request disables keep-alive to the instances',
     fix: '`map $http_upgrade $connection { "" ""; default upgrade; }` and `proxy_set_header Connection $connection;`',
   },
-  'nginx-no-keepalive': {
-    code: 'DOCTOR_NGINX_NO_KEEPALIVE',
+  DOCTOR_NGINX_NO_KEEPALIVE: {
     problem: 'before nginx 1.29.7, each request opens a connection to an instance',
     fix: '`keepalive 64;` as the last directive of the upstream',
   },
-  'nginx-http-version': {
-    code: 'DOCTOR_NGINX_HTTP_VERSION',
+  DOCTOR_NGINX_HTTP_VERSION: {
     problem: 'before nginx 1.29.7, requests are sent as HTTP/1.0, without keep-alive',
     fix: '`proxy_http_version 1.1;`',
   },
-  'nginx-backup': {
-    code: 'DOCTOR_NGINX_BACKUP',
+  DOCTOR_NGINX_BACKUP: {
     problem: 'nginx rejects `backup` with this method',
     fix: 'remove `backup`, or use least_conn or round robin',
   },
-  'nginx-plus': {
-    code: 'DOCTOR_NGINX_PLUS',
+  DOCTOR_NGINX_PLUS: {
     problem: 'open-source nginx does not have this directive',
     fix: 'remove it; max_fails and fail_timeout avoid failing instances',
   },
-  'haproxy-no-check': {
-    code: 'DOCTOR_HAPROXY_NO_CHECK',
+  DOCTOR_HAPROXY_NO_CHECK: {
     problem: 'servers are not health-checked: a dead or draining instance receives requests',
     fix: '`default-server check inter 1s fall 2 rise 2` and `option httpchk`',
   },
-  'haproxy-no-httpchk': {
-    code: 'DOCTOR_HAPROXY_NO_HTTPCHK',
+  DOCTOR_HAPROXY_NO_HTTPCHK: {
     problem: 'only the port is checked: an open port does not mean that the instance is ready',
     fix: '`option httpchk` and `http-check send meth GET uri /ready`',
   },
-  'haproxy-open-stats': {
-    code: 'DOCTOR_HAPROXY_OPEN_STATS',
+  DOCTOR_HAPROXY_OPEN_STATS: {
     problem: 'the statistics page needs no password',
     fix: '`stats auth "$LB_STATS_USER:$LB_STATS_PASSWORD"`, with the password from the environment',
   },
-  'haproxy-stats-admin': {
-    code: 'DOCTOR_HAPROXY_STATS_ADMIN',
+  DOCTOR_HAPROXY_STATS_ADMIN: {
     problem: 'everyone with access to the statistics page can disable servers',
     fix: 'remove `stats admin`; use the runtime API',
   },
-  'haproxy-repeats-posts': {
-    code: 'DOCTOR_HAPROXY_REPEATS_POSTS',
+  DOCTOR_HAPROXY_REPEATS_POSTS: {
     problem: '`retry-on` retries a POST that may have been executed',
     fix: '`http-request disable-l7-retry unless METH_GET`',
   },
-  'haproxy-redispatch': {
-    code: 'DOCTOR_HAPROXY_REDISPATCH',
+  DOCTOR_HAPROXY_REDISPATCH: {
     problem: 'a retry goes to the same instance',
     fix: '`option redispatch 1`',
   },
-  'haproxy-gone': {
-    code: 'DOCTOR_HAPROXY_GONE',
+  DOCTOR_HAPROXY_GONE: {
     problem: 'current HAProxy does not support this',
     fix: 'remove it; for least response time use the agent check',
   },
-  'compose-fixed-port': {
-    code: 'DOCTOR_COMPOSE_FIXED_PORT',
+  DOCTOR_COMPOSE_FIXED_PORT: {
     problem: 'several copies cannot publish the same host port',
     fix: 'publish only the front’s port',
   },
-  'compose-container-name': {
-    code: 'DOCTOR_COMPOSE_CONTAINER_NAME',
+  DOCTOR_COMPOSE_CONTAINER_NAME: {
     problem: 'several copies cannot share one name',
     fix: 'remove `container_name`',
   },
-  'pm2-wait-ready': {
-    code: 'DOCTOR_PM2_WAIT_READY',
+  DOCTOR_PM2_WAIT_READY: {
     problem: 'pm2 stops the old process as soon as the new one listens, ready or not',
     fix: '`wait_ready: true`',
   },
-  'pm2-fork': {
-    code: 'DOCTOR_PM2_FORK',
+  DOCTOR_PM2_FORK: {
     problem: 'pm2 can replace processes behind one port only in cluster mode',
     fix: "`exec_mode: 'cluster'`",
   },
-  'pm2-listen-timeout': {
-    code: 'DOCTOR_PM2_LISTEN_TIMEOUT',
+  DOCTOR_PM2_LISTEN_TIMEOUT: {
     problem: 'pm2 stops the old process before the new one reports ready',
     fix: '`listen_timeout` above FLEET_READY_TIMEOUT',
   },
-  'pm2-computed': {
-    code: 'DOCTOR_PM2_COMPUTED',
+  DOCTOR_PM2_COMPUTED: {
     problem: 'the apps are computed and were not examined: doctor does not execute this file',
     fix: 'write `apps` as a list of objects; constants, arithmetic and `process.env.NAME || value` are evaluated',
   },
-  'systemd-kill-mode': {
-    code: 'DOCTOR_SYSTEMD_KILL_MODE',
+  DOCTOR_SYSTEMD_KILL_MODE: {
     problem: 'systemd signals the workers too, which then close the port before the supervisor drains them',
     fix: '`KillMode=mixed`',
   },
-  'systemd-notify-access': {
-    code: 'DOCTOR_SYSTEMD_NOTIFY_ACCESS',
+  DOCTOR_SYSTEMD_NOTIFY_ACCESS: {
     problem: 'systemd ignores the readiness message of the child process, so the start times out',
     fix: '`NotifyAccess=all`',
   },
-  'kubernetes-no-readiness': {
-    code: 'DOCTOR_KUBERNETES_NO_READINESS',
+  DOCTOR_KUBERNETES_NO_READINESS: {
     problem: 'without a readiness probe a pod receives requests while it starts',
     fix: '`readinessProbe: { httpGet: { path: /ready, port: http } }`',
   },
-  'kubernetes-recreate': {
-    code: 'DOCTOR_KUBERNETES_RECREATE',
+  DOCTOR_KUBERNETES_RECREATE: {
     problem: 'Recreate stops every pod before the first new one starts',
     fix: '`type: RollingUpdate`, with maxUnavailable 0',
   },
-} as const satisfies Record<string, Rule>
-
-/** Rules for an instance as a whole; each finding adds its detail to `problem`. */
-export const instanceRules = {
-  readiness: {
-    code: 'DOCTOR_READINESS_PATH',
+  // An instance as a whole.
+  DOCTOR_READINESS_PATH: {
     problem: 'the readiness check uses the wrong path',
     fix: 'use /ready: only it responds 503 while the instance starts or drains',
   },
-  liveness: {
-    code: 'DOCTOR_LIVENESS_PATH',
+  DOCTOR_LIVENESS_PATH: {
     problem: 'the liveness check uses the wrong path',
     fix: 'use /live: a path that depends on Redis restarts every instance when Redis is down',
   },
-  trustMissing: {
-    code: 'DOCTOR_TRUST_MISSING',
+  DOCTOR_TRUST_MISSING: {
     problem: 'TRUST_PROXY is not set behind a front: all clients share the front’s address and its rate limit',
     fix: 'TRUST_PROXY=<address or network of the front>',
   },
-  secretWeak: {
-    code: 'DOCTOR_SECRET_WEAK',
+  DOCTOR_SECRET_WEAK: {
     problem: 'a secret can be guessed',
     fix: 'generate one with: openssl rand -hex 32',
   },
-  memory: {
-    code: 'DOCTOR_STATE_IN_MEMORY',
+  DOCTOR_STATE_IN_MEMORY: {
     problem: 'several instances keep state in their own memory: sessions get lost',
     fix: 'set REDIS_URL and remove FLEET_ALLOW_MEMORY',
   },
-  id: {
-    code: 'DOCTOR_INSTANCE_ID',
+  DOCTOR_INSTANCE_ID: {
     problem: 'all copies have the same INSTANCE_ID',
     fix: 'remove INSTANCE_ID: each copy then generates its own',
   },
-  signals: {
-    code: 'DOCTOR_SIGNALS',
+  DOCTOR_SIGNALS: {
     problem: 'SIGTERM reaches a shell or a package manager, which may not forward it',
     fix: 'start Node directly: node app.js, or `exec node app.js` in a shell',
   },
-  values: {
-    code: 'DOCTOR_VALUE',
+  DOCTOR_VALUE: {
     problem: 'the instance will reject the value of a variable at startup',
     fix: 'see docs/environment.md',
   },
-  redis: {
-    code: 'DOCTOR_REDIS_UNREACHABLE',
+  DOCTOR_REDIS_UNREACHABLE: {
     problem: 'Redis is unreachable',
     fix: 'start it, or correct its address or password; --offline skips this check',
   },
-  database: {
-    code: 'DOCTOR_DATABASE_UNREACHABLE',
+  DOCTOR_DATABASE_UNREACHABLE: {
     problem: 'the database is unreachable',
     fix: 'start it, or correct its address; --offline skips this check',
   },
-  syntax: { code: 'DOCTOR_SYNTAX', problem: 'the file cannot be parsed', fix: 'correct its syntax' },
-} as const satisfies Record<string, Rule>
-
-/** The kinds of instances that a front belongs to; without any, it is compared with all other instances. */
-export const pairs: Readonly<Record<FrontSource, readonly InstanceSource[]>> = {
-  nginx: ['compose', 'pm2', 'systemd', 'environment', 'app'],
-  haproxy: ['compose', 'pm2', 'systemd', 'environment', 'app'],
-  alb: ['ecs'],
-  ingress: ['kubernetes'],
-  cloudflare: ['ecs'],
-}
+  DOCTOR_SYNTAX: { problem: 'the file cannot be parsed', fix: 'correct its syntax' },
+} as const

@@ -1,5 +1,4 @@
 import { percentDecoded } from '../../base/percent.ts'
-import type { Variable } from './facts.ts'
 
 /** The minimum that an instance accepts at startup. */
 const minBytes = 32
@@ -9,20 +8,8 @@ const signing = new Set(['FLEET_SECRET', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_
 const wellKnown =
   /change.?me|changeit|secret|passw(?:or)?d|example|default|your[-_ ]|keyboard.?cat|letmein|admin|qwerty|^(.)\1*$|^(?:postgres|redis|fleet|root|test|grafana)$/i
 
-export interface WeakSecret {
-  readonly place: Variable
-  readonly detail: string
-}
-
-/** Secrets in the files that can be guessed. `detail` never contains the value. */
-export function weakSecrets(env: ReadonlyMap<string, Variable>): WeakSecret[] {
-  return [...env].flatMap(([name, place]) => {
-    const problem = place.value ? weakness(name, place.value) : undefined
-    return problem ? [{ place, detail: `${name}: ${problem}` }] : []
-  })
-}
-
-function weakness(name: string, value: string): string | undefined {
+/** Why the value of a variable can be guessed, if it is a secret; never contains the value. */
+export function weakness(name: string, value: string): string | undefined {
   if (signing.has(name)) {
     for (const one of value.split(',')) {
       if (Buffer.byteLength(one.trim()) < minBytes)

@@ -101,6 +101,7 @@ function repeatedKey(document: Document): Node | undefined {
 /** The value if it is a map, else an empty object. */
 export const asMap = (value: unknown): object =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
+export const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
 export const asText = (value: unknown): string | undefined =>
   typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
 export const asNumber = (value: unknown): number | undefined => {

@@ -1,11 +1,11 @@
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import { readRegular } from '../regular-file.ts'
 import type { Kit } from './kits.ts'
 import type { Project } from './project.ts'
-import { replaceScalars } from './yaml-scalars.ts'
+import { replaceScalars } from './yaml.ts'
 
 /** The folder of this package, three above in both the source and the build. */
 const shippedAt: string = fileURLToPath(new URL('../../../', import.meta.url))
@@ -51,11 +51,11 @@ function fill(kit: Kit, file: string, text: string, project: Project): string {
       ? replaceScalars(structured, (key, value) => adaptYaml(key, value, project))
       : structured
   return kit.fills
-    .filter((one) => one.file.test(file))
-    .reduce((filled, { from, to }) => filled.replace(from, to(project)), adapted)
+    .filter(([pattern]) => pattern.test(file))
+    .reduce((filled, [, from, to]) => filled.replace(from, to(project)), adapted)
 }
 
-export interface Plan {
+export interface CopyPlan {
   readonly write: readonly Asset[]
   /** Existing files with the same content. */
   readonly same: readonly string[]
@@ -63,7 +63,7 @@ export interface Plan {
   readonly conflicts: readonly string[]
 }
 
-export function plan(wanted: readonly Asset[], { folder }: Project): Plan {
+export function plan(wanted: readonly Asset[], { folder }: Project): CopyPlan {
   const there = (file: string): string | undefined => {
     const path = join(folder, file)
     return lstatSync(path, { throwIfNoEntry: false }) ? (readRegular(path, false) ?? 'not a regular file') : undefined
@@ -89,5 +89,5 @@ function assertInside(folder: string, below: string): void {
   if (below === '.') return
   assertInside(folder, dirname(below))
   if (lstatSync(join(folder, below), { throwIfNoEntry: false })?.isSymbolicLink())
-    throw new FleetError('FLEET_ERR_USAGE', `${join(folder, below)} is a link; nothing is written through it`)
+    throw usageError(`${join(folder, below)} is a link; nothing is written through it`)
 }

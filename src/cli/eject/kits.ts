@@ -1,12 +1,8 @@
-import { composeFor } from './compose.ts'
 import type { Project } from './project.ts'
+import { composeFor } from './yaml.ts'
 
 /** A text of a shipped file and its replacement, in the syntax of `String.prototype.replace`. */
-export interface Fill {
-  readonly file: RegExp
-  readonly from: RegExp
-  readonly to: (project: Project) => string
-}
+export type Fill = readonly [file: RegExp, from: RegExp, to: (project: Project) => string]
 
 export interface Kit {
   /** Files and folders of this package, with their names in the project if they differ. */
@@ -63,8 +59,8 @@ export const kits: Readonly<Record<string, Kit>> = {
     ],
     withDatabase: ['deploy/compose/postgres-primary.sh', 'deploy/compose/postgres-replica.sh'],
     fills: [
-      { file: /^Dockerfile$/, from: /CMD \["node", "app\.js"\]/, to: ({ app }) => `CMD ["node", "${app}"]` },
-      { file: /^Dockerfile$/, from: /docker build -t fastify-fleet/, to: ({ name }) => `docker build -t ${name}` },
+      [/^Dockerfile$/, /CMD \["node", "app\.js"\]/, ({ app }) => `CMD ["node", "${app}"]`],
+      [/^Dockerfile$/, /docker build -t fastify-fleet/, ({ name }) => `docker build -t ${name}`],
     ],
     adapt: { 'docker-compose.loadbalancer.yml': composeFor },
     next: ({ migrates }) => [
@@ -79,13 +75,9 @@ export const kits: Readonly<Record<string, Kit>> = {
   pm2: {
     paths: ['ecosystem.config.cjs'],
     fills: [
-      { file: /^ecosystem/, from: /script: '\.\/src\/app\/main\.ts'/, to: ({ app }) => `script: './${app}'` },
-      {
-        file: /^ecosystem/,
-        from: /fleet start \.\/src\/app\/main\.ts --check/,
-        to: ({ app }) => `fleet start ./${app} --check`,
-      },
-      { file: /^ecosystem/, from: /name: 'fleet'/, to: ({ name }) => `name: '${name}'` },
+      [/^ecosystem/, /script: '\.\/src\/app\/main\.ts'/, ({ app }) => `script: './${app}'`],
+      [/^ecosystem/, /fleet start \.\/src\/app\/main\.ts --check/, ({ app }) => `fleet start ./${app} --check`],
+      [/^ecosystem/, /name: 'fleet'/, ({ name }) => `name: '${name}'`],
     ],
     next: ({ app }) => [
       `npx fleet start ./${app} --check && pm2 start ecosystem.config.cjs --env production`,
@@ -95,17 +87,13 @@ export const kits: Readonly<Record<string, Kit>> = {
   systemd: {
     paths: [['deploy/systemd/fastify-fleet.service', ({ name }) => `deploy/systemd/${name}.service`]],
     fills: [
-      { file: /\.service$/, from: /fleet start app\.js/, to: ({ app }) => `fleet start ${app}` },
-      {
-        file: /\.service$/,
-        from: /Description=Fastify app \(fastify-fleet\)/,
-        to: ({ name }) => `Description=${name}`,
-      },
-      {
-        file: /\.service$/,
-        from: /^(?!Documentation=)(.*[ /=])fastify-fleet(?=\.service|\.env|\/control|$| {2})/gm,
-        to: ({ name }) => `$1${name}`,
-      },
+      [/\.service$/, /fleet start app\.js/, ({ app }) => `fleet start ${app}`],
+      [/\.service$/, /Description=Fastify app \(fastify-fleet\)/, ({ name }) => `Description=${name}`],
+      [
+        /\.service$/,
+        /^(?!Documentation=)(.*[ /=])fastify-fleet(?=\.service|\.env|\/control|$| {2})/gm,
+        ({ name }) => `$1${name}`,
+      ],
     ],
     next: ({ name }) => [
       `secrets and addresses into /etc/${name}.env, readable by root alone`,
@@ -117,19 +105,15 @@ export const kits: Readonly<Record<string, Kit>> = {
     paths: ['deploy/kubernetes'],
     adaptYaml: objectNames,
     fills: [
-      {
-        file: /kustomization\.yml$/,
-        from: /registry\.example\.com\/fleet/,
-        to: ({ name }) => `registry.example.com/${name}`,
-      },
-      { file: /(?:ingress|httproute)\.yml$/, from: /fleet\.example\.com/g, to: ({ host }) => host },
-      { file: /plain-http\.yml$/, from: /fleet\.localhost/, to: ({ name }) => `${name}.localhost` },
+      [/kustomization\.yml$/, /registry\.example\.com\/fleet/, ({ name }) => `registry.example.com/${name}`],
+      [/(?:ingress|httproute)\.yml$/, /fleet\.example\.com/g, ({ host }) => host],
+      [/plain-http\.yml$/, /fleet\.localhost/, ({ name }) => `${name}.localhost`],
       // Comments with commands.
-      {
-        file: /kustomization\.yml$|secret\.template\.yml$/,
-        from: /(-n |generic |deployment\/|namespace )fleet\b/g,
-        to: ({ name }) => `$1${name}`,
-      },
+      [
+        /kustomization\.yml$|secret\.template\.yml$/,
+        /(-n |generic |deployment\/|namespace )fleet\b/g,
+        ({ name }) => `$1${name}`,
+      ],
     ],
     next: ({ name, migrates }) => [
       ...(migrates
@@ -145,15 +129,15 @@ export const kits: Readonly<Record<string, Kit>> = {
   },
   aws: {
     paths: ['deploy/aws'],
-    fills: [{ file: /variables\.tf$/, from: /(default {5}= )"fleet"/, to: ({ name }) => `$1"${name}"` }],
+    fills: [[/variables\.tf$/, /(default {5}= )"fleet"/, ({ name }) => `$1"${name}"`]],
     next: () => [
       'cd deploy/aws && terraform init && terraform plan   (it asks for what has no default)',
-      'then `npx fleet doctor deploy/aws` after each change of a timeout',
+      'after each change of a timeout: terraform plan -out plan && terraform show -json plan > plan.json && npx fleet doctor plan.json',
     ],
   },
   cloudflare: {
     paths: ['deploy/cloudflare'],
-    fills: [{ file: /variables\.tf$/, from: /(default {5}= )"fleet"/, to: ({ name }) => `$1"${name}"` }],
+    fills: [[/variables\.tf$/, /(default {5}= )"fleet"/, ({ name }) => `$1"${name}"`]],
     next: () => ['export CLOUDFLARE_API_TOKEN=…', 'cd deploy/cloudflare && terraform init && terraform plan'],
   },
   observability: {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { FleetError } from '../../base/errors.ts'
+import { usageError } from '../args.ts'
 import { readRegular } from '../regular-file.ts'
 
 /** Values for the copied files. */
@@ -36,16 +36,13 @@ export function readProject(folder: string, given: ProjectOptions): Project {
   const manifest = manifestOf(path)
   const name = given.name ?? plain(manifest.name ?? basename(path))
   if (!/^[a-z][a-z0-9-]{0,19}$/.test(name))
-    throw new FleetError(
-      'FLEET_ERR_USAGE',
+    throw usageError(
       `\`--name\` must be up to 20 of a-z, 0-9 and -, and begin with a letter, not ${JSON.stringify(name)}`,
     )
   const app = given.app ?? usual.find((file) => existsSync(join(path, file))) ?? manifest.main ?? 'app.js'
-  if (!/^[\w@./-]+$/.test(app))
-    throw new FleetError('FLEET_ERR_USAGE', '`--app` must be a path of letters, digits and . _ - / @')
+  if (!/^[\w@./-]+$/.test(app)) throw usageError('`--app` must be a path of letters, digits and . _ - / @')
   const host = given.host ?? `${name}.example.com`
-  if (!/^[a-z0-9.-]+$/i.test(host))
-    throw new FleetError('FLEET_ERR_USAGE', '`--host` must be a host name, e.g. shop.example.com')
+  if (!/^[a-z0-9.-]+$/i.test(host)) throw usageError('`--host` must be a host name, e.g. shop.example.com')
   return { folder: path, name, app, host, migrates: existsSync(join(path, 'prisma/migrations')) }
 }
 
@@ -57,7 +54,7 @@ function manifestOf(folder: string): { name?: string; main?: string } {
     const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
     return { name: textOf(manifest?.name), main: textOf(manifest?.main) }
   } catch {
-    throw new FleetError('FLEET_ERR_USAGE', `${file} is not JSON`)
+    throw usageError(`${file} is not JSON`)
   }
 }
 

@@ -18,10 +18,7 @@ export interface CheckContext {
 
 /** Number of responses by instance, most frequent first. */
 export function instancesIn(responses: readonly TargetResponse[]): Map<string, number> {
-  const counts = new Map<string, number>()
-  for (const { instanceId } of responses) {
-    if (instanceId !== undefined) counts.set(instanceId, (counts.get(instanceId) ?? 0) + 1)
-  }
+  const counts = countBy(responses.flatMap(({ instanceId }) => instanceId ?? []))
   return new Map([...counts].sort((a, b) => b[1] - a[1]))
 }
 
@@ -36,17 +33,15 @@ export const rounds = (instances: number): number => Math.max(24, 12 * instances
 
 /** Responses by outcome, e.g. `2 × 502, 1 × ECONNRESET`. */
 export function outcomes(responses: readonly TargetResponse[]): string {
-  const counts = new Map<string, number>()
-  for (const { status, error } of responses) {
-    const outcome = error ?? String(status)
-    counts.set(outcome, (counts.get(outcome) ?? 0) + 1)
-  }
+  const counts = countBy(responses.map(({ status, error }) => error ?? String(status)))
   return [...counts].map(([outcome, count]) => `${count} × ${outcome}`).join(', ')
 }
 
-export const succeeded = ({ status }: TargetResponse): boolean => status >= 200 && status < 300
+/** How often each value occurs, in the order of first occurrence. */
+export const countBy = (values: readonly string[]): Map<string, number> =>
+  new Map([...Map.groupBy(values, (value) => value)].map(([value, all]) => [value, all.length]))
 
-export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+export const succeeded = ({ status }: TargetResponse): boolean => status >= 200 && status < 300
 
 /** `api-2` before `api-10`. */
 export const byName: (a: string, b: string) => number = new Intl.Collator('en', { numeric: true }).compare

@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
+import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
-import { type CheckContext, outcomes, plural, succeeded } from './context.ts'
-import { type Finding, Findings } from './report.ts'
+import { waitUntil } from '../wait-until.ts'
+import { type CheckContext, outcomes, succeeded } from './context.ts'
+import type { CheckResults } from './report.ts'
 
 /** An instance has left rotation when it does not respond for this time under load, ms … */
 const silenceMs = 1_500
@@ -11,6 +13,7 @@ const responsesEach = 20
 /** Limit for the first response of the instance, ms. */
 const arrivalMs = 30_000
 const clients = 4
+const pollMs = 20
 /** Pause of each client between two requests, ms. */
 const pauseMs = 5
 
@@ -22,46 +25,41 @@ const pauseMs = 5
 export async function failover(
   context: CheckContext,
   operators: Operators,
+  results: CheckResults,
   timeoutMs: number = 30_000,
-): Promise<readonly Finding[]> {
-  const findings = new Findings('failover')
+): Promise<void> {
   const serving = (await operators.instances()).filter(({ state }) => state === 'serving')
   const drained = serving[0]
-  if (serving.length < 2 || !drained) {
-    findings.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
-    return findings.list
-  }
+  if (serving.length < 2 || !drained)
+    return results.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
   const load = new BackgroundLoad(context)
   try {
-    if (!(await load.reaches(() => load.lastFrom(drained.id) > 0, arrivalMs))) {
-      findings.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
-      return findings.list
-    }
+    if (!(await waitUntil(() => load.lastFrom(drained.id) > 0, arrivalMs, pollMs)))
+      return results.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
     const leaving = performance.now()
     await operators.command('drain', drained.id)
     const silent = (): boolean => performance.now() - Math.max(load.lastFrom(drained.id), leaving) > silenceMs
     const passedBy = (): boolean => load.responsesSince(drained.id) > responsesEach * serving.length
-    const left = await load.reaches(() => silent() && passedBy(), timeoutMs)
+    const left = await waitUntil(() => silent() && passedBy(), timeoutMs, pollMs)
     const last = load.lastFrom(drained.id) - leaving
-    if (left) findings.pass(`${drained.id} left rotation ${seconds(Math.max(last, 0))} after the drain began`)
+    if (left) results.pass(`${drained.id} left rotation ${seconds(Math.max(last, 0))} after the drain began`)
     else
-      findings.fail(
+      results.fail(
         `${drained.id} still responded ${seconds(timeoutMs)} after the drain`,
         'check the front’s health checks',
       )
 
     const returning = performance.now()
     await operators.command('undrain', drained.id)
-    if (await load.reaches(() => load.lastFrom(drained.id) > returning, timeoutMs)) {
-      findings.pass(`${drained.id} was back ${seconds(load.lastFrom(drained.id) - returning)} after the undrain`)
-    } else findings.fail(`${drained.id} did not return within ${seconds(timeoutMs)}`, 'check the front’s health checks')
+    if (await waitUntil(() => load.lastFrom(drained.id) > returning, timeoutMs, pollMs)) {
+      results.pass(`${drained.id} was back ${seconds(load.lastFrom(drained.id) - returning)} after the undrain`)
+    } else results.fail(`${drained.id} did not return within ${seconds(timeoutMs)}`, 'check the front’s health checks')
   } finally {
     await operators.command('undrain', drained.id).catch(() => undefined)
     await load.stop()
   }
-  if (load.failed.length === 0) findings.pass(`${plural(load.total, 'request')} meanwhile, none failed`)
-  else findings.fail(`${load.failed.length} of ${plural(load.total, 'request')} failed: ${outcomes(load.failed)}`)
-  return findings.list
+  if (load.failed.length === 0) results.pass(`${plural(load.total, 'request')} meanwhile, none failed`)
+  else results.fail(`${load.failed.length} of ${plural(load.total, 'request')} failed: ${outcomes(load.failed)}`)
 }
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
@@ -94,16 +92,6 @@ class BackgroundLoad {
   /** Number of responses since the last one of an instance. */
   responsesSince(instanceId: string): number {
     return this.total - (this.#last.get(instanceId)?.total ?? 0)
-  }
-
-  /** Polls `reached`. @returns false after `timeoutMs` */
-  async reaches(reached: () => boolean, timeoutMs: number): Promise<boolean> {
-    const deadline = performance.now() + timeoutMs
-    while (!reached()) {
-      if (performance.now() > deadline) return false
-      await delay(20)
-    }
-    return true
   }
 
   async stop(): Promise<void> {

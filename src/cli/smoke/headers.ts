@@ -1,6 +1,7 @@
+import { plural } from '../output.ts'
 import { headerText, type TargetResponse } from '../target.ts'
-import { type CheckContext, instancesIn, plural, succeeded } from './context.ts'
-import { type Finding, Findings } from './report.ts'
+import { type CheckContext, instancesIn, succeeded } from './context.ts'
+import type { CheckResults } from './report.ts'
 
 const flag = /^(true|false)$/
 /** The headers of every response, and the format of their values. */
@@ -15,30 +16,28 @@ const expected: Readonly<Record<string, RegExp>> = {
 }
 
 /** Checks the headers of every response: instance, timing, statelessness. */
-export function headers({ sample }: CheckContext): readonly Finding[] {
-  const findings = new Findings('headers')
+export function headers({ sample }: CheckContext, results: CheckResults): void {
   const responses = sample.filter(succeeded)
   if (responses.length === 0) {
-    findings.skip('no request succeeded')
-    return findings.list
+    results.skip('no request succeeded')
+    return
   }
   const faulty = Object.keys(expected).filter((name) => responses.some((response) => !looksRight(response, name)))
   const right = Object.keys(expected).filter((name) => !faulty.includes(name))
-  if (right.length > 0) findings.pass(`on every response: ${right.join(', ')}`)
-  for (const name of faulty) findings.fail(...fault(name, responses))
+  if (right.length > 0) results.pass(`on every response: ${right.join(', ')}`)
+  for (const name of faulty) results.fail(...fault(name, responses))
 
   const ids = new Set(responses.map((response) => value(response, 'X-Request-Id')))
-  if (ids.size < responses.length) findings.fail(`${responses.length} requests had ${plural(ids.size, 'request id')}`)
+  if (ids.size < responses.length) results.fail(`${responses.length} requests had ${plural(ids.size, 'request id')}`)
 
   const says = (name: string): TargetResponse | undefined =>
     responses.find((response) => value(response, name) === 'false')
   const stateful = says('X-Stateless')
   if (stateful) {
     const text = `${stateful.instanceId ?? 'an instance'} sends \`X-Stateless: false\``
-    if (instancesIn(responses).size === 1) findings.info(text)
-    else findings.fail(`${text}: a client loses its state on another instance`, 'set REDIS_URL on each')
-  } else if (says('X-Session-Shared')) findings.info('the application has no sessions')
-  return findings.list
+    if (instancesIn(responses).size === 1) results.info(text)
+    else results.fail(`${text}: a client loses its state on another instance`, 'set REDIS_URL on each')
+  } else if (says('X-Session-Shared')) results.info('the application has no sessions')
 }
 
 const value = (response: TargetResponse, name: string): string | undefined =>

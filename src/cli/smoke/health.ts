@@ -1,6 +1,7 @@
+import { plural } from '../output.ts'
 import { headerText, member, type Target, type TargetResponse } from '../target.ts'
-import { type CheckContext, instancesIn, plural, wanted } from './context.ts'
-import { type Finding, Findings } from './report.ts'
+import { type CheckContext, instancesIn, wanted } from './context.ts'
+import type { CheckResults } from './report.ts'
 
 type Is = (value: unknown) => boolean
 const text: Is = (value) => typeof value === 'string' && value !== ''
@@ -29,8 +30,7 @@ const paths: Readonly<Record<string, Readonly<Record<string, Is>>>> = {
 const secrets = ['host', 'hostname', 'pid', 'checks', 'dependencies', 'error', 'stack']
 
 /** Checks the responses of the health paths, through the front and from each instance. */
-export async function health(context: CheckContext): Promise<readonly Finding[]> {
-  const findings = new Findings('health')
+export async function health(context: CheckContext, results: CheckResults): Promise<void> {
   for (const path of Object.keys(paths)) {
     const responses = await askAll(context, path)
     const wrong = responses
@@ -38,17 +38,16 @@ export async function health(context: CheckContext): Promise<readonly Finding[]>
       .filter(({ why }) => why)
     const first = wrong[0]
     if (first) {
-      findings.fail(
+      results.fail(
         `${path}: ${wrong.length} of ${plural(responses.length, 'response')} wrong: ${first.why} (${first.from.url})`,
         responses.every(({ response }) => response.status === 404) ? 'proxy this path to the instances' : undefined,
       )
     } else {
       const count = instancesIn(responses.map(({ response }) => response)).size
       const from = count > 0 ? ` from ${plural(count, 'instance')}` : ''
-      findings.pass(`${path}: ${plural(responses.length, 'response')}${from}`)
+      results.pass(`${path}: ${plural(responses.length, 'response')}${from}`)
     }
   }
-  return findings.list
 }
 
 async function askAll(context: CheckContext, path: string): Promise<{ from: Target; response: TargetResponse }[]> {

@@ -1,5 +1,5 @@
 import { describe } from './load.ts'
-import type { Distribution, Finding, Report, Status } from './report.ts'
+import type { CheckResult, Distribution, Report, Status } from './report.ts'
 
 const entities: Readonly<Record<string, string>> = {
   '&': '&amp;',
@@ -39,7 +39,7 @@ ${checks.map((check) => section(check, report.findings)).join('\n')}
 `
 }
 
-function section(check: string, findings: readonly Finding[]): string {
+function section(check: string, findings: readonly CheckResult[]): string {
   const rows = findings
     .filter((finding) => finding.check === check)
     .map(({ status, text, fix }) => {

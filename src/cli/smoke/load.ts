@@ -1,21 +1,21 @@
+import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
 import { chiSquare, type Fit } from './chi-square.ts'
-import { byName, type CheckContext, instancesIn, outcomes, plural, succeeded } from './context.ts'
-import { type Distribution, type Finding, Findings, type Share } from './report.ts'
+import { byName, type CheckContext, instancesIn, outcomes, succeeded } from './context.ts'
+import type { CheckResults, Distribution, InstanceShare } from './report.ts'
 
 /** A correct front fails this check once in a thousand runs. */
 const significance = 0.001
 
 /** Checks that all instances respond, that each has its share, and that no request fails. */
-export function load(context: CheckContext): { findings: readonly Finding[]; distribution: Distribution } {
-  const findings = new Findings('load')
+export function load(context: CheckContext, results: CheckResults): Distribution {
   const failed = context.sample.filter((response) => !succeeded(response))
   const ok = context.sample.filter(succeeded)
   const counts = instancesIn(ok)
 
-  if (failed.length === 0) findings.pass(`${plural(context.sample.length, 'request')} to ${context.path}, none failed`)
-  else reportFailures(failed, context, findings)
-  checkPresence(counts, context, findings)
+  if (failed.length === 0) results.pass(`${plural(context.sample.length, 'request')} to ${context.path}, none failed`)
+  else reportFailures(failed, context, results)
+  checkPresence(counts, context, results)
 
   // An instance in rotation that never responded is a class with 0 observations.
   const seen = new Set([...counts.keys(), ...(context.peers ?? []).map(({ id }) => id)])
@@ -23,12 +23,12 @@ export function load(context: CheckContext): { findings: readonly Finding[]; dis
   const observed = ids.map((id) => counts.get(id) ?? 0)
   const weights = ids.map((id) => weightOf(context, id))
   for (const [id, count] of counts) {
-    if (weightOf(context, id) === 0) findings.info(`${id} has weight 0 but handled ${plural(count, 'request')}`)
+    if (weightOf(context, id) === 0) results.info(`${id} has weight 0 but handled ${plural(count, 'request')}`)
   }
   const fit =
-    ids.length > 1 && observed.some((count) => count > 0) ? checkShares(observed, weights, findings) : undefined
+    ids.length > 1 && observed.some((count) => count > 0) ? checkShares(observed, weights, results) : undefined
   const total = weights.reduce((sum, weight) => sum + weight, 0)
-  const shares = ids.map((instanceId, i): Share => {
+  const shares = ids.map((instanceId, i): InstanceShare => {
     const times = ok.filter((response) => response.instanceId === instanceId).map(({ ms }) => ms)
     const expected = (ok.length * (weights[i] ?? 0)) / total
     return {
@@ -39,55 +39,54 @@ export function load(context: CheckContext): { findings: readonly Finding[]; dis
       p95: percentile(times, 0.95),
     }
   })
-  return {
-    findings: findings.list,
-    distribution: { requests: context.sample.length, failed: failed.length, shares, fit },
-  }
+  return { requests: context.sample.length, failed: failed.length, shares, fit }
 }
 
-function reportFailures(failed: readonly TargetResponse[], { sample, path }: CheckContext, findings: Findings): void {
+function reportFailures(
+  failed: readonly TargetResponse[],
+  { sample, path }: CheckContext,
+  results: CheckResults,
+): void {
   const limited = failed.every(({ status }) => status === 429)
-  findings.fail(
+  results.fail(
     `${failed.length} of ${plural(sample.length, 'request')} to ${path} failed: ${outcomes(failed)}`,
     limited ? 'the front limits the rate: use fewer --requests or another --path' : 'see the front’s log',
   )
 }
 
-function checkPresence(counts: ReadonlyMap<string, number>, context: CheckContext, findings: Findings): void {
+function checkPresence(counts: ReadonlyMap<string, number>, context: CheckContext, results: CheckResults): void {
   const expected = context.expected
   const missing = (context.peers ?? []).filter(({ id, weight }) => weight > 0 && !counts.has(id)).map(({ id }) => id)
   if (counts.size === 0) {
-    findings.fail('no response identifies its instance', 'enable `X-Instance-Id` (option `expose`)')
+    results.fail('no response identifies its instance', 'enable `X-Instance-Id` (option `expose`)')
   } else if (missing.length > 0 || (expected !== undefined && counts.size < expected)) {
     const never = missing.length > 0 ? `; missing: ${missing.join(', ')}` : ''
-    findings.fail(
+    results.fail(
       `${counts.size} of ${expected ?? counts.size + missing.length} instances responded${never}`,
       counts.size === 1
         ? 'the front may be sticky by client address, or have only one target'
         : 'check that the front has every instance as a target, and that each is ready',
     )
   } else if (expected === undefined && counts.size === 1) {
-    findings.fail('one instance responded, and the expected number is unknown', 'pass --instances or --token')
+    results.fail('one instance responded, and the expected number is unknown', 'pass --instances or --token')
   } else {
-    findings.pass(
-      `${plural(counts.size, 'instance')} responded${expected === undefined ? '' : `, as many as expected`}`,
-    )
+    results.pass(`${plural(counts.size, 'instance')} responded${expected === undefined ? '' : `, as many as expected`}`)
   }
   if (expected !== undefined && counts.size > expected) {
-    findings.info(`${counts.size} instances responded, more than the ${expected} expected`)
+    results.info(`${counts.size} instances responded, more than the ${expected} expected`)
   }
 }
 
-function checkShares(observed: readonly number[], weights: readonly number[], findings: Findings): Fit {
+function checkShares(observed: readonly number[], weights: readonly number[], results: CheckResults): Fit {
   const fit = chiSquare(observed, weights)
   const weighted = new Set(weights).size > 1
   const shares = `${observed.join(', ')} (${describe(fit)})`
-  if (!fit.reliable) findings.skip(`too few requests to test the shares: ${observed.join(', ')}`, 'increase --requests')
-  else if (fit.p >= significance) findings.pass(`shares follow the ${weighted ? 'weights' : 'even split'}: ${shares}`)
+  if (!fit.reliable) results.skip(`too few requests to test the shares: ${observed.join(', ')}`, 'increase --requests')
+  else if (fit.p >= significance) results.pass(`shares follow the ${weighted ? 'weights' : 'even split'}: ${shares}`)
   else if (weighted && chiSquare(observed).p >= significance) {
-    findings.fail(`the load is even though weights differ: ${shares}`, 'configure the weights in the front too')
+    results.fail(`the load is even though weights differ: ${shares}`, 'configure the weights in the front too')
   } else {
-    findings.fail(
+    results.fail(
       `the load is uneven: ${shares}`,
       'policies by latency or client address are uneven by design; otherwise look for slow instances',
     )

@@ -1,6 +1,6 @@
 import type { TargetResponse } from '../target.ts'
 import { type CheckContext, succeeded } from './context.ts'
-import { type Finding, Findings } from './report.ts'
+import type { CheckResults } from './report.ts'
 
 /** Operators' paths. These requests change nothing, even if a path is open. */
 const paths = [
@@ -32,8 +32,7 @@ const attempts: readonly Attempt[] = [
 ]
 
 /** Checks that the front does not expose operators' paths. */
-export async function operatorPaths({ front }: CheckContext): Promise<readonly Finding[]> {
-  const findings = new Findings('operators')
+export async function operatorPaths({ front }: CheckContext, results: CheckResults): Promise<void> {
   for (const { how, paths, headers } of attempts) {
     const responses = await Promise.all(
       paths.map(async (path) => ({ path, response: await front.request(path, { headers }) })),
@@ -41,17 +40,16 @@ export async function operatorPaths({ front }: CheckContext): Promise<readonly F
     const open = responses.filter(({ response }) => isOpen(response))
     const disclosing = responses.filter(({ response }) => response.status !== 404 && !isOpen(response))
     if (open.length > 0) {
-      findings.fail(
+      results.fail(
         `open to every client, requested ${how}: ${list(open)}`,
         'reject these paths in the front, and set X-Forwarded-For there; or this URL is an instance, not a front',
       )
-    } else if (disclosing.length === 0) findings.pass(`${paths.length} paths respond 404, requested ${how}`)
+    } else if (disclosing.length === 0) results.pass(`${paths.length} paths respond 404, requested ${how}`)
     else
-      findings.pass(
+      results.pass(
         `${paths.length} paths are closed, requested ${how}, but 404 would disclose less: ${list(disclosing)}`,
       )
   }
-  return findings.list
 }
 
 /** An unhealthy instance responds 503 with the same details. */

@@ -4,7 +4,7 @@ import type { Fit } from './chi-square.ts'
 export type Status = 'pass' | 'fail' | 'skip' | 'info'
 
 /** The result of a check, with a fix when it failed. */
-export interface Finding {
+export interface CheckResult {
   readonly check: string
   readonly status: Status
   readonly text: string
@@ -12,7 +12,7 @@ export interface Finding {
 }
 
 /** One instance's share of the sample. */
-export interface Share {
+export interface InstanceShare {
   readonly instanceId: string
   readonly requests: number
   /** The expected number of requests by its weight. */
@@ -25,7 +25,7 @@ export interface Share {
 export interface Distribution {
   readonly requests: number
   readonly failed: number
-  readonly shares: readonly Share[]
+  readonly shares: readonly InstanceShare[]
   readonly fit?: Fit
 }
 
@@ -37,32 +37,19 @@ export interface Report {
   readonly verdict: 'pass' | 'fail'
   /** The expected number of instances, if known. */
   readonly expectedInstances?: number
-  readonly findings: readonly Finding[]
+  readonly findings: readonly CheckResult[]
   readonly distribution?: Distribution
 }
 
-/** Collects the findings of one check. */
-export class Findings {
-  readonly list: Finding[] = []
-  readonly #check: string
+/** Adds the results of one check to a list. */
+export interface CheckResults {
+  pass(text: string): void
+  fail(text: string, fix?: string): void
+  skip(text: string, fix?: string): void
+  info(text: string): void
+}
 
-  constructor(check: string) {
-    this.#check = check
-  }
-
-  pass(text: string): void {
-    this.list.push({ check: this.#check, status: 'pass', text })
-  }
-
-  fail(text: string, fix?: string): void {
-    this.list.push({ check: this.#check, status: 'fail', text, fix })
-  }
-
-  skip(text: string, fix?: string): void {
-    this.list.push({ check: this.#check, status: 'skip', text, fix })
-  }
-
-  info(text: string): void {
-    this.list.push({ check: this.#check, status: 'info', text })
-  }
+export function resultsOf(check: string, list: CheckResult[]): CheckResults {
+  const add = (status: Status) => (text: string, fix?: string) => void list.push({ check, status, text, fix })
+  return { pass: add('pass'), fail: add('fail'), skip: add('skip'), info: add('info') }
 }

@@ -1,15 +1,15 @@
-import { FleetError } from '../../base/errors.ts'
 import type { Peer } from '../../instance/identity.ts'
+import { usageError } from '../args.ts'
 import { Operators, unreachable } from '../operators.ts'
-import type { Output, Progress } from '../output.ts'
+import { type Output, type Progress, plural } from '../output.ts'
 import { repeat, type Target, type TargetResponse } from '../target.ts'
-import { type CheckContext, plural } from './context.ts'
+import type { CheckContext } from './context.ts'
 import { failover } from './failover.ts'
 import { headers } from './headers.ts'
 import { health } from './health.ts'
 import { load } from './load.ts'
 import { operatorPaths } from './operator-paths.ts'
-import type { Distribution, Finding, Report } from './report.ts'
+import { type CheckResult, type CheckResults, type Report, resultsOf } from './report.ts'
 import { type Login, sessions } from './sessions.ts'
 import { sticky } from './sticky.ts'
 
@@ -46,28 +46,22 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const sample = await take(plan, wants('load') ? plan.requests : Math.min(plan.requests, 12 * (expected ?? 3)), out)
   const context: CheckContext = { ...plan, expected, peers, sample }
 
-  const findings: Finding[] = []
-  let distribution: Distribution | undefined
-  const stage = async (label: string, check: () => Promise<readonly Finding[]>): Promise<void> => {
-    const progress = out.progress(label)
-    findings.push(...(await finish(progress, check)))
-  }
+  const findings: CheckResult[] = []
+  const results = (check: string): CheckResults => resultsOf(check, findings)
   if (wants('health')) {
-    await stage('health paths', () => health(context))
-    await stage('operators’ paths', () => operatorPaths(context))
-    findings.push(...headers(context))
+    await out.during('health paths', () => health(context, results('health')))
+    await out.during('operators’ paths', () => operatorPaths(context, results('operators')))
+    headers(context, results('headers'))
   }
-  if (wants('load')) {
-    const result = load(context)
-    distribution = result.distribution
-    findings.push(...result.findings)
-    await stage('sticky behaviour', () => sticky(context))
-  }
+  const distribution = wants('load') ? load(context, results('load')) : undefined
+  if (wants('load')) await out.during('sticky behaviour', () => sticky(context, results('sticky')))
   if (wants('sessions')) {
-    await stage('sessions and tokens', () => sessions(context, plan.login, plan.parts.has('sessions')))
+    const required = plan.parts.has('sessions')
+    await out.during('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
   }
   if (wants('failover') && operators) {
-    await stage('failover: one instance leaves and returns under load', () => failover(context, operators.operators))
+    const label = 'failover: one instance leaves and returns under load'
+    await out.during(label, () => failover(context, operators.operators, results('failover')))
   }
   return {
     url: plan.front.url,
@@ -104,24 +98,15 @@ async function findOperators(
     }
   }
   if (!needed) return undefined
-  throw rejection ?? new FleetError('FLEET_ERR_USAGE', '--failover needs --instance or --token')
+  throw rejection ?? usageError('--failover needs --instance or --token')
 }
 
-async function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
-  const progress = out.progress(`${plural(count, 'request')} to ${path}`, count)
-  return await finish(progress, () =>
-    repeat(count, concurrency, async () => {
-      const response = await front.request(path)
-      progress.step()
-      return response
-    }),
-  )
-}
-
-async function finish<T>(progress: Progress, task: () => Promise<T>): Promise<T> {
-  try {
-    return await task()
-  } finally {
-    progress.clear()
+function take({ front, path, concurrency }: TestPlan, count: number, out: Output): Promise<TargetResponse[]> {
+  const ask = async (progress: Progress): Promise<TargetResponse> => {
+    const response = await front.request(path)
+    progress.step()
+    return response
   }
+  const label = `${plural(count, 'request')} to ${path}`
+  return out.during(label, (progress) => repeat(count, concurrency, () => ask(progress)), count)
 }

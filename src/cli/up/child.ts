@@ -27,29 +27,6 @@ export interface LaunchOptions {
   onOutput?: (text: string) => void
 }
 
-/** A child process in its own process group. It never outlives this process, even after SIGKILL. */
-export interface Child {
-  readonly pid: number
-  /** The last 1 MiB of each output. */
-  readonly stdout: string
-  readonly stderr: string
-  /** Resolves when the process has exited and its output has been read, without the output of its descendants. */
-  readonly exit: Promise<Exit>
-  /** Set after the exit. */
-  readonly ended: Exit | undefined
-  /** Sends a signal to the process only. Waits for the exit if the signal ends a process. */
-  kill(signal?: NodeJS.Signals): Promise<void>
-  /**
-   * Sends the stop signal to the process group, and SIGKILL after `graceMs` (default 10,000). Remaining descendants are
-   * killed.
-   */
-  stop(graceMs?: number): Promise<void>
-  send(message: unknown): void
-  /** Waits until the output matches. Rejects when the process exits first or after `timeoutMs` (default 60,000). */
-  waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
-  readonly messages: readonly unknown[]
-}
-
 const maxOutput = 1 << 20
 /** Limit for reading the output after the exit, when descendants keep it open; ms. */
 const outputGraceMs = 250
@@ -83,7 +60,7 @@ export function launch(command: string, args: readonly string[], options: Launch
   // The event follows later; a missing pid reports the failure at once.
   process.on('error', () => {})
   if (process.pid === undefined) throw new Error(`${command} could not be started`)
-  const child = new Launched(process, options.uninterrupted ? undefined : stopSignal, options.onOutput)
+  const child = new Child(process, options.uninterrupted ? undefined : stopSignal, options.onOutput)
   if (!options.uninterrupted) pipe.write(`+ ${child.pid} ${stopSignal.slice(3)}\n`)
   running.add(child)
   child.gone.then(() => {
@@ -94,7 +71,7 @@ export function launch(command: string, args: readonly string[], options: Launch
 }
 
 /** Children of which a process may still run. */
-const running = new Set<Launched>()
+const running = new Set<Child>()
 let closing = false
 
 /** Stops all children, prevents new ones, and removes the temporary folder. */
@@ -167,13 +144,17 @@ function guard(): Writable {
   return guardPipe
 }
 
-class Launched implements Child {
+/** A child process in its own process group. It never outlives this process, even after SIGKILL. */
+export class Child {
   readonly pid: number
+  /** Resolves when the process has exited and its output has been read, without the output of its descendants. */
   readonly exit: Promise<Exit>
   /** Resolves when the whole group has exited. */
   readonly gone: Promise<void>
   readonly messages: unknown[] = []
+  /** Set after the exit. */
   ended: Exit | undefined
+  /** The last 1 MiB of each output. */
   stdout = ''
   stderr = ''
   readonly #process: ChildProcess
@@ -212,12 +193,14 @@ class Launched implements Child {
     })
   }
 
+  /** Sends a signal to the process only. Waits for the exit if the signal ends a process. */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (!this.ended) this.#process.kill(signal)
     if (!nonFatal.has(signal)) await this.exit
   }
 
-  async stop(graceMs = 10_000): Promise<void> {
+  /** Sends the stop signal to the process group, and SIGKILL after `graceMs`. Remaining descendants are killed. */
+  async stop(graceMs: number = 10_000): Promise<void> {
     if (this.#stopSignal && !this.ended) {
       this.#signalGroup(this.#stopSignal)
       // A stopped process handles only SIGKILL until SIGCONT.
@@ -246,7 +229,8 @@ class Launched implements Child {
     this.#process.send(message as object)
   }
 
-  waitFor(pattern: RegExp, timeoutMs = 60_000): Promise<RegExpExecArray> {
+  /** Waits until the output matches. Rejects when the process exits first or after `timeoutMs`. */
+  waitFor(pattern: RegExp, timeoutMs: number = 60_000): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const settle = (settled: () => void): void => {
         clearTimeout(timer)

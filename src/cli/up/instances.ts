@@ -1,72 +1,44 @@
 import { randomBytes } from 'node:crypto'
-import { get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FleetError } from '../../base/errors.ts'
 import { Backoff } from '../../host/backoff.ts'
+import { Target } from '../target.ts'
 import { type Child, launch } from './child.ts'
 import { lastLines } from './server.ts'
 
-export interface InstancesOptions {
+export interface LocalInstanceOptions {
   /** The program that each instance runs. */
   file: string
-  /** One instance listens on each. */
-  ports: readonly number[]
   /** Management port of the first instance; the others use the following ports. @default none */
   adminPort?: number
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
-  /** Time from the start of an instance until it is ready, ms. @default 60000 */
-  readyTimeoutMs?: number
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
   /** Called with each chunk of output of an instance. */
   onOutput?(id: string, text: string): void
 }
 
+/** Limit from the start of an instance until it is ready, ms. */
+const readyTimeoutMs = 60_000
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
 const killMarginMs = 2_000
 
-/** Several processes of one program, which are restarted when they exit. */
-export class Instances {
-  readonly all: readonly Instance[]
-
-  constructor(options: InstancesOptions) {
-    this.all = options.ports.map((port, index) => new Instance(index + 1, port, options))
-  }
-
-  /**
-   * Resolves when all are ready.
-   *
-   * @throws FLEET_ERR_SERVICE_FAILED with the last output of the first one that exited or was not ready in time
-   */
-  async start(): Promise<void> {
-    await Promise.all(this.all.map((instance) => instance.start()))
-  }
-
-  /**
-   * Drains all in parallel, and kills those that take longer than `shutdownTimeoutMs` plus two seconds.
-   *
-   * @returns whether each exited with 0
-   */
-  async stop(shutdownTimeoutMs: number): Promise<boolean> {
-    const clean = await Promise.all(this.all.map((instance) => instance.stop(shutdownTimeoutMs + killMarginMs)))
-    return clean.every(Boolean)
-  }
-}
-
-export class Instance {
+/** A process of the program, which is restarted when it exits. */
+export class LocalInstance {
   readonly port: number
   readonly #number: number
-  readonly #options: InstancesOptions
+  readonly #options: LocalInstanceOptions
   readonly #backoff = new Backoff({ capMs: 10_000 })
   readonly #stopping = new AbortController()
   #child: Child | undefined
   #id = ''
   #supervised: Promise<void> | undefined
 
-  constructor(number: number, port: number, options: InstancesOptions) {
+  /** @param number from 1 */
+  constructor(number: number, port: number, options: LocalInstanceOptions) {
     this.#number = number
     this.port = port
     this.#options = options
@@ -79,10 +51,6 @@ export class Instance {
 
   get pid(): number | undefined {
     return this.#child?.pid
-  }
-
-  get #readyTimeoutMs(): number {
-    return this.#options.readyTimeoutMs ?? 60_000
   }
 
   get url(): string {
@@ -100,9 +68,14 @@ export class Instance {
     return adminPort ? adminPort + this.#number - 1 : undefined
   }
 
+  /**
+   * Resolves when it is ready.
+   *
+   * @throws FLEET_ERR_SERVICE_FAILED with its last output if it exited or was not ready in time
+   */
   async start(): Promise<void> {
     const child = this.#launch()
-    const deadline = AbortSignal.timeout(this.#readyTimeoutMs)
+    const deadline = AbortSignal.timeout(readyTimeoutMs)
     if (!(await this.#untilReady(child, deadline))) {
       const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'did not become ready'
       throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${this.#options.file} ${how}: ${lastLines(child, 15)}`)
@@ -110,9 +83,14 @@ export class Instance {
     this.#supervised = this.#supervise(child)
   }
 
-  async stop(graceMs: number): Promise<boolean> {
+  /**
+   * Drains it, and kills it if that takes longer than `shutdownTimeoutMs` plus two seconds.
+   *
+   * @returns whether it exited with 0
+   */
+  async stop(shutdownTimeoutMs: number): Promise<boolean> {
     this.#stopping.abort()
-    await this.#child?.stop(graceMs)
+    await this.#child?.stop(shutdownTimeoutMs + killMarginMs)
     await this.#supervised
     return this.#child === undefined || this.#child.ended?.code === 0
   }
@@ -150,7 +128,7 @@ export class Instance {
       if (stopping.aborted) return
       child = this.#launch()
       since = performance.now()
-      ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(this.#readyTimeoutMs)]))
+      ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(readyTimeoutMs)]))
       if (!ready && !child.ended && !stopping.aborted) {
         onEvent(`${this.#id} runs, but ${this.url}/ready does not respond 200`)
         ready = await this.#untilReady(child, stopping)
@@ -162,21 +140,11 @@ export class Instance {
   /** @returns false when the process exited or `signal` was aborted first */
   async #untilReady(child: Child, signal: AbortSignal): Promise<boolean> {
     while (!child.ended && !signal.aborted) {
-      if (await isReady(this.port)) return !child.ended
+      // A new connection each time, so that no idle one delays the exit of the instance.
+      const { status } = await new Target(this.url, { timeoutMs: 1_000 }).request('/ready')
+      if (status === 200) return !child.ended
       await sleep(pollMs)
     }
     return false
   }
-}
-
-/** Uses a new connection, so that no idle one delays the exit of the instance. */
-function isReady(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const request = get({ port, host: '127.0.0.1', path: '/ready', agent: false, timeout: 1000 }, (response) => {
-      response.resume()
-      resolve(response.statusCode === 200)
-    })
-    request.on('timeout', () => request.destroy())
-    request.on('error', () => resolve(false))
-  })
 }

@@ -7,23 +7,23 @@ import { hostUrls } from '../../base/postgres-url.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
 import { launch } from './child.ts'
 import { findProgram } from './find.ts'
-import type { FrontKind } from './fronts/front.ts'
-import { haproxyFront } from './fronts/haproxy.ts'
-import { nginxFront } from './fronts/nginx.ts'
-import { mainFile, nodeFront } from './fronts/node.ts'
+import type { FrontKind } from './front.ts'
+import { haproxyFront } from './haproxy.ts'
 import { provide } from './install.ts'
-import { Instances } from './instances.ts'
-import { nginxProgram } from './nginx.ts'
+import { LocalInstance } from './instances.ts'
+import { nginxFront, nginxProgram } from './nginx.ts'
+import { mainFile, nodeFront } from './node.ts'
 import { freePort, isPortFree } from './port.ts'
 import { startPostgres } from './postgres.ts'
 import { startRedis } from './redis.ts'
 import { assertReachable, lastLines, type Server } from './server.ts'
 
-export const fronts = { nginx: nginxFront, haproxy: haproxyFront, node: nodeFront } as const satisfies Record<
-  string,
-  FrontKind
->
-export type FrontName = keyof typeof fronts
+export type FrontName = 'nginx' | 'haproxy' | 'node'
+export const fronts: Readonly<Record<FrontName, FrontKind>> = {
+  nginx: nginxFront,
+  haproxy: haproxyFront,
+  node: nodeFront,
+}
 
 export interface LocalFleetOptions {
   /** The program that each instance runs. */
@@ -63,7 +63,7 @@ export class LocalFleet {
   readonly #notes: string[] = []
   #redis: Dependency | undefined
   #postgres: Dependency | undefined
-  #instances: Instances | undefined
+  #instances: readonly LocalInstance[] = []
   #front: Server | undefined
   #stopping = false
 
@@ -88,15 +88,15 @@ export class LocalFleet {
     // Without Redis, state is in memory and cannot be shared.
     const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
     onEvent(`starting ${instancePorts.length} × ${file}`)
-    this.#instances = new Instances({
+    const options = {
       file,
-      ports: instancePorts,
       adminPort: env.FLEET_ADMIN_PORT,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       onEvent,
       onOutput,
-    })
-    await this.#instances.start()
+    }
+    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
+    await Promise.all(this.#instances.map((instance) => instance.start()))
     onEvent(`starting ${this.#kind.title}`)
     const plan = { port: ports.front, instances: instancePorts, drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs }
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
@@ -104,26 +104,22 @@ export class LocalFleet {
     for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)
   }
 
-  /** A link that signs in to the dashboard once, within five minutes. The code follows `#`, so logs do not contain it. */
-  signInLink(): string {
-    const [instance] = this.#instances?.all ?? []
-    if (!instance) throw new Error('the fleet has not started')
-    return `${instance.operatorsUrl}/fleet#code=${new Tickets(this.adminToken).issue('link', linkLifetimeMs)}`
-  }
-
   /** Addresses and processes of the running fleet. */
   report(): FleetReport {
     const [redis, postgres, instances, front] = [this.#redis, this.#postgres, this.#instances, this.#front]
-    if (!redis || !postgres || !instances || !front) throw new Error('the fleet has not started')
+    const [first] = instances
+    if (!redis || !postgres || !first || !front) throw new Error('the fleet has not started')
+    const code = new Tickets(this.adminToken).issue('link', linkLifetimeMs)
     return {
       front: { kind: this.#kind.title, url: `http://127.0.0.1:${front.port}`, pid: front.pid },
-      instances: instances.all.map(({ id, url, pid }) => ({ id, url, pid })),
+      instances: instances.map(({ id, url, pid }) => ({ id, url, pid })),
       state: { sessions: redis.description, database: postgres.description },
       servers: [redis, postgres].flatMap(({ server }) =>
         server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
       ),
       adminToken: this.adminToken,
-      dashboard: this.signInLink(),
+      // The code follows `#`, so logs do not contain it.
+      dashboard: `${first.operatorsUrl}/fleet#code=${code}`,
       notes: this.#notes,
     }
   }
@@ -135,10 +131,11 @@ export class LocalFleet {
    */
   async drain(): Promise<boolean> {
     this.#stopping = true
-    const clean = await this.#instances?.stop(this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000)
+    const timeoutMs = this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000
+    const clean = await Promise.all(this.#instances.map((instance) => instance.stop(timeoutMs)))
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
-    return clean ?? true
+    return clean.every(Boolean)
   }
 
   /** Variables of all instances; the environment takes precedence. */

@@ -8,7 +8,7 @@ import { type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
 import { lastLines, probePort, type Server, startServer } from './server.ts'
 
-export const postgresProgram: Program = {
+const postgresProgram: Program = {
   title: 'PostgreSQL',
   names: ['postgres'],
   folders: ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql@*/bin'],
@@ -67,7 +67,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     // SIGINT is the fast shutdown, which does not wait for sessions.
     start: () =>
       launch(program, ['-D', data, '-p', String(port), ...args], { user, cwd: folder, stopSignal: 'SIGINT' }),
-    isUp: () => probePort(port, startup, (response) => response.toString('latin1', 0, 1) === 'R'),
+    isUp: () => probePort(port, startup, /^R/),
   })
   return Object.assign(server, { url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`, password })
 }

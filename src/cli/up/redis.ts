@@ -6,7 +6,7 @@ import { type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
 import { probePort, type Server, startServer } from './server.ts'
 
-export const redisProgram: Program = {
+const redisProgram: Program = {
   title: 'Redis',
   names: ['redis-server', 'valkey-server'],
   apt: ['redis-server'],
@@ -52,7 +52,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
         ...args,
       ]),
     // An error means that the server is up, except while it loads its file.
-    isUp: () => probePort(port, 'PING\r\n', (response) => !response.toString().startsWith('-LOADING')),
+    isUp: () => probePort(port, 'PING\r\n', /^(?!-LOADING)/),
   })
   const login = password === null ? '' : `:${encodeURIComponent(password)}@`
   return Object.assign(server, { url: `redis://${login}127.0.0.1:${port}` })

@@ -1,6 +1,6 @@
-import { createConnection } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { FleetError } from '../../base/errors.ts'
+import { exchange } from '../exchange.ts'
+import { waitUntil } from '../wait-until.ts'
 import type { Child } from './child.ts'
 
 /** A private server on 127.0.0.1 with its files in a temporary folder. It never outlives this process. */
@@ -61,16 +61,16 @@ export async function startServer(definition: ServerDefinition): Promise<Server>
 
 async function untilUp({ title, start, isUp }: ServerDefinition): Promise<Child> {
   const child = start()
-  const deadline = performance.now() + startTimeoutMs
-  while (!(await isUp())) {
-    if (child.ended || performance.now() > deadline) {
-      const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'does not respond'
-      await child.stop(0)
-      throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${title} ${how}: ${lastLines(child)}`)
-    }
-    await sleep(10)
+  let up = false
+  const isDecided = async (): Promise<boolean> => {
+    up = await isUp()
+    return up || child.ended !== undefined
   }
-  return child
+  await waitUntil(isDecided, startTimeoutMs, 10)
+  if (up) return child
+  const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'does not respond'
+  await child.stop(0)
+  throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${title} ${how}: ${lastLines(child)}`)
 }
 
 /** The last lines of output, for an error message. */
@@ -83,14 +83,11 @@ export function lastLines(child: Child, lines: number = 5): string {
  * Whether a server listens on a port and responds as expected.
  *
  * @param hello sent after connecting; without it, an open port is enough
- * @param expects whether the first chunk of the response is right
+ * @param expected the beginning of the response
  */
-export function probePort(
-  port: number,
-  hello?: string | Buffer,
-  expects?: (response: Buffer) => boolean,
-): Promise<boolean> {
-  return probe({ port, host: '127.0.0.1', timeout: 5_000 }, hello, expects)
+export async function probePort(port: number, hello?: string | Buffer, expected: RegExp = /^/): Promise<boolean> {
+  const { text, error } = await exchange({ host: '127.0.0.1', port, timeoutMs: 5_000 }, hello)
+  return error === undefined && expected.test(text)
 }
 
 /**
@@ -100,25 +97,8 @@ export function probePort(
  */
 export async function assertReachable(source: string, url: string, defaultPort: number): Promise<void> {
   const { hostname, port } = new URL(url)
-  const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || defaultPort), timeout: 3_000 }
-  if (await probe(address)) return
+  const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || defaultPort), timeoutMs: 3_000 }
+  if ((await exchange(address)).error === undefined) return
   const detail = `no server listens at ${hostname}:${address.port} (${source}); start it or unset ${source}`
   throw new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
-}
-
-function probe(
-  address: { host: string; port: number; timeout: number },
-  hello?: string | Buffer,
-  expects?: (response: Buffer) => boolean,
-): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createConnection(address)
-    const settle = (up: boolean): void => {
-      socket.destroy()
-      resolve(up)
-    }
-    socket.on('connect', () => (hello === undefined ? settle(true) : socket.write(hello)))
-    socket.on('data', (data) => settle(expects?.(data) ?? true))
-    for (const event of ['error', 'timeout', 'close']) socket.on(event, () => settle(false))
-  })
 }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { FleetError } from '../../base/errors.ts'
-import { writePlainHead } from '../../base/internals/plain-head.ts'
+import { canWritePlainHead, writePlainHead } from '../../base/internals/plain-head.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
 import { caught, guard } from '../boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
@@ -186,6 +186,7 @@ function flush(response: ClientResponse): void {
 
 /** Both sides are HTTP/1.1, and only the hop-by-hop fields have to be removed. */
 const isPlain = ({ httpVersion, headers }: IncomingMessage, head: ResponseHead): boolean =>
+  canWritePlainHead() &&
   httpVersion === '1.1' &&
   headers.expect === undefined &&
   nominatedBy(head.connection) === undefined &&

@@ -1,9 +1,13 @@
+import { once } from 'node:events'
 import { statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { totalmem } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
+import { int, number, type Resolved, text } from '../../base/options.ts'
 import type { LoadMeter } from '../metrics/load.ts'
 import type { Check } from './runner.ts'
+
+const share = number(0, 1)
 
 /** Passes if a GET of `url` returns a status below 400. */
 export function httpCheck(url: string): Check {
@@ -19,24 +23,21 @@ export function tcpCheck(address: string): Check {
   const colon = address.lastIndexOf(':')
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '')
   const port = Number(address.slice(colon + 1))
-  return (signal) =>
-    new Promise<void>((resolve, reject) => {
-      const socket = connect({ host, port, signal })
-      socket.once('error', reject)
-      socket.once('connect', () => {
-        socket.destroy()
-        resolve()
-      })
-    })
+  return async (signal) => {
+    const socket = connect({ host, port, signal })
+    await once(socket, 'connect')
+    socket.destroy()
+  }
 }
 
-export interface DiskLimits {
-  /** Any path on the file system to check. @default '/' */
-  path?: string
-  /** @default 0 */
-  minFreeBytes?: number
-  /** 0 to 1. @default 0.05 */
-  minFreeShare?: number
+/** @internal */
+export const diskLimits = {
+  /** Any path on the file system to check. */
+  path: text.default('/'),
+  /** Smallest free space in bytes. */
+  minFreeBytes: number(0, Number.MAX_SAFE_INTEGER).default(0),
+  /** Smallest free share of the space. */
+  minFreeShare: share.default(0.05),
 }
 
 export interface DiskSpace {
@@ -51,7 +52,7 @@ export async function diskSpace(path: string): Promise<DiskSpace> {
 }
 
 /** Passes while the file system of a path has free space. */
-export function diskCheck({ path = '/', minFreeBytes = 0, minFreeShare = 0.05 }: DiskLimits): Check {
+export function diskCheck({ path, minFreeBytes, minFreeShare }: Resolved<typeof diskLimits>): Check {
   return async () => {
     const { freeBytes, freeShare } = await diskSpace(path)
     if (freeBytes < minFreeBytes || freeShare < minFreeShare) {
@@ -60,11 +61,12 @@ export function diskCheck({ path = '/', minFreeBytes = 0, minFreeShare = 0.05 }:
   }
 }
 
-export interface MemoryLimits {
-  /** Used heap over V8's heap limit, 0 to 1. @default 0.95 */
-  maxHeapShare?: number
-  /** Resident set size over the cgroup's limit, where there is one, 0 to 1. @default 0.95 */
-  maxRssShare?: number
+/** @internal */
+export const memoryLimits = {
+  /** Used heap over V8's heap limit. */
+  maxHeapShare: share.default(0.95),
+  /** Resident set size over the cgroup's limit, where there is one. */
+  maxRssShare: share.default(0.95),
 }
 
 export interface MemoryUse {
@@ -91,7 +93,7 @@ export function memoryUse(): MemoryUse {
 }
 
 /** Passes while neither the heap nor the cgroup is nearly full. */
-export function memoryCheck({ maxHeapShare = 0.95, maxRssShare = 0.95 }: MemoryLimits): Check {
+export function memoryCheck({ maxHeapShare, maxRssShare }: Resolved<typeof memoryLimits>): Check {
   return () => {
     const { used, heapUsed, heapLimit } = memoryUse()
     const limit = cgroupLimit()
@@ -100,15 +102,19 @@ export function memoryCheck({ maxHeapShare = 0.95, maxRssShare = 0.95 }: MemoryL
   }
 }
 
-export interface EventLoopLimits {
-  /** Largest delay of a timer in the last second, in milliseconds. @default 1000 */
-  maxDelayMs?: number
-  /** Largest share of the last second in which the event loop was busy, 0 to 1. @default 0.98 */
-  maxUtilization?: number
+/** @internal */
+export const eventLoopLimits = {
+  /** Largest delay of a timer in the last second. */
+  maxDelayMs: int(1, 600_000, 'milliseconds').default(1_000),
+  /** Largest share of the last second in which the event loop was busy. */
+  maxUtilization: share.default(0.98),
 }
 
 /** Passes while the event loop is responsive, according to the load figures. */
-export function eventLoopCheck(load: LoadMeter, { maxDelayMs = 1_000, maxUtilization = 0.98 }: EventLoopLimits): Check {
+export function eventLoopCheck(
+  load: LoadMeter,
+  { maxDelayMs, maxUtilization }: Resolved<typeof eventLoopLimits>,
+): Check {
   return () => {
     if (load.eventLoopDelayMs > maxDelayMs) throw new Error(`delayed by ${Math.round(load.eventLoopDelayMs)} ms`)
     if (load.eventLoopUtilization > maxUtilization) throw new Error(`busy for ${load.eventLoopUtilization * 100} %`)

@@ -5,21 +5,23 @@
 // - `readiness` below decides from the reports whether the instance should receive requests, including the panic rule.
 // - probes.ts serves `/live`, `/ready` and `/health` from cached reports.
 
+import { channel } from 'node:diagnostics_channel'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
-import { checkChannel } from '../channels.ts'
 import { lifecycle } from '../lifecycle/index.ts'
 import { load } from '../metrics/load.ts'
 import { operators } from '../operators/index.ts'
 import { diskCheck, eventLoopCheck, httpCheck, memoryCheck, tcpCheck } from './checks.ts'
-import { checkShapes, defaults, type HealthOptions, type HealthStatus, shapes } from './options.ts'
+import { type HealthOptions, healthOptions } from './options.ts'
 import { probes } from './probes.ts'
-import { type Check, type CheckOptions, type CheckReport, CheckRunner } from './runner.ts'
+import { type Check, type CheckOptions, type CheckReport, CheckRunner, checkOptions } from './runner.ts'
 
-export type { HealthOptions, HealthStatus } from './options.ts'
+export type { HealthOptions } from './options.ts'
 export type { Check, CheckOptions, CheckReport } from './runner.ts'
+
+export type HealthStatus = 'healthy' | 'degraded' | 'unhealthy'
 
 export interface Readiness {
   ready: boolean
@@ -38,6 +40,8 @@ export interface Health {
   readonly status: HealthStatus
   readonly readiness: Readiness
 }
+
+const checkChannel = channel('fleet:check')
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -71,7 +75,8 @@ export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['u
 
 const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   await ensure(app, lifecycle, load, operators)
-  const options = resolveOptions<Required<HealthOptions>>('health', shapes, defaults, given)
+  const options = resolveOptions('health', healthOptions, given)
+  const { checks, memory, eventLoop, disk } = options
   const { fleet } = app
   fleet.configure('health', options)
   const runner = new CheckRunner((check, { status, critical, lastError }) => {
@@ -82,9 +87,10 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
     if (critical) fleet.announce()
   })
 
+  const add = (name: string, check: Check, own: CheckOptions): void => runner.add(name, check, { ...checks, ...own })
   const health: Health = {
     add(name, fn, own) {
-      runner.add(name, fn, resolveOptions(`health.add(${JSON.stringify(name)})`, checkShapes, options.checks, own))
+      add(name, fn, resolveOptions(`health.add(${JSON.stringify(name)})`, checkOptions, own))
     },
     async check() {
       await runner.runAll()
@@ -106,15 +112,11 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   Object.defineProperty(fleet, 'ready', { get: () => health.readiness.ready, enumerable: true })
   fleet.contribute(() => ({ failing: runner.unmet().down }))
 
-  const limits = ({ critical = false, intervalMs, timeoutMs, rise, fall }: CheckOptions): CheckOptions => ({
-    ...{ critical, intervalMs, timeoutMs, rise, fall },
-  })
-  if (options.memory) health.add('memory', memoryCheck(options.memory), limits(options.memory))
-  if (options.eventLoop) health.add('eventLoop', eventLoopCheck(app.load, options.eventLoop), limits(options.eventLoop))
-  if (options.disk) health.add('disk', diskCheck(options.disk), limits(options.disk))
-  for (const url of options.http)
-    health.add(`http ${url.replace(/^https?:\/\//, '')}`, httpCheck(url), { critical: false })
-  for (const address of options.tcp) health.add(`tcp ${address}`, tcpCheck(address), { critical: false })
+  if (memory) add('memory', memoryCheck(memory), memory)
+  if (eventLoop) add('eventLoop', eventLoopCheck(app.load, eventLoop), eventLoop)
+  if (disk) add('disk', diskCheck(disk), disk)
+  for (const url of options.http) add(`http ${url.replace(/^https?:\/\//, '')}`, httpCheck(url), { critical: false })
+  for (const address of options.tcp) add(`tcp ${address}`, tcpCheck(address), { critical: false })
 
   app.addHook('onReady', async () => runner.start())
   app.addHook('onClose', async () => runner.stop())

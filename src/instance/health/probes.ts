@@ -1,22 +1,13 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Resolved } from '../../base/options.ts'
 import { operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute, probeConfig } from '../own-routes.ts'
 import { diskSpace, memoryUse } from './checks.ts'
-import type { HealthOptions, HealthStatus } from './options.ts'
+import type { healthOptions } from './options.ts'
 import { aliveSchema, detailedSchema, healthSchema, readySchema } from './schemas.ts'
 
-interface Summary {
-  status: HealthStatus
-  success: boolean
-  instanceId: string
-  color: string
-  version: string
-  uptime: number
-  timestamp: string
-}
-
 /** Registers the endpoints. Probes are frequent, so they are not logged, rate limited or cached. */
-export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Required<HealthOptions>): void {
+export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolved<typeof healthOptions>): void {
   const { fleet, health } = app
   const route = { ...ownRoute, logLevel: 'silent', config: probeConfig } as const
   const respond = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
@@ -41,7 +32,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
     })
   }
 
-  const summary = (): Summary => {
+  const summary = () => {
     const { status } = health
     const { id: instanceId, color, version } = fleet.instance
     return { status, success: status !== 'unhealthy', instanceId, color, version, uptime: uptime(), timestamp: now() }
@@ -58,7 +49,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Requir
     const config = operatorsConfig
     app.get(paths.detailed, { ...route, config, onRequest, schema: detailedSchema }, async (_request, reply) => {
       const body = summary()
-      const space = await diskSpace(disk ? (disk.path ?? '/') : '/').catch(() => null)
+      const space = await diskSpace(disk ? disk.path : '/').catch(() => null)
       const eventLoop = { delayMs: app.load.eventLoopDelayMs, utilization: app.load.eventLoopUtilization }
       return respond(reply, body.success, {
         ...body,

@@ -1,28 +1,25 @@
+import { once } from 'node:events'
 import { FleetError } from '../../base/errors.ts'
+import { bool, int, type OptionsOf } from '../../base/options.ts'
 
 /** Fails if it throws, returns `false` or exceeds its timeout; passes otherwise. */
 export type Check = (signal: AbortSignal) => unknown
 
-export interface CheckOptions {
-  /** Whether losing it makes the instance unready (`true`) or only degraded (`false`). @default true */
-  critical?: boolean
-  /** Time between two runs, 100 to 3,600,000 ms. @default 5000 */
-  intervalMs?: number
-  /** Timeout of one run, 1 to 600,000 ms. @default 2000 */
-  timeoutMs?: number
-  /** Consecutive passes after which a failed check is up again, 1 to 100. @default 2 */
-  rise?: number
-  /** Consecutive failures after which a check is down, 1 to 100. @default 3 */
-  fall?: number
+/** @internal */
+export const checkOptions = {
+  /** Whether losing it makes the instance unready (`true`) or only degraded (`false`). */
+  critical: bool,
+  /** Time between two runs. */
+  intervalMs: int(100, 3_600_000, 'milliseconds'),
+  /** Timeout of one run. */
+  timeoutMs: int(1, 600_000, 'milliseconds'),
+  /** Consecutive passes after which a failed check is up again. */
+  rise: int(1, 100),
+  /** Consecutive failures after which a check is down. */
+  fall: int(1, 100),
 }
-
-export const checkDefaults = {
-  critical: true,
-  intervalMs: 5_000,
-  timeoutMs: 2_000,
-  rise: 2,
-  fall: 3,
-} satisfies Required<CheckOptions>
+/** Options of one check. Those that are not given have the values of `checks` in the options of the plugin. */
+export type CheckOptions = OptionsOf<typeof checkOptions>
 
 export interface CheckReport {
   /** `pending` until the first run has ended. */
@@ -97,18 +94,13 @@ class ScheduledCheck {
     let error: string | null = null
     try {
       // The race enforces the timeout even if the check ignores its signal.
-      const result = await Promise.race([this.#call(signal), timedOut(signal, this.#options.timeoutMs)])
+      const result = await Promise.race([this.#check(signal), timedOut(signal, this.#options.timeoutMs)])
       if (result === false) error = 'returned false'
     } catch (failure) {
       error = failure instanceof Error ? failure.message || failure.name : String(failure)
     }
     this.report.latencyMs = Math.round((performance.now() - started) * 10) / 10
     this.#record(error)
-  }
-
-  /** Async, so that a synchronous throw becomes a rejection. */
-  async #call(signal: AbortSignal): Promise<unknown> {
-    return await this.#check(signal)
   }
 
   #record(error: string | null): void {
@@ -129,12 +121,9 @@ class ScheduledCheck {
   }
 }
 
-function timedOut(signal: AbortSignal, timeoutMs: number): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(new FleetError('FLEET_ERR_CHECK_TIMEOUT', `${timeoutMs} ms`)), {
-      once: true,
-    })
-  })
+async function timedOut(signal: AbortSignal, timeoutMs: number): Promise<never> {
+  await once(signal, 'abort')
+  throw new FleetError('FLEET_ERR_CHECK_TIMEOUT', `${timeoutMs} ms`)
 }
 
 /** Runs checks in the background and keeps their last reports, which are read without I/O. */

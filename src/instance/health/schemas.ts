@@ -1,10 +1,11 @@
 import type { FastifySchema } from 'fastify'
 
-const string = { type: 'string' } as const
-const number = { type: 'number' } as const
-const boolean = { type: 'boolean' } as const
+// Schemas of responses document them, see `ownRoute`.
+export const string = { type: 'string' } as const
+export const number = { type: 'number' } as const
+export const boolean = { type: 'boolean' } as const
 const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
-const object = (properties: object): object => ({ type: 'object', properties })
+export const object = (properties: object): object => ({ type: 'object', properties })
 /** 200 and 503 have the same body. */
 const responses = (summary: string, body: object): FastifySchema =>
   ({ summary, tags: ['health'], response: { 200: body, 503: body } }) as FastifySchema
@@ -18,6 +19,7 @@ const checkReport = object({
   lastError: nullable('string'),
   consecutiveFailures: number,
 })
+export const checksSchema: object = { type: 'object', additionalProperties: checkReport }
 const summary = {
   status,
   success: boolean,
@@ -48,10 +50,9 @@ export const detailedSchema: FastifySchema = responses(
   'Health with every check',
   object({
     ...summary,
-    checks: { type: 'object', additionalProperties: checkReport },
+    checks: checksSchema,
     memory: object({ used: number, total: number, percentage: number, heapUsed: number, heapLimit: number }),
     eventLoop: object({ delayMs: number, utilization: number }),
     disk: { type: ['object', 'null'], properties: { path: string, freeBytes: number, freeShare: number } },
   }),
 )
-export const checksSchema: object = { type: 'object', additionalProperties: checkReport }

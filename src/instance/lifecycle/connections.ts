@@ -120,14 +120,14 @@ export class Connections {
 
   /** Responses that are not complete. */
   responses(): Response[] {
-    return this.#inFlight.responses()
+    return this.#inFlight.entries().flatMap(({ response }) => response ?? [])
   }
 
   unfinished(): UnfinishedRequest[] {
     const now = performance.now()
-    return this.#inFlight.requests().map(({ request, startedAt }) => ({
-      method: request.method,
-      route: request.routeOptions.url ?? 'unknown',
+    return this.#inFlight.entries().map(({ request, startedAt }) => ({
+      method: request?.method ?? 'unknown',
+      route: request?.routeOptions.url ?? 'unknown',
       ageMs: Math.round(now - startedAt),
     }))
   }
@@ -161,7 +161,7 @@ export class Connections {
   /** Closes every socket without a request in flight on which nothing has arrived for `quietMs`. */
   sweep(quietMs: number): void {
     const busy = new Set<unknown>()
-    for (const response of this.#inFlight.responses()) busy.add(response.socket)
+    for (const response of this.responses()) busy.add(response.socket)
     const now = performance.now()
     for (const [socket, connection] of this.#sockets) {
       if (!connection.swept || busy.has(socket)) {

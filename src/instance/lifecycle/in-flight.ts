@@ -70,16 +70,7 @@ export class InFlightList {
   }
 
   /** Oldest first. */
-  requests(): { request: Request; startedAt: number }[] {
-    return this.#all().flatMap(({ request, startedAt }) => (request ? [{ request, startedAt }] : []))
-  }
-
-  /** Oldest first. */
-  responses(): Response[] {
-    return this.#all().flatMap(({ response }) => response ?? [])
-  }
-
-  #all(): InFlight[] {
+  entries(): InFlight[] {
     const all: InFlight[] = []
     for (let entry = this.#last; entry; entry = entry.previous) all.push(entry)
     return all.reverse()

@@ -10,6 +10,7 @@
 // docs/lifecycle.md describes the behaviour.
 
 import cluster from 'node:cluster'
+import { channel } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -18,32 +19,34 @@ import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
-import { bool, int, object, resolveOptions, type Shapes } from '../../base/options.ts'
-import { stateChannel } from '../channels.ts'
+import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/options.ts'
 import { identity, type LifecycleState } from '../identity.ts'
 import { usesManagementListener } from '../operators/listener.ts'
-import { boundDefaults, boundShapes, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
+import { boundOptions } from '../server-bounds.ts'
 import { Connections, type Flow } from './connections.ts'
 import { quietMs, Shutdown, sweepEveryMs } from './shutdown.ts'
 import { type ExitCause, onExitSignal } from './signals.ts'
 import { Lifecycle } from './state.ts'
 import { rememberSource } from './streams.ts'
 
-export interface LifecycleOptions {
-  /** Longest time from the first signal to the exit, 1 to 3,600,000 ms. @default SHUTDOWN_TIMEOUT, else 30000 */
-  shutdownTimeoutMs?: number
+/** @internal */
+export const lifecycleOptions = {
+  /** Longest time from the first signal to the exit. */
+  shutdownTimeoutMs: int(1, 3_600_000, 'milliseconds').env('SHUTDOWN_TIMEOUT').default(30_000),
   /**
-   * Time from "not ready" until the listener closes, in which requests are served and load balancers notice the drain,
-   * 0 to 600,000 ms. @default DRAIN_DELAY, else 5000 with NODE_ENV=production and 0 without
+   * Time from "not ready" until the listener closes, in which requests are served and load balancers notice the drain.
+   *
+   * @default `DRAIN_DELAY`, else 5,000 with `NODE_ENV=production` and 0 without
    */
-  drainDelayMs?: number
-  /** Window over which the closing of WebSockets is spread, 0 to 600,000 ms. @default 1000 */
-  evictWindowMs?: number
-  /** Handle SIGTERM, SIGINT, pm2's `shutdown` message and fatal errors, and end the process. @default true */
-  signals?: boolean
+  drainDelayMs: int(0, 600_000, 'milliseconds').default(0),
+  /** Window over which the closing of WebSockets is spread. */
+  evictWindowMs: int(0, 600_000, 'milliseconds').default(1_000),
+  /** Handle SIGTERM, SIGINT, pm2's `shutdown` message and fatal errors, and end the process. */
+  signals: bool.default(true),
   /** Limits of the application's server: slow clients, HTTP/2 sessions, requests per connection. */
-  connections?: ConnectionBounds
+  connections: object(boundOptions).default({}),
 }
+export type LifecycleOptions = OptionsOf<typeof lifecycleOptions>
 
 export interface ShutdownOptions {
   /**
@@ -53,22 +56,11 @@ export interface ShutdownOptions {
   handover?: boolean
 }
 
-type Resolved = Required<Omit<LifecycleOptions, 'connections'>> & { readonly connections: ResolvedBounds }
-
-const shapes: Shapes = {
-  shutdownTimeoutMs: int(1, 3_600_000, 'milliseconds'),
-  drainDelayMs: int(0, 600_000, 'milliseconds'),
-  evictWindowMs: int(0, 600_000, 'milliseconds'),
-  signals: bool,
-  connections: object(boundShapes),
-}
-const defaults = {
-  shutdownTimeoutMs: 30_000,
-  drainDelayMs: 0,
-  evictWindowMs: 1_000,
-  signals: true,
-  connections: boundDefaults,
-} satisfies LifecycleOptions
+/**
+ * For tracers and error trackers, as `fleet:check` of the health plugin; docs/observability.md lists the messages. Without
+ * subscribers a channel costs nothing. As with every diagnostics channel, an error of a subscriber ends the process.
+ */
+const stateChannel = channel('fleet:state')
 
 declare module 'fastify' {
   interface FastifyFleet {
@@ -94,11 +86,8 @@ declare module 'fastify' {
 const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   await ensure(app, identity)
   const env = readEnv()
-  const fromEnv = {
-    shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT,
-    drainDelayMs: env.DRAIN_DELAY ?? (env.production ? 5_000 : undefined),
-  }
-  const options = resolveOptions<Resolved>('lifecycle', shapes, defaults, fromEnv, given)
+  const fromEnv = { drainDelayMs: env.DRAIN_DELAY ?? (env.production ? 5_000 : undefined) }
+  const options = resolveOptions('lifecycle', lifecycleOptions, fromEnv, given)
   app.fleet.configure('lifecycle', options)
   const lifecycle = new Lifecycle((err) => app.log.error({ err }, 'a state listener failed'))
   const connections = new Connections(options.connections, given.connections)
@@ -114,7 +103,8 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
-      shutdown ??= runShutdown(scopes, lifecycle, connections, options, reason, handover)
+      // The constructor starts the deadline, before any other code runs.
+      shutdown ??= new Shutdown(scopes, connections, options).run(lifecycle, reason, handover)
       return shutdown
     },
   })
@@ -163,23 +153,6 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     sweepUntilClosed(app, connections)
   })
   if (options.signals) handleSignals(app, fleet)
-}
-
-async function runShutdown(
-  scopes: readonly [FastifyInstance, ...FastifyInstance[]],
-  lifecycle: Lifecycle,
-  connections: Connections,
-  options: Resolved,
-  reason: string,
-  handover: boolean,
-): Promise<number> {
-  // Starts the deadline before any other code runs.
-  const shutdown = new Shutdown(scopes, connections, options)
-  const [app] = scopes
-  app.log.info({ reason, handover, inFlight: connections.inFlight }, 'draining')
-  const code = await shutdown.run(lifecycle, handover)
-  app.log.info({ code }, 'closed')
-  return code
 }
 
 function handleSignals(

@@ -45,7 +45,8 @@ export class Shutdown {
   }
 
   /** @returns the exit code: 0, or 1 if the deadline cut anything */
-  async run(lifecycle: Lifecycle, handover: boolean): Promise<number> {
+  async run(lifecycle: Lifecycle, reason: string, handover: boolean): Promise<number> {
+    this.#app.log.info({ reason, handover, inFlight: this.#connections.inFlight }, 'draining')
     if (!handover) lifecycle.move('draining', ['serving'])
     if (!handover && lifecycle.state === 'draining')
       await this.#pause(this.#times.drainDelayMs - lifecycle.drainingForMs)
@@ -59,7 +60,9 @@ export class Shutdown {
     await this.#finish(handover ? handoverQuietMs : quietMs)
     lifecycle.move('closed', ['starting', 'serving', 'draining'])
     await this.#closePlugins()
-    return this.#clean ? 0 : 1
+    const code = this.#clean ? 0 : 1
+    this.#app.log.info({ code }, 'closed')
+    return code
   }
 
   /** Waits until requests have finished and sockets are idle; the deadline cuts the rest. */
@@ -78,13 +81,11 @@ export class Shutdown {
   }
 
   async #closePlugins(): Promise<void> {
-    const closed = this.#app.close().then(
-      () => true,
-      (err: unknown) => {
-        this.#app.log.error({ err }, 'a plugin failed to close')
-        return true
-      },
-    )
+    const failed = (err: unknown): void => this.#app.log.error({ err }, 'a plugin failed to close')
+    const closed = this.#app
+      .close()
+      .catch(failed)
+      .then(() => true)
     const late = new Promise<boolean>((resolve) => {
       const allowGrace = (): void => void setTimeout(resolve, lastGraceMs, false).unref()
       if (this.#deadline.aborted) allowGrace()

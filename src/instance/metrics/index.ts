@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastif
 import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { ensure } from '../../base/ensure.ts'
-import { bool, either, list, number, oneOf, path, resolveOptions, type Shapes } from '../../base/options.ts'
+import { bool, either, list, number, type OptionsOf, oneOf, path, resolveOptions } from '../../base/options.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig } from '../own-routes.ts'
@@ -10,21 +10,16 @@ import { load } from './load.ts'
 import { RouteTimes } from './routes.ts'
 import { collectRuntime } from './runtime.ts'
 
-export interface MetricsOptions {
-  /** `false` disables the endpoint. @default '/metrics' */
-  path?: string | false
-  /** Upper bounds of the response time histogram, in seconds. @default prom-client's, 5 ms to 10 s */
-  buckets?: number[]
-  /** Metrics of process, heap, garbage collection and event loop. @default true */
-  runtime?: boolean
+/** @internal */
+export const metricsOptions = {
+  /** Path of the endpoint; `false` disables it. */
+  path: either(oneOf(false), path).default('/metrics'),
+  /** Upper bounds of the response time histogram, in seconds. */
+  buckets: list(number(0, 3_600)).default([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]),
+  /** Metrics of process, heap, garbage collection and event loop. */
+  runtime: bool.default(true),
 }
-
-const shapes: Shapes = { path: either(oneOf(false), path), buckets: list(number(0, 3_600)), runtime: bool }
-const defaults = {
-  path: '/metrics',
-  buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
-  runtime: true,
-} satisfies MetricsOptions
+export type MetricsOptions = OptionsOf<typeof metricsOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -101,7 +96,7 @@ function addInstanceMetrics(app: FastifyInstance, registry: Registry): void {
 
 const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   await ensure(app, identity, load, operators)
-  const options = resolveOptions<Required<MetricsOptions>>('metrics', shapes, defaults, given)
+  const options = resolveOptions('metrics', metricsOptions, given)
   app.fleet.configure('metrics', options)
   const registry = new Registry()
   app.decorate('metrics', registry)

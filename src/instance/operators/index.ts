@@ -6,14 +6,6 @@
 //
 // base/operator-access.ts has the checks that the built-in proxy shares.
 
-// Decides which requests come from operators.
-//
-// - `Operators` below classifies a request by its credential: bearer token, sign-in cookie or, in development, address.
-// - sign-in.ts exchanges the token or a one-time link for a cookie; tickets.ts signs both.
-// - listener.ts serves operators and probes on a port of their own.
-//
-// base/operator-access.ts has the checks that the built-in proxy shares.
-
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
@@ -31,53 +23,52 @@ import {
   requestedHost,
   SecretToken,
 } from '../../base/operator-access.ts'
-import { bool, either, int, list, object, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import {
+  bool,
+  either,
+  int,
+  list,
+  type OptionsOf,
+  object,
+  oneOf,
+  type Resolved,
+  resolveOptions,
+  text,
+} from '../../base/options.ts'
 import { clientAddress } from '../client-key.ts'
-import { type ListenOptions, ManagementListener } from './listener.ts'
+import { listenOptions, ManagementListener } from './listener.ts'
 import { SignIn } from './sign-in.ts'
 import { Tickets } from './tickets.ts'
 
 export type { ListenOptions } from './listener.ts'
 
-export interface OperatorsOptions {
+/** @internal */
+export const operatorsOptions = {
   /**
-   * Secret of at least 32 bytes that operators send as a bearer token or sign in with.
-   *
-   * @default FLEET_ADMIN_TOKEN, else none: addresses decide in development, and production has no operators
+   * Secret of at least 32 bytes that operators send as a bearer token or sign in with. Without it, addresses decide in
+   * development, and production has no operators.
    */
-  token?: string
-  /** Without a token and outside production, accept direct connections from loopback. @default true */
-  loopback?: boolean
+  token: text.env('FLEET_ADMIN_TOKEN'),
+  /** Without a token and outside production, accept direct connections from loopback. */
+  loopback: bool.default(true),
   /**
    * Addresses or CIDR blocks. Without a token and outside production, their direct connections are accepted. With a token,
-   * the dashboard's sign-in is offered only to them and to loopback; the token is still required.
-   *
-   * @default []: no further addresses; with a token, the sign-in is offered to every client
+   * the dashboard's sign-in is offered only to them and to loopback; the token is still required. An empty list with a token
+   * offers the sign-in to every client.
    */
-  allow?: string[]
-  /** Host names that clients in `allow` may use, besides addresses and `localhost`. @default [] */
-  hosts?: string[]
-  /** Lifetime of a sign-in to the dashboard, 60,000 to 604,800,000 ms. @default 28800000 (8 hours) */
-  sessionMs?: number
-  /** Separate listener for probes, metrics, operators' API and dashboard. @default FLEET_ADMIN_PORT, else false */
-  listen?: ListenOptions | false
+  allow: list(text).default([]),
+  /** Host names that clients in `allow` may use, besides addresses and `localhost`. */
+  hosts: list(text).default([]),
+  /** Lifetime of a sign-in to the dashboard. */
+  sessionMs: int(60_000, 604_800_000, 'milliseconds').default(28_800_000),
+  /**
+   * Separate listener for probes, metrics, operators' API and dashboard.
+   *
+   * @default a listener if `FLEET_ADMIN_PORT` is set, else `false`
+   */
+  listen: either(oneOf(false), object(listenOptions)),
 }
-
-const shapes: Shapes = {
-  token: text,
-  loopback: bool,
-  allow: list(text),
-  hosts: list(text),
-  sessionMs: int(60_000, 604_800_000, 'milliseconds'),
-  listen: either(oneOf(false), object({ port: int(0, 65_535, 'a TCP port'), host: text, publicProbes: bool })),
-}
-const defaults = {
-  loopback: true,
-  allow: [] as string[],
-  hosts: [] as string[],
-  sessionMs: 28_800_000,
-} satisfies OperatorsOptions
-type Resolved = OperatorsOptions & typeof defaults
+export type OperatorsOptions = OptionsOf<typeof operatorsOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -109,7 +100,11 @@ export class Operators {
   /** Whether an address is a credential. */
   readonly #acceptsAddresses: boolean
 
-  constructor(options: Resolved, production: boolean, listener: ManagementListener | undefined) {
+  constructor(
+    options: Resolved<typeof operatorsOptions>,
+    production: boolean,
+    listener: ManagementListener | undefined,
+  ) {
     const { token, loopback, allow, hosts, sessionMs } = options
     this.#token = token === undefined ? undefined : new SecretToken(token, 'FLEET_ADMIN_TOKEN (`operators.token`)')
     this.signIn = token && this.#token ? new SignIn(this.#token, new Tickets(token), sessionMs) : undefined
@@ -165,13 +160,12 @@ export class Operators {
 const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
   const { production, ...env } = readEnv()
   const fromEnv = {
-    token: env.FLEET_ADMIN_TOKEN,
     listen:
       env.FLEET_ADMIN_PORT === undefined
         ? undefined
         : { port: env.FLEET_ADMIN_PORT, host: env.FLEET_ADMIN_HOST, publicProbes: env.FLEET_PUBLIC_PROBES },
   }
-  const options = resolveOptions<Resolved>('operators', shapes, defaults, fromEnv, given)
+  const options = resolveOptions('operators', operatorsOptions, fromEnv, given)
   const listener = options.listen ? new ManagementListener(app, options.listen) : undefined
   const operators = new Operators(options, production, listener)
   app.decorate('operators', operators)

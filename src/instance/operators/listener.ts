@@ -4,19 +4,22 @@ import type { IncomingMessage, Server } from 'node:http'
 import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { http } from '../../base/internals/node-http.ts'
+import { bool, int, type OptionsOf, type Resolved, text } from '../../base/options.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
 
-export interface ListenOptions {
-  /** 0 to 65535; 0: any free port. @default FLEET_ADMIN_PORT */
-  port?: number
-  /** Address to listen on; in a container 0.0.0.0, on a network without clients. @default FLEET_ADMIN_HOST, else '127.0.0.1' */
-  host?: string
-  /** Serve `/live`, `/ready` and `/health` on the application's port as well. @default FLEET_PUBLIC_PROBES, else false */
-  publicProbes?: boolean
+/** @internal */
+export const listenOptions = {
+  /** 0: any free port. @default `FLEET_ADMIN_PORT` */
+  port: int(0, 65_535, 'a TCP port'),
+  /** Address to listen on; in a container 0.0.0.0, on a network without clients. @default `FLEET_ADMIN_HOST`, else `127.0.0.1` */
+  host: text.default('127.0.0.1'),
+  /** Serve probes on the application's port as well. @default `FLEET_PUBLIC_PROBES`, else `false` */
+  publicProbes: bool.default(false),
 }
+export type ListenOptions = OptionsOf<typeof listenOptions>
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -53,14 +56,14 @@ export const usesManagementListener = ({ socket }: IncomingMessage): boolean => 
  */
 export class ManagementListener {
   readonly #app: FastifyInstance
-  readonly #options: ListenOptions & { port: number; host: string }
+  readonly #options: { readonly port: number; readonly host: string; readonly publicProbes: boolean }
   readonly #server: Server
   #listening: Promise<void> | undefined
   /** Settles when the server and its last connection are closed; undefined until it listens. */
   #closed: Promise<unknown> | undefined
 
   /** @throws FLEET_ERR_OPTION_INVALID without a port */
-  constructor(app: FastifyInstance, { port, host = '127.0.0.1', publicProbes = false }: ListenOptions) {
+  constructor(app: FastifyInstance, { port, host, publicProbes }: Resolved<typeof listenOptions>) {
     if (port === undefined) {
       throw new FleetError('FLEET_ERR_OPTION_INVALID', '`operators.listen` needs a `port`, or FLEET_ADMIN_PORT')
     }
@@ -81,7 +84,7 @@ export class ManagementListener {
     )
     anyListener = true
     app.addHook('onRequest', (request, reply, done) => {
-      const { audience } = routeOf(request)
+      const { audience } = request.routeOptions.config
       if (usesManagementListener(request.raw)) {
         // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()
@@ -90,7 +93,13 @@ export class ManagementListener {
         reply.callNotFound()
       } else done()
     })
-    this.#listenBeforeApp()
+    beforeListen(
+      app,
+      () => this.listen(),
+      () => this.#close(),
+    )
+    // For an app that listens in another way, and for plugins in an encapsulated scope.
+    app.addHook('onListen', () => this.listen())
     app.addHook('onClose', () => this.#close())
   }
 
@@ -106,7 +115,7 @@ export class ManagementListener {
   }
 
   #isPublic(audience: 'probes' | 'operators'): boolean {
-    return audience === 'probes' && this.#options.publicProbes === true
+    return audience === 'probes' && this.#options.publicProbes
   }
 
   async #listen(): Promise<void> {
@@ -141,34 +150,6 @@ export class ManagementListener {
       if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
       return shutdown(reason, options)
     }
-  }
-
-  /** Starts the listener with `app.listen()`. An app that is only used with `inject` needs none. */
-  #listenBeforeApp(): void {
-    const app = this.#app
-    const listen = app.listen as (...args: unknown[]) => unknown
-    const listenAfter = async (args: unknown[]): Promise<unknown> => {
-      // `app.listen` reports a failed start.
-      const isReady = await app.ready().then(
-        () => true,
-        () => false,
-      )
-      if (isReady) await this.listen()
-      try {
-        return await listen.apply(app, args)
-      } catch (error) {
-        await this.#close()
-        throw error
-      }
-    }
-    app.listen = ((...args: unknown[]) => {
-      const callback = args.at(-1)
-      const listening = listenAfter(args)
-      if (typeof callback !== 'function') return listening
-      listening.catch((error: unknown) => callback(error, ''))
-    }) as typeof app.listen
-    // For an app that listens in another way, and for plugins in an encapsulated scope.
-    app.addHook('onListen', () => this.listen())
   }
 
   async #close(): Promise<void> {

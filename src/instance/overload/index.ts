@@ -7,52 +7,22 @@
 // - The hook below sheds all others. docs/overload.md describes the rules.
 
 import type { ServerResponse } from 'node:http'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
-import { bool, int, resolveOptions, type Shapes } from '../../base/options.ts'
-import { promClient } from '../../base/prom-client.ts'
+import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { identity } from '../identity.ts'
+import { expose, exposeGauge } from '../metrics/expose.ts'
 import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
-import { Limiter, type ShedReason } from './limiter.ts'
+import { Limiter, limiterOptions, type ShedReason } from './limiter.ts'
 
-export interface OverloadOptions {
-  /** Longest wait of a request, beyond its usual time, while the process is saturated, 1 to 10,000 ms. @default 20 */
-  targetMs?: number
-  /**
-   * Time without an idle moment of the event loop before {@link OverloadOptions.targetMs} applies, and longest turn
-   * until then, 10 to 60,000 ms. @default 500
-   */
-  burstMs?: number
-  /**
-   * Never shed load at or below this number of requests, in flight or in this turn and the previous one, 1 to 10,000.
-   * A process that shares its cores may be slow with three clients, and shedding would not make it faster. @default 20
-   */
-  minRequests?: number
-  /**
-   * Apply the concurrency limit at all times, not only while the event loop is saturated. For work whose bottleneck is
-   * elsewhere, such as a pool or another service. It cannot tell a saturated service from a slow one. @default false
-   */
-  latency?: boolean
-  /** `Retry-After` of a shed request, 1 to 3,600 s. @default 1 */
-  retryAfter?: number
+/** @internal */
+export const overloadOptions = {
+  ...limiterOptions,
+  /** `Retry-After` of a shed request. */
+  retryAfter: int(1, 3_600, 'seconds').default(1),
 }
-
-const shapes: Shapes = {
-  targetMs: int(1, 10_000, 'milliseconds'),
-  burstMs: int(10, 60_000, 'milliseconds'),
-  minRequests: int(1, 10_000),
-  latency: bool,
-  retryAfter: int(1, 3_600, 'seconds'),
-}
-const defaults = {
-  targetMs: 20,
-  burstMs: 500,
-  minRequests: 20,
-  latency: false,
-  retryAfter: 1,
-} satisfies OverloadOptions
+export type OverloadOptions = OptionsOf<typeof overloadOptions>
 
 /** `app.overload` */
 export interface Overload {
@@ -82,42 +52,9 @@ declare module 'fastify' {
 /** Interval at which the limit is updated, ms. */
 const sampleEveryMs = 250
 
-function addMetrics(app: FastifyInstance, overload: Overload): void {
-  if (!app.hasDecorator('metrics')) return
-  const { Counter, Gauge } = promClient()
-  const registers = [app.metrics]
-  const count = new Counter({
-    name: 'fleet_overload_refused_total',
-    help: 'Requests shed with 503 because the process was saturated',
-    labelNames: ['reason'],
-    registers,
-    collect() {
-      count.reset()
-      for (const [reason, shed] of Object.entries(overload.refused)) count.inc({ reason }, shed)
-    },
-  })
-  new Gauge({
-    name: 'fleet_overload_saturated',
-    help: 'Whether the event loop has had no idle moment for half a second',
-    aggregator: 'max',
-    registers,
-    collect() {
-      this.set(overload.saturated ? 1 : 0)
-    },
-  })
-  new Gauge({
-    name: 'fleet_overload_limit',
-    help: 'Largest number of requests in flight while the limit applies',
-    registers,
-    collect() {
-      this.set(overload.limit)
-    },
-  })
-}
-
 const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   await ensure(app, identity)
-  const options = resolveOptions<Required<OverloadOptions>>('overload', shapes, defaults, given)
+  const options = resolveOptions('overload', overloadOptions, given)
   const { fleet } = app
   fleet.configure('overload', options)
   const limiter = new Limiter(fleet, options)
@@ -144,7 +81,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
       done()
       return
     }
-    const config = routeOf(request)
+    const { config } = request.routeOptions
     if (config.critical === true || config.probe === true) {
       done()
       return
@@ -158,7 +95,12 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   // The lifecycle counts requests in flight. Without it, only the age of the event loop's turn decides.
   app.addHook('onReady', async () => {
     fastReject.ready(app)
-    addMetrics(app, app.overload)
+    const refused = 'Requests shed with 503 because the process was saturated'
+    const saturated = 'Whether the event loop has had no idle moment for half a second'
+    const limit = 'Largest number of requests in flight while the limit applies'
+    expose(app, 'fleet_overload_refused_total', refused, 'reason', limiter.refused)
+    exposeGauge(app, 'fleet_overload_saturated', saturated, () => (limiter.saturated ? 1 : 0), 'max')
+    exposeGauge(app, 'fleet_overload_limit', limit, () => limiter.limit)
   })
   const sampling = setInterval(() => limiter.sample(), sampleEveryMs).unref()
   app.addHook('onClose', async () => clearInterval(sampling))

@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import type { FastifyFleet } from 'fastify'
+import { bool, int, type Resolved } from '../../base/options.ts'
 import { LoopTurn } from './loop-turn.ts'
 
 /** Measurements of one sampling interval. */
@@ -41,7 +42,7 @@ const smoothing = 0.5
  */
 export class ConcurrencyLimit {
   readonly #targetMs: number
-  #limit = 20
+  value = 20
   #bestMeanMs = Number.POSITIVE_INFINITY
   #previousBestMeanMs = Number.POSITIVE_INFINITY
   #samples = 0
@@ -51,10 +52,6 @@ export class ConcurrencyLimit {
   /** @param targetMs accepted wait of a request beyond its usual time */
   constructor(targetMs: number) {
     this.#targetMs = targetMs
-  }
-
-  get value(): number {
-    return this.#limit
   }
 
   /** Whether the event loop has had no idle moment for at least half a second. */
@@ -74,24 +71,35 @@ export class ConcurrencyLimit {
     this.#bestMeanMs = Math.min(this.#bestMeanMs, meanMs)
     const acceptedMs = Math.min(this.#bestMeanMs, this.#previousBestMeanMs) + this.#targetMs
     const gradient = Math.max(0.5, Math.min(1, acceptedMs / meanMs))
-    const wanted = this.#limit * gradient + Math.sqrt(this.#limit)
-    if (wanted > this.#limit && waiting < this.#limit / 2) return
-    const next = this.#limit * (1 - smoothing) + wanted * smoothing
+    const wanted = this.value * gradient + Math.sqrt(this.value)
+    if (wanted > this.value && waiting < this.value / 2) return
+    const next = this.value * (1 - smoothing) + wanted * smoothing
     const needed = (Math.max(...this.#rates) * acceptedMs) / 1_000
-    this.#limit = Math.max(minLimit, Math.min(maxLimit, Math.max(next, needed)))
+    this.value = Math.max(minLimit, Math.min(maxLimit, Math.max(next, needed)))
   }
 }
 
 /** Why a request was shed: late in a long turn of the event loop, or too many requests in flight. */
 export type ShedReason = 'turn' | 'concurrency'
 
-/** The options of the plugin that the limiter uses, in ms where they are times. */
-export interface LimiterOptions {
-  readonly targetMs: number
-  readonly burstMs: number
-  readonly minRequests: number
-  readonly latency: boolean
+/** @internal */
+export const limiterOptions = {
+  /** Longest wait of a request, beyond its usual time, while the process is saturated. */
+  targetMs: int(1, 10_000, 'milliseconds').default(20),
+  /** Time without an idle moment of the event loop before `targetMs` applies, and longest turn until then. */
+  burstMs: int(10, 60_000, 'milliseconds').default(500),
+  /**
+   * Never shed load at or below this number of requests, in flight or in this turn and the previous one. A process that
+   * shares its cores may be slow with three clients, and shedding would not make it faster.
+   */
+  minRequests: int(1, 10_000).default(20),
+  /**
+   * Apply the concurrency limit at all times, not only while the event loop is saturated. For work whose bottleneck is
+   * elsewhere, such as a pool or another service. It cannot tell a saturated service from a slow one.
+   */
+  latency: bool.default(false),
 }
+type LimiterOptions = Resolved<typeof limiterOptions>
 
 const noFlow = { waiting: 0, responses: 0, waitedMs: 0 } as const
 

@@ -12,11 +12,12 @@ const minIdleMs = 1
  * hardly waited (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 2015).
  */
 export class LoopTurn {
+  /** Length of the previous turn; 0 after an idle moment. */
+  previousMs = 0
   #active = false
   #startedAt = 0
   #requests = 0
   #previousRequests = 0
-  #previousMs = 0
   #busySince = performance.now()
   #idleMs = performance.eventLoopUtilization().idle
   readonly #deferred: (() => void)[] = []
@@ -24,11 +25,6 @@ export class LoopTurn {
   /** Requests handled in this turn, or in the previous one if those were more. */
   get requests(): number {
     return Math.max(this.#requests, this.#previousRequests)
-  }
-
-  /** Length of the previous turn; 0 after an idle moment. */
-  get previousMs(): number {
-    return this.#previousMs
   }
 
   /** Time without an idle moment before this turn began. */
@@ -51,7 +47,7 @@ export class LoopTurn {
     const { idle } = performance.eventLoopUtilization()
     if (idle - this.#idleMs >= minIdleMs) {
       this.#busySince = now
-      this.#previousMs = 0
+      this.previousMs = 0
       this.#previousRequests = 0
     }
     this.#idleMs = idle
@@ -80,7 +76,7 @@ export class LoopTurn {
   readonly #end = (): void => {
     if (this.#deferred.length > 0) return
     this.#active = false
-    this.#previousMs = this.ageMs
+    this.previousMs = this.ageMs
     this.#previousRequests = this.#requests
     this.#requests = 0
   }

@@ -1,5 +1,5 @@
 import { FleetError } from '../../base/errors.ts'
-import { resolveOptions, show } from '../../base/options.ts'
+import { resolveLegacy, show } from '../../base/options.ts'
 import type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
 import type { CacheMessage, InvalidationKind } from './invalidation.ts'
 import { type CacheEntry, usable } from './memory-store.ts'
@@ -160,7 +160,7 @@ export class TieredCache implements Cache {
         `\`cache\` ttlMs must be ${ttl.expects}, but it is ${show(ttlMs)}`,
       )
     const options = given
-      ? resolveOptions<ResolvedLoadOptions>('cache', loadShapes, this.#defaults, given)
+      ? resolveLegacy<ResolvedLoadOptions>('cache', loadShapes, this.#defaults, given)
       : this.#defaults
     for (const tag of options.tags) this.#check('tag', tag)
     return options

@@ -5,7 +5,7 @@
 //   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import broadcast from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
@@ -38,7 +38,7 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('redis')) await app.register(redis)
   if (!('publish' in app.fleet)) await app.register(broadcast)
-  const options = resolveOptions<ResolvedCacheOptions>('cache', shapes, defaults, given)
+  const options = resolveLegacy<ResolvedCacheOptions>('cache', shapes, defaults, given)
   app.fleet.configure('cache', options)
   app.fleet.describe('cacheStore', app.redis ? 'redis' : 'memory')
 

@@ -5,7 +5,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import cache from '../cache/index.ts'
 import { applyScheme } from './internal-request.ts'
 import { type CachedRoute, defaults, type RouteCache, shapes } from './options.ts'
@@ -22,7 +22,7 @@ declare module 'fastify' {
 
 /** @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN */
 function resolveRoute(route: RouteOptions): CachedRoute {
-  const options = resolveOptions<CachedRoute>('cache', shapes, defaults, route.config?.cache as RouteCache)
+  const options = resolveLegacy<CachedRoute>('cache', shapes, defaults, route.config?.cache as RouteCache)
   if (!options.ttlMs || ![route.method].flat().every((method) => method === 'GET' || method === 'HEAD'))
     throw new FleetError(
       'FLEET_ERR_OPTION_INVALID',

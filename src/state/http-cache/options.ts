@@ -48,7 +48,7 @@ const year = 31_536_000
 export const shapes: Shapes = {
   ttlMs: int(1, year * 1000, 'milliseconds'),
   vary: list(headerName),
-  tags: either(list(text), fn),
+  tags: either(list(text), fn()),
   staleWhileRevalidateMs: int(0, year * 1000, 'milliseconds'),
   staleIfErrorMs: int(0, year * 1000, 'milliseconds'),
   maxAge: int(0, year, 'seconds'),

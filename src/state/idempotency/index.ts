@@ -6,7 +6,7 @@
 //   PendingWrites (pending-writes.ts)   results that Redis could not store yet
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../metrics.ts'
@@ -39,7 +39,7 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('redis')) await app.register(redis)
   rejectRenamed('idempotency', given, renamed)
-  const resolved = resolveOptions<ResolvedIdempotency>('idempotency', shapes, defaults, given)
+  const resolved = resolveLegacy<ResolvedIdempotency>('idempotency', shapes, defaults, given)
   const options = { ...resolved, credentialHeaders: resolved.credentialHeaders.map((name) => name.toLowerCase()) }
   app.fleet.configure('idempotency', options)
   app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
@@ -55,7 +55,7 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
     if (!wanted) return
     const { required, ttlMs } = options
     const own = wanted === true ? {} : wanted
-    const resolved = resolveOptions<Required<RouteIdempotency>>('idempotency', routeShapes, { required, ttlMs }, own)
+    const resolved = resolveLegacy<Required<RouteIdempotency>>('idempotency', routeShapes, { required, ttlMs }, own)
     const begin = (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> =>
       idempotency.begin(request as KeyedRequest, reply, resolved)
     // Last, after the hooks that authorize the client.

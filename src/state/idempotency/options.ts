@@ -52,7 +52,7 @@ export const shapes: Shapes = {
   maxKeys: either(int(1, 1_000_000_000), oneOf(false)),
   onOutage: oneOf('reject', 'allow'),
   credentialHeaders: list(headerName),
-  scope: fn,
+  scope: fn(),
 }
 /** Former names, see docs/migration.md. */
 export const renamed = { whenDown: "onOutage: 'reject' | 'allow'" } as const

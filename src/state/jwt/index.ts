@@ -12,7 +12,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
-import { any, either, int, list, oneOf, path, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { any, either, int, list, oneOf, path, resolveLegacy, type Shapes, text } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
@@ -62,7 +62,7 @@ export interface JwtOptions {
 }
 
 const shapes: Shapes = {
-  keys: list(any),
+  keys: list(any()),
   secret: either(text, list(text)),
   issuer: either(oneOf(false), text),
   audience: either(text, list(text)),
@@ -157,7 +157,7 @@ function authenticator(tokens: Tokens, rejections: RejectionCounts): Authenticat
 const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const env = readEnv()
   rejectRenamed('jwt', given, renamed)
-  const options = resolveOptions<JwtOptions & typeof defaults>('jwt', shapes, defaults, given)
+  const options = resolveLegacy<JwtOptions & typeof defaults>('jwt', shapes, defaults, given)
   if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
   const { issuer = app.fleet.name } = options
   app.fleet.configure('jwt', { ...options, issuer })

@@ -1,6 +1,6 @@
 import { createHmac, createPrivateKey, createPublicKey, createSecretKey, type KeyObject } from 'node:crypto'
 import { FleetError } from '../../base/errors.ts'
-import { oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { oneOf, resolveLegacy, type Shapes, shape, text } from '../../base/options.ts'
 
 const algorithms = [
   ...(['HS256', 'HS384', 'HS512', 'RS256', 'RS384', 'RS512'] as const),
@@ -31,10 +31,10 @@ export interface LoadedKey {
 }
 
 const shapes: Shapes = {
-  kid: {
-    expects: 'up to 64 letters, digits or . _ : @ -',
-    accepts: (v): v is string => (typeof v === 'string' || typeof v === 'number') && /^[\w.:@-]{1,64}$/.test(`${v}`),
-  },
+  kid: shape<string>(
+    'up to 64 letters, digits or . _ : @ -',
+    (v) => (typeof v === 'string' || typeof v === 'number') && /^[\w.:@-]{1,64}$/.test(`${v}`),
+  ),
   secret: text,
   privateKey: text,
   publicKey: text,
@@ -98,7 +98,7 @@ export function keysFromJson(json: string): JwtKey[] {
 
 function load(given: JwtKey, index: number): LoadedKey {
   const name = `jwt.keys[${index}]`
-  const { kid, secret, privateKey, publicKey, algorithm } = resolveOptions<JwtKey>(name, shapes, given)
+  const { kid, secret, privateKey, publicKey, algorithm } = resolveLegacy<JwtKey>(name, shapes, given)
   if (kid === undefined) throw invalid(name, 'must have a `kid`')
   if (secret !== undefined) {
     if (privateKey !== undefined || publicKey !== undefined)

@@ -5,32 +5,33 @@
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
-import { int, resolveOptions, type Shapes } from '../../base/options.ts'
+import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { within } from '../../base/within.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
+import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
-import { expose, exposeGauge } from '../metrics.ts'
 import { isOutage } from '../redis/index.ts'
 import { Candidate, type Leadership } from './election.ts'
-import { settles } from './lease.ts'
-import { type LockOptions, Locks } from './lock.ts'
+import { type LockOptions, Locks, lockOptions } from './lock.ts'
 import { MemoryLockStore } from './memory-store.ts'
 import { RedisLockStore } from './redis-store.ts'
 
 export type { Leadership } from './election.ts'
 export type { LockOptions } from './lock.ts'
 
-/** Defaults of all locks of the app. */
-export interface LocksOptions extends LockOptions {
-  /** How long `app.close()` waits for functions that run under a lock or lead, 0 to 600,000 ms. @default 2000 */
-  closeGraceMs?: number
+/** @internal */
+export const locksOptions = {
+  ...lockOptions,
+  /** How long `app.close()` waits for functions that run under a lock or lead. */
+  closeGraceMs: int(0, 600_000, 'milliseconds').default(2000),
 }
+/** Defaults of all locks of the app. */
+export type LocksOptions = OptionsOf<typeof locksOptions>
 
-const ttlMs = int(100, 3_600_000, 'milliseconds')
-const lockShapes: Shapes = { ttlMs, waitMs: int(0, 3_600_000, 'milliseconds') }
-const shapes: Shapes = { ...lockShapes, closeGraceMs: int(0, 600_000, 'milliseconds') }
-const defaults = { ttlMs: 10_000, waitMs: 10_000, closeGraceMs: 2000 } satisfies LocksOptions
+const leaderOptions = { ttlMs: lockOptions.ttlMs }
 /** Former names, see docs/migration.md. */
 const renamed = { ttl: 'ttlMs' }
 
@@ -56,9 +57,8 @@ const channel = 'fleet:leader'
 
 const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   rejectRenamed('locks', given, renamed)
-  const options = resolveOptions<Required<LocksOptions>>('locks', shapes, defaults, given)
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
+  const options = resolveOptions('locks', locksOptions, given)
+  await ensure(app, lifecycle, broadcast)
   const { fleet, redis } = app
   fleet.configure('locks', options)
   const store = redis ? new RedisLockStore(redis, app.redisKey) : new MemoryLockStore()
@@ -69,7 +69,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   expose(app, 'fleet_locks_total', 'Lock requests by result, and locks that were lost', 'result', counts)
   fleet.lock = async (name, fn, more) => {
     rejectRenamed('lock', more, renamed)
-    const resolved = resolveOptions<Required<LockOptions>>('lock', lockShapes, lockDefaults, more)
+    const resolved = resolveOptions('lock', lockOptions, lockDefaults, more)
     let isAcquired = false
     const run: typeof fn = (token, signal) => {
       isAcquired = true
@@ -92,7 +92,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   fleet.leader = (job, fn, more) => {
     const name = named('leader', job)
     rejectRenamed('leader', more, renamed)
-    const resolved = resolveOptions<{ ttlMs: number }>('leader', { ttlMs }, { ttlMs: options.ttlMs }, more)
+    const resolved = resolveOptions('leader', leaderOptions, { ttlMs: options.ttlMs }, more)
     const announce = (): Promise<void> => fleet.publish(channel, { name, by: fleet.instance.id }).catch(() => {})
     const candidate = new Candidate({ store, name, fn, ...resolved, log: app.log, eligible, announce })
     candidates.set(candidate, name)
@@ -113,7 +113,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   })
   app.addHook('onClose', async () => {
     const stopped = Array.from(candidates.keys(), (candidate) => candidate.stop())
-    await Promise.all([locks.close(options.closeGraceMs), settles(Promise.all(stopped), options.closeGraceMs)])
+    await Promise.all([locks.close(options.closeGraceMs), within(options.closeGraceMs, Promise.all(stopped))])
   })
 }
 

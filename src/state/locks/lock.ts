@@ -1,14 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FleetError } from '../../base/errors.ts'
-import { Lease, settles } from './lease.ts'
+import { int, type OptionsOf } from '../../base/options.ts'
+import { within } from '../../base/within.ts'
+import { Lease } from './lease.ts'
 import type { LockStore } from './store.ts'
 
-export interface LockOptions {
-  /** The lease, 100 to 3,600,000 ms: a live holder renews it, and it expires this long after the holder died. @default 10000 */
-  ttlMs?: number
-  /** How long to wait for another holder, 0 to 3,600,000 ms. @default 10000 */
-  waitMs?: number
+/** @internal */
+export const lockOptions = {
+  /** The lease: a live holder renews it, and it expires this long after the holder died. */
+  ttlMs: int(100, 3_600_000, 'milliseconds').default(10_000),
+  /** How long to wait for another holder. */
+  waitMs: int(0, 3_600_000, 'milliseconds').default(10_000),
 }
+export type LockOptions = OptionsOf<typeof lockOptions>
 
 /** A FIFO mutex per name for the callers of one process. */
 export class LocalMutex {
@@ -75,7 +79,7 @@ export class Locks {
   async close(graceMs: number): Promise<void> {
     if (this.#running.size === 0) return
     for (const lease of this.#running.keys()) lease.resign()
-    await settles(Promise.allSettled(this.#running.values()), graceMs)
+    await within(graceMs, Promise.allSettled(this.#running.values()))
     await Promise.all(Array.from(this.#running.keys(), (lease) => lease.release(false)))
   }
 

@@ -9,7 +9,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, RouteOptions 
 import fp from 'fastify-plugin'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
-import { bool, either, int, list, oneOf, resolveOptions, type Shapes, text } from '../../base/options.ts'
+import { bool, either, int, list, oneOf, resolveLegacy, type Shapes, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
 import { internalRequest } from '../http-cache/internal-request.ts'
@@ -215,7 +215,7 @@ function prefixOf(server: object): string {
 const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   if (!app.hasDecorator('fleet')) await app.register(identity)
   if (!app.hasDecorator('redis')) await app.register(redis)
-  const options = resolveOptions<Resolved>('rateLimit', shapes, defaults, given)
+  const options = resolveLegacy<Resolved>('rateLimit', shapes, defaults, given)
   const { max, timeWindow, scope, onOutage, allow, ipv6Subnet, headers } = options
   app.fleet.configure('rateLimit', options)
   app.fleet.describe('limitStore', app.redis ? 'redis' : 'memory')

@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { chain, type MaybePromise } from '../../base/maybe-promise.ts'
 import { cookiesOf, inPath, isTouchDue, timeOf } from './cookie.ts'
 import type { SessionContext } from './options.ts'
@@ -65,7 +64,7 @@ type Done = (error?: Error) => void
 
 /** Probes must be served while Redis is down, whatever cookies they carry. */
 function hasNoSession(request: FastifyRequest): boolean {
-  const { session, probe } = routeOf(request)
+  const { session, probe } = request.routeOptions.config
   return session === false || probe === true
 }
 

@@ -26,7 +26,7 @@ import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { resolveLegacy } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import { expose } from '../metrics.ts'
@@ -135,7 +135,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
   const env = readEnv()
   rejectRenamed('session', given, renamed)
-  const options = resolveOptions<ResolvedSessionOptions>(
+  const options = resolveLegacy<ResolvedSessionOptions>(
     'session',
     shapes,
     defaults,

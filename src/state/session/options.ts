@@ -131,7 +131,7 @@ const has = (...methods: string[]): ((v: unknown) => boolean) => {
 const shape = (expects: string, accepts: (v: unknown) => boolean): Shape => ({ expects, accepts }) as Shape
 const yearMs = 31_536_000_000
 export const shapes = {
-  secret: any,
+  secret: any(),
   algorithm: shape('the name of a hash, e.g. sha256; see crypto.getHashes()', (v) => getHashes().includes(v as string)),
   ttlMs: int(1000, yearMs, 'milliseconds'),
   touchAfterMs: int(0, yearMs, 'milliseconds'),
@@ -145,7 +145,7 @@ export const shapes = {
     sameSite: oneOf<boolean | string>(true, false, 'lax', 'strict', 'none'),
     partitioned: bool,
     priority: oneOf('low', 'medium', 'high'),
-    expires: any,
+    expires: any(),
     maxAge: either(
       shape('null', (v) => v === null),
       int(1, yearMs, 'milliseconds'),
@@ -167,5 +167,5 @@ export const shapes = {
       ttlMs: int(1000, yearMs, 'milliseconds'),
     }),
   ),
-  idGenerator: fn,
+  idGenerator: fn(),
 }

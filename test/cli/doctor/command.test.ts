@@ -7,9 +7,9 @@ import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
-import { fileRules, instanceRules } from '../../../src/cli/doctor/rules.ts'
+import { rules } from '../../../src/cli/doctor/rules.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
-import { instanceDefaults, settings, timeoutRules, timeoutTables } from '../../../src/cli/doctor/timeout-rules.ts'
+import { instanceDefaults, timeoutRules } from '../../../src/cli/doctor/timeout-rules.ts'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
@@ -115,24 +115,35 @@ describe('the rules', () => {
 
   it('have the same codes as docs/doctor.md', () => {
     const documented = [...read('docs/doctor.md').matchAll(/^\| `(DOCTOR_\w+)` \|/gm)].map((match) => match[1])
-    const codes = [...timeoutRules, ...Object.values(fileRules), ...Object.values(instanceRules)].map(
-      ({ code }) => code,
-    )
+    const codes = [...timeoutRules.map(({ code }) => code), ...Object.keys(rules)]
     assert.deepEqual(documented.sort(), [...new Set(codes)].sort())
   })
 
-  it('generate the tables of docs/timeouts.md', () => {
-    for (const table of timeoutTables().split('\n\n')) assert.ok(read('docs/timeouts.md').includes(table), table)
+  it('are in the table of docs/timeouts.md, which names every term', () => {
+    const rows = timeoutRules.map(({ code, less, relation, more, slackMs = 0, why }) => {
+      const slack = slackMs > 0 ? ` + ${slackMs / 1_000} s` : ''
+      return `| \`${less.join(' + ')}${slack} ${relation} ${more.join(' + ')}\` | ${why} | \`${code}\` |`
+    })
+    const text = read('docs/timeouts.md')
+    assert.ok(text.includes(['| rule | why | code |', '|---|---|---|', ...rows, ''].join('\n')), rows.join('\n'))
+    for (const term of timeoutRules.flatMap(({ less, more }) => [...less, ...more]))
+      assert.match(text, new RegExp(`^- \`${term}\`: `, 'm'))
   })
+
+  /** Where, setting, default, shipped value and term of a setting with a rule. */
+  const row = /^\| ([^|]+) \| ([^|]+) \| [^|]* \| ([^|]*) \| `(\w+)` \|$/gm
 
   it('list the values of the shipped files', async () => {
     const { readings } = await readAll(collect(shipped.map((file) => join(root, file))))
     const sources: Record<string, string> = { HAProxy: 'haproxy', Kubernetes: 'kubernetes', ALB: 'alb', ECS: 'ecs' }
     const units: Record<string, number> = { s: 1_000, min: 60_000, h: 3_600_000 }
     let compared = 0
-    for (const { where, setting, shipped: listed, term } of settings) {
+    const table = read('docs/timeouts.md').split('## Every timeout')[1] ?? ''
+    const known = new Set<string>(timeoutRules.flatMap(({ less, more }) => [...less, ...more]))
+    for (const [, where = '', setting, listed = '', term = ''] of table.matchAll(row)) {
+      assert.ok(known.has(term), term)
       const [, count, unit = ''] = /^([\d.]+) (s|min|h)\b/.exec(listed) ?? []
-      if (term === 'none' || where === 'app' || !count) continue
+      if (where === 'app' || !count) continue
       const source = sources[where] ?? where
       const facts = readings.flatMap((reading) =>
         reading.role !== 'violation' && reading.source === source

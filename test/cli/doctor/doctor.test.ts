@@ -1,6 +1,6 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: placeholders of the files that are read
 import assert from 'node:assert/strict'
-import { join, relative } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { describe, it } from 'node:test'
 import type { Finding } from '../../../src/cli/doctor/evaluate.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
@@ -108,8 +108,6 @@ describe('files of a user', () => {
 
   for (const [file, unit] of [
     ['site.conf', 'a { '],
-    ['main.tf', 'a { '],
-    ['main.tf', 'a = { '],
     ['compose.yml', '['],
   ] as const)
     it(`${file} with ${JSON.stringify(unit)} nested without end is reported as unreadable`, async () => {
@@ -120,12 +118,18 @@ describe('files of a user', () => {
       assert.match(finding?.message ?? '', /nested/)
     })
 
+  const shown = '{"format_version":"1.2","values":'
   for (const [file, text, ...codes] of [
     // A variable that does not end opens a block.
     ['site.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX site.conf:1'],
-    ['main.tf', `a = "${'${b}'.repeat(100)}`],
-    ['main.tf', '<<EOT\n'.repeat(50_000)],
-    ['main.tf', '"\\'.repeat(200_000)],
+    ['plan.json', `${shown}${'"address":"'.repeat(50_000)}`, 'DOCTOR_SYNTAX plan.json:1'],
+    ['plan.json', `${shown}${'"address": '.repeat(50_000)}`, 'DOCTOR_SYNTAX plan.json:1'],
+    ['plan.json', `${shown}"address":"${'\\'.repeat(200_000)}`, 'DOCTOR_SYNTAX plan.json:1'],
+    [
+      'plan.json',
+      `${shown}{"root_module":${'{"child_modules":['.repeat(20_000)}${']}'.repeat(20_000)}}}`,
+      'DOCTOR_SYNTAX plan.json:1',
+    ],
     ['a.service', `ExecStart=node x${' '.repeat(300_000)}y`],
     [
       'compose.yml',
@@ -133,7 +137,6 @@ describe('files of a user', () => {
       'DOCTOR_GRACE compose.yml:1',
       'DOCTOR_VALUE compose.yml:1',
     ],
-    ['main.tf', `<<EOT${'\n'.repeat(200_000)}`],
   ] as const)
     it(`${file} with ${JSON.stringify(text.slice(0, 12))} without an end is read in bounded time`, async () => {
       assert.deepEqual(await one({ [file]: text }), codes)
@@ -202,12 +205,69 @@ describe('files of a user', () => {
     ])
   })
 
-  it('resolves variables of Terraform that have a default', async () => {
-    const text =
-      'variable "delay" {\n  default = 10\n}\nresource "aws_lb_target_group" "a" {\n  deregistration_delay = var.delay\n  health_check {\n    path = "/ready"\n    interval = 1\n    unhealthy_threshold = 2\n    timeout = 1\n  }\n}\n'
-    assert.deepEqual(await one({ 'main.tf': text }), ['DOCTOR_DEREGISTER main.tf:5'])
-    const unknown = text.replace('  default = 10\n', '')
-    assert.deepEqual(await one({ 'main.tf': unknown }), [])
+  it('reports Terraform’s plan or state by address, and does not judge what is known only after the apply', async () => {
+    const group = (values: object, address = 'aws_lb_target_group.a'): object => ({
+      address,
+      mode: 'managed',
+      type: 'aws_lb_target_group',
+      values: { health_check: [{ path: '/ready', interval: 1, unhealthy_threshold: 2, timeout: 1 }], ...values },
+    })
+    const output = (part: string, ...resources: object[]): string =>
+      JSON.stringify({ format_version: '1.2', [part]: { root_module: { child_modules: [{ resources }] } } })
+    const short = { deregistration_delay: '10' }
+    for (const part of ['planned_values', 'values'])
+      assert.deepEqual(await one({ 'plan.json': output(part, group(short)) }), ['DOCTOR_DEREGISTER plan.json:1'])
+    assert.deepEqual(await one({ 'plan.json': output('values', group({})) }), [])
+    assert.deepEqual(await one({ 'plan.json': output('values', group({ deregistration_delay: null })) }), [])
+
+    const text = output('values', group(short), group(short, 'aws_lb_target_group.b["x"]'))
+    const { findings } = await examine([{ file: '-', text }], options)
+    assert.deepEqual(
+      findings.map(({ code, address }) => [code, address]),
+      [
+        ['DOCTOR_DEREGISTER', 'aws_lb_target_group.a'],
+        ['DOCTOR_DEREGISTER', 'aws_lb_target_group.b["x"]'],
+      ],
+    )
+  })
+
+  it('has the defaults of AWS where a health check or a stop timeout is not set', async () => {
+    const resources = [
+      { address: 'a', mode: 'managed', type: 'aws_lb', values: { idle_timeout: null } },
+      { address: 'b', mode: 'managed', type: 'aws_lb_target_group', values: { deregistration_delay: null } },
+      { address: 'c', mode: 'managed', type: 'aws_lb', values: { load_balancer_type: 'network', idle_timeout: 350 } },
+      { address: 'd', mode: 'data', type: 'aws_lb', values: { idle_timeout: 4_000 } },
+      {
+        address: 'e',
+        mode: 'managed',
+        type: 'aws_ecs_task_definition',
+        values: {
+          container_definitions: '[{"name":"app","environment":[{"name":"TRUST_PROXY","value":"uniquelocal"}]}]',
+        },
+      },
+    ]
+    const text = JSON.stringify({ format_version: '1.0', values: { root_module: { resources } } }, undefined, 1)
+    assert.deepEqual(await one({ 'plan.json': text }), [
+      'DOCTOR_NOTICE plan.json:15',
+      'DOCTOR_READINESS_PATH plan.json:15',
+      'DOCTOR_GRACE plan.json:40',
+    ])
+  })
+
+  it('names Terraform’s sources, which it does not read', async () => {
+    const own = project()
+    own.write('main.tf', 'resource "aws_lb" "this" { idle_timeout = 4000 }\n')
+    own.write('site.conf', nginx('server 10.0.0.1:3000 fail_timeout=8s;'))
+    const { findings, read, unread } = await examine(collect([own.folder]), options)
+    assert.deepEqual(findings, [])
+    assert.deepEqual(
+      read.map(({ kind }) => kind),
+      ['nginx'],
+    )
+    assert.deepEqual(
+      unread.map((file) => basename(file)),
+      ['main.tf'],
+    )
   })
 
   it('reports a broken file once and reads the others', async () => {

@@ -16,6 +16,10 @@ export interface Mistake {
 const compose = 'docker-compose.loadbalancer.yml'
 const deployment = 'deploy/kubernetes/app/deployment.yml'
 const unit = 'deploy/systemd/fastify-fleet.service'
+const plan = 'test/cli/doctor/shipped-plan.json'
+
+/** The start of a resource in the plan, where its findings are. */
+const resource = (address: string): string => `"address": ${JSON.stringify(`module.${address}`)}`
 
 /** One edit of the shipped files each, and the finding that it must cause. */
 export const mistakes: readonly Mistake[] = [
@@ -37,9 +41,10 @@ export const mistakes: readonly Mistake[] = [
   {
     what: 'the ALB keeps idle connections longer than the instances',
     code: 'DOCTOR_KEEPALIVE',
-    file: 'deploy/aws/alb.tf',
-    from: 'idle_timeout = 60',
-    to: 'idle_timeout = 120',
+    file: plan,
+    from: '"idle_timeout": 60',
+    to: '"idle_timeout": 120',
+    on: resource('aws.aws_lb.this'),
   },
   {
     what: 'nginx retries a draining instance too early',
@@ -60,9 +65,10 @@ export const mistakes: readonly Mistake[] = [
   {
     what: 'the ALB notices a drain too late',
     code: 'DOCTOR_NOTICE',
-    file: 'deploy/aws/alb.tf',
-    from: 'interval            = 5',
-    to: 'interval            = 30',
+    file: plan,
+    from: '"interval": 5,',
+    to: '"interval": 30,',
+    on: resource('aws.aws_lb_target_group.this["stable"]'),
   },
   {
     what: 'pods stop listening before their endpoints are removed',
@@ -120,16 +126,18 @@ export const mistakes: readonly Mistake[] = [
   {
     what: 'ECS kills draining instances',
     code: 'DOCTOR_GRACE',
-    file: 'deploy/aws/ecs.tf',
-    from: 'stopTimeout            = 60',
-    to: 'stopTimeout            = 40',
+    file: plan,
+    from: '\\"stopTimeout\\":60',
+    to: '\\"stopTimeout\\":40',
+    on: resource('aws.aws_ecs_task_definition.this["stable"]'),
   },
   {
     what: 'the ALB cuts in-flight requests',
     code: 'DOCTOR_DEREGISTER',
-    file: 'deploy/aws/alb.tf',
-    from: 'deregistration_delay = 60',
-    to: 'deregistration_delay = 30',
+    file: plan,
+    from: '"deregistration_delay": "60"',
+    to: '"deregistration_delay": "30"',
+    on: resource('aws.aws_lb_target_group.this["stable"]'),
   },
   // Probes.
   {
@@ -158,16 +166,18 @@ export const mistakes: readonly Mistake[] = [
   {
     what: 'the ALB checks readiness at /health',
     code: 'DOCTOR_READINESS_PATH',
-    file: 'deploy/aws/alb.tf',
-    from: '"/ready"',
-    to: '"/health"',
+    file: plan,
+    from: '"/ready",\n                    "matcher"',
+    to: '"/health",\n                    "matcher"',
+    on: resource('aws.aws_lb_target_group.this["stable"]'),
   },
   {
     what: 'Cloudflare checks liveness instead of readiness',
     code: 'DOCTOR_READINESS_PATH',
-    file: 'deploy/cloudflare/main.tf',
-    from: '"/ready"',
-    to: '"/live"',
+    file: plan,
+    from: '"/ready",\n                "interval"',
+    to: '"/live",\n                "interval"',
+    on: resource('cloudflare.cloudflare_load_balancer_monitor.this[0]'),
   },
   {
     what: 'the image checks liveness instead of readiness',

@@ -15,6 +15,8 @@ export const shipped = [
   'ecosystem.config.cjs',
   'Dockerfile',
   'src/app',
+  // The deploy/aws and deploy/cloudflare modules as `terraform show -json` prints them, shortened to what is read.
+  'test/cli/doctor/shipped-plan.json',
 ] as const
 
 export interface Project {

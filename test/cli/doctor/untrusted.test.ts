@@ -210,7 +210,7 @@ describe('an untrusted folder', () => {
       ['a.conf', ''],
       ['a.cfg', 'backend a\n'],
       ['a.service', 'ExecStart=node '],
-      ['a.tf', 'a = '],
+      ['plan.json', '{"format_version":"1.2","values":'],
       ['.env', 'REDIS_URL='],
       ['Dockerfile', 'CMD '],
       ['a.js', "import 'fastify-fleet'\n"],

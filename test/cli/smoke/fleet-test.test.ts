@@ -8,7 +8,7 @@ import command from '../../../src/cli/commands/test.ts'
 import { Operators } from '../../../src/cli/operators.ts'
 import { failover } from '../../../src/cli/smoke/failover.ts'
 import { page } from '../../../src/cli/smoke/html.ts'
-import type { Report } from '../../../src/cli/smoke/report.ts'
+import { type CheckResult, type Report, resultsOf } from '../../../src/cli/smoke/report.ts'
 import { Target } from '../../../src/cli/target.ts'
 import { runCommand, type Said } from '../commands.ts'
 import { type SmallFleet, type SmallFleetOptions, smallFleet, token } from '../small-fleet.ts'
@@ -266,7 +266,8 @@ test('failover: fails when the front ignores the drain, in spite of a pause', as
     },
   })
   const context = { front: new Target(front), direct: [], sample: [], path: '/health' }
-  const findings = await failover(context, new Operators(new Target(`${urls[0]}`)), 2_500)
+  const findings: CheckResult[] = []
+  await failover(context, new Operators(new Target(`${urls[0]}`)), resultsOf('failover', findings), 2_500)
   assert.match(findings.map(({ text }) => text).join(), /small-1 still responded 2\.5 s after the drain/)
   assert.ok(apps.every((app) => app.fleet.state === 'serving'))
 })

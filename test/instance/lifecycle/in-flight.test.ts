@@ -22,11 +22,11 @@ describe('list of requests in flight', () => {
         list.remove(list.get(responses[ended] as Response) as InFlight)
         left.delete(ended)
         assert.deepEqual(
-          list.requests().map(({ request }) => request.routeOptions.url),
+          list.entries().map(({ request }) => request?.routeOptions.url),
           [...left].map((i) => `/${i}`),
         )
         assert.deepEqual(
-          list.responses().map((one) => responses.indexOf(one)),
+          list.entries().map(({ response }) => responses.indexOf(response as Response)),
           [...left],
         )
         assert.equal(list.size, left.size)

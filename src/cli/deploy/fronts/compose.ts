@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { FleetError } from '../../../base/errors.ts'
-import type { Healthy, Plan, Run } from '../step.ts'
+import type { DeployPlan, Healthy, Run } from '../step.ts'
 
 export interface ComposeOptions {
   /** Command that runs compose, e.g. `docker compose -f docker-compose.loadbalancer.yml`. */
@@ -28,7 +28,7 @@ export interface Container {
  *
  * @param running the current containers; some already have this version after an interrupted deploy
  */
-export function composeRolling(options: ComposeOptions, running: readonly Container[]): Plan {
+export function composeRolling(options: ComposeOptions, running: readonly Container[]): DeployPlan {
   const { command, service, version, color, timeoutMs } = options
   const old = running.filter((container) => container.version !== version).map(({ id }) => id)
   const fresh = running.length - old.length

@@ -1,4 +1,4 @@
-import { FleetError } from '../../../base/errors.ts'
+import { usageError } from '../../args.ts'
 import { servers } from '../haproxy-api.ts'
 import type { Rotation, Share, Shares } from '../rotation.ts'
 import type { Step } from '../step.ts'
@@ -17,7 +17,7 @@ export async function haproxyRotation(options: HaproxyOptions, managed: readonly
   const names = new Map(states.map(({ address, name }) => [address, name]))
   const unknown = managed.filter((address) => !names.has(address))
   if (unknown.length > 0) {
-    throw new FleetError('FLEET_ERR_USAGE', `HAProxy’s backend ${backend} has no server at ${unknown.join(', ')}`)
+    throw usageError(`HAProxy’s backend ${backend} has no server at ${unknown.join(', ')}`)
   }
   const command = (text: string, tolerate?: string): Step => ({ do: 'runtime', socket, command: text, tolerate })
 

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { FleetError } from '../../../base/errors.ts'
+import { usageError } from '../../args.ts'
 import { type Rotation, type Share, type Shares, sameShares } from '../rotation.ts'
 import type { Step } from '../step.ts'
 
@@ -19,13 +19,13 @@ export interface NginxOptions {
 export async function nginxRotation(options: NginxOptions, managed: readonly string[]): Promise<Rotation> {
   const { file, upstream, command, settleMs, timeoutMs } = options
   const text = await readFile(file, 'utf8').catch((error: Error) => {
-    throw new FleetError('FLEET_ERR_USAGE', `--upstreams: ${error.message}`)
+    throw usageError(`--upstreams: ${error.message}`)
   })
   const all = readShares(text, upstream) ?? new Map<string, Share>()
   const now = new Map([...all].filter(([address]) => managed.includes(address)))
   if (now.size === 0) {
     const them = managed.join(', ')
-    throw new FleetError('FLEET_ERR_USAGE', `${file} has no upstream ${upstream} (--upstream) with one of ${them}`)
+    throw usageError(`${file} has no upstream ${upstream} (--upstream) with one of ${them}`)
   }
   return {
     now,

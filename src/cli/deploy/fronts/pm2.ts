@@ -1,5 +1,5 @@
-import { mainFile } from '../../up/fronts/node.ts'
-import type { Plan, Run, Step } from '../step.ts'
+import { mainFile } from '../../up/node.ts'
+import type { DeployPlan, Run, Step } from '../step.ts'
 
 export interface Pm2Options {
   /** Command that runs pm2. */
@@ -23,7 +23,7 @@ export interface Pm2Options {
  * pm2 replaces processes one by one, but also with a broken build, so the build is checked first. A rollback restores and reloads the
  * previous build.
  */
-export function pm2Rolling(options: Pm2Options): Plan {
+export function pm2Rolling(options: Pm2Options): DeployPlan {
   const { command, config, file, url, version, color, before, timeoutMs, restore } = options
   const check: Run = {
     do: 'run',

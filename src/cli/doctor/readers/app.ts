@@ -1,4 +1,4 @@
-import { type Fact, type Instance, lineAt, type Reader, type Reading } from '../facts.ts'
+import { type Fact, type InstanceFacts, lineAt, type Reader, type Reading, violation } from '../facts.ts'
 
 const milliseconds = (text: string, name: string, file: string): Fact<number> | undefined => {
   const match = new RegExp(`\\b${name}\\s*:\\s*([\\d_]+)`).exec(text)
@@ -13,7 +13,7 @@ function readOne({ file, text }: { file: string; text: string }): readonly Readi
   if (!/\bfastify\s*\(|['"]fastify-fleet['"/]/i.test(text)) return []
   const readings: Reading[] = []
   const trusting = /\btrustProxy\s*:\s*true\b/.exec(text)
-  if (trusting) readings.push({ role: 'violation', rule: 'trust-all', file, line: lineAt(text, trusting.index) })
+  if (trusting) readings.push(violation('DOCTOR_TRUST_EVERYONE', { file, line: lineAt(text, trusting.index) }))
   const env = new Map<string, Fact<string>>()
   for (const [option, name] of [
     ['shutdownTimeoutMs', 'SHUTDOWN_TIMEOUT'],
@@ -25,7 +25,16 @@ function readOne({ file, text }: { file: string; text: string }): readonly Readi
   const keepAliveMs = milliseconds(text, 'keepAliveTimeout', file)
   if (env.size > 0 || keepAliveMs) {
     const line = keepAliveMs?.line ?? [...env.values()][0]?.line ?? 1
-    const app: Instance = { role: 'instance', source: 'app', name: file, file, line, env, unseen: 'any', keepAliveMs }
+    const app: InstanceFacts = {
+      role: 'instance',
+      source: 'app',
+      name: file,
+      file,
+      line,
+      env,
+      unseen: 'any',
+      keepAliveMs,
+    }
     readings.push(app)
   }
   return readings

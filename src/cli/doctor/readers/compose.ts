@@ -1,60 +1,51 @@
 import { duration } from '../durations.ts'
-import type { Context, Fact, Instance, Reader, Reading, Variable } from '../facts.ts'
-import { asCommand, asNumber, asText, parseYaml, type YamlDocument } from '../yaml-file.ts'
-import { probedPath } from './probed-path.ts'
+import {
+  type Fact,
+  factAt,
+  type InstanceFacts,
+  isInstance,
+  probedPath,
+  type Reader,
+  type Reading,
+  type Variable,
+  violation,
+} from '../facts.ts'
+import { asCommand, asMap, asNumber, asText, parseYaml, type YamlDocument } from '../yaml-file.ts'
 
 /** Docker's own default. */
 const defaultGraceMs = 10_000
-/** A service with one of these is an instance; a migration has `DATABASE_URL` too. */
-const instanceVariables = [
-  'REDIS_URL',
-  'REDIS_HOST',
-  'SESSION_SECRET',
-  'JWT_SECRET',
-  'FLEET_NAME',
-  'SHUTDOWN_TIMEOUT',
-  'DRAIN_DELAY',
-  'TRUST_PROXY',
-]
 
-export const readCompose: Reader = (sources, context) =>
-  sources.flatMap((source) => parseYaml(source).flatMap((document) => readFile(document, context)))
+type Variables = ReadonlyMap<string, Variable>
 
-function readFile(document: YamlDocument, context: Context): Reading[] {
-  const services = document.get(['services'])
-  if (typeof services !== 'object' || services === null) return []
-  return Object.keys(services).flatMap((name) => readService(document, name, context))
-}
+export const readCompose: Reader = (sources, variables) =>
+  sources
+    .flatMap(parseYaml)
+    .flatMap((document) =>
+      Object.keys(asMap(document.get(['services']))).flatMap((name) => readService(document, name, variables)),
+    )
 
-function readService(document: YamlDocument, name: string, context: Context): Reading[] {
+function readService(document: YamlDocument, name: string, variables: Variables): Reading[] {
   const path = ['services', name]
-  const { file } = document
-  const env = environment(document, [...path, 'environment'], context)
-  if (!instanceVariables.some((variable) => env.has(variable))) return passwords(env, name)
+  const place = { file: document.file, line: document.line(path) }
+  const env = environment(document, [...path, 'environment'], variables)
+  if (!isInstance(env)) return passwords(env, name)
   const at = <T>(key: string[], parse: (value: unknown) => T | undefined): Fact<T> | undefined =>
     document.fact([...path, ...key], parse)
   const copies = at(['deploy', 'replicas'], asNumber) ?? at(['scale'], asNumber)
   const readings: Reading[] = []
   const many = (copies?.value ?? 1) > 1
   const fixed = at(['ports'], (ports) => (Array.isArray(ports) && ports.some(isFixed) ? true : undefined))
-  if (many && fixed)
-    readings.push({ role: 'violation', rule: 'compose-fixed-port', file, line: fixed.line, detail: name })
+  if (many && fixed) readings.push(violation('DOCTOR_COMPOSE_FIXED_PORT', fixed, name))
   const named = at(['container_name'], asText)
-  if (many && named)
-    readings.push({ role: 'violation', rule: 'compose-container-name', file, line: named.line, detail: name })
-  const instance: Instance = {
+  if (many && named) readings.push(violation('DOCTOR_COMPOSE_CONTAINER_NAME', named, name))
+  const instance: InstanceFacts = {
     role: 'instance',
     source: 'compose',
     name: `service ${name}`,
-    file,
-    line: document.line(path),
+    ...place,
     env,
     unseen: document.get([...path, 'env_file']) === undefined ? 'none' : 'any',
-    graceMs: at(['stop_grace_period'], (value) => duration(String(value))) ?? {
-      value: defaultGraceMs,
-      file,
-      line: document.line(path),
-    },
+    graceMs: at(['stop_grace_period'], (value) => duration(String(value))) ?? factAt(defaultGraceMs, place),
     copies,
     command: at(['command'], asCommand),
     readiness: at(['healthcheck', 'test'], (test) => probedPath(asCommand(test) ?? '')),
@@ -69,7 +60,7 @@ const isFixed = (port: unknown): boolean =>
     : (port as { published?: unknown })?.published !== undefined
 
 /** Services that are not instances may have weak passwords too. */
-const passwords = (env: ReadonlyMap<string, Variable>, name: string): Reading[] => {
+const passwords = (env: Variables, name: string): Reading[] => {
   const own = new Map([...env].filter(([variable]) => /PASSWORD|SECRET|TOKEN/.test(variable)))
   const [first] = own.values()
   if (!first) return []
@@ -77,13 +68,13 @@ const passwords = (env: ReadonlyMap<string, Variable>, name: string): Reading[] 
   return [{ role: 'instance', source: 'compose', name: `service ${name}`, file, line, env: own, unseen: 'any' }]
 }
 
-function environment(document: YamlDocument, path: string[], context: Context): Map<string, Variable> {
+function environment(document: YamlDocument, path: string[], variables: Variables): Map<string, Variable> {
   const given = document.get(path)
   const env = new Map<string, Variable>()
   const set = (name: string, value: unknown, key: string | number): void => {
     const text = asText(value)
     env.set(name, {
-      value: text === undefined ? undefined : interpolate(text, context),
+      value: text === undefined ? undefined : interpolate(text, variables),
       file: document.file,
       line: document.line([...path, key]),
     })
@@ -100,7 +91,7 @@ function environment(document: YamlDocument, path: string[], context: Context): 
 }
 
 /** `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, `$$`; `undefined` when a value is unknown. */
-function interpolate(text: string, { variables }: Context): string | undefined {
+function interpolate(text: string, variables: Variables): string | undefined {
   let unknown = false
   const result = text.replaceAll(
     /\$(?:\$|(\w+)|\{(\w+)(?::?([-?+])([^}]{0,4096}))?\})/g,

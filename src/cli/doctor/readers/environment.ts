@@ -1,5 +1,5 @@
 import { parseEnv } from 'node:util'
-import type { Instance, Reader, Source, Variable } from '../facts.ts'
+import type { InstanceFacts, Reader, Source, Variable } from '../facts.ts'
 
 /** Variables of instances; a file with none of them has values for the templates of a front. */
 const instanceVariables =
@@ -22,7 +22,7 @@ export const readEnvironment: Reader = (sources) =>
   sources
     .filter(({ text }) => instanceVariables.test(text))
     .map(
-      (source): Instance => ({
+      (source): InstanceFacts => ({
         role: 'instance',
         source: 'environment',
         name: source.file,

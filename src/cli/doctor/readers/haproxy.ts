@@ -1,5 +1,6 @@
 import { duration } from '../durations.ts'
-import type { Fact, Front, Reader, Reading, Source } from '../facts.ts'
+import { type FrontFacts, factAt, type Place, type Reader, type Reading, type Source, violation } from '../facts.ts'
+import type { RuleCode } from '../rules.ts'
 
 /** HAProxy's own defaults, ms and counts. */
 const defaults = { interMs: 2_000, fall: 3, purgeMs: 5_000 }
@@ -9,10 +10,8 @@ const sectionNames =
 /** Characters. */
 const maxWord = 8192
 
-interface Line {
+interface Line extends Place {
   readonly words: readonly string[]
-  readonly file: string
-  readonly line: number
 }
 interface Section extends Line {
   readonly kind: string
@@ -55,8 +54,8 @@ function readOne(source: Source): Reading[] {
   const starts = (...words: string[]): Line | undefined =>
     lines.find((line) => words.every((word, index) => line.words[index] === word))
   const readings: Reading[] = []
-  const report = (rule: string, at: Line | undefined, detail?: string): void => {
-    if (at) readings.push({ role: 'violation', rule, file: at.file, line: at.line, detail })
+  const report = (code: RuleCode, at: Line | undefined, detail?: string): void => {
+    if (at) readings.push(violation(code, at, detail))
   }
   const shared = all.filter(({ kind }) => kind === 'defaults').flatMap((section) => section.lines)
   const servedBy = new Set(lines.filter(({ words }) => words[0] === 'default_backend').map(({ words }) => words[1]))
@@ -66,22 +65,24 @@ function readOne(source: Source): Reading[] {
 
   const http = pools.length > 0 && !lines.some(({ words }) => words[0] === 'mode' && words[1] === 'tcp')
   if (http && !starts('option', 'forwardfor') && !setsHeader(lines, 'x-forwarded-for'))
-    report('front-address', pools[0])
-  if (http && !setsHeader(lines, 'x-forwarded-proto')) report('front-protocol', pools[0])
-  report('front-responds-to-probe', starts('monitor-uri') ?? lines.find(({ words }) => respondsToProbe(words)))
+    report('DOCTOR_FRONT_ADDRESS', pools[0])
+  if (http && !setsHeader(lines, 'x-forwarded-proto')) report('DOCTOR_FRONT_PROTOCOL', pools[0])
+  report('DOCTOR_PROBE_ANSWERED_BY_FRONT', starts('monitor-uri') ?? lines.find(({ words }) => respondsToProbe(words)))
   report(
-    'haproxy-open-stats',
+    'DOCTOR_HAPROXY_OPEN_STATS',
     all.find((section) => opensStats(section, shared)),
   )
   report(
-    'haproxy-stats-admin',
+    'DOCTOR_HAPROXY_STATS_ADMIN',
     lines.find(({ words }) => words.join(' ').startsWith('stats admin if TRUE')),
   )
   const retry = starts('retry-on')
-  if (retry && !lines.some(({ words }) => words[1] === 'disable-l7-retry')) report('haproxy-repeats-posts', retry)
-  if (pools.length > 0 && !starts('option', 'redispatch')) report('haproxy-redispatch', shared[0] ?? pools[0])
-  for (const gone of ['forceclose', 'http-tunnel']) report('haproxy-gone', starts('option', gone), `option ${gone}`)
-  report('haproxy-gone', starts('balance', 'leasttime'), 'balance leasttime')
+  if (retry && !lines.some(({ words }) => words[1] === 'disable-l7-retry'))
+    report('DOCTOR_HAPROXY_REPEATS_POSTS', retry)
+  if (pools.length > 0 && !starts('option', 'redispatch')) report('DOCTOR_HAPROXY_REDISPATCH', shared[0] ?? pools[0])
+  for (const gone of ['forceclose', 'http-tunnel'])
+    report('DOCTOR_HAPROXY_GONE', starts('option', gone), `option ${gone}`)
+  report('DOCTOR_HAPROXY_GONE', starts('balance', 'leasttime'), 'balance leasttime')
   return readings
 }
 
@@ -115,16 +116,14 @@ function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): R
   const settings = [...own.filter(({ words }) => words[0] === 'default-server'), ...servers]
   const checked = settings.find(({ words }) => words.includes('check') || words.includes('track'))
   const readings: Reading[] = []
-  if (isDefault && !checked)
-    readings.push({ role: 'violation', rule: 'haproxy-no-check', file, line: servers[0]?.line ?? line, detail: name })
+  if (isDefault && !checked) readings.push(violation('DOCTOR_HAPROXY_NO_CHECK', servers[0] ?? pool, name))
   const asks = last('option', 'httpchk')
   const sends = last('http-check', 'send')
   const uri = sends?.words[sends.words.indexOf('uri') + 1]
   const path = sends?.words.includes('uri')
     ? uri
     : (asks?.words.find((word) => word.startsWith('/')) ?? (asks ? '/' : undefined))
-  if (isDefault && checked && !asks)
-    readings.push({ role: 'violation', rule: 'haproxy-no-httpchk', file, line: checked.line, detail: name })
+  if (isDefault && checked && !asks) readings.push(violation('DOCTOR_HAPROXY_NO_HTTPCHK', checked, name))
 
   const parameter = (key: string): (Line & { value: string }) | undefined => {
     const holder = settings.findLast(({ words }) => words.includes(key))
@@ -144,18 +143,16 @@ function readPool(pool: Section, shared: readonly Line[], isDefault: boolean): R
     .map((key) => last('timeout', key))
     .find((found) => found !== undefined)
   const idleMs = duration(idle?.words[2] ?? '', 'ms')
-  const front: Front = {
+  const front: FrontFacts = {
     role: 'front',
     source: 'haproxy',
     name,
     file,
     line,
     // An idle connection to an instance outlives its client's connection in the pool until the next purge.
-    idleMs: idle && idleMs !== undefined ? { value: idleMs + defaults.purgeMs, file, line: idle.line } : undefined,
-    noticeMs: at && checked?.words.includes('check') ? fact(Math.min(checks, agent ?? checks), at) : undefined,
-    readiness: path === undefined ? undefined : fact(path, sends ?? asks ?? pool),
+    idleMs: idle && idleMs !== undefined ? factAt(idleMs + defaults.purgeMs, idle) : undefined,
+    noticeMs: at && checked?.words.includes('check') ? factAt(Math.min(checks, agent ?? checks), at) : undefined,
+    readiness: path === undefined ? undefined : factAt(path, sends ?? asks ?? pool),
   }
   return [...readings, front]
 }
-
-const fact = <T>(value: T, { file, line }: Line): Fact<T> => ({ value, file, line })

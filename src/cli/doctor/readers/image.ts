@@ -1,14 +1,13 @@
-import type { Instance, Reader } from '../facts.ts'
-import { probedPath } from './probed-path.ts'
+import { type InstanceFacts, probedPath, type Reader } from '../facts.ts'
 
 /** A Dockerfile: the command of process 1 and the path of the health check. */
 export const readImage: Reader = (sources) =>
-  sources.map(({ file, text }): Instance => {
+  sources.map(({ file, text }): InstanceFacts => {
     // An instruction with continuation lines is reported at its first line.
     const instructions = text.split(/(?<!\\)\n/)
     let line = 1
-    let command: Instance['command']
-    let readiness: Instance['readiness']
+    let command: InstanceFacts['command']
+    let readiness: InstanceFacts['readiness']
     for (const instruction of instructions) {
       const [, name = '', rest = ''] = /^\s*(CMD|ENTRYPOINT|HEALTHCHECK)\s+(.*)/is.exec(instruction) ?? []
       const clean = rest.replaceAll('\\\n', ' ')
@@ -17,17 +16,8 @@ export const readImage: Reader = (sources) =>
       else if (/^(?:CMD|ENTRYPOINT)$/i.test(name)) command = { value: commandOf(clean), file, line }
       line += instruction.split('\n').length
     }
-    return {
-      role: 'instance',
-      source: 'image',
-      name: file,
-      file,
-      line: 1,
-      env: new Map(),
-      unseen: 'any',
-      command,
-      readiness,
-    }
+    const process = { env: new Map(), unseen: 'any', command, readiness } as const
+    return { role: 'instance', source: 'image', name: file, file, line: 1, ...process }
   })
 
 /** `["npm", "start"]` is `npm start`. A shell runs plain text and stays process 1 unless the text begins with `exec`. */

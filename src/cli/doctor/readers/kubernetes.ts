@@ -1,25 +1,26 @@
 import { duration } from '../durations.ts'
-import type { Fact, Front, Instance, Reader, Reading, Variable } from '../facts.ts'
-import { asCommand, asMap, asNumber, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
+import {
+  type Fact,
+  type FrontFacts,
+  factAt,
+  type InstanceFacts,
+  isInstance,
+  type Place,
+  type Reader,
+  type Reading,
+  type Variable,
+  violation,
+} from '../facts.ts'
+import { asCommand, asList, asMap, asNumber, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
 
 /** Kubernetes’ own default. */
-const defaults = { graceMs: 30_000 }
+const defaultGraceMs = 30_000
 /**
  * From the deletion of a pod until every node and Ingress has removed it. Kubernetes guarantees no time; its documentation of
  * pod termination assumes a few seconds.
  */
 const endpointsMs = 5_000
 const workloads = new Set(['Deployment', 'StatefulSet', 'DaemonSet'])
-const instanceVariables = [
-  'REDIS_URL',
-  'REDIS_HOST',
-  'SESSION_SECRET',
-  'JWT_SECRET',
-  'FLEET_NAME',
-  'SHUTDOWN_TIMEOUT',
-  'DRAIN_DELAY',
-  'TRUST_PROXY',
-]
 
 type Named = ReadonlyMap<string, ReadonlyMap<string, Variable>>
 
@@ -55,19 +56,10 @@ function variables(document: YamlDocument): [string, ReadonlyMap<string, Variabl
 }
 
 function secrets(document: YamlDocument, named: Named): Reading[] {
-  const env = named.get(nameOf(document)) ?? new Map()
+  const name = nameOf(document)
+  const env = named.get(name) ?? new Map()
   const { file } = document
-  return [
-    {
-      role: 'instance',
-      source: 'kubernetes',
-      name: nameOf(document),
-      file,
-      line: document.line(['kind']),
-      env,
-      unseen: 'any',
-    },
-  ]
+  return [{ role: 'instance', source: 'kubernetes', name, file, line: document.line(['kind']), env, unseen: 'any' }]
 }
 
 function readWorkload(document: YamlDocument, named: Named): Reading[] {
@@ -78,52 +70,43 @@ function readWorkload(document: YamlDocument, named: Named): Reading[] {
 }
 
 function readContainer(document: YamlDocument, pod: Path, path: Path, named: Named): Reading[] {
-  const { file } = document
   const { env, unseen } = environment(document, path, named)
   const asksReadiness = document.get([...path, 'readinessProbe', 'httpGet']) !== undefined
-  if (!asksReadiness && !instanceVariables.some((name) => env.has(name))) return []
+  if (!asksReadiness && !isInstance(env)) return []
   const at = <T>(key: Path, parse: (value: unknown) => T | undefined): Fact<T> | undefined =>
     document.fact([...path, ...key], parse)
-  const here = (key: Path = []): { file: string; line: number } => ({ file, line: document.line([...path, ...key]) })
-
+  const here: Place = { file: document.file, line: document.line(path) }
   const readings: Reading[] = []
   const strategy = document.fact(['spec', 'strategy', 'type'], asText)
-  if (strategy?.value === 'Recreate')
-    readings.push({
-      role: 'violation',
-      rule: 'kubernetes-recreate',
-      file,
-      line: strategy.line,
-      detail: nameOf(document),
-    })
+  if (strategy?.value === 'Recreate') readings.push(violation('DOCTOR_KUBERNETES_RECREATE', strategy, nameOf(document)))
   if (document.get([...path, 'readinessProbe']) === undefined)
-    readings.push({ role: 'violation', rule: 'kubernetes-no-readiness', ...here(), detail: nameOf(document) })
+    readings.push(violation('DOCTOR_KUBERNETES_NO_READINESS', here, nameOf(document)))
 
   const grace = document.fact([...pod, 'terminationGracePeriodSeconds'], asNumber)
   const sleep =
     at(['lifecycle', 'preStop', 'sleep', 'seconds'], asNumber) ??
     at(['lifecycle', 'preStop', 'exec', 'command'], sleeps)
   const copies = document.fact(['spec', 'replicas'], asNumber)
-  const instance: Instance = {
+  const instance: InstanceFacts = {
     role: 'instance',
     source: 'kubernetes',
     name: nameOf(document),
-    ...here(),
+    ...here,
     env,
     unseen,
-    graceMs: grace ? { ...grace, value: grace.value * 1_000 } : { value: defaults.graceMs, ...here() },
+    graceMs: grace ? { ...grace, value: grace.value * 1_000 } : factAt(defaultGraceMs, here),
     preStopMs: sleep && { ...sleep, value: sleep.value * 1_000 },
     copies,
     command: at(['command'], asCommand),
     readiness: at(['readinessProbe', 'httpGet', 'path'], asText),
     liveness: at(['livenessProbe', 'httpGet', 'path'], asText),
   }
-  const service: Front = {
+  const service: FrontFacts = {
     role: 'front',
     source: 'ingress',
     name: `endpoints of ${nameOf(document)}`,
-    ...here(),
-    noticeMs: { ...(sleep ?? here()), value: endpointsMs },
+    ...here,
+    noticeMs: factAt(endpointsMs, sleep ?? here),
   }
   return [...readings, instance, service]
 }
@@ -141,10 +124,10 @@ function environment(
   document: YamlDocument,
   path: Path,
   named: Named,
-): { env: Map<string, Variable>; unseen: Instance['unseen'] } {
+): { env: Map<string, Variable>; unseen: InstanceFacts['unseen'] } {
   const env = new Map<string, Variable>()
   const missing = new Set<string>()
-  for (const [index] of list(document.get([...path, 'envFrom'])).entries()) {
+  for (const [index] of asList(document.get([...path, 'envFrom'])).entries()) {
     for (const [kind, ref] of [
       ['ConfigMap', 'configMapRef'],
       ['Secret', 'secretRef'],
@@ -156,7 +139,7 @@ function environment(
       if (!found) missing.add(kind)
     }
   }
-  for (const [index, entry] of list(document.get([...path, 'env'])).entries()) {
+  for (const [index, entry] of asList(document.get([...path, 'env'])).entries()) {
     const { name: given, value } = (entry ?? {}) as { name?: unknown; value?: unknown }
     const name = asText(given)
     if (name) env.set(name, { value: asText(value), file: document.file, line: document.line([...path, 'env', index]) })
@@ -165,15 +148,11 @@ function environment(
   return { env, unseen }
 }
 
-const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
-
 function readIngress(document: YamlDocument): Reading[] {
-  const annotation = (name: string): Fact<string> | undefined =>
-    document.fact(['metadata', 'annotations', `nginx.ingress.kubernetes.io/${name}`], asText)
-  const { file } = document
-  const retries = annotation('proxy-next-upstream')
+  const name = 'nginx.ingress.kubernetes.io/proxy-next-upstream'
+  const retries = document.fact(['metadata', 'annotations', name], asText)
   if (!retries?.value.includes('non_idempotent')) return []
-  return [{ role: 'violation', rule: 'nginx-repeats-posts', file, line: retries.line }]
+  return [violation('DOCTOR_REPEATS_POSTS', retries)]
 }
 
 /** The ConfigMap of the ingress-nginx controller. */

@@ -1,9 +1,9 @@
+import type { Place } from '../facts.ts'
+
 /** A directive of nginx, with its block when it has one. */
-export interface Directive {
+export interface Directive extends Place {
   readonly name: string
   readonly args: readonly string[]
-  readonly file: string
-  readonly line: number
   readonly block?: readonly Directive[]
 }
 

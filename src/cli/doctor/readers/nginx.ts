@@ -1,6 +1,17 @@
 import { dirname, resolve } from 'node:path'
 import { duration } from '../durations.ts'
-import { type Context, escaped, type Fact, type Front, type Reader, type Reading, type Source } from '../facts.ts'
+import {
+  escaped,
+  type Fact,
+  type FrontFacts,
+  factAt,
+  type Reader,
+  type Reading,
+  type Source,
+  type Variable,
+  violation,
+} from '../facts.ts'
+import type { RuleCode } from '../rules.ts'
 import { type Directive, parseNginx } from './nginx-syntax.ts'
 
 /** nginx's own defaults. */
@@ -12,8 +23,8 @@ const maxIncludes = 1000
 const probes = /\/(?:\((?:\?:)?)?(?:health|ready|live|alive)\b/
 
 /** Reads main files with their includes, and fragments that no file includes. */
-export const readNginx: Reader = (sources, context) => {
-  const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, context)]))
+export const readNginx: Reader = (sources, variables) => {
+  const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, variables)]))
   const included = new Set<string>()
   const expanded = [...trees].map(([path, tree]) => ({
     path,
@@ -26,7 +37,7 @@ export const readNginx: Reader = (sources, context) => {
   return roots.flatMap(({ tree }) => readTree(tree, !hasMain || isMain(tree)))
 }
 
-const parse = ({ file, text }: Source, { variables }: Context): Directive[] =>
+const parse = ({ file, text }: Source, variables: ReadonlyMap<string, Variable>): Directive[] =>
   parseNginx(
     file,
     text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => variables.get(name)?.value ?? whole),
@@ -92,25 +103,25 @@ const walk = (tree: readonly Directive[]): Directive[] =>
 function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   const all = walk(tree)
   const readings: Reading[] = []
-  const report = (rule: string, at: Directive | undefined, detail?: string): void => {
-    if (at) readings.push({ role: 'violation', rule, file: at.file, line: at.line, detail })
+  const report = (code: RuleCode, at: Directive | undefined, detail?: string): void => {
+    if (at) readings.push(violation(code, at, detail))
   }
   const proxied = all.find(({ name, args }) => name === 'proxy_pass' && /^https?:/.test(args[0] ?? ''))
   const headers = all.filter(({ name }) => name === 'proxy_set_header')
   const header = (wanted: string): Directive[] => headers.filter(({ args }) => args[0]?.toLowerCase() === wanted)
 
   report(
-    'nginx-repeats-posts',
+    'DOCTOR_REPEATS_POSTS',
     all.find(({ name, args }) => name === 'proxy_next_upstream' && args.includes('non_idempotent')),
   )
   report(
-    'nginx-connection',
+    'DOCTOR_NGINX_CONNECTION',
     header('connection').find(({ args }) => /^(?:upgrade|close)$/i.test(args[1] ?? '')),
   )
-  if (whole && proxied && header('x-forwarded-for').length === 0) report('front-address', proxied)
-  if (whole && proxied && header('x-forwarded-proto').length === 0) report('front-protocol', proxied)
+  if (whole && proxied && header('x-forwarded-for').length === 0) report('DOCTOR_FRONT_ADDRESS', proxied)
+  if (whole && proxied && header('x-forwarded-proto').length === 0) report('DOCTOR_FRONT_PROTOCOL', proxied)
   report(
-    'front-responds-to-probe',
+    'DOCTOR_PROBE_ANSWERED_BY_FRONT',
     all.find(
       ({ name, args, block }) =>
         name === 'location' &&
@@ -120,7 +131,7 @@ function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   )
   for (const name of ['health_check', 'check', 'slow_start', 'least_time', 'queue'])
     report(
-      'nginx-plus',
+      'DOCTOR_NGINX_PLUS',
       all.find((directive) => directive.name === name),
       name,
     )
@@ -130,7 +141,7 @@ function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
   const version = all.find(({ name }) => name === 'proxy_http_version')
   const keeps = upstreams.find(({ block = [] }) => block.some(({ name }) => name === 'keepalive'))
   if (proxied && keeps && (version === undefined || version.args[0] === '1.0'))
-    report('nginx-http-version', version ?? keeps)
+    report('DOCTOR_NGINX_HTTP_VERSION', version ?? keeps)
   return readings
 }
 
@@ -142,28 +153,21 @@ function readUpstream({ block = [], ...upstream }: Directive, http: boolean): Re
   if (servers.length === 0 || !http) return []
   const method = block.find((directive) => withoutBackup.has(directive.name))
   const backup = servers.find(({ args }) => args.includes('backup'))
-  if (method && backup)
-    readings.push({
-      role: 'violation',
-      rule: 'nginx-backup',
-      file: backup.file,
-      line: backup.line,
-      detail: method.name,
-    })
+  if (method && backup) readings.push(violation('DOCTOR_NGINX_BACKUP', backup, method.name))
   const keepalive = block.find((directive) => directive.name === 'keepalive')
-  if (!keepalive) readings.push({ role: 'violation', rule: 'nginx-no-keepalive', file, line, detail: name })
+  if (!keepalive) readings.push(violation('DOCTOR_NGINX_NO_KEEPALIVE', upstream, name))
 
   const timeout = block.find((directive) => directive.name === 'keepalive_timeout')
   const idle = timeout ? duration(timeout.args[0] ?? '') : defaults.keepaliveMs
   const avoids = servers.map((server) => avoid(server)).filter((fact) => fact !== undefined)
   const shortest = avoids.sort((a, b) => a.value - b.value)[0]
-  const front: Front = {
+  const front: FrontFacts = {
     role: 'front',
     source: 'nginx',
     name: `upstream ${name}`,
     file,
     line,
-    idleMs: keepalive && idle !== undefined ? fact(idle, timeout ?? keepalive) : undefined,
+    idleMs: keepalive && idle !== undefined ? factAt(idle, timeout ?? keepalive) : undefined,
     avoidMs: shortest,
   }
   return [...readings, front]
@@ -175,7 +179,5 @@ function avoid(server: Directive): Fact<number> | undefined {
     server.args.find((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1)
   if (parameter('max_fails') === '0') return undefined
   const ms = duration(parameter('fail_timeout') ?? String(defaults.failMs / 1_000))
-  return ms === undefined ? undefined : fact(ms, server)
+  return ms === undefined ? undefined : factAt(ms, server)
 }
-
-const fact = <T>(value: T, { file, line }: Directive): Fact<T> => ({ value, file, line })

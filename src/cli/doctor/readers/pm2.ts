@@ -1,5 +1,17 @@
 import { duration } from '../durations.ts'
-import type { Fact, Instance, Reader, Reading, Source, Variable } from '../facts.ts'
+import {
+  type Fact,
+  factAt,
+  type InstanceFacts,
+  type Place,
+  type Reader,
+  type Reading,
+  type Source,
+  type Variable,
+  violation,
+} from '../facts.ts'
+import type { RuleCode } from '../rules.ts'
+import { asText } from '../yaml-file.ts'
 import { exportsOf, isObject, jsonOf, type StaticObject, type StaticValue, unresolved } from './static-js.ts'
 
 /** pm2's own defaults. */
@@ -15,57 +27,55 @@ function readOne({ file, text }: Source): readonly Reading[] {
   const list: readonly StaticValue[] = Array.isArray(apps) ? apps : [apps]
   const known = list.filter(isObject)
   const computed: readonly Reading[] =
-    known.length === list.length ? [] : [{ role: 'violation', rule: 'pm2-computed', file, line: member?.line ?? 1 }]
+    known.length === list.length ? [] : [violation('DOCTOR_PM2_COMPUTED', { file, line: member?.line ?? 1 })]
   return [...computed, ...known.filter(isNode).flatMap((app) => readApp(app, file))]
 }
 
-const textOf = (value: StaticValue): string | undefined =>
-  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : undefined
-
 /** pm2 also runs programs that are not instances. */
 function isNode(app: StaticObject): boolean {
-  const value = (name: string): string | undefined => textOf(app.get(name)?.value)
+  const value = (name: string): string | undefined => asText(app.get(name)?.value)
   const interpreter = value('interpreter') ?? value('exec_interpreter')
   if (interpreter !== undefined) return /(?:^|\/)(?:node|nodejs|bun|tsx|ts-node)$/.test(interpreter)
   return !/\.(?:py|sh|bash|rb|php|pl)$/.test(value('script') ?? '')
 }
 
 function readApp(app: StaticObject, file: string): readonly Reading[] {
-  const at = (key: string): number => (app.get(key) ?? app.get('script') ?? [...app.values()][0])?.line ?? 1
+  const at = (key: string): Place => ({
+    file,
+    line: (app.get(key) ?? app.get('script') ?? [...app.values()][0])?.line ?? 1,
+  })
   const value = (key: string): StaticValue => app.get(key)?.value
   const ms = (key: string, byDefault: number): Fact<number> | undefined => {
     const given = value(key)
     if (given === unresolved) return undefined
-    const parsed = typeof given === 'number' ? given : duration(textOf(given) ?? '', 'ms')
-    return { value: parsed ?? byDefault, file, line: at(key) }
+    const parsed = typeof given === 'number' ? given : duration(asText(given) ?? '', 'ms')
+    return factAt(parsed ?? byDefault, at(key))
   }
   const env = environment(app, file)
   const readings: Reading[] = []
-  const report = (rule: string, key: string): void =>
-    void readings.push({ role: 'violation', rule, file, line: at(key) })
+  const report = (code: RuleCode, key: string): void => void readings.push(violation(code, at(key)))
   const instances = value('instances')
   const mode = value('exec_mode')
   // `instances` selects cluster mode unless `exec_mode` is set.
-  const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(textOf(mode) ?? '')
+  const isCluster = mode === undefined ? app.has('instances') : /^cluster(?:_mode)?$/.test(asText(mode) ?? '')
   const waits = value('wait_ready')
-  if (waits !== true && waits !== unresolved) report('pm2-wait-ready', 'wait_ready')
-  if (!isCluster && mode !== unresolved) report('pm2-fork', 'exec_mode')
+  if (waits !== true && waits !== unresolved) report('DOCTOR_PM2_WAIT_READY', 'wait_ready')
+  if (!isCluster && mode !== unresolved) report('DOCTOR_PM2_FORK', 'exec_mode')
   const listen = ms('listen_timeout', defaults.listenMs)
   if (waits === true && listen && listen.value <= Number(env.get('FLEET_READY_TIMEOUT')?.value ?? 0))
-    readings.push({ role: 'violation', rule: 'pm2-listen-timeout', file, line: listen.line })
+    readings.push(violation('DOCTOR_PM2_LISTEN_TIMEOUT', listen))
   const copies = copiesOf(instances)
-  const instance: Instance = {
+  const instance: InstanceFacts = {
     role: 'instance',
     source: 'pm2',
-    name: textOf(value('name')) ?? file,
-    file,
-    line: at('script'),
+    name: asText(value('name')) ?? file,
+    ...at('script'),
     env,
     // pm2 gives its processes the environment of the shell.
     unseen: 'any',
-    command: { value: commandOf(value('script'), value('args')), file, line: at('script') },
+    command: factAt(commandOf(value('script'), value('args')), at('script')),
     graceMs: ms('kill_timeout', defaults.killMs),
-    copies: copies === undefined ? undefined : { value: copies, file, line: at('instances') },
+    copies: copies === undefined ? undefined : factAt(copies, at('instances')),
   }
   return [...readings, instance]
 }
@@ -75,7 +85,7 @@ function environment(app: StaticObject, file: string): ReadonlyMap<string, Varia
   for (const key of ['env', 'env_production']) {
     const values = app.get(key)?.value
     if (!values || !isObject(values)) continue
-    for (const [name, { value, line }] of values) env.set(name, { value: textOf(value), file, line })
+    for (const [name, { value, line }] of values) env.set(name, { value: asText(value), file, line })
   }
   return env
 }
@@ -83,11 +93,11 @@ function environment(app: StaticObject, file: string): ReadonlyMap<string, Varia
 /** `max`, 0 and negative numbers depend on the number of processors; 2 stands for “several”. */
 function copiesOf(instances: StaticValue): number | undefined {
   if (instances === unresolved) return undefined
-  const count = Number(textOf(instances) ?? 1)
+  const count = Number(asText(instances) ?? 1)
   return instances === 'max' || count <= 0 ? 2 : Number.isFinite(count) ? count : undefined
 }
 
 function commandOf(script: StaticValue, args: StaticValue): string {
   const words: readonly StaticValue[] = Array.isArray(args) ? args : [args]
-  return [textOf(script), ...words.map(textOf)].filter(Boolean).join(' ')
+  return [asText(script), ...words.map(asText)].filter(Boolean).join(' ')
 }

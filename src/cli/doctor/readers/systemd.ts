@@ -1,5 +1,14 @@
 import { duration } from '../durations.ts'
-import type { Fact, Instance, Reader, Reading, Source, Variable } from '../facts.ts'
+import {
+  type Fact,
+  factAt,
+  type InstanceFacts,
+  type Reader,
+  type Reading,
+  type Source,
+  type Variable,
+  violation,
+} from '../facts.ts'
 
 /** DefaultTimeoutStopSec. */
 const defaultStopMs = 90_000
@@ -33,11 +42,11 @@ function readOne({ file, text }: Source): readonly Reading[] {
   const supervised = /\bfleet\s+start\b/.test(start.value)
   const killMode = last('KillMode')
   if (supervised && (killMode?.value ?? 'control-group') === 'control-group')
-    readings.push({ role: 'violation', rule: 'systemd-kill-mode', file, line: (killMode ?? start).line })
+    readings.push(violation('DOCTOR_SYSTEMD_KILL_MODE', killMode ?? start))
   const type = last('Type')
   if (supervised && type?.value === 'notify' && last('NotifyAccess')?.value !== 'all')
-    readings.push({ role: 'violation', rule: 'systemd-notify-access', file, line: (last('NotifyAccess') ?? type).line })
-  const instance: Instance = {
+    readings.push(violation('DOCTOR_SYSTEMD_NOTIFY_ACCESS', last('NotifyAccess') ?? type))
+  const instance: InstanceFacts = {
     role: 'instance',
     source: 'systemd',
     name: file,
@@ -46,7 +55,7 @@ function readOne({ file, text }: Source): readonly Reading[] {
     env,
     unseen: 'any',
     command: { ...start, value: start.value.replace(/^[-@:+!]{0,9}\S{0,200}?\/env\s+/, '') },
-    graceMs: stopMs === undefined ? undefined : { value: stopMs, file, line: stop?.line ?? start.line },
+    graceMs: stopMs === undefined ? undefined : factAt(stopMs, stop ?? start),
   }
   return [...readings, instance]
 }

@@ -1,11 +1,11 @@
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { launch, temporaryFolder } from '../child.ts'
-import { probePort, startServer } from '../server.ts'
+import { launch, temporaryFolder } from './child.ts'
 import type { FrontKind } from './front.ts'
+import { probePort, startServer } from './server.ts'
 
 /** The entry of this CLI: `.ts` in the source, `.js` in the package. */
-export const mainFile: string = fileURLToPath(new URL(`../../main${extname(import.meta.url)}`, import.meta.url))
+export const mainFile: string = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url))
 
 /** The built-in balancer as a separate process: `fleet balance`. */
 export const nodeFront: FrontKind = {
