@@ -20,7 +20,8 @@ export function symbolOf(object: object, description: string): symbol | undefine
   return undefined
 }
 
-function read<T>(object: object, description: string): T | undefined {
+/** The value under the symbol with this description; `undefined` if there is none. */
+export function read<T>(object: object, description: string): T | undefined {
   const key = symbolOf(object, description)
   return key && (object as Record<symbol, T | undefined>)[key]
 }
