@@ -233,3 +233,15 @@ test('rejects invalid names in credentialHeaders', async () => {
   await assert.rejects(build({ credentialHeaders: ['a b'] }), { code: 'FLEET_ERR_OPTION_INVALID' })
   await assert.rejects(build({ maxKeys: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
 })
+
+test('a body that is nested too deeply to be serialized again gets a 400', async () => {
+  const app = await build()
+  const { statusCode, body } = await app.inject({
+    method: 'POST',
+    url: '/orders',
+    payload: `${'['.repeat(100_000)}${']'.repeat(100_000)}`,
+    headers: { 'idempotency-key': randomUUID(), 'content-type': 'application/json' },
+  })
+  assert.equal(statusCode, 400)
+  assert.match(body, /FLEET_ERR_REQUEST_INVALID/)
+})
