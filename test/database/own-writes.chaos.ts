@@ -22,8 +22,7 @@ test(`${users * pairsEach} writes, each read at once from another of three proce
     }),
   )
   const url = (turn: number): string => `http://127.0.0.1:${ports[turn % ports.length]}`
-  for (const turn of [0, 1, 2])
-    await until(async () => (await (await fetch(`${url(turn)}/fit`)).json()) === 2, { timeoutMs: 30_000 })
+  for (const turn of [0, 1, 2]) await until(async () => (await (await fetch(`${url(turn)}/fit`)).json()) === 2)
 
   let stale = 0
   let pairs = 0

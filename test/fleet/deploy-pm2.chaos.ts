@@ -37,7 +37,7 @@ describe('fleet deploy with pm2', { timeout: 300_000 }, () => {
     daemon = launch(process.execPath, [join(pm2Folder, 'lib/Daemon.js')], {
       env: { ...env, NODE_TEST_CONTEXT: undefined },
     })
-    await until(() => existsSync(join(env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
+    await until(() => existsSync(join(env.PM2_HOME, 'rpc.sock')), { what: 'the daemon' })
     const start = pm2('start', config)
     assert.equal((await start.exit).code, 0, start.stdout + start.stderr)
     await until(() => version(), { what: 'a response' })

@@ -49,7 +49,7 @@ class Pm2 {
     )
     // The daemon that the command line would start, as a child of this process.
     this.#daemon = launch(process.execPath, [join(pm2Folder, 'lib/Daemon.js')], { env: this.#env })
-    await until(() => existsSync(join(this.#env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
+    await until(() => existsSync(join(this.#env.PM2_HOME, 'rpc.sock')), { what: 'the daemon' })
   }
 
   command(...args: string[]): Child {
@@ -150,7 +150,7 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
 
   test('replaces an instance above the memory limit', async () => {
     const { pid } = await ask(pm2.port, 'POST', '/hoard?mib=400')
-    await until(() => !isAlive(pid), { what: 'the end of the big one', timeoutMs: 30_000 })
+    await until(() => !isAlive(pid), { what: 'the end of the big one' })
     await until(async () => (await pm2.list()).every(({ pm2_env }) => pm2_env.status === 'online'), { what: 'both' })
     assert.equal((await pm2.pids()).filter(isAlive).length, 2)
   })

@@ -73,7 +73,7 @@ for (const release of releases) {
         for (const { id } of fleet.members) await front.api(`enable agent fleet/${id}`)
         const load = startLoad(front.url)
         const slowed = async (): Promise<boolean> => (await front.server('app-3')).weight < 50
-        await until(slowed, { timeoutMs: 20_000, what: 'a smaller weight' })
+        await until(slowed, { what: 'a smaller weight' })
         const seen = await share(front, 600)
         await load.stop()
         const { 'app-3': less = 0, 'app-1': more = 0 } = seen

@@ -14,7 +14,7 @@ test('repeated reloads lose no request: GET and POST, kept-alive and new connect
     // Half of them by signal, half by the command, which waits.
     if (round % 2 === 0) {
       await group.kill('SIGHUP')
-      await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload', timeoutMs: 30_000 })
+      await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload' })
     } else {
       const reload = fleetCommand(['reload', '--control', release.control])
       assert.deepEqual(await reload.exit, { code: 0, signal: null }, reload.stderr)

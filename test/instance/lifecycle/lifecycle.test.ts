@@ -45,7 +45,7 @@ function ask(
  * @throws if the exit takes more than 5 s from now
  */
 async function exitsSoon(app: App): Promise<void> {
-  await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
+  await within(5_000, 'the exit', () => app.ended, [app.pid])
   assert.deepEqual(app.ended, { code: 0, signal: null })
 }
 

@@ -181,7 +181,7 @@ describe('processes', () => {
       env: { REDIS_URL: redis.server.url, FLEET_NAME: 'processes', LEASE_MS: leaseMs },
       ipc: true,
     })
-    await until(() => app.messages.includes('ready'), { timeoutMs: 20_000, what: 'the worker' })
+    await until(() => app.messages.includes('ready'), { what: 'the worker' })
     return app
   }
   const answers = (app: { messages: readonly unknown[] }, key: string) =>

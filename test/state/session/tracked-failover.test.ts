@@ -127,9 +127,9 @@ test('a tracked session survives a Sentinel failover, is cached again, and ends 
       await browser.clone().get(b, '/')
       return (await asked()) === before
     },
-    { timeoutMs: 30_000, what: 'the session to be cached again' },
+    { what: 'the session to be cached again' },
   )
   const stolen = browser.clone()
-  await until(async () => (await browser.clone().post(a, '/logout')).statusCode === 200, { timeoutMs: 30_000 })
+  await until(async () => (await browser.clone().post(a, '/logout')).statusCode === 200)
   await untilEnded(b, stolen)
 })

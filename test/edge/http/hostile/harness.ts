@@ -42,7 +42,7 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
       const { heap = Number.POSITIVE_INFINITY, open = Number.POSITIVE_INFINITY } = most
       return last.inflight === 0 && last.tunnels === 0 && last.open <= open && last.heap <= heap
     }
-    await until(settled, { what: 'an idle proxy', timeoutMs: 20_000 }).catch((cause) =>
+    await until(settled, { what: 'an idle proxy' }).catch((cause) =>
       assert.fail(`${cause.message}: ${JSON.stringify(last)}`),
     )
     return last as State
