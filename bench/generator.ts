@@ -105,7 +105,7 @@ class Connection {
   }
 
   /** @param due when the request should have been sent, `performance.now()` */
-  ask(due: number): void {
+  send(due: number): void {
     this.#begun = due
     if (this.#socket === undefined) void this.open().then(() => this.#write())
     else this.#write()
@@ -197,7 +197,7 @@ class Load {
     this.#free.length = 0
     for (let at = 0; at < this.#connections.length; at += 200) {
       const batch = this.#connections.slice(at, at + 200)
-      for (const connection of batch) connection.ask(performance.now())
+      for (const connection of batch) connection.send(performance.now())
       while (batch.some((connection) => connection.begun > 0)) await new Promise((resolve) => setTimeout(resolve, 2))
     }
   }
@@ -214,7 +214,7 @@ class Load {
     const end = this.#countedFrom + seconds * 1000
     const counted = this.#counted(end)
     const watch = setInterval(() => this.#giveUp(performance.now() - timeoutMs), 250)
-    if (rate === undefined) for (const connection of this.#connections) connection.ask(performance.now())
+    if (rate === undefined) for (const connection of this.#connections) connection.send(performance.now())
     else {
       this.#free.push(...this.#connections)
       await this.#arrivals(rate, begin, end + tail * 1000)
@@ -272,9 +272,9 @@ class Load {
 
   #next(connection: Connection, now: number): void {
     if (!this.#running) return
-    if (this.#job.rate === undefined) connection.ask(now)
+    if (this.#job.rate === undefined) connection.send(now)
     else if (this.#lateAt === this.#late.length) this.#free.push(connection)
-    else connection.ask(this.#late[this.#lateAt++] as number)
+    else connection.send(this.#late[this.#lateAt++] as number)
   }
 
   async #arrivals(rate: number, begin: number, end: number): Promise<void> {
@@ -292,7 +292,7 @@ class Load {
         this.#free[pick] = this.#free.at(-1) as Connection
         this.#free.pop()
         // A timer is up to a millisecond late, which is no fault of the server.
-        connection.ask(now)
+        connection.send(now)
       }
       await new Promise((resolve) => setTimeout(resolve, 1))
     }

@@ -77,17 +77,17 @@ export class Machine {
 
   /** Puts load on a port. */
   load(job: Job): Promise<Result> {
-    return this.#tell((id) => ({ id, run: job }))
+    return this.#send((id) => ({ id, run: job }))
   }
 
   /** Opens connections, asks once over each, and keeps them open until the function it answers is called. */
   async hold(job: Omit<Job, 'seconds'>): Promise<() => Promise<void>> {
     let held = 0
-    await this.#tell((id) => {
+    await this.#send((id) => {
       held = id
       return { id, hold: { ...job, seconds: 0 } }
     })
-    return async () => void (await this.#tell((id) => ({ id, release: held })))
+    return async () => void (await this.#send((id) => ({ id, release: held })))
   }
 
   /**
@@ -123,7 +123,7 @@ export class Machine {
     return this.pinned ? ['taskset', '-c', cores[side], command, ...args] : [command, ...args]
   }
 
-  #tell(message: (id: number) => Message): Promise<Result> {
+  #send(message: (id: number) => Message): Promise<Result> {
     this.#generator ??= this.#startGenerator()
     const id = ++this.#id
     return new Promise((resolve, reject) => {

@@ -10,8 +10,8 @@ const subject = (name: string, options: ServerOptions): Subject => ({
   async open(machine: Machine): Promise<Open> {
     const program = await machine.program(options.file, { ...options, env: fleetEnv })
     const logIn = async (): Promise<string> => {
-      const answer = await fetch(`http://127.0.0.1:${program.port}/login`, { method: 'POST' })
-      return `Bearer ${((await answer.json()) as { token: string }).token}`
+      const response = await fetch(`http://127.0.0.1:${program.port}/login`, { method: 'POST' })
+      return `Bearer ${((await response.json()) as { token: string }).token}`
     }
     const tokens = await Promise.all(Array.from({ length: connections }, logIn))
     const requests = tokens.map((authorization) => ({ path: '/me', headers: { authorization } }))

@@ -19,17 +19,17 @@ function subject(name: string, start: Start): Subject {
     name,
     async open(machine: Machine): Promise<Open> {
       const fronts = await Promise.all([healthy, oneSlow].map(async (behind) => start(machine, await behind(machine))))
-      const ask = (seconds: number) =>
+      const send = (seconds: number) =>
         Promise.all(
           fronts.map(({ port }) => {
             const job: Job = { port, seconds, connections: 100, rate: 200, poisson: true, tally: 'x-upstream' }
             return machine.load(job)
           }),
         )
-      await ask(warmUpSeconds)
+      await send(warmUpSeconds)
       return {
         async round(seconds) {
-          const [calm, slow] = await ask(Math.max(seconds, leastSeconds))
+          const [calm, slow] = await send(Math.max(seconds, leastSeconds))
           if (!calm || !slow) throw new Error('no answers')
           const failed = (result: typeof slow): number =>
             result.completed - result.succeeded + Object.values(result.errors).reduce((sum, count) => sum + count, 0)

@@ -19,8 +19,8 @@ const subject = (instances: number): Subject => ({
     const { url, pid } = await redis
     const program = await machine.program('registry.js', { env: { REDIS_URL: url, INSTANCES: String(instances) } })
     const beats = async (seconds: number): Promise<number> => {
-      const answer = await fetch(`http://127.0.0.1:${program.port}/?seconds=${seconds}`)
-      return ((await answer.json()) as { beats: number }).beats
+      const response = await fetch(`http://127.0.0.1:${program.port}/?seconds=${seconds}`)
+      return ((await response.json()) as { beats: number }).beats
     }
     await beats(1)
     return {

@@ -36,9 +36,9 @@ async function silence(redis: Redis): Promise<void> {
 async function logIn(port: number): Promise<Request[]> {
   const requests: Request[] = []
   for (let i = 0; i < connections; i++) {
-    const answer = await fetch(`http://127.0.0.1:${port}/login`, { method: 'POST' })
-    const cookie = answer.headers.getSetCookie()[0]?.split(';', 1)[0]
-    if (cookie === undefined) throw new Error(`login gave no cookie: ${answer.status} ${await answer.text()}`)
+    const response = await fetch(`http://127.0.0.1:${port}/login`, { method: 'POST' })
+    const cookie = response.headers.getSetCookie()[0]?.split(';', 1)[0]
+    if (cookie === undefined) throw new Error(`login gave no cookie: ${response.status} ${await response.text()}`)
     requests.push({ path: '/me', headers: { cookie } })
   }
   return requests

@@ -192,15 +192,15 @@ for (const release of releases) {
       await front.up(...fleet.members.map(({ id }) => id))
       const first = await fetch(front.url)
       const cookie = (first.headers.get('set-cookie') ?? '').split(';')[0] ?? ''
-      const ask = async (): Promise<string> => {
+      const send = async (): Promise<string> => {
         const response = await fetch(front.url, { headers: { cookie } })
         assert.equal(response.status, 200)
         return ((await response.json()) as { servedBy: string }).servedBy
       }
       const mine = ((await first.json()) as { servedBy: string }).servedBy
-      assert.equal(await ask(), mine)
+      assert.equal(await send(), mine)
       await fleet.members.find(({ id }) => id === mine)?.command('drain')
-      await until(async () => (await ask()) !== mine, { what: 'another instance' })
+      await until(async () => (await send()) !== mine, { what: 'another instance' })
       await front.stop()
       await end(fleet)
     })

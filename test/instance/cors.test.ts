@@ -16,7 +16,7 @@ async function build(
   return app
 }
 
-async function ask(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
+async function send(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
   const headers = { origin: 'https://a.example', 'access-control-request-method': 'GET' }
   const response = await app.inject({ method, url, headers })
   const { date: _date, ...rest } = response.headers
@@ -37,7 +37,7 @@ describe('cors', () => {
       const theirs = await build(cors as unknown as FastifyPluginAsync<FastifyCorsOptions>, options)
       for (const url of ['/', '/own', '/none', '/missing']) {
         for (const method of ['GET', 'OPTIONS'] as const) {
-          assert.deepEqual(await ask(ours, method, url), await ask(theirs, method, url), `${method} ${url}`)
+          assert.deepEqual(await send(ours, method, url), await send(theirs, method, url), `${method} ${url}`)
         }
       }
     })

@@ -68,24 +68,24 @@ describe('a draining target', () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams)
     for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'DELETE', 'PATCH'] as const) {
-      let asked: unknown
+      let requested: unknown
       for (const upstream of upstreams) {
         upstream.handler = (request, response) => {
-          asked = request.headers['x-fleet-retry']
+          requested = request.headers['x-fleet-retry']
           response.end()
         }
       }
       await get(balancer, '/', { method })
-      assert.equal(asked, ['GET', 'HEAD', 'OPTIONS'].includes(method) ? '1' : undefined, method)
+      assert.equal(requested, ['GET', 'HEAD', 'OPTIONS'].includes(method) ? '1' : undefined, method)
     }
     await balancer.remove(balancer.targets[1] as never)
-    let asked: unknown = 'nothing'
+    let sent: unknown = 'nothing'
     ;(upstreams[0] as Upstream).handler = (request, response) => {
-      asked = request.headers['x-fleet-retry']
+      sent = request.headers['x-fleet-retry']
       response.end()
     }
     await get(balancer)
-    assert.equal(asked, undefined)
+    assert.equal(sent, undefined)
   })
 
   it('leaves rotation with its first response that reports draining, without a failed request', async () => {
@@ -197,7 +197,7 @@ describe('a target that dies', () => {
     only.kill()
     await lost
     await until(() => balancer.targets[0]?.state === 'down')
-    only.handler = (request, response) => only.answer(request, response)
+    only.handler = (request, response) => only.response(request, response)
     await only.start()
     assert.ok((await Promise.all(waiting)).every(({ status }) => status === 200))
     assert.equal(executions([only]).filter((line) => line.startsWith('POST')).length, 1)
@@ -317,7 +317,7 @@ describe('a failed response', () => {
 describe('a full target', () => {
   const slow = (upstream: Upstream): (() => void)[] => {
     const open: (() => void)[] = []
-    upstream.handler = (request, response) => open.push(() => upstream.answer(request, response))
+    upstream.handler = (request, response) => open.push(() => upstream.response(request, response))
     return open
   }
 
@@ -391,7 +391,7 @@ describe('with no target left', () => {
     const upstreams = await startUpstreams(1)
     const balancer = await balance(upstreams, { probe: { ...quickProbe, path: '/nowhere' } })
     ;(upstreams[0] as Upstream).handler = (request, response) =>
-      request.url === '/nowhere' ? response.writeHead(404).end() : upstreams[0]?.answer(request, response)
+      request.url === '/nowhere' ? response.writeHead(404).end() : upstreams[0]?.response(request, response)
     await until(() => balancer.targets[0]?.state === 'down')
     assert.equal((await get(balancer, '/here')).status, 200)
   })
@@ -417,7 +417,7 @@ describe('hedging', () => {
     const upstreams = await startUpstreams(2)
     const balancer = await balance(upstreams, { retry: { hedgeMs: 1, budget: 0, minPerSecond: 0 } })
     for (const upstream of upstreams) {
-      upstream.handler = (request, response) => setTimeout(() => upstream.answer(request, response), 20)
+      upstream.handler = (request, response) => setTimeout(() => upstream.response(request, response), 20)
     }
     for (let i = 0; i < 5; i++) await get(balancer)
     assert.equal(executions(upstreams).length, 5)

@@ -394,9 +394,9 @@ describe('sticky-cookie', () => {
     const target = new StickyCookie(options, new RoundRobin()).pick(targets, first)
     const back = from('', cookieOf(first))
     assert.equal(new StickyCookie(options, new Random()).pick(targets, back), target)
-    const stranger = from('', cookieOf(first))
-    new StickyCookie({ ...options, secret: secret.toUpperCase() }, new Random()).pick(targets, stranger)
-    assert.ok(stranger.setCookie)
+    const outsider = from('', cookieOf(first))
+    new StickyCookie({ ...options, secret: secret.toUpperCase() }, new Random()).pick(targets, outsider)
+    assert.ok(outsider.setCookie)
   })
 
   it('ignores a forged cookie', () => {

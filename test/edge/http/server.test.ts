@@ -23,8 +23,8 @@ describe('a request', async () => {
 
   it('reaches the upstream with its method, path, headers and body', async () => {
     for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'GET', 'OPTIONS', 'QUERY'] as const) {
-      const answer = await get(`${url}/e/%2F?x=1&y=%20`, { method, body: 'hello', headers: { 'x-mine': 'yes' } })
-      const seen = JSON.parse(answer.text)
+      const response = await get(`${url}/e/%2F?x=1&y=%20`, { method, body: 'hello', headers: { 'x-mine': 'yes' } })
+      const seen = JSON.parse(response.text)
       assert.deepEqual([seen.method, seen.url, seen.body], [method, '/e/%2F?x=1&y=%20', 'hello'])
       assert.equal(seen.headers['x-mine'], 'yes')
     }
@@ -222,7 +222,7 @@ describe('a response', async () => {
   it('is the same on a kept-alive connection, with the keep-alive time', async () => {
     const kept = 'connection: keep-alive\r\nkeep-alive: timeout=72\r\n'
     const date = 'date: Thu, 01 Jan 1970 00:00:00 GMT\r\n'
-    for (const [request, answer, expected] of [
+    for (const [request, reply, expected] of [
       [
         'GET /',
         `HTTP/1.1 200\r\nX-A:1 \r\nConnection: close\r\n${date}Set-Cookie: a\r\nset-cookie: b\r\nContent-Length: 2\r\nKeep-Alive: x\r\n\r\nok`,
@@ -251,8 +251,8 @@ describe('a response', async () => {
       ],
     ] as const) {
       upstream.handler = (seen, response) => {
-        if (seen.url === '/last') upstream.answer(seen, response)
-        else seen.socket.end(answer, 'latin1')
+        if (seen.url === '/last') upstream.response(seen, response)
+        else seen.socket.end(reply, 'latin1')
       }
       const text = await raw(url, [`${request} HTTP/1.1\r\nHost: x\r\n\r\n`, head('GET /last')])
       const first = text.slice(0, text.lastIndexOf('HTTP/1.1 '))
@@ -272,11 +272,11 @@ describe('a response', async () => {
 
   it('is forwarded although it announces trailers that it cannot have', async () => {
     const other = await pair({ bufferBytes: 0 })
-    for (const answer of [
+    for (const respond of [
       'HTTP/1.1 200 OK\r\nTrailer: x\r\nContent-Length: 2\r\n\r\nok',
       'HTTP/1.1 204 OK\r\nTrailer: x\r\n\r\n',
     ]) {
-      other.upstream.handler = (request) => request.resume().once('end', () => request.socket.end(answer))
+      other.upstream.handler = (request) => request.resume().once('end', () => request.socket.end(respond))
       for (const request of [head('GET /'), 'GET / HTTP/1.0\r\n\r\n', `${head('POST /', 'Content-Length: 1')}x`]) {
         assert.match(await raw(other.url, request), /^HTTP\/1\.1 20[04] OK\r\n(?:.+\r\n)*\r\n(?:ok)?$/, request)
       }
@@ -571,15 +571,15 @@ describe('an error page', () => {
 describe('close()', () => {
   it('finishes in-flight requests, sends Connection: close, and accepts no new connections', async () => {
     const { url, upstream, proxy } = await pair()
-    let answer = (): void => {}
+    let reply = (): void => {}
     upstream.handler = (request, response) => {
-      answer = () => upstream.answer(request, response)
+      reply = () => upstream.response(request, response)
     }
     const inFlight = get(`${url}/slow`)
     await until(() => upstream.seen.length === 1)
     const closed = proxy.close()
     await assert.rejects(get(`${url}/new`, { dispatcher: undefined, headers: { connection: 'close' } }))
-    answer()
+    reply()
     const { status, headers } = await inFlight
     assert.deepEqual([status, headers.connection], [200, 'close'])
     await closed
@@ -605,7 +605,7 @@ describe('rolling replacement', () => {
       for (const upstream of upstreams) {
         upstream.handler = (req, res) => {
           if (req.method === 'POST') executed.set(req.url ?? '', (executed.get(req.url ?? '') ?? 0) + 1)
-          upstream.answer(req, res)
+          upstream.response(req, res)
         }
       }
       let rolling = true

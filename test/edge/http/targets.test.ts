@@ -60,13 +60,13 @@ describe('requests through the proxy', () => {
   it('ask a draining target to reject them, while another one is up', async () => {
     const upstreams = await startUpstreams(2)
     const { url, proxy } = await front(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
-    const asked = async (method: 'GET' | 'POST') =>
+    const requested = async (method: 'GET' | 'POST') =>
       JSON.parse((await get(url, { method })).text).headers['x-fleet-retry']
-    assert.deepEqual([await asked('GET'), await asked('POST')], ['1', undefined])
+    assert.deepEqual([await requested('GET'), await requested('POST')], ['1', undefined])
     for (const upstream of upstreams) upstream.draining = true
     for (let i = 0; i < 6; i++) assert.equal((await get(url)).status, 200)
     assert.ok(proxy.targets.every(({ state }) => state === 'draining'))
-    assert.equal(await asked('GET'), undefined)
+    assert.equal(await requested('GET'), undefined)
   })
 
   it('stick to their target by a cookie', async () => {
@@ -95,7 +95,7 @@ describe('a target with TLS', () => {
     after(() => server.close().closeAllConnections())
     await once(server, 'listening')
     const target = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
-    const ask = async (serverName?: string) => {
+    const send = async (serverName?: string) => {
       const proxy = createProxy({
         targets: [{ url: target, serverName }],
         probe: { ...quickProbe, fall: 1 },
@@ -103,11 +103,11 @@ describe('a target with TLS', () => {
       })
       after(() => proxy.close())
       const url = await proxy.listen()
-      return { answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
+      return { response: await get(`${url}/x`), state: proxy.targets[0]?.state }
     }
-    const right = await ask('localhost')
-    assert.deepEqual([right.answer.status, right.answer.text, right.state], [200, 'GET /x', 'up'])
-    const wrong = await ask('shop.example')
-    assert.deepEqual([wrong.answer.status, wrong.state], [503, 'down'])
+    const right = await send('localhost')
+    assert.deepEqual([right.response.status, right.response.text, right.state], [200, 'GET /x', 'up'])
+    const wrong = await send('shop.example')
+    assert.deepEqual([wrong.response.status, wrong.state], [503, 'down'])
   })
 })

@@ -32,7 +32,7 @@ interface Options extends RegistryOptions {
 
 async function start(
   url: string | null,
-  { identity: who = {}, redis: where = {}, figures, listen = true, ...options }: Options = {},
+  { identity: identityOptions = {}, redis: where = {}, figures, listen = true, ...options }: Options = {},
 ): Promise<Started> {
   const lines: Log = []
   const app: FastifyInstance = Fastify({
@@ -40,7 +40,7 @@ async function start(
     logger: { stream: { write: (line: string) => lines.push(JSON.parse(line)) } },
   })
   apps.push(app)
-  await app.register(identity, who)
+  await app.register(identity, identityOptions)
   await app.register(lifecycle, { signals: false, drainDelayMs: 0 })
   await app.register(redis, url === null ? { client: null } : { url, ...patient, ...where })
   await app.register(registry, options)

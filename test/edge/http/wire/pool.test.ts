@@ -51,7 +51,7 @@ async function pair(serve: Serve, options: object = {}) {
   return { pool, requests, sockets, server, connections: () => connections }
 }
 
-function ask(
+function send(
   pool: WirePool,
   request: { method?: string; path?: string; headers?: string[]; body?: Buffer | null } = {},
   watch: Partial<Dispatcher.DispatchHandler> = {},
@@ -82,10 +82,10 @@ function ask(
 describe('a connection to an upstream', () => {
   it('is reused for requests with and without a body', async () => {
     const { pool, requests, connections } = await pair((socket) => socket.write(ok('hello')))
-    assert.equal((await ask(pool)).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST' })).text, 'hello')
+    assert.equal((await send(pool)).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
+    assert.equal((await send(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST' })).text, 'hello')
     assert.equal(connections(), 1)
     assert.match(requests[0] as string, /^GET \/ HTTP\/1\.1\r\nconnection: keep-alive\r\nhost: x\r\n\r\n$/)
     assert.match(requests[1] as string, /content-length: 4\r\n\r\ncaf\xe9$/)
@@ -96,17 +96,17 @@ describe('a connection to an upstream', () => {
 
   it('reaches a server by name on any of its addresses', async () => {
     const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool)).text, 'hello')
     await pool.close()
     const nowhere = await pair(() => {}, { host: 'nowhere.invalid' })
-    await assert.rejects(ask(nowhere.pool), { syscall: 'getaddrinfo' })
+    await assert.rejects(send(nowhere.pool), { syscall: 'getaddrinfo' })
     await nowhere.pool.close()
   })
 
   it('is opened for each concurrent request', async () => {
     const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
     assert.equal(connections(), 5)
     await pool.close()
   })
@@ -130,7 +130,7 @@ describe('a connection to an upstream', () => {
         }
       })
       for (let i = 0; i < 3; i++) {
-        const seen = await ask(pool)
+        const seen = await send(pool)
         for (const [key, value] of Object.entries(expected)) assert.deepEqual(seen[key as keyof Seen], value)
       }
       assert.equal(connections(), 1)
@@ -147,16 +147,16 @@ describe('a connection to an upstream', () => {
       } else if (request.startsWith('GET /head')) socket.end('HTTP/1.1 200 OK\r\nX')
       else socket.end()
     })
-    assert.equal((await ask(pool, { path: '/close' })).text, 'hello')
+    assert.equal((await send(pool, { path: '/close' })).text, 'hello')
     for (const path of ['/length', '/chunks', '/head', '/nothing']) {
-      await assert.rejects(ask(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
+      await assert.rejects(send(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
     }
     await pool.close()
   })
 
   it('expects no body after HEAD', async () => {
     const { pool, connections } = await pair((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'))
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool, { method: 'HEAD' })).text, '')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool, { method: 'HEAD' })).text, '')
     assert.equal(connections(), 1)
     await pool.close()
   })
@@ -169,7 +169,7 @@ describe('a connection to an upstream', () => {
       ok('x', 'Keep-Alive: timeout=1'),
     ]) {
       const { pool, connections } = await pair((socket) => socket.write(bytes))
-      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await ask(pool)).text))
+      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await send(pool)).text))
       assert.equal(connections(), 2, bytes)
       await pool.close()
     }
@@ -177,16 +177,16 @@ describe('a connection to an upstream', () => {
 
   it('is not reused when the server closed it, sent unrequested bytes, or its idle time is over', async () => {
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { keepAliveMs: 40 })
-    await ask(pool)
+    await send(pool)
     await until(() => sockets[0]?.destroyed)
-    await ask(pool)
+    await send(pool)
     assert.equal(connections(), 2)
     await pool.close()
     const other = await pair((socket) => socket.write(ok('x')))
-    await ask(other.pool)
+    await send(other.pool)
     other.sockets[0]?.write('HTTP/1.1 408 Request Timeout\r\n\r\n')
     await until(() => other.sockets[0]?.destroyed)
-    await ask(other.pool)
+    await send(other.pool)
     assert.equal(other.connections(), 2)
     await other.pool.close()
   })
@@ -200,7 +200,7 @@ describe('a connection to an upstream', () => {
       ['HTTP/1.1 101 Switching Protocols\r\n\r\n', {}, { name: 'HTTPParserError' }],
     ] as const) {
       const { pool } = await pair((socket) => socket.write(bytes), options)
-      await assert.rejects(ask(pool), expected, bytes.slice(0, 40))
+      await assert.rejects(send(pool), expected, bytes.slice(0, 40))
       await pool.close()
     }
   })
@@ -215,7 +215,7 @@ describe('a connection to an upstream', () => {
         sent = true
       },
     }
-    const refused = ask(pool, {}, watch)
+    const refused = send(pool, {}, watch)
     await assert.rejects(refused, { code: 'ECONNREFUSED' })
     assert.equal(sent, false)
     await pool.close()
@@ -237,8 +237,8 @@ describe('a connection to an upstream', () => {
         given.pause()
       },
     }
-    const answer = ask(pool, {}, watch)
-    const ended = assert.rejects(answer, { message: 'enough' })
+    const reply = send(pool, {}, watch)
+    const ended = assert.rejects(reply, { message: 'enough' })
     await until(() => received > 0)
     for (let i = 0; i < 20; i++) await nextTurn()
     assert.ok(received <= 65_536, `${received}`)
@@ -252,15 +252,15 @@ describe('a connection to an upstream', () => {
   })
 
   it('closes after its request when the pool closes', async () => {
-    let answer = (): void => {}
+    let respond = (): void => {}
     const { pool, sockets, requests } = await pair((socket) => {
-      answer = () => socket.write(ok('late'))
+      respond = () => socket.write(ok('late'))
     })
-    const asked = ask(pool)
+    const requested = send(pool)
     await until(() => requests.length === 1)
     const closed = pool.close()
-    answer()
-    assert.equal((await asked).text, 'late')
+    respond()
+    assert.equal((await requested).text, 'late')
     await closed
     await until(() => sockets[0]?.destroyed)
   })
