@@ -23,16 +23,16 @@ export interface Job {
   /** A new connection for every request. @default false */
   readonly reconnect?: boolean
   /**
-   * Ask once over each connection before: fronts soon end one that has never asked, and keep one that has. @default false
+   * Send one request over each connection first, because proxies soon close connections without a request. @default false
    */
   readonly greet?: boolean
   /** Count responses by the value of this header. */
   readonly tally?: string
-  /** So many seconds before those that count; what is asked in them is left out. @default 0 */
+  /** Seconds before the counted ones, whose requests do not count. @default 0 */
   readonly lead?: number
   /** Seconds after the counted ones in which requests continue, so that the last counted ones get responses. @default 0 */
   readonly tail?: number
-  /** Of the process whose {@link Result.own} is asked for. */
+  /** The process of {@link Result.own}. */
   readonly pid?: number
   /** @default 10000 */
   readonly timeoutMs?: number
@@ -47,18 +47,18 @@ export interface Latency {
 
 export interface Result {
   readonly seconds: number
-  /** So many of them the process under load had for itself; see `ownSeconds`. Without a `pid` all of them. */
+  /** Seconds in which the process under load had its core, or wanted none; see `ownSeconds`. Without a `pid` all of them. */
   readonly own: number
-  /** ResponseReader of any status. */
+  /** Responses of any status. */
   readonly completed: number
-  /** ResponseReader of 200 to 399. */
+  /** Responses with 200 to 399. */
   readonly succeeded: number
   readonly statuses: Readonly<Record<string, number>>
   /** Requests without a response, by reason. */
   readonly errors: Readonly<Record<string, number>>
   /** Of what succeeded, in milliseconds. In an open loop from the moment the request was due. */
   readonly latency: Latency
-  /** The same of what was asked in the `lead`. */
+  /** The same for the requests of the `lead`. */
   readonly leadLatency: Latency
   readonly tally: Readonly<Record<string, number>>
 }
@@ -266,7 +266,7 @@ class Load {
   failed(connection: Connection, reason: string, begun: number): void {
     if (!this.#running) return
     if (begun >= this.#countedFrom && begun < this.#countedTo) this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
-    // Not at once: a server that refuses connections would be asked a hundred thousand times per second.
+    // Not at once: a server that refuses connections would get a hundred thousand attempts per second.
     setTimeout(() => this.#next(connection, performance.now()), 10)
   }
 
@@ -341,7 +341,7 @@ function wire(request: Request, host: string, reconnect: boolean): { bytes: stri
   return { bytes, head: method === 'HEAD' }
 }
 
-/** A process of its own, on a core of its own: it is told what to do by messages, one job after the other. */
+/** A separate process on its own core. It runs one job after the other, as messages tell. */
 const held = new Map<number, Load>()
 process.on('message', async (message: Message) => {
   const { id } = message

@@ -53,7 +53,7 @@ const scenario: Scenario = {
       over: 'fastify-fleet, one process',
       limit: 1.4,
       missed: {
-        why: 'two processes take turns in the caches of one core; they make the same system calls for a request as one',
+        why: 'two processes share the caches of one core; they make the same system calls for a request as one',
         profile: 'machine.md',
       },
     },

@@ -75,7 +75,7 @@ const bar = (metric: 'alone' | 'twenty', over: string): Scenario['bars'][number]
   metric,
   over,
   limit: 1.05,
-  missed: { why: 'less than what one program differs from itself by', profile: 'machine.md' },
+  missed: { why: 'less than the variation of one program between runs', profile: 'machine.md' },
 })
 
 const scenario: Scenario = {

@@ -23,15 +23,15 @@ const ours = 'fastify-fleet'
 const bare = 'no verification'
 
 const missed = {
-  why: 'any addition to bare Fastify costs several times more here than alone, whichever plugin adds it',
+  why: 'any addition to bare Fastify costs several times more here than alone, whatever the plugin',
   profile: 'machine.md',
 }
 
 const scenario: Scenario = {
   name: 'jwt',
-  title: 'A route that wants a token',
+  title: 'A route that requires a token',
   about:
-    'HS256, a token with three claims and fifteen minutes to live, 50 kept connections with a token each, so that every token but ' +
+    'HS256, a token with three claims that expires in fifteen minutes, 50 persistent connections with a token each, so that every token but ' +
     'the first ones has been seen before. Ours checks besides that it was not revoked.',
   slices: 4,
   metrics: serverMetrics,

@@ -5,7 +5,7 @@ import { until } from '../helpers/until.ts'
 import { http2, http10, http11, http11Streamed, type Outcome, outcomeOf } from './http/hostile/clients.ts'
 import { withDeadline } from './http/hostile/deadline.ts'
 import { sendAll, startHarness } from './http/hostile/harness.ts'
-import { type Case, type Client, cases, type Expected } from './http/hostile/scripts.ts'
+import { type Case, type Client, cases } from './http/hostile/scripts.ts'
 import { type Script, thenEnd, thenReset } from './http/hostile/upstream.ts'
 
 const head = 'HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n'
@@ -52,21 +52,25 @@ const all = new Map<Client, Map<string, Outcome>>()
 for (const client of Object.keys(clients) as Client[]) all.set(client, await outcomesOf(client, cases.keys()))
 
 /**
- * undici, which carries streamed requests, may reuse a connection within its keep-alive of 1 ms. Late bytes of the script
- * before then reject the next request with 502.
+ * Outcomes that do not depend on the script. undici, which carries streamed requests, may reuse a connection within its
+ * keep-alive of 1 ms; late bytes of the script before then reject the next request with 502. On a busy machine an upstream may
+ * respond after the timeout of the proxy.
  */
-const metLateBytes = (name: string, { status, text }: Outcome): boolean =>
-  status === 502 && text.includes('invalid respon') && ![502, 'any'].includes(cases.get(name)?.expected as Expected)
+function isUndecided(client: Client, { expected }: Case, { status, text }: Outcome): boolean {
+  const wanted = typeof expected === 'object' ? (expected[client] ?? expected.others) : expected
+  if (wanted === 'any' || wanted === status) return false
+  return status === 504 || (client === 'HTTP/1.1 streamed' && status === 502 && text.includes('invalid respon'))
+}
 
-// Such a request is sent again, alone, until it has a connection of its own.
-const streamed = all.get('HTTP/1.1 streamed') as Map<string, Outcome>
-for (const [name, outcome] of streamed) {
-  if (!metLateBytes(name, outcome)) continue
-  await until(async () => {
-    const again = await clients['HTTP/1.1 streamed'](`/${encodeURIComponent(name)}`)
-    streamed.set(name, again)
-    return !metLateBytes(name, again)
-  })
+// Such a request is sent again, alone.
+for (const [client, outcomes] of all) {
+  for (const [name, one] of cases) {
+    await until(async () => {
+      if (!isUndecided(client, one, outcomes.get(name) as Outcome)) return true
+      outcomes.set(name, await clients[client](`/${encodeURIComponent(name)}`))
+      return false
+    })
+  }
 }
 
 describe('a hostile upstream', () => {
