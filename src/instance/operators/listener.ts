@@ -8,7 +8,7 @@ import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { bool, int, type OptionsOf, type Resolved, text } from '../../base/options.ts'
-import { guardConnections } from '../../base/socket-bounds.ts'
+import { endConnection, guardConnections, StallGuard } from '../../base/socket-bounds.ts'
 
 /** @internal */
 export const listenOptions = {
@@ -28,17 +28,17 @@ declare module 'fastify' {
   }
 }
 
-/** Limits of the management listener, whose clients are few and near and send small requests. */
-const bounds = {
+/** Limits of the management listener, whose clients are few and near and send small requests. Times are in milliseconds. */
+export const managementBounds = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 72_000,
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16_384,
-} as const
-const maxConnections = 256
-/** Time without progress after which a response is cut, ms. */
-const stalledAfterMs = 60_000
+  maxConnections: 256,
+  /** Time without progress after which a response is cut. */
+  sendTimeoutMs: 60_000,
+}
 /** Time that responses have to finish when the listener closes, ms. */
 const lastGraceMs = 500
 
@@ -69,12 +69,13 @@ export class ManagementListener {
     }
     this.#app = app
     this.#options = { port, host, publicProbes }
-    this.#server = http.createServer(bounds, (request, response) => app.routing(request, response))
-    this.#server.maxConnections = maxConnections
+    this.#server = http.createServer(managementBounds, (request, response) => app.routing(request, response))
+    this.#server.maxConnections = managementBounds.maxConnections
     guardConnections(this.#server)
-    this.#server.setTimeout(stalledAfterMs)
+    const stalls = new StallGuard(managementBounds.sendTimeoutMs)
     this.#server.on('connection', (socket: Socket) => {
       sockets.add(socket)
+      stalls.add(socket)
     })
     this.#server.on('connect', (_request: IncomingMessage, socket: Duplex) =>
       rejectSocket(socket, '405 Method Not Allowed'),
@@ -175,12 +176,7 @@ const statusOf = ({ code }: NodeJS.ErrnoException): string =>
       ? '408 Request Timeout'
       : '400 Bad Request'
 
-/** Node removes its error listener from these sockets, so a reset would end the process. */
 function rejectSocket(socket: Duplex, status: string): void {
-  socket.on('error', () => socket.destroy())
-  if (!socket.writable) {
-    socket.destroy()
-    return
-  }
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
+  if (socket.writable) endConnection(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+  else socket.destroy()
 }

@@ -158,10 +158,10 @@ function scopes(name: string, place: () => string | undefined): void {
     })
 
     test('a request that logs in or out runs once, with the old and the new cookie', async () => {
-      const guest = (await post(app, '/cart', randomUUID())).cookie as string
+      const anonymous = (await post(app, '/cart', randomUUID())).cookie as string
       const [login, body] = [randomUUID(), { as: randomUUID() }]
-      const first = await post(app, '/login', login, { headers: { cookie: guest }, body })
-      for (const cookie of [guest, first.cookie as string])
+      const first = await post(app, '/login', login, { headers: { cookie: anonymous }, body })
+      for (const cookie of [anonymous, first.cookie as string])
         assert.deepEqual((await post(app, '/login', login, { headers: { cookie }, body })).body, first.body)
       const logout = randomUUID()
       const headers = { cookie: first.cookie as string }
