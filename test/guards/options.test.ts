@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 
 const { page, tables } = (await import(new URL('../../scripts/options.js', import.meta.url).href)) as {
   page(): Promise<string>
+  tables: readonly string[][]
 }
 
 describe('docs/options.md', () => {
