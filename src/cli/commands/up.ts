@@ -3,6 +3,7 @@ import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
+import { afterSameSignal } from '../../instance/lifecycle/signals.ts'
 import { type Command, defineCommand, integerOption } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
@@ -82,20 +83,21 @@ function programFile(positionals: readonly string[]): string {
   throw new FleetError('FLEET_ERR_USAGE', detail)
 }
 
-/** Ctrl-C signals this process twice, directly and through npm. Signals within this time count as one, ms. */
-const sameSignalMs = 1_000
-
 /** Resolves at the first signal. A later one exits at once; the guard then ends the children. */
 function untilSignal(): Promise<NodeJS.Signals> {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
-  let first: number | undefined
+  let isSecond = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      first ??= performance.now()
-      if (performance.now() - first > sameSignalMs) process.exit(1)
+      if (isSecond) process.exit(1)
       resolve(signal)
     })
   }
+  void promise.then(() =>
+    afterSameSignal(() => {
+      isSecond = true
+    }),
+  )
   return promise
 }
 

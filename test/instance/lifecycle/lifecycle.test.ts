@@ -166,8 +166,8 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     await app.waitFor(/slow\?ms/)
     void app.kill('SIGTERM')
     await app.waitFor(/draining/)
-    void app.kill('SIGINT')
-    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    await until(() => app.ended ?? void app.kill('SIGINT'), { what: 'the exit' })
+    assert.deepEqual(app.ended, { code: 1, signal: null })
     assert.match(app.stdout, /second signal/)
     await cut
   })
