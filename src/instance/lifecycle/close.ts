@@ -34,6 +34,10 @@ export function drainBeforeClose(app: FastifyInstance, drain: () => Promise<unkn
   return close
 }
 
+/** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
+  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
+
 /** Scopes inherit from the app that they are registered in. */
 function rootOf(app: FastifyInstance): FastifyInstance {
   const parent = Object.getPrototypeOf(app) as Partial<FastifyInstance> | null

@@ -12,7 +12,7 @@
 
 import cluster from 'node:cluster'
 import { channel } from 'node:diagnostics_channel'
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
@@ -24,7 +24,7 @@ import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/op
 import { identity, type LifecycleState } from '../identity.ts'
 import { isInjected, usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
-import { drainBeforeClose } from './close.ts'
+import { drainBeforeClose, hooksReachAllRoutes } from './close.ts'
 import { Connections, type Flow } from './connections.ts'
 import { Shutdown } from './shutdown.ts'
 import { afterSameSignal, type ExitCause, onExitSignal } from './signals.ts'
@@ -94,7 +94,11 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   const options = resolveOptions('lifecycle', lifecycleOptions, fromEnv, given)
   app.fleet.configure('lifecycle', options)
   const lifecycle = new Lifecycle((err) => app.log.error({ err }, 'a state listener failed'))
-  const connections = new Connections(options.connections, given.connections)
+  const connections = new Connections(
+    options.connections,
+    given.connections,
+    hooksReachAllRoutes(app) ? undefined : (request, response) => arrive(request, response),
+  )
   // A child scope may serve WebSockets, and its decorator is not visible here.
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
@@ -122,6 +126,15 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       return shutdown
     },
   })
+  const announce = (request: IncomingMessage, response: ServerResponse): void => {
+    if (lifecycle.state === 'draining') announceDrain(response)
+    else if (shutdown) closeAfter(response)
+    if (request.headers.accept === 'text/event-stream') rememberSource(response)
+  }
+  const arrive = (request: IncomingMessage, response: ServerResponse<IncomingMessage>): void => {
+    connections.begin(response)
+    announce(request, response)
+  }
   Object.defineProperty(fleet, 'state', { get: () => lifecycle.state, enumerable: true })
   fleet.contribute(() => ({ state: lifecycle.state }))
 
@@ -146,9 +159,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       done(new FleetError('FLEET_ERR_PIPELINE_LIMIT'))
       return
     }
-    if (lifecycle.state === 'draining') announceDrain(reply.raw)
-    else if (shutdown) closeAfter(reply.raw)
-    if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)
+    announce(request.raw, reply.raw)
     done()
   })
   app.addHook('onSend', (_request, reply, payload, done) => {
