@@ -34,6 +34,8 @@ interface Connection {
   inFlight: number
 }
 
+/** Time of a turn of the event loop in which hardly a connection can have arrived unseen, ms. */
+const shortTurnMs = 0.2
 /** Time beyond the quiet time after which a connection that sends data but no request is closed, such as a WebSocket, ms. */
 const freeMs = 2_000
 
@@ -172,13 +174,15 @@ export class Connections {
    * Stops listening and keeps open connections.
    *
    * When a listener closes, the kernel resets the connections in its accept queue. The listener is therefore closed
-   * right after a turn of the event loop in which no connection was accepted, so the queue was empty microseconds ago.
-   * The number of turns is bounded.
+   * right after a short turn of the event loop in which no connection was accepted, so the queue was empty microseconds
+   * ago. The number of turns is bounded.
    */
   async stopListening(): Promise<void> {
-    for (let turn = 0, before = -1; turn < 1_000 && before !== this.#accepted; turn++) {
-      before = this.#accepted
+    for (let turn = 0, quiet = false; turn < 1_000 && !quiet; turn++) {
+      const before = this.#accepted
+      const since = performance.now()
       await nextTurn()
+      quiet = turn > 0 && before === this.#accepted && performance.now() - since < shortTurnMs
     }
     // `close()` of an HTTP server would also destroy idle sockets.
     for (const server of this.#servers) if (server.listening) TcpServer.prototype.close.call(server)
