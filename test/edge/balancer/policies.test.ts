@@ -409,6 +409,22 @@ describe('sticky-cookie', () => {
     }
   })
 
+  it('uses the first of several cookies that names a target', () => {
+    const targets = stubs(5)
+    const policy = new StickyCookie(options, new RoundRobin())
+    const first = from('')
+    const target = policy.pick(targets, first)
+    const stale = ['', 'stale', 'a.b', 'x=y'].map((value) => `fleet_target=${value}`)
+    for (const cookies of [
+      [...stale, cookieOf(first)],
+      [cookieOf(first), ...stale],
+    ]) {
+      const input = from('', cookies.join('; '))
+      assert.equal(policy.pick(targets, input), target)
+      assert.equal(input.setCookie, undefined)
+    }
+  })
+
   it('rejects a weak secret', () => {
     assert.throws(() => new StickyCookie({ ...options, secret: 'short' }, new Random()), {
       code: 'FLEET_ERR_SECRET_WEAK',
