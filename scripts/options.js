@@ -37,6 +37,15 @@ export const tables = [
   ['replicas', 'src/database/replicas.ts', 'replicasOptions'],
   ['target', 'src/edge/balancer/target.ts', 'targetOptions'],
   ['tcpProxy', 'src/edge/tcp/index.ts', 'tcpProxyOptions'],
+  ['cache', 'src/state/cache/options.ts', 'cacheOptions'],
+  ['cache.getOrSet', 'src/state/cache/options.ts', 'loadOptions'],
+  ['config.cache', 'src/state/http-cache/options.ts', 'routeCacheOptions'],
+  ['idempotency', 'src/state/idempotency/options.ts', 'idempotencyOptions'],
+  ['jwt', 'src/state/jwt/index.ts', 'jwtOptions'],
+  ['jwt.keys', 'src/state/jwt/keys.ts', 'jwtKeyOptions'],
+  ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
+  ['session', 'src/state/session/options.ts', 'sessionOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */
