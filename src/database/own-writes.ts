@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { cookieValues } from '../base/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */
@@ -35,9 +36,9 @@ function read(text: unknown, now: number, keepMs: number): number {
 const mac = (text: string, secret: string): string =>
   createHmac('sha256', secret).update(`wal:${text}`).digest('base64url').slice(0, 22)
 
-function unsign(signed: string | undefined, secrets: readonly string[]): string | undefined {
-  const at = signed?.lastIndexOf('.') ?? -1
-  if (signed === undefined || at < 0) return undefined
+function unsign(signed: string, secrets: readonly string[]): string | undefined {
+  const at = signed.lastIndexOf('.')
+  if (at < 0) return undefined
   const text = signed.slice(0, at)
   const signature = Buffer.from(signed.slice(at + 1))
   return secrets.some((secret) => {
@@ -83,9 +84,9 @@ export class RequestReader implements Reader {
     // A request may last for hours, such as a WebSocket.
     if (now - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
     if (this.#before === undefined) {
-      const signed = this.#request.cookies[cookieName]
-      const kept = signed === undefined ? 0 : read(unsign(signed, secrets), now, keepMs)
-      this.#before = Math.max(kept, read(this.#session()?.[field], now, keepMs))
+      const signed = cookieValues(this.#request.headers.cookie, cookieName)
+      const kept = signed.map((value) => read(unsign(value, secrets), now, keepMs))
+      this.#before = Math.max(...kept, read(this.#session()?.[field], now, keepMs))
     }
     return this.#before
   }

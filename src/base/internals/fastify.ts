@@ -42,3 +42,13 @@ export function hasOwnServer(app: FastifyInstance): boolean {
 
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())
+
+/** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
+  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
+
+/** Scopes inherit from the app that they are registered in. */
+export function rootOf(app: FastifyInstance): FastifyInstance {
+  const parent = Object.getPrototypeOf(app) as Partial<FastifyInstance> | null
+  return parent && typeof parent.close === 'function' ? rootOf(parent as FastifyInstance) : app
+}

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { rootOf } from '../../base/internals/fastify.ts'
 
 type CloseListener = (error: unknown, ...rest: unknown[]) => void
 
@@ -32,14 +33,4 @@ export function drainBeforeClose(app: FastifyInstance, drain: () => Promise<unkn
   }
   root.close = closeGracefully as typeof root.close
   return close
-}
-
-/** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
-export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
-  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
-
-/** Scopes inherit from the app that they are registered in. */
-function rootOf(app: FastifyInstance): FastifyInstance {
-  const parent = Object.getPrototypeOf(app) as Partial<FastifyInstance> | null
-  return parent && typeof parent.close === 'function' ? rootOf(parent as FastifyInstance) : app
 }

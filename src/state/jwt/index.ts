@@ -52,6 +52,11 @@ export const jwtOptions = {
   /** Lifetime of a refresh token. */
   refreshTtlMs: int(1000, 31_536_000_000, 'milliseconds').default(2_592_000_000),
   /**
+   * For how long a second use of a refresh token by the same client returns the same new pair; 0: not at all. Later uses, and
+   * those by other clients, end the session.
+   */
+  refreshLeewayMs: int(0, 300_000, 'milliseconds').default(10_000),
+  /**
    * How valid access tokens are treated while Redis is down and a revocation may have been missed: `reject` responds 503,
    * `allow` accepts them. Logins and refreshes need Redis in any case.
    */
@@ -167,6 +172,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
       audience: options.audience,
       clockToleranceSeconds: toSeconds(options.clockToleranceMs),
       lifetimes: { accessSeconds: toSeconds(options.accessTtlMs), refreshSeconds: toSeconds(options.refreshTtlMs) },
+      refreshLeewayMs: options.refreshLeewayMs,
       onOutage: options.onOutage,
       cacheSize: options.cacheSize,
     },

@@ -53,6 +53,8 @@ function hasNoSession(request: FastifyRequest): boolean {
 
 const unverified: Unsigned = { valid: false, renew: false, value: null }
 const noneTried: readonly string[] = []
+/** Most cookies of one request that are tried: the first one, and others with a valid signature. */
+const maxTried = 5
 
 /**
  * The session of a signed cookie. If it names no live session, other cookies of its name are tried, then a new session
@@ -86,7 +88,9 @@ function openNext(
 ): MaybePromise<Session | LazySession> {
   if (!tried) return new Session(context, request)
   const seen = [...tried, signed]
-  const next = signedCookies(context, request).find((other) => !seen.includes(other))
+  if (seen.length === maxTried) return new Session(context, request)
+  const isNext = (other: string): boolean => !seen.includes(other) && context.signer.unsign(other).valid
+  const next = signedCookies(context, request).find(isNext)
   return next === undefined ? new Session(context, request) : open(context, request, next, seen)
 }
 

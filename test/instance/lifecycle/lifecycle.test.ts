@@ -174,7 +174,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('takes signals in quick succession for one, as npm, yarn and process groups send them', async () => {
     const { app, port } = await start()
-    const slow = ask(port, '/pending')
+    const slow = sendRequest(port, '/pending')
     await app.waitFor(/\/pending/)
     for (const signal of ['SIGINT', 'SIGINT', 'SIGTERM'] as const) process.kill(app.pid, signal)
     assert.equal((await slow).status, 200)

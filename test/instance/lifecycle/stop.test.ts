@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { freePort } from '../../helpers/free-port.ts'
-import { ask, Traffic } from '../../helpers/traffic.ts'
+import { sendRequest, Traffic } from '../../helpers/traffic.ts'
 import { until } from '../../helpers/until.ts'
 
 const fixture = new URL('./stop.fixture.ts', import.meta.url).pathname
@@ -54,14 +54,14 @@ describe('an app that is stopped under load loses no request', () => {
       const port = await freePort()
       const env = { PORT: port, FIXTURE_STOP: stop, FIXTURE_ORDERS: orders, DRAIN_DELAY: 2_000 }
       const app = wrapped ? forkApp('-e', { args: [wrapper, fixture], env }) : forkApp(fixture, { env })
-      await until(() => ask(port, 'GET', '/'), { what: 'the app' })
+      await until(() => sendRequest(port, 'GET', '/'), { what: 'the app' })
       const traffic = new Traffic(port)
       const enough = (more: number): Promise<unknown> => {
         const before = traffic.requests
         return until(() => traffic.requests > before + more, { what: 'requests' })
       }
       await enough(100)
-      const slow = [1, 2, 3].map(() => ask(port, 'GET', '/slow'))
+      const slow = [1, 2, 3].map(() => sendRequest(port, 'GET', '/slow'))
       signal(app)
       await enough(100)
       await traffic.halt()
