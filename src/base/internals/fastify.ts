@@ -1,8 +1,9 @@
 // Touches: properties that Fastify keeps under symbols named `fastify.context` (request), `fastify.reply.headers`
-//   (reply), `fastify.serverBindings` and `fastify.options` (app), and the text that `printRoutes()` returns.
+//   (reply), `fastify.serverBindings`, `fastify.options` and `fastify.Request` (app), and the text that `printRoutes()`
+//   returns.
 // Seen in: Fastify 5.0 to 5.12.
 // Worth: public accessors create an object of twelve members per call (`request.routeOptions`) or handle headers one
-//   by one, which is most of the time of a hook that runs for every request.
+//   by one, which is most of the time of a hook that runs for every request. An app does not tell which proxies it trusts.
 // Fallback: the public accessors; a symbol that is not found, after a renaming in Fastify, selects them.
 
 import type { Server } from 'node:http'
@@ -84,3 +85,19 @@ export function hasOwnServer(app: FastifyInstance): boolean {
 
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())
+
+/**
+ * What `request.ip` will be for a request from `peer` with this `X-Forwarded-For`; `undefined` if that is unknown before
+ * the request.
+ */
+export function ipOf(app: FastifyInstance, peer: string, forwardedFor: string): string | undefined {
+  const Request = read<new (...parts: unknown[]) => FastifyRequest>(app, 'fastify.Request')
+  if (!Request) return undefined
+  const raw = { headers: { 'x-forwarded-for': forwardedFor }, socket: { remoteAddress: peer } }
+  try {
+    return new Request('', {}, raw, {}, app.log, undefined).ip
+  } catch {
+    // A `trustProxy` function of the app may expect a real request.
+    return undefined
+  }
+}
