@@ -158,6 +158,8 @@ function parse(given: Variables) {
     ),
     /** Number of the worker, from 1; set by `fleet start`. */
     FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
+    /** Number of processes that share a port, as far as it is known: set by `fleet start`, and by pm2 as `instances`. */
+    FLEET_WORKERS: int('FLEET_WORKERS', 1, 1_024, 'processes') ?? pm2Instances(source),
     /**
      * Listen only when the critical checks pass, and exit if that takes longer, in milliseconds. For a process that takes
      * over a port: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
@@ -189,6 +191,11 @@ const flags: ReadonlyMap<string, boolean> = new Map([
   ['false', false],
   ['off', false],
 ])
+
+/** pm2 sets `instances` in the environment of each process. */
+function pm2Instances({ pm_id: id, instances }: Variables): number | undefined {
+  return id !== undefined && Number(instances) > 1 ? Number(instances) : undefined
+}
 
 /** The names `DATABASE_URL_REPLICA_1`, `_2`, …, in order. */
 const numberedReplicas = (source: Variables): string[] =>
