@@ -52,6 +52,8 @@ export class Supervisor {
   readonly #stuck = new WeakSet<Member>()
   #phase: 'starting' | 'running' | 'stopping' = 'starting'
   #drained = false
+  /** Why no worker can run. */
+  #refusal: FleetError | undefined
   /** Settles after the last queued operation. */
   #queue: Promise<unknown> = Promise.resolve()
   #nextReload: Promise<void> | undefined
@@ -82,7 +84,7 @@ export class Supervisor {
    * Starts all workers. Resolves when each one serves or its time is over. If at least one serves, the failed ones are
    * restarted.
    *
-   * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves
+   * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves, or the error with which the workers refused to run
    */
   start(): Promise<void> {
     // Queued, so that a concurrent reload follows.
@@ -94,7 +96,9 @@ export class Supervisor {
     await Promise.all(this.#slots.map((slot) => this.#settle(slot)))
     if (this.#phase === 'stopping') return
     if (this.serving.up === 0) {
-      throw new FleetError('FLEET_ERR_WORKER_NOT_READY', 'no worker serves; their output has the reason')
+      throw (
+        this.#refusal ?? new FleetError('FLEET_ERR_WORKER_NOT_READY', 'no worker serves; their output has the reason')
+      )
     }
     this.#phase = 'running'
     for (const slot of this.#slots) if (!slot.member) this.#restart(slot, 'crash', 0)
@@ -148,7 +152,7 @@ export class Supervisor {
     const member = new Member(
       slot.number,
       id,
-      { ...this.#options.env, ...env },
+      { FLEET_WORKERS: this.#options.workers, ...this.#options.env, ...env },
       {
         message: (from, message) => this.#onMessage(from, message),
         ended: (member, exit) => this.#onEnd(slot, member, exit),
@@ -265,6 +269,9 @@ export class Supervisor {
         break
       case 'scrape':
         void this.#scrape(member, message.id)
+        break
+      case 'refused':
+        this.#refusal = new FleetError('FLEET_ERR_MEMORY_IN_WORKERS', message.detail)
         break
       case 'drain':
       case 'undrain':

@@ -10,7 +10,7 @@ const src = fileURLToPath(new URL('../../src', import.meta.url))
 const exceptions: Readonly<Record<string, string>> = {}
 
 const privateNames =
-  /\b_storeHeader\b|\b_headerSent\b|\b_hasBody\b|(?<!\w)_header\b|getOwnPropertySymbols|\bprintRoutes\(\)|\b_originalClient\b|\b_requestHandler\b|\b_extensions\b|['"`]fastify\.(?:context|options|reply|Reply|serverBindings)/
+  /\b_storeHeader\b|\b_headerSent\b|\b_hasBody\b|(?<!\w)_header\b|getOwnPropertySymbols|\bprintRoutes\(\)|\b_originalClient\b|\b_requestHandler\b|\b_extensions\b|['"`]fastify\.(?:context|options|reply|Reply|Request|serverBindings)/
 
 const headings = ['Touches', 'Seen in', 'Worth', 'Fallback'] as const
 
