@@ -18,7 +18,7 @@ import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './options.ts'
-export { type PolicyName, policyNames } from './policies/index.ts'
+export { type PickInput, type Policy, type PolicyName, policyNames } from './policies/index.ts'
 
 /** How long `ready()` waits for the first list from a source of targets, in milliseconds. */
 const sourceTimeoutMs = 5000
