@@ -1,4 +1,9 @@
 #!/usr/bin/env node
+// The command `fleet`: one verb, one file in commands/, which exports a Command (args.ts): its options, its help and `run`.
+//   dispatch.ts  finds the verb, parses its options, and turns errors into messages and exit codes
+//   output.ts    prints text, tables and progress, or JSON with `--json`
+// The work of larger verbs is in a folder: up/, deploy/, doctor/, eject/, bench/, and smoke/ for `fleet test`. target.ts sends
+// requests to a running fleet, operators.ts those that need its token, exchange.ts probes other servers.
 import { dispatch, type Verbs } from './dispatch.ts'
 
 const verbs: Verbs = {

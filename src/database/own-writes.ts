@@ -16,9 +16,9 @@ export interface OwnWritesSettings {
 
 /** The session field with the position. */
 const field = 'walPosition'
-type Fields = Record<string, unknown> & { save?: () => Promise<void>; [isKept]?: boolean }
+type Fields = Record<string, unknown> & { save?: () => Promise<void>; [mayBeSaved]?: boolean }
 /** Whether a session of this toolkit will be stored; sessions of other plugins always are. */
-const isKept = Symbol.for('fleet.session.isKept')
+const mayBeSaved = Symbol.for('fleet.session.mayBeSaved')
 
 /** Position and time in base 36. `x` stands for an unknown position: then only the primary may serve reads. */
 function write(position: number, now: number): string {
@@ -99,7 +99,7 @@ export class RequestReader implements Reader {
   async keep(reply: FastifyReply, saved: boolean): Promise<void> {
     const { router, secrets, cookieName, secure, keepMs } = this.#settings
     const found = reply.statusCode < 500 ? this.#session() : undefined
-    const session = found?.[isKept] === false ? undefined : found
+    const session = found?.[mayBeSaved] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
     const text = write(now, Date.now())

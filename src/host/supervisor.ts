@@ -1,3 +1,10 @@
+// Several processes of one program on one port, as started by `fleet start`. In the parent process:
+//   run.ts         signals, control socket and service manager around a Supervisor; the entry of the command
+//   supervisor.ts  the group: which workers run; starts, reloads, replaces, drains and stops them
+//   member.ts      one worker process, from fork to exit; backoff.ts delays its restart after a crash
+//   watchdog.ts    finds stuck workers and workers that use too much memory
+//   group-metrics.ts  one `/metrics` for all workers
+// In each worker: worker.ts, a plugin, and ready.ts. Both sides exchange the messages of messages.ts.
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import { FleetError } from '../base/errors.ts'

@@ -1,3 +1,12 @@
+// The balancer: targets, their health, the choice between them, and retries. Read on in this order:
+//   target.ts         one upstream: address, weight, state, connections
+//   rotation.ts       which targets may be chosen: lists by state; slow start
+//   policies/         which of them is chosen
+//   exchange.ts       one request: its attempts (attempt.ts), retries (retry-rules.ts, retry-budget.ts) and hedging;
+//                     waiting-room.ts holds it while no target is free
+//   ../probe.ts, outliers.ts  active and passive health checks, which move targets between states
+//   discovery.ts, follower.ts  sources of targets
+// `Balancer` below connects them. The HTTP proxy (../http/server.ts) and the TCP proxy (../tcp/index.ts) are built on it.
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
@@ -18,7 +27,7 @@ import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './options.ts'
-export { type PolicyName, policyNames } from './policies/index.ts'
+export { type PickInput, type Policy, type PolicyName, policyNames } from './policies/index.ts'
 
 /** How long `ready()` waits for the first list from a source of targets, in milliseconds. */
 const sourceTimeoutMs = 5000
@@ -30,9 +39,6 @@ type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'>
 /**
  * Holds targets, tracks their health, chooses one for each request, and retries on another one where that is safe. The
  * HTTP and TCP proxies are built on it; on its own it is a client-side load balancer.
- *
- * Read on in this order: `rotation.ts` (which targets may be chosen), `policies/` (which one is), `exchange.ts` (one
- * request: attempts, retries, hedging), `../probe.ts` and `outliers.ts` (active and passive health), `discovery.ts`.
  *
  * @example
  * const balancer = new Balancer(['http://10.0.0.1:3000', 'http://10.0.0.2:3000'], { policy: 'two-choices' })

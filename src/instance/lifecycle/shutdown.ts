@@ -14,7 +14,7 @@ export interface ShutdownTimes {
 /** Time without data after which a keep-alive socket counts as idle once the listener has closed, ms. */
 export const quietMs = 250
 /**
- * The same in a handover, where no other process waits for the port. Most clients that reuse a connection do so in this
+ * The same in a handover. In a handover nothing waits for this process to release the port, so it can afford longer. Most clients that reuse a connection do so in this
  * time and then get `Connection: close`. A request that is sent while its socket is closed is lost, and clients do not
  * repeat a POST.
  */

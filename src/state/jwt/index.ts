@@ -6,8 +6,8 @@
  * - `store.ts`: the contract of `memory-store.ts` and `redis-store.ts`, which hold each session's current refresh token.
  * - `revocations.ts`: the revocations in force, in memory, and the feed that reads them from Redis.
  *
- * A token that was verified once is served from a cache without any I/O. While the revocations of the
- * fleet are unknown because Redis is down, `onOutage` decides about it.
+ * A token that was verified once is accepted from a cache without any I/O. While Redis is down and revocations cannot be read,
+ * `onOutage` decides whether such a token is accepted.
  */
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'

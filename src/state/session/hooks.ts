@@ -20,7 +20,7 @@ export class LazySession {
   }
 
   /** Whether the session must be saved, or its cookie sent, although the handler has not used it. */
-  get isDue(): boolean {
+  get needsFinish(): boolean {
     if (!this.#record) return false
     const context = this.#context
     return context.rolling || this.#verified?.renew === true || isTouchDue(this.#record.cookie ?? {}, context)
@@ -70,17 +70,17 @@ export function open(
   tried?: readonly string[],
 ): MaybePromise<Session | LazySession> {
   const { valid, value: id, renew } = signed === '' ? unverified : context.signer.unsign(signed)
-  if (!valid || id === null) return openNext(context, request, signed, tried)
+  if (!valid || id === null) return tryNextCookie(context, request, signed, tried)
   return chain(context.backend.load(id), (record) => {
-    if (!record) return openNext(context, request, signed, tried)
+    if (!record) return tryNextCookie(context, request, signed, tried)
     const { expires } = record.cookie ?? {}
     const isExpired = expires ? timeOf(expires) <= Date.now() : false
     if (!isExpired) return new LazySession(context, { id, signed, renew }, record)
-    return chain(context.backend.destroy(id, record.baseline), () => openNext(context, request, signed, tried))
+    return chain(context.backend.destroy(id, record.baseline), () => tryNextCookie(context, request, signed, tried))
   })
 }
 
-function openNext(
+function tryNextCookie(
   context: SessionContext,
   request: FastifyRequest,
   signed: string,
@@ -167,7 +167,7 @@ export function addHooks(
   const saveFailed = (error: unknown, done: Done): void => (tolerateOutage(error) ? done() : done(error as Error))
   app.addHook('onSend', (request, reply, _payload, done) => {
     const state = stateOf(request)
-    if (state instanceof LazySession && !state.isDue) return done()
+    if (state instanceof LazySession && !state.needsFinish) return done()
     let saved: MaybePromise<void>
     try {
       saved = Session.finish(context, request, reply)
