@@ -4,6 +4,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
+import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { ask } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
@@ -68,6 +69,21 @@ test('Ctrl-C in a terminal reaches all processes at once and loses no request', 
   assert.equal((await slow).length, 4)
   assert.deepEqual(await group.exit, { code: 0, signal: null })
   assert.deepEqual(workerPids(group).filter(isAlive), [])
+})
+
+test('a SIGTERM to all processes, as systemd sends it, drains for DRAIN_DELAY', async () => {
+  const group = await started(['--workers', '2'], { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 })
+  process.kill(-group.pid, 'SIGTERM')
+  const pids = new Set<number>()
+  await until(
+    async () => {
+      const response = await fetch(`http://127.0.0.1:${group.port}/`, { headers: { connection: 'close' } })
+      if (response.headers.has('x-fleet-draining')) pids.add(((await response.json()) as { pid: number }).pid)
+      return pids.size === 2
+    },
+    { what: 'the drain of both workers' },
+  )
+  await group.stop(0)
 })
 
 test('a second signal ends the group at once, with 1', async () => {
@@ -190,6 +206,14 @@ test('any worker serves the metrics of the whole group, also after a reload', as
   })
   assert.match(open.headers.get('content-type') ?? '', /^application\/openmetrics-text/)
   assert.match(await open.text(), /# EOF\n$/)
+})
+
+test('exits with 1 when no worker starts although a parent process such as pm2 has opened a channel', async () => {
+  const release = new Release()
+  release.write('throw new Error("a bad build")')
+  const cli = new URL('../../src/cli/main.ts', import.meta.url)
+  const failed = forkApp(cli, { args: ['start', release.file, '--workers', '1'], ipc: true })
+  assert.deepEqual(await failed.exit, { code: 1, signal: null })
 })
 
 test('exits with 1 when no worker starts, with 2 on invalid arguments', async () => {

@@ -82,5 +82,8 @@ export function hasOwnServer(app: FastifyInstance): boolean {
   return options !== undefined && !options.serverFactory
 }
 
+/** Whether the app or one of its scopes has routes. */
+export const hasRoutes = (app: FastifyInstance): boolean => /[├└]/.test(app.printRoutes())
+
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { hasRoutes } from '../../base/internals/fastify.ts'
 
 type CloseListener = (error: unknown, ...rest: unknown[]) => void
 
@@ -35,8 +36,7 @@ export function drainBeforeClose(app: FastifyInstance, drain: () => Promise<unkn
 }
 
 /** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
-export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
-  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean => rootOf(app) === app && !hasRoutes(app)
 
 /** Scopes inherit from the app that they are registered in. */
 function rootOf(app: FastifyInstance): FastifyInstance {
