@@ -85,6 +85,21 @@ test('Ctrl-C in a terminal reaches all processes at once and loses no request', 
   assert.deepEqual(workerPids(group).filter(isAlive), [])
 })
 
+test('a SIGTERM to all processes, as systemd sends it, drains for DRAIN_DELAY', async () => {
+  const group = await started(['--workers', '2'], { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 })
+  process.kill(-group.pid, 'SIGTERM')
+  const pids = new Set<number>()
+  await until(
+    async () => {
+      const response = await fetch(`http://127.0.0.1:${group.port}/`, { headers: { connection: 'close' } })
+      if (response.headers.has('x-fleet-draining')) pids.add(((await response.json()) as { pid: number }).pid)
+      return pids.size === 2
+    },
+    { what: 'the drain of both workers' },
+  )
+  await group.stop(0)
+})
+
 test('a second signal ends the group at once, with 1', async () => {
   const group = await started(['--workers', '2'])
   const slow = sendRequest(group.port, 'GET', '/slow?ms=60000')
@@ -243,6 +258,14 @@ test('rejects several processes of pm2 without Redis', async () => {
   const app = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 } })
   assert.equal((await app.exit).code, 1)
   assert.match(app.stdout, /FLEET_ERR_MEMORY_IN_WORKERS/)
+})
+
+test('exits with 1 when no worker starts although a parent process such as pm2 has opened a channel', async () => {
+  const release = new Release()
+  release.write('throw new Error("a bad build")')
+  const cli = new URL('../../src/cli/main.ts', import.meta.url)
+  const failed = forkApp(cli, { args: ['start', release.file, '--workers', '1'], ipc: true })
+  assert.deepEqual(await failed.exit, { code: 1, signal: null })
 })
 
 test('exits with 1 when no worker starts, with 2 on invalid arguments', async () => {

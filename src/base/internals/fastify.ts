@@ -41,12 +41,14 @@ export function hasOwnServer(app: FastifyInstance): boolean {
   return options !== undefined && !options.serverFactory
 }
 
+/** Whether the app or one of its scopes has routes. */
+export const hasRoutes = (app: FastifyInstance): boolean => /[├└]/.test(app.printRoutes())
+
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())
 
 /** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
-export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
-  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean => rootOf(app) === app && !hasRoutes(app)
 
 /** Scopes inherit from the app that they are registered in. */
 export function rootOf(app: FastifyInstance): FastifyInstance {

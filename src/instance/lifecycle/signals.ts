@@ -71,6 +71,8 @@ async function shutDown(cause: ExitCause, error?: Error): Promise<void> {
   let least = error ? 1 : 0
   let isDone = false
   let isRequested = false
+  // The terminal hangs up when a package manager that it started exits first, as yarn 1 does on Ctrl-C.
+  process.on('SIGHUP', () => undefined)
   exitNow = process.exit.bind(process)
   // Other code that handles the signal, such as close-with-grace, may exit while requests are in flight.
   process.exit = ((code) => {

@@ -182,6 +182,16 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.doesNotMatch(app.stdout, /second signal/)
   })
 
+  it('is not ended by the hangup of its terminal while it drains', async () => {
+    const { app, port } = await start({ DRAIN_DELAY: 600_000 })
+    void app.kill('SIGINT')
+    await app.waitFor(/"draining"/)
+    void app.kill('SIGHUP')
+    assert.equal((await sendRequest(port, '/slow?ms=100')).status, 200)
+    assert.equal(app.ended, undefined)
+    await app.kill('SIGKILL')
+  })
+
   it('cuts requests at the deadline, logs their method, route and age, and exits 1', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 500 })
     const cut = assert.rejects(sendRequest(port, '/slow?ms=30000&secret=1'))
