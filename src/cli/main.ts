@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { dispatch, type Verbs } from './dispatch.ts'
+import '../base/node-version.ts'
+import type { Verbs } from './dispatch.ts'
 
 const verbs: Verbs = {
   start: () => import('./commands/start.ts'),
@@ -21,4 +22,5 @@ const verbs: Verbs = {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })
+const { dispatch } = await import('./dispatch.ts')
 process.exitCode = await dispatch(verbs, process.argv.slice(2))

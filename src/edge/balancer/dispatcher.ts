@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici'
-import { undici } from './undici.ts'
+import { undici } from '../../base/internals/undici.ts'
 
 /** The part of a balancer that a dispatcher uses. */
 interface BalancerDispatch {

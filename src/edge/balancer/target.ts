@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { FleetError } from '../../base/errors.ts'
+import { undici } from '../../base/internals/undici.ts'
 import { guard } from '../boundary.ts'
 import { WirePool } from '../http/wire/pool.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
-import { undici } from './undici.ts'
 
 export interface TargetOptions {
   /** `http://host:port` or `https://host:port`; for the TCP proxy `tcp://host:port`. No path. */
