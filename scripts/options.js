@@ -14,8 +14,13 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 export const tables = [
   // One line per plugin, sorted by title.
   ['agentCheck', 'src/instance/agent-check.ts', 'agentCheckOptions'],
+  ['balancer', 'src/edge/balancer/options.ts', 'balancerOptions'],
+  ['broadcast', 'src/state/broadcast/index.ts', 'broadcastOptions'],
   ['dashboard', 'src/dashboard/index.ts', 'dashboardOptions'],
+  ['database', 'src/database/database.ts', 'databaseOptions'],
   ['fleet', 'src/fleet.ts', 'fleetOptions'],
+  ['geo', 'src/geo/index.ts', 'geoOptions'],
+  ['geo.regions.NAME', 'src/geo/regions.ts', 'regionOptions'],
   ['headers', 'src/instance/headers.ts', 'headersOptions'],
   ['health', 'src/instance/health/options.ts', 'healthOptions'],
   ['identity', 'src/instance/identity.ts', 'identityOptions'],
@@ -25,6 +30,22 @@ export const tables = [
   ['metrics', 'src/instance/metrics/index.ts', 'metricsOptions'],
   ['operators', 'src/instance/operators/index.ts', 'operatorsOptions'],
   ['overload', 'src/instance/overload/index.ts', 'overloadOptions'],
+  ['pools', 'src/database/pools.ts', 'poolsOptions'],
+  ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
+  ['redis', 'src/state/redis/index.ts', 'redisOptions'],
+  ['registry', 'src/state/registry/index.ts', 'registryOptions'],
+  ['replicas', 'src/database/replicas.ts', 'replicasOptions'],
+  ['target', 'src/edge/balancer/target.ts', 'targetOptions'],
+  ['tcpProxy', 'src/edge/tcp/index.ts', 'tcpProxyOptions'],
+  ['cache', 'src/state/cache/options.ts', 'cacheOptions'],
+  ['cache.getOrSet', 'src/state/cache/options.ts', 'loadOptions'],
+  ['config.cache', 'src/state/http-cache/options.ts', 'routeCacheOptions'],
+  ['idempotency', 'src/state/idempotency/options.ts', 'idempotencyOptions'],
+  ['jwt', 'src/state/jwt/index.ts', 'jwtOptions'],
+  ['jwt.keys', 'src/state/jwt/keys.ts', 'jwtKeyOptions'],
+  ['locks', 'src/state/locks/index.ts', 'locksOptions'],
+  ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
+  ['session', 'src/state/session/options.ts', 'sessionOptions'],
 ]
 
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */
@@ -129,6 +150,29 @@ ${sections.join('\n\n')}
 `
 }
 
+/** Comments for the members of a table's type and of the object options in it, and the part of the file that each replaces. */
+function typeComments(members, options, prefix = '') {
+  return members.flatMap(({ key, start, leadingComments, typeAnnotation }) => {
+    const name = prefix + (key.name ?? key.value)
+    const option = options.get(name)
+    if (!option) return []
+    const { text, accepts, fallback } = option
+    const comment = `/** ${text} Accepts ${readable(accepts)}.${fallback ? ` @default ${fallback}` : ''} */\n${'    '.repeat(prefix.split('.').length)}`
+    // A comment that TypeScript kept is replaced; tables that are spread into this one, and nested ones, lose theirs.
+    const old = leadingComments?.findLast(({ value }) => value.startsWith('*'))
+    const nested = objectTypes(typeAnnotation).flatMap((type) => typeComments(type.members, options, `${name}.`))
+    return [{ start: old?.start ?? start, end: start, comment }, ...nested]
+  })
+}
+
+/** The type literals in `OptionsOf<{ … }>` below a node. */
+function objectTypes(node) {
+  if (typeof node !== 'object' || node === null) return []
+  if (node.type !== 'TSTypeReference' || node.typeName.name !== 'OptionsOf')
+    return Object.values(node).flatMap(objectTypes)
+  return (node.typeArguments ?? node.typeParameters).params.filter(({ type }) => type === 'TSTypeLiteral')
+}
+
 /** Comments each option in the published types. */
 async function commentTypes() {
   for (const entry of tables) {
@@ -139,13 +183,8 @@ async function commentTypes() {
     const variables = ast.program.body.flatMap((node) => (node.declaration ?? node).declarations ?? [])
     const members = variables.find(({ id }) => id.name === entry[2])?.id.typeAnnotation.typeAnnotation.members ?? []
     if (members.length === 0) throw new Error(`${relative(root, file)} has no table ${entry[2]}`)
-    for (const { key, start, leadingComments } of members.toReversed()) {
-      const { text, accepts, fallback } = options.get(key.name ?? key.value)
-      const comment = `/** ${text} Accepts ${readable(accepts)}.${fallback ? ` @default ${fallback}` : ''} */\n    `
-      // A comment that TypeScript kept is replaced; tables that are spread into this one lose theirs.
-      const old = leadingComments?.findLast(({ value }) => value.startsWith('*'))
-      source = `${source.slice(0, old?.start ?? start)}${comment}${source.slice(start)}`
-    }
+    const comments = typeComments(members, options).sort((a, b) => b.start - a.start)
+    for (const { end, start, comment } of comments) source = `${source.slice(0, start)}${comment}${source.slice(end)}`
     writeFileSync(file, source)
   }
 }

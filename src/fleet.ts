@@ -1,8 +1,9 @@
-import type { FastifyCorsOptions } from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
+import { addHooksUntraced } from './base/internals/otel.ts'
 import {
   any,
   bool,
@@ -22,7 +23,6 @@ import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
-import { crossOrigin } from './instance/cors.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -32,7 +32,7 @@ import { type MetricsOptions, metrics } from './instance/metrics/index.ts'
 import { load } from './instance/metrics/load.ts'
 import { type OperatorsOptions, operators } from './instance/operators/index.ts'
 import { type OverloadOptions, overload } from './instance/overload/index.ts'
-import { securityHeaders } from './instance/security-headers.ts'
+import { securityHeaders, withHelmetDefaults } from './instance/security-headers.ts'
 import { staticHeaders } from './instance/static-headers.ts'
 import { type BroadcastOptions, broadcast } from './state/broadcast/index.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
@@ -68,11 +68,8 @@ export const fleetOptions = {
   errorResponses: bool.default(true),
   /** Response headers that describe the instance. */
   headers: ownOrFalse<HeadersOptions>().default({}),
-  /** Security headers, as in @fastify/helmet. */
-  // The load balancer decides about https; over plain HTTP this directive breaks every asset of a page.
-  helmet: ownOrFalse<FastifyHelmetOptions>().default({
-    contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
-  }),
+  /** Security headers, as in @fastify/helmet; its defaults apply, without the directive `upgrade-insecure-requests`. */
+  helmet: ownOrFalse<FastifyHelmetOptions>().default({}),
   /** As in @fastify/cors. The default gives pages of other origins no access. */
   cors: ownOrFalse<FastifyCorsOptions>().default({ origin: false }),
   /** Prometheus metrics. */
@@ -115,7 +112,7 @@ type Values = Resolved<typeof fleetOptions>
 
 interface Entry {
   // biome-ignore lint/suspicious/noExplicitAny: each plugin has its own type of options.
-  readonly plugin: FastifyPluginAsync<any>
+  readonly plugin: FastifyPluginAsync<any> | FastifyPluginCallback<any>
   /** The option that configures the plugin, or disables it; internal plugins have none. */
   readonly option?: keyof FleetOptions
   /** Options of the plugin. @default the value of `option` */
@@ -125,7 +122,7 @@ interface Entry {
 }
 
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
-const lazyDatabase: Entry['plugin'] = fp(async (app, options: DatabaseOptions) => {
+const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: DatabaseOptions) => {
   const { database } = await import('./database/index.ts')
   await app.register(database, options)
 })
@@ -144,8 +141,8 @@ const plugins: readonly Entry[] = [
   { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
   { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false },
   { option: 'headers', plugin: headers },
-  { option: 'helmet', plugin: securityHeaders },
-  { option: 'cors', plugin: crossOrigin },
+  { option: 'helmet', plugin: securityHeaders, options: ({ helmet }) => withHelmetDefaults(helmet || {}) },
+  { option: 'cors', plugin: cors },
   { plugin: load },
   { option: 'metrics', plugin: metrics },
   { option: 'health', plugin: health },
@@ -195,11 +192,13 @@ const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   const values = resolveOptions('fleet', fleetOptions, given)
+  const traceHooks = addHooksUntraced(app)
   for (const { option, plugin, options, when } of plugins) {
     const value = option ? values[option] : {}
     if (value !== false && (when?.(values) ?? true))
       await app.register(plugin, options ? await options(values, app) : value)
   }
+  traceHooks()
 }
 
 /**

@@ -1,15 +1,15 @@
 // Argument: a policy. Prints CPU µs per pick at 10, 100 and 1,000 targets, and ends.
 import { stdout } from 'node:process'
 
-const edge = (file) => import(new URL(`../node_modules/fastify-fleet/dist/edge/${file}`, import.meta.url).href)
-const { balancerDefaults } = await edge('balancer-options.js')
+const edge = (file) => import(new URL(`../node_modules/fastify-fleet/dist/edge/balancer/${file}`, import.meta.url).href)
+const { Balancer } = await edge('balancer.js')
 const { createPolicy } = await edge('policies/index.js')
 const { Rotation } = await edge('rotation.js')
 const { Target } = await edge('target.js')
 
 const name = process.argv[2]
 const secret = 'only-for-benchmarks-and-at-least-32-bytes'
-const settings = { ...balancerDefaults, sticky: { ...balancerDefaults.sticky, secret } }
+const { options: settings } = new Balancer([], { sticky: { secret } })
 // Answers at once, so that what is measured is the policy and not the network.
 const probe = async ({ inflight }) => ({ inflight, latencyMs: 5 })
 

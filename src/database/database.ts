@@ -2,27 +2,31 @@ import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyPluginAsync, preSerializationHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import {
   any,
-  bool,
   either,
   int,
   list,
+  type OptionsOf,
   object,
   oneOf,
-  resolveLegacy,
-  type Shapes,
+  type Resolved,
+  resolveOptions,
   text,
   token,
 } from '../base/options.ts'
-import { type CheckOptions, health } from '../instance/health/index.ts'
+import { within } from '../base/within.ts'
+import { health } from '../instance/health/index.ts'
+import { checkOptions } from '../instance/health/runner.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
 import { databaseError } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
 import type { Pools } from './pools.ts'
 import type { Router } from './router.ts'
+import { shared } from './watch.ts'
 
 /**
  * The part of a Prisma client that the plugin uses. Merge the type of your own client into it to give `app.database` that
@@ -40,53 +44,36 @@ export interface DatabaseClient {
   $disconnect(): Promise<void>
 }
 
-export interface DatabaseOptions {
-  /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
-  client: DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)
-  /** Options of the health check `database`. @default critical, every 5 s, at most 2 s, fall 3, rise 2 */
-  check?: CheckOptions
-  /** Pools to report in `/metrics`; closed together with a client that the app created. */
-  pools?: Pools
-  /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. @default {} */
-  ownWrites?: OwnWritesOptions | false
-}
-
-export interface OwnWritesOptions {
+const ownWritesOptions = {
   /**
    * Signs the cookie. With several secrets, the first signs and all verify. At least 32 bytes each.
-   *
-   * @default SESSION_SECRET, else a random one, which other instances do not know
+   * @default `SESSION_SECRET`, else a random one, which other instances do not know
    */
-  secret?: string | string[]
-  /** Name of the cookie for clients without a session. @default 'fleet.wal' */
-  cookieName?: string
+  secret: either(text, list(text)),
+  /** Name of the cookie for clients without a session. */
+  cookieName: token.default('fleet.wal'),
   /**
-   * How long a write is remembered, 1,000 to 86,400,000 ms. Must be longer than `maxLagMs` of `replicas`: by then a
-   * replica has replayed the write or is out of rotation. @default 60000
+   * How long a write is remembered. Must be longer than `maxLagMs` of `replicas`: by then a replica has replayed the write or
+   * is out of rotation.
    */
-  keepMs?: number
+  keepMs: int(1_000, 86_400_000, 'milliseconds').default(60_000),
 }
+export type OwnWritesOptions = OptionsOf<typeof ownWritesOptions>
 
-const secrets = either(text, list(text))
-const shapes: Shapes = {
-  client: any(),
-  pools: any(),
-  ownWrites: either(
-    oneOf(false),
-    object({ secret: secrets, cookieName: token, keepMs: int(1_000, 86_400_000, 'milliseconds') }),
-  ),
-  check: object({
-    critical: bool,
-    intervalMs: int(100, 3_600_000, 'milliseconds'),
-    timeoutMs: int(1, 600_000, 'milliseconds'),
-    rise: int(1, 100),
-    fall: int(1, 100),
-  }),
+/** @internal */
+export const databaseOptions = {
+  /** A Prisma client, which the caller closes; or a function that creates one, which is closed with the app. */
+  client: any<DatabaseClient | (() => DatabaseClient | Promise<DatabaseClient>)>(),
+  /** Options of the health check `database`. Those that are not given are as in `health.checks`. */
+  check: object({ ...checkOptions, critical: checkOptions.critical.default(true) }).default({}),
+  /** Pools to report in `/metrics`; closed together with a client that the app created. */
+  pools: any<Pools>(),
+  /** Read-your-writes: a client reads only from replicas that have replayed its writes. `false`: from any. */
+  ownWrites: either(oneOf(false), object(ownWritesOptions)).default({}),
 }
-const defaults = {
-  check: { critical: true },
-  ownWrites: { cookieName: 'fleet.wal', keepMs: 60_000 },
-} satisfies Partial<DatabaseOptions>
+/** `client` is required. */
+export type DatabaseOptions = OptionsOf<typeof databaseOptions> &
+  Required<Pick<OptionsOf<typeof databaseOptions>, 'client'>>
 
 /** How long open queries may delay the exit, ms. A hanging server never ends them. */
 const closeTimeoutMs = 5_000
@@ -102,22 +89,12 @@ const isClient = (value: unknown): value is DatabaseClient =>
   typeof (value as DatabaseClient).$disconnect === 'function'
 
 /** Queries the primary, even of a client with replicas. One query at a time, because a hanging one occupies a connection. */
-function ping(client: DatabaseClient & { $primary?: () => DatabaseClient }): () => Promise<unknown> {
-  let running: Promise<unknown> | undefined
-  return () => {
-    const primary = typeof client.$primary === 'function' ? client.$primary() : client
-    running ??= Promise.resolve(primary.$queryRawUnsafe('SELECT 1')).finally(() => {
-      running = undefined
-    })
-    return running
-  }
-}
+const ping = (client: DatabaseClient & { $primary?: () => DatabaseClient }): (() => Promise<unknown>) =>
+  shared(async () => (typeof client.$primary === 'function' ? client.$primary() : client).$queryRawUnsafe('SELECT 1'))
 
 async function disconnect(client: DatabaseClient): Promise<void> {
-  const { promise: timeout, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, closeTimeoutMs)
-  await Promise.race([client.$disconnect(), timeout])
-  clearTimeout(timer)
+  const disconnected = client.$disconnect()
+  if ((await within(closeTimeoutMs, disconnected)) !== 'late') await disconnected
 }
 
 /** @throws FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING */
@@ -139,17 +116,15 @@ function signingSecrets(app: FastifyInstance, given: string | readonly string[] 
 }
 
 /** Binds each request to a {@link RequestReader}, so that the router knows what the client wrote before. */
-async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnWritesOptions): Promise<void> {
-  if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
+async function readOwnWrites(
+  app: FastifyInstance,
+  router: Router,
+  { secret, cookieName, keepMs }: Resolved<typeof ownWritesOptions>,
+): Promise<void> {
+  await ensure(app, fastifyCookie)
   const { production, SESSION_COOKIE_SECURE } = readEnv()
-  const { cookieName, keepMs } = options as typeof options & typeof defaults.ownWrites
-  const settings = {
-    router,
-    secrets: signingSecrets(app, options.secret),
-    cookieName,
-    cookie: { secure: SESSION_COOKIE_SECURE ?? production },
-    keepMs,
-  }
+  const secrets = signingSecrets(app, secret)
+  const settings = { router, secrets, cookieName, secure: SESSION_COOKIE_SECURE ?? production, keepMs }
   const key = Symbol('reader')
   type Keyed = { [key]: RequestReader }
   app.decorateRequest(key, null as never)
@@ -176,8 +151,8 @@ async function readOwnWrites(app: FastifyInstance, router: Router, options: OwnW
 }
 
 const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
-  if (!app.hasDecorator('health')) await app.register(health)
-  const { client: from, check, pools, ownWrites } = resolveLegacy<DatabaseOptions>('database', shapes, defaults, given)
+  await ensure(app, health)
+  const { client: from, check, pools, ownWrites } = resolveOptions('database', databaseOptions, given)
   const client = isClient(from) ? from : typeof from === 'function' ? await from() : undefined
   if (!isClient(client))
     throw new FleetError(

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Client } from 'pg'
 import { FleetError } from '../base/errors.ts'
 import { hostUrls } from '../base/postgres-url.ts'
+import { installedPg } from './pools.ts'
 
 export interface MigrateOptions {
   /** `postgresql://…`; `?schema=` selects a schema other than `public`, as in Prisma. */
@@ -145,12 +146,7 @@ function unavailable(error: unknown): FleetError {
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 async function connect(url: string): Promise<{ client: Client; table: string }> {
-  const { Client } = await import('pg').then(
-    (pg) => pg.default,
-    (cause) => {
-      throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`fleet migrate` needs pg: npm install pg', { cause })
-    },
-  )
+  const { Client } = (await installedPg('fleet migrate')) as typeof import('pg')
   const urls = hostUrls(url)
   const schema = URL.parse(urls[0] ?? url)?.searchParams.get('schema')
   // Set as a connection option, it survives `RESET ALL`.

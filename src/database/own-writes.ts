@@ -8,7 +8,7 @@ export interface OwnWritesSettings {
   /** The first one signs, all verify. */
   readonly secrets: readonly string[]
   readonly cookieName: string
-  readonly cookie: { readonly secure: boolean | 'auto' }
+  readonly secure: boolean | 'auto'
   /** How long a position is kept, ms. By then every replica in use has replayed it. */
   readonly keepMs: number
 }
@@ -96,7 +96,7 @@ export class RequestReader implements Reader {
    * @param saved the session was saved before this call and must be saved again
    */
   async keep(reply: FastifyReply, saved: boolean): Promise<void> {
-    const { router, secrets, cookieName, cookie, keepMs } = this.#settings
+    const { router, secrets, cookieName, secure, keepMs } = this.#settings
     const found = reply.statusCode < 500 ? this.#session() : undefined
     const session = found?.[isKept] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
@@ -109,7 +109,7 @@ export class RequestReader implements Reader {
     }
     const signed = `${text}.${mac(text, secrets[0] ?? '')}`
     const maxAge = Math.ceil(keepMs / 1000)
-    reply.setCookie(cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, ...cookie })
+    reply.setCookie(cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, secure })
   }
 
   /** A session with data; an empty one would be stored, and would set a cookie, only for the position. */

@@ -1,45 +1,29 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg'
 import { FleetError } from '../base/errors.ts'
-import { any, bool, int, resolveLegacy, type Shapes } from '../base/options.ts'
+import { any, bool, int, type OptionsOf, type Resolved, resolveOptions } from '../base/options.ts'
 import { hostUrls } from '../base/postgres-url.ts'
 
-export interface PoolsOptions {
-  /** Connections per server, 1 to 100. Few are enough: a query occupies one for about a millisecond. @default 10 */
-  max?: number
-  /** Queries that may wait for a connection of one pool, 0 to 100,000; further ones get 503. @default 100 */
-  maxWaiting?: number
-  /** Longest wait for a free or new connection, 10 to 60,000 ms, per server of a list. @default 2000 */
-  connectTimeoutMs?: number
-  /** How long a statement may run, 10 to 3,600,000 ms; then the server cancels it. @default 10000 */
-  statementTimeoutMs?: number
-  /** Idle time after which a connection is closed, 0 (never) to 3,600,000 ms. @default 30000 */
-  idleTimeoutMs?: number
+/** @internal */
+export const poolsOptions = {
+  /** Connections per server. Five to twenty are enough: a query occupies one for about a millisecond. */
+  max: int(1, 100).default(10),
+  /** Queries that may wait for a connection of one pool; further ones get 503 `FLEET_ERR_DATABASE_BUSY` at once. */
+  maxWaiting: int(0, 100_000).default(100),
+  /** Longest wait for a free or new connection, per server of a list; then the same 503. */
+  connectTimeoutMs: int(10, 60_000, 'milliseconds').default(2000),
+  /** How long a statement may run; then the server cancels it. One second later this process drops a server that hangs. */
+  statementTimeoutMs: int(10, 3_600_000, 'milliseconds').default(10_000),
+  /** Idle time after which a connection is closed; 0: never. */
+  idleTimeoutMs: int(0, 3_600_000, 'milliseconds').default(30_000),
   /**
    * A pooler in transaction mode is in between: connection state never outlasts a transaction, and the statement timeout is
-   * enforced by this process alone. @default true when the URL has `pgbouncer=true`
+   * enforced by this process alone. @default `true` when the URL has `pgbouncer=true`
    */
-  pgbouncer?: boolean
-  /** The `pg` module. With several copies installed, pass the one that Prisma's adapter loads. @default `import('pg')` */
-  driver?: Driver
-}
-
-const shapes: Shapes = {
-  max: int(1, 100),
-  maxWaiting: int(0, 100_000),
-  connectTimeoutMs: int(10, 60_000, 'milliseconds'),
-  statementTimeoutMs: int(10, 3_600_000, 'milliseconds'),
-  idleTimeoutMs: int(0, 3_600_000, 'milliseconds'),
   pgbouncer: bool,
-  driver: any(),
+  /** The `pg` module. With several copies installed, pass the one that Prisma's adapter loads. @default `import('pg')` */
+  driver: any<Driver>(),
 }
-const defaults = {
-  max: 10,
-  maxWaiting: 100,
-  connectTimeoutMs: 2_000,
-  statementTimeoutMs: 10_000,
-  idleTimeoutMs: 30_000,
-} satisfies PoolsOptions
-type Resolved = PoolsOptions & typeof defaults
+export type PoolsOptions = OptionsOf<typeof poolsOptions>
 
 /** How much longer than the server this process waits for the end of a statement, ms; after that the server hangs. */
 const graceMs = 1_000
@@ -76,7 +60,8 @@ class Hosts {
   readonly urls: readonly string[]
   /** Whether only a server that accepts writes will do; libpq's `target_session_attrs`. */
   readonly writable: boolean
-  #at = 0
+  /** Index of the server for new connections. */
+  at = 0
 
   constructor(url: string) {
     this.urls = hostUrls(url)
@@ -85,13 +70,9 @@ class Hosts {
     this.writable = wanted === 'read-write' || wanted === 'primary'
   }
 
-  get at(): number {
-    return this.#at
-  }
-
   /** Moves on to the next server, once even if many connections fail at the same time. */
   failed(at: number): void {
-    if (at === this.#at) this.#at = (at + 1) % this.urls.length
+    if (at === this.at) this.at = (at + 1) % this.urls.length
   }
 }
 
@@ -134,12 +115,12 @@ function clientOf(driver: Pg, hosts: Hosts): typeof Client {
 /** Bounded pools of one application, by name. Each is a `pg.Pool` for Prisma's adapter, and reported in `/metrics`. */
 export class Pools {
   readonly #driver: Pg
-  readonly #options: Resolved
+  readonly #options: Resolved<typeof poolsOptions>
   readonly #open = new Map<string, { pool: Pool; refused: number }>()
   /** Called with the time that a query waited for a connection, in ms. */
   onWait: ((name: string, ms: number) => void) | undefined
 
-  constructor(driver: Driver, options: Resolved) {
+  constructor(driver: Driver, options: Resolved<typeof poolsOptions>) {
     this.#driver = driver as Pg
     this.#options = options
   }
@@ -230,15 +211,15 @@ export class Pools {
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_PACKAGE_MISSING
  */
 export async function pools(given: PoolsOptions = {}): Promise<Pools> {
-  const options = resolveLegacy<Resolved>('pools', shapes, defaults, given)
-  return new Pools(options.driver ?? (await installed()), options)
+  const options = resolveOptions('pools', poolsOptions, given)
+  return new Pools(options.driver ?? (await installedPg('pools')), options)
 }
 
-async function installed(): Promise<Driver> {
-  return import('pg').then(
+/** @throws FLEET_ERR_PACKAGE_MISSING naming the `user` */
+export const installedPg = (user: string): Promise<Driver> =>
+  import('pg').then(
     (pg) => pg.default,
     (cause) => {
-      throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`pools` needs pg: npm install pg', { cause })
+      throw new FleetError('FLEET_ERR_PACKAGE_MISSING', `\`${user}\` needs pg: npm install pg`, { cause })
     },
   )
-}

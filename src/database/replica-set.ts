@@ -1,31 +1,30 @@
-import { type Pick, type PolicyName, policies } from './policies.ts'
-import { inTime, PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
+import { fn, int, oneOf, type Resolved } from '../base/options.ts'
+import { within } from '../base/within.ts'
+import { type Pick, policies, policyNames } from './policies.ts'
+import { PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
 
-export interface WatchOptions {
-  /** Interval at which primary and replicas are probed for their position, 100 to 600,000 ms. @default 1000 */
-  probeIntervalMs?: number
-  /** Longest response time of a probe, 10 to 60,000 ms. @default 1000 */
-  probeTimeoutMs?: number
-  /** Consecutive successful probes that bring a replica back, 1 to 100. @default 2 */
-  rise?: number
-  /** Consecutive failed probes that take a replica out, 1 to 100; a refused connection does so at once. @default 2 */
-  fall?: number
-  /** Greatest lag of a replica in rotation, 10 to 86,400,000 ms; resolution of one interval. @default 10000 */
-  maxLagMs?: number
-  /** Policy that chooses among the healthy replicas. @default 'least-in-flight', round robin among equals */
-  policy?: PolicyName
+export const watchOptions = {
+  /** Interval at which primary and replicas are probed for their position, with one query each. */
+  probeIntervalMs: int(100, 600_000, 'milliseconds').default(1000),
+  /** Longest response time of a probe. */
+  probeTimeoutMs: int(10, 60_000, 'milliseconds').default(1000),
+  /** Consecutive successful probes that bring a replica back. */
+  rise: int(1, 100).default(2),
+  /** Consecutive failed probes that take a replica out; a refused connection does so at once. */
+  fall: int(1, 100).default(2),
+  /**
+   * A replica that lacks older data is left out. Measured by this process's clock against the primary's log, with a resolution
+   * of one interval, so an idle primary causes no lag.
+   */
+  maxLagMs: int(10, 86_400_000, 'milliseconds').default(10_000),
+  /**
+   * Policy that chooses among the healthy replicas. `least-in-flight` alternates between equals; `latency` is the moving
+   * average × (reads in flight + 1).
+   */
+  policy: oneOf(...policyNames).default('least-in-flight'),
   /** Called when a replica leaves or returns; `index` is its index in the list. */
-  onChange?: (index: number, healthy: boolean) => void
+  onChange: fn<(index: number, healthy: boolean) => void>(),
 }
-
-export const watchDefaults = {
-  probeIntervalMs: 1_000,
-  probeTimeoutMs: 1_000,
-  rise: 2,
-  fall: 2,
-  maxLagMs: 10_000,
-  policy: 'least-in-flight',
-} satisfies WatchOptions
 
 /** Rejects the reads of a replica that stopped responding: they can safely be sent to another server. */
 export const gone: unique symbol = Symbol('the replica is gone')
@@ -122,7 +121,7 @@ export class Replica {
   /** Probes it: it must respond in time, follow the primary or be the primary, and lag at most `maxLagMs`. */
   async probe(history: PrimaryHistory, timeoutMs: number, maxLagMs: number): Promise<void> {
     const before = this.completed
-    if (!(await inTime(this.ask(), timeoutMs))) {
+    if ((await within(timeoutMs, this.ask())) !== 'fulfilled') {
       // A full pool must not look like a dead server.
       if (this.completed > before && this.healthy) return
       return this.#judge(false, true)
@@ -170,8 +169,8 @@ export class ReplicaSet {
   readonly #timer: NodeJS.Timeout | undefined
   #healthy: readonly Replica[] = []
 
-  constructor(clients: readonly ServerClient[], primary: ServerClient, options: WatchOptions = {}) {
-    const { probeIntervalMs, probeTimeoutMs, rise, fall, maxLagMs, policy, onChange } = { ...watchDefaults, ...options }
+  constructor(clients: readonly ServerClient[], primary: ServerClient, options: Resolved<typeof watchOptions>) {
+    const { probeIntervalMs, probeTimeoutMs, rise, fall, maxLagMs, policy, onChange } = options
     this.#pick = policies[policy]()
     this.replicas = clients.map((client, index) => {
       const replica: Replica = new Replica(client, index, { rise, fall }, () => {
@@ -213,7 +212,7 @@ export class ReplicaSet {
       if (now >= deadline || !this.available) return undefined
       const rested = this.#healthy.filter(({ askedAt }) => now - askedAt >= askAgainMs)
       const first = rested.length > 0 ? Promise.any(rested.map(({ ask }) => ask())) : pause(askAgainMs)
-      await inTime(first, deadline - now)
+      await within(deadline - now, first)
       const replica = this.pick(position)
       if (replica) return replica
     }

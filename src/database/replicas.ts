@@ -1,35 +1,20 @@
-import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { withExecutor } from '../base/internals/prisma.ts'
-import { any, fn, int, list, oneOf, resolveLegacy, type Shapes, text } from '../base/options.ts'
-import { policyNames } from './policies.ts'
-import { watchDefaults } from './replica-set.ts'
-import { Router, type RouterOptions, routerDefaults } from './router.ts'
+import { any, fn, list, type OptionsOf, resolveOptions, type Shape, text } from '../base/options.ts'
+import { Router, routerOptions } from './router.ts'
 import type { ServerClient } from './watch.ts'
 
-export interface ReplicasOptions<C extends ServerClient = ServerClient> extends RouterOptions {
+/** @internal */
+export const replicasOptions = {
   /** Prisma clients of the replicas, closed by the caller. Not together with `connect`. */
-  clients?: readonly C[]
+  clients: list(any()) as Shape<readonly ServerClient[]>,
   /** Creates a client for a replica, which `$disconnect()` closes. `name` is `replica_1`, `replica_2`, … */
-  connect?: (url: string, name: string) => C
-  /** URLs passed to `connect`. @default DATABASE_REPLICA_URLS, else none */
-  urls?: readonly string[]
+  connect: fn<(url: string, name: string) => ServerClient>(),
+  /** URLs passed to `connect`. */
+  urls: (list(text) as Shape<readonly string[]>).env('DATABASE_REPLICA_URLS'),
+  ...routerOptions,
 }
-
-const shapes: Shapes = {
-  clients: list(any()),
-  connect: fn(),
-  urls: list(text),
-  probeIntervalMs: int(100, 600_000, 'milliseconds'),
-  probeTimeoutMs: int(10, 60_000, 'milliseconds'),
-  rise: int(1, 100),
-  fall: int(1, 100),
-  maxLagMs: int(10, 86_400_000, 'milliseconds'),
-  policy: oneOf(...policyNames),
-  onChange: fn(),
-  waitMs: int(0, 60_000, 'milliseconds'),
-  maxPrimaryReads: int(0, 100_000),
-}
+export type ReplicasOptions = OptionsOf<typeof replicasOptions>
 
 /** Symbol that marks Prisma's transaction clients. In versions without nested transactions, `$transaction` is missing. */
 const scope: unique symbol = Symbol.for('prisma.client.transaction.scope_context')
@@ -71,13 +56,8 @@ export interface ReplicasExtension {
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN
  */
-export function replicas<C extends ServerClient>(
-  given: ReplicasOptions<C>,
-): (client: ExtensibleClient) => ReplicasExtension {
-  const environment = given.clients ? {} : { urls: readEnv().DATABASE_REPLICA_URLS }
-  const defaults = { ...watchDefaults, ...routerDefaults }
-  const options = resolveLegacy<ReplicasOptions<C>>('replicas', shapes, defaults, environment, given)
-  const { clients, connect, urls = [], ...routing } = options
+export function replicas(given: ReplicasOptions): (client: ExtensibleClient) => ReplicasExtension {
+  const { clients, connect, urls = [], ...routing } = resolveOptions('replicas', replicasOptions, given)
   if (clients && connect)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` takes `clients` or `connect`, not both')
   if (!clients && !connect)

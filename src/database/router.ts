@@ -1,8 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { FleetError } from '../base/errors.ts'
 import { type Execute, executorOf, type Operation } from '../base/internals/prisma.ts'
+import { int, type Resolved } from '../base/options.ts'
 import { isSaturated, isUnreachable, sqlState } from './errors.ts'
-import { gone, type Replica, ReplicaSet, type WatchOptions } from './replica-set.ts'
+import { gone, type Replica, ReplicaSet, watchOptions } from './replica-set.ts'
 import { kindOf } from './routing.ts'
 import { mayReadReplica } from './statement.ts'
 import { afterwards, type ServerClient, sample } from './watch.ts'
@@ -15,20 +16,16 @@ export interface Reader {
   writes(): void
 }
 
-export interface RouterOptions extends WatchOptions {
+export const routerOptions = {
+  ...watchOptions,
+  /** How long a read waits for a replica to replay the client's writes before it goes to the primary. */
+  waitMs: int(0, 60_000, 'milliseconds').default(20),
   /**
-   * How long a read waits for a replica to replay the client's writes before it goes to the primary, 0 to 60,000 ms.
-   * @default 20
+   * Concurrent reads on the primary while no replica is healthy; further ones are rejected with 503
+   * `FLEET_ERR_DATABASE_BUSY`, so that the primary can still serve writes. @default no limit
    */
-  waitMs?: number
-  /**
-   * Concurrent reads on the primary while no replica is healthy, 0 to 100,000; further ones are rejected with 503, so that
-   * the primary can still serve writes. @default no limit
-   */
-  maxPrimaryReads?: number
+  maxPrimaryReads: int(0, 100_000),
 }
-
-export const routerDefaults = { waitMs: 20 } satisfies RouterOptions
 
 /**
  * SQLSTATEs of a healthy replica for statements that only the primary can run: a function that writes, a query cancelled
@@ -68,8 +65,8 @@ export class Router {
   readonly #maxPrimaryReads: number
   #primaryReads = 0
 
-  constructor(primary: ServerClient, clients: readonly ServerClient[], options: RouterOptions) {
-    const { waitMs, maxPrimaryReads, ...watching } = { ...routerDefaults, ...options }
+  constructor(primary: ServerClient, clients: readonly ServerClient[], options: Resolved<typeof routerOptions>) {
+    const { waitMs, maxPrimaryReads, ...watching } = options
     this.#primary = executorOf(primary)
     this.#replicas = clients.map(executorOf)
     this.#waitMs = waitMs

@@ -15,7 +15,7 @@ export interface Sample {
 }
 
 /** One round trip; every role may call these functions. Uses the insert position of a primary: the flushed one may be lower. */
-export const sampleStatement: string = `SELECT pg_is_in_recovery() AS standby,
+const sampleStatement: string = `SELECT pg_is_in_recovery() AS standby,
   (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text AS position,
   concat_ws('/', pg_postmaster_start_time(), inet_server_port()) AS server,
   current_setting('wal_block_size')::int AS block`
@@ -79,20 +79,6 @@ export function afterwards<T>(fn: () => Promise<T>): () => Promise<T> {
     next ??= running.then(start, start)
     return next
   }
-}
-
-/** Whether `promise` resolves within `timeoutMs`. */
-export async function inTime(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  // setImmediate: after a stall of this process, the response is already in the socket and is read first.
-  const timer = setTimeout(() => setImmediate(resolve, false), timeoutMs)
-  const settled = promise.then(
-    () => true,
-    () => false,
-  )
-  const inTime = await Promise.race([settled, late])
-  clearTimeout(timer)
-  return inTime
 }
 
 /** Number of samples of the primary to keep: one hour at one per second. */

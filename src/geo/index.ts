@@ -1,29 +1,29 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { TrustProxy } from '../base/client-address.ts'
+import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
 import {
   bool,
   either,
-  int,
   list,
+  type OptionsOf,
   object,
   oneOf,
   path,
   record,
-  resolveLegacy,
-  type Shapes,
+  resolveOptions,
+  type Shape,
   text,
   trustProxy,
 } from '../base/options.ts'
 import { urlAt } from '../base/urls.ts'
-import type { ProbeOptions } from '../edge/balancer/probe.ts'
+import { probeOptions } from '../edge/probe.ts'
 import { Clients, clientAddress } from '../instance/client-key.ts'
 import { identity } from '../instance/identity.ts'
 import { ownRoute } from '../instance/own-routes.ts'
 import type { GeoDatabase } from './database.ts'
 import { type Location, Locator } from './locator.ts'
-import type { RegionOptions, Regions } from './regions.ts'
+import { type RegionOptions, Regions, regionOptions } from './regions.ts'
 
 export type { Place } from './place.ts'
 export type { RegionOptions } from './regions.ts'
@@ -36,71 +36,44 @@ export type { RegionOptions } from './regions.ts'
  * - `regions.ts` probes the regions of a service and orders them for a client.
  */
 
-export interface GeoOptions {
+/** @internal */
+export const geoOptions = {
   /**
    * Edges (CDN, cloud load balancer) whose country headers are trusted: addresses, CIDR blocks, or `loopback`,
-   * `linklocal`, `uniquelocal`. From any other address these headers are ignored. @default []
+   * `linklocal`, `uniquelocal`. From any other address these headers are ignored.
    */
-  edges?: string[]
-  /** Trusted proxies between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else TRUST_PROXY */
-  trustProxy?: TrustProxy
-  /** Headers with a country code, in order. @default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code` */
-  headers?: string[]
-  /** Path of a MaxMind DB file (GeoLite2-City, GeoIP2-Country, …) for requests without a country from an edge; needs mmdb-lib. @default none */
-  database?: string
-  /** By name; that of this instance is its `region`. @default {} */
-  regions?: Record<string, RegionOptions>
-  /** Redirects GET and HEAD requests that belong to another region there, with 307. @default false */
-  redirect?: boolean
-  /** Path at which a client finds its region; `false` for none. @default '/api/v1/geo/endpoint' */
-  endpoint?: string | false
-  /** How the health of other regions is probed. @default `{ path: '/ready', intervalMs: 5000, timeoutMs: 2000 }` */
-  probe?: Partial<ProbeOptions>
-}
-
-export interface Geo extends Location {
-  /** The best region for this request; undefined without regions. */
-  readonly region?: string
-}
-
-/** The part of {@link Regions} that the plugin uses; without regions, an empty one. */
-type RegionList = Pick<Regions, 'all' | 'rank' | 'close'>
-
-type Optional = 'database' | 'trustProxy'
-type Resolved = Required<Omit<GeoOptions, Optional | 'probe'>> & Pick<GeoOptions, Optional> & { probe: ProbeOptions }
-
-const ms = int(1, 3_600_000, 'milliseconds')
-const shapes: Shapes = {
-  edges: list(text),
+  edges: list(text).default([]),
+  /** Trusted proxies between the edge and this instance, as `identity.trustProxy`. @default that of `identity`, else `TRUST_PROXY` */
   trustProxy,
-  headers: list(text),
-  database: text,
-  regions: record(object({})),
-  redirect: bool,
-  endpoint: either(oneOf(false), path),
-  probe: object({
-    type: oneOf('http', 'tcp', 'off'),
-    path,
-    intervalMs: ms,
-    timeoutMs: ms,
-    rise: int(1, 100),
-    fall: int(1, 100),
-  }),
-}
-const defaults = {
-  edges: [] as string[],
-  headers: [
+  /** Headers with a country code, in order. By default those of Cloudflare, CloudFront, App Engine, Vercel, and `X-Country-Code`. */
+  headers: list(text).default([
     'cf-ipcountry',
     'cloudfront-viewer-country',
     'x-appengine-country',
     'x-vercel-ip-country',
     'x-country-code',
-  ],
-  regions: {},
-  redirect: false,
-  endpoint: '/api/v1/geo/endpoint',
-  probe: { type: 'http', path: '/ready', intervalMs: 5000, timeoutMs: 2000, rise: 2, fall: 2 },
-} satisfies Resolved
+  ]),
+  /** Path of a MaxMind DB file (GeoLite2-City, GeoIP2-Country, …) for requests without a country from an edge; needs mmdb-lib. */
+  database: text,
+  /** By name; that of this instance is its `region`. */
+  regions: record(object(regionOptions) as Shape<RegionOptions>).default({}),
+  /** Redirects GET and HEAD requests that belong to another region there, with 307. */
+  redirect: bool.default(false),
+  /** Path at which a client finds its region; `false` for none. */
+  endpoint: either(oneOf(false), path).default('/api/v1/geo/endpoint'),
+  /** How the health of other regions is probed. */
+  probe: object({
+    ...probeOptions,
+    intervalMs: probeOptions.intervalMs.default(5000),
+    timeoutMs: probeOptions.timeoutMs.default(2000),
+  }).default({}),
+}
+export type GeoOptions = OptionsOf<typeof geoOptions>
+
+export interface Geo extends Location {
+  /** The best region for this request; undefined without regions. */
+  readonly region?: string
+}
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -131,68 +104,58 @@ const endpointSchema = {
   },
 }
 
-/** Loads the prober only when there are regions. @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID */
-async function regionsOf({ regions, probe }: Resolved, own: string | undefined): Promise<RegionList> {
-  if (Object.keys(regions).length === 0) return { all: [], rank: () => [], close() {} }
-  const { Regions } = await import('./regions.ts')
-  return new Regions(regions, own, probe)
-}
-
 /** @throws FLEET_ERR_PACKAGE_MISSING, FLEET_ERR_GEO_DATABASE */
-async function databaseOf({ database }: Resolved): Promise<GeoDatabase | undefined> {
-  if (database === undefined) return undefined
+async function openDatabase(file: string): Promise<GeoDatabase> {
   const { GeoDatabase } = await import('./database.ts').catch((cause: unknown) => {
     throw new FleetError('FLEET_ERR_PACKAGE_MISSING', '`geo.database` needs mmdb-lib: npm install mmdb-lib', { cause })
   })
-  return GeoDatabase.open(database)
+  return GeoDatabase.open(file)
 }
 
 const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  const options = resolveLegacy<Resolved>('geo', shapes, defaults, given)
+  await ensure(app, identity)
+  const options = resolveOptions('geo', geoOptions, given)
   const own = app.fleet.instance.region
-  const regions = await regionsOf(options, own)
-  app.addHook('onClose', async () => regions.close())
-  if (options.redirect && (own === undefined || !(own in options.regions))) {
-    regions.close()
+  if (options.redirect && (own === undefined || !(own in options.regions)))
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`geo.redirect` needs FLEET_REGION to be one of `geo.regions`')
-  }
-  const locator = new Locator(options, await databaseOf(options))
+  const locator = new Locator(
+    options,
+    options.database === undefined ? undefined : await openDatabase(options.database),
+  )
+  const regions = new Regions(options.regions, own, options.probe)
+  app.addHook('onClose', async () => regions.close())
   const clients = options.trustProxy === undefined ? undefined : new Clients(options.trustProxy, 'geo.trustProxy')
   app.fleet.configure('geo', options)
 
   const cache = new WeakMap<FastifyRequest, Geo>()
-  const geoOf = (request: FastifyRequest): Geo => {
-    let geo = cache.get(request)
-    if (!geo) {
-      const location = locator.locate(
-        (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
-        request.headers,
-      )
-      const [best] = regions.rank(location.country, location.place)
-      geo = best ? { ...location, region: best.name } : location
-      cache.set(request, geo)
-    }
-    return geo
-  }
   app.decorateRequest('geo', {
     getter(this: FastifyRequest) {
-      return geoOf(this)
+      let geo = cache.get(this)
+      if (!geo) {
+        const location = locator.locate(
+          (edges) => (clients ? clients.address(this, edges) : clientAddress(this, edges)),
+          this.headers,
+        )
+        const [best] = regions.rank(location.country, location.place)
+        geo = best ? { ...location, region: best.name } : location
+        cache.set(this, geo)
+      }
+      return geo
     },
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
   if (options.endpoint === false) return
-  app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
-    const { country, place, source } = geoOf(request)
+  app.get(options.endpoint, ownRoute(endpointSchema), async (request, reply) => {
+    const { country, place, source } = request.geo
     const [best, ...others] = regions.rank(country, place)
     reply.header('Cache-Control', 'no-store')
     return {
       country: country ?? null,
       source,
       region: best?.name ?? null,
-      endpoint: best?.url ?? null,
+      endpoint: best?.url.origin ?? null,
       current: own ?? null,
-      alternatives: others.map(({ name, url, healthy }) => ({ region: name, endpoint: url, healthy })),
+      alternatives: others.map(({ name, url, healthy }) => ({ region: name, endpoint: url.origin, healthy })),
     }
   })
 }
@@ -201,8 +164,8 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
  * A request whose `Host` is that of a region is not redirected. This prevents loops, even if two regions disagree about
  * the best one.
  */
-function redirectElsewhere(app: FastifyInstance, regions: RegionList, own: string, endpoint: string | false): void {
-  const hosts = new Set(regions.all.map(({ host }) => host))
+function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, endpoint: string | false): void {
+  const hosts = new Set(regions.all.map(({ url }) => url.host))
   app.addHook('onRequest', async (request, reply) => {
     const { method, headers, routeOptions, originalUrl } = request
     const exempt = routeOptions.config.probe === true || routeOptions.url === endpoint || headers.upgrade !== undefined
@@ -214,7 +177,7 @@ function redirectElsewhere(app: FastifyInstance, regions: RegionList, own: strin
     // Neither a country nor a distance led to this region; it is only the first one.
     if (!place && (country === undefined || !best.countries.has(country))) return
     reply.header('Cache-Control', 'no-store')
-    return reply.redirect(urlAt(best.url, originalUrl).href, 307)
+    return reply.redirect(urlAt(best.url.origin, originalUrl).href, 307)
   })
 }
 

@@ -1,7 +1,6 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { setHeader } from '../base/internals/fastify.ts'
 import { either, type OptionsOf, object, oneOf, resolveOptions, shape } from '../base/options.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
@@ -103,16 +102,14 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
   fleet.onDescribe(setFixed)
   const readReady = readyText(fleet)
   if (ready !== undefined) fixed.set(ready, 'false')
-  // These get their value when the response is sent.
-  for (const name of [requestId, responseTime]) if (name !== undefined) fixed.reserve(name)
 
   app.addHook('onSend', (request, reply, payload, done) => {
     const elapsed = reply.elapsedTime
     // A reply that was sent by an earlier hook has no static headers yet.
     if (!fixed.isApplied(reply)) fixed.apply(reply)
-    if (requestId !== undefined) setHeader(reply, requestId, request.id)
+    if (requestId !== undefined) reply.header(requestId, request.id)
     if (ready !== undefined) fixed.update(reply, ready, readReady())
-    if (responseTime !== undefined) setHeader(reply, responseTime, milliseconds(elapsed))
+    if (responseTime !== undefined) reply.header(responseTime, milliseconds(elapsed))
     if (expose === 'internal' && app.isOperator(request)) {
       for (const [name, value] of identifying) reply.header(name, value)
     }

@@ -1,13 +1,22 @@
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
-import { runWith } from '../base/internals/captured-hooks.ts'
-import { routeOf } from '../base/internals/fastify.ts'
-import { shortcuts } from '../base/internals/shortcuts.ts'
+import { helmetHooks } from '../base/internals/helmet-hooks.ts'
 import { staticHeaders } from './static-headers.ts'
 
-type Hook = (request: FastifyRequest, reply: FastifyReply, next: (error?: Error) => void) => unknown
+/**
+ * The options with the default of this package: the load balancer decides about https, and over plain HTTP the directive
+ * `upgrade-insecure-requests` breaks every asset of a page. Whatever the application sets wins.
+ */
+export function withHelmetDefaults(options: FastifyHelmetOptions): FastifyHelmetOptions {
+  const given = options.contentSecurityPolicy ?? true
+  if (given === false || (typeof given === 'object' && given.useDefaults === false)) return options
+  const policy = given === true ? {} : given
+  const isSet = 'upgrade-insecure-requests' in { ...policy.directives }
+  const directives = { ...(!isSet && { upgradeInsecureRequests: null }), ...policy.directives }
+  return { ...options, contentSecurityPolicy: { ...policy, directives } }
+}
 
 /** Whether @fastify/helmet would set the same headers for every request. */
 function isConstant({ enableCSPNonces, global, ...options }: FastifyHelmetOptions): boolean {
@@ -17,78 +26,41 @@ function isConstant({ enableCSPNonces, global, ...options }: FastifyHelmetOption
   return enableCSPNonces !== true && global !== false && !hasFunction(options)
 }
 
-/**
- * Runs @fastify/helmet and returns its two hooks instead of adding them. Its decorators, its options for single routes
- * and its checks stay. Returns `undefined` if it has other hooks than expected.
- */
-async function helmetHooks(
-  app: FastifyInstance,
-  options: FastifyHelmetOptions,
-): Promise<[configure: Hook, apply: Hook] | undefined> {
-  const hooks: Hook[] = []
-  await runWith(helmet, app, options, {
-    addHook: (name: string, hook: Hook) =>
-      name === 'onRequest' ? hooks.push(hook) : app.addHook(name as 'onRequest', hook),
-    // The plugin below decorates `reply.helmet` itself.
-    decorateReply: (name: string, value: unknown) => {
-      if (name !== 'helmet') app.decorateReply(name, value)
-    },
-  })
-  const [configure, apply] = hooks
-  return configure && apply && hooks.length === 2 ? [configure, apply] : undefined
-}
-
-/** Calls the hook of @fastify/helmet with a stand-in for the response and returns the headers that it sets. */
-function headersOf(apply: Hook): [string, string][] {
-  const found: [string, string][] = []
-  const raw = {
-    setHeader: (name: string, value: unknown) => found.push([name, String(value)]),
-    removeHeader: () => undefined,
-  }
-  const request = { raw: { headers: {} }, routeOptions: { config: {} } }
-  void apply(request as never, { raw } as never, () => undefined)
-  return found
-}
+/** The options of a request's route. */
+const optionsOf = ({ routeOptions }: FastifyRequest): { skipRoute?: boolean } | undefined =>
+  (routeOptions.config as { helmet?: { skipRoute?: boolean } }).helmet
 
 const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) => {
-  const hooks = shortcuts.capturedHooks && isConstant(options) ? await helmetHooks(app, options) : undefined
+  const hooks = isConstant(options) ? await helmetHooks(helmet, app, options) : undefined
   if (!hooks) {
     await app.register(helmet, options)
     return
   }
-  const [configure, apply] = hooks
+  const { configure, apply, headers } = hooks
   await ensure(app, staticHeaders)
-  const names: string[] = []
-  for (const [name, value] of headersOf(apply)) {
-    app.staticHeaders.set(name, value)
-    names.push(name)
-  }
-  // `configure` is async, but sets `reply.helmet` before its first await.
+  for (const [name, value] of headers) app.staticHeaders.set(name, value)
   app.decorateReply('helmet', function (this: FastifyReply, ...given: Parameters<FastifyReply['helmet']>) {
     void configure(this.request, this, () => undefined)
     return this.helmet(...given)
   })
   app.addHook('onRequest', (request, reply, done) => {
-    if ((routeOf(request) as { helmet?: unknown }).helmet === undefined) {
+    const own = optionsOf(request)
+    if (own === undefined) {
       done()
       return
     }
-    // The route has options of its own.
-    for (const name of names) reply.removeHeader(name)
+    for (const [name] of headers) reply.removeHeader(name)
     Promise.resolve(configure(request, reply, done))
       .then(() => apply(request, reply, done))
       .then(
         () => {
-          if (!isSkipped(request)) done()
+          // For a skipped route the hook calls `done` itself; for all others it returns a promise.
+          if (own.skipRoute !== true) done()
         },
         (error: Error) => done(error),
       )
   })
 }
-
-/** For such a route the hook calls `done` itself; for all others it returns a promise. */
-const isSkipped = (request: FastifyRequest): boolean =>
-  (routeOf(request) as { helmet?: { skipRoute?: boolean } }).helmet?.skipRoute === true
 
 /**
  * Security headers of @fastify/helmet, with its options for all routes and for single routes. @fastify/helmet computes

@@ -49,9 +49,55 @@ const operations: Record<string, () => PromiseLike<unknown>> = {
   $queryRawUnsafe: () => prisma.$queryRawUnsafe('SELECT $1::int AS n', 1),
 }
 
+/** Statements for each row of the table. */
+const statements: Record<string, readonly string[]> = {
+  'one `SELECT`, or `WITH` … `SELECT`, that is none of the following': [
+    'SELECT 1 AS n',
+    'WITH recent AS (SELECT * FROM products) SELECT count(*) FROM recent',
+    'SELECT writes()',
+  ],
+  '`SELECT … FOR UPDATE`, `FOR NO KEY UPDATE`, `FOR SHARE`, `FOR KEY SHARE`': [
+    'SELECT id FROM products FOR UPDATE',
+    'SELECT id FROM products FOR NO KEY UPDATE',
+    'SELECT id FROM products FOR SHARE',
+    'SELECT id FROM products FOR KEY SHARE SKIP LOCKED',
+  ],
+  '`WITH x AS (INSERT, UPDATE, DELETE or MERGE …) SELECT …`': [
+    'WITH x AS (UPDATE products SET stock = 3 RETURNING *) SELECT count(*) FROM x',
+    'WITH x AS (DELETE FROM products WHERE false RETURNING *) SELECT count(*) FROM x',
+    'WITH x AS (INSERT INTO notes VALUES (1) RETURNING *) SELECT count(*) FROM x',
+  ],
+  '`SELECT … INTO`': ['SELECT * INTO TEMP copied FROM products'],
+  '`nextval`, `setval`, `currval`, `lastval`': ["SELECT nextval('ids')", "SELECT setval('ids', 7)"],
+  '`pg_advisory_lock` and related functions': [
+    'SELECT pg_try_advisory_xact_lock(1)',
+    'SELECT pg_advisory_unlock_all()::text',
+  ],
+  '`set_config`, `pg_notify`, `txid_current`, `pg_current_xact_id`': [
+    "SELECT set_config('a.b', 'c', true)",
+    "SELECT pg_notify('a', 'b')::text",
+    'SELECT txid_current()',
+  ],
+  '`lo_…`, `dblink…`': ['SELECT lo_creat(-1)::int'],
+  '`pg_current_wal…`, `pg_export_snapshot`, `pg_create_…`, `pg_drop_…`, `pg_cancel_backend`, `pg_terminate_backend`': [
+    'SELECT pg_current_wal_lsn()::text',
+  ],
+  'any other statement: `INSERT`, `UPDATE`, `CALL`, `EXPLAIN`, `SHOW`, `VALUES`, …': [
+    'UPDATE products SET stock = 4 RETURNING id',
+    'SHOW server_version',
+    'VALUES (1)',
+    'EXPLAIN SELECT 1',
+  ],
+  'several statements in one, and statements that cannot be classified with certainty': [
+    'SELECT /* /* nested */ */ 1 AS n',
+    'SELECT 1 AS "update"',
+  ],
+}
+
 describe('where operations go', () => {
-  for (const { what, to, operations: names = [], examples = [] } of rules) {
+  for (const { what, to, operations: names = [] } of rules) {
     it(`${what}: ${to}`, async () => {
+      const examples = statements[what] ?? []
       assert.ok(names.length + examples.length > 0 || what.includes('$transaction'))
       for (const name of names) {
         const operation = operations[name]
@@ -70,6 +116,8 @@ describe('where operations go', () => {
   it('lists every tested operation in the table', () => {
     const named = rules.flatMap(({ operations = [] }) => operations)
     assert.deepEqual(Object.keys(operations).sort(), [...named].sort())
+    const rows = rules.map(({ what }) => what)
+    for (const what of Object.keys(statements)) assert.ok(rows.includes(what), what)
   })
 
   it('sends all operations of a transaction to the primary', async () => {

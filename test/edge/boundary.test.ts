@@ -4,13 +4,13 @@ import { readFileSync } from 'node:fs'
 import { connect } from 'node:http2'
 import { createServer, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
+import { resolveOptions } from '../../src/base/options.ts'
 import { Balancer } from '../../src/edge/balancer/balancer.ts'
 import type { Source } from '../../src/edge/balancer/discovery.ts'
-import { balancerDefaults } from '../../src/edge/balancer/options.ts'
 import type { Policy } from '../../src/edge/balancer/policies/index.ts'
-import { Prober } from '../../src/edge/balancer/probe.ts'
-import { Target } from '../../src/edge/balancer/target.ts'
+import type { Target } from '../../src/edge/balancer/target.ts'
 import { caught, guard, internalErrors } from '../../src/edge/boundary.ts'
+import { Prober, probeOptions } from '../../src/edge/probe.ts'
 import { until } from '../helpers/until.ts'
 import { atEnd } from './at-end.ts'
 import { front, get, quickProbe } from './front.ts'
@@ -140,12 +140,12 @@ describe('a probe', () => {
     atEnd(() => server.close())
     const { port } = server.address() as { port: number }
     let verdicts = 0
-    const options = { ...balancerDefaults.probe, ...quickProbe }
+    const options = resolveOptions('probe', probeOptions, quickProbe)
     const prober = new Prober(options, (_, verdict) => {
       assert.equal(verdict, 'pass')
       verdicts++
     })
-    prober.watch(new Target({ url: `http://127.0.0.1:${port}` }, balancerDefaults.connections))
+    prober.watch({ url: new URL(`http://127.0.0.1:${port}`) })
     await until(() => verdicts === 1)
     prober.close()
     await until(() => open.size === 0)

@@ -201,6 +201,8 @@ describe('data in Redis that the fleet did not write', () => {
       '{"originalMaxAge":"x"}',
       '{"at":"x"}',
       '{"__proto__":{"path":"/"}}',
+      '{}\n,"cookie":null',
+      '{}\n,"cookie":"x"',
     ]
     for (const each of cookies) {
       await own.client.set(key, `{"cookie":${each}\n,"visits":7\n}`, 'PX', 60_000)

@@ -1,12 +1,13 @@
-// Touches: properties that Fastify keeps under symbols named `fastify.context` (request), `fastify.reply.headers`
-//   (reply), `fastify.serverBindings` and `fastify.options` (app), and the text that `printRoutes()` returns.
+// Touches: the servers and the options that Fastify keeps on an app under symbols named `fastify.serverBindings` and
+//   `fastify.options`, and the text that `printRoutes()` returns.
 // Seen in: Fastify 5.0 to 5.12.
-// Worth: public accessors create an object of twelve members per call (`request.routeOptions`) or handle headers one
-//   by one, which is most of the time of a hook that runs for every request.
-// Fallback: the public accessors; a symbol that is not found, after a renaming in Fastify, selects them.
+// Worth: needed for correctness, to drain all addresses of `localhost`. Shedding requests before Fastify, which needs to know
+//   whose the server is, saves -1 to
+//   15 % of their CPU time, which is not settled; see docs/benchmarks.md.
+// Fallback: a symbol that is not found; then only the first server is drained, and requests are shed in a hook.
 
 import type { Server } from 'node:http'
-import type { FastifyContextConfig, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { shortcuts } from './shortcuts.ts'
 
 /** The symbol with this description on an object or its prototypes. */
@@ -19,53 +20,10 @@ export function symbolOf(object: object, description: string): symbol | undefine
   return undefined
 }
 
-function read<T>(object: object, description: string): T | undefined {
+/** The value under the symbol with this description; `undefined` if there is none. */
+export function read<T>(object: object, description: string): T | undefined {
   const key = symbolOf(object, description)
   return key && (object as Record<symbol, T | undefined>)[key]
-}
-
-interface Route {
-  readonly config?: FastifyContextConfig
-}
-
-/** Config of a request that matched no route. */
-const noConfig: FastifyContextConfig = Object.freeze({}) as FastifyContextConfig
-
-let routeKey: symbol | undefined | null = null
-
-/** The `config` of the route of a request; the same object for all requests of a route. */
-export function routeOf(request: FastifyRequest): FastifyContextConfig {
-  if (routeKey === null) routeKey = symbolOf(request, 'fastify.context')
-  const route = routeKey && (request as unknown as Record<symbol, Route | undefined>)[routeKey]
-  return (route ? route.config : request.routeOptions.config) ?? noConfig
-}
-
-let headersKey: symbol | undefined | null = null
-
-type HeaderTable = Record<string, unknown>
-type WithHeaders = Record<symbol, HeaderTable | undefined>
-
-/** Adds headers to a reply in one step; headers that the reply already has win. Names are in lower case. */
-export function addMissingHeaders(reply: FastifyReply, headers: Readonly<Record<string, string>>): void {
-  if (headersKey === null) headersKey = symbolOf(reply, 'fastify.reply.headers')
-  const own = headersKey && (reply as unknown as WithHeaders)[headersKey]
-  if (!headersKey || !own) {
-    for (const name in headers) if (!reply.hasHeader(name)) reply.header(name, headers[name])
-    return
-  }
-  let hasOwn = false
-  for (const _ in own)
-    hasOwn = true
-    // Copying an object of known shape is a single allocation.
-  ;(reply as unknown as WithHeaders)[headersKey] = hasOwn ? { ...headers, ...own } : { ...headers }
-}
-
-/** Sets one header without Fastify's checks. The name is in lower case. */
-export function setHeader(reply: FastifyReply, name: string, value: string): void {
-  if (headersKey === null) headersKey = symbolOf(reply, 'fastify.reply.headers')
-  const own = headersKey && (reply as unknown as WithHeaders)[headersKey]
-  if (own) own[name] = value
-  else reply.header(name, value)
 }
 
 /**

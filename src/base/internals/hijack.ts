@@ -1,6 +1,7 @@
 // Touches: the prototype of an app's replies, kept under the symbol `fastify.Reply` of the app.
 // Seen in: Fastify 5.0 to 5.12.
-// Worth: needed for correctness. No hook runs when a handler calls `reply.hijack()`.
+// Worth: needed for correctness. Headers that are written as text (header-text.ts) must be visible in every reply, and no hook
+//   runs when a handler calls `reply.hijack()`.
 // Fallback: `hijack` is replaced on each reply in an `onRequest` hook.
 
 import type { FastifyInstance, FastifyReply } from 'fastify'

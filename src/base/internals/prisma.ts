@@ -2,8 +2,9 @@
 //
 // Touches: `_originalClient`, `_extensions.append` and `_requestHandler.request` of a client instance.
 // Seen in: Prisma 7.10; the peer range is ^7.0.0.
-// Worth: a third of the CPU of twenty concurrent reads. The public way, a query extension that sends the operation to another
-// client, runs every operation through two clients.
+// Worth: needed for correctness. A query extension, the public way, cannot tell which operations belong to a transaction,
+//   whose reads must stay on the primary, and another client loses the path of a fluent relation. It would also run every
+//   operation through two clients, a third of the CPU of twenty concurrent reads.
 // Fallback: none. Without these fields `replicas` fails at start with FLEET_ERR_OPTION_INVALID.
 import { FleetError } from '../errors.ts'
 

@@ -73,20 +73,16 @@ export class Attempt implements HeadHandler {
   }
 
   onRequestUpgrade(_: UpstreamController, status: number, headers: IncomingHttpHeaders, socket: Duplex): void {
-    try {
-      this.#owner.upgraded(this, status, headersFrom(headers), socket)
-    } catch (error) {
-      socket.destroy()
-      this.#crash(error)
-    }
+    this.#protect(
+      () => this.#owner.upgraded(this, status, headersFrom(headers), socket),
+      () => socket.destroy(),
+    )
   }
 
   onResponseHead(_: UpstreamController, head: UpstreamHead): void {
-    try {
+    this.#protect(() => {
       if (head.status >= 200 || this.#mayInform(head.status)) this.#owner.started(this, head)
-    } catch (error) {
-      this.#crash(error)
-    }
+    })
   }
 
   /** Called by undici, whose parser is more lenient than our own. */
@@ -102,32 +98,20 @@ export class Attempt implements HeadHandler {
   }
 
   onResponseData(controller: UpstreamController, chunk: Buffer): void {
-    try {
-      if (this.#discarded < 0) {
-        this.#owner.data(chunk)
-        return
-      }
-      this.#discarded += chunk.length
-      if (this.#discarded > maxDiscard) controller.abort(new Error('response not needed'))
-    } catch (error) {
-      this.#crash(error)
+    if (this.#discarded < 0) {
+      this.#protect(() => this.#owner.data(chunk))
+      return
     }
+    this.#discarded += chunk.length
+    if (this.#discarded > maxDiscard) this.#protect(() => controller.abort(new Error('response not needed')))
   }
 
   onResponseEnd(_: UpstreamController, trailers: IncomingHttpHeaders): void {
-    try {
-      this.#owner.ended(this, headersFrom(trailers))
-    } catch (error) {
-      this.#crash(error)
-    }
+    this.#protect(() => this.#owner.ended(this, headersFrom(trailers)))
   }
 
   onResponseError(_: UpstreamController | null, error: Error): void {
-    try {
-      this.#owner.failed(this, error)
-    } catch (thrown) {
-      this.#crash(thrown)
-    }
+    this.#protect(() => this.#owner.failed(this, error))
   }
 
   /** An unrequested protocol switch (101) and too many informational responses are failures. */
@@ -142,7 +126,12 @@ export class Attempt implements HeadHandler {
     this.cancel(new (undici().errors.HTTPParserError)(`response rejected: ${what}`))
   }
 
-  #crash(thrown: unknown): void {
-    caught('the handling of a response', thrown, (error) => this.#owner.crashed(this, error))
+  #protect(step: () => void, clean?: () => void): void {
+    try {
+      step()
+    } catch (thrown) {
+      clean?.()
+      caught('the handling of a response', thrown, (error) => this.#owner.crashed(this, error))
+    }
   }
 }

@@ -2,23 +2,16 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
-import { resolveLegacy } from '../../base/options.ts'
+import { resolveOptions } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
+import { Prober, type Verdict } from '../probe.ts'
 import type { BalancerContext, Failure } from './context.ts'
-import { balancedDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
 import { Follower } from './follower.ts'
 import { askLoad } from './load.ts'
-import {
-  type BalancerOptions,
-  balancerDefaults,
-  balancerShapes,
-  type ResolvedBalancerOptions,
-  targetShapes,
-} from './options.ts'
+import { type BalancerOptions, balancerOptions, type ResolvedBalancerOptions } from './options.ts'
 import { Outliers } from './outliers.ts'
 import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
-import { Prober, type Verdict } from './probe.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
 import { Target, type TargetOptions, type UpstreamRequest } from './target.ts'
@@ -39,7 +32,7 @@ type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'>
  * HTTP and TCP proxies are built on it; on its own it is a client-side load balancer.
  *
  * Read on in this order: `rotation.ts` (which targets may be chosen), `policies/` (which one is), `exchange.ts` (one
- * request: attempts, retries, hedging), `probe.ts` and `outliers.ts` (active and passive health), `discovery.ts`.
+ * request: attempts, retries, hedging), `../probe.ts` and `outliers.ts` (active and passive health), `discovery.ts`.
  *
  * @example
  * const balancer = new Balancer(['http://10.0.0.1:3000', 'http://10.0.0.2:3000'], { policy: 'two-choices' })
@@ -54,7 +47,7 @@ export class Balancer {
   readonly context: BalancerContext
   readonly #policy: Policy
   readonly #rotation: Rotation
-  readonly #prober: Prober
+  readonly #prober: Prober<Target>
   readonly #outliers: Outliers
   readonly #follower?: Follower
   #closed: Promise<void> | undefined
@@ -64,7 +57,7 @@ export class Balancer {
    * FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK
    */
   constructor(targets: readonly (string | TargetOptions)[], options: BalancerOptions = {}) {
-    const resolved = resolveLegacy<ResolvedBalancerOptions>('balancer', balancerShapes, balancerDefaults, options)
+    const resolved = resolveOptions('balancer', balancerOptions, options)
     const { policy, probe, retry, queue } = resolved
     this.options = resolved
     this.#policy =
@@ -113,7 +106,7 @@ export class Balancer {
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   add(options: string | TargetOptions): Target {
     const given = typeof options === 'string' ? { url: options } : options
-    const target = new Target(resolveLegacy('target', targetShapes, given), this.options.connections)
+    const target = new Target(given, this.options.connections)
     this.#rotation.add(target)
     if (this.options.probe.type === 'off') this.#rotation.move(target, 'up')
     else this.#prober.watch(target)
@@ -216,6 +209,22 @@ export class Balancer {
     }
     return blamed
   }
+}
+
+/** A dispatcher for Node's own `fetch` and for undici's that sends every request through `balancer`. */
+function balancedDispatcher(balancer: Balancer): Dispatcher {
+  const { Dispatcher, Dispatcher1Wrapper } = undici()
+  class BalancedDispatcher extends Dispatcher {
+    override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+      balancer.dispatch(options, handler)
+      return true
+    }
+
+    override close(): Promise<void> {
+      return balancer.close()
+    }
+  }
+  return new Dispatcher1Wrapper(new BalancedDispatcher())
 }
 
 /** 501 and 505 describe the request, not the target. */

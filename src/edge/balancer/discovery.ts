@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks'
 import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import type { Peer } from '../../instance/identity.ts'
-import { close, connect, type RedisAddress } from '../../state/redis/client.ts'
+import { addressFrom, close, connect, type RedisAddress } from '../../state/redis/client.ts'
 import { keysOf } from '../../state/redis/index.ts'
 import { FleetKeys, secretMissing, secretsOf, sharedName } from '../../state/registry/fleet-keys.ts'
 import { Peers } from '../../state/registry/peers.ts'
@@ -158,14 +158,6 @@ export const fromFleet = (
   peers: () => readonly Peer[],
   options: Pick<RegistryOptions, 'intervalMs' | 'urlOf'> = {},
 ): Source => every(options.intervalMs ?? 500, async () => fromPeers(peers(), options.urlOf ?? defaultUrl))
-
-const addressFrom = (env: FleetEnv): RedisAddress => ({
-  cluster: env.REDIS_CLUSTER && [...env.REDIS_CLUSTER],
-  sentinels: env.REDIS_SENTINELS,
-  url: env.REDIS_URL,
-  host: env.REDIS_HOST,
-  port: env.REDIS_PORT,
-})
 
 const fromPeers = (peers: readonly Peer[], urlOf: (peer: Peer) => string): Found[] =>
   peers

@@ -1,24 +1,26 @@
+import { int, number, type Resolved } from '../../base/options.ts'
 import { guard } from '../boundary.ts'
 import type { Target } from './target.ts'
 
-export interface OutlierOptions {
-  /** Consecutive failures that eject a target; 0: never. @default 5 */
-  consecutive: number
-  /** Share of failures within an interval that ejects a target, 0 to 1; 0: never. @default 0.5 */
-  errorShare: number
-  /** Ejects a target whose mean latency is more than this many times the median of all; 0: never. @default 5 */
-  latencyFactor: number
-  /** A target with a mean latency below this is never ejected for latency, in milliseconds. @default 100 */
-  latencyFloorMs: number
-  /** Requests per interval below which `errorShare` and `latencyFactor` do not apply. @default 20 */
-  minRequests: number
-  /** Length of an interval in milliseconds. @default 1000 */
-  intervalMs: number
-  /** Length of the first ejection in milliseconds; it doubles with each consecutive one, up to 5 min. @default 10000 */
-  ejectMs: number
-  /** Share of all targets that may be ejected at once, 0 to 1. @default 0.5 */
-  maxEjectedShare: number
+export const outlierOptions = {
+  /** Consecutive failures that eject a target; 0: never. */
+  consecutive: int(0, 10_000).default(5),
+  /** Share of failures within an interval that ejects a target; 0: never. */
+  errorShare: number(0, 1).default(0.5),
+  /** Ejects a target whose mean latency is more than this many times the median of all; 0: never. */
+  latencyFactor: number(0, 1000).default(5),
+  /** A target with a mean latency below this is never ejected for latency. */
+  latencyFloorMs: int(0, 3_600_000, 'milliseconds').default(100),
+  /** Requests per interval below which `errorShare` and `latencyFactor` do not apply. */
+  minRequests: int(1, 1_000_000).default(20),
+  /** Length of an interval. */
+  intervalMs: int(1, 3_600_000, 'milliseconds').default(1000),
+  /** Length of the first ejection; it doubles with each consecutive one, up to 5 min. */
+  ejectMs: int(1, 3_600_000, 'milliseconds').default(10_000),
+  /** Share of all targets that may be ejected at once. */
+  maxEjectedShare: number(0, 1).default(0.5),
 }
+export type OutlierOptions = Resolved<typeof outlierOptions>
 
 interface Record {
   consecutive: number

@@ -1,32 +1,34 @@
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
+import { bool, int, list, number, type Resolved, type Shape } from '../../base/options.ts'
 
-export interface RetryOptions {
-  /** Maximum number of times one request is sent, the first included. A refused connection does not count. @default 3 */
-  attempts: number
-  /** Statuses after which a safe request is retried on another target. @default [502, 503] */
-  statuses: readonly number[]
+export const retryOptions = {
+  /** Maximum number of times one request is sent, the first included. A refused connection does not count. */
+  attempts: int(1, 100).default(3),
+  /** Statuses after which a safe request is retried on another target. */
+  statuses: (list(int(400, 599)) as Shape<readonly number[]>).default([502, 503]),
   /**
    * Also retry a safe request after any other 5xx, if the target's previous response was a 5xx too (or the target is on
    * trial) and the other targets fail clearly less often. The first such response is forwarded, because the request may
-   * be the cause. @default true
+   * be the cause.
    */
-  suspects: boolean
+  suspects: bool.default(true),
   /**
    * Also retry a request of any method that carries an `Idempotency-Key`. Only for upstreams that honour the key; other
-   * unsafe requests are sent once. @default false
+   * unsafe requests are sent once.
    */
-  idempotencyKey: boolean
-  /** Retries per request, 0 to 1, on average. @default 0.2 */
-  budget: number
-  /** Retries per second that are allowed in any case. @default 10 */
-  minPerSecond: number
+  idempotencyKey: bool.default(false),
+  /** Retries per request, on average. */
+  budget: number(0, 1).default(0.2),
+  /** Retries per second that are allowed in any case. */
+  minPerSecond: number(0, 1_000_000).default(10),
   /**
    * Hedging: a safe request without a response after this time is also sent to a second target, within the budget, and
-   * the first response wins. In milliseconds; 0: never. Source: Dean, Barroso, "The Tail at Scale", CACM 2013. @default 0
+   * the first response wins; 0: never. Source: Dean, Barroso, "The Tail at Scale", CACM 2013.
    */
-  hedgeMs: number
+  hedgeMs: int(0, 3_600_000, 'milliseconds').default(0),
 }
+export type RetryOptions = Resolved<typeof retryOptions>
 
 /** RFC 9110 section 9.2.1, and QUERY of draft-ietf-httpbis-safe-method-w-body. TRACE is left out: proxies do not forward it. */
 const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'QUERY'])

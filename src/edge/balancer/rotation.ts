@@ -1,16 +1,21 @@
 import { performance } from 'node:perf_hooks'
+import { int, number, type Resolved } from '../../base/options.ts'
 import { guard } from '../boundary.ts'
 import type { PickInput, Policy } from './policies/index.ts'
 import type { Target, TargetState } from './target.ts'
 
 export type StateListener = (target: Target, before: TargetState) => void
 
-export interface RotationOptions {
-  /** How long a returning target takes to reach its full share while others are up, in milliseconds. 0: at once. */
-  slowStartMs: number
-  /** Below this share of targets up, 0 to 1, health is ignored and all targets that are not draining are used. */
-  panicThreshold: number
+export const rotationOptions = {
+  /** Slow start: how long a returning target takes to reach its full share while others are up; 0: at once. */
+  slowStartMs: int(0, 3_600_000, 'milliseconds').default(0),
+  /**
+   * Below this share of targets up, health is ignored and all targets that are not draining are used. With 0, only when no
+   * target is up.
+   */
+  panicThreshold: number(0, 1).default(0),
 }
+type RotationOptions = Resolved<typeof rotationOptions>
 
 /** How many times a policy may pick a full or already tried target before a random usable one is taken. */
 const picks = 3

@@ -1,3 +1,15 @@
+import { int } from '../../base/options.ts'
+
+export const queueOptions = {
+  /** Requests that may wait for a target at once. */
+  size: int(0, 1_000_000).default(1024),
+  /**
+   * Longest wait, for a target below its `maxConnections` or, when no target is up, for one that comes back. Once an outage
+   * has lasted this long, requests are rejected at once.
+   */
+  timeoutMs: int(0, 3_600_000, 'milliseconds').default(5000),
+}
+
 /** Requests that wait, first come first served, until a target can take them. Bounded in number and in time. */
 export class WaitingRoom {
   readonly #size: number

@@ -18,19 +18,7 @@ import type { Balancer } from '../balancer/balancer.ts'
 import type { Target } from '../balancer/target.ts'
 import { destroyStreams, guard } from '../boundary.ts'
 import { listen } from '../listen.ts'
-
-export interface AdminOptions {
-  /** 0: any free port. */
-  port: number
-  /** @default '127.0.0.1' */
-  host?: string
-  /**
-   * Bearer token of at least 32 bytes that every request must have.
-   *
-   * @default FLEET_ADMIN_TOKEN; not required on loopback outside production
-   */
-  token?: string
-}
+import type { AdminOptions } from './options.ts'
 
 /** Requests and responses are small, so the limits are tighter than those of the proxy. */
 const bounds = {

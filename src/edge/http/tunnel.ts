@@ -10,9 +10,8 @@ import { endConnection } from '../../base/socket-bounds.ts'
 import { caught, guard } from '../boundary.ts'
 import { join, type TunnelBounds, watchDisconnect } from '../join.ts'
 import { asFleetError, errorPage } from './error-page.ts'
-import { responseHeaders } from './headers.ts'
+import { type HeaderFields, responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
-import type { HeaderFields } from './wire/fields.ts'
 
 /** The client's side of a tunnel: how the upgrade is confirmed, or rejected. */
 export interface TunnelClient {
@@ -92,8 +91,6 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     this.#bounds = bounds
     this.#unwatch = watchDisconnect(client.socket)
   }
-
-  onRequestStart(): void {}
 
   onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: HeaderFields, upstream: Duplex): void {
     const client = this.#client.socket

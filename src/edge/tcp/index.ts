@@ -1,61 +1,33 @@
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { plainAddress } from '../../base/client-address.ts'
-import { bool, int, resolveLegacy, type Shapes } from '../../base/options.ts'
+import { bool, int, type OptionsOf, type Resolved, resolveOptions } from '../../base/options.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
 import { Balancer } from '../balancer/balancer.ts'
 import type { BalancerOptions } from '../balancer/options.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
-import { addressOf, parseTarget, type Target, type TargetOptions } from '../balancer/target.ts'
+import type { Target, TargetOptions } from '../balancer/target.ts'
 import { guard } from '../boundary.ts'
 import { type ListenOptions, listen } from '../listen.ts'
+import { addressOf, parseTarget } from '../target-url.ts'
 
-export interface TcpProxyOptions extends BalancerOptions {
-  /** `tcp://host:port`. With `http://host:port` the probe is HTTP; the traffic is forwarded as bytes all the same. */
-  targets: readonly (string | TargetOptions)[]
-  /** A connection without traffic for this long is closed, in milliseconds; 0: never. @default 600000 */
-  idleTimeoutMs?: number
-  /** Concurrent client connections; further ones are closed at once. 0: no limit. @default 0 */
-  maxConnections?: number
-  /**
-   * Send the client's address to the target in PROXY protocol version 1, which the target must expect. @default false
-   */
-  proxyProtocol?: boolean
-  /** Time after which `close()` cuts connections that are still open, in milliseconds. @default 30000 */
-  shutdownTimeoutMs?: number
+/** @internal */
+export const tcpProxyOptions = {
+  /** A connection without traffic for this long is closed; 0: never. */
+  idleTimeoutMs: int(0, 86_400_000, 'milliseconds').default(600_000),
+  /** Concurrent client connections; further ones are closed at once. 0: no limit. */
+  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections').default(0),
+  /** Send the client's address to the target in PROXY protocol version 1, which the target must expect. */
+  proxyProtocol: bool.default(false),
+  /** Time after which `close()` cuts connections that are still open. */
+  shutdownTimeoutMs: int(0, 86_400_000, 'milliseconds').default(30_000),
 }
-
-type ResolvedOptions = Required<Omit<TcpProxyOptions, 'targets' | keyof BalancerOptions>>
-
-const ms = int(0, 86_400_000, 'milliseconds')
-const shapes: Shapes = {
-  idleTimeoutMs: ms,
-  maxConnections: int(0, Number.MAX_SAFE_INTEGER, 'connections'),
-  proxyProtocol: bool,
-  shutdownTimeoutMs: ms,
-}
-const defaults: ResolvedOptions = {
-  idleTimeoutMs: 600_000,
-  maxConnections: 0,
-  proxyProtocol: false,
-  shutdownTimeoutMs: 30_000,
-}
-
-export interface TcpProxy {
-  /**
-   * Resolves with the URL once every target has been probed and the proxy accepts connections.
-   *
-   * @throws FLEET_ERR_PORT_TAKEN
-   */
-  listen(options?: ListenOptions): Promise<string>
-  /** Accepts no more connections, waits for open ones to end, and cuts them at the deadline (`shutdownTimeoutMs`). */
-  close(): Promise<void>
-  /** Null while the proxy does not listen. */
-  readonly address: AddressInfo | null
-  readonly targets: readonly Target[]
-  readonly balancer: Balancer
-  readonly server: Server
-}
+export type TcpProxyOptions = BalancerOptions &
+  OptionsOf<typeof tcpProxyOptions> & {
+    /** `tcp://host:port`. With `http://host:port` the probe is HTTP; the traffic is forwarded as bytes all the same. */
+    targets: readonly (string | TargetOptions)[]
+  }
+type ResolvedOptions = Resolved<typeof tcpProxyOptions>
 
 /**
  * A layer 4 proxy over the balancer: it chooses a target per connection and forwards bytes.
@@ -69,19 +41,20 @@ export function createTcpProxy(options: TcpProxyOptions): TcpProxy {
     (target) => parseTarget(typeof target === 'string' ? target : target.url).protocol === 'tcp:',
   )
   const balancer = new Balancer(targets, { ...rest, probe: { type: plain ? 'tcp' : 'http', ...rest.probe } })
-  return new Layer4Proxy(resolveLegacy('tcpProxy', shapes, defaults, own), balancer)
+  return new TcpProxy(resolveOptions('tcpProxy', tcpProxyOptions, own), balancer)
 }
 
 /** The kernel detects peers that vanished. */
 const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }
 
-class Layer4Proxy implements TcpProxy {
+export class TcpProxy {
   readonly balancer: Balancer
   readonly server: Server
   readonly #options: ResolvedOptions
   readonly #clients = new Set<Socket>()
   #closing: Promise<void> | undefined
 
+  /** Use {@link createTcpProxy}. */
   constructor(options: ResolvedOptions, balancer: Balancer) {
     this.#options = options
     this.balancer = balancer
@@ -94,6 +67,7 @@ class Layer4Proxy implements TcpProxy {
     guardConnections(this.server)
   }
 
+  /** Null while the proxy does not listen. */
   get address(): AddressInfo | null {
     return this.server.address() as AddressInfo | null
   }
@@ -102,11 +76,17 @@ class Layer4Proxy implements TcpProxy {
     return this.balancer.targets
   }
 
+  /**
+   * Resolves with the URL once every target has been probed and the proxy accepts connections.
+   *
+   * @throws FLEET_ERR_PORT_TAKEN
+   */
   async listen(options: ListenOptions = {}): Promise<string> {
     await this.balancer.ready()
     return `tcp://${await listen(this.server, options)}`
   }
 
+  /** Accepts no more connections, waits for open ones to end, and cuts them at the deadline (`shutdownTimeoutMs`). */
   close(): Promise<void> {
     this.#closing ??= this.#drain()
     return this.#closing

@@ -2,7 +2,6 @@ import { performance } from 'node:perf_hooks'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { identity } from '../identity.ts'
 
 /** Figures of the last ten full seconds. */
@@ -142,7 +141,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     return { rps, p95, eventLoopUtilization }
   })
   app.addHook('onResponse', (request, reply, done) => {
-    if (routeOf(request).probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
+    if (request.routeOptions.config.probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()
   })
   if (app.hasDecorator('overload')) app.overload.onRefused((_request, ms) => load.observe(ms, true))

@@ -1,6 +1,5 @@
 import type { FastifyRequest } from 'fastify'
 import type { Histogram, Registry } from 'prom-client'
-import { routeOf } from '../../base/internals/fastify.ts'
 
 type Values = Awaited<ReturnType<Histogram['get']>>['values']
 
@@ -37,7 +36,7 @@ export class RouteTimes {
   }
 
   observe(request: FastifyRequest, status: number, ms: number): void {
-    const route = routeOf(request)
+    const route = request.routeOptions.config
     const methods = this.#byRoute.get(route)
     const series = methods?.get(request.method)?.[status] ?? this.#add(route, request, status)
     const seconds = ms / 1_000

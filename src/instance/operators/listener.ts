@@ -6,7 +6,6 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { bool, int, type OptionsOf, type Resolved, text } from '../../base/options.ts'
 import { guardConnections } from '../../base/socket-bounds.ts'
@@ -85,7 +84,7 @@ export class ManagementListener {
     )
     anyListener = true
     app.addHook('onRequest', (request, reply, done) => {
-      const { audience } = routeOf(request)
+      const { audience } = request.routeOptions.config
       if (usesManagementListener(request.raw)) {
         // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()

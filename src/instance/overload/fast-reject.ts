@@ -2,9 +2,8 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { FastifyContextConfig, FastifyInstance } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
+import { constantResponse } from '../../base/internals/constant-response.ts'
 import { hasOwnServer, hasRouteConstraints, serversOf } from '../../base/internals/fastify.ts'
-import { headerText } from '../../base/internals/header-text.ts'
-import { endWithBody } from '../../base/internals/response-body.ts'
 import type { Limiter } from './limiter.ts'
 
 /** A request that was shed before Fastify saw it. */
@@ -108,18 +107,14 @@ export class FastReject {
  */
 export function rejection(instanceId: string, retryAfter: number): (response: ServerResponse) => void {
   const { statusCode, code, message } = new FleetError('FLEET_ERR_OVERLOADED')
-  const body = JSON.stringify({ statusCode, code, message })
-  const known = {
-    'content-type': 'application/json; charset=utf-8',
-    'cache-control': 'no-store',
-    'retry-after': String(retryAfter),
-    'x-instance-id': instanceId,
-  }
-  const headers = { ...known, 'content-length': String(Buffer.byteLength(body)) }
-  const useText = headerText(known)
-  return (response) => {
-    useText(response)
-    response.writeHead(statusCode, headers)
-    endWithBody(response, body)
-  }
+  return constantResponse(
+    statusCode,
+    {
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'no-store',
+      'retry-after': String(retryAfter),
+      'x-instance-id': instanceId,
+    },
+    JSON.stringify({ statusCode, code, message }),
+  )
 }

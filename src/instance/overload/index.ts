@@ -10,7 +10,6 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
-import { routeOf } from '../../base/internals/fastify.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { identity } from '../identity.ts'
 import { expose, exposeGauge } from '../metrics/expose.ts'
@@ -82,7 +81,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
       done()
       return
     }
-    const config = routeOf(request)
+    const { config } = request.routeOptions
     if (config.critical === true || config.probe === true) {
       done()
       return

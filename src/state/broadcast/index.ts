@@ -4,9 +4,10 @@
 //   SignedMessages (signed-messages.ts)  signatures and replay protection
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
-import { either, int, list, resolveLegacy, type Shapes, text } from '../../base/options.ts'
-import { expose } from '../metrics.ts'
+import { either, int, list, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
+import { expose } from '../../instance/metrics/expose.ts'
 import redis from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from '../registry/fleet-keys.ts'
 import { throttle } from '../throttle.ts'
@@ -22,26 +23,20 @@ import {
 
 export type { Listener, SubscriptionEvents } from './subscriptions.ts'
 
-export interface BroadcastOptions {
-  /** Interval and timeout of pings on the subscribed connection, 100 to 60,000 ms. @default 1000 */
-  heartbeatMs?: number
-  /** Maximum size of a message as JSON, 1 to 67,108,864 bytes. Larger ones are rejected on both sides. @default 1048576 */
-  maxMessageBytes?: number
+/** @internal */
+export const broadcastOptions = {
+  /** Interval and timeout of pings on the subscribed connection. */
+  heartbeatMs: int(100, 60_000, 'milliseconds').default(1000),
+  /** Maximum size of a message as JSON. Larger ones are rejected on both sides. */
+  maxMessageBytes: int(1, 67_108_864, 'bytes').default(1_048_576),
   /**
    * Signs messages and registry entries, because other applications may write to this Redis. 32 bytes or more; the first of a
-   * list signs, all verify. Use the same on every instance. @default FLEET_SECRET, else SESSION_SECRET, else JWT_SECRET;
+   * list signs, all verify. Use the same on every instance. @default `FLEET_SECRET`, else `SESSION_SECRET`, else `JWT_SECRET`;
    * outside production a generated one that the instances share in Redis
    */
-  secret?: string | string[]
-}
-
-const defaults = { heartbeatMs: 1000, maxMessageBytes: 1_048_576 } satisfies BroadcastOptions
-type Resolved = BroadcastOptions & typeof defaults
-const shapes: Shapes = {
-  heartbeatMs: int(100, 60_000, 'milliseconds'),
-  maxMessageBytes: int(1, 67_108_864, 'bytes'),
   secret: either(text, list(text)),
 }
+export type BroadcastOptions = OptionsOf<typeof broadcastOptions>
 
 declare module 'fastify' {
   interface FastifyFleet {
@@ -57,9 +52,12 @@ declare module 'fastify' {
   }
 }
 
-async function transportOf(app: FastifyInstance, subscriptions: Subscriptions, options: Resolved): Promise<Transport> {
+async function transportOf(
+  app: FastifyInstance,
+  subscriptions: Subscriptions,
+  { secret, heartbeatMs, maxMessageBytes }: Resolved<typeof broadcastOptions>,
+): Promise<Transport> {
   const { redis: client, fleet } = app
-  const { secret, heartbeatMs, maxMessageBytes } = options
   if (!client) return memoryTransport(subscriptions)
   const secrets = await fleetSecrets(app, secret === undefined ? undefined : ['`broadcast.secret`', secret])
   const counts = Object.fromEntries(messageRejections.map((reason) => [reason, 0])) as Record<MessageRejection, number>
@@ -81,8 +79,8 @@ async function transportOf(app: FastifyInstance, subscriptions: Subscriptions, o
 }
 
 const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
-  const options = resolveLegacy<Resolved>('broadcast', shapes, defaults, given)
-  if (!app.hasDecorator('redis')) await app.register(redis)
+  const options = resolveOptions('broadcast', broadcastOptions, given)
+  await ensure(app, redis)
   const { fleet } = app
   fleet.configure('broadcast', options)
   const subscriptions = new Subscriptions(app.log)

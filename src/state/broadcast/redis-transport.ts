@@ -14,37 +14,27 @@ interface RedisTransportParts {
 
 /** One connection for all channels. It opens with the first subscription and reopens whenever it is lost. */
 export class RedisTransport implements Transport {
-  readonly #client: RedisClient
-  readonly #subscriptions: Subscriptions
-  readonly #prefix: string
-  readonly #heartbeatMs: number
-  readonly #messages: SignedMessages
-  readonly #onRejected: (reason: MessageRejection, channel: string) => void
+  readonly #parts: RedisTransportParts
   readonly #options: RedisOptions
   #connection: Redis | undefined
   #timer: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor({ client, subscriptions, prefix, heartbeatMs, messages, onRejected }: RedisTransportParts) {
-    this.#client = client
-    this.#subscriptions = subscriptions
-    this.#prefix = prefix
-    this.#heartbeatMs = heartbeatMs
-    this.#messages = messages
-    this.#onRejected = onRejected
+  constructor(parts: RedisTransportParts) {
+    this.#parts = parts
     this.#options = {
       lazyConnect: false,
       readOnly: false,
       enableAutoPipelining: false,
       autoResubscribe: false,
       retryStrategy: null,
-      commandTimeout: heartbeatMs,
-      socketTimeout: heartbeatMs,
+      commandTimeout: parts.heartbeatMs,
+      socketTimeout: parts.heartbeatMs,
     }
   }
 
   publish(name: string, json: string): Promise<unknown> {
-    return guarded(this.#client.publish(this.#prefix + name, this.#messages.seal(name, json)))
+    return guarded(this.#parts.client.publish(this.#parts.prefix + name, this.#parts.messages.seal(name, json)))
   }
 
   join(channel: Channel): void {
@@ -53,7 +43,8 @@ export class RedisTransport implements Transport {
   }
 
   leave(channel: Channel): void {
-    if (this.#connection?.status === 'ready') this.#connection.unsubscribe(this.#prefix + channel.name).catch(() => {})
+    if (this.#connection?.status === 'ready')
+      this.#connection.unsubscribe(this.#parts.prefix + channel.name).catch(() => {})
   }
 
   close(): void {
@@ -65,31 +56,34 @@ export class RedisTransport implements Transport {
   #open(): void {
     this.#timer = undefined
     // In a Cluster every node receives all messages.
-    const { nodes } = this.#client as { nodes?: () => Redis[] }
-    const node = nodes ? pick(nodes.call(this.#client)) : (this.#client as Redis)
+    const { nodes } = this.#parts.client as { nodes?: () => Redis[] }
+    const node = nodes ? pick(nodes.call(this.#parts.client)) : (this.#parts.client as Redis)
     if (node) this.#use(node.duplicate(this.#options))
     else this.#openLater()
   }
 
   #use(connection: Redis): void {
     this.#connection = connection
-    const pings = setInterval(() => connection.ping().catch(() => {}), this.#heartbeatMs).unref()
+    const pings = setInterval(() => connection.ping().catch(() => {}), this.#parts.heartbeatMs).unref()
     // The main connection to the same server logs the outage.
     connection.on('error', () => {})
-    connection.on('message', (channel: string, text: string) => this.#receive(channel.slice(this.#prefix.length), text))
-    connection.on('ready', () => this.#subscribe(connection, [...this.#subscriptions.channels.values()]))
+    connection.on('message', (channel: string, text: string) =>
+      this.#receive(channel.slice(this.#parts.prefix.length), text),
+    )
+    connection.on('ready', () => this.#subscribe(connection, [...this.#parts.subscriptions.channels.values()]))
     connection.on('end', () => {
       clearInterval(pings)
       this.#connection = undefined
-      for (const channel of this.#subscriptions.channels.values()) this.#subscriptions.setLive(channel, false)
+      for (const channel of this.#parts.subscriptions.channels.values())
+        this.#parts.subscriptions.setLive(channel, false)
       this.#openLater()
     })
   }
 
   #receive(name: string, text: string): void {
-    const opened = this.#messages.open(name, text)
-    if ('json' in opened) this.#subscriptions.deliver(name, opened.json)
-    else this.#onRejected(opened.rejected, name)
+    const opened = this.#parts.messages.open(name, text)
+    if ('json' in opened) this.#parts.subscriptions.deliver(name, opened.json)
+    else this.#parts.onRejected(opened.rejected, name)
   }
 
   #openLater(): void {
@@ -98,10 +92,10 @@ export class RedisTransport implements Transport {
 
   #subscribe(connection: Redis, channels: Channel[]): void {
     if (channels.length === 0) return
-    connection.subscribe(...channels.map(({ name }) => this.#prefix + name)).then(
+    connection.subscribe(...channels.map(({ name }) => this.#parts.prefix + name)).then(
       () => {
         if (connection !== this.#connection) return
-        for (const channel of channels) this.#subscriptions.setLive(channel, true)
+        for (const channel of channels) this.#parts.subscriptions.setLive(channel, true)
       },
       () => connection.disconnect(),
     )

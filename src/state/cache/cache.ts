@@ -1,20 +1,27 @@
 import { FleetError } from '../../base/errors.ts'
-import { resolveLegacy, show } from '../../base/options.ts'
-import type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
+import { resolveOptions, show } from '../../base/options.ts'
 import type { CacheMessage, InvalidationKind } from './invalidation.ts'
 import { type CacheEntry, usable } from './memory-store.ts'
-import {
-  type LoadOptions,
-  loadDefaults,
-  loadShapes,
-  type ResolvedCacheOptions,
-  type ResolvedLoadOptions,
-  ttl,
-} from './options.ts'
-import { type CacheOutcome, jittered, outcomes, SingleFlight } from './single-flight.ts'
+import { type LoadOptions, loadOptions, type ResolvedCacheOptions, type ResolvedLoadOptions, ttl } from './options.ts'
+import { type CacheOutcome, jittered, type Loader, SingleFlight } from './single-flight.ts'
 import type { SharedCacheStore } from './store.ts'
 import { TieredStore } from './tiered-store.ts'
 import { encode, tooLarge } from './value.ts'
+
+export interface SetOptions {
+  /** Tags for `deleteByTag()`. @default none */
+  tags?: readonly string[]
+}
+
+export interface WrapOptions<A extends unknown[]> extends Omit<LoadOptions, 'tags'> {
+  /** How long a result is fresh, ms. */
+  ttlMs: number
+  /** Prefix of the keys. @default the function's name */
+  name?: string
+  /** Rest of the key, one per distinct call. @default the arguments as JSON */
+  key?: (...args: A) => string
+  tags?: readonly string[] | ((...args: A) => readonly string[])
+}
 
 export interface CacheParts {
   /** `null`: memory only. */
@@ -23,12 +30,18 @@ export interface CacheParts {
   warn(details: object, message: string): void
 }
 
-export class TieredCache implements Cache {
+/**
+ * A cache in two tiers: the memory of this process over Redis, or memory alone.
+ *
+ * Values are stored as JSON and returned frozen, to the first caller as well: a `Date` becomes a string, and writing to a
+ * returned value throws. An outage of Redis causes no errors: loaders are called instead, and a change made by another
+ * instance may be seen up to `offlineTtlMs` late.
+ *
+ * Keys and tags are strings of 1 to `maxKeyLength` characters that do not start with `}` (FLEET_ERR_CACHE_KEY_INVALID).
+ */
+export class TieredCache {
   /** Calls of `get()` and `getOrSet()` by outcome. */
-  readonly outcomes: Record<CacheOutcome, number> = Object.fromEntries(outcomes.map((o) => [o, 0])) as Record<
-    CacheOutcome,
-    number
-  >
+  readonly outcomes: Record<CacheOutcome, number> = { memory: 0, redis: 0, loader: 0, stale: 0, nothing: 0, error: 0 }
   readonly store: TieredStore
   readonly singleFlight: SingleFlight
   readonly #options: ResolvedCacheOptions
@@ -36,23 +49,39 @@ export class TieredCache implements Cache {
 
   constructor(options: ResolvedCacheOptions, { shared, publish, warn }: CacheParts) {
     this.#options = options
-    this.#defaults = loadDefaults(options)
+    const { staleWhileRevalidateMs, staleIfErrorMs, softTimeoutMs, hardTimeoutMs, negativeTtlMs } = options
+    const times = { staleWhileRevalidateMs, staleIfErrorMs, softTimeoutMs, hardTimeoutMs, negativeTtlMs }
+    this.#defaults = { ...times, tags: [] }
     this.store = new TieredStore(options, shared, publish)
     this.singleFlight = new SingleFlight(options, this.store, warn)
   }
 
-  get<T>(key: string): Promise<T | undefined> {
+  /** @returns the value while it is fresh, else `undefined` */
+  get<T = unknown>(key: string): Promise<T | undefined> {
     const entry = this.store.memory.get(key)
     if (entry !== undefined && entry.freshUntil > performance.now()) return this.#hit(entry)
     return this.#read(key) as Promise<T | undefined>
   }
 
+  /**
+   * Returns the value, or calls `loader` on a miss: once in the whole fleet, however many callers wait. If the loading
+   * instance dies, another one takes over within `leaseMs`. A value that is too large to store is returned without being stored.
+   *
+   * @param ttlMs how long the value is fresh, 1 ms to a year
+   * @throws the loader's error; FLEET_ERR_CACHE_TIMEOUT after `hardTimeoutMs`; FLEET_ERR_CACHE_VALUE_INVALID
+   */
   getOrSet<T>(key: string, ttlMs: number, loader: Loader<T>, options?: LoadOptions): Promise<T> {
     const entry = this.store.memory.get(key)
     if (entry !== undefined && entry.freshUntil > performance.now()) return this.#hit(entry)
     return this.#miss(key, ttlMs, loader, options, entry) as Promise<T>
   }
 
+  /**
+   * Stores a value for the whole fleet and discards the results of loads in progress.
+   *
+   * @param ttlMs how long the value is fresh, 1 ms to a year
+   * @throws FLEET_ERR_CACHE_VALUE_TOO_LARGE, FLEET_ERR_CACHE_VALUE_INVALID, FLEET_ERR_OPTION_INVALID
+   */
   async set(key: string, value: unknown, ttlMs: number, { tags = [] }: SetOptions = {}): Promise<void> {
     this.#check('key', key)
     this.#resolve(ttlMs, { tags })
@@ -66,20 +95,23 @@ export class TieredCache implements Cache {
     // Before the write to Redis: the message of a later change may arrive before its reply and must find this value.
     store.remember({ key, tags: new Set(tags), outdated: false }, encoded, tags, freshMs, false)
     if (!shared) return
-    await store.change('key', key, async () => {
+    await store.invalidations?.send('key', key, async () => {
       const stamps = await shared.stamps(tags, freshMs)
       await shared.put(key, { json: encoded.json, stamps, freshMs, keepMs: 0 })
     })
   }
 
+  /** Deletes a value on every instance. The result of a load that began earlier on any instance is not stored. */
   delete(key: string): Promise<void> {
     return this.#invalidate('key', key)
   }
 
+  /** Deletes all values with this tag on every instance. */
   deleteByTag(tag: string): Promise<void> {
     return this.#invalidate('tag', tag)
   }
 
+  /** Returns `fn` with cached results per argument list; throws the errors of {@link TieredCache.getOrSet}. */
   wrap<A extends unknown[], R>(fn: (...args: A) => R, options: WrapOptions<A>): (...args: A) => Promise<Awaited<R>> {
     const { ttlMs, name = fn.name, key = (...args: A) => JSON.stringify(args), tags, ...rest } = options
     if (name === '')
@@ -95,7 +127,8 @@ export class TieredCache implements Cache {
   receive(message: CacheMessage): void {
     // A stored or deleted value ends its lease, so loads that wait for it poll again.
     if (message.kind !== 'tag') this.singleFlight.wake(message.name)
-    if (message.kind !== 'filled' && !this.store.isOwn(message)) this.store.invalidate(message.kind, message.name)
+    if (message.kind !== 'filled' && message.from !== this.store.invalidations?.from)
+      this.store.invalidate(message.kind, message.name)
   }
 
   #hit<T>(entry: CacheEntry): Promise<T> {
@@ -148,7 +181,7 @@ export class TieredCache implements Cache {
   async #invalidate(kind: InvalidationKind, name: string): Promise<void> {
     this.#check(kind, name)
     this.store.invalidate(kind, name)
-    await this.store.change(kind, name)
+    await this.store.invalidations?.send(kind, name)
     // A read may have fetched the old value from Redis meanwhile.
     this.store.invalidate(kind, name)
   }
@@ -159,9 +192,7 @@ export class TieredCache implements Cache {
         'FLEET_ERR_OPTION_INVALID',
         `\`cache\` ttlMs must be ${ttl.expects}, but it is ${show(ttlMs)}`,
       )
-    const options = given
-      ? resolveLegacy<ResolvedLoadOptions>('cache', loadShapes, this.#defaults, given)
-      : this.#defaults
+    const options = given ? resolveOptions('cache', loadOptions, this.#defaults, given) : this.#defaults
     for (const tag of options.tags) this.#check('tag', tag)
     return options
   }
@@ -176,3 +207,6 @@ export class TieredCache implements Cache {
     )
   }
 }
+
+/** `app.cache`. */
+export type Cache = Pick<TieredCache, 'get' | 'set' | 'delete' | 'deleteByTag' | 'getOrSet' | 'wrap'>

@@ -1,23 +1,24 @@
 // The cache plugin. Concepts, in reading order:
-//   Cache (api.ts)                   the public interface; `TieredCache` in cache.ts implements it
+//   TieredCache (cache.ts)           `app.cache`
 //   TieredStore (tiered-store.ts)    memory (memory-store.ts) over Redis (store.ts, redis-store.ts)
 //   SingleFlight (single-flight.ts)  one loader call per key: a shared promise here, a lease in Redis
 //   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { resolveLegacy } from '../../base/options.ts'
+import { ensure } from '../../base/ensure.ts'
+import { resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
 import broadcast from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
 import redis from '../redis/index.ts'
-import type { Cache } from './api.ts'
-import { TieredCache } from './cache.ts'
+import { type Cache, TieredCache } from './cache.ts'
 import type { CacheMessage } from './invalidation.ts'
-import { type CacheOptions, defaults, type ResolvedCacheOptions, shapes } from './options.ts'
+import { type CacheOptions, cacheOptions } from './options.ts'
 import { RedisCacheStore } from './redis-store.ts'
 
-export type { Cache, Loader, SetOptions, WrapOptions } from './api.ts'
+export type { Cache, SetOptions, WrapOptions } from './cache.ts'
 export type { CacheOptions, LoadOptions } from './options.ts'
+export type { Loader } from './single-flight.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -35,10 +36,8 @@ function addMetrics(app: FastifyInstance, { outcomes, singleFlight, store }: Tie
 }
 
 const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('redis')) await app.register(redis)
-  if (!('publish' in app.fleet)) await app.register(broadcast)
-  const options = resolveLegacy<ResolvedCacheOptions>('cache', shapes, defaults, given)
+  await ensure(app, identity, redis, broadcast)
+  const options = resolveOptions('cache', cacheOptions, given)
   app.fleet.configure('cache', options)
   app.fleet.describe('cacheStore', app.redis ? 'redis' : 'memory')
 
@@ -57,7 +56,7 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   })
   app.addHook('onClose', async () => {
     unsubscribe()
-    cache.store.close()
+    cache.store.invalidations?.close()
   })
 }
 

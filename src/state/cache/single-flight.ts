@@ -1,5 +1,4 @@
 import { FleetError } from '../../base/errors.ts'
-import type { Loader } from './api.ts'
 import { type CacheEntry, usable } from './memory-store.ts'
 import type { ResolvedCacheOptions, ResolvedLoadOptions } from './options.ts'
 import { newId, type SharedCacheStore, type SharedWrite } from './store.ts'
@@ -7,8 +6,10 @@ import type { CacheRead, TieredRead, TieredStore } from './tiered-store.ts'
 import { encode, tooLarge } from './value.ts'
 
 /** How a call ended; the label values of the metric. */
-export const outcomes = ['memory', 'redis', 'loader', 'stale', 'nothing', 'error'] as const
-export type CacheOutcome = (typeof outcomes)[number]
+export type CacheOutcome = 'memory' | 'redis' | 'loader' | 'stale' | 'nothing' | 'error'
+
+/** Loads a value on a miss. `signal` aborts after `hardTimeoutMs`. */
+export type Loader<T> = (context: { key: string; signal: AbortSignal }) => T | Promise<T>
 
 /** One call of `getOrSet()`. */
 export interface LoadPlan extends ResolvedLoadOptions {
@@ -40,20 +41,18 @@ class Load implements CacheRead {
   /** The callers have a value. The loader may still run for later ones. */
   settled = false
   readonly #end = new AbortController()
-  readonly #resolve: (value: unknown) => void
-  readonly #reject: (error: unknown) => void
+  readonly #aborted = Promise.withResolvers<never>()
+  readonly #result = Promise.withResolvers<unknown>()
   #wake: (() => void) | undefined
 
   constructor(key: string, tags: readonly string[], fallback: CacheEntry | undefined) {
     this.key = key
     this.tags = new Set(tags)
     this.fallback = fallback
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-    this.promise = promise
-    this.#resolve = resolve
-    this.#reject = reject
-    // All callers may have been served a stale value, so that none awaits the promise.
-    promise.catch(() => undefined)
+    this.promise = this.#result.promise
+    // All callers may have been served a stale value, so that none awaits the promise. None awaits an abort between steps.
+    this.promise.catch(noop)
+    this.#aborted.promise.catch(noop)
   }
 
   /** Aborts after `hardTimeoutMs`. */
@@ -65,12 +64,12 @@ class Load implements CacheRead {
     if (this.settled) return
     this.settled = true
     this.outcome = outcome
-    this.#resolve(value)
+    this.#result.resolve(value)
   }
 
   fail(error: unknown): void {
     this.settled = true
-    this.#reject(error)
+    this.#result.reject(error)
   }
 
   /** Settles with the stale value if it has been stale for less than `windowMs`. @returns that value's entry */
@@ -82,7 +81,13 @@ class Load implements CacheRead {
 
   abort(reason: Error): void {
     this.#end.abort(reason)
+    this.#aborted.reject(reason)
     this.wake()
+  }
+
+  /** Resolves like `work`, but rejects as soon as the load is aborted. */
+  orAborted<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([this.#aborted.promise, work])
   }
 
   async pause(ms: number): Promise<void> {
@@ -97,19 +102,6 @@ class Load implements CacheRead {
   /** Ends a pause early. */
   wake(): void {
     this.#wake?.()
-  }
-
-  /** Resolves like `work`, but rejects as soon as the load is aborted. */
-  async orAborted<T>(work: Promise<T>): Promise<T> {
-    const { promise, reject } = Promise.withResolvers<never>()
-    const abort = (): void => reject(this.signal.reason)
-    this.signal.throwIfAborted()
-    this.signal.addEventListener('abort', abort, { once: true })
-    try {
-      return await Promise.race([work, promise])
-    } finally {
-      this.signal.removeEventListener('abort', abort)
-    }
   }
 }
 
@@ -236,7 +228,7 @@ export class SingleFlight {
     return (value) => {
       clearInterval(timer)
       // If this fails, the lease expires by itself.
-      shared.fill(key, token, value).then((isAwaited) => isAwaited && this.#store.wakeOthers(key), noop)
+      shared.fill(key, token, value).then((isAwaited) => isAwaited && this.#store.invalidations?.wake(key), noop)
     }
   }
 }

@@ -25,7 +25,7 @@ const compareLifeMs = 1_000
 export class TieredStore {
   readonly memory: MemoryCacheStore
   readonly shared: SharedCacheStore | null
-  readonly #invalidations: Invalidations | null
+  readonly invalidations: Invalidations | null
   readonly #reads = new Set<CacheRead>()
   readonly #offlineTtlMs: number
   /** Whether the invalidations of peers are received. */
@@ -38,7 +38,7 @@ export class TieredStore {
   ) {
     this.memory = new MemoryCacheStore(options)
     this.shared = shared
-    this.#invalidations = shared && new Invalidations(shared, publish)
+    this.invalidations = shared && new Invalidations(shared, publish)
     this.#offlineTtlMs = options.offlineTtlMs
     this.#connected = shared === null
   }
@@ -77,7 +77,7 @@ export class TieredStore {
 
   /** Copies a value from Redis into memory. */
   adopt(read: CacheRead, { value, bytes, stamps, freshMs }: SharedValue): CacheEntry {
-    return this.#store(read, this.#entry({ value, bytes }, Object.keys(stamps), freshMs))
+    return this.#store(read, { value, bytes }, Object.keys(stamps), freshMs)
   }
 
   /** @param localOnly the value is not in Redis, so that peers cannot invalidate it */
@@ -89,20 +89,7 @@ export class TieredStore {
     localOnly: boolean,
   ): CacheEntry {
     const life = localOnly && this.shared ? Math.min(freshMs, this.#offlineTtlMs) : freshMs
-    return this.#store(read, this.#entry(encoded, tags, life))
-  }
-
-  /** Applies a change to Redis and publishes it. @default deletes the value or the tag's stamp */
-  async change(kind: InvalidationKind, name: string, change?: () => Promise<void>): Promise<void> {
-    await this.#invalidations?.send(kind, name, change)
-  }
-
-  wakeOthers(key: string): void {
-    this.#invalidations?.wake(key)
-  }
-
-  isOwn(message: CacheMessage): boolean {
-    return message.from === this.#invalidations?.from
+    return this.#store(read, encoded, tags, life)
   }
 
   invalidate(kind: InvalidationKind, name: string): void {
@@ -118,22 +105,21 @@ export class TieredStore {
     for (const read of this.#reads) read.outdated = true
   }
 
-  close(): void {
-    this.#invalidations?.close()
-  }
-
-  #entry({ value, bytes }: Pick<Encoded, 'value' | 'bytes'>, tags: readonly string[], freshMs: number): CacheEntry {
+  #store(
+    read: CacheRead,
+    { value, bytes }: Pick<Encoded, 'value' | 'bytes'>,
+    tags: readonly string[],
+    freshMs: number,
+  ): CacheEntry {
     const expiresAt = performance.now() + (this.#connected ? freshMs : Math.min(freshMs, this.#offlineTtlMs))
-    return { promise: Promise.resolve(value), tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
-  }
-
-  #store(read: CacheRead, entry: CacheEntry): CacheEntry {
+    const promise = Promise.resolve(value)
+    const entry = { promise, tags, bytes, expiresAt, freshUntil: expiresAt, visited: false }
     if (!read.outdated) this.memory.set(read.key, entry)
     return entry
   }
 
   #assertNonePending({ key, tags }: CacheRead): void {
-    const invalidations = this.#invalidations
+    const { invalidations } = this
     if (invalidations?.isPending('key', key) || [...tags].some((tag) => invalidations?.isPending('tag', tag)))
       throw new Error('the value in Redis is outdated: its invalidation is pending')
   }

@@ -1,3 +1,4 @@
+import { deepFreeze } from '../../base/deep-freeze.ts'
 import { FleetError } from '../../base/errors.ts'
 
 /** A value and its JSON. Every caller gets `value`, the first one included, so that all see the same. */
@@ -34,11 +35,5 @@ export function tooLarge(key: string, { bytes }: Encoded, maxBytes: number): Fle
 
 /** Parses JSON and freezes the value, because all callers share it. */
 export function decode(json: string): unknown {
-  return json === '' ? undefined : freeze(JSON.parse(json))
-}
-
-function freeze(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
-  for (const member of Object.values(value)) freeze(member)
-  return Object.freeze(value)
+  return json === '' ? undefined : deepFreeze(JSON.parse(json))
 }

@@ -4,11 +4,12 @@
 //   InternalRequest (internal-request.ts)  on a miss the route is called through `app.inject()` with nothing but the key
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
-import { resolveLegacy } from '../../base/options.ts'
+import { resolveOptions } from '../../base/options.ts'
 import cache from '../cache/index.ts'
 import { applyScheme } from './internal-request.ts'
-import { type CachedRoute, defaults, type RouteCache, shapes } from './options.ts'
+import { type CachedRoute, type RouteCache, routeCacheOptions } from './options.ts'
 import { ResponseCache } from './response-cache.ts'
 
 export type { RouteCache } from './options.ts'
@@ -22,8 +23,8 @@ declare module 'fastify' {
 
 /** @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN */
 function resolveRoute(route: RouteOptions): CachedRoute {
-  const options = resolveLegacy<CachedRoute>('cache', shapes, defaults, route.config?.cache as RouteCache)
-  if (!options.ttlMs || ![route.method].flat().every((method) => method === 'GET' || method === 'HEAD'))
+  const { ttlMs, ...options } = resolveOptions('cache', routeCacheOptions, route.config?.cache as RouteCache)
+  if (!ttlMs || ![route.method].flat().every((method) => method === 'GET' || method === 'HEAD'))
     throw new FleetError(
       'FLEET_ERR_OPTION_INVALID',
       `\`config.cache\` of ${route.method} ${route.url} needs a \`ttlMs\` and a route for GET and HEAD only`,
@@ -32,11 +33,11 @@ function resolveRoute(route: RouteOptions): CachedRoute {
   // Routes of one path can differ by `Accept-Version`.
   const versioned = route.constraints?.version === undefined ? [] : ['accept-version']
   const vary = [...new Set([...options.vary.map((name) => name.toLowerCase()), ...versioned])]
-  return { ...options, vary, id: [route.url, ...constraints].join(' ') }
+  return { ...options, ttlMs, vary, id: [route.url, ...constraints].join(' ') }
 }
 
 const plugin: FastifyPluginAsync = async (app) => {
-  if (!app.hasDecorator('cache')) await app.register(cache)
+  await ensure(app, cache)
   const responses = new ResponseCache(app)
   app.addHook('onRequest', (request, _reply, done) => {
     applyScheme(request)

@@ -73,6 +73,5 @@ export async function sendInternal(
 
 /** Gives an internal request the scheme of the client's request. */
 export function applyScheme(request: FastifyRequest): void {
-  if (request.headers[idHeader] === undefined) return
   if (internalRequest(request)?.https) Object.assign(request.raw.socket, { encrypted: true })
 }

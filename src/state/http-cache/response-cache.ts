@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { FleetError } from '../../base/errors.ts'
 import { clientKey } from '../../instance/client-key.ts'
@@ -131,7 +131,7 @@ function isUnambiguous(url: string): boolean {
 
 function keyOf(target: readonly (string | null)[]): string {
   const key = JSON.stringify(target)
-  return `http:${key.length <= 400 ? key : createHash('sha256').update(key).digest('base64url')}`
+  return `http:${key.length <= 400 ? key : hash('sha256', key, 'base64url')}`
 }
 
 const fields = (header: unknown): string[] =>
@@ -149,7 +149,7 @@ function isShareable(before: StoredHeaders, own: StoredHeaders, { vary, cookies 
 
 function validators(bytes: Buffer, { maxAge }: CachedRoute): StoredHeaders {
   return {
-    etag: `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 27)}"`,
+    etag: `"${hash('sha256', bytes, 'base64url').slice(0, 27)}"`,
     'cache-control': `public, max-age=${maxAge}${maxAge === 0 ? ', must-revalidate' : ''}`,
   }
 }

@@ -20,7 +20,7 @@ interface FirstRequest {
   /** The headers before the handler ran. */
   readonly before: StoredHeaders
   /** `undefined` if the claim failed and `onOutage` is `allow`. */
-  readonly renewal: NodeJS.Timeout | undefined
+  renewal?: NodeJS.Timeout
 }
 
 export const first: unique symbol = Symbol('fleet.idempotency')
@@ -31,31 +31,24 @@ const maxHeaderBytes = 16_384
 
 const hour = 3_600_000
 
-/** A request renews its record for this long at most, ms, so that one that never ends does not lock its key for ever. */
+/** A request renews its record for this long at most, so that one that never ends does not lock its key for ever. */
 const maxLockMs = hour
-
-const tooMany = ({ maxKeys }: ResolvedIdempotency): FleetError =>
-  new FleetError('FLEET_ERR_RATE_LIMITED', `at most ${maxKeys} requests with an Idempotency-Key in an hour`, {
-    retryAfter: 360,
-  })
 
 /** A response that invites the client to retry. It is not stored. */
 const isTransient = (status: number): boolean => status >= 500 || status === 408 || status === 425 || status === 429
 
-/** Requests with a key by result. */
-const results = () => ({
-  first: 0,
-  replayed: 0,
-  in_flight: 0,
-  other_request: 0,
-  answer_lost: 0,
-  unprotected: 0,
-  unavailable: 0,
-  too_many: 0,
-})
-
 export class IdempotencyHandler {
-  readonly counts = results()
+  /** Requests with a key by result. */
+  readonly counts = {
+    first: 0,
+    replayed: 0,
+    in_flight: 0,
+    other_request: 0,
+    answer_lost: 0,
+    unprotected: 0,
+    unavailable: 0,
+    too_many: 0,
+  }
   readonly #store: IdempotencyStore
   readonly #options: ResolvedIdempotency
   readonly #limits: LimitStore
@@ -79,34 +72,45 @@ export class IdempotencyHandler {
       return undefined
     }
     const scope = scopeOf(request, this.#options)
-    const [id, print, token] = [recordId(scope.id, key), fingerprint(request), randomUUID()]
-    const pass = (renewal?: NodeJS.Timeout): undefined => {
-      request[first] = { key, scope, id, print, token, ttlMs: route.ttlMs, before: reply.getHeaders(), renewal }
+    const own: FirstRequest = {
+      key,
+      scope,
+      id: recordId(scope.id, key),
+      print: fingerprint(request),
+      token: randomUUID(),
+      ttlMs: route.ttlMs,
+      before: reply.getHeaders(),
     }
-    let claim: Claim
+    let claim: Claim | { readonly status: 'too_many' }
     try {
-      claim = await this.#claimWithin(scope, id, print, token)
+      claim = await this.#claimWithin(own)
     } catch (error) {
-      if ((error as FleetError).code === 'FLEET_ERR_RATE_LIMITED') throw error
       const isRejected = this.#options.onOutage === 'reject'
       this.counts[isRejected ? 'unavailable' : 'unprotected']++
       if (isRejected) {
         // The claim may have been carried out although its reply was lost.
-        this.#writeLater(id, print, token)
+        this.#writeLater(own)
         throw error
       }
       request.log.warn(
         { err: error },
         'idempotency: Redis is unavailable; a repetition of this request would run again',
       )
-      return pass()
+      request[first] = own
+      return undefined
     }
     if (claim.status === 'completed') return this.#replay(reply, claim.response)
     this.counts[claim.status]++
+    if (claim.status === 'too_many') {
+      const message = `at most ${this.#options.maxKeys} requests with an Idempotency-Key in an hour`
+      throw new FleetError('FLEET_ERR_RATE_LIMITED', message, { retryAfter: 360 })
+    }
     if (claim.status === 'other_request') throw new FleetError('FLEET_ERR_IDEMPOTENCY_KEY_REUSED')
     if (claim.status === 'in_flight')
       throw new FleetError('FLEET_ERR_IDEMPOTENCY_IN_FLIGHT', undefined, { retryAfter: 1 })
-    return pass(this.#renew(id, print, token))
+    own.renewal = this.#renew(own)
+    request[first] = own
+    return undefined
   }
 
   #replay(reply: FastifyReply, stored: string): FastifyReply {
@@ -123,13 +127,12 @@ export class IdempotencyHandler {
       .send(bodyOf(response))
   }
 
-  /** @throws FLEET_ERR_RATE_LIMITED beyond `maxKeys`, FLEET_ERR_STATE_UNAVAILABLE */
-  async #claimWithin(scope: CallerScope, id: string, print: string, token: string): Promise<Claim> {
-    const [claim, mayAdd] = await Promise.all([this.#claim(id, print, token), this.#mayAdd(scope)])
+  /** `too_many`: beyond `maxKeys`. @throws FLEET_ERR_STATE_UNAVAILABLE */
+  async #claimWithin(own: FirstRequest): Promise<Claim | { readonly status: 'too_many' }> {
+    const [claim, mayAdd] = await Promise.all([this.#claim(own), this.#mayAdd(own.scope)])
     if (claim.status !== 'first' || mayAdd) return claim
-    await this.#store.release(id, print, token)
-    this.counts.too_many++
-    throw tooMany(this.#options)
+    await this.#store.release(own.id, own.print, own.token)
+    return { status: 'too_many' }
   }
 
   /** Whether the user or client may add a record. A Redis that cannot count, because it is full or read-only, adds none. */
@@ -144,7 +147,7 @@ export class IdempotencyHandler {
   }
 
   /** Claims the key. If the result of the first request is a pending write of this instance, writes it first. */
-  async #claim(id: string, print: string, token: string): Promise<Claim> {
+  async #claim({ id, print, token }: FirstRequest): Promise<Claim> {
     const { lockMs } = this.#options
     const claim = await this.#store.claim(id, print, token, lockMs)
     const isSettled = claim.status === 'in_flight' && (await this.#pending.flush(claim.token))
@@ -164,12 +167,12 @@ export class IdempotencyHandler {
     try {
       if (renewal && full) await this.#completeLaterScopes(request, reply, own, full)
       // The claim failed: Redis is unavailable or has just recovered, and the client must not wait for it.
-      if (!renewal) this.#writeLater(id, print, token, response, ttlMs)
+      if (!renewal) this.#writeLater(own, response)
       else if (response === undefined) await this.#store.release(id, print, token)
       else if (!(await this.#store.complete(id, print, token, response, ttlMs)))
         request.log.warn('idempotency: the key was lost while the request ran; it may have run twice')
     } catch (err) {
-      this.#writeLater(id, print, token, response, ttlMs)
+      this.#writeLater(own, response)
       request.log.warn({ err }, 'idempotency: a response could not be stored; retrying until `lockMs` is over')
     }
   }
@@ -201,7 +204,7 @@ export class IdempotencyHandler {
   }
 
   /** @param response `undefined`: releases the key */
-  #writeLater(id: string, print: string, token: string, response?: string, ttlMs = 0): void {
+  #writeLater({ id, print, token, ttlMs }: FirstRequest, response?: string): void {
     const write = (): Promise<unknown> =>
       response === undefined
         ? this.#store.release(id, print, token)
@@ -209,7 +212,7 @@ export class IdempotencyHandler {
     this.#pending.add(token, write, response?.length ?? 0, this.#options.lockMs)
   }
 
-  #renew(id: string, print: string, token: string): NodeJS.Timeout {
+  #renew({ id, print, token }: FirstRequest): NodeJS.Timeout {
     const { lockMs } = this.#options
     const until = performance.now() + maxLockMs
     const timer = setInterval(() => {

@@ -6,7 +6,8 @@
 //   PendingWrites (pending-writes.ts)   results that Redis could not store yet
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { resolveLegacy } from '../../base/options.ts'
+import { ensure } from '../../base/ensure.ts'
+import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../metrics.ts'
@@ -15,15 +16,7 @@ import { RedisLimitStore } from '../rate-limit/redis-store.ts'
 import redis from '../redis/index.ts'
 import { first, IdempotencyHandler, type KeyedRequest } from './handler.ts'
 import { MemoryIdempotencyStore } from './memory-store.ts'
-import {
-  defaults,
-  type IdempotencyOptions,
-  type ResolvedIdempotency,
-  type RouteIdempotency,
-  renamed,
-  routeShapes,
-  shapes,
-} from './options.ts'
+import { type IdempotencyOptions, idempotencyOptions, type RouteIdempotency, renamed, routeOptions } from './options.ts'
 import { RedisIdempotencyStore } from './redis-store.ts'
 
 export type { IdempotencyOptions, RouteIdempotency } from './options.ts'
@@ -36,10 +29,9 @@ declare module 'fastify' {
 }
 
 const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('redis')) await app.register(redis)
+  await ensure(app, identity, redis)
   rejectRenamed('idempotency', given, renamed)
-  const resolved = resolveLegacy<ResolvedIdempotency>('idempotency', shapes, defaults, given)
+  const resolved = resolveOptions('idempotency', idempotencyOptions, given)
   const options = { ...resolved, credentialHeaders: resolved.credentialHeaders.map((name) => name.toLowerCase()) }
   app.fleet.configure('idempotency', options)
   app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
@@ -54,8 +46,8 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
     const wanted = route.config?.idempotency ?? (options.global && /POST|PATCH/.test(String(route.method)))
     if (!wanted) return
     const { required, ttlMs } = options
-    const own = wanted === true ? {} : wanted
-    const resolved = resolveLegacy<Required<RouteIdempotency>>('idempotency', routeShapes, { required, ttlMs }, own)
+    const own = wanted === true ? undefined : wanted
+    const resolved = resolveOptions('idempotency', routeOptions, { required, ttlMs }, own)
     const begin = (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> =>
       idempotency.begin(request as KeyedRequest, reply, resolved)
     // Last, after the hooks that authorize the client.

@@ -1,72 +1,50 @@
 import type { FastifyRequest } from 'fastify'
-import { bool, either, fn, headerName, int, list, oneOf, type Shapes } from '../../base/options.ts'
+import { bool, either, fn, headerName, int, list, type OptionsOf, oneOf, type Resolved } from '../../base/options.ts'
 
-export interface RouteIdempotency {
-  /** Reject requests without a key with 400. @default that of the plugin */
-  required?: boolean
-  /** How long a response is stored, 1,000 ms to 30 days. @default that of the plugin */
-  ttlMs?: number
+const day = 86_400_000
+/** @internal */
+export const routeOptions = {
+  /** Reject requests without a key with 400. */
+  required: bool.default(false),
+  /** How long a response is stored. */
+  ttlMs: int(1_000, 30 * day, 'milliseconds').default(day),
 }
+/** Options of one route; the defaults are those of {@link IdempotencyOptions}. */
+export type RouteIdempotency = OptionsOf<typeof routeOptions>
 
-export interface IdempotencyOptions extends RouteIdempotency {
-  /** Accept keys on every POST and PATCH route without `idempotency: false`; else only on routes that enable it. @default false */
-  global?: boolean
-  /** @default false */
-  required?: boolean
-  /** @default 86400000 (a day) */
-  ttlMs?: number
+/** @internal */
+export const idempotencyOptions = {
+  /** Accept keys on every POST and PATCH route without `idempotency: false`; else only on routes that enable it. */
+  global: bool.default(false),
+  ...routeOptions,
   /**
-   * How long a key stays locked after the instance with its request died, 1,000 to 600,000 ms; a live instance renews it. The
-   * request may have been partly or fully processed before; a repetition processes it again. @default 10000
+   * How long a key stays locked after the instance with its request died; a live instance renews it. The request may have
+   * been partly or fully processed before; a repetition processes it again.
    */
-  lockMs?: number
-  /** Maximum size of a stored body, bytes. Repetitions of a request with a larger response get 409. @default 262144 (256 KiB) */
-  maxResponseBytes?: number
+  lockMs: int(1_000, 600_000, 'milliseconds').default(10_000),
+  /** Maximum size of a stored body. Repetitions of a request with a larger response get 409. */
+  maxResponseBytes: int(0, 512 * 1024 * 1024, 'bytes').default(256 * 1024),
   /**
-   * Requests with a key per hour and user, or per client without a login, 1 to 1,000,000,000; further ones get 429, so that
-   * one client cannot fill Redis. `false`: no limit. @default 10000
+   * Requests with a key per hour and user, or per client without a login; further ones get 429, so that one client cannot
+   * fill Redis. `false`: no limit.
    */
-  maxKeys?: number | false
+  maxKeys: either(int(1, 1_000_000_000), oneOf(false)).default(10_000),
   /**
    * While Redis is unavailable: `reject` responds 503 to requests with a key; `allow` processes them without protection
-   * against repetition. @default 'reject'
+   * against repetition.
    */
-  onOutage?: 'reject' | 'allow'
-  /** Further headers that identify callers, besides `Authorization`, `X-Api-Key` and `Cookie`. @default [] */
-  credentialHeaders?: string[]
+  onOutage: oneOf('reject', 'allow').default('reject'),
+  /** Further headers that identify callers, besides `Authorization`, `X-Api-Key` and `Cookie`. */
+  credentialHeaders: list(headerName).default([]),
   /**
    * The caller that a key belongs to, as a non-empty string. Keys of different scopes are independent.
    *
    * @default the authenticated user, else a hash of the credentials sent, else the client's key and a hash of its cookies
    */
-  scope?: (request: FastifyRequest) => string
+  scope: fn<(request: FastifyRequest) => string>(),
 }
+export type IdempotencyOptions = OptionsOf<typeof idempotencyOptions>
+export type ResolvedIdempotency = Resolved<typeof idempotencyOptions>
 
-const day = 86_400_000
-export const routeShapes: Shapes = { required: bool, ttlMs: int(1_000, 30 * day, 'milliseconds') }
-export const shapes: Shapes = {
-  ...routeShapes,
-  global: bool,
-  lockMs: int(1_000, 600_000, 'milliseconds'),
-  maxResponseBytes: int(0, 512 * 1024 * 1024, 'bytes'),
-  maxKeys: either(int(1, 1_000_000_000), oneOf(false)),
-  onOutage: oneOf('reject', 'allow'),
-  credentialHeaders: list(headerName),
-  scope: fn(),
-}
 /** Former names, see docs/migration.md. */
 export const renamed = { whenDown: "onOutage: 'reject' | 'allow'" } as const
-export const defaults = {
-  global: false,
-  required: false,
-  ttlMs: day,
-  lockMs: 10_000,
-  maxResponseBytes: 256 * 1024,
-  maxKeys: 10_000,
-  onOutage: 'reject',
-  credentialHeaders: [] as string[],
-} satisfies IdempotencyOptions
-
-export type ResolvedIdempotency = Readonly<
-  Required<Omit<IdempotencyOptions, 'scope'>> & Pick<IdempotencyOptions, 'scope'>
->

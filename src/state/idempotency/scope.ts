@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { FleetError } from '../../base/errors.ts'
 import { show } from '../../base/options.ts'
@@ -71,14 +71,14 @@ function callerScope(
   credentials.push(session ?? null)
   const cookie = session === undefined ? header(request, 'cookie') : null
   if (credentials.some((value) => value !== null))
-    return { by: 'credentials', id: `credentials ${hash([...credentials, cookie])}`, owner, session }
-  return { by: 'client', id: cookie === null ? owner : `${owner} ${hash([cookie])}`, owner, session }
+    return { by: 'credentials', id: `credentials ${digest([...credentials, cookie])}`, owner, session }
+  return { by: 'client', id: cookie === null ? owner : `${owner} ${digest([cookie])}`, owner, session }
 }
 
 const header = ({ headers }: FastifyRequest, name: string): string | null =>
   (Object.hasOwn(headers, name) && headers[name]?.toString()) || null
 
-const hash = (values: unknown[]): string => createHash('sha256').update(JSON.stringify(values)).digest('base64url')
+const digest = (values: unknown[]): string => hash('sha256', JSON.stringify(values), 'base64url')
 
 /** A shorter id could occur in another cookie by chance. */
 const minSessionId = 16

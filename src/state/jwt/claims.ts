@@ -51,8 +51,7 @@ export function parseHeader(token: unknown): TokenHeader | undefined {
 
 /** Whether a payload has a subject, a time of issue and an expiry. */
 export const isClaims = (v: unknown): v is SignedClaims => {
-  if (typeof v !== 'object' || v === null) return false
-  const { sub, iat, exp, jti, sid } = v as Record<string, unknown>
+  const { sub, iat, exp, jti, sid } = (v ?? {}) as Record<string, unknown>
   const optional = (id: unknown): boolean => id === undefined || (typeof id === 'string' && id !== '')
   return (
     typeof sub === 'string' &&
@@ -62,11 +61,4 @@ export const isClaims = (v: unknown): v is SignedClaims => {
     optional(jti) &&
     optional(sid)
   )
-}
-
-/** Freezes a value deeply. All requests with one token share its claims, so handlers must not change them. */
-export function freeze<T>(value: T): T {
-  if (typeof value !== 'object' || value === null) return value
-  for (const member of Object.values(value)) freeze(member)
-  return Object.freeze(value)
 }

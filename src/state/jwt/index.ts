@@ -6,13 +6,14 @@
  * - `store.ts`: the contract of `memory-store.ts` and `redis-store.ts`, which hold each session's current refresh token.
  * - `revocations.ts`: the revocations in force, in memory, and the feed that reads them from Redis.
  *
- * A token that was verified once is served from a cache (`generations.ts`) without any I/O. While the revocations of the
+ * A token that was verified once is served from a cache without any I/O. While the revocations of the
  * fleet are unknown because Redis is down, `onOutage` decides about it.
  */
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
-import { any, either, int, list, oneOf, path, resolveLegacy, type Shapes, text } from '../../base/options.ts'
+import { any, either, int, list, type OptionsOf, oneOf, path, resolveOptions, text } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
@@ -23,64 +24,47 @@ import { type JwtKey, KeyRing, keysFrom, keysFromJson } from './keys.ts'
 import { MemoryTokenStore } from './memory-store.ts'
 import { RedisTokenStore } from './redis-store.ts'
 import { RevocationFeed, Revocations } from './revocations.ts'
-import { type Revocable, type TokenPair, Tokens } from './tokens.ts'
+import { Tokens } from './tokens.ts'
 
 export { type TokenClaims, TokenError } from './claims.ts'
 export type { Algorithm, JwtKey } from './keys.ts'
 export type { Revocable, TokenPair } from './tokens.ts'
 
-export interface JwtOptions {
-  /** The first key signs, all verify. To rotate, put the new one in front and remove the old one later. @default JWT_KEYS */
-  keys?: JwtKey[]
-  /** HS256 secrets of at least 32 bytes instead of `keys`; the first one signs. @default JWT_SECRET */
-  secret?: string | string[]
+/** @internal */
+export const jwtOptions = {
+  /**
+   * The first key signs, all verify. To rotate, put the new one in front and remove the old one later. @default `JWT_KEYS`
+   */
+  keys: list(any<JwtKey>()),
+  /** HS256 secrets of at least 32 bytes instead of `keys`; the first one signs. @default `JWT_SECRET` */
+  secret: either(text, list(text)),
   /**
    * The claim `iss`: set in every token and required in every token, so that tokens of another fleet with the same secret are
    * rejected; `false`: neither, for keys that are shared with another issuer. @default name of the fleet
    */
-  issuer?: string | false
-  /** The claim `aud`, set in every token; a token must name one of them. @default none */
-  audience?: string | string[]
-  /** Largest difference of clocks, 0 to 300,000 ms; rounded up to a second, as are the lifetimes. @default 5000 */
-  clockToleranceMs?: number
-  /** Lifetime of an access token, 1000 to 2,592,000,000 ms (30 days). @default 900000 (15 minutes) */
-  accessTtlMs?: number
-  /** Lifetime of a refresh token, 1000 to 31,536,000,000 ms (a year). @default 2592000000 (30 days) */
-  refreshTtlMs?: number
+  issuer: either(oneOf(false), text),
+  /** The claim `aud`, set in every token; a token must name one of them. */
+  audience: either(text, list(text)),
+  /** Largest difference of clocks; rounded up to a second, as are the lifetimes. */
+  clockToleranceMs: int(0, 300_000, 'milliseconds').default(5000),
+  /** Lifetime of an access token. */
+  accessTtlMs: int(1000, 2_592_000_000, 'milliseconds').default(900_000),
+  /** Lifetime of a refresh token. */
+  refreshTtlMs: int(1000, 31_536_000_000, 'milliseconds').default(2_592_000_000),
   /**
    * How valid access tokens are treated while Redis is down and a revocation may have been missed: `reject` responds 503,
-   * `allow` accepts them. Logins and refreshes need Redis in any case. @default 'reject'
+   * `allow` accepts them. Logins and refreshes need Redis in any case.
    */
-  onOutage?: 'reject' | 'allow'
-  /** Verified tokens kept in memory until they expire, 0 to 1,000,000. @default 10000 */
-  cacheSize?: number
+  onOutage: oneOf('reject', 'allow').default('reject'),
+  /** Verified tokens kept in memory until they expire. */
+  cacheSize: int(0, 1_000_000).default(10_000),
   /**
    * Path at which the public parts of `keys` are published, for services that verify tokens themselves; `false`: nowhere.
-   * The path does not exist with secrets. @default '/.well-known/jwks.json'
+   * The path does not exist with secrets.
    */
-  jwks?: string | false
+  jwks: either(oneOf(false), path).default('/.well-known/jwks.json'),
 }
-
-const shapes: Shapes = {
-  keys: list(any()),
-  secret: either(text, list(text)),
-  issuer: either(oneOf(false), text),
-  audience: either(text, list(text)),
-  clockToleranceMs: int(0, 300_000, 'milliseconds'),
-  accessTtlMs: int(1000, 2_592_000_000, 'milliseconds'),
-  refreshTtlMs: int(1000, 31_536_000_000, 'milliseconds'),
-  onOutage: oneOf('reject', 'allow'),
-  cacheSize: int(0, 1_000_000),
-  jwks: either(oneOf(false), path),
-}
-const defaults = {
-  clockToleranceMs: 5000,
-  accessTtlMs: 900_000,
-  refreshTtlMs: 2_592_000_000,
-  onOutage: 'reject',
-  cacheSize: 10_000,
-  jwks: '/.well-known/jwks.json' as string | false,
-} satisfies JwtOptions
+export type JwtOptions = OptionsOf<typeof jwtOptions>
 
 /** Options of version 0.1, and their new names. */
 const renamed = {
@@ -90,22 +74,13 @@ const renamed = {
   failMode: "onOutage: 'reject' | 'allow'",
 }
 
-/** A revocation whose announcement was lost is found by the next read, in less than a second. */
-const feedTimes = { intervalMs: 400, maxAgeMs: 1000 }
 const channel = 'fleet:jwt'
 
 type Authenticate = (request: FastifyRequest, reply: FastifyReply, done?: () => void) => undefined | Promise<void>
 
 declare module 'fastify' {
   interface FastifyInstance {
-    tokens: {
-      issue(subject: string, claims?: Record<string, unknown>): Promise<TokenPair>
-      verify(accessToken: string): Promise<TokenClaims>
-      refresh(refreshToken: string): Promise<TokenPair>
-      revoke(what: Revocable): Promise<void>
-      revokeId(jti: string, exp?: number): Promise<void>
-      revokeAll(subject: string): Promise<void>
-    }
+    tokens: Pick<Tokens, 'issue' | 'verify' | 'refresh' | 'revoke' | 'revokeId' | 'revokeAll'>
     /** A hook (`preHandler`, `onRequest`) that requires a valid `Authorization: Bearer …` and sets `request.user`. */
     authenticate: Authenticate
   }
@@ -157,8 +132,8 @@ function authenticator(tokens: Tokens, rejections: RejectionCounts): Authenticat
 const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const env = readEnv()
   rejectRenamed('jwt', given, renamed)
-  const options = resolveLegacy<JwtOptions & typeof defaults>('jwt', shapes, defaults, given)
-  if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
+  const options = resolveOptions('jwt', jwtOptions, given)
+  await ensure(app, broadcast)
   const { issuer = app.fleet.name } = options
   app.fleet.configure('jwt', { ...options, issuer })
 
@@ -168,26 +143,22 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const sharedRing = ringOf(secrets)
 
   const revocations = new Revocations()
-  const { redis } = app
-  const store = redis ? new RedisTokenStore(redis, app.redisKey) : new MemoryTokenStore()
-  app.fleet.describe('tokenStore', store.kind)
-
-  let feed: RevocationFeed | undefined
-  if (redis && store instanceof RedisTokenStore) {
-    const started = new RevocationFeed(store, revocations, feedTimes)
-    feed = started
+  const log = app.redis && new RedisTokenStore(app.redis, app.redisKey)
+  app.fleet.describe('tokenStore', log ? 'redis' : 'memory')
+  const feed = log && new RevocationFeed((cursor) => log.since(cursor), revocations)
+  if (feed) {
     revocations.knownUntil = 0
-    const unsubscribe = app.fleet.subscribe(channel, () => started.pull(), { onReconnect: () => started.restart() })
+    const unsubscribe = app.fleet.subscribe(channel, () => feed.pull(), { onReconnect: () => feed.restart() })
     app.addHook('onClose', async () => {
-      started.close()
+      feed.close()
       unsubscribe()
     })
-    await started.sync().catch(() => app.log.warn('jwt: revocations are not known yet because Redis is unavailable'))
+    await feed.sync().catch(() => app.log.warn('jwt: revocations are not known yet because Redis is unavailable'))
   }
 
   const tokens = new Tokens({
     ring: () => ring ?? sharedRing(),
-    store,
+    store: log ?? new MemoryTokenStore(),
     revocations,
     rules: {
       issuer: issuer === false ? undefined : issuer,

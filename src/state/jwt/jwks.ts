@@ -1,27 +1,14 @@
+import type { JsonWebKey } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { ownRoute } from '../../instance/own-routes.ts'
 import type { KeyRing, LoadedKey } from './keys.ts'
 
-/** A public key in the form of RFC 7517: `n` and `e` of an RSA key, `crv`, `x` and `y` of an EC key. */
-export interface PublicJwk {
-  readonly kty: string
-  readonly use: 'sig'
-  readonly kid: string
-  readonly alg: string
-  readonly n?: string
-  readonly e?: string
-  readonly crv?: string
-  readonly x?: string
-  readonly y?: string
-}
-
 /** How long clients may cache the keys. A new key must be published this long before it signs. */
 const maxAgeSeconds = 300
 
-const string = { type: 'string' } as const
-const members = Object.fromEntries(
-  ['kty', 'use', 'kid', 'alg', 'n', 'e', 'crv', 'x', 'y'].map((name) => [name, string]),
-)
+/** `n` and `e` of an RSA key; `crv`, `x` and `y` of an EC key. */
+const names = ['kty', 'use', 'kid', 'alg', 'n', 'e', 'crv', 'x', 'y']
+const members = Object.fromEntries(names.map((name) => [name, { type: 'string' }]))
 const schema = {
   summary: 'Public keys for verifying tokens (RFC 7517)',
   response: {
@@ -30,7 +17,7 @@ const schema = {
 }
 
 /** Copies each member by name, so that no private one is ever included; `undefined` for a secret. */
-function publicJwk({ kid, algorithm: alg, verify }: LoadedKey): PublicJwk | undefined {
+function publicJwk({ kid, algorithm: alg, verify }: LoadedKey): JsonWebKey | undefined {
   if (verify.type !== 'public') return undefined
   const { kty = '', n, e, crv, x, y } = verify.export({ format: 'jwk' })
   return { kty, use: 'sig', kid, alg, n, e, crv, x, y }
@@ -41,7 +28,7 @@ export function serveKeys(app: FastifyInstance, path: string, ring: KeyRing): vo
   const keys = [...ring.keys].map(publicJwk).filter((jwk) => jwk !== undefined)
   if (keys.length === 0) return
   const config = { rateLimit: false, session: false } as const
-  app.get(path, { ...ownRoute, config, schema }, async (_request, reply) => {
+  app.get(path, { ...ownRoute(schema), config }, async (_request, reply) => {
     reply.header('cache-control', `public, max-age=${maxAgeSeconds}`)
     return { keys }
   })

@@ -1,6 +1,6 @@
 import { createHmac, createPrivateKey, createPublicKey, createSecretKey, type KeyObject } from 'node:crypto'
 import { FleetError } from '../../base/errors.ts'
-import { oneOf, resolveLegacy, type Shapes, shape, text } from '../../base/options.ts'
+import { type OptionsOf, oneOf, resolveOptions, shape, text } from '../../base/options.ts'
 
 const algorithms = [
   ...(['HS256', 'HS384', 'HS512', 'RS256', 'RS384', 'RS512'] as const),
@@ -8,19 +8,24 @@ const algorithms = [
 ] as const
 export type Algorithm = (typeof algorithms)[number]
 
-/** A key in the options: either `secret`, or one or both of `privateKey` and `publicKey`. */
-export interface JwtKey {
-  /** Identifies the key in the header of its tokens: up to 64 letters, digits or `. _ : @ -`. */
-  kid: string
+/** @internal */
+export const jwtKeyOptions = {
+  /** Identifies the key in the header of its tokens. */
+  kid: shape<string>(
+    'up to 64 letters, digits or . _ : @ -',
+    (v) => (typeof v === 'string' || typeof v === 'number') && /^[\w.:@-]{1,64}$/.test(`${v}`),
+  ),
   /** For HS256, HS384 and HS512: at least 32, 48 or 64 bytes, the length of the hash (RFC 7518 §3.2). */
-  secret?: string
+  secret: text,
   /** PEM. For RSA at least 2048 bits. */
-  privateKey?: string
+  privateKey: text,
   /** PEM. A key without a private part only verifies. @default derived from `privateKey` */
-  publicKey?: string
-  /** @default HS256 for a secret, RS256 for RSA, the algorithm of the curve for EC */
-  algorithm?: Algorithm
+  publicKey: text,
+  /** The only algorithm of the key. @default `HS256` for a secret, `RS256` for RSA, the algorithm of the curve for EC */
+  algorithm: oneOf(...algorithms),
 }
+/** A key in the options: either `secret`, or one or both of `privateKey` and `publicKey`. */
+export type JwtKey = OptionsOf<typeof jwtKeyOptions> & { kid: string }
 
 /** A key that was loaded from the options. It serves one algorithm only. */
 export interface LoadedKey {
@@ -28,17 +33,6 @@ export interface LoadedKey {
   readonly algorithm: Algorithm
   readonly verify: KeyObject
   readonly sign?: KeyObject
-}
-
-const shapes: Shapes = {
-  kid: shape<string>(
-    'up to 64 letters, digits or . _ : @ -',
-    (v) => (typeof v === 'string' || typeof v === 'number') && /^[\w.:@-]{1,64}$/.test(`${v}`),
-  ),
-  secret: text,
-  privateKey: text,
-  publicKey: text,
-  algorithm: oneOf(...algorithms),
 }
 
 /** The header of a token. It is unverified and may only be used to look up a key. */
@@ -98,7 +92,7 @@ export function keysFromJson(json: string): JwtKey[] {
 
 function load(given: JwtKey, index: number): LoadedKey {
   const name = `jwt.keys[${index}]`
-  const { kid, secret, privateKey, publicKey, algorithm } = resolveLegacy<JwtKey>(name, shapes, given)
+  const { kid, secret, privateKey, publicKey, algorithm } = resolveOptions(name, jwtKeyOptions, given)
   if (kid === undefined) throw invalid(name, 'must have a `kid`')
   if (secret !== undefined) {
     if (privateKey !== undefined || publicKey !== undefined)

@@ -17,7 +17,6 @@ const sweepEveryMs = 60_000
 
 /** Keeps token sessions in the memory of one process. */
 export class MemoryTokenStore implements TokenStore {
-  readonly kind = 'memory'
   readonly #sessions = new Map<string, Map<string, Session>>()
   /** `isUsed`: whether tokens were issued after the cut-off in its own second; see the script in `redis-store.ts`. */
   readonly #cutoffs = new Map<string, { readonly at: number; isUsed: boolean }>()

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { guarded, type RedisClient, script, textLua } from '../redis/index.ts'
-import type { Revocation, RevocationLog, RevocationPage } from './revocations.ts'
+import type { Revocation, RevocationPage } from './revocations.ts'
 import type { RotationResult, TokenLifetimes, TokenStore } from './store.ts'
 
 type Call<T> = (...args: (string | number)[]) => Promise<T>
@@ -21,8 +21,7 @@ const aheadMs = 86_400_000
  * Revocations are a log: a sorted set with strictly increasing scores, the microseconds of Redis' clock. An instance reads new
  * entries as one range after the last score that it has seen.
  */
-export class RedisTokenStore implements TokenStore, RevocationLog {
-  readonly kind = 'redis'
+export class RedisTokenStore implements TokenStore {
   readonly #key: FastifyInstance['redisKey']
   readonly #client: RedisClient
   readonly #open: Call<number>
@@ -74,7 +73,7 @@ export class RedisTokenStore implements TokenStore, RevocationLog {
     await this.#record(this.#log, encode(revocation), logKeptSeconds)
   }
 
-  /** A page of the revocations recorded after `cursor`. */
+  /** A page of the revocations recorded after `cursor`. @throws FLEET_ERR_STATE_UNAVAILABLE */
   async since(cursor: string): Promise<RevocationPage> {
     const end = String((Date.now() + aheadMs) * 1000)
     const rows = await guarded(

@@ -11,17 +11,12 @@ export interface Revocation {
   readonly until: number
 }
 
+/** A page of the log that the instances of a fleet share. */
 export interface RevocationPage {
   /** Where the next page starts. */
   readonly cursor: string
   readonly revocations: readonly Revocation[]
   readonly more: boolean
-}
-
-/** The log that the instances of a fleet share. */
-export interface RevocationLog {
-  /** A page of the revocations recorded after `cursor`. @throws FLEET_ERR_STATE_UNAVAILABLE */
-  since(cursor: string): Promise<RevocationPage>
 }
 
 const sweepEveryMs = 60_000
@@ -73,28 +68,25 @@ export class Revocations {
   }
 }
 
-export interface RevocationFeedOptions {
-  /** Interval of reads, ms. */
-  readonly intervalMs: number
-  /** How long the result of a read is valid, ms. */
-  readonly maxAgeMs: number
-}
+/** Interval of reads. A revocation whose announcement was lost is found by the next one, in less than a second. */
+const readEveryMs = 400
+/** How long the result of a read is valid. */
+const maxAgeMs = 1000
 
 /** Keeps {@link Revocations} up to date: reads the log at an interval, and at once when another instance announces a change. */
 export class RevocationFeed {
-  readonly #log: RevocationLog
+  readonly #since: (cursor: string) => Promise<RevocationPage>
   readonly #revocations: Revocations
-  readonly #options: RevocationFeedOptions
   readonly #timer: NodeJS.Timeout
   #cursor = '0'
   #running: Promise<void> | undefined
   #again = false
 
-  constructor(log: RevocationLog, revocations: Revocations, options: RevocationFeedOptions) {
-    this.#log = log
+  /** @param since reads a page of the log */
+  constructor(since: (cursor: string) => Promise<RevocationPage>, revocations: Revocations) {
+    this.#since = since
     this.#revocations = revocations
-    this.#options = options
-    this.#timer = setInterval(() => this.sync().catch(() => {}), options.intervalMs).unref()
+    this.#timer = setInterval(() => this.sync().catch(() => {}), readEveryMs).unref()
   }
 
   /** Reads new entries now. A read in progress may have missed them, so it is followed by another one. */
@@ -127,12 +119,12 @@ export class RevocationFeed {
     for (;;) {
       const startedAt = Date.now()
       const from = this.#cursor
-      const { cursor, revocations, more } = await this.#log.since(from)
+      const { cursor, revocations, more } = await this.#since(from)
       for (const revocation of revocations) this.#revocations.add(revocation)
       if (this.#cursor === from) this.#cursor = cursor
       else continue // restart() was called meanwhile.
       if (more) continue
-      this.#revocations.knownUntil = startedAt + this.#options.maxAgeMs
+      this.#revocations.knownUntil = startedAt + maxAgeMs
       return
     }
   }

@@ -20,7 +20,6 @@ export type RotationResult =
  * instances whose clocks differ agree on the order of events.
  */
 export interface TokenStore {
-  readonly kind: 'memory' | 'redis'
   /** Starts a session at generation 0. @returns the `iat` of its first tokens, always later than the last cut-off */
   open(subject: string, session: string, lifetimes: TokenLifetimes): Promise<number>
   /** Atomically: the current generation is replaced by the next one; any other generation ends the session. */

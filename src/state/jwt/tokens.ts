@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import jsonwebtoken from 'jsonwebtoken'
+import { BoundedMap } from '../../base/bounded-map.ts'
+import { deepFreeze } from '../../base/deep-freeze.ts'
 import { FleetError } from '../../base/errors.ts'
-import { freeze, isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
-import { Generations } from './generations.ts'
+import { isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
 import type { KeyRing } from './keys.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { TokenLifetimes, TokenStore } from './store.ts'
@@ -51,38 +52,34 @@ interface Verified {
 /** Cache key of a token: the end of its signature, because hashing a whole token costs more than everything else. */
 const cacheKey = (token: string): string => token.slice(-24)
 
+export interface TokenParts {
+  /** Called for each signature, because a generated secret may change when Redis becomes available. */
+  ring(): KeyRing
+  readonly store: TokenStore
+  readonly revocations: Revocations
+  readonly rules: TokenRules
+  /** Updates the revocations. */
+  refreshView(): Promise<void>
+  /** Announces a new revocation to the other instances. */
+  announce(): void
+}
+
 /** Issues, verifies, rotates and revokes tokens. */
 export class Tokens {
-  readonly #ring: () => KeyRing
+  readonly #parts: TokenParts
   readonly #store: TokenStore
   readonly #revocations: Revocations
   readonly #rules: TokenRules
-  readonly #lifetimes: TokenLifetimes
-  readonly #refreshView: () => Promise<void>
-  readonly #announce: () => void
-  readonly #verified: Generations<Verified>
+  readonly #verified: BoundedMap<Verified>
   /** In seconds. A token with a longer lifetime could outlive the revocation of its subject. */
   readonly #longestLife: number
 
-  constructor(parts: {
-    /** Called for each signature, because a generated secret may change when Redis becomes available. */
-    ring: () => KeyRing
-    store: TokenStore
-    revocations: Revocations
-    rules: TokenRules
-    /** Updates the revocations. */
-    refreshView: () => Promise<void>
-    /** Announces a new revocation to the other instances. */
-    announce: () => void
-  }) {
-    this.#ring = parts.ring
+  constructor(parts: TokenParts) {
+    this.#parts = parts
     this.#store = parts.store
     this.#revocations = parts.revocations
     this.#rules = parts.rules
-    this.#lifetimes = parts.rules.lifetimes
-    this.#refreshView = parts.refreshView
-    this.#announce = parts.announce
-    this.#verified = new Generations(parts.rules.cacheSize)
+    this.#verified = new BoundedMap(parts.rules.cacheSize)
     this.#longestLife = Math.max(parts.rules.lifetimes.accessSeconds, daySeconds)
   }
 
@@ -99,7 +96,7 @@ export class Tokens {
       throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`claims.${reserved}\` is reserved: tokens.issue() sets it`)
     checkSize({ ...claims, sub: subject })
     const sid = randomUUID()
-    const issuedAt = await this.#store.open(subject, sid, this.#lifetimes)
+    const issuedAt = await this.#store.open(subject, sid, this.#rules.lifetimes)
     return this.#pair({ ...claims, sub: subject, sid }, issuedAt, 0)
   }
 
@@ -129,7 +126,7 @@ export class Tokens {
     const cached = typeof token === 'string' ? this.cached(token) : undefined
     if (cached) return cached
     const claims = this.#read(token, 'access')
-    if (this.#isOutdated(Date.now())) await this.#refreshView()
+    if (this.#isOutdated(Date.now())) await this.#parts.refreshView()
     if (this.#revocations.has(claims)) throw new TokenError('FLEET_ERR_TOKEN_REVOKED')
     const until = (claims.exp + this.#rules.clockToleranceSeconds) * 1000
     this.#verified.set(cacheKey(token), { token, claims, until, version: this.#revocations.version })
@@ -146,7 +143,7 @@ export class Tokens {
   async refresh(refreshToken: string): Promise<TokenPair> {
     const { sub, sid, gen, iat, exp, jti, iss, aud, nbf, ...claims } = this.#read(refreshToken, 'refresh')
     if (sid === undefined || typeof gen !== 'number') throw new TokenError('FLEET_ERR_TOKEN_INVALID')
-    const rotation = await this.#store.rotate(sub, sid, gen, this.#lifetimes)
+    const rotation = await this.#store.rotate(sub, sid, gen, this.#rules.lifetimes)
     if (rotation.outcome === 'rotated')
       return this.#pair({ ...claims, sub, sid }, rotation.issuedAt, rotation.generation)
     const { outcome, until } = rotation
@@ -162,7 +159,10 @@ export class Tokens {
    */
   async revoke(what: Revocable): Promise<void> {
     const isToken = typeof what === 'string'
-    const { sub, sid, jti, iss, exp = 0 }: Partial<TokenClaims> = isToken ? this.#readEither(what) : (what ?? {})
+    const type = isToken && parseHeader(what)?.typ === 'rt+jwt' ? 'refresh' : 'access'
+    // The token may have expired.
+    const claims: Partial<TokenClaims> = isToken ? this.#read(what, type, true) : (what ?? {})
+    const { sub, sid, jti, iss, exp = 0 } = claims
     if (isSubject(sub) && isId(sid)) {
       const known = await this.#store.end(sub, sid)
       // The session of a genuine token may be unknown because Redis lost it. Its access tokens must be revoked all the same.
@@ -217,11 +217,11 @@ export class Tokens {
     const lasting = { ...revocation, until: revocation.until + this.#rules.clockToleranceSeconds + marginSeconds }
     await this.#store.record(lasting)
     this.#revocations.add(lasting)
-    this.#announce()
+    this.#parts.announce()
   }
 
   #pair(claims: { sub: string; sid: string }, issuedAt: number, generation: number): TokenPair {
-    const { accessSeconds, refreshSeconds } = this.#lifetimes
+    const { accessSeconds, refreshSeconds } = this.#rules.lifetimes
     return {
       accessToken: this.#sign('at+jwt', claims, issuedAt, accessSeconds),
       refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation }, issuedAt, refreshSeconds),
@@ -231,22 +231,16 @@ export class Tokens {
   }
 
   #sign(typ: string, claims: object, iat: number, ttl: number): string {
-    const { kid, algorithm, sign } = this.#ring().signing
+    const { kid, algorithm, sign } = this.#parts.ring().signing
     const { issuer: iss, audience: aud } = this.#rules
     const payload = { ...claims, ...(iss && { iss }), ...(aud && { aud }), jti: randomUUID(), iat, exp: iat + ttl }
     return jsonwebtoken.sign(payload, sign, { algorithm, header: { alg: algorithm, typ, kid } })
   }
 
-  /** Verifies a token of either kind, which may have expired. @throws FLEET_ERR_TOKEN_INVALID */
-  #readEither(token: string): SignedClaims {
-    const type = parseHeader(token)?.typ === 'rt+jwt' ? 'refresh' : 'access'
-    return this.#read(token, type, true)
-  }
-
   /** @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED */
   #read(token: string, type: keyof typeof types, ignoreExpiration = false): SignedClaims {
     const header = parseHeader(token)
-    const key = header && this.#ring().find(header)
+    const key = header && this.#parts.ring().find(header)
     // `crit` lists extensions that a recipient must support (RFC 7515 §4.1.11). None is supported.
     const hasType = header && (types[type] as readonly unknown[]).includes(header.typ)
     if (!key || !hasType || header.crit !== undefined) throw new TokenError('FLEET_ERR_TOKEN_INVALID')
@@ -258,8 +252,9 @@ export class Tokens {
         clockTolerance,
         ignoreExpiration,
       })
-      if (isClaims(claims) && claims.exp - claims.iat <= this.#longest(type) && this.#isFromIssuer(claims, type))
-        return freeze(claims)
+      const longest = type === 'access' ? this.#longestLife : Number.POSITIVE_INFINITY
+      if (isClaims(claims) && claims.exp - claims.iat <= longest && this.#isFromIssuer(claims, type))
+        return deepFreeze(claims) // All requests with one token share its claims, so handlers must not change them.
     } catch (error) {
       if (error instanceof jsonwebtoken.TokenExpiredError) throw new TokenError('FLEET_ERR_TOKEN_EXPIRED', error)
       throw new TokenError('FLEET_ERR_TOKEN_INVALID', error)
@@ -271,10 +266,6 @@ export class Tokens {
     const { issuer, refreshesWithoutIssuer } = this.#rules
     if (issuer === undefined || iss === issuer) return true
     return iss === undefined && type === 'refresh' && refreshesWithoutIssuer === true
-  }
-
-  #longest(type: keyof typeof types): number {
-    return type === 'access' ? this.#longestLife : Number.POSITIVE_INFINITY
   }
 }
 

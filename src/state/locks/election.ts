@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
-import { Lease, settles } from './lease.ts'
+import { within } from '../../base/within.ts'
+import { Lease } from './lease.ts'
 import type { LockStore } from './store.ts'
 
 /** A job that one instance at a time runs. */
@@ -87,7 +88,7 @@ export class Candidate implements Leadership {
     await aborted(lease.signal)
 
     // Keep the lease until the job has ended here, unless the job ignores its signal.
-    if (!(await settles(job, ttlMs))) {
+    if ((await within(ttlMs, job)) === 'late') {
       log.warn({ name }, 'leader: the job ignores its aborted signal; its lease expires')
       await lease.release(false)
       await job

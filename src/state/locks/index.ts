@@ -5,15 +5,16 @@
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { within } from '../../base/within.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
+import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
-import { expose, exposeGauge } from '../metrics.ts'
 import { isOutage } from '../redis/index.ts'
 import { Candidate, type Leadership } from './election.ts'
-import { settles } from './lease.ts'
 import { type LockOptions, Locks, lockOptions } from './lock.ts'
 import { MemoryLockStore } from './memory-store.ts'
 import { RedisLockStore } from './redis-store.ts'
@@ -57,8 +58,7 @@ const channel = 'fleet:leader'
 const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   rejectRenamed('locks', given, renamed)
   const options = resolveOptions('locks', locksOptions, given)
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
+  await ensure(app, lifecycle, broadcast)
   const { fleet, redis } = app
   fleet.configure('locks', options)
   const store = redis ? new RedisLockStore(redis, app.redisKey) : new MemoryLockStore()
@@ -113,7 +113,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   })
   app.addHook('onClose', async () => {
     const stopped = Array.from(candidates.keys(), (candidate) => candidate.stop())
-    await Promise.all([locks.close(options.closeGraceMs), settles(Promise.all(stopped), options.closeGraceMs)])
+    await Promise.all([locks.close(options.closeGraceMs), within(options.closeGraceMs, Promise.all(stopped))])
   })
 }
 

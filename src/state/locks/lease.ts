@@ -96,13 +96,3 @@ export class Lease {
     this.#abort.abort(new FleetError('FLEET_ERR_LOCK_LOST', this.#name))
   }
 }
-
-/** Whether a promise settles in time, by resolving or rejecting. */
-export async function settles(promise: Promise<unknown>, withinMs: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(resolve, withinMs, false)
-  const done = (): boolean => true
-  const inTime = await Promise.race([promise.then(done, done), late])
-  clearTimeout(timer)
-  return inTime
-}

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf } from '../../base/options.ts'
-import { Lease, settles } from './lease.ts'
+import { within } from '../../base/within.ts'
+import { Lease } from './lease.ts'
 import type { LockStore } from './store.ts'
 
 /** @internal */
@@ -78,7 +79,7 @@ export class Locks {
   async close(graceMs: number): Promise<void> {
     if (this.#running.size === 0) return
     for (const lease of this.#running.keys()) lease.resign()
-    await settles(Promise.allSettled(this.#running.values()), graceMs)
+    await within(graceMs, Promise.allSettled(this.#running.values()))
     await Promise.all(Array.from(this.#running.keys(), (lease) => lease.release(false)))
   }
 

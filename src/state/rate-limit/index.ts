@@ -7,9 +7,10 @@ import rateLimiter, {
 } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, RouteOptions as Route } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
-import { bool, either, int, list, oneOf, resolveLegacy, type Shapes, text } from '../../base/options.ts'
+import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
 import identity from '../../instance/identity.ts'
 import { internalRequest } from '../http-cache/internal-request.ts'
@@ -18,65 +19,45 @@ import { principal } from '../principal.ts'
 import redis from '../redis/index.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
-import type { LimitState, LimitStore } from './store.ts'
+import type { LimitState } from './store.ts'
 
 /** `fleet`: all instances count together. `instance`: each one enforces its share of the limit. */
 export type LimitScope = 'fleet' | 'instance'
 
-export interface RateLimitOptions {
+/** @internal */
+export const rateLimitOptions = {
   /**
    * Requests per client and window over all routes without a limit of their own; `false`: no limit. There is none by
    * default, because no number fits every app, and an exact count costs a Redis command per request, even for requests that
-   * need no state. @default false
+   * need no state.
    */
-  max?: number | false
-  /** Length of the window, 1 to 86,400,000 ms; the name is that of @fastify/rate-limit. @default 60000 */
-  timeWindow?: number
+  max: either(int(1, Number.MAX_SAFE_INTEGER), oneOf(false)).default(false),
+  /** Length of the window; the name is that of @fastify/rate-limit. */
+  timeWindow: int(1, 86_400_000, 'milliseconds').default(60_000),
   /**
    * `fleet`: exact, one Redis command per request. `instance`: no command; each instance allows the limit divided by the
    * number of live instances, which equals the limit only if the load balancer spreads a client's requests evenly. Routes
-   * override it with `config.rateLimit.scope`. @default 'fleet'
+   * override it with `config.rateLimit.scope`.
    */
-  scope?: LimitScope
+  scope: oneOf('fleet', 'instance').default('fleet'),
   /**
    * While Redis is unavailable: `allow` enforces each instance's share of the limit, as `scope: 'instance'` does; `reject`
-   * responds 503. @default 'allow'
+   * responds 503.
    */
-  onOutage?: 'reject' | 'allow'
-  /** Clients without limits: addresses, CIDR blocks, `loopback`. @default none */
-  allow?: string[]
-  /** Prefix length of the IPv6 network that counts as one client, 32 to 128 bits. @default 64 */
-  ipv6Subnet?: number
-  /** Send `RateLimit-Limit`, `-Remaining` and `-Reset` with every limited response; a 429 always has them. @default true */
-  headers?: boolean
+  onOutage: oneOf('reject', 'allow').default('allow'),
+  /** Clients without limits: addresses, CIDR blocks, `loopback`. */
+  allow: list(text).default([]),
+  /** Prefix length of the IPv6 network that counts as one client, also for `perUser`. */
+  ipv6Subnet: int(32, 128, 'bits').default(64),
+  /** Send `RateLimit-Limit`, `-Remaining` and `-Reset` with every limited response; a 429 always has them. */
+  headers: bool.default(true),
 }
-
-const defaults = {
-  max: false,
-  timeWindow: 60_000,
-  scope: 'fleet',
-  onOutage: 'allow',
-  allow: [] as string[],
-  ipv6Subnet: 64,
-  headers: true,
-} satisfies RateLimitOptions
-
-type Resolved = Readonly<Required<RateLimitOptions>>
-
-const shapes: Shapes = {
-  max: either(int(1, Number.MAX_SAFE_INTEGER), oneOf(false)),
-  timeWindow: int(1, 86_400_000, 'milliseconds'),
-  scope: oneOf('fleet', 'instance'),
-  onOutage: oneOf('reject', 'allow'),
-  allow: list(text),
-  ipv6Subnet: int(32, 128, 'bits'),
-  headers: bool,
-}
+export type RateLimitOptions = OptionsOf<typeof rateLimitOptions>
 
 declare module '@fastify/rate-limit' {
   interface RateLimitOptions {
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
-    scope?: 'fleet' | 'instance'
+    scope?: LimitScope
   }
 }
 
@@ -104,8 +85,8 @@ export function authentication(max = 10, timeWindow = 60_000): RouteOptions {
 
 /** State that all limits of one registration share. */
 interface LimitContext {
-  readonly shared: LimitStore | null
-  readonly local: LimitStore
+  readonly shared: RedisLimitStore | null
+  readonly local: MemoryLimitStore
   readonly onOutage: 'reject' | 'allow'
   share(max: number): number
   /** Prefix of the names of limits; empty unless the plugin is registered more than once. */
@@ -117,7 +98,7 @@ interface LimitContext {
 }
 
 /** Options of @fastify/rate-limit that a sliding window does not support, with their defaults. */
-const unsupported = { ban: -1, continueExceeding: false, exponentialBackoff: false } as const
+const unsupported = { ban: -1, continueExceeding: false, exponentialBackoff: false }
 type Given = RouteOptions & { routeInfo?: Partial<Pick<Route, 'method' | 'url' | 'constraints'>> }
 
 /** The store of one limit, as @fastify/rate-limit expects it. */
@@ -166,21 +147,19 @@ class RateLimitStore implements FastifyRateLimitStore {
   #take(client: string, done: Done, windowMs: number, max: number, counts: boolean): void {
     const { shared, local, onOutage, share, counts: by } = this.#context
     const key = `${this.#name} ${client}`
-    const finish = (store: 'redis' | 'memory', { count, resetMs }: LimitState): void => {
+    const finish = (store: keyof typeof by, { count, resetMs }: LimitState, used = 0): void => {
       by[store]++
-      done(null, { current: count, ttl: resetMs })
+      done(null, { current: used + count, ttl: resetMs })
     }
     // `max - part` counts as used already, so that the remaining requests are those of this instance's share.
     const takeShare = (): void => {
-      by.share++
       const part = share(max)
-      const { count, resetMs } = local.take(key, windowMs, part, counts) as LimitState
-      done(null, { current: max - part + count, ttl: resetMs })
+      finish('share', local.take(key, windowMs, part, counts), max - part)
     }
-    if (!shared) finish('memory', local.take(key, windowMs, max, counts) as LimitState)
+    if (!shared) finish('memory', local.take(key, windowMs, max, counts))
     else if (this.#scope === 'instance') takeShare()
     else
-      (shared.take(key, windowMs, max, counts) as Promise<LimitState>).then(
+      shared.take(key, windowMs, max, counts).then(
         (state) => finish('redis', state),
         (error: Error) => (onOutage === 'reject' ? done(error) : takeShare()),
       )
@@ -213,9 +192,8 @@ function prefixOf(server: object): string {
 }
 
 const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
-  if (!app.hasDecorator('redis')) await app.register(redis)
-  const options = resolveLegacy<Resolved>('rateLimit', shapes, defaults, given)
+  await ensure(app, identity, redis)
+  const options = resolveOptions('rateLimit', rateLimitOptions, given)
   const { max, timeWindow, scope, onOutage, allow, ipv6Subnet, headers } = options
   app.fleet.configure('rateLimit', options)
   app.fleet.describe('limitStore', app.redis ? 'redis' : 'memory')

@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../base/bounded-map.ts'
 import { boundedKey, type LimitState, type LimitStore, slices } from './store.ts'
 
 /** Maximum of clients in one process; beyond it the least recently seen are dropped. */
@@ -57,29 +58,20 @@ class Clock {
 
 /** Counts of one process. */
 export class MemoryLimitStore implements LimitStore {
-  #recent = new Map<string, Window>()
-  #before = new Map<string, Window>()
+  readonly #windows = new BoundedMap<Window>(maxClients)
   readonly #clock = new Clock()
 
   get size(): number {
-    return this.#recent.size + this.#before.size
+    return this.#windows.size
   }
 
   take(key: string, windowMs: number, max: number, counts: boolean): LimitState {
-    return this.#window(`${windowMs} ${boundedKey(key)}`).take(this.#clock.now(), windowMs, max, counts)
-  }
-
-  /** Two generations approximate LRU: a client is dropped once `maxClients / 2` others were seen since its last request. */
-  #window(key: string): Window {
-    const recent = this.#recent.get(key)
-    if (recent) return recent
-    if (this.#recent.size >= maxClients / 2) {
-      this.#before = this.#recent
-      this.#recent = new Map()
+    const id = `${windowMs} ${boundedKey(key)}`
+    let window = this.#windows.get(id)
+    if (!window) {
+      window = new Window()
+      this.#windows.set(id, window)
     }
-    const window = this.#before.get(key) ?? new Window()
-    this.#before.delete(key)
-    this.#recent.set(key, window)
-    return window
+    return window.take(this.#clock.now(), windowMs, max, counts)
   }
 }

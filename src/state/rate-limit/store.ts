@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /** The state of one client in one limit. */
 export interface LimitState {
@@ -22,5 +22,4 @@ export interface LimitStore {
 export const slices = 10
 
 /** The key, hashed if long, because clients can influence keys. */
-export const boundedKey = (key: string): string =>
-  key.length <= 200 ? key : createHash('sha256').update(key).digest('base64url')
+export const boundedKey = (key: string): string => (key.length <= 200 ? key : hash('sha256', key, 'base64url'))

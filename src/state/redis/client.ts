@@ -2,10 +2,12 @@ import { createRequire } from 'node:module'
 import type { ConnectionOptions } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
 import type { RedisOptions as ClientOptions, Cluster, Redis } from 'ioredis'
+import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { canIntercept } from '../../base/internals/ioredis.ts'
-import { any, bool, either, int, list, record, type Shape, type Shapes, text } from '../../base/options.ts'
+import { any, bool, either, int, list, type OptionsOf, record, type Shape, shape, text } from '../../base/options.ts'
 import { percentDecoded } from '../../base/percent.ts'
+import { within } from '../../base/within.ts'
 import { limitCluster, limitNode } from './deadlines.ts'
 
 export type RedisClient = Redis | Cluster
@@ -14,57 +16,55 @@ const load = createRequire(import.meta.url)
 /** ioredis, loaded only when Redis is configured, because it takes 22 MiB of memory. */
 const ioredis = (): typeof import('ioredis') => load('ioredis') as typeof import('ioredis')
 
-/**
- * The Redis that holds the shared state. At most one of `client`, `cluster`, `sentinels`, `url` and `host` may be set;
- * without any, the environment variables apply in that order. Without those, state is kept in memory.
- */
-export interface RedisAddress {
-  /** Your own client, which is not closed with the app; `null`: memory, even if the environment names a Redis. */
-  client?: RedisClient | null
-  /** Some nodes of a Cluster, each `host:port`. @default REDIS_CLUSTER */
-  cluster?: string[]
-  /** Sentinels, as `primary@host:port,host:port`. The name of the primary defaults to `mymaster`. @default REDIS_SENTINELS */
-  sentinels?: string
-  /** `redis://user:password@host:port/db`, or `rediss://` for TLS. @default REDIS_URL */
-  url?: string
-  /** @default REDIS_HOST, else 127.0.0.1 when there is a port */
-  host?: string
-  /** @default REDIS_PORT, else 6379 */
-  port?: number
-  username?: string
-  /** @default REDIS_PASSWORD */
-  password?: string
-  /** `true`, or options of `tls.connect()`. @default REDIS_TLS */
-  tls?: boolean | ConnectionOptions
-  /** Longest time of a command, 1 to 60,000 ms. @default 500 */
-  commandTimeoutMs?: number
-}
-
 /** By its members, because the client may come from another copy of ioredis. */
 const isClient = (v: unknown): v is RedisClient =>
   typeof v === 'object' && v !== null && 'hgetall' in v && 'status' in v && 'duplicate' in v
 
-export const addressShapes: Shapes = {
-  client: { expects: 'a client of ioredis, or null', accepts: (v) => v === null || isClient(v) } as Shape,
+/** @internal */
+export const addressOptions = {
+  /** Your own client, which is not closed with the app; `null`: memory, even if the environment names a Redis. */
+  client: shape<RedisClient | null>('a client of ioredis, or null', (v) => v === null || isClient(v)),
+  /** Some nodes of a Cluster, each `host:port`. @default `REDIS_CLUSTER` */
   cluster: list(text),
+  /** Sentinels, as `primary@host:port,host:port`. The name of the primary defaults to `mymaster`. @default `REDIS_SENTINELS` */
   sentinels: text,
+  /** `redis://user:password@host:port/db`, or `rediss://` for TLS. @default `REDIS_URL` */
   url: text,
+  /** Host of a single server. @default `REDIS_HOST`, else 127.0.0.1 when there is a port */
   host: text,
+  /** Port of a single server. @default `REDIS_PORT`, else 6379 */
   port: int(1, 65_535, 'a TCP port'),
+  /** User of an access control list. */
   username: text,
-  password: text,
-  tls: either(bool, record(any())),
-  commandTimeoutMs: int(1, 60_000, 'milliseconds'),
+  /** Password of the user. */
+  password: text.env('REDIS_PASSWORD'),
+  /** `true`, or options of `tls.connect()`. */
+  tls: either(bool, record(any()) as Shape<ConnectionOptions>).env('REDIS_TLS'),
+  /** Longest time of a command. */
+  commandTimeoutMs: int(1, 60_000, 'milliseconds').default(500).env('REDIS_COMMAND_TIMEOUT'),
 }
+/**
+ * The Redis that holds the shared state. At most one of `client`, `cluster`, `sentinels`, `url` and `host` may be set;
+ * without any, the environment variables apply in that order. Without those, state is kept in memory.
+ */
+export type RedisAddress = OptionsOf<typeof addressOptions>
+type ResolvedAddress = RedisAddress & { commandTimeoutMs: number }
 
-type Resolved = RedisAddress & { commandTimeoutMs: number }
+/** The Redis that the environment names. */
+export const addressFrom = (env: FleetEnv): RedisAddress => ({
+  cluster: env.REDIS_CLUSTER && [...env.REDIS_CLUSTER],
+  sentinels: env.REDIS_SENTINELS,
+  url: env.REDIS_URL,
+  host: env.REDIS_HOST,
+  port: env.REDIS_PORT,
+})
 
 /**
  * Options of every connection. Together with `deadlines.ts` each command gets a reply or an error within
  * `commandTimeoutMs`. If the server is suspended, the first command that times out ends the connection. Later commands fail
  * at once until there is a new one, so that a request with several commands waits only once.
  */
-function connectionOptions(options: Resolved, hasDeadlines: boolean): ClientOptions {
+function connectionOptions(options: ResolvedAddress, hasDeadlines: boolean): ClientOptions {
   return {
     ...(!hasDeadlines && { commandTimeout: options.commandTimeoutMs, socketTimeout: options.commandTimeoutMs }),
     username: options.username,
@@ -115,7 +115,7 @@ export function hostPort(given: string, option: string, port: number): HostPort 
  * @returns a client that has started to connect, and its kind for `app.fleet.facts`; `null` for memory
  */
 export function connect(
-  options: Resolved,
+  options: ResolvedAddress,
   hasDeadlines: () => boolean = () => canIntercept(ioredis()),
 ): { client: RedisClient; kind: string } | null {
   if (options.client) return { client: options.client, kind: options.client.isCluster ? 'cluster' : 'single' }
@@ -158,7 +158,7 @@ export function connect(
   return { client, kind: 'single' }
 }
 
-function singleAddress({ url, host, port }: Resolved): ClientOptions | undefined {
+function singleAddress({ url, host, port }: ResolvedAddress): ClientOptions | undefined {
   if (url !== undefined) return urlOptions(url)
   return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
 }
@@ -201,27 +201,14 @@ export function watch(client: RedisClient, log: FastifyBaseLogger): void {
 }
 
 /** Resolves to whether the client is ready, at the latest after `timeoutMs`. Never rejects. */
-export function ready(client: RedisClient, timeoutMs: number): Promise<boolean> {
-  if (client.status === 'ready') return Promise.resolve(true)
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      client.off('ready', done)
-      resolve(client.status === 'ready')
-    }
-    const timer = setTimeout(done, timeoutMs)
-    client.on('ready', done)
-  })
+export async function ready(client: RedisClient, timeoutMs: number): Promise<boolean> {
+  if (client.status !== 'ready') await within(timeoutMs, new Promise((resolve) => client.once('ready', resolve)))
+  return client.status === 'ready'
 }
 
 /** Sends QUIT, so that commands in flight get their replies. Cuts the connection after `timeoutMs`. */
 export async function close(client: RedisClient, timeoutMs: number): Promise<void> {
   if (client.status === 'end') return
-  if (client.status === 'ready') {
-    const { promise: timedOut, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, timeoutMs)
-    await Promise.race([client.quit().catch(() => {}), timedOut])
-    clearTimeout(timer)
-  }
+  if (client.status === 'ready') await within(timeoutMs, client.quit())
   client.disconnect()
 }

@@ -8,39 +8,27 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { type FleetEnv, readEnv } from '../../base/env.ts'
+import { ensure } from '../../base/ensure.ts'
+import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { bool, int, resolveLegacy } from '../../base/options.ts'
+import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import identity from '../../instance/identity.ts'
-import { addressShapes, close, connect, type RedisAddress, type RedisClient, ready, watch } from './client.ts'
+import { addressFrom, addressOptions, close, connect, type RedisClient, ready, watch } from './client.ts'
 import { checkRedis } from './health.ts'
 
 export type { RedisClient } from './client.ts'
 
-export interface RedisOptions extends RedisAddress {
-  /** How long a boot waits for Redis before it continues without, 0 to 60,000 ms. @default 2000 */
-  connectTimeoutMs?: number
-  /** Whether an outage of Redis makes the instance unready (`true`) or only degraded. @default false */
-  critical?: boolean
-  /** Allow memory in production, for a single instance that loses its state with the process. @default FLEET_ALLOW_MEMORY, else false */
-  allowMemory?: boolean
+/** @internal */
+export const redisOptions = {
+  ...addressOptions,
+  /** How long a boot waits for Redis before it continues without. */
+  connectTimeoutMs: int(0, 60_000, 'milliseconds').default(2000),
+  /** Whether an outage of Redis makes the instance unready (`true`) or only degraded. */
+  critical: bool.default(false),
+  /** Allow memory in production, for a single instance that loses its state with the process. */
+  allowMemory: bool.default(false).env('FLEET_ALLOW_MEMORY'),
 }
-
-type Resolved = RedisOptions & Required<Pick<RedisOptions, keyof typeof defaults>>
-
-const defaults = {
-  commandTimeoutMs: 500,
-  connectTimeoutMs: 2000,
-  critical: false,
-  allowMemory: false,
-} as const satisfies RedisOptions
-
-const shapes = {
-  ...addressShapes,
-  connectTimeoutMs: int(0, 60_000, 'milliseconds'),
-  critical: bool,
-  allowMemory: bool,
-}
+export type RedisOptions = OptionsOf<typeof redisOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -170,35 +158,16 @@ export async function sharedSecret(
   return secrets
 }
 
-const environment = (env: FleetEnv): RedisOptions => ({
-  cluster: env.REDIS_CLUSTER && [...env.REDIS_CLUSTER],
-  sentinels: env.REDIS_SENTINELS,
-  url: env.REDIS_URL,
-  host: env.REDIS_HOST,
-  port: env.REDIS_PORT,
-})
-
 const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
-  if (!app.hasDecorator('fleet')) await app.register(identity)
+  await ensure(app, identity)
   const env = readEnv()
   const addresses = (['client', 'cluster', 'sentinels', 'url', 'host'] as const).filter(
     (key) => given[key] !== undefined,
   )
   if (addresses.length > 1)
     throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`redis\` takes only one of \`${addresses.join('`, `')}\``)
-  const options = resolveLegacy<Resolved>(
-    'redis',
-    shapes,
-    defaults,
-    addresses.length > 0 || given.port !== undefined ? {} : environment(env),
-    {
-      password: env.REDIS_PASSWORD,
-      tls: env.REDIS_TLS,
-      commandTimeoutMs: env.REDIS_COMMAND_TIMEOUT,
-      allowMemory: env.FLEET_ALLOW_MEMORY,
-    },
-    given,
-  )
+  const isAddressed = addresses.length > 0 || given.port !== undefined
+  const options = resolveOptions('redis', redisOptions, isAddressed ? {} : addressFrom(env), given)
 
   const opened = connect(options)
   if (!opened) {

@@ -7,32 +7,29 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
-import { int, resolveLegacy, type Shapes } from '../../base/options.ts'
+import { int, type OptionsOf, type Resolved, resolveOptions } from '../../base/options.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
+import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
-import { expose, exposeGauge } from '../metrics.ts'
 import { FleetKeys, fleetSecrets } from './fleet-keys.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { RedisDirectory } from './redis-directory.ts'
 import { SignedEntries } from './signed-entries.ts'
 
-export interface RegistryOptions {
+/** @internal */
+export const registryOptions = {
   /**
-   * A killed instance disappears from the list within this time, 500 to 600,000 ms. There are three heartbeats per lease. Use
-   * the same value on every instance. @default 6000
+   * A killed instance disappears from the list within this time. There are three heartbeats per lease. Use the same value on
+   * every instance.
    */
-  leaseMs?: number
-  /** How long {@link FastifyFleet.command} waits for the confirmation, 1 to 60,000 ms. @default 2000 */
-  commandTimeoutMs?: number
+  leaseMs: int(500, 600_000, 'milliseconds').default(6000),
+  /** How long {@link FastifyFleet.command} waits for the confirmation. */
+  commandTimeoutMs: int(1, 60_000, 'milliseconds').default(2000),
 }
-
-const shapes: Shapes = {
-  leaseMs: int(500, 600_000, 'milliseconds'),
-  commandTimeoutMs: int(1, 60_000, 'milliseconds'),
-}
-const defaults = { leaseMs: 6000, commandTimeoutMs: 2000 } satisfies RegistryOptions
+export type RegistryOptions = OptionsOf<typeof registryOptions>
 
 const channel = 'fleet:registry'
 
@@ -78,9 +75,8 @@ class Commands {
 }
 
 const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
-  const options = resolveLegacy<typeof defaults>('registry', shapes, defaults, given)
-  if (!app.hasPlugin('fleet-lifecycle')) await app.register(lifecycle)
-  if (!app.hasPlugin('fleet-broadcast')) await app.register(broadcast)
+  const options = resolveOptions('registry', registryOptions, given)
+  await ensure(app, lifecycle, broadcast)
   const { fleet, redis } = app
   fleet.configure('registry', options)
   if (redis) {
@@ -96,7 +92,7 @@ function joinFleet(
   app: FastifyInstance,
   directory: RedisDirectory,
   entries: SignedEntries,
-  options: typeof defaults,
+  options: Resolved<typeof registryOptions>,
 ): void {
   const { fleet } = app
   const { id } = fleet.instance

@@ -23,25 +23,25 @@ import fastifyCookie from '@fastify/cookie'
 import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
-import { resolveLegacy } from '../../base/options.ts'
+import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import { expose } from '../metrics.ts'
 import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
 import { CustomStoreBackend, FleetStore, outageError } from './adapters.ts'
 import { lifetimeOf, type StoredCookie } from './cookie.ts'
-import { addHooks, LazySession, open, sessionDecorators } from './hooks.ts'
+import { addHooks, LazySession, open } from './hooks.ts'
 import {
   type AnonymousOptions,
-  defaults,
   type ResolvedSessionOptions,
   renamed,
   type SessionContext,
   type SessionOptions,
-  shapes,
+  sessionOptions,
 } from './options.ts'
 import { TrackedRecordStore } from './redis-store.ts'
 import type { SessionBackend, Sessions } from './repository.ts'
@@ -131,17 +131,15 @@ function openQuota(app: FastifyInstance, limits: Required<AnonymousOptions> | fa
 const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
-  if (!app.hasDecorator('redis')) await app.register(redis)
+  await ensure(app, redis)
   if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
   const env = readEnv()
   rejectRenamed('session', given, renamed)
-  const options = resolveLegacy<ResolvedSessionOptions>(
+  const options = resolveOptions(
     'session',
-    shapes,
-    defaults,
+    sessionOptions,
     {
       ttlMs: env.SESSION_TTL === undefined ? undefined : env.SESSION_TTL * 1000,
-      cookieName: env.SESSION_COOKIE_NAME,
       cookie: { secure: env.SESSION_COOKIE_SECURE ?? env.production },
     },
     given,
@@ -151,7 +149,8 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   app.fleet.describe('sessionStore', kind)
   app.fleet.configure('session', { ...options, touchAfterMs })
 
-  const cookie: StoredCookie = { maxAge: options.cookie.expires ? null : ttlMs, ...options.cookie }
+  const { maxAge = options.cookie.expires ? null : ttlMs, ...attributes } = options.cookie
+  const cookie: StoredCookie = { maxAge, ...attributes }
   const newCookie = (from: StoredCookie): StoredCookie => (anonymous ? { ...from, anonymous: anonymous.ttlMs } : from)
   const quota = openQuota(app, anonymous)
 
@@ -181,8 +180,6 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   }
   const tolerateOutage = (error: unknown): boolean => options.onOutage === 'allow' && isOutage(error)
 
-  app.decorateRequest(sessionDecorators.key, null)
-  app.decorateRequest('session', sessionDecorators.session as never)
   app.decorateRequest('sessionStore', { getter: () => store })
   app.decorate('sessions', {
     getter() {

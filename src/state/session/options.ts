@@ -1,78 +1,125 @@
 import { getHashes, randomBytes } from 'node:crypto'
-import type { CookieOptions, SessionStore } from '@fastify/session'
+import type { SessionStore } from '@fastify/session'
 import type { FastifyRequest } from 'fastify'
-import { any, bool, either, fn, int, object, oneOf, type Shape, text } from '../../base/options.ts'
+import {
+  any,
+  bool,
+  either,
+  fn,
+  int,
+  type OptionsOf,
+  object,
+  oneOf,
+  type Resolved,
+  type Shape,
+  shape,
+  text,
+} from '../../base/options.ts'
 import type { StoredCookie } from './cookie.ts'
 import { defaultMaxBytes, type SessionData } from './record.ts'
 import type { SessionBackend } from './repository.ts'
 import type { Secret, Signer } from './signer.ts'
 
-export interface SessionOptions {
+const has = (...methods: string[]): ((v: unknown) => boolean) => {
+  return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
+}
+const yearMs = 31_536_000_000
+
+const anonymousOptions = {
+  /** New sessions per minute for each client (`clientKey()`) and instance. */
+  perMinute: int(1, 1_000_000, 'sessions').default(120),
+  /** New sessions per minute for all clients of an instance. */
+  totalPerMinute: int(1, 1_000_000, 'sessions').default(6000),
+  /** How long the store keeps one after its last visit; at most `ttlMs` or `cookie.maxAge`. The cookie is the same. */
+  ttlMs: int(1000, yearMs, 'milliseconds').default(3_600_000),
+}
+export type AnonymousOptions = OptionsOf<typeof anonymousOptions>
+
+const cookieOptions = {
+  /** The path of the URLs with which clients send the cookie. */
+  path: text.default('/'),
+  /** The domain whose hosts get the cookie, else only the host that set it. */
+  domain: text,
+  /** Hide the cookie from scripts. */
+  httpOnly: bool.default(true),
+  /** Send the cookie only over TLS; `auto`: if the request came over TLS. @default `SESSION_COOKIE_SECURE`, else `true` in production */
+  secure: oneOf<boolean | 'true' | 'auto'>(true, false, 'true', 'auto') as Shape<boolean | 'auto'>,
+  /** Whether requests that another site causes have the cookie. */
+  sameSite: oneOf<boolean | 'lax' | 'strict' | 'none'>(true, false, 'lax', 'strict', 'none').default('lax'),
+  /** Store the cookie separately for each embedding site. */
+  partitioned: bool,
+  /** Which cookies the browser drops first. */
+  priority: oneOf('low', 'medium', 'high'),
+  /** When the cookie expires, instead of `maxAge`. */
+  expires: any<Date>(),
+  /** Lifetime of the cookie; `null`: it ends with the browser. @default `ttlMs` */
+  maxAge: either(
+    shape<null>('null', (v) => v === null),
+    int(1, yearMs, 'milliseconds'),
+  ),
+}
+
+/** @internal */
+export const sessionOptions = {
   /**
    * Signs the cookie. Of several secrets the first signs and all verify, so that a new one can be put in front of the old
    * one. Each has at least 32 bytes; outside production a short one in a list only causes a warning if the plugin is
-   * registered by itself. @default SESSION_SECRET; outside production the umbrella plugin generates one
+   * registered by itself. @default `SESSION_SECRET`; outside production the umbrella plugin generates one
    */
-  secret?: Secret
-  /** Hash algorithm of the signature. @default 'sha256' */
-  algorithm?: string
-  /** Lifetime of a session after its last visit, 1000 to 31,536,000,000 ms. @default SESSION_TTL, else 86400000 (a day) */
-  ttlMs?: number
+  secret: any<Secret>(),
+  /** Hash algorithm of the signature. */
+  algorithm: shape<string>('the name of a hash, e.g. sha256; see crypto.getHashes()', (v) =>
+    getHashes().includes(v as string),
+  ).default('sha256'),
+  /** Lifetime of a session after its last visit. The environment variable `SESSION_TTL` sets it in seconds. */
+  ttlMs: int(1000, yearMs, 'milliseconds').default(86_400_000),
   /**
-   * A visit extends the lifetime only if the last extension was this long ago, 0 to 31,536,000,000 ms, so that reading
-   * costs no write. @default a tenth of `ttlMs`
+   * A visit extends the lifetime only if the last extension was this long ago, so that reading costs no write. @default a
+   * tenth of `ttlMs`
    */
-  touchAfterMs?: number
-  /** @default SESSION_COOKIE_NAME, else `fleet.sid` */
-  cookieName?: string
-  /** Prefix of the signed id in the cookie; `s:` reads the cookies of express-session. @default '' */
-  cookiePrefix?: string
-  /**
-   * `maxAge` is in milliseconds; `null` makes a cookie that ends with the browser.
-   *
-   * @default path /, httpOnly, sameSite lax, secure in production (SESSION_COOKIE_SECURE), maxAge `ttlMs`
-   */
-  cookie?: Omit<CookieOptions, 'maxAge'> & { maxAge?: number | null }
-  /** The built-in store, connect-redis with the fleet's Redis, or a store with its interface. @default 'fleet' */
-  store?: 'fleet' | 'connect-redis' | SessionStore
-  /** Whether overlapping requests keep each other's changes to different fields; `fleet` only. @default true */
-  merge?: boolean
+  touchAfterMs: int(0, yearMs, 'milliseconds'),
+  /** Name of the cookie. */
+  cookieName: text.default('fleet.sid').env('SESSION_COOKIE_NAME'),
+  /** Prefix of the signed id in the cookie; `s:` reads the cookies of express-session. */
+  cookiePrefix: shape<string>('a string', (v) => typeof v === 'string').default(''),
+  /** Attributes of the cookie. */
+  cookie: object(cookieOptions).default({}),
+  /** The built-in store, connect-redis with the fleet's Redis, or a store with its interface. */
+  store: either(
+    oneOf('fleet', 'connect-redis'),
+    shape<SessionStore>('a session store', has('get', 'set', 'destroy')),
+  ).default('fleet'),
+  /** Whether overlapping requests keep each other's changes to different fields; `fleet` only. */
+  merge: bool.default(true),
   /**
    * Cache sessions in the memory of this process, so that a session costs no command until it changes. Redis 6 or later
-   * announces every change; a missed announcement counts for at most 1 s. `fleet` with Redis only. @default false
+   * announces every change; a missed announcement counts for at most 1 s. `fleet` with Redis only.
    */
-  track?: boolean
-  /** The field of a session that identifies its user, for `app.sessions`; `fleet` only. @default 'userId' */
-  userId?: string
+  track: bool.default(false),
+  /** The field of a session that identifies its user, for `app.sessions`; `fleet` only. */
+  userId: text.default('userId'),
   /**
    * While the store is unavailable: respond 503 with `Retry-After` (`reject`), or continue with an empty session that is
-   * not saved (`allow`). @default 'reject'
+   * not saved (`allow`).
    */
-  onOutage?: 'reject' | 'allow'
-  /** Extend the lifetime and send the cookie with every response. @default false */
-  rolling?: boolean
-  /** Save sessions without data. @default false */
-  saveUninitialized?: boolean
-  /** Most bytes of the data of one session as JSON, 1 to 16,777,216; a change beyond it gets a 413. @default 65536 */
-  maxBytes?: number
+  onOutage: oneOf('reject', 'allow').default('reject'),
+  /** Extend the lifetime and send the cookie with every response. */
+  rolling: bool.default(false),
+  /** Save sessions without data. */
+  saveUninitialized: bool.default(false),
+  /** Most bytes of the data of one session as JSON; a change beyond it gets a 413. */
+  maxBytes: int(1, 16_777_216, 'bytes').default(defaultMaxBytes),
   /**
    * Limits for sessions without a login. A session has a login once it is saved with a user (in the field `userId` or
    * `user`), or created by `session.regenerate()`. Beyond the limits a request works as usual, but its new session is not
-   * saved. `false`: no limits. @default {}
+   * saved. `false`: no limits.
    */
-  anonymous?: AnonymousOptions | false
+  anonymous: either(oneOf(false), object(anonymousOptions)).default({}),
   /** Generates ids. They must be impossible to guess. @default 24 random bytes */
-  idGenerator?: (request: FastifyRequest) => string
+  idGenerator: fn<(request: FastifyRequest) => string>().default(() => randomBytes(24).toString('base64url')),
 }
-
-export interface AnonymousOptions {
-  /** New sessions per minute for each client (`clientKey()`) and instance, 1 to 1,000,000. @default 120 */
-  perMinute?: number
-  /** New sessions per minute for all clients of an instance, 1 to 1,000,000. @default 6000 */
-  totalPerMinute?: number
-  /** How long the store keeps one after its last visit, 1000 to 31,536,000,000 ms. @default 3600000 (an hour) */
-  ttlMs?: number
-}
+export type SessionOptions = OptionsOf<typeof sessionOptions>
+export type ResolvedSessionOptions = Resolved<typeof sessionOptions>
 
 /** What the sessions of one app share: resolved options, and the parts built from them. */
 export interface SessionContext {
@@ -101,71 +148,4 @@ export const renamed = {
   ttl: 'ttlMs',
   touchAfter: 'touchAfterMs',
   whenDown: "onOutage: 'reject' | 'allow'",
-}
-
-export const defaults = {
-  algorithm: 'sha256',
-  ttlMs: 86_400_000,
-  cookieName: 'fleet.sid',
-  cookiePrefix: '',
-  store: 'fleet',
-  merge: true,
-  track: false,
-  userId: 'userId',
-  onOutage: 'reject',
-  rolling: false,
-  saveUninitialized: false,
-  maxBytes: defaultMaxBytes,
-  anonymous: { perMinute: 120, totalPerMinute: 6000, ttlMs: 3_600_000 } as Required<AnonymousOptions> | false,
-  idGenerator: () => randomBytes(24).toString('base64url'),
-  cookie: { path: '/', httpOnly: true, sameSite: 'lax' },
-} satisfies SessionOptions
-
-export type ResolvedSessionOptions = Omit<SessionOptions, keyof typeof defaults> &
-  Required<Pick<SessionOptions, Exclude<keyof typeof defaults, 'anonymous'>>> &
-  Pick<typeof defaults, 'anonymous'>
-
-const has = (...methods: string[]): ((v: unknown) => boolean) => {
-  return (v) => typeof v === 'object' && v !== null && methods.every((m) => typeof (v as never)[m] === 'function')
-}
-const shape = (expects: string, accepts: (v: unknown) => boolean): Shape => ({ expects, accepts }) as Shape
-const yearMs = 31_536_000_000
-export const shapes = {
-  secret: any(),
-  algorithm: shape('the name of a hash, e.g. sha256; see crypto.getHashes()', (v) => getHashes().includes(v as string)),
-  ttlMs: int(1000, yearMs, 'milliseconds'),
-  touchAfterMs: int(0, yearMs, 'milliseconds'),
-  cookieName: text,
-  cookiePrefix: shape('a string', (v) => typeof v === 'string'),
-  cookie: object({
-    path: text,
-    domain: text,
-    httpOnly: bool,
-    secure: oneOf<boolean | string>(true, false, 'true', 'auto'),
-    sameSite: oneOf<boolean | string>(true, false, 'lax', 'strict', 'none'),
-    partitioned: bool,
-    priority: oneOf('low', 'medium', 'high'),
-    expires: any(),
-    maxAge: either(
-      shape('null', (v) => v === null),
-      int(1, yearMs, 'milliseconds'),
-    ),
-  }),
-  store: either(oneOf('fleet', 'connect-redis'), shape('a session store', has('get', 'set', 'destroy'))),
-  merge: bool,
-  track: bool,
-  userId: text,
-  onOutage: oneOf('reject', 'allow'),
-  rolling: bool,
-  saveUninitialized: bool,
-  maxBytes: int(1, 16_777_216, 'bytes'),
-  anonymous: either(
-    oneOf(false),
-    object({
-      perMinute: int(1, 1_000_000, 'sessions'),
-      totalPerMinute: int(1, 1_000_000, 'sessions'),
-      ttlMs: int(1000, yearMs, 'milliseconds'),
-    }),
-  ),
-  idGenerator: fn(),
 }

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { after, describe, it, type TestContext } from 'node:test'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import { askLoad } from '../../../src/edge/balancer/load.ts'
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
 import { createPolicy } from '../../../src/edge/balancer/policies/index.ts'
 import { Target } from '../../../src/edge/balancer/target.ts'
 import { until } from '../../helpers/until.ts'
 import { quickProbe } from '../front.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
+import { balancerDefaults } from './stub.ts'
 import { mockTime } from './virtual-time.ts'
 
 const policies = ['round-robin', 'least-connections', 'least-response-time', 'prequal'] as const

@@ -3,11 +3,11 @@ import { test } from 'node:test'
 import Fastify from 'fastify'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import { askLoad } from '../../../src/edge/balancer/load.ts'
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
 import { Target } from '../../../src/edge/balancer/target.ts'
 import { health } from '../../../src/instance/health/index.ts'
 import { until } from '../../helpers/until.ts'
 import { atEnd } from '../at-end.ts'
+import { balancerDefaults } from './stub.ts'
 
 interface Instance {
   readonly url: string

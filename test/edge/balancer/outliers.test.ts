@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it, mock } from 'node:test'
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
 import { type OutlierOptions, Outliers } from '../../../src/edge/balancer/outliers.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
-import { stubs } from './stub.ts'
+import { balancerDefaults, stubs } from './stub.ts'
 
 const defaults = balancerDefaults.outliers
 

@@ -6,7 +6,6 @@ import {
   type PickInput,
   type PolicyName,
   policyNames,
-  policySettings,
 } from '../../../src/edge/balancer/policies/index.ts'
 import { IpHash } from '../../../src/edge/balancer/policies/ip-hash.ts'
 import { LeastConnections } from '../../../src/edge/balancer/policies/least-connections.ts'
@@ -19,7 +18,7 @@ import { StickyCookie } from '../../../src/edge/balancer/policies/sticky-cookie.
 import { TwoChoices } from '../../../src/edge/balancer/policies/two-choices.ts'
 import { Weighted } from '../../../src/edge/balancer/policies/weighted.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
-import { chiSquare, permutations, stub, stubs, tally, tuples } from './stub.ts'
+import { balancerDefaults, chiSquare, permutations, stub, stubs, tally, tuples } from './stub.ts'
 
 const from = (client: string, cookie?: string): PickInput => ({ client, headers: { cookie } })
 const noClient = from('')
@@ -36,7 +35,7 @@ const load = (policy: Policy, targets: readonly Target[], loads: readonly number
   })
 
 const one = (name: PolicyName): Policy =>
-  createPolicy(name, { ...policySettings, sticky: { ...policySettings.sticky, secret } }, async (target) => ({
+  createPolicy(name, { ...balancerDefaults, sticky: { ...balancerDefaults.sticky, secret } }, async (target) => ({
     inflight: target.inflight,
     latencyMs: 1,
   }))
@@ -313,7 +312,7 @@ describe('ip-hash', () => {
 })
 
 describe('prequal', () => {
-  const options = { ...policySettings.prequal, probesPerRequest: 3 }
+  const options = { ...balancerDefaults.prequal, probesPerRequest: 3 }
   const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
   const run = async (times: number, targets: readonly Target[], loadOf: (target: Target) => [number, number]) => {
     const policy = new Prequal(options, async (target) => {
@@ -365,7 +364,7 @@ describe('prequal', () => {
 })
 
 describe('sticky-cookie', () => {
-  const options = { ...policySettings.sticky, secret }
+  const options = { ...balancerDefaults.sticky, secret }
   const cookieOf = (input: PickInput): string => (input.setCookie ?? '').split(';')[0] ?? ''
 
   it('sends a client back to its target until that leaves rotation', () => {
@@ -414,7 +413,7 @@ describe('sticky-cookie', () => {
     assert.throws(() => new StickyCookie({ ...options, secret: 'short' }, new Random()), {
       code: 'FLEET_ERR_SECRET_WEAK',
     })
-    assert.throws(() => createPolicy('sticky-cookie', policySettings, async () => ({ inflight: 0, latencyMs: 0 })), {
+    assert.throws(() => createPolicy('sticky-cookie', balancerDefaults, async () => ({ inflight: 0, latencyMs: 0 })), {
       code: 'FLEET_ERR_SECRET_MISSING',
     })
   })

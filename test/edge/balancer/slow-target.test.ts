@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
 import { createPolicy, type PolicyName } from '../../../src/edge/balancer/policies/index.ts'
 import { Rotation } from '../../../src/edge/balancer/rotation.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
-import { stubs } from './stub.ts'
+import { balancerDefaults, stubs } from './stub.ts'
 import { mockChance } from './virtual-time.ts'
 
 /** Requests per millisecond, at random intervals (Poisson). */

@@ -1,5 +1,8 @@
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
+import { resolveOptions } from '../../../src/base/options.ts'
+import { balancerOptions, type ResolvedBalancerOptions } from '../../../src/edge/balancer/options.ts'
 import { Target, type TargetOptions } from '../../../src/edge/balancer/target.ts'
+
+export const balancerDefaults: ResolvedBalancerOptions = resolveOptions('balancer', balancerOptions)
 
 /** A target without connections. */
 export function stub(i: number, options: Partial<TargetOptions> = {}): Target {

@@ -8,6 +8,7 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { createProxy } from '../../../src/edge/http/server.ts'
 import { until } from '../../helpers/until.ts'
 import { front, get, quickProbe } from '../front.ts'
+import { raw } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
 
 const executions = (upstreams: readonly Upstream[], method: string): string[] =>
@@ -103,10 +104,14 @@ describe('a target with TLS', () => {
       })
       after(() => proxy.close())
       const url = await proxy.listen()
-      return { answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
+      return { url, answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
     }
     const right = await ask('localhost')
     assert.deepEqual([right.answer.status, right.answer.text, right.state], [200, 'GET /x', 'up'])
+    const named = await get(`${right.url}/x`, { headers: { host: 'shop.example' } })
+    assert.equal(named.status, 200, 'the Host of a request is not the name of the target')
+    const upgrade = 'GET /x HTTP/1.1\r\nHost: shop.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'
+    assert.match(await raw(right.url, upgrade), /^HTTP\/1\.1 200 /, 'also of an upgrade')
     const wrong = await ask('shop.example')
     assert.deepEqual([wrong.answer.status, wrong.state], [503, 'down'])
   })

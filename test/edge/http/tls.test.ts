@@ -99,6 +99,37 @@ describe('over TLS', async () => {
     assert.equal(JSON.parse(text).body.length, body.length)
   })
 
+  it('a body must have the length that Content-Length states, streamed or not', async () => {
+    for (const bufferBytes of [0, 65_536]) {
+      const strict = await pair({ tls, bufferBytes })
+      let complete = 0
+      strict.upstream.handler = (request, response) => {
+        request.resume().once('end', () => {
+          complete++
+          response.end()
+        })
+        request.on('error', () => {})
+      }
+      for (const [length, body] of [
+        ['9', 'hello'],
+        ['5', 'hello GET /evil HTTP/1.1'],
+        ['0', 'hello'],
+      ] as const) {
+        const stream = session(strict.url).request({ ':method': 'POST', ':path': '/', 'content-length': length })
+        stream.on('error', () => {}).end(body)
+        let status: unknown
+        stream.on('response', (headers) => {
+          status = headers[':status']
+        })
+        stream.resume()
+        await new Promise((resolve) => stream.on('close', resolve))
+        assert.notEqual(status, 200, length)
+      }
+      await until(() => strict.proxy.targets[0]?.inflight === 0)
+      assert.equal(complete, 0)
+    }
+  })
+
   it('error responses are the same as over HTTP/1.1', async () => {
     const client = session(url)
     const blocked = await ask(client, { ':path': '/metrics' })

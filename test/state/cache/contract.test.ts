@@ -1,8 +1,10 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisCacheStore } from '../../../src/state/cache/redis-store.ts'
 import type { SharedCacheStore } from '../../../src/state/cache/store.ts'
 import { ownRedis, testKey } from '../own-redis.ts'
-import { cacheContract } from './contract.ts'
+import { CachePeers, cacheContract, code } from './contract.ts'
 
 const own = ownRedis({ enableAutoPipelining: true })
 
@@ -34,3 +36,14 @@ cacheContract('redis that fails every third call', async () =>
   troubled(await inRedis(), async (call) => void (call % 3 === 1 && fail())),
 )
 cacheContract('slow redis', async () => troubled(await inRedis(), async () => void (await sleep(15))))
+
+test('catches the error of a loader that is called after hardTimeoutMs, because Redis was slow', async () => {
+  const cache = new CachePeers().add(troubled(await inRedis(), async () => void (await sleep(50))))
+  let calls = 0
+  const load = async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+    calls++
+    signal.throwIfAborted()
+  }
+  await assert.rejects(cache.getOrSet('late', 60_000, load, { hardTimeoutMs: 1 }), code('FLEET_ERR_CACHE_TIMEOUT'))
+  assert.equal(calls, 1)
+})

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
+import { resolveOptions } from '../../../src/base/options.ts'
 import { TieredCache } from '../../../src/state/cache/cache.ts'
 import type { CacheMessage } from '../../../src/state/cache/invalidation.ts'
-import { type CacheOptions, defaults } from '../../../src/state/cache/options.ts'
+import { type CacheOptions, cacheOptions } from '../../../src/state/cache/options.ts'
 import type { SharedCacheStore } from '../../../src/state/cache/store.ts'
 import { until } from '../../helpers/until.ts'
 
@@ -16,23 +17,20 @@ export class CachePeers {
   readonly #caches: TieredCache[] = []
 
   add(shared: SharedCacheStore | null, options: CacheOptions = {}): TieredCache {
-    const cache = new TieredCache(
-      { ...defaults, jitter: 0, ...options },
-      {
-        shared,
-        publish: async (message: CacheMessage) => {
-          for (const peer of this.#caches) peer.receive(message)
-        },
-        warn: (_, message) => this.warnings.push(message),
+    const cache = new TieredCache(resolveOptions('cache', cacheOptions, { jitter: 0 }, options), {
+      shared,
+      publish: async (message: CacheMessage) => {
+        for (const peer of this.#caches) peer.receive(message)
       },
-    )
+      warn: (_, message) => this.warnings.push(message),
+    })
     cache.store.setConnected(true)
     this.#caches.push(cache)
     return cache
   }
 
   close(): void {
-    for (const cache of this.#caches) cache.store.close()
+    for (const cache of this.#caches) cache.store.invalidations?.close()
   }
 }
 

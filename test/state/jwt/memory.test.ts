@@ -1,23 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Generations } from '../../../src/state/jwt/generations.ts'
 import { Revocations } from '../../../src/state/jwt/revocations.ts'
-
-test('Generations is bounded and keeps entries in use', () => {
-  const entries = new Generations<number>(10)
-  for (let i = 0; i < 100; i++) {
-    entries.set(`k${i}`, i)
-    assert.equal(entries.get('k0'), 0)
-    assert.ok(entries.size <= 10)
-  }
-  assert.equal(entries.get('k99'), 99)
-  assert.equal(entries.get('k50'), undefined)
-  entries.delete('k0')
-  assert.equal(entries.get('k0'), undefined)
-  const none = new Generations<number>(0)
-  none.set('a', 1)
-  assert.equal(none.get('a'), undefined)
-})
 
 test('drops revocations once all revoked tokens have expired', (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: 1e12 })

@@ -1,34 +1,19 @@
 import { FleetError } from '../../../base/errors.ts'
+import { object, oneOf, type Resolved } from '../../../base/options.ts'
 import { IpHash } from './ip-hash.ts'
 import { LeastConnections } from './least-connections.ts'
 import { LeastResponseTime } from './least-response-time.ts'
 import type { Policy } from './policy.ts'
-import { type LoadProbe, Prequal, type PrequalOptions } from './prequal.ts'
+import { type LoadProbe, Prequal, prequalOptions } from './prequal.ts'
 import { Random } from './random.ts'
 import { RoundRobin } from './round-robin.ts'
-import { StickyCookie, type StickyOptions } from './sticky-cookie.ts'
+import { StickyCookie, stickyOptions } from './sticky-cookie.ts'
 import { TwoChoices } from './two-choices.ts'
 import { Weighted } from './weighted.ts'
 
 export type { PickInput, Policy } from './policy.ts'
 export type { Load, LoadProbe, PrequalOptions } from './prequal.ts'
 export type { StickyOptions } from './sticky-cookie.ts'
-
-/** Settings of individual policies. */
-export interface PolicySettings {
-  prequal: PrequalOptions
-  sticky: Omit<StickyOptions, 'secret'> & {
-    /** Required by `sticky-cookie`. @default none */
-    secret?: string
-    /** Policy for clients without a cookie. @default 'least-connections' */
-    fallback: PolicyName
-  }
-}
-
-export const policySettings: PolicySettings = {
-  prequal: { probesPerRequest: 1, poolSize: 16, maxAgeMs: 1000, reuse: 3, hotQuantile: 0.84 },
-  sticky: { cookie: 'fleet_target', maxAge: 0, secure: false, fallback: 'least-connections' },
-}
 
 export type PolicyName =
   | 'round-robin'
@@ -54,6 +39,19 @@ const table: Record<PolicyName, (settings: PolicySettings, probe: LoadProbe) => 
 }
 
 export const policyNames: readonly PolicyName[] = Object.keys(table) as PolicyName[]
+
+/** Options of individual policies. */
+export const policyOptions = {
+  /** Options of the policy `prequal`. */
+  prequal: object(prequalOptions).default({}),
+  /** Options of the policy `sticky-cookie`. */
+  sticky: object({
+    ...stickyOptions,
+    /** Policy for clients without a cookie. */
+    fallback: oneOf(...policyNames).default('least-connections'),
+  }).default({}),
+}
+export type PolicySettings = Resolved<typeof policyOptions>
 
 /**
  * @param probe asks a target for its load

@@ -19,11 +19,7 @@ export class LeastConnections implements Policy {
   })
 
   pick(targets: readonly Target[]): Target {
-    const heap = this.#heap(targets)
-    const turn = heap.top
-    this.#turns.took(turn)
-    heap.moved(turn)
-    return turn.target
+    return this.#turns.take(this.#heap(targets))
   }
 
   loaded(target: Target): void {

@@ -1,21 +1,23 @@
 import { performance } from 'node:perf_hooks'
+import { int, number, type Resolved } from '../../../base/options.ts'
 import type { Target } from '../target.ts'
 import { LeastResponseTime } from './least-response-time.ts'
 import { perList } from './per-list.ts'
 import type { Policy } from './policy.ts'
 
-export interface PrequalOptions {
-  /** Probes sent per request, on average; without requests none are sent. 0.1 to 10. @default 1 */
-  probesPerRequest: number
-  /** Probe results kept to choose from, 2 to 64, at most one per target. @default 16 */
-  poolSize: number
-  /** A probe result expires after this time, in milliseconds. @default 1000 */
-  maxAgeMs: number
-  /** Requests that one probe result may be used for, 1 to 100. @default 3 */
-  reuse: number
-  /** A target with more in flight than this quantile of the recent results is hot, 0 to 1. @default 0.84 */
-  hotQuantile: number
+export const prequalOptions = {
+  /** Probes sent per request, on average; without requests none are sent. */
+  probesPerRequest: number(0.1, 10).default(1),
+  /** Probe results kept to choose from, at most one per target. */
+  poolSize: int(2, 64).default(16),
+  /** A probe result expires after this time. */
+  maxAgeMs: int(1, 3_600_000, 'milliseconds').default(1000),
+  /** Requests that one probe result may be used for. */
+  reuse: int(1, 100).default(3),
+  /** A target with more in flight than this quantile of the recent results is hot. */
+  hotQuantile: number(0, 1).default(0.84),
 }
+export type PrequalOptions = Resolved<typeof prequalOptions>
 
 /** Load of a target: requests in flight, and the current latency of one. */
 export interface Load {

@@ -1,19 +1,21 @@
 import { createHmac } from 'node:crypto'
 import { FleetError } from '../../../base/errors.ts'
+import { bool, int, type Resolved, text } from '../../../base/options.ts'
 import type { Target } from '../target.ts'
 import { perList } from './per-list.ts'
 import type { PickInput, Policy } from './policy.ts'
 
-export interface StickyOptions {
-  /** At least 32 bytes, the same on all balancers. An unsigned cookie would let clients aim at one target. */
-  secret: string
-  /** Name of the cookie. @default 'fleet_target' */
-  cookie: string
-  /** Lifetime in seconds; 0: until the browser is closed. @default 0 */
-  maxAge: number
-  /** Adds `Secure`: sent over HTTPS only. @default false */
-  secure: boolean
+export const stickyOptions = {
+  /** Required; at least 32 bytes, the same on all balancers. An unsigned cookie would let clients aim at one target. */
+  secret: text,
+  /** Name of the cookie. */
+  cookie: text.default('fleet_target'),
+  /** Lifetime of the cookie; 0: until the browser is closed. */
+  maxAge: int(0, 31_536_000, 'seconds').default(0),
+  /** Adds `Secure`: sent over HTTPS only. */
+  secure: bool.default(false),
 }
+export type StickyOptions = Resolved<typeof stickyOptions> & { readonly secret: string }
 
 /**
  * A signed cookie binds a client to a target for as long as the target is in rotation. A client without a cookie, or whose

@@ -26,11 +26,14 @@ export class Turns {
     )
   }
 
-  /** Schedules the target's next turn. Turns missed while it was out of rotation do not accumulate. */
-  took(turn: Turn): void {
+  /** Takes the first target and schedules its next turn. Turns missed while it was out of rotation do not accumulate. */
+  take(heap: Heap<Turn>): Target {
+    const turn = heap.top
     this.#now = Math.max(this.#now, turn.next)
     turn.next = this.#now + 1 / turn.target.weight
     this.#next.set(turn.target, turn.next)
+    heap.moved(turn)
+    return turn.target
   }
 
   /**

@@ -13,10 +13,6 @@ export class Weighted implements Policy {
   readonly #heap = perList((targets) => this.#turns.heap(targets, (a, b) => a.next < b.next))
 
   pick(targets: readonly Target[]): Target {
-    const heap = this.#heap(targets)
-    const turn = heap.top
-    this.#turns.took(turn)
-    heap.moved(turn)
-    return turn.target
+    return this.#turns.take(this.#heap(targets))
   }
 }

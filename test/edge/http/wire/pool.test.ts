@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createServer as createTlsServer, getCACertificates, setDefaultCACertificates, type TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { WirePool } from '../../../../src/edge/http/wire/pool.ts'
 import { until } from '../../../helpers/until.ts'
@@ -20,12 +22,16 @@ type Serve = (socket: Socket, request: string, turn: number) => void
 const ok = (text: string, ...headers: string[]): string =>
   `${['HTTP/1.1 200 OK', `Content-Length: ${text.length}`, ...headers].join('\r\n')}\r\n\r\n${text}`
 
+const file = (name: string): string =>
+  readFileSync(new URL(`../../fixtures/localhost.${name}`, import.meta.url), 'utf8')
+setDefaultCACertificates([...getCACertificates('default'), file('crt')])
+
 /** A server that responds to each request with given bytes, and a pool of connections to it. */
 async function pair(serve: Serve, options: object = {}) {
   const requests: string[] = []
   let connections = 0
   const sockets: Socket[] = []
-  const server = createServer((socket) => {
+  const accept = (socket: Socket): void => {
     connections++
     sockets.push(socket)
     let text = ''
@@ -35,14 +41,27 @@ async function pair(serve: Serve, options: object = {}) {
       const end = text.indexOf('\r\n\r\n')
       const length = Number(/content-length: (\d+)/.exec(text)?.[1] ?? 0)
       if (end < 0 || text.length < end + 4 + length) return
+      if (text.includes('transfer-encoding: chunked') && !text.endsWith('0\r\n\r\n')) return
       requests.push(text)
       serve(socket, text, requests.length)
       text = ''
     })
-  }).listen(0, '127.0.0.1')
+  }
+  const server = (
+    'serverName' in options
+      ? createTlsServer({ key: file('key'), cert: file('crt'), ALPNProtocols: ['h2', 'http/1.1'] }, accept)
+      : createServer(accept)
+  ).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const bounds = { connectTimeoutMs: 60_000, responseTimeoutMs: 60_000, bodyTimeoutMs: 60_000, keepAliveMs: 60_000 }
+  const bounds = {
+    connectTimeoutMs: 60_000,
+    responseTimeoutMs: 60_000,
+    bodyTimeoutMs: 60_000,
+    keepAliveMs: 60_000,
+    unsafeKeepAliveMs: 60_000,
+    serverName: undefined,
+  }
   const pool = new WirePool({ host: '127.0.0.1', port, maxHeaderBytes: 16_384, ...bounds, ...options })
   after(() => {
     server.close()
@@ -53,10 +72,16 @@ async function pair(serve: Serve, options: object = {}) {
 
 function ask(
   pool: WirePool,
-  request: { method?: string; path?: string; headers?: string[]; body?: Buffer | null } = {},
+  request: {
+    method?: string
+    path?: string
+    headers?: string
+    body?: Buffer | AsyncIterable<Buffer> | null
+    repeatable?: boolean
+  } = {},
   watch: Partial<Dispatcher.DispatchHandler> = {},
 ): Promise<Seen> {
-  const { method = 'GET', path = '/', headers = ['host', 'x'], body = null } = request
+  const { method = 'GET', path = '/', headers = 'host: x\r\n', body = null, repeatable = true } = request
   const seen: Seen = { status: 0, headers: {}, text: '', trailers: {}, before: [] }
   return new Promise((resolve, reject) => {
     const handler: Dispatcher.DispatchHandler = {
@@ -75,7 +100,7 @@ function ask(
       },
       ...watch,
     }
-    pool.dispatch({ method, path, headers, body, rejectable: false }, handler)
+    pool.dispatch({ method, path, headers, body, rejectable: false }, handler, repeatable)
   })
 }
 
@@ -221,34 +246,172 @@ describe('a connection to an upstream', () => {
     await pool.close()
   })
 
-  it('can be paused and aborted', async () => {
-    const { pool, sockets } = await pair((socket) => {
-      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
-      for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
+  const long = (socket: Socket): void => {
+    socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
+    for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
+  }
+  for (const [how, options] of [
+    ['', {}],
+    [' over TLS', { serverName: 'localhost' }],
+  ] as const)
+    it(`can be paused and aborted${how}`, async () => {
+      const { pool, sockets } = await pair(long, options)
+      let controller: Dispatcher.DispatchController | undefined
+      let received = 0
+      const watch: Partial<Dispatcher.DispatchHandler> = {
+        onRequestStart: (given) => {
+          controller = given
+        },
+        onResponseData: (given, chunk) => {
+          received += chunk.length
+          given.pause()
+        },
+      }
+      const answer = ask(pool, {}, watch)
+      const ended = assert.rejects(answer, { message: 'enough' })
+      await until(() => received > 0)
+      for (let i = 0; i < 20; i++) await nextTurn()
+      assert.ok(received <= 65_536, `${received}`)
+      const mark = received
+      controller?.resume()
+      await until(() => received > mark)
+      controller?.abort(new Error('enough'))
+      await ended
+      await until(() => sockets[0]?.destroyed)
+      await pool.close()
     })
-    let controller: Dispatcher.DispatchController | undefined
-    let received = 0
-    const watch: Partial<Dispatcher.DispatchHandler> = {
-      onRequestStart: (given) => {
-        controller = given
-      },
-      onResponseData: (given, chunk) => {
-        received += chunk.length
-        given.pause()
-      },
+
+  it('sends a stream with its length, or in chunks', async () => {
+    async function* pieces(): AsyncGenerator<Buffer> {
+      yield Buffer.from('caf\xe9', 'latin1')
+      await nextTurn()
+      yield Buffer.alloc(20, 120)
     }
-    const answer = ask(pool, {}, watch)
-    const ended = assert.rejects(answer, { message: 'enough' })
-    await until(() => received > 0)
-    for (let i = 0; i < 20; i++) await nextTurn()
-    assert.ok(received <= 65_536, `${received}`)
-    const mark = received
-    controller?.resume()
-    await until(() => received > mark)
-    controller?.abort(new Error('enough'))
-    await ended
+    async function* none(): AsyncGenerator<Buffer> {}
+    const { pool, requests, connections } = await pair((socket) => socket.write(ok('x')))
+    await ask(pool, { method: 'PUT', body: pieces(), headers: 'host: x\r\ncontent-length: 24\r\n' })
+    await ask(pool, { method: 'PUT', body: pieces() })
+    await ask(pool, { method: 'PUT', body: none() })
+    assert.match(requests[0] as string, /content-length: 24\r\n\r\ncaf\xe9x{20}$/)
+    assert.match(
+      requests[1] as string,
+      /\r\ntransfer-encoding: chunked\r\n\r\n4\r\ncaf\xe9\r\n14\r\nx{20}\r\n0\r\n\r\n$/,
+    )
+    assert.match(requests[2] as string, /\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n$/)
+    assert.equal(connections(), 1)
+    await pool.close()
+  })
+
+  it('reads a stream no faster than the server', async () => {
+    let sent = 0
+    let ended = false
+    async function* endless(): AsyncGenerator<Buffer> {
+      try {
+        for (; ; sent++) yield Buffer.alloc(65_536)
+      } finally {
+        ended = true
+      }
+    }
+    const { pool, sockets } = await pair(() => {}, { responseTimeoutMs: 300 })
+    const answer = assert.rejects(ask(pool, { method: 'PUT', body: endless() }), { code: 'UND_ERR_HEADERS_TIMEOUT' })
+    await until(() => sockets.length > 0)
+    sockets[0]?.pause()
+    await answer
+    assert.ok(sent < 1000, `${sent}`)
+    await until(() => ended)
+    await pool.close()
+  })
+
+  it('does not count the time that the source of a stream takes', async () => {
+    let go = (): void => {}
+    async function* slow(): AsyncGenerator<Buffer> {
+      yield Buffer.from('a')
+      await new Promise<void>((resolve) => {
+        go = resolve
+      })
+    }
+    const { pool } = await pair((socket) => socket.write(ok('x')), { responseTimeoutMs: 40 })
+    const answer = ask(pool, { method: 'PUT', body: slow() })
+    const checked = Date.now() + 100
+    await until(() => Date.now() > checked)
+    go()
+    assert.equal((await answer).text, 'x')
+    await pool.close()
+  })
+
+  it('fails with the error of a stream', async () => {
+    async function* broken(): AsyncGenerator<Buffer> {
+      yield Buffer.from('a')
+      throw new Error('the source is gone')
+    }
+    const { pool, sockets } = await pair(() => {})
+    await assert.rejects(ask(pool, { method: 'PUT', body: broken() }), { message: 'the source is gone' })
     await until(() => sockets[0]?.destroyed)
     await pool.close()
+  })
+
+  it('is not reused when the response came before the end of a stream', async () => {
+    let ended = false
+    async function* endless(): AsyncGenerator<Buffer> {
+      try {
+        for (;;) {
+          yield Buffer.from('a')
+          await nextTurn()
+        }
+      } finally {
+        ended = true
+      }
+    }
+    const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')))
+    const early = ask(pool, { method: 'PUT', body: endless() })
+    await until(() => sockets.length === 1)
+    sockets[0]?.write(ok('early'))
+    assert.equal((await early).text, 'early')
+    await until(() => ended)
+    await ask(pool)
+    assert.equal(connections(), 2)
+    await pool.close()
+  })
+
+  it('is reused for a request that must not be sent twice only after a short idle time', async () => {
+    const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { unsafeKeepAliveMs: 0 })
+    const unsafe = { method: 'POST', repeatable: false }
+    await Promise.all([ask(pool), ask(pool)])
+    assert.equal(connections(), 2)
+    await ask(pool)
+    assert.equal(connections(), 2)
+    await ask(pool, unsafe)
+    assert.equal(connections(), 3)
+    // The new connection has replaced one of the two.
+    await until(() => sockets.filter(({ destroyed }) => destroyed).length === 1)
+    await pool.close()
+    const fresh = await pair((socket) => socket.write(ok('x')))
+    for (const request of [{}, unsafe, {}, unsafe]) await ask(fresh.pool, request)
+    assert.equal(fresh.connections(), 1)
+    await fresh.pool.close()
+  })
+
+  it('over TLS sends the name of the server, resumes the session, and checks the certificate', async () => {
+    const { pool, sockets } = await pair((socket) => socket.write(ok('x', 'Connection: close')), {
+      serverName: 'localhost',
+    })
+    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'x')
+    const [first, second] = sockets as TLSSocket[]
+    assert.deepEqual([first?.servername, first?.alpnProtocol], ['localhost', 'http/1.1'])
+    assert.equal(second?.isSessionReused(), true)
+    await pool.close()
+    for (const serverName of ['shop.example', '10.1.2.3']) {
+      const wrong = await pair((socket) => socket.write(ok('x')), { serverName })
+      let sent = false
+      const watch = {
+        onRequestStart: () => {
+          sent = true
+        },
+      }
+      await assert.rejects(ask(wrong.pool, {}, watch), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' }, serverName)
+      assert.equal(sent, false)
+      await wrong.pool.close()
+    }
   })
 
   it('closes after its request when the pool closes', async () => {

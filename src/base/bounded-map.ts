@@ -1,8 +1,8 @@
 /**
- * A bounded map that keeps recently used entries. Entries are never moved one by one: when the young generation is full it
+ * A map that keeps recently used entries up to a bound. Entries are never moved one by one: when the young generation is full it
  * becomes the old one, and entries of the old one that were not used meanwhile are dropped (hashlru, D. Tarr).
  */
-export class Generations<V> {
+export class BoundedMap<V> {
   readonly #half: number
   #young = new Map<string, V>()
   #old = new Map<string, V>()

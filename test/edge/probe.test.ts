@@ -3,23 +3,21 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { after, describe, it } from 'node:test'
-import { balancerDefaults } from '../../../src/edge/balancer/options.ts'
-import { type ProbeOptions, Prober } from '../../../src/edge/balancer/probe.ts'
-import { Target } from '../../../src/edge/balancer/target.ts'
-import { until } from '../../helpers/until.ts'
-import { startUpstreams, type Upstream } from '../upstream.ts'
-import { stub } from './stub.ts'
+import { type ProbeOptions, Prober, type ProbeTarget } from '../../src/edge/probe.ts'
+import { until } from '../helpers/until.ts'
+import { stub } from './balancer/stub.ts'
+import { startUpstreams, type Upstream } from './upstream.ts'
 
 const quick: ProbeOptions = { type: 'http', path: '/ready', intervalMs: 20, timeoutMs: 30_000, rise: 2, fall: 2 }
 
-function probe(options: Partial<ProbeOptions> = {}): { prober: Prober; verdicts: string[] } {
+function probe(options: Partial<ProbeOptions> = {}): { prober: Prober<ProbeTarget>; verdicts: string[] } {
   const verdicts: string[] = []
   const prober = new Prober({ ...quick, ...options }, (_, verdict) => verdicts.push(verdict))
   after(() => prober.close())
   return { prober, verdicts }
 }
 
-const targetOf = ({ url }: { url: string }): Target => new Target({ url }, balancerDefaults.connections)
+const targetOf = ({ url }: { url: string }): ProbeTarget => ({ url: new URL(url) })
 
 async function countProbes(upstream: Upstream): Promise<() => number> {
   let count = 0

@@ -1,24 +1,33 @@
 import type { IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
-import { http } from '../../base/internals/node-http.ts'
-import { urlAt } from '../../base/urls.ts'
-import { guard } from '../boundary.ts'
-import { addressOf, type Target } from './target.ts'
+import { http } from '../base/internals/node-http.ts'
+import { int, oneOf, path, type Resolved } from '../base/options.ts'
+import { urlAt } from '../base/urls.ts'
+import { guard } from './boundary.ts'
+import { addressOf } from './target-url.ts'
 
-export interface ProbeOptions {
-  /** `http` requests `path` and expects a 2xx; `tcp` only connects; `off` disables probing. @default 'http' */
-  type: 'http' | 'tcp' | 'off'
-  /** @default '/ready' */
-  path: string
-  /** Between two probes of one target, in milliseconds; a quarter of it while the verdict is changing. @default 1000 */
-  intervalMs: number
-  /** A probe without a response after this time has failed, in milliseconds. @default 1000 */
-  timeoutMs: number
-  /** Consecutive passes that bring a target back. @default 2 */
-  rise: number
-  /** Consecutive failures that take a target out. @default 2 */
-  fall: number
+export const probeOptions = {
+  /** `http` requests `path` and expects a 2xx; `tcp` only connects; `off` disables probing. */
+  type: oneOf('http', 'tcp', 'off').default('http'),
+  /** Path of HTTP probes. */
+  path: path.default('/ready'),
+  /** Between two probes of one target; a quarter of it while the verdict is changing. */
+  intervalMs: int(1, 3_600_000, 'milliseconds').default(1000),
+  /** A probe without a response after this time has failed. */
+  timeoutMs: int(1, 3_600_000, 'milliseconds').default(1000),
+  /** Consecutive passes that bring a target back. */
+  rise: int(1, 100).default(2),
+  /** Consecutive failures that take a target out. */
+  fall: int(1, 100).default(2),
+}
+export type ProbeOptions = Resolved<typeof probeOptions>
+
+/** A server to probe. */
+export interface ProbeTarget {
+  readonly url: URL
+  /** Name that its certificate must be valid for, if it is not the host of the URL. */
+  readonly serverName?: string
 }
 
 /** Result of a probe; `draining` when the target reports it. */
@@ -36,26 +45,26 @@ interface Watch {
   running?: AbortController
 }
 
-/** Probes targets and reports changed verdicts to one listener. Independent of rotation and policies. */
-export class Prober {
+/** Probes servers and reports changed verdicts to one listener. */
+export class Prober<T extends ProbeTarget> {
   readonly #options: ProbeOptions
-  readonly #listener: (target: Target, verdict: Verdict) => void
-  readonly #watches = new Map<Target, Watch>()
+  readonly #listener: (target: T, verdict: Verdict) => void
+  readonly #watches = new Map<T, Watch>()
 
-  constructor(options: ProbeOptions, listener: (target: Target, verdict: Verdict) => void) {
+  constructor(options: ProbeOptions, listener: (target: T, verdict: Verdict) => void) {
     this.#options = options
     this.#listener = listener
   }
 
   /** Starts at once; the first verdict on a new target needs one probe only. */
-  watch(target: Target): void {
+  watch(target: T): void {
     if (this.#options.type === 'off' || this.#watches.has(target)) return
     const watch: Watch = { count: 0, rise: 1 }
     this.#watches.set(target, watch)
     this.#probe(target, watch)
   }
 
-  unwatch(target: Target): void {
+  unwatch(target: T): void {
     const watch = this.#watches.get(target)
     if (!watch) return
     this.#watches.delete(target)
@@ -64,7 +73,7 @@ export class Prober {
   }
 
   /** Discards all results so far, because something else took the target out: it needs `rise` new passes. */
-  doubt(target: Target): void {
+  doubt(target: T): void {
     const watch = this.#watches.get(target)
     if (!watch) return
     watch.running?.abort()
@@ -77,14 +86,12 @@ export class Prober {
     for (const target of [...this.#watches.keys()]) this.unwatch(target)
   }
 
-  #probe(target: Target, watch: Watch): void {
+  #probe(target: T, watch: Watch): void {
     const running = new AbortController()
     watch.running = running
     const { type, path, timeoutMs } = this.#options
     const found =
-      type === 'http'
-        ? probeHttp(target, path, timeoutMs, running.signal)
-        : probeTcp(target.url, timeoutMs, running.signal)
+      type === 'http' ? probeHttp(target, path, timeoutMs, running.signal) : probeTcp(target, timeoutMs, running.signal)
     const judge = guard('a verdict on a target', (verdict: Verdict) => this.#judge(target, watch, verdict))
     found.then((verdict) => {
       if (running.signal.aborted) return
@@ -94,10 +101,10 @@ export class Prober {
     })
   }
 
-  #judge(target: Target, watch: Watch, verdict: Verdict): void {
+  #judge(target: T, watch: Watch, verdict: Verdict): void {
     watch.count = verdict === watch.latest ? watch.count + 1 : 1
     watch.latest = verdict
-    const needed = { pass: watch.rise, fall: this.#options.fall, fail: this.#options.fall, draining: 1 }[verdict]
+    const needed = { pass: watch.rise, fail: this.#options.fall, draining: 1 }[verdict]
     const first = watch.reported === undefined && watch.rise === 1
     if (verdict === watch.reported || (watch.count < needed && !first)) return
     watch.reported = verdict
@@ -105,7 +112,7 @@ export class Prober {
     this.#listener(target, verdict)
   }
 
-  #schedule(target: Target, watch: Watch): void {
+  #schedule(target: T, watch: Watch): void {
     clearTimeout(watch.timer)
     const settled = watch.reported !== undefined && watch.reported === watch.latest
     const interval = settled ? this.#options.intervalMs : this.#options.intervalMs / 4
@@ -119,7 +126,7 @@ export class Prober {
 const maxProbeBytes = 64 * 1024
 
 /** Uses a new connection, so that it also tests whether the target still accepts connections. */
-function probeHttp(target: Target, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
+function probeHttp(target: ProbeTarget, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
   const { url, serverName } = target
   return new Promise((resolve) => {
     const send = url.protocol === 'https:' ? httpsRequest : http.request
@@ -150,7 +157,7 @@ function probeHttp(target: Target, path: string, timeoutMs: number, signal: Abor
   })
 }
 
-function probeTcp(url: URL, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
+function probeTcp({ url }: ProbeTarget, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
   return new Promise((resolve) => {
     const socket = connect({ ...addressOf(url), signal })
     const timer = setTimeout(() => socket.destroy(), timeoutMs)
