@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -111,11 +111,10 @@ describe('the packed package', () => {
   })
 
   it('has a file and a declaration for every export', () => {
-    for (const [name, target] of Object.entries<Record<string, string> | string>(manifest.exports)) {
-      for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
-        assert.ok(existsSync(join(installed, file)), `${name}: ${file}`)
-      }
-    }
+    const files = (target: unknown): string[] =>
+      typeof target === 'string' ? [target] : Object.values(target as object).flatMap(files)
+    for (const [name, target] of Object.entries(manifest.exports))
+      for (const file of files(target)) assert.ok(existsSync(join(installed, file)), `${name}: ${file}`)
     assert.ok(existsSync(join(installed, manifest.bin.fleet)))
     assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
   })
@@ -158,6 +157,55 @@ describe('the packed package', () => {
       for (const file of ejected) assert.ok(existsSync(join(project, 'ejected', kit, file)), file)
     }
     execFileSync(fleet, ['doctor', join(project, 'ejected')], { stdio: 'pipe' })
+  })
+
+  describe('its types', () => {
+    const shared = {
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: false,
+      target: 'es2022',
+      types: ['node'],
+    }
+    const every = 'every-entry.ts'
+    /** The ways in which apps compile, and files of such apps. */
+    const modes = {
+      'ES modules': [{ module: 'nodenext' }, ['app.ts', every]],
+      'a bundler': [{ module: 'esnext', moduleResolution: 'bundler' }, ['app.ts', every]],
+      CommonJS: [{ module: 'node16' }, ['commonjs.cts']],
+      'Node’s own fetch': [{ module: 'nodenext', lib: ['es2023'] }, ['fetch.ts']],
+      '@fastify/jwt': [{ module: 'nodenext' }, ['fastify-jwt.ts']],
+      'undeclared session fields': [{ module: 'nodenext' }, ['untyped-session.ts']],
+    } as const
+
+    before(() => {
+      // The oldest version that is supported; the newest one is this project's own.
+      const wanted = ['typescript-5.4@npm:typescript@5.4.5', '@fastify/jwt@10']
+      npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project)
+      cpSync(join(root, 'test/guards/user-code'), project, { recursive: true })
+      const lines = entries.map((name, i) => `export * as entry${i} from 'fastify-fleet${name.slice(1)}'`)
+      writeFileSync(join(project, every), lines.join('\n'))
+    })
+
+    const compilers = {
+      'TypeScript 5.4': join(project, 'node_modules/typescript-5.4/bin/tsc'),
+      'TypeScript 7': join(root, 'node_modules/typescript/bin/tsc'),
+    }
+    for (const [version, tsc] of Object.entries(compilers)) {
+      for (const [mode, [options, files]] of Object.entries(modes)) {
+        it(`compile with ${version} and ${mode}`, () => {
+          const compilerOptions = { ...shared, ...options, esModuleInterop: true, outDir: 'compiled' }
+          writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+          assert.deepEqual(start(process.execPath, [tsc, '-p', '.']), { status: 0, output: '' })
+        })
+      }
+    }
+
+    it('describe what CommonJS loads', () => {
+      const { status, output } = start(process.execPath, ['compiled/commonjs.cjs'])
+      assert.equal(status, 0, output)
+      assert.equal(output.trim().split('\n').at(-1), '200 string function')
+    })
   })
 
   const example = /```ts\n(import Fastify[\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1] ?? ''
