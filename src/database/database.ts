@@ -153,7 +153,7 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
       '`database.client` must be a Prisma client, or a function that returns one',
     )
 
-  app.decorate('database', client)
+  app.decorate('database', client as never)
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(databaseError)
