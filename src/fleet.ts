@@ -49,7 +49,7 @@ import { fleetSecret } from './state/session/signer.ts'
 
 const settings = record(any())
 /** Options that the plugin itself validates. */
-const own = <T extends object>(): Shape<T> => shape(settings.expects, settings.accepts)
+const own = <T extends object>(): Shape<T> => shape('an object of options', settings.accepts)
 const ownOrFalse = <T extends object>(): Shape<T | false> => either(oneOf(false), own<T>())
 
 /** @internal */

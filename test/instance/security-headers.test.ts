@@ -40,7 +40,7 @@ async function build(
 }
 
 /** Status and headers without those that differ between responses; nonces are replaced. */
-async function ask(app: FastifyInstance, url: string): Promise<object> {
+async function send(app: FastifyInstance, url: string): Promise<object> {
   const { headers, statusCode } = await app.inject(url)
   const { date: _date, connection: _connection, 'content-length': _length, ...rest } = headers
   const text = JSON.stringify(rest, Object.keys(rest).sort())
@@ -61,7 +61,7 @@ describe('security headers', () => {
       const ours = await build(t, securityHeaders, options)
       const theirs = await build(t, helmet as unknown as typeof securityHeaders, options)
       for (const url of ['/', '/none', '/own', '/nonce', '/broken', '/nowhere', '/raw']) {
-        assert.deepEqual(await ask(ours, url), await ask(theirs, url), url)
+        assert.deepEqual(await send(ours, url), await send(theirs, url), url)
       }
     })
   }

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
 import { FleetError } from '../../base/errors.ts'
 import { canWritePlainHead, writePlainHead } from '../../base/internals/plain-head.ts'
+import { resetConnection } from '../../base/socket-bounds.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
 import { caught, guard } from '../boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
@@ -215,7 +215,7 @@ export function breakOff(request: IncomingMessage, response: ServerResponse): vo
   if (stream) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   // If only the end of the connection ends the response, it must be a reset. TLS has its own end marker.
   else if (request.httpVersion === '1.0' && response.socket && !('encrypted' in response.socket)) {
-    ;(response.socket as Socket).resetAndDestroy()
+    resetConnection(response.socket)
   } else response.destroy()
 }
 

@@ -222,6 +222,9 @@ class HttpProxy implements ReverseProxy, ResponseContext {
         caught('the end of a request', error)
       }
     })
+    // Node would announce a persistent connection and reject the next request.
+    if (++origin.requests === this.#options.maxRequestsPerConnection && !isHttp2(request))
+      response.shouldKeepAlive = false
     const admitted = this.#admission.admit(request, origin)
     if (admitted instanceof FleetError) {
       if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(admitted.code)

@@ -6,7 +6,7 @@ import { TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
-import { endConnection } from '../../base/socket-bounds.ts'
+import { endConnection, resetConnection } from '../../base/socket-bounds.ts'
 import { caught, guard } from '../boundary.ts'
 import { join, type TunnelBounds, watchDisconnect } from '../join.ts'
 import { asFleetError, errorPage } from './error-page.ts'
@@ -42,7 +42,7 @@ export const upgradedClient = (request: IncomingMessage, socket: Duplex): Tunnel
   },
   fail: (error) => writeRaw(socket, error, request.headers.accept),
   breakOff: () => {
-    if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+    if (socket instanceof Socket && !(socket instanceof TLSSocket)) resetConnection(socket)
     else socket.destroy()
   },
 })

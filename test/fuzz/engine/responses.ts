@@ -117,7 +117,7 @@ export async function startPair() {
     })
 
   return {
-    async ask(method: string, given: readonly Buffer[]): Promise<[own: Exchange, node: Exchange]> {
+    async send(method: string, given: readonly Buffer[]): Promise<[own: Exchange, node: Exchange]> {
       pieces = given
       return Promise.all([own(method), node(method)])
     },

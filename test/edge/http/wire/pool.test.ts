@@ -70,7 +70,7 @@ async function pair(serve: Serve, options: object = {}) {
   return { pool, requests, sockets, server, connections: () => connections }
 }
 
-function ask(
+function send(
   pool: WirePool,
   request: {
     method?: string
@@ -107,10 +107,10 @@ function ask(
 describe('a connection to an upstream', () => {
   it('is reused for requests with and without a body', async () => {
     const { pool, requests, connections } = await pair((socket) => socket.write(ok('hello')))
-    assert.equal((await ask(pool)).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST' })).text, 'hello')
+    assert.equal((await send(pool)).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
+    assert.equal((await send(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST' })).text, 'hello')
     assert.equal(connections(), 1)
     assert.match(requests[0] as string, /^GET \/ HTTP\/1\.1\r\nconnection: keep-alive\r\nhost: x\r\n\r\n$/)
     assert.match(requests[1] as string, /content-length: 4\r\n\r\ncaf\xe9$/)
@@ -121,17 +121,17 @@ describe('a connection to an upstream', () => {
 
   it('reaches a server by name on any of its addresses', async () => {
     const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool)).text, 'hello')
     await pool.close()
     const nowhere = await pair(() => {}, { host: 'nowhere.invalid' })
-    await assert.rejects(ask(nowhere.pool), { syscall: 'getaddrinfo' })
+    await assert.rejects(send(nowhere.pool), { syscall: 'getaddrinfo' })
     await nowhere.pool.close()
   })
 
   it('is opened for each concurrent request', async () => {
     const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
     assert.equal(connections(), 5)
     await pool.close()
   })
@@ -155,7 +155,7 @@ describe('a connection to an upstream', () => {
         }
       })
       for (let i = 0; i < 3; i++) {
-        const seen = await ask(pool)
+        const seen = await send(pool)
         for (const [key, value] of Object.entries(expected)) assert.deepEqual(seen[key as keyof Seen], value)
       }
       assert.equal(connections(), 1)
@@ -172,16 +172,16 @@ describe('a connection to an upstream', () => {
       } else if (request.startsWith('GET /head')) socket.end('HTTP/1.1 200 OK\r\nX')
       else socket.end()
     })
-    assert.equal((await ask(pool, { path: '/close' })).text, 'hello')
+    assert.equal((await send(pool, { path: '/close' })).text, 'hello')
     for (const path of ['/length', '/chunks', '/head', '/nothing']) {
-      await assert.rejects(ask(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
+      await assert.rejects(send(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
     }
     await pool.close()
   })
 
   it('expects no body after HEAD', async () => {
     const { pool, connections } = await pair((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'))
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool, { method: 'HEAD' })).text, '')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool, { method: 'HEAD' })).text, '')
     assert.equal(connections(), 1)
     await pool.close()
   })
@@ -194,7 +194,7 @@ describe('a connection to an upstream', () => {
       ok('x', 'Keep-Alive: timeout=1'),
     ]) {
       const { pool, connections } = await pair((socket) => socket.write(bytes))
-      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await ask(pool)).text))
+      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await send(pool)).text))
       assert.equal(connections(), 2, bytes)
       await pool.close()
     }
@@ -202,16 +202,16 @@ describe('a connection to an upstream', () => {
 
   it('is not reused when the server closed it, sent unrequested bytes, or its idle time is over', async () => {
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { keepAliveMs: 40 })
-    await ask(pool)
+    await send(pool)
     await until(() => sockets[0]?.destroyed)
-    await ask(pool)
+    await send(pool)
     assert.equal(connections(), 2)
     await pool.close()
     const other = await pair((socket) => socket.write(ok('x')))
-    await ask(other.pool)
+    await send(other.pool)
     other.sockets[0]?.write('HTTP/1.1 408 Request Timeout\r\n\r\n')
     await until(() => other.sockets[0]?.destroyed)
-    await ask(other.pool)
+    await send(other.pool)
     assert.equal(other.connections(), 2)
     await other.pool.close()
   })
@@ -225,7 +225,7 @@ describe('a connection to an upstream', () => {
       ['HTTP/1.1 101 Switching Protocols\r\n\r\n', {}, { name: 'HTTPParserError' }],
     ] as const) {
       const { pool } = await pair((socket) => socket.write(bytes), options)
-      await assert.rejects(ask(pool), expected, bytes.slice(0, 40))
+      await assert.rejects(send(pool), expected, bytes.slice(0, 40))
       await pool.close()
     }
   })
@@ -240,7 +240,7 @@ describe('a connection to an upstream', () => {
         sent = true
       },
     }
-    const refused = ask(pool, {}, watch)
+    const refused = send(pool, {}, watch)
     await assert.rejects(refused, { code: 'ECONNREFUSED' })
     assert.equal(sent, false)
     await pool.close()
@@ -267,8 +267,8 @@ describe('a connection to an upstream', () => {
           given.pause()
         },
       }
-      const answer = ask(pool, {}, watch)
-      const ended = assert.rejects(answer, { message: 'enough' })
+      const response = send(pool, {}, watch)
+      const ended = assert.rejects(response, { message: 'enough' })
       await until(() => received > 0)
       for (let i = 0; i < 20; i++) await nextTurn()
       assert.ok(received <= 65_536, `${received}`)
@@ -289,9 +289,9 @@ describe('a connection to an upstream', () => {
     }
     async function* none(): AsyncGenerator<Buffer> {}
     const { pool, requests, connections } = await pair((socket) => socket.write(ok('x')))
-    await ask(pool, { method: 'PUT', body: pieces(), headers: 'host: x\r\ncontent-length: 24\r\n' })
-    await ask(pool, { method: 'PUT', body: pieces() })
-    await ask(pool, { method: 'PUT', body: none() })
+    await send(pool, { method: 'PUT', body: pieces(), headers: 'host: x\r\ncontent-length: 24\r\n' })
+    await send(pool, { method: 'PUT', body: pieces() })
+    await send(pool, { method: 'PUT', body: none() })
     assert.match(requests[0] as string, /content-length: 24\r\n\r\ncaf\xe9x{20}$/)
     assert.match(
       requests[1] as string,
@@ -313,10 +313,10 @@ describe('a connection to an upstream', () => {
       }
     }
     const { pool, sockets } = await pair(() => {}, { responseTimeoutMs: 300 })
-    const answer = assert.rejects(ask(pool, { method: 'PUT', body: endless() }), { code: 'UND_ERR_HEADERS_TIMEOUT' })
+    const response = assert.rejects(send(pool, { method: 'PUT', body: endless() }), { code: 'UND_ERR_HEADERS_TIMEOUT' })
     await until(() => sockets.length > 0)
     sockets[0]?.pause()
-    await answer
+    await response
     assert.ok(sent < 1000, `${sent}`)
     await until(() => ended)
     await pool.close()
@@ -331,11 +331,11 @@ describe('a connection to an upstream', () => {
       })
     }
     const { pool } = await pair((socket) => socket.write(ok('x')), { responseTimeoutMs: 40 })
-    const answer = ask(pool, { method: 'PUT', body: slow() })
+    const response = send(pool, { method: 'PUT', body: slow() })
     const checked = Date.now() + 100
     await until(() => Date.now() > checked)
     go()
-    assert.equal((await answer).text, 'x')
+    assert.equal((await response).text, 'x')
     await pool.close()
   })
 
@@ -345,7 +345,7 @@ describe('a connection to an upstream', () => {
       throw new Error('the source is gone')
     }
     const { pool, sockets } = await pair(() => {})
-    await assert.rejects(ask(pool, { method: 'PUT', body: broken() }), { message: 'the source is gone' })
+    await assert.rejects(send(pool, { method: 'PUT', body: broken() }), { message: 'the source is gone' })
     await until(() => sockets[0]?.destroyed)
     await pool.close()
   })
@@ -363,12 +363,12 @@ describe('a connection to an upstream', () => {
       }
     }
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')))
-    const early = ask(pool, { method: 'PUT', body: endless() })
+    const early = send(pool, { method: 'PUT', body: endless() })
     await until(() => sockets.length === 1)
     sockets[0]?.write(ok('early'))
     assert.equal((await early).text, 'early')
     await until(() => ended)
-    await ask(pool)
+    await send(pool)
     assert.equal(connections(), 2)
     await pool.close()
   })
@@ -376,17 +376,17 @@ describe('a connection to an upstream', () => {
   it('is reused for a request that must not be sent twice only after a short idle time', async () => {
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { unsafeKeepAliveMs: 0 })
     const unsafe = { method: 'POST', repeatable: false }
-    await Promise.all([ask(pool), ask(pool)])
+    await Promise.all([send(pool), send(pool)])
     assert.equal(connections(), 2)
-    await ask(pool)
+    await send(pool)
     assert.equal(connections(), 2)
-    await ask(pool, unsafe)
+    await send(pool, unsafe)
     assert.equal(connections(), 3)
     // The new connection has replaced one of the two.
     await until(() => sockets.filter(({ destroyed }) => destroyed).length === 1)
     await pool.close()
     const fresh = await pair((socket) => socket.write(ok('x')))
-    for (const request of [{}, unsafe, {}, unsafe]) await ask(fresh.pool, request)
+    for (const request of [{}, unsafe, {}, unsafe]) await send(fresh.pool, request)
     assert.equal(fresh.connections(), 1)
     await fresh.pool.close()
   })
@@ -395,7 +395,7 @@ describe('a connection to an upstream', () => {
     const { pool, sockets } = await pair((socket) => socket.write(ok('x', 'Connection: close')), {
       serverName: 'localhost',
     })
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'x')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool)).text, 'x')
     const [first, second] = sockets as TLSSocket[]
     assert.deepEqual([first?.servername, first?.alpnProtocol], ['localhost', 'http/1.1'])
     assert.equal(second?.isSessionReused(), true)
@@ -408,21 +408,21 @@ describe('a connection to an upstream', () => {
           sent = true
         },
       }
-      await assert.rejects(ask(wrong.pool, {}, watch), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' }, serverName)
+      await assert.rejects(send(wrong.pool, {}, watch), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' }, serverName)
       assert.equal(sent, false)
       await wrong.pool.close()
     }
   })
 
   it('closes after its request when the pool closes', async () => {
-    let answer = (): void => {}
+    let response = (): void => {}
     const { pool, sockets, requests } = await pair((socket) => {
-      answer = () => socket.write(ok('late'))
+      response = () => socket.write(ok('late'))
     })
-    const asked = ask(pool)
+    const asked = send(pool)
     await until(() => requests.length === 1)
     const closed = pool.close()
-    answer()
+    response()
     assert.equal((await asked).text, 'late')
     await closed
     await until(() => sockets[0]?.destroyed)
