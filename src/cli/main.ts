@@ -4,7 +4,8 @@
 //   output.ts    prints text, tables and progress, or JSON with `--json`
 // The work of larger verbs is in a folder: up/, deploy/, doctor/, eject/, bench/, and smoke/ for `fleet test`. target.ts sends
 // requests to a running fleet, operators.ts those that need its token, exchange.ts probes other servers.
-import { dispatch, type Verbs } from './dispatch.ts'
+import '../base/node-version.ts'
+import type { Verbs } from './dispatch.ts'
 
 const verbs: Verbs = {
   start: () => import('./commands/start.ts'),
@@ -26,6 +27,7 @@ const verbs: Verbs = {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })
+const { dispatch } = await import('./dispatch.ts')
 process.exitCode = await dispatch(verbs, process.argv.slice(2))
 // A channel to a parent process, such as pm2, would keep this one alive.
 if (process.connected) process.disconnect()

@@ -115,9 +115,9 @@ export class RequestReader implements Reader {
 
   /** A session with data; an empty one would be stored, and would set a cookie, only for the position. */
   #session(): Fields | undefined {
-    const { session } = this.#request as { session?: Fields | null }
+    const { session } = this.#request as { session?: object | null }
     if (!session) return undefined
-    for (const name in session) if (name !== 'cookie' && Object.hasOwn(session, name)) return session
+    for (const name in session) if (name !== 'cookie' && Object.hasOwn(session, name)) return session as Fields
     return undefined
   }
 }

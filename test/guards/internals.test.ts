@@ -37,6 +37,14 @@ describe('private parts of Node, Fastify and other packages', () => {
     assert.deepEqual(undocumented, [])
   })
 
+  it('include undici, which changes the global fetch as it loads', () => {
+    const loads = /^import (?!type)[^\n]*from 'undici'|\b(?:import|load|require)\('undici'\)/m
+    assert.deepEqual(
+      files.filter((file) => loads.test(withoutComments(read(file)).replace(/typeof import\('undici'\)/g, ''))),
+      ['base/internals/undici.ts'],
+    )
+  })
+
   it('are recognized by this test', () => {
     for (const line of [
       'response._header += body',

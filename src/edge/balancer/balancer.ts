@@ -10,6 +10,7 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
+import { undici } from '../../base/internals/undici.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
 import { Prober, type Verdict } from '../probe.ts'
@@ -23,7 +24,6 @@ import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
 import { Target, type TargetOptions, type UpstreamRequest } from './target.ts'
-import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './options.ts'
@@ -37,6 +37,13 @@ const noClient: PickInput = { client: '', headers: {} }
 type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'> & { method?: Dispatcher.HttpMethod }
 
 /**
+ * The dispatcher that the global `fetch` accepts. @types/node has its own copy of undici's types, of another version; those
+ * of a browser have no dispatcher.
+ */
+type FetchDispatcher =
+  NonNullable<Parameters<typeof fetch>[1]> extends { dispatcher?: infer D } ? NonNullable<D> : unknown
+
+/**
  * Holds targets, tracks their health, chooses one for each request, and retries on another one where that is safe. The
  * HTTP and TCP proxies are built on it; on its own it is a client-side load balancer.
  *
@@ -48,7 +55,7 @@ type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'>
 export class Balancer {
   readonly options: ResolvedBalancerOptions
   /** For `fetch(url, { dispatcher })`, Node's own or undici's. Only the path and query of the URL are used. */
-  readonly dispatcher: Dispatcher
+  readonly dispatcher: Dispatcher & FetchDispatcher
   /** Internal; shared with the proxies. */
   readonly context: BalancerContext
   readonly #policy: Policy
@@ -218,7 +225,7 @@ export class Balancer {
 }
 
 /** A dispatcher for Node's own `fetch` and for undici's that sends every request through `balancer`. */
-function balancedDispatcher(balancer: Balancer): Dispatcher {
+function balancedDispatcher(balancer: Balancer): Balancer['dispatcher'] {
   const { Dispatcher, Dispatcher1Wrapper } = undici()
   class BalancedDispatcher extends Dispatcher {
     override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
@@ -230,7 +237,7 @@ function balancedDispatcher(balancer: Balancer): Dispatcher {
       return balancer.close()
     }
   }
-  return new Dispatcher1Wrapper(new BalancedDispatcher())
+  return new Dispatcher1Wrapper(new BalancedDispatcher()) as Dispatcher as Balancer['dispatcher']
 }
 
 /** 501 and 505 describe the request, not the target. */

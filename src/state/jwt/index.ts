@@ -9,7 +9,7 @@
  * A token that was verified once is accepted from a cache without any I/O. While Redis is down and revocations cannot be read,
  * `onOutage` decides whether such a token is accepted.
  */
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
@@ -26,7 +26,7 @@ import { RedisTokenStore } from './redis-store.ts'
 import { RevocationFeed, Revocations } from './revocations.ts'
 import { Tokens } from './tokens.ts'
 
-export { type TokenClaims, TokenError } from './claims.ts'
+export { type StandardClaims, type TokenClaims, TokenError } from './claims.ts'
 export type { Algorithm, JwtKey } from './keys.ts'
 export type { Revocable, TokenPair } from './tokens.ts'
 
@@ -89,10 +89,18 @@ declare module 'fastify' {
     /** A hook (`preHandler`, `onRequest`) that requires a valid `Authorization: Bearer …` and sets `request.user`. */
     authenticate: Authenticate
   }
-  interface FastifyRequest {
-    /** The claims of the access token, after `app.authenticate`. */
-    user: TokenClaims | null
-  }
+  // Inherited, because a declaration of its own would contradict that of @fastify/jwt, which wins.
+  interface FastifyRequest extends AuthenticatedRequest {}
+}
+
+/** A request after `app.authenticate`. */
+export interface AuthenticatedRequest {
+  /**
+   * The claims of the access token; `null` in a route without `app.authenticate`. With @fastify/jwt installed, its type is
+   * `user` of that package's interface `FastifyJWT`.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: every type that an app declares must be assignable to it
+  user: 'jwt' extends keyof FastifyInstance ? any : TokenClaims
 }
 
 /** The token of `Bearer <token>` (RFC 6750 §2.1). The scheme is case-insensitive (RFC 9110 §11.1). */
@@ -181,7 +189,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
     announce: () => void (feed && app.fleet.publish(channel, null).catch(() => {})),
   })
   app.decorate('tokens', tokens)
-  app.decorateRequest('user', null)
+  app.decorateRequest('user', null as never)
   const rejections: RejectionCounts = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
   expose(app, 'fleet_jwt_refused_total', 'Requests without a valid access token, by reason', 'reason', rejections)
   exposeGauge(app, 'fleet_jwt_revocations', 'Revocations in the memory of this instance', () => revocations.size)

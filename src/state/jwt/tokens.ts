@@ -92,7 +92,7 @@ export class Tokens {
    * @param claims claims of the application, in every access token of the session; clients can read them
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
    */
-  async issue(subject: string, claims: Record<string, unknown> = {}): Promise<TokenPair> {
+  async issue(subject: string, claims: object = {}): Promise<TokenPair> {
     checkSubject(subject)
     const reserved = reservedClaims.find((name) => Object.hasOwn(claims, name))
     if (reserved)
@@ -124,7 +124,11 @@ export class Tokens {
    * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED; FLEET_ERR_STATE_UNAVAILABLE while
    *   Redis is down and `onOutage` is `reject`
    */
-  async verify(token: string): Promise<TokenClaims> {
+  verify<T extends object = { [claim: string]: unknown }>(token: string): Promise<TokenClaims<T>> {
+    return this.#verify(token) as Promise<TokenClaims<T>>
+  }
+
+  async #verify(token: string): Promise<TokenClaims> {
     // JavaScript callers may pass on any value that a client sent.
     const cached = typeof token === 'string' ? this.cached(token) : undefined
     if (cached) return cached

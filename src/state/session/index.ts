@@ -56,12 +56,6 @@ export type { Sessions, UserSession } from './repository.ts'
 export type { Signer } from './signer.ts'
 
 declare module 'fastify' {
-  interface Session {
-    // The app decides what a session contains. If it declares its fields here, they are checked, because a declared field
-    // takes precedence over this one. Without it, every app would have to declare its fields.
-    // biome-ignore lint/suspicious/noExplicitAny: `unknown` would not allow `session.visits + 1`
-    [field: string]: any
-  }
   interface FastifyInstance {
     /** Sessions by user: `list(userId)`, `destroyAll(userId)`. @throws FLEET_ERR_OPTION_INVALID with another store */
     sessions: Sessions
