@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { cookieOf } from '../instance/compat/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */
@@ -83,7 +84,7 @@ export class RequestReader implements Reader {
     // A request may last for hours, such as a WebSocket.
     if (now - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
     if (this.#before === undefined) {
-      const signed = this.#request.cookies[cookieName]
+      const signed = cookieOf(this.#request, cookieName)
       const kept = signed === undefined ? 0 : read(unsign(signed, secrets), now, keepMs)
       this.#before = Math.max(kept, read(this.#session()?.[field], now, keepMs))
     }

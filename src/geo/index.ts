@@ -19,6 +19,7 @@ import {
 import { urlAt } from '../base/urls.ts'
 import type { ProbeOptions } from '../edge/balancer/probe.ts'
 import { Clients, clientAddress } from '../instance/client-key.ts'
+import { hasOwnRoute } from '../instance/compat/index.ts'
 import { identity } from '../instance/identity.ts'
 import { ownRoute } from '../instance/own-routes.ts'
 import type { GeoDatabase } from './database.ts'
@@ -181,7 +182,7 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
     },
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
-  if (options.endpoint === false) return
+  if (options.endpoint === false || hasOwnRoute(app, 'GET', options.endpoint)) return
   app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
     const { country, place, source } = geoOf(request)
     const [best, ...others] = regions.rank(country, place)
