@@ -216,7 +216,7 @@ function isWanted({ core, option, when }: Entry, values: Values, given: FleetOpt
 }
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
-  const guest = new Guest(app, given)
+  const guest = new Guest(app, given, (option) => fleetOptions[option as keyof FleetOptions]?.accepts(false) ?? false)
   const adopted = plugins.filter(({ yieldsTo }) => yieldsTo !== undefined && guest.has(yieldsTo))
   const off = Object.fromEntries(adopted.map(({ option }) => [option, false]))
   const values: Values = { ...resolveOptions('fleet', fleetOptions, given), ...off }

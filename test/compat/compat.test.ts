@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
@@ -368,6 +369,19 @@ test('request ids of the app are kept', async () => {
   assert.equal((await byHeader.inject({ url: '/', headers: { 'x-mine': 'abc' } })).body, 'abc')
 })
 
+test('docs/compatibility.md has a row for each case', () => {
+  const page = readFileSync(new URL('../../docs/compatibility.md', import.meta.url), 'utf8')
+  const documented = [...page.matchAll(/^\| (.*?) \| (.*) \|$/gm)]
+    .slice(1)
+    .map(([, name, cells]) => `${name}: ${cells}`)
+  const expected = cases.map(({ name, adopted, adoptedInScope, rootOnly }) => {
+    const root = adopted ? 'adopted' : 'works'
+    const scope = rootOnly ? '–' : adoptedInScope ? 'adopted' : 'works'
+    return `${name}: ${[root, root, scope, scope].join(' | ')}`
+  })
+  assert.deepEqual(documented, expected)
+})
+
 /** Two configurations of one thing. */
 const conflicts: readonly { name: string; own: Case['register']; options: FleetOptions; message: RegExp }[] = [
   {
@@ -396,6 +410,18 @@ const conflicts: readonly { name: string; own: Case['register']; options: FleetO
     },
     options: { session: { secret } },
     message: /request\.session.*app.*fastify-fleet.*session: false/,
+  },
+  {
+    name: 'request.geo',
+    own: (app) => app.decorateRequest('geo' as Any, null as Any),
+    options: {},
+    message: /request\.geo.*app.*fastify-fleet.*geo: false/,
+  },
+  {
+    name: 'app.health',
+    own: (app) => app.decorate('health' as Any, {} as Any),
+    options: {},
+    message: /app\.health.*app.*fastify-fleet.*rename/,
   },
   {
     name: 'app.cache',

@@ -76,6 +76,7 @@ const guestOf = (app: FastifyInstance): Guest | undefined => (app as unknown as 
 export class Guest {
   readonly #app: FastifyInstance
   readonly #given: object
+  readonly #canDisable: (option: string) => boolean
   /** The option of the plugin of fleet that is being registered. */
   #loading: string | undefined = 'fleet'
   readonly #adopted = new Set<string>()
@@ -93,10 +94,14 @@ export class Guest {
   #usersErrorHandler: ErrorHandler | undefined
   #conflict: FleetError | undefined
 
-  /** @param given the options of fleet that are set in code */
-  constructor(app: FastifyInstance, given: object) {
+  /**
+   * @param given the options of fleet that are set in code
+   * @param canDisable whether an option of fleet may be `false`
+   */
+  constructor(app: FastifyInstance, given: object, canDisable: (option: string) => boolean) {
     this.#app = app
     this.#given = given
+    this.#canDisable = canDisable
     app.decorate(key as unknown as string, this as never)
     for (const kind of kinds) {
       for (const [name, what] of yielding[kind])
@@ -172,10 +177,12 @@ export class Guest {
 
   /** Ends the boot: at once in a plugin of fleet, else when the app is ready, because an error in a plugin may end the process. */
   #fail(what: string, option: string): void {
+    const fix = this.#canDisable(option)
+      ? `set \`${option}: false\` to use the app's, or remove it from the app`
+      : 'rename it in the app'
     const error = new FleetError(
       'FLEET_ERR_PLUGIN_CONFLICT',
-      `${what} is registered by the app and by fastify-fleet (\`${option}\`); set \`${option}: false\` to use the app's, ` +
-        'or remove it from the app',
+      `${what} is registered by the app and by fastify-fleet (\`${option}\`); ${fix}`,
     )
     if (this.#loading !== undefined) throw error
     this.#conflict ??= error
@@ -189,7 +196,7 @@ export class Guest {
     app[add] = function (this: FastifyInstance, name: Name, ...rest: unknown[]) {
       guest.#decorates(kind, this, name)
       const [value] = rest
-      if (guest.#loading === undefined || !yielding[kind].has(name as string) || !isAccessor(value))
+      if (guest.#loading === undefined || typeof name === 'symbol' || !isAccessor(value))
         return decorate?.call(this, name, ...rest)
       // Fastify defines accessors that cannot be removed.
       decorate?.call(this, name, () => undefined)
