@@ -1,4 +1,4 @@
-import cors, { type FastifyCorsOptions } from '@fastify/cors'
+import type { FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
@@ -23,6 +23,7 @@ import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
+import { Guest } from './instance/compat/index.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -44,6 +45,7 @@ import { operatorLinks } from './state/operator-links.ts'
 import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis/index.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
+import { describeAdopted } from './state/session/adopted.ts'
 import { type SessionOptions, session } from './state/session/index.ts'
 import { fleetSecret } from './state/session/signer.ts'
 
@@ -54,6 +56,8 @@ const ownOrFalse = <T extends object>(): Shape<T | false> => either(oneOf(false)
 
 /** @internal */
 export const fleetOptions = {
+  /** `core` has only identity, headers, lifecycle, overload, health, metrics and sessions, and loads nothing else. */
+  preset: oneOf('core', 'full').default('full'),
   /** Name of the fleet. @default `FLEET_NAME`, else `'fleet'` */
   name: token,
   /** Identity of the instance, and the proxies that it trusts. */
@@ -70,8 +74,8 @@ export const fleetOptions = {
   headers: ownOrFalse<HeadersOptions>().default({}),
   /** Security headers, as in @fastify/helmet; its defaults apply, without the directive `upgrade-insecure-requests`. */
   helmet: ownOrFalse<FastifyHelmetOptions>().default({}),
-  /** As in @fastify/cors. The default gives pages of other origins no access. */
-  cors: ownOrFalse<FastifyCorsOptions>().default({ origin: false }),
+  /** As in @fastify/cors. Without options, pages of other origins have no access. */
+  cors: ownOrFalse<FastifyCorsOptions>().default(false),
   /** Prometheus metrics. */
   metrics: ownOrFalse<MetricsOptions>().default({}),
   /** Health checks and probes. */
@@ -119,6 +123,10 @@ interface Entry {
   readonly options?: (values: Values, app: FastifyInstance) => object | Promise<object>
   /** Whether an internal plugin is registered. @default always */
   readonly when?: (values: Values) => boolean
+  /** Part of `preset: 'core'`. */
+  readonly core?: true
+  /** What the app may have registered before, which is used instead. */
+  readonly yieldsTo?: string
 }
 
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
@@ -127,30 +135,41 @@ const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: D
   await app.register(database, options)
 })
 
+const lazyCors: Entry['plugin'] = fp(async (app: FastifyInstance, options: FastifyCorsOptions) => {
+  const { default: cors } = await import('@fastify/cors')
+  await app.register(cors, options)
+})
+
 /** All plugins in the order in which a request meets them; they close in reverse order. */
 const plugins: readonly Entry[] = [
   {
     option: 'identity',
     plugin: identity,
+    core: true,
     options: ({ identity, name }) => ({ ...identity, ...(name !== undefined && { name }) }),
   },
   // First, because shedding a request must cost less than serving it.
-  { option: 'overload', plugin: overload },
-  { option: 'lifecycle', plugin: lifecycle },
-  { option: 'operators', plugin: operators },
+  { option: 'overload', plugin: overload, core: true },
+  { option: 'lifecycle', plugin: lifecycle, core: true },
+  { option: 'operators', plugin: operators, core: true },
   { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
-  { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false },
-  { option: 'headers', plugin: headers },
-  { option: 'helmet', plugin: securityHeaders, options: ({ helmet }) => withHelmetDefaults(helmet || {}) },
-  { option: 'cors', plugin: cors },
-  { plugin: load },
-  { option: 'metrics', plugin: metrics },
-  { option: 'health', plugin: health },
+  { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false, core: true },
+  { option: 'headers', plugin: headers, core: true },
+  {
+    option: 'helmet',
+    plugin: securityHeaders,
+    options: ({ helmet }) => withHelmetDefaults(helmet || {}),
+    yieldsTo: '@fastify/helmet',
+  },
+  { option: 'cors', plugin: lazyCors, yieldsTo: '@fastify/cors' },
+  { plugin: load, core: true },
+  { option: 'metrics', plugin: metrics, core: true },
+  { option: 'health', plugin: health, core: true },
   { option: 'loadBalancer', plugin: loadBalancer },
   { option: 'agentCheck', plugin: agentCheck },
   // Before the state plugins, so that a request for another region is redirected before anything is looked up.
   { option: 'geo', plugin: geo },
-  { option: 'redis', plugin: redis },
+  { option: 'redis', plugin: redis, core: true },
   { plugin: operatorLinks },
   {
     option: 'broadcast',
@@ -163,10 +182,12 @@ const plugins: readonly Entry[] = [
   },
   { option: 'registry', plugin: registry },
   { option: 'locks', plugin: locks },
-  { option: 'rateLimit', plugin: rateLimit },
+  { option: 'rateLimit', plugin: rateLimit, yieldsTo: '@fastify/rate-limit' },
   {
     option: 'session',
     plugin: session,
+    core: true,
+    yieldsTo: 'request.session',
     options: async ({ session }, app) => ({
       ...session,
       secret: await fleetSecret(app, session ? session.secret : undefined),
@@ -178,7 +199,7 @@ const plugins: readonly Entry[] = [
   { plugin: httpCache, when: ({ cache }) => cache !== false },
   { option: 'idempotency', plugin: idempotency },
   { option: 'dashboard', plugin: dashboard },
-  { plugin: worker },
+  { plugin: worker, core: true },
 ]
 
 /** A secret given in code for cookies or tokens signs messages too, unless FLEET_SECRET is set. */
@@ -190,22 +211,37 @@ function codeSecret({ session, jwt }: Values): string[] | undefined {
 // Other values are rejected by the plugin that they were given to.
 const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.byteLength(text) >= 32
 
+/** Whether a plugin is part of this app. `core` has the other plugins that are given options. */
+function isWanted({ core, option, when }: Entry, values: Values, given: FleetOptions): boolean {
+  if (option && values[option] === false) return false
+  if (values.preset === 'core' && !core && (option === undefined || given[option] === undefined)) return false
+  return when?.(values) ?? true
+}
+
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
-  const values = resolveOptions('fleet', fleetOptions, given)
   const traceHooks = addHooksUntraced(app)
-  for (const { option, plugin, options, when } of plugins) {
-    const value = option ? values[option] : {}
-    if (value !== false && (when?.(values) ?? true))
-      await app.register(plugin, options ? await options(values, app) : value)
+  const guest = new Guest(app, given, (option) => fleetOptions[option as keyof FleetOptions]?.accepts(false) ?? false)
+  const adopted = plugins.filter(({ yieldsTo }) => yieldsTo !== undefined && guest.has(yieldsTo))
+  const off = Object.fromEntries(adopted.map(({ option }) => [option, false]))
+  const values: Values = { ...resolveOptions('fleet', fleetOptions, given), ...off }
+  for (const entry of plugins) {
+    if (!isWanted(entry, values, given)) continue
+    const { option, plugin, options } = entry
+    guest.loading = option ?? 'fleet'
+    await app.register(plugin, options ? await options(values, app) : ((option && values[option]) as object))
   }
+  guest.finish()
   traceHooks()
+  app.addHook('onReady', async () => {
+    if (guest.replacedIn('request.session').includes(app)) describeAdopted(app)
+  })
 }
 
 /**
  * Turns an app into an instance of a fleet.
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_ENV_INVALID, FLEET_ERR_SECRET_WEAK,
- * FLEET_ERR_SECRET_MISSING, FLEET_ERR_MEMORY_IN_PRODUCTION while the app boots
+ * FLEET_ERR_SECRET_MISSING, FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_PLUGIN_CONFLICT while the app boots
  */
 export const fleet: FastifyPluginAsync<FleetOptions> = fp(plugin, { name: 'fastify-fleet', fastify: '5.x' })
 export default fleet

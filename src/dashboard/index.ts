@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
 import { either, int, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
+import { hasOwnRoute } from '../instance/compat/index.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
@@ -43,7 +44,8 @@ const commandBody = {
 const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
   await ensure(app, lifecycle, operators)
   const { path: root, refreshMs } = resolveOptions('dashboard', dashboardOptions, given)
-  if (root !== false) await app.register(async (scope) => routes(scope, root, refreshMs))
+  if (root !== false && !hasOwnRoute(app, 'GET', root))
+    await app.register(async (scope) => routes(scope, root, refreshMs))
 }
 
 function routes(app: FastifyInstance, root: string, refreshMs: number): void {

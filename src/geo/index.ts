@@ -24,6 +24,7 @@ import {
 import { urlAt } from '../base/urls.ts'
 import { probeOptions } from '../edge/probe.ts'
 import { Clients, clientAddress } from '../instance/client-key.ts'
+import { hasOwnRoute } from '../instance/compat/index.ts'
 import { identity } from '../instance/identity.ts'
 import { ownRoute } from '../instance/own-routes.ts'
 import type { GeoDatabase } from './database.ts'
@@ -125,25 +126,28 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   app.fleet.configure('geo', options)
 
   const cache = new WeakMap<FastifyRequest, Geo>()
+  const geoOf = (request: FastifyRequest): Geo => {
+    let geo = cache.get(request)
+    if (!geo) {
+      const location = locator.locate(
+        (edges) => (clients ? clients.address(request, edges) : clientAddress(request, edges)),
+        request.headers,
+      )
+      const [best] = regions.rank(location.country, location.place)
+      geo = best ? { ...location, region: best.name } : location
+      cache.set(request, geo)
+    }
+    return geo
+  }
   app.decorateRequest('geo', {
     getter(this: FastifyRequest) {
-      let geo = cache.get(this)
-      if (!geo) {
-        const location = locator.locate(
-          (edges) => (clients ? clients.address(this, edges) : clientAddress(this, edges)),
-          this.headers,
-        )
-        const [best] = regions.rank(location.country, location.place)
-        geo = best ? { ...location, region: best.name } : location
-        cache.set(this, geo)
-      }
-      return geo
+      return geoOf(this)
     },
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
-  if (options.endpoint === false) return
+  if (options.endpoint === false || hasOwnRoute(app, 'GET', options.endpoint)) return
   app.get(options.endpoint, ownRoute(endpointSchema), async (request, reply) => {
-    const { country, place, source } = request.geo
+    const { country, place, source } = geoOf(request)
     const [best, ...others] = regions.rank(country, place)
     reply.header('Cache-Control', 'no-store')
     return {

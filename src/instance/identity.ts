@@ -10,6 +10,7 @@ import { int, type OptionsOf, resolveOptions, token, trustProxy } from '../base/
 import { requestId } from '../base/request-id.ts'
 import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
+import { hasOwnRequestIds } from './compat/index.ts'
 
 /** @internal */
 export const identityOptions = {
@@ -214,7 +215,7 @@ const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
   app.decorate('fleet', new Fleet(name, instance) as unknown as FastifyFleet)
   app.fleet.configure('identity', options)
   const clients = decorateClients(app, trustProxy)
-  app.setGenReqId(requestIds((peer) => clients.trusts(peer)))
+  if (!hasOwnRequestIds(app)) app.setGenReqId(requestIds((peer) => clients.trusts(peer)))
   app.addHook('onListen', async function listening(this: FastifyInstance) {
     const address = this.server.address()
     if (typeof address === 'object' && address !== null) instance.port = address.port

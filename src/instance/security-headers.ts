@@ -1,8 +1,9 @@
-import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { helmetHooks } from '../base/internals/helmet-hooks.ts'
+import { onReplaced, replacedIn } from './compat/index.ts'
 import { staticHeaders } from './static-headers.ts'
 
 /**
@@ -31,6 +32,7 @@ const optionsOf = ({ routeOptions }: FastifyRequest): { skipRoute?: boolean } | 
   (routeOptions.config as { helmet?: { skipRoute?: boolean } }).helmet
 
 const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) => {
+  const { default: helmet } = await import('@fastify/helmet')
   const hooks = isConstant(options) ? await helmetHooks(helmet, app, options) : undefined
   if (!hooks) {
     await app.register(helmet, options)
@@ -43,9 +45,19 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
     void configure(this.request, this, () => undefined)
     return this.helmet(...given)
   })
+  const isReplaced = replacedIn(app, '@fastify/helmet')
+  onReplaced(app, '@fastify/helmet', (scope) => {
+    if (scope === app) for (const [name] of headers) app.staticHeaders.delete(name)
+    else
+      scope.addHook('onRequest', (_request, reply, done) => {
+        // A scope that was registered before fleet has set its headers already.
+        for (const [name] of headers) if (!reply.raw.hasHeader(name)) reply.removeHeader(name)
+        done()
+      })
+  })
   app.addHook('onRequest', (request, reply, done) => {
     const own = optionsOf(request)
-    if (own === undefined) {
+    if (own === undefined || isReplaced(request)) {
       done()
       return
     }

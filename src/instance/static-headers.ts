@@ -30,6 +30,11 @@ export class StaticHeaders {
     this.#text.set(Object.fromEntries(this.#values))
   }
 
+  delete(name: string): void {
+    this.#values.delete(name.toLowerCase())
+    this.#text.set(Object.fromEntries(this.#values))
+  }
+
   /** Sets a header for all later responses and for a reply that has its static headers already. */
   update(reply: FastifyReply, name: string, value: string): void {
     this.set(name, value)
@@ -90,7 +95,8 @@ export class StaticHeaders {
   }
 
   #addTo(reply: FastifyReply): void {
-    for (const [name, value] of this.#values) if (!reply.hasHeader(name)) reply.header(name, value)
+    for (const [name, value] of this.#values)
+      if (!reply.hasHeader(name) && !reply.raw.hasHeader(name)) reply.header(name, value)
   }
 }
 

@@ -40,7 +40,8 @@ describe('cors', () => {
     it(`responds like @fastify/cors: ${name}`, async (t) => {
       const ours = await build(t, (app) => app.register(fleet, { lifecycle: { signals: false }, cors: options }))
       const theirs = await build(t, (app) => app.register(cors, options ?? { origin: false }))
-      for (const url of ['/', '/own', '/none', '/missing']) {
+      // Without the option there is no plugin that reads the options of a route.
+      for (const url of options ? ['/', '/own', '/none', '/missing'] : ['/', '/none', '/missing']) {
         for (const method of ['GET', 'OPTIONS'] as const) {
           assert.deepEqual(await send(ours, method, url), await send(theirs, method, url), `${method} ${url}`)
         }

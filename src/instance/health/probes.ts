@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifySchema } from 'fastify'
 import type { Resolved } from '../../base/options.ts'
+import { hasOwnRoute } from '../compat/index.ts'
 import { operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute, probeConfig } from '../own-routes.ts'
 import { diskSpace, memoryUse } from './checks.ts'
@@ -20,10 +21,11 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
     const alive = fleet.fatal === undefined && app.load.eventLoopDelayMs < maxStuckMs
     return respond(reply, alive, { alive, instanceId: fleet.instance.id, uptime: uptime(), timestamp: now() })
   }
-  if (paths.live) app.get(paths.live, route(aliveSchema), live)
-  if (paths.alive) app.get(paths.alive, route(aliveSchema), live)
+  const serves = (path: string | false): path is string => path !== false && !hasOwnRoute(app, 'GET', path)
+  if (serves(paths.live)) app.get(paths.live, route(aliveSchema), live)
+  if (serves(paths.alive)) app.get(paths.alive, route(aliveSchema), live)
 
-  if (paths.ready) {
+  if (serves(paths.ready)) {
     app.get(paths.ready, route(readySchema), (request, reply) => {
       const { ready, reason } = health.readiness
       if (request.headers['x-fleet-load'] !== undefined) reply.header('X-Fleet-Load', loadText(app))
@@ -37,13 +39,13 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
     const { id: instanceId, color, version } = fleet.instance
     return { status, success: status !== 'unhealthy', instanceId, color, version, uptime: uptime(), timestamp: now() }
   }
-  if (paths.health) {
+  if (serves(paths.health)) {
     app.get(paths.health, route(healthSchema), (_request, reply) => {
       const body = summary()
       return respond(reply, body.success, body)
     })
   }
-  if (paths.detailed) {
+  if (serves(paths.detailed)) {
     const onRequest = operatorsOnly(app)
     app.operators.signIn?.addPath(app.prefix + paths.detailed)
     const config = operatorsConfig

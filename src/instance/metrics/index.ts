@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { ensure } from '../../base/ensure.ts'
 import { bool, either, list, number, type OptionsOf, oneOf, path, resolveOptions } from '../../base/options.ts'
+import { hasOwnRoute } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute } from '../own-routes.ts'
@@ -119,7 +120,7 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
     app.overload.onRefused((request, ms) => times.observe(request as FastifyRequest, 503, ms))
   }
 
-  if (!options.path) return
+  if (!options.path || hasOwnRoute(app, 'GET', options.path)) return
   app.operators.signIn?.addPath(app.prefix + options.path)
   const config = operatorsConfig
   app.get(

@@ -15,6 +15,7 @@ import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { any, either, int, list, type OptionsOf, oneOf, path, resolveOptions, text } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { hasOwnDecorator } from '../../instance/compat/index.ts'
 import { broadcast } from '../broadcast/index.ts'
 import { expose, exposeGauge } from '../metrics.ts'
 import { sharedSecret } from '../redis/index.ts'
@@ -189,11 +190,11 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
     announce: () => void (feed && app.fleet.publish(channel, null).catch(() => {})),
   })
   app.decorate('tokens', tokens)
-  app.decorateRequest('user', null as never)
+  if (!hasOwnDecorator(app, 'request', 'user')) app.decorateRequest('user', null as never)
   const rejections: RejectionCounts = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
   expose(app, 'fleet_jwt_refused_total', 'Requests without a valid access token, by reason', 'reason', rejections)
   exposeGauge(app, 'fleet_jwt_revocations', 'Revocations in the memory of this instance', () => revocations.size)
-  app.decorate('authenticate', authenticator(tokens, rejections))
+  if (!hasOwnDecorator(app, 'instance', 'authenticate')) app.decorate('authenticate', authenticator(tokens, rejections))
   if (ring && options.jwks !== false) serveKeys(app, options.jwks, ring)
 }
 

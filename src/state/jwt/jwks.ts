@@ -1,5 +1,6 @@
 import type { JsonWebKey } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
+import { hasOwnRoute } from '../../instance/compat/index.ts'
 import { ownRoute } from '../../instance/own-routes.ts'
 import type { KeyRing, LoadedKey } from './keys.ts'
 
@@ -26,7 +27,7 @@ function publicJwk({ kid, algorithm: alg, verify }: LoadedKey): JsonWebKey | und
 /** Publishes the public keys of a ring, if it has any, so that other services can verify its tokens. */
 export function serveKeys(app: FastifyInstance, path: string, ring: KeyRing): void {
   const keys = [...ring.keys].map(publicJwk).filter((jwk) => jwk !== undefined)
-  if (keys.length === 0) return
+  if (keys.length === 0 || hasOwnRoute(app, 'GET', path)) return
   const config = { rateLimit: false, session: false } as const
   app.get(path, { ...ownRoute(schema), config }, async (_request, reply) => {
     reply.header('cache-control', `public, max-age=${maxAgeSeconds}`)

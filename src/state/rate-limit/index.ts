@@ -1,9 +1,9 @@
 // The rate-limit plugin: @fastify/rate-limit over a LimitStore (store.ts), in memory (memory-store.ts) or in Redis
 // (redis-store.ts). RateLimitStore below adapts one to the other and applies `scope` and `onOutage`.
-import rateLimiter, {
-  type FastifyRateLimitStore,
-  type FastifyRateLimitStoreCtor,
-  type RateLimitOptions as RouteOptions,
+import type {
+  FastifyRateLimitStore,
+  FastifyRateLimitStoreCtor,
+  RateLimitOptions as RouteOptions,
 } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, RouteOptions as Route } from 'fastify'
 import fp from 'fastify-plugin'
@@ -12,6 +12,7 @@ import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
+import { asOurs, replacedIn } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { internalRequest } from '../http-cache/internal-request.ts'
 import { expose } from '../metrics.ts'
@@ -210,12 +211,16 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   expose(app, 'fleet_rate_limit_answers_total', 'Requests counted by a limit, by store', 'by', context.counts)
   app.decorate(subnetOf as unknown as string, ipv6Subnet)
   const allowed = networks(allow, 'rateLimit.allow')
-  await app.register(rateLimiter, {
+  const isReplaced = replacedIn(app, '@fastify/rate-limit')
+  const { default: rateLimiter } = await import('@fastify/rate-limit')
+  // Not registered, so that `hasPlugin('@fastify/rate-limit')` is about the app's own.
+  const settings: Parameters<typeof rateLimiter>[1] = {
     global: max !== false,
     ...(max !== false && { max }),
     timeWindow,
     keyGenerator: clientOf,
     allowList: (request: FastifyRequest) =>
+      isReplaced(request) ||
       (allow.length > 0 && allowed.includes(clientAddress(request))) ||
       // The client's request that caused an internal one was counted already.
       internalRequest(request) !== undefined,
@@ -231,7 +236,8 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
         'FLEET_ERR_RATE_LIMITED',
         `limit of ${exceeded.max} requests reached; try again in ${exceeded.after}`,
       ),
-  })
+  }
+  await asOurs(app, 'rateLimit', () => rateLimiter(app, settings, () => undefined))
 }
 
 /**

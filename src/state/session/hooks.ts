@@ -1,5 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { chain, type MaybePromise } from '../../base/maybe-promise.ts'
+import { cookieOf } from '../../instance/compat/cookies.ts'
+import { replacedIn } from '../../instance/compat/index.ts'
 import { cookiesOf, inPath, isTouchDue, timeOf } from './cookie.ts'
 import type { SessionContext } from './options.ts'
 import type { SessionRecord } from './record.ts'
@@ -111,6 +113,7 @@ export function addHooks(
   context: SessionContext,
   tolerateOutage: (error: unknown) => boolean,
 ): void {
+  const isReplaced = replacedIn(app, 'request.session')
   const { cookieName, cookiePrefix } = context
   const path = context.cookie.path as string
   const newSession = new LazySession(context)
@@ -131,7 +134,7 @@ export function addHooks(
 
   const load = (request: FastifyRequest): MaybePromise<SessionState> => {
     if (!inPath(request, path) || hasNoSession(request)) return {}
-    const sent = request.cookies[cookieName]
+    const sent = cookieOf(request, cookieName)
     if (sent === undefined && !context.saveUninitialized) return newSession
     if (sent === undefined) return new Session(context, request)
     const signed = sent.startsWith(cookiePrefix) ? sent.slice(cookiePrefix.length) : ''
@@ -147,6 +150,7 @@ export function addHooks(
     done()
   }
   app.addHook('onRequest', (request, _reply, done) => {
+    if (isReplaced(request)) return done()
     let session: MaybePromise<SessionState>
     try {
       session = load(request)
@@ -166,6 +170,7 @@ export function addHooks(
 
   const saveFailed = (error: unknown, done: Done): void => (tolerateOutage(error) ? done() : done(error as Error))
   app.addHook('onSend', (request, reply, _payload, done) => {
+    if (isReplaced(request)) return done()
     const state = stateOf(request)
     if (state instanceof LazySession && !state.needsFinish) return done()
     let saved: MaybePromise<void>

@@ -31,6 +31,7 @@ import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { hasOwnDecorator } from '../../instance/compat/index.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import { expose } from '../metrics.ts'
 import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
@@ -128,7 +129,7 @@ const isSet = (value: unknown): boolean => ![undefined, null, false, ''].include
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   await ensure(app, redis)
-  if (!app.hasReplyDecorator('setCookie')) await app.register(fastifyCookie)
+  if (!hasOwnDecorator(app, 'reply', 'setCookie')) await app.register(fastifyCookie)
   const env = readEnv()
   rejectRenamed('session', given, renamed)
   const options = resolveOptions(

@@ -1,6 +1,7 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { chain, type ErrorCallback, type MaybePromise, settle } from '../../base/maybe-promise.ts'
+import { cookieOf } from '../../instance/compat/cookies.ts'
 import { unavailable } from '../redis/index.ts'
 import { isHttps, isTouchDue, SessionCookie, type StoredCookie, toStored } from './cookie.ts'
 import type { SessionContext } from './options.ts'
@@ -295,6 +296,6 @@ const reservedNames: ReadonlySet<string> = new Set(
 )
 
 function clearCookie({ cookieName, cookie }: SessionContext, request: FastifyRequest, reply: FastifyReply): void {
-  if (request.cookies[cookieName] !== undefined)
+  if (cookieOf(request, cookieName) !== undefined)
     reply.clearCookie(cookieName, { domain: cookie.domain, path: cookie.path })
 }
