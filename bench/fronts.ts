@@ -8,10 +8,10 @@ import { probePort } from '../src/cli/up/server.ts'
 import type { Machine, Program } from './machine.ts'
 
 /**
- * A function that starts HTTP servers on the generator's core, the first time it is called, and answers their ports. They
+ * A function that starts HTTP servers on the generator's core, the first time it is called, and returns their ports. They
  * end with the run.
  *
- * @param works one server for each: `5`, milliseconds until it answers, or `5/1`, and how many requests it works on at once
+ * @param works one server for each: `5`, milliseconds until it responds, or `5/1` with the number of requests it serves at once
  */
 export function upstreams(works: readonly string[]): (machine: Machine) => Promise<readonly number[]> {
   let ports: Promise<readonly number[]> | undefined
@@ -25,7 +25,7 @@ export function upstreams(works: readonly string[]): (machine: Machine) => Promi
   }
 }
 
-/** nginx with one worker, as a reverse proxy. @param upstream what stands in its `upstream` block, beside the servers */
+/** nginx with one worker, as a reverse proxy. @param upstream further directives of its `upstream` block */
 export async function nginx(machine: Machine, ports: readonly number[], upstream: string): Promise<Program> {
   const port = await freePort()
   const path = await provide(nginxProgram)
@@ -34,7 +34,7 @@ export async function nginx(machine: Machine, ports: readonly number[], upstream
   return listens(machine, port, path, args, folder)
 }
 
-/** HAProxy with one thread, as a reverse proxy. @param balance what stands after `balance` */
+/** HAProxy with one thread, as a reverse proxy. @param balance arguments of `balance` */
 export async function haproxy(machine: Machine, ports: readonly number[], balance: string): Promise<Program> {
   const port = await freePort()
   const path = await provide(haproxyProgram)

@@ -23,16 +23,16 @@ export interface Job {
   /** A new connection for every request. @default false */
   readonly reconnect?: boolean
   /**
-   * Ask once over each connection before: fronts soon end one that has never asked, and keep one that has. @default false
+   * Send one request over each connection first, because proxies soon close connections without a request. @default false
    */
   readonly greet?: boolean
   /** Count responses by the value of this header. */
   readonly tally?: string
-  /** So many seconds before those that count; what is asked in them is left out. @default 0 */
+  /** Seconds before the counted ones, whose requests do not count. @default 0 */
   readonly lead?: number
   /** Seconds after the counted ones in which requests continue, so that the last counted ones get responses. @default 0 */
   readonly tail?: number
-  /** Of the process whose {@link Result.own} is asked for. */
+  /** The process of {@link Result.own}. */
   readonly pid?: number
   /** @default 10000 */
   readonly timeoutMs?: number
@@ -47,18 +47,18 @@ export interface Latency {
 
 export interface Result {
   readonly seconds: number
-  /** So many of them the process under load had for itself; see `ownSeconds`. Without a `pid` all of them. */
+  /** Seconds in which the process under load had its core, or wanted none; see `ownSeconds`. Without a `pid` all of them. */
   readonly own: number
-  /** ResponseReader of any status. */
+  /** Responses of any status. */
   readonly completed: number
-  /** ResponseReader of 200 to 399. */
+  /** Responses with 200 to 399. */
   readonly succeeded: number
   readonly statuses: Readonly<Record<string, number>>
   /** Requests without a response, by reason. */
   readonly errors: Readonly<Record<string, number>>
   /** Of what succeeded, in milliseconds. In an open loop from the moment the request was due. */
   readonly latency: Latency
-  /** The same of what was asked in the `lead`. */
+  /** The same for the requests of the `lead`. */
   readonly leadLatency: Latency
   readonly tally: Readonly<Record<string, number>>
 }
@@ -105,7 +105,7 @@ class Connection {
   }
 
   /** @param due when the request should have been sent, `performance.now()` */
-  ask(due: number): void {
+  send(due: number): void {
     this.#begun = due
     if (this.#socket === undefined) void this.open().then(() => this.#write())
     else this.#write()
@@ -197,7 +197,7 @@ class Load {
     this.#free.length = 0
     for (let at = 0; at < this.#connections.length; at += 200) {
       const batch = this.#connections.slice(at, at + 200)
-      for (const connection of batch) connection.ask(performance.now())
+      for (const connection of batch) connection.send(performance.now())
       while (batch.some((connection) => connection.begun > 0)) await new Promise((resolve) => setTimeout(resolve, 2))
     }
   }
@@ -214,7 +214,7 @@ class Load {
     const end = this.#countedFrom + seconds * 1000
     const counted = this.#counted(end)
     const watch = setInterval(() => this.#giveUp(performance.now() - timeoutMs), 250)
-    if (rate === undefined) for (const connection of this.#connections) connection.ask(performance.now())
+    if (rate === undefined) for (const connection of this.#connections) connection.send(performance.now())
     else {
       this.#free.push(...this.#connections)
       await this.#arrivals(rate, begin, end + tail * 1000)
@@ -266,15 +266,15 @@ class Load {
   failed(connection: Connection, reason: string, begun: number): void {
     if (!this.#running) return
     if (begun >= this.#countedFrom && begun < this.#countedTo) this.#errors[reason] = (this.#errors[reason] ?? 0) + 1
-    // Not at once: a server that refuses connections would be asked a hundred thousand times per second.
+    // Not at once: a server that refuses connections would get a hundred thousand attempts per second.
     setTimeout(() => this.#next(connection, performance.now()), 10)
   }
 
   #next(connection: Connection, now: number): void {
     if (!this.#running) return
-    if (this.#job.rate === undefined) connection.ask(now)
+    if (this.#job.rate === undefined) connection.send(now)
     else if (this.#lateAt === this.#late.length) this.#free.push(connection)
-    else connection.ask(this.#late[this.#lateAt++] as number)
+    else connection.send(this.#late[this.#lateAt++] as number)
   }
 
   async #arrivals(rate: number, begin: number, end: number): Promise<void> {
@@ -292,7 +292,7 @@ class Load {
         this.#free[pick] = this.#free.at(-1) as Connection
         this.#free.pop()
         // A timer is up to a millisecond late, which is no fault of the server.
-        connection.ask(now)
+        connection.send(now)
       }
       await new Promise((resolve) => setTimeout(resolve, 1))
     }
@@ -341,7 +341,7 @@ function wire(request: Request, host: string, reconnect: boolean): { bytes: stri
   return { bytes, head: method === 'HEAD' }
 }
 
-/** A process of its own, on a core of its own: it is told what to do by messages, one job after the other. */
+/** A separate process on its own core. It runs one job after the other, as messages tell. */
 const held = new Map<number, Load>()
 process.on('message', async (message: Message) => {
   const { id } = message

@@ -17,7 +17,7 @@ export interface RunOptions {
   side?: Side
 }
 
-/** A program that was started, and listens. */
+/** A started program that listens. */
 export interface Program {
   readonly port: number
   readonly pid: number
@@ -25,9 +25,9 @@ export interface Program {
   stop(): Promise<void>
 }
 
-/** What one measurement of servers gives, for `serverMetrics`. */
+/** Result of one measurement of servers, for `serverMetrics`. */
 export interface Measured {
-  /** Processor time per answer, in µs. */
+  /** CPU time per response, µs. */
   cpu: number
   rps: number
   p50: number
@@ -35,9 +35,9 @@ export interface Measured {
   p99: number
   /** MiB. */
   rss: number
-  /** Requests that got no answer, or one outside 200 to 399. */
+  /** Requests without a response, or with a status outside 200 to 399. */
   failed: number
-  /** Everything the load generator saw. */
+  /** All results of the load generator. */
   readonly result: Result
 }
 
@@ -77,23 +77,23 @@ export class Machine {
 
   /** Puts load on a port. */
   load(job: Job): Promise<Result> {
-    return this.#tell((id) => ({ id, run: job }))
+    return this.#send((id) => ({ id, run: job }))
   }
 
-  /** Opens connections, asks once over each, and keeps them open until the function it answers is called. */
+  /** Opens connections, sends one request over each, and keeps them open until the returned function is called. */
   async hold(job: Omit<Job, 'seconds'>): Promise<() => Promise<void>> {
     let held = 0
-    await this.#tell((id) => {
+    await this.#send((id) => {
       held = id
       return { id, hold: { ...job, seconds: 0 } }
     })
-    return async () => void (await this.#tell((id) => ({ id, release: held })))
+    return async () => void (await this.#send((id) => ({ id, release: held })))
   }
 
   /**
-   * Load, with the processor time and the memory of those under it.
+   * Load, with the CPU time and memory of the measured processes.
    *
-   * @param pids of what is measured; what these processes have started counts with them
+   * @param pids of the measured processes, including their children
    */
   async measure(job: Job, pids: readonly number[]): Promise<Measured> {
     const all = pids.flatMap(family)
@@ -123,7 +123,7 @@ export class Machine {
     return this.pinned ? ['taskset', '-c', cores[side], command, ...args] : [command, ...args]
   }
 
-  #tell(message: (id: number) => Message): Promise<Result> {
+  #send(message: (id: number) => Message): Promise<Result> {
     this.#generator ??= this.#startGenerator()
     const id = ++this.#id
     return new Promise((resolve, reject) => {
@@ -159,7 +159,7 @@ export class Machine {
     generator.once('exit', () => {
       for (const { reject } of this.#waiting.values()) reject(new Error('the load generator ended'))
       this.#waiting.clear()
-      // The next one who asks gets another.
+      // The next call starts another.
       if (this.#generator === generator) this.#generator = undefined
     })
     return generator

@@ -11,7 +11,7 @@ import type { Scenario } from './scenario.ts'
 
 const usage = `npm run bench [-- NAME… options]
 
-Measures this project and its peers, in turn, and says which bars are met. Without a name: all, and the results are
+Measures this project and its peers in rotation, and reports which bars are met. Without a name: all, and the results are
 written to bench/RESULTS.md and bench/results.json.
 
   --list          Show the names

@@ -41,7 +41,7 @@ export interface Scheduled {
   readonly waited: number
 }
 
-/** `undefined` where Linux does not tell (`CONFIG_SCHED_INFO`, or no Linux at all). */
+/** `undefined` where the kernel does not report it (`CONFIG_SCHED_INFO`, or no Linux at all). */
 export function scheduled(pid: number): Scheduled | undefined {
   const seconds = (path: string): number[] | undefined =>
     read(path)

@@ -69,7 +69,7 @@ export function markdown(run: readonly { scenario: Scenario; outcome: Outcome }[
       (on.pinned
         ? 'server on one core, load generator on the other.'
         : '**not pinned to cores: the ratios are rough.**'),
-    'Medians over the rounds, in brackets the least and the most. Subjects are measured in turn in every round, and a',
+    'Medians over the rounds, in brackets the least and the most. Subjects are measured in rotation in every round, and a',
     "bar's ratio is the median of the rounds' ratios. CPU µs per request (user and system time of the server and its",
     'children, over completed requests) is what survives a noisy machine; rates and latencies are of one saturated core.',
     '',

@@ -48,7 +48,7 @@ export const stepsOf = ({ subjects, slices = 1 }: Scenario, rounds: number): num
   subjects.length * (rounds * slices + 1)
 
 /**
- * Measures all subjects in turn, round after round (A B C A B C …): what disturbs the machine for a while disturbs all
+ * Measures all subjects in rotation, round after round (A B C A B C …): a temporary disturbance of the machine affects all
  * of them alike, and a ratio is taken within each round.
  */
 export async function runScenario(scenario: Scenario, machine: Machine, pace: Pace): Promise<Outcome> {

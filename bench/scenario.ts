@@ -5,7 +5,7 @@ export type Figures = Readonly<Record<string, number>>
 
 /** Something that is up and can be measured again and again. */
 export interface Open {
-  /** One measurement of about `seconds` seconds; it is called once per round, in turn with the other subjects. */
+  /** One measurement of about `seconds` seconds; it is called once per round, in rotation with the other subjects. */
   round(seconds: number): Promise<Figures>
   close(): Promise<void>
 }

@@ -69,7 +69,7 @@ export async function shippedHaproxy(machine: Machine, places: readonly Place[])
     env[`LB_SERVER_${i + 1}`] = `127.0.0.1:${place.port}`
     env[`LB_AGENT_${i + 1}`] = String(place.agent)
   })
-  // It demands two descriptors for each connection it may have, which a shell may not have; kept connections to the
+  // It demands two descriptors for each connection it may have, which a shell may not have; persistent connections to the
   // instances need a few.
   const lenient = `${own}/lenient.cfg`
   writeFileSync(lenient, 'global\n  no strict-limits\n')

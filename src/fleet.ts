@@ -3,6 +3,7 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
+import { addHooksUntraced } from './base/internals/otel.ts'
 import {
   any,
   bool,
@@ -31,7 +32,7 @@ import { type MetricsOptions, metrics } from './instance/metrics/index.ts'
 import { load } from './instance/metrics/load.ts'
 import { type OperatorsOptions, operators } from './instance/operators/index.ts'
 import { type OverloadOptions, overload } from './instance/overload/index.ts'
-import { securityHeaders } from './instance/security-headers.ts'
+import { securityHeaders, withHelmetDefaults } from './instance/security-headers.ts'
 import { staticHeaders } from './instance/static-headers.ts'
 import { type BroadcastOptions, broadcast } from './state/broadcast/index.ts'
 import { type CacheOptions, cache } from './state/cache/index.ts'
@@ -48,7 +49,7 @@ import { fleetSecret } from './state/session/signer.ts'
 
 const settings = record(any())
 /** Options that the plugin itself validates. */
-const own = <T extends object>(): Shape<T> => shape(settings.expects, settings.accepts)
+const own = <T extends object>(): Shape<T> => shape('an object of options', settings.accepts)
 const ownOrFalse = <T extends object>(): Shape<T | false> => either(oneOf(false), own<T>())
 
 /** @internal */
@@ -67,11 +68,8 @@ export const fleetOptions = {
   errorResponses: bool.default(true),
   /** Response headers that describe the instance. */
   headers: ownOrFalse<HeadersOptions>().default({}),
-  /** Security headers, as in @fastify/helmet. */
-  // The load balancer decides about https; over plain HTTP this directive breaks every asset of a page.
-  helmet: ownOrFalse<FastifyHelmetOptions>().default({
-    contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
-  }),
+  /** Security headers, as in @fastify/helmet; its defaults apply, without the directive `upgrade-insecure-requests`. */
+  helmet: ownOrFalse<FastifyHelmetOptions>().default({}),
   /** As in @fastify/cors. The default gives pages of other origins no access. */
   cors: ownOrFalse<FastifyCorsOptions>().default({ origin: false }),
   /** Prometheus metrics. */
@@ -143,7 +141,7 @@ const plugins: readonly Entry[] = [
   { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
   { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false },
   { option: 'headers', plugin: headers },
-  { option: 'helmet', plugin: securityHeaders },
+  { option: 'helmet', plugin: securityHeaders, options: ({ helmet }) => withHelmetDefaults(helmet || {}) },
   { option: 'cors', plugin: cors },
   { plugin: load },
   { option: 'metrics', plugin: metrics },
@@ -194,11 +192,13 @@ const isSecret = (text: unknown): boolean => typeof text === 'string' && Buffer.
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
   const values = resolveOptions('fleet', fleetOptions, given)
+  const traceHooks = addHooksUntraced(app)
   for (const { option, plugin, options, when } of plugins) {
     const value = option ? values[option] : {}
     if (value !== false && (when?.(values) ?? true))
       await app.register(plugin, options ? await options(values, app) : value)
   }
+  traceHooks()
 }
 
 /**

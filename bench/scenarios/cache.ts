@@ -7,7 +7,7 @@ import { fleetEnv } from '../servers.ts'
 const program = (file: string): string => new URL(`../programs/${file}`, import.meta.url).pathname
 const processes = 4
 
-/** @param sharing whether it can keep values in Redis too, and so be asked by several processes */
+/** @param sharing whether it can keep values in Redis too, and so serve several processes */
 const subject = (name: string, sharing: boolean): Subject => ({
   name,
   async open(machine: Machine): Promise<Open> {
@@ -51,10 +51,10 @@ const ours = 'fastify-fleet'
 
 const scenario: Scenario = {
   name: 'cache',
-  title: 'A value that is known, and one that nobody has',
+  title: 'Cache hits, and a cold key',
   about:
-    `CPU µs for a hit in this process, a thousand keys in turn. Loader calls for one cold key that 250 callers in each of ` +
-    `${processes} processes ask for at the same moment; the loader takes 100 ms.`,
+    `CPU µs for a hit in this process, a thousand keys in rotation. Loader calls for one cold key that 250 callers in each of ` +
+    `${processes} processes request at the same moment; the loader takes 100 ms.`,
   metrics: {
     hit: { title: 'hit, CPU µs', digits: 2 },
     loads: { title: 'loader calls', digits: 0 },

@@ -13,11 +13,11 @@ async function started(machine: Machine, workers: number): Promise<Program> {
   const args = [main, 'start', at('programs/hello-fleet.js'), '--workers', String(workers)]
   const child = machine.run(process.execPath, args, { env: { ...fleetEnv, PORT: String(port) } })
   for (let tries = 0; ; tries++) {
-    const answers = await fetch(`http://127.0.0.1:${port}/ready`).then(
+    const responses = await fetch(`http://127.0.0.1:${port}/ready`).then(
       ({ ok }) => ok,
       () => false,
     )
-    if (answers) break
+    if (responses) break
     if (child.ended || tries > 300) throw new Error(`Error: fleet start does not serve: ${child.stderr.slice(-200)}`)
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
@@ -53,7 +53,7 @@ const scenario: Scenario = {
       over: 'fastify-fleet, one process',
       limit: 1.4,
       missed: {
-        why: 'two processes take turns in the caches of one core; they make the same system calls for a request as one',
+        why: 'two processes share the caches of one core; they make the same system calls for a request as one',
         profile: 'machine.md',
       },
     },

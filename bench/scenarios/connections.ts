@@ -10,10 +10,10 @@ type Front = keyof typeof starters
 type Behind = keyof typeof programs
 
 const rate = 500
-/** Not counted: the front is still taking in the connections, or closing those of the round before. */
+/** Not counted: the proxy is still accepting the connections, or closing those of the previous round. */
 const leadSeconds = 1
 
-/** Something that several subjects use: the first one starts it, the last one ends it. */
+/** A resource shared by several subjects: the first starts it, the last stops it. */
 class Shared<T> {
   #users = 0
   #started: Promise<T> | undefined
@@ -41,7 +41,7 @@ class Shared<T> {
 
 type Instance = Program & Place
 
-/** Three instances, behind both fronts: what is idle beside them would disturb them. */
+/** Three instances behind both proxies, because idle ones beside them would disturb the measurement. */
 function threeOf(behind: Behind): Shared<readonly Instance[]> {
   const instance = async (machine: Machine): Promise<Instance> => {
     const agent = await freePort()
@@ -60,8 +60,8 @@ function site(front: Front, three: Shared<readonly Instance[]>): Shared<Program>
     async (machine) => {
       const instances = await three.take(machine)
       const started = await starters[front](machine, instances)
-      // As fast as it goes, until the code is compiled: a request to an instance that has seen a few hundred costs several
-      // times as much as later.
+      // At full speed until the code is compiled: a request to an instance that has seen a few hundred costs several
+      // times as much as it does later.
       await machine.load({ port: started.port, connections: 30, seconds: 5 })
       return started
     },
@@ -103,16 +103,16 @@ const subjects = (Object.keys(programs) as Behind[]).flatMap((behind) => {
 })
 
 const missed = {
-  why: 'front and instances share a core: p95 is the queue for it, for plain Fastify behind the same front as well',
+  why: 'proxy and instances share a core: p95 is the queue for it, also with plain Fastify behind the same proxy',
   profile: 'connections.md',
 }
 
 const scenario: Scenario = {
   name: 'connections',
-  title: 'Ten thousand open connections through a front',
+  title: 'Ten thousand open connections through a reverse proxy',
   about:
     'Three instances behind nginx and HAProxy with the files of `nginx/` and `haproxy/`, 500 requests per second at ' +
-    'random moments over random ones of the open connections; the same with 100 connections beside it, and with plain ' +
+    'random times over random open connections; the same with 100 connections beside it, and with plain ' +
     'Fastify behind the same fronts, which shows what is theirs.',
   metrics: {
     p50: { title: 'p50 ms', digits: 2 },

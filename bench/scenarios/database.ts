@@ -51,13 +51,13 @@ const subject = (name: string, kind: string): Subject => ({
         CLIENT: new URL('../../src/app/generated/prisma/client.ts', import.meta.url).href,
       },
     })
-    const ask = async (readers: number): Promise<number> => {
-      const answer = await fetch(`http://127.0.0.1:${program.port}/?reads=${reads}&readers=${readers}`)
-      return ((await answer.json()) as { cpu: number }).cpu
+    const send = async (readers: number): Promise<number> => {
+      const response = await fetch(`http://127.0.0.1:${program.port}/?reads=${reads}&readers=${readers}`)
+      return ((await response.json()) as { cpu: number }).cpu
     }
     return {
       async round(): Promise<Figures> {
-        return { alone: await ask(1), twenty: await ask(20) }
+        return { alone: await send(1), twenty: await send(20) }
       },
       async close() {
         await program.stop()
@@ -75,7 +75,7 @@ const bar = (metric: 'alone' | 'twenty', over: string): Scenario['bars'][number]
   metric,
   over,
   limit: 1.05,
-  missed: { why: 'less than what one program differs from itself by', profile: 'machine.md' },
+  missed: { why: 'less than the variation of one program between runs', profile: 'machine.md' },
 })
 
 const scenario: Scenario = {

@@ -3,15 +3,15 @@ import { type Open, type Scenario, serverMetrics } from '../scenario.ts'
 import { fleetEnv, server, underLoad, type Work } from '../servers.ts'
 import { watt } from '../watt.ts'
 
-/** As a front sends them: few connections, kept open, each used at once again. */
+/** As a reverse proxy sends them: few persistent connections, each reused at once. */
 const work: Work = { connections: 50 }
 
 const scenario: Scenario = {
   name: 'hello',
-  title: 'Everything the umbrella plugin adds',
+  title: 'The cost of the umbrella plugin',
   about:
-    'One route that answers `{"hello":"world"}`, 50 kept connections. The floor is bare Fastify with the same headers, ' +
-    'an id and a histogram written by hand; the stack is what people assemble for the same job: helmet, cors, ' +
+    'One route that returns `{"hello":"world"}`, 50 persistent connections. The floor is bare Fastify with the same headers, ' +
+    'an id and a histogram written by hand; the stack is the usual combination of plugins for the same purpose: helmet, cors, ' +
     'under-pressure, fastify-metrics, ids, graceful shutdown.',
   slices: 4,
   metrics: serverMetrics,
@@ -35,7 +35,7 @@ const scenario: Scenario = {
       over: 'bare Fastify',
       limit: 1.4,
       missed: {
-        why: 'some forty small things, none of a microsecond, which no longer fit into the cache that bare Fastify just fits into; by hand they cost more',
+        why: 'about forty small costs below a microsecond each, which exceed the cache that bare Fastify just fits into; written by hand they cost more',
         profile: 'machine.md',
       },
     },

@@ -6,7 +6,7 @@ import { fleetEnv, type ServerOptions } from '../servers.ts'
 
 const connections = 10_000
 
-/** A process of its own for each round: memory that was used once is not given back. */
+/** Each round uses a new process, because used memory is not returned to the system. */
 function subject(name: string, options: ServerOptions): Subject {
   return {
     name,
@@ -16,7 +16,7 @@ function subject(name: string, options: ServerOptions): Subject {
           const env = { ...options.env, NODE_OPTIONS: '--expose-gc' }
           const { port, pid, child, stop } = await machine.program(options.file, { ...options, env })
           const memory = async (): Promise<number> => {
-            // What is still to be collected is not what a connection costs.
+            // Garbage is not part of the cost of a connection.
             await child.kill('SIGUSR2')
             await sleep(2_000)
             return residentMemory(family(pid))
@@ -38,7 +38,7 @@ function subject(name: string, options: ServerOptions): Subject {
 const scenario: Scenario = {
   name: 'idle',
   title: 'Ten thousand idle connections',
-  about: `${connections} kept connections that have asked once, after a garbage collection: resident memory for each of them.`,
+  about: `${connections} persistent connections after one request each and a garbage collection: resident memory for each of them.`,
   metrics: { each: { title: 'KiB per connection' }, rss: { title: 'memory MiB', digits: 0 } },
   subjects: [
     subject('bare Fastify', { file: 'hello-bare.js' }),

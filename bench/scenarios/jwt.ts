@@ -10,8 +10,8 @@ const subject = (name: string, options: ServerOptions): Subject => ({
   async open(machine: Machine): Promise<Open> {
     const program = await machine.program(options.file, { ...options, env: fleetEnv })
     const logIn = async (): Promise<string> => {
-      const answer = await fetch(`http://127.0.0.1:${program.port}/login`, { method: 'POST' })
-      return `Bearer ${((await answer.json()) as { token: string }).token}`
+      const response = await fetch(`http://127.0.0.1:${program.port}/login`, { method: 'POST' })
+      return `Bearer ${((await response.json()) as { token: string }).token}`
     }
     const tokens = await Promise.all(Array.from({ length: connections }, logIn))
     const requests = tokens.map((authorization) => ({ path: '/me', headers: { authorization } }))
@@ -23,15 +23,15 @@ const ours = 'fastify-fleet'
 const bare = 'no verification'
 
 const missed = {
-  why: 'any addition to bare Fastify costs several times more here than alone, whichever plugin adds it',
+  why: 'any addition to bare Fastify costs several times more here than alone, whatever the plugin',
   profile: 'machine.md',
 }
 
 const scenario: Scenario = {
   name: 'jwt',
-  title: 'A route that wants a token',
+  title: 'A route that requires a token',
   about:
-    'HS256, a token with three claims and fifteen minutes to live, 50 kept connections with a token each, so that every token but ' +
+    'HS256, a token with three claims that expires in fifteen minutes, 50 persistent connections with a token each, so that every token but ' +
     'the first ones has been seen before. Ours checks besides that it was not revoked.',
   slices: 4,
   metrics: serverMetrics,

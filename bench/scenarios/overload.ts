@@ -3,13 +3,13 @@ import type { Machine } from '../machine.ts'
 import type { Figures, Open, Scenario, Subject } from '../scenario.ts'
 import { fleetEnv, warmUpSeconds } from '../servers.ts'
 
-/** How many times as many requests are sent as are done at best. */
+/** Requests sent, as a multiple of the capacity. */
 const times = 10
-/** In the first seconds the process finds out: half a second without an idle moment is not overload yet. */
+/** Overload is detected in the first seconds: half a second without idle time is not overload yet. */
 const onset = 2
-/** Longer than an answer may take that still counts. */
+/** Longer than any response that still counts may take. */
 const tail = 0.25
-/** So long until what refuses is compiled, too: some 20,000 requests. */
+/** Time until the rejecting code is compiled too: about 20,000 requests. */
 const compiling = 8
 
 /**
@@ -30,7 +30,7 @@ function subject(name: string, work: 'cpu' | 'pool', shield: string): Subject {
           ...{ port, pid, connections: 1_000, rate, poisson: true, tally: 'retry-after' },
           ...{ seconds, lead, tail },
         })
-      /** So that what comes next does not begin with what the last has left. */
+      /** So that the next measurement does not start with the backlog of the last. */
       const quiet = async (): Promise<void> => void (await machine.load({ port, connections: 1, seconds: 1 }))
       const { succeeded, seconds: took } = await peak(warmUpSeconds)
       await flood((succeeded / took) * times, compiling)
@@ -67,14 +67,14 @@ function subject(name: string, work: 'cpu' | 'pool', shield: string): Subject {
 const cpu = 'processor: fastify-fleet'
 const pool = 'pool: fastify-fleet, latency: true'
 const missed = {
-  why: 'nine refusals for each answer, each at the price of the smallest answer of node:http, take their share of the core',
+  why: 'nine rejections for each served request, each as expensive as the smallest response of node:http, use part of the core',
   profile: 'overload.md',
 }
 const bars = (name: string, what: string): Scenario['bars'] => [
   { what: `goodput at 10 × capacity, ${what}`, subject: name, metric: 'share', is: 'at least', limit: 0.9, missed },
-  { what: `p95 ms of what is accepted, ${what}`, subject: name, metric: 'p95', limit: 100, missed },
+  { what: `p95 ms of accepted requests, ${what}`, subject: name, metric: 'p95', limit: 100, missed },
   {
-    what: `neither answered nor refused with Retry-After, ${what}`,
+    what: `neither served nor rejected with Retry-After, ${what}`,
     subject: name,
     metric: 'bad',
     is: 'exactly',
@@ -84,11 +84,11 @@ const bars = (name: string, what: string): Scenario['bars'] => [
 
 const scenario: Scenario = {
   name: 'overload',
-  title: 'Ten times as many requests as can be done',
+  title: 'Ten times the capacity',
   about:
-    'An open loop: requests come at random moments, ten times as many per second as the server does at best, whether or ' +
-    'not it answers. Goodput is what is answered with 200, as a share of that best. Latency counts from the moment a ' +
-    `request is due. The first ${onset} s, in which the process finds out, stand in a column of their own. ` +
+    'An open loop: requests arrive at random times, ten times as many per second as the capacity, whether or ' +
+    'not there are responses. Goodput counts responses with 200, as a share of the capacity. Latency counts from the time a ' +
+    `request is due. The first ${onset} s, in which overload is detected, have their own column. ` +
     '`own` is the share of the time that the server had for itself, running or idle; with `processor`, rates are by that. ' +
     '`processor`: about 6 ms of it per request, in two pieces; `pool`: ten places, 20 ms each.',
   metrics: {
@@ -98,7 +98,7 @@ const scenario: Scenario = {
     p50: { title: 'p50 ms', digits: 0 },
     p95: { title: 'p95 ms', digits: 0 },
     first: { title: `p95 ms, first ${onset} s`, digits: 0 },
-    refused: { title: 'refused/s', digits: 0 },
+    refused: { title: 'rejected/s', digits: 0 },
     own: { title: 'own', digits: 2 },
     bad: { title: 'lost or without Retry-After', digits: 0 },
   },

@@ -31,9 +31,9 @@ const subject = (name: string): Subject => ({
 
 const scenario: Scenario = {
   name: 'policy-pick',
-  title: 'What a pick costs',
+  title: 'The cost of a pick',
   about:
-    'CPU µs for one pick, the count of what is in flight and the note of a latency included, by the number of targets; 50 ' +
+    'CPU µs for one pick, including the in-flight count and the latency record, by the number of targets; 50 ' +
     'requests in flight.',
   metrics: {
     at10: { title: '10 targets, µs', digits: 2 },

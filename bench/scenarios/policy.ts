@@ -9,28 +9,28 @@ const nine = Array.from({ length: 9 }, () => '5/1')
 const healthy = upstreams([...nine, '5/1'])
 const oneSlow = upstreams([...nine, '50/1'])
 
-/** A p99 needs a thousand requests to be one. */
+/** A p99 needs a thousand requests. */
 const leastSeconds = 6
 const warmUpSeconds = 3
 
-/** Two of the same front, asked at the same time: what disturbs one disturbs both. */
+/** Two proxies of the same kind, loaded at the same time, so that a disturbance affects both. */
 function subject(name: string, start: Start): Subject {
   return {
     name,
     async open(machine: Machine): Promise<Open> {
       const fronts = await Promise.all([healthy, oneSlow].map(async (behind) => start(machine, await behind(machine))))
-      const ask = (seconds: number) =>
+      const send = (seconds: number) =>
         Promise.all(
           fronts.map(({ port }) => {
             const job: Job = { port, seconds, connections: 100, rate: 200, poisson: true, tally: 'x-upstream' }
             return machine.load(job)
           }),
         )
-      await ask(warmUpSeconds)
+      await send(warmUpSeconds)
       return {
         async round(seconds) {
-          const [calm, slow] = await ask(Math.max(seconds, leastSeconds))
-          if (!calm || !slow) throw new Error('no answers')
+          const [calm, slow] = await send(Math.max(seconds, leastSeconds))
+          if (!calm || !slow) throw new Error('no responses')
           const failed = (result: typeof slow): number =>
             result.completed - result.succeeded + Object.values(result.errors).reduce((sum, count) => sum + count, 0)
           return {
@@ -66,7 +66,7 @@ const barsOf = (policy: string): Scenario['bars'] => {
       overMetric: 'calm',
       limit: 1.2,
       missed: {
-        why: 'a pause of 50 ms on a machine that others use holds up ten of the 1,200 requests of a round, by whatever front',
+        why: 'a pause of 50 ms on a shared machine delays ten of the 1,200 requests of a round, with any proxy',
         profile: 'machine.md',
       },
     },
@@ -79,8 +79,8 @@ const scenario: Scenario = {
   name: 'policy',
   title: 'Ten upstreams, one of them ten times slower',
   about:
-    '200 requests per second at random (Poisson) distances, ten upstreams that work on one request at a time: nine for 5 ms, ' +
-    'one for 50 ms. Beside each front runs another one of its kind before ten healthy upstreams, at the same rate and time. ' +
+    '200 requests per second at random (Poisson) intervals, ten upstreams that serve one request at a time: nine for 5 ms, ' +
+    'one for 50 ms. Beside each proxy runs another of its kind in front of ten healthy upstreams, at the same rate and time. ' +
     'What a front has to find out first is not counted: three seconds of the same load come before the first round.',
   metrics: {
     calm: { title: 'p99 ms, all healthy' },

@@ -23,8 +23,8 @@ const scenario: Scenario = {
   name: 'probes',
   title: 'A storm of probes',
   about:
-    `${rate} \`GET /ready\` per second (or as many as one core answers) to an instance with Redis and a check that runs once ` +
-    'per second. How often the check ran and how many commands Redis got is held against a quiet stretch of the same length.',
+    `${rate} \`GET /ready\` per second (or as many as one core can serve) to an instance with Redis and a check that runs once ` +
+    'per second. How often the check ran and how many commands Redis got is compared with an idle period of the same length.',
   metrics: {
     rps: { title: 'probes/s', digits: 0 },
     checks: { title: 'checks/s, storm', digits: 2 },
@@ -49,7 +49,7 @@ const scenario: Scenario = {
           const result = await task()
           const seconds = (performance.now() - begin) / 1000
           const checks = ((await checkRuns(program)) - before[0]) / seconds
-          // One of them is the INFO that counted.
+          // One of them is the INFO that counts.
           return { checks, redis: ((await redisCommands(machine, redis)) - before[1] - 1) / seconds, result }
         }
         await machine.load({ ...job, seconds: 2 })
@@ -74,7 +74,7 @@ const scenario: Scenario = {
   ],
   bars: [
     { what: 'checks per second under a storm of probes', subject: 'fastify-fleet', metric: 'checks', limit: 1.1 },
-    // Heartbeats come and go: a few commands per second of difference are theirs.
+    // Heartbeats cause a difference of a few commands per second.
     { what: 'Redis commands per probe', subject: 'fastify-fleet', metric: 'perProbe', limit: 0.005 },
     { what: 'probes that failed', subject: 'fastify-fleet', metric: 'failed', is: 'exactly', limit: 0 },
   ],

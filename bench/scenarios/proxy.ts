@@ -3,7 +3,7 @@ import type { Machine, Program } from '../machine.ts'
 import { type Scenario, type Subject, serverMetrics } from '../scenario.ts'
 import { underLoad, type Work } from '../servers.ts'
 
-/** What a browser sends. */
+/** The headers of a browser. */
 const headers = {
   'User-Agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0',
   Accept: 'application/json, text/plain, */*',
@@ -27,16 +27,16 @@ const program = (name: string, file: string, env: Record<string, string> = {}): 
 const ours = 'fastify-fleet createProxy'
 
 const missed = {
-  why: 'the proxy’s own code has a tenth of the time at most, the rest is the kernel’s, V8’s and node:http’s',
+  why: 'the proxy’s own code takes at most a tenth of the time; the rest is the kernel, V8 and node:http',
   profile: 'proxy.md',
 }
 
 const scenario: Scenario = {
   name: 'proxy',
-  title: 'A reverse proxy before three upstreams',
+  title: 'A reverse proxy in front of three upstreams',
   about:
-    'GET with the headers of a browser, 50 kept connections, three node:http upstreams on the other core that answer at ' +
-    'once. Ours with everything on, as users get it: probes, outliers, retries, forwarded headers, metrics. nginx and ' +
+    'GET with the headers of a browser, 50 persistent connections, three node:http upstreams on the other core that respond at ' +
+    'once. fastify-fleet with its defaults: probes, outliers, retries, forwarded headers, metrics. nginx and ' +
     'HAProxy with one worker and upstream connections kept.',
   slices: 4,
   metrics: serverMetrics,

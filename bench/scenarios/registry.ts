@@ -19,8 +19,8 @@ const subject = (instances: number): Subject => ({
     const { url, pid } = await redis
     const program = await machine.program('registry.js', { env: { REDIS_URL: url, INSTANCES: String(instances) } })
     const beats = async (seconds: number): Promise<number> => {
-      const answer = await fetch(`http://127.0.0.1:${program.port}/?seconds=${seconds}`)
-      return ((await answer.json()) as { beats: number }).beats
+      const response = await fetch(`http://127.0.0.1:${program.port}/?seconds=${seconds}`)
+      return ((await response.json()) as { beats: number }).beats
     }
     await beats(1)
     return {
@@ -45,9 +45,9 @@ const name = (instances: number): string => `${instances.toLocaleString('en')} i
 
 const scenario: Scenario = {
   name: 'registry',
-  title: 'What a heartbeat costs',
+  title: 'The cost of a heartbeat',
   about:
-    'Ten registrars as an instance has one, each with its list of all peers, beat over one connection to one Redis, which ' +
+    'Ten registrars, one as in each instance, each with its list of all peers, send heartbeats over one connection to one Redis, which ' +
     'holds the entries of the others. The commands include those that the script of a beat runs. An instance beats every ' +
     'two seconds.',
   metrics: {
@@ -67,7 +67,7 @@ const scenario: Scenario = {
     subject: name(1_000),
     metric,
     over: name(10),
-    // A look-up in a sorted set of a thousand instead of ten is a few steps more.
+    // A look-up in a sorted set of a thousand takes a few steps more than in one of ten.
     limit: 1.25,
   })),
 }

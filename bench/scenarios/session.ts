@@ -11,7 +11,7 @@ const connections = 50
 const counted = 100
 const writing = /^(set|getex|expire|pexpire|eval|evalsha|del|unlink|zadd|hset)$/
 
-/** Calls by command since the last time they were counted; what keeps connections alive is left out. */
+/** Calls by command since the last count, without keep-alive commands. */
 async function commands(redis: Redis): Promise<{ all: number; writes: number }> {
   const stats = (await redis.info('commandstats')).matchAll(/cmdstat_([^:|]+)[^:]*:calls=(\d+)/g)
   await redis.config('RESETSTAT')
@@ -24,7 +24,7 @@ async function commands(redis: Redis): Promise<{ all: number; writes: number }> 
   return { all, writes }
 }
 
-/** Until no command comes any more. */
+/** Waits until no more commands arrive. */
 async function silence(redis: Redis): Promise<void> {
   for (let looks = 0; looks < 40; looks++) {
     await delay(25)
@@ -36,15 +36,15 @@ async function silence(redis: Redis): Promise<void> {
 async function logIn(port: number): Promise<Request[]> {
   const requests: Request[] = []
   for (let i = 0; i < connections; i++) {
-    const answer = await fetch(`http://127.0.0.1:${port}/login`, { method: 'POST' })
-    const cookie = answer.headers.getSetCookie()[0]?.split(';', 1)[0]
-    if (cookie === undefined) throw new Error(`login gave no cookie: ${answer.status} ${await answer.text()}`)
+    const response = await fetch(`http://127.0.0.1:${port}/login`, { method: 'POST' })
+    const cookie = response.headers.getSetCookie()[0]?.split(';', 1)[0]
+    if (cookie === undefined) throw new Error(`login gave no cookie: ${response.status} ${await response.text()}`)
     requests.push({ path: '/me', headers: { cookie } })
   }
   return requests
 }
 
-/** A program with a Redis of its own, so that its commands can be counted. */
+/** A program with its own Redis, so that its commands can be counted. */
 const subject = (name: string, options: ServerOptions): Subject => ({
   name,
   async open(machine: Machine): Promise<Open> {
@@ -60,7 +60,7 @@ const subject = (name: string, options: ServerOptions): Subject => ({
     return {
       async round(seconds): Promise<Figures> {
         const { result: _, ...figures } = await machine.measure({ port, connections, requests, seconds }, [pid])
-        // Counted on their own: under load, some commands belong to requests that the end of the round cut off.
+        // Counted separately: under load, some commands belong to requests that the end of the round interrupted.
         await silence(redis)
         for (let i = 0; i < counted; i++) await (await fetch(url, { headers })).text()
         const { all, writes } = await commands(redis)
@@ -81,15 +81,15 @@ const floor = 'one pipelined GET and JSON.parse (floor)'
 const bare = 'bare Fastify, no session'
 
 const missed = {
-  why: 'any addition to bare Fastify costs several times more here than alone, whichever plugin adds it',
+  why: 'any addition to bare Fastify costs several times more here than alone, whatever the plugin',
   profile: 'machine.md',
 }
 
 const scenario: Scenario = {
   name: 'session',
-  title: 'A session is read',
+  title: 'Reading a session',
   about:
-    'A route that reads one field of a session in Redis, 50 kept connections with a session each. Ours has its defaults: ' +
+    'A route that reads one field of a session in Redis, 50 persistent connections with a session each. fastify-fleet has its defaults: ' +
     'signed cookie, merge of overlapping changes, expiry refreshed once per `touchAfterMs`. The floor does none of that: one ' +
     '`GET` by ioredis with automatic pipelining, and `JSON.parse`.',
   slices: 4,

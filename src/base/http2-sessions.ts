@@ -1,6 +1,6 @@
 import type { Http2SecureServer, Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import { StallGuard, sweepMs } from './socket-bounds.ts'
+import { resetConnection, StallGuard, sweepMs } from './socket-bounds.ts'
 
 /** Bounds of an HTTP/2 server, in milliseconds and bytes; 0: no limit. */
 export interface Http2Bounds {
@@ -242,11 +242,15 @@ export class Http2Sessions {
   }
 }
 
-/** Resets the connection, so that the client cannot keep it or its descriptor open. */
+/** Closes the connection at once, so that the client cannot keep it or its descriptor open. */
 function end({ http2, socket, raw }: Session, code: number): void {
   if (code !== noError && !http2.destroyed) http2.goaway(code)
+  if (raw && !raw.destroyed) {
+    // A session that ends shuts its connection down, which JavaScript cannot see; see `resetConnection`.
+    if (http2.closed || http2.destroyed) raw.destroy()
+    else resetConnection(raw)
+  }
   http2.destroy()
-  if (raw && !raw.destroyed) raw.resetAndDestroy()
   socket.destroy()
 }
 

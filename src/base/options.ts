@@ -130,11 +130,6 @@ export function resolveOptions<S extends Shapes>(
   return merge(plugin, shapes, defaultsOf(shapes), fromEnv, ...layers) as Resolved<S>
 }
 
-/** Until every plugin declares its options once. */
-export function resolveLegacy<T extends object>(plugin: string, shapes: Shapes, ...layers: (object | undefined)[]): T {
-  return merge(plugin, shapes, ...layers) as T
-}
-
 function defaultsOf(shapes: Shapes): object {
   return Object.fromEntries(Object.entries(shapes).map(([key, { fallback }]) => [key, fallback]))
 }

@@ -37,6 +37,16 @@ export function endConnection(socket: Duplex, last?: string, waitMs: number = li
 }
 
 /**
+ * Resets a connection. Node never closes the descriptor of a socket that is reset during its shutdown (libuv responds
+ * EINVAL), so such a socket is closed instead; it has no data left to discard.
+ */
+export function resetConnection(socket: Socket): void {
+  const isShuttingDown = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
+  if (isShuttingDown) socket.destroy()
+  else socket.resetAndDestroy()
+}
+
+/**
  * Connections that have their response and wait for the other side to close. Above `max` the oldest is destroyed, so that a
  * client cannot block others by opening many.
  */
@@ -137,6 +147,6 @@ function cut(stream: Duplex): void {
   if ('rstCode' in stream) (stream as ServerHttp2Stream).close(cancelled)
   // A regular close would keep unsent data in the kernel for minutes. Only TCP can be reset.
   const { encrypted, remotePort } = stream as Partial<TLSSocket>
-  if (!encrypted && remotePort !== undefined && !stream.destroyed) (stream as Socket).resetAndDestroy()
+  if (!encrypted && remotePort !== undefined && !stream.destroyed) resetConnection(stream as Socket)
   stream.destroy()
 }

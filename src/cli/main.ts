@@ -22,3 +22,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })
 process.exitCode = await dispatch(verbs, process.argv.slice(2))
+// A channel to a parent process, such as pm2, would keep this one alive.
+if (process.connected) process.disconnect()

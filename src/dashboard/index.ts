@@ -47,11 +47,12 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const page = dashboardPage({ ...parts, signedIn: false })
   const signedInPage = dashboardPage({ ...parts, signedIn: true })
   const pageForSignIn = signInPage(root)
-  const route = { ...ownRoute, onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
+  const access = { onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
+  const route = { ...ownRoute(), ...access } as const
   acceptSmallJson(app)
   if (signIn) {
     signIn.addPath(app.prefix + root)
-    sessionRoutes(app, root, { ...ownRoute, config: operatorsConfig }, signIn)
+    sessionRoutes(app, root, { ...ownRoute(), config: operatorsConfig }, signIn)
   }
 
   /** Browsers that are not signed in get the sign-in page, other clients without access the 404 of an unknown path. */
@@ -72,7 +73,7 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   for (const name of ['drain', 'undrain'] as const) {
     app.post<{ Body: { instance: string } }>(
       `${root}/${name}`,
-      { ...route, logLevel: 'info', schema: { body: commandBody } },
+      { ...ownRoute({ body: commandBody }), ...access, logLevel: 'info' },
       async ({ body: { instance } }, reply) => {
         if (!fleet.peers().some(({ id }) => id === instance)) {
           throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instance)} in this fleet`)

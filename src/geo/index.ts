@@ -145,7 +145,7 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
   })
   if (options.redirect) redirectElsewhere(app, regions, own as string, options.endpoint)
   if (options.endpoint === false) return
-  app.get(options.endpoint, { ...ownRoute, schema: endpointSchema }, async (request, reply) => {
+  app.get(options.endpoint, ownRoute(endpointSchema), async (request, reply) => {
     const { country, place, source } = request.geo
     const [best, ...others] = regions.rank(country, place)
     reply.header('Cache-Control', 'no-store')

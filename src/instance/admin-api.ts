@@ -67,10 +67,9 @@ const plugin: FastifyPluginAsync<LoadBalancerOptions> = async (app, given) => {
 function routes(app: FastifyInstance): void {
   const { fleet, health } = app
   const route = (summary: string, response: object, more: object = {}): object => ({
-    ...ownRoute,
+    ...ownRoute({ summary, tags: ['load balancer'], response: { 200: response }, ...more }),
     config: operatorsConfig,
     onRequest: operatorsOnly(app),
-    schema: { summary, tags: ['load balancer'], response: { 200: response }, ...more },
   })
   app.operators.signIn?.addPath(app.prefix)
   acceptSmallJson(app)

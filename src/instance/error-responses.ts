@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyPluginAsync, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 
 /** Body of the response to a failed request. */
@@ -18,30 +18,41 @@ declare module 'fastify' {
   }
 }
 
+type Thrown = Partial<FastifyError> & { readonly status?: unknown; readonly headers?: Record<string, string> }
+
+const isFailure = (status: number): boolean => status >= 400 && status <= 599
+
+/** The status as Fastify's own handler chooses it: of the error, else of the reply, else 500. */
+const statusOf = ({ statusCode, status }: Thrown, reply: FastifyReply): number =>
+  [statusCode, status, reply.statusCode].map(Number).find(isFailure) ?? 500
+
 /** Below 500 the message is for the client. Above, it may name hosts, queries or files, and is only logged. */
-function bodyOf(error: FastifyError, request: FastifyRequest): ErrorResponse {
-  const statusCode = error.statusCode !== undefined && error.statusCode >= 400 ? error.statusCode : 500
+function bodyOf(error: Error & Thrown, statusCode: number, requestId: string): ErrorResponse {
   const ours = error.name === 'FleetError'
   const isPublic = statusCode < 500 || ours
   return {
     statusCode,
     code: isPublic ? (error.code ?? 'FLEET_ERR_REQUEST_INVALID') : 'FLEET_ERR_INTERNAL',
     message: statusCode < 500 ? error.message : ours ? (error.message.split(':', 1)[0] ?? '') : 'Internal server error',
-    requestId: request.id,
+    requestId,
   }
 }
 
 const plugin: FastifyPluginAsync = async (app) => {
   app.decorate('errorTranslators', [])
-  app.setErrorHandler((thrown: FastifyError, request, reply): FastifyReply => {
+  app.setErrorHandler((thrown: unknown, request, reply): FastifyReply => {
     const translated = app.errorTranslators.map((translate) => translate(thrown)).find((known) => known !== undefined)
-    const error = (translated ?? thrown) as FastifyError & { headers?: Record<string, string> }
-    const body = bodyOf(error, request)
-    if (body.statusCode >= 500) request.log.error({ err: error }, error.message)
-    else request.log.info({ err: { code: error.code, message: error.message } }, 'request rejected')
-    if (error.headers) reply.headers(error.headers)
+    const error = (translated ?? thrown) as (Error & Thrown) | null | undefined
+    const statusCode = statusOf(error ?? {}, reply)
+    if (statusCode >= 500) request.log.error({ err: error }, error?.message)
+    else request.log.info({ err: { code: error?.code, message: error?.message } }, 'request rejected')
+    reply.code(statusCode)
+    if (error?.headers) reply.headers(error.headers)
+    // The application chose the whole body, as an `errorResponseBuilder` does.
+    if (!(error instanceof Error)) return reply.send(error)
     // The route's response schema describes its success and would remove fields of the error.
-    return reply.code(body.statusCode).type('application/json; charset=utf-8').serializer(JSON.stringify).send(body)
+    const body = bodyOf(error, statusCode, request.id)
+    return reply.type('application/json; charset=utf-8').serializer(JSON.stringify).send(body)
   })
 }
 

@@ -11,14 +11,22 @@ const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema }) => 
   }
 }
 
-/**
- * Compilers for all routes of this package. Their schemas only document them, for example in @fastify/swagger; handlers
- * build responses that need no filter. Compiled by Fastify, the schemas would take 1.2 MB of memory.
- */
-export const ownRoute = { validatorCompiler, serializerCompiler: (): typeof JSON.stringify => JSON.stringify } as const
+/** `summary`, `tags` and `hide` are those of @fastify/swagger, whose types may not be installed. */
+type DocumentedSchema = FastifySchema & { summary?: string; tags?: readonly string[]; hide?: boolean }
 
-/** These requests are frequent and must be served by a busy process. */
-const common = { rateLimit: false, probe: true } as const
+/**
+ * Options of all routes of this package. The schema only documents a route; handlers build responses that need no filter.
+ * Compiled by Fastify, the schemas would take 1.2 MB of memory. `hide` keeps them out of an application's @fastify/swagger.
+ */
+export const ownRoute = (schema: DocumentedSchema = {}) =>
+  ({
+    validatorCompiler,
+    serializerCompiler: (): typeof JSON.stringify => JSON.stringify,
+    schema: { ...schema, hide: true } as DocumentedSchema,
+  }) as const
+
+/** These requests are frequent and must be served by a busy process. @fastify/otel traces none of them. */
+const common = { rateLimit: false, probe: true, otel: false } as const
 /** `config` of probes, which are public. */
 export const probeConfig = { ...common, audience: 'probes' } as const
 /** `config` of routes for operators. */

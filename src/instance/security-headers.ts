@@ -5,6 +5,19 @@ import { ensure } from '../base/ensure.ts'
 import { helmetHooks } from '../base/internals/helmet-hooks.ts'
 import { staticHeaders } from './static-headers.ts'
 
+/**
+ * The options with the default of this package: the load balancer decides about https, and over plain HTTP the directive
+ * `upgrade-insecure-requests` breaks every asset of a page. Whatever the application sets wins.
+ */
+export function withHelmetDefaults(options: FastifyHelmetOptions): FastifyHelmetOptions {
+  const given = options.contentSecurityPolicy ?? true
+  if (given === false || (typeof given === 'object' && given.useDefaults === false)) return options
+  const policy = given === true ? {} : given
+  const isSet = 'upgrade-insecure-requests' in { ...policy.directives }
+  const directives = { ...(!isSet && { upgradeInsecureRequests: null }), ...policy.directives }
+  return { ...options, contentSecurityPolicy: { ...policy, directives } }
+}
+
 /** Whether @fastify/helmet would set the same headers for every request. */
 function isConstant({ enableCSPNonces, global, ...options }: FastifyHelmetOptions): boolean {
   const hasFunction = (value: unknown): boolean =>

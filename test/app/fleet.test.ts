@@ -24,12 +24,12 @@ test('a login at one instance is valid on every instance, as session and as toke
   const { cookie, authorization, userId } = await login(one)
   for (const app of [one, two]) {
     for (const headers of [{ cookie }, { authorization }] as Record<string, string>[]) {
-      const { status, json } = await app.ask('/api/v1/me', { headers })
+      const { status, json } = await app.send('/api/v1/me', { headers })
       assert.equal(status, 200)
       assert.deepEqual(json.user, { id: userId, email: 'test@example.com', name: 'Test User' })
     }
   }
-  const { json, headers } = await two.ask('/api/v1/me', { headers: { cookie } })
+  const { json, headers } = await two.send('/api/v1/me', { headers: { cookie } })
   assert.equal(json.servedBy, 'two')
   assert.equal(headers.get('x-stateless'), 'true')
 })
@@ -38,30 +38,30 @@ test('a login creates a new session for any cookie', async () => {
   const first = await login(one)
   const second = await login(two, { cookie: first.cookie })
   assert.notEqual(first.cookie, second.cookie)
-  assert.equal((await one.ask('/api/v1/me', { headers: { cookie: first.cookie } })).status, 401)
-  assert.equal((await one.ask('/api/v1/me', { headers: { cookie: second.cookie } })).status, 200)
+  assert.equal((await one.send('/api/v1/me', { headers: { cookie: first.cookie } })).status, 401)
+  assert.equal((await one.send('/api/v1/me', { headers: { cookie: second.cookie } })).status, 200)
 })
 
 test('a logout at one instance ends session and tokens on every instance', async () => {
   const { cookie, authorization, refreshToken } = await login(one)
   const other = await login(one)
-  assert.equal((await two.ask('/api/v1/auth/logout', { method: 'POST', headers: { cookie } })).status, 204)
-  for (const app of [one, two]) assert.equal((await app.ask('/api/v1/me', { headers: { cookie } })).status, 401)
-  await until(async () => (await one.ask('/api/v1/me', { headers: { authorization } })).status === 401)
-  const refreshed = await one.ask('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken } })
+  assert.equal((await two.send('/api/v1/auth/logout', { method: 'POST', headers: { cookie } })).status, 204)
+  for (const app of [one, two]) assert.equal((await app.send('/api/v1/me', { headers: { cookie } })).status, 401)
+  await until(async () => (await one.send('/api/v1/me', { headers: { authorization } })).status === 401)
+  const refreshed = await one.send('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken } })
   assert.equal(refreshed.status, 401)
-  assert.equal((await one.ask('/api/v1/me', { headers: { cookie: other.cookie } })).status, 200)
-  assert.equal((await one.ask('/api/v1/auth/logout', { method: 'POST' })).status, 401)
+  assert.equal((await one.send('/api/v1/me', { headers: { cookie: other.cookie } })).status, 200)
+  assert.equal((await one.send('/api/v1/auth/logout', { method: 'POST' })).status, 401)
 })
 
 test('a refresh token works once, on any instance; use by another client ends the session', async () => {
   const { refreshToken } = await login(one)
   const refresh = (app: Running, token: string, headers = {}) =>
-    app.ask('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: token }, headers })
+    app.send('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: token }, headers })
   const fresh = await refresh(two, refreshToken)
   assert.equal(fresh.status, 200)
   const authorization = `Bearer ${fresh.json.accessToken}`
-  assert.equal((await one.ask('/api/v1/me', { headers: { authorization } })).status, 200)
+  assert.equal((await one.send('/api/v1/me', { headers: { authorization } })).status, 200)
   assert.deepEqual((await refresh(one, refreshToken)).json, fresh.json, 'a second tab')
   const again = await refresh(one, refreshToken, { 'user-agent': 'another client' })
   assert.deepEqual([again.status, again.json.code], [401, 'FLEET_ERR_TOKEN_REUSED'])
@@ -70,7 +70,7 @@ test('a refresh token works once, on any instance; use by another client ends th
 
 test('responds alike to a wrong password and an unknown user', async () => {
   const attempt = async (body: object): Promise<unknown> => {
-    const { status, json, headers } = await one.ask('/api/v1/auth/login', { method: 'POST', body })
+    const { status, json, headers } = await one.send('/api/v1/auth/login', { method: 'POST', body })
     assert.equal(headers.get('set-cookie'), null)
     return [status, json.code, json.message]
   }
@@ -78,7 +78,7 @@ test('responds alike to a wrong password and an unknown user', async () => {
   assert.deepEqual(known, await attempt({ email: 'nobody@example.com', password: 'password' }))
   assert.deepEqual((known as unknown[])[1], 'FLEET_ERR_LOGIN_FAILED')
   assert.equal(
-    (await one.ask('/api/v1/auth/login', { method: 'POST', body: { ...credentials, email: 'TEST@example.com' } }))
+    (await one.send('/api/v1/auth/login', { method: 'POST', body: { ...credentials, email: 'TEST@example.com' } }))
       .status,
     200,
   )
@@ -88,7 +88,7 @@ test('products are created, read, changed and deleted on different instances, an
   const { cookie, userId } = await login(one)
   const headers = { cookie }
   const sku = `SKU-${randomUUID()}`
-  const made = await one.ask('/api/v1/products', {
+  const made = await one.send('/api/v1/products', {
     method: 'POST',
     headers,
     body: { sku, name: 'Kettle', priceCents: 2990 },
@@ -99,23 +99,23 @@ test('products are created, read, changed and deleted on different instances, an
   assert.equal(made.json.stock, 0)
   const [row] = await query(postgres.url, `SELECT created_by_id FROM products WHERE sku = '${sku}'`)
   assert.equal(row?.created_by_id, userId)
-  for (const app of [one, two]) assert.deepEqual((await app.ask(path)).json, made.json)
+  for (const app of [one, two]) assert.deepEqual((await app.send(path)).json, made.json)
 
-  const changed = await two.ask(path, { method: 'PATCH', headers, body: { stock: 7 } })
+  const changed = await two.send(path, { method: 'PATCH', headers, body: { stock: 7 } })
   assert.deepEqual([changed.status, changed.json.stock, changed.json.name], [200, 7, 'Kettle'])
-  for (const app of [two, one]) await until(async () => (await app.ask(path)).json.stock === 7)
+  for (const app of [two, one]) await until(async () => (await app.send(path)).json.stock === 7)
 
-  const twice = await two.ask('/api/v1/products', {
+  const twice = await two.send('/api/v1/products', {
     method: 'POST',
     headers,
     body: { sku, name: 'Other', priceCents: 1 },
   })
   assert.deepEqual([twice.status, twice.json.code], [409, 'FLEET_ERR_RECORD_EXISTS'])
 
-  assert.equal((await one.ask(path, { method: 'DELETE', headers })).status, 204)
-  for (const app of [one, two]) await until(async () => (await app.ask(path)).status === 404)
+  assert.equal((await one.send(path, { method: 'DELETE', headers })).status, 204)
+  for (const app of [one, two]) await until(async () => (await app.send(path)).status === 404)
   for (const method of ['DELETE', 'PATCH']) {
-    const gone = await two.ask(path, { method, headers, ...(method === 'PATCH' && { body: { stock: 1 } }) })
+    const gone = await two.send(path, { method, headers, ...(method === 'PATCH' && { body: { stock: 1 } }) })
     assert.deepEqual([gone.status, gone.json.code], [404, 'FLEET_ERR_RECORD_UNKNOWN'])
   }
 })
@@ -124,12 +124,12 @@ test('the list of products is paged and follows changes', async () => {
   const { cookie } = await login(two)
   const add = async (name: string): Promise<void> => {
     const body = { sku: randomUUID(), name, priceCents: 1 }
-    assert.equal((await two.ask('/api/v1/products', { method: 'POST', headers: { cookie }, body })).status, 201)
+    assert.equal((await two.send('/api/v1/products', { method: 'POST', headers: { cookie }, body })).status, 201)
   }
   const all = async (app: Running): Promise<string[]> => {
     const names: string[] = []
     for (let after = ''; ; ) {
-      const { json } = await app.ask(`/api/v1/products?limit=2${after && `&after=${after}`}`)
+      const { json } = await app.send(`/api/v1/products?limit=2${after && `&after=${after}`}`)
       names.push(...json.products.map(({ name }: { name: string }) => name))
       if (json.next === undefined) return names
       after = json.next
@@ -144,10 +144,10 @@ test('the list of products is paged and follows changes', async () => {
 test('the dashboard is computed once for both instances', async () => {
   const { cookie } = await login(one)
   const { cookie: other } = await login(two)
-  const first = await one.ask('/api/v1/dashboard', { headers: { cookie } })
+  const first = await one.send('/api/v1/dashboard', { headers: { cookie } })
   assert.equal(first.status, 200)
   assert.ok(first.json.summary.products >= 4)
-  const second = await two.ask('/api/v1/dashboard', { headers: { cookie: other } })
+  const second = await two.send('/api/v1/dashboard', { headers: { cookie: other } })
   assert.equal(second.json.countedAt, first.json.countedAt)
   assert.deepEqual([first.json.servedBy, second.json.servedBy], ['one', 'two'])
 })
@@ -262,7 +262,7 @@ test('responds to bad input with a 4xx as JSON with a code, never a stack', asyn
       [400, 'FLEET_ERR_REQUEST_INVALID', { path: '/work?ms=30001' }],
     ]
   for (const [status, code, { path, ...options }] of cases) {
-    const response = await one.ask(path, options)
+    const response = await one.send(path, options)
     const what = `${options.method ?? 'GET'} ${path} ${JSON.stringify(options.body)?.slice(0, 80)}: ${response.text.slice(0, 300)}`
     assert.equal(response.status, status, what)
     assert.equal(response.json?.statusCode, status, what)
@@ -273,29 +273,29 @@ test('responds to bad input with a 4xx as JSON with a code, never a stack', asyn
 })
 
 test('serves /work, /echo and the pages', async () => {
-  assert.deepEqual((await one.ask('/work?ms=5')).json, { ms: 5, servedBy: 'one' })
-  assert.deepEqual((await one.ask('/work')).json, { ms: 0, servedBy: 'one' })
+  assert.deepEqual((await one.send('/work?ms=5')).json, { ms: 5, servedBy: 'one' })
+  assert.deepEqual((await one.send('/work')).json, { ms: 0, servedBy: 'one' })
   for (const body of [{ a: [1, null] }, [1], 'text', 5, null])
-    assert.deepEqual((await two.ask('/echo', { method: 'POST', body: JSON.stringify(body) })).json, {
+    assert.deepEqual((await two.send('/echo', { method: 'POST', body: JSON.stringify(body) })).json, {
       body,
       servedBy: 'two',
     })
-  assert.deepEqual((await two.ask('/echo', { method: 'POST' })).json, { body: null, servedBy: 'two' })
-  const root = await one.ask('/')
+  assert.deepEqual((await two.send('/echo', { method: 'POST' })).json, { body: null, servedBy: 'two' })
+  const root = await one.send('/')
   assert.deepEqual([root.status, root.headers.get('location')], [302, '/static/'])
   for (const [path, type] of [
     ['', 'html'],
     ['page.css', 'css'],
     ['page.js', 'javascript'],
   ]) {
-    const page = await one.ask(`/static/${path}`)
+    const page = await one.send(`/static/${path}`)
     assert.equal(page.status, 200)
     assert.match(page.headers.get('content-type') ?? '', new RegExp(`${type}`))
     assert.match(page.headers.get('cache-control') ?? '', /max-age=300/)
     const etag = page.headers.get('etag') ?? ''
     // Without the second header fetch requests a fresh one.
     const known = { 'if-none-match': etag, 'cache-control': 'max-age=0' }
-    assert.equal((await two.ask(`/static/${path}`, { headers: known })).status, 304)
+    assert.equal((await two.send(`/static/${path}`, { headers: known })).status, 304)
   }
 })
 
@@ -304,12 +304,12 @@ test('limits logins across all instances', async () => {
   const other = await start({ ...env, FLEET_NAME: 'limited' })
   const attempt = async (i: number): Promise<number> => {
     const app = i % 2 ? limited : other
-    return (await app.ask('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: 'x' } })).status
+    return (await app.send('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: 'x' } })).status
   }
   const statuses: number[] = []
   for (let i = 0; i < 40; i++) statuses.push(await attempt(i))
   assert.deepEqual(statuses, [...Array(30).fill(401), ...Array(10).fill(429)])
-  const rejected = await limited.ask('/api/v1/auth/login', { method: 'POST', body: credentials })
+  const rejected = await limited.send('/api/v1/auth/login', { method: 'POST', body: credentials })
   assert.equal(rejected.status, 429)
   assert.ok(Number(rejected.headers.get('retry-after')) > 0)
 })

@@ -24,7 +24,7 @@ export type Env = Record<string, string | number | undefined>
 
 export const fork = (env: Env): App => forkApp(`${root}src/app/main.ts`, { env: { ...clean, ...env }, cwd: root })
 
-export interface Answer {
+export interface Reply {
   status: number
   headers: Headers
   // biome-ignore lint/suspicious/noExplicitAny: tests access known fields
@@ -35,13 +35,13 @@ export interface Answer {
 export interface Running {
   readonly child: App
   readonly url: string
-  ask(path: string, options?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Answer>
+  send(path: string, options?: { method?: string; body?: unknown; headers?: Record<string, string> }): Promise<Reply>
 }
 
 /** Starts an instance of the reference application and waits until it is ready. */
 export async function start(env: Env): Promise<Running> {
   const running = await listening(env)
-  await until(async () => (await running.ask('/ready')).status === 200, { what: 'readiness' })
+  await until(async () => (await running.send('/ready')).status === 200, { what: 'readiness' })
   return running
 }
 
@@ -52,7 +52,7 @@ export async function listening(env: Env): Promise<Running> {
   return {
     child,
     url,
-    async ask(path, { method = 'GET', body, headers } = {}) {
+    async send(path, { method = 'GET', body, headers } = {}) {
       const isText = typeof body === 'string'
       const response = await fetch(url + path, {
         method,
@@ -92,7 +92,7 @@ export async function login(app: Running, headers: Record<string, string> = {}):
     json,
     text,
     headers: sent,
-  } = await app.ask('/api/v1/auth/login', { method: 'POST', body: credentials, headers })
+  } = await app.send('/api/v1/auth/login', { method: 'POST', body: credentials, headers })
   if (status !== 200) throw new Error(`login: ${status} ${text}`)
   return {
     cookie: (sent.getSetCookie()[0] ?? '').split(';')[0] ?? '',

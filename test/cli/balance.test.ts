@@ -35,7 +35,7 @@ describe('fleet balance', () => {
         { timeoutMs: 60_000 },
       )
       for (const upstream of upstreams) {
-        upstream.handler = (request, response) => setTimeout(() => upstream.answer(request, response), 200)
+        upstream.handler = (request, response) => setTimeout(() => upstream.response(request, response), 200)
       }
       const seen = upstreams.flatMap((upstream) => upstream.seen).length
       const last = get(url, { headers: { connection: 'close' } })

@@ -63,8 +63,8 @@ describe('fleet bench', () => {
         }),
     })
     // One connection does 25 per second; of 100 per second most wait for it.
-    const asked = [fleet.front, '--path', '/slow', '--rate', '100', '--json', ...short, '--connections', '1']
-    const report = JSON.parse((await runCommand(command, ...asked)).stdout) as BenchReport
+    const requested = [fleet.front, '--path', '/slow', '--rate', '100', '--json', ...short, '--connections', '1']
+    const report = JSON.parse((await runCommand(command, ...requested)).stdout) as BenchReport
     assert.ok(report.requests > 40, String(report.requests))
     assert.ok(report.p95 > holdMs * 5, String(report.p95))
     assert.ok((report.errors['no connection was free'] ?? 0) > 10, JSON.stringify(report.errors))

@@ -142,11 +142,11 @@ test('--admin-port is a port, or an offset to the port of the instance', () => {
 
 describe('canary', () => {
   const limits = { errorMargin: 0.01, p95Factor: 1.5, minRequests: 50 }
-  const asked = { ...release, percent: 10, windowMs: 1000, limits, hold: false }
+  const requested = { ...release, percent: 10, windowMs: 1000, limits, hold: false }
   const where = { targets: [a, b], canaries: [c] }
 
   test('gives the canary a share, compares it, then replaces the others one by one', () => {
-    const plan = canary(asked, where, survey({ [a]: '1', [b]: '1', [c]: undefined }), rotation(full(a, b)))
+    const plan = canary(requested, where, survey({ [a]: '1', [b]: '1', [c]: undefined }), rotation(full(a, b)))
     const steps = short(plan)
     assert.deepEqual(steps.slice(0, 6), [
       'start 2 4003',
@@ -162,10 +162,10 @@ describe('canary', () => {
 
   test('replaces no instance with --hold, and has no steps when all are replaced', () => {
     const found = survey({ [a]: '1', [b]: '1', [c]: '2' })
-    const held = canary({ ...asked, hold: true }, where, found, rotation(full(a, b)))
+    const held = canary({ ...requested, hold: true }, where, found, rotation(full(a, b)))
     assert.equal(short(held).at(-1), 'compare 4003 with 4001, 4002 for 1 s')
     const done = survey({ [a]: '2', [b]: '2', [c]: undefined })
-    assert.deepEqual(canary(asked, where, done, rotation(full(a, b))), [])
+    assert.deepEqual(canary(requested, where, done, rotation(full(a, b))), [])
   })
 
   test('computes weights that give the canary its percentage', () => {

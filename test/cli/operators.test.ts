@@ -50,13 +50,13 @@ test('rejects callers without the token, unknown instances and unreachable targe
   const other = Fastify()
   t.after(() => other.close())
   other.get('/api/v1/load-balancer/instances', async () => ({ hello: 'world' }))
-  const stranger = await other.listen({ port: 0, host: '127.0.0.1' })
+  const outsider = await other.listen({ port: 0, host: '127.0.0.1' })
   for (const [verb, args, code, message] of [
     [ps, [`${urls[0]}`], 2, /FLEET_ERR_NOT_OPERATOR .* responds 404 .*FLEET_ADMIN_TOKEN/],
     [ps, [front], 2, /FLEET_ERR_NOT_OPERATOR .* responds 404 .*FLEET_ADMIN_TOKEN/],
     [ps, [front, '--token', 'wrong'], 2, /FLEET_ERR_NOT_OPERATOR/],
     [ps, ['http://127.0.0.1:1'], 2, /FLEET_ERR_UNREACHABLE .*ECONNREFUSED/],
-    [ps, [stranger], 2, /FLEET_ERR_UNREACHABLE .*not an instance of a fleet/],
+    [ps, [outsider], 2, /FLEET_ERR_UNREACHABLE .*not an instance of a fleet/],
     [ps, [front, front], 2, /expected one URL, got 2/],
     [drain, [], 2, /missing INSTANCE/],
     [

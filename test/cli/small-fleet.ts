@@ -1,4 +1,4 @@
-import { request as ask, createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, request as send } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { loadBalancer } from '../../src/instance/admin-api.ts'
@@ -113,10 +113,10 @@ function createFront(apps: readonly FastifyInstance[], urls: readonly string[], 
     const serving = urls.filter((_, i) => apps[i]?.fleet.state === 'serving')
     const to = options.pick ? urls[options.pick(n++, request)] : serving[n++ % serving.length]
     const sent = { ...request.headers, ...(options.open ? {} : { 'x-forwarded-for': '192.0.2.1' }) }
-    const onward = ask(new URL(request.url ?? '/', to), { method: request.method, headers: sent, agent: false })
-    onward.on('response', (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers)
-      answer.pipe(response)
+    const onward = send(new URL(request.url ?? '/', to), { method: request.method, headers: sent, agent: false })
+    onward.on('response', (reply) => {
+      response.writeHead(reply.statusCode ?? 502, reply.headers)
+      reply.pipe(response)
     })
     onward.on('error', () => response.writeHead(502).end())
     request.pipe(onward)

@@ -50,7 +50,7 @@ export async function caughtUp(primary: PostgresServer, replica: PostgresServer)
 }
 
 /** Names of the queried servers, in order; probes are not recorded. */
-export const asked: string[] = []
+export const requested: string[] = []
 
 const closers: (() => Promise<unknown>)[] = []
 /** Runs at the end of the test file, before its servers stop. */
@@ -64,15 +64,15 @@ export function client(name: string, url: string, max = 3): PrismaClient {
     log: [{ emit: 'event', level: 'query' }],
   })
   ;(made as PrismaClient<'query'>).$on('query', (event) => {
-    if (event.query !== 'SELECT 1' && !event.query.includes('pg_postmaster_start_time')) asked.push(name)
+    if (event.query !== 'SELECT 1' && !event.query.includes('pg_postmaster_start_time')) requested.push(name)
   })
   atEnd(() => made.$disconnect())
   return made
 }
 
 /** Returns the names of the servers queried during `fn`. */
-export async function who(operation: () => PromiseLike<unknown>): Promise<string[]> {
-  asked.length = 0
+export async function serversOf(operation: () => PromiseLike<unknown>): Promise<string[]> {
+  requested.length = 0
   await operation()
-  return [...new Set(asked)].sort()
+  return [...new Set(requested)].sort()
 }

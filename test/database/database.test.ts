@@ -61,6 +61,31 @@ test('queries a hanging database once, not once per interval', async () => {
   await until(async () => (await ready(app)) === 200)
 })
 
+test('a query that fails because of the server degrades the check at once; another error does not', async () => {
+  const prisma = client(server.url)
+  const app = Fastify()
+  after(() => app.close())
+  await app.register(errorResponses)
+  await app.register(database, { client: prisma, check: { intervalMs: 3_600_000, timeoutMs: 60_000 } } as never)
+  app.get('/count', () => prisma.user.count())
+  app.get('/missing', () => prisma.user.findUniqueOrThrow({ where: { email: 'none' } }))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const status = (): string | undefined => app.health.reports.database?.status
+  await until(() => status() === 'up')
+  assert.equal((await app.inject('/missing')).statusCode, 404)
+  assert.equal(status(), 'up')
+  await server.kill()
+  assert.equal((await app.inject('/count')).statusCode, 503)
+  assert.equal(status(), 'degraded')
+  assert.equal(await ready(app), 200)
+  await server.restart()
+  await until(async () => (await app.inject('/count')).statusCode === 200)
+  await until(async () => {
+    await app.health.check()
+    return status() === 'up'
+  })
+})
+
 test('only degrades when a non-critical database is lost', async () => {
   const app = await start({
     client: client(server.url.replace(/:\d+\//, ':1/')),

@@ -15,11 +15,11 @@ export class Load {
   #lastDone = performance.now()
 
   constructor(clients: number, work: () => PromiseLike<unknown>) {
-    this.end = repeat(clients, () => this.#turn(work), 0)
+    this.end = repeat(clients, () => this.#iterate(work), 0)
     atEnd(() => this.end())
   }
 
-  async #turn(work: () => PromiseLike<unknown>): Promise<void> {
+  async #iterate(work: () => PromiseLike<unknown>): Promise<void> {
     const since = performance.now()
     try {
       await work()

@@ -21,37 +21,36 @@ test(`${users * pairsEach} writes, each read at once from another of three proce
       return (await child.waitFor(/listening on (\d+)/, 30_000))[1]
     }),
   )
-  const url = (turn: number): string => `http://127.0.0.1:${ports[turn % ports.length]}`
-  for (const turn of [0, 1, 2])
-    await until(async () => (await (await fetch(`${url(turn)}/fit`)).json()) === 2, { timeoutMs: 30_000 })
+  const url = (index: number): string => `http://127.0.0.1:${ports[index % ports.length]}`
+  for (const index of [0, 1, 2]) await until(async () => (await (await fetch(`${url(index)}/fit`)).json()) === 2)
 
   let stale = 0
   let pairs = 0
-  async function ask<T>(visitor: Visitor, turn: number, path: string, body?: object): Promise<T> {
-    const answer = await fetch(url(turn) + path, {
+  async function send<T>(visitor: Visitor, index: number, path: string, body?: object): Promise<T> {
+    const response = await fetch(url(index) + path, {
       headers: { cookie: visitor.header, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { method: 'POST', body: JSON.stringify(body) }),
     })
-    assert.equal(answer.status, 200, path)
-    visitor.learn(answer.headers.getSetCookie())
-    return (await answer.json()) as T
+    assert.equal(response.status, 200, path)
+    visitor.learn(response.headers.getSetCookie())
+    return (await response.json()) as T
   }
   async function user(number: number): Promise<void> {
     const visitor = new Visitor()
     const reader = new Visitor()
     const sku = `user-${number}`
     for (let price = 1; price <= pairsEach; price++) {
-      await ask(visitor, price, price % 2 || price === 1 ? '/items' : '/batch', { sku, price })
-      const read = await ask<{ price: number }>(visitor, price + 1, `/items/${sku}`)
+      await send(visitor, price, price % 2 || price === 1 ? '/items' : '/batch', { sku, price })
+      const read = await send<{ price: number }>(visitor, price + 1, `/items/${sku}`)
       pairs++
       if (read.price !== price) stale++
       // A client that has written nothing.
-      for (let i = 0; i < otherReads; i++) await ask(reader, price + i, '/items/a')
+      for (let i = 0; i < otherReads; i++) await send(reader, price + i, '/items/a')
     }
   }
   await Promise.all(Array.from({ length: users }, (_, number) => user(number)))
 
-  const reads = await Promise.all([0, 1, 2].map((turn) => ask<ReadCounts>(new Visitor(), turn, '/reads')))
+  const reads = await Promise.all([0, 1, 2].map((index) => send<ReadCounts>(new Visitor(), index, '/reads')))
   const primaryReads = reads.reduce((sum, { primary: count }) => sum + count, 0)
   const replicaReads = reads.flatMap(({ replicas }) => replicas).reduce((sum, count) => sum + count, 0)
   const share = (100 * replicaReads) / (primaryReads + replicaReads)

@@ -37,10 +37,10 @@ const sum = (counts: readonly number[]): number => counts.reduce((total, count) 
 /** Writes, then reads the same data from another instance. @returns number of stale reads */
 async function pairs(apps: readonly FastifyInstance[], visitor: Visitor, sku: string, count: number): Promise<number> {
   let stale = 0
-  const at = (turn: number): FastifyInstance => apps[turn % apps.length] as FastifyInstance
+  const at = (index: number): FastifyInstance => apps[index % apps.length] as FastifyInstance
   for (let price = 1; price <= count; price++) {
-    await visitor.ask(at(price), 'POST', price === 1 || price % 2 ? '/items' : '/batch', { sku, price })
-    const read = await visitor.ask<{ price: number }>(at(price + 1), 'GET', `/items/${sku}`)
+    await visitor.send(at(price), 'POST', price === 1 || price % 2 ? '/items' : '/batch', { sku, price })
+    const read = await visitor.send<{ price: number }>(at(price + 1), 'GET', `/items/${sku}`)
     if (read.price !== price) stale++
   }
   return stale
@@ -64,7 +64,7 @@ describe('read-your-writes with lagging replicas', () => {
     /** A client that only reads. */
     const others = async (): Promise<void> => {
       const visitor = new Visitor()
-      for (let turn = 0; going; turn++) await visitor.ask(apps[turn % 3] as FastifyInstance, 'GET', '/items/a')
+      for (let index = 0; going; index++) await visitor.send(apps[index % 3] as FastifyInstance, 'GET', '/items/a')
     }
     const background = others()
     const stale = await Promise.all(Array.from({ length: 10 }, (_, i) => pairs(apps, new Visitor(), `own-${i}`, 15)))
@@ -80,13 +80,13 @@ describe('read-your-writes with lagging replicas', () => {
     const [app] = await shops(1, { waitMs: 10_000 })
     assert.ok(app)
     const visitor = new Visitor()
-    await visitor.ask(app, 'POST', '/items', { sku: 'later', price: 1 })
+    await visitor.send(app, 'POST', '/items', { sku: 'later', price: 1 })
     assert.deepEqual(visitor.cookies, ['fleet.wal'])
     await caughtUp(cluster.primary, cluster.one)
     await caughtUp(cluster.primary, cluster.two)
-    const before = await visitor.ask<ReadCounts>(app, 'GET', '/reads')
-    for (let i = 0; i < 10; i++) await visitor.ask(app, 'GET', '/items/later')
-    const after = await visitor.ask<ReadCounts>(app, 'GET', '/reads')
+    const before = await visitor.send<ReadCounts>(app, 'GET', '/reads')
+    for (let i = 0; i < 10; i++) await visitor.send(app, 'GET', '/items/later')
+    const after = await visitor.send<ReadCounts>(app, 'GET', '/reads')
     assert.equal(sum(after.replicas) - sum(before.replicas), 10)
     assert.equal(after.primary, before.primary)
   })
@@ -103,10 +103,10 @@ describe('read-your-writes with lagging replicas', () => {
     const [app] = await shops(1)
     assert.ok(app)
     const visitor = new Visitor()
-    await visitor.ask(app, 'POST', '/items', { sku: 'same', price: 1 })
+    await visitor.send(app, 'POST', '/items', { sku: 'same', price: 1 })
     for (let price = 2; price < 6; price++) {
-      assert.deepEqual(await visitor.ask(app, 'POST', '/same', { sku: 'same', price }), { price })
-      assert.deepEqual(await visitor.ask(app, 'GET', '/items/same'), { price })
+      assert.deepEqual(await visitor.send(app, 'POST', '/same', { sku: 'same', price }), { price })
+      assert.deepEqual(await visitor.send(app, 'GET', '/items/same'), { price })
     }
   })
 
@@ -115,13 +115,13 @@ describe('read-your-writes with lagging replicas', () => {
       const [app] = await shops(1, { session: place })
       assert.ok(app)
       const visitor = new Visitor()
-      await visitor.ask(app, 'POST', '/login')
+      await visitor.send(app, 'POST', '/login')
       assert.equal(await pairs([app], visitor, `session-${place}`, 6), 0)
       assert.deepEqual(visitor.cookies, ['fleet.sid'])
       // An empty session is not created for it.
-      const stranger = new Visitor()
-      assert.equal(await pairs([app], stranger, `stranger-${place}`, 2), 0)
-      assert.deepEqual(stranger.cookies, ['fleet.wal'])
+      const outsider = new Visitor()
+      assert.equal(await pairs([app], outsider, `stranger-${place}`, 2), 0)
+      assert.deepEqual(outsider.cookies, ['fleet.wal'])
     })
 
   it('saves a session that the request changes only once; an unsaved one gets the cookie', async () => {
@@ -139,15 +139,15 @@ describe('read-your-writes with lagging replicas', () => {
     const [app] = await shops(1, { session: 'before', store })
     assert.ok(app)
     const visitor = new Visitor()
-    await visitor.ask(app, 'POST', '/items', { sku: 'visited', price: 1 })
+    await visitor.send(app, 'POST', '/items', { sku: 'visited', price: 1 })
     let price = 1
     const visit = async (as: string): Promise<unknown> => {
       const before = sets
       const payload = { sku: 'visited', price: ++price, as }
-      const answer = await app.inject({ method: 'POST', url: '/visit', payload, headers: { cookie: visitor.header } })
-      visitor.learn(answer.headers['set-cookie'])
-      assert.deepEqual(await visitor.ask(app, 'GET', '/items/visited'), { price })
-      return [answer.statusCode, sets - before]
+      const response = await app.inject({ method: 'POST', url: '/visit', payload, headers: { cookie: visitor.header } })
+      visitor.learn(response.headers['set-cookie'])
+      assert.deepEqual(await visitor.send(app, 'GET', '/items/visited'), { price })
+      return [response.statusCode, sets - before]
     }
     assert.deepEqual(await visit('json'), [200, 1])
     assert.deepEqual(await visit('text'), [200, 2])
@@ -159,17 +159,17 @@ describe('read-your-writes with lagging replicas', () => {
       const [app] = await shops(1, { session: 'before', anonymous: { perMinute: 1 } })
       assert.ok(app)
       const [first, second] = [new Visitor(), new Visitor()]
-      await first.ask(app, 'POST', '/items', { sku: 'crowded', price: 1 })
+      await first.send(app, 'POST', '/items', { sku: 'crowded', price: 1 })
       for (const [visitor, name] of [
         [first, 'fleet.sid'],
         [second, 'fleet.wal'],
       ] as const) {
         const price = Math.ceil(Math.random() * 1e6)
         const payload = { sku: 'crowded', price, as }
-        const answer = await app.inject({ method: 'POST', url: '/visit', payload })
-        visitor.learn(answer.headers['set-cookie'])
+        const reply = await app.inject({ method: 'POST', url: '/visit', payload })
+        visitor.learn(reply.headers['set-cookie'])
         assert.ok(visitor.cookies.includes(name), visitor.cookies.join())
-        assert.deepEqual(await visitor.ask(app, 'GET', '/items/crowded'), { price })
+        assert.deepEqual(await visitor.send(app, 'GET', '/items/crowded'), { price })
       }
       assert.deepEqual(second.cookies, ['fleet.wal'])
     }
@@ -179,12 +179,12 @@ describe('read-your-writes with lagging replicas', () => {
     const [app] = await shops(1)
     assert.ok(app)
     const visitor = new Visitor()
-    await visitor.ask(app, 'POST', '/items', { sku: 'forged', price: 1 })
+    await visitor.send(app, 'POST', '/items', { sku: 'forged', price: 1 })
     const forged = new Visitor()
     forged.learn(visitor.header.replace(/=./, '=x'))
-    const { own } = await forged.ask<ReadCounts>(app, 'GET', '/reads')
-    await forged.ask(app, 'GET', '/items/forged')
-    assert.equal((await forged.ask<ReadCounts>(app, 'GET', '/reads')).own, own)
+    const { own } = await forged.send<ReadCounts>(app, 'GET', '/reads')
+    await forged.send(app, 'GET', '/items/forged')
+    assert.equal((await forged.send<ReadCounts>(app, 'GET', '/reads')).own, own)
     const plain = await app.inject('/items/a')
     assert.equal(plain.headers['set-cookie'], undefined)
   })
@@ -196,8 +196,8 @@ describe('read-your-writes with lagging replicas', () => {
     await Promise.all([one, two].map(pause))
     try {
       const [older, newer] = [new Visitor(), new Visitor()]
-      await older.ask(app, 'POST', '/items', { sku: 'several', price: 1 })
-      await newer.ask(app, 'POST', '/items', { sku: 'several', price: 2 })
+      await older.send(app, 'POST', '/items', { sku: 'several', price: 1 })
+      await newer.send(app, 'POST', '/items', { sku: 'several', price: 2 })
       const sent = ['fleet.wal=stale.sig', 'fleet.wal=', older.header, newer.header]
       for (const cookies of [sent, sent.toReversed()]) {
         const headers = { cookie: cookies.join('; ') }
@@ -214,9 +214,9 @@ describe('read-your-writes with lagging replicas', () => {
     const routing = (app.database as unknown as { $routing(): { position: () => Promise<number> } }).$routing()
     Object.assign(routing, { position: () => Promise.reject(new Error('the connection is gone')) })
     const visitor = new Visitor()
-    await visitor.ask(app, 'POST', '/items', { sku: 'lost', price: 1 })
+    await visitor.send(app, 'POST', '/items', { sku: 'lost', price: 1 })
     assert.match(visitor.header, /=x\./)
-    await visitor.ask(app, 'GET', '/items/lost')
-    assert.equal((await visitor.ask<ReadCounts>(app, 'GET', '/reads')).own, 1)
+    await visitor.send(app, 'GET', '/items/lost')
+    assert.equal((await visitor.send<ReadCounts>(app, 'GET', '/reads')).own, 1)
   })
 })

@@ -74,9 +74,9 @@ describe('a bounded pool', () => {
     app.get('/one', () => sleepFor(prisma, 0))
     app.get('/many', () => prisma.$transaction((tx) => tx.user.count()))
     for (const path of ['/one', '/many']) {
-      const answer = await app.inject(path)
-      assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], path)
-      assert.equal(answer.json().code, 'FLEET_ERR_DATABASE_BUSY')
+      const response = await app.inject(path)
+      assert.deepEqual([response.statusCode, response.headers['retry-after']], [503, '1'], path)
+      assert.equal(response.json().code, 'FLEET_ERR_DATABASE_BUSY')
     }
     await openGate()
     await long
@@ -148,12 +148,12 @@ describe('behind PgBouncer in transaction mode', () => {
       assert.equal(row?.n, i)
       const inside = await pooled.prisma.$transaction(
         async (tx) => {
-          await tx.$executeRaw`SELECT set_config('shop.turn', ${String(i)}, true)`
-          return tx.$queryRaw<{ turn: string }[]>`SELECT current_setting('shop.turn') AS turn`
+          await tx.$executeRaw`SELECT set_config('shop.request', ${String(i)}, true)`
+          return tx.$queryRaw<{ request: string }[]>`SELECT current_setting('shop.request') AS request`
         },
         { maxWait: 60_000, timeout: 60_000 },
       )
-      assert.equal(inside[0]?.turn, String(i))
+      assert.equal(inside[0]?.request, String(i))
     })
     await Promise.all(rounds)
     const [row] = await pooled.prisma.$queryRaw<{ n: number }[]>`

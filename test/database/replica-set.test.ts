@@ -26,10 +26,10 @@ describe('a watched replica', () => {
   it('leaves after `fall` failed probes in a row, and returns after `rise` successful ones', async () => {
     const { server, replica, probe } = watched(3, 2)
     await probe()
-    assert.equal(replica.healthy, true, 'the very first answer counts')
+    assert.equal(replica.healthy, true, 'the first response counts')
     const seen: boolean[] = []
-    for (const answers of [false, true, false, false, true, true, false, true, true, true]) {
-      server.position = answers ? '0/5000' : undefined
+    for (const responses of [false, true, false, false, true, true, false, true, true, true]) {
+      server.position = responses ? '0/5000' : undefined
       await probe()
       seen.push(replica.healthy)
     }
@@ -54,11 +54,11 @@ describe('a watched replica', () => {
 
   it('tracks reads in any order, and rejects those in flight once when it is gone', async () => {
     const { replica } = watched(1, 1)
-    const answers = Array.from({ length: 5 }, () => Promise.withResolvers<number>())
-    const reads = answers.map(({ promise }) => replica.read(() => promise))
+    const replies = Array.from({ length: 5 }, () => Promise.withResolvers<number>())
+    const reads = replies.map(({ promise }) => replica.read(() => promise))
     const flying = [replica.inFlight]
     for (const index of [1, 4, 0]) {
-      answers[index]?.resolve(index)
+      replies[index]?.resolve(index)
       assert.equal(await reads[index], index)
       flying.push(replica.inFlight)
     }
@@ -68,7 +68,7 @@ describe('a watched replica', () => {
     flying.push(replica.inFlight)
     for (const index of [2, 3]) {
       await assert.rejects(reads[index] as Promise<number>, (reason) => reason === gone)
-      answers[index]?.resolve(index)
+      replies[index]?.resolve(index)
     }
     assert.equal(await later, 7)
     assert.deepEqual([...flying, replica.inFlight], [5, 4, 3, 2, 0, 1, 0])
@@ -103,23 +103,23 @@ describe('positions', () => {
   })
 
   it('ignores a query sent before the write; concurrent callers share the next one', async () => {
-    const answers: PromiseWithResolvers<number>[] = []
-    const ask = afterwards(() => {
-      const answer = Promise.withResolvers<number>()
-      answers.push(answer)
-      return answer.promise
+    const responses: PromiseWithResolvers<number>[] = []
+    const send = afterwards(() => {
+      const response = Promise.withResolvers<number>()
+      responses.push(response)
+      return response.promise
     })
-    const first = ask()
-    const later = [ask(), ask(), ask()]
-    assert.equal(answers.length, 1)
-    answers[0]?.resolve(1)
+    const first = send()
+    const later = [send(), send(), send()]
+    assert.equal(responses.length, 1)
+    responses[0]?.resolve(1)
     assert.equal(await first, 1)
     await Promise.resolve()
-    assert.equal(answers.length, 2)
-    answers[1]?.reject(new Error('lost'))
+    assert.equal(responses.length, 2)
+    responses[1]?.reject(new Error('lost'))
     for (const each of later) await assert.rejects(each, /lost/)
-    const again = ask()
-    answers[2]?.resolve(3)
+    const again = send()
+    responses[2]?.resolve(3)
     assert.equal(await again, 3)
   })
 })

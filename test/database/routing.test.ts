@@ -6,7 +6,7 @@ import { replicas } from '../../src/database/replicas.ts'
 import { isRead } from '../../src/database/router.ts'
 import { rules } from '../../src/database/routing.ts'
 import { until } from '../helpers/until.ts'
-import { atEnd, client, startCluster, userId, who } from './cluster.ts'
+import { atEnd, client, serversOf, startCluster, userId } from './cluster.ts'
 
 async function open() {
   const { primary, one, two } = await startCluster()
@@ -102,13 +102,13 @@ describe('where operations go', () => {
       for (const name of names) {
         const operation = operations[name]
         assert.ok(operation, `${name} is in the table, and must be tested`)
-        assert.deepEqual(await who(operation), [to === 'as its statement' ? 'replica' : to], name)
+        assert.deepEqual(await serversOf(operation), [to === 'as its statement' ? 'replica' : to], name)
       }
       for (const sql of examples) {
-        const asked = await who(() => prisma.$queryRawUnsafe(sql))
+        const requested = await serversOf(() => prisma.$queryRawUnsafe(sql))
         // It looked like a read, and the replica rejected it.
-        if (sql === 'SELECT writes()') assert.ok(asked.includes('primary'))
-        else assert.deepEqual(asked, [to], sql)
+        if (sql === 'SELECT writes()') assert.ok(requested.includes('primary'))
+        else assert.deepEqual(requested, [to], sql)
       }
     })
   }
@@ -123,7 +123,7 @@ describe('where operations go', () => {
   it('sends all operations of a transaction to the primary', async () => {
     const batch = () =>
       prisma.$transaction([prisma.user.findMany(), prisma.product.count(), prisma.$queryRaw`SELECT 1 AS n`])
-    assert.deepEqual(await who(batch), ['primary'])
+    assert.deepEqual(await serversOf(batch), ['primary'])
     const interactive = () =>
       prisma.$transaction(async (tx) => {
         await tx.product.findMany()
@@ -132,21 +132,21 @@ describe('where operations go', () => {
         await tx.$replica().product.count()
         await tx.product.update({ where: { sku: 'a' }, data: { stock: 4 } })
       })
-    assert.deepEqual(await who(interactive), ['primary'])
+    assert.deepEqual(await serversOf(interactive), ['primary'])
   })
 
   it('sends `findUnique(…).products()` and a read with parameters to a replica, with the same result', async () => {
     const fluent = () => prisma.user.findUnique({ where: { id: userId } }).products({ select: { sku: true }, take: 1 })
-    assert.deepEqual(await who(fluent), ['replica'])
+    assert.deepEqual(await serversOf(fluent), ['replica'])
     assert.deepEqual(await fluent(), [{ sku: 'a' }])
   })
 
   it('$primary() and $replica() force it', async () => {
-    assert.deepEqual(await who(() => prisma.$primary().user.findMany()), ['primary'])
-    assert.deepEqual(await who(() => prisma.$primary().$queryRaw`SELECT 1 AS n`), ['primary'])
-    assert.deepEqual(await who(() => prisma.$replica().user.findMany()), ['replica'])
-    assert.deepEqual(await who(() => prisma.$replica().$queryRawUnsafe('SHOW server_version')), ['replica'])
-    assert.deepEqual(await who(() => prisma.$replica().product.updateMany({ data: { stock: 5 } })), ['primary'])
+    assert.deepEqual(await serversOf(() => prisma.$primary().user.findMany()), ['primary'])
+    assert.deepEqual(await serversOf(() => prisma.$primary().$queryRaw`SELECT 1 AS n`), ['primary'])
+    assert.deepEqual(await serversOf(() => prisma.$replica().user.findMany()), ['replica'])
+    assert.deepEqual(await serversOf(() => prisma.$replica().$queryRawUnsafe('SHOW server_version')), ['replica'])
+    assert.deepEqual(await serversOf(() => prisma.$replica().product.updateMany({ data: { stock: 5 } })), ['primary'])
   })
 
   it('sends an unknown operation to the primary', () => {

@@ -104,10 +104,10 @@ export class Visitor {
     }
   }
 
-  async ask<T>(app: FastifyInstance, method: 'GET' | 'POST', url: string, body?: object): Promise<T> {
-    const answer = await app.inject({ method, url, headers: { cookie: this.header }, ...(body && { payload: body }) })
-    if (answer.statusCode !== 200) throw new Error(`${method} ${url}: ${answer.statusCode} ${answer.body}`)
-    this.learn(answer.headers['set-cookie'])
-    return answer.json()
+  async send<T>(app: FastifyInstance, method: 'GET' | 'POST', url: string, body?: object): Promise<T> {
+    const response = await app.inject({ method, url, headers: { cookie: this.header }, ...(body && { payload: body }) })
+    if (response.statusCode !== 200) throw new Error(`${method} ${url}: ${response.statusCode} ${response.body}`)
+    this.learn(response.headers['set-cookie'])
+    return response.json()
   }
 }

@@ -179,8 +179,8 @@ describe('the Worker', () => {
   for (const status of [502, 503, 504, 521, 530]) {
     it(`retries a safe request in the next region on ${status}`, async () => {
       fronts.eu.status = status
-      const { region, status: answered } = await send(frankfurt)
-      assert.deepEqual([answered, region], [200, 'us'])
+      const { region, status: responded } = await send(frankfurt)
+      assert.deepEqual([responded, region], [200, 'us'])
       // From then on the region gets no requests.
       fronts.eu.requests = []
       assert.equal((await send(frankfurt)).region, 'us')

@@ -83,14 +83,14 @@ describe('the boundary', () => {
     const [upstream] = await startUpstreams(1)
     const balancer = new Balancer([upstream?.url ?? ''], { probe: quickProbe })
     atEnd(() => balancer.close())
-    let told = 0
+    let reported = 0
     balancer.onState(() => {
-      told++
+      reported++
       throw new Error('a listener')
     })
     const before = internalErrors()
     await until(() => balancer.targets[0]?.state === 'up')
-    assert.equal(told, 1)
+    assert.equal(reported, 1)
     assert.equal(internalErrors(), before + 1)
     assert.equal((await balancer.request('/x')).statusCode, 200)
   })
@@ -157,13 +157,13 @@ describe('Balancer.request', () => {
     const [upstream] = await startUpstreams(1)
     const balancer = new Balancer([upstream?.url ?? ''], { probe: quickProbe })
     atEnd(() => balancer.close())
-    for (const [path, asked] of [
+    for (const [path, requested] of [
       ['//evil.example/x?y=1', '//evil.example/x?y=1'],
       ['/a?b=c#d', '/a?b=c'],
       ['/a', '/a'],
     ] as const) {
       const { body } = await balancer.request(path)
-      assert.equal(((await body.json()) as { url: string }).url, asked)
+      assert.equal(((await body.json()) as { url: string }).url, requested)
     }
   })
 })

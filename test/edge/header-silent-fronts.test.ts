@@ -6,7 +6,7 @@ import { fleet } from '../../src/fleet.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startHaproxy } from '../helpers/haproxy.ts'
 import { startNginx } from '../helpers/nginx.ts'
-import { ask, startFront } from '../nginx/front.ts'
+import { sendRequest, startFront } from '../nginx/front.ts'
 import { atEnd } from './at-end.ts'
 import { quickProbe } from './front.ts'
 
@@ -81,15 +81,15 @@ describe('a front that adds no header gives clients no operator access', { concu
         const port = await startSilent(instance.port)
         for (const host of ['127.0.0.1', 'localhost', `127.0.0.1:${instance.port}`, 'shop.example']) {
           for (const path of ['/metrics', '/fleet/state', '/health/detailed', '/api/v1/load-balancer/config']) {
-            assert.equal((await ask(port, path, { headers: { host } })).status, 404, `${host} ${path}`)
+            assert.equal((await sendRequest(port, path, { headers: { host } })).status, 404, `${host} ${path}`)
             assert.equal(
-              (await ask(instance.port, path, { headers: { host } })).status,
+              (await sendRequest(instance.port, path, { headers: { host } })).status,
               404,
               `${host} ${path}, directly`,
             )
           }
           const headers = { host, 'content-type': 'application/json' }
-          const drained = await ask(port, '/api/v1/load-balancer/drain', { method: 'POST', headers })
+          const drained = await sendRequest(port, '/api/v1/load-balancer/drain', { method: 'POST', headers })
           assert.equal(drained.status, 404)
         }
         assert.equal(instance.state(), 'serving')

@@ -15,11 +15,11 @@ const name = (text: string): Buffer =>
   ])
 
 /** A DNS server (RFC 1035) with the same A and SRV records for every name. */
-export async function startNameServer(): Promise<{ address: string; records: Records; asked: number }> {
-  const state = { address: '', records: {} as Records, asked: 0 }
+export async function startNameServer(): Promise<{ address: string; records: Records; requested: number }> {
+  const state = { address: '', records: {} as Records, requested: 0 }
   const socket = createSocket('udp4')
   socket.on('message', (query, peer) => {
-    state.asked++
+    state.requested++
     const end = query.indexOf(0, 12) + 5
     const type = query.readUInt16BE(end - 4)
     const data =
@@ -39,7 +39,7 @@ export async function startNameServer(): Promise<{ address: string; records: Rec
     header.writeUInt16BE(data.length > 0 ? 0x8500 : 0x8503, 2)
     header.writeUInt16BE(data.length, 6)
     header.fill(0, 8)
-    const answers = data.map((bytes) => {
+    const responses = data.map((bytes) => {
       const record = Buffer.alloc(12)
       record.writeUInt16BE(0xc00c, 0)
       record.writeUInt16BE(type, 2)
@@ -48,7 +48,7 @@ export async function startNameServer(): Promise<{ address: string; records: Rec
       record.writeUInt16BE(bytes.length, 10)
       return Buffer.concat([record, bytes])
     })
-    socket.send(Buffer.concat([header, query.subarray(12, end), ...answers]), peer.port, peer.address)
+    socket.send(Buffer.concat([header, query.subarray(12, end), ...responses]), peer.port, peer.address)
   })
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')

@@ -87,7 +87,7 @@ for (const [name, start] of Object.entries(fronts)) {
     await until(async () => statusOf(await raw(url, request('/', 'Host: x'))) === 200, { what: 'the front' })
 
     /** The request that the instance receives; undefined when the front responds to it. */
-    const ask = async (
+    const send = async (
       bytes: string,
     ): Promise<{ status: number; text: string; url?: string; headers?: IncomingHttpHeaders }> => {
       seen.length = 0
@@ -102,7 +102,7 @@ for (const [name, start] of Object.entries(fronts)) {
       let direct = 0
       for (const target of operators.flatMap((path) => spellings(path === operators[3] ? `${path}/config` : path))) {
         if (await readers.reaches(target)) direct++
-        const { url: passed } = await ask(request(target, 'Host: x'))
+        const { url: passed } = await send(request(target, 'Host: x'))
         if (passed !== undefined) assert.ok(!(await readers.reaches(passed)), `${target} is passed on as ${passed}`)
       }
       // Otherwise the table would prove nothing.
@@ -118,7 +118,7 @@ for (const [name, start] of Object.entries(fronts)) {
         '/a%20b',
         '/.a/..b/c..',
       ]) {
-        assert.equal((await ask(request(path, 'Host: x'))).url, path)
+        assert.equal((await send(request(path, 'Host: x'))).url, path)
       }
     })
 
@@ -131,12 +131,12 @@ for (const [name, start] of Object.entries(fronts)) {
         let direct = 0
         for (const target of spellings(login)) {
           if (await readers.reaches(target)) direct++
-          await until(async () => (await ask(request(login, 'Host: x'))).status === 429, { what: 'the limit' })
-          const { url: passed } = await ask(request(target, 'Host: x'))
+          await until(async () => (await send(request(login, 'Host: x'))).status === 429, { what: 'the limit' })
+          const { url: passed } = await send(request(target, 'Host: x'))
           if (passed !== undefined) assert.ok(!(await readers.reaches(passed)), `${target} is passed on as ${passed}`)
         }
         assert.ok(direct > 40, `${direct} spellings reach the login without a front`)
-        assert.equal((await ask(request('/api/v1/authors', 'Host: x'))).url, '/api/v1/authors')
+        assert.equal((await send(request('/api/v1/authors', 'Host: x'))).url, '/api/v1/authors')
       })
     }
 
@@ -144,7 +144,7 @@ for (const [name, start] of Object.entries(fronts)) {
       const names = ['Host', 'Port', 'Proto', 'Prefix', 'Server', 'Scheme'].map((part) => `X-Forwarded-${part}`)
       names.push('Forwarded', 'X-Original-URL', 'X-Original-Host', 'X-Rewrite-URL', 'X-Host')
       const lines = names.map((header) => `${header}: evil.example`)
-      const { headers = {} } = await ask(request('/a', 'Host: shop.example:81', ...lines))
+      const { headers = {} } = await send(request('/a', 'Host: shop.example:81', ...lines))
       assert.equal(headers.host, 'shop.example:81')
       assert.equal(headers['x-forwarded-host'], 'shop.example:81')
       assert.equal(headers['x-forwarded-proto'], 'http')
@@ -159,7 +159,7 @@ for (const [name, start] of Object.entries(fronts)) {
         request('/a', 'Host: evil.example', 'Host: shop.example'),
         request('/a', 'Host: shop.example, evil.example'),
       ]) {
-        const { status, headers } = await ask(bytes)
+        const { status, headers } = await send(bytes)
         if (headers === undefined) assert.equal(status, 400, bytes)
         else {
           assert.equal(headers.host, headers['x-forwarded-host'], bytes)
@@ -182,12 +182,12 @@ for (const [name, start] of Object.entries(fronts)) {
         let file = 0
         for (const poison of targets.flatMap((target) => hosts.map((host) => [target, host] as const))) {
           const path = `/static/${file++}.css`
-          await ask(request(poison[0] + path, `Host: ${poison[1]}`))
-          const { text, status } = await ask(request(path, 'Host: shop.example'))
+          await send(request(poison[0] + path, `Host: ${poison[1]}`))
+          const { text, status } = await send(request(path, 'Host: shop.example'))
           assert.equal(status, 200)
           assert.equal(text.split('\r\n\r\n')[1], 'shop.example shop.example', poison.join(' '))
         }
-        const again = await ask(request('/static/0.css', 'Host: shop.example'))
+        const again = await send(request('/static/0.css', 'Host: shop.example'))
         assert.match(again.text, /^x-cache-status: HIT\r$/im)
       })
     }

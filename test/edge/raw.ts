@@ -25,3 +25,7 @@ export function raw(url: string, bytes: string | readonly string[], done?: (text
 }
 
 export const statusOf = (text: string): number => Number(/^HTTP\/1\.\d (\d{3})/.exec(text)?.[1])
+
+/** A request that asks for no persistent connection. */
+export const head = (request: string, ...headers: string[]): string =>
+  `${[`${request} HTTP/1.1`, 'Host: x', 'Connection: close', ...headers].join('\r\n')}\r\n\r\n`

@@ -126,12 +126,12 @@ export class Readers {
 
   /** Whether any application routes this target to one of the paths. */
   reaches(target: string): Promise<boolean> {
-    const known = this.#known.get(target) ?? this.#ask(target)
+    const known = this.#known.get(target) ?? this.#send(target)
     this.#known.set(target, known)
     return known
   }
 
-  async #ask(target: string): Promise<boolean> {
+  async #send(target: string): Promise<boolean> {
     const request = `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`
     const texts = await Promise.all(this.#urls.map((url) => raw(url, request)))
     return texts.some((text) => text.endsWith('protected')) || this.#isResolvedTo(target)

@@ -11,7 +11,7 @@ export class Upstream {
   readonly seen: string[] = []
   ready = true
   draining = false
-  handler: RequestListener = (request, response) => this.answer(request, response)
+  handler: RequestListener = (request, response) => this.response(request, response)
   #server: Server | undefined
   readonly #sockets = new Set<Socket>()
   readonly #busy = new Set<Socket>()
@@ -67,7 +67,7 @@ export class Upstream {
     for (const socket of this.#sockets) socket.resetAndDestroy()
   }
 
-  answer(request: IncomingMessage, response: ServerResponse): void {
+  response(request: IncomingMessage, response: ServerResponse): void {
     const chunks: Buffer[] = []
     request.on('data', (chunk) => chunks.push(chunk))
     request.on('end', () => {

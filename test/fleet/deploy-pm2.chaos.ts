@@ -5,7 +5,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type Child, launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { ask, Traffic } from '../helpers/traffic.ts'
+import { sendRequest, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, Release } from '../host/group.ts'
 
@@ -37,7 +37,7 @@ describe('fleet deploy with pm2', { timeout: 300_000 }, () => {
     daemon = launch(process.execPath, [join(pm2Folder, 'lib/Daemon.js')], {
       env: { ...env, NODE_TEST_CONTEXT: undefined },
     })
-    await until(() => existsSync(join(env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
+    await until(() => existsSync(join(env.PM2_HOME, 'rpc.sock')), { what: 'the daemon' })
     const start = pm2('start', config)
     assert.equal((await start.exit).code, 0, start.stdout + start.stderr)
     await until(() => version(), { what: 'a response' })
@@ -68,7 +68,7 @@ describe('fleet deploy with pm2', { timeout: 300_000 }, () => {
     const run = deploy('2')
     assert.equal((await run.exit).code, 0, run.stderr)
     assert.equal(await version(), '2')
-    assert.equal((await ask(port, 'GET', '/')).version, '2')
+    assert.equal((await sendRequest(port, 'GET', '/')).version, '2')
     await traffic.stop(release.orders)
   })
 
@@ -99,7 +99,7 @@ await serve({ version: '3', orders: ${JSON.stringify(release.orders)} })
     const run = deploy('3', '--restore', restore, '--timeout', '20000')
     assert.equal((await run.exit).code, 1, run.stderr)
     assert.match(run.stderr, /FLEET_ERR_DEPLOY_FAILED.*not ready as version 3/)
-    assert.equal((await ask(port, 'GET', '/')).version, '2')
+    assert.equal((await sendRequest(port, 'GET', '/')).version, '2')
     assert.equal(await version(), '2')
     await traffic.stop(release.orders)
   })

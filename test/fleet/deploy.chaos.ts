@@ -8,7 +8,7 @@ import { readStatus } from '../../src/cli/deploy/instance-status.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { runCommand, type Said } from '../cli/commands.ts'
 import { releases, startFront as startHaproxy } from '../haproxy/haproxy.ts'
-import { ask, Traffic } from '../helpers/traffic.ts'
+import { sendRequest, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand } from '../host/group.ts'
 import { nginx, startFront as startNginx } from '../nginx/front.ts'
@@ -76,7 +76,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       await places.put('1', a, b)
       front = await start(places)
       await until(async () => (await front.members()).length === 2, { what: 'two members' })
-      await until(() => ask(front.port, 'GET', '/'), { what: 'a response through the load balancer' })
+      await until(() => sendRequest(front.port, 'GET', '/'), { what: 'a response through the load balancer' })
     })
     after(() => places?.clear())
 
@@ -166,7 +166,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
       assert.deepEqual(await places.versions(), ['3', '3', undefined])
       assert.deepEqual(await front.members(), [a, b])
       await underLoad(async () => {
-        for (let i = 0; i < 20; i++) assert.equal((await ask(front.port, 'GET', '/')).version, '3')
+        for (let i = 0; i < 20; i++) assert.equal((await sendRequest(front.port, 'GET', '/')).version, '3')
       })
     })
 
@@ -200,7 +200,7 @@ for (const [name, start] of Object.entries({ nginx: nginxFront, haproxy: haproxy
         passes(await run('blue-green', '5', ...sides()))
         assert.deepEqual(await places.versions(), [undefined, undefined, '5'])
         assert.deepEqual(await front.members(), [c])
-        assert.equal((await ask(front.port, 'GET', '/')).version, '5')
+        assert.equal((await sendRequest(front.port, 'GET', '/')).version, '5')
         passes(await run('blue-green', '6', ...sides()))
       })
       assert.deepEqual(await places.versions(), ['6', '6', undefined])

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { type Child, launch, temporaryFolder } from '../../src/cli/up/child.ts'
 import { isAlive } from '../helpers/alive.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { ask, Traffic } from '../helpers/traffic.ts'
+import { sendRequest, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, Release } from '../host/group.ts'
 
@@ -49,7 +49,7 @@ class Pm2 {
     )
     // The daemon that the command line would start, as a child of this process.
     this.#daemon = launch(process.execPath, [join(pm2Folder, 'lib/Daemon.js')], { env: this.#env })
-    await until(() => existsSync(join(this.#env.PM2_HOME, 'rpc.sock')), { what: 'the daemon', timeoutMs: 30_000 })
+    await until(() => existsSync(join(this.#env.PM2_HOME, 'rpc.sock')), { what: 'the daemon' })
   }
 
   command(...args: string[]): Child {
@@ -94,7 +94,9 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
   test('starts two ready instances with different ids', async () => {
     await pm2.run('start', pm2.config)
     const ids = new Set<string>()
-    await until(async () => ids.add((await ask(pm2.port, 'GET', '/')).id).size === 2, { what: 'both instances' })
+    await until(async () => ids.add((await sendRequest(pm2.port, 'GET', '/')).id).size === 2, {
+      what: 'both instances',
+    })
     assert.ok(!ids.has('the-shell-s'))
   })
 
@@ -106,7 +108,7 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
       pm2.release.deploy({ version: `${round}` })
       await pm2.run('reload', pm2.config)
       for (const pid of await pm2.pids()) seen.add(pid)
-      assert.equal((await ask(pm2.port, 'GET', '/')).version, `${round}`)
+      assert.equal((await sendRequest(pm2.port, 'GET', '/')).version, `${round}`)
     }
     await traffic.stop(pm2.release.orders)
     assert.equal(seen.size, 42)
@@ -142,22 +144,22 @@ describe('pm2 with the shipped ecosystem.config.cjs', () => {
 
       pm2.release.deploy({ version: `after ${how}` })
       assert.equal((await reload.exit).code, 0)
-      assert.equal((await ask(pm2.port, 'GET', '/')).version, `after ${how}`)
+      assert.equal((await sendRequest(pm2.port, 'GET', '/')).version, `after ${how}`)
       assert.ok(!old.some(isAlive))
       await traffic.stop(pm2.release.orders)
     })
   }
 
   test('replaces an instance above the memory limit', async () => {
-    const { pid } = await ask(pm2.port, 'POST', '/hoard?mib=400')
-    await until(() => !isAlive(pid), { what: 'the end of the big one', timeoutMs: 30_000 })
+    const { pid } = await sendRequest(pm2.port, 'POST', '/hoard?mib=400')
+    await until(() => !isAlive(pid), { what: 'the end of the big one' })
     await until(async () => (await pm2.list()).every(({ pm2_env }) => pm2_env.status === 'online'), { what: 'both' })
     assert.equal((await pm2.pids()).filter(isAlive).length, 2)
   })
 
   test('stops after in-flight requests end, and leaves no process', async () => {
     const pids = await pm2.pids()
-    const slow = Promise.all([1, 2, 3, 4].map(() => ask(pm2.port, 'GET', '/slow?ms=1500')))
+    const slow = Promise.all([1, 2, 3, 4].map(() => sendRequest(pm2.port, 'GET', '/slow?ms=1500')))
     await pm2.run('stop', 'fleet')
     assert.equal((await slow).length, 4)
     assert.ok(!pids.some(isAlive))

@@ -46,12 +46,12 @@ describe('geo in a fleet', () => {
         probe: { type: 'off' },
       },
     })
-    const ask = async (url: string, remoteAddress: string) =>
+    const send = async (url: string, remoteAddress: string) =>
       (await app.inject({ url, remoteAddress, headers: { 'cf-ipcountry': 'FR' } })).json()
-    assert.deepEqual(await ask('/where', '5.5.1.2'), { country: 'BR', source: 'database', region: 'us' })
-    assert.deepEqual(await ask('/where', '2001:db8::1'), { country: 'JP', source: 'database', region: 'eu' })
-    assert.deepEqual(await ask('/where', '10.1.2.3'), { country: 'FR', source: 'edge', region: 'eu' })
-    assert.deepEqual(await ask('/api/v1/geo/endpoint', '5.5.1.2'), {
+    assert.deepEqual(await send('/where', '5.5.1.2'), { country: 'BR', source: 'database', region: 'us' })
+    assert.deepEqual(await send('/where', '2001:db8::1'), { country: 'JP', source: 'database', region: 'eu' })
+    assert.deepEqual(await send('/where', '10.1.2.3'), { country: 'FR', source: 'edge', region: 'eu' })
+    assert.deepEqual(await send('/api/v1/geo/endpoint', '5.5.1.2'), {
       country: 'BR',
       source: 'database',
       region: 'us',

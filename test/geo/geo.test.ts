@@ -67,7 +67,7 @@ const regions = {
   asia: { url: 'https://asia.example.com', countries: ['SG', 'RU'], location: { latitude: 1, longitude: 104 } },
 }
 
-const ask = async (
+const send = async (
   instance: FastifyInstance,
   headers: Record<string, string> = {},
   remoteAddress = '127.0.0.1',
@@ -78,44 +78,46 @@ describe('request.geo', () => {
   it('trusts the country headers of an edge only', async () => {
     const instance = await app({ edges: ['10.1.0.0/16'] })
     const headers = { 'cf-ipcountry': 'de' }
-    assert.deepEqual(await ask(instance, headers, '10.1.2.3'), { country: 'DE', source: 'edge' })
-    assert.deepEqual(await ask(instance, headers, '10.2.2.3'), { source: 'none' })
-    assert.deepEqual(await ask(instance, { ...headers, 'x-forwarded-for': '10.1.2.3' }, '10.2.2.3'), { source: 'none' })
-    assert.deepEqual(await ask(instance, { 'cloudfront-viewer-country': 'FR' }, '10.1.2.3'), {
+    assert.deepEqual(await send(instance, headers, '10.1.2.3'), { country: 'DE', source: 'edge' })
+    assert.deepEqual(await send(instance, headers, '10.2.2.3'), { source: 'none' })
+    assert.deepEqual(await send(instance, { ...headers, 'x-forwarded-for': '10.1.2.3' }, '10.2.2.3'), {
+      source: 'none',
+    })
+    assert.deepEqual(await send(instance, { 'cloudfront-viewer-country': 'FR' }, '10.1.2.3'), {
       country: 'FR',
       source: 'edge',
     })
     for (const code of ['XX', 'ZZ', 'T1', '', 'DEU', '<x>']) {
-      assert.deepEqual(await ask(instance, { 'cf-ipcountry': code }, '10.1.2.3'), { source: 'none' }, code)
+      assert.deepEqual(await send(instance, { 'cf-ipcountry': code }, '10.1.2.3'), { source: 'none' }, code)
     }
   })
 
   it('finds the edge behind trusted proxies, and the client behind the edge', async () => {
     const instance = await app({ edges: ['10.1.0.0/16'], trustProxy: ['127.0.0.1', '10.9.0.0/16'], database })
     const headers = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '5.5.5.5, 10.1.2.3, 10.9.1.1' }
-    assert.equal((await ask(instance, headers)).country, 'DE')
-    assert.equal((await ask(instance, { 'x-forwarded-for': headers['x-forwarded-for'] })).country, 'BR')
+    assert.equal((await send(instance, headers)).country, 'DE')
+    assert.equal((await send(instance, { 'x-forwarded-for': headers['x-forwarded-for'] })).country, 'BR')
     const forged = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '10.1.2.3, 5.5.5.5, 10.9.1.1' }
-    assert.equal((await ask(instance, forged)).country, 'BR')
+    assert.equal((await send(instance, forged)).country, 'BR')
   })
 
   it('looks the client up in the database when no edge names a country', async () => {
     const instance = await app({ database })
-    assert.deepEqual(await ask(instance, {}, '5.5.1.2'), { country: 'BR', source: 'database' })
-    assert.deepEqual(await ask(instance, {}, '6.6.1.2'), {
+    assert.deepEqual(await send(instance, {}, '5.5.1.2'), { country: 'BR', source: 'database' })
+    assert.deepEqual(await send(instance, {}, '6.6.1.2'), {
       country: 'US',
       place: { latitude: 47.6, longitude: -122.3 },
       source: 'database',
     })
-    assert.equal((await ask(instance, {}, '7.7.1.2')).country, 'AU')
-    assert.equal((await ask(instance, {}, '8.8.1.2')).country, 'JP')
+    assert.equal((await send(instance, {}, '7.7.1.2')).country, 'AU')
+    assert.equal((await send(instance, {}, '8.8.1.2')).country, 'JP')
     for (const address of ['9.9.1.2', '4.4.4.4', '::1'])
-      assert.deepEqual(await ask(instance, {}, address), { source: 'none' })
+      assert.deepEqual(await send(instance, {}, address), { source: 'none' })
   })
 
   it('picks the region that lists the country, else the nearest, else the first', async () => {
     const instance = await app({ edges: ['127.0.0.1'], database, regions })
-    const regionOf = async (country: string) => (await ask(instance, {}, addressOf(country))).region
+    const regionOf = async (country: string) => (await send(instance, {}, addressOf(country))).region
     for (const [country, expected] of Object.entries({
       DE: 'eu',
       PL: 'eu',
@@ -129,17 +131,17 @@ describe('request.geo', () => {
     })) {
       assert.equal(await regionOf(country), expected, country)
     }
-    assert.equal((await ask(instance, {}, '6.6.1.2')).region, 'west')
-    assert.equal((await ask(instance, {}, '4.4.4.4')).region, 'eu')
-    assert.equal((await ask(instance, { 'cf-ipcountry': 'RU' })).region, 'asia')
-    assert.equal((await ask(instance, { 'cf-ipcountry': 'MX' })).region, 'eu')
+    assert.equal((await send(instance, {}, '6.6.1.2')).region, 'west')
+    assert.equal((await send(instance, {}, '4.4.4.4')).region, 'eu')
+    assert.equal((await send(instance, { 'cf-ipcountry': 'RU' })).region, 'asia')
+    assert.equal((await send(instance, { 'cf-ipcountry': 'MX' })).region, 'eu')
   })
 
   it('prefers a region with a location to one without when no region lists the country', async () => {
     const { us } = regions
     const instance = await app({ database, regions: { ca: { url: 'https://ca.example.com', countries: ['CA'] }, us } })
-    assert.equal((await ask(instance, {}, addressOf('CA'))).region, 'ca')
-    assert.equal((await ask(instance, {}, addressOf('JP'))).region, 'us')
+    assert.equal((await send(instance, {}, addressOf('CA'))).region, 'ca')
+    assert.equal((await send(instance, {}, addressOf('JP'))).region, 'us')
   })
 })
 
@@ -186,7 +188,8 @@ describe('the region endpoint', () => {
       },
       'other',
     )
-    const best = async () => (await ask(instance, { 'cf-ipcountry': 'DE' }, '127.0.0.1', '/api/v1/geo/endpoint')).region
+    const best = async () =>
+      (await send(instance, { 'cf-ipcountry': 'DE' }, '127.0.0.1', '/api/v1/geo/endpoint')).region
     assert.equal(await best(), 'near')
     if (near) near.ready = false
     await until(async () => (await best()) === 'far')

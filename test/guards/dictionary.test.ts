@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { dictionary, lookup } from '../../src/base/dictionary.ts'
 import { networks } from '../../src/base/networks.ts'
-import { int, resolveLegacy } from '../../src/base/options.ts'
+import { int, resolveOptions } from '../../src/base/options.ts'
 import { duration } from '../../src/cli/doctor/durations.ts'
 
 const src = fileURLToPath(new URL('../../src', import.meta.url))
@@ -53,7 +53,7 @@ describe('maps whose keys come from outside', () => {
   it('are used to look up names in options, addresses and files', () => {
     for (const name of ['constructor', '__proto__', 'toString']) {
       const options = JSON.parse(`{"${name}":1}`)
-      assert.throws(() => resolveLegacy('x', { a: int(0, 1) }, options), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
+      assert.throws(() => resolveOptions('x', { a: int(0, 1) }, options), { code: 'FLEET_ERR_OPTION_UNKNOWN' })
       assert.throws(() => networks([name], 'x'), { code: 'FLEET_ERR_OPTION_INVALID' })
     }
     assert.equal(duration('1constructor'), undefined)

@@ -26,8 +26,15 @@ test('every route of this package is a probe, for clients, or closed to non-oper
   }
   const bearer = { authorization: `Bearer ${token}` }
   const json = { 'content-type': 'application/json' }
-  for (const { method, url, config } of routes) {
+  for (const { method, url, config, schema } of routes) {
     const audience = config?.audience
+    // `*` belongs to @fastify/cors.
+    if (url !== '*')
+      assert.equal(
+        (schema as { hide?: boolean } | undefined)?.hide,
+        true,
+        `${url} is hidden from the documentation of the application`,
+      )
     if (forClients.includes(url)) continue
     assert.ok(audience, `${url} states in \`config.audience\` which listener serves it`)
     for (const one of [method].flat()) {

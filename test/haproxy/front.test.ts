@@ -50,10 +50,10 @@ const servedBy = async (url: string, headers: Record<string, string> = {}): Prom
   return body.servedBy
 }
 
-async function count(times: number, ask: () => Promise<string>): Promise<Record<string, number>> {
+async function count(times: number, send: () => Promise<string>): Promise<Record<string, number>> {
   const counts: Record<string, number> = {}
   for (let i = 0; i < times; i++) {
-    const name = await ask()
+    const name = await send()
     counts[name] = (counts[name] ?? 0) + 1
   }
   return counts
@@ -348,14 +348,14 @@ for (const release of releases) {
     test('keeps reusing connections to instances near the limit of client connections', async () => {
       const own = await start(release, { LB_MAXCONN: '100' })
       const clients = Array.from({ length: 70 }, () => new Client(own.url))
-      const ask = async (client: Client): Promise<void> => {
+      const sendRequest = async (client: Client): Promise<void> => {
         const { statusCode, body } = await client.request({ method: 'GET', path: '/' })
         assert.equal(statusCode, 200)
         await body.dump()
       }
-      for (const client of clients) await ask(client)
+      for (const client of clients) await sendRequest(client)
       const before = await opened(own)
-      for (const client of clients) await ask(client)
+      for (const client of clients) await sendRequest(client)
       const during = (await opened(own)) - before
       assert.ok(during <= 10, `${during} connections for 70 requests`)
       await Promise.all(clients.map((client) => client.close()))

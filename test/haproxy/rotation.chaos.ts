@@ -73,7 +73,7 @@ for (const release of releases) {
         for (const { id } of fleet.members) await front.api(`enable agent fleet/${id}`)
         const load = startLoad(front.url)
         const slowed = async (): Promise<boolean> => (await front.server('app-3')).weight < 50
-        await until(slowed, { timeoutMs: 20_000, what: 'a smaller weight' })
+        await until(slowed, { what: 'a smaller weight' })
         const seen = await share(front, 600)
         await load.stop()
         const { 'app-3': less = 0, 'app-1': more = 0 } = seen
@@ -192,15 +192,15 @@ for (const release of releases) {
       await front.up(...fleet.members.map(({ id }) => id))
       const first = await fetch(front.url)
       const cookie = (first.headers.get('set-cookie') ?? '').split(';')[0] ?? ''
-      const ask = async (): Promise<string> => {
+      const send = async (): Promise<string> => {
         const response = await fetch(front.url, { headers: { cookie } })
         assert.equal(response.status, 200)
         return ((await response.json()) as { servedBy: string }).servedBy
       }
       const mine = ((await first.json()) as { servedBy: string }).servedBy
-      assert.equal(await ask(), mine)
+      assert.equal(await send(), mine)
       await fleet.members.find(({ id }) => id === mine)?.command('drain')
-      await until(async () => (await ask()) !== mine, { what: 'another instance' })
+      await until(async () => (await send()) !== mine, { what: 'another instance' })
       await front.stop()
       await end(fleet)
     })

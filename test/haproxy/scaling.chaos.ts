@@ -45,7 +45,7 @@ for (const release of releases) {
         const up = async (): Promise<number> =>
           (await front.api('show stat')).split('\n').filter((row) => rows.test(row) && row.split(',')[17] === 'UP')
             .length
-        await until(async () => (await up()) === count, { timeoutMs: 20_000, what: `${count} in rotation` })
+        await until(async () => (await up()) === count, { what: `${count} in rotation` })
       }
       await inRotation(3)
       const load = startLoad(front.url, {

@@ -18,7 +18,7 @@ export interface AppResponse {
  * @param onStale called when the agent's connection turns out to be closed; the request is then sent again on a new one.
  * Without it that is a failure
  */
-export function ask(
+export function sendRequest(
   port: number,
   method: 'GET' | 'POST',
   path: string,
@@ -27,7 +27,7 @@ export function ask(
 ): Promise<AppResponse> {
   const headers = method === 'POST' ? { 'content-type': 'application/json', 'content-length': 2 } : {}
   return new Promise((resolve, reject) => {
-    const asked = request({ host: '127.0.0.1', port, method, path, agent: agent ?? false, headers }, (response) => {
+    const outgoing = request({ host: '127.0.0.1', port, method, path, agent: agent ?? false, headers }, (response) => {
       let body = ''
       response.setEncoding('utf8').on('data', (text: string) => {
         body += text
@@ -42,12 +42,12 @@ export function ask(
         }
       })
     })
-    asked.once('error', (error: NodeJS.ErrnoException) => {
-      if (!onStale || !asked.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
+    outgoing.once('error', (error: NodeJS.ErrnoException) => {
+      if (!onStale || !outgoing.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
       onStale()
-      ask(port, method, path).then(resolve, reject)
+      sendRequest(port, method, path).then(resolve, reject)
     })
-    asked.end(method === 'POST' ? '{}' : undefined)
+    outgoing.end(method === 'POST' ? '{}' : undefined)
   })
 }
 
@@ -106,8 +106,8 @@ export class Traffic {
     const began = Date.now()
     try {
       const { version } = order
-        ? await ask(this.#port, 'POST', `/orders?id=${id}`, agent)
-        : await ask(this.#port, 'GET', '/', agent, onStale)
+        ? await sendRequest(this.#port, 'POST', `/orders?id=${id}`, agent)
+        : await sendRequest(this.#port, 'GET', '/', agent, onStale)
       this.versions.add(version)
       if (order) this.#accepted.add(id)
     } catch (error) {

@@ -11,29 +11,37 @@ function queuedMs(pid: number): number | undefined {
   }
 }
 
+/** Resolution of the clock, ms. */
+const tickMs = 5
+
 /**
- * Polls `fn` until it returns a truthy value within a promised time. The time is wall time without the time that `pids` were
- * runnable but waited for a CPU, because the machine was busy with other processes.
+ * Polls `fn` until it returns a truthy value within a promised time. The clock is this process's event loop: it stands still
+ * while the process, or the whole machine, does. Time that `others` were runnable but waited for a CPU is subtracted.
  *
- * @param pids the processes that take part, by default this one
+ * @param others further processes that take part
  * @throws when the condition was not met within `ms`
  */
 export async function within(
   ms: number,
   what: string,
   fn: () => unknown,
-  pids: readonly number[] = [process.pid],
+  others: readonly number[] = [],
 ): Promise<void> {
-  const began = performance.now()
-  const before = pids.map((pid) => queuedMs(pid) ?? 0)
+  let ticks = 0
+  const clock = setInterval(() => ticks++, tickMs)
+  const before = others.map((pid) => queuedMs(pid) ?? 0)
   const last = [...before]
   const spent = (): number => {
-    for (const [i, pid] of pids.entries()) last[i] = queuedMs(pid) ?? (last[i] as number)
-    return last.reduce((left, queued, i) => left - queued + (before[i] as number), performance.now() - began)
+    for (const [i, pid] of others.entries()) last[i] = queuedMs(pid) ?? (last[i] as number)
+    return last.reduce((left, queued, i) => left - queued + (before[i] as number), ticks * tickMs)
   }
-  while (spent() <= ms) {
-    if (await fn()) return
-    await sleep(5)
+  try {
+    while (spent() <= ms) {
+      if (await fn()) return
+      await sleep(tickMs)
+    }
+  } finally {
+    clearInterval(clock)
   }
   throw new Error(`${what}: not within ${ms} ms`)
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { ask } from '../helpers/traffic.ts'
+import { sendRequest } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import type { Build } from './fixtures/app.ts'
 
@@ -55,7 +55,7 @@ export async function startGroup(
     ...env,
   })
   const group = Object.assign(started, { port })
-  await until(async () => group.ended ?? (await ask(port, 'GET', '/')), { what: 'a response from the group' })
+  await until(async () => group.ended ?? (await sendRequest(port, 'GET', '/')), { what: 'a response from the group' })
   if (group.ended) throw new Error(group.stderr)
   return group
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ask, Traffic } from '../helpers/traffic.ts'
+import { sendRequest, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, logged, Release, startGroup } from './group.ts'
 
@@ -14,12 +14,12 @@ test('repeated reloads lose no request: GET and POST, kept-alive and new connect
     // Half of them by signal, half by the command, which waits.
     if (round % 2 === 0) {
       await group.kill('SIGHUP')
-      await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload', timeoutMs: 30_000 })
+      await until(() => logged(group, 'reloaded').length === round - 1, { what: 'the reload' })
     } else {
       const reload = fleetCommand(['reload', '--control', release.control])
       assert.deepEqual(await reload.exit, { code: 0, signal: null }, reload.stderr)
     }
-    assert.equal((await ask(group.port, 'GET', '/')).version, `${round}`)
+    assert.equal((await sendRequest(group.port, 'GET', '/')).version, `${round}`)
   }
   await traffic.stop(release.orders)
   t.diagnostic(`${traffic.requests} requests while each of 2 workers was replaced 20 times: 0 failed`)
@@ -49,13 +49,13 @@ test('rejects a build that exits, hangs or never becomes ready; the old workers 
     assert.match(reload.stderr, /FLEET_ERR_RELOAD_FAILED .*the old one keeps serving/, why)
   }
   assert.equal(logged(group, 'reload abandoned').length, bad.length)
-  for (let i = 0; i < 10; i++) assert.ok(pids.has((await ask(group.port, 'GET', '/')).pid))
+  for (let i = 0; i < 10; i++) assert.ok(pids.has((await sendRequest(group.port, 'GET', '/')).pid))
   assert.deepEqual(traffic.versions, new Set(['good']))
 
   release.deploy({ version: 'fixed' })
   const fixed = fleetCommand(['reload', '--control', release.control])
   assert.equal((await fixed.exit).code, 0, fixed.stderr)
-  assert.equal((await ask(group.port, 'GET', '/')).version, 'fixed')
+  assert.equal((await sendRequest(group.port, 'GET', '/')).version, 'fixed')
   await traffic.stop(release.orders)
   assert.deepEqual(traffic.versions, new Set(['good', 'fixed']))
 })
@@ -63,10 +63,10 @@ test('rejects a build that exits, hangs or never becomes ready; the old workers 
 test('requests in flight on an old worker complete before it exits', async () => {
   const release = new Release('old')
   const group = await startGroup(release, ['--workers', '1'])
-  const slow = ask(group.port, 'GET', '/slow?ms=1500')
+  const slow = sendRequest(group.port, 'GET', '/slow?ms=1500')
   release.deploy({ version: 'new' })
   await group.kill('SIGHUP')
-  await until(async () => (await ask(group.port, 'GET', '/')).version === 'new', { what: 'the new build' })
+  await until(async () => (await sendRequest(group.port, 'GET', '/')).version === 'new', { what: 'the new build' })
   assert.equal((await slow).version, 'old')
 })
 
@@ -93,7 +93,7 @@ test('reloads an app without this package too', async () => {
   const traffic = new Traffic(group.port, 4)
   release.write(plain(2))
   assert.equal((await fleetCommand(['reload', '--control', release.control]).exit).code, 0)
-  assert.equal((await ask(group.port, 'GET', '/')).version, '2')
+  assert.equal((await sendRequest(group.port, 'GET', '/')).version, '2')
   await traffic.halt()
   await group.kill('SIGTERM')
   assert.deepEqual(group.ended, { code: 0, signal: null })
@@ -111,5 +111,5 @@ test('`--check` reports whether a build becomes ready, without touching a runnin
   assert.equal(await check(), 1)
   release.deploy({ version: '2', neverReady: true })
   assert.equal(await check(), 1)
-  assert.equal((await ask(group.port, 'GET', '/')).version, '1')
+  assert.equal((await sendRequest(group.port, 'GET', '/')).version, '1')
 })

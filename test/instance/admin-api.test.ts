@@ -66,12 +66,12 @@ describe('identity headers', () => {
 
   it('keep the request id of a trusted proxy only', async (t) => {
     const app = await build(t)
-    const ask = async (id: string, remoteAddress: string): Promise<unknown> =>
+    const sendRequest = async (id: string, remoteAddress: string): Promise<unknown> =>
       (await app.inject({ url: '/', headers: { 'x-request-id': id }, remoteAddress })).headers['x-request-id']
-    assert.equal(await ask('abc-1', '127.0.0.1'), 'abc-1')
-    assert.notEqual(await ask('abc-1', '203.0.113.1'), 'abc-1')
-    assert.notEqual(await ask('a b\u007f', '127.0.0.1'), 'a b\u007f')
-    assert.notEqual(await ask('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
+    assert.equal(await sendRequest('abc-1', '127.0.0.1'), 'abc-1')
+    assert.notEqual(await sendRequest('abc-1', '203.0.113.1'), 'abc-1')
+    assert.notEqual(await sendRequest('a b\u007f', '127.0.0.1'), 'a b\u007f')
+    assert.notEqual(await sendRequest('x'.repeat(200), '127.0.0.1'), 'x'.repeat(200))
   })
 
   it('reject names that are invalid in a header or key', async () => {
@@ -83,8 +83,8 @@ describe('identity headers', () => {
   it('send Server-Timing on request', async (t) => {
     const app = await build(t)
     assert.equal((await app.inject('/')).headers['server-timing'], undefined)
-    const asked = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
-    assert.match(String(asked.headers['server-timing']), /^app;dur=\d+\.\d$/)
+    const response = await app.inject({ url: '/', headers: { 'x-server-timing': '1' } })
+    assert.match(String(response.headers['server-timing']), /^app;dur=\d+\.\d$/)
   })
 })
 
@@ -120,11 +120,11 @@ describe('operators’ endpoints', () => {
           outsider,
         )) {
           const payload = method === 'POST' ? '{}' : undefined
-          const asked = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
-          const reply = await app.inject({ ...asked, url })
+          const requested = { method, ...how, payload, headers: { 'content-type': 'application/json', ...headers } }
+          const reply = await app.inject({ ...requested, url })
           if (given.token === undefined && client.includes('token')) continue
           assert.equal(reply.statusCode, 404, `${method} ${url} ${client}`)
-          const unknown = await app.inject({ ...asked, url: `${url}-unknown` })
+          const unknown = await app.inject({ ...requested, url: `${url}-unknown` })
           assert.equal(reply.body.replaceAll(url, ''), unknown.body.replaceAll(`${url}-unknown`, ''))
         }
       }
@@ -146,9 +146,9 @@ describe('operators’ endpoints', () => {
     const headers = { 'content-type': 'application/json' }
     for (const host of ['localhost', 'LOCALHOST:3000', 'shop.localhost', '127.0.0.1:3000', '127.8.9.1', '[::1]:3000']) {
       for (const [method, url] of operatorsPaths) {
-        const asked = { method, url, headers: { ...headers, host } }
-        assert.equal((await development.inject(asked)).statusCode, 200, `${host} ${url}`)
-        assert.equal((await configured.inject(asked)).statusCode, 404, `${host} ${url}`)
+        const sent = { method, url, headers: { ...headers, host } }
+        assert.equal((await development.inject(sent)).statusCode, 200, `${host} ${url}`)
+        assert.equal((await configured.inject(sent)).statusCode, 404, `${host} ${url}`)
       }
     }
     const rebindable = [

@@ -67,12 +67,12 @@ describe('agent check', () => {
     await app.register(lifecycle, { signals: false })
     await app.register(agentCheck, { port, host: '127.0.0.1' })
     await app.listen({ port: 0, host: '127.0.0.1' })
-    const ask = async (): Promise<string> => await text(connect(port, '127.0.0.1'))
-    await until(async () => (await ask()) === 'up ready 100%\n')
+    const send = async (): Promise<string> => await text(connect(port, '127.0.0.1'))
+    await until(async () => (await send()) === 'up ready 100%\n')
     app.fleet.drain()
-    assert.equal(await ask(), 'drain\n')
+    assert.equal(await send(), 'drain\n')
     app.fleet.undrain()
-    assert.match(await ask(), /^up ready \d+%\n$/)
+    assert.match(await send(), /^up ready \d+%\n$/)
   })
 
   it('listens only if a port is set', async (t) => {

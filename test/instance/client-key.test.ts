@@ -25,12 +25,12 @@ async function build(t: TestContext, { server = {}, trust }: Given = {}) {
     ip: request.ip,
   }))
   await app.ready()
-  const ask = async (remoteAddress: string, forwarded?: string) => {
+  const send = async (remoteAddress: string, forwarded?: string) => {
     const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded }
     return (await app.inject({ url: '/', remoteAddress, headers })).json()
   }
-  const keyOf = async (...args: Parameters<typeof ask>): Promise<string> => (await ask(...args)).key
-  return { app, ask, keyOf, warnings }
+  const keyOf = async (...args: Parameters<typeof send>): Promise<string> => (await send(...args)).key
+  return { app, send: send, keyOf, warnings }
 }
 
 describe('the client key', () => {
@@ -42,7 +42,7 @@ describe('the client key', () => {
   })
 
   it('is the /64 network of an IPv6 address, in every spelling and zone', async (t) => {
-    const { ask, keyOf } = await build(t)
+    const { send, keyOf } = await build(t)
     for (const spelling of [
       '2001:db8:1:2::1',
       '2001:0DB8:0001:0002:ffff:ffff:ffff:ffff',
@@ -53,7 +53,7 @@ describe('the client key', () => {
     assert.equal(await keyOf('2001:db8:1:3::1'), '2001:db8:1:3::/64')
     assert.equal(await keyOf('2001:db8::1'), '2001:db8:0:0::/64')
     assert.equal(await keyOf('::1'), '0:0:0:0::/64')
-    assert.equal((await ask('2001:db8:1:2ff::1')).narrow, '2001:db8:1:200::/56')
+    assert.equal((await send('2001:db8:1:2ff::1')).narrow, '2001:db8:1:200::/56')
   })
 
   it('follows X-Forwarded-For only through trusted proxies, whether or not Fastify trusts them', async (t) => {
@@ -112,8 +112,8 @@ describe('the client key', () => {
     const keys = { undefined: '127.0.0.1', loopback: '203.0.113.1', true: '6.6.6.6' }
     for (const [trustProxy, expected] of Object.entries(keys)) {
       const server = { trustProxy: trustProxy === 'true' ? true : trustProxy === 'loopback' && 'loopback' }
-      const { ask } = await build(t, { server })
-      const { key, ip } = await ask('127.0.0.1', forwarded)
+      const { send } = await build(t, { server })
+      const { key, ip } = await send('127.0.0.1', forwarded)
       assert.deepEqual([key, ip], [expected, expected])
     }
   })
@@ -169,8 +169,8 @@ describe('trusted proxies', () => {
       ['false', '127.0.0.1'],
     ] as const) {
       process.env.TRUST_PROXY = value
-      const { ask, warnings } = await build(t, { server: { trustProxy: serverOptions().trustProxy } })
-      const { key, ip } = await ask('127.0.0.1', '6.6.6.6, 203.0.113.1')
+      const { send, warnings } = await build(t, { server: { trustProxy: serverOptions().trustProxy } })
+      const { key, ip } = await send('127.0.0.1', '6.6.6.6, 203.0.113.1')
       assert.deepEqual([key, ip], [expected, expected], value)
       assert.equal(warnings.length, value === 'true' ? 1 : 0)
     }

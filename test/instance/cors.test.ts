@@ -18,7 +18,7 @@ async function build(
 }
 
 /** Status and the headers that @fastify/cors sets. */
-async function ask(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
+async function send(app: FastifyInstance, method: 'GET' | 'OPTIONS', url: string): Promise<object> {
   const headers = { origin: 'https://a.example', 'access-control-request-method': 'GET' }
   const response = await app.inject({ method, url, headers })
   const own = Object.entries(response.headers).filter(([name]) =>
@@ -42,7 +42,7 @@ describe('cors', () => {
       const theirs = await build(t, (app) => app.register(cors, options ?? { origin: false }))
       for (const url of ['/', '/own', '/none', '/missing']) {
         for (const method of ['GET', 'OPTIONS'] as const) {
-          assert.deepEqual(await ask(ours, method, url), await ask(theirs, method, url), `${method} ${url}`)
+          assert.deepEqual(await send(ours, method, url), await send(theirs, method, url), `${method} ${url}`)
         }
       }
     })

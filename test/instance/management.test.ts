@@ -49,14 +49,14 @@ async function start(...[t, listen, more]: Parameters<typeof build>): Promise<In
   return { app, port: (app.server.address() as AddressInfo).port, admin: app.operators.listener?.address?.port ?? 0 }
 }
 
-interface Answer {
+interface Reply {
   status: number
   body: string
 }
-async function ask(port: number, path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Answer> {
-  const asked = request({ port, host: '127.0.0.1', path, method, headers, agent: false })
-  asked.end(method === 'POST' ? '{}' : undefined)
-  const [response] = (await once(asked, 'response')) as [IncomingMessage]
+async function send(port: number, path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Reply> {
+  const outgoing = request({ port, host: '127.0.0.1', path, method, headers, agent: false })
+  outgoing.end(method === 'POST' ? '{}' : undefined)
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage]
   return { status: response.statusCode ?? 0, body: await text(response) }
 }
 
@@ -77,7 +77,7 @@ describe('the management listener', () => {
           const isOperator = headers === bearer
           const forOperators = operators.includes(path) || commands.includes(path)
           const wanted = forOperators && !isOperator ? 404 : status
-          const { status: got, body } = await ask(at, path, method, headers)
+          const { status: got, body } = await send(at, path, method, headers)
           assert.equal(got, wanted, `${method} ${path} ${why}${isOperator ? ' with the token' : ''}: ${body}`)
         }
       }
@@ -104,18 +104,18 @@ describe('the management listener', () => {
       for (const method of ['DELETE', 'OPTIONS', 'PATCH'])
         await expect(admin, '/', method, 404, 'on the management port')
       // The application’s handler for unknown paths, which could serve anything, is not called.
-      assert.equal(JSON.parse((await ask(admin, '/nothing', 'PUT')).body).code, 'FLEET_ERR_ROUTE_UNKNOWN')
-      assert.deepEqual(JSON.parse((await ask(port, '/fleet')).body), { own: 'not found' })
+      assert.equal(JSON.parse((await send(admin, '/nothing', 'PUT')).body).code, 'FLEET_ERR_ROUTE_UNKNOWN')
+      assert.deepEqual(JSON.parse((await send(port, '/fleet')).body), { own: 'not found' })
     })
   }
 
   it('requires a token too, except in development with a loopback Host', async (t) => {
     const configured = await start(t)
-    assert.equal((await ask(configured.admin, '/metrics')).status, 404)
+    assert.equal((await send(configured.admin, '/metrics')).status, 404)
     const development = await start(t, {}, { operators: { token: undefined } })
-    assert.equal((await ask(development.admin, '/metrics')).status, 200)
-    assert.equal((await ask(development.admin, '/metrics', 'GET', { host: 'rebound.example' })).status, 404)
-    assert.equal((await ask(development.port, '/metrics')).status, 404)
+    assert.equal((await send(development.admin, '/metrics')).status, 200)
+    assert.equal((await send(development.admin, '/metrics', 'GET', { host: 'rebound.example' })).status, 404)
+    assert.equal((await send(development.port, '/metrics')).status, 404)
   })
 
   it('is not started for an app that is only used with inject, which then has all its routes', async (t) => {
@@ -158,9 +158,9 @@ describe('the management listener', () => {
   it('uses plain HTTP/1.1 for an HTTP/2 application', async (t) => {
     const app = Fastify({ http2: true }) as unknown as FastifyInstance
     const { admin } = await start(t, {}, { app })
-    assert.equal((await ask(admin, '/ready')).status, 200)
-    assert.match((await ask(admin, '/metrics', 'GET', bearer)).body, /^fleet_ready 1$/m)
-    assert.equal((await ask(admin, '/')).status, 404)
+    assert.equal((await send(admin, '/ready')).status, 200)
+    assert.match((await send(admin, '/metrics', 'GET', bearer)).body, /^fleet_ready 1$/m)
+    assert.equal((await send(admin, '/')).status, 404)
   })
 
   it('survives malformed input and keeps responding', async (t) => {
@@ -189,7 +189,7 @@ describe('the management listener', () => {
         socket.write(sent, () => socket.resetAndDestroy())
       }
     }
-    assert.equal((await ask(admin, '/live')).status, 200)
+    assert.equal((await send(admin, '/live')).status, 200)
   })
 
   it('limits connections and the time for headers', async (t) => {
@@ -199,9 +199,9 @@ describe('the management listener', () => {
     await until(() => closed() >= 44, { what: 'the connections above the bound to be closed' })
     await until(() => closed() === 300, { what: 'the header timeout' })
     assert.match(sockets.map((socket) => socket.received()).join(''), /^HTTP\/1\.1 408 /)
-    assert.equal((await ask(admin, '/live')).status, 200)
+    assert.equal((await send(admin, '/live')).status, 200)
     await app.close()
-    await assert.rejects(ask(admin, '/live'), { code: 'ECONNREFUSED' })
+    await assert.rejects(send(admin, '/live'), { code: 'ECONNREFUSED' })
   })
 })
 
@@ -214,26 +214,26 @@ describe('the management listener during a shutdown', { concurrency: 2 }, () => 
       env: { DRAIN_DELAY: 0, SHUTDOWN_TIMEOUT: 600_000, FLEET_ADMIN_PORT: admin, FLEET_ADMIN_TOKEN: token },
     })
     const [, port] = await app.waitFor(/listening at http:\/\/127\.0\.0\.1:(\d+)/)
-    assert.equal((await ask(admin, '/ready')).status, 200)
-    assert.equal((await ask(Number(port), '/ready')).status, 404)
+    assert.equal((await send(admin, '/ready')).status, 200)
+    assert.equal((await send(Number(port), '/ready')).status, 404)
     // A scraper keeps its connection open.
     const idle = await open(admin, 'GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await until(() => idle.received().includes('200 OK'))
 
-    const slow = ask(Number(port), '/slow?ms=3000')
+    const slow = send(Number(port), '/slow?ms=3000')
     await app.waitFor(/"url":"\/slow/)
     void app.kill('SIGTERM')
     const isClosed = (): Promise<boolean> =>
-      ask(Number(port), '/').then(
+      send(Number(port), '/').then(
         () => false,
         ({ code }) => code === 'ECONNREFUSED',
       )
     await until(isClosed, { what: 'the application’s listener to close' })
-    const ready = await ask(admin, '/ready')
+    const ready = await send(admin, '/ready')
     assert.equal(ready.status, 503)
     assert.match(ready.body, /"reason":"draining"/)
-    assert.equal((await ask(admin, '/live')).status, 200)
-    const seen = await ask(admin, '/api/v1/load-balancer/instances', 'GET', bearer)
+    assert.equal((await send(admin, '/live')).status, 200)
+    const seen = await send(admin, '/api/v1/load-balancer/instances', 'GET', bearer)
     assert.match(seen.body, /"state":"draining"/)
     assert.equal((await slow).status, 200)
     assert.deepEqual(await app.exit, { code: 0, signal: null })

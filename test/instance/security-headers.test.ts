@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { securityHeaders } from '../../src/instance/security-headers.ts'
+import { securityHeaders, withHelmetDefaults } from '../../src/instance/security-headers.ts'
 
 async function build(
   t: TestContext,
@@ -40,7 +40,7 @@ async function build(
 }
 
 /** Status and headers without those that differ between responses; nonces are replaced. */
-async function ask(app: FastifyInstance, url: string): Promise<object> {
+async function send(app: FastifyInstance, url: string): Promise<object> {
   const { headers, statusCode } = await app.inject(url)
   const { date: _date, connection: _connection, 'content-length': _length, ...rest } = headers
   const text = JSON.stringify(rest, Object.keys(rest).sort())
@@ -61,7 +61,7 @@ describe('security headers', () => {
       const ours = await build(t, securityHeaders, options)
       const theirs = await build(t, helmet as unknown as typeof securityHeaders, options)
       for (const url of ['/', '/none', '/own', '/nonce', '/broken', '/nowhere', '/raw']) {
-        assert.deepEqual(await ask(ours, url), await ask(theirs, url), url)
+        assert.deepEqual(await send(ours, url), await send(theirs, url), url)
       }
     })
   }
@@ -82,4 +82,34 @@ describe('security headers', () => {
     assert.match(String(first.headers['content-security-policy']), new RegExp(`'nonce-${first.json().nonce}'`))
     assert.notEqual(first.json().nonce, second.json().nonce)
   })
+})
+
+describe('the defaults of this package', () => {
+  for (const [title, given, expected] of [
+    ['apply without options', {}, undefined],
+    ['stay if another option is set', { frameguard: { action: 'deny' } }, undefined],
+    [
+      'stay if another directive is set',
+      { contentSecurityPolicy: { directives: { imgSrc: ['*'] } } },
+      { imgSrc: ['*'] },
+    ],
+  ] as const) {
+    it(title, () => {
+      const options = withHelmetDefaults(given as FastifyHelmetOptions)
+      assert.deepEqual(options, {
+        ...given,
+        contentSecurityPolicy: { directives: { upgradeInsecureRequests: null, ...expected } },
+      })
+    })
+  }
+
+  for (const given of [
+    { contentSecurityPolicy: false },
+    { contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'self'"] } } },
+    { contentSecurityPolicy: { directives: { upgradeInsecureRequests: [] } } },
+    { contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': [] } } },
+  ] as const)
+    it(`yield to ${JSON.stringify(given)}`, () => {
+      assert.deepEqual(withHelmetDefaults(given as unknown as FastifyHelmetOptions), given)
+    })
 })

@@ -7,7 +7,7 @@ import Fastify from 'fastify'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { fleet } from '../../src/fleet.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { ask, type FrontResponse, startFront } from './front.ts'
+import { type FrontResponse, sendRequest, startFront } from './front.ts'
 
 test('through the admin area, a form of another site cannot drain an instance and the dashboard can', async () => {
   const [listen, management] = [await freePort(), await freePort()]
@@ -34,7 +34,7 @@ test('through the admin area, a form of another site cannot drain an instance an
   })
   const own = `http://127.0.0.1:${listen}`
   const drain = (path: string, headers: Record<string, string>): Promise<FrontResponse> =>
-    ask(listen, path, {
+    sendRequest(listen, path, {
       method: 'POST',
       body: JSON.stringify({ instance: instance.fleet.instance.id }),
       headers: { authorization: `Basic ${Buffer.from('ops:right').toString('base64')}`, ...headers },

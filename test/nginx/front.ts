@@ -23,7 +23,7 @@ export interface Front {
   readonly port: number
   readonly folder: string
   readonly server: Server
-  ask(path: string, options?: Ask): Promise<FrontResponse>
+  send(path: string, options?: Ask): Promise<FrontResponse>
   /** The access log so far, parsed line by line. */
   log(): Record<string, string | number>[]
   /** Renders with changed values, and reloads. */
@@ -106,7 +106,7 @@ export async function startFront(given: Values): Promise<Front> {
     port,
     folder,
     server,
-    ask: (path, options) => ask(port, path, options),
+    send: (path, options) => sendRequest(port, path, options),
     log: () => {
       const file = join(folder, 'run/access.log')
       const lines = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []
@@ -138,7 +138,11 @@ export interface FrontResponse {
 }
 
 /** One request on its own connection. The path is sent unchanged. */
-export function ask(port: number, path: string, { method = 'GET', headers, body }: Ask = {}): Promise<FrontResponse> {
+export function sendRequest(
+  port: number,
+  path: string,
+  { method = 'GET', headers, body }: Ask = {},
+): Promise<FrontResponse> {
   return new Promise((resolve, reject) => {
     const sent = request({ host: '127.0.0.1', port, method, path, headers, agent: false }, (response) => {
       let text = ''

@@ -15,17 +15,17 @@ const start = (values: Record<string, string | number>): Promise<Front> => start
 
 test('round-robin distributes requests evenly', async () => {
   const front = await start({ FLEET_TARGETS: all })
-  assert.deepEqual(await tally(30, () => front.ask('/')), { a: 10, b: 10, c: 10 })
+  assert.deepEqual(await tally(30, () => front.send('/')), { a: 10, b: 10, c: 10 })
 })
 
 test('weighted distributes requests in proportion to the weights', async () => {
   const front = await start({ FLEET_POLICY: 'weighted', FLEET_TARGETS: `${a.target}=3 ${b.target}=2 ${c.target}` })
-  assert.deepEqual(await tally(60, () => front.ask('/')), { a: 30, b: 20, c: 10 })
+  assert.deepEqual(await tally(60, () => front.send('/')), { a: 30, b: 20, c: 10 })
 })
 
 test('least-conn respects weights', async () => {
   const front = await start({ FLEET_POLICY: 'least-conn', FLEET_TARGETS: `${a.target}=3 ${b.target}` })
-  assert.deepEqual(await tally(40, () => front.ask('/')), { a: 30, b: 10 })
+  assert.deepEqual(await tally(40, () => front.send('/')), { a: 30, b: 10 })
 })
 
 test('least-conn avoids a busy instance', async () => {
@@ -34,10 +34,10 @@ test('least-conn avoids a busy instance', async () => {
   b.handler = ({ url }, response) => (url === '/held' ? held.resolve(() => response.end('ok')) : response.end('ok'))
   // Round-robin while all are idle: one of three requests reaches b.
   let responded = 0
-  const waiting = [1, 2, 3].map(() => front.ask('/held').finally(() => responded++))
+  const waiting = [1, 2, 3].map(() => front.send('/held').finally(() => responded++))
   const release = await held.promise
   await until(() => responded === 2, { what: 'the other two' })
-  const counts = await tally(20, () => front.ask('/'))
+  const counts = await tally(20, () => front.send('/'))
   release()
   await Promise.all(waiting)
   assert.deepEqual(Object.keys(counts).sort(), ['a', 'c'])
@@ -45,10 +45,10 @@ test('least-conn avoids a busy instance', async () => {
 
 test('ip-hash keeps a client on its instance and distributes clients', async () => {
   const front = await start({ FLEET_POLICY: 'ip-hash', FLEET_TARGETS: all, FLEET_TRUSTED_PROXY: '127.0.0.1' })
-  const firsts = await Promise.all(Array.from({ length: 30 }, (_, number) => front.ask('/', client(number))))
+  const firsts = await Promise.all(Array.from({ length: 30 }, (_, number) => front.send('/', client(number))))
   assert.deepEqual([...new Set(firsts.map(({ by }) => by))].sort(), ['a', 'b', 'c'])
   for (const [number, first] of firsts.entries()) {
-    assert.deepEqual(Object.keys(await tally(3, () => front.ask('/', client(number)))), [first.by])
+    assert.deepEqual(Object.keys(await tally(3, () => front.send('/', client(number)))), [first.by])
   }
   // The trusted proxy is a setting, too.
   assert.equal(a.seen.at(-1)?.headers['x-forwarded-for']?.includes(','), false)
@@ -56,7 +56,7 @@ test('ip-hash keeps a client on its instance and distributes clients', async () 
 
 test('random-two distributes requests', async () => {
   const front = await start({ FLEET_POLICY: 'random-two', FLEET_TARGETS: all })
-  const counts = await tally(180, () => front.ask('/'))
+  const counts = await tally(180, () => front.send('/'))
   // 60 each on average, minus six standard deviations: √(180 × ⅓ × ⅔) ≈ 6.3.
   for (const name of ['a', 'b', 'c']) assert.ok((counts[name] ?? 0) > 20, JSON.stringify(counts))
 })
@@ -66,7 +66,7 @@ test('sticky keeps a client on its first instance until that instance is removed
   // Cookies are random and hash shares uneven: with only 30 clients, one instance may get none.
   const clients = await Promise.all(
     Array.from({ length: 100 }, async () => {
-      const { by, headers } = await front.ask('/')
+      const { by, headers } = await front.send('/')
       const [cookie = ''] = headers['set-cookie'] ?? []
       assert.match(cookie, /^fleet_route=[0-9a-f]{32}; Path=\/; HttpOnly; SameSite=Lax$/)
       return { by, headers: { cookie: cookie.split(';')[0] ?? '' } }
@@ -74,12 +74,12 @@ test('sticky keeps a client on its first instance until that instance is removed
   )
   assert.deepEqual([...new Set(clients.map(({ by }) => by))].sort(), ['a', 'b', 'c'])
   for (const { by, headers } of clients) {
-    const again = await front.ask('/', { headers })
+    const again = await front.send('/', { headers })
     assert.deepEqual([again.by, again.headers['set-cookie']], [by, undefined])
   }
   await front.reload({ FLEET_TARGETS: targets(a, c) })
   for (const { by, headers } of clients.filter(({ by }) => by !== 'b')) {
-    assert.equal((await front.ask('/', { headers })).by, by)
+    assert.equal((await front.send('/', { headers })).by, by)
   }
 })
 
@@ -90,9 +90,9 @@ test('sticky-native keeps a client on its instance', {
   skip: hasSticky ? false : 'this nginx is older than 1.29.6',
 }, async () => {
   const front = await start(native)
-  const { by, headers } = await front.ask('/')
+  const { by, headers } = await front.send('/')
   const cookie = headers['set-cookie']?.[0]?.split(';')[0] ?? ''
-  assert.deepEqual(await tally(9, () => front.ask('/', { headers: { cookie } })), { [by ?? '']: 9 })
+  assert.deepEqual(await tally(9, () => front.send('/', { headers: { cookie } })), { [by ?? '']: 9 })
 })
 
 test('nginx rejects sticky-native before 1.29.6', {
@@ -106,16 +106,16 @@ test('a backup serves only while all the others are down', async () => {
     FLEET_TARGETS: `${a.target} ${b.target} ${c.target}=backup`,
     FLEET_FAIL_TIMEOUT: '1s',
   })
-  assert.deepEqual(await tally(20, () => front.ask('/')), { a: 10, b: 10 })
+  assert.deepEqual(await tally(20, () => front.send('/')), { a: 10, b: 10 })
   await a.stop()
-  assert.deepEqual(Object.keys(await tally(10, () => front.ask('/'))), ['b'])
+  assert.deepEqual(Object.keys(await tally(10, () => front.send('/'))), ['b'])
   await b.stop()
-  assert.deepEqual(Object.keys(await tally(10, () => front.ask('/'))), ['c'])
+  assert.deepEqual(Object.keys(await tally(10, () => front.send('/'))), ['c'])
   await Promise.all([a.start(), b.start()])
   for (const name of ['a', 'b']) {
-    await until(async () => (await front.ask('/')).by === name, { what: `${name} to be back` })
+    await until(async () => (await front.send('/')).by === name, { what: `${name} to be back` })
   }
-  assert.equal((await tally(10, () => front.ask('/'))).c, undefined)
+  assert.equal((await tally(10, () => front.send('/'))).c, undefined)
 })
 
 for (const policy of ['ip-hash', 'random-two', 'sticky']) {
@@ -132,13 +132,13 @@ test('a canary gets its share of clients, always the same ones, and a cookie ove
     FLEET_CANARY_PERCENT: 20,
     FLEET_CANARY_TARGETS: c.target,
   })
-  const { c: canary = 0 } = await tally(500, (turn) => front.ask('/', client(turn)))
+  const { c: canary = 0 } = await tally(500, (turn) => front.send('/', client(turn)))
   console.log(`canary: ${canary} of 500 clients at 20 %`)
   // Five standard deviations: √(500 × 0.2 × 0.8) ≈ 9.
   assert.ok(Math.abs(canary - 100) < 45, `${canary} of 500`)
-  const { c: some } = await tally(50, () => front.ask('/', client(1)))
+  const { c: some } = await tally(50, () => front.send('/', client(1)))
   assert.ok(some === undefined || some === 50, 'a client changed sides')
-  const tester = (side: string) => () => front.ask('/', { headers: { cookie: `fleet_canary=${side}` } })
+  const tester = (side: string) => () => front.send('/', { headers: { cookie: `fleet_canary=${side}` } })
   assert.deepEqual(await tally(10, tester('always')), { c: 10 })
   assert.deepEqual(await tally(10, tester('never')), { a: 5, b: 5 })
   // A canary that is down costs no request.
@@ -150,7 +150,7 @@ test('a canary gets its share of clients, always the same ones, and a cookie ove
 test('keeps connections to instances open', async () => {
   const front = await start({ FLEET_TARGETS: a.target })
   const from = a.seen.length
-  await tally(20, () => front.ask('/'))
+  await tally(20, () => front.send('/'))
   assert.equal(new Set(a.seen.slice(from).map(({ socket }) => socket)).size, 1)
   assert.equal(a.seen.at(-1)?.headers.connection, undefined)
 })

@@ -28,20 +28,20 @@ for (const method of ['POST', 'PATCH']) {
   test(`does not repeat a ${method} that was sent`, async () => {
     const { front, requestCount } = await three([dying, dying, dying])
     for (const turn of [1, 2, 3]) {
-      const { status, body } = await front.ask('/orders', { method, body: 'x'.repeat(100_000) })
+      const { status, body } = await front.send('/orders', { method, body: 'x'.repeat(100_000) })
       assert.deepEqual([status, JSON.parse(body).statusCode], [502, 502])
       assert.equal(requestCount(), turn)
     }
     // By now all are marked as failed: a request that was not sent goes to the last resort, is sent there, and is not
     // repeated.
-    assert.equal((await front.ask('/orders', { method, body: 'x' })).status, 502)
+    assert.equal((await front.send('/orders', { method, body: 'x' })).status, 502)
     assert.equal(requestCount(), 4)
   })
 }
 
 test('does not repeat a POST without a response', async () => {
   const { front, requestCount, instances } = await three([(request) => void request.resume(), healthy, healthy])
-  const response = front.ask('/orders', { method: 'POST', body: 'x' })
+  const response = front.send('/orders', { method: 'POST', body: 'x' })
   const { promise: read, resolve } = Promise.withResolvers<void>()
   const look = setInterval(() => requestCount() === 1 && resolve(), 5)
   await read
@@ -55,7 +55,7 @@ test('sends a POST to another instance if the first is unreachable', async () =>
   await instances[0]?.stop()
   await instances[1]?.stop()
   const responses = await Promise.all(
-    Array.from({ length: 20 }, () => front.ask('/orders', { method: 'POST', body: 'x' })),
+    Array.from({ length: 20 }, () => front.send('/orders', { method: 'POST', body: 'x' })),
   )
   for (const { status, by } of responses) assert.deepEqual([status, by], [200, 'c'])
   assert.equal(requestCount(), 20)
@@ -63,27 +63,27 @@ test('sends a POST to another instance if the first is unreachable', async () =>
 
 test('repeats a GET on another instance if the first crashes', async () => {
   const { front } = await three([dying, dying, healthy])
-  assert.deepEqual(await tally(9, () => front.ask('/')), { c: 9 })
+  assert.deepEqual(await tally(9, () => front.send('/')), { c: 9 })
 })
 
 test('sends no retryable request to a draining instance, and loses none', async () => {
   const { front, instances } = await three([draining, healthy, draining])
-  const counts = await tally(20, () => front.ask('/'))
+  const counts = await tally(20, () => front.send('/'))
   assert.deepEqual(counts, { b: 20 })
   assert.ok(instances.every(({ seen }) => seen.length > 0))
-  assert.deepEqual(await tally(10, () => front.ask('/', { method: 'POST' })), { b: 10 })
+  assert.deepEqual(await tally(10, () => front.send('/', { method: 'POST' })), { b: 10 })
 })
 
 for (const policy of ['round-robin', 'least-conn', 'ip-hash', 'random-two', 'sticky']) {
   test(`${policy}: an instance that is back serves at once after all were marked as failed`, async () => {
     const { front, instances, requestCount } = await three([healthy, healthy, healthy], { FLEET_POLICY: policy })
     for (const instance of instances) await instance.stop()
-    const down = await front.ask('/', { method: 'POST', body: 'x' })
+    const down = await front.send('/', { method: 'POST', body: 'x' })
     assert.deepEqual([down.status, JSON.parse(down.body).statusCode, requestCount()], [502, 502, 0])
-    assert.equal((await front.ask('/')).status, 502)
+    assert.equal((await front.send('/')).status, 502)
     await instances[1]?.start()
-    const post = (): ReturnType<Front['ask']> => front.ask('/', { method: 'POST', body: 'x' })
-    assert.deepEqual(await tally(10, () => front.ask('/')), { b: 10 })
+    const post = (): ReturnType<Front['send']> => front.send('/', { method: 'POST', body: 'x' })
+    assert.deepEqual(await tally(10, () => front.send('/')), { b: 10 })
     assert.deepEqual(await tally(10, post), { b: 10 })
     assert.equal(requestCount(), 20)
   })
@@ -91,8 +91,8 @@ for (const policy of ['round-robin', 'least-conn', 'ip-hash', 'random-two', 'sti
 
 test('omits X-Fleet-Retry when all instances are marked as failed, so that a draining one serves', async () => {
   const { front, instances } = await three([draining, draining, healthy])
-  assert.deepEqual(await tally(6, () => front.ask('/')), { c: 6 })
+  assert.deepEqual(await tally(6, () => front.send('/')), { c: 6 })
   await instances[2]?.stop()
-  const counts = await tally(10, () => front.ask('/'))
+  const counts = await tally(10, () => front.send('/'))
   assert.equal((counts.a ?? 0) + (counts.b ?? 0), 10)
 })

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
-import { ask, startFront } from './front.ts'
+import { sendRequest, startFront } from './front.ts'
 import { startUpstream, targets } from './upstream.ts'
 
 const app = await startUpstream('app')
@@ -21,7 +21,7 @@ test('an instance receives client information from nginx only', async () => {
     ),
   )
   const more = { forwarded: 'for=6.6.6.6', via: '1.1 me', proxy: 'me', 'x-fleet-retry': '0', connection: 'x-real-ip' }
-  const response = await front.ask('/a?b=%2F', { headers: { ...forged, ...more } })
+  const response = await front.send('/a?b=%2F', { headers: { ...forged, ...more } })
   const { path, headers } = app.seen.at(-1) ?? assert.fail()
   assert.equal(path, '/a?b=%2F')
   assert.doesNotMatch(JSON.stringify(headers), /6\.6\.6\.6/)
@@ -34,7 +34,7 @@ test('an instance receives client information from nginx only', async () => {
   assert.equal(headers.via ?? headers.proxy ?? headers.forwarded, undefined)
   assert.match(String(headers['x-request-id']), /^[0-9a-f]{32}$/)
   assert.equal(response.headers['x-request-id'], headers['x-request-id'])
-  await front.ask('/', { method: 'POST', headers: { 'x-fleet-retry': '1' } })
+  await front.send('/', { method: 'POST', headers: { 'x-fleet-retry': '1' } })
   assert.equal(app.seen.at(-1)?.headers['x-fleet-retry'], undefined)
 })
 
@@ -91,24 +91,24 @@ test('responds 404 to operators’ paths in any spelling', async () => {
   const token = { authorization: 'Bearer 0123456789abcdef0123456789abcdef', 'x-forwarded-for': '127.0.0.1' }
   for (const path of spellings) {
     for (const method of ['GET', 'HEAD', 'POST', 'OPTIONS']) {
-      assert.equal((await front.ask(path, { method, headers: token })).status, 404, `${method} ${path}`)
+      assert.equal((await front.send(path, { method, headers: token })).status, 404, `${method} ${path}`)
     }
   }
   // Above the root, or with a NUL: not a valid path.
   for (const path of ['/../metrics', '/%2e%2e/metrics', '/metrics%00']) {
-    assert.equal((await front.ask(path)).status, 400, path)
+    assert.equal((await front.send(path)).status, 400, path)
   }
   assert.equal(app.seen.length, before, JSON.stringify(app.seen.slice(before)))
-  const { body, headers } = await front.ask('/metrics')
+  const { body, headers } = await front.send('/metrics')
   assert.deepEqual(JSON.parse(body), { statusCode: 404, error: 'Not Found', message: 'Not Found' })
   assert.match(String(headers['content-type']), /^application\/json/)
   for (const path of ['/fleets', '/metricsx', '/x/metrics', '/health', '/ready', '/api/v1/load-balancers']) {
-    assert.equal((await front.ask(path)).status, 200, path)
+    assert.equal((await front.send(path)).status, 200, path)
   }
 })
 
 test('adds missing security headers and keeps those of an instance', async () => {
-  const plain = await front.ask('/')
+  const plain = await front.send('/')
   assert.equal(plain.headers['x-content-type-options'], 'nosniff')
   assert.equal(plain.headers['x-frame-options'], 'SAMEORIGIN')
   assert.equal(plain.headers['referrer-policy'], 'strict-origin-when-cross-origin')
@@ -117,7 +117,7 @@ test('adds missing security headers and keeps those of an instance', async () =>
     const own = { 'X-Frame-Options': 'DENY', 'Referrer-Policy': 'no-referrer', 'Strict-Transport-Security': 'x' }
     response.writeHead(201, own).end()
   }
-  const own = await front.ask('/')
+  const own = await front.send('/')
   assert.equal(own.headers['x-frame-options'], 'DENY')
   assert.equal(own.headers['referrer-policy'], 'no-referrer')
   assert.equal(own.headers['strict-transport-security'], undefined)
@@ -133,7 +133,7 @@ test('responds 429 to a flood, earlier for logins, and never to probes', async (
   })
   const many = async (path: string, count: number): Promise<Record<number, number>> => {
     const counts: Record<number, number> = {}
-    const responses = await Promise.all(Array.from({ length: count }, () => limited.ask(path)))
+    const responses = await Promise.all(Array.from({ length: count }, () => limited.send(path)))
     for (const { status } of responses) counts[status] = (counts[status] ?? 0) + 1
     return counts
   }
@@ -145,7 +145,7 @@ test('responds 429 to a flood, earlier for logins, and never to probes', async (
   for (let i = 0; i < 3; i++) await many('/', 67)
   assert.deepEqual(await many('/', 5), { 429: 5 })
   assert.deepEqual(await many('/health', 50), { 200: 50 })
-  const { headers, body } = await limited.ask('/')
+  const { headers, body } = await limited.send('/')
   assert.equal(headers['retry-after'], '1')
   assert.equal(JSON.parse(body).statusCode, 429)
 })
@@ -157,7 +157,7 @@ test('counts an IPv4 address or an IPv6 network as one client', async () => {
     FLEET_TRUSTED_PROXY: '127.0.0.1',
   })
   const admitted = async (client: (n: number) => string): Promise<number> => {
-    const login = (n: number) => limited.ask('/api/v1/auth/login', { headers: { 'x-forwarded-for': client(n) } })
+    const login = (n: number) => limited.send('/api/v1/auth/login', { headers: { 'x-forwarded-for': client(n) } })
     const responses = await Promise.all(Array.from({ length: 20 }, (_, n) => login(n)))
     return responses.filter(({ status }) => status === 200).length
   }
@@ -179,14 +179,14 @@ test('limits in-flight requests of one client, and the size of bodies', async ()
   })
   const held: (() => void)[] = []
   app.handler = (_request, response) => void held.push(() => response.end('ok'))
-  const waiting = [limited.ask('/'), limited.ask('/')]
+  const waiting = [limited.send('/'), limited.send('/')]
   await until(() => held.length === 2)
-  assert.equal((await limited.ask('/')).status, 429)
+  assert.equal((await limited.send('/')).status, 429)
   for (const release of held) release()
   app.handler = (_request, response) => response.end('ok')
   for (const pending of waiting) assert.equal((await pending).status, 200)
-  assert.equal((await limited.ask('/')).status, 200)
-  const { status, body } = await limited.ask('/', { method: 'POST', body: 'x'.repeat(1025) })
+  assert.equal((await limited.send('/')).status, 200)
+  const { status, body } = await limited.send('/', { method: 'POST', body: 'x'.repeat(1025) })
   assert.equal(status, 413)
   assert.equal(JSON.parse(body).statusCode, 413)
 })
@@ -197,7 +197,7 @@ test('caches static files and serves them while every instance is down', async (
   })
   const cached = await startFront({ FLEET_TARGETS: files.target })
   const state = async (path: string, headers: Record<string, string> = {}): Promise<string> => {
-    const response = await cached.ask(path, { headers })
+    const response = await cached.send(path, { headers })
     assert.deepEqual([response.status, response.body], [200, 'a file'])
     return String(response.headers['x-cache-status'])
   }
@@ -206,7 +206,7 @@ test('caches static files and serves them while every instance is down', async (
   assert.equal(files.seen.length, 1)
   assert.equal(files.seen[0]?.headers.cookie ?? files.seen[0]?.headers.authorization, undefined)
   assert.equal(await state('/static/a.css?v=2'), 'MISS')
-  assert.equal((await cached.ask('/api/x')).headers['x-cache-status'], undefined)
+  assert.equal((await cached.send('/api/x')).headers['x-cache-status'], undefined)
   assert.equal(await state('/static/short.css'), 'MISS')
   await files.stop()
   const states: string[] = []
@@ -214,7 +214,7 @@ test('caches static files and serves them while every instance is down', async (
   // Regardless of how many arrived within its second.
   assert.deepEqual(new Set(states.slice(0, -1)), new Set(states.slice(0, -1).map(() => 'HIT')))
   assert.equal(await state('/static/a.css'), 'HIT')
-  const { status, body } = await cached.ask('/static/b.css')
+  const { status, body } = await cached.send('/static/b.css')
   assert.deepEqual([status, JSON.parse(body).statusCode], [502, 502])
   await files.start()
   const fresh = ['EXPIRED', 'HIT', 'UPDATING']
@@ -226,14 +226,14 @@ test('one request fills a missing cache entry; concurrent ones wait for it', asy
     setTimeout(() => response.setHeader('Cache-Control', 'max-age=60').end('a file'), 100)
   })
   const cached = await startFront({ FLEET_TARGETS: files.target })
-  await Promise.all(Array.from({ length: 20 }, () => cached.ask('/static/cold.js')))
+  await Promise.all(Array.from({ length: 20 }, () => cached.send('/static/cold.js')))
   assert.equal(files.seen.length, 1)
 })
 
 test('compresses text for clients that accept it', async () => {
   const text = JSON.stringify({ text: 'fleet '.repeat(1000) })
   app.handler = (_request, response) => response.setHeader('Content-Type', 'application/json').end(text)
-  const plain = await front.ask('/')
+  const plain = await front.send('/')
   assert.deepEqual([plain.body, plain.headers['content-encoding']], [text, undefined])
   const response = await fetch(front.url, { headers: { 'accept-encoding': 'gzip' } })
   assert.equal(response.headers.get('content-encoding'), 'gzip')
@@ -252,8 +252,8 @@ test('logs one JSON object per request, with the times of every attempt', async 
   const logged = await startFront({ FLEET_TARGETS: targets(gone, here), FLEET_WORKERS: 1 })
   const agent = '"}\\ ü'
   const headers = { 'user-agent': Buffer.from(agent).toString('latin1') }
-  for (let turn = 0; turn < 2; turn++) await logged.ask('/a"b?secret=1', { headers })
-  await logged.ask('/health')
+  for (let turn = 0; turn < 2; turn++) await logged.send('/a"b?secret=1', { headers })
+  await logged.send('/health')
   await until(() => logged.log().length >= 2, { what: 'two lines' })
   const lines = logged.log()
   assert.equal(lines.length, 2)
@@ -292,7 +292,7 @@ test('forwards WebSockets on any path', async () => {
     client.terminate()
   }
   assert.equal((await upgraded).connection, 'upgrade')
-  assert.equal((await through.ask('/ws')).status, 200)
+  assert.equal((await through.send('/ws')).status, 200)
   assert.equal(app.seen.at(-1)?.headers.connection, undefined)
 })
 
@@ -314,26 +314,26 @@ test('forwards each event at once', async () => {
 test('shows all clients the maintenance page while the file exists, except on probes', async () => {
   const file = join(front.folder, 'maintenance')
   writeFileSync(file, '')
-  const page = await front.ask('/', { headers: { accept: 'text/html,*/*' } })
+  const page = await front.send('/', { headers: { accept: 'text/html,*/*' } })
   assert.equal(page.status, 503)
   assert.equal(page.headers['retry-after'], '30')
   assert.match(String(page.headers['content-type']), /^text\/html/)
   assert.match(page.body, /Back shortly/)
   for (const path of ['/api/v1/me', '/api/v1/auth/login', '/ws', '/static/x', '/']) {
-    const { status, body, headers } = await front.ask(path, { method: 'POST', body: 'x' })
+    const { status, body, headers } = await front.send(path, { method: 'POST', body: 'x' })
     assert.deepEqual([status, JSON.parse(body).statusCode], [503, 503], path)
     assert.match(String(headers['content-type']), /^application\/json/)
   }
-  assert.equal((await front.ask('/health')).status, 200)
-  assert.equal((await front.ask('/.fleet/maintenance.html')).status, 404)
+  assert.equal((await front.send('/health')).status, 200)
+  assert.equal((await front.send('/.fleet/maintenance.html')).status, 404)
   await rm(file)
-  assert.equal((await front.ask('/')).status, 200)
+  assert.equal((await front.send('/')).status, 200)
 })
 
 test('forwards error responses of an instance unchanged', async () => {
   app.handler = ({ url }, response) => response.writeHead(Number(url?.slice(1))).end('mine')
   for (const status of [404, 413, 429, 500, 502, 503, 504]) {
-    const response = await front.ask(`/${status}`, { method: 'POST' })
+    const response = await front.send(`/${status}`, { method: 'POST' })
     assert.deepEqual([response.status, response.body], [status, 'mine'])
   }
   app.handler = (_request, response) => response.end('ok')
@@ -354,15 +354,15 @@ test('the admin area requires a password, ships none, and sends the token to ins
     authorization: `Basic ${Buffer.from(pair).toString('base64')}`,
   })
   const before = app.seen.length
-  assert.equal((await ask(port, '/fleet')).status, 401)
-  assert.equal((await ask(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, no access')
+  assert.equal((await sendRequest(port, '/fleet')).status, 401)
+  assert.equal((await sendRequest(port, '/fleet', { headers: basic('admin:admin') })).status, 403, 'no file, no access')
   writeFileSync(passwords, `ops:{SHA}${createHash('sha1').update('right').digest('base64')}\n`, { mode: 0o644 })
-  assert.equal((await ask(port, '/fleet', { headers: basic('ops:wrong') })).status, 401)
+  assert.equal((await sendRequest(port, '/fleet', { headers: basic('ops:wrong') })).status, 401)
   assert.equal(app.seen.length, before)
-  const response = await ask(port, '/fleet', { headers: basic('ops:right') })
+  const response = await sendRequest(port, '/fleet', { headers: basic('ops:right') })
   assert.equal(response.status, 200)
   assert.equal(app.seen.at(-1)?.headers.authorization, `Bearer ${token}`)
   assert.doesNotMatch(JSON.stringify(response), new RegExp(token))
-  assert.equal((await ask(port, '/', { headers: basic('ops:right') })).status, 302)
-  assert.equal((await ask(port, '/elsewhere', { headers: basic('ops:right') })).status, 404)
+  assert.equal((await sendRequest(port, '/', { headers: basic('ops:right') })).status, 302)
+  assert.equal((await sendRequest(port, '/elsewhere', { headers: basic('ops:right') })).status, 404)
 })

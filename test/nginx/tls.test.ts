@@ -63,7 +63,7 @@ test('the certificate is valid for its names and addresses only', async () => {
 
 test('HTTP redirects to TLS with method and query, and serves ACME challenges', async () => {
   for (const method of ['GET', 'POST']) {
-    const { status, headers } = await front.ask('/a/b?c=%2F', { method, headers: { host: 'shop.test:80' } })
+    const { status, headers } = await front.send('/a/b?c=%2F', { method, headers: { host: 'shop.test:80' } })
     assert.deepEqual([status, headers.location], [308, `https://shop.test:${httpsPort}/a/b?c=%2F`])
     assert.equal(headers['strict-transport-security'], undefined)
   }
@@ -71,14 +71,14 @@ test('HTTP redirects to TLS with method and query, and serves ACME challenges', 
   writeFileSync(join(acme, '.well-known/acme-challenge/token'), 'token.thumbprint')
   writeFileSync(join(acme, 'secret'), 'secret')
   await launch('chmod', ['711', certificates, acme, join(acme, '.well-known')]).exit
-  const { status, body, headers } = await front.ask('/.well-known/acme-challenge/token')
+  const { status, body, headers } = await front.send('/.well-known/acme-challenge/token')
   assert.deepEqual([status, body, headers['content-type']], [200, 'token.thumbprint', 'text/plain'])
-  assert.equal((await front.ask('/.well-known/acme-challenge/none')).status, 404)
-  assert.equal((await front.ask('/.well-known/acme-challenge/../../secret')).status, 308)
+  assert.equal((await front.send('/.well-known/acme-challenge/none')).status, 404)
+  assert.equal((await front.send('/.well-known/acme-challenge/../../secret')).status, 308)
   assert.equal(app.seen.length, 0)
   // Health checks need no certificate.
-  assert.equal((await front.ask('/ready')).status, 200)
-  assert.equal((await front.ask('/ready/')).status, 308)
+  assert.equal((await front.send('/ready')).status, 200)
+  assert.equal((await front.send('/ready/')).status, 308)
 })
 
 const get = async (path: string): Promise<{ status?: number; headers: NodeJS.Dict<string | string[]> }> => {

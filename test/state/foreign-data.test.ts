@@ -164,7 +164,7 @@ describe('data in Redis that the fleet did not write', () => {
     await pay()
     const [key = ''] = await own.client.keys('content:idempotency:*')
     const [head = ''] = String(await own.client.get(key)).split(' ', 1)
-    const answers = [
+    const responses = [
       '{',
       'null',
       '[]',
@@ -174,16 +174,16 @@ describe('data in Redis that the fleet did not write', () => {
       '{"status":200,"headers":{"x y":"a"},"body":""}',
       '{"status":200,"headers":{},"body":{}}',
     ]
-    for (const answer of answers) {
-      await own.client.set(key, `${head} ${answer}`, 'PX', 60_000)
+    for (const reply of responses) {
+      await own.client.set(key, `${head} ${reply}`, 'PX', 60_000)
       assert.equal((await pay()).statusCode, 409)
     }
     await app.inject('/cached')
     const [cached = ''] = await own.client.keys('content:cache:{http*')
-    for (const answer of answers) {
-      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${answer}`, 'PX', 60_000)
+    for (const reply of responses) {
+      await own.client.set(cached, `${'i'.repeat(16)} 0 {}\n${reply}`, 'PX', 60_000)
       const other = await start('content')
-      assert.equal((await other.inject('/cached')).statusCode, 200, answer)
+      assert.equal((await other.inject('/cached')).statusCode, 200, reply)
     }
     assert.equal(({} as { polluted?: number }).polluted, undefined)
   })
@@ -201,6 +201,8 @@ describe('data in Redis that the fleet did not write', () => {
       '{"originalMaxAge":"x"}',
       '{"at":"x"}',
       '{"__proto__":{"path":"/"}}',
+      '{}\n,"cookie":null',
+      '{}\n,"cookie":"x"',
     ]
     for (const each of cookies) {
       await own.client.set(key, `{"cookie":${each}\n,"visits":7\n}`, 'PX', 60_000)

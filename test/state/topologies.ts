@@ -38,8 +38,8 @@ export async function startCluster(): Promise<RedisCluster> {
     for (const { server, bus } of started.slice(i + 1))
       await client.call('CLUSTER', 'MEET', '127.0.0.1', server.port, bus)
   const all = async (fact: string): Promise<boolean> => {
-    const told = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
-    return told.every((info) => info.includes(fact))
+    const reported = await Promise.all(clients.map(async (client) => String(await client.call('CLUSTER', 'INFO'))))
+    return reported.every((info) => info.includes(fact))
   }
   const patience = { what: 'the cluster' }
   await until(() => all('cluster_known_nodes:6'), patience)

@@ -20,7 +20,8 @@ export function symbolOf(object: object, description: string): symbol | undefine
   return undefined
 }
 
-function read<T>(object: object, description: string): T | undefined {
+/** The value under the symbol with this description; `undefined` if there is none. */
+export function read<T>(object: object, description: string): T | undefined {
   const key = symbolOf(object, description)
   return key && (object as Record<symbol, T | undefined>)[key]
 }
@@ -41,3 +42,13 @@ export function hasOwnServer(app: FastifyInstance): boolean {
 
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())
+
+/** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean =>
+  rootOf(app) === app && !/[├└]/.test(app.printRoutes())
+
+/** Scopes inherit from the app that they are registered in. */
+export function rootOf(app: FastifyInstance): FastifyInstance {
+  const parent = Object.getPrototypeOf(app) as Partial<FastifyInstance> | null
+  return parent && typeof parent.close === 'function' ? rootOf(parent as FastifyInstance) : app
+}

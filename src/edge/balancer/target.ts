@@ -3,7 +3,9 @@ import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { bool, int, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
 import { guard } from '../boundary.ts'
+import { HeaderLines } from '../http/headers.ts'
 import { WirePool } from '../http/wire/pool.ts'
+import type { WireRequest } from '../http/wire/request-writer.ts'
 import { addressOf, parseTarget } from '../target-url.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
@@ -61,11 +63,8 @@ export const connectionOptions = {
 }
 export type ConnectionOptions = Resolved<typeof connectionOptions>
 
-/** A request to an upstream. */
-export interface UpstreamRequest extends Dispatcher.DispatchOptions {
-  /** Method, path and headers come from a parser and need no validation; headers are a flat list or lines. */
-  wellFormed?: boolean
-}
+/** A request to an upstream. With {@link HeaderLines} it needs no validation, and its body may be an async iterable. */
+export type UpstreamRequest = Dispatcher.DispatchOptions
 
 /** One upstream: its address, its state and the connections to it. Only {@link Rotation} changes the state. */
 export class Target {
@@ -93,7 +92,7 @@ export class Target {
   readonly latency: PeakEwma = new PeakEwma()
   readonly #connections: ConnectionOptions
   #pools: { safe?: Pool; unsafe?: Pool } = {}
-  #wires: { safe?: WirePool; unsafe?: WirePool } = {}
+  #wire: WirePool | undefined
 
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   constructor(given: TargetOptions, connections: ConnectionOptions) {
@@ -119,8 +118,8 @@ export class Target {
   }
 
   /**
-   * Sends a request. A plain one uses our own connections; streams, upgrades and TLS, and requests that still need
-   * validation, use undici.
+   * Sends a request. Those of the proxy use its own connections; upgrades, and requests that still need validation, use
+   * undici.
    *
    * @param handler with `rejectable`, a draining target is asked to reject the request
    * @param repeatable see {@link Target.pool}
@@ -130,17 +129,20 @@ export class Target {
     handler: Dispatcher.DispatchHandler & { rejectable: boolean },
     repeatable: boolean,
   ): void {
-    const { method, path, headers, body = null, upgrade, wellFormed } = options
-    if (wellFormed && !upgrade && this.url.protocol === 'http:' && (body === null || Buffer.isBuffer(body))) {
-      const request = { method, path, headers: headers as string[], body, rejectable: handler.rejectable }
-      this.#wire(repeatable).dispatch(request, handler)
-    } else this.pool(repeatable).dispatch(handler.rejectable ? withRetryHeader(options) : options, handler)
+    const { method, path, headers, body = null, upgrade } = options
+    const { rejectable } = handler
+    if (headers instanceof HeaderLines && !upgrade) {
+      this.#wire ??= this.#connectWire()
+      const request = { method, path, headers: headers.text, body: body as WireRequest['body'], rejectable }
+      this.#wire.dispatch(request, handler, repeatable)
+    } else this.pool(repeatable).dispatch(rejectable ? withRetryHeader(options) : options, handler)
   }
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */
   pool(repeatable: boolean): Pool {
     const kind = repeatable ? 'safe' : 'unsafe'
-    this.#pools[kind] ??= this.#connect(this.#keepAliveMs(repeatable))
+    const { keepAliveMs, unsafeKeepAliveMs } = this.#connections
+    this.#pools[kind] ??= this.#connect(repeatable ? keepAliveMs : unsafeKeepAliveMs)
     return this.#pools[kind]
   }
 
@@ -149,22 +151,17 @@ export class Target {
    * soon, and a request written to one at that moment would be lost.
    */
   async disconnect(): Promise<void> {
-    const closing = [...Object.values(this.#pools), ...Object.values(this.#wires)]
+    const closing = [...Object.values(this.#pools), this.#wire]
     this.#pools = {}
-    this.#wires = {}
+    this.#wire = undefined
     // An error while closing still closes the connection.
-    await Promise.allSettled(closing.map((pool) => pool.close()))
+    await Promise.allSettled(closing.map((pool) => pool?.close()))
   }
 
-  #wire(repeatable: boolean): WirePool {
-    const kind = repeatable ? 'safe' : 'unsafe'
-    const keepAliveMs = this.#keepAliveMs(repeatable)
-    this.#wires[kind] ??= new WirePool({ ...this.#connections, ...addressOf(this.url), keepAliveMs })
-    return this.#wires[kind]
-  }
-
-  #keepAliveMs(repeatable: boolean): number {
-    return repeatable ? this.#connections.keepAliveMs : this.#connections.unsafeKeepAliveMs
+  #connectWire(): WirePool {
+    const address = addressOf(this.url)
+    const serverName = this.url.protocol === 'https:' ? (this.serverName ?? address.host) : undefined
+    return new WirePool({ ...this.#connections, ...address, serverName })
   }
 
   #connect(keepAliveMs: number): Pool {
@@ -183,7 +180,8 @@ export class Target {
       pipelining: 1,
       allowH2: false,
       connect: (options, callback) => {
-        connector(options, (...[error, socket]) => {
+        // Without a name of its own, undici would expect a certificate for the Host of the request.
+        connector({ ...options, servername: '' }, (...[error, socket]) => {
           socket?.on('error', guard('a break of a connection', distinguishReset))
           if (error) callback(error, null)
           else callback(null, socket)

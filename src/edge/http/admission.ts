@@ -5,6 +5,7 @@ import type { PickInput } from '../balancer/policies/index.ts'
 import type { UpstreamRequest } from '../balancer/target.ts'
 import { HeaderLines, requestHeaders } from './headers.ts'
 import { isHttp2 } from './node-server.ts'
+import type { ResolvedProxyOptions } from './options.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
 
@@ -16,15 +17,6 @@ export interface AdmittedRequest {
   readonly length: number
 }
 
-/** The options of the proxy that limit a request. */
-export interface RequestLimits {
-  readonly block: readonly string[]
-  readonly maxHeaders: number
-  /** 0: no limit. */
-  readonly maxBodyBytes: number
-  readonly maxConcurrentStreams: number
-}
-
 /**
  * Decides which requests are sent upstream, and in which form. Node's parser has already rejected invalid HTTP, a
  * Content-Length together with a Transfer-Encoding, contradicting lengths and bad chunks. This class rejects the
@@ -33,9 +25,9 @@ export interface RequestLimits {
 export class Admission {
   readonly #blocked: (path: string) => boolean
   readonly #origins: Origins
-  readonly #limits: RequestLimits
+  readonly #limits: ResolvedProxyOptions
 
-  constructor(origins: Origins, limits: RequestLimits) {
+  constructor(origins: Origins, limits: ResolvedProxyOptions) {
     this.#blocked = beneath(limits.block)
     this.#origins = origins
     this.#limits = limits
@@ -65,12 +57,15 @@ export class Admission {
     if (path !== target && isAmbiguous(target)) return invalid('path')
     const authority = absolute?.host ?? (httpVersionMajor === 2 ? String(headers[':authority'] ?? '') : '')
     const host = authority || headers.host || ''
-    // HTTP/2 allows other characters in header values.
-    const wellFormed = httpVersionMajor === 1 && !/[^\x21-\x7e\x80-\xff]/.test(target)
-    const out = requestHeaders(wellFormed ? new HeaderLines() : [], rawHeaders, headers, origin, host)
-    if (!out) return invalid('Host')
+    if (/[^\x21-\x7e\x80-\xff]/.test(target)) return invalid('path')
+    // Node's parser of HTTP/1.1 has checked its fields.
+    if (httpVersionMajor === 2 && rawHeaders.some((text) => /[^\t\x20-\x7e\x80-\xff]/.test(text))) {
+      return invalid('header')
+    }
+    const lines = requestHeaders(new HeaderLines(), rawHeaders, headers, origin, host)
+    if (!lines) return invalid('Host')
     const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
-    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: out, wellFormed }
+    const options = { path: target, method: method as Dispatcher.HttpMethod, headers: lines }
     return { length, input: { client, headers, setCookie: undefined }, options }
   }
 }

@@ -1,5 +1,6 @@
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
+import { isOurFault } from '../balancer/retry-rules.ts'
 
 export interface ErrorPage {
   readonly status: number
@@ -53,12 +54,7 @@ export function asFleetError(error: Error): FleetError {
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT') {
     return new FleetError('FLEET_ERR_UPSTREAM_TIMEOUT', undefined, { cause: error })
   }
-  if (
-    code === 'UND_ERR_INVALID_ARG' ||
-    code === 'UND_ERR_NOT_SUPPORTED' ||
-    code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
-  ) {
-    return new FleetError('FLEET_ERR_REQUEST_INVALID', undefined, { cause: error })
-  }
-  return new FleetError('FLEET_ERR_UPSTREAM_FAILED', undefined, { cause: error })
+  return new FleetError(isOurFault(error) ? 'FLEET_ERR_REQUEST_INVALID' : 'FLEET_ERR_UPSTREAM_FAILED', undefined, {
+    cause: error,
+  })
 }

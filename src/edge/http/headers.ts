@@ -42,20 +42,10 @@ const describesUrl = /^x-(?:forwarded-|original-|rewrite-|host$|http-host-overri
 /** Fields that a `Connection` header cannot remove. */
 const notNominable: ReadonlySet<string> = new Set(['content-length', 'cookie', 'authorization'])
 
-/** A list of headers to append to, by lower-case name and value: a flat list, or {@link HeaderLines}. */
-interface HeaderList {
-  push(name: string, value: string): unknown
-}
-
-/** Headers as text, which is the only form that a plain request needs; undici reads them as pairs. */
+/** Headers as text, which is the form in which the proxy sends them; undici reads them as pairs. */
 export class HeaderLines implements Iterable<[string, string]> {
   /** Lines with their line ends. Values must not contain one, because they are not checked again. */
   text = ''
-
-  /** @param list flat: name, value, name, … */
-  constructor(list: readonly string[] = []) {
-    for (let i = 0; i < list.length; i += 2) this.push(list[i] as string, list[i + 1] as string)
-  }
 
   push(name: string, value: string): void {
     this.text += `${name}: ${value}\r\n`
@@ -104,13 +94,13 @@ function roleOf(name: string): FieldRule['role'] {
  * @param host the authority of the request (RFC 9112 section 3.2.2)
  * @returns `out`; undefined when the host is invalid or repeated
  */
-export function requestHeaders<T extends HeaderList>(
-  out: T,
+export function requestHeaders(
+  out: HeaderLines,
   raw: readonly string[],
   headers: IncomingHttpHeaders,
   origin: Origin,
   host: string,
-): T | undefined {
+): HeaderLines | undefined {
   const element = origin.element(host)
   if (element === undefined) return undefined
   const nominated = nominatedBy(headers.connection)
@@ -137,7 +127,7 @@ const nothing: IncomingHttpHeaders = Object.freeze({})
 
 /** @param previous the headers of a trusted proxy; empty for other clients */
 function describeOrigin(
-  out: HeaderList,
+  out: HeaderLines,
   previous: IncomingHttpHeaders,
   origin: Origin,
   host: string,

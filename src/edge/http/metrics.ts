@@ -1,4 +1,5 @@
 import type { Balancer } from '../balancer/balancer.ts'
+import type { Target } from '../balancer/target.ts'
 import { internalErrors } from '../boundary.ts'
 
 /** Upper bounds of the histogram's buckets, in milliseconds. */
@@ -37,8 +38,10 @@ export class ProxyMetrics {
       below += this.#buckets[i] ?? 0
       return [`{le="${bound / 1000}"}`, below] as const
     })
-    const perTarget = (value: (target: Balancer['targets'][number]) => number) =>
-      balancer.targets.map((target) => [labels({ target: target.url.host }), value(target)] as const)
+    const perTarget = (name: string, type: string, help: string, value: (target: Target) => number): string => {
+      const values = balancer.targets.map((target) => [labels({ target: target.url.host }), value(target)] as const)
+      return metric(name, type, help, values)
+    }
     return [
       metric('fleet_proxy_requests_total', 'counter', 'Responses by status class', [
         ...[1, 2, 3, 4, 5].map((digit) => [labels({ code: `${digit}xx` }), this.#responses[digit] ?? 0] as const),
@@ -60,30 +63,10 @@ export class ProxyMetrics {
       metric('fleet_proxy_internal_errors_total', 'counter', 'Exceptions caught at a boundary; each is a bug', [
         ['', internalErrors()],
       ]),
-      metric(
-        'fleet_proxy_target_attempts_total',
-        'counter',
-        'Attempts by target',
-        perTarget(({ served }) => served),
-      ),
-      metric(
-        'fleet_proxy_target_failures_total',
-        'counter',
-        'Failed attempts by target',
-        perTarget(({ failed }) => failed),
-      ),
-      metric(
-        'fleet_proxy_target_inflight',
-        'gauge',
-        'Requests in flight by target',
-        perTarget(({ inflight: now }) => now),
-      ),
-      metric(
-        'fleet_proxy_target_weight',
-        'gauge',
-        'Weight of the target',
-        perTarget(({ weight }) => weight),
-      ),
+      perTarget('fleet_proxy_target_attempts_total', 'counter', 'Attempts by target', ({ served }) => served),
+      perTarget('fleet_proxy_target_failures_total', 'counter', 'Failed attempts by target', ({ failed }) => failed),
+      perTarget('fleet_proxy_target_inflight', 'gauge', 'Requests in flight by target', (target) => target.inflight),
+      perTarget('fleet_proxy_target_weight', 'gauge', 'Weight of the target', ({ weight }) => weight),
       metric(
         'fleet_proxy_target_state',
         'gauge',

@@ -16,6 +16,8 @@ export class Origin {
   responding: ServerResponse | undefined
   /** In-flight requests of this connection; one for each HTTP/2 stream. */
   inflight = 0
+  /** Requests of this connection so far. */
+  requests = 0
   #host: string | undefined
   #element: string | undefined
 

@@ -1,18 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants, type ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
 import { FleetError } from '../../base/errors.ts'
 import { canWritePlainHead, writePlainHead } from '../../base/internals/plain-head.ts'
+import { resetConnection } from '../../base/socket-bounds.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
 import { caught, guard } from '../boundary.ts'
 import { asFleetError, errorPage } from './error-page.ts'
-import { nominatedBy, responseHeaders } from './headers.ts'
+import { type HeaderFields, nominatedBy, responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
 import { sendInformational } from './informational.ts'
 import { isHttp2 } from './node-server.ts'
 import { endResponse } from './request-body.ts'
 import { responseTrailers } from './trailers.ts'
-import { type HeaderFields, noTrailers } from './wire/fields.ts'
+import { noTrailers } from './wire/fields.ts'
 import { type HeadHandler, ResponseHead, type UpstreamController, type UpstreamHead } from './wire/response-head.ts'
 
 /** Settings that all responses of one proxy share. */
@@ -155,7 +155,6 @@ export class ClientResponse implements HeadHandler {
 
   /** Cuts the response of a client that does not read. */
   #expectDrain(): void {
-    if (this.#stalled) return
     const response = this.#response
     const cut = guard(
       'the end of a stalled response',
@@ -216,7 +215,7 @@ export function breakOff(request: IncomingMessage, response: ServerResponse): vo
   if (stream) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   // If only the end of the connection ends the response, it must be a reset. TLS has its own end marker.
   else if (request.httpVersion === '1.0' && response.socket && !('encrypted' in response.socket)) {
-    ;(response.socket as Socket).resetAndDestroy()
+    resetConnection(response.socket)
   } else response.destroy()
 }
 

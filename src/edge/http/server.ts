@@ -37,7 +37,7 @@ import { Tunnels } from './tunnels.ts'
  *    determines the client's address.
  * 4. `headers.ts`: the headers for the upstream. `request-body.ts`: the body, whole or streamed.
  * 5. `../balancer/exchange.ts`: chooses a target, and another one when an attempt fails and may be repeated.
- * 6. `../balancer/attempt.ts`: one request to one target, over `wire/` (plain requests) or undici (all others).
+ * 6. `../balancer/attempt.ts`: one request to one target, over `wire/` (WebSockets: undici).
  * 7. `response.ts`: writes the target's response to the client, with `http2-fields.ts`, `informational.ts` and
  *    `trailers.ts`.
  *
@@ -204,6 +204,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     const origin = this.#origins.of(request.socket)
     const startedAt = performance.now()
     let exchange: Exchange | undefined
+    let closed = false
     this.#inflight++
     origin.inflight++
     origin.responding = response
@@ -211,6 +212,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     response.on('error', ignore)
     response.on('close', () => {
       try {
+        closed = true
         this.#inflight--
         origin.inflight--
         if (origin.responding === response) origin.responding = undefined
@@ -220,6 +222,9 @@ class HttpProxy implements ReverseProxy, ResponseContext {
         caught('the end of a request', error)
       }
     })
+    // Node would announce a persistent connection and reject the next request.
+    if (++origin.requests === this.#options.maxRequestsPerConnection && !isHttp2(request))
+      response.shouldKeepAlive = false
     const admitted = this.#admission.admit(request, origin)
     if (admitted instanceof FleetError) {
       if (!isHttp2(request)) response.shouldKeepAlive &&= !endsConnection.has(admitted.code)
@@ -244,8 +249,8 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     }
     proceed()
     const send = (body: Buffer): void => {
-      // The body was complete only after its deadline.
-      if (response.writableEnded) return
+      // The body was complete only after its deadline, or the client reset an HTTP/2 stream, after which Node ends the body.
+      if (response.writableEnded || closed) return
       exchange = this.#send(admitted, body, request, response)
     }
     readWhole(request, send, (error) => this.#crashed(request, response, error))
@@ -258,9 +263,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     response: ServerResponse,
   ): Exchange {
     const client = new ClientResponse(this, request, response, input)
-    // undici takes any async iterable, though its types do not include it. Without `reset: false` it closes the connection
-    // after a HEAD.
-    return this.balancer.dispatch({ ...options, body: body as Buffer | null, reset: false }, client, input)
+    return this.balancer.dispatch({ ...options, body: body as Buffer | null }, client, input)
   }
 
   /** A request that is not HTTP, too large or too slow. While another response is being written, no error can be sent. */

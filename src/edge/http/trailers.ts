@@ -1,5 +1,4 @@
-import { hopByHop, nominatedBy } from './headers.ts'
-import type { HeaderFields } from './wire/fields.ts'
+import { type HeaderFields, hopByHop, nominatedBy } from './headers.ts'
 
 /**
  * Fields that are not allowed after the content (RFC 9110 section 6.5.1), because recipients act on them when they read

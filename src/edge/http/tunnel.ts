@@ -6,13 +6,12 @@ import { TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
-import { endConnection } from '../../base/socket-bounds.ts'
+import { endConnection, resetConnection } from '../../base/socket-bounds.ts'
 import { caught, guard } from '../boundary.ts'
 import { join, type TunnelBounds, watchDisconnect } from '../join.ts'
 import { asFleetError, errorPage } from './error-page.ts'
-import { responseHeaders } from './headers.ts'
+import { type HeaderFields, responseHeaders } from './headers.ts'
 import { http2Fields, isHttp2Status } from './http2-fields.ts'
-import type { HeaderFields } from './wire/fields.ts'
 
 /** The client's side of a tunnel: how the upgrade is confirmed, or rejected. */
 export interface TunnelClient {
@@ -43,7 +42,7 @@ export const upgradedClient = (request: IncomingMessage, socket: Duplex): Tunnel
   },
   fail: (error) => writeRaw(socket, error, request.headers.accept),
   breakOff: () => {
-    if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+    if (socket instanceof Socket && !(socket instanceof TLSSocket)) resetConnection(socket)
     else socket.destroy()
   },
 })
@@ -92,8 +91,6 @@ export class Tunnel implements Dispatcher.DispatchHandler {
     this.#bounds = bounds
     this.#unwatch = watchDisconnect(client.socket)
   }
-
-  onRequestStart(): void {}
 
   onRequestUpgrade(_: Dispatcher.DispatchController, _status: number, headers: HeaderFields, upstream: Duplex): void {
     const client = this.#client.socket

@@ -7,6 +7,7 @@ import type { Balancer } from '../balancer/balancer.ts'
 import { guard } from '../boundary.ts'
 import type { TunnelBounds } from '../join.ts'
 import { type Admission, type AdmittedRequest, clientGone, invalid, methodNotAllowed } from './admission.ts'
+import type { HeaderLines } from './headers.ts'
 import { isHttp2, isWebSocket } from './node-server.ts'
 import type { Origins } from './origins.ts'
 import { streamClient, Tunnel, type TunnelClient, upgradedClient, writeRaw } from './tunnel.ts'
@@ -64,9 +65,8 @@ export class Tunnels {
       client.fail(admitted)
       return
     }
-    const key = ['sec-websocket-key', randomBytes(16).toString('base64')]
-    const options = { ...admitted.options, headers: [...(admitted.options.headers as string[]), ...key] }
-    this.#start({ ...admitted, options }, client, Buffer.alloc(0))
+    ;(admitted.options.headers as HeaderLines).push('sec-websocket-key', randomBytes(16).toString('base64'))
+    this.#start(admitted, client, Buffer.alloc(0))
   }
 
   /** Ends all open tunnels in order. */

@@ -2,7 +2,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { performance } from 'node:perf_hooks'
 import { plainAddress } from '../../base/client-address.ts'
 import { bool, int, type OptionsOf, type Resolved, resolveOptions } from '../../base/options.ts'
-import { guardConnections } from '../../base/socket-bounds.ts'
+import { guardConnections, resetConnection } from '../../base/socket-bounds.ts'
 import { Balancer } from '../balancer/balancer.ts'
 import type { BalancerOptions } from '../balancer/options.ts'
 import type { PickInput } from '../balancer/policies/index.ts'
@@ -197,7 +197,7 @@ class TcpRelay {
 
 /** A failure on one side resets the other, because an incomplete stream must not look complete. */
 function end(other: Socket, failed: boolean): void {
-  if (failed) other.resetAndDestroy()
+  if (failed) resetConnection(other)
   else other.destroySoon()
 }
 

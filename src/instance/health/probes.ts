@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifySchema } from 'fastify'
 import type { Resolved } from '../../base/options.ts'
 import { operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute, probeConfig } from '../own-routes.ts'
@@ -9,7 +9,7 @@ import { aliveSchema, detailedSchema, healthSchema, readySchema } from './schema
 /** Registers the endpoints. Probes are frequent, so they are not logged, rate limited or cached. */
 export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolved<typeof healthOptions>): void {
   const { fleet, health } = app
-  const route = { ...ownRoute, logLevel: 'silent', config: probeConfig } as const
+  const route = (schema: FastifySchema) => ({ ...ownRoute(schema), logLevel: 'silent', config: probeConfig }) as const
   const respond = (reply: FastifyReply, ok: boolean, body: object): FastifyReply =>
     reply
       .code(ok ? 200 : 503)
@@ -20,11 +20,11 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
     const alive = fleet.fatal === undefined && app.load.eventLoopDelayMs < maxStuckMs
     return respond(reply, alive, { alive, instanceId: fleet.instance.id, uptime: uptime(), timestamp: now() })
   }
-  if (paths.live) app.get(paths.live, { ...route, schema: aliveSchema }, live)
-  if (paths.alive) app.get(paths.alive, { ...route, schema: aliveSchema }, live)
+  if (paths.live) app.get(paths.live, route(aliveSchema), live)
+  if (paths.alive) app.get(paths.alive, route(aliveSchema), live)
 
   if (paths.ready) {
-    app.get(paths.ready, { ...route, schema: readySchema }, (request, reply) => {
+    app.get(paths.ready, route(readySchema), (request, reply) => {
       const { ready, reason } = health.readiness
       if (request.headers['x-fleet-load'] !== undefined) reply.header('X-Fleet-Load', loadText(app))
       const { id: instanceId, version } = fleet.instance
@@ -38,7 +38,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
     return { status, success: status !== 'unhealthy', instanceId, color, version, uptime: uptime(), timestamp: now() }
   }
   if (paths.health) {
-    app.get(paths.health, { ...route, schema: healthSchema }, (_request, reply) => {
+    app.get(paths.health, route(healthSchema), (_request, reply) => {
       const body = summary()
       return respond(reply, body.success, body)
     })
@@ -47,7 +47,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
     const onRequest = operatorsOnly(app)
     app.operators.signIn?.addPath(app.prefix + paths.detailed)
     const config = operatorsConfig
-    app.get(paths.detailed, { ...route, config, onRequest, schema: detailedSchema }, async (_request, reply) => {
+    app.get(paths.detailed, { ...route(detailedSchema), config, onRequest }, async (_request, reply) => {
       const body = summary()
       const space = await diskSpace(disk ? disk.path : '/').catch(() => null)
       const eventLoop = { delayMs: app.load.eventLoopDelayMs, utilization: app.load.eventLoopUtilization }

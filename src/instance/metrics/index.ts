@@ -5,7 +5,7 @@ import { ensure } from '../../base/ensure.ts'
 import { bool, either, list, number, type OptionsOf, oneOf, path, resolveOptions } from '../../base/options.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
-import { operatorsConfig } from '../own-routes.ts'
+import { operatorsConfig, ownRoute } from '../own-routes.ts'
 import { load } from './load.ts'
 import { RouteTimes } from './routes.ts'
 import { collectRuntime } from './runtime.ts'
@@ -116,11 +116,15 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   if (!options.path) return
   app.operators.signIn?.addPath(app.prefix + options.path)
   const config = operatorsConfig
-  app.get(options.path, { logLevel: 'silent', config, onRequest: operatorsOnly(app) }, async (request, reply) => {
-    const format = request.headers.accept?.includes('application/openmetrics-text') ? 'openmetrics' : 'prometheus'
-    reply.header('Cache-Control', 'no-store').type(contentTypes[format])
-    return await app.metricsSource.text(format)
-  })
+  app.get(
+    options.path,
+    { ...ownRoute(), logLevel: 'silent', config, onRequest: operatorsOnly(app) },
+    async (request, reply) => {
+      const format = request.headers.accept?.includes('application/openmetrics-text') ? 'openmetrics' : 'prometheus'
+      reply.header('Cache-Control', 'no-store').type(contentTypes[format])
+      return await app.metricsSource.text(format)
+    },
+  )
 }
 
 /** Prometheus metrics of the app and its process. */

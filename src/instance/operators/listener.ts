@@ -3,12 +3,13 @@ import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
 import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { bool, int, type OptionsOf, type Resolved, text } from '../../base/options.ts'
-import { guardConnections } from '../../base/socket-bounds.ts'
+import { endConnection, guardConnections, StallGuard } from '../../base/socket-bounds.ts'
 
 /** @internal */
 export const listenOptions = {
@@ -28,19 +29,21 @@ declare module 'fastify' {
   }
 }
 
-/** Limits of the management listener, whose clients are few and near and send small requests. */
-const bounds = {
+/** Limits of the management listener, whose clients are few and near and send small requests. Times are in milliseconds. */
+export const managementBounds = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 72_000,
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16_384,
-} as const
-const maxConnections = 256
-/** Time without progress after which a response is cut, ms. */
-const stalledAfterMs = 60_000
+  maxConnections: 256,
+  /** Time without progress after which a response is cut. */
+  sendTimeoutMs: 60_000,
+}
 /** Time that responses have to finish when the listener closes, ms. */
 const lastGraceMs = 500
+/** Time that clients have, after a handover has closed the listener, to send a request and get its response, ms. */
+const handoverGraceMs = 2_000
 
 /** Connections of all management listeners of this process. */
 const sockets = new WeakSet<Socket>()
@@ -61,6 +64,8 @@ export class ManagementListener {
   #listening: Promise<void> | undefined
   /** Settles when the server and its last connection are closed; undefined until it listens. */
   #closed: Promise<unknown> | undefined
+  /** Settles once requests that were on their way at a handover have their responses. */
+  #handedOver: Promise<unknown> | undefined
 
   /** @throws FLEET_ERR_OPTION_INVALID without a port */
   constructor(app: FastifyInstance, { port, host, publicProbes }: Resolved<typeof listenOptions>) {
@@ -69,12 +74,16 @@ export class ManagementListener {
     }
     this.#app = app
     this.#options = { port, host, publicProbes }
-    this.#server = http.createServer(bounds, (request, response) => app.routing(request, response))
-    this.#server.maxConnections = maxConnections
+    this.#server = http.createServer(managementBounds, (request, response) => {
+      if (this.#handedOver) response.shouldKeepAlive = false
+      app.routing(request, response)
+    })
+    this.#server.maxConnections = managementBounds.maxConnections
     guardConnections(this.#server)
-    this.#server.setTimeout(stalledAfterMs)
+    const stalls = new StallGuard(managementBounds.sendTimeoutMs)
     this.#server.on('connection', (socket: Socket) => {
       sockets.add(socket)
+      stalls.add(socket)
     })
     this.#server.on('connect', (_request: IncomingMessage, socket: Duplex) =>
       rejectSocket(socket, '405 Method Not Allowed'),
@@ -89,7 +98,7 @@ export class ManagementListener {
         // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()
         else done(new FleetError('FLEET_ERR_ROUTE_UNKNOWN'))
-      } else if (audience && !this.#isPublic(audience) && !isInjected(request)) {
+      } else if (audience && !this.#isPublic(audience) && !isInjected(request.raw)) {
         reply.callNotFound()
       } else done()
     })
@@ -146,10 +155,19 @@ export class ManagementListener {
     if (!cluster.isWorker || !this.#app.hasPlugin('fleet-lifecycle')) return
     const { shutdown } = fleet
     fleet.shutdown = (reason, options) => {
-      // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
-      if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
+      if (options?.handover) this.#handedOver ??= this.#handOver()
       return shutdown(reason, options)
     }
+    fleet.onDrained?.(async () => this.#handedOver)
+  }
+
+  async #handOver(): Promise<void> {
+    // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
+    if (this.#server.listening) TcpServer.prototype.close.call(this.#server)
+    const timer = new AbortController()
+    const late = delay(handoverGraceMs, undefined, { signal: timer.signal }).catch(() => undefined)
+    await Promise.race([this.#closed, late])
+    timer.abort()
   }
 
   async #close(): Promise<void> {
@@ -166,7 +184,7 @@ export class ManagementListener {
 }
 
 /** Requests of `app.inject()` have no listener. */
-const isInjected = ({ raw }: FastifyRequest): boolean => !(raw.socket instanceof Socket)
+export const isInjected = ({ socket }: IncomingMessage): boolean => !(socket instanceof Socket)
 
 const statusOf = ({ code }: NodeJS.ErrnoException): string =>
   code === 'HPE_HEADER_OVERFLOW'
@@ -175,12 +193,7 @@ const statusOf = ({ code }: NodeJS.ErrnoException): string =>
       ? '408 Request Timeout'
       : '400 Bad Request'
 
-/** Node removes its error listener from these sockets, so a reset would end the process. */
 function rejectSocket(socket: Duplex, status: string): void {
-  socket.on('error', () => socket.destroy())
-  if (!socket.writable) {
-    socket.destroy()
-    return
-  }
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
+  if (socket.writable) endConnection(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+  else socket.destroy()
 }

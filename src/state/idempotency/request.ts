@@ -28,7 +28,11 @@ export function recordId(scope: string, key: string): string {
   return sha256(scope, key)
 }
 
-/** Hash of method, URL and body. A stream, e.g. an upload, is not read: its length takes the place of the body. */
+/**
+ * Hash of method, URL and body. A stream, e.g. an upload, is not read: its length takes the place of the body.
+ *
+ * @throws FLEET_ERR_REQUEST_INVALID for a body that is nested too deeply to be serialized again
+ */
 export function fingerprint({ method, url, body, headers }: FastifyRequest): string {
   return sha256(method, url, bytes(body) ?? `stream of ${headers['content-length']}`)
 }
@@ -36,5 +40,10 @@ export function fingerprint({ method, url, body, headers }: FastifyRequest): str
 function bytes(body: unknown): string | Buffer | undefined {
   if (typeof body === 'string' || Buffer.isBuffer(body)) return body
   if (body === undefined || body === null) return ''
-  return typeof (body as { pipe?: unknown }).pipe === 'function' ? undefined : JSON.stringify(body)
+  if (typeof (body as { pipe?: unknown }).pipe === 'function') return undefined
+  try {
+    return JSON.stringify(body)
+  } catch (cause) {
+    throw new FleetError('FLEET_ERR_REQUEST_INVALID', 'the body cannot be serialized as JSON', { cause })
+  }
 }

@@ -28,7 +28,7 @@ export function serveKeys(app: FastifyInstance, path: string, ring: KeyRing): vo
   const keys = [...ring.keys].map(publicJwk).filter((jwk) => jwk !== undefined)
   if (keys.length === 0) return
   const config = { rateLimit: false, session: false } as const
-  app.get(path, { ...ownRoute, config, schema }, async (_request, reply) => {
+  app.get(path, { ...ownRoute(schema), config }, async (_request, reply) => {
     reply.header('cache-control', `public, max-age=${maxAgeSeconds}`)
     return { keys }
   })

@@ -37,23 +37,6 @@ type SessionState = Session | LazySession | object | null
 const key = Symbol('fleet.session')
 type WithState = { [key]: SessionState }
 
-/** `request.session`, and the property behind it. */
-export const sessionDecorators = {
-  key,
-  session: {
-    getter(this: FastifyRequest): object | null {
-      const state = stateOf(this)
-      if (!(state instanceof LazySession)) return state
-      const session = state.open(this)
-      setState(this, session)
-      return session
-    },
-    setter(this: FastifyRequest, session: object | null): void {
-      setState(this, session)
-    },
-  },
-} as const
-
 function setState(request: FastifyRequest, state: SessionState): void {
   ;(request as unknown as WithState)[key] = state
 }
@@ -118,7 +101,7 @@ function signedCookies({ cookieName, cookiePrefix }: SessionContext, request: Fa
 }
 
 /**
- * Loads the session of each request in `onRequest` and saves it in `onSend`. The synchronous path creates no closure,
+ * Decorates `request.session`, loads the session of each request in `onRequest` and saves it in `onSend`. The synchronous path creates no closure,
  * because the hooks run for every request of the app.
  *
  * @param tolerateOutage whether a request continues without its session after this error
@@ -131,6 +114,20 @@ export function addHooks(
   const { cookieName, cookiePrefix } = context
   const path = context.cookie.path as string
   const newSession = new LazySession(context)
+
+  app.decorateRequest(key, null)
+  app.decorateRequest('session', {
+    getter(): object | null {
+      const state = stateOf(this)
+      if (!(state instanceof LazySession)) return state
+      const session = state.open(this)
+      setState(this, session)
+      return session
+    },
+    setter(session: object | null) {
+      setState(this, session)
+    },
+  } as never)
 
   const load = (request: FastifyRequest): MaybePromise<SessionState> => {
     if (!inPath(request, path) || hasNoSession(request)) return {}

@@ -34,7 +34,7 @@ import { expose } from '../metrics.ts'
 import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
 import { CustomStoreBackend, FleetStore, outageError } from './adapters.ts'
 import { lifetimeOf, type StoredCookie } from './cookie.ts'
-import { addHooks, LazySession, open, sessionDecorators } from './hooks.ts'
+import { addHooks, LazySession, open } from './hooks.ts'
 import {
   type AnonymousOptions,
   type ResolvedSessionOptions,
@@ -180,8 +180,6 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   }
   const tolerateOutage = (error: unknown): boolean => options.onOutage === 'allow' && isOutage(error)
 
-  app.decorateRequest(sessionDecorators.key, null)
-  app.decorateRequest('session', sessionDecorators.session as never)
   app.decorateRequest('sessionStore', { getter: () => store })
   app.decorate('sessions', {
     getter() {

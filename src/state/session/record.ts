@@ -126,21 +126,35 @@ export function parseRecord(id: string, text: string | null): SessionRecord | un
   }
 }
 
-/** Whether the object is a valid cookie. Another program may have written it, and an invalid one would fail every request. */
-function isCookie(cookie: StoredCookie): boolean {
-  const { path, domain, expires, originalMaxAge, maxAge, at, sameSite } = cookie
-  return (
-    !Object.values(cookie).some(isObject) &&
-    isText(path, /^[\x20-\x3a\x3d-\x7e]*$/) &&
-    isText(domain, /^\.?[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?(?:\.[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?)*$/i) &&
-    (typeof sameSite === 'boolean' || isText(sameSite, /^(?:lax|strict|none)$/i)) &&
-    [originalMaxAge, maxAge, at].every((ms) => ms === undefined || ms === null || Number.isFinite(ms)) &&
-    (expires === undefined || expires === null || !Number.isNaN(new Date(expires).getTime()))
-  )
-}
+const isText =
+  (pattern: RegExp) =>
+  (value: unknown): boolean =>
+    typeof value === 'string' && (value === '' || pattern.test(value))
+const isSameSite = isText(/^(?:lax|strict|none)$/i)
 
-const isText = (value: unknown, pattern: RegExp): boolean =>
-  value === undefined || value === null || (typeof value === 'string' && (value === '' || pattern.test(value)))
+/** Valid values of the attributes of a cookie, besides `null`. */
+const validators: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
+  ['path', isText(/^[\x20-\x3a\x3d-\x7e]*$/)],
+  ['domain', isText(/^\.?[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?(?:\.[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?)*$/i)],
+  ['sameSite', (value) => typeof value === 'boolean' || isSameSite(value)],
+  ['originalMaxAge', Number.isFinite],
+  ['maxAge', Number.isFinite],
+  ['at', Number.isFinite],
+  ['expires', (value) => !Number.isNaN(new Date(value as string | number).getTime())],
+])
+
+/**
+ * Whether the object is a valid cookie. Another program may have written it, and an invalid one would fail every request.
+ * Most cookies have only two attributes, so an absent one costs nothing.
+ */
+function isCookie(cookie: StoredCookie): boolean {
+  if (!isObject(cookie)) return false
+  for (const name in cookie) {
+    const value = cookie[name as keyof StoredCookie]
+    if (isObject(value) || (value !== null && validators.get(name)?.(value) === false)) return false
+  }
+  return true
+}
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
 

@@ -70,7 +70,7 @@ export class RedisRecordStore implements RecordStore {
   }
 
   read(id: string): MaybePromise<string | CachedRecord | null> {
-    return this.#client.get(this.#sessionKey(id)).catch((error: Error) => {
+    return this.#client.get(this.#key('session', id)).catch((error: Error) => {
       if (error.message.startsWith('WRONGTYPE')) return null
       throw unavailable(error)
     })
@@ -78,46 +78,38 @@ export class RedisRecordStore implements RecordStore {
 
   /** @returns ms until the session ends; negative if it does not exist or never ends */
   timeToLive(id: string): Promise<number> {
-    return guarded(this.#client.pttl(this.#sessionKey(id)))
+    return guarded(this.#client.pttl(this.#key('session', id)))
   }
 
   async write(id: string, text: string, ttlMs: number): Promise<void> {
-    await guarded(this.#client.set(this.#sessionKey(id), text, 'PX', ttlMs))
+    await guarded(this.#client.set(this.#key('session', id), text, 'PX', ttlMs))
   }
 
   async replace(id: string, text: string, ttlMs: number): Promise<boolean> {
-    return (await guarded(this.#client.set(this.#sessionKey(id), text, 'PX', ttlMs, 'XX'))) !== null
+    return (await guarded(this.#client.set(this.#key('session', id), text, 'PX', ttlMs, 'XX'))) !== null
   }
 
   async merge(id: string, changes: Members, ttlMs: number, maxBytes: number): Promise<boolean> {
-    const outcome = await this.#merge(this.#sessionKey(id), ttlMs, maxBytes, ...[...changes].flat())
+    const outcome = await this.#merge(this.#key('session', id), ttlMs, maxBytes, ...[...changes].flat())
     if (outcome === -1) throw tooLarge(maxBytes)
     return outcome === 1
   }
 
   async destroy(id: string): Promise<boolean> {
-    return (await guarded(this.#client.unlink(this.#sessionKey(id)))) === 1
+    return (await guarded(this.#client.unlink(this.#key('session', id)))) === 1
   }
 
   async addToUser(user: string, id: string, ttlMs: number): Promise<void> {
     const now = Date.now()
-    await this.#addToUser(this.#userKey(user), now, now + ttlMs, id, ttlMs)
+    await this.#addToUser(this.#key('user-sessions', user), now, now + ttlMs, id, ttlMs)
   }
 
   async removeFromUser(user: string, id: string): Promise<void> {
-    await guarded(this.#client.zrem(this.#userKey(user), id).catch(onWrongType(0)))
+    await guarded(this.#client.zrem(this.#key('user-sessions', user), id).catch(onWrongType(0)))
   }
 
   idsOfUser(user: string): Promise<string[]> {
-    return guarded(this.#client.zrange(this.#userKey(user), 0, '-1').catch(onWrongType<string[]>([])))
-  }
-
-  #sessionKey(id: string): string {
-    return this.#key('session', id)
-  }
-
-  #userKey(user: string): string {
-    return this.#key('user-sessions', user)
+    return guarded(this.#client.zrange(this.#key('user-sessions', user), 0, '-1').catch(onWrongType<string[]>([])))
   }
 }
 

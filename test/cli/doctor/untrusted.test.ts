@@ -236,15 +236,15 @@ describe('an untrusted folder', () => {
     after(() => server.close())
     const { port } = server.address() as { port: number }
     const at = (login: string): string => `REDIS_URL=redis://${login}127.0.0.1:${port}\n`
-    const ask = async (text: string): Promise<string> => {
+    const send = async (text: string): Promise<string> => {
       const sources = [{ file: '.env', text }]
       return JSON.stringify((await examine(sources, { longestMs: 10_000, connect: true })).findings)
     }
-    assert.match(await ask(at(':a%0D%0AGET%20%2F%20HTTP%0D%0A@')), /control characters/)
+    assert.match(await send(at(':a%0D%0AGET%20%2F%20HTTP%0D%0A@')), /control characters/)
     assert.equal(connections, 0)
-    assert.match(await ask(at('')), /not the response of such a server/)
+    assert.match(await send(at('')), /not the response of such a server/)
     assert.equal(received, '*1\r\n$4\r\nPING\r\n')
-    await ask(`REDIS_URL=\nDATABASE_REPLICA_URLS=${Array(500).fill(`postgres://127.0.0.1:${port}/a`).join()}\n`)
+    await send(`REDIS_URL=\nDATABASE_REPLICA_URLS=${Array(500).fill(`postgres://127.0.0.1:${port}/a`).join()}\n`)
     assert.ok(connections <= 33)
   })
 })

@@ -40,8 +40,8 @@ describe('DNS', () => {
     server.records = { a: ['10.0.0.3'] }
     await until(() => lists.at(-1)?.length === 1)
     server.records = {}
-    const { asked } = server
-    await until(() => server.asked > asked + 6)
+    const { requested: sent } = server
+    await until(() => server.requested > sent + 6)
     assert.ok(lists.every((list) => list.length > 0))
     stop()
   })

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { outcomeOfStream } from './hostile/clients.ts'
 import { withDeadline } from './hostile/deadline.ts'
-import { askAll, startHarness } from './hostile/harness.ts'
+import { sendAll, startHarness } from './hostile/harness.ts'
 import { endless, type Script, thenEnd, thenReset } from './hostile/upstream.ts'
 
 /** What a client received before either side ended the connection. */
@@ -114,12 +114,12 @@ function overHttp2(path: string): Promise<Reply> {
 }
 
 describe('a hostile response to a WebSocket upgrade', () => {
-  for (const [client, ask] of [
+  for (const [client, send] of [
     ['HTTP/1.1', overHttp1],
     ['HTTP/2', overHttp2],
   ] as const) {
     describe(`to a client of ${client}`, async () => {
-      const replies = await askAll(Object.keys(cases), (name) => ask(`/${encodeURIComponent(name)}`))
+      const replies = await sendAll(Object.keys(cases), (name) => send(`/${encodeURIComponent(name)}`))
       for (const [name, { expected }] of Object.entries(cases)) {
         it(`handles ${name}`, () => {
           const { status, text } = replies.get(name) as Reply
@@ -134,8 +134,8 @@ describe('a hostile response to a WebSocket upgrade', () => {
   it('leaks no memory, descriptors or requests in the proxy', async () => {
     assert.equal(session.destroyed || session.closed, false)
     const { open, heap } = await idle()
-    for (const ask of [overHttp1, overHttp2]) {
-      await askAll(Object.keys(cases), (name) => ask(`/${encodeURIComponent(name)}`))
+    for (const sendRequest of [overHttp1, overHttp2]) {
+      await sendAll(Object.keys(cases), (name) => sendRequest(`/${encodeURIComponent(name)}`))
     }
     const now = await idle({ open: open + 5, heap: heap + (8 << 20) })
     assert.equal(now.internalErrors, 0, 'nothing was left to the boundary')

@@ -18,8 +18,8 @@ describe('an ambiguous request', async () => {
         const text = await raw(front, bytes)
         assert.ok(!behind.seen.includes('GET /smuggled'), behind.seen.join())
         assert.ok(behind.seen.length <= 1, behind.seen.join())
-        const answers = text.match(/HTTP\/1\.1 \d{3}/g) ?? []
-        assert.ok(answers.length <= 1, text)
+        const responses = text.match(/HTTP\/1\.1 \d{3}/g) ?? []
+        assert.ok(responses.length <= 1, text)
         if (behind.seen.length === 0) assert.ok(text === '' || [400, 405, 408, 505].includes(statusOf(text)), text)
       }
     })
@@ -36,7 +36,7 @@ describe('two requests on one connection', () => {
     const { url, upstream } = await pair()
     const open: Record<string, () => void> = {}
     upstream.handler = (request, response) => {
-      open[request.url ?? ''] = () => upstream.answer(request, response)
+      open[request.url ?? ''] = () => upstream.response(request, response)
       if (!open['/1'] || !open['/2']) return
       open['/2']()
       setImmediate(open['/1'])
@@ -51,23 +51,22 @@ describe('two requests on one connection', () => {
 
 describe('an ambiguous response', async () => {
   const { url, upstream } = await pair()
-  const answers: Record<string, string> = {
+  const responses: Record<string, string> = {
     'two lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!',
     'length and chunks':
       'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
     'a bad chunk size': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n',
     'a header without a colon': 'HTTP/1.1 200 OK\r\nnothing\r\n\r\n',
     'no HTTP': 'hello\r\n\r\n',
-    'a second answer nobody asked for':
-      'HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil',
-    'an upgrade nobody asked for': 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n',
+    'an unrequested second response': 'HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil',
+    'an unrequested upgrade': 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n',
   }
-  for (const [name, bytes] of Object.entries(answers)) {
+  for (const [name, bytes] of Object.entries(responses)) {
     it(`is not forwarded: ${name}`, async () => {
       upstream.handler = (request) => request.socket.end(bytes)
       const text = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
       assert.doesNotMatch(text, /evil|hello/)
-      upstream.handler = (request, response) => upstream.answer(request, response)
+      upstream.handler = (request, response) => upstream.response(request, response)
       const next = await raw(url, 'GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
       assert.match(next, /"url":"\/next"/)
     })

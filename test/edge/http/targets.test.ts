@@ -8,6 +8,7 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { createProxy } from '../../../src/edge/http/server.ts'
 import { until } from '../../helpers/until.ts'
 import { front, get, quickProbe } from '../front.ts'
+import { raw } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
 
 const executions = (upstreams: readonly Upstream[], method: string): string[] =>
@@ -60,13 +61,13 @@ describe('requests through the proxy', () => {
   it('ask a draining target to reject them, while another one is up', async () => {
     const upstreams = await startUpstreams(2)
     const { url, proxy } = await front(upstreams, { probe: { ...quickProbe, intervalMs: 60_000 } })
-    const asked = async (method: 'GET' | 'POST') =>
+    const requested = async (method: 'GET' | 'POST') =>
       JSON.parse((await get(url, { method })).text).headers['x-fleet-retry']
-    assert.deepEqual([await asked('GET'), await asked('POST')], ['1', undefined])
+    assert.deepEqual([await requested('GET'), await requested('POST')], ['1', undefined])
     for (const upstream of upstreams) upstream.draining = true
     for (let i = 0; i < 6; i++) assert.equal((await get(url)).status, 200)
     assert.ok(proxy.targets.every(({ state }) => state === 'draining'))
-    assert.equal(await asked('GET'), undefined)
+    assert.equal(await requested('GET'), undefined)
   })
 
   it('stick to their target by a cookie', async () => {
@@ -95,7 +96,7 @@ describe('a target with TLS', () => {
     after(() => server.close().closeAllConnections())
     await once(server, 'listening')
     const target = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
-    const ask = async (serverName?: string) => {
+    const send = async (serverName?: string) => {
       const proxy = createProxy({
         targets: [{ url: target, serverName }],
         probe: { ...quickProbe, fall: 1 },
@@ -103,11 +104,15 @@ describe('a target with TLS', () => {
       })
       after(() => proxy.close())
       const url = await proxy.listen()
-      return { answer: await get(`${url}/x`), state: proxy.targets[0]?.state }
+      return { url, response: await get(`${url}/x`), state: proxy.targets[0]?.state }
     }
-    const right = await ask('localhost')
-    assert.deepEqual([right.answer.status, right.answer.text, right.state], [200, 'GET /x', 'up'])
-    const wrong = await ask('shop.example')
-    assert.deepEqual([wrong.answer.status, wrong.state], [503, 'down'])
+    const right = await send('localhost')
+    assert.deepEqual([right.response.status, right.response.text, right.state], [200, 'GET /x', 'up'])
+    const named = await get(`${right.url}/x`, { headers: { host: 'shop.example' } })
+    assert.equal(named.status, 200, 'the Host of a request is not the name of the target')
+    const upgrade = 'GET /x HTTP/1.1\r\nHost: shop.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'
+    assert.match(await raw(right.url, upgrade), /^HTTP\/1\.1 200 /, 'also of an upgrade')
+    const wrong = await send('shop.example')
+    assert.deepEqual([wrong.response.status, wrong.state], [503, 'down'])
   })
 })

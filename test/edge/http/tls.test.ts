@@ -18,7 +18,7 @@ interface Reply {
   trailers: IncomingHttpHeaders
 }
 
-async function ask(
+async function sendRequest(
   session: ClientHttp2Session,
   headers: Record<string, string | string[]>,
   body?: string | Buffer,
@@ -45,7 +45,7 @@ describe('over TLS', async () => {
 
   it('HTTP/2 requests become HTTP/1.1 requests upstream', async () => {
     const client = session(url)
-    const { headers, text } = await ask(
+    const { headers, text } = await sendRequest(
       client,
       { ':method': 'POST', ':path': '/p?q=1', ':authority': 'shop.example', cookie: ['a=b', 'c=d'], 'x-mine': 'yes' },
       'hello',
@@ -63,7 +63,7 @@ describe('over TLS', async () => {
 
   it('concurrent streams become separate requests', async () => {
     const client = session(url)
-    const replies = await Promise.all(Array.from({ length: 50 }, (_, i) => ask(client, { ':path': `/${i}` })))
+    const replies = await Promise.all(Array.from({ length: 50 }, (_, i) => sendRequest(client, { ':path': `/${i}` })))
     assert.deepEqual(
       replies.map(({ text }) => JSON.parse(text).url),
       Array.from({ length: 50 }, (_, i) => `/${i}`),
@@ -86,28 +86,59 @@ describe('over TLS', async () => {
       response.addTrailers({ 'x-sum': '42' })
       response.end()
     }
-    const { headers, trailers } = await ask(session(url), { ':path': '/' })
+    const { headers, trailers } = await sendRequest(session(url), { ':path': '/' })
     assert.deepEqual(headers['set-cookie'], ['a=b', 'c=d'])
     assert.equal(headers.connection, undefined)
     assert.equal(trailers['x-sum'], '42')
-    upstream.handler = (request, response) => upstream.answer(request, response)
+    upstream.handler = (request, response) => upstream.response(request, response)
   })
 
   it('long bodies are streamed in both directions', async () => {
     const body = Buffer.alloc(3 << 20, 120)
-    const { text } = await ask(session(url), { ':method': 'PUT', ':path': '/' }, body)
+    const { text } = await sendRequest(session(url), { ':method': 'PUT', ':path': '/' }, body)
     assert.equal(JSON.parse(text).body.length, body.length)
+  })
+
+  it('a body must have the length that Content-Length states, streamed or not', async () => {
+    for (const bufferBytes of [0, 65_536]) {
+      const strict = await pair({ tls, bufferBytes })
+      let complete = 0
+      strict.upstream.handler = (request, response) => {
+        request.resume().once('end', () => {
+          complete++
+          response.end()
+        })
+        request.on('error', () => {})
+      }
+      for (const [length, body] of [
+        ['9', 'hello'],
+        ['5', 'hello GET /evil HTTP/1.1'],
+        ['0', 'hello'],
+      ] as const) {
+        const stream = session(strict.url).request({ ':method': 'POST', ':path': '/', 'content-length': length })
+        stream.on('error', () => {}).end(body)
+        let status: unknown
+        stream.on('response', (headers) => {
+          status = headers[':status']
+        })
+        stream.resume()
+        await new Promise((resolve) => stream.on('close', resolve))
+        assert.notEqual(status, 200, length)
+      }
+      await until(() => strict.proxy.targets[0]?.inflight === 0)
+      assert.equal(complete, 0)
+    }
   })
 
   it('error responses are the same as over HTTP/1.1', async () => {
     const client = session(url)
-    const blocked = await ask(client, { ':path': '/metrics' })
+    const blocked = await sendRequest(client, { ':path': '/metrics' })
     assert.equal(blocked.headers[':status'], 404)
     assert.match(blocked.text, /FLEET_ERR_PATH_BLOCKED/)
     upstream.handler = (request) => request.socket.destroy()
-    const failed = await ask(client, { ':path': '/', ':method': 'POST' }, 'x')
+    const failed = await sendRequest(client, { ':path': '/', ':method': 'POST' }, 'x')
     assert.equal(failed.headers[':status'], 502)
-    upstream.handler = (request, response) => upstream.answer(request, response)
+    upstream.handler = (request, response) => upstream.response(request, response)
   })
 
   it('a stream reset aborts the upstream request', async () => {
@@ -123,14 +154,14 @@ describe('over TLS', async () => {
     await until(() => upstream.seen.length > before)
     stream.close(8)
     await until(() => cancelled && proxy.targets[0]?.inflight === 0)
-    upstream.handler = (request, response) => upstream.answer(request, response)
+    upstream.handler = (request, response) => upstream.response(request, response)
   })
 
   it('a WebSocket works over HTTP/2, by an extended CONNECT (RFC 8441)', async () => {
-    const room = new WebSocketServer({ noServer: true })
+    const webSockets = new WebSocketServer({ noServer: true })
     upstream.server.on('upgrade', (incoming, socket, head) => {
-      if (incoming.url === '/room') {
-        room.handleUpgrade(incoming, socket, head, (peer) => peer.on('message', (text) => peer.send(`${text}!`)))
+      if (incoming.url === '/chat') {
+        webSockets.handleUpgrade(incoming, socket, head, (peer) => peer.on('message', (text) => peer.send(`${text}!`)))
       } else if (incoming.url === '/none') socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone')
     })
     const client = session(url)
@@ -149,21 +180,21 @@ describe('over TLS', async () => {
       const [received] = await once(stream, 'response')
       return { stream, received }
     }
-    const { stream, received } = await open('/room', 'websocket')
+    const { stream, received } = await open('/chat', 'websocket')
     assert.equal(received[':status'], 200)
     assert.equal(received['sec-websocket-accept'], undefined)
     // A text frame of two bytes with a mask of zeros, and the unmasked response: RFC 6455 section 5.2.
     stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
     assert.deepEqual((await once(stream, 'data'))[0], Buffer.from([0x81, 3, 0x68, 0x69, 0x21]))
     assert.equal(proxy.targets[0]?.inflight, 1)
-    const [peer] = room.clients
+    const [peer] = webSockets.clients
     stream.close()
     await until(() => peer?.readyState === WebSocket.CLOSED && proxy.targets[0]?.inflight === 0)
     for (const [path, protocol, status] of [
       ['/none', 'websocket', 404],
       ['/metrics', 'websocket', 404],
-      ['/room', 'other', 405],
-      ['/room', undefined, 405],
+      ['/chat', 'other', 405],
+      ['/chat', undefined, 405],
     ] as const) {
       const refused = await open(path, protocol)
       assert.equal(refused.received[':status'], status, `${path} ${protocol}`)
@@ -177,9 +208,9 @@ describe('over TLS', async () => {
     const [response] = await once(request, 'response')
     const seen = JSON.parse((await response.toArray()).join(''))
     assert.equal(seen.headers['x-forwarded-proto'], 'https')
-    const room = new WebSocketServer({ noServer: true })
+    const webSockets = new WebSocketServer({ noServer: true })
     upstream.server.on('upgrade', (incoming, socket, head) =>
-      room.handleUpgrade(incoming, socket, head, (client) => client.send('hi')),
+      webSockets.handleUpgrade(incoming, socket, head, (client) => client.send('hi')),
     )
     const client = new WebSocket(url.replace('http', 'ws'), { ca })
     assert.equal(String((await once(client, 'message'))[0]), 'hi')
@@ -190,17 +221,17 @@ describe('over TLS', async () => {
 describe('close() of a proxy with TLS', () => {
   it('finishes in-flight streams and sends GOAWAY', async () => {
     const { url, upstream, proxy } = await pair({ tls })
-    let answer = (): void => {}
+    let respond = (): void => {}
     upstream.handler = (request, response) => {
-      answer = () => upstream.answer(request, response)
+      respond = () => upstream.response(request, response)
     }
     const client = session(url)
-    const reply = ask(client, { ':path': '/slow' })
+    const reply = sendRequest(client, { ':path': '/slow' })
     await until(() => upstream.seen.length === 1)
     const goaway = once(client, 'goaway')
     const closed = proxy.close()
     await goaway
-    answer()
+    respond()
     assert.equal((await reply).headers[':status'], 200)
     await closed
   })

@@ -10,19 +10,19 @@ import { startUpstreams, type Upstream } from '../upstream.ts'
 
 /** Adds a WebSocket echo server to an upstream. */
 function echo(upstream: Upstream): WebSocketServer {
-  const room = new WebSocketServer({ noServer: true })
+  const webSockets = new WebSocketServer({ noServer: true })
   upstream.server.on('upgrade', (request, socket: Duplex, head) => {
     if (upstream.draining && request.headers['x-fleet-retry']) {
       socket.end('HTTP/1.1 502 Bad Gateway\r\nX-Fleet-Draining: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
       return
     }
     upstream.seen.push(`WS ${request.url}`)
-    room.handleUpgrade(request, socket, head, (client) => {
+    webSockets.handleUpgrade(request, socket, head, (client) => {
       client.send(JSON.stringify(request.headers))
       client.on('message', (data, binary) => client.send(data, { binary }))
     })
   })
-  return room
+  return webSockets
 }
 
 const open = async (
@@ -37,10 +37,10 @@ const open = async (
 
 describe('a WebSocket', async () => {
   const { url, upstream, proxy } = await pair()
-  const room = echo(upstream)
+  const webSockets = echo(upstream)
 
   it('carries text and binary, small and large, in both directions', async () => {
-    const { client, headers } = await open(`${url}/room?x=1`, 'chat')
+    const { client, headers } = await open(`${url}/chat?x=1`, 'chat')
     assert.equal(client.protocol, 'chat')
     assert.equal(headers['x-forwarded-for'], '127.0.0.1')
     for (const data of ['hi', Buffer.from([0, 255]), Buffer.alloc(1 << 20, 7), 'é'.repeat(70_000)]) {
@@ -59,12 +59,12 @@ describe('a WebSocket', async () => {
     const { client } = await open(url)
     assert.equal(proxy.targets[0]?.inflight, 1)
     client.terminate()
-    await until(() => proxy.targets[0]?.inflight === 0 && room.clients.size === 0)
+    await until(() => proxy.targets[0]?.inflight === 0 && webSockets.clients.size === 0)
   })
 
   it('receives the close code of the upstream', async () => {
     const { client } = await open(url)
-    for (const peer of room.clients) peer.close(1012, 'service restart')
+    for (const peer of webSockets.clients) peer.close(1012, 'service restart')
     const [code, reason] = await once(client, 'close')
     assert.deepEqual([code, String(reason)], [1012, 'service restart'])
   })
@@ -148,7 +148,7 @@ describe('close() of a proxy', () => {
     echo(upstream)
     const { client } = await open(url)
     const gate = Promise.withResolvers<void>()
-    upstream.handler = (request, response) => void gate.promise.then(() => upstream.answer(request, response))
+    upstream.handler = (request, response) => void gate.promise.then(() => upstream.response(request, response))
     const slow = get(url)
     await until(() => proxy.targets[0]?.inflight === 2)
     const ended = once(client, 'close')

@@ -48,7 +48,14 @@ export async function startPair() {
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const bounds = { connectTimeoutMs: 60_000, responseTimeoutMs: 60_000, bodyTimeoutMs: 60_000, keepAliveMs: 60_000 }
+  const bounds = {
+    connectTimeoutMs: 60_000,
+    responseTimeoutMs: 60_000,
+    bodyTimeoutMs: 60_000,
+    keepAliveMs: 60_000,
+    unsafeKeepAliveMs: 60_000,
+    serverName: undefined,
+  }
 
   const own = (method: string): Promise<Exchange> =>
     new Promise((resolve) => {
@@ -58,23 +65,27 @@ export async function startPair() {
         void pool.close()
         resolve(settled(seen, outcome))
       }
-      const message = { method, path: '/', headers: ['host', 'x'], body: null, rejectable: false }
-      pool.dispatch(message, {
-        onResponseStart(_, status, headers) {
-          if (status < 200) seen.interim.push(status)
-          else Object.assign(seen, { status, headers: pairs(headers) })
+      const message = { method, path: '/', headers: 'host: x\r\n', body: null, rejectable: false }
+      pool.dispatch(
+        message,
+        {
+          onResponseStart(_, status, headers) {
+            if (status < 200) seen.interim.push(status)
+            else Object.assign(seen, { status, headers: pairs(headers) })
+          },
+          onResponseData(_, data) {
+            seen.body += data.toString('latin1')
+          },
+          onResponseEnd(_, trailers) {
+            seen.trailers = pairs(trailers)
+            finish('complete')
+          },
+          onResponseError() {
+            finish(seen.status === 0 ? 'rejected' : 'cut')
+          },
         },
-        onResponseData(_, data) {
-          seen.body += data.toString('latin1')
-        },
-        onResponseEnd(_, trailers) {
-          seen.trailers = pairs(trailers)
-          finish('complete')
-        },
-        onResponseError() {
-          finish(seen.status === 0 ? 'rejected' : 'cut')
-        },
-      })
+        true,
+      )
     })
 
   const node = (method: string): Promise<Exchange> =>
@@ -106,7 +117,7 @@ export async function startPair() {
     })
 
   return {
-    async ask(method: string, given: readonly Buffer[]): Promise<[own: Exchange, node: Exchange]> {
+    async send(method: string, given: readonly Buffer[]): Promise<[own: Exchange, node: Exchange]> {
       pieces = given
       return Promise.all([own(method), node(method)])
     },

@@ -4,7 +4,7 @@ import type { Target } from '../engine/target.ts'
 
 const secrets = ['0123456789abcdef0123456789abcdef', 'fedcba9876543210fedcba9876543210']
 const signer = new CookieSigner(secrets, 'sha256')
-const stranger = new CookieSigner(['another secret, of thirty-two bytes'], 'sha256')
+const outsider = new CookieSigner(['another secret, of thirty-two bytes'], 'sha256')
 const signed = signer.sign('the-session')
 /** Issued by this signer, so valid. */
 const issued = new Set([signed, signer.sign('a.b.c')])
@@ -18,7 +18,7 @@ export default {
     const text = input.toString('latin1')
     const mine = signer.sign(text)
     assert.deepEqual(signer.unsign(mine), { valid: true, renew: false, value: text })
-    assert.equal(signer.unsign(stranger.sign(text)).valid, false)
+    assert.equal(signer.unsign(outsider.sign(text)).valid, false)
     const { valid, value } = signer.unsign(text)
     if (valid) assert.ok(issued.has(text) || signer.sign(String(value)) === text, `accepted ${JSON.stringify(text)}`)
     if (input.length > 0) {

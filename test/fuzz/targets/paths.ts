@@ -95,12 +95,12 @@ export default {
         return
       }
       const { path } = call.options
-      const asked = request.url
+      const requested = request.url
       request.url = path
       for (const app of apps) {
         routed = 'none'
         app.routing(request, response)
-        assert.ok(!served.includes(routed), `${asked} goes upstream as ${path}, which is routed to ${routed}`)
+        assert.ok(!served.includes(routed), `${requested} goes upstream as ${path}, which is routed to ${routed}`)
         outcomes.push(routed)
       }
     })

@@ -10,14 +10,14 @@ const next = '\x1e'
 let proxy: ReverseProxy
 let upstream: Server
 let port: number
-let answer = Buffer.alloc(0)
+let response = Buffer.alloc(0)
 const sockets = new Set<Socket>()
 
 async function start(): Promise<void> {
   upstream = createServer((socket) => {
     sockets.add(socket)
     socket.on('error', () => {}).on('close', () => sockets.delete(socket))
-    socket.once('data', () => socket.end(answer))
+    socket.once('data', () => socket.end(response))
   }).listen(0, '127.0.0.1')
   await once(upstream, 'listening')
   const target = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`
@@ -76,7 +76,7 @@ export default {
   },
   async run(input) {
     const at = input.indexOf(next)
-    answer = Buffer.from(at < 0 ? '' : input.subarray(at + 1))
+    response = Buffer.from(at < 0 ? '' : input.subarray(at + 1))
     const text = await exchange(port, at < 0 ? input : input.subarray(0, at))
     assert.doesNotMatch(text, /node_modules|\bat .*\.[jt]s:\d/, 'a stack reaches the client')
     return statuses(text).join(' ')

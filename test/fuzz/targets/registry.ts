@@ -11,7 +11,7 @@ import type { Target } from '../engine/target.ts'
 const keys = (secret: string): FleetKeys => new FleetKeys([secret], 'registry', 'shop')
 const fleet = keys('a secret that all instances share, long')
 const entries = new SignedEntries(fleet)
-const strangers = new SignedEntries(keys('a secret of another tenant, long enough'))
+const outsiders = new SignedEntries(keys('a secret of another tenant, long enough'))
 const boot = 'b'.repeat(16)
 
 const peer = (id: string): Peer =>
@@ -57,12 +57,12 @@ function mutated(text: string, input: Buffer): string {
 function messages(input: Buffer): string {
   const sender = new SignedMessages(fleet, 4096)
   const receiver = new SignedMessages(fleet, 4096)
-  const stranger = new SignedMessages(keys('another secret, also long enough for it'), 4096)
+  const outsider = new SignedMessages(keys('another secret, also long enough for it'), 4096)
   const sealed = sender.seal('channel', '{"a":1}')
   const opened = [
     receiver.open('channel', input.toString('latin1')),
     receiver.open('channel', mutated(sealed, input)),
-    receiver.open('channel', stranger.seal('channel', '{"a":1}')),
+    receiver.open('channel', outsider.seal('channel', '{"a":1}')),
     receiver.open('other', sealed),
   ]
   const [raw, part, foreign, other] = opened
@@ -87,7 +87,7 @@ export default {
     const rejected: string[] = []
     const table = new Peers('self', 1000, entries, (reason) => rejected.push(reason))
     const honest = entries.seal(boot, peer('honest'), true)
-    const forged = strangers.seal(boot, peer('forged'), true)
+    const forged = outsiders.seal(boot, peer('forged'), true)
     const odd = strange('odd', new Choices(input))
     const facts = mutated(`${boot} ${honest.facts}`, input)
     const reply: HeartbeatReply = {

@@ -22,12 +22,12 @@ async function start(): Promise<void> {
     jwt: { secret: 'a secret of thirty-two bytes and more' },
     redis: { client: null },
   })
-  app.post('/login', async (asked) => {
-    asked.session.userId = 'a'
+  app.post('/login', async (req) => {
+    req.session.userId = 'a'
     return { ok: true }
   })
-  app.get('/me', async (asked) => ({ user: asked.session.userId ?? null, country: asked.geo.country ?? null }))
-  app.get('/account', { onRequest: app.authenticate }, async (asked) => asked.user)
+  app.get('/me', async (req) => ({ user: req.session.userId ?? null, country: req.geo.country ?? null }))
+  app.get('/account', { onRequest: app.authenticate }, async (req) => req.user)
   app.post('/orders', { config: { idempotency: true } }, async (asked) => asked.body ?? null)
   app.get('/cached', { config: { cache: { ttlMs: 1000, vary: ['accept-language'] } } }, async () => ({ at: 1 }))
   await app.listen({ port: 0, host: '127.0.0.1' })

@@ -101,7 +101,7 @@ export default {
     const bytes = input.subarray(2)
     const cut = Math.floor((bytes.length * (input[1] ?? 0)) / 256)
     const pieces = [bytes.subarray(0, cut), bytes.subarray(cut)].filter((piece) => piece.length > 0)
-    const [own, node] = await pair.ask(method, pieces)
+    const [own, node] = await pair.send(method, pieces)
     const isEqual = same(own, node)
     const known = isEqual
       ? undefined

@@ -24,7 +24,7 @@ interface HttpResponse {
   body: string
 }
 
-function ask(
+function sendRequest(
   port: number,
   path: string,
   { method = 'GET', agent, headers }: { method?: string; agent?: Agent; headers?: Record<string, string> } = {},
@@ -45,7 +45,7 @@ function ask(
  * @throws if the exit takes more than 5 s from now
  */
 async function exitsSoon(app: App): Promise<void> {
-  await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
+  await within(5_000, 'the exit', () => app.ended, [app.pid])
   assert.deepEqual(app.ended, { code: 0, signal: null })
 }
 
@@ -55,17 +55,17 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('reports the drain at once and serves requests during the drain delay', async () => {
     const { app, port } = await start(long)
-    assert.equal((await ask(port, '/ready')).status, 200)
+    assert.equal((await sendRequest(port, '/ready')).status, 200)
     void app.kill('SIGTERM')
     const ready = await until(async () => {
-      const response = await ask(port, '/ready')
+      const response = await sendRequest(port, '/ready')
       return response.status === 503 ? response : undefined
     })
     assert.equal(JSON.parse(ready.body).reason, 'draining')
-    assert.equal((await ask(port, '/live')).status, 200)
-    assert.equal((await ask(port, '/health')).status, 200)
+    assert.equal((await sendRequest(port, '/live')).status, 200)
+    assert.equal((await sendRequest(port, '/health')).status, 200)
     const agent = new Agent({ keepAlive: true })
-    const served = await ask(port, '/', { agent })
+    const served = await sendRequest(port, '/', { agent })
     assert.equal(served.status, 200)
     assert.equal(served.headers.connection, 'close')
     assert.equal(served.headers['x-fleet-draining'], '1')
@@ -79,12 +79,12 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     void app.kill('SIGTERM')
     assert.deepEqual(await app.exit, { code: 0, signal: null })
     assert.ok(performance.now() - before >= 400)
-    await assert.rejects(ask(port, '/'), { code: 'ECONNREFUSED' })
+    await assert.rejects(sendRequest(port, '/'), { code: 'ECONNREFUSED' })
   })
 
   it('finishes a slow request with Connection: close before it exits', async () => {
     const { app, port } = await start()
-    const slow = ask(port, '/pending', { agent: new Agent({ keepAlive: true }) })
+    const slow = sendRequest(port, '/pending', { agent: new Agent({ keepAlive: true }) })
     await app.waitFor(/\/pending/)
     void app.kill('SIGTERM')
     const response = await slow
@@ -95,7 +95,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('sends Connection: close in hijacked responses', async () => {
     const { app, port } = await start()
-    const raw = ask(port, '/raw-pending', { agent: new Agent({ keepAlive: true }) })
+    const raw = sendRequest(port, '/raw-pending', { agent: new Agent({ keepAlive: true }) })
     await app.waitFor(/raw-pending/)
     void app.kill('SIGTERM')
     assert.equal((await raw).headers.connection, 'close')
@@ -162,19 +162,29 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('exits at once on a second signal', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 60_000 })
-    const cut = assert.rejects(ask(port, '/slow?ms=30000'))
+    const cut = assert.rejects(sendRequest(port, '/slow?ms=30000'))
     await app.waitFor(/slow\?ms/)
     void app.kill('SIGTERM')
     await app.waitFor(/draining/)
-    void app.kill('SIGINT')
-    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    await until(() => app.ended ?? void app.kill('SIGINT'), { what: 'the exit' })
+    assert.deepEqual(app.ended, { code: 1, signal: null })
     assert.match(app.stdout, /second signal/)
     await cut
   })
 
+  it('takes signals in quick succession for one, as npm, yarn and process groups send them', async () => {
+    const { app, port } = await start()
+    const slow = sendRequest(port, '/pending')
+    await app.waitFor(/\/pending/)
+    for (const signal of ['SIGINT', 'SIGINT', 'SIGTERM'] as const) process.kill(app.pid, signal)
+    assert.equal((await slow).status, 200)
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+    assert.doesNotMatch(app.stdout, /second signal/)
+  })
+
   it('cuts requests at the deadline, logs their method, route and age, and exits 1', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 500 })
-    const cut = assert.rejects(ask(port, '/slow?ms=30000&secret=1'))
+    const cut = assert.rejects(sendRequest(port, '/slow?ms=30000&secret=1'))
     await app.waitFor(/slow\?ms/)
     void app.kill('SIGTERM')
     await cut
@@ -187,7 +197,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.match(app.stdout, /plugins close/)
   })
 
-  it('exits 1 if a plugin never closes', async () => {
+  it('exits 1 if a plugin never closes, although nothing else keeps the process alive', async () => {
     const { app } = await start({ SHUTDOWN_TIMEOUT: 300, FIXTURE_HANG_CLOSE: '1' })
     void app.kill('SIGTERM')
     assert.equal((await app.exit).code, 1)
@@ -202,16 +212,16 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('drains on a fatal error and fails liveness', async () => {
     const { app, port } = await start(long)
-    await ask(port, '/throw-later', { method: 'POST' })
-    await until(async () => (await ask(port, '/live')).status === 503)
-    assert.equal((await ask(port, '/')).status, 200)
+    await sendRequest(port, '/throw-later', { method: 'POST' })
+    await until(async () => (await sendRequest(port, '/live')).status === 503)
+    assert.equal((await sendRequest(port, '/')).status, 200)
     assert.match(app.stdout, /uncaught in a timer/)
     await app.kill('SIGKILL')
   })
 
   it('exits 1 after a fatal error', async () => {
     const { app, port } = await start()
-    await ask(port, '/throw-later', { method: 'POST' })
+    await sendRequest(port, '/throw-later', { method: 'POST' })
     assert.deepEqual(await app.exit, { code: 1, signal: null })
     assert.match(app.stdout, /uncaught in a timer/)
   })
@@ -223,6 +233,19 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.equal((await app.exit).code, 0)
   })
 
+  for (const [cause, code] of [
+    ['error', 1],
+    ['signal', 0],
+  ] as const) {
+    it(`exits ${code} soon after ${cause === 'error' ? 'an error' : 'a signal'} while a plugin that never loads delays the boot`, async () => {
+      const app = forkApp(fixture, { env: { FIXTURE_HANG_BOOT: cause, SHUTDOWN_TIMEOUT: 600_000 } })
+      await app.waitFor(cause === 'error' ? /lost during the boot/ : /booting/)
+      if (cause === 'signal') void app.kill('SIGTERM')
+      await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
+      assert.deepEqual(app.ended, { code, signal: null })
+    })
+  }
+
   it('closes every address of localhost', async () => {
     const { app, port } = await start({ FIXTURE_HOST: 'localhost', SHUTDOWN_TIMEOUT: 600_000 })
     const kept = await open(port, get('/'))
@@ -233,14 +256,14 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('drains and undrains through the operators’ API', async () => {
     const { app, port } = await start()
-    const drained = await ask(port, '/api/v1/load-balancer/drain', post)
+    const drained = await sendRequest(port, '/api/v1/load-balancer/drain', post)
     assert.equal(JSON.parse(drained.body).state, 'draining')
-    assert.equal((await ask(port, '/ready')).status, 503)
-    assert.equal((await ask(port, '/')).headers.connection, 'close')
-    await ask(port, '/api/v1/load-balancer/undrain', post)
-    assert.equal((await ask(port, '/ready')).status, 200)
+    assert.equal((await sendRequest(port, '/ready')).status, 503)
+    assert.equal((await sendRequest(port, '/')).headers.connection, 'close')
+    await sendRequest(port, '/api/v1/load-balancer/undrain', post)
+    assert.equal((await sendRequest(port, '/ready')).status, 200)
     const agent = new Agent({ keepAlive: true })
-    assert.equal((await ask(port, '/', { agent })).headers.connection, 'keep-alive')
+    assert.equal((await sendRequest(port, '/', { agent })).headers.connection, 'keep-alive')
     agent.destroy()
     void app.kill('SIGTERM')
     assert.equal((await app.exit).code, 0)
@@ -248,8 +271,8 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
 
   it('serves a retryable request if there is no other instance', async () => {
     const { app, port } = await start()
-    await ask(port, '/api/v1/load-balancer/drain', post)
-    assert.equal((await ask(port, '/', { headers: { 'x-fleet-retry': '1' } })).status, 200)
+    await sendRequest(port, '/api/v1/load-balancer/drain', post)
+    assert.equal((await sendRequest(port, '/', { headers: { 'x-fleet-retry': '1' } })).status, 200)
     void app.kill('SIGTERM')
     await app.exit
   })

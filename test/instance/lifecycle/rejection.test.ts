@@ -14,10 +14,10 @@ test('rejects a retryable request while draining, with X-Fleet-Draining and Conn
   app.fleet.drain()
   const { port } = app.server.address() as { port: number }
   const response = await new Promise<{ status?: number; headers: Record<string, unknown> }>((resolve, reject) => {
-    const asked = request({ port, host: '127.0.0.1', headers: { 'x-fleet-retry': '1' } }, (incoming) => {
+    const requested = request({ port, host: '127.0.0.1', headers: { 'x-fleet-retry': '1' } }, (incoming) => {
       incoming.resume().on('end', () => resolve({ status: incoming.statusCode, headers: incoming.headers }))
     })
-    asked.on('error', reject).end()
+    requested.on('error', reject).end()
   })
   assert.equal(response.status, 502)
   assert.equal(response.headers['x-fleet-draining'], '1')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { request as ask, createServer, type Server } from 'node:http'
+import { createServer, type Server, request as send } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
@@ -130,7 +130,7 @@ describe('fast rejection', () => {
   it('rejects a request with Expect: 100-continue', async (t) => {
     const { app, port } = await full(t, [])
     assert.equal((await app.inject({ method: 'POST', url: '/' })).statusCode, 503)
-    const sending = ask({ port, method: 'POST', path: '/', headers: { expect: '100-continue', 'content-length': 2 } })
+    const sending = send({ port, method: 'POST', path: '/', headers: { expect: '100-continue', 'content-length': 2 } })
     sending.once('continue', () => sending.end('{}'))
     sending.flushHeaders()
     const [response] = await once(sending, 'response')

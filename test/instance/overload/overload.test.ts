@@ -16,7 +16,7 @@ const busyMs = 30
 async function build(
   t: TestContext,
   options: OverloadOptions,
-): Promise<{ app: FastifyInstance; release: () => void; ask: (url: string) => Promise<LightMyRequestResponse> }> {
+): Promise<{ app: FastifyInstance; release: () => void; send: (url: string) => Promise<LightMyRequestResponse> }> {
   let now = 1_000
   t.mock.method(performance, 'now', () => now)
   t.mock.timers.enable({ apis: ['setInterval'] })
@@ -44,13 +44,13 @@ async function build(
     void gate.promise.then(() => reply.raw.end())
   })
   await app.ready()
-  return { app, release: gate.resolve, ask: async (url) => await app.inject(url) }
+  return { app, release: gate.resolve, send: async (url) => await app.inject(url) }
 }
 
 describe('overload', () => {
   it('sheds requests late in a long turn of the event loop', async (t) => {
-    const { app, ask } = await build(t, { burstMs: 10, minRequests: 1, retryAfter: 7 })
-    const responses = await Promise.all(Array.from({ length: 5 }, () => ask('/busy')))
+    const { app, send } = await build(t, { burstMs: 10, minRequests: 1, retryAfter: 7 })
+    const responses = await Promise.all(Array.from({ length: 5 }, () => send('/busy')))
     assert.deepEqual(
       responses.map(({ statusCode }) => statusCode),
       [200, 503, 503, 503, 503],
@@ -63,21 +63,21 @@ describe('overload', () => {
     assert.deepEqual(app.overload.refused, { turn: 4, concurrency: 0 })
     // The next turn admits requests again.
     await nextTurn()
-    assert.equal((await ask('/busy')).statusCode, 200)
+    assert.equal((await send('/busy')).statusCode, 200)
   })
 
   it('never sheds probes and critical routes', async (t) => {
-    const { app, ask } = await build(t, { burstMs: 10, minRequests: 1 })
+    const { app, send } = await build(t, { burstMs: 10, minRequests: 1 })
     const urls = ['/busy', '/critical', '/probe', '/critical', '/probe']
-    const responses = await Promise.all(urls.map(ask))
+    const responses = await Promise.all(urls.map(send))
     assert.ok(responses.every(({ statusCode }) => statusCode === 200))
     assert.equal(app.overload.refused.turn, 0)
   })
 
   it('sheds nothing at or below minRequests, however slow', async (t) => {
-    const { app, ask } = await build(t, { burstMs: 10, minRequests: 4 })
+    const { app, send } = await build(t, { burstMs: 10, minRequests: 4 })
     const statuses = async (count: number): Promise<number[]> =>
-      (await Promise.all(Array.from({ length: count }, () => ask('/busy')))).map(({ statusCode }) => statusCode)
+      (await Promise.all(Array.from({ length: count }, () => send('/busy')))).map(({ statusCode }) => statusCode)
     assert.deepEqual(await statuses(4), [200, 200, 200, 200])
     await nextTurn()
     assert.deepEqual(await statuses(6), [503, 503, 200, 200, 200, 200])
@@ -107,36 +107,36 @@ describe('overload', () => {
   })
 
   it('serves a burst that takes less than burstMs', async (t) => {
-    const { app, ask } = await build(t, {})
-    const responses = await Promise.all(Array.from({ length: 8 }, () => ask('/busy')))
+    const { app, send } = await build(t, {})
+    const responses = await Promise.all(Array.from({ length: 8 }, () => send('/busy')))
     assert.ok(responses.every(({ statusCode }) => statusCode === 200))
     assert.equal(app.overload.saturated, false)
   })
 
   it('applies the concurrency limit at all times with latency: true', async (t) => {
-    const { app, ask, release } = await build(t, { latency: true, burstMs: 60_000 })
-    const pending = Array.from({ length: app.overload.limit }, () => ask('/pending'))
-    const shed = await ask('/pending')
+    const { app, send, release } = await build(t, { latency: true, burstMs: 60_000 })
+    const pending = Array.from({ length: app.overload.limit }, () => send('/pending'))
+    const shed = await send('/pending')
     assert.equal(shed.statusCode, 503)
     assert.deepEqual(app.overload.refused, { turn: 0, concurrency: 1 })
     release()
     assert.ok((await Promise.all(pending)).every(({ statusCode }) => statusCode === 200))
-    assert.equal((await ask('/pending')).statusCode, 200)
+    assert.equal((await send('/pending')).statusCode, 200)
   })
 
   it('does not count responses that have started', async (t) => {
-    const { app, ask, release } = await build(t, { latency: true, burstMs: 60_000 })
-    const streams = Array.from({ length: app.overload.limit * 2 }, () => ask('/stream'))
-    assert.equal((await ask('/busy')).statusCode, 200)
+    const { app, send, release } = await build(t, { latency: true, burstMs: 60_000 })
+    const streams = Array.from({ length: app.overload.limit * 2 }, () => send('/stream'))
+    assert.equal((await send('/busy')).statusCode, 200)
     assert.equal(app.fleet.flow?.waiting, 0)
     release()
     assert.ok((await Promise.all(streams)).every(({ statusCode }) => statusCode === 200))
   })
 
   it('counts shed requests by reason', async (t) => {
-    const { ask } = await build(t, { burstMs: 10, minRequests: 1 })
-    await Promise.all([ask('/busy'), ask('/busy'), ask('/busy')])
-    const { body } = await ask('/metrics')
+    const { send } = await build(t, { burstMs: 10, minRequests: 1 })
+    await Promise.all([send('/busy'), send('/busy'), send('/busy')])
+    const { body } = await send('/metrics')
     assert.match(body, /^fleet_overload_refused_total\{reason="turn"\} 2$/m)
     assert.match(body, /^fleet_overload_refused_total\{reason="concurrency"\} 0$/m)
     assert.match(body, /^fleet_overload_saturated 0$/m)

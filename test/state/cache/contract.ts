@@ -118,9 +118,9 @@ export function cacheContract(
     test('calls the loader once and caches the result', async () => {
       const key = newKey()
       let calls = 0
-      const ask = () => cache.getOrSet(key, long, () => ++calls)
-      assert.equal(await ask(), 1)
-      assert.equal(await ask(), 1)
+      const lookUp = () => cache.getOrSet(key, long, () => ++calls)
+      assert.equal(await lookUp(), 1)
+      assert.equal(await lookUp(), 1)
       assert.equal(await cache.get(key), 1)
     })
 
@@ -173,13 +173,13 @@ export function cacheContract(
       for (const nothing of [null, undefined]) {
         const key = newKey()
         let calls = 0
-        const ask = () =>
+        const lookUp = () =>
           cache.getOrSet(key, long, () => {
             calls++
             return nothing
           })
-        assert.equal(await ask(), nothing)
-        assert.equal(await ask(), nothing)
+        assert.equal(await lookUp(), nothing)
+        assert.equal(await lookUp(), nothing)
         assert.equal(await cache.get(key), nothing)
         assert.equal(calls, 1)
       }
@@ -187,17 +187,17 @@ export function cacheContract(
 
     test('caches `null` and `undefined` for `negativeTtlMs`, 0 for not at all', async () => {
       let calls = 0
-      const ask = (key: string, negativeTtlMs: number) =>
+      const lookUp = (key: string, negativeTtlMs: number) =>
         cache.getOrSet(key, long, () => void calls++, { negativeTtlMs })
       const key = newKey()
-      await ask(key, short)
+      await lookUp(key, short)
       await until(async () => {
-        await ask(key, short)
+        await lookUp(key, short)
         return calls === 2
       })
       const never = newKey()
-      await ask(never, 0)
-      await ask(never, 0)
+      await lookUp(never, 0)
+      await lookUp(never, 0)
       assert.equal(calls, 4)
     })
 
@@ -205,11 +205,11 @@ export function cacheContract(
       const key = newKey()
       await expired(key, { staleWhileRevalidateMs: long })
       const gated = gate('new')
-      const ask = () => cache.getOrSet(key, long, gated.load, { staleWhileRevalidateMs: long })
-      assert.equal(await ask(), 'old')
-      assert.equal(await ask(), 'old')
+      const lookUp = () => cache.getOrSet(key, long, gated.load, { staleWhileRevalidateMs: long })
+      assert.equal(await lookUp(), 'old')
+      assert.equal(await lookUp(), 'old')
       gated.open()
-      await until(async () => (await ask()) === 'new')
+      await until(async () => (await lookUp()) === 'new')
       assert.equal(gated.calls, 1)
     })
 
@@ -217,11 +217,11 @@ export function cacheContract(
       const key = newKey()
       await expired(key, { staleWhileRevalidateMs: long })
       const logged = peers.warnings.length
-      const ask = () =>
+      const lookUp = () =>
         cache.getOrSet(key, long, () => Promise.reject(new Error('down')), { staleWhileRevalidateMs: long })
-      assert.equal(await ask(), 'old')
+      assert.equal(await lookUp(), 'old')
       await until(() => peers.warnings.length > logged)
-      assert.equal(await ask(), 'old')
+      assert.equal(await lookUp(), 'old')
     })
 
     test('staleIfErrorMs: serves the stale value to every caller of a failing loader', async () => {
@@ -251,10 +251,10 @@ export function cacheContract(
       const key = newKey()
       await expired(key, { staleIfErrorMs: long })
       const gated = gate('new')
-      const ask = () => cache.getOrSet(key, long, gated.load, { staleIfErrorMs: long, softTimeoutMs: short })
-      assert.deepEqual(await Promise.all([ask(), ask()]), ['old', 'old'])
+      const lookUp = () => cache.getOrSet(key, long, gated.load, { staleIfErrorMs: long, softTimeoutMs: short })
+      assert.deepEqual(await Promise.all([lookUp(), lookUp()]), ['old', 'old'])
       gated.open()
-      await until(async () => (await ask()) === 'new')
+      await until(async () => (await lookUp()) === 'new')
       assert.equal(gated.calls, 1)
     })
 
@@ -274,8 +274,8 @@ export function cacheContract(
       const key = newKey()
       await expired(key, { staleIfErrorMs: long })
       const hang = () => new Promise<string>(() => undefined)
-      const ask = cache.getOrSet(key, long, hang, { staleIfErrorMs: long, hardTimeoutMs: 150 })
-      assert.equal(await ask, 'old')
+      const lookUp = cache.getOrSet(key, long, hang, { staleIfErrorMs: long, hardTimeoutMs: 150 })
+      assert.equal(await lookUp, 'old')
     })
 
     test('deleteByTag deletes all values with the tag and no others', async () => {

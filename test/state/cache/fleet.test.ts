@@ -121,10 +121,10 @@ describe('instances that share a Redis', () => {
     await a.cache.getOrSet('swr', 30, () => 'old', stale)
     await until(async () => (await a.cache.get('swr')) === undefined)
     const gated = gate('new')
-    const ask = (app: FastifyInstance) => app.cache.getOrSet('swr', long, gated.load, stale)
-    assert.deepEqual(await Promise.all([ask(a), ask(b), ask(b)]), ['old', 'old', 'old'])
+    const send = (app: FastifyInstance) => app.cache.getOrSet('swr', long, gated.load, stale)
+    assert.deepEqual(await Promise.all([send(a), send(b), send(b)]), ['old', 'old', 'old'])
     gated.open()
-    await until(async () => (await ask(a)) === 'new' && (await ask(b)) === 'new')
+    await until(async () => (await send(a)) === 'new' && (await send(b)) === 'new')
     assert.equal(gated.calls, 1)
   })
 
@@ -181,10 +181,10 @@ describe('processes', () => {
       env: { REDIS_URL: redis.server.url, FLEET_NAME: 'processes', LEASE_MS: leaseMs },
       ipc: true,
     })
-    await until(() => app.messages.includes('ready'), { timeoutMs: 20_000, what: 'the worker' })
+    await until(() => app.messages.includes('ready'), { what: 'the worker' })
     return app
   }
-  const answers = (app: { messages: readonly unknown[] }, key: string) =>
+  const responses = (app: { messages: readonly unknown[] }, key: string) =>
     app.messages.find((message) => (message as Order).key === key) as { callers: number; values: string[] } | undefined
 
   let workers: [App, App, App, App]
@@ -197,9 +197,9 @@ describe('processes', () => {
       for (const each of workers) each.send({ key, callers: 250, loadMs: 50 } satisfies Order)
       let callers = 0
       for (const each of workers) {
-        const answer = await until(() => answers(each, key))
-        assert.deepEqual(answer, { key, callers: 250, values: ['load 1'] })
-        callers += answer.callers
+        const response = await until(() => responses(each, key))
+        assert.deepEqual(response, { key, callers: 250, values: ['load 1'] })
+        callers += response.callers
       }
       const loads = await redis.client.get(`loads of ${key}`)
       t.diagnostic(`${callers} callers in ${workers.length} processes: ${loads} load`)
@@ -212,7 +212,7 @@ describe('processes', () => {
     slow.send({ key: 'slow', callers: 1, loadMs: 4_500 } satisfies Order)
     await until(async () => (await redis.client.get('loads of slow')) === '1')
     other.send({ key: 'slow', callers: 1, loadMs: 0 } satisfies Order)
-    assert.deepEqual((await until(() => answers(other, 'slow'))).values, ['load 1'])
+    assert.deepEqual((await until(() => responses(other, 'slow'))).values, ['load 1'])
   })
 
   test('another process loads, once, if the loading one is killed', async (t) => {
@@ -229,8 +229,8 @@ describe('processes', () => {
     const ms = Math.round(performance.now() - killed)
     t.diagnostic(`the dead one's lease had ${left} of ${leaseMs} ms left; loaded again after ${ms} ms`)
     for (const each of others) {
-      const answer = await until(() => answers(each, 'orphan'))
-      assert.deepEqual(answer, { key: 'orphan', callers: 50, values: ['load 2'] })
+      const reply = await until(() => responses(each, 'orphan'))
+      assert.deepEqual(reply, { key: 'orphan', callers: 50, values: ['load 2'] })
     }
     assert.equal(await redis.client.get('loads of orphan'), '2')
   })

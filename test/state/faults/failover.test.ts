@@ -3,6 +3,7 @@ import { before, describe, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import { until } from '../../helpers/until.ts'
+import { within } from '../../helpers/within.ts'
 import { Browser } from '../session/browser.ts'
 import { replicated, startCluster, startSentinel } from '../topologies.ts'
 import { type Fleet, startFleet } from './fleet.ts'
@@ -58,7 +59,7 @@ async function logOut(fleet: Fleet): Promise<[string, unknown][]> {
     for (const app of fleet) {
       const user = async (): Promise<unknown> => (await window.clone().get(app, '/session')).json().user
       const tracks = app === fleet[2]
-      if (tracks) await until(async () => (await user()) === null, { timeoutMs: 1000 })
+      if (tracks) await within(1000, 'the logout', async () => (await user()) === null)
       seen.push([`${from.fleet.instance.id} to ${app.fleet.instance.id}`, await user()])
     }
   }

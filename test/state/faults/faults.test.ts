@@ -48,7 +48,7 @@ async function observe({ look, slowly = false }: Row, expected: string, patient:
     outcome = await look().catch(String)
     return outcome === expected
   }
-  if (slowly || patient) await until(seen, { timeoutMs: 30_000 }).catch(() => {})
+  if (slowly || patient) await until(seen).catch(() => {})
   else await seen()
   return outcome
 }

@@ -49,18 +49,19 @@ export class Load {
   async #run({ browser, name, written, ordered }: Client, offset: number): Promise<void> {
     for (let turn = 0; this.#running; turn++) {
       const app = this.#fleet[(turn + offset) % 2 === 0 ? 0 : 2]
-      const ask = async (request: InjectOptions): Promise<LightMyRequestResponse> => {
+      const sendRequest = async (request: InjectOptions): Promise<LightMyRequestResponse> => {
         const response = await browser.clone().send(app, request)
         this.statuses.set(response.statusCode, (this.statuses.get(response.statusCode) ?? 0) + 1)
         return response
       }
       const [field, key] = [`field${turn}`, `${name}-${turn}`]
       const payload = { [field]: turn }
-      if ((await ask({ method: 'POST', url: '/session', payload })).statusCode === 200) written.push(field)
+      if ((await sendRequest({ method: 'POST', url: '/session', payload })).statusCode === 200) written.push(field)
       const headers = { 'idempotency-key': key }
-      if ((await ask({ method: 'POST', url: '/orders', payload: {}, headers })).statusCode === 200) ordered.push(key)
-      await ask({ method: 'GET', url: '/page' })
-      await ask({ method: 'GET', url: '/limited', remoteAddress: `10.1.${offset}.${turn % 250}` })
+      if ((await sendRequest({ method: 'POST', url: '/orders', payload: {}, headers })).statusCode === 200)
+        ordered.push(key)
+      await sendRequest({ method: 'GET', url: '/page' })
+      await sendRequest({ method: 'GET', url: '/limited', remoteAddress: `10.1.${offset}.${turn % 250}` })
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
   }

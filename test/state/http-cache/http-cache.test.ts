@@ -137,12 +137,12 @@ describe('one instance', () => {
   })
 
   test('adds the headers in `vary` to the key and hides all others from the handler', async () => {
-    const ask = async (language: string, unkeyed = '') =>
+    const send = async (language: string, unkeyed = '') =>
       (await get('/languages', { 'accept-language': language, 'x-unkeyed': unkeyed })).json()
     const done = calls
-    const [german, english] = [await ask('de', 'poison'), await ask('en')]
+    const [german, english] = [await send('de', 'poison'), await send('en')]
     assert.deepEqual([german.language, english.language, german.secret], ['de', 'en', undefined])
-    assert.deepEqual(await ask('de'), german)
+    assert.deepEqual(await send('de'), german)
     assert.equal(calls, done + 2)
     const { headers } = await get('/languages', { 'accept-language': 'de' })
     assert.deepEqual(list(headers.vary), ['accept-language', 'authorization', 'cookie', 'origin'])
@@ -316,14 +316,14 @@ describe('a fleet', () => {
 
   test('shares a stored response and deletes it on every instance', async () => {
     const fleet = await Promise.all([1, 2, 3].map(() => build(server.url, 'together')))
-    const ask = async () => (await Promise.all(fleet.map((app) => app.inject('/plain')))).map(({ body }) => body)
+    const send = async () => (await Promise.all(fleet.map((app) => app.inject('/plain')))).map(({ body }) => body)
     const done = calls
-    const [body, ...others] = new Set(await ask())
+    const [body, ...others] = new Set(await send())
     assert.deepEqual(others, [])
     assert.equal(calls, done + 1)
     await fleet[0]?.cache.deleteByTag('products')
     await until(async () => {
-      const bodies = new Set(await ask())
+      const bodies = new Set(await send())
       return bodies.size === 1 && !bodies.has(body as string)
     })
   })

@@ -98,25 +98,25 @@ describe('a shared response', () => {
 
   test('is stored per scheme and host as the application sees them, and the handler sees the same', async () => {
     const app = await build({ trustProxy: true })
-    const ask = async (proto: string, host: string) => {
+    const send = async (proto: string, host: string) => {
       const headers = { host: 'front', 'x-forwarded-proto': proto, 'x-forwarded-host': host }
       return (await app.inject({ url: '/page', headers })).json()
     }
     for (const proto of ['http', 'https'])
       for (const host of ['a.example', 'b.example:8443']) {
-        const { base, tenant } = await ask(proto, host)
+        const { base, tenant } = await send(proto, host)
         assert.deepEqual([base.split(' ')[0], tenant], [`${proto}://${host}`, `${proto}://${host}`])
       }
     const done = calls
-    await ask('https', 'a.example')
+    await send('https', 'a.example')
     assert.equal(calls, done)
   })
 
   test('can depend on further headers, which then reach the handler', async () => {
     const app = await build()
-    const ask = async (proto: string) =>
+    const send = async (proto: string) =>
       (await app.inject({ url: '/proto', headers: { 'x-forwarded-proto': proto } })).body
-    assert.deepEqual([await ask('https'), await ask('http'), await ask('https')], ['https', 'http', 'https'])
+    assert.deepEqual([await send('https'), await send('http'), await send('https')], ['https', 'http', 'https'])
   })
 
   test('differs by a header that is empty or named like a member of Object.prototype', async () => {
@@ -125,18 +125,18 @@ describe('a shared response', () => {
       Object.hasOwn(headers, 'constructor') ? headers.constructor : 'none',
       headers['x-a'] ?? 'none',
     ])
-    const ask = async (headers: Record<string, string>) => (await app.inject({ url: '/odd', headers })).json()
-    assert.deepEqual(await ask({ 'x-a': '' }), ['none', ''])
-    assert.deepEqual(await ask({}), ['none', 'none'])
-    assert.deepEqual(await ask({ constructor: 'x' }), ['x', 'none'])
-    assert.deepEqual(await ask({}), ['none', 'none'])
+    const send = async (headers: Record<string, string>) => (await app.inject({ url: '/odd', headers })).json()
+    assert.deepEqual(await send({ 'x-a': '' }), ['none', ''])
+    assert.deepEqual(await send({}), ['none', 'none'])
+    assert.deepEqual(await send({ constructor: 'x' }), ['x', 'none'])
+    assert.deepEqual(await send({}), ['none', 'none'])
   })
 
   test('belongs to the requested version of the route', async () => {
     const app = await build()
-    const ask = async (version?: string) =>
+    const send = async (version?: string) =>
       (await app.inject({ url: '/api', headers: version ? { 'accept-version': version } : {} })).body
-    const all = [await ask('1.x'), await ask('2.x'), await ask(), await ask('1.x'), await ask('2.x'), await ask()]
+    const all = [await send('1.x'), await send('2.x'), await send(), await send('1.x'), await send('2.x'), await send()]
     assert.deepEqual(
       all.map((body) => body.split(' ')[0]),
       ['1.0.0', '2.0.0', 'none', '1.0.0', '2.0.0', 'none'],
@@ -209,20 +209,20 @@ describe('a flood of made-up URLs', () => {
 
   test('from one client does not use up the limit of the route', async () => {
     const app = await build()
-    const ask = async (url: string, remoteAddress: string) =>
+    const send = async (url: string, remoteAddress: string) =>
       (await app.inject({ url, remoteAddress })).headers['cache-status']
     let stored = 0
     for (let n = 0; n < 700; n++)
-      if ((await ask(`/page?${n}`, `2001:db8:1:2::${n.toString(16)}`)) === 'fleet; fwd=miss') stored++
+      if ((await send(`/page?${n}`, `2001:db8:1:2::${n.toString(16)}`)) === 'fleet; fwd=miss') stored++
     assert.equal(stored, 600)
-    assert.equal(await ask('/page?other', '2001:db8:1:3::1'), 'fleet; fwd=miss')
+    assert.equal(await send('/page?other', '2001:db8:1:3::1'), 'fleet; fwd=miss')
   })
 
   test('counts once against the rate limit of the client that sent it', async () => {
     const app = await build({}, undefined, 2)
-    const ask = async (url: string, remoteAddress = '198.51.100.1') =>
+    const send = async (url: string, remoteAddress = '198.51.100.1') =>
       (await app.inject({ url, remoteAddress })).statusCode
-    assert.deepEqual([await ask('/page?a'), await ask('/page?b'), await ask('/page?c')], [200, 200, 429])
-    assert.equal(await ask('/page?d', '198.51.100.2'), 200)
+    assert.deepEqual([await send('/page?a'), await send('/page?b'), await send('/page?c')], [200, 200, 429])
+    assert.equal(await send('/page?d', '198.51.100.2'), 200)
   })
 })

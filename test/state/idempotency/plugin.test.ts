@@ -98,14 +98,14 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
       other = name === 'in Redis' ? await open({ maxResponseBytes: 1_000 }) : app
     })
     // `inject()` does not start before its result is awaited.
-    const ask = async (request: InjectOptions, to: FastifyInstance = app) => await to.inject(request)
+    const send = async (request: InjectOptions, to: FastifyInstance = app) => await to.inject(request)
 
     test('sends the first response to a repetition, from any instance, without running it again', async () => {
       const key = randomUUID()
-      const first = await ask(post('/orders', key))
+      const first = await send(post('/orders', key))
       const done = calls
       for (const to of [app, other, other]) {
-        const again = await ask(post('/orders', key), to)
+        const again = await send(post('/orders', key), to)
         assert.deepEqual([again.statusCode, again.body], [201, first.body])
         assert.equal(again.headers.location, first.headers.location)
         assert.equal(again.headers['content-type'], first.headers['content-type'])
@@ -119,31 +119,31 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     test('runs requests without a key and on other routes every time', async () => {
       const done = calls
       const key = randomUUID()
-      for (const url of ['/orders', '/orders']) await ask(post(url))
-      for (const url of ['/others', '/others']) await ask(post(url, key))
+      for (const url of ['/orders', '/orders']) await send(post(url))
+      for (const url of ['/others', '/others']) await send(post(url, key))
       assert.equal(calls, done + 4)
     })
 
     test('treats a quoted key as the same key', async () => {
       const key = randomUUID()
-      const first = await ask(post('/orders', `"${key}"`))
-      assert.equal((await ask(post('/orders', key))).body, first.body)
+      const first = await send(post('/orders', `"${key}"`))
+      assert.equal((await send(post('/orders', key))).body, first.body)
     })
 
     test('rejects invalid keys, and a missing key where one is required, with 400', async () => {
       const done = calls
       for (const key of [' ', '"', '""', '"a', 'a b', 'a,b', 'x'.repeat(256), '"a", "b"', 'ä', '"\\x"']) {
-        const response = await ask(post('/orders', key))
+        const response = await send(post('/orders', key))
         assert.deepEqual([response.statusCode, response.json().code], [400, 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID'], key)
       }
-      const response = await ask(post('/strict'))
+      const response = await send(post('/strict'))
       assert.deepEqual([response.statusCode, response.json().code], [400, 'FLEET_ERR_IDEMPOTENCY_KEY_MISSING'])
       assert.equal(calls, done)
     })
 
     test('rejects the same key for another request with 422', async () => {
       const key = randomUUID()
-      await ask(post('/orders', key))
+      await send(post('/orders', key))
       const done = calls
       for (const request of [
         post('/orders', key, { payload: { item: 2 } }),
@@ -152,7 +152,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
         post('/orders', key, { method: 'PUT' }),
         post('/text', key),
       ]) {
-        const response = await ask(request, other)
+        const response = await send(request, other)
         assert.deepEqual([response.statusCode, response.json().code], [422, 'FLEET_ERR_IDEMPOTENCY_KEY_REUSED'])
       }
       assert.equal(calls, done)
@@ -161,20 +161,20 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     test('rejects a repetition while the first request is in flight with 409', async () => {
       const key = randomUUID()
       const { response } = await inFlight(app, key)
-      const busy = await ask(post('/slow', key), other)
+      const busy = await send(post('/slow', key), other)
       assert.equal(busy.statusCode, 409)
       assert.equal(busy.json().code, 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT')
       assert.equal(busy.headers['retry-after'], '1')
       slow.response.resolve({ order: 'slow' })
       assert.equal((await response).statusCode, 200)
-      assert.deepEqual((await ask(post('/slow', key), other)).json(), { order: 'slow' })
+      assert.deepEqual((await send(post('/slow', key), other)).json(), { order: 'slow' })
     })
 
     test('runs one of many concurrent requests', async () => {
       const key = randomUUID()
       const done = calls
       const responses = await Promise.all(
-        Array.from({ length: 50 }, (_, n) => ask(post('/orders', key), n % 2 ? app : other)),
+        Array.from({ length: 50 }, (_, n) => send(post('/orders', key), n % 2 ? app : other)),
       )
       assert.equal(calls, done + 1)
       for (const { statusCode } of responses) assert.ok(statusCode === 201 || statusCode === 409, `${statusCode}`)
@@ -189,7 +189,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
         ['/status/404', 404, 1],
       ] as const) {
         const [key, done] = [randomUUID(), calls]
-        for (const to of [app, other]) assert.equal((await ask(post(url, key), to)).statusCode, statusCode)
+        for (const to of [app, other]) assert.equal((await send(post(url, key), to)).statusCode, statusCode)
         assert.equal(calls, done + times, url)
       }
     })
@@ -197,7 +197,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     test('replays any body unchanged', async () => {
       for (const url of ['/bytes', '/text', '/empty']) {
         const [key, done] = [randomUUID(), calls]
-        const [first, again] = [await ask(post(url, key)), await ask(post(url, key), other)]
+        const [first, again] = [await send(post(url, key)), await send(post(url, key), other)]
         assert.deepEqual(again.rawPayload, first.rawPayload)
         assert.deepEqual(
           [again.statusCode, again.headers['content-type']],
@@ -210,9 +210,9 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     test('responds 409 to a repetition if the response cannot be stored', async () => {
       for (const url of ['/stream', '/large', '/hijack']) {
         const [key, done] = [randomUUID(), calls]
-        assert.equal((await ask(post(url, key))).statusCode, 200)
+        assert.equal((await send(post(url, key))).statusCode, 200)
         const again = await until(async () => {
-          const response = await ask(post(url, key), other)
+          const response = await send(post(url, key), other)
           return response.json().code === 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT' ? undefined : response
         })
         assert.deepEqual([again.statusCode, again.json().code], [409, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST'])
@@ -223,7 +223,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
     test('does not replay a response to another caller or without authorization', async () => {
       const key = randomUUID()
       const as = (authorization?: string) =>
-        ask(post('/private', key, { headers: authorization ? { authorization } : {} }))
+        send(post('/private', key, { headers: authorization ? { authorization } : {} }))
       const ann = await as('Bearer ann')
       assert.equal((await as('Bearer ann')).body, ann.body)
       assert.notEqual((await as('Bearer bob')).body, ann.body)
@@ -232,10 +232,10 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
 
     test('expires a response after the ttlMs of its route', async () => {
       const [key, began] = [randomUUID(), performance.now()]
-      const { body } = await ask(post('/strict', key))
-      const again = await ask(post('/strict', key))
+      const { body } = await send(post('/strict', key))
+      const again = await send(post('/strict', key))
       if (performance.now() - began < 1_000) assert.equal(again.body, body)
-      await until(async () => (await ask(post('/strict', key))).body !== body)
+      await until(async () => (await send(post('/strict', key))).body !== body)
     })
 
     test('global: accepts keys on every POST and PATCH route without `idempotency: false`', async () => {
@@ -245,7 +245,7 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
         ['/off', 'PATCH', 2],
       ] as const) {
         const [key, done] = [randomUUID(), calls]
-        for (let n = 0; n < 2; n++) await ask(post(url, key, { method }), all)
+        for (let n = 0; n < 2; n++) await send(post(url, key, { method }), all)
         assert.equal(calls, done + times, url)
       }
     })
@@ -404,8 +404,8 @@ describe('processes', () => {
     await holder.app.kill('SIGKILL')
     assert.equal(await cut, 'cut')
     const response = await until(async () => {
-      const answer = await send(other.url)
-      return answer.status === 200 ? answer : undefined
+      const reply = await send(other.url)
+      return reply.status === 200 ? reply : undefined
     })
     assert.deepEqual(await response.json(), { order: 2 })
     assert.deepEqual(await (await send(other.url)).json(), { order: 2 })

@@ -158,10 +158,10 @@ function scopes(name: string, place: () => string | undefined): void {
     })
 
     test('a request that logs in or out runs once, with the old and the new cookie', async () => {
-      const guest = (await post(app, '/cart', randomUUID())).cookie as string
+      const anonymous = (await post(app, '/cart', randomUUID())).cookie as string
       const [login, body] = [randomUUID(), { as: randomUUID() }]
-      const first = await post(app, '/login', login, { headers: { cookie: guest }, body })
-      for (const cookie of [guest, first.cookie as string])
+      const first = await post(app, '/login', login, { headers: { cookie: anonymous }, body })
+      for (const cookie of [anonymous, first.cookie as string])
         assert.deepEqual((await post(app, '/login', login, { headers: { cookie }, body })).body, first.body)
       const logout = randomUUID()
       const headers = { cookie: first.cookie as string }
@@ -232,4 +232,16 @@ test('every record in Redis has an expiry and a short key', async () => {
 test('rejects invalid names in credentialHeaders', async () => {
   await assert.rejects(build({ credentialHeaders: ['a b'] }), { code: 'FLEET_ERR_OPTION_INVALID' })
   await assert.rejects(build({ maxKeys: 0 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+})
+
+test('a body that is nested too deeply to be serialized again gets a 400', async () => {
+  const app = await build()
+  const { statusCode, body } = await app.inject({
+    method: 'POST',
+    url: '/orders',
+    payload: `${'['.repeat(100_000)}${']'.repeat(100_000)}`,
+    headers: { 'idempotency-key': randomUUID(), 'content-type': 'application/json' },
+  })
+  assert.equal(statusCode, 400)
+  assert.match(body, /FLEET_ERR_REQUEST_INVALID/)
 })

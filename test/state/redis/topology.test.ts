@@ -147,7 +147,7 @@ describe('Sentinel', () => {
     assert.equal(await a.redis?.call('WAIT', 1, 5000), 1)
 
     await primary.kill('SIGKILL')
-    await until(async () => (await browser.get(b, '/')).statusCode === 200, { timeoutMs: 30_000, what: 'the failover' })
+    await until(async () => (await browser.get(b, '/')).statusCode === 200, { what: 'the failover' })
     assert.ok((await browser.get(b, '/')).json().visits >= 3)
     await until(async () => (await browser.get(a, '/')).statusCode === 200)
     await useSessions(a, b)

@@ -62,13 +62,13 @@ describe('tracked sessions in a Cluster', () => {
     const victim = await fullest(cluster.servers)
     const alive = [...cluster.servers, ...cluster.replicas].filter((server) => server !== victim)
 
-    const asked = await reads(...alive)
+    const requested = await reads(...alive)
     await victim.kill('SIGKILL')
     const killed = performance.now()
     // The other nodes still announce changes, but their sessions are dropped from memory too.
     await within(1000, 'the cache to be dropped', async () => {
       await Promise.race(browsers.map((browser) => browser.clone().get(b, '/')))
-      return (await reads(...alive)) > asked
+      return (await reads(...alive)) > requested
     })
     for (const [i, browser] of browsers.entries()) {
       const load = async (): Promise<LightMyRequestResponse | undefined> => {
@@ -77,7 +77,7 @@ describe('tracked sessions in a Cluster', () => {
       }
       assert.deepEqual((await until(load, { what: 'a session' })).json(), { userId: users[i], before: i })
     }
-    assert.ok((await reads(...alive)) - asked >= browsers.length, 'every session is read again')
+    assert.ok((await reads(...alive)) - requested >= browsers.length, 'every session is read again')
 
     // The failed primary is silent, so every write acknowledged from here on is in a live one.
     const write = (app: TestApp, browser: Browser, change: object): Promise<unknown> =>
@@ -117,19 +117,19 @@ test('a tracked session survives a Sentinel failover, is cached again, and ends 
   await untilCached(b, browser, primary)
   await replicated(primary)
   await primary.kill('SIGKILL')
-  const asked = async (): Promise<number> =>
+  const requested = async (): Promise<number> =>
     Number(/cmdstat_get:calls=(\d+)/.exec((await b.redis?.info('commandstats')) ?? '')?.[1])
   // The session is read from the new primary, then from the cache.
   await until(
     async () => {
       if ((await browser.clone().get(b, '/')).json().userId !== 'eve') return false
-      const before = await asked()
+      const before = await requested()
       await browser.clone().get(b, '/')
-      return (await asked()) === before
+      return (await requested()) === before
     },
-    { timeoutMs: 30_000, what: 'the session to be cached again' },
+    { what: 'the session to be cached again' },
   )
   const stolen = browser.clone()
-  await until(async () => (await browser.clone().post(a, '/logout')).statusCode === 200, { timeoutMs: 30_000 })
+  await until(async () => (await browser.clone().post(a, '/logout')).statusCode === 200)
   await untilEnded(b, stolen)
 })

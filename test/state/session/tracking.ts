@@ -37,9 +37,9 @@ export async function untilCached(
 ): Promise<void> {
   await until(
     async () => {
-      const asked = await reads(...servers)
+      const requested = await reads(...servers)
       for (const browser of [browsers].flat()) await browser.clone().get(app, '/')
-      return (await reads(...servers)) === asked
+      return (await reads(...servers)) === requested
     },
     { what: 'the session to be cached' },
   )
@@ -49,10 +49,10 @@ export async function untilCached(
 export async function untilEnded(app: TestApp, browser: Browser): Promise<void> {
   const since = performance.now()
   await until(async () => {
-    const asked = performance.now()
+    const requested = performance.now()
     const { statusCode, body } = await browser.clone().get(app, '/')
     if (statusCode !== 200 || body === '{}') return true
-    assert.ok(asked <= since + 1000, `an ended session was served ${asked - since} ms later`)
+    assert.ok(requested <= since + 1000, `an ended session was served ${requested - since} ms later`)
     return false
   })
 }

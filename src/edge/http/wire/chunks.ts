@@ -1,4 +1,5 @@
-import { type HeaderFields, parseTrailers } from './fields.ts'
+import type { HeaderFields } from '../headers.ts'
+import { parseTrailers } from './fields.ts'
 
 /** Longest line of a chunk size with its extensions, in bytes. */
 const maxLine = 1024

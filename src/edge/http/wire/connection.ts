@@ -1,16 +1,16 @@
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
 import { undici } from '../../balancer/undici.ts'
 import { caught, guard } from '../../boundary.ts'
+import type { HeaderFields } from '../headers.ts'
 import { ChunkedDecoder } from './chunks.ts'
-import { type HeaderFields, noTrailers } from './fields.ts'
-import { requestText, type WireRequest } from './request-text.ts'
+import { noTrailers } from './fields.ts'
+import { RequestWriter, type WireRequest } from './request-writer.ts'
 import { type HeadHandler, parseHead, passHead, type ResponseHead } from './response-head.ts'
+import { openSocket, type ServerAddress, type SessionOwner } from './socket.ts'
 
-export interface WireOptions {
-  readonly host: string
-  readonly port: number
+export interface WireOptions extends ServerAddress {
   readonly connectTimeoutMs: number
   /** From the request to the headers of its response. */
   readonly responseTimeoutMs: number
@@ -18,11 +18,13 @@ export interface WireOptions {
   readonly bodyTimeoutMs: number
   /** An idle connection is not used again after this time. */
   readonly keepAliveMs: number
+  /** The same for requests that must not be sent twice. */
+  readonly unsafeKeepAliveMs: number
   readonly maxHeaderBytes: number
 }
 
 /** The pool that a connection reports to. */
-export interface ConnectionOwner {
+export interface ConnectionOwner extends SessionOwner {
   /** The connection can take another request. */
   idle(connection: Connection): void
   closed(connection: Connection): void
@@ -33,13 +35,11 @@ export interface ConnectionOwner {
  * copied.
  */
 const readBuffer = Buffer.allocUnsafeSlow(64 * 1024)
-const smallBody = 8192
 /** Subtracted from the keep-alive time that a server announces, in milliseconds. */
 const hintMarginMs = 2000
 
 /**
- * One connection to an HTTP/1.1 server, with one request at a time. It replaces undici's client for requests that are known
- * to be well-formed: half of that client's cost is validating and copying headers, and timers per request.
+ * One connection to an HTTP/1.1 server, with one request at a time. docs/balancer.md explains why the proxy has its own.
  */
 export class Connection implements Dispatcher.DispatchController {
   aborted = false
@@ -47,10 +47,12 @@ export class Connection implements Dispatcher.DispatchController {
   reason: Error | null = null
   /** Monotonic milliseconds at which the current step times out. */
   deadline: number
+  idleSince = 0
   idleUntil = 0
   readonly #options: WireOptions
   readonly #owner: ConnectionOwner
   readonly #socket: Socket
+  readonly #writer: RequestWriter
   #request: WireRequest | undefined
   #handler: HeadHandler | undefined
   #connected = false
@@ -69,28 +71,29 @@ export class Connection implements Dispatcher.DispatchController {
     this.#options = options
     this.#owner = owner
     this.deadline = performance.now() + options.connectTimeoutMs
-    const { host, port } = options
     const onread = {
       buffer: readBuffer,
       callback: (length: number, buffer: Uint8Array): boolean => {
         try {
           this.#read(buffer as Buffer, length)
-        } catch (error) {
-          this.#crash(error)
+        } catch (thrown) {
+          caught('the reading of a response', thrown, (error) => this.#end(error))
         }
         return !this.paused
       },
     }
-    this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, onread })
-    this.#on('connect', () => {
+    this.#socket = openSocket(options, onread, owner)
+    this.#writer = new RequestWriter(this.#socket, (forServer) => this.#onWait(forServer))
+    this.#on(options.serverName === undefined ? 'connect' : 'secureConnect', () => {
       this.#connected = true
       this.#write()
     })
     this.#on('error', (error: Error) => {
       this.#cause ??= error
     })
+    this.#on('drain', () => this.#writer.proceed())
     this.#on('end', () => this.#ended())
-    this.#on('close', () => this.#closed())
+    this.#on('close', () => this.#end(undefined))
   }
 
   get busy(): boolean {
@@ -143,28 +146,18 @@ export class Connection implements Dispatcher.DispatchController {
     )
   }
 
-  #crash(thrown: unknown): void {
-    caught('the reading of a response', thrown, (error) => this.#end(error))
-  }
-
   #write(): void {
-    const { body } = this.#request as WireRequest
     this.aborted = false
     this.reason = null
     this.#handler?.onRequestStart?.(this, null)
     if (this.aborted) return
-    this.deadline = performance.now() + this.#options.responseTimeoutMs
-    const text = requestText(this.#request as WireRequest)
-    const length = body?.length ?? 0
-    if (length === 0) this.#socket.write(text, 'latin1')
-    else if (length <= smallBody) {
-      this.#socket.write(text + (body as Buffer).toString('latin1'), 'latin1')
-    } else {
-      this.#socket.cork()
-      this.#socket.write(text, 'latin1')
-      this.#socket.write(body as Buffer)
-      this.#socket.uncork()
-    }
+    this.#writer.write(this.#request as WireRequest)?.catch((error: Error) => this.#end(error))
+  }
+
+  /** The time that the source of a body takes is not the server's. */
+  #onWait(forServer: boolean): void {
+    if (this.#head) return
+    this.deadline = forServer ? performance.now() + this.#options.responseTimeoutMs : Number.POSITIVE_INFINITY
   }
 
   #read(buffer: Buffer, length: number): void {
@@ -250,9 +243,11 @@ export class Connection implements Dispatcher.DispatchController {
     }
     this.deadline = Number.POSITIVE_INFINITY
     // A server that has sent its response may not read the rest of a request.
-    if (!keepAlive || more || this.#last || idleMs <= 0 || this.#socket.writableLength > 0) this.#end(undefined)
+    const unsent = this.#writer.writing || this.#socket.writableLength > 0
+    if (!keepAlive || more || this.#last || idleMs <= 0 || unsent) this.#end(undefined)
     else {
-      this.idleUntil = performance.now() + idleMs
+      this.idleSince = performance.now()
+      this.idleUntil = this.idleSince + idleMs
       this.#owner.idle(this)
     }
     handler?.onResponseEnd?.(this, trailers)
@@ -273,26 +268,16 @@ export class Connection implements Dispatcher.DispatchController {
     else this.#end(this.busy ? new (undici().errors.SocketError)('other side closed') : undefined)
   }
 
+  /** Closes the connection and reports that to the current request. */
   #end(cause: Error | undefined): void {
     if (this.#dead) return
     this.#dead = true
     this.#cause ??= cause
     this.#owner.closed(this)
     this.#socket.destroy()
-    this.#report()
-  }
-
-  #closed(): void {
-    if (this.#dead) return
-    this.#dead = true
-    this.#owner.closed(this)
-    this.#report()
-  }
-
-  /** Reports the end to the current request. */
-  #report(): void {
     const handler = this.#handler
     this.#handler = undefined
+    this.#writer.proceed()
     if (!handler) return
     const error = this.#cause ?? new (undici().errors.SocketError)('other side closed')
     handler.onResponseError?.(this.#connected ? this : (null as never), error)

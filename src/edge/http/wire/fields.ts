@@ -1,8 +1,6 @@
 import { dictionary } from '../../../base/dictionary.ts'
 import { type HeaderFields, hopByHop } from '../headers.ts'
 
-export type { HeaderFields }
-
 /** The name of a field, with its properties. */
 export interface FieldName {
   /** In lower case. */

@@ -1,11 +1,12 @@
 import { performance } from 'node:perf_hooks'
 import { guard } from '../../boundary.ts'
 import { Connection, type ConnectionOwner, type WireOptions } from './connection.ts'
-import type { WireRequest } from './request-text.ts'
+import type { WireRequest } from './request-writer.ts'
 import type { HeadHandler } from './response-head.ts'
 
 /** The connections to one server: one for each concurrent request. The most recently used one is reused first. */
 export class WirePool implements ConnectionOwner {
+  session: Buffer | undefined
   readonly #options: WireOptions
   readonly #all = new Set<Connection>()
   readonly #idle: Connection[] = []
@@ -20,8 +21,9 @@ export class WirePool implements ConnectionOwner {
     this.#watch = setInterval(check, Math.max(10, Math.min(500, shortest / 4))).unref()
   }
 
-  dispatch(request: WireRequest, handler: HeadHandler): void {
-    const connection = this.#take() ?? this.#open()
+  /** @param repeatable whether the request may be sent again when its connection turns out to be dead */
+  dispatch(request: WireRequest, handler: HeadHandler, repeatable: boolean): void {
+    const connection = this.#take(repeatable) ?? this.#open()
     connection.send(request, handler)
   }
 
@@ -45,12 +47,15 @@ export class WirePool implements ConnectionOwner {
     this.#resolveClosed()
   }
 
-  #take(): Connection | undefined {
-    const connection = this.#idle.pop()
-    if (!connection || performance.now() < connection.idleUntil) return connection
+  #take(repeatable: boolean): Connection | undefined {
+    const connection = this.#idle.at(-1)
+    if (!connection) return undefined
+    const now = performance.now()
     // All others have been idle for longer.
-    connection.retire()
-    for (const other of this.#idle.splice(0)) other.retire()
+    if (now >= connection.idleUntil) for (const each of this.#idle.splice(0)) each.retire()
+    else if (repeatable || now < connection.idleSince + this.#options.unsafeKeepAliveMs) return this.#idle.pop()
+    // The new connection replaces the oldest one, so that their number does not grow.
+    else this.#idle[0]?.retire()
     return undefined
   }
 

@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici'
-import { copyOf, type Field, forbidden, type HeaderFields, headersOf, parseFields } from './fields.ts'
+import type { HeaderFields } from '../headers.ts'
+import { copyOf, type Field, forbidden, headersOf, parseFields } from './fields.ts'
 
 /** How a body ends: after this many bytes, with its last chunk, or with the connection (RFC 9112 section 6.3). */
 export type Framing = number | 'chunked' | 'close'

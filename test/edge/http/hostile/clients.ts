@@ -47,7 +47,7 @@ const target = (url: string, path: string) => ({
 export const http11 = (url: string, path: string): Promise<Outcome> =>
   withDeadline(path, outcomeOf(request(target(url, path)).end()))
 
-/** A request with a streamed body, which the proxy sends through undici. */
+/** A request with a body of unknown length, which the proxy streams. */
 export const http11Streamed = (url: string, path: string): Promise<Outcome> => {
   const sent = request({ ...target(url, path), method: 'POST' })
   sent.write('he')

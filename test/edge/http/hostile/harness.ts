@@ -42,7 +42,7 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
       const { heap = Number.POSITIVE_INFINITY, open = Number.POSITIVE_INFINITY } = most
       return last.inflight === 0 && last.tunnels === 0 && last.open <= open && last.heap <= heap
     }
-    await until(settled, { what: 'an idle proxy', timeoutMs: 20_000 }).catch((cause) =>
+    await until(settled, { what: 'an idle proxy' }).catch((cause) =>
       assert.fail(`${cause.message}: ${JSON.stringify(last)}`),
     )
     return last as State
@@ -54,11 +54,11 @@ export async function startHarness(scripts: ReadonlyMap<string, Script>) {
 const atOnce = 24
 
 /** Requests each of `names`. */
-export async function askAll<T>(names: Iterable<string>, ask: (name: string) => Promise<T>): Promise<Map<string, T>> {
+export async function sendAll<T>(names: Iterable<string>, send: (name: string) => Promise<T>): Promise<Map<string, T>> {
   const outcomes = new Map<string, T>()
   const remaining = names[Symbol.iterator]() as IterableIterator<string>
   const work = async (): Promise<void> => {
-    for (const name of remaining) outcomes.set(name, await ask(name))
+    for (const name of remaining) outcomes.set(name, await send(name))
   }
   await Promise.all(Array.from({ length: atOnce }, work))
   return outcomes

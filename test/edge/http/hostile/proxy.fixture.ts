@@ -12,6 +12,10 @@ const options = {
   retry: { attempts: 1 },
   connections: { responseTimeoutMs: 2000, bodyTimeoutMs: 2000, keepAliveMs: 1, unsafeKeepAliveMs: 1 },
   sendTimeoutMs: 2000,
+  // The HTTP/2 session waits while the HTTP/1.1 clients are tested.
+  headersTimeoutMs: 600_000,
+  requestTimeoutMs: 600_000,
+  keepAliveMs: 600_000,
 } satisfies ProxyOptions
 const plain = createProxy(options)
 const secure = createProxy({ ...options, tls: { key: file('key'), cert: file('crt') } })

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createServer as createTlsServer, getCACertificates, setDefaultCACertificates, type TLSSocket } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { WirePool } from '../../../../src/edge/http/wire/pool.ts'
 import { until } from '../../../helpers/until.ts'
@@ -20,12 +22,16 @@ type Serve = (socket: Socket, request: string, turn: number) => void
 const ok = (text: string, ...headers: string[]): string =>
   `${['HTTP/1.1 200 OK', `Content-Length: ${text.length}`, ...headers].join('\r\n')}\r\n\r\n${text}`
 
+const file = (name: string): string =>
+  readFileSync(new URL(`../../fixtures/localhost.${name}`, import.meta.url), 'utf8')
+setDefaultCACertificates([...getCACertificates('default'), file('crt')])
+
 /** A server that responds to each request with given bytes, and a pool of connections to it. */
 async function pair(serve: Serve, options: object = {}) {
   const requests: string[] = []
   let connections = 0
   const sockets: Socket[] = []
-  const server = createServer((socket) => {
+  const accept = (socket: Socket): void => {
     connections++
     sockets.push(socket)
     let text = ''
@@ -35,14 +41,27 @@ async function pair(serve: Serve, options: object = {}) {
       const end = text.indexOf('\r\n\r\n')
       const length = Number(/content-length: (\d+)/.exec(text)?.[1] ?? 0)
       if (end < 0 || text.length < end + 4 + length) return
+      if (text.includes('transfer-encoding: chunked') && !text.endsWith('0\r\n\r\n')) return
       requests.push(text)
       serve(socket, text, requests.length)
       text = ''
     })
-  }).listen(0, '127.0.0.1')
+  }
+  const server = (
+    'serverName' in options
+      ? createTlsServer({ key: file('key'), cert: file('crt'), ALPNProtocols: ['h2', 'http/1.1'] }, accept)
+      : createServer(accept)
+  ).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const bounds = { connectTimeoutMs: 60_000, responseTimeoutMs: 60_000, bodyTimeoutMs: 60_000, keepAliveMs: 60_000 }
+  const bounds = {
+    connectTimeoutMs: 60_000,
+    responseTimeoutMs: 60_000,
+    bodyTimeoutMs: 60_000,
+    keepAliveMs: 60_000,
+    unsafeKeepAliveMs: 60_000,
+    serverName: undefined,
+  }
   const pool = new WirePool({ host: '127.0.0.1', port, maxHeaderBytes: 16_384, ...bounds, ...options })
   after(() => {
     server.close()
@@ -51,12 +70,18 @@ async function pair(serve: Serve, options: object = {}) {
   return { pool, requests, sockets, server, connections: () => connections }
 }
 
-function ask(
+function send(
   pool: WirePool,
-  request: { method?: string; path?: string; headers?: string[]; body?: Buffer | null } = {},
+  request: {
+    method?: string
+    path?: string
+    headers?: string
+    body?: Buffer | AsyncIterable<Buffer> | null
+    repeatable?: boolean
+  } = {},
   watch: Partial<Dispatcher.DispatchHandler> = {},
 ): Promise<Seen> {
-  const { method = 'GET', path = '/', headers = ['host', 'x'], body = null } = request
+  const { method = 'GET', path = '/', headers = 'host: x\r\n', body = null, repeatable = true } = request
   const seen: Seen = { status: 0, headers: {}, text: '', trailers: {}, before: [] }
   return new Promise((resolve, reject) => {
     const handler: Dispatcher.DispatchHandler = {
@@ -75,17 +100,17 @@ function ask(
       },
       ...watch,
     }
-    pool.dispatch({ method, path, headers, body, rejectable: false }, handler)
+    pool.dispatch({ method, path, headers, body, rejectable: false }, handler, repeatable)
   })
 }
 
 describe('a connection to an upstream', () => {
   it('is reused for requests with and without a body', async () => {
     const { pool, requests, connections } = await pair((socket) => socket.write(ok('hello')))
-    assert.equal((await ask(pool)).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
-    assert.equal((await ask(pool, { method: 'POST' })).text, 'hello')
+    assert.equal((await send(pool)).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST', body: Buffer.from('caf\xe9', 'latin1') })).text, 'hello')
+    assert.equal((await send(pool, { method: 'PUT', body: Buffer.alloc(60_000, 120) })).text, 'hello')
+    assert.equal((await send(pool, { method: 'POST' })).text, 'hello')
     assert.equal(connections(), 1)
     assert.match(requests[0] as string, /^GET \/ HTTP\/1\.1\r\nconnection: keep-alive\r\nhost: x\r\n\r\n$/)
     assert.match(requests[1] as string, /content-length: 4\r\n\r\ncaf\xe9$/)
@@ -96,17 +121,17 @@ describe('a connection to an upstream', () => {
 
   it('reaches a server by name on any of its addresses', async () => {
     const { pool } = await pair((socket) => socket.write(ok('hello')), { host: 'localhost' })
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool)).text, 'hello')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool)).text, 'hello')
     await pool.close()
     const nowhere = await pair(() => {}, { host: 'nowhere.invalid' })
-    await assert.rejects(ask(nowhere.pool), { syscall: 'getaddrinfo' })
+    await assert.rejects(send(nowhere.pool), { syscall: 'getaddrinfo' })
     await nowhere.pool.close()
   })
 
   it('is opened for each concurrent request', async () => {
     const { pool, connections } = await pair((socket) => setImmediate(() => socket.write(ok('x'))))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
-    await Promise.all(Array.from({ length: 5 }, () => ask(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
+    await Promise.all(Array.from({ length: 5 }, () => send(pool)))
     assert.equal(connections(), 5)
     await pool.close()
   })
@@ -130,7 +155,7 @@ describe('a connection to an upstream', () => {
         }
       })
       for (let i = 0; i < 3; i++) {
-        const seen = await ask(pool)
+        const seen = await send(pool)
         for (const [key, value] of Object.entries(expected)) assert.deepEqual(seen[key as keyof Seen], value)
       }
       assert.equal(connections(), 1)
@@ -147,16 +172,16 @@ describe('a connection to an upstream', () => {
       } else if (request.startsWith('GET /head')) socket.end('HTTP/1.1 200 OK\r\nX')
       else socket.end()
     })
-    assert.equal((await ask(pool, { path: '/close' })).text, 'hello')
+    assert.equal((await send(pool, { path: '/close' })).text, 'hello')
     for (const path of ['/length', '/chunks', '/head', '/nothing']) {
-      await assert.rejects(ask(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
+      await assert.rejects(send(pool, { path }), { code: 'UND_ERR_SOCKET' }, path)
     }
     await pool.close()
   })
 
   it('expects no body after HEAD', async () => {
     const { pool, connections } = await pair((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'))
-    for (let i = 0; i < 2; i++) assert.equal((await ask(pool, { method: 'HEAD' })).text, '')
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool, { method: 'HEAD' })).text, '')
     assert.equal(connections(), 1)
     await pool.close()
   })
@@ -169,7 +194,7 @@ describe('a connection to an upstream', () => {
       ok('x', 'Keep-Alive: timeout=1'),
     ]) {
       const { pool, connections } = await pair((socket) => socket.write(bytes))
-      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await ask(pool)).text))
+      for (let i = 0; i < 2; i++) assert.ok(['x', ''].includes((await send(pool)).text))
       assert.equal(connections(), 2, bytes)
       await pool.close()
     }
@@ -177,16 +202,16 @@ describe('a connection to an upstream', () => {
 
   it('is not reused when the server closed it, sent unrequested bytes, or its idle time is over', async () => {
     const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { keepAliveMs: 40 })
-    await ask(pool)
+    await send(pool)
     await until(() => sockets[0]?.destroyed)
-    await ask(pool)
+    await send(pool)
     assert.equal(connections(), 2)
     await pool.close()
     const other = await pair((socket) => socket.write(ok('x')))
-    await ask(other.pool)
+    await send(other.pool)
     other.sockets[0]?.write('HTTP/1.1 408 Request Timeout\r\n\r\n')
     await until(() => other.sockets[0]?.destroyed)
-    await ask(other.pool)
+    await send(other.pool)
     assert.equal(other.connections(), 2)
     await other.pool.close()
   })
@@ -200,7 +225,7 @@ describe('a connection to an upstream', () => {
       ['HTTP/1.1 101 Switching Protocols\r\n\r\n', {}, { name: 'HTTPParserError' }],
     ] as const) {
       const { pool } = await pair((socket) => socket.write(bytes), options)
-      await assert.rejects(ask(pool), expected, bytes.slice(0, 40))
+      await assert.rejects(send(pool), expected, bytes.slice(0, 40))
       await pool.close()
     }
   })
@@ -215,51 +240,189 @@ describe('a connection to an upstream', () => {
         sent = true
       },
     }
-    const refused = ask(pool, {}, watch)
+    const refused = send(pool, {}, watch)
     await assert.rejects(refused, { code: 'ECONNREFUSED' })
     assert.equal(sent, false)
     await pool.close()
   })
 
-  it('can be paused and aborted', async () => {
-    const { pool, sockets } = await pair((socket) => {
-      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
-      for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
+  const long = (socket: Socket): void => {
+    socket.write('HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n')
+    for (let i = 0; i < 500; i++) socket.write(Buffer.alloc(100_000))
+  }
+  for (const [how, options] of [
+    ['', {}],
+    [' over TLS', { serverName: 'localhost' }],
+  ] as const)
+    it(`can be paused and aborted${how}`, async () => {
+      const { pool, sockets } = await pair(long, options)
+      let controller: Dispatcher.DispatchController | undefined
+      let received = 0
+      const watch: Partial<Dispatcher.DispatchHandler> = {
+        onRequestStart: (given) => {
+          controller = given
+        },
+        onResponseData: (given, chunk) => {
+          received += chunk.length
+          given.pause()
+        },
+      }
+      const response = send(pool, {}, watch)
+      const ended = assert.rejects(response, { message: 'enough' })
+      await until(() => received > 0)
+      for (let i = 0; i < 20; i++) await nextTurn()
+      assert.ok(received <= 65_536, `${received}`)
+      const mark = received
+      controller?.resume()
+      await until(() => received > mark)
+      controller?.abort(new Error('enough'))
+      await ended
+      await until(() => sockets[0]?.destroyed)
+      await pool.close()
     })
-    let controller: Dispatcher.DispatchController | undefined
-    let received = 0
-    const watch: Partial<Dispatcher.DispatchHandler> = {
-      onRequestStart: (given) => {
-        controller = given
-      },
-      onResponseData: (given, chunk) => {
-        received += chunk.length
-        given.pause()
-      },
+
+  it('sends a stream with its length, or in chunks', async () => {
+    async function* pieces(): AsyncGenerator<Buffer> {
+      yield Buffer.from('caf\xe9', 'latin1')
+      await nextTurn()
+      yield Buffer.alloc(20, 120)
     }
-    const answer = ask(pool, {}, watch)
-    const ended = assert.rejects(answer, { message: 'enough' })
-    await until(() => received > 0)
-    for (let i = 0; i < 20; i++) await nextTurn()
-    assert.ok(received <= 65_536, `${received}`)
-    const mark = received
-    controller?.resume()
-    await until(() => received > mark)
-    controller?.abort(new Error('enough'))
-    await ended
+    async function* none(): AsyncGenerator<Buffer> {}
+    const { pool, requests, connections } = await pair((socket) => socket.write(ok('x')))
+    await send(pool, { method: 'PUT', body: pieces(), headers: 'host: x\r\ncontent-length: 24\r\n' })
+    await send(pool, { method: 'PUT', body: pieces() })
+    await send(pool, { method: 'PUT', body: none() })
+    assert.match(requests[0] as string, /content-length: 24\r\n\r\ncaf\xe9x{20}$/)
+    assert.match(
+      requests[1] as string,
+      /\r\ntransfer-encoding: chunked\r\n\r\n4\r\ncaf\xe9\r\n14\r\nx{20}\r\n0\r\n\r\n$/,
+    )
+    assert.match(requests[2] as string, /\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n$/)
+    assert.equal(connections(), 1)
+    await pool.close()
+  })
+
+  it('reads a stream no faster than the server', async () => {
+    let sent = 0
+    let ended = false
+    async function* endless(): AsyncGenerator<Buffer> {
+      try {
+        for (; ; sent++) yield Buffer.alloc(65_536)
+      } finally {
+        ended = true
+      }
+    }
+    const { pool, sockets } = await pair(() => {}, { responseTimeoutMs: 300 })
+    const response = assert.rejects(send(pool, { method: 'PUT', body: endless() }), { code: 'UND_ERR_HEADERS_TIMEOUT' })
+    await until(() => sockets.length > 0)
+    sockets[0]?.pause()
+    await response
+    assert.ok(sent < 1000, `${sent}`)
+    await until(() => ended)
+    await pool.close()
+  })
+
+  it('does not count the time that the source of a stream takes', async () => {
+    let go = (): void => {}
+    async function* slow(): AsyncGenerator<Buffer> {
+      yield Buffer.from('a')
+      await new Promise<void>((resolve) => {
+        go = resolve
+      })
+    }
+    const { pool } = await pair((socket) => socket.write(ok('x')), { responseTimeoutMs: 40 })
+    const response = send(pool, { method: 'PUT', body: slow() })
+    const checked = Date.now() + 100
+    await until(() => Date.now() > checked)
+    go()
+    assert.equal((await response).text, 'x')
+    await pool.close()
+  })
+
+  it('fails with the error of a stream', async () => {
+    async function* broken(): AsyncGenerator<Buffer> {
+      yield Buffer.from('a')
+      throw new Error('the source is gone')
+    }
+    const { pool, sockets } = await pair(() => {})
+    await assert.rejects(send(pool, { method: 'PUT', body: broken() }), { message: 'the source is gone' })
     await until(() => sockets[0]?.destroyed)
     await pool.close()
   })
 
-  it('closes after its request when the pool closes', async () => {
-    let answer = (): void => {}
-    const { pool, sockets, requests } = await pair((socket) => {
-      answer = () => socket.write(ok('late'))
+  it('is not reused when the response came before the end of a stream', async () => {
+    let ended = false
+    async function* endless(): AsyncGenerator<Buffer> {
+      try {
+        for (;;) {
+          yield Buffer.from('a')
+          await nextTurn()
+        }
+      } finally {
+        ended = true
+      }
+    }
+    const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')))
+    const early = send(pool, { method: 'PUT', body: endless() })
+    await until(() => sockets.length === 1)
+    sockets[0]?.write(ok('early'))
+    assert.equal((await early).text, 'early')
+    await until(() => ended)
+    await send(pool)
+    assert.equal(connections(), 2)
+    await pool.close()
+  })
+
+  it('is reused for a request that must not be sent twice only after a short idle time', async () => {
+    const { pool, connections, sockets } = await pair((socket) => socket.write(ok('x')), { unsafeKeepAliveMs: 0 })
+    const unsafe = { method: 'POST', repeatable: false }
+    await Promise.all([send(pool), send(pool)])
+    assert.equal(connections(), 2)
+    await send(pool)
+    assert.equal(connections(), 2)
+    await send(pool, unsafe)
+    assert.equal(connections(), 3)
+    // The new connection has replaced one of the two.
+    await until(() => sockets.filter(({ destroyed }) => destroyed).length === 1)
+    await pool.close()
+    const fresh = await pair((socket) => socket.write(ok('x')))
+    for (const request of [{}, unsafe, {}, unsafe]) await send(fresh.pool, request)
+    assert.equal(fresh.connections(), 1)
+    await fresh.pool.close()
+  })
+
+  it('over TLS sends the name of the server, resumes the session, and checks the certificate', async () => {
+    const { pool, sockets } = await pair((socket) => socket.write(ok('x', 'Connection: close')), {
+      serverName: 'localhost',
     })
-    const asked = ask(pool)
+    for (let i = 0; i < 2; i++) assert.equal((await send(pool)).text, 'x')
+    const [first, second] = sockets as TLSSocket[]
+    assert.deepEqual([first?.servername, first?.alpnProtocol], ['localhost', 'http/1.1'])
+    assert.equal(second?.isSessionReused(), true)
+    await pool.close()
+    for (const serverName of ['shop.example', '10.1.2.3']) {
+      const wrong = await pair((socket) => socket.write(ok('x')), { serverName })
+      let sent = false
+      const watch = {
+        onRequestStart: () => {
+          sent = true
+        },
+      }
+      await assert.rejects(send(wrong.pool, {}, watch), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' }, serverName)
+      assert.equal(sent, false)
+      await wrong.pool.close()
+    }
+  })
+
+  it('closes after its request when the pool closes', async () => {
+    let response = (): void => {}
+    const { pool, sockets, requests } = await pair((socket) => {
+      response = () => socket.write(ok('late'))
+    })
+    const asked = send(pool)
     await until(() => requests.length === 1)
     const closed = pool.close()
-    answer()
+    response()
     assert.equal((await asked).text, 'late')
     await closed
     await until(() => sockets[0]?.destroyed)

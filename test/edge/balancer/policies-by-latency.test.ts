@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
+import { describe, it } from 'node:test'
+import { LeastResponseTime } from '../../../src/edge/balancer/policies/least-response-time.ts'
+import type { Policy } from '../../../src/edge/balancer/policies/policy.ts'
+import { Prequal } from '../../../src/edge/balancer/policies/prequal.ts'
+import { Random } from '../../../src/edge/balancer/policies/random.ts'
+import { TwoChoices } from '../../../src/edge/balancer/policies/two-choices.ts'
+import type { Target } from '../../../src/edge/balancer/target.ts'
+import { limit9, load, noClient } from './policy.ts'
+import { balancerDefaults, chiSquare, permutations, stubs, tally, tuples } from './stub.ts'
+
+describe('two-choices', () => {
+  it('never picks the most loaded target, in every order of loads', () => {
+    for (const loads of permutations([0, 1, 2, 3, 9])) {
+      const targets = stubs(5)
+      const policy = new TwoChoices()
+      load(policy, targets, loads)
+      const counts = tally(100, () => policy.pick(targets))
+      assert.equal(counts.get(targets[loads.indexOf(9)] as Target), undefined)
+    }
+  })
+
+  it('picks each rank as often as two draws without replacement', () => {
+    const targets = stubs(5)
+    const policy = new TwoChoices()
+    load(policy, targets, [0, 1, 2, 3, 4])
+    const counts = tally(50_000, () => policy.pick(targets))
+    const expected = [4, 3, 2, 1].map((better) => (better / 10) * 50_000)
+    assert.ok(
+      chiSquare(
+        targets.slice(0, 4).map((t) => counts.get(t) ?? 0),
+        expected,
+      ) < limit9,
+    )
+  })
+
+  it('keeps the maximum load far below that of one choice', () => {
+    const spread = (policy: Policy): number => {
+      const targets = stubs(100)
+      for (let i = 0; i < 10_000; i++) (policy.pick(targets, noClient) as Target).inflight++
+      return Math.max(...targets.map((target) => target.inflight)) - 100
+    }
+    assert.ok(spread(new TwoChoices()) <= 4)
+    assert.ok(spread(new Random()) >= 10)
+  })
+})
+
+describe('least-response-time', () => {
+  const slow = (targets: readonly Target[], latencies: readonly number[]): void =>
+    targets.forEach((target, i) => {
+      target.latency.observe(latencies[i] as number, performance.now())
+    })
+
+  it('never picks the slowest target, in every order of latencies', () => {
+    for (const latencies of permutations([5, 6, 7, 8, 50])) {
+      const targets = stubs(5)
+      slow(targets, latencies)
+      const policy = new LeastResponseTime()
+      const counts = tally(100, () => policy.pick(targets))
+      assert.equal(counts.get(targets[latencies.indexOf(50)] as Target), undefined)
+    }
+  })
+
+  it('balances latency against requests in flight, in every combination', () => {
+    const [a, b] = stubs(2) as [Target, Target]
+    const policy = new LeastResponseTime()
+    a.latency.observe(10, performance.now())
+    b.latency.observe(30, performance.now())
+    for (const [inA, inB] of tuples([0, 1, 2, 3, 7], 2) as Iterable<[number, number]>) {
+      Object.assign(a, { inflight: inA })
+      Object.assign(b, { inflight: inB })
+      const difference = 10 * (inA + 1) - 30 * (inB + 1)
+      if (difference !== 0) assert.equal(policy.pick([a, b]), difference < 0 ? a : b)
+    }
+  })
+
+  it('counts a failure as a slow response', () => {
+    const [good, bad] = stubs(2) as [Target, Target]
+    const now = performance.now()
+    good.latency.observe(200, now)
+    for (let i = 0; i < 5; i++) {
+      bad.latency.observe(1, now)
+      bad.latency.punish(now)
+    }
+    const policy = new LeastResponseTime()
+    assert.equal(tally(100, () => policy.pick([good, bad])).get(bad), undefined)
+  })
+
+  it('sends one request, not all, to a target without measurements', () => {
+    const [known, fresh] = stubs(2) as [Target, Target]
+    known.latency.observe(20, performance.now())
+    const policy = new LeastResponseTime()
+    assert.equal(policy.pick([known, fresh]), fresh)
+    fresh.inflight = 1
+    assert.equal(tally(100, () => policy.pick([known, fresh])).get(fresh), undefined)
+  })
+})
+
+describe('prequal', () => {
+  const options = { ...balancerDefaults.prequal, probesPerRequest: 3 }
+  const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+  const run = async (times: number, targets: readonly Target[], loadOf: (target: Target) => [number, number]) => {
+    const policy = new Prequal(options, async (target) => {
+      const [inflight, latencyMs] = loadOf(target)
+      return { inflight, latencyMs }
+    })
+    const counts = new Map<Target, number>()
+    for (let i = 0; i < times; i++) {
+      const target = policy.pick(targets)
+      await settle()
+      if (i >= 20) counts.set(target, (counts.get(target) ?? 0) + 1)
+    }
+    policy.close()
+    return counts
+  }
+
+  it('avoids the one slow target, at any position', async () => {
+    for (let place = 0; place < 10; place++) {
+      const targets = stubs(10)
+      const counts = await run(300, targets, (target) => [1, target === targets[place] ? 50 : 5])
+      assert.ok((counts.get(targets[place] as Target) ?? 0) <= 3)
+    }
+  })
+
+  it('avoids hot targets, however fast they are', async () => {
+    // One of ten could by chance make up the hottest sixth of the values, and would then not count as hot.
+    const targets = stubs(20)
+    const counts = await run(300, targets, (target) => (target === targets[4] ? [100, 1] : [2, 10]))
+    assert.ok((counts.get(targets[4] as Target) ?? 0) <= 3)
+  })
+
+  it('spreads requests while no probe responds', async () => {
+    const targets = stubs(4)
+    const policy = new Prequal(options, () => Promise.reject(new Error('no')))
+    const counts = tally(4000, () => policy.pick(targets))
+    await settle()
+    assert.equal(counts.size, 4)
+  })
+
+  it('never has more probes in flight than its pool can hold', async () => {
+    let pending = 0
+    const policy = new Prequal(options, () => {
+      pending++
+      return new Promise(() => {})
+    })
+    for (let i = 0; i < 100; i++) policy.pick(stubs(3))
+    assert.equal(pending, options.poolSize)
+  })
+})
