@@ -5,6 +5,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { type DatabaseOptions, database, databaseError, migrate, replicas } from '../../src/database/index.ts'
+import { errorResponses } from '../../src/instance/error-responses.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
 import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
@@ -64,7 +65,7 @@ test('queries a hanging database once, not once per interval', async () => {
 test('a query that fails because of the server degrades the check at once; another error does not', async () => {
   const prisma = client(server.url)
   const app = Fastify()
-  after(() => app.close())
+  closers.push(() => app.close())
   await app.register(errorResponses)
   await app.register(database, { client: prisma, check: { intervalMs: 3_600_000, timeoutMs: 60_000 } } as never)
   app.get('/count', () => prisma.user.count())
