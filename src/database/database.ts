@@ -22,7 +22,7 @@ import { within } from '../base/within.ts'
 import { health } from '../instance/health/index.ts'
 import { checkOptions } from '../instance/health/runner.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
-import { databaseError } from './errors.ts'
+import { databaseError, isOutage } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
 import type { Pools } from './pools.ts'
 import type { Router } from './router.ts'
@@ -156,7 +156,11 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   app.decorate('database', client as never)
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)
-  if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(databaseError)
+  const translate = (error: unknown): FleetError | undefined => {
+    if (isOutage(error)) app.health.failed('database', error)
+    return databaseError(error)
+  }
+  if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(translate)
   const router = (client as { $routing?: () => Router }).$routing?.()
   const routed = router !== undefined && router.set.replicas.length > 0
   if (app.hasDecorator('metrics')) {

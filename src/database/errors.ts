@@ -112,6 +112,14 @@ export function isUnreachable(error: unknown): boolean {
   )
 }
 
+/** Whether the server could not serve, and not just this query: no deadlock, lock timeout or full pool. */
+export function isOutage(error: unknown): boolean {
+  const isUnavailable = databaseError(error)?.code === 'FLEET_ERR_DATABASE_UNAVAILABLE'
+  return isUnavailable && !isSaturated(error) && !/^(?:40|55)/.test(sqlState(error) ?? '') && !isConflict(error)
+}
+/** Prisma's code of a deadlock or failed serialization. */
+const isConflict = (error: unknown): boolean => (error as PrismaError).code === 'P2034'
+
 /** Whether no connection of the pool became free in time, which does not mean that the server is unreachable. */
 export function isSaturated(error: unknown): boolean {
   const { code, message } = (error ?? {}) as PrismaError

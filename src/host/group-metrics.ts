@@ -130,6 +130,26 @@ export function counted(snapshot: Snapshot): Snapshot {
     .map((metric) => ({ ...metric, values: metric.values.filter(({ labels }) => !('quantile' in labels)) }))
 }
 
+/**
+ * Removes the quantiles of summaries that several snapshots have. No combination of two medians is the median of all
+ * observations. The count and the sum of a summary add up.
+ */
+export function withoutMergedQuantiles(snapshots: readonly Snapshot[]): readonly Snapshot[] {
+  const isQuantile = ({ labels }: MetricValue): boolean => 'quantile' in labels
+  const summaries = snapshots.map((snapshot) =>
+    snapshot.filter(({ type, values }) => type === 'summary' && values.some(isQuantile)).map(({ name }) => name),
+  )
+  const names = summaries.flat()
+  const shared = new Set(names.filter((name, index) => names.indexOf(name) !== index))
+  return snapshots.map((snapshot) =>
+    snapshot.map((metric) =>
+      shared.has(metric.name) && metric.type === 'summary'
+        ? { ...metric, values: metric.values.filter((value) => !isQuantile(value)) }
+        : metric,
+    ),
+  )
+}
+
 /** Adds up series of the same name and labels. */
 export function sum(snapshots: readonly Snapshot[]): Snapshot {
   const totals = new Map<string, { metric: Metric; values: Map<string, MetricValue> }>()

@@ -7,6 +7,7 @@ import { readEnv } from '../base/env.ts'
 import { promClient } from '../base/prom-client.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { type MetricsFormat, scrape } from '../instance/metrics/index.ts'
+import { withoutMergedQuantiles } from './group-metrics.ts'
 import { type FromWorker, isFleetMessage, type Snapshot, type ToWorker } from './messages.ts'
 import { listenOnceReady, onceReady } from './ready.ts'
 
@@ -106,7 +107,7 @@ class SupervisorChannel {
       void send({ fleet: 'scrape', id })
     })
     const snapshots = await group.finally(() => this.#scrapes.delete(id))
-    return await scrape(promClient().AggregatorRegistry.aggregate([...snapshots]), format)
+    return await scrape(promClient().AggregatorRegistry.aggregate([...withoutMergedQuantiles(snapshots)]), format)
   }
 }
 

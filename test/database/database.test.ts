@@ -5,6 +5,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { type DatabaseOptions, database, databaseError, migrate, replicas } from '../../src/database/index.ts'
+import { errorResponses } from '../../src/instance/error-responses.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
 import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
@@ -59,6 +60,31 @@ test('queries a hanging database once, not once per interval', async () => {
   await relay.restore()
   // With one query per interval, the pool of two would stay full.
   await until(async () => (await ready(app)) === 200)
+})
+
+test('a query that fails because of the server degrades the check at once; another error does not', async () => {
+  const prisma = client(server.url)
+  const app = Fastify()
+  closers.push(() => app.close())
+  await app.register(errorResponses)
+  await app.register(database, { client: prisma, check: { intervalMs: 3_600_000, timeoutMs: 60_000 } } as never)
+  app.get('/count', () => prisma.user.count())
+  app.get('/missing', () => prisma.user.findUniqueOrThrow({ where: { email: 'none' } }))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const status = (): string | undefined => app.health.reports.database?.status
+  await until(() => status() === 'up')
+  assert.equal((await app.inject('/missing')).statusCode, 404)
+  assert.equal(status(), 'up')
+  await server.kill()
+  assert.equal((await app.inject('/count')).statusCode, 503)
+  assert.equal(status(), 'degraded')
+  assert.equal(await ready(app), 200)
+  await server.restart()
+  await until(async () => (await app.inject('/count')).statusCode === 200)
+  await until(async () => {
+    await app.health.check()
+    return status() === 'up'
+  })
 })
 
 test('only degrades when a non-critical database is lost', async () => {

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client'
-import { counted, GroupMetrics, type MetricsSource, metric, sum } from '../../src/host/group-metrics.ts'
+import {
+  counted,
+  GroupMetrics,
+  type MetricsSource,
+  metric,
+  sum,
+  withoutMergedQuantiles,
+} from '../../src/host/group-metrics.ts'
 import type { Snapshot } from '../../src/host/messages.ts'
 
 /** A process that responds when asked, unless it is silent. */
@@ -154,4 +161,23 @@ test('adds up metrics of prom-client like prom-client does', async () => {
   assert.match(text, /h_bucket\{le="1"\} 1\nh_bucket\{le="2"\} 2\nh_bucket\{le="\+Inf"\} 2\nh_sum 3\nh_count 2/)
   assert.match(text, /s_sum 3\ns_count 2/)
   assert.doesNotMatch(text, /quantile|^g /m)
+})
+
+test('adds up the count and sum of a summary, never its quantiles', async () => {
+  const snapshots = await Promise.all(
+    [1, 2].map(async (worker) => {
+      const registry = new Registry()
+      const registers = [registry]
+      const shared = new Summary({ name: 'price', help: 'p', labelNames: ['shop'], registers })
+      for (let i = 0; i < 10; i++) shared.observe({ shop: 'a' }, 5)
+      new Summary({ name: `only_${worker}`, help: 'o', registers }).observe(7)
+      new Gauge({ name: 'limit', help: 'l', labelNames: ['quantile'], registers }).set({ quantile: 'x' }, 1)
+      return (await registry.getMetricsAsJSON()) as unknown as Snapshot
+    }),
+  )
+  const text = await AggregatorRegistry.aggregate([...withoutMergedQuantiles(snapshots)]).metrics()
+  assert.match(text, /price_sum\{shop="a"\} 100\nprice_count\{shop="a"\} 20\n/)
+  assert.doesNotMatch(text, /price\{/)
+  assert.match(text, /only_1\{quantile="0.5"\} 7\n/)
+  assert.match(text, /limit\{quantile="x"\} 2\n/)
 })

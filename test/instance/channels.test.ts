@@ -40,6 +40,9 @@ it('publishes the states and checks of an instance to subscribers', async (t) =>
   await app.close()
   assert.deepEqual(
     states,
-    ['serving', 'draining', 'serving', 'draining', 'closed'].map((state) => ({ instance: app.fleet.instance.id, state })),
+    ['serving', 'draining', 'serving', 'draining', 'closed'].map((state) => ({
+      instance: app.fleet.instance.id,
+      state,
+    })),
   )
 })

@@ -95,7 +95,40 @@ describe('health', { concurrency: true }, () => {
       await app.health.check()
       seen.push(app.health.reports.flaky?.status ?? '')
     }
-    assert.deepEqual(seen, ['up', 'up', 'up', 'up', 'up', 'down', 'down', 'up'])
+    assert.deepEqual(seen, ['degraded', 'degraded', 'up', 'degraded', 'degraded', 'down', 'down', 'up'])
+  })
+
+  it('is degraded while uses of a dependency fail, and up soon after', async (t) => {
+    let runs = 0
+    const app = await listening({ checks: { ...quick, intervalMs: 3_600_000 } }, (app) => {
+      app.health.add('store', () => {
+        runs++
+      })
+    })
+    t.after(() => app.close())
+    await until(() => app.health.reports.store?.status === 'up')
+    const before = runs
+    for (let i = 0; i < 10_000; i++) app.health.failed('store', new Error('no reply'))
+    app.health.failed('unknown', 'ignored')
+    assert.equal(app.health.reports.store?.status, 'degraded')
+    assert.equal(app.health.reports.store?.lastError, 'no reply')
+    assert.equal(app.health.status, 'degraded')
+    assert.equal((await get(app, '/ready')).status, 200, 'one check decides, not the uses')
+    await until(() => app.health.status === 'healthy')
+    assert.ok(runs - before <= 4, `${runs - before} runs`)
+  })
+
+  it('goes down by its own runs after uses have failed', async (t) => {
+    let broken = false
+    const app = await listening({ checks: { ...quick, intervalMs: 3_600_000 } }, (app) => {
+      app.health.add('store', () => !broken)
+    })
+    t.after(() => app.close())
+    await until(() => app.health.status === 'healthy')
+    broken = true
+    app.health.failed('store', 'no reply')
+    await until(() => app.health.reports.store?.status === 'down')
+    assert.equal(app.health.status, 'unhealthy')
   })
 
   for (const [what, check, error] of [

@@ -54,6 +54,15 @@ export function interceptCommands(
   }) as Redis['sendCommand']
 }
 
+/** Calls `onFailure` with the error of each command that fails. */
+export function watchCommands(client: Redis | Cluster, onFailure: (error: Error) => void): void {
+  const send = client.sendCommand.bind(client) as (...args: unknown[]) => unknown
+  client.sendCommand = ((command: Command, ...rest: unknown[]) => {
+    command.promise.then(undefined, onFailure)
+    return send(command, ...rest)
+  }) as typeof client.sendCommand
+}
+
 /**
  * Gives each command of a Cluster one time limit, for finding its node and for all redirections. A command that was
  * written to a connection that ended is not sent again, because the server may have run it.

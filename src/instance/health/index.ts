@@ -33,6 +33,11 @@ export interface Readiness {
 export interface Health {
   /** Adds a check, which starts when the app is ready. @throws FLEET_ERR_CHECK_EXISTS, FLEET_ERR_OPTION_INVALID */
   add(name: string, check: Check, options?: CheckOptions): void
+  /**
+   * Reports that a use of a dependency failed. Its check is degraded at once, stays so for a second after the last failure,
+   * and runs every second until it passes or is down. Call it as often as you like.
+   */
+  failed(name: string, error: unknown): void
   /** Runs every check now. Concurrent calls share one run. */
   check(): Promise<Record<string, CheckReport>>
   /** Reports of the last runs. */
@@ -81,6 +86,7 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   fleet.configure('health', options)
   const runner = new CheckRunner((check, { status, critical, lastError }) => {
     if (status === 'down') app.log.warn({ check, critical, error: lastError }, 'health check failed')
+    else if (status === 'degraded') app.log.warn({ check, critical, error: lastError }, 'health check degraded')
     else app.log.info({ check, critical }, 'health check passes again')
     checkChannel.publish({ instance: fleet.instance.id, check, status, critical, error: lastError })
     // Peers need the change for the panic rule before the next heartbeat.
@@ -91,6 +97,9 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   const health: Health = {
     add(name, fn, own) {
       add(name, fn, resolveOptions(`health.add(${JSON.stringify(name)})`, checkOptions, own))
+    },
+    failed(name, error) {
+      runner.failed(name, error instanceof Error ? error.message : String(error))
     },
     async check() {
       await runner.runAll()

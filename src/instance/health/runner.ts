@@ -22,8 +22,8 @@ export const checkOptions = {
 export type CheckOptions = OptionsOf<typeof checkOptions>
 
 export interface CheckReport {
-  /** `pending` until the first run has ended. */
-  status: 'up' | 'down' | 'pending'
+  /** `pending` until the first run has ended. `degraded`: a run or a use of the dependency failed, fewer than `fall` runs. */
+  status: 'up' | 'degraded' | 'down' | 'pending'
   critical: boolean
   /** Duration of the last run in milliseconds. */
   latencyMs: number | null
@@ -34,10 +34,13 @@ export interface CheckReport {
   consecutiveFailures: number
 }
 
+/** Time between two runs while a check is degraded, and how long it stays so after a failed use, ms. */
+const degradedMs = 1_000
+
 /**
  * A check with its timer and report. The first result counts at once, so an instance becomes ready as soon as its
  * database is available and not before. After that, `fall` failures bring the check down and `rise` passes bring it up,
- * as in HAProxy.
+ * as in HAProxy. A failed run, or a failed use of the dependency, degrades it at once. It then runs every second.
  */
 class ScheduledCheck {
   readonly report: CheckReport
@@ -47,6 +50,8 @@ class ScheduledCheck {
   #passes = 0
   #running: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
+  /** Time of the last failed use, on the clock of `performance.now()`. */
+  #failedAt = Number.NEGATIVE_INFINITY
 
   constructor(check: Check, options: Required<CheckOptions>, changed: (report: CheckReport) => void) {
     this.#check = check
@@ -64,15 +69,29 @@ class ScheduledCheck {
 
   start(): void {
     if (this.#timer) return
-    const again = (): void => {
-      // unref: a check must not keep an otherwise finished process alive.
-      this.#timer = setTimeout(
-        () => void this.run().then(() => this.#timer && again()),
-        this.#options.intervalMs,
-      ).unref()
-    }
-    again()
+    this.#schedule()
     void this.run()
+  }
+
+  /** A use of the dependency failed. Costs a timestamp, except for the first of many failures, which starts a run. */
+  failed(error: string): void {
+    this.#failedAt = performance.now()
+    const { report } = this
+    if (report.status !== 'up' || !this.#timer) return
+    report.status = 'degraded'
+    report.lastError = error
+    this.#schedule()
+    this.#changed(report)
+    void this.run()
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer)
+    const { intervalMs } = this.#options
+    const again = (): void => void this.run().then(() => this.#timer && this.#schedule())
+    // unref: a check must not keep an otherwise finished process alive.
+    const waitMs = this.report.status === 'degraded' ? Math.min(intervalMs, degradedMs) : intervalMs
+    this.#timer = setTimeout(again, waitMs).unref()
   }
 
   stop(): void {
@@ -110,12 +129,15 @@ class ScheduledCheck {
       report.lastSuccess = new Date().toISOString()
       report.consecutiveFailures = 0
       this.#passes++
-      if (before !== 'down' || this.#passes >= this.#options.rise) report.status = 'up'
+      const isFailing = before === 'degraded' && performance.now() - this.#failedAt < degradedMs
+      if (!isFailing && (before !== 'down' || this.#passes >= this.#options.rise)) report.status = 'up'
     } else {
       report.lastError = error
       report.consecutiveFailures++
       this.#passes = 0
-      if (before !== 'up' || report.consecutiveFailures >= this.#options.fall) report.status = 'down'
+      const isDown = before === 'pending' || before === 'down' || report.consecutiveFailures >= this.#options.fall
+      report.status = isDown ? 'down' : 'degraded'
+      if (this.#timer && before === 'up') this.#schedule()
     }
     if (report.status !== before && (before !== 'pending' || report.status === 'down')) this.#changed(report)
   }
@@ -132,7 +154,7 @@ export class CheckRunner {
   readonly #changed: (name: string, report: CheckReport) => void
   #started = false
 
-  /** @param changed called when a check goes down or comes up again */
+  /** @param changed called when a check degrades, goes down or comes up again */
   constructor(changed: (name: string, report: CheckReport) => void = () => undefined) {
     this.#changed = changed
   }
@@ -155,6 +177,11 @@ export class CheckRunner {
     for (const scheduled of this.#checks.values()) scheduled.stop()
   }
 
+  /** A use of the dependency that this check is about failed. */
+  failed(name: string, error: string): void {
+    this.#checks.get(name)?.failed(error)
+  }
+
   /** Runs every check now. Takes as long as the longest timeout at most. */
   async runAll(): Promise<void> {
     await Promise.all([...this.#checks.values()].map((scheduled) => scheduled.run()))
@@ -164,11 +191,12 @@ export class CheckRunner {
     return Object.fromEntries([...this.#checks].map(([name, scheduled]) => [name, scheduled.report]))
   }
 
-  /** Names of checks that are not up: critical ones that are down or pending, and others that are down. */
+  /** Names of checks that are not up: critical ones that are down or pending, and others that are down or degraded. */
   unmet(): { down: string[]; pending: string[]; degraded: string[] } {
     const unmet = { down: [] as string[], pending: [] as string[], degraded: [] as string[] }
     for (const [name, { report }] of this.#checks) {
       if (report.status === 'down') (report.critical ? unmet.down : unmet.degraded).push(name)
+      else if (report.status === 'degraded') unmet.degraded.push(name)
       else if (report.status === 'pending' && report.critical) unmet.pending.push(name)
     }
     return unmet

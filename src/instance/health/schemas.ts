@@ -12,7 +12,7 @@ const responses = (summary: string, body: object): FastifySchema =>
 
 const status = { type: 'string', enum: ['healthy', 'degraded', 'unhealthy'] } as const
 const checkReport = object({
-  status: { type: 'string', enum: ['up', 'down', 'pending'] },
+  status: { type: 'string', enum: ['up', 'degraded', 'down', 'pending'] },
   critical: boolean,
   latencyMs: nullable('number'),
   lastSuccess: nullable('string'),

@@ -12,6 +12,9 @@ const times = ['min', 'max', 'mean', 'p50', 'p90', 'p99'].map((figure) => `nodej
  */
 export function collectRuntime(registry: Registry): void {
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: everyMs })
+  // Of several workers, the slowest one counts. prom-client would report the average of their percentiles.
+  for (const name of ['nodejs_eventloop_lag_seconds', 'nodejs_eventloop_lag_stddev_seconds', ...times.slice(1)])
+    Object.assign(registry.getSingleMetric(name) ?? {}, { aggregator: 'max' })
   for (const name of times) {
     const gauge = registry.getSingleMetric(name) as Gauge | undefined
     // Other runtimes may lack the gauge.

@@ -193,7 +193,8 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   if (!hasOwnDecorator(app, 'request', 'user')) app.decorateRequest('user', null as never)
   const rejections: RejectionCounts = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
   expose(app, 'fleet_jwt_refused_total', 'Requests without a valid access token, by reason', 'reason', rejections)
-  exposeGauge(app, 'fleet_jwt_revocations', 'Revocations in the memory of this instance', () => revocations.size)
+  const inMemory = 'Revocations in the memory of this instance'
+  exposeGauge(app, 'fleet_jwt_revocations', inMemory, () => revocations.size, 'max')
   if (!hasOwnDecorator(app, 'instance', 'authenticate')) app.decorate('authenticate', authenticator(tokens, rejections))
   if (ring && options.jwks !== false) serveKeys(app, options.jwks, ring)
 }

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import { FleetError } from '../../base/errors.ts'
+import { watchCommands } from '../../base/internals/ioredis.ts'
 import type { RedisClient } from './client.ts'
 
 /** Passes while Redis responds and accepts writes. @throws FLEET_ERR_STATE_FULL with the memory in use */
@@ -20,4 +21,20 @@ async function checkMemory(node: Redis): Promise<void> {
   // Every other policy evicts keys instead of rejecting writes.
   if (limit > 0 && used > limit && read('maxmemory_policy') === 'noeviction')
     throw new FleetError('FLEET_ERR_STATE_FULL', `Redis uses ${used} of ${limit} bytes (maxmemory)`)
+}
+
+/** Replies of a server that cannot serve now. Others, such as WRONGTYPE, are about the command. */
+const cannotServe = /^(?:READONLY|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|MISCONF|BUSY|TRYAGAIN) |(?:^|-)OOM /
+
+/**
+ * Calls `failed` when a command fails because of the server, and when a connection is lost, which happens to the first
+ * command without a reply in time. Of an app's own client, only lost connections are seen.
+ */
+export function watchFailures(client: RedisClient, isOwn: boolean, failed: (error: Error) => void): void {
+  client.on('close', () => failed(new Error('the connection was lost')))
+  client.on('node error', failed)
+  if (!isOwn) return
+  watchCommands(client, (error) => {
+    if (error.name !== 'ReplyError' || cannotServe.test(error.message)) failed(error)
+  })
 }

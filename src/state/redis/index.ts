@@ -16,7 +16,7 @@ import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts
 import { refuseGroup } from '../../base/refuse-group.ts'
 import identity from '../../instance/identity.ts'
 import { addressFrom, addressOptions, close, connect, type RedisClient, ready, watch } from './client.ts'
-import { checkRedis } from './health.ts'
+import { checkRedis, watchFailures } from './health.ts'
 
 export type { RedisClient } from './client.ts'
 
@@ -204,7 +204,9 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   }
   if (!(await ready(client, options.connectTimeoutMs))) app.log.warn('redis: not connected yet; continuing without it')
   const check = { critical: options.critical, timeoutMs: options.commandTimeoutMs + 100 }
-  if (app.hasDecorator('health')) app.health.add('redis', () => checkRedis(client), check)
+  if (!app.hasDecorator('health')) return
+  app.health.add('redis', () => checkRedis(client), check)
+  watchFailures(client, isOwnClient, (error) => app.health.failed('redis', error))
 }
 
 /**

@@ -111,9 +111,8 @@ function joinFleet(
     onHealth: (health) => fleet.describe('registry', health),
   })
 
-  exposeGauge(app, 'fleet_registry_live', '1 if the list of peers is up to date, 0 if it is the last known one', () =>
-    fleet.facts.registry === 'live' ? 1 : 0,
-  )
+  const live = '1 if the list of peers is up to date, 0 if it is the last known one'
+  exposeGauge(app, 'fleet_registry_live', live, () => (fleet.facts.registry === 'live' ? 1 : 0), 'min')
   expose(
     app,
     'fleet_registry_rejected_total',

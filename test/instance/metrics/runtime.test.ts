@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { test } from 'node:test'
-import { Registry } from 'prom-client'
+import { AggregatorRegistry, Registry } from 'prom-client'
 import { collectRuntime } from '../../../src/instance/metrics/runtime.ts'
 import { until } from '../../helpers/until.ts'
 
@@ -41,4 +41,18 @@ test('reports the lag of a blocked event loop', async () => {
   await sampled()
   const { max = 0 } = await lag()
   assert.ok(max >= 0.2 && max < 1e6, `${max} s`)
+})
+
+test('combines no figure of several workers to one that none of them has', async () => {
+  const snapshots = await Promise.all(
+    [0.1, 0.3].map(async (lag) => {
+      const metrics = (await registry.getMetricsAsJSON()) as unknown as { name: string; values: { value: number }[] }[]
+      const isLag = ({ name }: { name: string }): boolean => name.startsWith('nodejs_eventloop_lag')
+      return metrics.filter(isLag).map((metric) => ({ ...metric, values: [{ labels: {}, value: lag }] }))
+    }),
+  )
+  const text = await AggregatorRegistry.aggregate(snapshots as never).metrics()
+  const figures = [...text.matchAll(/^nodejs_eventloop_lag(?:_(\w+))?_seconds (\S+)$/gm)]
+  assert.equal(figures.length, 8)
+  for (const [, figure, value] of figures) assert.equal(Number(value), figure === 'min' ? 0.1 : 0.3, figure)
 })

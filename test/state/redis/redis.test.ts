@@ -253,6 +253,48 @@ describe('while Redis is unavailable', () => {
     await guarded(client.set('k', 'v'))
   })
 
+  test('a command that fails because of Redis degrades the check at once, and the check recovers by itself', async () => {
+    const server = await startRedis()
+    const app = Fastify(patientApp)
+    apps.push(app)
+    await app.register(health, { checks: { intervalMs: 3_600_000 } })
+    await app.register(redis, { url: server.url, ...patient, commandTimeoutMs: 300 })
+    await app.ready()
+    const client = app.redis as Redis
+    const healthy = (): Promise<unknown> => until(() => app.health.reports.redis?.status === 'up')
+    await healthy()
+    await client.set('text', 'x')
+    await assert.rejects(client.lpush('text', 'y'), /WRONGTYPE/)
+    assert.equal(app.health.reports.redis?.status, 'up', 'the fault of the command')
+
+    await server.kill('SIGSTOP')
+    await assert.rejects(client.get('text'))
+    assert.equal(app.health.reports.redis?.status, 'degraded')
+    assert.notEqual(app.health.status, 'healthy')
+    await until(() => app.health.reports.redis?.status === 'down', { what: 'three failed runs' })
+    await server.kill('SIGCONT')
+    await until(() => client.status === 'ready')
+    await app.health.check()
+    await app.health.check()
+    await healthy()
+
+    await client.replicaof('127.0.0.1', 1)
+    await assert.rejects(client.set('text', 'y'), /READONLY/)
+    assert.equal(app.health.reports.redis?.status, 'degraded')
+    await until(() =>
+      client.replicaof('NO', 'ONE').then(
+        () => true,
+        () => false,
+      ),
+    )
+    await healthy()
+
+    client.disconnect(true)
+    await until(() => app.health.reports.redis?.status === 'degraded', { what: 'a lost connection' })
+    await healthy()
+    await server.stop()
+  })
+
   test('ends every command, and close(), while Redis is suspended', async () => {
     const server = await startRedis()
     const { app } = await build({ url: server.url, commandTimeoutMs: 100 })
