@@ -382,6 +382,23 @@ test('docs/compatibility.md has a row for each case', () => {
   assert.deepEqual(documented, expected)
 })
 
+for (const order of ['before', 'after'] as const) {
+  test(`decorators of the app that fleet's options leave out are not taken for fleet's, ${order}`, async () => {
+    const names = ['metrics', 'overload', 'cache', 'tokens', 'sessions'] as const
+    const { app } = create()
+    const own = (): void => {
+      for (const name of names) app.decorate(name as Any, { mine: name } as Any)
+    }
+    if (order === 'before') own()
+    await app.register(fleet, { metrics: false, overload: false, cache: false, jwt: false, session: false })
+    if (order === 'after') own()
+    app.get('/own', async () => 'own')
+    await app.ready()
+    assert.equal((await app.inject('/own')).body, 'own')
+    for (const name of names) assert.deepEqual(app[name], { mine: name })
+  })
+}
+
 /** Two configurations of one thing. */
 const conflicts: readonly { name: string; own: Case['register']; options: FleetOptions; message: RegExp }[] = [
   {
