@@ -22,7 +22,7 @@ type Any = any
 interface Case {
   readonly name: string
   /** As the info line names it; `undefined`: it has nothing in common with fleet. */
-  readonly adopted?: string | RegExp
+  readonly adopted?: string
   /** In a scope it is of no concern to fleet. */
   readonly adoptedInScope?: boolean
   register(app: FastifyInstance): Promise<unknown> | unknown
@@ -292,6 +292,24 @@ const orders = {
     app.register(fp(async (inner) => void (await own(inner))))
     app.register(fleet, {})
   },
+}
+
+for (const { name, adopted, register, check, rootOnly } of cases) {
+  if (rootOnly) continue
+  for (const order of ['before', 'after'] as const) {
+    // As with `fastify start`, which registers the app as a plugin.
+    test(`${name}, ${order}, in an app that is a plugin`, async () => {
+      const { app, lines } = create()
+      app.register(async (inner) => orders[order](inner, register))
+      await app.ready()
+      await check(app, '')
+      for (const one of adopted?.split(', ') ?? []) assert.match(adoptedIn(lines) ?? '', new RegExp(one))
+      assert.deepEqual(
+        warnings.splice(0).map(({ message }) => message),
+        [],
+      )
+    })
+  }
 }
 
 for (const { name, adopted, adoptedInScope, register, check, rootOnly } of cases) {
