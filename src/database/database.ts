@@ -163,7 +163,7 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(translate)
   const router = (client as { $routing?: () => Router }).$routing?.()
   const routed = router !== undefined && router.set.replicas.length > 0
-  if (app.hasDecorator('metrics')) {
+  if (app.hasPlugin('fleet-metrics')) {
     if (pools) poolMetrics(pools, app.metrics)
     if (routed) routingMetrics(router, app.metrics)
   }

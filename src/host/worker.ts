@@ -54,7 +54,7 @@ class SupervisorChannel {
       undrain()
       void send({ fleet: 'undrain' })
     }
-    if (app.hasDecorator('metrics')) {
+    if (app.hasPlugin('fleet-metrics')) {
       this.#registries.add(app.metrics)
       app.metricsSource = { text: (format) => this.#scrape(format) }
     }

@@ -24,7 +24,7 @@ type Any = any
 interface Case {
   readonly name: string
   /** As the info line names it; `undefined`: it has nothing in common with fleet. */
-  readonly adopted?: string | RegExp
+  readonly adopted?: string
   /** In a scope it is of no concern to fleet. */
   readonly adoptedInScope?: boolean
   register(app: FastifyInstance): Promise<unknown> | unknown
@@ -296,6 +296,24 @@ const orders = {
   },
 }
 
+for (const { name, adopted, register, check, rootOnly } of cases) {
+  if (rootOnly) continue
+  for (const order of ['before', 'after'] as const) {
+    // As with `fastify start`, which registers the app as a plugin.
+    test(`${name}, ${order}, in an app that is a plugin`, async () => {
+      const { app, lines } = create()
+      app.register(async (inner) => orders[order](inner, register))
+      await app.ready()
+      await check(app, '')
+      for (const one of adopted?.split(', ') ?? []) assert.match(adoptedIn(lines) ?? '', new RegExp(one))
+      assert.deepEqual(
+        warnings.splice(0).map(({ message }) => message),
+        [],
+      )
+    })
+  }
+}
+
 for (const { name, adopted, adoptedInScope, register, check, rootOnly } of cases) {
   for (const [order, join] of Object.entries(orders)) {
     test(`${name}, ${order}, at the root`, async () => {
@@ -383,6 +401,23 @@ test('docs/compatibility.md has a row for each case', () => {
   })
   assert.deepEqual(documented, expected)
 })
+
+for (const order of ['before', 'after'] as const) {
+  test(`decorators of the app that fleet's options leave out are not taken for fleet's, ${order}`, async () => {
+    const names = ['metrics', 'overload', 'cache', 'tokens', 'sessions'] as const
+    const { app } = create()
+    const own = (): void => {
+      for (const name of names) app.decorate(name as Any, { mine: name } as Any)
+    }
+    if (order === 'before') own()
+    await app.register(fleet, { metrics: false, overload: false, cache: false, jwt: false, session: false })
+    if (order === 'after') own()
+    app.get('/own', async () => 'own')
+    await app.ready()
+    assert.equal((await app.inject('/own')).body, 'own')
+    for (const name of names) assert.deepEqual(app[name], { mine: name })
+  })
+}
 
 /** Two configurations of one thing. */
 const conflicts: readonly { name: string; own: Case['register']; options: FleetOptions; message: RegExp }[] = [

@@ -13,7 +13,7 @@ export function expose(
   label: string,
   counts: Readonly<Record<string, number>>,
 ): void {
-  if (!app.hasDecorator('metrics')) return
+  if (!app.hasPlugin('fleet-metrics')) return
   const { Counter } = promClient()
   new Counter({
     name,
@@ -39,7 +39,7 @@ export function exposeGauge(
   read: () => number,
   aggregator: Aggregator = 'sum',
 ): void {
-  if (!app.hasDecorator('metrics')) return
+  if (!app.hasPlugin('fleet-metrics')) return
   const { Gauge } = promClient()
   new Gauge({
     name,

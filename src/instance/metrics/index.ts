@@ -116,7 +116,7 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
     times.observe(request, reply.statusCode, reply.elapsedTime)
     done()
   })
-  if (app.hasDecorator('overload')) {
+  if (app.hasPlugin('fleet-overload')) {
     app.overload.onRefused((request, ms) => times.observe(request as FastifyRequest, 503, ms))
   }
 

@@ -144,7 +144,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (request.routeOptions.config.probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()
   })
-  if (app.hasDecorator('overload')) app.overload.onRefused((_request, ms) => load.observe(ms, true))
+  if (app.hasPlugin('fleet-overload')) app.overload.onRefused((_request, ms) => load.observe(ms, true))
   const ticking = setInterval(() => load.tick(), 1_000).unref()
   app.addHook('onClose', async () => clearInterval(ticking))
 }
