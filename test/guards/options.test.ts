@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 
-const { page } = (await import(new URL('../../scripts/options.js', import.meta.url).href)) as {
+const { page, tables } = (await import(new URL('../../scripts/options.js', import.meta.url).href)) as {
   page(): Promise<string>
+  tables: readonly string[][]
 }
 
 describe('docs/options.md', () => {
@@ -14,5 +15,10 @@ describe('docs/options.md', () => {
   it('explains every option', async () => {
     const empty = (await page()).split('\n').filter((line) => /^\| `.*\|\s*\|$/.test(line))
     assert.deepEqual(empty, [])
+  })
+
+  it('has each plugin once, in alphabetical order', () => {
+    const titles = tables.map(([title]) => (title as string).toLowerCase())
+    assert.deepEqual(titles, [...new Set(titles)].sort())
   })
 })

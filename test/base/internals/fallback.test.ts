@@ -8,6 +8,8 @@ import './no-shortcuts.fixture.ts'
 process.env.NODE_OPTIONS = `${process.env.NODE_OPTIONS ?? ''} --import=${new URL('./no-shortcuts.fixture.ts', import.meta.url)}`
 
 await import('../../edge/http/server.test.ts')
+await import('../../edge/http/request.test.ts')
+await import('../../edge/http/response.test.ts')
 await import('../../instance/lifecycle/lifecycle.test.ts')
 await import('../../instance/overload/overload.test.ts')
 await import('../../instance/security-headers.test.ts')

@@ -278,10 +278,10 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     test('keeps one cut-off for repeated calls of revokeAll, and ends sessions issued in between', async () => {
       const app = await start()
       await app.tokens.revokeAll('ann')
-      const until = Math.floor(Date.now() / 1000) + 5
       for (let i = 0; i < 100; i++) await app.tokens.revokeAll('ann')
       const { accessToken } = await app.tokens.issue('ann')
-      assert.ok((await app.tokens.verify(accessToken)).iat < until, 'the cut-off does not run ahead of the clock')
+      const { iat } = await app.tokens.verify(accessToken)
+      assert.ok(iat < Date.now() / 1000 + 5, 'the cut-off does not run ahead of the clock')
       await app.tokens.revokeAll('ann')
       await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
     })
