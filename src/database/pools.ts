@@ -1,7 +1,8 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg'
 import { FleetError } from '../base/errors.ts'
+import { poolSchema } from '../base/internals/prisma.ts'
 import { any, bool, int, type OptionsOf, type Resolved, resolveOptions } from '../base/options.ts'
-import { hostUrls } from '../base/postgres-url.ts'
+import { serverUrls } from './server-url.ts'
 
 /** @internal */
 export const poolsOptions = {
@@ -63,11 +64,9 @@ class Hosts {
   /** Index of the server for new connections. */
   at = 0
 
-  constructor(url: string) {
-    this.urls = hostUrls(url)
-    const { searchParams } = new URL(this.urls[0] as string)
-    const wanted = searchParams.get('target_session_attrs') ?? (this.urls.length > 1 ? 'read-write' : 'any')
-    this.writable = wanted === 'read-write' || wanted === 'primary'
+  constructor(urls: readonly string[], writable: boolean) {
+    this.urls = urls
+    this.writable = writable
   }
 
   /** Moves on to the next server, once even if many connections fail at the same time. */
@@ -80,12 +79,12 @@ const readOnly = (): FleetError =>
   new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', 'no server of the list accepts writes now', { retryAfter: 1 })
 
 /** A `pg.Client` of the current server. A server that accepts no writes counts as down. */
-function clientOf(driver: Pg, hosts: Hosts): typeof Client {
+function clientOf(driver: Pg, hosts: Hosts, connectTimeoutMs: number): typeof Client {
   return class extends driver.Client {
     readonly #at = hosts.at
 
     constructor(config?: object) {
-      super({ ...config, connectionString: hosts.urls[hosts.at] })
+      super({ ...config, connectionTimeoutMillis: connectTimeoutMs, connectionString: hosts.urls[hosts.at] })
     }
 
     override connect(callback?: unknown): Promise<Client> & Promise<void> {
@@ -116,7 +115,7 @@ function clientOf(driver: Pg, hosts: Hosts): typeof Client {
 export class Pools {
   readonly #driver: Pg
   readonly #options: Resolved<typeof poolsOptions>
-  readonly #open = new Map<string, { pool: Pool; refused: number }>()
+  readonly #open = new Map<string, { pool: Pool; max: number; refused: number }>()
   /** Called with the time that a query waited for a connection, in ms. */
   onWait: ((name: string, ms: number) => void) | undefined
 
@@ -128,25 +127,35 @@ export class Pools {
   /**
    * @param url with several hosts, the pool uses the one that accepts writes and searches again after a connection is lost
    * @param name label in `/metrics`: `primary`, `replica_1`, …
+   * @throws FLEET_ERR_OPTION_INVALID naming the part of the URL that is not supported or invalid
    */
   open(url: string, name: string = 'primary'): AnyPool {
-    const hosts = new Hosts(url)
-    const { max, maxWaiting, connectTimeoutMs, statementTimeoutMs, idleTimeoutMs } = this.#options
-    const pooled = this.#options.pgbouncer ?? new URL(hosts.urls[0] as string).searchParams.get('pgbouncer') === 'true'
+    const { maxWaiting, idleTimeoutMs, ...defaults } = this.#options
+    const isPooled = (parameters: { pgbouncer?: boolean }): boolean =>
+      defaults.pgbouncer ?? parameters.pgbouncer === true
+    const { urls, settings } = serverUrls(url, `the URL of the pool \`${name}\``, (parameters) => !isPooled(parameters))
+    const hosts = new Hosts(urls, settings.isWritable)
+    const pooled = isPooled(settings)
+    const { connectionLimit: max = defaults.max, statementTimeoutMs = defaults.statementTimeoutMs } = settings
+    const { connectTimeoutMs: connectMs = defaults.connectTimeoutMs } = settings
+    const connectTimeoutMs = settings.poolTimeoutMs ?? connectMs
     const config: PoolConfig = {
       max,
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: idleTimeoutMs,
       query_timeout: statementTimeoutMs + (pooled ? 0 : graceMs),
       keepAlive: true,
+      // Idle connections keep no process alive whose clients are disconnected.
+      allowExitOnIdle: true,
       // A pooler rejects startup parameters that it does not track.
       ...(!pooled && { statement_timeout: statementTimeoutMs }),
-      Client: clientOf(this.#driver, hosts),
+      Client: clientOf(this.#driver, hosts, connectMs),
     } as PoolConfig
     const pool = new this.#driver.Pool(config)
     // The pool replaces a broken idle connection; without a listener the event would end the process.
     pool.on('error', () => {})
-    const entry = { pool, refused: 0 }
+    Object.assign(pool, { [poolSchema]: settings.schema })
+    const entry = { pool, max, refused: 0 }
     this.#open.set(name, entry)
     const connect = pool.connect.bind(pool) as (callback: ConnectCallback) => void
     const busy = (detail: string, cause?: Error): FleetError => {
@@ -185,9 +194,9 @@ export class Pools {
   }
 
   get states(): readonly PoolState[] {
-    return [...this.#open].map(([name, { pool, refused }]) => ({
+    return [...this.#open].map(([name, { pool, max, refused }]) => ({
       name,
-      max: this.#options.max,
+      max,
       busy: pool.totalCount - pool.idleCount,
       idle: pool.idleCount,
       waiting: pool.waitingCount,

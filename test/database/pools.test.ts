@@ -61,6 +61,25 @@ describe('a bounded pool', () => {
     assert.equal(codes.filter((code) => code === 'none').length, 5)
   })
 
+  it('follows the parameters of its URL', async () => {
+    const url = `${server.url}?connection_limit=1&pool_timeout=1&connect_timeout=5&statement_timeout=400`
+    const { pool, prisma } = await open({ max: 5, connectTimeoutMs: 60_000, statementTimeoutMs: 60_000 }, url)
+    assert.equal(pool.states[0]?.max, 1)
+    // The server cancels it.
+    assert.equal(await codeOf(sleepFor(prisma, 600)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
+    const openGate = await closeGate()
+    const { prisma: single } = await open({}, `${server.url}?connection_limit=1&pool_timeout=1`)
+    const first = codeOf(atGate(single))
+    assert.equal(await codeOf(sleepFor(single, 0)), 'FLEET_ERR_DATABASE_BUSY')
+    await openGate()
+    assert.equal(await first, 'none')
+    for (const part of ['currentSchema=shop', 'connection_limit=0'])
+      assert.throws(() => pool.open(`${server.url}?${part}`), {
+        code: 'FLEET_ERR_OPTION_INVALID',
+        message: new RegExp(part.replace(/=.*/, '=')),
+      })
+  })
+
   it('responds with 503 and Retry-After, also for a transaction', async () => {
     const { pool, prisma } = await open({ max: 1, maxWaiting: 0, connectTimeoutMs: 20_000 })
     // A Prisma query starts when it is awaited.
