@@ -1,4 +1,5 @@
-// Generates the Prisma client of the reference application; `npm ci` and `npm install` call it as `prepare`.
+// Generates the Prisma client of the reference application. `npm ci` and `npm install` call it as the script
+// `dependencies`, which npm runs in this repository only; `prepare` would run where the package is installed from a file too.
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'

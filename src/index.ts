@@ -1,3 +1,8 @@
+// The public API of `fastify-fleet`. Everything else in src is internal, except the subpaths in package.json's `exports`.
+//
+// `fleet` is the umbrella plugin (fleet.ts); each plugin that it registers can also be registered alone. This file loads no
+// optional dependency: database, balancer and proxies export only types here, and their values are in subpaths such as
+// `fastify-fleet/database` and `fastify-fleet/http-proxy`.
 export { type FleetEnv, readEnv } from './base/env.ts'
 export { FleetError, type FleetErrorCode, type FleetErrorOptions } from './base/errors.ts'
 export { type DashboardOptions, dashboard } from './dashboard/index.ts'

@@ -1,7 +1,9 @@
 import { maxHops, type TrustProxy } from './client-address.ts'
 import { FleetError } from './errors.ts'
 import { isNetwork } from './networks.ts'
-import { hostUrls } from './postgres-url.ts'
+import { postgresSettings } from './postgres-url.ts'
+import { clusterNodes, isHost, type Reject, redisUrl, sentinels } from './redis-url.ts'
+import { isSecretVariable, maxSecretBytes, readSecretFile } from './secret-files.ts'
 
 type Variables = Readonly<Record<string, string | undefined>>
 
@@ -9,20 +11,52 @@ type Variables = Readonly<Record<string, string | undefined>>
 export type FleetEnv = Readonly<Partial<ReturnType<typeof parse>>> & { readonly production: boolean }
 
 /**
- * Reads the environment. No other file of this project does.
+ * Reads the environment. No other file of this project does. The URLs of databases and Redis, which other programs may use
+ * as well, are validated on access.
  *
  * @param source default `process.env`
  * @throws FLEET_ERR_ENV_INVALID naming the variable and the accepted values
  */
 export const readEnv = (source: Variables = process.env): FleetEnv => Object.freeze(parse(source))
 
-function parse(source: Variables) {
-  const read = <T>(name: string, parse: (value: string) => T | undefined, expects: string): T | undefined => {
-    const value = source[name]?.trim()
+const invalid = (problem: string): never => {
+  throw new FleetError('FLEET_ERR_ENV_INVALID', problem)
+}
+
+/**
+ * The contents of the files that variables such as `REDIS_URL_FILE` name, by the name without `_FILE`. Messages contain
+ * neither a content nor a path: a secret given as the path would be shown.
+ */
+function filesOf(source: Variables): ReadonlyMap<string, string> {
+  const contents = new Map<string, string>()
+  for (const [variable, path] of Object.entries(source)) {
+    const name = variable.endsWith('_FILE') ? variable.slice(0, -'_FILE'.length) : ''
+    if (!path?.trim() || !isSecretVariable(name)) continue
+    if (source[name]?.trim()) invalid(`${name} and ${variable} are both set; unset one of them`)
+    const content = readSecretFile(path.trim())
+    if (content === undefined)
+      invalid(
+        `${variable} must be the path of a readable text file that is not empty and has at most ${maxSecretBytes} bytes`,
+      )
+    else contents.set(name, content)
+  }
+  return contents
+}
+
+function parse(given: Variables) {
+  const files = filesOf(given)
+  const source: Variables = files.size === 0 ? given : { ...given, ...Object.fromEntries(files) }
+  const read = <T>(
+    name: string,
+    parse: (value: string, reject: Reject) => T | undefined,
+    expects: string,
+  ): T | undefined => {
+    // Spaces are part of a file's secret.
+    const value = files.get(name) ?? source[name]?.trim()
     if (value === undefined || value === '') return undefined
-    const parsed = parse(value)
-    if (parsed !== undefined) return parsed
-    throw new FleetError('FLEET_ERR_ENV_INVALID', `${name} must be ${expects}; change it or unset it`)
+    const label = files.has(name) ? `the content of ${name}_FILE` : name
+    const reject: Reject = (problem) => invalid(`${label} ${problem}; change it or unset it`)
+    return parse(value, reject) ?? reject(`must be ${expects}`)
   }
   const text = (name: string): string | undefined => read(name, (v) => v, 'text')
   const token = (name: string): string | undefined =>
@@ -35,19 +69,30 @@ function parse(source: Variables) {
     )
   const flag = (name: string): boolean | undefined =>
     read(name, (v) => flags.get(v.toLowerCase()), '1, true, on, 0, false or off')
-  const list = (name: string): readonly string[] | undefined =>
+  const list = (
+    name: string,
+    check?: (entries: readonly string[], reject: Reject) => unknown,
+  ): readonly string[] | undefined =>
     read(
       name,
-      (v) => {
+      (v, reject) => {
         const entries = v.split(',').map((entry) => entry.trim())
-        return entries.every((entry) => entry !== '') ? entries : undefined
+        if (entries.includes('')) return undefined
+        check?.(entries, reject)
+        return entries
       },
       'a comma-separated list without empty entries',
     )
-  const url = (name: string, ...schemes: string[]): string | undefined =>
-    read(name, (v) => (isUrl(v, schemes) ? v : undefined), `a URL that starts with ${schemes.join(' or ')}`)
-
-  const replicas = replicaUrls(source, list('DATABASE_REPLICA_URLS') ?? [])
+  const checked = (name: string, check: (value: string, reject: Reject) => unknown): string | undefined =>
+    read(
+      name,
+      (v, reject) => {
+        const value = v.trim()
+        check(value, reject)
+        return value
+      },
+      'text',
+    )
   return {
     production: source.NODE_ENV === 'production',
     PORT: int('PORT', 0, 65535, 'a TCP port'),
@@ -69,15 +114,17 @@ function parse(source: Variables) {
     FLEET_AGENT_PORT: int('FLEET_AGENT_PORT', 0, 65535, 'a TCP port'),
     FLEET_PORT: int('FLEET_PORT', 0, 65535, 'the TCP port of the load balancer'),
     FLEET_BASE_PORT: int('FLEET_BASE_PORT', 1, 65535, 'the TCP port of the first instance'),
-    REDIS_URL: url('REDIS_URL', 'redis:', 'rediss:'),
-    REDIS_HOST: text('REDIS_HOST'),
+    get REDIS_URL() {
+      return checked('REDIS_URL', redisUrl)
+    },
+    REDIS_HOST: read('REDIS_HOST', (v) => (isHost(v) ? v : undefined), 'the name or address of a host, without a port'),
     REDIS_PORT: int('REDIS_PORT', 1, 65535, 'a TCP port'),
     REDIS_PASSWORD: text('REDIS_PASSWORD'),
     REDIS_TLS: flag('REDIS_TLS'),
     REDIS_COMMAND_TIMEOUT: int('REDIS_COMMAND_TIMEOUT', 1, 60_000, 'milliseconds'),
     /** `name@host:port,host:port`; the part before `@` is the primary's name, by default `mymaster`. */
-    REDIS_SENTINELS: text('REDIS_SENTINELS'),
-    REDIS_CLUSTER: list('REDIS_CLUSTER'),
+    REDIS_SENTINELS: checked('REDIS_SENTINELS', sentinels),
+    REDIS_CLUSTER: list('REDIS_CLUSTER', clusterNodes),
     FLEET_SECRET: list('FLEET_SECRET'),
     SESSION_SECRET: list('SESSION_SECRET'),
     SESSION_TTL: int('SESSION_TTL', 1, 31_536_000, 'seconds'),
@@ -91,12 +138,17 @@ function parse(source: Variables) {
     JWT_SECRET: text('JWT_SECRET'),
     /** JSON: `[{"kid":"2026-11","secret":"…"}]`; the first key signs, all verify. */
     JWT_KEYS: text('JWT_KEYS'),
-    DATABASE_URL: read(
-      'DATABASE_URL',
-      (v) => (hostUrls(v).every((each) => isUrl(each, ['postgres:', 'postgresql:'])) ? v : undefined),
-      'a URL that starts with postgres: or postgresql:',
-    ),
-    DATABASE_REPLICA_URLS: replicas.length > 0 ? replicas : undefined,
+    get DATABASE_URL() {
+      return checked('DATABASE_URL', postgresSettings)
+    },
+    get DATABASE_REPLICA_URLS() {
+      const listed = list('DATABASE_REPLICA_URLS', (urls, reject) => {
+        for (const url of urls) postgresSettings(url, (problem) => reject(`has an entry that ${problem}`))
+      })
+      const numbered = numberedReplicas(source).map((name) => checked(name, postgresSettings))
+      const urls = [...(listed ?? []), ...numbered.filter((url) => url !== undefined)]
+      return urls.length > 0 ? urls : undefined
+    },
     SHUTDOWN_TIMEOUT: int('SHUTDOWN_TIMEOUT', 1, 3_600_000, 'milliseconds'),
     DRAIN_DELAY: int('DRAIN_DELAY', 0, 600_000, 'milliseconds'),
     TRUST_PROXY: read(
@@ -106,6 +158,8 @@ function parse(source: Variables) {
     ),
     /** Number of the worker, from 1; set by `fleet start`. */
     FLEET_WORKER: int('FLEET_WORKER', 1, 1_024, 'a worker’s number; `fleet start` sets it'),
+    /** Number of processes that share a port, as far as it is known: set by `fleet start`, and by pm2 as `instances`. */
+    FLEET_WORKERS: int('FLEET_WORKERS', 1, 1_024, 'processes') ?? pm2Instances(source),
     /**
      * Listen only when the critical checks pass, and exit if that takes longer, in milliseconds. For a process that takes
      * over a port: set by `fleet start`, and for pm2 in `ecosystem.config.cjs`.
@@ -138,27 +192,25 @@ const flags: ReadonlyMap<string, boolean> = new Map([
   ['off', false],
 ])
 
-const isUrl = (value: string, schemes: readonly string[]): boolean => {
-  const parsed = URL.parse(value)
-  return parsed !== null && schemes.includes(parsed.protocol)
+/** pm2 sets `instances` in the environment of each process. */
+function pm2Instances({ pm_id: id, instances }: Variables): number | undefined {
+  return id !== undefined && Number(instances) > 1 ? Number(instances) : undefined
 }
 
-/** `DATABASE_REPLICA_URLS`, then `DATABASE_URL_REPLICA_1`, `_2`, …. */
-function replicaUrls(source: Variables, listed: readonly string[]): readonly string[] {
-  const numbered = Object.keys(source)
-    .map((name) => /^DATABASE_URL_REPLICA_(\d+)$/.exec(name))
-    .filter((match) => match !== null && source[match[0]])
-    .sort((a, b) => Number(a?.[1]) - Number(b?.[1]))
-    .map((match) => source[match?.[0] ?? ''] ?? '')
-  const urls = [...listed, ...numbered]
-  if (urls.every((url) => isUrl(url, ['postgres:', 'postgresql:']))) return urls
-  throw new FleetError(
-    'FLEET_ERR_ENV_INVALID',
-    'DATABASE_REPLICA_URLS and DATABASE_URL_REPLICA_n must be URLs that start with postgres: or postgresql:',
-  )
-}
+/** The names `DATABASE_URL_REPLICA_1`, `_2`, …, in order. */
+const numberedReplicas = (source: Variables): string[] =>
+  Object.keys(source)
+    .map((name) => ({ name, number: /^DATABASE_URL_REPLICA_(\d+)$/.exec(name)?.[1] }))
+    .filter(({ number }) => number !== undefined)
+    .sort((a, b) => Number(a.number) - Number(b.number))
+    .map(({ name }) => name)
 
-/** The environment of a child process: this process's with `added`; `undefined` removes a variable. */
+/**
+ * The environment of a child process: this process's with `added`; `undefined` removes a variable. A secret in `added`
+ * replaces one that this process got as a file.
+ */
 export function childEnv(added: Variables = {}): Record<string, string | undefined> {
-  return { ...process.env, ...added }
+  const replaced = Object.keys(added).filter((name) => isSecretVariable(name) && added[name] !== undefined)
+  const files = Object.fromEntries(replaced.map((name) => [`${name}_FILE`, undefined]))
+  return { ...process.env, ...files, ...added }
 }

@@ -12,6 +12,7 @@ const table = {
   FLEET_ERR_ORIGIN_UNPROVEN: { status: 403, text: 'the request could have been sent by another site' },
   FLEET_ERR_SIGN_IN_FAILED: { status: 401, text: 'wrong token, or a used or expired link' },
   FLEET_ERR_MEMORY_IN_PRODUCTION: { status: 500, text: 'in-memory state in production' },
+  FLEET_ERR_MEMORY_IN_WORKERS: { status: 500, text: 'in-memory state in several processes' },
   FLEET_ERR_SECRET_MISSING: { status: 500, text: 'secret is missing' },
   FLEET_ERR_SECRET_WEAK: { status: 500, text: 'secret is too short' },
   FLEET_ERR_CHECK_EXISTS: { status: 500, text: 'health check already exists' },

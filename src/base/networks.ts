@@ -22,6 +22,10 @@ function parseSubnet(entry: string): Subnet | undefined {
 /** Whether {@link networks} accepts this entry. */
 export const isNetwork = (entry: string): boolean => Object.hasOwn(named, entry) || parseSubnet(entry) !== undefined
 
+/** The first address of each network. */
+export const firstAddresses = (entries: readonly string[]): string[] =>
+  entries.flatMap((entry) => named[entry] ?? [entry]).map((entry) => entry.replace(/\/.*/, ''))
+
 /** A set of networks. */
 export interface Networks {
   /** Whether the address of a socket belongs to one of the networks. */

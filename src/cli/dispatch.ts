@@ -20,6 +20,7 @@ const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
   'FLEET_ERR_ENV_INVALID',
   'FLEET_ERR_OPTION_INVALID',
   'FLEET_ERR_OPTION_UNKNOWN',
+  'FLEET_ERR_MEMORY_IN_WORKERS',
 ])
 
 /**

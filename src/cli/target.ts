@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { Client } from 'undici'
+import type { Client } from 'undici'
+import { undici } from '../base/internals/undici.ts'
 import { usageError } from './args.ts'
 
 export interface TargetOptions {
@@ -62,7 +63,7 @@ export class Target {
 
   connect(): Connection {
     const { timeoutMs, insecure } = this.#options
-    const client = new Client(this.#origin, {
+    const client = new (undici().Client)(this.#origin, {
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
       maxResponseSize: maxResponseBytes,

@@ -1,3 +1,9 @@
+// The dashboard: a page for operators that lists the fleet's instances and drains them.
+//   index.ts           the routes: the page, its data (`/state`, polled by the page), and the drain commands
+//   pages.ts           builds the pages from `assets/`, with inlined scripts and a Content-Security-Policy that allows only these
+//   sign-in-routes.ts  exchanges the operators' token for a cookie
+//   assets/            HTML, CSS and the scripts that run in the browser
+// It holds no data of its own: instances and commands are those of `app.fleet` (src/state/registry).
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'

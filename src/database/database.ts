@@ -29,16 +29,7 @@ import type { Pools } from './pools.ts'
 import type { Router } from './router.ts'
 import { shared } from './watch.ts'
 
-/**
- * The part of a Prisma client that the plugin uses. Merge the type of your own client into it to give `app.database` that
- * type:
- *
- * ```ts
- * declare module 'fastify-fleet' {
- *   interface DatabaseClient extends PrismaClient {}
- * }
- * ```
- */
+/** The part of a Prisma client that the plugin uses. */
 export interface DatabaseClient {
   // biome-ignore lint/suspicious/noExplicitAny: matches the declaration of generated clients
   $queryRawUnsafe<T = unknown>(query: string, ...values: any[]): PromiseLike<T>
@@ -80,8 +71,10 @@ export type DatabaseOptions = OptionsOf<typeof databaseOptions> &
 const closeTimeoutMs = 5_000
 
 declare module 'fastify' {
+  /** Types that an app declares: `interface FleetTypes { database: typeof client }` gives `app.database` that type. */
+  interface FleetTypes {}
   interface FastifyInstance {
-    database: DatabaseClient
+    database: FleetTypes extends { database: infer Client } ? Client : DatabaseClient
   }
 }
 
@@ -162,7 +155,7 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
     )
 
   adoptSchema(client)
-  app.decorate('database', client)
+  app.decorate('database', client as never)
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(databaseError)

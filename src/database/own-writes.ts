@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { cookieValues } from '../base/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */
@@ -15,9 +16,9 @@ export interface OwnWritesSettings {
 
 /** The session field with the position. */
 const field = 'walPosition'
-type Fields = Record<string, unknown> & { save?: () => Promise<void>; [isKept]?: boolean }
+type Fields = Record<string, unknown> & { save?: () => Promise<void>; [mayBeSaved]?: boolean }
 /** Whether a session of this toolkit will be stored; sessions of other plugins always are. */
-const isKept = Symbol.for('fleet.session.isKept')
+const mayBeSaved = Symbol.for('fleet.session.mayBeSaved')
 
 /** Position and time in base 36. `x` stands for an unknown position: then only the primary may serve reads. */
 function write(position: number, now: number): string {
@@ -35,9 +36,9 @@ function read(text: unknown, now: number, keepMs: number): number {
 const mac = (text: string, secret: string): string =>
   createHmac('sha256', secret).update(`wal:${text}`).digest('base64url').slice(0, 22)
 
-function unsign(signed: string | undefined, secrets: readonly string[]): string | undefined {
-  const at = signed?.lastIndexOf('.') ?? -1
-  if (signed === undefined || at < 0) return undefined
+function unsign(signed: string, secrets: readonly string[]): string | undefined {
+  const at = signed.lastIndexOf('.')
+  if (at < 0) return undefined
   const text = signed.slice(0, at)
   const signature = Buffer.from(signed.slice(at + 1))
   return secrets.some((secret) => {
@@ -83,9 +84,9 @@ export class RequestReader implements Reader {
     // A request may last for hours, such as a WebSocket.
     if (now - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
     if (this.#before === undefined) {
-      const signed = this.#request.cookies[cookieName]
-      const kept = signed === undefined ? 0 : read(unsign(signed, secrets), now, keepMs)
-      this.#before = Math.max(kept, read(this.#session()?.[field], now, keepMs))
+      const signed = cookieValues(this.#request.headers.cookie, cookieName)
+      const kept = signed.map((value) => read(unsign(value, secrets), now, keepMs))
+      this.#before = Math.max(...kept, read(this.#session()?.[field], now, keepMs))
     }
     return this.#before
   }
@@ -98,7 +99,7 @@ export class RequestReader implements Reader {
   async keep(reply: FastifyReply, saved: boolean): Promise<void> {
     const { router, secrets, cookieName, secure, keepMs } = this.#settings
     const found = reply.statusCode < 500 ? this.#session() : undefined
-    const session = found?.[isKept] === false ? undefined : found
+    const session = found?.[mayBeSaved] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
     const text = write(now, Date.now())
@@ -114,9 +115,9 @@ export class RequestReader implements Reader {
 
   /** A session with data; an empty one would be stored, and would set a cookie, only for the position. */
   #session(): Fields | undefined {
-    const { session } = this.#request as { session?: Fields | null }
+    const { session } = this.#request as { session?: object | null }
     if (!session) return undefined
-    for (const name in session) if (name !== 'cookie' && Object.hasOwn(session, name)) return session
+    for (const name in session) if (name !== 'cookie' && Object.hasOwn(session, name)) return session as Fields
     return undefined
   }
 }

@@ -35,5 +35,5 @@ export const policies = {
   latency: () => least(({ inFlight, latencyMs }) => (latencyMs + 0.1) * (inFlight + 1)),
 } satisfies Record<string, () => Pick>
 
-export type PolicyName = keyof typeof policies
-export const policyNames: readonly PolicyName[] = Object.keys(policies) as PolicyName[]
+export type ReplicaPolicyName = keyof typeof policies
+export const replicaPolicyNames: readonly ReplicaPolicyName[] = Object.keys(policies) as ReplicaPolicyName[]

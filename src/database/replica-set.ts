@@ -1,6 +1,6 @@
 import { fn, int, oneOf, type Resolved } from '../base/options.ts'
 import { within } from '../base/within.ts'
-import { type Pick, policies, policyNames } from './policies.ts'
+import { type Pick, policies, replicaPolicyNames } from './policies.ts'
 import { PrimaryHistory, type Sample, type ServerClient, sample, shared } from './watch.ts'
 
 export const watchOptions = {
@@ -21,7 +21,7 @@ export const watchOptions = {
    * Policy that chooses among the healthy replicas. `least-in-flight` alternates between equals; `latency` is the moving
    * average × (reads in flight + 1).
    */
-  policy: oneOf(...policyNames).default('least-in-flight'),
+  policy: oneOf(...replicaPolicyNames).default('least-in-flight'),
   /** Called when a replica leaves or returns; `index` is its index in the list. */
   onChange: fn<(index: number, healthy: boolean) => void>(),
 }

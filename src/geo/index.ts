@@ -1,3 +1,8 @@
+// The country of a request, and the best region for it: `request.geo`, an endpoint, and an optional redirect.
+//   locator.ts   finds the country: in a header of a trusted edge (a CDN, a cloud load balancer), else in the database
+//   database.ts  reads a MaxMind DB file through mmdb-lib, an optional peer dependency
+//   regions.ts   probes the regions of a service and orders them for a client
+//   place.ts     the type of a place
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
@@ -27,14 +32,6 @@ import { type RegionOptions, Regions, regionOptions } from './regions.ts'
 
 export type { Place } from './place.ts'
 export type { RegionOptions } from './regions.ts'
-
-/**
- * The country of a request, and the best region for it.
- *
- * - `locator.ts` finds the country: in a header of a trusted edge (a CDN, a cloud load balancer), else in the database.
- * - `database.ts` reads a MaxMind DB file through mmdb-lib, an optional peer dependency.
- * - `regions.ts` probes the regions of a service and orders them for a client.
- */
 
 /** @internal */
 export const geoOptions = {

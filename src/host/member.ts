@@ -1,4 +1,5 @@
 import cluster, { type Worker } from 'node:cluster'
+import { releaseSockets } from '../base/internals/cluster-handles.ts'
 import { type FromWorker, isFleetMessage, type ToWorker } from './messages.ts'
 
 /** Exit status of a process. */
@@ -102,6 +103,8 @@ export class Member {
    */
   async stop(handover: boolean, timeoutMs: number): Promise<boolean> {
     if (this.state !== 'ended') this.#move('stopping')
+    // A worker without a successor is the last one to accept on its sockets.
+    if (!handover && this.#worker.isConnected()) releaseSockets(this.#worker)
     // An app without the plugin, or before the plugin is loaded, understands SIGTERM only.
     if (!this.plugin || !this.send({ fleet: 'shutdown', handover })) this.kill('SIGTERM')
     const timer = setTimeout(() => this.kill('SIGKILL'), timeoutMs)

@@ -1,3 +1,5 @@
+import type { Refusal } from '../base/refuse-group.ts'
+
 /** One metric of one process, as returned by prom-client's `getMetricsAsJSON()`. */
 export interface Metric {
   readonly name: string
@@ -27,6 +29,7 @@ export type FromWorker =
   | { readonly fleet: 'hello' }
   /** `rss`: resident set size in bytes. */
   | { readonly fleet: 'beat'; readonly rss: number }
+  | Refusal
   /** An operator drained this worker, or reverted it. The workers share one port, so the others must follow. */
   | { readonly fleet: 'drain' | 'undrain' }
   /** `/metrics` of this worker was requested: it needs the metrics of all workers. */

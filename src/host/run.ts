@@ -15,7 +15,7 @@ export interface RunOptions extends Omit<SupervisorOptions, 'onChange'> {
 }
 
 /**
- * Runs a group of workers until a signal ends it: SIGHUP reloads; SIGTERM and SIGINT drain, and a second one kills.
+ * Runs a group of workers until a signal ends it: SIGHUP reloads; SIGTERM and SIGINT drain, and a second one after 300 ms kills.
  * The process exits with 0 when no request was cut off, else with 1.
  *
  * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves; FLEET_ERR_CONTROL

@@ -1,3 +1,10 @@
+// Several processes of one program on one port, as started by `fleet start`. In the parent process:
+//   run.ts         signals, control socket and service manager around a Supervisor; the entry of the command
+//   supervisor.ts  the group: which workers run; starts, reloads, replaces, drains and stops them
+//   member.ts      one worker process, from fork to exit; backoff.ts delays its restart after a crash
+//   watchdog.ts    finds stuck workers and workers that use too much memory
+//   group-metrics.ts  one `/metrics` for all workers
+// In each worker: worker.ts, a plugin, and ready.ts. Both sides exchange the messages of messages.ts.
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import { FleetError } from '../base/errors.ts'
@@ -52,6 +59,8 @@ export class Supervisor {
   readonly #stuck = new WeakSet<Member>()
   #phase: 'starting' | 'running' | 'stopping' = 'starting'
   #drained = false
+  /** Why no worker can run. */
+  #refusal: FleetError | undefined
   /** Settles after the last queued operation. */
   #queue: Promise<unknown> = Promise.resolve()
   #nextReload: Promise<void> | undefined
@@ -82,7 +91,7 @@ export class Supervisor {
    * Starts all workers. Resolves when each one serves or its time is over. If at least one serves, the failed ones are
    * restarted.
    *
-   * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves
+   * @throws FLEET_ERR_WORKER_NOT_READY when no worker serves, or the error with which the workers refused to run
    */
   start(): Promise<void> {
     // Queued, so that a concurrent reload follows.
@@ -94,7 +103,9 @@ export class Supervisor {
     await Promise.all(this.#slots.map((slot) => this.#settle(slot)))
     if (this.#phase === 'stopping') return
     if (this.serving.up === 0) {
-      throw new FleetError('FLEET_ERR_WORKER_NOT_READY', 'no worker serves; their output has the reason')
+      throw (
+        this.#refusal ?? new FleetError('FLEET_ERR_WORKER_NOT_READY', 'no worker serves; their output has the reason')
+      )
     }
     this.#phase = 'running'
     for (const slot of this.#slots) if (!slot.member) this.#restart(slot, 'crash', 0)
@@ -148,7 +159,7 @@ export class Supervisor {
     const member = new Member(
       slot.number,
       id,
-      { ...this.#options.env, ...env },
+      { FLEET_WORKERS: this.#options.workers, ...this.#options.env, ...env },
       {
         message: (from, message) => this.#onMessage(from, message),
         ended: (member, exit) => this.#onEnd(slot, member, exit),
@@ -265,6 +276,9 @@ export class Supervisor {
         break
       case 'scrape':
         void this.#scrape(member, message.id)
+        break
+      case 'refused':
+        this.#refusal = new FleetError('FLEET_ERR_MEMORY_IN_WORKERS', message.detail)
         break
       case 'drain':
       case 'undrain':

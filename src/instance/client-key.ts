@@ -1,6 +1,16 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { addressKey, type Proxies, proxiesOf, resolveClient, type TrustProxy } from '../base/client-address.ts'
+import {
+  addressKey,
+  maxHops,
+  type Proxies,
+  plainAddress,
+  proxiesOf,
+  resolveClient,
+  type TrustProxy,
+} from '../base/client-address.ts'
 import { readEnv } from '../base/env.ts'
+import { ipOf } from '../base/internals/fastify.ts'
+import { firstAddresses } from '../base/networks.ts'
 
 /** Largest number of cached addresses. */
 const maxCached = 10_000
@@ -91,12 +101,31 @@ export function decorateClients(app: FastifyInstance, trust: TrustProxy | undefi
       'TRUST_PROXY trusts every address: a client that reaches this instance directly can claim any address and ' +
         'evade every limit; list the addresses or networks of the proxies instead',
     )
-  if (!none && !app.hasRequestDecorator('ips'))
+  const hasTrustProxy = app.hasRequestDecorator('ips')
+  if (hasTrustProxy ? !all && differs(app, trust, clients.proxies) : !none)
     app.log.warn(
-      'TRUST_PROXY is set, but this app was created without `trustProxy`: limits see the client behind the proxy, ' +
-        '`request.ip`, `request.protocol` and `request.host` do not; create the app with Fastify(serverOptions())',
+      `TRUST_PROXY is set, but this app was created ${hasTrustProxy ? 'with another' : 'without'} \`trustProxy\`: limits ` +
+        'see the client behind the proxies of TRUST_PROXY, `request.ip`, `request.protocol` and `request.host` do not; ' +
+        'create the app with Fastify(serverOptions())',
     )
   return clients
+}
+
+/** Addresses that proxies usually have, and one that none has. */
+const usual = ['127.0.0.1', '10.0.0.1', '172.16.0.1', '192.168.0.1', '192.0.2.1', '::1', 'fd00::1']
+/** Addresses of as many proxies as may be trusted. */
+const longest = Array.from({ length: maxHops }, (_, i) => `203.0.113.${i + 1}`).join(', ')
+
+/** Whether `request.ip` differs from the client's address for any of a sample of peers. */
+function differs(app: FastifyInstance, trust: TrustProxy | undefined, proxies: Proxies | undefined): boolean {
+  if (!proxies) return false
+  const peers = typeof trust === 'object' ? [...usual, ...firstAddresses(trust)] : usual
+  return peers.some((peer) =>
+    [longest, `203.0.113.1, 198.51.100.1, ${peer}`].some((forwardedFor) => {
+      const ip = ipOf(app, peer, forwardedFor)
+      return ip !== undefined && plainAddress(ip) !== resolveClient(peer, forwardedFor, proxies.trusts)
+    }),
+  )
 }
 
 /**

@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
-import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyBaseLogger, FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { dictionary } from '../base/dictionary.ts'
+import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
 import { int, type OptionsOf, resolveOptions, token, trustProxy } from '../base/options.ts'
 import { requestId } from '../base/request-id.ts'
+import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
 
 /** @internal */
@@ -15,8 +17,8 @@ export const identityOptions = {
   name: token.env('FLEET_NAME').default('fleet'),
   /** Unique in the fleet. @default host name, process id and a random suffix */
   id: token.env('INSTANCE_ID'),
-  /** Version of the application. */
-  version: token.env('FLEET_VERSION').default('0.0.0'),
+  /** Version of the application. @default that of its `package.json`, else 0.0.0 */
+  version: token.env('FLEET_VERSION'),
   /** Side of a blue-green deployment. */
   color: token.env('FLEET_COLOR').default('none'),
   /** Region of the instance. */
@@ -187,8 +189,18 @@ function requestIds(trusted: (address: string | undefined) => boolean): (raw: In
   }
 }
 
+/** Sets the level of the app's logger, which may be any object with pino's methods for lines. */
+function setLogLevel(log: FastifyBaseLogger, level: string): void {
+  const { levels } = log as { levels?: { values?: object } }
+  if (level === 'silent' || Object.hasOwn(levels?.values ?? {}, level)) log.level = level
+  else log.warn(`LOG_LEVEL=${level} is not a level of this app’s logger, which keeps its own level`)
+}
+
 const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
-  const options = resolveOptions('identity', identityOptions, given)
+  const resolved = resolveOptions('identity', identityOptions, given)
+  const options = { ...resolved, version: resolved.version ?? appVersion() ?? '0.0.0' }
+  const { LOG_LEVEL } = readEnv()
+  if (LOG_LEVEL !== undefined) setLogLevel(app.log, LOG_LEVEL)
   const { name, trustProxy, id, ...rest } = options
   const host = hostname()
   const instance = {

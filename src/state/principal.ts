@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 
 interface Authenticated {
   user?: { sub?: unknown } | null
-  session?: Record<string, unknown> | null
+  session?: object | null
 }
 
 /**
@@ -11,7 +11,7 @@ interface Authenticated {
  */
 export function principal(request: FastifyRequest): string | undefined {
   const { session } = request as Authenticated
-  return subject(request) ?? (session ? idOf(session[userIdField(request)]) : undefined)
+  return subject(request) ?? (session ? idOf((session as Record<string, unknown>)[userIdField(request)]) : undefined)
 }
 
 /** The subject of the access token. */

@@ -54,15 +54,16 @@ test('a logout at one instance ends session and tokens on every instance', async
   assert.equal((await one.send('/api/v1/auth/logout', { method: 'POST' })).status, 401)
 })
 
-test('a refresh token works once, on any instance; reuse ends the session', async () => {
+test('a refresh token works once, on any instance; use by another client ends the session', async () => {
   const { refreshToken } = await login(one)
-  const refresh = (app: Running, token: string) =>
-    app.send('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: token } })
+  const refresh = (app: Running, token: string, headers = {}) =>
+    app.send('/api/v1/auth/refresh', { method: 'POST', body: { refreshToken: token }, headers })
   const fresh = await refresh(two, refreshToken)
   assert.equal(fresh.status, 200)
   const authorization = `Bearer ${fresh.json.accessToken}`
   assert.equal((await one.send('/api/v1/me', { headers: { authorization } })).status, 200)
-  const again = await refresh(one, refreshToken)
+  assert.deepEqual((await refresh(one, refreshToken)).json, fresh.json, 'a second tab')
+  const again = await refresh(one, refreshToken, { 'user-agent': 'another client' })
   assert.deepEqual([again.status, again.json.code], [401, 'FLEET_ERR_TOKEN_REUSED'])
   assert.equal((await refresh(two, fresh.json.refreshToken)).status, 401)
 })

@@ -189,6 +189,25 @@ describe('read-your-writes with lagging replicas', () => {
     assert.equal(plain.headers['set-cookie'], undefined)
   })
 
+  it('uses the latest position of several cookies, in any order', async () => {
+    const [app] = await shops(1)
+    assert.ok(app)
+    const { one, two } = cluster
+    await Promise.all([one, two].map(pause))
+    try {
+      const [older, newer] = [new Visitor(), new Visitor()]
+      await older.send(app, 'POST', '/items', { sku: 'several', price: 1 })
+      await newer.send(app, 'POST', '/items', { sku: 'several', price: 2 })
+      const sent = ['fleet.wal=stale.sig', 'fleet.wal=', older.header, newer.header]
+      for (const cookies of [sent, sent.toReversed()]) {
+        const headers = { cookie: cookies.join('; ') }
+        assert.equal((await app.inject({ url: '/items/several', headers })).json().price, 2)
+      }
+    } finally {
+      await Promise.all([one, two].map(resume))
+    }
+  })
+
   it('reads only from the primary when the position after a write is unknown', async () => {
     const [app] = await shops(1)
     assert.ok(app)

@@ -23,8 +23,8 @@ test('JSON is parsed in few places of the modules with shared state, and each of
     [...new Set(linesWith(/JSON\.parse\(/))],
     [
       'src/state/broadcast/subscriptions.ts',
+      'src/state/cache/data.ts',
       'src/state/cache/redis-store.ts',
-      'src/state/cache/value.ts',
       'src/state/jwt/claims.ts',
       'src/state/jwt/keys.ts',
       'src/state/registry/signed-entries.ts',

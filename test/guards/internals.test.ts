@@ -10,7 +10,7 @@ const src = fileURLToPath(new URL('../../src', import.meta.url))
 const exceptions: Readonly<Record<string, string>> = {}
 
 const privateNames =
-  /\b_storeHeader\b|\b_headerSent\b|\b_hasBody\b|(?<!\w)_header\b|getOwnPropertySymbols|\bprintRoutes\(\)|\b_originalClient\b|\b_requestHandler\b|\b_extensions\b|['"`]fastify\.(?:context|options|reply|Reply|serverBindings)/
+  /\b_storeHeader\b|\b_headerSent\b|\b_hasBody\b|(?<!\w)_header\b|getOwnPropertySymbols|\bprintRoutes\(\)|\b_originalClient\b|\b_requestHandler\b|\b_extensions\b|['"`]fastify\.(?:context|options|reply|Reply|Request|serverBindings)/
 
 const headings = ['Touches', 'Seen in', 'Worth', 'Fallback'] as const
 
@@ -35,6 +35,14 @@ describe('private parts of Node, Fastify and other packages', () => {
         headings.filter((name) => !read(file).includes(`// ${name}: `)).map((name) => `${file}: ${name}`),
       )
     assert.deepEqual(undocumented, [])
+  })
+
+  it('include undici, which changes the global fetch as it loads', () => {
+    const loads = /^import (?!type)[^\n]*from 'undici'|\b(?:import|load|require)\('undici'\)/m
+    assert.deepEqual(
+      files.filter((file) => loads.test(withoutComments(read(file)).replace(/typeof import\('undici'\)/g, ''))),
+      ['base/internals/undici.ts'],
+    )
   })
 
   it('are recognized by this test', () => {

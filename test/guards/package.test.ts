@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
@@ -11,31 +11,110 @@ import { startRedis } from '../helpers/redis.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
-/** npm's installation beside this Node, because a test run without npm has no npm_execpath. */
-const npm = (args: string[], cwd: string): string =>
-  execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+/** The npm on PATH, run by this version of Node.js. */
+function npm(args: string[], cwd: string): { stdout: string; stderr: string } {
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` }
+  const { status, stdout, stderr } = spawnSync('npm', args, { cwd, env, encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  return { stdout, stderr }
+}
+
+/** Whether `link` of a page leads to a file and, in a page, to a heading. */
+function resolves(page: string, link: string): boolean {
+  const [path = '', anchor] = link.split('#')
+  const file = path === '' ? page : join(dirname(page), path)
+  if (!existsSync(file)) return false
+  if (anchor === undefined || !file.endsWith('.md')) return true
+  const headings = [...readFileSync(file, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+  return headings.includes(anchor)
+}
 
 describe('the packed package', () => {
   const project = temporaryFolder('package')
+  const installed = join(project, 'node_modules', 'fastify-fleet')
+  let warnings = ''
 
   before(() => {
-    // The scripts that `npm pack` runs, except `prepare`: it rewrites the reference application's Prisma client, which
-    // other tests use meanwhile.
-    npm(['run', '--silent', 'prepack'], root)
-    const packed = npm(['pack', '--silent', '--ignore-scripts', '--pack-destination', project], root).trim()
+    const packed = npm(['pack', '--silent', '--pack-destination', project], root).stdout.trim().split('\n').at(-1)
     writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'shop', private: true, type: 'module' }))
     const { fastify, '@types/node': types } = manifest.devDependencies
     const wanted = [`./${packed}`, `fastify@${fastify}`, `@types/node@${types}`]
-    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project)
+    warnings = npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project).stderr
+  })
+
+  it('installs without a warning, and runs no script of its own', () => {
+    assert.equal(warnings, '')
+    const scripts = Object.keys(manifest.scripts)
+    const run = ['preinstall', 'install', 'postinstall', 'prepublish', 'preprepare', 'prepare', 'postprepare']
+    assert.deepEqual(
+      run.filter((name) => scripts.includes(name)),
+      [],
+    )
+  })
+
+  it('has every file that its pages link to', () => {
+    const pages = readdirSync(installed, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.md'))
+    assert.ok(pages.includes('README.md') && pages.includes(join('docs', 'sessions.md')))
+    const dead = pages.flatMap((page) => {
+      const text = readFileSync(join(installed, page), 'utf8').replace(/```[\s\S]*?```|`[^`\n]*`/g, '')
+      const links = [...text.matchAll(/\]\(<?([^)\s>]+)>?(?: "[^"]*")?\)|^\[[^\]]+\]: (\S+)|(?:href|src)="([^"]+)"/gm)]
+        .map(([, inline, reference, html]) => inline ?? reference ?? html ?? '')
+        .filter((link) => !/^[a-z]+:/.test(link))
+      return links.filter((link) => !resolves(join(installed, page), link)).map((link) => `${page}: ${link}`)
+    })
+    assert.deepEqual(dead, [])
+  })
+
+  /** An older version, told by `process.versions`; this Node.js would load everything else. */
+  const pretended = `data:text/javascript,${encodeURIComponent(
+    "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '22.18.9' } })",
+  )}`
+  const needs = `fastify-fleet needs Node.js ${manifest.engines.node.replace(/^>=|\.0$/g, '')} or later; this is `
+  const entries = Object.keys(manifest.exports).filter((name) => name !== './package.json')
+
+  function start(node: string, args: string[]): { status: number | null; output: string } {
+    const { status, stdout, stderr } = spawnSync(node, args, { cwd: project, encoding: 'utf8' })
+    return { status, output: stdout + stderr }
+  }
+
+  it('ends with one line on an older version of Node.js, whatever is loaded', () => {
+    const output = `${needs}22.18.9\n`
+    for (const name of entries) {
+      const args = ['--import', pretended, '--eval', `import('fastify-fleet${name.slice(1)}')`]
+      assert.deepEqual(start(process.execPath, args), { status: 1, output }, name)
+    }
+    const fleet = start(process.execPath, ['--import', pretended, join(installed, manifest.bin.fleet), '--version'])
+    assert.deepEqual(fleet, { status: 1, output })
+  })
+
+  it('ends with one line on a real older version of Node.js', (t) => {
+    const old = (process.env.PATH ?? '')
+      .split(delimiter)
+      .map((folder) => join(folder, 'node'))
+      .map((node) => ({
+        node,
+        version: existsSync(node) ? start(node, ['-p', 'process.versions.node']).output.trim() : '',
+      }))
+      .find(({ version }) => version !== '' && Number(version.split('.')[0]) < 22)
+    if (!old) return t.skip('PATH has no Node.js before 22')
+    const output = `${needs}${old.version}\n`
+    for (const name of entries) {
+      const args = ['--eval', `import('fastify-fleet${name.slice(1)}')`]
+      assert.deepEqual(start(old.node, args), { status: 1, output }, name)
+    }
+    assert.deepEqual(start(old.node, [join(installed, manifest.bin.fleet)]), { status: 1, output })
   })
 
   it('has a file and a declaration for every export', () => {
-    const installed = join(project, 'node_modules', 'fastify-fleet')
-    for (const [name, target] of Object.entries<Record<string, string> | string>(manifest.exports)) {
-      for (const file of typeof target === 'string' ? [target] : Object.values(target)) {
-        assert.ok(existsSync(join(installed, file)), `${name}: ${file}`)
-      }
-    }
+    const files = (target: unknown): string[] =>
+      typeof target === 'string' ? [target] : Object.values(target as object).flatMap(files)
+    for (const [name, target] of Object.entries(manifest.exports))
+      for (const file of files(target)) assert.ok(existsSync(join(installed, file)), `${name}: ${file}`)
     assert.ok(existsSync(join(installed, manifest.bin.fleet)))
     assert.ok(!readdirSync(join(installed, 'dist')).includes('app'))
   })
@@ -54,15 +133,13 @@ describe('the packed package', () => {
   })
 
   it('contains its bill of materials and the security policy', () => {
-    const installed = join(project, 'node_modules', 'fastify-fleet')
     const bom = JSON.parse(readFileSync(join(installed, 'sbom.cdx.json'), 'utf8'))
     assert.equal(bom.metadata.component.version, manifest.version)
     assert.ok(existsSync(join(installed, 'SECURITY.md')))
   })
 
   it('loads every export without an optional dependency', () => {
-    const names = Object.keys(manifest.exports).filter((name) => name !== './package.json')
-    const script = names.map((name) => `await import('fastify-fleet${name.slice(1)}')`).join('\n')
+    const script = entries.map((name) => `await import('fastify-fleet${name.slice(1)}')`).join('\n')
     writeFileSync(join(project, 'load.js'), script)
     execFileSync(process.execPath, ['load.js'], { cwd: project })
     for (const optional of Object.keys(manifest.peerDependenciesMeta)) {
@@ -80,6 +157,55 @@ describe('the packed package', () => {
       for (const file of ejected) assert.ok(existsSync(join(project, 'ejected', kit, file)), file)
     }
     execFileSync(fleet, ['doctor', join(project, 'ejected')], { stdio: 'pipe' })
+  })
+
+  describe('its types', () => {
+    const shared = {
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: false,
+      target: 'es2022',
+      types: ['node'],
+    }
+    const every = 'every-entry.ts'
+    /** The ways in which apps compile, and files of such apps. */
+    const modes = {
+      'ES modules': [{ module: 'nodenext' }, ['app.ts', every]],
+      'a bundler': [{ module: 'esnext', moduleResolution: 'bundler' }, ['app.ts', every]],
+      CommonJS: [{ module: 'node16' }, ['commonjs.cts']],
+      'Node’s own fetch': [{ module: 'nodenext', lib: ['es2023'] }, ['fetch.ts']],
+      '@fastify/jwt': [{ module: 'nodenext' }, ['fastify-jwt.ts']],
+      'undeclared session fields': [{ module: 'nodenext' }, ['untyped-session.ts']],
+    } as const
+
+    before(() => {
+      // The oldest version that is supported; the newest one is this project's own.
+      const wanted = ['typescript-5.4@npm:typescript@5.4.5', '@fastify/jwt@10']
+      npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project)
+      cpSync(join(root, 'test/guards/user-code'), project, { recursive: true })
+      const lines = entries.map((name, i) => `export * as entry${i} from 'fastify-fleet${name.slice(1)}'`)
+      writeFileSync(join(project, every), lines.join('\n'))
+    })
+
+    const compilers = {
+      'TypeScript 5.4': join(project, 'node_modules/typescript-5.4/bin/tsc'),
+      'TypeScript 7': join(root, 'node_modules/typescript/bin/tsc'),
+    }
+    for (const [version, tsc] of Object.entries(compilers)) {
+      for (const [mode, [options, files]] of Object.entries(modes)) {
+        it(`compile with ${version} and ${mode}`, () => {
+          const compilerOptions = { ...shared, ...options, esModuleInterop: true, outDir: 'compiled' }
+          writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+          assert.deepEqual(start(process.execPath, [tsc, '-p', '.']), { status: 0, output: '' })
+        })
+      }
+    }
+
+    it('describe what CommonJS loads', () => {
+      const { status, output } = start(process.execPath, ['compiled/commonjs.cjs'])
+      assert.equal(status, 0, output)
+      assert.equal(output.trim().split('\n').at(-1), '200 string function')
+    })
   })
 
   const example = /```ts\n(import Fastify[\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1] ?? ''

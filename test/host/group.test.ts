@@ -4,6 +4,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
+import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { sendRequest } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
@@ -84,6 +85,21 @@ test('Ctrl-C in a terminal reaches all processes at once and loses no request', 
   assert.deepEqual(workerPids(group).filter(isAlive), [])
 })
 
+test('a SIGTERM to all processes, as systemd sends it, drains for DRAIN_DELAY', async () => {
+  const group = await started(['--workers', '2'], { DRAIN_DELAY: 600_000, SHUTDOWN_TIMEOUT: 600_000 })
+  process.kill(-group.pid, 'SIGTERM')
+  const pids = new Set<number>()
+  await until(
+    async () => {
+      const response = await fetch(`http://127.0.0.1:${group.port}/`, { headers: { connection: 'close' } })
+      if (response.headers.has('x-fleet-draining')) pids.add(((await response.json()) as { pid: number }).pid)
+      return pids.size === 2
+    },
+    { what: 'the drain of both workers' },
+  )
+  await group.stop(0)
+})
+
 test('a second signal ends the group at once, with 1', async () => {
   const group = await started(['--workers', '2'])
   const slow = sendRequest(group.port, 'GET', '/slow?ms=60000')
@@ -91,8 +107,8 @@ test('a second signal ends the group at once, with 1', async () => {
   await metric(group, 'fleet_workers_silent')
   process.kill(group.pid, 'SIGTERM')
   await until(() => logged(group, 'stopping').length === 1, { what: 'the first signal' })
-  process.kill(group.pid, 'SIGTERM')
-  assert.deepEqual(await group.exit, { code: 1, signal: null })
+  await until(() => group.ended ?? void group.kill('SIGTERM'), { what: 'the exit' })
+  assert.deepEqual(group.ended, { code: 1, signal: null })
   await assert.rejects(slow)
   await until(() => workerPids(group).every((pid) => !isAlive(pid)), { what: 'the end of all workers' })
 })
@@ -204,6 +220,52 @@ test('any worker serves the metrics of the whole group, also after a reload', as
   })
   assert.match(open.headers.get('content-type') ?? '', /^application\/openmetrics-text/)
   assert.match(await open.text(), /# EOF\n$/)
+})
+
+/** A program with the whole toolkit, whose state is in memory without Redis. */
+const stateful = `import Fastify from 'fastify'
+import { fleet } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)}
+const app = Fastify({ logger: { level: 'warn' } })
+await app.register(fleet)
+app.get('/', async () => ({}))
+await app.listen({ port: Number(process.env.PORT), host: '127.0.0.1' })
+`.replace("'fastify'", JSON.stringify(import.meta.resolve('fastify')))
+const noRedis = { REDIS_URL: undefined, REDIS_HOST: undefined, NODE_ENV: undefined }
+
+test('rejects several workers without Redis, with the fix and exit code 2', async () => {
+  const release = new Release()
+  release.write(stateful)
+  const refused = fleetCommand(['start', release.file, '--workers', '2'], { ...noRedis, PORT: 0 })
+  assert.deepEqual(await refused.exit, { code: 2, signal: null })
+  const last = refused.stderr.trim().split('\n').at(-1) ?? ''
+  assert.match(last, /FLEET_ERR_MEMORY_IN_WORKERS .*REDIS_URL.*2 processes.*--workers 1.*FLEET_ALLOW_MEMORY=1/)
+})
+
+test('runs one worker without Redis, and several with FLEET_ALLOW_MEMORY and a warning', async () => {
+  const release = new Release()
+  release.write(stateful)
+  const one = await startGroup(release, ['--workers', '1'], noRedis)
+  await one.stop()
+  const two = await startGroup(release, ['--workers', '2'], { ...noRedis, FLEET_ALLOW_MEMORY: '1' })
+  await until(() => /a session exists in one of them only/.test(two.stdout), { what: 'the warning' })
+  await two.stop()
+})
+
+test('rejects several processes of pm2 without Redis', async () => {
+  const release = new Release()
+  release.write(stateful)
+  const pm2 = { pm_id: '0', instances: '2', exec_mode: 'cluster_mode' }
+  const app = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 } })
+  assert.equal((await app.exit).code, 1)
+  assert.match(app.stdout, /FLEET_ERR_MEMORY_IN_WORKERS/)
+})
+
+test('exits with 1 when no worker starts although a parent process such as pm2 has opened a channel', async () => {
+  const release = new Release()
+  release.write('throw new Error("a bad build")')
+  const cli = new URL('../../src/cli/main.ts', import.meta.url)
+  const failed = forkApp(cli, { args: ['start', release.file, '--workers', '1'], ipc: true })
+  assert.deepEqual(await failed.exit, { code: 1, signal: null })
 })
 
 test('exits with 1 when no worker starts, with 2 on invalid arguments', async () => {

@@ -187,4 +187,43 @@ describe('trusted proxies', () => {
     }
     for (const trust of [false, 0, []]) assert.deepEqual((await build(t, { trust })).warnings, [])
   })
+
+  it('cause a warning if Fastify trusts others', async (t) => {
+    const others: [TrustProxy, FastifyServerOptions['trustProxy']][] = [
+      [false, true],
+      [['loopback'], true],
+      [['10.0.0.0/8'], 'loopback'],
+      [
+        ['10.0.0.0/8', 'loopback'],
+        ['10.1.0.0/16', '127.0.0.1'],
+      ],
+      [['192.0.2.7'], '192.0.2.8'],
+      [['loopback'], (_, hop) => hop < 2],
+      [1, (_, hop) => hop < 2],
+      [1, true],
+      [['fc00::/7'], () => false],
+    ]
+    for (const [trust, trustProxy] of others) {
+      const { warnings } = await build(t, { trust, server: { trustProxy } })
+      assert.equal(warnings.length, 1, `${trust} ${trustProxy}`)
+      assert.match(warnings[0] ?? '', /another `trustProxy`.*serverOptions\(\)/)
+    }
+  })
+
+  it('cause no warning if Fastify trusts the same', async (t) => {
+    const same: [TrustProxy | undefined, FastifyServerOptions['trustProxy']][] = [
+      [undefined, true],
+      [['loopback'], 'loopback'],
+      [
+        ['10.0.0.0/8', 'loopback'],
+        ['10.0.0.0/8', '127.0.0.0/8', '::1'],
+      ],
+      [1, (_, hop) => hop < 1],
+      [32, (_, hop) => hop < 32],
+      [['uniquelocal', '192.0.2.7'], 'uniquelocal, 192.0.2.7'],
+      [['loopback'], () => JSON.parse('')],
+    ]
+    for (const [trust, trustProxy] of same)
+      assert.deepEqual((await build(t, { trust, server: { trustProxy } })).warnings, [], `${trust} ${trustProxy}`)
+  })
 })

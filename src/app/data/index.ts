@@ -1,3 +1,8 @@
+// The data of the reference application: users and products behind one interface.
+//   data.ts    the contract, `Data`, and the types of its records
+//   prisma.ts  PostgreSQL through Prisma, with read replicas; loaded only if DATABASE_URL is set
+//   memory.ts  the same in this process, for development; every instance then has its own data
+// Routes use `app.data` and do not know which of the two it is.
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { database } from '../../database/index.ts'

@@ -47,7 +47,7 @@ const auth: FastifyPluginAsync = async (app) => {
         response: schemas.responses(200, schemas.tokens),
       },
     },
-    (request): Promise<TokenPair> => app.tokens.refresh(request.body.refreshToken),
+    (request): Promise<TokenPair> => app.tokens.refresh(request.body.refreshToken, request),
   )
 }
 export default auth

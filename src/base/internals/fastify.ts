@@ -1,13 +1,14 @@
-// Touches: the servers and the options that Fastify keeps on an app under symbols named `fastify.serverBindings` and
-//   `fastify.options`, and the text that `printRoutes()` returns.
+// Touches: the servers, the options and the class of requests that Fastify keeps on an app under symbols named
+//   `fastify.serverBindings`, `fastify.options` and `fastify.Request`, and the text that `printRoutes()` returns.
 // Seen in: Fastify 5.0 to 5.12.
-// Worth: needed for correctness, to drain all addresses of `localhost`. Shedding requests before Fastify, which needs to know
-//   whose the server is, saves -1 to
-//   15 % of their CPU time, which is not settled; see docs/benchmarks.md.
-// Fallback: a symbol that is not found; then only the first server is drained, and requests are shed in a hook.
+// Worth: needed for correctness, to drain all addresses of `localhost`, and to compare `request.ip` with TRUST_PROXY at
+//   boot. Shedding requests before Fastify, which needs to know whose the server is, saves -1 to 15 % of their CPU time,
+//   which is not settled; see docs/benchmarks.md.
+// Fallback: a symbol that is not found; then only the first server is drained, requests are shed in a hook, and nothing is
+//   compared.
 
 import type { Server } from 'node:http'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { shortcuts } from './shortcuts.ts'
 
 /** The symbol with this description on an object or its prototypes. */
@@ -40,5 +41,33 @@ export function hasOwnServer(app: FastifyInstance): boolean {
   return options !== undefined && !options.serverFactory
 }
 
+/** Whether the app or one of its scopes has routes. */
+export const hasRoutes = (app: FastifyInstance): boolean => /[├└]/.test(app.printRoutes())
+
 /** Whether host, version or another constraint selects a route beside the path: `(GET) {"host":"…"}`. */
 export const hasRouteConstraints = (app: FastifyInstance): boolean => /\) \{/.test(app.printRoutes())
+
+/** Whether all routes will have hooks that are added now: no scope was registered before, and this is none. */
+export const hooksReachAllRoutes = (app: FastifyInstance): boolean => rootOf(app) === app && !hasRoutes(app)
+
+/** Scopes inherit from the app that they are registered in. */
+export function rootOf(app: FastifyInstance): FastifyInstance {
+  const parent = Object.getPrototypeOf(app) as Partial<FastifyInstance> | null
+  return parent && typeof parent.close === 'function' ? rootOf(parent as FastifyInstance) : app
+}
+
+/**
+ * What `request.ip` will be for a request from `peer` with this `X-Forwarded-For`; `undefined` if that is unknown before
+ * the request.
+ */
+export function ipOf(app: FastifyInstance, peer: string, forwardedFor: string): string | undefined {
+  const Request = read<new (...parts: unknown[]) => FastifyRequest>(app, 'fastify.Request')
+  if (!Request) return undefined
+  const raw = { headers: { 'x-forwarded-for': forwardedFor }, socket: { remoteAddress: peer } }
+  try {
+    return new Request('', {}, raw, {}, app.log, undefined).ip
+  } catch {
+    // A `trustProxy` function of the app may expect a real request.
+    return undefined
+  }
+}

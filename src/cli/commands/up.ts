@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
+import { afterSameSignal } from '../../instance/lifecycle/signals.ts'
 import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
@@ -79,20 +80,21 @@ function programFile(positionals: readonly string[]): string {
   throw usageError(detail)
 }
 
-/** Ctrl-C signals this process twice, directly and through npm. Signals within this time count as one, ms. */
-const sameSignalMs = 1_000
-
 /** Resolves at the first signal. A later one exits at once; the guard then ends the children. */
 function untilSignal(): Promise<NodeJS.Signals> {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
-  let first: number | undefined
+  let isSecond = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      first ??= performance.now()
-      if (performance.now() - first > sameSignalMs) process.exit(1)
+      if (isSecond) process.exit(1)
       resolve(signal)
     })
   }
+  void promise.then(() =>
+    afterSameSignal(() => {
+      isSecond = true
+    }),
+  )
   return promise
 }
 

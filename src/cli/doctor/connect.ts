@@ -20,8 +20,8 @@ async function checkRedis(env: ReadonlyMap<string, Variable>): Promise<Finding[]
   if (!given?.value) return []
   const parts = URL.parse(given.value)
   const url = env.has('REDIS_URL') ? parts : undefined
-  // Another rule reports an invalid URL, without showing it.
-  if (env.has('REDIS_URL') && !url) return []
+  // Another rule reports an invalid URL, without showing it. A Unix domain socket has no host.
+  if (env.has('REDIS_URL') && !url?.hostname) return []
   const host = url?.hostname ?? given.value
   const port = Number(url ? url.port || 6379 : (env.get('REDIS_PORT')?.value ?? 6379))
   const tls = url ? url.protocol === 'rediss:' : /^(?:1|true)$/i.test(env.get('REDIS_TLS')?.value ?? '')

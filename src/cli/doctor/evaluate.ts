@@ -68,7 +68,7 @@ function checkInstance(
   const id = env.get('INSTANCE_ID')
   if (many && id?.value) findings.push(found('DOCTOR_INSTANCE_ID', id, id.value))
   const allowed = env.get('FLEET_ALLOW_MEMORY')
-  const redis = [...env.keys()].some((name) => /^REDIS_(?:URL|HOST|SENTINELS|CLUSTER)$/.test(name))
+  const redis = [...env.keys()].some((name) => /^REDIS_(?:URL(?:_FILE)?|HOST|SENTINELS|CLUSTER)$/.test(name))
   if (many && !redis && allowed && /^(?:1|true)$/i.test(allowed.value ?? ''))
     findings.push(found('DOCTOR_STATE_IN_MEMORY', allowed))
   else if (many && !redis && unseen === 'none') findings.push(found('DOCTOR_STATE_IN_MEMORY', copies ?? instance))
@@ -92,9 +92,11 @@ const losesSignals = (command: string): boolean =>
 /** The values that the instance would reject at startup. */
 function badValues({ env }: InstanceFacts): Finding[] {
   return [...env].flatMap(([name, variable]) => {
-    if (variable.value === undefined) return []
+    // Files of secrets belong to another machine.
+    if (variable.value === undefined || name.endsWith('_FILE')) return []
     try {
-      readEnv({ [name]: variable.value })
+      // Some values are validated on access.
+      Object.values(readEnv({ [name]: variable.value }))
       return []
     } catch (error) {
       if (!(error instanceof FleetError)) throw error

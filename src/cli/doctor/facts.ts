@@ -97,7 +97,7 @@ export const violation = (code: RuleCode, { file, line, address }: Place, detail
 export const isInstance = (env: ReadonlyMap<string, Variable>): boolean =>
   ['REDIS_URL', 'REDIS_HOST', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_NAME']
     .concat('SHUTDOWN_TIMEOUT', 'DRAIN_DELAY', 'TRUST_PROXY')
-    .some((name) => env.has(name))
+    .some((name) => env.has(name) || env.has(`${name}_FILE`))
 
 /** The probe path in a health check's command, e.g. of `curl -f http://127.0.0.1:3000/ready`. */
 export const probedPath = (command: string): string | undefined =>

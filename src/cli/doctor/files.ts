@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
+import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
-import { readRegular } from '../regular-file.ts'
 import type { Source } from './facts.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 

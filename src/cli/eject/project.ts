@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
+import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
-import { readRegular } from '../regular-file.ts'
 
 /** Values for the copied files. */
 export interface Project {

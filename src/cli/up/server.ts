@@ -96,7 +96,10 @@ export async function probePort(port: number, hello?: string | Buffer, expected:
  * @throws FLEET_ERR_SERVICE_FAILED with `source`, the origin of the URL, and the address without the password
  */
 export async function assertReachable(source: string, url: string, defaultPort: number): Promise<void> {
-  const { hostname, port } = new URL(url)
+  const parsed = URL.parse(url)
+  // The instances report a Unix domain socket that nothing listens on.
+  if (!parsed?.hostname || /^%2f/i.test(parsed.hostname) || parsed.searchParams.has('host')) return
+  const { hostname, port } = parsed
   const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || defaultPort), timeoutMs: 3_000 }
   if ((await exchange(address)).error === undefined) return
   const detail = `no server listens at ${hostname}:${address.port} (${source}); start it or unset ${source}`

@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
+import { undici } from '../../base/internals/undici.ts'
 import { caught } from '../boundary.ts'
 import { headersFrom } from '../http/wire/fields.ts'
 import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire/response-head.ts'
 import type { Target } from './target.ts'
-import { undici } from './undici.ts'
 
 /** Receives the events of an attempt. */
 export interface AttemptOwner {

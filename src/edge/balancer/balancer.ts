@@ -1,6 +1,16 @@
+// The balancer: targets, their health, the choice between them, and retries. Read on in this order:
+//   target.ts         one upstream: address, weight, state, connections
+//   rotation.ts       which targets may be chosen: lists by state; slow start
+//   policies/         which of them is chosen
+//   exchange.ts       one request: its attempts (attempt.ts), retries (retry-rules.ts, retry-budget.ts) and hedging;
+//                     waiting-room.ts holds it while no target is free
+//   ../probe.ts, outliers.ts  active and passive health checks, which move targets between states
+//   discovery.ts, follower.ts  sources of targets
+// `Balancer` below connects them. The HTTP proxy (../http/server.ts) and the TCP proxy (../tcp/index.ts) are built on it.
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
+import { undici } from '../../base/internals/undici.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { urlAt } from '../../base/urls.ts'
 import { Prober, type Verdict } from '../probe.ts'
@@ -14,11 +24,10 @@ import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { Rotation, type StateListener } from './rotation.ts'
 import { Target, type TargetOptions, type UpstreamRequest } from './target.ts'
-import { undici } from './undici.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export type { BalancerOptions } from './options.ts'
-export { type PolicyName, policyNames } from './policies/index.ts'
+export { type PickInput, type Policy, type PolicyName, policyNames } from './policies/index.ts'
 
 /** How long `ready()` waits for the first list from a source of targets, in milliseconds. */
 const sourceTimeoutMs = 5000
@@ -28,11 +37,15 @@ const noClient: PickInput = { client: '', headers: {} }
 type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'> & { method?: Dispatcher.HttpMethod }
 
 /**
+ * The dispatcher that the global `fetch` accepts. @types/node has its own copy of undici's types, of another version; those
+ * of a browser have no dispatcher.
+ */
+type FetchDispatcher =
+  NonNullable<Parameters<typeof fetch>[1]> extends { dispatcher?: infer D } ? NonNullable<D> : unknown
+
+/**
  * Holds targets, tracks their health, chooses one for each request, and retries on another one where that is safe. The
  * HTTP and TCP proxies are built on it; on its own it is a client-side load balancer.
- *
- * Read on in this order: `rotation.ts` (which targets may be chosen), `policies/` (which one is), `exchange.ts` (one
- * request: attempts, retries, hedging), `../probe.ts` and `outliers.ts` (active and passive health), `discovery.ts`.
  *
  * @example
  * const balancer = new Balancer(['http://10.0.0.1:3000', 'http://10.0.0.2:3000'], { policy: 'two-choices' })
@@ -42,7 +55,7 @@ type RequestInit = Omit<Dispatcher.RequestOptions, 'path' | 'method' | 'origin'>
 export class Balancer {
   readonly options: ResolvedBalancerOptions
   /** For `fetch(url, { dispatcher })`, Node's own or undici's. Only the path and query of the URL are used. */
-  readonly dispatcher: Dispatcher
+  readonly dispatcher: Dispatcher & FetchDispatcher
   /** Internal; shared with the proxies. */
   readonly context: BalancerContext
   readonly #policy: Policy
@@ -212,7 +225,7 @@ export class Balancer {
 }
 
 /** A dispatcher for Node's own `fetch` and for undici's that sends every request through `balancer`. */
-function balancedDispatcher(balancer: Balancer): Dispatcher {
+function balancedDispatcher(balancer: Balancer): Balancer['dispatcher'] {
   const { Dispatcher, Dispatcher1Wrapper } = undici()
   class BalancedDispatcher extends Dispatcher {
     override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
@@ -224,7 +237,7 @@ function balancedDispatcher(balancer: Balancer): Dispatcher {
       return balancer.close()
     }
   }
-  return new Dispatcher1Wrapper(new BalancedDispatcher())
+  return new Dispatcher1Wrapper(new BalancedDispatcher()) as Dispatcher as Balancer['dispatcher']
 }
 
 /** 501 and 505 describe the request, not the target. */

@@ -10,6 +10,8 @@ import type { PickInput } from './policies/index.ts'
 import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './retry-rules.ts'
 import type { Target, UpstreamRequest } from './target.ts'
 
+type RawFields = NonNullable<Dispatcher.DispatchController['rawHeaders']> | null
+
 /**
  * Carries one request from the choice of a target to the response: chooses, sends, and retries on another target while
  * that cannot take effect twice. For `outer` it is a single undici exchange, whatever the number of attempts.
@@ -60,11 +62,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   get paused(): boolean {
     return this.#winner?.controller?.paused ?? false
   }
-  get rawHeaders(): Dispatcher.DispatchController['rawHeaders'] {
-    return this.#winner?.controller?.rawHeaders
+  get rawHeaders(): RawFields {
+    return this.#winner?.controller?.rawHeaders ?? null
   }
-  get rawTrailers(): Dispatcher.DispatchController['rawTrailers'] {
-    return this.#winner?.controller?.rawTrailers
+  get rawTrailers(): RawFields {
+    return this.#winner?.controller?.rawTrailers ?? null
   }
   pause(): void {
     if (!this.#done) this.#winner?.controller?.pause()

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
+import { undici } from '../../base/internals/undici.ts'
 import { bool, int, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
 import { guard } from '../boundary.ts'
 import { HeaderLines } from '../http/headers.ts'
@@ -9,7 +10,6 @@ import type { WireRequest } from '../http/wire/request-writer.ts'
 import { addressOf, parseTarget } from '../target-url.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
-import { undici } from './undici.ts'
 
 /** @internal */
 export const targetOptions = {

@@ -1,3 +1,18 @@
+// How a request passes through the proxy:
+//
+// 1. `node-server.ts`: Node parses it, within the bounds of the options. `client-error.ts` responds to what is not HTTP.
+// 2. `server.ts`, `HttpProxy` below: counts it and calls the steps below, each of which can end it with an error response
+//    (`error-page.ts`).
+// 3. `admission.ts`: rejects what an upstream could read in another way, and blocked paths (`paths.ts`). `origins.ts`
+//    determines the client's address.
+// 4. `headers.ts`: the headers for the upstream. `request-body.ts`: the body, whole or streamed.
+// 5. `../balancer/exchange.ts`: chooses a target, and another one when an attempt fails and may be repeated.
+// 6. `../balancer/attempt.ts`: one request to one target, over `wire/` (WebSockets: undici).
+// 7. `response.ts`: writes the target's response to the client, with `http2-fields.ts`, `informational.ts` and
+//    `trailers.ts`.
+//
+// WebSockets take steps 3 to 6 from `tunnels.ts` and continue in `tunnel.ts`. `admin.ts` and `metrics.ts` are for operators.
+
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2SecureServer } from 'node:http2'
@@ -26,23 +41,6 @@ import { breakOff, ClientResponse, type ResponseContext, sendError } from './res
 import type { ReverseProxy } from './reverse-proxy.ts'
 import { writeRaw } from './tunnel.ts'
 import { Tunnels } from './tunnels.ts'
-
-/**
- * How a request passes through the proxy:
- *
- * 1. `node-server.ts`: Node parses it, within the bounds of the options. `client-error.ts` responds to what is not HTTP.
- * 2. `server.ts`, {@link HttpProxy}: counts it and calls the steps below, each of which can end it with an error response
- *    (`error-page.ts`).
- * 3. `admission.ts`: rejects what an upstream could read in another way, and blocked paths (`paths.ts`). `origins.ts`
- *    determines the client's address.
- * 4. `headers.ts`: the headers for the upstream. `request-body.ts`: the body, whole or streamed.
- * 5. `../balancer/exchange.ts`: chooses a target, and another one when an attempt fails and may be repeated.
- * 6. `../balancer/attempt.ts`: one request to one target, over `wire/` (WebSockets: undici).
- * 7. `response.ts`: writes the target's response to the client, with `http2-fields.ts`, `informational.ts` and
- *    `trailers.ts`.
- *
- * WebSockets take steps 3 to 6 from `tunnels.ts` and continue in `tunnel.ts`. `admin.ts` and `metrics.ts` are for operators.
- */
 
 export type { ProxyOptions } from './options.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'

@@ -1,3 +1,9 @@
+// The TCP proxy: layer 4, over the same balancer as the HTTP proxy. A reader needs these ideas:
+//   createTcpProxy  options → a Balancer with its probes → TcpProxy; nothing listens before `listen()`
+//   TcpProxy        the listening server, its open client connections and their end at `close()`
+//   TcpRelay        one client connection: choose a target, connect, and then forward bytes in both directions
+// A connection counts as a request of the balancer: it is in flight until it closes, and the policy chooses once per
+// connection. Another target is tried only before the first byte is forwarded.
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { plainAddress } from '../../base/client-address.ts'

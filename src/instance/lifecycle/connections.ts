@@ -1,8 +1,9 @@
+import type { IncomingMessage } from 'node:http'
 import { type Server, type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Http2Sessions } from '../../base/http2-sessions.ts'
 import { boundServer, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
-import { InFlightList, type Request, type Response } from './in-flight.ts'
+import { type InFlight, InFlightList, type Request, type Response } from './in-flight.ts'
 
 /** A request in flight, for the log line when the deadline cuts it. */
 export interface UnfinishedRequest {
@@ -27,9 +28,16 @@ interface Connection {
   readonly swept: boolean
   bytes: number
   idleSince: number
+  /** Time of the first sweep since its last request. */
+  freeSince: number
   /** Requests without a complete response. */
   inFlight: number
 }
+
+/** Time of a turn of the event loop in which hardly a connection can have arrived unseen, ms. */
+const shortTurnMs = 0.2
+/** Time beyond the quiet time after which a connection that sends data but no request is closed, such as a WebSocket, ms. */
+const freeMs = 2_000
 
 /**
  * Open sockets, HTTP/2 sessions and requests in flight of all servers of an instance.
@@ -49,12 +57,21 @@ export class Connections {
   readonly #onResponseClose: (this: Response) => void
   readonly #onSocketClose: (this: Socket) => void
   readonly #servers = new Set<Server>()
+  readonly #onArrival: ((request: IncomingMessage, response: Response) => void) | undefined
   #accepted = 0
 
-  /** @param given the bounds that were set explicitly */
-  constructor(bounds: ResolvedBounds, given: ConnectionBounds = {}) {
+  /**
+   * @param given the bounds that were set explicitly
+   * @param onArrival called for each request before Fastify handles it, if routes without the plugin's hooks exist
+   */
+  constructor(
+    bounds: ResolvedBounds,
+    given: ConnectionBounds = {},
+    onArrival?: (request: IncomingMessage, response: Response) => void,
+  ) {
     this.#bounds = bounds
     this.#given = given
+    this.#onArrival = onArrival
     const inFlight = this.#inFlight
     const { flow } = this
     const sockets = this.#sockets
@@ -81,10 +98,11 @@ export class Connections {
     server.on(secure ? 'secureConnection' : 'connection', (socket: Socket & { alpnProtocol?: string | false }) => {
       // An HTTP/2 socket is closed by its session, which knows the running streams.
       const swept = !http2 || (secure && socket.alpnProtocol !== 'h2')
-      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0, inFlight: 0 })
+      this.#sockets.set(socket, { swept, bytes: -1, idleSince: 0, freeSince: 0, inFlight: 0 })
       // One listener for all sockets; `once` would create two functions for each.
       socket.on('close', this.#onSocketClose)
     })
+    if (this.#onArrival) server.prependListener('request', this.#onArrival)
     const sessions = boundServer(server, this.#bounds, this.#given)
     if (sessions) this.#sessions.push(sessions)
   }
@@ -92,16 +110,26 @@ export class Connections {
   /**
    * Adds a request. It is removed when its response closes, whether sent, hijacked or aborted.
    *
+   * @param request unknown before Fastify has found its route, and on routes without the plugin's hooks
    * @returns false if its connection has too many requests in flight
    */
-  begin(response: Response, request: Request): boolean {
+  begin(response: Response, request?: Request): boolean {
+    const entry = this.#inFlight.get(response) ?? this.#add(response)
+    if (request) {
+      entry.request = request
+      entry.waiting = true
+      this.flow.waiting++
+    }
+    return entry.connection === undefined || entry.connection.inFlight <= this.#bounds.maxConcurrentStreams
+  }
+
+  #add(response: Response): InFlight {
     // A pipelined response gets its socket late, so the request's is used. HTTP/2 sessions bound their streams themselves.
     const connection = 'stream' in response.req ? undefined : this.#sockets.get(response.req.socket)
-    this.#inFlight.add(response, request, connection)
-    this.flow.waiting++
+    if (connection) connection.inFlight++
     // One listener for all; `once` would wrap it for every request, and a response closes once.
     response.on('close', this.#onResponseClose)
-    return connection === undefined || ++connection.inFlight <= this.#bounds.maxConcurrentStreams
+    return this.#inFlight.add(response, connection)
   }
 
   /** Called when a response starts. */
@@ -146,13 +174,15 @@ export class Connections {
    * Stops listening and keeps open connections.
    *
    * When a listener closes, the kernel resets the connections in its accept queue. The listener is therefore closed
-   * right after a turn of the event loop in which no connection was accepted, so the queue was empty microseconds ago.
-   * The number of turns is bounded.
+   * right after a short turn of the event loop in which no connection was accepted, so the queue was empty microseconds
+   * ago. The number of turns is bounded.
    */
   async stopListening(): Promise<void> {
-    for (let turn = 0, before = -1; turn < 1_000 && before !== this.#accepted; turn++) {
-      before = this.#accepted
+    for (let turn = 0, quiet = false; turn < 1_000 && !quiet; turn++) {
+      const before = this.#accepted
+      const since = performance.now()
       await nextTurn()
+      quiet = turn > 0 && before === this.#accepted && performance.now() - since < shortTurnMs
     }
     // `close()` of an HTTP server would also destroy idle sockets.
     for (const server of this.#servers) if (server.listening) TcpServer.prototype.close.call(server)
@@ -164,8 +194,15 @@ export class Connections {
     for (const response of this.responses()) busy.add(response.socket)
     const now = performance.now()
     for (const [socket, connection] of this.#sockets) {
-      if (!connection.swept || busy.has(socket)) {
+      if (!connection.swept) continue
+      if (busy.has(socket)) {
         connection.idleSince = 0
+        connection.freeSince = 0
+        continue
+      }
+      connection.freeSince ||= now
+      if (now - connection.freeSince >= quietMs + freeMs) {
+        socket.destroy()
       } else if (connection.idleSince === 0 || connection.bytes !== socket.bytesRead) {
         connection.bytes = socket.bytesRead
         connection.idleSince = now

@@ -38,12 +38,11 @@ export class InFlightList {
     return (response as WithEntry)[entryOf]
   }
 
-  add(response: Response, request: Request, connection?: { inFlight: number }): void {
+  add(response: Response, connection?: { inFlight: number }): InFlight {
     const entry = this.#unused ?? new InFlight()
     this.#unused = entry.next
-    entry.waiting = true
+    entry.waiting = false
     entry.startedAt = performance.now()
-    entry.request = request
     entry.response = response
     entry.connection = connection
     entry.previous = this.#last
@@ -52,6 +51,7 @@ export class InFlightList {
     this.#last = entry
     this.#size++
     ;(response as WithEntry)[entryOf] = entry
+    return entry
   }
 
   remove(entry: InFlight): void {

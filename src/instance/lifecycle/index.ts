@@ -1,6 +1,7 @@
 // From SIGTERM to exit:
 //
-// 1. signals.ts receives SIGTERM, SIGINT, pm2's message or a fatal error and calls `app.fleet.shutdown()` below.
+// 1. signals.ts receives SIGTERM, SIGINT, pm2's message or a fatal error and calls `app.fleet.shutdown()` below. close.ts does
+//    so for `app.close()`.
 // 2. shutdown.ts starts the deadline and runs the steps: drain, close streams and WebSockets, stop listening, wait for
 //    requests in flight, close plugins. `Shutdown.run` reads top-down.
 // 3. signals.ts exits with the code that the shutdown returned.
@@ -11,21 +12,22 @@
 
 import cluster from 'node:cluster'
 import { channel } from 'node:diagnostics_channel'
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { serversOf } from '../../base/internals/fastify.ts'
+import { hasOwnServer, hooksReachAllRoutes, serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
 import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/options.ts'
 import { identity, type LifecycleState } from '../identity.ts'
-import { usesManagementListener } from '../operators/listener.ts'
+import { isInjected, usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
+import { drainBeforeClose } from './close.ts'
 import { Connections, type Flow } from './connections.ts'
-import { quietMs, Shutdown, sweepEveryMs } from './shutdown.ts'
-import { type ExitCause, onExitSignal } from './signals.ts'
+import { Shutdown } from './shutdown.ts'
+import { afterSameSignal, type ExitCause, onExitSignal } from './signals.ts'
 import { Lifecycle } from './state.ts'
 import { rememberSource } from './streams.ts'
 
@@ -78,6 +80,8 @@ declare module 'fastify' {
      * process; signals do. Later calls return the same promise.
      */
     shutdown(reason?: string, options?: ShutdownOptions): Promise<number>
+    /** Awaited by a shutdown before Fastify closes and rejects all requests. @internal */
+    onDrained?(wait: () => Promise<unknown>): void
     /** Calls back with each new state, in order. Errors of a listener are logged. */
     onState(listener: (state: LifecycleState) => void): void
   }
@@ -90,31 +94,54 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   const options = resolveOptions('lifecycle', lifecycleOptions, fromEnv, given)
   app.fleet.configure('lifecycle', options)
   const lifecycle = new Lifecycle((err) => app.log.error({ err }, 'a state listener failed'))
-  const connections = new Connections(options.connections, given.connections)
+  const connections = new Connections(
+    options.connections,
+    given.connections,
+    hooksReachAllRoutes(app) ? undefined : (request, response) => arrive(request, response),
+  )
   // A child scope may serve WebSockets, and its decorator is not visible here.
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
   let shutdown: Promise<number> | undefined
+  const drained: (() => Promise<unknown>)[] = []
+  const closing = Promise.withResolvers<void>()
+  // Requests arrive before `onListen` too, and an app may listen without Fastify.
+  const serves = (): boolean => lifecycle.state !== 'starting' || (app.server.listening && hasOwnServer(app))
+  const close = drainBeforeClose(app, () => (serves() || shutdown ? app.fleet.shutdown('app.close()') : undefined))
 
   const fleet = Object.assign(app.fleet, {
     flow: connections.flow as Flow,
     drain: () => void lifecycle.move('draining', ['serving']),
     undrain: () => void (shutdown ?? lifecycle.move('serving', ['draining'])),
     onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
+    onDrained: (wait: () => Promise<unknown>) => void drained.push(wait),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
       // The constructor starts the deadline, before any other code runs.
-      shutdown ??= new Shutdown(scopes, connections, options).run(lifecycle, reason, handover)
+      shutdown ??= new Shutdown(scopes, connections, options, { close, closing: closing.promise, drained }).run(
+        lifecycle,
+        reason,
+        handover,
+      )
       return shutdown
     },
   })
+  const announce = (request: IncomingMessage, response: ServerResponse): void => {
+    if (lifecycle.state === 'draining') announceDrain(response)
+    else if (shutdown) closeAfter(response)
+    if (request.headers.accept === 'text/event-stream') rememberSource(response)
+  }
+  const arrive = (request: IncomingMessage, response: ServerResponse<IncomingMessage>): void => {
+    connections.begin(response)
+    announce(request, response)
+  }
   Object.defineProperty(fleet, 'state', { get: () => lifecycle.state, enumerable: true })
   fleet.contribute(() => ({ state: lifecycle.state }))
 
   connections.watch(app.server)
   app.addHook('onListen', async () => {
     for (const server of serversOf(app)) connections.watch(server)
-    lifecycle.move('serving', ['starting'])
+    if (!shutdown) lifecycle.move('serving', ['starting'])
   })
   app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
     // Requests of operators and probes are served until the end and do not delay a shutdown.
@@ -132,9 +159,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       done(new FleetError('FLEET_ERR_PIPELINE_LIMIT'))
       return
     }
-    if (lifecycle.state !== 'serving') announceDrain(reply.raw)
-    else if (shutdown) closeAfter(reply.raw)
-    if (request.headers.accept === 'text/event-stream') rememberSource(reply.raw)
+    announce(request.raw, reply.raw)
     done()
   })
   app.addHook('onSend', (_request, reply, payload, done) => {
@@ -144,22 +169,22 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   onHijack(app, (reply) => connections.responding(reply.raw))
   lifecycle.onState((state) => stateChannel.publish({ instance: app.fleet.instance.id, state }))
   lifecycle.onState((state) => {
-    if (state === 'draining' || state === 'closed')
-      for (const response of connections.responses()) announceDrain(response)
+    if (state === 'draining') for (const response of connections.responses()) announceDrain(response)
   })
-  // If the application calls `app.close()` itself, sockets that turn idle must not delay it.
   app.addHook('preClose', async () => {
+    closing.resolve()
     lifecycle.move('closed', ['starting', 'serving', 'draining'])
-    sweepUntilClosed(app, connections)
   })
-  if (options.signals) handleSignals(app, fleet)
+  if (options.signals) handleSignals(app, fleet, options.shutdownTimeoutMs)
 }
 
 function handleSignals(
   app: FastifyInstance,
   fleet: { shutdown(reason: string, options: ShutdownOptions): Promise<number>; fatal?: Error },
+  timeoutMs: number,
 ): void {
   const stop = onExitSignal({
+    timeoutMs,
     async first(cause: ExitCause, error?: Error) {
       if (error) {
         fleet.fatal = error
@@ -169,8 +194,13 @@ function handleSignals(
       }
       // A signal to one process of a cluster: pm2 replaces it while its siblings serve the port. `fleet start` sends a
       // message when the whole group shuts down; see src/host/worker.ts.
-      return await fleet.shutdown(cause, { handover: cluster.isWorker })
+      const handover = cluster.isWorker
+      // A signal to the process group reaches `fleet start` as well, which then sends that message.
+      if (handover && !error && readEnv().FLEET_WORKER !== undefined) await new Promise<void>(afterSameSignal)
+      return await fleet.shutdown(cause, { handover })
     },
+    deferred: (code) =>
+      app.log.warn({ code }, 'process.exit() was called during the shutdown: exiting when it is complete'),
     second: (cause) => app.log.warn({ reason: cause }, 'second signal: exiting at once'),
   })
   app.addHook('onClose', async () => stop())
@@ -188,18 +218,13 @@ function anotherServes(fleet: FastifyFleet): boolean {
 
 /** Makes the client open another connection, to another instance, for its next request. */
 function announceDrain(response: ServerResponse): void {
-  if (!response.headersSent) response.setHeader('X-Fleet-Draining', '1')
+  if (!response.headersSent && !isInjected(response.req)) response.setHeader('X-Fleet-Draining', '1')
   closeAfter(response)
 }
 
 function closeAfter(response: ServerResponse): void {
   // Node writes `Connection: close` because of this flag, also for hijacked responses. HTTP/2 ignores it.
-  if (!response.headersSent) response.shouldKeepAlive = false
-}
-
-function sweepUntilClosed(app: FastifyInstance, connections: Connections): void {
-  const timer = setInterval(() => connections.sweep(quietMs), sweepEveryMs).unref()
-  app.server.once('close', () => clearInterval(timer))
+  if (!response.headersSent && !isInjected(response.req)) response.shouldKeepAlive = false
 }
 
 /** Drains and closes an instance without losing a request: SIGTERM, SIGINT, pm2, fatal errors, `app.fleet.shutdown()`. */

@@ -1,4 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { once } from 'node:events'
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Connections } from './connections.ts'
 import type { Lifecycle } from './state.ts'
@@ -13,15 +14,26 @@ export interface ShutdownTimes {
 /** Time without data after which a keep-alive socket counts as idle once the listener has closed, ms. */
 export const quietMs = 250
 /**
- * The same in a handover, where no other process waits for the port. Most clients that reuse a connection do so in this
+ * The same in a handover. In a handover nothing waits for this process to release the port, so it can afford longer. Most clients that reuse a connection do so in this
  * time and then get `Connection: close`. A request that is sent while its socket is closed is lost, and clients do not
  * repeat a POST.
  */
 const handoverQuietMs = 2_000
 /** Interval at which sockets are checked during a shutdown, ms. */
-export const sweepEveryMs = 50
+const sweepEveryMs = 50
 /** Time that plugins have to close after the deadline, ms. */
 const lastGraceMs = 1_000
+/** Fastify cannot close before all plugins are loaded. An app that never listened waits no longer than this for them, ms. */
+const bootGraceMs = 300
+
+export interface ShutdownHooks {
+  /** Fastify's own `close`. */
+  close(): Promise<unknown>
+  /** Resolves once Fastify has started to close. */
+  readonly closing: Promise<unknown>
+  /** Awaited before Fastify closes, at most until the deadline. */
+  readonly drained: readonly (() => Promise<unknown>)[]
+}
 
 /** One shutdown. {@link Shutdown.run} lists the steps in order; the deadline starts in the constructor. */
 export class Shutdown {
@@ -29,19 +41,26 @@ export class Shutdown {
   readonly #scopes: Iterable<FastifyInstance>
   readonly #connections: Connections
   readonly #times: ShutdownTimes
+  readonly #hooks: ShutdownHooks
   readonly #deadline: AbortSignal
+  /** It keeps the process alive: an `onClose` hook may wait for something that does not. */
+  readonly #timer: NodeJS.Timeout
   #clean = true
 
   constructor(
     scopes: readonly [FastifyInstance, ...FastifyInstance[]],
     connections: Connections,
     times: ShutdownTimes,
+    hooks: ShutdownHooks,
   ) {
     this.#app = scopes[0]
     this.#scopes = scopes
     this.#connections = connections
     this.#times = times
-    this.#deadline = AbortSignal.timeout(times.shutdownTimeoutMs)
+    this.#hooks = hooks
+    const deadline = new AbortController()
+    this.#deadline = deadline.signal
+    this.#timer = setTimeout(() => deadline.abort(), times.shutdownTimeoutMs)
   }
 
   /** @returns the exit code: 0, or 1 if the deadline cut anything */
@@ -51,6 +70,7 @@ export class Shutdown {
     if (!handover && lifecycle.state === 'draining')
       await this.#pause(this.#times.drainDelayMs - lifecycle.drainingForMs)
     this.#connections.goAway()
+    const drained = Promise.all(this.#hooks.drained.map((wait) => wait()))
     const evicted = evictWebSockets(this.#scopes, this.#times.evictWindowMs, this.#deadline)
     for (const response of this.#connections.responses()) if (isEventStream(response)) endStream(response)
     await this.#connections.stopListening()
@@ -58,8 +78,11 @@ export class Shutdown {
     // WebSockets that were opened while the listener was still open.
     await evictWebSockets(this.#scopes, 0, this.#deadline)
     await this.#finish(handover ? handoverQuietMs : quietMs)
+    await Promise.race([drained, this.#late(0)])
+    const served = lifecycle.state !== 'starting'
     lifecycle.move('closed', ['starting', 'serving', 'draining'])
-    await this.#closePlugins()
+    await this.#closePlugins(served)
+    clearTimeout(this.#timer)
     const code = this.#clean ? 0 : 1
     this.#app.log.info({ code }, 'closed')
     return code
@@ -80,23 +103,35 @@ export class Shutdown {
     this.#connections.destroy()
   }
 
-  async #closePlugins(): Promise<void> {
+  async #closePlugins(served: boolean): Promise<void> {
     const failed = (err: unknown): void => this.#app.log.error({ err }, 'a plugin failed to close')
-    const closed = this.#app
-      .close()
-      .catch(failed)
-      .then(() => true)
-    const late = new Promise<boolean>((resolve) => {
-      const allowGrace = (): void => void setTimeout(resolve, lastGraceMs, false).unref()
-      if (this.#deadline.aborted) allowGrace()
-      else this.#deadline.addEventListener('abort', allowGrace, { once: true })
-    })
-    if (await Promise.race([closed, late])) return
+    const closed = this.#hooks.close().catch(failed)
+    if (!served && !(await settles(this.#hooks.closing, bootGraceMs))) {
+      this.#app.log.warn('exiting before all plugins are loaded')
+      return
+    }
+    if (await Promise.race([closed.then(() => true), this.#late(lastGraceMs)])) return
     this.#clean = false
     this.#app.log.error('a plugin did not close before the shutdown deadline')
   }
 
-  async #pause(ms: number): Promise<void> {
-    await delay(Math.max(0, ms), undefined, { signal: this.#deadline }).catch(() => undefined)
+  /** Resolves to false some time after the deadline. */
+  async #late(graceMs: number): Promise<false> {
+    if (!this.#deadline.aborted) await once(this.#deadline, 'abort')
+    await delay(graceMs)
+    return false
   }
+
+  async #pause(ms: number): Promise<void> {
+    if (ms > 0) await delay(ms, undefined, { signal: this.#deadline }).catch(() => undefined)
+  }
+}
+
+/** Whether a promise resolves in time. The immediate lets an event loop that was blocked catch up first. */
+async function settles(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  const timer = new AbortController()
+  const late = delay(ms, false, { signal: timer.signal }).then(() => nextTurn(false))
+  const settled = await Promise.race([promise.then(() => true), late.catch(() => false)])
+  timer.abort()
+  return settled
 }

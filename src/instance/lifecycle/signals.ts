@@ -6,10 +6,29 @@ export interface ExitHandlers {
   first(cause: ExitCause, error?: Error): Promise<number>
   /** Called right before the process exits because of a second signal. */
   second(cause: ExitCause): void
+  /** Called when other code calls `process.exit()` meanwhile, which takes effect when all handlers are done. */
+  deferred?(code: number): void
+  /**
+   * Time from the signal in which the application's own listeners of the signal may finish, e.g. close a connection after
+   * `app.close()`, ms. @default 0
+   */
+  readonly timeoutMs?: number
+}
+
+/** npm, yarn, process groups and service managers may deliver one signal several times within this time, ms. */
+export const sameSignalMs = 300
+
+/**
+ * Calls back once a further signal is a second one. A signal that arrived while the event loop was blocked is read before
+ * the immediate runs, so it still counts as the first.
+ */
+export function afterSameSignal(callback: () => void): void {
+  setTimeout(() => setImmediate(callback), sameSignalMs).unref()
 }
 
 const handlers = new Set<ExitHandlers>()
-let exiting: Promise<unknown> | undefined
+/** Whether the process ends, and whether another signal ends it at once. */
+let phase: 'running' | 'first signal' | 'accepts a second' = 'running'
 
 /**
  * Lets several apps in one process shut down together. The first signal starts all handlers, and the process exits with
@@ -20,24 +39,57 @@ let exiting: Promise<unknown> | undefined
  * @returns a function that removes the handlers
  */
 export function onExitSignal(handler: ExitHandlers): () => void {
-  if (handlers.size === 0) listen('on')
+  if (handlers.size === 0) listen()
   handlers.add(handler)
   return () => {
     handlers.delete(handler)
-    if (handlers.size === 0) listen('off')
+    // Without a listener, a signal that is delivered twice would kill the process while it closes.
+    if (handlers.size === 0 && phase === 'running') stopListening()
   }
 }
 
 function exit(cause: ExitCause, error?: Error): void {
-  if (exiting) {
+  if (phase === 'running') {
+    phase = 'first signal'
+    afterSameSignal(() => {
+      phase = 'accepts a second'
+    })
+    void shutDown(cause, error)
+  } else if (phase === 'accepts a second' && !error) {
     // A second error must not cut requests in flight, since the process is shutting down anyway.
-    if (error) return
     for (const handler of handlers) handler.second(cause)
-    process.exit(1)
+    exitNow(1)
   }
-  exiting = Promise.all([...handlers].map((handler) => handler.first(cause, error).catch(() => 1))).then((codes) =>
-    process.exit(Math.max(error ? 1 : 0, ...codes)),
-  )
+}
+
+let exitNow: (code: number) => never = process.exit
+
+async function shutDown(cause: ExitCause, error?: Error): Promise<void> {
+  const all = [...handlers]
+  const others = process.listenerCount(cause) > 1
+  const deadline = performance.now() + Math.max(...all.map(({ timeoutMs = 0 }) => timeoutMs))
+  let least = error ? 1 : 0
+  let isDone = false
+  let isRequested = false
+  // The terminal hangs up when a package manager that it started exits first, as yarn 1 does on Ctrl-C.
+  process.on('SIGHUP', () => undefined)
+  exitNow = process.exit.bind(process)
+  // Other code that handles the signal, such as close-with-grace, may exit while requests are in flight.
+  process.exit = ((code) => {
+    least = Math.max(least, Number(code ?? process.exitCode ?? 0))
+    if (isDone) exitNow(least)
+    isRequested = true
+    for (const handler of all) handler.deferred?.(least)
+  }) as typeof process.exit
+  const codes = await Promise.all(all.map((handler) => handler.first(cause, error).catch(() => 1)))
+  least = Math.max(least, ...codes)
+  isDone = true
+  const leftMs = deadline - performance.now()
+  if (isRequested || !others || leftMs <= 0) exitNow(least)
+  // The other listeners may have work left. The process ends with them.
+  process.exitCode = least
+  process.off('message', onMessage)
+  setTimeout(() => exitNow(least), leftMs).unref()
 }
 
 const onTerm = (): void => exit('SIGTERM')
@@ -47,9 +99,17 @@ const onMessage = (message: unknown): void => {
 }
 const onFatal = (error: unknown): void => exit('fatal error', error instanceof Error ? error : new Error(String(error)))
 
-function listen(action: 'on' | 'off'): void {
-  process[action]('SIGTERM', onTerm)
-  process[action]('SIGINT', onInt)
-  process[action]('message', onMessage)
-  process[action]('uncaughtException', onFatal)
+function listen(): void {
+  // Before listeners that were added with `once` and are removed before they run, so that all are counted.
+  process.prependListener('SIGTERM', onTerm)
+  process.prependListener('SIGINT', onInt)
+  process.on('message', onMessage)
+  process.on('uncaughtException', onFatal)
+}
+
+function stopListening(): void {
+  process.off('SIGTERM', onTerm)
+  process.off('SIGINT', onInt)
+  process.off('message', onMessage)
+  process.off('uncaughtException', onFatal)
 }

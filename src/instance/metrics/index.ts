@@ -1,3 +1,9 @@
+// Prometheus metrics of one instance: `app.metrics` is the prom-client registry, `/metrics` serves it to operators.
+//   routes.ts   response times by route, method and status
+//   runtime.ts  the process: heap, garbage collection, lag of the event loop
+//   load.ts     `app.load`: rate, errors and latency of the last ten seconds, for probes and operators
+//   expose.ts   how other modules add their counters and gauges
+// In a group of workers, `app.metricsSource` is replaced (src/host/worker.ts), so that one scrape covers all of them.
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'

@@ -158,7 +158,8 @@ export class Operators {
 }
 
 const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
-  const { production, ...env } = readEnv()
+  const env = readEnv()
+  const { production } = env
   const fromEnv = {
     listen:
       env.FLEET_ADMIN_PORT === undefined

@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
 import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
 import { http } from '../../base/internals/node-http.ts'
@@ -41,6 +42,8 @@ export const managementBounds = {
 }
 /** Time that responses have to finish when the listener closes, ms. */
 const lastGraceMs = 500
+/** Time that clients have, after a handover has closed the listener, to send a request and get its response, ms. */
+const handoverGraceMs = 2_000
 
 /** Connections of all management listeners of this process. */
 const sockets = new WeakSet<Socket>()
@@ -61,6 +64,8 @@ export class ManagementListener {
   #listening: Promise<void> | undefined
   /** Settles when the server and its last connection are closed; undefined until it listens. */
   #closed: Promise<unknown> | undefined
+  /** Settles once requests that were on their way at a handover have their responses. */
+  #handedOver: Promise<unknown> | undefined
 
   /** @throws FLEET_ERR_OPTION_INVALID without a port */
   constructor(app: FastifyInstance, { port, host, publicProbes }: Resolved<typeof listenOptions>) {
@@ -69,7 +74,10 @@ export class ManagementListener {
     }
     this.#app = app
     this.#options = { port, host, publicProbes }
-    this.#server = http.createServer(managementBounds, (request, response) => app.routing(request, response))
+    this.#server = http.createServer(managementBounds, (request, response) => {
+      if (this.#handedOver) response.shouldKeepAlive = false
+      app.routing(request, response)
+    })
     this.#server.maxConnections = managementBounds.maxConnections
     guardConnections(this.#server)
     const stalls = new StallGuard(managementBounds.sendTimeoutMs)
@@ -90,7 +98,7 @@ export class ManagementListener {
         // The application's own handler for unknown paths may serve anything, so it is not called.
         if (audience) done()
         else done(new FleetError('FLEET_ERR_ROUTE_UNKNOWN'))
-      } else if (audience && !this.#isPublic(audience) && !isInjected(request)) {
+      } else if (audience && !this.#isPublic(audience) && !isInjected(request.raw)) {
         reply.callNotFound()
       } else done()
     })
@@ -147,10 +155,19 @@ export class ManagementListener {
     if (!cluster.isWorker || !this.#app.hasPlugin('fleet-lifecycle')) return
     const { shutdown } = fleet
     fleet.shutdown = (reason, options) => {
-      // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
-      if (options?.handover && this.#server.listening) TcpServer.prototype.close.call(this.#server)
+      if (options?.handover) this.#handedOver ??= this.#handOver()
       return shutdown(reason, options)
     }
+    fleet.onDrained?.(async () => this.#handedOver)
+  }
+
+  async #handOver(): Promise<void> {
+    // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
+    if (this.#server.listening) TcpServer.prototype.close.call(this.#server)
+    const timer = new AbortController()
+    const late = delay(handoverGraceMs, undefined, { signal: timer.signal }).catch(() => undefined)
+    await Promise.race([this.#closed, late])
+    timer.abort()
   }
 
   async #close(): Promise<void> {
@@ -167,7 +184,7 @@ export class ManagementListener {
 }
 
 /** Requests of `app.inject()` have no listener. */
-const isInjected = ({ raw }: FastifyRequest): boolean => !(raw.socket instanceof Socket)
+export const isInjected = ({ socket }: IncomingMessage): boolean => !(socket instanceof Socket)
 
 const statusOf = ({ code }: NodeJS.ErrnoException): string =>
   code === 'HPE_HEADER_OVERFLOW'

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { cookieValues } from '../../base/cookies.ts'
 import { FleetError } from '../../base/errors.ts'
 import type { SecretToken } from '../../base/operator-access.ts'
 import { linkLifetimeMs, type Ticket, type Tickets } from './tickets.ts'
@@ -11,8 +12,6 @@ import { linkLifetimeMs, type Ticket, type Tickets } from './tickets.ts'
 export type ConsumeCode = (ticket: Ticket) => Promise<boolean>
 
 export const cookieName = 'fleet_operator'
-/** Further cookies of the same name are ignored. */
-const maxCookies = 4
 
 /** Window in which the failed attempts of a client are counted, ms. */
 const windowMs = 60_000
@@ -46,12 +45,7 @@ export class SignIn {
 
   /** Whether the request carries a valid cookie. */
   verify({ headers: { cookie } }: Pick<FastifyRequest, 'headers'>): boolean {
-    if (cookie === undefined || !cookie.includes(cookieName)) return false
-    const values = cookie.split(';').flatMap((pair) => {
-      const [name, value = ''] = pair.split('=', 2)
-      return name?.trim() === cookieName ? [value.trim()] : []
-    })
-    return values.slice(0, maxCookies).some((value) => this.#tickets.verify('session', value) !== undefined)
+    return cookieValues(cookie, cookieName).some((value) => this.#tickets.verify('session', value) !== undefined)
   }
 
   /**

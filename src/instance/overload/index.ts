@@ -64,7 +64,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
 
   const sendRejection = rejection(fleet.instance.id, options.retryAfter)
   const reject = (response: ServerResponse): void => {
-    if (fleet.state !== 'serving') response.shouldKeepAlive = false
+    if (fleet.state !== 'serving' && fleet.state !== 'starting') response.shouldKeepAlive = false
     sendRejection(response)
   }
   const fastReject = new FastReject(limiter, (response, request, ms) => {

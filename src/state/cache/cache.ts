@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions, show } from '../../base/options.ts'
 import type { CacheMessage, InvalidationKind } from './invalidation.ts'
@@ -6,7 +7,7 @@ import { type LoadOptions, loadOptions, type ResolvedCacheOptions, type Resolved
 import { type CacheOutcome, jittered, type Loader, SingleFlight } from './single-flight.ts'
 import type { SharedCacheStore } from './store.ts'
 import { TieredStore } from './tiered-store.ts'
-import { encode, tooLarge } from './value.ts'
+import { argumentsKey, encode, tooLarge } from './value.ts'
 
 export interface SetOptions {
   /** Tags for `deleteByTag()`. @default none */
@@ -16,9 +17,9 @@ export interface SetOptions {
 export interface WrapOptions<A extends unknown[]> extends Omit<LoadOptions, 'tags'> {
   /** How long a result is fresh, ms. */
   ttlMs: number
-  /** Prefix of the keys. @default the function's name */
+  /** Prefix of the keys, unique in the app. @default the function's name and a hash of its source code */
   name?: string
-  /** Rest of the key, one per distinct call. @default the arguments as JSON */
+  /** Rest of the key, one per distinct call. @default the arguments, whose objects are equal in any order of their keys */
   key?: (...args: A) => string
   tags?: readonly string[] | ((...args: A) => readonly string[])
 }
@@ -33,9 +34,9 @@ export interface CacheParts {
 /**
  * A cache in two tiers: the memory of this process over Redis, or memory alone.
  *
- * Values are stored as JSON and returned frozen, to the first caller as well: a `Date` becomes a string, and writing to a
- * returned value throws. An outage of Redis causes no errors: loaders are called instead, and a change made by another
- * instance may be seen up to `offlineTtlMs` late.
+ * Values are copied and returned frozen, to the first caller as well: writing to a returned value throws. Plain data of any
+ * kind is kept, with dates, maps, sets and BigInts; class instances and functions are rejected. An outage of Redis causes no
+ * errors: loaders are called instead, and a change made by another instance may be seen up to `offlineTtlMs` late.
  *
  * Keys and tags are strings of 1 to `maxKeyLength` characters that do not start with `}` (FLEET_ERR_CACHE_KEY_INVALID).
  */
@@ -46,6 +47,8 @@ export class TieredCache {
   readonly singleFlight: SingleFlight
   readonly #options: ResolvedCacheOptions
   readonly #defaults: ResolvedLoadOptions
+  /** By prefix of their keys. */
+  readonly #wrapped = new Map<string, Pick<WrapOptions<never>, 'key'> & { readonly fn: unknown }>()
 
   constructor(options: ResolvedCacheOptions, { shared, publish, warn }: CacheParts) {
     this.#options = options
@@ -111,15 +114,28 @@ export class TieredCache {
     return this.#invalidate('tag', tag)
   }
 
-  /** Returns `fn` with cached results per argument list; throws the errors of {@link TieredCache.getOrSet}. */
+  /**
+   * Returns `fn` with cached results per argument list; throws the errors of {@link TieredCache.getOrSet}, and
+   * FLEET_ERR_CACHE_KEY_INVALID for arguments that are no plain data.
+   *
+   * @throws FLEET_ERR_OPTION_INVALID if another function has the same name, because the two would share their results
+   */
   wrap<A extends unknown[], R>(fn: (...args: A) => R, options: WrapOptions<A>): (...args: A) => Promise<Awaited<R>> {
-    const { ttlMs, name = fn.name, key = (...args: A) => JSON.stringify(args), tags, ...rest } = options
-    if (name === '')
-      throw new FleetError('FLEET_ERR_OPTION_INVALID', '`cache.wrap` needs a `name` for a function without one')
+    const { ttlMs, name = defaultName(fn), key, tags, ...rest } = options
+    this.#check('key', name)
     this.#resolve(ttlMs, rest)
-    return (...args) => {
+    const before = this.#wrapped.get(name)
+    if (before && (before.fn !== fn || before.key !== key))
+      throw new FleetError(
+        'FLEET_ERR_OPTION_INVALID',
+        `\`cache.wrap\` has wrapped another function as ${show(name)}, or with another \`key\`; call it once for each function, not in handlers, and set a \`name\` of its own`,
+      )
+    this.#wrapped.set(name, { fn, key })
+    return async (...args): Promise<Awaited<R>> => {
+      const call = key ? key(...args) : argumentsKey(name, args)
+      this.#check('key', call)
       const load = { ...rest, tags: typeof tags === 'function' ? tags(...args) : tags }
-      return this.getOrSet(`${name}:${key(...args)}`, ttlMs, () => fn(...args) as Awaited<R>, load)
+      return this.getOrSet<Awaited<R>>(`${name}:${call}`, ttlMs, () => fn(...args) as Awaited<R>, load)
     }
   }
 
@@ -206,6 +222,17 @@ export class TieredCache {
       `a ${kind} must be a string of 1 to ${maxKeyLength} characters that does not start with }, but it is ${show(name)}`,
     )
   }
+}
+
+/**
+ * The same on all instances that run the same code. Functions of one name differ in their source code, or the second one is
+ * rejected.
+ */
+function defaultName(fn: (...args: never[]) => unknown): string {
+  const { name } = fn
+  if (name === '')
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', '`cache.wrap` needs a `name` for a function without one')
+  return `${name}#${createHash('sha256').update(String(fn)).digest('base64url').slice(0, 10)}`
 }
 
 /** `app.cache`. */

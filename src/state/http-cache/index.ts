@@ -1,7 +1,8 @@
 // The response cache: `config.cache` on a route stores its responses in `app.cache`. Concepts:
 //   RouteCache (options.ts)                the options of a route
 //   ResponseCache (response-cache.ts)      what is stored, for whom, and how it is served
-//   InternalRequest (internal-request.ts)  on a miss the route is called through `app.inject()` with nothing but the key
+//   InternalRequest (internal-request.ts)  on a miss, calls the route through `app.inject()` with only those parts
+//                                          of the request that form the cache key
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'

@@ -1,8 +1,8 @@
 import { FleetError, type FleetErrorCode } from '../../base/errors.ts'
 import type { TokenHeader } from './keys.ts'
 
-/** The claims of a verified access token, with those of the application. `request.user` is this object, frozen. */
-export interface TokenClaims {
+/** The claims that every access token of a fleet has. */
+export interface StandardClaims {
   /** The subject, usually the id of the user. */
   readonly sub: string
   /** Unix time in seconds. */
@@ -14,8 +14,15 @@ export interface TokenClaims {
   readonly sid?: string
   readonly iss?: string
   readonly aud?: string | readonly string[]
-  readonly [claim: string]: unknown
 }
+
+/**
+ * The claims of a verified access token; `T` are those of the application. `request.user` is this object, frozen.
+ *
+ * @example
+ * const { role } = await app.tokens.verify<{ role: 'admin' | 'customer' }>(accessToken)
+ */
+export type TokenClaims<T extends object = { [claim: string]: unknown }> = StandardClaims & Readonly<T>
 
 /** All signed claims. A refresh token also has the generation of its session. */
 export type SignedClaims = TokenClaims & { readonly gen?: unknown }

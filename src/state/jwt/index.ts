@@ -6,10 +6,10 @@
  * - `store.ts`: the contract of `memory-store.ts` and `redis-store.ts`, which hold each session's current refresh token.
  * - `revocations.ts`: the revocations in force, in memory, and the feed that reads them from Redis.
  *
- * A token that was verified once is served from a cache without any I/O. While the revocations of the
- * fleet are unknown because Redis is down, `onOutage` decides about it.
+ * A token that was verified once is accepted from a cache without any I/O. While Redis is down and revocations cannot be read,
+ * `onOutage` decides whether such a token is accepted.
  */
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
@@ -26,7 +26,7 @@ import { RedisTokenStore } from './redis-store.ts'
 import { RevocationFeed, Revocations } from './revocations.ts'
 import { Tokens } from './tokens.ts'
 
-export { type TokenClaims, TokenError } from './claims.ts'
+export { type StandardClaims, type TokenClaims, TokenError } from './claims.ts'
 export type { Algorithm, JwtKey } from './keys.ts'
 export type { Revocable, TokenPair } from './tokens.ts'
 
@@ -51,6 +51,11 @@ export const jwtOptions = {
   accessTtlMs: int(1000, 2_592_000_000, 'milliseconds').default(900_000),
   /** Lifetime of a refresh token. */
   refreshTtlMs: int(1000, 31_536_000_000, 'milliseconds').default(2_592_000_000),
+  /**
+   * For how long a second use of a refresh token by the same client returns the same new pair; 0: not at all. Later uses, and
+   * those by other clients, end the session.
+   */
+  refreshLeewayMs: int(0, 300_000, 'milliseconds').default(10_000),
   /**
    * How valid access tokens are treated while Redis is down and a revocation may have been missed: `reject` responds 503,
    * `allow` accepts them. Logins and refreshes need Redis in any case.
@@ -84,10 +89,18 @@ declare module 'fastify' {
     /** A hook (`preHandler`, `onRequest`) that requires a valid `Authorization: Bearer …` and sets `request.user`. */
     authenticate: Authenticate
   }
-  interface FastifyRequest {
-    /** The claims of the access token, after `app.authenticate`. */
-    user: TokenClaims | null
-  }
+  // Inherited, because a declaration of its own would contradict that of @fastify/jwt, which wins.
+  interface FastifyRequest extends AuthenticatedRequest {}
+}
+
+/** A request after `app.authenticate`. */
+export interface AuthenticatedRequest {
+  /**
+   * The claims of the access token; `null` in a route without `app.authenticate`. With @fastify/jwt installed, its type is
+   * `user` of that package's interface `FastifyJWT`.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: every type that an app declares must be assignable to it
+  user: 'jwt' extends keyof FastifyInstance ? any : TokenClaims
 }
 
 /** The token of `Bearer <token>` (RFC 6750 §2.1). The scheme is case-insensitive (RFC 9110 §11.1). */
@@ -167,6 +180,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
       audience: options.audience,
       clockToleranceSeconds: toSeconds(options.clockToleranceMs),
       lifetimes: { accessSeconds: toSeconds(options.accessTtlMs), refreshSeconds: toSeconds(options.refreshTtlMs) },
+      refreshLeewayMs: options.refreshLeewayMs,
       onOutage: options.onOutage,
       cacheSize: options.cacheSize,
     },
@@ -175,7 +189,7 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
     announce: () => void (feed && app.fleet.publish(channel, null).catch(() => {})),
   })
   app.decorate('tokens', tokens)
-  app.decorateRequest('user', null)
+  app.decorateRequest('user', null as never)
   const rejections: RejectionCounts = { missing: 0, invalid: 0, expired: 0, revoked: 0, unavailable: 0 }
   expose(app, 'fleet_jwt_refused_total', 'Requests without a valid access token, by reason', 'reason', rejections)
   exposeGauge(app, 'fleet_jwt_revocations', 'Revocations in the memory of this instance', () => revocations.size)

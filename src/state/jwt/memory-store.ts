@@ -1,9 +1,11 @@
-import type { RotationResult, TokenLifetimes, TokenStore } from './store.ts'
+import type { Presenter, RotationResult, TokenLifetimes, TokenStore } from './store.ts'
 
 interface Session {
   generation: number
   accessEnds: number
   ends: number
+  /** The last rotation, for repetitions. `until`: Unix time in ms. */
+  rotation?: { readonly issuedAt: number; readonly client: string; readonly until: number }
 }
 
 /** Generation of a session that has ended. It is kept until its access tokens expire, as in Redis. */
@@ -40,17 +42,23 @@ export class MemoryTokenStore implements TokenStore {
     session: string,
     generation: number,
     lifetimes: TokenLifetimes,
+    { client, leewayMs }: Presenter,
   ): Promise<RotationResult> {
     const sessions = this.#sessions.get(subject)
     const found = sessions?.get(session)
     if (!found || found.ends <= seconds()) return { outcome: 'ended' }
     if (found.generation === ended) return { outcome: 'ended', until: found.accessEnds }
     if (found.generation !== generation) {
+      const { rotation } = found
+      const isPrevious = generation >= 0 && found.generation === generation + 1
+      if (isPrevious && rotation && rotation.client === client && Date.now() < rotation.until)
+        return { outcome: 'rotated', issuedAt: rotation.issuedAt, generation: found.generation }
       end(found)
       return { outcome: 'reused', until: found.accessEnds }
     }
     const at = this.#issueAt(subject)
     found.generation++
+    found.rotation = { issuedAt: at, client, until: Date.now() + leewayMs }
     found.accessEnds = Math.max(found.accessEnds, at + lifetimes.accessSeconds)
     found.ends = at + Math.max(lifetimes.accessSeconds, lifetimes.refreshSeconds)
     return { outcome: 'rotated', issuedAt: at, generation: found.generation }

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { guarded, type RedisClient, script, textLua } from '../redis/index.ts'
 import type { Revocation, RevocationPage } from './revocations.ts'
-import type { RotationResult, TokenLifetimes, TokenStore } from './store.ts'
+import type { Presenter, RotationResult, TokenLifetimes, TokenStore } from './store.ts'
 
 type Call<T> = (...args: (string | number)[]) => Promise<T>
 
@@ -16,7 +16,7 @@ const aheadMs = 86_400_000
 /**
  * Keeps token sessions in Redis. A session is `generation born accessEnds` under its own key, which expires. It shares its slot
  * with the cut-off of its subject, so that each step is one atomic script, and ending all sessions of a subject is one
- * write.
+ * write. No token is stored.
  *
  * Revocations are a log: a sorted set with strictly increasing scores, the microseconds of Redis' clock. An instance reads new
  * entries as one range after the last score that it has seen.
@@ -34,7 +34,7 @@ export class RedisTokenStore implements TokenStore {
     this.#client = client
     this.#key = key
     this.#open = script(client, 'fleetTokenOpen', 2, openLua)
-    this.#rotate = script(client, 'fleetTokenRotate', 2, rotateLua)
+    this.#rotate = script(client, 'fleetTokenRotate', 3, rotateLua)
     this.#end = script(client, 'fleetTokenEnd', 1, endLua)
     this.#endAll = script(client, 'fleetTokenEndAll', 1, endAllLua)
     this.#record = script(client, 'fleetTokenRecord', 1, recordLua)
@@ -49,13 +49,14 @@ export class RedisTokenStore implements TokenStore {
     session: string,
     generation: number,
     lifetimes: TokenLifetimes,
+    { client, leewayMs }: Presenter,
   ): Promise<RotationResult> {
-    const keys = this.#keys(subject, session)
+    const [key, cutoff] = this.#keys(subject, session)
+    const rotation = this.#key(`jwt-rotation:${session}`, encodeURIComponent(subject))
+    const { accessSeconds, refreshSeconds } = lifetimes
     const [status, a = 0, b = 0] = await this.#rotate(
-      ...keys,
-      generation,
-      lifetimes.accessSeconds,
-      lifetimes.refreshSeconds,
+      ...[key, rotation, cutoff],
+      ...[generation, accessSeconds, refreshSeconds, leewayMs, client],
     )
     if (status === 1) return { outcome: 'rotated', issuedAt: a, generation: b }
     return status === -1 ? { outcome: 'reused', until: a } : { outcome: 'ended', until: a || undefined }
@@ -119,7 +120,8 @@ const openLua = `${issueAtLua}
   return at`
 
 // An ended session stays marked as such until its access tokens expire. If recording the revocation fails after this step,
-// the next attempt to use the session records it.
+// the next attempt to use the session records it. The last rotation has a key of its own, `generation issuedAt client`, which
+// expires with the leeway.
 const rotateLua = `${issueAtLua}
   local session = text(KEYS[1])
   local generation, born, ends = string.match(session or '', '^(%S+) (%d+) (%d+)$')
@@ -129,12 +131,19 @@ const rotateLua = `${issueAtLua}
     return {0}
   end
   if generation ~= ARGV[1] then
+    local next, issuedAt, client = string.match(text(KEYS[2]) or '', '^(%d+) (%d+) (%S+)$')
+    if client == ARGV[5] and next == generation and tonumber(ARGV[1]) == next - 1 then
+      return {1, tonumber(issuedAt), tonumber(next)}
+    end
     redis.call('SET', KEYS[1], 'ended ' .. born .. ' ' .. ends, 'EX', math.max(1, ends - now))
     return {generation == 'ended' and 0 or -1, tonumber(ends)}
   end
   issued()
   ends = math.max(tonumber(ends), at + ARGV[2])
   redis.call('SET', KEYS[1], (generation + 1) .. ' ' .. born .. ' ' .. ends, 'EX', math.max(ARGV[2], ARGV[3]))
+  if tonumber(ARGV[4]) > 0 then
+    redis.call('SET', KEYS[2], (generation + 1) .. ' ' .. at .. ' ' .. ARGV[5], 'PX', ARGV[4])
+  end
   return {1, at, generation + 1}`
 
 const endLua = `${textLua}

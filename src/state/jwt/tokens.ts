@@ -1,8 +1,10 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
 import jsonwebtoken from 'jsonwebtoken'
 import { BoundedMap } from '../../base/bounded-map.ts'
 import { deepFreeze } from '../../base/deep-freeze.ts'
 import { FleetError } from '../../base/errors.ts'
+import { clientKey } from '../../instance/client-key.ts'
 import { isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
 import type { KeyRing } from './keys.ts'
 import type { Revocation, Revocations } from './revocations.ts'
@@ -27,6 +29,7 @@ export interface TokenRules {
   readonly audience?: string | readonly string[]
   readonly clockToleranceSeconds: number
   readonly lifetimes: TokenLifetimes
+  readonly refreshLeewayMs: number
   readonly onOutage: 'reject' | 'allow'
   readonly cacheSize: number
 }
@@ -89,7 +92,7 @@ export class Tokens {
    * @param claims claims of the application, in every access token of the session; clients can read them
    * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_STATE_UNAVAILABLE
    */
-  async issue(subject: string, claims: Record<string, unknown> = {}): Promise<TokenPair> {
+  async issue(subject: string, claims: object = {}): Promise<TokenPair> {
     checkSubject(subject)
     const reserved = reservedClaims.find((name) => Object.hasOwn(claims, name))
     if (reserved)
@@ -121,7 +124,11 @@ export class Tokens {
    * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED; FLEET_ERR_STATE_UNAVAILABLE while
    *   Redis is down and `onOutage` is `reject`
    */
-  async verify(token: string): Promise<TokenClaims> {
+  verify<T extends object = { [claim: string]: unknown }>(token: string): Promise<TokenClaims<T>> {
+    return this.#verify(token) as Promise<TokenClaims<T>>
+  }
+
+  async #verify(token: string): Promise<TokenClaims> {
     // JavaScript callers may pass on any value that a client sent.
     const cached = typeof token === 'string' ? this.cached(token) : undefined
     if (cached) return cached
@@ -135,15 +142,19 @@ export class Tokens {
 
   /**
    * Exchanges a refresh token for a new pair. A refresh token is valid once. A second use means that it or its successor was
-   * stolen, so the session ends (RFC 9700 §4.14.2).
+   * stolen, so the session ends (RFC 9700 §4.14.2). But if the same client repeats the call within `refreshLeewayMs`, as two
+   * tabs do that wake up together, it gets the same pair again.
    *
+   * @param request the client's request: the leeway then applies to its address and `User-Agent` only, else to any client
    * @throws FLEET_ERR_TOKEN_INVALID, FLEET_ERR_TOKEN_EXPIRED, FLEET_ERR_TOKEN_REVOKED, FLEET_ERR_TOKEN_REUSED,
    *   FLEET_ERR_STATE_UNAVAILABLE
    */
-  async refresh(refreshToken: string): Promise<TokenPair> {
+  async refresh(refreshToken: string, request?: FastifyRequest): Promise<TokenPair> {
     const { sub, sid, gen, iat, exp, jti, iss, aud, nbf, ...claims } = this.#read(refreshToken, 'refresh')
     if (sid === undefined || typeof gen !== 'number') throw new TokenError('FLEET_ERR_TOKEN_INVALID')
-    const rotation = await this.#store.rotate(sub, sid, gen, this.#rules.lifetimes)
+    const { lifetimes, refreshLeewayMs: leewayMs } = this.#rules
+    const client = request ? hash(`${clientKey(request)} ${request.headers['user-agent']}`) : '-'
+    const rotation = await this.#store.rotate(sub, sid, gen, lifetimes, { client, leewayMs })
     if (rotation.outcome === 'rotated')
       return this.#pair({ ...claims, sub, sid }, rotation.issuedAt, rotation.generation)
     const { outcome, until } = rotation
@@ -222,9 +233,11 @@ export class Tokens {
 
   #pair(claims: { sub: string; sid: string }, issuedAt: number, generation: number): TokenPair {
     const { accessSeconds, refreshSeconds } = this.#rules.lifetimes
+    // A repeated refresh must return the same tokens, and none is stored. So the ids are derived from what they belong to.
+    const id = (typ: string): string => hash(`${typ} ${claims.sid} ${generation}`)
     return {
-      accessToken: this.#sign('at+jwt', claims, issuedAt, accessSeconds),
-      refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation }, issuedAt, refreshSeconds),
+      accessToken: this.#sign('at+jwt', { ...claims, jti: id('at+jwt') }, issuedAt, accessSeconds),
+      refreshToken: this.#sign('rt+jwt', { ...claims, gen: generation, jti: id('rt+jwt') }, issuedAt, refreshSeconds),
       tokenType: 'Bearer',
       expiresIn: accessSeconds,
     }
@@ -233,7 +246,7 @@ export class Tokens {
   #sign(typ: string, claims: object, iat: number, ttl: number): string {
     const { kid, algorithm, sign } = this.#parts.ring().signing
     const { issuer: iss, audience: aud } = this.#rules
-    const payload = { ...claims, ...(iss && { iss }), ...(aud && { aud }), jti: randomUUID(), iat, exp: iat + ttl }
+    const payload = { ...claims, ...(iss && { iss }), ...(aud && { aud }), iat, exp: iat + ttl }
     return jsonwebtoken.sign(payload, sign, { algorithm, header: { alg: algorithm, typ, kid } })
   }
 
@@ -268,6 +281,8 @@ export class Tokens {
     return iss === undefined && type === 'refresh' && refreshesWithoutIssuer === true
   }
 }
+
+const hash = (text: string): string => createHash('sha256').update(text).digest('base64url').slice(0, 22)
 
 function checkSubject(subject: unknown): void {
   if (isSubject(subject)) return

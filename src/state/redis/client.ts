@@ -6,7 +6,7 @@ import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { canIntercept } from '../../base/internals/ioredis.ts'
 import { any, bool, either, int, list, type OptionsOf, record, type Shape, shape, text } from '../../base/options.ts'
-import { percentDecoded } from '../../base/percent.ts'
+import { clusterNodes, sentinels as parseSentinels, type Reject, redisUrl } from '../../base/redis-url.ts'
 import { within } from '../../base/within.ts'
 import { limitCluster, limitNode } from './deadlines.ts'
 
@@ -97,18 +97,11 @@ function reconnectFromReplica(): (error: Error) => boolean {
   }
 }
 
-interface HostPort {
-  host: string
-  port: number
-}
-
-/** @throws FLEET_ERR_OPTION_INVALID */
-export function hostPort(given: string, option: string, port: number): HostPort {
-  const parsed = URL.parse(`redis://${given}`)
-  if (!parsed?.hostname || parsed.username || (parsed.pathname !== '' && parsed.pathname !== '/'))
-    throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`${option}\` has an entry that is not \`host:port\``)
-  return { host: parsed.hostname.replace(/^\[|\]$/g, ''), port: Number(parsed.port || port) }
-}
+const rejectOption =
+  (option: string): Reject =>
+  (problem) => {
+    throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`${option}\` ${problem}`)
+  }
 
 /**
  * @param hasDeadlines `false`: use only the timeouts of ioredis, the fallback if it cannot be intercepted
@@ -125,7 +118,7 @@ export function connect(
   const isLimited = hasDeadlines()
   const common = connectionOptions(options, isLimited)
   if (cluster) {
-    const nodes = cluster.map((node) => hostPort(node, 'redis.cluster', 6379))
+    const nodes = clusterNodes(cluster, rejectOption('redis.cluster'))
     const retryDelayMs = 100
     const client = new (ioredis().Cluster)(nodes, {
       redisOptions: common,
@@ -141,12 +134,11 @@ export function connect(
     return { client, kind: 'cluster' }
   }
   if (sentinels) {
-    const [nodes, name] = sentinels.split('@').reverse() as [string, string | undefined]
-    const addresses = nodes.split(',').map((node) => hostPort(node.trim(), 'redis.sentinels', 26_379))
+    const { name, nodes } = parseSentinels(sentinels, rejectOption('redis.sentinels'))
     const client = new (ioredis().Redis)({
       ...common,
-      name: name ?? 'mymaster',
-      sentinels: addresses,
+      name,
+      sentinels: [...nodes],
       sentinelCommandTimeout: common.connectTimeout,
       sentinelRetryStrategy: common.retryStrategy as (times: number) => number,
     })
@@ -158,31 +150,20 @@ export function connect(
   return { client, kind: 'single' }
 }
 
-function singleAddress({ url, host, port }: ResolvedAddress): ClientOptions | undefined {
-  if (url !== undefined) return urlOptions(url)
-  return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
+function singleAddress({ url, host, port, password, tls }: ResolvedAddress): ClientOptions | undefined {
+  if (url === undefined)
+    return host === undefined && port === undefined ? undefined : { host: host ?? '127.0.0.1', port: port ?? 6379 }
+  const options = urlOptions(url)
+  if (options.username !== undefined && (options.password ?? password) === undefined)
+    return rejectOption('redis.url')('has a user name, but no password; add it, or set REDIS_PASSWORD')
+  // Options of `tls` say more than the scheme.
+  return options.tls && tls ? { ...options, tls: tls === true ? {} : tls } : options
 }
 
 /** @throws FLEET_ERR_OPTION_INVALID */
 export function urlOptions(given: string): ClientOptions {
-  const url = URL.parse(given)
-  const [, db] = /^\/?(\d{0,5})\/?$/.exec(url?.pathname ?? '') ?? []
-  const username = percentDecoded(url?.username ?? '')
-  const password = percentDecoded(url?.password ?? '')
-  const isRedis = url?.protocol === 'redis:' || url?.protocol === 'rediss:'
-  if (!url || !isRedis || db === undefined || username === undefined || password === undefined)
-    throw new FleetError(
-      'FLEET_ERR_OPTION_INVALID',
-      '`redis.url` must look like redis://user:password@host:port/db, or start with rediss:// for TLS; write special characters as %XX',
-    )
-  return {
-    host: url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1',
-    port: Number(url.port || 6379),
-    db: Number(db),
-    ...(username && { username }),
-    ...(password && { password }),
-    ...(url.protocol === 'rediss:' && { tls: {} }),
-  }
+  const { isTls, ...address } = redisUrl(given, rejectOption('redis.url'))
+  return { ...address, ...(isTls && { tls: {} }) }
 }
 
 /** Logs one line when Redis becomes unreachable and one when it is back. The client itself reports every attempt. */

@@ -5,6 +5,7 @@
  * Other plugins use `app.redis`, which is `null` if state is kept in memory, `app.redisKey()` for keys, and from this
  * file `guarded()` for single commands, `script()` for Lua scripts and `unavailable()` for errors.
  */
+import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
@@ -12,6 +13,7 @@ import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts'
+import { refuseGroup } from '../../base/refuse-group.ts'
 import identity from '../../instance/identity.ts'
 import { addressFrom, addressOptions, close, connect, type RedisClient, ready, watch } from './client.ts'
 import { checkRedis } from './health.ts'
@@ -25,7 +27,7 @@ export const redisOptions = {
   connectTimeoutMs: int(0, 60_000, 'milliseconds').default(2000),
   /** Whether an outage of Redis makes the instance unready (`true`) or only degraded. */
   critical: bool.default(false),
-  /** Allow memory in production, for a single instance that loses its state with the process. */
+  /** Allow memory in production and in several processes, which lose state with a process or between them. */
   allowMemory: bool.default(false).env('FLEET_ALLOW_MEMORY'),
 }
 export type RedisOptions = OptionsOf<typeof redisOptions>
@@ -176,7 +178,17 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
         'FLEET_ERR_MEMORY_IN_PRODUCTION',
         'set REDIS_URL; or FLEET_ALLOW_MEMORY=1 for a single instance that may lose its state with the process',
       )
-    app.log.warn('redis: not configured; state is kept in the memory of this process and lost with it')
+    const { FLEET_WORKERS: processes = 1 } = env
+    if (processes > 1 && !options.allowMemory)
+      refuseGroup(
+        `set REDIS_URL, because each of ${processes} processes would have sessions of its own; or run one process ` +
+          '(`fleet start --workers 1`); or set FLEET_ALLOW_MEMORY=1 to lose sessions between them',
+      )
+    app.log.warn(
+      cluster.isWorker || processes > 1
+        ? 'redis: not configured; each process keeps state in its own memory, so a session exists in one of them only'
+        : 'redis: not configured; state is kept in the memory of this process and lost with it',
+    )
   }
   const client = opened?.client ?? null
   app.decorate<RedisClient | null>('redis', client)
@@ -199,7 +211,7 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
  * Decorates `app.redis` and `app.redisKey()`. Commands never hang: while Redis is down they fail at once or within
  * `commandTimeoutMs`, and the client reconnects by itself.
  *
- * @throws FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_OPTION_INVALID
+ * @throws FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_MEMORY_IN_WORKERS, FLEET_ERR_OPTION_INVALID
  */
 export const redis: FastifyPluginAsync<RedisOptions> = fp(plugin, { name: 'fleet-redis', fastify: '5.x' })
 export default redis

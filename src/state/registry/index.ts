@@ -1,9 +1,9 @@
 // The registry: which instances a fleet has. Concepts:
-//   Heartbeat (heartbeat.ts)             renews this instance's lease and reads changes; a third of `leaseMs` apart
+//   Heartbeat (heartbeat.ts)             renews this instance's lease and reads changes every `leaseMs` / 3
 //   RedisDirectory (redis-directory.ts)  the list in Redis, and the script of a heartbeat
 //   Peers (peers.ts)                     the list in memory
 //   SignedEntries (signed-entries.ts)    entries are signed, because other applications may write to this Redis
-//   FleetKeys (fleet-keys.ts)            the keys for that, derived from the fleet's secret
+//   FleetKeys (fleet-keys.ts)            the signing keys, derived from the fleet's secret
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'

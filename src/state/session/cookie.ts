@@ -1,5 +1,6 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyRequest } from 'fastify'
+import { cookiePairs } from '../../base/cookies.ts'
 
 /** A session's cookie as it is stored: at least when it expires, and its lifetime after each visit. */
 export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> {
@@ -153,20 +154,6 @@ export function inPath(request: FastifyRequest, path: string): boolean {
   return url === path || url.startsWith(path.endsWith('/') ? path : `${path}/`)
 }
 
-/** Most cookies of one name that are tried. */
-const maxCookies = 4
-
-/**
- * The values of all cookies of a name. A browser sends several if cookies of several paths or domains match, and the
- * first may belong to another application (RFC 6265, 5.4).
- */
-export function cookiesOf({ headers, server }: FastifyRequest, name: string): string[] {
-  const found: string[] = []
-  for (const pair of (headers.cookie ?? '').split(';')) {
-    if (found.length === maxCookies) break
-    if (pair.slice(0, pair.indexOf('=')).trim() !== name) continue
-    const value = server.parseCookie(pair)[name]
-    if (value) found.push(value)
-  }
-  return found
-}
+/** The values of all cookies of a name, decoded. */
+export const cookiesOf = ({ headers, server }: FastifyRequest, name: string): string[] =>
+  cookiePairs(headers.cookie, name).flatMap((pair) => server.parseCookie(pair)[name] || [])

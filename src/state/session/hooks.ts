@@ -20,7 +20,7 @@ export class LazySession {
   }
 
   /** Whether the session must be saved, or its cookie sent, although the handler has not used it. */
-  get isDue(): boolean {
+  get needsFinish(): boolean {
     if (!this.#record) return false
     const context = this.#context
     return context.rolling || this.#verified?.renew === true || isTouchDue(this.#record.cookie ?? {}, context)
@@ -53,6 +53,8 @@ function hasNoSession(request: FastifyRequest): boolean {
 
 const unverified: Unsigned = { valid: false, renew: false, value: null }
 const noneTried: readonly string[] = []
+/** Most cookies of one request that are tried: the first one, and others with a valid signature. */
+const maxTried = 5
 
 /**
  * The session of a signed cookie. If it names no live session, other cookies of its name are tried, then a new session
@@ -68,17 +70,17 @@ export function open(
   tried?: readonly string[],
 ): MaybePromise<Session | LazySession> {
   const { valid, value: id, renew } = signed === '' ? unverified : context.signer.unsign(signed)
-  if (!valid || id === null) return openNext(context, request, signed, tried)
+  if (!valid || id === null) return tryNextCookie(context, request, signed, tried)
   return chain(context.backend.load(id), (record) => {
-    if (!record) return openNext(context, request, signed, tried)
+    if (!record) return tryNextCookie(context, request, signed, tried)
     const { expires } = record.cookie ?? {}
     const isExpired = expires ? timeOf(expires) <= Date.now() : false
     if (!isExpired) return new LazySession(context, { id, signed, renew }, record)
-    return chain(context.backend.destroy(id, record.baseline), () => openNext(context, request, signed, tried))
+    return chain(context.backend.destroy(id, record.baseline), () => tryNextCookie(context, request, signed, tried))
   })
 }
 
-function openNext(
+function tryNextCookie(
   context: SessionContext,
   request: FastifyRequest,
   signed: string,
@@ -86,7 +88,9 @@ function openNext(
 ): MaybePromise<Session | LazySession> {
   if (!tried) return new Session(context, request)
   const seen = [...tried, signed]
-  const next = signedCookies(context, request).find((other) => !seen.includes(other))
+  if (seen.length === maxTried) return new Session(context, request)
+  const isNext = (other: string): boolean => !seen.includes(other) && context.signer.unsign(other).valid
+  const next = signedCookies(context, request).find(isNext)
   return next === undefined ? new Session(context, request) : open(context, request, next, seen)
 }
 
@@ -163,7 +167,7 @@ export function addHooks(
   const saveFailed = (error: unknown, done: Done): void => (tolerateOutage(error) ? done() : done(error as Error))
   app.addHook('onSend', (request, reply, _payload, done) => {
     const state = stateOf(request)
-    if (state instanceof LazySession && !state.isDue) return done()
+    if (state instanceof LazySession && !state.needsFinish) return done()
     let saved: MaybePromise<void>
     try {
       saved = Session.finish(context, request, reply)

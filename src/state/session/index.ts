@@ -13,9 +13,11 @@
  * custom store is wrapped by `adapters.ts`, which also has `FleetStore`, our store for other session plugins.
  *
  * What happens if Redis rejects a read or a write: the store throws FLEET_ERR_STATE_UNAVAILABLE, or FLEET_ERR_STATE_FULL
- * above `maxmemory`. The stored session stays as it was, no cookie is set, and the response is 503 with `Retry-After`.
- * With `onOutage: 'allow'` (`tolerateOutage` in `hooks.ts`) the request continues: a session that cannot be loaded is
- * empty and not saved, and changes that cannot be saved are dropped. `destroy()`, `regenerate()` and `save()` still fail.
+ * above `maxmemory`, and the response is 503 with `Retry-After`. If Redis rejects the write, the stored session is unchanged;
+ * if it times out, the write may have been applied. No cookie is issued for a new session. The 503 may still renew the
+ * signature of the cookie of a loaded session, or clear a cookie that names no live session.
+ * With `onOutage: 'allow'` (`tolerateOutage` below) the request continues: a session that cannot be loaded is empty and not
+ * saved, and changes that cannot be saved are dropped. `destroy()`, `regenerate()` and `save()` still fail.
  *
  * {@link SessionContext} (`options.ts`) holds what all sessions of an app share.
  */
@@ -54,12 +56,6 @@ export type { Sessions, UserSession } from './repository.ts'
 export type { Signer } from './signer.ts'
 
 declare module 'fastify' {
-  interface Session {
-    // The app decides what a session contains. If it declares its fields here, they are checked, because a declared field
-    // takes precedence over this one. Without it, every app would have to declare its fields.
-    // biome-ignore lint/suspicious/noExplicitAny: `unknown` would not allow `session.visits + 1`
-    [field: string]: any
-  }
   interface FastifyInstance {
     /** Sessions by user: `list(userId)`, `destroyAll(userId)`. @throws FLEET_ERR_OPTION_INVALID with another store */
     sessions: Sessions
@@ -187,6 +183,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       throw new FleetError('FLEET_ERR_OPTION_INVALID', "`app.sessions` needs `session.store` to be 'fleet'")
     },
   })
+  // The name is that of @fastify/session, whose users load a session outside of a request with it.
   app.decorate('decryptSession', (signed: string, request: object, ...rest: unknown[]) => {
     const callback = rest.pop() as (error?: unknown) => void
     const cookie = { ...context.cookie, ...(rest[0] as object) }

@@ -66,7 +66,7 @@ export class RedisRecordStore implements RecordStore {
     this.#client = client
     this.#key = keysOf(name)
     this.#merge = script(client, 'fleetSessionMerge', 1, mergeScript)
-    this.#addToUser = script(client, 'fleetSessionRemember', 1, addToUserScript)
+    this.#addToUser = script(client, 'fleetSessionAddToUser', 1, addToUserScript)
   }
 
   read(id: string): MaybePromise<string | CachedRecord | null> {

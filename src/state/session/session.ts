@@ -8,7 +8,7 @@ import { checkSize, copy, isSame, type SessionData, type SessionRecord } from '.
 import type { VerifiedCookie } from './signer.ts'
 
 /** `false` if the session will not be saved. Plugins that would add their own data to it read this property. */
-export const isKept: unique symbol = Symbol.for('fleet.session.isKept')
+export const mayBeSaved: unique symbol = Symbol.for('fleet.session.mayBeSaved')
 
 /** Requests whose session was destroyed. Their responses clear the cookie. */
 const destroyed = new WeakSet<FastifyRequest>()
@@ -204,7 +204,7 @@ export class Session {
   }
 
   /** Whether the session may be saved. A new anonymous session is subject to the limits of `anonymous`. */
-  get [isKept](): boolean {
+  get [mayBeSaved](): boolean {
     const { isAuthenticated, admits } = this.#context
     if ((this.#cookie ?? this.#storedCookie ?? this.#options).anonymous === undefined) return true
     if (!isAuthenticated(this)) return this.#baseline !== undefined || admits?.(this.#request) !== false
@@ -218,7 +218,7 @@ export class Session {
     const { backend } = this.#context
     const snapshot = backend.snapshot(this)
     checkSize(snapshot, backend.maxBytes, this.#baseline)
-    if (!this[isKept]) return false
+    if (!this[mayBeSaved]) return false
     const extendTtl = this.#baseline === undefined || this.#extendTtl || backend.rewritesOnSave || this.#cookieChanged()
     const cookie = extendTtl ? this.#cookieToStore() : undefined
     const written =

@@ -148,7 +148,10 @@ describe('files of a user', () => {
   })
 
   it('reads a URL whose password cannot be decoded', async () => {
-    assert.deepEqual(await one({ '.env': 'REDIS_URL=redis://:50%off@10.0.0.1:6379\n' }), ['DOCTOR_SECRET_WEAK .env:1'])
+    assert.deepEqual(await one({ '.env': 'REDIS_URL=redis://:50%off@10.0.0.1:6379\n' }), [
+      'DOCTOR_SECRET_WEAK .env:1',
+      'DOCTOR_VALUE .env:1',
+    ])
   })
 
   it('reports nginx with `backup` and a method that rejects it', async () => {

@@ -20,6 +20,28 @@ describe('every policy', () => {
       }
       policy.close?.()
     })
+
+    it(`${name} spreads requests while all targets have weight 0, and after they have recovered`, () => {
+      const policy = one(name)
+      const targets = stubs(4)
+      const spread = (weights: readonly number[], expected: readonly Target[]): void => {
+        targets.forEach((target, i) => {
+          target.weight = weights[i] as number
+        })
+        const list = [...targets]
+        let client = 0
+        const counts = tally(400, () => policy.pick(list, from(`10.${client % 7}.${client++ % 251}.1`)))
+        for (const target of expected) {
+          const count = counts.get(target) ?? 0
+          assert.ok(count > 50, `weights ${weights}: ${target.id} has ${count} of 400`)
+        }
+      }
+      spread([0, 0, 0, 0], targets)
+      spread([0, 0, 100, 100], targets.slice(2))
+      spread([0, 0, 0, 0], targets)
+      spread([100, 100, 100, 100], targets)
+      policy.close?.()
+    })
   }
 })
 

@@ -1,7 +1,8 @@
 import { readEnv } from '../../../src/base/env.ts'
 import { FleetError } from '../../../src/base/errors.ts'
-import { hostUrls } from '../../../src/base/postgres-url.ts'
-import { hostPort, urlOptions } from '../../../src/state/redis/client.ts'
+import { hostUrls, postgresSettings } from '../../../src/base/postgres-url.ts'
+import { clusterNodes, sentinels } from '../../../src/base/redis-url.ts'
+import { urlOptions } from '../../../src/state/redis/client.ts'
 import type { Target } from '../engine/target.ts'
 
 const names = [
@@ -36,6 +37,7 @@ export default {
     'REDIS_URL=rediss://user:p%40ss@[::1]:6380/3?family=6',
     'REDIS_SENTINELS=name@a:1,b:2\nREDIS_TLS=true',
     'REDIS_CLUSTER=a:1,b,[::1]:7000',
+    'REDIS_URL=unix:///run/redis.sock?db=2\nREDIS_HOST=a',
     'DATABASE_URL=postgresql://u:p@one:5432,two/shop?schema=x\nDATABASE_URL_REPLICA_1=postgres://r',
     'JWT_KEYS=[{"kid":"a","secret":"b"}]\nSESSION_SECRET=a,b\nSESSION_TTL=1e3',
   ],
@@ -59,15 +61,23 @@ export default {
     const source = Object.fromEntries(
       lines.map((line) => [line.slice(0, Math.max(0, line.indexOf('='))), line.slice(line.indexOf('=') + 1)]),
     )
-    const outcomes = [outcome(() => readEnv(source))]
+    const outcomes = [outcome(() => Object.values(readEnv(source)))]
     for (const value of Object.values(source)) {
       hostUrls(value)
+      outcomes.push(outcome(() => postgresSettings(value, reject)))
       outcomes.push(outcome(() => urlOptions(value)))
-      for (const entry of value.split(',')) outcomes.push(outcome(() => hostPort(entry, 'redis.cluster', 6379)))
+      outcomes.push(
+        outcome(() => clusterNodes(value.split(','), reject)),
+        outcome(() => sentinels(value, reject)),
+      )
     }
     return outcomes.join(' ')
   },
 } satisfies Target
+
+const reject = (problem: string): never => {
+  throw new FleetError('FLEET_ERR_OPTION_INVALID', problem)
+}
 
 function outcome(run: () => unknown): string {
   try {

@@ -16,7 +16,7 @@ describe('list of requests in flight', () => {
     for (const order of orders) {
       const list = new InFlightList()
       const responses = [response(), response(), response(), response()]
-      for (const [i, one] of responses.entries()) list.add(one, request(`/${i}`))
+      for (const [i, one] of responses.entries()) list.add(one).request = request(`/${i}`)
       const left = new Set(responses.keys())
       for (const ended of order) {
         list.remove(list.get(responses[ended] as Response) as InFlight)
@@ -38,11 +38,11 @@ describe('list of requests in flight', () => {
   it('reuses an entry and clears it', () => {
     const list = new InFlightList()
     const [first, second] = [response(), response()]
-    list.add(first, request('/first'))
+    list.add(first).request = request('/first')
     const entry = list.get(first) as InFlight
     list.remove(entry)
     assert.deepEqual([entry.request, entry.response], [undefined, undefined])
-    list.add(second, request('/second'))
+    list.add(second).request = request('/second')
     assert.equal(list.get(second), entry)
     assert.equal(list.get(first), undefined)
   })

@@ -8,7 +8,13 @@ import loadBalancer from '../../../src/instance/admin-api.ts'
 import headers from '../../../src/instance/headers.ts'
 import health from '../../../src/instance/health/index.ts'
 
-const { FIXTURE_HTTP2, FIXTURE_HANG_CLOSE, FIXTURE_HOST = '127.0.0.1', FIXTURE_SLOW_BOOT } = process.env
+const {
+  FIXTURE_HTTP2,
+  FIXTURE_HANG_CLOSE,
+  FIXTURE_HANG_BOOT,
+  FIXTURE_HOST = '127.0.0.1',
+  FIXTURE_SLOW_BOOT,
+} = process.env
 
 const logger = { level: 'info' }
 const app = (FIXTURE_HTTP2 ? Fastify({ http2: true, logger }) : Fastify({ logger })) as unknown as FastifyInstance
@@ -18,7 +24,7 @@ await app.register(loadBalancer)
 await app.register(headers)
 app.addHook('onClose', async () => {
   app.log.info('plugins close')
-  if (FIXTURE_HANG_CLOSE) await new Promise(() => setInterval(() => undefined, 1_000))
+  if (FIXTURE_HANG_CLOSE) await new Promise(() => undefined)
 })
 
 app.get('/', async () => ({ hello: 'world' }))
@@ -64,6 +70,13 @@ if (!FIXTURE_HTTP2) {
       socket.on('message', (text: Buffer) => socket.send(text.toString()))
     })
   })
+}
+if (FIXTURE_HANG_BOOT) {
+  setTimeout(() => {
+    if (FIXTURE_HANG_BOOT === 'error') throw new Error('lost during the boot')
+    console.log('booting')
+  }, 10)
+  await app.register(() => new Promise(() => undefined))
 }
 if (FIXTURE_SLOW_BOOT) {
   console.log('booting')

@@ -166,10 +166,30 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     await app.waitFor(/slow\?ms/)
     void app.kill('SIGTERM')
     await app.waitFor(/draining/)
-    void app.kill('SIGINT')
-    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    await until(() => app.ended ?? void app.kill('SIGINT'), { what: 'the exit' })
+    assert.deepEqual(app.ended, { code: 1, signal: null })
     assert.match(app.stdout, /second signal/)
     await cut
+  })
+
+  it('takes signals in quick succession for one, as npm, yarn and process groups send them', async () => {
+    const { app, port } = await start()
+    const slow = sendRequest(port, '/pending')
+    await app.waitFor(/\/pending/)
+    for (const signal of ['SIGINT', 'SIGINT', 'SIGTERM'] as const) process.kill(app.pid, signal)
+    assert.equal((await slow).status, 200)
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+    assert.doesNotMatch(app.stdout, /second signal/)
+  })
+
+  it('is not ended by the hangup of its terminal while it drains', async () => {
+    const { app, port } = await start({ DRAIN_DELAY: 600_000 })
+    void app.kill('SIGINT')
+    await app.waitFor(/"draining"/)
+    void app.kill('SIGHUP')
+    assert.equal((await sendRequest(port, '/slow?ms=100')).status, 200)
+    assert.equal(app.ended, undefined)
+    await app.kill('SIGKILL')
   })
 
   it('cuts requests at the deadline, logs their method, route and age, and exits 1', async () => {
@@ -187,7 +207,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.match(app.stdout, /plugins close/)
   })
 
-  it('exits 1 if a plugin never closes', async () => {
+  it('exits 1 if a plugin never closes, although nothing else keeps the process alive', async () => {
     const { app } = await start({ SHUTDOWN_TIMEOUT: 300, FIXTURE_HANG_CLOSE: '1' })
     void app.kill('SIGTERM')
     assert.equal((await app.exit).code, 1)
@@ -222,6 +242,19 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     void app.kill('SIGTERM')
     assert.equal((await app.exit).code, 0)
   })
+
+  for (const [cause, code] of [
+    ['error', 1],
+    ['signal', 0],
+  ] as const) {
+    it(`exits ${code} soon after ${cause === 'error' ? 'an error' : 'a signal'} while a plugin that never loads delays the boot`, async () => {
+      const app = forkApp(fixture, { env: { FIXTURE_HANG_BOOT: cause, SHUTDOWN_TIMEOUT: 600_000 } })
+      await app.waitFor(cause === 'error' ? /lost during the boot/ : /booting/)
+      if (cause === 'signal') void app.kill('SIGTERM')
+      await within(5_000, 'the exit', () => app.ended, [process.pid, app.pid])
+      assert.deepEqual(app.ended, { code, signal: null })
+    })
+  }
 
   it('closes every address of localhost', async () => {
     const { app, port } = await start({ FIXTURE_HOST: 'localhost', SHUTDOWN_TIMEOUT: 600_000 })

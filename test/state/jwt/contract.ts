@@ -6,6 +6,7 @@ import jsonwebtoken from 'jsonwebtoken'
 import { FleetError, type FleetErrorCode } from '../../../src/base/errors.ts'
 import type { JwtOptions } from '../../../src/state/jwt/index.ts'
 import { keysFrom } from '../../../src/state/jwt/keys.ts'
+import { until } from '../../helpers/until.ts'
 
 /** The secret of every app in the contract. */
 export const secret = 'a secret of these tests, long enough for HS256'
@@ -133,7 +134,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('refresh reuse: ends the session with all its tokens, and no other session', async () => {
-      const app = await start()
+      const app = await start({ refreshLeewayMs: 0 })
       const other = await app.tokens.issue('ann')
       const first = await app.tokens.issue('ann')
       const second = await app.tokens.refresh(first.refreshToken)
@@ -146,8 +147,8 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       await app.tokens.refresh(other.refreshToken)
     })
 
-    test('serves one of many simultaneous uses of a refresh token and ends the session', async () => {
-      const app = await start()
+    test('without a leeway, serves one of many simultaneous uses of a refresh token and ends the session', async () => {
+      const app = await start({ refreshLeewayMs: 0 })
       const { refreshToken } = await app.tokens.issue('ann')
       const uses = await Promise.allSettled(Array.from({ length: 20 }, () => app.tokens.refresh(refreshToken)))
       const served = uses.filter((use) => use.status === 'fulfilled')
@@ -156,6 +157,68 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
       assert.ok(next)
       await assert.rejects(app.tokens.refresh(next.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
       await assert.rejects(app.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('returns the same pair to every use of a refresh token within the leeway', async () => {
+      const [a, b] = [await start(), await start()]
+      const { refreshToken } = await a.tokens.issue('ann', { role: 'buyer' })
+      const apps = engine === 'memory' ? [a] : [a, b]
+      const use = (i: number) => (apps[i % apps.length] as FastifyInstance).tokens.refresh(refreshToken)
+      const pairs = await Promise.all(Array.from({ length: 20 }, (_, i) => use(i)))
+      for (const pair of pairs) assert.deepEqual(pair, pairs[0])
+      const [pair] = pairs
+      assert.ok(pair)
+      assert.equal((await a.tokens.verify(pair.accessToken)).role, 'buyer')
+      const next = await a.tokens.refresh(pair.refreshToken)
+      assert.notEqual(next.refreshToken, pair.refreshToken)
+      await assert.rejects(a.tokens.refresh(refreshToken), code('FLEET_ERR_TOKEN_REUSED'), 'two generations ago')
+      await assert.rejects(a.tokens.verify(next.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('a use after the leeway ends the session, and repetitions do not extend the leeway', async () => {
+      const app = await start({ refreshLeewayMs: 300 })
+      const { refreshToken } = await app.tokens.issue('ann')
+      const pair = await app.tokens.refresh(refreshToken)
+      const again = () => app.tokens.refresh(refreshToken)
+      const isSame = (same: object): boolean => {
+        assert.deepEqual(same, pair)
+        return false
+      }
+      await until(() => again().then(isSame, code('FLEET_ERR_TOKEN_REUSED')))
+      await assert.rejects(app.tokens.refresh(pair.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('a logout within the leeway ends it', async () => {
+      const app = await start()
+      const { refreshToken } = await app.tokens.issue('ann')
+      const { accessToken } = await app.tokens.refresh(refreshToken)
+      await app.tokens.revoke(accessToken)
+      await assert.rejects(app.tokens.refresh(refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+      const other = await app.tokens.issue('ann')
+      await app.tokens.refresh(other.refreshToken)
+      await app.tokens.revokeAll('ann')
+      await assert.rejects(app.tokens.refresh(other.refreshToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    })
+
+    test('with a request, the leeway applies to the same client only', async () => {
+      const app = await start()
+      app.post<{ Body: { token: string } }>('/refresh', (request) => app.tokens.refresh(request.body.token, request))
+      const refresh = async (token: string, agent: string, remoteAddress = '10.0.0.1') => {
+        const headers = { 'user-agent': agent }
+        const url = '/refresh'
+        return (await app.inject({ method: 'POST', url, payload: { token }, headers, remoteAddress })).json()
+      }
+      for (const [agent, address] of [
+        ['curl', '10.0.0.1'],
+        ['browser', '10.0.0.2'],
+      ] as const) {
+        const { refreshToken } = await app.tokens.issue('ann')
+        const pair = await refresh(refreshToken, 'browser')
+        assert.ok(pair.accessToken)
+        assert.deepEqual(await refresh(refreshToken, 'browser'), pair)
+        assert.equal((await refresh(refreshToken, agent, address)).code, 'FLEET_ERR_TOKEN_REUSED')
+        assert.equal((await refresh(refreshToken, 'browser')).code, 'FLEET_ERR_TOKEN_REVOKED')
+      }
     })
 
     test('replay after logout: rejects both tokens of the session', async () => {

@@ -169,7 +169,7 @@ describe('with Redis', () => {
     within(1000, 'revoked', () => app.tokens.verify(token).then(() => false, code('FLEET_ERR_TOKEN_REVOKED')))
 
   test('shares tokens, refreshes and revocations among instances', async () => {
-    const [a, b] = await pair()
+    const [a, b] = await pair({ refreshLeewayMs: 0 })
     const first = await a.tokens.issue('ann')
     await b.tokens.verify(first.accessToken)
     const second = await b.tokens.refresh(first.refreshToken)
@@ -195,7 +195,7 @@ describe('with Redis', () => {
   })
 
   test('records a reuse at the next attempt if recording it failed', async (t) => {
-    const [a] = await pair()
+    const [a] = await pair({ refreshLeewayMs: 0 })
     const first = await a.tokens.issue('ann')
     const second = await a.tokens.refresh(first.refreshToken)
     const unavailable = code('FLEET_ERR_STATE_UNAVAILABLE')

@@ -32,7 +32,7 @@ async function build(
   await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })
   await app.register(rateLimit, options)
   if (peers) app.fleet.peers = () => Array.from({ length: peers }, () => app.fleet.self())
-  app.decorateRequest('user', null)
+  app.decorateRequest('user', null as never)
   const handler = async () => ({ ok: true })
   app.get('/', handler)
   app.get('/free', { config: { rateLimit: false } }, handler)

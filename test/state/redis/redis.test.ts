@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import { shortcuts } from '../../../src/base/internals/shortcuts.ts'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { health } from '../../../src/instance/health/index.ts'
 import { guarded, type RedisOptions, redis, script, sharedSecret } from '../../../src/state/redis/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
@@ -85,10 +86,13 @@ describe('invalid options', () => {
     ['a URL of another scheme', { url: 'http://127.0.0.1' }],
     ['a database that is not a number', { url: 'redis://127.0.0.1/main' }],
     ['a database below zero', { url: 'redis://127.0.0.1/-1' }],
+    ['a URL with an unknown part', { url: 'redis://127.0.0.1?keyPrefix=x' }],
+    ['a URL with a user name, but no password', { url: 'redis://fleet@127.0.0.1' }],
     ['a password that cannot be decoded', { url: 'redis://:50%off@127.0.0.1' }],
     ['a user name that cannot be decoded', { url: 'redis://%zz:x@127.0.0.1' }],
     ['a node without a host', { cluster: [':7000'] }],
     ['a node with a path', { cluster: ['127.0.0.1:7000/x'] }],
+    ['a sentinel without a host', { sentinels: 'main@127.0.0.1:26379,:26380' }],
     ['a command timeout of 0', { host: '127.0.0.1', commandTimeoutMs: 0 }],
     ['an object that is not a client', { client: {} as Redis }],
   ]
@@ -119,6 +123,27 @@ describe('with Redis', () => {
       assert.equal(await app.redis?.ping(), 'PONG')
       assert.equal((await build({ client: null })).app.redis, null)
     })
+  })
+
+  test('uses the database, the IP version and the user name of the URL', async () => {
+    const admin = new Redis({ port: server.port, password: 'pass/word' })
+    await admin.call('ACL', 'SETUSER', 'fleet', 'on', '>sesame', '~*', '&*', '+@all')
+    await admin.quit()
+    const { app } = await build({ url: `redis://fleet:sesame@localhost:${server.port}?db=3&family=4` })
+    const redis = app.redis as Redis
+    assert.match(String(await redis.client('INFO')), /laddr=127\.0\.0\.1:.* db=3 .*user=fleet/)
+  })
+
+  test('connects to a Unix domain socket', async () => {
+    const socket = `${temporaryFolder('redis-socket')}/redis.sock`
+    await startRedis({ args: ['--unixsocket', socket] })
+    const { app } = await build({ url: `unix://${socket}?db=2` })
+    assert.match(String(await (app.redis as Redis).client('INFO')), new RegExp(`addr=${socket}:0 .* db=2 `))
+  })
+
+  test('keeps the TLS options for a rediss: URL', async () => {
+    const { app } = await build({ url: 'rediss://127.0.0.1:1', tls: { servername: 'cache' }, connectTimeoutMs: 0 })
+    assert.deepEqual((app.redis as Redis).options.tls, { servername: 'cache' })
   })
 
   test('leaves a client of the application open', async () => {

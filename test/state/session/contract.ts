@@ -250,9 +250,11 @@ export function contract(engine: string, where: () => Promise<RedisOptions>, com
           [stale, good],
           [good, stale],
           [stale, over, good],
+          [stale, 'a', 'b', 'c', 'd', 'e', over, good],
         ])
           assert.deepEqual(await get(...order), { a: 1 }, order.join())
-      assert.deepEqual(await get('a', 'b', 'c', 'd', good), {}, 'at most four are tried')
+      const many = Array.from({ length: 32 }, (_, i) => `stale${i}.sig`)
+      assert.deepEqual(await get(...many, good), {}, 'at most 32 are read')
       assert.deepEqual(await get(over, 'a'), {})
     })
 

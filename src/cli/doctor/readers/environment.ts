@@ -3,7 +3,7 @@ import type { InstanceFacts, Reader, Source, Variable } from '../facts.ts'
 
 /** Variables of instances; a file with none of them has values for the templates of a front. */
 const instanceVariables =
-  /^(?:export\s+)?(?:REDIS_\w+|SESSION_\w+|JWT_\w+|DATABASE_URL|SHUTDOWN_TIMEOUT|DRAIN_DELAY|TRUST_PROXY|INSTANCE_ID|FLEET_(?:NAME|ALLOW_MEMORY))\s*=/m
+  /^(?:export\s+)?(?:REDIS_\w+|SESSION_\w+|JWT_\w+|DATABASE_URL(?:_FILE)?|SHUTDOWN_TIMEOUT|DRAIN_DELAY|TRUST_PROXY|INSTANCE_ID|FLEET_(?:NAME|SECRET(?:_FILE)?|ALLOW_MEMORY))\s*=/m
 
 /** The variables of a `.env` file, each with its line. */
 export function variablesOf({ file, text }: Source): Map<string, Variable> {

@@ -1,3 +1,10 @@
+// Policies: which target of a list gets a request. Concepts:
+//   Policy (policy.ts)                the contract: `pick(targets, input)`; one file and one class per policy
+//   table (below)                     the policies by name
+//   perList (per-list.ts)             caches what a policy derives from a list of targets
+//   Sampler (sample.ts)               a random target in proportion to the weights
+//   VirtualTime, Heap (virtual-time.ts, heap.ts)  weighted order in O(log n)
+// A policy does not know why a target is in its list: `../rotation.ts` makes the lists from the targets' states.
 import { FleetError } from '../../../base/errors.ts'
 import { object, oneOf, type Resolved } from '../../../base/options.ts'
 import { IpHash } from './ip-hash.ts'

@@ -37,7 +37,7 @@ interface ProbeResult extends Load {
 const neverHot = 2
 
 /**
- * Probing to reduce queuing and latency: keeps a small pool of recent probe results, fetched asynchronously so that no
+ * Prequal ("probing to reduce queuing and latency") keeps a small pool of recent probe results, fetched asynchronously so that no
  * request waits for one. Targets with many requests in flight are hot. It picks the fastest of the others, or the least
  * loaded one when all are hot. O(pool size), independent of the number of targets.
  *

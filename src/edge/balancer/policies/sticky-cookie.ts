@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import { cookieValues } from '../../../base/cookies.ts'
 import { FleetError } from '../../../base/errors.ts'
 import { bool, int, type Resolved, text } from '../../../base/options.ts'
 import type { Target } from '../target.ts'
@@ -61,11 +62,8 @@ export class StickyCookie implements Policy {
   }
 
   #bound(targets: readonly Target[], cookies: string | undefined): Target | undefined {
-    if (cookies === undefined) return undefined
-    for (const pair of cookies.split(';')) {
-      const at = pair.indexOf('=')
-      if (pair.slice(0, at).trim() !== this.#options.cookie) continue
-      const target = this.#bySigned(targets).get(pair.slice(at + 1).trim())
+    for (const value of cookieValues(cookies, this.#options.cookie)) {
+      const target = this.#bySigned(targets).get(value)
       if (target) return target
     }
     return undefined

@@ -1,7 +1,7 @@
 import type { Target } from '../target.ts'
 import { perList } from './per-list.ts'
 import type { Policy } from './policy.ts'
-import { Turns } from './turns.ts'
+import { VirtualTime } from './virtual-time.ts'
 
 /**
  * Smooth weighted round robin: over any run of requests each target is within one or two requests of its share, so a heavy
@@ -9,10 +9,10 @@ import { Turns } from './turns.ts'
  * target per request; earliest-deadline-first in virtual time, as in Envoy, gives the same result in O(log n).
  */
 export class Weighted implements Policy {
-  readonly #turns = new Turns()
-  readonly #heap = perList((targets) => this.#turns.heap(targets, (a, b) => a.next < b.next))
+  readonly #time = new VirtualTime()
+  readonly #heap = perList((targets) => this.#time.heap(targets, (a, b) => a.due < b.due))
 
   pick(targets: readonly Target[]): Target {
-    return this.#turns.take(this.#heap(targets))
+    return this.#time.take(this.#heap(targets))
   }
 }

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher } from 'undici'
-import { undici } from '../../balancer/undici.ts'
+import { undici } from '../../../base/internals/undici.ts'
 import { caught, guard } from '../../boundary.ts'
 import type { HeaderFields } from '../headers.ts'
 import { ChunkedDecoder } from './chunks.ts'
