@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
+import { adoptSchema } from '../base/internals/prisma.ts'
 import {
   any,
   either,
@@ -153,6 +154,7 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
       '`database.client` must be a Prisma client, or a function that returns one',
     )
 
+  adoptSchema(client)
   app.decorate('database', client as never)
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)

@@ -120,6 +120,15 @@ export function isOutage(error: unknown): boolean {
 /** Prisma's code of a deadlock or failed serialization. */
 const isConflict = (error: unknown): boolean => (error as PrismaError).code === 'P2034'
 
+/**
+ * SQLSTATEs, or their first two digits, of a healthy replica that cannot run a statement which the primary may run: it is
+ * read only, in recovery, cancels a query that conflicts with recovery, or has a damaged or missing file.
+ */
+const primaryOnly: RegExp = /^(?:25006|0A000|55000|40001|40P01|XX|58)/
+
+/** Whether a replica rejected a read that the primary may run. The replica is not at fault. */
+export const needsPrimary = (error: unknown): boolean => primaryOnly.test(sqlState(error) ?? '')
+
 /** Whether no connection of the pool became free in time, which does not mean that the server is unreachable. */
 export function isSaturated(error: unknown): boolean {
   const { code, message } = (error ?? {}) as PrismaError

@@ -3,8 +3,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from 'pg'
 import { FleetError } from '../base/errors.ts'
-import { hostUrls } from '../base/postgres-url.ts'
 import { installedPg } from './pools.ts'
+import { serverUrls } from './server-url.ts'
 
 export interface MigrateOptions {
   /** `postgresql://…`; `?schema=` selects a schema other than `public`, as in Prisma. */
@@ -147,15 +147,13 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 async function connect(url: string): Promise<{ client: Client; table: string }> {
   const { Client } = (await installedPg('fleet migrate')) as typeof import('pg')
-  const urls = hostUrls(url)
-  const schema = URL.parse(urls[0] ?? url)?.searchParams.get('schema')
-  // Set as a connection option, it survives `RESET ALL`.
-  const options = schema ? `-c search_path=${quoted(schema).replaceAll(/[\\\s]/g, '\\$&')}` : undefined
+  const { urls, settings } = serverUrls(url, 'the URL of the database')
+  const { schema, connectTimeoutMs: connectionTimeoutMillis = 10_000 } = settings
   let failure: unknown
   // Of several servers, the one that accepts writes.
   for (const connectionString of urls) {
     try {
-      const client = new Client({ connectionString, connectionTimeoutMillis: 10_000, options })
+      const client = new Client({ connectionString, connectionTimeoutMillis })
       // Without a listener a connection that breaks between two queries would end the process.
       client.on('error', () => {})
       await client.connect()

@@ -1,7 +1,8 @@
 import type { Client, Pool, PoolClient, PoolConfig } from 'pg'
 import { FleetError } from '../base/errors.ts'
+import { poolSchema } from '../base/internals/prisma.ts'
 import { any, bool, int, type OptionsOf, type Resolved, resolveOptions } from '../base/options.ts'
-import { hostUrls, type PostgresSettings, postgresSettings } from '../base/postgres-url.ts'
+import { serverUrls } from './server-url.ts'
 
 /** @internal */
 export const poolsOptions = {
@@ -63,9 +64,9 @@ class Hosts {
   /** Index of the server for new connections. */
   at = 0
 
-  constructor(url: string, { isWritable }: PostgresSettings) {
-    this.urls = hostUrls(url)
-    this.writable = isWritable
+  constructor(urls: readonly string[], writable: boolean) {
+    this.urls = urls
+    this.writable = writable
   }
 
   /** Moves on to the next server, once even if many connections fail at the same time. */
@@ -78,13 +79,12 @@ const readOnly = (): FleetError =>
   new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', 'no server of the list accepts writes now', { retryAfter: 1 })
 
 /** A `pg.Client` of the current server. A server that accepts no writes counts as down. */
-function clientOf(driver: Pg, hosts: Hosts, connectTimeoutMs: number | undefined): typeof Client {
+function clientOf(driver: Pg, hosts: Hosts, connectTimeoutMs: number): typeof Client {
   return class extends driver.Client {
     readonly #at = hosts.at
 
     constructor(config?: object) {
-      const timeout = connectTimeoutMs === undefined ? {} : { connectionTimeoutMillis: connectTimeoutMs }
-      super({ ...config, ...timeout, connectionString: hosts.urls[hosts.at] })
+      super({ ...config, connectionTimeoutMillis: connectTimeoutMs, connectionString: hosts.urls[hosts.at] })
     }
 
     override connect(callback?: unknown): Promise<Client> & Promise<void> {
@@ -127,29 +127,34 @@ export class Pools {
   /**
    * @param url with several hosts, the pool uses the one that accepts writes and searches again after a connection is lost
    * @param name label in `/metrics`: `primary`, `replica_1`, …
+   * @throws FLEET_ERR_OPTION_INVALID naming the part of the URL that is not supported or invalid
    */
   open(url: string, name: string = 'primary'): AnyPool {
-    const settings = postgresSettings(url, (problem) => {
-      throw new FleetError('FLEET_ERR_OPTION_INVALID', `the URL of the pool \`${name}\` ${problem}`)
-    })
-    const hosts = new Hosts(url, settings)
-    const { maxWaiting, idleTimeoutMs } = this.#options
-    const { connectionLimit: max = this.#options.max, statementTimeoutMs = this.#options.statementTimeoutMs } = settings
-    const connectTimeoutMs = settings.poolTimeoutMs ?? settings.connectTimeoutMs ?? this.#options.connectTimeoutMs
-    const pooled = this.#options.pgbouncer ?? settings.pgbouncer === true
+    const { maxWaiting, idleTimeoutMs, ...defaults } = this.#options
+    const isPooled = (parameters: { pgbouncer?: boolean }): boolean =>
+      defaults.pgbouncer ?? parameters.pgbouncer === true
+    const { urls, settings } = serverUrls(url, `the URL of the pool \`${name}\``, (parameters) => !isPooled(parameters))
+    const hosts = new Hosts(urls, settings.isWritable)
+    const pooled = isPooled(settings)
+    const { connectionLimit: max = defaults.max, statementTimeoutMs = defaults.statementTimeoutMs } = settings
+    const { connectTimeoutMs: connectMs = defaults.connectTimeoutMs } = settings
+    const connectTimeoutMs = settings.poolTimeoutMs ?? connectMs
     const config: PoolConfig = {
       max,
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: idleTimeoutMs,
       query_timeout: statementTimeoutMs + (pooled ? 0 : graceMs),
       keepAlive: true,
+      // Idle connections keep no process alive whose clients are disconnected.
+      allowExitOnIdle: true,
       // A pooler rejects startup parameters that it does not track.
       ...(!pooled && { statement_timeout: statementTimeoutMs }),
-      Client: clientOf(this.#driver, hosts, settings.connectTimeoutMs),
+      Client: clientOf(this.#driver, hosts, connectMs),
     } as PoolConfig
     const pool = new this.#driver.Pool(config)
     // The pool replaces a broken idle connection; without a listener the event would end the process.
     pool.on('error', () => {})
+    Object.assign(pool, { [poolSchema]: settings.schema })
     const entry = { pool, max, refused: 0 }
     this.#open.set(name, entry)
     const connect = pool.connect.bind(pool) as (callback: ConnectCallback) => void

@@ -1,7 +1,8 @@
 import { FleetError } from '../base/errors.ts'
-import { withExecutor } from '../base/internals/prisma.ts'
+import { adoptSchema, withExecutor } from '../base/internals/prisma.ts'
 import { any, fn, list, type OptionsOf, resolveOptions, type Shape, text } from '../base/options.ts'
 import { Router, routerOptions } from './router.ts'
+import { withSchema } from './server-url.ts'
 import type { ServerClient } from './watch.ts'
 
 /** @internal */
@@ -10,7 +11,7 @@ export const replicasOptions = {
   clients: list(any()) as Shape<readonly ServerClient[]>,
   /** Creates a client for a replica, which `$disconnect()` closes. `name` is `replica_1`, `replica_2`, … */
   connect: fn<(url: string, name: string) => ServerClient>(),
-  /** URLs passed to `connect`. */
+  /** URLs passed to `connect`, with the primary's `schema` unless they have one. */
   urls: (list(text) as Shape<readonly string[]>).env('DATABASE_REPLICA_URLS'),
   ...routerOptions,
 }
@@ -64,8 +65,18 @@ export function replicas(given: ReplicasOptions): (client: ExtensibleClient) => 
     throw new FleetError('FLEET_ERR_OPTION_INVALID', '`replicas` needs `clients`, or `connect` to create them')
 
   return (client) => {
-    const opened = connect ? urls.map((url, index) => connect(url, `replica_${index + 1}`)) : []
-    const router = new Router(client, clients ?? opened, routing)
+    const schema = adoptSchema(client)
+    const opened = connect ? urls.map((url, index) => connect(withSchema(url, schema), `replica_${index + 1}`)) : []
+    const all = clients ?? opened
+    for (const [index, replica] of all.entries()) {
+      const [own = 'public', wanted = 'public'] = [adoptSchema(replica), schema]
+      if (own !== wanted)
+        throw new FleetError(
+          'FLEET_ERR_OPTION_INVALID',
+          `replica ${index + 1} uses the schema ${own}, and the primary ${wanted}; put \`schema=${wanted}\` into its URL`,
+        )
+    }
+    const router = new Router(client, all, routing)
     const primary = withExecutor(client, router.write)
     const replica = withExecutor(client, router.readLate)
     // Inside a transaction, all operations go to the primary already.

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { FleetError } from '../base/errors.ts'
 import { type Execute, executorOf, type Operation } from '../base/internals/prisma.ts'
-import { int, type Resolved } from '../base/options.ts'
-import { isSaturated, isUnreachable, sqlState } from './errors.ts'
+import { int, list, type Resolved, type Shape, shape } from '../base/options.ts'
+import { isSaturated, isUnreachable, needsPrimary } from './errors.ts'
 import { gone, type Replica, ReplicaSet, watchOptions } from './replica-set.ts'
 import { kindOf } from './routing.ts'
 import { mayReadReplica } from './statement.ts'
@@ -25,21 +25,28 @@ export const routerOptions = {
    * `FLEET_ERR_DATABASE_BUSY`, so that the primary can still serve writes. @default no limit
    */
   maxPrimaryReads: int(0, 100_000),
+  /**
+   * Functions that raw statements on a replica may call, besides those of PostgreSQL without effects: your own and those of
+   * extensions. By name as in `pg_proc`; with the schema if the statements name it.
+   */
+  readOnlyFunctions: (
+    list(
+      shape<string>('the name of a function, such as similarity or shop.price', (v) =>
+        /^[^\s"'();,]+$/.test(String(v)),
+      ),
+    ) as Shape<readonly string[]>
+  ).default([]),
 }
-
-/**
- * SQLSTATEs of a healthy replica for statements that only the primary can run: a function that writes, a query cancelled
- * due to a conflict with recovery, a function for primaries only.
- */
-const primaryOnly: ReadonlySet<string | undefined> = new Set(['25006', '40001', '55000'])
 
 const nameOf = ({ modelName, action, clientMethod }: Operation): string =>
   modelName === undefined ? clientMethod : action
 
 /** Whether an operation only reads, by the table of {@link kindOf}. */
-export function isRead(operation: Operation): boolean {
+export function isRead(operation: Operation, readOnlyFunctions?: ReadonlySet<string>): boolean {
   const kind = kindOf(nameOf(operation))
-  return kind === 'statement' ? mayReadReplica((operation.args as { query: string }).query) : kind === 'read'
+  return kind === 'statement'
+    ? mayReadReplica((operation.args as { query: string }).query, readOnlyFunctions)
+    : kind === 'read'
 }
 
 /** Number of reads by server, since the start. */
@@ -63,14 +70,16 @@ export class Router {
   readonly #replicas: readonly Execute[]
   readonly #waitMs: number
   readonly #maxPrimaryReads: number
+  readonly #readOnlyFunctions: ReadonlySet<string>
   #primaryReads = 0
 
   constructor(primary: ServerClient, clients: readonly ServerClient[], options: Resolved<typeof routerOptions>) {
-    const { waitMs, maxPrimaryReads, ...watching } = options
+    const { waitMs, maxPrimaryReads, readOnlyFunctions, ...watching } = options
     this.#primary = executorOf(primary)
     this.#replicas = clients.map(executorOf)
     this.#waitMs = waitMs
     this.#maxPrimaryReads = maxPrimaryReads ?? Number.POSITIVE_INFINITY
+    this.#readOnlyFunctions = new Set(readOnlyFunctions)
     this.set = new ReplicaSet(clients, primary, watching)
     this.reads = { primary: 0, own: 0, refused: 0, replicas: clients.map(() => 0) }
     this.position = afterwards(async () => (await sample(primary)).position)
@@ -78,13 +87,13 @@ export class Router {
 
   /** The executor of the client with replicas. */
   readonly route: Execute = (operation) => {
-    if (operation.transaction || !isRead(operation)) return this.write(operation)
+    if (operation.transaction || !this.#isRead(operation)) return this.write(operation)
     return this.#read(operation, this.readers.getStore()?.position() ?? 0)
   }
 
   /** The executor of `$primary()`. */
   readonly write: Execute = (operation) => {
-    if (!isRead(operation)) this.readers.getStore()?.writes()
+    if (!this.#isRead(operation)) this.readers.getStore()?.writes()
     return this.#primary(operation)
   }
 
@@ -92,6 +101,10 @@ export class Router {
   readonly readLate: Execute = (operation) => {
     if (operation.transaction || kindOf(nameOf(operation)) === 'write') return this.write(operation)
     return this.#read(operation, 0)
+  }
+
+  #isRead(operation: Operation): boolean {
+    return isRead(operation, this.#readOnlyFunctions)
   }
 
   #read(operation: Operation, position: number): Promise<unknown> {
@@ -120,7 +133,7 @@ export class Router {
           return value
         },
         (error) => {
-          if (primaryOnly.has(sqlState(error))) return this.#onPrimary(operation, false)
+          if (needsPrimary(error)) return this.#onPrimary(operation, false)
           if (isUnreachable(error)) replica.failed()
           else if (error !== gone && !isSaturated(error)) throw error
           const next = tries > 1 ? this.set.pick(position) : undefined

@@ -5,7 +5,7 @@ export interface Rule {
   readonly why: string
   /** Operations by their name in Prisma. */
   readonly operations?: readonly string[]
-  /** Words that put a raw statement into this row, as a regular expression. */
+  /** Keywords that put a raw statement into this row, as a regular expression. */
   readonly words?: string
 }
 
@@ -42,7 +42,12 @@ export const rules: readonly Rule[] = [
   {
     what: 'one `SELECT`, or `WITH` … `SELECT`, that is none of the following',
     to: 'replica',
-    why: 'reads; user-defined functions are assumed to read, and if a replica rejects one that writes, the primary runs it',
+    why: 'reads; if the replica rejects it, for example because a view or an operator writes, the primary runs it',
+  },
+  {
+    what: 'a call of a function that is not known to read only: `nextval`, `pg_advisory_lock`, `set_config`, `txid_current`, `dblink`, your own',
+    to: 'primary',
+    why: 'may write, lock, or use the state of a session or server; known are PostgreSQL’s own functions without effects, and `readOnlyFunctions`',
   },
   {
     what: '`SELECT … FOR UPDATE`, `FOR NO KEY UPDATE`, `FOR SHARE`, `FOR KEY SHARE`',
@@ -61,36 +66,6 @@ export const rules: readonly Rule[] = [
     to: 'primary',
     why: 'creates a table',
     words: 'into',
-  },
-  {
-    what: '`nextval`, `setval`, `currval`, `lastval`',
-    to: 'primary',
-    why: 'change a sequence, or return the state of a changed one',
-    words: 'nextval|setval|currval|lastval',
-  },
-  {
-    what: '`pg_advisory_lock` and related functions',
-    to: 'primary',
-    why: 'a lock on a replica has no effect elsewhere',
-    words: 'pg_(try_)?advisory_[a-z0-9_]+',
-  },
-  {
-    what: '`set_config`, `pg_notify`, `txid_current`, `pg_current_xact_id`',
-    to: 'primary',
-    why: 'have effects beyond the statement',
-    words: 'set_config|pg_notify|txid_current|pg_current_xact_id',
-  },
-  {
-    what: '`lo_…`, `dblink…`',
-    to: 'primary',
-    why: 'may write large objects, or to another server',
-    words: 'lo_[a-z0-9_]+|dblink[a-z_]*',
-  },
-  {
-    what: '`pg_current_wal…`, `pg_export_snapshot`, `pg_create_…`, `pg_drop_…`, `pg_cancel_backend`, `pg_terminate_backend`',
-    to: 'primary',
-    why: 'refer to the server they run on',
-    words: 'pg_(export_snapshot|current_wal[a-z_]*|create_[a-z_]+|drop_[a-z_]+|terminate_backend|cancel_backend)',
   },
   {
     what: 'any other statement: `INSERT`, `UPDATE`, `CALL`, `EXPLAIN`, `SHOW`, `VALUES`, …',
@@ -115,5 +90,5 @@ const kinds: ReadonlyMap<string, Kind> = new Map(
 /** Classifies an operation by its name in Prisma. An unknown one may write. */
 export const kindOf = (operation: string): Kind => kinds.get(operation) ?? 'write'
 
-/** Words that exclude a statement from replicas. Some would be harmless as a column name. */
+/** Keywords that exclude a statement from replicas. Some would be harmless as the name of a column. */
 export const primaryWords: RegExp = new RegExp(`^(${rules.flatMap(({ words }) => words ?? []).join('|')})$`)

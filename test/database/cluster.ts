@@ -27,7 +27,16 @@ export async function startCluster(settings: Readonly<Record<string, string>> = 
        VALUES ('00000000-0000-7000-8000-000000000002', 'a', 'a', 1, '${userId}');
      CREATE TABLE notes (id integer);
      CREATE SEQUENCE ids;
-     CREATE FUNCTION writes() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('ids') $$`,
+     CREATE FUNCTION writes() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('ids') $$;
+     CREATE VIEW writing AS SELECT writes() AS id;
+     CREATE VIEW emitting AS SELECT pg_logical_emit_message(true, 'outbox', 'order')::text AS at;
+     CREATE FUNCTION on_primary(state text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+       IF pg_is_in_recovery() THEN RAISE 'not here' USING ERRCODE = state; END IF;
+       RETURN state;
+     END $$;
+     CREATE FUNCTION fails(state text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+       RAISE 'nowhere' USING ERRCODE = state;
+     END $$`,
   )
   const one = await startPostgres({ replicaOf: primary, settings })
   const two = await startPostgres({ replicaOf: primary, settings })

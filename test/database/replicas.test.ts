@@ -137,6 +137,50 @@ test('does not treat a full pool as a dead replica', async () => {
   await routed.$disconnect()
 })
 
+test('repeats a read on the primary that a healthy replica cannot run, once, and keeps the replica', async () => {
+  const { prisma, changes, ready } = fleet([one.url], { readOnlyFunctions: ['on_primary', 'fails'] })
+  await ready()
+  const { reads } = prisma.$routing()
+  /** The result, and how many reads the primary had. */
+  const asked = async (sql: string): Promise<unknown[]> => {
+    const earlier = reads.primary
+    const result = await prisma.$queryRawUnsafe<unknown[]>(sql).catch((error) => [/nowhere/.test(error.message)])
+    return [...result, reads.primary - earlier]
+  }
+  // The replica's own errors: 25006 and XX000.
+  assert.deepEqual(await asked('SELECT count(*)::int FROM writing'), [{ count: 1 }, 1])
+  assert.deepEqual(await asked('SELECT count(at)::int FROM emitting'), [{ count: 1 }, 1])
+  for (const state of ['25006', '0A000', '55000', '40001', '40P01', 'XX000', 'XX001', 'XX002', '58P01']) {
+    assert.deepEqual(await asked(`SELECT on_primary('${state}') AS state`), [{ state }, 1], state)
+    // It is repeated once.
+    assert.deepEqual(await asked(`SELECT fails('${state}')`), [true, 1], state)
+  }
+  // An error of the statement is the same everywhere.
+  for (const state of ['22012', '42883', 'P0001', '57014'])
+    assert.deepEqual(await asked(`SELECT fails('${state}')`), [true, 0], state)
+  assert.deepEqual(changes, ['1 up'])
+  // A server that shuts down or starts is left out.
+  for (const state of ['57P01', '57P03']) {
+    await until(() => changes.at(-1) === '1 up')
+    assert.deepEqual(await asked(`SELECT on_primary('${state}') AS state`), [{ state }, 1], state)
+    assert.equal(changes.at(-1), '1 down')
+  }
+})
+
+test('sends calls of unknown functions to the primary, and declared ones to a replica', async () => {
+  const { prisma, ready } = fleet([one.url], { readOnlyFunctions: ['on_primary'] })
+  await ready()
+  assert.deepEqual(await serversOf(() => prisma.$queryRaw`SELECT fails('P0001') WHERE false`), onlyPrimary)
+  assert.deepEqual(await serversOf(() => prisma.$queryRaw`SELECT on_primary('P0001') WHERE false`), ['replica 1'])
+  assert.deepEqual(await serversOf(() => prisma.$queryRaw`SELECT public.on_primary('P0001') WHERE false`), onlyPrimary)
+  for (const name of ['f()', '', 'a b', 'f;g'])
+    assert.throws(
+      () => replicas({ clients: [], readOnlyFunctions: [name] }),
+      { code: 'FLEET_ERR_OPTION_INVALID' },
+      name,
+    )
+})
+
 test('leaves out replicas that are down at boot until they respond', async () => {
   const { prisma, changes } = fleet([one.url.replace(/:\d+\//, ':1/'), two.url])
   assert.equal(await prisma.user.count(), 1)

@@ -54,8 +54,25 @@ const statements: Record<string, readonly string[]> = {
   'one `SELECT`, or `WITH` … `SELECT`, that is none of the following': [
     'SELECT 1 AS n',
     'WITH recent AS (SELECT * FROM products) SELECT count(*) FROM recent',
-    'SELECT writes()',
+    'SELECT pg_is_in_recovery(), \'nextval(1)\' AS "update" -- nextval(1)',
   ],
+  'a call of a function that is not known to read only: `nextval`, `pg_advisory_lock`, `set_config`, `txid_current`, `dblink`, your own':
+    [
+      'SELECT writes()',
+      "SELECT nextval('ids')",
+      "SELECT * FROM (SELECT setval('ids', 7)) x",
+      'SELECT pg_try_advisory_xact_lock(1)',
+      'SELECT pg_advisory_unlock_all()::text',
+      "SELECT set_config('a.b', 'c', true)",
+      "SELECT pg_notify('a', 'b')::text",
+      'SELECT txid_current()',
+      'SELECT txid_current_if_assigned()::text',
+      'SELECT lo_creat(-1)::int',
+      'SELECT pg_current_wal_lsn()::text',
+      'SELECT pg_switch_wal()::text',
+      "SELECT pg_logical_emit_message(true, 'outbox', 'order 1')::text",
+      'SELECT pg_stat_reset()::text',
+    ],
   '`SELECT … FOR UPDATE`, `FOR NO KEY UPDATE`, `FOR SHARE`, `FOR KEY SHARE`': [
     'SELECT id FROM products FOR UPDATE',
     'SELECT id FROM products FOR NO KEY UPDATE',
@@ -68,20 +85,6 @@ const statements: Record<string, readonly string[]> = {
     'WITH x AS (INSERT INTO notes VALUES (1) RETURNING *) SELECT count(*) FROM x',
   ],
   '`SELECT … INTO`': ['SELECT * INTO TEMP copied FROM products'],
-  '`nextval`, `setval`, `currval`, `lastval`': ["SELECT nextval('ids')", "SELECT setval('ids', 7)"],
-  '`pg_advisory_lock` and related functions': [
-    'SELECT pg_try_advisory_xact_lock(1)',
-    'SELECT pg_advisory_unlock_all()::text',
-  ],
-  '`set_config`, `pg_notify`, `txid_current`, `pg_current_xact_id`': [
-    "SELECT set_config('a.b', 'c', true)",
-    "SELECT pg_notify('a', 'b')::text",
-    'SELECT txid_current()',
-  ],
-  '`lo_…`, `dblink…`': ['SELECT lo_creat(-1)::int'],
-  '`pg_current_wal…`, `pg_export_snapshot`, `pg_create_…`, `pg_drop_…`, `pg_cancel_backend`, `pg_terminate_backend`': [
-    'SELECT pg_current_wal_lsn()::text',
-  ],
   'any other statement: `INSERT`, `UPDATE`, `CALL`, `EXPLAIN`, `SHOW`, `VALUES`, …': [
     'UPDATE products SET stock = 4 RETURNING id',
     'SHOW server_version',
@@ -90,7 +93,7 @@ const statements: Record<string, readonly string[]> = {
   ],
   'several statements in one, and statements that cannot be classified with certainty': [
     'SELECT /* /* nested */ */ 1 AS n',
-    'SELECT 1 AS "update"',
+    'SELECT 1 AS share',
   ],
 }
 

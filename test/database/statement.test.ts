@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { builtIn } from '../../src/database/read-only-functions.ts'
 import { mayReadReplica } from '../../src/database/statement.ts'
 
 const may = [
@@ -13,6 +14,20 @@ const may = [
   'WITH recent AS (SELECT * FROM users) SELECT count(*) FROM recent',
   'SELECT "createdAt", updated_at, deleted, my_insert FROM t',
   'SELECT \'it\'\'s\', "a""b" FROM t WHERE x = $1 AND y = $2',
+  'SELECT 1 AS "update", t.share FROM t;',
+  'SELECT lower(name), pg_catalog.upper(name), "btrim" (name), "pg_catalog" . "abs"(1), Coalesce(a, b) FROM t',
+  "SELECT 'nextval(1)', $$ locks() $$, E'\\' locks()' -- locks()\n, 1 /* locks() */",
+  'SELECT now(), random(), gen_random_uuid(), pg_is_in_recovery(), to_tsvector(body) FROM t',
+  'SELECT a FROM t WHERE a IN (1, 2) AND NOT EXISTS (SELECT 1) AND b = ANY ($1) AND (c) NOT ILIKE (d) AND name LIKE (e)',
+  'SELECT a::numeric(10, 2), b::character varying(20), CAST(c AS varchar(3)), d::shop.code(3), x::timestamp(3) FROM t',
+  "SELECT count(*) FILTER (WHERE a > 1) OVER (PARTITION BY (b) ORDER BY (c)), extract(epoch FROM now()), trim(both ' ' from d)",
+  'SELECT sum(a) FROM t GROUP BY GROUPING SETS ((a), ()), b ORDER BY (1)',
+  'SELECT sum(a) FROM t GROUP BY ROLLUP (a, b)',
+  'SELECT * FROM users u JOIN (SELECT 1) AS x(id) USING (id) LEFT JOIN (SELECT 2) y (id) ON (true) CROSS JOIN LATERAL (SELECT 3) z',
+  'SELECT * FROM unnest($1::int[]) WITH ORDINALITY AS t(id, place), generate_series(1, 2) g(n), (VALUES (1)) "v"(n)',
+  'WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL (SELECT n + 1 FROM a)), b (m) AS NOT MATERIALIZED (SELECT 1) SELECT * FROM a, b',
+  'SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY a) FROM t TABLESAMPLE system (10) REPEATABLE (1)',
+  'SELECT DISTINCT ON (a) a, count(*) OVER (ORDER BY b) FROM t',
 ]
 const mayNot = [
   '',
@@ -43,7 +58,75 @@ const mayNot = [
   "SELECT $a1$ ' $a1$; DELETE FROM t; --'",
   "SELECT $open$ '; DELETE FROM t; --'",
   'SELECT /* never closed',
+  'SELECT locks()',
+  'SELECT locks /* a comment */ -- another\n ()',
+  'SELECT "Lower"(name)',
+  'SELECT "pg_catalog.lower"(name)',
+  'SELECT shop.lower(name)',
+  'SELECT shop.pg_catalog.lower(name)',
+  'SELECT U&"nextv\\0061l"(1)',
+  'SELECT lower\u00a0(name)',
+  'SELECT \u00a0lower(name)',
+  'SELECT ran\u212a()',
+  'SELECT "coalesce"(a, b)',
+  'SELECT * FROM t JOIN locks() ON true',
+  'SELECT * FROM t LEFT JOIN LATERAL locks() x(a) ON true',
+  'SELECT * FROM ROWS FROM (locks(), abs(1))',
+  'SELECT 1 WHERE a LIKE locks()',
+  'SELECT 1 WHERE 1=1and locks()',
+  'SELECT DISTINCT ON (a) locks()',
+  'SELECT DISTINCT ON (a) "locks"()',
+  'SELECT 1 ORDER BY locks()',
+  'SELECT join(1), over(2)',
+  'SELECT abs(locks())',
+  'SELECT a OPERATOR(shop.+) b FROM t',
+  'SELECT a AT TIME ZONE locks() FROM t',
+  'WITH a AS (SELECT locks()) SELECT 1',
+  'WITH a AS (SELECT 1) (SELECT 1) ORDER BY locks()',
+  'WITH a AS (SELECT 1) TABLE a ORDER BY locks()',
+  'WITH a AS (SELECT 1) VALUES (1) ORDER BY locks()',
+  'SELECT 1 -- a comment that ends here\r, locks()',
+  "SELECT '\\', locks(), '",
+  "SELECT '\\' || locks() || '\\'",
+  'SELECT pg_promote()',
+  'SELECT pg_wal_replay_pause()',
+  'SELECT pg_logical_emit_message(true, $1, $2)',
+  'SELECT pg_switch_wal()',
+  "SELECT pg_create_logical_replication_slot('x', 'test_decoding')",
+  'SELECT pg_stat_reset()',
+  'SELECT txid_current_if_assigned()',
+  'SELECT pg_backend_pid()',
+  "SELECT * FROM dblink('', 'SELECT 1') AS t(a int)",
+  "SELECT query_to_xml('DELETE FROM t', true, true, '')",
+  'SELECT lo_creat(-1)',
+  'COPY t TO STDOUT',
+  'TABLE t',
+  'SELECT 1; SELECT 2',
+  'SELECT 1; (SELECT 2)',
 ]
 
 for (const sql of may) test(`a replica may be asked: ${sql}`, () => assert.equal(mayReadReplica(sql), true))
 for (const sql of mayNot) test(`only the primary: ${sql}`, () => assert.equal(mayReadReplica(sql), false))
+
+test('calls functions that are declared to be read only', () => {
+  const readOnly = new Set(['similarity', 'shop.price', 'St_Distance'])
+  for (const call of [
+    'similarity(a, b)',
+    'SIMILARITY (a, b)',
+    '"similarity"(a, b)',
+    'shop.price(a)',
+    '"St_Distance"(a)',
+  ])
+    assert.equal(mayReadReplica(`SELECT ${call} FROM t`, readOnly), true, call)
+  for (const call of ['other.similarity(a, b)', 'price(a)', 'St_Distance(a)', 'similarity(a, locks())'])
+    assert.equal(mayReadReplica(`SELECT ${call} FROM t`, readOnly), false, call)
+})
+
+test('knows no function with an effect', () => {
+  const effects =
+    /^(nextval|setval|currval|lastval|set_config|setseed|dblink.*|lo_.*|.*advisory.*|txid_.*|pg_(notify|current_.*|create_.*|drop_.*|stat_.*|switch_.*|logical_.*|replication_.*|promote|wal_replay_.*|reload.*|rotate.*|cancel.*|terminate.*|export.*|read.*|ls_.*|backup.*|import.*|log_.*))$/
+  assert.deepEqual(
+    [...builtIn].filter((name) => effects.test(name)),
+    [],
+  )
+})

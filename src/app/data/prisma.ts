@@ -13,12 +13,8 @@ type Changed = NonNullable<ReplicasOptions['onChange']>
  */
 export async function open(url: string, onChange: Changed) {
   const pool = await pools()
-  const connect = (server: string, name?: string): PrismaClient => {
-    const schema = /[?&]schema=([^&]+)/.exec(server)?.[1]
-    return new PrismaClient({
-      adapter: new PrismaPg(pool.open(server, name), { schema: schema && decodeURIComponent(schema) }),
-    })
-  }
+  const connect = (server: string, name?: string): PrismaClient =>
+    new PrismaClient({ adapter: new PrismaPg(pool.open(server, name)) })
   return { client: connect(url).$extends(replicas({ connect, onChange })), pools: pool }
 }
 export type Database = Awaited<ReturnType<typeof open>>['client']

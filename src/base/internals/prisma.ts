@@ -1,11 +1,14 @@
 // Private parts of Prisma Client, for `replicas`.
 //
-// Touches: `_originalClient`, `_extensions.append` and `_requestHandler.request` of a client instance.
+// Touches: `_originalClient`, `_extensions.append`, `_requestHandler.request` and `_engineConfig.adapter` of a client
+//   instance, and `externalPool` and `options` of the adapter, a `PrismaPg`.
 // Seen in: Prisma 7.10; the peer range is ^7.0.0.
 // Worth: needed for correctness. A query extension, the public way, cannot tell which operations belong to a transaction,
 //   whose reads must stay on the primary, and another client loses the path of a fluent relation. It would also run every
-//   operation through two clients, a third of the CPU of twenty concurrent reads.
-// Fallback: none. Without these fields `replicas` fails at start with FLEET_ERR_OPTION_INVALID.
+//   operation through two clients, a third of the CPU of twenty concurrent reads. `PrismaPg` takes a schema as an option
+//   only, and would otherwise use `public` whatever the URL of its pool says.
+// Fallback: none. Without the fields of the client, `replicas` fails at start with FLEET_ERR_OPTION_INVALID. Without those of
+//   the adapter, the option has to be passed.
 import { FleetError } from '../errors.ts'
 
 /** An operation as a Prisma client executes it, after extensions, validation and serialization. */
@@ -58,4 +61,33 @@ export function withExecutor(client: object, execute: Execute, members: object =
     _extensions: { value: { append: () => extensions } },
   })
   return $extends.call(parent, {})
+}
+
+/** The schema that the URL of a pool names. */
+export const poolSchema: unique symbol = Symbol('schema')
+
+/** The private parts in use of the adapter of Prisma for `pg`. */
+interface PrivateAdapter {
+  readonly externalPool?: { readonly [poolSchema]?: string } | null
+  options?: { readonly schema?: string }
+}
+
+/**
+ * Makes a client that has not connected yet use the schema of its pool.
+ *
+ * @returns the client's schema; `undefined` for Prisma's default
+ * @throws FLEET_ERR_OPTION_INVALID
+ */
+export function adoptSchema(client: object): string | undefined {
+  const { adapter } = (client as { _engineConfig?: { adapter?: PrivateAdapter } })._engineConfig ?? {}
+  const given = adapter?.options?.schema
+  const schema = adapter?.externalPool?.[poolSchema]
+  if (adapter === undefined || schema === undefined) return given
+  if (given !== undefined && given !== schema)
+    throw new FleetError(
+      'FLEET_ERR_OPTION_INVALID',
+      `the URL of a pool has \`schema=${schema}\`, and \`PrismaPg\` has \`schema: '${given}'\`; keep one of them`,
+    )
+  adapter.options = { ...adapter.options, schema }
+  return schema
 }
