@@ -1,6 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { cookieValues } from '../base/cookies.ts'
+import { sendCookie } from '../instance/compat/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */
@@ -110,7 +111,7 @@ export class RequestReader implements Reader {
     }
     const signed = `${text}.${mac(text, secrets[0] ?? '')}`
     const maxAge = Math.ceil(keepMs / 1000)
-    reply.setCookie(cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, secure })
+    sendCookie(reply, cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, secure })
   }
 
   /** A session with data; an empty one would be stored, and would set a cookie, only for the position. */

@@ -403,6 +403,25 @@ test('docs/compatibility.md has a row for each case', () => {
 })
 
 for (const order of ['before', 'after'] as const) {
+  for (const hook of ['onRequest', 'preParsing', 'preHandler', false] as const) {
+    test(`fleet's sessions use a @fastify/cookie of the app with hook ${hook}, ${order}`, async () => {
+      const { app } = create()
+      await orders[order](app, (inner) => inner.register(cookie, { hook }))
+      app.get('/visits', async ({ session }) => {
+        session.visits = (session.visits ?? 0) + 1
+        return String(session.visits)
+      })
+      let cookies: Record<string, string> = {}
+      for (const visits of ['1', '2', '3']) {
+        const response = await app.inject({ url: '/visits', cookies })
+        assert.equal(response.body, visits)
+        for (const { name, value } of response.cookies) cookies = { ...cookies, [name]: value }
+      }
+    })
+  }
+}
+
+for (const order of ['before', 'after'] as const) {
   test(`decorators of the app that fleet's options leave out are not taken for fleet's, ${order}`, async () => {
     const names = ['metrics', 'overload', 'cache', 'tokens', 'sessions'] as const
     const { app } = create()

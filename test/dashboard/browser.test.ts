@@ -46,7 +46,10 @@ describe('the dashboard in Chromium', () => {
     assert.equal(await text(page, '[data-total=serving]'), '3 of 3')
     assert.match((await text(page, '[data-total=memory]')) ?? '', /^\d+ MB$/)
     assert.match((await text(page, '#freshness')) ?? '', /^as seen by small-1 at \d\d:\d\d:\d\d$/)
-    assert.match((await text(page, 'article .place')) ?? '', new RegExp(`:\\d+ · pid ${process.pid} · v0\\.0\\.0$`))
+    assert.match(
+      (await text(page, 'article .place')) ?? '',
+      new RegExp(`:\\d+ · pid ${process.pid} · v\\d+\\.\\d+\\.\\d+$`),
+    )
     await until(async () => {
       const line = await page.locator('article .line').first().getAttribute('d')
       return (line?.match(/L/g) ?? []).length > 2

@@ -1,7 +1,7 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { chain, type ErrorCallback, type MaybePromise, settle } from '../../base/maybe-promise.ts'
-import { cookieOf } from '../../instance/compat/cookies.ts'
+import { cookieOf, sendCookie } from '../../instance/compat/cookies.ts'
 import { unavailable } from '../redis/index.ts'
 import { isHttps, isTouchDue, SessionCookie, type StoredCookie, toStored } from './cookie.ts'
 import type { SessionContext } from './options.ts'
@@ -200,7 +200,7 @@ export class Session {
   #writeCookie(reply: FastifyReply): void {
     const { cookieName, cookiePrefix } = this.#context
     if (this.#sendCookie && this.#canSendCookie())
-      reply.setCookie(cookieName, cookiePrefix + this.encryptedSessionId, this.cookie.toJSON() as object)
+      sendCookie(reply, cookieName, cookiePrefix + this.encryptedSessionId, this.cookie.toJSON() as object)
     else if (this.#baseline === undefined) clearCookie(this.#context, this.#request, reply)
   }
 
@@ -297,5 +297,10 @@ const reservedNames: ReadonlySet<string> = new Set(
 
 function clearCookie({ cookieName, cookie }: SessionContext, request: FastifyRequest, reply: FastifyReply): void {
   if (cookieOf(request, cookieName) !== undefined)
-    reply.clearCookie(cookieName, { domain: cookie.domain, path: cookie.path })
+    sendCookie(reply, cookieName, '', {
+      domain: cookie.domain,
+      path: cookie.path ?? '/',
+      expires: new Date(0),
+      maxAge: 0,
+    })
 }
