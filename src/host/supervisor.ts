@@ -13,23 +13,8 @@ import { GroupMetrics, workerMetrics } from './group-metrics.ts'
 import { type Exit, Member } from './member.ts'
 import type { FromWorker } from './messages.ts'
 import type { SupervisorOptions } from './options.ts'
+import type { Reason, Slot } from './slot.ts'
 import { Watchdog } from './watchdog.ts'
-
-/** Why a worker was replaced. */
-type Reason = 'crash' | 'stuck' | 'memory' | 'reload'
-
-/** One slot of the group: a worker and, after its end, its successor. */
-interface Slot {
-  readonly number: number
-  readonly backoff: Backoff
-  member?: Member
-  /** A replacement that is not ready yet. */
-  next?: Member
-  /** Fires when a worker that ended is to be restarted. */
-  timer?: NodeJS.Timeout
-  /** State after exceeding the memory limit: waiting for a replacement, or exempt until this time. */
-  overLimit?: 'waiting' | { until: number }
-}
 
 /** An app shuts down within its timeout, and its plugins within one more second (see lifecycle). */
 const killMarginMs = 2_000

@@ -1,11 +1,15 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
 import { caught } from '../boundary.ts'
 import { headersFrom } from '../http/wire/fields.ts'
 import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire/response-head.ts'
 import type { Target } from './target.ts'
+
+/** Header fields as a list of names and values. */
+export type RawFields = NonNullable<Dispatcher.DispatchController['rawHeaders']> | null
 
 /** Receives the events of an attempt. */
 export interface AttemptOwner {

@@ -4,13 +4,11 @@ import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { caught, guard } from '../boundary.ts'
 import { type HeadHandler, passHead, type UpstreamHead } from '../http/wire/response-head.ts'
-import { Attempt, type AttemptOwner } from './attempt.ts'
+import { Attempt, type AttemptOwner, type RawFields } from './attempt.ts'
 import { type BalancerContext, type Failure, unavailable } from './context.ts'
 import type { PickInput } from './policies/index.ts'
 import { isBreak, isOurFault, isRepeatable, isSafe, pauseMs } from './retry-rules.ts'
 import type { Target, UpstreamRequest } from './target.ts'
-
-type RawFields = NonNullable<Dispatcher.DispatchController['rawHeaders']> | null
 
 /**
  * Carries one request from the choice of a target to the response: chooses, sends, and retries on another target while

@@ -69,3 +69,26 @@ export const isClaims = (v: unknown): v is SignedClaims => {
     optional(sid)
   )
 }
+
+/** Most bytes of subject and application claims as JSON, so that a token of any key stays below `maxTokenBytes`. */
+const maxClaimBytes = 5000
+
+/** @throws FLEET_ERR_OPTION_INVALID */
+export function checkSubject(subject: unknown): void {
+  if (isSubject(subject)) return
+  throw new FleetError('FLEET_ERR_OPTION_INVALID', 'the subject of a token must be a string of 1 to 512 characters')
+}
+
+export const isId = (value: unknown): value is string => typeof value === 'string' && /^[\x21-\x7e]{1,128}$/.test(value)
+export const isSubject = (value: unknown): value is string =>
+  typeof value === 'string' && value !== '' && value.length <= 512 && value.isWellFormed()
+
+/** @throws FLEET_ERR_OPTION_INVALID, so that no session is stored whose tokens could never be verified */
+export function checkSize(claims: object): void {
+  const bytes = Buffer.byteLength(JSON.stringify(claims))
+  if (bytes <= maxClaimBytes) return
+  throw new FleetError(
+    'FLEET_ERR_OPTION_INVALID',
+    `subject and claims of a token have ${bytes} bytes as JSON; the limit is ${maxClaimBytes}`,
+  )
+}

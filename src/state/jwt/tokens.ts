@@ -5,7 +5,17 @@ import { BoundedMap } from '../../base/bounded-map.ts'
 import { deepFreeze } from '../../base/deep-freeze.ts'
 import { FleetError } from '../../base/errors.ts'
 import { clientKey } from '../../instance/client-key.ts'
-import { isClaims, parseHeader, type SignedClaims, type TokenClaims, TokenError } from './claims.ts'
+import {
+  checkSize,
+  checkSubject,
+  isClaims,
+  isId,
+  isSubject,
+  parseHeader,
+  type SignedClaims,
+  type TokenClaims,
+  TokenError,
+} from './claims.ts'
 import type { KeyRing } from './keys.ts'
 import type { Revocation, Revocations } from './revocations.ts'
 import type { TokenLifetimes, TokenStore } from './store.ts'
@@ -40,8 +50,6 @@ const reservedClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'sid', 
 const daySeconds = 86_400
 /** Revocations are kept this much longer than their tokens, for instances whose clocks are slow. */
 const marginSeconds = 60
-/** Most bytes of subject and application claims as JSON, so that a token of any key stays below `maxTokenBytes`. */
-const maxClaimBytes = 5000
 
 interface Verified {
   readonly token: string
@@ -283,22 +291,3 @@ export class Tokens {
 }
 
 const hash = (text: string): string => createHash('sha256').update(text).digest('base64url').slice(0, 22)
-
-function checkSubject(subject: unknown): void {
-  if (isSubject(subject)) return
-  throw new FleetError('FLEET_ERR_OPTION_INVALID', 'the subject of a token must be a string of 1 to 512 characters')
-}
-
-const isId = (value: unknown): value is string => typeof value === 'string' && /^[\x21-\x7e]{1,128}$/.test(value)
-const isSubject = (value: unknown): value is string =>
-  typeof value === 'string' && value !== '' && value.length <= 512 && value.isWellFormed()
-
-/** @throws FLEET_ERR_OPTION_INVALID, so that no session is stored whose tokens could never be verified */
-function checkSize(claims: object): void {
-  const bytes = Buffer.byteLength(JSON.stringify(claims))
-  if (bytes <= maxClaimBytes) return
-  throw new FleetError(
-    'FLEET_ERR_OPTION_INVALID',
-    `subject and claims of a token have ${bytes} bytes as JSON; the limit is ${maxClaimBytes}`,
-  )
-}

@@ -1,6 +1,7 @@
 import type { CookieOptions } from '@fastify/session'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { cookiePairs } from '../../base/cookies.ts'
+import { cookieOf, sendCookie } from '../../instance/compat/cookies.ts'
 
 /** A session's cookie as it is stored: at least when it expires, and its lifetime after each visit. */
 export interface StoredCookie extends Omit<CookieOptions, 'maxAge' | 'expires'> {
@@ -157,3 +158,18 @@ export function inPath(request: FastifyRequest, path: string): boolean {
 /** The values of all cookies of a name, decoded. */
 export const cookiesOf = ({ headers, server }: FastifyRequest, name: string): string[] =>
   cookiePairs(headers.cookie, name).flatMap((pair) => server.parseCookie(pair)[name] || [])
+
+/** Tells the client to delete its cookie, if it sent one. */
+export function clearCookie(
+  { cookieName, cookie }: { readonly cookieName: string; readonly cookie: StoredCookie },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  if (cookieOf(request, cookieName) !== undefined)
+    sendCookie(reply, cookieName, '', {
+      domain: cookie.domain,
+      path: cookie.path ?? '/',
+      expires: new Date(0),
+      maxAge: 0,
+    })
+}

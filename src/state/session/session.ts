@@ -1,9 +1,9 @@
 import type { CookieOptions } from '@fastify/session'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { chain, type ErrorCallback, type MaybePromise, settle } from '../../base/maybe-promise.ts'
-import { cookieOf, sendCookie } from '../../instance/compat/cookies.ts'
+import { sendCookie } from '../../instance/compat/cookies.ts'
 import { unavailable } from '../redis/index.ts'
-import { isHttps, isTouchDue, SessionCookie, type StoredCookie, toStored } from './cookie.ts'
+import { clearCookie, isHttps, isTouchDue, SessionCookie, type StoredCookie, toStored } from './cookie.ts'
 import type { SessionContext } from './options.ts'
 import { checkSize, copy, isSame, type SessionData, type SessionRecord } from './record.ts'
 import type { VerifiedCookie } from './signer.ts'
@@ -294,13 +294,3 @@ export class Session {
 const reservedNames: ReadonlySet<string> = new Set(
   [Session.prototype, Object.prototype].flatMap((prototype) => Object.getOwnPropertyNames(prototype)),
 )
-
-function clearCookie({ cookieName, cookie }: SessionContext, request: FastifyRequest, reply: FastifyReply): void {
-  if (cookieOf(request, cookieName) !== undefined)
-    sendCookie(reply, cookieName, '', {
-      domain: cookie.domain,
-      path: cookie.path ?? '/',
-      expires: new Date(0),
-      maxAge: 0,
-    })
-}
