@@ -1,1 +1,0 @@
-export { expose, exposeGauge } from '../instance/metrics/expose.ts'
