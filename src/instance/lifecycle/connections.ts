@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http'
-import { type Server, type Socket, Server as TcpServer } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Http2Sessions } from '../../base/http2-sessions.ts'
+import { closeListener } from '../../base/internals/cluster-handles.ts'
 import { boundServer, type ConnectionBounds, type ResolvedBounds } from '../server-bounds.ts'
 import { type InFlight, InFlightList, type Request, type Response } from './in-flight.ts'
 
@@ -184,8 +185,7 @@ export class Connections {
       await nextTurn()
       quiet = turn > 0 && before === this.#accepted && performance.now() - since < shortTurnMs
     }
-    // `close()` of an HTTP server would also destroy idle sockets.
-    for (const server of this.#servers) if (server.listening) TcpServer.prototype.close.call(server)
+    for (const server of this.#servers) if (server.listening) closeListener(server)
   }
 
   /** Closes every socket without a request in flight on which nothing has arrived for `quietMs`. */

@@ -1,12 +1,13 @@
 import cluster from 'node:cluster'
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
-import { type AddressInfo, Socket, Server as TcpServer } from 'node:net'
+import { type AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { beforeListen } from '../../base/before-listen.ts'
 import { FleetError } from '../../base/errors.ts'
+import { closeListener } from '../../base/internals/cluster-handles.ts'
 import { http } from '../../base/internals/node-http.ts'
 import { bool, int, type OptionsOf, type Resolved, text } from '../../base/options.ts'
 import { endConnection, guardConnections, StallGuard } from '../../base/socket-bounds.ts'
@@ -162,8 +163,8 @@ export class ManagementListener {
   }
 
   async #handOver(): Promise<void> {
-    // `close()` of an HTTP server would also destroy idle connections, on which a request may be arriving.
-    if (this.#server.listening) TcpServer.prototype.close.call(this.#server)
+    // A request may be arriving on an idle connection, so these stay open.
+    if (this.#server.listening) closeListener(this.#server)
     const timer = new AbortController()
     const late = delay(handoverGraceMs, undefined, { signal: timer.signal }).catch(() => undefined)
     await Promise.race([this.#closed, late])
