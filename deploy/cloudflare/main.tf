@@ -59,6 +59,13 @@ resource "cloudflare_load_balancer" "this" {
   proxied         = true
   steering_policy = "geo"
 
+  lifecycle {
+    precondition {
+      condition     = var.routes == "" && length(var.pools) == 0
+      error_message = "`pools` and `routes` need steering = \"worker\"."
+    }
+  }
+
   default_pools = [for name in local.names : cloudflare_load_balancer_pool.this[name].id]
   fallback_pool = cloudflare_load_balancer_pool.this[local.names[0]].id
 

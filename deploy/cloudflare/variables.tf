@@ -32,6 +32,29 @@ variable "regions" {
   }))
 }
 
+variable "pools" {
+  description = <<-TEXT
+    Pools besides `default`, whose regions are `regions`: by pool, the name of each region's front for it. With
+    steering = "worker".
+  TEXT
+  type        = map(map(string))
+  default     = {}
+
+  validation {
+    condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9-]{0,31}$", pool)) && pool != "default"])
+    error_message = "A pool is named by a letter and up to 31 more letters, digits and -, and not default."
+  }
+}
+
+variable "routes" {
+  description = <<-TEXT
+    Which requests belong to which pool: MATCH=POOL, separated by spaces, commas or newlines. MATCH is a path prefix (/api/v2),
+    a host with or without a path (//shop.example.com/api), or a header (x-version:2).
+  TEXT
+  type        = string
+  default     = ""
+}
+
 variable "countries" {
   description = "Countries (ISO 3166-1, two letters) bound to a region regardless of distance, for data that must stay there"
   type        = map(string)

@@ -13,7 +13,12 @@ interface Region {
 interface WorkerModule {
   fetch(
     request: Request,
-    env: { REGIONS: Record<string, Region>; COUNTRIES?: Record<string, string> },
+    env: {
+      REGIONS: Record<string, Region>
+      POOLS?: Record<string, Record<string, Region>>
+      ROUTES?: string
+      COUNTRIES?: Record<string, string>
+    },
     ctx: Context,
   ): Promise<Response>
 }
@@ -259,7 +264,7 @@ describe('the Worker', () => {
     await until(async () => (await send(frankfurt)).region === 'eu', { what: 'the region to be back' })
   })
 
-  it('tries all regions if all have failed, and responds 502 if none is available', async () => {
+  it('tries all regions if all have failed, and responds 503 if none is available', async () => {
     for (const front of Object.values(fronts)) front.status = 503
     assert.equal((await send(frankfurt)).status, 503)
     for (const front of Object.values(fronts)) front.status = 200
@@ -271,6 +276,168 @@ describe('the Worker', () => {
       {},
       { REGIONS: regions({ eu: unreachable, us: unreachable, ap: unreachable }) },
     )
-    assert.deepEqual([status, body.message], [502, 'no region is available'])
+    assert.deepEqual([status, body.code, body.message], [503, 'FLEET_ERR_NO_TARGET', 'no region is available'])
+  })
+
+  it('does not use another region for a country whose region does not exist', async () => {
+    assert.equal((await send(frankfurt, {}, { COUNTRIES: { DE: 'de' } })).status, 503)
+    for (const { requests } of Object.values(fronts)) assert.deepEqual(requests, [])
+  })
+
+  describe('with pools', () => {
+    const pools = {
+      v2: { eu: new Front('v2 eu'), us: new Front('v2 us') },
+      shop: { eu: new Front('shop eu') },
+      'shop-api': { us: new Front('shop-api us') },
+    }
+    const all = Object.values(pools).flatMap((own) => Object.values<Front>(own))
+    before(() => Promise.all(all.map((front) => front.listen())))
+    after(() => {
+      for (const { server } of all) {
+        server.closeAllConnections()
+        server.close()
+      }
+    })
+    beforeEach(() => {
+      for (const front of all) Object.assign(front, { status: 200, requests: [], bodies: [] })
+    })
+
+    const ROUTES = `/api/v2=v2, /api/v2/old=default //shop.example.org=shop
+      //Shop.Example.org/api=shop-api x-version:2=v2 X-Version:3=shop`
+    const envOf = (own: object = {}): object => ({
+      ROUTES,
+      POOLS: Object.fromEntries(
+        Object.entries(pools).map(([pool, regions]) => [
+          pool,
+          Object.fromEntries(
+            Object.entries<Front>(regions).map(([name, { url }]) => [name, { url, ...places[name as 'eu'] }]),
+          ),
+        ]),
+      ),
+      ...own,
+    })
+    const ask = async (
+      url: string,
+      { cf = frankfurt, env = envOf(), ...init }: RequestInit & { cf?: object; env?: object } = {},
+    ): Promise<{ status: number; region: unknown; headers: Headers }> => {
+      const request = Object.assign(new Request(/^https:/.test(url) ? url : `https://www.example.org${url}`, init), {
+        cf,
+      })
+      const response = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
+      const { region = null } = (await response.json()) as { region?: string }
+      return { status: response.status, region, headers: response.headers }
+    }
+
+    const paths: Record<string, string> = {
+      '/': 'eu',
+      '/api': 'eu',
+      '/api/v20': 'eu',
+      '/api/v2.1/x': 'eu',
+      '/x/api/v2': 'eu',
+      '/api/v2/old': 'eu',
+      '/api/v2/old/x?y=/api/v2': 'eu',
+      '/?/api/v2': 'eu',
+      '/api/v2': 'v2 eu',
+      '/api/v2/': 'v2 eu',
+      '/api/v2?x=1': 'v2 eu',
+      '/api/v2/older': 'v2 eu',
+      '/%61pi/v2': 'v2 eu',
+      '//api//v2/x': 'v2 eu',
+      '/API/V2/x': 'v2 eu',
+      '/api%2Fv2': 'v2 eu',
+      '/api/v2;a=b/x': 'v2 eu',
+      '/api/\\v2': 'v2 eu',
+      '/api/x/../v2': 'v2 eu',
+      '/api/v2/%zz': 'v2 eu',
+      'https://shop.example.org/': 'shop eu',
+      'https://SHOP.example.org:8443/api2': 'shop eu',
+      'https://shop.example.org./x': 'shop eu',
+      'https://shop.example.org/api/v2': 'shop-api us',
+      'https://shop.example.org/api': 'shop-api us',
+      'https://my.shop.example.org/api': 'eu',
+    }
+    for (const [path, served] of Object.entries(paths))
+      it(`sends ${path} to ${served}`, async () => {
+        assert.equal((await ask(path)).region, served)
+      })
+
+    it('prefers a header to a host and a path, and compares its whole value', async () => {
+      const of = async (version: string, url = '/'): Promise<unknown> =>
+        (await ask(url, { headers: { 'X-VERSION': version } })).region
+      assert.deepEqual(
+        [await of('2'), await of('2', 'https://shop.example.org/api'), await of('3', '/api/v2')],
+        ['v2 eu', 'v2 eu', 'shop eu'],
+      )
+      for (const other of ['20', '2, 2', '1']) assert.equal(await of(other), 'eu')
+      const first = envOf({ ROUTES: 'x-b:1=shop x-a:1=v2' })
+      assert.equal((await ask('/', { env: first, headers: { 'x-a': '1', 'x-b': '1' } })).region, 'shop eu')
+    })
+
+    it('fails over inside the pool only, and keeps its state apart', async () => {
+      pools.v2.eu.status = 503
+      assert.equal((await ask('/api/v2')).region, 'v2 us')
+      assert.equal((await ask('/')).region, 'eu')
+      pools.v2.us.status = 503
+      const down = await ask('/api/v2')
+      assert.equal(down.status, 503)
+      for (const method of ['GET', 'POST']) assert.equal((await ask('/', { method })).region, 'eu')
+      fronts.eu.requests = []
+      for (let n = 0; n < 5; n++) assert.equal((await ask('/api/v2/x')).status, 503)
+      for (const front of [...Object.values(fronts), ...Object.values(pools.shop)])
+        assert.doesNotMatch(front.requests.join(), /v2/)
+    })
+
+    it('keeps the pools of one address apart', async () => {
+      const region = { url: fronts.eu.url, ...places.eu }
+      const shared = envOf({ POOLS: { v2: { eu: region } }, ROUTES: '/api/v2=v2' })
+      fronts.eu.status = 503
+      assert.equal((await ask('/api/v2', { env: shared })).status, 503)
+      fronts.eu.status = 200
+      assert.equal((await ask('/', { env: shared })).region, 'eu')
+    })
+
+    it('responds 503 with a code for a pool without a reachable region', async () => {
+      const unreachable = { url: `http://127.0.0.1:${await freePort()}`, ...places.eu }
+      const env = envOf({ POOLS: { v2: { eu: unreachable } }, ROUTES: '/api/v2=v2' })
+      const request = Object.assign(new Request('https://www.example.org/api/v2'), { cf: frankfurt })
+      const response = await worker.fetch(request, { REGIONS: regions(), ...env }, ctx)
+      assert.deepEqual([response.status, response.headers.get('retry-after')], [503, '10'])
+      assert.deepEqual(await response.json(), {
+        statusCode: 503,
+        code: 'FLEET_ERR_NO_TARGET',
+        error: 'Service Unavailable',
+        message: 'no region of the pool v2 is available',
+      })
+      for (const { requests } of Object.values(fronts)) assert.deepEqual(requests, [])
+    })
+
+    it('keeps a bound country in its region, in each pool', async () => {
+      const env = envOf({ COUNTRIES: { DE: 'us' } })
+      assert.equal((await ask('/api/v2', { env })).region, 'v2 us')
+      // This pool is not in that region.
+      assert.equal((await ask('https://shop.example.org/', { env })).status, 503)
+      assert.deepEqual(pools.shop.eu.requests, [])
+    })
+
+    it('sends every path to a region of the pool, also one that resembles another host', async () => {
+      const { host } = new URL(fronts.us.url)
+      for (const path of [`//${host}/x`, `/\\${host}/x`]) {
+        const { region } = await ask(`https://shop.example.org${path}`)
+        assert.equal(region, 'shop eu')
+      }
+    })
+
+    for (const [routes, message] of Object.entries({
+      '/api/v3=v3': /"\/api\/v3=v3" names the unknown pool "v3"/,
+      '/x=constructor': /unknown pool "constructor"/,
+      '/x=': /unknown pool ""/,
+      '/x': /"\/x" is not MATCH=POOL/,
+      'x=v2': /"x=v2" has no path, host or header/,
+      'a b:1=v2': /"a" is not MATCH=POOL/,
+      '/a:1/b:2=v2 /b': /"\/b" is not MATCH=POOL/,
+    }))
+      it(`rejects the route ${routes}`, async () => {
+        for (let n = 0; n < 2; n++) await assert.rejects(ask('/', { env: envOf({ ROUTES: routes }) }), message)
+      })
   })
 })

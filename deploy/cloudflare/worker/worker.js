@@ -1,7 +1,16 @@
 /**
- * Sends each request to the nearest healthy region. Bindings (JSON): REGIONS, by name `{ url, latitude, longitude }`,
- * and COUNTRIES, which maps a country to the name of its region, for data that must not leave it.
+ * Sends each request to the nearest healthy region of its pool. Bindings:
  *
+ * - REGIONS (JSON): the regions of the pool `default`, by name `{ url, latitude, longitude }`.
+ * - POOLS (JSON): the regions of other pools, by pool.
+ * - ROUTES (text): which requests belong to which pool, `MATCH=POOL` separated by spaces, commas or newlines. MATCH is a
+ *   path prefix (`/api/v2`), a host with or without a path (`//shop.example.com/api`), or a header (`x-version:2`).
+ * - COUNTRIES (JSON): maps a country to the name of its region, for data that must not leave it.
+ *
+ * How it behaves:
+ *
+ * - Header routes come first, in their order, then hosts, then paths; the longest path wins. A request never leaves its
+ *   pool, and each pool has its own state of regions.
  * - Nearest means by distance from the client's location, as reported by Cloudflare, or by country where COUNTRIES has
  *   an entry.
  * - After a failure a region gets no requests for a while, then none until /ready responds 200. Each data centre keeps
@@ -24,8 +33,59 @@ const isDown = (status) => (status >= 502 && status <= 504) || (status >= 520 &&
 /** Headers that describe the requested URL to a load balancer or an application. Removed from client requests. */
 const describesUrl = /^(?:forwarded|x-forwarded-(?!for$).*|x-original-.*|x-rewrite-.*|x-host|x-http-host-override)$/
 
-/** Failed regions by url, with the end of their cooldown. */
+/** Failed regions by pool and url, with the end of their cooldown. */
 const failedUntil = new Map()
+
+/**
+ * A path as a server may read it, for comparison only: decoded, in lower case, without double slashes, dot segments and
+ * matrix parameters.
+ */
+function canonicalPath(pathname) {
+  const decoded = pathname.replace(/%([0-7][0-9a-f])/gi, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16)))
+  const segments = []
+  for (const segment of decoded.toLowerCase().split(/[/\\]+/)) {
+    const name = segment.replace(/;.*$/s, '')
+    if (name === '..') segments.pop()
+    else if (name !== '' && name !== '.') segments.push(name)
+  }
+  return segments.map((name) => `/${name}`).join('')
+}
+
+const isBeneath = (path, prefix) => path === prefix || path.startsWith(`${prefix}/`)
+const hostOf = (name) => name.toLowerCase().replace(/\.?(?::\d+)?$/, '')
+
+/** @throws if the route is malformed, or its pool does not exist */
+function parseRoute(entry, pools) {
+  const end = entry.lastIndexOf('=')
+  const [match, pool] = [entry.slice(0, end), entry.slice(end + 1)]
+  if (end < 1) throw new Error(`ROUTES: "${entry}" is not MATCH=POOL`)
+  if (!Object.hasOwn(pools, pool)) throw new Error(`ROUTES: "${entry}" names the unknown pool "${pool}"`)
+  const [, header, value] = /^([\w!#$%&'*+.^`|~-]+):(.+)$/.exec(match) ?? []
+  if (header) return { rank: 0, pool, path: '', matches: (request) => request.headers.get(header) === value }
+  const [, , host, rest] = /^(\/\/([^/]+))?((?:\/.*)?)$/.exec(match) ?? []
+  if (rest === undefined) throw new Error(`ROUTES: "${entry}" has no path, host or header`)
+  const path = canonicalPath(new URL(`https://route${rest}`).pathname)
+  if (host === undefined) return { rank: 2, pool, path, matches: (_, __, asked) => isBeneath(asked, path) }
+  const name = hostOf(host)
+  return { rank: 1, pool, path, matches: (_, url, asked) => hostOf(url.hostname) === name && isBeneath(asked, path) }
+}
+
+let routes
+let routesText
+
+/** The name of a request's pool. */
+function poolOf(request, text, pools) {
+  if (text !== routesText) {
+    const entries = text.split(/[\s,]+/).filter((entry) => entry !== '')
+    // The sort is stable: header routes keep their order.
+    const byRank = (a, b) => a.rank - b.rank || b.path.length - a.path.length
+    routes = entries.map((entry) => parseRoute(entry, pools)).sort(byRank)
+    routesText = text
+  }
+  const url = new URL(request.url)
+  const path = canonicalPath(url.pathname)
+  return routes.find(({ matches }) => matches(request, url, path))?.pool ?? 'default'
+}
 
 /** Radians of the great circle between two places (haversine). */
 function distance(a, b) {
@@ -35,11 +95,12 @@ function distance(a, b) {
   return 2 * Math.asin(Math.sqrt(Math.sin(dLat / 2) ** 2 + Math.cos(lat1) * Math.cos(lat2) * Math.sin(dLon / 2) ** 2))
 }
 
-/** The regions that a client may use, best first. */
-function candidates(cf, regions, countries) {
-  const bound = regions[countries[cf?.country]]
-  if (bound) return [{ name: countries[cf.country], ...bound }]
-  const all = Object.entries(regions).map(([name, region]) => ({ name, ...region }))
+/** The regions of a pool that a client may use, best first. */
+function candidates(cf, pool, regions, countries) {
+  const entries = Object.entries(regions)
+  const bound = Object.hasOwn(countries, cf?.country) ? countries[cf.country] : undefined
+  const usable = bound === undefined ? entries : entries.filter(([name]) => name === bound)
+  const all = usable.map(([name, region]) => ({ name, key: `${pool} ${region.url}`, ...region }))
   const place = { latitude: Number(cf?.latitude), longitude: Number(cf?.longitude) }
   if (Number.isNaN(place.latitude) || Number.isNaN(place.longitude)) return all
   return all.sort((a, b) => distance(place, a) - distance(place, b))
@@ -61,13 +122,13 @@ function at(region, pathname, search = '') {
  * requests.
  */
 async function probe(region) {
-  failedUntil.set(region.url, Date.now() + cooldownMs)
+  failedUntil.set(region.key, Date.now() + cooldownMs)
   try {
     const response = await fetch(at(region, '/ready'), {
       signal: AbortSignal.timeout(probeTimeoutMs),
       redirect: 'manual',
     })
-    if (response.status === 200) failedUntil.delete(region.url)
+    if (response.status === 200) failedUntil.delete(region.key)
   } catch {
     // The cooldown continues.
   }
@@ -100,12 +161,14 @@ function mark(response, region) {
 
 export default {
   async fetch(request, env, ctx) {
-    const all = candidates(request.cf, env.REGIONS, env.COUNTRIES ?? {})
+    const pools = { ...env.POOLS, default: env.REGIONS }
+    const pool = poolOf(request, env.ROUTES ?? '', pools)
+    const all = candidates(request.cf, pool, pools[pool], env.COUNTRIES ?? {})
     for (const region of all) {
-      const until = failedUntil.get(region.url)
+      const until = failedUntil.get(region.key)
       if (until !== undefined && until <= Date.now()) ctx.waitUntil(probe(region))
     }
-    const healthy = all.filter(({ url }) => !failedUntil.has(url))
+    const healthy = all.filter(({ key }) => !failedUntil.has(key))
     // If all have failed, one may have recovered.
     const order = healthy.length > 0 ? healthy : all
     const tries = safe.has(request.method) ? order : order.slice(0, 1)
@@ -118,12 +181,17 @@ export default {
       } catch {
         // Unreachable, or timed out.
       }
-      failedUntil.set(region.url, Date.now() + cooldownMs)
+      failedUntil.set(region.key, Date.now() + cooldownMs)
     }
     if (last) return mark(last.response, last.region)
     return Response.json(
-      { statusCode: 502, error: 'Bad Gateway', message: 'no region is available' },
-      { status: 502, headers: { 'Retry-After': '10' } },
+      {
+        statusCode: 503,
+        code: 'FLEET_ERR_NO_TARGET',
+        error: 'Service Unavailable',
+        message: pool === 'default' ? 'no region is available' : `no region of the pool ${pool} is available`,
+      },
+      { status: 503, headers: { 'Retry-After': '10', 'Cache-Control': 'no-store' } },
     )
   },
 }

@@ -11,9 +11,10 @@ import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { lifecycle } from '../lifecycle/index.ts'
+import { exposeGauge } from '../metrics/expose.ts'
 import { load } from '../metrics/load.ts'
 import { operators } from '../operators/index.ts'
-import { diskCheck, eventLoopCheck, httpCheck, memoryCheck, tcpCheck } from './checks.ts'
+import { diskCheck, eventLoopCheck, httpCheck, memoryCheck, memoryUse, tcpCheck } from './checks.ts'
 import { type HealthOptions, healthOptions } from './options.ts'
 import { probes } from './probes.ts'
 import { type Check, type CheckOptions, type CheckReport, CheckRunner, checkOptions } from './runner.ts'
@@ -78,6 +79,21 @@ export function readiness(app: FastifyInstance, unmet: ReturnType<CheckRunner['u
     : { ready: false, reason: `failed: ${lost}` }
 }
 
+/** Of several workers, the shares of one memory limit add up, and the fullest heap counts. */
+function addMemoryMetrics(app: FastifyInstance): void {
+  const memory = 'Resident set size over the memory limit of the cgroup, else over the memory of the machine'
+  exposeGauge(app, 'fleet_memory_utilization', memory, () => {
+    const { used, total } = memoryUse()
+    return used / total
+  })
+  const heap = 'Used heap over V8’s heap limit'
+  const heapShare = (): number => {
+    const { heapUsed, heapLimit } = memoryUse()
+    return heapUsed / heapLimit
+  }
+  exposeGauge(app, 'fleet_heap_utilization', heap, heapShare, 'max')
+}
+
 const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   await ensure(app, lifecycle, load, operators)
   const options = resolveOptions('health', healthOptions, given)
@@ -121,6 +137,7 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   Object.defineProperty(fleet, 'ready', { get: () => health.readiness.ready, enumerable: true })
   fleet.contribute(() => ({ failing: runner.unmet().down }))
 
+  addMemoryMetrics(app)
   if (memory) add('memory', memoryCheck(memory), memory)
   if (eventLoop) add('eventLoop', eventLoopCheck(app.load, eventLoop), eventLoop)
   if (disk) add('disk', diskCheck(disk), disk)

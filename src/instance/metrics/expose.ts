@@ -27,6 +27,21 @@ export function expose(
   })
 }
 
+/** Registers a counter without labels that is read on each scrape. Does nothing without the metrics plugin. */
+export function exposeCount(app: FastifyInstance, name: string, help: string, read: () => number): void {
+  if (!app.hasPlugin('fleet-metrics')) return
+  const { Counter } = promClient()
+  new Counter({
+    name,
+    help,
+    registers: [app.metrics],
+    collect() {
+      this.reset()
+      this.inc(read())
+    },
+  })
+}
+
 /**
  * Registers a gauge that is read on each scrape. Does nothing without the metrics plugin.
  *

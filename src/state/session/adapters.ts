@@ -8,7 +8,7 @@ import type { StoredCookie } from './cookie.ts'
 import { MemoryRecordStore } from './memory-store.ts'
 import { copy, type SessionData, type SessionRecord } from './record.ts'
 import { RedisRecordStore } from './redis-store.ts'
-import { type SessionBackend, Sessions, type SessionsOptions } from './repository.ts'
+import { type SessionBackend, SessionCounts, Sessions, type SessionsOptions } from './repository.ts'
 import type { RecordStore } from './store.ts'
 
 type NodeCallback<T = void> = (error?: unknown, result?: T) => void
@@ -112,6 +112,7 @@ export function outageError(error: unknown): unknown {
 export class CustomStoreBackend implements SessionBackend {
   readonly rewritesOnSave = true
   readonly maxBytes: number
+  readonly counts: SessionCounts = new SessionCounts()
   readonly #store: SessionStore
   readonly #mapError: (cause: unknown) => unknown
 
@@ -126,6 +127,7 @@ export class CustomStoreBackend implements SessionBackend {
       this.#call<FastifySession | null | undefined>((done) => this.#store.get(id, done), isMissing),
       (session) => {
         if (!session) return undefined
+        this.counts.loaded++
         const data = session as unknown as SessionData
         return { id, data, cookie: session.cookie as StoredCookie | undefined, baseline: this.snapshot(data) }
       },
@@ -141,15 +143,29 @@ export class CustomStoreBackend implements SessionBackend {
   }
 
   create(id: string, data: SessionData): MaybePromise<unknown> {
-    return this.#call((done) => this.#store.set(id, data as unknown as FastifySession, done))
+    return chain(this.#set(id, data), () => {
+      this.counts.created++
+    })
   }
 
   update(id: string, data: SessionData): MaybePromise<boolean> {
-    return chain(this.create(id, data), () => true)
+    return chain(this.#set(id, data), () => {
+      this.counts.saved++
+      return true
+    })
   }
 
   destroy(id: string): MaybePromise<unknown> {
-    return this.#call((done) => this.#store.destroy(id, done))
+    return chain(
+      this.#call((done) => this.#store.destroy(id, done)),
+      () => {
+        this.counts.destroyed++
+      },
+    )
+  }
+
+  #set(id: string, data: SessionData): MaybePromise<unknown> {
+    return this.#call((done) => this.#store.set(id, data as unknown as FastifySession, done))
   }
 
   /** Calls a method with a callback: the result is returned, or the error thrown, synchronously if the store is. */

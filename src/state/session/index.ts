@@ -32,7 +32,7 @@ import { run } from '../../base/maybe-promise.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { hasOwnDecorator } from '../../instance/compat/index.ts'
-import { expose } from '../../instance/metrics/expose.ts'
+import { expose, exposeCount } from '../../instance/metrics/expose.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
 import { CustomStoreBackend, FleetStore, outageError } from './adapters.ts'
@@ -72,6 +72,7 @@ interface OpenedStore {
   readonly store: SessionStore
   readonly backend: SessionBackend
   readonly sessions?: Sessions
+  readonly tracked?: TrackedRecordStore
 }
 
 function openTracked(app: FastifyInstance, client: RedisClient): TrackedRecordStore {
@@ -85,14 +86,14 @@ function openTracked(app: FastifyInstance, client: RedisClient): TrackedRecordSt
 async function openStore(app: FastifyInstance, options: ResolvedSessionOptions): Promise<OpenedStore> {
   const { store, ttlMs, userId, merge, track, maxBytes } = options
   const { redis: client, fleet } = app
-  const engine = track && client && store === 'fleet' ? openTracked(app, client) : undefined
+  const tracked = track && client && store === 'fleet' ? openTracked(app, client) : undefined
   const given =
     store === 'fleet'
-      ? new FleetStore({ client, name: fleet.name, ttl: ttlMs / 1000, userId, merge, maxBytes, engine })
+      ? new FleetStore({ client, name: fleet.name, ttl: ttlMs / 1000, userId, merge, maxBytes, engine: tracked })
       : store
   if (given instanceof FleetStore) {
     const { sessions } = given
-    return { kind: sessions.kind, store: given, backend: sessions, sessions }
+    return { kind: sessions.kind, store: given, backend: sessions, sessions, tracked }
   }
   if (given !== 'connect-redis')
     return { kind: 'custom', store: given, backend: new CustomStoreBackend(given, outageError, maxBytes) }
@@ -105,6 +106,29 @@ async function openStore(app: FastifyInstance, options: ResolvedSessionOptions):
     ttl: ({ cookie }: { cookie: StoredCookie }) => Math.ceil(lifetimeOf(cookie, ttlMs) / 1000),
   })
   return { kind: 'redis', store: connectRedis, backend: new CustomStoreBackend(connectRedis, unavailable, maxBytes) }
+}
+
+function addMetrics(app: FastifyInstance, { backend: { counts }, tracked }: OpenedStore): void {
+  exposeCount(app, 'fleet_sessions_created_total', 'New sessions that were saved', () => counts.created)
+  exposeCount(app, 'fleet_sessions_loaded_total', 'Live sessions that were loaded', () => counts.loaded)
+  exposeCount(
+    app,
+    'fleet_sessions_saved_total',
+    'Saves of existing sessions: changes and longer lifetimes',
+    () => counts.saved,
+  )
+  exposeCount(
+    app,
+    'fleet_sessions_destroyed_total',
+    'Sessions ended by a logout, a new id, an operator or an expired cookie',
+    () => counts.destroyed,
+  )
+  exposeCount(
+    app,
+    'fleet_sessions_tracked_hits_total',
+    'Sessions loaded from memory, without a command to Redis',
+    () => tracked?.hits ?? 0,
+  )
 }
 
 /** The limits on new anonymous sessions, with their metric and their warning. */
@@ -142,7 +166,9 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     given,
   )
   const { ttlMs, touchAfterMs = Math.floor(ttlMs / 10), anonymous, userId } = options
-  const { kind, store, backend, sessions } = await openStore(app, options)
+  const opened = await openStore(app, options)
+  const { kind, store, backend, sessions } = opened
+  addMetrics(app, opened)
   app.fleet.describe('sessionStore', kind)
   app.fleet.configure('session', { ...options, touchAfterMs })
 

@@ -129,6 +129,8 @@ interface CacheEntry {
  * while the announcements cannot be received, the cache is not used.
  */
 export class TrackedRecordStore extends RedisRecordStore {
+  /** Reads that needed no command. */
+  hits = 0
   readonly #tracking: Tracking
   readonly #cache = new Map<string, CacheEntry>()
   #length = 0
@@ -154,7 +156,9 @@ export class TrackedRecordStore extends RedisRecordStore {
     const now = performance.now()
     if (!this.#tracking.isCurrent(now)) return super.read(id)
     const entry = this.#cache.get(id)
-    return entry && now < entry.until ? entry.record : this.#fetch(id)
+    if (!entry || now >= entry.until) return this.#fetch(id)
+    this.hits++
+    return entry.record
   }
 
   override write(id: string, text: string, ttlMs: number): Promise<void> {

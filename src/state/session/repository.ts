@@ -16,12 +16,21 @@ import {
 } from './record.ts'
 import type { RecordStore } from './store.ts'
 
+/** What a backend has done, for the metrics. */
+export class SessionCounts {
+  created = 0
+  loaded = 0
+  saved = 0
+  destroyed = 0
+}
+
 /** What `Session` needs of the place where sessions are saved. Every method may fail with FLEET_ERR_STATE_UNAVAILABLE. */
 export interface SessionBackend {
   /** Whether each save writes the whole session, and so also extends its lifetime. */
   readonly rewritesOnSave: boolean
   /** Most bytes of the data of one session as JSON. */
   readonly maxBytes: number
+  readonly counts: SessionCounts
   load(id: string): MaybePromise<SessionRecord | undefined>
   /** The data as text, in the form of a baseline. */
   snapshot(data: SessionData): string
@@ -64,6 +73,7 @@ export class Sessions implements SessionBackend {
   readonly kind: RecordStore['kind']
   readonly rewritesOnSave: boolean
   readonly maxBytes: number
+  readonly counts: SessionCounts = new SessionCounts()
   readonly #store: RecordStore
   readonly #ttlMs: number
   readonly #userId: string
@@ -106,11 +116,17 @@ export class Sessions implements SessionBackend {
     const ids = (await this.#store.idsOfUser(user)).filter((id) => id !== except)
     const ended = await Promise.all(ids.map((id) => this.#store.destroy(id)))
     await Promise.all(ids.map((id) => this.#store.removeFromUser(user, id)))
-    return ended.filter(Boolean).length
+    const count = ended.filter(Boolean).length
+    this.counts.destroyed += count
+    return count
   }
 
   load(id: string): MaybePromise<SessionRecord | undefined> {
-    return chain(this.#store.read(id), (read) => (read instanceof CachedRecord ? read.load() : parseRecord(id, read)))
+    return chain(this.#store.read(id), (read) => {
+      const record = read instanceof CachedRecord ? read.load() : parseRecord(id, read)
+      if (record) this.counts.loaded++
+      return record
+    })
   }
 
   snapshot(data: SessionData): string {
@@ -129,7 +145,10 @@ export class Sessions implements SessionBackend {
     checkSize(text, this.maxBytes)
     // The index comes first, so that destroyAll() finds every session that exists.
     const indexed = user === undefined ? undefined : this.#store.addToUser(user, id, ttlMs)
-    return both(indexed, this.#store.write(id, joinText(JSON.stringify(cookie), text), ttlMs))
+    const written = this.#store.write(id, joinText(JSON.stringify(cookie), text), ttlMs)
+    return chain(both(indexed, written), () => {
+      this.counts.created++
+    })
   }
 
   update(id: string, data: SessionData, baseline: string, cookie?: StoredCookie): MaybePromise<boolean> {
@@ -145,6 +164,7 @@ export class Sessions implements SessionBackend {
     const added = isNew ? this.#store.addToUser(user, id, ttlMs || this.#ttlMs) : undefined
     const removed = before !== undefined && user !== before ? this.#store.removeFromUser(before, id) : undefined
     return chain(both(written, both(added, removed)), ([isAlive]) => {
+      if (isAlive) this.counts.saved++
       const undone = !isAlive && user !== undefined ? this.#store.removeFromUser(user, id) : undefined
       return chain(undone, () => isAlive)
     })
@@ -158,7 +178,10 @@ export class Sessions implements SessionBackend {
   destroy(id: string, baseline?: string): MaybePromise<unknown> {
     const user = baseline === undefined ? undefined : this.#userInText(baseline)
     const destroyed = this.#store.destroy(id)
-    return both(destroyed, user === undefined ? undefined : this.#store.removeFromUser(user, id))
+    const removed = user === undefined ? undefined : this.#store.removeFromUser(user, id)
+    return chain(both(destroyed, removed), ([existed]) => {
+      if (existed) this.counts.destroyed++
+    })
   }
 
   #userOf(data: SessionData): string | undefined {

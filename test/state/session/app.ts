@@ -1,4 +1,4 @@
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
 import { fleetSecret } from '../../../src/state/session/signer.ts'
@@ -27,9 +27,14 @@ export interface TestApp extends FastifyInstance {
   gate: Gate
 }
 
-/** An app whose routes change the session as their paths say. */
-export async function build(where: RedisOptions, options: SessionOptions = {}): Promise<TestApp> {
+/** An app whose routes change the session as their paths say. `first` are registered before the session. */
+export async function build(
+  where: RedisOptions,
+  options: SessionOptions = {},
+  ...first: readonly FastifyPluginAsync[]
+): Promise<TestApp> {
   const app = Fastify(patientApp)
+  for (const plugin of first) await app.register(plugin)
   const gate = new Gate()
   await app.register(redis, { ...patient, ...where })
   // As the umbrella plugin does it.
