@@ -12,6 +12,7 @@ const names = [
     'INSTANCE_ID',
     'FLEET_NAME',
     'FLEET_COLOR',
+    'FLEET_POOL',
     'FLEET_WEIGHT',
     'FLEET_ALLOW_MEMORY',
     'FLEET_AGENT_PORT',
