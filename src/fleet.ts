@@ -3,7 +3,6 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
-import { addHooksUntraced } from './base/internals/otel.ts'
 import {
   any,
   bool,
@@ -23,7 +22,7 @@ import { type GeoOptions, geo } from './geo/index.ts'
 import { worker } from './host/worker.ts'
 import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
 import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
-import { Guest } from './instance/compat/index.ts'
+import { fleetPlugin, Guest } from './instance/compat/index.ts'
 import { errorResponses } from './instance/error-responses.ts'
 import { type HeadersOptions, headers } from './instance/headers.ts'
 import { type HealthOptions, health } from './instance/health/index.ts'
@@ -45,7 +44,6 @@ import { operatorLinks } from './state/operator-links.ts'
 import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
 import { type RedisOptions, redis } from './state/redis/index.ts'
 import { type RegistryOptions, registry } from './state/registry/index.ts'
-import { describeAdopted } from './state/session/adopted.ts'
 import { type SessionOptions, session } from './state/session/index.ts'
 import { fleetSecret } from './state/session/signer.ts'
 
@@ -125,8 +123,6 @@ interface Entry {
   readonly when?: (values: Values) => boolean
   /** Part of `preset: 'core'`. */
   readonly core?: true
-  /** What the app may have registered before, which is used instead. */
-  readonly yieldsTo?: string
 }
 
 /** The database plugin needs optional packages, so it is loaded only if it is used. */
@@ -135,7 +131,7 @@ const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: D
   await app.register(database, options)
 })
 
-const lazyCors: Entry['plugin'] = fp(async (app: FastifyInstance, options: FastifyCorsOptions) => {
+const lazyCors: Entry['plugin'] = fleetPlugin('cors', async (app: FastifyInstance, options: FastifyCorsOptions) => {
   const { default: cors } = await import('@fastify/cors')
   await app.register(cors, options)
 })
@@ -159,9 +155,8 @@ const plugins: readonly Entry[] = [
     option: 'helmet',
     plugin: securityHeaders,
     options: ({ helmet }) => withHelmetDefaults(helmet || {}),
-    yieldsTo: '@fastify/helmet',
   },
-  { option: 'cors', plugin: lazyCors, yieldsTo: '@fastify/cors' },
+  { option: 'cors', plugin: lazyCors },
   { plugin: load, core: true },
   { option: 'metrics', plugin: metrics, core: true },
   { option: 'health', plugin: health, core: true },
@@ -182,12 +177,11 @@ const plugins: readonly Entry[] = [
   },
   { option: 'registry', plugin: registry },
   { option: 'locks', plugin: locks },
-  { option: 'rateLimit', plugin: rateLimit, yieldsTo: '@fastify/rate-limit' },
+  { option: 'rateLimit', plugin: rateLimit },
   {
     option: 'session',
     plugin: session,
     core: true,
-    yieldsTo: 'request.session',
     options: async ({ session }, app) => ({
       ...session,
       secret: await fleetSecret(app, session ? session.secret : undefined),
@@ -219,22 +213,20 @@ function isWanted({ core, option, when }: Entry, values: Values, given: FleetOpt
 }
 
 const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
-  const traceHooks = addHooksUntraced(app)
-  const guest = new Guest(app, given, (option) => fleetOptions[option as keyof FleetOptions]?.accepts(false) ?? false)
-  const adopted = plugins.filter(({ yieldsTo }) => yieldsTo !== undefined && guest.has(yieldsTo))
-  const off = Object.fromEntries(adopted.map(({ option }) => [option, false]))
-  const values: Values = { ...resolveOptions('fleet', fleetOptions, given), ...off }
+  const guest = Guest.of(app)
+  guest.giveFleet(
+    { ...given, identity: given.identity ?? given.name },
+    (option) => fleetOptions[option as keyof FleetOptions]?.accepts(false) ?? false,
+  )
+  const wanted = resolveOptions('fleet', fleetOptions, given)
+  const adopted = plugins.filter(({ option }) => option && guest.givesWay(option))
+  const values: Values = { ...wanted, ...Object.fromEntries(adopted.map(({ option }) => [option, false])) }
   for (const entry of plugins) {
-    if (!isWanted(entry, values, given)) continue
+    if (!isWanted(entry, wanted, given)) continue
     const { option, plugin, options } = entry
-    guest.loading = option ?? 'fleet'
-    await app.register(plugin, options ? await options(values, app) : ((option && values[option]) as object))
+    const isOff = adopted.includes(entry)
+    await app.register(plugin, !isOff && options ? await options(values, app) : ((option && wanted[option]) as object))
   }
-  guest.finish()
-  traceHooks()
-  app.addHook('onReady', async () => {
-    if (guest.replacedIn('request.session').includes(app)) describeAdopted(app)
-  })
 }
 
 /**
@@ -243,5 +235,5 @@ const plugin: FastifyPluginAsync<FleetOptions> = async (app, given) => {
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_ENV_INVALID, FLEET_ERR_SECRET_WEAK,
  * FLEET_ERR_SECRET_MISSING, FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_PLUGIN_CONFLICT while the app boots
  */
-export const fleet: FastifyPluginAsync<FleetOptions> = fp(plugin, { name: 'fastify-fleet', fastify: '5.x' })
+export const fleet: FastifyPluginAsync<FleetOptions> = fleetPlugin('fleet', plugin, { name: 'fastify-fleet' })
 export default fleet

@@ -5,11 +5,10 @@
 //   assets/            HTML, CSS and the scripts that run in the browser
 // It holds no data of its own: instances and commands are those of `app.fleet` (src/state/registry).
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
 import { either, int, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
-import { hasOwnRoute } from '../instance/compat/index.ts'
+import { fleetPlugin, hasOwnRoute } from '../instance/compat/index.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
@@ -95,5 +94,5 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
 }
 
 /** A page for operators that shows every instance of the fleet and can drain it. */
-export const dashboard: FastifyPluginAsync<DashboardOptions> = fp(plugin, { name: 'fleet-dashboard', fastify: '5.x' })
+export const dashboard: FastifyPluginAsync<DashboardOptions> = fleetPlugin('dashboard', plugin)
 export default dashboard

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import fastifyCookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyPluginAsync, preSerializationHookHandler } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
@@ -20,6 +19,7 @@ import {
   token,
 } from '../base/options.ts'
 import { within } from '../base/within.ts'
+import { fleetPlugin } from '../instance/compat/index.ts'
 import { health } from '../instance/health/index.ts'
 import { checkOptions } from '../instance/health/runner.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
@@ -183,5 +183,5 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_SECRET_WEAK, FLEET_ERR_SECRET_MISSING
  */
-export const database: FastifyPluginAsync<DatabaseOptions> = fp(plugin, { name: 'fleet-database', fastify: '5.x' })
+export const database: FastifyPluginAsync<DatabaseOptions> = fleetPlugin('database', plugin)
 export default database

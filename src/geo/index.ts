@@ -4,7 +4,6 @@
 //   regions.ts   probes the regions of a service and orders them for a client
 //   place.ts     the type of a place
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
 import {
@@ -24,7 +23,7 @@ import {
 import { urlAt } from '../base/urls.ts'
 import { probeOptions } from '../edge/probe.ts'
 import { Clients, clientAddress } from '../instance/client-key.ts'
-import { hasOwnRoute } from '../instance/compat/index.ts'
+import { fleetPlugin, hasOwnRoute } from '../instance/compat/index.ts'
 import { identity } from '../instance/identity.ts'
 import { ownRoute } from '../instance/own-routes.ts'
 import type { GeoDatabase } from './database.ts'
@@ -183,5 +182,5 @@ function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, 
 }
 
 /** Decorates requests with `geo`: their country, and the best region for them. */
-export const geo: FastifyPluginAsync<GeoOptions> = fp(plugin, { name: 'fleet-geo', fastify: '5.x' })
+export const geo: FastifyPluginAsync<GeoOptions> = fleetPlugin('geo', plugin)
 export default geo

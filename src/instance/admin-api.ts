@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
+import { fleetPlugin } from './compat/index.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { boolean, checksSchema, nullable, number, object, string } from './health/schemas.ts'
@@ -169,8 +169,5 @@ function routes(app: FastifyInstance): void {
 }
 
 /** Operators' endpoints: state of an instance and its fleet, and commands that drain and undrain an instance. */
-export const loadBalancer: FastifyPluginAsync<LoadBalancerOptions> = fp(plugin, {
-  name: 'fleet-load-balancer',
-  fastify: '5.x',
-})
+export const loadBalancer: FastifyPluginAsync<LoadBalancerOptions> = fleetPlugin('loadBalancer', plugin)
 export default loadBalancer

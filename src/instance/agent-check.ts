@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { int, number, type OptionsOf, type Resolved, resolveOptions, text } from '../base/options.ts'
 import { endConnection, guardConnections, RecentConnections } from '../base/socket-bounds.ts'
+import { fleetPlugin } from './compat/index.ts'
 import { health } from './health/index.ts'
 import type { Peer } from './identity.ts'
 
@@ -92,8 +92,5 @@ const plugin: FastifyPluginAsync<AgentCheckOptions> = async (app, given) => {
 }
 
 /** Reports drains and load-dependent weights to HAProxy's agent check. */
-export const agentCheck: FastifyPluginAsync<AgentCheckOptions> = fp(plugin, {
-  name: 'fleet-agent-check',
-  fastify: '5.x',
-})
+export const agentCheck: FastifyPluginAsync<AgentCheckOptions> = fleetPlugin('agentCheck', plugin)
 export default agentCheck

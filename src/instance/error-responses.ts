@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyPluginAsync, FastifyReply } from 'fastify'
-import fp from 'fastify-plugin'
+import { fleetPlugin } from './compat/index.ts'
 
 /** Body of the response to a failed request. */
 export interface ErrorResponse {
@@ -57,5 +57,5 @@ const plugin: FastifyPluginAsync = async (app) => {
 }
 
 /** Sends every error as JSON with a code, without a stack and without messages of a lower layer. */
-export const errorResponses: FastifyPluginAsync = fp(plugin, { name: 'fleet-error-responses', fastify: '5.x' })
+export const errorResponses: FastifyPluginAsync = fleetPlugin('errorResponses', plugin)
 export default errorResponses

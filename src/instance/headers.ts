@@ -1,7 +1,7 @@
 import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { either, type OptionsOf, object, oneOf, resolveOptions, shape } from '../base/options.ts'
+import { fleetPlugin } from './compat/index.ts'
 import { identity } from './identity.ts'
 import { operators } from './operators/index.ts'
 import { staticHeaders } from './static-headers.ts'
@@ -122,5 +122,5 @@ const plugin: FastifyPluginAsync<HeadersOptions> = async (app, given) => {
 }
 
 /** Sends headers that describe the instance with every response. */
-export const headers: FastifyPluginAsync<HeadersOptions> = fp(plugin, { name: 'fleet-headers', fastify: '5.x' })
+export const headers: FastifyPluginAsync<HeadersOptions> = fleetPlugin('headers', plugin)
 export default headers

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { hostname } from 'node:os'
 import type { FastifyBaseLogger, FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
@@ -11,7 +10,7 @@ import { defaultPool } from '../base/pool-name.ts'
 import { requestId } from '../base/request-id.ts'
 import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
-import { hasOwnRequestIds } from './compat/index.ts'
+import { fleetPlugin, hasOwnRequestIds } from './compat/index.ts'
 
 /** @internal */
 export const identityOptions = {
@@ -227,5 +226,5 @@ const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
 }
 
 /** Decorates `app.fleet` with the identity of this instance and its fleet. */
-export const identity: FastifyPluginAsync<IdentityOptions> = fp(plugin, { name: 'fleet-identity', fastify: '5.x' })
+export const identity: FastifyPluginAsync<IdentityOptions> = fleetPlugin('identity', plugin)
 export default identity

@@ -1,9 +1,8 @@
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../base/ensure.ts'
 import { helmetHooks } from '../base/internals/helmet-hooks.ts'
-import { onReplaced, replacedIn } from './compat/index.ts'
+import { fleetPlugin, onReplaced, replacedIn } from './compat/index.ts'
 import { staticHeaders } from './static-headers.ts'
 
 /**
@@ -79,7 +78,6 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
  * them for every response, which takes longer than a small response itself. If they are constant, they are computed
  * once here.
  */
-export const securityHeaders: FastifyPluginAsync<FastifyHelmetOptions> = fp(plugin, {
+export const securityHeaders: FastifyPluginAsync<FastifyHelmetOptions> = fleetPlugin('helmet', plugin, {
   name: 'fleet-security-headers',
-  fastify: '5.x',
 })

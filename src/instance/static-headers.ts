@@ -1,8 +1,8 @@
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
-import fp from 'fastify-plugin'
 import { StaticHeaderText } from '../base/internals/header-text.ts'
 import { onHijack, replyPrototype } from '../base/internals/hijack.ts'
 import { http } from '../base/internals/node-http.ts'
+import { fleetPlugin } from './compat/index.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -115,4 +115,4 @@ const plugin: FastifyPluginAsync = async (app) => {
 }
 
 /** Decorates `app.staticHeaders`. */
-export const staticHeaders: FastifyPluginAsync = fp(plugin, { name: 'fleet-static-headers', fastify: '5.x' })
+export const staticHeaders: FastifyPluginAsync = fleetPlugin('staticHeaders', plugin)

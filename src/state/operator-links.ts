@@ -1,9 +1,9 @@
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
-import { guarded } from './redis/index.ts'
+import { fleetPlugin } from '../instance/compat/index.ts'
+import { guarded, redisOf } from './redis/index.ts'
 
 const plugin: FastifyPluginAsync = async (app) => {
-  const { redis } = app
+  const redis = redisOf(app)
   if (!redis || !app.hasDecorator('operators')) return
   app.operators.signIn?.consumeWith(async ({ id, expiresAt }) => {
     const leftMs = Math.max(1, expiresAt - Date.now())
@@ -12,4 +12,4 @@ const plugin: FastifyPluginAsync = async (app) => {
 }
 
 /** Makes one-time links to the dashboard work once in the whole fleet, instead of once per instance. */
-export const operatorLinks: FastifyPluginAsync = fp(plugin, { name: 'fleet-operator-links', fastify: '5.x' })
+export const operatorLinks: FastifyPluginAsync = fleetPlugin('operatorLinks', plugin)

@@ -201,7 +201,6 @@ describe('the region endpoint', () => {
 describe('redirect', () => {
   it('redirects only GET and HEAD requests that belong to another region, with 307', async () => {
     const instance = await app({ edges: ['127.0.0.1'], regions, redirect: true }, 'eu')
-    instance.decorate('x', 1)
     const to = async (
       headers: Record<string, string>,
       url = '/where?x=%2F',

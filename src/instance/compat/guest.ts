@@ -1,96 +1,153 @@
 import type { FastifyInstance, RouteOptions } from 'fastify'
+import { dictionary } from '../../base/dictionary.ts'
 import { FleetError } from '../../base/errors.ts'
-import {
-  type Accessor,
-  type Decorated,
-  hasErrorHandler,
-  redecorate,
-  scopesBelow,
-  undecorate,
-} from '../../base/internals/decorators.ts'
-import { addedIfMissing, checks, kinds, methods, optionOf, places, yielding } from './yielding.ts'
+import { type Accessor, type Decorated, redecorate, scopesBelow, undecorate } from '../../base/internals/decorators.ts'
+import { addHooksUntraced } from '../../base/internals/otel.ts'
+import { preferRoute, shareErrorHandler } from './sharing.ts'
+import { addedIfMissing, checks, kinds, methods, optionOf, places, replacing, yielding } from './yielding.ts'
+
+/** The plugin of fleet that registers something, and the one whose registration by the app led to it, `fleet` for example. */
+interface Owner {
+  readonly option: string
+  readonly by: string
+}
+
+const whose = (option: string, by: string): string =>
+  by === option || by === 'fleet' ? `\`${option}\`` : `\`${option}\`, which \`${by}\` requires`
 
 type Name = string | symbol
 type Method = (this: FastifyInstance, name: Name, ...rest: unknown[]) => unknown
-type ErrorHandler = (this: FastifyInstance, error: Error, request: unknown, reply: unknown) => unknown
 type WithMethods = Record<string, Method>
 
 const key = Symbol('fleet.guest')
-/** The guest of an app, if fleet was registered there. */
+/** The guest of an app or its parent, if fleet or one of its plugins was registered there. */
 export const guestOf = (app: FastifyInstance): Guest | undefined => (app as unknown as { [key]?: Guest })[key]
 
-/** One app that fleet joins. */
+/** One app, or scope of an app, in which fleet or some of its plugins are registered. */
 export class Guest {
   readonly #app: FastifyInstance
-  readonly #given: object
-  readonly #canDisable: (option: string) => boolean
-  /** The option of the plugin of fleet that is being registered. */
-  #loading: string | undefined = 'fleet'
+  /** The guest of the next parent that has one. */
+  readonly #parent: Guest | undefined
+  /** Options that are set in code, by the names that they have in fleet. */
+  readonly #given: Record<string, unknown> = dictionary()
+  #canDisable: (option: string) => boolean = () => false
+  /** The plugin of fleet that is being registered; `undefined`: what is registered is the app's. */
+  #loading: Owner | undefined
+  readonly #plugins = new Map<string, Owner>()
   readonly #adopted = new Set<string>()
   readonly #ours = {
-    instance: new Map<Name, string>(),
-    request: new Map<Name, string>(),
-    reply: new Map<Name, string>(),
+    instance: new Map<Name, Owner>(),
+    request: new Map<Name, Owner>(),
+    reply: new Map<Name, Owner>(),
   }
   readonly #scopes = new Map<string, FastifyInstance[]>()
   readonly #listeners = new Map<string, (scope: FastifyInstance) => void>()
   readonly #routes = new Set<string>()
-  /** Decorators of the app that are set aside while fleet's plugins read their own of this name. */
-  readonly #aside = new Map<Name, PropertyDescriptor>()
-  #hasErrorHandler = false
-  #usersErrorHandler: ErrorHandler | undefined
   #conflict: FleetError | undefined
 
-  /**
-   * @param given the options of fleet that are set in code
-   * @param canDisable whether an option of fleet may be `false`
-   */
-  constructor(app: FastifyInstance, given: object, canDisable: (option: string) => boolean) {
+  /** The guest of exactly this app or scope. */
+  static of(app: FastifyInstance): Guest {
+    const guest = guestOf(app)
+    return guest && guest.#app === app ? guest : new Guest(app, guest)
+  }
+
+  private constructor(app: FastifyInstance, parent: Guest | undefined) {
     this.#app = app
-    this.#given = given
-    this.#canDisable = canDisable
+    this.#parent = parent
     app.decorate(key as unknown as string, this as never)
-    for (const kind of kinds) {
-      for (const [name, what] of yielding[kind])
-        for (const scope of scopesBelow(app))
-          if (scope[checks[kind]](name) && !app[checks[kind]](name)) this.#replace(what, scope)
-      this.#watchDecorators(kind)
-    }
-    this.#watchErrorHandler()
+    for (const kind of kinds) this.#watchDecorators(kind)
+    shareErrorHandler(app, this)
     app.addHook('onRoute', (route) => this.#addsRoute(route))
     app.addHook('onReady', async () => {
       if (this.#conflict) throw this.#conflict
       // Without options there is nothing of ours that had to give way.
-      if (!isGiven(given, 'cors') && app.hasPlugin('@fastify/cors')) this.adopt('@fastify/cors')
+      if (this.#plugins.has('fleet') && !this.#isGiven('cors') && app.hasPlugin('@fastify/cors'))
+        this.adopt('@fastify/cors')
       if (this.#adopted.size > 0) app.log.info(`adopted: ${[...this.#adopted].join(', ')}`)
     })
   }
 
-  /** The option of the plugin to which decorators and routes are attributed; `undefined`: to the app. */
-  get loading(): string | undefined {
-    return this.#loading
+  /** Options that are set in code; of `fleet`, those of all plugins. */
+  give(given: object): void {
+    for (const [option, value] of Object.entries(given)) if (value !== undefined) this.#given[option] = value
   }
 
-  set loading(option: string | undefined) {
-    this.#loading = option
+  /** @param canDisable whether an option of fleet may be `false` */
+  giveFleet(given: object, canDisable: (option: string) => boolean): void {
+    this.give(given)
+    this.#canDisable = canDisable
   }
 
-  /** All plugins of fleet are registered. */
-  finish(): void {
-    this.#loading = undefined
-    for (const [name, theirs] of this.#aside) {
-      undecorate(this.#app, 'instance', name)
-      Object.defineProperty(this.#app, name, theirs)
+  #isGiven(option: string): boolean {
+    return ![undefined, false].includes(this.#given[option] as undefined | false)
+  }
+
+  /**
+   * Whether this app has a plugin of fleet already, so that `fleet` uses it.
+   *
+   * @throws FLEET_ERR_PLUGIN_CONFLICT if one of the two would lose its options
+   */
+  hasOurs(option: string): boolean {
+    const first = this.#plugins.get(option)
+    if (!first) return false
+    if (this.#loading?.by === 'fleet' && !this.#isGiven(option)) return true
+    const fix =
+      first.by === 'fleet'
+        ? `set its options as \`${option}\` of \`fleet\``
+        : first.by === option
+          ? 'register it once, with its options'
+          : `register it before \`${first.by}\`, which requires it`
+    throw new FleetError(
+      'FLEET_ERR_PLUGIN_CONFLICT',
+      `\`${option}\` of fastify-fleet is registered a second time, after \`${first.by}\`; ${fix}`,
+    )
+  }
+
+  /** What is registered from now on is of a plugin of fleet. @returns a function that ends this */
+  enter(option: string): () => void {
+    const outer = this.#loading
+    if (!outer) this.#findInScopes()
+    const leaveParent = this.#parent?.enter(option)
+    const traceHooks = addHooksUntraced(this.#app)
+    this.#loading = { option, by: outer?.by ?? option }
+    return () => {
+      this.#loading = outer
+      traceHooks()
+      leaveParent?.()
     }
-    this.#aside.clear()
+  }
+
+  /** Finds what the app registered in scopes before. */
+  #findInScopes(): void {
+    const scopes = scopesBelow(this.#app)
+    for (const kind of kinds)
+      for (const [name, what] of yielding[kind])
+        for (const scope of scopes)
+          if (scope[checks[kind]](name) && !this.#app[checks[kind]](name)) this.#replace(what, scope)
+  }
+
+  get isLoading(): boolean {
+    return this.#loading !== undefined
+  }
+
+  /** Whether the plugin is registered by another one of fleet. */
+  get isNested(): boolean {
+    return this.#loading !== undefined && this.#loading.by !== this.#loading.option
+  }
+
+  /** Notes that a plugin of fleet is registered. */
+  registered(option: string): void {
+    this.#plugins.set(option, { option, by: this.#loading?.by ?? option })
   }
 
   adopt(what: string): void {
     this.#adopted.add(what)
   }
 
-  /** Adopts a plugin that the app registered before. @throws FLEET_ERR_PLUGIN_CONFLICT if ours has options */
-  has(what: string): boolean {
+  /** Adopts what the app registered before in place of this plugin. @throws FLEET_ERR_PLUGIN_CONFLICT if ours has options */
+  givesWay(option: string): boolean {
+    const what = replacing(option)
+    if (what === undefined) return false
     const [place, name] = what.split('.') as [string, string | undefined]
     const found =
       place === 'request' && name !== undefined ? this.#app.hasRequestDecorator(name) : this.#app.hasPlugin(what)
@@ -114,25 +171,32 @@ export class Guest {
     const scopes = this.replacedIn(what)
     if (scopes.includes(scope)) return
     const option = optionOf[what]
-    const isSet = option !== undefined && isGiven(this.#given, option)
+    const isSet = option !== undefined && this.#isGiven(option)
     // @fastify/cors answers preflight requests in the first hook, which is ours.
-    if (isSet && (scope === this.#app || option === 'cors')) this.#fail(what, option)
+    if (isSet && (scope === this.#app || option === 'cors'))
+      this.#fail(what, this.#plugins.get(option) ?? { option, by: 'fleet' })
     scopes.push(scope)
     this.adopt(scope === this.#app ? what : `${what} in ${scope.prefix || scope.pluginName}`)
     this.#listeners.get(what)?.(scope)
   }
 
   /** Ends the boot: at once in a plugin of fleet, else when the app is ready, because an error in a plugin may end the process. */
-  #fail(what: string, option: string): void {
-    const fix = this.#canDisable(option)
-      ? `set \`${option}: false\` to use the app's, or remove it from the app`
-      : 'rename it in the app'
+  #fail(what: string, { option, by }: Owner, first?: Owner): void {
     const error = new FleetError(
       'FLEET_ERR_PLUGIN_CONFLICT',
-      `${what} is registered by the app and by fastify-fleet (\`${option}\`); ${fix}`,
+      first
+        ? `${what} is registered by \`${first.by}\` of fastify-fleet in a parent and by \`${option}\` here; register it once`
+        : `${what} is registered by the app and by fastify-fleet (${whose(option, by)}); ${this.#fix(option, by)}`,
     )
     if (this.#loading !== undefined) throw error
     this.#conflict ??= error
+  }
+
+  #fix(option: string, by: string): string {
+    if (by !== 'fleet') return `remove or rename it in the app, or do not register \`${by}\``
+    return this.#canDisable(option)
+      ? `set \`${option}: false\` to use the app's, or remove it from the app`
+      : 'rename it in the app'
   }
 
   #watchDecorators(kind: Decorated): void {
@@ -162,60 +226,31 @@ export class Guest {
     const ours = this.#ours[kind]
     const what = yielding[kind].get(name as string)
     if (this.#loading !== undefined) {
-      const theirs =
-        kind === 'instance' && scope === this.#app ? Object.getOwnPropertyDescriptor(scope, name) : undefined
-      if (theirs && what !== undefined) {
-        this.#aside.set(name, theirs)
-        undecorate(scope, kind, name)
-        this.adopt(what)
-      } else if (!ours.has(name) && scope === this.#app && scope[checks[kind]](name as string))
-        this.#fail(`\`${places[kind]}.${String(name)}\``, this.#loading)
+      // A scope in which plugins of fleet are registered has a guest of its own.
+      if (guestOf(scope) !== this) return
+      const isTaken = kind === 'instance' ? Object.hasOwn(scope, name) : scope[checks[kind]](name as string)
+      if (isTaken && !ours.has(name) && scope === this.#app)
+        this.#fail(`\`${places[kind]}.${String(name)}\``, this.#loading, this.#parent?.ownerOf(kind, name))
       ours.set(name, this.#loading)
       return
     }
-    const option = ours.get(name)
-    if (option === undefined || (typeof name === 'symbol' && !isOfPlugin(name))) return
+    const owner = ours.get(name)
+    if (owner === undefined || (typeof name === 'symbol' && !isOfPlugin(name))) return
     if (what === undefined && typeof name === 'string') {
       // A scope may have a decorator of its own that its parent has too.
       if (kind === 'instance' && scope !== this.#app) return
-      this.#fail(`\`${places[kind]}.${name}\``, option)
+      this.#fail(`\`${places[kind]}.${name}\``, owner)
     }
     undecorate(scope, kind, name)
     if (what !== undefined) this.#replace(what, scope)
     if (scope === this.#app) ours.delete(name)
   }
 
-  /** The app's error handler takes the place of ours, so that Fastify does not warn that one was overridden. */
-  #watchErrorHandler(): void {
-    const guest = this
-    const app = this.#app as unknown as {
-      setErrorHandler(this: FastifyInstance, handler: ErrorHandler): FastifyInstance
-    }
-    const { setErrorHandler } = app
-    app.setErrorHandler = function (this: FastifyInstance, handler: ErrorHandler) {
-      const isApp = this === guest.#app
-      if (guest.#loading !== undefined && isApp) {
-        if (hasErrorHandler(this)) {
-          guest.adopt('error handler')
-          return this
-        }
-        guest.#hasErrorHandler = true
-        return setErrorHandler.call(this, function dispatch(this: FastifyInstance, ...args) {
-          return (guest.#usersErrorHandler ?? handler).apply(this, args)
-        })
-      }
-      const takesPlace = guest.#hasErrorHandler && guest.#usersErrorHandler === undefined
-      if (!isApp || !takesPlace || typeof handler !== 'function') return setErrorHandler.call(this, handler)
-      guest.#usersErrorHandler = handler
-      guest.adopt('error handler')
-      return this
-    }
+  ownerOf(kind: Decorated, name: Name): Owner | undefined {
+    return this.#ours[kind].get(name) ?? this.#parent?.ownerOf(kind, name)
   }
 
-  /**
-   * A route that the app adds at a path of ours gets a constraint that every request meets. The router prefers it to our route,
-   * which has none.
-   */
+  /** A route that the app adds at a path of ours is preferred to ours. */
   #addsRoute(route: RouteOptions): void {
     const names = [route.method].flat().map((method) => `${method} ${route.url}`)
     if (this.#loading !== undefined) {
@@ -227,8 +262,7 @@ export class Guest {
     }
     const taken = names.filter((name) => this.#routes.has(name))
     if (taken.length === 0) return
-    if (!this.#app.hasConstraintStrategy(ofApp)) this.#app.addConstraintStrategy(strategy)
-    route.constraints = { ...route.constraints, [ofApp]: true }
+    preferRoute(this.#app, route)
     for (const name of taken) {
       this.#routes.delete(name)
       if (!name.startsWith('HEAD ')) this.adopt(`route ${name}`)
@@ -241,20 +275,3 @@ const isAccessor = (value: unknown): value is Accessor =>
 
 /** A symbol of @fastify/cookie, for example, and none of ours. */
 const isOfPlugin = (symbol: symbol): boolean => symbol.description?.startsWith('fastify.') ?? false
-
-const isGiven = (given: object, option: string): boolean =>
-  ![undefined, false].includes((given as Record<string, undefined | false>)[option])
-
-const ofApp = 'fleetRouteOfApp'
-const strategy = {
-  name: ofApp,
-  storage: () => {
-    const routes = new Map<unknown, unknown>()
-    return {
-      get: (value: unknown) => routes.get(value) ?? null,
-      set: (value: unknown, route: unknown) => void routes.set(value, route),
-    }
-  },
-  deriveConstraint: () => true,
-  validate: () => undefined,
-} as unknown as Parameters<FastifyInstance['addConstraintStrategy']>[0]

@@ -2,10 +2,12 @@
  * Joins an app that has plugins of its own. What the app registers itself, before or after fleet, at the root or in a scope,
  * wins over the plugins of fleet:
  *
- * - Before: `Guest.has()` tells `fleet.ts` which of its plugins to leave out.
+ * - Before: a plugin of fleet is left out if `Guest.givesWay()`.
  * - After: Fastify offers no moment at which all plugins are known and more can be added. So fleet's plugins are registered at
  *   once, and give way: `Guest` observes the decorators, error handlers and routes that the app adds and removes ours of
  *   the same name. A plugin whose hooks have to stop then asks {@link replacedIn}.
+ *
+ * Each plugin of fleet does this, registered alone or by `fleet`, because all are made by {@link fleetPlugin}.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Decorated, hasRequestIds } from '../../base/internals/decorators.ts'
@@ -13,6 +15,7 @@ import { guestOf } from './guest.ts'
 import { checks, places, yielding } from './yielding.ts'
 
 export { Guest } from './guest.ts'
+export { fleetPlugin } from './plugin.ts'
 
 /** Whether a request is in a scope in which the app's own plugin replaces ours. */
 export function replacedIn(app: FastifyInstance, what: string): (request: FastifyRequest) => boolean {
@@ -25,10 +28,12 @@ export function replacedIn(app: FastifyInstance, what: string): (request: Fastif
 export async function asOurs(app: FastifyInstance, option: string, register: () => unknown): Promise<void> {
   const guest = guestOf(app)
   if (!guest) return void (await register())
-  const { loading } = guest
-  guest.loading = option
-  await register()
-  guest.loading = loading
+  const leave = guest.enter(option)
+  try {
+    await register()
+  } finally {
+    leave()
+  }
 }
 
 /** Calls back for each scope in which the app's own plugin replaces ours. */

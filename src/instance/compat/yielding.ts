@@ -37,6 +37,10 @@ export const optionOf: Readonly<Record<string, string | undefined>> = {
   'request.session': 'session',
 }
 
+/** What the app may register in place of a plugin of fleet. */
+export const replacing = (option: string): string | undefined =>
+  Object.keys(optionOf).find((what) => optionOf[what] === option)
+
 /** Plugins that add these decorators only where they are missing. Ours are reported as missing, so that they add theirs. */
 export const addedIfMissing: ReadonlySet<string> = new Set(['helmet', 'cspNonce', 'createRateLimit', 'rateLimit'])
 

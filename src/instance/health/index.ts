@@ -7,9 +7,9 @@
 
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../compat/index.ts'
 import { lifecycle } from '../lifecycle/index.ts'
 import { exposeGauge } from '../metrics/expose.ts'
 import { load } from '../metrics/load.ts'
@@ -150,5 +150,5 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
 }
 
 /** Liveness, readiness and health endpoints that respond from cached reports. */
-export const health: FastifyPluginAsync<HealthOptions> = fp(plugin, { name: 'fleet-health', fastify: '5.x' })
+export const health: FastifyPluginAsync<HealthOptions> = fleetPlugin('health', plugin)
 export default health

@@ -14,13 +14,13 @@ import cluster from 'node:cluster'
 import { channel } from 'node:diagnostics_channel'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { hasOwnServer, hooksReachAllRoutes, serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
 import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../compat/index.ts'
 import { identity, type LifecycleState } from '../identity.ts'
 import { isInjected, usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
@@ -228,5 +228,5 @@ function closeAfter(response: ServerResponse): void {
 }
 
 /** Drains and closes an instance without losing a request: SIGTERM, SIGINT, pm2, fatal errors, `app.fleet.shutdown()`. */
-export const lifecycle: FastifyPluginAsync<LifecycleOptions> = fp(plugin, { name: 'fleet-lifecycle', fastify: '5.x' })
+export const lifecycle: FastifyPluginAsync<LifecycleOptions> = fleetPlugin('lifecycle', plugin)
 export default lifecycle

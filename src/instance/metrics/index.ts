@@ -5,11 +5,10 @@
 //   expose.ts   how other modules add their counters and gauges
 // In a group of workers, `app.metricsSource` is replaced (src/host/worker.ts), so that one scrape covers all of them.
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { type Aggregator, Gauge, Registry } from 'prom-client'
 import { ensure } from '../../base/ensure.ts'
 import { bool, either, list, number, type OptionsOf, oneOf, path, resolveOptions } from '../../base/options.ts'
-import { hasOwnRoute } from '../compat/index.ts'
+import { fleetPlugin, hasOwnRoute } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute } from '../own-routes.ts'
@@ -135,5 +134,5 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
 }
 
 /** Prometheus metrics of the app and its process. */
-export const metrics: FastifyPluginAsync<MetricsOptions> = fp(plugin, { name: 'fleet-metrics', fastify: '5.x' })
+export const metrics: FastifyPluginAsync<MetricsOptions> = fleetPlugin('metrics', plugin)
 export default metrics

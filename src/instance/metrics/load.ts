@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
+import { fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 
 /** Figures of the last ten full seconds. */
@@ -150,4 +150,4 @@ const plugin: FastifyPluginAsync = async (app) => {
 }
 
 /** Decorates `app.load`. */
-export const load: FastifyPluginAsync = fp(plugin, { name: 'fleet-load', fastify: '5.x' })
+export const load: FastifyPluginAsync = fleetPlugin('load', plugin)

@@ -7,7 +7,6 @@
 // base/operator-access.ts has the checks that the built-in proxy shares.
 
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, onRequestHookHandler } from 'fastify'
-import fp from 'fastify-plugin'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { type Networks, networks } from '../../base/networks.ts'
@@ -36,6 +35,7 @@ import {
   text,
 } from '../../base/options.ts'
 import { clientAddress } from '../client-key.ts'
+import { fleetPlugin } from '../compat/index.ts'
 import { listenOptions, ManagementListener } from './listener.ts'
 import { SignIn } from './sign-in.ts'
 import { Tickets } from './tickets.ts'
@@ -180,7 +180,7 @@ const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
 }
 
 /** Authenticates operators, and optionally opens a separate listener for them. */
-export const operators: FastifyPluginAsync<OperatorsOptions> = fp(plugin, { name: 'fleet-operators', fastify: '5.x' })
+export const operators: FastifyPluginAsync<OperatorsOptions> = fleetPlugin('operators', plugin)
 export default operators
 
 /**

@@ -8,9 +8,9 @@
 
 import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { expose, exposeGauge } from '../metrics/expose.ts'
 import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
@@ -107,5 +107,5 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
 }
 
 /** Sheds requests that a saturated process cannot serve in time, so that the others are served in time. */
-export const overload: FastifyPluginAsync<OverloadOptions> = fp(plugin, { name: 'fleet-overload', fastify: '5.x' })
+export const overload: FastifyPluginAsync<OverloadOptions> = fleetPlugin('overload', plugin)
 export default overload

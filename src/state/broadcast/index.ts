@@ -2,13 +2,14 @@
 //   Subscriptions (subscriptions.ts)     the subscribers of this process; the Transport interface, and one in memory
 //   RedisTransport (redis-transport.ts)  Pub/Sub over one connection, with a heartbeat
 //   SignedMessages (signed-messages.ts)  signatures and replay protection
+
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { either, int, list, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import { expose } from '../../instance/metrics/expose.ts'
-import redis from '../redis/index.ts'
+import redis, { redisOf } from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from '../registry/fleet-keys.ts'
 import { throttle } from '../throttle.ts'
 import { RedisTransport } from './redis-transport.ts'
@@ -57,7 +58,8 @@ async function transportOf(
   subscriptions: Subscriptions,
   { secret, heartbeatMs, maxMessageBytes }: Resolved<typeof broadcastOptions>,
 ): Promise<Transport> {
-  const { redis: client, fleet } = app
+  const { fleet } = app
+  const client = redisOf(app)
   if (!client) return memoryTransport(subscriptions)
   const secrets = await fleetSecrets(app, secret === undefined ? undefined : ['`broadcast.secret`', secret])
   const counts = Object.fromEntries(messageRejections.map((reason) => [reason, 0])) as Record<MessageRejection, number>
@@ -100,5 +102,5 @@ const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
 }
 
 /** Adds `app.fleet.publish()` and `app.fleet.subscribe()`: messages to every instance of the fleet. */
-export const broadcast: FastifyPluginAsync<BroadcastOptions> = fp(plugin, { name: 'fleet-broadcast', fastify: '5.x' })
+export const broadcast: FastifyPluginAsync<BroadcastOptions> = fleetPlugin('broadcast', plugin)
 export default broadcast

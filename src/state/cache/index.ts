@@ -3,14 +3,15 @@
 //   TieredStore (tiered-store.ts)    memory (memory-store.ts) over Redis (store.ts, redis-store.ts)
 //   SingleFlight (single-flight.ts)  one loader call per key: a shared promise here, a lease in Redis
 //   Invalidations (invalidation.ts)  changes sent to Redis and peers, retried after an outage
+
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import broadcast from '../broadcast/index.ts'
-import redis from '../redis/index.ts'
+import redis, { redisOf } from '../redis/index.ts'
 import { type Cache, TieredCache } from './cache.ts'
 import type { CacheMessage } from './invalidation.ts'
 import { type CacheOptions, cacheOptions } from './options.ts'
@@ -39,16 +40,17 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
   await ensure(app, identity, redis, broadcast)
   const options = resolveOptions('cache', cacheOptions, given)
   app.fleet.configure('cache', options)
-  app.fleet.describe('cacheStore', app.redis ? 'redis' : 'memory')
+  const client = redisOf(app)
+  app.fleet.describe('cacheStore', client ? 'redis' : 'memory')
 
   const cache = new TieredCache(options, {
-    shared: app.redis && new RedisCacheStore(app.redis, app.redisKey),
+    shared: client && new RedisCacheStore(client, app.redisKey),
     publish: (message) => app.fleet.publish(channel, message),
     warn: (details, message) => app.log.warn(details, message),
   })
   app.decorate<Cache>('cache', cache)
   addMetrics(app, cache)
-  if (!app.redis) return
+  if (!client) return
 
   const unsubscribe = app.fleet.subscribe<CacheMessage>(channel, (message) => cache.receive(message), {
     onReconnect: () => cache.store.setConnected(true),
@@ -61,5 +63,5 @@ const plugin: FastifyPluginAsync<CacheOptions> = async (app, given) => {
 }
 
 /** Decorates `app.cache`: memory over Redis with single-flight loads and invalidation across the fleet. */
-export const cache: FastifyPluginAsync<CacheOptions> = fp(plugin, { name: 'fleet-cache', fastify: '5.x' })
+export const cache: FastifyPluginAsync<CacheOptions> = fleetPlugin('cache', plugin)
 export default cache

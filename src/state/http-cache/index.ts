@@ -3,11 +3,12 @@
 //   ResponseCache (response-cache.ts)      what is stored, for whom, and how it is served
 //   InternalRequest (internal-request.ts)  on a miss, calls the route through `app.inject()` with only those parts
 //                                          of the request that form the cache key
+
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import cache from '../cache/index.ts'
 import { applyScheme } from './internal-request.ts'
 import { type CachedRoute, type RouteCache, routeCacheOptions } from './options.ts'
@@ -69,5 +70,5 @@ const plugin: FastifyPluginAsync = async (app) => {
  *
  * @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN when such a route is added
  */
-export const httpCache: FastifyPluginAsync = fp(plugin, { name: 'fleet-http-cache', fastify: '5.x' })
+export const httpCache: FastifyPluginAsync = fleetPlugin('httpCache', plugin)
 export default httpCache

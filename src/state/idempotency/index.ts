@@ -4,16 +4,17 @@
 //   request.ts                          key and fingerprint of a request
 //   IdempotencyHandler (handler.ts)     what happens before and after the route's handler
 //   PendingWrites (pending-writes.ts)   results that Redis could not store yet
+
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../../instance/metrics/expose.ts'
 import { MemoryLimitStore } from '../rate-limit/memory-store.ts'
 import { RedisLimitStore } from '../rate-limit/redis-store.ts'
-import redis from '../redis/index.ts'
+import redis, { redisOf } from '../redis/index.ts'
 import { first, IdempotencyHandler, type KeyedRequest } from './handler.ts'
 import { MemoryIdempotencyStore } from './memory-store.ts'
 import { type IdempotencyOptions, idempotencyOptions, type RouteIdempotency, renamed, routeOptions } from './options.ts'
@@ -34,9 +35,10 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   const resolved = resolveOptions('idempotency', idempotencyOptions, given)
   const options = { ...resolved, credentialHeaders: resolved.credentialHeaders.map((name) => name.toLowerCase()) }
   app.fleet.configure('idempotency', options)
-  app.fleet.describe('idempotencyStore', app.redis ? 'redis' : 'memory')
-  const store = app.redis ? new RedisIdempotencyStore(app.redis, app.redisKey) : new MemoryIdempotencyStore()
-  const limits = app.redis ? new RedisLimitStore(app.redis, app.redisKey) : new MemoryLimitStore()
+  const client = redisOf(app)
+  app.fleet.describe('idempotencyStore', client ? 'redis' : 'memory')
+  const store = client ? new RedisIdempotencyStore(client, app.redisKey) : new MemoryIdempotencyStore()
+  const limits = client ? new RedisLimitStore(client, app.redisKey) : new MemoryLimitStore()
   const idempotency = new IdempotencyHandler(store, limits, options)
   expose(app, 'fleet_idempotency_requests_total', 'Requests with an Idempotency-Key', 'result', idempotency.counts)
   app.addHook('onClose', async () => idempotency.close())
@@ -74,8 +76,5 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
  * Responses that invite a retry (5xx, 408, 425, 429) are not stored, nor are cookies. Errors:
  * FLEET_ERR_IDEMPOTENCY_KEY_MISSING, _KEY_INVALID, _KEY_REUSED, _IN_FLIGHT, _ANSWER_LOST, FLEET_ERR_STATE_UNAVAILABLE.
  */
-export const idempotency: FastifyPluginAsync<IdempotencyOptions> = fp(plugin, {
-  name: 'fleet-idempotency',
-  fastify: '5.x',
-})
+export const idempotency: FastifyPluginAsync<IdempotencyOptions> = fleetPlugin('idempotency', plugin)
 export default idempotency

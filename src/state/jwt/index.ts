@@ -9,16 +9,16 @@
  * A token that was verified once is accepted from a cache without any I/O. While Redis is down and revocations cannot be read,
  * `onOutage` decides whether such a token is accepted.
  */
+
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { any, either, int, list, type OptionsOf, oneOf, path, resolveOptions, text } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
-import { hasOwnDecorator } from '../../instance/compat/index.ts'
+import { fleetPlugin, hasOwnDecorator } from '../../instance/compat/index.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
-import { sharedSecret } from '../redis/index.ts'
+import { redisOf, sharedSecret } from '../redis/index.ts'
 import { maxTokenBytes, type TokenClaims, TokenError } from './claims.ts'
 import { serveKeys } from './jwks.ts'
 import { type JwtKey, KeyRing, keysFrom, keysFromJson } from './keys.ts'
@@ -157,7 +157,8 @@ const plugin: FastifyPluginAsync<JwtOptions> = async (app, given) => {
   const sharedRing = ringOf(secrets)
 
   const revocations = new Revocations()
-  const log = app.redis && new RedisTokenStore(app.redis, app.redisKey)
+  const redis = redisOf(app)
+  const log = redis && new RedisTokenStore(redis, app.redisKey)
   app.fleet.describe('tokenStore', log ? 'redis' : 'memory')
   const feed = log && new RevocationFeed((cursor) => log.since(cursor), revocations)
   if (feed) {
@@ -217,5 +218,5 @@ function ringOf(secrets: readonly string[]): () => KeyRing {
  *
  * @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK, FLEET_ERR_OPTION_INVALID, FLEET_ERR_ENV_INVALID
  */
-export const jwt: FastifyPluginAsync<JwtOptions> = fp(plugin, { name: 'fleet-jwt', fastify: '5.x' })
+export const jwt: FastifyPluginAsync<JwtOptions> = fleetPlugin('jwt', plugin)
 export default jwt

@@ -3,17 +3,18 @@
 //   Lease (lease.ts)         a lock and its holder: renewed until it is released or lost
 //   Locks (lock.ts)          `app.fleet.lock()`: runs a function under a lease
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
+
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { within } from '../../base/within.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
-import { isOutage } from '../redis/index.ts'
+import { isOutage, redisOf } from '../redis/index.ts'
 import { Candidate, type Leadership } from './election.ts'
 import { type LockOptions, Locks, lockOptions } from './lock.ts'
 import { MemoryLockStore } from './memory-store.ts'
@@ -59,7 +60,8 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   rejectRenamed('locks', given, renamed)
   const options = resolveOptions('locks', locksOptions, given)
   await ensure(app, lifecycle, broadcast)
-  const { fleet, redis } = app
+  const { fleet } = app
+  const redis = redisOf(app)
   fleet.configure('locks', options)
   const store = redis ? new RedisLockStore(redis, app.redisKey) : new MemoryLockStore()
   const lockDefaults = { ttlMs: options.ttlMs, waitMs: options.waitMs }
@@ -127,5 +129,5 @@ function named(kind: string, name: string): string {
 }
 
 /** Adds `app.fleet.lock()` and `app.fleet.leader()`. */
-export const locks: FastifyPluginAsync<LocksOptions> = fp(plugin, { name: 'fleet-locks', fastify: '5.x' })
+export const locks: FastifyPluginAsync<LocksOptions> = fleetPlugin('locks', plugin)
 export default locks

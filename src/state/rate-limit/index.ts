@@ -6,18 +6,17 @@ import type {
   RateLimitOptions as RouteOptions,
 } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest, RouteOptions as Route } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
 import { clientAddress, clientKey } from '../../instance/client-key.ts'
-import { asOurs, replacedIn } from '../../instance/compat/index.ts'
+import { asOurs, fleetPlugin, replacedIn } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../../instance/metrics/expose.ts'
 import { internalRequest } from '../http-cache/internal-request.ts'
 import { principal } from '../principal.ts'
-import redis from '../redis/index.ts'
+import redis, { redisOf } from '../redis/index.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
 import type { LimitState } from './store.ts'
@@ -197,10 +196,11 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   const options = resolveOptions('rateLimit', rateLimitOptions, given)
   const { max, timeWindow, scope, onOutage, allow, ipv6Subnet, headers } = options
   app.fleet.configure('rateLimit', options)
-  app.fleet.describe('limitStore', app.redis ? 'redis' : 'memory')
+  const client = redisOf(app)
+  app.fleet.describe('limitStore', client ? 'redis' : 'memory')
 
   const context: LimitContext = {
-    shared: app.redis && new RedisLimitStore(app.redis, app.redisKey),
+    shared: client && new RedisLimitStore(client, app.redisKey),
     local: new MemoryLimitStore(),
     onOutage,
     share: shares(app),
@@ -245,5 +245,5 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
  * `config: { rateLimit: { max, timeWindow } }`, {@link perUser}, {@link authentication}, or `false`. While Redis is unavailable
  * each instance enforces its share of the limit, unless `onOutage` is `reject`.
  */
-export const rateLimit: FastifyPluginAsync<RateLimitOptions> = fp(plugin, { name: 'fleet-rate-limit', fastify: '5.x' })
+export const rateLimit: FastifyPluginAsync<RateLimitOptions> = fleetPlugin('rateLimit', plugin)
 export default rateLimit

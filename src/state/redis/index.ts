@@ -2,18 +2,19 @@
  * The connection to the shared Redis (`client.ts`), with a time limit for every command (`deadlines.ts`), a health check
  * (`health.ts`) and announcements of changed keys (`tracking.ts`).
  *
- * Other plugins use `app.redis`, which is `null` if state is kept in memory, `app.redisKey()` for keys, and from this
+ * Other plugins use `redisOf(app)`, which is `null` if state is kept in memory, `app.redisKey()` for keys, and from this
  * file `guarded()` for single commands, `script()` for Lua scripts and `unavailable()` for errors.
  */
+
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import type { FastifyFleet, FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { refuseGroup } from '../../base/refuse-group.ts'
+import { fleetPlugin, hasOwnDecorator } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { addressFrom, addressOptions, close, connect, type RedisClient, ready, watch } from './client.ts'
 import { checkRedis, watchFailures } from './health.ts'
@@ -139,7 +140,7 @@ export async function sharedSecret(
   if (before) return before
   shared.set(name, secrets)
   secrets.push(randomBytes(32).toString('hex'))
-  const { redis } = app
+  const redis = redisOf(app)
   if (!redis) {
     app.log.warn(`${name} is not set: this process generated one, and its signatures are valid until it exits`)
     return secrets
@@ -159,6 +160,11 @@ export async function sharedSecret(
   await share().catch(() => {})
   return secrets
 }
+
+const clientOf = Symbol('fleet.redis')
+/** The client of fleet, also if `app.redis` is the app's own. */
+export const redisOf = (app: FastifyInstance): RedisClient | null =>
+  (app as { [clientOf]?: RedisClient | null })[clientOf] ?? null
 
 const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
   await ensure(app, identity)
@@ -191,7 +197,8 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
     )
   }
   const client = opened?.client ?? null
-  app.decorate<RedisClient | null>('redis', client)
+  app.decorate(clientOf as unknown as string, client as never)
+  if (!hasOwnDecorator(app, 'instance', 'redis')) app.decorate<RedisClient | null>('redis', client)
   app.decorate('redisKey', keysOf(app.fleet.name))
   app.fleet.describe('redis', opened?.kind ?? 'memory')
   app.fleet.configure('redis', options)
@@ -215,5 +222,5 @@ const plugin: FastifyPluginAsync<RedisOptions> = async (app, given) => {
  *
  * @throws FLEET_ERR_MEMORY_IN_PRODUCTION, FLEET_ERR_MEMORY_IN_WORKERS, FLEET_ERR_OPTION_INVALID
  */
-export const redis: FastifyPluginAsync<RedisOptions> = fp(plugin, { name: 'fleet-redis', fastify: '5.x' })
+export const redis: FastifyPluginAsync<RedisOptions> = fleetPlugin('redis', plugin)
 export default redis

@@ -4,16 +4,18 @@
 //   Peers (peers.ts)                     the list in memory
 //   SignedEntries (signed-entries.ts)    entries are signed, because other applications may write to this Redis
 //   FleetKeys (fleet-keys.ts)            the signing keys, derived from the fleet's secret
+
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, type Resolved, resolveOptions } from '../../base/options.ts'
+import { fleetPlugin } from '../../instance/compat/index.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
+import { redisOf } from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from './fleet-keys.ts'
 import { Heartbeat } from './heartbeat.ts'
 import { RedisDirectory } from './redis-directory.ts'
@@ -77,7 +79,8 @@ class Commands {
 const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
   const options = resolveOptions('registry', registryOptions, given)
   await ensure(app, lifecycle, broadcast)
-  const { fleet, redis } = app
+  const { fleet } = app
+  const redis = redisOf(app)
   fleet.configure('registry', options)
   if (redis) {
     const entries = new SignedEntries(new FleetKeys(await fleetSecrets(app), 'registry', fleet.name))
@@ -171,5 +174,5 @@ function execute({ fleet }: FastifyInstance, command: Command): void {
  * Lists the whole fleet in `app.fleet.peers()` and sends `app.fleet.command()` to any instance. While Redis is unavailable the
  * last known peers stay, with their last `lastSeen`, and `app.fleet.facts.registry` is `last-known`.
  */
-export const registry: FastifyPluginAsync<RegistryOptions> = fp(plugin, { name: 'fleet-registry', fastify: '5.x' })
+export const registry: FastifyPluginAsync<RegistryOptions> = fleetPlugin('registry', plugin)
 export default registry

@@ -7,7 +7,7 @@ import { FleetStore } from './adapters.ts'
 export function describeAdopted(app: FastifyInstance): void {
   const store = constantOf(app, 'sessionStore')
   const kind = kindOf(store)
-  app.fleet.describe('sessionStore', kind)
+  if (app.hasDecorator('fleet')) app.fleet.describe('sessionStore', kind)
   if (kind === 'memory' && readEnv().production)
     app.log.warn(
       'session: the app has its own session plugin, which keeps sessions in memory: other instances do not know them, and ' +

@@ -21,21 +21,22 @@
  *
  * {@link SessionContext} (`options.ts`) holds what all sessions of an app share.
  */
+
 import fastifyCookie from '@fastify/cookie'
 import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
 import { ensure } from '../../base/ensure.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
-import { hasOwnDecorator } from '../../instance/compat/index.ts'
+import { fleetPlugin, hasOwnDecorator } from '../../instance/compat/index.ts'
 import { expose, exposeCount } from '../../instance/metrics/expose.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
-import redis, { isOutage, type RedisClient, unavailable } from '../redis/index.ts'
+import redis, { isOutage, type RedisClient, redisOf, unavailable } from '../redis/index.ts'
 import { CustomStoreBackend, FleetStore, outageError } from './adapters.ts'
+import { describeAdopted } from './adopted.ts'
 import { lifetimeOf, type StoredCookie } from './cookie.ts'
 import { addHooks, LazySession, open } from './hooks.ts'
 import {
@@ -85,7 +86,8 @@ function openTracked(app: FastifyInstance, client: RedisClient): TrackedRecordSt
 
 async function openStore(app: FastifyInstance, options: ResolvedSessionOptions): Promise<OpenedStore> {
   const { store, ttlMs, userId, merge, track, maxBytes } = options
-  const { redis: client, fleet } = app
+  const { fleet } = app
+  const client = redisOf(app)
   const tracked = track && client && store === 'fleet' ? openTracked(app, client) : undefined
   const given =
     store === 'fleet'
@@ -230,5 +232,5 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
  *
  * @throws FLEET_ERR_SECRET_MISSING, FLEET_ERR_SECRET_WEAK, FLEET_ERR_OPTION_INVALID
  */
-export const session: FastifyPluginAsync<SessionOptions> = fp(plugin, { name: 'fleet-session', fastify: '5.x' })
+export const session: FastifyPluginAsync<SessionOptions> = fleetPlugin('session', plugin, { describe: describeAdopted })
 export default session
