@@ -36,7 +36,6 @@ it('an ejected app started by compose passes fleet test', async (t) => {
   run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund'])
 
   run('npx', ['fleet', 'eject', 'compose'])
-  writeFileSync(join(project, '.env'), run('scripts/compose-env', []))
   // Beside other fleets on this machine.
   const port = await freePort()
   const name2 = `fleet-eject-${process.pid}`

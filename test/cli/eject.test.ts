@@ -138,7 +138,7 @@ describe('the ejected files', () => {
       const text = readFileSync(join(folder, 'docker-compose.loadbalancer.yml'), 'utf8')
       assert.equal(text.includes('POSTGRES'), files !== undefined)
       assert.equal(existsSync(join(folder, 'deploy/compose/postgres-primary.sh')), files !== undefined)
-      assert.ok((statSync(join(folder, 'scripts/compose-env')).mode & 0o111) !== 0)
+      assert.ok((statSync(join(folder, 'deploy/compose/secrets.sh')).mode & 0o111) !== 0)
       const project = parse(text, { merge: true })
       assert.equal(project.name, 'shop-api')
       assert.match(project.services.app.image, /^shop-api:/)
@@ -153,8 +153,9 @@ describe('the ejected files', () => {
       'nginx',
       'prometheus',
       'redis',
+      'secrets',
     ])
-    assert.deepEqual(Object.keys(small.app?.depends_on ?? {}), ['redis'])
+    assert.deepEqual(Object.keys(small.app?.depends_on ?? {}), ['secrets', 'redis'])
     const large = await services(withPrisma)
     assert.ok(large.migrate && large.postgres && large['postgres-replica'])
     assert.deepEqual(Object.keys(large.app?.depends_on ?? {}).sort(), [
@@ -162,6 +163,7 @@ describe('the ejected files', () => {
       'postgres',
       'postgres-replica',
       'redis',
+      'secrets',
     ])
   })
 

@@ -55,11 +55,10 @@ describe('Prometheus', () => {
 
   it('accepts the configuration and the rules', async () => {
     cpSync(folder, work, { recursive: true })
-    // In the container its token is in /tmp.
     const token = join(work, 'token')
     writeFileSync(token, 'x')
     const file = join(work, 'prometheus.yml')
-    writeFileSync(file, readFileSync(file, 'utf8').replace('/tmp/token', token))
+    writeFileSync(file, readFileSync(file, 'utf8').replace('/run/secrets/FLEET_ADMIN_TOKEN', token))
     const { code, output } = await promtool('check', 'config', file)
     assert.equal(code, 0, output)
     assert.match(output, /SUCCESS: 2 rule files found|SUCCESS: \d+ rules found/)

@@ -11,14 +11,17 @@ const read = <T>(path: string): T => parse(readFileSync(`${root}${path}`, 'utf8'
 interface Service {
   image: string
   environment: Record<string, string>
-  volumes: string[]
+  volumes: (string | object)[]
   ports: string[]
 }
 const { services } = read<{ services: Record<'grafana' | 'prometheus', Service> }>('docker-compose.loadbalancer.yml')
 const { grafana } = services
 /** The folder's mount point in the container. */
 const mounted = (folder: string): string =>
-  grafana.volumes.find((volume) => volume.startsWith(`./${folder}:`))?.split(':')[1] ?? `nowhere: ${folder}`
+  grafana.volumes
+    .filter((volume) => typeof volume === 'string')
+    .find((volume) => volume.startsWith(`./${folder}:`))
+    ?.split(':')[1] ?? `nowhere: ${folder}`
 
 const provisioning = 'deploy/observability/grafana/provisioning'
 const dashboards = 'deploy/observability/grafana/dashboards'

@@ -52,12 +52,12 @@ export const kits: Readonly<Record<string, Kit>> = {
       'docker-compose.loadbalancer.yml',
       ['deploy/compose/app.Dockerfile', () => 'Dockerfile'],
       ['deploy/compose/app.dockerignore', () => '.dockerignore'],
-      'scripts/compose-env',
+      'deploy/compose/secrets.sh',
       'nginx',
       'haproxy',
       ...observability,
     ],
-    withDatabase: ['deploy/compose/postgres-primary.sh', 'deploy/compose/postgres-replica.sh'],
+    withDatabase: ['primary', 'replica', 'start'].map((name) => `deploy/compose/postgres-${name}.sh`),
     fills: [
       [/^Dockerfile$/, /CMD \["node", "app\.js"\]/, ({ app }) => `CMD ["node", "${app}"]`],
       [/^Dockerfile$/, /docker build -t fastify-fleet/, ({ name }) => `docker build -t ${name}`],
@@ -67,7 +67,6 @@ export const kits: Readonly<Record<string, Kit>> = {
       ...(migrates
         ? ['Dockerfile: have Prisma’s client made before `COPY . .` is run, if yours is not kept in the repository']
         : []),
-      'scripts/compose-env > .env',
       'docker compose -f docker-compose.loadbalancer.yml up -d --wait',
       'npx fleet test http://127.0.0.1:8080',
     ],

@@ -1,4 +1,4 @@
-import { isPair, isScalar, parseAllDocuments, parseDocument, visit } from 'yaml'
+import { isPair, isScalar, parseAllDocuments, parseDocument, type Scalar, visit } from 'yaml'
 import type { Project } from './project.ts'
 
 const databases = ['postgres', 'postgres-replica']
@@ -15,8 +15,11 @@ export function composeFor(text: string, { name, migrates }: Project): string {
       document.deleteIn(['services', 'app', 'depends_on', service])
     }
     for (const volume of databases) document.deleteIn(['volumes', volume])
-    for (const variable of ['DATABASE_URL', 'DATABASE_REPLICA_URLS'])
+    for (const variable of ['DATABASE_URL_FILE', 'DATABASE_REPLICA_URLS_FILE'])
       document.deleteIn(['services', 'app', 'environment', variable])
+    const secrets = ['configs', 'given', 'content']
+    const content = document.getIn(secrets, true) as Scalar<string>
+    content.value = content.value.replaceAll(/^(?:POSTGRES|REPLICATION)_PASSWORD=.*\n/gm, '')
     document.commentBefore = (document.commentBefore ?? '').replace(
       /A whole fleet:[^\n]*/,
       'A whole fleet: three instances, Redis, and a front. docs/compose.md of fastify-fleet',
