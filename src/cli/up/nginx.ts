@@ -54,6 +54,9 @@ function values({
     FLEET_HTTP_PORT: String(port),
     FLEET_TARGETS: list(instances),
     FLEET_SERVERS: undefined,
+    // All clients of this machine have one address.
+    FLEET_RATE: env.FLEET_RATE ?? '10000r/s',
+    FLEET_API_RATE: env.FLEET_API_RATE ?? '10000r/s',
     // Longer than the drain, so that no request is on its way when the listener closes.
     FLEET_FAIL_TIMEOUT: env.FLEET_FAIL_TIMEOUT ?? `${Math.floor(drainDelayMs / 1_000) + 1}s`,
     FLEET_ADMIN_TARGETS: env.FLEET_ADMIN_TARGETS ?? list(operators ?? instances),
