@@ -35,7 +35,15 @@ test('nginx accepts every policy, with each switch on and off', async () => {
 })
 
 test('every value that a template uses has a default, and every default is used', () => {
-  const used = new Set([...directives.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name))
+  const renderer = readFileSync(`${folder}../scripts/nginx-render`, 'utf8')
+  const derived = ['LAST_RESORT', 'POOL_NAME', 'POOL_SUFFIX', 'STATIC', 'STATIC_FOLDER'].map((name) => `FLEET_${name}`)
+  const inTemplates = [...directives.matchAll(/\$\{(FLEET_\w+)\}/g)].map(([, name = '']) => name)
+  for (const name of derived) assert.ok(inTemplates.includes(name), name)
+  const used = new Set(inTemplates.filter((name) => !derived.includes(name)))
+  // Not in a template: the renderer derives others from them.
+  for (const name of ['FAIL_TIMEOUT', 'MAINTENANCE', 'POOLS', 'ROUTES', 'STATIC_ROOT'])
+    if (renderer.includes(`$FLEET_${name}`)) used.add(`FLEET_${name}`)
+  for (const list of ['FLEET', 'FLEET_CANARY', 'FLEET_ADMIN']) used.add(`${list}_TARGETS`)
   const given = new Set([...(files.get('nginx.env') ?? '').matchAll(/^(FLEET_\w+)=/gm)].map(([, name]) => name))
   assert.deepEqual([...used].sort(), [...given].sort())
 })
