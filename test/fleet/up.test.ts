@@ -26,7 +26,7 @@ interface Up {
 
 async function up(args: string[], env: Record<string, string | number> = {}): Promise<Up> {
   const ports = { FLEET_PORT: await freePort(), FLEET_BASE_PORT: await freePort(3) }
-  const process = forkApp(main, { args: ['up', ...args, '--json'], env: { ...ports, ...env } })
+  const process = forkApp(main, { args: ['up', ...args, '--install', '--json'], env: { ...ports, ...env } })
   const [line] = await process.waitFor(/^\{.*\}\n/m, 120_000)
   const report: FleetReport = JSON.parse(line)
   const pids = [report.front, ...report.instances, ...report.servers].map(({ pid }) => pid as number)
@@ -227,19 +227,6 @@ describe('fleet up', { concurrency: 2 }, async () => {
     })
     assert.equal((await instance.exit).code, 1)
     assert.match(instance.stderr, /FLEET_ERR_PORT_TAKEN .*an instance.*FLEET_BASE_PORT=/)
-  })
-
-  test('without Redis it runs one instance with its state in memory, and reports that', async () => {
-    // Only Node is on PATH, not even a package manager.
-    const fleet = await up([program, '--front', 'node'], { ...named, REDIS_URL: '', PATH: '' })
-    assert.equal(fleet.report.instances.length, 1)
-    assert.equal(fleet.report.state.sessions, 'memory of the only instance')
-    assert.match(
-      fleet.report.notes.join(),
-      /Redis: it is not installed.*`brew install redis`; without it, one instance/,
-    )
-    assert.equal((await fetch(fleet.report.front.url)).status, 200)
-    await down(fleet, 'SIGTERM')
   })
 
   test('reports a configured server that is unreachable', async () => {

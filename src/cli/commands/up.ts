@@ -6,19 +6,28 @@ import { afterSameSignal } from '../../instance/lifecycle/signals.ts'
 import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
+import { mayInstall } from '../up/consent.ts'
+import { type ServerName, serverNames } from '../up/dependencies.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 
 const command: Command = defineCommand({
   name: 'up',
-  summary: 'Run a whole fleet on this machine: Redis, PostgreSQL, instances and a front',
+  summary: 'Run a whole fleet on this machine: instances, a front, and the servers they use',
   usage: `fleet up [FILE] [options]
 
-FILE is the program of each instance and must listen on PORT (default: the reference application). REDIS_URL and
-DATABASE_URL replace the servers that it would start. FLEET_PORT (default 8080; 0: a free port) is the front's port,
-FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
+FILE is the program of each instance and must listen on PORT (default: the reference application). Redis is started for the
+state that instances share. PostgreSQL is started if the folder of the app has a Prisma schema for it, or if its package.json
+depends on pg, postgres, @fastify/postgres, @prisma/adapter-pg or (without a schema) @prisma/client. The migrations in its
+prisma/migrations are applied. REDIS_URL and DATABASE_URL replace the servers that it would start. Missing programs are
+installed with apt-get only after a yes on the terminal or with --install. FLEET_PORT (default 8080; 0: a free port) is the
+front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
   options: {
     instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
     front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
+    install: flag('Install missing programs with apt-get without asking'),
+    with: option('SERVER to start although the app does not seem to use it: postgres', { multiple: true }),
+    without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
+    migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     logs: flag('Show the output of the instances'),
   },
   async run({ values, positionals, out }) {
@@ -29,15 +38,19 @@ FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops eve
       instances: integerOption('instances', values.instances, 1, 64),
       front: parseFront(values.front),
       env: readEnv(),
-      migrate: reference,
+      include: servers('with', values.with),
+      exclude: servers('without', values.without),
+      migrate: reference || values.migrate === true,
+      seed: reference,
       // In place during a step, else as a line.
       onEvent: (line) => (step ? step.label(line) : out.note(line)),
       onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
     })
+    const install = await mayInstall(await fleet.missing(), values.install === true, out)
     const ending = untilSignal()
     step = out.progress('looking for installed programs')
     try {
-      const started = await Promise.race([fleet.start().then(() => true), ending])
+      const started = await Promise.race([fleet.start(install).then(() => true), ending])
       if (started === true) {
         step.done('the fleet is ready')
         step = undefined
@@ -68,6 +81,14 @@ function parseFront(text: string | undefined): FrontName | undefined {
   if (text === undefined || Object.hasOwn(fronts, text)) return text as FrontName | undefined
   const known = Object.keys(fronts).join(', ')
   throw usageError(`--front must be one of ${known}, not ${JSON.stringify(text)}`)
+}
+
+function servers(option: string, given: readonly string[] = []): ReadonlySet<ServerName> {
+  for (const name of given) {
+    if ((serverNames as readonly string[]).includes(name)) continue
+    throw usageError(`--${option} must be one of ${serverNames.join(', ')}, not ${JSON.stringify(name)}`)
+  }
+  return new Set(given as ServerName[])
 }
 
 /** The named program, or the reference application, which the published package does not include. */
@@ -117,7 +138,7 @@ function show(report: FleetReport, reference: boolean, out: Output): void {
   out.line()
   out.table([
     { state: 'sessions, tokens, cache, limits, registry', 'stored in': state.sessions },
-    { state: 'users and records', 'stored in': state.database },
+    { state: 'database', 'stored in': state.database },
   ])
   out.line()
   for (const note of notes) out.line(`${out.style('yellow', 'note')} ${note}`)

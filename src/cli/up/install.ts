@@ -33,9 +33,19 @@ export async function provide(program: Program, options: ProvideOptions = {}): P
   const failure = options.install === false ? 'it is not installed' : await install(program, options.onProgress)
   const installed = findComplete(program)
   if (installed) return installed
-  const command = `\`sudo apt-get install ${program.apt.join(' ')}\` or \`brew install ${program.brew}\``
-  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${program.title}: ${failure}; install it with ${command}`)
+  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${program.title}: ${failure}; ${installCommand([program])}`)
 }
+
+export const isInstalled = (program: Program): boolean => findComplete(program) !== undefined
+
+/** How a person installs the programs. */
+export function installCommand(programs: readonly Program[]): string {
+  const apt = aptPackages(programs).join(' ')
+  const brew = programs.map((program) => program.brew).join(' ')
+  return `install ${programs.length === 1 ? 'it' : 'them'} with \`sudo apt-get install ${apt}\` or \`brew install ${brew}\``
+}
+
+export const aptPackages = (programs: readonly Program[]): string[] => programs.flatMap(({ apt }) => apt)
 
 function findComplete({ names, folders, complete }: Program): string | undefined {
   const found = findProgram(names, folders)
@@ -43,8 +53,9 @@ function findComplete({ names, folders, complete }: Program): string | undefined
 }
 
 /**
- * Installs packages without starting their services: `policy-rc.d` rejects starts during the installation, and new services are
- * disabled for the next boot. The lock serialises concurrent installations; the kernel releases it when its owner dies.
+ * Installs packages without starting their services, and leaves the rest of the machine alone. Nothing has to be undone if it is
+ * killed: only its environment asks for that, SYSTEMD_OFFLINE under systemd, the run level under System V init. New services
+ * are disabled for the next boot. The lock serialises concurrent installations; the kernel releases it when its owner dies.
  */
 const installScript = `
 set -eu
@@ -52,20 +63,13 @@ set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 exec 9>/run/fastify-fleet-install.lock
 flock 9
-policy=/usr/sbin/policy-rc.d
-kept=$policy.fastify-fleet
-restore() {
-  rm -f "$policy"
-  [ ! -e "$kept" ] || mv -f "$kept" "$policy"
-}
 log=$(mktemp)
-trap 'restore; rm -f "$log"' EXIT
+trap 'rm -f "$log"' EXIT
 trap 'exit 1' INT TERM HUP PIPE
-# A killed run leaves its file behind.
-! grep -qs fastify-fleet "$policy" || rm "$policy"
-[ -e "$kept" ] || [ ! -e "$policy" ] || mv "$policy" "$kept"
-printf '#!/bin/sh\\n# fastify-fleet installs\\nexit 101\\n' > "$policy"
-chmod 755 "$policy"
+# Version 0.1 wrote policy-rc.d; a run that was killed left it behind.
+policy=/usr/sbin/policy-rc.d
+if grep -qs '^# fastify-fleet installs' "$policy"; then rm "$policy"; fi
+if [ -e "$policy.fastify-fleet" ]; then mv "$policy.fastify-fleet" "$policy"; fi
 
 missing=
 for package; do
@@ -76,7 +80,9 @@ done
 export DEBIAN_FRONTEND=noninteractive
 # Output goes to a file, because the caller may exit first.
 get() { apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >"$log" 2>&1 9>&- </dev/null; }
-add() { get install --yes --no-install-recommends $missing; }
+add() {
+  SYSTEMD_OFFLINE=1 RUNLEVEL=1 PREVLEVEL=1 NEEDRESTART_SUSPEND=1 get install --yes --no-install-recommends $missing
+}
 # The first attempt fails with missing or old package lists.
 add || { get update && add; } || { tail -n 3 "$log" >&2; exit 1; }
 ! [ -d /run/systemd/system ] || systemctl disable --quiet $missing 2>/dev/null || true

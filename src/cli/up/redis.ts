@@ -6,7 +6,7 @@ import { type Program, type ProvideOptions, provide } from './install.ts'
 import { freePort } from './port.ts'
 import { probePort, type Server, startServer } from './server.ts'
 
-const redisProgram: Program = {
+export const redisProgram: Program = {
   title: 'Redis',
   names: ['redis-server', 'valkey-server'],
   apt: ['redis-server'],

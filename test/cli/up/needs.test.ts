@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { FleetReport } from '../../../src/cli/up/local-fleet.ts'
+import type { App } from '../../helpers/fork-app.ts'
+import { startPostgres } from '../../helpers/postgres.ts'
+import { fleetUp, listens, project, withPlugin } from './apps.ts'
+
+const answer = `${withPlugin}app.get('/', async () => ({ redis: !!process.env.REDIS_URL, database: !!process.env.DATABASE_URL }))\n${listens}`
+const dependsOn = (name: string): string => JSON.stringify({ type: 'module', dependencies: { [name]: '*' } })
+const schema = (provider: string): string => `datasource db {\n  provider = "${provider}"\n}\n`
+const migration = {
+  'prisma/migrations/migration_lock.toml': 'provider = "postgresql"\n',
+  'prisma/migrations/1_init/migration.sql': 'CREATE TABLE thing (id int);',
+}
+/** Responds with the rows of a table that a migration creates. */
+const reads = `${withPlugin}
+import pg from 'pg'
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL })
+app.get('/', async () => (await pool.query('SELECT count(*)::int AS things FROM thing')).rows[0])
+app.addHook('onClose', () => pool.end())
+${listens}`
+
+async function running(
+  files: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+  env = {},
+): Promise<[App, FleetReport]> {
+  const up = await fleetUp(
+    project(files),
+    ['app.ts', '--front', 'node', '-n', '2', '--install', '--json', ...args],
+    env,
+  )
+  const [line] = await up.waitFor(/^\{.*\}\n/m)
+  return [up, JSON.parse(line)]
+}
+
+async function stop(up: App): Promise<void> {
+  await up.kill('SIGTERM')
+  assert.equal(up.ended?.code, 0, up.stderr)
+}
+
+const servers = ({ servers }: FleetReport): string[] =>
+  servers.map(({ program }) => (/postgres$/.test(program) ? 'postgres' : 'redis')).sort()
+
+describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
+  for (const [what, files, args, expected] of [
+    ['nothing about a database', {}, [], ['redis']],
+    ['a package that connects to PostgreSQL', { 'package.json': dependsOn('pg') }, [], ['postgres', 'redis']],
+    ['a Prisma schema for PostgreSQL', { 'prisma/schema.prisma': schema('postgresql') }, [], ['postgres', 'redis']],
+    [
+      'a Prisma schema for another database',
+      { 'prisma/schema.prisma': schema('sqlite'), 'package.json': dependsOn('@prisma/client') },
+      [],
+      ['redis'],
+    ],
+    ['nothing, and --with postgres', {}, ['--with', 'postgres'], ['postgres', 'redis']],
+    ['PostgreSQL, and --without postgres', { 'package.json': dependsOn('pg') }, ['--without', 'postgres'], ['redis']],
+    ['nothing, and --without redis', {}, ['--without', 'redis'], []],
+  ] as const) {
+    test(what, async () => {
+      const [up, report] = await running({ 'app.ts': answer, ...files }, args)
+      assert.deepEqual(servers(report), expected)
+      const redis = expected.some((name) => name === 'redis')
+      assert.equal(report.instances.length, redis ? 2 : 1)
+      const seen = await (await fetch(report.front.url)).json()
+      assert.deepEqual(seen, { redis, database: expected.some((name) => name === 'postgres') })
+      await stop(up)
+    })
+  }
+
+  test('applies the migrations of the app to the database that it starts', async () => {
+    const [up, report] = await running({ 'app.ts': reads, 'package.json': dependsOn('pg'), ...migration })
+    assert.match(report.state.database, /PostgreSQL on port \d+, migrated by prisma\/migrations/)
+    assert.deepEqual(await (await fetch(report.front.url)).json(), { things: 0 })
+    await stop(up)
+  })
+
+  test('changes the database of DATABASE_URL only with --migrate', async () => {
+    const { url } = await startPostgres()
+    const files = { 'app.ts': reads, ...migration }
+    const [up, report] = await running(files, [], { DATABASE_URL: url })
+    assert.match(report.notes.join(), /DATABASE_URL lacks 1 migrations?; `--migrate`/)
+    assert.equal((await fetch(report.front.url)).status, 500)
+    await stop(up)
+    const [again, migrated] = await running(files, ['--migrate'], { DATABASE_URL: url })
+    assert.deepEqual(migrated.notes, [])
+    assert.deepEqual(await (await fetch(migrated.front.url)).json(), { things: 0 })
+    await stop(again)
+  })
+
+  for (const [args, env, says] of [
+    [['--without', 'mysql'], {}, /--without must be one of redis, postgres, not "mysql"/],
+    [
+      ['--without', 'redis'],
+      { REDIS_URL: 'redis://127.0.0.1:1' },
+      /--without redis and REDIS_URL contradict each other/,
+    ],
+  ] as const) {
+    test(`wrong use: ${args.join(' ')}`, async () => {
+      const up = await fleetUp(project({ 'app.ts': answer }), ['app.ts', ...args], env)
+      assert.deepEqual(await up.exit, { code: 2, signal: null })
+      assert.match(up.stderr, says)
+    })
+  }
+})
