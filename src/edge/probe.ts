@@ -1,11 +1,9 @@
-import type { IncomingMessage } from 'node:http'
-import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
-import { http } from '../base/internals/node-http.ts'
 import { int, oneOf, path, type Resolved } from '../base/options.ts'
-import { urlAt } from '../base/urls.ts'
 import { guard } from './boundary.ts'
-import { addressOf } from './target-url.ts'
+import type { Server } from './http/wire/connect.ts'
+import type { HeadHandler, UpstreamController } from './http/wire/response-head.ts'
+import { addressOf, authorityOf } from './target-url.ts'
 
 export const probeOptions = {
   /** `http` requests `path` and expects a 2xx; `tcp` only connects; `off` disables probing. */
@@ -24,11 +22,7 @@ export const probeOptions = {
 export type ProbeOptions = Resolved<typeof probeOptions>
 
 /** A server to probe. */
-export interface ProbeTarget {
-  readonly url: URL
-  /** Name that its certificate must be valid for, if it is not the host of the URL. */
-  readonly serverName?: string
-}
+export type ProbeTarget = Server
 
 /** Result of a probe; `draining` when the target reports it. */
 export type Verdict = 'pass' | 'fail' | 'draining'
@@ -126,34 +120,40 @@ export class Prober<T extends ProbeTarget> {
 const maxProbeBytes = 64 * 1024
 
 /** Uses a new connection, so that it also tests whether the target still accepts connections. */
-function probeHttp(target: ProbeTarget, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
-  const { url, serverName } = target
+async function probeHttp(target: ProbeTarget, path: string, timeoutMs: number, signal: AbortSignal): Promise<Verdict> {
+  // Loaded on first use: most apps probe nothing.
+  const { connectTo } = await import('./http/wire/connect.ts')
   return new Promise((resolve) => {
-    const send = url.protocol === 'https:' ? httpsRequest : http.request
-    const options = { agent: false, signal, headers: { 'user-agent': 'fleet-probe' } }
-    const request = send(urlAt(url, path), serverName ? { ...options, servername: serverName } : options)
-    const fail = (): void => void request.destroy()
-    const timer = setTimeout(fail, timeoutMs)
-    request.on('error', () => resolve('fail'))
-    const closed = guard('the end of a probe', () => {
+    const bounds = { connectTimeoutMs: timeoutMs, responseTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs }
+    const keepAlive = { keepAliveMs: 1, unsafeKeepAliveMs: 1, maxHeaderBytes: maxProbeBytes }
+    const pool = connectTo(target, { ...bounds, ...keepAlive })
+    let controller: UpstreamController | undefined
+    let length = 0
+    const cancel = guard('the end of a probe', () => controller?.abort(new Error('probe ended')))
+    const timer = setTimeout(cancel, timeoutMs)
+    const end = (): void => {
       clearTimeout(timer)
       resolve('fail')
-    })
-    request.on('close', closed)
-    const judge = (response: IncomingMessage): void => {
-      let length = 0
-      const count = guard('a response to a probe', (chunk: Buffer) => {
-        length += chunk.length
-        if (length > maxProbeBytes) request.destroy()
-      })
-      response.on('data', count)
-      response.on('error', () => {})
-      const { statusCode = 0, headers } = response
-      const pass = statusCode >= 200 && statusCode < 300
-      resolve(headers['x-fleet-draining'] === '1' ? 'draining' : pass ? 'pass' : 'fail')
+      void pool.close()
     }
-    request.on('response', guard('a probe', judge, fail))
-    request.end()
+    const handler: HeadHandler = {
+      onRequestStart: (started) => {
+        controller = started
+        if (signal.aborted) cancel()
+      },
+      onResponseHead: (_, { status, draining }) => {
+        if (status >= 200) resolve(draining ? 'draining' : status < 300 ? 'pass' : 'fail')
+      },
+      onResponseData: (_, chunk) => {
+        length += chunk.length
+        if (length > maxProbeBytes) cancel()
+      },
+      onResponseEnd: end,
+      onResponseError: end,
+    }
+    const headers = `host: ${authorityOf(target.url)}\r\nuser-agent: fleet-probe\r\n`
+    pool.dispatch({ method: 'GET', path, headers, body: null, rejectable: false }, handler, true)
+    signal.addEventListener('abort', cancel)
   })
 }
 

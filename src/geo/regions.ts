@@ -1,7 +1,7 @@
 import { FleetError } from '../base/errors.ts'
 import { list, number, type OptionsOf, object, resolveOptions, type Shape, text } from '../base/options.ts'
 import { type ProbeOptions, Prober } from '../edge/probe.ts'
-import { parseTarget } from '../edge/target-url.ts'
+import { parseServer } from '../edge/target-url.ts'
 import { isCountry } from './locator.ts'
 import { distanceKm, type Place } from './place.ts'
 
@@ -76,7 +76,7 @@ export class Regions {
 
 function regionOf(name: string, options: RegionOptions): Region {
   const { url, countries, location } = resolveOptions(`geo.regions.${name}`, regionOptions, options)
-  const region = { name, url: parseTarget(url), countries: new Set(countries), location, healthy: true }
+  const region = { name, url: parseServer(url), countries: new Set(countries), location, healthy: true }
   const unknown = countries.find((country) => !isCountry(country))
   if (unknown !== undefined) {
     const detail = `\`geo.regions.${name}.countries\` has ${JSON.stringify(unknown)}; expected ISO 3166-1 codes such as DE`

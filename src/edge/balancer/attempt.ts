@@ -5,6 +5,7 @@ import type { Dispatcher } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
 import { caught } from '../boundary.ts'
 import { headersFrom } from '../http/wire/fields.ts'
+import { RefusedStreamError } from '../http/wire/http2-exchange.ts'
 import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire/response-head.ts'
 import type { Target } from './target.ts'
 
@@ -115,6 +116,7 @@ export class Attempt implements HeadHandler {
   }
 
   onResponseError(_: UpstreamController | null, error: Error): void {
+    if (error instanceof RefusedStreamError) this.sent = false
     this.#protect(() => this.#owner.failed(this, error))
   }
 

@@ -2,18 +2,34 @@ import { createHash } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { Dispatcher, Pool } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
-import { bool, int, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
+import {
+  bool,
+  either,
+  int,
+  list,
+  type OptionsOf,
+  type Resolved,
+  resolveOptions,
+  shape,
+  text,
+} from '../../base/options.ts'
 import { guard } from '../boundary.ts'
 import { HeaderLines } from '../http/headers.ts'
-import { WirePool } from '../http/wire/pool.ts'
+import { type ConnectionPool, connectTo } from '../http/wire/connect.ts'
 import type { WireRequest } from '../http/wire/request-writer.ts'
-import { addressOf, parseTarget } from '../target-url.ts'
+import type { ServerTls } from '../http/wire/socket.ts'
+import { addressOf, authorityOf, basePathOf, isTls, parseTarget } from '../target-url.ts'
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
 
+const pem = shape<string | Buffer>('PEM text', (v) => (typeof v === 'string' && v !== '') || Buffer.isBuffer(v))
+
 /** @internal */
 export const targetOptions = {
-  /** `http://host:port` or `https://host:port`; for the TCP proxy `tcp://host:port`. No path. */
+  /**
+   * `http://host:port` or `https://host:port`, with the path below which its requests go; for a Unix domain socket
+   * `unix+http://%2Frun%2Fapp.sock`; for the TCP proxy `tcp://host:port`.
+   */
   url: text,
   /** Share of traffic relative to the other targets; with 0 it receives none. */
   weight: int(0, 1000).default(100),
@@ -25,6 +41,16 @@ export const targetOptions = {
   id: text,
   /** Name that the certificate of an `https` target must be valid for. @default the host in its URL */
   serverName: text,
+  /** Certificate authorities that may sign its certificate. @default those of Node */
+  ca: either(pem, list(pem)),
+  /** Certificate chain to present to the target. */
+  cert: pem,
+  /** Private key of `cert`. */
+  key: pem,
+  /** With false, any certificate is accepted: for tests only. */
+  rejectUnauthorized: bool.default(true),
+  /** Send requests over HTTP/2: with `https` by ALPN, with `http` by prior knowledge. Upgrades use HTTP/1.1. */
+  http2: bool.default(false),
   /** Region of the target, for operators. */
   region: text,
   /** Zone of the target, for operators. */
@@ -74,7 +100,12 @@ export class Target {
   readonly maxConnections: number
   readonly region?: string
   readonly zone?: string
+  /** For TLS: the name that its certificate must be valid for. */
   readonly serverName?: string
+  readonly tls: ServerTls
+  readonly http2: boolean
+  /** Path in front of the path of every request; empty for none. */
+  readonly basePath: string
   weight: number
   state: TargetState = 'unproven'
   /** Monotonic milliseconds at which the state changed last. */
@@ -91,17 +122,18 @@ export class Target {
   /** Milliseconds until the response headers. */
   readonly latency: PeakEwma = new PeakEwma()
   readonly #connections: ConnectionOptions
-  #pools: { safe?: Pool; unsafe?: Pool } = {}
-  #wire: WirePool | undefined
+  #pools: Partial<Record<'safe' | 'unsafe' | 'safeHttp2' | 'unsafeHttp2', Pool>> = {}
+  #wire: ConnectionPool | undefined
 
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   constructor(given: TargetOptions, connections: ConnectionOptions) {
-    const { url, id, weight, backup, maxConnections, region, zone, serverName } = resolveOptions(
-      'target',
-      targetOptions,
-      given,
-    )
+    const resolved = resolveOptions('target', targetOptions, given)
+    const { url, id, weight, backup, maxConnections, region, zone, serverName, http2 } = resolved
+    const { ca, cert, key, rejectUnauthorized } = resolved
     this.url = parseTarget(url)
+    this.basePath = basePathOf(this.url)
+    this.tls = { ca, cert, key, rejectUnauthorized }
+    this.http2 = http2
     this.id = id ?? createHash('sha256').update(this.url.href).digest('hex').slice(0, 12)
     this.weight = weight
     this.backup = backup
@@ -118,8 +150,8 @@ export class Target {
   }
 
   /**
-   * Sends a request. Those of the proxy use its own connections; upgrades, and requests that still need validation, use
-   * undici.
+   * Sends a request, below the path of the target's URL. Those of the proxy use its own connections; upgrades, and requests
+   * that still need validation, use undici.
    *
    * @param handler with `rejectable`, a draining target is asked to reject the request
    * @param repeatable see {@link Target.pool}
@@ -129,20 +161,28 @@ export class Target {
     handler: Dispatcher.DispatchHandler & { rejectable: boolean },
     repeatable: boolean,
   ): void {
-    const { method, path, headers, body = null, upgrade } = options
+    const { method, headers, body = null, upgrade } = options
     const { rejectable } = handler
+    const path = this.basePath + options.path
     if (headers instanceof HeaderLines && !upgrade) {
-      this.#wire ??= this.#connectWire()
-      const request = { method, path, headers: headers.text, body: body as WireRequest['body'], rejectable }
-      this.#wire.dispatch(request, handler, repeatable)
-    } else this.pool(repeatable).dispatch(rejectable ? withRetryHeader(options) : options, handler)
+      this.#wire ??= connectTo(this, this.#connections)
+      const lines = headers.hasHost ? headers.text : `host: ${authorityOf(this.url)}\r\n${headers.text}`
+      this.#wire.dispatch(
+        { method, path, headers: lines, body: body as WireRequest['body'], rejectable },
+        handler,
+        repeatable,
+      )
+    } else {
+      const own = { ...options, path }
+      this.pool(repeatable, this.http2 && !upgrade).dispatch(rejectable ? withRetryHeader(own) : own, handler)
+    }
   }
 
   /** @param repeatable whether a request may be sent again when its connection turns out to be dead */
-  pool(repeatable: boolean): Pool {
-    const kind = repeatable ? 'safe' : 'unsafe'
+  pool(repeatable: boolean, http2: boolean = this.http2): Pool {
+    const kind = `${repeatable ? 'safe' : 'unsafe'}${http2 ? 'Http2' : ''}` as const
     const { keepAliveMs, unsafeKeepAliveMs } = this.#connections
-    this.#pools[kind] ??= this.#connect(repeatable ? keepAliveMs : unsafeKeepAliveMs)
+    this.#pools[kind] ??= this.#connect(repeatable ? keepAliveMs : unsafeKeepAliveMs, http2)
     return this.#pools[kind]
   }
 
@@ -158,27 +198,27 @@ export class Target {
     await Promise.allSettled(closing.map((pool) => pool?.close()))
   }
 
-  #connectWire(): WirePool {
-    const address = addressOf(this.url)
-    const serverName = this.url.protocol === 'https:' ? (this.serverName ?? address.host) : undefined
-    return new WirePool({ ...this.#connections, ...address, serverName })
-  }
-
-  #connect(keepAliveMs: number): Pool {
+  #connect(keepAliveMs: number, http2: boolean): Pool {
     const { connectTimeoutMs, responseTimeoutMs, bodyTimeoutMs, maxHeaderBytes } = this.#connections
+    const address = addressOf(this.url)
     const connector = undici().buildConnector({
-      allowH2: false,
+      ...this.tls,
+      allowH2: http2,
+      ...(http2 && { preferH2: true, useH2c: !isTls(this.url) }),
       timeout: connectTimeoutMs,
+      ...('path' in address && { socketPath: address.path }),
       ...(this.serverName && { servername: this.serverName }),
     })
-    return new (undici().Pool)(this.url.origin, {
+    // A Unix domain socket has no origin.
+    const origin = 'path' in address ? `${isTls(this.url) ? 'https' : 'http'}://localhost` : this.url.origin
+    return new (undici().Pool)(origin, {
       headersTimeout: responseTimeoutMs,
       bodyTimeout: bodyTimeoutMs,
       keepAliveTimeout: keepAliveMs,
       keepAliveMaxTimeout: keepAliveMs,
       maxHeaderSize: maxHeaderBytes,
       pipelining: 1,
-      allowH2: false,
+      allowH2: http2,
       connect: (options, callback) => {
         // Without a name of its own, undici would expect a certificate for the Host of the request.
         connector({ ...options, servername: '' }, (...[error, socket]) => {

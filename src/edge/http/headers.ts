@@ -46,6 +46,12 @@ const notNominable: ReadonlySet<string> = new Set(['content-length', 'cookie', '
 export class HeaderLines implements Iterable<[string, string]> {
   /** Lines with their line ends. Values must not contain one, because they are not checked again. */
   text = ''
+  /** Without one, the target's own name is sent. */
+  readonly hasHost: boolean
+
+  constructor(hasHost: boolean = true) {
+    this.hasHost = hasHost
+  }
 
   push(name: string, value: string): void {
     this.text += `${name}: ${value}\r\n`
@@ -104,7 +110,7 @@ export function requestHeaders(
   const element = origin.element(host)
   if (element === undefined) return undefined
   const nominated = nominatedBy(headers.connection)
-  out.push('host', host)
+  if (out.hasHost) out.push('host', host)
   let cookie = ''
   let hosts = 0
   for (let i = 0; i < raw.length; i += 2) {

@@ -82,7 +82,7 @@ export class Connection implements Dispatcher.DispatchController {
         return !this.paused
       },
     }
-    this.#socket = openSocket(options, onread, owner)
+    this.#socket = openSocket(options, 'http/1.1', owner, onread)
     this.#writer = new RequestWriter(this.#socket, (forServer) => this.#onWait(forServer))
     this.#on(options.serverName === undefined ? 'connect' : 'secureConnect', () => {
       this.#connected = true
