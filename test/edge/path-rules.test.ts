@@ -3,12 +3,10 @@ import { readFileSync } from 'node:fs'
 import type { IncomingHttpHeaders } from 'node:http'
 import { after, describe, it } from 'node:test'
 import Fastify from 'fastify'
-import { haproxyConfig } from '../../src/cli/up/haproxy.ts'
 import { nginxConfig } from '../../src/cli/up/nginx.ts'
 import { authentication, rateLimit } from '../../src/state/rate-limit/index.ts'
 import { releases, startFront as startShippedHaproxy } from '../haproxy/haproxy.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { startHaproxy } from '../helpers/haproxy.ts'
 import { startNginx } from '../helpers/nginx.ts'
 import { until } from '../helpers/until.ts'
 import { startFront as startShippedNginx } from '../nginx/front.ts'
@@ -64,11 +62,6 @@ const fronts: Record<string, (upstream: Upstream) => Promise<Started>> = {
       },
     ]),
   ),
-  'HAProxy of `fleet up`': async (upstream) => {
-    const own = await plan(upstream)
-    await startHaproxy({ port: own.port, config: haproxyConfig(own) })
-    return { url: `http://127.0.0.1:${own.port}`, limited: false, caches: false }
-  },
 }
 
 const request = (target: string, ...lines: string[]): string =>

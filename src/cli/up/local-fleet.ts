@@ -91,6 +91,7 @@ export class LocalFleet {
     const options = {
       file,
       adminPort: env.FLEET_ADMIN_PORT,
+      agentPort: this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       onEvent,
       onOutput,
@@ -98,8 +99,11 @@ export class LocalFleet {
     this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
     await Promise.all(this.#instances.map((instance) => instance.start()))
     onEvent(`starting ${this.#kind.title}`)
-    const plan = { port: ports.front, instances: instancePorts, drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs }
+    const agents = this.#instances.flatMap(({ agentPort }) => agentPort ?? [])
+    const drainDelayMs = env.DRAIN_DELAY ?? defaultDrainDelayMs
+    const plan = { port: ports.front, instances: instancePorts, agents, drainDelayMs }
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
+    this.#notes.push(...(this.#front.notes ?? []))
     void this.#supervise('the front', this.#front)
     for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)
   }
@@ -229,7 +233,7 @@ export interface FleetReport {
   readonly adminToken: string
   /** A sign-in link, valid once within five minutes. */
   readonly dashboard: string
-  /** Missing programs, with the fix. */
+  /** Missing programs, with the fix, and what else the front opened. */
   readonly notes: readonly string[]
 }
 
