@@ -1,5 +1,7 @@
+import { chmodSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { writeConfig } from '../src/cli/up/front.ts'
+import { temporaryFolder } from '../src/cli/up/child.ts'
 import { haproxyProgram } from '../src/cli/up/haproxy.ts'
 import { provide } from '../src/cli/up/install.ts'
 import { nginxProgram } from '../src/cli/up/nginx.ts'
@@ -29,7 +31,7 @@ export function upstreams(works: readonly string[]): (machine: Machine) => Promi
 export async function nginx(machine: Machine, ports: readonly number[], upstream: string): Promise<Program> {
   const port = await freePort()
   const path = await provide(nginxProgram)
-  const folder = await writeConfig('nginx', 'nginx.conf', { port, config: nginxConfig(port, ports, upstream) })
+  const folder = writeConfig('nginx.conf', nginxConfig(port, ports, upstream))
   const args = ['-p', folder, '-c', `${folder}/nginx.conf`, '-e', 'stderr', '-g', 'daemon off;']
   return listens(machine, port, path, args, folder)
 }
@@ -38,8 +40,16 @@ export async function nginx(machine: Machine, ports: readonly number[], upstream
 export async function haproxy(machine: Machine, ports: readonly number[], balance: string): Promise<Program> {
   const port = await freePort()
   const path = await provide(haproxyProgram)
-  const folder = await writeConfig('haproxy', 'haproxy.cfg', { port, config: haproxyConfig(port, ports, balance) })
+  const folder = writeConfig('haproxy.cfg', haproxyConfig(port, ports, balance))
   return listens(machine, port, path, ['-db', '-C', folder, '-f', 'haproxy.cfg'], folder)
+}
+
+/** Writes a configuration to a folder that workers of another user can enter. */
+function writeConfig(name: string, text: string): string {
+  const folder = temporaryFolder('bench-front')
+  chmodSync(folder, 0o711)
+  writeFileSync(join(folder, name), text)
+  return folder
 }
 
 async function listens(machine: Machine, port: number, path: string, args: string[], cwd: string): Promise<Program> {
