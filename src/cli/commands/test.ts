@@ -13,7 +13,8 @@ const command: Command = defineCommand({
   summary: 'Test a running fleet: health, load distribution, sessions, headers, failover',
   usage: `fleet test [URL] [options]
 
-URL is the front (default: that of \`fleet up\`, http://127.0.0.1:8080 or the port of FLEET_PORT). Without one of the first four options, it tests everything except --failover.
+URL is the front (default: that of \`fleet up\`, http://127.0.0.1:8080 or the port of FLEET_PORT). Without one of the first four
+options, it tests everything except --failover.
 Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
   options: {
     'health-only': flag('Only health paths, operators’ paths and headers'),
