@@ -1,7 +1,11 @@
-// pm2 start ecosystem.config.cjs --env production
+// pm2 start, or pm2 start ecosystem.config.cjs
+//
+// NODE_ENV is production unless pm2 gets `--env development`. In production the app needs REDIS_URL, SESSION_SECRET and
+// JWT_SECRET, and the reference application DATABASE_URL. Without Redis, the processes do not start, because each would have
+// sessions of its own.
 //
 // Deploy with
-//     fleet start ./src/app/main.ts --check && pm2 reload ecosystem.config.cjs --env production
+//     fleet start ./src/app/main.ts --check && pm2 reload ecosystem.config.cjs
 // The check starts the new build once, on a free port, and exits with 1 if it does not become ready: pm2 itself has no
 // such gate. See listen_timeout for a bad build that is reloaded without the check.
 //
@@ -43,6 +47,7 @@ module.exports = {
       merge_logs: true,
 
       env: {
+        NODE_ENV: 'production',
         // Listen only once the critical checks pass; exit with 1 if they do not within this time, in milliseconds.
         // Without it, a bad build would serve requests before it is detected.
         FLEET_READY_TIMEOUT: 60_000,
@@ -53,8 +58,12 @@ module.exports = {
         // pm2 gives every process the environment of the shell, and ids must differ: empty means "generate one".
         INSTANCE_ID: '',
       },
+      // Accepted, although it is the default.
       env_production: {
         NODE_ENV: 'production',
+      },
+      env_development: {
+        NODE_ENV: 'development',
       },
     },
   ],

@@ -141,7 +141,9 @@ function parse(given: Variables) {
     /** JSON: `[{"kid":"2026-11","secret":"…"}]`; the first key signs, all verify. */
     JWT_KEYS: text('JWT_KEYS'),
     get DATABASE_URL() {
-      return checked('DATABASE_URL', postgresSettings)
+      const url = checked('DATABASE_URL', postgresSettings)
+      // A common name of the primary. An app that sets it would otherwise run without its database.
+      return url ?? checked('DATABASE_URL_MASTER', (_, reject) => reject('is not read; name the primary DATABASE_URL'))
     },
     get DATABASE_REPLICA_URLS() {
       const listed = list('DATABASE_REPLICA_URLS', (urls, reject) => {

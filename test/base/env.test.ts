@@ -49,4 +49,14 @@ describe('environment', () => {
       })
     })
   }
+
+  it('rejects a primary that is named DATABASE_URL_MASTER only', () => {
+    const DATABASE_URL_MASTER = 'postgresql://a/b'
+    assert.throws(() => readEnv({ DATABASE_URL_MASTER }).DATABASE_URL, {
+      code: 'FLEET_ERR_ENV_INVALID',
+      message: /name the primary DATABASE_URL/,
+    })
+    assert.equal(readEnv({ DATABASE_URL: 'postgresql://c/d', DATABASE_URL_MASTER }).DATABASE_URL, 'postgresql://c/d')
+    assert.equal(readEnv({ DATABASE_URL_MASTER }).PORT, undefined)
+  })
 })

@@ -11,9 +11,10 @@ import { Target } from '../target.ts'
 const command: Command = defineCommand({
   name: 'test',
   summary: 'Test a running fleet: health, load distribution, sessions, headers, failover',
-  usage: `fleet test URL [options]
+  usage: `fleet test [URL] [options]
 
-URL is the front. Without one of the first four options, it tests everything except --failover.
+URL is the front (default: that of \`fleet up\`, http://127.0.0.1:8080 or the port of FLEET_PORT). Without one of the first four
+options, it tests everything except --failover.
 Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
   options: {
     'health-only': flag('Only health paths, operators’ paths and headers'),
@@ -36,9 +37,8 @@ Exit code: 0 passed, 1 a check failed, 2 the test could not run.`,
     html: option('FILE for a report with charts'),
   },
   async run({ values, positionals, out }) {
-    const [url, ...rest] = positionals
-    if (url === undefined || rest.length > 0)
-      throw usageError('expected one URL, of the front; see `fleet test --help`')
+    const [url = `http://127.0.0.1:${readEnv().FLEET_PORT ?? 8080}`, ...rest] = positionals
+    if (rest.length > 0) throw usageError('expected one URL, of the front; see `fleet test --help`')
     const target = { timeoutMs: integerOption('timeout', values.timeout, 1, 600_000), insecure: values.insecure }
     const report = await testFleet(
       {

@@ -74,15 +74,15 @@ export const kits: Readonly<Record<string, Kit>> = {
     ],
   },
   pm2: {
-    paths: ['ecosystem.config.cjs'],
+    paths: ['ecosystem.config.cjs', 'ecosystem.config.js'],
     fills: [
       [/^ecosystem/, /script: '\.\/src\/app\/main\.ts'/, ({ app }) => `script: './${app}'`],
       [/^ecosystem/, /fleet start \.\/src\/app\/main\.ts --check/, ({ app }) => `fleet start ./${app} --check`],
       [/^ecosystem/, /name: 'fleet'/, ({ name }) => `name: '${name}'`],
     ],
     next: ({ app }) => [
-      `npx fleet start ./${app} --check && pm2 start ecosystem.config.cjs --env production`,
-      'later: the same with `pm2 reload`',
+      `npx fleet start ./${app} --check && pm2 start`,
+      'later: the same with `pm2 reload ecosystem.config.cjs`',
     ],
   },
   systemd: {

@@ -99,8 +99,8 @@ export class LocalFleet {
     const ports = await choosePorts(env, this.#options.instances)
     // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
-    const options = this.#dependencyOptions(install)
-    const starting = [provideRedis(options), providePostgres(options)] as const
+    const servers = this.#dependencyOptions(install)
+    const starting = [provideRedis(servers), providePostgres(servers)] as const
     // Kept at once, so that `drain` stops one server even if the other fails.
     void starting[0].then(
       (redis) => {
@@ -118,7 +118,7 @@ export class LocalFleet {
     // Without Redis, state is in memory and cannot be shared.
     const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
     onEvent(`starting ${instancePorts.length} × ${file}`)
-    const instanceOptions = {
+    const options = {
       file,
       adminPort: env.FLEET_ADMIN_PORT,
       agentPort: this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined,
@@ -126,7 +126,7 @@ export class LocalFleet {
       onEvent,
       onOutput,
     }
-    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, instanceOptions))
+    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
     await Promise.all(this.#instances.map((instance) => instance.start()))
     onEvent(`starting ${this.#kind.title}`)
     const plan = {

@@ -18,7 +18,10 @@ import { exportsOf, isObject, jsonOf, type StaticObject, type StaticValue, unres
 const defaults = { killMs: 1_600, listenMs: 3_000 }
 
 /** pm2 executes `ecosystem.config.*`. Doctor evaluates only what is static in it, because the folder may be untrusted. */
-export const readPm2: Reader = (sources) => sources.flatMap(readOne)
+export const readPm2: Reader = (sources) => sources.filter(({ text }) => !forwards.test(text)).flatMap(readOne)
+
+/** Such a file has no configuration of its own: the other one is read, too. */
+const forwards = /^import config from '\.\/ecosystem\.config\.cjs'\s+export const \{ apps \} = config\s*$/m
 
 function readOne({ file, text }: Source): readonly Reading[] {
   const exported = file.endsWith('.json') ? jsonOf(text) : exportsOf(text)
