@@ -1,7 +1,6 @@
 import type { FastifyCorsOptions } from '@fastify/cors'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
-import fp from 'fastify-plugin'
 import { readEnv } from './base/env.ts'
 import {
   any,
@@ -16,36 +15,60 @@ import {
   shape,
   token,
 } from './base/options.ts'
-import { type DashboardOptions, dashboard } from './dashboard/index.ts'
+import type { DashboardOptions } from './dashboard/index.ts'
 import type { DatabaseOptions } from './database/index.ts'
-import { type GeoOptions, geo } from './geo/index.ts'
-import { worker } from './host/worker.ts'
-import { type LoadBalancerOptions, loadBalancer } from './instance/admin-api.ts'
-import { type AgentCheckOptions, agentCheck } from './instance/agent-check.ts'
+import type { GeoOptions } from './geo/index.ts'
+import type { LoadBalancerOptions } from './instance/admin-api.ts'
+import type { AgentCheckOptions } from './instance/agent-check.ts'
 import { fleetPlugin, Guest } from './instance/compat/index.ts'
-import { errorResponses } from './instance/error-responses.ts'
-import { type HeadersOptions, headers } from './instance/headers.ts'
-import { type HealthOptions, health } from './instance/health/index.ts'
-import { type IdentityOptions, identity } from './instance/identity.ts'
-import { type LifecycleOptions, lifecycle } from './instance/lifecycle/index.ts'
-import { type MetricsOptions, metrics } from './instance/metrics/index.ts'
+import type { HeadersOptions } from './instance/headers.ts'
+import type { HealthOptions } from './instance/health/index.ts'
+import type { IdentityOptions } from './instance/identity.ts'
+import type { LifecycleOptions } from './instance/lifecycle/index.ts'
+import type { MetricsOptions } from './instance/metrics/index.ts'
 import { load } from './instance/metrics/load.ts'
-import { type OperatorsOptions, operators } from './instance/operators/index.ts'
-import { type OverloadOptions, overload } from './instance/overload/index.ts'
-import { securityHeaders, withHelmetDefaults } from './instance/security-headers.ts'
+import type { OperatorsOptions } from './instance/operators/index.ts'
+import type { OverloadOptions } from './instance/overload/index.ts'
 import { staticHeaders } from './instance/static-headers.ts'
-import { type BroadcastOptions, broadcast } from './state/broadcast/index.ts'
-import { type CacheOptions, cache } from './state/cache/index.ts'
-import { httpCache } from './state/http-cache/index.ts'
-import { type IdempotencyOptions, idempotency } from './state/idempotency/index.ts'
-import { type JwtOptions, jwt } from './state/jwt/index.ts'
-import { type LocksOptions, locks } from './state/locks/index.ts'
-import { operatorLinks } from './state/operator-links.ts'
-import { type RateLimitOptions, rateLimit } from './state/rate-limit/index.ts'
-import { type RedisOptions, redis } from './state/redis/index.ts'
-import { type RegistryOptions, registry } from './state/registry/index.ts'
-import { type SessionOptions, session } from './state/session/index.ts'
-import { fleetSecret } from './state/session/signer.ts'
+import {
+  agentCheck,
+  broadcast,
+  cache,
+  cors,
+  dashboard,
+  database,
+  errorResponses,
+  geo,
+  headers,
+  health,
+  httpCache,
+  idempotency,
+  identity,
+  jwt,
+  lifecycle,
+  loadBalancer,
+  locks,
+  metrics,
+  operatorLinks,
+  operators,
+  overload,
+  rateLimit,
+  redis,
+  registry,
+  securityHeaders,
+  session,
+  worker,
+} from './plugins.ts'
+import type { BroadcastOptions } from './state/broadcast/index.ts'
+import type { CacheOptions } from './state/cache/index.ts'
+import type { IdempotencyOptions } from './state/idempotency/index.ts'
+import type { JwtOptions } from './state/jwt/index.ts'
+import type { LocksOptions } from './state/locks/index.ts'
+import type { RateLimitOptions } from './state/rate-limit/index.ts'
+import type { RedisOptions } from './state/redis/index.ts'
+import type { RegistryOptions } from './state/registry/index.ts'
+import type { SessionOptions } from './state/session/index.ts'
+import type { Secret } from './state/session/signer.ts'
 
 const settings = record(any())
 /** Options that the plugin itself validates. */
@@ -125,17 +148,6 @@ interface Entry {
   readonly core?: true
 }
 
-/** The database plugin needs optional packages, so it is loaded only if it is used. */
-const lazyDatabase: Entry['plugin'] = fp(async (app: FastifyInstance, options: DatabaseOptions) => {
-  const { database } = await import('./database/index.ts')
-  await app.register(database, options)
-})
-
-const lazyCors: Entry['plugin'] = fleetPlugin('cors', async (app: FastifyInstance, options: FastifyCorsOptions) => {
-  const { default: cors } = await import('@fastify/cors')
-  await app.register(cors, options)
-})
-
 /** All plugins in the order in which a request meets them; they close in reverse order. */
 const plugins: readonly Entry[] = [
   {
@@ -151,12 +163,8 @@ const plugins: readonly Entry[] = [
   { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
   { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false, core: true },
   { option: 'headers', plugin: headers, core: true },
-  {
-    option: 'helmet',
-    plugin: securityHeaders,
-    options: ({ helmet }) => withHelmetDefaults(helmet || {}),
-  },
-  { option: 'cors', plugin: lazyCors },
+  { option: 'helmet', plugin: securityHeaders },
+  { option: 'cors', plugin: cors },
   { plugin: load, core: true },
   { option: 'metrics', plugin: metrics, core: true },
   { option: 'health', plugin: health, core: true },
@@ -188,13 +196,17 @@ const plugins: readonly Entry[] = [
     }),
   },
   { option: 'jwt', plugin: jwt },
-  { option: 'database', plugin: lazyDatabase },
+  { option: 'database', plugin: database },
   { option: 'cache', plugin: cache },
   { plugin: httpCache, when: ({ cache }) => cache !== false },
   { option: 'idempotency', plugin: idempotency },
   { option: 'dashboard', plugin: dashboard },
   { plugin: worker, core: true },
 ]
+
+async function fleetSecret(app: FastifyInstance, given: Secret | undefined): Promise<Secret> {
+  return (await import('./state/session/signer.ts')).fleetSecret(app, given)
+}
 
 /** A secret given in code for cookies or tokens signs messages too, unless FLEET_SECRET is set. */
 function codeSecret({ session, jwt }: Values): string[] | undefined {

@@ -78,6 +78,4 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
  * them for every response, which takes longer than a small response itself. If they are constant, they are computed
  * once here.
  */
-export const securityHeaders: FastifyPluginAsync<FastifyHelmetOptions> = fleetPlugin('helmet', plugin, {
-  name: 'fleet-security-headers',
-})
+export const securityHeaders: FastifyPluginAsync<FastifyHelmetOptions> = fleetPlugin('helmet', plugin)

@@ -17,9 +17,10 @@ const layer: Record<string, number> = {
   host: 3,
   geo: 4,
   cli: 5,
-  'fleet.ts': 6,
-  'index.ts': 7,
-  app: 8,
+  'plugins.ts': 6,
+  'fleet.ts': 7,
+  'index.ts': 8,
+  app: 9,
 }
 
 interface Source {

@@ -36,11 +36,25 @@ const unused = [
   '/src/geo/database',
   '/node_modules/@fastify/cors/',
 ]
-/** What `preset: 'core'` does without. The package's entry exports all plugins, whose packages are loaded when they are registered. */
+/** What `preset: 'core'` does without. The package's entry exports all plugins, which are loaded when they are registered. */
 const unusedByCore = [
   '/node_modules/@fastify/helmet/',
   '/node_modules/@fastify/rate-limit/',
-  ...['security-headers', 'load-balancer', 'agent-check', 'geo', 'broadcast', 'registry', 'locks', 'rate-limit', 'jwt'],
+  '/node_modules/jsonwebtoken/',
+  ...[
+    'broadcast',
+    'registry',
+    'locks',
+    'rate-limit/index',
+    'jwt',
+    'cache',
+    'http-cache',
+    'idempotency',
+    'operator-links',
+  ].map((name) => `/src/state/${name}`),
+  ...['security-headers', 'error-responses', 'admin-api', 'agent-check'].map((name) => `/src/instance/${name}`),
+  ...['/src/dashboard/', '/src/geo/', '/src/edge/'],
+  ...['fleet-helmet', 'load-balancer', 'agent-check', 'geo', 'broadcast', 'registry', 'locks', 'rate-limit', 'jwt'],
   ...['fleet-cache', 'http-cache', 'idempotency', 'dashboard', 'error-responses'],
 ]
 

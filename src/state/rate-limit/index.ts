@@ -10,16 +10,18 @@ import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
-import { clientAddress, clientKey } from '../../instance/client-key.ts'
+import { clientAddress } from '../../instance/client-key.ts'
 import { asOurs, fleetPlugin, replacedIn } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../../instance/metrics/expose.ts'
 import { internalRequest } from '../http-cache/internal-request.ts'
-import { principal } from '../principal.ts'
 import redis, { redisOf } from '../redis/index.ts'
+import { clientOf, subnetOf } from './keys.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
 import type { LimitState } from './store.ts'
+
+export { authentication, byUser, perUser } from './keys.ts'
 
 /** `fleet`: all instances count together. `instance`: each one enforces its share of the limit. */
 export type LimitScope = 'fleet' | 'instance'
@@ -59,28 +61,6 @@ declare module '@fastify/rate-limit' {
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
     scope?: LimitScope
   }
-}
-
-/** `config.rateLimit` of a route: a limit per user, or per client if no user is logged in. */
-export function perUser(max: number, timeWindow = 60_000): RouteOptions {
-  return { max, timeWindow, hook: 'preHandler', keyGenerator: byUser }
-}
-
-/** A `keyGenerator` per user. It needs `hook: 'preHandler'`, which runs after authentication. */
-export function byUser(request: FastifyRequest): string {
-  const user = principal(request)
-  return user === undefined ? `ip ${clientOf(request)}` : `user ${user}`
-}
-
-const subnetOf = Symbol('fleet.rateLimit.ipv6Subnet')
-
-/** The client's key, with the option `ipv6Subnet` applied. */
-const clientOf = (request: FastifyRequest): string =>
-  clientKey(request, (request.server as { [subnetOf]?: number } | undefined)?.[subnetOf])
-
-/** `config.rateLimit` of routes that check passwords: one limit per client for all of them, 10 per minute by default. */
-export function authentication(max = 10, timeWindow = 60_000): RouteOptions {
-  return { max, timeWindow, groupId: 'authentication' }
 }
 
 /** State that all limits of one registration share. */

@@ -192,9 +192,9 @@ describe('while Redis is unavailable', () => {
   test('boots without Redis and connects later', async () => {
     const port = await freePort()
     const { app, log } = await build({ host: '127.0.0.1', port, connectTimeoutMs: 50 })
+    const early = await sharedSecret(app, 'EARLY', undefined)
     await app.ready()
     await assert.rejects(guarded((app.redis as Redis).ping()), code('FLEET_ERR_STATE_UNAVAILABLE'))
-    const early = await sharedSecret(app, 'EARLY', undefined)
     const generated = early[0]
 
     const server = await startRedis({ port })
