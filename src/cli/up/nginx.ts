@@ -26,7 +26,7 @@ async function start(plan: FrontPlan, options?: ProvideOptions): Promise<Server>
   const folder = temporaryFolder('nginx')
   // Workers run as another user when this one is root.
   if (process.getuid?.() === 0) await chmod(folder, 0o711)
-  const rendered = launch(renderer, [folder], { env: { NGINX: program, ...values(plan) } })
+  const rendered = launch('/bin/sh', [renderer, folder], { env: { NGINX: program, ...values(plan) } })
   if ((await rendered.exit).code !== 0)
     throw new FleetError('FLEET_ERR_SERVICE_FAILED', `nginx: ${lastLines(rendered)}`)
   const args = ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;']
