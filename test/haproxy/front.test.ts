@@ -497,7 +497,7 @@ for (const release of releases) {
     })
 
     test('serves TLS 1.2 and later with HTTP/2, and redirects plain HTTP', async () => {
-      const own = await start(release, { LB_TLS_CERT: await certificate() })
+      const own = await start(release, { LB_TLS_CERT: await certificate(), LB_H2_STREAMS: '50' })
       const port = Number(new URL(own.https).port)
       const ca = await readFile(await certificate())
       const protocol = async (version: 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3'): Promise<string | null> => {
@@ -520,6 +520,7 @@ for (const release of releases) {
       const seen = JSON.parse(await text(stream))
       session.close()
       assert.equal(session.alpnProtocol, 'h2')
+      assert.equal(session.remoteSettings.maxConcurrentStreams, 50)
       assert.match(head['strict-transport-security'] ?? '', /^max-age=31536000/)
       assert.equal(seen['x-forwarded-proto'], 'https')
 
