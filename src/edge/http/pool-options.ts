@@ -55,7 +55,9 @@ export function resolvePools(
     const label = `proxy.pools.${name}`
     if (!isPoolName(name)) throw invalid(`\`${label}\` must have a name of ${poolNameText}`)
     const pool = resolveOptions(label, { ...balancerOptions, ...poolOptions }, options)
-    const own = Object.fromEntries(Object.entries(options).filter(([key]) => key in balancerOptions))
+    const own = Object.fromEntries(
+      Object.entries(options).filter(([key, value]) => key in balancerOptions && value !== undefined),
+    )
     return {
       name,
       targets: (name === defaultPool ? targets : undefined) ?? pool.targets ?? [],
