@@ -102,6 +102,8 @@ function parse(given: Variables) {
     FLEET_NAME: token('FLEET_NAME'),
     FLEET_COLOR: token('FLEET_COLOR'),
     FLEET_POOL: read('FLEET_POOL', (v) => (isPoolName(v) ? v : undefined), poolNameText),
+    /** Routes of `fleet balance`, e.g. `/api/v2=v2`. */
+    FLEET_ROUTES: text('FLEET_ROUTES'),
     FLEET_VERSION: token('FLEET_VERSION'),
     FLEET_REGION: token('FLEET_REGION'),
     FLEET_ZONE: token('FLEET_ZONE'),

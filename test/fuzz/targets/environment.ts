@@ -13,6 +13,7 @@ const names = [
     'FLEET_NAME',
     'FLEET_COLOR',
     'FLEET_POOL',
+    'FLEET_ROUTES',
     'FLEET_WEIGHT',
     'FLEET_ALLOW_MEMORY',
     'FLEET_AGENT_PORT',
