@@ -38,6 +38,7 @@ export const tables = [
   ['overload', 'src/instance/overload/index.ts', 'overloadOptions'],
   ['pools', 'src/database/pools.ts', 'poolsOptions'],
   ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
+  ['proxyPlugin', 'src/edge/plugin/options.ts', 'proxyPluginOptions'],
   ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
   ['redis', 'src/state/redis/index.ts', 'redisOptions'],
   ['registry', 'src/state/registry/index.ts', 'registryOptions'],
