@@ -40,6 +40,7 @@ export const tables = [
   ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
   ['proxy.pools.NAME', 'src/edge/http/pool-options.ts', 'poolOptions'],
   ['proxy.routes', 'src/edge/http/routes.ts', 'routeOptions'],
+  ['proxyPlugin', 'src/edge/plugin/options.ts', 'proxyPluginOptions'],
   ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
   ['redis', 'src/state/redis/index.ts', 'redisOptions'],
   ['registry', 'src/state/registry/index.ts', 'registryOptions'],

@@ -58,6 +58,11 @@ export class Clients {
     return this.proxies !== undefined && this.#trusts(resolveClient(peer, undefined, trustNone), 0)
   }
 
+  /** Whether the peer of a request is a trusted proxy, by these rules or by Fastify's. */
+  forwards({ socket, ips }: FastifyRequest): boolean {
+    return this.proxies ? this.trusts(socket.remoteAddress) : (ips?.length ?? 1) > 1
+  }
+
   #trusts = (address: string, hop: number): boolean => {
     const proxies = this.proxies as Proxies
     if (!proxies.byAddress) return proxies.trusts(address, hop)
@@ -138,6 +143,9 @@ function differs(app: FastifyInstance, trust: TrustProxy | undefined, proxies: P
 export function clientAddress(request: FastifyRequest, beyond?: (address: string) => boolean): string {
   return clientsOf(request).address(request, beyond)
 }
+
+/** Whether the peer of the connection is a trusted proxy, whose `X-Forwarded-*` describe the client. */
+export const isForwarded = (request: FastifyRequest): boolean => clientsOf(request).forwards(request)
 
 /**
  * The key that identifies a client, for example in limits: its IPv4 address, or the network of its IPv6 address, which

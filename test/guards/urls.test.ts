@@ -51,6 +51,9 @@ function resolvedReferences(text: string): string[] {
 const targetsRead: Readonly<Record<string, string>> = {
   'src/app/build.ts': 'text of the 404',
   'src/edge/http/admin.ts': 'routes of this server itself, behind its authentication',
+  'src/edge/plugin/forwarder.ts': 'passed to a function of the app',
+  'src/edge/plugin/index.ts': 'read by targetOf(); the part below the prefix that Fastify matched',
+  'src/edge/plugin/reply-from.ts': 'read by targetOf(); the route has matched',
   'src/geo/index.ts': 'the same target in another region',
   'src/instance/overload/fast-reject.ts': 'sheds only what was routed under exactly this spelling',
   'src/state/http-cache/internal-request.ts': 'the target is routed again, and only the same one is stored',

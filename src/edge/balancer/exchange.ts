@@ -57,6 +57,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   get done(): boolean {
     return this.#done
   }
+  /** The target whose response this is; undefined until then. */
+  get target(): Target | undefined {
+    return this.#winner?.target
+  }
   get paused(): boolean {
     return this.#winner?.controller?.paused ?? false
   }

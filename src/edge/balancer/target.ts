@@ -165,17 +165,17 @@ export class Target {
     handler: Dispatcher.DispatchHandler & { rejectable: boolean },
     repeatable: boolean,
   ): void {
-    const { method, headers, body = null, upgrade } = options
+    const { method, headers, body = null, upgrade, headersTimeout } = options
     const { rejectable } = handler
-    const path = this.basePath + options.path
+    // Without a path of its own, the request is for the path of the target.
+    const joined = this.basePath + options.path
+    const path = joined[0] === '/' ? joined : `/${joined}`
     if (headers instanceof HeaderLines && !upgrade) {
       this.#wire ??= connectTo(this, this.#connections)
       const lines = headers.hasHost ? headers.text : `host: ${authorityOf(this.url)}\r\n${headers.text}`
-      this.#wire.dispatch(
-        { method, path, headers: lines, body: body as WireRequest['body'], rejectable },
-        handler,
-        repeatable,
-      )
+      const responseTimeoutMs = headersTimeout ?? undefined
+      const request = { method, path, headers: lines, body: body as WireRequest['body'], rejectable, responseTimeoutMs }
+      this.#wire.dispatch(request, handler, repeatable)
     } else {
       const own = { ...options, path }
       this.pool(repeatable, this.http2 && !upgrade).dispatch(rejectable ? withRetryHeader(own) : own, handler)

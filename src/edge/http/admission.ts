@@ -73,7 +73,7 @@ export class Admission {
 }
 
 /** NaN for a framing that parsers interpret differently: RFC 9112 sections 6.1 and 6.3. */
-function bodyLength({ headers, httpVersion, httpVersionMajor, method }: IncomingMessage): number {
+export function bodyLength({ headers, httpVersion, httpVersionMajor, method }: IncomingMessage): number {
   const coding = headers['transfer-encoding']
   if (coding !== undefined) {
     return coding.toLowerCase() === 'chunked' && httpVersion === '1.1' ? Number.POSITIVE_INFINITY : Number.NaN

@@ -36,7 +36,7 @@ export function errorPage(error: FleetError, accept: string | undefined): ErrorP
 }
 
 /** True when the client accepts HTML with a higher quality value than JSON. */
-function wantsHtml(accept: string | undefined): boolean {
+export function wantsHtml(accept: string | undefined): boolean {
   if (!accept?.includes('text/html')) return false
   const quality = (type: string): number => {
     const entry = accept.split(',').find((part) => part.trim().startsWith(type))

@@ -98,6 +98,7 @@ function roleOf(name: string): FieldRule['role'] {
  * @param raw Node's `rawHeaders`
  * @param headers Node's `headers`
  * @param host the authority of the request (RFC 9112 section 3.2.2)
+ * @param id the request's id, unless a trusted proxy sent one
  * @returns `out`; undefined when the host is invalid or repeated
  */
 export function requestHeaders(
@@ -106,6 +107,7 @@ export function requestHeaders(
   headers: IncomingHttpHeaders,
   origin: Origin,
   host: string,
+  id?: string,
 ): HeaderLines | undefined {
   const element = origin.element(host)
   if (element === undefined) return undefined
@@ -125,7 +127,7 @@ export function requestHeaders(
   }
   if (hosts > 1) return undefined
   if (cookie !== '') out.push('cookie', cookie)
-  describeOrigin(out, origin.trusted ? headers : nothing, origin, host, element)
+  describeOrigin(out, origin.trusted ? headers : nothing, origin, host, element, id)
   return out
 }
 
@@ -138,6 +140,7 @@ function describeOrigin(
   origin: Origin,
   host: string,
   element: string,
+  id: string | undefined,
 ): void {
   const forwardedFor = previous['x-forwarded-for']
   out.push('forwarded', previous.forwarded ? `${previous.forwarded}, ${element}` : element)
@@ -145,7 +148,7 @@ function describeOrigin(
   out.push('x-forwarded-host', String(previous['x-forwarded-host'] ?? host))
   out.push('x-forwarded-port', String(previous['x-forwarded-port'] ?? origin.port))
   out.push('x-forwarded-proto', String(previous['x-forwarded-proto'] ?? origin.protocol))
-  out.push('x-request-id', String(previous['x-request-id'] ?? requestId()))
+  out.push('x-request-id', String(previous['x-request-id'] ?? id ?? requestId()))
 }
 
 /** The names that a `Connection` header limits to this connection; undefined when there are none. */

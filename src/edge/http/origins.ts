@@ -34,7 +34,8 @@ export class Origin {
    */
   element(host: string): string | undefined {
     if (host !== this.#host) {
-      const node = this.address.includes(':') ? `"[${this.address}]"` : this.address
+      // A client of a Unix domain socket has no address.
+      const node = this.address.includes(':') ? `"[${this.address}]"` : this.address || 'unknown'
       this.#host = host
       this.#element = isHost(host) ? `for=${node};host=${quoted(host)};proto=${this.protocol}` : undefined
     }

@@ -43,6 +43,7 @@ import type { ReverseProxy } from './reverse-proxy.ts'
 import { writeRaw } from './tunnel.ts'
 import { Tunnels } from './tunnels.ts'
 
+export { proxy } from '../plugin/index.ts'
 export type { ProxyOptions } from './options.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'
 

@@ -12,6 +12,7 @@ import { Balancer } from 'fastify-fleet/balancer'
 import type { DatabaseClient } from 'fastify-fleet/database'
 import { health } from 'fastify-fleet/health'
 import { createProxy } from 'fastify-fleet/http-proxy'
+import { type ProxyPluginOptions, proxy, replyFrom } from 'fastify-fleet/proxy'
 import type { TcpProxyOptions } from 'fastify-fleet/tcp-proxy'
 
 declare const client: DatabaseClient & { book: { count(): Promise<number> } }
@@ -31,6 +32,22 @@ const options: FleetOptions = { name: 'shop', rateLimit: { max: 10 }, session: {
 export async function build(): Promise<FastifyInstance> {
   const app = Fastify({ ...serverOptions(), logger: true })
   await app.register(fleet, options)
+
+  const forwarded: ProxyPluginOptions = { targets: ['http://127.0.0.1:4001'], websocket: true, policy: 'random' }
+  app.register(proxy, { ...forwarded, prefix: '/api' })
+  app.register(proxy, {
+    prefix: '/v2/:id',
+    targets: [{ url: 'unix+http://%2Frun%2Fapp.sock', http2: true }],
+    preHandler: async (request, reply) => void reply.header('x-method', request.method),
+    rewriteRequestHeaders: (request, headers) => ({ ...headers, 'x-ip': request.ip }),
+    rewriteHeaders: (headers, request) => ({ ...headers, 'x-url': request.url }),
+    onResponse: (_request, reply, { statusCode, stream }) => reply.code(statusCode).send(stream),
+    onError: (reply, { error }) => reply.code(error.statusCode).send(error.code),
+  })
+  // @ts-expect-error an unknown option
+  app.register(proxy, { prefix: '/v3', targets: [], rewritePrefx: '/' })
+  app.register(replyFrom, { getUpstream: (request) => `http://${request.hostname}:4001` })
+  app.get('/from', (_request, reply) => reply.from('/x', { method: 'POST', body: { a: 1 } }))
 
   app.get('/', { config: { rateLimit: perUser(10), cache: { ttlMs: 1000 } } }, async ({ session }) => {
     session.visits = (session.visits ?? 0) + 1

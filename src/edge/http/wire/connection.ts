@@ -157,7 +157,9 @@ export class Connection implements Dispatcher.DispatchController {
   /** The time that the source of a body takes is not the server's. */
   #onWait(forServer: boolean): void {
     if (this.#head) return
-    this.deadline = forServer ? performance.now() + this.#options.responseTimeoutMs : Number.POSITIVE_INFINITY
+    const { responseTimeoutMs } = this.#options
+    const ms = this.#request?.responseTimeoutMs ?? responseTimeoutMs
+    this.deadline = forServer ? performance.now() + ms : Number.POSITIVE_INFINITY
   }
 
   #read(buffer: Buffer, length: number): void {

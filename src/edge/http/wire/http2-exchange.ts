@@ -55,7 +55,7 @@ export class Http2Exchange implements UpstreamController {
     this.#on('close', () => this.closed(new (undici().errors.SocketError)('other side closed')))
     if (!hasBody || Buffer.isBuffer(body)) {
       if (hasBody) stream.end(body)
-      this.#expect(this.#bounds.responseTimeoutMs)
+      this.#expect(this.#responseTimeoutMs)
     } else this.#send(stream, body as AsyncIterable<Buffer>).catch((error: Error) => this.#end(error))
   }
 
@@ -84,6 +84,10 @@ export class Http2Exchange implements UpstreamController {
     this.#end(reason)
   }
 
+  get #responseTimeoutMs(): number {
+    return this.#request.responseTimeoutMs ?? this.#bounds.responseTimeoutMs
+  }
+
   get #isReplayable(): boolean {
     const { body } = this.#request
     return body === null || Buffer.isBuffer(body)
@@ -104,7 +108,7 @@ export class Http2Exchange implements UpstreamController {
     }
     if (stream.destroyed) return
     stream.end()
-    if (!this.#started) this.#expect(this.#bounds.responseTimeoutMs)
+    if (!this.#started) this.#expect(this.#responseTimeoutMs)
   }
 
   #begin(fields: IncomingHttpHeaders): void {

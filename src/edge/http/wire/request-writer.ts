@@ -10,6 +10,8 @@ export interface WireRequest {
   readonly body: Buffer | AsyncIterable<Buffer> | null
   /** Ask the server to reject the request instead of serving it while it drains (`X-Fleet-Retry`). */
   readonly rejectable: boolean
+  /** Instead of that of the pool. */
+  readonly responseTimeoutMs?: number
 }
 
 /** The head of a request, with the empty line that ends it. A stream without a length is sent in chunks. */

@@ -17,9 +17,12 @@ export interface State {
 }
 
 /** A hostile upstream behind a proxy in a separate process. */
-export async function startHarness(scripts: ReadonlyMap<string, Script>) {
+export async function startHarness(
+  scripts: ReadonlyMap<string, Script>,
+  fixture: URL = new URL('proxy.fixture.ts', import.meta.url),
+) {
   const upstream = await startHostileUpstream(scripts)
-  const proxy = forkApp(new URL('proxy.fixture.ts', import.meta.url), {
+  const proxy = forkApp(fixture, {
     ipc: true,
     args: [upstream.url],
     execArgv: ['--expose-gc'],
