@@ -6,7 +6,7 @@ resource "aws_security_group" "balancer" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "clients" {
-  for_each = toset(["80", "443"])
+  for_each = toset(local.is_network ? ["443"] : ["80", "443"])
 
   security_group_id = aws_security_group.balancer.id
   cidr_ipv4         = "0.0.0.0/0"
@@ -44,6 +44,8 @@ resource "aws_vpc_security_group_egress_rule" "from_instances" {
 }
 
 resource "aws_lb" "this" {
+  count = local.is_network ? 0 : 1
+
   name               = var.name
   load_balancer_type = "application"
   security_groups    = [aws_security_group.balancer.id]
@@ -67,11 +69,11 @@ resource "aws_lb" "this" {
   }
 }
 
-# One group for the stable version, one for the canary.
+# One group for the stable version of each pool, and one for each canary.
 resource "aws_lb_target_group" "this" {
-  for_each = toset(["stable", "canary"])
+  for_each = local.is_network ? {} : local.versions
 
-  name        = "${var.name}-${each.value}"
+  name        = local.group_names[each.key]
   vpc_id      = var.vpc_id
   target_type = "ip"
   port        = 3000
@@ -82,7 +84,7 @@ resource "aws_lb_target_group" "this" {
   slow_start                    = 30
 
   # Longer than SHUTDOWN_TIMEOUT: a deregistered instance still finishes its requests.
-  deregistration_delay = 60
+  deregistration_delay = local.deregistration_delay
 
   # interval × unhealthy_threshold + timeout is shorter than DRAIN_DELAY, so that an instance that drains by itself is
   # out of rotation before it stops listening.
@@ -104,4 +106,17 @@ resource "aws_lb_target_group" "this" {
   lifecycle {
     create_before_destroy = true
   }
+}
+
+locals {
+  # AWS allows 32 characters.
+  group_names = {
+    for key in keys(local.versions) : key => (
+      length("${var.name}-${key}") <= 32 ? "${var.name}-${key}" : "${substr("${var.name}-${key}", 0, 24)}-${substr(md5(key), 0, 7)}"
+    )
+  }
+
+  # The balancer that is used, and the target groups of its versions.
+  balancer      = one(concat(aws_lb.this, aws_lb.network))
+  target_groups = { for key, group in merge(aws_lb_target_group.this, aws_lb_target_group.network) : key => group.arn }
 }

@@ -3,7 +3,7 @@
 resource "aws_route53_health_check" "this" {
   count = var.zone_id == "" ? 0 : 1
 
-  fqdn              = aws_lb.this.dns_name
+  fqdn              = local.balancer.dns_name
   type              = "HTTPS"
   port              = 443
   resource_path     = "/ready"
@@ -27,8 +27,8 @@ resource "aws_route53_record" "latency" {
   }
 
   alias {
-    name                   = aws_lb.this.dns_name
-    zone_id                = aws_lb.this.zone_id
+    name                   = local.balancer.dns_name
+    zone_id                = local.balancer.zone_id
     evaluate_target_health = true
   }
 }
@@ -47,8 +47,8 @@ resource "aws_route53_record" "continent" {
   }
 
   alias {
-    name                   = aws_lb.this.dns_name
-    zone_id                = aws_lb.this.zone_id
+    name                   = local.balancer.dns_name
+    zone_id                = local.balancer.zone_id
     evaluate_target_health = true
   }
 }
@@ -68,8 +68,8 @@ resource "aws_route53_record" "everywhere" {
   }
 
   alias {
-    name                   = aws_lb.this.dns_name
-    zone_id                = aws_lb.this.zone_id
+    name                   = local.balancer.dns_name
+    zone_id                = local.balancer.zone_id
     evaluate_target_health = true
   }
 }

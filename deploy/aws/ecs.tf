@@ -1,8 +1,4 @@
 # An example of instances behind the balancer. Instances elsewhere (EC2, EKS) register with the same target group.
-locals {
-  versions = var.canary_image == "" ? { stable = var.image } : { stable = var.image, canary = var.canary_image }
-}
-
 resource "aws_ecs_cluster" "this" {
   name = var.name
 
@@ -56,17 +52,17 @@ resource "aws_ecs_task_definition" "this" {
   family                   = "${var.name}-${each.key}"
   requires_compatibilities = ["FARGATE"]
   network_mode             = "awsvpc"
-  cpu                      = 512
-  memory                   = 1024
+  cpu                      = each.value.cpu
+  memory                   = each.value.memory
   execution_role_arn       = aws_iam_role.execution.arn
 
   container_definitions = jsonencode([
     {
       name      = "app"
-      image     = each.value
+      image     = each.value.image
       essential = true
       # From SIGTERM to SIGKILL: longer than SHUTDOWN_TIMEOUT. Fargate allows at most 120 s.
-      stopTimeout            = 60
+      stopTimeout            = each.value.shutdown + 15
       user                   = "1000:1000"
       readonlyRootFilesystem = true
       portMappings           = [{ containerPort = 3000, protocol = "tcp" }]
@@ -82,11 +78,13 @@ resource "aws_ecs_task_definition" "this" {
         { name = "FLEET_PUBLIC_PROBES", value = "on" },
         { name = "FLEET_NAME", value = var.name },
         { name = "FLEET_REGION", value = var.region },
-        { name = "FLEET_COLOR", value = each.key },
-        # Only the balancer can reach an instance (its security group), and it appends the client's address.
-        { name = "TRUST_PROXY", value = "uniquelocal" },
-        { name = "DRAIN_DELAY", value = "15000" },
-        { name = "SHUTDOWN_TIMEOUT", value = "45000" },
+        { name = "FLEET_POOL", value = each.value.pool },
+        { name = "FLEET_COLOR", value = each.value.color },
+        # Only the balancer can reach an instance (its security group). An ALB appends the client's address; an NLB
+        # forwards the client's own connection.
+        { name = "TRUST_PROXY", value = local.is_network ? "false" : "uniquelocal" },
+        { name = "DRAIN_DELAY", value = tostring(local.budget.drain * 1000) },
+        { name = "SHUTDOWN_TIMEOUT", value = tostring(each.value.shutdown * 1000) },
       ]
       secrets = [for name, arn in var.secrets : { name = name, valueFrom = arn }]
       logConfiguration = {
@@ -108,7 +106,7 @@ resource "aws_ecs_service" "this" {
   cluster         = aws_ecs_cluster.this.id
   task_definition = aws_ecs_task_definition.this[each.key].arn
   launch_type     = "FARGATE"
-  desired_count   = each.key == "stable" ? var.instances.min : 1
+  desired_count   = each.value.color == "stable" ? each.value.min : 1
 
   # Capacity never falls below the current number; a build that does not become ready is rolled back.
   deployment_minimum_healthy_percent = 100
@@ -127,7 +125,7 @@ resource "aws_ecs_service" "this" {
   }
 
   load_balancer {
-    target_group_arn = aws_lb_target_group.this[each.key].arn
+    target_group_arn = local.target_groups[each.key]
     container_name   = "app"
     container_port   = 3000
   }
@@ -137,23 +135,27 @@ resource "aws_ecs_service" "this" {
     ignore_changes = [desired_count]
   }
 
-  depends_on = [aws_lb_listener.https]
+  depends_on = [aws_lb_listener.https, aws_lb_listener.network, aws_lb_listener_rule.pool]
 }
 
 resource "aws_appautoscaling_target" "this" {
+  for_each = { for key, version in local.versions : key => version if version.color == "stable" }
+
   service_namespace  = "ecs"
   scalable_dimension = "ecs:service:DesiredCount"
-  resource_id        = "service/${aws_ecs_cluster.this.name}/${aws_ecs_service.this["stable"].name}"
-  min_capacity       = var.instances.min
-  max_capacity       = var.instances.max
+  resource_id        = "service/${aws_ecs_cluster.this.name}/${aws_ecs_service.this[each.key].name}"
+  min_capacity       = each.value.min
+  max_capacity       = each.value.max
 }
 
 resource "aws_appautoscaling_policy" "cpu" {
-  name               = "${var.name}-cpu"
+  for_each = aws_appautoscaling_target.this
+
+  name               = "${local.group_names[each.key]}-cpu"
   policy_type        = "TargetTrackingScaling"
-  service_namespace  = aws_appautoscaling_target.this.service_namespace
-  scalable_dimension = aws_appautoscaling_target.this.scalable_dimension
-  resource_id        = aws_appautoscaling_target.this.resource_id
+  service_namespace  = each.value.service_namespace
+  scalable_dimension = each.value.scalable_dimension
+  resource_id        = each.value.resource_id
 
   target_tracking_scaling_policy_configuration {
     target_value       = 60
@@ -164,4 +166,15 @@ resource "aws_appautoscaling_policy" "cpu" {
       predefined_metric_type = "ECSServiceAverageCPUUtilization"
     }
   }
+}
+
+# Addresses of an earlier version of this module.
+moved {
+  from = aws_appautoscaling_target.this
+  to   = aws_appautoscaling_target.this["stable"]
+}
+
+moved {
+  from = aws_appautoscaling_policy.cpu
+  to   = aws_appautoscaling_policy.cpu["stable"]
 }

@@ -1,5 +1,7 @@
 resource "aws_lb_listener" "http" {
-  load_balancer_arn = aws_lb.this.arn
+  count = local.is_network ? 0 : 1
+
+  load_balancer_arn = aws_lb.this[0].arn
   port              = 80
   protocol          = "HTTP"
 
@@ -13,13 +15,10 @@ resource "aws_lb_listener" "http" {
   }
 }
 
-locals {
-  # No requests go to a group without instances.
-  canary_weight = var.canary_image == "" ? 0 : var.canary_percent
-}
-
 resource "aws_lb_listener" "https" {
-  load_balancer_arn = aws_lb.this.arn
+  count = local.is_network ? 0 : 1
+
+  load_balancer_arn = aws_lb.this[0].arn
   port              = 443
   protocol          = "HTTPS"
   certificate_arn   = var.certificate_arn
@@ -29,33 +28,62 @@ resource "aws_lb_listener" "https" {
   default_action {
     type = "forward"
     forward {
-      target_group {
-        arn    = aws_lb_target_group.this["stable"].arn
-        weight = 100 - local.canary_weight
-      }
-      target_group {
-        arn    = aws_lb_target_group.this["canary"].arn
-        weight = local.canary_weight
+      dynamic "target_group" {
+        for_each = local.shares.default
+        content {
+          arn    = aws_lb_target_group.this[target_group.key].arn
+          weight = target_group.value
+        }
       }
     }
   }
 }
 
-# A second version of the API, served by the canary only.
-resource "aws_lb_listener_rule" "api_v2" {
-  count = var.canary_image == "" ? 0 : 1
+# One rule per route. A request that no rule matches belongs to the default pool.
+resource "aws_lb_listener_rule" "pool" {
+  for_each = local.is_network ? {} : local.rules
 
-  listener_arn = aws_lb_listener.https.arn
-  priority     = 20
+  listener_arn = aws_lb_listener.https[0].arn
+  priority     = each.value.priority
 
-  condition {
-    path_pattern {
-      values = ["/api/v2/*"]
+  dynamic "condition" {
+    for_each = each.value.header
+    content {
+      http_header {
+        http_header_name = condition.value[0]
+        values           = [condition.value[1]]
+      }
+    }
+  }
+
+  dynamic "condition" {
+    for_each = length(each.value.hosts) == 0 ? [] : [each.value.hosts]
+    content {
+      host_header {
+        values = condition.value
+      }
+    }
+  }
+
+  dynamic "condition" {
+    for_each = length(each.value.paths) == 0 ? [] : [each.value.paths]
+    content {
+      path_pattern {
+        values = condition.value
+      }
     }
   }
 
   action {
-    type             = "forward"
-    target_group_arn = aws_lb_target_group.this["canary"].arn
+    type = "forward"
+    forward {
+      dynamic "target_group" {
+        for_each = local.shares[each.value.pool]
+        content {
+          arn    = aws_lb_target_group.this[target_group.key].arn
+          weight = target_group.value
+        }
+      }
+    }
   }
 }

@@ -1,11 +1,11 @@
 output "balancer" {
   description = "Address of the balancer, for `fleet test https://…`"
-  value       = aws_lb.this.dns_name
+  value       = local.balancer.dns_name
 }
 
 output "target_groups" {
-  description = "Target group for instances outside ECS"
-  value       = { for name, group in aws_lb_target_group.this : name => group.arn }
+  description = "Target groups by version, for instances outside ECS"
+  value       = local.target_groups
 }
 
 output "instances_security_group" {

@@ -11,6 +11,8 @@ locals {
 
 # Rejects a flood from one address before it reaches an instance. The app has limits per user.
 resource "aws_wafv2_web_acl" "this" {
+  count = local.is_network ? 0 : 1
+
   name  = var.name
   scope = "REGIONAL"
 
@@ -83,6 +85,72 @@ resource "aws_wafv2_web_acl" "this" {
     }
   }
 
+  # A path of a route in another spelling (/%61pi/v2, //api/v2) would go to another pool: 404.
+  dynamic "rule" {
+    for_each = local.spellings
+    content {
+      name     = "spelling-${substr(md5(rule.key), 0, 7)}"
+      priority = 10 + index(keys(local.spellings), rule.key)
+
+      action {
+        block {
+          custom_response {
+            response_code = 404
+          }
+        }
+      }
+
+      statement {
+        and_statement {
+          statement {
+            regex_match_statement {
+              regex_string = rule.value.any
+
+              field_to_match {
+                uri_path {}
+              }
+
+              text_transformation {
+                priority = 0
+                type     = "URL_DECODE"
+              }
+
+              text_transformation {
+                priority = 1
+                type     = "LOWERCASE"
+              }
+            }
+          }
+
+          statement {
+            not_statement {
+              statement {
+                regex_match_statement {
+                  regex_string = rule.value.written
+
+                  field_to_match {
+                    uri_path {}
+                  }
+
+                  text_transformation {
+                    priority = 0
+                    type     = "NONE"
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+
+      visibility_config {
+        cloudwatch_metrics_enabled = true
+        metric_name                = "${var.name}-spelling"
+        sampled_requests_enabled   = true
+      }
+    }
+  }
+
   visibility_config {
     cloudwatch_metrics_enabled = true
     metric_name                = var.name
@@ -91,6 +159,8 @@ resource "aws_wafv2_web_acl" "this" {
 }
 
 resource "aws_wafv2_web_acl_association" "this" {
-  resource_arn = aws_lb.this.arn
-  web_acl_arn  = aws_wafv2_web_acl.this.arn
+  count = local.is_network ? 0 : 1
+
+  resource_arn = aws_lb.this[0].arn
+  web_acl_arn  = aws_wafv2_web_acl.this[0].arn
 }

@@ -210,6 +210,23 @@ describe('the ejected files', () => {
       route?.spec.rules[0].backendRefs.map(({ name }: { name: string }) => name),
       ['shop', 'shop-canary'],
     )
+    const overlay = join(folder, 'deploy/kubernetes/overlays/prod/kustomization.yml')
+    const pools = '  - ../../components/pools\n  - ../../components/pools/gateway\n'
+    const text = readFileSync(overlay, 'utf8')
+    writeFileSync(overlay, text.replace('  # - ../../components/pools\n', pools))
+    const all = parseObjects(kustomize(join(folder, 'deploy/kubernetes/overlays/prod')))
+    const named = (wanted: string): string[] =>
+      all.filter(({ kind }) => kind === wanted).map(({ metadata }) => metadata.name)
+    assert.deepEqual(
+      [named('Deployment'), named('Ingress'), named('HTTPRoute')],
+      [['shop', 'shop-v2'], ['shop'], ['shop-v2']],
+    )
+    const routed = all.find(({ kind }) => kind === 'HTTPRoute')?.spec
+    assert.deepEqual([routed.hostnames, routed.rules[0].backendRefs[0].name], [['shop.test'], 'shop-v2'])
+    const requests = all
+      .filter(({ kind }) => kind === 'Deployment')
+      .map(({ spec }) => spec.template.spec.containers[0].resources.requests.memory)
+    assert.deepEqual(requests, ['384Mi', '192Mi'], 'larger.yml is for the default pool')
   })
 
   it('start the project’s app with pm2 and systemd', async () => {

@@ -6,9 +6,16 @@ import { basename, join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { examine } from '../../src/cli/doctor/run.ts'
 import { root } from '../cli/doctor/project.ts'
-import { build, buildText, type KubernetesObject, manifests, missing, parse } from './kustomize.ts'
+import { buildText, buildWith, type KubernetesObject, manifests, missing, parse } from './kustomize.ts'
 
-const overlays = ['base', 'overlays/dev', 'overlays/prod', 'canary'] as const
+const shipped = ['base', 'overlays/dev', 'overlays/prod', 'canary'] as const
+/** `overlays/prod` with other components. */
+const composed = {
+  'prod with pools': ['pools', 'migrate', 'monitoring'],
+  'prod with pools behind a Gateway': ['pools', 'pools/gateway', 'migrate', 'monitoring'],
+} as const
+const overlays = [...shipped, ...(Object.keys(composed) as (keyof typeof composed)[])] as const
+type Overlay = (typeof overlays)[number]
 
 /** The module with an object's schema and type. */
 function moduleOf({ apiVersion }: KubernetesObject): string {
@@ -90,12 +97,15 @@ describe('each manifest alone', () => {
 })
 
 describe('the output of kustomize', { skip: missing }, () => {
-  const built = new Map<string, KubernetesObject[]>()
-  const of = (folder: string): KubernetesObject[] => {
-    const objects = built.get(folder) ?? build(folder)
-    built.set(folder, objects)
-    return objects
+  const built = new Map<Overlay, string>()
+  const textOf = (overlay: Overlay): string => {
+    const text =
+      built.get(overlay) ??
+      (overlay in composed ? buildWith(composed[overlay as keyof typeof composed]) : buildText(overlay))
+    built.set(overlay, text)
+    return text
   }
+  const of = (overlay: Overlay): KubernetesObject[] => parse(textOf(overlay))
 
   for (const overlay of overlays) {
     it(`${overlay} is valid against the schemas`, async () => {
@@ -132,7 +142,7 @@ describe('the output of kustomize', { skip: missing }, () => {
         .sort(),
       [...common, 'ServiceMonitor'].sort(),
     )
-    for (const folder of ['dev', 'prod'])
+    for (const folder of ['dev', 'prod'] as const)
       for (const { metadata } of of(`overlays/${folder}`))
         assert.equal(metadata.namespace, folder === 'dev' ? 'fleet-dev' : 'fleet')
   })
@@ -202,25 +212,106 @@ describe('the output of kustomize', { skip: missing }, () => {
     )
   })
 
+  describe('with pools', () => {
+    type Labels = Readonly<Record<string, string>>
+    const kindOf = (overlay: Overlay, wanted: string): KubernetesObject[] =>
+      of(overlay).filter(({ kind }) => kind === wanted)
+    const podsOf = (overlay: Overlay, selector: Labels): string[] =>
+      kindOf(overlay, 'Deployment')
+        .filter(({ spec }) => {
+          const labels: Labels = spec.template.metadata.labels
+          return Object.entries(selector).every(([key, value]) => labels[key] === value)
+        })
+        .map(({ metadata }) => metadata.name)
+
+    it('has every object of a pool, and each selects only its own pods', () => {
+      const overlay = 'prod with pools'
+      for (const name of ['fleet', 'fleet-v2']) {
+        const object = (kind: string): KubernetesObject => {
+          const found = kindOf(overlay, kind).find(({ metadata }) => metadata.name === name)
+          assert.ok(found, `${kind} ${name}`)
+          return found
+        }
+        const { spec } = object('Deployment')
+        for (const selector of [
+          spec.selector.matchLabels,
+          object('Service').spec.selector,
+          object('PodDisruptionBudget').spec.selector.matchLabels,
+          object('NetworkPolicy').spec.podSelector.matchLabels,
+          ...spec.template.spec.topologySpreadConstraints.map(
+            (one: { labelSelector: { matchLabels: Labels } }) => one.labelSelector.matchLabels,
+          ),
+        ])
+          assert.deepEqual(podsOf(overlay, selector), [name], JSON.stringify(selector))
+        const scaler = object('HorizontalPodAutoscaler').spec
+        assert.equal(scaler.scaleTargetRef.name, name)
+        assert.deepEqual(
+          scaler.metrics.map(({ type }: { type: string }) => type),
+          ['Resource', 'Pods'],
+        )
+        const [path] = object('Ingress').spec.rules[0].http.paths
+        assert.deepEqual(
+          [path.path, path.pathType, path.backend.service.name],
+          [name === 'fleet' ? '/' : '/api/v2', 'Prefix', name],
+        )
+        assert.match(spec.template.spec.containers[0].image, /^registry\.example\.com\/fleet:/)
+        assert.deepEqual(
+          spec.template.spec.initContainers.map(({ name }: { name: string }) => name),
+          ['migrate'],
+        )
+        // Names of the cluster's own pods are not a pool's.
+        assert.doesNotMatch(JSON.stringify(object('NetworkPolicy').spec.egress), /fleet/)
+      }
+      const env = kindOf(overlay, 'Deployment').map(({ spec }) => spec.template.spec.containers[0].env)
+      assert.deepEqual(env, [undefined, [{ name: 'FLEET_POOL', value: 'v2' }]])
+      const [monitor] = kindOf(overlay, 'ServiceMonitor')
+      for (const { metadata } of kindOf(overlay, 'Service'))
+        for (const [label, value] of Object.entries<string>(monitor?.spec.selector.matchLabels))
+          assert.equal(metadata.labels?.[label], value)
+    })
+
+    it('routes by path and header with the Gateway API, without the pool’s Ingress', () => {
+      const overlay = 'prod with pools behind a Gateway'
+      assert.deepEqual(
+        kindOf(overlay, 'Ingress').map(({ metadata }) => metadata.name),
+        ['fleet'],
+      )
+      const [route] = kindOf(overlay, 'HTTPRoute')
+      const [{ matches, backendRefs }] = route?.spec.rules ?? []
+      assert.deepEqual(matches[0].path, { type: 'PathPrefix', value: '/api/v2' })
+      assert.deepEqual(matches[1].headers, [{ name: 'x-version', value: '2' }])
+      assert.deepEqual(backendRefs, [{ name: 'fleet-v2', port: 80 }])
+    })
+
+    it('limits connections and requests per client in each pool', () => {
+      for (const { metadata } of kindOf('prod with pools', 'Ingress')) {
+        const annotations = (metadata as unknown as { annotations: Labels }).annotations
+        assert.equal(annotations['nginx.ingress.kubernetes.io/limit-connections'], '100')
+        assert.equal(annotations['nginx.ingress.kubernetes.io/limit-rps'], '100')
+      }
+    })
+  })
+
   it('no container runs as root, writes to its root or gains privileges; each has requests and a memory limit', () => {
     for (const overlay of overlays) {
-      const pod = find(of(overlay), 'Deployment').spec.template.spec
-      assert.equal(pod.securityContext.runAsNonRoot, true)
-      assert.equal(pod.securityContext.seccompProfile.type, 'RuntimeDefault')
-      for (const container of [...pod.containers, ...(pod.initContainers ?? [])]) {
-        assert.equal(container.securityContext.readOnlyRootFilesystem, true)
-        assert.equal(container.securityContext.allowPrivilegeEscalation, false)
-        assert.deepEqual(container.securityContext.capabilities.drop, ['ALL'])
-        assert.ok(
-          container.resources.requests.cpu && container.resources.requests.memory && container.resources.limits.memory,
-        )
+      const pods = of(overlay).filter(({ kind }) => kind === 'Deployment')
+      assert.ok(pods.length > 0)
+      for (const pod of pods.map(({ spec }) => spec.template.spec)) {
+        assert.equal(pod.securityContext.runAsNonRoot, true)
+        assert.equal(pod.securityContext.seccompProfile.type, 'RuntimeDefault')
+        for (const { securityContext, resources } of [...pod.containers, ...(pod.initContainers ?? [])]) {
+          assert.equal(securityContext.readOnlyRootFilesystem, true)
+          assert.equal(securityContext.allowPrivilegeEscalation, false)
+          assert.deepEqual(securityContext.capabilities.drop, ['ALL'])
+          assert.ok(resources.requests.cpu && resources.requests.memory && resources.limits.memory)
+        }
       }
     }
   })
 
   it('passes fleet doctor, as applied', async () => {
     for (const overlay of overlays) {
-      const { findings, read } = await examine([{ file: '-', text: buildText(overlay) }], {
+      const { findings, read } = await examine([{ file: '-', text: textOf(overlay) }], {
         longestMs: 10_000,
         connect: false,
       })

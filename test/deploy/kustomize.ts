@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,12 +19,22 @@ export interface KubernetesObject {
   readonly data?: Record<string, string>
 }
 
-/** The objects that `kubectl apply -k` would send. */
-export function build(folder: string): KubernetesObject[] {
-  return parse(buildText(folder))
-}
-
 export const buildText = (folder: string): string => run(join(manifests, folder))
+
+/** The output of `overlays/prod` of a copy of the manifests, with these components instead of its own. */
+export function buildWith(components: readonly string[]): string {
+  const folder = mkdtempSync(join(tmpdir(), 'fleet-kustomize-'))
+  try {
+    cpSync(manifests, folder, { recursive: true })
+    const file = join(folder, 'overlays/prod/kustomization.yml')
+    const list = components.map((name) => `\n  - ../../components/${name}`).join('')
+    const text = readFileSync(file, 'utf8')
+    writeFileSync(file, text.replace(/(?<=^components:)(?:\n {2}.*)+/m, list))
+    return run(join(folder, 'overlays/prod'))
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
 
 /** Runs kustomize on any folder. */
 export function run(path: string): string {

@@ -141,15 +141,20 @@ describe('the plan of the doctor’s tests', () => {
     const [group] = aws.resource.aws_lb_target_group?.this ?? []
     const [monitor] = cloudflare.resource.cloudflare_load_balancer_monitor?.this ?? []
     const [check] = (group?.health_check ?? []) as readonly Body[]
+    const budgets = aws.locals.find((body) => 'budgets' in body)?.budgets as Readonly<Record<string, Body>>
+    const { drain, shutdown } = budgets.application as { drain: number; shutdown: number }
     const shown = [
       `"idle_timeout": ${balancer?.idle_timeout}`,
-      `"deregistration_delay": "${group?.deregistration_delay}"`,
+      `"deregistration_delay": "${shutdown + 15}"`,
       ...Object.entries(check ?? {}).map(([name, value]) => `"${name}": ${JSON.stringify(value)}`),
       `"path": "${monitor?.path}"`,
       ...[...(aws.texts.get('ecs.tf') ?? '').matchAll(/\{ name = ("\w+"), value = ("[^"$]+") \}/g)].map(
         ([, name, value]) => `{"name":${name},"value":${value}}`,
       ),
-      `"stopTimeout":${/stopTimeout += (\d+)/.exec(aws.texts.get('ecs.tf') ?? '')?.[1]}`,
+      `"stopTimeout":${shutdown + 15}`,
+      `{"name":"DRAIN_DELAY","value":"${drain * 1_000}"}`,
+      `{"name":"SHUTDOWN_TIMEOUT","value":"${shutdown * 1_000}"}`,
+      '{"name":"FLEET_POOL","value":"default"}',
     ]
     for (const text of shown) assert.ok(plan.includes(text), text)
     assert.ok(shown.length >= 18, `${shown.length}`)
@@ -176,10 +181,10 @@ describe('the check of Terraform files', () => {
   it('detects dangling references', async () => {
     const wrong = await load(folder, (text) =>
       text
-        .replace('= aws_lb.this.dns_name\n  type', '= aws_lb.that.dns_name\n  type')
+        .replace('= aws_lb.this[0].arn\n  port              = 80', '= aws_lb.that[0].arn\n  port              = 80')
         .replace('= aws_iam_role.execution.name', '= aws_iam_role.execution.title'),
     )
-    assert.deepEqual(dangling(wrong), ['aws_lb.that.dns_name', 'aws_iam_role.execution.title'])
+    assert.deepEqual(dangling(wrong), ['aws_iam_role.execution.title', 'aws_lb.that[0].arn'])
   })
 
   it('detects invalid HCL', async () => {

@@ -26,8 +26,9 @@ const observability = ['deploy/observability']
 function objectNames(key: string, value: string, { name }: Project): string | undefined {
   if (key === 'secretName') return value === 'fleet-tls' ? `${name}-tls` : undefined
   if (/^(?:name|image)$/.test(key) && value === 'fastify-fleet') return name
-  const isName = /^(?:name|serviceAccountName|app\.kubernetes\.io\/name|FLEET_NAME|namespace)$/.test(key)
-  return isName && /^fleet(?:-canary|-dev)?$/.test(value) ? value.replace('fleet', name) : undefined
+  if (key === 'labelSelector') return value.replace(/=fleet$/, `=${name}`)
+  const isName = /^(?:name|serviceAccountName|app\.kubernetes\.io\/(?:name|part-of)|FLEET_NAME|namespace)$/.test(key)
+  return isName && /^fleet(?:-canary|-dev|-v2)?$/.test(value) ? value.replace('fleet', name) : undefined
 }
 
 export const kits: Readonly<Record<string, Kit>> = {
@@ -107,7 +108,7 @@ export const kits: Readonly<Record<string, Kit>> = {
     adaptYaml: objectNames,
     fills: [
       [/kustomization\.yml$/, /registry\.example\.com\/fleet/, ({ name }) => `registry.example.com/${name}`],
-      [/(?:ingress|httproute)\.yml$/, /fleet\.example\.com/g, ({ host }) => host],
+      [/(?:ingress|httproute|gateway\/v2)\.yml$/, /fleet\.example\.com/g, ({ host }) => host],
       [/plain-http\.yml$/, /fleet\.localhost/, ({ name }) => `${name}.localhost`],
       // Comments with commands.
       [
@@ -122,7 +123,7 @@ export const kits: Readonly<Record<string, Kit>> = {
         : [
             'deploy/kubernetes/overlays/prod/kustomization.yml: take the component `migrate` out, there are no migrations',
           ]),
-      'overlays/prod/kustomization.yml: your image · base/ingress.yml: your host name',
+      'overlays/prod/kustomization.yml: your image · pool/ingress.yml: your host name',
       `kubectl create namespace ${name}, then the Secret: deploy/kubernetes/base/secret.template.yml`,
       'kubectl kustomize deploy/kubernetes/overlays/prod | npx fleet doctor -',
       'kubectl apply -k deploy/kubernetes/overlays/prod',

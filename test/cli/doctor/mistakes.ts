@@ -302,7 +302,7 @@ export const mistakes: readonly Mistake[] = [
   {
     what: 'the Ingress retries POSTs',
     code: 'DOCTOR_REPEATS_POSTS',
-    file: 'deploy/kubernetes/base/ingress.yml',
+    file: 'deploy/kubernetes/pool/ingress.yml',
     from: 'proxy-next-upstream: error timeout',
     to: 'proxy-next-upstream: error timeout non_idempotent',
   },
