@@ -5,7 +5,7 @@ import { stopAll } from '../src/cli/up/child.ts'
 import { Machine } from './machine.ts'
 import { buildProduct, installPeers } from './prepare.ts'
 import { hasProc } from './processes.ts'
-import { circumstances, markdown, reasons, table, verdictTable } from './report.ts'
+import { circumstances, markdown, reasons, table, verdictTable, withTable } from './report.ts'
 import { failed, type Outcome, runScenario, stepsOf } from './run.ts'
 import type { Scenario } from './scenario.ts'
 
@@ -123,6 +123,12 @@ async function save(outcomes: readonly Outcome[], all: boolean): Promise<void> {
   writeFileSync(file, `${JSON.stringify({ on, outcomes: joined }, null, 2)}\n`)
   writeFileSync(here('RESULTS.md'), markdown(run, on))
   out.note('written: bench/RESULTS.md, bench/results.json')
+  for (const { scenario, outcome } of run) {
+    if (!scenario.page) continue
+    const page = here(`../${scenario.page.file}`)
+    writeFileSync(page, withTable(readFileSync(page, 'utf8'), scenario, outcome, scenario.page.over))
+    out.note(`written: ${scenario.page.file}`)
+  }
 }
 
 function say(text: string): number {

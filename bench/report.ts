@@ -45,6 +45,31 @@ export function table(scenario: Scenario, outcome: Outcome): string[][] {
   return [head, ...rows]
 }
 
+/** Cells of a page's table: medians with their ratios to those of one subject, a heading first. */
+export function ratios({ metrics }: Scenario, { rows }: Outcome, over: string): string[][] {
+  const shown = Object.entries(metrics).filter(([name]) => name !== 'failed')
+  const base = rows.find(({ subject }) => subject === over)?.figures ?? {}
+  const cell = (row: Outcome['rows'][number], name: string, digits: number): string => {
+    const [value, floor] = [row.figures[name]?.median, base[name]?.median]
+    if (value === undefined || floor === undefined) return '–'
+    return row.subject === over ? value.toFixed(digits) : `${value.toFixed(digits)} (${(value / floor).toFixed(2)} ×)`
+  }
+  return [
+    ['', ...shown.map(([, { title }]) => title)],
+    ...rows.map((row) => [row.subject, ...shown.map(([name, { digits = 1 }]) => cell(row, name, digits))]),
+  ]
+}
+
+/** Replaces the table of a scenario in the text of a page. */
+export function withTable(text: string, scenario: Scenario, outcome: Outcome, over: string): string {
+  const begin = `<!-- bench:${scenario.name} -->`
+  const [before, rest] = text.split(begin)
+  const after = rest?.split('<!-- bench:end -->')[1]
+  if (after === undefined) throw new Error(`the page has no ${begin} with <!-- bench:end --> after it`)
+  const table = lines(ratios(scenario, outcome, over)).join('\n')
+  return `${before}${begin}\n${table}\n<!-- bench:end -->${after}`
+}
+
 /** Cells of the verdicts, a heading first. */
 export const verdictTable = (verdicts: readonly Verdict[]): string[][] => [
   ['bar', 'wanted', 'measured', ''],

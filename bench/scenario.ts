@@ -64,6 +64,11 @@ export interface Scenario {
    */
   readonly slices?: number
   readonly bars: readonly Bar[]
+  /**
+   * A page that has the table too, between the comments `bench:NAME` and `bench:end`: medians, and their ratios to those of
+   * one subject.
+   */
+  readonly page?: { readonly file: string; readonly over: string }
 }
 
 /** The columns of a scenario that puts load on a server. */

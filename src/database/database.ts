@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyPluginAsync, preSerializationHookHandler }
 import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { adoptSchema } from '../base/internals/prisma.ts'
+import { adoptSchema, observeErrors } from '../base/internals/prisma.ts'
 import {
   any,
   either,
@@ -118,7 +118,17 @@ async function readOwnWrites(
   await ensure(app, fastifyCookie)
   const { production, SESSION_COOKIE_SECURE } = readEnv()
   const secrets = signingSecrets(app, secret)
-  const settings = { router, secrets, cookieName, secure: SESSION_COOKIE_SECURE ?? production, keepMs }
+  let hasWarned = false
+  const warnInsecure = (): void => {
+    if (hasWarned) return
+    hasWarned = true
+    app.log.warn(
+      `database: the cookie ${cookieName} is Secure and the request came without TLS, so browsers discard it and may read what ` +
+        'their writes replaced; let the load balancer send X-Forwarded-Proto, or set SESSION_COOKIE_SECURE=auto',
+    )
+  }
+  const secure = SESSION_COOKIE_SECURE ?? production
+  const settings = { router, secrets, cookieName, secure, keepMs, warnInsecure }
   const key = Symbol('reader')
   type Keyed = { [key]: RequestReader }
   app.decorateRequest(key, null as never)
@@ -158,8 +168,13 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   app.decorate('database', client as never)
   app.fleet.describe('database', 'postgresql')
   app.health.add('database', ping(client), check)
-  const translate = (error: unknown): FleetError | undefined => {
+  const report = (error: unknown): void => {
     if (isOutage(error)) app.health.failed('database', error)
+  }
+  const ignoreErrors = observeErrors(client, report)
+  app.addHook('onClose', async () => ignoreErrors())
+  const translate = (error: unknown): FleetError | undefined => {
+    report(error)
     return databaseError(error)
   }
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(translate)

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { cookieValues } from '../base/cookies.ts'
-import { sendCookie } from '../instance/compat/cookies.ts'
+import { isHttps, sendCookie } from '../instance/compat/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */
@@ -11,6 +11,8 @@ export interface OwnWritesSettings {
   readonly secrets: readonly string[]
   readonly cookieName: string
   readonly secure: boolean | 'auto'
+  /** Called when a `Secure` cookie is sent to a client that does not use TLS. */
+  warnInsecure(): void
   /** How long a position is kept, ms. By then every replica in use has replayed it. */
   readonly keepMs: number
 }
@@ -109,6 +111,7 @@ export class RequestReader implements Reader {
       if (saved) await session.save?.()
       return
     }
+    if (secure === true && !isHttps(this.#request)) this.#settings.warnInsecure()
     const signed = `${text}.${mac(text, secrets[0] ?? '')}`
     const maxAge = Math.ceil(keepMs / 1000)
     sendCookie(reply, cookieName, signed, { path: '/', httpOnly: true, sameSite: 'lax', maxAge, secure })

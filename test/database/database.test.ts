@@ -87,6 +87,38 @@ test('a query that fails because of the server degrades the check at once; anoth
   })
 })
 
+for (const [name, own] of Object.entries({
+  'that the app handles': async (app: FastifyInstance) => {
+    app.get('/count', () => (app.database as PrismaClient).user.count().catch(() => -1))
+  },
+  'of an extended client': async (app: FastifyInstance) => {
+    const extended = (app.database as PrismaClient).$extends({ name: 'audit' })
+    app.get('/count', () => extended.user.count().catch(() => -1))
+  },
+  "that reaches the app's own error handler": async (app: FastifyInstance) => {
+    app.setErrorHandler((_error, _request, reply) => reply.code(200).send('-1'))
+    app.get('/count', () => (app.database as PrismaClient).user.count())
+  },
+  'of a transaction': async (app: FastifyInstance) => {
+    app.get('/count', () => (app.database as PrismaClient).$transaction((tx) => tx.user.count()).catch(() => -1))
+  },
+}))
+  test(`a failure ${name} degrades the check`, async () => {
+    const app = Fastify()
+    closers.push(() => app.close())
+    const check = { intervalMs: 3_600_000, timeoutMs: 60_000 }
+    await app.register(database, { client: client(server.url), check } as never)
+    await own(app)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const status = (): string | undefined => app.health.reports.database?.status
+    await until(() => status() === 'up')
+    assert.equal((await app.inject('/count')).body, '0')
+    await server.kill()
+    assert.equal((await app.inject('/count')).body, '-1')
+    assert.equal(status(), 'degraded')
+    await server.restart()
+  })
+
 test('only degrades when a non-critical database is lost', async () => {
   const app = await start({
     client: client(server.url.replace(/:\d+\//, ':1/')),

@@ -189,6 +189,26 @@ describe('read-your-writes with lagging replicas', () => {
     assert.equal(plain.headers['set-cookie'], undefined)
   })
 
+  it('warns once if browsers would discard its cookie, because it is Secure and the request came without TLS', async (t) => {
+    process.env.SESSION_COOKIE_SECURE = 'true'
+    t.after(() => delete process.env.SESSION_COOKIE_SECURE)
+    const [app] = await shops(1)
+    assert.ok(app)
+    const warn = t.mock.method(app.log, 'warn')
+    const write = async (headers: Record<string, string>): Promise<void> => {
+      const payload = { sku: 'secure', price: 1 }
+      const { cookies } = await app.inject({ method: 'POST', url: '/items', headers, payload })
+      assert.equal(cookies[0]?.secure, true)
+    }
+    const warnings = (): number =>
+      warn.mock.calls.filter(({ arguments: [text] }) => /is Secure/.test(String(text))).length
+    await write({ 'x-forwarded-proto': 'https' })
+    assert.equal(warnings(), 0)
+    await write({})
+    await write({})
+    assert.equal(warnings(), 1)
+  })
+
   it('uses the latest position of several cookies, in any order', async () => {
     const [app] = await shops(1)
     assert.ok(app)

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { get, type IncomingMessage } from 'node:http'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { isAlive } from '../helpers/alive.ts'
@@ -258,6 +260,14 @@ test('rejects several processes of pm2 without Redis', async () => {
   const app = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 } })
   assert.equal((await app.exit).code, 1)
   assert.match(app.stdout, /FLEET_ERR_MEMORY_IN_WORKERS/)
+
+  // As pm2 runs an ES module: it keeps a channel open, logs a rejection, and leaves the process running.
+  release.write(`process.on('unhandledRejection', () => {})\nprocess.on('message', () => {})\nimport('./refused.ts')`)
+  const refused = join(release.folder, 'refused.ts')
+  writeFileSync(refused, stateful)
+  const kept = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 }, ipc: true })
+  assert.equal((await kept.exit).code, 1)
+  assert.match(kept.stdout + kept.stderr, /REDIS_URL.*FLEET_ALLOW_MEMORY=1/)
 })
 
 test('exits with 1 when no worker starts although a parent process such as pm2 has opened a channel', async () => {

@@ -59,7 +59,14 @@ async function serve(register: (app: FastifyInstance) => unknown): Promise<Fasti
 describe('status and headers of failed requests are those of Fastify', async () => {
   const plain = await serve(() => undefined)
   const own = await serve((app) =>
-    app.register(fleet, { name: 'shop', headers: false, helmet: false, cors: false, lifecycle: { signals: false } }),
+    app.register(fleet, {
+      name: 'shop',
+      overload: false,
+      headers: false,
+      helmet: false,
+      cors: false,
+      lifecycle: { signals: false },
+    }),
   )
   for (const [index, title] of Object.keys(failures).entries())
     for (const place of ['handler', 'hook'])

@@ -11,12 +11,20 @@ import type { Server } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { shortcuts } from './shortcuts.ts'
 
+/** Symbols that were found by their description. A process may have several versions of Fastify. */
+const found = new Map<string, symbol>()
+
 /** The symbol with this description on an object or its prototypes. */
 export function symbolOf(object: object, description: string): symbol | undefined {
   if (!shortcuts.fastifySymbols) return undefined
+  const known = found.get(description)
+  if (known !== undefined && known in object) return known
   for (let at: object | null = object; at !== null; at = Object.getPrototypeOf(at)) {
-    const found = Object.getOwnPropertySymbols(at).find((symbol) => symbol.description === description)
-    if (found) return found
+    const symbol = Object.getOwnPropertySymbols(at).find((one) => one.description === description)
+    if (symbol) {
+      found.set(description, symbol)
+      return symbol
+    }
   }
   return undefined
 }

@@ -1,7 +1,7 @@
-// Private parts of Prisma Client, for `replicas`.
+// Private parts of Prisma Client, for `replicas` and for passive health.
 //
-// Touches: `_originalClient`, `_extensions.append`, `_requestHandler.request` and `_engineConfig.adapter` of a client
-//   instance, and `externalPool` and `options` of the adapter, a `PrismaPg`.
+// Touches: `_originalClient`, `_extensions.append`, `_requestHandler.request`, `_engine.transaction` and
+//   `_engineConfig.adapter` of a client instance, and `externalPool` and `options` of the adapter, a `PrismaPg`.
 // Seen in: Prisma 7.10; the peer range is ^7.0.0.
 // Worth: needed for correctness. A query extension, the public way, cannot tell which operations belong to a transaction,
 //   whose reads must stay on the primary, and another client loses the path of a fluent relation. It would also run every
@@ -61,6 +61,37 @@ export function withExecutor(client: object, execute: Execute, members: object =
     _extensions: { value: { append: () => extensions } },
   })
   return $extends.call(parent, {})
+}
+
+/**
+ * Calls back with the error of every failed operation of a client and of those extended from it, also if the app handles it.
+ * The public way, a query extension, would be another client than the one that the app uses. Without the private parts, nothing is
+ * observed.
+ *
+ * @returns a function that ends this
+ */
+export function observeErrors(client: object, listener: (error: unknown) => void): () => void {
+  const { _requestHandler: handler, _engine: engine } = client as { _requestHandler?: object; _engine?: object }
+  const ends = [observe(handler, 'request', listener), observe(engine, 'transaction', listener)]
+  return () => ends.forEach((end) => void end())
+}
+
+function observe(object: object | undefined, name: string, listener: (error: unknown) => void): () => void {
+  const methods = object as Record<string, (...args: unknown[]) => Promise<unknown>> | undefined
+  const method = methods?.[name]
+  if (methods === undefined || typeof method !== 'function') return () => undefined
+  const own = Object.getOwnPropertyDescriptor(methods, name)
+  const observed = (...args: unknown[]): Promise<unknown> => {
+    const result = method.apply(methods, args)
+    result.then(undefined, listener)
+    return result
+  }
+  methods[name] = observed
+  return () => {
+    if (methods[name] !== observed) return
+    if (own) Object.defineProperty(methods, name, own)
+    else delete methods[name]
+  }
 }
 
 /** The schema that the URL of a pool names. */

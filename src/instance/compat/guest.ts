@@ -108,11 +108,11 @@ export class Guest {
     const outer = this.#loading
     if (!outer) this.#findInScopes()
     const leaveParent = this.#parent?.enter(option)
-    const traceHooks = addHooksUntraced(this.#app)
+    const traceHooks = outer ? undefined : addHooksUntraced(this.#app)
     this.#loading = { option, by: outer?.by ?? option }
     return () => {
       this.#loading = outer
-      traceHooks()
+      traceHooks?.()
       leaveParent?.()
     }
   }

@@ -18,7 +18,7 @@ export { Guest } from './guest.ts'
 export { fleetPlugin } from './plugin.ts'
 
 /** Whether a request is in a scope in which the app's own plugin replaces ours. */
-export function replacedIn(app: FastifyInstance, what: string): (request: FastifyRequest) => boolean {
+export function replacedIn(app: FastifyInstance, what: string): (request: Pick<FastifyRequest, 'server'>) => boolean {
   const scopes = guestOf(app)?.replacedIn(what) ?? []
   return ({ server }) =>
     scopes.length > 0 && scopes.some((scope) => scope === server || Object.prototype.isPrototypeOf.call(scope, server))

@@ -183,8 +183,13 @@ function handleSignals(
   fleet: { shutdown(reason: string, options: ShutdownOptions): Promise<number>; fatal?: Error },
   timeoutMs: number,
 ): void {
+  let isBooting = true
+  app.addHook('onReady', async () => {
+    isBooting = false
+  })
   const stop = onExitSignal({
     timeoutMs,
+    isBooting: () => isBooting,
     async first(cause: ExitCause, error?: Error) {
       if (error) {
         fleet.fatal = error

@@ -1,3 +1,5 @@
+import { FleetError } from '../../base/errors.ts'
+
 /** What can end a process from outside. */
 export type ExitCause = 'SIGTERM' | 'SIGINT' | 'shutdown message' | 'fatal error'
 
@@ -8,6 +10,8 @@ export interface ExitHandlers {
   second(cause: ExitCause): void
   /** Called when other code calls `process.exit()` meanwhile, which takes effect when all handlers are done. */
   deferred?(code: number): void
+  /** Whether the app has not become ready yet. */
+  isBooting?(): boolean
   /**
    * Time from the signal in which the application's own listeners of the signal may finish, e.g. close a connection after
    * `app.close()`, ms. @default 0
@@ -99,12 +103,19 @@ const onMessage = (message: unknown): void => {
 }
 const onFatal = (error: unknown): void => exit('fatal error', error instanceof Error ? error : new Error(String(error)))
 
+/** pm2 only logs rejections that no code handles, so an instance that cannot boot would stay up, without ever being ready. */
+const onRejection = (error: unknown): void => {
+  if (error instanceof FleetError && [...handlers].some(({ isBooting }) => isBooting?.())) onFatal(error)
+}
+
 function listen(): void {
   // Before listeners that were added with `once` and are removed before they run, so that all are counted.
   process.prependListener('SIGTERM', onTerm)
   process.prependListener('SIGINT', onInt)
   process.on('message', onMessage)
   process.on('uncaughtException', onFatal)
+  // Node itself ends the process if there is no listener.
+  if (process.listenerCount('unhandledRejection') > 0) process.on('unhandledRejection', onRejection)
 }
 
 function stopListening(): void {
@@ -112,4 +123,5 @@ function stopListening(): void {
   process.off('SIGINT', onInt)
   process.off('message', onMessage)
   process.off('uncaughtException', onFatal)
+  process.off('unhandledRejection', onRejection)
 }

@@ -73,6 +73,8 @@ interface LimitContext {
   readonly prefix: string
   /** Limiters created by `createRateLimit()` and `app.rateLimit()` so far. */
   limiters: number
+  /** Whether the route that is being added is limited by @fastify/rate-limit of the app. */
+  isReplaced(): boolean
   /** Requests by the store that counted them. */
   readonly counts: Record<'redis' | 'memory' | 'share', number>
 }
@@ -95,6 +97,7 @@ class RateLimitStore implements FastifyRateLimitStore {
 
   child(given: unknown): RateLimitStore {
     const { routeInfo, groupId, scope = this.#scope, ...rest } = given as Given
+    if (this.#context.isReplaced()) return this
     for (const [option, value] of Object.entries(unsupported))
       if ((rest as Record<string, unknown>)[option] !== value)
         throw new FleetError(
@@ -179,6 +182,12 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   const client = redisOf(app)
   app.fleet.describe('limitStore', client ? 'redis' : 'memory')
 
+  const isReplaced = replacedIn(app, '@fastify/rate-limit')
+  // The scope of the route that is being added. @fastify/rate-limit does not pass it to its store.
+  let routesOf = app
+  app.addHook('onRoute', function () {
+    routesOf = this
+  })
   const context: LimitContext = {
     shared: client && new RedisLimitStore(client, app.redisKey),
     local: new MemoryLimitStore(),
@@ -186,12 +195,12 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
     share: shares(app),
     prefix: prefixOf(app.server),
     limiters: 0,
+    isReplaced: () => isReplaced({ server: routesOf }),
     counts: { redis: 0, memory: 0, share: 0 },
   }
   expose(app, 'fleet_rate_limit_answers_total', 'Requests counted by a limit, by store', 'by', context.counts)
   app.decorate(subnetOf as unknown as string, ipv6Subnet)
   const allowed = networks(allow, 'rateLimit.allow')
-  const isReplaced = replacedIn(app, '@fastify/rate-limit')
   const { default: rateLimiter } = await import('@fastify/rate-limit')
   // Not registered, so that `hasPlugin('@fastify/rate-limit')` is about the app's own.
   const settings: Parameters<typeof rateLimiter>[1] = {

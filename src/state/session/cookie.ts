@@ -138,16 +138,6 @@ export function toStored(cookie: SessionCookie, defaults: SessionCookie, agent?:
   }
 }
 
-/**
- * Whether the client uses TLS. `X-Forwarded-Proto` is trusted from any sender: a client that forges it only receives a
- * cookie that it cannot use.
- */
-export function isHttps(request: Partial<FastifyRequest>): boolean {
-  if (request.protocol === 'https') return true
-  const forwarded = request.headers?.['x-forwarded-proto']
-  return typeof forwarded === 'string' && forwarded.split(',', 1)[0]?.trim() === 'https'
-}
-
 /** Whether a cookie with this path applies to the URL of a request (RFC 6265, 5.1.4). */
 export function inPath(request: FastifyRequest, path: string): boolean {
   if (path === '/') return true
