@@ -281,7 +281,7 @@ test('exits with 2 and one line when the test cannot run', async (t) => {
     },
   })
   for (const [args, message] of [
-    [[dead, dead], /FLEET_ERR_USAGE .*expected one URL/],
+    [[front, front], /FLEET_ERR_USAGE .*expected one URL/],
     [['nonsense'], /"nonsense" is not a URL/],
     [['ftp://127.0.0.1'], /is not a URL/],
     [[front, '-n', '0'], /--requests must be a whole number from 1 to 10000, not "0"/],
