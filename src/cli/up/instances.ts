@@ -4,7 +4,7 @@ import { FleetError } from '../../base/errors.ts'
 import { Backoff } from '../../host/backoff.ts'
 import { Target } from '../target.ts'
 import { type Child, launch } from './child.ts'
-import { lastLines } from './server.ts'
+import { lastLines, noOutput } from './server.ts'
 import { whyEnded, whyUnready } from './unready.ts'
 
 export interface LocalInstanceOptions {
@@ -27,6 +27,8 @@ const readyTimeoutMs = 60_000
 /** Time after which the reason of an instance that is not ready is reported, ms; at most three seconds with {@link probeTimeoutMs}. */
 const explainAfterMs = 1_800
 const probeTimeoutMs = 1_000
+/** Time for which a response must last before waiting counts as pointless, ms. */
+const settleMs = 500
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
@@ -97,7 +99,8 @@ export class LocalInstance {
     const { ended } = child
     const how = ended ? `ended with ${ended.signal ?? ended.code}` : 'did not become ready'
     const why = ended ? whyEnded(ended.code, child.stderr + child.stdout, this.port) : this.#reason
-    const detail = [`${file} ${how}`, why, lastLines(child, 15)].filter(Boolean).join(': ')
+    const output = lastLines(child, 15)
+    const detail = [`${file} ${how}`, why, why && output === noOutput ? '' : output].filter(Boolean).join(': ')
     return new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
   }
 
@@ -162,16 +165,20 @@ export class LocalInstance {
    */
   async #untilReady(child: Child, signal: AbortSignal, giveUp = false): Promise<boolean> {
     const start = performance.now()
+    let finalSince: number | undefined
     this.#reason = ''
     while (!child.ended && !signal.aborted) {
       // A new connection each time, so that no idle one delays the exit of the instance.
       const response = await new Target(this.url, { timeoutMs: probeTimeoutMs }).request('/ready')
       if (response.status === 200) return !child.ended
-      if (performance.now() - start > explainAfterMs && !child.ended) {
-        const { text, final } = whyUnready(child.pid, this.port, response)
-        if (text !== this.#reason) this.#options.onEvent(`${this.#id} is not ready: ${text}`)
+      const { text, final } = whyUnready(child.pid, this.port, response)
+      const now = performance.now()
+      finalSince = final ? (finalSince ?? now) : undefined
+      const isDue = final && giveUp ? now - (finalSince ?? now) > settleMs : now - start > explainAfterMs
+      if (isDue && !child.ended && text !== this.#reason) {
         this.#reason = text
         if (final && giveUp) return false
+        this.#options.onEvent(`${this.#id} is not ready: ${text}`)
       }
       await sleep(pollMs)
     }

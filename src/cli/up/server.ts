@@ -75,10 +75,12 @@ async function untilUp({ title, start, isUp }: ServerDefinition): Promise<Child>
   throw new FleetError('FLEET_ERR_SERVICE_FAILED', `${title} ${how}: ${lastLines(child)}`)
 }
 
+export const noOutput = 'no output'
+
 /** The last lines of output, for an error message. */
 export function lastLines(child: Child, lines: number = 5): string {
   const text = `${child.stdout}${child.stderr}`.trim()
-  return text === '' ? 'no output' : text.split('\n').slice(-lines).join('\n')
+  return text === '' ? noOutput : text.split('\n').slice(-lines).join('\n')
 }
 
 /**
