@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { after, describe, test } from 'node:test'
 import { Pool, request } from 'undici'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { raw } from '../edge/raw.ts'
+import { Readers, spellings } from '../edge/spellings.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { type Load, startLoad } from '../helpers/load.ts'
 import { until } from '../helpers/until.ts'
@@ -45,6 +50,17 @@ async function start(release: (typeof releases)[number], env: Record<string, str
   await front.up('app-1', 'app-2', 'pool-v2/app-1', 'pool-v2/app-2', 'pool-heavy/app-1')
   await until(async () => (await front.server('app-1', 'pool-dead')).status === 'DOWN', { what: 'the dead pool' })
   return front
+}
+
+/** An upstream that records the targets of requests other than probes. */
+async function startRecorder(): Promise<{ address: string; urls: string[]; close: () => void }> {
+  const urls: string[] = []
+  const server = createServer(({ url = '' }, response) => {
+    if (url !== '/ready') urls.push(url)
+    response.end('ok')
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, urls, close: () => server.close() }
 }
 
 const clients = new Map<string, Pool>()
@@ -113,6 +129,30 @@ for (const release of releases) {
           for (const method of ['GET', 'POST'] as const) assert.equal(await poolOf(front, path, {}, method), pool, path)
       for (const path of ['/api/v2/../x', '/x/..%2fapi/v2', '/api/v2/..;/x'])
         assert.equal(await poolOf(front, path), '404')
+    })
+
+    test('passes no spelling of a path to the default pool that an instance there would route as the path', async () => {
+      const readers = new Readers(['/api/v2'])
+      await readers.listen()
+      const recorders = await Promise.all([startRecorder(), startRecorder()])
+      const [others, routed] = recorders
+      const own = await startFront(release, {
+        ...unlimited,
+        LB_SERVERS: others.address,
+        LB_POOLS: 'v2',
+        LB_POOL_V2_SERVERS: routed.address,
+        LB_ROUTES: '/api/v2=v2',
+      })
+      await own.up('app-1', 'pool-v2/app-1')
+      for (const target of spellings('/api/v2').flatMap((each) => [each, `${each}/x`])) {
+        await raw(own.url, `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+        for (const url of others.urls.splice(0))
+          assert.ok(!(await readers.reaches(url)), `${target} is passed to the default pool as ${url}`)
+      }
+      assert.ok(routed.urls.length > 60, `${routed.urls.length} spellings reach the pool`)
+      await own.stop()
+      await readers.close()
+      for (const { close } of recorders) close()
     })
 
     test('prefers a header to a host, and a host to a path', async () => {
@@ -289,6 +329,9 @@ describe('scripts/haproxy-render', () => {
     fails({ ...pool, LB_POOLS: 'v2 v2' }, /lists the pool v2 twice/)
     fails({ LB_POOLS: 'default' }, /`default` always exists/)
     fails({ ...pool, LB_ROUTES: '/api=v3' }, /LB_ROUTES: \/api=v3 names the pool "v3", which is not in LB_POOLS/)
+    fails({ ...pool, LB_POOL_V2_TIMEOUTS: '1s' }, /LB_POOL_V2_TIMEOUTS is no variable of a pool/)
+    fails({ ...pool, LB_POOL_V3_SERVERS: '127.0.0.1:1' }, /LB_POOL_V3_SERVERS is no variable of a pool/)
+    fails({ ...pool, LB_ROUTES: '/Api=v2 /api/=default' }, /LB_ROUTES has two routes for \/api\//)
     for (const route of ['/api', 'api=v2', '/a%20b=v2', '/a?b=v2', '//=v2', 'x version:2=v2', 'x:=v2', '/a;b=v2'])
       fails({ ...pool, LB_ROUTES: route }, /LB_ROUTES/)
   })

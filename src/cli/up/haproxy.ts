@@ -24,7 +24,8 @@ export const haproxyFront: FrontKind = { title: 'HAProxy', program: haproxyProgr
 /** Starts HAProxy with the shipped files. LB_ variables apply; the instances and the port are the fleet's. */
 async function start(plan: FrontPlan, options?: ProvideOptions): Promise<Server> {
   const program = await provide(haproxyProgram, options)
-  const folder = temporaryFolder('haproxy')
+  // A short name: the paths of Unix domain sockets are limited to about 100 characters.
+  const folder = temporaryFolder('lb')
   const env = await values(plan, folder)
   const rendered = launch('/bin/sh', [renderer, folder], { env })
   if ((await rendered.exit).code !== 0)
@@ -64,7 +65,7 @@ async function values(
     LB_STATS_USER: env.LB_STATS_USER ?? 'admin',
     LB_STATS_PASSWORD: env.LB_STATS_PASSWORD || randomBytes(12).toString('base64url'),
     LB_METRICS: env.LB_METRICS ?? own(2),
-    LB_SOCKET: env.LB_SOCKET ?? join(folder, 'admin.sock'),
+    LB_SOCKET: env.LB_SOCKET ?? join(folder, 'sock'),
     LB_SERVERS: instances.map((each, i) => ['127.0.0.1', each, agents?.[i]].filter(Boolean).join(':')).join(' '),
     LB_SERVICE: undefined,
   }
