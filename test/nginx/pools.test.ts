@@ -266,6 +266,20 @@ test('a pool serves WebSockets, event streams and a cached /static/', async () =
   assert.deepEqual(await state(host), ['shop', 'HIT'])
 })
 
+test('/ws and /events below the path of a route may be idle, and logins stay limited', async () => {
+  const own = await startFront({ ...pools, FLEET_READ_TIMEOUT: '200ms', FLEET_AUTH_RATE: '1r/m', FLEET_AUTH_BURST: 1 })
+  const held: (() => void)[] = []
+  v2.handler = (_request, response) => void held.push(() => response.end('late'))
+  const [events, other] = [own.send('/API/v2/events?x'), own.send('/api/v2/other', { method: 'POST' })]
+  assert.equal((await other).status, 504)
+  for (const release of held) release()
+  assert.deepEqual([(await events).body, (await events).by], ['late', 'v2'])
+  v2.handler = (_request, response) => response.end('ok')
+  const login = async (path: string): Promise<number> => (await own.send(path)).status
+  const paths = ['/api/auth', '/api/auth/ws', '/api/v1/auth/events', '/api/v2/auth/login;/ws']
+  assert.deepEqual(await Promise.all(paths.map(login)).then((all) => all.filter((status) => status === 429).length), 2)
+})
+
 test('an instance cannot send a request to another pool or past a limit', async () => {
   main.handler = (_request, response) => response.setHeader('X-Accel-Redirect', '/.fleet/v2/site').end('own')
   const { by, body } = await front.send('/')
