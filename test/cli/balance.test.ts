@@ -141,6 +141,9 @@ describe('fleet balance', () => {
       return app
     }
     await instance('a')
+    const twice = forkApp(main, { args: [...args, '--listen', String(new URL(redisServer.url).port)], env })
+    assert.notEqual((await twice.exit).code, 0)
+    assert.match(twice.stderr, /FLEET_ERR_PORT_TAKEN/)
     const front = forkApp(main, { args, env: { ...env, FLEET_ROUTES: '/api/v2=v2' } })
     const url = `http://127.0.0.1:${port}`
     const idOf = async (path: string): Promise<string> => {

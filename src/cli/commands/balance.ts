@@ -70,7 +70,11 @@ On SIGTERM it exits after in-flight requests have finished.`,
         second: () => {},
       })
     })
-    const url = await proxy.listen({ host, port })
+    const url = await proxy.listen({ host, port }).catch(async (error: Error) => {
+      // A source of targets would keep this process running.
+      await proxy.close()
+      throw error
+    })
     const rows =
       'pools' in proxy
         ? [...proxy.pools].flatMap(([name, { balancer }]) =>

@@ -13,8 +13,8 @@ export const rotationOptions = {
   /** Slow start: how long a returning target takes to reach its full share while others are up; 0: at once. */
   slowStartMs: int(0, 3_600_000, 'milliseconds').default(0),
   /**
-   * Below this share of targets up, health is ignored and all targets that are not draining are used. With 0, only when no
-   * target is up.
+   * Below this share of targets up, health is ignored and all targets are used that have a weight and are not draining. With
+   * 0, only when no target is up.
    */
   panicThreshold: number(0, 1).default(0),
   /**

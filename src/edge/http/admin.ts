@@ -31,21 +31,24 @@ const bounds = {
 const sendTimeoutMs = 10_000
 const maxConnections = 64
 
+interface AdministeredProxy {
+  readonly closing: boolean
+  metrics(): string
+}
+
 /** The operators' endpoints of a proxy, on a separate address that its clients cannot reach. */
 export class Admin {
   readonly #server: Server
   readonly #options: AdminOptions & { host: string }
   readonly #pools: Pools
-  readonly #metrics: () => string
-  readonly #closing: () => boolean
+  readonly #proxy: AdministeredProxy
   readonly #token: SecretToken | undefined
 
   /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and if other machines can connect */
-  constructor(options: AdminOptions, pools: Pools, metrics: () => string, closing: () => boolean) {
+  constructor(options: AdminOptions, pools: Pools, proxy: AdministeredProxy) {
     this.#options = { ...options, host: options.host ?? '127.0.0.1' }
     this.#pools = pools
-    this.#metrics = metrics
-    this.#closing = closing
+    this.#proxy = proxy
     const { token, host } = this.#options
     if (token === undefined && (readEnv().production || !networks(['loopback'], '').includes(host))) {
       const where = readEnv().production ? 'in production' : `on ${host}`
@@ -85,7 +88,7 @@ export class Admin {
     else if (route === 'GET /ready') this.#ready(respond)
     else if (!this.#allows(request)) respond(404, notFound)
     else if (changesState(request.method) && !isProvenChange(request.headers)) respond(403, unproven())
-    else if (route === 'GET /metrics') respond(200, this.#metrics())
+    else if (route === 'GET /metrics') respond(200, this.#proxy.metrics())
     else if (route === 'GET /targets')
       respond(
         200,
@@ -127,7 +130,7 @@ export class Admin {
   /** Ready while any pool has a target: another proxy would have no other targets for the rest. */
   #ready(respond: (status: number, body: object) => void): void {
     const targets = this.#pools.all.reduce((sum, { balancer }) => sum + balancer.context.rotation.up, 0)
-    const ready = !this.#closing() && targets > 0
+    const ready = !this.#proxy.closing && targets > 0
     respond(ready ? 200 : 503, { ready, targets })
   }
 

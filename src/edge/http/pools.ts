@@ -53,7 +53,7 @@ export class Pools {
    * @throws the errors of {@link Balancer}
    */
   constructor(pools: readonly ResolvedPool[], router: Router<string> | undefined) {
-    this.byName = new Map(pools.map((pool) => [pool.name, new ProxyPool(pool)]))
+    this.byName = create(pools)
     this.default = this.byName.get(defaultPool) as ProxyPool
     this.unrouted = this.byName.size > 1 ? new RequestTimes() : this.default.times
     this.#router = router
@@ -80,4 +80,16 @@ export class Pools {
   async close(): Promise<void> {
     await Promise.all(this.all.map(({ balancer }) => balancer.close()))
   }
+}
+
+/** @throws the errors of {@link Balancer}; then no balancer is left open */
+function create(pools: readonly ResolvedPool[]): Map<string, ProxyPool> {
+  const created = new Map<string, ProxyPool>()
+  try {
+    for (const pool of pools) created.set(pool.name, new ProxyPool(pool))
+  } catch (error) {
+    for (const { balancer } of created.values()) void balancer.close()
+    throw error
+  }
+  return created
 }

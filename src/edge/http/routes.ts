@@ -49,6 +49,9 @@ const textOf = ({ host, path = '', headers, pool }: Route): string =>
     `${[...Object.entries(headers ?? {}).map((field) => field.join(':')), `${host === undefined ? '' : `//${host}`}${path}`].filter(Boolean).join(' ')}=${pool}`,
   )
 
+/** Node's `headers`. */
+type Headers = Readonly<Record<string, string | string[] | undefined>>
+
 /** A prefix of paths, one node for each segment. */
 interface Node<T> {
   value?: T
@@ -70,6 +73,8 @@ export class Router<T> {
   readonly #headers: HeaderRoute<T>[] = []
   readonly #hosts = new Map<string, Node<T>>()
   readonly #paths: Node<T> = { below: new Map() }
+  #host = ''
+  #hostName = ''
 
   /**
    * @param poolOf the pool of a name; undefined when there is none
@@ -111,12 +116,17 @@ export class Router<T> {
    * @param host the request's authority
    * @param headers Node's `headers`
    */
-  find(path: string, host: string, headers: Readonly<Record<string, string | string[] | undefined>>): T | undefined {
+  find(path: string, host: string, headers: Headers): T | undefined {
     if (this.#headers.length === 0 && this.#hosts.size === 0) return longest(this.#paths, path)
-    const name = hostName(host)
+    // Most requests have the same host as the one before.
+    if (host !== this.#host) {
+      this.#host = host
+      this.#hostName = hostName(host)
+    }
+    const name = this.#hostName
     for (const route of this.#headers) {
       if (route.host !== undefined && route.host !== name) continue
-      if (!route.fields.every(([field, value]) => headers[field] === value)) continue
+      if (!hasFields(headers, route.fields)) continue
       const found = longest(route.paths, path)
       if (found !== undefined) return found
     }
@@ -139,6 +149,11 @@ function check({ path, host, headers, pool }: Route, wrong: Reject): void {
     )
       wrong('has a header that is not a name with a value')
   if (!isPoolName(pool)) wrong(`has a name of a pool that is not ${poolNameText}`)
+}
+
+function hasFields(headers: Headers, fields: HeaderRoute<unknown>['fields']): boolean {
+  for (const [name, value] of fields) if (headers[name] !== value) return false
+  return true
 }
 
 const segmentsOf = (path: string): string[] =>

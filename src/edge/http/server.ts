@@ -45,7 +45,10 @@ import { Tunnels } from './tunnels.ts'
 
 export { proxy } from '../plugin/index.ts'
 export type { ProxyOptions } from './options.ts'
+export type { PoolOptions } from './pool-options.ts'
+export type { ProxyPool } from './pools.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'
+export type { Route } from './routes.ts'
 
 /**
  * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` also HTTP/2, WebSockets, streams in both directions.
@@ -53,8 +56,14 @@ export type { ReverseProxy } from './reverse-proxy.ts'
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and the errors of {@link Balancer}
  */
 export function createProxy(options: ProxyOptions): ReverseProxy {
-  const { proxy, pools, router } = resolveProxyOptions(options)
-  return new HttpProxy(proxy, new Pools(pools, router))
+  const resolved = resolveProxyOptions(options)
+  const pools = new Pools(resolved.pools, resolved.router)
+  try {
+    return new HttpProxy(resolved.proxy, pools)
+  } catch (error) {
+    void pools.close()
+    throw error
+  }
 }
 
 /** Interval at which idle connections are closed while the proxy shuts down, in milliseconds. */
@@ -103,14 +112,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     this.persistence = persistenceLines(options.keepAliveMs)
     const token = options.admin?.token ?? readEnv().FLEET_ADMIN_TOKEN
     const admin = options.admin && { ...options.admin, token }
-    this.#admin =
-      admin &&
-      new Admin(
-        admin,
-        pools,
-        () => this.metrics(),
-        () => this.closing,
-      )
+    this.#admin = admin && new Admin(admin, pools, this)
     const block = 65_536 + 4 * Math.max(...pools.all.map(({ balancer }) => balancer.options.connections.maxHeaderBytes))
     this.server = createProxyServer(options, block, (request, response) => this.#receive(request, response))
     this.#on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>

@@ -256,6 +256,22 @@ describe('pools of a proxy', () => {
     assert.equal((await json(`${only.url}/api/v2`)).name, b.name)
   })
 
+  it('leave nothing open when one of them is invalid', () => {
+    let open = 0
+    const discover = () => {
+      open++
+      return () => open--
+    }
+    const pools = { v2: { targets: ['nonsense'] } }
+    assert.throws(() => createProxy({ discover, pools } as unknown as ProxyOptions), {
+      code: 'FLEET_ERR_TARGET_INVALID',
+    })
+    assert.throws(() => createProxy({ discover, admin: { port: 0, token: 'short' } }), {
+      code: 'FLEET_ERR_SECRET_WEAK',
+    })
+    assert.equal(open, 0)
+  })
+
   it('are rejected at start with the name of the wrong option', () => {
     const targets = ['http://127.0.0.1:1']
     for (const [options, message] of [
