@@ -134,7 +134,8 @@ export class Target {
     const { ca, cert, key, rejectUnauthorized } = resolved
     this.url = parseTarget(url)
     this.basePath = basePathOf(this.url)
-    this.tls = { ca, cert, key, rejectUnauthorized }
+    // Unless it is set, NODE_TLS_REJECT_UNAUTHORIZED applies.
+    this.tls = { ca, cert, key, ...(!rejectUnauthorized && { rejectUnauthorized }) }
     this.http2 = http2
     this.id = id ?? createHash('sha256').update(this.url.href).digest('hex').slice(0, 12)
     this.weight = weight

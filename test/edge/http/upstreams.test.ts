@@ -189,6 +189,18 @@ for (const scheme of ['http', 'https']) {
       await until(() => proxy.targets[0]?.state === 'up')
     })
 
+    it('may end its connection at any time, and does not delay the end of the proxy', async () => {
+      const open: { destroyed: boolean; goaway(code: number): void }[] = []
+      server.on('session', (session) => open.push(session))
+      const [own, ending] = await front(target, { probe: { type: 'off' } })
+      for (let i = 0; i < 3; i++) {
+        assert.equal((await get(own)).status, 200)
+        for (const session of open.splice(0)) if (!session.destroyed) session.goaway(0)
+      }
+      await ending.close()
+      await until(() => proxy.targets[0]?.state === 'up')
+    })
+
     it('is timed out', async () => {
       handler = () => {}
       const [slow] = await front(target, { connections: { responseTimeoutMs: 50 }, probe: { type: 'off' } })
