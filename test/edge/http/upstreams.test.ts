@@ -143,7 +143,7 @@ for (const scheme of ['http', 'https']) {
       for (const [i, { status, text }] of responses.entries()) {
         const seen = JSON.parse(text)
         assert.deepEqual([status, seen.url, seen.httpVersion], [200, `/${i}`, '2.0'])
-        assert.deepEqual([seen.headers.cookie, seen.headers['x-mine']], ['a=b', 'yes'])
+        assert.deepEqual([seen.headers.cookie, seen.headers['x-mine'], seen.headers.te], ['a=b', 'yes', 'trailers'])
         assert.equal(seen.headers[':authority'], new URL(url).host)
       }
       // Probes use connections of their own.
