@@ -22,7 +22,9 @@ import { addressOf, authorityOf, basePathOf, isTls, parseTarget } from '../targe
 import { PeakEwma } from './peak-ewma.ts'
 import { withRetryHeader } from './retry-rules.ts'
 
-const pem = shape<string | Buffer>('PEM text', (v) => (typeof v === 'string' && v !== '') || Buffer.isBuffer(v))
+/** A name for `Buffer` in the published types: the one that the compiler writes does not exist before TypeScript 5.7. */
+export interface PemBytes extends Buffer {}
+const pem = shape<string | PemBytes>('PEM text', (v) => (typeof v === 'string' && v !== '') || Buffer.isBuffer(v))
 
 /** @internal */
 export const targetOptions = {
@@ -135,7 +137,8 @@ export class Target {
     const { ca, cert, key, rejectUnauthorized } = resolved
     this.url = parseTarget(url)
     this.basePath = basePathOf(this.url)
-    this.tls = { ca, cert, key, rejectUnauthorized }
+    // Unless it is set, NODE_TLS_REJECT_UNAUTHORIZED applies.
+    this.tls = { ca, cert, key, ...(!rejectUnauthorized && { rejectUnauthorized }) }
     this.http2 = http2
     this.id = id ?? createHash('sha256').update(this.url.href).digest('hex').slice(0, 12)
     this.weight = weight

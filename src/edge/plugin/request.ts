@@ -133,11 +133,14 @@ export async function upstreamBody(
   if (body === null) return { body, replaced: { type: undefined } }
   if (body === undefined || body === raw) return { body: await clientBody(raw, limit, bufferBytes) }
   if (isStream(body)) return { body: bounded(body, limit), replaced: { type } }
-  if (typeof body === 'string' || body instanceof Uint8Array)
+  const isJson = type !== undefined && /^\s*application\/(?:[\w.-]+\+)?json\b/i.test(type)
+  // A parsed JSON text must not become the object that it may contain.
+  const isText = typeof body === 'string' && !(isJson && given.body === undefined)
+  if (isText || body instanceof Uint8Array) {
     return { body: Buffer.from(body as string), replaced: { type } }
+  }
   const isForm = given.body === undefined && type?.startsWith('application/x-www-form-urlencoded')
   if (isForm) return { body: Buffer.from(stringify(body as Record<string, string>)), replaced: { type } }
-  const isJson = type !== undefined && /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
   const json = { type: given.contentType ?? (isJson && given.body === undefined ? type : 'application/json') }
   return { body: Buffer.from(JSON.stringify(body)), replaced: json }
 }

@@ -40,14 +40,15 @@ export function routeUpgrades(app: FastifyInstance): void {
     response.on('finish', finished)
     app.routing(request, response)
   }
-  server.prependListener(
+  server.on(
     'upgrade',
     guard('an upgrade', upgrade, (_error, _request, socket) => socket.destroy()),
   )
 }
 
 /** Whether a request asks for a WebSocket and its connection has left Node's HTTP server. */
-export const isUpgrade = ({ raw }: FastifyRequest): boolean => heads.has(raw) && isWebSocket(raw)
+export const isUpgrade = ({ raw }: FastifyRequest): boolean =>
+  (raw as { upgrade?: boolean }).upgrade === true && isWebSocket(raw)
 
 /** WebSockets of one plugin. */
 export class Upgrades {
@@ -70,11 +71,13 @@ export class Upgrades {
     const client = upgradedClient(raw, socket)
     try {
       const prepared = await this.#forwarder.prepare(request, target, {}, true)
+      // Known by now: another plugin may have routed the request before the listener above was called.
+      const head = heads.get(raw) ?? Buffer.alloc(0)
       const cookies = set['set-cookie']
       const bounds = { idleTimeoutMs: this.#idleTimeoutMs, stalls: this.#forwarder.stalls }
       const { open } = client
       const own = { ...client, open: (headers: Parameters<typeof open>[0]) => open(withCookies(headers, cookies)) }
-      const tunnel = new Tunnel(own, heads.get(raw) ?? Buffer.alloc(0), this.#open, bounds)
+      const tunnel = new Tunnel(own, head, this.#open, bounds)
       const exchange = prepared.balancer.dispatch({ ...prepared.options, upgrade: 'websocket' }, tunnel, prepared.input)
       socket.once(
         'close',

@@ -143,7 +143,7 @@ for (const scheme of ['http', 'https']) {
       for (const [i, { status, text }] of responses.entries()) {
         const seen = JSON.parse(text)
         assert.deepEqual([status, seen.url, seen.httpVersion], [200, `/${i}`, '2.0'])
-        assert.deepEqual([seen.headers.cookie, seen.headers['x-mine']], ['a=b', 'yes'])
+        assert.deepEqual([seen.headers.cookie, seen.headers['x-mine'], seen.headers.te], ['a=b', 'yes', 'trailers'])
         assert.equal(seen.headers[':authority'], new URL(url).host)
       }
       // Probes use connections of their own.
@@ -186,6 +186,18 @@ for (const scheme of ['http', 'https']) {
       assert.equal((await get(url, { method: 'POST', body: 'x' })).status, 200)
       assert.equal(seen, 2)
       handler = echo
+      await until(() => proxy.targets[0]?.state === 'up')
+    })
+
+    it('may end its connection at any time, and does not delay the end of the proxy', async () => {
+      const open: { destroyed: boolean; goaway(code: number): void }[] = []
+      server.on('session', (session) => open.push(session))
+      const [own, ending] = await front(target, { probe: { type: 'off' } })
+      for (let i = 0; i < 3; i++) {
+        assert.equal((await get(own)).status, 200)
+        for (const session of open.splice(0)) if (!session.destroyed) session.goaway(0)
+      }
+      await ending.close()
       await until(() => proxy.targets[0]?.state === 'up')
     })
 

@@ -362,6 +362,8 @@ describe('the proxy plugin: Fastify', async () => {
     const none = await seenBy(url, post(2))
     assert.deepEqual([none.body, none.headers['content-length'], none.headers['content-type']], ['', '0', undefined])
     assert.equal((await seenBy(url, post(3))).body, '{"n":3}')
+    const json = { method: 'POST', headers: { 'content-type': 'application/json ; charset=utf-8' } }
+    assert.equal((await seenBy(url, { ...json, body: '"{\\"n\\":0}"' })).body, '"{\\"n\\":0}"')
     const text = await seenBy(url, { method: 'POST', body: 'hi', headers: { 'content-type': 'text/plain' } })
     assert.equal(text.body, 'hi')
   })

@@ -199,6 +199,8 @@ function fieldsOf({ method, path, headers, body, rejectable }: WireRequest): Rec
   }
   if (Buffer.isBuffer(body) && body.length > 0) fields['content-length'] ??= String(body.length)
   if (rejectable) fields['x-fleet-retry'] = '1'
+  // gRPC servers require it.
+  fields.te = 'trailers'
   return fields
 }
 

@@ -1,4 +1,5 @@
 import { type ClientHttp2Session, connect } from 'node:http2'
+import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { undici } from '../../../base/internals/undici.ts'
 import { guard } from '../../boundary.ts'
@@ -16,6 +17,7 @@ const maxSessionMemory = 10
 /** A connection, with the requests that wait for it or use it. */
 interface Session {
   readonly http2: ClientHttp2Session
+  readonly socket: Socket
   readonly open: Set<Http2Exchange>
   ready: boolean
   idleSince: number
@@ -38,7 +40,7 @@ export class Http2Pool implements SessionOwner {
     const done = (): void => {
       session.open.delete(exchange)
       session.idleSince = performance.now()
-      if (this.#onClosed) this.#retire(session)
+      if (this.#onClosed || session.http2.closed) this.#retire(session)
     }
     const exchange = new Http2Exchange(request, handler, this.#options, done)
     session.open.add(exchange)
@@ -69,12 +71,13 @@ export class Http2Pool implements SessionOwner {
 
   #connect(): Session {
     const { connectTimeoutMs, keepAliveMs, serverName, maxHeaderBytes } = this.#options
+    const socket = openSocket(this.#options, 'h2', this)
     const http2 = connect(serverName === undefined ? 'http://server' : 'https://server', {
-      createConnection: () => openSocket(this.#options, 'h2', this),
+      createConnection: () => socket,
       maxSessionMemory,
       settings: { enablePush: false, maxHeaderListSize: maxHeaderBytes },
     })
-    const session: Session = { http2, open: new Set(), ready: false, idleSince: performance.now() }
+    const session: Session = { http2, socket, open: new Set(), ready: false, idleSince: performance.now() }
     this.#sessions.add(session)
     let cause: Error | undefined
     const late = guard('a late HTTP/2 connection', () => {
@@ -95,6 +98,9 @@ export class Http2Pool implements SessionOwner {
       session.ready = true
       for (const exchange of [...session.open]) exchange.start(http2)
     })
+    on('goaway', () => {
+      if (session.open.size === 0) this.#retire(session)
+    })
     on('error', (error) => {
       cause ??= error
     })
@@ -113,8 +119,11 @@ export class Http2Pool implements SessionOwner {
   }
 
   /** Closes a connection once it has no requests. */
-  #retire({ http2, open }: Session): void {
-    if (open.size === 0) http2.destroy()
-    else if (!http2.closed) http2.close()
+  #retire({ http2, socket, open }: Session): void {
+    if (open.size === 0) {
+      http2.destroy()
+      // A closed session would wait until the server closes the connection.
+      socket.destroy()
+    } else if (!http2.closed) http2.close()
   }
 }
