@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { temporaryFolder } from '../src/cli/up/child.ts'
 import { haproxyProgram } from '../src/cli/up/haproxy.ts'
@@ -33,6 +33,8 @@ export async function shippedNginx(machine: Machine, places: readonly Place[]): 
     FLEET_LISTEN: '127.0.0.1',
     FLEET_HTTP_PORT: String(port),
     FLEET_WORKERS: '1',
+    // The shipped number is for one worker per core; here all connections are one worker's.
+    FLEET_WORKER_CONNECTIONS: '16384',
     FLEET_CONNECTIONS: '60000',
     FLEET_RATE: '1000000r/s',
     FLEET_API_RATE: '1000000r/s',
@@ -40,11 +42,6 @@ export async function shippedNginx(machine: Machine, places: readonly Place[]): 
   }
   const rendered = spawnSync(at('scripts/nginx-render'), [folder], { env: { ...process.env, ...values } })
   if (rendered.status !== 0) throw new Error(`Error: nginx-render: ${rendered.stderr}`)
-  // The shipped number is for one worker per core; here all connections are one worker's.
-  const events = `${folder}/snippets/events.conf`
-  const content = readFileSync(events, 'utf8').replace(/^worker_connections .*;$/m, 'worker_connections 16384;')
-  rmSync(events)
-  writeFileSync(events, content)
   const args = ['-p', folder, '-c', `${folder}/nginx.conf`, '-e', 'stderr', '-g', 'daemon off;']
   return listens(machine, port, program, args)
 }

@@ -4,12 +4,10 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { after, describe, it } from 'node:test'
 import Fastify from 'fastify'
 import { haproxyConfig } from '../../src/cli/up/haproxy.ts'
-import { nginxConfig } from '../../src/cli/up/nginx.ts'
 import { authentication, rateLimit } from '../../src/state/rate-limit/index.ts'
 import { releases, startFront as startShippedHaproxy } from '../haproxy/haproxy.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startHaproxy } from '../helpers/haproxy.ts'
-import { startNginx } from '../helpers/nginx.ts'
 import { until } from '../helpers/until.ts'
 import { startFront as startShippedNginx } from '../nginx/front.ts'
 import { atEnd } from './at-end.ts'
@@ -47,11 +45,6 @@ const fronts: Record<string, (upstream: Upstream) => Promise<Started>> = {
   'nginx, as shipped': async ({ port }) => {
     const { url } = await startShippedNginx({ FLEET_TARGETS: `127.0.0.1:${port}`, FLEET_AUTH_RATE: '1r/m' })
     return { url, limited: true, caches: true }
-  },
-  'nginx of `fleet up`': async (upstream) => {
-    const own = await plan(upstream)
-    await startNginx({ port: own.port, config: nginxConfig(own) })
-    return { url: `http://127.0.0.1:${own.port}`, limited: false, caches: false }
   },
   ...Object.fromEntries(
     releases.map((release) => [

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { globSync, readFileSync } from 'node:fs'
-import { relative } from 'node:path'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { check, makeCertificates, render, tlsValues, type Values } from './front.ts'
 
 const folder = fileURLToPath(new URL('../../nginx/', import.meta.url))
@@ -35,9 +36,31 @@ test('nginx accepts every policy, with each switch on and off', async () => {
 })
 
 test('every value that a template uses has a default, and every default is used', () => {
-  const used = new Set([...directives.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => name))
+  const renderer = readFileSync(`${folder}../scripts/nginx-render`, 'utf8')
+  const derived = ['LAST_RESORT', 'POOL_NAME', 'POOL_SUFFIX', 'STATIC', 'STATIC_FOLDER'].map((name) => `FLEET_${name}`)
+  const inTemplates = [...directives.matchAll(/\$\{(FLEET_\w+)\}/g)].map(([, name = '']) => name)
+  for (const name of derived) assert.ok(inTemplates.includes(name), name)
+  const used = new Set(inTemplates.filter((name) => !derived.includes(name)))
+  // Not in a template: the renderer derives others from them.
+  for (const name of ['FAIL_TIMEOUT', 'MAINTENANCE', 'POOLS', 'ROUTES', 'STATIC_ROOT'])
+    if (renderer.includes(`$FLEET_${name}`)) used.add(`FLEET_${name}`)
+  for (const list of ['FLEET', 'FLEET_CANARY', 'FLEET_ADMIN']) used.add(`${list}_TARGETS`)
   const given = new Set([...(files.get('nginx.env') ?? '').matchAll(/^(FLEET_\w+)=/gm)].map(([, name]) => name))
   assert.deepEqual([...used].sort(), [...given].sort())
+})
+
+test('follows names in DNS from nginx 1.27.3, except those of /etc/hosts', async () => {
+  const servers = async (version: string): Promise<string[]> => {
+    const program = join(temporaryFolder('version'), 'nginx')
+    writeFileSync(program, `#!/bin/sh\necho 'nginx version: nginx/${version}' >&2\n`, { mode: 0o755 })
+    const FLEET_TARGETS = 'app:3000 app.internal:3000=2 10.0.0.1:3000 [::1]:3000 localhost:3000=backup'
+    const text = readFileSync(join(await render({ FLEET_TARGETS, NGINX: program }), 'conf.d/upstreams.conf'), 'utf8')
+    return [...text.matchAll(/^ +server (\S+) resolve /gm)].map(([, target = '']) => target)
+  }
+  const names = ['app:3000', 'app.internal:3000']
+  assert.deepEqual(await servers('1.27.3'), [...names, ...names])
+  assert.deepEqual(await servers('1.30.0'), [...names, ...names])
+  assert.deepEqual(await servers('1.27.2'), [])
 })
 
 test('every file is included by another one', () => {

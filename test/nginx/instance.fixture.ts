@@ -12,7 +12,7 @@ await app.register(loadBalancer)
 await app.register(headers)
 await app.register(registry)
 const { id, pid, version } = app.fleet.instance
-app.get('/', async () => ({ id, pid, version }))
+for (const path of ['/', '/v2']) app.get(path, async () => ({ id, pid, version }))
 app.post<{ Querystring: { id: string } }>('/orders', async ({ query }) => {
   // A single atomic append, from any process, so that no second execution goes unnoticed.
   appendFileSync(ORDERS, `${query.id}\n`)

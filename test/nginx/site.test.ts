@@ -215,7 +215,7 @@ test('caches static files and serves them while every instance is down', async (
   assert.deepEqual(new Set(states.slice(0, -1)), new Set(states.slice(0, -1).map(() => 'HIT')))
   assert.equal(await state('/static/a.css'), 'HIT')
   const { status, body } = await cached.send('/static/b.css')
-  assert.deepEqual([status, JSON.parse(body).statusCode], [502, 502])
+  assert.deepEqual([status, JSON.parse(body).statusCode], [503, 503])
   await files.start()
   const fresh = ['EXPIRED', 'HIT', 'UPDATING']
   await until(async () => fresh.includes(await state('/static/short.css')), { what: 'a new copy' })

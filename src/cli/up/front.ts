@@ -9,6 +9,10 @@ export interface FrontPlan {
   port: number
   /** Ports of the instances. */
   instances: readonly number[]
+  /** Their ports for operators. @default the same */
+  operators?: readonly number[]
+  /** The operators' token of the instances. */
+  adminToken?: string
   /** How long a draining instance keeps listening, ms. */
   drainDelayMs: number
 }

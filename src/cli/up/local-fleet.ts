@@ -98,7 +98,13 @@ export class LocalFleet {
     this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
     await Promise.all(this.#instances.map((instance) => instance.start()))
     onEvent(`starting ${this.#kind.title}`)
-    const plan = { port: ports.front, instances: instancePorts, drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs }
+    const plan = {
+      port: ports.front,
+      instances: instancePorts,
+      operators: this.#instances.map(({ operatorsUrl }) => Number(new URL(operatorsUrl).port)),
+      adminToken: this.adminToken,
+      drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs,
+    }
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
     void this.#supervise('the front', this.#front)
     for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)

@@ -40,8 +40,19 @@ export const readNginx: Reader = (sources, variables) => {
 const parse = ({ file, text }: Source, variables: ReadonlyMap<string, Variable>): Directive[] =>
   parseNginx(
     file,
-    text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => variables.get(name)?.value ?? whole),
+    text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => {
+      return variables.get(name)?.value || (derived(name, variables) ?? variables.get(name)?.value ?? whole)
+    }),
   )
+
+/** Values of the shipped templates that scripts/nginx-render derives, for the default pool. */
+function derived(name: string, variables: ReadonlyMap<string, Variable>): string | undefined {
+  if (name === 'FLEET_POOL_NAME') return 'default'
+  if (name === 'FLEET_POOL_SUFFIX') return ''
+  if (name === 'FLEET_LAST_RESORT') return 'server fleet max_fails=0;'
+  const timeout = variables.get('FLEET_FAIL_TIMEOUT')?.value
+  return name === 'FLEET_SERVERS' && timeout ? `server fleet max_fails=1 fail_timeout=${timeout};` : undefined
+}
 
 /**
  * Replaces `include` with the files it matches, relative to the main file's folder. A recursive include is skipped: nginx

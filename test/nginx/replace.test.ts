@@ -6,21 +6,23 @@ import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { LocalInstance } from '../../src/cli/up/instances.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { startLoad } from '../helpers/load.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { isAtLeast, startFront } from './front.ts'
 
-/** Replacements per instance: as many as fit into half a minute, or FLEET_TEST_ROUNDS. */
+/** Replacements per instance. */
 const rounds = Number(process.env.FLEET_TEST_ROUNDS ?? 3)
-const budgetMs = process.env.FLEET_TEST_ROUNDS ? Number.POSITIVE_INFINITY : 25_000
+const poolRounds = Math.ceil(rounds / 3)
 const drainDelayMs = 1_000
 
 const orders = join(temporaryFolder('orders'), 'orders')
 writeFileSync(orders, '')
 const redis = await startRedis()
-const first = await freePort(3)
+const first = await freePort(5)
 const ports = [first, first + 1, first + 2]
+const poolPorts = [first + 3, first + 4]
 let ready = 0
 const options = {
   file: fileURLToPath(new URL('./instance.fixture.ts', import.meta.url)),
@@ -38,18 +40,27 @@ const options = {
   },
 }
 const fleet = ports.map((port, index) => new LocalInstance(index + 1, port, options))
+const pool = poolPorts.map((port, index) => new LocalInstance(index + 4, port, options))
+const targets = (of: readonly number[]): string => of.map((port) => `127.0.0.1:${port}`).join()
 
 const start = (policy: string): ReturnType<typeof startFront> =>
   startFront({
     FLEET_POLICY: policy,
-    FLEET_TARGETS: ports.map((port) => `127.0.0.1:${port}`).join(),
+    FLEET_TARGETS: targets(ports),
+    FLEET_POOLS: 'v2',
+    FLEET_POOL_V2_TARGETS: targets(poolPorts),
+    FLEET_ROUTES: '/v2=v2',
     // Longer than DRAIN_DELAY.
     FLEET_FAIL_TIMEOUT: '2s',
   })
 
 /** Replaces every instance, each as soon as the previous one is back. */
-async function replaceEach(signal: NodeJS.Signals, ended: (port: number) => void = () => {}): Promise<void> {
-  for (const { pid, port } of fleet) {
+async function replaceEach(
+  signal: NodeJS.Signals,
+  ended: (port: number) => void = () => {},
+  which: readonly LocalInstance[] = fleet,
+): Promise<void> {
+  for (const { pid, port } of which) {
     const before = ready
     process.kill(pid as number, signal)
     await until(() => isGone(pid as number), { what: 'its end', timeoutMs: 60_000 })
@@ -67,8 +78,8 @@ function isGone(pid: number): boolean {
 }
 
 describe('replacing instances behind nginx', () => {
-  before(() => Promise.all(fleet.map((instance) => instance.start())))
-  after(() => Promise.all(fleet.map((instance) => instance.stop(5_000))))
+  before(() => Promise.all([...fleet, ...pool].map((instance) => instance.start())))
+  after(() => Promise.all([...fleet, ...pool].map((instance) => instance.stop(5_000))))
 
   for (const [policy, times] of [
     ['round-robin', rounds],
@@ -78,16 +89,40 @@ describe('replacing instances behind nginx', () => {
       const front = await start(policy)
       const traffic = new Traffic(front.port)
       t.after(() => traffic.halt())
-      const began = performance.now()
-      let done = 0
-      while (done < times && (done === 0 || performance.now() - began < budgetMs)) {
-        await replaceEach('SIGTERM')
-        done++
-      }
+      for (let done = 0; done < times; done++) await replaceEach('SIGTERM')
       await traffic.stop(orders)
-      console.log(`${policy}: ${3 * done} replacements, ${traffic.requests} requests, 0 failed, no POST twice`)
+      console.log(`${policy}: ${3 * times} replacements, ${traffic.requests} requests, 0 failed, no POST twice`)
     })
   }
+
+  test(`rolls and kills the instances of one pool without a failure in either, ${poolRounds} × each`, async (t) => {
+    const front = await start('least-conn')
+    const loads = ['/', '/v2'].map((path) => startLoad(front.url, { clients: 3, requests: [{ method: 'GET', path }] }))
+    t.after(() => Promise.allSettled(loads.map((load) => load.stop())))
+    const seen = { '/': new Set<string>(), '/v2': new Set<string>() }
+    const note = (): void => {
+      for (const { id } of fleet) seen['/'].add(id)
+      for (const { id } of pool) seen['/v2'].add(id)
+    }
+    for (let done = 0; done < poolRounds; done++) {
+      for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+        note()
+        await replaceEach(signal, undefined, pool)
+      }
+    }
+    await replaceEach('SIGKILL', undefined, fleet.slice(0, 1))
+    note()
+    await Promise.all(loads.map((load) => load.stop()))
+    assert.deepEqual(
+      loads.flatMap(({ failures }) => failures),
+      [],
+    )
+    for (const [index, path] of (['/', '/v2'] as const).entries()) {
+      const { byInstance = new Map<string, number>(), passed = 0 } = loads[index] ?? {}
+      for (const id of byInstance.keys()) assert.ok(seen[path].has(id), `${id} served ${path}`)
+      console.log(`${path}: ${passed} requests, ${byInstance.size} processes, 0 failed`)
+    }
+  })
 
   test('loses no request while nginx is reloaded', async (t) => {
     const front = await start('round-robin')
