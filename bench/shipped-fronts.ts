@@ -59,6 +59,7 @@ export async function shippedHaproxy(machine: Machine, places: readonly Place[])
     LB_SOCKET: `${own}/admin.sock`,
     LB_SLOWSTART: '0',
     LB_MAXCONN: '10100',
+    LB_MAXCONN_TOTAL: '20300',
     LB_RATE: '1000000000',
     LB_RATE_TARPIT: '1000000000',
   }

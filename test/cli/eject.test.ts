@@ -176,10 +176,17 @@ describe('the ejected files', () => {
     const env = { ...process.env, NGINX: program, FLEET_TARGETS: '127.0.0.1:4001 127.0.0.1:4002' }
     execFileSync(join(folder, 'scripts/nginx-render'), [target], { env })
     execFileSync(program, ['-p', target, '-c', join(target, 'nginx.conf'), '-e', 'stderr', '-t'], { stdio: 'pipe' })
-    execFileSync(await provide(haproxyProgram), ['-c', '-f', join(folder, 'haproxy/haproxy.cfg')], {
-      env: { ...process.env, LB_STATS_PASSWORD: 'for a test' },
-      stdio: 'pipe',
-    })
+    const rendered = join(folder, 'rendered-haproxy')
+    const lists = { LB_SERVERS: '127.0.0.1:4001:5001 127.0.0.1:4002', LB_STATS_PASSWORD: 'for a test' }
+    execFileSync(join(folder, 'scripts/haproxy-render'), [rendered], { env: { ...process.env, ...lists } })
+    for (const [config, more] of [
+      [join(folder, 'haproxy/haproxy.cfg'), { LB_SERVERS: 'off' }],
+      [join(rendered, 'haproxy.cfg'), {}],
+    ] as const)
+      execFileSync(await provide(haproxyProgram), ['-c', '-f', config], {
+        env: { ...process.env, ...lists, ...more },
+        stdio: 'pipe',
+      })
   })
 
   it('are Kubernetes objects with the name of the project', { skip: missing }, async () => {

@@ -3,11 +3,8 @@ import { readFileSync } from 'node:fs'
 import type { IncomingHttpHeaders } from 'node:http'
 import { after, describe, it } from 'node:test'
 import Fastify from 'fastify'
-import { haproxyConfig } from '../../src/cli/up/haproxy.ts'
 import { authentication, rateLimit } from '../../src/state/rate-limit/index.ts'
 import { releases, startFront as startShippedHaproxy } from '../haproxy/haproxy.ts'
-import { freePort } from '../helpers/free-port.ts'
-import { startHaproxy } from '../helpers/haproxy.ts'
 import { until } from '../helpers/until.ts'
 import { startFront as startShippedNginx } from '../nginx/front.ts'
 import { atEnd } from './at-end.ts'
@@ -26,14 +23,6 @@ interface Started {
   /** Whether it caches `/static/`. */
   readonly caches: boolean
 }
-
-const plan = async ({
-  port: instance,
-}: Upstream): Promise<{ port: number; instances: number[]; drainDelayMs: number }> => ({
-  port: await freePort(),
-  instances: [instance],
-  drainDelayMs: 0,
-})
 
 /** Every front that this project ships, in front of one instance. */
 const fronts: Record<string, (upstream: Upstream) => Promise<Started>> = {
@@ -57,11 +46,6 @@ const fronts: Record<string, (upstream: Upstream) => Promise<Started>> = {
       },
     ]),
   ),
-  'HAProxy of `fleet up`': async (upstream) => {
-    const own = await plan(upstream)
-    await startHaproxy({ port: own.port, config: haproxyConfig(own) })
-    return { url: `http://127.0.0.1:${own.port}`, limited: false, caches: false }
-  },
 }
 
 const request = (target: string, ...lines: string[]): string =>

@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { missing, releases } from './haproxy.ts'
 
 const own = temporaryFolder('check')
+
+test('every variable of haproxy.cfg is documented', () => {
+  const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
+  const presets = [...read('haproxy/haproxy.cfg').matchAll(/^ +presetenv (LB_\w+)/gm)].map(([, name = '']) => name)
+  const docs = read('docs/haproxy.md')
+  const own = /^LB_(?:(?:SERVER|AGENT)_\d|RESOLVE|POOLS|ROUTES)$/
+  for (const name of presets.filter((each) => !own.test(each))) assert.ok(docs.includes(`| \`${name}\` |`), name)
+  assert.ok(presets.length > 50)
+})
 
 if (missing) test('haproxy.cfg on HAProxy 3.2', { skip: missing }, () => {})
 

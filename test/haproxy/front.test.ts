@@ -239,11 +239,79 @@ for (const release of releases) {
       const read = `read-${release.version}`
       assert.equal((await fetch(`${front.url}/silent?name=${read}`)).status, 200)
       assert.equal(new Set(await requestsTo(read)).size, 2)
-      const write = `write-${release.version}`
-      // HAProxy responds 502 or closes: the instance may have been closing an idle connection.
-      const posted = await fetch(`${front.url}/silent?name=${write}`, { method: 'POST' }).catch(() => undefined)
-      if (posted) await failure(posted, 502, 'LB_ERR_BAD_GATEWAY')
-      assert.equal((await requestsTo(write)).length, 1)
+      // A kept-alive connection, which HAProxy would close to make the client repeat the request.
+      const client = new Client(front.url)
+      for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'] as const) {
+        const name = `${method}-${release.version}`
+        await (await client.request({ method: 'GET', path: '/' })).body.dump()
+        const { statusCode, body, headers } = await client.request({ method, path: `/silent?name=${name}` })
+        assert.equal(statusCode, 502)
+        const { code, requestId } = (await body.json()) as Failure
+        assert.deepEqual([code, requestId], ['LB_ERR_BAD_GATEWAY', headers['x-request-id']])
+        assert.equal((await requestsTo(name)).length, 1)
+        const line = await until(() => front.log.find((line) => line.requestId === requestId))
+        assert.deepEqual([line.status, line.method, line.path, line.client], [502, method, '/silent', '127.0.0.1'])
+        assert.equal(front.log.filter((line) => line.requestId === requestId).length, 1)
+      }
+      await client.close()
+    })
+
+    test('responds 502 to an HTTP/2 client whose POST was cut, instead of “not processed”', async () => {
+      const own = await start(release, { LB_TLS_CERT: await certificate() })
+      const session = connectH2(own.https, { ca: await readFile(await certificate()) })
+      const send = async (method: string, path: string): Promise<[number, string]> => {
+        const stream = session.request({ ':method': method, ':path': path, 'content-type': 'application/json' })
+        stream.end(method === 'POST' ? '{}' : undefined)
+        const [head] = (await once(stream, 'response')) as [{ ':status': number }]
+        return [head[':status'], await text(stream)]
+      }
+      const name = `h2-${release.version}`
+      for (let i = 0; i < 3; i++) assert.equal((await send('GET', '/'))[0], 200)
+      assert.equal((await send('POST', '/echo'))[0], 200)
+      const [status, body] = await send('POST', `/silent?name=${name}`)
+      assert.equal(status, 502)
+      assert.equal(JSON.parse(body).code, 'LB_ERR_BAD_GATEWAY')
+      assert.equal((await readFile(fleet.orders, 'utf8')).split('\n').filter((line) => line.startsWith(name)).length, 1)
+      session.close()
+      await own.stop()
+    })
+
+    test('responds to browsers with HTML, and to programs with JSON', async () => {
+      const own = await start(release, { LB_SERVER_MAXCONN: '1', LB_QUEUE: '100ms', LB_TIMEOUT: '2s' })
+      const page = async (path: string, accept: string, method = 'GET'): Promise<[number, string, string]> => {
+        const response = await fetch(own.url + path, { method, headers: { accept } })
+        const [type = ''] = (response.headers.get('content-type') ?? '').split(';')
+        const body = await response.text()
+        if (response.headers.has('x-request-id'))
+          assert.ok(body.includes(response.headers.get('x-request-id') ?? ''), body)
+        assert.equal(response.headers.get('x-lb-error'), null)
+        if (response.status >= 400) assert.equal(response.headers.get('cache-control'), 'no-store')
+        return [response.status, type, body.slice(0, 15)]
+      }
+      const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8'
+      for (const accept of [browser, 'TEXT/HTML', '*/*, text/html;level=1'])
+        assert.deepEqual(await page('/metrics', accept), [404, 'text/html', '<!doctype html>'], accept)
+      for (const accept of [
+        '*/*',
+        'application/json',
+        'application/json, text/html',
+        'text/htmlx',
+        'application/ld+json',
+      ])
+        assert.deepEqual(await page('/metrics', accept), [404, 'application/json', '{"statusCode":4'], accept)
+      assert.deepEqual(await page('/a%zz', browser), [400, 'text/html', '<!doctype html>'])
+      assert.deepEqual(await page('/a%zz', '*/*'), [400, 'application/json', '{"statusCode":4'])
+      const name = `html-${release.version}`
+      assert.deepEqual(await page(`/silent?name=${name}`, browser, 'POST'), [502, 'text/html', '<!doctype html>'])
+      // All instances are busy until they are too slow.
+      const slow = Array.from({ length: 3 }, () => page('/wait', browser, 'POST').then(([status]) => status))
+      await until(async () => (await page('/', browser))[0] === 503, { what: 'a full queue' })
+      for (const method of ['GET', 'POST']) {
+        assert.deepEqual(await page('/', browser, method), [503, 'text/html', '<!doctype html>'])
+        assert.deepEqual(await page('/', '*/*', method), [503, 'application/json', '{"statusCode":5'])
+      }
+      await fleet.release(slow)
+      await own.stop()
     })
 
     test('shows statistics with the password only, and read-only', async () => {
@@ -429,7 +497,7 @@ for (const release of releases) {
     })
 
     test('serves TLS 1.2 and later with HTTP/2, and redirects plain HTTP', async () => {
-      const own = await start(release, { LB_TLS_CERT: await certificate() })
+      const own = await start(release, { LB_TLS_CERT: await certificate(), LB_H2_STREAMS: '50' })
       const port = Number(new URL(own.https).port)
       const ca = await readFile(await certificate())
       const protocol = async (version: 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3'): Promise<string | null> => {
@@ -452,6 +520,7 @@ for (const release of releases) {
       const seen = JSON.parse(await text(stream))
       session.close()
       assert.equal(session.alpnProtocol, 'h2')
+      assert.equal(session.remoteSettings.maxConcurrentStreams, 50)
       assert.match(head['strict-transport-security'] ?? '', /^max-age=31536000/)
       assert.equal(seen['x-forwarded-proto'], 'https')
 

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { chmodSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -23,8 +23,8 @@ type Env = Record<string, string>
 /** A release of HAProxy that runs on this machine. */
 export interface Release {
   readonly version: string
-  /** Runs it with haproxy.cfg and these arguments. Sockets are created below `own`. */
-  launch(args: readonly string[], env: Env, own: string): Child
+  /** Runs it with haproxy.cfg and these arguments. Sockets are created below `own`; `rendered` is the folder of a copy there. */
+  launch(args: readonly string[], env: Env, own: string, rendered?: string): Child
 }
 
 async function installed(): Promise<Release> {
@@ -32,7 +32,8 @@ async function installed(): Promise<Release> {
   const { stdout } = await run(program, ['-v'])
   return {
     version: /version (\S+?)-/.exec(stdout)?.[1] ?? 'unknown',
-    launch: (args, env) => launch(program, [...args, '-f', `${folder}haproxy.cfg`], { env, cwd: '/' }),
+    launch: (args, env, _own, rendered = folder) =>
+      launch(program, [...args, '-f', join(rendered, 'haproxy.cfg')], { env, cwd: '/' }),
   }
 }
 
@@ -45,14 +46,14 @@ async function dockerised(): Promise<Release | undefined> {
     const inside = '/usr/local/etc/haproxy'
     return {
       version: /version (\S+?)-/.exec(stdout)?.[1] ?? '3',
-      launch(args, env, own) {
+      launch(args, env, own, rendered = inside) {
         const name = `fleet-haproxy-${randomUUID()}`
         after(() => run('docker', ['rm', '--force', name]).catch(() => {}))
         const variables = Object.entries(env).flatMap(([key, value]) => ['--env', `${key}=${value}`])
         const user = ['--user', `${process.getuid?.()}:${process.getgid?.()}`, '--network', 'host']
         const given = env.LB_TLS_CERT ? ['--volume', `${env.LB_TLS_CERT}:${env.LB_TLS_CERT}:ro`] : []
         const volumes = ['--volume', `${folder}:${inside}:ro`, '--volume', `${own}:${own}`, ...given]
-        const command = ['haproxy', ...args, '-f', `${inside}/haproxy.cfg`]
+        const command = ['haproxy', ...args, '-f', join(rendered, 'haproxy.cfg')]
         return launch('docker', ['run', '--rm', '--name', name, ...user, ...volumes, ...variables, image, ...command])
       },
     }
@@ -80,8 +81,8 @@ export interface Front {
   /** Sends a command to the runtime API. */
   api(command: string): Promise<string>
   /** A server's row in the statistics. */
-  server(name: string): Promise<ServerState>
-  /** Waits until these servers are in rotation, by default in the backend `fleet`. */
+  server(name: string, backend?: string): Promise<ServerState>
+  /** Waits until these servers are in rotation: of the backend `fleet`, or of another as `backend/name`. */
   up(...names: readonly string[]): Promise<void>
   /**
    * From here on these servers are up and keep their weight, whatever checks and agents report on a busy machine. For
@@ -105,7 +106,16 @@ export interface ServerState {
   current: number
 }
 
-/** Runs the shipped haproxy.cfg. */
+const renderer = fileURLToPath(new URL('../../scripts/haproxy-render', import.meta.url))
+
+/** Writes a copy of haproxy/ with the lists of the environment. @returns its folder */
+export function render(to: string, env: Env): string {
+  const { status, stderr } = spawnSync(renderer, [to], { env: { ...process.env, ...env }, encoding: 'utf8' })
+  if (status !== 0) throw new Error(stderr)
+  return to
+}
+
+/** Runs the shipped haproxy.cfg, or a copy if the environment has lists. */
 export async function startFront(release: Release, env: Env): Promise<Front> {
   const own = temporaryFolder('haproxy')
   // In a container it may belong to another user.
@@ -117,12 +127,14 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     ['LB_HTTP', 'LB_HTTPS', 'LB_STATS', 'LB_METRICS'].map((name, i) => [name, `127.0.0.1:${first + i}`]),
   )
   const all = { LB_STATS_PASSWORD: 'a password for tests', LB_SOCKET: socket, LB_SLOWSTART: '0', ...ports, ...env }
+  const lists = Object.keys(env).some((name) => /^LB_(SERVERS|POOLS|ROUTES)$/.test(name))
+  const rendered = lists ? render(join(own, 'rendered'), env) : undefined
   const server = await startServer({
     title: `HAProxy ${release.version}`,
     port: first,
     folder: own,
     program: 'haproxy',
-    start: () => release.launch(['-W', '-db'], all, own),
+    start: () => release.launch(['-W', '-db'], all, own, rendered),
     isUp: () => probePort(first),
   })
   const api = async (command: string): Promise<string> => {
@@ -154,7 +166,8 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     server: state,
     up: async (...servers) => {
       for (const name of servers) {
-        await until(async () => (await state(name)).status === 'UP', { what: `${name} in rotation` })
+        const [server = '', backend] = name.split('/').reverse()
+        await until(async () => (await state(server, backend)).status === 'UP', { what: `${name} in rotation` })
       }
     },
     hold: async (...servers) => {

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { startLoad } from '../helpers/load.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { type Fleet, startFleet } from './fleet.ts'
 import { type Front, releases, startFront } from './haproxy.ts'
@@ -146,30 +145,6 @@ for (const release of releases) {
       await end(fleet)
     })
 
-    test('replacing all instances repeatedly loses no request and repeats none', async (t) => {
-      const fleet = await startFleet(shared)
-      const front = await start(release, fleet)
-      const traffic = new Traffic(Number(new URL(front.url).port), 4)
-      let replaced = 0
-      const replace = async (i: number, version: string): Promise<void> => {
-        const member = fleet.members[i % 3] as Fleet['members'][number]
-        assert.equal(await member.end('SIGTERM'), 0)
-        await member.start({ FLEET_VERSION: version })
-        replaced++
-      }
-      // Each when the previous one is back in rotation, as a deployment does …
-      for (let i = 0; i < 3; i++) {
-        await replace(i, 'careful')
-        await front.up(...fleet.members.map(({ id }) => id))
-      }
-      // … and each as soon as the previous one is ready, whether HAProxy has noticed or not.
-      while (replaced < (release === releases[0] ? 20 : 9)) await replace(replaced, 'quick')
-      await traffic.stop(fleet.orders)
-      t.diagnostic(`${replaced} replaced under ${traffic.requests} requests: 0 failed, no POST twice`)
-      await front.stop()
-      await end(fleet)
-    })
-
     test('an instance that comes back starts slowly, whatever its agent reports', async () => {
       const fleet = await startFleet(shared)
       const [killed] = fleet.members
@@ -201,23 +176,6 @@ for (const release of releases) {
       assert.equal(await send(), mine)
       await fleet.members.find(({ id }) => id === mine)?.command('drain')
       await until(async () => (await send()) !== mine, { what: 'another instance' })
-      await front.stop()
-      await end(fleet)
-    })
-
-    test('a reload of HAProxy loses no request', async () => {
-      const fleet = await startFleet(shared)
-      const front = await start(release, fleet)
-      const traffic = new Traffic(Number(new URL(front.url).port), 4)
-      await until(() => traffic.requests > 100)
-      for (let loaded = 1; loaded <= 2; loaded++) {
-        await front.child.kill('SIGUSR2')
-        const again = (): boolean => (front.child.stderr.match(/Loading success/g)?.length ?? 0) > loaded
-        await until(again, { what: 'the reload' })
-        const { requests } = traffic
-        await until(() => traffic.requests > requests + 100)
-      }
-      await traffic.stop(fleet.orders)
       await front.stop()
       await end(fleet)
     })

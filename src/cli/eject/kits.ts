@@ -19,6 +19,7 @@ export interface Kit {
 }
 
 const nginx = ['nginx', 'scripts/nginx-render', 'scripts/make-dev-certs']
+const haproxy = ['haproxy', 'scripts/haproxy-render']
 const observability = ['deploy/observability']
 
 /** The names of Kubernetes objects and images. */
@@ -40,10 +41,11 @@ export const kits: Readonly<Record<string, Kit>> = {
     ],
   },
   haproxy: {
-    paths: ['haproxy'],
+    paths: haproxy,
     fills: [],
     next: () => [
-      'LB_STATS_PASSWORD=$(openssl rand -hex 16) LB_SERVER_1=127.0.0.1:4001 haproxy -W -db -f haproxy/haproxy.cfg',
+      "LB_SERVERS='127.0.0.1:4001:5001 127.0.0.1:4002:5002' scripts/haproxy-render /etc/fleet",
+      'LB_STATS_PASSWORD=$(openssl rand -hex 16) haproxy -W -db -f /etc/fleet/haproxy.cfg',
       'each instance: TRUST_PROXY=<address of HAProxy> FLEET_AGENT_PORT=<port of its own>',
     ],
   },
@@ -54,7 +56,7 @@ export const kits: Readonly<Record<string, Kit>> = {
       ['deploy/compose/app.dockerignore', () => '.dockerignore'],
       'deploy/compose/secrets.sh',
       'nginx',
-      'haproxy',
+      ...haproxy,
       ...observability,
     ],
     withDatabase: ['primary', 'replica', 'start'].map((name) => `deploy/compose/postgres-${name}.sh`),

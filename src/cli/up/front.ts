@@ -13,6 +13,8 @@ export interface FrontPlan {
   operators?: readonly number[]
   /** The operators' token of the instances. */
   adminToken?: string
+  /** Ports of their agent checks (FLEET_AGENT_PORT), for a front that uses them. */
+  agents?: readonly number[]
   /** How long a draining instance keeps listening, ms. */
   drainDelayMs: number
 }
@@ -21,6 +23,8 @@ export interface FrontKind {
   readonly title: string
   /** The program to install; absent for Node. */
   readonly program?: Program
+  /** Whether instances get a port for agent checks. */
+  readonly usesAgents?: boolean
   /** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
   start(plan: FrontPlan, options?: ProvideOptions): Promise<Server>
 }

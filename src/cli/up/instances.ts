@@ -11,6 +11,8 @@ export interface LocalInstanceOptions {
   file: string
   /** Management port of the first instance; the others use the following ports. @default none */
   adminPort?: number
+  /** Port for agent checks of the first instance; the others use the following ports. @default none */
+  agentPort?: number
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
   /** Called with a message when an instance exits, restarts or is ready. */
@@ -62,6 +64,11 @@ export class LocalInstance {
     return `http://127.0.0.1:${this.#adminPort || this.port}`
   }
 
+  get agentPort(): number | undefined {
+    const { agentPort } = this.#options
+    return agentPort && agentPort + this.#number - 1
+  }
+
   /** 0 would choose a different port for each start, so it counts as unset. */
   get #adminPort(): number | undefined {
     const { adminPort } = this.#options
@@ -105,6 +112,7 @@ export class LocalInstance {
         HOST: '127.0.0.1',
         FLEET_ADMIN_PORT: this.#adminPort?.toString(),
         FLEET_ADMIN_HOST: '127.0.0.1',
+        ...(this.agentPort && { FLEET_AGENT_PORT: String(this.agentPort) }),
         INSTANCE_ID: id,
       },
       onOutput: onOutput && ((text) => onOutput(id, text)),

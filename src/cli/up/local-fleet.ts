@@ -91,6 +91,7 @@ export class LocalFleet {
     const options = {
       file,
       adminPort: env.FLEET_ADMIN_PORT,
+      agentPort: this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       onEvent,
       onOutput,
@@ -101,11 +102,13 @@ export class LocalFleet {
     const plan = {
       port: ports.front,
       instances: instancePorts,
+      agents: this.#instances.flatMap(({ agentPort }) => agentPort ?? []),
       operators: this.#instances.map(({ operatorsUrl }) => Number(new URL(operatorsUrl).port)),
       adminToken: this.adminToken,
       drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs,
     }
     this.#front = await this.#kind.start(plan, { onProgress: onEvent })
+    this.#notes.push(...(this.#front.notes ?? []))
     void this.#supervise('the front', this.#front)
     for (const { description, server } of [redis, postgres]) if (server) void this.#supervise(description, server)
   }
@@ -235,7 +238,7 @@ export interface FleetReport {
   readonly adminToken: string
   /** A sign-in link, valid once within five minutes. */
   readonly dashboard: string
-  /** Missing programs, with the fix. */
+  /** Missing programs, with the fix, and what else the front opened. */
   readonly notes: readonly string[]
 }
 

@@ -13,6 +13,8 @@ export interface Server {
   /** Path of the program. */
   readonly program: string
   readonly child: Child
+  /** Shown once, when the fleet is ready. */
+  readonly notes?: readonly string[]
   /** Sends a signal to the main process, default SIGKILL. If the process exits, its workers are ended too. */
   kill(signal?: NodeJS.Signals): Promise<void>
   /** Stops it if it runs, and starts it with the same port and files. */

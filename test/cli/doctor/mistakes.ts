@@ -35,8 +35,9 @@ export const mistakes: readonly Mistake[] = [
     what: 'HAProxy keeps idle connections longer than the instances',
     code: 'DOCTOR_KEEPALIVE',
     file: 'haproxy/haproxy.cfg',
-    from: 'timeout http-keep-alive 60s',
-    to: 'timeout http-keep-alive 90s',
+    from: 'LB_TIMEOUT_KEEP_ALIVE "60s"',
+    to: 'LB_TIMEOUT_KEEP_ALIVE "90s"',
+    on: 'timeout http-keep-alive',
   },
   {
     what: 'the ALB keeps idle connections longer than the instances',
