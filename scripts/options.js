@@ -38,6 +38,8 @@ export const tables = [
   ['overload', 'src/instance/overload/index.ts', 'overloadOptions'],
   ['pools', 'src/database/pools.ts', 'poolsOptions'],
   ['proxy', 'src/edge/http/options.ts', 'proxyOptions'],
+  ['proxy.pools.NAME', 'src/edge/http/pool-options.ts', 'poolOptions'],
+  ['proxy.routes', 'src/edge/http/routes.ts', 'routeOptions'],
   ['rateLimit', 'src/state/rate-limit/index.ts', 'rateLimitOptions'],
   ['redis', 'src/state/redis/index.ts', 'redisOptions'],
   ['registry', 'src/state/registry/index.ts', 'registryOptions'],

@@ -1,6 +1,7 @@
 import { maxHops, type TrustProxy } from './client-address.ts'
 import { FleetError } from './errors.ts'
 import { isNetwork } from './networks.ts'
+import { isPoolName, poolNameText } from './pool-name.ts'
 import { postgresSettings } from './postgres-url.ts'
 import { clusterNodes, isHost, type Reject, redisUrl, sentinels } from './redis-url.ts'
 import { isSecretVariable, maxSecretBytes, readSecretFile } from './secret-files.ts'
@@ -100,6 +101,9 @@ function parse(given: Variables) {
     INSTANCE_ID: token('INSTANCE_ID'),
     FLEET_NAME: token('FLEET_NAME'),
     FLEET_COLOR: token('FLEET_COLOR'),
+    FLEET_POOL: read('FLEET_POOL', (v) => (isPoolName(v) ? v : undefined), poolNameText),
+    /** Routes of `fleet balance`, e.g. `/api/v2=v2`. */
+    FLEET_ROUTES: text('FLEET_ROUTES'),
     FLEET_VERSION: token('FLEET_VERSION'),
     FLEET_REGION: token('FLEET_REGION'),
     FLEET_ZONE: token('FLEET_ZONE'),

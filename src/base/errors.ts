@@ -34,6 +34,7 @@ const table = {
   FLEET_ERR_TARGET_INVALID: { status: 500, text: 'invalid target' },
   FLEET_ERR_NO_TARGET: { status: 503, text: 'no target available' },
   FLEET_ERR_QUEUE_FULL: { status: 503, text: 'too many requests are waiting for a target' },
+  FLEET_ERR_MAINTENANCE: { status: 503, text: 'down for maintenance; try again later' },
   FLEET_ERR_UPSTREAM_FAILED: { status: 502, text: 'invalid response from upstream' },
   FLEET_ERR_UPSTREAM_TIMEOUT: { status: 504, text: 'upstream timed out' },
   FLEET_ERR_REQUEST_INVALID: { status: 400, text: 'invalid request' },

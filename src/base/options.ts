@@ -1,6 +1,7 @@
 import { maxHops, type TrustProxy } from './client-address.ts'
 import { type FleetEnv, readEnv } from './env.ts'
 import { FleetError } from './errors.ts'
+import { isPoolName, poolNameText } from './pool-name.ts'
 
 // Options are declared once, as a table of shapes. The type, the validation, the default and docs/options.md come from it:
 //
@@ -80,6 +81,7 @@ export const token: Shape<string> = shape(
   'up to 128 letters, digits or . _ : @ -',
   (v) => typeof v === 'string' && /^[\w.:@-]{1,128}$/.test(v),
 )
+export const poolName: Shape<string> = shape(poolNameText, (v) => typeof v === 'string' && isPoolName(v))
 export const headerName: Shape<string> = shape(
   'the name of a header',
   (v) => typeof v === 'string' && /^[\w!#$%&'*+.^`|~-]{1,256}$/.test(v),

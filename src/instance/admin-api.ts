@@ -4,8 +4,8 @@ import { ensure } from '../base/ensure.ts'
 import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
-import { boolean, checksSchema, number, object, string } from './health/schemas.ts'
-import type { Command, Peer } from './identity.ts'
+import { boolean, checksSchema, nullable, number, object, string } from './health/schemas.ts'
+import type { Command, Instance, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
 import { redact } from './redact.ts'
@@ -23,11 +23,12 @@ const peerSchema = object({
   id: string,
   host: string,
   pid: number,
-  port: number,
+  port: nullable('number'),
   version: string,
   color: string,
-  region: string,
-  zone: string,
+  pool: string,
+  region: nullable('string'),
+  zone: nullable('string'),
   weight: number,
   state: string,
   startedAt: string,
@@ -47,6 +48,10 @@ const loadSchema = object({
   eventLoopUtilization: number,
   totals: object({ requests: number, errors: number }),
 })
+
+/** With `null` for members that are not set, so that every response has the same ones. */
+const placeOf = ({ pool, region, zone }: Instance): object => ({ pool, region: region ?? null, zone: zone ?? null })
+const entryOf = (peer: Peer): object => ({ ...peer, port: peer.port ?? null, ...placeOf(peer) })
 
 /** Totals of the fleet, and the worst p95, because percentiles of several instances cannot be added. */
 function fleetFigures(peers: readonly Peer[]): { instances: number; serving: number; rps: number; p95: number } {
@@ -85,7 +90,15 @@ function routes(app: FastifyInstance): void {
         instanceId: string,
         responseTime: number,
         uptime: number,
-        loadBalancer: object({ ready: boolean, stateless: boolean, sessionStore: string, cacheStore: string }),
+        loadBalancer: object({
+          ready: boolean,
+          stateless: boolean,
+          sessionStore: string,
+          cacheStore: string,
+          pool: string,
+          region: nullable('string'),
+          zone: nullable('string'),
+        }),
         dependencies: { type: 'object', additionalProperties: string },
         resources: object({ memory: object({ used: number, total: number, percentage: number }) }),
       }),
@@ -101,6 +114,7 @@ function routes(app: FastifyInstance): void {
         stateless: fleet.stateless,
         sessionStore: fleet.facts.sessionStore ?? 'none',
         cacheStore: fleet.facts.cacheStore ?? 'none',
+        ...placeOf(fleet.instance),
       },
       dependencies: Object.fromEntries(Object.entries(health.reports).map(([name, { status }]) => [name, status])),
       resources: { memory: memoryUse() },
@@ -117,7 +131,7 @@ function routes(app: FastifyInstance): void {
       'Every live instance of the fleet',
       object({ fleet: string, answeredBy: string, instances: { type: 'array', items: peerSchema } }),
     ),
-    async () => ({ fleet: fleet.name, answeredBy: fleet.instance.id, instances: await fleet.survey() }),
+    async () => ({ fleet: fleet.name, answeredBy: fleet.instance.id, instances: (await fleet.survey()).map(entryOf) }),
   )
   app.get(
     '/metrics',

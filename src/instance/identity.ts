@@ -6,7 +6,8 @@ import fp from 'fastify-plugin'
 import { dictionary } from '../base/dictionary.ts'
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
-import { int, type OptionsOf, resolveOptions, token, trustProxy } from '../base/options.ts'
+import { int, type OptionsOf, poolName, resolveOptions, token, trustProxy } from '../base/options.ts'
+import { defaultPool } from '../base/pool-name.ts'
 import { requestId } from '../base/request-id.ts'
 import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
@@ -22,6 +23,8 @@ export const identityOptions = {
   version: token.env('FLEET_VERSION'),
   /** Side of a blue-green deployment. */
   color: token.env('FLEET_COLOR').default('none'),
+  /** Pool of the instance: the routes of a load balancer choose between pools. */
+  pool: poolName.env('FLEET_POOL').default(defaultPool),
   /** Region of the instance. */
   region: token.env('FLEET_REGION'),
   /** Zone of the instance. */
@@ -50,6 +53,7 @@ export interface Instance {
   readonly port?: number
   readonly version: string
   readonly color: string
+  readonly pool: string
   readonly region?: string
   readonly zone?: string
   readonly weight: number

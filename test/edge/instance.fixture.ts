@@ -8,11 +8,13 @@ const app = Fastify({ return503OnClosing: false })
 await app.register(identity)
 await app.register(lifecycle)
 await app.register(health)
-app.all('/run/:id', async (request) => {
-  const { id } = request.params as { id: string }
-  process.stdout.write(`ran ${request.method} ${id}\n`)
-  await new Promise((resolve) => setTimeout(resolve, 5))
-  return { id, by: app.fleet.instance.id }
-})
+for (const path of ['/run/:id', '/api/v2/run/:id']) {
+  app.all(path, async (request) => {
+    const { id } = request.params as { id: string }
+    process.stdout.write(`ran ${request.method} ${id}\n`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    return { id, by: app.fleet.instance.id, pool: app.fleet.instance.pool }
+  })
+}
 await app.listen({ port: Number(process.argv[2]), host: '127.0.0.1' })
 process.stdout.write('listening\n')

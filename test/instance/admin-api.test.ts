@@ -75,7 +75,15 @@ describe('identity headers', () => {
   })
 
   it('reject names that are invalid in a header or key', async () => {
-    for (const wrong of [{ name: 'a{b}' }, { id: 'x\r\ny: z' }, { zone: 'ü' }, { version: '' }]) {
+    for (const wrong of [
+      { name: 'a{b}' },
+      { id: 'x\r\ny: z' },
+      { zone: 'ü' },
+      { pool: 'V2' },
+      { pool: '2' },
+      { pool: 'a'.repeat(33) },
+      { version: '' },
+    ]) {
       await assert.rejects(async () => await Fastify().register(identity, wrong), { code: 'FLEET_ERR_OPTION_INVALID' })
     }
   })
@@ -279,6 +287,8 @@ describe('operators’ endpoints', () => {
     ])
     const { instances } = (await get('/instances')) as { instances: { id: string; port: number; state: string }[] }
     assert.equal(instances.length, 1)
+    const place = { pool: 'default', region: null, zone: null }
+    for (const each of [instances[0], own.loadBalancer]) assert.deepEqual({ ...(each as object), ...place }, each)
     assert.equal(instances[0]?.state, 'serving')
     assert.ok((instances[0]?.port ?? 0) > 0)
     assert.deepEqual(Object.keys(await get('/metrics')), ['instance', 'fleet'])
@@ -310,7 +320,7 @@ describe('metrics', () => {
       /http_request_duration_seconds_count\{[^}]*method="GET",route="\/things\/:id",status_code="200"[^}]*\} 3/,
     )
     assert.match(text, /http_request_duration_seconds_count\{[^}]*route="unknown",status_code="404"[^}]*\} 2/)
-    assert.match(text, /fleet_instance_info\{[^}]*fleet="shop",instance="a1"/)
+    assert.match(text, /fleet_instance_info\{[^}]*fleet="shop",instance="a1"[^}]*pool="default"/)
     assert.match(text, /fleet_check_up\{check="memory",critical="false"\}/)
     assert.match(text, /process_cpu_user_seconds_total/)
     const open = await app.inject({

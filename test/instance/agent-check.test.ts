@@ -10,7 +10,18 @@ import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 
 const peer = (id: string, figures: Partial<Peer>): Peer => ({
-  ...{ id, host: 'h', pid: 1, version: '1', color: 'none', weight: 100, startedAt: '', state: 'serving', lastSeen: '' },
+  ...{
+    id,
+    host: 'h',
+    pid: 1,
+    version: '1',
+    color: 'none',
+    pool: 'default',
+    weight: 100,
+    startedAt: '',
+    state: 'serving',
+    lastSeen: '',
+  },
   ...{ rps: 10, p95: 20, eventLoopUtilization: 0.1, memory: 1, failing: [] },
   ...figures,
 })

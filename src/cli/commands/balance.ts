@@ -1,19 +1,25 @@
 import { isIP } from 'node:net'
-import { dictionary } from '../../base/dictionary.ts'
-import { fromDns, fromRegistry, fromSrv, type Source } from '../../edge/balancer/discovery.ts'
-import { type PolicyName, policyNames } from '../../edge/balancer/policies/index.ts'
+import { readEnv } from '../../base/env.ts'
+import { defaultPool } from '../../base/pool-name.ts'
+import { policyNames } from '../../edge/balancer/policies/index.ts'
 import type { Target } from '../../edge/balancer/target.ts'
 import { createProxy } from '../../edge/http/server.ts'
 import { createTcpProxy } from '../../edge/tcp/index.ts'
 import { onExitSignal } from '../../instance/lifecycle/signals.ts'
 import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
+import { poolsFrom, routesFrom } from '../balance/pools.ts'
+
+export { parseDiscover, parseTargetOption } from '../balance/targets.ts'
 
 const command: Command = defineCommand({
   name: 'balance',
   summary: 'Run the built-in load balancer',
   usage: `fleet balance --listen 8080 --target http://127.0.0.1:4001 --target http://127.0.0.1:4002 [options]
+fleet balance --listen 8080 --discover registry --route /api/v2=v2 --route x-version:2=v2 [options]
 
-A target may have options: http://127.0.0.1:4001,weight=50,backup,max=100
+A target may have options: http://127.0.0.1:4001,weight=50,backup,canary,max=100
+Requests that no route matches go to the pool default, which --target and --discover describe. With --discover registry, each
+instance is in the pool that it names in FLEET_POOL.
 On SIGTERM it exits after in-flight requests have finished.`,
   options: {
     listen: option('ADDRESS to listen on: a port, or host:port', { short: 'l', default: '8080' }),
@@ -22,27 +28,38 @@ On SIGTERM it exits after in-flight requests have finished.`,
       'SOURCE of further targets: dns+http://NAME:PORT, srv+http://NAME, or registry (of the fleet FLEET_NAME, at REDIS_URL)',
       { short: 'd' },
     ),
-    policy: option(`NAME of the policy: ${policyNames.join(', ')}`, { short: 'p', default: 'round-robin' }),
+    route: option(
+      'ROUTE to a pool: /path=POOL, //host=POOL, //host/path=POOL or header:value=POOL (default: FLEET_ROUTES)',
+      { short: 'r', multiple: true },
+    ),
+    pool: option('POOL of routes: NAME=HOST:PORT,HOST:PORT or NAME=SOURCE', { multiple: true }),
+    policy: option(`NAME of the policy, or POOL=NAME: ${policyNames.join(', ')}`, {
+      short: 'p',
+      multiple: true,
+      default: ['round-robin'],
+    }),
+    canary: option('PERCENT of clients, or POOL=PERCENT, for targets with ,canary or instances of FLEET_COLOR=canary', {
+      multiple: true,
+    }),
     'probe-path': option('PATH of the readiness check', { default: '/ready' }),
     tcp: flag('Proxy TCP connections (layer 4) instead of HTTP requests', { default: false }),
-    admin: option('ADDRESS of /metrics and /targets for operators: a port, or host:port'),
+    admin: option('ADDRESS of the operators’ listener, see docs/balancer.md: a port, or host:port'),
     'trust-proxy': option('ADDRESS or network of a proxy in front of this one', { multiple: true }),
   },
   async run({ values, out }) {
     const { host, port } = parseListen(values.listen)
-    const targets = (values.target ?? []).map(parseTargetOption)
-    const discover = values.discover === undefined ? undefined : parseDiscover(values.discover)
-    if (targets.length === 0 && !discover) throw usageError('missing --target URL or --discover SOURCE')
-    if (!policyNames.includes(values.policy as PolicyName)) {
-      throw usageError(`--policy must be one of ${policyNames.join(', ')}`)
-    }
-    const policy = values.policy as PolicyName
-    if (values.tcp && values.admin !== undefined) throw usageError('--admin cannot be combined with --tcp')
+    const { target = [], discover, pool = [], policy, canary = [] } = values
+    const routes = values.route
+      ? routesFrom(values.route.join(' '), '--route')
+      : routesFrom(readEnv().FLEET_ROUTES ?? '', 'FLEET_ROUTES')
+    if (values.tcp && (routes.length > 0 || pool.length > 0 || values.admin !== undefined))
+      throw usageError('--tcp cannot be combined with routes, --pool or --admin')
     const admin = values.admin === undefined ? undefined : parseListen(values.admin, '127.0.0.1')
     const probe = { path: values['probe-path'] }
+    const pools = poolsFrom({ target, discover, pool, policy, canary, routes })
     const proxy = values.tcp
-      ? createTcpProxy({ targets, discover, policy, probe })
-      : createProxy({ targets, discover, policy, probe, admin, trustProxy: values['trust-proxy'] ?? [] })
+      ? createTcpProxy({ targets: [], ...pools[defaultPool], probe })
+      : createProxy({ pools, routes, probe, admin, trustProxy: values['trust-proxy'] ?? [] })
     const ended = new Promise<number>((resolve) => {
       onExitSignal({
         first: async () => {
@@ -53,10 +70,20 @@ On SIGTERM it exits after in-flight requests have finished.`,
         second: () => {},
       })
     })
-    const url = await proxy.listen({ host, port })
+    const url = await proxy.listen({ host, port }).catch(async (error: Error) => {
+      // A source of targets would keep this process running.
+      await proxy.close()
+      throw error
+    })
+    const rows =
+      'pools' in proxy
+        ? [...proxy.pools].flatMap(([name, { balancer }]) =>
+            balancer.targets.map((each) => ({ pool: name, ...row(each) })),
+          )
+        : proxy.targets.map(row)
     out.line(`listening on ${url}`)
-    out.table(proxy.targets.map(row))
-    out.result({ url, targets: proxy.targets.map(row) })
+    out.table(rows)
+    out.result({ url, targets: rows })
     return ended
   },
 })
@@ -79,33 +106,4 @@ export function parseListen(text: string, everywhere: string = '0.0.0.0'): { hos
   const host = match.groups?.host?.replace(/^\[|\]$/g, '') ?? everywhere
   if (host.includes(':') && isIP(host) !== 6) throw usageError(`${host} is not an address`)
   return { host, port }
-}
-
-/** @throws FLEET_ERR_USAGE */
-export function parseTargetOption(text: string): {
-  url: string
-  weight?: number
-  backup?: boolean
-  maxConnections?: number
-} {
-  const [url = '', ...settings] = text.split(',')
-  const options = dictionary<number | boolean>()
-  for (const setting of settings) {
-    const [key, value] = setting.split('=')
-    if (key === 'backup' && value === undefined) options.backup = true
-    else if (key === 'weight' && /^\d+$/.test(value ?? '')) options.weight = Number(value)
-    else if (key === 'max' && /^\d+$/.test(value ?? '')) options.maxConnections = Number(value)
-    else throw usageError(`--target: ${setting} must be weight=N, max=N or backup`)
-  }
-  return { url, ...options }
-}
-
-/** @throws FLEET_ERR_USAGE, FLEET_ERR_ENV_INVALID */
-export function parseDiscover(text: string): Source {
-  const [, kind, url] = /^(dns|srv)\+(https?:\/\/.+)$/.exec(text) ?? []
-  if (kind && url && URL.canParse(url)) return kind === 'dns' ? fromDns(url) : fromSrv(url)
-  if (text !== 'registry') {
-    throw usageError('--discover must be dns+http://NAME:PORT, srv+http://NAME or registry')
-  }
-  return fromRegistry()
 }

@@ -30,6 +30,7 @@ const row = (peer: Peer, out: Output): Record<string, string | number | undefine
   pid: peer.pid,
   version: peer.version,
   color: peer.color,
+  pool: peer.pool,
   weight: peer.weight,
   rps: peer.rps,
   'p95 ms': peer.p95,

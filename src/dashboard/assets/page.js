@@ -82,6 +82,7 @@ function show(peer, now) {
   card.article.dataset.state = peer.state
   const place = [peer.host + (peer.port ? `:${peer.port}` : ''), `pid ${peer.pid}`, `v${peer.version}`]
   if (peer.color !== 'none') place.push(peer.color)
+  if (peer.pool !== 'default') place.push(`pool ${peer.pool}`)
   place.push(...[peer.region, peer.zone].filter(Boolean))
   if (peer.weight !== 100) place.push(`weight ${peer.weight}`)
   setText(fields.id, peer.id)

@@ -22,7 +22,7 @@ import { type BalancerOptions, balancerOptions, type ResolvedBalancerOptions } f
 import { Outliers } from './outliers.ts'
 import { createPolicy, type PickInput, type Policy } from './policies/index.ts'
 import { RetryBudget } from './retry-budget.ts'
-import { Rotation, type StateListener } from './rotation.ts'
+import { Rotation, rotationOptions, type StateListener } from './rotation.ts'
 import { Target, type TargetOptions, type UpstreamRequest } from './target.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
@@ -137,6 +137,21 @@ export class Balancer {
   /** @param weight 0 to 1000; with 0 the target receives no new requests */
   reweigh(target: Target, weight: number): void {
     this.#rotation.reweigh(target, weight)
+  }
+
+  /** Percentage of clients that get a canary, see the option; it can be changed at any time. */
+  get canaryPercent(): number {
+    return this.#rotation.canaryPercent
+  }
+
+  /** @throws FLEET_ERR_OPTION_INVALID */
+  set canaryPercent(percent: number) {
+    const { canaryPercent } = resolveOptions(
+      'balancer',
+      { canaryPercent: rotationOptions.canaryPercent },
+      { canaryPercent: percent },
+    )
+    this.#rotation.canaryPercent = canaryPercent
   }
 
   /** Takes a target out of rotation until it passes its probe again. */

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
+import { defaultPool } from '../../base/pool-name.ts'
 import type { Peer } from '../../instance/identity.ts'
 import { addressFrom, close, connect, type RedisAddress } from '../../state/redis/client.ts'
 import { keysOf } from '../../state/redis/index.ts'
@@ -74,7 +75,17 @@ export function fromSrv(url: string, options: DnsOptions = {}): Source {
   })
 }
 
-export interface RegistryOptions extends RedisAddress {
+/** Which instances a source lists, and as what. */
+export interface PeerSelection {
+  /** Pool of the instances. @default `default` */
+  pool?: string
+  /** Whether an instance is a canary, for example by its color. @default none is */
+  canary?: (peer: Peer) => boolean
+  /** URL of an instance. @default `http://host:port`, and 127.0.0.1 for instances on this machine */
+  urlOf?: (peer: Peer) => string
+}
+
+export interface RegistryOptions extends RedisAddress, PeerSelection {
   /** Name of the fleet. @default FLEET_NAME, else `fleet` */
   name?: string
   /** Between two readings, in milliseconds. @default 500 */
@@ -86,8 +97,6 @@ export interface RegistryOptions extends RedisAddress {
    * @default FLEET_SECRET, else SESSION_SECRET, else JWT_SECRET; outside production, the secret shared in Redis
    */
   secret?: string | readonly string[]
-  /** URL of an instance. @default `http://host:port`, and 127.0.0.1 for instances on this machine */
-  urlOf?: (peer: Peer) => string
 }
 
 /**
@@ -104,7 +113,9 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
     name = env.FLEET_NAME ?? 'fleet',
     intervalMs = 500,
     leaseMs = 6000,
-    urlOf = defaultUrl,
+    pool,
+    canary,
+    urlOf,
     secret,
     ...address
   } = options
@@ -128,7 +139,7 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
       }
       const question = { leaseMs: Math.round(leaseMs * 0.55), claim: false, from: table.position, sample: [] }
       table.apply(await directory.beat(undefined, question))
-      return fromPeers(table.list(reader), urlOf)
+      return fromPeers(table.list(reader), { pool, canary, urlOf })
     })(listener)
     return () => {
       stop()
@@ -156,16 +167,21 @@ const warnOfEntry = throttle((reason: EntryRejection, id: string) =>
 /** The same for a balancer inside an instance: `fromFleet(() => app.fleet.peers())`. */
 export const fromFleet = (
   peers: () => readonly Peer[],
-  options: Pick<RegistryOptions, 'intervalMs' | 'urlOf'> = {},
-): Source => every(options.intervalMs ?? 500, async () => fromPeers(peers(), options.urlOf ?? defaultUrl))
+  { intervalMs = 500, ...selection }: PeerSelection & Pick<RegistryOptions, 'intervalMs'> = {},
+): Source => every(intervalMs, async () => fromPeers(peers(), selection))
 
-const fromPeers = (peers: readonly Peer[], urlOf: (peer: Peer) => string): Found[] =>
+const fromPeers = (
+  peers: readonly Peer[],
+  { pool = defaultPool, canary, urlOf = defaultUrl }: PeerSelection,
+): Found[] =>
   peers
-    .filter(({ port, state }) => port !== undefined && (state === 'serving' || state === 'draining'))
+    .filter(({ pool: label = defaultPool, port }) => label === pool && port !== undefined)
+    .filter(({ state }) => state === 'serving' || state === 'draining')
     .map((peer) => ({
       url: urlOf(peer),
       id: peer.id,
       weight: peer.weight,
+      canary: canary?.(peer),
       region: peer.region,
       zone: peer.zone,
       draining: peer.state === 'draining',

@@ -1,6 +1,9 @@
 import { performance } from 'node:perf_hooks'
+import { addressKey } from '../../base/client-address.ts'
+import { cookieValues } from '../../base/cookies.ts'
 import { int, number, type Resolved } from '../../base/options.ts'
 import { guard } from '../boundary.ts'
+import { hashText } from './policies/hash.ts'
 import type { PickInput, Policy } from './policies/index.ts'
 import type { Target, TargetState } from './target.ts'
 
@@ -10,10 +13,15 @@ export const rotationOptions = {
   /** Slow start: how long a returning target takes to reach its full share while others are up; 0: at once. */
   slowStartMs: int(0, 3_600_000, 'milliseconds').default(0),
   /**
-   * Below this share of targets up, health is ignored and all targets that are not draining are used. With 0, only when no
-   * target is up.
+   * Below this share of targets up, health is ignored and all targets are used that have a weight and are not draining. With
+   * 0, only when no target is up.
    */
   panicThreshold: number(0, 1).default(0),
+  /**
+   * Percentage of clients whose requests go to the targets with `canary`, always the same ones. A client can choose with the
+   * cookie `fleet_canary=always` or `never`. Each side takes over while the other has no target. 0: canaries get no requests.
+   */
+  canaryPercent: number(0, 100).default(0),
 }
 type RotationOptions = Resolved<typeof rotationOptions>
 
@@ -23,8 +31,9 @@ const picks = 3
 /**
  * Filter, then pick: targets move between lists when their state changes, and the policy sees only the list in use.
  *
- * The lists, best first: targets that are up; backups that are up; and only when there are none of these, draining
- * targets (they still serve), then all others (the panic rule: when every target looks dead, the probes may be wrong).
+ * The lists, best first: targets that are up; backups that are up; canaries that are up, which come first for their share of
+ * the clients; and only when there are none of these, draining targets (they still serve), then all others (the panic rule:
+ * when every target looks dead, the probes may be wrong), those of weight 0 last.
  */
 export class Rotation {
   readonly #policy: Policy
@@ -32,12 +41,16 @@ export class Rotation {
   readonly #listeners: StateListener[] = []
   #targets: readonly Target[] = []
   #lists: readonly (readonly Target[])[] = []
+  /** Canaries that are up. */
+  #canaries: readonly Target[] = []
+  #canaryPercent: number
   #up = 0
   #lostAt: number | undefined = performance.now()
 
   constructor(policy: Policy, options: RotationOptions) {
     this.#policy = policy
     this.#options = options
+    this.#canaryPercent = options.canaryPercent
   }
 
   get targets(): readonly Target[] {
@@ -52,6 +65,15 @@ export class Rotation {
   /** Monotonic milliseconds since which no target is up; undefined while one is. */
   get lostAt(): number | undefined {
     return this.#lostAt
+  }
+
+  get canaryPercent(): number {
+    return this.#canaryPercent
+  }
+
+  set canaryPercent(percent: number) {
+    this.#canaryPercent = percent
+    this.#refresh()
   }
 
   onState(listener: StateListener): void {
@@ -89,6 +111,10 @@ export class Rotation {
 
   /** A target with free capacity that is not in `tried`; undefined when there is none. */
   choose(input: PickInput, tried: readonly Target[]): Target | undefined {
+    if (this.#canaries.length > 0 && isCanaryClient(input, this.#canaryPercent)) {
+      const target = this.#pick(this.#canaries, input, tried)
+      if (target) return target
+    }
     for (const list of this.#lists) {
       const target = this.#pick(list, input, tried)
       if (target) return target
@@ -143,16 +169,34 @@ export class Rotation {
   }
 
   #refresh(): void {
-    const inState = (...states: TargetState[]): Target[] => this.#targets.filter((t) => states.includes(t.state))
+    const used = this.#targets.filter((target) => !target.canary || this.#canaryPercent > 0)
+    const inState = (...states: TargetState[]): Target[] => used.filter((t) => states.includes(t.state))
     const up = inState('up').filter((target) => target.weight > 0)
     const all = inState('up', 'unproven', 'ejected', 'down')
-    const panic = up.length < this.#options.panicThreshold * all.length
-    const calm = [up.filter((target) => !target.backup), up.filter((target) => target.backup)]
-    const lists = up.length === 0 ? [inState('draining'), all] : panic ? [all] : calm
+    const weighted = all.filter((target) => target.weight > 0)
+    const panic = up.length < this.#options.panicThreshold * weighted.length
+    const stable = up.filter((target) => !target.canary)
+    const canaries = up.filter((target) => target.canary)
+    const calm = [stable.filter((target) => !target.backup), stable.filter((target) => target.backup), canaries]
+    const lists =
+      up.length === 0
+        ? [inState('draining'), weighted, all.filter((target) => target.weight === 0)]
+        : panic
+          ? [weighted]
+          : calm
     this.#lists = lists.filter((list) => list.length > 0)
+    this.#canaries = panic ? [] : canaries
     this.#up = up.length
     this.#lostAt = up.length > 0 ? undefined : (this.#lostAt ?? performance.now())
   }
+}
+
+/** Testers choose a side; other clients always get the same one. Without a client, requests are split at random. */
+function isCanaryClient({ client, headers }: PickInput, percent: number): boolean {
+  const [choice] = cookieValues(headers.cookie, 'fleet_canary')
+  if (choice === 'always' || choice === 'never') return choice === 'always'
+  const position = client === '' ? Math.random() : hashText(addressKey(client, 64)) / 2 ** 32
+  return position * 100 < percent
 }
 
 const usable = (target: Target, tried: readonly Target[]): boolean =>

@@ -19,6 +19,8 @@ export const targetOptions = {
   weight: int(0, 1000).default(100),
   /** Used only while no primary target can accept a request. */
   backup: bool.default(false),
+  /** Receives requests of `canaryPercent` of the clients; the other targets receive the rest. */
+  canary: bool.default(false),
   /** Requests (layer 4: connections) in flight at once; further ones wait in the queue. 0: no limit. */
   maxConnections: int(0, 1_000_000).default(0),
   /** Name of the target. @default a hash of the URL, which identifies the target without exposing its address */
@@ -71,6 +73,7 @@ export class Target {
   readonly id: string
   readonly url: URL
   readonly backup: boolean
+  readonly canary: boolean
   readonly maxConnections: number
   readonly region?: string
   readonly zone?: string
@@ -96,7 +99,7 @@ export class Target {
 
   /** @throws FLEET_ERR_TARGET_INVALID, FLEET_ERR_OPTION_INVALID */
   constructor(given: TargetOptions, connections: ConnectionOptions) {
-    const { url, id, weight, backup, maxConnections, region, zone, serverName } = resolveOptions(
+    const { url, id, weight, backup, canary, maxConnections, region, zone, serverName } = resolveOptions(
       'target',
       targetOptions,
       given,
@@ -105,6 +108,7 @@ export class Target {
     this.id = id ?? createHash('sha256').update(this.url.href).digest('hex').slice(0, 12)
     this.weight = weight
     this.backup = backup
+    this.canary = canary
     this.maxConnections = maxConnections
     this.region = region
     this.zone = zone

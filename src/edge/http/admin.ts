@@ -14,11 +14,11 @@ import {
   SecretToken,
 } from '../../base/operator-access.ts'
 import { guardConnections, StallGuard } from '../../base/socket-bounds.ts'
-import type { Balancer } from '../balancer/balancer.ts'
 import type { Target } from '../balancer/target.ts'
 import { destroyStreams, guard } from '../boundary.ts'
 import { listen } from '../listen.ts'
 import type { AdminOptions } from './options.ts'
+import type { Pools, ProxyPool } from './pools.ts'
 
 /** Requests and responses are small, so the limits are tighter than those of the proxy. */
 const bounds = {
@@ -31,21 +31,24 @@ const bounds = {
 const sendTimeoutMs = 10_000
 const maxConnections = 64
 
+interface AdministeredProxy {
+  readonly closing: boolean
+  metrics(): string
+}
+
 /** The operators' endpoints of a proxy, on a separate address that its clients cannot reach. */
 export class Admin {
   readonly #server: Server
   readonly #options: AdminOptions & { host: string }
-  readonly #balancer: Balancer
-  readonly #metrics: () => string
-  readonly #closing: () => boolean
+  readonly #pools: Pools
+  readonly #proxy: AdministeredProxy
   readonly #token: SecretToken | undefined
 
   /** @throws FLEET_ERR_SECRET_WEAK; FLEET_ERR_SECRET_MISSING in production, and if other machines can connect */
-  constructor(options: AdminOptions, balancer: Balancer, metrics: () => string, closing: () => boolean) {
+  constructor(options: AdminOptions, pools: Pools, proxy: AdministeredProxy) {
     this.#options = { ...options, host: options.host ?? '127.0.0.1' }
-    this.#balancer = balancer
-    this.#metrics = metrics
-    this.#closing = closing
+    this.#pools = pools
+    this.#proxy = proxy
     const { token, host } = this.#options
     if (token === undefined && (readEnv().production || !networks(['loopback'], '').includes(host))) {
       const where = readEnv().production ? 'in production' : `on ${host}`
@@ -85,22 +88,50 @@ export class Admin {
     else if (route === 'GET /ready') this.#ready(respond)
     else if (!this.#allows(request)) respond(404, notFound)
     else if (changesState(request.method) && !isProvenChange(request.headers)) respond(403, unproven())
-    else if (route === 'GET /metrics') respond(200, this.#metrics())
-    else if (route === 'GET /targets') respond(200, this.#balancer.targets.map(describe))
+    else if (route === 'GET /metrics') respond(200, this.#proxy.metrics())
+    else if (route === 'GET /targets')
+      respond(
+        200,
+        this.#pools.all.flatMap((pool) => pool.balancer.targets.map((target) => describe(target, pool))),
+      )
+    else if (route === 'GET /pools') respond(200, this.#pools.all.map(describePool))
     else this.#command(route, respond)
   }
 
   #command(route: string, respond: (status: number, body: object) => void): void {
-    const [, id, command] = /^POST \/targets\/([^/]+)\/(drain|undrain)$/.exec(route) ?? []
-    const target = this.#balancer.targets.find((candidate) => candidate.id === id)
-    if (target && command === 'drain') this.#balancer.drain(target)
-    else if (target) this.#balancer.undrain(target)
-    respond(target ? 200 : 404, target ? describe(target) : notFound)
+    const [, kind, name = '', command = ''] = /^POST \/(targets|pools)\/([^/]+)\/(.+)$/.exec(route) ?? []
+    const result = kind === 'targets' ? this.#commandTarget(name, command) : this.#commandPool(name, command)
+    respond(result ? 200 : 404, result ?? notFound)
   }
 
+  /** A target may be in several pools. */
+  #commandTarget(id: string, command: string): object | undefined {
+    if (command !== 'drain' && command !== 'undrain') return undefined
+    const results = this.#pools.all.flatMap((pool) =>
+      pool.balancer.targets
+        .filter((target) => target.id === id)
+        .map((target) => {
+          pool.balancer[command](target)
+          return describe(target, pool)
+        }),
+    )
+    return results[0]
+  }
+
+  #commandPool(name: string, command: string): object | undefined {
+    const pool = this.#pools.byName.get(name)
+    const [, maintenance, percent] = /^(?:maintenance\/(on|off)|canary\/(\d{1,3}(?:\.\d{1,4})?))$/.exec(command) ?? []
+    if (!pool || (maintenance === undefined && !(Number(percent) <= 100))) return undefined
+    if (maintenance !== undefined) pool.maintenance = maintenance === 'on'
+    else pool.balancer.canaryPercent = Number(percent)
+    return describePool(pool)
+  }
+
+  /** Ready while any pool has a target: another proxy would have no other targets for the rest. */
   #ready(respond: (status: number, body: object) => void): void {
-    const ready = !this.#closing() && this.#balancer.context.rotation.up > 0
-    respond(ready ? 200 : 503, { ready, targets: this.#balancer.context.rotation.up })
+    const targets = this.#pools.all.reduce((sum, { balancer }) => sum + balancer.context.rotation.up, 0)
+    const ready = !this.#proxy.closing && targets > 0
+    respond(ready ? 200 : 503, { ready, targets })
   }
 
   /**
@@ -128,12 +159,23 @@ function unproven(): object {
   return { statusCode, code, message }
 }
 
-const describe = (target: Target): object => ({
+const describePool = ({ name, maintenance, balancer }: ProxyPool): object => ({
+  name,
+  maintenance,
+  canaryPercent: balancer.canaryPercent,
+  targets: balancer.targets.length,
+  up: balancer.context.rotation.up,
+  waiting: balancer.context.waitingRoom.length,
+})
+
+const describe = (target: Target, pool: ProxyPool): object => ({
   id: target.id,
+  pool: pool.name,
   url: target.url.origin === 'null' ? target.url.href : target.url.origin,
   state: target.state,
   weight: target.weight,
   backup: target.backup,
+  canary: target.canary,
   inflight: target.inflight,
   served: target.served,
   failed: target.failed,

@@ -8,9 +8,11 @@ import { isHttp2 } from './node-server.ts'
 import type { ResolvedProxyOptions } from './options.ts'
 import type { Origin, Origins } from './origins.ts'
 import { beneath, canonicalPath, isAmbiguous, resolveTarget } from './paths.ts'
+import type { Pools, ProxyPool } from './pools.ts'
 
 /** A request that may be sent upstream. */
 export interface AdmittedRequest {
+  readonly pool: ProxyPool
   readonly options: UpstreamRequest
   readonly input: PickInput
   /** Bytes of its body: 0 without a body, infinite when the length is unknown. */
@@ -18,7 +20,7 @@ export interface AdmittedRequest {
 }
 
 /**
- * Decides which requests are sent upstream, and in which form. Node's parser has already rejected invalid HTTP, a
+ * Decides which requests are sent upstream, to which pool and in which form. Node's parser has already rejected invalid HTTP, a
  * Content-Length together with a Transfer-Encoding, contradicting lengths and bad chunks. This class rejects the
  * remaining requests that two parsers could read differently.
  */
@@ -26,18 +28,20 @@ export class Admission {
   readonly #blocked: (path: string) => boolean
   readonly #origins: Origins
   readonly #limits: ResolvedProxyOptions
+  readonly #pools: Pools
 
-  constructor(origins: Origins, limits: ResolvedProxyOptions) {
+  constructor(origins: Origins, limits: ResolvedProxyOptions, pools: Pools) {
     this.#blocked = beneath(limits.block)
     this.#origins = origins
     this.#limits = limits
+    this.#pools = pools
   }
 
   admit(request: IncomingMessage, origin: Origin): AdmittedRequest | FleetError {
     const { url = '', method = 'GET', headers, rawHeaders, httpVersionMajor } = request
     if (httpVersionMajor === 0) return invalid('HTTP/0.9')
     if (httpVersionMajor === 2 && !isHttp2(request)) return new FleetError('FLEET_ERR_VERSION_UNSUPPORTED')
-    const { maxHeaders, maxBodyBytes, maxConcurrentStreams } = this.#limits
+    const { maxHeaders, maxConcurrentStreams } = this.#limits
     if (rawHeaders.length > 2 * maxHeaders) {
       return new FleetError('FLEET_ERR_HEADERS_TOO_LARGE', `at most ${maxHeaders} header fields`)
     }
@@ -45,9 +49,6 @@ export class Admission {
     if (method === 'TRACE') return methodNotAllowed()
     const length = bodyLength(request)
     if (Number.isNaN(length)) return invalid('Transfer-Encoding')
-    if (maxBodyBytes > 0 && length !== Number.POSITIVE_INFINITY && length > maxBodyBytes) {
-      return new FleetError('FLEET_ERR_BODY_TOO_LARGE', `at most ${maxBodyBytes} bytes`)
-    }
     const absolute = url.startsWith('/') ? undefined : URL.parse(url)
     if (absolute === null || (absolute && !isHttp(absolute))) return invalid('request target')
     const target = resolveTarget(absolute ? absolute.pathname + absolute.search : url)
@@ -66,7 +67,8 @@ export class Admission {
     if (!lines) return invalid('Host')
     const client = this.#origins.client(origin, headers['x-forwarded-for'] as string | undefined)
     const options = { path: target, method: method as Dispatcher.HttpMethod, headers: lines }
-    return { length, input: { client, headers, setCookie: undefined }, options }
+    const pool = this.#pools.find(path, host, headers)
+    return { pool, length, input: { client, headers, setCookie: undefined }, options }
   }
 }
 

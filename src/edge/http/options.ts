@@ -1,11 +1,13 @@
 import type { TlsOptions } from 'node:tls'
 import {
+  either,
   int,
   list,
   type OptionsOf,
   object,
   path,
   type Resolved,
+  record,
   resolveOptions,
   type Shape,
   shape,
@@ -13,6 +15,8 @@ import {
 } from '../../base/options.ts'
 import type { BalancerOptions } from '../balancer/options.ts'
 import type { TargetOptions } from '../balancer/target.ts'
+import { maxBodyBytes, type PoolOptions, type ResolvedPool, resolvePools, resolveRoutes } from './pool-options.ts'
+import type { Route, Router } from './routes.ts'
 
 const ms = int(0, 3_600_000, 'milliseconds')
 
@@ -31,6 +35,10 @@ const adminOptions = {
 
 /** @internal */
 export const proxyOptions = {
+  /** Pools by name. Requests that no route matches go to the pool `default`, whose targets are those of the proxy. */
+  pools: record(object({}) as Shape<PoolOptions>).default({}),
+  /** Which requests go to which pool, as a list or as text: `/api/v2=v2 //shop.example.com=shop x-version:2=v2`. */
+  routes: either(list(object({}) as Shape) as Shape<readonly Route[]>, text).default([]),
   /** Paths that get 404, with everything below them. By default the operators' paths of an instance. */
   block: (list(path) as Shape<readonly string[]>).default([
     '/metrics',
@@ -48,7 +56,7 @@ export const proxyOptions = {
   /** Most header fields of a request; 431 above it. */
   maxHeaders: int(1, 65_535, 'header fields').default(128),
   /** Largest request body; 413 above it. 0: the upstream decides. */
-  maxBodyBytes: int(0, Number.MAX_SAFE_INTEGER, 'bytes').default(0),
+  maxBodyBytes: maxBodyBytes.default(0),
   /**
    * A body up to this length is read whole before a target is chosen: a slow client does not occupy a target, and the
    * request can go to another target when one refuses the connection. Longer bodies are streamed.
@@ -83,23 +91,25 @@ export const proxyOptions = {
 export type AdminOptions = OptionsOf<typeof adminOptions> & { port: number }
 export type ProxyOptions = BalancerOptions &
   Omit<OptionsOf<typeof proxyOptions>, 'admin'> & {
-    targets: readonly (string | TargetOptions)[]
+    /** Targets of the pool `default`. */
+    targets?: readonly (string | TargetOptions)[]
     admin?: AdminOptions
   }
 export type ResolvedProxyOptions = Omit<Resolved<typeof proxyOptions>, 'admin'> & { readonly admin?: AdminOptions }
 
 /**
- * Splits the options into those of the proxy, which it validates, and those of its balancer.
+ * Splits the options into those of the proxy, which it validates, and those of its pools.
  *
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID
  */
 export function resolveProxyOptions({ targets, ...given }: ProxyOptions): {
-  targets: ProxyOptions['targets']
   proxy: ResolvedProxyOptions
-  balancer: BalancerOptions
+  pools: readonly ResolvedPool[]
+  router: Router<string> | undefined
 } {
   const part = (ofProxy: boolean): object =>
     Object.fromEntries(Object.entries(given).filter(([key]) => key in proxyOptions === ofProxy))
   const proxy = resolveOptions('proxy', proxyOptions, part(true)) as ResolvedProxyOptions
-  return { targets, proxy, balancer: part(false) }
+  const pools = resolvePools(proxy, targets, part(false))
+  return { proxy, pools, router: resolveRoutes(proxy.routes, pools) }
 }

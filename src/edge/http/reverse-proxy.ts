@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import type { Balancer } from '../balancer/balancer.ts'
 import type { Target } from '../balancer/target.ts'
 import type { ListenOptions } from '../listen.ts'
+import type { ProxyPool } from './pools.ts'
 
 export interface ReverseProxy {
   /**
@@ -20,7 +21,11 @@ export interface ReverseProxy {
   readonly adminUrl: string | undefined
   /** Null while the proxy does not listen. */
   readonly address: AddressInfo | null
+  /** The targets of all pools. */
   readonly targets: readonly Target[]
+  /** By name; `default` is the first. */
+  readonly pools: ReadonlyMap<string, ProxyPool>
+  /** The balancer of the pool `default`. */
   readonly balancer: Balancer
   readonly server: Server | Http2SecureServer
 }

@@ -23,7 +23,7 @@ import { FleetError } from '../../base/errors.ts'
 import { Http2Sessions } from '../../base/http2-sessions.ts'
 import { persistenceLines } from '../../base/internals/plain-head.ts'
 import { StallGuard } from '../../base/socket-bounds.ts'
-import { Balancer } from '../balancer/balancer.ts'
+import type { Balancer } from '../balancer/balancer.ts'
 import type { Exchange } from '../balancer/exchange.ts'
 import type { Target } from '../balancer/target.ts'
 import { caught, destroyStreams, guard } from '../boundary.ts'
@@ -32,10 +32,11 @@ import { Admin } from './admin.ts'
 import { Admission, type AdmittedRequest, clientGone, invalid } from './admission.ts'
 import { type ClientError, fromClientError, isRespondable } from './client-error.ts'
 import { asFleetError } from './error-page.ts'
-import { ProxyMetrics } from './metrics.ts'
+import { metricsText } from './metrics.ts'
 import { createProxyServer, effectiveHeadersTimeoutMs, isHttp2 } from './node-server.ts'
 import { type ProxyOptions, type ResolvedProxyOptions, resolveProxyOptions } from './options.ts'
 import { Origins } from './origins.ts'
+import { Pools, type ProxyPool } from './pools.ts'
 import { limitBodyTime, readWhole, streamBody } from './request-body.ts'
 import { breakOff, ClientResponse, type ResponseContext, sendError } from './response.ts'
 import type { ReverseProxy } from './reverse-proxy.ts'
@@ -43,7 +44,10 @@ import { writeRaw } from './tunnel.ts'
 import { Tunnels } from './tunnels.ts'
 
 export type { ProxyOptions } from './options.ts'
+export type { PoolOptions } from './pool-options.ts'
+export type { ProxyPool } from './pools.ts'
 export type { ReverseProxy } from './reverse-proxy.ts'
+export type { Route } from './routes.ts'
 
 /**
  * An HTTP reverse proxy over the balancer: HTTP/1.1, with `tls` also HTTP/2, WebSockets, streams in both directions.
@@ -51,14 +55,21 @@ export type { ReverseProxy } from './reverse-proxy.ts'
  * @throws FLEET_ERR_OPTION_UNKNOWN, FLEET_ERR_OPTION_INVALID, FLEET_ERR_TARGET_INVALID, and the errors of {@link Balancer}
  */
 export function createProxy(options: ProxyOptions): ReverseProxy {
-  const { targets, proxy, balancer } = resolveProxyOptions(options)
-  return new HttpProxy(proxy, new Balancer(targets, balancer))
+  const resolved = resolveProxyOptions(options)
+  const pools = new Pools(resolved.pools, resolved.router)
+  try {
+    return new HttpProxy(resolved.proxy, pools)
+  } catch (error) {
+    void pools.close()
+    throw error
+  }
 }
 
 /** Interval at which idle connections are closed while the proxy shuts down, in milliseconds. */
 const sweepEveryMs = 50
 
 class HttpProxy implements ReverseProxy, ResponseContext {
+  readonly pools: ReadonlyMap<string, ProxyPool>
   readonly balancer: Balancer
   readonly server: Server | Http2SecureServer
   readonly sendTimeoutMs: number
@@ -70,19 +81,22 @@ class HttpProxy implements ReverseProxy, ResponseContext {
   readonly #rejected = new WeakSet<Duplex>()
   readonly #sessions: Http2Sessions
   readonly #origins: Origins
-  readonly #metrics = new ProxyMetrics()
+  readonly #pools: Pools
   readonly #admin: Admin | undefined
   adminUrl: string | undefined
   #inflight = 0
   #closing: Promise<void> | undefined
 
-  constructor(options: ResolvedProxyOptions, balancer: Balancer) {
+  constructor(options: ResolvedProxyOptions, pools: Pools) {
     this.#options = options
+    this.#pools = pools
+    this.pools = pools.byName
+    this.balancer = pools.default.balancer
     this.#origins = new Origins(options.trustProxy, 'proxy.trustProxy')
-    this.#admission = new Admission(this.#origins, options)
+    this.#admission = new Admission(this.#origins, options, pools)
     const stalls = new StallGuard(options.sendTimeoutMs)
     const bounds = { idleTimeoutMs: options.tunnelTimeoutMs, stalls }
-    this.#tunnels = new Tunnels(balancer, this.#admission, this.#origins, bounds)
+    this.#tunnels = new Tunnels(this.#admission, this.#origins, bounds)
     this.#sessions = new Http2Sessions({
       headersTimeoutMs: effectiveHeadersTimeoutMs(options),
       idleTimeoutMs: options.keepAliveMs,
@@ -95,18 +109,10 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     })
     this.sendTimeoutMs = options.sendTimeoutMs
     this.persistence = persistenceLines(options.keepAliveMs)
-    this.balancer = balancer
     const token = options.admin?.token ?? readEnv().FLEET_ADMIN_TOKEN
     const admin = options.admin && { ...options.admin, token }
-    this.#admin =
-      admin &&
-      new Admin(
-        admin,
-        balancer,
-        () => this.metrics(),
-        () => this.closing,
-      )
-    const block = 65_536 + 4 * balancer.options.connections.maxHeaderBytes
+    this.#admin = admin && new Admin(admin, pools, this)
+    const block = 65_536 + 4 * Math.max(...pools.all.map(({ balancer }) => balancer.options.connections.maxHeaderBytes))
     this.server = createProxyServer(options, block, (request, response) => this.#receive(request, response))
     this.#on('checkContinue', (request: IncomingMessage, response: ServerResponse) =>
       this.#receive(request, response, true),
@@ -134,17 +140,17 @@ class HttpProxy implements ReverseProxy, ResponseContext {
   }
 
   get targets(): readonly Target[] {
-    return this.balancer.targets
+    return this.#pools.targets
   }
 
   async listen(options: ListenOptions = {}): Promise<string> {
-    await this.balancer.ready()
+    await this.#pools.ready()
     this.adminUrl = await this.#admin?.listen()
     return `${this.#options.tls ? 'https' : 'http'}://${await listen(this.server, options)}`
   }
 
   metrics(): string {
-    return this.#metrics.text(this.balancer, this.#inflight, this.#tunnels.size)
+    return metricsText(this.#pools, this.#inflight, this.#tunnels.size)
   }
 
   close(): Promise<void> {
@@ -168,7 +174,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
     clearInterval(sweep)
     clearTimeout(deadline)
     this.#admin?.close()
-    await this.balancer.close()
+    await this.#pools.close()
   }
 
   #cut(): void {
@@ -201,6 +207,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
   #handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
     const origin = this.#origins.of(request.socket)
     const startedAt = performance.now()
+    let times = this.#pools.unrouted
     let exchange: Exchange | undefined
     let closed = false
     this.#inflight++
@@ -214,7 +221,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
         this.#inflight--
         origin.inflight--
         if (origin.responding === response) origin.responding = undefined
-        this.#metrics.observe(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
+        times.observe(response.headersSent ? response.statusCode : 0, performance.now() - startedAt)
         if (exchange?.done === false) exchange.abort(clientGone())
       } catch (error) {
         caught('the end of a request', error)
@@ -229,6 +236,13 @@ class HttpProxy implements ReverseProxy, ResponseContext {
       sendError(request, response, admitted)
       return
     }
+    const { pool } = admitted
+    times = pool.times
+    const rejection = pool.rejects(admitted.length)
+    if (rejection) {
+      sendError(request, response, rejection)
+      return
+    }
     if (admitted.length === 0) {
       exchange = this.#send(admitted, null, request, response)
       return
@@ -241,7 +255,7 @@ class HttpProxy implements ReverseProxy, ResponseContext {
       if (expectsContinue) response.writeContinue()
     }
     if (admitted.length > this.#options.bufferBytes) {
-      const body = streamBody(request, this.#options.maxBodyBytes, proceed)
+      const body = streamBody(request, pool.maxBodyBytes, proceed)
       exchange = this.#send(admitted, body, request, response)
       return
     }
@@ -255,13 +269,13 @@ class HttpProxy implements ReverseProxy, ResponseContext {
   }
 
   #send(
-    { options, input }: AdmittedRequest,
+    { pool, options, input }: AdmittedRequest,
     body: Buffer | AsyncIterable<Buffer> | null,
     request: IncomingMessage,
     response: ServerResponse,
   ): Exchange {
     const client = new ClientResponse(this, request, response, input)
-    return this.balancer.dispatch({ ...options, body: body as Buffer | null }, client, input)
+    return pool.balancer.dispatch({ ...options, body: body as Buffer | null }, client, input)
   }
 
   /** A request that is not HTTP, too large or too slow. While another response is being written, no error can be sent. */

@@ -3,7 +3,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { FleetError } from '../../base/errors.ts'
-import type { Balancer } from '../balancer/balancer.ts'
 import { guard } from '../boundary.ts'
 import type { TunnelBounds } from '../join.ts'
 import { type Admission, type AdmittedRequest, clientGone, invalid, methodNotAllowed } from './admission.ts'
@@ -14,7 +13,6 @@ import { streamClient, Tunnel, type TunnelClient, upgradedClient, writeRaw } fro
 
 /** Handles upgrades and CONNECT, and keeps the connections that they take from Node's HTTP server. */
 export class Tunnels {
-  readonly #balancer: Balancer
   readonly #admission: Admission
   readonly #origins: Origins
   readonly #bounds: TunnelBounds
@@ -22,8 +20,7 @@ export class Tunnels {
   /** Sockets that have left Node's HTTP server, which therefore no longer closes them. */
   readonly #detached = new Set<Duplex>()
 
-  constructor(balancer: Balancer, admission: Admission, origins: Origins, bounds: TunnelBounds) {
-    this.#balancer = balancer
+  constructor(admission: Admission, origins: Origins, bounds: TunnelBounds) {
     this.#admission = admission
     this.#origins = origins
     this.#bounds = bounds
@@ -78,9 +75,14 @@ export class Tunnels {
     for (const socket of this.#detached) socket.destroy()
   }
 
-  #start({ options, input }: AdmittedRequest, client: TunnelClient, head: Buffer): void {
+  #start({ pool, options, input }: AdmittedRequest, client: TunnelClient, head: Buffer): void {
+    const rejection = pool.rejects(0)
+    if (rejection) {
+      client.fail(rejection)
+      return
+    }
     const tunnel = new Tunnel(client, head, this.#open, this.#bounds)
-    const exchange = this.#balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
+    const exchange = pool.balancer.dispatch({ ...options, upgrade: 'websocket' }, tunnel, input)
     client.socket.once(
       'close',
       guard('the end of a tunnel', () => exchange.abort(clientGone())),

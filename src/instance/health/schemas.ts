@@ -4,7 +4,7 @@ import type { FastifySchema } from 'fastify'
 export const string = { type: 'string' } as const
 export const number = { type: 'number' } as const
 export const boolean = { type: 'boolean' } as const
-const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
+export const nullable = (type: 'string' | 'number'): object => ({ type: [type, 'null'] })
 export const object = (properties: object): object => ({ type: 'object', properties })
 /** 200 and 503 have the same body. */
 const responses = (summary: string, body: object): FastifySchema =>

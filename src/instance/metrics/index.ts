@@ -57,14 +57,14 @@ export function scrape(registry: Registry, format: MetricsFormat): Promise<strin
 }
 
 function addInstanceMetrics(app: FastifyInstance, registry: Registry): void {
-  const { id, version, color, region = '', zone = '' } = app.fleet.instance
+  const { id, version, color, pool, region = '', zone = '' } = app.fleet.instance
   const info = new Gauge({
     name: 'fleet_instance_info',
     help: 'Identity of the instance; always 1',
-    labelNames: ['fleet', 'instance', 'version', 'color', 'region', 'zone'],
+    labelNames: ['fleet', 'instance', 'version', 'color', 'pool', 'region', 'zone'],
     registers: [registry],
   })
-  info.set({ fleet: app.fleet.name, instance: id, version, color, region, zone }, 1)
+  info.set({ fleet: app.fleet.name, instance: id, version, color, pool, region, zone }, 1)
   // A scrape of one worker returns the metrics of all, so each gauge declares how the workers' values are combined.
   const gauge = (name: string, help: string, aggregator: Aggregator, read: () => number): void => {
     new Gauge({

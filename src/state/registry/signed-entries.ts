@@ -1,3 +1,4 @@
+import { defaultPool, isPoolName } from '../../base/pool-name.ts'
 import type { LifecycleState, Peer } from '../../instance/identity.ts'
 import { type FleetKeys, signatureLength } from './fleet-keys.ts'
 
@@ -120,7 +121,8 @@ const isWhole = (value: unknown, min: number, max: number): boolean =>
 function factsOf(id: string, json: string): Facts | undefined {
   const facts = parsed(json) as Facts | undefined
   if (typeof facts !== 'object' || facts === null) return undefined
-  const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone } = facts
+  // An instance of an earlier version has no pool.
+  const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone, pool = defaultPool } = facts
   const isValid =
     facts.id === id &&
     isText(host) &&
@@ -130,10 +132,12 @@ function factsOf(id: string, json: string): Facts | undefined {
     isWhole(pid, 0, Number.MAX_SAFE_INTEGER) &&
     (port === undefined || isWhole(port, 1, 65_535)) &&
     isWhole(weight, 0, 1000) &&
+    isText(pool) &&
+    isPoolName(pool) &&
     states.has(state) &&
     Array.isArray(failing) &&
     failing.every((name) => typeof name === 'string')
-  return isValid ? facts : undefined
+  return isValid ? { ...facts, pool } : undefined
 }
 
 function figuresOf(open: string): Figures | EntryRejection {

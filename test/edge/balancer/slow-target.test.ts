@@ -26,7 +26,7 @@ async function simulate(t: TestContext, name: PolicyName, slowMs: number): Promi
     inflight: target.inflight,
     latencyMs: target.latency.at(now),
   }))
-  const rotation = new Rotation(policy, { slowStartMs: 0, panicThreshold: 0 })
+  const rotation = new Rotation(policy, { slowStartMs: 0, panicThreshold: 0, canaryPercent: 0 })
   const targets = stubs(10)
   for (const target of targets) rotation.add(target)
   const slow = targets[9] as Target

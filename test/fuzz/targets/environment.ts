@@ -12,6 +12,8 @@ const names = [
     'INSTANCE_ID',
     'FLEET_NAME',
     'FLEET_COLOR',
+    'FLEET_POOL',
+    'FLEET_ROUTES',
     'FLEET_WEIGHT',
     'FLEET_ALLOW_MEMORY',
     'FLEET_AGENT_PORT',

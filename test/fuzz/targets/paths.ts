@@ -5,13 +5,15 @@ import { FleetError } from '../../../src/base/errors.ts'
 import { Admission } from '../../../src/edge/http/admission.ts'
 import { resolveProxyOptions } from '../../../src/edge/http/options.ts'
 import { Origins } from '../../../src/edge/http/origins.ts'
+import { Pools } from '../../../src/edge/http/pools.ts'
 import { parse } from '../engine/requests.ts'
 import type { Target } from '../engine/target.ts'
 
 const origins = new Origins([], 'trustProxy')
 const origin = origins.of(new Socket())
-const limits = resolveProxyOptions({ targets: [] }).proxy
-const admission = new Admission(origins, { ...limits, block: ['/admin', '/api/v1/auth'] })
+const { proxy: limits, pools, router } = resolveProxyOptions({ targets: [] })
+const onePool = new Pools(pools, router)
+const admission = new Admission(origins, { ...limits, block: ['/admin', '/api/v1/auth'] }, onePool)
 const served = ['/admin', '/admin/*', '/api/v1/auth', '/api/v1/auth/*']
 
 /** Fastify's routers, with each option that changes how a path is parsed. */

@@ -25,6 +25,7 @@ const peer = (id: string): Peer =>
       state: 'serving',
       version: '1',
       color: 'none',
+      pool: 'default',
       failing: [],
     },
     ...{ startedAt: new Date(0).toISOString(), lastSeen: '', rps: 1, p95: 2, eventLoopUtilization: 0.5, memory: 3 },

@@ -6,6 +6,7 @@ import { Admission } from '../../../src/edge/http/admission.ts'
 import { hopByHop } from '../../../src/edge/http/headers.ts'
 import { resolveProxyOptions } from '../../../src/edge/http/options.ts'
 import { Origins } from '../../../src/edge/http/origins.ts'
+import { Pools } from '../../../src/edge/http/pools.ts'
 import { parse } from '../engine/requests.ts'
 import type { Target } from '../engine/target.ts'
 
@@ -49,12 +50,13 @@ export default {
   },
 } satisfies Target
 
-const limits = resolveProxyOptions({ targets: [] }).proxy
+const { proxy: limits, pools, router } = resolveProxyOptions({ targets: [] })
+const onePool = new Pools(pools, router)
 
 function admit(request: IncomingMessage, origins: Origins): string {
   const socket = Object.assign(new Socket(), {})
   Object.defineProperties(socket, { remoteAddress: { value: '127.0.0.1' }, localPort: { value: 80 } })
-  const call = new Admission(origins, { ...limits, block: ['/blocked'] }).admit(request, origins.of(socket))
+  const call = new Admission(origins, { ...limits, block: ['/blocked'] }, onePool).admit(request, origins.of(socket))
   if (call instanceof FleetError) {
     assert.ok(call.statusCode < 500)
     return call.code

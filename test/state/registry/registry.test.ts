@@ -88,7 +88,7 @@ describe('with Redis', () => {
   test('every instance lists all of them, sorted by id, with all facts', async () => {
     const begun = Date.now()
     const all = await fleet(['c', 'a', 'b'], {
-      identity: { version: '1.2.3', color: 'blue', region: 'eu', zone: 'z1', weight: 50 },
+      identity: { version: '1.2.3', color: 'blue', pool: 'v2', region: 'eu', zone: 'z1', weight: 50 },
       figures: () => ({ rps: 12.5, p95: 40, failing: ['database'] }),
     })
     await settle(all, 'a,b,c')
@@ -373,9 +373,28 @@ describe('while Redis is unavailable', { concurrency: true }, () => {
 })
 
 const peer = (id: string): Peer => ({
-  ...{ id, host: 'host', pid: 1, port: 3000, version: '1.0.0', color: 'none', weight: 100, state: 'serving' },
+  ...{
+    id,
+    host: 'host',
+    pid: 1,
+    port: 3000,
+    version: '1.0.0',
+    color: 'none',
+    pool: 'default',
+    weight: 100,
+    state: 'serving',
+  },
   ...{ startedAt: new Date().toISOString(), lastSeen: new Date().toISOString(), failing: [] },
   ...{ rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 },
+})
+
+test('reads an entry of an earlier version as of the pool default, and ignores a pool with another name', () => {
+  const entries = new SignedEntries(new FleetKeys(['s'.repeat(32)], 'registry', 'fleet'))
+  const poolOf = (pool: string | undefined): string => {
+    const opened = entries.open('a', `boot ${entries.seal('boot', { ...peer('a'), pool } as Peer, true).facts}`)
+    return typeof opened === 'string' ? opened : opened.facts.pool
+  }
+  assert.deepEqual([undefined, 'v2', 'V 2'].map(poolOf), ['default', 'v2', 'malformed'])
 })
 
 test('samples a large fleet in rotation and a small one as a whole', () => {

@@ -12,7 +12,7 @@ export interface PickInput {
 
 /**
  * Chooses one of several targets. A policy sees one list at a time (see `Rotation`). If no target is up, that list contains
- * draining or unhealthy targets, possibly of weight 0. `targets` is never empty and never changes in place: it is a new
+ * draining or unhealthy targets, or targets of weight 0. `targets` is never empty and never changes in place: it is a new
  * array whenever a target was added or removed or changed its state or weight. So a policy may cache what it derives from
  * the array for as long as it receives the same one.
  */
