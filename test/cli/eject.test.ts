@@ -142,11 +142,18 @@ describe('the ejected files', () => {
       const project = parse(text, { merge: true })
       assert.equal(project.name, 'shop-api')
       assert.match(project.services.app.image, /^shop-api:/)
+      const stack = readFileSync(join(folder, 'deploy/swarm/stack.yml'), 'utf8')
+      assert.equal(/postgres|DATABASE/i.test(stack), files !== undefined)
+      const { services } = parse(stack, { merge: true })
+      assert.match(services.app.image, /^\$\{FLEET_IMAGE:-shop-api\}:/)
+      for (const service of Object.keys(services)) assert.ok(service in project.services, service)
       return project.services
     }
     const small = await services()
     assert.deepEqual(Object.keys(small).sort(), [
       'app',
+      'app-heavy',
+      'app-v2',
       'balancer',
       'grafana',
       'haproxy',

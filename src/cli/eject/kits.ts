@@ -1,5 +1,5 @@
 import type { Project } from './project.ts'
-import { composeFor } from './yaml.ts'
+import { composeFor, stackFor } from './yaml.ts'
 
 /** A text of a shipped file and its replacement, in the syntax of `String.prototype.replace`. */
 export type Fill = readonly [file: RegExp, from: RegExp, to: (project: Project) => string]
@@ -56,7 +56,10 @@ export const kits: Readonly<Record<string, Kit>> = {
       ['deploy/compose/app.Dockerfile', () => 'Dockerfile'],
       ['deploy/compose/app.dockerignore', () => '.dockerignore'],
       'deploy/compose/secrets.sh',
+      'deploy/swarm',
+      'scripts/swarm-deploy',
       'nginx',
+      'scripts/nginx-render',
       ...haproxy,
       ...observability,
     ],
@@ -65,7 +68,7 @@ export const kits: Readonly<Record<string, Kit>> = {
       [/^Dockerfile$/, /CMD \["node", "app\.js"\]/, ({ app }) => `CMD ["node", "${app}"]`],
       [/^Dockerfile$/, /docker build -t fastify-fleet/, ({ name }) => `docker build -t ${name}`],
     ],
-    adapt: { 'docker-compose.loadbalancer.yml': composeFor },
+    adapt: { 'docker-compose.loadbalancer.yml': composeFor, 'deploy/swarm/stack.yml': stackFor },
     next: ({ migrates }) => [
       ...(migrates
         ? ['Dockerfile: have Prisma’s client made before `COPY . .` is run, if yours is not kept in the repository']

@@ -1,4 +1,4 @@
-import { isPair, isScalar, parseAllDocuments, parseDocument, type Scalar, visit } from 'yaml'
+import { isPair, isScalar, parseAllDocuments, parseDocument, type Scalar, visit, type YAMLSeq } from 'yaml'
 import type { Project } from './project.ts'
 
 const databases = ['postgres', 'postgres-replica']
@@ -24,6 +24,20 @@ export function composeFor(text: string, { name, migrates }: Project): string {
       /A whole fleet:[^\n]*/,
       'A whole fleet: three instances, Redis, and a front. docs/compose.md of fastify-fleet',
     )
+  }
+  return document.toString({ lineWidth: 0, singleQuote: true })
+}
+
+/** The same for the stack file of a swarm. */
+export function stackFor(text: string, { name, migrates }: Project): string {
+  const document = parseDocument(text)
+  document.setIn(['x-image', 'image'], `\${FLEET_IMAGE:-${name}}:\${FLEET_VERSION:-local}`)
+  if (!migrates) {
+    for (const service of ['migrate', ...databases]) document.deleteIn(['services', service])
+    const names = document.getIn(['services', 'app', 'secrets']) as YAMLSeq<Scalar<string>>
+    names.items = names.items.filter(({ value }) => !value.startsWith('DATABASE_'))
+    for (const secret of ['POSTGRES_PASSWORD', 'REPLICATION_PASSWORD', 'DATABASE_URL', 'DATABASE_REPLICA_URLS'])
+      document.deleteIn(['secrets', secret])
   }
   return document.toString({ lineWidth: 0, singleQuote: true })
 }
