@@ -45,12 +45,15 @@ export function table(scenario: Scenario, outcome: Outcome): string[][] {
   return [head, ...rows]
 }
 
-/** Cells of a page's table: medians with their ratios to those of one subject, a heading first. */
+/**
+ * Cells of a page's table, a heading first: the least of the rounds, because other work of the machine only adds, with their
+ * ratios to those of one subject.
+ */
 export function ratios({ metrics }: Scenario, { rows }: Outcome, over: string): string[][] {
   const shown = Object.entries(metrics).filter(([name]) => name !== 'failed')
   const base = rows.find(({ subject }) => subject === over)?.figures ?? {}
   const cell = (row: Outcome['rows'][number], name: string, digits: number): string => {
-    const [value, floor] = [row.figures[name]?.median, base[name]?.median]
+    const [value, floor] = [row.figures[name]?.min, base[name]?.min]
     if (value === undefined || floor === undefined) return '–'
     return row.subject === over ? value.toFixed(digits) : `${value.toFixed(digits)} (${(value / floor).toFixed(2)} ×)`
   }

@@ -65,8 +65,8 @@ export interface Scenario {
   readonly slices?: number
   readonly bars: readonly Bar[]
   /**
-   * A page that has the table too, between the comments `bench:NAME` and `bench:end`: medians, and their ratios to those of
-   * one subject.
+   * A page that has the table too, between the comments `bench:NAME` and `bench:end`: the least of the rounds, and the
+   * ratios to those of one subject.
    */
   readonly page?: { readonly file: string; readonly over: string }
 }
