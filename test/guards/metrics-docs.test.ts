@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 /** Names of the same form that are no metrics: cookies. */
-const others = new Set(['fleet_operator', 'fleet_target'])
+const others = new Set(['fleet_canary', 'fleet_operator', 'fleet_target'])
 
 describe('the tables of metrics in docs/observability.md', () => {
   it('and the source have the same names', () => {
