@@ -21,6 +21,7 @@ export const tables = [
   ['config.cache', 'src/state/http-cache/options.ts', 'routeCacheOptions'],
   ['dashboard', 'src/dashboard/index.ts', 'dashboardOptions'],
   ['database', 'src/database/database.ts', 'databaseOptions'],
+  ['errorResponses', 'src/instance/error-responses.ts', 'errorResponsesOptions'],
   ['fleet', 'src/fleet.ts', 'fleetOptions'],
   ['geo', 'src/geo/index.ts', 'geoOptions'],
   ['geo.regions.NAME', 'src/geo/regions.ts', 'regionOptions'],

@@ -89,8 +89,12 @@ export const fleetOptions = {
   lifecycle: own<LifecycleOptions>().default({}),
   /** Who is an operator, and a listener for operators. */
   operators: own<OperatorsOptions>().default({}),
-  /** JSON error responses with a code and without stacks. */
-  errorResponses: bool.default(true),
+  /**
+   * JSON responses with a code and the request's id, without messages of lower layers, to all errors; false: to none.
+   *
+   * @default to errors of fleet and its database only
+   */
+  errorResponses: bool,
   /** Response headers that describe the instance. */
   headers: ownOrFalse<HeadersOptions>().default({}),
   /** Security headers, as in @fastify/helmet; its defaults apply, without the directive `upgrade-insecure-requests`. */
@@ -160,7 +164,11 @@ const plugins: readonly Entry[] = [
   { option: 'overload', plugin: overload, core: true },
   { option: 'lifecycle', plugin: lifecycle, core: true },
   { option: 'operators', plugin: operators, core: true },
-  { option: 'errorResponses', plugin: errorResponses, options: () => ({}) },
+  {
+    option: 'errorResponses',
+    plugin: errorResponses,
+    options: ({ errorResponses }) => ({ onlyFleet: errorResponses !== true }),
+  },
   { plugin: staticHeaders, when: ({ headers, helmet }) => headers !== false || helmet !== false, core: true },
   { option: 'headers', plugin: headers, core: true },
   { option: 'helmet', plugin: securityHeaders },

@@ -10,6 +10,7 @@ import type { GeoOptions } from './geo/index.ts'
 import type { LoadBalancerOptions } from './instance/admin-api.ts'
 import type { AgentCheckOptions } from './instance/agent-check.ts'
 import { fleetPlugin } from './instance/compat/index.ts'
+import type { ErrorResponsesOptions } from './instance/error-responses.ts'
 import type { HeadersOptions } from './instance/headers.ts'
 import type { HealthOptions } from './instance/health/index.ts'
 import type { IdentityOptions } from './instance/identity.ts'
@@ -60,7 +61,7 @@ export const operators: FastifyPluginAsync<OperatorsOptions> = lazy(
 )
 
 /** Sends every error as JSON with a code, without a stack and without messages of a lower layer. */
-export const errorResponses: FastifyPluginAsync = lazy(
+export const errorResponses: FastifyPluginAsync<ErrorResponsesOptions> = lazy(
   'fleet-error-responses',
   async () => (await import('./instance/error-responses.ts')).errorResponses,
 )

@@ -31,7 +31,7 @@ export async function build({
     // Reject values of the wrong type instead of coercing them.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   })
-  await app.register(fleet, options)
+  await app.register(fleet, { errorResponses: true, ...options })
   await app.register(data)
   await app.register(websocket, { options: { maxPayload } })
   app.setNotFoundHandler((request) => {

@@ -1,5 +1,13 @@
 import type { FastifyError, FastifyPluginAsync, FastifyReply } from 'fastify'
+import { bool, type OptionsOf, resolveOptions } from '../base/options.ts'
 import { fleetPlugin } from './compat/index.ts'
+
+/** @internal */
+export const errorResponsesOptions = {
+  /** Respond to errors of fleet and its database only; Fastify responds to the others. */
+  onlyFleet: bool.default(false),
+}
+export type ErrorResponsesOptions = OptionsOf<typeof errorResponsesOptions>
 
 /** Body of the response to a failed request. */
 export interface ErrorResponse {
@@ -38,11 +46,14 @@ function bodyOf(error: Error & Thrown, statusCode: number, requestId: string): E
   }
 }
 
-const plugin: FastifyPluginAsync = async (app) => {
+const plugin: FastifyPluginAsync<ErrorResponsesOptions> = async (app, given) => {
+  const { onlyFleet } = resolveOptions('errorResponses', errorResponsesOptions, given)
   app.decorate('errorTranslators', [])
   app.setErrorHandler((thrown: unknown, request, reply): FastifyReply => {
     const translated = app.errorTranslators.map((translate) => translate(thrown)).find((known) => known !== undefined)
     const error = (translated ?? thrown) as (Error & Thrown) | null | undefined
+    // Fastify's own handler is next.
+    if (onlyFleet && error instanceof Error && error.name !== 'FleetError') return reply.send(error)
     const statusCode = statusOf(error ?? {}, reply)
     if (statusCode >= 500) request.log.error({ err: error }, error?.message)
     else request.log.info({ err: { code: error?.code, message: error?.message } }, 'request rejected')
@@ -57,5 +68,5 @@ const plugin: FastifyPluginAsync = async (app) => {
 }
 
 /** Sends every error as JSON with a code, without a stack and without messages of a lower layer. */
-export const errorResponses: FastifyPluginAsync = fleetPlugin('errorResponses', plugin)
+export const errorResponses: FastifyPluginAsync<ErrorResponsesOptions> = fleetPlugin('errorResponses', plugin)
 export default errorResponses

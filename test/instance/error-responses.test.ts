@@ -56,31 +56,52 @@ async function serve(register: (app: FastifyInstance) => unknown): Promise<Fasti
   return app
 }
 
-describe('status and headers of failed requests are those of Fastify', async () => {
-  const plain = await serve(() => undefined)
-  const own = await serve((app) =>
-    app.register(fleet, {
-      name: 'shop',
-      overload: false,
-      headers: false,
-      helmet: false,
-      cors: false,
-      lifecycle: { signals: false },
-    }),
-  )
-  for (const [index, title] of Object.keys(failures).entries())
-    for (const place of ['handler', 'hook'])
-      it(`${title}, in a ${place}`, async () => {
-        const [expected, actual] = await Promise.all([
-          plain.inject(`/${place}/${index}`),
-          own.inject(`/${place}/${index}`),
-        ])
-        const { date: _, 'content-length': __, connection: ___, ...headers } = expected.headers
-        assert.equal(actual.statusCode, expected.statusCode)
-        assert.deepEqual({ ...actual.headers, ...headers }, actual.headers)
-        // The app chose the whole body where it threw something else than an error.
-        if (!expected.body.includes('"message"')) assert.equal(actual.body, expected.body)
-      })
+const settings = {
+  name: 'shop',
+  overload: false,
+  headers: false,
+  helmet: false,
+  cors: false,
+  lifecycle: { signals: false },
+} as const
+const cases = Object.keys(failures).flatMap((title, index) =>
+  ['handler', 'hook'].map((place) => ({ name: `${title}, in a ${place}`, path: `/${place}/${index}` })),
+)
+const plain = await serve(() => undefined)
+
+describe("failed requests of an app's own have the response of Fastify", async () => {
+  const joined = await serve((app) => app.register(fleet, settings))
+  for (const { name, path } of cases)
+    it(name, async () => {
+      const [expected, actual] = await Promise.all([plain.inject(path), joined.inject(path)])
+      const { date: _, connection: __, ...headers } = expected.headers
+      assert.equal(actual.statusCode, expected.statusCode)
+      assert.deepEqual({ ...actual.headers, ...headers }, actual.headers)
+      assert.equal(actual.body, expected.body)
+    })
+
+  it('unlike those of fleet', async () => {
+    const app = Fastify()
+    await app.register(fleet, { ...settings, rateLimit: { max: 1 } })
+    app.get('/', async () => 'ok')
+    await app.inject('/')
+    const { statusCode, body } = await app.inject('/')
+    assert.equal(statusCode, 429)
+    assert.deepEqual(Object.keys(JSON.parse(body)), ['statusCode', 'code', 'message', 'requestId'])
+  })
+})
+
+describe('with errorResponses, status and headers of failed requests are those of Fastify', async () => {
+  const own = await serve((app) => app.register(fleet, { ...settings, errorResponses: true }))
+  for (const { name, path } of cases)
+    it(name, async () => {
+      const [expected, actual] = await Promise.all([plain.inject(path), own.inject(path)])
+      const { date: _, 'content-length': __, connection: ___, ...headers } = expected.headers
+      assert.equal(actual.statusCode, expected.statusCode)
+      assert.deepEqual({ ...actual.headers, ...headers }, actual.headers)
+      // The app chose the whole body where it threw something else than an error.
+      if (!expected.body.includes('"message"')) assert.equal(actual.body, expected.body)
+    })
 
   it('hides the message of an error of 500 and above', async () => {
     const { body } = await own.inject('/handler/11')
