@@ -8,7 +8,6 @@
 //   discovery.ts, follower.ts  sources of targets
 // `Balancer` below connects them. The HTTP proxy (../http/server.ts) and the TCP proxy (../tcp/index.ts) are built on it.
 import { performance } from 'node:perf_hooks'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
 import { resolveOptions } from '../../base/options.ts'
@@ -171,7 +170,12 @@ export class Balancer {
   /** Resolves when the targets are known and each was probed once, so that the first request avoids dead targets. */
   async ready(): Promise<void> {
     // An unavailable source must not keep the balancer from starting.
-    if (this.#follower) await Promise.race([this.#follower.first, delay(sourceTimeoutMs, undefined, { ref: false })])
+    if (this.#follower) {
+      const { promise: timeout, resolve } = Promise.withResolvers<void>()
+      const timer = setTimeout(resolve, sourceTimeoutMs)
+      await Promise.race([this.#follower.first, timeout])
+      clearTimeout(timer)
+    }
     await new Promise<void>((resolve) => {
       const check = (): void => {
         if (this.targets.every(({ state }) => state !== 'unproven')) resolve()

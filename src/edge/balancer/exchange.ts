@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { performance } from 'node:perf_hooks'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { caught, guard } from '../boundary.ts'
@@ -156,7 +155,11 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     if (!attempt.sent) {
       this.#sends--
       this.#attempt()
-    } else if (this.#mayResend() && this.#isWorthIt(error) && this.#withdraw()) this.#attemptAgain()
+      return
+    }
+    // After a lost response even an unproven target is better than giving up.
+    const worthIt = isBreak(error) || this.#context.rotation.hasUntried(this.#tried)
+    if (worthIt && this.#mayResend() && this.#context.budget.withdraw()) this.#attemptAgain()
     else this.#fail(error)
   }
 
@@ -192,7 +195,8 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
 
   /** Hedging: a second attempt while the first one is in flight. */
   #attemptBeside(): void {
-    if (this.#done || this.#winner || this.#open.length !== 1 || !this.#mayRepeat() || !this.#withdraw()) return
+    if (this.#done || this.#winner || this.#open.length !== 1 || !this.#mayRepeat() || !this.#context.budget.withdraw())
+      return
     const target = this.#context.rotation.choose(this.#input, this.#tried)
     if (!target) return
     this.#context.stats.hedges++
@@ -218,7 +222,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
    */
   #replace(attempt: Attempt, refused: boolean): boolean {
     const others = this.#open.length > 1
-    if (!refused && !others && !(this.#mayRepeat() && this.#withdraw())) return false
+    if (!refused && !others && !(this.#mayRepeat() && this.#context.budget.withdraw())) return false
     if (refused) {
       this.#tried.splice(this.#tried.indexOf(attempt.target), 1)
       this.#sends--
@@ -266,15 +270,6 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   #mayResend(): boolean {
     const { attempts, idempotencyKey } = this.#context.retry
     return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
-  }
-
-  /** After a lost response even an unproven target is better than giving up. */
-  #isWorthIt(error: Error): boolean {
-    return isBreak(error) || this.#context.rotation.hasUntried(this.#tried)
-  }
-
-  #withdraw(): boolean {
-    return this.#context.budget.withdraw(performance.now())
   }
 
   #release(attempt: Attempt): void {

@@ -25,7 +25,7 @@ export class RetryBudget {
   }
 
   /** @returns whether a retry is allowed; if so, it is charged */
-  withdraw(now: number): boolean {
+  withdraw(now: number = performance.now()): boolean {
     const seconds = (now - this.#at) / 1000
     this.#at = now
     // Tokens decay with a time constant of ten seconds, so that a quiet hour does not fund a retry storm.

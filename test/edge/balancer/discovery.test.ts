@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { after, describe, it } from 'node:test'
+import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import {
@@ -104,6 +106,14 @@ describe('a balancer that follows a source', () => {
     )
     const { body } = await balancer.request('/')
     assert.equal(JSON.parse(await body.text()).method, 'GET')
+  })
+
+  it('starts without targets while a name is unknown, in a process that does nothing else', async () => {
+    const server = await startNameServer()
+    server.records = {}
+    const program = new URL('unknown-name.fixture.ts', import.meta.url).pathname
+    const { stdout } = await promisify(execFile)(process.execPath, [program, server.address])
+    assert.equal(stdout, 'ready\n')
   })
 
   it('drains without probes too', async () => {
