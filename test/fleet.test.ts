@@ -7,7 +7,12 @@ import { startRedis } from './helpers/redis.ts'
 async function build(t: TestContext, options: FleetOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({ bodyLimit: 1_024 })
   t.after(() => app.close())
-  await app.register(fleet, { lifecycle: { signals: false }, redis: { client: null }, ...options })
+  await app.register(fleet, {
+    errorResponses: true,
+    lifecycle: { signals: false },
+    redis: { client: null },
+    ...options,
+  })
   app.get('/', async (request) => {
     request.session.visits = (request.session.visits ?? 0) + 1
     return { visits: request.session.visits }

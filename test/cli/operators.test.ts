@@ -23,7 +23,7 @@ test('ps lists all instances from any of them', async (t) => {
     const { code, stdout } = await runCommand(ps, ...args)
     assert.equal(code, 0)
     const lines = stdout.trimEnd().split('\n')
-    assert.match(lines[0] ?? '', /^INSTANCE +STATE +ADDRESS +PID +VERSION +COLOR +WEIGHT +RPS +P95 MS/)
+    assert.match(lines[0] ?? '', /^INSTANCE +STATE +ADDRESS +PID +VERSION +COLOR +POOL +WEIGHT +RPS +P95 MS/)
     assert.equal(lines.length, 4)
     for (const i of [1, 2, 3])
       assert.match(lines[i] ?? '', new RegExp(`^small-${i} +serving +\\S+:\\d+ +${process.pid} `))
