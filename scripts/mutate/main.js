@@ -23,7 +23,7 @@ const maxTests = 15
 const extraMs = 10_000
 
 const flag = { type: 'boolean', default: false }
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
     sample: { type: 'string' },
@@ -178,6 +178,14 @@ function pick(items, count, seed) {
     .slice(0, count)
     .sort((a, b) => a.index - b.index)
     .map(({ item }) => item)
+}
+
+function argumentsOf(config) {
+  try {
+    return parseArgs(config)
+  } catch (error) {
+    return fail(error.message)
+  }
 }
 
 function wholeNumber(name, text) {

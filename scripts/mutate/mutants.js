@@ -18,6 +18,8 @@ const methods = new Map(
       [b, a],
     ]),
 )
+/** Changes that may not be valid code, such as `||` beside `??`. */
+const risky = new Set(['logical', 'arithmetic', 'nullish', 'negation', 'optional', 'else'])
 /** Length of code in a description. */
 const longest = 70
 const comparisons = new Set([...Object.keys(swaps.boundary), ...Object.keys(swaps.equality), 'in', 'instanceof'])
@@ -34,7 +36,7 @@ export function mutantsOf(file, source) {
     const { start, end } = node
     const whole = around.end - around.start > longest ? node : around
     const mutated = source.slice(0, start) + replacement + source.slice(end)
-    if (source.slice(start, end) === replacement || !parses(mutated)) return
+    if (source.slice(start, end) === replacement || (risky.has(kind) && !parses(mutated))) return
     const before = source.slice(whole.start, whole.end)
     const after = mutated.slice(whole.start, whole.end + mutated.length - source.length)
     const line = lineOf(source, start)
@@ -111,7 +113,7 @@ function mutate(node, ancestors, source, add) {
       if (isBoolean(node.body, node)) for (const value of ['true', 'false']) add('return', node.body, value)
       break
     case 'ExpressionStatement':
-      if (isEffect(node.expression)) add('statement', node, ';')
+      if (isEffect(node.expression) && !isMessage(node.expression)) add('statement', node, ';')
       break
     case 'OptionalMemberExpression':
       if (node.optional) {
