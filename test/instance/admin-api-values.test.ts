@@ -157,7 +157,7 @@ describe('GET /config', () => {
     app.fleet.configure('mail', {
       url: 'smtp://user:hunter2@mail:25/?a@b',
       apiKey: 'hunter2',
-      privateKeys: ['hunter2'],
+      keys: ['hunter2'],
       token: undefined,
       password: null,
       secret: true,
@@ -173,7 +173,7 @@ describe('GET /config', () => {
     assert.deepEqual(mail, {
       url: 'smtp://[redacted]@mail:25/?a@b',
       apiKey: '[redacted]',
-      privateKeys: '[redacted]',
+      keys: '[redacted]',
       password: null,
       secret: true,
       send: '[function]',
