@@ -150,6 +150,16 @@ export async function servingGroup(
   return group
 }
 
+/** The counts of replaced workers, by reason, that a scrape of this worker returns. The others do not respond. */
+export async function replaced(group: FakeGroup, index: number): Promise<Record<string, number>> {
+  const worker = group.worker(index)
+  await worker.tell({ fleet: 'scrape', id: 1 })
+  await group.pass(1_000)
+  const { snapshots } = worker.sent.at(-1) as Extract<ToWorker, { fleet: 'group' }>
+  const metric = snapshots.flat().find(({ name }) => name === 'fleet_worker_starts_total')
+  return Object.fromEntries(metric?.values.map(({ labels, value }) => [labels.reason, value]) ?? [])
+}
+
 export interface Outcome {
   value?: unknown
   error?: { code: string; message: string }

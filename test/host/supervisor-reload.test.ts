@@ -5,6 +5,7 @@ import {
   killMarginMs,
   outcome,
   readyTimeoutMs,
+  replaced,
   restartMs,
   servingGroup,
   shutdownTimeoutMs,
@@ -17,7 +18,7 @@ const sent = ({ workers }: FakeGroup): unknown[] => workers.map((worker) => work
 describe('reload', () => {
   it('replaces one worker after the other, and stops an old one only when the new one is ready', async (t) => {
     const group = await servingGroup(t)
-    const { supervisor, workers, worker, logged } = group
+    const { supervisor, workers, worker, logged, pass } = group
     const reloaded = outcome(supervisor.reload())
     await turn()
     assert.equal(workers.length, 3)
@@ -44,6 +45,10 @@ describe('reload', () => {
     ])
     assert.deepEqual([logged('reloading').length, logged('reloaded').length], [1, 1])
     assert.deepEqual([logged('worker ended'), workers.length], [[], 4], 'an old worker is not restarted')
+    assert.deepEqual(await replaced(group, 2), { crash: 0, stuck: 0, memory: 0, reload: 2 })
+    await worker(3).end(3)
+    await pass(restartMs)
+    assert.equal(workers.length, 5, 'a new one that ends is restarted')
   })
 
   for (const [what, begin, expected] of [

@@ -59,7 +59,7 @@ describe('start', () => {
     await pass(readyTimeoutMs - 1)
     assert.deepEqual([worker(1).signals, started], [[], {}])
     await pass(1)
-    assert.deepEqual([worker(0).signals, worker(1).signals], [[], ['SIGKILL']])
+    assert.deepEqual([worker(0).signals, worker(1).signals, started], [[], ['SIGKILL'], {}])
     await worker(1).end(null, 'SIGKILL')
     assert.deepEqual([started, supervisor.serving], [{ value: 'done' }, { up: 1, ready: 0, of: 2 }])
     const afterMs = readyTimeoutMs
@@ -127,7 +127,7 @@ describe('a worker that ends', () => {
 
 describe('stop', () => {
   it('closes the sockets of the parent, tells each worker to shut down without handover, and returns 0', async (t) => {
-    const { supervisor, workers, worker, pass } = await servingGroup(t)
+    const { supervisor, workers, worker, logged, pass } = await servingGroup(t)
     const stopped = outcome(supervisor.stop())
     await turn()
     for (const { sent, signals, released } of workers) {
@@ -140,6 +140,7 @@ describe('stop', () => {
     assert.deepEqual(stopped, { value: 0 })
     await pass(shutdownTimeoutMs * 2)
     assert.deepEqual([worker(0).signals, worker(1).signals], [[], []], 'no timer is left')
+    assert.deepEqual(logged('worker ended'), [], 'its end was expected')
   })
 
   it('kills a worker that has not ended after its time and two seconds, and returns 1', async (t) => {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { ToWorker } from '../../src/host/messages.ts'
-import { type FakeGroup, outcome, restartMs, servingGroup, turn } from './fake-workers.ts'
+import { type FakeGroup, outcome, replaced, restartMs, servingGroup, turn } from './fake-workers.ts'
 
 const checkMs = 500
 const beat = { fleet: 'beat', rss: 50 } as const
@@ -29,16 +28,7 @@ describe('a worker without heartbeats', () => {
     await worker(0).end(null, 'SIGKILL')
     await pass(restartMs)
     assert.equal(workers.length, 3)
-    await worker(1).tell({ fleet: 'scrape', id: 1 })
-    await worker(1).tell({ fleet: 'figures', id: 1, snapshots: [] })
-    const { snapshots } = worker(1).sent.at(-1) as Extract<ToWorker, { fleet: 'group' }>
-    const starts = snapshots.flat().find(({ name }) => name === 'fleet_worker_starts_total')
-    assert.deepEqual(starts?.values, [
-      { labels: { reason: 'crash' }, value: 0 },
-      { labels: { reason: 'stuck' }, value: 1 },
-      { labels: { reason: 'memory' }, value: 0 },
-      { labels: { reason: 'reload' }, value: 0 },
-    ])
+    assert.deepEqual(await replaced(group, 1), { crash: 0, stuck: 1, memory: 0, reload: 0 })
   })
 
   it('is not watched if it has no plugin, is starting, or is stopping', async (t) => {
@@ -101,7 +91,8 @@ describe('a worker above its memory limit', () => {
   const above = { fleet: 'beat', rss: 101 } as const
 
   it('is replaced after six checks in a row, not earlier and not at the limit', async (t) => {
-    const { worker, workers, logged, pass } = await servingGroup(t, { ...limit, workers: 1 })
+    const group = await servingGroup(t, { ...limit, workers: 1 })
+    const { worker, workers, logged, pass } = group
     await worker(0).tell(above)
     await pass(checkMs * 5)
     await worker(0).tell({ fleet: 'beat', rss: 100 })
@@ -116,6 +107,7 @@ describe('a worker above its memory limit', () => {
     await worker(1).serve()
     assert.equal(logged('worker ready').at(-1)?.reason, 'memory')
     assert.deepEqual(worker(0).sent, [{ fleet: 'shutdown', handover: true }])
+    assert.deepEqual(await replaced(group, 1), { crash: 0, stuck: 0, memory: 1, reload: 0 })
   })
 
   it('is replaced once, however long its replacement takes', async (t) => {

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { describe, it, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { Connections } from '../../../src/instance/lifecycle/connections.ts'
+import type { Response } from '../../../src/instance/lifecycle/in-flight.ts'
 import { type LifecycleOptions, lifecycle } from '../../../src/instance/lifecycle/index.ts'
 import { type OverloadOptions, overload } from '../../../src/instance/overload/index.ts'
+import type { ResolvedBounds } from '../../../src/instance/server-bounds.ts'
 import { until } from '../../helpers/until.ts'
 import { get, open } from './sockets.ts'
 
@@ -82,6 +86,20 @@ describe('flow', () => {
     await until(() => next.received().includes('done'))
     assert.deepEqual(flow(app), { waiting: 0, responses: 2, waitedMs: waitMs })
     next.destroy()
+  })
+
+  it('counts a response that starts twice, such as one of an error in the middle, once', () => {
+    const connections = new Connections({ maxConcurrentStreams: 1 } as ResolvedBounds)
+    const response = Object.assign(new EventEmitter(), { req: {} }) as unknown as Response
+    connections.responding(response)
+    connections.begin(response, { method: 'GET', routeOptions: { url: '/' } })
+    assert.deepEqual([connections.flow.waiting, connections.flow.responses], [1, 0])
+    connections.responding(response)
+    connections.responding(response)
+    assert.deepEqual([connections.flow.waiting, connections.flow.responses, connections.inFlight], [0, 1, 1])
+    response.emit('close')
+    response.emit('close')
+    assert.deepEqual([connections.flow.waiting, connections.flow.responses, connections.inFlight], [0, 1, 0])
   })
 
   it('frees the place of an aborted request under the limit of overload protection', async (t) => {
