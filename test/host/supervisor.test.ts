@@ -95,6 +95,22 @@ describe('start', () => {
   })
 })
 
+describe('a worker', () => {
+  it('stays ready when it listens on a second port', async (t) => {
+    const { supervisor, worker } = await servingGroup(t)
+    await worker(0).listen()
+    assert.deepEqual(supervisor.serving, { up: 2, ready: 2, of: 2 })
+  })
+
+  it('that was asked to stop does not count as serving, whatever it reports', async (t) => {
+    const { supervisor, worker } = await servingGroup(t)
+    void supervisor.stop()
+    await worker(0).listen()
+    await worker(1).tell('ready')
+    assert.deepEqual(supervisor.serving, { up: 0, ready: 0, of: 2 })
+  })
+})
+
 describe('a worker that ends', () => {
   it('is restarted after a delay, with a new id, and counted by its reason', async (t) => {
     const { supervisor, worker, workers, logged, pass, changes } = await servingGroup(t)
@@ -180,6 +196,8 @@ describe('stop', () => {
     const started = outcome(supervisor.start())
     await turn()
     const stopped = outcome(supervisor.stop())
+    await turn()
+    assert.deepEqual([started, stopped], [{ value: 'done' }, {}])
     await worker(0).end(null, 'SIGTERM')
     await worker(1).end(null, 'SIGTERM')
     await pass(restartMs * 2)

@@ -111,11 +111,13 @@ describe('a worker above its memory limit', () => {
   })
 
   it('is replaced once, however long its replacement takes', async (t) => {
-    const { worker, workers, pass } = await servingGroup(t, { ...limit, workers: 1 })
+    const { worker, workers, logged, pass } = await servingGroup(t, { ...limit, workers: 1 })
     await worker(0).tell(above)
     await pass(checkMs * 20)
     assert.deepEqual([workers.length, worker(1).signals], [2, ['SIGTERM']])
+    assert.equal(logged('worker above its memory limit').length, 1)
     await worker(1).end(0)
+    assert.equal(workers.length, 2, 'no further attempt was queued')
   })
 
   it('is exempt until the delay is over if it cannot be replaced', async (t) => {

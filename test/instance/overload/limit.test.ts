@@ -110,8 +110,16 @@ describe('samples', () => {
     flow.waiting = 30
     // 20 + (√20 × ½) = 22.2
     assert.equal(sample(100, 10), 22)
-    // Twice the accepted 30 ms halve the limit, smoothed: 22.2 × ½ + (22.2 × ½ + √22.2) × ½ = 19.0
-    assert.equal(sample(100, 60), 19)
+    // The accepted 30 of 40 ms: 22.24 × ½ + (22.24 × ¾ + √22.24) × ½ = 21.8
+    assert.equal(sample(100, 40), 21)
+  })
+
+  it('compute rates by the time since the last one', (t) => {
+    const { flow, sample } = limiter(t)
+    flow.waiting = 30
+    sample(0, 0)
+    // 1,000 in ¼ s × 30 ms
+    assert.equal(sample(1_000, 10), 120)
   })
 
   it('without responses change nothing', (t) => {
