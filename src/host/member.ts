@@ -39,14 +39,15 @@ export class Member {
     this.id = id
     this.#worker = cluster.fork({ ...env, FLEET_WORKER: number, INSTANCE_ID: id })
     this.#worker.on('listening', () => {
+      this.lastBeat = performance.now()
       // An app without the plugin cannot report more than that it listens.
       if (this.state === 'starting') this.#move(this.plugin ? 'listening' : 'ready')
     })
     this.#worker.on('message', (message: FromWorker) => {
+      this.lastBeat = performance.now()
       if (message === 'ready') {
         if (this.state === 'starting' || this.state === 'listening') this.#move('ready')
       } else if (isFleetMessage<Exclude<FromWorker, 'ready'>>(message)) {
-        this.lastBeat = performance.now()
         if (message.fleet === 'hello') this.plugin = true
         else if (message.fleet === 'beat') this.rss = message.rss
         else handlers.message(this, message)
