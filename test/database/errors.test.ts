@@ -37,6 +37,7 @@ describe('an error with an SQLSTATE', () => {
     assert.equal(codeOf(Object.assign(failure('42601'), { code: 'P2003' })), 'RECORD_IN_USE')
     assert.equal(sqlState(failure('23505')), '23505')
     assert.equal(sqlState({ meta: { driverAdapterError: { cause: { originalCode: 23_505 } } } }), undefined)
+    assert.equal(databaseError(failure('23505'))?.headers, undefined, 'a retry would fail again')
     for (const nothing of [null, undefined, {}, { meta: {} }]) assert.equal(sqlState(nothing), undefined)
   })
 })

@@ -66,6 +66,13 @@ describe('the lag of a replica', () => {
     assert.deepEqual([history.lag(3_600), history.lag(3_601)], [0, 0])
   })
 
+  it('is known however long the primary has been idle', () => {
+    const history = new PrimaryHistory()
+    primaryAt(history, 1, 0)
+    for (let i = 1; i <= 4_000; i++) primaryAt(history, 2, i * 1_000)
+    assert.equal(history.lag(1), 3_999_000)
+  })
+
   it('starts anew on a primary that is behind the old one', () => {
     const history = new PrimaryHistory()
     primaryAt(history, 200, 0, 'old')
@@ -181,11 +188,14 @@ describe('waiting for a position', () => {
     const [server] = replicas as [FakeServer]
     const [replica] = router.set.replicas as [Replica]
     const at = clock(t)
-    at(replica.askedAt + 4.9)
+    at(10_000)
+    await replica.ask()
+    assert.equal(replica.askedAt, 10_000)
+    at(10_004.9)
     const first = server.asked
     const waiting = [router.set.await(0x6000, 10_000), router.set.await(0x6000, 10_000)]
     assert.equal(server.asked, first)
-    at(replica.askedAt + 5)
+    at(10_005)
     server.position = '0/6000'
     assert.deepEqual(await Promise.all(waiting), [replica, replica])
     assert.equal(server.asked, first + 1)
