@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { Candidate } from '../../../src/state/locks/election.ts'
+import { until } from '../../helpers/until.ts'
+import { FakeStore, mockTimers } from './fake-store.ts'
+
+const ttlMs = 3_000
+
+/** A candidate whose store, eligibility and job the test controls. `events` has what happens, in order. */
+function campaign(t: TestContext, { heldForMs, eligible = true }: { heldForMs?: number; eligible?: boolean } = {}) {
+  const events: string[] = []
+  const store = new FakeStore()
+  if (heldForMs !== undefined) store.attempt = { heldForMs }
+  store.onCommand = (command) => events.push(command)
+  const state = { eligible }
+  const job = { run: async (_signal: AbortSignal): Promise<unknown> => undefined }
+  const log = {
+    info: () => {},
+    warn: (_details: object, text: string) => events.push(`warn ${/job ignores/.exec(text)}`),
+    error: (_details: object, text: string) => events.push(`error ${/job failed/.exec(text)}`),
+  }
+  const candidate = new Candidate({
+    store,
+    name: 'leader job',
+    ttlMs,
+    log: log as never,
+    eligible: () => state.eligible,
+    announce: async () => void events.push('announce'),
+    fn: (signal) => {
+      events.push('lead')
+      signal.addEventListener('abort', () => events.push('abort'))
+      return job.run(signal)
+    },
+  })
+  t.after(() => candidate.stop())
+  return { candidate, store, state, job, events }
+}
+
+/** Passes time, in which the steps of an election follow one another. */
+async function pass(t: TestContext, ms: number): Promise<void> {
+  for (let i = 0; i < 3; i++) await turn()
+  t.mock.timers.tick(ms)
+  for (let i = 0; i < 3; i++) await turn()
+}
+
+describe('a candidate', () => {
+  test('leads until it stops, keeps the lease until its job has ended, and announces that afterwards', async (t) => {
+    const { candidate, job, events } = campaign(t)
+    const work = Promise.withResolvers<void>()
+    job.run = () => work.promise
+    await until(() => candidate.leading)
+    const stopped = candidate.stop()
+    assert.equal(candidate.leading, false)
+    await turn()
+    assert.deepEqual(events, ['acquire 3000', 'lead', 'abort'])
+    work.resolve()
+    await stopped
+    assert.deepEqual(events, ['acquire 3000', 'lead', 'abort', 'release', 'announce'])
+  })
+
+  test('tries again 1 ms after the lease of the leader ends, and not before', async (t) => {
+    mockTimers(t)
+    const { candidate, store } = campaign(t, { heldForMs: 700 })
+    await pass(t, 700)
+    assert.deepEqual([store.commands.length, candidate.leading], [1, false])
+    store.attempt = { token: 2 }
+    await pass(t, 1)
+    assert.equal(candidate.leading, true)
+  })
+
+  test('tries again half a second after a failure of Redis', async (t) => {
+    mockTimers(t)
+    const { candidate, store } = campaign(t, { heldForMs: 0 })
+    store.onAcquire = () => {
+      throw new Error('no Redis')
+    }
+    candidate.reconsider()
+    await pass(t, 0)
+    const tried = (): number => store.commands.filter((command) => command.startsWith('acquire')).length
+    const before = tried()
+    await pass(t, 499)
+    assert.equal(tried(), before)
+    store.onAcquire = () => {}
+    store.attempt = { token: 1 }
+    await pass(t, 2)
+    assert.equal(candidate.leading, true)
+  })
+
+  test('tries again at once when it reconsiders, also during an attempt', async (t) => {
+    mockTimers(t)
+    const { candidate, store } = campaign(t, { heldForMs: 60_000 })
+    await pass(t, 0)
+    assert.equal(store.commands.length, 1)
+    store.onAcquire = () => {
+      store.onAcquire = () => {
+        store.attempt = { token: 1 }
+      }
+      candidate.reconsider()
+    }
+    candidate.reconsider()
+    await pass(t, 0)
+    assert.deepEqual([store.commands.length, candidate.leading], [3, true])
+  })
+
+  test('releases the lease of a failed job and pauses for half a second, so that another instance leads', async (t) => {
+    mockTimers(t)
+    const { candidate, job, events } = campaign(t)
+    job.run = async () => {
+      job.run = async () => undefined
+      throw new Error('not yet')
+    }
+    await pass(t, 499)
+    assert.deepEqual(events, ['acquire 3000', 'lead', 'error job failed', 'abort', 'release', 'announce'])
+    assert.equal(candidate.leading, false)
+    await pass(t, 1)
+    assert.deepEqual(events.slice(6), ['acquire 3000', 'lead'])
+    assert.equal(candidate.leading, true)
+  })
+
+  test('reports no failure of a job that its own abort ended', async (t) => {
+    const { candidate, job, events } = campaign(t)
+    job.run = (signal) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('aborted'))))
+    await until(() => candidate.leading)
+    await candidate.stop()
+    assert.deepEqual(events, ['acquire 3000', 'lead', 'abort', 'release', 'announce'])
+  })
+
+  test('lets the lease expire if its job ignores the abort for ttlMs, and waits for the job', async (t) => {
+    mockTimers(t)
+    const { candidate, job, events } = campaign(t)
+    const work = Promise.withResolvers<void>()
+    job.run = () => work.promise
+    await pass(t, 0)
+    let ended = false
+    const stopped = candidate.stop().then(() => {
+      ended = true
+    })
+    await pass(t, ttlMs - 1)
+    assert.deepEqual(
+      events.filter((event) => /warn|release/.test(event)),
+      [],
+    )
+    await pass(t, 1)
+    assert.deepEqual(
+      events.filter((event) => /warn|release/.test(event)),
+      ['warn job ignores'],
+    )
+    assert.equal(ended, false)
+    work.resolve()
+    await stopped
+    assert.ok(!events.includes('release'), 'another instance may have the lease by now')
+  })
+
+  test('that is not eligible sends no command, and leads when it becomes eligible', async (t) => {
+    mockTimers(t)
+    const { candidate, store, state } = campaign(t, { eligible: false })
+    await pass(t, ttlMs - 1)
+    assert.deepEqual(store.commands, [])
+    state.eligible = true
+    await pass(t, 1)
+    assert.equal(candidate.leading, true)
+    state.eligible = false
+    candidate.reconsider()
+    await pass(t, 0)
+    assert.deepEqual([candidate.leading, store.commands.at(-1)], [false, 'release'])
+  })
+
+  test('that became ineligible while it acquired the lease resigns at once', async (t) => {
+    const { candidate, store, state, events } = campaign(t, { heldForMs: 1 })
+    store.attempt = { token: 1 }
+    store.onAcquire = () => {
+      state.eligible = false
+    }
+    candidate.reconsider()
+    await until(() => events.includes('announce'))
+    assert.deepEqual(events.slice(-4), ['lead', 'abort', 'release', 'announce'])
+    assert.equal(candidate.leading, false)
+  })
+
+  test('that stopped tries no more', async (t) => {
+    const { candidate, store } = campaign(t, { heldForMs: 5 })
+    await candidate.stop()
+    const { length } = store.commands
+    candidate.reconsider()
+    await turn()
+    assert.deepEqual([store.commands.length, candidate.leading], [length, false])
+  })
+})
