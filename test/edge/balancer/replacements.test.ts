@@ -73,7 +73,7 @@ describe('a response of 502 or 503', () => {
 
 describe('a draining target', () => {
   it('that rejects a GET with 502 drains, is not blamed, and costs no attempt and no budget', (t) => {
-    const all = script(t, 2, { retry: { attempts: 1, ...noBudget } })
+    const all = script(t, 2, { retry: { attempts: 1, statuses: [], ...noBudget } })
     const { events } = all.ask()
     assert.equal(all.last().rejectable, true)
     all.last().start().head(502, draining).end()

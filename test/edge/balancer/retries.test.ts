@@ -145,7 +145,7 @@ describe('a lost attempt', () => {
     all.advance(19)
     assert.equal(all.sent.length, 1)
     all.advance(1)
-    assert.deepEqual([all.sent.length, all.last().to], [2, 0])
+    assert.deepEqual([all.sent.length, all.last().to, all.balancer.context.stats.retries], [2, 0, 1])
   })
 
   it('is not sent again when the client gives up during the pause', (t) => {

@@ -1,8 +1,9 @@
+import type { Duplex } from 'node:stream'
 import type { TestContext } from 'node:test'
 import type { Dispatcher } from 'undici'
 import { Balancer, type BalancerOptions } from '../../../src/edge/balancer/balancer.ts'
 import type { Exchange } from '../../../src/edge/balancer/exchange.ts'
-import { Target, type UpstreamRequest } from '../../../src/edge/balancer/target.ts'
+import { Target, type TargetOptions, type UpstreamRequest } from '../../../src/edge/balancer/target.ts'
 import type { HeadHandler } from '../../../src/edge/http/wire/response-head.ts'
 import { mockTime, type VirtualTime } from './virtual-time.ts'
 
@@ -14,7 +15,6 @@ export class Sent {
   readonly rejectable: boolean
   readonly repeatable: boolean
   aborted: Error | undefined
-  paused = false
   #ended = false
   readonly #handler: HeadHandler
   readonly #controller: Dispatcher.DispatchController
@@ -24,18 +24,27 @@ export class Sent {
     this.rejectable = handler.rejectable
     this.repeatable = repeatable
     this.#handler = handler
-    this.#controller = {
-      abort: (reason: Error) => {
+    let paused = false
+    const controller: Partial<Dispatcher.DispatchController> = {
+      abort: (reason) => {
         this.aborted = reason
         this.#fail(reason)
       },
+      get paused() {
+        return paused
+      },
       pause: () => {
-        this.paused = true
+        paused = true
       },
       resume: () => {
-        this.paused = false
+        paused = false
       },
-    } as never
+    }
+    this.#controller = controller as Dispatcher.DispatchController
+  }
+
+  get paused(): boolean {
+    return this.#controller.paused
   }
 
   /** The request is written to the connection. */
@@ -47,6 +56,10 @@ export class Sent {
   head(status: number, { draining = false } = {}): this {
     this.#handler.onResponseHead?.(this.#controller, { status, message: '', headers: {}, draining })
     return this
+  }
+
+  upgrade(status: number, socket: Duplex): void {
+    this.#handler.onRequestUpgrade?.(this.#controller, status, {}, socket)
   }
 
   data(text: string): this {
@@ -89,14 +102,19 @@ export interface Script {
 }
 
 /** A balancer in virtual time whose targets do what the test says. Unless `options` say otherwise, none is ejected. */
-export function script(t: TestContext, count: number, options: BalancerOptions = {}): Script {
+export function script(
+  t: TestContext,
+  targets: number | readonly Partial<TargetOptions>[],
+  options: BalancerOptions = {},
+): Script {
   // A test may play several.
   t.mock.restoreAll()
   t.mock.timers.reset()
+  const list = typeof targets === 'number' ? Array.from({ length: targets }, () => ({})) : targets
   const time = mockTime(t)
   t.mock.method(Math, 'random', () => 0)
   const balancer = new Balancer(
-    Array.from({ length: count }, (_, i) => `http://10.0.0.${i}:3000`),
+    list.map((target, i) => ({ url: `http://10.0.0.${i}:3000`, ...target })),
     { policy: 'round-robin', probe: { type: 'off' }, outliers: { consecutive: 0, maxEjectedShare: 0 }, ...options },
   )
   t.after(() => balancer.close())
