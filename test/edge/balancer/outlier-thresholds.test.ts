@@ -136,6 +136,29 @@ describe('the thresholds of outliers', () => {
     assert.equal(three.states(), 'uuu')
   })
 
+  it('compare latency with the median of the targets that are up', () => {
+    const all = watch(5)
+    for (const [i, latency] of [140, 1, 2, 30, 40].entries()) all.succeed(i, 20, latency)
+    ;(all.targets[1] as Target).state = 'down'
+    ;(all.targets[2] as Target).state = 'draining'
+    mock.timers.tick(1000)
+    assert.equal(all.states(), 'uuuuu')
+    stop()
+    const low = watch(4)
+    for (const [i, latency] of [140, 1, 30, 30].entries()) low.succeed(i, 20, latency)
+    mock.timers.tick(1000)
+    assert.equal(low.states(), 'uuuu')
+  })
+
+  it('forget the latency of the interval before', () => {
+    const all = watch(3)
+    all.succeed(0, 10, 9999)
+    mock.timers.tick(1000)
+    for (const i of [0, 1, 2]) all.succeed(i, 20)
+    mock.timers.tick(1000)
+    assert.equal(all.states(), 'uuu')
+  })
+
   for (const [share, ejected] of [
     [0, 0],
     [0.39, 1],
@@ -254,5 +277,15 @@ describe('an ejection', () => {
     assert.equal(all.states(), 'uuuu')
     all.fail(0)
     assert.equal(all.states(), '-uuu')
+  })
+
+  it('makes a target on trial no failing one for the others', () => {
+    const all = watch(2)
+    all.succeed(1)
+    all.fail(0, 5)
+    assert.equal(all.states(), '-u')
+    mock.timers.tick(10_000)
+    all.fail(1)
+    assert.equal(all.fail(1), true)
   })
 })
