@@ -138,7 +138,7 @@ describe('the thresholds of outliers', () => {
 
   it('compare latency with the median of the targets that are up', () => {
     const all = watch(5)
-    for (const [i, latency] of [140, 1, 2, 30, 40].entries()) all.succeed(i, 20, latency)
+    for (const [i, latency] of [160, 1, 2, 30, 40].entries()) all.succeed(i, 20, latency)
     ;(all.targets[1] as Target).state = 'down'
     ;(all.targets[2] as Target).state = 'draining'
     mock.timers.tick(1000)

@@ -89,6 +89,17 @@ describe('a draining target', () => {
     assert.deepEqual([target?.state, target?.served, target?.failed], ['draining', 0, 0])
   })
 
+  it('that rejects a GET leaves all attempts for the other targets', (t) => {
+    const all = script(t, 3, { retry: { attempts: 2 } })
+    all.ask()
+    all.last().start().head(502, draining).end()
+    all.last().start().fail('ECONNRESET')
+    assert.deepEqual(
+      all.sent.map(({ to }) => to),
+      [0, 2, 1],
+    )
+  })
+
   it('that responds 502 to a POST has executed it: the response is forwarded and the POST is sent once', (t) => {
     for (const request of [post, { method: 'DELETE' }, { ...post, headers: { 'idempotency-key': 'k' } }] as const) {
       const all = script(t, 3)

@@ -145,6 +145,12 @@ describe('the targets in use', () => {
     })
   }
 
+  it('are those up when enough of the targets with a weight are', (t) => {
+    still(t)
+    const targets = make(['up'], ['down'], ['down', { weight: 0 }], ['down', { weight: 0 }])
+    assert.deepEqual(order(rotationOf(targets, { panicThreshold: 0.5 }), targets), [0])
+  })
+
   it('give canaries no share of their own in a panic', (t) => {
     still(t)
     const targets = make(['up', { canary: true }], ['down'], ['down'])
@@ -164,6 +170,28 @@ describe('the targets in use', () => {
     }
     assert.equal(rotationOf([a, b], {}, stubborn).choose(noClient, [a]), b)
     assert.equal(picks, 3)
+  })
+
+  it('leave another one to try when a tried one is not up', () => {
+    const [a, b, c] = stubs(3) as [Target, Target, Target]
+    const rotation = rotationOf([a, b, c])
+    rotation.move(c, 'draining')
+    assert.deepEqual([rotation.hasOther([a, c]), rotation.hasOther([a, b, c])], [true, false])
+  })
+
+  it('are the same list until a weight changes', () => {
+    const [a, b] = stubs(2) as [Target, Target]
+    const lists: (readonly Target[])[] = []
+    const pick = (list: readonly Target[]): Target => {
+      lists.push(list)
+      return list[0] as Target
+    }
+    const rotation = rotationOf([a, b], {}, { pick })
+    for (const weight of [100, 100, 99]) {
+      rotation.reweigh(a, weight)
+      rotation.choose(noClient, [])
+    }
+    assert.deepEqual([lists[0] === lists[1], lists[1] === lists[2]], [true, false])
   })
 
   it('are reported to the policy when a request begins and ends', () => {
@@ -263,7 +291,7 @@ describe('slow start', () => {
 
   it('does not apply to a policy with affinity, to a lone target, or to 0 ms', (t) => {
     const set = still(t)
-    set.random = 0.99
+    set.random = 0.4
     const affine = warming({ affinity: true })
     assert.equal(affine.rotation.choose(noClient, []), affine.b)
     const { a, b, rotation } = warming()
