@@ -151,9 +151,9 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
       return
     }
     this.#drop(attempt)
+    if (!attempt.sent) this.#sends--
     if (this.#open.length > 0) return
     if (!attempt.sent) {
-      this.#sends--
       this.#attempt()
       return
     }

@@ -49,4 +49,41 @@ describe('a waiting room', () => {
     assert.deepEqual(ends, ['b false'])
     mock.timers.reset()
   })
+
+  it('ends each wait after exactly its time, and calls nobody who was woken or has left', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const room = new WaitingRoom(3)
+    const ends: string[] = []
+    room.enter(100, (again) => ends.push(`a ${again}`))
+    room.enter(1, (again) => ends.push(`b ${again}`))
+    room.wake(1)
+    t.mock.timers.tick(1)
+    assert.deepEqual([ends, room.length], [['a true', 'b false'], 0])
+    const leave = room.enter(50, (again) => ends.push(`c ${again}`))
+    t.mock.timers.tick(49)
+    leave?.()
+    room.wake()
+    t.mock.timers.tick(100)
+    assert.deepEqual([ends.length, room.length], [2, 0])
+  })
+
+  it('has room for exactly its size, and none with size 0', () => {
+    const room = new WaitingRoom(2)
+    const leave = [1, 2, 3].map(() => room.enter(1000, () => {}))
+    assert.deepEqual([leave.map(Boolean), room.length], [[true, true, false], 2])
+    leave[0]?.()
+    assert.equal(room.length, 1)
+    assert.ok(room.enter(1000, () => {}))
+    assert.equal(
+      new WaitingRoom(0).enter(1000, () => {}),
+      undefined,
+    )
+    assert.equal(
+      new WaitingRoom(1).enter(-1, () => {}),
+      undefined,
+    )
+    room.wake(0)
+    assert.equal(room.length, 2)
+    room.wake()
+  })
 })
