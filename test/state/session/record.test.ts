@@ -42,6 +42,9 @@ describe('the size of a session', () => {
     sessions.create('1', data(room), {})
     assert.throws(() => sessions.create('2', data(room + 1), {}), tooLarge)
     const baseline = sessions.snapshot(data(room))
+    const replacing = new Sessions(new MemoryRecordStore(), { maxBytes: 60, merge: false })
+    replacing.create('1', data(room), {})
+    assert.throws(() => replacing.update('1', data(room + 1), baseline, {}), tooLarge)
     assert.throws(() => sessions.update('1', data(room + 1), baseline), tooLarge)
     const text = `{"cookie":{}${sessions.snapshot({ a: 'x' })}`
     const size = Buffer.byteLength(sessions.snapshot({ a: 'x', b: 1 }))
@@ -112,6 +115,18 @@ describe('the sessions of a user', () => {
     assert.equal(await sessions.destroyAll('ann'), 0)
     assert.deepEqual(await ids('bob'), ['3', '4'])
   })
+
+  test('do not include an ended session, or one of another user, that the index still names', async () => {
+    const store = new MemoryRecordStore()
+    const sessions = new Sessions(store)
+    sessions.create('1', { userId: 'bob' }, {})
+    for (const id of ['1', 'ended']) store.addToUser('ann', id)
+    assert.deepEqual(await sessions.list('ann'), [])
+    assert.deepEqual(store.idsOfUser('ann'), [], 'the index is corrected')
+    store.addToUser('ann', 'ended')
+    assert.equal(await sessions.destroyAll('ann'), 0)
+    assert.ok(sessions.load('1'))
+  })
 })
 
 describe('a session in memory', () => {
@@ -167,7 +182,7 @@ describe('a session in memory', () => {
     assert.ok(load({ path: '/a', domain: 'a.example', sameSite: 'lax', originalMaxAge: 1, expires: now }))
     for (const cookie of [{ path: '/;' }, { path: 1 }, { domain: 'a b' }, { domain: '-a' }, { sameSite: 'some' }])
       assert.equal(load(cookie), undefined, JSON.stringify(cookie))
-    for (const cookie of [{ originalMaxAge: 'x' }, { maxAge: 'x' }, { at: 'x' }, { expires: 'x' }, { path: {} }])
+    for (const cookie of [{ originalMaxAge: 'x' }, { maxAge: 'x' }, { at: 'x' }, { expires: 'x' }, { priority: {} }])
       assert.equal(load(cookie), undefined, JSON.stringify(cookie))
     for (const text of ['', '{}', '{"cookie":{}}', '{"cookie":[]\n}', '{"cookie":{}\n,\n}', null])
       assert.equal(parseRecord('1', text), undefined, String(text))
