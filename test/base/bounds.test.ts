@@ -175,7 +175,7 @@ describe('an environment variable', () => {
     const trust = (value: string) => readEnv({ TRUST_PROXY: value }).TRUST_PROXY
     assert.deepEqual([trust('true'), trust('FALSE'), trust('0'), trust('1'), trust('32')], [true, false, 0, 1, 32])
     assert.deepEqual(trust('10.0.0.0/8, loopback'), ['10.0.0.0/8', 'loopback'])
-    for (const value of ['33', '1.5', '-1', 'on', 'proxy.example', '10.0.0.0/33'])
+    for (const value of ['33', '1.5', '-1', 'on', 'proxy.example', '10.0.0.0/33', '10.0.0.1,proxy.example'])
       assert.throws(() => trust(value), invalid, value)
   })
 
