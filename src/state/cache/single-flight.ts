@@ -40,6 +40,8 @@ class Load implements CacheRead {
   outcome: CacheOutcome = 'error'
   /** The callers have a value. The loader may still run for later ones. */
   settled = false
+  /** `softTimeoutMs` is over. A stale value that is found later is served at once. */
+  isLate = false
   readonly #end = new AbortController()
   readonly #aborted = Promise.withResolvers<never>()
   readonly #result = Promise.withResolvers<unknown>()
@@ -142,7 +144,11 @@ export class SingleFlight {
   /** Runs until the loader has ended. Never rejects. */
   async #run(load: Load, plan: LoadPlan): Promise<void> {
     const keepMs = staleWindow(plan)
-    const soft = plan.softTimeoutMs > 0 && setTimeout(() => load.serveStale(keepMs), plan.softTimeoutMs)
+    const endSoftly = (): void => {
+      load.isLate = true
+      load.serveStale(keepMs)
+    }
+    const soft = plan.softTimeoutMs > 0 && setTimeout(endSoftly, plan.softTimeoutMs)
     const hard = setTimeout(() => load.abort(new FleetError('FLEET_ERR_CACHE_TIMEOUT')), plan.hardTimeoutMs)
     try {
       const permission = await this.#acquire(load, plan)
@@ -180,7 +186,7 @@ export class SingleFlight {
         return { stamps: {} }
       }
       if (read.found && read.found.freshMs > 0) return void load.settle('redis', load.fallback?.promise)
-      if (read.found) load.serveStale(plan.staleWhileRevalidateMs)
+      if (read.found) load.serveStale(load.isLate ? staleWindow(plan) : plan.staleWhileRevalidateMs)
       if (read.leased) return { token, stamps: read.stamps }
       await load.pause(pauseMs * (0.5 + Math.random()))
       load.signal.throwIfAborted()

@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { errorResponses } from '../../../src/instance/error-responses.ts'
+import { first, IdempotencyHandler, type KeyedRequest } from '../../../src/state/idempotency/handler.ts'
+import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
+import type { ResolvedIdempotency } from '../../../src/state/idempotency/options.ts'
+import { keyOf, recordId } from '../../../src/state/idempotency/request.ts'
+import type { IdempotencyStore } from '../../../src/state/idempotency/store.ts'
+import { MemoryLimitStore } from '../../../src/state/rate-limit/memory-store.ts'
+import { until } from '../../helpers/until.ts'
+
+const apps: FastifyInstance[] = []
+after(() => Promise.all(apps.map((app) => app.close())))
+
+const defaults: ResolvedIdempotency = {
+  global: false,
+  required: false,
+  ttlMs: 60_000,
+  lockMs: 60_000,
+  maxResponseBytes: 1000,
+  maxKeys: 10_000,
+  onOutage: 'reject',
+  credentialHeaders: [],
+  scope: undefined,
+}
+
+type Respond = { status?: number; body?: string; headers?: Record<string, string> }
+
+/** A route with an {@link IdempotencyHandler} over the given store. */
+async function build(
+  options: Partial<ResolvedIdempotency> = {},
+  store: IdempotencyStore = new MemoryIdempotencyStore(),
+  limits: Pick<MemoryLimitStore, 'take'> = new MemoryLimitStore(),
+) {
+  const app = Fastify()
+  apps.push(app)
+  await app.register(errorResponses)
+  const handler = new IdempotencyHandler(store, limits, { ...defaults, ...options })
+  app.addHook('onClose', async () => handler.close())
+  app.decorateRequest(first, null)
+  const { required, ttlMs } = { ...defaults, ...options }
+  app.addHook('preHandler', (request, reply) => handler.begin(request as KeyedRequest, reply, { required, ttlMs }))
+  app.addHook('onSend', async (request, reply, payload) => {
+    if ((request as KeyedRequest)[first]) await handler.end(request as KeyedRequest, reply, payload)
+    return payload
+  })
+  const calls = { count: 0 }
+  app.post<{ Body: Respond | null }>('/', async ({ body }, reply) => {
+    const { status = 200, body: text = `call ${++calls.count}`, headers = {} } = body ?? {}
+    if (body?.body) calls.count++
+    return reply.code(status).headers(headers).type('text/plain').send(text)
+  })
+  const post = (key?: string, payload: Respond = {}, remoteAddress = '10.0.0.1') =>
+    app.inject({ method: 'POST', url: '/', payload, remoteAddress, headers: key ? { 'idempotency-key': key } : {} })
+  return { post, calls, counts: handler.counts }
+}
+
+describe('the order of steps', () => {
+  test('a response is sent after it is stored', async () => {
+    const steps: string[] = []
+    const stored = Promise.withResolvers<void>()
+    class SlowStore extends MemoryIdempotencyStore {
+      override async complete(...args: Parameters<IdempotencyStore['complete']>): Promise<boolean> {
+        steps.push('storing')
+        await stored.promise
+        steps.push('stored')
+        return super.complete(...args)
+      }
+    }
+    const { post } = await build({}, new SlowStore())
+    const response = post('a').then(() => steps.push('sent'))
+    await until(() => steps.length > 0)
+    // Every task that is ready runs before the next one. A response that did not wait would be sent meanwhile.
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate)
+    assert.deepEqual(steps, ['storing'])
+    const meanwhile = await post('a')
+    assert.deepEqual([meanwhile.statusCode, meanwhile.headers['retry-after']], [409, '1'])
+    assert.equal(meanwhile.json().code, 'FLEET_ERR_IDEMPOTENCY_IN_FLIGHT')
+    stored.resolve()
+    await response
+    assert.deepEqual(steps, ['storing', 'stored', 'sent'])
+  })
+
+  test('a key is released before a failed response is sent', async () => {
+    const steps: string[] = []
+    const released = Promise.withResolvers<void>()
+    class SlowStore extends MemoryIdempotencyStore {
+      override async release(...args: Parameters<IdempotencyStore['release']>): Promise<void> {
+        steps.push('releasing')
+        await released.promise
+        return super.release(...args)
+      }
+    }
+    const { post, calls } = await build({}, new SlowStore())
+    const response = post('a', { status: 500 }).then(() => steps.push('sent'))
+    await until(() => steps.length > 0)
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate)
+    assert.deepEqual(steps, ['releasing'])
+    released.resolve()
+    await response
+    assert.equal((await post('a', { status: 500 })).statusCode, 500)
+    assert.equal(calls.count, 2)
+  })
+
+  test('the handler runs after the key is claimed', async () => {
+    const claimed = Promise.withResolvers<void>()
+    let claims = 0
+    class SlowStore extends MemoryIdempotencyStore {
+      override async claim(...args: Parameters<IdempotencyStore['claim']>): ReturnType<IdempotencyStore['claim']> {
+        claims++
+        await claimed.promise
+        return super.claim(...args)
+      }
+    }
+    const { post, calls } = await build({}, new SlowStore())
+    const response = post('a')
+    await until(() => claims === 1)
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate)
+    assert.equal(calls.count, 0)
+    claimed.resolve()
+    await response
+    assert.equal(calls.count, 1)
+  })
+})
+
+describe('a repetition', () => {
+  for (const status of [200, 201, 204, 302, 400, 404, 407, 409, 422, 424, 426, 428, 430, 499])
+    test(`gets the stored response of status ${status}`, async () => {
+      const { post, calls, counts } = await build()
+      assert.equal((await post('a', { status })).statusCode, status)
+      const again = await post('a', { status })
+      assert.equal(again.statusCode, status)
+      assert.equal(again.headers['idempotency-replayed'], 'true')
+      assert.deepEqual([calls.count, counts.first, counts.replayed], [1, 1, 1])
+    })
+
+  for (const status of [408, 425, 429, 500, 501, 503, 599])
+    test(`runs again after status ${status}`, async () => {
+      const { post, calls } = await build()
+      await post('a', { status })
+      const again = await post('a', { status })
+      assert.equal(again.headers['idempotency-replayed'], undefined)
+      assert.equal(calls.count, 2)
+    })
+
+  test('gets a body of `maxResponseBytes`, and 409 for a larger one, without running again', async () => {
+    const { post, calls } = await build({ maxResponseBytes: 1000 })
+    const fits = { body: `é${'x'.repeat(998)}` }
+    await post('a', fits)
+    assert.equal((await post('a', fits)).body, fits.body)
+    const large = { body: `é${'x'.repeat(999)}` }
+    await post('b', large)
+    const again = await post('b', large)
+    assert.deepEqual([again.statusCode, again.json().code], [409, 'FLEET_ERR_IDEMPOTENCY_ANSWER_LOST'])
+    assert.equal(calls.count, 2)
+  })
+
+  test('gets no cookie, date or rate limit of the first response', async () => {
+    const { post } = await build()
+    const payload = {
+      headers: { 'set-cookie': 'a=b', 'ratelimit-remaining': '3', 'retry-after': '7', 'x-own': 'kept' },
+    }
+    assert.equal((await post('a', payload)).headers['set-cookie'], 'a=b')
+    const { headers } = await post('a', payload)
+    assert.equal(headers['x-own'], 'kept')
+    for (const name of ['set-cookie', 'ratelimit-remaining', 'retry-after'])
+      assert.equal(headers[name], undefined, name)
+  })
+
+  test('of another client, body or key is another request', async () => {
+    const { post, calls } = await build()
+    await post('a')
+    assert.equal((await post('a', {}, '10.0.0.2')).body, 'call 2')
+    assert.equal((await post('b')).body, 'call 3')
+    assert.equal((await post('a', { status: 201 })).statusCode, 422)
+    assert.equal((await post('a')).body, 'call 1')
+    assert.equal(calls.count, 3)
+  })
+})
+
+describe('the bounds of keys', () => {
+  test('a client has `maxKeys` keys; the next one gets 429 and can be repeated elsewhere', async () => {
+    const { post, calls, counts } = await build({ maxKeys: 2 })
+    for (const key of ['a', 'b']) assert.equal((await post(key)).statusCode, 200)
+    for (const _ of [1, 2]) {
+      const over = await post('c')
+      assert.deepEqual([over.statusCode, over.headers['retry-after']], [429, '360'])
+    }
+    assert.equal((await post('a')).body, 'call 1', 'a repetition is served')
+    assert.equal((await post('c', {}, '10.0.0.2')).statusCode, 200)
+    assert.deepEqual([calls.count, counts.too_many], [3, 2])
+  })
+
+  test('a limit that cannot be counted does not reject', async () => {
+    const take = () => {
+      throw new Error('full')
+    }
+    const { post } = await build({ maxKeys: 1 }, undefined, { take })
+    for (const key of ['a', 'b']) assert.equal((await post(key)).statusCode, 200)
+  })
+
+  test('a key has 1 to 255 visible ASCII characters, with or without quotes', () => {
+    assert.equal(keyOf(undefined), undefined)
+    assert.equal(keyOf('x'.repeat(255)), 'x'.repeat(255))
+    assert.equal(keyOf(`"${'x'.repeat(255)}"`), 'x'.repeat(255))
+    assert.equal(keyOf('"a b\\"\\\\"'), 'a b"\\')
+    for (const key of [
+      '',
+      '""',
+      'x'.repeat(256),
+      `"${'x'.repeat(256)}"`,
+      'a b',
+      'é',
+      'a,b',
+      '"a',
+      'a"',
+      '"\\a"',
+      '\x7f',
+    ])
+      assert.throws(() => keyOf(key), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' }, key)
+    assert.throws(() => keyOf(['a', 'b']), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' })
+  })
+
+  test('records of different scopes and keys never share an id', () => {
+    const ids = [
+      recordId('a', 'b'),
+      recordId('b', 'a'),
+      recordId('ab', ''),
+      recordId('', 'ab'),
+      recordId('a b', 'c'),
+      recordId('a', 'b c'),
+    ]
+    assert.equal(new Set(ids).size, ids.length)
+  })
+})
+
+describe('an outage', () => {
+  const down = (): IdempotencyStore => {
+    const fail = () => Promise.reject(Object.assign(new Error('down'), { statusCode: 503 }))
+    return { claim: fail, renew: fail, complete: fail, release: fail }
+  }
+
+  test('rejects requests with a key with `onOutage: reject`, before the handler', async () => {
+    const { post, calls, counts } = await build({ onOutage: 'reject' }, down())
+    assert.equal((await post('a')).statusCode, 503)
+    assert.equal((await post()).statusCode, 200)
+    assert.deepEqual([calls.count, counts.unavailable, counts.unprotected], [1, 1, 0])
+  })
+
+  test('runs requests with a key with `onOutage: allow`', async () => {
+    const { post, calls, counts } = await build({ onOutage: 'allow' }, down())
+    for (const _ of [1, 2]) assert.equal((await post('a')).statusCode, 200)
+    assert.deepEqual([calls.count, counts.unavailable, counts.unprotected], [2, 0, 2])
+  })
+})
+
+test('a route that requires a key rejects a request without one', async () => {
+  const { post, calls } = await build({ required: true })
+  assert.deepEqual([(await post()).statusCode, (await post('a')).statusCode, calls.count], [400, 200, 1])
+})
