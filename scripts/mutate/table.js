@@ -9,7 +9,7 @@ const columns = ['module', 'score', 'killed', 'by time limit', 'survived', 'equi
 const head = `| ${columns.join(' | ')} |\n|---|${'--:|'.repeat(columns.length - 2)}---|\n`
 const about = `# Mutation testing
 
-\`npm run mutate -- src/state/session --save\` writes the row of a module; see [test/README.md](../test/README.md#mutation-testing).
+\`npm run mutate -- src/state/session --save\` writes the row of a module; see \`test/README.md\`.
 The score is the share of killed mutants among those that are not equivalent. *Sample* is the number of mutants that ran of
 all that the module has.
 
