@@ -160,8 +160,8 @@ src: 60 %: 3 killed (0 by the time limit), 2 survived, 0 equivalent; 5 of 5, see
     run('src/b', '--save')
     run('src/size.ts', '--save')
     assert.deepEqual(rows(), [
-      '| `src/b` | 0 % | 0 | 0 | 5 | 0 | all 5 | 1 | DATE |',
-      '| `src/size.ts` | 60 % | 3 | 0 | 2 | 0 | all 5 | 1 | DATE |',
+      '| `src/b` | 0 % | 0 | 0 | 5 | 0 | all 5 | 1 | 20 s | DATE |',
+      '| `src/size.ts` | 60 % | 3 | 0 | 2 | 0 | all 5 | 1 | 20 s | DATE |',
     ])
   })
 
