@@ -107,7 +107,10 @@ async function suitesOf(sources, space) {
         times.set(test, result === 'passed' ? ms : Number.POSITIVE_INFINITY)
       }
       const ms = times.get(test)
-      if (ms > leftMs) continue
+      if (ms > leftMs) {
+        if (ms <= budgetMs) note(`beyond the budget: ${test} for ${file}`)
+        continue
+      }
       leftMs -= ms
       suite.push({ test, ms })
       // The rest is far away, and would only be measured.
@@ -144,7 +147,7 @@ function report(results) {
     if (values.json) console.log(JSON.stringify({ file, line, mutation, result, test, diff: diffOf(mutant) }))
     else if (result === 'survived') console.log(`\n${file}:${line} ${mutation}\n${diffOf(mutant)}`)
   }
-  const row = { module, killed, timeout, survived, equivalent, all: all.length, seed }
+  const row = { module, killed, timeout, survived, equivalent, all: all.length, seed, budget: budgetMs / 1000 }
   if (values.json) console.log(JSON.stringify(row))
   else {
     const counts = `${killed} killed (${timeout} by the time limit), ${survived} survived, ${equivalent} equivalent`

@@ -22,10 +22,10 @@ export function walk(node, visit, ancestors = []) {
   }
 }
 
-/** Paths in a file that start with `./` or `../`: of imports that load code, and of programs that it starts. */
-export function relativePaths(source) {
+/** Paths in a file that start with `./`, `../` or `src/`: of imports that load code, and of programs that it starts. */
+export function pathsIn(source) {
   const found = new Set()
-  const add = (literal) => /^\.{1,2}\//.test(literal?.value) && found.add(literal.value)
+  const add = (literal) => /^(\.{1,2}|src)\//.test(literal?.value) && found.add(literal.value)
   const program = programOf(source)
   for (const node of program.body) {
     const isTypes = (node.importKind ?? node.exportKind) === 'type'

@@ -5,18 +5,30 @@ import { join } from 'node:path'
 const page = 'bench/MUTATION.md'
 const list = 'bench/mutants/equivalent.json'
 
-const columns = ['module', 'score', 'killed', 'by time limit', 'survived', 'equivalent', 'sample', 'seed', 'date']
+const columns = [
+  'module',
+  'score',
+  'killed',
+  'by time limit',
+  'survived',
+  'equivalent',
+  'sample',
+  'seed',
+  'budget',
+  'date',
+]
 const head = `| ${columns.join(' | ')} |\n|---|${'--:|'.repeat(columns.length - 2)}---|\n`
 const about = `# Mutation testing
 
-\`npm run mutate -- src/state/session --save\` writes the row of a module; see [test/README.md](../test/README.md#mutation-testing).
+\`npm run mutate -- src/state/session --save\` writes the row of a module; see \`test/README.md\`.
 The score is the share of killed mutants among those that are not equivalent. *Sample* is the number of mutants that ran of
-all that the module has.
+all that the module has. *Budget* is the time of tests per mutant: on a busy machine fewer tests fit into it, and the score is
+lower than with all of them. Scores compare only with a budget that leaves no close test out; the program lists those left out.
 
 `
 
 /** Replaces the row of the module, or adds it in the order of the modules. */
-export function saveRow(root, { module, killed, timeout, survived, equivalent, all, seed, date }) {
+export function saveRow(root, { module, killed, timeout, survived, equivalent, all, seed, budget, date }) {
   const path = join(root, page)
   const text = existsSync(path) ? readFileSync(path, 'utf8') : about + head
   const start = text.indexOf(head) + head.length
@@ -24,7 +36,7 @@ export function saveRow(root, { module, killed, timeout, survived, equivalent, a
   const rows = rest.match(/^(\|.*\n)*/)[0]
   const sample = killed + survived + equivalent
   const cells = [`\`${module}\``, score(killed, survived), killed, timeout, survived, equivalent]
-  const row = `| ${[...cells, sample === all ? `all ${all}` : `${sample} of ${all}`, seed, date].join(' | ')} |`
+  const row = `| ${[...cells, sample === all ? `all ${all}` : `${sample} of ${all}`, seed, `${budget} s`, date].join(' | ')} |`
   const others = rows.split('\n').filter((line) => line && !line.startsWith(`| \`${module}\` |`))
   const sorted = [...others, row].sort().map((line) => `${line}\n`)
   writeFileSync(path, text.slice(0, start) + sorted.join('') + rest.slice(rows.length))

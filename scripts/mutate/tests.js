@@ -1,10 +1,11 @@
 // Which test files can notice a change of a source file, by the imports of tests and sources.
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { relativePaths } from './syntax.js'
+import { pathsIn } from './syntax.js'
 
-/** Tests of fleets, fronts, attacks and documents take too long for each mutant, or do not run the source. */
-const slow = /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards|scripts|compat)\/|\/smoke\/|hostile|bounds|rolling/
+/** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The page of options does. */
+const slow =
+  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/options)|scripts|compat)\/|\/smoke\/|hostile|bounds|rolling/
 /** Sources between a test and the mutated file, at most. */
 const farthest = 2
 
@@ -14,8 +15,9 @@ export function testFinder(root) {
   const imports = new Map()
   const importsOf = (file) => {
     if (!imports.has(file)) {
-      const paths = relativePaths(readFileSync(join(root, file), 'utf8')).map((path) => join(dirname(file), path))
-      const isCode = (path) => /^(src|test)\/.*\.[jt]s$/.test(path) && existsSync(join(root, path))
+      const named = pathsIn(readFileSync(join(root, file), 'utf8'))
+      const paths = named.map((path) => (path.startsWith('src/') ? path : join(dirname(file), path)))
+      const isCode = (path) => /^(src|test|scripts)\/.*\.[jt]s$/.test(path) && existsSync(join(root, path))
       imports.set(file, paths.filter(isCode))
     }
     return imports.get(file)

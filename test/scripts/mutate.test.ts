@@ -160,8 +160,8 @@ src: 60 %: 3 killed (0 by the time limit), 2 survived, 0 equivalent; 5 of 5, see
     run('src/b', '--save')
     run('src/size.ts', '--save')
     assert.deepEqual(rows(), [
-      '| `src/b` | 0 % | 0 | 0 | 5 | 0 | all 5 | 1 | DATE |',
-      '| `src/size.ts` | 60 % | 3 | 0 | 2 | 0 | all 5 | 1 | DATE |',
+      '| `src/b` | 0 % | 0 | 0 | 5 | 0 | all 5 | 1 | 20 s | DATE |',
+      '| `src/size.ts` | 60 % | 3 | 0 | 2 | 0 | all 5 | 1 | 20 s | DATE |',
     ])
   })
 
@@ -180,11 +180,11 @@ setInterval(() => isLarge(1), 1000)
     const file = join(root, '..', 'pids')
     const env = { ...process.env, TMPDIR: temporary, PIDS: file }
     const program = spawn(process.execPath, [script, 'src', '--budget', '3600'], { cwd: root, env, stdio: 'ignore' })
-    const pids = await until(() => existsSync(file) && readFileSync(file, 'utf8').split(' ').map(Number))
+    const pids = await until(() => (existsSync(file) ? /^(\d+) (\d+)$/.exec(readFileSync(file, 'utf8')) : null))
     program.kill('SIGTERM')
     const [code] = await once(program, 'exit')
     assert.equal(code, 143)
-    await until(() => !pids.some(isAlive))
+    await until(() => ![pids[1], pids[2]].map(Number).some(isAlive))
     assert.deepEqual(globSync('*', { cwd: temporary }), [])
   })
 
