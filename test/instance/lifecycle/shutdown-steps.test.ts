@@ -49,7 +49,7 @@ function shutDown(
     drainedMs?: number
   } = {},
 ) {
-  let now = 1_000
+  let now = 100
   t.mock.method(performance, 'now', () => now)
   t.mock.timers.enable({ apis: ['setTimeout'] })
   syncBuiltinESMExports()
@@ -197,16 +197,20 @@ describe('shutdown', () => {
 
   it('ends event streams, also those that start while it waits', async (t) => {
     const shutdown = shutDown(t, { times: { drainDelayMs: 100 } })
-    const [early, late] = [stream(), stream()]
-    Object.assign(shutdown.connections, { open: 1, streams: [early] })
+    const [early, late, pending] = [stream(), stream(), { ...stream(), headersSent: false }]
+    let atListener = ''
+    const stopListening = async (): Promise<void> => {
+      atListener = early.sent
+    }
+    Object.assign(shutdown.connections, { open: 1, streams: [early, pending], stopListening })
     await shutdown.begin()
     assert.equal(early.sent, '', 'streams are served during the drain delay')
     await shutdown.pass(110)
     const last = 'event: shutdown\ndata: {"reason":"service restart"}\n\n'
-    assert.equal(early.sent, last)
+    assert.deepEqual([early.sent, atListener], [last, last])
     shutdown.connections.streams.push(late)
     await shutdown.pass(sweepEveryMs)
-    assert.deepEqual([early.sent, late.sent], [last, last])
+    assert.deepEqual([early.sent, late.sent, pending.sent], [last, last, ''])
   })
 
   it('closes WebSockets over the window before it stops listening, then late ones, and terminates after 1 s', async (t) => {
@@ -244,17 +248,27 @@ describe('close of the plugins', () => {
     assert.deepEqual(shutdown.steps.slice(-2), ['closed', 'close'])
   })
 
-  it('goes on at the deadline if that code does not end', async (t) => {
-    const shutdown = shutDown(t, { hooks: { drained: [forever] }, times: { shutdownTimeoutMs: 100 } })
+  it('goes on at the deadline if that code does not end, and a second later if no plugin closes', async (t) => {
+    const drained = [forever]
+    const close = async (): Promise<never> => {
+      shutdown.steps.push('close')
+      return await forever()
+    }
+    const shutdown = shutDown(t, { hooks: { drained, close }, times: { shutdownTimeoutMs: 100 } })
     await shutdown.begin()
     await shutdown.pass(80)
     assert.deepEqual(shutdown.steps.slice(-1), ['destroy'])
     await shutdown.pass(40)
-    assert.deepEqual(shutdown.steps.slice(-2), ['closed', 'close'])
+    assert.deepEqual([shutdown.steps.slice(-2), shutdown.result], [['closed', 'close'], {}])
+    await shutdown.pass(1_000)
+    assert.deepEqual(shutdown.result, { code: 1 })
   })
 
   it('returns 1 if a plugin has not closed a second after the deadline', async (t) => {
-    const shutdown = shutDown(t, { hooks: { close: forever }, times: { shutdownTimeoutMs: 100 } })
+    const shutdown = shutDown(t, {
+      hooks: { close: forever, closing: forever() },
+      times: { shutdownTimeoutMs: 100 },
+    })
     await shutdown.begin()
     await shutdown.pass(1_080)
     assert.deepEqual(shutdown.result, {})
