@@ -1,109 +1,10 @@
 import assert from 'node:assert/strict'
-import { syncBuiltinESMExports } from 'node:module'
-import { describe, it, type TestContext } from 'node:test'
-import type { FastifyInstance } from 'fastify'
-import type { Connections, UnfinishedRequest } from '../../../src/instance/lifecycle/connections.ts'
-import { Shutdown, type ShutdownHooks, type ShutdownTimes } from '../../../src/instance/lifecycle/shutdown.ts'
-import { Lifecycle } from '../../../src/instance/lifecycle/state.ts'
+import { describe, it } from 'node:test'
+import { shutDown, shutdownTimeoutMs, stream, webSocket } from './fake-shutdown.ts'
 
-const realTurn = setImmediate
 const quietMs = 250
 const handoverQuietMs = 2_000
 const sweepEveryMs = 50
-const shutdownTimeoutMs = 10_000
-
-/** A started event stream, as a response is seen by a shutdown. */
-const stream = () => ({
-  headersSent: true,
-  writableEnded: false,
-  sent: '',
-  getHeader: () => 'text/event-stream; charset=utf-8',
-  end(text: string) {
-    this.sent += text
-    this.writableEnded = true
-  },
-})
-type Stream = ReturnType<typeof stream>
-
-const webSocket = () => ({
-  closed: [] as unknown[],
-  terminated: 0,
-  close(code: number, reason: string) {
-    this.closed.push([code, reason])
-  },
-  terminate() {
-    this.terminated++
-  },
-})
-
-/** A shutdown of an app whose connections and clock the test controls. */
-function shutDown(
-  t: TestContext,
-  given: {
-    times?: Partial<ShutdownTimes>
-    hooks?: Partial<ShutdownHooks>
-    handover?: boolean
-    starting?: boolean
-    clients?: ReturnType<typeof webSocket>[]
-    /** Time for which the instance has been draining. */
-    drainedMs?: number
-  } = {},
-) {
-  let now = 1_000
-  t.mock.method(performance, 'now', () => now)
-  t.mock.timers.enable({ apis: ['setTimeout'] })
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.timers.reset()
-    syncBuiltinESMExports()
-  })
-  const steps: string[] = []
-  const log: unknown[][] = []
-  const write = (level: string) => (fields: object, message: unknown) => void log.push([level, fields, message])
-  const app = {
-    log: { info: write('info'), warn: (message: string) => void log.push(['warn', message]), error: write('error') },
-    websocketServer: { clients: given.clients ?? [] },
-  }
-  const connections = {
-    open: 0,
-    inFlight: 3,
-    streams: [] as Stream[],
-    requests: [] as UnfinishedRequest[],
-    responses: () => connections.streams,
-    unfinished: () => connections.requests,
-    goAway: () => void steps.push('goAway'),
-    stopListening: async () => void steps.push('stopListening'),
-    sweep: (ms: number) => void steps.push(`sweep ${ms}`),
-    destroy: () => void steps.push('destroy'),
-  }
-  const lifecycle = new Lifecycle((error) => assert.fail(String(error)))
-  lifecycle.onState((state) => void steps.push(state))
-  if (!given.starting) lifecycle.move('serving', ['starting'])
-  if (given.drainedMs !== undefined) lifecycle.move('draining', ['serving'])
-  now += given.drainedMs ?? 0
-  steps.length = 0
-  const close = async (): Promise<void> => void steps.push('close')
-  const result: { code?: number } = {}
-  const scopes = [app, Object.create(app)] as unknown as [FastifyInstance, FastifyInstance]
-  const times = { shutdownTimeoutMs, drainDelayMs: 0, evictWindowMs: 0, ...given.times }
-  const hooks = { close, closing: Promise.resolve(), drained: [], ...given.hooks }
-  const shutdown = new Shutdown(scopes, connections as unknown as Connections, times, hooks)
-  const turn = (): Promise<void> => new Promise((resolve) => realTurn(() => realTurn(resolve)))
-  const pass = async (ms: number): Promise<void> => {
-    for (let rest = ms; rest > 0; rest -= 10) {
-      await turn()
-      now += Math.min(10, rest)
-      t.mock.timers.tick(Math.min(10, rest))
-      await turn()
-    }
-  }
-  const begin = async (): Promise<void> => {
-    const run = shutdown.run(lifecycle, 'SIGTERM', given.handover ?? false)
-    void run.then((code) => Object.assign(result, { code }))
-    await pass(2)
-  }
-  return { steps, log, connections, lifecycle, result, begin, pass }
-}
 
 describe('shutdown', () => {
   it('drains, stops listening, sweeps sockets until none is open, and closes', async (t) => {
@@ -197,16 +98,20 @@ describe('shutdown', () => {
 
   it('ends event streams, also those that start while it waits', async (t) => {
     const shutdown = shutDown(t, { times: { drainDelayMs: 100 } })
-    const [early, late] = [stream(), stream()]
-    Object.assign(shutdown.connections, { open: 1, streams: [early] })
+    const [early, late, pending] = [stream(), stream(), { ...stream(), headersSent: false }]
+    let atListener = ''
+    const stopListening = async (): Promise<void> => {
+      atListener = early.sent
+    }
+    Object.assign(shutdown.connections, { open: 1, streams: [early, pending], stopListening })
     await shutdown.begin()
     assert.equal(early.sent, '', 'streams are served during the drain delay')
     await shutdown.pass(110)
     const last = 'event: shutdown\ndata: {"reason":"service restart"}\n\n'
-    assert.equal(early.sent, last)
+    assert.deepEqual([early.sent, atListener], [last, last])
     shutdown.connections.streams.push(late)
     await shutdown.pass(sweepEveryMs)
-    assert.deepEqual([early.sent, late.sent], [last, last])
+    assert.deepEqual([early.sent, late.sent, pending.sent], [last, last, ''])
   })
 
   it('closes WebSockets over the window before it stops listening, then late ones, and terminates after 1 s', async (t) => {
@@ -244,17 +149,27 @@ describe('close of the plugins', () => {
     assert.deepEqual(shutdown.steps.slice(-2), ['closed', 'close'])
   })
 
-  it('goes on at the deadline if that code does not end', async (t) => {
-    const shutdown = shutDown(t, { hooks: { drained: [forever] }, times: { shutdownTimeoutMs: 100 } })
+  it('goes on at the deadline if that code does not end, and a second later if no plugin closes', async (t) => {
+    const drained = [forever]
+    const close = async (): Promise<never> => {
+      shutdown.steps.push('close')
+      return await forever()
+    }
+    const shutdown = shutDown(t, { hooks: { drained, close }, times: { shutdownTimeoutMs: 100 } })
     await shutdown.begin()
     await shutdown.pass(80)
     assert.deepEqual(shutdown.steps.slice(-1), ['destroy'])
     await shutdown.pass(40)
-    assert.deepEqual(shutdown.steps.slice(-2), ['closed', 'close'])
+    assert.deepEqual([shutdown.steps.slice(-2), shutdown.result], [['closed', 'close'], {}])
+    await shutdown.pass(1_000)
+    assert.deepEqual(shutdown.result, { code: 1 })
   })
 
   it('returns 1 if a plugin has not closed a second after the deadline', async (t) => {
-    const shutdown = shutDown(t, { hooks: { close: forever }, times: { shutdownTimeoutMs: 100 } })
+    const shutdown = shutDown(t, {
+      hooks: { close: forever, closing: forever() },
+      times: { shutdownTimeoutMs: 100 },
+    })
     await shutdown.begin()
     await shutdown.pass(1_080)
     assert.deepEqual(shutdown.result, {})
