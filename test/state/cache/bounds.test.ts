@@ -204,6 +204,7 @@ test('arguments have one key if they are equal, and never share one otherwise', 
   ]
   assert.equal(new Set(distinct.map((args) => key(...args))).size, distinct.length)
   assert.equal(encode('k', undefined).json, '')
+  assert.ok(Object.is(encode('k', -0).value, -0))
 })
 
 /** A shared store whose reads the test answers. */

@@ -73,6 +73,19 @@ describe('a response', () => {
   for (const status of [201, 202, 206, 300, 302, 303, 307, 400, 401, 403, 404, 410, 451, 500, 503])
     test(`of status ${status} is not stored`, async () => assert.equal(await isStored('/x', { status }), false))
 
+  test('of status 404 comes from the handler, and one of 500 from the one call that got it', async () => {
+    for (const [status, cacheControl, handled] of [
+      [404, 'private, no-cache', 2],
+      [499, 'private, no-cache', 2],
+      [500, 'no-store', 1],
+    ] as const) {
+      sent = { status, headers: {} }
+      const before = calls
+      const { headers } = await get(`/x/${names++}`)
+      assert.deepEqual([headers['cache-control'], calls - before], [cacheControl, handled], String(status))
+    }
+  })
+
   for (const [name, value] of [
     ['set-cookie', 'a=b'],
     ['cache-control', 'no-store'],
