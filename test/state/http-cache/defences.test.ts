@@ -174,6 +174,14 @@ describe('a response', () => {
     assert.deepEqual([await status('"a"'), await status(''), await status(tag.slice(1, -1))], [200, 200, 200])
   })
 
+  test('has 304 with status 200 only, and keeps the tag and the Cache-Control of its handler', async () => {
+    sent = { status: 203, headers: { etag: '"own"', 'cache-control': 'public, max-age=5' } }
+    await get('/x/203')
+    const { statusCode, headers } = await get('/x/203', { 'if-none-match': '"own"' })
+    assert.deepEqual([statusCode, headers['cache-status']], [203, 'fleet; hit'])
+    assert.deepEqual([headers.etag, headers['cache-control']], ['"own"', 'public, max-age=5'])
+  })
+
   test('has 304 by time only if the client is as new, and has no tag', async () => {
     const modified = 'Wed, 01 Jan 2025 00:00:10 GMT'
     sent = { status: 200, headers: { 'last-modified': modified } }
