@@ -110,9 +110,14 @@ describe('a value in memory', () => {
     await cache.set('k', fits, minute)
     await assert.rejects(cache.set('k', `${fits}x`, minute), code('FLEET_ERR_CACHE_VALUE_TOO_LARGE'))
     assert.equal(await cache.get('k'), fits)
-    assert.equal(await cache.getOrSet('l', minute, () => `${fits}x`), `${fits}x`)
-    assert.equal(await cache.get('l'), undefined)
-    assert.equal(peers.warnings.length, 1)
+    for (const [value, kept] of [
+      [`${fits}x`, undefined],
+      [fits, fits],
+    ] as const) {
+      assert.equal(await cache.getOrSet('l', minute, () => value), value)
+      assert.equal(await cache.get('l'), kept)
+      assert.equal(peers.warnings.length, 1)
+    }
   })
 
   test('has a key of 1 to `maxKeyLength` characters and a `ttlMs` of 1 ms to a year', async (t) => {
@@ -199,6 +204,7 @@ test('arguments have one key if they are equal, and never share one otherwise', 
   ]
   assert.equal(new Set(distinct.map((args) => key(...args))).size, distinct.length)
   assert.equal(encode('k', undefined).json, '')
+  assert.ok(Object.is(encode('k', -0).value, -0))
 })
 
 /** A shared store whose reads the test answers. */
@@ -247,6 +253,18 @@ describe('a value in Redis', () => {
     t.mock.timers.tick(1)
     assert.equal(await value, 'old')
     slow.open()
+  })
+
+  test('that is stale is not served with a `softTimeoutMs` of 0 while a loader runs', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const { store } = sharedWith(async () => ({ found: found('old', -1), leased: true }))
+    const cache = new CachePeers().add(store, { staleIfErrorMs: minute, hardTimeoutMs: minute })
+    const slow = gate('new')
+    const value = cache.getOrSet('k', minute, slow.load)
+    await turns()
+    t.mock.timers.tick(minute - 1)
+    slow.open()
+    assert.equal(await value, 'new')
   })
 
   test('is fresh for more than 0 ms, and is loaded otherwise', async () => {

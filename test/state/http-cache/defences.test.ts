@@ -73,6 +73,19 @@ describe('a response', () => {
   for (const status of [201, 202, 206, 300, 302, 303, 307, 400, 401, 403, 404, 410, 451, 500, 503])
     test(`of status ${status} is not stored`, async () => assert.equal(await isStored('/x', { status }), false))
 
+  test('of status 404 comes from the handler, and one of 500 from the one call that got it', async () => {
+    for (const [status, cacheControl, handled] of [
+      [404, 'private, no-cache', 2],
+      [499, 'private, no-cache', 2],
+      [500, 'no-store', 1],
+    ] as const) {
+      sent = { status, headers: {} }
+      const before = calls
+      const { headers } = await get(`/x/${names++}`)
+      assert.deepEqual([headers['cache-control'], calls - before], [cacheControl, handled], String(status))
+    }
+  })
+
   for (const [name, value] of [
     ['set-cookie', 'a=b'],
     ['cache-control', 'no-store'],
@@ -159,6 +172,14 @@ describe('a response', () => {
       [304, 304, 304, 304],
     )
     assert.deepEqual([await status('"a"'), await status(''), await status(tag.slice(1, -1))], [200, 200, 200])
+  })
+
+  test('has 304 with status 200 only, and keeps the tag and the Cache-Control of its handler', async () => {
+    sent = { status: 203, headers: { etag: '"own"', 'cache-control': 'public, max-age=5' } }
+    await get('/x/203')
+    const { statusCode, headers } = await get('/x/203', { 'if-none-match': '"own"' })
+    assert.deepEqual([statusCode, headers['cache-status']], [203, 'fleet; hit'])
+    assert.deepEqual([headers.etag, headers['cache-control']], ['"own"', 'public, max-age=5'])
   })
 
   test('has 304 by time only if the client is as new, and has no tag', async () => {

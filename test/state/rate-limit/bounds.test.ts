@@ -83,12 +83,14 @@ async function build(options: RateLimitOptions, peers?: number) {
   await app.register(rateLimit, options)
   if (peers) app.fleet.peers = () => Array.from({ length: peers }, () => app.fleet.self())
   app.decorateRequest('user', null as never)
-  app.addHook('onRequest', async (request) => {
+  // As late as an authentication in a route. A limit that counts in `onRequest` would not see the user.
+  app.addHook('preValidation', async (request) => {
     const { user } = request.headers
     if (user) Object.assign(request, { user: { sub: user } })
   })
   const handler = async () => ({})
   app.get('/', handler)
+  app.get('/own', { config: { rateLimit: { max: 3, timeWindow: windowMs } } }, handler)
   app.get('/user', { config: { rateLimit: perUser(2) } }, handler)
   app.get('/share', { config: { rateLimit: { max: 7, timeWindow: windowMs, scope: 'instance' } } }, handler)
   app.get('/login', { config: { rateLimit: authentication() } }, handler)
@@ -120,8 +122,14 @@ describe('a limit', () => {
   })
 
   test('does not exist by default', async () => {
-    const { admitted } = await build({})
+    const { get, admitted } = await build({})
     assert.equal(await admitted(200, '/'), 200)
+    assert.equal((await get('/')).headers['ratelimit-limit'], undefined)
+  })
+
+  test('of one route does not count the requests of another', async () => {
+    const { admitted } = await build({ max: 4 })
+    assert.deepEqual([await admitted(5, '/'), await admitted(11, '/login'), await admitted(4, '/own')], [4, 10, 3])
   })
 
   test('does not apply to clients in `allow`, and to no others', async () => {
@@ -169,6 +177,16 @@ describe('without Redis', () => {
     const { headers } = await get('/')
     assert.deepEqual([headers['ratelimit-limit'], headers['ratelimit-remaining']], ['7', '1'])
     assert.deepEqual([await admitted(3, '/'), await admitted(3, '/', '10.0.0.2')], [1, 2])
+  })
+
+  test('rejected requests do not count against the share', async (t) => {
+    t.mock.timers.enable({ apis: ['Date'], now })
+    const { admitted } = await build({ max: 7 }, 3)
+    assert.equal(await admitted(1, '/'), 1)
+    t.mock.timers.setTime(now + sliceMs)
+    assert.equal(await admitted(4, '/'), 1)
+    t.mock.timers.setTime(now + 11 * sliceMs)
+    assert.equal(await admitted(4, '/'), 1, 'in place of the first request')
   })
 
   test('requests with a limit get 503 with `onOutage: reject`, and those of an instance do not', async () => {
