@@ -78,6 +78,7 @@ describe('a lease', () => {
     await pass(1_940)
     assert.equal(lease.lost, true)
     reply.resolve(true)
+    await turn()
     await pass(10_000)
     assert.deepEqual([lease.lost, store.commands], [true, ['acquire 3000', 'renew 3000']])
   })
