@@ -9,7 +9,7 @@ function fakePg() {
   const configs: Record<string, unknown>[] = []
   /** URLs that were connected to, in order, and what each server does. */
   const connected: string[] = []
-  const servers: Record<string, { error?: Error; standby?: boolean; queryError?: Error }> = {}
+  const servers: Record<string, { error?: Error; standby?: boolean; queryError?: Error; responds?: Promise<void> }> = {}
   let ended = 0
 
   class Client {
@@ -22,7 +22,8 @@ function fakePg() {
     }
     connect(callback: Callback): void {
       connected.push(new URL(this.#url).hostname)
-      queueMicrotask(() => callback(this.#server.error))
+      const { error, responds = Promise.resolve() } = this.#server
+      responds.then(() => callback(error))
     }
     async query(): Promise<{ rows: object[] }> {
       if (this.#server.queryError) throw this.#server.queryError
@@ -180,6 +181,19 @@ describe('a pool with several servers', () => {
     servers.a = { error: new Error('connect ECONNREFUSED') }
     await Promise.all(Array.from({ length: 5 }, () => connect(pool)))
     assert.deepEqual(connected, [...Array(5).fill('a'), ...Array(5).fill('b')])
+  })
+
+  it('does not go back when a connection to an earlier one fails late', async () => {
+    const { pool, connected, servers } = await open({}, three)
+    const error = new Error('connect ECONNREFUSED')
+    const { promise: responds, resolve } = Promise.withResolvers<void>()
+    servers.a = { error, responds }
+    const late = connect(pool)
+    servers.a = servers.b = { error }
+    assert.ok(await connect(pool))
+    resolve()
+    assert.ok(await late)
+    assert.deepEqual(connected, ['a', 'a', 'b', 'c', 'c'])
   })
 
   it('tries each once, and rejects with the last error; standbys count as unavailable', async () => {

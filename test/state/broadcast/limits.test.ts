@@ -5,8 +5,8 @@ import { Subscriptions, type Transport } from '../../../src/state/broadcast/subs
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 
 const start = Date.parse('2026-01-01T00:00:00Z')
-const messages = (maxBytes = 1_000): SignedMessages =>
-  new SignedMessages(new FleetKeys(['s'.repeat(32)], 'broadcast', 'shop'), maxBytes)
+const keys = new FleetKeys(['s'.repeat(32)], 'broadcast', 'shop')
+const messages = (maxBytes = 1_000): SignedMessages => new SignedMessages(keys, maxBytes)
 
 function clock(t: TestContext): (ms: number) => void {
   let now = start
@@ -44,6 +44,7 @@ describe('a signed message', () => {
 
   test('is opened if it was overtaken by up to 1,023 others, and counts as replayed after more', () => {
     for (const [overtakenBy, expected] of [
+      [3, 'opened'],
       [1_023, 'opened'],
       [1_024, 'replayed'],
     ] as const) {

@@ -33,7 +33,8 @@ function campaign(t: TestContext, { heldForMs, eligible = true }: { heldForMs?: 
       return job.run(signal)
     },
   })
-  t.after(() => candidate.stop())
+  // Not awaited: the job of a failed test may never end.
+  t.after(() => void candidate.stop())
   return { candidate, store, state, job, events }
 }
 

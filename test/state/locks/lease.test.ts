@@ -72,14 +72,17 @@ describe('a lease', () => {
     const { pass } = clock(t)
     const store = new FakeStore()
     const reply = Promise.withResolvers<boolean>()
-    store.renewed = () => reply.promise
+    store.renewed = () => Promise.reject(new Error('no Redis'))
     const lease = await held(store)
     await pass(1_000)
-    await pass(1_940)
+    store.renewed = () => reply.promise
+    await pass(300)
+    await pass(1_640)
     assert.equal(lease.lost, true)
     reply.resolve(true)
+    await turn()
     await pass(10_000)
-    assert.deepEqual([lease.lost, store.commands], [true, ['acquire 3000', 'renew 3000']])
+    assert.deepEqual([lease.lost, store.commands], [true, ['acquire 3000', 'renew 3000', 'renew 3000']])
   })
 
   test('is lost at once if another holder has it', async (t) => {

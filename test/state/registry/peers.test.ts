@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Peers } from '../../../src/state/registry/peers.ts'
+import type { HeartbeatReply } from '../../../src/state/registry/redis-directory.ts'
+import { clock, entries, nothing, peer, stored } from './fake-peers.ts'
+
+describe('the known peers', () => {
+  const apply = (peers: Peers, more: Partial<HeartbeatReply>): void => peers.apply({ ...nothing, ...more })
+  const ids = (peers: Peers): string => String(peers.list(peer('self')).map(({ id }) => id))
+
+  test('that are missing after a loss of data stay for the grace period, and not longer', async (t) => {
+    const pass = clock(t)
+    const peers = new Peers('self', 6_000, entries())
+    apply(peers, { changes: new Map(['a', 'b'].map((id) => [id, stored(id)])) })
+    apply(peers, { full: true, changes: new Map([['b', stored('b')]]) })
+    await pass(5_999)
+    apply(peers, { full: true, changes: new Map([['b', stored('b')]]) })
+    assert.equal(ids(peers), 'a,b,self')
+    await pass(1)
+    apply(peers, {})
+    assert.equal(ids(peers), 'b,self')
+  })
+
+  test('that come back within it stay', async (t) => {
+    const pass = clock(t)
+    const peers = new Peers('self', 6_000, entries())
+    apply(peers, { changes: new Map([['a', stored('a')]]) })
+    apply(peers, { full: true })
+    apply(peers, { changes: new Map([['a', stored('a')]]) })
+    await pass(6_000)
+    apply(peers, {})
+    assert.equal(ids(peers), 'a,self')
+  })
+
+  test('ignore an older entry of the same process, and one of another that is over 10 s older', async (t) => {
+    const pass = clock(t)
+    const rejected: string[] = []
+    const peers = new Peers('self', 6_000, entries(), (reason, id) => rejected.push(`${reason} ${id}`))
+    const [same, other] = [stored('a', 'boot'), stored('a', 'other')]
+    await pass(1)
+    apply(peers, { changes: new Map([['a', stored('a', 'boot')]]) })
+    apply(peers, { changes: new Map([['a', same]]) })
+    assert.deepEqual(rejected, ['stale a'])
+    apply(peers, { changes: new Map([['a', other]]) })
+    assert.equal(peers.bootOf('a'), 'other', 'the clocks of two machines differ')
+    for (const [ms, boot] of [
+      [10_000, 'older'],
+      [10_001, 'newer'],
+    ] as const) {
+      const older = stored('a', 'older')
+      await pass(ms)
+      apply(peers, { changes: new Map([['a', stored('a', 'newer')]]) })
+      apply(peers, { changes: new Map([['a', older]]) })
+      assert.equal(peers.bootOf('a'), boot, `${ms} ms`)
+    }
+  })
+
+  test('whose signature is over 15 minutes old are dropped each half minute, after an outage once all could sign again', async (t) => {
+    const pass = clock(t)
+    const peers = new Peers('self', 40_000, entries())
+    apply(peers, { changes: new Map([['a', stored('a')]]) })
+    await pass(40_001)
+    apply(peers, { changes: new Map([['b', stored('b')]]) })
+    await pass(860_000)
+    apply(peers, {})
+    const seen: string[] = []
+    for (const ms of [39_999, 1, 29_999, 1]) {
+      await pass(ms)
+      apply(peers, {})
+      seen.push(ids(peers))
+    }
+    assert.deepEqual(seen, ['a,b,self', 'b,self', 'b,self', 'self'])
+  })
+
+  test('get figures that their own process signed, and the own entry is never among them', (t) => {
+    clock(t)
+    const rejected: string[] = []
+    const peers = new Peers('self', 6_000, entries(), (reason) => rejected.push(reason))
+    apply(peers, { changes: new Map(['a', 'self'].map((id) => [id, stored(id)])) })
+    const load = (boot: string): string => entries().seal(boot, { ...peer('a'), rps: 5 }).load
+    apply(peers, {
+      loads: new Map([
+        ['a', load('other')],
+        ['unknown', load('boot')],
+      ]),
+    })
+    assert.deepEqual([ids(peers), rejected, peers.list(peer('self'))[0]?.rps], ['a,self', ['signature'], 0])
+    apply(peers, { loads: new Map([['a', load('boot')]]) })
+    assert.equal(peers.list(peer('self'))[0]?.rps, 5)
+    apply(peers, { changes: new Map([['a', undefined]]) })
+    assert.equal(ids(peers), 'self')
+  })
+})
