@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
-import { addressKey } from '../../../src/base/client-address.ts'
-import { hashText } from '../../../src/edge/balancer/policies/hash.ts'
 import type { PickInput, Policy } from '../../../src/edge/balancer/policies/index.ts'
 import { RoundRobin } from '../../../src/edge/balancer/policies/round-robin.ts'
 import { Rotation } from '../../../src/edge/balancer/rotation.ts'
@@ -203,53 +201,6 @@ describe('the targets in use', () => {
     rotation.begin(a)
     rotation.end(a)
     assert.deepEqual(loads, [1, 2, 1])
-  })
-})
-
-describe('the share of canaries', () => {
-  const [stable] = stubs(1) as [Target]
-  const canary = stub(9, { canary: true })
-  const goes = (percent: number, input: Partial<PickInput> = {}): boolean =>
-    rotationOf([stable, canary], { canaryPercent: percent }).choose({ ...noClient, ...input }, []) === canary
-
-  it('is that of random numbers below the percentage, for requests without a client', (t) => {
-    const chance = still(t)
-    for (const [random, percent, expected] of [
-      [0.2, 20, false],
-      [0.199, 20, true],
-      [0, 1, true],
-      [0.999, 100, true],
-      [0.999, 99, false],
-    ] as const) {
-      chance.random = random
-      assert.equal(goes(percent), expected, `${random} ${percent}`)
-    }
-  })
-
-  it('is that of hashes of addresses below the percentage, by /64 for IPv6', () => {
-    for (const client of ['192.0.2.1', '192.0.2.77', '2001:db8::1']) {
-      const percent = (hashText(addressKey(client, 64)) / 2 ** 32) * 100
-      assert.deepEqual([goes(percent, { client }), goes(percent + 1e-6, { client })], [false, true], client)
-    }
-    const percent = (hashText(addressKey('2001:db8::1', 64)) / 2 ** 32) * 100
-    assert.equal(goes(percent, { client: '2001:db8::ffff' }), false)
-    assert.equal(goes(percent + 1e-6, { client: '2001:db8::ffff' }), true)
-  })
-
-  it('is overruled by the first cookie fleet_canary of always or never', (t) => {
-    still(t).random = 0.5
-    for (const [cookie, low, high] of [
-      ['fleet_canary=always', true, true],
-      ['fleet_canary=never', false, false],
-      ['a=b; fleet_canary=never; fleet_canary=always', false, false],
-      ['fleet_canary=maybe', false, true],
-      ['fleet_canary2=always', false, true],
-      ['fleet_canary=', false, true],
-    ] as const) {
-      const input = { headers: { cookie } }
-      assert.deepEqual([goes(49, input), goes(51, input)], [low, high], cookie)
-    }
-    assert.equal(goes(0, { headers: { cookie: 'fleet_canary=always' } }), false)
   })
 })
 

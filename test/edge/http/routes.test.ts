@@ -92,6 +92,42 @@ describe('routes', () => {
     assert.equal(poolOf(routerOf('x-a:b=c:d=v3'), '/', '', { 'x-a': 'b=c:d' }), 'v3')
   })
 
+  it('fall back from the paths of a header or a host to the next kind of route', () => {
+    const router = routerOf([
+      { path: '/a', headers: { 'x-v': '2' }, pool: 'v2' },
+      { path: '/a', host: 'shop', pool: 'shop' },
+      { path: '/', pool: 'static' },
+      { path: '/b', pool: 'v3' },
+    ])
+    const headers = { 'x-v': '2' }
+    assert.equal(poolOf(router, '/a/1', 'shop', headers), 'v2')
+    assert.equal(poolOf(router, '/a/1', 'shop'), 'shop')
+    assert.equal(poolOf(router, '/b/1', 'shop', headers), 'v3')
+    assert.equal(poolOf(router, '/c', 'shop', headers), 'static')
+  })
+
+  it('of a host win over longer ones of any host, and the longest of a host over its root', () => {
+    const router = routerOf('/a/b/c=v2 //shop=shop //shop/a=shop-api //shop/a/b/x=heavy')
+    assert.equal(poolOf(router, '/a/b/c', 'shop'), 'shop-api')
+    assert.equal(poolOf(router, '/b', 'shop'), 'shop')
+    assert.equal(poolOf(router, '/a/b/x', 'shop'), 'heavy')
+    assert.equal(poolOf(router, '/a/b/c', 'other'), 'v2')
+    assert.equal(poolOf(router, '/a/b/c', 'shop'), 'shop-api')
+  })
+
+  it('with headers compare every field, and a repeated field has no one value', () => {
+    const router = routerOf([{ headers: { a: '1', b: '2' }, pool: 'v2' }])
+    for (const [headers, pool] of [
+      [{ a: '1', b: '2' }, 'v2'],
+      [{ a: '1' }, 'default'],
+      [{ b: '2' }, 'default'],
+      [{ a: '1', b: '22' }, 'default'],
+      [{ a: ['1'], b: '2' }, 'default'],
+    ] as const) {
+      assert.equal(poolOf(router, '/', '', headers), pool, JSON.stringify(headers))
+    }
+  })
+
   it('are rejected with the route and the reason', () => {
     for (const [text, reason] of Object.entries({
       'api=v2': /"api=v2" is not MATCH=POOL/,
