@@ -45,6 +45,8 @@ describe('a prober', async () => {
   })
 
   it('needs `rise` passes or `fall` failures in a row, but only one first probe', async () => {
+    // Its own upstream, because a probe of another test may still arrive.
+    const [upstream] = (await startUpstreams(1)) as [Upstream]
     upstream.ready = false
     let probes = 0
     upstream.server.on('request', () => probes++)

@@ -8,6 +8,7 @@
 //   discovery.ts, follower.ts  sources of targets
 // `Balancer` below connects them. The HTTP proxy (../http/server.ts) and the TCP proxy (../tcp/index.ts) are built on it.
 import { performance } from 'node:perf_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { undici } from '../../base/internals/undici.ts'
 import { resolveOptions } from '../../base/options.ts'
@@ -171,10 +172,10 @@ export class Balancer {
   async ready(): Promise<void> {
     // An unavailable source must not keep the balancer from starting.
     if (this.#follower) {
-      const { promise: timeout, resolve } = Promise.withResolvers<void>()
-      const timer = setTimeout(resolve, sourceTimeoutMs)
-      await Promise.race([this.#follower.first, timeout])
-      clearTimeout(timer)
+      const known = new AbortController()
+      const late = delay(sourceTimeoutMs, undefined, { signal: known.signal }).catch(() => undefined)
+      await Promise.race([this.#follower.first, late])
+      known.abort()
     }
     await new Promise<void>((resolve) => {
       const check = (): void => {
