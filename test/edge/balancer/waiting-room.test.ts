@@ -4,45 +4,45 @@ import { WaitingRoom } from '../../../src/edge/balancer/waiting-room.ts'
 
 describe('a waiting room', () => {
   it('calls waiters in order of arrival, each once', () => {
-    const room = new WaitingRoom(10)
+    const waiting = new WaitingRoom(10)
     const called: number[] = []
-    for (let i = 0; i < 4; i++) room.enter(1000, () => called.push(i))
-    room.wake(1)
+    for (let i = 0; i < 4; i++) waiting.enter(1000, () => called.push(i))
+    waiting.wake(1)
     assert.deepEqual(called, [0])
-    room.wake()
-    room.wake()
+    waiting.wake()
+    waiting.wake()
     assert.deepEqual(called, [0, 1, 2, 3])
-    assert.equal(room.length, 0)
+    assert.equal(waiting.length, 0)
   })
 
   it('wakes each waiter once, even if all enter again', () => {
-    const room = new WaitingRoom(10)
+    const waiting = new WaitingRoom(10)
     let calls = 0
     const again = (): void => {
       calls++
-      if (calls < 100) room.enter(1000, again)
+      if (calls < 100) waiting.enter(1000, again)
     }
-    for (let i = 0; i < 3; i++) room.enter(1000, again)
-    room.wake()
+    for (let i = 0; i < 3; i++) waiting.enter(1000, again)
+    waiting.wake()
     assert.equal(calls, 3)
-    room.wake(99)
+    waiting.wake(99)
     calls = 100
-    room.wake()
+    waiting.wake()
   })
 
   it('is bounded in number and in time; waiters can leave', () => {
     mock.timers.enable({ apis: ['setTimeout'] })
-    const room = new WaitingRoom(2)
+    const waiting = new WaitingRoom(2)
     const ends: string[] = []
-    const leave = room.enter(100, () => ends.push('a'))
-    assert.ok(room.enter(50, (again) => ends.push(`b ${again}`)))
+    const leave = waiting.enter(100, () => ends.push('a'))
+    assert.ok(waiting.enter(50, (again) => ends.push(`b ${again}`)))
     assert.equal(
-      room.enter(50, () => ends.push('c')),
+      waiting.enter(50, () => ends.push('c')),
       undefined,
     )
     leave?.()
     assert.equal(
-      room.enter(0, () => ends.push('d')),
+      waiting.enter(0, () => ends.push('d')),
       undefined,
     )
     mock.timers.tick(200)
@@ -52,28 +52,28 @@ describe('a waiting room', () => {
 
   it('ends each wait after exactly its time, and calls nobody who was woken or has left', (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] })
-    const room = new WaitingRoom(3)
+    const waiting = new WaitingRoom(3)
     const ends: string[] = []
-    room.enter(100, (again) => ends.push(`a ${again}`))
-    room.enter(1, (again) => ends.push(`b ${again}`))
-    room.wake(1)
+    waiting.enter(100, (again) => ends.push(`a ${again}`))
+    waiting.enter(1, (again) => ends.push(`b ${again}`))
+    waiting.wake(1)
     t.mock.timers.tick(1)
-    assert.deepEqual([ends, room.length], [['a true', 'b false'], 0])
-    const leave = room.enter(50, (again) => ends.push(`c ${again}`))
+    assert.deepEqual([ends, waiting.length], [['a true', 'b false'], 0])
+    const leave = waiting.enter(50, (again) => ends.push(`c ${again}`))
     t.mock.timers.tick(49)
     leave?.()
-    room.wake()
+    waiting.wake()
     t.mock.timers.tick(100)
-    assert.deepEqual([ends.length, room.length], [2, 0])
+    assert.deepEqual([ends.length, waiting.length], [2, 0])
   })
 
-  it('has room for exactly its size, and none with size 0', () => {
-    const room = new WaitingRoom(2)
-    const leave = [1, 2, 3].map(() => room.enter(1000, () => {}))
-    assert.deepEqual([leave.map(Boolean), room.length], [[true, true, false], 2])
+  it('holds exactly its size, and none with size 0', () => {
+    const waiting = new WaitingRoom(2)
+    const leave = [1, 2, 3].map(() => waiting.enter(1000, () => {}))
+    assert.deepEqual([leave.map(Boolean), waiting.length], [[true, true, false], 2])
     leave[0]?.()
-    assert.equal(room.length, 1)
-    assert.ok(room.enter(1000, () => {}))
+    assert.equal(waiting.length, 1)
+    assert.ok(waiting.enter(1000, () => {}))
     assert.equal(
       new WaitingRoom(0).enter(1000, () => {}),
       undefined,
@@ -82,8 +82,8 @@ describe('a waiting room', () => {
       new WaitingRoom(1).enter(-1, () => {}),
       undefined,
     )
-    room.wake(0)
-    assert.equal(room.length, 2)
-    room.wake()
+    waiting.wake(0)
+    assert.equal(waiting.length, 2)
+    waiting.wake()
   })
 })

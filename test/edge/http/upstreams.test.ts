@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import { createServer as createHttp2Server, createSecureServer } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
@@ -15,9 +13,7 @@ import { createProxy, type ProxyOptions, type ReverseProxy } from '../../../src/
 import { until } from '../../helpers/until.ts'
 import { atEnd } from '../at-end.ts'
 import { get, quickProbe } from '../front.ts'
-
-const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')
-const pem = { key: file('key'), cert: file('crt') }
+import { pem, startListening } from '../listening.ts'
 
 const echo: RequestListener = (request, response) => {
   const chunks: Buffer[] = []
@@ -29,19 +25,6 @@ const echo: RequestListener = (request, response) => {
   })
 }
 
-async function start(server: unknown, path?: string): Promise<number> {
-  const listening = server as Server
-  const sockets = new Set<{ destroy(): void }>()
-  listening.on('connection', (socket) => sockets.add(socket))
-  listening.listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path })
-  await once(listening, 'listening')
-  atEnd(() => {
-    listening.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return (listening.address() as AddressInfo).port
-}
-
 async function front(target: TargetOptions, options: Partial<ProxyOptions> = {}): Promise<[string, ReverseProxy]> {
   const proxy = createProxy({ targets: [target], probe: quickProbe, ...options })
   atEnd(() => proxy.close())
@@ -50,7 +33,7 @@ async function front(target: TargetOptions, options: Partial<ProxyOptions> = {})
 
 describe('a target', () => {
   it('may have a path, below which all requests go', async () => {
-    const port = await start(createServer(echo))
+    const port = await startListening(createServer(echo))
     const [url] = await front({ url: `http://127.0.0.1:${port}/base/v1/` })
     assert.equal(JSON.parse((await get(`${url}/a?b=/c`)).text).url, '/base/v1/a?b=/c')
     assert.equal(JSON.parse((await get(url)).text).url, '/base/v1/')
@@ -63,7 +46,7 @@ describe('a target', () => {
   it('may be a Unix domain socket', async () => {
     const path = join(temporaryFolder('unix'), 'app.sock')
     const server = createServer(echo)
-    await start(server, path)
+    await startListening(server, path)
     new WebSocketServer({ server }).on('connection', (socket) =>
       socket.on('message', (data) => socket.send(`${data}!`)),
     )
@@ -83,13 +66,13 @@ describe('a target', () => {
 
   it('may be a Unix domain socket with TLS', async () => {
     const path = join(temporaryFolder('unix'), 'app.sock')
-    await start(createHttpsServer(pem, echo), path)
+    await startListening(createHttpsServer(pem, echo), path)
     const [url] = await front({ url: `unix+https://${encodeURIComponent(path)}`, ca: pem.cert })
     assert.equal((await get(`${url}/a`)).status, 200)
   })
 
   it('may have its own certificate authority, and is not trusted without it', async () => {
-    const port = await start(createHttpsServer(pem, echo))
+    const port = await startListening(createHttpsServer(pem, echo))
     const target = `https://localhost:${port}`
     const [trusting] = await front({ url: target, ca: [pem.cert] })
     assert.equal((await get(trusting)).status, 200)
@@ -101,7 +84,7 @@ describe('a target', () => {
   })
 
   it('may require a client certificate', async () => {
-    const port = await start(createHttpsServer({ ...pem, ca: pem.cert, requestCert: true }, echo))
+    const port = await startListening(createHttpsServer({ ...pem, ca: pem.cert, requestCert: true }, echo))
     const [url] = await front({ url: `https://localhost:${port}`, ca: pem.cert, ...pem })
     assert.equal((await get(url)).status, 200)
     const [without] = await front({ url: `https://localhost:${port}`, ca: pem.cert }, { queue: { timeoutMs: 50 } })
@@ -130,7 +113,7 @@ for (const scheme of ['http', 'https']) {
     let sessions = 0
     server.on('request', (request, response) => handler(request as never, response as never))
     server.on('session', () => sessions++)
-    const port = await start(server)
+    const port = await startListening(server)
     const target = { url: `${scheme}://localhost:${port}`, http2: true, ca: pem.cert }
     const [url, proxy] = await front(target)
 
@@ -219,7 +202,7 @@ for (const scheme of ['http', 'https']) {
 }
 
 it('an HTTP/2 target that speaks HTTP/1.1 only is down', async () => {
-  const port = await start(createServer(echo))
+  const port = await startListening(createServer(echo))
   const [, proxy] = await front({ url: `http://127.0.0.1:${port}`, http2: true })
   assert.equal(proxy.targets[0]?.state, 'down')
 })

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import { connect as connectHttp2, createServer as createHttp2Server, createSecureServer } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
-import { type AddressInfo, connect } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import websocket from '@fastify/websocket'
@@ -16,27 +15,12 @@ import fleet from '../../../src/index.ts'
 import { until } from '../../helpers/until.ts'
 import { atEnd } from '../at-end.ts'
 import { get, quickProbe } from '../front.ts'
+import { pem, startListening } from '../listening.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
-
-const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')
-const pem = { key: file('key'), cert: file('crt') }
 
 const echo: RequestListener = (request, response) => {
   if (request.url === '/ready') response.end()
   else response.end(JSON.stringify({ url: request.url, version: request.httpVersion, host: request.headers.host }))
-}
-
-async function start(server: unknown, path?: string): Promise<number> {
-  const listening = server as Server
-  const sockets = new Set<{ destroy(): void }>()
-  listening.on('connection', (socket) => sockets.add(socket))
-  listening.listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path })
-  await once(listening, 'listening')
-  atEnd(() => {
-    listening.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return (listening.address() as AddressInfo | null)?.port ?? 0
 }
 
 async function listen(app: FastifyInstance): Promise<string> {
@@ -52,7 +36,7 @@ async function front(options: ProxyPluginOptions & { prefix?: string }): Promise
 
 describe('the proxy plugin forwards to', () => {
   it('HTTPS with its own authority', async () => {
-    const port = await start(createHttpsServer(pem, echo))
+    const port = await startListening(createHttpsServer(pem, echo))
     const url = await front({ targets: [{ url: `https://localhost:${port}`, ca: pem.cert }] })
     assert.equal(JSON.parse((await get(`${url}/a`)).text).url, '/a')
     const strict = await front({ targets: [`https://localhost:${port}`], queue: { timeoutMs: 1 } })
@@ -64,7 +48,7 @@ describe('the proxy plugin forwards to', () => {
       ['http', createHttp2Server(echo as never)],
       ['https', createSecureServer(pem, echo as never)],
     ] as const) {
-      const port = await start(server)
+      const port = await startListening(server)
       const url = await front({ targets: [{ url: `${scheme}://localhost:${port}/base`, http2: true, ca: pem.cert }] })
       const seen = JSON.parse((await get(`${url}/a`)).text)
       assert.deepEqual([seen.url, seen.version], ['/base/a', '2.0'])
@@ -73,7 +57,7 @@ describe('the proxy plugin forwards to', () => {
 
   it('a Unix domain socket', async () => {
     const path = join(temporaryFolder('unix'), 'app.sock')
-    await start(createServer(echo), path)
+    await startListening(createServer(echo), path)
     const url = await front({ prefix: '/api', targets: [`unix+http://${encodeURIComponent(path)}/base`] })
     assert.deepEqual(JSON.parse((await get(`${url}/api/a`)).text), {
       url: '/base/a',
@@ -137,7 +121,7 @@ describe('the proxy plugin: WebSockets', async () => {
     socket.on('error', () => {})
   })
   upstreams.on('headers', (headers) => headers.push('set-cookie: up=1'))
-  const target = `http://127.0.0.1:${await start(server)}`
+  const target = `http://127.0.0.1:${await startListening(server)}`
 
   async function roundTrip(url: string, headers: Record<string, string> = {}): Promise<WebSocket> {
     const client = new WebSocket(url.replace('http', 'ws'), { headers })
@@ -151,8 +135,8 @@ describe('the proxy plugin: WebSockets', async () => {
   it('pass the hooks of their route, and are rewritten like other requests', async () => {
     const app = Fastify()
     app.register(proxy, {
-      prefix: '/ws/:room',
-      rewritePrefix: '/rooms/:room',
+      prefix: '/ws/:channel',
+      rewritePrefix: '/channels/:channel',
       targets: [`${target}/base`],
       websocket: true,
       preHandler: async (request, reply) => {
@@ -169,7 +153,7 @@ describe('the proxy plugin: WebSockets', async () => {
     const client = new WebSocket(`${url.replace('http', 'ws')}/ws/1/a?b=c`, { headers: { authorization: 'x' } })
     const [[upgrade]] = await Promise.all([once(client, 'upgrade'), once(client, 'open')])
     assert.deepEqual(upgrade.headers['set-cookie'], ['up=1', 'session=2'])
-    assert.equal(seen.at(-1), '/base/rooms/1/a?b=c')
+    assert.equal(seen.at(-1), '/base/channels/1/a?b=c')
     client.close()
   })
 

@@ -230,7 +230,7 @@ describe('another process with the same id', () => {
       assert.equal(beats[3]?.options.claim, false)
     })
 
-  test('is not an entry signed before this process claimed the id, which somebody wrote back', async (t) => {
+  test('is not an entry signed before this process claimed the id, and written back later', async (t) => {
     const pass = clock(t)
     for (const [ms, expected] of [
       [0, 'live'],
