@@ -1,0 +1,25 @@
+/** A promise of README or docs that can be checked. */
+export interface PromiseLine {
+  /** The exact words. */
+  wording: string
+  /** The page that has these words, from the root of the project. */
+  page: string
+  /** What happens meanwhile. */
+  under: string
+  /** What it costs a client at worst. */
+  cost: string
+  /** Tests of `npm test` that show it as well, `file › title`. */
+  tests?: readonly string[]
+}
+
+/** Each line of docs/guarantees.md. Proofs (`prove()`) name the key. */
+export const promises = {
+  'rolling-restart': {
+    wording: 'no dropped requests',
+    page: 'README.md',
+    under: 'every instance is replaced, one after the other, with SIGTERM',
+    cost: 'nothing',
+  },
+} as const satisfies Record<string, PromiseLine>
+
+export type PromiseId = keyof typeof promises
