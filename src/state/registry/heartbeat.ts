@@ -29,6 +29,8 @@ const sampleSize = 8
 const surveyMs = 500
 /** Minimum interval of reads caused by messages, so that many changes at once cause few reads, ms. */
 const minIntervalMs = 50
+/** And 1 ms per peer, so that all instances together cause at most a thousand reads per second. */
+const perPeerMs = 1
 
 /** Ignored content by reason; `foreign`: keys with content of another application. */
 export type Rejections = Record<EntryRejection | 'foreign', number>
@@ -110,7 +112,7 @@ export class Heartbeat {
 
   /** Reads the change of a peer. */
   peerChanged(): void {
-    const waitMs = this.#beatAt + minIntervalMs - performance.now()
+    const waitMs = this.#beatAt + this.#pauseMs - performance.now()
     if (this.#running) this.#again ??= 'soon'
     else if (waitMs <= 0) this.beat()
     else this.#schedule(waitMs)
@@ -143,7 +145,7 @@ export class Heartbeat {
     this.#running = this.#beat().then((waitMs) => {
       this.#running = undefined
       this.#list = undefined
-      this.#schedule(this.#again === 'now' ? 0 : this.#again === 'soon' ? minIntervalMs : waitMs)
+      this.#schedule(this.#again === 'now' ? 0 : this.#again === 'soon' ? this.#pauseMs : waitMs)
       this.#again = undefined
     })
     return this.#running
@@ -231,6 +233,10 @@ export class Heartbeat {
     if (this.#health === health) return
     this.#health = health
     this.#parts.onHealth(health)
+  }
+
+  get #pauseMs(): number {
+    return Math.min(this.#intervalMs, Math.max(minIntervalMs, this.#peers.size * perPeerMs))
   }
 
   #schedule(waitMs: number): void {

@@ -119,6 +119,11 @@ export class Peers {
     for (const [id, { signedAt }] of this.#known) if (now - signedAt > validMs) this.#known.delete(id)
   }
 
+  /** Number of other instances. */
+  get size(): number {
+    return this.#known.size
+  }
+
   /** Reads all entries again. */
   rewind(): void {
     this.#position = start

@@ -26,7 +26,10 @@ export interface HeartbeatReply extends Position {
   readonly changes: ReadonlyMap<string, string | undefined>
   /** Loads of the instances in `sample`. */
   readonly loads: ReadonlyMap<string, string>
-  /** Whether this call changed the directory, so that the peers must be notified. */
+  /**
+   * Whether this call changed the directory, so that the peers must be notified. They read a renewed signature with their next
+   * heartbeat: if all of them read it at once, the cost of a heartbeat would grow with the fleet.
+   */
   readonly changed: boolean
   /** `boot facts` of another process with the same id: the one that this call displaced, or the present owner. */
   readonly rival?: string
@@ -163,6 +166,8 @@ const commonLua = `
     left = left - #stored
     return stored == '' and '?' or stored
   end
+  -- Facts without time and signature, which an instance renews without a change.
+  local function unsigned(stored) return stored and string.match(stored, '^(.*),"signedAt":%d+,"mac":"[^"]*"}$') end
   -- Facts are stored as "boot facts".
   local function owner(stored) return stored and string.match(stored, '^%S+') end`
 
@@ -192,22 +197,26 @@ const beatLua = `${commonLua}
   redis.call('HSET', meta, 'beat', now)
   redis.call('ZREMRANGEBYSCORE', lease, '(' .. now + ${maxAheadMs}, '+inf')
 
-  local rival = ''
+  local rival, news = '', false
   if id ~= '' then
     local stored = redis.call('HGET', facts, id)
     if stored and owner(stored) ~= boot then rival = string.sub(stored, 1, ${maxFacts}) end
     if rival == '' or claim then
-      local isNew = redis.call('ZADD', lease, now + ttl, id) == 1
+      news = redis.call('ZADD', lease, now + ttl, id) == 1
       redis.call('HSET', load, id, ownLoad)
-      if stored ~= boot .. ' ' .. own then
-        redis.call('HSET', facts, id, boot .. ' ' .. own)
-        isNew = true
+      local written = boot .. ' ' .. own
+      if stored ~= written then
+        redis.call('HSET', facts, id, written)
+        news = news or not unsigned(stored) or unsigned(stored) ~= unsigned(written)
       end
-      if isNew then changed(id) end
+      if news or stored ~= written then changed(id) end
     end
   end
   if now >= spare then
-    for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, 100)) do remove(dead) end
+    for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, 100)) do
+      remove(dead)
+      news = true
+    end
   end
 
   local version = tonumber(redis.call('HGET', meta, 'version') or 0)
@@ -224,7 +233,7 @@ const beatLua = `${commonLua}
     rows[#rows + 1] = entry(peer)
   end
   for i = 9, #ARGV do loads[#loads + 1] = short(load, ARGV[i], ${maxLoad}) end
-  return {current, version, full and 1 or 0, version > before and 1 or 0, rival, rows, loads}`
+  return {current, version, full and 1 or 0, news and 1 or 0, rival, rows, loads}`
 
 const leaveLua = `${commonLua}
   if owner(redis.call('HGET', facts, ARGV[1])) ~= ARGV[2] then return 0 end

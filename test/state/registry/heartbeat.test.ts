@@ -132,6 +132,27 @@ describe('a heartbeat', () => {
     assert.equal(beats.length, 3)
   })
 
+  test('for changes of peers comes at most once per millisecond for each peer, so that large fleets do not overload Redis', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, beats, replyOnce } = open(t)
+    replyOnce({ changes: new Map(Array.from({ length: 200 }, (_, i) => [`p${i}`, stored(`p${i}`)])) })
+    heartbeat.peerChanged()
+    await pass(0)
+    heartbeat.peerChanged()
+    await pass(199)
+    assert.equal(beats.length, 1)
+    await pass(1)
+    assert.equal(beats.length, 2)
+    await pass(200)
+    heartbeat.peerChanged()
+    heartbeat.peerChanged() // While a heartbeat runs.
+    await pass(0)
+    await pass(199)
+    assert.equal(beats.length, 3)
+    await pass(1)
+    assert.equal(beats.length, 4)
+  })
+
   test('announces a change, reads from where the last one ended, and anew after a loss of the connection', async (t) => {
     const pass = clock(t)
     const { heartbeat, beats, replyOnce, announced } = open(t)
