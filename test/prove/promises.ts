@@ -20,6 +20,18 @@ export const promises = {
     under: 'every instance is replaced, one after the other, with SIGTERM',
     cost: 'nothing',
   },
+  'fleet-size': {
+    wording: 'Its cost does not depend on the size of the fleet.',
+    page: 'docs/registry.md',
+    under: 'a fleet of up to 1,000 instances, of which a quarter dies at once',
+    cost: 'nothing',
+  },
+  level: {
+    wording: 'memory, handles and keys stay level under a steady load',
+    page: 'docs/bounds.md',
+    under: 'an hour of half the load that the fleet can serve, with every feature',
+    cost: 'nothing',
+  },
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises

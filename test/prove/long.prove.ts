@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import { type App, forkApp } from '../helpers/fork-app.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { until } from '../helpers/until.ts'
+import type { Held } from './fixtures/everything.ts'
+import { type Proof, prove } from './prove.ts'
+import { redisFigures } from './redis-figures.ts'
+import { trend } from './trend.ts'
+import { Visitor } from './visits.ts'
+
+const program = new URL('fixtures/everything.ts', import.meta.url)
+const hourMs = 3_600_000
+const mib = 2 ** 20
+
+/** How much each figure may grow per hour, if it grows at all. Fluctuations of V8's heap pages and of malloc are below. */
+const mostPerHour: Record<string, number> = {
+  rss: 16 * mib,
+  heap: 4 * mib,
+  handles: 2,
+  descriptors: 2,
+  keys: 20,
+  memory: 2 * mib,
+}
+
+interface Server {
+  readonly app: App
+  readonly url: string
+  held(): Promise<Held>
+}
+
+async function serve(env: Record<string, string | number>): Promise<Server> {
+  const app = forkApp(program, { env, ipc: true, execArgv: ['--expose-gc'] })
+  const [, url = ''] = await app.waitFor(/url (\S+)/)
+  return {
+    app,
+    url,
+    async held() {
+      app.messages.length = 0
+      app.send(0)
+      const [message] = (await until(() => app.messages[0] && app.messages)) as { held: Held }[]
+      return (message as { held: Held }).held
+    },
+  }
+}
+
+/** Visitors, each with a pause after a visit that lasts as long as the visit: half of what the fleet can serve. */
+function traffic(url: string, visitors: number): { visitors: Visitor[]; failures: string[]; stop(): Promise<void> } {
+  const all = Array.from({ length: visitors }, () => new Visitor(url))
+  const failures: string[] = []
+  let running = true
+  const loops = all.map(async (visitor) => {
+    while (running) {
+      const began = performance.now()
+      await visitor.visit().catch((error: Error) => void failures.push(error.message))
+      await sleep(performance.now() - began)
+    }
+    await visitor.close()
+  })
+  const stop = async (): Promise<void> => {
+    running = false
+    await Promise.all(loops)
+  }
+  return { visitors: all, failures, stop }
+}
+
+async function withoutExpiry(client: Redis): Promise<string[]> {
+  const keys = await client.keys('*')
+  const expiries = await Promise.all(keys.map((key) => client.pttl(key)))
+  return keys.filter((_, i) => expiries[i] === -1).sort()
+}
+
+/** Every value of a figure, by what it is a figure of. */
+class Samples {
+  readonly at: number[] = []
+  readonly values = new Map<string, number[]>()
+
+  add(figures: Readonly<Record<string, number>>): void {
+    this.at.push(performance.now())
+    for (const [name, value] of Object.entries(figures))
+      this.values.set(name, [...(this.values.get(name) ?? []), value])
+  }
+}
+
+const shown = (name: string, value: number): string =>
+  /rss|heap|memory/.test(name) ? `${(value / mib).toFixed(2)} MiB` : value.toFixed(1)
+
+/** @returns the figures that grow */
+function growing(proof: Proof, { at, values }: Samples): string[] {
+  // A slope measured over minutes says little about an hour.
+  const hours = Math.min(1, ((at.at(-1) ?? 0) - (at[0] ?? 0)) / hourMs)
+  return [...values].flatMap(([name, of]) => {
+    if (at.length < 10) {
+      proof.note(`${name} ${shown(name, of.at(-1) as number)}`)
+      return []
+    }
+    const { slope, low, high } = trend(at, of)
+    const most = mostPerHour[name.split(' ').at(-1) as string] as number
+    const [now, ...slopes] = [of.at(-1) as number, slope, low, high].map((value) => shown(name, value))
+    const line = `${name} ${now}, ${slopes[0]} per hour (95 %: ${slopes[1]} to ${slopes[2]})`
+    proof.note(line)
+    return low > 0 && slope * hours > most ? [line] : []
+  })
+}
+
+prove('memory, handles and keys stay level under load with every feature', 'level', async (proof) => {
+  const minutes = Number(process.env.PROVE_LONG_MINUTES ?? proof.pick(0.1, 60))
+  const ttlMs = proof.pick(30_000, 60_000)
+  const redis = await startRedis()
+  const client = new Redis(redis.port)
+  proof.t.after(() => client.disconnect())
+  const secret = proof.seed.toString().padStart(40, 's')
+  const env = { REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, TTL_MS: ttlMs }
+  const instances = await Promise.all([serve(env), serve(env)])
+  const front = await serve({ UPSTREAMS: instances.map(({ url }) => url).join(), TTL_MS: ttlMs })
+  const servers = { 'instance 1': instances[0], 'instance 2': instances[1], 'load balancer': front }
+  const figures = async (): Promise<Record<string, number>> => {
+    const all: Record<string, number> = {}
+    for (const [name, server] of Object.entries(servers) as [string, Server][])
+      for (const [figure, value] of Object.entries(await server.held())) all[`${name} ${figure}`] = value
+    const { keys, memory } = await redisFigures(client)
+    return { ...all, 'Redis keys': keys, 'Redis memory': memory }
+  }
+  const [idle, before] = [await figures(), await withoutExpiry(client)]
+
+  const load = traffic(front.url, 4)
+  // All lifetimes must have ended before the first sample, and V8 must have optimised what it will.
+  const warmUpMs = Math.max(3 * ttlMs, (minutes * 60_000) / 6)
+  const samples = new Samples()
+  const end = performance.now() + minutes * 60_000
+  const begin = Math.min(performance.now() + warmUpMs, end - 2000)
+  while (performance.now() < end && load.failures.length === 0) {
+    await sleep(proof.pick(500, 5000))
+    if (performance.now() > begin) samples.add(await figures())
+  }
+  await load.stop()
+  const sum = (what: 'requests' | 'received' | 'twice'): number =>
+    load.visitors.reduce((total, visitor) => total + visitor[what], 0)
+  proof.count({
+    requests: sum('requests'),
+    failed: load.failures.length,
+    twice: sum('twice'),
+    messages: sum('received'),
+  })
+  assert.deepEqual(load.failures, [])
+  assert.equal(sum('twice'), 0)
+  const up = growing(proof, samples)
+  if (minutes >= 5) assert.deepEqual(up, [])
+
+  const endless = await withoutExpiry(client)
+  assert.deepEqual(endless, before, 'keys that never expire')
+  // All that clients left behind goes away by itself.
+  const what = proof.pick(/handles|descriptors/, /handles|descriptors|keys/)
+  let left = ''
+  const gone = async (): Promise<boolean> => {
+    const now = await figures()
+    left = Object.entries(idle)
+      .filter(([name, value]) => what.test(name) && (now[name] as number) > value)
+      .map(([name, value]) => `${name}: ${now[name]}, ${value} before`)
+      .join()
+    return left === ''
+  }
+  await until(gone, { timeoutMs: 4 * ttlMs + 60_000 }).catch(() => assert.fail(left))
+  await Promise.all(Object.values(servers).map(({ app }) => app.stop()))
+})
