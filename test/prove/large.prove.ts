@@ -55,7 +55,7 @@ prove(
   'the cost of an instance does not grow with its fleet',
   'fleet-size',
   async (proof) => {
-    const [small, large] = proof.pick([20, 200], [100, 1000])
+    const [small, large] = proof.pick([20, 100], [100, 1000])
     const limit = large / 2
     const redis = await startRedis()
     const client = new Redis(redis.port)
@@ -72,7 +72,7 @@ prove(
       joined = instances
       await fleet.knows(instances)
       await until(async () => (await leaders()) === 1, { what: 'a leader' })
-      const one = await idle(fleet, client, instances, proof.pick(4000, 330_000))
+      const one = await idle(fleet, client, instances, proof.pick(3000, 60_000))
       figures.push(one)
       stored.push((await registryBytes(client)) / instances)
       proof.note(

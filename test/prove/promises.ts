@@ -32,6 +32,18 @@ export const promises = {
     under: 'an hour of half the load that the fleet can serve, with every feature',
     cost: 'nothing',
   },
+  'session-memory': {
+    wording: 'The memory that sessions need in Redis',
+    page: 'docs/sessions.md',
+    under: 'ten million users who are logged in',
+    cost: 'nothing',
+  },
+  'cluster-spread': {
+    wording: 'On a Cluster the keys spread evenly over the nodes',
+    page: 'docs/sessions.md',
+    under: 'every feature on a Redis Cluster of three primaries, each with a replica',
+    cost: 'nothing',
+  },
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises
