@@ -61,6 +61,6 @@ export class CrowdedFleet {
   /** Waits until every instance knows so many that serve. */
   async knows(count: number): Promise<void> {
     const known = async (): Promise<boolean> => (await this.all('peers')).flat().every((size) => size === count)
-    await until(known, { timeoutMs: 300_000, what: `${count} instances that all know each other` })
+    await until(known, { timeoutMs: 600_000, what: `${count} instances that all know each other` })
   }
 }
