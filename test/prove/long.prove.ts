@@ -125,6 +125,7 @@ const body = async (proof: Proof): Promise<void> => {
   const [idle, before] = [await figures(), await withoutExpiry(client)]
 
   const load = traffic(front.url, 4)
+  proof.t.after(() => load.stop())
   // All lifetimes must have ended before the first sample, and V8 must have optimised what it will.
   const warmUpMs = Math.max(3 * ttlMs, (minutes * 60_000) / 6)
   const samples = new Samples()
