@@ -1,10 +1,10 @@
 // An instance that knows its peers and records each order that it executes.
-import { appendFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import loadBalancer from '../../src/instance/admin-api.ts'
 import headers from '../../src/instance/headers.ts'
 import { serverOptions } from '../../src/instance/server-options.ts'
 import registry from '../../src/state/registry/index.ts'
+import { serveOrders } from '../helpers/ledger.ts'
 
 const { PORT, ORDERS = '' } = process.env
 const app = Fastify(serverOptions())
@@ -13,9 +13,5 @@ await app.register(headers)
 await app.register(registry)
 const { id, pid, version } = app.fleet.instance
 for (const path of ['/', '/v2']) app.get(path, async () => ({ id, pid, version }))
-app.post<{ Querystring: { id: string } }>('/orders', async ({ query }) => {
-  // A single atomic append, from any process, so that no second execution goes unnoticed.
-  appendFileSync(ORDERS, `${query.id}\n`)
-  return { id, pid, version }
-})
+serveOrders(app, ORDERS, () => ({ id, pid, version }))
 await app.listen({ port: Number(PORT), host: '127.0.0.1' })
