@@ -63,6 +63,24 @@ export const promises = {
     under: 'HAProxy is reloaded',
     cost: 'nothing',
   },
+  'haproxy-weights': {
+    wording: '`up ready 60%` otherwise: the share of its weight that it can take now',
+    page: 'docs/haproxy.md',
+    under: 'an instance behind HAProxy fails, waits, computes, starts, or has a weight of its own',
+    cost: 'the responses of that instance',
+  },
+  'haproxy-dns': {
+    wording: 'HAProxy follows DNS, so scaling needs no restart',
+    page: 'docs/haproxy.md',
+    under: 'instances of a name are added and removed',
+    cost: 'nothing',
+  },
+  'all-drain': {
+    wording: 'When no instance is in rotation, all are tried: a draining instance still serves requests',
+    page: 'docs/haproxy.md',
+    under: 'every instance behind HAProxy drains',
+    cost: 'nothing',
+  },
   'front-killed': {
     wording: 'A load balancer that is killed loses its requests in flight, and repeats none after its restart',
     page: 'docs/deploy.md',
