@@ -1,4 +1,5 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
 /** Serves `/orders?id=` for every unsafe method, and writes the id of each execution into a file. */
@@ -9,6 +10,8 @@ export function serveOrders(app: FastifyInstance, ledger: string, respond: () =>
     handler: async ({ query }) => {
       // A single atomic append, from any process, so that no second execution goes unnoticed.
       appendFileSync(ledger, `${query.id}\n`)
+      // Most requests that are lost with a process were executed by then, so that a repetition is a second execution.
+      await sleep(5)
       return respond()
     },
   })
