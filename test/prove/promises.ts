@@ -37,7 +37,7 @@ export const promises = {
     wording: '**Unsafe requests are sent once.**',
     page: 'docs/balancer.md',
     under: 'instances behind the built-in load balancer are killed with SIGKILL',
-    cost: '502 for an unsafe request that was in flight on the killed instance',
+    cost: '502 for an unsafe request that was in flight on the killed instance; on layer 4 an error for any request there',
   },
   drain: {
     wording: 'An instance that is drained and undrained loses no request',
