@@ -1,9 +1,9 @@
 /** An app as a user would write one, with its own way to stop. */
 
-import { appendFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import Fastify from 'fastify'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
+import { serveOrders } from '../../helpers/ledger.ts'
 
 const { FIXTURE_STOP, FIXTURE_ORDERS = '', PORT } = process.env
 
@@ -33,10 +33,7 @@ await app.register(async (scope) => {
     await delay(500)
     return me
   })
-  scope.post<{ Querystring: { id: string } }>('/orders', async (request) => {
-    appendFileSync(FIXTURE_ORDERS, `${request.query.id}\n`)
-    return me
-  })
+  serveOrders(scope, FIXTURE_ORDERS, () => me)
   scope.addHook('onClose', async () => {
     // A timer that does not keep the process alive.
     await new Promise<void>((resolve) => setTimeout(resolve, 50).unref())
