@@ -88,6 +88,8 @@ export interface TrafficOptions {
   host?: string
   /** Unsafe methods that the load balancer sends again when an instance crashes. nginx does so with PUT and DELETE. */
   repeats?: readonly Method[]
+  /** Without a load balancer in between, so that a kill also loses safe requests. @default false */
+  direct?: boolean
   /** Pause of a client after a response, in ms. @default 4 */
   pauseMs?: number
 }
@@ -168,13 +170,14 @@ export class Traffic {
   /**
    * Stops, and asserts that no request failed and every accepted unsafe one was executed once.
    *
-   * @param kills may lose unsafe requests that were in flight, at most one of each client
+   * @param kills may lose unsafe requests that were in flight (without a load balancer, any), at most one of each client
    */
   async stop(ledger: string, kills: readonly Kill[] = []): Promise<Counts> {
     await this.halt()
-    const { repeats = [] } = this.#options
+    const { repeats = [], direct = false } = this.#options
+    const mayBeLost = (method: Method): boolean => direct || (isUnsafe(method) && !repeats.includes(method))
     const isLost = ({ method, began, ended }: Failure): boolean =>
-      isUnsafe(method) && !repeats.includes(method) && kills.some(({ from, to }) => began <= to && ended >= from)
+      mayBeLost(method) && kills.some(({ from, to }) => began <= to && ended >= from)
     const lost = this.failed.filter(isLost)
     const others = this.failed.filter((failure) => !isLost(failure))
     assert.deepEqual(others.slice(0, 20).map(describe), [], `${others.length} of ${this.requests} requests failed`)

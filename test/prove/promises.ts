@@ -1,3 +1,10 @@
+import { data } from './promises/data.ts'
+import { instance } from './promises/instance.ts'
+import { processes } from './promises/processes.ts'
+import { proxies } from './promises/proxies.ts'
+import { readme } from './promises/readme.ts'
+import { state } from './promises/state.ts'
+
 /** A promise of README or docs that can be checked. */
 export interface PromiseLine {
   /** The exact words. */
@@ -8,7 +15,7 @@ export interface PromiseLine {
   under: string
   /** What it costs a client at worst. */
   cost: string
-  /** Tests of `npm test` that show it as well, `file › title`. */
+  /** Tests of `npm test` that show it as well: `file › title`, with `*` for what a template inserts, or whole files. */
   tests?: readonly string[]
 }
 
@@ -19,7 +26,14 @@ export const promises = {
     page: 'README.md',
     under: 'every instance is replaced, one after the other, with SIGTERM',
     cost: 'nothing',
+    tests: ['test/instance/lifecycle/stop.test.ts › an app that is stopped under load loses no request'],
   },
+  ...readme,
+  ...instance,
+  ...processes,
+  ...proxies,
+  ...state,
+  ...data,
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises
