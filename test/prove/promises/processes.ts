@@ -125,6 +125,7 @@ export const processes = {
     page: 'docs/compose.md',
     under: 'SIGKILL of a container under load',
     cost: '502 for a POST in flight on it',
+    tests: ['scripts/test-compose'],
   },
   'eject-compose': {
     wording: 'Every kit is ejected into an empty project.',
