@@ -30,16 +30,26 @@ export class Member {
     return `http://${this.host}:${this.port}`
   }
 
+  /** Whether a process of this slot runs. */
+  get running(): boolean {
+    return this.#process !== undefined && !this.#process.ended
+  }
+
+  /** Starts a process here, which may be a broken build. */
+  launch(env: Env = {}): App {
+    const here = { HOST: this.host, PORT: this.port, FLEET_AGENT_PORT: this.agentPort, INSTANCE_ID: this.id }
+    this.#process = forkApp(program, { env: { NODE_ENV: undefined, ...here, ...this.#env, ...env } })
+    return this.#process
+  }
+
   /** Starts a process here and waits until it is ready. */
   async start(env: Env = {}): Promise<void> {
-    const here = { HOST: this.host, PORT: this.port, FLEET_AGENT_PORT: this.agentPort, INSTANCE_ID: this.id }
-    const child = forkApp(program, { env: { NODE_ENV: undefined, ...here, ...this.#env, ...env } })
-    this.#process = child
+    const child = this.launch(env)
     const ready = async (): Promise<boolean> => {
       if (child.ended) throw new Error(`${this.id} ended: ${child.stdout}${child.stderr}`)
       return (await fetch(`${this.url}/ready`)).ok
     }
-    await until(ready, { what: `${this.id} to be ready`, timeoutMs: 30_000 })
+    await until(ready, { what: `${this.id} to be ready` })
   }
 
   async end(signal: NodeJS.Signals): Promise<number | null> {

@@ -88,8 +88,8 @@ export interface TrafficOptions {
   host?: string
   /** Unsafe methods that the load balancer sends again when an instance crashes. nginx does so with PUT and DELETE. */
   repeats?: readonly Method[]
-  /** Without a load balancer in between, so that a kill also loses safe requests. @default false */
-  direct?: boolean
+  /** The load balancer sends nothing again: it is on layer 4. @default false */
+  layer4?: boolean
   /** Pause of a client after a response, in ms. @default 4 */
   pauseMs?: number
 }
@@ -112,7 +112,7 @@ export interface Failure {
 const describe = ({ method, keptAlive, reason }: Failure): string =>
   `${method} ${keptAlive ? 'kept alive' : 'new connection'}: ${reason}`
 
-/** When a process or server that may have requests in flight was killed: from the signal until it was gone. */
+/** When something with requests in flight was killed: from the signal until it was gone, or back. */
 export interface Kill {
   from: number
   to: number
@@ -170,19 +170,24 @@ export class Traffic {
   /**
    * Stops, and asserts that no request failed and every accepted unsafe one was executed once.
    *
-   * @param kills may lose unsafe requests that were in flight (without a load balancer, any), at most one of each client
+   * @param kills of instances. They may lose unsafe requests that were in flight, at most one of each client; on layer 4
+   * safe ones, too
+   * @param outages of the load balancer: any request at that time may fail, but none is executed twice
    */
-  async stop(ledger: string, kills: readonly Kill[] = []): Promise<Counts> {
+  async stop(ledger: string, kills: readonly Kill[] = [], outages: readonly Kill[] = []): Promise<Counts> {
     await this.halt()
-    const { repeats = [], direct = false } = this.#options
-    const mayBeLost = (method: Method): boolean => direct || (isUnsafe(method) && !repeats.includes(method))
-    const isLost = ({ method, began, ended }: Failure): boolean =>
-      mayBeLost(method) && kills.some(({ from, to }) => began <= to && ended >= from)
-    const lost = this.failed.filter(isLost)
-    const others = this.failed.filter((failure) => !isLost(failure))
+    const { repeats = [], layer4 = false } = this.#options
+    const overlaps = ({ began, ended }: Failure, of: readonly Kill[]): boolean =>
+      of.some(({ from, to }) => began <= to && ended >= from)
+    const isLost = (failure: Failure): boolean =>
+      (layer4 || isUnsafe(failure.method)) && !repeats.includes(failure.method) && overlaps(failure, kills)
+    const out = this.failed.filter((failure) => overlaps(failure, outages))
+    const lost = this.failed.filter((failure) => !out.includes(failure) && isLost(failure))
+    const allowed = new Set([...out, ...lost])
+    const others = this.failed.filter((failure) => !allowed.has(failure))
     assert.deepEqual(others.slice(0, 20).map(describe), [], `${others.length} of ${this.requests} requests failed`)
-    for (const { from, to } of kills) {
-      const at = lost.filter(({ began, ended }) => began <= to && ended >= from)
+    for (const kill of kills) {
+      const at = lost.filter((failure) => overlaps(failure, [kill]))
       assert.ok(at.length <= this.#clients, `${at.length} requests of ${this.#clients} clients were lost in one kill`)
     }
     const executed = executions(ledger, this.#name)
@@ -190,13 +195,18 @@ export class Traffic {
     const isRepeated = (id: string): boolean => kills.length > 0 && repeats.some((method) => id.endsWith(`-${method}`))
     const twice = again.filter(([id]) => !isRepeated(id))
     assert.deepEqual(twice.slice(0, 20), [], 'an unsafe request was executed twice')
-    // Of the lost ones some were executed. Nobody can tell which.
-    const unanswered = new Set(lost.map(({ id }) => id))
+    // Some of those without a response were executed. No load balancer can tell which.
+    const unanswered = new Set([...allowed].map(({ id }) => id))
     const done = new Set([...executed.keys()].filter((id) => !unanswered.has(id)))
     assert.deepEqual(done, this.#accepted, 'the accepted unsafe requests were executed')
-    const repeated = again.length - twice.length
-    const counts = { requests: this.requests, failed: others.length, inFlight: lost.length, twice: twice.length }
-    return repeated > 0 ? { ...counts, repeated } : counts
+    return {
+      requests: this.requests,
+      failed: others.length,
+      inFlight: lost.length,
+      twice: twice.length,
+      ...(again.length > twice.length && { repeated: again.length - twice.length }),
+      ...(outages.length > 0 && { outage: out.length }),
+    }
   }
 
   async halt(): Promise<void> {

@@ -129,7 +129,7 @@ describe('replacing instances behind nginx', () => {
     const traffic = new Traffic(front.port)
     t.after(() => traffic.halt())
     for (let turn = 0; turn < 10; turn++) await front.reload({})
-    if (await isAtLeast(1, 27, 4)) {
+    if (await isAtLeast([1, 27, 4])) {
       await traffic.stop(orders)
     } else {
       // The reload closes idle client connections, and a request may be in transit. New connections are not affected.

@@ -94,7 +94,7 @@ prove(
     for (let kill = 1; kill <= proof.pick(2, 20); kill++) {
       const alive = logged(group, 'worker ready').map(({ workerPid }) => workerPid as number)
       const victim = proof.random.pick(alive.filter(isAlive))
-      const traffic = new Traffic(group.port, 8, 'mixed', { direct: true })
+      const traffic = new Traffic(group.port, 8, 'mixed', { layer4: true })
       proof.t.after(() => traffic.halt())
       await traffic.more()
       const killed = await traffic.kill(async () => {

@@ -43,7 +43,7 @@ class Setup {
   }
 
   traffic(proof: Proof, clients = 8): Traffic {
-    const traffic = new Traffic(this.port, clients, 'mixed', { direct: true })
+    const traffic = new Traffic(this.port, clients, 'mixed', { layer4: true })
     proof.t.after(() => traffic.halt())
     return traffic
   }

@@ -21,19 +21,77 @@ export interface PromiseLine {
 
 /** Each line of docs/guarantees.md. Proofs (`prove()`) name the key. */
 export const promises = {
-  'rolling-restart': {
-    wording: 'no dropped requests',
-    page: 'README.md',
-    under: 'every instance is replaced, one after the other, with SIGTERM',
-    cost: 'nothing',
-    tests: ['test/instance/lifecycle/stop.test.ts › an app that is stopped under load loses no request'],
-  },
   ...readme,
   ...instance,
   ...processes,
   ...proxies,
   ...state,
   ...data,
+  'rolling-restart': {
+    wording: 'no dropped requests',
+    page: 'README.md',
+    under: 'every instance is replaced, one after the other, with SIGTERM',
+    cost: 'nothing',
+  },
+  // ---- Load balancers
+  'kill-nginx': {
+    wording: 'A `POST` (`PATCH`, `LOCK`) that was sent is never sent again',
+    page: 'docs/nginx.md',
+    under: 'instances behind nginx are killed with SIGKILL',
+    cost: '502 for a POST or PATCH that was in flight on the killed instance; a PUT or DELETE in flight may run twice',
+    tests: [
+      'test/nginx/retry.test.ts › does not repeat a * that was sent',
+      'test/nginx/retry.test.ts › sends a POST to another instance if the first is unreachable',
+      'test/nginx/replace.test.ts › loses no GET, and only in-flight POSTs, when an instance is killed',
+    ],
+  },
+  'kill-haproxy': {
+    wording: 'Any other request that was sent is never sent again',
+    page: 'docs/haproxy.md',
+    under: 'instances behind HAProxy are killed with SIGKILL',
+    cost: '502 for a request other than GET and HEAD that was in flight on the killed instance',
+    tests: [
+      'test/haproxy/front.test.ts › retries a failed GET on another instance, and never a POST',
+      'test/haproxy/front.test.ts › responds 502 to an HTTP/2 client whose POST was cut, instead of “not processed”',
+    ],
+  },
+  'kill-built-in': {
+    wording: 'Unsafe requests are sent once.',
+    page: 'docs/balancer.md',
+    under: 'instances behind the built-in load balancer are killed with SIGKILL',
+    cost: '502 for an unsafe request that was in flight on the killed instance',
+    tests: ['test/edge/balancer/failures.test.ts › never causes a POST to run twice'],
+  },
+  drain: {
+    wording: 'An instance that is drained and undrained loses no request',
+    page: 'docs/operators.md',
+    under: 'instances are drained and undrained through the operators’ API',
+    cost: 'nothing',
+  },
+  'bad-build': {
+    wording: 'A build that exits or hangs before it listens receives no request',
+    page: 'docs/deploy.md',
+    under: 'an instance is replaced by a build that exits, hangs, or (not behind nginx) is never ready',
+    cost: 'nothing',
+  },
+  'reload-nginx': {
+    wording: 'From 1.27.4 connections stay open (`FLEET_RELOAD=gentle`) and no request is lost',
+    page: 'docs/nginx.md',
+    under: 'nginx is reloaded',
+    cost: 'nothing; before 1.27.4, a request on a kept-alive connection, which a browser sends again if it is safe',
+  },
+  'reload-haproxy': {
+    wording: 'A reload of HAProxy (SIGUSR2) loses none either',
+    page: 'docs/haproxy.md',
+    under: 'HAProxy is reloaded',
+    cost: 'nothing',
+  },
+  'front-killed': {
+    wording: 'A load balancer that is killed loses its requests in flight, and repeats none after its restart',
+    page: 'docs/deploy.md',
+    under: 'the load balancer is killed with SIGKILL, and started again',
+    cost: 'an error for each request in flight, and refused connections until it listens again',
+  },
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises

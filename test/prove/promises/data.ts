@@ -18,13 +18,6 @@ export const data = {
       'test/state/faults/failover.test.ts › under load: responds to every request with 200 or 503',
     ],
   },
-  'redis-recovers': {
-    wording: 'When the fault is over, every row works again by itself.',
-    page: faults,
-    under: 'the end of each of these faults',
-    cost: 'nothing',
-    tests: [`${redisFaults} › every row works again afterwards`],
-  },
   'redis-rotation': {
     wording: 'The instance stays in rotation and `/health` reports `degraded`, unless `redis.critical` is set.',
     page: faults,
@@ -33,16 +26,6 @@ export const data = {
     tests: [
       'test/state/redis/redis.test.ts › degrades the instance, or makes it unready if `critical` is true',
       'test/state/redis/redis.test.ts › a command that fails because of Redis degrades the check at once, and the check recovers by itself',
-    ],
-  },
-  'redis-replicated-writes': {
-    wording: 'A write that was not replicated when its primary died is lost.',
-    page: faults,
-    under: 'SIGKILL of the primary behind Sentinel or in a Cluster',
-    cost: 'that write; replicated ones are kept',
-    tests: [
-      'test/state/faults/failover.test.ts › under load: keeps writes that were acknowledged and replicated',
-      'test/state/topologies.test.ts › Sentinel: tokens, revocations, peers, locks and the leader survive the death of the primary',
     ],
   },
   'lock-short-outage': {

@@ -7,13 +7,6 @@ const edge = 'test/edge/balancer'
 const hostile = 'test/edge/hostile-upstream.test.ts'
 
 export const proxies = {
-  'balancer-unsafe-once': {
-    wording: 'Unsafe requests are sent once.',
-    page: balancer,
-    under: 'a target dies, responds 502 or 503, or breaks the connection',
-    cost: '502, and nobody knows whether the request was executed',
-    tests: [`${edge}/failures.test.ts › never causes a POST to run twice`],
-  },
   'balancer-safe-repeated': {
     wording: 'Safe requests are repeated.',
     page: balancer,
@@ -117,18 +110,6 @@ export const proxies = {
       'test/nginx/replace.test.ts › loses no request while instances are replaced one after the other, * × each: *',
     ],
   },
-  'nginx-unsafe-once': {
-    wording:
-      'A `POST` (`PATCH`, `LOCK`) that was sent is never sent again; one whose instance could not be reached is.',
-    page: nginx,
-    under: 'SIGKILL of an instance under load',
-    cost: '502 for a POST in flight on it',
-    tests: [
-      'test/nginx/retry.test.ts › does not repeat a * that was sent',
-      'test/nginx/retry.test.ts › sends a POST to another instance if the first is unreachable',
-      'test/nginx/replace.test.ts › loses no GET, and only in-flight POSTs, when an instance is killed',
-    ],
-  },
   'nginx-all-failed': {
     wording:
       'When restarts follow each other quickly, nginx may mark all instances as failed although some have recovered. Then `@last_resort` tries all of them again',
@@ -136,13 +117,6 @@ export const proxies = {
     under: 'all instances were marked as failed, and some have recovered',
     cost: 'nothing',
     tests: ['test/nginx/retry.test.ts › *: an instance that is back serves at once after all were marked as failed'],
-  },
-  'nginx-reload': {
-    wording: 'From 1.27.4 connections stay open (`FLEET_RELOAD=gentle`) and no request is lost.',
-    page: nginx,
-    under: 'a reload of nginx under load',
-    cost: 'before 1.27.4: a request on an idle connection that nginx closes at that moment',
-    tests: ['test/nginx/replace.test.ts › loses no request while nginx is reloaded'],
   },
   'nginx-static': {
     wording: 'files are served even when every instance is down',
@@ -164,24 +138,7 @@ export const proxies = {
     page: haproxy,
     under: 'instances are replaced one after the other, in quick succession, under load',
     cost: 'nothing',
-    tests: ['test/haproxy/rolling.test.ts › fails no request of any method and repeats none on HAProxy *'],
-  },
-  'haproxy-reload': {
-    wording: 'A reload of HAProxy (SIGUSR2) loses none either.',
-    page: haproxy,
-    under: 'a reload of HAProxy under load',
-    cost: 'nothing',
-    tests: ['test/haproxy/rolling.test.ts › fails no request of any method and repeats none on HAProxy *'],
-  },
-  'haproxy-unsafe-once': {
-    wording: 'Any other request that was sent is never sent again',
-    page: haproxy,
-    under: 'SIGKILL of an instance under load',
-    cost: '502 for an unsafe request in flight on it',
-    tests: [
-      'test/haproxy/front.test.ts › retries a failed GET on another instance, and never a POST',
-      'test/haproxy/front.test.ts › responds 502 to an HTTP/2 client whose POST was cut, instead of “not processed”',
-    ],
+    tests: ['test/prove/haproxy.prove.ts'],
   },
   'haproxy-pools': {
     wording:

@@ -276,11 +276,4 @@ export const state = {
     cost: 'nothing',
     tests: ['test/state/registry/trust.test.ts › executes a signed command once, in the addressed process only'],
   },
-  'registry-scale': {
-    wording: 'A heartbeat is one script, three times per lease. Its cost does not depend on the size of the fleet.',
-    page: registry,
-    under: 'a thousand instances',
-    cost: 'nothing',
-    tests: ['test/state/registry/registry.test.ts › a heartbeat costs the same in a fleet of a thousand'],
-  },
 } as const satisfies Record<string, PromiseLine>
