@@ -48,7 +48,7 @@ prove(
   'fleet-start-bad-build',
   async (proof) => {
     const release = new Release('good')
-    const readyTimeoutMs = '6000'
+    const readyTimeoutMs = '15000'
     const group = await startGroup(release, ['--workers', '2', '--ready-timeout', readyTimeoutMs])
     await until(() => logged(group, 'worker ready').length === 2, { what: 'both workers' })
     const pids = new Set(logged(group, 'worker ready').map(({ workerPid }) => workerPid))
@@ -58,8 +58,8 @@ prove(
     const late = new RegExp(`was not ready within ${readyTimeoutMs} ms`)
     const bad: [why: string, deploy: () => void, expected: RegExp][] = [
       ['throws', () => release.write('throw new Error("a bad build")'), ends],
-      ['is never ready', () => release.deploy({ version: 'bad', neverReady: true }), late],
       ['does not compile', () => release.write('this is no program'), ends],
+      ['is never ready', () => release.deploy({ version: 'bad', neverReady: true }), late],
       ['hangs', () => release.write('setInterval(() => {}, 1000)'), late],
     ]
     const tried = bad.slice(0, proof.pick(2, bad.length))

@@ -83,7 +83,9 @@ export function writePage(outcomes: readonly Outcome[]): void {
   for (const outcome of outcomes) if (outcome.status === 'passed') last[outcome.name] = outcome
   const files = proofs()
   const exists = ({ file, name }: Outcome): boolean =>
-    (files.get(file) ?? []).some(({ title }) => matchesTitle(title, name))
+    (files.get(file) ?? []).some(({ title }) =>
+      [title, `${title}, part *`].some((pattern) => matchesTitle(pattern, name)),
+    )
   const sorted = Object.values(last)
     .filter(exists)
     .sort((a, b) => a.name.localeCompare(b.name))
