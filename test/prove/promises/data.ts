@@ -35,6 +35,17 @@ export const data = {
     cost: 'nothing',
     tests: ['test/state/locks/locks.test.ts › a lock survives a short outage'],
   },
+  'idempotency-pending': {
+    wording:
+      'The instance of the request then keeps the result as a pending write for `lockMs`, the life of the claim, and writes it when Redis is back.',
+    page: faults,
+    under: 'Redis fails after a key was claimed and before its response was stored',
+    cost: '409 with `Retry-After: 1` on other instances until then',
+    tests: [
+      'test/state/idempotency/plugin.test.ts › stores the response when Redis is back, for *',
+      'test/state/idempotency/plugin.test.ts › releases the key of a failed request when Redis is back',
+    ],
+  },
   'broadcast-at-most-once': {
     wording: 'Messages are delivered at most once.',
     page: faults,
@@ -74,6 +85,14 @@ export const data = {
       `${replicas} › a killed replica fails no read, leaves rotation, and returns by itself`,
       `${replicas} › retries the reads of a hanging replica elsewhere, and sends it no further ones`,
     ],
+  },
+  'replica-promoted': {
+    wording:
+      "A promoted replica is used once the primary's client has connected to it too. Until then it gets no reads, because two primaries are worse than one replica less.",
+    page,
+    under: 'a replica is promoted',
+    cost: 'nothing',
+    tests: [`${replicas} › leaves out a server that is neither a standby nor the primary`],
   },
   'replicas-serve': {
     wording: 'While the primary is down, replicas keep serving reads',

@@ -127,6 +127,35 @@ export const processes = {
     cost: '502 for a POST in flight on it',
     tests: ['scripts/test-compose'],
   },
+  'compose-scaling': {
+    wording:
+      'An instance that is removed receives `SIGTERM`, drains for `DRAIN_DELAY` while it still serves, and exits.',
+    page: 'docs/compose.md',
+    under: 'five instances become three under load',
+    cost: 'nothing',
+    tests: ['scripts/test-compose'],
+  },
+  'compose-bad-build': {
+    wording: 'A build that does not become healthy is rolled back',
+    page: 'docs/compose.md',
+    under: '`fleet deploy --front compose` of a build that exits, and of one that hangs, under load',
+    cost: 'nothing',
+    tests: ['scripts/test-compose'],
+  },
+  'compose-rotation': {
+    wording: 'Sessions survive a rotation, and end at the second one if their cookie was not renewed in between.',
+    page: 'docs/compose.md',
+    under: '`SESSION_SECRET` is replaced, and the instances are restarted under load',
+    cost: 'nothing',
+    tests: ['scripts/test-compose'],
+  },
+  'compose-redis': {
+    wording: 'Redis keeps an append-only file, flushed every second.',
+    page: 'docs/compose.md',
+    under: 'SIGKILL of Redis',
+    cost: 'writes of the last second',
+    tests: ['scripts/test-compose'],
+  },
   'eject-compose': {
     wording: 'Every kit is ejected into an empty project.',
     page: 'docs/eject.md',
@@ -139,5 +168,14 @@ export const processes = {
     page: 'docs/swarm.md',
     under: 'a rolling update, a build that exits, one that is never ready, and scaling, under load',
     cost: 'nothing',
+  },
+  'swarm-liveness': {
+    wording: 'an instance that has lost a dependency is not restarted for it',
+    page: 'docs/swarm.md',
+    under: 'a dependency is gone',
+    cost: 'an error response of routes that need it',
+    tests: [
+      'test/app/trouble.test.ts › without the database it is live, not ready, responds 503 where needed, and recovers',
+    ],
   },
 } as const satisfies Record<string, PromiseLine>

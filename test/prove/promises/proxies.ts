@@ -184,4 +184,11 @@ export const proxies = {
     cost: 'nothing; by Kubernetes, whose objects are validated here and applied to no cluster',
     tests: ['test/deploy/kubernetes.test.ts › passes fleet doctor, as applied'],
   },
+  'liveness-alone': {
+    wording: 'depends on no other service: a Redis outage must not restart every pod',
+    page: 'docs/kubernetes.md',
+    under: 'Redis is gone',
+    cost: 'what [faults.md](faults.md) says for each operation',
+    tests: ['test/state/faults/faults.test.ts › observes exactly the rows of the docs'],
+  },
 } as const satisfies Record<string, PromiseLine>

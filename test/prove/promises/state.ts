@@ -260,6 +260,13 @@ export const state = {
       'test/state/locks/failures.test.ts › keeps a replicated lock; the fencing token rejects the late holder of one that was not replicated',
     ],
   },
+  'registry-killed': {
+    wording: 'A killed instance disappears from the list within this time.',
+    page: 'docs/options.md',
+    under: 'SIGKILL of an instance',
+    cost: 'nothing',
+    tests: ['test/state/registry/registry.test.ts › an instance killed with SIGKILL disappears within one lease'],
+  },
   'registry-restores': {
     wording:
       'An instance whose entry is overwritten restores it with its next heartbeat, and its peers keep its last valid facts.',
