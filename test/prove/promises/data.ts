@@ -103,17 +103,6 @@ export const data = {
       `${failover} › after the primary dies and a replica is promoted, reads never stop, and writes fail fast and then resume`,
     ],
   },
-  'primary-fails-over': {
-    wording:
-      'When the primary dies, writes fail with 503 `FLEET_ERR_DATABASE_UNAVAILABLE` and `Retry-After` until another server is promoted, and then continue there without a restart.',
-    page,
-    under: 'SIGKILL of the primary, then a promotion',
-    cost: '503 for writes until the promotion; one whose connection broke may have been executed',
-    tests: [
-      `${failover} › after the primary dies and a replica is promoted, reads never stop, and writes fail fast and then resume`,
-      `${failover} › reports that no server of the list accepts writes, and resumes when one does`,
-    ],
-  },
   'own-writes': {
     wording: "a user's reads go only to replicas that have replayed that user's writes, on any instance",
     page,
