@@ -48,7 +48,7 @@ prove(
   'fleet-start-bad-build',
   async (proof) => {
     const release = new Release('good')
-    const readyTimeoutMs = '15000'
+    const readyTimeoutMs = '30000'
     const group = await startGroup(release, ['--workers', '2', '--ready-timeout', readyTimeoutMs])
     await until(() => logged(group, 'worker ready').length === 2, { what: 'both workers' })
     const pids = new Set(logged(group, 'worker ready').map(({ workerPid }) => workerPid))
