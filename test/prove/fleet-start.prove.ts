@@ -28,7 +28,7 @@ proveInParts(
       // Half of them by signal, half by the command, which waits.
       if (round % 2 === 1) {
         await group.kill('SIGHUP')
-        await until(() => logged(group, 'reloaded').length === round, { what: 'the reload' })
+        await until(() => logged(group, 'reloaded').length === round, { what: 'the reload', timeoutMs: 180_000 })
       } else {
         const reload = fleetCommand(['reload', '--control', release.control])
         assert.deepEqual(await reload.exit, { code: 0, signal: null }, reload.stderr)
