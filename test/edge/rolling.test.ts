@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import type { PoolOptions } from '../../src/edge/http/pool-options.ts'
 import { createProxy, type ReverseProxy } from '../../src/edge/http/server.ts'
-import { Member } from '../haproxy/fleet.ts'
-import { freePort } from '../helpers/free-port.ts'
+import { type Member, startPool } from '../haproxy/fleet.ts'
 import { executions } from '../helpers/ledger.ts'
 import { type Kill, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
@@ -14,21 +12,6 @@ import { atEnd } from './at-end.ts'
 import { get } from './front.ts'
 
 // Replacements one after the other of a single pool are in test/prove/built-in.prove.ts.
-
-async function start(pool: string, orders: string): Promise<Member[]> {
-  const first = await freePort(4)
-  const env = { FLEET_NAME: randomUUID(), FLEET_POOL: pool, DRAIN_DELAY: 0, ORDERS: orders }
-  const members = [0, 1].map(
-    (i) => new Member(`${pool}-${i}`, { host: '127.0.0.1', port: first + i, agentPort: first + 2 + i }, env),
-  )
-  await Promise.all(members.map((member) => member.start()))
-  return members
-}
-
-async function replace(member: Member): Promise<void> {
-  assert.equal(await member.end('SIGTERM'), 0)
-  await member.start()
-}
 
 /** A proxy in front of two real instances in each of two pools, under load with every method. */
 async function underLoad(ofV2: PoolOptions = {}): Promise<{
@@ -41,7 +24,8 @@ async function underLoad(ofV2: PoolOptions = {}): Promise<{
   more(): Promise<unknown>
 }> {
   const orders = join(temporaryFolder('orders'), 'orders')
-  const [base, v2] = await Promise.all([start('default', orders), start('v2', orders)])
+  const env = { DRAIN_DELAY: 0, ORDERS: orders }
+  const [base, v2] = await Promise.all([startPool('default', 2, env), startPool('v2', 2, env)])
   const proxy = createProxy({
     targets: base.map(({ url }) => url),
     pools: { v2: { targets: v2.map(({ url }) => url), ...ofV2 } },
@@ -70,10 +54,10 @@ describe('two pools of real instances behind the proxy', () => {
   for (const how of ['one after the other', 'all at once'])
     it(`lose no request and run none twice while all instances are replaced ${how}`, async () => {
       const { base, v2, orders, loads, more } = await underLoad()
-      if (how === 'all at once') await Promise.all([...base, ...v2].map(replace))
+      if (how === 'all at once') await Promise.all([...base, ...v2].map((member) => member.replace()))
       else {
         for (const i of [0, 1]) {
-          await Promise.all([base[i] as Member, v2[i] as Member].map(replace))
+          await Promise.all([base[i]?.replace(), v2[i]?.replace()])
           await more()
         }
       }

@@ -52,6 +52,13 @@ export class Member {
     await until(ready, { what: `${this.id} to be ready` })
   }
 
+  /** Drains it and starts the next process here. */
+  async replace(): Promise<void> {
+    const code = await this.end('SIGTERM')
+    if (code !== 0) throw new Error(`${this.id} ended with ${code}`)
+    await this.start()
+  }
+
   async end(signal: NodeJS.Signals): Promise<number | null> {
     await this.#process?.kill(signal)
     return this.#process?.ended?.code ?? null
@@ -69,6 +76,17 @@ export class Member {
     })
     if (status !== 200) throw new Error(`${command}: ${status}`)
   }
+}
+
+/** Starts instances of a pool, whose orders are recorded in one file. */
+export async function startPool(pool: string, count: number, env: Env): Promise<Member[]> {
+  const first = await freePort(2 * count)
+  const members = Array.from({ length: count }, (_, i) => {
+    const address = { host: '127.0.0.1', port: first + i, agentPort: first + count + i }
+    return new Member(`${pool}-${i + 1}`, address, { FLEET_NAME: `fleet-${first}`, FLEET_POOL: pool, ...env })
+  })
+  await Promise.all(members.map((member) => member.start()))
+  return members
 }
 
 export interface Fleet {

@@ -86,6 +86,8 @@ export interface TrafficOptions {
   methods?: readonly Method[]
   /** @default 127.0.0.1 */
   host?: string
+  /** Every fourth unsafe request is executed at once and gets its response so much later, in ms. @default 0 */
+  slowMs?: number
   /** Unsafe methods that the load balancer sends again when an instance crashes. nginx does so with PUT and DELETE. */
   repeats?: readonly Method[]
   /** The load balancer sends nothing again: it is on layer 4. @default false */
@@ -137,6 +139,7 @@ export class Traffic {
   readonly #keepAlive = new Agent({ keepAlive: true })
   readonly #name = randomUUID()
   readonly #clients: number
+  #unsafe = 0
   /** Unsafe requests with a 200. */
   readonly #accepted = new Set<string>()
   readonly #stop: () => Promise<void>
@@ -215,7 +218,7 @@ export class Traffic {
   }
 
   async #send(client: number, i: number): Promise<void> {
-    const { prefix = '', methods: all = methods, host } = this.#options
+    const { prefix = '', methods: all = methods, host, slowMs = 0 } = this.#options
     const method = all[(client + i) % all.length] as Method
     const unsafe = isUnsafe(method)
     const id = `${this.#name}-${client}-${i}-${method}`
@@ -228,7 +231,8 @@ export class Traffic {
     const fail = (reason: string, more: Pick<Failure, 'status' | 'code'>): void =>
       void this.failed.push({ id, method, keptAlive, began, ended: Date.now(), ...more, reason })
     try {
-      const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}`
+      const slow = unsafe && slowMs > 0 && this.#unsafe++ % 4 === 0 ? `&ms=${slowMs}` : ''
+      const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}${slow}`
       const { status, headers, body } = await exchange(this.#port, method, path, { agent, onStale, host })
       if (status !== 200) return fail(`${status} ${body.slice(0, 300)}`, { status })
       if (unsafe) this.#accepted.add(id)

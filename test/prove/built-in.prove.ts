@@ -37,7 +37,9 @@ for (const { title, options, drainDelayMs, layer4 } of [
       fullOnly: part > 1,
     })
   prove(`kill -9 of instances behind ${title}`, 'kill-built-in', each(kills))
-  prove(`drain and undrain behind ${title}`, 'drain', each(drains))
-  prove(`bad builds behind ${title}`, 'bad-build', each(badBuilds))
-  prove(`kill -9 of ${title}`, 'front-killed', each(crashes))
+  // On layer 4 probes do the same for these as on layer 7.
+  const other = { fullOnly: layer4 }
+  prove(`drain and undrain behind ${title}`, 'drain', each(drains), other)
+  prove(`bad builds behind ${title}`, 'bad-build', each(badBuilds), other)
+  prove(`kill -9 of ${title}`, 'front-killed', each(crashes), other)
 }

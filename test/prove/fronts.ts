@@ -55,6 +55,8 @@ async function underLoad(
   const traffic = new Traffic(front.port, 6, kind(front), {
     repeats: front.repeats ?? [],
     layer4: front.layer4 ?? false,
+    // Some requests are always in flight.
+    slowMs: 200,
   })
   const faults: Faults = { kills: [], outages: [] }
   try {

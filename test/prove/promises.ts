@@ -59,7 +59,7 @@ export const promises = {
     wording: 'Unsafe requests are sent once.',
     page: 'docs/balancer.md',
     under: 'instances behind the built-in load balancer are killed with SIGKILL',
-    cost: '502 for an unsafe request that was in flight on the killed instance',
+    cost: '502 for an unsafe request that was in flight on the killed instance; on layer 4 an error for any request there',
     tests: ['test/edge/balancer/failures.test.ts › never causes a POST to run twice'],
   },
   drain: {
@@ -84,6 +84,24 @@ export const promises = {
     wording: 'A reload of HAProxy (SIGUSR2) loses none either',
     page: 'docs/haproxy.md',
     under: 'HAProxy is reloaded',
+    cost: 'nothing',
+  },
+  'haproxy-weights': {
+    wording: '`up ready 60%` otherwise: the share of its weight that it can take now',
+    page: 'docs/haproxy.md',
+    under: 'an instance behind HAProxy fails, waits, computes, starts, or has a weight of its own',
+    cost: 'the responses of that instance',
+  },
+  'haproxy-dns': {
+    wording: 'HAProxy follows DNS, so scaling needs no restart',
+    page: 'docs/haproxy.md',
+    under: 'instances of a name are added and removed',
+    cost: 'nothing',
+  },
+  'all-drain': {
+    wording: 'When no instance is in rotation, all are tried: a draining instance still serves requests',
+    page: 'docs/haproxy.md',
+    under: 'every instance behind HAProxy drains',
     cost: 'nothing',
   },
   'front-killed': {
