@@ -42,7 +42,6 @@ export const promises = {
     tests: [
       'test/nginx/retry.test.ts › does not repeat a * that was sent',
       'test/nginx/retry.test.ts › sends a POST to another instance if the first is unreachable',
-      'test/nginx/replace.test.ts › loses no GET, and only in-flight POSTs, when an instance is killed',
     ],
   },
   'kill-haproxy': {
