@@ -44,14 +44,15 @@ test('reloads an app without this package too', async () => {
 test('`--check` reports whether a build becomes ready, without touching a running group', async () => {
   const release = new Release('1')
   const group = await startGroup(release, ['--workers', '1'])
-  const check = async (): Promise<number | null> => {
-    const command = fleetCommand(['start', release.file, '--check', '--ready-timeout', '4000'], { PORT: group.port })
+  const check = async (readyTimeoutMs = '30000'): Promise<number | null> => {
+    const args = ['start', release.file, '--check', '--ready-timeout', readyTimeoutMs]
+    const command = fleetCommand(args, { PORT: group.port })
     return (await command.exit).code
   }
   assert.equal(await check(), 0)
   release.write('throw new Error("a bad build")')
   assert.equal(await check(), 1)
   release.deploy({ version: '2', neverReady: true })
-  assert.equal(await check(), 1)
+  assert.equal(await check('3000'), 1)
   assert.equal((await sendRequest(group.port, 'GET', '/')).version, '1')
 })
