@@ -9,6 +9,8 @@ import { Visitor } from './fixtures/visitor.ts'
 import { proveInParts } from './parts.ts'
 import { prove } from './prove.ts'
 
+// A busy machine takes long to start a worker, which is no failure here.
+const workers = ['--workers', '2', '--ready-timeout', '120000']
 const visits = new URL('fixtures/visits.ts', import.meta.url).pathname
 
 proveInParts(
@@ -17,7 +19,7 @@ proveInParts(
   { quick: 2, full: 25, parts: 4 },
   async (proof, rounds) => {
     const release = new Release()
-    const group = await startGroup(release, ['--workers', '2'])
+    const group = await startGroup(release, workers)
     const traffic = new Traffic(group.port)
     proof.t.after(() => traffic.halt())
     const versions = new Set(['1'])
@@ -118,7 +120,7 @@ prove(
     const env = { REDIS_URL: redis.url, SESSION_SECRET: 'the secret of the visits in this proof only' }
     const build = (version: string): void =>
       release.write(`import { serve } from ${JSON.stringify(visits)}\nawait serve(${JSON.stringify(version)})\n`)
-    const start = (): Promise<Group> => startGroup(release, ['--workers', '2'], env)
+    const start = (): Promise<Group> => startGroup(release, workers, env)
     build('1')
     const first = await start()
     const visitors = Array.from({ length: 8 }, () => new Visitor())
