@@ -197,7 +197,7 @@ await serve({ version: '2', orders: ${JSON.stringify(release.orders)} })
     good.deploy({ version: '1', orders: release.orders })
     const kept = join(release.folder, 'kept.ts')
     const restore = `sh -c 'cp ${good.file} ${kept} && mv ${kept} ${release.file}'`
-    const undone = run('3', '--restore', restore, '--timeout', '20000')
+    const undone = run('3', '--restore', restore, '--timeout', '60000')
     assert.equal((await undone.exit).code, 1, undone.stderr)
     assert.match(undone.stderr, /FLEET_ERR_DEPLOY_FAILED.*not ready as version 3/)
     assert.equal((await setup.send()).version, '1')
