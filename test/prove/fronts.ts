@@ -139,7 +139,7 @@ export const badBuilds = (proof: Proof, starts: Starts): Promise<void> =>
         await member.end('SIGTERM')
         const bad = member.launch({ BROKEN, FLEET_VERSION: 'bad' })
         if (BROKEN === 'exits') await bad.exit
-        if (BROKEN === 'unready') await until(async () => (await fetch(`${member.url}/ready`)).status === 503)
+        if (BROKEN === 'unready') await until(() => fetch(`${member.url}/ready`), { what: 'a listener' })
         await traffic.more(200)
         await member.end('SIGKILL')
         await member.start({ FLEET_VERSION: 'good' })
