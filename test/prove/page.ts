@@ -12,7 +12,15 @@ const end = '<!-- end -->'
 type Last = Record<string, Outcome>
 
 const number = new Intl.NumberFormat('en')
-const words: Record<string, string> = { inFlight: 'lost in flight', twice: 'executed twice' }
+/** Counts that can be added, besides requests and failures. */
+const words: Record<string, string> = {
+  inFlight: 'lost in flight',
+  twice: 'executed twice',
+  replaced: 'processes replaced',
+  killed: 'processes killed',
+  rejectedBuilds: 'builds rejected',
+  ofCanary: 'errors of the canary',
+}
 
 /** The proofs of each file. */
 export function proofs(): Map<string, TitledCall[]> {
