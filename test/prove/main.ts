@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, release, totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Mode, type Outcome, outcomes } from './outcome.ts'
-import { writePage } from './page.ts'
+import { proofs, writePage } from './page.ts'
 import { report } from './report.ts'
 
 const usage = `npm run prove -- [--quick | --full] [options]
@@ -45,12 +45,10 @@ const { values } = parseArgs({
 const out = resolve(values.out)
 let stopped = false
 const folder = import.meta.dirname
-const files = globSync('*.prove.ts', { cwd: folder }).sort()
-/** The names of the proofs in a file, found in its text: templates have `*` for what they insert. */
-const namesIn = (file: string): string[] =>
-  [...readFileSync(join(folder, file), 'utf8').matchAll(/\bprove\(\s*(['"`])(.*?)\1/gs)].map(([, , name = '']) =>
-    name.replace(/\$\{[^}]*\}/g, '*'),
-  )
+const titles = proofs()
+const files = [...titles.keys()]
+/** The names of the proofs in a file; templates have `*` for what they insert. */
+const namesIn = (file: string): string[] => (titles.get(file) ?? []).map(({ title }) => title)
 
 if (values.help) console.log(usage)
 else if (values.list)

@@ -1,6 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Outcome } from './outcome.ts'
 import { type PromiseId, type PromiseLine, promises } from './promises.ts'
+import { matchesTitle, type TitledCall, titledCalls } from './titles.ts'
 
 const page = new URL('../../docs/guarantees.md', import.meta.url)
 const saved = new URL('last.json', import.meta.url)
@@ -11,35 +12,69 @@ const end = '<!-- end -->'
 type Last = Record<string, Outcome>
 
 const number = new Intl.NumberFormat('en')
-
-function counts({ name, status, counts, mode, started }: Outcome): string {
-  const parts = Object.entries(counts).map(
-    ([what, count]) => `${number.format(count as number)} ${words[what] ?? what}`,
-  )
-  return `${name}: ${status === 'skipped' ? 'skipped' : parts.join(', ')} (${mode}, ${started.slice(0, 10)})`
+/** Counts that can be added, besides requests and failures. */
+const words: Record<string, string> = {
+  inFlight: 'lost in flight',
+  twice: 'executed twice',
+  replaced: 'processes replaced',
+  killed: 'processes killed',
+  rejectedBuilds: 'builds rejected',
+  ofCanary: 'errors of the canary',
 }
 
-const words: Record<string, string> = { inFlight: 'lost in flight', twice: 'executed twice' }
+/** The proofs of each file. */
+export function proofs(): Map<string, TitledCall[]> {
+  const folder = new URL('.', import.meta.url)
+  const files = globSync('*.prove.ts', { cwd: folder.pathname }).sort()
+  return new Map(files.map((file) => [file, titledCalls(readFileSync(new URL(file, folder), 'utf8'), /^prove/)]))
+}
 
-/** The generated part of docs/guarantees.md: a section for each promise. */
+/** The last counts of proofs of one promise: of several together only those that can be added. */
+function counts(outcomes: readonly Outcome[]): string {
+  if (outcomes.length === 0) return 'not run yet'
+  const names = new Set(outcomes.flatMap(({ counts }) => Object.keys(counts)))
+  const shown = [...names].filter(
+    (name) => outcomes.length === 1 || ['requests', 'failed', ...Object.keys(words)].includes(name),
+  )
+  const sum = (name: string): number => outcomes.reduce((total, { counts }) => total + (counts[name] ?? 0), 0)
+  const modes = [...new Set(outcomes.map(({ mode }) => mode))].join(' and ')
+  const latest = outcomes
+    .map(({ started }) => started.slice(0, 10))
+    .sort()
+    .at(-1)
+  const listed = shown.map((name) => `${number.format(sum(name))} ${words[name] ?? name}`)
+  return `${[...(outcomes.length > 1 ? [`${outcomes.length} proofs`] : []), ...listed].join(', ')} (${modes}, ${latest})`
+}
+
+/** A cell of a table on one line. */
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+
+/** The generated part of docs/guarantees.md: a table for each page, a row for each promise. */
 export function render(last: Last): string {
-  const sections = (Object.entries(promises) as [PromiseId, PromiseLine][]).map(([id, line]) => {
-    const proofs = Object.values(last).filter(({ promise }) => promise === id)
-    const shown = [
-      ...proofs.map((outcome) => `- [${outcome.file}](../test/prove/${outcome.file}), ${counts(outcome)}`),
-      ...(line.tests ?? []).map((test) => {
-        const [file = '', title] = test.split(' › ')
-        return `- [${file.split('/').pop()}](../${file}), ${title}`
-      }),
-    ]
+  const files = proofs()
+  const row = ([id, line]: [PromiseId, PromiseLine]): string => {
+    const shown = [...files].flatMap(([file, calls]) => {
+      if (!calls.some(({ second }) => second.includes(id))) return []
+      const outcomes = Object.values(last).filter(({ promise, file: of }) => promise === id && of === file)
+      return [`**\`test/prove/${file}\`: ${counts(outcomes)}**`]
+    })
+    const tests = (line.tests ?? []).map((test) => {
+      const [file = '', title] = test.split(' › ')
+      return `\`${file}\`${title === undefined ? '' : `: ${title.replaceAll('*', '…')}`}`
+    })
+    return `| ${[line.wording, line.under, line.cost].map(cell).join(' | ')} | ${[...shown, ...tests].map(cell).join('<br>')} |`
+  }
+  const pages = Map.groupBy(Object.entries(promises) as [PromiseId, PromiseLine][], ([, { page }]) => page)
+  const tables = [...pages].map(([page, lines]) => {
+    const name = page.startsWith('docs/') ? page.slice(5) : `../${page}`
     return [
-      `### ${id}`,
-      `> ${line.wording} ([${line.page}](${line.page.startsWith('docs/') ? line.page.slice(5) : `../${line.page}`}))`,
-      `**Under:** ${line.under}.  \n**Cost to a client at worst:** ${line.cost}.`,
-      shown.join('\n'),
-    ].join('\n\n')
+      `## [${page.split('/').at(-1)}](${name})\n`,
+      '| promise | under | cost to a client at worst | shown by |',
+      '|---|---|---|---|',
+      ...lines.map(row),
+    ].join('\n')
   })
-  return sections.join('\n\n')
+  return tables.join('\n\n')
 }
 
 /** docs/guarantees.md as it should be. */
@@ -50,11 +85,21 @@ export function expectedPage(): { text: string; expected: string } {
   return { text, expected: `${head}${begin}\n\n${render(last)}\n\n${end}${tail}` }
 }
 
-/** Keeps the counts of what passed or was skipped, and writes the page. */
+/** Keeps the counts of what passed, without those of proofs that no longer exist, and writes the page. */
 export function writePage(outcomes: readonly Outcome[]): void {
   const last = JSON.parse(readFileSync(saved, 'utf8')) as Last
   for (const outcome of outcomes) if (outcome.status === 'passed') last[outcome.name] = outcome
-  const sorted = Object.fromEntries(Object.entries(last).sort(([a], [b]) => a.localeCompare(b)))
-  writeFileSync(saved, `${JSON.stringify(sorted, null, 2)}\n`)
+  const files = proofs()
+  const exists = ({ file, name }: Outcome): boolean =>
+    (files.get(file) ?? []).some(({ title }) =>
+      [title, `${title}, part *`].some((pattern) => matchesTitle(pattern, name)),
+    )
+  const sorted = Object.values(last)
+    .filter(exists)
+    .sort((a, b) => a.name.localeCompare(b.name))
+  writeFileSync(
+    saved,
+    `${JSON.stringify(Object.fromEntries(sorted.map((outcome) => [outcome.name, outcome])), null, 2)}\n`,
+  )
   writeFileSync(page, expectedPage().expected)
 }

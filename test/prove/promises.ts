@@ -1,3 +1,10 @@
+import { data } from './promises/data.ts'
+import { instance } from './promises/instance.ts'
+import { processes } from './promises/processes.ts'
+import { proxies } from './promises/proxies.ts'
+import { readme } from './promises/readme.ts'
+import { state } from './promises/state.ts'
+
 /** A promise of README or docs that can be checked. */
 export interface PromiseLine {
   /** The exact words. */
@@ -8,12 +15,18 @@ export interface PromiseLine {
   under: string
   /** What it costs a client at worst. */
   cost: string
-  /** Tests of `npm test` that show it as well, `file › title`. */
+  /** Tests of `npm test` that show it as well: `file › title`, with `*` for what a template inserts, or whole files. */
   tests?: readonly string[]
 }
 
 /** Each line of docs/guarantees.md. Proofs (`prove()`) name the key. */
 export const promises = {
+  ...readme,
+  ...instance,
+  ...processes,
+  ...proxies,
+  ...state,
+  ...data,
   'rolling-restart': {
     wording: 'no dropped requests',
     page: 'README.md',
@@ -50,18 +63,27 @@ export const promises = {
     page: 'docs/nginx.md',
     under: 'instances behind nginx are killed with SIGKILL',
     cost: '502 for a POST or PATCH that was in flight on the killed instance; a PUT or DELETE in flight may run twice',
+    tests: [
+      'test/nginx/retry.test.ts › does not repeat a * that was sent',
+      'test/nginx/retry.test.ts › sends a POST to another instance if the first is unreachable',
+    ],
   },
   'kill-haproxy': {
     wording: 'Any other request that was sent is never sent again',
     page: 'docs/haproxy.md',
     under: 'instances behind HAProxy are killed with SIGKILL',
     cost: '502 for a request other than GET and HEAD that was in flight on the killed instance',
+    tests: [
+      'test/haproxy/front.test.ts › retries a failed GET on another instance, and never a POST',
+      'test/haproxy/front.test.ts › responds 502 to an HTTP/2 client whose POST was cut, instead of “not processed”',
+    ],
   },
   'kill-built-in': {
-    wording: '**Unsafe requests are sent once.**',
+    wording: 'Unsafe requests are sent once.',
     page: 'docs/balancer.md',
     under: 'instances behind the built-in load balancer are killed with SIGKILL',
     cost: '502 for an unsafe request that was in flight on the killed instance; on layer 4 an error for any request there',
+    tests: ['test/edge/balancer/failures.test.ts › never causes a POST to run twice'],
   },
   drain: {
     wording: 'An instance that is drained and undrained loses no request',

@@ -141,7 +141,7 @@ describe('testFinder', () => {
       'test/two/c.test.ts': "import '../../src/two/c.ts'",
       'test/types.test.ts': "import '../src/types.ts'",
       'test/fleet/slow.test.ts': "import '../../src/one/a.ts'",
-      'test/one/kill.chaos.ts': "import '../../src/one/a.ts'",
+      'test/prove/kill.prove.ts': "import '../../src/one/a.ts'",
     })
     assert.deepEqual(testFinder(root)('src/one/a.ts'), [
       'test/one/a.test.ts',

@@ -1,3 +1,7 @@
+import cluster from 'node:cluster'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { readEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 
 /** What can end a process from outside. */
@@ -88,12 +92,27 @@ async function shutDown(cause: ExitCause, error?: Error): Promise<void> {
   const codes = await Promise.all(all.map((handler) => handler.first(cause, error).catch(() => 1)))
   least = Math.max(least, ...codes)
   isDone = true
+  await leaveCluster(deadline)
   const leftMs = deadline - performance.now()
   if (isRequested || !others || leftMs <= 0) exitNow(least)
   // The other listeners may have work left. The process ends with them.
   process.exitCode = least
   process.off('message', onMessage)
   setTimeout(() => exitNow(least), leftMs).unref()
+}
+
+/**
+ * Waits until the parent of a cluster worker has read that it no longer listens. Until then the parent may pass on a
+ * connection, which only a running worker returns, so that another one gets it. A parent that stands still, such as the
+ * daemon of pm2 on a busy machine, would lose it. The workers of `fleet start` accept connections themselves.
+ */
+async function leaveCluster(deadline: number): Promise<void> {
+  const { worker } = cluster
+  const leftMs = deadline - performance.now()
+  if (!worker?.isConnected() || leftMs <= 0 || readEnv().FLEET_WORKER !== undefined) return
+  const left = once(worker, 'disconnect')
+  worker.disconnect()
+  await Promise.race([left, delay(leftMs)])
 }
 
 const onTerm = (): void => exit('SIGTERM')
