@@ -1,8 +1,10 @@
 import { data } from './promises/data.ts'
+import { fronts } from './promises/fronts.ts'
 import { instance } from './promises/instance.ts'
 import { processes } from './promises/processes.ts'
 import { proxies } from './promises/proxies.ts'
 import { readme } from './promises/readme.ts'
+import { scale } from './promises/scale.ts'
 import { state } from './promises/state.ts'
 
 /** A promise of README or docs that can be checked. */
@@ -27,112 +29,8 @@ export const promises = {
   ...proxies,
   ...state,
   ...data,
-  'rolling-restart': {
-    wording: 'no dropped requests',
-    page: 'README.md',
-    under: 'every instance is replaced, one after the other, with SIGTERM',
-    cost: 'nothing',
-  },
-  'fleet-size': {
-    wording: 'Its cost does not depend on the size of the fleet.',
-    page: 'docs/registry.md',
-    under: 'a fleet of up to 1,000 instances, of which a quarter dies at once',
-    cost: 'nothing',
-  },
-  level: {
-    wording: 'memory, handles and keys stay level under a steady load',
-    page: 'docs/bounds.md',
-    under: 'an hour of half the load that the fleet can serve, with every feature',
-    cost: 'nothing',
-  },
-  'session-memory': {
-    wording: 'The memory that sessions need in Redis',
-    page: 'docs/sessions.md',
-    under: 'ten million users who are logged in',
-    cost: 'nothing',
-  },
-  'cluster-spread': {
-    wording: 'On a Cluster the keys spread evenly over the nodes',
-    page: 'docs/sessions.md',
-    under: 'every feature on a Redis Cluster of three primaries, each with a replica',
-    cost: 'nothing',
-  },
-  // ---- Load balancers
-  'kill-nginx': {
-    wording: 'A `POST` (`PATCH`, `LOCK`) that was sent is never sent again',
-    page: 'docs/nginx.md',
-    under: 'instances behind nginx are killed with SIGKILL',
-    cost: '502 for a POST or PATCH that was in flight on the killed instance; a PUT or DELETE in flight may run twice',
-    tests: [
-      'test/nginx/retry.test.ts › does not repeat a * that was sent',
-      'test/nginx/retry.test.ts › sends a POST to another instance if the first is unreachable',
-    ],
-  },
-  'kill-haproxy': {
-    wording: 'Any other request that was sent is never sent again',
-    page: 'docs/haproxy.md',
-    under: 'instances behind HAProxy are killed with SIGKILL',
-    cost: '502 for a request other than GET and HEAD that was in flight on the killed instance',
-    tests: [
-      'test/haproxy/front.test.ts › retries a failed GET on another instance, and never a POST',
-      'test/haproxy/front.test.ts › responds 502 to an HTTP/2 client whose POST was cut, instead of “not processed”',
-    ],
-  },
-  'kill-built-in': {
-    wording: 'Unsafe requests are sent once.',
-    page: 'docs/balancer.md',
-    under: 'instances behind the built-in load balancer are killed with SIGKILL',
-    cost: '502 for an unsafe request that was in flight on the killed instance; on layer 4 an error for any request there',
-    tests: ['test/edge/balancer/failures.test.ts › never causes a POST to run twice'],
-  },
-  drain: {
-    wording: 'An instance that is drained and undrained loses no request',
-    page: 'docs/operators.md',
-    under: 'instances are drained and undrained through the operators’ API',
-    cost: 'nothing',
-  },
-  'bad-build': {
-    wording: 'A build that exits or hangs before it listens receives no request',
-    page: 'docs/deploy.md',
-    under: 'an instance is replaced by a build that exits, hangs, or (not behind nginx) is never ready',
-    cost: 'nothing',
-  },
-  'reload-nginx': {
-    wording: 'From 1.27.4 connections stay open (`FLEET_RELOAD=gentle`) and no request is lost',
-    page: 'docs/nginx.md',
-    under: 'nginx is reloaded',
-    cost: 'nothing; before 1.27.4, a request on a kept-alive connection, which a browser sends again if it is safe',
-  },
-  'reload-haproxy': {
-    wording: 'A reload of HAProxy (SIGUSR2) loses none either',
-    page: 'docs/haproxy.md',
-    under: 'HAProxy is reloaded',
-    cost: 'nothing',
-  },
-  'haproxy-weights': {
-    wording: '`up ready 60%` otherwise: the share of its weight that it can take now',
-    page: 'docs/haproxy.md',
-    under: 'an instance behind HAProxy fails, waits, computes, starts, or has a weight of its own',
-    cost: 'the responses of that instance',
-  },
-  'haproxy-dns': {
-    wording: 'HAProxy follows DNS, so scaling needs no restart',
-    page: 'docs/haproxy.md',
-    under: 'instances of a name are added and removed',
-    cost: 'nothing',
-  },
-  'all-drain': {
-    wording: 'When no instance is in rotation, all are tried: a draining instance still serves requests',
-    page: 'docs/haproxy.md',
-    under: 'every instance behind HAProxy drains',
-    cost: 'nothing',
-  },
-  'front-killed': {
-    wording: 'A load balancer that is killed loses its requests in flight, and repeats none after its restart',
-    page: 'docs/deploy.md',
-    under: 'the load balancer is killed with SIGKILL, and started again',
-    cost: 'an error for each request in flight, and refused connections until it listens again',
-  },
+  ...fronts,
+  ...scale,
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises
