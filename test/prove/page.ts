@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
+import { withHosts } from './hosts/table.ts'
 import type { Outcome } from './outcome.ts'
 import { type PromiseId, type PromiseLine, promises } from './promises.ts'
 
@@ -47,7 +48,7 @@ export function expectedPage(): { text: string; expected: string } {
   const text = readFileSync(page, 'utf8')
   const last = JSON.parse(readFileSync(saved, 'utf8')) as Last
   const [head, tail] = [text.split(begin)[0], text.split(end)[1]]
-  return { text, expected: `${head}${begin}\n\n${render(last)}\n\n${end}${tail}` }
+  return { text, expected: withHosts(`${head}${begin}\n\n${render(last)}\n\n${end}${tail}`) }
 }
 
 /** Keeps the counts of what passed or was skipped, and writes the page. */

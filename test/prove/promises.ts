@@ -20,6 +20,13 @@ export const promises = {
     under: 'every instance is replaced, one after the other, with SIGTERM',
     cost: 'nothing',
   },
+  'several-hosts': {
+    wording: 'In a partition each side does what these tables show',
+    page: 'docs/guarantees.md',
+    under:
+      'a host dies, is cut off from the others or from a server, receives or sends nothing, is slow or loses packets',
+    cost: 'an unsafe request that was in flight on a host that is lost; a GET waits until its front gives up on that host',
+  },
 } as const satisfies Record<string, PromiseLine>
 
 export type PromiseId = keyof typeof promises

@@ -189,7 +189,7 @@ describe('the registry', () => {
     await until(() => lists.at(-1)?.length === 2)
     const leases = async (): Promise<boolean[]> => {
       const [seconds] = await client.time()
-      const scores = await client.zrange('shop:registry-lease:{all}', 0, -1, 'WITHSCORES')
+      const scores = await client.zrange('shop:registry-lease:{all}', '0', '-1', 'WITHSCORES')
       return scores.filter((_, i) => i % 2 === 1).map((end) => Number(end) > (Number(seconds) + 1) * 1000)
     }
     const cut = lists.length
