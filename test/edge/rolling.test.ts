@@ -1,28 +1,31 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import type { PoolOptions } from '../../src/edge/http/pool-options.ts'
 import { createProxy, type ReverseProxy } from '../../src/edge/http/server.ts'
-import { freePort } from '../helpers/free-port.ts'
+import { type Member, startPool } from '../haproxy/fleet.ts'
+import { executions } from '../helpers/ledger.ts'
+import { type Kill, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { atEnd } from './at-end.ts'
 import { get } from './front.ts'
-import { isUnsafe, Load, Replaceable, repeated } from './rolling.ts'
 
-/** Replacements of each instance. */
-const rounds = Number(process.env.FLEET_TEST_ROUNDS ?? 3)
-
-const start = async (pool: string): Promise<Replaceable[]> =>
-  Promise.all([0, 1].map(async () => new Replaceable(await freePort(), { FLEET_POOL: pool, DRAIN_DELAY: 0 }).start()))
+// Replacements one after the other of a single pool are in test/prove/built-in.prove.ts.
 
 /** A proxy in front of two real instances in each of two pools, under load with every method. */
 async function underLoad(ofV2: PoolOptions = {}): Promise<{
   proxy: ReverseProxy
   url: string
-  base: Replaceable[]
-  v2: Replaceable[]
-  loads: { base: Load; v2: Load }
+  orders: string
+  base: Member[]
+  v2: Member[]
+  loads: { base: Traffic; v2: Traffic }
+  more(): Promise<unknown>
 }> {
-  const [base, v2] = await Promise.all([start('default'), start('v2')])
+  const orders = join(temporaryFolder('orders'), 'orders')
+  const env = { DRAIN_DELAY: 0, ORDERS: orders }
+  const [base, v2] = await Promise.all([startPool('default', 2, env), startPool('v2', 2, env)])
   const proxy = createProxy({
     targets: base.map(({ url }) => url),
     pools: { v2: { targets: v2.map(({ url }) => url), ...ofV2 } },
@@ -31,43 +34,52 @@ async function underLoad(ofV2: PoolOptions = {}): Promise<{
   })
   atEnd(() => proxy.close())
   const url = await proxy.listen()
-  const loads = { base: new Load(url, 'default'), v2: new Load(`${url}/api/v2`, 'v2') }
-  atEnd(() => Promise.all(Object.values(loads).map((load) => load.stop())))
-  await Promise.all(Object.values(loads).map((load) => load.more()))
-  return { proxy, url, base, v2, loads }
+  const port = Number(new URL(url).port)
+  const loads = {
+    base: new Traffic(port, 4),
+    v2: new Traffic(port, 4, 'mixed', { prefix: '/api/v2' }),
+  }
+  atEnd(() => Promise.all(Object.values(loads).map((load) => load.halt())))
+  const more = (): Promise<unknown> => Promise.all([loads.base.more(), loads.v2.more()])
+  await more()
+  return { proxy, url, orders, base, v2, loads, more }
+}
+
+/** Asserts that instances of the pool served all of it. */
+function from(load: Traffic, members: readonly Member[]): void {
+  assert.deepEqual([...load.byInstance.keys()].sort(), members.map(({ id }) => id).sort())
 }
 
 describe('two pools of real instances behind the proxy', () => {
-  it(`lose no request and run none twice while all instances are replaced, ${rounds} times`, async () => {
-    const { base, v2, loads } = await underLoad()
-    for (let round = 0; round < rounds; round++) {
-      for (const i of [0, 1]) {
-        await Promise.all([base[i]?.replace('SIGTERM'), v2[i]?.replace('SIGTERM')])
-        await Promise.all([loads.base.more(), loads.v2.more()])
+  for (const how of ['one after the other', 'all at once'])
+    it(`lose no request and run none twice while all instances are replaced ${how}`, async () => {
+      const { base, v2, orders, loads, more } = await underLoad()
+      if (how === 'all at once') await Promise.all([...base, ...v2].map((member) => member.replace()))
+      else {
+        for (const i of [0, 1]) {
+          await Promise.all([base[i]?.replace(), v2[i]?.replace()])
+          await more()
+        }
       }
-    }
-    await Promise.all([loads.base.stop(), loads.v2.stop()])
-    assert.deepEqual([...loads.base.failures, ...loads.v2.failures], [])
-    assert.deepEqual(repeated([...base, ...v2]), [])
-  })
+      await more()
+      await Promise.all([loads.base.stop(orders), loads.v2.stop(orders)])
+      from(loads.base, base)
+      from(loads.v2, v2)
+    })
 
   it('lose only unsafe requests that a killed process was running, and none of the other pool', async () => {
-    const { v2, loads } = await underLoad()
-    for (const instance of v2) {
-      await instance.replace('SIGKILL')
-      await Promise.all([loads.base.more(), loads.v2.more()])
+    const { v2, orders, loads, more } = await underLoad()
+    const kills: Kill[] = []
+    for (const member of v2) {
+      kills.push(await loads.v2.kill(() => member.end('SIGKILL')))
+      await member.start()
+      await more()
     }
-    await Promise.all([loads.base.stop(), loads.v2.stop()])
-    assert.deepEqual(loads.base.failures, [])
-    assert.deepEqual(
-      loads.v2.failures.filter((failure) => !isUnsafe(failure)),
-      [],
-    )
-    assert.deepEqual(repeated(v2), [])
+    await Promise.all([loads.base.stop(orders), loads.v2.stop(orders, kills)])
   })
 
   it('lose no request while instances of one are drained and undrained', async () => {
-    const { proxy, loads } = await underLoad()
+    const { proxy, orders, loads } = await underLoad()
     const { balancer } = proxy.pools.get('v2') ?? proxy
     for (const target of balancer.targets) {
       balancer.drain(target)
@@ -75,23 +87,21 @@ describe('two pools of real instances behind the proxy', () => {
       balancer.undrain(target)
       await until(() => target.state === 'up')
     }
-    await Promise.all([loads.base.stop(), loads.v2.stop()])
-    assert.deepEqual([...loads.base.failures, ...loads.v2.failures], [])
+    await Promise.all([loads.base.stop(orders), loads.v2.stop(orders)])
   })
 
   it('respond 503 for the paths of a dead pool only, and recover', async () => {
-    const { url, base, v2, loads } = await underLoad({ queue: { timeoutMs: 0 } })
-    await loads.v2.stop()
-    await Promise.all(v2.map((instance) => instance.kill('SIGKILL')))
-    const { status, text, headers } = await get(`${url}/api/v2/run/0`, { method: 'POST' })
+    const { url, orders, v2, loads } = await underLoad({ queue: { timeoutMs: 0 } })
+    await loads.v2.stop(orders)
+    await Promise.all(v2.map((member) => member.end('SIGKILL')))
+    const { status, text, headers } = await get(`${url}/api/v2/orders?id=lost`, { method: 'POST' })
     assert.deepEqual([status, JSON.parse(text).code, headers['retry-after']], [503, 'FLEET_ERR_NO_TARGET', '1'])
     await loads.base.more()
-    await Promise.all(v2.map((instance) => instance.start()))
-    await until(async () => (await get(`${url}/api/v2/run/0`)).status === 200)
-    const again = new Load(`${url}/api/v2`, 'v2')
+    await Promise.all(v2.map((member) => member.start()))
+    await until(async () => (await get(`${url}/api/v2/`)).status === 200)
+    const again = new Traffic(Number(new URL(url).port), 4, 'mixed', { prefix: '/api/v2' })
     await Promise.all([again.more(), loads.base.more()])
-    await Promise.all([again.stop(), loads.base.stop()])
-    assert.deepEqual([...loads.base.failures, ...again.failures], [])
-    assert.ok(base.every(({ runs }) => !runs.includes('POST 0')))
+    await Promise.all([again.stop(orders), loads.base.stop(orders)])
+    assert.equal(executions(orders, 'lost').size, 0)
   })
 })

@@ -30,16 +30,33 @@ export class Member {
     return `http://${this.host}:${this.port}`
   }
 
+  /** Whether a process of this slot runs. */
+  get running(): boolean {
+    return this.#process !== undefined && !this.#process.ended
+  }
+
+  /** Starts a process here, which may be a broken build. */
+  launch(env: Env = {}): App {
+    const here = { HOST: this.host, PORT: this.port, FLEET_AGENT_PORT: this.agentPort, INSTANCE_ID: this.id }
+    this.#process = forkApp(program, { env: { NODE_ENV: undefined, ...here, ...this.#env, ...env } })
+    return this.#process
+  }
+
   /** Starts a process here and waits until it is ready. */
   async start(env: Env = {}): Promise<void> {
-    const here = { HOST: this.host, PORT: this.port, FLEET_AGENT_PORT: this.agentPort, INSTANCE_ID: this.id }
-    const child = forkApp(program, { env: { NODE_ENV: undefined, ...here, ...this.#env, ...env } })
-    this.#process = child
+    const child = this.launch(env)
     const ready = async (): Promise<boolean> => {
       if (child.ended) throw new Error(`${this.id} ended: ${child.stdout}${child.stderr}`)
       return (await fetch(`${this.url}/ready`)).ok
     }
-    await until(ready, { what: `${this.id} to be ready`, timeoutMs: 30_000 })
+    await until(ready, { what: `${this.id} to be ready` })
+  }
+
+  /** Drains it and starts the next process here. */
+  async replace(): Promise<void> {
+    const code = await this.end('SIGTERM')
+    if (code !== 0) throw new Error(`${this.id} ended with ${code}`)
+    await this.start()
   }
 
   async end(signal: NodeJS.Signals): Promise<number | null> {
@@ -59,6 +76,17 @@ export class Member {
     })
     if (status !== 200) throw new Error(`${command}: ${status}`)
   }
+}
+
+/** Starts instances of a pool, whose orders are recorded in one file. */
+export async function startPool(pool: string, count: number, env: Env): Promise<Member[]> {
+  const first = await freePort(2 * count)
+  const members = Array.from({ length: count }, (_, i) => {
+    const address = { host: '127.0.0.1', port: first + i, agentPort: first + count + i }
+    return new Member(`${pool}-${i + 1}`, address, { FLEET_NAME: `fleet-${first}`, FLEET_POOL: pool, ...env })
+  })
+  await Promise.all(members.map((member) => member.start()))
+  return members
 }
 
 export interface Fleet {

@@ -25,6 +25,8 @@ export interface Release {
   readonly version: string
   /** Runs it with haproxy.cfg and these arguments. Sockets are created below `own`; `rendered` is the folder of a copy there. */
   launch(args: readonly string[], env: Env, own: string, rendered?: string): Child
+  /** Ends it with SIGKILL, workers included. */
+  kill(child: Child): Promise<void>
 }
 
 async function installed(): Promise<Release> {
@@ -34,10 +36,13 @@ async function installed(): Promise<Release> {
     version: /version (\S+?)-/.exec(stdout)?.[1] ?? 'unknown',
     launch: (args, env, _own, rendered = folder) =>
       launch(program, [...args, '-f', join(rendered, 'haproxy.cfg')], { env, cwd: '/' }),
+    kill: (child) => child.stop(0),
   }
 }
 
+/** Of the compose file. */
 const image = 'haproxy:3.2'
+const names = new WeakMap<Child, string>()
 
 /** The official image, or a stand-in with its name, if Docker has it already: tests pull no image. */
 async function dockerised(): Promise<Release | undefined> {
@@ -54,7 +59,14 @@ async function dockerised(): Promise<Release | undefined> {
         const given = env.LB_TLS_CERT ? ['--volume', `${env.LB_TLS_CERT}:${env.LB_TLS_CERT}:ro`] : []
         const volumes = ['--volume', `${folder}:${inside}:ro`, '--volume', `${own}:${own}`, ...given]
         const command = ['haproxy', ...args, '-f', join(rendered, 'haproxy.cfg')]
-        return launch('docker', ['run', '--rm', '--name', name, ...user, ...volumes, ...variables, image, ...command])
+        const options = ['--rm', '--name', name, ...user, ...volumes, ...variables]
+        const child = launch('docker', ['run', ...options, image, ...command])
+        names.set(child, name)
+        return child
+      },
+      async kill(child) {
+        await run('docker', ['kill', names.get(child) ?? ''])
+        await child.exit
       },
     }
   } catch {
@@ -91,6 +103,11 @@ export interface Front {
   hold(...names: readonly string[]): Promise<void>
   /** The access log so far. */
   readonly log: readonly Record<string, unknown>[]
+  /** SIGUSR2: new workers with the same configuration. */
+  reload(): Promise<void>
+  /** SIGKILL, workers included. */
+  kill(): Promise<void>
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -161,7 +178,9 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     https: url(1).replace('http:', 'https:'),
     stats: url(2),
     metrics: url(3),
-    child: server.child,
+    get child() {
+      return server.child
+    },
     api,
     server: state,
     up: async (...servers) => {
@@ -180,6 +199,14 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
       const lines = server.child.stdout.split('\n').filter((line) => line.startsWith('{'))
       return lines.map((line) => JSON.parse(line) as Record<string, unknown>)
     },
+    reload: async () => {
+      const loaded = (): number => server.child.stderr.match(/Loading success/g)?.length ?? 0
+      const before = loaded()
+      await server.child.kill('SIGUSR2')
+      await until(() => loaded() > before, { what: 'the reload' })
+    },
+    kill: () => release.kill(server.child),
+    restart: () => server.restart(),
     stop: () => server.stop(),
   }
   return front

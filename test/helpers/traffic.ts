@@ -86,8 +86,12 @@ export interface TrafficOptions {
   methods?: readonly Method[]
   /** @default 127.0.0.1 */
   host?: string
+  /** Every fourth unsafe request is executed at once and gets its response so much later, in ms. @default 0 */
+  slowMs?: number
   /** Unsafe methods that the load balancer sends again when an instance crashes. nginx does so with PUT and DELETE. */
   repeats?: readonly Method[]
+  /** The load balancer sends nothing again: it is on layer 4. @default false */
+  layer4?: boolean
   /** Pause of a client after a response, in ms. @default 4 */
   pauseMs?: number
 }
@@ -110,7 +114,7 @@ export interface Failure {
 const describe = ({ method, keptAlive, reason }: Failure): string =>
   `${method} ${keptAlive ? 'kept alive' : 'new connection'}: ${reason}`
 
-/** When a process or server that may have requests in flight was killed: from the signal until it was gone. */
+/** When something with requests in flight was killed: from the signal until it was gone, or back. */
 export interface Kill {
   from: number
   to: number
@@ -135,6 +139,7 @@ export class Traffic {
   readonly #keepAlive = new Agent({ keepAlive: true })
   readonly #name = randomUUID()
   readonly #clients: number
+  #unsafe = 0
   /** Unsafe requests with a 200. */
   readonly #accepted = new Set<string>()
   readonly #stop: () => Promise<void>
@@ -168,18 +173,24 @@ export class Traffic {
   /**
    * Stops, and asserts that no request failed and every accepted unsafe one was executed once.
    *
-   * @param kills may lose unsafe requests that were in flight, at most one of each client
+   * @param kills of instances. They may lose unsafe requests that were in flight, at most one of each client; on layer 4
+   * safe ones, too
+   * @param outages of the load balancer: any request at that time may fail, but none is executed twice
    */
-  async stop(ledger: string, kills: readonly Kill[] = []): Promise<Counts> {
+  async stop(ledger: string, kills: readonly Kill[] = [], outages: readonly Kill[] = []): Promise<Counts> {
     await this.halt()
-    const { repeats = [] } = this.#options
-    const isLost = ({ method, began, ended }: Failure): boolean =>
-      isUnsafe(method) && !repeats.includes(method) && kills.some(({ from, to }) => began <= to && ended >= from)
-    const lost = this.failed.filter(isLost)
-    const others = this.failed.filter((failure) => !isLost(failure))
+    const { repeats = [], layer4 = false } = this.#options
+    const overlaps = ({ began, ended }: Failure, of: readonly Kill[]): boolean =>
+      of.some(({ from, to }) => began <= to && ended >= from)
+    const isLost = (failure: Failure): boolean =>
+      (layer4 || isUnsafe(failure.method)) && !repeats.includes(failure.method) && overlaps(failure, kills)
+    const out = this.failed.filter((failure) => overlaps(failure, outages))
+    const lost = this.failed.filter((failure) => !out.includes(failure) && isLost(failure))
+    const allowed = new Set([...out, ...lost])
+    const others = this.failed.filter((failure) => !allowed.has(failure))
     assert.deepEqual(others.slice(0, 20).map(describe), [], `${others.length} of ${this.requests} requests failed`)
-    for (const { from, to } of kills) {
-      const at = lost.filter(({ began, ended }) => began <= to && ended >= from)
+    for (const kill of kills) {
+      const at = lost.filter((failure) => overlaps(failure, [kill]))
       assert.ok(at.length <= this.#clients, `${at.length} requests of ${this.#clients} clients were lost in one kill`)
     }
     const executed = executions(ledger, this.#name)
@@ -187,13 +198,18 @@ export class Traffic {
     const isRepeated = (id: string): boolean => kills.length > 0 && repeats.some((method) => id.endsWith(`-${method}`))
     const twice = again.filter(([id]) => !isRepeated(id))
     assert.deepEqual(twice.slice(0, 20), [], 'an unsafe request was executed twice')
-    // Of the lost ones some were executed. Nobody can tell which.
-    const unanswered = new Set(lost.map(({ id }) => id))
+    // Some of those without a response were executed. No load balancer can tell which.
+    const unanswered = new Set([...allowed].map(({ id }) => id))
     const done = new Set([...executed.keys()].filter((id) => !unanswered.has(id)))
     assert.deepEqual(done, this.#accepted, 'the accepted unsafe requests were executed')
-    const repeated = again.length - twice.length
-    const counts = { requests: this.requests, failed: others.length, inFlight: lost.length, twice: twice.length }
-    return repeated > 0 ? { ...counts, repeated } : counts
+    return {
+      requests: this.requests,
+      failed: others.length,
+      inFlight: lost.length,
+      twice: twice.length,
+      ...(again.length > twice.length && { repeated: again.length - twice.length }),
+      ...(outages.length > 0 && { outage: out.length }),
+    }
   }
 
   async halt(): Promise<void> {
@@ -202,7 +218,7 @@ export class Traffic {
   }
 
   async #send(client: number, i: number): Promise<void> {
-    const { prefix = '', methods: all = methods, host } = this.#options
+    const { prefix = '', methods: all = methods, host, slowMs = 0 } = this.#options
     const method = all[(client + i) % all.length] as Method
     const unsafe = isUnsafe(method)
     const id = `${this.#name}-${client}-${i}-${method}`
@@ -215,7 +231,8 @@ export class Traffic {
     const fail = (reason: string, more: Pick<Failure, 'status' | 'code'>): void =>
       void this.failed.push({ id, method, keptAlive, began, ended: Date.now(), ...more, reason })
     try {
-      const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}`
+      const slow = unsafe && slowMs > 0 && this.#unsafe++ % 4 === 0 ? `&ms=${slowMs}` : ''
+      const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}${slow}`
       const { status, headers, body } = await exchange(this.#port, method, path, { agent, onStale, host })
       if (status !== 200) return fail(`${status} ${body.slice(0, 300)}`, { status })
       if (unsafe) this.#accepted.add(id)

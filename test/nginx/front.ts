@@ -43,9 +43,9 @@ const nginxWithStream: Program = {
 /** The nginx under test: `FLEET_TEST_NGINX`, or the installed one. */
 export const nginx = (): Promise<string> => provide(nginxWithStream, { program: process.env.FLEET_TEST_NGINX })
 
-/** Whether the nginx under test has this version or a later one. */
-export async function isAtLeast(...wanted: [major: number, minor: number, patch: number]): Promise<boolean> {
-  const child = launch(await nginx(), ['-v'])
+/** Whether nginx has this version or a later one. */
+export async function isAtLeast(wanted: readonly [number, number, number], program?: string): Promise<boolean> {
+  const child = launch(program ?? (await nginx()), ['-v'])
   await child.exit
   const version = /nginx\/(\d+)\.(\d+)\.(\d+)/.exec(child.stderr)?.slice(1).map(Number) ?? []
   const weigh = (parts: readonly number[]): number => parts.reduce((sum, part) => sum * 1000 + part, 0)
@@ -61,11 +61,11 @@ export async function run(name: string, args: readonly string[], values: Values)
   return child.stdout
 }
 
-export async function render(values: Values): Promise<string> {
+export async function render(values: Values, program?: string): Promise<string> {
   const folder = temporaryFolder('nginx')
   // Workers run as another user when this one is root.
   await chmod(folder, 0o711)
-  await run('nginx-render', [folder], { NGINX: await nginx(), ...values })
+  await run('nginx-render', [folder], { NGINX: program ?? (await nginx()), ...values })
   return folder
 }
 
@@ -80,8 +80,10 @@ const where = (folder: string): string[] => ['-p', folder, '-c', join(folder, 'n
 
 /**
  * Starts nginx with the shipped files, rendered with these values. Limits are effectively off unless a test sets them.
+ *
+ * @param other another nginx than the one under test
  */
-export async function startFront(given: Values): Promise<Front> {
+export async function startFront(given: Values, other?: string): Promise<Front> {
   const values: Values = {
     FLEET_LISTEN: '127.0.0.1',
     FLEET_HTTP_PORT: await freePort(),
@@ -92,7 +94,8 @@ export async function startFront(given: Values): Promise<Front> {
     ...given,
   }
   const port = Number(values.FLEET_HTTP_PORT)
-  const [folder, program] = [await render(values), await nginx()]
+  const program = other ?? (await nginx())
+  const folder = await render(values, program)
   const server = await startServer({
     title: 'nginx',
     port,
@@ -114,9 +117,11 @@ export async function startFront(given: Values): Promise<Front> {
     },
     reload: async (changed) => {
       await run('nginx-render', [folder], { NGINX: program, ...values, ...changed })
-      const before = workers(server.pid)
+      // Not the process of the server, which is the client of Docker for an image.
+      const main = Number(readFileSync(join(folder, 'run/nginx.pid'), 'utf8'))
+      const before = workers(main)
       await server.kill('SIGHUP')
-      await until(() => workers(server.pid).some((pid) => !before.includes(pid)), { what: 'new workers' })
+      await until(() => workers(main).some((pid) => !before.includes(pid)), { what: 'new workers' })
     },
   }
 }

@@ -84,7 +84,7 @@ test('sticky keeps a client on its first instance until that instance is removed
 })
 
 const native = { FLEET_POLICY: 'sticky-native', FLEET_TARGETS: all }
-const hasSticky = await isAtLeast(1, 29, 6)
+const hasSticky = await isAtLeast([1, 29, 6])
 
 test('sticky-native keeps a client on its instance', {
   skip: hasSticky ? false : 'this nginx is older than 1.29.6',
