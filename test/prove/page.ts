@@ -1,4 +1,5 @@
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
+import { withHosts } from './hosts/table.ts'
 import type { Outcome } from './outcome.ts'
 import { type PromiseId, type PromiseLine, promises } from './promises.ts'
 import { matchesTitle, type TitledCall, titledCalls } from './titles.ts'
@@ -82,7 +83,7 @@ export function expectedPage(): { text: string; expected: string } {
   const text = readFileSync(page, 'utf8')
   const last = JSON.parse(readFileSync(saved, 'utf8')) as Last
   const [head, tail] = [text.split(begin)[0], text.split(end)[1]]
-  return { text, expected: `${head}${begin}\n\n${render(last)}\n\n${end}${tail}` }
+  return { text, expected: withHosts(`${head}${begin}\n\n${render(last)}\n\n${end}${tail}`) }
 }
 
 /** Keeps the counts of what passed, without those of proofs that no longer exist, and writes the page. */

@@ -101,8 +101,8 @@ export interface RegistryOptions extends RedisAddress, PeerSelection {
 
 /**
  * The live instances of a fleet, from its registry in Redis, with the weights, regions and states that they publish. While
- * Redis is unavailable, the last known list remains in use. Entries that the fleet did not sign are ignored, with a process
- * warning.
+ * Redis is unavailable, to this process or to all instances, the last known list remains in use. Entries that the fleet did
+ * not sign are ignored, with a process warning.
  *
  * @param options the address of Redis, by default from the environment
  * @throws FLEET_ERR_SECRET_MISSING in production, FLEET_ERR_SECRET_WEAK; FLEET_ERR_OPTION_INVALID without an address of Redis

@@ -63,8 +63,9 @@ type Raw = [
  * sorted set by version) and the figures of a few peers. Reading the whole list would cost a fleet of N instances N² entries
  * per interval.
  *
- * All times are those of Redis's clock. If no instance has called for a whole lease, Redis was unavailable: then no instance is
- * removed until all have had the time to reconnect.
+ * All times are those of Redis's clock. If no instance has called for a whole lease, Redis was unavailable to them: then no
+ * instance is removed until all have had the time to reconnect. Readers without an entry, such as a balancer, may reach Redis
+ * meanwhile.
  */
 export class RedisDirectory {
   readonly #keys: readonly string[]
@@ -190,11 +191,15 @@ const beatLua = `${commonLua}
     redis.call('HSET', meta, 'epoch', current)
   end
 
-  if beat and now - beat > ttl then
-    spare = now + ttl + ${reconnectMs}
-    redis.call('HSET', meta, 'spare', spare)
+  -- A reader's call does not show that instances reach Redis.
+  if id ~= '' then
+    if beat and now - beat > ttl then
+      spare = now + ttl + ${reconnectMs}
+      redis.call('HSET', meta, 'spare', spare)
+    end
+    beat = now
+    redis.call('HSET', meta, 'beat', now)
   end
-  redis.call('HSET', meta, 'beat', now)
   redis.call('ZREMRANGEBYSCORE', lease, '(' .. now + ${maxAheadMs}, '+inf')
 
   local rival, news = '', false
@@ -213,7 +218,9 @@ const beatLua = `${commonLua}
     end
   end
   if now >= spare then
-    for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, 100)) do
+    -- A lease that ended after the last call of any instance shows nothing about its own.
+    local till = math.min(now, beat or now)
+    for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', till, 'LIMIT', 0, 100)) do
       remove(dead)
       news = true
     end

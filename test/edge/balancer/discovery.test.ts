@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { after, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { Redis } from 'ioredis'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import {
   type Found,
@@ -18,6 +19,7 @@ import { identity } from '../../../src/instance/identity.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { registry } from '../../../src/state/registry/index.ts'
 import { startRedis } from '../../helpers/redis.ts'
+import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 import { quickProbe } from '../front.ts'
 import { startNameServer } from '../name-server.ts'
@@ -174,6 +176,33 @@ describe('the registry', () => {
     await server.restart()
     await b.close()
     await until(() => balancer.targets.length === 1, { timeoutMs: 60_000 })
+  })
+
+  it('keeps the last known instances while none of them reaches Redis, and until all of them do again', async () => {
+    const server = await startRedis()
+    const relay = await Relay.open(server.port)
+    const url = `redis://127.0.0.1:${relay.port}`
+    await Promise.all([instance(url, 'a', 10), instance(url, 'b', 20)])
+    const client = new Redis(server.url)
+    after(() => client.disconnect())
+    const { lists, stop } = listen(fromRegistry({ url: server.url, name: 'shop', intervalMs: 20, leaseMs }))
+    await until(() => lists.at(-1)?.length === 2)
+    const leases = async (): Promise<boolean[]> => {
+      const [seconds] = await client.time()
+      const scores = await client.zrange('shop:registry-lease:{all}', '0', '-1', 'WITHSCORES')
+      return scores.filter((_, i) => i % 2 === 1).map((end) => Number(end) > (Number(seconds) + 1) * 1000)
+    }
+    const cut = lists.length
+    relay.refuse()
+    await until(async () => !(await leases()).includes(true), { what: 'the end of the leases' })
+    const expired = lists.length
+    await until(() => lists.length > expired + 10)
+    await relay.restore()
+    await until(async () => (await leases()).filter(Boolean).length === 2, { what: 'both leases' })
+    const renewed = lists.length
+    await until(() => lists.length > renewed + 10)
+    stop()
+    assert.deepEqual([...new Set(lists.slice(cut).map(({ length }) => length))], [2])
   })
 
   it('is available inside an instance', async () => {

@@ -1,6 +1,13 @@
 import type { PromiseLine } from '../promises.ts'
 
 export const scale = {
+  'several-hosts': {
+    wording: 'In a partition each side does what these tables show',
+    page: 'docs/guarantees.md',
+    under:
+      'a host dies, is cut off from the others or from a server, receives or sends nothing, is slow or loses packets',
+    cost: 'an unsafe request that was in flight on a host that is lost; a GET waits until its front gives up on that host',
+  },
   'fleet-size': {
     wording: 'Its cost does not depend on the size of the fleet.',
     page: 'docs/registry.md',
