@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import { type HeartbeatReply, RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
 import { ownRedis } from '../own-redis.ts'
-import { setClock } from '../redis-clock.ts'
+import { scriptClock } from '../redis-clock.ts'
 
 const own = ownRedis()
-let setTime: ((ms: number) => Promise<void>) | undefined
+const setTime = scriptClock(own)
 
 const start = 1_800_000_000_000
 const leaseMs = 3_000
@@ -16,7 +16,6 @@ let directory: RedisDirectory
 let at = 0
 const pass = (ms: number): Promise<void> => {
   at += ms
-  setTime ??= setClock(own.client)
   return setTime(start + at)
 }
 beforeEach(async () => {
@@ -110,7 +109,10 @@ describe('a heartbeat', () => {
   })
 
   test('only reads without an entry', async () => {
-    assert.deepEqual((await read()).changes, new Map())
+    const { epoch, ...reply } = await read()
+    assert.deepEqual([reply.changes.size, reply.version, reply.changed], [0, 0, false])
+    await pass(1)
+    assert.equal((await read()).epoch, epoch)
     assert.deepEqual(await own.client.exists(key('lease'), key('facts'), key('load'), key('changes')), 0)
   })
 })
@@ -218,7 +220,7 @@ describe('data of another application', () => {
       await own.client.hset(key('meta'), 'version', version)
       await pass(1)
       const reply = await beat('b', { from: { epoch, version: 1 } })
-      assert.deepEqual([reply.full, reply.version, reply.epoch], [true, 1, '1800000000.001000'])
+      assert.deepEqual([reply.full, reply.changed, reply.version, reply.epoch], [true, true, 1, '1800000000.001000'])
       assert.deepEqual(new Set(reply.changes.keys()), new Set(['a', 'b']))
       assert.deepEqual(await own.client.zrange(key('changes'), 0, '-1'), ['b'])
     })
