@@ -141,6 +141,15 @@ for (const engine of ['memory', 'Redis'])
       assert.equal(await store.endAll('u'), start + 3)
     })
 
+    test('of a clock that was set back behind the cut-off have a new one too', async () => {
+      await store.endAll('u')
+      await at(5)
+      await open()
+      await at(0)
+      assert.deepEqual(await rotate(0), rotated(1, 1))
+      assert.equal(await store.endAll('u'), start + 1)
+    })
+
     test('a rotation counts as a use of the cut-off', async () => {
       await store.endAll('u')
       await open()
@@ -193,6 +202,7 @@ describe('token sessions in Redis', () => {
   test('are stored until the last token expires', async () => {
     await store.open('u', 's', lifetimes)
     assert.equal(await own.client.get(session), `0 ${start} ${start + 900}`)
+    assert.equal(await own.client.exists(cutoff), 0)
     await ttlIn(session, 3_540, 3_600)
     await rotate(0, { accessSeconds: 7_200, refreshSeconds: 3_600 })
     assert.equal(await own.client.get(session), `1 ${start} ${start + 7_200}`)
@@ -238,6 +248,10 @@ describe('token sessions in Redis', () => {
     await store.endAll('u')
     assert.equal(await own.client.get(cutoff), String(start))
     await ttlIn(cutoff, keptSeconds - 60, keptSeconds)
+    await setRedisTime((start + 1) * 1000)
+    await store.open('u', 's', lifetimes)
+    assert.equal(await own.client.get(cutoff), String(start), 'not in its second')
+    await setRedisTime(start * 1000)
     await store.open('u', 's', lifetimes)
     assert.equal(await own.client.get(cutoff), `${start}.5`)
     await ttlIn(cutoff, keptSeconds - 60, keptSeconds)
