@@ -26,9 +26,9 @@ describe('the log of revocations in Redis', () => {
     await store.record(revocation('b'))
     await setRedisTime(now * 1000 - 5_000)
     await store.record(revocation('c'))
-    await setRedisTime(now * 1000 + 5_000)
+    await setRedisTime(now * 1000 + 5_000.25)
     await store.record(revocation('d'))
-    const times = [micros, micros + 1, micros + 2, micros + 5_000_000].map(String)
+    const times = [micros, micros + 1, micros + 2, micros + 5_000_250].map(String)
     assert.deepEqual(
       await scores(),
       ['a', 'b', 'c', 'd'].flatMap((id, i) => [`${now + 900} 0 token ${id}`, times[i] as string]),
@@ -72,6 +72,17 @@ describe('the log of revocations in Redis', () => {
     assert.deepEqual(await store.since('7'), { cursor: '7', revocations: [], more: false })
     await own.client.zadd(log, micros + 86_000_000_000, '1 2 token near')
     assert.equal((await store.since('7')).revocations.length, 1)
+  })
+
+  test('records a revocation while Redis is full', async () => {
+    await store.record(revocation('a'))
+    await own.client.config('SET', 'maxmemory', '1')
+    try {
+      await store.record(revocation('b'))
+    } finally {
+      await own.client.config('SET', 'maxmemory', '0')
+    }
+    assert.equal((await store.since('0')).revocations.length, 2)
   })
 
   test('is read in pages of a thousand', async () => {

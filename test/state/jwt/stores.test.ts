@@ -268,6 +268,18 @@ describe('token sessions in Redis', () => {
     }
   })
 
+  test('are deleted at their end while Redis is full, and a rotation is rejected', async () => {
+    await store.open('u', 's', lifetimes)
+    await own.client.config('SET', 'maxmemory', '1')
+    try {
+      await assert.rejects(rotate(0), { code: 'FLEET_ERR_STATE_FULL' })
+      assert.equal(await store.end('u', 's'), start + 900)
+    } finally {
+      await own.client.config('SET', 'maxmemory', '0')
+    }
+    assert.equal(await own.client.exists(session), 0)
+  })
+
   test('ignore a session in another format', async () => {
     for (const value of ['0', `0 ${start}`, `x y ${start}`, ` 0 ${start} ${start}`]) {
       await own.client.set(session, value)
