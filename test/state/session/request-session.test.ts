@@ -237,3 +237,18 @@ describe('while the store is unavailable', () => {
     assert.equal(status, 413)
   })
 })
+
+describe('anonymous sessions beyond the limit', () => {
+  test('are not saved, but those that are stored or have a login are', async (t) => {
+    const { send, put } = await recorded(t, { anonymous: { perMinute: 1 } })
+    const calls = async (does: Handler, ...cookies: string[]) => (await send(does, cookies)).calls
+    assert.deepEqual([await calls(change), await calls(change)], [['write'], []])
+    const stored = put('s', '"a":1', `{"at":${Date.now()},"anonymous":3600000}`)
+    assert.deepEqual(await calls(change, stored), ['read', 'merge "b"'])
+    const login: Handler = ({ session }) => {
+      session.userId = 'ann'
+    }
+    assert.deepEqual(await calls(login), ['write'])
+    assert.deepEqual(await calls((request) => request.session.regenerate()), ['write'])
+  })
+})

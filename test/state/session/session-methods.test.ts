@@ -25,6 +25,18 @@ describe('session.save()', () => {
     assert.ok(sent)
   })
 
+  test('writes a cookie that a handler changed once', async (t) => {
+    const { send } = await recorded(t)
+    const { calls } = await send(async ({ session }) => {
+      session.a = 1
+      session.cookie.maxAge = 600_000
+      await session.save()
+      session.b = 2
+      await session.save()
+    })
+    assert.deepEqual(calls, ['write', 'merge "b"'])
+  })
+
   test('calls back, with the error if there is one', async (t) => {
     const { send, store } = await recorded(t)
     const errors: unknown[] = []
@@ -176,5 +188,23 @@ describe('app.decryptSession()', () => {
     assert.deepEqual([originalMaxAge, path], [5_000, '/own'])
     store.unavailable = /read/
     await assert.rejects(load(app, cookie), { code: 'FLEET_ERR_STATE_UNAVAILABLE' })
+  })
+})
+
+describe('session.options()', () => {
+  test('replace those that the handler has read, and extend the lifetime even if they are the same', async (t) => {
+    const { send, put } = await recorded(t)
+    const none = '{"expires":null,"originalMaxAge":null,"at":9e15}'
+    const options =
+      (given: object): Handler =>
+      ({ session }) => {
+        const { maxAge } = session.cookie
+        session.options(given)
+        return { before: maxAge !== null, after: session.cookie.originalMaxAge, path: session.cookie.path }
+      }
+    const { body, calls } = await send(options({ maxAge: 5_000, path: '/x' }), [put('s', '"a":1', none)])
+    assert.deepEqual([body.after, body.path, calls], [5_000, '/x', ['read', 'merge "cookie"']])
+    const same = await send(options({ path: '/' }), [put('s', '"a":1', none)])
+    assert.deepEqual(same.calls, ['read', 'merge "cookie"'])
   })
 })
