@@ -8,72 +8,74 @@ const change: Handler = ({ session }) => {
   session.b = 2
 }
 
-describe('a request', () => {
-  test('of a new client sends no command until it sets data, and then one', async (t) => {
-    const { send } = await recorded(t)
-    assert.deepEqual(await send(unused), { status: 200, body: {}, sent: undefined, calls: [] })
-    assert.deepEqual(await send(keep), { status: 200, body: {}, sent: undefined, calls: [] })
-    const { calls, sent } = await send(change)
-    assert.deepEqual([calls, sent?.name], [['write'], 'fleet.sid'])
-  })
+for (const isSlow of [false, true])
+  describe(`a request, with a store that is ${isSlow ? 'asynchronous' : 'synchronous'}`, () => {
+    test('of a new client sends no command until it sets data, and then one', async (t) => {
+      const { send } = await recorded(t, {}, isSlow)
+      assert.deepEqual(await send(unused), { status: 200, body: {}, sent: undefined, calls: [] })
+      assert.deepEqual(await send(keep), { status: 200, body: {}, sent: undefined, calls: [] })
+      const { calls, sent } = await send(change)
+      assert.deepEqual([calls, sent?.name], [['write'], 'fleet.sid'])
+    })
 
-  test('with a session reads it once, and writes only what it changes', async (t) => {
-    const { send, put, stored } = await recorded(t)
-    const cookie = put('s')
-    assert.deepEqual(await send(keep, [cookie]), { status: 200, body: { a: 1 }, sent: undefined, calls: ['read'] })
-    assert.deepEqual((await send(unused, [cookie])).calls, ['read'])
-    const { calls, sent } = await send(change, [cookie])
-    assert.deepEqual([calls, sent], [['read', 'merge "b"'], undefined])
-    assert.deepEqual(stored('s'), { a: 1, b: 2 })
-  })
+    test('with a session reads it once, and writes only what it changes', async (t) => {
+      const { send, put, stored } = await recorded(t, {}, isSlow)
+      const cookie = put('s')
+      assert.deepEqual(await send(keep, [cookie]), { status: 200, body: { a: 1 }, sent: undefined, calls: ['read'] })
+      assert.deepEqual((await send(unused, [cookie])).calls, ['read'])
+      const { calls, sent } = await send(change, [cookie])
+      assert.deepEqual([calls, sent], [['read', 'merge "b"'], undefined])
+      assert.deepEqual(stored('s'), { a: 1, b: 2 })
+    })
 
-  test('that changes nothing in the end writes nothing', async (t) => {
-    const { send, put } = await recorded(t)
-    const cookie = put('s', '"a":{"n":[1]}\n,"b":1')
-    const seen: boolean[] = []
-    const { calls } = await send(
-      ({ session }) => {
-        const { a } = session as unknown as { a: { n: number[] } }
-        seen.push(session.isModified())
-        a.n.push(2)
-        seen.push(session.isModified())
-        a.n.pop()
-        seen.push(session.isModified())
-        session.a = { n: [1] }
-        delete session.b
-        seen.push(session.isModified())
-        session.set('b' as never, (session.get('b' as never) ?? 1) as never)
-        seen.push(session.isModified())
-      },
-      [cookie],
-    )
-    assert.deepEqual([seen, calls], [[false, true, false, true, false], ['read']])
-  })
+    test('that changes nothing in the end writes nothing', async (t) => {
+      const { send, put } = await recorded(t, {}, isSlow)
+      const cookie = put('s', '"a":{"n":[1]}\n,"b":1')
+      const seen: boolean[] = []
+      const { calls } = await send(
+        ({ session }) => {
+          const { a } = session as unknown as { a: { n: number[] } }
+          seen.push(session.isModified())
+          a.n.push(2)
+          seen.push(session.isModified())
+          a.n.pop()
+          seen.push(session.isModified())
+          session.a = { n: [1] }
+          delete session.b
+          seen.push(session.isModified())
+          session.set('b' as never, (session.get('b' as never) ?? 1) as never)
+          seen.push(session.isModified())
+        },
+        [cookie],
+      )
+      assert.deepEqual([seen, calls], [[false, true, false, true, false], ['read']])
+    })
 
-  test('saves with 499 and drops its changes with 500', async (t) => {
-    const { send, put, stored } = await recorded(t)
-    const cookie = put('s')
-    const fail =
-      (statusCode: number): Handler =>
-      ({ session }) => {
-        session.b = statusCode
-        throw Object.assign(new Error('on purpose'), { statusCode })
-      }
-    assert.deepEqual((await send(fail(500), [cookie])).calls, ['read'])
-    assert.deepEqual(stored('s'), { a: 1 })
-    await send(fail(499), [cookie])
-    assert.deepEqual(stored('s'), { a: 1, b: 499 })
-    assert.equal((await send(fail(500))).sent, undefined)
-  })
+    test('saves with 499 and drops its changes with 500', async (t) => {
+      const { send, put, stored } = await recorded(t, {}, isSlow)
+      const cookie = put('s')
+      const fail =
+        (statusCode: number): Handler =>
+        ({ session }) => {
+          session.b = statusCode
+          throw Object.assign(new Error('on purpose'), { statusCode })
+        }
+      assert.deepEqual((await send(fail(500), [cookie])).calls, ['read'])
+      assert.deepEqual(stored('s'), { a: 1 })
+      await send(fail(499), [cookie])
+      assert.deepEqual(stored('s'), { a: 1, b: 499 })
+      assert.equal((await send(fail(500))).sent, undefined)
+    })
 
-  test('of a probe, and outside the path of the cookie, loads nothing', async (t) => {
-    const { send, put } = await recorded(t, { cookie: { path: '/app' } })
-    const cookie = put('s')
-    for (const url of ['/probe', '/', '/apple', '/?x=/app'])
-      assert.deepEqual(await send(keep, [cookie], url), { status: 200, body: {}, sent: undefined, calls: [] }, url)
-    for (const url of ['/app', '/app/x', '/app?x']) assert.deepEqual((await send(keep, [cookie], url)).calls, ['read'])
+    test('of a probe, and outside the path of the cookie, loads nothing', async (t) => {
+      const { send, put } = await recorded(t, { cookie: { path: '/app' } }, isSlow)
+      const cookie = put('s')
+      for (const url of ['/probe', '/none', '/', '/apple', '/?x=/app'])
+        assert.deepEqual(await send(keep, [cookie], url), { status: 200, body: {}, sent: undefined, calls: [] }, url)
+      for (const url of ['/app', '/app/x', '/app?x'])
+        assert.deepEqual((await send(keep, [cookie], url)).calls, ['read'])
+    })
   })
-})
 
 describe('the cookies of a request', () => {
   test('are tried in order, at most five', async (t) => {
@@ -125,6 +127,18 @@ describe('the cookies of a request', () => {
     const renewed = signed('s', 'the new secret of more than 32 bytes')
     assert.deepEqual((await send(same, [renewed])).body, { text: renewed })
     assert.deepEqual((await send(same, [signed('s', old)])).body, { text: renewed })
+  })
+})
+
+describe('the prefix of the cookie', () => {
+  test('is sent, and required', async (t) => {
+    const { send, put } = await recorded(t, { cookiePrefix: 's:' })
+    const cookie = put('s')
+    assert.deepEqual((await send(keep, [cookie])).calls, [])
+    assert.deepEqual((await send(keep, [`${cookie}s:`])).calls, [])
+    assert.deepEqual((await send(keep, [`s:${cookie}`])).body, { a: 1 })
+    assert.deepEqual((await send(keep, ['s:x', cookie, `s:${cookie}`])).body, { a: 1 })
+    assert.match(String((await send(change)).sent?.value), /^s:/)
   })
 })
 
@@ -184,59 +198,60 @@ describe('sessions without data', () => {
   })
 })
 
-describe('while the store is unavailable', () => {
-  const code = 'FLEET_ERR_STATE_UNAVAILABLE'
+for (const isSlow of [false, true])
+  describe(`while a store is unavailable that is ${isSlow ? 'asynchronous' : 'synchronous'}`, () => {
+    const code = 'FLEET_ERR_STATE_UNAVAILABLE'
 
-  test('requests with a session get 503, and a failed write is not repeated', async (t) => {
-    const { send, put, store } = await recorded(t)
-    const cookie = put('s')
-    store.unavailable = /read/
-    assert.deepEqual([(await send(keep, [cookie])).status, (await send(keep)).status], [503, 200])
-    store.unavailable = /merge|write/
-    for (const cookies of [[cookie], []]) {
-      const { status, body, sent, calls } = await send(change, cookies)
-      assert.deepEqual([status, body.code, sent], [503, code, undefined])
-      assert.equal(calls.filter((call) => call !== 'read').length, 1)
-    }
-  })
+    test('requests with a session get 503, and a failed write is not repeated', async (t) => {
+      const { send, put, store } = await recorded(t, {}, isSlow)
+      const cookie = put('s')
+      store.unavailable = /read/
+      assert.deepEqual([(await send(keep, [cookie])).status, (await send(keep)).status], [503, 200])
+      store.unavailable = /merge|write/
+      for (const cookies of [[cookie], []]) {
+        const { status, body, sent, calls } = await send(change, cookies)
+        assert.deepEqual([status, body.code, sent], [503, code, undefined])
+        assert.equal(calls.filter((call) => call !== 'read').length, 1)
+      }
+    })
 
-  test("continue with onOutage 'allow', with an empty session that can only be ended", async (t) => {
-    const { send, put, store, stored } = await recorded(t, { onOutage: 'allow' })
-    const cookie = put('s')
-    store.unavailable = /read/
-    const { status, body, calls, sent } = await send(
-      async ({ session }) => {
-        const before = { ...session }
-        session.b = 1
-        const error = await session.save().catch((error) => error)
-        return { before, id: session.sessionId, code: error.code }
-      },
-      ['forged.x', cookie],
-    )
-    assert.deepEqual([status, body, calls, sent], [200, { before: {}, id: 's', code }, ['read'], undefined])
-    await send(({ session }) => session.destroy(), [cookie])
-    store.unavailable = undefined
-    assert.equal(stored('s'), null)
-    put('s')
-    store.unavailable = /read/
-    const again = await send((request) => request.session.regenerate(), [cookie])
-    assert.deepEqual(again.calls, ['read', 'write', 'destroy'], 'the stored session ends')
-    store.unavailable = /merge/
-    assert.equal((await send(change, [put('s')])).status, 200)
-    assert.deepEqual(stored('s'), { a: 1 })
-  })
+    test("continue with onOutage 'allow', with an empty session that can only be ended", async (t) => {
+      const { send, put, store, stored } = await recorded(t, { onOutage: 'allow' }, isSlow)
+      const cookie = put('s')
+      store.unavailable = /read/
+      const { status, body, calls, sent } = await send(
+        async ({ session }) => {
+          const before = { ...session }
+          session.b = 1
+          const error = await session.save().catch((error) => error)
+          return { before, id: session.sessionId, code: error.code }
+        },
+        ['forged.x', cookie],
+      )
+      assert.deepEqual([status, body, calls, sent], [200, { before: {}, id: 's', code }, ['read'], undefined])
+      await send(({ session }) => session.destroy(), [cookie])
+      store.unavailable = undefined
+      assert.equal(stored('s'), null)
+      put('s')
+      store.unavailable = /read/
+      const again = await send((request) => request.session.regenerate(), [cookie])
+      assert.deepEqual(again.calls, ['read', 'write', 'destroy'], 'the stored session ends')
+      store.unavailable = /merge/
+      assert.equal((await send(change, [put('s')])).status, 200)
+      assert.deepEqual(stored('s'), { a: 1 })
+    })
 
-  test("passes on other errors with onOutage 'allow'", async (t) => {
-    const { send, put } = await recorded(t, { onOutage: 'allow', maxBytes: 100 })
-    const { status } = await send(
-      ({ session }) => {
-        session.b = 'x'.repeat(66_000)
-      },
-      [put('s')],
-    )
-    assert.equal(status, 413)
+    test("passes on other errors with onOutage 'allow'", async (t) => {
+      const { send, put } = await recorded(t, { onOutage: 'allow', maxBytes: 100 }, isSlow)
+      const { status } = await send(
+        ({ session }) => {
+          session.b = 'x'.repeat(66_000)
+        },
+        [put('s')],
+      )
+      assert.equal(status, 413)
+    })
   })
-})
 
 describe('anonymous sessions beyond the limit', () => {
   test('are not saved, but those that are stored or have a login are', async (t) => {

@@ -83,7 +83,7 @@ describe('session.reload()', () => {
       },
       [cookie],
     )
-    assert.deepEqual([body, calls], [{ c: 3 }, ['read']])
+    assert.deepEqual([body, calls], [{ c: 3 }, ['read', 'read']])
   })
 
   test('keeps that the session was saved, so that its client gets the cookie', async (t) => {
