@@ -149,6 +149,18 @@ describe('the log', () => {
   })
 })
 
+describe('the checks of an app', () => {
+  it('end with it', async (t) => {
+    const app = await build(t)
+    app.health.add('store', () => true)
+    await app.ready()
+    await app.health.check()
+    await app.close()
+    app.health.failed('store', 'after the end')
+    assert.equal(app.health.reports.store?.status, 'up')
+  })
+})
+
 describe('the status', () => {
   it('is unhealthy only while the instance serves and cannot become ready', async (t) => {
     const app = await build(t)
