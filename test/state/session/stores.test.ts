@@ -125,6 +125,21 @@ describe('session records in Redis', () => {
     assert.deepEqual(await store.idsOfUser('ann'), ['lasting', 'new'])
   })
 
+  test('are unavailable after any other error', async () => {
+    const lost = () => Promise.reject(new Error('Connection is closed.'))
+    const client = { defineCommand: () => undefined, get: lost, zrange: lost, zrem: lost, unlink: lost, set: lost }
+    const broken = new RedisRecordStore(client as never, 'shop')
+    for (const work of [
+      () => broken.read('s'),
+      () => broken.idsOfUser('ann'),
+      () => broken.removeFromUser('ann', 's'),
+      () => broken.destroy('s'),
+      () => broken.write('s', text, 1),
+      () => broken.replace('s', text, 1),
+    ])
+      await assert.rejects(async () => work(), { code: 'FLEET_ERR_STATE_UNAVAILABLE' })
+  })
+
   test('of another type are absent, and a list of another type is replaced', async () => {
     await own.client.rpush(key('s'), 'x')
     assert.equal(await store.read('s'), null)
