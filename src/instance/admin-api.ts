@@ -4,7 +4,7 @@ import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/opt
 import { fleetPlugin } from './compat/index.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
-import { boolean, checksSchema, nullable, number, object, string } from './health/schemas.ts'
+import { boolean, checksSchema, memorySchema, nullable, number, object, string } from './health/schemas.ts'
 import type { Command, Instance, Peer } from './identity.ts'
 import { operatorsOnly } from './operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from './own-routes.ts'
@@ -100,7 +100,7 @@ function routes(app: FastifyInstance): void {
           zone: nullable('string'),
         }),
         dependencies: { type: 'object', additionalProperties: string },
-        resources: object({ memory: object({ used: number, total: number, percentage: number }) }),
+        resources: object({ memory: memorySchema }),
       }),
     ),
     async (_request, reply) => ({

@@ -20,6 +20,13 @@ const checkReport = object({
   consecutiveFailures: number,
 })
 export const checksSchema: object = { type: 'object', additionalProperties: checkReport }
+export const memorySchema: object = object({
+  used: number,
+  total: number,
+  percentage: number,
+  heapUsed: number,
+  heapLimit: number,
+})
 const summary = {
   status,
   success: boolean,
@@ -51,7 +58,7 @@ export const detailedSchema: FastifySchema = responses(
   object({
     ...summary,
     checks: checksSchema,
-    memory: object({ used: number, total: number, percentage: number, heapUsed: number, heapLimit: number }),
+    memory: memorySchema,
     eventLoop: object({ delayMs: number, utilization: number }),
     disk: { type: ['object', 'null'], properties: { path: string, freeBytes: number, freeShare: number } },
   }),

@@ -151,6 +151,16 @@ describe('app.close()', () => {
     assert.match(stream.received(), /event: shutdown/)
   })
 
+  it('leaves no timer behind that would keep the process running', async () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const before = timers()
+    const app = Fastify()
+    await app.register(lifecycle, { ...options, shutdownTimeoutMs: 3_600_000 })
+    await listen(app)
+    await app.close()
+    assert.ok(timers() <= before, `${timers()} timers, ${before} before`)
+  })
+
   it('cuts a long poll at the deadline', async (t) => {
     const { app, port } = await start(t, { shutdownTimeoutMs: 300 })
     const poll = await open(port, get('/pending'))

@@ -7,6 +7,7 @@ import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
 import { metrics } from '../../../src/instance/metrics/index.ts'
+import { FastReject } from '../../../src/instance/overload/fast-reject.ts'
 import { overload } from '../../../src/instance/overload/index.ts'
 import { until } from '../../helpers/until.ts'
 import { get, open } from '../lifecycle/sockets.ts'
@@ -194,5 +195,44 @@ describe('fast rejection', () => {
     assert.match(socket.received(), /^HTTP\/1\.1 503 .*HTTP\/1\.1 200 OK/s)
     assert.deepEqual(seen, ['/of-hosts', '/of-hosts'])
     socket.destroy()
+  })
+})
+
+describe('admission of a request', () => {
+  it('is decided once, in front of Fastify or in the hook', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    const counted: string[] = []
+    let admitted = true
+    const limiter = {
+      admit: () => counted.push('admit') > 0 && admitted,
+      decide: () => counted.push('decide'),
+    }
+    const fast = new FastReject(limiter as never, () => undefined)
+    const admits: boolean[] = []
+    app.addHook('onRequest', async (request) => {
+      admits.push(fast.admits(request.raw))
+      if (request.url === '/inject') await app.inject('/inner')
+    })
+    for (const url of ['/', '/inject', '/inner']) app.get(url, async () => 'ok')
+    fast.install(app)
+    fast.install(app)
+    fast.ready(app)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as { port: number }
+    const send = async (url: string): Promise<unknown[]> => {
+      counted.length = admits.length = 0
+      assert.equal((await fetch(`http://127.0.0.1:${port}${url}`)).status, 200)
+      return [[...admits], [...counted]]
+    }
+    assert.deepEqual(await send('/'), [[true], ['admit']])
+    admitted = false
+    assert.deepEqual(await send('/'), [[false], ['admit']], 'its route is not known')
+    assert.deepEqual(await send('/inject'), [
+      [false, false],
+      ['admit', 'admit'],
+    ])
+    await app.inject('/')
+    assert.deepEqual([admits.length, counted.length], [3, 3])
   })
 })

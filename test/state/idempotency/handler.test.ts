@@ -259,3 +259,44 @@ test('a route that requires a key rejects a request without one', async () => {
   const { post, calls } = await build({ required: true })
   assert.deepEqual([(await post()).statusCode, (await post('a')).statusCode, calls.count], [400, 200, 1])
 })
+
+describe('a request that takes longer than its lock', () => {
+  test('renews it three times per lock until the response, and for at most an hour', async (t) => {
+    const renewals: unknown[][] = []
+    class Renewed extends MemoryIdempotencyStore {
+      override async renew(...args: Parameters<IdempotencyStore['renew']>): Promise<void> {
+        renewals.push(args)
+        throw new Error('a failed renewal is not fatal')
+      }
+    }
+    let now = 1_000
+    t.mock.method(performance, 'now', () => now)
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    const options = { ...defaults, lockMs: 30_000, maxKeys: false } as never
+    const handler = new IdempotencyHandler(new Renewed(), new MemoryLimitStore(), options)
+    t.after(() => handler.close())
+    const request = { headers: { 'idempotency-key': 'a' }, method: 'POST', url: '/', socket: {}, raw: {}, log: {} }
+    const reply = { statusCode: 200, getHeaders: () => ({}), getHeader: () => undefined }
+    const begin = async (key: string): Promise<KeyedRequest> => {
+      const own = { ...request, headers: { 'idempotency-key': key } } as unknown as KeyedRequest
+      await handler.begin(own, reply as never, { required: false, ttlMs: 60_000 })
+      return own
+    }
+    const pass = (ms: number): number => {
+      now += ms
+      t.mock.timers.tick(ms)
+      return renewals.length
+    }
+    const own = await begin('a')
+    assert.deepEqual([pass(9_999), pass(1), pass(10_000)], [0, 1, 2])
+    const { id, print, token } = own[first] as unknown as Record<string, string>
+    assert.deepEqual(renewals[0], [id, print, token, 30_000])
+    await handler.end(own, reply as never, 'done')
+    assert.equal(pass(60_000), 2)
+    await begin('b')
+    let last = 0
+    for (let i = 0; i < 400; i++) last = pass(10_000)
+    assert.ok(last > 300 && last <= 363, `${last} renewals`)
+    assert.equal(pass(100_000), last)
+  })
+})

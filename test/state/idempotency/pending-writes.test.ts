@@ -54,3 +54,40 @@ test('drops the oldest and the expired writes, and rejects a flush during an out
   outage.add('a', () => Promise.reject(new Error('down')), 0, long)
   await assert.rejects(outage.flush('a'), /down/)
 })
+
+test('keeps 10,000 writes of 16 MiB in all, and no more', async () => {
+  const isKnown = async (pending: PendingWrites, token: string): Promise<boolean> => await pending.flush(token)
+  const many = new PendingWrites()
+  for (let i = 0; i < 10_000; i++) many.add(`${i}`, async () => {}, 0, long)
+  assert.equal(await isKnown(many, '0'), true)
+  many.add('more', async () => {}, 0, long)
+  assert.deepEqual([await isKnown(many, '0'), await isKnown(many, '1')], [false, true])
+  many.stop()
+  const large = new PendingWrites()
+  const half = 8 * 1024 * 1024
+  for (const token of ['a', 'b', 'a']) large.add(token, async () => {}, half, long)
+  assert.deepEqual([await isKnown(large, 'a'), await isKnown(large, 'b')], [true, true], 'one per token')
+  large.add('c', async () => {}, 1, long)
+  assert.deepEqual([await isKnown(large, 'b'), await isKnown(large, 'a')], [false, true])
+  large.stop()
+})
+
+test('waits 250 ms between two retries', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const pending = new PendingWrites()
+  let attempts = 0
+  pending.add('a', () => Promise.reject(new Error(`${++attempts}`)), 0, long)
+  for (const [ms, expected] of [
+    [249, 0],
+    [1, 1],
+    [249, 1],
+    [1, 2],
+  ] as const) {
+    t.mock.timers.tick(ms)
+    for (let i = 0; i < 3; i++) await turn()
+    assert.equal(attempts, expected)
+  }
+  pending.stop()
+  t.mock.timers.tick(1_000)
+  assert.equal(attempts, 2)
+})

@@ -54,6 +54,33 @@ describe('the size of a session', () => {
   })
 })
 
+describe('the index of a user', () => {
+  test('loses the sessions that are ended or belong to another user, and lives as long as they do', async () => {
+    const store = new MemoryRecordStore()
+    const calls: unknown[] = []
+    store.removeFromUser = (...args: unknown[]) => void calls.push(['remove', ...args])
+    store.addToUser = (...args: unknown[]) => void calls.push(['add', ...args])
+    store.idsOfUser = () => ['1', '2', '3', 'gone']
+    const sessions = new Sessions(store)
+    sessions.create('1', { userId: 'ann' }, {})
+    sessions.create('2', { userId: 7 }, { expires: Date.now() + 60_000 })
+    const [, [, user, id, life]] = calls.splice(0) as [unknown, [string, string, string, number]]
+    assert.deepEqual([user, id, life > 50_000 && life <= 60_000], ['7', '2', true])
+    sessions.create('3', { userId: 'ann' }, {})
+    assert.deepEqual(calls.splice(0), [['add', 'ann', '3', 86_400_000]], 'a day without a cookie')
+    const listed = await sessions.list('ann')
+    assert.deepEqual([listed.map(({ sessionId }) => sessionId), sessions.counts.loaded], [['1', '3'], 3])
+    const stale = [
+      ['remove', 'ann', '2'],
+      ['remove', 'ann', 'gone'],
+    ]
+    assert.deepEqual(calls.splice(0), stale)
+    assert.equal(await sessions.destroyAll('ann', { except: '1' }), 2)
+    assert.deepEqual(calls.splice(0), [['remove', 'ann', '2'], ['remove', 'ann', '3'], stale[1]])
+    assert.deepEqual([sessions.counts.destroyed, sessions.counts.created], [2, 3])
+  })
+})
+
 describe('overlapping changes', () => {
   test('of different fields are all kept, and of one field the last one', () => {
     const sessions = new Sessions(new MemoryRecordStore())

@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import { RequestReader } from '../../src/database/own-writes.ts'
+
+const mayBeSaved = Symbol.for('fleet.session.mayBeSaved')
+const start = Date.parse('2026-01-01T00:00:00Z')
+const at36 = (ms: number): string => Math.floor((start + ms) / 1000).toString(36)
+type Session = Record<string | symbol, unknown>
+
+/** A request with a session whose clock the test sets. */
+function open(t: TestContext, session?: Session | null, more: { secure?: boolean | 'auto'; cookie?: string } = {}) {
+  let now = start
+  t.mock.method(Date, 'now', () => now)
+  const router = { position: async (): Promise<number> => 1_000 }
+  const warnings: string[] = []
+  const settings = {
+    ...{ router: router as never, secrets: ['s'.repeat(32)], cookieName: 'wal', keepMs: 60_000 },
+    ...{ secure: more.secure ?? false, warnInsecure: () => void warnings.push('insecure') },
+  }
+  const headers = more.cookie === undefined ? {} : { cookie: more.cookie }
+  const request = { session, headers, socket: {}, raw: { socket: {} }, protocol: 'http' }
+  const cookies: [name: string, value: string, options: object][] = []
+  const reply = (statusCode = 200) =>
+    ({
+      statusCode,
+      request,
+      setCookie: (...args: [string, string, object]) => cookies.push(args),
+    }) as never
+  const reader = new RequestReader(request as never, settings)
+  const pass = (ms: number): void => {
+    now += ms
+  }
+  return { reader, reply, router, cookies, warnings, pass }
+}
+
+describe('the position of a request’s writes', () => {
+  it('must be kept after a write, until it is, and again after another write', async (t) => {
+    const { reader, reply } = open(t, { a: 1 })
+    assert.equal(reader.mustKeep(reply()), false)
+    reader.writes()
+    assert.equal(reader.mustKeep(reply()), true)
+    await reader.keep(reply(), false)
+    assert.deepEqual([reader.mustKeep(reply(200)), reader.mustKeep(reply(499))], [false, false])
+    assert.equal(reader.mustKeep(reply(500)), true, 'the session of a failed response is not saved')
+    reader.writes()
+    assert.equal(reader.mustKeep(reply()), true)
+  })
+
+  it('is kept in a cookie of a failed response, once', async (t) => {
+    const { reader, reply, cookies } = open(t, { a: 1 })
+    reader.writes()
+    await reader.keep(reply(500), false)
+    assert.deepEqual([cookies.length, reader.mustKeep(reply(500))], [1, false])
+  })
+
+  it('is kept in a session with data, which is saved again only if it was', async (t) => {
+    let saves = 0
+    const session: Session = { a: 1, save: async () => void saves++ }
+    const { reader, reply, cookies, pass } = open(t, session)
+    reader.writes()
+    pass(1_999)
+    await reader.keep(reply(), false)
+    assert.deepEqual([session.walPosition, saves, cookies], [`${(1_000).toString(36)}.${at36(1_999)}`, 0, []])
+    await reader.keep(reply(), true)
+    assert.equal(saves, 1)
+  })
+
+  it('is kept in a session of another plugin without save()', async (t) => {
+    const session: Session = { a: 1 }
+    const { reader, reply } = open(t, session)
+    await reader.keep(reply(), true)
+    assert.equal(typeof session.walPosition, 'string')
+  })
+
+  for (const [what, session] of [
+    ['no session', undefined],
+    ['a session that was destroyed', null],
+    ['a session without data', { cookie: {} }],
+    ['a session that only inherits data', Object.create({ a: 1 })],
+    ['a session that will not be saved', { a: 1, [mayBeSaved]: false }],
+  ] as [string, Session][])
+    it(`is kept in a cookie with ${what}`, async (t) => {
+      const { reader, reply, cookies } = open(t, session)
+      await reader.keep(reply(), true)
+      assert.equal(session?.walPosition, undefined)
+      const [name, value, options] = cookies[0] ?? []
+      assert.deepEqual([name, cookies.length], ['wal', 1])
+      assert.match(String(value), new RegExp(`^rs\\.${at36(0)}\\.[\\w-]{22}$`))
+      assert.deepEqual(options, { path: '/', httpOnly: true, sameSite: 'lax', maxAge: 60, secure: false })
+    })
+
+  it('warns if the cookie is Secure and the request came without TLS', async (t) => {
+    for (const [secure, count] of [
+      [true, 1],
+      [false, 0],
+      ['auto', 0],
+    ] as const) {
+      const { reader, reply, warnings } = open(t, undefined, { secure })
+      await reader.keep(reply(), false)
+      assert.equal(warnings.length, count, String(secure))
+      t.mock.restoreAll()
+    }
+  })
+
+  it('is unknown if the primary does not tell it, so that only the primary serves reads', async (t) => {
+    const session: Session = { a: 1 }
+    const { reader, reply, router } = open(t, session)
+    router.position = () => Promise.reject(new Error('no primary'))
+    await reader.keep(reply(), false)
+    assert.equal(session.walPosition, `x.${at36(0)}`)
+    t.mock.restoreAll()
+    assert.equal(open(t, session).reader.position(), Number.POSITIVE_INFINITY)
+  })
+})
+
+describe('the position that a request came with', () => {
+  const positionOf = (t: TestContext, walPosition: unknown, ms = 0): number => {
+    const { reader, pass } = open(t, { walPosition })
+    pass(ms)
+    const position = reader.position()
+    t.mock.restoreAll()
+    return position
+  }
+
+  it('is that of the session, for keepMs by clocks that differ by as much', (t) => {
+    const text = `rs.${at36(0)}`
+    assert.deepEqual([positionOf(t, text), positionOf(t, text, 60_000), positionOf(t, text, 60_001)], [1_000, 1_000, 0])
+    assert.deepEqual([positionOf(t, text, -60_000), positionOf(t, text, -60_001)], [1_000, 0])
+  })
+
+  it('is none in another form', (t) => {
+    const at = at36(0)
+    for (const text of [
+      undefined,
+      7,
+      null,
+      '',
+      'rs',
+      `.${at}`,
+      'rs.',
+      `RS.${at}`,
+      `${'z'.repeat(12)}.${at}`,
+      `rs.${at}.x`,
+    ])
+      assert.equal(positionOf(t, text), 0, String(text))
+    assert.equal(positionOf(t, `${'z'.repeat(11)}.${at}`), Number.parseInt('z'.repeat(11), 36))
+  })
+
+  it('is the later of session and cookies, and none of those without a valid signature', async (t) => {
+    const { reader, reply, cookies } = open(t)
+    await reader.keep(reply(), false)
+    t.mock.restoreAll()
+    const value = cookies[0]?.[1] ?? ''
+    const of = (cookie: string, session?: Session): number => {
+      const position = open(t, session, { cookie }).reader.position()
+      t.mock.restoreAll()
+      return position
+    }
+    assert.equal(of(`wal=${value}`), 1_000)
+    assert.equal(of(`wal=x.y.z; wal=${value}; wal=old`), 1_000)
+    assert.equal(of(`wal=${value}`, { walPosition: `rt.${at36(0)}` }), 1_001)
+    assert.equal(of(`wal=${value}`, { walPosition: `rr.${at36(0)}` }), 1_000)
+    for (const other of [`rt${value.slice(2)}`, value.slice(0, -1), `${value}A`, 'wal', `rs.${at36(0)}`, ''])
+      assert.equal(of(`wal=${other}`), 0, other)
+    assert.equal(of(`other=${value}`), 0)
+  })
+
+  it('is infinite after a write of this request, for keepMs', (t) => {
+    const { reader, pass } = open(t)
+    assert.equal(reader.position(), 0)
+    reader.writes()
+    pass(60_000)
+    assert.equal(reader.position(), Number.POSITIVE_INFINITY)
+    pass(1)
+    assert.equal(reader.position(), 0)
+  })
+})

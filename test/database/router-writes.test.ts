@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
+
+describe('the router', () => {
+  it('tells a request of each of its writes, and of no read', async () => {
+    const { router } = await fakeRouter(1)
+    let writes = 0
+    const reader = { position: () => 0, writes: () => void writes++ }
+    const count = async (work: () => Promise<unknown>): Promise<number> => {
+      writes = 0
+      await router.readers.run(reader, work)
+      return writes
+    }
+    const inside = { ...read, transaction: {} }
+    assert.equal(await count(() => router.route(write)), 1)
+    assert.equal(await count(() => router.write(write)), 1)
+    assert.equal(await count(() => router.readLate(write)), 1)
+    for (const execute of [router.route, router.write, router.readLate])
+      for (const operation of [read, inside]) assert.equal(await count(() => execute(operation)), 0)
+    assert.equal(await router.route(write), 'primary', 'without a request')
+  })
+
+  it('knows the position of the primary', async () => {
+    const { router, primary } = await fakeRouter(1)
+    primary.position = '0/6000'
+    assert.equal(await router.position(), 0x6000)
+    primary.position = undefined
+    await assert.rejects(router.position())
+  })
+
+  it('reads from a replica at exactly the position of the client, also if that is 1', async () => {
+    const { router } = await fakeRouter(1, { waitMs: 0 })
+    const at = (position: number) =>
+      router.readers.run({ position: () => position, writes: () => undefined }, () => router.route(read))
+    assert.deepEqual(
+      [await at(0), await at(1), await at(0x5000), await at(0x5001)],
+      [...['replica 1', 'replica 1', 'replica 1', 'primary']],
+    )
+    router.set.replicas[0]?.failed()
+    router.reads.own = 0
+    assert.deepEqual([await at(0), await at(1), router.reads.own], ['primary', 'primary', 0])
+  })
+
+  it('counts a read that a replica cannot serve as one of the primary, and not as an own one', async () => {
+    const { router, replicas } = await fakeRouter(1)
+    const [replica] = replicas as [FakeServer]
+    replica.execute = () => Promise.reject(failure('25006'))
+    assert.equal(await router.route(read), 'primary')
+    assert.deepEqual([router.reads.primary, router.reads.own, router.reads.replicas], [1, 0, [0]])
+    assert.equal(router.set.available, true)
+  })
+})
