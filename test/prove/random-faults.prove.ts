@@ -22,13 +22,15 @@ async function pair(
   const ends = [await first.begin(place, random, customers)]
   await sleep(random.below(1500))
   ends.push(await second.begin(place, random, customers))
-  await sleep(1000 + random.below(3000))
+  await sleep(1000 + random.below(5000))
   if (random.below(2) === 0) ends.reverse()
   for (const end of ends) await end()
   await place.redis.healthy()
   await place.shop.healthy()
   customers.phase = phase(`after ${names}`, false)
+  const failedOver = await place.redis.failovers()
   await customers.more(200)
+  assert.equal(await place.redis.failovers(), failedOver, 'a failover without a fault: this machine is too busy')
   await customers.account()
   const failures = [...faulty.failures].map(([kind, count]) => `${count} × ${kind}`)
   note(`${names}: ${failures.join(', ') || 'no failure'}`)
@@ -48,6 +50,7 @@ for (const front of ['nginx', 'HAProxy', 'fleet balance'] as const satisfies Fro
       const possible = faults.filter((fault) => fault.missing?.(place, clock) === undefined)
       const customers = Customers.start(place.shop)
       await customers.more(100)
+      assert.equal(await place.redis.failovers(), 0, 'a failover without a fault: this machine is too busy')
       const end = performance.now() + proof.pick(0, 600_000)
       try {
         do {

@@ -182,7 +182,8 @@ export class Customers {
 
   #count(what: 'failed' | 'twice' | 'stale' | 'lost' | 'strangers', text: string): void {
     this.counts[what]++
-    this.wrong.push(`${what}: ${text} (${this.phase.name})`)
+    // The first ones tell enough.
+    if (this.wrong.length < 20) this.wrong.push(`${what}: ${text} (${this.phase.name})`)
   }
 
   async #turn(at: number, i: number): Promise<void> {
