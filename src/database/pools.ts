@@ -94,6 +94,8 @@ function clientOf(driver: Pg, hosts: Hosts, connectTimeoutMs: number): typeof Cl
         done(error)
       }
       const check = (): void => {
+        // The pool listens only after this check; without a listener, a lost connection would end the process.
+        this.on('error', () => {})
         // Uses the simple protocol and no session state, as required by poolers.
         this.query('SELECT pg_is_in_recovery() AS standby').then(
           ({ rows }) => {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
 import { databaseError, type PoolsOptions, pools } from '../../src/database/index.ts'
 
@@ -12,9 +14,10 @@ function fakePg() {
   const servers: Record<string, { error?: Error; standby?: boolean; queryError?: Error; responds?: Promise<void> }> = {}
   let ended = 0
 
-  class Client {
+  class Client extends EventEmitter {
     readonly #url: string
     constructor({ connectionString }: { connectionString: string }) {
+      super()
       this.#url = connectionString
     }
     get #server() {
@@ -244,4 +247,22 @@ describe('the pools of an app', () => {
     await all.close()
     assert.deepEqual([pool.ends, other.ends], [0, 1])
   })
+})
+
+it('survives a server that drops a connection while it is asked whether it accepts writes', async () => {
+  const ready = Buffer.from([...[0x52, 0, 0, 0, 8, 0, 0, 0, 0], ...[0x5a, 0, 0, 0, 5, 0x49]])
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => {
+      socket.write(ready)
+      socket.once('data', () => socket.destroy())
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const pool = await pools()
+  const url = `postgresql://a@127.0.0.1:${port}/shop?target_session_attrs=read-write`
+  await assert.rejects(pool.open(url).connect(), /Connection terminated unexpectedly/)
+  await pool.close()
+  server.close()
 })

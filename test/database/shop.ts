@@ -55,9 +55,12 @@ export async function shop(options: ShopOptions): Promise<FastifyInstance> {
   })
   // In a transaction, and not read back by Prisma.
   app.post<{ Body: { sku: string; price: number } }>('/batch', async ({ body: { sku, price } }) => {
-    await prisma.$transaction(async (tx) => {
-      await tx.$executeRaw`UPDATE products SET price_cents = ${price} WHERE sku = ${sku}`
-    })
+    await prisma.$transaction(
+      async (tx) => {
+        await tx.$executeRaw`UPDATE products SET price_cents = ${price} WHERE sku = ${sku}`
+      },
+      { maxWait: 20_000, timeout: 20_000 },
+    )
     return {}
   })
   app.get<{ Params: { sku: string } }>('/items/:sku', async ({ params }) => {

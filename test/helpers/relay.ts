@@ -72,10 +72,13 @@ export class Relay {
 
   #pass(from: Socket, to: Socket, delayMs: () => number): void {
     this.#sockets.add(from)
-    from.on('data', (chunk) => {
+    // In order, also when the delay becomes shorter.
+    const delayed: Buffer[] = []
+    from.on('data', (chunk: Buffer) => {
       const ms = delayMs()
-      if (ms > 0) setTimeout(() => to.write(chunk), ms).unref()
-      else to.write(chunk)
+      if (ms === 0 && delayed.length === 0) return void to.write(chunk)
+      delayed.push(chunk)
+      setTimeout(() => to.write(delayed.shift() as Buffer), ms).unref()
     })
     from.on('error', () => {})
     from.on('close', () => {
