@@ -139,6 +139,8 @@ export class Traffic {
   readonly #keepAlive = new Agent({ keepAlive: true })
   readonly #name = randomUUID()
   readonly #clients: number
+  /** Completed requests of each client. */
+  readonly #turns: number[]
   /** Unsafe requests with a 200. */
   readonly #accepted = new Set<string>()
   readonly #stop: () => Promise<void>
@@ -147,6 +149,7 @@ export class Traffic {
     this.#port = port
     this.#kind = kind
     this.#clients = clients
+    this.#turns = Array(clients).fill(0)
     this.#options = options
     this.#stop = repeat(clients, (client, i) => this.#send(client, i), options.pauseMs)
   }
@@ -160,6 +163,14 @@ export class Traffic {
   async more(count = 50): Promise<void> {
     const before = this.completed
     await until(() => this.completed >= before + this.#clients + count, { what: `${count} more responses` })
+  }
+
+  /** Waits until the requests in flight are complete, and each client has got a further response. */
+  async turn(): Promise<void> {
+    const before = [...this.#turns]
+    await until(() => this.#turns.every((turns, client) => turns >= (before[client] ?? 0) + 2), {
+      what: 'a turn of all',
+    })
   }
 
   /** Kills something, and returns when. */
@@ -244,6 +255,7 @@ export class Traffic {
       fail(String(error), code === undefined ? {} : { code })
     } finally {
       this.completed++
+      this.#turns[client] = (this.#turns[client] ?? 0) + 1
     }
   }
 }

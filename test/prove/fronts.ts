@@ -112,10 +112,12 @@ export const drains = (proof: Proof, starts: Starts): Promise<void> =>
         if (front.checks) {
           const isQuiet = async (): Promise<boolean> => {
             const before = served(member)
+            await traffic.turn()
             await traffic.more()
             return served(member) === before
           }
           await until(isQuiet, { what: `no requests for ${member.id}` })
+          await traffic.turn()
           const before = served(member)
           await traffic.more(300)
           assert.equal(served(member), before, `${member.id} drains`)
