@@ -43,6 +43,9 @@ async function installed(): Promise<Release> {
 /** Of the compose file. */
 const image = 'haproxy:3.2'
 const names = new WeakMap<Child, string>()
+const containers = new Set<string>()
+// After the file, not after the test that started one: the next may use it as well.
+after(() => Promise.all([...containers].map((name) => run('docker', ['rm', '--force', name]).catch(() => {}))))
 
 /** The official image, or a stand-in with its name, if Docker has it already: tests pull no image. */
 async function dockerised(): Promise<Release | undefined> {
@@ -53,7 +56,6 @@ async function dockerised(): Promise<Release | undefined> {
       version: /version (\S+?)-/.exec(stdout)?.[1] ?? '3',
       launch(args, env, own, rendered = inside) {
         const name = `fleet-haproxy-${randomUUID()}`
-        after(() => run('docker', ['rm', '--force', name]).catch(() => {}))
         const variables = Object.entries(env).flatMap(([key, value]) => ['--env', `${key}=${value}`])
         const user = ['--user', `${process.getuid?.()}:${process.getgid?.()}`, '--network', 'host']
         const given = env.LB_TLS_CERT ? ['--volume', `${env.LB_TLS_CERT}:${env.LB_TLS_CERT}:ro`] : []
@@ -62,6 +64,7 @@ async function dockerised(): Promise<Release | undefined> {
         const options = ['--rm', '--name', name, ...user, ...volumes, ...variables]
         const child = launch('docker', ['run', ...options, image, ...command])
         names.set(child, name)
+        containers.add(name)
         return child
       },
       async kill(child) {

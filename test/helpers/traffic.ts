@@ -86,7 +86,7 @@ export interface TrafficOptions {
   methods?: readonly Method[]
   /** @default 127.0.0.1 */
   host?: string
-  /** Every fourth unsafe request is executed at once and gets its response so much later, in ms. @default 0 */
+  /** Unsafe requests of the first four clients are executed at once and get their response so much later, in ms. @default 0 */
   slowMs?: number
   /** Unsafe methods that the load balancer sends again when an instance crashes. nginx does so with PUT and DELETE. */
   repeats?: readonly Method[]
@@ -139,7 +139,8 @@ export class Traffic {
   readonly #keepAlive = new Agent({ keepAlive: true })
   readonly #name = randomUUID()
   readonly #clients: number
-  #unsafe = 0
+  /** Completed requests of each client. */
+  readonly #turns: number[]
   /** Unsafe requests with a 200. */
   readonly #accepted = new Set<string>()
   readonly #stop: () => Promise<void>
@@ -148,6 +149,7 @@ export class Traffic {
     this.#port = port
     this.#kind = kind
     this.#clients = clients
+    this.#turns = Array(clients).fill(0)
     this.#options = options
     this.#stop = repeat(clients, (client, i) => this.#send(client, i), options.pauseMs)
   }
@@ -161,6 +163,14 @@ export class Traffic {
   async more(count = 50): Promise<void> {
     const before = this.completed
     await until(() => this.completed >= before + this.#clients + count, { what: `${count} more responses` })
+  }
+
+  /** Waits until the requests in flight are complete, and each client has got a further response. */
+  async turn(): Promise<void> {
+    const before = [...this.#turns]
+    await until(() => this.#turns.every((turns, client) => turns >= (before[client] ?? 0) + 2), {
+      what: 'a turn of all',
+    })
   }
 
   /** Kills something, and returns when. */
@@ -231,7 +241,7 @@ export class Traffic {
     const fail = (reason: string, more: Pick<Failure, 'status' | 'code'>): void =>
       void this.failed.push({ id, method, keptAlive, began, ended: Date.now(), ...more, reason })
     try {
-      const slow = unsafe && slowMs > 0 && this.#unsafe++ % 4 === 0 ? `&ms=${slowMs}` : ''
+      const slow = unsafe && slowMs > 0 && client < 4 ? `&ms=${slowMs}` : ''
       const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}${slow}`
       const { status, headers, body } = await exchange(this.#port, method, path, { agent, onStale, host })
       if (status !== 200) return fail(`${status} ${body.slice(0, 300)}`, { status })
@@ -245,6 +255,7 @@ export class Traffic {
       fail(String(error), code === undefined ? {} : { code })
     } finally {
       this.completed++
+      this.#turns[client] = (this.#turns[client] ?? 0) + 1
     }
   }
 }

@@ -52,11 +52,11 @@ async function underLoad(
   const { fleet, front } = await starts()
   // A proof that failed may have left a slot empty.
   for (const member of fleet.members) if (!member.running) await member.start()
-  const traffic = new Traffic(front.port, 6, kind(front), {
+  const traffic = new Traffic(front.port, 10, kind(front), {
     repeats: front.repeats ?? [],
     layer4: front.layer4 ?? false,
-    // Some requests are always in flight.
-    slowMs: 200,
+    // On most instances a request is in flight at any time.
+    slowMs: 300,
   })
   const faults: Faults = { kills: [], outages: [] }
   try {
@@ -112,10 +112,12 @@ export const drains = (proof: Proof, starts: Starts): Promise<void> =>
         if (front.checks) {
           const isQuiet = async (): Promise<boolean> => {
             const before = served(member)
+            await traffic.turn()
             await traffic.more()
             return served(member) === before
           }
           await until(isQuiet, { what: `no requests for ${member.id}` })
+          await traffic.turn()
           const before = served(member)
           await traffic.more(300)
           assert.equal(served(member), before, `${member.id} drains`)
