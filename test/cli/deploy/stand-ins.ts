@@ -1,0 +1,90 @@
+import { createServer } from 'node:http'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import type { TestContext } from 'node:test'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
+import '../../helpers/cleanup.ts'
+
+/** Stands in for an instance: what it reports about itself, and its counters. */
+export interface Instance {
+  readonly address: string
+  readonly url: string
+  ready: boolean
+  version: string
+  color: string
+  /** The counters of `metrics`, for operators with the token `secret`. */
+  metrics: { totals?: { requests?: unknown; errors?: unknown }; p95?: unknown }
+  /** Number of requests to `/ready` so far. */
+  probes: number
+  /** Called before each response. */
+  onRequest?: (path: string) => void
+}
+
+export async function startInstance(t: TestContext, given: Partial<Instance> = {}): Promise<Instance> {
+  const server = createServer(({ url = '', headers }, response) => {
+    instance.onRequest?.(url)
+    const send = (status: number, body: object): void => {
+      response.writeHead(status, { 'content-type': 'application/json', connection: 'close' }).end(JSON.stringify(body))
+    }
+    const { ready, version, color } = instance
+    if (url === '/ready') {
+      instance.probes++
+      send(ready ? 200 : 503, ready ? { version } : { version, reason: 'draining' })
+    } else if (url === '/health') send(200, { color })
+    else if (headers.authorization !== 'Bearer secret') send(404, {})
+    else if (url === '/api/v1/load-balancer/metrics') send(200, { instance: instance.metrics })
+    else send(500, {})
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const metrics = { totals: { requests: 0, errors: 0 }, p95: 5 }
+  const instance: Instance = {
+    ...{ address, url: `http://${address}`, ready: true, version: '1', color: 'blue', metrics, probes: 0 },
+    ...given,
+  }
+  return instance
+}
+
+export interface RuntimeApi {
+  readonly socket: string
+  readonly commands: string[]
+}
+
+/** Stands in for HAProxy's runtime API. */
+export async function startRuntimeApi(t: TestContext, respond: (command: string) => string): Promise<RuntimeApi> {
+  const socket = join(temporaryFolder('api'), 'sock')
+  const commands: string[] = []
+  const server = createTcpServer({ allowHalfOpen: true }, async (connection) => {
+    const command = (await text(connection)).trim()
+    commands.push(command)
+    connection.end(`${respond(command)}\n`)
+  })
+  await new Promise<void>((resolve) => server.listen(socket, resolve))
+  t.after(() => server.close())
+  return { socket, commands }
+}
+
+const columns =
+  'be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_agent_state srv_port'
+
+export interface ServerLine {
+  readonly name: string
+  readonly port?: number
+  readonly op?: number
+  readonly admin?: number
+  readonly weight?: number
+  readonly agent?: number
+}
+
+/** The response of HAProxy to `show servers state`. */
+export const serversState = (...lines: readonly ServerLine[]): string =>
+  [
+    '1',
+    `# ${columns}`,
+    ...lines.map(
+      ({ name, port = 1, op = 2, admin = 0, weight = 100, agent = 0 }) =>
+        `3 fleet 1 ${name} 127.0.0.1 ${op} ${admin} ${weight} 100 ${agent} ${port}`,
+    ),
+  ].join('\n')
