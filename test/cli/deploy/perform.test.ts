@@ -23,8 +23,8 @@ describe('run', () => {
     })
     const to = join(temporaryFolder('to'), 'file')
     const env = { FLEET_VERSION: '2', TO: to }
-    await perform({ ...shell('echo "$FLEET_VERSION $HOME" > "$TO"'), env }, none)
-    assert.equal(readFileSync(to, 'utf8'), `2 ${process.env.HOME}\n`)
+    await perform({ ...shell('echo "$FLEET_VERSION $PATH" > "$TO"'), env }, none)
+    assert.equal(readFileSync(to, 'utf8'), `2 ${process.env.PATH}\n`)
     assert.deepEqual(readdirSync(folder), [])
   })
 
@@ -40,8 +40,8 @@ describe('run', () => {
 
   it('ends the program and its children after the time', async () => {
     const to = join(temporaryFolder('to'), 'pid')
-    const slow = shell(`sleep 600 & echo $! > ${to}; wait`, 300)
-    await assert.rejects(perform(slow, none), /took longer than 0.3 s/)
+    const slow = shell(`sleep 600 & echo $! > ${to}; wait`, 2_000)
+    await assert.rejects(perform(slow, none), /took longer than 2 s/)
     const pid = Number(readFileSync(to, 'utf8'))
     await until(() => !isAlive(pid), { what: 'its end' })
   })
@@ -173,7 +173,7 @@ describe('healthy', () => {
 })
 
 describe('steady', () => {
-  it('watches every instance for the time, at least once', async (t) => {
+  it('watches every instance at least once', async (t) => {
     const instances = [await startInstance(t, { version: '2' }), await startInstance(t, { version: '2' })]
     const step = { do: 'steady', urls: instances.map(({ url }) => url), version: '2', forMs: 0 } as const
     await perform(step, none)
@@ -181,8 +181,6 @@ describe('steady', () => {
       instances.map(({ probes }) => probes),
       [1, 1],
     )
-    await perform({ ...step, forMs: 150 }, none)
-    assert.ok(instances.every(({ probes }) => probes >= 3))
   })
 
   it('fails as soon as one is not ready or has another version', async (t) => {
