@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { composeRolling } from '../../../src/cli/deploy/fronts/compose.ts'
+import { composeRolling, containers } from '../../../src/cli/deploy/fronts/compose.ts'
 import { readShares, renderUpstreams } from '../../../src/cli/deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../../../src/cli/deploy/fronts/pm2.ts'
 import type { Share, Shares } from '../../../src/cli/deploy/rotation.ts'
 import { short } from './short.ts'
+import { standInForDocker } from './stand-ins.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
 
@@ -105,6 +106,34 @@ describe('compose', () => {
       'docker rm o',
     ])
     assert.deepEqual(composeRolling(options, [{ id: 'n', version: '2' }]), [])
+  })
+
+  test('reads the version and the state of each container', async (t) => {
+    const given = standInForDocker(t, {
+      a: { Status: 'running', Health: { Status: 'starting' } },
+      b: { Status: 'running' },
+      c: { Status: 'exited', Health: { Status: 'healthy' } },
+    })
+    assert.deepEqual(await containers(given), [
+      { id: 'a', version: '2', state: 'starting' },
+      { id: 'b', version: '2', state: 'running' },
+      { id: 'c', version: '2', state: 'exited' },
+    ])
+    assert.deepEqual(await containers(standInForDocker(t, {})), [])
+    await assert.rejects(containers({ ...given, command: ['/bin/sh', '-c', 'echo broken >&2; exit 1'] }), {
+      code: 'FLEET_ERR_UNREACHABLE',
+      message: /compose: broken$/,
+    })
+    await assert.rejects(containers({ ...given, command: ['/no/such/program'] }), /compose: .*ENOENT/)
+  })
+
+  test('passes the version and color to the new containers only, with time for a build', () => {
+    const [start] = composeRolling({ ...options, color: 'green', timeoutMs: 1_500 }, [{ id: 'o', version: '1' }])
+    const [up] = start?.steps ?? []
+    const [undo] = start?.undo ?? []
+    assert.ok(up?.do === 'run' && undo?.do === 'run')
+    assert.deepEqual([up.env, up.timeoutMs, undo.env], [{ FLEET_VERSION: '2', FLEET_COLOR: 'green' }, 3_000, {}])
+    assert.equal(up.argv[up.argv.indexOf('--wait-timeout') + 1], '2')
   })
 
   test('starts the requested number the first time', () => {

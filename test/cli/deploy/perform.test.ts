@@ -7,7 +7,7 @@ import { perform } from '../../../src/cli/deploy/perform.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { isAlive } from '../../helpers/alive.ts'
 import { until } from '../../helpers/until.ts'
-import { serversState, startInstance, startRuntimeApi } from './stand-ins.ts'
+import { serversState, standInForDocker, startInstance, startRuntimeApi } from './stand-ins.ts'
 
 const none = {}
 const shell = (script: string, timeoutMs = 60_000) =>
@@ -136,25 +136,10 @@ describe('ready', () => {
 })
 
 describe('healthy', () => {
-  /** A folder with a stand-in for Docker that knows these containers. */
-  function standIn(t: TestContext, states: Record<string, object>): { command: readonly string[]; service: string } {
-    const folder = temporaryFolder('docker')
-    const found = Object.entries(states).map(([Id, State]) => ({ Id, Config: { Env: ['FLEET_VERSION=2'] }, State }))
-    writeFileSync(join(folder, 'inspected'), JSON.stringify(found))
-    writeFileSync(join(folder, 'listed'), Object.keys(states).join('\n'))
-    const script = `#!/bin/sh\ncase $1 in ps) /bin/cat ${folder}/listed ;; inspect) /bin/cat ${folder}/inspected ;; esac\n`
-    writeFileSync(join(folder, 'docker'), script, { mode: 0o755 })
-    const before = process.env.PATH
-    process.env.PATH = folder
-    t.after(() => {
-      process.env.PATH = before
-    })
-    return { command: ['docker'], service: 'app' }
-  }
   const healthy = { Status: 'running', Health: { Status: 'healthy' } }
 
   it('counts new containers that are healthy, or running without a health check', async (t) => {
-    const given = standIn(t, { old: { Status: 'exited' }, a: healthy, b: { Status: 'running' } })
+    const given = standInForDocker(t, { old: { Status: 'exited' }, a: healthy, b: { Status: 'running' } })
     await perform({ do: 'healthy', ...given, besides: ['old'], count: 2 }, none)
     await assert.rejects(perform({ do: 'healthy', ...given, besides: ['old'], count: 3 }, none), /3 new × app/)
     await assert.rejects(
@@ -166,7 +151,7 @@ describe('healthy', () => {
 
   it('fails for a container that is starting or unhealthy', async (t) => {
     for (const Status of ['starting', 'unhealthy']) {
-      const given = standIn(t, { a: { Status: 'running', Health: { Status } } })
+      const given = standInForDocker(t, { a: { Status: 'running', Health: { Status } } })
       await assert.rejects(perform({ do: 'healthy', ...given, besides: [], count: 1 }, none), new RegExp(Status))
     }
   })

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
@@ -88,3 +89,26 @@ export const serversState = (...lines: readonly ServerLine[]): string =>
         `3 fleet 1 ${name} 127.0.0.1 ${op} ${admin} ${weight} 100 ${agent} ${port}`,
     ),
   ].join('\n')
+
+/** A folder with a stand-in for Docker that knows these containers. */
+export function standInForDocker(
+  t: TestContext,
+  states: Record<string, object>,
+): { command: readonly string[]; service: string } {
+  const folder = temporaryFolder('docker')
+  const found = Object.entries(states).map(([Id, State]) => ({
+    Id,
+    Config: { Env: ['X=FLEET_VERSION=', 'FLEET_VERSION=2'] },
+    State,
+  }))
+  writeFileSync(join(folder, 'inspected'), JSON.stringify(found))
+  writeFileSync(join(folder, 'listed'), Object.keys(states).join('\n'))
+  const script = `#!/bin/sh\ncase $1 in ps) /bin/cat ${folder}/listed ;; inspect) /bin/cat ${folder}/inspected ;; esac\n`
+  writeFileSync(join(folder, 'docker'), script, { mode: 0o755 })
+  const before = process.env.PATH
+  process.env.PATH = folder
+  t.after(() => {
+    process.env.PATH = before
+  })
+  return { command: ['docker'], service: 'app' }
+}
