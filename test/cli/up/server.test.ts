@@ -21,7 +21,7 @@ import { freePort } from '../../helpers/free-port.ts'
 import { response } from '../fleet-test/stand-ins.ts'
 
 async function listen(t: TestContext, greeting?: string): Promise<number> {
-  const server = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(greeting)))
+  const server = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(greeting ?? '')))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.after(() => server.close())
   return (server.address() as AddressInfo).port
