@@ -1,28 +1,23 @@
 import assert from 'node:assert/strict'
 import { createServer, type RequestListener } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
-import { describe, it, type TestContext } from 'node:test'
+import { createServer as createTcpServer, type Socket } from 'node:net'
+import { describe, it } from 'node:test'
 import { integerOption } from '../../src/cli/args.ts'
 import { exchange } from '../../src/cli/exchange.ts'
 import { headerText, member, repeat, Target } from '../../src/cli/target.ts'
 import { waitUntil } from '../../src/cli/wait-until.ts'
+import { startListening } from '../edge/listening.ts'
 
-async function serve(t: TestContext, handler: RequestListener): Promise<{ url: string; connections: () => number }> {
+async function serve(handler: RequestListener): Promise<{ url: string; connections: () => number }> {
   let connections = 0
-  const server = createServer(handler)
-  server.on('connection', () => void connections++)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, connections: () => connections }
+  const server = createServer(handler).on('connection', () => void connections++)
+  return { url: `http://127.0.0.1:${await startListening(server)}`, connections: () => connections }
 }
 
 describe('a target', () => {
-  it('has the origin and the path of its URL, and rejects other protocols', async (t) => {
+  it('has the origin and the path of its URL, and rejects other protocols', async () => {
     const asked: string[] = []
-    const { url } = await serve(t, ({ url: path = '' }, response) => {
+    const { url } = await serve(({ url: path = '' }, response) => {
       asked.push(path)
       response.end()
     })
@@ -36,8 +31,8 @@ describe('a target', () => {
     }
   })
 
-  it('sends a new connection for each request, and one for those of a connection', async (t) => {
-    const { url, connections } = await serve(t, (_request, response) => response.end())
+  it('sends a new connection for each request, and one for those of a connection', async () => {
+    const { url, connections } = await serve((_request, response) => response.end())
     const target = new Target(url)
     for (let i = 0; i < 3; i++) await target.request('/')
     assert.equal(connections(), 3)
@@ -47,9 +42,9 @@ describe('a target', () => {
     assert.equal(connections(), 4)
   })
 
-  it('sends the method, the headers and the body as JSON', async (t) => {
+  it('sends the method, the headers and the body as JSON', async () => {
     const seen: unknown[] = []
-    const { url } = await serve(t, async (request, response) => {
+    const { url } = await serve(async (request, response) => {
       const { method, headers } = request
       const body = Buffer.concat(await request.toArray()).toString()
       seen.push([method, headers.accept, headers['content-type'], headers['x-a'], body])
@@ -64,8 +59,8 @@ describe('a target', () => {
     ])
   })
 
-  it('returns status, JSON, cookies and the instance, from the header or else the body', async (t) => {
-    const { url } = await serve(t, ({ url: path }, response) => {
+  it('returns status, JSON, cookies and the instance, from the header or else the body', async () => {
+    const { url } = await serve(({ url: path }, response) => {
       if (path === '/header') response.setHeader('X-Instance-Id', 'from-header')
       response.setHeader('Set-Cookie', ['a=1; Path=/; HttpOnly', 'b=2'])
       response.statusCode = 201
@@ -81,8 +76,8 @@ describe('a target', () => {
     assert.deepEqual([plain.json, plain.text, plain.instanceId], [undefined, 'no JSON', undefined])
   })
 
-  it('counts a transport error, a late response and an endless one as a failure', async (t) => {
-    const { url } = await serve(t, ({ url: path, socket }, response) => {
+  it('counts a transport error, a late response and an endless one as a failure', async () => {
+    const { url } = await serve(({ url: path, socket }, response) => {
       if (path === '/reset') socket.destroy()
       else if (path === '/large') response.end('x'.repeat(1_048_577))
       else if (path === '/fits') response.end('x'.repeat(1_048_576))
@@ -151,24 +146,20 @@ describe('integerOption', () => {
 })
 
 describe('exchange', () => {
-  async function listen(t: TestContext, accept: (socket: Socket) => void): Promise<number> {
-    const server = createTcpServer((socket) => accept(socket.on('error', () => {})))
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    t.after(() => server.close())
-    return (server.address() as AddressInfo).port
-  }
+  const listen = (accept: (socket: Socket) => void): Promise<number> =>
+    startListening(createTcpServer((socket) => accept(socket.on('error', () => {}))))
   const host = '127.0.0.1'
 
-  it('finds an open port, and one that is closed or invalid', async (t) => {
-    const port = await listen(t, () => {})
+  it('finds an open port, and one that is closed or invalid', async () => {
+    const port = await listen(() => {})
     assert.deepEqual(await exchange({ host, port, timeoutMs: 60_000 }), { text: '', error: undefined })
     assert.equal((await exchange({ host, port: 1, timeoutMs: 60_000 })).error, 'ECONNREFUSED')
     for (const wrong of [0, -1, 65_536, Number.NaN])
       assert.deepEqual(await exchange({ host, port: wrong, timeoutMs: 60_000 }), { text: '', error: 'not a TCP port' })
   })
 
-  it('waits for the response that matches, in pieces', async (t) => {
-    const port = await listen(t, (socket) =>
+  it('waits for the response that matches, in pieces', async () => {
+    const port = await listen((socket) =>
       socket.on('data', (data) => {
         socket.write(`got ${data}`)
         setImmediate(() => socket.write(' +PONG'))
@@ -180,15 +171,15 @@ describe('exchange', () => {
     })
   })
 
-  it('fails without the response: too late, closed, or too long', async (t) => {
-    const silent = await listen(t, () => {})
+  it('fails without the response: too late, closed, or too long', async () => {
+    const silent = await listen(() => {})
     assert.equal((await exchange({ host, port: silent, timeoutMs: 100 }, 'x', /y/)).error, 'no response in 0.1 s')
-    const closing = await listen(t, (socket) => socket.end('z'))
+    const closing = await listen((socket) => socket.end('z'))
     assert.deepEqual(await exchange({ host, port: closing, timeoutMs: 60_000 }, 'x', /y/), {
       text: 'z',
       error: 'the connection was closed',
     })
-    const flooding = await listen(t, (socket) => {
+    const flooding = await listen((socket) => {
       const flood = setInterval(() => socket.write('z'.repeat(100)), 1)
       socket.on('close', () => clearInterval(flood))
     })
@@ -197,8 +188,8 @@ describe('exchange', () => {
     assert.ok(text.length > 4_096 && text.length <= 4_096 + 1_024, String(text.length))
   })
 
-  it('fails a TLS connection to a server without TLS', async (t) => {
-    const port = await listen(t, (socket) => socket.end('plain'))
+  it('fails a TLS connection to a server without TLS', async () => {
+    const port = await listen((socket) => socket.end('plain'))
     assert.notEqual((await exchange({ host, port, tls: true, timeoutMs: 60_000 }, 'x', /x/)).error, undefined)
   })
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, type TestContext, test } from 'node:test'
+import { describe, test } from 'node:test'
 import deploy, { operatorsUrl } from '../../../src/cli/commands/deploy.ts'
 import { splitCommand as split } from '../../../src/cli/deploy/command-line.ts'
 import type { DeployPlan, Step } from '../../../src/cli/deploy/step.ts'
@@ -68,8 +68,8 @@ describe('the command line', () => {
 })
 
 describe('the options', () => {
-  async function deployment(t: TestContext): Promise<{ base: string[]; addresses: string[] }> {
-    const instances = [await startInstance(t), await startInstance(t), await startInstance(t)]
+  async function deployment(): Promise<{ base: string[]; addresses: string[] }> {
+    const instances = [await startInstance(), await startInstance(), await startInstance()]
     const addresses = instances.map(({ address }) => address)
     const file = join(temporaryFolder('deploy'), 'upstreams.conf')
     writeFileSync(file, `upstream fleet {\n${addresses.map((address) => `  server ${address};\n`).join('')}}\n`)
@@ -83,8 +83,8 @@ describe('the options', () => {
   const stepOf = <K extends Step['do']>(plan: DeployPlan, kind: K): Extract<Step, { do: K }> =>
     plan.flatMap(({ steps }) => steps).find((step) => step.do === kind) as Extract<Step, { do: K }>
 
-  test('of a canary are its share and its limits', async (t) => {
-    const { base, addresses } = await deployment(t)
+  test('of a canary are its share and its limits', async () => {
+    const { base, addresses } = await deployment()
     const [one, two, three] = addresses as [string, string, string]
     const args = ['canary', ...base, '--target', one, '--target', two, '--canary', three]
     const byDefault = await planOf(...args)
@@ -124,8 +124,8 @@ describe('the options', () => {
     }
   })
 
-  test('of blue-green are the sides, the watch and its color', async (t) => {
-    const { base, addresses } = await deployment(t)
+  test('of blue-green are the sides, the watch and its color', async () => {
+    const { base, addresses } = await deployment()
     const [one, two, three] = addresses as [string, string, string]
     const args = ['blue-green', ...base, '--blue', one, '--green', two]
     const given = await planOf(...args, '--to', 'green')
@@ -149,8 +149,8 @@ describe('the options', () => {
     assert.match(twice.stderr, /is listed twice/)
   })
 
-  test('reject what is no address, version or time', async (t) => {
-    const { base, addresses } = await deployment(t)
+  test('reject what is no address, version or time', async () => {
+    const { base, addresses } = await deployment()
     const targets = addresses.slice(0, 2).flatMap((address) => ['--target', address])
     for (const address of ['x', 'x:', 'x:0', 'x:65536', ':1', 'a b:1', '[x]:1']) {
       const { code, stderr } = await runCommand(deploy, 'rolling', ...base, ...targets, '--target', address)
@@ -168,8 +168,8 @@ describe('the options', () => {
     assert.match(more.stderr, /extra is unexpected/)
   })
 
-  test('of pm2 need a file and a URL, and the undo restores the version that runs', async (t) => {
-    const { url } = await startInstance(t, { version: '7' })
+  test('of pm2 need a file and a URL, and the undo restores the version that runs', async () => {
+    const { url } = await startInstance({ version: '7' })
     const pm2 = ['rolling', '--front', 'pm2', '--version', '8', '--dry-run', '--json']
     for (const [args, message] of [
       [['--url', url], /missing FILE/],

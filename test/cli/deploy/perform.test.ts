@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import type { Limits } from '../../../src/cli/deploy/compare.ts'
 import { perform } from '../../../src/cli/deploy/perform.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
@@ -78,8 +78,8 @@ describe('write', () => {
 })
 
 describe('runtime', () => {
-  it('succeeds with an empty or tolerated response only', async (t) => {
-    const { socket, commands } = await startRuntimeApi(t, (command) => (command === 'a' ? '' : 'Agent was not set'))
+  it('succeeds with an empty or tolerated response only', async () => {
+    const { socket, commands } = await startRuntimeApi((command) => (command === 'a' ? '' : 'Agent was not set'))
     await perform({ do: 'runtime', socket, command: 'a' }, none)
     await perform({ do: 'runtime', socket, command: 'b', tolerate: 'was not' }, none)
     await assert.rejects(perform({ do: 'runtime', socket, command: 'b', tolerate: 'other' }, none), /b: Agent was not/)
@@ -97,13 +97,13 @@ describe('runtime', () => {
 })
 
 describe('server-up', () => {
-  it('waits until HAProxy has the server up', async (t) => {
+  it('waits until HAProxy has the server up', async () => {
     let asked = 0
     const lines = () => [
       { name: 'app-1', op: 2 },
       { name: 'app-2', op: ++asked < 3 ? 0 : 2 },
     ]
-    const { socket, commands } = await startRuntimeApi(t, () => serversState(...lines()))
+    const { socket, commands } = await startRuntimeApi(() => serversState(...lines()))
     const step = { do: 'server-up', socket, backend: 'fleet', server: 'app-2', timeoutMs: 60_000 } as const
     await perform(step, none)
     assert.deepEqual(commands, Array(3).fill('show servers state fleet'))
@@ -116,8 +116,8 @@ describe('server-up', () => {
 })
 
 describe('ready', () => {
-  it('waits for readiness, the version and the color', async (t) => {
-    const instance = await startInstance(t)
+  it('waits for readiness, the version and the color', async () => {
+    const instance = await startInstance()
     const expected = { do: 'ready', url: instance.url, version: '2', color: 'green' } as const
     const wrong = async (change: object, message: RegExp): Promise<void> => {
       Object.assign(instance, { ready: true, version: '2', color: 'green' }, change)
@@ -158,8 +158,8 @@ describe('healthy', () => {
 })
 
 describe('steady', () => {
-  it('watches every instance at least once', async (t) => {
-    const instances = [await startInstance(t, { version: '2' }), await startInstance(t, { version: '2' })]
+  it('watches every instance at least once', async () => {
+    const instances = [await startInstance({ version: '2' }), await startInstance({ version: '2' })]
     const step = { do: 'steady', urls: instances.map(({ url }) => url), version: '2', forMs: 0 } as const
     await perform(step, none)
     assert.deepEqual(
@@ -168,9 +168,9 @@ describe('steady', () => {
     )
   })
 
-  it('fails as soon as one is not ready or has another version', async (t) => {
+  it('fails as soon as one is not ready or has another version', async () => {
     for (const change of [{ ready: false }, { version: '1' }]) {
-      const [good, bad] = [await startInstance(t, { version: '2' }), await startInstance(t, { version: '2' })]
+      const [good, bad] = [await startInstance({ version: '2' }), await startInstance({ version: '2' })]
       bad.onRequest = () => bad.probes > 1 && Object.assign(bad, change)
       const step = { do: 'steady', urls: [good.url, bad.url], version: '2', forMs: 60_000 } as const
       await assert.rejects(perform(step, none), new RegExp(`${bad.url} did not stay ready`))
@@ -181,8 +181,8 @@ describe('steady', () => {
 describe('compare', () => {
   const limits: Limits = { errorMargin: 0.01, p95Factor: 1.5, minRequests: 50 }
   const secrets = { token: 'secret' }
-  async function sides(t: TestContext) {
-    const [canary, stable] = [await startInstance(t), await startInstance(t)]
+  async function sides() {
+    const [canary, stable] = [await startInstance(), await startInstance()]
     const step = { do: 'compare', canary: [canary.url], stable: [stable.url], windowMs: 100, limits } as const
     /** After the first sample. */
     const report = (metrics: object): void => {
@@ -192,15 +192,15 @@ describe('compare', () => {
     return { canary, stable, step, report }
   }
 
-  it('passes a canary that is not worse, by the counts within the window', async (t) => {
-    const { canary, step, report } = await sides(t)
+  it('passes a canary that is not worse, by the counts within the window', async () => {
+    const { canary, step, report } = await sides()
     canary.metrics = { totals: { requests: 1_000, errors: 900 }, p95: 5 }
     report({ totals: { requests: 1_100, errors: 900 } })
     await perform(step, secrets)
   })
 
-  it('fails one with errors before the end of the window, and one with too few requests at its end', async (t) => {
-    const { canary, step, report } = await sides(t)
+  it('fails one with errors before the end of the window, and one with too few requests at its end', async () => {
+    const { canary, step, report } = await sides()
     report({ totals: { requests: 100, errors: 50 } })
     await assert.rejects(perform({ ...step, windowMs: 600_000 }, secrets), /the canary is worse: 50 % of its responses/)
     canary.metrics = { totals: { requests: 0, errors: 0 }, p95: 5 }
@@ -208,15 +208,15 @@ describe('compare', () => {
     await assert.rejects(perform(step, secrets), /it received 49 requests/)
   })
 
-  it('fails when an instance restarts meanwhile', async (t) => {
-    const { canary, step, report } = await sides(t)
+  it('fails when an instance restarts meanwhile', async () => {
+    const { canary, step, report } = await sides()
     canary.metrics = { totals: { requests: 1_000, errors: 0 }, p95: 5 }
     report({ totals: { requests: 3, errors: 0 } })
     await assert.rejects(perform(step, secrets), new RegExp(`${canary.url} restarted during the comparison`))
   })
 
-  it('asks the operators’ paths, with the token', async (t) => {
-    const { canary, stable, step, report } = await sides(t)
+  it('asks the operators’ paths, with the token', async () => {
+    const { canary, stable, step, report } = await sides()
     await assert.rejects(perform(step, {}), { code: 'FLEET_ERR_NOT_OPERATOR' })
     report({ totals: { requests: 100, errors: 0 } })
     const operators = new Map([
@@ -233,7 +233,7 @@ describe('compare', () => {
   })
 })
 
-it('pause waits', async (t) => {
+it('a pause lasts its time', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   let over = false
   const paused = perform({ do: 'pause', ms: 5_000, why: '' }, none).then(() => {

@@ -15,12 +15,12 @@ const [a, b, c] = [at(1), at(2), at(3)]
 const shares = (...entries: [string, Share][]): Shares => new Map(entries)
 
 describe('HAProxy', () => {
-  it('counts a server as up if it is running or starting and no operator has removed it', async (t) => {
+  it('counts a server as up if it is running or starting and no operator has removed it', async () => {
     const lines = [
       ...[0, 1, 2, 3].map((op) => ({ name: `op-${op}`, op })),
       ...[0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40].map((admin) => ({ name: `admin-${admin}`, admin })),
     ]
-    const { socket } = await startRuntimeApi(t, () => serversState(...lines))
+    const { socket } = await startRuntimeApi(() => serversState(...lines))
     const states = await servers(socket, 'fleet')
     const up = states.filter((state) => state.up).map(({ name }) => name)
     assert.deepEqual(up, ['op-1', 'op-2', 'admin-32', 'admin-64'])
@@ -28,7 +28,7 @@ describe('HAProxy', () => {
     assert.deepEqual(out, ['admin-1', 'admin-2', 'admin-4', 'admin-8', 'admin-16'])
   })
 
-  it('reads the rotation: out, a weight of the runtime API, or the configured one, also by an agent', async (t) => {
+  it('reads the rotation: out, a weight of the runtime API, or the configured one, also by an agent', async () => {
     const lines = [
       { name: 'full', port: 1 },
       { name: 'out', port: 2, admin: 8 },
@@ -37,7 +37,7 @@ describe('HAProxy', () => {
       { name: 'agent-off', port: 5, weight: 40, agent: 2 },
       { name: 'other', port: 9 },
     ]
-    const { socket } = await startRuntimeApi(t, () => serversState(...lines))
+    const { socket } = await startRuntimeApi(() => serversState(...lines))
     const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5].map(at))
     assert.deepEqual(
       [...now],
@@ -51,9 +51,9 @@ describe('HAProxy', () => {
     )
   })
 
-  it('gives before it takes, and keeps the agent from undoing either', async (t) => {
+  it('gives before it takes, and keeps the agent from undoing either', async () => {
     const lines = [1, 2, 3].map((port) => ({ name: `app-${port}`, port }))
-    const { socket } = await startRuntimeApi(t, () => serversState(...lines))
+    const { socket } = await startRuntimeApi(() => serversState(...lines))
     const rotation = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 7 }, [a, b, c])
     const change = (from: Shares, to: Shares): string[] => rotation.change(from, to).map(brief)
     const from = shares([a, 'full'], [b, 'none'])
@@ -74,8 +74,8 @@ describe('HAProxy', () => {
     assert.deepEqual(change(from, shares([a, 'full'])), [], 'an absent one is out')
   })
 
-  it('rejects an unknown backend and an address without a server', async (t) => {
-    const { socket } = await startRuntimeApi(t, (command) =>
+  it('rejects an unknown backend and an address without a server', async () => {
+    const { socket } = await startRuntimeApi((command) =>
       command.endsWith(' fleet') ? serversState({ name: 'app-1' }) : "Can't find backend.",
     )
     const open = (backend: string) => haproxyRotation({ socket, backend, timeoutMs: 1 }, [a, b])

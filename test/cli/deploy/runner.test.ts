@@ -111,8 +111,8 @@ it('describes each kind of step in one line', () => {
 })
 
 describe('the state of an instance', () => {
-  it('has its version and color, or why it is not ready', async (t) => {
-    const instance = await startInstance(t)
+  it('has its version and color, or why it is not ready', async () => {
+    const instance = await startInstance()
     const status = { ready: true, version: '1', color: 'blue', summary: 'version 1, blue' }
     assert.deepEqual(await readStatus(instance.url), status)
     instance.ready = false
@@ -124,16 +124,16 @@ describe('the state of an instance', () => {
     })
   })
 
-  it('has counters for operators', async (t) => {
-    const { url } = await startInstance(t, { metrics: { totals: { requests: 7, errors: 2 }, p95: 9 } })
+  it('has counters for operators', async () => {
+    const { url } = await startInstance({ metrics: { totals: { requests: 7, errors: 2 }, p95: 9 } })
     assert.deepEqual(await sample(url, 'secret'), { requests: 7, errors: 2, p95: 9 })
     await assert.rejects(sample(url, 'other'), { code: 'FLEET_ERR_NOT_OPERATOR' })
   })
 })
 
 describe('fleet deploy', () => {
-  async function given(t: Parameters<typeof startInstance>[0]) {
-    const instances = [await startInstance(t), await startInstance(t)]
+  async function given() {
+    const instances = [await startInstance(), await startInstance()]
     const file = join(temporaryFolder('deploy'), 'upstreams.conf')
     const content = `upstream fleet {\n${instances.map(({ address }) => `  server ${address};\n`).join('')}}\n`
     writeFileSync(file, content)
@@ -142,8 +142,8 @@ describe('fleet deploy', () => {
     return { instances, file, content, args: [...nginx, ...targets, '--version', '2', '--json'] }
   }
 
-  it('prints the plan with --dry-run and executes nothing', async (t) => {
-    const { args, file, content } = await given(t)
+  it('prints the plan with --dry-run and executes nothing', async () => {
+    const { args, file, content } = await given()
     const { code, stdout } = await runCommand(deploy, 'rolling', ...args, '--start', 'false', '--dry-run')
     const { plan } = JSON.parse(stdout) as { plan: DeployPlan }
     assert.deepEqual([code, plan.length, readFileSync(file, 'utf8')], [0, 5, content])
@@ -152,8 +152,8 @@ describe('fleet deploy', () => {
     assert.deepEqual([start.argv, start.timeoutMs], [['false'], 60_000])
   })
 
-  it('rolls back and reports the failure', async (t) => {
-    const { args, file, content } = await given(t)
+  it('rolls back and reports the failure', async () => {
+    const { args, file, content } = await given()
     const { code, stdout, stderr } = await runCommand(deploy, 'rolling', ...args, '--start', 'false')
     const { ok, code: failure } = JSON.parse(stdout) as { ok: boolean; code: string }
     assert.deepEqual(
@@ -165,8 +165,8 @@ describe('fleet deploy', () => {
     assert.equal(readFileSync(file, 'utf8'), content)
   })
 
-  it('has nothing to do when all instances have the version', async (t) => {
-    const { args, instances, file, content } = await given(t)
+  it('has nothing to do when all instances have the version', async () => {
+    const { args, instances, file, content } = await given()
     for (const instance of instances) instance.version = '2'
     assert.deepEqual(await runCommand(deploy, 'rolling', ...args.slice(0, -1), '--start', 'false'), {
       code: 0,

@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
+import { startListening } from '../../edge/listening.ts'
 import '../../helpers/cleanup.ts'
 
 /** Stands in for an instance: what it reports about itself, and its counters. */
@@ -22,7 +23,7 @@ export interface Instance {
   onRequest?: (path: string) => void
 }
 
-export async function startInstance(t: TestContext, given: Partial<Instance> = {}): Promise<Instance> {
+export async function startInstance(given: Partial<Instance> = {}): Promise<Instance> {
   const server = createServer(({ url = '', headers }, response) => {
     instance.onRequest?.(url)
     const send = (status: number, body: object): void => {
@@ -37,9 +38,7 @@ export async function startInstance(t: TestContext, given: Partial<Instance> = {
     else if (url === '/api/v1/load-balancer/metrics') send(200, { instance: instance.metrics })
     else send(500, {})
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => server.close())
-  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const address = `127.0.0.1:${await startListening(server)}`
   const metrics = { totals: { requests: 0, errors: 0 }, p95: 5 }
   const instance: Instance = {
     ...{ address, url: `http://${address}`, ready: true, version: '1', color: 'blue', metrics, probes: 0 },
@@ -54,7 +53,7 @@ export interface RuntimeApi {
 }
 
 /** Stands in for HAProxy's runtime API. */
-export async function startRuntimeApi(t: TestContext, respond: (command: string) => string): Promise<RuntimeApi> {
+export async function startRuntimeApi(respond: (command: string) => string): Promise<RuntimeApi> {
   const socket = join(temporaryFolder('api'), 'sock')
   const commands: string[] = []
   const server = createTcpServer({ allowHalfOpen: true }, async (connection) => {
@@ -62,8 +61,7 @@ export async function startRuntimeApi(t: TestContext, respond: (command: string)
     commands.push(command)
     connection.end(`${respond(command)}\n`)
   })
-  await new Promise<void>((resolve) => server.listen(socket, resolve))
-  t.after(() => server.close())
+  await startListening(server, socket)
   return { socket, commands }
 }
 

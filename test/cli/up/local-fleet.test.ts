@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
 import { LocalFleet, type LocalFleetOptions } from '../../../src/cli/up/local-fleet.ts'
+import { startListening } from '../../edge/listening.ts'
 import { isAlive } from '../../helpers/alive.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
@@ -99,7 +100,7 @@ describe('a fleet of fleet up', () => {
         new RegExp(`${port}, which an instance needs.*FLEET_BASE_PORT=5001`),
       ],
       [{ FLEET_BASE_PORT: '65534' }, /65536, which an instance needs/],
-      [{ FLEET_PORT: new URL(await occupied(t)).port }, /which the front needs.*FLEET_PORT=9090/],
+      [{ FLEET_PORT: `${await startListening(createServer())}` }, /which the front needs.*FLEET_PORT=9090/],
     ] as const) {
       const { options, starts } = await fleet(t, {}, env)
       const local = new LocalFleet(options)
@@ -109,10 +110,3 @@ describe('a fleet of fleet up', () => {
     }
   })
 })
-
-async function occupied(t: TestContext): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  t.after(() => server.close())
-  return `http://127.0.0.1:${(server.address() as { port: number }).port}`
-}

@@ -1,9 +1,9 @@
 import '../../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
 import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
 import {
@@ -16,16 +16,13 @@ import {
 import { findProgram } from '../../../src/cli/up/find.ts'
 import { assertReachable, lastLines, probePort, startServer } from '../../../src/cli/up/server.ts'
 import { whyEnded, whyUnready } from '../../../src/cli/up/unready.ts'
+import { startListening } from '../../edge/listening.ts'
 import { isAlive } from '../../helpers/alive.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { response } from '../fleet-test/stand-ins.ts'
 
-async function listen(t: TestContext, greeting?: string): Promise<number> {
-  const server = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(greeting ?? '')))
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => server.close())
-  return (server.address() as AddressInfo).port
-}
+const listen = (greeting = ''): Promise<number> =>
+  startListening(createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(greeting))))
 
 describe('a server', () => {
   const define = (script: string, isUp: () => Promise<boolean>) => ({
@@ -76,15 +73,15 @@ describe('a server', () => {
 })
 
 describe('a probe', () => {
-  it('finds an open port, or one that responds as expected', async (t) => {
-    const port = await listen(t, 'Ready')
+  it('finds an open port, or one that responds as expected', async () => {
+    const port = await listen('Ready')
     assert.deepEqual(
       [await probePort(port), await probePort(port, 'x', /^R/), await probePort(port, 'x', /^E/), await probePort(1)],
       [true, true, false, false],
     )
   })
 
-  it('names the address of a URL whose server is missing, without its password', async (t) => {
+  it('names the address of a URL whose server is missing, without its password', async () => {
     const free = await freePort()
     const url = `redis://user:secret@127.0.0.1:${free}/0`
     const message = `no server listens at 127.0.0.1:${free} (REDIS_URL); start it or unset REDIS_URL`
@@ -96,7 +93,7 @@ describe('a probe', () => {
         return true
       },
     )
-    const open = await listen(t)
+    const open = await listen()
     await assertReachable('REDIS_URL', `redis://127.0.0.1:${open}`, 1)
     await assertReachable('REDIS_URL', 'redis://127.0.0.1', open)
     for (const socket of [
@@ -168,8 +165,8 @@ describe('what fleet up starts', () => {
     assert.equal(await missing({}, { exclude: new Set(['redis']) }), '')
   })
 
-  it('is nothing where the environment names it', async (t) => {
-    const port = await listen(t)
+  it('is nothing where the environment names it', async () => {
+    const port = await listen()
     const named = options({ REDIS_URL: `redis://127.0.0.1:${port}`, DATABASE_URL: `postgres://127.0.0.1:${port}/x` })
     assert.deepEqual(await provideRedis(named), { description: 'Redis named by REDIS_URL', env: {}, shared: true })
     assert.deepEqual(await providePostgres(named), {
@@ -225,8 +222,8 @@ describe('why an instance is not ready', () => {
     })
   })
 
-  it('is the port on which it listens', { skip: process.platform === 'linux' ? false : 'needs /proc' }, async (t) => {
-    const port = await listen(t)
+  it('is the port on which it listens', { skip: process.platform === 'linux' ? false : 'needs /proc' }, async () => {
+    const port = await listen()
     const refused = response({ status: 0, error: 'ECONNREFUSED' })
     const other = whyUnready(process.pid, 4_001, refused)
     assert.match(
