@@ -157,6 +157,18 @@ describe('a program', () => {
   })
 })
 
+test('blue-green completes a switch that was interrupted after one of two instances', () => {
+  const found: Survey = new Map([...survey({ [a]: '2', [b]: '2' }, 'blue'), ...survey({ [c]: undefined })])
+  const half: Shares = new Map<string, Share>([...full(a), [b, 'none']])
+  const sides = { blue: [a, b], green: [c] }
+  const plan = blueGreen({ ...release, watchMs: 1000, to: 'blue' }, sides, found, rotation(half))
+  assert.deepEqual(short(plan), [
+    'front 1=full 2=full',
+    '  undo front 1=full 2=none',
+    'watch for 1 s that 4001, 4002 stay ready',
+  ])
+})
+
 describe('blue-green: the side', () => {
   const watched = { ...release, watchMs: 2000 }
   const sides = { blue: [a], green: [b] }
@@ -227,6 +239,12 @@ describe('canary', () => {
       '  undo front 1=full 2=full 3=20',
       'stop 4003',
     ])
+  })
+
+  test('gives every instance a weight of at least 1 and at most 256', () => {
+    const many = Array.from({ length: 300 }, (_, i) => `s${i}:1`)
+    assert.deepEqual([...new Set(canaryShares(many, ['c:1'], 90).values())], [1, 256])
+    assert.deepEqual([...canaryShares(['s:1'], ['c:1'], 50).values()], [256, 256])
   })
 
   test('computes weights that give the canary its percentage', () => {
