@@ -84,14 +84,14 @@ describe('a target', () => {
       else if (path === '/stalled') response.write('x')
     })
     const target = new Target(url, { timeoutMs: 200 })
-    const fails = async (path: string, error: RegExp): Promise<void> => {
-      const response = await target.request(path)
+    const patient = new Target(url)
+    const fails = async (path: string, error: RegExp, from = target): Promise<void> => {
+      const response = await from.request(path)
       assert.match(response.error ?? '', error, path)
       assert.deepEqual([response.status, response.headers, response.text, response.cookies], [0, {}, '', []])
     }
-    await fails('/reset', /UND_ERR_SOCKET|ECONNRESET/)
+    await fails('/reset', /UND_ERR_SOCKET|ECONNRESET/, patient)
     for (const path of ['/silent', '/stalled']) await fails(path, /^(UND_ERR_(HEADERS|BODY)_TIMEOUT|TimeoutError)$/)
-    const patient = new Target(url)
     assert.equal((await patient.request('/fits')).text.length, 1_048_576)
     assert.equal((await patient.request('/large')).error, 'UND_ERR_RES_EXCEEDED_MAX_SIZE')
     assert.equal((await new Target('http://127.0.0.1:1').request('/')).error, 'ECONNREFUSED')

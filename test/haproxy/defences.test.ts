@@ -142,7 +142,7 @@ for (const release of releases) {
     })
 
     test('ends an idle WebSocket after LB_TIMEOUT_TUNNEL, not after LB_TIMEOUT', async () => {
-      const own = await startTwo(release, { LB_TIMEOUT: '200ms', LB_TIMEOUT_TUNNEL: '1s', LB_TIMEOUT_CLIENT: '200ms' })
+      const own = await startTwo(release, { LB_TIMEOUT: '1s', LB_TIMEOUT_TUNNEL: '3s', LB_TIMEOUT_CLIENT: '1s' })
       const headers = 'Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
       // The pair of RFC 6455, section 1.3.
       const [key, accept] = ['dGhlIHNhbXBsZSBub25jZQ==', 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=']
@@ -150,7 +150,7 @@ for (const release of releases) {
         instance.onUpgrade((_request, socket) => {
           socket.on('error', () => {}).once('end', () => socket.end())
           socket.write(`HTTP/1.1 101 Switching Protocols\r\n${headers}Sec-WebSocket-Accept: ${accept}\r\n\r\n`)
-          setTimeout(() => socket.write('late'), 600)
+          setTimeout(() => socket.write('late'), 1_800)
         })
       const upgrade = `GET /ws HTTP/1.1\r\nHost: x\r\n${headers}Sec-WebSocket-Key: ${key}\r\n\r\n`
       assert.match(await raw(own.front, upgrade), /^HTTP\/1\.1 101 [\s\S]*\r\n\r\nlate$/)
