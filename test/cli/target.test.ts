@@ -188,8 +188,23 @@ describe('exchange', () => {
     assert.ok(text.length > 4_096 && text.length <= 4_096 + 1_024, String(text.length))
   })
 
-  it('fails a TLS connection to a server without TLS', async () => {
-    const port = await listen((socket) => socket.end('plain'))
-    assert.notEqual((await exchange({ host, port, tls: true, timeoutMs: 60_000 }, 'x', /x/)).error, undefined)
+  it('asks a TLS server by its name, not by its address, and fails without TLS', async (t) => {
+    const warnings: Error[] = []
+    const warn = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', warn)
+    t.after(() => process.off('warning', warn))
+    const hellos: Buffer[] = []
+    const port = await listen((socket) => socket.once('data', (hello: Buffer) => hellos.push(hello) && socket.end()))
+    for (const name of [host, 'localhost']) {
+      assert.notEqual((await exchange({ host: name, port, tls: true, timeoutMs: 60_000 }, 'x', /x/)).error, undefined)
+    }
+    assert.deepEqual(
+      hellos.map((hello) => [hello.includes(host), hello.includes('localhost')]),
+      [
+        [false, false],
+        [false, true],
+      ],
+    )
+    assert.deepEqual(warnings, [])
   })
 })
