@@ -40,6 +40,7 @@ async function raw(front: Front, bytes: string): Promise<string> {
   const { hostname, port } = new URL(front.url)
   const socket = connect(Number(port), hostname)
   socket.write(bytes)
+  socket.setTimeout(30_000, () => socket.destroy(new Error('the connection stays open')))
   return text(socket)
 }
 

@@ -35,7 +35,7 @@ describe('a fleet of fleet up', () => {
   }
 
   it('has one instance without Redis, behind its front, and gives it secrets of its own', async (t) => {
-    const { options, ports, starts, events } = await fleet(t)
+    const { options, ports, starts, events, obey, isStopping } = await fleet(t)
     const local = new LocalFleet(options)
     t.after(() => local.drain())
     assert.deepEqual(await local.missing(), [])
@@ -71,7 +71,12 @@ describe('a fleet of fleet up', () => {
     })
     const { pid } = local.report().front
     assert.notEqual(pid, front.pid)
-    assert.equal(await local.drain(), true)
+    obey('hang')
+    const drained = local.drain()
+    await until(isStopping, { what: 'the drain' })
+    assert.equal((await fetch(`${front.url}/`)).status, 200, 'the front serves until the last instance has stopped')
+    for (const { pid } of instances) process.kill(pid as number, 'SIGKILL')
+    assert.equal(await drained, false)
     assert.deepEqual([pid, ...instances.map(({ pid }) => pid as number)].filter(isAlive), [])
   })
 

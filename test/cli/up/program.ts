@@ -12,7 +12,10 @@ const { FOLDER, PORT, HOST } = process.env
 appendFileSync(FOLDER + '/starts', JSON.stringify(process.env) + '\\n')
 const obey = () => (existsSync(FOLDER + '/obey') ? readFileSync(FOLDER + '/obey', 'utf8') : '200')
 if (obey().startsWith('exit')) { console.error('one\\ntwo'); process.exit(Number(obey().slice(5))) }
-process.on('SIGTERM', () => obey() === 'hang' || process.exit(Number(process.env.CODE ?? 0)))
+process.on('SIGTERM', () => {
+  appendFileSync(FOLDER + '/stops', '.')
+  if (obey() !== 'hang') process.exit(Number(process.env.CODE ?? 0))
+})
 createServer(({ url }, response) => {
   response.writeHead(url === '/ready' ? Number(obey()) || 200 : 200, { connection: 'close' }).end()
   if (url === '/crash') process.exit(3)
@@ -23,7 +26,10 @@ export function program(t: TestContext): {
   folder: string
   file: string
   obey(what: string): void
+  /** The environment of each start. */
   starts(): Record<string, string>[]
+  /** Whether a process was asked to stop. */
+  isStopping(): boolean
 } {
   const folder = temporaryFolder('instance')
   const file = join(folder, 'app.cjs')
@@ -36,5 +42,11 @@ export function program(t: TestContext): {
           .split('\n')
           .map((line) => JSON.parse(line))
       : []
-  return { folder, file, obey: (what) => writeFileSync(join(folder, 'obey'), what), starts }
+  return {
+    folder,
+    file,
+    obey: (what) => writeFileSync(join(folder, 'obey'), what),
+    starts,
+    isStopping: () => existsSync(join(folder, 'stops')),
+  }
 }
