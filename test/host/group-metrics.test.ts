@@ -160,6 +160,17 @@ test('works without any process', async () => {
   assert.equal(value(await new GroupMetrics(60_000).gather([]), 'fleet_workers_silent'), 0)
 })
 
+test('a metric of the group itself is a sum', () => {
+  const values = [{ labels: {}, value: 1 }]
+  assert.deepEqual(metric('gauge', 'n', 'h', values), {
+    type: 'gauge',
+    name: 'n',
+    help: 'h',
+    values,
+    aggregator: 'sum',
+  })
+})
+
 test('adds up metrics of prom-client like prom-client does', async () => {
   const registries = [1, 2].map((factor) => {
     const registry = new Registry()
