@@ -1,4 +1,4 @@
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, isIP } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 
 export interface Address {
@@ -24,7 +24,9 @@ export function exchange(
   let text = ''
   // Node throws for an invalid port.
   if (!(port > 0 && port < 65_536)) return Promise.resolve({ text, error: 'not a TCP port' })
-  const socket = tls ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
+  // An address is no server name (RFC 6066, section 3); Node warns about it.
+  const servername = isIP(host) ? undefined : host
+  const socket = tls ? connectTls({ host, port, servername }) : connectTcp({ host, port })
   const end = (error?: string): void => {
     clearTimeout(timer)
     socket.destroy()

@@ -113,8 +113,10 @@ async function send(
       ms: performance.now() - begin,
     }
   } catch (error) {
-    const { code, name } = error as NodeJS.ErrnoException
-    return { status: 0, headers: {}, text: '', cookies: [], ms: performance.now() - begin, error: code ?? name }
+    // The code of a `TimeoutError` is a number.
+    const { code, name } = error as { code?: unknown; name: string }
+    const reason = typeof code === 'string' ? code : name
+    return { status: 0, headers: {}, text: '', cookies: [], ms: performance.now() - begin, error: reason }
   }
 }
 

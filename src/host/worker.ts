@@ -37,13 +37,13 @@ class SupervisorChannel {
   }
 
   constructor() {
-    process.on('message', this.#listener)
     setInterval(() => void send({ fleet: 'beat', rss: process.memoryUsage.rss() }), beatIntervalMs).unref()
     void send({ fleet: 'hello' })
   }
 
   join(app: FastifyInstance): void {
     const { drain, undrain } = app.fleet
+    if (this.#apps.size === 0) process.on('message', this.#listener)
     this.#apps.set(app, { drain, undrain })
     // A load balancer sees one port for all workers, so an operator always drains the whole group.
     app.fleet.drain = () => {

@@ -82,14 +82,79 @@ test('a development instance without a token accepts local commands', async (t) 
   assert.equal(apps[1]?.fleet.state, 'draining')
 })
 
+test('drain reports the state that is shown when the time is over, and exits with 1', async (t) => {
+  const { urls, apps } = await start(t)
+  const now = performance.now.bind(performance)
+  t.mock.method(performance, 'now', () => now() * 100)
+  for (const app of apps) Object.assign(app.fleet, { command: async () => undefined, drain: () => undefined })
+  const late = await runCommand(drain, 'small-2', `${urls[0]}`, '--token', token)
+  const stderr = 'error small-2 is serving, 10 s after the command drain\n'
+  assert.deepEqual(late, { code: 1, stdout: '', stderr })
+  for (const app of apps) Object.assign(app.fleet, { peers: () => [app.fleet.self()] })
+  const gone = Object.assign(apps[0]?.fleet ?? {}, {
+    drain: () => Object.assign(apps[0]?.fleet ?? {}, { peers: () => [] }),
+  })
+  assert.ok(gone)
+  const left = await runCommand(drain, 'small-1', `${urls[0]}`, '--token', token, '--json')
+  assert.deepEqual([left.code, left.stdout], [1, '{"instanceId":"small-1","state":"gone"}\n'])
+})
+
+test('the first instance on this machine is the default, on its port for operators', async (t) => {
+  const { urls } = await start(t)
+  const port = new URL(`${urls[0]}`).port
+  for (const name of ['FLEET_ADMIN_PORT', 'FLEET_BASE_PORT']) {
+    process.env[name] = port
+    process.env.FLEET_ADMIN_TOKEN = token
+    t.after(() => {
+      delete process.env[name]
+      delete process.env.FLEET_ADMIN_TOKEN
+    })
+    assert.equal((await runCommand(ps)).code, 0, name)
+    assert.equal((await runCommand(ps, '--token', 'another')).code, 2, 'the option takes precedence')
+    delete process.env[name]
+  }
+})
+
+test('sends a command as a proven change, for exactly the named instance', async (t) => {
+  const asked: unknown[] = []
+  const app = Fastify()
+  t.after(() => app.close())
+  const peers = [{ id: 'a/b?c', state: 'draining' }]
+  app.get('/api/v1/load-balancer/instances', async () => peers)
+  app.post('/api/v1/load-balancer/:command', async ({ url, headers, body }) => {
+    asked.push([url, headers['content-type'], headers.authorization, body])
+    return {}
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  assert.equal((await runCommand(drain, 'a/b?c', url, '--token', 'secret')).code, 0)
+  const path = '/api/v1/load-balancer/drain?instance=a%2Fb%3Fc'
+  assert.deepEqual(asked, [[path, 'application/json', 'Bearer secret', {}]])
+})
+
+test('an instance that fails to respond is unreachable, not unauthorised', async (t) => {
+  const app = Fastify()
+  t.after(() => app.close())
+  let status = 0
+  app.get('/api/v1/load-balancer/instances', async (_request, reply) => reply.code(status).send([]))
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const [code, message] of [
+    ...[300, 500, 503].map((code) => [code, /FLEET_ERR_UNREACHABLE .*instances responded \d+/] as const),
+    ...[401, 403, 404].map((code) => [code, /FLEET_ERR_NOT_OPERATOR/] as const),
+  ]) {
+    status = code
+    const said = await runCommand(ps, url)
+    assert.equal(said.code, 2)
+    assert.match(said.stderr, message, String(code))
+  }
+  status = 299
+  assert.equal((await runCommand(ps, url)).code, 0)
+})
+
 test('formats the uptime with its two largest units', () => {
   const second = 1000
-  assert.deepEqual([0, -5, 59 * second, 61 * second, 3600 * second, 90_061 * second].map(duration), [
-    '0s',
-    '0s',
-    '59s',
-    '1m 1s',
-    '1h 0m',
-    '1d 1h',
-  ])
+  const times = [0, -5, 999, 59, 60, 61, 3_599, 3_600, 86_399, 86_400, 90_061, 8_640_000]
+  assert.deepEqual(
+    times.map((time, i) => duration(i < 3 ? time : time * second)),
+    [...['0s', '0s', '0s', '59s', '1m 0s', '1m 1s', '59m 59s', '1h 0m', '23h 59m', '1d 0h', '1d 1h', '100d 0h']],
+  )
 })

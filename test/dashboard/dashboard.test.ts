@@ -43,7 +43,17 @@ test('serves a page without external assets, whose policy allows exactly its own
   assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
 
   const policy = response.headers.get('content-security-policy') ?? ''
-  assert.match(policy, /^default-src 'none'; /)
+  const rest = [
+    "connect-src 'self'",
+    'img-src data:',
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ]
+  assert.deepEqual(
+    policy.split('; ').filter((directive) => !/^(script|style)-src /.test(directive)),
+    ["default-src 'none'", ...rest],
+  )
   assert.doesNotMatch(policy, /unsafe|\*/)
   for (const tag of ['script', 'style']) {
     const source = new RegExp(`<${tag}>(.*?)</${tag}>`, 's').exec(html)?.[1] ?? ''
@@ -93,17 +103,21 @@ test('drains and undrains this instance and a peer', async (t) => {
     peers: () => [app.fleet.self(), peer],
     command: async (id: string, command: string) => void sent.push(`${command} ${id}`),
   })
-  assert.equal((await post(`${url}/fleet/drain`, { instance: 'shop-1' })).status, 202)
+  const drained = await post(`${url}/fleet/drain`, { instance: 'shop-1' })
+  assert.deepEqual([drained.status, drained.headers.get('cache-control'), sent], [202, 'no-store', []])
   assert.equal(app.fleet.state, 'draining')
   assert.equal((await post(`${url}/fleet/undrain`, { instance: 'shop-1' })).status, 202)
   assert.equal(app.fleet.state, 'serving')
   assert.equal((await post(`${url}/fleet/drain`, { instance: 'shop-2' })).status, 202)
-  assert.deepEqual(sent, ['drain shop-2'])
+  assert.equal((await post(`${url}/fleet/undrain`, { instance: 'shop-2' })).status, 202)
+  assert.deepEqual([sent, app.fleet.state], [['drain shop-2', 'undrain shop-2'], 'serving'])
 
   const unknown = await post(`${url}/fleet/drain`, { instance: 'shop-9' })
   assert.equal(unknown.status, 404)
   assert.equal(((await unknown.json()) as { code: string }).code, 'FLEET_ERR_INSTANCE_UNKNOWN')
-  for (const body of [{}, { instance: '' }, { instance: 'x'.repeat(129) }, [], null]) {
+  for (const instance of ['x', 'x'.repeat(128)])
+    assert.equal((await post(`${url}/fleet/drain`, { instance })).status, 404, 'no such instance')
+  for (const body of [{}, { instance: 3 }, { instance: '' }, { instance: 'x'.repeat(129) }, [], null]) {
     assert.equal((await post(`${url}/fleet/drain`, body)).status, 400)
   }
 })
@@ -140,5 +154,29 @@ test('serves the page at another path, or not at all', async (t) => {
   const off = await start(t, { path: false })
   assert.equal((await fetch(`${off.url}/fleet`)).status, 404)
   await assert.rejects(start(t, { path: 'fleet' }), { code: 'FLEET_ERR_OPTION_INVALID' })
-  await assert.rejects(start(t, { refreshMs: 1 }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  for (const refreshMs of [249, 60_001, 500.5])
+    await assert.rejects(start(t, { refreshMs }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  for (const refreshMs of [250, 60_000]) {
+    const { url } = await start(t, { refreshMs })
+    assert.match(
+      await (await fetch(`${url}/fleet`)).text(),
+      new RegExp(`data-root="fleet" data-refresh="${refreshMs}"`),
+    )
+  }
+})
+
+test('escapes the name of the fleet, and polls every two seconds by default', async (t) => {
+  const app = Fastify()
+  t.after(() => app.close())
+  const name = '<b>"A&B"</b>'
+  await app.register(identity, { id: 'shop-1' })
+  await app.register(lifecycle, { signals: false })
+  Object.assign(app.fleet, { name })
+  await app.register(operators)
+  await app.register(dashboard)
+  const html = await (await fetch(`${await app.listen({ port: 0, host: '127.0.0.1' })}/fleet`)).text()
+  assert.ok(html.includes('&lt;b&gt;&quot;A&amp;B&quot;&lt;/b&gt;'))
+  assert.ok(!html.includes(name))
+  assert.match(html, /data-refresh="2000"/)
+  assert.match(html, /id="sign-out" hidden/, 'there is no session to end')
 })

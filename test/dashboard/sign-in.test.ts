@@ -1,41 +1,11 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { Script } from 'node:vm'
-import Fastify, { type FastifyInstance } from 'fastify'
-import { type FleetOptions, fleet } from '../../src/fleet.ts'
+import Fastify from 'fastify'
+import { fleet } from '../../src/fleet.ts'
 import { Tickets } from '../../src/instance/operators/tickets.ts'
-import { freePort } from '../helpers/free-port.ts'
-import { startNginx } from '../helpers/nginx.ts'
-import { startRedis } from '../helpers/redis.ts'
-
-const token = 'an-operator-token-of-more-than-32-bytes'
-const json = { 'content-type': 'application/json' }
-const page = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' }
-
-interface Instance {
-  app: FastifyInstance
-  url: string
-}
-
-async function start(t: TestContext, options: FleetOptions = {}, given: object = {}): Promise<Instance> {
-  const app = Fastify(given)
-  t.after(() => app.close())
-  const { operators, ...others } = options
-  await app.register(fleet, {
-    name: 'shop',
-    lifecycle: { signals: false },
-    redis: { client: null },
-    operators: { token, ...operators },
-    ...others,
-  })
-  return { app, url: await app.listen({ port: 0, host: '127.0.0.1' }) }
-}
-
-const enter = (url: string, body: object, headers: Record<string, string> = json): Promise<Response> =>
-  fetch(`${url}/fleet/session`, { method: 'POST', headers, body: JSON.stringify(body) })
-const cookieOf = (response: Response): string => response.headers.getSetCookie()[0]?.split(';')[0] ?? ''
-const codeOf = async (response: Response): Promise<string> => ((await response.json()) as { code: string }).code
+import { codeOf, cookieOf, enter, json, page, start, token } from './operators.ts'
 
 describe('the sign-in page', () => {
   it('is shown to browsers that are not signed in and exposes nothing of the fleet', async (t) => {
@@ -217,40 +187,6 @@ describe('signing in', () => {
 
 describe('a link that signs in', () => {
   const code = (lifetimeMs = 60_000): string => new Tickets(token).issue('link', lifetimeMs)
-
-  it('works once in the whole fleet with Redis, behind a load balancer without affinity', async (t) => {
-    const redis = await startRedis()
-    const one = await start(t, { redis: { url: redis.url }, operators: { token } })
-    const two = await start(t, { redis: { url: redis.url }, operators: { token } })
-    const port = await freePort()
-    const servers = [one, two].map(({ url }) => `server ${new URL(url).host};`).join(' ')
-    const nginx = await startNginx({
-      port,
-      config: `pid nginx.pid; error_log stderr warn; worker_processes 1; events {}
-http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-  upstream fleet { ${servers} }
-  server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_set_header Host $http_host; } } }`,
-    })
-    t.after(() => nginx.stop())
-    const front = `http://127.0.0.1:${port}`
-    for (let round = 0; round < 4; round++) {
-      const link = code()
-      const responses = await Promise.all([1, 2, 3, 4].map(() => enter(front, { code: link })))
-      assert.deepEqual(responses.map(({ status }) => status).sort(), [204, 401, 401, 401])
-      const cookie = cookieOf(responses.find(({ status }) => status === 204) as Response)
-      const seen = new Set<string>()
-      for (let i = 0; i < 4; i++) {
-        const state = await fetch(`${front}/fleet/state`, { headers: { cookie } })
-        assert.equal(state.status, 200)
-        seen.add(((await state.json()) as { answeredBy: string }).answeredBy)
-      }
-      assert.equal(seen.size, 2, 'both instances accept the cookie')
-    }
-    await redis.stop()
-    const lost = await enter(one.url, { code: code() })
-    assert.equal(lost.status, 503)
-    assert.equal((await enter(one.url, { token })).status, 204, 'the token needs no Redis')
-  })
 
   it('works once per process without Redis, and not if it is older than the process', async (t) => {
     const before = code()

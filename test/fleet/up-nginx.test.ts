@@ -12,8 +12,8 @@ import { freePort } from '../helpers/free-port.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
+import { startUpstream } from '../helpers/upstream.ts'
 import { nginx, sendRequest } from '../nginx/front.ts'
-import { startUpstream } from '../nginx/upstream.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const program = fileURLToPath(new URL('fixtures/cut.ts', import.meta.url))

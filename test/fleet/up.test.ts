@@ -246,7 +246,7 @@ describe('fleet up', { concurrency: 2 }, async () => {
     [['no-such-file.ts'], /no such file: no-such-file.ts/],
     [[program, program], /expected one FILE/],
   ] as const) {
-    test(`wrong use: ${args.map((arg) => basename(arg)).join(' ')}`, async () => {
+    test(`rejects ${args.map((arg) => basename(arg)).join(' ')}`, async () => {
       const process = forkApp(main, { args: ['up', ...args] })
       assert.deepEqual(await process.exit, { code: 2, signal: null })
       assert.match(process.stderr, says)

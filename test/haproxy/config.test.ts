@@ -6,12 +6,16 @@ import { missing, releases } from './haproxy.ts'
 
 const own = temporaryFolder('check')
 
-test('every variable of haproxy.cfg is documented', () => {
+test('every variable of haproxy.cfg is documented, with its default', () => {
   const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
-  const presets = [...read('haproxy/haproxy.cfg').matchAll(/^ +presetenv (LB_\w+)/gm)].map(([, name = '']) => name)
+  const presets = [...read('haproxy/haproxy.cfg').matchAll(/^ +presetenv (LB_\w+) +"(.*?)"/gm)]
   const docs = read('docs/haproxy.md')
   const own = /^LB_(?:(?:SERVER|AGENT)_\d|RESOLVE|POOLS|ROUTES)$/
-  for (const name of presets.filter((each) => !own.test(each))) assert.ok(docs.includes(`| \`${name}\` |`), name)
+  for (const [, name = '', value] of presets) {
+    if (own.test(name)) continue
+    const row = `| \`${name}\` | \`${value}\` |`
+    assert.ok(docs.includes(row), row)
+  }
   assert.ok(presets.length > 50)
 })
 

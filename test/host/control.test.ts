@@ -29,6 +29,19 @@ test('accepts connections of this user only', async (t) => {
   assert.equal(statSync(at).mode & 0o777, 0o600)
 })
 
+test('accepts a command that arrives in pieces', async (t) => {
+  const at = path()
+  let reloads = 0
+  const server = await serveControl(at, async () => void reloads++)
+  t.after(() => server.close())
+  const response = await new Promise<string>((resolve) => {
+    const socket = connect(at, () => socket.write('rel'))
+    socket.setEncoding('utf8').once('data', resolve)
+    server.once('connection', (accepted) => accepted.once('data', () => socket.write('oad\n')))
+  })
+  assert.deepEqual([response, reloads], ['{"ok":true}\n', 1])
+})
+
 test('rejects any other command without an effect', async (t) => {
   const at = path()
   const server = await serveControl(at, () => Promise.reject(new Error('must not be called')))

@@ -2,7 +2,7 @@ import cluster from 'node:cluster'
 import { EventEmitter } from 'node:events'
 import type { TestContext } from 'node:test'
 import type { FromWorker, ToWorker } from '../../src/host/messages.ts'
-import type { SupervisorOptions } from '../../src/host/options.ts'
+import type { SupervisorLog, SupervisorOptions } from '../../src/host/options.ts'
 import { Supervisor } from '../../src/host/supervisor.ts'
 
 const realTurn = setImmediate
@@ -67,20 +67,25 @@ export interface Line {
   readonly [field: string]: unknown
 }
 
-export interface FakeGroup {
-  readonly supervisor: Supervisor
+export interface FakeCluster {
   /** All workers that were forked so far. */
   readonly workers: FakeWorker[]
-  readonly log: Line[]
+  readonly lines: Line[]
+  readonly log: SupervisorLog
   /** Settings that `node:cluster` received. */
   readonly setUp: unknown[]
-  /** Number of calls of `onChange`. */
-  changes(): number
   /** The worker that was forked as the nth, from 0. */
   worker(index: number): FakeWorker
   logged(msg: string): Line[]
   /** Lets time pass. */
   pass(ms: number): Promise<void>
+}
+
+export interface FakeGroup extends Omit<FakeCluster, 'lines' | 'log'> {
+  readonly supervisor: Supervisor
+  readonly log: Line[]
+  /** Number of calls of `onChange`. */
+  changes(): number
 }
 
 export const readyTimeoutMs = 5_000
@@ -89,16 +94,21 @@ export const killMarginMs = 2_000
 /** Delay of each restart with the smallest chance. */
 export const restartMs = 100
 
+/** Options of the groups here, apart from the log. */
+export const groupOptions = {
+  ...{ file: 'app.js', args: ['--color', 'green'], workers: 2, id: 'app', env: {} },
+  ...{ readyTimeoutMs, shutdownTimeoutMs, stuckAfterMs: 10_000, memoryLimit: 0 },
+} as const
+
 /**
- * A supervisor whose workers and clock the test controls.
+ * Replaces `node:cluster` and the clock by ones that the test controls.
  *
  * @param chance what `Math.random` returns: with 1, delays of restarts are 300, 900, 2,700 ms, …
  */
-export function fakeGroup(t: TestContext, options: Partial<SupervisorOptions> = {}, chance = 0): FakeGroup {
+export function fakeCluster(t: TestContext, chance = 0): FakeCluster {
   const workers: FakeWorker[] = []
-  const log: Line[] = []
+  const lines: Line[] = []
   let now = 1_000
-  let changes = 0
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
   t.mock.method(performance, 'now', () => now)
   t.mock.method(Math, 'random', () => chance)
@@ -109,22 +119,14 @@ export function fakeGroup(t: TestContext, options: Partial<SupervisorOptions> = 
     workers.push(worker)
     return worker
   }) as never)
-  const at = (level: string) => (fields: object, msg: string) => void log.push({ level, msg, ...fields })
-  const supervisor = new Supervisor({
-    ...{ file: 'app.js', args: ['--color', 'green'], workers: 2, id: 'app', env: {} },
-    ...{ readyTimeoutMs, shutdownTimeoutMs, stuckAfterMs: 10_000, memoryLimit: 0 },
-    log: { info: at('info'), warn: at('warn'), error: at('error') },
-    onChange: () => void changes++,
-    ...options,
-  })
+  const at = (level: string) => (fields: object, msg: string) => void lines.push({ level, msg, ...fields })
   return {
-    supervisor,
     workers,
-    log,
+    lines,
+    log: { info: at('info'), warn: at('warn'), error: at('error') },
     setUp,
-    changes: () => changes,
     worker: (index) => workers[index] as FakeWorker,
-    logged: (msg) => log.filter((line) => line.msg === msg),
+    logged: (msg) => lines.filter((line) => line.msg === msg),
     async pass(ms) {
       for (let rest = ms; rest > 0; rest -= 100) {
         const step = Math.min(100, rest)
@@ -134,6 +136,14 @@ export function fakeGroup(t: TestContext, options: Partial<SupervisorOptions> = 
       }
     },
   }
+}
+
+/** A supervisor on a {@link fakeCluster}. */
+export function fakeGroup(t: TestContext, options: Partial<SupervisorOptions> = {}, chance = 0): FakeGroup {
+  const { lines, log, ...fake } = fakeCluster(t, chance)
+  let changes = 0
+  const supervisor = new Supervisor({ ...groupOptions, log, onChange: () => void changes++, ...options })
+  return { ...fake, supervisor, log: lines, changes: () => changes }
 }
 
 /** A group whose workers all serve. */

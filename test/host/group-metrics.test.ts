@@ -102,6 +102,21 @@ test('waits for a silent process exactly as long as the limit', async (t) => {
   assert.equal(value(await gathered, 'fleet_workers_silent'), 1)
 })
 
+test('waits for a process that responds to an earlier scrape only, and takes its counters', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const group = new GroupMetrics(limitMs)
+  const process = new Process(group)
+  process.silent = true
+  await gatherInTime(t, group, [process])
+  const gathered = group.gather([process])
+  process.requests = 4
+  group.receive(process, [process.snapshot], 1)
+  await nextTurn()
+  t.mock.timers.tick(limitMs)
+  const snapshots = await gathered
+  assert.deepEqual([value(snapshots, 'fleet_workers_silent'), value(snapshots, 'requests_total')], [1, 4])
+})
+
 test('never decreases a counter when processes come and go', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const group = new GroupMetrics(limitMs)
@@ -143,6 +158,17 @@ test('shares the result among concurrent callers', async () => {
 
 test('works without any process', async () => {
   assert.equal(value(await new GroupMetrics(60_000).gather([]), 'fleet_workers_silent'), 0)
+})
+
+test('a metric of the group itself is a sum', () => {
+  const values = [{ labels: {}, value: 1 }]
+  assert.deepEqual(metric('gauge', 'n', 'h', values), {
+    type: 'gauge',
+    name: 'n',
+    help: 'h',
+    values,
+    aggregator: 'sum',
+  })
 })
 
 test('adds up metrics of prom-client like prom-client does', async () => {

@@ -246,4 +246,14 @@ describe('scrape', () => {
     ])
     assert.equal(supervisor.serving.up, 2)
   })
+
+  it('waits a second for a worker that is silent', async (t) => {
+    const { worker, pass } = await servingGroup(t)
+    await worker(0).tell({ fleet: 'scrape', id: 7 })
+    await worker(0).tell({ fleet: 'figures', id: 1, snapshots: [] })
+    await pass(999)
+    assert.equal(worker(0).sent.at(-1)?.fleet, 'collect')
+    await pass(1)
+    assert.equal(worker(0).sent.at(-1)?.fleet, 'group')
+  })
 })

@@ -102,6 +102,14 @@ describe('a worker', () => {
     assert.deepEqual(supervisor.serving, { up: 2, ready: 2, of: 2 })
   })
 
+  it('may use its channel for messages of its own', async (t) => {
+    const { supervisor, workers, worker, pass } = await servingGroup(t)
+    for (const message of [null, 'other', 7, { type: 'axm:reply' }]) await worker(0).tell(message as never)
+    await pass(restartMs)
+    assert.deepEqual([supervisor.serving, workers.length], [{ up: 2, ready: 2, of: 2 }, 2])
+    assert.deepEqual(worker(1).sent, [])
+  })
+
   it('that was asked to stop does not count as serving, whatever it reports', async (t) => {
     const { supervisor, worker } = await servingGroup(t)
     void supervisor.stop()

@@ -78,6 +78,37 @@ describe('a worker without heartbeats', () => {
     assert.deepEqual(group.worker(0).signals, ['SIGKILL'])
   })
 
+  it('is killed after a pause of this process of two seconds, but not after a longer one', async (t) => {
+    for (const [pauseMs, signals] of [
+      [2_000, ['SIGKILL']],
+      [2_001, []],
+    ] as const) {
+      const group = await servingGroup(t, { stuckAfterMs: 1_000, workers: 1 })
+      let paused = 0
+      const now = performance.now
+      t.mock.method(performance, 'now', () => now() + paused)
+      paused = pauseMs - checkMs
+      await group.pass(checkMs)
+      assert.deepEqual(group.worker(0).signals, signals)
+      t.mock.timers.reset()
+      t.mock.restoreAll()
+    }
+  })
+
+  it('is found while another slot waits for a restart', async (t) => {
+    const group = await servingGroup(t, { stuckAfterMs: 1_000 }, 1)
+    const { worker, workers, pass } = group
+    for (let ended = 0; ended < 2; ended++) {
+      await worker(ended === 0 ? 0 : 2).end(3)
+      await passWithBeats(group, ended === 0 ? 500 : 100, [1])
+    }
+    assert.equal(workers.length, 3, 'the next restart is due after 900 ms')
+    await pass(700)
+    assert.equal(workers.length, 3)
+    await pass(800)
+    assert.deepEqual(worker(1).signals, ['SIGKILL'])
+  })
+
   it('is not killed once the group stops', async (t) => {
     const group = await servingGroup(t, { stuckAfterMs: 1_000 })
     void group.supervisor.stop()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { startUpstream } from '../helpers/upstream.ts'
 import { type Ask, type FrontResponse, startFront } from './front.ts'
-import { startUpstream } from './upstream.ts'
 
 const app = await startUpstream('app')
 const front = await startFront({ FLEET_TARGETS: app.target, FLEET_BODY_MAX: '1k', FLEET_READ_TIMEOUT: '200ms' })

@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { startUpstream } from '../helpers/upstream.ts'
 import { startFront } from './front.ts'
-import { startUpstream } from './upstream.ts'
 
 const folder = temporaryFolder('public')
 chmodSync(folder, 0o755)

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { until } from '../helpers/until.ts'
+import { startUpstream, targets } from '../helpers/upstream.ts'
 import { check, type Front, isAtLeast, render, startFront, tally } from './front.ts'
-import { startUpstream, targets } from './upstream.ts'
 
 const [a, b, c] = [await startUpstream('a'), await startUpstream('b'), await startUpstream('c')]
 const all = targets(a, b, c)

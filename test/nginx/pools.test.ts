@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { until } from '../helpers/until.ts'
+import { startUpstream, targets } from '../helpers/upstream.ts'
 import { type Ask, check, type Front, render, startFront, tally } from './front.ts'
-import { startUpstream, targets } from './upstream.ts'
 
 const [main, main2, v2, v2b, heavy, shop, shopApi] = [
   await startUpstream('main'),

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import type { RequestListener } from 'node:http'
 import { test } from 'node:test'
+import { startUpstream, targets } from '../helpers/upstream.ts'
 import { type Front, startFront, tally } from './front.ts'
-import { startUpstream, targets } from './upstream.ts'
 
 const healthy: RequestListener = (_request, response) => response.end('ok')
 /** Reads the whole request, as if to execute it, then closes the connection. */

@@ -8,8 +8,8 @@ import { test } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
+import { startUpstream, targets } from '../helpers/upstream.ts'
 import { sendRequest, startFront } from './front.ts'
-import { startUpstream, targets } from './upstream.ts'
 
 const app = await startUpstream('app')
 const front = await startFront({ FLEET_TARGETS: app.target })

@@ -9,8 +9,8 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { launch } from '../../src/cli/up/child.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
+import { startUpstream } from '../helpers/upstream.ts'
 import { makeCertificates, startFront, tlsValues } from './front.ts'
-import { startUpstream } from './upstream.ts'
 
 const [ocspPort, httpsPort] = [await freePort(), await freePort()]
 const certificates = await makeCertificates(`http://127.0.0.1:${ocspPort}`)

@@ -101,7 +101,10 @@ export const isInstance = (env: ReadonlyMap<string, Variable>): boolean =>
 
 /** The probe path in a health check's command, e.g. of `curl -f http://127.0.0.1:3000/ready`. */
 export const probedPath = (command: string): string | undefined =>
-  /(?<![\w.])\/(?:health\/detailed|healthz?|live|alive|livez|readyz?|ping|status)(?=["'\s?),]|$)/.exec(command)?.[0]
+  // Without origins, so that a path begins where a word does, unlike a part of a file name.
+  /(?<![\w.])\/(?:health\/detailed|healthz?|live|alive|livez|readyz?|ping|status)(?=["'\s?),]|$)/.exec(
+    command.replace(/https?:\/\/[^\s/'"]+|[\w.-]+:\d+(?=\/)/g, ' '),
+  )?.[0]
 
 /** Line of the character at `index`, from 1. */
 export function lineAt(text: string, index: number): number {

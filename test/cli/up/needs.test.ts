@@ -96,7 +96,7 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
       /--without redis and REDIS_URL contradict each other/,
     ],
   ] as const) {
-    test(`wrong use: ${args.join(' ')}`, async () => {
+    test(`rejects ${args.join(' ')}`, async () => {
       const up = await fleetUp(project({ 'app.ts': answer }), ['app.ts', ...args], env)
       assert.deepEqual(await up.exit, { code: 2, signal: null })
       assert.match(up.stderr, says)

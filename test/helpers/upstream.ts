@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { after } from 'node:test'
-import { freePort } from '../helpers/free-port.ts'
+import { freePort } from './free-port.ts'
 
 export interface Upstream {
   readonly name: string

@@ -1,0 +1,334 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { duration, formatDuration } from '../../../src/cli/doctor/durations.ts'
+import { evaluate } from '../../../src/cli/doctor/evaluate.ts'
+import {
+  type FrontFacts,
+  type InstanceFacts,
+  isInstance,
+  lineAt,
+  probedPath,
+  type Variable,
+} from '../../../src/cli/doctor/facts.ts'
+import { kindOf } from '../../../src/cli/doctor/files.ts'
+import { weakness } from '../../../src/cli/doctor/secrets.ts'
+
+describe('a duration', () => {
+  it('has the units of configuration files, and a bare number that of its file', () => {
+    const values = { '500us': 0.5, '500ms': 500, '2s': 2_000, '2sec': 2_000, '1second': 1_000, '2seconds': 2_000 }
+    const more = {
+      '1m': 60_000,
+      '2min': 120_000,
+      '1minute': 60_000,
+      '2minutes': 120_000,
+      '1h': 3_600_000,
+      '1hr': 3_600_000,
+    }
+    const long = {
+      '1hour': 3_600_000,
+      '2hours': 7_200_000,
+      '1d': 86_400_000,
+      '1m30s': 90_000,
+      ' 2min 20s ': 140_000,
+      '1.5s': 1_500,
+    }
+    for (const [text, ms] of Object.entries({ ...values, ...more, ...long })) assert.equal(duration(text), ms, text)
+    assert.deepEqual([duration('60'), duration('60', 'ms'), duration('0.5')], [60_000, 60, 500])
+    for (const text of [
+      '',
+      'infinity',
+      '$timeout',
+      '1x',
+      '1s!',
+      '-1s',
+      's',
+      '1 2',
+      `${' '.repeat(9)}${'1s'.repeat(33)}`,
+    ])
+      assert.equal(duration(text), undefined, text)
+    assert.equal(duration('1s'.repeat(32)), 32_000)
+  })
+
+  it('is shown in the largest unit that is exact, minutes from two on', () => {
+    const shown = [0, 250, 999, 1_000, 1_500, 60_000, 119_999, 120_000, 121_000, 180_000].map(formatDuration)
+    assert.deepEqual(shown, [
+      '0 ms',
+      '250 ms',
+      '999 ms',
+      '1 s',
+      '1.5 s',
+      '60 s',
+      '119.999 s',
+      '2 min',
+      '121 s',
+      '3 min',
+    ])
+  })
+})
+
+describe('a secret', () => {
+  const strong = 'k3yThatNobodyKnows-0123456789-xyz'
+  it('that signs needs 32 bytes and no common word, each of a list', () => {
+    for (const name of ['FLEET_SECRET', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_ADMIN_TOKEN']) {
+      assert.equal(weakness(name, strong), undefined, name)
+      assert.equal(weakness(name, strong.slice(0, 32)), undefined)
+      assert.equal(weakness(name, strong.slice(0, 31)), '31 bytes, 32 are needed')
+      assert.equal(weakness(name, `${strong}, ${strong.slice(0, 5)}`), '5 bytes, 32 are needed')
+      assert.equal(weakness(name, 'ä'.repeat(16)), 'it contains a common password', 'one character repeated')
+      for (const word of ['change-me', 'password', 'secret', 'example', 'keyboard cat', 'qwerty'])
+        assert.equal(weakness(name, `${word}${strong}`), 'it contains a common password', word)
+    }
+    assert.equal(weakness('OTHER', 'x'), undefined)
+  })
+
+  it('that is a password needs 12 characters, also in a URL', () => {
+    assert.equal(weakness('REDIS_PASSWORD', 'k3yNobodyXyz'), undefined)
+    assert.equal(weakness('REDIS_PASSWORD', 'k3yNobodyXy'), '11 characters, use 12 or more')
+    assert.equal(weakness('REDIS_PASSWORD', 'postgres'), 'a common password')
+    assert.equal(weakness('REDIS_PASSWORD_FILE', 'x'), undefined)
+    for (const name of ['REDIS_URL', 'DATABASE_URL', 'DATABASE_REPLICA_URLS', 'DATABASE_URL_REPLICA_2']) {
+      assert.equal(weakness(name, 'redis://a:k3yNobodyXyz@h'), undefined, name)
+      assert.equal(weakness(name, 'redis://h, redis://a:short%21@h'), '6 characters, use 12 or more', name)
+    }
+    assert.equal(weakness('REDIS_URL', 'redis://h'), undefined)
+    assert.equal(weakness('CURL', 'redis://a:x@h'), undefined)
+  })
+})
+
+describe('a fact', () => {
+  it('is on a line counted from 1', () => {
+    assert.deepEqual(
+      [0, 1, 2, 3, 4].map((index) => lineAt('a\n\nb', index)),
+      [1, 1, 2, 3, 3],
+    )
+  })
+
+  it('is the path in the command of a health check', () => {
+    for (const [command, path] of [
+      ['curl -f http://127.0.0.1:3000/ready', '/ready'],
+      ["fetch('http://x/health/detailed')", '/health/detailed'],
+      ['wget -q http://x/healthz?a=1', '/healthz'],
+      ['curl -f localhost:3000/live || exit 1', '/live'],
+      ['curl https://[::1]:3000/ready', '/ready'],
+      ["get({ port: 1, path: '/ready' })", '/ready'],
+      ['curl http://x/live;', undefined],
+      ['curl http://x/readiness', undefined],
+      ['cat /etc/x/status', undefined],
+    ] as const)
+      assert.equal(probedPath(command), path, command)
+  })
+
+  it('is about an instance if its environment has a variable of one', () => {
+    const env = (...names: string[]) =>
+      new Map(names.map((name) => [name, { value: 'x', file: 'f', line: 1 } as Variable]))
+    for (const name of [
+      'REDIS_URL',
+      'REDIS_HOST',
+      'SESSION_SECRET',
+      'JWT_SECRET',
+      'FLEET_NAME',
+      'SHUTDOWN_TIMEOUT',
+      'DRAIN_DELAY',
+      'TRUST_PROXY',
+      'SESSION_SECRET_FILE',
+    ])
+      assert.ok(isInstance(env(name)), name)
+    assert.ok(!isInstance(env('DATABASE_URL', 'PORT')))
+  })
+})
+
+it('reads each file by its name and content', () => {
+  const kinds = {
+    nginx: ['site.conf', 'site.conf.template'],
+    compose: ['compose.yml', 'x/docker-compose.prod.yaml'],
+    pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js'],
+    systemd: ['app.service'],
+    environment: ['.env', '.env.production', 'prod.env'],
+    image: ['Dockerfile', 'Dockerfile.web'],
+    app: ['app.js', 'src/server.ts', 'a.mjs', 'a.cts'],
+    nothing: ['.env.example', '.env.sample', 'types.d.ts', 'plan.json', 'README.md', 'haproxy.cfg', 'values.yml'],
+  }
+  for (const [kind, files] of Object.entries(kinds))
+    for (const file of files) assert.equal(kindOf({ file, text: '' }) ?? 'nothing', kind, file)
+  assert.equal(kindOf({ file: 'haproxy.cfg', text: 'global\nbackend x\n' }), 'haproxy')
+  assert.equal(kindOf({ file: 'setup.cfg', text: '[metadata]\n' }), undefined)
+  const object = 'apiVersion: v1\nkind: Pod\n'
+  for (const file of ['a.yml', '-']) assert.equal(kindOf({ file, text: object }), 'kubernetes')
+  assert.equal(kindOf({ file: '-', text: 'services:\n' }), 'compose')
+  assert.equal(kindOf({ file: 'plan.json', text: '{"format_version":"1","planned_values":{}}' }), 'terraform')
+  const [most, more] = [262_144, 262_145].map((length) => object.padEnd(length, '#'))
+  assert.deepEqual(
+    [kindOf({ file: 'a.yml', text: most ?? '' }), kindOf({ file: 'a.yml', text: more ?? '' })],
+    ['kubernetes', undefined],
+  )
+})
+
+describe('the rule', () => {
+  const at = <T>(value: T, line = 1) => ({ value, file: 'f', line })
+  const variables = (values: Record<string, string | undefined>) =>
+    new Map(Object.entries(values).map(([name, value], i): [string, Variable] => [name, at(value, 10 + i)]))
+  const instance = (
+    given: Partial<InstanceFacts> = {},
+    env: Record<string, string | undefined> = {},
+  ): InstanceFacts => ({
+    ...{
+      role: 'instance',
+      source: 'compose',
+      name: 'app',
+      file: 'f',
+      line: 1,
+      unseen: 'any',
+      env: variables({ TRUST_PROXY: '10.0.0.1', ...env }),
+    },
+    ...given,
+  })
+  const front = (given: Partial<FrontFacts>): FrontFacts => ({
+    role: 'front',
+    source: 'nginx',
+    name: 'front',
+    file: 'f',
+    line: 1,
+    ...given,
+  })
+  const codes = (readings: readonly (InstanceFacts | FrontFacts)[], longestMs = 10_000): string[] =>
+    evaluate(readings, { longestMs }).map(({ code }) => code)
+  /** Finds the code with the second reading only, which is one millisecond beyond the first. */
+  const boundary = (
+    code: string,
+    within: readonly (InstanceFacts | FrontFacts)[],
+    beyond: typeof within,
+    longestMs?: number,
+  ): void => {
+    assert.deepEqual(codes(within, longestMs), [], 'within')
+    assert.deepEqual(codes(beyond, longestMs), [code], 'beyond')
+  }
+
+  it('of timeouts holds exactly up to its limit', () => {
+    const keepAliveMs = at(10_000)
+    boundary(
+      'DOCTOR_KEEPALIVE',
+      [front({ idleMs: at(9_999) }), instance({ keepAliveMs })],
+      [front({ idleMs: at(10_000) }), instance({ keepAliveMs })],
+    )
+    boundary('DOCTOR_KEEPALIVE', [front({ idleMs: at(71_999) })], [front({ idleMs: at(72_000) })])
+    boundary(
+      'DOCTOR_NOTICE',
+      [front({ noticeMs: at(5_000) }), instance()],
+      [front({ noticeMs: at(5_001) }), instance()],
+    )
+    const preStopMs = at(2_000)
+    boundary(
+      'DOCTOR_NOTICE',
+      [front({ noticeMs: at(7_000) }), instance({ preStopMs })],
+      [front({ noticeMs: at(7_001) }), instance({ preStopMs })],
+    )
+    boundary('DOCTOR_AVOID', [front({ avoidMs: at(5_001) }), instance()], [front({ avoidMs: at(5_000) }), instance()])
+    boundary('DOCTOR_SHUTDOWN', [instance({}, { DRAIN_DELAY: '20000' })], [instance({}, { DRAIN_DELAY: '20001' })])
+    boundary(
+      'DOCTOR_SHUTDOWN',
+      [instance({}, { SHUTDOWN_TIMEOUT: '15000' })],
+      [instance({}, { SHUTDOWN_TIMEOUT: '14999' })],
+    )
+    boundary('DOCTOR_GRACE', [instance({ graceMs: at(32_000) })], [instance({ graceMs: at(31_999) })])
+    boundary(
+      'DOCTOR_GRACE',
+      [instance({ graceMs: at(34_000), preStopMs })],
+      [instance({ graceMs: at(33_999), preStopMs })],
+    )
+    boundary('DOCTOR_DEREGISTER', [front({ deregisterMs: at(30_000) })], [front({ deregisterMs: at(29_999) })])
+  })
+
+  it('of timeouts does not apply to a value that is elsewhere', () => {
+    assert.deepEqual(codes([front({ avoidMs: at(1) }), instance({}, { DRAIN_DELAY: undefined })]), [])
+    assert.deepEqual(codes([front({ avoidMs: at(1) }), instance({}, { DRAIN_DELAY: '' })]), ['DOCTOR_AVOID'])
+  })
+
+  it('names both sides, with the place of the other one', () => {
+    const [finding] = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
+      longestMs: 1,
+    })
+    const { message, line } = finding ?? {}
+    assert.match(message ?? '', /^notice 9 s must be ≤ preStop 0 ms \+ drain 5 s \(f:11\): otherwise/)
+    assert.equal(line, 3)
+  })
+
+  it('of probes accepts readiness and liveness at their own paths only', () => {
+    for (const [path, found] of [
+      ['/ready', []],
+      ['/x/ready', []],
+      ['/health', ['DOCTOR_READINESS_PATH']],
+      ['/ready/x', ['DOCTOR_READINESS_PATH']],
+    ] as const) {
+      assert.deepEqual(codes([instance({ readiness: at(path) })]), found, path)
+      assert.deepEqual(codes([front({ readiness: at(path) })]), found, path)
+    }
+    for (const [path, found] of [
+      ['/live', []],
+      ['/alive', []],
+      ['/ready', ['DOCTOR_LIVENESS_PATH']],
+    ] as const)
+      assert.deepEqual(codes([instance({ liveness: at(path) })]), found, path)
+  })
+
+  it('of signals rejects a command that does not pass them on', () => {
+    for (const [command, lost] of [
+      ['npm start', true],
+      ['/usr/bin/yarn run x', true],
+      ['npx fleet start', true],
+      ['sh -c node app.js', true],
+      ['/bin/bash -c exec node app.js', false],
+      ['node app.js', false],
+      ['npm-run x', true],
+      ['supernpm x', false],
+    ] as const)
+      assert.deepEqual(codes([instance({ command: at(command) })]), lost ? ['DOCTOR_SIGNALS'] : [], command)
+  })
+
+  it('of several copies rejects a shared id, and state in memory', () => {
+    const copies = at(2)
+    assert.deepEqual(codes([instance({ copies }, { INSTANCE_ID: 'a' })]), ['DOCTOR_INSTANCE_ID'])
+    assert.deepEqual(codes([instance({ copies: at(1) }, { INSTANCE_ID: 'a' })]), [])
+    assert.deepEqual(codes([instance({ copies, unseen: 'none' })]), ['DOCTOR_STATE_IN_MEMORY'])
+    assert.deepEqual(codes([instance({ copies: at(1), unseen: 'none' })]), [])
+    assert.deepEqual(codes([instance({ copies, unseen: 'secrets' })]), [])
+    for (const name of ['REDIS_URL', 'REDIS_URL_FILE', 'REDIS_HOST', 'REDIS_SENTINELS', 'REDIS_CLUSTER'])
+      assert.deepEqual(codes([instance({ copies, unseen: 'none' }, { [name]: undefined })]), [], name)
+    for (const value of ['1', 'true'])
+      assert.deepEqual(codes([instance({ copies }, { FLEET_ALLOW_MEMORY: value })]), ['DOCTOR_STATE_IN_MEMORY'])
+    assert.deepEqual(codes([instance({ copies }, { FLEET_ALLOW_MEMORY: '0' })]), [])
+  })
+
+  it('of trust rejects everyone, and an instance behind a front that trusts nobody', () => {
+    for (const value of ['*', 'true', 'all', '10.0.0.1, 0.0.0.0/0', '::/0'])
+      assert.ok(codes([instance({}, { TRUST_PROXY: value })]).includes('DOCTOR_TRUST_EVERYONE'), value)
+    for (const value of ['10.0.0.1', 'loopback', '10.0.0.0/8'])
+      assert.deepEqual(codes([instance({}, { TRUST_PROXY: value })]), [], value)
+    const untrusting = instance({ unseen: 'none', env: variables({ PORT: '3000' }) })
+    assert.deepEqual(codes([untrusting]), [])
+    assert.deepEqual(codes([untrusting, front({})]), ['DOCTOR_TRUST_MISSING'])
+    assert.deepEqual(codes([{ ...untrusting, unseen: 'any' }, front({})]), [])
+    assert.deepEqual(codes([{ ...untrusting, env: new Map() }, front({})]), [])
+    assert.deepEqual(
+      codes([untrusting, front({ source: 'alb' })]),
+      ['DOCTOR_TRUST_MISSING'],
+      'without its own kind, of all',
+    )
+    const task = instance({ source: 'ecs' })
+    assert.deepEqual(codes([untrusting, task, front({ source: 'alb' })]), [], 'the task is behind it')
+  })
+
+  it('of values reports what an instance would reject, without secrets in files', () => {
+    assert.deepEqual(codes([instance({}, { PORT: 'many' })]), ['DOCTOR_VALUE'])
+    assert.deepEqual(codes([instance({}, { PORT: '3000' })]), [])
+    assert.deepEqual(codes([instance({}, { PORT: undefined })]), [])
+    assert.deepEqual(codes([instance({}, { SESSION_SECRET_FILE: '/no/such/file' })]), [])
+  })
+
+  it('reports a place once, sorted by file and line', () => {
+    const late = front({ file: 'b', readiness: { value: '/x', file: 'b', line: 2 } })
+    const early = front({ readiness: { value: '/x', file: 'b', line: 1 } })
+    const first = front({ readiness: { value: '/x', file: 'a', line: 9 } })
+    const places = evaluate([late, early, late, first], { longestMs: 1 }).map(({ file, line }) => `${file}:${line}`)
+    assert.deepEqual(places, ['a:9', 'b:1', 'b:2'])
+  })
+})

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Tickets } from '../../src/instance/operators/tickets.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { startNginx } from '../helpers/nginx.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { cookieOf, enter, start, token } from './operators.ts'
+
+test('a link that signs in works once in the whole fleet with Redis, behind a load balancer without affinity', async (t) => {
+  const redis = await startRedis()
+  const one = await start(t, { redis: { url: redis.url }, operators: { token } })
+  const two = await start(t, { redis: { url: redis.url }, operators: { token } })
+  const port = await freePort()
+  const servers = [one, two].map(({ url }) => `server ${new URL(url).host};`).join(' ')
+  const nginx = await startNginx({
+    port,
+    config: `pid nginx.pid; error_log stderr warn; worker_processes 1; events {}
+http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+upstream fleet { ${servers} }
+server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_set_header Host $http_host; } } }`,
+  })
+  t.after(() => nginx.stop())
+  const front = `http://127.0.0.1:${port}`
+  for (let round = 0; round < 4; round++) {
+    const link = new Tickets(token).issue('link', 60_000)
+    const responses = await Promise.all([1, 2, 3, 4].map(() => enter(front, { code: link })))
+    assert.deepEqual(responses.map(({ status }) => status).sort(), [204, 401, 401, 401])
+    const cookie = cookieOf(responses.find(({ status }) => status === 204) as Response)
+    const seen = new Set<string>()
+    for (let i = 0; i < 4; i++) {
+      const state = await fetch(`${front}/fleet/state`, { headers: { cookie } })
+      assert.equal(state.status, 200)
+      seen.add(((await state.json()) as { answeredBy: string }).answeredBy)
+    }
+    assert.equal(seen.size, 2, 'both instances accept the cookie')
+  }
+  await redis.stop()
+  const lost = await enter(one.url, { code: new Tickets(token).issue('link', 60_000) })
+  assert.equal(lost.status, 503)
+  assert.equal((await enter(one.url, { token })).status, 204, 'the token needs no Redis')
+})
