@@ -49,7 +49,9 @@ export default defineConfig({
   ],
   markdown: { config: siteLinks },
   // For pages outside docs/.
-  vite: { resolve: { dedupe: ['vue'] } },
+  vite: {
+    resolve: { alias: [{ find: /^vue(?=$|\/)/, replacement: join(import.meta.dirname, '../node_modules/vue') }] },
+  },
   themeConfig: {
     search: { provider: 'local' },
     outline: [2, 3],

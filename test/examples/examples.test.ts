@@ -15,6 +15,8 @@ import { until } from '../helpers/until.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const project = temporaryFolder('examples')
+const uploads = join(project, 'shared')
+const secret = 'a secret of at least 32 bytes, for tests'
 const json = { 'content-type': 'application/json' }
 const post = (url: string, body: object, headers: Record<string, string> = {}): Promise<Response> =>
   fetch(url, { method: 'POST', headers: { ...json, ...headers }, body: JSON.stringify(body) })
@@ -123,8 +125,8 @@ describe('examples', () => {
     it(`${name} does what its README says`, async () => {
       const start = async (): Promise<string> => {
         const port = await freePort()
-        const env = { PORT: port, REDIS_URL: redis.url, UPLOADS: join(project, 'shared'), NODE_ENV: undefined }
-        const app = forkApp(join(project, name, 'app.js'), { env, cwd: join(project, name) })
+        const env = { PORT: port, REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, UPLOADS: uploads }
+        forkApp(join(project, name, 'app.js'), { env, cwd: join(project, name) })
         const url = `http://127.0.0.1:${port}`
         await until(async () => (await fetch(`${url}/ready`)).ok, { what: `${name} to be ready` })
         return url
