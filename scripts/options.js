@@ -131,16 +131,21 @@ async function optionsIn([, file, table]) {
   return optionsOf(module[table], commentsOf(join(root, file), table))
 }
 
+/** One table in Markdown, by its title. */
+export async function optionTable(title) {
+  const entry = tables.find(([name]) => name === title)
+  if (!entry) throw new Error(`no options ${title}`)
+  const rows = (await optionsIn(entry)).map(
+    ({ name, text, accepts, fallback }) =>
+      `| \`${name}\` | ${cell(readable(accepts))} | ${cell(fallback ?? '–')} | ${cell(text ?? '')} |`,
+  )
+  return `| option | accepts | default | meaning |\n|---|---|---|---|\n${rows.join('\n')}`
+}
+
 /** The text of docs/options.md. */
 export async function page() {
   const sections = []
-  for (const entry of tables) {
-    const rows = (await optionsIn(entry)).map(
-      ({ name, text, accepts, fallback }) =>
-        `| \`${name}\` | ${cell(readable(accepts))} | ${cell(fallback ?? '–')} | ${cell(text ?? '')} |`,
-    )
-    sections.push(`## ${entry[0]}\n\n| option | accepts | default | meaning |\n|---|---|---|---|\n${rows.join('\n')}`)
-  }
+  for (const [title] of tables) sections.push(`## ${title}\n\n${await optionTable(title)}`)
   return `# Options
 
 Options of every plugin. Each is set under its plugin's name in the options of \`fleet\`, or in the options of the plugin

@@ -110,7 +110,8 @@ async function overview(verbs: Verbs): Promise<string> {
   ].join('\n')
 }
 
-function helpOf({ summary, usage, options }: Command): string {
+/** The text of `fleet VERB --help`. */
+export function helpOf({ summary, usage, options }: Command): string {
   const entries = Object.entries({ ...options, ...common }).map(([name, option]) => describe(name, option))
   const width = Math.max(...entries.map(({ flag }) => flag.length))
   return [usage, '', summary, '', ...entries.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`)].join('\n')

@@ -47,6 +47,8 @@ const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
     await app.register(async (scope) => routes(scope, root, refreshMs))
 }
 
+const tags = ['dashboard']
+
 function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const { fleet } = app
   const { signIn } = app.operators
@@ -55,11 +57,16 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const signedInPage = dashboardPage({ ...parts, signedIn: true })
   const pageForSignIn = signInPage(root)
   const access = { onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
-  const route = { ...ownRoute(), ...access } as const
+  const route = (summary: string) => ({ ...ownRoute({ summary, tags }), ...access }) as const
   acceptSmallJson(app)
   if (signIn) {
     signIn.addPath(app.prefix + root)
-    sessionRoutes(app, root, { ...ownRoute(), config: operatorsConfig }, signIn)
+    sessionRoutes(
+      app,
+      root,
+      { ...ownRoute({ summary: 'Sign-in and sign-out of the dashboard', tags }), config: operatorsConfig },
+      signIn,
+    )
   }
 
   /** Browsers that are not signed in get the sign-in page, other clients without access the 404 of an unknown path. */
@@ -69,18 +76,21 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
       sendPage(reply.code(401).header('WWW-Authenticate', 'Bearer'), pageForSignIn)
     } else reply.callNotFound()
   }
-  app.get(root, { ...route, onRequest: operatorOrSignIn }, (request, reply) =>
+  app.get(root, { ...route('The dashboard'), onRequest: operatorOrSignIn }, (request, reply) =>
     sendPage(reply, app.operators.credentialOf(request) === 'session' ? signedInPage : page),
   )
-  app.get(`${root}/state`, route, async (_request, reply) => {
+  app.get(`${root}/state`, route('Every instance, for the dashboard'), async (_request, reply) => {
     reply.header('Cache-Control', 'no-store')
     return { answeredBy: fleet.instance.id, instances: await fleet.survey() }
   })
 
-  for (const name of ['drain', 'undrain'] as const) {
+  for (const [name, summary] of [
+    ['drain', 'Takes an instance out of rotation'],
+    ['undrain', 'Returns an instance to rotation'],
+  ] as const) {
     app.post<{ Body: { instance: string } }>(
       `${root}/${name}`,
-      { ...ownRoute({ body: commandBody }), ...access, logLevel: 'info' },
+      { ...ownRoute({ summary, tags, body: commandBody }), ...access, logLevel: 'info' },
       async ({ body: { instance } }, reply) => {
         if (!fleet.peers().some(({ id }) => id === instance)) {
           throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instance)} in this fleet`)

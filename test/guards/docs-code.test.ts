@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 
-// Every code block of README and docs/*.md in TypeScript or JavaScript is type-checked and executed. An HTML comment before
+// Every code block of README and docs in TypeScript or JavaScript is type-checked and executed. An HTML comment before
 // a block says what it needs:
 //
 //   <!-- setup: app -->        `app` is an app with the umbrella plugin, and some names that readers replace are declared
@@ -62,8 +62,8 @@ function blocksOf(page: string): Block[] {
   })
 }
 
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((file) => `docs/${file}`)]
-const blocks = pages.filter((page) => page.endsWith('.md')).flatMap(blocksOf)
+const pages = ['README.md', ...globSync('docs/**/*.md', { cwd: root, exclude: ['docs/node_modules/**'] }).sort()]
+const blocks = pages.flatMap(blocksOf)
 
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const sources = Object.entries<{ default?: string }>(manifest.exports).flatMap(([name, { default: file }]) =>

@@ -124,7 +124,12 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   const config = operatorsConfig
   app.get(
     options.path,
-    { ...ownRoute(), logLevel: 'silent', config, onRequest: operatorsOnly(app) },
+    {
+      ...ownRoute({ summary: 'Metrics for Prometheus and OpenMetrics', tags: ['metrics'] }),
+      logLevel: 'silent',
+      config,
+      onRequest: operatorsOnly(app),
+    },
     async (request, reply) => {
       const format = request.headers.accept?.includes('application/openmetrics-text') ? 'openmetrics' : 'prometheus'
       reply.header('Cache-Control', 'no-store').type(contentTypes[format])

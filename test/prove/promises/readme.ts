@@ -22,7 +22,7 @@ export const readme = {
   },
   'same-dependency-lost': {
     wording: 'If every instance loses the same dependency, none leaves rotation',
-    page,
+    page: 'docs/reference/health.md',
     under: 'a critical dependency is lost by all instances at once',
     cost: 'an error response of the routes that need the dependency',
     tests: [
@@ -30,8 +30,8 @@ export const readme = {
     ],
   },
   'sheds-load': {
-    wording: 'a saturated process responds 503 at once. Probes and critical routes are never shed',
-    page,
+    wording: 'Probes and critical routes are never shed',
+    page: 'docs/reference/overload.md',
     under: 'more requests than a process can serve',
     cost: '503 with `Retry-After` before any work is done',
     tests: [
@@ -40,8 +40,8 @@ export const readme = {
     ],
   },
   'dead-redis': {
-    wording: 'A dead Redis costs a request at most `commandTimeoutMs`',
-    page,
+    wording: 'No command outlives `commandTimeoutMs`',
+    page: 'docs/reference/redis.md',
     under: 'Redis is suspended, gone, or never replies',
     cost: 'that time once; then other commands fail at once',
     tests: [
@@ -50,8 +50,8 @@ export const readme = {
     ],
   },
   'revocation-readme': {
-    wording: 'revocation on every instance within 1 s',
-    page,
+    wording: 'revocation on every instance within a second',
+    page: 'docs/reference/jwt.md',
     under: 'a logout on one instance, also if its announcement is lost',
     cost: 'a revoked token is accepted for up to a second',
     tests: [
@@ -60,15 +60,15 @@ export const readme = {
     ],
   },
   'fleet-rate-limit': {
-    wording: 'rate limits that hold for the fleet, not per instance',
-    page,
+    wording: 'Limits requests per client for the whole fleet, whichever instance responds.',
+    page: 'docs/reference/rate-limit.md',
     under: 'requests of one client to several instances at once',
     cost: '429 beyond the limit',
     tests: ['test/state/rate-limit/plugin.test.ts › counts requests of all instances exactly'],
   },
   'idempotency-readme': {
-    wording: 'a repeated POST with the same `Idempotency-Key` gets the first response, from any instance',
-    page,
+    wording: 'runs only once and gets the first response, from any instance',
+    page: 'docs/reference/idempotency.md',
     under: 'a client repeats a POST whose response was lost',
     cost: '409 with `Retry-After` while the first one is in flight',
     tests: [
@@ -77,7 +77,7 @@ export const readme = {
   },
   'own-writes-readme': {
     wording: 'read-your-own-writes on any instance',
-    page,
+    page: 'docs/reference/database.md',
     under: 'replicas lag, and the next request meets another instance',
     cost: 'a read waits `waitMs` (20 ms), then goes to the primary',
     tests: [

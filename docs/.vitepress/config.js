@@ -1,0 +1,95 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { defineConfig } from 'vitepress'
+
+const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+
+/** The title of a page is its first heading. */
+const page = (file) => ({
+  text: /^# (.*)$/m.exec(readFileSync(new URL(`../${file}.md`, import.meta.url), 'utf8'))[1],
+  link: `/${file}`,
+})
+const section = (text, folder, files) => ({
+  text,
+  collapsed: folder === 'reference/',
+  items: files.split(' ').map((file) => page(folder + file)),
+})
+
+const root = join(import.meta.dirname, '../..')
+
+/** Makes links between pages independent of where a page is in the site: `../README.md` in docs/ becomes `/`. */
+function siteLinks(md) {
+  md.core.ruler.push('site-links', ({ tokens, env }) => {
+    const links = tokens.flatMap(({ children }) => children ?? []).filter(({ type }) => type === 'link_open')
+    for (const link of links) {
+      const [path, anchor] = link.attrGet('href').split('#')
+      if (!path.endsWith('.md') || /^\w+:/.test(path)) continue
+      const file = relative(root, join(dirname(env.realPath ?? env.path), path))
+      if (!existsSync(join(root, file))) continue
+      const page = file === 'README.md' ? '' : file.replace(/^docs\//, '').replace(/(?:^|\/)index\.md$|\.md$/, '')
+      link.attrSet('href', `/${page}${anchor ? `#${anchor}` : ''}`)
+    }
+  })
+}
+
+export default defineConfig({
+  title: 'fastify-fleet',
+  description,
+  // Pages outside docs/ are part of the site, so that every link between pages leads to a page.
+  srcDir: '..',
+  srcExclude: ['**/node_modules/**', 'prove-report/**', 'dist/**'],
+  rewrites: { 'README.md': 'index.md', 'docs/:rest*': ':rest*' },
+  outDir: './.vitepress/dist',
+  cacheDir: './.vitepress/cache',
+  cleanUrls: true,
+  // Links to files that are no pages, such as sources and configurations, work in the repository only.
+  ignoreDeadLinks: [
+    /\/(?:src|deploy|nginx|haproxy|scripts|test|bench|examples|prisma)\//,
+    /(?:LICENSE|\.(?:ts|js|cjs|json|yml))$/,
+  ],
+  markdown: { config: siteLinks },
+  // For pages outside docs/.
+  vite: {
+    resolve: { alias: [{ find: /^vue(?=$|\/)/, replacement: join(import.meta.dirname, '../node_modules/vue') }] },
+  },
+  themeConfig: {
+    search: { provider: 'local' },
+    outline: [2, 3],
+    nav: [
+      { text: 'Guide', link: '/guide/tutorial' },
+      { text: 'Reference', link: '/reference/' },
+      { text: 'Troubleshooting', link: '/troubleshooting' },
+      {
+        text: `v${version}`,
+        items: [
+          { text: 'Changelog', link: '/CHANGELOG' },
+          { text: 'Migration', link: '/migration' },
+        ],
+      },
+    ],
+    sidebar: [
+      section(
+        'Guide',
+        'guide/',
+        'tutorial production-checklist login background-jobs websockets zero-loss-deploys scaling-reads sizing without-redis upgrading',
+      ),
+      section('For app developers', '', 'compatibility sessions jwt cache limits locks database geo proxy-plugin'),
+      section(
+        'For operators',
+        '',
+        'guarantees troubleshooting lifecycle timeouts overload observability dashboard faults operators registry bounds security',
+      ),
+      section(
+        'Deployment',
+        '',
+        'nginx haproxy balancer compose swarm processes kubernetes aws cloudflare deploy eject fleet-test doctor coming-from migration',
+      ),
+      section(
+        'Reference',
+        'reference/',
+        'index fleet identity headers lifecycle health overload metrics operators load-balancer agent-check error-responses security-headers redis registry broadcast locks session jwt rate-limit idempotency cache response-cache database geo dashboard proxy http-api http-headers redis-keys cli',
+      ),
+      section('Tables', '', 'options environment errors benchmarks fuzzing'),
+    ],
+  },
+})

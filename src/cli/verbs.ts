@@ -1,0 +1,18 @@
+import type { Verbs } from './dispatch.ts'
+
+/** The verbs, in the order of `fleet --help`. */
+export const verbs: Verbs = {
+  start: () => import('./commands/start.ts'),
+  reload: () => import('./commands/reload.ts'),
+  up: () => import('./commands/up.ts'),
+  balance: () => import('./commands/balance.ts'),
+  test: () => import('./commands/test.ts'),
+  bench: () => import('./commands/bench.ts'),
+  ps: () => import('./commands/ps.ts'),
+  drain: () => import('./commands/drain.ts'),
+  undrain: () => import('./commands/undrain.ts'),
+  deploy: () => import('./commands/deploy.ts'),
+  doctor: () => import('./commands/doctor.ts'),
+  eject: () => import('./commands/eject.ts'),
+  migrate: () => import('./commands/migrate.ts'),
+}
