@@ -87,7 +87,7 @@ export const processes = {
     page: deploy,
     under: 'a build that ends, reports another version, or is never ready',
     cost: 'nothing',
-    tests: ['test/cli/deploy.test.ts › starts new containers beside the old ones, then stops the old ones'],
+    tests: ['test/cli/deploy/fronts.test.ts › starts new containers beside the old ones, then stops the old ones'],
   },
   'deploy-interrupted': {
     wording: 'An interrupted deploy can be run again, even after SIGKILL.',
@@ -95,7 +95,7 @@ export const processes = {
     under: 'SIGKILL of `fleet deploy` while it replaces an instance',
     cost: 'nothing',
     tests: [
-      'test/cli/deploy.test.ts › continues after an interruption: keeps replaced instances and starts missing ones',
+      'test/cli/deploy/plans.test.ts › continues after an interruption: keeps replaced instances and starts missing ones',
     ],
   },
   'deploy-no-loss': {
@@ -110,7 +110,7 @@ export const processes = {
     page: deploy,
     under: '`fleet deploy canary` of a build that responds 500',
     cost: 'the error responses of the canary until it is stopped',
-    tests: ['test/cli/deploy.test.ts › reports errors at once and latency at the end'],
+    tests: ['test/cli/deploy/compare.test.ts › reports errors at once and latency at the end'],
   },
   'compose-restart': {
     wording:

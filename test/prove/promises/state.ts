@@ -94,7 +94,7 @@ export const state = {
   },
   'refresh-leeway': {
     wording:
-      'for `refreshLeewayMs` (10 s) after its first use, a refresh token may be used again by the same client, on any instance.',
+      'For `refreshLeewayMs` (10 s) after its first use, a refresh token may be used again by the same client, on any instance.',
     page: jwt,
     under: 'the response to a refresh is lost, or two tabs refresh at once',
     cost: 'nothing',
@@ -184,7 +184,7 @@ export const state = {
   },
   'idempotency-once': {
     wording:
-      'A POST that a client or a load balancer repeats with the same `Idempotency-Key` and body gets the first response, from any instance, and runs only once',
+      'A POST that a client or a load balancer repeats with the same `Idempotency-Key` and body runs only once. It gets the first response, from any instance',
     page: limits,
     under: 'a POST is repeated, also many times at once, or while Redis fails',
     cost: '409 with `Retry-After` while the first one is in flight or its response is not stored yet',
@@ -251,7 +251,7 @@ export const state = {
   },
   'lock-fencing': {
     wording:
-      'each holder gets a fencing token that is greater than any before it, even if Redis lost its data or its clock was set back.',
+      'That of each holder is greater than any before it, even if Redis lost its data or its clock was set back.',
     page: locks,
     under: 'a suspended holder, or a failover that loses the lock, so that there are two holders',
     cost: 'the late writer changes nothing',
