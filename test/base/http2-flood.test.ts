@@ -87,15 +87,28 @@ describe('a client of HTTP/2 that sends more than its requests explain', () => {
     assert.deepEqual(allowed.session.calls, cut)
   })
 
-  it('may send as much in a shorter time, once', (t) => {
+  it('may send as much between two checks that are closer', (t) => {
     const { time, connect } = start(t, { idleTimeoutMs: 400 })
     const { session, raw, request } = connect()
     request()
     time.tick(100)
+    raw.bytesRead += perSecond
+    time.tick(100)
+    assert.deepEqual(session.calls, [])
+    // The request was of the first check.
     raw.bytesRead += perSecond + 1000
     time.tick(100)
-    // The request was of the check before.
     assert.deepEqual(session.calls, cut)
+  })
+
+  it('may send more before a check that is late', (t) => {
+    const { time, connect } = start(t, checked)
+    const [allowed, above] = [connect(), connect()]
+    allowed.raw.bytesRead = 4 * perSecond
+    above.raw.bytesRead = 4 * perSecond + 1
+    time.block(4000)
+    time.tick(0)
+    assert.deepEqual([allowed.session.calls, above.session.calls], [[], cut])
   })
 
   it('may send maxHeaderBytes more per request, and a byte per 64 received ones', (t) => {

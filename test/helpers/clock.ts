@@ -3,6 +3,8 @@ import type { TestContext } from 'node:test'
 /** Time and timers that only a test moves on. */
 export interface Clock {
   tick(ms: number): void
+  /** Moves the clock on while no timer runs, as if the event loop was blocked. */
+  block(ms: number): void
   /** Number of timers and intervals that are running. */
   timers(): number
   now(): number
@@ -41,12 +43,15 @@ export function clock(t: TestContext, start = 1000): Clock {
       for (;;) {
         const next = [...running].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0]
         if (!next) break
-        now = next.at
+        now = Math.max(now, next.at)
         if (next.every === undefined) running.delete(next)
-        else next.at += next.every
+        else next.at = now + next.every
         next.run()
       }
-      now = end
+      now = Math.max(now, end)
+    },
+    block(ms) {
+      now += ms
     },
   }
 }
