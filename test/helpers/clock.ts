@@ -7,6 +7,8 @@ export interface Clock {
   block(ms: number): void
   /** Number of timers and intervals that are running. */
   timers(): number
+  /** Milliseconds until they run, the shortest first. */
+  delays(): number[]
   now(): number
 }
 
@@ -38,6 +40,7 @@ export function clock(t: TestContext, start = 1000): Clock {
   return {
     now: () => now,
     timers: () => running.size,
+    delays: () => [...running].map(({ at }) => at - now).sort((a, b) => a - b),
     tick(ms) {
       const end = now + ms
       for (;;) {
