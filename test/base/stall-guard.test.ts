@@ -112,6 +112,16 @@ describe('a stalled connection', () => {
     assert.deepEqual(stream.calls, ['close 8', 'destroy'])
   })
 
+  it('of HTTP/2, which does not count its bytes, stays while fewer are left', (t) => {
+    const stream = fake({ writableLength: 1000, bytesWritten: undefined, remotePort: undefined, rstCode: 0 })
+    const { time } = watch(t, stream)
+    for (let i = 0; i < 20; i++) {
+      time.tick(100)
+      Object.assign(stream, { writableLength: stream.writableLength - 10 })
+    }
+    assert.deepEqual(stream.calls, [])
+  })
+
   it('is watched once, and no longer after its close', (t) => {
     const socket = fake(stalled)
     const { guard, time } = watch(t, socket, socket)
