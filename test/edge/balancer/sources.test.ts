@@ -110,6 +110,35 @@ describe('the registry as a source', () => {
   })
 })
 
+describe('the fleet that the registry is read of', () => {
+  it('is the one in the options, else FLEET_NAME, else `fleet`', async (t) => {
+    const before = process.env.FLEET_NAME
+    t.after(() => {
+      if (before === undefined) delete process.env.FLEET_NAME
+      else process.env.FLEET_NAME = before
+    })
+    const keyOf = async (options: Parameters<typeof fromRegistry>[0]): Promise<string> => {
+      const keys: string[] = []
+      const client = {
+        on: () => client,
+        defineCommand: () => {},
+        get: async (key: string) => {
+          keys.push(key)
+          throw new Error('down')
+        },
+      }
+      t.after(fromRegistry({ ...options, client: client as never })(() => {}))
+      await until(() => keys.length > 0)
+      return keys[0] ?? ''
+    }
+    delete process.env.FLEET_NAME
+    assert.match(await keyOf({}), /fleet/)
+    process.env.FLEET_NAME = 'shop'
+    assert.match(await keyOf({}), /shop/)
+    assert.match(await keyOf({ name: 'own' }), /own/)
+  })
+})
+
 describe('DNS as a source', () => {
   it('names the addresses of both families with the scheme and port of the URL', async (t) => {
     const server = await startNameServer()
