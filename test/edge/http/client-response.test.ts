@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describe, it } from 'node:test'
 import { FleetError } from '../../../src/base/errors.ts'
-import { readWhole } from '../../../src/edge/http/request-body.ts'
+import { endResponse, readWhole } from '../../../src/edge/http/request-body.ts'
 import { breakOff, sendError } from '../../../src/edge/http/response.ts'
 import { noTrailers } from '../../../src/edge/http/wire/fields.ts'
 import { FakeResponse, start } from './fake-response.ts'
@@ -246,5 +246,22 @@ it('a short body is read whole, whatever its chunks', () => {
     for (const chunk of chunks) request.emit('data', Buffer.from(chunk))
     request.emit('end')
     assert.deepEqual([bodies, failures], [[chunks.join('')], ['bug']])
+  }
+})
+
+it('an upload over HTTP/2 is stopped once its response is sent', () => {
+  for (const [state, atOnce, later] of [
+    [{}, [], [0]],
+    [{ writableFinished: true }, [0], [0]],
+    [{ endAfterHeaders: true }, [], []],
+    [{ readableEnded: true }, [], []],
+  ] as const) {
+    const codes: number[] = []
+    const stream = Object.assign(new EventEmitter(), { close: (code: number) => codes.push(code), ...state })
+    const response = new FakeResponse()
+    endResponse({ stream } as unknown as IncomingMessage, response as unknown as ServerResponse, 'last')
+    assert.deepEqual([codes, response.calls], [atOnce, [['end', 'last', 'string']]])
+    stream.emit('finish')
+    assert.deepEqual(codes, later)
   }
 })
