@@ -178,8 +178,9 @@ describe('a response head that is forwarded as text', () => {
     const closing = 'HTTP/1.1 200 Fine\r\nx-a: 1\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok'
     assert.equal(await wire(t, write({})), closing)
     const kept = await wire(t, (response) => {
+      const { socket } = response
+      response.on('finish', () => socket?.end())
       write({}, 'connection: keep-alive\r\n')(response)
-      response.on('finish', () => response.socket?.end())
     })
     assert.equal(kept, closing.replace('close', 'keep-alive'))
   })
