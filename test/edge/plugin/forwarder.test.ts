@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyReply, type FastifyRequest, type InjectOptions } from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import type { HeaderLines } from '../../../src/edge/http/headers.ts'
 import { Forwarder, type PreparedRequest } from '../../../src/edge/plugin/forwarder.ts'
+import { proxy } from '../../../src/edge/plugin/index.ts'
 import type { ForwardOptions, ReplyFromOptions } from '../../../src/edge/plugin/options.ts'
+import { raw } from '../raw.ts'
 
 const target = 'http://127.0.0.1:1'
 
@@ -180,6 +184,28 @@ describe('the balancer of the proxy plugin', () => {
     await forwarder.close()
     assert.equal(closed.length, 101)
   })
+})
+
+it('a response that comes before the end of its request ends the connection', async (t) => {
+  const upstream = createServer((socket) => {
+    socket.on('error', () => {}).once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'))
+  }).listen(0, '127.0.0.1')
+  await once(upstream, 'listening')
+  const app = Fastify({ forceCloseConnections: true })
+  t.after(async () => {
+    await app.close()
+    upstream.close()
+  })
+  await app.register(proxy, {
+    targets: [`http://127.0.0.1:${(upstream.address() as AddressInfo).port}`],
+    bufferBytes: 0,
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  const isWhole = (text: string): boolean => text.endsWith('ok')
+  const early = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx', isWhole)
+  assert.match(early, /\r\nconnection: close\r\n/i)
+  const whole = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx', isWhole)
+  assert.doesNotMatch(whole, /\r\nconnection: close\r\n/i)
 })
 
 describe('an error of the proxy plugin', () => {
