@@ -2,7 +2,7 @@
 //
 //   npm run mutate -- src/state/session              all mutants of a folder or file
 //     --sample 30 --seed 1                           30 of them at random, the same for the same seed
-//     --budget 20                                    seconds of tests per mutant at most, the closest tests first
+//     --budget 20                                    seconds of tests per mutant at most, the fastest tests first
 //     --workers 2                                    mutants at a time
 //     --list                                         print the mutants and run nothing
 //     --json                                         one line of JSON per mutant
@@ -18,7 +18,7 @@ import { testFinder } from './tests.js'
 import { Workspace } from './workspace.js'
 
 /** Test files per source, at most. */
-const maxTests = 15
+const maxTests = 30
 /** A mutant has this much longer than three times the unmutated run, ms. */
 const extraMs = 10_000
 
@@ -92,35 +92,38 @@ async function main() {
   report(results)
 }
 
-/** Test files of each source with the time of their unmutated run: the closest that fit into the budget, the fastest first. */
+/**
+ * Test files of each source with the time of their unmutated run. Of the closest, the fastest run first, as many as fit into the
+ * budget: most mutants die in a fast test, and a slow one would take the place of many.
+ */
 async function suitesOf(sources, space) {
   const testsOf = testFinder(root)
   const times = new Map()
   const suites = new Map()
   for (const file of sources) {
-    const suite = []
-    let leftMs = budgetMs
+    const measured = []
+    let measuredMs = 0
     for (const test of testsOf(file).slice(0, maxTests)) {
+      // The rest is far away.
+      if (measuredMs > 2 * budgetMs) break
       if (!times.has(test)) {
         const { result, ms } = await space.run(test, budgetMs)
         if (result !== 'passed') note(`left out: ${test}: ${result === 'timeout' ? 'slow' : 'fails without a mutant'}`)
         times.set(test, result === 'passed' ? ms : Number.POSITIVE_INFINITY)
       }
       const ms = times.get(test)
-      if (ms > leftMs) {
-        if (ms <= budgetMs) note(`beyond the budget: ${test} for ${file}`)
-        continue
-      }
+      measured.push({ test, ms })
+      measuredMs += Math.min(ms, budgetMs)
+    }
+    const suite = []
+    let leftMs = budgetMs
+    for (const { test, ms } of measured.sort((a, b) => a.ms - b.ms)) {
       leftMs -= ms
-      suite.push({ test, ms })
-      // The rest is far away, and would only be measured.
-      if (leftMs < budgetMs / 10) break
+      if (leftMs >= 0) suite.push({ test, ms })
+      else if (ms <= budgetMs) note(`beyond the budget: ${test} for ${file}`)
     }
     if (suite.length === 0) note(`no test for ${file}`)
-    suites.set(
-      file,
-      suite.sort((a, b) => a.ms - b.ms),
-    )
+    suites.set(file, suite)
   }
   return suites
 }

@@ -5,7 +5,7 @@ import { pathsIn } from './syntax.js'
 
 /** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The page of options does. */
 const slow =
-  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/options)|scripts|compat)\/|\/smoke\/|hostile|bounds|rolling/
+  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/options)|scripts|compat)\/|hostile-(client|upstream)|\/(fleet-test|rolling)\./
 /** Sources between a test and the mutated file, at most. */
 const farthest = 2
 

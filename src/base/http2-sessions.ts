@@ -33,6 +33,7 @@ interface Session {
   requests: number
   /** Recently reset requests. */
   resets: number
+  /** Time of the last request's end. */
   idleSince: number
   closing: boolean
   sweptAt: number
@@ -143,7 +144,7 @@ export class Http2Sessions {
         // The socket must not be destroyed while it is being read.
         setImmediate(end, session, enhanceYourCalm)
       }
-      if (session.streams.size === 0) session.idleSince = performance.now()
+      session.idleSince = performance.now()
     }
     http2.on('stream', (stream: ServerHttp2Stream, headers) =>
       this.#begin(session, stream, headers[':method'], onClose),
@@ -160,8 +161,7 @@ export class Http2Sessions {
 
   #begin(session: Session, stream: ServerHttp2Stream, method: string | undefined, onClose: () => void): void {
     session.requests++
-    const { maxRequests } = this.#bounds
-    if (maxRequests > 0 && session.requests === maxRequests) session.http2.close()
+    if (session.requests === this.#bounds.maxRequests) session.http2.close()
     if (stream.destroyed) return
     session.streams.add(stream)
     if (method === 'CONNECT') {

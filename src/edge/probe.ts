@@ -72,7 +72,7 @@ export class Prober<T extends ProbeTarget> {
     if (!watch) return
     watch.running?.abort()
     clearTimeout(watch.timer)
-    Object.assign(watch, { reported: undefined, latest: undefined, count: 0, rise: this.#options.rise })
+    Object.assign(watch, { reported: undefined, latest: undefined, rise: this.#options.rise })
     this.#schedule(target, watch)
   }
 

@@ -24,7 +24,9 @@ export function constantResponse(
 ): (response: ServerResponse) => void {
   const length = String(Buffer.byteLength(body))
   const all = { ...headers, 'content-length': length }
-  const isUsable = shortcuts.constantResponse && isTextUsable()
+  // Node writes a head as Latin-1.
+  const isAscii = Buffer.byteLength(body) === body.length
+  const isUsable = shortcuts.constantResponse && isAscii && isTextUsable()
   const text = textOf(Object.entries(headers))
   // If a response has other headers as well, `writeHead` passes on a different object. Node has to see the length, or it
   // would send chunks.

@@ -61,6 +61,17 @@ describe('sticky-cookie', () => {
   const options = { ...balancerDefaults.sticky, secret }
   const cookieOf = (input: PickInput): string => (input.setCookie ?? '').split(';')[0] ?? ''
 
+  it('has an age and `Secure` if the options say so', () => {
+    const cookie = (more: object): string => {
+      const input = from('')
+      new StickyCookie({ ...options, ...more }, new RoundRobin()).pick(stubs(1), input)
+      return (input.setCookie ?? '').replace(/^[^;]*; /, '')
+    }
+    assert.equal(cookie({}), 'Path=/; HttpOnly; SameSite=Lax')
+    assert.equal(cookie({ maxAge: 1 }), 'Path=/; HttpOnly; SameSite=Lax; Max-Age=1')
+    assert.equal(cookie({ maxAge: 60, secure: true }), 'Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure')
+  })
+
   it('sends a client back to its target until that leaves rotation', () => {
     const targets = stubs(5)
     const policy = new StickyCookie(options, new RoundRobin())
