@@ -36,13 +36,12 @@ interface SendOptions {
   onStale?: (() => void) | undefined
   /** @default 127.0.0.1 */
   host?: string | undefined
+  /** A request without any byte for so long has failed; ms. @default 60,000 */
+  silenceMs?: number | undefined
 }
 
-/** A request without any byte for so long has failed; ms. */
-const silenceMs = 60_000
-
 function exchange(port: number, method: Method, path: string, options: SendOptions = {}): Promise<Response> {
-  const { agent, onStale, host = '127.0.0.1' } = options
+  const { agent, onStale, host = '127.0.0.1', silenceMs = 60_000 } = options
   const body = isUnsafe(method) && method !== 'DELETE' ? '{}' : undefined
   const headers = body ? { 'content-type': 'application/json', 'content-length': body.length } : {}
   return new Promise((resolve, reject) => {
@@ -58,7 +57,7 @@ function exchange(port: number, method: Method, path: string, options: SendOptio
     outgoing.once('error', (error: NodeJS.ErrnoException) => {
       if (!onStale || !outgoing.reusedSocket || error.code !== 'ECONNRESET') return reject(error)
       onStale()
-      exchange(port, method, path, { host }).then(resolve, reject)
+      exchange(port, method, path, { host, silenceMs }).then(resolve, reject)
     })
     outgoing.end(body)
   })
@@ -94,6 +93,8 @@ export interface TrafficOptions {
   layer4?: boolean
   /** Pause of a client after a response, in ms. @default 4 */
   pauseMs?: number
+  /** A request without any byte for so long has failed; ms. @default 60,000 */
+  silenceMs?: number
 }
 
 /** A request without a 200. */
@@ -228,7 +229,7 @@ export class Traffic {
   }
 
   async #send(client: number, i: number): Promise<void> {
-    const { prefix = '', methods: all = methods, host, slowMs = 0 } = this.#options
+    const { prefix = '', methods: all = methods, host, slowMs = 0, silenceMs } = this.#options
     const method = all[(client + i) % all.length] as Method
     const unsafe = isUnsafe(method)
     const id = `${this.#name}-${client}-${i}-${method}`
@@ -243,7 +244,7 @@ export class Traffic {
     try {
       const slow = unsafe && slowMs > 0 && client < 4 ? `&ms=${slowMs}` : ''
       const path = `${prefix}${unsafe ? '/orders' : '/'}?id=${id}${slow}`
-      const { status, headers, body } = await exchange(this.#port, method, path, { agent, onStale, host })
+      const { status, headers, body } = await exchange(this.#port, method, path, { agent, onStale, host, silenceMs })
       if (status !== 200) return fail(`${status} ${body.slice(0, 300)}`, { status })
       if (unsafe) this.#accepted.add(id)
       const { version, id: own } = method === 'HEAD' ? {} : (JSON.parse(body) as Partial<AppResponse>)

@@ -201,4 +201,5 @@ prove(
         }
     })
   },
+  { fullOnly: true },
 )

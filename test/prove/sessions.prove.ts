@@ -68,38 +68,43 @@ prove('ten million sessions need the documented memory', 'session-memory', async
   assert.ok(each < expected * 1.05 && each > expected * 0.85, `${each} bytes, ${expected} by the formula`)
 })
 
-prove('on a Redis Cluster keys spread evenly', 'cluster-spread', async (proof) => {
-  const cluster = await startCluster()
-  const env = {
-    REDIS_CLUSTER: cluster.nodes.join(),
-    TTL_MS: 60_000,
-    SESSION_SECRET: 's'.repeat(40),
-    JWT_SECRET: 's'.repeat(40),
-  }
-  const app = forkApp(new URL('fixtures/everything.ts', import.meta.url), { env, ipc: true })
-  const [, url = ''] = await app.waitFor(/url (\S+)/)
-  // Every feature: a command with keys of two nodes would fail.
-  const visitor = new Visitor(url)
-  for (let visit = 0; visit < proof.pick(3, 100); visit++) await visitor.visit()
-  proof.count({ requests: visitor.requests, failed: 0, twice: visitor.twice })
-  assert.equal(visitor.twice, 0)
-  await visitor.close()
+prove(
+  'on a Redis Cluster keys spread evenly',
+  'cluster-spread',
+  async (proof) => {
+    const cluster = await startCluster()
+    const env = {
+      REDIS_CLUSTER: cluster.nodes.join(),
+      TTL_MS: 60_000,
+      SESSION_SECRET: 's'.repeat(40),
+      JWT_SECRET: 's'.repeat(40),
+    }
+    const app = forkApp(new URL('fixtures/everything.ts', import.meta.url), { env, ipc: true })
+    const [, url = ''] = await app.waitFor(/url (\S+)/)
+    // Every feature: a command with keys of two nodes would fail.
+    const visitor = new Visitor(url)
+    for (let visit = 0; visit < proof.pick(3, 100); visit++) await visitor.visit()
+    proof.count({ requests: visitor.requests, failed: 0, twice: visitor.twice })
+    assert.equal(visitor.twice, 0)
+    await visitor.close()
 
-  const [host, port] = (cluster.nodes[0] as string).split(':')
-  const client = new Cluster([{ host, port: Number(port) }], { enableAutoPipelining: true })
-  proof.t.after(() => client.disconnect())
-  const store = new Sessions(new RedisRecordStore(client, 'fleet'), { ttlMs })
-  const sessions = proof.pick(10_000, 300_000)
-  for (let number = 0; number < sessions; )
-    await Promise.all(
-      Array.from({ length: 1000 }, () => loggedIn(number++)).map(({ id, data, cookie }) =>
-        store.create(id, data, cookie),
-      ),
-    )
-  const keys = await Promise.all(client.nodes('master').map((node) => node.dbsize()))
-  const total = keys.reduce((sum, count) => sum + count, 0)
-  proof.count({ sessions, keys: total })
-  proof.note(`keys by node: ${keys.map((count) => thousands.format(count)).join(', ')}`)
-  assert.equal(keys.length, 3)
-  for (const count of keys) assert.ok(Math.abs((count * 3) / total - 1) < 0.05, `keys by node: ${keys}`)
-})
+    const [host, port] = (cluster.nodes[0] as string).split(':')
+    const client = new Cluster([{ host, port: Number(port) }], { enableAutoPipelining: true })
+    proof.t.after(() => client.disconnect())
+    const store = new Sessions(new RedisRecordStore(client, 'fleet'), { ttlMs })
+    const sessions = proof.pick(10_000, 300_000)
+    for (let number = 0; number < sessions; )
+      await Promise.all(
+        Array.from({ length: 1000 }, () => loggedIn(number++)).map(({ id, data, cookie }) =>
+          store.create(id, data, cookie),
+        ),
+      )
+    const keys = await Promise.all(client.nodes('master').map((node) => node.dbsize()))
+    const total = keys.reduce((sum, count) => sum + count, 0)
+    proof.count({ sessions, keys: total })
+    proof.note(`keys by node: ${keys.map((count) => thousands.format(count)).join(', ')}`)
+    assert.equal(keys.length, 3)
+    for (const count of keys) assert.ok(Math.abs((count * 3) / total - 1) < 0.05, `keys by node: ${keys}`)
+  },
+  { fullOnly: true },
+)

@@ -74,7 +74,7 @@ export const processes = {
     wording: 'pm2 restarts a process that has crashed, and the others serve meanwhile.',
     page: processesPage,
     under: 'SIGKILL of a process of pm2 under load',
-    cost: 'the requests that this process was serving',
+    cost: 'the requests that this process was serving; one that pm2 was just passing to it gets no response',
   },
   'deploy-not-ready': {
     wording: 'An instance that is not ready serves no request.',
