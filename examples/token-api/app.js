@@ -7,7 +7,7 @@ await app.register(fleet, { name: 'token-api', session: false })
 app.post('/token', { config: { rateLimit: authentication(10, 60_000) } }, async (request, reply) => {
   const { name, password } = request.body ?? {}
   if (name !== 'ada' || password !== 'engine') return reply.code(401).send({ message: 'wrong name or password' })
-  return app.tokens.issue({ sub: name, role: 'staff' })
+  return app.tokens.issue(name, { role: 'staff' })
 })
 
 app.post('/token/refresh', async (request) => app.tokens.refresh(request.body?.refreshToken, request))

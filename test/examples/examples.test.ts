@@ -16,7 +16,7 @@ import { until } from '../helpers/until.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const project = temporaryFolder('examples')
 const uploads = join(project, 'shared')
-const secret = 'a secret of at least 32 bytes, for tests'
+const secret = 'a secret for tests of more than 32 bytes'
 const json = { 'content-type': 'application/json' }
 const post = (url: string, body: object, headers: Record<string, string> = {}): Promise<Response> =>
   fetch(url, { method: 'POST', headers: { ...json, ...headers }, body: JSON.stringify(body) })
