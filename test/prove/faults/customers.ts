@@ -130,7 +130,7 @@ export class Customers {
   async beforeFailover(replicated: () => Promise<boolean>): Promise<void> {
     const marks = this.#customers.map((customer) => [customer, customer.visits.acked] as const)
     const open = [...this.#orders].flatMap(([id, acked]) => (acked ? [] : [id]))
-    if (!this.#atRisk || (await replicated()))
+    if (await replicated())
       for (const [customer, acked] of marks) {
         customer.visits.safe = acked
         customer.safe = true
@@ -240,8 +240,7 @@ export class Customers {
         const { user } = response
         if (path === '/notes' || user === customer.user) return response
         if (user) this.#count('strangers', `${customer.user} got a response for ${user}`)
-        else if (this.#atRisk && !customer.safe) kind = 'unreplicated session'
-        else this.#count('lost', `session of ${customer.user}`)
+        else if (!this.#atRisk || customer.safe) this.#count('lost', `session of ${customer.user}`)
         kind = 'no session'
       } else kind = `${status} ${response.code ?? ''}`.trim()
     } catch (error) {
