@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { delimiter, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import WebSocket from 'ws'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { npm, packed } from '../helpers/packed.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
 
@@ -97,19 +97,13 @@ describe('examples', () => {
 
   before(async () => {
     redis = await startRedis()
-    const npm = (args: string[], cwd: string): string => {
-      const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` }
-      const { status, stdout, stderr } = spawnSync('npm', args, { cwd, env, encoding: 'utf8' })
-      assert.equal(status, 0, stderr)
-      return stdout
-    }
-    const packed = npm(['pack', '--silent', '--pack-destination', project], root).trim().split('\n').at(-1)
+    const tarball = await packed()
     const dependencies = Object.assign(
       {},
       ...names.map(
         (name) => JSON.parse(readFileSync(join(root, 'examples', name, 'package.json'), 'utf8')).dependencies,
       ),
-      { 'fastify-fleet': `./${packed}` },
+      { 'fastify-fleet': `file:${tarball}` },
     )
     // One installation for all: Node finds packages in the folder above.
     writeFileSync(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module', dependencies }))

@@ -6,18 +6,11 @@ import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
+import { npm, packed } from '../helpers/packed.ts'
 import { startRedis } from '../helpers/redis.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-
-/** The npm on PATH, run by this version of Node.js. */
-function npm(args: string[], cwd: string): { stdout: string; stderr: string } {
-  const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` }
-  const { status, stdout, stderr } = spawnSync('npm', args, { cwd, env, encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
-  return { stdout, stderr }
-}
 
 /** Whether `link` of a page leads to a file and, in a page, to a heading. */
 function resolves(page: string, link: string): boolean {
@@ -39,11 +32,11 @@ describe('the packed package', () => {
   const installed = join(project, 'node_modules', 'fastify-fleet')
   let warnings = ''
 
-  before(() => {
-    const packed = npm(['pack', '--silent', '--pack-destination', project], root).stdout.trim().split('\n').at(-1)
+  before(async () => {
+    const tarball = await packed()
     writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'shop', private: true, type: 'module' }))
     const { fastify, '@types/node': types } = manifest.devDependencies
-    const wanted = [`./${packed}`, `fastify@${fastify}`, `@types/node@${types}`]
+    const wanted = [tarball, `fastify@${fastify}`, `@types/node@${types}`]
     warnings = npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project).stderr
   })
 

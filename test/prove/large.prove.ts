@@ -106,5 +106,5 @@ prove(
     await until(async () => (await leaders()) === 1, { what: 'one leader' })
     await broadcasts(proof, fleet, left, 1000)
   },
-  { timeoutMs: 1_800_000 },
+  { fullOnly: true, timeoutMs: 1_800_000 },
 )
