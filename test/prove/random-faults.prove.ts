@@ -27,6 +27,7 @@ async function pair(
   for (const end of ends) await end()
   await place.redis.healthy()
   await place.shop.healthy()
+  await customers.settled()
   customers.phase = phase(`after ${names}`, false)
   const failedOver = await place.redis.failovers()
   await customers.more(200)

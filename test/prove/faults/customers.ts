@@ -123,6 +123,17 @@ export class Customers {
   }
 
   /**
+   * Waits until every order that was open is acknowledged. The key of one whose instance was killed stays claimed for `lockMs`
+   * (10 s), with 409 for its repetitions.
+   */
+  async settled(): Promise<void> {
+    const open = this.#customers
+      .filter(({ orders }) => orders.pending)
+      .map((customer) => [customer, customer.orders.sent] as const)
+    await until(() => open.every(([{ orders }, n]) => orders.acked >= n), { what: 'open orders' })
+  }
+
+  /**
    * Called before Redis loses its primary.
    *
    * @param replicated whether the replica has all writes so far
