@@ -26,7 +26,8 @@ function siteLinks(md) {
       if (!path.endsWith('.md') || /^\w+:/.test(path)) continue
       const file = relative(root, join(dirname(env.realPath ?? env.path), path))
       if (!existsSync(join(root, file))) continue
-      const page = file === 'README.md' ? '' : file.replace(/^docs\//, '').replace(/(?:^|\/)index\.md$|\.md$/, '')
+      const renamed = { 'README.md': '', 'SECURITY.md': 'report-a-vulnerability' }[file]
+      const page = renamed ?? file.replace(/^docs\//, '').replace(/index\.md$|\.md$/, '')
       link.attrSet('href', `/${page}${anchor ? `#${anchor}` : ''}`)
     }
   })
@@ -38,13 +39,14 @@ export default defineConfig({
   // Pages outside docs/ are part of the site, so that every link between pages leads to a page.
   srcDir: '..',
   srcExclude: ['**/node_modules/**', 'prove-report/**', 'dist/**'],
-  rewrites: { 'README.md': 'index.md', 'docs/:rest*': ':rest*' },
+  // docs/security.md has the same name but for its case.
+  rewrites: { 'README.md': 'index.md', 'SECURITY.md': 'report-a-vulnerability.md', 'docs/:rest*': ':rest*' },
   outDir: './.vitepress/dist',
   cacheDir: './.vitepress/cache',
   cleanUrls: true,
   // Links to files that are no pages, such as sources and configurations, work in the repository only.
   ignoreDeadLinks: [
-    /\/(?:src|deploy|nginx|haproxy|scripts|test|bench|examples|prisma)\//,
+    /\/(?:src|deploy|nginx|haproxy|scripts|test|bench|examples|prisma)(?:\/|$)/,
     /(?:LICENSE|\.(?:ts|js|cjs|json|yml))$/,
   ],
   markdown: { config: siteLinks },
