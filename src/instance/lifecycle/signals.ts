@@ -112,7 +112,8 @@ async function leaveCluster(deadline: number): Promise<void> {
   if (!worker?.isConnected() || leftMs <= 0 || readEnv().FLEET_WORKER !== undefined) return
   const left = once(worker, 'disconnect')
   worker.disconnect()
-  await Promise.race([left, delay(leftMs)])
+  // The timer must not keep a process that has nothing else to do.
+  await Promise.race([left, delay(leftMs, undefined, { ref: false })])
 }
 
 const onTerm = (): void => exit('SIGTERM')
