@@ -31,7 +31,7 @@ app.put('/files/:name', async (request, reply) => {
   const part = join(folder, `.${name}-${request.id}`)
   try {
     await pipeline(request.body, count, createWriteStream(part))
-    // Nobody sees half a file.
+    // No reader sees half a file.
     await rename(part, join(folder, name))
   } catch (error) {
     await rm(part, { force: true })

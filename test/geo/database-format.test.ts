@@ -4,14 +4,14 @@ import { GeoDatabase } from '../../src/geo/database.ts'
 import { writeMmdb } from './mmdb-writer.ts'
 
 const size = 600_000
-const room = 'x'.repeat(60_000)
-/** A file with room for pointers of all sizes in its data section. */
+const filler = 'x'.repeat(60_000)
+/** A file large enough for pointers of all sizes in its data section. */
 const blank = writeMmdb(
-  Object.fromEntries(Array.from({ length: 11 }, (_, i) => [`${i + 1}.2.3.0/24`, `${'abcdefghijk'[i]}${room}`])),
+  Object.fromEntries(Array.from({ length: 11 }, (_, i) => [`${i + 1}.2.3.0/24`, `${'abcdefghijk'[i]}${filler}`])),
   32,
 )
 /** Before the record of 1.2.3.4, a text, are the three bytes of its type and size. */
-const start = blank.indexOf(`a${room}`) - 3
+const start = blank.indexOf(`a${filler}`) - 3
 blank.fill('A', start, start + size)
 
 /** The record of 1.2.3.4 in a file whose data section has these bytes at these places, and otherwise letters. */

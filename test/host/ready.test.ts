@@ -16,26 +16,32 @@ async function build(t: TestContext): Promise<FastifyInstance> {
 }
 
 const quick = { intervalMs: 100, rise: 1, fall: 1 }
+/** A critical check that the test lets pass. */
+function addCheck(app: FastifyInstance): { runs: number; up: boolean } {
+  const check = { runs: 0, up: false }
+  app.health.add(
+    'database',
+    () => {
+      check.runs++
+      return check.up
+    },
+    quick,
+  )
+  return check
+}
+
 const anywhere = { port: 0, host: '127.0.0.1' }
 
 describe('a replacement', () => {
   it('listens once its critical checks pass, whatever others report', async (t) => {
     const app = await build(t)
-    let [runs, up] = [0, false]
     app.health.add('extra', () => false, { ...quick, critical: false })
-    app.health.add(
-      'database',
-      () => {
-        runs++
-        return up
-      },
-      quick,
-    )
+    const check = addCheck(app)
     listenOnceReady(app, 600_000)
     const listening = app.listen(anywhere)
-    await until(() => runs >= 2, { what: 'two runs of the check' })
+    await until(() => check.runs >= 2, { what: 'two runs of the check' })
     assert.deepEqual([app.server.listening, app.health.reports.database?.status], [false, 'down'])
-    up = true
+    check.up = true
     await listening
     assert.equal(app.server.listening, true)
   })
@@ -61,23 +67,16 @@ describe('a replacement', () => {
 describe('ready', () => {
   it('is reported once, when the instance serves and its critical checks pass', async (t) => {
     const app = await build(t)
-    let [runs, up, ready] = [0, false, 0]
-    app.health.add(
-      'database',
-      () => {
-        runs++
-        return up
-      },
-      quick,
-    )
+    let ready = 0
+    const check = addCheck(app)
     onceReady(app, () => void ready++)
     await app.listen(anywhere)
-    await until(() => runs >= 2)
+    await until(() => check.runs >= 2)
     assert.equal(ready, 0)
-    up = true
+    check.up = true
     await until(() => ready > 0)
-    const before = runs
-    await until(() => runs > before + 1)
+    const before = check.runs
+    await until(() => check.runs > before + 1)
     assert.equal(ready, 1)
   })
 

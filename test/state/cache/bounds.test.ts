@@ -207,7 +207,7 @@ test('arguments have one key if they are equal, and never share one otherwise', 
   assert.ok(Object.is(encode('k', -0).value, -0))
 })
 
-/** A shared store whose reads the test answers. */
+/** A shared store whose reads the test settles. */
 function sharedWith(read: () => Promise<SharedRead>) {
   const filled: (SharedWrite | undefined)[] = []
   const store: SharedCacheStore = {

@@ -236,7 +236,7 @@ describe('the quota of anonymous sessions', () => {
     assert.deepEqual(exceeded.at(-1), ['10.0.0.1', true])
   })
 
-  test('counts a request once, whatever the answer, and no request of the app itself', () => {
+  test('counts a request once, whatever the response, and no request of the app itself', () => {
     const quota = new ClientQuota({ perMinute: 1, totalPerMinute: 10 }, () => undefined)
     const [first, second] = [request('10.0.0.1'), request('10.0.0.1')]
     for (const _ of [1, 2, 3]) assert.deepEqual([quota.admits(first), quota.admits(second)], [true, false])
