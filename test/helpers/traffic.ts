@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Agent, type IncomingHttpHeaders, request } from 'node:http'
+import { setImmediate as polled } from 'node:timers/promises'
 import type { Counts } from '../prove/outcome.ts'
 import { executions } from './ledger.ts'
 import { repeat } from './repeat.ts'
@@ -178,6 +179,8 @@ export class Traffic {
   async kill(task: () => unknown): Promise<Kill> {
     const from = Date.now()
     await task()
+    // Until this process has seen that the connections are closed, it may send another request on one of them.
+    for (let i = 0; i < 3; i++) await polled()
     return { from, to: Date.now() }
   }
 

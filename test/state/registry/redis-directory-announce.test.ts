@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { Peer } from '../../../src/instance/identity.ts'
 import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
@@ -13,6 +14,8 @@ test('peers are notified of new, changed and expired entries, but not of a renew
   const own = entries()
   let from = { epoch: '', version: 0 }
   const beat = async (of?: Peer, leaseMs = 60_000): Promise<[string[], boolean]> => {
+    // A signature has a time in ms: two within one are the same.
+    await sleep(2)
     const entry = of && { id: of.id, boot: 'boot', ...own.seal('boot', of, true) }
     const reply = await directory.beat(entry, { leaseMs, claim: false, from, sample: [] })
     from = reply
