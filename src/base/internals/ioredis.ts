@@ -54,6 +54,11 @@ export function interceptCommands(
   }) as Redis['sendCommand']
 }
 
+/** Whether a client is connected to this address. A host name is never recognized. */
+export function isConnectedTo({ stream }: Redis, host: string, port: number): boolean {
+  return stream?.remotePort === port && stream.remoteAddress?.replace(/^::ffff:/, '') === host
+}
+
 /** Calls `onFailure` with the error of each command that fails. */
 export function watchCommands(client: Redis | Cluster, onFailure: (error: Error) => void): void {
   const send = client.sendCommand.bind(client) as (...args: unknown[]) => unknown

@@ -31,7 +31,11 @@ export class RedisTransport implements Transport {
       commandTimeout: parts.heartbeatMs,
       socketTimeout: parts.heartbeatMs,
     }
+    // The name may stand for another server now. In a Cluster, any node will do.
+    if (!parts.client.isCluster) parts.client.on('close', this.#reopen)
   }
+
+  readonly #reopen = (): void => this.#connection?.disconnect()
 
   publish(name: string, json: string): Promise<unknown> {
     return guarded(this.#parts.client.publish(this.#parts.prefix + name, this.#parts.messages.seal(name, json)))
@@ -49,6 +53,7 @@ export class RedisTransport implements Transport {
 
   close(): void {
     this.#closed = true
+    this.#parts.client.off('close', this.#reopen)
     clearTimeout(this.#timer)
     this.#connection?.disconnect()
   }

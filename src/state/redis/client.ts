@@ -9,6 +9,7 @@ import { any, bool, either, int, list, type OptionsOf, record, type Shape, shape
 import { clusterNodes, sentinels as parseSentinels, type Reject, redisUrl } from '../../base/redis-url.ts'
 import { within } from '../../base/within.ts'
 import { limitCluster, limitNode } from './deadlines.ts'
+import { followFailovers } from './failover.ts'
 
 export type RedisClient = Redis | Cluster
 
@@ -143,6 +144,9 @@ export function connect(
       sentinelRetryStrategy: common.retryStrategy as (times: number) => number,
     })
     if (isLimited) limitNode(client, commandTimeoutMs)
+    const { connectTimeout, retryStrategy } = common
+    const watchers = nodes.map((node) => new (ioredis().Redis)({ ...node, connectTimeout, retryStrategy }))
+    followFailovers(client, name, watchers)
     return { client, kind: 'sentinel' }
   }
   const client = new (ioredis().Redis)({ ...common, ...address })

@@ -142,7 +142,13 @@ export const faults: readonly Fault[] = [
   {
     name: 'disk of Redis full',
     cause: 'state',
-    begin: async ({ redis }) => fillDisk(await redis.primary()),
+    async begin({ redis }, _random, customers) {
+      const node = await redis.primary()
+      // It replies to the pings of sentinels with an error, so they replace it. Until they have, it may recover and
+      // accept writes that its successor does not get.
+      await customers.beforeFailover(() => redis.replicated())
+      return fillDisk(node)
+    },
   },
   {
     name: 'database primary killed',

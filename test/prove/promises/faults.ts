@@ -8,6 +8,13 @@ export const faults = {
     cost: '503 with `Retry-After` until there is a new primary; a repeated order gets its first response',
     tests: ['test/state/faults/failover.test.ts › under load: keeps writes that were acknowledged and replicated'],
   },
+  'planned-failover': {
+    wording: 'Instances follow a new primary as soon as a sentinel reports it, even while the old one still runs.',
+    page: 'docs/faults.md',
+    under: '`SENTINEL FAILOVER`, after which the old primary accepts writes for some seconds',
+    cost: 'what was written to the old primary before the report',
+    tests: ['test/state/redis/planned-failover.test.ts'],
+  },
   'redis-faults': {
     wording: 'When the fault is over, every row works again by itself.',
     page: 'docs/faults.md',
