@@ -41,7 +41,8 @@ const requests: LoadOptions['requests'] = [
   { method: 'GET', path: '/static/' },
 ]
 const headers = { authorization: `Bearer ${accessToken}` }
-const load = startLoad(url, { clients: 3, requests, headers })
+// With one such load for each of three fronts, two cores still have time for instances that start.
+const load = startLoad(url, { clients: 3, requests, headers, pauseMs: 40 })
 await until(() => load.passed > 20, { what: 'a steady load', timeoutMs: 120_000 })
 process.stdout.write('steady\n')
 await new Promise((resolve) => process.once('SIGTERM', resolve))
