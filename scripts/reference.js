@@ -11,6 +11,7 @@
 //     cost         rows of docs/compatibility.md, which `npm run bench -- plugins --save` measures
 //
 // node scripts/reference.js
+import { generateKeyPairSync } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -133,7 +134,10 @@ async function openApi() {
     }),
     transformObject: ({ openapiObject }) => described(openapiObject),
   })
-  await app.register(fleet, { lifecycle: { signals: false } })
+  // The public keys of asymmetric ones have a route; the keys are not in the document.
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const keys = [{ kid: 'example', privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }) }]
+  await app.register(fleet, { lifecycle: { signals: false }, jwt: { keys } })
   await app.ready()
   const document = app.swagger()
   await app.close()

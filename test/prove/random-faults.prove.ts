@@ -1,21 +1,28 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Customers, phase } from './faults/customers.ts'
-import { faults, isAllowed } from './faults/faults.ts'
+import { type Fault, faults, isAllowed } from './faults/faults.ts'
 import { clockLibrary } from './faults/instance.ts'
 import { type FrontName, type FullShop, startFullShop } from './faults/shop.ts'
 import { type Proof, prove } from './prove.ts'
 
 /** Two faults at once, until both are over and everything is healthy. */
-async function pair(
+async function pair(place: FullShop, customers: Customers, proof: Proof, possible: typeof faults): Promise<void> {
+  const first = proof.random.pick(possible)
+  const second = proof.random.pick(possible.filter((fault) => fault !== first))
+  const names = `${first.name} + ${second.name}`
+  await overlap(names, [first, second], place, customers, proof).catch((cause: Error) => {
+    throw new Error(`${names}: ${cause.message}`, { cause })
+  })
+}
+
+async function overlap(
+  names: string,
+  [first, second]: readonly [Fault, Fault],
   place: FullShop,
   customers: Customers,
   { random, note }: Proof,
-  possible: typeof faults,
 ): Promise<void> {
-  const first = random.pick(possible)
-  const second = random.pick(possible.filter((fault) => fault !== first))
-  const names = `${first.name} + ${second.name}`
   const faulty = phase(names, true)
   const clean = customers.phase
   customers.phase = faulty

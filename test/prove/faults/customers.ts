@@ -226,7 +226,10 @@ export class Customers {
     } else if (step === 4 && this.#shop.database) {
       const acked = orders.acked
       const response = await this.#send(customer, 'GET', '/orders')
-      if (response && (response.n ?? 0) < acked) this.#count('stale', `orders of ${user}: ${response.n} of ${acked}`)
+      if (!response || (response.n ?? 0) >= acked) return
+      // The position of the user's last write is in the session.
+      if (this.#atRisk) this.counts.unreplicated++
+      else this.#count('stale', `orders of ${user}: ${response.n} of ${acked}`)
     } else {
       const id = `${user}-note-${i}`
       this.#notes.set(id, false)

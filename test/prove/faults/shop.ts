@@ -39,6 +39,8 @@ export async function startDatabase(): Promise<Database> {
   return { primary, replica }
 }
 
+const adminToken = 'a token of the operators of the shop'
+
 /** Three instances behind a front. */
 export class Shop {
   readonly runs = new Runs()
@@ -65,6 +67,7 @@ export class Shop {
     const shared = {
       FLEET_NAME: randomUUID(),
       SESSION_SECRET: 'a secret of the shop that is long enough',
+      FLEET_ADMIN_TOKEN: adminToken,
       TRUST_PROXY: '127.0.0.1',
       DRAIN_DELAY: '500',
       // A busy machine must not look like a Redis without a response.
@@ -106,9 +109,10 @@ export class Shop {
     for (const { url } of this.instances)
       await until(
         async () => {
-          const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(3000) })
-          const { status } = (await response.json()) as { status: string }
-          if (status !== 'healthy') throw new Error(status)
+          const headers = { authorization: `Bearer ${adminToken}` }
+          const response = await fetch(`${url}/health`, { headers, signal: AbortSignal.timeout(3000) })
+          const { status, checks } = (await response.json()) as { status: string; checks: object }
+          if (status !== 'healthy') throw new Error(`${status}: ${JSON.stringify(checks)}`)
           return (await fetch(`${url}/ready`, { signal: AbortSignal.timeout(3000) })).ok
         },
         { what: `${url} to be healthy` },
