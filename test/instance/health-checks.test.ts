@@ -74,14 +74,19 @@ describe('disk check', () => {
   })
 })
 
-/** A machine of 1,000 bytes and a heap of at most 200. */
+const limit = 256 * 2 ** 20
+
+/** A machine of 1,000 bytes and a heap of at most 256 MiB, with 5 bytes in the young generation. */
 function memory(t: TestContext, use: { rss: number; heapUsed: number; cgroup: number }): void {
   const { rss, heapUsed, cgroup } = use
   mocked(t, () => {
-    t.mock.method(process, 'memoryUsage', (() => ({ rss, heapUsed, heapTotal: 1, external: 1 })) as never)
+    t.mock.method(process.memoryUsage, 'rss', () => rss)
     t.mock.method(process, 'constrainedMemory', () => cgroup)
     t.mock.method(os, 'totalmem', () => 1_000)
-    t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: 200, total_heap_size: 3 })) as never)
+    t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: limit + 3 * 2 ** 20 })) as never)
+    const spaces = { new_space: 2, new_large_object_space: 3, old_space: heapUsed - 7, large_object_space: 7 }
+    const all = Object.entries(spaces).map(([space_name, space_used_size]) => ({ space_name, space_used_size }))
+    t.mock.method(v8, 'getHeapSpaceStatistics', (() => all) as never)
   })
 }
 
@@ -90,7 +95,7 @@ describe('memory check', () => {
 
   it('reports the resident set over the cgroup’s limit, and the heap over that of V8', (t) => {
     memory(t, { rss: 333, heapUsed: 40, cgroup: 400 })
-    assert.deepEqual(memoryUse(), { used: 333, total: 400, percentage: 83.3, heapUsed: 40, heapLimit: 200 })
+    assert.deepEqual(memoryUse(), { used: 333, total: 400, percentage: 83.3, heapUsed: 40, heapLimit: limit })
   })
 
   for (const [what, cgroup] of [
@@ -106,13 +111,13 @@ describe('memory check', () => {
   }
 
   it('passes at both shares', (t) => {
-    memory(t, { rss: 300, heapUsed: 100, cgroup: 400 })
+    memory(t, { rss: 300, heapUsed: limit / 2, cgroup: 400 })
     memoryCheck(limits)(signal)
   })
 
   it('fails when the heap exceeds its share', (t) => {
-    memory(t, { rss: 1, heapUsed: 101, cgroup: 400 })
-    assert.throws(() => memoryCheck(limits)(signal), { message: 'heap: 101 of 200 bytes' })
+    memory(t, { rss: 1, heapUsed: limit / 2 + 1, cgroup: 400 })
+    assert.throws(() => memoryCheck(limits)(signal), { message: `heap: ${limit / 2 + 1} of ${limit} bytes` })
   })
 
   it('fails when the resident set exceeds its share of the cgroup’s limit', (t) => {

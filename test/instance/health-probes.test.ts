@@ -31,8 +31,10 @@ async function build(
 function full(t: TestContext): void {
   t.mock.method(fs, 'statfs', (async () => ({ bavail: 49, blocks: 1_000, bsize: 4_096 })) as never)
   t.mock.method(process, 'constrainedMemory', () => 10_000)
-  t.mock.method(process, 'memoryUsage', Object.assign(() => ({ rss: 9_501, heapUsed: 951 }), { rss: () => 1 }) as never)
-  t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: 1_000 })) as never)
+  t.mock.method(process.memoryUsage, 'rss', () => 9_501)
+  t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: 259 * 2 ** 20 })) as never)
+  const old = { space_name: 'old_space', space_used_size: 255_013_684 }
+  t.mock.method(v8, 'getHeapSpaceStatistics', (() => [old]) as never)
   syncBuiltinESMExports()
   t.after(() => {
     t.mock.restoreAll()
@@ -70,11 +72,17 @@ describe('built-in checks', () => {
       report.lastSuccess,
     ])
     assert.deepEqual(seen, [
-      ['memory', 'down', false, 'heap: 951 of 1000 bytes', 1, null],
+      ['memory', 'down', false, 'heap: 255013684 of 268435456 bytes', 1, null],
       ['eventLoop', 'down', false, 'delayed by 1001 ms', 1, null],
       ['disk', 'down', false, '/ has 200704 bytes free (5 %)', 1, null],
     ])
-    assert.deepEqual(body.memory, { used: 9_501, total: 10_000, percentage: 95, heapUsed: 951, heapLimit: 1_000 })
+    assert.deepEqual(body.memory, {
+      used: 9_501,
+      total: 10_000,
+      percentage: 95,
+      heapUsed: 255_013_684,
+      heapLimit: 268_435_456,
+    })
     assert.deepEqual(body.eventLoop, { delayMs: 1_001, utilization: 0.5 })
     assert.deepEqual(body.disk, { path: '/', freeBytes: 200_704, freeShare: 0.049 })
     assert.deepEqual(app.health.readiness, { ready: true })

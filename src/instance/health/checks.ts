@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { totalmem } from 'node:os'
-import { getHeapStatistics } from 'node:v8'
 import { int, number, type Resolved, text } from '../../base/options.ts'
 import type { LoadMeter } from '../metrics/load.ts'
+import { heapUse } from './heap.ts'
 import type { Check } from './runner.ts'
 
 const share = number(0, 1)
@@ -63,7 +63,7 @@ export function diskCheck({ path, minFreeBytes, minFreeShare }: Resolved<typeof 
 
 /** @internal */
 export const memoryLimits = {
-  /** Used heap over V8's heap limit. */
+  /** Used heap over its limit. Both are those of V8's old generation, where a full heap ends the process. */
   maxHeapShare: share.default(0.95),
   /** Resident set size over the cgroup's limit, where there is one. */
   maxRssShare: share.default(0.95),
@@ -75,7 +75,9 @@ export interface MemoryUse {
   /** Memory limit in bytes: of the cgroup, else of the machine. */
   total: number
   percentage: number
+  /** Of V8's old generation, in bytes. */
   heapUsed: number
+  /** Beyond this many bytes in the old generation the process ends. */
   heapLimit: number
 }
 
@@ -86,9 +88,9 @@ function cgroupLimit(): number | undefined {
 }
 
 export function memoryUse(): MemoryUse {
-  const { rss, heapUsed } = process.memoryUsage()
+  const rss = process.memoryUsage.rss()
   const total = cgroupLimit() ?? totalmem()
-  const heapLimit = getHeapStatistics().heap_size_limit
+  const { used: heapUsed, limit: heapLimit } = heapUse()
   return { used: rss, total, percentage: Math.round((rss / total) * 1000) / 10, heapUsed, heapLimit }
 }
 

@@ -86,7 +86,7 @@ function addMemoryMetrics(app: FastifyInstance): void {
     const { used, total } = memoryUse()
     return used / total
   })
-  const heap = 'Used heap over V8’s heap limit'
+  const heap = 'Used over the limit of V8’s old generation, where a full heap ends the process'
   const heapShare = (): number => {
     const { heapUsed, heapLimit } = memoryUse()
     return heapUsed / heapLimit

@@ -1,12 +1,12 @@
 // An instance of a shop for the proofs about faults: sessions, orders with idempotency keys, notes without a key, and reads
 // through a replica. It prints `ran ID` when a handler runs and `sent ID STATUS` before its response is sent.
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { getHeapStatistics } from 'node:v8'
 import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify from 'fastify'
 import { PrismaClient } from '../../../src/app/generated/prisma/client.ts'
 import { pools, replicas } from '../../../src/database/index.ts'
 import { fleet, serverOptions } from '../../../src/index.ts'
+import { heapUse } from '../../../src/instance/health/heap.ts'
 
 declare module 'fastify' {
   interface Session {
@@ -71,7 +71,7 @@ app.post<{ Body: { id: string } }>('/notes', { config: { session: false } }, asy
 
 let hoard: object[] = []
 async function fillHeap(): Promise<void> {
-  const share = (): number => getHeapStatistics().used_heap_size / getHeapStatistics().heap_size_limit
+  const share = (): number => heapUse().used / heapUse().limit
   for (let i = 0; i < 10_000 && share() < 0.88; i++) {
     hoard.push(Array.from({ length: 5_000 }, (_, n) => ({ n })))
     await nextTurn()

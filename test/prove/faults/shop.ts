@@ -106,9 +106,10 @@ export class Shop {
 
   /** Waits until every instance is healthy and gets requests from the front. */
   async healthy(): Promise<void> {
-    for (const { url } of this.instances)
+    for (const { url, child } of this.instances)
       await until(
         async () => {
+          if (child?.ended) throw new Error(`it ended: ${child.stderr.slice(-2000)}`)
           const headers = { authorization: `Bearer ${adminToken}` }
           const response = await fetch(`${url}/health`, { headers, signal: AbortSignal.timeout(3000) })
           const { status, checks } = (await response.json()) as { status: string; checks: object }
