@@ -18,6 +18,8 @@ export interface Started {
 }
 
 export interface Example {
+  /** Starts further servers, while the packages are installed. */
+  readonly before?: () => Promise<unknown>
   /** Further variables of one instance. */
   readonly env?: (folder: string) => Promise<Env> | Env
   /** Asserts what the README says. @param a and b: addresses of two instances */
@@ -133,15 +135,15 @@ const secret = 'a secret for tests of more than 32 bytes'
 /** Variables of every instance. */
 export const common: Env = { SESSION_SECRET: secret, JWT_SECRET: secret }
 
-/** By name of the folder. */
+/** By name of the folder; the longest first, because some run at the same time. */
 export const checks: Readonly<Record<string, Example>> = {
+  'prisma-replicas': prismaReplicas,
+  kubernetes,
+  'job-queue': { check: jobQueue, env: () => ({ REPORT_EVERY_MS: 300 }) },
   'client-side-balancing': { check: clientSideBalancing },
   compose: { check: visits },
-  'job-queue': { check: jobQueue, env: () => ({ REPORT_EVERY_MS: 300 }) },
-  kubernetes,
   login: { check: login },
   opentelemetry: { check: openTelemetry },
-  'prisma-replicas': prismaReplicas,
   'server-sent-events': { check: serverSentEvents },
   'static-front': { check: staticFront },
   'token-api': { check: tokenApi },

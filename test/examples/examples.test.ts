@@ -59,7 +59,8 @@ describe('examples', () => {
     let redis: { url: string }
 
     before(async () => {
-      ;[installed, redis] = await Promise.all([install(), startRedis()])
+      const servers = Object.values<Example>(checks).map((example) => example.before?.())
+      ;[installed, redis] = await Promise.all([install(), startRedis(), ...servers])
     })
 
     for (const [name, { env, check }] of Object.entries<Example>(checks)) {

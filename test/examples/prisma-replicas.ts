@@ -15,38 +15,49 @@ interface Databases {
   readonly primary: PostgresServer
   readonly replica: PostgresServer
 }
-let databases: Promise<Databases> | undefined
+let databases: Promise<Databases>
+let prepared: Promise<void> | undefined
+
+async function startDatabases(): Promise<Databases> {
+  const primary = await startPostgres()
+  return { primary, replica: await startPostgres({ replicaOf: primary }) }
+}
 
 /** Runs a command of the README in the folder of the example. */
-async function run(program: string, args: readonly string[], folder: string, env: Env = {}): Promise<void> {
+async function run(program: string, args: readonly string[], folder: string, env: Env): Promise<void> {
   const child = forkApp(program, { args, cwd: folder, env })
   assert.equal((await child.exit).code, 0, child.stderr)
 }
 
-async function start(folder: string): Promise<Databases> {
+async function prepare(folder: string): Promise<void> {
   // Generating needs no engine. Without a path to one, Prisma would download it.
   const env = {
     PRISMA_SCHEMA_ENGINE_BINARY: process.execPath,
     CHECKPOINT_DISABLE: '1',
     PRISMA_HIDE_UPDATE_MESSAGE: '1',
   }
-  const generated = run(prisma, ['generate'], folder, env)
-  const primary = await startPostgres()
-  const replica = await startPostgres({ replicaOf: primary })
-  await run(join(folder, '../node_modules/.bin/fleet'), ['migrate'], folder, { DATABASE_URL: primary.url })
-  await generated
-  return { primary, replica }
+  const fleet = join(folder, '../node_modules/.bin/fleet')
+  await Promise.all([
+    run(prisma, ['generate'], folder, env),
+    run(fleet, ['migrate'], folder, { DATABASE_URL: (await databases).primary.url }),
+  ])
 }
 
 export const prismaReplicas: Example = {
+  before: () => {
+    databases = startDatabases()
+    return databases
+  },
+
   env: async (folder) => {
-    databases ??= start(folder)
+    prepared ??= prepare(folder)
+    await prepared
     const { primary, replica } = await databases
     return { DATABASE_URL: primary.url, DATABASE_REPLICA_URLS: replica.url }
   },
 
   check: async (a, b) => {
-    const { replica } = (await databases) as Databases
+    const { replica } = await databases
     const statusOf = async (id: number, headers = {}): Promise<number> =>
       (await fetch(`${b}/notes/${id}`, { headers })).status
     const readsOfReplica = async (): Promise<number> => (await (await fetch(`${b}/reads`)).json()).replicas[0]
