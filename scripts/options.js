@@ -51,9 +51,20 @@ export const tables = [
   ['tcpProxy', 'src/edge/tcp/index.ts', 'tcpProxyOptions'],
 ]
 
+/** The syntax tree of each file that was read. */
+const programs = new Map()
+function programOf(file) {
+  let program = programs.get(file)
+  if (!program) {
+    program = parse(readFileSync(file, 'utf8'), { sourceType: 'module', plugins: ['typescript'] }).program
+    programs.set(file, program)
+  }
+  return program
+}
+
 /** Comments of a table by option, e.g. `cookie.name`. Spread and nested tables are followed into the file they are in. */
 function commentsOf(file, table) {
-  const program = parse(readFileSync(file, 'utf8'), { sourceType: 'module', plugins: ['typescript'] }).program
+  const program = programOf(file)
   const declarations = program.body.map((node) => node.declaration ?? node)
   for (const { type, declarations: variables = [] } of declarations) {
     if (type !== 'VariableDeclaration') continue

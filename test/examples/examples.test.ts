@@ -1,137 +1,77 @@
 import assert from 'node:assert/strict'
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import WebSocket from 'ws'
-import { temporaryFolder } from '../../src/cli/up/child.ts'
-import { forkApp } from '../helpers/fork-app.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
-import { npm, packed } from '../helpers/packed.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
+import { checks, common, type Env, type Example } from './checks.ts'
+import { dependenciesOf, examples, importsOf, install, names } from './installed.ts'
 
-// Every folder of examples/ runs with the packed package, two instances of it with one Redis.
+// Every folder of examples/ runs with the packed package, two instances of it. All use one Redis, under their own names.
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const project = temporaryFolder('examples')
-const uploads = join(project, 'shared')
-const secret = 'a secret for tests of more than 32 bytes'
-const json = { 'content-type': 'application/json' }
-const post = (url: string, body: object, headers: Record<string, string> = {}): Promise<Response> =>
-  fetch(url, { method: 'POST', headers: { ...json, ...headers }, body: JSON.stringify(body) })
-const cookieOf = (response: Response): string => response.headers.getSetCookie()[0]?.split(';')[0] ?? ''
+interface Instance {
+  readonly app: App
+  readonly url: string
+  readonly env: Env
+}
 
-/** What each example shows. `a` and `b` are the addresses of two instances. */
-const checks: Record<string, (a: string, b: string) => Promise<void>> = {
-  login: async (a, b) => {
-    const login = await post(`${a}/login`, { name: 'ada', password: 'engine' })
-    const headers = { cookie: cookieOf(login) }
-    assert.equal((await (await fetch(`${b}/me`, { headers })).json()).name, 'ada')
-    assert.equal((await post(`${b}/logout-everywhere`, {}, headers)).status, 200)
-    assert.equal((await fetch(`${a}/me`, { headers })).status, 401)
-    assert.equal((await post(`${a}/login`, { name: 'ada', password: 'wrong' })).status, 401)
-  },
-  'token-api': async (a, b) => {
-    const first = await (await post(`${a}/token`, { name: 'ada', password: 'engine' })).json()
-    const next = await (await post(`${b}/token/refresh`, { refreshToken: first.refreshToken })).json()
-    const headers = { authorization: `Bearer ${next.accessToken}` }
-    assert.deepEqual(await (await fetch(`${a}/me`, { headers })).json(), { user: 'ada', role: 'staff' })
-    assert.equal((await post(`${a}/token/revoke`, {}, headers)).status, 200)
-    await until(async () => (await fetch(`${b}/me`, { headers })).status === 401)
-  },
-  'websocket-chat': async (a, b) => {
-    const [one, other] = [a, b].map((url) => new WebSocket(`${url.replace('http', 'ws')}/ws`)) as [WebSocket, WebSocket]
-    await Promise.all([one, other].map((socket) => new Promise((resolve) => socket.once('open', resolve))))
-    const seen = new Promise((resolve) => other.once('message', (data) => resolve(JSON.parse(String(data)).text)))
-    one.send('hello')
-    assert.equal(await seen, 'hello')
-    for (const socket of [one, other]) socket.terminate()
-  },
-  'server-sent-events': async (a, b) => {
-    const abort = new AbortController()
-    const { body } = await fetch(`${a}/events`, { signal: abort.signal })
-    let text = ''
-    const read = (async () => {
-      for await (const chunk of body as AsyncIterable<Uint8Array>) text += Buffer.from(chunk).toString()
-    })().catch(() => {})
-    await post(`${b}/prices`, { product: 'tea', cents: 350 })
-    await until(() => text.includes('data: {"product":"tea","cents":350}'))
-    abort.abort()
-    await read
-  },
-  uploads: async (a) => {
-    const body = Buffer.alloc(3_000_000, 1)
-    const response = await fetch(`${a}/files/big`, {
-      method: 'PUT',
-      headers: { 'content-type': 'application/octet-stream' },
-      body,
-    })
-    assert.equal((await response.json()).bytes, body.length)
-  },
-  'static-front': async (a, b) => {
-    const page = await fetch(a)
-    assert.match(await page.text(), /<h1>Visits/)
-    const visit = await fetch(`${a}/api/visits`)
-    const again = await fetch(`${b}/api/visits`, { headers: { cookie: cookieOf(visit) } })
-    assert.equal((await again.json()).visits, 2)
-  },
-  opentelemetry: async (a) => {
-    assert.match((await (await fetch(a)).json()).trace, /^[\da-f]{32}$/)
-  },
-  'client-side-balancing': async (a, b) => {
-    const client = forkApp(join(project, 'client-side-balancing/client.js'), { env: { TARGETS: `${a},${b}` } })
-    assert.equal((await client.exit).code, 0, client.stderr)
-    const counts: Record<string, number> = JSON.parse(client.stdout)
-    assert.equal(Object.keys(counts).length, 2)
-    assert.equal(
-      Object.values(counts).reduce((sum, count) => sum + count),
-      300,
-    )
-  },
+async function start(folder: string, variables: Env): Promise<Instance> {
+  const env = { ...variables, PORT: await freePort() }
+  const app = forkApp(join(folder, 'app.js'), { env, cwd: folder })
+  const url = `http://127.0.0.1:${env.PORT}`
+  const probes = `http://127.0.0.1:${variables.FLEET_ADMIN_PORT ?? env.PORT}`
+  const isReady = async (): Promise<boolean> => {
+    assert.equal(app.ended, undefined, `${app.stdout}${app.stderr}`)
+    return (await fetch(`${probes}/ready`)).ok
+  }
+  await until(isReady, { what: `${folder} to be ready` })
+  return { app, url, env }
 }
 
 describe('examples', () => {
-  const names = readdirSync(join(root, 'examples'))
-  let redis: { url: string }
-
-  before(async () => {
-    redis = await startRedis()
-    const tarball = await packed()
-    const dependencies = Object.assign(
-      {},
-      ...names.map(
-        (name) => JSON.parse(readFileSync(join(root, 'examples', name, 'package.json'), 'utf8')).dependencies,
-      ),
-      { 'fastify-fleet': `file:${tarball}` },
-    )
-    // One installation for all: Node finds packages in the folder above.
-    writeFileSync(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module', dependencies }))
-    for (const name of names) cpSync(join(root, 'examples', name), join(project, name), { recursive: true })
-    npm(['install', '--prefer-offline', '--no-audit', '--no-fund'], project)
-  })
-
-  it('have a check each', () => {
-    assert.deepEqual(Object.keys(checks).sort(), names.sort())
+  it('have a check and a line in the list each', () => {
+    assert.deepEqual(Object.keys(checks).sort(), [...names].sort())
+    const list = readFileSync(join(examples, 'README.md'), 'utf8')
+    const listed = Array.from(list.matchAll(/^\| \[([\w-]+)\]\(\1\) \|/gm), ([, name]) => name)
+    assert.deepEqual(listed.sort(), [...names].sort())
   })
 
   for (const name of names) {
-    it(`${name} does what its README says`, async () => {
-      const start = async (): Promise<string> => {
-        const port = await freePort()
-        const env = { PORT: port, REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, UPLOADS: uploads }
-        forkApp(join(project, name, 'app.js'), { env, cwd: join(project, name) })
-        const url = `http://127.0.0.1:${port}`
-        await until(async () => (await fetch(`${url}/ready`)).ok, { what: `${name} to be ready` })
-        return url
-      }
-      const [a, b] = await Promise.all([start(), start()])
-      await checks[name]?.(a, b)
-    })
-
     it(`${name} has a README with its purpose and how to run it`, () => {
-      const text = readFileSync(join(root, 'examples', name, 'README.md'), 'utf8')
+      const text = readFileSync(join(examples, name, 'README.md'), 'utf8')
       assert.match(text, /^# .+\n\n[\s\S]+## Run it\n/)
     })
+
+    // One installation for all would hide that a dependency is missing in one.
+    it(`${name} depends on the packages that it imports`, () => {
+      const dependencies = Object.keys(dependenciesOf(name))
+      assert.deepEqual(
+        importsOf(name).filter((imported) => !dependencies.includes(imported)),
+        [],
+      )
+    })
   }
+
+  describe('do what their README says', { concurrency: 4 }, () => {
+    let installed: string
+    let redis: { url: string }
+
+    before(async () => {
+      const servers = Object.values<Example>(checks).map((example) => example.before?.())
+      ;[installed, redis] = await Promise.all([install(), startRedis(), ...servers])
+    })
+
+    for (const [name, { env, check }] of Object.entries<Example>(checks)) {
+      it(name, async () => {
+        const folder = join(installed, name)
+        const launch = async (): Promise<Instance> =>
+          start(folder, { ...common, REDIS_URL: redis.url, ...(await env?.(folder)) })
+        const [a, b] = await Promise.all([launch(), launch()])
+        await check(a.url, b.url, { folder, apps: [a.app, b.app], envs: [a.env, b.env] })
+        await Promise.all([a.app.stop(), b.app.stop()])
+      })
+    }
+  })
 })

@@ -37,7 +37,7 @@ describe('the packed package', () => {
     writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'shop', private: true, type: 'module' }))
     const { fastify, '@types/node': types } = manifest.devDependencies
     const wanted = [tarball, `fastify@${fastify}`, `@types/node@${types}`]
-    warnings = npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project).stderr
+    warnings = (await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], project)).stderr
   })
 
   it('installs without a warning, and runs no script of its own', () => {

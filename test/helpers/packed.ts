@@ -1,19 +1,17 @@
-import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { until } from './until.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const cache = join(root, 'node_modules/.cache/packed')
 
 /** Runs the npm on PATH with this version of Node.js to its end. */
-export function npm(args: readonly string[], cwd: string): { stdout: string; stderr: string } {
+export function npm(args: readonly string[], cwd: string): Promise<{ stdout: string; stderr: string }> {
   const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` }
-  const { status, stdout, stderr } = spawnSync('npm', args, { cwd, env, encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
-  return { stdout, stderr }
+  return promisify(execFile)('npm', args, { cwd, env })
 }
 
 /**
@@ -36,7 +34,8 @@ export async function packed(): Promise<string> {
     await until(exists, { what: 'the package of another test file', timeoutMs: 600_000 })
     return tarball
   }
-  const [file = ''] = npm(['pack', '--silent', '--pack-destination', folder], root).stdout.trim().split('\n').slice(-1)
+  const { stdout } = await npm(['pack', '--silent', '--pack-destination', folder], root)
+  const [file = ''] = stdout.trim().split('\n').slice(-1)
   renameSync(join(folder, file), tarball)
   return tarball
 }
