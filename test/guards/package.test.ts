@@ -181,12 +181,14 @@ describe('the packed package', () => {
     })
 
     const compilers = {
-      // The oldest version that is supported.
-      'TypeScript 5.4': join(root, 'node_modules/typescript-5.4/bin/tsc'),
-      'TypeScript 7': join(root, 'node_modules/typescript/bin/tsc'),
+      // The oldest version that is supported. These two read every declaration.
+      'TypeScript 5.4': { package: 'typescript-5.4', tried: ['ES modules', 'CommonJS'] },
+      'TypeScript 7': { package: 'typescript', tried: Object.keys(modes) },
     }
-    for (const [version, tsc] of Object.entries(compilers)) {
+    for (const [version, compiler] of Object.entries(compilers)) {
+      const tsc = join(root, 'node_modules', compiler.package, 'bin/tsc')
       for (const [mode, [options, files]] of Object.entries(modes)) {
+        if (!compiler.tried.includes(mode)) continue
         it(`compile with ${version} and ${mode}`, () => {
           const compilerOptions = { ...shared, ...options, esModuleInterop: true, outDir: 'compiled' }
           writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
