@@ -88,6 +88,8 @@ export class Shop {
         }),
     )
     await Promise.all(instances.map((instance) => instance.start()))
+    // All customers have one address.
+    Object.assign(process.env, { LB_RATE: '1000000', LB_RATE_AUTH: '10000', LB_RATE_TARPIT: '2000000' })
     const kind: FrontKind = fronts[front]
     const started = await kind.start({
       port: first + 6,
