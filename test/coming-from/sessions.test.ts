@@ -37,11 +37,6 @@ describe('pages about sessions', { concurrency: 3 }, () => {
     return { redis, apps: apps as [Running, Running, Running, Running, Running] }
   }
 
-  it('express-session: users, cookies and records are those of the old app', async () => {
-    const { apps } = await startAll('express-session.md', ['before.js', 'after.js'])
-    await areOne(apps[0], apps[1], '/theme')
-  })
-
   it('express-session: accepts an old short secret, and signs with the new one', async () => {
     const old = edited('express-session.md', 'before.js', 'process.env.SESSION_SECRET', "'keyboard cat'")
     const own = edited('express-session.md', 'after.js', 'session: {', 'session: { secret,')
@@ -103,6 +98,10 @@ describe('pages about sessions', { concurrency: 3 }, () => {
     assert.deepEqual(await new Browser(browser.cookies).send(`${apps[0].url}/me`), user())
     assert.deepEqual(await new Browser(browser.cookies).send(`${apps[1].url}/me`), nobody)
     await areOne(apps[2], apps[3], '/theme')
+    const [there, here] = [new Browser(), new Browser()]
+    await there.send(`${apps[0].url}/me`)
+    await here.send(`${apps[2].url}/me`)
+    assert.deepEqual([there.cookies.size, here.cookies.size], [1, 0], 'sessions of visitors')
   })
 
   it('@fastify/session: with FleetStore, both apps share users, cookies and records', async () => {
@@ -116,14 +115,6 @@ describe('pages about sessions', { concurrency: 3 }, () => {
       'before.js': `import { store } from './shared.js'\n${shared}`,
     })
     await areOne(apps[0], apps[1], '/theme')
-  })
-
-  it('@fastify/session: a visitor gets a session there, and none here', async () => {
-    const { apps } = await startAll('fastify-session.md', ['before.js', 'after.js'])
-    const [there, here] = [new Browser(), new Browser()]
-    await there.send(`${apps[0].url}/me`)
-    await here.send(`${apps[1].url}/me`)
-    assert.deepEqual([there.cookies.size, here.cookies.size], [1, 0])
   })
 
   it('connect-redis: overlapping changes are lost there and kept here', async () => {
@@ -153,6 +144,28 @@ describe('pages about sessions', { concurrency: 3 }, () => {
       { user: 'ada', theme: 'dark' },
       { user: 'ada', theme: 'dark', language: 'en' },
     ])
+  })
+
+  it('express-session: both apps share users, cookies and records. An outage of Redis is a 500 there, and a 503 here', async () => {
+    const { url, stop } = await startRedis()
+    const folders = ['express-session.md', 'connect-redis.md'].map((page) => project.write(page))
+    const files = folders.flatMap((folder) => [`${folder}/before.js`, `${folder}/after.js`])
+    const apps = await Promise.all(files.map((file) => project.start(file, { REDIS_URL: url })))
+    await areOne(apps[0] as Running, apps[1] as Running, '/theme')
+    const browsers = apps.map(() => new Browser())
+    await Promise.all(browsers.map((browser, i) => browser.send(`${apps[i]?.url}/login`, { name: 'ada' })))
+    await stop()
+    const headers = browsers.map(({ cookies }) => ({ cookie: [...cookies].map((pair) => pair.join('=')).join('; ') }))
+    const responses = await Promise.all(apps.map((app, i) => fetch(`${app.url}/me`, { headers: headers[i] ?? {} })))
+    assert.deepEqual(
+      responses.map((response) => [response.status, response.headers.has('retry-after')]),
+      [
+        [500, false],
+        [503, true],
+        [500, false],
+        [503, true],
+      ],
+    )
   })
 
   it('connect-redis: each step of the move is one with the step before', async () => {
