@@ -84,7 +84,12 @@ export default defineConfig({
       section(
         'Deployment',
         '',
-        'nginx haproxy balancer compose swarm processes kubernetes aws cloudflare deploy eject fleet-test doctor coming-from migration',
+        'nginx haproxy balancer compose swarm processes kubernetes aws cloudflare deploy eject fleet-test doctor migration',
+      ),
+      section(
+        'Coming from',
+        'coming-from/',
+        'index express-session fastify-session connect-redis fastify-rate-limit fastify-jwt graceful-shutdown pm2 watt hand-written',
       ),
       section(
         'Reference',
