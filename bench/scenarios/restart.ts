@@ -79,8 +79,8 @@ const scenario: Scenario = {
   about:
     'A login whose session counts, a GET and a POST, with two processes or workers behind nginx and sessions in Redis. ' +
     '100 requests per second, half of them POSTs, in 100 sessions, while the app is restarted as its documentation says, and ' +
-    'while a process is killed by SIGKILL. `sessions` are those whose login or count is wrong afterwards. `overlapping changes`: two ' +
-    'requests of one session at the same time set different fields. Boot is the time from the command to the first response through nginx. ' +
+    'while a process is killed by SIGKILL. Sessions are wrong if their login or count is afterwards. Changes overlap if two ' +
+    'requests of one session set different fields at the same time. Boot is the time from the command to the first response through nginx. ' +
     'Memory is that of the idle app with what manages its processes, CPU that of a GET. fastify-fleet registers all of its plugins, the ' +
     'others only sessions. The peers are @fastify/session and connect-redis with the settings of their READMEs, close-with-grace, ' +
     'pm2 with `wait_ready`, and nginx with `keepalive 32`. Watt has its workers in one process, which is started again when it is killed.',
@@ -102,12 +102,13 @@ const scenario: Scenario = {
     subject('@fastify/session, Watt with two workers', watt),
     subject(ours, fleet),
   ],
-  bars: ['get', 'post', 'killGet', 'twice', 'sessions', 'overlap'].map((metric) => ({
-    what: `restarts and kills, ${metric}`,
-    subject: ours,
-    metric,
-    is: 'exactly' as const,
-    limit: 0,
-  })),
+  bars: Object.entries({
+    get: 'GETs that fail in a rolling restart',
+    post: 'POSTs that fail in a rolling restart',
+    killGet: 'GETs that fail when an instance is killed',
+    twice: 'POSTs executed twice in a restart or kill',
+    sessions: 'sessions lost or wrong after a restart or kill',
+    overlap: '% of overlapping session changes lost',
+  }).map(([metric, what]) => ({ what, subject: ours, metric, is: 'exactly' as const, limit: 0 })),
 }
 export default scenario
