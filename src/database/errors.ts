@@ -51,7 +51,7 @@ const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
 
 /** `pg` raises these as plain errors, and Prisma passes them through. */
 const connectionErrors: RegExp =
-  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after|connect E|read E|write E)/i
+  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|client network socket disconnected|cannot use a pool after|connect E|read E|write E|getaddrinfo E)/i
 
 /** Prisma wraps errors of our pools in its own, and keeps our code. */
 const ours: ReadonlySet<unknown> = new Set<FleetErrorCode>([

@@ -88,6 +88,8 @@ describe('an error of Prisma', () => {
       'Client has encountered a connection error and is not queryable',
       'Cannot use a pool after calling end on the pool',
       'connect ECONNREFUSED 127.0.0.1:5432',
+      'getaddrinfo EAI_AGAIN db.example',
+      'Client network socket disconnected before secure TLS connection was established',
       'read ECONNRESET',
       'write EPIPE',
     ]) {
@@ -114,7 +116,9 @@ describe('whether a server is unreachable', () => {
       ...['P1000', 'P1001', 'P1002', 'P1003', 'P1010', 'P1011', 'P1017', 'FLEET_ERR_DATABASE_UNAVAILABLE'].map(prisma),
       ...['08006', '53300', '57P01', '57P03'].map(failure),
       ...['DatabaseNotReachable', 'ConnectionClosed'].map(ofKind),
-      ...['connect ECONNREFUSED', 'Connection terminated unexpectedly', 'read ECONNRESET'].map(said),
+      ...['connect ECONNREFUSED', 'Connection terminated unexpectedly', 'read ECONNRESET', 'getaddrinfo EAI_AGAIN'].map(
+        said,
+      ),
     ]
     const reachable = [
       ...['P1004', 'P1008', 'P1012', 'P1018', 'P2024', 'P2028', 'P10010', 'FLEET_ERR_DATABASE_BUSY'].map(prisma),
