@@ -61,7 +61,10 @@ export class Visitors {
     const send = async (visitor: Visitor, method: Method, id: string): Promise<void> => {
       const path = method === 'GET' ? '/me' : `/count?id=${id}`
       const { status } = await this.#exchange(method, path, visitor.cookie)
-      if (status !== 200) account[method]++
+      if (status !== 200) {
+        account[method]++
+        process.stderr.write(`${method} ${path}: ${status || 'no response'}\n`)
+      }
       if (method === 'POST') visitor[status === 200 ? 'accepted' : 'unknown']++
       free.push(visitor)
     }

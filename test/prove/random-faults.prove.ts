@@ -13,7 +13,7 @@ async function pair(place: FullShop, customers: Customers, proof: Proof, possibl
   const names = `${first.name} + ${second.name}`
   const faulty = phase(names, true)
   await overlap([first, second], faulty, place, customers, proof).catch((cause: Error) => {
-    throw new Error(`${names}: ${cause.message}\n${listed(faulty)}`, { cause })
+    throw new Error([`${names}: ${cause.message}`, listed(faulty), ...place.shop.errors].join('\n'), { cause })
   })
 }
 

@@ -68,6 +68,7 @@ export class Shop {
       FLEET_NAME: randomUUID(),
       SESSION_SECRET: 'a secret of the shop that is long enough',
       FLEET_ADMIN_TOKEN: adminToken,
+      LOG_LEVEL: 'error',
       TRUST_PROXY: '127.0.0.1',
       DRAIN_DELAY: '500',
       // A busy machine must not look like a Redis without a response.
@@ -104,6 +105,12 @@ export class Shop {
 
   get url(): string {
     return `http://127.0.0.1:${this.front.port}`
+  }
+
+  /** The last errors that the instances logged. */
+  get errors(): readonly string[] {
+    const lines = this.instances.flatMap(({ child }) => child?.stdout.split('\n') ?? [])
+    return lines.filter((line) => line.startsWith('{"level":50')).slice(-5)
   }
 
   /** Waits until every instance is healthy and gets requests from the front. */
