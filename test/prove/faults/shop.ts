@@ -110,7 +110,7 @@ export class Shop {
   /** The last errors that the instances logged. */
   get errors(): readonly string[] {
     const lines = this.instances.flatMap(({ child }) => child?.stdout.split('\n') ?? [])
-    return lines.filter((line) => line.startsWith('{"level":50')).slice(-5)
+    return lines.filter((line) => /^\{"level":[56]0/.test(line)).slice(-5)
   }
 
   /** Waits until every instance is healthy and gets requests from the front. */
