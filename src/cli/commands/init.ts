@@ -123,7 +123,8 @@ async function whyNot(
   if (dirty && dirty.length > 0 && !given.force)
     return `${dirty.join(', ')} ${dirty.length === 1 ? 'has' : 'have'} changes that are not committed; commit them, so that git can undo this, or use --force`
   if (given.yes) return undefined
-  if (!canAsk(out) || out.json) return 'there is no terminal to ask on; apply it with --yes'
+  if (out.json) return '--json does not ask; apply it with --yes'
+  if (!canAsk(out)) return 'there is no terminal to ask on; apply it with --yes'
   const undo = dirty === undefined && edited.length > 0 ? ' There is no git repository to undo it.' : ''
   return (await isYes(`Apply these changes to ${plural(changes.length, 'file')}?${undo} [y/N]`, out))
     ? undefined

@@ -53,8 +53,8 @@ function serversIn(folder: string, source: Source, instance: Instance): Readonly
     const isMade = callee.type === 'Identifier' ? made.has(callee.name) : isOwnFile(requiredBy(callee))
     if (isMade) servers.add(node.id.name)
   })
-  // An instance that is exported itself.
-  for (const name of made) if (name === instance.name) servers.add(name)
+  // What is imported may be the instance itself.
+  for (const name of made) servers.add(name)
   return servers
 }
 
@@ -84,11 +84,13 @@ function editsOf(source: Source, call: CallExpression): Listening {
   return { source, edits }
 }
 
-function hostEdits({ text }: Source, options: ObjectExpression, port: AnyNode): Edit[] {
+function hostEdits({ text, code }: Source, options: ObjectExpression, port: AnyNode): Edit[] {
   const host = property(options, 'host')
   const others = options.properties.some(({ type }) => type === 'SpreadElement')
+  // `3000 as number` ends with a type.
+  const isTyped = text.slice(port.end).trimStart()[0] !== code.slice(port.end).trimStart()[0]
   if (!host)
-    return others
+    return others || isTyped
       ? []
       : [
           {

@@ -52,6 +52,8 @@ interface Code {
   readonly changes: readonly Change[]
   readonly manual: readonly Manual[]
   readonly notes: readonly string[]
+  /** Whether the app has fleet already. */
+  readonly isDone?: boolean
   /** What Node runs, if something does. */
   readonly run?: string
 }
@@ -84,8 +86,8 @@ export function planInit(folder: string, options: InitOptions): InitPlan {
     folder,
     entry: entry?.file,
     changes: files,
-    joined: existing.joined,
-    notes: [...existing.notes, ...code.notes, ...scripts.notes],
+    joined: code.isDone ? [] : existing.joined,
+    notes: [...(code.isDone ? [] : existing.notes), ...code.notes, ...scripts.notes],
     manual: code.manual,
     next: [
       ...(isNew ? ['npm install'] : []),
@@ -143,7 +145,7 @@ function codeOf(folder: string, manifest: Manifest, project: Project, entry: Ent
       edits.set(listening.source, [...(edits.get(listening.source) ?? []), ...listening.edits])
   }
   const changes = [...edits].map(([{ file, text }, list]) => ({ file, before: text, edits: list }))
-  return { changes, manual, notes, run: entry.run }
+  return { changes, manual, notes, isDone, run: entry.run }
 }
 
 function several(found: readonly (Instance | Unclear)[], entry: Entry): Instance | Unclear {
@@ -236,7 +238,7 @@ function pluginCode(folder: string, manifest: Manifest, project: Project, entry:
   const isDone = readGraph(folder, server.file, manifest.type).sources.some((source) =>
     importsOf(source).includes('fastify-fleet'),
   )
-  if (isDone) return { changes: [], manual: [], notes, run: server.run }
+  if (isDone) return { changes: [], manual: [], notes: [], isDone, run: server.run }
   const reason = `it exists; \`fastify start\` creates the instance of ${entry.file}, and this program would do it instead`
   return { changes: [], notes, manual: [{ place: server.file, reason, lines: text.trimEnd().split('\n') }] }
 }

@@ -12,6 +12,7 @@ interface Style {
 
 /** The lines that make an instance one of a fleet, and the names under which they use fleet. */
 export interface Lines {
+  /** Without a semicolon. */
   readonly load: string
   readonly register: string
   readonly serverOptions: string
@@ -42,9 +43,7 @@ export function linesFor(
       .map(([name, local]) => (name === local ? name : `${name}${by}${local}`))
       .join(', ')
   return {
-    load:
-      (source.isModule ? `import { ${bind(' as ')} } from ${from}` : `const { ${bind(': ')} } = require(${from})`) +
-      style.semicolon,
+    load: source.isModule ? `import { ${bind(' as ')} } from ${from}` : `const { ${bind(': ')} } = require(${from})`,
     register: `${mayAwait ? 'await ' : ''}${name}.register(${plugin}, ${options})${style.semicolon}`,
     serverOptions: `${asServer}()`,
   }
@@ -80,8 +79,11 @@ function styleOf({ text, program }: Source, statement: AnyNode): Style {
     if (node.type === 'Literal' && node.value === 'fastify' && node.raw) quote = node.raw[0] ?? quote
   })
   const newline = text.includes('\r\n') ? '\r\n' : '\n'
-  return { newline, quote: quote === '`' ? "'" : quote, semicolon: text[statement.end - 1] === ';' ? ';' : '' }
+  return { newline, quote: quote === '`' ? "'" : quote, semicolon: semicolonOf(text, statement) }
 }
+
+/** A statement without one can be followed by another without one. */
+const semicolonOf = (text: string, { end }: AnyNode): string => (text[end - 1] === ';' ? ';' : '')
 
 /** Behind the statement that loads Fastify, or at the top if that is not a statement of its own. */
 function loadEdit({ source, statement }: Instance, line: string, style: Style): Edit {
@@ -94,26 +96,27 @@ function loadEdit({ source, statement }: Instance, line: string, style: Style): 
     return found
   })
   const holds = (top: AnyNode): boolean => top.start <= statement.start && statement.end <= top.end
-  if (loads && !holds(loads)) return after(source, loads.end, line, '', style)
-  const first = body.find((top) => !('directive' in top)) ?? statement
-  const { start } = loads ?? first
-  return { start, end: start, text: line + style.newline }
+  if (loads && !holds(loads)) return after(source, loads.end, line + semicolonOf(source.text, loads), '', style)
+  const { start } = loads ?? body.find((top) => !('directive' in top)) ?? statement
+  // Without a semicolon, these would continue the line.
+  const semicolon = /[([`+\-/]/.test(source.text[start] ?? '') ? ';' : style.semicolon
+  return { start, end: start, text: line + semicolon + style.newline }
 }
 
 /** A line of its own below the one on which a statement ends; behind a comment there. */
-function after({ text, comments }: Source, end: number, line: string, indent: string, { newline }: Style): Edit {
+function after({ text, code, comments }: Source, end: number, line: string, indent: string, { newline }: Style): Edit {
   let stop = end
-  for (;;) {
-    const comment = comments.find(
-      ({ start, end }) =>
-        start >= stop && end > stop && text.slice(stop, start).trim() === '' && !text.slice(stop, start).includes('\n'),
-    )
-    if (!comment || text.slice(comment.start, comment.end).includes('\n')) break
+  for (const comment of comments) {
+    if (comment.start < stop || /\S|\n/.test(code.slice(stop, comment.start))) continue
+    if (text.slice(comment.start, comment.end).includes('\n')) break
     stop = comment.end
   }
   const next = text.indexOf('\n', stop)
-  const rest = text.slice(stop, next < 0 ? undefined : next)
-  if (rest.trim() !== '') return { start: end, end, text: `${newline}${indent}${line}${newline}${indent}` }
+  // A type at the end of the statement belongs to it.
+  const rest = code.slice(stop, next < 0 ? undefined : next)
+  const spaces = /^[ \t]*/.exec(text.slice(end))?.[0].length ?? 0
+  if (rest.trim() !== '')
+    return { start: end, end: end + spaces, text: `${newline}${indent}${line}${newline}${indent}` }
   if (next < 0) return { start: text.length, end: text.length, text: newline + indent + line + newline }
   return { start: next + 1, end: next + 1, text: indent + line + newline }
 }
@@ -141,11 +144,12 @@ function serverOptionsEdits(
   const [options] = call.arguments
   if (!options) return [{ start: call.end - 1, end: call.end - 1, text: serverOptions }]
   if (options.type !== 'ObjectExpression') {
-    const { start, end } = options
+    const { start, end, type } = options
     const logger = hasLoggerInstance ? ' logger: undefined,' : ''
+    const [open, close] = /^(?:Identifier|MemberExpression|CallExpression)$/.test(type) ? ['', ''] : ['(', ')']
     return [
-      { start, end: start, text: `{ ...${serverOptions},${logger} ...` },
-      { start: end, end, text: ' }' },
+      { start, end: start, text: `{ ...${serverOptions},${logger} ...${open}` },
+      { start: end, end, text: `${close} }` },
     ]
   }
   const [first] = options.properties

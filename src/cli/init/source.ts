@@ -9,6 +9,8 @@ export interface Source {
   /** Path in the project. */
   readonly file: string
   readonly text: string
+  /** The text with spaces in place of types. */
+  readonly code: string
   readonly program: Program
   readonly comments: readonly Comment[]
   /** Whether it has `import` or `export` statements. */
@@ -40,10 +42,10 @@ export function parseSource(file: string, text: string, type: string | undefined
     }
   }
   const isModule = program.body.some(({ type }) => /^(?:Import|Export)/.test(type))
-  const byName = { '.mjs': true, '.mts': true, '.cjs': false, '.cts': false }[extname(file)]
-  // Node recognizes modules by their syntax, but TypeScript may compile one to CommonJS.
-  const topLevelAwait = isModule && (byName ?? (type === 'module' || !isTypeScript(file)))
-  return { file, text, program, comments, isModule, topLevelAwait }
+  // What compiles or bundles a file may not allow it, so a file of another kind has to use it already.
+  const certain = { '.mjs': true, '.mts': true, '.js': type === 'module' }[extname(file)] ?? false
+  const topLevelAwait = isModule && (certain || awaitsAtTop(program))
+  return { file, text, code, program, comments, isModule, topLevelAwait }
 }
 
 /** @throws SyntaxError for syntax that is more than types, such as enums */
@@ -60,16 +62,26 @@ function withoutTypes(text: string): string {
   }
 }
 
-/** Calls back for each node with its parents, the nearest last. */
-export function walk(node: AnyNode, visit: (node: AnyNode, parents: readonly AnyNode[]) => void): void {
+function awaitsAtTop(program: Program): boolean {
+  let found = false
+  walk(program, ({ type }, parents) => {
+    if (type === 'AwaitExpression') found ||= !parents.some((parent) => parent.type.includes('Function'))
+  })
+  return found
+}
+
+/** Calls back for each node in the order of the text, with its parents, the nearest last. Nested code does not exhaust the stack. */
+export function walk(root: AnyNode, visit: (node: AnyNode, parents: readonly AnyNode[]) => void): void {
+  const open: { node: AnyNode; depth: number }[] = [{ node: root, depth: 0 }]
   const parents: AnyNode[] = []
-  const enter = (current: AnyNode): void => {
-    visit(current, parents)
-    parents.push(current)
-    for (const value of Object.values(current)) for (const child of [value].flat()) if (isNode(child)) enter(child)
-    parents.pop()
+  for (let next = open.pop(); next; next = open.pop()) {
+    const { node, depth } = next
+    parents.length = depth
+    visit(node, parents)
+    parents.push(node)
+    const children = Object.values(node).flat().filter(isNode)
+    for (const child of children.reverse()) open.push({ node: child, depth: depth + 1 })
   }
-  enter(node)
 }
 
 const isNode = (value: unknown): value is AnyNode =>

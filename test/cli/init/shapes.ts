@@ -76,7 +76,7 @@ const port: number = 4000
 export const app: FastifyInstance = fastify({
   // quiet
   logger: false,
-} as const).withTypeProvider<any>() // 😀
+} as const).withTypeProvider<any>() as FastifyInstance // 😀
 app.get<{ Reply: Größe }>('/', async () => ({ name: '日本' }) as Größe)
 await app.listen({ port, host: 'localhost' })
 `,
