@@ -31,6 +31,8 @@ const plugins: Readonly<Record<string, string>> = {
 const advice: Readonly<Record<string, string>> = {
   '@fastify/session':
     'sessions: each process has its own until @fastify/session has a shared store, such as `new FleetStore({ client: app.redis })`; see docs/sessions.md',
+  'node:cluster':
+    'node:cluster: `fleet start` runs several processes and replaces them without loss; see docs/processes.md',
   'close-with-grace': 'close-with-grace: may stay; fleet drains before it lets the process exit',
   'fastify-graceful-shutdown': 'fastify-graceful-shutdown: remove it, fleet drains and closes the app',
   'fastify-healthcheck': 'fastify-healthcheck: remove it, fleet serves /live, /ready and /health',
@@ -59,7 +61,8 @@ export function existingIn(sources: readonly Source[]): Existing {
   const disabled = new Set<string>()
   let hasLoggerInstance = false
   for (const source of sources) {
-    for (const name of importsOf(source)) {
+    for (const imported of importsOf(source)) {
+      const name = imported === 'cluster' ? 'node:cluster' : imported
       if (Object.hasOwn(plugins, name)) joined.add(`${name} ${plugins[name]}`)
       if (Object.hasOwn(advice, name)) notes.add(advice[name] ?? '')
     }

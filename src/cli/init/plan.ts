@@ -75,6 +75,10 @@ export function planInit(folder: string, options: InitOptions): InitPlan {
   const environment = environmentChange(folder)
   if (environment) files.push(environment)
   const scripts = entry && code.run ? scriptsFor(manifest, entry, code.run) : { scripts: {}, notes: [] }
+  const needsBuild = entry !== undefined && entry.run !== entry.file && files.some(({ file }) => file === 'Dockerfile')
+  const dockerNotes = needsBuild
+    ? [`Dockerfile: add the build that makes ${code.run ?? entry.run}, at the comment about a build step`]
+    : []
   const isNew = manifest.dependencies['fastify-fleet'] === undefined
   const edits = addEntries(manifest.text, {
     scripts: scripts.scripts,
@@ -87,7 +91,7 @@ export function planInit(folder: string, options: InitOptions): InitPlan {
     entry: entry?.file,
     changes: files,
     joined: code.isDone ? [] : existing.joined,
-    notes: [...(code.isDone ? [] : existing.notes), ...code.notes, ...scripts.notes],
+    notes: [...(code.isDone ? [] : existing.notes), ...code.notes, ...scripts.notes, ...dockerNotes],
     manual: code.manual,
     next: [
       ...(isNew ? ['npm install'] : []),

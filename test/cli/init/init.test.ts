@@ -47,6 +47,12 @@ describe('fleet init', () => {
     assert.deepEqual(Object.keys(compose.services), ['app', 'balancer', 'redis'])
     assert.doesNotMatch(read(folder, 'compose.yml'), /README/)
     assert.equal(read(folder, '.dockerignore'), 'mine\n')
+
+    const scripts = { build: 'tsc', start: 'node dist/main.js' }
+    const built = project({ 'package.json': manifest({ scripts }), 'src/main.ts': `import 'cluster'\n${app}` })
+    const { diff, notes } = await report(built, '--docker', '--dry-run')
+    assert.match(diff, /^\+CMD \["node", "dist\/main\.js"\]$/m)
+    assert.match(notes.join('\n'), /^node:cluster: .*\nDockerfile: add the build that makes dist\/main\.js/)
   })
 
   it('knows each name that fleet decorates an app with', async () => {
