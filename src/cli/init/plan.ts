@@ -145,8 +145,10 @@ function codeOf(folder: string, manifest: Manifest, project: Project, entry: Ent
       notes.push(
         `${entry.file}: no call of \`listen\` found; the app has to listen on PORT and HOST of the environment`,
       )
-    if (listening && listening.edits.length > 0)
-      edits.set(listening.source, [...(edits.get(listening.source) ?? []), ...listening.edits])
+    if (listening && listening.edits.length > 0) {
+      const all = [...(edits.get(listening.source) ?? []), ...listening.edits]
+      if (canParse(listening.source, all, manifest)) edits.set(listening.source, all)
+    }
   }
   const changes = [...edits].map(([{ file, text }, list]) => ({ file, before: text, edits: list }))
   return { changes, manual, notes, isDone, run: entry.run }
@@ -161,6 +163,14 @@ function several(found: readonly (Instance | Unclear)[], entry: Entry): Instance
       ? `${files.join(' and ')} create an instance each; name one with \`--app FILE\``
       : 'no call of Fastify is found in it or in what it imports'
   return { file: entry.file, line: 1, reason }
+}
+
+function canParse({ file, text }: Source, edits: readonly Edit[], { type }: Manifest): boolean {
+  try {
+    return parseSource(file, applied({ before: text, edits }), type).program.body.length > 0
+  } catch {
+    return false
+  }
 }
 
 /** The edits, if the edited file can be parsed and has the same instance. */
