@@ -51,8 +51,21 @@ export function scrape(registry: Registry, format: MetricsFormat): Promise<strin
   if (format === 'prometheus') return registry.metrics()
   const other = new Registry()
   other.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never)
-  for (const metric of registry.getMetricsAsArray()) other.registerMetric(metric as unknown as Gauge)
+  for (const metric of registry.getMetricsAsArray()) other.registerMetric(renamable(metric as unknown as Printable))
   return other.metrics()
+}
+
+type Printed = Awaited<ReturnType<Gauge['get']>>
+type Printable = Gauge & { readonly type: unknown; getForPromString?(): Promise<Printed> }
+
+/** A metric with a name of its own: for OpenMetrics, prom-client removes `_total` from the name of a counter for good. */
+function renamable(metric: Printable): Gauge {
+  const copy = {
+    name: (metric as unknown as Printed).name,
+    type: metric.type,
+    get: async () => ({ ...(await (metric.getForPromString?.() ?? metric.get())), name: copy.name }),
+  }
+  return copy as unknown as Gauge
 }
 
 function addInstanceMetrics(app: FastifyInstance, registry: Registry): void {
