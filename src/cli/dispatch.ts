@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 import { type Command, type CommandOption, type CommandOptions, usageError } from './args.ts'
+import { suggestion } from './nearest.ts'
 import { Output } from './output.ts'
 
 /** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
@@ -24,13 +25,16 @@ const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
 ])
 
 /**
- * Finds the verb, parses its options and runs it.
+ * Finds the verb, parses its options and runs it. With `--json`, an error is a JSON document on stdout as well.
  *
  * @param argv the arguments after the program's name
  * @returns the exit code: 0 success, 1 failure, 2 could not run
  */
 export async function dispatch(verbs: Verbs, argv: readonly string[], out: Output = new Output()): Promise<number> {
   const [first, ...rest] = argv
+  // An invalid command line must be reported as JSON, too.
+  const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length).includes('--json')
+  const results = out.with({ json })
   try {
     if (first === '--version' || first === '-v') return print(version(), out)
     const verb = first === 'help' ? rest[0] : first
@@ -43,9 +47,11 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
     const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
     if (!load) throw usageError(unknownVerb(verb, Object.keys(verbs)))
     const { default: command } = await load()
-    return await run(command, first === 'help' ? ['--help'] : rest, out)
+    return await run(command, first === 'help' ? ['--help'] : rest, results)
   } catch (error) {
-    return failed(first, error, out)
+    return failed(first, error, results)
+  } finally {
+    results.close()
   }
 }
 
@@ -54,15 +60,10 @@ function print(text: string, out: Output): number {
   return 0
 }
 
-async function run(command: Command, args: readonly string[], base: Output): Promise<number> {
+async function run(command: Command, args: readonly string[], out: Output): Promise<number> {
   const { values, positionals } = parse(command, args)
-  if (values.help) return print(helpOf(command), base)
-  const out = base.with({ json: values.json === true })
-  try {
-    return await command.run({ values, positionals, out })
-  } finally {
-    out.close()
-  }
+  if (values.help) return print(helpOf(command), out.with({ json: false }))
+  return await command.run({ values, positionals, out })
 }
 
 function parse(command: Command, args: readonly string[]): { values: Record<string, never>; positionals: string[] } {
@@ -72,23 +73,32 @@ function parse(command: Command, args: readonly string[]): { values: Record<stri
   } catch (error) {
     // Node appends advice about `--`, which does not apply.
     const message = (error as Error).message.replace(/\.?\sTo specify.*/s, '').replaceAll('\n', ' ')
-    throw usageError(`${message}; see \`fleet ${command.name} --help\``)
+    const unknown = /^Unknown option '(--[^']+)'/.exec(message)?.[1]
+    const known = Object.keys({ ...command.options, ...common }).map((name) => `--${name}`)
+    const meant = unknown === undefined ? '' : suggestion(unknown, known)
+    throw usageError(`${message}${meant}; see \`fleet ${command.name} --help\``)
   }
 }
 
+/** An error as text on stderr and, with `--json`, as `{ error: { code, message }, … }` on stdout. */
 function failed(verb: string | undefined, error: unknown, out: Output): number {
   if (error instanceof FleetError) {
-    out.error(`${error.code} ${error.message.replaceAll(/\s*\n\s*/g, ' ')}`)
+    const message = error.message.replaceAll(/\s*\n\s*/g, ' ')
+    out.error(`${error.code} ${message}`)
+    out.failure({ code: error.code, message })
     return cannotRun.has(error.code) ? 2 : 1
   }
   // Any other error is a bug; a report needs the stack.
-  out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${error instanceof Error ? error.stack : String(error)}`)
+  const stack = error instanceof Error ? error.stack : String(error)
+  out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${stack}`)
+  out.failure({ code: null, message: error instanceof Error ? error.message : String(error) })
   return 1
 }
 
 function unknownVerb(asked: string, known: readonly string[]): string {
   const kind = asked.startsWith('-') ? 'option' : 'verb'
-  return `unknown ${kind} ${JSON.stringify(asked)}; verbs: ${known.join(', ')}; see \`fleet --help\``
+  const meant = suggestion(asked, [...known, 'help'])
+  return `unknown ${kind} ${JSON.stringify(asked)}${meant}; verbs: ${known.join(', ')}; see \`fleet --help\``
 }
 
 /** Includes verbs whose optional package is not installed. */

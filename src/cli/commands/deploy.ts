@@ -1,5 +1,5 @@
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
+import type { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand, flag, integerOption, option, usageError, type Values } from '../args.ts'
 import { splitCommand } from '../deploy/command-line.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
@@ -71,15 +71,11 @@ An interrupted deploy can be run again: the plan is based on the running instanc
       show(plan, out)
       return 0
     }
-    try {
-      await execute(plan, out, {
-        token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
-        operatorsUrl: operatorsUrl(values['admin-port']),
-      })
-    } catch (error) {
-      if (error instanceof FleetError) out.result({ ok: false, code: error.code, message: error.message, plan })
-      throw error
-    }
+    out.describeFailure({ ok: false, plan })
+    await execute(plan, out, {
+      token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
+      operatorsUrl: operatorsUrl(values['admin-port']),
+    })
     out.result({ ok: true, plan })
     out.line(plan.length === 0 ? 'nothing to do' : `version ${values.version} serves`)
     return 0
