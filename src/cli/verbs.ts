@@ -8,6 +8,7 @@ export const verbs: Verbs = {
   balance: () => import('./commands/balance.ts'),
   test: () => import('./commands/test.ts'),
   bench: () => import('./commands/bench.ts'),
+  status: () => import('./commands/status.ts'),
   ps: () => import('./commands/ps.ts'),
   drain: () => import('./commands/drain.ts'),
   undrain: () => import('./commands/undrain.ts'),
