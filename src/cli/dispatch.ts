@@ -1,17 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
-import { type Command, type CommandOption, type CommandOptions, usageError } from './args.ts'
+import { type Command, usageError, type Verbs } from './args.ts'
+import { common, helpOf } from './help.ts'
 import { suggestion } from './nearest.ts'
 import { Output } from './output.ts'
-
-/** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
-export type Verbs = Readonly<Record<string, () => Promise<{ default: Command }>>>
-
-const common = {
-  help: { type: 'boolean', short: 'h', describe: 'Show this help' },
-  json: { type: 'boolean', describe: 'Print the result as JSON' },
-} as const satisfies CommandOptions
 
 /** Errors with exit code 2: the command line or the configuration is invalid, or the target is unreachable. */
 const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
@@ -47,7 +40,7 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
     const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
     if (!load) throw usageError(unknownVerb(verb, Object.keys(verbs)))
     const { default: command } = await load()
-    return await run(command, first === 'help' ? ['--help'] : rest, results)
+    return await run(verbs, command, first === 'help' ? ['--help'] : rest, results)
   } catch (error) {
     return failed(first, error, results)
   } finally {
@@ -60,10 +53,10 @@ function print(text: string, out: Output): number {
   return 0
 }
 
-async function run(command: Command, args: readonly string[], out: Output): Promise<number> {
+async function run(verbs: Verbs, command: Command, args: readonly string[], out: Output): Promise<number> {
   const { values, positionals } = parse(command, args)
   if (values.help) return print(helpOf(command), out.with({ json: false }))
-  return await command.run({ values, positionals, out })
+  return await command.run({ values, positionals, out, verbs })
 }
 
 function parse(command: Command, args: readonly string[]): { values: Record<string, never>; positionals: string[] } {
@@ -118,21 +111,6 @@ async function overview(verbs: Verbs): Promise<string> {
     '',
     '`fleet VERB --help` lists the options of a verb.',
   ].join('\n')
-}
-
-/** The text of `fleet VERB --help`. */
-export function helpOf({ summary, usage, options }: Command): string {
-  const entries = Object.entries({ ...options, ...common }).map(([name, option]) => describe(name, option))
-  const width = Math.max(...entries.map(({ flag }) => flag.length))
-  return [usage, '', summary, '', ...entries.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`)].join('\n')
-}
-
-function describe(name: string, option: CommandOption): { flag: string; text: string } {
-  const value = option.type === 'string' ? /^(?:N|[A-Z][A-Z0-9_-]+)(?= )/.exec(option.describe)?.[0] : undefined
-  const text = value ? option.describe.slice(value.length + 1) : option.describe
-  const shown = option.default === undefined || option.default === false ? '' : ` (default ${String(option.default)})`
-  const flag = `${option.short ? `-${option.short}, ` : ''}--${name}${value ? ` ${value}` : option.type === 'string' ? ' VALUE' : ''}`
-  return { flag, text: `${text}${option.multiple ? '; may be repeated' : ''}${shown}` }
 }
 
 function version(): string {

@@ -1,4 +1,4 @@
-import type { Verbs } from './dispatch.ts'
+import type { Verbs } from './args.ts'
 
 /** The verbs, in the order of `fleet --help`. */
 export const verbs: Verbs = {
@@ -16,4 +16,5 @@ export const verbs: Verbs = {
   doctor: () => import('./commands/doctor.ts'),
   eject: () => import('./commands/eject.ts'),
   migrate: () => import('./commands/migrate.ts'),
+  completion: () => import('./commands/completion.ts'),
 }

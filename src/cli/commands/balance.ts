@@ -37,6 +37,7 @@ On SIGTERM it exits after in-flight requests have finished.`,
       short: 'p',
       multiple: true,
       default: ['round-robin'],
+      choices: policyNames,
     }),
     canary: option('PERCENT of clients, or POOL=PERCENT, for targets with ,canary or instances of FLEET_COLOR=canary', {
       multiple: true,

@@ -13,8 +13,11 @@ import { execute, show } from '../deploy/runner.ts'
 import type { DeployPlan } from '../deploy/step.ts'
 import { operatorOptions } from '../operators.ts'
 
+const strategies = ['rolling', 'blue-green', 'canary'] as const
+const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
+
 const options = {
-  front: option('NAME of the front: nginx, haproxy, pm2, compose', { short: 'f' }),
+  front: option('NAME of the front: nginx, haproxy, pm2, compose', { short: 'f', choices: fronts }),
   version: option('VERSION that the new instances must report (FLEET_VERSION)'),
   color: option('COLOR that they must report (FLEET_COLOR); blue-green sets it'),
   'dry-run': flag('Print the plan without executing it'),
@@ -23,7 +26,7 @@ const options = {
   target: option('HOST:PORT of an instance; several times (rolling, canary)', { multiple: true }),
   blue: option('HOST:PORT of an instance of the blue side; several times', { multiple: true }),
   green: option('HOST:PORT of an instance of the green side; several times', { multiple: true }),
-  to: option('SIDE to switch to, blue or green (default: the idle one)'),
+  to: option('SIDE to switch to, blue or green (default: the idle one)', { choices: ['blue', 'green'] }),
   canary: option('HOST:PORT of a canary; several times', { multiple: true }),
   start: option('COMMAND that replaces the instance at {host}:{port} with {version}'),
   stop: option('COMMAND that stops the instance at {host}:{port}'),
@@ -64,6 +67,7 @@ fleet deploy rolling    --front compose --version V
 
 An interrupted deploy can be run again: the plan is based on the running instances. See docs/deploy.md.`,
   options,
+  suggest: { words: strategies, files: true },
   async run({ values, positionals, out }) {
     const plan = await planFor(values, positionals)
     if (values['dry-run']) {
@@ -82,9 +86,6 @@ An interrupted deploy can be run again: the plan is based on the running instanc
   },
 })
 export default command
-
-const strategies = ['rolling', 'blue-green', 'canary'] as const
-const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
 
 /**
  * Maps the URL of an instance to the URL of its operators' paths.

@@ -27,6 +27,7 @@ const command: Command = defineCommand({
 SIGHUP replaces the workers one by one without losing requests; the old workers stay if the new build does not become ready.
 \`fleet reload\` does the same and reports the result. SIGTERM and SIGINT drain; a second one exits at once.`,
   options,
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     if (!cluster.isPrimary) throw usageError('`fleet start` cannot run in a cluster worker; with pm2 use fork mode')
     const group = groupOptions(values, positionals, readEnv())

@@ -23,13 +23,23 @@ installed with apt-get only after a yes on the terminal or with --install. FLEET
 front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
   options: {
     instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
-    front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
+    front: option('NAME of the front: nginx (default if installed), haproxy, node', {
+      short: 'f',
+      choices: Object.keys(fronts),
+    }),
     install: flag('Install missing programs with apt-get without asking'),
-    with: option('SERVER to start although the app does not seem to use it: postgres', { multiple: true }),
-    without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
+    with: option('SERVER to start although the app does not seem to use it: postgres', {
+      multiple: true,
+      choices: serverNames,
+    }),
+    without: option('SERVER not to start: redis (one instance, its state in memory), postgres', {
+      multiple: true,
+      choices: serverNames,
+    }),
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     logs: flag('Show the output of the instances'),
   },
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     let step: Progress | undefined
     const reference = positionals.length === 0
