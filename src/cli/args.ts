@@ -78,6 +78,9 @@ export const defineCommand = <const O extends CommandOptions>(definition: Defini
 export const usageError = (detail: string, options?: ErrorOptions): FleetError =>
   new FleetError('FLEET_ERR_USAGE', detail, options)
 
+/** The value of `--port`. @throws FLEET_ERR_USAGE */
+export const portOption = (text: string): number => integerOption('port', text, 0, 65_535)
+
 /** @throws FLEET_ERR_USAGE unless `text` is a whole number from `min` to `max` */
 export function integerOption(name: string, text: string, min: number, max: number): number {
   const value = Number(text)

@@ -25,7 +25,7 @@ export const optionsOf = ({ options }: Command): readonly OptionHelp[] =>
   Object.entries({ ...options, ...common }).map(([name, option]) => describe(name, option))
 
 function describe(name: string, option: CommandOption): OptionHelp {
-  const named = option.type === 'string' ? /^(?:N|[A-Z][A-Z0-9_-]+)(?= )/.exec(option.describe)?.[0] : undefined
+  const named = option.type === 'string' ? /^(?:N|[A-Z][A-Z0-9:_-]+)(?= )/.exec(option.describe)?.[0] : undefined
   const text = named ? option.describe.slice(named.length + 1) : option.describe
   const shown = option.default === undefined || option.default === false ? '' : ` (default ${String(option.default)})`
   const value = option.type === 'string' ? (named ?? 'VALUE') : undefined

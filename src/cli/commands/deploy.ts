@@ -33,7 +33,7 @@ const options = {
 
   percent: option('PERCENT of the requests for the canary, 1 to 90', { default: '10' }),
   window: option('MS for which the canary is compared, or the new side is watched', { default: '30000' }),
-  'min-requests': option('NUMBER of requests that a canary needs to pass', { default: '50' }),
+  'min-requests': option('N requests that a canary needs to pass', { default: '50' }),
   'error-margin': option('PERCENT by which the canary’s 5xx rate may exceed that of the others', { default: '1' }),
   'p95-factor': option('FACTOR by which its p95 may exceed that of the others', { default: '1.5' }),
   hold: flag('Keep a good canary at its share and replace no instance'),
@@ -52,7 +52,7 @@ const options = {
   restore: option('COMMAND that restores the previous build, for pm2'),
   compose: option('COMMAND that runs compose', { default: 'docker compose' }),
   service: option('NAME of the service of the instances', { default: 'app' }),
-  scale: option('NUMBER of containers (default: the current number)'),
+  scale: option('N containers (default: the current number)'),
 } as const
 type Given = Values<typeof options>
 
