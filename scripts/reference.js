@@ -99,7 +99,8 @@ async function cli() {
 is unreachable. Every verb prints JSON with \`--json\`; an error is then \`{"error":{"code":…,"message":…}}\`. The code is one of
 [these](../errors.md), or \`null\` for a defect. A mistyped verb or option gets a suggestion.
 
-\`fleet completion bash\`, \`zsh\` and \`fish\` print completions of verbs, options, values and files.
+\`fleet completion bash\`, \`zsh\` and \`fish\` print completions of verbs, options, values and files. After
+\`npm install --global fastify-fleet\`, \`man fleet\` and \`man fleet-VERB\` show the same as this page.
 
 <!-- Written by scripts/reference.js from src/cli. -->
 

@@ -8,9 +8,9 @@ const command: Command = defineCommand({
   summary: 'Print the completions for bash, zsh or fish',
   usage: `fleet completion ${names.join('|')}
 
-bash: fleet completion bash > ~/.local/share/bash-completion/completions/fleet
-zsh:  fleet completion zsh > "\${fpath[1]}/_fleet"
-fish: fleet completion fish > ~/.config/fish/completions/fleet.fish
+  bash: fleet completion bash > ~/.local/share/bash-completion/completions/fleet
+  zsh:  fleet completion zsh > "\${fpath[1]}/_fleet"
+  fish: fleet completion fish > ~/.config/fish/completions/fleet.fish
 
 Open a new shell afterwards. In bash, the package bash-completion loads the file; without it, add
 \`source <(fleet completion bash)\` to ~/.bashrc. Repeat this after an update.`,
