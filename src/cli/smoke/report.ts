@@ -25,6 +25,8 @@ export interface InstanceShare {
 export interface Distribution {
   readonly requests: number
   readonly failed: number
+  /** 95th percentile of all response times, ms. */
+  readonly p95: number
   readonly shares: readonly InstanceShare[]
   readonly fit?: Fit
 }

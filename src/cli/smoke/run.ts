@@ -12,6 +12,7 @@ import { operatorPaths } from './operator-paths.ts'
 import { type CheckResult, type CheckResults, type Report, resultsOf } from './report.ts'
 import { type Login, sessions } from './sessions.ts'
 import { sticky } from './sticky.ts'
+import { visits } from './visits.ts'
 
 export type Part = 'health' | 'load' | 'sessions' | 'failover'
 
@@ -26,6 +27,10 @@ export interface TestPlan {
   readonly token?: string
   readonly instances?: number
   readonly login: Login
+  /** A route that counts visits, instead of the login. */
+  readonly sessionPath?: string
+  readonly maxP95?: number
+  readonly maxErrorRate?: number
 }
 
 /**
@@ -57,7 +62,12 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   if (wants('load')) await out.during('sticky behaviour', () => sticky(context, results('sticky')))
   if (wants('sessions')) {
     const required = plan.parts.has('sessions')
-    await out.during('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
+    const { login, sessionPath } = plan
+    await out.during('sessions and tokens', () =>
+      sessionPath === undefined
+        ? sessions(context, login, required, results('sessions'))
+        : visits(context, sessionPath, results('sessions')),
+    )
   }
   if (wants('failover') && operators) {
     const label = 'failover: one instance leaves and returns under load'
