@@ -15,8 +15,8 @@ const command: Command = defineCommand({
   summary: 'Test a running fleet: health, load distribution, sessions, headers, failover',
   usage: `fleet test [URL] [options]
 
-URL is the front (default: that of \`fleet up\`, http://127.0.0.1:8080 or the port of FLEET_PORT). Without one of the first four
-options, it tests everything except --failover.
+URL is the front (default: that of \`fleet up\`, http://127.0.0.1:8080 or the port of FLEET_PORT). Without one of the first five
+options, it tests everything except --failover and --kill.
 --session-path is for applications without a login: the route returns how often its session called it, e.g. {"visits":3}.
 Exit code: 0 passed, 1 a check or a limit failed, 2 the test could not run.`,
   options: {
@@ -24,6 +24,7 @@ Exit code: 0 passed, 1 a check or a limit failed, 2 the test could not run.`,
     'load-distribution': flag('Only the distribution of requests over instances, and stickiness'),
     sessions: flag('Only logins and logouts, which must be valid on every instance'),
     failover: flag('Only a drain and undrain of one instance under load (needs --instance or --token)'),
+    kill: option('COMMAND for a shell that ends an instance under load; only this, as with the options above'),
     requests: option('N requests for the load distribution, 1 to 10000', { short: 'n', default: '300' }),
     concurrency: option('N concurrent requests, 1 to 100', { short: 'c', default: '10' }),
     path: option('PATH of these requests', { default: '/health' }),
@@ -72,6 +73,7 @@ Exit code: 0 passed, 1 a check or a limit failed, 2 the test could not run.`,
           logoutPath: path('logout-path', values['logout-path']),
           mePath: path('me-path', values['me-path']),
         },
+        kill: values.kill,
         sessionPath: values['session-path'] === undefined ? undefined : path('session-path', values['session-path']),
         maxP95: values['max-p95'] === undefined ? undefined : integerOption('max-p95', values['max-p95'], 1, 600_000),
         maxErrorRate: percent('max-error-rate', values['max-error-rate']) / 100,
@@ -97,10 +99,17 @@ const partOf: Readonly<Record<string, Part>> = {
   'load-distribution': 'load',
   sessions: 'sessions',
   failover: 'failover',
+  kill: 'kill',
 }
 
-const parts = (values: Readonly<Record<string, unknown>>): ReadonlySet<Part> =>
-  new Set(Object.entries(partOf).flatMap(([option, part]) => (values[option] === true ? [part] : [])))
+function parts(values: Readonly<Record<string, unknown>>): ReadonlySet<Part> {
+  if (values.kill === '') throw usageError('--kill needs a command, e.g. "docker kill shop-1"')
+  return new Set(
+    Object.entries(partOf).flatMap(([option, part]) =>
+      values[option] === undefined || values[option] === false ? [] : [part],
+    ),
+  )
+}
 
 function path(option: string, value: string): string {
   if (/^\/[\x21-\x7e]*$/.test(value)) return value

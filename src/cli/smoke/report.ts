@@ -31,6 +31,18 @@ export interface Distribution {
   readonly fit?: Fit
 }
 
+/** Requests by time while an instance was drained or killed. */
+export interface Timeline {
+  readonly check: 'failover' | 'kill'
+  /** Length of an interval, ms. */
+  readonly bucketMs: number
+  /** Successful requests of each instance, by interval. */
+  readonly instances: readonly { readonly instanceId: string; readonly requests: readonly number[] }[]
+  /** Failed requests, by interval. */
+  readonly failed: readonly number[]
+  readonly events: readonly { readonly atMs: number; readonly text: string }[]
+}
+
 export interface Report {
   readonly url: string
   /** ISO 8601. */
@@ -41,6 +53,7 @@ export interface Report {
   readonly expectedInstances?: number
   readonly findings: readonly CheckResult[]
   readonly distribution?: Distribution
+  readonly timelines?: readonly Timeline[]
 }
 
 /** Adds the results of one check to a list. */
