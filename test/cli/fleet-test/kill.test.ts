@@ -11,6 +11,7 @@ import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { createProxy } from '../../../src/edge/http/server.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { runCommand } from '../commands.ts'
+import { assertSchema } from './schema.ts'
 import { context, recorder, target } from './stand-ins.ts'
 
 const folder = temporaryFolder('kill')
@@ -50,6 +51,7 @@ describe('fleet test --kill', () => {
     const ends = `kill -9 ${apps[1]?.pid}`
     const { code, stdout, stderr } = await runCommand(command, front, '--kill', ends, '--html', html, '--json')
     assert.equal(code, 0, stdout + stderr)
+    await assertSchema(stdout)
     const { findings, timelines = [] } = JSON.parse(stdout) as Report
     assert.deepEqual([...new Set(findings.map(({ check }) => check))], ['kill'])
     assert.match(
