@@ -113,8 +113,9 @@ async function save(outcomes: readonly Outcome[], all: boolean): Promise<void> {
   const before =
     !all && existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { outcomes: Outcome[] }) : undefined
   const kept = (before?.outcomes ?? []).filter(({ scenario }) => !outcomes.some((fresh) => fresh.scenario === scenario))
-  const joined = [...kept, ...outcomes].sort((a, b) => (a.scenario < b.scenario ? -1 : 1))
   const on = circumstances(new Machine().pinned)
+  const fresh = outcomes.map((outcome) => ({ ...outcome, on: { date: on.date, processors: on.processors } }))
+  const joined = [...kept, ...fresh].sort((a, b) => (a.scenario < b.scenario ? -1 : 1))
   const run: { scenario: Scenario; outcome: Outcome }[] = []
   for (const outcome of joined) {
     const { default: scenario } = (await import(`./scenarios/${outcome.scenario}.ts`)) as { default: Scenario }

@@ -93,7 +93,7 @@ export function markdown(run: readonly { scenario: Scenario; outcome: Outcome }[
   const parts = [
     '# Results',
     '',
-    `Made by \`npm run bench\` on ${on.date}; do not edit. Node ${on.node}, ${on.platform}, ${on.processors}; ` +
+    `Made by \`npm run bench\`; do not edit. Node ${on.node}, ${on.platform}; ` +
       (on.pinned
         ? 'server on one core, load generator on the other.'
         : '**not pinned to cores: the ratios are rough.**'),
@@ -109,11 +109,16 @@ export function markdown(run: readonly { scenario: Scenario; outcome: Outcome }[
   ]
   for (const { scenario, outcome } of run) {
     parts.push('', `## ${scenario.title}`, '', `\`npm run bench -- ${scenario.name}\`. ${scenario.about}`, '')
-    parts.push(...lines(table(scenario, outcome)), '', `${outcome.rounds} rounds of ${outcome.seconds} s each.`)
+    parts.push(...lines(table(scenario, outcome)), '', measured(outcome))
   }
   const packages = Object.entries(on.packages).map(([name, version]) => `${name} ${version}`)
   parts.push('', '## Versions', '', `${packages.join(', ')}.`, '')
   return parts.join('\n')
+}
+
+function measured({ rounds, seconds, on }: Outcome): string {
+  const where = on ? `, on ${on.date} with ${on.processors}` : ''
+  return `${rounds} rounds of ${seconds} s each${where}.`
 }
 
 function lines([head = [], ...rows]: readonly string[][]): string[] {

@@ -33,6 +33,8 @@ export interface Outcome {
   readonly seconds: number
   readonly rows: readonly Row[]
   readonly verdicts: readonly Verdict[]
+  /** When and on what it was measured, of a saved one. */
+  readonly on?: { readonly date: string; readonly processors: string }
 }
 
 export interface Pace {

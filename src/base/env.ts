@@ -211,6 +211,9 @@ const numberedReplicas = (source: Variables): string[] =>
     .sort((a, b) => Number(a.number) - Number(b.number))
     .map(({ name }) => name)
 
+/** Options of Node and V8 that this process was started with; a later one overrides an earlier one. */
+export const nodeOptions = (): string => [process.env.NODE_OPTIONS ?? '', ...process.execArgv].join(' ')
+
 /**
  * The environment of a child process: this process's with `added`; `undefined` removes a variable. A secret in `added`
  * replaces one that this process got as a file.

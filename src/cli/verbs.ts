@@ -2,6 +2,7 @@ import type { Verbs } from './args.ts'
 
 /** The verbs, in the order of `fleet --help`. */
 export const verbs: Verbs = {
+  init: () => import('./commands/init.ts'),
   start: () => import('./commands/start.ts'),
   reload: () => import('./commands/reload.ts'),
   up: () => import('./commands/up.ts'),

@@ -5,6 +5,8 @@ import { FleetError, type FleetErrorCode } from '../base/errors.ts'
 interface PrismaError {
   code?: unknown
   message?: unknown
+  /** On every error of Prisma. */
+  clientVersion?: unknown
   meta?: { driverAdapterError?: { cause?: { kind?: unknown; originalCode?: unknown } } }
 }
 
@@ -51,7 +53,12 @@ const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
 
 /** `pg` raises these as plain errors, and Prisma passes them through. */
 const connectionErrors: RegExp =
-  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|cannot use a pool after|connect E|read E|write E)/i
+  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|client network socket disconnected|cannot use a pool after|connect E|read E|write E)/i
+
+/** Prisma passes on the code of a system error that its adapter does not know, such as `EAI_AGAIN` of a name server. */
+const systemCodes: RegExp = /^E(?:AI_|CONN|HOST|NET|TIMEDOUT$|NOTFOUND$|PIPE$|ADDRNOTAVAIL$|MFILE$|NFILE$)/
+const isSystemError = ({ code, clientVersion }: PrismaError): boolean =>
+  typeof clientVersion === 'string' && systemCodes.test(String(code))
 
 /** Prisma wraps errors of our pools in its own, and keeps our code. */
 const ours: ReadonlySet<unknown> = new Set<FleetErrorCode>([
@@ -76,6 +83,7 @@ function classify(error: PrismaError): FleetErrorCode | undefined {
   if (kind === 'DatabaseNotReachable' || kind === 'ConnectionClosed' || kind === 'SocketTimeout')
     return 'FLEET_ERR_DATABASE_UNAVAILABLE'
   if (typeof error.code === 'string' && Object.hasOwn(prismaCodes, error.code)) return prismaCodes[error.code]
+  if (isSystemError(error)) return 'FLEET_ERR_DATABASE_UNAVAILABLE'
   return typeof error.message === 'string' && connectionErrors.test(error.message)
     ? 'FLEET_ERR_DATABASE_UNAVAILABLE'
     : undefined
@@ -108,6 +116,7 @@ export function isUnreachable(error: unknown): boolean {
     /^P1(00[0-3]|01[017])$/.test(String(code)) ||
     kind === 'DatabaseNotReachable' ||
     kind === 'ConnectionClosed' ||
+    isSystemError((error ?? {}) as PrismaError) ||
     (connectionErrors.test(String(message)) && !/^(timeout exceeded|query read)/i.test(String(message)))
   )
 }

@@ -5,6 +5,7 @@ import type { Registry } from 'prom-client'
 import { ensure } from '../base/ensure.ts'
 import { readEnv } from '../base/env.ts'
 import { promClient } from '../base/prom-client.ts'
+import { residentMemory } from '../base/resident-memory.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { type MetricsFormat, scrape } from '../instance/metrics/index.ts'
 import { withoutMergedQuantiles } from './group-metrics.ts'
@@ -37,7 +38,7 @@ class SupervisorChannel {
   }
 
   constructor() {
-    setInterval(() => void send({ fleet: 'beat', rss: process.memoryUsage.rss() }), beatIntervalMs).unref()
+    setInterval(() => void send({ fleet: 'beat', rss: residentMemory() }), beatIntervalMs).unref()
     void send({ fleet: 'hello' })
   }
 

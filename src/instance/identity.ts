@@ -8,6 +8,7 @@ import { FleetError } from '../base/errors.ts'
 import { int, type OptionsOf, poolName, resolveOptions, token, trustProxy } from '../base/options.ts'
 import { defaultPool } from '../base/pool-name.ts'
 import { requestId } from '../base/request-id.ts'
+import { residentMemory } from '../base/resident-memory.ts'
 import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
 import { fleetPlugin, hasOwnRequestIds } from './compat/index.ts'
@@ -163,7 +164,7 @@ class Fleet {
 
   self(): Peer {
     const noLoad = { state: 'serving' as LifecycleState, rps: 0, p95: 0, eventLoopUtilization: 0, failing: [] }
-    const now = { lastSeen: new Date().toISOString(), memory: process.memoryUsage.rss() }
+    const now = { lastSeen: new Date().toISOString(), memory: residentMemory() }
     return Object.assign({ ...this.instance, ...noLoad, ...now }, ...this.#figures.map((figures) => figures()))
   }
 

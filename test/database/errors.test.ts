@@ -88,6 +88,7 @@ describe('an error of Prisma', () => {
       'Client has encountered a connection error and is not queryable',
       'Cannot use a pool after calling end on the pool',
       'connect ECONNREFUSED 127.0.0.1:5432',
+      'Client network socket disconnected before secure TLS connection was established',
       'read ECONNRESET',
       'write EPIPE',
     ]) {
@@ -96,6 +97,15 @@ describe('an error of Prisma', () => {
     }
     for (const other of [new FleetError('FLEET_ERR_DATABASE_BUSY'), 'connect E', null, undefined, {}])
       assert.equal(databaseError(other), undefined)
+  })
+
+  it('is unavailability when Prisma passes on a system error, and not that of another library', () => {
+    for (const code of ['EAI_AGAIN', 'ENOTFOUND', 'ECONNABORTED', 'EHOSTUNREACH', 'ENETDOWN', 'ETIMEDOUT', 'EMFILE']) {
+      assert.equal(codeOf({ code, clientVersion: '7.0.0' }), 'DATABASE_UNAVAILABLE', code)
+      assert.equal(codeOf({ code }), undefined, code)
+    }
+    for (const code of ['ENOENT', 'EACCES', 'ETIMEDOUT2', 'XEAI_AGAIN', undefined])
+      assert.equal(codeOf({ code, clientVersion: '7.0.0' }), undefined, code)
   })
 
   it('of a pool keeps its code, its cause and a Retry-After of one second', () => {
@@ -115,6 +125,7 @@ describe('whether a server is unreachable', () => {
       ...['08006', '53300', '57P01', '57P03'].map(failure),
       ...['DatabaseNotReachable', 'ConnectionClosed'].map(ofKind),
       ...['connect ECONNREFUSED', 'Connection terminated unexpectedly', 'read ECONNRESET'].map(said),
+      { code: 'EAI_AGAIN', clientVersion: '7.0.0' },
     ]
     const reachable = [
       ...['P1004', 'P1008', 'P1012', 'P1018', 'P2024', 'P2028', 'P10010', 'FLEET_ERR_DATABASE_BUSY'].map(prisma),

@@ -13,6 +13,7 @@ const src = fileURLToPath(new URL('../../src', import.meta.url))
 const allowed: Readonly<Record<string, string>> = {
   'instance/client-key.ts': 'it is the one way',
   'base/internals/fastify.ts': 'asks Fastify for the address of an invented request, to compare it at boot',
+  'base/internals/ioredis.ts': 'the address of a Redis server, not of a client',
   'instance/identity.ts': 'whether the peer that sent `X-Request-Id` is a trusted proxy, before there is a request',
   'instance/operators/index.ts': 'the peer of the connection, not the client, decides who is an operator',
   'state/http-cache/internal-request.ts': 'makes requests that come from no client',

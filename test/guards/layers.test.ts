@@ -92,6 +92,14 @@ describe('the layers', () => {
     )
   })
 
+  it('read the resident set, which fails without a free descriptor, in one file', () => {
+    const readers = sources.filter(({ text }) => text.includes('memoryUsage'))
+    assert.deepEqual(
+      readers.map(({ file }) => file),
+      [join('base', 'resident-memory.ts')],
+    )
+  })
+
   it('import no tests', () => {
     for (const { file, text } of sources) assert.doesNotMatch(text, /from '[^']*\/test\//, file)
   })

@@ -152,6 +152,18 @@ describe('the packed package', () => {
     execFileSync(fleet, ['doctor', join(project, 'ejected')], { stdio: 'pipe' })
   })
 
+  it('makes a new app that passes its own test, and its types in TypeScript', () => {
+    const fleet = join(project, 'node_modules', '.bin', 'fleet')
+    for (const [name, ...options] of [['plain'], ['typed', '--typescript']] as const) {
+      const cwd = join(project, name)
+      execFileSync(fleet, ['init', '--new', cwd, ...options], { stdio: 'pipe' })
+      const env = { ...process.env, NODE_TEST_CONTEXT: undefined, REDIS_URL: undefined }
+      execFileSync(process.execPath, ['--test'], { cwd, env, stdio: 'pipe' })
+      if (name === 'typed')
+        execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc')], { cwd, stdio: 'pipe' })
+    }
+  })
+
   describe('its types', () => {
     const shared = {
       strict: true,

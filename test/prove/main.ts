@@ -50,19 +50,6 @@ const files = [...titles.keys()]
 /** The names of the proofs in a file; templates have `*` for what they insert. */
 const namesIn = (file: string): string[] => (titles.get(file) ?? []).map(({ title }) => title)
 
-if (values.help) console.log(usage)
-else if (values.list)
-  for (const file of files)
-    console.log(
-      `${file}\n${namesIn(file)
-        .map((name) => `  ${name}\n`)
-        .join('')}`,
-    )
-else if (!Number.isSafeInteger(Number(values.seed)) || (values.quick && values.full)) {
-  console.error(usage)
-  process.exitCode = 2
-} else process.exitCode = await main()
-
 /** Whether a proof may have this text in its name, of which some parts are known when it runs only. */
 const mayBe = (name: string, text: string): boolean =>
   name.includes(text) ||
@@ -140,3 +127,16 @@ async function runFile(file: string, { mode, seed, only }: Run): Promise<number>
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop)
   return code ?? 1
 }
+
+if (values.help) console.log(usage)
+else if (values.list)
+  for (const file of files)
+    console.log(
+      `${file}\n${namesIn(file)
+        .map((name) => `  ${name}\n`)
+        .join('')}`,
+    )
+else if (!Number.isSafeInteger(Number(values.seed)) || (values.quick && values.full)) {
+  console.error(usage)
+  process.exitCode = 2
+} else process.exitCode = await main()

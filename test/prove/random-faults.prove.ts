@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Customers, phase } from './faults/customers.ts'
+import { Customers, type Phase, phase } from './faults/customers.ts'
 import { type Fault, faults, isAllowed } from './faults/faults.ts'
 import { clockLibrary } from './faults/instance.ts'
 import { type FrontName, type FullShop, startFullShop } from './faults/shop.ts'
@@ -11,19 +11,22 @@ async function pair(place: FullShop, customers: Customers, proof: Proof, possibl
   const first = proof.random.pick(possible)
   const second = proof.random.pick(possible.filter((fault) => fault !== first))
   const names = `${first.name} + ${second.name}`
-  await overlap(names, [first, second], place, customers, proof).catch((cause: Error) => {
-    throw new Error(`${names}: ${cause.message}`, { cause })
+  const faulty = phase(names, true)
+  await overlap([first, second], faulty, place, customers, proof).catch((cause: Error) => {
+    throw new Error([`${names}: ${cause.message}`, listed(faulty), ...place.shop.errors].join('\n'), { cause })
   })
 }
 
+const listed = ({ failures }: Phase): string =>
+  [...failures].map(([kind, count]) => `${count} × ${kind}`).join(', ') || 'no failure'
+
 async function overlap(
-  names: string,
   [first, second]: readonly [Fault, Fault],
+  faulty: Phase,
   place: FullShop,
   customers: Customers,
   { random, note }: Proof,
 ): Promise<void> {
-  const faulty = phase(names, true)
   const clean = customers.phase
   customers.phase = faulty
   const ends = [await first.begin(place, random, customers)]
@@ -35,16 +38,15 @@ async function overlap(
   await place.redis.healthy()
   await place.shop.healthy()
   await customers.settled()
-  customers.phase = phase(`after ${names}`, false)
+  customers.phase = phase(`after ${faulty.name}`, false)
   const failedOver = await place.redis.failovers()
   await customers.more(200)
   assert.equal(await place.redis.failovers(), failedOver, 'a failover without a fault: this machine is too busy')
   await customers.account()
-  const failures = [...faulty.failures].map(([kind, count]) => `${count} × ${kind}`)
-  note(`${names}: ${failures.join(', ') || 'no failure'}`)
+  note(`${faulty.name}: ${listed(faulty)}`)
   const causes = [first.cause, second.cause]
   const unexpected = [...faulty.failures.keys()].filter((kind) => !isAllowed(kind, causes))
-  assert.deepEqual([clean.failures, unexpected, customers.wrong], [new Map(), [], []], names)
+  assert.deepEqual([clean.failures, unexpected, customers.wrong], [new Map(), [], []], faulty.name)
 }
 
 for (const front of ['nginx', 'HAProxy', 'fleet balance'] as const satisfies FrontName[])

@@ -22,9 +22,17 @@ export interface ProjectOptions {
   readonly host?: string
 }
 
-const usual = ['app', 'server', 'index', 'main', 'src/app', 'src/server', 'src/index', 'src/main'].flatMap((name) =>
-  ['js', 'ts', 'mjs'].map((extension) => `${name}.${extension}`),
-)
+/** Usual names of an app's main file, in the order of preference. */
+export const usual: readonly string[] = [
+  'app',
+  'server',
+  'index',
+  'main',
+  'src/app',
+  'src/server',
+  'src/index',
+  'src/main',
+].flatMap((name) => ['js', 'ts', 'mjs'].map((extension) => `${name}.${extension}`))
 
 /**
  * Reads `package.json` and finds the main file and the migrations of a project. Given values take precedence.

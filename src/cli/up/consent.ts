@@ -13,13 +13,16 @@ export async function mayInstall(missing: readonly Program[], allowed: boolean, 
   if (allowed || missing.length === 0) return allowed
   const names = missing.map(({ title }) => title).join(', ')
   const question = `${names}: not installed. Install with \`apt-get install ${aptPackages(missing).join(' ')}\` now? [y/N]`
-  if (process.stdin.isTTY && out.interactive && (await isYes(question, out))) return true
+  if (canAsk(out) && (await isYes(question, out))) return true
   const detail = `${names}: not installed; ${installCommand(missing)}, or let \`--install\` do it`
   throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${detail}; to do without, see --without and --front`)
 }
 
+/** Whether a person sees a question and can reply. */
+export const canAsk = (out: Output): boolean => process.stdin.isTTY === true && out.interactive
+
 /** The terminal edits the line, so that Ctrl-C ends this process as usual. */
-async function isYes(question: string, out: Output): Promise<boolean> {
+export async function isYes(question: string, out: Output): Promise<boolean> {
   out.note(question)
   const lines = createInterface({ input: process.stdin })
   const line = await Promise.race([

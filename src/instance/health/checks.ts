@@ -3,6 +3,7 @@ import { statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { totalmem } from 'node:os'
 import { int, number, type Resolved, text } from '../../base/options.ts'
+import { residentMemory } from '../../base/resident-memory.ts'
 import type { LoadMeter } from '../metrics/load.ts'
 import { heapUse } from './heap.ts'
 import type { Check } from './runner.ts'
@@ -88,7 +89,7 @@ function cgroupLimit(): number | undefined {
 }
 
 export function memoryUse(): MemoryUse {
-  const rss = process.memoryUsage.rss()
+  const rss = residentMemory()
   const total = cgroupLimit() ?? totalmem()
   const { used: heapUsed, limit: heapLimit } = heapUse()
   return { used: rss, total, percentage: Math.round((rss / total) * 1000) / 10, heapUsed, heapLimit }

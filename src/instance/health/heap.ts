@@ -1,4 +1,5 @@
 import { getHeapSpaceStatistics, getHeapStatistics } from 'node:v8'
+import { nodeOptions } from '../../base/env.ts'
 
 const mib = 2 ** 20
 
@@ -19,7 +20,7 @@ export function heapUse(): HeapUse {
   let used = 0
   for (const space of getHeapSpaceStatistics()) if (!young.has(space.space_name)) used += space.space_used_size
   const total = getHeapStatistics().heap_size_limit
-  return { used, limit: oldGenerationLimit(total, [process.env.NODE_OPTIONS ?? '', ...process.execArgv].join(' ')) }
+  return { used, limit: oldGenerationLimit(total, nodeOptions()) }
 }
 
 /**

@@ -14,16 +14,25 @@ import { isConnectedTo } from '../../base/internals/ioredis.ts'
  * @param sentinels a connection to each, which is closed with the client
  */
 export function followFailovers(client: Redis, name: string, sentinels: readonly Redis[]): void {
+  /** Reported while the client was not connected. */
+  let reported: string | undefined
+  const follow = (report: string): void => {
+    const [of, _oldHost, _oldPort, host = '', port] = report.split(' ')
+    if (of !== name || isConnectedTo(client, host, Number(port))) return
+    // ioredis ends for ever if it is disconnected while it asks a sentinel, which may still name the old primary.
+    if (client.status === 'ready') client.disconnect(true)
+    else reported = report
+  }
+  client.on('ready', () => {
+    const report = reported
+    reported = undefined
+    if (report) follow(report)
+  })
   for (const sentinel of sentinels) {
     // A sentinel that is down is noticed by the client when it needs one.
     sentinel.on('error', () => {})
     sentinel.on('ready', () => void sentinel.subscribe('+switch-master').catch(() => {}))
-    sentinel.on('message', (_channel, text: string) => {
-      const [of, _oldHost, _oldPort, host = '', port] = text.split(' ')
-      // A sentinel that reports later than others.
-      if (of !== name || client.status === 'end' || isConnectedTo(client, host, Number(port))) return
-      client.disconnect(true)
-    })
+    sentinel.on('message', (_channel, report: string) => follow(report))
     client.once('end', () => sentinel.disconnect())
   }
 }

@@ -95,7 +95,7 @@ function toSession({ data, cookie }: SessionRecord): FastifySession {
   return { ...copy(data), cookie: { ...cookie, expires } } as unknown as FastifySession
 }
 
-const lostConnection = /connect|clos|abort|timed out|timeout|writeable|redis|unreachable|topology|pool/i
+const lostConnection = /connect|clos|abort|offline|timed out|timeout|writeable|redis|unreachable|topology|pool/i
 /** An error reply of Redis. Its first word is a code, whichever client received it. */
 const errorReply =
   /^(?:-?(?:ERR|OOM|WRONGTYPE|READONLY|NOAUTH|WRONGPASS|NOPERM|LOADING|MISCONF|BUSY|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|NOSCRIPT|TRYAGAIN|MOVED|ASK|CROSSSLOT|EXECABORT)) /
@@ -103,8 +103,10 @@ const errorReply =
 /** Maps errors of a custom store: a lost connection becomes 503 without its text, other errors stay as they are. */
 export function outageError(error: unknown): unknown {
   const { code, name, message } = error as NodeJS.ErrnoException
+  // The errors of node-redis have the name 'Error', and some have no message.
+  const text = `${(error as Error).constructor?.name} ${name}: ${message}`
   const isSystemError = typeof code === 'string' && /^E[A-Z]+$/.test(code)
-  const isOutage = isSystemError || errorReply.test(message) || lostConnection.test(`${name}: ${message}`)
+  const isOutage = isSystemError || errorReply.test(message) || lostConnection.test(text)
   return isOutage ? unavailable(error) : error
 }
 

@@ -68,6 +68,7 @@ export class Shop {
       FLEET_NAME: randomUUID(),
       SESSION_SECRET: 'a secret of the shop that is long enough',
       FLEET_ADMIN_TOKEN: adminToken,
+      LOG_LEVEL: 'error',
       TRUST_PROXY: '127.0.0.1',
       DRAIN_DELAY: '500',
       // A busy machine must not look like a Redis without a response.
@@ -88,6 +89,8 @@ export class Shop {
         }),
     )
     await Promise.all(instances.map((instance) => instance.start()))
+    // All customers have one address.
+    Object.assign(process.env, { LB_RATE: '1000000', LB_RATE_AUTH: '10000', LB_RATE_TARPIT: '2000000' })
     const kind: FrontKind = fronts[front]
     const started = await kind.start({
       port: first + 6,
@@ -102,6 +105,12 @@ export class Shop {
 
   get url(): string {
     return `http://127.0.0.1:${this.front.port}`
+  }
+
+  /** The last errors that the instances logged. */
+  get errors(): readonly string[] {
+    const lines = this.instances.flatMap(({ child }) => child?.stdout.split('\n') ?? [])
+    return lines.filter((line) => /^\{"level":[56]0/.test(line)).slice(-5)
   }
 
   /** Waits until every instance is healthy and gets requests from the front. */

@@ -112,6 +112,12 @@ describe('an error of a custom store', () => {
     assert.equal(outage('x', { name: 'MongoTopologyClosedError' }), down)
   })
 
+  test('of node-redis is an outage by its message or its class', () => {
+    assert.equal(outage('The client is offline'), down)
+    class TimeoutError extends Error {}
+    assert.equal((outageError(new TimeoutError()) as { code?: string }).code, down)
+  })
+
   test('is passed on otherwise', () => {
     for (const text of ['duplicate index', 'ERROR x', 'an ERR x', 'ERR', 'OOMPH x'])
       assert.equal(outage(text), 'itself')
