@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url'
 import swagger from '@fastify/swagger'
 import Fastify from 'fastify'
 import { errorCodes, FleetError } from '../src/base/errors.ts'
-import { helpOf } from '../src/cli/dispatch.ts'
+import { helpOf } from '../src/cli/help.ts'
 import { verbs } from '../src/cli/verbs.ts'
 import fleet from '../src/index.ts'
 import { optionTable } from './options.js'
@@ -96,7 +96,14 @@ async function cli() {
   return `# The fleet command
 
 \`npx fleet VERB [options]\`. Exit codes: 0 success, 1 failure, 2 the command line or the configuration is invalid, or the target
-is unreachable. Every verb prints JSON with \`--json\`.
+is unreachable. Every verb prints JSON with \`--json\`; an error is then \`{"error":{"code":…,"message":…}}\`. The code is one of
+[these](../errors.md), or \`null\` for a defect. A mistyped verb or option gets a suggestion.
+
+\`fleet completion bash\`, \`zsh\` and \`fish\` print completions of verbs, options, values and files. After
+\`npm install --global fastify-fleet\`, \`man fleet\` and \`man fleet-VERB\` show the same as this page.
+
+There is no verb for logs. Instances write lines of JSON to stdout, and what runs them keeps these: \`journalctl -u NAME\`,
+\`docker compose logs\`, \`pm2 logs\`, \`kubectl logs\`, or \`fleet up --logs\` in development.
 
 <!-- Written by scripts/reference.js from src/cli. -->
 

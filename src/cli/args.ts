@@ -7,6 +7,8 @@ export interface CommandOption {
   /** May be repeated; the value is a list. */
   readonly multiple?: boolean
   readonly default?: string | boolean | string[]
+  /** The values that a shell suggests. */
+  readonly choices?: readonly string[]
   /** Text for `--help`. It begins with the name of the value in capitals, e.g. `PORT to listen on`. */
   readonly describe: string
 }
@@ -38,7 +40,12 @@ export interface Input<O extends CommandOptions = CommandOptions> {
   readonly values: Values<O>
   readonly positionals: readonly string[]
   readonly out: Output
+  /** All verbs, for the one that writes completions. */
+  readonly verbs: Verbs
 }
+
+/** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
+export type Verbs = Readonly<Record<string, () => Promise<{ default: Command }>>>
 
 /** A verb. `dispatch` handles `--help` and `--json` for every verb; the latter is `out.json`. */
 export interface Command {
@@ -48,6 +55,8 @@ export interface Command {
   /** The synopsis, e.g. `fleet test URL [options]`; more lines are printed unchanged. */
   readonly usage: string
   readonly options: CommandOptions
+  /** What a shell suggests for arguments: words for the first one, and the names of files. Default: nothing. */
+  readonly suggest?: { readonly words?: readonly string[]; readonly files?: boolean }
   /**
    * @returns the exit code: 0 success, 1 failure, 2 could not run
    * @throws FLEET_ERR_USAGE for an invalid command line (exit code 2); other errors exit with 1
@@ -68,6 +77,9 @@ export const defineCommand = <const O extends CommandOptions>(definition: Defini
 /** The command line is invalid. */
 export const usageError = (detail: string, options?: ErrorOptions): FleetError =>
   new FleetError('FLEET_ERR_USAGE', detail, options)
+
+/** The value of `--port`. @throws FLEET_ERR_USAGE */
+export const portOption = (text: string): number => integerOption('port', text, 0, 65_535)
 
 /** @throws FLEET_ERR_USAGE unless `text` is a whole number from `min` to `max` */
 export function integerOption(name: string, text: string, min: number, max: number): number {

@@ -1,16 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { FleetError, type FleetErrorCode } from '../base/errors.ts'
-import { type Command, type CommandOption, type CommandOptions, usageError } from './args.ts'
+import { type Command, usageError, type Verbs } from './args.ts'
+import { common, helpOf } from './help.ts'
+import { suggestion } from './nearest.ts'
 import { Output } from './output.ts'
-
-/** Verbs by name. Each is loaded on use, so `fleet ps` does not load the modules of `fleet up`. */
-export type Verbs = Readonly<Record<string, () => Promise<{ default: Command }>>>
-
-const common = {
-  help: { type: 'boolean', short: 'h', describe: 'Show this help' },
-  json: { type: 'boolean', describe: 'Print the result as JSON' },
-} as const satisfies CommandOptions
 
 /** Errors with exit code 2: the command line or the configuration is invalid, or the target is unreachable. */
 const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
@@ -24,13 +18,16 @@ const cannotRun: ReadonlySet<FleetErrorCode> = new Set([
 ])
 
 /**
- * Finds the verb, parses its options and runs it.
+ * Finds the verb, parses its options and runs it. With `--json`, an error is a JSON document on stdout as well.
  *
  * @param argv the arguments after the program's name
  * @returns the exit code: 0 success, 1 failure, 2 could not run
  */
 export async function dispatch(verbs: Verbs, argv: readonly string[], out: Output = new Output()): Promise<number> {
   const [first, ...rest] = argv
+  // An invalid command line must be reported as JSON, too.
+  const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length).includes('--json')
+  const results = out.with({ json })
   try {
     if (first === '--version' || first === '-v') return print(version(), out)
     const verb = first === 'help' ? rest[0] : first
@@ -43,9 +40,11 @@ export async function dispatch(verbs: Verbs, argv: readonly string[], out: Outpu
     const load = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
     if (!load) throw usageError(unknownVerb(verb, Object.keys(verbs)))
     const { default: command } = await load()
-    return await run(command, first === 'help' ? ['--help'] : rest, out)
+    return await run(verbs, command, first === 'help' ? ['--help'] : rest, results)
   } catch (error) {
-    return failed(first, error, out)
+    return failed(first, error, results)
+  } finally {
+    results.close()
   }
 }
 
@@ -54,15 +53,10 @@ function print(text: string, out: Output): number {
   return 0
 }
 
-async function run(command: Command, args: readonly string[], base: Output): Promise<number> {
+async function run(verbs: Verbs, command: Command, args: readonly string[], out: Output): Promise<number> {
   const { values, positionals } = parse(command, args)
-  if (values.help) return print(helpOf(command), base)
-  const out = base.with({ json: values.json === true })
-  try {
-    return await command.run({ values, positionals, out })
-  } finally {
-    out.close()
-  }
+  if (values.help) return print(helpOf(command), out.with({ json: false }))
+  return await command.run({ values, positionals, out, verbs })
 }
 
 function parse(command: Command, args: readonly string[]): { values: Record<string, never>; positionals: string[] } {
@@ -72,23 +66,32 @@ function parse(command: Command, args: readonly string[]): { values: Record<stri
   } catch (error) {
     // Node appends advice about `--`, which does not apply.
     const message = (error as Error).message.replace(/\.?\sTo specify.*/s, '').replaceAll('\n', ' ')
-    throw usageError(`${message}; see \`fleet ${command.name} --help\``)
+    const unknown = /^Unknown option '(--[^']+)'/.exec(message)?.[1]
+    const known = Object.keys({ ...command.options, ...common }).map((name) => `--${name}`)
+    const meant = unknown === undefined ? '' : suggestion(unknown, known)
+    throw usageError(`${message}${meant}; see \`fleet ${command.name} --help\``)
   }
 }
 
+/** An error as text on stderr and, with `--json`, as `{ error: { code, message }, … }` on stdout. */
 function failed(verb: string | undefined, error: unknown, out: Output): number {
   if (error instanceof FleetError) {
-    out.error(`${error.code} ${error.message.replaceAll(/\s*\n\s*/g, ' ')}`)
+    const message = error.message.replaceAll(/\s*\n\s*/g, ' ')
+    out.error(`${error.code} ${message}`)
+    out.failure({ code: error.code, message })
     return cannotRun.has(error.code) ? 2 : 1
   }
   // Any other error is a bug; a report needs the stack.
-  out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${error instanceof Error ? error.stack : String(error)}`)
+  const stack = error instanceof Error ? error.stack : String(error)
+  out.error(`\`fleet ${verb ?? ''}\` ended unexpectedly\n${stack}`)
+  out.failure({ code: null, message: error instanceof Error ? error.message : String(error) })
   return 1
 }
 
 function unknownVerb(asked: string, known: readonly string[]): string {
   const kind = asked.startsWith('-') ? 'option' : 'verb'
-  return `unknown ${kind} ${JSON.stringify(asked)}; verbs: ${known.join(', ')}; see \`fleet --help\``
+  const meant = suggestion(asked, [...known, 'help'])
+  return `unknown ${kind} ${JSON.stringify(asked)}${meant}; verbs: ${known.join(', ')}; see \`fleet --help\``
 }
 
 /** Includes verbs whose optional package is not installed. */
@@ -108,21 +111,6 @@ async function overview(verbs: Verbs): Promise<string> {
     '',
     '`fleet VERB --help` lists the options of a verb.',
   ].join('\n')
-}
-
-/** The text of `fleet VERB --help`. */
-export function helpOf({ summary, usage, options }: Command): string {
-  const entries = Object.entries({ ...options, ...common }).map(([name, option]) => describe(name, option))
-  const width = Math.max(...entries.map(({ flag }) => flag.length))
-  return [usage, '', summary, '', ...entries.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`)].join('\n')
-}
-
-function describe(name: string, option: CommandOption): { flag: string; text: string } {
-  const value = option.type === 'string' ? /^(?:N|[A-Z][A-Z0-9_-]+)(?= )/.exec(option.describe)?.[0] : undefined
-  const text = value ? option.describe.slice(value.length + 1) : option.describe
-  const shown = option.default === undefined || option.default === false ? '' : ` (default ${String(option.default)})`
-  const flag = `${option.short ? `-${option.short}, ` : ''}--${name}${value ? ` ${value}` : option.type === 'string' ? ' VALUE' : ''}`
-  return { flag, text: `${text}${option.multiple ? '; may be repeated' : ''}${shown}` }
 }
 
 function version(): string {

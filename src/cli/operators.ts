@@ -1,10 +1,27 @@
 import { readEnv } from '../base/env.ts'
 import { FleetError } from '../base/errors.ts'
+import type { CheckReport } from '../instance/health/index.ts'
 import type { Peer } from '../instance/identity.ts'
 import { type FlagOption, flag, option, type StringOption, usageError, type Values } from './args.ts'
 import { member, Target, type TargetRequest, type TargetResponse } from './target.ts'
 
 const root = '/api/v1/load-balancer'
+
+/** A fleet in one view: its instances, its totals, and the checks of the instance that responds. */
+export interface FleetStatus {
+  readonly fleet: string
+  readonly serving: number
+  /** Of all instances, per second. */
+  readonly rps: number
+  /** Of the slowest instance, ms. */
+  readonly p95: number
+  /** Where sessions and cached values are kept; `none` without them. */
+  readonly stores: { readonly session: string; readonly cache: string; readonly stateless: boolean }
+  /** The instance whose checks these are. */
+  readonly checkedBy: string
+  readonly checks: Readonly<Record<string, Partial<CheckReport>>>
+  readonly instances: readonly Peer[]
+}
 
 /** Client of the operator API; every instance serves the whole fleet. */
 export class Operators {
@@ -19,10 +36,41 @@ export class Operators {
 
   /** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
   async instances(): Promise<readonly Peer[]> {
-    const { json } = await this.#ask(`${root}/instances`)
+    return this.#listOf((await this.#ask(`${root}/instances`)).json)
+  }
+
+  #listOf(json: unknown): readonly Peer[] {
     const instances = Array.isArray(json) ? json : member(json, 'instances')
     if (!Array.isArray(instances)) throw unreachable(this.#target, 'not an instance of a fleet')
     return instances
+  }
+
+  /** @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
+  async status(): Promise<FleetStatus> {
+    const { json: list } = await this.#ask(`${root}/instances`)
+    const instances = this.#listOf(list)
+    const figures = member((await this.#ask(`${root}/metrics`)).json, 'fleet')
+    const { json: own } = await this.#ask(`${root}/health`)
+    const stores = member(own, 'loadBalancer')
+    // An unhealthy instance responds 503. The path may be disabled, which leaves the status of each check.
+    const detailed = await this.#target.request('/health/detailed', { headers: this.#headers })
+    const checks = member(detailed.json, 'checks')
+    const known = Object.entries((member(own, 'dependencies') ?? {}) as Record<string, CheckReport['status']>)
+    return {
+      fleet: String(member(list, 'fleet') ?? ''),
+      serving: instances.filter(({ state }) => state === 'serving').length,
+      rps: Number(member(figures, 'rps') ?? 0),
+      p95: Number(member(figures, 'p95') ?? 0),
+      stores: {
+        session: String(member(stores, 'sessionStore') ?? 'none'),
+        cache: String(member(stores, 'cacheStore') ?? 'none'),
+        stateless: member(stores, 'stateless') === true,
+      },
+      checkedBy: String(member(checks ? detailed.json : own, 'instanceId') ?? ''),
+      checks:
+        (checks as FleetStatus['checks']) ?? Object.fromEntries(known.map(([name, status]) => [name, { status }])),
+      instances,
+    }
   }
 
   /** The figures of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */

@@ -44,6 +44,7 @@ export class Output {
   readonly interactive: boolean
   readonly #stdout: OutputStream
   readonly #stderr: OutputStream
+  #onFailure: object = {}
   readonly #live = new Set<() => string>()
   #drawn = 0
   #frame = 0
@@ -69,6 +70,16 @@ export class Output {
   /** Prints a JSON document on one line; nothing without `--json`. */
   result(value: unknown): void {
     if (this.json) this.#write(this.#stdout, `${JSON.stringify(value)}\n`)
+  }
+
+  /** Adds members to the JSON document of an error, e.g. the plan whose step failed. */
+  describeFailure(more: object): void {
+    this.#onFailure = { ...this.#onFailure, ...more }
+  }
+
+  /** Prints the JSON document of an error; nothing without `--json`. */
+  failure(error: { readonly code: string | null; readonly message: string }): void {
+    this.result({ error, ...this.#onFailure })
   }
 
   /** Prints a line to stderr. */

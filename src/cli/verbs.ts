@@ -1,4 +1,4 @@
-import type { Verbs } from './dispatch.ts'
+import type { Verbs } from './args.ts'
 
 /** The verbs, in the order of `fleet --help`. */
 export const verbs: Verbs = {
@@ -9,6 +9,7 @@ export const verbs: Verbs = {
   balance: () => import('./commands/balance.ts'),
   test: () => import('./commands/test.ts'),
   bench: () => import('./commands/bench.ts'),
+  status: () => import('./commands/status.ts'),
   ps: () => import('./commands/ps.ts'),
   drain: () => import('./commands/drain.ts'),
   undrain: () => import('./commands/undrain.ts'),
@@ -16,4 +17,5 @@ export const verbs: Verbs = {
   doctor: () => import('./commands/doctor.ts'),
   eject: () => import('./commands/eject.ts'),
   migrate: () => import('./commands/migrate.ts'),
+  completion: () => import('./commands/completion.ts'),
 }

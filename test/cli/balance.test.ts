@@ -11,6 +11,18 @@ const main = new URL('../../src/cli/main.ts', import.meta.url)
 const labelled = new URL('labelled.fixture.ts', import.meta.url)
 
 describe('fleet balance', () => {
+  it('listens on --port, or on the address of --listen', async () => {
+    const [upstream] = await startUpstreams(1)
+    const target = ['--target', `${upstream?.url}`]
+    const app = forkApp(main, { args: ['balance', '--port', '0', ...target] })
+    const [, port] = await app.waitFor(/listening on http:\/\/\S+:(\d+)/)
+    await until(async () => (await fetch(`http://127.0.0.1:${port}/`)).status === 200)
+    await app.kill('SIGTERM')
+    const both = forkApp(main, { args: ['balance', '--port', '0', '--listen', '0', ...target] })
+    assert.equal((await both.exit).code, 2)
+    assert.match(both.stderr, /--port and --listen cannot be combined/)
+  })
+
   for (const mode of [[], ['--tcp']]) {
     it(`balances over its targets and exits without losing a request ${mode.join('')}`, async () => {
       const upstreams = await startUpstreams(2)

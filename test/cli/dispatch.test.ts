@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { FleetError } from '../../src/base/errors.ts'
-import { type Command, defineCommand, type Values } from '../../src/cli/args.ts'
-import { dispatch, type Verbs } from '../../src/cli/dispatch.ts'
+import { type Command, defineCommand, type Values, type Verbs } from '../../src/cli/args.ts'
+import { dispatch } from '../../src/cli/dispatch.ts'
+import { nearest } from '../../src/cli/nearest.ts'
 import { Output } from '../../src/cli/output.ts'
 
 const options = {
@@ -22,6 +23,7 @@ const sail: Command = defineCommand({
   usage: 'fleet sail PLACE [options]',
   options,
   async run({ values, positionals, out }) {
+    out.describeFailure({ plan: ['east'] })
     if (fail) throw fail
     seen = { values, positionals, json: out.json }
     out.line('sailing')
@@ -96,6 +98,49 @@ test('an invalid command line prints one line and exits with 2', async () => {
   const { code, stderr } = await run()
   assert.equal(code, 2)
   assert.match(stderr, /fleet VERB/)
+})
+
+test('suggests the verb or option that a mistyped one stands for', async () => {
+  const cases: [string[], RegExp][] = [
+    [['sial'], /unknown verb "sial" \(did you mean sail\?\); verbs: sail;/],
+    [['hlep'], /unknown verb "hlep" \(did you mean help\?\);/],
+    [['sail', '--traget', 'x'], /'--traget' \(did you mean --target\?\); see `fleet sail --help`\n$/],
+    [['sail', '--jsn'], /'--jsn' \(did you mean --json\?\);/],
+    [['sail', '--elephant'], /'--elephant'; see/],
+    [['x'.repeat(10_000)], /unknown verb "x+"; verbs/],
+  ]
+  for (const [argv, message] of cases) {
+    const { code, stderr } = await run(...argv)
+    assert.equal(code, 2)
+    assert.match(stderr, message)
+  }
+  assert.equal(nearest('dtart', ['stat', 'start']), 'start')
+  assert.equal(nearest('', ['start']), undefined)
+  assert.equal(nearest('ps', []), undefined)
+})
+
+test('with --json, an error is a document on stdout too, whatever fails', async () => {
+  const error = async (...argv: string[]) => {
+    const { code, stdout, stderr } = await run(...argv)
+    assert.match(stderr, /^error /)
+    assert.match(stdout, /^[^\n]+\n$/)
+    return { exit: code, ...(JSON.parse(stdout) as { error: { code: string; message: string } }) }
+  }
+  for (const argv of [['fly'], ['sail', '--fly'], ['--fly'], ['sail', '--port']]) {
+    const said = await error(...argv.toSpliced(1, 0, '--json'))
+    assert.deepEqual([said.exit, said.error.code], [2, 'FLEET_ERR_USAGE'])
+  }
+  assert.equal((await run('sail', '--fly', '--', '--json')).stdout, '', 'arguments of a program are not options')
+  try {
+    fail = new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', 'no instance\n  "x"')
+    const known = { code: 'FLEET_ERR_INSTANCE_UNKNOWN', message: 'unknown instance: no instance "x"' }
+    assert.deepEqual(await error('sail', '--json'), { exit: 1, error: known, plan: ['east'] })
+    fail = new TypeError('a defect')
+    const defect = { exit: 1, error: { code: null, message: 'a defect' }, plan: ['east'] }
+    assert.deepEqual(await error('sail', '--json'), defect)
+  } finally {
+    fail = undefined
+  }
 })
 
 test('a FleetError prints a line with its code, another error its stack', async () => {

@@ -65,6 +65,12 @@ describe('fleet start', () => {
     assert.match(String(worker(2).env.INSTANCE_ID), /^shop-3-/)
   })
 
+  it('gives the workers the port of --port, also in place of PORT', async (t) => {
+    withEnv(t, { PORT: '3000' })
+    const { worker } = await group(t, file, '--workers', '1', '--port', '4100')
+    assert.equal(worker(0).env.PORT, '4100')
+  })
+
   it('kills a worker that does not listen within --ready-timeout', async (t) => {
     const { worker, pass } = await group(t, file, '--workers', '1', '--ready-timeout', '700')
     await pass(699)
@@ -127,6 +133,7 @@ describe('fleet start', () => {
       [[], /missing FILE, the program of each worker/],
       [['/no/such/file.js'], /no such file: \/no\/such\/file\.js/],
       ...['0', '1025', 'many'].map((value) => [[file, '--workers', value], /--workers must be/] as const),
+      ...['65536', '-1', 'x'].map((value) => [[file, `--port=${value}`], /--port must be a whole number/] as const),
       ...['0', '3600001'].map((value) => [[file, '--ready-timeout', value], /--ready-timeout must be/] as const),
       ...['1499', '3600001'].map((value) => [[file, '--stuck-after', value], /--stuck-after must be/] as const),
       ...['-1', '16777217'].map((value) => [[file, `--memory-limit=${value}`], /--memory-limit must be/] as const),

@@ -219,8 +219,9 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
   test('reports a port in use, with the fix', async () => {
     const base = await freePort(3)
-    const env = { ...named, FLEET_PORT: redis.port, FLEET_BASE_PORT: base }
-    const front = forkApp(main, { args: ['up', program], env })
+    const env = { ...named, FLEET_BASE_PORT: base }
+    const args = ['up', program, '--port', String(redis.port)]
+    const front = forkApp(main, { args, env: { ...env, FLEET_PORT: 0 } })
     assert.equal((await front.exit).code, 1)
     assert.match(front.stderr, new RegExp(`FLEET_ERR_PORT_TAKEN .*${redis.port}.*the front.*FLEET_PORT=`))
     const instance = forkApp(main, {

@@ -6,7 +6,7 @@ import type { Target } from '../../edge/balancer/target.ts'
 import { createProxy } from '../../edge/http/server.ts'
 import { createTcpProxy } from '../../edge/tcp/index.ts'
 import { onExitSignal } from '../../instance/lifecycle/signals.ts'
-import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
+import { type Command, defineCommand, flag, option, portOption, usageError } from '../args.ts'
 import { poolsFrom, routesFrom } from '../balance/pools.ts'
 
 export { parseDiscover, parseTargetOption } from '../balance/targets.ts'
@@ -14,15 +14,16 @@ export { parseDiscover, parseTargetOption } from '../balance/targets.ts'
 const command: Command = defineCommand({
   name: 'balance',
   summary: 'Run the built-in load balancer',
-  usage: `fleet balance --listen 8080 --target http://127.0.0.1:4001 --target http://127.0.0.1:4002 [options]
-fleet balance --listen 8080 --discover registry --route /api/v2=v2 --route x-version:2=v2 [options]
+  usage: `fleet balance --port 8080 --target http://127.0.0.1:4001 --target http://127.0.0.1:4002 [options]
+fleet balance --port 8080 --discover registry --route /api/v2=v2 --route x-version:2=v2 [options]
 
 A target may have options: http://127.0.0.1:4001,weight=50,backup,canary,max=100
 Requests that no route matches go to the pool default, which --target and --discover describe. With --discover registry, each
 instance is in the pool that it names in FLEET_POOL.
 On SIGTERM it exits after in-flight requests have finished.`,
   options: {
-    listen: option('ADDRESS to listen on: a port, or host:port', { short: 'l', default: '8080' }),
+    port: option('PORT to listen on, on every address; 0: a free one (default: 8080)'),
+    listen: option('ADDRESS to listen on instead: a port, or host:port', { short: 'l' }),
     target: option('URL of an upstream', { short: 't', multiple: true }),
     discover: option(
       'SOURCE of further targets: dns+http://NAME:PORT, srv+http://NAME, or registry (of the fleet FLEET_NAME, at REDIS_URL)',
@@ -37,6 +38,7 @@ On SIGTERM it exits after in-flight requests have finished.`,
       short: 'p',
       multiple: true,
       default: ['round-robin'],
+      choices: policyNames,
     }),
     canary: option('PERCENT of clients, or POOL=PERCENT, for targets with ,canary or instances of FLEET_COLOR=canary', {
       multiple: true,
@@ -47,7 +49,9 @@ On SIGTERM it exits after in-flight requests have finished.`,
     'trust-proxy': option('ADDRESS or network of a proxy in front of this one', { multiple: true }),
   },
   async run({ values, out }) {
-    const { host, port } = parseListen(values.listen)
+    if (values.port !== undefined && values.listen !== undefined)
+      throw usageError('--port and --listen cannot be combined; --listen takes a port, too')
+    const { host, port } = parseListen(values.listen ?? `${portOption(values.port ?? '8080')}`)
     const { target = [], discover, pool = [], policy, canary = [] } = values
     const routes = values.route
       ? routesFrom(values.route.join(' '), '--route')

@@ -1,5 +1,5 @@
 import { readEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
+import type { FleetError } from '../../base/errors.ts'
 import { type Command, defineCommand, flag, integerOption, option, usageError, type Values } from '../args.ts'
 import { splitCommand } from '../deploy/command-line.ts'
 import { composeRolling, containers } from '../deploy/fronts/compose.ts'
@@ -13,8 +13,11 @@ import { execute, show } from '../deploy/runner.ts'
 import type { DeployPlan } from '../deploy/step.ts'
 import { operatorOptions } from '../operators.ts'
 
+const strategies = ['rolling', 'blue-green', 'canary'] as const
+const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
+
 const options = {
-  front: option('NAME of the front: nginx, haproxy, pm2, compose', { short: 'f' }),
+  front: option('NAME of the front: nginx, haproxy, pm2, compose', { short: 'f', choices: fronts }),
   version: option('VERSION that the new instances must report (FLEET_VERSION)'),
   color: option('COLOR that they must report (FLEET_COLOR); blue-green sets it'),
   'dry-run': flag('Print the plan without executing it'),
@@ -23,14 +26,14 @@ const options = {
   target: option('HOST:PORT of an instance; several times (rolling, canary)', { multiple: true }),
   blue: option('HOST:PORT of an instance of the blue side; several times', { multiple: true }),
   green: option('HOST:PORT of an instance of the green side; several times', { multiple: true }),
-  to: option('SIDE to switch to, blue or green (default: the idle one)'),
+  to: option('SIDE to switch to, blue or green (default: the idle one)', { choices: ['blue', 'green'] }),
   canary: option('HOST:PORT of a canary; several times', { multiple: true }),
   start: option('COMMAND that replaces the instance at {host}:{port} with {version}'),
   stop: option('COMMAND that stops the instance at {host}:{port}'),
 
   percent: option('PERCENT of the requests for the canary, 1 to 90', { default: '10' }),
   window: option('MS for which the canary is compared, or the new side is watched', { default: '30000' }),
-  'min-requests': option('NUMBER of requests that a canary needs to pass', { default: '50' }),
+  'min-requests': option('N requests that a canary needs to pass', { default: '50' }),
   'error-margin': option('PERCENT by which the canary’s 5xx rate may exceed that of the others', { default: '1' }),
   'p95-factor': option('FACTOR by which its p95 may exceed that of the others', { default: '1.5' }),
   hold: flag('Keep a good canary at its share and replace no instance'),
@@ -49,7 +52,7 @@ const options = {
   restore: option('COMMAND that restores the previous build, for pm2'),
   compose: option('COMMAND that runs compose', { default: 'docker compose' }),
   service: option('NAME of the service of the instances', { default: 'app' }),
-  scale: option('NUMBER of containers (default: the current number)'),
+  scale: option('N containers (default: the current number)'),
 } as const
 type Given = Values<typeof options>
 
@@ -64,6 +67,7 @@ fleet deploy rolling    --front compose --version V
 
 An interrupted deploy can be run again: the plan is based on the running instances. See docs/deploy.md.`,
   options,
+  suggest: { words: strategies, files: true },
   async run({ values, positionals, out }) {
     const plan = await planFor(values, positionals)
     if (values['dry-run']) {
@@ -71,24 +75,17 @@ An interrupted deploy can be run again: the plan is based on the running instanc
       show(plan, out)
       return 0
     }
-    try {
-      await execute(plan, out, {
-        token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
-        operatorsUrl: operatorsUrl(values['admin-port']),
-      })
-    } catch (error) {
-      if (error instanceof FleetError) out.result({ ok: false, code: error.code, message: error.message, plan })
-      throw error
-    }
+    out.describeFailure({ ok: false, plan })
+    await execute(plan, out, {
+      token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
+      operatorsUrl: operatorsUrl(values['admin-port']),
+    })
     out.result({ ok: true, plan })
     out.line(plan.length === 0 ? 'nothing to do' : `version ${values.version} serves`)
     return 0
   },
 })
 export default command
-
-const strategies = ['rolling', 'blue-green', 'canary'] as const
-const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
 
 /**
  * Maps the URL of an instance to the URL of its operators' paths.

@@ -17,6 +17,7 @@ folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show 
     ignore: option('CODE to skip', { multiple: true }),
     offline: flag('Do not connect to the Redis and the databases in .env files'),
   },
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     const longestMs = Number(values.longest) * 1_000
     if (!/^\d{1,5}(?:\.\d+)?$/.test(values.longest))

@@ -20,6 +20,7 @@ project. If an existing file differs, it writes nothing.`,
     keep: flag('Keep files that differ, and write the others'),
     'dry-run': flag('Print the files without writing them'),
   },
+  suggest: { words: Object.keys(kits), files: true },
   async run({ values, positionals, out }) {
     const [what = '', folder = '.', ...more] = positionals
     const kit = Object.hasOwn(kits, what) ? kits[what] : undefined

@@ -34,6 +34,7 @@ Exit codes: 0 the app is set up, or with --dry-run; 1 something is left: changes
     new: flag('Make a new app in DIR, which must be empty or missing'),
     typescript: flag('With --new: in TypeScript'),
   },
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     const [folder = '.', ...more] = positionals
     if (more.length > 0) throw usageError('expected one DIR; see `fleet init --help`')

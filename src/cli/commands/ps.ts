@@ -23,7 +23,7 @@ export default command
 const colours = lookup({ starting: 'cyan', serving: 'green', draining: 'yellow', closed: 'red' } as const)
 
 /** Narrow terminals wrap long rows, so fields that rarely differ are in `--json` only. */
-const row = (peer: Peer, out: Output): Record<string, string | number | undefined> => ({
+export const row = (peer: Peer, out: Output): Record<string, string | number | undefined> => ({
   instance: peer.id,
   state: out.style(peer.failing.length > 0 ? 'red' : (colours[peer.state] ?? 'white'), peer.state),
   address: `${peer.host}:${peer.port ?? '-'}`,

@@ -6,9 +6,19 @@ import { type FleetEnv, readEnv } from '../../base/env.ts'
 import { defaultMemoryLimit } from '../../host/memory.ts'
 import type { SupervisorOptions } from '../../host/options.ts'
 import { check, jsonLog, run } from '../../host/run.ts'
-import { type Command, defineCommand, flag, integerOption, option, usageError, type Values } from '../args.ts'
+import {
+  type Command,
+  defineCommand,
+  flag,
+  integerOption,
+  option,
+  portOption,
+  usageError,
+  type Values,
+} from '../args.ts'
 
 const options = {
+  port: option('PORT that the workers share, in their PORT; 0: a free one (default: PORT of the environment)'),
   workers: option('N processes, or max: one per processor', { short: 'w', default: 'max' }),
   check: flag('Only start one worker on a free port; exit with 0 if it becomes ready, else with 1'),
   control: option('PATH of the control socket for `fleet reload`'),
@@ -27,6 +37,7 @@ const command: Command = defineCommand({
 SIGHUP replaces the workers one by one without losing requests; the old workers stay if the new build does not become ready.
 \`fleet reload\` does the same and reports the result. SIGTERM and SIGINT drain; a second one exits at once.`,
   options,
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     if (!cluster.isPrimary) throw usageError('`fleet start` cannot run in a cluster worker; with pm2 use fork mode')
     const group = groupOptions(values, positionals, readEnv())
@@ -68,6 +79,11 @@ function groupOptions(
     memoryLimit:
       limit === undefined ? defaultMemoryLimit(workers) : integerOption('memory-limit', limit, 0, 1 << 24) * 1024 ** 2,
     // The supervisor notifies the service manager, not a worker.
-    env: { NOTIFY_SOCKET: undefined, WATCHDOG_USEC: undefined, WATCHDOG_PID: undefined },
+    env: {
+      NOTIFY_SOCKET: undefined,
+      WATCHDOG_USEC: undefined,
+      WATCHDOG_PID: undefined,
+      ...(values.port !== undefined && { PORT: `${portOption(values.port)}` }),
+    },
   }
 }

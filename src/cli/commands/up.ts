@@ -3,7 +3,7 @@ import { extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { afterSameSignal } from '../../instance/lifecycle/signals.ts'
-import { type Command, defineCommand, flag, integerOption, option, usageError } from '../args.ts'
+import { type Command, defineCommand, flag, integerOption, option, portOption, usageError } from '../args.ts'
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { mayInstall } from '../up/consent.ts'
@@ -19,17 +19,28 @@ FILE is the program of each instance and must listen on PORT (default: the refer
 state that instances share. PostgreSQL is started if the folder of the app has a Prisma schema for it, or if its package.json
 depends on pg, postgres, @fastify/postgres, @prisma/adapter-pg or (without a schema) @prisma/client. The migrations in its
 prisma/migrations are applied. REDIS_URL and DATABASE_URL replace the servers that it would start. Missing programs are
-installed with apt-get only after a yes on the terminal or with --install. FLEET_PORT (default 8080; 0: a free port) is the
-front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
+installed with apt-get only after a yes on the terminal or with --install. FLEET_BASE_PORT (default 4001) is the port of the first
+instance. Ctrl-C drains and stops everything.`,
   options: {
-    instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
-    front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
+    port: option('PORT of the front; 0: a free one (default: FLEET_PORT, else 8080)'),
+    instances: option('N instances, 1 to 64', { short: 'n', default: '3' }),
+    front: option('NAME of the front: nginx (default if installed), haproxy, node', {
+      short: 'f',
+      choices: Object.keys(fronts),
+    }),
     install: flag('Install missing programs with apt-get without asking'),
-    with: option('SERVER to start although the app does not seem to use it: postgres', { multiple: true }),
-    without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
+    with: option('SERVER to start although the app does not seem to use it: postgres', {
+      multiple: true,
+      choices: serverNames,
+    }),
+    without: option('SERVER not to start: redis (one instance, its state in memory), postgres', {
+      multiple: true,
+      choices: serverNames,
+    }),
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     logs: flag('Show the output of the instances'),
   },
+  suggest: { files: true },
   async run({ values, positionals, out }) {
     let step: Progress | undefined
     const reference = positionals.length === 0
@@ -37,7 +48,7 @@ front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains
       file: programFile(positionals),
       instances: integerOption('instances', values.instances, 1, 64),
       front: parseFront(values.front),
-      env: readEnv(),
+      env: values.port === undefined ? readEnv() : { ...readEnv(), FLEET_PORT: portOption(values.port) },
       include: servers('with', values.with),
       exclude: servers('without', values.without),
       migrate: reference || values.migrate === true,

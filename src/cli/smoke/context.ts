@@ -14,7 +14,17 @@ export interface CheckContext {
   readonly sample: readonly TargetResponse[]
   /** The path of the sample. */
   readonly path: string
+  /** The largest 95th percentile of the sample's response times that passes, ms; any without it. */
+  readonly maxP95?: number
+  /** The largest share of failed requests that passes, 0 to 1. @default 0 */
+  readonly maxErrorRate?: number
 }
+
+/** Whether so many failures pass. */
+export const tolerates = ({ maxErrorRate = 0 }: CheckContext, failed: number, total: number): boolean =>
+  failed <= total * maxErrorRate
+
+export const percentOf = (part: number, total: number): string => `${Number(((100 * part) / total).toFixed(2))} %`
 
 /** Number of responses by instance, most frequent first. */
 export function instancesIn(responses: readonly TargetResponse[]): Map<string, number> {

@@ -1,21 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Operators } from '../operators.ts'
 import { plural } from '../output.ts'
-import type { TargetResponse } from '../target.ts'
 import { waitUntil } from '../wait-until.ts'
-import { type CheckContext, outcomes, succeeded } from './context.ts'
-import type { CheckResults } from './report.ts'
+import { BackgroundLoad, seconds } from './background-load.ts'
+import { type CheckContext, outcomes, percentOf, tolerates } from './context.ts'
+import type { CheckResults, Timeline } from './report.ts'
 
-/** An instance has left rotation when it does not respond for this time under load, ms … */
+/** An instance has left rotation when it does not respond for this time under load, ms. */
 const silenceMs = 1_500
-/** … and when each other instance has sent this many responses meanwhile, which proves that there was load. */
-const responsesEach = 20
 /** Limit for the first response of the instance, ms. */
 const arrivalMs = 30_000
-const clients = 4
 const pollMs = 20
-/** Pause of each client between two requests, ms. */
-const pauseMs = 5
 
 /**
  * Drains and undrains one instance under steady load: no request may fail, and the instance must leave rotation and return.
@@ -27,20 +21,23 @@ export async function failover(
   operators: Operators,
   results: CheckResults,
   timeoutMs: number = 30_000,
-): Promise<void> {
+): Promise<Timeline | undefined> {
   const serving = (await operators.instances()).filter(({ state }) => state === 'serving')
   const drained = serving[0]
-  if (serving.length < 2 || !drained)
-    return results.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
+  if (serving.length < 2 || !drained) {
+    results.fail(`${plural(serving.length, 'instance')} in rotation: no other could take over`)
+    return undefined
+  }
   const load = new BackgroundLoad(context)
   try {
-    if (!(await waitUntil(() => load.lastFrom(drained.id) > 0, arrivalMs, pollMs)))
-      return results.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
-    const leaving = performance.now()
+    if (!(await waitUntil(() => load.lastFrom(drained.id) > 0, arrivalMs, pollMs))) {
+      results.fail(`${drained.id} does not respond through the front, so it cannot leave rotation`)
+      return load.timeline('failover')
+    }
+    const leaving = load.mark(`drain of ${drained.id}`)
     await operators.command('drain', drained.id)
-    const silent = (): boolean => performance.now() - Math.max(load.lastFrom(drained.id), leaving) > silenceMs
-    const passedBy = (): boolean => load.responsesSince(drained.id) > responsesEach * serving.length
-    const left = await waitUntil(() => silent() && passedBy(), timeoutMs, pollMs)
+    const silent = (): boolean => load.isSilent(drained.id, leaving, silenceMs, serving.length)
+    const left = await waitUntil(silent, timeoutMs, pollMs)
     const last = load.lastFrom(drained.id) - leaving
     if (left) results.pass(`${drained.id} left rotation ${seconds(Math.max(last, 0))} after the drain began`)
     else
@@ -49,7 +46,7 @@ export async function failover(
         'check the front’s health checks',
       )
 
-    const returning = performance.now()
+    const returning = load.mark(`undrain of ${drained.id}`)
     await operators.command('undrain', drained.id)
     if (await waitUntil(() => load.lastFrom(drained.id) > returning, timeoutMs, pollMs)) {
       results.pass(`${drained.id} was back ${seconds(load.lastFrom(drained.id) - returning)} after the undrain`)
@@ -59,49 +56,10 @@ export async function failover(
     await load.stop()
   }
   if (load.failed.length === 0) results.pass(`${plural(load.total, 'request')} meanwhile, none failed`)
-  else results.fail(`${load.failed.length} of ${plural(load.total, 'request')} failed: ${outcomes(load.failed)}`)
-}
-
-const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
-
-/** Clients that send requests continuously, half of them over keep-alive connections. */
-class BackgroundLoad {
-  readonly failed: TargetResponse[] = []
-  total = 0
-  #running = true
-  /** Time of each instance's last response, and the total number of responses then. */
-  readonly #last = new Map<string, { at: number; total: number }>()
-  readonly #clients: Promise<void>[]
-
-  constructor({ front, path }: CheckContext) {
-    this.#clients = Array.from({ length: clients }, async (_, i) => {
-      const connection = front.connect()
-      while (this.#running) {
-        this.#count(await (i % 2 === 0 ? connection : front).request(path))
-        await delay(pauseMs)
-      }
-      await connection.close()
-    })
+  else {
+    const text = `${load.failed.length} of ${plural(load.total, 'request')} failed: ${outcomes(load.failed)}`
+    if (!tolerates(context, load.failed.length, load.total)) results.fail(text)
+    else results.pass(`${text}; ${percentOf(load.failed.length, load.total)}, which --max-error-rate allows`)
   }
-
-  /** Time of an instance's last response, by `performance.now()`; 0 without one. */
-  lastFrom(instanceId: string): number {
-    return this.#last.get(instanceId)?.at ?? 0
-  }
-
-  /** Number of responses since the last one of an instance. */
-  responsesSince(instanceId: string): number {
-    return this.total - (this.#last.get(instanceId)?.total ?? 0)
-  }
-
-  async stop(): Promise<void> {
-    this.#running = false
-    await Promise.all(this.#clients)
-  }
-
-  #count(response: TargetResponse): void {
-    this.total++
-    if (!succeeded(response)) this.failed.push(response)
-    if (response.instanceId) this.#last.set(response.instanceId, { at: performance.now(), total: this.total })
-  }
+  return load.timeline('failover')
 }

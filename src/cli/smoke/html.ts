@@ -1,15 +1,7 @@
+import { escaped } from './escaped.ts'
 import { describe } from './load.ts'
 import type { CheckResult, Distribution, Report, Status } from './report.ts'
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-}
-/** Escapes texts of instances for HTML. */
-const escaped = (value: unknown): string => String(value).replace(/[&<>"']/g, (char) => entities[char] ?? '')
+import { timelineChart, timelineStyle } from './timeline-chart.ts'
 
 const words: Readonly<Record<Status, string>> = { pass: 'passed', fail: 'failed', skip: 'skipped', info: 'info' }
 
@@ -23,7 +15,7 @@ export function page(report: Report): string {
 <meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Fleet test of ${escaped(report.url)}: ${report.verdict === 'pass' ? 'passed' : 'failed'}</title>
-<style>${style}</style>
+<style>${style}${timelineStyle}</style>
 <main>
 <header>
 <h1>${escaped(report.url)}</h1>
@@ -33,6 +25,7 @@ export function page(report: Report): string {
 ${(report.durationMs / 1000).toFixed(1)} s</p>
 </header>
 ${report.distribution ? charts(report.distribution) : ''}
+${(report.timelines ?? []).map(timelineChart).join('\n')}
 ${checks.map((check) => section(check, report.findings)).join('\n')}
 </main>
 </html>

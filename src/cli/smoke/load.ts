@@ -1,7 +1,7 @@
 import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
 import { chiSquare, type Fit } from './chi-square.ts'
-import { byName, type CheckContext, instancesIn, outcomes, succeeded } from './context.ts'
+import { byName, type CheckContext, instancesIn, outcomes, percentOf, succeeded, tolerates } from './context.ts'
 import type { CheckResults, Distribution, InstanceShare } from './report.ts'
 
 /** A correct front fails this check once in a thousand runs. */
@@ -15,6 +15,11 @@ export function load(context: CheckContext, results: CheckResults): Distribution
 
   if (failed.length === 0) results.pass(`${plural(context.sample.length, 'request')} to ${context.path}, none failed`)
   else reportFailures(failed, context, results)
+  const p95 = percentile(
+    ok.map(({ ms }) => ms),
+    0.95,
+  )
+  if (context.maxP95 !== undefined) checkP95(p95, ok.length, context.maxP95, results)
   checkPresence(counts, context, results)
 
   // An instance in rotation that never responded is a class with 0 observations.
@@ -39,19 +44,28 @@ export function load(context: CheckContext, results: CheckResults): Distribution
       p95: percentile(times, 0.95),
     }
   })
-  return { requests: context.sample.length, failed: failed.length, shares, fit }
+  return { requests: context.sample.length, failed: failed.length, p95, shares, fit }
 }
 
-function reportFailures(
-  failed: readonly TargetResponse[],
-  { sample, path }: CheckContext,
-  results: CheckResults,
-): void {
+function reportFailures(failed: readonly TargetResponse[], context: CheckContext, results: CheckResults): void {
+  const { sample, path } = context
+  const text = `${failed.length} of ${plural(sample.length, 'request')} to ${path} failed: ${outcomes(failed)}`
+  if (tolerates(context, failed.length, sample.length)) {
+    results.pass(`${text}; ${percentOf(failed.length, sample.length)}, which --max-error-rate allows`)
+    return
+  }
   const limited = failed.every(({ status }) => status === 429)
   results.fail(
-    `${failed.length} of ${plural(sample.length, 'request')} to ${path} failed: ${outcomes(failed)}`,
+    text,
     limited ? 'the front limits the rate: use fewer --requests or another --path' : 'see the front’s log',
   )
+}
+
+function checkP95(p95: number, responses: number, limit: number, results: CheckResults): void {
+  const text = `p95 of ${plural(responses, 'response')}: ${p95.toFixed(1)} ms`
+  if (responses === 0) results.fail('no response to measure for --max-p95')
+  else if (p95 <= limit) results.pass(`${text}, at most ${limit} ms`)
+  else results.fail(`${text}, above the ${limit} ms of --max-p95`, 'compare with `fleet bench`, and from nearer')
 }
 
 function checkPresence(counts: ReadonlyMap<string, number>, context: CheckContext, results: CheckResults): void {

@@ -25,8 +25,22 @@ export interface InstanceShare {
 export interface Distribution {
   readonly requests: number
   readonly failed: number
+  /** 95th percentile of all response times, ms. */
+  readonly p95: number
   readonly shares: readonly InstanceShare[]
   readonly fit?: Fit
+}
+
+/** Requests by time while an instance was drained or killed. */
+export interface Timeline {
+  readonly check: 'failover' | 'kill'
+  /** Length of an interval, ms. */
+  readonly bucketMs: number
+  /** Successful requests of each instance, by interval. */
+  readonly instances: readonly { readonly instanceId: string; readonly requests: readonly number[] }[]
+  /** Failed requests, by interval. */
+  readonly failed: readonly number[]
+  readonly events: readonly { readonly atMs: number; readonly text: string }[]
 }
 
 export interface Report {
@@ -39,6 +53,7 @@ export interface Report {
   readonly expectedInstances?: number
   readonly findings: readonly CheckResult[]
   readonly distribution?: Distribution
+  readonly timelines?: readonly Timeline[]
 }
 
 /** Adds the results of one check to a list. */

@@ -7,18 +7,20 @@ import type { CheckContext } from './context.ts'
 import { failover } from './failover.ts'
 import { headers } from './headers.ts'
 import { health } from './health.ts'
+import { kill } from './kill.ts'
 import { load } from './load.ts'
 import { operatorPaths } from './operator-paths.ts'
-import { type CheckResult, type CheckResults, type Report, resultsOf } from './report.ts'
+import { type CheckResult, type CheckResults, type Report, resultsOf, type Timeline } from './report.ts'
 import { type Login, sessions } from './sessions.ts'
 import { sticky } from './sticky.ts'
+import { visits } from './visits.ts'
 
-export type Part = 'health' | 'load' | 'sessions' | 'failover'
+export type Part = 'health' | 'load' | 'sessions' | 'failover' | 'kill'
 
 export interface TestPlan {
   readonly front: Target
   readonly direct: readonly Target[]
-  /** The selected parts; empty: all but `failover`, which changes state. */
+  /** The selected parts; empty: all but `failover` and `kill`, which change the fleet. */
   readonly parts: ReadonlySet<Part>
   readonly requests: number
   readonly concurrency: number
@@ -26,6 +28,12 @@ export interface TestPlan {
   readonly token?: string
   readonly instances?: number
   readonly login: Login
+  /** A route that counts visits, instead of the login. */
+  readonly sessionPath?: string
+  /** The command that ends an instance. */
+  readonly kill?: string
+  readonly maxP95?: number
+  readonly maxErrorRate?: number
 }
 
 /**
@@ -37,7 +45,8 @@ export interface TestPlan {
 export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   const begin = performance.now()
   const startedAt = new Date().toISOString()
-  const wants = (part: Part): boolean => plan.parts.has(part) || (plan.parts.size === 0 && part !== 'failover')
+  const wants = (part: Part): boolean =>
+    plan.parts.has(part) || (plan.parts.size === 0 && part !== 'failover' && part !== 'kill')
   await reach(plan.front)
 
   const operators = await findOperators(plan, wants('failover'))
@@ -57,12 +66,23 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
   if (wants('load')) await out.during('sticky behaviour', () => sticky(context, results('sticky')))
   if (wants('sessions')) {
     const required = plan.parts.has('sessions')
-    await out.during('sessions and tokens', () => sessions(context, plan.login, required, results('sessions')))
+    const { login, sessionPath } = plan
+    await out.during('sessions and tokens', () =>
+      sessionPath === undefined
+        ? sessions(context, login, required, results('sessions'))
+        : visits(context, sessionPath, results('sessions')),
+    )
   }
+  const timelines: (Timeline | undefined)[] = []
   if (wants('failover') && operators) {
     const label = 'failover: one instance leaves and returns under load'
-    await out.during(label, () => failover(context, operators.operators, results('failover')))
+    timelines.push(await out.during(label, () => failover(context, operators.operators, results('failover'))))
   }
+  const command = plan.kill
+  if (wants('kill') && command !== undefined)
+    timelines.push(
+      await out.during('kill: one instance ends under load', () => kill(context, command, results('kill'))),
+    )
   return {
     url: plan.front.url,
     startedAt,
@@ -71,6 +91,7 @@ export async function testFleet(plan: TestPlan, out: Output): Promise<Report> {
     expectedInstances: expected,
     findings,
     distribution,
+    ...(timelines.length > 0 && { timelines: timelines.filter((each) => each !== undefined) }),
   }
 }
 

@@ -155,9 +155,9 @@ describe('fleet deploy', () => {
   it('rolls back and reports the failure', async () => {
     const { args, file, content } = await given()
     const { code, stdout, stderr } = await runCommand(deploy, 'rolling', ...args, '--start', 'false')
-    const { ok, code: failure } = JSON.parse(stdout) as { ok: boolean; code: string }
+    const { ok, error } = JSON.parse(stdout) as { ok: boolean; error: { code: string } }
     assert.deepEqual(
-      [code, ok, failure],
+      [code, ok, error.code],
       [1, false, 'FLEET_ERR_ROLLBACK_FAILED'],
       'the command fails in both directions',
     )

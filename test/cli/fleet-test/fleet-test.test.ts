@@ -78,7 +78,7 @@ test('runs each part alone and writes the report as JSON and HTML', async (t) =>
 test('the HTML report escapes the texts of instances', () => {
   const finding = { check: 'load', status: 'fail', text: '<script>alert(1)</script>', fix: '"&' } as const
   const share = { instanceId: '<img src=x onerror=alert(1)>', requests: 1, expected: 1, p50: 1, p95: 2 }
-  const distribution = { requests: 1, failed: 0, shares: [share] }
+  const distribution = { requests: 1, failed: 0, p95: 2, shares: [share] }
   const html = page({
     url: 'http://x/"',
     startedAt: '',

@@ -49,7 +49,7 @@ describe('the HTML report', () => {
     })
     const fit = { statistic: 1, degreesOfFreedom: 1, p: 0.5, reliable: true }
     const shares = [share('a', 50, 100, 5, 10), share('b', 200, 100.4, 20, 40)]
-    const html = page(report({ distribution: { requests: 250, failed: 3, shares, fit } }))
+    const html = page(report({ distribution: { requests: 250, failed: 3, p95: 40, shares, fit } }))
     assert.match(
       html,
       /<p>250 requests over separate connections, 3 failed\. χ²\(1\) = 1\.00, p = 0\.5000\. The line marks the expected share\.<\/p>/,
@@ -63,7 +63,9 @@ describe('the HTML report', () => {
       `<svg aria-hidden="true">${bar('faint', '100.00%')}${bar('value', '50.00%')}</svg><span>p50 20.0 ms, p95 40.0 ms</span>`,
     ])
       assert.ok(html.includes(drawn), drawn)
-    const widest = page(report({ distribution: { requests: 1, failed: 0, shares: [share('a', 0, 100, 0, 0)] } }))
+    const widest = page(
+      report({ distribution: { requests: 1, failed: 0, p95: 1, shares: [share('a', 0, 100, 0, 0)] } }),
+    )
     assert.ok(widest.includes(mark('99.50%')), 'within the drawing')
     assert.match(widest, /0 failed\. The line/)
   })
