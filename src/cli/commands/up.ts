@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { extname, relative } from 'node:path'
+import { dirname, extname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readEnv } from '../../base/env.ts'
 import { afterSameSignal } from '../../instance/lifecycle/signals.ts'
@@ -20,7 +20,11 @@ state that instances share. PostgreSQL is started if the folder of the app has a
 depends on pg, postgres, @fastify/postgres, @prisma/adapter-pg or (without a schema) @prisma/client. The migrations in its
 prisma/migrations are applied. REDIS_URL and DATABASE_URL replace the servers that it would start. Missing programs are
 installed with apt-get only after a yes on the terminal or with --install. FLEET_PORT (default 8080; 0: a free port) is the
-front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.`,
+front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.
+
+With --watch, changed files in the folder of FILE reload the instances one after the other, without losing a request. If the new
+build does not start, the old one keeps serving. Hidden files, node_modules, coverage, dist, build, out, tmp, temp, logs and files
+that programs write (*.log, *.db …) do not count. One more port is needed, that after the last instance's.`,
   options: {
     instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
     front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
@@ -28,13 +32,16 @@ front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains
     with: option('SERVER to start although the app does not seem to use it: postgres', { multiple: true }),
     without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
+    watch: flag('Reload the instances when files in the folder of FILE change'),
+    'watch-path': option('PATH of a file or folder to watch instead; implies --watch', { multiple: true }),
     logs: flag('Show the output of the instances'),
   },
   async run({ values, positionals, out }) {
     let step: Progress | undefined
     const reference = positionals.length === 0
+    const file = programFile(positionals)
     const fleet = new LocalFleet({
-      file: programFile(positionals),
+      file,
       instances: integerOption('instances', values.instances, 1, 64),
       front: parseFront(values.front),
       env: readEnv(),
@@ -42,6 +49,7 @@ front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains
       exclude: servers('without', values.without),
       migrate: reference || values.migrate === true,
       seed: reference,
+      watch: watched(file, values),
       // In place during a step, else as a line.
       onEvent: (line) => (step ? step.label(line) : out.note(line)),
       onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
@@ -99,6 +107,13 @@ function programFile(positionals: readonly string[]): string {
   if (existsSync(file)) return relative('', file)
   const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
   throw usageError(detail)
+}
+
+/** The paths to watch. @throws FLEET_ERR_USAGE */
+function watched(file: string, given: { watch?: boolean; 'watch-path'?: readonly string[] }): readonly string[] {
+  const paths = given['watch-path'] ?? (given.watch ? [dirname(file)] : [])
+  for (const path of paths) if (!existsSync(path)) throw usageError(`--watch-path: no such file or folder: ${path}`)
+  return paths
 }
 
 /** Resolves at the first signal. A later one exits at once; the guard then ends the children. */

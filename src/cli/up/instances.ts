@@ -36,8 +36,9 @@ const killMarginMs = 2_000
 
 /** A process of the program, which is restarted when it exits. */
 export class LocalInstance {
+  /** From 1; it decides the ports and is part of the id. */
+  readonly number: number
   readonly port: number
-  readonly #number: number
   readonly #options: LocalInstanceOptions
   readonly #backoff = new Backoff({ capMs: 10_000 })
   readonly #stopping = new AbortController()
@@ -47,9 +48,8 @@ export class LocalInstance {
   /** Why it is not ready, once that was reported. */
   #reason = ''
 
-  /** @param number from 1 */
   constructor(number: number, port: number, options: LocalInstanceOptions) {
-    this.#number = number
+    this.number = number
     this.port = port
     this.#options = options
   }
@@ -74,13 +74,13 @@ export class LocalInstance {
 
   get agentPort(): number | undefined {
     const { agentPort } = this.#options
-    return agentPort && agentPort + this.#number - 1
+    return agentPort && agentPort + this.number - 1
   }
 
   /** 0 would choose a different port for each start, so it counts as unset. */
   get #adminPort(): number | undefined {
     const { adminPort } = this.#options
-    return adminPort ? adminPort + this.#number - 1 : undefined
+    return adminPort ? adminPort + this.number - 1 : undefined
   }
 
   /**
@@ -99,7 +99,8 @@ export class LocalInstance {
     const { ended } = child
     const how = ended ? `ended with ${ended.signal ?? ended.code}` : 'did not become ready'
     const why = ended ? whyEnded(ended.code, child.stderr + child.stdout, this.port) : this.#reason
-    const output = lastLines(child, 15)
+    // Shown already if the output is.
+    const output = this.#options.onOutput ? '' : lastLines(child, 20)
     const detail = [`${file} ${how}`, why, why && output === noOutput ? '' : output].filter(Boolean).join(': ')
     return new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
   }
@@ -118,7 +119,7 @@ export class LocalInstance {
 
   #launch(): Child {
     const { file, env, onOutput } = this.#options
-    const id = `app-${this.#number}-${randomBytes(2).toString('hex')}`
+    const id = `app-${this.number}-${randomBytes(2).toString('hex')}`
     const child = launch(process.execPath, [...process.execArgv, file], {
       env: {
         ...env,

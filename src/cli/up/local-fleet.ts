@@ -14,14 +14,15 @@ import {
 } from './dependencies.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './front.ts'
+import { InstanceGroup } from './group.ts'
 import { haproxyFront } from './haproxy.ts'
 import { isInstalled, type Program, provide } from './install.ts'
-import { LocalInstance } from './instances.ts'
 import { type AppNeeds, findNeeds } from './needs.ts'
 import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
 import { freePort, isPortFree } from './port.ts'
 import { lastLines, type Server } from './server.ts'
+import { type Watch, watchFiles } from './watch.ts'
 
 export type FrontName = 'nginx' | 'haproxy' | 'node'
 export const fronts: Readonly<Record<FrontName, FrontKind>> = {
@@ -46,6 +47,8 @@ export interface LocalFleetOptions {
   migrate: boolean
   /** Create the first users of the reference application. */
   seed: boolean
+  /** Files and folders whose changes reload the instances. @default none */
+  watch?: readonly string[]
   onEvent(line: string): void
   onOutput?(id: string, text: string): void
 }
@@ -54,6 +57,8 @@ const defaultPort = 8080
 const defaultBasePort = 4001
 /** Longer than a front takes to notice a drain: HAProxy checks every 500 ms, the built-in balancer every second. */
 const defaultDrainDelayMs = 1_500
+/** The built-in balancer checks every second, HAProxy twice before an instance serves, and nginx tries it again after two. */
+const noticeMarginMs = 1_000
 /** Pause before a server restarts, ms; doubled after each failed start. */
 const restartPauseMs = 250
 const longestPauseMs = 5_000
@@ -67,7 +72,8 @@ export class LocalFleet {
   readonly #notes: string[] = []
   #redis: Dependency | undefined
   #postgres: Dependency | undefined
-  #instances: readonly LocalInstance[] = []
+  #instances: InstanceGroup | undefined
+  #watch: Watch | undefined
   #front: Server | undefined
   #stopping = false
 
@@ -96,7 +102,9 @@ export class LocalFleet {
    */
   async start(install: boolean): Promise<void> {
     const { env, file, onEvent, onOutput } = this.#options
-    const ports = await choosePorts(env, this.#options.instances)
+    const watch = this.#options.watch ?? []
+    const spare = watch.length > 0
+    const ports = await choosePorts(env, this.#options.instances + (spare ? 1 : 0))
     // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
     const servers = this.#dependencyOptions(install)
@@ -116,26 +124,35 @@ export class LocalFleet {
     )
     const [redis, postgres] = await Promise.all(starting)
     // Without Redis, state is in memory and cannot be shared.
-    const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
-    onEvent(`starting ${instancePorts.length} × ${file}`)
-    const options = {
+    const instances = redis.shared ? this.#options.instances : 1
+    const instancePorts = ports.instances.slice(0, instances + (spare ? 1 : 0))
+    const drainDelayMs = env.DRAIN_DELAY ?? defaultDrainDelayMs
+    const adminPort = env.FLEET_ADMIN_PORT
+    const agentPort = this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined
+    this.#instances = new InstanceGroup({
       file,
-      adminPort: env.FLEET_ADMIN_PORT,
-      agentPort: this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined,
+      ports: instancePorts,
+      spare,
+      adminPort,
+      agentPort,
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
+      shutdownTimeoutMs: this.#shutdownTimeoutMs,
+      noticeMs: drainDelayMs + noticeMarginMs,
       onEvent,
       onOutput,
-    }
-    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
-    await Promise.all(this.#instances.map((instance) => instance.start()))
+    })
+    // Before the start, so that no change is missed.
+    if (spare) this.#watch = watchFiles(watch, (changed) => this.#instances?.reload(changed))
+    onEvent(`starting ${instances} × ${file}`)
+    await this.#instances.start()
     onEvent(`starting ${this.#kind.title}`)
     const plan = {
       port: ports.front,
       instances: instancePorts,
-      operators: this.#instances.map(({ operatorsUrl }) => Number(new URL(operatorsUrl).port)),
-      agents: this.#instances.flatMap(({ agentPort }) => agentPort ?? []),
+      operators: instancePorts.map((port, index) => (adminPort ? adminPort + index : port)),
+      agents: agentPort ? instancePorts.map((_, index) => agentPort + index) : [],
       adminToken: this.adminToken,
-      drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs,
+      drainDelayMs,
     }
     this.#front = await this.#kind.start(plan, { install, onProgress: onEvent })
     this.#notes.push(...(this.#front.notes ?? []))
@@ -145,7 +162,8 @@ export class LocalFleet {
 
   /** Addresses and processes of the running fleet. */
   report(): FleetReport {
-    const [redis, postgres, instances, front] = [this.#redis, this.#postgres, this.#instances, this.#front]
+    const [redis, postgres, front] = [this.#redis, this.#postgres, this.#front]
+    const instances = this.#instances?.all ?? []
     const [first] = instances
     if (!redis || !postgres || !first || !front) throw new Error('the fleet has not started')
     const code = new Tickets(this.adminToken).issue('link', linkLifetimeMs)
@@ -170,11 +188,15 @@ export class LocalFleet {
    */
   async drain(): Promise<boolean> {
     this.#stopping = true
-    const timeoutMs = this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000
-    const clean = await Promise.all(this.#instances.map((instance) => instance.stop(timeoutMs)))
+    this.#watch?.close()
+    const clean = (await this.#instances?.stop()) ?? true
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
-    return clean.every(Boolean)
+    return clean
+  }
+
+  get #shutdownTimeoutMs(): number {
+    return this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000
   }
 
   #dependencyOptions(install: boolean): DependencyOptions {
