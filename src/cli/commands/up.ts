@@ -9,6 +9,7 @@ import { stopAll } from '../up/child.ts'
 import { mayInstall } from '../up/consent.ts'
 import { type ServerName, serverNames } from '../up/dependencies.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
+import { LogView, logLevel } from '../up/log-view.ts'
 
 const command: Command = defineCommand({
   name: 'up',
@@ -34,12 +35,17 @@ that programs write (*.log, *.db …) do not count. One more port is needed, tha
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     watch: flag('Reload the instances when files in the folder of FILE change'),
     'watch-path': option('PATH of a file or folder to watch instead; implies --watch', { multiple: true }),
-    logs: flag('Show the output of the instances'),
+    logs: flag('Show the output of the instances, each line with the id; readable on a terminal, else as it is'),
+    'log-level': option(
+      'LEVEL from which lines of pino are shown: trace, debug, info, warn, error, fatal; implies --logs',
+    ),
   },
   async run({ values, positionals, out }) {
     let step: Progress | undefined
     const reference = positionals.length === 0
     const file = programFile(positionals)
+    const level = values['log-level'] === undefined ? undefined : logLevel(values['log-level'])
+    const view = values.logs || level ? new LogView(out, { level, width: 'app-1-0000'.length }) : undefined
     const fleet = new LocalFleet({
       file,
       instances: integerOption('instances', values.instances, 1, 64),
@@ -52,7 +58,8 @@ that programs write (*.log, *.db …) do not count. One more port is needed, tha
       watch: watched(file, values),
       // In place during a step, else as a line.
       onEvent: (line) => (step ? step.label(line) : out.note(line)),
-      onOutput: values.logs ? (id, text) => out.note(prefixed(id, text)) : undefined,
+      logLevel: level,
+      onOutput: view && ((id, text, stream, group) => view.write(id, text, stream, group)),
     })
     const install = await mayInstall(await fleet.missing(), values.install === true, out)
     const ending = untilSignal()
@@ -133,8 +140,6 @@ function untilSignal(): Promise<NodeJS.Signals> {
   )
   return promise
 }
-
-const prefixed = (id: string, text: string): string => text.trimEnd().replaceAll(/^/gm, `${id} | `)
 
 function show(report: FleetReport, reference: boolean, out: Output): void {
   const { front, instances, servers, state, adminToken, dashboard, notes } = report

@@ -19,7 +19,7 @@ export interface LocalInstanceOptions {
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
   /** Called with each chunk of output of an instance. */
-  onOutput?(id: string, text: string): void
+  onOutput?(id: string, text: string, stream: 'stdout' | 'stderr', group: string): void
 }
 
 /** Limit from the start of an instance until it is ready, ms. */
@@ -130,7 +130,7 @@ export class LocalInstance {
         ...(this.agentPort && { FLEET_AGENT_PORT: String(this.agentPort) }),
         INSTANCE_ID: id,
       },
-      onOutput: onOutput && ((text) => onOutput(id, text)),
+      onOutput: onOutput && ((text, stream) => onOutput(id, text, stream, `app-${this.number}`)),
     })
     this.#id = id
     this.#child = child

@@ -17,6 +17,8 @@ import type { FrontKind } from './front.ts'
 import { InstanceGroup } from './group.ts'
 import { haproxyFront } from './haproxy.ts'
 import { isInstalled, type Program, provide } from './install.ts'
+import type { LocalInstanceOptions } from './instances.ts'
+import type { LogLevel } from './log-view.ts'
 import { type AppNeeds, findNeeds } from './needs.ts'
 import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
@@ -50,7 +52,9 @@ export interface LocalFleetOptions {
   /** Files and folders whose changes reload the instances. @default none */
   watch?: readonly string[]
   onEvent(line: string): void
-  onOutput?(id: string, text: string): void
+  /** Level of the instances' loggers. @default `info` if their output is shown, else `warn` */
+  logLevel?: LogLevel
+  onOutput?: LocalInstanceOptions['onOutput']
 }
 
 const defaultPort = 8080
@@ -206,7 +210,7 @@ export class LocalFleet {
 
   /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
-    const { env } = this.#options
+    const { env, logLevel, onOutput } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
       // Fronts check readiness on the port of the app.
@@ -215,7 +219,7 @@ export class LocalFleet {
       JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
       TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
-      LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
+      LOG_LEVEL: env.LOG_LEVEL ?? logLevel ?? (onOutput ? 'info' : 'warn'),
     }
   }
 
