@@ -8,6 +8,7 @@ import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { mayInstall } from '../up/consent.ts'
 import { type ServerName, serverNames } from '../up/dependencies.ts'
+import { extraPrograms } from '../up/extra-process.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 import { LogView, logLevel } from '../up/log-view.ts'
 
@@ -23,14 +24,23 @@ prisma/migrations are applied. REDIS_URL and DATABASE_URL replace the servers th
 installed with apt-get only after a yes on the terminal or with --install. FLEET_PORT (default 8080; 0: a free port) is the
 front's port, FLEET_BASE_PORT (default 4001) the first instance's. Ctrl-C drains and stops everything.
 
-With --watch, changed files in the folder of FILE reload the instances one after the other, without losing a request. If the new
-build does not start, the old one keeps serving. Hidden files, node_modules, coverage, dist, build, out, tmp, temp, logs and files
-that programs write (*.log, *.db …) do not count. One more port is needed, that after the last instance's.`,
+--with worker=./worker.js runs a Node program beside the instances, with the same environment. If it ends, that is reported, and the
+fleet goes on. Ctrl-C stops it with the instances.
+
+With --watch, changed files in the folder of FILE reload the instances one after the other, without losing a request, and restart
+the programs of --with. If the new build does not start, the old one keeps serving. Hidden files, node_modules, coverage, dist,
+build, out, tmp, temp, logs and files that programs write (*.log, *.db …) do not count. One more port is needed, that after the
+last instance's.`,
   options: {
     instances: option('NUMBER of instances, 1 to 64', { short: 'n', default: '3' }),
     front: option('NAME of the front: nginx (default if installed), haproxy, node', { short: 'f' }),
     install: flag('Install missing programs with apt-get without asking'),
-    with: option('SERVER to start although the app does not seem to use it: postgres', { multiple: true }),
+    with: option(
+      'SERVER to start although the app does not seem to use it: postgres; or NAME=FILE, a program to run beside',
+      {
+        multiple: true,
+      },
+    ),
     without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     watch: flag('Reload the instances when files in the folder of FILE change'),
@@ -44,18 +54,26 @@ that programs write (*.log, *.db …) do not count. One more port is needed, tha
     let step: Progress | undefined
     const reference = positionals.length === 0
     const file = programFile(positionals)
+    const extra = extraPrograms(values.with ?? [])
     const level = values['log-level'] === undefined ? undefined : logLevel(values['log-level'])
-    const view = values.logs || level ? new LogView(out, { level, width: 'app-1-0000'.length }) : undefined
+    const view =
+      values.logs || level
+        ? new LogView(out, {
+            level,
+            width: Math.max('app-1-0000'.length, ...extra.programs.map(({ name }) => name.length)),
+          })
+        : undefined
     const fleet = new LocalFleet({
       file,
       instances: integerOption('instances', values.instances, 1, 64),
       front: parseFront(values.front),
       env: readEnv(),
-      include: servers('with', values.with),
+      include: servers('with', extra.servers),
+      programs: extra.programs,
       exclude: servers('without', values.without),
       migrate: reference || values.migrate === true,
       seed: reference,
-      watch: watched(file, values),
+      watch: watched([file, ...extra.programs.map((program) => program.file)], values),
       // In place during a step, else as a line.
       onEvent: (line) => (step ? step.label(line) : out.note(line)),
       logLevel: level,
@@ -117,8 +135,11 @@ function programFile(positionals: readonly string[]): string {
 }
 
 /** The paths to watch. @throws FLEET_ERR_USAGE */
-function watched(file: string, given: { watch?: boolean; 'watch-path'?: readonly string[] }): readonly string[] {
-  const paths = given['watch-path'] ?? (given.watch ? [dirname(file)] : [])
+function watched(
+  files: readonly string[],
+  given: { watch?: boolean; 'watch-path'?: readonly string[] },
+): readonly string[] {
+  const paths = given['watch-path'] ?? (given.watch ? files.map((file) => dirname(file)) : [])
   for (const path of paths) if (!existsSync(path)) throw usageError(`--watch-path: no such file or folder: ${path}`)
   return paths
 }
@@ -142,12 +163,13 @@ function untilSignal(): Promise<NodeJS.Signals> {
 }
 
 function show(report: FleetReport, reference: boolean, out: Output): void {
-  const { front, instances, servers, state, adminToken, dashboard, notes } = report
+  const { front, instances, processes, servers, state, adminToken, dashboard, notes } = report
   const bold = (text: string): string => out.style('bold', text)
   out.line()
   out.table([
     { what: bold('front'), name: front.kind, where: bold(front.url), process: front.pid },
     ...instances.map(({ id, url, pid }) => ({ what: 'instance', name: id, where: url, process: pid })),
+    ...processes.map(({ name, pid }) => ({ what: 'process', name, where: '', process: pid })),
     ...servers.map(({ program, port, pid }) => ({
       what: 'server',
       name: program,

@@ -32,7 +32,7 @@ const settleMs = 500
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
-const killMarginMs = 2_000
+export const killMarginMs = 2_000
 
 /** A process of the program, which is restarted when it exits. */
 export class LocalInstance {

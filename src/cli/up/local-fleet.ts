@@ -12,6 +12,7 @@ import {
   provideRedis,
   type ServerName,
 } from './dependencies.ts'
+import { ExtraProcess, type ExtraProgram } from './extra-process.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './front.ts'
 import { InstanceGroup } from './group.ts'
@@ -49,6 +50,8 @@ export interface LocalFleetOptions {
   migrate: boolean
   /** Create the first users of the reference application. */
   seed: boolean
+  /** Programs that run beside the instances, in the same environment. @default none */
+  programs?: readonly ExtraProgram[]
   /** Files and folders whose changes reload the instances. @default none */
   watch?: readonly string[]
   onEvent(line: string): void
@@ -77,6 +80,7 @@ export class LocalFleet {
   #redis: Dependency | undefined
   #postgres: Dependency | undefined
   #instances: InstanceGroup | undefined
+  #processes: readonly ExtraProcess[] = []
   #watch: Watch | undefined
   #front: Server | undefined
   #stopping = false
@@ -133,22 +137,30 @@ export class LocalFleet {
     const drainDelayMs = env.DRAIN_DELAY ?? defaultDrainDelayMs
     const adminPort = env.FLEET_ADMIN_PORT
     const agentPort = this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined
+    const common = {
+      env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
+      shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT ?? 30_000,
+      onEvent,
+      onOutput,
+    }
+    const noticeMs = drainDelayMs + noticeMarginMs
     this.#instances = new InstanceGroup({
+      ...common,
       file,
       ports: instancePorts,
       spare,
       adminPort,
       agentPort,
-      env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
-      shutdownTimeoutMs: this.#shutdownTimeoutMs,
-      noticeMs: drainDelayMs + noticeMarginMs,
-      onEvent,
-      onOutput,
+      noticeMs,
     })
+    this.#processes = (this.#options.programs ?? []).map(
+      (program) => new ExtraProcess(program, { ...common, watched: spare }),
+    )
     // Before the start, so that no change is missed.
-    if (spare) this.#watch = watchFiles(watch, (changed) => this.#instances?.reload(changed))
+    if (spare) this.#watch = watchFiles(watch, (changed) => this.#reload(changed))
     onEvent(`starting ${instances} × ${file}`)
     await this.#instances.start()
+    if (!this.#stopping) for (const each of this.#processes) each.start()
     onEvent(`starting ${this.#kind.title}`)
     const plan = {
       port: ports.front,
@@ -178,6 +190,7 @@ export class LocalFleet {
       servers: [redis, postgres].flatMap(({ server }) =>
         server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
       ),
+      processes: this.#processes.map(({ name, pid }) => ({ name, pid })),
       adminToken: this.adminToken,
       // The code follows `#`, so logs do not contain it.
       dashboard: `${first.operatorsUrl}/fleet#code=${code}`,
@@ -188,19 +201,20 @@ export class LocalFleet {
   /**
    * Drains the instances while the front still serves, then stops the front, then the servers.
    *
-   * @returns whether every instance exited with 0
+   * @returns whether every instance exited with 0 and no other process had to be killed
    */
   async drain(): Promise<boolean> {
     this.#stopping = true
     this.#watch?.close()
-    const clean = (await this.#instances?.stop()) ?? true
+    const clean = await Promise.all([this.#instances?.stop(), ...this.#processes.map((each) => each.stop())])
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
-    return clean
+    return !clean.includes(false)
   }
 
-  get #shutdownTimeoutMs(): number {
-    return this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000
+  #reload(changed: string): void {
+    this.#instances?.reload(changed)
+    for (const each of this.#processes) each.restart()
   }
 
   #dependencyOptions(install: boolean): DependencyOptions {
@@ -248,6 +262,8 @@ export interface FleetReport {
   readonly state: { readonly sessions: string; readonly database: string }
   /** Only servers that were started here. */
   readonly servers: readonly { readonly program: string; readonly port: number; readonly pid: number }[]
+  /** Those of `--with NAME=FILE`; without a pid if it has ended. */
+  readonly processes: readonly { readonly name: string; readonly pid?: number }[]
   readonly adminToken: string
   /** A sign-in link, valid once within five minutes. */
   readonly dashboard: string
