@@ -7,6 +7,7 @@ import { type Command, defineCommand, flag, integerOption, option, usageError } 
 import type { Output, Progress } from '../output.ts'
 import { stopAll } from '../up/child.ts'
 import { mayInstall } from '../up/consent.ts'
+import { DataFolder } from '../up/data.ts'
 import { type ServerName, serverNames } from '../up/dependencies.ts'
 import { extraPrograms } from '../up/extra-process.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
@@ -42,6 +43,7 @@ last instance's.`,
       },
     ),
     without: option('SERVER not to start: redis (one instance, its state in memory), postgres', { multiple: true }),
+    data: option('DIR in which Redis, PostgreSQL and secrets are kept between runs (default: nothing is kept)'),
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     watch: flag('Reload the instances when files in the folder of FILE change'),
     'watch-path': option('PATH of a file or folder to watch instead; implies --watch', { multiple: true }),
@@ -70,6 +72,7 @@ last instance's.`,
       env: readEnv(),
       include: servers('with', extra.servers),
       programs: extra.programs,
+      data: dataFolder(values.data),
       exclude: servers('without', values.without),
       migrate: reference || values.migrate === true,
       seed: reference,
@@ -132,6 +135,11 @@ function programFile(positionals: readonly string[]): string {
   if (existsSync(file)) return relative('', file)
   const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
   throw usageError(detail)
+}
+
+function dataFolder(path: string | undefined): DataFolder | undefined {
+  if (path === '') throw usageError('--data must name a folder, e.g. --data .fleet')
+  return path === undefined ? undefined : new DataFolder(path)
 }
 
 /** The paths to watch. @throws FLEET_ERR_USAGE */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
+import type { DataFolder } from './data.ts'
 import {
   checkExcluded,
   type Dependency,
@@ -50,6 +51,8 @@ export interface LocalFleetOptions {
   migrate: boolean
   /** Create the first users of the reference application. */
   seed: boolean
+  /** The folder in which servers and secrets are kept. @default none */
+  data?: DataFolder
   /** Programs that run beside the instances, in the same environment. @default none */
   programs?: readonly ExtraProgram[]
   /** Files and folders whose changes reload the instances. @default none */
@@ -109,12 +112,13 @@ export class LocalFleet {
    * @throws FLEET_ERR_PORT_TAKEN, FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED
    */
   async start(install: boolean): Promise<void> {
-    const { env, file, onEvent, onOutput } = this.#options
+    const { env, file, data, onEvent, onOutput } = this.#options
     const watch = this.#options.watch ?? []
     const spare = watch.length > 0
     const ports = await choosePorts(env, this.#options.instances + (spare ? 1 : 0))
     // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
+    await data?.lock()
     const servers = this.#dependencyOptions(install)
     const starting = [provideRedis(servers), providePostgres(servers)] as const
     // Kept at once, so that `drain` stops one server even if the other fails.
@@ -157,7 +161,7 @@ export class LocalFleet {
       (program) => new ExtraProcess(program, { ...common, watched: spare }),
     )
     // Before the start, so that no change is missed.
-    if (spare) this.#watch = watchFiles(watch, (changed) => this.#reload(changed))
+    if (spare) this.#watch = watchFiles(watch, (changed) => this.#reload(changed), data?.path)
     onEvent(`starting ${instances} × ${file}`)
     await this.#instances.start()
     if (!this.#stopping) for (const each of this.#processes) each.start()
@@ -209,6 +213,7 @@ export class LocalFleet {
     const clean = await Promise.all([this.#instances?.stop(), ...this.#processes.map((each) => each.stop())])
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
+    this.#options.data?.release()
     return !clean.includes(false)
   }
 
@@ -224,13 +229,13 @@ export class LocalFleet {
 
   /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
-    const { env, logLevel, onOutput } = this.#options
+    const { env, data, logLevel, onOutput } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
       // Fronts check readiness on the port of the app.
       FLEET_PUBLIC_PROBES: '1',
-      SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
-      JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
+      SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? data?.secret('session') ?? secret(),
+      JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : (data?.secret('jwt') ?? secret())),
       TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
       LOG_LEVEL: env.LOG_LEVEL ?? logLevel ?? (onOutput ? 'info' : 'warn'),

@@ -25,9 +25,10 @@ const maxFolders = 5_000
  * is ignored. Unlike `fs.watch(…, { recursive: true })`, it does not open every file of node_modules on Linux.
  *
  * @param onChange called with the path of the last change, relative to the working directory
+ * @param except a folder that is not watched
  * @throws FLEET_ERR_USAGE for a path that does not exist; FLEET_ERR_SERVICE_FAILED when the system has no watches left
  */
-export function watchFiles(paths: readonly string[], onChange: (file: string) => void): Watch {
+export function watchFiles(paths: readonly string[], onChange: (file: string) => void, except?: string): Watch {
   const watchers = new Map<string, FSWatcher>()
   let timer: NodeJS.Timeout | undefined
 
@@ -44,13 +45,14 @@ export function watchFiles(paths: readonly string[], onChange: (file: string) =>
   }
   /** @param only the one file to watch in it */
   const add = (folder: string, only?: string): void => {
+    if (folder === except) return
     const key = only === undefined ? folder : join(folder, only)
     if (watchers.has(key)) return
     if (watchers.size >= maxFolders) throw tooMany(`more than ${maxFolders} folders`)
     const watcher = open(folder, (name) => {
       if (name === null || (only === undefined ? isIgnored(name) : name !== only)) return
       const path = join(folder, name)
-      if (isOwnOutput(path)) return
+      if (path === except || isOwnOutput(path)) return
       report(path)
       if (only !== undefined) return
       // A folder that was replaced is another one.
