@@ -12,6 +12,7 @@ import { type ServerName, serverNames } from '../up/dependencies.ts'
 import { extraPrograms } from '../up/extra-process.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 import { LogView, logLevel } from '../up/log-view.ts'
+import { openInBrowser } from '../up/open.ts'
 
 const command: Command = defineCommand({
   name: 'up',
@@ -47,6 +48,7 @@ last instance's.`,
     migrate: flag('Apply prisma/migrations of the app to the database of DATABASE_URL, too'),
     watch: flag('Reload the instances when files in the folder of FILE change'),
     'watch-path': option('PATH of a file or folder to watch instead; implies --watch', { multiple: true }),
+    open: flag('Open the dashboard in the browser'),
     logs: flag('Show the output of the instances, each line with the id; readable on a terminal, else as it is'),
     'log-level': option(
       'LEVEL from which lines of pino are shown: trace, debug, info, warn, error, fatal; implies --logs',
@@ -93,6 +95,7 @@ last instance's.`,
         const report = fleet.report()
         show(report, reference, out)
         out.result(report)
+        if (values.open) await openDashboard(report.dashboard, out)
         await ending
       } else {
         step.done('stopped before it was ready')
@@ -135,6 +138,11 @@ function programFile(positionals: readonly string[]): string {
   if (existsSync(file)) return relative('', file)
   const detail = named ? `no such file: ${named}` : 'missing FILE, e.g. `fleet up app.js`'
   throw usageError(detail)
+}
+
+async function openDashboard(url: string, out: Output): Promise<void> {
+  const why = await openInBrowser(url)
+  if (why !== undefined) out.note(`${why}; open ${url}`)
 }
 
 function dataFolder(path: string | undefined): DataFolder | undefined {
