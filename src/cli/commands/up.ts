@@ -13,6 +13,7 @@ import { extraPrograms } from '../up/extra-process.ts'
 import { type FleetReport, type FrontName, fronts, LocalFleet } from '../up/local-fleet.ts'
 import { LogView, logLevel } from '../up/log-view.ts'
 import { openInBrowser } from '../up/open.ts'
+import { duration } from './ps.ts'
 
 const command: Command = defineCommand({
   name: 'up',
@@ -86,11 +87,13 @@ last instance's.`,
     })
     const install = await mayInstall(await fleet.missing(), values.install === true, out)
     const ending = untilSignal()
+    let readyAt: number | undefined
     step = out.progress('looking for installed programs')
     try {
       const started = await Promise.race([fleet.start(install).then(() => true), ending])
       if (started === true) {
         step.done('the fleet is ready')
+        readyAt = Date.now()
         step = undefined
         const report = fleet.report()
         show(report, reference, out)
@@ -100,9 +103,11 @@ last instance's.`,
       } else {
         step.done('stopped before it was ready')
       }
+      const ran = readyAt === undefined ? undefined : duration(Date.now() - readyAt)
       step = out.progress('draining')
       const clean = await fleet.drain()
       step.done(clean ? 'drained' : 'drained, but not every instance exited cleanly')
+      if (ran !== undefined) out.note(`${fleet.tally}; ran ${ran}`)
       return clean ? 0 : 1
     } catch (error) {
       step?.fail()

@@ -72,13 +72,15 @@ export class InstanceGroup {
   }
 
   async #reloadWhileChanged(): Promise<void> {
-    const { onEvent } = this.#options
+    const { onEvent, tally } = this.#options
     while (this.#change !== undefined && !this.#stopping) {
       onEvent(`${this.#change} changed; reloading ${plural(this.#running.length, 'instance')}`)
       this.#change = undefined
       try {
         await this.#replaceAll()
-        if (!this.#isOver) onEvent(`reloaded ${plural(this.#running.length, 'instance')}`)
+        if (this.#isOver) continue
+        if (tally) tally.reloads++
+        onEvent(`reloaded ${plural(this.#running.length, 'instance')}`)
       } catch (error) {
         if (!this.#isOver) onEvent(`not reloaded, the old instances keep serving: ${(error as Error).message}`)
       }

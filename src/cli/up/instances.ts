@@ -5,6 +5,7 @@ import { Backoff } from '../../host/backoff.ts'
 import { Target } from '../target.ts'
 import { type Child, launch } from './child.ts'
 import { lastLines, noOutput } from './server.ts'
+import type { Tally } from './tally.ts'
 import { whyEnded, whyUnready } from './unready.ts'
 
 export interface LocalInstanceOptions {
@@ -14,6 +15,8 @@ export interface LocalInstanceOptions {
   adminPort?: number
   /** Port for agent checks of the first instance; the others use the following ports. @default none */
   agentPort?: number
+  /** Counts what the instances did. @default nothing is counted */
+  tally?: Tally
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
   /** Called with a message when an instance exits, restarts or is ready. */
@@ -112,6 +115,8 @@ export class LocalInstance {
    */
   async stop(shutdownTimeoutMs: number): Promise<boolean> {
     this.#stopping.abort()
+    const { tally, env } = this.#options
+    if (this.#supervised && !this.#child?.ended) await tally?.ask(this.operatorsUrl, env.FLEET_ADMIN_TOKEN)
     await this.#child?.stop(shutdownTimeoutMs + killMarginMs)
     await this.#supervised
     return this.#child === undefined || this.#child.ended?.code === 0
@@ -138,7 +143,7 @@ export class LocalInstance {
   }
 
   async #supervise(first: Child): Promise<void> {
-    const { onEvent } = this.#options
+    const { onEvent, tally } = this.#options
     const { signal: stopping } = this.#stopping
     for (let child = first, since = performance.now(), ready = true; ; ) {
       const { code, signal } = await child.exit
@@ -149,6 +154,8 @@ export class LocalInstance {
       onEvent(`${this.#id} ended with ${signal ?? code}; it is started again in ${waitMs} ms${last}`)
       await sleep(waitMs, undefined, { signal: stopping }).catch(() => undefined)
       if (stopping.aborted) return
+      if (tally) tally.restarts++
+      tally?.miss()
       child = this.#launch()
       since = performance.now()
       ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(readyTimeoutMs)]))

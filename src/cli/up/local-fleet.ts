@@ -26,6 +26,7 @@ import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
 import { freePort, isPortFree } from './port.ts'
 import { lastLines, type Server } from './server.ts'
+import { Tally } from './tally.ts'
 import { type Watch, watchFiles } from './watch.ts'
 
 export type FrontName = 'nginx' | 'haproxy' | 'node'
@@ -76,6 +77,7 @@ const longestPauseMs = 5_000
 /** A complete fleet on this machine: servers, instances and a front. `drain` removes everything. */
 export class LocalFleet {
   readonly adminToken: string
+  readonly tally: Tally = new Tally()
   readonly #options: LocalFleetOptions
   readonly #needs: AppNeeds
   readonly #kind: FrontKind
@@ -150,6 +152,7 @@ export class LocalFleet {
     const noticeMs = drainDelayMs + noticeMarginMs
     this.#instances = new InstanceGroup({
       ...common,
+      tally: this.tally,
       file,
       ports: instancePorts,
       spare,
