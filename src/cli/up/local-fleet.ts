@@ -164,7 +164,11 @@ export class LocalFleet {
       (program) => new ExtraProcess(program, { ...common, watched: spare }),
     )
     // Before the start, so that no change is missed.
-    if (spare) this.#watch = watchFiles(watch, (changed) => this.#reload(changed), data?.path)
+    if (spare)
+      this.#watch = watchFiles(watch, (changed) => this.#reload(changed), {
+        except: data?.path,
+        onNoise: onEvent,
+      })
     onEvent(`starting ${instances} × ${file}`)
     await this.#instances.start()
     if (!this.#stopping) for (const each of this.#processes) each.start()

@@ -7,6 +7,13 @@ export interface Watch {
   close(): void
 }
 
+export interface WatchOptions {
+  /** A folder that is not watched. */
+  except?: string | undefined
+  /** Called with a message when a file changes all the time and therefore does not count any more. */
+  onNoise?(message: string): void
+}
+
 /** Folders that hold no source: what tools write, as in most .gitignore files. */
 const ignoredFolders: ReadonlySet<string> = new Set(
   'node_modules bower_components coverage dist build out tmp temp logs'.split(' '),
@@ -17,6 +24,8 @@ const ignoredNames =
 
 /** Editors and tools write several files; a change counts when none follows for so long, ms. */
 const debounceMs = 100
+/** A file with more changes in such a time is not edited by a person, e.g. a log that each reload adds to. */
+const noise = { changes: 10, withinMs: 10_000 }
 /** Each folder costs a watch of the operating system. */
 const maxFolders = 5_000
 
@@ -25,16 +34,31 @@ const maxFolders = 5_000
  * is ignored. Unlike `fs.watch(…, { recursive: true })`, it does not open every file of node_modules on Linux.
  *
  * @param onChange called with the path of the last change, relative to the working directory
- * @param except a folder that is not watched
  * @throws FLEET_ERR_USAGE for a path that does not exist; FLEET_ERR_SERVICE_FAILED when the system has no watches left
  */
-export function watchFiles(paths: readonly string[], onChange: (file: string) => void, except?: string): Watch {
+export function watchFiles(
+  paths: readonly string[],
+  onChange: (file: string) => void,
+  { except, onNoise = () => {} }: WatchOptions = {},
+): Watch {
   const watchers = new Map<string, FSWatcher>()
   let timer: NodeJS.Timeout | undefined
 
+  const noisy = new Set<string>()
+  let burst = { path: '', since: 0, changes: 0 }
   const report = (path: string): void => {
+    if (noisy.has(path)) return
     clearTimeout(timer)
-    timer = setTimeout(() => onChange(relative('', path) || path), debounceMs)
+    timer = setTimeout(() => {
+      const now = performance.now()
+      if (burst.path !== path || now - burst.since > noise.withinMs) burst = { path, since: now, changes: 0 }
+      const isNoisy = ++burst.changes > noise.changes
+      if (isNoisy) noisy.add(path)
+      const name = relative('', path) || path
+      if (isNoisy)
+        onNoise(`${name} changes all the time and does not count any more; name the sources with --watch-path`)
+      else onChange(name)
+    }, debounceMs)
   }
   const remove = (folder: string): void => {
     for (const [path, watcher] of watchers) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -142,5 +142,26 @@ describe('watched files', () => {
     writeFileSync(join(folder, 'dist/three.js'), 'x')
     await until(() => changes.length === 3, { what: 'the third change' })
     assert.deepEqual(changes, ['one.js', 'one.js', 'dist/three.js'])
+  })
+
+  it('stop at a file that changes all the time, because the reload may cause that', async (t) => {
+    const folder = project({ 'a.js': '', 'out.txt': '' })
+    const changes: string[] = []
+    let noise = ''
+    const onNoise = (message: string): void => {
+      noise = message
+    }
+    const again = (file: string): void => {
+      changes.push(relative(folder, file))
+      appendFileSync(join(folder, 'out.txt'), 'reload\n')
+    }
+    const watch = watchFiles([folder], again, { onNoise })
+    t.after(() => watch.close())
+    writeFileSync(join(folder, 'a.js'), 'x')
+    await until(() => /out\.txt changes all the time/.test(noise), { what: 'the end of the loop' })
+    const count = changes.length
+    writeFileSync(join(folder, 'a.js'), 'y')
+    await until(() => changes.length > count, { what: 'a change of another file' })
+    assert.equal(changes.at(-1), 'a.js')
   })
 })
