@@ -96,6 +96,11 @@ export class Output {
     return paint(this.#stdout, format, text)
   }
 
+  /** Styles text for {@link note}, like {@link style}. */
+  styleNote(format: Format, text: string): string {
+    return this.#paint(format, text)
+  }
+
   /** Prints rows under headings; columns of numbers are right-aligned. */
   table(
     rows: readonly Readonly<Record<string, Cell>>[],

@@ -24,8 +24,9 @@ export interface LaunchOptions {
   /** Open a Node message channel (`process.send`). @default false */
   ipc?: boolean
   /** Called with each chunk of output. */
-  onOutput?: (text: string) => void
+  onOutput?: OnOutput
 }
+export type OnOutput = (text: string, stream: 'stdout' | 'stderr') => void
 
 const maxOutput = 1 << 20
 /** Limit for reading the output after the exit, when descendants keep it open; ms. */
@@ -162,7 +163,7 @@ export class Child {
   readonly #watchers = new Set<() => void>()
   readonly #gone = Promise.withResolvers<void>()
 
-  constructor(process: ChildProcess, stopSignal: NodeJS.Signals | undefined, onOutput?: (text: string) => void) {
+  constructor(process: ChildProcess, stopSignal: NodeJS.Signals | undefined, onOutput?: OnOutput) {
     this.#process = process
     this.#stopSignal = stopSignal
     this.pid = process.pid as number
@@ -171,7 +172,7 @@ export class Child {
         // Truncate rarely, because each truncation copies the rest.
         const output = this[stream] + text
         this[stream] = output.length > 2 * maxOutput ? output.slice(-maxOutput) : output
-        onOutput?.(text)
+        onOutput?.(text, stream)
         for (const watch of this.#watchers) watch()
       })
     }

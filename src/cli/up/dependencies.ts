@@ -5,6 +5,7 @@ import { hostUrls } from '../../base/postgres-url.ts'
 import { usageError } from '../args.ts'
 import { plural } from '../output.ts'
 import { launch } from './child.ts'
+import type { DataFolder } from './data.ts'
 import { isInstalled, type Program } from './install.ts'
 import type { AppNeeds } from './needs.ts'
 import { mainFile } from './node.ts'
@@ -27,6 +28,8 @@ export interface DependencyOptions {
   migrate: boolean
   /** Create users of the reference application. */
   seed: boolean
+  /** Where servers keep their files. @default a temporary folder */
+  data?: DataFolder
   /** Whether missing programs may be installed. */
   install: boolean
   onEvent(line: string): void
@@ -84,7 +87,7 @@ export async function provideRedis(options: DependencyOptions): Promise<Dependen
   }
   onEvent('starting Redis')
   try {
-    const server = await startRedis({ install, onProgress: onEvent })
+    const server = await startRedis({ install, onProgress: onEvent, data: options.data?.folder('redis') })
     return { description: `Redis on port ${server.port}`, server, env: { REDIS_URL: server.url }, shared: true }
   } catch (error) {
     // The installation was allowed and failed.
@@ -111,7 +114,8 @@ export async function providePostgres(options: DependencyOptions): Promise<Depen
   onEvent(`starting PostgreSQL: ${include.has('postgres') ? '--with postgres' : needs.postgres}`)
   // The npm package is preferred to an installation.
   const program = isInstalled(postgresProgram) ? undefined : await embeddedPostgres()
-  const server = await startPostgres({ program, install, onProgress: onEvent })
+  const data = options.data && { folder: options.data.folder('postgres'), password: options.data.secret('postgres') }
+  const server = await startPostgres({ program, install, onProgress: onEvent, data })
   const url = { DATABASE_URL: server.url }
   const applied = await migrate(options, url)
   return { description: `PostgreSQL on port ${server.port}${applied}`, server, env: url, shared: true }

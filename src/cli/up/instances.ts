@@ -5,6 +5,7 @@ import { Backoff } from '../../host/backoff.ts'
 import { Target } from '../target.ts'
 import { type Child, launch } from './child.ts'
 import { lastLines, noOutput } from './server.ts'
+import type { Tally } from './tally.ts'
 import { whyEnded, whyUnready } from './unready.ts'
 
 export interface LocalInstanceOptions {
@@ -14,12 +15,14 @@ export interface LocalInstanceOptions {
   adminPort?: number
   /** Port for agent checks of the first instance; the others use the following ports. @default none */
   agentPort?: number
+  /** Counts what the instances did. @default nothing is counted */
+  tally?: Tally
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
   /** Called with each chunk of output of an instance. */
-  onOutput?(id: string, text: string): void
+  onOutput?(id: string, text: string, stream: 'stdout' | 'stderr', group: string): void
 }
 
 /** Limit from the start of an instance until it is ready, ms. */
@@ -32,12 +35,13 @@ const settleMs = 500
 /** Interval of readiness checks during the start, ms. */
 const pollMs = 50
 /** Time between an instance's own shutdown deadline and SIGKILL, ms. */
-const killMarginMs = 2_000
+export const killMarginMs = 2_000
 
 /** A process of the program, which is restarted when it exits. */
 export class LocalInstance {
+  /** From 1; it decides the ports and is part of the id. */
+  readonly number: number
   readonly port: number
-  readonly #number: number
   readonly #options: LocalInstanceOptions
   readonly #backoff = new Backoff({ capMs: 10_000 })
   readonly #stopping = new AbortController()
@@ -47,9 +51,8 @@ export class LocalInstance {
   /** Why it is not ready, once that was reported. */
   #reason = ''
 
-  /** @param number from 1 */
   constructor(number: number, port: number, options: LocalInstanceOptions) {
-    this.#number = number
+    this.number = number
     this.port = port
     this.#options = options
   }
@@ -74,13 +77,13 @@ export class LocalInstance {
 
   get agentPort(): number | undefined {
     const { agentPort } = this.#options
-    return agentPort && agentPort + this.#number - 1
+    return agentPort && agentPort + this.number - 1
   }
 
   /** 0 would choose a different port for each start, so it counts as unset. */
   get #adminPort(): number | undefined {
     const { adminPort } = this.#options
-    return adminPort ? adminPort + this.#number - 1 : undefined
+    return adminPort ? adminPort + this.number - 1 : undefined
   }
 
   /**
@@ -99,7 +102,8 @@ export class LocalInstance {
     const { ended } = child
     const how = ended ? `ended with ${ended.signal ?? ended.code}` : 'did not become ready'
     const why = ended ? whyEnded(ended.code, child.stderr + child.stdout, this.port) : this.#reason
-    const output = lastLines(child, 15)
+    // Shown already if the output is.
+    const output = this.#options.onOutput ? '' : lastLines(child, 20)
     const detail = [`${file} ${how}`, why, why && output === noOutput ? '' : output].filter(Boolean).join(': ')
     return new FleetError('FLEET_ERR_SERVICE_FAILED', detail)
   }
@@ -111,6 +115,8 @@ export class LocalInstance {
    */
   async stop(shutdownTimeoutMs: number): Promise<boolean> {
     this.#stopping.abort()
+    const { tally, env } = this.#options
+    if (this.#supervised && !this.#child?.ended) await tally?.ask(this.operatorsUrl, env.FLEET_ADMIN_TOKEN)
     await this.#child?.stop(shutdownTimeoutMs + killMarginMs)
     await this.#supervised
     return this.#child === undefined || this.#child.ended?.code === 0
@@ -118,7 +124,7 @@ export class LocalInstance {
 
   #launch(): Child {
     const { file, env, onOutput } = this.#options
-    const id = `app-${this.#number}-${randomBytes(2).toString('hex')}`
+    const id = `app-${this.number}-${randomBytes(2).toString('hex')}`
     const child = launch(process.execPath, [...process.execArgv, file], {
       env: {
         ...env,
@@ -129,7 +135,7 @@ export class LocalInstance {
         ...(this.agentPort && { FLEET_AGENT_PORT: String(this.agentPort) }),
         INSTANCE_ID: id,
       },
-      onOutput: onOutput && ((text) => onOutput(id, text)),
+      onOutput: onOutput && ((text, stream) => onOutput(id, text, stream, `app-${this.number}`)),
     })
     this.#id = id
     this.#child = child
@@ -137,7 +143,7 @@ export class LocalInstance {
   }
 
   async #supervise(first: Child): Promise<void> {
-    const { onEvent } = this.#options
+    const { onEvent, tally } = this.#options
     const { signal: stopping } = this.#stopping
     for (let child = first, since = performance.now(), ready = true; ; ) {
       const { code, signal } = await child.exit
@@ -148,6 +154,8 @@ export class LocalInstance {
       onEvent(`${this.#id} ended with ${signal ?? code}; it is started again in ${waitMs} ms${last}`)
       await sleep(waitMs, undefined, { signal: stopping }).catch(() => undefined)
       if (stopping.aborted) return
+      if (tally) tally.restarts++
+      tally?.miss()
       child = this.#launch()
       since = performance.now()
       ready = await this.#untilReady(child, AbortSignal.any([stopping, AbortSignal.timeout(readyTimeoutMs)]))

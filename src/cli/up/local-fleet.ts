@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FleetEnv } from '../../base/env.ts'
 import { FleetError } from '../../base/errors.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
+import type { DataFolder } from './data.ts'
 import {
   checkExcluded,
   type Dependency,
@@ -12,16 +13,21 @@ import {
   provideRedis,
   type ServerName,
 } from './dependencies.ts'
+import { ExtraProcess, type ExtraProgram } from './extra-process.ts'
 import { findProgram } from './find.ts'
 import type { FrontKind } from './front.ts'
+import { InstanceGroup } from './group.ts'
 import { haproxyFront } from './haproxy.ts'
 import { isInstalled, type Program, provide } from './install.ts'
-import { LocalInstance } from './instances.ts'
+import type { LocalInstanceOptions } from './instances.ts'
+import type { LogLevel } from './log-view.ts'
 import { type AppNeeds, findNeeds } from './needs.ts'
 import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
 import { freePort, isPortFree } from './port.ts'
 import { lastLines, type Server } from './server.ts'
+import { Tally } from './tally.ts'
+import { type Watch, watchFiles } from './watch.ts'
 
 export type FrontName = 'nginx' | 'haproxy' | 'node'
 export const fronts: Readonly<Record<FrontName, FrontKind>> = {
@@ -46,14 +52,24 @@ export interface LocalFleetOptions {
   migrate: boolean
   /** Create the first users of the reference application. */
   seed: boolean
+  /** The folder in which servers and secrets are kept. @default none */
+  data?: DataFolder
+  /** Programs that run beside the instances, in the same environment. @default none */
+  programs?: readonly ExtraProgram[]
+  /** Files and folders whose changes reload the instances. @default none */
+  watch?: readonly string[]
   onEvent(line: string): void
-  onOutput?(id: string, text: string): void
+  /** Level of the instances' loggers. @default `info` if their output is shown, else `warn` */
+  logLevel?: LogLevel
+  onOutput?: LocalInstanceOptions['onOutput']
 }
 
 const defaultPort = 8080
 const defaultBasePort = 4001
 /** Longer than a front takes to notice a drain: HAProxy checks every 500 ms, the built-in balancer every second. */
 const defaultDrainDelayMs = 1_500
+/** The built-in balancer checks every second, HAProxy twice before an instance serves, and nginx tries it again after two. */
+const noticeMarginMs = 1_000
 /** Pause before a server restarts, ms; doubled after each failed start. */
 const restartPauseMs = 250
 const longestPauseMs = 5_000
@@ -61,13 +77,16 @@ const longestPauseMs = 5_000
 /** A complete fleet on this machine: servers, instances and a front. `drain` removes everything. */
 export class LocalFleet {
   readonly adminToken: string
+  readonly tally: Tally = new Tally()
   readonly #options: LocalFleetOptions
   readonly #needs: AppNeeds
   readonly #kind: FrontKind
   readonly #notes: string[] = []
   #redis: Dependency | undefined
   #postgres: Dependency | undefined
-  #instances: readonly LocalInstance[] = []
+  #instances: InstanceGroup | undefined
+  #processes: readonly ExtraProcess[] = []
+  #watch: Watch | undefined
   #front: Server | undefined
   #stopping = false
 
@@ -95,10 +114,13 @@ export class LocalFleet {
    * @throws FLEET_ERR_PORT_TAKEN, FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED
    */
   async start(install: boolean): Promise<void> {
-    const { env, file, onEvent, onOutput } = this.#options
-    const ports = await choosePorts(env, this.#options.instances)
+    const { env, file, data, onEvent, onOutput } = this.#options
+    const watch = this.#options.watch ?? []
+    const spare = watch.length > 0
+    const ports = await choosePorts(env, this.#options.instances + (spare ? 1 : 0))
     // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
+    await data?.lock()
     const servers = this.#dependencyOptions(install)
     const starting = [provideRedis(servers), providePostgres(servers)] as const
     // Kept at once, so that `drain` stops one server even if the other fails.
@@ -116,26 +138,48 @@ export class LocalFleet {
     )
     const [redis, postgres] = await Promise.all(starting)
     // Without Redis, state is in memory and cannot be shared.
-    const instancePorts = redis.shared ? ports.instances : ports.instances.slice(0, 1)
-    onEvent(`starting ${instancePorts.length} × ${file}`)
-    const options = {
-      file,
-      adminPort: env.FLEET_ADMIN_PORT,
-      agentPort: this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined,
+    const instances = redis.shared ? this.#options.instances : 1
+    const instancePorts = ports.instances.slice(0, instances + (spare ? 1 : 0))
+    const drainDelayMs = env.DRAIN_DELAY ?? defaultDrainDelayMs
+    const adminPort = env.FLEET_ADMIN_PORT
+    const agentPort = this.#kind.usesAgents ? await freePort(instancePorts.length) : undefined
+    const common = {
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
+      shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT ?? 30_000,
       onEvent,
       onOutput,
     }
-    this.#instances = instancePorts.map((port, index) => new LocalInstance(index + 1, port, options))
-    await Promise.all(this.#instances.map((instance) => instance.start()))
+    const noticeMs = drainDelayMs + noticeMarginMs
+    this.#instances = new InstanceGroup({
+      ...common,
+      tally: this.tally,
+      file,
+      ports: instancePorts,
+      spare,
+      adminPort,
+      agentPort,
+      noticeMs,
+    })
+    this.#processes = (this.#options.programs ?? []).map(
+      (program) => new ExtraProcess(program, { ...common, watched: spare }),
+    )
+    // Before the start, so that no change is missed.
+    if (spare)
+      this.#watch = watchFiles(watch, (changed) => this.#reload(changed), {
+        except: data?.path,
+        onNoise: onEvent,
+      })
+    onEvent(`starting ${instances} × ${file}`)
+    await this.#instances.start()
+    if (!this.#stopping) for (const each of this.#processes) each.start()
     onEvent(`starting ${this.#kind.title}`)
     const plan = {
       port: ports.front,
       instances: instancePorts,
-      operators: this.#instances.map(({ operatorsUrl }) => Number(new URL(operatorsUrl).port)),
-      agents: this.#instances.flatMap(({ agentPort }) => agentPort ?? []),
+      operators: instancePorts.map((port, index) => (adminPort ? adminPort + index : port)),
+      agents: agentPort ? instancePorts.map((_, index) => agentPort + index) : [],
       adminToken: this.adminToken,
-      drainDelayMs: env.DRAIN_DELAY ?? defaultDrainDelayMs,
+      drainDelayMs,
     }
     this.#front = await this.#kind.start(plan, { install, onProgress: onEvent })
     this.#notes.push(...(this.#front.notes ?? []))
@@ -145,7 +189,8 @@ export class LocalFleet {
 
   /** Addresses and processes of the running fleet. */
   report(): FleetReport {
-    const [redis, postgres, instances, front] = [this.#redis, this.#postgres, this.#instances, this.#front]
+    const [redis, postgres, front] = [this.#redis, this.#postgres, this.#front]
+    const instances = this.#instances?.all ?? []
     const [first] = instances
     if (!redis || !postgres || !first || !front) throw new Error('the fleet has not started')
     const code = new Tickets(this.adminToken).issue('link', linkLifetimeMs)
@@ -156,6 +201,7 @@ export class LocalFleet {
       servers: [redis, postgres].flatMap(({ server }) =>
         server ? [{ program: server.program, port: server.port, pid: server.pid }] : [],
       ),
+      processes: this.#processes.map(({ name, pid }) => ({ name, pid })),
       adminToken: this.adminToken,
       // The code follows `#`, so logs do not contain it.
       dashboard: `${first.operatorsUrl}/fleet#code=${code}`,
@@ -166,15 +212,21 @@ export class LocalFleet {
   /**
    * Drains the instances while the front still serves, then stops the front, then the servers.
    *
-   * @returns whether every instance exited with 0
+   * @returns whether every instance exited with 0 and no other process had to be killed
    */
   async drain(): Promise<boolean> {
     this.#stopping = true
-    const timeoutMs = this.#options.env.SHUTDOWN_TIMEOUT ?? 30_000
-    const clean = await Promise.all(this.#instances.map((instance) => instance.stop(timeoutMs)))
+    this.#watch?.close()
+    const clean = await Promise.all([this.#instances?.stop(), ...this.#processes.map((each) => each.stop())])
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
-    return clean.every(Boolean)
+    this.#options.data?.release()
+    return !clean.includes(false)
+  }
+
+  #reload(changed: string): void {
+    this.#instances?.reload(changed)
+    for (const each of this.#processes) each.restart()
   }
 
   #dependencyOptions(install: boolean): DependencyOptions {
@@ -184,16 +236,16 @@ export class LocalFleet {
 
   /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
-    const { env } = this.#options
+    const { env, data, logLevel, onOutput } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
       // Fronts check readiness on the port of the app.
       FLEET_PUBLIC_PROBES: '1',
-      SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? secret(),
-      JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : secret()),
+      SESSION_SECRET: env.SESSION_SECRET?.join(',') ?? data?.secret('session') ?? secret(),
+      JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : (data?.secret('jwt') ?? secret())),
       TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
-      LOG_LEVEL: env.LOG_LEVEL ?? (this.#options.onOutput ? 'info' : 'warn'),
+      LOG_LEVEL: env.LOG_LEVEL ?? logLevel ?? (onOutput ? 'info' : 'warn'),
     }
   }
 
@@ -222,6 +274,8 @@ export interface FleetReport {
   readonly state: { readonly sessions: string; readonly database: string }
   /** Only servers that were started here. */
   readonly servers: readonly { readonly program: string; readonly port: number; readonly pid: number }[]
+  /** Those of `--with NAME=FILE`; without a pid if it has ended. */
+  readonly processes: readonly { readonly name: string; readonly pid?: number }[]
   readonly adminToken: string
   /** A sign-in link, valid once within five minutes. */
   readonly dashboard: string

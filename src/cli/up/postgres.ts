@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { appendFile, chmod, chown, cp, mkdir, realpath, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, chown, cp, mkdir, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { launch, temporaryFolder } from './child.ts'
@@ -23,6 +23,8 @@ export interface PostgresOptions extends ProvideOptions {
   durable?: boolean
   /** Settings for the server, e.g. `{ recovery_min_apply_delay: '2s' }`. */
   settings?: Readonly<Record<string, string>>
+  /** A folder for its files, which are kept, and the password with which they were created. @default a temporary folder */
+  data?: { readonly folder: string; readonly password: string }
   /** @default a free port */
   port?: number
 }
@@ -42,12 +44,12 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const user = serverUser()
   const program = replicaOf?.program ?? (await providePostgres(user, options))
   const port = options.port ?? (await freePort())
-  const folder = temporaryFolder('postgres')
+  const folder = options.data?.folder ?? temporaryFolder('postgres')
   if (user) await chown(folder, user.uid, user.gid)
   const data = join(folder, 'data')
-  const password = replicaOf?.password ?? randomBytes(24).toString('base64url')
+  const password = replicaOf?.password ?? options.data?.password ?? randomBytes(24).toString('base64url')
   if (replicaOf) await copyPrimary(replicaOf, data, user, `${replicaOf.url}?application_name=replica_${port}`)
-  else await initialise(program, data, password, user)
+  else if (!existsSync(data)) await initialise(program, data, password, user)
 
   const all: Record<string, string> = {
     listen_addresses: '127.0.0.1',
@@ -83,17 +85,21 @@ const startup: Buffer = ((): Buffer => {
 
 async function initialise(program: string, data: string, password: string, user: User): Promise<void> {
   const secret = join(dirname(data), 'password')
+  // Renamed when it is complete, so that a later run does not find a part.
+  const incomplete = `${data}.incomplete`
+  await rm(incomplete, { recursive: true, force: true })
   await writeFile(secret, password, { mode: 0o600 })
   if (user) await chown(secret, user.uid, user.gid)
   await run(
     await beside(program, 'initdb'),
     [
-      ...['-D', data, '--username=postgres', `--pwfile=${secret}`, '--auth=scram-sha-256'],
+      ...['-D', incomplete, '--username=postgres', `--pwfile=${secret}`, '--auth=scram-sha-256'],
       ...['--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions'],
     ],
     user,
   )
   await rm(secret)
+  await rename(incomplete, data)
 }
 
 async function copyPrimary(primary: PostgresServer, data: string, user: User, conninfo: string): Promise<void> {

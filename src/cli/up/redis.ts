@@ -20,6 +20,8 @@ export interface RedisOptions extends ProvideOptions {
   args?: readonly string[]
   /** Password for clients; `null`: none. @default generated for each server */
   password?: string | null
+  /** Folder for its files, which are kept. @default a temporary folder */
+  data?: string
   /** @default a free port */
   port?: number
 }
@@ -31,7 +33,7 @@ export interface RedisServer extends Server {
 
 /** @throws FLEET_ERR_PROGRAM_MISSING, FLEET_ERR_SERVICE_FAILED */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
-  const { appendonly = true, args = [], password = randomBytes(24).toString('base64url') } = options
+  const { appendonly = true, args = [], data, password = randomBytes(24).toString('base64url') } = options
   const program = await provide(redisProgram, options)
   const port = options.port ?? (await freePort())
   const folder = temporaryFolder('redis')
@@ -47,7 +49,9 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     start: () =>
       launch(program, [
         ...(password === null ? [] : [config]),
-        ...['--bind', '127.0.0.1', '--port', String(port), '--dir', folder, '--save', ''],
+        ...['--bind', '127.0.0.1', '--port', String(port), '--dir', data ?? folder, '--save', ''],
+        // Tells the next run whether it still uses the folder.
+        ...(data === undefined ? [] : ['--pidfile', join(data, 'redis.pid')]),
         ...['--appendonly', appendonly ? 'yes' : 'no'],
         ...args,
       ]),

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { Client } from 'pg'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
+import { DataFolder } from '../../../src/cli/up/data.ts'
+import type { PostgresServer } from '../../../src/cli/up/postgres.ts'
+import { startPostgres } from '../../helpers/postgres.ts'
+import { fleetUp, project } from './apps.ts'
+
+/** Counts in Redis, and shows the secret of sessions. */
+const app = `
+import { createServer } from 'node:http'
+import { Redis } from 'ioredis'
+const redis = new Redis(process.env.REDIS_URL)
+const server = createServer(async ({ url }, response) => {
+  response.setHeader('connection', 'close')
+  response.end(url === '/ready' ? '' : await redis.incr('count') + ' ' + process.env.SESSION_SECRET)
+})
+server.listen(process.env.PORT, process.env.HOST)
+process.on('SIGTERM', () => process.exit(0))
+`
+
+function dataFolder(): DataFolder {
+  const folder = temporaryFolder('data')
+  chmodSync(folder, 0o755)
+  return new DataFolder(join(folder, 'kept'))
+}
+
+describe('fleet up --data', { concurrency: true }, () => {
+  it('keeps what Redis stores and the secrets, for one run at a time', async (t) => {
+    const folder = project({ 'app.js': app })
+    const args = ['app.js', '-n', '1', '-f', 'node', '--data', 'kept', '--json']
+    const responses: string[] = []
+    for (const run of [1, 2]) {
+      const up = await fleetUp(folder, args, { DRAIN_DELAY: 0 })
+      t.after(() => up.stop())
+      const { front } = JSON.parse((await up.waitFor(/^\{.*\}\n/m))[0])
+      responses.push(await (await fetch(front.url)).text())
+      if (run === 1) {
+        const second = await fleetUp(folder, args)
+        assert.deepEqual(await second.exit, { code: 1, signal: null })
+        const message = new RegExp(`FLEET_ERR_SERVICE_FAILED .*--data kept: process ${up.pid} uses it; stop that`)
+        assert.match(second.stderr, message)
+      }
+      await up.kill('SIGTERM')
+      assert.deepEqual(up.ended, { code: 0, signal: null }, up.stderr)
+      assert.equal(existsSync(join(folder, 'kept/lock')), false)
+    }
+    const [first = '', second = ''] = responses
+    assert.match(first, /^1 [\w-]{43}$/)
+    assert.equal(second, first.replace('1', '2'))
+  })
+
+  it('keeps what PostgreSQL stores, with its password', async () => {
+    const data = dataFolder()
+    const start = (): Promise<PostgresServer> =>
+      startPostgres({ data: { folder: data.folder('postgres'), password: data.secret('postgres') } })
+    const query = async (server: PostgresServer, text: string): Promise<unknown[]> => {
+      const client = new Client({ connectionString: server.url })
+      await client.connect()
+      const { rows } = await client.query(text)
+      await client.end()
+      return rows
+    }
+    const first = await start()
+    await query(first, 'CREATE TABLE kept AS SELECT 7 AS number')
+    await first.stop()
+    const second = await start()
+    assert.deepEqual(await query(second, 'SELECT number FROM kept'), [{ number: 7 }])
+    await second.stop()
+  })
+
+  it('takes over the lock of a run that was killed, and keeps secrets private', async () => {
+    const data = dataFolder()
+    await data.lock()
+    const lock = join(data.path, 'lock')
+    assert.equal(readFileSync(lock, 'utf8'), String(process.pid))
+    data.release()
+    // The greatest number of a process on Linux, plus one.
+    writeFileSync(lock, String(2 ** 22 + 1))
+    await data.lock()
+    data.release()
+    writeFileSync(lock, String(process.ppid))
+    await assert.rejects(data.lock(), { message: new RegExp(`process ${process.ppid} uses it`) })
+    data.release()
+    assert.ok(existsSync(lock), 'the lock of another run stays')
+    assert.match(data.secret('jwt'), /^[\w-]{43}$/)
+    assert.equal(data.secret('jwt'), new DataFolder(data.path).secret('jwt'))
+    assert.equal(statSync(join(data.path, 'secrets/jwt')).mode & 0o777, 0o600)
+    writeFileSync(join(data.path, 'file'), '')
+    await assert.rejects(new DataFolder(join(data.path, 'file')).lock(), { message: /--data .*file: .*EEXIST/ })
+  })
+})
