@@ -12,8 +12,9 @@ const statuses = async (count: number, urls: readonly string[], options?: Reques
 }
 const post = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"name":"ada"}' }
 
+const project = await Project.with([])
+
 describe('pages about limits and tokens', { concurrency: 2 }, () => {
-  const project = new Project([])
   let env: Record<string, string>
 
   before(async () => {

@@ -64,10 +64,18 @@ export class Project {
   /** Options of Node.js for programs that import fastify-fleet. */
   readonly hooks: string = `--import=${pathToFileURL(join(this.folder, 'hooks.mjs')).href}`
 
-  constructor(packages: readonly string[]) {
+  private constructor() {
     writeFileSync(join(this.folder, 'package.json'), '{"private":true,"type":"module"}')
     writeFileSync(join(this.folder, 'hooks.mjs'), hooks)
-    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...packages], this.folder)
+  }
+
+  static async with(packages: readonly string[]): Promise<Project> {
+    const project = new Project()
+    await npm(
+      ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...packages],
+      project.folder,
+    )
+    return project
   }
 
   /** Writes the files of a page, and others, into a folder of their own. */

@@ -12,7 +12,7 @@ import { filesOf, Project, secret, tableOf } from './pages.ts'
 const cli = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
 test('pm2: a reload cuts requests before the move, the move itself is a reload, and a reload cuts none after it', async () => {
-  const project = new Project([])
+  const project = await Project.with([])
   const { url: redisUrl } = await startRedis()
   // On a busy machine, the second process is replaced more than 5 s after the first.
   const app = filesOf('pm2.md')['before/app.js'] ?? ''

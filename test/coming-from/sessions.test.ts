@@ -23,7 +23,7 @@ describe('pages about sessions', { concurrency: 3 }, () => {
 
   before(async () => {
     server = (await startRedis()).url
-    project = new Project(['express@5', 'express-session@1', 'connect-redis@10', 'redis@6'])
+    project = await Project.with(['express@5', 'express-session@1', 'connect-redis@10', 'redis@6'])
   })
   after(() => clients.map((client) => client.disconnect()))
 

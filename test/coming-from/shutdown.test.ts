@@ -8,9 +8,9 @@ import { filesOf, Project, tableOf } from './pages.ts'
 
 const page = 'graceful-shutdown.md'
 
-describe('the page about a graceful shutdown', { concurrency: 4 }, () => {
-  const project = new Project(['close-with-grace@2', '@godaddy/terminus@4', 'lightship@9'])
+const project = await Project.with(['close-with-grace@2', '@godaddy/terminus@4', 'lightship@9'])
 
+describe('the page about a graceful shutdown', { concurrency: 4 }, () => {
   /** Starts an app, sends SIGTERM with a request in flight, and returns what clients see. */
   async function stop(name: string, from = '', to = '') {
     const code = (filesOf(page)[name] ?? '').replace(from, to)

@@ -12,7 +12,7 @@ import { filesOf, Project, secret, tableOf } from './pages.ts'
 const skip = process.env.TEST_WATT ? false : 'installs wattpm, 146 MiB; set TEST_WATT=1'
 
 test('Watt: the plugin drains in Watt as it does without', { skip }, async () => {
-  const project = new Project(['wattpm@3', '@platformatic/node@3'])
+  const project = await Project.with(['wattpm@3', '@platformatic/node@3'])
   const { url } = await startRedis()
   const folder = project.write('watt.md')
   // The files that the page leaves as they are.

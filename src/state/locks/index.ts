@@ -39,7 +39,7 @@ const renamed = { ttl: 'ttlMs' }
 declare module 'fastify' {
   interface FastifyFleet {
     /**
-     * Runs `fn` while no other caller in the fleet runs one under the same name. Not re-entrant. Without Redis it rejects.
+     * Runs `fn` while no other caller in the fleet runs one under the same name. Not re-entrant. Rejects while a configured Redis is down.
      *
      * @param fn gets a fencing token, which rises with each holder, and a signal that aborts when the lock is lost
      * @throws FLEET_ERR_LOCK_BUSY after `waitMs`, FLEET_ERR_LOCK_LOST if another holder may have run at the same time,
