@@ -7,6 +7,7 @@ import rateLimit from '@fastify/rate-limit'
 import session from '@fastify/session'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { Gauge } from 'prom-client'
 import * as fleet from '../../src/index.ts'
 import { type Any, cases, create, secret, takeWarnings } from './cases.ts'
 
@@ -211,6 +212,27 @@ test('a plugin that is registered twice ends the boot with the fix', async () =>
   ]
   for (const [boot, message] of boots)
     await assert.rejects(async () => boot(create().app), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
+})
+
+test('a plugin in two scopes that share the metrics of the app ends the boot with the fix', async () => {
+  const twice = async (plugin: Any, options = {}): Promise<unknown> => {
+    const { app } = create()
+    await app.register(fleet.metrics)
+    for (const prefix of ['/a', '/b'])
+      app.register(async (scope) => void (await scope.register(plugin, { ...options })), { prefix })
+    return app.ready()
+  }
+  for (const [plugin, message] of [
+    [fleet.session, /`session` of fastify-fleet .*second time, .*fleet_sessions_\w+; register it once, in a parent/],
+    [fleet.cache, /second time, .*fleet_\w+; register it once, in a parent/],
+  ] as const)
+    await assert.rejects(twice(plugin), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
+
+  const { app } = create()
+  await app.register(fleet.metrics)
+  const own = (): unknown => new Gauge({ name: 'own', help: 'Own', registers: [app.metrics] })
+  own()
+  assert.throws(own, /metric with the name own has already been registered/)
 })
 
 test("a plugin in a scope uses fleet's Redis, and not a redis of the app", async () => {

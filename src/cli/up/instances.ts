@@ -30,6 +30,8 @@ const readyTimeoutMs = 60_000
 /** Time after which the reason of an instance that is not ready is reported, ms; at most three seconds with {@link probeTimeoutMs}. */
 const explainAfterMs = 1_800
 const probeTimeoutMs = 1_000
+/** Time after which a program that does not listen yet is told how, ms. A slow start is no mistake. */
+const adviseAfterMs = 15_000
 /** Time for which a response must last before waiting counts as pointless, ms. */
 const settleMs = 500
 /** Interval of readiness checks during the start, ms. */
@@ -174,16 +176,20 @@ export class LocalInstance {
   async #untilReady(child: Child, signal: AbortSignal, giveUp = false): Promise<boolean> {
     const start = performance.now()
     let finalSince: number | undefined
+    let isSlow = false
     this.#reason = ''
     while (!child.ended && !signal.aborted) {
       // A new connection each time, so that no idle one delays the exit of the instance.
       const response = await new Target(this.url, { timeoutMs: probeTimeoutMs }).request('/ready')
       if (response.status === 200) return !child.ended
-      const { text, final } = whyUnready(child.pid, this.port, response)
+      const { text, final, starting } = whyUnready(child.pid, this.port, response)
       const now = performance.now()
       finalSince = final ? (finalSince ?? now) : undefined
       const isDue = final && giveUp ? now - (finalSince ?? now) > settleMs : now - start > explainAfterMs
-      if (isDue && !child.ended && text !== this.#reason) {
+      if (isDue && starting && now - start < adviseAfterMs) {
+        if (!isSlow && !child.ended) this.#options.onEvent(`${this.#id} is still starting`)
+        isSlow = true
+      } else if (isDue && !child.ended && text !== this.#reason) {
         this.#reason = text
         if (final && giveUp) return false
         this.#options.onEvent(`${this.#id} is not ready: ${text}`)

@@ -7,6 +7,8 @@ export interface Unready {
   readonly text: string
   /** Whether waiting is pointless. */
   readonly final: boolean
+  /** Whether the program may still be about to listen. */
+  readonly starting?: true
 }
 
 const register = 'register the plugin: `await app.register(fleet)`, see the README of fastify-fleet'
@@ -19,7 +21,7 @@ const usePort = (port: number): string => `listen on PORT, which is ${port}: ${l
  */
 export function whyUnready(pid: number, port: number, response: TargetResponse): Unready {
   const { status, error, instanceId, json } = response
-  if (error === 'ECONNREFUSED') return { text: notListening(pid, port), final: false }
+  if (error === 'ECONNREFUSED') return notListening(pid, port)
   if (status === 0)
     return { text: `it accepts connections on port ${port}, but GET /ready gets no response (${error})`, final: false }
   if (status === 404 && instanceId === undefined)
@@ -31,11 +33,13 @@ export function whyUnready(pid: number, port: number, response: TargetResponse):
   return { text: `GET /ready responds ${status}${detail}`, final: status < 500 }
 }
 
-function notListening(pid: number, port: number): string {
+function notListening(pid: number, port: number): Unready {
   const ports = listening(pid)
-  if (ports.includes(port)) return `it listens on port ${port}, but not on 127.0.0.1; listen on HOST or 0.0.0.0`
-  const elsewhere = ports.length === 0 ? 'it does not listen yet' : `it listens on port ${ports.join(', ')}`
-  return `${elsewhere}; ${usePort(port)}`
+  if (ports.length === 0) return { text: `it does not listen yet; ${usePort(port)}`, final: false, starting: true }
+  const text = ports.includes(port)
+    ? `it listens on port ${port}, but not on 127.0.0.1; listen on HOST or 0.0.0.0`
+    : `it listens on port ${ports.join(', ')}; ${usePort(port)}`
+  return { text, final: false }
 }
 
 /** Advice for the output of a program that has exited. */

@@ -140,6 +140,21 @@ export class Guest {
     this.#plugins.set(option, { option, by: this.#loading?.by ?? option })
   }
 
+  /**
+   * A plugin of fleet in two scopes of one app, which have their metrics in common.
+   *
+   * @param metric the metric that is registered already; `undefined` is returned if the app adds it
+   */
+  secondMetric(metric: string): FleetError | undefined {
+    if (this.#loading === undefined) return undefined
+    const { option, by } = this.#loading
+    return new FleetError(
+      'FLEET_ERR_PLUGIN_CONFLICT',
+      `${whose(option, by)} of fastify-fleet is registered a second time, in another scope of the app, whose scopes share ` +
+        `the metric ${metric}; register it once, in a parent of these scopes`,
+    )
+  }
+
   adopt(what: string): void {
     this.#adopted.add(what)
   }

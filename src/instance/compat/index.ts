@@ -14,7 +14,7 @@ import { type Decorated, hasRequestIds } from '../../base/internals/decorators.t
 import { guestOf } from './guest.ts'
 import { checks, places, yielding } from './yielding.ts'
 
-export { Guest } from './guest.ts'
+export { Guest, guestOf } from './guest.ts'
 export { fleetPlugin } from './plugin.ts'
 
 /** Whether a request is in a scope in which the app's own plugin replaces ours. */

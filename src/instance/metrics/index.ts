@@ -5,10 +5,10 @@
 //   expose.ts   how other modules add their counters and gauges
 // In a group of workers, `app.metricsSource` is replaced (src/host/worker.ts), so that one scrape covers all of them.
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
-import { type Aggregator, Gauge, Registry } from 'prom-client'
+import { type Aggregator, Gauge, type Metric, Registry } from 'prom-client'
 import { ensure } from '../../base/ensure.ts'
 import { bool, either, list, number, type OptionsOf, oneOf, path, resolveOptions } from '../../base/options.ts'
-import { fleetPlugin, hasOwnRoute } from '../compat/index.ts'
+import { fleetPlugin, guestOf, hasOwnRoute } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { operators, operatorsOnly } from '../operators/index.ts'
 import { operatorsConfig, ownRoute } from '../own-routes.ts'
@@ -44,6 +44,24 @@ export type MetricsFormat = 'prometheus' | 'openmetrics'
 const contentTypes: Readonly<Record<MetricsFormat, string>> = {
   prometheus: Registry.PROMETHEUS_CONTENT_TYPE,
   openmetrics: Registry.OPENMETRICS_CONTENT_TYPE,
+}
+
+/** The registry of an app. */
+class AppRegistry extends Registry {
+  readonly #app: FastifyInstance
+
+  constructor(app: FastifyInstance) {
+    super()
+    this.#app = app
+  }
+
+  /** @throws FLEET_ERR_PLUGIN_CONFLICT if a plugin of fleet is registered in two scopes */
+  override registerMetric<T extends string>(metric: Metric<T>): void {
+    const { name } = metric as unknown as { readonly name: string }
+    const conflict = this.getSingleMetric(name) && guestOf(this.#app)?.secondMetric(name)
+    if (conflict) throw conflict
+    super.registerMetric(metric)
+  }
 }
 
 /** A registry's metrics in either format. A format belongs to a registry, so OpenMetrics needs a second registry. */
@@ -117,7 +135,7 @@ const plugin: FastifyPluginAsync<MetricsOptions> = async (app, given) => {
   await ensure(app, identity, load, operators)
   const options = resolveOptions('metrics', metricsOptions, given)
   app.fleet.configure('metrics', options)
-  const registry = new Registry()
+  const registry = new AppRegistry(app)
   app.decorate('metrics', registry)
   app.decorate('metricsSource', { text: (format: MetricsFormat) => scrape(registry, format) })
   if (options.runtime) collectRuntime(registry)

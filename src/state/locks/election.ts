@@ -24,14 +24,18 @@ export interface CandidateParts {
   readonly announce: () => Promise<void>
 }
 
-/** Pause after a failure of the job or of Redis: long enough for another instance to take over, ms. */
+/** Pause after a failure of Redis, ms. */
 const retryMs = 500
+/** First and longest pause after a failure of the job, ms. */
+const [minPauseMs, maxPauseMs] = [1_000, 30_000]
 
 /** Tries to acquire the lease, leads while it has it, and tries again. */
 export class Candidate implements Leadership {
   readonly #parts: CandidateParts
   #lease: Lease | undefined
-  #stopped = false
+  readonly #stopping = new AbortController()
+  /** Pause after the last failure of the job, before jitter, ms. */
+  #pauseMs = 0
   #reconsidered = false
   #wake: () => void = () => {}
   /** Resolves once this instance has left the election. */
@@ -42,12 +46,16 @@ export class Candidate implements Leadership {
     this.ended = this.#campaign()
   }
 
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted
+  }
+
   get leading(): boolean {
     return this.#lease !== undefined && !this.#lease.signal.aborted
   }
 
   stop(): Promise<void> {
-    this.#stopped = true
+    this.#stopping.abort()
     this.reconsider()
     return this.ended
   }
@@ -66,22 +74,25 @@ export class Candidate implements Leadership {
       this.#reconsidered = false
       if (eligible()) {
         const got = await Lease.acquire(store, name, ttlMs).catch(() => retryMs)
-        if (got instanceof Lease) waitMs = (await this.#lead(got)) ? 0 : retryMs
-        else waitMs = got + 1
+        waitMs = got instanceof Lease ? 0 : got + 1
+        if (got instanceof Lease) await this.#backOff(await this.#lead(got))
       }
       if (!this.#stopped && !this.#reconsidered && waitMs > 0) await this.#pause(waitMs)
     }
   }
 
-  /** @returns `false` if the job failed */
-  async #lead(lease: Lease): Promise<boolean> {
+  /** @returns the pause after a failure of the job, ms; 0 if it did not fail */
+  async #lead(lease: Lease): Promise<number> {
     const { name, fn, log, ttlMs } = this.#parts
     this.#lease = lease
     log.info({ name, token: lease.token }, 'leader: this instance leads')
-    let failed = false
+    const since = performance.now()
+    let pauseMs = 0
     const job = (async () => fn(lease.signal))().catch((err: unknown) => {
-      failed = !lease.signal.aborted
-      if (failed) log.error({ err, name }, 'leader: the job failed; another instance may take over')
+      if (!lease.signal.aborted) {
+        pauseMs = this.#nextPauseMs(performance.now() - since)
+        log.error({ err, name, pauseMs }, 'leader: the job failed; another instance may take over')
+      }
       lease.resign(err)
     })
     this.#resignUnlessEligible()
@@ -97,7 +108,19 @@ export class Candidate implements Leadership {
     this.#lease = undefined
     log.info({ name, lost: lease.lost }, 'leader: this instance no longer leads')
     await this.#parts.announce()
-    return !failed
+    return pauseMs
+  }
+
+  /** Doubles with each failure, unless the job ran for longer than the last pause. */
+  #nextPauseMs(ranMs: number): number {
+    const doubled = ranMs > this.#pauseMs ? 0 : this.#pauseMs * 2
+    this.#pauseMs = Math.min(Math.max(doubled, minPauseMs), maxPauseMs)
+    return Math.round(this.#pauseMs * (0.5 + Math.random() / 2))
+  }
+
+  /** Only {@link stop} ends it: instances whose jobs all fail would otherwise wake each other at once. */
+  async #backOff(ms: number): Promise<void> {
+    if (ms > 0) await sleep(ms, undefined, { ref: false, signal: this.#stopping.signal }).catch(() => {})
   }
 
   #resignUnlessEligible(): void {

@@ -49,6 +49,10 @@ declare module 'fastify' {
     /**
      * Runs `fn` on exactly one instance, from when the app is ready. The instance leads until its signal aborts, even if `fn`
      * has returned: when the lease is lost, or the instance drains or closes. If it dies, another one takes over within `ttlMs`.
+     *
+     * If `fn` throws, the error is logged, and the instance stops leading. Another one may lead at once. This one takes part again
+     * after 0.5 to 1 s, twice that after the next failure, and so on up to 15 to 30 s. A run that lasted longer than the last pause
+     * starts over at the first one.
      */
     leader(name: string, fn: (signal: AbortSignal) => unknown, options?: Pick<LockOptions, 'ttlMs'>): Leadership
   }

@@ -48,7 +48,7 @@ import {
   sessionOptions,
 } from './options.ts'
 import { TrackedRecordStore } from './redis-store.ts'
-import type { SessionBackend, Sessions } from './repository.ts'
+import { describeType, isSet, type SessionBackend, type Sessions } from './repository.ts'
 import type { Session } from './session.ts'
 import { createSigner } from './signer.ts'
 
@@ -151,7 +151,16 @@ function openQuota(app: FastifyInstance, limits: Required<AnonymousOptions> | fa
   return new ClientQuota(limits, exceeded)
 }
 
-const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
+/** Warns once if the field of the user holds a value that identifies no user. */
+function warnOfUnlisted(app: FastifyInstance, sessions: Sessions): void {
+  sessions.onUnlisted = (field, value) => {
+    sessions.onUnlisted = () => {}
+    app.log.warn(
+      `session: saved, but not listed by user, because \`session.${field}\` holds ${describeType(value)}; ` +
+        '`app.sessions.list()` and `destroyAll()` do not find it; store the id of the user, a string or a number',
+    )
+  }
+}
 
 const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   await ensure(app, redis)
@@ -170,6 +179,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
   const { ttlMs, touchAfterMs = Math.floor(ttlMs / 10), anonymous, userId } = options
   const opened = await openStore(app, options)
   const { kind, store, backend, sessions } = opened
+  if (sessions) warnOfUnlisted(app, sessions)
   addMetrics(app, opened)
   app.fleet.describe('sessionStore', kind)
   app.fleet.configure('session', { ...options, touchAfterMs })

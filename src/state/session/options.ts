@@ -96,7 +96,7 @@ export const sessionOptions = {
    * announces every change; a missed announcement counts for at most 1 s. `fleet` with Redis only.
    */
   track: bool.default(false),
-  /** The field of a session that identifies its user, for `app.sessions`. It must hold a string or a number. `fleet` only. */
+  /** The field of a session that identifies its user by a string or a number, for `app.sessions`; `fleet` only. */
   userId: text.default('userId'),
   /**
    * While the store is unavailable: respond 503 with `Retry-After` (`reject`), or continue with an empty session that is

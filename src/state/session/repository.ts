@@ -1,3 +1,4 @@
+import { FleetError } from '../../base/errors.ts'
 import { both, chain, type MaybePromise } from '../../base/maybe-promise.ts'
 import { lifetimeOf, type StoredCookie } from './cookie.ts'
 import {
@@ -74,6 +75,8 @@ export class Sessions implements SessionBackend {
   readonly rewritesOnSave: boolean
   readonly maxBytes: number
   readonly counts: SessionCounts = new SessionCounts()
+  /** Called for each save whose field `userId` identifies no user. @internal */
+  onUnlisted: (field: string, value: unknown) => void = () => {}
   readonly #store: RecordStore
   readonly #ttlMs: number
   readonly #userId: string
@@ -88,9 +91,13 @@ export class Sessions implements SessionBackend {
     this.#userId = userId
   }
 
-  /** Lists the live sessions of a user. @throws FLEET_ERR_STATE_UNAVAILABLE */
+  /**
+   * Lists the live sessions of a user.
+   *
+   * @throws FLEET_ERR_STATE_UNAVAILABLE, FLEET_ERR_OPTION_INVALID if `userId` identifies no user, for example `'undefined'`
+   */
   async list(userId: string | number): Promise<UserSession[]> {
-    const user = String(userId)
+    const user = requireUser(userId)
     const ids = await this.#store.idsOfUser(user)
     const records = await Promise.all(ids.map((id) => this.load(id)))
     const sessions: UserSession[] = []
@@ -109,10 +116,10 @@ export class Sessions implements SessionBackend {
    *
    * @param except a session to keep, e.g. the current one for "log out everywhere else"
    * @returns how many sessions ended
-   * @throws FLEET_ERR_STATE_UNAVAILABLE
+   * @throws FLEET_ERR_STATE_UNAVAILABLE, FLEET_ERR_OPTION_INVALID if `userId` identifies no user, for example `'undefined'`
    */
   async destroyAll(userId: string | number, { except }: { except?: string } = {}): Promise<number> {
-    const user = String(userId)
+    const user = requireUser(userId)
     const ids = (await this.#store.idsOfUser(user)).filter((id) => id !== except)
     const ended = await Promise.all(ids.map((id) => this.#store.destroy(id)))
     await Promise.all(ids.map((id) => this.#store.removeFromUser(user, id)))
@@ -140,7 +147,7 @@ export class Sessions implements SessionBackend {
 
   create(id: string, data: SessionData, cookie: StoredCookie): MaybePromise<unknown> {
     const ttlMs = lifetimeOf(cookie, this.#ttlMs)
-    const user = this.#userOf(data)
+    const user = this.#userToIndex(data)
     const text = serialize(data)
     checkSize(text, this.maxBytes)
     // The index comes first, so that destroyAll() finds every session that exists.
@@ -155,7 +162,7 @@ export class Sessions implements SessionBackend {
     const text = serialize(data)
     checkSize(text, this.maxBytes, baseline)
     const before = this.#userInText(baseline)
-    const user = this.#userOf(data)
+    const user = this.#userToIndex(data)
     const ttlMs = cookie ? lifetimeOf(cookie, this.#ttlMs) : 0
     const written = this.rewritesOnSave
       ? this.#store.replace(id, joinText(JSON.stringify(cookie), text), ttlMs)
@@ -184,9 +191,15 @@ export class Sessions implements SessionBackend {
     })
   }
 
+  #userToIndex(data: SessionData): string | undefined {
+    const user = this.#userOf(data)
+    const value = data[this.#userId]
+    if (user === undefined && isSet(value)) this.onUnlisted(this.#userId, value)
+    return user
+  }
+
   #userOf(data: SessionData): string | undefined {
-    const user = data[this.#userId]
-    return typeof user === 'string' || typeof user === 'number' ? String(user) : undefined
+    return userOf(data[this.#userId])
   }
 
   #userInText(text: string): string | undefined {
@@ -198,6 +211,31 @@ export class Sessions implements SessionBackend {
       return undefined
     }
   }
+}
+
+/** Whether a field of a session has a value. */
+export const isSet = (value: unknown): boolean => ![undefined, null, false, ''].includes(value as null)
+
+/** Texts of values that identify no user. All sessions with such a value would be those of one user. */
+const noUsers: ReadonlySet<string> = new Set(['', 'undefined', 'null', 'NaN', '[object Object]'])
+
+function userOf(value: unknown): string | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) ? String(value) : undefined
+  return typeof value === 'string' && !noUsers.has(value) ? value : undefined
+}
+
+function requireUser(value: unknown): string {
+  const user = userOf(typeof value === 'bigint' ? String(value) : value)
+  if (user !== undefined) return user
+  throw new FleetError('FLEET_ERR_OPTION_INVALID', `\`userId\` must be the id of a user, not ${describeType(value)}`)
+}
+
+/** The type of a value, or the text of a string that identifies no user. */
+export const describeType = (value: unknown): string => {
+  if (typeof value === 'string') return `the string '${value}'`
+  if (value === null || value === undefined) return String(value)
+  if (Array.isArray(value)) return 'an array'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
 
 function lastVisit(cookie: StoredCookie): Pick<UserSession, 'expires' | 'lastSeen' | 'device'> {

@@ -43,7 +43,6 @@ describe('fleet up tells why an app never becomes ready', { concurrency: 2 }, ()
       `${plain}await app.listen({ port: 0 })\nconsole.log('port', app.server.address().port)\n`,
       /is not ready: it listens on port \d+; listen on PORT, which is \d+: app\.listen/,
     ],
-    ['does not listen', 'setInterval(() => {}, 1000)\n', /is not ready: it does not listen yet; listen on PORT/],
     [
       'listens on another address',
       `${plain}await app.listen({ port: Number(process.env.PORT), host: '127.0.0.2' })\n`,
@@ -70,6 +69,19 @@ describe('fleet up tells why an app never becomes ready', { concurrency: 2 }, ()
       assert.match(up.stderr, /stopped before it was ready/)
     })
   }
+
+  test('an app that does not listen: is still starting at first, and is told how after 15 s', async () => {
+    const up = await fleetUp(project({ 'app.ts': 'setInterval(() => {}, 1000)\n' }), alone)
+    await up.waitFor(/starting 1 × app\.ts/)
+    await within(3_000, 'the state', () => /app-1-\w+ is still starting\n/.test(up.stderr), [up.pid])
+    assert.doesNotMatch(up.stderr, /is not ready/)
+    await within(16_000, 'the reason', () => /is not ready: it does not listen yet; listen on PORT/.test(up.stderr), [
+      up.pid,
+    ])
+    assert.equal(up.stderr.match(/is still starting/g)?.length, 1)
+    await up.kill('SIGTERM')
+    assert.match(up.stderr, /stopped before it was ready/)
+  })
 
   test('several instances that listen on one fixed port fail with the fix', async () => {
     const app = `${plain}app.get('/ready', async () => ({}))\nawait app.listen({ port: Number(process.env.FIXED) })\n`

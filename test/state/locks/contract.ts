@@ -179,7 +179,7 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
         throw new Error('not yet')
       })
       await until(() => at.length === 2)
-      assert.ok((at[1] as number) - (at[0] as number) >= 400)
+      assert.ok((at[1] as number) - (at[0] as number) >= 499)
     })
 
     test('no instance leads before it is ready; an app that never listens leads too', async () => {

@@ -3,7 +3,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Candidate } from '../../../src/state/locks/election.ts'
 import { until } from '../../helpers/until.ts'
-import { FakeStore, mockTimers } from './fake-store.ts'
+import { clock, FakeStore, mockTimers } from './fake-store.ts'
 
 const ttlMs = 3_000
 
@@ -104,8 +104,9 @@ describe('a candidate', () => {
     assert.deepEqual([store.commands.length, candidate.leading], [3, true])
   })
 
-  test('releases the lease of a failed job and pauses for half a second, so that another instance leads', async (t) => {
+  test('releases the lease of a failed job and pauses, so that another instance leads', async (t) => {
     mockTimers(t)
+    t.mock.method(Math, 'random', () => 0)
     const { candidate, job, events } = campaign(t)
     job.run = async () => {
       job.run = async () => undefined
@@ -117,6 +118,54 @@ describe('a candidate', () => {
     await pass(t, 1)
     assert.deepEqual(events.slice(6), ['acquire 3000', 'lead'])
     assert.equal(candidate.leading, true)
+  })
+
+  test('pauses longer after each failure, up to 30 s, whatever other instances announce', async (t) => {
+    const { pass: tick } = clock(t)
+    t.mock.method(Math, 'random', () => 1)
+    const { candidate, store, job, events } = campaign(t)
+    const turns = async (): Promise<void> => {
+      for (let i = 0; i < 8; i++) await turn()
+    }
+    const runs = (): number => events.filter((event) => event === 'lead').length
+    job.run = async () => {
+      throw new Error('not yet')
+    }
+    await turns()
+    for (const [i, seconds] of [1, 2, 4, 8, 16, 30, 30].entries()) {
+      candidate.reconsider()
+      await tick(seconds * 1_000 - 1)
+      await turns()
+      assert.equal(runs(), i + 1, `${seconds} s`)
+      await tick(1)
+      await turns()
+      assert.equal(runs(), i + 2, `${seconds} s`)
+    }
+    assert.equal(events.filter((event) => event === 'error job failed').length, runs())
+
+    const work = Promise.withResolvers<void>()
+    job.run = () => work.promise
+    await tick(30_000)
+    await turns()
+    assert.equal(candidate.leading, true)
+    store.renewed = async () => true
+    for (let i = 0; i < 40; i++) await tick(1_000)
+    work.reject(new Error('after 40 s'))
+    await turns()
+    const before = runs()
+    await tick(1_000)
+    await turns()
+    assert.equal(runs(), before + 1, 'a long run starts over at the first pause')
+  })
+
+  test('that pauses after a failure ends at once when it stops', async (t) => {
+    const { candidate, job, events } = campaign(t)
+    job.run = async () => {
+      throw new Error('not yet')
+    }
+    await until(() => events.includes('announce'))
+    await candidate.stop()
+    assert.equal(events.filter((event) => event === 'lead').length, 1)
   })
 
   test('reports no failure of a job that its own abort ended', async (t) => {

@@ -168,6 +168,18 @@ describe('with Redis', () => {
     }
     await until(() => running === 0)
   })
+
+  test('instances whose job fails pause, and do not pass it back and forth', async () => {
+    const all = await Promise.all([start(server.url, {}, 'failing'), start(server.url, {}, 'failing')])
+    const at: number[][] = [[], []]
+    for (const [i, app] of all.entries())
+      app.fleet.leader('job', () => {
+        at[i]?.push(performance.now())
+        throw new Error('not yet')
+      })
+    await until(() => at.every((runs) => runs.length >= 2))
+    for (const [first = 0, second = 0] of at) assert.ok(second - first >= 499)
+  })
 })
 
 describe('while Redis is unavailable', () => {

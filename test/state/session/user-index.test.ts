@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
+import Fastify from 'fastify'
+import { session } from '../../../src/state/session/index.ts'
 import { MemoryRecordStore } from '../../../src/state/session/memory-store.ts'
 import { Sessions } from '../../../src/state/session/repository.ts'
 
@@ -37,6 +39,21 @@ describe('the index of a user, when a session', () => {
         [],
       )
     assert.equal(sessions.counts.created, 7)
+  })
+
+  test('holds no id of a user: it is saved, and reported', () => {
+    const reported: unknown[] = []
+    sessions.onUnlisted = (field, value) => reported.push([field, value])
+    const noIds = [{ id: 7 }, ['ann'], true, Number.NaN, 'undefined', 'null', '[object Object]']
+    for (const userId of [...noIds, undefined, null, false, '', 0, 'ann']) {
+      const calls = during(() => sessions.create('s', { userId }, {}))
+      assert.equal(calls.length, userId === 0 || userId === 'ann' ? 1 : 0, String(userId))
+    }
+    update({}, { userId: { id: 8 } })
+    assert.deepEqual(
+      reported,
+      [...noIds, { id: 8 }].map((value) => ['userId', value]),
+    )
   })
 
   test('changes its user, or has none any more', () => {
@@ -120,6 +137,36 @@ describe('the index of a user, when a session', () => {
       during(() => sessions.destroy('s', baseline)),
       [['remove', 'ann', 's']],
     )
+  })
+})
+
+describe('list() and destroyAll()', () => {
+  test('reject what identifies no user', async () => {
+    const sessions = new Sessions(new MemoryRecordStore())
+    for (const value of ['undefined', 'null', '', '[object Object]', Number.NaN, undefined, null, {}, ['ann'], true])
+      for (const method of ['list', 'destroyAll'] as const)
+        await assert.rejects(sessions[method](value as string), { code: 'FLEET_ERR_OPTION_INVALID' }, String(value))
+    await assert.rejects(sessions.list('undefined'), {
+      message: /must be the id of a user, not the string 'undefined'/,
+    })
+    assert.equal(await sessions.destroyAll(7n as never), 0)
+  })
+
+  test('find no session whose user is an object; one warning names the field and the type', async (t) => {
+    const warnings: string[] = []
+    const stream = { write: (line: string) => warnings.push(JSON.parse(line).msg) }
+    const app = Fastify({ logger: { level: 'warn', stream } })
+    t.after(() => app.close())
+    await app.register(session, { secret: 'x'.repeat(32), cookie: { secure: false }, userId: 'account' })
+    app.get('/', async ({ session }) => {
+      Object.assign(session, { account: { id: 7 } })
+      return ''
+    })
+    for (let i = 0; i < 2; i++) assert.equal((await app.inject('/')).cookies.length, 1)
+    const said = warnings.filter((line) => line.includes('not listed by user'))
+    assert.equal(said.length, 1)
+    assert.match(String(said), /`session\.account` holds an object/)
+    assert.deepEqual(await app.sessions.list('7'), [])
   })
 })
 
