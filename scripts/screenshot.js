@@ -2,12 +2,13 @@
 // drains an instance, and writes docs/images/dashboard-light.webp and dashboard-dark.webp. dashboard.sha256 is that of the page they show.
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { launch, stopAll } from '../src/cli/up/child.ts'
 import { launchChromium } from '../test/helpers/chromium.ts'
 
-const root = new URL('..', import.meta.url)
+const root = fileURLToPath(new URL('..', import.meta.url))
 const [width, height] = [1100, 560]
 /** Until the lines of the instances reach from one side to the other, ms. */
 const loadMs = 110_000
@@ -16,10 +17,10 @@ const drainMs = 12_000
 
 /** Of the files that the page is made of. */
 export function pageHash() {
-  const folder = new URL('src/dashboard/assets/', root)
+  const folder = join(root, 'src/dashboard/assets')
   const hash = createHash('sha256')
   for (const file of readdirSync(folder).filter((name) => name.startsWith('page.')))
-    hash.update(readFileSync(new URL(file, folder)))
+    hash.update(readFileSync(join(folder, file)))
   return hash.digest('hex')
 }
 
@@ -52,11 +53,11 @@ async function capture() {
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme })
     const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: 80 })
-    const file = new URL(`docs/images/dashboard-${colorScheme}.webp`, root)
+    const file = join(root, `docs/images/dashboard-${colorScheme}.webp`)
     writeFileSync(file, Buffer.from(data, 'base64'))
     console.log(file.pathname)
   }
-  writeFileSync(new URL('docs/images/dashboard.sha256', root), `${pageHash()}\n`)
+  writeFileSync(join(root, 'docs/images/dashboard.sha256'), `${pageHash()}\n`)
   done.abort()
   await visits
   await browser.close()
