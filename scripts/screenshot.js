@@ -35,7 +35,7 @@ async function visit(url, signal) {
 
 async function capture() {
   const args = ['src/cli/main.ts', 'up', '--front', 'node', '--json', ...process.argv.slice(2)]
-  const fleet = launch(process.execPath, args, { cwd: root.pathname, env: { FLEET_PORT: '0' }, stopSignal: 'SIGINT' })
+  const fleet = launch(process.execPath, args, { cwd: root, env: { FLEET_PORT: '0' }, stopSignal: 'SIGINT' })
   const started = JSON.parse(await fleet.waitFor(/^\{[\s\S]*\}\s*$/, 300_000).then(() => fleet.stdout))
   const done = new AbortController()
   const visits = Promise.all(Array.from({ length: 6 }, () => visit(started.front.url, done.signal)))
