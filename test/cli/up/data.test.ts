@@ -16,7 +16,7 @@ import { Redis } from 'ioredis'
 const redis = new Redis(process.env.REDIS_URL)
 const server = createServer(async ({ url }, response) => {
   response.setHeader('connection', 'close')
-  response.end(url === '/ready' ? '' : await redis.incr('count') + ' ' + process.env.SESSION_SECRET)
+  response.end(url === '/' ? await redis.incr('count') + ' ' + process.env.SESSION_SECRET : '')
 })
 server.listen(process.env.PORT, process.env.HOST)
 process.on('SIGTERM', () => process.exit(0))
@@ -39,7 +39,7 @@ describe('fleet up --data', { concurrency: true }, () => {
       const { front } = JSON.parse((await up.waitFor(/^\{.*\}\n/m))[0])
       responses.push(await (await fetch(front.url)).text())
       if (run === 1) {
-        const second = await fleetUp(folder, args)
+        const second = await fleetUp(folder, args.slice(0, -1))
         assert.deepEqual(await second.exit, { code: 1, signal: null })
         const message = new RegExp(`FLEET_ERR_SERVICE_FAILED .*--data kept: process ${up.pid} uses it; stop that`)
         assert.match(second.stderr, message)
