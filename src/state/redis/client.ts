@@ -146,7 +146,7 @@ export function connect(
     if (isLimited) limitNode(client, commandTimeoutMs)
     const { connectTimeout, retryStrategy } = common
     const watchers = nodes.map((node) => new (ioredis().Redis)({ ...node, connectTimeout, retryStrategy }))
-    followFailovers(client, name, watchers)
+    unfollow.set(client, followFailovers(client, name, watchers))
     return { client, kind: 'sentinel' }
   }
   const client = new (ioredis().Redis)({ ...common, ...address })
@@ -191,8 +191,12 @@ export async function ready(client: RedisClient, timeoutMs: number): Promise<boo
   return client.status === 'ready'
 }
 
+/** Closes the connections to sentinels of a client. */
+const unfollow = new WeakMap<RedisClient, () => void>()
+
 /** Sends QUIT, so that commands in flight get their replies. Cuts the connection after `timeoutMs`. */
 export async function close(client: RedisClient, timeoutMs: number): Promise<void> {
+  unfollow.get(client)?.()
   if (client.status === 'end') return
   if (client.status === 'ready') await within(timeoutMs, client.quit())
   client.disconnect()

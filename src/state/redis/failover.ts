@@ -11,9 +11,10 @@ import { isConnectedTo } from '../../base/internals/ioredis.ts'
  * Source: Redis, "Guidelines for Redis clients with support for Redis Sentinel", step 4 and the event `+switch-master`.
  *
  * @param name of the primary
- * @param sentinels a connection to each, which is closed with the client
+ * @param sentinels a connection to each
+ * @returns closes these connections. A client that is disconnected while it waits to reconnect emits no event
  */
-export function followFailovers(client: Redis, name: string, sentinels: readonly Redis[]): void {
+export function followFailovers(client: Redis, name: string, sentinels: readonly Redis[]): () => void {
   /** Reported while the client was not connected. */
   let reported: string | undefined
   const follow = (report: string): void => {
@@ -33,6 +34,8 @@ export function followFailovers(client: Redis, name: string, sentinels: readonly
     sentinel.on('error', () => {})
     sentinel.on('ready', () => void sentinel.subscribe('+switch-master').catch(() => {}))
     sentinel.on('message', (_channel, report: string) => follow(report))
-    client.once('end', () => sentinel.disconnect())
+  }
+  return () => {
+    for (const sentinel of sentinels) sentinel.disconnect()
   }
 }

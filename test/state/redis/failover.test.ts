@@ -16,10 +16,10 @@ function start() {
     subscribe: async (channel: string) => void calls.push(`subscribe ${channel}`),
     disconnect: () => void calls.push('sentinel ends'),
   })
-  followFailovers(client as unknown as Redis, 'fleet', [sentinel as unknown as Redis])
+  const close = followFailovers(client as unknown as Redis, 'fleet', [sentinel as unknown as Redis])
   const report = (to: string, name = 'fleet'): void =>
     void sentinel.emit('message', '+switch-master', `${name} 10.0.0.9 6379 ${to}`)
-  return { calls, client, sentinel, report }
+  return { calls, client, sentinel, report, close }
 }
 
 describe('a client that follows failovers', () => {
@@ -59,12 +59,12 @@ describe('a client that follows failovers', () => {
     assert.deepEqual(calls, [])
   })
 
-  it('survives a sentinel without a connection, subscribes with each new one, and ends with the client', () => {
-    const { calls, client, sentinel } = start()
+  it('survives a sentinel without a connection, subscribes with each new one, and ends when it is closed', () => {
+    const { calls, sentinel, close } = start()
     sentinel.emit('error', new Error('refused'))
     sentinel.emit('ready')
     sentinel.emit('ready')
-    client.emit('end')
+    close()
     assert.deepEqual(calls, ['subscribe +switch-master', 'subscribe +switch-master', 'sentinel ends'])
   })
 })
