@@ -73,7 +73,7 @@ export default defineConfig({
     /\/(?:src|deploy|nginx|haproxy|scripts|test|bench|examples|prisma)(?:\/|$)/,
     /(?:LICENSE|\.(?:ts|js|cjs|json|yml))$/,
   ],
-  markdown: { config: siteLinks, anchor: { slugify: githubAnchor } },
+  markdown: { languageAlias: { cjs: 'js' }, config: siteLinks, anchor: { slugify: githubAnchor } },
   // For pages outside docs/.
   vite: {
     resolve: { alias: [{ find: /^vue(?=$|\/)/, replacement: join(import.meta.dirname, '../node_modules/vue') }] },

@@ -34,7 +34,7 @@ describe('examples', () => {
   it('have a check and a line in the list each', () => {
     assert.deepEqual(Object.keys(checks).sort(), [...names].sort())
     const list = readFileSync(join(examples, 'README.md'), 'utf8')
-    const listed = Array.from(list.matchAll(/^\| \[([\w-]+)\]\(\1\) \|/gm), ([, name]) => name)
+    const listed = Array.from(list.matchAll(/^\| \[([\w-]+)\]\(\1\/README\.md\) \|/gm), ([, name]) => name)
     assert.deepEqual(listed.sort(), [...names].sort())
   })
 

@@ -95,7 +95,11 @@ export class LocalInstance {
    */
   async start(): Promise<void> {
     const child = this.#launch()
-    if (!(await this.#untilReady(child, AbortSignal.timeout(readyTimeoutMs), true))) throw this.#notReady(child)
+    if (!(await this.#untilReady(child, AbortSignal.timeout(readyTimeoutMs), true))) {
+      // Its last output may not have been read yet.
+      if (child.ended) await child.exit
+      throw this.#notReady(child)
+    }
     this.#supervised = this.#supervise(child)
   }
 
