@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Runs `iteration` over and over in `clients` concurrent loops, each with a pause of `pauseMs` (default 4) after a iteration.
+ * Runs `iteration` over and over in `clients` concurrent loops, each with a pause of `pauseMs` (default 4) after an iteration.
  *
  * @returns stops the loops and waits until the iterations in progress have ended
  */

@@ -1,7 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
-import { byName, type CheckContext, succeeded } from './context.ts'
-import type { Timeline } from './report.ts'
+import { byName, type CheckContext, outcomes, percentOf, succeeded, tolerates } from './context.ts'
+import type { CheckResults, Timeline } from './report.ts'
+
+/** Limit for the first responses of an instance, ms. */
+export const arrivalMs = 30_000
+export const pollMs = 20
 
 const clients = 4
 /** Pause of each client between two requests, ms. */
@@ -24,8 +29,11 @@ export class BackgroundLoad {
   readonly #failures: number[] = []
   readonly #events: { atMs: number; text: string }[] = []
   readonly #clients: Promise<void>[]
+  readonly #context: CheckContext
 
-  constructor({ front, path }: CheckContext) {
+  constructor(context: CheckContext) {
+    this.#context = context
+    const { front, path } = context
     this.#clients = Array.from({ length: clients }, async (_, i) => {
       const connection = front.connect()
       while (this.#running) {
@@ -62,6 +70,22 @@ export class BackgroundLoad {
   async stop(): Promise<void> {
     this.#running = false
     await Promise.all(this.#clients)
+  }
+
+  /**
+   * Passes if no more requests have failed than are allowed.
+   *
+   * @param when of the failures
+   */
+  report(results: CheckResults, when = '', fix?: string): void {
+    const { failed, total } = this
+    if (failed.length === 0) {
+      results.pass(`${plural(total, 'request')} meanwhile, none failed`)
+      return
+    }
+    const text = `${failed.length} of ${plural(total, 'request')} failed${when}: ${outcomes(failed)}`
+    if (!tolerates(this.#context, failed.length, total)) results.fail(text, fix)
+    else results.pass(`${text}; ${percentOf(failed.length, total)}, which --max-error-rate allows`)
   }
 
   timeline(check: Timeline['check']): Timeline {

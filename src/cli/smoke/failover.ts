@@ -1,15 +1,12 @@
 import type { Operators } from '../operators.ts'
 import { plural } from '../output.ts'
 import { waitUntil } from '../wait-until.ts'
-import { BackgroundLoad, seconds } from './background-load.ts'
-import { type CheckContext, outcomes, percentOf, tolerates } from './context.ts'
+import { arrivalMs, BackgroundLoad, pollMs, seconds } from './background-load.ts'
+import type { CheckContext } from './context.ts'
 import type { CheckResults, Timeline } from './report.ts'
 
 /** An instance has left rotation when it does not respond for this time under load, ms. */
 const silenceMs = 1_500
-/** Limit for the first response of the instance, ms. */
-const arrivalMs = 30_000
-const pollMs = 20
 
 /**
  * Drains and undrains one instance under steady load: no request may fail, and the instance must leave rotation and return.
@@ -55,11 +52,6 @@ export async function failover(
     await operators.command('undrain', drained.id).catch(() => undefined)
     await load.stop()
   }
-  if (load.failed.length === 0) results.pass(`${plural(load.total, 'request')} meanwhile, none failed`)
-  else {
-    const text = `${load.failed.length} of ${plural(load.total, 'request')} failed: ${outcomes(load.failed)}`
-    if (!tolerates(context, load.failed.length, load.total)) results.fail(text)
-    else results.pass(`${text}; ${percentOf(load.failed.length, load.total)}, which --max-error-rate allows`)
-  }
+  load.report(results)
   return load.timeline('failover')
 }

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process'
 import { usageError } from '../args.ts'
 import { plural } from '../output.ts'
 import { waitUntil } from '../wait-until.ts'
-import { BackgroundLoad, seconds } from './background-load.ts'
-import { byName, type CheckContext, outcomes, percentOf, tolerates } from './context.ts'
+import { arrivalMs, BackgroundLoad, pollMs, seconds } from './background-load.ts'
+import { byName, type CheckContext } from './context.ts'
 import type { CheckResults, Timeline } from './report.ts'
 
 /** Load before the command, ms. */
@@ -12,9 +12,6 @@ const beforeMs = 1_000
 const silenceMs = 300
 /** The failover is over when no request has failed for this time, ms. */
 const quietMs = 2_000
-/** Limit for the first responses of two instances, ms. */
-const arrivalMs = 30_000
-const pollMs = 20
 
 /**
  * Runs a command that ends an instance under steady load: the others must take over, without failed requests beyond the limit.
@@ -60,31 +57,14 @@ export async function kill(
       )
     }
     await load.stop()
-    reportFailures(load, failedBefore, killing, context, results)
+    const before = failedBefore > 0 ? `, ${failedBefore} of them before the command` : ''
+    const last = load.lastFailure > killing ? `, the last ${seconds(load.lastFailure - killing)} after it began` : ''
+    const fix = 'let the front repeat safe requests on another instance, or pass --max-error-rate'
+    load.report(results, before + last, fix)
     return load.timeline('kill')
   } finally {
     await load.stop()
   }
-}
-
-function reportFailures(
-  load: BackgroundLoad,
-  before: number,
-  killing: number,
-  context: CheckContext,
-  results: CheckResults,
-): void {
-  const { failed, total } = load
-  if (failed.length === 0) {
-    results.pass(`${plural(total, 'request')} meanwhile, none failed`)
-    return
-  }
-  const when = before > 0 ? `, ${before} of them before the command` : ''
-  const last = load.lastFailure > killing ? `, the last ${seconds(load.lastFailure - killing)} after it began` : ''
-  const text = `${failed.length} of ${plural(total, 'request')} failed${when}${last}: ${outcomes(failed)}`
-  if (tolerates(context, failed.length, total)) {
-    results.pass(`${text}; ${percentOf(failed.length, total)}, which --max-error-rate allows`)
-  } else results.fail(text, 'let the front repeat safe requests on another instance, or pass --max-error-rate')
 }
 
 /** Runs a command line in a shell, because it comes from the caller's own command line. */

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FleetEnv } from '../../base/env.ts'
-import { FleetError } from '../../base/errors.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
 import type { DataFolder } from './data.ts'
 import {
@@ -24,7 +23,8 @@ import type { LogLevel } from './log-view.ts'
 import { type AppNeeds, findNeeds } from './needs.ts'
 import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
-import { freePort, isPortFree } from './port.ts'
+import { freePort } from './port.ts'
+import { choosePorts } from './ports.ts'
 import { lastLines, type Server } from './server.ts'
 import { Tally } from './tally.ts'
 import { type Watch, watchFiles } from './watch.ts'
@@ -64,8 +64,6 @@ export interface LocalFleetOptions {
   onOutput?: LocalInstanceOptions['onOutput']
 }
 
-const defaultPort = 8080
-const defaultBasePort = 4001
 /** Longer than a front takes to notice a drain: HAProxy checks every 500 ms, the built-in balancer every second. */
 const defaultDrainDelayMs = 1_500
 /** The built-in balancer checks every second, HAProxy twice before an instance serves, and nginx tries it again after two. */
@@ -281,23 +279,6 @@ export interface FleetReport {
   readonly dashboard: string
   /** Missing programs, with the fix, and what else the front opened. */
   readonly notes: readonly string[]
-}
-
-/** @throws FLEET_ERR_PORT_TAKEN */
-async function choosePorts(env: FleetEnv, count: number): Promise<{ front: number; instances: number[] }> {
-  const base = env.FLEET_BASE_PORT ?? defaultBasePort
-  const front = env.FLEET_PORT === 0 ? await freePort() : (env.FLEET_PORT ?? defaultPort)
-  const instances = Array.from({ length: count }, (_, index) => base + index)
-  const wanted = [
-    ...instances.map((port) => ({ port, user: 'an instance', fix: 'FLEET_BASE_PORT=5001' })),
-    { port: front, user: 'the front', fix: 'FLEET_PORT=9090' },
-  ]
-  for (const { port, user, fix } of wanted) {
-    if (port <= 65_535 && (await isPortFree(port)) && (user === 'the front' || port !== front)) continue
-    const detail = `${port}, which ${user} needs; stop the program that uses it, or choose another port, e.g. ${fix} npm start`
-    throw new FleetError('FLEET_ERR_PORT_TAKEN', detail)
-  }
-  return { front, instances }
 }
 
 const secret = (): string => randomBytes(32).toString('base64url')

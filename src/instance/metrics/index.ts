@@ -74,14 +74,14 @@ export function scrape(registry: Registry, format: MetricsFormat): Promise<strin
 }
 
 type Printed = Awaited<ReturnType<Gauge['get']>>
-type Printable = Gauge & { readonly type: unknown; getForPromString?(): Promise<Printed> }
+type Printable = Gauge & { readonly type: unknown }
 
 /** A metric with a name of its own: for OpenMetrics, prom-client removes `_total` from the name of a counter for good. */
 function renamable(metric: Printable): Gauge {
   const copy = {
     name: (metric as unknown as Printed).name,
     type: metric.type,
-    get: async () => ({ ...(await (metric.getForPromString?.() ?? metric.get())), name: copy.name }),
+    get: async () => ({ ...(await metric.get()), name: copy.name }),
   }
   return copy as unknown as Gauge
 }
