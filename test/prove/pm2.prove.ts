@@ -119,9 +119,10 @@ prove('pm2: a process killed by SIGKILL costs only the requests that it was serv
     await traffic.more()
     const pids = await setup.pm2.pids()
     const victim = proof.random.pick(pids)
+    // The daemon passes connections to the killed process, and closes them, until its event loop has seen the end.
     const killed = await traffic.kill(async () => {
       process.kill(victim, 'SIGKILL')
-      await until(() => !isAlive(victim), { what: 'its end' })
+      await until(async () => !(await setup.pm2.pids()).includes(victim), { what: 'pm2 to have seen its end' })
     })
     await until(async () => !pids.includes(await setup.pidOf(silenceMs)), { what: 'its replacement' })
     await traffic.more()
