@@ -32,6 +32,8 @@ export class Member {
   /** Whether the app has the worker plugin, and so understands messages besides signals. */
   plugin = false
   readonly #worker: Worker
+  /** Whether it has ever accepted connections. */
+  #listened = false
   #watchers = new Set<() => void>()
 
   constructor(number: number, id: string, env: Readonly<Record<string, unknown>>, handlers: MemberHandlers) {
@@ -39,6 +41,7 @@ export class Member {
     this.id = id
     this.#worker = cluster.fork({ ...env, FLEET_WORKER: number, INSTANCE_ID: id })
     this.#worker.on('listening', () => {
+      this.#listened = true
       this.lastBeat = performance.now()
       // An app without the plugin cannot report more than that it listens.
       if (this.state === 'starting') this.#move(this.plugin ? 'listening' : 'ready')
@@ -111,7 +114,8 @@ export class Member {
     const timer = setTimeout(() => this.kill('SIGKILL'), timeoutMs)
     const { code, signal } = await this.ended
     clearTimeout(timer)
-    return code === 0 || signal === 'SIGTERM'
+    // A worker that is still starting may fail to listen, because this process has closed its sockets.
+    return code === 0 || signal === 'SIGTERM' || (!this.#listened && signal === null)
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -186,6 +186,17 @@ describe('stop', () => {
     assert.deepEqual(stopped, { value: 1 })
   })
 
+  it('returns 0 if a worker that had never listened fails', async (t) => {
+    const { supervisor, worker } = fakeGroup(t)
+    void supervisor.start()
+    await turn()
+    await worker(0).serve()
+    const stopped = outcome(supervisor.stop())
+    await worker(0).end(0)
+    await worker(1).end(1)
+    assert.deepEqual(stopped, { value: 0 })
+  })
+
   it('sends SIGTERM to a worker without the plugin or without a channel', async (t) => {
     const { supervisor, worker } = fakeGroup(t)
     void supervisor.start()
