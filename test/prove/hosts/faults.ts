@@ -15,10 +15,11 @@ export const causes: { readonly [F in Fault]: (site: Site) => Promise<void> | st
   'sends nothing': ({ network }) => network.drop('host-3', undefined),
   'is slow': ({ network }) => {
     const netem = hasNetem(network)
-    // Each response waits for its turn on the link, some hundred milliseconds under load.
+    // Each response waits for its turn on the link, some hundred milliseconds under load. The queue has space for all
+    // requests of the clients, so that the link is slow but drops nothing.
     const discipline = netem
       ? ['netem', 'delay', '100ms']
-      : ['tbf', 'rate', '400kbit', 'burst', '3000', 'limit', '20000']
+      : ['tbf', 'rate', '400kbit', 'burst', '3000', 'limit', '100000']
     network.slow('host-3', ...discipline)
     return netem ? undefined : 'a link of 400 kbit/s instead of a delay: the kernel has no sch_netem'
   },
