@@ -53,10 +53,13 @@ const sqlStates = lookup<Readonly<Record<string, FleetErrorCode>>>({
 
 /** `pg` raises these as plain errors, and Prisma passes them through. */
 const connectionErrors: RegExp =
-  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|client network socket disconnected|cannot use a pool after|connect E|read E|write E)/i
+  /^(timeout exceeded when trying to connect|query read timeout|connection terminated|client has encountered a connection error|client network socket disconnected|cannot use a pool after|getaddrinfo E|connect E|read E|write E)/i
 
-/** Prisma passes on the code of a system error that its adapter does not know, such as `EAI_AGAIN` of a name server. */
-const systemCodes: RegExp = /^E(?:AI_|CONN|HOST|NET|TIMEDOUT$|NOTFOUND$|PIPE$|ADDRNOTAVAIL$|MFILE$|NFILE$)/
+/**
+ * Prisma passes on the code of a system error that its adapter does not know, such as `EAI_AGAIN` of a name server, or
+ * `EINVAL` of one that is asked without a free file descriptor. Node's own codes, `ERR_…`, are defects.
+ */
+const systemCodes: RegExp = /^E(?!RR_)[A-Z_]+$/
 const isSystemError = ({ code, clientVersion }: PrismaError): boolean =>
   typeof clientVersion === 'string' && systemCodes.test(String(code))
 

@@ -88,6 +88,7 @@ describe('an error of Prisma', () => {
       'Client has encountered a connection error and is not queryable',
       'Cannot use a pool after calling end on the pool',
       'connect ECONNREFUSED 127.0.0.1:5432',
+      'getaddrinfo ENOTFOUND db.example',
       'Client network socket disconnected before secure TLS connection was established',
       'read ECONNRESET',
       'write EPIPE',
@@ -100,11 +101,21 @@ describe('an error of Prisma', () => {
   })
 
   it('is unavailability when Prisma passes on a system error, and not that of another library', () => {
-    for (const code of ['EAI_AGAIN', 'ENOTFOUND', 'ECONNABORTED', 'EHOSTUNREACH', 'ENETDOWN', 'ETIMEDOUT', 'EMFILE']) {
+    const codes = [
+      'EAI_AGAIN',
+      'ENOTFOUND',
+      'ECONNABORTED',
+      'EHOSTUNREACH',
+      'ENETDOWN',
+      'ETIMEDOUT',
+      'EMFILE',
+      'EINVAL',
+    ]
+    for (const code of codes) {
       assert.equal(codeOf({ code, clientVersion: '7.0.0' }), 'DATABASE_UNAVAILABLE', code)
       assert.equal(codeOf({ code }), undefined, code)
     }
-    for (const code of ['ENOENT', 'EACCES', 'ETIMEDOUT2', 'XEAI_AGAIN', undefined])
+    for (const code of ['ERR_INVALID_ARG_TYPE', 'ETIMEDOUT2', 'XEAI_AGAIN', undefined])
       assert.equal(codeOf({ code, clientVersion: '7.0.0' }), undefined, code)
   })
 

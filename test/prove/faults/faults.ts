@@ -25,8 +25,14 @@ const run = promisify(execFile)
 export const limit = (pid: number, resource: string, value: number | 'unlimited'): Promise<unknown> =>
   run('prlimit', ['--pid', String(pid), `--${resource}=${value}:`])
 
-const softLimit = (pid: number): number =>
-  Number(/^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1])
+/** Of open files; undefined for a process that has ended. */
+function softLimit(pid: number): number | undefined {
+  try {
+    return Number(/^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1])
+  } catch {
+    return undefined
+  }
+}
 
 /** From here on, a Redis can write nothing more to its append-only file. */
 export async function fillDisk({ server }: Node): Promise<() => Promise<unknown>> {
@@ -82,6 +88,8 @@ export const faults: readonly Fault[] = [
       const instance = anInstance(place, random)
       const { pid } = instance
       const before = softLimit(pid)
+      // The other fault has killed it.
+      if (before === undefined) return () => {}
       await limit(pid, 'nofile', instance.descriptors)
       return () => limit(pid, 'nofile', before).catch(() => {})
     },

@@ -107,10 +107,12 @@ export class Shop {
     return `http://127.0.0.1:${this.front.port}`
   }
 
-  /** The last errors that the instances logged. */
+  /** The last errors that the instances logged, those without a code of their own first. */
   get errors(): readonly string[] {
     const lines = this.instances.flatMap(({ child }) => child?.stdout.split('\n') ?? [])
-    return lines.filter((line) => /^\{"level":[56]0/.test(line)).slice(-5)
+    const errors = lines.filter((line) => /^\{"level":[56]0/.test(line))
+    const isExpected = (line: string): boolean => /"code":"FLEET_ERR_\w+_UNAVAILABLE"/.test(line)
+    return [...errors.filter((line) => !isExpected(line)).slice(-5), ...errors.filter(isExpected).slice(-2)]
   }
 
   /** Waits until every instance is healthy and gets requests from the front. */
