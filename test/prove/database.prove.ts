@@ -34,8 +34,10 @@ prove('writes, each read at once from another of three processes, cause no stale
       headers: { cookie: visitor.header, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { method: 'POST', body: JSON.stringify(body) }),
     })
-    if (!response.ok) counts.failed++
-    assert.equal(response.status, 200, path)
+    if (!response.ok) {
+      counts.failed++
+      assert.fail(`${path}: ${response.status} ${await response.text()}`)
+    }
     visitor.learn(response.headers.getSetCookie())
     return (await response.json()) as T
   }
