@@ -9,7 +9,8 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
-import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
+import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { asOurs, fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { expose, exposeGauge } from '../metrics/expose.ts'
@@ -75,6 +76,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   // Fastify listens on `localhost` with one server per address.
   app.addHook('onListen', async () => fastReject.install(app))
 
+  app.addHook('onRoute', (route) => void readRouteConfig(route, 'critical', bool))
   // Runs before the lifecycle's hook, so a shed request never counts as in flight.
   app.addHook('onRequest', (request, reply, done) => {
     if (fastReject.admits(request.raw)) {
