@@ -212,7 +212,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       hasWarned = true
       app.log.warn(
         'session: not saved, because its cookie is Secure and the request came without TLS; let the load balancer send ' +
-          'X-Forwarded-Proto, or set SESSION_COOKIE_SECURE=auto',
+          'X-Forwarded-Proto and list its address in TRUST_PROXY, or set SESSION_COOKIE_SECURE=auto',
       )
     },
   }
