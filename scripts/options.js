@@ -19,6 +19,9 @@ export const tables = [
   ['cache', 'src/state/cache/options.ts', 'cacheOptions'],
   ['cache.getOrSet', 'src/state/cache/options.ts', 'loadOptions'],
   ['config.cache', 'src/state/http-cache/options.ts', 'routeCacheOptions'],
+  ['config.idempotency', 'src/state/idempotency/options.ts', 'routeOptions'],
+  ['config.rateLimit', 'src/state/rate-limit/route-options.ts', 'routeLimitOptions'],
+  ['config.session', 'src/state/session/options.ts', 'routeSessionOptions'],
   ['dashboard', 'src/dashboard/index.ts', 'dashboardOptions'],
   ['database', 'src/database/database.ts', 'databaseOptions'],
   ['errorResponses', 'src/instance/error-responses.ts', 'errorResponsesOptions'],
@@ -161,7 +164,8 @@ export async function page() {
 
 Options of every plugin. Each is set under its plugin's name in the options of \`fleet\`, or in the options of the plugin
 itself. The strongest wins: code, then the environment, then the default. An unknown option and a value that is not accepted end
-the boot with an error that names both.
+the boot with an error that names both. \`config.NAME\` is for one route: \`app.get('/', { config: { NAME: … } }, handler)\`. There the error
+also names the route.
 
 <!-- Written by scripts/options.js from src. -->
 

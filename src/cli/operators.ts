@@ -7,8 +7,15 @@ import { member, Target, type TargetRequest, type TargetResponse } from './targe
 
 const root = '/api/v1/load-balancer'
 
+/** The checks of one instance, by name. */
+export interface CheckedInstance {
+  /** The instance whose checks these are. */
+  readonly checkedBy: string
+  readonly checks: Readonly<Record<string, Partial<CheckReport>>>
+}
+
 /** A fleet in one view: its instances, its totals, and the checks of the instance that responds. */
-export interface FleetStatus {
+export interface FleetStatus extends CheckedInstance {
   readonly fleet: string
   readonly serving: number
   /** Of all instances, per second. */
@@ -17,9 +24,6 @@ export interface FleetStatus {
   readonly p95: number
   /** Where sessions and cached values are kept; `none` without them. */
   readonly stores: { readonly session: string; readonly cache: string; readonly stateless: boolean }
-  /** The instance whose checks these are. */
-  readonly checkedBy: string
-  readonly checks: Readonly<Record<string, Partial<CheckReport>>>
   readonly instances: readonly Peer[]
 }
 
@@ -52,10 +56,6 @@ export class Operators {
     const figures = member((await this.#ask(`${root}/metrics`)).json, 'fleet')
     const { json: own } = await this.#ask(`${root}/health`)
     const stores = member(own, 'loadBalancer')
-    // An unhealthy instance responds 503. The path may be disabled, which leaves the status of each check.
-    const detailed = await this.#target.request('/health/detailed', { headers: this.#headers })
-    const checks = member(detailed.json, 'checks')
-    const known = Object.entries((member(own, 'dependencies') ?? {}) as Record<string, CheckReport['status']>)
     return {
       fleet: String(member(list, 'fleet') ?? ''),
       serving: instances.filter(({ state }) => state === 'serving').length,
@@ -66,10 +66,25 @@ export class Operators {
         cache: String(member(stores, 'cacheStore') ?? 'none'),
         stateless: member(stores, 'stateless') === true,
       },
-      checkedBy: String(member(checks ? detailed.json : own, 'instanceId') ?? ''),
-      checks:
-        (checks as FleetStatus['checks']) ?? Object.fromEntries(known.map(([name, status]) => [name, { status }])),
+      ...(await this.#checksOf(own)),
       instances,
+    }
+  }
+
+  /** The checks of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
+  async checks(): Promise<CheckedInstance> {
+    return this.#checksOf((await this.#ask(`${root}/health`)).json)
+  }
+
+  /** @param own the status of an instance, which may not be the one that responds next */
+  async #checksOf(own: unknown): Promise<CheckedInstance> {
+    // An unhealthy instance responds 503. The path may be disabled, which leaves the status of each check.
+    const detailed = await this.#target.request('/health/detailed', { headers: this.#headers })
+    const checks = member(detailed.json, 'checks') as CheckedInstance['checks'] | undefined
+    const known = Object.entries((member(own, 'dependencies') ?? {}) as Record<string, CheckReport['status']>)
+    return {
+      checkedBy: String(member(checks ? detailed.json : own, 'instanceId') ?? ''),
+      checks: checks ?? Object.fromEntries(known.map(([name, status]) => [name, { status }])),
     }
   }
 

@@ -124,7 +124,7 @@ async function readOwnWrites(
     hasWarned = true
     app.log.warn(
       `database: the cookie ${cookieName} is Secure and the request came without TLS, so browsers discard it and may read what ` +
-        'their writes replaced; let the load balancer send X-Forwarded-Proto, or set SESSION_COOKIE_SECURE=auto',
+        'their writes replaced; let the load balancer send X-Forwarded-Proto and list its address in TRUST_PROXY, or set SESSION_COOKIE_SECURE=auto',
     )
   }
   const secure = SESSION_COOKIE_SECURE ?? production

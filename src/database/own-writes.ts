@@ -1,7 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { cookieValues } from '../base/cookies.ts'
-import { isHttps, sendCookie } from '../instance/compat/cookies.ts'
+import { isHttps } from '../instance/client-key.ts'
+import { sendCookie } from '../instance/compat/cookies.ts'
 import type { Reader, Router } from './router.ts'
 
 /** Settings shared by all requests of an app. */

@@ -134,6 +134,17 @@ function differs(app: FastifyInstance, trust: TrustProxy | undefined, proxies: P
 }
 
 /**
+ * Whether the client uses TLS, as the connection or a trusted proxy says: one of `TRUST_PROXY` (or `identity.trustProxy`), or of
+ * Fastify's `trustProxy`. `X-Forwarded-Proto` of any other peer proves nothing.
+ */
+export function isHttps(request: Partial<FastifyRequest>): boolean {
+  if (request.protocol === 'https') return true
+  const forwarded = request.headers?.['x-forwarded-proto']
+  if (typeof forwarded !== 'string' || forwarded.split(',', 1)[0]?.trim() !== 'https') return false
+  return clientsOf(request as FastifyRequest).trusts(request.socket?.remoteAddress)
+}
+
+/**
  * The address of the client behind the proxies that `TRUST_PROXY` (or `identity.trustProxy`) trusts, independent of
  * Fastify's `trustProxy`. If neither is set, behind the proxies that Fastify's `trustProxy` trusts. Always an address,
  * whatever `X-Forwarded-For` contains; '' on a Unix domain socket.

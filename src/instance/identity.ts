@@ -32,8 +32,8 @@ export const identityOptions = {
   /** Share of traffic relative to other instances; 0 means none. */
   weight: int(0, 1000).env('FLEET_WEIGHT').default(100),
   /**
-   * Proxies that are trusted to name the client (`X-Forwarded-For`) for limits, idempotency keys, sessions and geo, and
-   * whose `X-Request-Id` is kept: all, none, the number of proxies between client and instance, or a list of addresses, CIDR
+   * Proxies that are trusted to name the client (`X-Forwarded-For`) for limits, idempotency keys, sessions and geo, to tell that
+   * the client uses TLS (`X-Forwarded-Proto`), and whose `X-Request-Id` is kept: all, none, the number of proxies between client and instance, or a list of addresses, CIDR
    * blocks, `loopback`, `linklocal`, `uniquelocal`.
    *
    * @default Fastify's own `trustProxy` for the client and none for the id

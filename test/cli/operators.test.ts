@@ -136,6 +136,7 @@ test('an instance that fails to respond is unreachable, not unauthorised', async
   t.after(() => app.close())
   let status = 0
   app.get('/api/v1/load-balancer/instances', async (_request, reply) => reply.code(status).send([]))
+  app.get('/api/v1/load-balancer/health', async () => ({}))
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
   for (const [code, message] of [
     ...[300, 500, 503].map((code) => [code, /FLEET_ERR_UNREACHABLE .*instances responded \d+/] as const),

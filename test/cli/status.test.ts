@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
+import ps from '../../src/cli/commands/ps.ts'
 import status from '../../src/cli/commands/status.ts'
 import fleet from '../../src/index.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -53,6 +54,14 @@ test('shows instances, totals, Redis and checks of a fleet with Redis, and that 
     return /Redis: down/.test(now.stdout) ? now : undefined
   })
   assert.match(without.stdout, /\nRedis: down, \S.*; sessions: redis/)
+  const listed = await until(async () => {
+    const { stdout } = await runCommand(ps, url, '--token', token)
+    return /is down.*: not connected/.test(stdout) ? stdout : undefined
+  })
+  assert.match(
+    listed,
+    /^INSTANCE [\s\S]*\n\ncheck redis of shop-2 is down, not critical: not connected\nWithout Redis, /,
+  )
   assert.match(without.stdout, /\nredis +down +no .*\S\n/)
 })
 

@@ -214,20 +214,39 @@ test('a plugin that is registered twice ends the boot with the fix', async () =>
     await assert.rejects(async () => boot(create().app), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
 })
 
-test('a plugin in two scopes that share the metrics of the app ends the boot with the fix', async () => {
-  const twice = async (plugin: Any, options = {}): Promise<unknown> => {
+/** These add a decorator of their scope, or a route, and share nothing. */
+const ofScope: readonly Option[] = [
+  'identity',
+  'operators',
+  'errorResponses',
+  'headers',
+  'metrics',
+  'geo',
+  'redis',
+  'worker',
+]
+
+test('a plugin in two scopes that share metrics or app.fleet ends the boot with the fix', async () => {
+  for (const option of all) {
     const { app } = create()
     await app.register(fleet.metrics)
     for (const prefix of ['/a', '/b'])
-      app.register(async (scope) => void (await scope.register(plugin, { ...options })), { prefix })
-    return app.ready()
+      app.register(async (scope) => void (await scope.register(plugins[option] as Any)), { prefix })
+    const boot = async (): Promise<unknown> => app.ready()
+    if (ofScope.includes(option)) {
+      await boot()
+      continue
+    }
+    const shared = '(app\\.fleet\\.\\w+|the metric fleet_\\w+)'
+    const message = new RegExp(
+      `\`(${option}\` of fastify-fleet|\\w+\` of fastify-fleet, which \`${option}\` requires,) is registered a second time, ` +
+        `in another scope of the app, whose scopes share ${shared}; register it once, in a parent of these scopes$`,
+    )
+    await assert.rejects(boot, { code: 'FLEET_ERR_PLUGIN_CONFLICT', message }, option)
   }
-  for (const [plugin, message] of [
-    [fleet.session, /`session` of fastify-fleet .*second time, .*fleet_sessions_\w+; register it once, in a parent/],
-    [fleet.cache, /second time, .*fleet_\w+; register it once, in a parent/],
-  ] as const)
-    await assert.rejects(twice(plugin), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
+})
 
+test('metrics of the app itself are rejected by prom-client', async () => {
   const { app } = create()
   await app.register(fleet.metrics)
   const own = (): unknown => new Gauge({ name: 'own', help: 'Own', registers: [app.metrics] })

@@ -190,8 +190,11 @@ describe('read-your-writes with lagging replicas', () => {
   })
 
   it('warns once if browsers would discard its cookie, because it is Secure and the request came without TLS', async (t) => {
-    process.env.SESSION_COOKIE_SECURE = 'true'
-    t.after(() => delete process.env.SESSION_COOKIE_SECURE)
+    const env = { SESSION_COOKIE_SECURE: 'true', TRUST_PROXY: 'loopback' }
+    Object.assign(process.env, env)
+    t.after(() => {
+      for (const name of Object.keys(env)) delete process.env[name]
+    })
     const [app] = await shops(1)
     assert.ok(app)
     const warn = t.mock.method(app.log, 'warn')

@@ -44,6 +44,11 @@ describe('docs/guarantees.md', () => {
       for (const test of tests) {
         const [file = '', title] = test.split(' › ')
         assert.ok(existsSync(join(root, file)), `${id}: ${file} does not exist`)
+        assert.doesNotMatch(
+          file,
+          /\.prove\.ts$/,
+          `${id}: npm test does not run ${file}; let the proof name the promise`,
+        )
         if (title !== undefined) assert.ok(titlesIn(file).includes(title), `${id}: ${file} has no test: ${title}`)
       }
     }

@@ -6,7 +6,7 @@ import { composeRolling, containers } from '../deploy/fronts/compose.ts'
 import { haproxyRotation } from '../deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../deploy/fronts/nginx.ts'
 import { pm2Rolling } from '../deploy/fronts/pm2.ts'
-import { readStatus } from '../deploy/instance-status.ts'
+import { initialStatus } from '../deploy/instance-status.ts'
 import { blueGreen, canary, type Release, rolling, survey } from '../deploy/plans.ts'
 import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
@@ -174,7 +174,7 @@ async function pm2Plan(values: Given, file: string | undefined): Promise<DeployP
     url,
     version: version(values),
     color: values.color,
-    before: (await readStatus(url)).version,
+    before: (await initialStatus(url)).version,
     timeoutMs: timeout(values),
     restore: values.restore === undefined ? undefined : splitCommand('restore', values.restore),
   })

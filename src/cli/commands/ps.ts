@@ -1,7 +1,7 @@
 import { lookup } from '../../base/dictionary.ts'
 import type { Peer } from '../../instance/identity.ts'
 import { type Command, defineCommand } from '../args.ts'
-import { operatorOptions, operatorsFrom } from '../operators.ts'
+import { type CheckedInstance, operatorOptions, operatorsFrom } from '../operators.ts'
 import type { Output } from '../output.ts'
 
 const command: Command = defineCommand({
@@ -9,16 +9,31 @@ const command: Command = defineCommand({
   summary: 'List the instances of a fleet',
   usage: `fleet ps [URL] [options]
 
-URL is any instance, or a front that forwards operators’ paths (default: the first instance on this machine).`,
+URL is any instance, or a front that forwards operators’ paths (default: the first instance on this machine). Below the list
+are the failing checks of the instance that responds.`,
   options: operatorOptions,
   async run({ values, positionals, out }) {
-    const instances = await operatorsFrom(positionals, values).instances()
+    const operators = operatorsFrom(positionals, values)
+    const [instances, checked] = await Promise.all([operators.instances(), operators.checks()])
     out.result(instances)
     out.table(instances.map((peer) => row(peer, out)))
+    showFailing(checked, out)
     return 0
   },
 })
 export default command
+
+function showFailing({ checkedBy, checks }: CheckedInstance, out: Output): void {
+  const failing = Object.entries(checks).filter(([, { status }]) => status !== 'up' && status !== 'pending')
+  if (failing.length > 0) out.line()
+  for (const [check, { status, critical, lastError }] of failing) {
+    const error = lastError ? `: ${lastError}` : ''
+    out.line(
+      `check ${out.style('red', check)} of ${checkedBy} is ${status}${critical === false ? ', not critical' : ''}${error}`,
+    )
+  }
+  if (checks.redis?.status === 'down') out.line('Without Redis, the other instances are shown as they were last seen.')
+}
 
 const colours = lookup({ starting: 'cyan', serving: 'green', draining: 'yellow', closed: 'red' } as const)
 

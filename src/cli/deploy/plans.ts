@@ -1,6 +1,6 @@
 import { usageError } from '../args.ts'
 import type { Limits } from './compare.ts'
-import { type InstanceStatus, readStatus } from './instance-status.ts'
+import { type InstanceStatus, initialStatus } from './instance-status.ts'
 import { canaryShares, type Rotation, type Shares } from './rotation.ts'
 import type { DeployPlan, Run, Stage, Step } from './step.ts'
 
@@ -27,7 +27,7 @@ const urlOf = (address: string): string => `http://${address}`
 
 export async function survey(addresses: readonly string[]): Promise<Survey> {
   return new Map(
-    await Promise.all(addresses.map(async (address) => [address, await readStatus(urlOf(address))] as const)),
+    await Promise.all(addresses.map(async (address) => [address, await initialStatus(urlOf(address))] as const)),
   )
 }
 

@@ -29,6 +29,7 @@ export class InstanceGroup {
   #change: string | undefined
   #reloading: Promise<void> | undefined
   #started = false
+  #endWait: (() => void) | undefined
 
   constructor(options: GroupOptions) {
     this.#options = options
@@ -38,25 +39,57 @@ export class InstanceGroup {
     return this.#running
   }
 
-  /** Resolves when all are ready. @throws FLEET_ERR_SERVICE_FAILED */
+  /**
+   * Resolves when all are ready. With `spare`, a start that failed is repeated after each change.
+   *
+   * @throws FLEET_ERR_SERVICE_FAILED
+   */
   async start(): Promise<void> {
-    const { ports, spare } = this.#options
+    const { ports, spare, onEvent } = this.#options
     const count = spare ? ports.length - 1 : ports.length
-    this.#running = ports.slice(0, count).map((_, index) => this.#create(index + 1))
-    await Promise.all(this.#running.map((instance) => instance.start()))
+    for (;;) {
+      this.#running = ports.slice(0, count).map((_, index) => this.#create(index + 1))
+      try {
+        await Promise.all(this.#running.map((instance) => instance.start()))
+        break
+      } catch (error) {
+        if (!spare || this.#stopping) throw error
+        // The others may start well, or hang.
+        await Promise.all(this.#running.map((instance) => instance.stop(0)))
+        if (this.#change === undefined) onEvent(`not started, waiting for a change: ${(error as Error).message}`)
+        await this.#untilChange()
+        if (this.#stopping) throw error
+        onEvent(`${this.#change} changed; starting ${plural(count, 'instance')}`)
+        this.#change = undefined
+      }
+    }
     this.#started = true
     if (this.#change !== undefined) this.reload(this.#change)
   }
 
+  /** Resolves at once if something changed meanwhile, and when the group stops. */
+  async #untilChange(): Promise<void> {
+    if (this.#change !== undefined || this.#stopping) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#endWait = resolve
+    await promise
+  }
+
   /**
-   * Replaces all instances, one after the other. If a new one does not become ready, the reload ends and the old ones keep
+   * Replaces all instances, one after the other; during the start it begins again. If a new one does not become ready, the reload ends and the old ones keep
    * serving. A call during a reload ends that one after its current step, and another one follows.
    *
    * @param change why, for the message
    */
   reload(change: string): void {
     this.#change = change
-    if (!this.#started || this.#stopping) return
+    this.#endWait?.()
+    if (this.#stopping) return
+    if (!this.#started) {
+      // Ends the start of what is out of date, which then begins again.
+      for (const instance of this.#running) void instance.stop(0)
+      return
+    }
     // What starts is out of date; it may even hang.
     void this.#next?.stop(0)
     this.#reloading ??= this.#reloadWhileChanged()
@@ -65,6 +98,7 @@ export class InstanceGroup {
   /** Drains all. @returns whether every instance exited with 0 */
   async stop(): Promise<boolean> {
     this.#stopping = true
+    this.#endWait?.()
     const { shutdownTimeoutMs } = this.#options
     const clean = Promise.all(this.#running.map((instance) => instance.stop(shutdownTimeoutMs)))
     await Promise.all([this.#next?.stop(0), this.#reloading])

@@ -22,13 +22,3 @@ export function sendCookie(reply: FastifyReply, name: string, value: string, opt
   const secure = options.secure === 'auto' ? request.protocol === 'https' : options.secure === true
   reply.header('set-cookie', server.serializeCookie(name, value, { sameSite: 'lax', ...options, secure }))
 }
-
-/**
- * Whether the client uses TLS. `X-Forwarded-Proto` is trusted from any sender: a client that forges it only receives a
- * cookie that it cannot use.
- */
-export function isHttps(request: Partial<FastifyRequest>): boolean {
-  if (request.protocol === 'https') return true
-  const forwarded = request.headers?.['x-forwarded-proto']
-  return typeof forwarded === 'string' && forwarded.split(',', 1)[0]?.trim() === 'https'
-}

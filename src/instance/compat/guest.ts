@@ -12,8 +12,9 @@ interface Owner {
   readonly by: string
 }
 
-const whose = (option: string, by: string): string =>
-  by === option || by === 'fleet' ? `\`${option}\`` : `\`${option}\`, which \`${by}\` requires`
+const required = (option: string, by: string): string =>
+  by === option || by === 'fleet' ? '' : `, which \`${by}\` requires,`
+const whose = (option: string, by: string): string => `\`${option}\`${required(option, by).replace(/,$/, '')}`
 
 type Name = string | symbol
 type Method = (this: FastifyInstance, name: Name, ...rest: unknown[]) => unknown
@@ -141,17 +142,17 @@ export class Guest {
   }
 
   /**
-   * A plugin of fleet in two scopes of one app, which have their metrics in common.
+   * A plugin of fleet in two scopes of one app that have something in common.
    *
-   * @param metric the metric that is registered already; `undefined` is returned if the app adds it
+   * @param shared what is there already; `undefined` is returned if the app adds it
    */
-  secondMetric(metric: string): FleetError | undefined {
+  secondScope(shared: string): FleetError | undefined {
     if (this.#loading === undefined) return undefined
     const { option, by } = this.#loading
     return new FleetError(
       'FLEET_ERR_PLUGIN_CONFLICT',
-      `${whose(option, by)} of fastify-fleet is registered a second time, in another scope of the app, whose scopes share ` +
-        `the metric ${metric}; register it once, in a parent of these scopes`,
+      `\`${option}\` of fastify-fleet${required(option, by)} is registered a second time, in another scope of the app, whose scopes share ` +
+        `${shared}; register it once, in a parent of these scopes`,
     )
   }
 

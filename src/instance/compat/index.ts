@@ -9,7 +9,7 @@
  *
  * Each plugin of fleet does this, registered alone or by `fleet`, because all are made by {@link fleetPlugin}.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyFleet, FastifyInstance, FastifyRequest } from 'fastify'
 import { type Decorated, hasRequestIds } from '../../base/internals/decorators.ts'
 import { guestOf } from './guest.ts'
 import { checks, places, yielding } from './yielding.ts'
@@ -34,6 +34,18 @@ export async function asOurs(app: FastifyInstance, option: string, register: () 
   } finally {
     leave()
   }
+}
+
+/**
+ * Adds members to `app.fleet`, which scopes share.
+ *
+ * @throws FLEET_ERR_PLUGIN_CONFLICT if the plugin added them in another scope
+ */
+export function extendFleet(app: FastifyInstance, members: Partial<FastifyFleet>): void {
+  const taken = Object.keys(members).find((name) => Object.hasOwn(app.fleet, name))
+  const conflict = taken === undefined ? undefined : guestOf(app)?.secondScope(`app.fleet.${taken}`)
+  if (conflict) throw conflict
+  Object.defineProperties(app.fleet, Object.getOwnPropertyDescriptors(members))
 }
 
 /** Calls back for each scope in which the app's own plugin replaces ours. */

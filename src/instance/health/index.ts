@@ -9,7 +9,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { resolveOptions } from '../../base/options.ts'
-import { fleetPlugin } from '../compat/index.ts'
+import { extendFleet, fleetPlugin } from '../compat/index.ts'
 import { lifecycle } from '../lifecycle/index.ts'
 import { exposeGauge } from '../metrics/expose.ts'
 import { load } from '../metrics/load.ts'
@@ -134,7 +134,11 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
     },
   }
   app.decorate('health', health)
-  Object.defineProperty(fleet, 'ready', { get: () => health.readiness.ready, enumerable: true })
+  extendFleet(app, {
+    get ready() {
+      return health.readiness.ready
+    },
+  })
   fleet.contribute(() => ({ failing: runner.unmet().down }))
 
   addMemoryMetrics(app)

@@ -20,7 +20,7 @@ import { FleetError } from '../../base/errors.ts'
 import { hasOwnServer, hooksReachAllRoutes, serversOf } from '../../base/internals/fastify.ts'
 import { onHijack } from '../../base/internals/hijack.ts'
 import { bool, int, type OptionsOf, object, resolveOptions } from '../../base/options.ts'
-import { fleetPlugin } from '../compat/index.ts'
+import { extendFleet, fleetPlugin } from '../compat/index.ts'
 import { identity, type LifecycleState } from '../identity.ts'
 import { isInjected, usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
@@ -109,7 +109,11 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   const serves = (): boolean => lifecycle.state !== 'starting' || (app.server.listening && hasOwnServer(app))
   const close = drainBeforeClose(app, () => (serves() || shutdown ? app.fleet.shutdown('app.close()') : undefined))
 
-  const fleet = Object.assign(app.fleet, {
+  const { fleet } = app
+  extendFleet(app, {
+    get state() {
+      return lifecycle.state
+    },
     flow: connections.flow as Flow,
     drain: () => void lifecycle.move('draining', ['serving']),
     undrain: () => void (shutdown ?? lifecycle.move('serving', ['draining'])),
@@ -135,7 +139,6 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     connections.begin(response)
     announce(request, response)
   }
-  Object.defineProperty(fleet, 'state', { get: () => lifecycle.state, enumerable: true })
   fleet.contribute(() => ({ state: lifecycle.state }))
 
   connections.watch(app.server)

@@ -58,7 +58,7 @@ class AppRegistry extends Registry {
   /** @throws FLEET_ERR_PLUGIN_CONFLICT if a plugin of fleet is registered in two scopes */
   override registerMetric<T extends string>(metric: Metric<T>): void {
     const { name } = metric as unknown as { readonly name: string }
-    const conflict = this.getSingleMetric(name) && guestOf(this.#app)?.secondMetric(name)
+    const conflict = this.getSingleMetric(name) && guestOf(this.#app)?.secondScope(`the metric ${name}`)
     if (conflict) throw conflict
     super.registerMetric(metric)
   }

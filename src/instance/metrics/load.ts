@@ -1,6 +1,8 @@
 import { performance } from 'node:perf_hooks'
 import type { FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
+import { bool } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 
@@ -140,6 +142,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     const { rps, p95, eventLoopUtilization } = load.read()
     return { rps, p95, eventLoopUtilization }
   })
+  app.addHook('onRoute', (route) => void readRouteConfig(route, 'probe', bool))
   app.addHook('onResponse', (request, reply, done) => {
     if (request.routeOptions.config.probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
     done()

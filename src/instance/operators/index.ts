@@ -34,6 +34,7 @@ import {
   resolveOptions,
   text,
 } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { clientAddress } from '../client-key.ts'
 import { fleetPlugin } from '../compat/index.ts'
 import { listenOptions, ManagementListener } from './listener.ts'
@@ -157,6 +158,8 @@ export class Operators {
   }
 }
 
+const audience = oneOf('probes', 'operators')
+
 const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
   const env = readEnv()
   const { production } = env
@@ -170,6 +173,7 @@ const plugin: FastifyPluginAsync<OperatorsOptions> = async (app, given) => {
   const listener = options.listen ? new ManagementListener(app, options.listen) : undefined
   const operators = new Operators(options, production, listener)
   app.decorate('operators', operators)
+  app.addHook('onRoute', (route) => void readRouteConfig(route, 'audience', audience))
   app.decorate('isOperator', (request: FastifyRequest): boolean => operators.accessOf(request) === 'operator')
   if (production && options.token === undefined) {
     // Not before the app is ready: a boot that fails reports its error alone.

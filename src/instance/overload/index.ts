@@ -9,8 +9,9 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
-import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
-import { fleetPlugin } from '../compat/index.ts'
+import { bool, int, type OptionsOf, resolveOptions } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
+import { asOurs, fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
 import { expose, exposeGauge } from '../metrics/expose.ts'
 import { FastReject, rejection, type ShedRequest } from './fast-reject.ts'
@@ -75,6 +76,7 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
   // Fastify listens on `localhost` with one server per address.
   app.addHook('onListen', async () => fastReject.install(app))
 
+  app.addHook('onRoute', (route) => void readRouteConfig(route, 'critical', bool))
   // Runs before the lifecycle's hook, so a shed request never counts as in flight.
   app.addHook('onRequest', (request, reply, done) => {
     if (fastReject.admits(request.raw)) {
@@ -98,9 +100,11 @@ const plugin: FastifyPluginAsync<OverloadOptions> = async (app, given) => {
     const refused = 'Requests shed with 503 because the process was saturated'
     const saturated = 'Whether the event loop has had no idle moment for half a second'
     const limit = 'Largest number of requests in flight while the limit applies'
-    expose(app, 'fleet_overload_refused_total', refused, 'reason', limiter.refused)
-    exposeGauge(app, 'fleet_overload_saturated', saturated, () => (limiter.saturated ? 1 : 0), 'max')
-    exposeGauge(app, 'fleet_overload_limit', limit, () => limiter.limit)
+    await asOurs(app, 'overload', () => {
+      expose(app, 'fleet_overload_refused_total', refused, 'reason', limiter.refused)
+      exposeGauge(app, 'fleet_overload_saturated', saturated, () => (limiter.saturated ? 1 : 0), 'max')
+      exposeGauge(app, 'fleet_overload_limit', limit, () => limiter.limit)
+    })
   })
   const sampling = setInterval(() => limiter.sample(), sampleEveryMs).unref()
   app.addHook('onClose', async () => clearInterval(sampling))

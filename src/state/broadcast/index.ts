@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { either, int, list, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
-import { fleetPlugin } from '../../instance/compat/index.ts'
+import { extendFleet, fleetPlugin } from '../../instance/compat/index.ts'
 import { expose } from '../../instance/metrics/expose.ts'
 import redis, { redisOf } from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from '../registry/fleet-keys.ts'
@@ -87,17 +87,20 @@ const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
   fleet.configure('broadcast', options)
   const subscriptions = new Subscriptions(app.log)
   const transport = await transportOf(app, subscriptions, options)
-  fleet.publish = async (channel, message) => {
-    const json = JSON.stringify(message ?? null)
-    const bytes = Buffer.byteLength(json)
-    if (bytes > options.maxMessageBytes)
-      throw new FleetError(
-        'FLEET_ERR_MESSAGE_TOO_LARGE',
-        `the message has ${bytes} bytes as JSON; \`broadcast.maxMessageBytes\` is ${options.maxMessageBytes}`,
-      )
-    await transport.publish(channel, json)
-  }
-  fleet.subscribe = (channel, listener, events) => subscriptions.subscribe(transport, channel, { ...events, listener })
+  extendFleet(app, {
+    async publish(channel, message) {
+      const json = JSON.stringify(message ?? null)
+      const bytes = Buffer.byteLength(json)
+      if (bytes > options.maxMessageBytes)
+        throw new FleetError(
+          'FLEET_ERR_MESSAGE_TOO_LARGE',
+          `the message has ${bytes} bytes as JSON; \`broadcast.maxMessageBytes\` is ${options.maxMessageBytes}`,
+        )
+      await transport.publish(channel, json)
+    },
+    subscribe: (channel, listener, events) =>
+      subscriptions.subscribe(transport, channel, { ...events, listener: listener as (message: unknown) => void }),
+  })
   app.addHook('onClose', async () => transport.close())
 }
 

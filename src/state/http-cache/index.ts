@@ -7,7 +7,8 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { either, object, oneOf } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { fleetPlugin } from '../../instance/compat/index.ts'
 import cache from '../cache/index.ts'
 import { applyScheme } from './internal-request.ts'
@@ -23,9 +24,13 @@ declare module 'fastify' {
   }
 }
 
+const routeCache = either(oneOf(false), object(routeCacheOptions))
+
 /** @throws FLEET_ERR_OPTION_INVALID, FLEET_ERR_OPTION_UNKNOWN */
-function resolveRoute(route: RouteOptions): CachedRoute {
-  const { ttlMs, ...options } = resolveOptions('cache', routeCacheOptions, route.config?.cache as RouteCache)
+function resolveRoute(route: RouteOptions): CachedRoute | undefined {
+  const found = readRouteConfig(route, 'cache', routeCache)
+  if (!found) return undefined
+  const { ttlMs, ...options } = found
   if (!ttlMs || ![route.method].flat().every((method) => method === 'GET' || method === 'HEAD'))
     throw new FleetError(
       'FLEET_ERR_OPTION_INVALID',
@@ -46,8 +51,8 @@ const plugin: FastifyPluginAsync = async (app) => {
     done()
   })
   app.addHook('onRoute', (route: RouteOptions) => {
-    if (!route.config?.cache) return
     const cached = resolveRoute(route)
+    if (!cached) return
     // Last, after the hooks that authorize the client.
     route.preHandler = [
       route.preHandler ?? [],

@@ -85,7 +85,7 @@ export class IdempotencyHandler {
     try {
       claim = await this.#claimWithin(own)
     } catch (error) {
-      const isRejected = this.#options.onOutage === 'reject'
+      const isRejected = route.onOutage === 'reject'
       this.counts[isRejected ? 'unavailable' : 'unprotected']++
       if (isRejected) {
         // The claim may have been carried out although its reply was lost.

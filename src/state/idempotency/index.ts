@@ -7,8 +7,9 @@
 
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
-import { resolveOptions } from '../../base/options.ts'
+import { bool, either, object, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { fleetPlugin } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../../instance/metrics/expose.ts'
@@ -29,6 +30,8 @@ declare module 'fastify' {
   }
 }
 
+const routeIdempotency = either(bool, object(routeOptions))
+
 const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   await ensure(app, identity, redis)
   rejectRenamed('idempotency', given, renamed)
@@ -45,11 +48,13 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
 
   app.decorateRequest(first, null)
   app.addHook('onRoute', (route: RouteOptions) => {
-    const wanted = route.config?.idempotency ?? (options.global && /POST|PATCH/.test(String(route.method)))
+    const wanted =
+      readRouteConfig(route, 'idempotency', routeIdempotency) ??
+      (options.global && /POST|PATCH/.test(String(route.method)))
     if (!wanted) return
-    const { required, ttlMs } = options
-    const own = wanted === true ? undefined : wanted
-    const resolved = resolveOptions('idempotency', routeOptions, { required, ttlMs }, own)
+    const { required, ttlMs, onOutage } = options
+    const own = typeof wanted === 'object' ? (route.config?.idempotency as RouteIdempotency) : undefined
+    const resolved = resolveOptions('idempotency', routeOptions, { required, ttlMs, onOutage }, own)
     const begin = (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> =>
       idempotency.begin(request as KeyedRequest, reply, resolved)
     // Last, after the hooks that authorize the client.

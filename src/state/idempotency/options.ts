@@ -8,6 +8,11 @@ export const routeOptions = {
   required: bool.default(false),
   /** How long a response is stored. */
   ttlMs: int(1_000, 30 * day, 'milliseconds').default(day),
+  /**
+   * While Redis is unavailable: `reject` responds 503 to requests with a key; `allow` processes them without protection
+   * against repetition.
+   */
+  onOutage: oneOf('reject', 'allow').default('reject'),
 }
 /** Options of one route; the defaults are those of {@link IdempotencyOptions}. */
 export type RouteIdempotency = OptionsOf<typeof routeOptions>
@@ -29,11 +34,6 @@ export const idempotencyOptions = {
    * fill Redis. `false`: no limit.
    */
   maxKeys: either(int(1, 1_000_000_000), oneOf(false)).default(10_000),
-  /**
-   * While Redis is unavailable: `reject` responds 503 to requests with a key; `allow` processes them without protection
-   * against repetition.
-   */
-  onOutage: oneOf('reject', 'allow').default('reject'),
   /** Further headers that identify callers, besides `Authorization`, `X-Api-Key` and `Cookie`. */
   credentialHeaders: list(headerName).default([]),
   /**

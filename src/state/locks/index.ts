@@ -4,13 +4,13 @@
 //   Locks (lock.ts)          `app.fleet.lock()`: runs a function under a lease
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 
-import type { FastifyPluginAsync } from 'fastify'
+import type { FastifyFleet, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
 import { within } from '../../base/within.ts'
-import { fleetPlugin } from '../../instance/compat/index.ts'
+import { extendFleet, fleetPlugin } from '../../instance/compat/index.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
 import { broadcast } from '../broadcast/index.ts'
@@ -73,7 +73,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   const locks = new Locks(store)
   const counts = { acquired: 0, busy: 0, lost: 0, unavailable: 0 }
   expose(app, 'fleet_locks_total', 'Lock requests by result, and locks that were lost', 'result', counts)
-  fleet.lock = async (name, fn, more) => {
+  const lock: FastifyFleet['lock'] = async (name, fn, more) => {
     rejectRenamed('lock', more, renamed)
     const resolved = resolveOptions('lock', lockOptions, lockDefaults, more)
     let isAcquired = false
@@ -95,7 +95,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   exposeGauge(app, 'fleet_leaderships', 'Jobs that this instance leads', leading)
   let isReady = false
   const eligible = (): boolean => isReady && (fleet.state === 'starting' || fleet.state === 'serving')
-  fleet.leader = (job, fn, more) => {
+  const leader: FastifyFleet['leader'] = (job, fn, more) => {
     const name = named('leader', job)
     rejectRenamed('leader', more, renamed)
     const resolved = resolveOptions('leader', leaderOptions, { ttlMs: options.ttlMs }, more)
@@ -105,6 +105,7 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
     candidate.ended.then(() => candidates.delete(candidate))
     return candidate
   }
+  extendFleet(app, { lock, leader })
   const reconsider = (): void => {
     for (const candidate of candidates.keys()) candidate.reconsider()
   }

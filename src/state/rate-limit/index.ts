@@ -10,6 +10,7 @@ import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
 import { clientAddress } from '../../instance/client-key.ts'
 import { asOurs, fleetPlugin, replacedIn } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
@@ -19,6 +20,7 @@ import redis, { redisOf } from '../redis/index.ts'
 import { clientOf, subnetOf } from './keys.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
+import { routeLimit } from './route-options.ts'
 import type { LimitState } from './store.ts'
 
 export { authentication, byUser, perUser } from './keys.ts'
@@ -60,14 +62,21 @@ declare module '@fastify/rate-limit' {
   interface RateLimitOptions {
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
     scope?: LimitScope
+    /** While Redis is unavailable. @default the plugin's `onOutage` */
+    onOutage?: 'reject' | 'allow'
   }
+}
+
+/** What a route may set differently. */
+interface LimitRules {
+  readonly scope: LimitScope
+  readonly onOutage: 'reject' | 'allow'
 }
 
 /** State that all limits of one registration share. */
 interface LimitContext {
   readonly shared: RedisLimitStore | null
   readonly local: MemoryLimitStore
-  readonly onOutage: 'reject' | 'allow'
   share(max: number): number
   /** Prefix of the names of limits; empty unless the plugin is registered more than once. */
   readonly prefix: string
@@ -87,25 +96,25 @@ type Given = RouteOptions & { routeInfo?: Partial<Pick<Route, 'method' | 'url' |
 class RateLimitStore implements FastifyRateLimitStore {
   readonly #context: LimitContext
   readonly #name: string
-  readonly #scope: LimitScope
+  readonly #rules: LimitRules
 
-  constructor(context: LimitContext, name: string, scope: LimitScope) {
+  constructor(context: LimitContext, name: string, rules: LimitRules) {
     this.#context = context
     this.#name = name
-    this.#scope = scope
+    this.#rules = rules
   }
 
   child(given: unknown): RateLimitStore {
-    const { routeInfo, groupId, scope = this.#scope, ...rest } = given as Given
+    const { routeInfo, groupId, scope = this.#rules.scope, onOutage = this.#rules.onOutage, ...rest } = given as Given
     if (this.#context.isReplaced()) return this
     for (const [option, value] of Object.entries(unsupported))
       if ((rest as Record<string, unknown>)[option] !== value)
         throw new FleetError(
           'FLEET_ERR_OPTION_INVALID',
-          `\`rateLimit.${option}\` is not supported with a sliding window`,
+          `\`rateLimit.${option}\` is not supported with a sliding window${routeInfo?.url ? `; route ${routeInfo.method} ${routeInfo.url}` : ''}`,
         )
     const name = groupId === undefined ? this.#nameOf(routeInfo, rest.max) : `group ${groupId}`
-    return new RateLimitStore(this.#context, name, scope)
+    return new RateLimitStore(this.#context, name, { scope, onOutage })
   }
 
   /**
@@ -128,7 +137,8 @@ class RateLimitStore implements FastifyRateLimitStore {
   }
 
   #take(client: string, done: Done, windowMs: number, max: number, counts: boolean): void {
-    const { shared, local, onOutage, share, counts: by } = this.#context
+    const { shared, local, share, counts: by } = this.#context
+    const { scope, onOutage } = this.#rules
     const key = `${this.#name} ${client}`
     const finish = (store: keyof typeof by, { count, resetMs }: LimitState, used = 0): void => {
       by[store]++
@@ -140,7 +150,7 @@ class RateLimitStore implements FastifyRateLimitStore {
       finish('share', local.take(key, windowMs, part, counts), max - part)
     }
     if (!shared) finish('memory', local.take(key, windowMs, max, counts))
-    else if (this.#scope === 'instance') takeShare()
+    else if (scope === 'instance') takeShare()
     else
       shared.take(key, windowMs, max, counts).then(
         (state) => finish('redis', state),
@@ -185,13 +195,13 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   const isReplaced = replacedIn(app, '@fastify/rate-limit')
   // The scope of the route that is being added. @fastify/rate-limit does not pass it to its store.
   let routesOf = app
-  app.addHook('onRoute', function () {
+  app.addHook('onRoute', function (route) {
     routesOf = this
+    if (!isReplaced({ server: this })) readRouteConfig(route, 'rateLimit', routeLimit)
   })
   const context: LimitContext = {
     shared: client && new RedisLimitStore(client, app.redisKey),
     local: new MemoryLimitStore(),
-    onOutage,
     share: shares(app),
     prefix: prefixOf(app.server),
     limiters: 0,
@@ -215,7 +225,7 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
       internalRequest(request) !== undefined,
     store: class extends RateLimitStore {
       constructor() {
-        super(context, `${context.prefix}all`, scope)
+        super(context, `${context.prefix}all`, { scope, onOutage })
       }
     } as FastifyRateLimitStoreCtor,
     enableDraftSpec: true,

@@ -7,7 +7,12 @@ import type { RedisClient } from './client.ts'
 export async function checkRedis(client: RedisClient): Promise<void> {
   const { nodes } = client as { nodes?: (role: 'master') => Redis[] }
   const primaries = nodes ? nodes.call(client, 'master') : [client as Redis]
-  await Promise.all([client.ping(), ...primaries.map(checkMemory)])
+  await Promise.all([client.ping(), ...primaries.map(checkMemory)]).catch(explain)
+}
+
+/** ioredis reports a command without a connection by its own options. */
+function explain(error: Error): never {
+  throw error.message.includes('enableOfflineQueue') ? new Error('not connected', { cause: error }) : error
 }
 
 async function checkMemory(node: Redis): Promise<void> {

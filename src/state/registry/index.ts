@@ -10,7 +10,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { int, type OptionsOf, type Resolved, resolveOptions } from '../../base/options.ts'
-import { fleetPlugin } from '../../instance/compat/index.ts'
+import { extendFleet, fleetPlugin } from '../../instance/compat/index.ts'
 import type { Command } from '../../instance/identity.ts'
 import { lifecycle } from '../../instance/lifecycle/index.ts'
 import { expose, exposeGauge } from '../../instance/metrics/expose.ts'
@@ -88,7 +88,7 @@ const plugin: FastifyPluginAsync<RegistryOptions> = async (app, given) => {
   }
 
   fleet.describe('registry', 'memory')
-  fleet.command = async (id, command) => execute(app, validCommand(app, id, command))
+  extendFleet(app, { command: async (id, command) => execute(app, validCommand(app, id, command)) })
 }
 
 function joinFleet(
@@ -123,15 +123,17 @@ function joinFleet(
     'reason',
     heartbeat.rejections,
   )
-  fleet.peers = () => heartbeat.peers
-  fleet.announce = () => heartbeat.changed()
-  fleet.survey = () => heartbeat.survey()
-  fleet.command = async (to, name) => {
-    const command = validCommand(app, to, name)
-    if (to === id) return execute(app, command)
-    const peer = heartbeat.bootOf(to) ?? ''
-    await commands.confirmed((ticket) => publish({ kind: 'command', to, boot: peer, command, ticket }))
-  }
+  extendFleet(app, {
+    peers: () => heartbeat.peers,
+    announce: () => heartbeat.changed(),
+    survey: () => heartbeat.survey(),
+    async command(to, name) {
+      const command = validCommand(app, to, name)
+      if (to === id) return execute(app, command)
+      const peer = heartbeat.bootOf(to) ?? ''
+      await commands.confirmed((ticket) => publish({ kind: 'command', to, boot: peer, command, ticket }))
+    },
+  })
   const listen = (message: RegistryMessage | null): void => {
     if (message?.kind === 'changed' && message.by !== id) heartbeat.peerChanged()
     if (message?.kind === 'done') commands.done(message.ticket)

@@ -111,7 +111,7 @@ function signedCookies({ cookieName, cookiePrefix }: SessionContext, request: Fa
 export function addHooks(
   app: FastifyInstance,
   context: SessionContext,
-  tolerateOutage: (error: unknown) => boolean,
+  tolerateOutage: (error: unknown, request: FastifyRequest) => boolean,
 ): void {
   const isReplaced = replacedIn(app, 'request.session')
   const { cookieName, cookiePrefix } = context
@@ -141,7 +141,7 @@ export function addHooks(
     return open(context, request, signed, noneTried)
   }
   const loadFailed = (error: unknown, request: FastifyRequest, done: Done): void => {
-    if (!tolerateOutage(error)) {
+    if (!tolerateOutage(error, request)) {
       done(error as Error)
       return
     }
@@ -168,7 +168,8 @@ export function addHooks(
     session.then(loaded, (error) => loadFailed(error, request, done))
   })
 
-  const saveFailed = (error: unknown, done: Done): void => (tolerateOutage(error) ? done() : done(error as Error))
+  const saveFailed = (error: unknown, request: FastifyRequest, done: Done): void =>
+    tolerateOutage(error, request) ? done() : done(error as Error)
   app.addHook('onSend', (request, reply, _payload, done) => {
     if (isReplaced(request)) return done()
     const state = stateOf(request)
@@ -177,12 +178,12 @@ export function addHooks(
     try {
       saved = Session.finish(context, request, reply)
     } catch (error) {
-      return saveFailed(error, done)
+      return saveFailed(error, request, done)
     }
     if (!(saved instanceof Promise)) return done()
     saved.then(
       () => done(),
-      (error) => saveFailed(error, done),
+      (error) => saveFailed(error, request, done),
     )
   })
 }

@@ -31,7 +31,8 @@ import { FleetError } from '../../base/errors.ts'
 import { run } from '../../base/maybe-promise.ts'
 import { resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
-import { fleetPlugin, hasOwnDecorator } from '../../instance/compat/index.ts'
+import { readRouteConfig } from '../../base/route-config.ts'
+import { fleetPlugin, hasOwnDecorator, replacedIn } from '../../instance/compat/index.ts'
 import { expose, exposeCount } from '../../instance/metrics/expose.ts'
 import { ClientQuota, type QuotaExceeded } from '../client-quota.ts'
 import redis, { isOutage, type RedisClient, redisOf, unavailable } from '../redis/index.ts'
@@ -42,7 +43,9 @@ import { addHooks, LazySession, open } from './hooks.ts'
 import {
   type AnonymousOptions,
   type ResolvedSessionOptions,
+  type RouteSession,
   renamed,
+  routeSession,
   type SessionContext,
   type SessionOptions,
   sessionOptions,
@@ -53,7 +56,7 @@ import type { Session } from './session.ts'
 import { createSigner } from './signer.ts'
 
 export { FleetStore, type FleetStoreOptions } from './adapters.ts'
-export type { AnonymousOptions, SessionOptions } from './options.ts'
+export type { AnonymousOptions, RouteSession, SessionOptions } from './options.ts'
 export type { Sessions, UserSession } from './repository.ts'
 export type { Signer } from './signer.ts'
 
@@ -64,7 +67,7 @@ declare module 'fastify' {
   }
   interface FastifyContextConfig {
     /** `false`: this route has no session, and a session cookie costs nothing on it. */
-    session?: boolean
+    session?: boolean | RouteSession
   }
 }
 
@@ -209,11 +212,19 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
       hasWarned = true
       app.log.warn(
         'session: not saved, because its cookie is Secure and the request came without TLS; let the load balancer send ' +
-          'X-Forwarded-Proto, or set SESSION_COOKIE_SECURE=auto',
+          'X-Forwarded-Proto and list its address in TRUST_PROXY, or set SESSION_COOKIE_SECURE=auto',
       )
     },
   }
-  const tolerateOutage = (error: unknown): boolean => options.onOutage === 'allow' && isOutage(error)
+  const isReplaced = replacedIn(app, 'request.session')
+  app.addHook('onRoute', function (route) {
+    if (!isReplaced({ server: this })) readRouteConfig(route, 'session', routeSession)
+  })
+  const tolerateOutage = (error: unknown, { routeOptions }: FastifyRequest): boolean => {
+    const { session } = routeOptions.config
+    const { onOutage = options.onOutage } = typeof session === 'object' ? session : {}
+    return onOutage === 'allow' && isOutage(error)
+  }
 
   app.decorateRequest('sessionStore', { getter: () => store })
   app.decorate('sessions', {

@@ -149,3 +149,11 @@ export const renamed = {
   touchAfter: 'touchAfterMs',
   whenDown: "onOutage: 'reject' | 'allow'",
 }
+
+/** @internal */
+export const routeSessionOptions = {
+  /** As `session.onOutage`, for this route. @default `session.onOutage` */
+  onOutage: oneOf('reject', 'allow'),
+}
+export type RouteSession = OptionsOf<typeof routeSessionOptions>
+export const routeSession = either(bool, object(routeSessionOptions))

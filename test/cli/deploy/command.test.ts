@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import deploy, { operatorsUrl } from '../../../src/cli/commands/deploy.ts'
@@ -166,6 +166,31 @@ describe('the options', () => {
     }
     const more = await runCommand(deploy, 'rolling', 'extra', ...base, ...targets)
     assert.match(more.stderr, /extra is unexpected/)
+  })
+
+  test('are rejected before a change if an instance has no /ready', async () => {
+    const { address } = await startInstance()
+    const lacking = await startInstance({ hasReadiness: false })
+    const file = join(temporaryFolder('deploy'), 'upstreams.conf')
+    const text = `upstream fleet { server ${address}; server ${lacking.address}; }\n`
+    writeFileSync(file, text)
+    const targets = ['--target', address, '--target', lacking.address]
+    const nginx = ['--front', 'nginx', '--upstreams', file, '--nginx', 'false', '--version', '2', '--start', 'false']
+    for (const args of [
+      ['rolling', ...nginx, ...targets],
+      ['rolling', ...nginx, ...targets, '--dry-run'],
+      ['canary', ...nginx, '--target', address, '--target', '127.0.0.1:1', '--canary', lacking.address],
+      ['blue-green', ...nginx, '--blue', address, '--green', lacking.address],
+      ['rolling', '--front', 'pm2', 'app.js', '--version', '2', '--url', lacking.url],
+    ]) {
+      const { code, stderr } = await runCommand(deploy, ...args)
+      assert.equal(code, 2, stderr)
+      assert.match(
+        stderr,
+        new RegExp(`${lacking.url}/ready responds 404.*nothing was replaced.*FLEET_PUBLIC_PROBES=on`, 's'),
+      )
+    }
+    assert.equal(readFileSync(file, 'utf8'), text)
   })
 
   test('of pm2 need a file and a URL, and the undo restores the version that runs', async () => {

@@ -13,6 +13,8 @@ export interface Instance {
   readonly address: string
   readonly url: string
   ready: boolean
+  /** Whether it serves `/ready` at all. */
+  hasReadiness: boolean
   version: string
   color: string
   /** The counters of `metrics`, for operators with the token `secret`. */
@@ -30,10 +32,11 @@ export async function startInstance(given: Partial<Instance> = {}): Promise<Inst
       response.writeHead(status, { 'content-type': 'application/json', connection: 'close' }).end(JSON.stringify(body))
     }
     const { ready, version, color } = instance
-    if (url === '/ready') {
+    if (url === '/ready' && instance.hasReadiness) {
       instance.probes++
       send(ready ? 200 : 503, ready ? { version } : { version, reason: 'draining' })
     } else if (url === '/health') send(200, { color })
+    else if (url === '/ready') send(404, { message: 'Route GET:/ready not found' })
     else if (headers.authorization !== 'Bearer secret') send(404, {})
     else if (url === '/api/v1/load-balancer/metrics') send(200, { instance: instance.metrics })
     else send(500, {})
@@ -41,7 +44,16 @@ export async function startInstance(given: Partial<Instance> = {}): Promise<Inst
   const address = `127.0.0.1:${await startListening(server)}`
   const metrics = { totals: { requests: 0, errors: 0 }, p95: 5 }
   const instance: Instance = {
-    ...{ address, url: `http://${address}`, ready: true, version: '1', color: 'blue', metrics, probes: 0 },
+    ...{
+      address,
+      url: `http://${address}`,
+      ready: true,
+      hasReadiness: true,
+      version: '1',
+      color: 'blue',
+      metrics,
+      probes: 0,
+    },
     ...given,
   }
   return instance

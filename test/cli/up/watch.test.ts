@@ -94,6 +94,34 @@ describe('fleet up --watch', { concurrency: true }, () => {
     await end()
   })
 
+  it('waits for a change if the first build does not start, and begins again', async (t) => {
+    const folder = project({ 'app.js': app, 'lib/version.js': 'export const version = (\n' })
+    const redis = await startRedis()
+    const up = await fleetUp(folder, ['app.js', '--watch', '--json', '-f', 'node', '-n', '2'], { REDIS_URL: redis.url })
+    t.after(() => up.stop())
+    const save = (text: string): void => writeFileSync(join(folder, 'lib/version.js'), text)
+    await up.waitFor(/not started, waiting for a change: .*app\.js ended with 1[\s\S]*version\.js:\d/)
+    save('setTimeout(() => {}, 1e6)\nawait new Promise(() => {})\nexport const version = 2\n')
+    await up.waitFor(/version\.js changed; starting 2 instances/)
+    save(exports(3))
+    const { front, instances } = JSON.parse((await up.waitFor(/^\{.*\}\n/m))[0])
+    assert.equal(instances.length, 2)
+    assert.equal((await fetch(front.url)).headers.get('x-version'), '3')
+    await up.kill('SIGTERM')
+    assert.deepEqual(up.ended, { code: 0, signal: null }, up.stderr)
+  })
+
+  it('ends on a signal while it waits for a change', async (t) => {
+    const folder = project({ 'app.js': 'process.exit(3)\n' })
+    const redis = await startRedis()
+    const up = await fleetUp(folder, ['app.js', '--watch', '-f', 'node'], { REDIS_URL: redis.url })
+    t.after(() => up.stop())
+    await up.waitFor(/not started, waiting for a change: .*ended with 3/)
+    assert.equal(up.ended, undefined)
+    await up.kill('SIGTERM')
+    assert.equal((await up.exit).signal, null, up.stderr)
+  })
+
   it('rejects a path that does not exist', async () => {
     const up = await fleetUp(project({ 'app.js': app }), ['app.js', '--watch-path', 'sources'])
     assert.deepEqual(await up.exit, { code: 2, signal: null })

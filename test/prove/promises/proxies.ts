@@ -136,7 +136,7 @@ export const proxies = {
     page: haproxy,
     under: 'instances are replaced one after the other, in quick succession, under load',
     cost: 'nothing',
-    tests: ['test/prove/haproxy.prove.ts'],
+    tests: ['test/haproxy/pools.test.ts › draining, killing and rolling one pool fails no request of either'],
   },
   'haproxy-pools': {
     wording:

@@ -20,6 +20,46 @@ export const readme = {
       'test/instance/lifecycle/lifecycle.test.ts › finishes a slow request with Connection: close before it exits',
     ],
   },
+  'replace-readme': {
+    wording:
+      'Replacing instances loses no request of any method. Only nginx before 1.27.4 may cut an idle kept-alive connection',
+    page,
+    under: 'every instance is replaced under load, behind nginx, HAProxy and the built-in load balancer',
+    cost: 'nothing; with `fleet deploy` behind that nginx, an error for a request on such a connection, which clients repeat if it is safe',
+    tests: [
+      'test/nginx/replace.test.ts › loses no request and executes none twice while every instance is replaced',
+      'test/haproxy/pools.test.ts › draining, killing and rolling one pool fails no request of either',
+      'test/edge/rolling.test.ts',
+    ],
+  },
+  'kill-readme': {
+    wording: 'Killing an instance loses only the unsafe requests that it had in flight, and no session.',
+    page,
+    under: 'SIGKILL of an instance under load',
+    cost: '502 for these requests',
+    tests: [
+      'test/nginx/replace.test.ts › loses only POSTs and PATCHes that a killed instance was serving, and none of the other pool',
+      'test/edge/rolling.test.ts › lose only unsafe requests that a killed process was running, and none of the other pool',
+    ],
+  },
+  'sent-once-readme': {
+    wording: 'A POST or PATCH is never sent twice.',
+    page,
+    under: 'an instance dies after it received the request',
+    cost: '502',
+    tests: [
+      'test/nginx/retry.test.ts › does not repeat a * that was sent',
+      'test/haproxy/front.test.ts › retries a failed GET on another instance, and never a POST',
+      'test/edge/balancer/failures.test.ts › never causes a POST to run twice',
+    ],
+  },
+  'idempotent-readme': {
+    wording: 'nginx repeats PUT and DELETE, which are idempotent by RFC 9110.',
+    page,
+    under: 'an instance dies after it received the request',
+    cost: 'a PUT or DELETE may run twice, with the same effect',
+    tests: ['test/nginx/replace.test.ts'],
+  },
   'same-dependency-lost': {
     wording: 'If every instance loses the same dependency, none leaves rotation',
     page: 'docs/reference/health.md',

@@ -39,8 +39,10 @@ async function build(
   const handler = new IdempotencyHandler(store, limits, { ...defaults, ...options })
   app.addHook('onClose', async () => handler.close())
   app.decorateRequest(first, null)
-  const { required, ttlMs } = { ...defaults, ...options }
-  app.addHook('preHandler', (request, reply) => handler.begin(request as KeyedRequest, reply, { required, ttlMs }))
+  const { required, ttlMs, onOutage } = { ...defaults, ...options }
+  app.addHook('preHandler', (request, reply) =>
+    handler.begin(request as KeyedRequest, reply, { required, ttlMs, onOutage }),
+  )
   app.addHook('onSend', async (request, reply, payload) => {
     if ((request as KeyedRequest)[first]) await handler.end(request as KeyedRequest, reply, payload)
     return payload
@@ -279,7 +281,7 @@ describe('a request that takes longer than its lock', () => {
     const reply = { statusCode: 200, getHeaders: () => ({}), getHeader: () => undefined }
     const begin = async (key: string): Promise<KeyedRequest> => {
       const own = { ...request, headers: { 'idempotency-key': key } } as unknown as KeyedRequest
-      await handler.begin(own, reply as never, { required: false, ttlMs: 60_000 })
+      await handler.begin(own, reply as never, { required: false, ttlMs: 60_000, onOutage: 'reject' })
       return own
     }
     const pass = (ms: number): number => {

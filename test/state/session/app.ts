@@ -33,7 +33,7 @@ export async function build(
   options: SessionOptions = {},
   ...first: readonly FastifyPluginAsync[]
 ): Promise<TestApp> {
-  const app = Fastify(patientApp)
+  const app = Fastify({ ...patientApp, trustProxy: 'loopback' })
   for (const plugin of first) await app.register(plugin)
   const gate = new Gate()
   await app.register(redis, { ...patient, ...where })

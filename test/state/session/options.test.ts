@@ -15,7 +15,7 @@ async function visit({ session }: FastifyRequest): Promise<{ visits: number }> {
 }
 
 async function boot(options: SessionOptions): Promise<FastifyInstance> {
-  const app = Fastify()
+  const app = Fastify({ trustProxy: 'loopback' })
   await app.register(redis, { client: null, allowMemory: true })
   await app.register(session, options)
   app.get('/', visit)

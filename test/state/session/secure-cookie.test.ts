@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import Fastify from 'fastify'
+import { identity } from '../../../src/instance/identity.ts'
 import { session } from '../../../src/state/session/index.ts'
 
 const variables = { NODE_ENV: 'production', FLEET_ALLOW_MEMORY: '1', TRUST_PROXY: 'loopback', REDIS_URL: '' }
@@ -32,4 +33,23 @@ test('in production, plain HTTP gets no session cookie and one warning; a proxy 
     assert.deepEqual(await cookies({ ...forwarded, 'x-forwarded-proto': 'http' }), [])
     assert.equal(insecure(), 1)
   }
+})
+
+test('in production, a peer that is no trusted proxy cannot claim https', async (t) => {
+  const app = Fastify({ trustProxy: '10.0.0.0/8' })
+  t.after(() => app.close())
+  await app.register(identity, { trustProxy: ['10.0.0.0/8'] })
+  await app.register(session)
+  app.get('/', async (request) => {
+    request.session.visits = 1
+    return ''
+  })
+  const cookies = async (remoteAddress: string): Promise<(boolean | undefined)[]> =>
+    (await app.inject({ url: '/', remoteAddress, headers: { 'x-forwarded-proto': 'https' } })).cookies.map(
+      ({ secure }) => secure,
+    )
+  assert.deepEqual(
+    [await cookies('127.0.0.1'), await cookies('192.0.2.1'), await cookies('10.1.1.1')],
+    [[], [], [true]],
+  )
 })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
-import type { FastifyRequest } from 'fastify'
-import { isHttps } from '../../../src/instance/compat/cookies.ts'
+import Fastify, { type FastifyRequest } from 'fastify'
+import { isHttps } from '../../../src/instance/client-key.ts'
+import { identity } from '../../../src/instance/identity.ts'
 import { inPath, isTouchDue, lifetimeOf, SessionCookie, toStored } from '../../../src/state/session/cookie.ts'
 import { CookieSigner } from '../../../src/state/session/signer.ts'
 
@@ -168,14 +169,24 @@ describe('the cookie of a session', () => {
     assert.equal(applies('/anything', '/'), true)
   })
 
-  test('counts as sent over TLS if the connection, or the first proxy, says so', () => {
-    const https = (forwarded?: unknown, protocol = 'http') =>
-      isHttps({ protocol, headers: { 'x-forwarded-proto': forwarded } } as never)
+  test('counts as sent over TLS if the connection, or a trusted proxy, says so', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(identity, { trustProxy: ['10.0.0.0/8'] })
+    const https = (forwarded?: unknown, protocol = 'http', remoteAddress: string | undefined = '10.1.2.3') =>
+      isHttps({
+        protocol,
+        headers: { 'x-forwarded-proto': forwarded },
+        server: app,
+        socket: { remoteAddress },
+      } as never)
     assert.deepEqual(
       [https(), https('http'), https('https'), https('https, http'), https(' https')],
       [false, false, true, true, true],
     )
     assert.deepEqual([https('http, https'), https('httpsx'), https(['https'])], [false, false, false])
     assert.equal(https('http', 'https'), true)
+    for (const stranger of ['192.0.2.1', '127.0.0.1', '::1', '']) assert.equal(https('https', 'http', stranger), false)
+    assert.equal(isHttps({ headers: { 'x-forwarded-proto': 'https' } }), false)
   })
 })
