@@ -69,6 +69,8 @@ declare module 'fastify' {
     readonly state: LifecycleState
     /** Requests that wait for their response, and how long requests have waited. */
     readonly flow?: Flow
+    /** Why a shutdown was started, and when, on the clock of `performance.now()`. @internal */
+    readonly stopping?: { readonly reason: string; readonly since: number }
     /** The fatal error that ends this process. `/live` responds 503 from then on. */
     readonly fatal?: Error
     /** Leaves rotation and keeps serving. {@link FastifyFleet.undrain} reverses it. */
@@ -103,6 +105,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
   let shutdown: Promise<number> | undefined
+  let stopping: FastifyFleet['stopping']
   const drained: (() => Promise<unknown>)[] = []
   const closing = Promise.withResolvers<void>()
   // Requests arrive before `onListen` too, and an app may listen without Fastify.
@@ -114,12 +117,16 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
     get state() {
       return lifecycle.state
     },
+    get stopping() {
+      return stopping
+    },
     flow: connections.flow as Flow,
     drain: () => void lifecycle.move('draining', ['serving']),
     undrain: () => void (shutdown ?? lifecycle.move('serving', ['draining'])),
     onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
     onDrained: (wait: () => Promise<unknown>) => void drained.push(wait),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
+      stopping ??= { reason, since: performance.now() }
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
       // The constructor starts the deadline, before any other code runs.
       shutdown ??= new Shutdown(scopes, connections, options, { close, closing: closing.promise, drained }).run(
