@@ -2,7 +2,7 @@
 //
 // NODE_ENV is production unless pm2 gets `--env development`. In production the app needs REDIS_URL, SESSION_SECRET and
 // JWT_SECRET, and the reference application DATABASE_URL. Without Redis, the processes do not start, because each would have
-// sessions of its own.
+// sessions of its own. Behind a load balancer that ends TLS, no session is saved without TRUST_PROXY, a list of its addresses.
 //
 // Deploy with
 //     fleet start ./src/app/main.ts --check && pm2 reload ecosystem.config.cjs
