@@ -137,8 +137,8 @@ export function fromRegistry(options: RegistryOptions = {}): Source {
         const shared = await client.get(keysOf(name)('secret', sharedName))
         if (shared) secrets.list.splice(0, secrets.list.length, shared)
       }
-      const question = { leaseMs: Math.round(leaseMs * 0.55), claim: false, from: table.position, sample: [] }
-      table.apply(await directory.beat(undefined, question))
+      const read = { leaseMs: Math.round(leaseMs * 0.55), claim: false, sample: [] }
+      while (table.apply(await directory.beat(undefined, { ...read, from: table.position })));
       return fromPeers(table.list(reader), { pool, canary, urlOf })
     })(listener)
     return () => {

@@ -56,6 +56,8 @@ export class Heartbeat {
   /** Another heartbeat was requested while one was running, which may have read too early. */
   #again: 'now' | 'soon' | undefined
   #rewind = false
+  /** Whether all entries have been read once. */
+  #isComplete = false
   #surveyedAt = Number.NEGATIVE_INFINITY
   #survey = false
   #timer: NodeJS.Timeout | undefined
@@ -171,10 +173,14 @@ export class Heartbeat {
         this.#claimedAt = now
       }
       if (reply.reset) this.#reject('foreign', '')
-      this.#peers.apply(reply)
+      const more = this.#peers.apply(reply)
       if (survey) this.#surveyedAt = this.#beatAt
       this.#checkRival(reply, claim)
       if (reply.changed) void this.#parts.announce()
+      if (!more) this.#isComplete = true
+      // The first time all at once, so that an instance that serves knows its peers. Later others may read at the same time.
+      else if (!this.#isComplete) return this.#beat()
+      else this.#again ??= 'soon'
       return this.#intervalMs * (0.95 + Math.random() / 10)
     } catch (err) {
       if (this.#health !== 'last-known')

@@ -16,6 +16,8 @@ interface KnownPeer {
   readonly figures: Figures
   readonly boot: string
   readonly signedAt: number
+  /** The entry as it was read. */
+  readonly stored: string
   /** When the list had its last figures, Unix time in ms. */
   readonly seenAt: number
 }
@@ -29,6 +31,8 @@ export type GoneListener = (peer: Peer, isSeen: boolean) => void
 
 /** Tolerated clock difference between the machines of two processes with the same id, ms. */
 const bootSkewMs = 10_000
+/** Other applications may write to this Redis. */
+const maxInstances = 10_000
 /** Interval of the check for expired signatures, ms. */
 const sweepMs = 30_000
 
@@ -45,6 +49,8 @@ export class Peers {
   /** Peers that are missing after Redis lost its data. They are kept until this time, because they may come back. */
   readonly #missing = new Map<string, number>()
   #position: Position = start
+  /** Ids that the reading of all entries has found so far; undefined once it is complete. */
+  #found: Set<string> | undefined
   #generation = 0
   #rotation: Iterator<string> = this.#known.keys()
   #sweepAt = 0
@@ -75,26 +81,39 @@ export class Peers {
     return this.#position
   }
 
-  apply({ epoch, version, full, changes, removed, loads }: HeartbeatReply): void {
+  /** @returns whether the next call has more changes or entries */
+  apply({ epoch, version, cursor, more, full, changes, removed, loads }: HeartbeatReply): boolean {
     const now = Date.now()
     // No instance could sign again while Redis was unavailable.
     if (now - this.confirmedAt > this.#graceMs) this.#sweepAt = now + Math.max(sweepMs, this.#graceMs)
-    this.#position = { epoch, version }
     this.confirmedAt = now
     for (const [id, stored] of removed) this.#unseen(id, stored)
     for (const [id, stored] of changes) if (id !== this.#own) this.#change(id, stored)
     for (const [id, load] of loads) this.#figures(id, load)
-    if (full) this.#miss(changes)
+    if (full) this.#found = new Set()
+    for (const id of changes.keys()) this.#found?.add(id)
+    const isCapped = this.#found !== undefined && this.#found.size >= maxInstances
+    this.#position = { epoch, version, cursor: isCapped ? '' : cursor }
+    if (this.#found && this.#position.cursor === '') {
+      this.#miss(this.#found)
+      this.#found = undefined
+    }
     for (const [id, until] of this.#missing)
       if (until <= performance.now()) {
         this.#remove(id)
       }
     if (now >= this.#sweepAt) this.#sweep(now)
+    return more && !isCapped
   }
 
   #change(id: string, stored: string | undefined): void {
     if (stored === undefined) {
       this.#remove(id)
+      return
+    }
+    const before = this.#known.get(id)
+    if (before?.stored === stored && Date.now() - before.signedAt < validMs) {
+      this.#missing.delete(id)
       return
     }
     const signed = this.#entries.open(id, stored)
@@ -103,7 +122,6 @@ export class Peers {
       this.#onRejected(signed, id)
       return
     }
-    const before = this.#known.get(id)
     // An old entry that was written back.
     const skewMs = before?.boot === signed.boot ? 0 : bootSkewMs
     if (before && signed.signedAt < before.signedAt - skewMs) {
@@ -112,7 +130,7 @@ export class Peers {
     }
     if (before && before.boot !== signed.boot) this.#onGone(peerOf(before), true)
     this.#missing.delete(id)
-    this.#known.set(id, { ...signed, figures: before?.figures ?? noFigures, seenAt: Date.now() })
+    this.#known.set(id, { ...signed, stored, figures: before?.figures ?? noFigures, seenAt: Date.now() })
   }
 
   /** An instance that expired before this one knew it, e.g. when all were killed. */
@@ -136,7 +154,7 @@ export class Peers {
     else this.#known.set(id, { ...known, figures, seenAt: this.confirmedAt })
   }
 
-  #miss(present: ReadonlyMap<string, unknown>): void {
+  #miss(present: ReadonlySet<string>): void {
     const until = performance.now() + this.#graceMs
     for (const id of this.#known.keys()) if (!present.has(id) && !this.#missing.has(id)) this.#missing.set(id, until)
   }
@@ -179,7 +197,7 @@ export class Peers {
   }
 }
 
-const peerOf = ({ facts, figures, seenAt }: KnownPeer, lastSeen: number = seenAt): Peer => ({
+const peerOf = ({ facts, figures, seenAt }: Omit<KnownPeer, 'stored'>, lastSeen: number = seenAt): Peer => ({
   ...facts,
   ...figures,
   degraded: namesOf(facts.checks, figures.degraded),
@@ -190,4 +208,4 @@ const peerOf = ({ facts, figures, seenAt }: KnownPeer, lastSeen: number = seenAt
 export const entryOf = (signed: VerifiedFacts): Peer =>
   peerOf({ ...signed, figures: noFigures, seenAt: signed.signedAt })
 
-const start: Position = { epoch: '', version: 0 }
+const start: Position = { epoch: '', version: 0, cursor: '' }

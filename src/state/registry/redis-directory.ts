@@ -12,16 +12,21 @@ export interface RegistryEntry {
   readonly load: string
 }
 
-/** The reader's position in the list of changes. */
+/** Up to where a reader knows the list. */
 export interface Position {
   /** Changes when Redis lost its data. */
   readonly epoch: string
+  /** Of the last change that was read. */
   readonly version: number
+  /** Where the reading of all entries continues; empty once all were read. */
+  readonly cursor: string
 }
 
 export interface HeartbeatReply extends Position {
-  /** The reply has all entries, because reading could not continue from the position. */
+  /** The reading of all entries begins with this reply, because the changes since the position are unknown. */
   readonly full: boolean
+  /** The next call has more changes or entries. */
+  readonly more: boolean
   /** New facts by id; `undefined` for an instance that has left. */
   readonly changes: ReadonlyMap<string, string | undefined>
   /** The last facts of instances that this call removed because their leases had ended. */
@@ -52,6 +57,8 @@ interface HeartbeatOptions {
 type Raw = [
   epoch: string,
   version: number,
+  cursor: string,
+  more: number,
   full: number,
   changed: number,
   rival: string,
@@ -65,6 +72,10 @@ type Raw = [
  * caller's lease (a sorted set by expiry), removes expired instances, and returns the changes since the caller's position (a
  * sorted set by version) and the figures of a few peers. Reading the whole list would cost a fleet of N instances N² entries
  * per interval.
+ *
+ * A reader without a valid position, such as one that connects again, reads all entries in pages. If a single call returned
+ * all of them, a thousand instances that connect at the same time would occupy Redis for longer than a command may take. Their
+ * commands would time out, they would connect again, and this would not end.
  *
  * All times are those of Redis's clock. If no instance has called for a whole lease, Redis was unavailable to them: then no
  * instance is removed until all have had the time to reconnect. Readers without an entry, such as a balancer, may reach Redis
@@ -101,7 +112,19 @@ export class RedisDirectory {
   #send(entry: RegistryEntry | undefined, { leaseMs, claim, from, sample }: HeartbeatOptions): Promise<Raw> {
     const { id = '', boot = '', facts = '', load = '' } = entry ?? {}
     return this.#beat(
-      ...[...this.#keys, id, boot, facts, load, leaseMs, claim ? 1 : 0, from.epoch, from.version, ...sample],
+      ...[
+        ...this.#keys,
+        id,
+        boot,
+        facts,
+        load,
+        leaseMs,
+        claim ? 1 : 0,
+        from.epoch,
+        from.version,
+        from.cursor,
+        ...sample,
+      ],
     )
   }
 
@@ -112,7 +135,7 @@ export class RedisDirectory {
 }
 
 function replyOf(
-  [epoch, version, full, changed, rival, rows, loads, removed]: Raw,
+  [epoch, version, cursor, more, full, changed, rival, rows, loads, removed]: Raw,
   sample: readonly string[],
   reset: boolean,
 ): HeartbeatReply {
@@ -124,6 +147,8 @@ function replyOf(
   return {
     epoch,
     version,
+    cursor,
+    more: more === 1,
     full: full === 1,
     changed: changed === 1,
     rival: rival || undefined,
@@ -142,10 +167,12 @@ const isForeign = (error: unknown): boolean =>
 
 /** Number of changes kept. A reader that is further behind reads all entries. */
 const changesKept = 1000
+/** Number of changes, and of entries, that one call returns at most. */
+const pageSize = 100
 /** Upper bound of the pause between two connection attempts of a client, ms. */
 export const reconnectMs = 3000
-/** Bounds of valid content: time ahead (ms), sizes (bytes), number of instances, bytes of one reply. */
-const [maxAheadMs, maxFacts, maxLoad, maxInstances, maxReply] = [600_000, 16_384, 1024, 10_000, 16_777_216]
+/** Bounds of valid content: time ahead (ms), sizes (bytes). */
+const [maxAheadMs, maxFacts, maxLoad] = [600_000, 16_384, 1024]
 
 const commonLua = `
   local lease, facts, load, changes, meta = unpack(KEYS)
@@ -166,11 +193,9 @@ const commonLua = `
     return redis.call('HSTRLEN', hash, id) <= most and redis.call('HGET', hash, id) or ''
   end
   -- An entry without a lease would never expire. Missing facts were deleted by another application.
-  local left = ${maxReply}
-  local function entry(id)
-    if not redis.call('ZSCORE', lease, id) then return '' end
-    local stored = left > 0 and short(facts, id, ${maxFacts}) or ''
-    left = left - #stored
+  local function entry(id, isLeased)
+    if not isLeased and not redis.call('ZSCORE', lease, id) then return '' end
+    local stored = short(facts, id, ${maxFacts})
     return stored == '' and '?' or stored
   end
   -- Facts without time and signature, which an instance renews without a change.
@@ -181,6 +206,7 @@ const commonLua = `
 const beatLua = `${commonLua}
   local id, boot, own, ownLoad = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
   local ttl, claim, epoch, since = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], tonumber(ARGV[8])
+  local cursor = ARGV[9]
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -237,19 +263,28 @@ const beatLua = `${commonLua}
 
   local version = tonumber(redis.call('HGET', meta, 'version') or 0)
   local full = epoch ~= current or since > version or version - since > ${changesKept}
-  local ids
-  if not full then
-    ids = redis.call('ZRANGEBYSCORE', changes, string.format('(%d', since), version, 'LIMIT', 0, version - since + 1)
-    full = #ids > version - since
-  end
-  if full then ids = redis.call('ZRANGE', lease, 0, ${maxInstances - 1}) end
-  local rows, loads = {}, {}
-  for _, peer in ipairs(ids) do
+  local till, rows, loads = version, {}, {}
+  local function add(peer, isLeased)
     rows[#rows + 1] = peer
-    rows[#rows + 1] = entry(peer)
+    rows[#rows + 1] = entry(peer, isLeased)
   end
-  for i = 9, #ARGV do loads[#loads + 1] = short(load, ARGV[i], ${maxLoad}) end
-  return {current, version, full and 1 or 0, news and 1 or 0, rival, rows, loads, removed}`
+  if not full then
+    local most = math.min(${pageSize}, version - since + 1)
+    local page = redis.call('ZRANGEBYSCORE', changes, string.format('(%d', since), version, 'WITHSCORES', 'LIMIT', 0, most)
+    if #page == 2 * ${pageSize} then till = tonumber(page[#page]) end
+    full = #page / 2 > till - since
+    for i = 1, full and 0 or #page, 2 do add(page[i]) end
+  end
+  -- Changes from now on are read besides, so an entry that changes meanwhile is not missed.
+  if full then till, cursor = version, '0' end
+  if cursor ~= '' then
+    local page = redis.call('ZSCAN', lease, cursor, 'COUNT', ${pageSize})
+    cursor = page[1] == '0' and '' or page[1]
+    for i = 1, #page[2], 2 do add(page[2][i], true) end
+  end
+  local more = cursor ~= '' or till < version
+  for i = 10, #ARGV do loads[#loads + 1] = short(load, ARGV[i], ${maxLoad}) end
+  return {current, till, cursor, more and 1 or 0, full and 1 or 0, news and 1 or 0, rival, rows, loads, removed}`
 
 const leaveLua = `${commonLua}
   if owner(redis.call('HGET', facts, ARGV[1])) ~= ARGV[2] then return 0 end

@@ -92,7 +92,7 @@ export default {
     const odd = strange('odd', new Choices(input))
     const facts = mutated(`${boot} ${honest.facts}`, input)
     const reply: HeartbeatReply = {
-      ...{ epoch: 'e', version: 1, full: true, changed: false, reset: false },
+      ...{ epoch: 'e', version: 1, cursor: '', more: false, full: true, changed: false, reset: false },
       changes: new Map([
         ['honest', `${boot} ${honest.facts}`],
         ['mutated', facts],

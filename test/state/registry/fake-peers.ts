@@ -17,7 +17,7 @@ export const peer = (id: string): Peer =>
 export const stored = (id: string, boot = 'boot', by = entries()): string => `${boot} ${by.seal(boot, peer(id)).facts}`
 
 export const nothing: HeartbeatReply = {
-  ...{ epoch: 'e', version: 1, full: false, changed: false, reset: false },
+  ...{ epoch: 'e', version: 1, cursor: '', more: false, full: false, changed: false, reset: false },
   ...{ changes: new Map(), removed: new Map(), loads: new Map() },
 }
 

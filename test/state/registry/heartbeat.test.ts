@@ -160,12 +160,34 @@ describe('a heartbeat', () => {
     heartbeat.join()
     await pass(0)
     await pass(1_000)
-    assert.deepEqual([announced(), beats[1]?.options.from], [1, { epoch: 'e', version: 7 }])
+    assert.deepEqual([announced(), beats[1]?.options.from], [1, { epoch: 'e', version: 7, cursor: '' }])
     heartbeat.restart()
     await pass(0)
-    assert.deepEqual(beats[2]?.options.from, { epoch: '', version: 0 })
+    assert.deepEqual(beats[2]?.options.from, { epoch: '', version: 0, cursor: '' })
     await pass(1_000)
-    assert.deepEqual(beats[3]?.options.from, { epoch: 'e', version: 1 })
+    assert.deepEqual(beats[3]?.options.from, { epoch: 'e', version: 1, cursor: '' })
+  })
+
+  test('reads all pages at once the first time, and one per 50 ms after that', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    const readThree = (): void => {
+      let left = 3
+      directory.reply = async () => ({ ...nothing, more: --left > 0, cursor: left > 0 ? String(left) : '' })
+    }
+    readThree()
+    await heartbeat.beat()
+    assert.deepEqual(
+      beats.map(({ options }) => options.from.cursor),
+      ['', '2', '1'],
+    )
+    readThree()
+    await heartbeat.beat()
+    assert.equal(beats.length, 4)
+    for (const count of [5, 6, 6]) {
+      await pass(50)
+      assert.equal(beats.length, count)
+    }
   })
 
   test('reads the figures of 8 peers; a survey reads all, at most every half second', async (t) => {

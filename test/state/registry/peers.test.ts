@@ -5,7 +5,7 @@ import type { HeartbeatReply } from '../../../src/state/registry/redis-directory
 import { clock, entries, nothing, peer, stored } from './fake-peers.ts'
 
 describe('the known peers', () => {
-  const apply = (peers: Peers, more: Partial<HeartbeatReply>): void => peers.apply({ ...nothing, ...more })
+  const apply = (peers: Peers, given: Partial<HeartbeatReply>): boolean => peers.apply({ ...nothing, ...given })
   const ids = (peers: Peers): string => String(peers.list(peer('self')).map(({ id }) => id))
 
   test('that are missing after a loss of data stay for the grace period, and not longer', async (t) => {
@@ -19,6 +19,43 @@ describe('the known peers', () => {
     await pass(1)
     apply(peers, {})
     assert.equal(ids(peers), 'b,self')
+  })
+
+  test('are missing only if none of the pages of a reading has them', async (t) => {
+    const pass = clock(t)
+    const peers = new Peers('self', 6_000, entries())
+    assert.deepEqual(peers.position, { epoch: '', version: 0, cursor: '' })
+    apply(peers, { changes: new Map(['a', 'b', 'c'].map((id) => [id, stored(id)])) })
+    const page = { full: true, more: true, cursor: '7', changes: new Map([['a', stored('a')]]) }
+    assert.equal(apply(peers, page), true)
+    assert.deepEqual(peers.position, { epoch: 'e', version: 1, cursor: '7' })
+    assert.equal(apply(peers, { changes: new Map([['c', stored('c')]]) }), false)
+    await pass(6_000)
+    apply(peers, {})
+    assert.equal(ids(peers), 'a,c,self')
+  })
+
+  test('are verified again only if their entry has changed or expired', async (t) => {
+    const pass = clock(t)
+    const verifier = entries()
+    const verified = t.mock.method(verifier, 'open')
+    const peers = new Peers('self', 6_000, verifier)
+    const entry = stored('a')
+    const read = (text: string): number => {
+      apply(peers, { full: true, changes: new Map([['a', text]]) })
+      return verified.mock.callCount()
+    }
+    assert.deepEqual([read(entry), read(entry), read(`${entry} `), read(entry)], [1, 1, 2, 2])
+    await pass(900_000)
+    assert.equal(read(entry), 3)
+  })
+
+  test('are not read further than ten thousand instances', () => {
+    const peers = new Peers('self', 6_000, entries())
+    const many = (count: number): Map<string, string> => new Map(Array.from({ length: count }, (_, i) => [`p${i}`, '']))
+    assert.equal(apply(peers, { full: true, more: true, cursor: '7', changes: many(9_999) }), true)
+    assert.equal(apply(peers, { more: true, cursor: '8', changes: many(10_000) }), false)
+    assert.equal(peers.position.cursor, '')
   })
 
   test('that come back within it stay', async (t) => {

@@ -3,7 +3,7 @@ import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { Peer } from '../../../src/instance/identity.ts'
-import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
+import { type Position, RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { entries, peer } from './fake-peers.ts'
 
@@ -12,7 +12,7 @@ test('peers are notified of new, changed and expired entries, but not of a renew
   after(() => client.disconnect())
   const directory = new RedisDirectory(client, (kind, id) => `shop:${kind}:{${id}}`)
   const own = entries()
-  let from = { epoch: '', version: 0 }
+  let from: Position = { epoch: '', version: 0, cursor: '' }
   const beat = async (of?: Peer, leaseMs = 60_000): Promise<[string[], boolean]> => {
     // A signature has a time in ms: two within one are the same.
     await sleep(2)
