@@ -1,17 +1,23 @@
-// The dashboard: a page for operators that lists the fleet's instances and drains them.
-//   index.ts           the routes: the page, its data (`/state`, polled by the page), and the drain commands
+// The dashboard: a page for operators that shows the fleet's instances and their past, and drains them.
+//   index.ts           the routes of the page and the drain commands
+//   data-routes.ts     the page's data: `/state`, polled by the page, `/history`, `/events`, `/routes`, `/dependencies`
+//   state.ts           the instances in `/state`, and which of them are gone
+//   dependencies.ts    Redis and the checks of all instances
 //   pages.ts           builds the pages from `assets/`, with inlined scripts and a Content-Security-Policy that allows only these
 //   sign-in-routes.ts  exchanges the operators' token for a cookie
 //   assets/            HTML, CSS and the scripts that run in the browser
-// It holds no data of its own: instances and commands are those of `app.fleet` (src/state/registry).
+// It holds no data of its own: instances and commands are those of `app.fleet` (src/state/registry), the past is kept by
+// src/state/history.
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { ensure } from '../base/ensure.ts'
 import { FleetError } from '../base/errors.ts'
-import { either, int, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
+import { bool, either, int, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { fleetPlugin, hasOwnRoute } from '../instance/compat/index.ts'
 import { lifecycle } from '../instance/lifecycle/index.ts'
 import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
+import { history } from '../state/history/index.ts'
+import { dataRoutes } from './data-routes.ts'
 import { dashboardPage, type Page, signInPage } from './pages.ts'
 import { asksForPage, sessionRoutes } from './sign-in-routes.ts'
 
@@ -21,6 +27,8 @@ export const dashboardOptions = {
   path: either(oneOf(false), path).default('/fleet'),
   /** Interval at which the page polls the fleet. */
   refreshMs: int(250, 60_000, 'milliseconds').default(2_000),
+  /** Whether this instance keeps figures and events for the dashboard, in Redis if there is one. */
+  history: bool.default(true),
 }
 export type DashboardOptions = OptionsOf<typeof dashboardOptions>
 
@@ -42,9 +50,10 @@ const commandBody = {
 
 const plugin: FastifyPluginAsync<DashboardOptions> = async (app, given) => {
   await ensure(app, lifecycle, operators)
-  const { path: root, refreshMs } = resolveOptions('dashboard', dashboardOptions, given)
-  if (root !== false && !hasOwnRoute(app, 'GET', root))
-    await app.register(async (scope) => routes(scope, root, refreshMs))
+  const { path: root, refreshMs, history: keepsHistory } = resolveOptions('dashboard', dashboardOptions, given)
+  if (root === false || hasOwnRoute(app, 'GET', root)) return
+  if (keepsHistory) await ensure(app, history)
+  await app.register(async (scope) => routes(scope, root, refreshMs))
 }
 
 const tags = ['dashboard']
@@ -57,7 +66,8 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const signedInPage = dashboardPage({ ...parts, signedIn: true })
   const pageForSignIn = signInPage(root)
   const access = { onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
-  const route = (summary: string) => ({ ...ownRoute({ summary, tags }), ...access }) as const
+  const route = (summary: string, schema: object = {}) =>
+    ({ ...ownRoute({ summary, tags, ...schema }), ...access }) as const
   acceptSmallJson(app)
   if (signIn) {
     signIn.addPath(app.prefix + root)
@@ -79,10 +89,7 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   app.get(root, { ...route('The dashboard'), onRequest: operatorOrSignIn }, (request, reply) =>
     sendPage(reply, app.operators.credentialOf(request) === 'session' ? signedInPage : page),
   )
-  app.get(`${root}/state`, route('Every instance, for the dashboard'), async (_request, reply) => {
-    reply.header('Cache-Control', 'no-store')
-    return { answeredBy: fleet.instance.id, instances: await fleet.survey() }
-  })
+  dataRoutes(app, root, route)
 
   for (const [name, summary] of [
     ['drain', 'Takes an instance out of rotation'],
@@ -90,7 +97,7 @@ function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   ] as const) {
     app.post<{ Body: { instance: string } }>(
       `${root}/${name}`,
-      { ...ownRoute({ summary, tags, body: commandBody }), ...access, logLevel: 'info' },
+      { ...route(summary, { body: commandBody }), logLevel: 'info' },
       async ({ body: { instance } }, reply) => {
         if (!fleet.peers().some(({ id }) => id === instance)) {
           throw new FleetError('FLEET_ERR_INSTANCE_UNKNOWN', `no instance ${JSON.stringify(instance)} in this fleet`)

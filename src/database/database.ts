@@ -23,6 +23,7 @@ import { fleetPlugin } from '../instance/compat/index.ts'
 import { health } from '../instance/health/index.ts'
 import { checkOptions } from '../instance/health/runner.ts'
 import { poolMetrics, routingMetrics } from './database-metrics.ts'
+import { type DatabaseState, databaseState } from './database-state.ts'
 import { databaseError, isOutage } from './errors.ts'
 import { RequestReader } from './own-writes.ts'
 import type { Pools } from './pools.ts'
@@ -75,6 +76,8 @@ declare module 'fastify' {
   interface FleetTypes {}
   interface FastifyInstance {
     database: FleetTypes extends { database: infer Client } ? Client : DatabaseClient
+    /** Servers and pools as this instance sees them. @internal */
+    databaseState(): DatabaseState
   }
 }
 
@@ -180,6 +183,7 @@ const plugin: FastifyPluginAsync<DatabaseOptions> = async (app, given) => {
   if (app.hasDecorator('errorTranslators')) app.errorTranslators.push(translate)
   const router = (client as { $routing?: () => Router }).$routing?.()
   const routed = router !== undefined && router.set.replicas.length > 0
+  app.decorate('databaseState', () => databaseState(app.health.reports.database?.status, router, pools))
   if (app.hasPlugin('fleet-metrics')) {
     if (pools) poolMetrics(pools, app.metrics)
     if (routed) routingMetrics(router, app.metrics)

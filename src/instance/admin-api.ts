@@ -34,10 +34,13 @@ const peerSchema = object({
   startedAt: string,
   lastSeen: string,
   rps: number,
+  errorRate: number,
   p95: number,
   eventLoopUtilization: number,
   memory: number,
   failing: { type: 'array', items: string },
+  degraded: { type: 'array', items: string },
+  checks: { type: 'array', items: string },
 })
 const loadSchema = object({
   rps: number,

@@ -68,6 +68,8 @@ export interface Peer extends Instance {
   readonly lastSeen: string
   /** Requests per second over the last 10 s. */
   readonly rps: number
+  /** Share of responses with status 5xx over the last 10 s, 0 to 1. */
+  readonly errorRate: number
   /** 95th percentile of the response time over the last 10 s, in milliseconds. */
   readonly p95: number
   /** Share of the last interval in which the event loop was busy, 0 to 1. */
@@ -76,6 +78,10 @@ export interface Peer extends Instance {
   readonly memory: number
   /** Names of the critical checks that are down (see `fall`). */
   readonly failing: readonly string[]
+  /** Names of the other checks that fail: not critical and down, or degraded. */
+  readonly degraded: readonly string[]
+  /** Names of all checks; those of critical ones end in `!`. */
+  readonly checks: readonly string[]
 }
 
 export type Command = 'drain' | 'undrain'
@@ -163,9 +169,13 @@ class Fleet {
   }
 
   self(): Peer {
-    const noLoad = { state: 'serving' as LifecycleState, rps: 0, p95: 0, eventLoopUtilization: 0, failing: [] }
+    const noChecks = { failing: [], degraded: [], checks: [] }
+    const noLoad = { state: 'serving' as LifecycleState, rps: 0, errorRate: 0, p95: 0, eventLoopUtilization: 0 }
     const now = { lastSeen: new Date().toISOString(), memory: residentMemory() }
-    return Object.assign({ ...this.instance, ...noLoad, ...now }, ...this.#figures.map((figures) => figures()))
+    return Object.assign(
+      { ...this.instance, ...noLoad, ...noChecks, ...now },
+      ...this.#figures.map((figures) => figures()),
+    )
   }
 
   peers(): readonly Peer[] {

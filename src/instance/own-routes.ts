@@ -1,12 +1,12 @@
 import type { FastifyInstance, FastifySchema, FastifySchemaCompiler } from 'fastify'
 
-/** Validates the only input of these routes: the id of an instance, in a query or body. */
+/** Validates the input that these routes share: the id of an instance, in a query or body. Handlers validate the rest. */
 const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema }) => {
   const { required } = schema as { required?: readonly string[] }
   return (data: unknown) => {
     const { instance } = (data ?? {}) as { instance?: unknown }
     const isName = typeof instance === 'string' && instance.length >= 1 && instance.length <= 128
-    if (isName || (instance === undefined && !required)) return { value: data }
+    if (isName || (instance === undefined && !required?.includes('instance'))) return { value: data }
     return { error: new Error('`instance` must be the id of an instance, 1 to 128 characters') }
   }
 }

@@ -72,12 +72,16 @@ test('serves a page without external assets, whose policy allows exactly its own
 test('returns the state of the fleet', async (t) => {
   const { app, url } = await start(t)
   const response = await fetch(`${url}/fleet/state`)
-  const state = (await response.json()) as { answeredBy: string; instances: unknown[] }
+  const { servedBy, at, redis, fields, instances, departed } = await response.json()
   assert.equal(response.headers.get('cache-control'), 'no-store')
-  assert.equal(state.answeredBy, 'shop-1')
-  const { lastSeen, memory, ...steady } = app.fleet.self()
-  assert.ok(lastSeen && memory)
-  assert.partialDeepStrictEqual(state.instances, [steady])
+  assert.deepEqual([servedBy, redis.state, departed], ['shop-1', 'none', []])
+  assert.ok(Math.abs(at - Date.now()) < 60_000)
+  const row = Object.fromEntries(fields.map((name: string, i: number) => [name, instances[0][i]]))
+  const { id, host, pid, version, state, startedAt, color, pool, weight } = app.fleet.self()
+  const steady = { id, host, pid, version, state, color, pool, weight, region: null, zone: null, failing: [] }
+  assert.equal(instances.length, 1)
+  assert.partialDeepStrictEqual(row, { ...steady, startedAt: Date.parse(startedAt), rps: 0, errorRate: 0, p95: 0 })
+  assert.ok(row.memory > 0 && row.lastSeen > row.startedAt && row.port > 0)
 })
 
 test('serves page, state and commands to operators only', async (t) => {
@@ -85,11 +89,16 @@ test('serves page, state and commands to operators only', async (t) => {
   for (const [method, path] of [
     ['GET', '/fleet'],
     ['GET', '/fleet/state'],
+    ['GET', '/fleet/history'],
+    ['GET', '/fleet/events'],
+    ['GET', '/fleet/routes'],
+    ['GET', '/fleet/dependencies'],
+    ['POST', '/fleet/events'],
     ['POST', '/fleet/drain'],
     ['POST', '/fleet/undrain'],
   ] as const) {
     const proxied = { 'x-forwarded-for': '192.0.2.1', 'content-type': 'application/json' }
-    const body = method === 'POST' ? '{"instance":"shop-1"}' : undefined
+    const body = method === 'POST' ? '{"instance":"shop-1","kind":"killed","text":"SIGKILL"}' : undefined
     const send = (headers: Record<string, string>) => fetch(url + path, { method, headers, body })
     assert.equal((await send(proxied)).status, 404)
     assert.equal(app.fleet.state, 'serving')

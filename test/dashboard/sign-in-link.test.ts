@@ -30,7 +30,7 @@ server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_s
     for (let i = 0; i < 4; i++) {
       const state = await fetch(`${front}/fleet/state`, { headers: { cookie } })
       assert.equal(state.status, 200)
-      seen.add(((await state.json()) as { answeredBy: string }).answeredBy)
+      seen.add(((await state.json()) as { servedBy: string }).servedBy)
     }
     assert.equal(seen.size, 2, 'both instances accept the cookie')
   }

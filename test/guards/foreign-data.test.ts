@@ -25,6 +25,7 @@ test('JSON is parsed in few places of the modules with shared state, and each of
       'src/state/broadcast/subscriptions.ts',
       'src/state/cache/data.ts',
       'src/state/cache/redis-store.ts',
+      'src/state/history/events.ts',
       'src/state/jwt/claims.ts',
       'src/state/jwt/keys.ts',
       'src/state/registry/signed-entries.ts',

@@ -10,7 +10,7 @@ const src = fileURLToPath(new URL('../../src', import.meta.url))
 const layer: Record<string, number> = {
   base: 0,
   instance: 1,
-  dashboard: 2,
+  dashboard: 3,
   state: 2,
   database: 2,
   edge: 3,

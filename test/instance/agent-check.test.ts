@@ -22,7 +22,7 @@ const peer = (id: string, figures: Partial<Peer>): Peer => ({
     state: 'serving',
     lastSeen: '',
   },
-  ...{ rps: 10, p95: 20, eventLoopUtilization: 0.1, memory: 1, failing: [] },
+  ...{ rps: 10, errorRate: 0, p95: 20, eventLoopUtilization: 0.1, memory: 1, failing: [], degraded: [], checks: [] },
   ...figures,
 })
 const options = { host: '', comfortable: 0.6, slowFactor: 2 }

@@ -37,7 +37,8 @@ export const row = (peer: Peer, out: Output): Record<string, string | number | u
   'loop %': Math.round(peer.eventLoopUtilization * 100),
   'memory mb': Math.round(peer.memory / 1_048_576),
   up: duration(Date.now() - Date.parse(peer.startedAt)),
-  failing: peer.failing.join(', '),
+  // An instance of an earlier version reports critical checks only.
+  failing: [...peer.failing, ...(peer.degraded ?? [])].join(', '),
 })
 
 /** The two largest units, e.g. `3h 20m`. */

@@ -48,6 +48,8 @@ export interface Health {
 }
 
 const checkChannel = channel('fleet:check')
+/** Every peer reads the names of an instance's checks, so their total length is bounded. */
+const maxNamesLength = 4_096
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -135,7 +137,10 @@ const plugin: FastifyPluginAsync<HealthOptions> = async (app, given) => {
   }
   app.decorate('health', health)
   Object.defineProperty(fleet, 'ready', { get: () => health.readiness.ready, enumerable: true })
-  fleet.contribute(() => ({ failing: runner.unmet().down }))
+  fleet.contribute(() => {
+    const { down, degraded } = runner.unmet()
+    return { failing: down, degraded, checks: runner.names(maxNamesLength) }
+  })
 
   addMemoryMetrics(app)
   if (memory) add('memory', memoryCheck(memory), memory)

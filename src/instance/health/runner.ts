@@ -187,6 +187,16 @@ export class CheckRunner {
     await Promise.all([...this.#checks.values()].map((scheduled) => scheduled.run()))
   }
 
+  /** Names of the first checks, at most `maxLength` characters; those of critical ones end in `!`. */
+  names(maxLength: number): string[] {
+    const names = Array.from(this.#checks, ([name, { report }]) => (report.critical ? `${name}!` : name))
+    let length = 0
+    return names.filter((name) => {
+      length += name.length
+      return length <= maxLength
+    })
+  }
+
   reports(): Record<string, CheckReport> {
     return Object.fromEntries([...this.#checks].map(([name, scheduled]) => [name, scheduled.report]))
   }

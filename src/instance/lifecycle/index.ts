@@ -69,6 +69,8 @@ declare module 'fastify' {
     readonly state: LifecycleState
     /** Requests that wait for their response, and how long requests have waited. */
     readonly flow?: Flow
+    /** Why a shutdown was started, and when, on the clock of `performance.now()`. @internal */
+    readonly stopping?: { readonly reason: string; readonly since: number }
     /** The fatal error that ends this process. `/live` responds 503 from then on. */
     readonly fatal?: Error
     /** Leaves rotation and keeps serving. {@link FastifyFleet.undrain} reverses it. */
@@ -111,11 +113,13 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
 
   const fleet = Object.assign(app.fleet, {
     flow: connections.flow as Flow,
+    stopping: undefined as FastifyFleet['stopping'],
     drain: () => void lifecycle.move('draining', ['serving']),
     undrain: () => void (shutdown ?? lifecycle.move('serving', ['draining'])),
     onState: (listener: (state: LifecycleState) => void) => lifecycle.onState(listener),
     onDrained: (wait: () => Promise<unknown>) => void drained.push(wait),
     shutdown: (reason = 'shutdown()', { handover = false } = {}) => {
+      fleet.stopping ??= { reason, since: performance.now() }
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
       // The constructor starts the deadline, before any other code runs.
       shutdown ??= new Shutdown(scopes, connections, options, { close, closing: closing.promise, drained }).run(

@@ -1,8 +1,10 @@
 import { performance } from 'node:perf_hooks'
-import type { FastifyPluginAsync } from 'fastify'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { fleetPlugin } from '../compat/index.ts'
 import { identity } from '../identity.ts'
+import type { ShedRequest } from '../overload/fast-reject.ts'
+import { bucketCount, bucketOf, percentile } from './latency-scale.ts'
 
 /** Figures of the last ten full seconds. */
 export interface Load {
@@ -30,22 +32,16 @@ declare module 'fastify' {
 }
 
 const seconds = 10
-// Bucket i counts response times up to 0.1 ms × 1.15^i, the last one all above 60 s.
-const base = 0.1
-const growth = Math.log(1.15)
-const buckets = Math.ceil(Math.log(60_000 / base) / growth) + 1
 
-const bucketOf = (ms: number): number =>
-  ms <= base ? 0 : Math.min(buckets - 1, Math.ceil(Math.log(ms / base) / growth))
-const upperBound = (bucket: number): number => base * Math.exp(growth * bucket)
+/** Called for each response, and for each request that is shed before Fastify sees it. */
+type ResponseListener = (request: ShedRequest | FastifyRequest, status: number, ms: number) => void
 
 /**
  * Rate and latency over a sliding window of 10 s: a ring of one histogram per second with exponential buckets. An
- * observation is an increment, and percentiles are computed on read. HdrHistogram and DDSketch bound the relative error
- * the same way (Masson et al., VLDB 2019).
+ * observation is an increment, and percentiles are computed on read.
  */
 export class LoadMeter {
-  readonly #ring: Uint32Array[] = Array.from({ length: seconds + 1 }, () => new Uint32Array(buckets))
+  readonly #ring: Uint32Array[] = Array.from({ length: seconds + 1 }, () => new Uint32Array(bucketCount))
   readonly #errors = new Uint32Array(seconds + 1)
   #slot = 0
   #full = 0
@@ -54,6 +50,8 @@ export class LoadMeter {
   #tickedAt = performance.now()
   #last = performance.eventLoopUtilization()
   #totals = { requests: 0, errors: 0 }
+  /** Set by the plugin that keeps the history of the fleet. @internal */
+  listener: ResponseListener | undefined
 
   observe(ms: number, failed: boolean): void {
     const second = this.#ring[this.#slot] as Uint32Array
@@ -95,14 +93,14 @@ export class LoadMeter {
   }
 
   read(): Load {
-    const sums = new Uint32Array(buckets)
+    const sums = new Uint32Array(bucketCount)
     let requests = 0
     let errors = 0
     for (let back = 1; back <= this.#full; back++) {
       const slot = (this.#slot - back + this.#ring.length) % this.#ring.length
       errors += this.#errors[slot] as number
       const second = this.#ring[slot] as Uint32Array
-      for (let bucket = 0; bucket < buckets; bucket++) {
+      for (let bucket = 0; bucket < bucketCount; bucket++) {
         const count = second[bucket] as number
         if (count > 0) {
           sums[bucket] = (sums[bucket] as number) + count
@@ -110,21 +108,13 @@ export class LoadMeter {
         }
       }
     }
-    const percentile = (share: number): number => {
-      if (requests === 0) return 0
-      let remaining = Math.ceil(requests * share)
-      const bucket = sums.findIndex((count) => {
-        remaining -= count
-        return remaining <= 0
-      })
-      return round(upperBound(bucket), 10)
-    }
+    const time = (share: number): number => (requests === 0 ? 0 : percentile(sums, requests, share))
     return {
       rps: this.#full === 0 ? 0 : round(requests / this.#full, 10),
       errorRate: requests === 0 ? 0 : round(errors / requests, 10_000),
-      p50: percentile(0.5),
-      p95: percentile(0.95),
-      p99: percentile(0.99),
+      p50: time(0.5),
+      p95: time(0.95),
+      p99: time(0.99),
       eventLoopUtilization: this.eventLoopUtilization,
     }
   }
@@ -137,14 +127,23 @@ const plugin: FastifyPluginAsync = async (app) => {
   const load = new LoadMeter()
   app.decorate('load', load)
   app.fleet.contribute(() => {
-    const { rps, p95, eventLoopUtilization } = load.read()
-    return { rps, p95, eventLoopUtilization }
+    const { rps, errorRate, p95, eventLoopUtilization } = load.read()
+    return { rps, errorRate, p95, eventLoopUtilization }
   })
   app.addHook('onResponse', (request, reply, done) => {
-    if (request.routeOptions.config.probe !== true) load.observe(reply.elapsedTime, reply.statusCode >= 500)
+    if (request.routeOptions.config.probe !== true) {
+      const { elapsedTime, statusCode } = reply
+      load.observe(elapsedTime, statusCode >= 500)
+      load.listener?.(request, statusCode, elapsedTime)
+    }
     done()
   })
-  if (app.hasPlugin('fleet-overload')) app.overload.onRefused((_request, ms) => load.observe(ms, true))
+  if (app.hasPlugin('fleet-overload')) {
+    app.overload.onRefused((request, ms) => {
+      load.observe(ms, true)
+      load.listener?.(request, 503, ms)
+    })
+  }
   const ticking = setInterval(() => load.tick(), 1_000).unref()
   app.addHook('onClose', async () => clearInterval(ticking))
 }

@@ -22,6 +22,8 @@ export interface CandidateParts {
   readonly eligible: () => boolean
   /** Notifies the other candidates that there is no leader. */
   readonly announce: () => Promise<void>
+  /** Called when this instance becomes the leader, with its fencing token. */
+  readonly leads?: (token: number) => void
 }
 
 /** Pause after a failure of Redis, ms. */
@@ -86,6 +88,7 @@ export class Candidate implements Leadership {
     const { name, fn, log, ttlMs } = this.#parts
     this.#lease = lease
     log.info({ name, token: lease.token }, 'leader: this instance leads')
+    this.#parts.leads?.(lease.token)
     const since = performance.now()
     let pauseMs = 0
     const job = (async () => fn(lease.signal))().catch((err: unknown) => {

@@ -4,6 +4,7 @@
 //   Locks (lock.ts)          `app.fleet.lock()`: runs a function under a lease
 //   Candidate (election.ts)  `app.fleet.leader()`: campaigns for a lease and leads while it has it
 
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import type { FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
@@ -59,6 +60,8 @@ declare module 'fastify' {
 }
 
 const channel = 'fleet:leader'
+/** As `fleet:state` of the lifecycle plugin: a message when this instance becomes the leader of a job. */
+const leaderChannel = diagnosticsChannel('fleet:leader')
 
 const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
   rejectRenamed('locks', given, renamed)
@@ -100,7 +103,8 @@ const plugin: FastifyPluginAsync<LocksOptions> = async (app, given) => {
     rejectRenamed('leader', more, renamed)
     const resolved = resolveOptions('leader', leaderOptions, { ttlMs: options.ttlMs }, more)
     const announce = (): Promise<void> => fleet.publish(channel, { name, by: fleet.instance.id }).catch(() => {})
-    const candidate = new Candidate({ store, name, fn, ...resolved, log: app.log, eligible, announce })
+    const leads = (token: number): void => leaderChannel.publish({ instance: fleet.instance.id, job, token })
+    const candidate = new Candidate({ store, name, fn, ...resolved, log: app.log, eligible, announce, leads })
     candidates.set(candidate, name)
     candidate.ended.then(() => candidates.delete(candidate))
     return candidate

@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Peer } from '../../instance/identity.ts'
 import { throttle } from '../throttle.ts'
-import { Peers } from './peers.ts'
+import { entryOf, type GoneListener, Peers } from './peers.ts'
 import { type HeartbeatReply, type RedisDirectory, type RegistryEntry, reconnectMs } from './redis-directory.ts'
 import { type EntryRejection, entryRejections, type SignedEntries } from './signed-entries.ts'
 
@@ -21,6 +21,7 @@ export interface HeartbeatParts {
   /** Notifies the peers of a change. Never rejects: they find the change with their next heartbeat anyway. */
   readonly announce: () => Promise<void>
   readonly onHealth: (health: RegistryHealth) => void
+  readonly onGone?: GoneListener
 }
 
 /** Peers whose figures each heartbeat reads. Reading all would make its cost grow with the fleet. */
@@ -65,9 +66,8 @@ export class Heartbeat {
     this.#parts = parts
     this.#id = parts.self().id
     this.rejections = Object.fromEntries([...entryRejections, 'foreign'].map((reason) => [reason, 0])) as Rejections
-    this.#peers = new Peers(this.#id, parts.leaseMs + reconnectMs, parts.entries, (reason, id) =>
-      this.#reject(reason, id),
-    )
+    const onRejected = (reason: EntryRejection, id: string): void => this.#reject(reason, id)
+    this.#peers = new Peers(this.#id, parts.leaseMs + reconnectMs, parts.entries, onRejected, parts.onGone)
     this.#warn = throttle((reason: string, id: string) =>
       parts.log.warn(
         { reason, id: id.slice(0, 128) },
@@ -198,6 +198,7 @@ export class Heartbeat {
     }
     this.#setHealth(!other || isForged || claimed ? 'live' : 'displaced')
     if (!other || typeof other === 'string' || isForged) return
+    if (claimed) this.#parts.onGone?.(entryOf(other), false)
     const { pid, host } = other.facts
     const [details, fix] = [{ id: this.#id, pid, host }, 'set a different INSTANCE_ID for each']
     if (claimed) this.#parts.log.warn(details, `registry: another process had this id; if it still runs, ${fix}`)

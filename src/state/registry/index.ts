@@ -18,6 +18,7 @@ import { broadcast } from '../broadcast/index.ts'
 import { redisOf } from '../redis/index.ts'
 import { FleetKeys, fleetSecrets } from './fleet-keys.ts'
 import { Heartbeat } from './heartbeat.ts'
+import type { GoneListener } from './peers.ts'
 import { RedisDirectory } from './redis-directory.ts'
 import { SignedEntries } from './signed-entries.ts'
 
@@ -32,6 +33,17 @@ export const registryOptions = {
   commandTimeoutMs: int(1, 60_000, 'milliseconds').default(2000),
 }
 export type RegistryOptions = OptionsOf<typeof registryOptions>
+
+declare module 'fastify' {
+  interface FastifyFleet {
+    /**
+     * Calls back for each process that is no longer in the list, with its last entry. It may have left by itself.
+     *
+     * @internal
+     */
+    onGone?(listener: GoneListener): void
+  }
+}
 
 const channel = 'fleet:registry'
 
@@ -103,6 +115,8 @@ function joinFleet(
   const publishQuietly = (message: RegistryMessage): Promise<void> => publish(message).catch(() => {})
   const commands = new Commands(options.commandTimeoutMs)
   const boot = randomUUID()
+  const gone: GoneListener[] = []
+  fleet.onGone = (listener) => void gone.push(listener)
   const heartbeat = new Heartbeat({
     directory,
     entries,
@@ -112,6 +126,9 @@ function joinFleet(
     self: () => fleet.self(),
     announce: () => publishQuietly({ kind: 'changed', by: id }),
     onHealth: (health) => fleet.describe('registry', health),
+    onGone: (peer, isSeen) => {
+      for (const listener of gone) listener(peer, isSeen)
+    },
   })
 
   const live = '1 if the list of peers is up to date, 0 if it is the last known one'

@@ -4,8 +4,10 @@ import {
   type EntryRejection,
   type Facts,
   type Figures,
+  namesOf,
   noFigures,
   type SignedEntries,
+  type VerifiedFacts,
   validMs,
 } from './signed-entries.ts'
 
@@ -14,7 +16,16 @@ interface KnownPeer {
   readonly figures: Figures
   readonly boot: string
   readonly signedAt: number
+  /** When the list had its last figures, Unix time in ms. */
+  readonly seenAt: number
 }
+
+/**
+ * Called for a process that is no longer in the list, with its last entry.
+ *
+ * @param isSeen `false`: this instance started after the end of the process, so `lastSeen` is only the time of its signature
+ */
+export type GoneListener = (peer: Peer, isSeen: boolean) => void
 
 /** Tolerated clock difference between the machines of two processes with the same id, ms. */
 const bootSkewMs = 10_000
@@ -29,6 +40,7 @@ export class Peers {
   readonly #graceMs: number
   readonly #entries: SignedEntries
   readonly #onRejected: (reason: EntryRejection, id: string) => void
+  readonly #onGone: GoneListener
   readonly #known = new Map<string, KnownPeer>()
   /** Peers that are missing after Redis lost its data. They are kept until this time, because they may come back. */
   readonly #missing = new Map<string, number>()
@@ -46,11 +58,13 @@ export class Peers {
     graceMs: number,
     entries: SignedEntries,
     onRejected: (reason: EntryRejection, id: string) => void = () => {},
+    onGone: GoneListener = () => {},
   ) {
     this.#own = own
     this.#graceMs = graceMs
     this.#entries = entries
     this.#onRejected = onRejected
+    this.#onGone = onGone
   }
 
   /** Where to continue reading; the start if the secrets have changed, because ignored entries may be valid now. */
@@ -61,27 +75,26 @@ export class Peers {
     return this.#position
   }
 
-  apply({ epoch, version, full, changes, loads }: HeartbeatReply): void {
+  apply({ epoch, version, full, changes, removed, loads }: HeartbeatReply): void {
     const now = Date.now()
     // No instance could sign again while Redis was unavailable.
     if (now - this.confirmedAt > this.#graceMs) this.#sweepAt = now + Math.max(sweepMs, this.#graceMs)
     this.#position = { epoch, version }
     this.confirmedAt = now
+    for (const [id, stored] of removed) this.#unseen(id, stored)
     for (const [id, stored] of changes) if (id !== this.#own) this.#change(id, stored)
     for (const [id, load] of loads) this.#figures(id, load)
     if (full) this.#miss(changes)
     for (const [id, until] of this.#missing)
       if (until <= performance.now()) {
-        this.#missing.delete(id)
-        this.#known.delete(id)
+        this.#remove(id)
       }
     if (now >= this.#sweepAt) this.#sweep(now)
   }
 
   #change(id: string, stored: string | undefined): void {
     if (stored === undefined) {
-      this.#missing.delete(id)
-      this.#known.delete(id)
+      this.#remove(id)
       return
     }
     const signed = this.#entries.open(id, stored)
@@ -97,8 +110,22 @@ export class Peers {
       this.#onRejected('stale', id)
       return
     }
+    if (before && before.boot !== signed.boot) this.#onGone(peerOf(before), true)
     this.#missing.delete(id)
-    this.#known.set(id, { ...signed, figures: before?.figures ?? noFigures })
+    this.#known.set(id, { ...signed, figures: before?.figures ?? noFigures, seenAt: Date.now() })
+  }
+
+  /** An instance that expired before this one knew it, e.g. when all were killed. */
+  #unseen(id: string, stored: string): void {
+    const signed = this.#known.has(id) ? undefined : this.#entries.open(id, stored)
+    if (typeof signed === 'object') this.#onGone(entryOf(signed), false)
+  }
+
+  #remove(id: string): void {
+    const known = this.#known.get(id)
+    this.#missing.delete(id)
+    this.#known.delete(id)
+    if (known) this.#onGone(peerOf(known), true)
   }
 
   #figures(id: string, load: string): void {
@@ -106,7 +133,7 @@ export class Peers {
     if (!known) return
     const figures = this.#entries.openLoad(id, known.boot, load)
     if (typeof figures === 'string') this.#onRejected(figures, id)
-    else this.#known.set(id, { ...known, figures })
+    else this.#known.set(id, { ...known, figures, seenAt: this.confirmedAt })
   }
 
   #miss(present: ReadonlyMap<string, unknown>): void {
@@ -116,7 +143,7 @@ export class Peers {
 
   #sweep(now: number): void {
     this.#sweepAt = now + sweepMs
-    for (const [id, { signedAt }] of this.#known) if (now - signedAt > validMs) this.#known.delete(id)
+    for (const [id, { signedAt }] of this.#known) if (now - signedAt > validMs) this.#remove(id)
   }
 
   /** Number of other instances. */
@@ -147,10 +174,20 @@ export class Peers {
 
   /** All instances, sorted by id. */
   list(self: Peer): readonly Peer[] {
-    const lastSeen = new Date(this.confirmedAt).toISOString()
-    const others = Array.from(this.#known.values(), ({ facts, figures }): Peer => ({ ...facts, ...figures, lastSeen }))
+    const others = Array.from(this.#known.values(), (known) => peerOf(known, this.confirmedAt))
     return Object.freeze([self, ...others].sort((a, b) => (a.id < b.id ? -1 : 1)))
   }
 }
+
+const peerOf = ({ facts, figures, seenAt }: KnownPeer, lastSeen: number = seenAt): Peer => ({
+  ...facts,
+  ...figures,
+  degraded: namesOf(facts.checks, figures.degraded),
+  lastSeen: new Date(lastSeen).toISOString(),
+})
+
+/** An entry without figures. */
+export const entryOf = (signed: VerifiedFacts): Peer =>
+  peerOf({ ...signed, figures: noFigures, seenAt: signed.signedAt })
 
 const start: Position = { epoch: '', version: 0 }

@@ -24,6 +24,8 @@ export interface HeartbeatReply extends Position {
   readonly full: boolean
   /** New facts by id; `undefined` for an instance that has left. */
   readonly changes: ReadonlyMap<string, string | undefined>
+  /** The last facts of instances that this call removed because their leases had ended. */
+  readonly removed: ReadonlyMap<string, string>
   /** Loads of the instances in `sample`. */
   readonly loads: ReadonlyMap<string, string>
   /**
@@ -55,6 +57,7 @@ type Raw = [
   rival: string,
   rows: string[],
   loads: string[],
+  removed: string[],
 ]
 
 /**
@@ -109,12 +112,14 @@ export class RedisDirectory {
 }
 
 function replyOf(
-  [epoch, version, full, changed, rival, rows, loads]: Raw,
+  [epoch, version, full, changed, rival, rows, loads, removed]: Raw,
   sample: readonly string[],
   reset: boolean,
 ): HeartbeatReply {
   const changes = new Map<string, string | undefined>()
   for (let i = 0; i < rows.length; i += 2) changes.set(rows[i] as string, rows[i + 1] || undefined)
+  const last = new Map<string, string>()
+  for (let i = 0; i < removed.length; i += 2) last.set(removed[i] as string, removed[i + 1] as string)
   const pairs = sample.map((id, i) => [id, loads[i]]).filter((pair): pair is [string, string] => Boolean(pair[1]))
   return {
     epoch,
@@ -124,6 +129,7 @@ function replyOf(
     rival: rival || undefined,
     reset,
     changes,
+    removed: last,
     loads: new Map(pairs),
   }
 }
@@ -217,10 +223,13 @@ const beatLua = `${commonLua}
       if news or stored ~= written then changed(id) end
     end
   end
+  local removed = {}
   if now >= spare then
     -- A lease that ended after the last call of any instance shows nothing about its own.
     local till = math.min(now, beat or now)
     for _, dead in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', till, 'LIMIT', 0, 100)) do
+      removed[#removed + 1] = dead
+      removed[#removed + 1] = short(facts, dead, ${maxFacts})
       remove(dead)
       news = true
     end
@@ -240,7 +249,7 @@ const beatLua = `${commonLua}
     rows[#rows + 1] = entry(peer)
   end
   for i = 9, #ARGV do loads[#loads + 1] = short(load, ARGV[i], ${maxLoad}) end
-  return {current, version, full and 1 or 0, news and 1 or 0, rival, rows, loads}`
+  return {current, version, full and 1 or 0, news and 1 or 0, rival, rows, loads, removed}`
 
 const leaveLua = `${commonLua}
   if owner(redis.call('HGET', facts, ARGV[1])) ~= ARGV[2] then return 0 end

@@ -2,12 +2,30 @@ import { defaultPool, isPoolName } from '../../base/pool-name.ts'
 import type { LifecycleState, Peer } from '../../instance/identity.ts'
 import { type FleetKeys, signatureLength } from './fleet-keys.ts'
 
-/** Figures that change constantly, in the order in which they are stored. */
-const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory'] as const
-export const noFigures: Figures = { rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 }
+/**
+ * Figures that change constantly, in the order in which they are stored. New ones are appended, because instances of other
+ * versions read the first ones. `degraded` is a number with a bit for each of the instance's first 50 checks.
+ */
+const figures = ['rps', 'p95', 'eventLoopUtilization', 'memory', 'errorRate', 'degraded'] as const
+export const noFigures: Figures = { rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0, errorRate: 0, degraded: 0 }
 
 export type Facts = Omit<Peer, 'lastSeen' | (typeof figures)[number]>
-export type Figures = Pick<Peer, (typeof figures)[number]>
+export type Figures = Record<(typeof figures)[number], number>
+
+const maxChecks = 50
+const nameOf = (check: string): string => (check.endsWith('!') ? check.slice(0, -1) : check)
+
+/** A number, because instances of earlier versions reject figures of another type. */
+const bitsOf = (checks: readonly string[], names: readonly string[]): number =>
+  checks.slice(0, maxChecks).reduce((sum, check, i) => (names.includes(nameOf(check)) ? sum + 2 ** i : sum), 0)
+/** Names of the checks whose bits are set. */
+export const namesOf = (checks: readonly string[], bits: number): string[] =>
+  bits === 0
+    ? []
+    : checks
+        .slice(0, maxChecks)
+        .map(nameOf)
+        .filter((_, i) => Math.floor(bits / 2 ** i) % 2 === 1)
 
 /** Verified facts of an instance. */
 export interface VerifiedFacts {
@@ -83,7 +101,8 @@ export class SignedEntries {
   }
 
   #load(boot: string, peer: Peer, now: number): string {
-    const signed = `[${figures.map((name) => Number(peer[name]) || 0).join()},${now}`
+    const values = { ...peer, degraded: bitsOf(peer.checks ?? [], peer.degraded ?? []) }
+    const signed = `[${figures.map((name) => Number(values[name]) || 0).join()},${now}`
     return `${signed},"${this.#keys.sign('load', peer.id, boot, signed)}"]`
   }
 
@@ -114,6 +133,7 @@ export class SignedEntries {
 
 const states: ReadonlySet<LifecycleState> = new Set(['starting', 'serving', 'draining', 'closed'])
 const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 255
+const isNames = (value: unknown): boolean => Array.isArray(value) && value.every((name) => typeof name === 'string')
 const isWhole = (value: unknown, min: number, max: number): boolean =>
   Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 
@@ -121,8 +141,9 @@ const isWhole = (value: unknown, min: number, max: number): boolean =>
 function factsOf(id: string, json: string): Facts | undefined {
   const facts = parsed(json) as Facts | undefined
   if (typeof facts !== 'object' || facts === null) return undefined
-  // An instance of an earlier version has no pool.
-  const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone, pool = defaultPool } = facts
+  // An instance of an earlier version has no pool and names no checks.
+  const { host, pid, port, weight, state, version, color, startedAt, failing, region, zone } = facts
+  const { pool = defaultPool, checks = [] } = facts
   const isValid =
     facts.id === id &&
     isText(host) &&
@@ -135,9 +156,9 @@ function factsOf(id: string, json: string): Facts | undefined {
     isText(pool) &&
     isPoolName(pool) &&
     states.has(state) &&
-    Array.isArray(failing) &&
-    failing.every((name) => typeof name === 'string')
-  return isValid ? { ...facts, pool } : undefined
+    isNames(failing) &&
+    isNames(checks)
+  return isValid ? { ...facts, pool, checks } : undefined
 }
 
 function figuresOf(open: string): Figures | EntryRejection {

@@ -100,6 +100,7 @@ export default {
         ['forged', `${boot} ${forged.facts}`],
         ['odd', `${boot} ${odd.facts}`],
       ]),
+      removed: new Map(),
       loads: new Map([
         ['honest', mutated(honest.load, input)],
         ['odd', odd.load],

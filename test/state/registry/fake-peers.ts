@@ -12,13 +12,13 @@ export const peer = (id: string): Peer =>
   ({
     ...{ id, host: `host-${id}`, pid: 7, port: 3000, weight: 100, pool: 'default', state: 'serving' },
     ...{ version: '1', color: 'blue', startedAt: 'now', lastSeen: '', failing: [] },
-    ...{ rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 },
+    ...{ rps: 0, errorRate: 0, p95: 0, eventLoopUtilization: 0, memory: 0, degraded: [], checks: [] },
   }) as Peer
 export const stored = (id: string, boot = 'boot', by = entries()): string => `${boot} ${by.seal(boot, peer(id)).facts}`
 
 export const nothing: HeartbeatReply = {
   ...{ epoch: 'e', version: 1, full: false, changed: false, reset: false },
-  ...{ changes: new Map(), loads: new Map() },
+  ...{ changes: new Map(), removed: new Map(), loads: new Map() },
 }
 
 /** Time that passes only when the test says so. Heartbeats vary by up to 5 %; here they do not. */

@@ -49,7 +49,7 @@ describe('a heartbeat', () => {
     const { epoch, ...reply } = await beat('a', { sample: ['a', 'b'] })
     assert.deepEqual(reply, {
       ...{ version: 1, full: true, changed: true, rival: undefined, reset: false },
-      ...{ changes: new Map([['a', 'boot facts']]), loads: new Map([['a', 'load']]) },
+      ...{ changes: new Map([['a', 'boot facts']]), removed: new Map(), loads: new Map([['a', 'load']]) },
     })
     assert.equal(epoch, '1800000000.000000')
     assert.equal(await score('lease', 'a'), start + leaseMs)

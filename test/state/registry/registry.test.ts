@@ -385,7 +385,7 @@ const peer = (id: string): Peer => ({
     state: 'serving',
   },
   ...{ startedAt: new Date().toISOString(), lastSeen: new Date().toISOString(), failing: [] },
-  ...{ rps: 0, p95: 0, eventLoopUtilization: 0, memory: 0 },
+  ...{ rps: 0, errorRate: 0, p95: 0, eventLoopUtilization: 0, memory: 0, degraded: [], checks: [] },
 })
 
 test('reads an entry of an earlier version as of the pool default, and ignores a pool with another name', () => {
@@ -408,6 +408,7 @@ test('samples a large fleet in rotation and a small one as a whole', () => {
       changed: false,
       reset: false,
       changes: new Map(changes),
+      removed: new Map(),
       loads: new Map(),
       ...more,
     })

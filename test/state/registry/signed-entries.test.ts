@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Peer } from '../../../src/instance/identity.ts'
 import { FleetKeys, secretsOf } from '../../../src/state/registry/fleet-keys.ts'
-import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
+import { namesOf, SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 
 const start = Date.parse('2026-01-01T00:00:00Z')
 const secret = 's'.repeat(32)
@@ -11,7 +11,8 @@ const keys = (secrets: string[] = [secret], name = 'shop', purpose = 'registry')
 const peer: Peer = {
   ...{ id: 'a', host: 'host-a', pid: 7, port: 3000, weight: 100, pool: 'default', state: 'serving' },
   ...{ version: '1.0.0', color: 'blue', startedAt: new Date(start).toISOString(), lastSeen: '', failing: ['redis'] },
-  ...{ rps: 1.5, p95: 20, eventLoopUtilization: 0.25, memory: 4096 },
+  ...{ rps: 1.5, errorRate: 0.5, p95: 20, eventLoopUtilization: 0.25, memory: 4096 },
+  ...{ checks: ['redis!', 'disk', 'mail'], degraded: ['mail'] },
 } as Peer
 
 function clock(t: TestContext): (ms: number) => void {
@@ -29,9 +30,13 @@ describe('a signed entry', () => {
   test('is opened as it was signed, without its figures', (t) => {
     clock(t)
     const { facts, load } = entriesOf().seal('boot', peer)
-    const { rps, p95, eventLoopUtilization, memory, lastSeen: _, ...rest } = peer
+    const { rps, errorRate, p95, eventLoopUtilization, memory, degraded, lastSeen: _, ...rest } = peer
     assert.deepEqual(entriesOf().open('a', `boot ${facts}`), { facts: rest, boot: 'boot', signedAt: start })
-    assert.deepEqual(entriesOf().openLoad('a', 'boot', load), { rps, p95, eventLoopUtilization, memory })
+    assert.deepEqual(entriesOf().openLoad('a', 'boot', load), {
+      ...{ rps, errorRate, p95, eventLoopUtilization, memory },
+      degraded: 4,
+    })
+    assert.deepEqual(namesOf(peer.checks, 4), degraded)
   })
 
   test('is valid for just under 15 minutes, and from just under 5 minutes ahead', (t) => {
@@ -178,9 +183,10 @@ describe('the facts of a correctly signed entry', () => {
       entriesOf().openLoad('a', 'boot', `${values},${now},"${fleet.sign('load', 'a', 'boot', `${values},${now}`)}"]`)
     for (const values of ['["1"', '[null', '[1,2,3,[4]', '[1,', '{"a":1', '[1e999'])
       assert.equal(load(values), 'malformed', values)
-    assert.deepEqual(load('[1,2'), { rps: 1, p95: 2, eventLoopUtilization: 0, memory: 0 })
+    // As those of an instance of an earlier version.
+    assert.deepEqual(load('[1,2'), { rps: 1, p95: 2, eventLoopUtilization: 0, memory: 0, errorRate: 0, degraded: 0 })
     const { load: sealed } = entriesOf().seal('boot', { ...peer, rps: Number.NaN, p95: undefined } as never)
-    assert.match(sealed, /^\[0,0,0\.25,4096,/)
+    assert.match(sealed, /^\[0,0,0\.25,4096,0\.5,4,/)
   })
 })
 

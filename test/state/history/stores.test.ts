@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Redis } from 'ioredis'
+import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
+import { RedisHistoryStore } from '../../../src/state/history/redis-store.ts'
+import { keptMs, maxEvents, minuteMs } from '../../../src/state/history/store.ts'
+import { keysOf } from '../../../src/state/redis/index.ts'
+import { ownRedis } from '../own-redis.ts'
+import { back, contract, counts } from './contract.ts'
+
+contract('memory', () => new MemoryHistoryStore())
+
+describe('in Redis', () => {
+  const own = ownRedis()
+  let fleets = 0
+  const open = (name = `f${fleets++}`): RedisHistoryStore => new RedisHistoryStore(own.client, keysOf(name))
+  contract('Redis', () => open())
+
+  test('keeps keys that expire in one slot, and a bounded number of events', async () => {
+    const store = open('shop')
+    const now = await store.time()
+    const start = now - (now % minuteMs)
+    const routes = new Map([['GET /', counts({ r: 1 })]])
+    await store.add({ start, counts: counts({ n: 1 }), routes, process: 'a 1', back })
+    await store.record({ kind: 'lost', text: 'x' }, { process: 'a 1', limit: 'x' })
+    const keys = (await own.client.keys('shop:*')).sort()
+    const at = start / 1_000
+    const expected = ['events', 'gone', 'limits', `minute-${at}`, `routes-${at}`, `step-${at}`]
+    assert.deepEqual(
+      keys,
+      expected.map((kind) => `shop:history-${kind}:{all}`),
+    )
+    for (const kind of ['step', 'minute', 'routes'] as const) {
+      const ttl = await own.client.pttl(`shop:history-${kind}-${at}:{all}`)
+      assert.ok(ttl > keptMs[kind] - 60_000 && ttl <= keptMs[kind], kind)
+    }
+    assert.ok((await own.client.pttl('shop:history-gone:{all}')) > 0)
+    assert.ok((await own.client.pttl('shop:history-limits:{all}')) > 0)
+    await Promise.all(
+      Array.from({ length: maxEvents + 300 }, (_, i) => store.record({ kind: 'deploy-step', text: `${i}` })),
+    )
+    const length = await own.client.xlen('shop:history-events:{all}')
+    assert.ok(length >= maxEvents && length <= maxEvents + 100, `${length} events`)
+  })
+
+  test('forgets what another application wrote to its keys', async () => {
+    const junk: ((client: Redis, key: string) => Promise<unknown>)[] = [
+      (client, key) => client.set(key, 'junk'),
+      (client, key) => client.hset(key, 'n', 'junk', 'i', 'nan', 'r', '9'.repeat(400), 'GET /', 'r:x y 1:2:3 :5'),
+      (client, key) => client.rpush(key, 'junk'),
+      (client, key) => client.xadd(key, '18446744073709551615-18446744073709551615', 'kind', 'x', 'entry', 'null'),
+    ]
+    for (const [i, put] of junk.entries()) {
+      const name = `junk${i}`
+      const store = open(name)
+      const now = await store.time()
+      const start = now - (now % minuteMs)
+      const kinds = [
+        'events',
+        'gone',
+        'limits',
+        ...['minute', 'routes', 'step'].map((each) => `${each}-${start / 1_000}`),
+      ]
+      for (const kind of kinds) await put(own.client, `${name}:history-${kind}:{all}`)
+      await store.events({ limit: 10 })
+      await store.counts('step', [start])
+      await store.routes([start])
+      const routes = new Map([['GET /', counts({ r: 1, 3: 1 })]])
+      await store.add({ start, counts: counts({ n: 1, r: 1 }), routes, process: 'a 1', back })
+      assert.ok(await store.record({ kind: 'lost', text: 'x', instance: 'a' }, { process: 'a 1', limit: 'x' }))
+      assert.deepEqual(
+        (await store.events({ limit: 10 })).map(({ text }) => text),
+        ['x'],
+      )
+      const [step] = await store.counts('step', [start])
+      assert.equal(step?.get('n'), 1)
+      assert.equal((await store.counts('minute', [start]))[0]?.get('i'), 1)
+      assert.equal((await store.routes([start]))[0]?.get('GET /')?.get('3'), 1)
+      assert.deepEqual(await store.unrecorded(['a 1', 'a 2']), ['a 2'])
+    }
+  })
+})
