@@ -84,7 +84,7 @@ export function sampleOf(count: number, now: number = Date.now()): Sample {
       kind: 'ready',
       instance: `${id}`,
       version: '2.3.1',
-      text: 'ready',
+      text: 'after 1.2 s',
     },
     {
       id: `${i}-0`,
@@ -92,7 +92,7 @@ export function sampleOf(count: number, now: number = Date.now()): Sample {
       kind: 'started',
       instance: `${id}`,
       version: '2.3.1',
-      text: 'started',
+      text: `version 2.3.1, process ${4001 + i} on 10.0.${i}.${10 + i}`,
     },
   ])
   const route = (method: string, path: string, requests: number, p50: number, failed = 0): Record<string, unknown> => ({

@@ -22,7 +22,13 @@ function depart(sample: Sample, id: string, ago: number, reason: string, detail:
 
 function drain(sample: Sample, id: string, ago: number): void {
   Object.assign(instance(sample, id), { state: 'draining', rps: 3.1, loop: 0.04 })
-  add(sample, { at: sample.state.at - ago, kind: 'draining', instance: id, version: '2.3.1', text: 'by an operator' })
+  add(sample, {
+    at: sample.state.at - ago,
+    kind: 'draining',
+    instance: id,
+    version: '2.3.1',
+    text: 'out of rotation, still serving',
+  })
 }
 
 /** `fleet deploy canary` of 2.4.0, which runs. */
@@ -35,7 +41,7 @@ function deployCanary(sample: Sample): void {
     sample,
     { at: at - 5 * minute, kind: 'deploy-started', version, text: 'canary with 10 % of the requests' },
     { at: at - 4.5 * minute, kind: 'deploy-step', version, text: 'start the canary' },
-    { at: at - 4 * minute, kind: 'ready', version, instance: `web-${instances.length}`, text: 'ready' },
+    { at: at - 4 * minute, kind: 'ready', version, instance: `web-${instances.length}`, text: 'after 1.4 s' },
     { at: at - 3.9 * minute, kind: 'deploy-step', version, text: 'send the canary its share' },
     { at: at - 3.8 * minute, kind: 'deploy-step', version, text: 'compare the canary' },
   )

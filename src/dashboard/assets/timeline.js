@@ -10,7 +10,6 @@ const kinds = {
   started: ['started', 'none', 'Instances'],
   ready: ['ready', 'good', 'Instances'],
   draining: ['draining', 'warn', 'Instances'],
-  drained: ['drained', 'none', 'Instances'],
   undrained: ['undrained', 'good', 'Instances'],
   stopped: ['stopped', 'none', 'Instances'],
   killed: ['killed', 'bad', 'Instances'],
@@ -55,7 +54,11 @@ function merge(newer, older) {
 
 function createEvent({ kind, at, instance, version, pool, text }) {
   const item = create('li', { 'data-tone': eventTone(kind) })
-  const place = [version ? `v${version}` : '', pool && pool !== 'default' ? `pool ${pool}` : '']
+  // The text of a start has the version already.
+  const place = [
+    version && !text?.includes(version) ? `v${version}` : '',
+    pool && pool !== 'default' ? `pool ${pool}` : '',
+  ]
     .filter(Boolean)
     .join(' · ')
   item.append(create('time', { datetime: new Date(at).toISOString(), text: format.time(at) }))
