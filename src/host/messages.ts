@@ -43,6 +43,8 @@ export type ToWorker =
   | { readonly fleet: 'shutdown'; readonly handover: boolean }
   | { readonly fleet: 'drain' | 'undrain' }
   | { readonly fleet: 'collect'; readonly id: number }
+  /** Another worker ended by itself; `how` is its signal or exit code. */
+  | { readonly fleet: 'ended'; readonly instance: string; readonly how: string }
   /** The response to `scrape`. */
   | { readonly fleet: 'group'; readonly id: number; readonly snapshots: readonly Snapshot[] }
 

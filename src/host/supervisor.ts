@@ -216,7 +216,15 @@ export class Supervisor {
     if (this.#phase === 'stopping') return
     const uptimeMs = Math.round(member.age)
     this.#options.log.error({ worker: slot.number, workerPid: member.pid, ...exit, uptimeMs }, 'worker ended')
+    this.#report(member, exit)
     if (!slot.next) this.#restart(slot, this.#stuck.has(member) ? 'stuck' : 'crash', uptimeMs)
+  }
+
+  /** Another worker records the end in the history of the fleet. */
+  #report({ id }: Member, { code, signal }: Exit): void {
+    if (code === 0) return
+    const witness = [...this.#members].find(({ plugin, up }) => plugin && up)
+    witness?.send({ fleet: 'ended', instance: id, how: signal ?? `exit code ${code}` })
   }
 
   #restart(slot: Slot, reason: Reason, uptimeMs: number): void {

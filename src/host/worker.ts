@@ -76,12 +76,22 @@ class SupervisorChannel {
       case 'collect':
         void this.#snapshots().then((snapshots) => send({ fleet: 'figures', id: message.id, snapshots }))
         break
+      case 'ended':
+        this.#record(message.instance, message.how)
+        break
       case 'group':
         this.#scrapes.get(message.id)?.(message.snapshots)
         break
       case 'shutdown':
         void this.#shutDown(message.handover)
     }
+  }
+
+  #record(instance: string, how: string): void {
+    const [app] = this.#apps.keys()
+    const { history } = app?.fleet ?? {}
+    // While Redis is down, peers record the loss later.
+    history?.post({ kind: 'killed', instance, text: how }).catch(() => {})
   }
 
   async #shutDown(handover: boolean): Promise<void> {

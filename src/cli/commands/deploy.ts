@@ -12,6 +12,8 @@ import type { Rotation } from '../deploy/rotation.ts'
 import { execute, show } from '../deploy/runner.ts'
 import type { DeployPlan } from '../deploy/step.ts'
 import { operatorOptions } from '../operators.ts'
+import { Reporter } from '../reporter.ts'
+import { Target } from '../target.ts'
 
 const strategies = ['rolling', 'blue-green', 'canary'] as const
 const fronts = ['nginx', 'haproxy', 'pm2', 'compose'] as const
@@ -39,6 +41,7 @@ const options = {
   hold: flag('Keep a good canary at its share and replace no instance'),
   token: operatorOptions.token,
   'admin-port': option('PORT of the instances’ operators’ paths (FLEET_ADMIN_PORT), or +N: their port plus N'),
+  dashboard: option('URL of the dashboard that shows the deploy (default: /fleet of the instances)'),
 
   upstreams: option('FILE of nginx with the upstream blocks'),
   upstream: option('NAME of the upstream of the instances', { default: 'fleet' }),
@@ -76,16 +79,32 @@ An interrupted deploy can be run again: the plan is based on the running instanc
       return 0
     }
     out.describeFailure({ ok: false, plan })
-    await execute(plan, out, {
+    const secrets = {
       token: values.token ?? readEnv().FLEET_ADMIN_TOKEN,
       operatorsUrl: operatorsUrl(values['admin-port']),
-    })
+    }
+    const dashboards = dashboardsOf(values, secrets.operatorsUrl)
+    const reporter = new Reporter({ dashboards: () => dashboards, token: secrets.token })
+    const { version } = values
+    try {
+      await execute(plan, out, secrets, (kind, text) => reporter.add({ kind, text, version }))
+    } finally {
+      await reporter.close()
+    }
     out.result({ ok: true, plan })
     out.line(plan.length === 0 ? 'nothing to do' : `version ${values.version} serves`)
     return 0
   },
 })
 export default command
+
+/** Any of them records the deploy, so one that is replaced meanwhile is none too few. */
+function dashboardsOf(values: Given, operatorsUrl: (url: string) => string): readonly string[] {
+  if (values.dashboard !== undefined) return [new Target(values.dashboard).url]
+  const { target = [], blue = [], green = [], canary = [], url } = values
+  const addresses = [...target, ...blue, ...green, ...canary].map((address) => `http://${address}`)
+  return [...addresses, ...(url === undefined ? [] : [url])].map((each) => `${operatorsUrl(each)}/fleet`)
+}
 
 /**
  * Maps the URL of an instance to the URL of its operators' paths.

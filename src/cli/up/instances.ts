@@ -19,6 +19,8 @@ export interface LocalInstanceOptions {
   tally?: Tally
   /** Added to the environment of every instance. */
   env: Readonly<Record<string, string | undefined>>
+  /** Called when an instance ends by a signal or with an exit code other than 0, although nobody stopped it. */
+  onKilled?(id: string, how: string): void
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
   /** Called with each chunk of output of an instance. */
@@ -149,12 +151,13 @@ export class LocalInstance {
   }
 
   async #supervise(first: Child): Promise<void> {
-    const { onEvent, tally } = this.#options
+    const { onEvent, onKilled, tally } = this.#options
     const { signal: stopping } = this.#stopping
     for (let child = first, since = performance.now(), ready = true; ; ) {
       const { code, signal } = await child.exit
       if (stopping.aborted) return
       // A clean exit of a ready instance was requested, e.g. by a signal: no backoff.
+      if (code !== 0) onKilled?.(this.#id, signal ?? `exit code ${code}`)
       const waitMs = ready && code === 0 ? 0 : this.#backoff.next(performance.now() - since)
       const last = code === 0 || signal ? '' : `\n${lastLines(child)}`
       onEvent(`${this.#id} ended with ${signal ?? code}; it is started again in ${waitMs} ms${last}`)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FleetEnv } from '../../base/env.ts'
 import { linkLifetimeMs, Tickets } from '../../instance/operators/tickets.ts'
+import { Reporter } from '../reporter.ts'
 import type { DataFolder } from './data.ts'
 import {
   checkExcluded,
@@ -147,6 +148,7 @@ export class LocalFleet {
       onEvent,
       onOutput,
     }
+    const reporter = this.#reporter()
     const noticeMs = drainDelayMs + noticeMarginMs
     this.#instances = new InstanceGroup({
       ...common,
@@ -157,6 +159,7 @@ export class LocalFleet {
       adminPort,
       agentPort,
       noticeMs,
+      onKilled: (instance, text) => reporter.add({ kind: 'killed', instance, text }),
     })
     this.#processes = (this.#options.programs ?? []).map(
       (program) => new ExtraProcess(program, { ...common, watched: spare }),
@@ -220,6 +223,12 @@ export class LocalFleet {
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
     this.#options.data?.release()
     return !clean.includes(false)
+  }
+
+  /** Any instance records the end of another one. */
+  #reporter(): Reporter {
+    const dashboards = (): string[] => (this.#instances?.all ?? []).map(({ operatorsUrl }) => `${operatorsUrl}/fleet`)
+    return new Reporter({ dashboards, token: this.adminToken })
   }
 
   #reload(changed: string): void {

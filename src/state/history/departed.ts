@@ -62,6 +62,11 @@ export class Departures {
     return recent.map(({ startedAt: _, ...departure }) => departure).reverse()
   }
 
+  /** The next {@link Departures.list} reads. */
+  refresh(): void {
+    this.#readAt = Number.NEGATIVE_INFINITY
+  }
+
   async #read(): Promise<void> {
     for (let isBehind = true; isBehind; ) {
       const query = this.#after === undefined ? { limit: maxEvents } : { after: this.#after, limit: atOnce }

@@ -127,11 +127,17 @@ const plugin: FastifyPluginAsync = async (app) => {
     events: (query) => store.events(query),
     departed: () => departures.list(now()),
     post: async (event) => {
-      const peer = event.kind === 'killed' ? fleet.peers().find(({ id }) => id === event.instance) : undefined
+      if (event.kind !== 'killed') return void (await store.record(event))
+      departures.refresh()
+      const ended = await departures.list(now())
+      // It has said why it ends, and its supervisor only saw the exit code.
+      if (ended.some(({ id, reason }) => id === event.instance && reason === 'stopped')) return
+      const peer = fleet.peers().find(({ id }) => id === event.instance)
       const { version, pool } = peer ?? {}
       const reported: NewEvent = peer ? { version, pool, ...event, entry: lastEntryOf(peer) } : event
-      if (peer && (await store.record(reported, { process: processOf(peer) }))) return
-      await store.record(reported)
+      const isFirst = peer && (await store.record(reported, { process: processOf(peer) }))
+      if (!isFirst) await store.record(reported)
+      departures.refresh()
     },
   }
   app.load.listener = (request, status, ms) => responses.observe(request, status, ms)

@@ -27,31 +27,45 @@ function recorder() {
   const said: string[] = []
   const stream = { write: (text: string) => said.push(text) }
   const out = new Output({ stdout: stream, stderr: stream })
-  const run = (plan: DeployPlan): Promise<void> => execute(plan, out, {})
-  return { step, stage, run, said, out, done: () => readFileSync(file, 'utf8').trim().split('\n').join(' ') }
+  const reported: string[] = []
+  const report = (kind: string, text: string): void => void reported.push(`${kind}: ${text}`)
+  const run = (plan: DeployPlan): Promise<void> => execute(plan, out, {}, report)
+  return { step, stage, run, said, reported, out, done: () => readFileSync(file, 'utf8').trim().split('\n').join(' ') }
 }
 
 describe('a plan', () => {
   it('executes all steps in order', async () => {
-    const { run, stage, said, done } = recorder()
+    const { run, stage, said, reported, done } = recorder()
     await run([stage('a'), stage('b')])
     assert.equal(done(), 'a1 a2 b1 b2')
     assert.deepEqual(said, ['… a\n', '✓ a\n', '… b\n', '✓ b\n'])
+    assert.deepEqual(reported.slice(0, -1), [
+      'deploy-started: 2 steps',
+      'deploy-step: 1 of 2: a',
+      'deploy-step: 2 of 2: b',
+    ])
+    assert.match(reported.at(-1) ?? '', /^deploy-finished: 2 steps in \d+ s$/)
+    await run([])
+    assert.equal(reported.length, 4, 'nothing to do')
   })
 
   it('undoes the failed stage and all before it, the last first, and executes no later step', async () => {
-    const { run, stage, said, done } = recorder()
+    const { run, stage, said, reported, done } = recorder()
     await assert.rejects(run([stage('a'), stage('b', 3), stage('c')]), {
       code: 'FLEET_ERR_DEPLOY_FAILED',
       message: /b: .* exited with 3: no b1$/,
     })
     assert.equal(done(), 'a1 a2 b1 undo-b1 undo-b2 undo-a1 undo-a2')
     assert.ok(said.includes('✗ b\n'))
+    assert.match(
+      reported.join('; '),
+      /step: 2 of 3: b; deploy-failed: b: .* exited with 3.*; rolled-back: the previous version serves$/s,
+    )
     assert.match(said.join(''), /^rolling back: .* exited with 3/m)
   })
 
   it('continues a rollback after a failure, and reports both', async () => {
-    const { run, stage, done } = recorder()
+    const { run, stage, reported, done } = recorder()
     await assert.rejects(run([stage('a', 0, 4), stage('b', 3, 5)]), ({ code, message }: Error & { code: string }) => {
       assert.equal(code, 'FLEET_ERR_ROLLBACK_FAILED')
       assert.match(
@@ -60,6 +74,7 @@ describe('a plan', () => {
       )
       return true
     })
+    assert.match(reported.at(-1) ?? '', /^rolled-back: incomplete: /)
     assert.equal(done(), 'a1 a2 b1 undo-b1 undo-b2 undo-a1 undo-a2')
   })
 

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import { json } from 'node:stream/consumers'
+import { type TestContext, test } from 'node:test'
+import { Reporter } from '../../src/cli/reporter.ts'
+
+async function dashboardOf(t: TestContext, status: number): Promise<{ url: string; got: unknown[]; server: Server }> {
+  const got: unknown[] = []
+  const server = createServer(async (request, response) => {
+    got.push([request.method, request.url, request.headers.authorization, await json(request)])
+    response.writeHead(status).end()
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  return { url: `http://127.0.0.1:${(server.address() as { port: number }).port}/fleet`, got, server }
+}
+
+const text = 'x'.repeat(600)
+
+test('posts events in order, to the first dashboard that accepts them', async (t) => {
+  const off = await dashboardOf(t, 404)
+  const on = await dashboardOf(t, 202)
+  const reporter = new Reporter({ dashboards: () => [off.url, on.url], token: 'token' })
+  reporter.add({ kind: 'deploy-started', text, version: '2' })
+  reporter.add({ kind: 'killed', text: 'SIGKILL', instance: 'a' })
+  await reporter.close()
+  assert.deepEqual(on.got, [
+    ['POST', '/fleet/events', 'Bearer token', { kind: 'deploy-started', text: text.slice(0, 500), version: '2' }],
+    ['POST', '/fleet/events', 'Bearer token', { kind: 'killed', text: 'SIGKILL', instance: 'a' }],
+  ])
+  assert.equal(off.got.length, 1)
+  reporter.add({ kind: 'killed', text: 'late' })
+  await reporter.close()
+  assert.equal(on.got.length, 2, 'it is closed')
+})
+
+test('posts nothing without a token, and does not fail without a dashboard', async (t) => {
+  const on = await dashboardOf(t, 202)
+  const silent = new Reporter({ dashboards: () => [on.url], token: undefined })
+  silent.add({ kind: 'killed', text })
+  await silent.close()
+  assert.deepEqual(on.got, [])
+  const lost = new Reporter({ dashboards: () => ['http://127.0.0.1:1/fleet'], token: 'token' })
+  lost.add({ kind: 'killed', text })
+  await lost.close()
+})
