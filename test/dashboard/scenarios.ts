@@ -39,11 +39,11 @@ function deployCanary(sample: Sample): void {
   instances.push(instanceOf(instances.length + 1, at, canary))
   add(
     sample,
-    { at: at - 5 * minute, kind: 'deploy-started', version, text: 'canary with 10 % of the requests' },
-    { at: at - 4.5 * minute, kind: 'deploy-step', version, text: 'start the canary' },
+    { at: at - 5 * minute, kind: 'deploy-started', version, text: '6 steps' },
+    { at: at - 4.5 * minute, kind: 'deploy-step', version, text: '1 of 6: start the canary' },
     { at: at - 4 * minute, kind: 'ready', version, instance: `web-${instances.length}`, text: 'after 1.4 s' },
-    { at: at - 3.9 * minute, kind: 'deploy-step', version, text: 'send the canary its share' },
-    { at: at - 3.8 * minute, kind: 'deploy-step', version, text: 'compare the canary' },
+    { at: at - 3.9 * minute, kind: 'deploy-step', version, text: '2 of 6: give the canary its share' },
+    { at: at - 3.8 * minute, kind: 'deploy-step', version, text: '3 of 6: compare the canary' },
   )
 }
 

@@ -209,7 +209,7 @@ describe('the views of the dashboard in Chromium', { skip: missing }, () => {
   test('a deploy shows its versions side by side and its progress', async (t) => {
     const sample = scenarios.canary?.(Date.now()) ?? sampleOf(0)
     const page = await openSample(t, browser, sample, { view: 'deploy' })
-    await untilText(page, '#deploy-summary', /^Version 2.4.0: running for 5 min.*, 3 steps$/)
+    await untilText(page, '#deploy-summary', /^Version 2.4.0: running for 5 min.*, step 3 of 6$/)
     const [canary, stable] = await rows(page, '#version-table')
     assert.deepEqual([canary?.[0], canary?.[1], canary?.[2], canary?.[4]], ['2.4.0', '1 of 1', '4.6 %', '1.2 %'])
     assert.deepEqual([stable?.[0], stable?.[1], stable?.[2], stable?.[4]], ['2.3.1', '3 of 3', '95 %', '<0.1 %'])
@@ -217,6 +217,7 @@ describe('the views of the dashboard in Chromium', { skip: missing }, () => {
       'deploy started',
       ...Array(3).fill('deploy step'),
     ])
+    assert.equal(await page.locator('#deploy-progress').getAttribute('value'), '2.5')
     sample.events.unshift({
       id: 'end',
       at: sample.state.at,
@@ -224,7 +225,7 @@ describe('the views of the dashboard in Chromium', { skip: missing }, () => {
       version: '2.4.0',
       text: 'the canary is worse',
     })
-    await untilText(page, '#deploy-summary', /^Version 2.4.0: failed after 5 min, 3 steps$/)
+    await untilText(page, '#deploy-summary', /^Version 2.4.0: failed after 5 min, step 3 of 6$/)
     await page.getByRole('link', { name: '2.4.0' }).click()
     await until(async () => (await column(page, 0)).join() === 'web-4')
   })

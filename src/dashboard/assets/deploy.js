@@ -86,24 +86,36 @@ function lastDeploy(events) {
   return ofDeploys.filter(({ kind }) => eventGroup(kind) === 'Deploys').reverse()
 }
 
+/** The number of the last step and of all, from "3 of 9: …", the text of a step of `fleet deploy`. */
+function stepOf(events) {
+  const text = events.findLast(({ kind }) => kind === 'deploy-step')?.text ?? ''
+  const [, step, total] = /^(\d+) of (\d+): /.exec(text) ?? []
+  return total === undefined ? undefined : { step: Number(step), total: Number(total) }
+}
+
 function showDeploy(events) {
   const [first] = events
   $('#deploy-steps').hidden = !first
+  $('#deploy-progress').hidden = !first
   if (!first) {
-    setText(
-      $('#deploy-summary'),
-      'None in the events that the fleet keeps. The command “fleet deploy” reports its steps here.',
-    )
+    const text = 'None in the events that the fleet keeps. The command “fleet deploy” reports its steps here.'
+    setText($('#deploy-summary'), text)
     return
   }
   const end = events.findLast(({ kind }) => kind in ends)
-  const steps = events.filter(({ kind }) => kind === 'deploy-step').length
+  const steps = stepOf(events)
   const version = events.find((event) => event.version)?.version
   const duration = format.duration((end?.at ?? fleetNow()) - first.at)
   const state = end ? `${ends[end.kind]} after ${duration}` : `running for ${duration}`
-  const parts = [version ? `Version ${version}` : 'Deploy', `${state}, ${format.plural(steps, 'step')}`]
-  setText($('#deploy-summary'), parts.join(': '))
-  $('#deploy-summary').dataset.tone = end ? eventTone(end.kind) : 'warn'
+  const at = steps ? `, step ${steps.step} of ${steps.total}` : ''
+  setText($('#deploy-summary'), `${version ? `Version ${version}` : 'Deploy'}: ${state}${at}`)
+  setAttribute($('#deploy-summary'), 'data-tone', end ? eventTone(end.kind) : 'warn')
+  $('#deploy-progress').hidden = !steps || end !== undefined
+  if (steps) {
+    // The last step has begun, but may not be over.
+    setAttribute($('#deploy-progress'), 'max', String(steps.total))
+    setAttribute($('#deploy-progress'), 'value', String(steps.step - 0.5))
+  }
   renderEvents($('#deploy-steps'), events)
 }
 
