@@ -80,6 +80,15 @@ describe('fleet up', { concurrency: 2 }, async () => {
       await endEach(fleet, 'SIGKILL', fleet.report.instances.slice(0, 1))
       await reads.stop()
       assert.deepEqual(reads.failures, [])
+      const [killed, witness] = fleet.report.instances
+      const asOperator = { headers: { authorization: `Bearer ${fleet.report.adminToken}` } }
+      await until(
+        async () => {
+          const { departed } = await (await fetch(`${witness?.url}/fleet/state`, asOperator)).json()
+          return departed.some((each: Record<string, unknown>) => each.id === killed?.id && each.detail === 'SIGKILL')
+        },
+        { what: 'the killed instance on the dashboard' },
+      )
 
       const mixed = startLoad(url, {
         requests: [

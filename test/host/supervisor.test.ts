@@ -102,6 +102,22 @@ describe('a worker', () => {
     assert.deepEqual(supervisor.serving, { up: 2, ready: 2, of: 2 })
   })
 
+  it('that ends by itself is reported by another one that serves, unless its exit code is 0', async (t) => {
+    const { workers, worker, pass } = await servingGroup(t)
+    const instance = worker(0).env.INSTANCE_ID
+    await worker(0).end(null, 'SIGKILL')
+    assert.deepEqual(worker(1).sent, [{ fleet: 'ended', instance, how: 'SIGKILL' }])
+    await pass(restartMs)
+    assert.equal(workers.length, 3)
+    await worker(1).end(3)
+    assert.deepEqual(worker(2).sent, [], 'it does not serve yet')
+    await worker(2).serve()
+    await pass(restartMs)
+    await worker(3).serve()
+    await worker(3).end(0)
+    assert.deepEqual(worker(2).sent, [])
+  })
+
   it('may use its channel for messages of its own', async (t) => {
     const { supervisor, workers, worker, pass } = await servingGroup(t)
     for (const message of [null, 'other', 7, { type: 'axm:reply' }]) await worker(0).tell(message as never)

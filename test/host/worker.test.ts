@@ -142,6 +142,24 @@ describe('as a worker of fleet start', () => {
     assert.deepEqual([sent, states()], [[], ['serving', 'serving']])
   })
 
+  it('records the end of another worker, if there is a history', async (t) => {
+    openChannel('1')
+    const app = await build(t)
+    await app.listen(anywhere)
+    tell({ fleet: 'ended', instance: 'shop-2', how: 'SIGKILL' })
+    const posted: unknown[] = []
+    Object.assign(app.fleet, {
+      history: {
+        post: async (event: unknown) => {
+          posted.push(event)
+          throw new Error('Redis is down')
+        },
+      },
+    })
+    tell({ fleet: 'ended', instance: 'shop-2', how: 'SIGKILL' })
+    assert.deepEqual(posted, [{ kind: 'killed', instance: 'shop-2', text: 'SIGKILL' }])
+  })
+
   it('ignores messages of others on the same channel', async (t) => {
     openChannel('1')
     const app = await build(t)

@@ -22,7 +22,7 @@ import {
 } from './store.ts'
 
 /** Number of buckets that are read at once, so that no reply is large. */
-const atOnce = 120
+const atOnce = 60
 
 /**
  * The history of the fleet in Redis: a hash for each step and minute, a hash of routes for each minute, and a stream of events.

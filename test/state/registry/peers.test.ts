@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Peers } from '../../../src/state/registry/peers.ts'
+import { type GoneListener, Peers } from '../../../src/state/registry/peers.ts'
 import type { HeartbeatReply } from '../../../src/state/registry/redis-directory.ts'
 import { clock, entries, nothing, peer, stored } from './fake-peers.ts'
 
@@ -30,6 +30,30 @@ describe('the known peers', () => {
     await pass(6_000)
     apply(peers, {})
     assert.equal(ids(peers), 'a,self')
+  })
+
+  test('report each process that is gone, with its last entry', async (t) => {
+    const pass = clock(t)
+    const gone: string[] = []
+    const seen = (isSeen: boolean): string => (isSeen ? 'seen' : 'unseen')
+    const onGone: GoneListener = ({ id, lastSeen }, isSeen) =>
+      gone.push(`${id} ${lastSeen.slice(17, 19)} ${seen(isSeen)}`)
+    const peers = new Peers('self', 6_000, entries(), () => {}, onGone)
+    const all = ['a', 'b', 'c'].map((id): [string, string] => [id, stored(id)])
+    apply(peers, { changes: new Map(all) })
+    await pass(2_000)
+    apply(peers, { loads: new Map([['a', entries().seal('boot', peer('a')).load]]) })
+    await pass(2_000)
+    const expired = new Map([...all, ['d', stored('d')], ['e', 'boot {"forged":1}']] as [string, string][])
+    apply(peers, { removed: expired, changes: new Map([['a', undefined]]) })
+    assert.deepEqual(gone.splice(0), ['d 04 unseen', 'a 02 seen'])
+    apply(peers, { changes: new Map([['b', stored('b', 'other')]]) })
+    assert.deepEqual(gone.splice(0), ['b 00 seen'])
+    apply(peers, { changes: new Map([['z', undefined]]) })
+    apply(peers, { full: true, changes: new Map([['b', stored('b', 'other')]]) })
+    await pass(6_000)
+    apply(peers, {})
+    assert.deepEqual(gone.splice(0), ['c 00 seen'], 'after a loss of data')
   })
 
   test('ignore an older entry of the same process, and one of another that is over 10 s older', async (t) => {
