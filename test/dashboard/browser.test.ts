@@ -57,15 +57,32 @@ describe('the dashboard in Chromium', { skip: missing }, () => {
 
   test('is red if less than half of the instances serve, and forgets a killed one that was replaced', async (t) => {
     const now = Date.now()
-    const sample = sampleOf(5, now)
-    for (const one of sample.state.instances.slice(0, 3)) one.state = 'starting'
+    const sample = sampleOf(3, now)
+    for (const one of sample.state.instances.slice(1)) one.state = 'starting'
     const page = await openSample(t, browser, sample)
-    assert.equal(await text(page, '#sentence'), '2 of 5 serving; 3 starting')
+    assert.equal(await text(page, '#sentence'), '1 of 3 serving; 2 starting')
     assert.equal(await page.locator('#sentence').getAttribute('data-tone'), 'bad')
     sample.state = scenarios.killed?.(now).state ?? sample.state
     await untilText(page, '#sentence', /^2 of 3 serving; web-2 killed/)
     sample.state.instances.push(instanceOf(9, now, { startedAt: now - 5000 }))
     await untilText(page, '#sentence', '3 of 3 serving')
+  })
+
+  test('says that an instance is gone before the fleet knows why, and forgets one that it never explains', async (t) => {
+    const sample = sampleOf(4)
+    const page = await openSample(t, browser, sample, { view: 'instances' })
+    const [lost] = sample.state.instances.splice(3, 1)
+    await untilText(page, '#sentence', /^3 of 4 serving; web-4 gone \d s ago$/)
+    assert.equal(await text(page, '#news'), 'web-4 is gone')
+    assert.deepEqual((await rows(page, '#instance-table')).at(-1)?.slice(0, 2), ['web-4', 'gone'])
+    sample.state.departed.push({ ...lost, reason: 'lost', detail: 'last seen 12 s before', at: sample.state.at })
+    await untilText(page, '#news', 'web-4 was lost')
+    assert.equal((await rows(page, '#instance-table')).length, 4)
+    sample.state.instances.pop()
+    await untilText(page, '#sentence', /^2 of 4 serving; 2 ended unexpectedly/)
+    sample.state.at += 10_000
+    for (const one of sample.state.instances) one.lastSeen = sample.state.at
+    await untilText(page, '#sentence', /^2 of 3 serving; web-4 lost 1\d s ago$/)
   })
 
   test('announces changes of state only, and many of them as one', async (t) => {

@@ -28,6 +28,18 @@ function readState({ servedBy, answeredBy, at, redis, fields, instances, departe
   }
 }
 
+/** The fleet records a lost instance some seconds after it has vanished. Until then this page says that it is gone. */
+const unexplainedMs = 10_000
+function withVanished(next, before) {
+  const listed = new Set([...next.instances, ...next.departed].map(({ id }) => id))
+  const vanished = before.instances.filter(({ id }) => !listed.has(id))
+  const unexplained = before.departed.filter(
+    ({ id, reason, at }) => reason === 'gone' && !listed.has(id) && next.at - at < unexplainedMs,
+  )
+  const gone = vanished.map((instance) => ({ ...instance, reason: 'gone', at: next.at }))
+  return { ...next, departed: [...gone, ...unexplained, ...next.departed] }
+}
+
 let order = new Map()
 /** Sorts by id, and compares names again only if there are new ones. */
 function inOrder(all) {
@@ -150,6 +162,7 @@ const tones = {
   starting: 'warn',
   draining: 'warn',
   closed: 'bad',
+  gone: 'bad',
   killed: 'bad',
   lost: 'bad',
 }

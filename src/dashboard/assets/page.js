@@ -38,11 +38,13 @@ function announceChanges(before, after) {
     else if (known.state !== state) news.push(`${id} is ${state}`)
     old.delete(id)
   }
-  for (const id of old.keys()) {
-    const departure = after.departed.find((one) => one.id === id)
-    news.push(
-      departure && departure.reason !== 'stopped' ? `${id} was ${departure.reason}` : `${id} has left the fleet`,
-    )
+  const ended = new Map(after.departed.map(({ id, reason }) => [id, reason]))
+  const unexplained = before.departed.filter(({ id, reason }) => reason === 'gone' && ended.has(id))
+  for (const id of [...old.keys(), ...unexplained.map(({ id }) => id)]) {
+    const reason = ended.get(id)
+    if (reason === 'stopped') news.push(`${id} has left the fleet`)
+    else if (reason !== 'gone') news.push(`${id} was ${reason}`)
+    else if (old.has(id)) news.push(`${id} is gone`)
   }
   if (before.redis.state !== after.redis.state) news.push(`Redis is ${after.redis.state}`)
   if (news.length > 3) announce(`${format.count(news.length)} changes; ${summarise(after).text}`)
@@ -75,7 +77,8 @@ let lastSeen
 async function refreshAll() {
   try {
     const before = fleet
-    fleet = await loadState()
+    const next = await loadState()
+    fleet = before ? withVanished(next, before) : next
     lastSeen = Date.now()
     if (stale) announce('The fleet responds again')
     stale = false
