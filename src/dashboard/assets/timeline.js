@@ -33,14 +33,18 @@ let loadingEvents
 /** Reads the newest events. At most once at a time, and with a whole page if too many are new. */
 function loadEvents() {
   loadingEvents ??= (async () => {
-    const known = timeline.events
-    let page = await load('events', `events?limit=${known.length > 0 ? 20 : pageSize}`)
+    let page = await load('events', `events?limit=${timeline.events.length > 0 ? 20 : pageSize}`)
+    // Older events may have been added meanwhile, so what is known is read after each response.
+    const leavesGap = () => {
+      const [newest] = timeline.events
+      return newest && page.events.length > 0 && !page.events.some(({ id }) => id === newest.id)
+    }
+    if (page && leavesGap()) page = await load('events', `events?limit=${pageSize}`)
     if (!page) return
-    const overlaps = page.events.length === 0 || page.events.some(({ id }) => id === known[0]?.id)
-    if (known.length > 0 && !overlaps) page = (await load('events', `events?limit=${pageSize}`)) ?? page
-    const gap = known.length > 0 && !page.events.some(({ id }) => id === known[0].id)
-    if (known.length === 0 || gap) timeline.complete = page.events.length < pageSize
-    timeline.events = gap ? page.events : merge(page.events, known)
+    if (timeline.events.length === 0 || leavesGap()) {
+      timeline.events = page.events
+      timeline.complete = page.events.length < pageSize
+    } else timeline.events = merge(page.events, timeline.events)
   })().finally(() => {
     loadingEvents = undefined
   })
@@ -116,8 +120,9 @@ views.timeline = {
 eventFilters.addEventListener('submit', (event) => event.preventDefault())
 eventFilters.addEventListener('input', () => views.timeline.render())
 $('#older').addEventListener('click', async () => {
-  const page = await load('events', `events?limit=${pageSize}&before=${encodeURIComponent(timeline.events.at(-1).id)}`)
-  if (!page) return
+  const { id } = timeline.events.at(-1)
+  const page = await load('events', `events?limit=${pageSize}&before=${encodeURIComponent(id)}`)
+  if (!page || timeline.events.at(-1).id !== id) return
   timeline.complete = page.events.length < pageSize
   timeline.events = merge(timeline.events, page.events)
   views.timeline.render()
