@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
-/** A page with its style and script inlined, and the Content-Security-Policy that allows exactly these. */
+/** A page with its styles and scripts inlined, and the Content-Security-Policy that allows exactly these. */
 export interface Page {
   readonly html: string
   readonly policy: string
@@ -33,12 +33,12 @@ function replaceOnce(html: string, tag: string, by: string): string {
 
 const hash = (source: string): string => `'sha256-${createHash('sha256').update(source).digest('base64')}'`
 
-/** Allows the page's own script and style and requests to its own origin. */
-const policyOf = (script: string, style: string): string =>
+/** Allows the page's own scripts and styles and requests to its own origin. */
+const policyOf = (scripts: readonly string[], styles: readonly string[]): string =>
   [
     "default-src 'none'",
-    `script-src ${hash(script)}`,
-    `style-src ${hash(style)}`,
+    `script-src ${scripts.map(hash).join(' ')}`,
+    `style-src ${styles.map(hash).join(' ')}`,
     "connect-src 'self'",
     'img-src data:',
     "base-uri 'none'",
@@ -46,12 +46,19 @@ const policyOf = (script: string, style: string): string =>
     "frame-ancestors 'none'",
   ].join('; ')
 
+/** Inlines the scripts and styles that the page names, in its order. The scripts are classic ones that share their top level. */
 function build(name: string, values: Readonly<Record<string, string>>): Page {
-  const [style, script] = [asset('page.css'), asset(`${name}.js`)]
-  let html = asset(`${name}.html`).replace(/\{\{(\w+)\}\}/g, (_, key: string) => escapeHtml(values[key] ?? ''))
-  html = replaceOnce(html, '<link rel="stylesheet" href="page.css">', `<style>${style}</style>`)
-  html = replaceOnce(html, `<script src="${name}.js"></script>`, `<script>${script}</script>`)
-  return { html, policy: policyOf(script, style) }
+  const [scripts, styles]: [string[], string[]] = [[], []]
+  const inline = (tag: string, all: string[], file: string): string => {
+    const source = asset(file)
+    all.push(source)
+    return `<${tag}>${source}</${tag}>`
+  }
+  const html = asset(`${name}.html`)
+    .replace(/\{\{(\w+)\}\}/g, (_, key: string) => escapeHtml(values[key] ?? ''))
+    .replace(/<link rel="stylesheet" href="([\w-]+\.css)">/g, (_, file: string) => inline('style', styles, file))
+    .replace(/<script src="([\w-]+\.js)"><\/script>/g, (_, file: string) => inline('script', scripts, file))
+  return { html, policy: policyOf(scripts, styles) }
 }
 
 /** Paths in the pages are relative, so that a reverse proxy may serve them under another prefix. */

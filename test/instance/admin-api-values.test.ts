@@ -118,6 +118,7 @@ describe('GET /instances', () => {
     assert.deepEqual(rest, {
       ...{ id: 'a1', host, pid, port: Number(address.port), version: '1.2.3', color: 'blue', pool: 'default' },
       ...{ region: 'eu', zone: null, weight: 50, state: 'serving', startedAt, rps: 0, p95: 0, failing: [] },
+      ...{ errorRate: 0, degraded: [], checks: [] },
     })
     assert.ok(Date.parse(lastSeen) >= Date.parse(startedAt) && memory > 1e6 && eventLoopUtilization >= 0)
     assert.deepEqual(

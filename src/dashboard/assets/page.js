@@ -1,186 +1,114 @@
-// Polls the state of the fleet. Only changed text is written, so focus, selection and the position of a screen reader stay.
+// The header, the view that the address names, and the loop that keeps both up to date.
 
-const { root, refresh } = document.documentElement.dataset
-// A one-time link was opened in a browser that is signed in already.
-if (location.hash.startsWith('#code=')) history.replaceState(null, '', location.pathname + location.search)
-const $ = (selector, within = document) => within.querySelector(selector)
-const list = $('#instances')
-const cards = new Map()
-const fleetHistory = []
-const historyLength = 60
+/** A tab in the background only keeps its title up to date. */
+const backgroundFactor = 5
+const fleetName = $('h1').textContent
+let shown = 'overview'
+let stale = false
+let tone
 
-const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 })
-const clock = new Intl.DateTimeFormat('en', { timeStyle: 'medium', hourCycle: 'h23' })
-const format = {
-  ms: (ms) => `${number.format(ms)} ms`,
-  percent: (share) => `${Math.round(share * 100)} %`,
-  bytes: (bytes) => (bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${number.format(bytes / 1e9)} GB`),
-  duration(ms) {
-    const seconds = Math.max(0, Math.floor(ms / 1000))
-    for (const [unit, size] of [
-      ['day', 86400],
-      ['hour', 3600],
-      ['minute', 60],
-    ]) {
-      const count = Math.floor(seconds / size)
-      if (count > 0) return `${count} ${unit}${count > 1 ? 's' : ''}`
-    }
-    return `${seconds} s`
-  },
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text
-}
-
-let newsTimer
-function announce(text) {
-  setText($('#news'), text)
-  clearTimeout(newsTimer)
-  newsTimer = setTimeout(() => setText($('#news'), ''), 6000)
-}
-
-/** The newest value is at the right edge; the scale starts at zero. */
-function draw(svg, values) {
-  const top = Math.max(...values, 1) * 1.15
-  const points = values.map((value, i) => {
-    const x = 100 - ((values.length - 1 - i) / (historyLength - 1)) * 100
-    return `${x.toFixed(2)} ${(24 - (value / top) * 24).toFixed(2)}`
-  })
-  const start = points[0].split(' ')[0]
-  $('.line', svg).setAttribute('d', `M${points.join('L')}`)
-  $('.area', svg).setAttribute('d', `M${start} 24L${points.join('L')}L100 24Z`)
-}
-
-function remember(history, value) {
-  history.push(value)
-  if (history.length > historyLength) history.shift()
-}
-
-function createCard(peer) {
-  const item = $('#card').content.firstElementChild.cloneNode(true)
-  const fields = Object.fromEntries([...item.querySelectorAll('[data-field]')].map((e) => [e.dataset.field, e]))
-  const card = { item, fields, svg: $('.spark', item), article: $('article', item), history: [], state: peer.state }
-  fields.id.id = `instance-${peer.id}`
-  card.article.setAttribute('aria-labelledby', fields.id.id)
-  fields.switch.addEventListener('click', () => toggle(peer.id))
-  cards.set(peer.id, card)
-  const after = [...cards.keys()].sort(byName).find((id) => byName(id, peer.id) > 0 && cards.get(id).item.isConnected)
-  list.insertBefore(item, after === undefined ? null : cards.get(after).item)
-  return card
-}
-
-const byName = new Intl.Collator('en', { numeric: true }).compare
-
-/** @param now the newest `lastSeen` of all peers, because the clock of this machine may differ */
-function show(peer, now) {
-  const isNew = !cards.has(peer.id)
-  const card = cards.get(peer.id) ?? createCard(peer)
-  const { fields } = card
-  if (!isNew && card.state !== peer.state) announce(`${peer.id} is ${peer.state}`)
-  card.state = peer.state
-  card.article.dataset.state = peer.state
-  const place = [peer.host + (peer.port ? `:${peer.port}` : ''), `pid ${peer.pid}`, `v${peer.version}`]
-  if (peer.color !== 'none') place.push(peer.color)
-  if (peer.pool !== 'default') place.push(`pool ${peer.pool}`)
-  place.push(...[peer.region, peer.zone].filter(Boolean))
-  if (peer.weight !== 100) place.push(`weight ${peer.weight}`)
-  setText(fields.id, peer.id)
-  setText(fields.state, peer.state)
-  setText(fields.place, place.join(' · '))
-  fields.failing.hidden = peer.failing.length === 0
-  setText(fields.failing, `failing: ${peer.failing.join(', ')}`)
-  setText(fields.rps, number.format(peer.rps))
-  setText(fields.p95, format.ms(peer.p95))
-  setText(fields.loop, format.percent(peer.eventLoopUtilization))
-  fields.meter.style.transform = `scaleX(${Math.min(1, peer.eventLoopUtilization)})`
-  fields.meter.classList.toggle('busy', peer.eventLoopUtilization > 0.85)
-  setText(fields.memory, format.bytes(peer.memory))
-  const silence = now - Date.parse(peer.lastSeen)
-  const silent = silence > 5000 ? ` · silent for ${format.duration(silence)}` : ''
-  setText(fields.up, `up ${format.duration(now - Date.parse(peer.startedAt))}${silent}`)
-  const drained = peer.state === 'draining'
-  setText(fields.switch, drained ? 'Undrain' : 'Drain')
-  fields.switch.setAttribute('aria-label', (drained ? 'Undrain ' : 'Drain ') + peer.id)
-  remember(card.history, peer.rps)
-  draw(card.svg, card.history)
-}
-
-function showTotals(peers) {
-  const sum = (key) => peers.reduce((total, peer) => total + peer[key], 0)
-  const max = (key) => Math.max(0, ...peers.map((peer) => peer[key]))
-  const totals = {
-    serving: `${peers.filter((peer) => peer.state === 'serving').length} of ${peers.length}`,
-    rps: number.format(sum('rps')),
-    p95: format.ms(max('p95')),
-    loop: format.percent(max('eventLoopUtilization')),
-    memory: format.bytes(sum('memory')),
+/** Reads `#view?query`. */
+function route() {
+  const [name, query] = location.hash.slice(1).split('?')
+  shown = Object.hasOwn(views, name) ? name : 'overview'
+  for (const section of $all('main > div')) section.hidden = section.id !== `view-${shown}`
+  for (const link of $all('nav a')) {
+    if (link.hash === `#${shown}`) link.setAttribute('aria-current', 'page')
+    else link.removeAttribute('aria-current')
   }
-  for (const key of Object.keys(totals)) setText($(`[data-total=${key}]`), totals[key])
-  remember(fleetHistory, sum('rps'))
-  draw($('#fleet-spark'), fleetHistory)
+  views[shown].open?.(query)
+  if (!fleet) return
+  views[shown].render(fleet)
+  void refreshView()
 }
 
-function removeMissing(peers) {
-  const present = new Set(peers.map((peer) => peer.id))
-  for (const [id, card] of cards) {
-    if (present.has(id)) continue
-    if (card.item.contains(document.activeElement)) $('h1').focus()
-    card.item.remove()
-    cards.delete(id)
-    announce(`${id} has left the fleet`)
+async function refreshView() {
+  const view = shown
+  await views[view].refresh?.()
+  if (view === shown) views[view].render(fleet)
+}
+
+/** Announces changes of single instances, or their number if there are many. */
+function announceChanges(before, after) {
+  const old = new Map(before.instances.map((instance) => [instance.id, instance]))
+  const news = []
+  for (const { id, state } of after.instances) {
+    const known = old.get(id)
+    if (!known) news.push(`${id} has joined the fleet`)
+    else if (known.state !== state) news.push(`${id} is ${state}`)
+    old.delete(id)
   }
+  const ended = new Map(after.departed.map(({ id, reason }) => [id, reason]))
+  const unexplained = before.departed.filter(({ id, reason }) => reason === 'gone' && ended.has(id))
+  for (const id of [...old.keys(), ...unexplained.map(({ id }) => id)]) {
+    const reason = ended.get(id)
+    if (reason === 'stopped') news.push(`${id} has left the fleet`)
+    else if (reason !== 'gone') news.push(`${id} was ${reason}`)
+    else if (old.has(id)) news.push(`${id} is gone`)
+  }
+  if (before.redis.state !== after.redis.state) news.push(`Redis is ${after.redis.state}`)
+  if (news.length > 3) announce(`${format.count(news.length)} changes; ${summarise(after).text}`)
+  else if (news.length > 0) announce(news.join('; '))
+}
+
+const icons = { good: '#2f9e5f', warn: '#d98e04', bad: '#d13438' }
+function showTone(next) {
+  if (next === tone) return
+  tone = next
+  setAttribute($('#sentence'), 'data-tone', next)
+  const link = $('link[rel=icon]')
+  const color = icons[next]
+  if (color)
+    link.href = decodeURIComponent(link.href)
+      .replace(/fill="#\w+"/, `fill="${color}"`)
+      .replaceAll('#', '%23')
+}
+
+function showHeader() {
+  const { text, short, tone } = summarise(fleet)
+  setText($('#sentence'), text)
+  setText($('#freshness'), `as seen by ${fleet.servedBy} at ${format.time(Date.now())}`)
+  setText($('#instance-count'), format.count(fleet.instances.length))
+  document.title = `${short} serving · ${fleetName}`
+  showTone(tone)
 }
 
 let lastSeen
-async function ask(path, init) {
-  const response = await fetch(`${root}/${path}`, { cache: 'no-store', signal: AbortSignal.timeout(5000), ...init })
-  // The sign-in has expired.
-  if (response.status === 404 && path === 'state' && lastSeen && !$('#sign-out').hidden) location.reload()
-  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).message ?? `status ${response.status}`)
-  return response
-}
-
 async function refreshAll() {
   try {
-    const { answeredBy, instances } = await (await ask('state')).json()
-    const known = cards.size
-    const now = Math.max(...instances.map((peer) => Date.parse(peer.lastSeen)))
-    for (const peer of [...instances].sort((a, b) => byName(a.id, b.id))) {
-      if (known > 0 && !cards.has(peer.id)) announce(`${peer.id} has joined the fleet`)
-      show(peer, now)
-    }
-    removeMissing(instances)
-    showTotals(instances)
-    lastSeen = new Date()
+    const before = fleet
+    const next = await loadState()
+    fleet = before ? withVanished(next, before) : next
+    lastSeen = Date.now()
+    if (stale) announce('The fleet responds again')
+    stale = false
     document.body.classList.remove('stale')
-    setText($('#freshness'), `as seen by ${answeredBy} at ${clock.format(lastSeen)}`)
+    if (before) announceChanges(before, fleet)
   } catch {
-    const since = lastSeen ? `no response since ${clock.format(lastSeen)}` : 'no response yet'
-    if (!document.body.classList.contains('stale')) announce('The fleet does not respond')
+    if (!stale) announce('The fleet does not respond')
+    stale = true
     document.body.classList.add('stale')
-    setText($('#freshness'), `${since}; trying again`)
+    const since = lastSeen ? `No response since ${format.time(lastSeen)}` : 'No response yet'
+    setText($('#sentence'), `${since}; trying again`)
+    document.title = `no response · ${fleetName}`
+    showTone('bad')
+    return
   }
+  rememberLoad(fleet)
+  showHeader()
+  if (document.hidden) return
+  views[shown].render(fleet)
+  await refreshView()
 }
 
-/** A disabled button would lose the focus, so it is only marked as disabled while the command runs. */
-async function toggle(id) {
-  const card = cards.get(id)
-  const button = card.fields.switch
-  if (button.getAttribute('aria-disabled') === 'true') return
-  const command = card.state === 'draining' ? 'undrain' : 'drain'
-  const serving = [...cards.values()].filter(({ state }) => state === 'serving').length
-  if (command === 'drain' && serving === 1 && !confirm(`${id} is the last serving instance. Drain it anyway?`)) return
-  button.setAttribute('aria-disabled', 'true')
-  try {
-    const body = JSON.stringify({ instance: id })
-    await ask(command, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
-    await refreshAll()
-  } catch (error) {
-    announce(`Could not ${command} ${id}: ${error.message}`)
-  } finally {
-    button.removeAttribute('aria-disabled')
-  }
+let running
+/** One refresh at a time; a command is followed by one that started after it. */
+async function refreshNow() {
+  await running
+  running = refreshAll().finally(() => {
+    running = undefined
+  })
+  await running
 }
 
 let paused = false
@@ -199,9 +127,17 @@ $('#sign-out').addEventListener('click', async () => {
 })
 
 async function run() {
-  for (;;) {
-    if (!paused && !document.hidden) await refreshAll()
+  for (let turn = 0; ; turn++) {
+    if (!paused && (!document.hidden || turn % backgroundFactor === 0)) await refreshNow()
     await new Promise((resolve) => setTimeout(resolve, Number(refresh)))
   }
 }
+
+// A one-time link was opened in a browser that is signed in already.
+if (location.hash.startsWith('#code=')) history.replaceState(null, '', location.pathname + location.search)
+addEventListener('hashchange', route)
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && !paused && fleet) void refreshNow()
+})
+route()
 run()

@@ -15,7 +15,7 @@ interface Vanished {
   readonly isSeen: boolean
 }
 
-/** Records `lost` for peers that have vanished without a word, once for all instances of the fleet. */
+/** Records `lost` for peers that have vanished without a word, once for all instances of the fleet; `stopped` if they drained. */
 export class LostPeers {
   readonly #store: HistoryStore
   readonly #now: () => number
@@ -48,8 +48,11 @@ export class LostPeers {
         const entry = lastEntryOf(peer)
         const { id: instance, version, pool } = peer
         const seconds = Math.max(0, Math.round((this.#now() - entry.lastSeen) / 1_000))
-        const text = isSeen ? `last seen ${seconds} s before` : 'gone before the present instances started'
-        await this.#store.record({ kind: 'lost', instance, version, pool, text, entry }, { process })
+        const seen = isSeen ? `last seen ${seconds} s before` : 'gone before the present instances started'
+        // An instance that keeps no history, such as one of an earlier version, says nothing when it stops.
+        const hasDrained = entry.state === 'draining'
+        const [kind, text] = hasDrained ? (['stopped', `was draining, ${seen}`] as const) : (['lost', seen] as const)
+        await this.#store.record({ kind, instance, version, pool, text, entry }, { process })
       }
     } catch {
       // Redis is unavailable. The other peers may still record it.

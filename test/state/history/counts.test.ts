@@ -151,7 +151,7 @@ describe('instances that are gone', () => {
     assert.deepEqual(await departed(event('lost', now - 86_400_001, { entry })), [], 'a day later')
   })
 
-  test('have the exit reason, whoever reported first', async () => {
+  test('have the exit reason, in any order of the reports', async () => {
     const killed = event('killed', now - 3, { version: undefined, pool: undefined, text: 'SIGKILL' })
     for (const events of [
       [event('lost', now - 4, { entry }), killed],
