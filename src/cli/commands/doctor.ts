@@ -1,7 +1,7 @@
 import { type Command, defineCommand, flag, option, usageError } from '../args.ts'
 import { examineBounded } from '../doctor/bounded.ts'
 import type { Source } from '../doctor/facts.ts'
-import { collect } from '../doctor/files.ts'
+import { collect, type Oversized } from '../doctor/files.ts'
 import { plural } from '../output.ts'
 
 const command: Command = defineCommand({
@@ -11,7 +11,7 @@ const command: Command = defineCommand({
 
 FILES are nginx and HAProxy configurations, compose files, ecosystem.config.cjs, systemd units, Kubernetes YAML, the
 output of \`terraform show -json\`, .env files, Dockerfiles, sources of the app, or folders of them (default: the current
-folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show -json\`. The files are checked together. Exit code 1: there are problems.`,
+folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show -json\`. The files are checked together. Exit code 1: there are problems; warnings do not count.`,
   options: {
     longest: option('SECONDS of the longest request', { default: '10' }),
     ignore: option('CODE to skip', { multiple: true }),
@@ -24,24 +24,34 @@ folder). \`-\` reads stdin, e.g. from \`kubectl kustomize\` or \`terraform show 
       throw usageError('`--longest` must be a number of seconds, e.g. 10')
     const names = positionals.filter((name) => name !== '-')
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
-    sources.push(...collect(positionals.length === 0 ? ['.'] : names))
-    const { findings, read, unread } = await examineBounded(sources, { longestMs, connect: values.offline !== true })
-    const advice = `${unread.join(', ')} not read: run \`terraform show -json > plan.json\` and pass the file`
-    if (read.length === 0)
-      throw usageError(unread.length > 0 ? advice : 'no file of a known kind; name files or a folder')
-
+    const large: Oversized[] = []
+    sources.push(...collect(positionals.length === 0 ? ['.'] : names, large))
+    const examined = await examineBounded(sources, { longestMs, connect: values.offline !== true })
+    const { findings, read } = examined
+    const unread = [...large, ...examined.unread]
+    if (read.length === 0) {
+      const [first] = unread
+      throw usageError(first ? `${first.file}: ${first.why}` : 'no file of a known kind; name files or a folder')
+    }
     const ignored = new Set(values.ignore ?? [])
-    const wrong = findings.filter(({ code }) => !ignored.has(code))
-    out.result({ healthy: wrong.length === 0, findings: wrong, files: read, unread })
-    for (const { file, line, address, code, message, fix } of wrong) {
-      out.line(`${file}:${line} ${out.style('red', code)}${address ? ` ${address}` : ''}`)
+    const reported = findings.filter(({ code }) => !ignored.has(code))
+    const failures = reported.filter(({ confidence }) => confidence === 'certain')
+    const healthy = failures.length === 0
+    out.result({ healthy, findings: reported, files: read, unread })
+    for (const { file, line, address, code, message, fix, assumed } of reported) {
+      const style = assumed === undefined ? 'red' : 'yellow'
+      out.line(`${file}:${line} ${out.style(style, code)}${address ? ` ${address}` : ''}`)
       out.line(`  ${message}`)
+      if (assumed !== undefined) out.line(`  warning: this assumes that ${assumed}`)
       out.line(`  fix: ${fix}`)
     }
-    if (unread.length > 0) out.line(advice)
-    const problems = wrong.length === 0 ? 'no problems' : `${plural(wrong.length, 'problem')}; see docs/doctor.md`
-    out.line(`${plural(read.length, 'file')} read, ${problems}`)
-    return wrong.length === 0 ? 0 : 1
+    for (const { file, why } of unread) out.line(`${file} not read: ${why}`)
+    const problems = healthy ? 'no problems' : `${plural(failures.length, 'problem')}; see docs/doctor.md`
+    const warnings = reported.length - failures.length
+    out.line(
+      `${plural(read.length, 'file')} read, ${problems}${warnings > 0 ? `, ${plural(warnings, 'warning')}` : ''}`,
+    )
+    return healthy ? 0 : 1
   },
 })
 export default command

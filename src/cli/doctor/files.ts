@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
@@ -30,22 +30,34 @@ const skipped = new Set([
 ])
 /** Characters. The YAML parser takes quadratic time for a file with errors. */
 const maxYaml = 256 * 1024
+/** What {@link collect} could not read. */
+export interface Oversized {
+  readonly file: string
+  readonly why: string
+  readonly named: boolean
+}
 /** Limits for untrusted folders: characters of all files, number of files, depth of folders. */
 const [maxTotal, maxFiles, maxDepth] = [32_000_000, 5_000, 32]
 
 /**
  * Reads the named files, and the files in the named folders that may be of a known kind.
  *
+ * @param unread gets the files that are too large
  * @throws FLEET_ERR_USAGE for a name that does not exist or is not a regular file, and above the limits
  */
-export function collect(names: readonly string[]): Source[] {
+export function collect(names: readonly string[], unread: Oversized[] = []): Source[] {
   const found = new Map<string, Source>()
   let sum = 0
-  const add = (path: string, follow = false): boolean => {
+  const add = (path: string, { follow = false, named = false } = {}): boolean => {
     const text = readRegular(path, follow)
-    if (text === undefined) return false
+    if (text === undefined) {
+      // A file that is too large is skipped.
+      if (lstatSync(path).isFile())
+        unread.push({ file: relative('', path) || path, why: 'it is larger than 1 MB', named })
+      return false
+    }
     sum += text.length
-    found.set(resolve(path), { file: relative('', path) || path, text })
+    found.set(resolve(path), { file: relative('', path) || path, text, ...(named ? { named } : {}) })
     if (found.size > maxFiles || sum > maxTotal) throw usageError('too many files; name the ones to examine')
     return true
   }
@@ -62,8 +74,7 @@ export function collect(names: readonly string[]): Source[] {
     if (!existsSync(name)) throw usageError(`${name} is neither a file nor a folder`)
     if (statSync(name).isDirectory()) visit(name, 0)
     else {
-      // A file that is too large is skipped, as in a folder.
-      if (!add(name, true) && !statSync(name).isFile())
+      if (!add(name, { follow: true, named: true }) && !statSync(name).isFile())
         throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
       // Docker reads values from it too.
       const beside = join(dirname(name), '.env')
@@ -91,6 +102,14 @@ export function kindOf({ file, text }: Source): Kind | undefined {
   if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
   if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
   return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
+}
+
+/** Why {@link kindOf} knows no kind of a file. */
+export function whyUnread({ file, text }: Source): string {
+  if (file.endsWith('.tf')) return 'only Terraform can evaluate it: pass the output of `terraform show -json`'
+  if (/\.ya?ml$/.test(file) && text.length > maxYaml) return `it is longer than ${maxYaml / 1024} KB`
+  if (/\.(?:example|sample|template)$/.test(file)) return 'it is an example'
+  return 'its kind is not known'
 }
 
 /** Whether `terraform show -json` printed it. */

@@ -47,7 +47,7 @@ describe('fleet doctor', () => {
       files.map((file: { kind: string }) => file.kind),
       ['environment'],
     )
-    assert.deepEqual(Object.keys(findings[0]).sort(), ['code', 'file', 'fix', 'line', 'message'])
+    assert.deepEqual(Object.keys(findings[0]).sort(), ['code', 'confidence', 'file', 'fix', 'line', 'message'])
   })
 
   it('skips the codes of --ignore', async () => {
@@ -58,7 +58,7 @@ describe('fleet doctor', () => {
 
   it('uses the duration of --longest', async () => {
     const own = project()
-    own.write('.env', 'SHUTDOWN_TIMEOUT=30000\n')
+    own.write('.env', 'SHUTDOWN_TIMEOUT=30000\nDRAIN_DELAY=5000\n')
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '25')).code, 0)
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '26')).code, 1)
   })
@@ -146,7 +146,7 @@ describe('the rules', () => {
       if (where === 'app' || !count) continue
       const source = sources[where] ?? where
       const facts = readings.flatMap((reading) =>
-        reading.role !== 'violation' && reading.source === source
+        (reading.role === 'front' || reading.role === 'instance') && reading.source === source
           ? [(reading as never as Record<string, { value: number } | undefined>)[`${term}Ms`]?.value ?? []].flat()
           : [],
       )

@@ -272,7 +272,7 @@ describe('files of a user', () => {
       ['nginx'],
     )
     assert.deepEqual(
-      unread.map((file) => basename(file)),
+      unread.map(({ file }) => basename(file)),
       ['main.tf'],
     )
   })

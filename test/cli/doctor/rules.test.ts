@@ -191,7 +191,7 @@ describe('the rule', () => {
     ...given,
   })
   const codes = (readings: readonly (InstanceFacts | FrontFacts)[], longestMs = 10_000): string[] =>
-    evaluate(readings, { longestMs }).map(({ code }) => code)
+    evaluate(readings, { longestMs }).findings.map(({ code }) => code)
   /** Finds the code with the second reading only, which is one millisecond beyond the first. */
   const boundary = (
     code: string,
@@ -244,9 +244,10 @@ describe('the rule', () => {
   })
 
   it('names both sides, with the place of the other one', () => {
-    const [finding] = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
+    const { findings } = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
       longestMs: 1,
     })
+    const [finding] = findings
     const { message, line } = finding ?? {}
     assert.match(message ?? '', /^notice 9 s must be ≤ preStop 0 ms \+ drain 5 s \(f:11\): otherwise/)
     assert.equal(line, 3)
@@ -328,7 +329,9 @@ describe('the rule', () => {
     const late = front({ file: 'b', readiness: { value: '/x', file: 'b', line: 2 } })
     const early = front({ readiness: { value: '/x', file: 'b', line: 1 } })
     const first = front({ readiness: { value: '/x', file: 'a', line: 9 } })
-    const places = evaluate([late, early, late, first], { longestMs: 1 }).map(({ file, line }) => `${file}:${line}`)
+    const places = evaluate([late, early, late, first], { longestMs: 1 }).findings.map(
+      ({ file, line }) => `${file}:${line}`,
+    )
     assert.deepEqual(places, ['a:9', 'b:1', 'b:2'])
   })
 })

@@ -152,7 +152,7 @@ export default {
       .split(next)
       .map((part): Source => ({ file: `/fuzz/${files[part.charCodeAt(0) % files.length]}`, text: part.slice(1) }))
     const { readings, broken, read } = await readAll(sources)
-    const findings = [...broken, ...evaluate(readings, { longestMs: 1000 })]
+    const findings = [...broken, ...evaluate(readings, { longestMs: 1000 }).findings]
     for (const { file, line, code, message } of findings) {
       assert.ok(sources.some((source) => source.file === file) && line >= 1 && code !== '', `${file}:${line} ${code}`)
       if (code === 'DOCTOR_SYNTAX') assert.doesNotMatch(message, unexpected)
