@@ -123,18 +123,24 @@ export interface Source {
   readonly text: string
   /** Whether the user named this file, not a folder above it. */
   readonly named?: boolean
+  /** What the program of this file printed, instead of what its text says: see the folder `programs`. */
+  readonly evaluated?: unknown
 }
+
+export type FileAt = (path: string) => Source | undefined
 
 /**
  * A reader gets all files of its kind, because they refer to each other, and returns what it read. Besides facts and violations it
  * tells which rules hold (`passed`) and what it could not judge and why (`unjudged`): a report of a file lists both. A recognised file
  * without any reading is reported as a warning, so silence never looks like approval. It throws an Error with the `line` of a syntax error.
  *
- * @param variables values for `${NAME}` in templates and compose files
+ * @param variables values for `${NAME}` in templates
+ * @param fileAt the file at a path, of any kind, if it was collected
  */
 export type Reader = (
   sources: readonly Source[],
   variables: ReadonlyMap<string, Variable>,
+  fileAt: FileAt,
 ) => readonly Reading[] | Promise<readonly Reading[]>
 
 export const factAt = <T>(value: T, { file, line, address }: Place): Fact<T> => ({ value, file, line, address })

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { type Assumptions, type Budget, budgetsOf } from './budget.ts'
 import { checkConnections } from './connect.ts'
 import { type Evaluation, evaluate, type Finding, found } from './evaluate.ts'
-import type { Fact, InstanceFacts, Reader, Reading, Source, Variable } from './facts.ts'
+import type { Fact, FileAt, InstanceFacts, Reader, Reading, Source, Variable } from './facts.ts'
 import { type Kind, kindOf, patches, whyUnread } from './files.ts'
 import { readApp } from './readers/app.ts'
 import { readCompose } from './readers/compose.ts'
@@ -154,36 +154,40 @@ export async function readAll(sources: readonly Source[]): Promise<Readings> {
     return []
   })
   const variables = valuesIn(read)
+  const byPath = new Map(sources.map((source) => [resolve(source.file), source]))
+  const fileAt: FileAt = (path) => byPath.get(resolve(path))
   const broken: Finding[] = []
   const readings: Reading[] = []
   for (const [kind, group] of Map.groupBy(read, (entry) => entry.kind)) {
     const own = group.map(({ source }) => source)
+    const readOwn = async (some: readonly Source[]): Promise<readonly Reading[]> =>
+      await readers[kind](some, variables, fileAt)
     try {
-      readings.push(...(await readers[kind](own, variables)))
+      readings.push(...(await readOwn(own)))
     } catch {
-      // One file is broken: read each alone, to keep the readings of the others.
-      for (const source of own) readings.push(...(await readAlone(kind, source, variables, broken)))
+      // The others are still read together.
+      const problems = await Promise.all(own.map((source) => problemOf(source, readOwn)))
+      broken.push(...problems.flatMap((problem) => problem ?? []))
+      readings.push(...(await readOwn(own.filter((_, i) => problems[i] === undefined))))
     }
   }
   return { readings, broken, read: read.map(({ source, kind }) => ({ file: source.file, kind })), unread }
 }
 
-async function readAlone(
-  kind: Kind,
+async function problemOf(
   source: Source,
-  variables: ReadonlyMap<string, Variable>,
-  findings: Finding[],
-): Promise<readonly Reading[]> {
+  read: (sources: readonly Source[]) => Promise<unknown>,
+): Promise<Finding | undefined> {
   try {
-    return await readers[kind]([source], variables)
+    await read([source])
+    return undefined
   } catch (error) {
     // Recursive parsers run out of stack only for generated files.
     const [first = ''] = /call stack/.test((error as Error).message)
       ? ['it is nested too deeply']
       : (error as Error).message.split('\n')
     const { line = 1 } = error as { line?: number }
-    findings.push(found('DOCTOR_SYNTAX', { file: source.file, line }, first))
-    return []
+    return found('DOCTOR_SYNTAX', { file: source.file, line }, first)
   }
 }
 
