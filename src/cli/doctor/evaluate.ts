@@ -46,11 +46,15 @@ export function evaluate(readings: readonly Reading[], assumptions: Assumptions)
   const of = <R extends Reading['role']>(role: R): Extract<Reading, { role: R }>[] =>
     readings.filter((reading) => reading.role === role) as Extract<Reading, { role: R }>[]
   const log = new Log()
-  for (const place of of('violation')) log.report(found(place.code, place, place.detail, place))
   for (const { code, file } of of('passed')) log.applies(code, file)
-  for (const reading of of('unjudged')) log.unjudged.push(reading)
+  for (const reading of of('unjudged')) log.skips(reading)
   const instances = of('instance')
   const fronts = of('front')
+  const hasFleet = instances.some(({ assumed }) => assumed === undefined)
+  for (const { code, detail, ofFleet, assumed, edit, ...place } of of('violation')) {
+    const unsure = ofFleet && !hasFleet ? 'the upstreams are instances of a fleet' : assumed
+    log.report(found(code, place, detail, { assumed: unsure, edit }))
+  }
   for (const instance of instances) checkInstance(instance, fronts, instances, log)
   for (const front of fronts) checkReadiness(front, instances, log)
   for (const rule of timeoutRules) applyTimeoutRule(rule, fronts, instances, assumptions, log)
@@ -59,11 +63,19 @@ export function evaluate(readings: readonly Reading[], assumptions: Assumptions)
 
 class Log implements Evaluation {
   readonly #findings = new Map<string, Finding>()
+  readonly #unjudged = new Map<string, Unjudged>()
   readonly applied: Applied[] = []
-  readonly unjudged: Unjudged[] = []
 
   applies(code: string, file: string): void {
     this.applied.push({ code, file })
+  }
+
+  skips(what: Unjudged): void {
+    this.#unjudged.set(`${what.file}:${what.line} ${what.why} ${what.codes}`, what)
+  }
+
+  get unjudged(): Unjudged[] {
+    return [...this.#unjudged.values()]
   }
 
   /** A certain finding replaces an assumed one of the same place. */

@@ -89,6 +89,8 @@ export interface Violation extends Place {
   readonly detail?: string
   /** What was assumed: the finding is a warning. */
   readonly assumed?: string
+  /** True of instances of a fleet only: without one among the files, the finding is a warning. */
+  readonly ofFleet?: boolean
   /** The fix, when it is a change of this line. */
   readonly edit?: Replacement
 }
@@ -149,7 +151,7 @@ export const violation = (
   code: RuleCode,
   { file, line, address }: Place,
   detail?: string,
-  more: Pick<Violation, 'assumed' | 'edit'> = {},
+  more: Pick<Violation, 'assumed' | 'edit' | 'ofFleet'> = {},
 ): Violation => ({ role: 'violation', code, file, line, address, detail, ...more })
 
 export const passed = (code: RuleCode, { file, line, address }: Place): Passed => ({

@@ -76,7 +76,7 @@ describe('files of a user', () => {
     return (await findingsOf(own.folder, names)).map(brief)
   }
   const proxy =
-    'proxy_http_version 1.1; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;\n'
+    'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;\n'
   const nginx = (upstream: string): string =>
     `upstream app {\n${upstream}\nkeepalive 8;\n}\nserver {\nlocation / {\n${proxy}proxy_pass http://app;\n}\n}\n`
   const haproxy = (backend: string): string =>
