@@ -3,6 +3,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path'
 import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
 import type { Source } from './facts.ts'
+import { isHaproxy, isNginx } from './front-kind.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
 export type Kind =
@@ -87,7 +88,8 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
 /** Whether a reader may want a file of this name. */
 const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
-  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path))
+  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
+  /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
 
 /** The kind of a file; `undefined` when no reader wants it. */
 export function kindOf({ file, text }: Source): Kind | undefined {
@@ -98,11 +100,15 @@ export function kindOf({ file, text }: Source): Kind | undefined {
   if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
   if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
   if (name.endsWith('.service')) return 'systemd'
-  if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
-  if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
-  if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
+  if (/\.(?:cfg|conf)(?:\.template)?$/.test(name)) return frontKind({ file, text })
+  if (/\.ya?ml$/.test(name)) return yamlKind({ file, text })
+  // Standard input, or a file without an extension, such as sites-available/shop.
+  if (!/\.\w+$/.test(name)) return yamlKind({ file, text }) ?? frontKind({ file, text })
   return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
 }
+
+const frontKind = (source: Source): Kind | undefined =>
+  isHaproxy(source) ? 'haproxy' : isNginx(source) ? 'nginx' : undefined
 
 /** Why {@link kindOf} knows no kind of a file. */
 export function whyUnread({ file, text }: Source): string {
