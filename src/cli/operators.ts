@@ -73,6 +73,19 @@ export class Operators {
     }
   }
 
+  /**
+   * The effective configuration of the instance that responds, without secrets, and its checks.
+   *
+   * @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR
+   */
+  async effective(): Promise<{ readonly configuration: object; readonly checks: FleetStatus['checks'] }> {
+    const configuration = member((await this.#ask(`${root}/config`)).json, 'effective')
+    if (typeof configuration !== 'object' || configuration === null)
+      throw unreachable(this.#target, 'its version of fastify-fleet does not report its effective configuration')
+    const detailed = await this.#target.request('/health/detailed', { headers: this.#headers })
+    return { configuration, checks: (member(detailed.json, 'checks') ?? {}) as FleetStatus['checks'] }
+  }
+
   /** The figures of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
   async metrics(): Promise<unknown> {
     return member((await this.#ask(`${root}/metrics`)).json, 'instance')

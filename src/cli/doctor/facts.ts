@@ -119,6 +119,18 @@ export interface FactCount extends Place {
 
 export type Reading = InstanceFacts | FrontFacts | Violation | Passed | Unjudged | FactCount
 
+export type Kind =
+  | 'nginx'
+  | 'haproxy'
+  | 'compose'
+  | 'kubernetes'
+  | 'pm2'
+  | 'systemd'
+  | 'terraform'
+  | 'environment'
+  | 'image'
+  | 'app'
+
 /** A file to examine. */
 export interface Source {
   readonly file: string
@@ -127,6 +139,10 @@ export interface Source {
   readonly named?: boolean
   /** What the program of this file printed, instead of what its text says: see the folder `programs`. */
   readonly evaluated?: unknown
+  /** Whether only another file refers to it. */
+  readonly isReference?: boolean
+  /** What it is, where its name does not tell. */
+  readonly kind?: Kind
 }
 
 export type FileAt = (path: string) => Source | undefined

@@ -1,22 +1,11 @@
-import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
-import type { Source } from './facts.ts'
+import type { Kind, Source } from './facts.ts'
 import { isHaproxy, isNginx } from './front-kind.ts'
+import { referencesOf } from './readers/references.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
-
-export type Kind =
-  | 'nginx'
-  | 'haproxy'
-  | 'compose'
-  | 'kubernetes'
-  | 'pm2'
-  | 'systemd'
-  | 'terraform'
-  | 'environment'
-  | 'image'
-  | 'app'
 
 const skipped = new Set([
   'node_modules',
@@ -49,7 +38,7 @@ const [maxTotal, maxFiles, maxDepth] = [32_000_000, 5_000, 32]
 export function collect(names: readonly string[], unread: Oversized[] = []): Source[] {
   const found = new Map<string, Source>()
   let sum = 0
-  const add = (path: string, { follow = false, named = false } = {}): boolean => {
+  const add = (path: string, { follow = false, named = false, isReference = false } = {}): boolean => {
     const text = readRegular(path, follow)
     if (text === undefined) {
       // A file that is too large is skipped.
@@ -58,10 +47,16 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
       return false
     }
     sum += text.length
-    found.set(resolve(path), { file: relative('', path) || path, text, ...(named ? { named } : {}) })
+    found.set(resolve(path), {
+      file: relative('', path) || path,
+      text,
+      ...(named && { named }),
+      ...(isReference && { isReference }),
+    })
     if (found.size > maxFiles || sum > maxTotal) throw usageError('too many files; name the ones to examine')
     return true
   }
+  const code: string[] = []
   const visit = (folder: string, depth: number): void => {
     if (depth > maxDepth) return
     for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
@@ -69,6 +64,7 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
       if (entry.isDirectory()) {
         if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1)
       } else if (entry.isFile() && hasKnownName(path)) add(path)
+      else if (entry.isFile() && isCode(path)) code.push(path)
     }
   }
   for (const name of names) {
@@ -77,34 +73,57 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
     else {
       if (!add(name, { follow: true, named: true }) && !statSync(name).isFile())
         throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
-      // Docker reads values from it too.
-      const beside = join(dirname(name), '.env')
-      if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
     }
   }
+  // A file may refer to others, which refer to more.
+  for (const source of found.values())
+    for (const path of referencesOf(source))
+      if (!found.has(path) && isWithin(path, dirname(resolve(source.file)))) add(path, { isReference: true })
+  const [first] = code
+  const more = code.length === 1 ? '' : ` and ${code.length - 1} more`
+  if (first) unread.push({ file: `${relative('', first) || first}${more}`, why: codeWhy, named: false })
   return [...found.values()]
+}
+
+/** Whether a path is below a folder, and no link on the way leads out of it. */
+function isWithin(path: string, folder: string): boolean {
+  if (!existsSync(path)) return false
+  const inside = relative(realpathSync(folder), realpathSync(path))
+  return !inside.startsWith('..') && !isAbsolute(inside)
 }
 
 /** Whether a reader may want a file of this name. */
 const hasKnownName = (path: string): boolean =>
-  /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
-  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
+  /\.(?:conf|cfg|ya?ml|service|tf|env|template|dockerfile)$/i.test(path) ||
+  isPm2(basename(path)) ||
+  /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
   /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
 
+const isPm2 = (name: string): boolean =>
+  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:[cm]?js|json|ya?ml)$/.test(name)
+
+/** Code is not read: only the app knows what it does. */
+const isCode = (path: string): boolean => /\.[cm]?[jt]sx?$/.test(path) && !isPm2(basename(path))
+const codeWhy = 'code is not read: ask the app with `--app FILE`'
+
+/** Files of variables that nobody deploys. */
+const isExample = /\.(?:example|sample|template|dist)\b|^(?:example|sample)\.env$/
+const isDevelopment = /^\.env\.(?:dev|development|test|testing|ci|local)(?:\.local)?$|^(?:dev|development|test)\.env$/
+
 /** The kind of a file; `undefined` when no reader wants it. */
-export function kindOf({ file, text }: Source): Kind | undefined {
+export function kindOf({ file, text, kind, named }: Source): Kind | undefined {
+  if (kind) return kind
   const name = basename(file)
-  if (/^\.env(?:\.\w+)?$|\.env$/.test(name))
-    return /\.(?:example|sample|template)$/.test(name) ? undefined : 'environment'
-  if (/^Dockerfile/.test(name)) return 'image'
-  if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
+  if (/^\.env(?:\.\w+)*$|\.env$/.test(name))
+    return isExample.test(name) || (isDevelopment.test(name) && !named) ? undefined : 'environment'
+  if (/^(?:Docker|Container)file(?!.*\.dockerignore$)|\.dockerfile$/i.test(name)) return 'image'
+  if (isPm2(name)) return 'pm2'
   if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
-  if (name.endsWith('.service')) return 'systemd'
+  if (name.endsWith('.service') || /\.service\.d[/\\][^/\\]+\.conf$/.test(file)) return 'systemd'
   if (/\.(?:cfg|conf)(?:\.template)?$/.test(name)) return frontKind({ file, text })
   if (/\.ya?ml$/.test(name)) return yamlKind({ file, text })
   // Standard input, or a file without an extension, such as sites-available/shop.
-  if (!/\.\w+$/.test(name)) return yamlKind({ file, text }) ?? frontKind({ file, text })
-  return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
+  return /\.\w+$/.test(name) ? undefined : (yamlKind({ file, text }) ?? frontKind({ file, text }))
 }
 
 const frontKind = (source: Source): Kind | undefined =>
@@ -113,8 +132,11 @@ const frontKind = (source: Source): Kind | undefined =>
 /** Why {@link kindOf} knows no kind of a file. */
 export function whyUnread({ file, text }: Source): string {
   if (file.endsWith('.tf')) return 'only Terraform can evaluate it: pass the output of `terraform show -json`'
+  if (isCode(file)) return codeWhy
+  if (isChartTemplate({ file, text })) return 'it is a template of Helm: pass the output of `helm template`'
   if (/\.ya?ml$/.test(file) && text.length > maxYaml) return `it is longer than ${maxYaml / 1024} KB`
-  if (/\.(?:example|sample|template)$/.test(file)) return 'it is an example'
+  if (isExample.test(basename(file))) return 'it is an example'
+  if (isDevelopment.test(basename(file))) return 'it is for development: name it to check it'
   return 'its kind is not known'
 }
 
@@ -122,8 +144,13 @@ export function whyUnread({ file, text }: Source): string {
 const isTerraformOutput = (text: string): boolean =>
   /^\s*\{/.test(text) && /"format_version"\s*:/.test(text) && /"(?:planned_)?values"\s*:/.test(text)
 
+/** A line that begins with an action is no YAML; other templates may be, and mean something else. */
+const isChartTemplate = ({ file, text }: Source): boolean =>
+  /\.(?:ya?ml|tpl)$/.test(file) &&
+  (/^\s*\{\{/m.test(text) || (/(?:^|[/\\])templates[/\\]/.test(file) && text.includes('{{')))
+
 function yamlKind({ file, text }: Source): Kind | undefined {
-  if (text.length > maxYaml) return undefined
+  if (text.length > maxYaml || isChartTemplate({ file, text })) return undefined
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
   return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
 }

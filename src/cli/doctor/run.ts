@@ -2,8 +2,8 @@ import { resolve } from 'node:path'
 import { type Assumptions, type Budget, budgetsOf } from './budget.ts'
 import { checkConnections } from './connect.ts'
 import { type Evaluation, evaluate, type Finding, found } from './evaluate.ts'
-import type { Fact, FileAt, InstanceFacts, Reader, Reading, Source, Variable } from './facts.ts'
-import { type Kind, kindOf, patches, whyUnread } from './files.ts'
+import type { Fact, FileAt, InstanceFacts, Kind, Reader, Reading, Source, Variable } from './facts.ts'
+import { kindOf, patches, whyUnread } from './files.ts'
 import { readApp } from './readers/app.ts'
 import { readCompose } from './readers/compose.ts'
 import { readEnvironment, variablesOf } from './readers/environment.ts'
@@ -149,6 +149,7 @@ export async function readAll(sources: readonly Source[]): Promise<Readings> {
     const patch = partial.has(resolve(source.file))
     const kind = patch ? undefined : kindOf(source)
     if (kind) return [{ source, kind }]
+    if (source.isReference) return []
     const why = patch ? 'it is a patch: pass the output of `kubectl kustomize`' : whyUnread(source)
     unread.push({ file: source.file, why, named: source.named })
     return []

@@ -30,7 +30,6 @@ describe('the shipped files', () => {
     const { read } = await examine(collect(shipped.map((file) => join(root, file))), options)
     const kinds = Map.groupBy(read, ({ kind }) => kind)
     assert.deepEqual([...kinds.keys()].sort(), [
-      'app',
       'compose',
       'environment',
       'haproxy',
@@ -186,14 +185,6 @@ describe('files of a user', () => {
       await one({ 'haproxy.cfg': text, '.env': 'FLEET_NAME=a\nTRUST_PROXY=10.0.0.5\nDRAIN_DELAY=9000' }),
       [],
     )
-  })
-
-  it('reports an app with a short keep-alive timeout that trusts every proxy', async () => {
-    const app = "import Fastify from 'fastify'\nFastify({\n  trustProxy: true,\n  keepAliveTimeout: 5_000,\n})\n"
-    assert.deepEqual(await one({ 'app.ts': app, 'site.conf': nginx('server 10.0.0.1:3000;') }), [
-      'DOCTOR_TRUST_EVERYONE app.ts:3',
-      'DOCTOR_KEEPALIVE site.conf:3',
-    ])
   })
 
   it('takes values of a compose file from the .env beside it', async () => {

@@ -140,12 +140,21 @@ describe('a fact', () => {
 it('reads each file by its name and content', () => {
   const kinds = {
     compose: ['compose.yml', 'x/docker-compose.prod.yaml'],
-    pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js'],
-    systemd: ['app.service'],
+    pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js', 'ecosystem.yml'],
+    systemd: ['app.service', '/etc/systemd/system/app.service.d/10-limits.conf'],
     environment: ['.env', '.env.production', 'prod.env'],
-    image: ['Dockerfile', 'Dockerfile.web'],
-    app: ['app.js', 'src/server.ts', 'a.mjs', 'a.cts'],
-    nothing: ['.env.example', '.env.sample', 'types.d.ts', 'plan.json', 'README.md', 'haproxy.cfg', 'values.yml'],
+    image: ['Dockerfile', 'Dockerfile.web', 'web.Dockerfile', 'Containerfile'],
+    nothing: [
+      '.env.example',
+      '.env.test',
+      'app.js',
+      'server.ts',
+      'Dockerfile.dockerignore',
+      'plan.json',
+      'README.md',
+      'haproxy.cfg',
+      'values.yml',
+    ],
   }
   for (const [kind, files] of Object.entries(kinds))
     for (const file of files) assert.equal(kindOf({ file, text: '' }) ?? 'nothing', kind, file)

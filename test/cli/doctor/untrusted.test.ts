@@ -33,7 +33,7 @@ describe('an ecosystem file', () => {
   test('is not executed', async () => {
     const mark = join(folder, 'ran')
     const body = `require('fs').writeFileSync(${JSON.stringify(mark)}, process.env.FLEET_ADMIN_TOKEN ?? '')`
-    const apps = "apps: [{ name: 'x', script: 'x.js' }]"
+    const apps = "apps: [{ name: 'web', script: 'x.js' }]"
     write('ecosystem.config.cjs', `${body}\nmodule.exports = { ${apps}, x: ${body} }\n`)
     write('ecosystem.config.js', `module.exports = { ${apps} }; ${body}`)
     write(
@@ -88,23 +88,18 @@ describe('an ecosystem file', () => {
     assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unresolved)
   })
 
-  test('is reported when its apps are computed', async () => {
+  test('is reported as not judged when its apps are computed', async () => {
     const of = async (text: string): Promise<string[]> => {
-      const sources = [{ file: 'ecosystem.config.cjs', text }]
-      return (await examine(sources, offline)).findings.map(({ code }) => code)
+      const { read } = await examine([{ file: 'ecosystem.config.cjs', text }], offline)
+      return read.flatMap(({ unjudged }) => unjudged.map(({ why }) => why))
     }
-    assert.ok((await of('module.exports = require("./apps")')).includes('DOCTOR_PM2_COMPUTED'))
-    assert.ok((await of('module.exports = { apps: names.map((name) => ({ name })) }')).includes('DOCTOR_PM2_COMPUTED'))
-    assert.ok(
-      !(await of('module.exports = [{ script: "a.js", instances: 2, wait_ready: true }]')).includes(
-        'DOCTOR_PM2_COMPUTED',
-      ),
-    )
-    assert.ok(
-      !(await of('module.exports = { apps: [{ script: "a.py", interpreter: "python3" }] }')).includes(
-        'DOCTOR_PM2_FORK',
-      ),
-    )
+    const why = 'apps are computed; name the file to have it evaluated: fleet doctor ecosystem.config.cjs'
+    assert.deepEqual(await of('module.exports = require("./apps")'), [why])
+    assert.deepEqual(await of('module.exports = { apps: names.map((name) => ({ name })) }'), [why])
+    assert.deepEqual(await of('const config = { apps: [] }\nconfig.apps.push({})\nmodule.exports = config'), [why])
+    assert.deepEqual(await of('module.exports = [{ script: "a.js", instances: 2, wait_ready: true }]'), [])
+    const python = await of('module.exports = { apps: [{ script: "a.py", interpreter: "python3" }] }')
+    assert.deepEqual(python, ['ecosystem.config.cjs is no program of Node'])
   })
 
   test('cannot exhaust the memory or the stack of the reader', () => {

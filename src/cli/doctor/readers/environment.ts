@@ -1,5 +1,6 @@
 import { parseEnv } from 'node:util'
 import type { InstanceFacts, Reader, Source, Variable } from '../facts.ts'
+import { instanceOf } from './signs.ts'
 
 /** Variables of instances; a file with none of them has values for the templates of a front. */
 const instanceVariables =
@@ -21,15 +22,17 @@ export function variablesOf({ file, text }: Source): Map<string, Variable> {
 export const readEnvironment: Reader = (sources) =>
   sources
     .filter(({ text }) => instanceVariables.test(text))
-    .map(
-      (source): InstanceFacts => ({
+    .map((source): InstanceFacts => {
+      const env = variablesOf(source)
+      return {
         role: 'instance',
         source: 'environment',
         name: source.file,
         file: source.file,
         line: 1,
-        env: variablesOf(source),
+        ...(instanceOf({ env, isBuilt: true }) ?? { assumed: 'these are variables of an instance of a fleet' }),
+        env,
         // The shell or a second file may set others.
         unseen: 'any',
-      }),
-    )
+      }
+    })
