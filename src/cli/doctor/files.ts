@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:pat
 import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
 import type { Kind, Source } from './facts.ts'
+import { isHaproxy, isNginx } from './front-kind.ts'
 import { referencesOf } from './readers/references.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
 
@@ -95,7 +96,8 @@ function isWithin(path: string, folder: string): boolean {
 const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|dockerfile)$/i.test(path) ||
   isPm2(basename(path)) ||
-  /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path))
+  /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
+  /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
 
 const isPm2 = (name: string): boolean =>
   /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:[cm]?js|json|ya?ml)$/.test(name)
@@ -118,10 +120,14 @@ export function kindOf({ file, text, kind, named }: Source): Kind | undefined {
   if (isPm2(name)) return 'pm2'
   if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
   if (name.endsWith('.service') || /\.service\.d[/\\][^/\\]+\.conf$/.test(file)) return 'systemd'
-  if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
-  if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
-  return /\.ya?ml$/.test(name) || file === '-' ? yamlKind({ file, text }) : undefined
+  if (/\.(?:cfg|conf)(?:\.template)?$/.test(name)) return frontKind({ file, text })
+  if (/\.ya?ml$/.test(name)) return yamlKind({ file, text })
+  // Standard input, or a file without an extension, such as sites-available/shop.
+  return /\.\w+$/.test(name) ? undefined : (yamlKind({ file, text }) ?? frontKind({ file, text }))
 }
+
+const frontKind = (source: Source): Kind | undefined =>
+  isHaproxy(source) ? 'haproxy' : isNginx(source) ? 'nginx' : undefined
 
 /** Why {@link kindOf} knows no kind of a file. */
 export function whyUnread({ file, text }: Source): string {

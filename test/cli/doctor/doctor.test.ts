@@ -110,7 +110,7 @@ describe('files of a user', () => {
   })
 
   for (const [file, unit] of [
-    ['site.conf', 'a { '],
+    ['nginx.conf', 'a { '],
     ['compose.yml', '['],
   ] as const)
     it(`${file} with ${JSON.stringify(unit)} nested without end is reported as unreadable`, async () => {
@@ -124,7 +124,7 @@ describe('files of a user', () => {
   const shown = '{"format_version":"1.2","values":'
   for (const [file, text, ...codes] of [
     // A variable that does not end opens a block.
-    ['site.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX site.conf:1'],
+    ['nginx.conf', '${'.repeat(100_000), 'DOCTOR_SYNTAX nginx.conf:1'],
     ['plan.json', `${shown}${'"address":"'.repeat(50_000)}`, 'DOCTOR_SYNTAX plan.json:1'],
     ['plan.json', `${shown}${'"address": '.repeat(50_000)}`, 'DOCTOR_SYNTAX plan.json:1'],
     ['plan.json', `${shown}"address":"${'\\'.repeat(200_000)}`, 'DOCTOR_SYNTAX plan.json:1'],

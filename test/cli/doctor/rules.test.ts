@@ -139,7 +139,6 @@ describe('a fact', () => {
 
 it('reads each file by its name and content', () => {
   const kinds = {
-    nginx: ['site.conf', 'site.conf.template'],
     compose: ['compose.yml', 'x/docker-compose.prod.yaml'],
     pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js', 'ecosystem.yml'],
     systemd: ['app.service', '/etc/systemd/system/app.service.d/10-limits.conf'],
@@ -159,6 +158,19 @@ it('reads each file by its name and content', () => {
   }
   for (const [kind, files] of Object.entries(kinds))
     for (const file of files) assert.equal(kindOf({ file, text: '' }) ?? 'nothing', kind, file)
+  const server = 'server {\n  listen 80;\n}\n'
+  for (const file of ['site.conf', 'site.conf.template', 'sites-available/shop', '-'])
+    assert.equal(kindOf({ file, text: server }), 'nginx', file)
+  const bind = 'frontend web\n  bind :80\n'
+  for (const file of ['lb.conf', 'haproxy.cfg', 'lb', '-']) assert.equal(kindOf({ file, text: bind }), 'haproxy', file)
+  for (const [file, text] of [
+    ['redis.conf', 'bind 127.0.0.1\nport 6379\n'],
+    ['httpd.conf', 'Listen 80\n<VirtualHost *:80>\n  ServerName a\n</VirtualHost>\n'],
+    ['supervisord.conf', '[program:app]\ncommand=node server.js\n'],
+    ['named.conf', 'options {\n  listen-on { any; };\n};\nserver 10.0.0.1 {\n};\n'],
+    ['my.conf', ''],
+  ] as const)
+    assert.equal(kindOf({ file, text }), undefined, file)
   assert.equal(kindOf({ file: 'haproxy.cfg', text: 'global\nbackend x\n' }), 'haproxy')
   assert.equal(kindOf({ file: 'setup.cfg', text: '[metadata]\n' }), undefined)
   const object = 'apiVersion: v1\nkind: Pod\n'

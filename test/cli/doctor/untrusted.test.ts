@@ -197,11 +197,18 @@ describe('an untrusted folder', () => {
       'setTimeout(',
       '-/env',
       'include *',
+      'location / { proxy_pass http://a; } ',
+      'backend a\n server a b\n',
+      'use_backend %[a]\n',
+      'frontend a\n',
+      '.if 1\n',
       '#',
       '`${',
       'keepAliveTimeout ',
     ]
     const files: [file: string, head: string][] = [
+      ['nginx.conf', ''],
+      ['nginx.conf', 'http { server { location / { proxy_pass http://a; '],
       ['a.conf', ''],
       ['a.cfg', 'backend a\n'],
       ['a.service', 'ExecStart=node '],

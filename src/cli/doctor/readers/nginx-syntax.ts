@@ -85,7 +85,7 @@ class Scanner {
     }
     this.#at++
     const next = this.#text[this.#at]
-    if (next !== undefined && !/[\s;{)]/.test(next))
+    if (next !== undefined && !/[ \t\r\n;{)]/.test(next))
       throw syntaxError(`unexpected ${JSON.stringify(next)} after a quote`, this.#line)
     return text
   }
@@ -94,7 +94,7 @@ class Scanner {
     let text = ''
     for (let previous = ''; ; this.#at++) {
       const char = this.#text[this.#at]
-      if (char === undefined || /[\s;]/.test(char) || (char === '{' && previous !== '$')) return text
+      if (char === undefined || /[ \t\r\n;]/.test(char) || (char === '{' && previous !== '$')) return text
       text += this.#unescaped(char)
       // `\$` is a dollar, not the start of a variable.
       previous = previous === '$' && char === '{' ? '$' : char === '\\' ? '' : char
