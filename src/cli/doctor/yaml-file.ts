@@ -72,13 +72,16 @@ export class YamlDocument {
     const own = target.items.find(({ key: name }) => isScalar(name) && String(name.value) === String(key))
     if (own) return { node: own.value, offset: (own.key as Node).range?.[0] ?? 0 }
     for (const { key: name, value } of target.items) {
-      if (!isScalar(name) || name.value !== '<<') continue
+      if (!isMerge(name)) continue
       const found = this.#step(value, key)
       if (found) return found
     }
     return undefined
   }
 }
+
+/** The key of a merge is a symbol to the parser. */
+const isMerge = (key: unknown): boolean => isScalar(key) && key.source === '<<'
 
 /** @throws an Error with the `line` of the first syntax error */
 export function parseYaml(source: Source): YamlDocument[] {
@@ -104,7 +107,7 @@ function repeatedKey(document: Document): Node | undefined {
     Map(_, { items }) {
       const seen = new Set<unknown>()
       for (const { key } of items) {
-        if (!isScalar(key) || key.value === '<<') continue
+        if (!isScalar(key) || isMerge(key)) continue
         if (seen.has(key.value)) {
           found = key as Node
           return visit.BREAK

@@ -19,8 +19,8 @@ export interface AppReport {
 
 /** Time after the creation of an app in which the program may listen, ms. */
 const patienceMs = 8_000
-/** Time until the dependencies are up, between two checks, and for closing connections; ms. */
-const [checkMs, retryMs, closeMs] = [10_000, 500, 2_000]
+/** Time for a check, for connections that are being opened, between two checks, and for closing them; ms. */
+const [checkMs, openMs, retryMs, closeMs] = [10_000, 3_000, 500, 2_000]
 
 const apps: FastifyInstance[] = []
 const patience = setTimeout(end, patienceMs).unref()
@@ -75,7 +75,7 @@ async function report(app: FastifyInstance): Promise<never> {
 
 /** The checks, repeated while connections are still being opened. */
 async function checksOf({ health }: FastifyInstance): Promise<Record<string, CheckReport>> {
-  const end = performance.now() + checkMs
+  const end = performance.now() + openMs
   for (;;) {
     const checks = (await bounded(health.check(), checkMs)) ?? {}
     const isDown = Object.values(checks).some(({ status }) => status === 'down')

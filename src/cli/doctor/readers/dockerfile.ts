@@ -33,7 +33,7 @@ export function instructionsOf(file: string, text: string): Instruction[] {
 
 function endOfHereDocuments(lines: readonly string[], at: number, value: string): number {
   let end = at
-  for (const [, word] of value.matchAll(/<<-?\s?["']?(\w+)["']?/g)) {
+  for (const [, word] of value.matchAll(/<<-?\s?["']?([\w.-]+)["']?/g)) {
     const next = lines.findIndex((line, i) => i > end && line.trim() === word)
     if (next !== -1) end = next
   }

@@ -16,9 +16,12 @@ import { instanceOf, isDevelopment, runsNode, secretsOf } from './signs.ts'
 /** Dockerfiles: the command of process 1, the environment and the health check of the last stage. */
 export const readImage: Reader = (sources) => sources.flatMap(readOne)
 
+/** Stages that nobody deploys. */
+const forDevelopment = /^(?:dev|development|dev-envs|local|debug|tests?|e2e|lint|ci)$/i
+
 function readOne({ file, text }: Source): readonly Reading[] {
   const stages = stagesOf(instructionsOf(file, text))
-  const stage = stages.at(-1)
+  const stage = stages.findLast(({ name }) => !forDevelopment.test(name)) ?? stages.at(-1)
   if (!stage) return [unjudged({ file, line: 1 }, 'it has no FROM')]
   const env = environmentOf(stage)
   const command = processOf(stage)

@@ -68,8 +68,7 @@ const server = /server|\bapp\b|www|web|api|main|index|start|next|nuxt|http/i
 /** A program without a sign of a fleet: likely if it serves HTTP. */
 function likely(app: StaticObject, env: ReadonlyMap<string, Variable>): { assumed: string } | undefined {
   const text = ['name', 'script', 'args'].map((key) => asText(app.get(key)?.value) ?? '').join(' ')
-  if (notServer.test(text) || app.get('cron_restart')?.value || app.get('autorestart')?.value === false)
-    return undefined
+  if (notServer.test(text) || app.get('autorestart')?.value === false) return undefined
   const isServer =
     env.has('PORT') || app.has('port') || (copiesOf(app.get('instances')?.value) ?? 1) > 1 || server.test(text)
   return isServer ? { assumed: `${asText(app.get('name')?.value) ?? 'the app'} is an instance of a fleet` } : undefined

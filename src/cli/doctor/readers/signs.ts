@@ -26,8 +26,11 @@ const otherCommand =
   /(?:^|[\s/;&|"'])(?:python\d?|gunicorn|uvicorn|celery|flask|java|php(?:-fpm)?|ruby|bundle|rails|sidekiq|dotnet|mix|redis-server|postgres|nginx)(?:\s|$)/
 /** Commands that end by themselves, or that nobody deploys. */
 const noServer =
-  /\b(?:migrate|migration|migrations|seed|prisma db|typeorm|knex|db:\w+|test|lint|build|worker|queue|cron|scheduler|bootstrap|init)\b/
+  /\b(?:migrate|migration|migrations|seed|prisma db|typeorm|knex|db:(?:migrate|push|seed|reset|setup)|test|lint|build|worker|queue|cron|scheduler|bootstrap|init)\b/
 const development = /\b(?:dev|start:dev|develop|watch|nodemon|ts-node-dev|--watch)\b/
+
+/** The command that a shell runs last, and that stays. */
+const lastOf = (command: string): string => command.split(/&&|;/).at(-1) ?? ''
 
 /**
  * Whether a process is an instance: `undefined` when it is not, else what that assumes, if anything. Certain are variables that no
@@ -41,7 +44,7 @@ export function instanceOf({
 }: Signs): { assumed?: string } | undefined {
   const names = [...env.keys()]
   if (published.test(image) || otherCommand.test(command)) return undefined
-  if (noServer.test(command) || development.test(command)) return undefined
+  if (noServer.test(lastOf(command)) || development.test(command)) return undefined
   if (names.some((name) => ofFleet.test(name)) || /\bfleet\s+start\b/.test(command)) return {}
   // Other programs have a variable of this name with a unit or in seconds.
   if (/^\d{4,}$/.test(env.get('SHUTDOWN_TIMEOUT')?.value ?? '')) return {}
