@@ -42,7 +42,7 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
     const text = readRegular(path, follow)
     if (text === undefined) {
       // A file that is too large is skipped.
-      if (lstatSync(path).isFile())
+      if (!isReference && lstatSync(path).isFile())
         unread.push({ file: relative('', path) || path, why: 'it is larger than 1 MB', named })
       return false
     }

@@ -9,6 +9,7 @@ import { after, describe, test } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
+import { referencesOf } from '../../../src/cli/doctor/readers/references.ts'
 import { exportsOf, isObject, jsonOf, type StaticValue, unresolved } from '../../../src/cli/doctor/readers/static-js.ts'
 import { examine, readAll } from '../../../src/cli/doctor/run.ts'
 import { runCommand } from '../commands.ts'
@@ -235,15 +236,16 @@ describe('an untrusted folder', () => {
       ['plan.json', '{"format_version":"1.2","values":'],
       ['.env', 'REDIS_URL='],
       ['Dockerfile', 'CMD '],
-      ['compose.yml', 'services: { a: { environment: { REDIS_URL: "'],
-      ['compose.yml', 'services: { a: { command: '],
-      ['app.yml', 'apiVersion: v1\nkind: Pod\nspec: { containers: [{ command: ['],
       ['ecosystem.json', '{"apps":'],
       ['a.Dockerfile', 'FROM node AS a\nFROM a AS a\nRUN <<A\n'],
       ['ecosystem.config.cjs', 'module.exports = '],
     ]
     for (const [file, head] of files)
       for (const unit of [...units, ...more]) await readAll([{ file, text: head + unit.repeat(100_000 / unit.length) }])
+    // Outside the thread that is bounded.
+    for (const head of ['env_file: ', 'env_file:\n- a\n', 'env_file: [', 'file: '])
+      for (const unit of [...units, ...more, 'env_file:\n', 'path:'])
+        referencesOf({ file: 'compose.yml', text: head + unit.repeat(100_000 / unit.length) })
   })
 
   test('causes logins to a limited number of servers, and nothing else', async () => {
