@@ -25,7 +25,7 @@ describe('fleet doctor', () => {
     own.write('.env', 'FLEET_NAME=shop\n')
     const { code, stdout } = await runCommand(doctor, own.path('.env'))
     assert.equal(code, 0)
-    assert.match(stdout, /1 file read, no problems/)
+    assert.match(stdout, /1 file read, 1 fact, 2 rules applied, no problems/)
   })
 
   it('exits with 1, prints the place, the problem and the fix, and never shows a secret', async () => {
