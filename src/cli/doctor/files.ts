@@ -42,7 +42,7 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
     const text = readRegular(path, follow)
     if (text === undefined) {
       // A file that is too large is skipped.
-      if (lstatSync(path).isFile())
+      if (!isReference && lstatSync(path).isFile())
         unread.push({ file: relative('', path) || path, why: 'it is larger than 1 MB', named })
       return false
     }
@@ -99,8 +99,9 @@ const hasKnownName = (path: string): boolean =>
   /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
   /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
 
+/** pm2 itself takes a script for a configuration by `.config` in its name. */
 const isPm2 = (name: string): boolean =>
-  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:[cm]?js|json|ya?ml)$/.test(name)
+  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:json|ya?ml)$|pm2[\w.-]*\.config\.[cm]?js$/.test(name)
 
 /** Code is not read: only the app knows what it does. */
 const isCode = (path: string): boolean => /\.[cm]?[jt]sx?$/.test(path) && !isPm2(basename(path))

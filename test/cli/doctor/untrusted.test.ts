@@ -1,7 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { after, describe, test } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
+import { referencesOf } from '../../../src/cli/doctor/readers/references.ts'
 import { exportsOf, isObject, jsonOf, type StaticValue, unresolved } from '../../../src/cli/doctor/readers/static-js.ts'
 import { examine, readAll } from '../../../src/cli/doctor/run.ts'
 import { runCommand } from '../commands.ts'
@@ -136,6 +137,26 @@ describe('an untrusted folder', () => {
       assert.throws(() => collect([name]), { code: 'FLEET_ERR_USAGE', message: /not a regular file/ })
   })
 
+  test('is left by no file that another one names', async () => {
+    const own = mkdtempSync(join(folder, 'references-'))
+    const outside = write('outside.env', 'SHUTDOWN_TIMEOUT=60000\nFLEET_NAME=x\n')
+    symlinkSync(outside, join(own, 'link.env'))
+    symlinkSync(folder, join(own, 'up'))
+    const names = ['../outside.env', 'link.env', 'up/outside.env', outside, '/dev/zero']
+    writeFileSync(
+      join(own, 'compose.yml'),
+      `services: { a: { build: ., env_file: [${names}], extends: { file: ../x.yml, service: a } } }`,
+    )
+    writeFileSync(
+      join(own, 'a.service'),
+      `[Service]\n${names.map((name) => `EnvironmentFile=${name}\n`).join('')}ExecStart=node a.js\n`,
+    )
+    mkdirSync(join(own, 'a.service.d'))
+    symlinkSync(outside, join(own, 'a.service.d', 'b.conf'))
+    for (const sources of [collect([own]), collect([join(own, 'compose.yml'), join(own, 'a.service')])])
+      assert.deepEqual(sources.map(({ file }) => file.split('/').at(-1)).sort(), ['a.service', 'compose.yml'])
+  })
+
   test('can end its own examination, not the process', async () => {
     // No thread starts within this time.
     await assert.rejects(examineBounded([{ file: 'compose.yml', text: 'services: {}' }], offline, 1), {
@@ -215,11 +236,16 @@ describe('an untrusted folder', () => {
       ['plan.json', '{"format_version":"1.2","values":'],
       ['.env', 'REDIS_URL='],
       ['Dockerfile', 'CMD '],
-      ['a.js', "import 'fastify-fleet'\n"],
+      ['ecosystem.json', '{"apps":'],
+      ['a.Dockerfile', 'FROM node AS a\nFROM a AS a\nRUN <<A\n'],
       ['ecosystem.config.cjs', 'module.exports = '],
     ]
     for (const [file, head] of files)
       for (const unit of [...units, ...more]) await readAll([{ file, text: head + unit.repeat(100_000 / unit.length) }])
+    // Outside the thread that is bounded.
+    for (const head of ['env_file: ', 'env_file:\n- a\n', 'env_file: [', 'file: '])
+      for (const unit of [...units, ...more, 'env_file:\n', 'path:'])
+        referencesOf({ file: 'compose.yml', text: head + unit.repeat(100_000 / unit.length) })
   })
 
   test('causes logins to a limited number of servers, and nothing else', async () => {

@@ -10,6 +10,7 @@ export function instructionsOf(file: string, text: string): Instruction[] {
   const continuation = /^\s*#\s*escape\s*=\s*`/im.test(text.slice(0, 1_000)) ? '`' : '\\'
   const found: Instruction[] = []
   const lines = text.split(/\r?\n/)
+  const places = new Lines(lines)
   let joined = ''
   let first = 0
   for (let at = 0; at < lines.length; at++) {
@@ -25,32 +26,69 @@ export function instructionsOf(file: string, text: string): Instruction[] {
     joined += trimmed
     const [, name = '', value = ''] = /^\s*([A-Za-z]+)\s+(.*)$/s.exec(joined) ?? []
     if (name) found.push({ name: name.toUpperCase(), value: value.trim(), file, line: first })
-    if (/^(?:RUN|COPY|ADD)$/i.test(name)) at = endOfHereDocuments(lines, at, value)
+    if (/^(?:RUN|COPY|ADD)$/i.test(name)) at = endOfHereDocuments(places, at, value)
     joined = ''
   }
   return found
 }
 
-function endOfHereDocuments(lines: readonly string[], at: number, value: string): number {
-  let end = at
-  for (const [, word] of value.matchAll(/<<-?\s?["']?([\w.-]+)["']?/g)) {
-    const next = lines.findIndex((line, i) => i > end && line.trim() === word)
-    if (next !== -1) end = next
+/** Finds the ends of here-documents. Searches go forward only, so that many documents without an end cost no more than one. */
+class Lines {
+  readonly #places = new Map<string, { readonly at: number[]; next: number }>()
+
+  constructor(lines: readonly string[]) {
+    for (const [index, line] of lines.entries()) {
+      const word = line.trim()
+      const place = this.#places.get(word) ?? { at: [], next: 0 }
+      place.at.push(index)
+      this.#places.set(word, place)
+    }
   }
+
+  /** The first line after `from` that has only this word. */
+  after(from: number, word: string): number | undefined {
+    const place = this.#places.get(word)
+    if (!place) return undefined
+    while ((place.at[place.next] ?? Number.POSITIVE_INFINITY) <= from) place.next++
+    return place.at[place.next]
+  }
+}
+
+function endOfHereDocuments(lines: Lines, at: number, value: string): number {
+  let end = at
+  for (const [, word = ''] of value.matchAll(/<<-?\s?["']?([\w.-]+)["']?/g)) end = lines.after(end, word) ?? end
   return end
 }
 
 export interface Stage {
   readonly name: string
+  /** The image below the first stage. */
   readonly base: string
-  readonly instructions: readonly Instruction[]
-  /** How many of them are those of the stage that it is built on. */
-  readonly inherited: number
+  /** The stage that it is built on. */
+  readonly parent?: Stage
+  readonly own: readonly Instruction[]
 }
 
-/** The stages, each with the instructions of the stage that it is built on. */
+/** The last instruction of this name, of the stage or of those below it. */
+export function lastOf(stage: Stage, name: string): Instruction | undefined {
+  for (let at: Stage | undefined = stage; at; at = at.parent) {
+    const found = at.own.findLast((one) => one.name === name)
+    if (found) return found
+  }
+  return undefined
+}
+
+/** The instructions of the stages below and of this one, in their order. */
+export function instructionsIn(stage: Stage): Instruction[] {
+  const chain: Stage[] = []
+  for (let at: Stage | undefined = stage; at; at = at.parent) chain.unshift(at)
+  return chain.flatMap(({ own }) => own)
+}
+
+/** The stages in their order. */
 export function stagesOf(instructions: readonly Instruction[]): Stage[] {
-  const stages: (Stage & { instructions: Instruction[] })[] = []
+  const stages: (Stage & { own: Instruction[] })[] = []
+  const byName = new Map<string, Stage>()
   const args = new Map<string, string>()
   for (const one of instructions) {
     if (one.name === 'ARG' && stages.length === 0) {
@@ -58,7 +96,7 @@ export function stagesOf(instructions: readonly Instruction[]): Stage[] {
       args.set(name.trim(), value.join('=').replace(/^["']|["']$/g, ''))
     }
     if (one.name !== 'FROM') {
-      stages.at(-1)?.instructions.push(one)
+      stages.at(-1)?.own.push(one)
       continue
     }
     const words = one.value.split(/\s+/).filter((word) => !word.startsWith('--'))
@@ -67,9 +105,10 @@ export function stagesOf(instructions: readonly Instruction[]): Stage[] {
       (_, braced, byDefault, plain) => args.get(braced ?? plain) || byDefault || '',
     )
     const name = /^as$/i.test(words[1] ?? '') ? (words[2] ?? '') : ''
-    const parent = stages.find((stage) => stage.name.toLowerCase() === image.toLowerCase() && stage.name !== '')
-    const instructions = [...(parent?.instructions ?? [])]
-    stages.push({ name, base: parent?.base ?? image, instructions, inherited: instructions.length })
+    const parent = byName.get(image.toLowerCase())
+    const stage = { name, base: parent?.base ?? image, parent, own: [] }
+    stages.push(stage)
+    if (name !== '') byName.set(name.toLowerCase(), stage)
   }
   return stages
 }

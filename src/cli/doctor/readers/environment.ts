@@ -6,8 +6,18 @@ import { instanceOf } from './signs.ts'
 const instanceVariables =
   /^(?:export\s+)?(?:REDIS_\w+|SESSION_\w+|JWT_\w+|DATABASE_URL(?:_FILE)?|SHUTDOWN_TIMEOUT|DRAIN_DELAY|TRUST_PROXY|INSTANCE_ID|FLEET_(?:NAME|SECRET(?:_FILE)?|ALLOW_MEMORY))\s*=/m
 
-/** The variables of a `.env` file, each with its line. */
-export function variablesOf({ file, text }: Source): Map<string, Variable> {
+const known = new WeakMap<Source, ReadonlyMap<string, Variable>>()
+
+/** The variables of a `.env` file, each with its line. Many services may refer to one file. */
+export function variablesOf(source: Source): ReadonlyMap<string, Variable> {
+  const before = known.get(source)
+  if (before) return before
+  const variables = parse(source)
+  known.set(source, variables)
+  return variables
+}
+
+function parse({ file, text }: Source): ReadonlyMap<string, Variable> {
   const lines = new Map<string, number>()
   for (const [index, line] of text.split('\n').entries()) {
     const name = /^[ \t]*(?:export[ \t]+)?([^\s=]+)[ \t]*=/.exec(line)?.[1]

@@ -9,7 +9,15 @@ import {
   unjudged,
   type Variable,
 } from '../facts.ts'
-import { execForm, type Instruction, instructionsOf, type Stage, stagesOf } from './dockerfile.ts'
+import {
+  execForm,
+  type Instruction,
+  instructionsIn,
+  instructionsOf,
+  lastOf,
+  type Stage,
+  stagesOf,
+} from './dockerfile.ts'
 import { commandOf, shellCommandOf, wordsOf } from './process-one.ts'
 import { instanceOf, isDevelopment, runsNode, secretsOf } from './signs.ts'
 
@@ -47,16 +55,12 @@ function readOne({ file, text }: Source): readonly Reading[] {
   return [...others, instance]
 }
 
-const last = ({ instructions }: Stage, name: string): Instruction | undefined =>
-  instructions.findLast((one) => one.name === name)
-
 /** ENTRYPOINT with CMD as its arguments. The shell form of ENTRYPOINT has none, and an ENTRYPOINT discards the CMD of its base. */
 function processOf(stage: Stage): Fact<string> | undefined {
-  const entrypoint = last(stage, 'ENTRYPOINT')
-  const lastCmd = last(stage, 'CMD')
-  const isInherited = (one: Instruction | undefined): boolean =>
-    one !== undefined && stage.instructions.indexOf(one) < stage.inherited
-  const cmd = entrypoint && !isInherited(entrypoint) && isInherited(lastCmd) ? undefined : lastCmd
+  const entrypoint = lastOf(stage, 'ENTRYPOINT')
+  const lastCmd = lastOf(stage, 'CMD')
+  const isOwn = (one: Instruction | undefined): boolean => one !== undefined && stage.own.includes(one)
+  const cmd = isOwn(entrypoint) && !isOwn(lastCmd) ? undefined : lastCmd
   const words = entrypoint && execForm(entrypoint.value)
   if (entrypoint && !words) return textFact(shellCommandOf(entrypoint.value), entrypoint)
   const args = cmd && execForm(cmd.value)
@@ -75,16 +79,16 @@ const textFact = (text: string | undefined, at: Instruction): Fact<string> | und
   text === undefined ? undefined : factAt(text, at)
 
 function probeOf(stage: Stage): Fact<string> | undefined {
-  const check = last(stage, 'HEALTHCHECK')
+  const check = lastOf(stage, 'HEALTHCHECK')
   const [, command] = /^(?:--\S+\s+)*CMD\s+(.*)$/is.exec(check?.value ?? '') ?? []
   const path = command === undefined ? undefined : probedPath((execForm(command) ?? [command]).join(' '))
   return check && path !== undefined ? factAt(path, check) : undefined
 }
 
 /** `ENV A=b C="d e"`, and the old form `ENV A b`. A value of a build argument is not known. */
-function environmentOf({ instructions }: Stage): Map<string, Variable> {
+function environmentOf(stage: Stage): Map<string, Variable> {
   const env = new Map<string, Variable>()
-  for (const { name, value, file, line } of instructions) {
+  for (const { name, value, file, line } of instructionsIn(stage)) {
     if (name !== 'ENV') continue
     const [, old, rest = ''] = /^(\w+)\s+(.*)$/s.exec(value) ?? []
     const pairs = old !== undefined && !/^\w+=/.test(value) ? [`${old}=${rest}`] : wordsOf(value)

@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { Source } from '../facts.ts'
-import { asMap, asText, parseYaml, type YamlDocument } from '../yaml-file.ts'
 import { unitWords } from './systemd-unit.ts'
 
 /** A file may not name more of them. */
@@ -35,20 +34,21 @@ function dropInsOf(file: string): string[] {
   }
 }
 
-function ofCompose(source: Source): string[] {
+/** Without parsing YAML, which takes long for hostile files. A path too many does no harm. */
+function ofCompose({ file, text }: Source): string[] {
   const beside = ['.env']
-  const [, name, extension] = /^(.*compose)(\.ya?ml)$/.exec(basename(source.file)) ?? []
+  const [, name, extension] = /^(.*compose)(\.ya?ml)$/.exec(basename(file)) ?? []
   if (name) beside.push(`${name}.override${extension}`)
-  try {
-    return [...beside, ...parseYaml(source).flatMap(namedBy)]
-  } catch {
-    return beside
-  }
+  const words = [...text.matchAll(envFile)].flatMap(([, inline = '', list = '']) =>
+    `${inline} ${list}`.split(separators),
+  )
+  const members = [...text.matchAll(member)].flatMap(([, key, path = '']) =>
+    key === 'path' || /\.ya?ml$/.test(path) ? [path] : [],
+  )
+  return [...beside, ...new Set([...words, ...members])].filter((path) => path !== '' && path !== '-')
 }
 
-const namedBy = (document: YamlDocument): string[] =>
-  Object.values(asMap(document.get(['services']))).flatMap((service) => {
-    const { env_file, extends: base } = asMap(service) as { env_file?: unknown; extends?: unknown }
-    const files = [env_file].flat().map((entry) => (asMap(entry) as { path?: unknown }).path ?? entry)
-    return [...files, (asMap(base) as { file?: unknown }).file].flatMap((path) => asText(path) ?? [])
-  })
+const envFile = /\benv_file[ \t]*:[ \t]*(\[[^\]]{0,2048}\]|[^\n[]{0,256})((?:\n[ \t]{0,64}-[ \t][^\n]{0,256}){0,64})/g
+const separators = /[\s,[\]{}"']+/
+/** `extends: { file }` and `env_file: [{ path }]`. */
+const member = /\b(file|path)[ \t]*:[ \t]*["']?([^\s,"'}\]]{1,256})/g
