@@ -24,14 +24,15 @@ export function ruleOf(code: string): Explained {
 export const inequality = ({ less, more, relation, slackMs = 0 }: TimeoutRule): string =>
   `${less.join(' + ')}${slackMs > 0 ? ` + ${slackMs / 1_000} s` : ''} ${relation} ${more.join(' + ')}`
 
-const meaning: Readonly<Record<Term, string>> = {
+/** As in docs/timeouts.md. */
+export const meaning: Readonly<Record<Term, string>> = {
   idle: 'the front’s idle timeout for connections to instances',
   keepAlive: 'the instance’s keep-alive timeout',
   notice: 'the time until the front notices a drain',
   avoid: 'how long nginx avoids an instance after a failure',
   drain: 'DRAIN_DELAY',
   preStop: 'preStop, part of the grace period in Kubernetes',
-  longest: 'the longest request (--longest)',
+  longest: 'the longest request (--longest, 10 s)',
   shutdown: 'SHUTDOWN_TIMEOUT',
   grace: 'the grace period from SIGTERM to SIGKILL',
   deregister: 'how long a deregistered target may finish its requests',

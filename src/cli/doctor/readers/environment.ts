@@ -1,5 +1,5 @@
 import { parseEnv } from 'node:util'
-import type { InstanceFacts, Reader, Source, Variable } from '../facts.ts'
+import type { FactCount, InstanceFacts, Reader, Source, Variable } from '../facts.ts'
 import { instanceOf } from './signs.ts'
 
 /** Variables of instances; a file with none of them has values for the templates of a front. */
@@ -28,21 +28,20 @@ function parse({ file, text }: Source): ReadonlyMap<string, Variable> {
   )
 }
 
-/** `.env` files of instances. */
+/** `.env` files of instances. Others have values for templates, which count as read. */
 export const readEnvironment: Reader = (sources) =>
-  sources
-    .filter(({ text }) => instanceVariables.test(text))
-    .map((source): InstanceFacts => {
-      const env = variablesOf(source)
-      return {
-        role: 'instance',
-        source: 'environment',
-        name: source.file,
-        file: source.file,
-        line: 1,
-        ...(instanceOf({ env, isBuilt: true }) ?? { assumed: 'these are variables of an instance of a fleet' }),
-        env,
-        // The shell or a second file may set others.
-        unseen: 'any',
-      }
-    })
+  sources.map((source): InstanceFacts | FactCount => {
+    const env = variablesOf(source)
+    if (!instanceVariables.test(source.text)) return { role: 'count', file: source.file, line: 1, facts: env.size }
+    return {
+      role: 'instance',
+      source: 'environment',
+      name: source.file,
+      file: source.file,
+      line: 1,
+      ...(instanceOf({ env, isBuilt: true }) ?? { assumed: 'these are variables of an instance of a fleet' }),
+      env,
+      // The shell or a second file may set others.
+      unseen: 'any',
+    }
+  })

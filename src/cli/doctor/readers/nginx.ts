@@ -130,7 +130,7 @@ function editionRules(scopes: readonly Scope[], report: Report): void {
 
 /** What the rules look at. */
 const consulted =
-  /^(?:server|upstream|location|listen|proxy_(?:pass|set_header|http_version|next_upstream)|keepalive(?:_timeout)?|ip_hash|hash|random|return|set|map|split_clients|(?:grpc|fastcgi|uwsgi)_pass)$/
+  /^(?:http|server|upstream|location|listen|proxy_(?:pass|set_header|http_version|next_upstream)|keepalive(?:_timeout)?|ip_hash|hash|random|least_conn|sticky|zone|return|set|map|split_clients|(?:grpc|fastcgi|uwsgi)_pass)$/
 
 /** The number of directives that the rules look at, by file; those of a file that is included twice count once. */
 function counts({ tree }: Root): Reading[] {
