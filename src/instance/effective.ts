@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { maxHops, proxiesOf, type TrustProxy } from '../base/client-address.ts'
+import { readEnv } from '../base/env.ts'
 import { ipOf, read } from '../base/internals/fastify.ts'
 
 /** What an app runs with, whatever its files say. `undefined`: its server has no such setting, or it does not use fleet. */
@@ -31,7 +32,7 @@ export function effectiveConfiguration(app: FastifyInstance): EffectiveConfigura
   const server = app.server as Partial<Record<'keepAliveTimeout' | 'requestTimeout' | 'headersTimeout', number>>
   return {
     versions: { node: process.versions.node, fastify: app.version, ...(fleet && { fleet: ownVersion() }) },
-    production: process.env.NODE_ENV === 'production',
+    production: readEnv().production,
     keepAliveTimeoutMs: server.keepAliveTimeout,
     requestTimeoutMs: server.requestTimeout,
     headersTimeoutMs: server.headersTimeout,
