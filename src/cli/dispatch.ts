@@ -113,7 +113,7 @@ async function overview(verbs: Verbs): Promise<string> {
   ].join('\n')
 }
 
-function version(): string {
+export function version(): string {
   const file = new URL('../../package.json', import.meta.url)
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }

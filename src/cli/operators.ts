@@ -88,6 +88,18 @@ export class Operators {
     }
   }
 
+  /**
+   * The effective configuration of the instance that responds, without secrets, and its checks.
+   *
+   * @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR
+   */
+  async effective(): Promise<{ readonly configuration: object; readonly checks: CheckedInstance['checks'] }> {
+    const configuration = member((await this.#ask(`${root}/config`)).json, 'effective')
+    if (typeof configuration !== 'object' || configuration === null)
+      throw unreachable(this.#target, 'its version of fastify-fleet does not report its effective configuration')
+    return { configuration, checks: (await this.checks()).checks }
+  }
+
   /** The figures of the instance that responds. @throws FLEET_ERR_UNREACHABLE, FLEET_ERR_NOT_OPERATOR */
   async metrics(): Promise<unknown> {
     return member((await this.#ask(`${root}/metrics`)).json, 'instance')

@@ -57,6 +57,11 @@ export class Output {
     this.interactive = this.#stderr.isTTY === true
   }
 
+  /** The width of stdout if it is a terminal. */
+  get terminalColumns(): number | undefined {
+    return this.#stdout.isTTY ? this.#stdout.columns || 80 : undefined
+  }
+
   /** A copy with another `json`. */
   with(options: { json: boolean }): Output {
     return new Output({ stdout: this.#stdout, stderr: this.#stderr, json: options.json })
@@ -235,4 +240,5 @@ export function formatTable(
   return [set(columns.map((name) => name.toUpperCase())), ...rows.map((row) => set(columns.map((c) => show(row[c]))))]
 }
 
-export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+export const plural = (count: number, noun: string, nouns = `${noun}s`): string =>
+  `${count} ${count === 1 ? noun : nouns}`

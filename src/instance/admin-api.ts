@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../base/ensure.ts'
 import { either, type OptionsOf, oneOf, path, resolveOptions } from '../base/options.ts'
 import { fleetPlugin } from './compat/index.ts'
+import { effectiveConfiguration } from './effective.ts'
 import { memoryUse } from './health/checks.ts'
 import { health } from './health/index.ts'
 import { boolean, checksSchema, memorySchema, nullable, number, object, string } from './health/schemas.ts'
@@ -150,7 +151,10 @@ function routes(app: FastifyInstance): void {
       fleet: fleetFigures(await fleet.survey()),
     }),
   )
-  app.get('/config', route('Effective configuration, secrets redacted', open), async () => redact(fleet.configuration))
+  app.get('/config', route('Effective configuration, secrets redacted', open), async () => ({
+    ...(redact(fleet.configuration) as object),
+    effective: effectiveConfiguration(app),
+  }))
 
   const command = (name: Command, summary: string): void => {
     app.post<{ Querystring: { instance?: string } }>(

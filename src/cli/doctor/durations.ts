@@ -2,7 +2,9 @@ import { lookup } from '../../base/dictionary.ts'
 
 const units = lookup<Readonly<Record<string, number>>>({
   us: 0.001,
+  usec: 0.001,
   ms: 1,
+  msec: 1,
   s: 1_000,
   sec: 1_000,
   second: 1_000,
@@ -16,6 +18,9 @@ const units = lookup<Readonly<Record<string, number>>>({
   hour: 3_600_000,
   hours: 3_600_000,
   d: 86_400_000,
+  day: 86_400_000,
+  days: 86_400_000,
+  w: 604_800_000,
 })
 
 /**

@@ -9,8 +9,27 @@ export interface Place {
   readonly address?: string
 }
 
+/**
+ * How much a finding can be relied on. `certain`: the files say so, or the program that a file configures has that default. `assumed`: it
+ * depends on something that no file shows, which the finding names. `unknown`: a value is missing, so the rule is not applied.
+ * Only certain findings fail.
+ */
+export type Confidence = 'certain' | 'assumed' | 'unknown'
+
 export interface Fact<T> extends Place {
   readonly value: T
+  /** Whose default the value is, e.g. `Docker’s default`, when the file does not set it. Findings show it. */
+  readonly default?: string
+  /** What was assumed, when no file shows it: findings that depend on it are warnings. */
+  readonly assumed?: string
+  /** The text of the value on its line, and how the file writes another one: the fix of a timeout. */
+  readonly write?: (ms: number) => Replacement
+}
+
+/** A change within one line: `from`, which occurs there once, becomes `to`. `to` may contain newlines. */
+export interface Replacement {
+  readonly from: string
+  readonly to: string
 }
 
 /** A variable of an instance's environment. `undefined`: it is set, but its value is not in the files. */
@@ -24,6 +43,8 @@ export interface InstanceFacts extends Place {
   readonly role: 'instance'
   readonly source: InstanceSource
   readonly name: string
+  /** Why it is only likely that this is an instance of a fleet, e.g. `REDIS_URL may belong to another program`. */
+  readonly assumed?: string
   readonly env: ReadonlyMap<string, Variable>
   /** Which absent variables may be set elsewhere. */
   readonly unseen: 'none' | 'secrets' | 'any'
@@ -66,38 +87,127 @@ export interface Violation extends Place {
   readonly code: RuleCode
   /** Completes the message. */
   readonly detail?: string
+  /** What was assumed: the finding is a warning. */
+  readonly assumed?: string
+  /** True of instances of a fleet only: without one among the files, the finding is a warning. */
+  readonly ofFleet?: boolean
+  /** The fix, when it is a change of this line. */
+  readonly edit?: Replacement
 }
 
-export type Reading = InstanceFacts | FrontFacts | Violation
+/** A rule of one place that was applied, and holds. */
+export interface Passed extends Place {
+  readonly role: 'passed'
+  readonly code: RuleCode
+}
+
+/** Something that could not be judged, and why: a template, a missing include, a value that is not in the files. */
+export interface Unjudged extends Place {
+  readonly role: 'unjudged'
+  /** The rules that could not be applied. Absent: all that need this part of the file. */
+  readonly codes?: readonly string[]
+  readonly why: string
+}
+
+/** The number of facts read from a file, for readers whose facts are not those of an {@link InstanceFacts} or {@link FrontFacts}. */
+export interface FactCount extends Place {
+  readonly role: 'count'
+  readonly facts: number
+  /** The file that includes this one, and without which it says nothing. */
+  readonly partOf?: string
+}
+
+export type Reading = InstanceFacts | FrontFacts | Violation | Passed | Unjudged | FactCount
+
+export type Kind =
+  | 'nginx'
+  | 'haproxy'
+  | 'compose'
+  | 'kubernetes'
+  | 'pm2'
+  | 'systemd'
+  | 'terraform'
+  | 'environment'
+  | 'image'
+  | 'app'
 
 /** A file to examine. */
 export interface Source {
   readonly file: string
   readonly text: string
+  /** Whether the user named this file, not a folder above it. */
+  readonly named?: boolean
+  /** What the program of this file printed, instead of what its text says: see the folder `programs`. */
+  readonly evaluated?: unknown
+  /** Whether only another file refers to it. */
+  readonly isReference?: boolean
+  /** What it is, where its name does not tell. */
+  readonly kind?: Kind
 }
 
-/** @param variables values for `${NAME}` in templates and compose files */
+export type FileAt = (path: string) => Source | undefined
+
+/**
+ * A reader gets all files of its kind, because they refer to each other, and returns what it read. Besides facts and violations it
+ * tells which rules hold (`passed`) and what it could not judge and why (`unjudged`): a report of a file lists both. A recognised file
+ * without any reading is reported as a warning, so silence never looks like approval. It throws an Error with the `line` of a syntax error.
+ *
+ * @param variables values for `${NAME}` in templates
+ * @param fileAt the file at a path, of any kind, if it was collected
+ */
 export type Reader = (
   sources: readonly Source[],
   variables: ReadonlyMap<string, Variable>,
+  fileAt: FileAt,
 ) => readonly Reading[] | Promise<readonly Reading[]>
 
 export const factAt = <T>(value: T, { file, line, address }: Place): Fact<T> => ({ value, file, line, address })
 
-export const violation = (code: RuleCode, { file, line, address }: Place, detail?: string): Violation => ({
-  role: 'violation',
+export const violation = (
+  code: RuleCode,
+  { file, line, address }: Place,
+  detail?: string,
+  more: Pick<Violation, 'assumed' | 'edit' | 'ofFleet'> = {},
+): Violation => ({ role: 'violation', code, file, line, address, detail, ...more })
+
+export const passed = (code: RuleCode, { file, line, address }: Place): Passed => ({
+  role: 'passed',
   code,
   file,
   line,
   address,
-  detail,
 })
+
+export const unjudged = ({ file, line, address }: Place, why: string, codes?: readonly string[]): Unjudged => ({
+  role: 'unjudged',
+  file,
+  line,
+  address,
+  why,
+  codes,
+})
+
+/** The confidence of a conclusion from these facts; `undefined` is a value that is not in the files. */
+export const confidenceOf = (facts: readonly (Fact<unknown> | undefined)[]): Confidence => {
+  if (facts.some((fact) => fact?.value === undefined)) return 'unknown'
+  return facts.some((fact) => fact?.assumed !== undefined) ? 'assumed' : 'certain'
+}
 
 /** Whether a container with this environment is an instance; a migration has `DATABASE_URL` too. */
 export const isInstance = (env: ReadonlyMap<string, Variable>): boolean =>
   ['REDIS_URL', 'REDIS_HOST', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_NAME']
     .concat('SHUTDOWN_TIMEOUT', 'DRAIN_DELAY', 'TRUST_PROXY')
     .some((name) => env.has(name) || env.has(`${name}_FILE`))
+
+/**
+ * Why it is only likely that this environment belongs to an instance of a fleet, for {@link InstanceFacts.assumed}; `undefined` when it
+ * has a variable that only instances have.
+ */
+export const doubtOf = (env: ReadonlyMap<string, Variable>): string | undefined => {
+  const names = [...env.keys()]
+  if (names.some((name) => /^(?:FLEET_\w+|SHUTDOWN_TIMEOUT|DRAIN_DELAY)$/.test(name))) return undefined
+  return `${names.find((name) => isInstance(new Map([[name, { value: '', file: '', line: 1 }]]))) ?? 'this'} belongs to an instance of a fleet`
+}
 
 /** The probe path in a health check's command, e.g. of `curl -f http://127.0.0.1:3000/ready`. */
 export const probedPath = (command: string): string | undefined =>

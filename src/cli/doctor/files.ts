@@ -1,21 +1,11 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
-import type { Source } from './facts.ts'
+import type { Kind, Source } from './facts.ts'
+import { isHaproxy, isNginx } from './front-kind.ts'
+import { referencesOf } from './readers/references.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
-
-export type Kind =
-  | 'nginx'
-  | 'haproxy'
-  | 'compose'
-  | 'kubernetes'
-  | 'pm2'
-  | 'systemd'
-  | 'terraform'
-  | 'environment'
-  | 'image'
-  | 'app'
 
 const skipped = new Set([
   'node_modules',
@@ -30,25 +20,43 @@ const skipped = new Set([
 ])
 /** Characters. The YAML parser takes quadratic time for a file with errors. */
 const maxYaml = 256 * 1024
+/** What {@link collect} could not read. */
+export interface Oversized {
+  readonly file: string
+  readonly why: string
+  readonly named: boolean
+}
 /** Limits for untrusted folders: characters of all files, number of files, depth of folders. */
 const [maxTotal, maxFiles, maxDepth] = [32_000_000, 5_000, 32]
 
 /**
  * Reads the named files, and the files in the named folders that may be of a known kind.
  *
+ * @param unread gets the files that are too large
  * @throws FLEET_ERR_USAGE for a name that does not exist or is not a regular file, and above the limits
  */
-export function collect(names: readonly string[]): Source[] {
+export function collect(names: readonly string[], unread: Oversized[] = []): Source[] {
   const found = new Map<string, Source>()
   let sum = 0
-  const add = (path: string, follow = false): boolean => {
+  const add = (path: string, { follow = false, named = false, isReference = false } = {}): boolean => {
     const text = readRegular(path, follow)
-    if (text === undefined) return false
+    if (text === undefined) {
+      // A file that is too large is skipped.
+      if (!isReference && lstatSync(path).isFile())
+        unread.push({ file: relative('', path) || path, why: 'it is larger than 1 MB', named })
+      return false
+    }
     sum += text.length
-    found.set(resolve(path), { file: relative('', path) || path, text })
+    found.set(resolve(path), {
+      file: relative('', path) || path,
+      text,
+      ...(named && { named }),
+      ...(isReference && { isReference }),
+    })
     if (found.size > maxFiles || sum > maxTotal) throw usageError('too many files; name the ones to examine')
     return true
   }
+  const code: string[] = []
   const visit = (folder: string, depth: number): void => {
     if (depth > maxDepth) return
     for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
@@ -56,49 +64,94 @@ export function collect(names: readonly string[]): Source[] {
       if (entry.isDirectory()) {
         if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1)
       } else if (entry.isFile() && hasKnownName(path)) add(path)
+      else if (entry.isFile() && isCode(path)) code.push(path)
     }
   }
   for (const name of names) {
     if (!existsSync(name)) throw usageError(`${name} is neither a file nor a folder`)
     if (statSync(name).isDirectory()) visit(name, 0)
     else {
-      // A file that is too large is skipped, as in a folder.
-      if (!add(name, true) && !statSync(name).isFile())
+      if (!add(name, { follow: true, named: true }) && !statSync(name).isFile())
         throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
-      // Docker reads values from it too.
-      const beside = join(dirname(name), '.env')
-      if (/compose[^/]*\.ya?ml$/.test(name) && existsSync(beside)) add(beside)
     }
   }
+  // A file may refer to others, which refer to more.
+  for (const source of found.values())
+    for (const path of referencesOf(source))
+      if (!found.has(path) && isWithin(path, dirname(resolve(source.file)))) add(path, { isReference: true })
+  const [first] = code
+  const more = code.length === 1 ? '' : ` and ${code.length - 1} more`
+  if (first) unread.push({ file: `${relative('', first) || first}${more}`, why: codeWhy, named: false })
   return [...found.values()]
+}
+
+/** Whether a path is below a folder, and no link on the way leads out of it. */
+function isWithin(path: string, folder: string): boolean {
+  if (!existsSync(path)) return false
+  const inside = relative(realpathSync(folder), realpathSync(path))
+  return !inside.startsWith('..') && !isAbsolute(inside)
 }
 
 /** Whether a reader may want a file of this name. */
 const hasKnownName = (path: string): boolean =>
-  /\.(?:conf|cfg|ya?ml|service|tf|env|template|[cm]?[jt]s)$/.test(path) ||
-  /^(?:\.env(?:\.\w+)?|Dockerfile.*|.*(?:plan|terraform).*\.json)$/.test(basename(path))
+  /\.(?:conf|cfg|ya?ml|service|tf|env|template|dockerfile)$/i.test(path) ||
+  isPm2(basename(path)) ||
+  /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
+  /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
+
+/** pm2 itself takes a script for a configuration by `.config` in its name. */
+const isPm2 = (name: string): boolean =>
+  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:json|ya?ml)$|pm2[\w.-]*\.config\.[cm]?js$/.test(name)
+
+/** Code is not read: only the app knows what it does. */
+const isCode = (path: string): boolean => /\.[cm]?[jt]sx?$/.test(path) && !isPm2(basename(path))
+const codeWhy = 'code is not read: ask the app with `--app FILE`'
+
+/** Files of variables that nobody deploys. */
+const isExample = /\.(?:example|sample|template|dist)\b|^(?:example|sample)\.env$/
+const isDevelopment = /^\.env\.(?:dev|development|test|testing|ci|local)(?:\.local)?$|^(?:dev|development|test)\.env$/
 
 /** The kind of a file; `undefined` when no reader wants it. */
-export function kindOf({ file, text }: Source): Kind | undefined {
+export function kindOf({ file, text, kind, named }: Source): Kind | undefined {
+  if (kind) return kind
   const name = basename(file)
-  if (/^\.env(?:\.\w+)?$|\.env$/.test(name))
-    return /\.(?:example|sample|template)$/.test(name) ? undefined : 'environment'
-  if (/^Dockerfile/.test(name)) return 'image'
-  if (/^ecosystem[\w.-]*\.(?:[cm]?js|json)$|pm2[\w.-]*\.(?:[cm]?js|json)$/.test(name)) return 'pm2'
+  if (/^\.env(?:\.\w+)*$|\.env$/.test(name))
+    return isExample.test(name) || (isDevelopment.test(name) && !named) ? undefined : 'environment'
+  if (/^(?:Docker|Container)file(?!.*\.dockerignore$)|\.dockerfile$/i.test(name)) return 'image'
+  if (isPm2(name)) return 'pm2'
   if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
-  if (name.endsWith('.service')) return 'systemd'
-  if (name.endsWith('.cfg')) return /^[ \t]*(?:frontend|backend|listen)[ \t]/m.test(text) ? 'haproxy' : undefined
-  if (/\.conf(?:\.template)?$/.test(name)) return 'nginx'
-  if (/\.ya?ml$/.test(name) || file === '-') return yamlKind({ file, text })
-  return /\.[cm]?[jt]s$/.test(name) && !/\.d\.ts$/.test(name) ? 'app' : undefined
+  if (name.endsWith('.service') || /\.service\.d[/\\][^/\\]+\.conf$/.test(file)) return 'systemd'
+  if (/\.(?:cfg|conf)(?:\.template)?$/.test(name)) return frontKind({ file, text })
+  if (/\.ya?ml$/.test(name)) return yamlKind({ file, text })
+  // Standard input, or a file without an extension, such as sites-available/shop.
+  return /\.\w+$/.test(name) ? undefined : (yamlKind({ file, text }) ?? frontKind({ file, text }))
+}
+
+const frontKind = (source: Source): Kind | undefined =>
+  isHaproxy(source) ? 'haproxy' : isNginx(source) ? 'nginx' : undefined
+
+/** Why {@link kindOf} knows no kind of a file. */
+export function whyUnread({ file, text }: Source): string {
+  if (file.endsWith('.tf')) return 'only Terraform can evaluate it: pass the output of `terraform show -json`'
+  if (isCode(file)) return codeWhy
+  if (isChartTemplate({ file, text })) return 'it is a template of Helm: pass the output of `helm template`'
+  if (/\.ya?ml$/.test(file) && text.length > maxYaml) return `it is longer than ${maxYaml / 1024} KB`
+  if (isExample.test(basename(file))) return 'it is an example'
+  if (isDevelopment.test(basename(file))) return 'it is for development: name it to check it'
+  return 'its kind is not known'
 }
 
 /** Whether `terraform show -json` printed it. */
 const isTerraformOutput = (text: string): boolean =>
   /^\s*\{/.test(text) && /"format_version"\s*:/.test(text) && /"(?:planned_)?values"\s*:/.test(text)
 
+/** A line that begins with an action is no YAML; other templates may be, and mean something else. */
+const isChartTemplate = ({ file, text }: Source): boolean =>
+  /\.(?:ya?ml|tpl)$/.test(file) &&
+  (/^\s*\{\{/m.test(text) || (/(?:^|[/\\])templates[/\\]/.test(file) && text.includes('{{')))
+
 function yamlKind({ file, text }: Source): Kind | undefined {
-  if (text.length > maxYaml) return undefined
+  if (text.length > maxYaml || isChartTemplate({ file, text })) return undefined
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'kubernetes'
   return /^services:/m.test(text) || /compose/.test(file) ? 'compose' : undefined
 }

@@ -99,10 +99,6 @@ export const rules = {
     problem: 'pm2 stops the old process before the new one reports ready',
     fix: '`listen_timeout` above FLEET_READY_TIMEOUT',
   },
-  DOCTOR_PM2_COMPUTED: {
-    problem: 'the apps are computed and were not examined: doctor does not execute this file',
-    fix: 'write `apps` as a list of objects; constants, arithmetic and `process.env.NAME || value` are evaluated',
-  },
   DOCTOR_SYSTEMD_KILL_MODE: {
     problem: 'systemd signals the workers too, which then close the port before the supervisor drains them',
     fix: '`KillMode=mixed`',
@@ -159,6 +155,10 @@ export const rules = {
   DOCTOR_DATABASE_UNREACHABLE: {
     problem: 'the database is unreachable',
     fix: 'start it, or correct its address; --offline skips this check',
+  },
+  DOCTOR_APP_START: {
+    problem: 'the app does not start',
+    fix: 'run `fleet doctor --app` with the environment of the deployment, or correct what the message says',
   },
   DOCTOR_SYNTAX: { problem: 'the file cannot be parsed', fix: 'correct its syntax' },
 } as const

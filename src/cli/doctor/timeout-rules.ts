@@ -23,8 +23,16 @@ export type Term =
   | 'grace'
   | 'deregister'
 
+export type TimeoutCode =
+  | 'DOCTOR_KEEPALIVE'
+  | 'DOCTOR_NOTICE'
+  | 'DOCTOR_AVOID'
+  | 'DOCTOR_SHUTDOWN'
+  | 'DOCTOR_GRACE'
+  | 'DOCTOR_DEREGISTER'
+
 export interface TimeoutRule {
-  readonly code: string
+  readonly code: TimeoutCode
   /** The sum on the left must be below the sum on the right, or not above it. */
   readonly less: readonly Term[]
   readonly relation: '<' | '≤'

@@ -10,8 +10,11 @@ export class YamlDocument {
   readonly #document: Document
   readonly #lines: LineCounter
 
-  constructor(file: string, document: Document, lines: LineCounter) {
+  readonly #text: readonly string[]
+
+  constructor({ file, text }: Source, document: Document, lines: LineCounter) {
     this.file = file
+    this.#text = text.split('\n')
     this.#document = document
     this.#lines = lines
     this.value = document.toJS()
@@ -19,15 +22,18 @@ export class YamlDocument {
 
   /** Line of the deepest existing part of the path; follows `*alias` and `<<`. */
   line(path: Path): number {
-    let node: unknown = this.#document.contents
-    let offset = (node as Node | null)?.range?.[0] ?? 0
-    for (const key of path) {
-      const next = this.#step(node, key)
-      if (!next) break
-      node = next.node
-      offset = next.offset
-    }
-    return this.#lines.linePos(offset).line
+    return this.#lines.linePos(this.#find(path).offset).line
+  }
+
+  /** The tag of the value at a path, such as `!reset`. */
+  tag(path: Path): string | undefined {
+    const { node, isWhole } = this.#find(path)
+    return isWhole ? (node as (Node & { tag?: string }) | null)?.tag : undefined
+  }
+
+  /** The text of a line, from 1. */
+  text(line: number): string {
+    return this.#text[line - 1] ?? ''
   }
 
   /** The value at a path; `undefined` when there is none. */
@@ -44,6 +50,18 @@ export class YamlDocument {
     return parsed === undefined ? undefined : { value: parsed, file: this.file, line: this.line(path) }
   }
 
+  #find(path: Path): { node: unknown; offset: number; isWhole: boolean } {
+    let node: unknown = this.#document.contents
+    let offset = (node as Node | null)?.range?.[0] ?? 0
+    for (const key of path) {
+      const next = this.#step(node, key)
+      if (!next) return { node, offset, isWhole: false }
+      node = next.node
+      offset = next.offset
+    }
+    return { node, offset, isWhole: true }
+  }
+
   #step(node: unknown, key: string | number): { node: unknown; offset: number } | undefined {
     const target = isAlias(node) ? node.resolve(this.#document) : node
     if (isSeq(target)) {
@@ -54,7 +72,7 @@ export class YamlDocument {
     const own = target.items.find(({ key: name }) => isScalar(name) && String(name.value) === String(key))
     if (own) return { node: own.value, offset: (own.key as Node).range?.[0] ?? 0 }
     for (const { key: name, value } of target.items) {
-      if (!isScalar(name) || name.value !== '<<') continue
+      if (!isMerge(name)) continue
       const found = this.#step(value, key)
       if (found) return found
     }
@@ -62,8 +80,12 @@ export class YamlDocument {
   }
 }
 
+/** The key of a merge is a symbol to the parser. */
+const isMerge = (key: unknown): boolean => isScalar(key) && key.source === '<<'
+
 /** @throws an Error with the `line` of the first syntax error */
-export function parseYaml({ file, text }: Source): YamlDocument[] {
+export function parseYaml(source: Source): YamlDocument[] {
+  const { text } = source
   const lines = new LineCounter()
   // `prettyErrors` and `uniqueKeys` take quadratic time.
   const documents = parseAllDocuments(text, { lineCounter: lines, merge: true, prettyErrors: false, uniqueKeys: false })
@@ -74,7 +96,7 @@ export function parseYaml({ file, text }: Source): YamlDocument[] {
     const repeated = repeatedKey(document)
     if (repeated) throw syntaxError('Map keys must be unique', lines.linePos(repeated.range?.[0] ?? 0).line)
   }
-  return documents.map((document) => new YamlDocument(file, document, lines))
+  return documents.map((document) => new YamlDocument(source, document, lines))
 }
 
 const syntaxError = (message: string, line: number): Error => Object.assign(new Error(message), { line })
@@ -85,7 +107,7 @@ function repeatedKey(document: Document): Node | undefined {
     Map(_, { items }) {
       const seen = new Set<unknown>()
       for (const { key } of items) {
-        if (!isScalar(key) || key.value === '<<') continue
+        if (!isScalar(key) || isMerge(key)) continue
         if (seen.has(key.value)) {
           found = key as Node
           return visit.BREAK

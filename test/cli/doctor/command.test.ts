@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import doctor from '../../../src/cli/commands/doctor.ts'
+import { inequality, meaning } from '../../../src/cli/doctor/explain.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
 import { rules } from '../../../src/cli/doctor/rules.ts'
 import { readAll } from '../../../src/cli/doctor/run.ts'
@@ -25,7 +26,7 @@ describe('fleet doctor', () => {
     own.write('.env', 'FLEET_NAME=shop\n')
     const { code, stdout } = await runCommand(doctor, own.path('.env'))
     assert.equal(code, 0)
-    assert.match(stdout, /1 file read, no problems/)
+    assert.match(stdout, /1 file read, 1 fact, 2 rules applied, no problems/)
   })
 
   it('exits with 1, prints the place, the problem and the fix, and never shows a secret', async () => {
@@ -47,7 +48,7 @@ describe('fleet doctor', () => {
       files.map((file: { kind: string }) => file.kind),
       ['environment'],
     )
-    assert.deepEqual(Object.keys(findings[0]).sort(), ['code', 'file', 'fix', 'line', 'message'])
+    assert.deepEqual(Object.keys(findings[0]).sort(), ['code', 'confidence', 'file', 'fix', 'line', 'message'])
   })
 
   it('skips the codes of --ignore', async () => {
@@ -58,7 +59,7 @@ describe('fleet doctor', () => {
 
   it('uses the duration of --longest', async () => {
     const own = project()
-    own.write('.env', 'SHUTDOWN_TIMEOUT=30000\n')
+    own.write('.env', 'SHUTDOWN_TIMEOUT=30000\nDRAIN_DELAY=5000\n')
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '25')).code, 0)
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '26')).code, 1)
   })
@@ -120,14 +121,11 @@ describe('the rules', () => {
   })
 
   it('are in the table of docs/timeouts.md, which names every term', () => {
-    const rows = timeoutRules.map(({ code, less, relation, more, slackMs = 0, why }) => {
-      const slack = slackMs > 0 ? ` + ${slackMs / 1_000} s` : ''
-      return `| \`${less.join(' + ')}${slack} ${relation} ${more.join(' + ')}\` | ${why} | \`${code}\` |`
-    })
+    const rows = timeoutRules.map((rule) => `| \`${inequality(rule)}\` | ${rule.why} | \`${rule.code}\` |`)
     const text = read('docs/timeouts.md')
     assert.ok(text.includes(['| rule | why | code |', '|---|---|---|', ...rows, ''].join('\n')), rows.join('\n'))
-    for (const term of timeoutRules.flatMap(({ less, more }) => [...less, ...more]))
-      assert.match(text, new RegExp(`^- \`${term}\`: `, 'm'))
+    for (const [term, what] of Object.entries(meaning))
+      assert.ok(text.replaceAll('`', '').includes(`\n- ${term}: ${what}\n`), term)
   })
 
   /** Where, setting, default, shipped value and term of a setting with a rule. */
@@ -146,7 +144,7 @@ describe('the rules', () => {
       if (where === 'app' || !count) continue
       const source = sources[where] ?? where
       const facts = readings.flatMap((reading) =>
-        reading.role !== 'violation' && reading.source === source
+        (reading.role === 'front' || reading.role === 'instance') && reading.source === source
           ? [(reading as never as Record<string, { value: number } | undefined>)[`${term}Ms`]?.value ?? []].flat()
           : [],
       )

@@ -139,17 +139,38 @@ describe('a fact', () => {
 
 it('reads each file by its name and content', () => {
   const kinds = {
-    nginx: ['site.conf', 'site.conf.template'],
     compose: ['compose.yml', 'x/docker-compose.prod.yaml'],
-    pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js'],
-    systemd: ['app.service'],
+    pm2: ['ecosystem.config.cjs', 'ecosystem.json', 'pm2.config.js', 'ecosystem.yml'],
+    systemd: ['app.service', '/etc/systemd/system/app.service.d/10-limits.conf'],
     environment: ['.env', '.env.production', 'prod.env'],
-    image: ['Dockerfile', 'Dockerfile.web'],
-    app: ['app.js', 'src/server.ts', 'a.mjs', 'a.cts'],
-    nothing: ['.env.example', '.env.sample', 'types.d.ts', 'plan.json', 'README.md', 'haproxy.cfg', 'values.yml'],
+    image: ['Dockerfile', 'Dockerfile.web', 'web.Dockerfile', 'Containerfile'],
+    nothing: [
+      '.env.example',
+      '.env.test',
+      'app.js',
+      'server.ts',
+      'Dockerfile.dockerignore',
+      'plan.json',
+      'README.md',
+      'haproxy.cfg',
+      'values.yml',
+    ],
   }
   for (const [kind, files] of Object.entries(kinds))
     for (const file of files) assert.equal(kindOf({ file, text: '' }) ?? 'nothing', kind, file)
+  const server = 'server {\n  listen 80;\n}\n'
+  for (const file of ['site.conf', 'site.conf.template', 'sites-available/shop', '-'])
+    assert.equal(kindOf({ file, text: server }), 'nginx', file)
+  const bind = 'frontend web\n  bind :80\n'
+  for (const file of ['lb.conf', 'haproxy.cfg', 'lb', '-']) assert.equal(kindOf({ file, text: bind }), 'haproxy', file)
+  for (const [file, text] of [
+    ['redis.conf', 'bind 127.0.0.1\nport 6379\n'],
+    ['httpd.conf', 'Listen 80\n<VirtualHost *:80>\n  ServerName a\n</VirtualHost>\n'],
+    ['supervisord.conf', '[program:app]\ncommand=node server.js\n'],
+    ['named.conf', 'options {\n  listen-on { any; };\n};\nserver 10.0.0.1 {\n};\n'],
+    ['my.conf', ''],
+  ] as const)
+    assert.equal(kindOf({ file, text }), undefined, file)
   assert.equal(kindOf({ file: 'haproxy.cfg', text: 'global\nbackend x\n' }), 'haproxy')
   assert.equal(kindOf({ file: 'setup.cfg', text: '[metadata]\n' }), undefined)
   const object = 'apiVersion: v1\nkind: Pod\n'
@@ -191,7 +212,7 @@ describe('the rule', () => {
     ...given,
   })
   const codes = (readings: readonly (InstanceFacts | FrontFacts)[], longestMs = 10_000): string[] =>
-    evaluate(readings, { longestMs }).map(({ code }) => code)
+    evaluate(readings, { longestMs }).findings.map(({ code }) => code)
   /** Finds the code with the second reading only, which is one millisecond beyond the first. */
   const boundary = (
     code: string,
@@ -244,9 +265,10 @@ describe('the rule', () => {
   })
 
   it('names both sides, with the place of the other one', () => {
-    const [finding] = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
+    const { findings } = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
       longestMs: 1,
     })
+    const [finding] = findings
     const { message, line } = finding ?? {}
     assert.match(message ?? '', /^notice 9 s must be ≤ preStop 0 ms \+ drain 5 s \(f:11\): otherwise/)
     assert.equal(line, 3)
@@ -328,7 +350,9 @@ describe('the rule', () => {
     const late = front({ file: 'b', readiness: { value: '/x', file: 'b', line: 2 } })
     const early = front({ readiness: { value: '/x', file: 'b', line: 1 } })
     const first = front({ readiness: { value: '/x', file: 'a', line: 9 } })
-    const places = evaluate([late, early, late, first], { longestMs: 1 }).map(({ file, line }) => `${file}:${line}`)
+    const places = evaluate([late, early, late, first], { longestMs: 1 }).findings.map(
+      ({ file, line }) => `${file}:${line}`,
+    )
     assert.deepEqual(places, ['a:9', 'b:1', 'b:2'])
   })
 })

@@ -1,7 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of the files that are read
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { after, describe, test } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { examineBounded } from '../../../src/cli/doctor/bounded.ts'
 import { collect } from '../../../src/cli/doctor/files.ts'
+import { referencesOf } from '../../../src/cli/doctor/readers/references.ts'
 import { exportsOf, isObject, jsonOf, type StaticValue, unresolved } from '../../../src/cli/doctor/readers/static-js.ts'
 import { examine, readAll } from '../../../src/cli/doctor/run.ts'
 import { runCommand } from '../commands.ts'
@@ -33,7 +34,7 @@ describe('an ecosystem file', () => {
   test('is not executed', async () => {
     const mark = join(folder, 'ran')
     const body = `require('fs').writeFileSync(${JSON.stringify(mark)}, process.env.FLEET_ADMIN_TOKEN ?? '')`
-    const apps = "apps: [{ name: 'x', script: 'x.js' }]"
+    const apps = "apps: [{ name: 'web', script: 'x.js' }]"
     write('ecosystem.config.cjs', `${body}\nmodule.exports = { ${apps}, x: ${body} }\n`)
     write('ecosystem.config.js', `module.exports = { ${apps} }; ${body}`)
     write(
@@ -88,23 +89,18 @@ describe('an ecosystem file', () => {
     assert.equal(exportsOf('if (x) { module.exports = { apps: [] } }'), unresolved)
   })
 
-  test('is reported when its apps are computed', async () => {
+  test('is reported as not judged when its apps are computed', async () => {
     const of = async (text: string): Promise<string[]> => {
-      const sources = [{ file: 'ecosystem.config.cjs', text }]
-      return (await examine(sources, offline)).findings.map(({ code }) => code)
+      const { read } = await examine([{ file: 'ecosystem.config.cjs', text }], offline)
+      return read.flatMap(({ unjudged }) => unjudged.map(({ why }) => why))
     }
-    assert.ok((await of('module.exports = require("./apps")')).includes('DOCTOR_PM2_COMPUTED'))
-    assert.ok((await of('module.exports = { apps: names.map((name) => ({ name })) }')).includes('DOCTOR_PM2_COMPUTED'))
-    assert.ok(
-      !(await of('module.exports = [{ script: "a.js", instances: 2, wait_ready: true }]')).includes(
-        'DOCTOR_PM2_COMPUTED',
-      ),
-    )
-    assert.ok(
-      !(await of('module.exports = { apps: [{ script: "a.py", interpreter: "python3" }] }')).includes(
-        'DOCTOR_PM2_FORK',
-      ),
-    )
+    const why = 'apps are computed; name the file to have it evaluated: fleet doctor ecosystem.config.cjs'
+    assert.deepEqual(await of('module.exports = require("./apps")'), [why])
+    assert.deepEqual(await of('module.exports = { apps: names.map((name) => ({ name })) }'), [why])
+    assert.deepEqual(await of('const config = { apps: [] }\nconfig.apps.push({})\nmodule.exports = config'), [why])
+    assert.deepEqual(await of('module.exports = [{ script: "a.js", instances: 2, wait_ready: true }]'), [])
+    const python = await of('module.exports = { apps: [{ script: "a.py", interpreter: "python3" }] }')
+    assert.deepEqual(python, ['ecosystem.config.cjs is no program of Node'])
   })
 
   test('cannot exhaust the memory or the stack of the reader', () => {
@@ -139,6 +135,26 @@ describe('an untrusted folder', () => {
     assert.deepEqual(collect([join(own, 'compose.yml')]).length, 1)
     for (const name of ['/dev/zero', join(own, 'pipe.env')])
       assert.throws(() => collect([name]), { code: 'FLEET_ERR_USAGE', message: /not a regular file/ })
+  })
+
+  test('is left by no file that another one names', async () => {
+    const own = mkdtempSync(join(folder, 'references-'))
+    const outside = write('outside.env', 'SHUTDOWN_TIMEOUT=60000\nFLEET_NAME=x\n')
+    symlinkSync(outside, join(own, 'link.env'))
+    symlinkSync(folder, join(own, 'up'))
+    const names = ['../outside.env', 'link.env', 'up/outside.env', outside, '/dev/zero']
+    writeFileSync(
+      join(own, 'compose.yml'),
+      `services: { a: { build: ., env_file: [${names}], extends: { file: ../x.yml, service: a } } }`,
+    )
+    writeFileSync(
+      join(own, 'a.service'),
+      `[Service]\n${names.map((name) => `EnvironmentFile=${name}\n`).join('')}ExecStart=node a.js\n`,
+    )
+    mkdirSync(join(own, 'a.service.d'))
+    symlinkSync(outside, join(own, 'a.service.d', 'b.conf'))
+    for (const sources of [collect([own]), collect([join(own, 'compose.yml'), join(own, 'a.service')])])
+      assert.deepEqual(sources.map(({ file }) => file.split('/').at(-1)).sort(), ['a.service', 'compose.yml'])
   })
 
   test('can end its own examination, not the process', async () => {
@@ -202,22 +218,34 @@ describe('an untrusted folder', () => {
       'setTimeout(',
       '-/env',
       'include *',
+      'location / { proxy_pass http://a; } ',
+      'backend a\n server a b\n',
+      'use_backend %[a]\n',
+      'frontend a\n',
+      '.if 1\n',
       '#',
       '`${',
       'keepAliveTimeout ',
     ]
     const files: [file: string, head: string][] = [
+      ['nginx.conf', ''],
+      ['nginx.conf', 'http { server { location / { proxy_pass http://a; '],
       ['a.conf', ''],
       ['a.cfg', 'backend a\n'],
       ['a.service', 'ExecStart=node '],
       ['plan.json', '{"format_version":"1.2","values":'],
       ['.env', 'REDIS_URL='],
       ['Dockerfile', 'CMD '],
-      ['a.js', "import 'fastify-fleet'\n"],
+      ['ecosystem.json', '{"apps":'],
+      ['a.Dockerfile', 'FROM node AS a\nFROM a AS a\nRUN <<A\n'],
       ['ecosystem.config.cjs', 'module.exports = '],
     ]
     for (const [file, head] of files)
       for (const unit of [...units, ...more]) await readAll([{ file, text: head + unit.repeat(100_000 / unit.length) }])
+    // Outside the thread that is bounded.
+    for (const head of ['env_file: ', 'env_file:\n- a\n', 'env_file: [', 'file: '])
+      for (const unit of [...units, ...more, 'env_file:\n', 'path:'])
+        referencesOf({ file: 'compose.yml', text: head + unit.repeat(100_000 / unit.length) })
   })
 
   test('causes logins to a limited number of servers, and nothing else', async () => {

@@ -1,41 +1,51 @@
-import { type Fact, type InstanceFacts, lineAt, type Reader, type Reading, violation } from '../facts.ts'
+import {
+  type InstanceFacts,
+  type Reader,
+  type Reading,
+  type Source,
+  unjudged,
+  type Variable,
+  violation,
+} from '../facts.ts'
+import type { AppReport } from '../programs/check-hook.ts'
+import { instanceDefaults } from '../timeout-rules.ts'
 
-const milliseconds = (text: string, name: string, file: string): Fact<number> | undefined => {
-  const match = new RegExp(`\\b${name}\\s*:\\s*([\\d_]+)`).exec(text)
-  if (!match) return undefined
-  return { value: Number(match[1]?.replaceAll('_', '')), file, line: lineAt(text, match.index) }
-}
-
-/** Numeric options in code that creates a Fastify app or imports this package; computed values are skipped. */
+/** What an app in check mode or a running instance reports of itself. Nothing is read from its code. */
 export const readApp: Reader = (sources) => sources.flatMap(readOne)
 
-function readOne({ file, text }: { file: string; text: string }): readonly Reading[] {
-  if (!/\bfastify\s*\(|['"]fastify-fleet['"/]/i.test(text)) return []
-  const readings: Reading[] = []
-  const trusting = /\btrustProxy\s*:\s*true\b/.exec(text)
-  if (trusting) readings.push(violation('DOCTOR_TRUST_EVERYONE', { file, line: lineAt(text, trusting.index) }))
-  const env = new Map<string, Fact<string>>()
-  for (const [option, name] of [
-    ['shutdownTimeoutMs', 'SHUTDOWN_TIMEOUT'],
-    ['drainDelayMs', 'DRAIN_DELAY'],
-  ] as const) {
-    const fact = milliseconds(text, option, file)
-    if (fact) env.set(name, { ...fact, value: String(fact.value) })
+/** A running instance has the environment of its deployment. */
+const isUrl = /^https?:/
+
+function readOne({ file, evaluated }: Source): readonly Reading[] {
+  const at = { file, line: 1 }
+  const { app, error } = (evaluated ?? {}) as Partial<AppReport>
+  if (!app) return [error === undefined ? unjudged(at, 'it was not asked') : violation('DOCTOR_APP_START', at, error)]
+  const env = new Map<string, Variable>()
+  const set = (name: string, value: string | undefined): void => void env.set(name, { value, ...at })
+  const { drainDelayMs, shutdownTimeoutMs, trustProxy, keepAliveTimeoutMs, production, checks } = app
+  // Without fleet an app has no drain that is known.
+  if (shutdownTimeoutMs === undefined) set('SHUTDOWN_TIMEOUT', undefined)
+  else set('SHUTDOWN_TIMEOUT', `${shutdownTimeoutMs}`)
+  // Outside production there is no delay unless one is set, so its absence tells nothing about the deployment.
+  if (drainDelayMs === undefined) set('DRAIN_DELAY', undefined)
+  else if (production || drainDelayMs !== 0) set('DRAIN_DELAY', `${drainDelayMs}`)
+  if (trustProxy === 'some') set('TRUST_PROXY', undefined)
+  const readings: Reading[] = trustProxy === 'all' ? [violation('DOCTOR_TRUST_EVERYONE', at, 'by the app')] : []
+  if (trustProxy === 'all') set('TRUST_PROXY', undefined)
+  for (const [name, { status, lastError }] of Object.entries(checks)) {
+    const code =
+      name === 'redis' ? 'DOCTOR_REDIS_UNREACHABLE' : name === 'database' ? 'DOCTOR_DATABASE_UNREACHABLE' : undefined
+    if (code && status === 'down') readings.push(violation(code, at, lastError ?? undefined))
   }
-  const keepAliveMs = milliseconds(text, 'keepAliveTimeout', file)
-  if (env.size > 0 || keepAliveMs) {
-    const line = keepAliveMs?.line ?? [...env.values()][0]?.line ?? 1
-    const app: InstanceFacts = {
-      role: 'instance',
-      source: 'app',
-      name: file,
-      file,
-      line,
-      env,
-      unseen: 'any',
-      keepAliveMs,
-    }
-    readings.push(app)
+  const instance: InstanceFacts = {
+    role: 'instance',
+    source: 'app',
+    name: file,
+    ...at,
+    env,
+    unseen: 'none',
+    assumed: production || isUrl.test(file) ? undefined : 'this shell has the environment of the deployment',
+    keepAliveMs: { value: keepAliveTimeoutMs ?? instanceDefaults.keepAliveMs, ...at },
   }
-  return readings
+  return [...readings, instance]
 }

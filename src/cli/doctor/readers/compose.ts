@@ -1,108 +1,133 @@
+import { relative } from 'node:path'
 import { duration } from '../durations.ts'
 import {
   type Fact,
   factAt,
   type InstanceFacts,
-  isInstance,
+  type Place,
   probedPath,
   type Reader,
   type Reading,
-  type Variable,
+  type Replacement,
+  unjudged,
   violation,
 } from '../facts.ts'
-import { asCommand, asMap, asNumber, asText, parseYaml, type YamlDocument } from '../yaml-file.ts'
+import { asList, asMap, asNumber, asText } from '../yaml-file.ts'
+import { type Service, servicesOf, unknown } from './compose-services.ts'
+import { commandOf, wordsOf } from './process-one.ts'
+import { instanceOf, isDevelopment, secretsOf } from './signs.ts'
 
-/** Docker's own default. */
+/** Docker’s default. */
 const defaultGraceMs = 10_000
 
-type Variables = ReadonlyMap<string, Variable>
+export const readCompose: Reader = (sources, _variables, fileAt) => {
+  const { services, skipped } = servicesOf(sources, fileAt)
+  return [
+    ...skipped.map(({ file, why }) => unjudged({ file, line: 1 }, why)),
+    ...services.flatMap((service) => readService(service)),
+  ]
+}
 
-export const readCompose: Reader = (sources, variables) =>
-  sources
-    .flatMap(parseYaml)
-    .flatMap((document) =>
-      Object.keys(asMap(document.get(['services']))).flatMap((name) => readService(document, name, variables)),
-    )
-
-function readService(document: YamlDocument, name: string, variables: Variables): Reading[] {
-  const path = ['services', name]
-  const place = { file: document.file, line: document.line(path) }
-  const env = environment(document, [...path, 'environment'], variables)
-  if (!isInstance(env)) return passwords(env, name)
-  const at = <T>(key: string[], parse: (value: unknown) => T | undefined): Fact<T> | undefined =>
-    document.fact([...path, ...key], parse)
-  const copies = at(['deploy', 'replicas'], asNumber) ?? at(['scale'], asNumber)
-  const readings: Reading[] = []
-  const many = (copies?.value ?? 1) > 1
-  const fixed = at(['ports'], (ports) => (Array.isArray(ports) && ports.some(isFixed) ? true : undefined))
-  if (many && fixed) readings.push(violation('DOCTOR_COMPOSE_FIXED_PORT', fixed, name))
-  const named = at(['container_name'], asText)
-  if (many && named) readings.push(violation('DOCTOR_COMPOSE_CONTAINER_NAME', named, name))
-  const instance: InstanceFacts = {
+function readService(service: Service): Reading[] {
+  const { name, place, missing } = service
+  const env = service.environment()
+  const command = commandFact(service)
+  const image = asText(service.get(['image'])?.value)
+  const isBuilt = image === undefined || service.get(['build']) !== undefined
+  const copies = parsed(service, ['deploy', 'replicas'], asNumber) ?? parsed(service, ['scale'], asNumber)
+  const readings = [
+    ...clashes(service, copies),
+    ...missing.map((file) => unjudged(place, `${relative('', file)} was not read`)),
+  ]
+  const instance = instanceOf({ env, command: command?.value, image, isBuilt })
+  if (!instance) return [...readings, ...secretsOf(env)]
+  const grace = service.get(['stop_grace_period'])
+  if (grace?.value === unknown)
+    readings.push(unjudged(grace, 'the value of stop_grace_period is not in the files', ['DOCTOR_GRACE']))
+  const facts: InstanceFacts = {
     role: 'instance',
     source: 'compose',
     name: `service ${name}`,
     ...place,
+    ...instance,
     env,
-    unseen: document.get([...path, 'env_file']) === undefined ? 'none' : 'any',
-    graceMs: at(['stop_grace_period'], (value) => duration(String(value))) ?? factAt(defaultGraceMs, place),
+    unseen: missing.length === 0 ? 'none' : 'any',
+    graceMs: grace ? graceFact(service, grace) : { ...factAt(defaultGraceMs, place), default: 'Docker’s default' },
     copies,
-    command: at(['command'], asCommand),
-    readiness: at(['healthcheck', 'test'], (test) => probedPath(asCommand(test) ?? '')),
+    command: command && !isDevelopment(command.value) ? command : undefined,
+    readiness: probe(service),
   }
-  return [...readings, instance]
+  return [...readings, facts]
 }
 
-/** `8080:80` is a fixed port of the host; `80` gives each copy a free one. */
-const isFixed = (port: unknown): boolean =>
-  typeof port === 'string'
-    ? port.includes(':') && !port.includes('-')
-    : (port as { published?: unknown })?.published !== undefined
-
-/** Services that are not instances may have weak passwords too. */
-const passwords = (env: Variables, name: string): Reading[] => {
-  const own = new Map([...env].filter(([variable]) => /PASSWORD|SECRET|TOKEN/.test(variable)))
-  const [first] = own.values()
-  if (!first) return []
-  const { file, line } = first
-  return [{ role: 'instance', source: 'compose', name: `service ${name}`, file, line, env: own, unseen: 'any' }]
+function parsed<T>(service: Service, path: string[], parse: (value: unknown) => T | undefined): Fact<T> | undefined {
+  const fact = service.get(path)
+  const value = fact && parse(fact.value)
+  return fact && value !== undefined ? { ...fact, value } : undefined
 }
 
-function environment(document: YamlDocument, path: string[], variables: Variables): Map<string, Variable> {
-  const given = document.get(path)
-  const env = new Map<string, Variable>()
-  const set = (name: string, value: unknown, key: string | number): void => {
-    const text = asText(value)
-    env.set(name, {
-      value: text === undefined ? undefined : interpolate(text, variables),
-      file: document.file,
-      line: document.line([...path, key]),
-    })
-  }
-  if (Array.isArray(given)) {
-    for (const [index, entry] of given.entries()) {
-      const [name = '', ...rest] = String(entry).split('=')
-      set(name, rest.length > 0 ? rest.join('=') : undefined, index)
-    }
-  } else if (typeof given === 'object' && given !== null) {
-    for (const [name, value] of Object.entries(given)) set(name, value, name)
-  }
-  return env
+function graceFact(service: Service, grace: Fact<unknown>): Fact<number> | undefined {
+  const text = asText(grace.value)
+  const ms = text === undefined ? undefined : duration(text)
+  return ms === undefined ? undefined : { ...factAt(ms, grace), write: writer(service, grace, text) }
 }
 
-/** `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, `$$`; `undefined` when a value is unknown. */
-function interpolate(text: string, variables: Variables): string | undefined {
-  let unknown = false
-  const result = text.replaceAll(
-    /\$(?:\$|(\w+)|\{(\w+)(?::?([-?+])([^}]{0,4096}))?\})/g,
-    (whole, plain?: string, braced?: string, kind?: string, rest?: string) => {
-      if (whole === '$$') return '$'
-      const value = variables.get(plain ?? braced ?? '')?.value
-      if (value !== undefined && value !== '') return value
-      if (kind === '-') return rest ?? ''
-      unknown = true
-      return ''
-    },
+/** Writes another duration in the place of this one, if the line has its text once. */
+function writer(service: Service, place: Place, text = ''): ((ms: number) => Replacement) | undefined {
+  const from = `stop_grace_period: ${text}`
+  if (service.text(place).split(from).length !== 2) return undefined
+  return (ms) => ({ from, to: `stop_grace_period: ${Math.ceil(ms / 1_000)}s` })
+}
+
+/** `entrypoint` and `command`; without the former, the image’s runs the command. */
+function commandFact(service: Service): Fact<string> | undefined {
+  const [entrypoint, command] = ['entrypoint', 'command'].map((key) => service.get([key]))
+  const words = [entrypoint, command].map((fact) => wordsIn(fact?.value))
+  if (words.includes(undefined)) return undefined
+  const text = commandOf(words.flatMap((one) => one ?? []))
+  const at = entrypoint && (words[0]?.length ?? 0) > 0 ? entrypoint : command
+  return text !== undefined && at ? factAt(text, at) : undefined
+}
+
+/** The words of a command; `undefined` when they are not in the files. */
+function wordsIn(value: unknown): readonly string[] | undefined {
+  if (value === unknown || asList(value).includes(unknown)) return undefined
+  return Array.isArray(value) ? value.map(String) : wordsOf(asText(value) ?? '')
+}
+
+function probe(service: Service): Fact<string> | undefined {
+  if (service.get(['healthcheck', 'disable'])?.value === true) return undefined
+  return parsed(service, ['healthcheck', 'test'], (test) => {
+    const words = wordsIn(test)
+    return words && words[0] !== 'NONE' ? probedPath(words.join(' ')) : undefined
+  })
+}
+
+/** What several copies cannot share. In a swarm they can publish one port. */
+function clashes(service: Service, copies: Fact<number> | undefined): Reading[] {
+  if ((copies?.value ?? 1) <= 1) return []
+  const found: Reading[] = []
+  const isScaled = service.get(['deploy', 'replicas']) === undefined
+  const fixed = service.all(['ports']).find(({ value }) => isFixed(value))
+  const isSwarm = ['update_config', 'placement', 'endpoint_mode', 'restart_policy', 'rollback_config'].some(
+    (key) => service.get(['deploy', key]) !== undefined,
   )
-  return unknown ? undefined : result
+  if (fixed && !isSwarm) {
+    const assumed = isScaled ? undefined : 'docker compose starts the services, not a swarm'
+    const at = service.get(['ports']) ?? fixed
+    found.push(violation('DOCTOR_COMPOSE_FIXED_PORT', at, service.name, { assumed }))
+  }
+  const named = service.get(['container_name'])
+  if (named) found.push(violation('DOCTOR_COMPOSE_CONTAINER_NAME', named, service.name))
+  return found
+}
+
+/** `8080:80` is a fixed port of the host; `80` gives each copy a free one, and a range several. */
+function isFixed(port: unknown): boolean {
+  if (typeof port === 'string') {
+    const parts = port.replace(/\/\w+$/, '').split(':')
+    return parts.length > 1 && /^\d+$/.test(parts.at(-2) ?? '')
+  }
+  const { published } = asMap(port) as { published?: unknown }
+  return /^\d+$/.test(asText(published) ?? '')
 }

@@ -1,194 +1,147 @@
-import { dirname, resolve } from 'node:path'
-import { duration } from '../durations.ts'
-import {
-  escaped,
-  type Fact,
-  type FrontFacts,
-  factAt,
-  type Reader,
-  type Reading,
-  type Source,
-  type Variable,
-  violation,
-} from '../facts.ts'
-import type { RuleCode } from '../rules.ts'
-import { type Directive, parseNginx } from './nginx-syntax.ts'
-
-/** nginx's own defaults. */
-const defaults = { keepaliveMs: 60_000, failMs: 10_000 }
-/** Methods that reject `backup`. */
-const withoutBackup = new Set(['ip_hash', 'hash', 'random'])
-/** Includes followed per main file; real configurations have dozens. */
-const maxIncludes = 1000
-const probes = /\/(?:\((?:\?:)?)?(?:health|ready|live|alive)\b/
+import { type Reader, type Reading, unjudged } from '../facts.ts'
+import { forwardingRules } from './nginx-forwarding.ts'
+import { type Scope, scopesOf, walk } from './nginx-scope.ts'
+import type { Directive } from './nginx-syntax.ts'
+import { plant, type Root } from './nginx-tree.ts'
+import { type Proxied, readUpstream, type Upstream } from './nginx-upstream.ts'
+import { Report } from './report.ts'
 
 /** Reads main files with their includes, and fragments that no file includes. */
 export const readNginx: Reader = (sources, variables) => {
-  const trees = new Map(sources.map((source) => [resolve(source.file), parse(source, variables)]))
-  const included = new Set<string>()
-  const expanded = [...trees].map(([path, tree]) => ({
-    path,
-    tree: expand(tree, dirname(path), trees, included, [path], { left: maxIncludes }),
-  }))
-  const roots = expanded.filter(({ path }) => !included.has(path))
-  // Beside a main file, other fragments are alternatives, so nothing can be missing in them.
-  const isMain = (tree: readonly Directive[]): boolean => tree.some(({ name }) => name === 'http')
-  const hasMain = roots.some(({ tree }) => isMain(tree))
-  return roots.flatMap(({ tree }) => readTree(tree, !hasMain || isMain(tree)))
-}
-
-const parse = ({ file, text }: Source, variables: ReadonlyMap<string, Variable>): Directive[] =>
-  parseNginx(
-    file,
-    text.replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => {
-      return variables.get(name)?.value || (derived(name, variables) ?? variables.get(name)?.value ?? whole)
-    }),
-  )
-
-/** Values of the shipped templates that scripts/nginx-render derives, for the default pool. */
-function derived(name: string, variables: ReadonlyMap<string, Variable>): string | undefined {
-  if (name === 'FLEET_POOL_NAME') return 'default'
-  if (name === 'FLEET_POOL_SUFFIX') return ''
-  if (name === 'FLEET_LAST_RESORT') return 'server fleet max_fails=0;'
-  const timeout = variables.get('FLEET_FAIL_TIMEOUT')?.value
-  return name === 'FLEET_SERVERS' && timeout ? `server fleet max_fails=1 fail_timeout=${timeout};` : undefined
-}
-
-/**
- * Replaces `include` with the files it matches, relative to the main file's folder. A recursive include is skipped: nginx
- * would not start, and the includes would multiply.
- */
-function expand(
-  tree: readonly Directive[],
-  folder: string,
-  trees: ReadonlyMap<string, readonly Directive[]>,
-  included: Set<string>,
-  within: readonly string[],
-  budget: { left: number },
-): Directive[] {
-  return tree.flatMap((directive): Directive[] => {
-    if (directive.name === 'include') {
-      return named(directive.args[0] ?? '', folder, trees.keys()).flatMap((path) => {
-        const found = trees.get(path)
-        if (!found || within.includes(path) || budget.left <= 0) return []
-        budget.left--
-        included.add(path)
-        return expand(found, folder, trees, included, [...within, path], budget)
-      })
-    }
-    return [
-      directive.block
-        ? { ...directive, block: expand(directive.block, folder, trees, included, within, budget) }
-        : directive,
-    ]
-  })
-}
-
-/** Matches among the given files. The official image makes `conf.d/x.conf` from `templates/x.conf.template`. */
-function named(pattern: string, folder: string, files: Iterable<string>): string[] {
-  const template = pattern.replace(/(^|\/)conf\.d\//, '$1templates/')
-  const patterns = template === pattern ? [pattern] : [pattern, `${template}.template`]
-  const all = [...files]
-  return patterns.flatMap((one) => all.filter(globbed(resolve(folder, one))).sort())
-}
-
-/** As in glob(3), which nginx uses, `*` and `?` do not match `/`. */
-function globbed(pattern: string): (path: string) => boolean {
-  const source = pattern.replace(/\*+|\?|\[[^\]/]+\]|[^*?[]|\[/g, (part) => {
-    if (part.startsWith('*')) return '[^/]*'
-    if (part === '?') return '[^/]'
-    return part.length > 1 ? `[${part.slice(1, -1).replace(/^!/, '^').replace(/[\\[]/g, '\\$&')}]` : escaped(part)
-  })
-  try {
-    const wanted = new RegExp(`^${source}$`)
-    return (path) => wanted.test(path)
-  } catch {
-    // A class such as `[z-a]` matches nothing.
-    return () => false
+  const { roots, notes } = plant(sources, variables)
+  const hasMain = roots.some(({ isMain }) => isMain)
+  const parts = roots.map((root) => ({ root, ...scopesOf(root) }))
+  const upstreams = parts.flatMap(({ http }) => upstreamsOf(http))
+  const report = new Report()
+  for (const { root, http, other } of parts) {
+    const proxied = proxiedIn(http, upstreams)
+    // Beside a main file, other fragments are alternatives, so nothing can be missing in them.
+    if (hasMain && !root.isMain) report.readings.push(unjudged({ file: root.file, line: 1 }, 'no file includes it'))
+    else forwardingRules(http, proxied, report)
+    for (const scope of http) serverRules(scope, report)
+    editionRules(
+      [...http, ...other].flatMap((scope) => [scope, ...walk(scope)]),
+      report,
+    )
+    if (proxied.length === 0)
+      report.readings.push(unjudged({ file: root.file, line: 1 }, 'it passes no HTTP requests on'))
   }
+  for (const upstream of upstreams) readUpstream(upstream, report)
+  return [...notes, ...parts.flatMap(({ root }) => counts(root)), ...report.readings]
 }
 
-const walk = (tree: readonly Directive[]): Directive[] =>
-  tree.flatMap((directive) => [directive, ...(directive.block ? walk(directive.block) : [])])
-
-function readTree(tree: readonly Directive[], whole: boolean): Reading[] {
-  const all = walk(tree)
-  const readings: Reading[] = []
-  const report = (code: RuleCode, at: Directive | undefined, detail?: string): void => {
-    if (at) readings.push(violation(code, at, detail))
-  }
-  const proxied = all.find(({ name, args }) => name === 'proxy_pass' && /^https?:/.test(args[0] ?? ''))
-  const headers = all.filter(({ name }) => name === 'proxy_set_header')
-  const header = (wanted: string): Directive[] => headers.filter(({ args }) => args[0]?.toLowerCase() === wanted)
-
-  report(
-    'DOCTOR_REPEATS_POSTS',
-    all.find(({ name, args }) => name === 'proxy_next_upstream' && args.includes('non_idempotent')),
-  )
-  report(
-    'DOCTOR_NGINX_CONNECTION',
-    header('connection').find(({ args }) => /^(?:upgrade|close)$/i.test(args[1] ?? '')),
-  )
-  if (whole && proxied && header('x-forwarded-for').length === 0) report('DOCTOR_FRONT_ADDRESS', proxied)
-  if (whole && proxied && header('x-forwarded-proto').length === 0) report('DOCTOR_FRONT_PROTOCOL', proxied)
-  report(
-    'DOCTOR_PROBE_ANSWERED_BY_FRONT',
-    all.find(
-      ({ name, args, block }) =>
-        name === 'location' &&
-        probes.test(args.at(-1) ?? '') &&
-        block?.some((inner) => inner.name === 'return' && /^2\d\d$/.test(inner.args[0] ?? '')),
+function upstreamsOf(http: readonly Scope[]): Upstream[] {
+  return http.flatMap((scope) =>
+    scope.blocks.flatMap((block) =>
+      block.name === 'upstream' ? [{ name: block.directive?.args[0] ?? '', scope: block, passes: [] }] : [],
     ),
   )
-  for (const name of ['health_check', 'check', 'slow_start', 'least_time', 'queue'])
-    report(
-      'DOCTOR_NGINX_PLUS',
-      all.find((directive) => directive.name === name),
-      name,
-    )
-
-  const upstreams = all.filter(({ name, block }) => name === 'upstream' && block)
-  for (const upstream of upstreams) readings.push(...readUpstream(upstream, proxied !== undefined))
-  const version = all.find(({ name }) => name === 'proxy_http_version')
-  const keeps = upstreams.find(({ block = [] }) => block.some(({ name }) => name === 'keepalive'))
-  if (proxied && keeps && (version === undefined || version.args[0] === '1.0'))
-    report('DOCTOR_NGINX_HTTP_VERSION', version ?? keeps)
-  return readings
 }
 
-function readUpstream({ block = [], ...upstream }: Directive, http: boolean): Reading[] {
-  const readings: Reading[] = []
-  const { file, line } = upstream
-  const name = upstream.args[0] ?? 'upstream'
-  const servers = block.filter((directive) => directive.name === 'server')
-  if (servers.length === 0 || !http) return []
-  const method = block.find((directive) => withoutBackup.has(directive.name))
-  const backup = servers.find(({ args }) => args.includes('backup'))
-  if (method && backup) readings.push(violation('DOCTOR_NGINX_BACKUP', backup, method.name))
-  const keepalive = block.find((directive) => directive.name === 'keepalive')
-  if (!keepalive) readings.push(violation('DOCTOR_NGINX_NO_KEEPALIVE', upstream, name))
+const passes = /^(?:proxy|grpc|fastcgi|uwsgi|scgi|memcached)_pass$/
 
-  const timeout = block.find((directive) => directive.name === 'keepalive_timeout')
-  const idle = timeout ? duration(timeout.args[0] ?? '') : defaults.keepaliveMs
-  const avoids = servers.map((server) => avoid(server)).filter((fact) => fact !== undefined)
-  const shortest = avoids.sort((a, b) => a.value - b.value)[0]
-  const front: FrontFacts = {
-    role: 'front',
-    source: 'nginx',
-    name: `upstream ${name}`,
-    file,
-    line,
-    idleMs: keepalive && idle !== undefined ? factAt(idle, timeout ?? keepalive) : undefined,
-    avoidMs: shortest,
+/** Finds what passes requests to HTTP servers, and registers it with the upstreams. */
+function proxiedIn(http: readonly Scope[], upstreams: readonly Upstream[]): Proxied[] {
+  const byName = Map.groupBy(upstreams, ({ name }) => name)
+  const scopes = http.flatMap((scope) => [scope, ...walk(scope)])
+  const values = variableValues(scopes)
+  return scopes.flatMap((scope) =>
+    scope.own.flatMap((pass): Proxied[] => {
+      if (!passes.test(pass.name)) return []
+      const [target = ''] = pass.args
+      const host = target.replace(/^[a-z]+:\/\//, '').replace(/[/?].*$/, '')
+      const used = host.includes('$') ? upstreamsByVariable(host, values, upstreams, byName) : (byName.get(host) ?? [])
+      for (const upstream of used) upstream.passes.push(pass)
+      const isHttp = pass.name === 'proxy_pass' && /^https?:\/\/|^\$/.test(target)
+      return isHttp ? [{ scope, pass, upstreams: used }] : []
+    }),
+  )
+}
+
+/** The values that a variable gets, in `set` and in blocks such as `map`. */
+function variableValues(scopes: readonly Scope[]): Map<string, string[]> {
+  const found = new Map<string, string[]>()
+  const add = (name: string | undefined, value: string | undefined): void => {
+    if (name === undefined || value === undefined) return
+    const list = found.get(name)
+    if (list) list.push(value)
+    else found.set(name, [value])
   }
-  return [...readings, front]
+  for (const scope of scopes) {
+    for (const { args } of scope.all('set')) add(args[0], args[1])
+    if (/^(?:map|split_clients|geo)$/.test(scope.name))
+      for (const { args } of scope.own) add(scope.directive?.args.at(-1), args.at(-1))
+  }
+  return found
 }
 
-/** With `max_fails=0` nginx never avoids an instance, which is right for a last resort. */
-function avoid(server: Directive): Fact<number> | undefined {
-  const parameter = (name: string): string | undefined =>
-    server.args.find((arg) => arg.startsWith(`${name}=`))?.slice(name.length + 1)
-  if (parameter('max_fails') === '0') return undefined
-  const ms = duration(parameter('fail_timeout') ?? String(defaults.failMs / 1_000))
-  return ms === undefined ? undefined : factAt(ms, server)
+/** Without a known upstream among its values, a variable may name any. */
+function upstreamsByVariable(
+  host: string,
+  values: ReadonlyMap<string, readonly string[]>,
+  upstreams: readonly Upstream[],
+  byName: ReadonlyMap<string, Upstream[]>,
+): readonly Upstream[] {
+  const known = (values.get(host) ?? []).flatMap((value) => byName.get(value.replace(/^https?:\/\//, '')) ?? [])
+  return known.length > 0 ? [...new Set(known)] : upstreams
+}
+
+const probes = /^(?:\^?~?\*?\s*)?\^?\/(?:\((?:\?:)?)?(?:health|ready|live|alive)(?![\w-])/
+
+/** Rules of servers and locations. */
+function serverRules(http: Scope, report: Report): void {
+  for (const scope of walk(http)) {
+    for (const retries of scope.all('proxy_next_upstream')) {
+      const fails = retries.args.includes('non_idempotent')
+      report.check('DOCTOR_REPEATS_POSTS', fails, retries, undefined, { edit: { from: ' non_idempotent', to: '' } })
+    }
+    const { directive, name } = scope
+    if (name !== 'location' || !directive || !probes.test(directive.args.at(-1) ?? '')) continue
+    const server = scope.within('server') ?? http
+    const responds = scope.all('return').some(({ args }) => /^2\d\d$/.test(args[0] ?? ''))
+    const proxies = responds && walk(server).some((one) => one.all('proxy_pass').length > 0)
+    report.check('DOCTOR_PROBE_ANSWERED_BY_FRONT', proxies, directive, undefined, { ofFleet: true })
+  }
+  for (const retries of http.all('proxy_next_upstream')) {
+    const fails = retries.args.includes('non_idempotent')
+    report.check('DOCTOR_REPEATS_POSTS', fails, retries, undefined, { edit: { from: ' non_idempotent', to: '' } })
+  }
+}
+
+const commercial = new Set(['health_check', 'check', 'least_time', 'queue', 'slow_start', 'ntlm'])
+/** Directives that only a licensed nginx Plus has: there, the others are right. */
+const licensed = new Set(['mgmt', 'api', 'status_zone', 'zone_sync', 'keyval_zone', 'license_token'])
+
+/** What open-source nginx does not have. */
+function editionRules(scopes: readonly Scope[], report: Report): void {
+  if (scopes.some((scope) => scope.own.some(({ name }) => licensed.has(name)))) return
+  const assumed = 'nginx is the open-source edition'
+  for (const scope of scopes)
+    for (const directive of scope.own) {
+      const parameter = directive.args.find((arg) => /^slow_start=/.test(arg))
+      const isParameter = parameter !== undefined && directive.name === 'server' && scope.name === 'upstream'
+      if (isParameter) {
+        const edit = { from: ` ${parameter}`, to: '' }
+        report.check('DOCTOR_NGINX_PLUS', true, directive, parameter, { assumed, edit })
+      } else if (commercial.has(directive.name))
+        report.check('DOCTOR_NGINX_PLUS', true, directive, directive.name, { assumed })
+    }
+}
+
+/** What the rules look at. */
+const consulted =
+  /^(?:http|server|upstream|location|listen|proxy_(?:pass|set_header|http_version|next_upstream)|keepalive(?:_timeout)?|ip_hash|hash|random|least_conn|sticky|zone|return|set|map|split_clients|(?:grpc|fastcgi|uwsgi)_pass)$/
+
+/** The number of directives that the rules look at, by file; those of a file that is included twice count once. */
+function counts({ tree }: Root): Reading[] {
+  const files = new Map<string, Set<string>>()
+  const visit = (directives: readonly Directive[]): void => {
+    for (const { name, file, line, block } of directives) {
+      const found = files.get(file) ?? new Set()
+      files.set(file, consulted.test(name) ? found.add(`${line} ${name}`) : found)
+      if (block) visit(block)
+    }
+  }
+  visit(tree)
+  return [...files].map(([file, { size }]) => ({ role: 'count', file, line: 1, facts: size }))
 }

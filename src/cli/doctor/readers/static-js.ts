@@ -54,16 +54,18 @@ export function exportsOf(text: string): StaticValue {
       const [, name] = /^(?:module\.)?exports(?:\.(\w+))?$/.exec(pathOf(statement.expression.left)) ?? [undefined, '']
       if (name) members.set(name, { value: evaluator.value(statement.expression), line })
       else if (name === undefined) exported = evaluator.value(statement.expression)
-    }
+      else evaluator.forget(statement)
+    } else if (!declares.test(statement.type)) evaluator.forget(statement)
   }
   return members.size > 0 ? new Map([...(isObject(exported) ? exported : []), ...members]) : exported
 }
 
-/** The value of a JSON file, with the lines of its members. @throws SyntaxError */
-export function jsonOf(text: string): StaticValue {
-  JSON.parse(text)
-  return new Evaluator().value(parsed((options) => parseExpressionAt(text, 0, options)))
-}
+/** Statements that change no constant. */
+const declares = /^(?:Import|Function|Class|Variable|Export|Empty)/
+
+/** The value of a JSON file, which pm2 reads as an expression: with comments, and with the lines of its members. @throws SyntaxError */
+export const jsonOf = (text: string): StaticValue =>
+  new Evaluator().value(parsed((options) => parseExpressionAt(text, 0, options)))
 
 function parsed<T>(parser: (options: Options) => T): T {
   try {
@@ -84,6 +86,18 @@ class Evaluator {
   readonly constants = new Map<string, StaticValue>(Object.entries(globals))
   #depth = 0
   #total = 0
+
+  /** A statement that is not understood may change every constant that it names. */
+  forget(statement: AnyNode): void {
+    const nodes: unknown[] = [statement]
+    for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
+      if (typeof node !== 'object' || node === null) continue
+      const { type, name } = node as { type?: unknown; name?: unknown }
+      if (type === 'Identifier' && this.constants.has(String(name)) && !Object.hasOwn(globals, String(name)))
+        this.constants.set(String(name), unresolved)
+      nodes.push(...Object.values(node))
+    }
+  }
 
   value(node: AnyNode): StaticValue {
     if (++this.#depth > maxDepth) throw new SyntaxError('it is nested too deeply')
