@@ -21,7 +21,7 @@ export function isHaproxy({ file, text }: Source): boolean {
 const nginxBlock =
   /^[ \t]*(?:http|events|stream|server|upstream[ \t]+[^\s{]+|location[ \t]+[^\n{]{1,512}|(?:map|geo|split_clients)[ \t]+[^\n{]{0,512}\$\w+)\s*\{/m
 const nginxDirective =
-  /^[ \t]*(?:(?:proxy|fastcgi|uwsgi|grpc|scgi|limit|client|worker|ssl|real_ip|auth)_\w+|add_header|server_name|try_files|access_log|error_log|gzip|sendfile|tcp_nopush|default_type|set_real_ip_from|keepalive_timeout|least_conn|ip_hash|rewrite)(?:[ \t]+[^;{}]{1,1024})?;|^[ \t]*log_format[ \t]+\w+[ \t\r\n]/m
+  /^[ \t]*(?:(?:proxy|fastcgi|uwsgi|grpc|scgi|limit|client|worker|ssl|real_ip|auth)_\w+|add_header|server_name|try_files|access_log|error_log|error_page|server_tokens|(?:open_file_cache|charset|gzip|brotli)\w*|sendfile|tcp_nopush|default_type|set_real_ip_from|keepalive_timeout|least_conn|ip_hash|rewrite)(?:[ \t]+[^;{}]{1,1024})?;|^[ \t]*include[ \t]+[^\s"';]+;|^[ \t]*log_format[ \t]+\w+[ \t\r\n]/m
 
 /** Blocks or directives that only nginx has, or a file in a folder of nginx that shows nothing else. */
 export function isNginx({ file, text }: Source): boolean {

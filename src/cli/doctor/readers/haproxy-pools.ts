@@ -28,8 +28,12 @@ export function backendRules(pool: ProxySection, report: Report): void {
   const regular = servers.filter((server) => !server.has('backup') && !server.has('disabled'))
   const unchecked = regular.find((server) => !isChecked(server))
   const checked = servers.find((server) => server.has('check'))
-  if (!isLastResort(routes))
-    report.check('DOCTOR_HAPROXY_NO_CHECK', unchecked !== undefined, unchecked?.line ?? section, name)
+  if (!isLastResort(routes)) {
+    // A check of the only server cannot send requests elsewhere.
+    const assumed = isSeveral(regular) ? undefined : 'the backend gets another server'
+    const fails = unchecked !== undefined
+    report.check('DOCTOR_HAPROXY_NO_CHECK', fails, unchecked?.line ?? section, name, { assumed })
+  }
   const asks = httpCheck(pool)
   if (checked && !isLastResort(routes)) {
     const other = [
@@ -52,6 +56,9 @@ export function backendRules(pool: ProxySection, report: Report): void {
   report.readings.push(frontOf(pool, checked, asks))
 }
 
+const isSeveral = (servers: readonly Server[]): boolean =>
+  servers.length > 1 || servers.some(({ line }) => line.words[0] === 'server-template')
+
 function retryRules(pool: ProxySection, servers: readonly Server[], report: Report): void {
   const retries = pool.last('retries')?.words[1]
   const retry = pool.last('retry-on')
@@ -68,8 +75,7 @@ function retryRules(pool: ProxySection, servers: readonly Server[], report: Repo
           : { from: 'retry-on', to: 'http-request disable-l7-retry unless METH_GET\nretry-on' },
     })
   }
-  const isSeveral = servers.length > 1 || servers.some(({ line }) => line.words[0] === 'server-template')
-  if (isSeveral && retries !== '0') {
+  if (isSeveral(servers) && retries !== '0') {
     const at = pool.inherited[0] ?? pool.section
     const word = at.words[0] ?? ''
     const edit = pool.inherited[0] ? { from: word, to: `option redispatch 1\n${word}` } : undefined
