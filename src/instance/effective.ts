@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { maxHops, proxiesOf, type TrustProxy } from '../base/client-address.ts'
 import { readEnv } from '../base/env.ts'
-import { ipOf, read } from '../base/internals/fastify.ts'
+import { ipOf, trustProxyOf } from '../base/internals/fastify.ts'
 
 /** What an app runs with, whatever its files say. `undefined`: its server has no such setting, or it does not use fleet. */
 export interface EffectiveConfiguration {
@@ -46,7 +46,7 @@ export function effectiveConfiguration(app: FastifyInstance): EffectiveConfigura
 /** The wider of what fleet and Fastify itself trust. */
 function trusted(app: FastifyInstance, own: TrustProxy | undefined): EffectiveConfiguration['trustProxy'] {
   const { all, none } = proxiesOf(own ?? false, 'identity.trustProxy')
-  const option = read<{ trustProxy?: unknown }>(app, 'fastify.options')?.trustProxy
+  const option = trustProxyOf(app)
   if (all || (option && trustsEveryone(app))) return 'all'
   return none && !option ? 'none' : 'some'
 }

@@ -49,6 +49,10 @@ export function hasOwnServer(app: FastifyInstance): boolean {
   return options !== undefined && !options.serverFactory
 }
 
+/** The `trustProxy` that the app was created with; `undefined` without the symbol. */
+export const trustProxyOf = (app: FastifyInstance): unknown =>
+  read<{ trustProxy?: unknown }>(app, 'fastify.options')?.trustProxy
+
 /** Whether the app or one of its scopes has routes. */
 export const hasRoutes = (app: FastifyInstance): boolean => /[├└]/.test(app.printRoutes())
 
