@@ -12,7 +12,7 @@ export function isHaproxy({ file, text }: Source): boolean {
   if (!/^[ \t]*(?:frontend|backend|listen)[ \t]+\S/m.test(code)) return false
   return (
     file.endsWith('.cfg') ||
-    /^[ \t]*(?:default_backend[ \t]+\S+|server[ \t]+\S+[ \t]+[^\s;]+|bind[ \t]+[^\s;]+|mode[ \t]+(?:http|tcp)|use_backend[ \t].*)[^;{]*$/m.test(
+    /^[ \t]*(?:default_backend[ \t]+\S+|server[ \t]+\S+[ \t]+[^\s;]+|bind[ \t]+[^\s;]+|mode[ \t]+(?:http|tcp)|use_backend[ \t])[^;{\n]*$/m.test(
       code,
     )
   )

@@ -40,16 +40,19 @@ export function splitLine(text: string, environment: Environment): { words: stri
       continue
     }
     word ??= ''
+    const start: string = word
+    const add = (more: string): void => {
+      if (start.length < maxWord) word = start + more
+    }
     if (quote === char) quote = ''
     else if (quote === '' && (char === '"' || char === "'")) quote = char
-    else if (char === '\\' && quote !== "'") word += text[++at] ?? ''
+    else if (char === '\\' && quote !== "'") add(text[++at] ?? '')
     else if (char === '$' && quote === '"') {
       const [whole, name = '', byDefault] = variableAt(text, at)
       variable.add(words.length)
-      word += (whole === '' ? char : (environment.get(name) ?? byDefault ?? whole)).slice(0, maxWord)
+      add((whole === '' ? char : (environment.get(name) ?? byDefault ?? whole)).slice(0, maxWord))
       at += Math.max(whole.length - 1, 0)
-    } else word += char
-    if (word.length > maxWord) word = word.slice(0, maxWord)
+    } else add(char)
   }
   if (word !== undefined) words.push(word)
   return { words, variable }

@@ -151,7 +151,7 @@ export function parseNginx(file: string, text: string): Directive[] {
 
 /** Placeholders of other programs: Jinja, Helm, consul-template, ERB, FreeMarker. A comment or a Lua block may have the same characters. */
 export const isTemplate = (text: string): boolean => {
-  const code = text.replace(/^\s*#.*$/gm, '')
+  const code = text.replace(/^[ \t]*#.*$/gm, '')
   return !code.includes('_by_lua_block') && /\{\{[^{}'"]{0,200}\}\}|\{%[^%]{0,200}%\}|<%[^%]{0,200}%>|<#\w/.test(code)
 }
 
