@@ -237,10 +237,11 @@ class Model {
 
   /** The services of files that are merged in this order. */
   merged(documents: readonly YamlDocument[], config?: Readonly<Record<string, unknown>>): Service[] {
-    return [...new Set(documents.flatMap(namesOf))].map((name) => {
+    return [...new Set(documents.flatMap(namesOf))].flatMap((name) => {
       const missing: string[] = []
       const layers = documents.flatMap((document) => this.#layersOf(document, name, missing))
-      return new Service(name, layers, missing, this.#fileAt, config?.[name])
+      // A name that is no scalar has none.
+      return layers.length === 0 ? [] : [new Service(name, layers, missing, this.#fileAt, config?.[name])]
     })
   }
 
