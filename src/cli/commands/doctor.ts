@@ -34,7 +34,7 @@ with \`--app\` or \`--url\`. \`-\` reads stdin, e.g. from \`kubectl kustomize\` 
     verbose: flag('List the rules that were applied to each file'),
     sarif: flag('Print a SARIF 2.1.0 log, for code scanning'),
     fix: flag('Show the fixes that change one line as a diff, and write them after a yes'),
-    yes: flag('Write the fixes of `--fix` without asking'),
+    yes: flag('Write the fixes of `--fix` without asking', { short: 'y' }),
     explain: option('CODE of a rule to explain: why, the fix, sources'),
     offline: flag('Do not connect to the Redis and the databases in .env files'),
   },
