@@ -162,8 +162,10 @@ test('repeats a read on the primary that a healthy replica cannot run, once, and
   // A server that shuts down or starts is left out.
   for (const state of ['57P01', '57P03']) {
     await until(() => changes.at(-1) === '1 up')
+    const before = changes.length
     assert.deepEqual(await asked(`SELECT on_primary('${state}') AS state`), [{ state }, 1], state)
-    assert.equal(changes.at(-1), '1 down')
+    // The next probe may have brought it back already.
+    assert.equal(changes[before], '1 down')
   }
 })
 
@@ -215,6 +217,7 @@ test('leaves out a replica that lags more than maxLagMs until it catches up; an 
   const { prisma, changes, ready } = fleet(undefined, { maxLagMs: 1000 })
   await ready()
   const { set } = prisma.$routing()
+  const ofFirst = (): string | undefined => changes.filter((change) => change.startsWith('1 ')).at(-1)
   await pause(one)
   try {
     const probes = set.replicas[0]?.askedAt ?? 0
@@ -222,13 +225,14 @@ test('leaves out a replica that lags more than maxLagMs until it catches up; an 
     await until(() => (set.replicas[0]?.askedAt ?? 0) > probes + 3000)
     await until(() => set.replicas.every(({ healthy, lagMs }) => healthy && lagMs === 0))
     await query(primary.url, 'INSERT INTO notes VALUES (1)')
-    await until(() => changes.at(-1) === '1 down')
+    await until(() => ofFirst() === '1 down')
     assert.ok((set.replicas[0]?.lagMs ?? 0) > 1000)
+    await until(() => set.replicas[1]?.healthy)
     assert.deepEqual(await serversOf(() => Promise.all([prisma.user.count(), prisma.user.count()])), ['replica 2'])
   } finally {
     await resume(one)
   }
-  await until(() => changes.at(-1) === '1 up')
+  await until(() => ofFirst() === '1 up')
   assert.equal(set.replicas[0]?.lagMs, 0)
 })
 
