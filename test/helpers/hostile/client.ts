@@ -57,7 +57,13 @@ export async function play(place: Place, script: Script): Promise<string> {
   let text = ''
   let closed = false
   let timer: NodeJS.Timeout | undefined
-  socket.on('error', () => {}).on('close', () => (closed = true))
+  let isUnread = false
+  socket
+    .on('error', ({ code }: NodeJS.ErrnoException) => {
+      // A write after the end of the connection fails, and then Node.js does not read what the server had sent.
+      isUnread = drip !== undefined && (code === 'EPIPE' || code === 'ECONNRESET')
+    })
+    .on('close', () => (closed = true))
   const close = (): void => {
     // Only the TCP socket below TLS can be reset.
     if (closeBy === 'reset') raw.resetAndDestroy()
@@ -87,7 +93,7 @@ export async function play(place: Place, script: Script): Promise<string> {
     clearInterval(timer)
     socket.destroy()
   }
-  if (receives) assert.match(text, receives)
+  if (receives && !(isUnread && text === '')) assert.match(text, receives)
   return text
 }
 
