@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { chmod, mkdtemp, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv } from '../../base/env.ts'
+import { replaceFile } from '../replace-file.ts'
 import { waitUntil } from '../wait-until.ts'
 import { type Sample, summarise, whyWorse } from './compare.ts'
 import { containers } from './fronts/compose.ts'
 import { ask, servers } from './haproxy-api.ts'
 import { readStatus, sample } from './instance-status.ts'
-import type { Compare, Healthy, Ready, Run, Runtime, ServerUp, Steady, Step, Write } from './step.ts'
+import type { Compare, Healthy, Ready, Run, Runtime, ServerUp, Steady, Step } from './step.ts'
 
 const pollMs = 100
 const samplePollMs = 500
@@ -30,7 +30,7 @@ export const perform = (step: Step, secrets: Secrets): Promise<void> =>
 type Performer<S extends Step> = (step: S, secrets: Secrets) => Promise<void>
 const performers: { readonly [D in Step['do']]: Performer<Extract<Step, { do: D }>> } = {
   run,
-  write,
+  write: ({ file, content }) => replaceFile(file, content),
   runtime,
   'server-up': serverUp,
   ready,
@@ -70,19 +70,6 @@ async function run({ argv: [program = '', ...args], env, timeoutMs }: Run): Prom
   } finally {
     await file.close()
     await rm(folder, { recursive: true, force: true })
-  }
-}
-
-async function write({ file, content }: Write): Promise<void> {
-  // In the same folder, because a rename is atomic only within a file system.
-  const fresh = `${file}.${randomBytes(6).toString('hex')}.new`
-  // `wx` does not follow an existing link.
-  await writeFile(fresh, content, { flush: true, flag: 'wx', mode: 0o600 })
-  try {
-    await chmod(fresh, (await stat(file)).mode)
-    await rename(fresh, file)
-  } finally {
-    await rm(fresh, { force: true })
   }
 }
 

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto'
 import { lstatSync, readFileSync, realpathSync } from 'node:fs'
-import { chmod, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, isAbsolute, relative, resolve } from 'node:path'
+import { replaceFile } from '../replace-file.ts'
 import type { Finding } from './evaluate.ts'
 import type { Replacement, Source } from './facts.ts'
 
@@ -75,14 +74,6 @@ function replaced(line: string, { from, to }: Replacement): string | undefined {
 export async function write({ file, text }: Fix, source: Source): Promise<boolean> {
   const path = resolve(file)
   if (readFileSync(path, 'utf8') !== source.text) return false
-  // In the same folder, because a rename is atomic only within a file system; `wx` does not follow an existing link.
-  const fresh = `${path}.${randomBytes(6).toString('hex')}.new`
-  await writeFile(fresh, text, { flush: true, flag: 'wx', mode: 0o600 })
-  try {
-    await chmod(fresh, (await stat(path)).mode)
-    await rename(fresh, path)
-    return true
-  } finally {
-    await rm(fresh, { force: true })
-  }
+  await replaceFile(path, text)
+  return true
 }

@@ -17,7 +17,7 @@ test('skips a port that is in use', async (t) => {
   const next = (await freePort()) + 1
   const server = createServer()
   t.after(() => server.close())
-  // Where that fails somebody else listens there, which is as good.
+  // If that fails, another process listens there, which serves as well.
   await new Promise<void>((resolve) => server.once('error', () => resolve()).listen(next, '127.0.0.1', resolve))
   assert.equal(await isPortFree(next), false)
   assert.notEqual(await freePort(), next)

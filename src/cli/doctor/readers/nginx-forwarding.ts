@@ -16,7 +16,7 @@ export function forwardingRules(http: readonly Scope[], proxied: readonly Proxie
   connections(kept, maps, report)
 }
 
-/** Whether the target may be an instance: not a site of somebody else, such as a bucket. */
+/** Whether the target may be an instance: not an external service, such as a bucket. */
 function isInstance(target: string): boolean {
   const host = target.replace(/^https?:\/\//, '').replace(/[:/?].*$/, '')
   if (host.includes('$') || !host.includes('.') || /^[\d.]+$/.test(host)) return true
