@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ResponseCounters } from '../../../src/state/history/counters.ts'
-import { Departures, maxDeparted } from '../../../src/state/history/departed.ts'
-import type { StoredEvent } from '../../../src/state/history/events.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
-import { maxWaiting, Outbox } from '../../../src/state/history/outbox.ts'
-import { pointsOf, routesOf } from '../../../src/state/history/points.ts'
+import { isRange, pointsOf, routesOf } from '../../../src/state/history/points.ts'
 import { maxRoutes, minuteMs, stepMs } from '../../../src/state/history/store.ts'
 import { back, counts } from './contract.ts'
 
@@ -37,6 +34,15 @@ describe('the counters of an instance', () => {
     assert.equal(routes.size, maxRoutes + 1)
     assert.deepEqual(routes.get(''), counts({ m: 3, r: 3, 17: 3 }))
     assert.ok(!routes.has('GET /0'))
+  })
+
+  test('tell client errors from server errors, and shorten names', () => {
+    const counters = new ResponseCounters()
+    const config = {}
+    for (const status of [200, 399, 400, 499, 500, 599]) counters.observe(request('/a', 'GET', config), status, 1)
+    assert.deepEqual(counters.takeStep(), counts({ r: 6, c: 2, s: 2, 17: 6 }))
+    counters.observe(request(`/${'x'.repeat(200)}`), 200, 1)
+    assert.deepEqual([...counters.takeRoutes().keys()], ['GET /a', `GET /${'x'.repeat(195)}`])
   })
 
   test('count routes of one name together', () => {
@@ -83,6 +89,26 @@ describe('what readers get', () => {
     assert.deepEqual((await pointsOf(store, late, '15m', start + stepMs)).points, [])
   })
 
+  test('covers the whole range, in steps of ten seconds or a minute', async () => {
+    const store = new MemoryHistoryStore()
+    const asked: [kind: string, starts: readonly number[]][] = []
+    store.counts = async (kind, starts) => {
+      asked.push([kind, starts])
+      return []
+    }
+    const now = 1_800_000_000_000
+    for (const range of ['15m', '1h', '24h'] as const) await pointsOf(store, now + 5_000, range, 0)
+    assert.deepEqual(
+      asked.map(([kind, starts]) => [kind, starts[0], starts.at(-1), starts.length]),
+      [
+        ['step', now - 900_000, now - stepMs, 90],
+        ['step', now - 3_600_000, now - stepMs, 360],
+        ['minute', now - 86_400_000, now - minuteMs, 1_440],
+      ],
+    )
+    assert.deepEqual(['15m', '1h', '24h', '2h', 'toString', 15].map(isRange), [true, true, true, false, false, false])
+  })
+
   test('is a point for each minute of a day', async () => {
     const store = new MemoryHistoryStore()
     const now = Date.now()
@@ -107,6 +133,11 @@ describe('what readers get', () => {
     for (const at of [start, start - minuteMs])
       await store.add({ ...write, start: at, counts: counts({ n: 1 }), routes })
     const report = await routesOf(store, start + minuteMs)
+    const { routes: late } = await routesOf(store, start + 6 * minuteMs)
+    assert.equal(late[0]?.rps, 0.57, 'since the first minute with requests')
+    const { routes: latest } = await routesOf(store, start + 15 * minuteMs - 1)
+    assert.equal(latest[0]?.requests, 120, 'of the last 15 minutes')
+    assert.deepEqual(await routesOf(store, start + 20 * minuteMs), { windowMs: 900_000, omitted: 0, routes: [] })
     assert.deepEqual(report, {
       ...{ windowMs: 900_000, omitted: 4 },
       routes: [
@@ -121,81 +152,16 @@ describe('what readers get', () => {
       ],
     })
   })
-})
 
-describe('instances that are gone', () => {
-  const now = 1_000_000_000
-  const entry = {
-    ...{ host: 'h', port: 1, zone: 'z', state: 'serving', startedAt: 's1' },
-    lastSeen: now,
-  }
-  const event = (kind: StoredEvent['kind'], at: number, more: object = {}): StoredEvent => ({
-    ...{ id: `${at}-0`, kind, at, text: kind, instance: 'a', version: '1', pool: 'p' },
-    ...more,
-  })
-  const departed = async (...events: StoredEvent[]) => {
-    const departures = new Departures(new MemoryHistoryStore())
-    for (const each of events) departures.apply(each)
-    return departures.list(now)
-  }
-
-  test('are those that have not come back', async () => {
-    const [gone, ...others] = await departed(event('started', now - 5), event('lost', now - 4, { entry }))
-    assert.deepEqual(others, [])
-    assert.deepEqual(gone, {
-      ...{ id: 'a', host: 'h', port: 1, version: '1', pool: 'p', zone: 'z', reason: 'lost', detail: 'lost' },
-      ...{ state: 'serving', lastSeen: now, at: now - 4 },
-    })
-    for (const kind of ['started', 'ready'] as const)
-      assert.deepEqual(await departed(event('lost', now - 4, { entry }), event(kind, now - 3)), [])
-    assert.deepEqual(await departed(event('lost', now - 86_400_001, { entry })), [], 'a day later')
-  })
-
-  test('have the exit reason, in any order of the reports', async () => {
-    const killed = event('killed', now - 3, { version: undefined, pool: undefined, text: 'SIGKILL' })
-    for (const events of [
-      [event('lost', now - 4, { entry }), killed],
-      [killed, event('lost', now - 2, { entry })],
-    ]) {
-      const [gone, ...others] = await departed(...events)
-      assert.deepEqual(others, [])
-      assert.partialDeepStrictEqual(gone, { reason: 'killed', detail: 'SIGKILL', host: 'h', version: '1', at: now - 3 })
+  test('is at most 200 routes, and the number of all others', async () => {
+    const store = new MemoryHistoryStore()
+    const start = Date.now() - (Date.now() % minuteMs)
+    const names = Array.from({ length: 2 * maxRoutes }, (_, i) => `GET /${i}`)
+    for (const [i, at] of [start, start - minuteMs].entries()) {
+      const routes = new Map(names.slice(i * 150, i * 150 + maxRoutes).map((name) => [name, counts({ r: 1 })]))
+      await store.add({ ...write, start: at, counts: counts({ n: 1 }), routes })
     }
+    const { routes, omitted } = await routesOf(store, start + minuteMs)
+    assert.deepEqual([routes.length, omitted, routes[49]?.requests, routes[50]?.requests], [maxRoutes, 150, 2, 1])
   })
-
-  test('tell the processes of one id apart', async () => {
-    const second = event('lost', now - 2, { entry: { ...entry, startedAt: 's2', host: 'h2' } })
-    const [gone] = await departed(event('stopped', now - 4, { entry }), second)
-    assert.partialDeepStrictEqual(gone, { reason: 'lost', host: 'h2', at: now - 2 })
-  })
-
-  test('are bounded', async () => {
-    const many = Array.from({ length: maxDeparted + 5 }, (_, i) =>
-      event('stopped', now - 1_000 + i, { instance: `i${i}` }),
-    )
-    const gone = await departed(...many)
-    assert.deepEqual([gone.length, gone[0]?.id, gone.at(-1)?.id], [maxDeparted, `i${maxDeparted + 4}`, 'i5'])
-  })
-})
-
-test('keeps a bounded number of events while the store is unavailable, with their times', async () => {
-  let time = 0
-  const store = new MemoryHistoryStore()
-  const record = store.record.bind(store)
-  let isDown = true
-  store.record = async (event, options) => {
-    if (isDown) throw new Error('unavailable')
-    return record(event, options)
-  }
-  const outbox = new Outbox(store, () => ++time)
-  for (let i = 1; i <= maxWaiting + 20; i++) outbox.add({ kind: 'deploy-step', text: `${i}` })
-  await outbox.send()
-  isDown = false
-  await outbox.send()
-  const events = await store.events({ limit: 500 })
-  assert.equal(events.length, maxWaiting)
-  assert.deepEqual([events[0]?.text, events[0]?.at, events.at(-1)?.text], ['120', 120, '21'])
-  outbox.add({ kind: 'deploy-step', text: 'last' })
-  await outbox.send()
-  assert.equal((await store.events({ limit: 1 }))[0]?.text, 'last')
 })

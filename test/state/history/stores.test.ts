@@ -3,9 +3,10 @@ import { describe, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { RedisHistoryStore } from '../../../src/state/history/redis-store.ts'
-import { keptMs, maxEvents, minuteMs } from '../../../src/state/history/store.ts'
+import { goneMs, keptMs, limitMs, maxEvents, maxGone, minuteMs } from '../../../src/state/history/store.ts'
 import { keysOf } from '../../../src/state/redis/index.ts'
 import { ownRedis } from '../own-redis.ts'
+import { scriptClock } from '../redis-clock.ts'
 import { back, contract, counts } from './contract.ts'
 
 contract('memory', () => new MemoryHistoryStore())
@@ -34,8 +35,13 @@ describe('in Redis', () => {
       const ttl = await own.client.pttl(`shop:history-${kind}-${at}:{all}`)
       assert.ok(ttl > keptMs[kind] - 60_000 && ttl <= keptMs[kind], kind)
     }
-    assert.ok((await own.client.pttl('shop:history-gone:{all}')) > 0)
-    assert.ok((await own.client.pttl('shop:history-limits:{all}')) > 0)
+    for (const [kind, most] of [
+      ['gone', goneMs],
+      ['limits', limitMs],
+    ] as const) {
+      const ttl = await own.client.pttl(`shop:history-${kind}:{all}`)
+      assert.ok(ttl > most - 60_000 && ttl > 0 && ttl <= most, `${kind}: ${ttl} ms`)
+    }
     await Promise.all(
       Array.from({ length: maxEvents + 300 }, (_, i) => store.record({ kind: 'deploy-step', text: `${i}` })),
     )
@@ -78,5 +84,25 @@ describe('in Redis', () => {
       assert.equal((await store.routes([start]))[0]?.get('GET /')?.get('3'), 1)
       assert.deepEqual(await store.unrecorded(['a 1', 'a 2']), ['a 2'])
     }
+  })
+
+  test('forgets the end of a process after a day, and the oldest of many', async () => {
+    const setTime = scriptClock(own)
+    const now = 1_800_000_000_000
+    await setTime(now)
+    const store = open()
+    const end = (process: string): Promise<boolean> => store.record({ kind: 'lost', text: 'x' }, { process })
+    assert.equal(await store.time(), now)
+    await end('a')
+    for (const [ms, left] of [
+      [goneMs - 1, []],
+      [goneMs, ['a']],
+    ] as const) {
+      await setTime(now + ms)
+      await end('other')
+      assert.deepEqual(await store.unrecorded(['a']), left, `${ms} ms`)
+    }
+    await Promise.all(Array.from({ length: maxGone }, (_, i) => end(`p${i}`)))
+    assert.equal(await own.client.zcard(`f${fleets - 1}:history-gone:{all}`), maxGone)
   })
 })

@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict'
+import { performance } from 'node:perf_hooks'
+import { type TestContext, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { residentMemory } from '../../../src/base/resident-memory.ts'
+import { identity } from '../../../src/instance/identity.ts'
+import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
+import { overload } from '../../../src/instance/overload/index.ts'
+import { type History, history } from '../../../src/state/history/index.ts'
+import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
+import { type HistoryWrite, stepMs } from '../../../src/state/history/store.ts'
+import { peer } from '../registry/fake-peers.ts'
+import { counts } from './contract.ts'
+
+async function start(t: TestContext): Promise<{ app: FastifyInstance; past: History }> {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'shop', id: 'a' })
+  await app.register(overload)
+  await app.register(lifecycle, { signals: false })
+  await app.register(history)
+  app.get('/items/:id', async (_, reply) => reply.code(404).send('none'))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return { app, past: app.fleet.history ?? assert.fail() }
+}
+
+test('an instance writes what it is and what it did with each step, and the rest when it stops', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_800_000_000_000 })
+  t.mock.method(Math, 'random', () => 0)
+  let active = 0
+  const utilizationOf = (now?: { active: number }, before?: { active: number }) =>
+    now && before ? { utilization: now.active - before.active } : { active }
+  t.mock.method(performance, 'eventLoopUtilization', utilizationOf as never)
+  const add = t.mock.method(MemoryHistoryStore.prototype, 'add')
+  const writes = (): HistoryWrite[] => add.mock.calls.map((call) => call.arguments[0])
+  const { app, past } = await start(t)
+  const refused = app.overload.refused as { turn: number; concurrency: number }
+  for (let i = 0; i < 2; i++) await app.inject(`/items/${i}`)
+  Object.assign(refused, { turn: 3, concurrency: 4 })
+  active = 0.25
+  t.mock.timers.tick(stepMs)
+  await turn()
+  const [first] = writes()
+  const { n, u, k, x, r, c, s } = Object.fromEntries(first?.counts ?? [])
+  assert.deepEqual({ n, u, x, r, c, s }, { n: 1, u: 250, x: 7, r: 2, c: 2, s: undefined })
+  const kib = residentMemory() / 1_024
+  assert.ok((k as number) > kib / 2 && (k as number) < kib * 2, `${k} KiB of memory, of ${kib}`)
+  assert.deepEqual([...(first?.routes.keys() ?? [])], ['GET /items/:id'])
+  assert.equal(first?.process, `a ${app.fleet.instance.startedAt}`)
+  assert.partialDeepStrictEqual(first?.back, { kind: 'ready', instance: 'a' })
+  assert.partialDeepStrictEqual(
+    (await past.events({ limit: 10 })).find(({ kind }) => kind === 'limit-hit'),
+    { text: 'sheds load: 7 requests in 10 s' },
+  )
+  Object.assign(refused, { turn: 3, concurrency: 9 })
+  await app.inject('/items/1')
+  t.mock.timers.reset()
+  await app.close()
+  const last = writes().at(-1)
+  const { r: requests, x: shed, ...figures } = Object.fromEntries(last?.counts ?? [])
+  assert.deepEqual([requests, shed, figures.n, figures.k, last?.process], [1, 5, undefined, undefined, ''])
+})
+
+test('the figures of routes are read again after 10 s, and after a failure', async (t) => {
+  let now = 0
+  const { past } = await start(t)
+  t.mock.method(performance, 'now', () => now)
+  const read = t.mock.method(MemoryHistoryStore.prototype, 'routes', async () => [
+    new Map([['GET /', counts({ r: 7, 1: 7 })]]),
+  ])
+  const [{ routes }, again] = await Promise.all([past.routes(), past.routes()])
+  assert.partialDeepStrictEqual(routes, [{ method: 'GET', route: '/', requests: 7 }])
+  assert.deepEqual([again.routes === routes, read.mock.callCount()], [true, 1])
+  now = 10_000
+  await past.routes()
+  assert.equal(read.mock.callCount(), 1)
+  now = 10_001
+  read.mock.mockImplementation(async () => {
+    throw new Error('unavailable')
+  })
+  await assert.rejects(past.routes(), { message: 'unavailable' })
+  await turn()
+  await assert.rejects(past.routes(), { message: 'unavailable' })
+  assert.equal(read.mock.callCount(), 3)
+})
+
+test('a killed instance is recorded with its last entry, unless it has said why it ends', async (t) => {
+  const { app, past } = await start(t)
+  const startedAt = new Date(Date.now() - 60_000).toISOString()
+  const victim = { ...peer('b'), version: '2', pool: 'v2', startedAt, lastSeen: startedAt }
+  app.fleet.peers = () => [app.fleet.self(), victim]
+  const killed = (instance: string, given: object = {}) =>
+    past.post({ kind: 'killed', text: 'SIGKILL', instance, ...given })
+  const gone = async (): Promise<unknown[]> =>
+    (await past.departed()).map(({ id, reason, detail, version, pool, host }) => [
+      id,
+      reason,
+      detail,
+      version,
+      pool,
+      host,
+    ])
+  await past.departed()
+  await killed('b')
+  assert.deepEqual(await gone(), [['b', 'killed', 'SIGKILL', '2', 'v2', 'host-b']], 'at once')
+  await killed('b', { version: '3' })
+  assert.deepEqual(await gone(), [['b', 'killed', 'SIGKILL', '3', 'v2', 'host-b']], 'also when its end was recorded')
+  await killed('z')
+  assert.deepEqual((await gone())[0], ['z', 'killed', 'SIGKILL', null, null, null], 'nobody knows it')
+  await past.post({ kind: 'deploy-started', text: 'b again', instance: 'b' })
+  assert.equal((await past.events({ limit: 1 }))[0]?.kind, 'deploy-started')
+
+  const store = t.mock.method(MemoryHistoryStore.prototype, 'record')
+  const stopped = {
+    id: `${Date.now() + 1_000}-0`,
+    at: Date.now(),
+    kind: 'stopped',
+    text: 'SIGTERM',
+    instance: 'c',
+  } as const
+  t.mock.method(MemoryHistoryStore.prototype, 'events', async () => [stopped])
+  await killed('c')
+  assert.equal(store.mock.callCount(), 0, 'a supervisor only sees its exit code')
+  await killed('d')
+  assert.equal(store.mock.callCount(), 1)
+})
