@@ -15,8 +15,13 @@ import type { Departure } from '../../src/state/history/departed.ts'
 import { maxText } from '../../src/state/history/events.ts'
 import { until } from '../helpers/until.ts'
 
-async function start(t: TestContext, options: object = {}): Promise<{ app: FastifyInstance; url: string }> {
+async function start(
+  t: TestContext,
+  options: object = {},
+  before: (app: FastifyInstance) => unknown = () => {},
+): Promise<{ app: FastifyInstance; url: string }> {
   const app = Fastify()
+  before(app)
   t.after(() => app.close())
   await app.register(identity, { name: 'shop', id: 'shop-1', version: '1.2.3' })
   await app.register(lifecycle, { signals: false })
@@ -110,17 +115,93 @@ describe('the data of the dashboard', () => {
       )
   })
 
+  test('are compressed from 1 KiB on, for clients that accept gzip', async (t) => {
+    const { app, url } = await start(t)
+    const history = app.fleet.history ?? assert.fail()
+    let text = ''
+    history.routes = async () => ({ text }) as never
+    for (const [length, accepted, expected] of [
+      [1_023, 'gzip', undefined],
+      [1_024, 'gzip', 'gzip'],
+      [1_024, 'deflate, GZIP;q=0.001', 'gzip'],
+      [1_024, 'gzip;q=0.000', undefined],
+      [1_024, 'x-gzip, gzipped', undefined],
+    ] as const) {
+      text = 'x'.repeat(length - '{"text":""}'.length)
+      const [encoding, body] = await read(`${url}/routes`, accepted)
+      assert.equal(encoding, expected, `${length} ${accepted}`)
+      const json = encoding ? gunzipSync(body) : body
+      assert.deepEqual(JSON.parse(json.toString()), { text })
+    }
+  })
+
+  test('come from the history with the range, limits and events that the client sent', async (t) => {
+    const { app, url } = await start(t)
+    const history = app.fleet.history ?? assert.fail()
+    const asked: unknown[] = []
+    history.points = async (...given) => ({ stepMs: asked.push(given), points: [] })
+    history.events = async (query) => {
+      asked.push(query)
+      return [{ id: '5-1', at: 5, kind: 'lost', text: 'x', entry: { host: 'h' } as never }]
+    }
+    history.post = async (event) => void asked.push(event)
+    const json = async (query: string): Promise<unknown> => {
+      const response = await fetch(`${url}/${query}`)
+      assert.deepEqual([response.status, response.headers.get('cache-control')], [200, 'no-store'])
+      return response.json()
+    }
+    for (const query of ['history', 'history?range=24h&since=9007199254740991']) await json(query)
+    assert.deepEqual(await json('events'), { events: [{ id: '5-1', at: 5, kind: 'lost', text: 'x' }] })
+    for (const query of ['events?limit=0', 'events?limit=500&before=7-2']) await json(query)
+    const posted = { kind: 'killed', text: 'x', instance: 'b' }
+    const response = await fetch(`${url}/events`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...posted, pool: 'p', at: 1, entry: { host: 'h' } }),
+    })
+    assert.deepEqual([response.status, response.headers.get('cache-control')], [202, 'no-store'])
+    assert.deepEqual(asked, [
+      ['15m', 0],
+      ['24h', Number.MAX_SAFE_INTEGER],
+      { before: undefined, limit: 100 },
+      { before: undefined, limit: 1 },
+      { before: '7-2', limit: 500 },
+      { ...posted, version: undefined },
+    ])
+  })
+
+  test('have all times by the clock of the history, and the database of the instance', async (t) => {
+    const { app, url } = await start(t)
+    Object.assign(app.fleet.history ?? {}, { now: () => Date.now() + 3_600_000 })
+    const begun = Date.now()
+    const { at, redis } = await (await fetch(`${url}/state`)).json()
+    assert.ok(at >= begun + 3_600_000 && at <= Date.now() + 3_600_000, `${at}`)
+    const sinceMs = redis.since - Date.parse(app.fleet.instance.startedAt)
+    assert.ok(sinceMs >= 3_600_000 && redis.since <= at, `${sinceMs} ms`)
+    app.fleet.survey = async () => [{ ...app.fleet.self(), checks: ['mail'], failing: ['mail'] }]
+    const other = await start(t, {}, (own) => own.decorate('databaseState', () => ({ replicas: [] }) as never))
+    const { database } = await (await fetch(`${other.url}/dependencies`)).json()
+    assert.deepEqual(database, { replicas: [] })
+    const { checks } = await (await fetch(`${url}/dependencies`)).json()
+    assert.deepEqual(checks, [{ name: 'mail', critical: false, failing: ['shop-1'], instances: 1 }])
+  })
+
   test('reject queries that they do not understand', async (t) => {
     const { url } = await start(t)
     for (const path of [
       'history?range=2h',
       'history?since=-1',
       'history?since=x',
+      'history?since=9007199254740992',
       'events?before=1',
+      'events?before=1-1&before=2-2',
       'events?limit=501',
+      'events?limit=00000000000000001',
     ]) {
       const response = await fetch(`${url}/${path}`)
-      assert.deepEqual([response.status, (await response.json()).code], [400, 'FLEET_ERR_REQUEST_INVALID'], path)
+      const { code, message } = await response.json()
+      assert.deepEqual([response.status, code], [400, 'FLEET_ERR_REQUEST_INVALID'], path)
+      assert.match(message, new RegExp(`\`${/\?(\w+)/.exec(path)?.[1]}\``))
     }
     for (const range of ['15m', '1h', '24h'])
       assert.deepEqual((await (await fetch(`${url}/history?range=${range}&since=1`)).json()).points, [])
@@ -164,6 +245,8 @@ test('shows an instance either as live or as gone', () => {
   assert.deepEqual(split(both, departure('a', 'killed')), [['b'], ['a']], 'its lease has not ended')
   assert.deepEqual(split(both, departure('a', 'lost')), [['a', 'b'], []], 'it was suspended')
   assert.deepEqual(split(both, departure('a', 'stopped', 500)), [['a', 'b'], []], 'a new process')
+  assert.deepEqual(split(both, departure('a', 'stopped', 1_000)), [['a', 'b'], []], 'when another one ended')
+  assert.deepEqual(split(both, departure('a', 'stopped', 1_001)), [['b'], ['a']])
   assert.deepEqual(split([peer('a', { startedAt: 'now' })], departure('c', 'lost')), [['a'], ['c']])
 })
 

@@ -13,6 +13,7 @@ describe('the sign-in page', () => {
     const response = await fetch(`${url}/fleet`, { headers: page })
     const html = await response.text()
     assert.equal(response.status, 401)
+    assert.equal(response.headers.get('www-authenticate'), 'Bearer')
     assert.equal(response.headers.get('content-type'), 'text/html; charset=utf-8')
     assert.equal(response.headers.get('cache-control'), 'no-store')
     assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
@@ -115,6 +116,13 @@ describe('signing in', () => {
       { ...json, 'x-forwarded-proto': 'https', 'x-forwarded-for': '192.0.2.1' },
     )
     assert.match(secure.headers.getSetCookie()[0] ?? '', /; SameSite=Strict; Secure$/)
+    assert.equal(secure.headers.get('cache-control'), 'no-store')
+    const over = await fetch(`${url}/fleet/session`, {
+      method: 'DELETE',
+      headers: { 'sec-fetch-site': 'same-origin', 'x-forwarded-proto': 'https', 'x-forwarded-for': '192.0.2.1' },
+    })
+    assert.match(over.headers.getSetCookie()[0] ?? '', /; Secure$/)
+    assert.equal(over.headers.get('cache-control'), 'no-store')
   })
 
   it('rejects wrong tokens with 401, invalid bodies with 400 and other sites with 403', async (t) => {
