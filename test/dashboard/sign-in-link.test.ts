@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Redis } from 'ioredis'
 import { Tickets } from '../../src/instance/operators/tickets.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startNginx } from '../helpers/nginx.ts'
@@ -33,6 +34,13 @@ server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_s
       seen.add(((await state.json()) as { servedBy: string }).servedBy)
     }
     assert.equal(seen.size, 2, 'both instances accept the cookie')
+  }
+  const client = one.app.redis as Redis
+  const used = await client.keys('shop:operator-link:*')
+  assert.equal(used.length, 4)
+  for (const key of used) {
+    const leftMs = await client.pttl(key)
+    assert.ok(leftMs > 1_000 && leftMs <= 60_000, `a used link is remembered while it is valid: ${leftMs} ms`)
   }
   await redis.stop()
   const lost = await enter(one.url, { code: new Tickets(token).issue('link', 60_000) })

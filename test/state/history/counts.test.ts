@@ -26,12 +26,12 @@ describe('the counters of an instance', () => {
 
   test('name the busiest routes and add up the others', () => {
     const counters = new ResponseCounters()
-    for (let i = 0; i < maxRoutes + 3; i++) {
+    for (let i = 0; i < 203; i++) {
       const route = request(`/${i}`)
       for (let n = 0; n < (i < 3 ? 1 : 2); n++) counters.observe(route, 200, 1)
     }
     const routes = counters.takeRoutes()
-    assert.equal(routes.size, maxRoutes + 1)
+    assert.equal(routes.size, 201)
     assert.deepEqual(routes.get(''), counts({ m: 3, r: 3, 17: 3 }))
     assert.ok(!routes.has('GET /0'))
   })

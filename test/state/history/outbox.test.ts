@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { NewEvent } from '../../../src/state/history/events.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
-import { maxWaiting, Outbox } from '../../../src/state/history/outbox.ts'
+import { Outbox } from '../../../src/state/history/outbox.ts'
 import type { RecordOptions } from '../../../src/state/history/store.ts'
 
 test('keeps a bounded number of events while the store is unavailable, with their times', async () => {
@@ -16,12 +16,12 @@ test('keeps a bounded number of events while the store is unavailable, with thei
     return record(event, options)
   }
   const outbox = new Outbox(store, () => ++time)
-  for (let i = 1; i <= maxWaiting + 20; i++) outbox.add({ kind: 'deploy-step', text: `${i}` })
+  for (let i = 1; i <= 100 + 20; i++) outbox.add({ kind: 'deploy-step', text: `${i}` })
   await outbox.send()
   isDown = false
   await outbox.send()
   const events = await store.events({ limit: 500 })
-  assert.equal(events.length, maxWaiting)
+  assert.equal(events.length, 100)
   assert.deepEqual([events[0]?.text, events[0]?.at, events.at(-1)?.text], ['120', 120, '21'])
   outbox.add({ kind: 'deploy-step', text: 'last' })
   await outbox.send()
@@ -50,14 +50,14 @@ test('records events at once, in their order and with their options, and each of
   assert.deepEqual(recorded[1], ['2', { limit: 'x' }])
   assert.equal(isSent, false)
   // The event that is being recorded is the oldest, and is dropped from those that wait.
-  for (let i = 3; i < maxWaiting + 3; i++) add(`${i}`)
-  for (let i = 0; i < maxWaiting + 1; i++) {
+  for (let i = 3; i < 100 + 3; i++) add(`${i}`)
+  for (let i = 0; i < 100 + 1; i++) {
     replies.shift()?.()
     await turn()
   }
   await sending
   assert.deepEqual(
     recorded.map(([text]) => Number(text)),
-    Array.from({ length: maxWaiting + 2 }, (_, i) => i + 1),
+    Array.from({ length: 100 + 2 }, (_, i) => i + 1),
   )
 })
