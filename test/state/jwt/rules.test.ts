@@ -244,6 +244,23 @@ describe('revocation', () => {
     assert.equal(revocations.size, 1)
   })
 
+  for (const [accessSeconds, life] of [
+    [900, day],
+    [2 * day, 2 * day],
+  ] as const)
+    test(`of a subject lasts ${life} s if access tokens last ${accessSeconds} s, and longer for slow clocks`, async (t) => {
+      const { tokens, revocations, at } = start(t, { lifetimes: { accessSeconds, refreshSeconds: 3600 } })
+      await tokens.revokeAll('ann')
+      for (const [seconds, lasts] of [
+        [life + 65, true],
+        [life + 125, false],
+      ] as const) {
+        at(seconds)
+        await tokens.revokeId('any')
+        assert.equal(revocations.has({ sub: 'ann', iat: startSeconds, exp: 0 }), lasts)
+      }
+    })
+
   test('reaches a token that is in the cache', async (t) => {
     const { tokens, counts } = start(t)
     const { accessToken } = await tokens.issue('ann')
