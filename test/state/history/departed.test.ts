@@ -69,6 +69,15 @@ describe('instances that are gone', () => {
     assert.partialDeepStrictEqual((await departed(...named))[0], { reason: 'killed', at: now - 3, version: '2' })
   })
 
+  test('of which nothing else is known have no place, version and state', async () => {
+    assert.deepEqual(await departed(event('killed', now - 1, { version: undefined, pool: undefined })), [
+      {
+        ...{ id: 'a', host: null, port: null, version: null, pool: null, zone: null, reason: 'killed' },
+        ...{ detail: 'killed', state: null, lastSeen: null, at: now - 1 },
+      },
+    ])
+  })
+
   test('are listed by their last end, newest first', async () => {
     const ended = (instance: string, at: number) => event('stopped', at, { instance })
     const gone = await departed(ended('a', now - 200_000), ended('b', now - 100_000), ended('a', now))

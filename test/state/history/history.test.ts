@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { residentMemory } from '../../../src/base/resident-memory.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
+import { metrics } from '../../../src/instance/metrics/index.ts'
 import { overload } from '../../../src/instance/overload/index.ts'
 import { type History, history } from '../../../src/state/history/index.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
@@ -19,6 +20,7 @@ async function start(t: TestContext): Promise<{ app: FastifyInstance; past: Hist
   await app.register(identity, { name: 'shop', id: 'a' })
   await app.register(overload)
   await app.register(lifecycle, { signals: false })
+  await app.register(metrics)
   await app.register(history)
   app.get('/items/:id', async (_, reply) => reply.code(404).send('none'))
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -60,6 +62,32 @@ test('an instance writes what it is and what it did with each step, and the rest
   const last = writes().at(-1)
   const { r: requests, x: shed, ...figures } = Object.fromEntries(last?.counts ?? [])
   assert.deepEqual([requests, shed, figures.n, figures.k, last?.process], [1, 5, undefined, undefined, ''])
+})
+
+test('events that Redis rejected are sent after the next step, and writes are counted by result', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_800_000_000_000 })
+  t.mock.method(Math, 'random', () => 0)
+  let isDown = true
+  for (const name of ['add', 'record'] as const) {
+    const write = MemoryHistoryStore.prototype[name] as (...given: unknown[]) => Promise<unknown>
+    t.mock.method(MemoryHistoryStore.prototype, name, async function (this: MemoryHistoryStore, ...given: unknown[]) {
+      if (isDown) throw new Error('unavailable')
+      return write.apply(this, given)
+    } as never)
+  }
+  const { app, past } = await start(t)
+  const step = async (): Promise<string[]> => {
+    t.mock.timers.tick(stepMs)
+    for (let i = 0; i < 3; i++) await turn()
+    return (await past.events({ limit: 10 })).map(({ kind, at }) => `${kind} ${at - 1_800_000_000_000}`)
+  }
+  assert.deepEqual(await step(), [])
+  isDown = false
+  assert.deepEqual(await step(), ['ready 0', 'started 0'])
+  const text = await app.metrics.metrics()
+  for (const result of ['written', 'failed'])
+    assert.match(text, new RegExp(`^fleet_history_writes_total\\{result="${result}"\\} 1$`, 'm'))
+  t.mock.timers.reset()
 })
 
 test('the figures of routes are read again after 10 s, and after a failure', async (t) => {
