@@ -6,12 +6,10 @@ import { gunzipSync } from 'node:zlib'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { checksOf } from '../../src/dashboard/dependencies.ts'
 import { dashboard } from '../../src/dashboard/index.ts'
-import { presence } from '../../src/dashboard/state.ts'
 import { databaseState } from '../../src/database/database-state.ts'
 import { identity, type Peer } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { operators } from '../../src/instance/operators/index.ts'
-import type { Departure } from '../../src/state/history/departed.ts'
 import { maxText } from '../../src/state/history/events.ts'
 import { until } from '../helpers/until.ts'
 
@@ -232,22 +230,6 @@ test('names the checks of all instances, failing ones first', () => {
     { name: 'database', critical: true, failing: ['b'], instances: 2 },
     { name: 'mail', critical: false, failing: [], instances: 1 },
   ])
-})
-
-test('shows an instance either as live or as gone', () => {
-  const departure = (id: string, reason: Departure['reason'], at = 2_000): Departure =>
-    ({ id, reason, at }) as unknown as Departure
-  const split = (peers: readonly Peer[], ...departed: Departure[]): string[][] => {
-    const { live, gone } = presence(peers, departed)
-    return [live.map(({ id }) => id), gone.map(({ id }) => id)]
-  }
-  const both = [peer('a'), peer('b')]
-  assert.deepEqual(split(both, departure('a', 'killed')), [['b'], ['a']], 'its lease has not ended')
-  assert.deepEqual(split(both, departure('a', 'lost')), [['a', 'b'], []], 'it was suspended')
-  assert.deepEqual(split(both, departure('a', 'stopped', 500)), [['a', 'b'], []], 'a new process')
-  assert.deepEqual(split(both, departure('a', 'stopped', 1_000)), [['a', 'b'], []], 'when another one ended')
-  assert.deepEqual(split(both, departure('a', 'stopped', 1_001)), [['b'], ['a']])
-  assert.deepEqual(split([peer('a', { startedAt: 'now' })], departure('c', 'lost')), [['a'], ['c']])
 })
 
 test('reports the database as the instance sees it', () => {
