@@ -29,7 +29,7 @@ test('an instance has each of its values in the column of that name', () => {
     degraded: ['y', 'z'],
     lastSeen: new Date(2_000).toISOString(),
   }
-  const row = rowOf(peer('a', { ...values, ...rest }))
+  const row = rowOf(peer('a', { ...values, ...rest } as Partial<Peer>))
   assert.deepEqual(Object.fromEntries(fields.map((name, i) => [name, row[i]])), {
     ...values,
     ...{ startedAt: 1_000, lastSeen: 2_000, loop: 0.8, failing: ['x', 'y', 'z'] },

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { KeyRing, keysFrom } from '../../../src/state/jwt/keys.ts'
 import { MemoryTokenStore } from '../../../src/state/jwt/memory-store.ts'
 import { type Revocation, Revocations } from '../../../src/state/jwt/revocations.ts'
+import type { TokenStore } from '../../../src/state/jwt/store.ts'
 import { Tokens } from '../../../src/state/jwt/tokens.ts'
 import { secret } from './contract.ts'
 
@@ -10,7 +11,7 @@ test('a revocation is stored while an instance whose clock is slow accepts the t
   const now = 1_800_000_000
   t.mock.timers.enable({ apis: ['Date'], now: now * 1000 })
   const ring = new KeyRing(keysFrom([secret]))
-  const store = new MemoryTokenStore()
+  const store: TokenStore = new MemoryTokenStore()
   const stored: Revocation[] = []
   store.record = async (revocation) => void stored.push(revocation)
   let announced = 0
