@@ -62,7 +62,7 @@ describe('what readers get', () => {
     // One instance with 90 requests of up to 10 ms, and another one with 10 of up to a second.
     await store.add({ ...write, start, counts: counts({ n: 1, r: 90, c: 5, 33: 90, u: 200, k: 1_000 }) })
     await store.add({ ...write, start, counts: counts({ n: 1, r: 10, s: 3, x: 2, 66: 10, u: 600, k: 3_000 }) })
-    await store.add({ ...write, start: start + stepMs, counts: counts({ n: 1 }) })
+    await store.add({ ...write, start: start + stepMs, counts: counts({ n: 1, u: 250, k: 1_000 }) })
     await store.add({ ...write, start: start + 2 * stepMs, counts: counts({ n: 1 }) })
     const late = start + 2 * stepMs + 4_000
     const { points } = await pointsOf(store, late, '15m', 0)
@@ -73,7 +73,7 @@ describe('what readers get', () => {
       },
       {
         ...{ at: start + stepMs, instances: 1, requests: 0, clientErrors: 0, serverErrors: 0, shed: 0 },
-        ...{ p50: null, p95: null, p99: null, loop: 0, memory: 0 },
+        ...{ p50: null, p95: null, p99: null, loop: 0.25, memory: 1_024_000 },
       },
     ])
     const early = await pointsOf(store, late - 1, '1h', 0)
@@ -87,6 +87,16 @@ describe('what readers get', () => {
       [start + stepMs],
     )
     assert.deepEqual((await pointsOf(store, late, '15m', start + stepMs)).points, [])
+  })
+
+  test('has no instances if one only wrote what it did until it stopped', async () => {
+    const store = new MemoryHistoryStore()
+    const start = Date.now() - (Date.now() % minuteMs) - minuteMs
+    await store.add({ ...write, start, counts: counts({ r: 3 }) })
+    for (const range of ['15m', '24h'] as const) {
+      const { points } = await pointsOf(store, start + 2 * minuteMs, range, 0)
+      assert.partialDeepStrictEqual(points, [{ at: start, instances: 0, requests: 3, loop: 0, memory: 0 }])
+    }
   })
 
   test('covers the whole range, in steps of ten seconds or a minute', async () => {
