@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
+import Fastify from 'fastify'
+import { identity } from '../../../src/instance/identity.ts'
+import { broadcast } from '../../../src/state/broadcast/index.ts'
+import { jwt } from '../../../src/state/jwt/index.ts'
 import { RedisTokenStore } from '../../../src/state/jwt/redis-store.ts'
-import type { Revocation } from '../../../src/state/jwt/revocations.ts'
+import { type Revocation, RevocationFeed } from '../../../src/state/jwt/revocations.ts'
+import { redis } from '../../../src/state/redis/index.ts'
 import { ownRedis, testKey } from '../own-redis.ts'
 import { scriptClock } from '../redis-clock.ts'
+import { secret } from './contract.ts'
 
 const own = ownRedis()
 const setRedisTime = scriptClock(own)
@@ -92,4 +98,24 @@ describe('the log of revocations in Redis', () => {
     const { more, revocations } = await store.since(page.cursor)
     assert.deepEqual([more, revocations.map(({ id }) => id)], [false, ['1001']])
   })
+})
+
+test('an instance reads it at once after an announcement, anew after a lost connection, and not once it is closed', async (t) => {
+  const calls: string[] = []
+  for (const name of ['pull', 'restart', 'close'] as const)
+    t.mock.method(RevocationFeed.prototype, name, () => void calls.push(name))
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'feed' })
+  await app.register(redis, { client: own.client })
+  await app.register(broadcast)
+  const subscribe = t.mock.method(app.fleet, 'subscribe')
+  await app.register(jwt, { secret })
+  const { arguments: given } = subscribe.mock.calls.find((call) => call.arguments[0] === 'fleet:jwt') ?? assert.fail()
+  const [, announced, events] = given
+  announced(null)
+  events?.onReconnect?.()
+  assert.deepEqual(calls, ['pull', 'restart'])
+  await app.close()
+  assert.deepEqual(calls, ['pull', 'restart', 'close'])
 })

@@ -93,6 +93,7 @@ async function build(options: RateLimitOptions, peers?: number) {
   app.get('/own', { config: { rateLimit: { max: 3, timeWindow: windowMs } } }, handler)
   app.get('/user', { config: { rateLimit: perUser(2) } }, handler)
   app.get('/share', { config: { rateLimit: { max: 7, timeWindow: windowMs, scope: 'instance' } } }, handler)
+  app.get('/never', { config: { rateLimit: { max: 0, timeWindow: windowMs, scope: 'instance' } } }, handler)
   app.get('/login', { config: { rateLimit: authentication() } }, handler)
   app.get('/reset-password', { config: { rateLimit: authentication() } }, handler)
   const get = (url: string, remoteAddress = '10.0.0.1', headers: Record<string, string> = {}) =>
@@ -169,6 +170,27 @@ describe('a limit', () => {
       const { admitted } = await build({}, peers)
       assert.equal(await admitted(9, '/share'), share)
     })
+
+  test('of 0 with the scope of an instance admits nothing', async () => {
+    const { admitted } = await build({}, 3)
+    assert.equal(await admitted(2, '/never'), 0)
+  })
+
+  test('is shared by the instances of the last second', async (t) => {
+    let passed = 1_000
+    const { app, admitted } = await build({}, 7)
+    t.mock.method(performance, 'now', () => passed)
+    let reads = 0
+    app.fleet.peers = () => {
+      reads++
+      return [app.fleet.self()]
+    }
+    assert.deepEqual([await admitted(3, '/share'), reads], [3, 1])
+    passed = 1_999
+    assert.deepEqual([await admitted(1, '/share'), reads], [1, 1])
+    passed = 2_000
+    assert.deepEqual([await admitted(1, '/share'), reads], [1, 2])
+  })
 })
 
 describe('without Redis', () => {
