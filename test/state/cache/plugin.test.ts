@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict'
-import { after, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { metrics } from '../../../src/instance/metrics/index.ts'
+import { broadcast } from '../../../src/state/broadcast/index.ts'
+import { TieredCache } from '../../../src/state/cache/cache.ts'
 import { type CacheOptions, cache } from '../../../src/state/cache/index.ts'
+import { TieredStore } from '../../../src/state/cache/tiered-store.ts'
+import { redis } from '../../../src/state/redis/index.ts'
+import { ownRedis } from '../own-redis.ts'
 import { code } from './contract.ts'
 
 const apps: FastifyInstance[] = []
@@ -50,4 +55,31 @@ test('counts reads by outcome, every label value from the start', async () => {
     'fleet_cache_bytes 1',
   ])
     assert.ok(text.includes(`${line}\n`), line)
+})
+
+describe('with Redis', () => {
+  const own = ownRedis()
+
+  test('expires its memory when messages are lost and when they return, and receives them in between', async (t) => {
+    const connected = t.mock.method(TieredStore.prototype, 'setConnected')
+    const received = t.mock.method(TieredCache.prototype, 'receive')
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(redis, { client: own.client })
+    await app.register(broadcast)
+    const subscribe = t.mock.method(app.fleet, 'subscribe')
+    await app.register(cache)
+    const [name, listener, events] = subscribe.mock.calls[0]?.arguments ?? assert.fail()
+    assert.equal(name, 'cache')
+    connected.mock.resetCalls()
+    events?.onLost?.()
+    events?.onReconnect?.()
+    assert.deepEqual(
+      connected.mock.calls.map((call) => call.arguments),
+      [[false], [true]],
+    )
+    const message = { kind: 'key', name: 'a', from: 'other' }
+    listener(message)
+    assert.deepEqual(received.mock.calls.at(-1)?.arguments, [message])
+  })
 })

@@ -21,6 +21,7 @@ describe('the counters of an instance', () => {
     const routes = counters.takeRoutes()
     assert.deepEqual([...routes.keys()], ['GET /a', 'POST /a', 'GET unknown'])
     assert.deepEqual(routes.get('GET /a'), counts({ r: 2, c: 1, 33: 2 }))
+    assert.deepEqual(routes.get('POST /a'), counts({ r: 1, s: 1, 0: 1 }))
     assert.equal(counters.takeRoutes().size, 0)
   })
 
