@@ -37,6 +37,8 @@ async function build(): Promise<FastifyInstance> {
   route('/cookies/:name', { cookies: 'ignore' })
   route('/age/:name', { maxAge: 60 })
   route('/few/:name', { maxEntries: 2 })
+  for (const stale of ['staleWhileRevalidateMs', 'staleIfErrorMs'])
+    route(`/${stale}/:name`, { ttlMs: 1_000, maxEntries: 1, [stale]: 60_000 })
   return app
 }
 
@@ -198,6 +200,16 @@ describe('a response', () => {
     for (const _ of [1, 2, 3]) stored.push(await isStored('/few'))
     assert.deepEqual(stored, [true, true, false])
   })
+
+  for (const stale of ['staleWhileRevalidateMs', 'staleIfErrorMs'])
+    test(`counts until its life is over, with its \`${stale}\``, async (t) => {
+      t.mock.timers.enable({ apis: ['Date'], now: 1_800_000_000_000 })
+      assert.equal(await isStored(`/${stale}`), true)
+      t.mock.timers.tick(61_000)
+      assert.equal(await isStored(`/${stale}`), false)
+      t.mock.timers.tick(6_100)
+      assert.equal(await isStored(`/${stale}`), true)
+    })
 
   test('is stored 600 times a minute for one client', async () => {
     sent = { status: 200, headers: {} }
