@@ -71,7 +71,7 @@ export class ResponseCache {
     const { ttlMs, tags, staleWhileRevalidateMs, staleIfErrorMs } = route
     const options = { staleWhileRevalidateMs, staleIfErrorMs, tags: typeof tags === 'function' ? tags(request) : tags }
     try {
-      const stored = await this.#app.cache.getOrSet(keyOf(target), ttlMs, fetch, options)
+      const stored = await this.#app.cache.getOrSet(keyOf(route, target), ttlMs, fetch, options)
       reply.header('cache-status', `fleet; ${status}`)
       return isCachedResponse(stored) ? send(request, reply, stored) : undefined
     } catch (error) {
@@ -129,8 +129,9 @@ function isUnambiguous(url: string): boolean {
   return parsed !== null && parsed.pathname + parsed.search === url
 }
 
-function keyOf(target: readonly (string | null)[]): string {
-  const key = JSON.stringify(target)
+/** Routes of one URL may differ by a constraint that is neither the host nor a header in `vary`. */
+function keyOf({ id }: CachedRoute, target: readonly (string | null)[]): string {
+  const key = JSON.stringify([id, ...target])
   return `http:${key.length <= 400 ? key : hash('sha256', key, 'base64url')}`
 }
 

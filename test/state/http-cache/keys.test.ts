@@ -226,3 +226,31 @@ describe('a flood of made-up URLs', () => {
     assert.equal(await send('/page?d', '198.51.100.2'), 200)
   })
 })
+
+test('routes of one URL that differ by a constraint of the app never get the responses of each other', async () => {
+  const tenant = {
+    name: 'tenant',
+    storage() {
+      const handlers = new Map<string, unknown>()
+      return {
+        get: (name: string) => handlers.get(name) ?? null,
+        set: (name: string, handler: unknown) => void handlers.set(name, handler),
+      }
+    },
+    validate() {},
+    deriveConstraint: ({ headers }: { headers: Record<string, string> }) => headers['x-tenant'],
+  }
+  for (const order of [
+    ['a', 'none', 'b'],
+    ['none', 'a', 'b'],
+  ]) {
+    const app = await build({ routerOptions: { constraints: { tenant } } as never })
+    for (const name of ['a', 'b'])
+      app.get('/of', { ...config(), constraints: { tenant: name } as never }, async () => `of ${name}`)
+    app.get('/of', config(), async () => 'of none')
+    for (const name of [...order, ...order]) {
+      const headers: Record<string, string> = name === 'none' ? {} : { 'x-tenant': name }
+      assert.equal((await app.inject({ url: '/of', headers })).body, `of ${name}`)
+    }
+  }
+})
