@@ -14,11 +14,11 @@ import { type HistoryWrite, stepMs } from '../../../src/state/history/store.ts'
 import { peer } from '../registry/fake-peers.ts'
 import { counts } from './contract.ts'
 
-async function start(t: TestContext): Promise<{ app: FastifyInstance; past: History }> {
+async function start(t: TestContext, sheds = true): Promise<{ app: FastifyInstance; past: History }> {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(identity, { name: 'shop', id: 'a' })
-  await app.register(overload)
+  if (sheds) await app.register(overload)
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
   await app.register(history)
@@ -87,6 +87,18 @@ test('events that Redis rejected are sent after the next step, and writes are co
   const text = await app.metrics.metrics()
   for (const result of ['written', 'failed'])
     assert.match(text, new RegExp(`^fleet_history_writes_total\\{result="${result}"\\} 1$`, 'm'))
+  t.mock.timers.reset()
+})
+
+test('an instance that sheds no load writes its figures', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_800_000_000_000 })
+  t.mock.method(Math, 'random', () => 0)
+  const add = t.mock.method(MemoryHistoryStore.prototype, 'add')
+  await start(t, false)
+  t.mock.timers.tick(stepMs)
+  await turn()
+  const { counts: written } = add.mock.calls[0]?.arguments[0] ?? assert.fail()
+  assert.deepEqual([written.get('n'), written.has('k'), written.has('x')], [1, true, false])
   t.mock.timers.reset()
 })
 

@@ -254,3 +254,18 @@ test('routes of one URL that differ by a constraint of the app never get the res
     }
   }
 })
+
+test('the handler of a cached response sees the address of no client', async () => {
+  const app = await build()
+  const { client } = (await app.inject({ url: '/page', remoteAddress: '127.0.0.1' })).json()
+  assert.deepEqual([client[0], client[2], client[3]], ['192.0.2.0', '192.0.2.0', '192.0.2.0'])
+})
+
+test('a route with more responses than it may store is logged once', async () => {
+  const lines: string[] = []
+  const app = await build({ logger: { level: 'warn', stream: { write: (line: string) => void lines.push(line) } } })
+  for (let i = 0; i < 6; i++) await app.inject(`/few?${i}`)
+  const [line, ...others] = lines.filter((text) => text.includes('maxEntries'))
+  assert.match(line ?? '', /cache: \/few has more than 3 responses/)
+  assert.deepEqual(others, [])
+})
