@@ -8,6 +8,7 @@ import { identity } from '../../../src/instance/identity.ts'
 import { lifecycle } from '../../../src/instance/lifecycle/index.ts'
 import { metrics } from '../../../src/instance/metrics/index.ts'
 import { overload } from '../../../src/instance/overload/index.ts'
+import type { NewEvent } from '../../../src/state/history/events.ts'
 import { type History, history } from '../../../src/state/history/index.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { type HistoryWrite, stepMs } from '../../../src/state/history/store.ts'
@@ -88,6 +89,24 @@ test('events that Redis rejected are sent after the next step, and writes are co
   for (const result of ['written', 'failed'])
     assert.match(text, new RegExp(`^fleet_history_writes_total\\{result="${result}"\\} 1$`, 'm'))
   t.mock.timers.reset()
+})
+
+test('an instance writes its last counts before the event of its end, because it would count as back after that', async (t) => {
+  const { app } = await start(t)
+  await turn()
+  await app.inject('/items/1')
+  const order: unknown[] = []
+  const { add, record } = MemoryHistoryStore.prototype
+  t.mock.method(MemoryHistoryStore.prototype, 'add', function (this: MemoryHistoryStore, write: HistoryWrite) {
+    order.push(`counts of ${write.counts.get('r')} request`)
+    return add.call(this, write)
+  })
+  t.mock.method(MemoryHistoryStore.prototype, 'record', function (this: MemoryHistoryStore, event: NewEvent) {
+    order.push(event.kind)
+    return record.call(this, event)
+  })
+  await app.close()
+  assert.deepEqual(order, ['draining', 'counts of 1 request', 'stopped'])
 })
 
 test('an instance that sheds no load writes its figures', async (t) => {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { FleetError } from '../../../src/base/errors.ts'
-import { ClientQuota } from '../../../src/state/client-quota.ts'
 import { MemoryRecordStore } from '../../../src/state/session/memory-store.ts'
 import {
   applyChanges,
@@ -213,33 +212,5 @@ describe('a session in memory', () => {
       assert.equal(load(cookie), undefined, JSON.stringify(cookie))
     for (const text of ['', '{}', '{"cookie":{}}', '{"cookie":[]\n}', '{"cookie":{}\n,\n}', null])
       assert.equal(parseRecord('1', text), undefined, String(text))
-  })
-})
-
-describe('the quota of anonymous sessions', () => {
-  const request = (address: string) => ({ socket: { remoteAddress: address }, headers: {} }) as never
-
-  test('admits `perMinute` requests of a client and `totalPerMinute` of all, and reports each rejection', (t) => {
-    let clock = 1000
-    t.mock.method(performance, 'now', () => clock)
-    const exceeded: unknown[] = []
-    const quota = new ClientQuota({ perMinute: 2, totalPerMinute: 3 }, (...args) => exceeded.push(args))
-    const ask = (address: string) => quota.admits(request(address))
-    assert.deepEqual([ask('10.0.0.1'), ask('10.0.0.1'), ask('10.0.0.1')], [true, true, false])
-    assert.deepEqual([ask('10.0.0.2'), ask('10.0.0.2'), ask('10.0.0.3')], [true, false, false])
-    const total = [undefined, false]
-    assert.deepEqual(exceeded, [['10.0.0.1', true], total, total])
-    clock += 59_999
-    assert.equal(ask('10.0.0.3'), false)
-    clock += 1
-    assert.deepEqual([ask('10.0.0.1'), ask('10.0.0.1'), ask('10.0.0.1')], [true, true, false])
-    assert.deepEqual(exceeded.at(-1), ['10.0.0.1', true])
-  })
-
-  test('counts a request once, whatever the response, and no request of the app itself', () => {
-    const quota = new ClientQuota({ perMinute: 1, totalPerMinute: 10 }, () => undefined)
-    const [first, second] = [request('10.0.0.1'), request('10.0.0.1')]
-    for (const _ of [1, 2, 3]) assert.deepEqual([quota.admits(first), quota.admits(second)], [true, false])
-    for (const _ of [1, 2]) assert.equal(quota.admits({} as never), true)
   })
 })
