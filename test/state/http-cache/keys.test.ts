@@ -269,3 +269,16 @@ test('a route with more responses than it may store is logged once', async () =>
   assert.match(line ?? '', /cache: \/few has more than 3 responses/)
   assert.deepEqual(others, [])
 })
+
+test('the id of an internal request is worth nothing once its response is there', async () => {
+  const app = await build()
+  let id: unknown
+  app.get('/id', config(), async ({ headers }) => {
+    id = headers['x-fleet-cache-load']
+    return 'x'
+  })
+  await app.inject('/id')
+  assert.match(String(id), /^[\da-f-]{36}$/)
+  const { headers } = await app.inject({ url: '/id', headers: { 'x-fleet-cache-load': String(id) } })
+  assert.equal(headers['cache-status'], 'fleet; hit')
+})

@@ -253,6 +253,20 @@ for (const isSlow of [false, true])
     })
   })
 
+test('a session that gets a new id leaves the list of its user', async (t) => {
+  const { send, put, store } = await recorded(t)
+  const cookie = put('s', '"userId":"ann"')
+  store.addToUser('ann', 's')
+  const { body } = await send(
+    async (request) => {
+      await request.session.regenerate(['userId'])
+      return { id: request.session.sessionId }
+    },
+    [cookie],
+  )
+  assert.deepEqual(store.idsOfUser('ann'), [body.id])
+})
+
 describe('anonymous sessions beyond the limit', () => {
   test('are not saved, but those that are stored or have a login are', async (t) => {
     const { send, put } = await recorded(t, { anonymous: { perMinute: 1 } })
