@@ -208,3 +208,18 @@ describe('session.options()', () => {
     assert.deepEqual(same.calls, ['read', 'merge "cookie"'])
   })
 })
+
+test('a session that is reloaded after its end has the signed id of the new session', async (t) => {
+  const { send, put, store } = await recorded(t)
+  const { body } = await send(
+    async (request) => {
+      store.destroy('s')
+      await request.session.reload()
+      const { sessionId, encryptedSessionId } = request.session
+      return { sessionId, encryptedSessionId }
+    },
+    [put('s')],
+  )
+  assert.notEqual(body.sessionId, 's')
+  assert.equal(body.encryptedSessionId, signed(body.sessionId))
+})
