@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { channel } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
 import { type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -12,6 +13,7 @@ import type { NewEvent } from '../../../src/state/history/events.ts'
 import { type History, history } from '../../../src/state/history/index.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { type HistoryWrite, stepMs } from '../../../src/state/history/store.ts'
+import { until } from '../../helpers/until.ts'
 import { peer } from '../registry/fake-peers.ts'
 import { counts } from './contract.ts'
 
@@ -109,6 +111,34 @@ test('an instance writes its last counts before the event of its end, because it
   assert.deepEqual(order, ['draining', 'counts of 1 request', 'stopped'])
 })
 
+test('an instance closes once the event of its end is recorded, or after half a second, and records nothing later', async (t) => {
+  for (const isSilent of [false, true]) {
+    const { app } = await start(t)
+    await turn()
+    const recorded: string[] = []
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    const record = t.mock.method(MemoryHistoryStore.prototype, 'record', (event: NewEvent) => {
+      recorded.push(event.kind)
+      return promise
+    })
+    let isClosed = false
+    const closing = app.close().then(() => {
+      isClosed = true
+    })
+    await until(() => recorded.length > 0)
+    for (let i = 0; i < 20; i++) await turn()
+    assert.equal(isClosed, false)
+    if (!isSilent) resolve(true)
+    await closing
+    const { length } = recorded
+    for (const name of ['fleet:check', 'fleet:leader'])
+      channel(name).publish({ instance: 'a', check: 'x', job: 'x', status: 'down', critical: false, error: null })
+    await turn()
+    assert.equal(recorded.length, length)
+    record.mock.restore()
+  }
+})
+
 test('an instance that sheds no load writes its figures', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_800_000_000_000 })
   t.mock.method(Math, 'random', () => 0)
@@ -163,6 +193,8 @@ test('a killed instance is recorded with its last entry, unless it has said why 
   await past.departed()
   await killed('b')
   assert.deepEqual(await gone(), [['b', 'killed', 'SIGKILL', '2', 'v2', 'host-b']], 'at once')
+  const told = (await past.events({ limit: 10 })).map(({ kind }) => kind)
+  assert.deepEqual(told, ['killed', 'ready', 'started'], 'once')
   await killed('b', { version: '3' })
   assert.deepEqual(await gone(), [['b', 'killed', 'SIGKILL', '3', 'v2', 'host-b']], 'also when its end was recorded')
   await killed('z')
@@ -181,6 +213,8 @@ test('a killed instance is recorded with its last entry, unless it has said why 
   t.mock.method(MemoryHistoryStore.prototype, 'events', async () => [stopped])
   await killed('c')
   assert.equal(store.mock.callCount(), 0, 'a supervisor only sees its exit code')
-  await killed('d')
+  await past.post({ kind: 'deploy-step', text: 'c is replaced', instance: 'c' })
   assert.equal(store.mock.callCount(), 1)
+  await killed('d')
+  assert.equal(store.mock.callCount(), 2)
 })
