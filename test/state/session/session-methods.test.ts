@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { FleetError } from '../../../src/base/errors.ts'
 import { type Handler, recorded, signed } from './recorded.ts'
 
 describe('session.save()', () => {
@@ -222,4 +223,18 @@ test('a session that is reloaded after its end has the signed id of the new sess
   )
   assert.notEqual(body.sessionId, 's')
   assert.equal(body.encryptedSessionId, signed(body.sessionId))
+})
+
+test('a save that the store rejects is not repeated for the error response', async (t) => {
+  const { send, put, store } = await recorded(t)
+  const merge = t.mock.method(store, 'merge', () => {
+    throw new FleetError('FLEET_ERR_SESSION_TOO_LARGE')
+  })
+  const { status, body } = await send(
+    ({ session }) => {
+      session.b = 1
+    },
+    [put('s')],
+  )
+  assert.deepEqual([status, body.code, merge.mock.callCount()], [413, 'FLEET_ERR_SESSION_TOO_LARGE', 1])
 })

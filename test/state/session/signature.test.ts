@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
+import { Signer as Hmac } from '@fastify/cookie'
 import Fastify, { type FastifyRequest } from 'fastify'
 import { isHttps } from '../../../src/instance/client-key.ts'
 import { identity } from '../../../src/instance/identity.ts'
@@ -42,6 +43,22 @@ describe('the signature of a session cookie', () => {
     // The end of the cookie is the same, and is the key of the cache of accepted signatures.
     for (const _ of [1, 2]) assert.deepEqual(signer.unsign(`an-${good}`), rejected)
     assert.equal(signer.unsign(good).value, 'the-id')
+  })
+
+  test('is remembered for the last 10,000 that were accepted, and for none that was rejected', (t) => {
+    const signer = new CookieSigner([current], 'sha256')
+    const all = Array.from({ length: 10_001 }, (_, i) => signer.sign(`id-${i}`))
+    const checked = t.mock.method(Hmac.prototype, 'unsign')
+    const countOf = (...cookies: string[]): number => {
+      checked.mock.resetCalls()
+      for (const cookie of cookies) signer.unsign(cookie)
+      return checked.mock.callCount()
+    }
+    assert.equal(countOf(...all.slice(0, 10_000)), 10_000)
+    assert.equal(countOf(...all.slice(0, 10_000)), 0)
+    assert.equal(countOf(...all.slice(10_000), ...all.slice(1)), 1)
+    assert.equal(countOf(all[0] as string), 1, 'the oldest one was dropped')
+    assert.equal(countOf('x.y', 'x.y'), 2)
   })
 
   test('may be that of an older secret, which asks for a new cookie, each time', () => {
