@@ -22,7 +22,7 @@ export const defaults: ResolvedIdempotency = {
   scope: undefined,
 }
 
-export type Respond = { status?: number; body?: string; headers?: Record<string, string> }
+type Respond = { status?: number; body?: string; headers?: Record<string, string> }
 
 /** A route with an {@link IdempotencyHandler} over the given store. */
 export async function build(
