@@ -182,6 +182,26 @@ describe('a value in Redis', () => {
     invalidations.close()
   })
 
+  test('has a pending invalidation until the last one is sent, although an earlier one was', async (t) => {
+    const { store, shared, pass } = open(t)
+    const { invalidations } = store
+    shared.isDown = true
+    await invalidations?.send('key', 'a')
+    const reply = Promise.withResolvers<void>()
+    const lost = shared.delete
+    shared.delete = () => reply.promise
+    pass(1_000)
+    shared.delete = lost
+    await invalidations?.send('key', 'a')
+    reply.resolve()
+    for (let i = 0; i < 20; i++) await Promise.resolve()
+    assert.equal(invalidations?.isPending('key', 'a'), true)
+    shared.isDown = false
+    pass(1_000)
+    for (let i = 0; i < 20; i++) await Promise.resolve()
+    assert.equal(invalidations?.isPending('key', 'a'), false)
+  })
+
   test('keeps at most 10,000 pending invalidations, and drops the oldest', async (t) => {
     const { store, shared } = open(t)
     const { invalidations } = store

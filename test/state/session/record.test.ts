@@ -78,6 +78,22 @@ describe('the index of a user', () => {
     assert.deepEqual(calls.splice(0), [['remove', 'ann', '2'], ['remove', 'ann', '3'], stale[1]])
     assert.deepEqual([sessions.counts.destroyed, sessions.counts.created], [2, 3])
   })
+
+  test('lives as long as a session whose lifetime is extended, or a day after a login without that', (t) => {
+    t.mock.method(Date, 'now', () => now)
+    const store = new MemoryRecordStore()
+    const lives: unknown[] = []
+    store.addToUser = (...[user, , life]: unknown[]) => void lives.push([user, life])
+    const sessions = new Sessions(store)
+    sessions.create('1', {}, {})
+    sessions.update('1', { userId: 'ann' }, sessions.snapshot({}))
+    const month = 30 * 86_400_000
+    sessions.update('1', { userId: 'ann' }, sessions.snapshot({ userId: 'ann' }), { expires: now + month })
+    assert.deepEqual(lives, [
+      ['ann', 86_400_000],
+      ['ann', month],
+    ])
+  })
 })
 
 describe('overlapping changes', () => {
