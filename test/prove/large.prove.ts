@@ -18,7 +18,7 @@ interface Idle {
   readonly own: number
 }
 
-/** What an idle fleet costs. Each instance beats every two seconds, and signs its facts again every five minutes: that is later. */
+/** What an idle fleet costs. Each instance beats every six seconds, and signs its facts again every five minutes: that is later. */
 async function idle(fleet: CrowdedFleet, client: Redis, instances: number, ms: number): Promise<Idle> {
   const own = async (): Promise<number> => (await fleet.all('cpu')).reduce((sum, cpu) => sum + cpu, 0)
   const began = performance.now()
