@@ -60,7 +60,8 @@ prove(
     const redis = await startRedis()
     const client = new Redis(redis.port)
     proof.t.after(() => client.disconnect())
-    const env = { REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, CROWD_LIMIT: limit }
+    const secrets = { SESSION_SECRET: secret, JWT_SECRET: secret }
+    const env = { REDIS_URL: redis.url, REDIS_COMMAND_TIMEOUT: 10_000, ...secrets, CROWD_LIMIT: limit }
     const fleet = new CrowdedFleet(proof.pick(2, 4), env)
     const leaders = async (): Promise<number> => (await fleet.all('leading')).reduce((sum, count) => sum + count, 0)
 
