@@ -16,11 +16,12 @@ export function npm(args: readonly string[], cwd: string): Promise<{ stdout: str
 
 /**
  * Packs this package once for all test files of a run, which have the same parent process: two builds at once would
- * overwrite each other.
+ * overwrite each other. `TEST_PACKAGE` names one that is packed already.
  *
  * @returns the path of the tarball
  */
 export async function packed(): Promise<string> {
+  if (process.env.TEST_PACKAGE) return process.env.TEST_PACKAGE
   mkdirSync(cache, { recursive: true })
   const hourAgo = Date.now() - 3_600_000
   for (const name of readdirSync(cache)) {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { until } from '../helpers/until.ts'
 import type { Verbs } from './fixtures/crowd.ts'
@@ -60,7 +61,12 @@ export class CrowdedFleet {
 
   /** Waits until every instance knows so many that serve. */
   async knows(count: number): Promise<void> {
-    const known = async (): Promise<boolean> => (await this.all('peers')).flat().every((size) => size === count)
+    const known = async (): Promise<boolean> => {
+      if ((await this.all('peers')).flat().every((size) => size === count)) return true
+      // Each look makes every member list its peers anew, in the process that also has to read them.
+      await sleep(1000)
+      return false
+    }
     await until(known, { timeoutMs: 600_000, what: `${count} instances that all know each other` })
   }
 }

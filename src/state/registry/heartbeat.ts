@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { within } from '../../base/within.ts'
 import type { Peer } from '../../instance/identity.ts'
 import { throttle } from '../throttle.ts'
 import { entryOf, type GoneListener, Peers } from './peers.ts'
@@ -28,6 +29,8 @@ export interface HeartbeatParts {
 const sampleSize = 8
 /** Maximum age of the figures that `survey()` returns, ms. */
 const surveyMs = 500
+/** How long the start of an instance waits at most until it knows its peers, ms. Fastify ends a boot that takes 10 s. */
+const startMs = 5000
 /** Minimum interval of reads caused by messages, so that many changes at once cause few reads, ms. */
 const minIntervalMs = 50
 /** And 1 ms per peer, so that all instances together cause at most a thousand reads per second. */
@@ -98,6 +101,13 @@ export class Heartbeat {
   /** The process behind an instance's id. */
   bootOf(id: string): string | undefined {
     return this.#peers.bootOf(id)
+  }
+
+  /** Reads the directory for the first time, so that an instance that serves knows its peers. Resolves in time in any case. */
+  async start(limitMs: number = startMs): Promise<void> {
+    const outcome = await within(limitMs, this.beat())
+    if (outcome === 'late')
+      this.#parts.log.warn({ limitMs }, 'registry: Redis is slow; serving before all peers are known')
   }
 
   /** Adds this instance to the directory. */

@@ -168,7 +168,7 @@ function joinFleet(
   })
   app.addHook('onReady', async () => {
     fleet.subscribe<RegistryMessage>(channel, listen, { onReconnect: () => heartbeat.restart() })
-    await heartbeat.beat()
+    await heartbeat.start()
   })
   app.addHook('onClose', async () => {
     heartbeat.close()

@@ -41,6 +41,16 @@ function open(t: TestContext) {
 }
 
 describe('a heartbeat', () => {
+  test('does not hold up the start of an instance for longer than its limit', async (t) => {
+    const { heartbeat, directory, logged } = open(t)
+    directory.reply = () => new Promise((done) => setImmediate(done, { ...nothing, more: true }))
+    await heartbeat.start(20)
+    assert.match(logged.join(), /warn registry: Redis is slow; serving before/)
+    directory.reply = async () => nothing
+    await heartbeat.start(60_000)
+    assert.equal(logged.length, 1)
+  })
+
   test('comes three times per lease, and renews for 55 % of it', async (t) => {
     const pass = clock(t)
     const { heartbeat, beats } = open(t)
