@@ -122,7 +122,8 @@ describe('memory metrics', () => {
     const limit = heapUsed / (await share('fleet_heap_utilization'))
     const { heap_size_limit } = getHeapStatistics()
     assert.ok(limit > heap_size_limit / 2 && limit < heap_size_limit * 2, `${limit}`)
-    const aggregator = (name: string): unknown => (app.metrics.getSingleMetric(name) as { aggregator?: string }).aggregator
+    const aggregator = (name: string): unknown =>
+      (app.metrics.getSingleMetric(name) as { aggregator?: string }).aggregator
     assert.equal(aggregator('fleet_heap_utilization'), 'max', 'of several workers the fullest heap counts')
     assert.equal(aggregator('fleet_memory_utilization'), 'sum', 'the workers share one limit')
   })
