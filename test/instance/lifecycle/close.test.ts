@@ -105,6 +105,16 @@ describe('app.close()', () => {
     assert.deepEqual(await args(true), await args(false))
   })
 
+  it('passes a callback with two parameters the error and a function', async () => {
+    const app = Fastify()
+    await app.register(lifecycle, options)
+    await listen(app)
+    const args = await new Promise<unknown[]>((resolve) => {
+      ;(app.close as (listener: unknown) => unknown)((error: unknown, done: unknown) => resolve([error, typeof done]))
+    })
+    assert.deepEqual(args, [null, 'function'])
+  })
+
   it('closes an app that never listened at once, without a drain', async () => {
     const app = Fastify()
     await app.register(lifecycle, { ...options, drainDelayMs: 600_000 })
