@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import type { Server } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
+import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { describe, it } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
@@ -12,6 +14,7 @@ import { get, pair } from '../front.ts'
 import type { Upstream } from '../upstream.ts'
 
 const file = (name: string): string => readFileSync(new URL(`../fixtures/localhost.${name}`, import.meta.url), 'utf8')
+const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n'
 const tls = { key: file('key'), cert: file('crt') }
 
 describe('a request that ends', () => {
@@ -91,16 +94,14 @@ describe('close()', () => {
     return { proxy, socket, pending, reply: () => reply() }
   }
 
-  it('leaves WebSockets open while a request is in flight, then ends them, and at last the operators’ listener', async () => {
+  it('leaves WebSockets open while a request is in flight, then ends them, and at last the operators’ listener', async (t) => {
     const { proxy, socket, pending, reply } = await busy(60_000)
     const closed = proxy.close()
-    await until(() => !proxy.server.listening)
-    // More than one check of idle connections.
-    for (let i = 0; i < 3; i++) {
-      const echo = once(socket, 'message')
-      socket.send('still there')
-      assert.equal(String((await echo)[0]), 'still there')
-    }
+    const { mock } = t.mock.method(proxy.server as Server, 'closeIdleConnections')
+    await until(() => mock.callCount() > 2, { what: 'checks of idle connections' })
+    const echo = once(socket, 'message')
+    socket.send('still there')
+    assert.equal(String((await echo)[0]), 'still there')
     assert.equal((await get(`${proxy.adminUrl}/ready`)).status, 503)
     const ended = once(socket, 'close')
     reply()
@@ -109,8 +110,13 @@ describe('close()', () => {
     await assert.rejects(get(`${proxy.adminUrl}/live`, { headers: { connection: 'close' } }))
   })
 
-  it('cuts WebSockets at the deadline', async () => {
-    const { proxy, socket, pending } = await busy(100)
+  it('cuts requests and WebSockets at the deadline, also those whose client does not end its side', async () => {
+    const { proxy, socket, pending } = await busy(300)
+    const port = Number(proxy.address?.port)
+    const stubborn = connect({ port, host: '127.0.0.1', allowHalfOpen: true }).on('error', () => undefined)
+    stubborn.write(send('/', `${upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n`))
+    assert.match(String((await once(stubborn, 'data'))[0]), /^HTTP\/1\.1 101 /)
     await Promise.all([once(socket, 'close'), assert.rejects(pending), proxy.close()])
+    stubborn.destroy()
   })
 })

@@ -167,19 +167,6 @@ describe('a TCP proxy', () => {
     assert.deepEqual([proxy.targets[0]?.served, proxy.targets[0]?.failed], [1, 0])
   })
 
-  it('frees the place of a client that leaves the queue', async () => {
-    const only = await peer(() => undefined)
-    const { port, proxy } = await proxyTo([], { targets: [{ url: only.url, maxConnections: 1 }] })
-    const { waitingRoom } = proxy.balancer.context
-    const first = connect(port, '127.0.0.1')
-    await until(() => proxy.targets[0]?.inflight === 1)
-    const waiting = connect(port, '127.0.0.1')
-    await until(() => waitingRoom.length === 1, { what: 'a client that waits' })
-    waiting.destroy()
-    await until(() => waitingRoom.length === 0, { what: 'the end of the wait' })
-    for (const socket of [first, waiting]) socket.on('error', () => undefined).destroy()
-  })
-
   it('gives up a target that does not accept the connection within connectTimeoutMs, and uses another', async (t) => {
     const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
     const { port, proxy } = await proxyTo(peers, {
