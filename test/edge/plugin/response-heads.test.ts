@@ -24,3 +24,18 @@ it('a redirect to any target of the balancer leads to the route, and one to anot
     for (const _ of [one, two]) assert.equal((await get(`${url}/api/q`)).headers.location, expected)
   }
 })
+
+it('a response without a body has no length, which some clients would wait for', async () => {
+  const [upstream] = await startUpstreams(1)
+  let status = 204
+  if (upstream) upstream.handler = (_, response) => response.writeHead(status, { 'content-length': '0', a: '1' }).end()
+  const app = Fastify()
+  atEnd(() => app.close())
+  app.register(proxy, { targets: [upstream?.url ?? ''] })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (status of [204, 205, 200]) {
+    const { headers, ...response } = await get(url)
+    assert.deepEqual([response.status, headers.a], [status, '1'])
+    assert.equal(headers['content-length'], status === 200 ? '0' : undefined, String(status))
+  }
+})
