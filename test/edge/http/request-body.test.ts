@@ -78,7 +78,7 @@ describe('a body that is streamed', () => {
         throw cause
       })(),
     ) as unknown as IncomingMessage
-    await assert.rejects(Array.fromAsync(streamBody(broken, 0, () => undefined)), {
+    await assert.rejects(Readable.from(streamBody(broken, 0, () => undefined)).toArray(), {
       code: 'FLEET_ERR_REQUEST_INVALID',
       cause,
     })
