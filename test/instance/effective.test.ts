@@ -77,6 +77,7 @@ describe('the trusted proxies', () => {
       [undefined, 1, 'some'],
       ['127.0.0.1', undefined, 'some'],
       [2, undefined, 'some'],
+      [32, undefined, 'some'],
       [true, ['loopback'], 'all'],
       [undefined, true, 'all'],
       [undefined, ['0.0.0.0/0'], 'all'],

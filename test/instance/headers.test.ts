@@ -92,6 +92,16 @@ describe('headers that name the instance', () => {
     assert.deepEqual([await header(app, 'x-session-shared'), await header(app, 'x-stateless')], ['false', 'false'])
   })
 
+  it('are left out one by one', async (t) => {
+    const { app } = await serve(t, { names: { ready: false, requestId: false, responseTime: false } })
+    const { headers: sent } = await app.inject('/takes/0')
+    const names = ['x-load-balancer-ready', 'x-request-id', 'x-response-time', 'x-instance-id', 'false']
+    assert.deepEqual(
+      names.map((name) => name in sent),
+      [false, false, false, true, false],
+    )
+  })
+
   it('have no invalid name', async () => {
     for (const name of ['', 'a b', 'a:b', 'ä'])
       await assert.rejects(async () => await Fastify().register(headers, { names: { ready: name } }), {
