@@ -111,8 +111,7 @@ export class Router {
     if (position === Number.POSITIVE_INFINITY) return this.#onPrimary(operation, true)
     const replica = this.set.pick(position)
     if (replica) return this.#onReplica(operation, replica, position, this.set.replicas.length)
-    if (position === 0 || this.#waitMs === 0 || !this.set.available)
-      return this.#onPrimary(operation, position > 0 && this.set.available)
+    if (this.#waitMs === 0 || !this.set.available) return this.#onPrimary(operation, this.set.available)
     return this.set
       .await(position, this.#waitMs)
       .then((caughtUp) =>

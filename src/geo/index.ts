@@ -172,8 +172,9 @@ function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, 
     if (exempt || (method !== 'GET' && method !== 'HEAD') || !originalUrl.startsWith('/')) return
     if (hosts.has(headers.host ?? '')) return
     const { country, place } = request.geo
+    // This region counts as healthy, so one that is down never comes first.
     const [best] = regions.rank(country, place)
-    if (!best || best.name === own || !best.healthy) return
+    if (!best || best.name === own) return
     // Neither a country nor a distance led to this region; it is only the first one.
     if (!place && (country === undefined || !best.countries.has(country))) return
     reply.header('Cache-Control', 'no-store')

@@ -165,6 +165,15 @@ describe('a replica', () => {
     assert.equal(replica.replayed, 0)
   })
 
+  it('that is another server now, such as a new primary at its address, has none of the old positions', async () => {
+    const { server, replica } = watched()
+    await replica.ask()
+    assert.equal(replica.replayed, 0x5000)
+    Object.assign(server, { server: 'another', standby: false })
+    await replica.ask()
+    assert.equal(replica.replayed, 0)
+  })
+
   it('averages its response times, of which the newest counts a fifth', async (t) => {
     const at = clock(t)
     const { replica } = watched()

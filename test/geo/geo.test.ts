@@ -220,6 +220,41 @@ describe('redirect', () => {
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/api/v1/geo/endpoint'), 200)
   })
 
+  it('is not stored by caches, and concerns no probe, upgrade or request in absolute form', async () => {
+    const instance = await app({ edges: ['127.0.0.1'], regions, redirect: true }, 'eu')
+    const foreign = { host: 'www.example.com', 'cf-ipcountry': 'SG' }
+    const sent = await instance.inject({ url: '/where', headers: foreign })
+    assert.deepEqual([sent.statusCode, sent.headers['cache-control']], [307, 'no-store'])
+    const upgrade = { ...foreign, connection: 'upgrade', upgrade: 'websocket' }
+    assert.equal((await instance.inject({ url: '/where', headers: upgrade })).statusCode, 200)
+    const probed = Fastify()
+    after(() => probed.close())
+    await probed.register(identity, { region: 'eu' })
+    await probed.register(geo, { edges: ['127.0.0.1'], regions, redirect: true, probe: { type: 'off' } })
+    probed.get('/probe', { config: { probe: true } }, async () => 'ok')
+    probed.get('/where', async () => 'here')
+    const status = async (url: string): Promise<number> => (await probed.inject({ url, headers: foreign })).statusCode
+    assert.deepEqual([await status('/probe'), await status('/where')], [200, 307])
+  })
+
+  it('does not lead to a region that is down', async () => {
+    const [other] = await startUpstreams(1)
+    const instance = await app(
+      {
+        ...{ edges: ['127.0.0.1'], redirect: true, probe: { intervalMs: 30, timeoutMs: 30_000 } },
+        regions: { eu: regions.eu, near: { url: other?.url ?? '', countries: ['SG'] } },
+      },
+      'eu',
+    )
+    const headers = { host: 'www.example.com', 'cf-ipcountry': 'SG' }
+    const status = async (): Promise<number> => (await instance.inject({ url: '/where', headers })).statusCode
+    await until(async () => (await status()) === 307)
+    other?.kill()
+    await until(async () => (await status()) === 200, { what: 'the region to be down' })
+    const found = (await instance.inject({ url: '/api/v1/geo/endpoint', headers })).json()
+    assert.deepEqual(found.alternatives, [{ region: 'near', endpoint: other?.url, healthy: false }])
+  })
+
   it('requires the own region to be one of the regions', async () => {
     await assert.rejects(app({ regions, redirect: true }), { code: 'FLEET_ERR_OPTION_INVALID' })
     await assert.rejects(app({ regions, redirect: true }, 'moon'), { code: 'FLEET_ERR_OPTION_INVALID' })

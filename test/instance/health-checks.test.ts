@@ -154,6 +154,20 @@ describe('HTTP check', () => {
     assert.deepEqual(paths, ['/200', '/204', '/302', '/399', '/400', '/404', '/503'])
   })
 
+  it('does not wait for the end of a body, and leaves no connection with an unread one', async (t) => {
+    let isClosed = false
+    const server = createServer((_request, response) => {
+      response.on('close', () => {
+        isClosed = true
+      })
+      response.writeHead(200).write('never complete')
+    })
+    const url = `http://127.0.0.1:${await port(t, server, '127.0.0.1')}/`
+    t.after(() => server.closeAllConnections())
+    await httpCheck(url)(signal)
+    await until(() => isClosed, { timeoutMs: 20_000, what: 'the end of the response' })
+  })
+
   it('ends with its signal', async (t) => {
     const silent = await port(
       t,
@@ -183,4 +197,10 @@ describe('TCP check', () => {
       await assert.rejects(async () => tcpCheck(`${host}:${open}`)(signal), { code: 'ECONNREFUSED' })
     })
   }
+
+  it('ends with its signal', async (t) => {
+    const open = await port(t, createTcpServer(), '127.0.0.1')
+    const check = tcpCheck(`127.0.0.1:${open}`)
+    await assert.rejects(async () => check(AbortSignal.abort()), { name: 'AbortError' })
+  })
 })

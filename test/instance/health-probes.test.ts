@@ -96,6 +96,21 @@ describe('built-in checks', () => {
     assert.deepEqual([status, body.ready, body.loadBalancerReady], [503, false, false])
     assert.equal(body.reason, 'failed: memory, disk')
     assert.deepEqual([(await get(app, '/health')).status, (await get(app, '/live')).status], [503, 200])
+    assert.equal((await get(app, '/health/detailed')).status, 503)
+  })
+
+  it('have the limits that are set', async (t) => {
+    full(t)
+    const memory = { maxHeapShare: 1, maxRssShare: 0.96 }
+    const options = { memory, disk: { minFreeShare: 0.049 }, eventLoop: { maxDelayMs: 1_001, maxUtilization: 0.5 } }
+    const app = await build(t, options, { eventLoopDelayMs: 1_001, eventLoopUtilization: 0.5 })
+    assert.equal(app.health.status, 'healthy')
+    const strict = { memory: { ...memory, maxRssShare: 0.95 }, disk: { minFreeShare: 0.05 } }
+    const other = await build(t, { ...options, ...strict }, { eventLoopDelayMs: 1_002 })
+    assert.deepEqual(
+      Object.values(other.health.reports).map(({ status }) => status),
+      ['down', 'down', 'down'],
+    )
   })
 
   it('can be disabled', async (t) => {
@@ -130,6 +145,18 @@ describe('liveness', () => {
 })
 
 describe('probes', () => {
+  it('are not logged as requests', async (t) => {
+    const lines: { req?: { url: string } }[] = []
+    const app = Fastify({ logger: { stream: { write: (line: string) => lines.push(JSON.parse(line)) } } })
+    t.after(() => app.close())
+    await app.register(health)
+    for (const path of ['/live', '/alive', '/ready', '/health', '/other']) await app.inject(path)
+    assert.deepEqual(
+      lines.flatMap(({ req }) => req?.url ?? []),
+      ['/other'],
+    )
+  })
+
   it('report who responds and when', async (t) => {
     const before = Date.now()
     const app = await build(t)

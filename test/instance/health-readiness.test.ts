@@ -97,13 +97,14 @@ describe('a change of a check', () => {
       await app.health.check()
     })
 
-  it('is reported to peers only if the check is critical', async (t) => {
+  it('is reported to peers as failing only if the check is critical', async (t) => {
     const app = await build(t)
     app.health.add('store', () => false)
     app.health.add('search', () => false, { critical: false })
     await app.ready()
     await app.health.check()
-    assert.deepEqual(app.fleet.self().failing, ['store'])
+    const { failing, degraded, checks } = app.fleet.self()
+    assert.deepEqual([failing, degraded, checks], [['store'], ['search'], ['store!', 'search']])
   })
 })
 
@@ -121,6 +122,20 @@ describe('memory metrics', () => {
     const limit = heapUsed / (await share('fleet_heap_utilization'))
     const { heap_size_limit } = getHeapStatistics()
     assert.ok(limit > heap_size_limit / 2 && limit < heap_size_limit * 2, `${limit}`)
+    const aggregator = (name: string): unknown =>
+      (app.metrics.getSingleMetric(name) as { aggregator?: string }).aggregator
+    assert.equal(aggregator('fleet_heap_utilization'), 'max', 'of several workers the fullest heap counts')
+    assert.equal(aggregator('fleet_memory_utilization'), 'sum', 'the workers share one limit')
+  })
+})
+
+describe('the names of checks that peers read', () => {
+  it('have a bounded length', async (t) => {
+    const app = await build(t)
+    const names = Array.from({ length: 9 }, (_, i) => String(i).repeat(512))
+    for (const name of names) app.health.add(name, () => true, { critical: false })
+    await app.ready()
+    assert.deepEqual(app.fleet.self().checks, names.slice(0, 8))
   })
 })
 

@@ -109,4 +109,53 @@ describe('a check runner', () => {
     }
     assert.deepEqual(seen.slice(3), ['degraded', 'down', 'down', 'down', 'down', 'down', 'down', 'up'])
   })
+
+  it('reports duration, time of the last success, and the name of an error without a message', async (t) => {
+    let now = 5_000
+    t.mock.method(performance, 'now', () => now)
+    t.mock.timers.enable({ apis: ['Date'], now: Date.UTC(2026, 0, 2, 3, 4, 5) })
+    const runner = new CheckRunner()
+    let error: Error | undefined
+    const check = (): void => {
+      now += 12.34
+      if (error) throw error
+    }
+    runner.add('a', check, { ...options, critical: false })
+    await runner.runAll()
+    const passed = { critical: false, latencyMs: 12.3, lastSuccess: '2026-01-02T03:04:05.000Z' }
+    assert.deepEqual(runner.reports().a, { ...passed, status: 'up', lastError: null, consecutiveFailures: 0 })
+    t.mock.timers.tick(1_000)
+    error = new RangeError('')
+    await runner.runAll()
+    assert.deepEqual(runner.reports().a, { ...passed, status: 'down', lastError: 'RangeError', consecutiveFailures: 1 })
+  })
+
+  it('tells what is unmet: a check that is not critical only degrades, also before its first run', async () => {
+    const runner = new CheckRunner()
+    runner.add('a', () => false, options)
+    runner.add('b', () => false, { ...options, critical: false })
+    runner.add('c', () => false, { ...options, rise: 1, fall: 2 })
+    assert.deepEqual(runner.unmet(), { down: [], pending: ['a', 'c'], degraded: [] })
+    await runner.runAll()
+    assert.deepEqual(runner.unmet(), { down: ['a', 'c'], pending: [], degraded: ['b'] })
+  })
+
+  it('lets no check outlast its timeout, and passes it a signal that ends then', async () => {
+    const runner = new CheckRunner()
+    const signals: AbortSignal[] = []
+    const hang = (signal: AbortSignal): Promise<never> => {
+      signals.push(signal)
+      return new Promise(() => undefined)
+    }
+    runner.add('a', hang, { ...options, timeoutMs: 20 })
+    // The timer of a signal keeps no process alive.
+    const alive = setInterval(() => undefined, 1_000)
+    await runner.runAll()
+    clearInterval(alive)
+    assert.match(String(runner.reports().a?.lastError), /20 ms/)
+    assert.deepEqual(
+      signals.map(({ aborted }) => aborted),
+      [true],
+    )
+  })
 })

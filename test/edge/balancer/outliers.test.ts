@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, mock } from 'node:test'
 import { type OutlierOptions, Outliers } from '../../../src/edge/balancer/outliers.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
+import { clock } from '../../helpers/clock.ts'
 import { balancerDefaults, stubs } from './stub.ts'
 
 const defaults = balancerDefaults.outliers
@@ -166,4 +167,34 @@ describe('an outlier', () => {
       assert.equal(a?.state, 'up')
     })
   })
+})
+
+describe('a target that was removed', () => {
+  it('no longer counts among the others, whether or not it had responses', () => {
+    watch(3, { consecutive: 0 }, ([a, b, c], outliers) => {
+      times(20, () => outliers.observe(b as Target, true, 5))
+      outliers.observe(a as Target, true, 5)
+      assert.equal(outliers.observe(a as Target, true, 5), false, 'the others fail as often')
+      for (const removed of [b, c]) outliers.forget(removed as Target)
+      assert.equal(outliers.observe(a as Target, true, 5), true)
+    })
+  })
+
+  it('does not come back at the end of its ejection', () => {
+    watch(2, { consecutive: 1 }, ([a, b], outliers) => {
+      outliers.observe(b as Target, false, 5)
+      outliers.observe(a as Target, true, 5)
+      outliers.forget(a as Target)
+      mock.timers.tick(3_600_000)
+      assert.equal(a?.state, 'ejected')
+    })
+  })
+})
+
+it('nothing is checked after the end', (t) => {
+  const time = clock(t)
+  const outliers = new Outliers(defaults, () => [], assert.fail)
+  assert.equal(time.timers(), 1)
+  outliers.close()
+  assert.equal(time.timers(), 0)
 })

@@ -116,6 +116,8 @@ describe('the targets in use', () => {
     for (const target of [a, b]) rotation.move(target, 'down')
     assert.equal(rotation.hasUntried([a]), true)
     assert.equal(rotation.hasOther([]), false)
+    const [primary, backup] = make(['up'], ['up', { backup: true }]) as [Target, Target]
+    assert.equal(rotationOf([primary, backup]).hasUntried([primary]), true, 'a backup')
   })
 
   it('exclude canaries from what is up and from panic while their percentage is 0', (t) => {

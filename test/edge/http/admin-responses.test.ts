@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { describe, it } from 'node:test'
+import { StallGuard } from '../../../src/base/socket-bounds.ts'
 import { createProxy, type ProxyOptions } from '../../../src/edge/http/server.ts'
 import { atEnd } from '../at-end.ts'
 
@@ -50,6 +52,31 @@ describe('the operators’ listener of a proxy', () => {
       },
       { id: 'b', pool: 'v2', url: 'http://127.0.0.1:2', weight: 100, backup: true, ...idle },
     ])
+  })
+
+  it('counts what is in flight, was served and failed, and has the mean latency in hundredths of a millisecond', async (t) => {
+    const { proxy, ask } = await admin()
+    const [target] = proxy.targets
+    assert.ok(target)
+    const now = performance.now()
+    t.mock.method(performance, 'now', () => now)
+    target.latency.observe(12.3456, now)
+    Object.assign(target, { inflight: 1, served: 3, failed: 2 })
+    const [{ inflight, served, failed, latencyMs } = {}] = (await ask('/targets')).json as Record<string, number>[]
+    assert.deepEqual({ inflight, served, failed, latencyMs }, { inflight: 1, served: 3, failed: 2, latencyMs: 12.35 })
+    target.inflight = 0
+  })
+
+  it('watches for clients that do not read their responses, as the proxy itself does', async (t) => {
+    const watched: (number | undefined)[] = []
+    t.mock.method(StallGuard.prototype, 'add', ({ localPort }: Socket) => void watched.push(localPort))
+    const { proxy, ask } = await admin()
+    await ask('/live')
+    assert.deepEqual(watched, [Number(new URL(String(proxy.adminUrl)).port)])
+    watched.length = 0
+    const port = Number(proxy.address?.port)
+    await new Promise((resolve) => httpRequest({ port, path: '/metrics', agent: false }, resolve).end())
+    assert.deepEqual(watched, [port])
   })
 
   it('describes pools, and switches their maintenance and canaries', async () => {

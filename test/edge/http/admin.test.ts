@@ -94,6 +94,21 @@ describe('the admin listener of a proxy', () => {
     }
   })
 
+  it('takes the token of FLEET_ADMIN_TOKEN unless the option sets another', async (t) => {
+    process.env.FLEET_ADMIN_TOKEN = token
+    t.after(() => delete process.env.FLEET_ADMIN_TOKEN)
+    const other = `another ${token}`
+    for (const [admin, valid, invalid] of [
+      [{ port: 0 }, token, other],
+      [{ port: 0, token: other }, other, token],
+    ] as const) {
+      const { proxy } = await pair({ admin })
+      const status = async (given: string): Promise<number> =>
+        (await get(`${proxy.adminUrl}/metrics`, { headers: { authorization: `Bearer ${given}` } })).status
+      assert.deepEqual([await status(valid), await status(invalid)], [200, 404])
+    }
+  })
+
   it('requires a token in production, also on loopback', async (t) => {
     process.env.NODE_ENV = 'production'
     t.after(() => delete process.env.NODE_ENV)

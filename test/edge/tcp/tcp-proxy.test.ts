@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { syncBuiltinESMExports } from 'node:module'
+import net, { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
 import { until } from '../../helpers/until.ts'
@@ -129,6 +130,73 @@ describe('a TCP proxy', () => {
       await talk(port, 'hello'),
       new RegExp(`^PROXY TCP4 127\\.0\\.0\\.1 127\\.0\\.0\\.1 \\d+ ${port}\r\nhello$`),
     )
+  })
+
+  for (const [listen, from, line] of [
+    ['::1', '::1', /^PROXY TCP6 ::1 ::1 \d+ \d+\r\n$/],
+    // A dual-stack listener sees ::ffff:127.0.0.1.
+    ['::', '127.0.0.1', /^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 \d+ \d+\r\n$/],
+  ] as const)
+    it(`sends the address ${from} of a client of ${listen} in its own family`, async () => {
+      const echo = await peer((socket) => socket.pipe(socket))
+      const proxy = createTcpProxy({ targets: [echo.url], probe: quickProbe, proxyProtocol: true })
+      after(() => proxy.close())
+      await proxy.listen({ host: listen })
+      const client = connect(proxy.address?.port ?? 0, from)
+        .setEncoding('utf8')
+        .end()
+      const received = (await client.toArray()).join('')
+      assert.match(received, line)
+      assert.ok(received.includes(` ${proxy.address?.port}\r\n`), 'the port that the client connected to')
+    })
+
+  it('chooses by the address of the client, and counts a connection as served once it is made', async () => {
+    const only = await peer(named('a'))
+    const clients: string[] = []
+    const policy: TcpProxyOptions['policy'] = {
+      pick: (targets, { client }) => {
+        clients.push(client)
+        return targets[0] as never
+      },
+    }
+    const proxy = createTcpProxy({ targets: [only.url], probe: quickProbe, policy })
+    after(() => proxy.close())
+    await proxy.listen({ host: '::' })
+    assert.equal(await talk(proxy.address?.port ?? 0, 'x'), 'a')
+    assert.deepEqual(clients, ['127.0.0.1'])
+    assert.deepEqual([proxy.targets[0]?.served, proxy.targets[0]?.failed], [1, 0])
+  })
+
+  it('gives up a target that does not accept the connection within connectTimeoutMs, and uses another', async (t) => {
+    const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
+    const { port, proxy } = await proxyTo(peers, {
+      connections: { connectTimeoutMs: 50 },
+      probe: { ...quickProbe, intervalMs: 3_600_000 },
+    })
+    const silent = Number(new URL(peers[0]?.url ?? '').port)
+    // A kernel that drops the packets of one target.
+    const original = net.connect
+    const attempts: Socket[] = []
+    t.mock.method(net, 'connect', (options: { port: number }) => {
+      if (options.port !== silent) return original(options as never)
+      const socket = new net.Socket()
+      attempts.push(socket)
+      return socket
+    })
+    syncBuiltinESMExports()
+    t.after(() => {
+      t.mock.restoreAll()
+      syncBuiltinESMExports()
+    })
+    for (let i = 0; i < 2; i++) {
+      const client = new net.Socket().connect(port, '127.0.0.1').setEncoding('utf8').end('x')
+      assert.equal((await client.toArray()).join(''), 'b')
+    }
+    assert.deepEqual(
+      attempts.map(({ destroyed }) => destroyed),
+      [true],
+    )
+    assert.deepEqual([proxy.targets[0]?.state, proxy.targets[0]?.inflight], ['down', 0])
   })
 
   it('forwards HTTP, with HTTP probes', async () => {

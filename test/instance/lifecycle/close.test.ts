@@ -105,6 +105,16 @@ describe('app.close()', () => {
     assert.deepEqual(await args(true), await args(false))
   })
 
+  it('passes a callback with two parameters the error and a function', async () => {
+    const app = Fastify()
+    await app.register(lifecycle, options)
+    await listen(app)
+    const args = await new Promise<unknown[]>((resolve) => {
+      ;(app.close as (listener: unknown) => unknown)((error: unknown, done: unknown) => resolve([error, typeof done]))
+    })
+    assert.deepEqual(args, [null, 'function'])
+  })
+
   it('closes an app that never listened at once, without a drain', async () => {
     const app = Fastify()
     await app.register(lifecycle, { ...options, drainDelayMs: 600_000 })
@@ -116,6 +126,39 @@ describe('app.close()', () => {
     assert.equal('x-fleet-draining' in headers, false)
     await app.close()
     assert.deepEqual(states, ['closed'])
+  })
+
+  it('completes requests of an app whose server listens without Fastify', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(lifecycle, options)
+    const gate = Promise.withResolvers<string>()
+    app.get('/pending', () => gate.promise)
+    await app.ready()
+    await once(app.server.listen(0, '127.0.0.1'), 'listening')
+    const pending = await open((app.server.address() as { port: number }).port, get('/pending'))
+    await until(() => app.fleet.flow?.waiting === 1)
+    const code = app.fleet.shutdown()
+    await until(() => !app.server.listening)
+    gate.resolve('at last')
+    assert.equal(await code, 0)
+    assert.match(pending.received(), /^HTTP\/1.1 200 .*at last$/s)
+  })
+
+  it('waits for the plugins of an app that never listened, however long they take to close', async (t) => {
+    const app = Fastify()
+    await app.register(lifecycle, options)
+    const warn = t.mock.method(app.log, 'warn')
+    let hasClosed = false
+    app.addHook('onClose', async () => {
+      const since = performance.now()
+      // Plugins that are still loading have 300 ms.
+      await until(() => performance.now() - since > 350)
+      hasClosed = true
+    })
+    await app.ready()
+    assert.equal(await app.fleet.shutdown(), 0)
+    assert.deepEqual([hasClosed, warn.mock.callCount()], [true, 0])
   })
 
   it('adds no header about the drain to responses of inject()', async (t) => {

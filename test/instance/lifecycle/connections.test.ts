@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { Server } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Http2Sessions } from '../../../src/base/http2-sessions.ts'
 import { Connections } from '../../../src/instance/lifecycle/connections.ts'
 import type { Response } from '../../../src/instance/lifecycle/in-flight.ts'
 import type { ResolvedBounds } from '../../../src/instance/server-bounds.ts'
@@ -113,6 +114,54 @@ describe('a sweep', () => {
   })
 })
 
+describe('a server with TLS and HTTP/2', () => {
+  /** Its connections, and what became of its sessions. */
+  function secure(t: TestContext) {
+    let now = 10_000
+    t.mock.method(performance, 'now', () => now)
+    const calls: string[] = []
+    for (const name of ['close', 'destroy'] as const)
+      t.mock.method(Http2Sessions.prototype, name, () => void calls.push(name))
+    const connections = new Connections(bounds)
+    const server = Object.assign(new EventEmitter(), { setSecureContext() {}, updateSettings() {} })
+    connections.watch(server as never)
+    const connect = (alpnProtocol: string | false): FakeSocket => {
+      const socket = Object.assign(new FakeSocket(), { alpnProtocol, remoteAddress: '192.0.2.1', remotePort: 1 })
+      server.emit('connection', new FakeSocket())
+      server.emit('secureConnection', socket)
+      return socket
+    }
+    const sweep = async (): Promise<void> => {
+      now += 60_000
+      connections.sweep(250)
+      await nextTurn()
+    }
+    return { connections, calls, connect, sweep }
+  }
+
+  it('counts its connections once, above the encryption', (t) => {
+    const { connections, connect } = secure(t)
+    connect('h2')
+    connect('http/1.1')
+    assert.equal(connections.open, 2)
+  })
+
+  it('leaves the end of HTTP/2 connections to their sessions, which get GOAWAY', async (t) => {
+    const { connections, calls, connect, sweep } = secure(t)
+    const sockets = ['h2', 'http/1.1', false].map((protocol) => connect(protocol as string | false))
+    await sweep()
+    await sweep()
+    assert.deepEqual(
+      sockets.map(({ destroyed }) => destroyed),
+      [false, true, true],
+    )
+    connections.goAway()
+    assert.deepEqual(calls, ['close'])
+    connections.destroy()
+    assert.deepEqual([calls, sockets[0]?.destroyed], [['close', 'destroy'], true])
+  })
+})
+
 describe('requests', () => {
   it('are accepted up to the bound of their connection, and again after one has ended', (t) => {
     const { connections, connect, request } = open(t)
@@ -190,6 +239,13 @@ describe('the listener', () => {
     await Promise.all([connections.stopListening(), arrive()])
     clearInterval(busy)
     assert.ok(turns >= 999 && turns <= 1_001, `${turns} turns`)
+  })
+
+  it('that does not listen is not closed', async (t) => {
+    const { connections } = open(t)
+    const close = t.mock.method(Server.prototype, 'close', () => undefined)
+    await connections.stopListening()
+    assert.equal(close.mock.callCount(), 0)
   })
 
   it('is watched once', (t) => {

@@ -78,6 +78,23 @@ describe('drain', () => {
   })
 })
 
+describe('a shutdown during the boot', () => {
+  it('is not undone by an app that listens after all', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(lifecycle, { signals: false, shutdownTimeoutMs: 60_000 })
+    const gate = Promise.withResolvers<void>()
+    app.fleet.onDrained?.(() => gate.promise)
+    await app.ready()
+    const code = app.fleet.shutdown()
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    assert.equal(app.fleet.state, 'starting')
+    gate.resolve()
+    assert.equal(await code, 0)
+    assert.deepEqual([app.fleet.state, app.server.listening], ['closed', false])
+  })
+})
+
 describe('handover', () => {
   it('closes the connections of requests in flight and of later ones, and reports no drain', async (t) => {
     const { app, port, release, waiting } = await serve(t, { drainDelayMs: 60_000 })

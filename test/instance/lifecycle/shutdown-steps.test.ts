@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { describe, it } from 'node:test'
+import { endStream, rememberSource } from '../../../src/instance/lifecycle/streams.ts'
 import { shutDown, shutdownTimeoutMs, stream, webSocket } from './fake-shutdown.ts'
 
 const quietMs = 250
@@ -133,6 +135,25 @@ describe('shutdown', () => {
     await shutdown.pass(40)
     assert.equal(clients[0]?.terminated, 1)
   })
+})
+
+describe('the source of an event stream', () => {
+  for (const [what, more, last] of [
+    ['is unpiped before the last event and then destroyed', { destroy: true }, ['unpipe', 'end', 'destroy']],
+    ['that cannot be destroyed is unpiped', {}, ['unpipe', 'end']],
+  ] as const)
+    it(what, () => {
+      const steps: string[] = []
+      const response = Object.assign(new EventEmitter(), { end: () => void steps.push('end') })
+      const source = {
+        unpipe: (from: unknown) => void (from === response && steps.push('unpipe')),
+        ...('destroy' in more && { destroy: () => void steps.push('destroy') }),
+      }
+      rememberSource(response as never)
+      response.emit('pipe', source)
+      endStream(response as never)
+      assert.deepEqual(steps, last)
+    })
 })
 
 describe('close of the plugins', () => {

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import Fastify from 'fastify'
+import { proxy } from '../../../src/edge/plugin/index.ts'
+import { atEnd } from '../at-end.ts'
+import { get } from '../front.ts'
+import { startUpstreams } from '../upstream.ts'
+
+it('a redirect to any target of the balancer leads to the route, and one to another server leads there', async () => {
+  const upstreams = await startUpstreams(3)
+  const [one, two, other] = upstreams.map(({ url }) => url)
+  let location = ''
+  for (const upstream of upstreams) upstream.handler = (_, response) => response.writeHead(302, { location }).end()
+  const app = Fastify()
+  atEnd(() => app.close())
+  app.register(proxy, { prefix: '/api', targets: [one as string, two as string], probe: { type: 'off' } })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const [sent, expected] of [
+    [`${one}/x`, '/api/x'],
+    [`${two}/x`, '/api/x'],
+    [`${other}/x`, `${other}/x`],
+  ] as const) {
+    location = sent
+    for (const _ of [one, two]) assert.equal((await get(`${url}/api/q`)).headers.location, expected)
+  }
+})
+
+it('a response without a body has no length, which some clients would wait for', async () => {
+  const [upstream] = await startUpstreams(1)
+  let status = 204
+  if (upstream) upstream.handler = (_, response) => response.writeHead(status, { 'content-length': '0', a: '1' }).end()
+  const app = Fastify()
+  atEnd(() => app.close())
+  app.register(proxy, { targets: [upstream?.url ?? ''] })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (status of [204, 205, 200]) {
+    const { headers, ...response } = await get(url)
+    assert.deepEqual([response.status, headers.a], [status, '1'])
+    assert.equal(headers['content-length'], status === 200 ? '0' : undefined, String(status))
+  }
+})
