@@ -62,6 +62,12 @@ function unread(member: Member, route: Pick<RouteOptions, 'method' | 'url'>, fix
 }
 
 function rejectSpelling(route: RouteOptions): void {
+  const misplaced = (['rateLimit', 'idempotency'] as const).find((member) => Object.hasOwn(route, member))
+  if (misplaced)
+    throw new FleetError(
+      'FLEET_ERR_OPTION_UNKNOWN',
+      `\`${misplaced}\` has no effect beside \`config\`; use \`config.${misplaced}\`; route ${nameOf(route)}`,
+    )
   for (const key of Object.keys(route.config ?? {})) {
     const member = spellings.get(plain(key))
     if (member !== undefined && member !== key)
@@ -100,8 +106,8 @@ export function requireReaders(app: FastifyInstance): void {
   app.addHook('onReady', async () => {
     // Hooks of later plugins may have replaced the object.
     for (const { route, scope } of added.splice(0)) {
-      if (!route.config) continue
       rejectSpelling(route)
+      if (!route.config) continue
       const member = askedIn(route.config, scope, read.get(route))
       if (member) throw unread(member, route, missing)
       known.add(route.config)

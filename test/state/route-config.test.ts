@@ -69,6 +69,15 @@ describe('a mistake in the config of a route ends the boot', () => {
       })
     })
 
+  test('and so does a member beside config', async () => {
+    for (const member of ['rateLimit', 'idempotency']) {
+      const app = await create()
+      app.get('/own', { [member]: { max: 5 } } as object, async () => 'own')
+      const message = new RegExp(`\`${member}\` has no effect .* use \`config\\.${member}\`; route GET /own`)
+      await assert.rejects(async () => app.ready(), { code: unknown, message })
+    }
+  })
+
   test('and members of other plugins, or none, do not', async () => {
     const app = await create()
     app.get('/', { config: { swagger: { hide: true }, cache: undefined } as object }, async () => 'own')
