@@ -59,7 +59,10 @@ export const rateLimitOptions = {
 export type RateLimitOptions = OptionsOf<typeof rateLimitOptions>
 
 declare module '@fastify/rate-limit' {
-  interface RateLimitOptions {
+  // Of routes, which extend it, and of `createRateLimit()`.
+  interface CreateRateLimitOptions {
+    /** Limits of one group share a count. */
+    groupId?: string
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
     scope?: LimitScope
     /** While Redis is unavailable. @default the plugin's `onOutage` */
