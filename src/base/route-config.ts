@@ -1,5 +1,6 @@
 import type { FastifyContextConfig, FastifyInstance, RouteOptions } from 'fastify'
 import { FleetError } from './errors.ts'
+import { hasRoutes } from './internals/fastify.ts'
 import { resolveOptions, type Shape } from './options.ts'
 
 /** Members that a plugin has read, by route. */
@@ -96,8 +97,8 @@ export function warnOfEarlierRoutes(app: FastifyInstance, option: string): void 
  * @throws FLEET_ERR_OPTION_UNKNOWN naming the route, the member and the fix, when the app is ready
  */
 export function requireReaders(app: FastifyInstance): void {
-  const hasRoutes = app.printRoutes() !== '(empty tree)'
-  if (hasRoutes) late.add(app.server)
+  const isLate = hasRoutes(app)
+  if (isLate) late.add(app.server)
   const added: { route: RouteOptions; scope: FastifyInstance }[] = []
   const known = new WeakSet<object>()
   app.addHook('onRoute', function (route) {
@@ -113,7 +114,7 @@ export function requireReaders(app: FastifyInstance): void {
       known.add(route.config)
     }
   })
-  if (hasRoutes)
+  if (isLate)
     app.addHook('onRequest', ({ routeOptions: { config, method = '', url = '' }, server }, _reply, done) => {
       const member = config && !known.has(config) ? askedIn(config, server) : undefined
       done(member && unread(member, { method, url }, tooLate))

@@ -7,6 +7,7 @@ import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { request } from 'undici'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { until } from '../helpers/until.ts'
 import { releases, startFront } from './haproxy.ts'
 
 const fileOf = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -39,6 +40,8 @@ for (const release of releases)
         LB_CANARY: nowhere,
         LB_POOL_V2_CANARY: nowhere,
       })
+      // Its port is open before its socket is there.
+      await until(() => front.api('show info'), { what: 'the runtime API' })
       for (const command of commands.filter((each) => !each.startsWith('show')))
         assert.equal(await front.api(command), '', command)
       assert.match(await front.api('show servers state fleet'), /app-2/)
