@@ -106,7 +106,7 @@ export default defineConfig({
       section(
         'Guide',
         'guide/',
-        'tutorial production-checklist login background-jobs websockets zero-loss-deploys scaling-reads sizing without-redis upgrading',
+        'tutorial production-checklist login background-jobs websockets testing zero-loss-deploys scaling-reads sizing without-redis upgrading',
       ),
       section('For app developers', '', 'compatibility sessions jwt cache limits locks database geo proxy-plugin'),
       section(

@@ -31,7 +31,10 @@ function measure(file) {
   return { ease: 206.835 - 1.015 * perSentence - 84.6 * perWord, perSentence }
 }
 
-const pages = globSync(['README.md', 'CONTRIBUTING.md', 'docs/**/*.md'], { exclude: ['docs/node_modules/**'] })
+const pages = globSync(
+  ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', '{test,bench}/README.md', '{docs,examples}/**/*.md'],
+  { exclude: ['**/node_modules/**'] },
+)
   .map((file) => ({ file, ...measure(file) }))
   .sort((a, b) => a.ease - b.ease)
 for (const { file, ease, perSentence } of pages)

@@ -138,9 +138,14 @@ export class Operators {
   }
 }
 
+/** Codes of OpenSSL for a certificate whose authority Node does not know. */
+const untrusted = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET|VERIFY)_\w+)$/
+
 /** The target does not respond, or is not an instance of a fleet. */
-export const unreachable = (target: Target, why: string): FleetError =>
-  new FleetError('FLEET_ERR_UNREACHABLE', `${target.url}: ${why}`)
+export function unreachable(target: Target, why: string): FleetError {
+  const fix = untrusted.test(why) ? '; set NODE_EXTRA_CA_CERTS to the file of its authority, or pass --insecure' : ''
+  return new FleetError('FLEET_ERR_UNREACHABLE', `${target.url}: ${why}${fix}`)
+}
 
 /** The options of verbs that use the operator API. */
 export const operatorOptions: { readonly token: StringOption; readonly insecure: FlagOption } = {

@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import Fastify from 'fastify'
 import drain from '../../src/cli/commands/drain.ts'
 import ps, { duration } from '../../src/cli/commands/ps.ts'
 import undrain from '../../src/cli/commands/undrain.ts'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
 import type { Peer } from '../../src/instance/identity.ts'
 import { runCommand } from './commands.ts'
 import { type SmallFleet, smallFleet, token } from './small-fleet.ts'
@@ -70,6 +78,21 @@ test('rejects callers without the token, unknown instances and unreachable targe
     assert.equal(said.code, code, said.stderr)
     assert.match(said.stderr, message)
   }
+})
+
+test('tells how to trust the certificate of an authority of your own', async (t) => {
+  const folder = temporaryFolder('tls')
+  const script = fileURLToPath(new URL('../../scripts/make-dev-certs', import.meta.url))
+  execFileSync(script, [folder, '127.0.0.1'], { stdio: 'pipe' })
+  const [cert, key] = ['fullchain.pem', 'key.pem'].map((name) => readFileSync(join(folder, name)))
+  const server = createServer({ cert, key }, (_, response) => response.end('{"instances":[]}'))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => server.close())
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const { code, stderr } = await runCommand(ps, url)
+  assert.equal(code, 2)
+  assert.match(stderr, /FLEET_ERR_UNREACHABLE .*CERT.*; set NODE_EXTRA_CA_CERTS .*--insecure/)
+  assert.equal((await runCommand(ps, url, '--insecure')).code, 0)
 })
 
 test('a development instance without a token accepts local commands', async (t) => {

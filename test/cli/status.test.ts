@@ -39,7 +39,7 @@ test('shows instances, totals, Redis and checks of a fleet with Redis, and that 
     said.stdout,
     /\nINSTANCE +STATE +VERSION +RPS +P95 MS +LOOP % +MEMORY MB +UP +FAILING\nshop-1 +serving +1\.2\.3 /,
   )
-  assert.match(said.stdout, /\nCHECK OF SHOP-2 +STATUS +CRITICAL +LATENCY MS +LAST ERROR\n/)
+  assert.match(said.stdout, /\nChecks of shop-2:\nCHECK +STATUS +CRITICAL +LATENCY MS +LAST ERROR\n/)
   assert.match(said.stdout, /\nredis +up +no +[\d.]+/)
   const { stdout } = await runCommand(status, url, '--token', token, '--json')
   const json = JSON.parse(stdout)

@@ -1,6 +1,7 @@
 // What routes set in their `config`: mistakes end the boot, and each member works.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import rateLimiter from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { fleet } from '../../src/index.ts'
 import { type RedisServer, startRedis } from '../helpers/redis.ts'
@@ -47,6 +48,8 @@ const mistakes: readonly (readonly [config: Record<string, unknown>, code: strin
   [{ idempotency: 0 }, invalid, /`config\.idempotency` must be true or false, or an object/],
   [{ critical: 'yes' }, invalid, /`config\.critical` must be true or false.*"yes"/],
   [{ probe: 1 }, invalid, /`config\.probe` must be true or false/],
+  [{ ratelimit: { max: 5 } }, unknown, /`config\.ratelimit` has no effect; use `config\.rateLimit`/],
+  [{ 'rate-limit': { max: 5 } }, unknown, /`config\.rate-limit` has no effect; use `config\.rateLimit`/],
   [{ audience: 'operator' }, invalid, /`config\.audience` must be one of "probes", "operators".*"operator"/],
 ]
 
@@ -66,6 +69,15 @@ describe('a mistake in the config of a route ends the boot', () => {
       })
     })
 
+  test('and so does a member beside config', async () => {
+    for (const member of ['rateLimit', 'idempotency']) {
+      const app = await create()
+      app.get('/own', { [member]: { max: 5 } } as object, async () => 'own')
+      const message = new RegExp(`\`${member}\` has no effect .* use \`config\\.${member}\`; route GET /own`)
+      await assert.rejects(async () => app.ready(), { code: unknown, message })
+    }
+  })
+
   test('and members of other plugins, or none, do not', async () => {
     const app = await create()
     app.get('/', { config: { swagger: { hide: true }, cache: undefined } as object }, async () => 'own')
@@ -74,6 +86,96 @@ describe('a mistake in the config of a route ends the boot', () => {
     await app.ready()
     assert.equal((await app.inject('/2')).headers['ratelimit-limit'], '3')
   })
+})
+
+const asking = {
+  rateLimit: { config: { rateLimit: { max: 1 } } },
+  idempotency: { config: { idempotency: true } },
+  httpCache: { config: { cache: { ttlMs: 1_000 } } },
+} as const
+
+describe('a member whose plugin', () => {
+  const quiet = { lifecycle: { signals: false }, session: false, jwt: false } as const
+  const without = {
+    rateLimit: { rateLimit: false },
+    idempotency: { idempotency: false },
+    httpCache: { cache: false },
+  } as const
+  const lines: string[] = []
+  function own(): FastifyInstance {
+    const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => void lines.push(line) } } })
+    apps.push(app)
+    return app
+  }
+
+  for (const [name, route] of Object.entries(asking) as [keyof typeof asking, object][]) {
+    const effect = new RegExp(`has no effect, because the plugin \`${name}\` .*; route GET /own`)
+
+    test(`is not registered ends the boot: ${name}`, async () => {
+      for (const options of [without[name], { preset: 'core' as const }]) {
+        const app = own()
+        await app.register(fleet, { ...quiet, ...options })
+        app.register(async (scope) => void scope.get('/own', route, async () => 'own'))
+        await assert.rejects(async () => app.ready(), { code: unknown, message: effect })
+      }
+    })
+
+    test(`is registered after the route fails its requests: ${name}`, async () => {
+      for (const early of [false, true]) {
+        const app = own()
+        const add = (): unknown => app.get('/own', route, async () => 'own')
+        if (early) add()
+        app.register(fleet, quiet)
+        if (!early) add()
+        app.get('/other', async () => 'other')
+        lines.length = 0
+        assert.equal((await app.inject('/own')).statusCode, 500)
+        assert.ok(lines.some((line) => effect.test((JSON.parse(line) as { err?: Error }).err?.message ?? '')))
+        assert.equal((await app.inject('/other')).statusCode, 200)
+      }
+    })
+  }
+
+  test('is off may be left out by a route, or be the app’s own', async () => {
+    const app = own()
+    await app.register(fleet, { ...quiet, rateLimit: false, idempotency: false, cache: false })
+    app.get('/none', { config: { rateLimit: false, idempotency: false, cache: false } }, async () => 'none')
+    await app.register(rateLimiter, { global: false })
+    app.get('/own', asking.rateLimit, async () => 'own')
+    const statuses: number[] = []
+    for (const url of ['/none', '/own', '/own']) statuses.push((await app.inject(url)).statusCode)
+    assert.deepEqual(statuses, [200, 200, 429])
+  })
+
+  test('has an option for all routes warns of those before it', async () => {
+    for (const [options, warns] of [
+      [{ rateLimit: { max: 9 } }, /`rateLimit\.max` does not apply to the routes that were added before/],
+      [{ idempotency: { global: true } }, /`idempotency\.global` does not apply/],
+    ] as const) {
+      const [late, first] = [own(), own()]
+      lines.length = 0
+      await first.register(fleet, { ...quiet, ...options })
+      first.get('/other', async () => 'other')
+      await first.ready()
+      assert.ok(!lines.some((line) => warns.test(line)))
+      late.get('/other', async () => 'other')
+      await late.register(fleet, { ...quiet, ...options })
+      assert.ok(lines.some((line) => warns.test(line)))
+    }
+  })
+})
+
+test('createRateLimit() and rateLimit() reject options that they would ignore', async () => {
+  const app = await create()
+  for (const name of ['createRateLimit', 'rateLimit'] as const) {
+    const rejected = (options: object, code: string, message: RegExp): void =>
+      assert.throws(() => app[name](options), { code, message })
+    rejected({ maximum: 5 }, unknown, new RegExp(`\`${name}\` has no option \`maximum\`; it has \`max\``))
+    rejected({ max: '5' }, invalid, new RegExp(`\`${name}\\.max\` must be a whole number`))
+    rejected({ max: 5, timeWindow: 'soon' }, invalid, new RegExp(`\`${name}\\.timeWindow\` must be .*"soon"`))
+    assert.equal(typeof app[name]({ max: 5, timeWindow: '1 minute' }), 'function')
+    assert.equal(typeof app[name](), 'function')
+  }
 })
 
 describe('while Redis is down, each route', () => {

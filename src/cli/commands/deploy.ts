@@ -23,7 +23,7 @@ const options = {
   version: option('VERSION that the new instances must report (FLEET_VERSION)'),
   color: option('COLOR that they must report (FLEET_COLOR); blue-green sets it'),
   'dry-run': flag('Print the plan without executing it'),
-  timeout: option('MS a program may take, or an instance until it is ready', { default: '60000' }),
+  timeout: option('MS a program may take, or an instance until it is ready, from 1000', { default: '60000' }),
 
   target: option('HOST:PORT of an instance; several times (rolling, canary)', { multiple: true }),
   blue: option('HOST:PORT of an instance of the blue side; several times', { multiple: true }),
@@ -231,7 +231,7 @@ function version(values: Given): string {
   return text
 }
 
-const timeout = (values: Given): number => integerOption('timeout', values.timeout, 1, 3_600_000)
+const timeout = (values: Given): number => integerOption('timeout', values.timeout, 1_000, 3_600_000)
 
 function addresses(option: string, given: readonly string[] | undefined): readonly string[] {
   if (given === undefined) throw usage(`--${option} is missing`)

@@ -43,9 +43,10 @@ function print(status: FleetStatus, healthy: boolean, out: Output): void {
   if (sorted.length > maxRows) out.line(`… and ${sorted.length - maxRows} more, see \`fleet ps\``)
   if (Object.keys(checks).length === 0) return
   out.line()
+  out.line(`Checks of ${checkedBy}:`)
   out.table(
     Object.entries(checks).map(([check, { status, critical, latencyMs, lastError }]) => ({
-      [`check of ${checkedBy}`]: check,
+      check,
       status: out.style(status === 'up' ? 'green' : status === 'down' ? 'red' : 'yellow', String(status)),
       critical: critical === undefined ? '' : critical ? 'yes' : 'no',
       'latency ms': latencyMs ?? undefined,

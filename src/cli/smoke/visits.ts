@@ -24,7 +24,10 @@ export async function visits(context: CheckContext, path: string, results: Check
   }
   results.pass(`${path} starts at ${start} for every client without a cookie`)
   if (first.cookies.length === 0) {
-    return results.fail(`${path} sets no cookie`, 'save something in the session; a secure cookie needs https')
+    return results.fail(
+      `${path} sets no cookie`,
+      'save something in the session; a secure cookie needs https; the log tells if `session.anonymous` limits new sessions',
+    )
   }
   const found = await findCookie(context, path, first, start)
   if (!found) {

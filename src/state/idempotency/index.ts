@@ -9,7 +9,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } f
 import { ensure } from '../../base/ensure.ts'
 import { bool, either, object, resolveOptions } from '../../base/options.ts'
 import { rejectRenamed } from '../../base/renamed-options.ts'
-import { readRouteConfig } from '../../base/route-config.ts'
+import { readRouteConfig, warnOfEarlierRoutes } from '../../base/route-config.ts'
 import { fleetPlugin } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
 import { expose } from '../../instance/metrics/expose.ts'
@@ -38,6 +38,7 @@ const plugin: FastifyPluginAsync<IdempotencyOptions> = async (app, given) => {
   const resolved = resolveOptions('idempotency', idempotencyOptions, given)
   const options = { ...resolved, credentialHeaders: resolved.credentialHeaders.map((name) => name.toLowerCase()) }
   app.fleet.configure('idempotency', options)
+  if (options.global) warnOfEarlierRoutes(app, 'idempotency.global')
   const client = redisOf(app)
   app.fleet.describe('idempotencyStore', client ? 'redis' : 'memory')
   const store = client ? new RedisIdempotencyStore(client, app.redisKey) : new MemoryIdempotencyStore()

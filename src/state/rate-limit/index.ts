@@ -10,7 +10,7 @@ import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { networks } from '../../base/networks.ts'
 import { bool, either, int, list, type OptionsOf, oneOf, resolveOptions, text } from '../../base/options.ts'
-import { readRouteConfig } from '../../base/route-config.ts'
+import { noteRouteConfig, readRouteConfig, warnOfEarlierRoutes } from '../../base/route-config.ts'
 import { clientAddress } from '../../instance/client-key.ts'
 import { asOurs, fleetPlugin, replacedIn } from '../../instance/compat/index.ts'
 import identity from '../../instance/identity.ts'
@@ -20,7 +20,7 @@ import redis, { redisOf } from '../redis/index.ts'
 import { clientOf, subnetOf } from './keys.ts'
 import { MemoryLimitStore } from './memory-store.ts'
 import { RedisLimitStore } from './redis-store.ts'
-import { routeLimit } from './route-options.ts'
+import { routeLimit, routeLimitOptions } from './route-options.ts'
 import type { LimitState } from './store.ts'
 
 export { authentication, byUser, perUser } from './keys.ts'
@@ -59,7 +59,10 @@ export const rateLimitOptions = {
 export type RateLimitOptions = OptionsOf<typeof rateLimitOptions>
 
 declare module '@fastify/rate-limit' {
-  interface RateLimitOptions {
+  // Of routes, which extend it, and of `createRateLimit()`.
+  interface CreateRateLimitOptions {
+    /** Limits of one group share a count. */
+    groupId?: string
     /** All instances count together, or each one enforces its share. @default the plugin's `scope` */
     scope?: LimitScope
     /** While Redis is unavailable. @default the plugin's `onOutage` */
@@ -189,6 +192,7 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   const options = resolveOptions('rateLimit', rateLimitOptions, given)
   const { max, timeWindow, scope, onOutage, allow, ipv6Subnet, headers } = options
   app.fleet.configure('rateLimit', options)
+  if (max !== false) warnOfEarlierRoutes(app, 'rateLimit.max')
   const client = redisOf(app)
   app.fleet.describe('limitStore', client ? 'redis' : 'memory')
 
@@ -197,7 +201,8 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
   let routesOf = app
   app.addHook('onRoute', function (route) {
     routesOf = this
-    if (!isReplaced({ server: this })) readRouteConfig(route, 'rateLimit', routeLimit)
+    if (isReplaced({ server: this })) noteRouteConfig(route, 'rateLimit')
+    else readRouteConfig(route, 'rateLimit', routeLimit)
   })
   const context: LimitContext = {
     shared: client && new RedisLimitStore(client, app.redisKey),
@@ -237,6 +242,16 @@ const plugin: FastifyPluginAsync<RateLimitOptions> = async (app, given) => {
       ),
   }
   await asOurs(app, 'rateLimit', () => rateLimiter(app, settings, () => undefined))
+  for (const name of ['createRateLimit', 'rateLimit'] as const) checkLimiters(app, name)
+}
+
+/** @fastify/rate-limit ignores options that it does not know, and replaces those that it cannot read. */
+function checkLimiters(app: FastifyInstance, name: 'createRateLimit' | 'rateLimit'): void {
+  const create = app[name] as (options?: object) => never
+  app[name] = (options?: object) => {
+    resolveOptions(name, routeLimitOptions, options)
+    return create(options)
+  }
 }
 
 /**

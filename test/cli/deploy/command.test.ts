@@ -140,11 +140,11 @@ describe('the options', () => {
       '--window',
       '5',
       '--timeout',
-      '9',
+      '1009',
     )
     const { forMs, urls } = stepOf(idle, 'steady')
     const { timeoutMs, color } = stepOf(idle, 'ready')
-    assert.deepEqual([forMs, urls, timeoutMs, color], [5, ['http://127.0.0.1:1'], 9, 'green'])
+    assert.deepEqual([forMs, urls, timeoutMs, color], [5, ['http://127.0.0.1:1'], 1009, 'green'])
     const twice = await runCommand(deploy, 'blue-green', ...base, '--blue', three, '--green', three)
     assert.match(twice.stderr, /is listed twice/)
   })
@@ -160,7 +160,8 @@ describe('the options', () => {
       const { code, stderr } = await runCommand(deploy, 'rolling', ...base, ...targets, `--version=${version}`)
       assert.deepEqual([code, /--version (?:is missing|must be)/.test(stderr)], [2, true], version)
     }
-    for (const timeout of ['0', '3600001']) {
+    // 60 stands for seconds elsewhere.
+    for (const timeout of ['0', '60', '999', '3600001']) {
       const { code, stderr } = await runCommand(deploy, 'rolling', ...base, ...targets, '--timeout', timeout)
       assert.deepEqual([code, stderr.includes('--timeout must be')], [2, true], timeout)
     }
