@@ -216,6 +216,7 @@ function show(report: FleetReport, reference: boolean, out: Output): void {
   out.line(`admin token  ${adminToken}`)
   out.line('             FLEET_ADMIN_TOKEN for `fleet ps`, `fleet drain` and curl')
   out.line(`try          ${reference ? loginExample(front.url) : `curl -i ${front.url}/`}`)
+  out.line('logs         `fleet logs` in another terminal, `-f` to follow')
   out.line('Ctrl-C drains everything')
 }
 
