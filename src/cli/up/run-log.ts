@@ -16,7 +16,7 @@ import { LabelledLines } from './lines.ts'
 import { projectFolder } from './needs.ts'
 
 /** Size at which a file is full, bytes. A run keeps two of them. */
-export const maxLogBytes = 5_000_000
+const maxLogBytes = 5_000_000
 /** Number of ports whose logs are kept. */
 const maxLogs = 8
 
