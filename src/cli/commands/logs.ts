@@ -60,7 +60,8 @@ interface Entry {
 
 /** @throws FLEET_ERR_USAGE */
 function chosenFile(): string {
-  const { FLEET_PORT: port } = readEnv()
+  // 0 is a free port, which is known to its `fleet up` only.
+  const port = readEnv().FLEET_PORT || undefined
   const file = port === undefined ? logFiles()[0] : logFile(port)
   if (file !== undefined && (existsSync(file) || existsSync(fullFile(file)))) return file
   const which = port === undefined ? '' : ` on port ${port} (FLEET_PORT)`
