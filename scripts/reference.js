@@ -102,8 +102,8 @@ is unreachable. Every verb prints JSON with \`--json\`; an error is then \`{"err
 \`fleet completion bash\`, \`zsh\` and \`fish\` print completions of verbs, options, values and files. After
 \`npm install --global fastify-fleet\`, \`man fleet\` and \`man fleet-VERB\` show the same as this page.
 
-There is no verb for logs. Instances write lines of JSON to stdout, and what runs them keeps these: \`journalctl -u NAME\`,
-\`docker compose logs\`, \`pm2 logs\`, \`kubectl logs\`, or \`fleet up --logs\` in development.
+\`fleet logs\` reads the logs of \`fleet up\`. In production, instances write lines of JSON to stdout, and what runs them keeps these:
+\`journalctl -u NAME\`, \`docker compose logs\`, \`pm2 logs\` or \`kubectl logs\`.
 
 <!-- Written by scripts/reference.js from src/cli. -->
 

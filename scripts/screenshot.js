@@ -18,7 +18,7 @@ const [wide, low, narrow] = [
 ]
 
 /** Name of the picture, its scenario, view and scheme. README has `light` and `dark`. */
-const pictures = [
+export const pictures = [
   { name: 'light', scenario: 'draining' },
   { name: 'dark', scenario: 'draining', scheme: 'dark' },
   { name: 'healthy' },
@@ -39,6 +39,16 @@ const pictures = [
   { name: 'narrow', scenario: 'killed', viewport: narrow },
 ]
 
+/** What a view shows once its data are there. */
+const filled = {
+  overview: '#charts .line[d^=M]',
+  instances: '#instance-table tbody tr',
+  timeline: '#days li',
+  routes: '#route-table tbody tr',
+  dependencies: '#dependency-redis .state',
+  deploy: '#deploy-steps li',
+}
+
 /** Of the files that the page is made of. */
 export function pageHash() {
   const folder = join(root, 'src/dashboard/assets')
@@ -55,6 +65,11 @@ async function capture(browser, { name, scenario = name, view = 'overview', sche
   const page = await browser.newPage({ viewport, colorScheme: scheme, reducedMotion: 'reduce', timezoneId: 'UTC' })
   await page.clock.setFixedTime(at)
   await page.goto(`${server.url}#${view}`)
+  const isEmpty = view === 'overview' && (sample.failing.has('history') || scenario === 'empty')
+  await page
+    .locator(isEmpty ? '.plot .empty:visible' : filled[view])
+    .first()
+    .waitFor({ state: 'attached' })
   await page.waitForLoadState('networkidle')
   if (scenario === 'error') {
     sample.failing.set('state', 503)

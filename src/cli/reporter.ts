@@ -1,11 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from '../base/within.ts'
 import { maxText, type PostedKind } from '../state/history/events.ts'
 import { Target } from './target.ts'
 
 /** Time limit of one request, and of what is left when the command ends, ms. */
 const [requestMs, lastMs] = [1_000, 2_000]
-/** Largest number of dashboards that are tried for an event. */
+/** Largest number of dashboards that are tried for an event at once. */
 const maxTries = 3
+/** While no dashboard responds, e.g. that of the only instance, which was killed: the pause between tries, and the last one, ms. */
+const [pauseMs, giveUpMs] = [500, 60_000]
 
 export interface ReportedEvent {
   readonly kind: PostedKind
@@ -26,6 +29,7 @@ export class Reporter {
   readonly #options: ReporterOptions
   /** The dashboard that accepted the last event. */
   #last: string | undefined
+  readonly #closing = new AbortController()
   #isClosed = false
   #queue: Promise<void> = Promise.resolve()
 
@@ -38,25 +42,37 @@ export class Reporter {
     this.#queue = this.#queue.then(() => this.#post({ ...event, text: event.text.slice(0, maxText) }))
   }
 
-  /** Resolves when all events are sent, or after two seconds, which drops the others. */
+  /** Resolves when all events are sent or were tried once more, or after two seconds, which drops the others. */
   async close(): Promise<void> {
+    this.#closing.abort()
     await within(lastMs, this.#queue)
     this.#isClosed = true
   }
 
   async #post(event: ReportedEvent): Promise<void> {
+    const since = performance.now()
+    const { signal } = this.#closing
+    while (!(await this.#tryPost(event)) && !signal.aborted && performance.now() - since < giveUpMs)
+      await sleep(pauseMs, undefined, { ref: false, signal }).catch(() => {})
+  }
+
+  /** @returns whether a dashboard responded, even if it did not accept the event */
+  async #tryPost(event: ReportedEvent): Promise<boolean> {
     const { dashboards, token } = this.#options
+    let hasResponse = false
     const known = dashboards()
     const first = known.filter((url) => url === this.#last)
     const others = known.filter((url) => url !== this.#last)
     for (const url of [...first, ...others].slice(0, maxTries)) {
-      if (this.#isClosed) return
+      if (this.#isClosed) break
       const target = new Target(url, { timeoutMs: requestMs })
       const headers = { authorization: `Bearer ${token}` }
       const { status } = await target.request('/events', { method: 'POST', headers, body: event })
+      hasResponse ||= status !== 0
       if (status !== 202) continue
       this.#last = url
-      return
+      break
     }
+    return hasResponse
   }
 }

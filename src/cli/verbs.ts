@@ -10,6 +10,7 @@ export const verbs: Verbs = {
   test: () => import('./commands/test.ts'),
   bench: () => import('./commands/bench.ts'),
   status: () => import('./commands/status.ts'),
+  logs: () => import('./commands/logs.ts'),
   ps: () => import('./commands/ps.ts'),
   drain: () => import('./commands/drain.ts'),
   undrain: () => import('./commands/undrain.ts'),

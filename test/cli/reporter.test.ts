@@ -3,14 +3,20 @@ import { createServer, type Server } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { Reporter } from '../../src/cli/reporter.ts'
+import { freePort } from '../helpers/free-port.ts'
+import { until } from '../helpers/until.ts'
 
-async function dashboardOf(t: TestContext, status: number): Promise<{ url: string; got: unknown[]; server: Server }> {
+async function dashboardOf(
+  t: TestContext,
+  status: number,
+  port = 0,
+): Promise<{ url: string; got: unknown[]; server: Server }> {
   const got: unknown[] = []
   const server = createServer(async (request, response) => {
     got.push([request.method, request.url, request.headers.authorization, await json(request)])
     response.writeHead(status).end()
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
   t.after(() => server.close())
   return { url: `http://127.0.0.1:${(server.address() as { port: number }).port}/fleet`, got, server }
 }
@@ -43,4 +49,20 @@ test('posts nothing without a token, and does not fail without a dashboard', asy
   const lost = new Reporter({ dashboards: () => ['http://127.0.0.1:1/fleet'], token: 'token' })
   lost.add({ kind: 'killed', text })
   await lost.close()
+})
+
+test('posts an event once a dashboard responds again, such as that of the only instance, which was killed', async (t) => {
+  const port = await freePort()
+  let tries = 0
+  const dashboards = () => {
+    tries++
+    return [`http://127.0.0.1:${port}/fleet`]
+  }
+  const reporter = new Reporter({ dashboards, token: 'token' })
+  reporter.add({ kind: 'killed', text: 'SIGKILL', instance: 'a' })
+  await until(() => tries === 2, { what: 'a second try' })
+  const { got } = await dashboardOf(t, 202, port)
+  await until(() => got.length === 1)
+  await reporter.close()
+  assert.equal(got.length, 1)
 })

@@ -132,7 +132,7 @@ export function sampleOf(count: number, now: number = Date.now()): Sample {
         ],
       },
       checks: [
-        { name: 'redis', critical: true, failing: [], instances: count },
+        { name: 'redis', critical: false, failing: [], instances: count },
         { name: 'database', critical: true, failing: [], instances: count },
         { name: 'mail', critical: false, failing: [], instances: count },
       ],

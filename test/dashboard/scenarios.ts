@@ -87,7 +87,12 @@ export const scenarios: Record<string, (at: number) => Sample> = {
     const sample = sampleOf(3, at)
     sample.state.redis = { state: 'down', since: at - 15_000 }
     for (const one of sample.state.instances) one.lastSeen = at - 15_000
-    Object.assign(sample.dependencies, { redis: { state: 'down' } })
+    const failing = sample.state.instances.map(({ id }) => id)
+    const { checks } = sample.dependencies as { checks: { name: string }[] }
+    Object.assign(sample.dependencies, {
+      redis: { state: 'down' },
+      checks: checks.map((check) => (check.name === 'redis' ? { ...check, failing } : check)),
+    })
     for (const path of ['history', 'events']) sample.failing.set(path, 503)
     return sample
   },

@@ -32,8 +32,8 @@ fleet goes on. Ctrl-C stops it with the instances.
 
 With --watch, changed files in the folder of FILE reload the instances one after the other, without losing a request, and restart
 the programs of --with. If the new build does not start, the old one keeps serving. Hidden files, node_modules, coverage, dist,
-build, out, tmp, temp, logs and files that programs write (*.log, *.db …) do not count. One more port is needed, that after the
-last instance's.`,
+build, out, tmp, temp, logs, reports and files that programs write (*.log, *.db, report.html, junit.xml …) do not count. One more
+port is needed, that after the last instance's.`,
   options: {
     port: option('PORT of the front; 0: a free one (default: FLEET_PORT, else 8080)'),
     instances: option('N instances, 1 to 64', { short: 'n', default: '3' }),
@@ -216,6 +216,7 @@ function show(report: FleetReport, reference: boolean, out: Output): void {
   out.line(`admin token  ${adminToken}`)
   out.line('             FLEET_ADMIN_TOKEN for `fleet ps`, `fleet drain` and curl')
   out.line(`try          ${reference ? loginExample(front.url) : `curl -i ${front.url}/`}`)
+  out.line('logs         `fleet logs` in another terminal, `-f` to follow')
   out.line('Ctrl-C drains everything')
 }
 

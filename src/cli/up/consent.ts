@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { FleetError } from '../../base/errors.ts'
 import type { Output } from '../output.ts'
-import { aptPackages, installCommand, type Program } from './install.ts'
+import { aptPackages, canInstall, installCommand, type Program } from './install.ts'
 
 /**
- * Whether missing programs may be installed: with `allowed`, or after a yes on a terminal.
+ * Whether missing programs may be installed: with `allowed`, or after a yes on a terminal if this process can install them.
  *
  * @throws FLEET_ERR_PROGRAM_MISSING with the commands if they may not
  */
@@ -13,9 +13,13 @@ export async function mayInstall(missing: readonly Program[], allowed: boolean, 
   if (allowed || missing.length === 0) return allowed
   const names = missing.map(({ title }) => title).join(', ')
   const question = `${names}: not installed. Install with \`apt-get install ${aptPackages(missing).join(' ')}\` now? [y/N]`
-  if (canAsk(out) && (await isYes(question, out))) return true
-  const detail = `${names}: not installed; ${installCommand(missing)}, or let \`--install\` do it`
-  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${detail}; to do without, see --without and --front`)
+  const isPossible = await canInstall()
+  if (isPossible && canAsk(out) && (await isYes(question, out))) return true
+  const fixes = [
+    `${installCommand(missing)}${isPossible ? ', or let `--install` do it' : ''}`,
+    ...missing.flatMap(({ instead }) => (instead === undefined ? [] : [`or ${instead}`])),
+  ]
+  throw new FleetError('FLEET_ERR_PROGRAM_MISSING', `${names}: not installed; ${fixes.join('; ')}`)
 }
 
 /** Whether a person sees a question and can reply. */

@@ -30,7 +30,7 @@ export function extraPrograms(given: readonly string[]): { programs: ExtraProgra
   return { programs, servers: given.filter((each) => !each.includes('=')) }
 }
 
-export interface ExtraProcessOptions extends Pick<LocalInstanceOptions, 'env' | 'onEvent' | 'onOutput'> {
+export interface ExtraProcessOptions extends Pick<LocalInstanceOptions, 'env' | 'onEvent' | 'onLog' | 'onOutput'> {
   /** How long it may take to stop, ms. */
   shutdownTimeoutMs: number
   /** Whether a change starts it again. */
@@ -59,18 +59,22 @@ export class ExtraProcess {
   }
 
   start(): void {
-    const { env, onEvent, onOutput, watched } = this.#options
+    const { env, onEvent, onLog, onOutput, watched } = this.#options
+    const { name } = this
     const child = launch(process.execPath, [...process.execArgv, this.#file], {
       // The port for operators belongs to the first instance.
       env: { ...env, FLEET_ADMIN_PORT: undefined },
-      onOutput: onOutput && ((text, stream) => onOutput(this.name, text, stream, this.name)),
+      onOutput(text, stream) {
+        onLog?.(name, text, stream)
+        onOutput?.(name, text, stream, name)
+      },
     })
     this.#child = child
     void child.exit.then(({ code, signal }) => {
       if (this.#stopping || this.#restarting) return
       const output = code === 0 || onOutput ? '' : `\n${lastLines(child, 20)}`
       const next = watched ? 'until a file changes' : ''
-      onEvent(`${this.name} ended with ${signal ?? code}; it is not started again ${next}`.trimEnd() + output)
+      onEvent(`${name} ended with ${signal ?? code}; it is not started again ${next}`.trimEnd() + output)
     })
   }
 

@@ -14,6 +14,7 @@ export const haproxyProgram: Program = {
   names: ['haproxy'],
   apt: ['haproxy'],
   brew: 'haproxy',
+  instead: 'pass `--front node` for the built-in load balancer',
 }
 
 /** The only renderer of `haproxy/`. */

@@ -9,6 +9,8 @@ export interface Program {
   readonly folders?: readonly string[]
   readonly apt: readonly string[]
   readonly brew: string
+  /** The option of `fleet up` that does without it, and what then happens. */
+  readonly instead?: string
   /** Whether an installed program has all required parts. @default true */
   complete?(path: string): boolean
 }
@@ -37,6 +39,10 @@ export async function provide(program: Program, options: ProvideOptions = {}): P
 }
 
 export const isInstalled = (program: Program): boolean => findComplete(program) !== undefined
+
+/** Whether `provide` can install programs here. */
+export const canInstall = async (): Promise<boolean> =>
+  findProgram(['apt-get']) !== undefined && (process.getuid?.() === 0 || (await maySudo()))
 
 /** How a person installs the programs. */
 export function installCommand(programs: readonly Program[]): string {

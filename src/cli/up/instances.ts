@@ -23,7 +23,9 @@ export interface LocalInstanceOptions {
   onKilled?(id: string, how: string): void
   /** Called with a message when an instance exits, restarts or is ready. */
   onEvent(line: string): void
-  /** Called with each chunk of output of an instance. */
+  /** Called with each chunk of output of an instance, to keep it. */
+  onLog?(id: string, text: string, stream: 'stdout' | 'stderr'): void
+  /** The same, to show it. */
   onOutput?(id: string, text: string, stream: 'stdout' | 'stderr', group: string): void
 }
 
@@ -131,8 +133,9 @@ export class LocalInstance {
   }
 
   #launch(): Child {
-    const { file, env, onOutput } = this.#options
-    const id = `app-${this.number}-${randomBytes(2).toString('hex')}`
+    const { file, env, onLog, onOutput } = this.#options
+    const group = `app-${this.number}`
+    const id = `${group}-${randomBytes(2).toString('hex')}`
     const child = launch(process.execPath, [...process.execArgv, file], {
       env: {
         ...env,
@@ -143,7 +146,10 @@ export class LocalInstance {
         ...(this.agentPort && { FLEET_AGENT_PORT: String(this.agentPort) }),
         INSTANCE_ID: id,
       },
-      onOutput: onOutput && ((text, stream) => onOutput(id, text, stream, `app-${this.number}`)),
+      onOutput(text, stream) {
+        onLog?.(id, text, stream)
+        onOutput?.(id, text, stream, group)
+      },
     })
     this.#id = id
     this.#child = child

@@ -26,6 +26,7 @@ import { nginxFront, nginxProgram } from './nginx.ts'
 import { nodeFront } from './node.ts'
 import { freePort } from './port.ts'
 import { choosePorts } from './ports.ts'
+import { openRunLog, type RunLog } from './run-log.ts'
 import { lastLines, type Server } from './server.ts'
 import { Tally } from './tally.ts'
 import { type Watch, watchFiles } from './watch.ts'
@@ -60,7 +61,7 @@ export interface LocalFleetOptions {
   /** Files and folders whose changes reload the instances. @default none */
   watch?: readonly string[]
   onEvent(line: string): void
-  /** Level of the instances' loggers. @default `info` if their output is shown, else `warn` */
+  /** Level of the instances' loggers. @default `info` */
   logLevel?: LogLevel
   onOutput?: LocalInstanceOptions['onOutput']
 }
@@ -87,12 +88,19 @@ export class LocalFleet {
   #processes: readonly ExtraProcess[] = []
   #watch: Watch | undefined
   #front: Server | undefined
+  #log: RunLog | undefined
   #stopping = false
 
   /** @throws FLEET_ERR_USAGE */
   constructor(options: LocalFleetOptions) {
     checkExcluded(options)
-    this.#options = options
+    this.#options = {
+      ...options,
+      onEvent: (line) => {
+        this.#log?.write('fleet', `${line}\n`)
+        options.onEvent(line)
+      },
+    }
     this.#needs = findNeeds(options.file)
     this.#kind = fronts[options.front ?? (findProgram(nginxProgram.names) ? 'nginx' : 'node')]
     this.adminToken = options.env.FLEET_ADMIN_TOKEN ?? secret()
@@ -117,6 +125,7 @@ export class LocalFleet {
     const watch = this.#options.watch ?? []
     const spare = watch.length > 0
     const ports = await choosePorts(env, this.#options.instances + (spare ? 1 : 0))
+    this.#log = openRunLog(ports.front, onEvent)
     // Fail early when the front's program is missing, although it starts last.
     if (this.#kind.program) await provide(this.#kind.program, { install, onProgress: onEvent })
     await data?.lock()
@@ -146,6 +155,7 @@ export class LocalFleet {
       env: { ...this.#commonEnv(), ...redis.env, ...postgres.env },
       shutdownTimeoutMs: env.SHUTDOWN_TIMEOUT ?? 30_000,
       onEvent,
+      onLog: (label: string, text: string, stream: string) => this.#log?.write(label, text, stream),
       onOutput,
     }
     const reporter = this.#reporter()
@@ -222,6 +232,7 @@ export class LocalFleet {
     await this.#front?.stop()
     await Promise.all([this.#redis?.server?.stop(), this.#postgres?.server?.stop()])
     this.#options.data?.release()
+    this.#log?.close()
     return !clean.includes(false)
   }
 
@@ -243,7 +254,7 @@ export class LocalFleet {
 
   /** Variables of all instances; the environment takes precedence. */
   #commonEnv(): Record<string, string | undefined> {
-    const { env, data, logLevel, onOutput } = this.#options
+    const { env, data, logLevel = 'info' } = this.#options
     return {
       FLEET_ADMIN_TOKEN: this.adminToken,
       // Fronts check readiness on the port of the app.
@@ -252,7 +263,7 @@ export class LocalFleet {
       JWT_SECRET: env.JWT_SECRET ?? (env.JWT_KEYS ? undefined : (data?.secret('jwt') ?? secret())),
       TRUST_PROXY: String(env.TRUST_PROXY ?? '127.0.0.1'),
       DRAIN_DELAY: String(env.DRAIN_DELAY ?? defaultDrainDelayMs),
-      LOG_LEVEL: env.LOG_LEVEL ?? logLevel ?? (onOutput ? 'info' : 'warn'),
+      LOG_LEVEL: env.LOG_LEVEL ?? logLevel,
     }
   }
 

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters, type styleText } from 'node:util'
 import { usageError } from '../args.ts'
 import type { Output } from '../output.ts'
+import { LabelledLines } from './lines.ts'
 
 type Format = Parameters<typeof styleText>[0]
 
@@ -16,8 +17,6 @@ const labelFormats = ['cyan', 'magenta', 'yellow', 'blue', 'green', 'red'] as co
 const shown: ReadonlySet<string> = new Set(
   'level time pid hostname name msg v reqId req res responseTime err'.split(' '),
 )
-/** An incomplete line is shown after this time without more of it, ms. */
-const incompleteAfterMs = 200
 
 /** @throws FLEET_ERR_USAGE */
 export function logLevel(text: string): LogLevel {
@@ -25,60 +24,61 @@ export function logLevel(text: string): LogLevel {
   throw usageError(`--log-level must be one of ${Object.keys(levels).join(', ')}, not ${JSON.stringify(text)}`)
 }
 
+/** Which lines are shown. */
+export interface LogFilter {
+  /** Of the least severe lines of pino; other lines have none and are shown. @default `trace` */
+  readonly level?: LogLevel
+  /** Lines of pino with this request id only. */
+  readonly request?: string
+}
+
+export interface LogViewOptions extends LogFilter {
+  /** Width of the longest label, which aligns the lines on a terminal. */
+  readonly width?: number
+  /** @default 'stderr' */
+  readonly to?: 'stdout' | 'stderr'
+}
+
 /**
- * Prints the output of several processes, each line with the label of its process. On a terminal, labels are coloured and lines
+ * Prints lines of several processes, each with the label of its process. On a terminal, labels are coloured and lines
  * of pino become text. Elsewhere each line stays as it is, so that programs can read it.
  */
 export class LogView {
-  readonly #out: Output
-  readonly #least: number
-  readonly #incomplete = new Map<string, { text: string; timer: NodeJS.Timeout }>()
+  readonly #print: (text: string) => void
+  readonly #style: (format: Format, text: string) => string
+  readonly #isReadable: boolean
+  readonly #filter: LogFilter
   readonly #formats = new Map<string, Format>()
   readonly #width: number
+  readonly #lines = new LabelledLines((label, line, group) => this.line(label, line, group))
 
-  /**
-   * @param level of the least severe lines of pino to show; other lines are always shown
-   * @param width of the longest label, which aligns the lines on a terminal
-   */
-  constructor(out: Output, { level = 'trace', width = 0 }: { level?: LogLevel; width?: number } = {}) {
-    this.#out = out
-    this.#least = levels[level]
+  constructor(out: Output, { width = 0, to = 'stderr', ...filter }: LogViewOptions = {}) {
+    const isError = to === 'stderr'
+    this.#print = isError ? (text) => out.note(text) : (text) => out.line(text)
+    this.#style = isError ? (format, text) => out.styleNote(format, text) : (format, text) => out.style(format, text)
+    this.#isReadable = isError ? out.interactive : out.terminalColumns !== undefined
+    this.#filter = filter
     this.#width = width
   }
 
-  /**
-   * @param label of the process
-   * @param group processes of one group have one colour, e.g. an instance and its successor
-   */
-  write(label: string, text: string, stream = 'stdout', group = label): void {
-    const key = `${label} ${stream}`
-    const before = this.#incomplete.get(key)
-    clearTimeout(before?.timer)
-    this.#incomplete.delete(key)
-    const lines = `${before?.text ?? ''}${text}`.split(/\r?\n/)
-    const rest = lines.pop() as string
-    for (const line of lines) this.#line(label, group, line)
-    if (rest === '') return
-    const timer = setTimeout(() => {
-      this.#incomplete.delete(key)
-      this.#line(label, group, rest)
-    }, incompleteAfterMs)
-    this.#incomplete.set(key, { text: rest, timer: timer.unref() })
+  /** Prints a chunk of output, see {@link LabelledLines.write}. */
+  write(label: string, text: string, stream?: string, group?: string): void {
+    this.#lines.write(label, text, stream, group)
   }
 
-  #line(label: string, group: string, line: string): void {
-    const record = parse(line)
-    const level = record && levelOf(record)
-    if (level !== undefined && level < this.#least) return
-    if (!this.#out.interactive) {
-      this.#out.note(`${label} | ${line}`)
+  /** @param group processes of one group have one colour */
+  line(label: string, line: string, group = label): void {
+    if (!passes(line, this.#filter)) return
+    if (!this.#isReadable) {
+      this.#print(`${label} | ${line}`)
       return
     }
     if (!this.#formats.has(group)) {
       this.#formats.set(group, labelFormats[this.#formats.size % labelFormats.length] as Format)
     }
-    const head = this.#out.styleNote(this.#formats.get(group) as Format, label.padEnd(this.#width))
-    for (const each of (record ? this.#readable(record) : line).split('\n')) this.#out.note(`${head} │ ${each}`)
+    const head = this.#style(this.#formats.get(group) as Format, label.padEnd(this.#width))
+    const record = recordOf(line)
+    for (const each of (record ? this.#readable(record) : line).split('\n')) this.#print(`${head} │ ${each}`)
   }
 
   #readable(record: Record<string, unknown>): string {
@@ -89,10 +89,10 @@ export class LogView {
     const [method, url] = [field(req, 'method'), field(req, 'url')]
     const status = field(res, 'statusCode')
     const rest = Object.entries(record).filter(([key]) => !shown.has(key))
-    const dim = (text: unknown): string => this.#out.styleNote('dim', String(text))
+    const dim = (text: unknown): string => this.#style('dim', String(text))
     const parts = [
       dim(clock(time)),
-      this.#out.styleNote((name && levelFormats[name]) ?? 'white', level),
+      this.#style((name && levelFormats[name]) ?? 'white', level),
       typeof msg === 'string' ? stripVTControlCharacters(msg) : '',
       method && url ? `${method} ${url}` : '',
       status ?? '',
@@ -109,7 +109,16 @@ const levelNames: ReadonlyMap<number, LogLevel> = new Map(
   Object.entries(levels).map(([name, number]) => [number, name as LogLevel]),
 )
 
-function parse(line: string): Record<string, unknown> | undefined {
+/** Whether a line is shown. */
+export function passes(line: string, { level = 'trace', request }: LogFilter): boolean {
+  const record = recordOf(line)
+  const own = record && levelOf(record)
+  if (own !== undefined && own < levels[level]) return false
+  return request === undefined || (record?.reqId !== undefined && String(record.reqId) === request)
+}
+
+/** What pino logged; `undefined` for any other line. */
+export function recordOf(line: string): Record<string, unknown> | undefined {
   if (!line.startsWith('{')) return undefined
   try {
     const record = JSON.parse(line) as Record<string, unknown>

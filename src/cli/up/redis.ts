@@ -11,6 +11,7 @@ export const redisProgram: Program = {
   names: ['redis-server', 'valkey-server'],
   apt: ['redis-server'],
   brew: 'redis',
+  instead: 'pass `--without redis` to run one instance with its state in memory',
 }
 
 export interface RedisOptions extends ProvideOptions {

@@ -34,8 +34,11 @@ export function whyUnready(pid: number, port: number, response: TargetResponse):
 }
 
 function notListening(pid: number, port: number): Unready {
-  const ports = listening(pid)
-  if (ports.length === 0) return { text: `it does not listen yet; ${usePort(port)}`, final: false, starting: true }
+  const found = listening(pid)
+  // It may have begun to listen after the request.
+  if (found.length === 0 || found.some((each) => each.port === port && reachable.test(each.address)))
+    return { text: `it does not listen yet; ${usePort(port)}`, final: false, starting: true }
+  const ports = [...new Set(found.map((each) => each.port))]
   const text = ports.includes(port)
     ? `it listens on port ${port}, but not on 127.0.0.1; listen on HOST or 0.0.0.0`
     : `it listens on port ${ports.join(', ')}; ${usePort(port)}`
@@ -49,8 +52,11 @@ export function whyEnded(code: number | null, output: string, port: number): str
   return code === 0 ? `it must keep running and ${usePort(port)}` : undefined
 }
 
-/** TCP ports on which a process listens; none where there is no /proc. */
-function listening(pid: number): number[] {
+/** Addresses, as the kernel writes them, that accept connections to 127.0.0.1: that one, 0.0.0.0, ::, and both in IPv6. */
+const reachable = /^(?:0{8}|0100007F|0{32}|0{16}FFFF0000(?:0{8}|0100007F))$/i
+
+/** Where a process listens by TCP; nothing where there is no /proc. */
+function listening(pid: number): { readonly address: string; readonly port: number }[] {
   try {
     const sockets = new Set(
       readdirSync(`/proc/${pid}/fd`).map((fd) => {
@@ -64,7 +70,10 @@ function listening(pid: number): number[] {
     const rows = ['tcp', 'tcp6'].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n'))
     // Columns: index, local address, remote address, state (0A: listening), …, inode.
     const own = rows.map((row) => row.trim().split(/\s+/)).filter((row) => row[3] === '0A' && sockets.has(row[9]))
-    return [...new Set(own.map((row) => Number.parseInt(row[1]?.split(':')[1] ?? '', 16)))]
+    return own.map((row) => {
+      const [address = '', port = ''] = row[1]?.split(':') ?? []
+      return { address, port: Number.parseInt(port, 16) }
+    })
   } catch {
     return []
   }

@@ -16,11 +16,11 @@ export interface WatchOptions {
 
 /** Folders that hold no source: what tools write, as in most .gitignore files. */
 const ignoredFolders: ReadonlySet<string> = new Set(
-  'node_modules bower_components coverage dist build out tmp temp logs'.split(' '),
+  'node_modules bower_components coverage dist build out tmp temp logs reports'.split(' '),
 )
-/** Hidden files except `.env`, backups and probes of editors, and what programs write while they run. */
+/** Hidden files except `.env`, backups and probes of editors, reports of tests, and what programs write while they run. */
 const ignoredNames =
-  /^\.(?!env(?:\.|$))|~$|^#.*#$|^4913$|\.(?:log|tmp|pid|sock|tsbuildinfo|(?:sqlite3?|db)(?:-\w+)?|rdb|aof)$/i
+  /^\.(?!env(?:\.|$))|~$|^#.*#$|^4913$|^(?:report\.(?:html|json)|junit\.xml)$|\.(?:log|tmp|pid|sock|tsbuildinfo|(?:sqlite3?|db)(?:-\w+)?|rdb|aof)$/i
 
 /** Editors and tools write several files; a change counts when none follows for so long, ms. */
 const debounceMs = 100

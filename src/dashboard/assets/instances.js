@@ -36,20 +36,20 @@ const figure = (key, title, width, write) => ({
 const words = (key, title, width, text = (row) => row[key] ?? '') => ({ key, title, width, value: text, text })
 
 const instanceColumns = [
-  words('id', 'Instance', 7.5),
+  words('id', 'Instance', 7),
   { ...words('state', 'State', 6, stateOf), fill: fillState },
-  words('failing', 'Failing', 5, failingText),
-  words('pool', 'Pool', 4.5),
-  words('version', 'Version', 5, versionOf),
+  words('failing', 'Failing', 4.5, failingText),
+  words('pool', 'Pool', 4),
+  words('version', 'Version', 4.5, versionOf),
   words('zone', 'Zone', 3.5),
-  words('address', 'Address', 8, addressOf),
+  words('address', 'Address', 8.5, addressOf),
   figure('rps', 'Requests/s', 6, format.rate),
-  figure('errorRate', '5xx', 4.5, format.percent),
-  figure('p95', 'p95', 5, format.ms),
+  figure('errorRate', '5xx', 4.25, format.percent),
+  figure('p95', 'p95', 4.75, format.ms),
   figure('loop', 'Loop', 4, format.percent),
-  figure('memory', 'Memory', 5, format.bytes),
-  { ...figure('startedAt', 'Up', 5.5, (at) => format.duration(fleetNow() - at)), value: (row) => -row.startedAt },
-  { key: 'command', title: 'Command', width: 5.5, className: 'command', merge: true, fill: fillCommand },
+  figure('memory', 'Memory', 4.75, format.bytes),
+  { ...figure('startedAt', 'Up', 6, (at) => format.duration(fleetNow() - at)), value: (row) => -row.startedAt },
+  { key: 'command', title: 'Command', width: 6, className: 'command', merge: true, fill: fillCommand },
 ]
 
 const instanceTable = createTable({

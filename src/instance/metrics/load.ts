@@ -66,6 +66,12 @@ export class LoadMeter {
     }
   }
 
+  /** Starts the current second anew. Called when the boot is over, which blocks the event loop and says nothing about it. */
+  begin(): void {
+    this.#tickedAt = performance.now()
+    this.#last = performance.eventLoopUtilization()
+  }
+
   /** Starts the next second. Called by a timer once per second; its delay is the event loop's delay. */
   tick(): void {
     const at = performance.now()
@@ -147,7 +153,14 @@ const plugin: FastifyPluginAsync = async (app) => {
       load.listener?.(request, 503, ms)
     })
   }
-  const ticking = setInterval(() => load.tick(), 1_000).unref()
+  let ticking: NodeJS.Timeout | undefined
+  const begin = (): void => {
+    clearInterval(ticking)
+    load.begin()
+    ticking = setInterval(() => load.tick(), 1_000).unref()
+  }
+  app.addHook('onReady', async () => begin())
+  app.addHook('onListen', async () => begin())
   app.addHook('onClose', async () => clearInterval(ticking))
 }
 

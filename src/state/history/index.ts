@@ -133,8 +133,8 @@ const plugin: FastifyPluginAsync = async (app) => {
       // It has said why it ends, and its supervisor only saw the exit code.
       if (ended.some(({ id, reason }) => id === event.instance && reason === 'stopped')) return
       const peer = fleet.peers().find(({ id }) => id === event.instance)
-      const { version, pool } = peer ?? {}
-      const reported: NewEvent = peer ? { version, pool, ...event, entry: lastEntryOf(peer) } : event
+      const { version = peer?.version, pool = peer?.pool } = event
+      const reported: NewEvent = peer ? { ...event, version, pool, entry: lastEntryOf(peer) } : event
       const isFirst = peer && (await store.record(reported, { process: processOf(peer) }))
       if (!isFirst) await store.record(reported)
       departures.refresh()

@@ -44,6 +44,17 @@ describe('fleet init edits nothing that git could not undo', () => {
     assert.equal((await fleetInit(other, '--yes')).code, 0)
   })
 
+  it('edits package.json after `npm install fastify-fleet`, and not after any other change', async () => {
+    const installed = (more: object): string =>
+      manifest({ type: 'module', dependencies: { fastify: '^5.0.0', 'fastify-fleet': '^0.1.0' }, ...more })
+    const folder = committed(plain)
+    write(folder, { 'package.json': installed({ description: 'mine' }) })
+    assert.match((await fleetInit(folder, '--yes')).stdout, /package\.json has changes that are not committed/)
+    write(folder, { 'package.json': installed({}) })
+    assert.equal((await fleetInit(folder, '--yes')).code, 0)
+    assert.match(read(folder, 'package.json'), /"fleet": "fleet up"|"fleet": "fleet up app\.js"/)
+  })
+
   it('works without a repository', async () => {
     assert.equal((await fleetInit(project(plain), '--yes')).code, 0)
   })

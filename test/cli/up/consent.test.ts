@@ -22,12 +22,12 @@ describe('fleet up installs programs only with consent', { concurrency: 2 }, () 
   const app = { 'app.ts': withPlugin + listens }
   const args = ['app.ts', '--front', 'node']
 
-  test('without a terminal and without --install: names the programs, the commands and --install', async () => {
+  test('without a terminal and without --install: names the programs, the commands, and how to do without', async () => {
     const up = await fleetUp(project(app), args, { PATH: pathOf() })
     assert.deepEqual(await up.exit, { code: 1, signal: null })
     assert.match(
       up.stderr,
-      /FLEET_ERR_PROGRAM_MISSING .*Redis: not installed; install it with `sudo apt-get install redis-server` or `brew install redis`, or let `--install` do it; to do without, see --without and --front/,
+      /FLEET_ERR_PROGRAM_MISSING .*Redis: not installed; install it with `sudo apt-get install redis-server` or `brew install redis`; or pass `--without redis` to run one instance with its state in memory\n/,
     )
     assert.equal(up.stdout, '')
   })
@@ -45,17 +45,21 @@ describe('fleet up installs programs only with consent', { concurrency: 2 }, () 
 
   const script = findProgram(['script'])
   const skip = process.platform === 'linux' && script ? false : 'needs `script` of util-linux'
-  for (const [reply, says] of [
-    ['y', /it is not installed, and there is no apt-get/],
-    ['n', /FLEET_ERR_PROGRAM_MISSING/],
-    ['', /FLEET_ERR_PROGRAM_MISSING/],
+  const skipAsk = skip || (process.getuid?.() === 0 && findProgram(['apt-get']) ? false : 'needs root and apt-get')
+  const ask = /Redis: not installed\. Install with `apt-get install redis-server` now\? \[y\/N\]/
+  for (const [programs, reply, says] of [
+    [['sh', 'apt-get'], 'y', /apt-get (?:installed it, but it was not found|failed)/],
+    [['sh', 'apt-get'], 'n', /FLEET_ERR_PROGRAM_MISSING .*, or let `--install` do it; or pass `--without redis`/],
+    [['sh', 'apt-get'], '', /FLEET_ERR_PROGRAM_MISSING/],
+    [['sh'], undefined, /FLEET_ERR_PROGRAM_MISSING/],
   ] as const) {
-    test(`asks on a terminal; the reply is ${JSON.stringify(reply)}`, { skip }, async () => {
+    const title = reply === undefined ? 'does not ask without apt-get' : `asks; the reply is ${JSON.stringify(reply)}`
+    test(`on a terminal: ${title}`, { skip: reply === undefined ? skip : skipAsk }, async () => {
       const command = [process.execPath, main, 'up', ...args].join(' ')
       const pipe = join(temporaryFolder('reply'), 'stdin')
       execFileSync('mkfifo', [pipe])
       const env = {
-        PATH: pathOf('sh'),
+        PATH: pathOf(...programs),
         SHELL: '/bin/sh',
         FLEET_PORT: String(await freePort()),
         FLEET_BASE_PORT: String(await freePort(3)),
@@ -65,9 +69,12 @@ describe('fleet up installs programs only with consent', { concurrency: 2 }, () 
       // A pipe that stays open: `script` ends when its input does.
       const line = `exec 3<>${pipe}; exec ${script} -qefc '${command}' /dev/null <${pipe}`
       const terminal = launch('/bin/sh', ['-c', line], { cwd: project(app), env })
-      await terminal.waitFor(/Redis: not installed\. Install with `apt-get install redis-server` now\? \[y\/N\]/)
-      writeFileSync(pipe, `${reply}\n`)
+      if (reply !== undefined) {
+        await terminal.waitFor(ask)
+        writeFileSync(pipe, `${reply}\n`)
+      }
       await terminal.waitFor(says)
+      if (reply === undefined) assert.doesNotMatch(terminal.stdout, /\[y\/N\]/)
       await terminal.stop()
     })
   }

@@ -56,7 +56,7 @@ describe('a fleet of fleet up', () => {
     const [env] = starts()
     assert.equal(env?.FLEET_ADMIN_TOKEN, adminToken)
     const { FLEET_PUBLIC_PROBES, TRUST_PROXY, DRAIN_DELAY, LOG_LEVEL, SESSION_SECRET = '', JWT_SECRET = '' } = env ?? {}
-    assert.deepEqual([FLEET_PUBLIC_PROBES, TRUST_PROXY, DRAIN_DELAY, LOG_LEVEL], ['1', '127.0.0.1', '1500', 'warn'])
+    assert.deepEqual([FLEET_PUBLIC_PROBES, TRUST_PROXY, DRAIN_DELAY, LOG_LEVEL], ['1', '127.0.0.1', '1500', 'info'])
     assert.equal(new Set([SESSION_SECRET, JWT_SECRET, adminToken]).size, 3)
     for (const secret of [SESSION_SECRET, JWT_SECRET, adminToken]) assert.match(secret, /^[\w-]{43}$/)
     assert.equal((await fetch(`${front.url}/`)).status, 200)

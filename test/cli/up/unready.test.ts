@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, test } from 'node:test'
+import type { TargetResponse } from '../../../src/cli/target.ts'
+import { whyUnready } from '../../../src/cli/up/unready.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { within } from '../../helpers/within.ts'
 import { fleetUp, listens, project, withPlugin } from './apps.ts'
@@ -81,6 +85,21 @@ describe('fleet up tells why an app never becomes ready', { concurrency: 2 }, ()
     assert.equal(up.stderr.match(/is still starting/g)?.length, 1)
     await up.kill('SIGTERM')
     assert.match(up.stderr, /stopped before it was ready/)
+  })
+
+  test('an app that begins to listen right after the request: is still starting', {
+    skip: process.platform !== 'linux' && 'needs /proc',
+  }, async (t) => {
+    const refused = { status: 0, error: 'ECONNREFUSED' } as TargetResponse
+    for (const host of ['127.0.0.1', '0.0.0.0', '::', '::ffff:127.0.0.1', '127.0.0.2', '::1']) {
+      const server = createServer().listen(0, host)
+      await once(server, 'listening')
+      t.after(() => server.close())
+      const { starting, text } = whyUnready(process.pid, (server.address() as AddressInfo).port, refused)
+      const isReachable = host !== '127.0.0.2' && host !== '::1'
+      assert.equal(starting, isReachable || undefined, host)
+      assert.equal(/but not on 127\.0\.0\.1/.test(text), !isReachable, host)
+    }
   })
 
   test('several instances that listen on one fixed port fail with the fix', async () => {

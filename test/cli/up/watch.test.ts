@@ -140,7 +140,8 @@ describe('watched files', () => {
       writeFileSync(join(folder, path), String(Math.random()))
       await until(() => changes.length > before, { what: `the change of ${path}` })
     }
-    for (const ignored of ['dist/b.js', '.git/c', 'app.log', 'a.js~', '.a.js.swp', 'data.sqlite-wal']) {
+    const programs = ['dist/b.js', '.git/c', 'app.log', 'data.sqlite-wal', 'report.html', 'junit.xml']
+    for (const ignored of [...programs, 'a.js~', '.a.js.swp']) {
       writeFileSync(join(folder, ignored), 'x')
     }
     await write('src/a.js')

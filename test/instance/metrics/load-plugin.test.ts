@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { LoadMeter, load } from '../../../src/instance/metrics/load.ts'
 
@@ -32,10 +33,24 @@ describe('the load of an app', () => {
     assert.equal('p50' in app.fleet.self(), false)
   })
 
+  it('does not count what blocks the event loop before the app is ready or listens', async (t) => {
+    const block = async (): Promise<void> => {
+      const end = performance.now() + 1_500
+      while (performance.now() < end);
+      await setImmediate()
+    }
+    const app = await build(t)
+    await app.register(block)
+    const ticks = t.mock.method(LoadMeter.prototype, 'tick')
+    await app.ready()
+    assert.deepEqual([ticks.mock.callCount(), app.load.eventLoopDelayMs, app.load.eventLoopUtilization], [0, 0, 0])
+  })
+
   it('moves on each second, until the app is closed', async (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] })
     const tick = t.mock.method(LoadMeter.prototype, 'tick')
     const app = await build(t)
+    await app.ready()
     t.mock.timers.tick(999)
     assert.equal(tick.mock.callCount(), 0)
     t.mock.timers.tick(2_001)

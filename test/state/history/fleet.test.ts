@@ -178,7 +178,11 @@ describe('a fleet with Redis', () => {
     assert.equal(await post({ kind: 'killed', instance: 'e', text: 'SIGKILL' }), 202)
     const state = await a.get<State>('state')
     assert.ok(!ids(state).includes('e'), 'before its lease ends')
-    assert.partialDeepStrictEqual(state.departed[0], { id: 'e', reason: 'killed', detail: 'SIGKILL', state: 'serving' })
+    const version = state.instances.find(([id]) => id === 'a')?.[state.fields.indexOf('version')]
+    assert.ok(version)
+    assert.partialDeepStrictEqual(state.departed[0], {
+      ...{ id: 'e', reason: 'killed', detail: 'SIGKILL', state: 'serving', version },
+    })
     // Written by the instance itself.
     assert.equal(await post({ kind: 'killed', instance: 'c', text: 'exit code 1' }), 202)
     assert.ok(!(await a.told('c')).join().includes('killed'))
