@@ -150,6 +150,28 @@ test('--max-error-rate allows as many failures as it says, and --max-p95 fails s
   assert.match(failing(slow.stdout).join(), /load: p95 of 20 responses: [\d.]+ ms, above the 1 ms of --max-p95/)
 })
 
+test('expects the instances in rotation, without those that drain', async (t) => {
+  const { front, apps } = await start(t)
+  apps[2]?.fleet.drain()
+  const { code, stdout } = await fleetTest(front, '--load-distribution', '--token', token, '-n', '30', '--json')
+  assert.equal(code, 0, stdout)
+  assert.equal(JSON.parse(stdout).expectedInstances, 2)
+})
+
+test('sends few requests for the other parts: twelve for each instance, and no more than --requests', async (t) => {
+  let count = 0
+  const { front } = await start(t, { extend: (app) => void app.get('/counted', async () => ({ count: count++ })) })
+  for (const [args, expected] of [
+    [[], 36],
+    [['--token', token, '--instances', '2'], 24],
+    [['-n', '5'], 5],
+  ] as const) {
+    count = 0
+    await fleetTest(front, '--sessions', '--path', '/counted', ...args)
+    assert.equal(count, expected, args.join(' '))
+  }
+})
+
 test('--session-path counts on over every instance', async (t) => {
   for (const answer of [(n: number) => ({ visits: n, other: 7 }), (n: number) => n, (n: number) => ({ seen: n })]) {
     const { front, urls } = await start(t, counting(true, answer)())
