@@ -9,14 +9,14 @@ import type { PostgresServer } from '../../../src/cli/up/postgres.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { fleetUp, project } from './apps.ts'
 
-/** Counts in Redis, and shows the secret of sessions. */
+/** Counts in Redis, and shows the secrets. */
 const app = `
 import { createServer } from 'node:http'
 import { Redis } from 'ioredis'
 const redis = new Redis(process.env.REDIS_URL)
 const server = createServer(async ({ url }, response) => {
   response.setHeader('connection', 'close')
-  response.end(url === '/' ? await redis.incr('count') + ' ' + process.env.SESSION_SECRET : '')
+  response.end(url === '/' ? await redis.incr('count') + ' ' + process.env.SESSION_SECRET + ' ' + process.env.JWT_SECRET : '')
 })
 server.listen(process.env.PORT, process.env.HOST)
 process.on('SIGTERM', () => process.exit(0))
@@ -49,7 +49,8 @@ describe('fleet up --data', { concurrency: true }, () => {
       assert.equal(existsSync(join(folder, 'kept/lock')), false)
     }
     const [first = '', second = ''] = responses
-    assert.match(first, /^1 [\w-]{43}$/)
+    const [, sessions, tokens] = /^1 ([\w-]{43}) ([\w-]{43})$/.exec(first) ?? []
+    assert.ok(sessions && tokens && sessions !== tokens, first)
     assert.equal(second, first.replace('1', '2'))
   })
 
