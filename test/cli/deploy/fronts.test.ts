@@ -68,6 +68,23 @@ upstream other {
     assert.match(render(full(a, b), written), new RegExp(`server ${b} weight=3 max_fails`))
   })
 
+  test('gives a new member the settings of the first one, without its weight and place', () => {
+    const first = `upstream fleet {\n  server ${a} weight=3 backup max_fails=1;\n}\n`
+    assert.equal(
+      render(full(a, c), first),
+      `upstream fleet {\n  server ${a} weight=3 backup max_fails=1;\n  server ${c} max_fails=1;\n}\n`,
+    )
+    assert.deepEqual(readShares(first, 'fleet'), full(a))
+    const weighed: Shares = new Map<string, Share>([
+      [a, 7],
+      [c, 9],
+    ])
+    assert.equal(
+      render(weighed, first),
+      `upstream fleet {\n  server ${a} weight=7 backup max_fails=1; # configured: weight=3\n  server ${c} weight=9 max_fails=1; # configured:\n}\n`,
+    )
+  })
+
   test('keeps unmanaged servers', () => {
     const mixed = `upstream fleet {\n  server ${a};\n  server unix:last-resort.sock backup;\n}\n`
     assert.equal(
