@@ -158,6 +158,18 @@ test('expects the instances in rotation, without those that drain', async (t) =>
   assert.equal(JSON.parse(stdout).expectedInstances, 2)
 })
 
+test('tests the front of fleet up by default, with the token of the environment', async (t) => {
+  const { front } = await start(t)
+  Object.assign(process.env, { FLEET_PORT: new URL(front).port, FLEET_ADMIN_TOKEN: token })
+  t.after(() => {
+    delete process.env.FLEET_PORT
+    delete process.env.FLEET_ADMIN_TOKEN
+  })
+  const { stdout } = await fleetTest('--load-distribution', '-n', '30', '--json')
+  const { url, expectedInstances, verdict } = JSON.parse(stdout)
+  assert.deepEqual([url, expectedInstances, verdict], [front, 3, 'pass'])
+})
+
 test('sends few requests for the other parts: twelve for each instance, and no more than --requests', async (t) => {
   let count = 0
   const { front } = await start(t, { extend: (app) => void app.get('/counted', async () => ({ count: count++ })) })
