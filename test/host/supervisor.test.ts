@@ -65,6 +65,7 @@ describe('start', () => {
     const afterMs = readyTimeoutMs
     const listens = { level: 'warn', msg: 'worker listens but is not ready; keeping it' }
     assert.deepEqual(logged(listens.msg), [{ ...listens, worker: 1, workerPid: 101, afterMs }])
+    assert.deepEqual(logged('worker ready'), [])
     const silent = { level: 'error', msg: 'worker did not listen in time: killed' }
     assert.deepEqual(logged(silent.msg), [{ ...silent, worker: 2, workerPid: 102, afterMs }])
     assert.equal(workers.length, 2)

@@ -7,7 +7,7 @@ import { existingIn } from '../../../src/cli/init/existing.ts'
 import { addEntries, readManifest } from '../../../src/cli/init/manifest.ts'
 import { parseSource } from '../../../src/cli/init/source.ts'
 import '../../helpers/cleanup.ts'
-import { type Files, manifest, project, read } from './projects.ts'
+import { type Files, manifest, project, read, report } from './projects.ts'
 
 describe('what an app has already', () => {
   const existing = (...texts: string[]) =>
@@ -177,6 +177,53 @@ describe('entries of a package.json', () => {
     const found = readManifest(project({ 'package.json': text }))
     assert.deepEqual([found.main, found.scripts, found.workspaces], [undefined, { a: 'x' }, false])
     assert.deepEqual(found.dependencies, { d: '1', fastify: '^5.0.0', c: '1' })
+  })
+})
+
+describe('the scripts that fleet init adds', () => {
+  const app = (extension = ''): string =>
+    `import Fastify from 'fastify'\nimport './other${extension}'\nconst app = Fastify()\n`
+  const added = async (more: object, files: Files): Promise<{ lines: string[]; notes: string[] }> => {
+    const folder = project({ 'package.json': manifest({ type: 'module', ...more }), ...files })
+    const { diff, notes } = await report(folder, '--dry-run')
+    const lines = [...diff.matchAll(/^\+ +"(fleet|start)": "(.*)",?$/gm)].map(([, name, value]) => `${name}: ${value}`)
+    return { lines, notes: notes.filter((note) => /script|Node cannot run/.test(note)) }
+  }
+
+  it('run the program that Node can run', async () => {
+    const both = { lines: ['fleet: fleet up app.js', 'start: node app.js'], notes: [] }
+    assert.deepEqual(await added({}, { 'app.js': app('.js'), 'other.js': '' }), both)
+    assert.deepEqual(await added({}, { 'app.ts': app('.ts'), 'other.ts': '' }), {
+      lines: ['fleet: fleet up app.ts', 'start: node app.ts'],
+      notes: [],
+    })
+    const own = { scripts: { start: 'node app.js', fleet: 'fleet up app.js' } }
+    assert.deepEqual(await added(own, { 'app.js': app('.js'), 'other.js': '' }), { lines: [], notes: [] })
+  })
+
+  it('run TypeScript that needs more by tsx, if the app has it, else are left out', async () => {
+    const files = { 'app.ts': app('.js'), 'other.ts': '' }
+    assert.deepEqual(await added({ devDependencies: { tsx: '4' } }, files), {
+      lines: ['fleet: NODE_OPTIONS=--import=tsx fleet up app.ts'],
+      notes: [],
+    })
+    const without = await added({}, files)
+    assert.deepEqual(without.lines, [])
+    assert.match(
+      without.notes.join(),
+      /^Node cannot run app\.ts: its imports or its syntax need a build; add `"fleet": "npm run build && fleet up BUILT_FILE"`/,
+    )
+    assert.deepEqual((await added({ scripts: { fleet: 'x' } }, files)).notes, [])
+  })
+
+  it('build what is built before', async () => {
+    const files = { 'src/main.ts': app(''), 'src/other.ts': '' }
+    const start = 'node dist/main.js'
+    const fleet = async (more: object): Promise<string[]> =>
+      (await added({ scripts: { start, ...more } }, files)).lines.filter((line) => line.startsWith('fleet'))
+    for (const build of ['build', 'build:ts', 'compile'])
+      assert.deepEqual(await fleet({ [build]: 'tsc' }), [`fleet: npm run ${build} && fleet up dist/main.js`])
+    assert.deepEqual(await fleet({}), ['fleet: fleet up dist/main.js'])
   })
 })
 
