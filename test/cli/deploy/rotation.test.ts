@@ -44,10 +44,11 @@ describe('HAProxy', () => {
       { name: 'weighed', port: 3, weight: 20 },
       { name: 'by-agent', port: 4, weight: 30, agent: 6 },
       { name: 'agent-off', port: 5, weight: 40, agent: 2 },
+      { name: 'no-agent', port: 6, weight: 50, agent: 4 },
       { name: 'other', port: 9 },
     ]
     const { socket } = await startRuntimeApi(() => serversState(...lines))
-    const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5].map(at))
+    const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5, 6].map(at))
     assert.deepEqual(
       [...now],
       [
@@ -56,6 +57,7 @@ describe('HAProxy', () => {
         [at(3), 20],
         [at(4), 'full'],
         [at(5), 40],
+        [at(6), 50],
       ],
     )
   })
