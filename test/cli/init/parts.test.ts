@@ -121,6 +121,7 @@ describe('the program of an app', () => {
   it('is a plugin if fastify-cli starts it', () => {
     const plugin = { 'a.js': '', 'b.js': '' }
     assert.equal(entryOf(scripts('fastify start -l info a.js'), plugin), 'a.js a.js plugin')
+    assert.equal(entryOf(scripts('fastify start -w -P a.js'), plugin), 'a.js a.js plugin', '-P has no value')
     assert.equal(entryOf(scripts('npx fastify start -r b.js a.js'), plugin), 'a.js a.js plugin')
     assert.equal(entryOf(scripts('node_modules/.bin/fastify start a.js'), plugin), 'a.js a.js plugin')
     assert.equal(entryOf(scripts('fastify start a.js'), plugin, 'a.js'), 'a.js a.js plugin')
