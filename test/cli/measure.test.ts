@@ -15,7 +15,7 @@ function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Part
       close: async () => void closed++,
     }
   }
-  return { target: { url: 'http://front', connect } as Target, asked, connections: () => [open, closed] }
+  return { target: { url: 'http://front', connect } as unknown as Target, asked, connections: () => [open, closed] }
 }
 
 /** A clock that each request moves by a millisecond. */
@@ -34,7 +34,7 @@ describe('a measurement', () => {
       return { instanceId, ms: n - 49, status: n % 10 === 9 ? 503 : 200 }
     })
     const options = { path: '/x', connections: 1, seconds: 0.1, warmUpSeconds: 0.05 }
-    const { ownUtilization, ...report } = await measure(target, options, assert.fail)
+    const { ownUtilization, ...report } = await measure(target, options, () => assert.fail())
     assert.ok(ownUtilization >= 0 && ownUtilization <= 1)
     assert.deepEqual([asked.length, new Set(asked), connections()], [150, new Set(['/x']), [1, 1]])
     // Those of the warm-up do not count: the others took 1 to 100 ms, and each tenth failed.
@@ -56,7 +56,7 @@ describe('a measurement', () => {
       return n === 1 ? { status: 0, error: 'ECONNRESET' } : { status: 204 }
     })
     const options = { path: '/', connections: 3, seconds: 0.003, warmUpSeconds: 0 }
-    const { errors, requests, instances } = await measure(target, options, assert.fail)
+    const { errors, requests, instances } = await measure(target, options, () => assert.fail())
     assert.deepEqual([errors, requests, instances.map(({ instance }) => instance)], [{ ECONNRESET: 1 }, 3, ['-']])
   })
 

@@ -18,7 +18,7 @@ function loadOf(t: TestContext, respond: () => Partial<TargetResponse> | undefin
     }
   }
   const connect = (): Connection => ({ request, close: async () => undefined })
-  const load = new BackgroundLoad(context({ front: { url: 'http://front', connect, request } as Target }))
+  const load = new BackgroundLoad(context({ front: { url: 'http://front', connect, request } as unknown as Target }))
   return {
     load,
     pass: (ms: number): void => {
