@@ -127,6 +127,12 @@ describe('a worker', () => {
     assert.deepEqual(worker(1).sent, [])
   })
 
+  it('whose channel fails does not end the group', async (t) => {
+    const { supervisor, worker } = await servingGroup(t)
+    worker(0).emit('error', new Error('write EPIPE'))
+    assert.deepEqual(supervisor.serving, { up: 2, ready: 2, of: 2 })
+  })
+
   it('that was asked to stop does not count as serving, whatever it reports', async (t) => {
     const { supervisor, worker } = await servingGroup(t)
     void supervisor.stop()
