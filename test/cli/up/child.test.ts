@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { test } from 'node:test'
 import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { isAlive } from '../../helpers/alive.ts'
@@ -91,6 +92,7 @@ for (const end of ['SIGKILL', 'exit', 'throw'] as const) {
 
 test('temporary folders are private', () => {
   const folder = temporaryFolder('x')
-  assert.ok(existsSync(folder))
+  assert.equal(statSync(folder).mode & 0o777, 0o700)
+  assert.equal(statSync(dirname(folder)).mode & 0o777, process.getuid?.() === 0 ? 0o711 : 0o700)
   assert.notEqual(folder, temporaryFolder('x'))
 })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Client } from 'pg'
@@ -73,6 +73,23 @@ describe('fleet up --data', { concurrency: true }, () => {
     await second.stop()
   })
 
+  it('waits ten seconds for the end of a Redis that still uses the folder', async (t) => {
+    const data = dataFolder()
+    const pid = join(data.folder('redis'), 'redis.pid')
+    writeFileSync(pid, String(process.ppid))
+    const now = performance.now.bind(performance)
+    t.mock.method(performance, 'now', () => now() * 100)
+    await assert.rejects(data.lock(), {
+      code: 'FLEET_ERR_SERVICE_FAILED',
+      message: new RegExp(`--data .*: a Redis uses it, process ${process.ppid}; stop it$`),
+    })
+    assert.equal(existsSync(join(data.path, 'lock')), false)
+    const locking = data.lock()
+    rmSync(pid)
+    await locking
+    data.release()
+  })
+
   it('takes over the lock of a run that was killed, and keeps secrets private', async () => {
     const data = dataFolder()
     await data.lock()
@@ -87,6 +104,13 @@ describe('fleet up --data', { concurrency: true }, () => {
     await assert.rejects(data.lock(), { message: new RegExp(`process ${process.ppid} uses it`) })
     data.release()
     assert.ok(existsSync(lock), 'the lock of another run stays')
+    rmSync(lock)
+    for (const text of ['', 'x', '0', '-1', '1.5']) {
+      writeFileSync(lock, text)
+      await data.lock()
+      data.release()
+    }
+    assert.equal(statSync(data.path).mode & 0o777, process.getuid?.() === 0 ? 0o711 : 0o700)
     assert.match(data.secret('jwt'), /^[\w-]{43}$/)
     assert.equal(data.secret('jwt'), new DataFolder(data.path).secret('jwt'))
     assert.equal(statSync(join(data.path, 'secrets/jwt')).mode & 0o777, 0o600)

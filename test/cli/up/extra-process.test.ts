@@ -91,6 +91,18 @@ describe('fleet up --with NAME=FILE', () => {
     assert.deepEqual([isAlive(pid as number), events], [false, []])
   })
 
+  it('have two seconds more than their time', async (t) => {
+    let output = ''
+    const onOutput = (_name: string, text: string): void => {
+      output += text
+    }
+    const slow = `process.on('SIGTERM', () => setTimeout(() => process.exit(), 300)); setInterval(() => {}, 1e6)`
+    const { process } = extra(t, `${slow}; console.log('ready')`, { shutdownTimeoutMs: 0, onOutput })
+    process.start()
+    await until(() => output === 'ready\n')
+    assert.equal(await process.stop(), true)
+  })
+
   it('are started again once more after a change during a restart, and not before the start or after the end', async (t) => {
     const { process, events } = extra(t, 'setInterval(() => {}, 1e6)')
     process.restart()

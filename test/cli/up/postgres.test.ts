@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import pg from 'pg'
 import { exchange } from '../../../src/cli/exchange.ts'
@@ -24,6 +25,7 @@ test('a private PostgreSQL keeps data and port across kill and restart, and requ
   const elsewhere = await exchange({ host: '127.0.0.2', port: postgres.port, timeoutMs: 10_000 })
   if (process.platform === 'linux') assert.equal(elsewhere.error, 'ECONNREFUSED', 'it listens on 127.0.0.1 only')
   assert.deepEqual(await query(postgres.url, 'SHOW fsync'), [{ fsync: 'off' }], 'as the tests ask for')
+  assert.deepEqual(readdirSync(postgres.folder), ['data'], 'no file with the password')
   await postgres.kill()
   await assert.rejects(query(postgres.url, 'SELECT 1'), { code: 'ECONNREFUSED' })
   await postgres.restart()
