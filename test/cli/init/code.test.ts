@@ -65,6 +65,27 @@ describe('the lines of fleet', () => {
     })
   }
 
+  it('have other names where the app uses theirs, in the quotes of the file', () => {
+    assert.equal(
+      edited('a.mjs', 'import F from "fastify"\nconst fleet = 1, serverOptions = 2\nconst app = F()\n'),
+      'import F from "fastify"\nimport { fleet as fastifyFleet, serverOptions as fleetServerOptions } from "fastify-fleet"\nconst fleet = 1, serverOptions = 2\nconst app = F(fleetServerOptions())\nawait app.register(fastifyFleet, {})\n',
+    )
+    assert.equal(
+      edited('a.cjs', 'const F = require(\'fastify\')\nconst serverOptions = 1, x = "fastif"\nconst app = F()\n'),
+      "const F = require('fastify')\nconst { fleet, serverOptions: fleetServerOptions } = require('fastify-fleet')\nconst serverOptions = 1, x = \"fastif\"\nconst app = F(fleetServerOptions())\napp.register(fleet, {})\n",
+    )
+  })
+
+  it('are without the options of the server where these cannot be merged', () => {
+    const line = (options: string): string => `import F from 'fastify'\nconst app = F(${options})\n`
+    const without = (options: string): string =>
+      `import F from 'fastify'\nimport { fleet } from 'fastify-fleet'\nconst app = F(${options})\napp.register(fleet, {})\n`
+    for (const options of ['...all', 'a, b']) assert.equal(edited('a.js', line(options)), without(options))
+    assert.equal(edited('a.ts', line('{ http2: true }')), without('{ http2: true }'))
+    assert.match(edited('a.js', line('{ http2: true }')), /F\(\{ \.\.\.serverOptions\(\), http2: true \}\)/)
+    assert.match(edited('a.ts', line('{ [http2]: true }')), /F\(\{ \.\.\.serverOptions\(\), \[http2\]: true \}\)/)
+  })
+
   it('leave a finished logger to the app', () => {
     const line = (options: string): string => `import F from 'fastify'\nconst app = F(${options})\n`
     assert.match(

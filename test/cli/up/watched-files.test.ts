@@ -104,7 +104,7 @@ describe('watched files', () => {
   })
 
   it('are not those of a folder that is left out, also if that is made later', async (t) => {
-    for (const more of [{ 'kept/b.js': '' }, {}]) {
+    for (const more of [{ 'kept/b.js': '' }, {}] as Record<string, string>[]) {
       const folder = project({ 'a.js': '', ...more })
       const except = join(folder, 'kept')
       const changes: string[] = []
