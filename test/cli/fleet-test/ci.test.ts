@@ -150,6 +150,18 @@ test('--max-error-rate allows as many failures as it says, and --max-p95 fails s
   assert.match(failing(slow.stdout).join(), /load: p95 of 20 responses: [\d.]+ ms, above the 1 ms of --max-p95/)
 })
 
+test('counts what passed, failed and was skipped, with a fix for each failure', async (t) => {
+  const { front } = await start(t, { pick: () => 0 })
+  const { code, stdout } = await fleetTest(front, '--load-distribution', '-n', '20', '--instances', '2')
+  assert.equal(code, 1)
+  const lines = stdout.split('\n')
+  assert.equal(lines[0], front)
+  assert.ok(lines.includes('✗ load      1 of 2 instances responded'), stdout)
+  assert.ok(lines.includes('            → the front may be sticky by client address, or have only one target'))
+  assert.ok(lines.includes('– sticky    stickiness needs at least two responding instances'))
+  assert.equal(lines.at(-2), '✗ 1 check passed, 1 failed, 1 skipped')
+})
+
 test('expects the instances in rotation, without those that drain', async (t) => {
   const { front, apps } = await start(t)
   apps[2]?.fleet.drain()
