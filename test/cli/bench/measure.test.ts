@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
-import { measure } from '../../src/cli/bench/measure.ts'
-import type { Connection, Target, TargetResponse } from '../../src/cli/target.ts'
-import { response } from './fleet-test/stand-ins.ts'
+import { measure } from '../../../src/cli/bench/measure.ts'
+import type { Connection, Target, TargetResponse } from '../../../src/cli/target.ts'
+import { response } from '../fleet-test/stand-ins.ts'
 
 /** A target whose nth response, from 0, the test decides. */
 function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Partial<TargetResponse>>) {
