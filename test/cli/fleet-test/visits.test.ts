@@ -104,6 +104,11 @@ describe('the count of visits', () => {
     const said = await check()
     assert.match(said[1] ?? '', /^fail the session was lost in \d+ of \d+ visits: c counted 1 after \d+$/)
     assert.equal(said[2], same)
+    const twice = await run({ answer: (count) => json(count < 4 ? count : count + 1) })
+    assert.match(
+      (await twice.check())[1] ?? '',
+      /^fail the session was lost in \d of \d visits: [abc] counted 5 after 3$/,
+    )
   })
 
   it('is skipped if a sticky front reaches too few instances', async () => {
