@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { instanceIn, isUnclear } from '../../../src/cli/init/instance.ts'
-import { parseSource } from '../../../src/cli/init/source.ts'
+import { parseSource, readGraph } from '../../../src/cli/init/source.ts'
+import '../../helpers/cleanup.ts'
+import { type Files, project } from './projects.ts'
 
 /** The variable and the statement of the instance, or why it is unclear. */
 function found(text: string, file = 'a.mjs', type?: string): string | undefined {
@@ -105,5 +108,72 @@ describe('the Fastify instance', () => {
       ].map((text) => mayAwait(text)),
       [true, true, false, false, true, true],
     )
+  })
+})
+
+describe('the files of an app', () => {
+  const graph = (files: Files, entry = 'src/app.js') => {
+    const folder = project({ 'package.json': '{}', 'outside.js': '', ...files })
+    const { sources, unread, runsDirectly } = readGraph(join(folder, 'app'), entry, 'module')
+    return { files: sources.map(({ file }) => file), unread: unread.map(({ file }) => file), runsDirectly }
+  }
+  const app = (files: Files): Files =>
+    Object.fromEntries(Object.entries(files).map(([name, text]) => [`app/${name}`, text]))
+
+  it('are the entry and what it imports, each once, and none outside of the folder', () => {
+    const files = app({
+      'src/app.js': "import './b.js'\nimport '../c'\nimport './folder'\nimport pg from 'pg'\nimport '../../outside.js'",
+      'src/b.js': "export * from './app.js'\nrequire('./d')",
+      'src/d.cjs': '',
+      'src/folder/index.js': '',
+      'c.mjs': "import '../outside'\nimport './data.json'",
+      'data.json': '{}',
+    })
+    assert.deepEqual(graph(files), {
+      files: ['src/app.js', 'src/b.js', 'c.mjs', 'src/folder/index.js', 'src/d.cjs'],
+      unread: [],
+      runsDirectly: true,
+    })
+  })
+
+  it('are those that @fastify/autoload loads, without declarations and tests', () => {
+    const load = (dir: string, name = 'dir'): string =>
+      `app.register(require('@fastify/autoload'), { ${name}: join(__dirname, ${dir}) })`
+    const plugins = app({
+      'src/plugins/a.js': '',
+      'src/plugins/in/b.ts': '',
+      'src/plugins/c.d.ts': '',
+      'src/plugins/d.test.js': '',
+    })
+    const loaded = (text: string): string[] => graph({ ...plugins, ...app({ 'src/app.js': text }) }).files.slice(1)
+    assert.deepEqual(loaded(load("'plugins'")), ['src/plugins/a.js', 'src/plugins/in/b.ts'])
+    assert.deepEqual(loaded(`${load("'plugins'")}\n${load("'plugins'")}`), ['src/plugins/a.js', 'src/plugins/in/b.ts'])
+    for (const text of [
+      load("'../..'"),
+      load('plugins'),
+      load("'plugins'", 'other'),
+      load("'plugins'").replace('autoload', 'static'),
+    ])
+      assert.deepEqual(loaded(text), [], text)
+  })
+
+  it('are at most 200', () => {
+    const many = Array.from({ length: 250 }, (_, i) => `src/f${i}.js`)
+    const text = many.map((file) => `import './${file.slice(4)}'`).join('\n')
+    assert.equal(
+      graph(app({ 'src/app.js': text, ...Object.fromEntries(many.map((file) => [file, ''])) })).files.length,
+      200,
+    )
+  })
+
+  it('run without a build if Node finds each under its name, and parses each', () => {
+    const direct = (text: string, more: Files = {}): boolean =>
+      graph(app({ 'src/app.ts': text, 'src/b.ts': '', ...more }), 'src/app.ts').runsDirectly
+    assert.deepEqual(
+      [direct("import './b.ts'"), direct("import './b.js'"), direct("import './b'"), direct('enum A { B }')],
+      [true, false, false, false],
+    )
+    const broken = graph(app({ 'src/app.js': "import './b.js'", 'src/b.js': 'const = 1' }))
+    assert.deepEqual(broken, { files: ['src/app.js'], unread: ['src/b.js'], runsDirectly: true })
   })
 })

@@ -148,7 +148,7 @@ describe('entries of a package.json', () => {
     assert.equal(added(list('a', 'z'), one), list('a', 'm', 'z'))
     assert.equal(added(list('a', 'b'), one), list('a', 'b', 'm'))
     assert.equal(added(list('n', 'z'), one), list('m', 'n', 'z'))
-    assert.equal(added(list('z', 'a'), one), list('z', 'a', 'm'))
+    assert.equal(added(list('z', 'a', 'y'), one), list('z', 'a', 'y', 'm'))
     const scripts = '{\n  "scripts": {\n    "a": "1",\n    "z": "1"\n  }\n}\n'
     assert.equal(added(scripts, { scripts: { m: '1' } }), scripts.replace('"z": "1"', '"z": "1",\n    "m": "1"'))
   })
