@@ -136,6 +136,7 @@ describe('watched files', () => {
 
   it('are in at most 5,000 folders', (t) => {
     const folder = project({})
+    t.after(() => rmSync(folder, { recursive: true }))
     const limit = 5_000
     for (let i = 1; i < limit; i++) mkdirSync(join(folder, `f${i}`))
     try {
