@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { exchange } from '../../src/cli/exchange.ts'
 import { get } from '../edge/front.ts'
 import { startUpstreams } from '../edge/upstream.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
@@ -11,13 +12,55 @@ const main = new URL('../../src/cli/main.ts', import.meta.url)
 const labelled = new URL('labelled.fixture.ts', import.meta.url)
 
 describe('fleet balance', () => {
+  it('checks --probe-path, and takes the address of the client from --trust-proxy only', async () => {
+    const [upstream] = await startUpstreams(1)
+    const probed = new Set<string>()
+    const seen: (string | undefined)[] = []
+    assert.ok(upstream)
+    upstream.handler = (request, response) => {
+      if (request.url === '/healthz') probed.add(request.url)
+      seen.push(request.headers['x-forwarded-for'] as string | undefined)
+      response.end('{}')
+    }
+    const common = ['balance', '--port', '0', '--target', upstream.url, '--probe-path', '/healthz']
+    for (const [more, expected] of [
+      [[], '127.0.0.1'],
+      [['--trust-proxy', '127.0.0.1'], '6.6.6.6, 127.0.0.1'],
+    ] as const) {
+      const app = forkApp(main, { args: [...common, ...more] })
+      const [, port] = await app.waitFor(/listening on http:\/\/\S+:(\d+)/)
+      await until(() => probed.has('/healthz'), { what: 'the probe' })
+      probed.clear()
+      const headers = { 'x-forwarded-for': '6.6.6.6', connection: 'close' }
+      assert.equal((await get(`http://127.0.0.1:${port}/`, { headers })).status, 200)
+      assert.equal(
+        seen.findLast((address) => address !== undefined),
+        expected,
+      )
+      await app.kill('SIGTERM')
+    }
+  })
+
   it('listens on --port, or on the address of --listen', async () => {
     const [upstream] = await startUpstreams(1)
     const target = ['--target', `${upstream?.url}`]
     const app = forkApp(main, { args: ['balance', '--port', '0', ...target] })
     const [, port] = await app.waitFor(/listening on http:\/\/\S+:(\d+)/)
     await until(async () => (await fetch(`http://127.0.0.1:${port}/`)).status === 200)
+    const listens = async (at: string | undefined, host = '127.0.0.2') =>
+      (await exchange({ host, port: Number(at), timeoutMs: 10_000 })).error === undefined
+    const isLinux = process.platform === 'linux'
+    if (isLinux) assert.ok(await listens(port), 'on every address')
     await app.kill('SIGTERM')
+    const admin = String(await freePort())
+    const own = forkApp(main, { args: ['balance', '--listen', '127.0.0.1:0', '--admin', admin, ...target] })
+    const [, only] = await own.waitFor(/listening on http:\/\/127\.0\.0\.1:(\d+)/)
+    for (const at of [only, admin]) {
+      assert.ok(await listens(at, '127.0.0.1'), at)
+      if (isLinux) assert.equal(await listens(at), false, 'on this address only')
+    }
+    assert.equal((await fetch(`http://127.0.0.1:${admin}/targets`)).status, 200)
+    await own.kill('SIGTERM')
     const both = forkApp(main, { args: ['balance', '--port', '0', '--listen', '0', ...target] })
     assert.equal((await both.exit).code, 2)
     assert.match(both.stderr, /--port and --listen cannot be combined/)

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { FleetError } from '../../src/base/errors.ts'
@@ -160,6 +162,30 @@ test('a FleetError prints a line with its code, another error its stack', async 
   } finally {
     fail = undefined
   }
+})
+
+test('exits with 2 if it cannot run, and with 1 for every other failure', async () => {
+  const cannotRun = ['USAGE', 'UNREACHABLE', 'NOT_OPERATOR', 'ENV_INVALID', 'OPTION_INVALID', 'OPTION_UNKNOWN']
+  try {
+    for (const [names, expected] of [
+      [[...cannotRun, 'MEMORY_IN_WORKERS'], 2],
+      [['SERVICE_FAILED', 'PORT_TAKEN', 'DEPLOY_FAILED', 'WORKER_NOT_READY', 'PROGRAM_MISSING'], 1],
+    ] as const) {
+      for (const name of names) {
+        fail = new FleetError(`FLEET_ERR_${name}` as 'FLEET_ERR_USAGE', 'x')
+        assert.equal((await run('sail')).code, expected, name)
+      }
+    }
+  } finally {
+    fail = undefined
+  }
+})
+
+test('the program ends quietly when its output is not read to the end', async () => {
+  const child = spawn(process.execPath, ['src/cli/main.ts', '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stdout.destroy()
+  const [stderr, exit] = await Promise.all([text(child.stderr), once(child, 'exit')])
+  assert.deepEqual([stderr, exit], ['', [0, null]])
 })
 
 test('the program prints --version and sets exit codes', async () => {

@@ -109,6 +109,23 @@ describe('fleet eject', () => {
     assert.match(readFileSync(join(folder, 'Dockerfile'), 'utf8'), /CMD \["node", "server\.ts"\]/)
   })
 
+  it('lists what it wrote, kept and found as JSON', async () => {
+    const folder = userProject({ Dockerfile: 'FROM mine\n' })
+    const json = async (...more: string[]) => JSON.parse((await ejectInto(folder, 'compose', '--json', ...more)).stdout)
+    const refused = await json()
+    assert.deepEqual(refused, { ejected: [], conflicts: ['Dockerfile'], same: [], dryRun: false })
+    const dry = await json('--dry-run', '--keep')
+    assert.deepEqual([dry.kept, dry.dryRun, dry.ejected.includes('Dockerfile')], [['Dockerfile'], true, false])
+    assert.ok(!existsSync(join(folder, '.dockerignore')))
+    const kept = await json('--keep')
+    assert.deepEqual([kept.kept, kept.ejected, kept.dryRun], [['Dockerfile'], dry.ejected, false])
+    const again = await json('--keep')
+    assert.deepEqual([again.kept, again.ejected, again.same], [['Dockerfile'], [], kept.ejected])
+    const forced = await json('--force')
+    assert.deepEqual([forced.kept, forced.ejected], [[], ['Dockerfile']])
+    assert.ok(forced.next.length > 0)
+  })
+
   it('writes nothing with --dry-run', async () => {
     const folder = userProject()
     assert.match((await ejectInto(folder, 'pm2', '--dry-run')).stdout, /would write ecosystem\.config\.cjs/)

@@ -66,3 +66,37 @@ test('posts an event once a dashboard responds again, such as that of the only i
   await reporter.close()
   assert.equal(got.length, 1)
 })
+
+test('tries three dashboards, and the one that accepted the last event first', async (t) => {
+  const off = await Promise.all([503, 503, 503].map((status) => dashboardOf(t, status)))
+  const [on, second] = [await dashboardOf(t, 202), await dashboardOf(t, 202)]
+  const urls = [...off.slice(0, 2), on, off[2] as (typeof off)[number], second].map(({ url }) => url)
+  const reporter = new Reporter({ dashboards: () => urls, token: 'token' })
+  reporter.add({ kind: 'killed', text: 'one' })
+  reporter.add({ kind: 'killed', text: 'two' })
+  await reporter.close()
+  assert.deepEqual(
+    [...off, on].map(({ got }) => got.length),
+    [1, 1, 0, 2],
+  )
+  const lost = new Reporter({ dashboards: () => [...off.map(({ url }) => url), second.url], token: 'token' })
+  lost.add({ kind: 'killed', text: 'three' })
+  await lost.close()
+  assert.deepEqual(
+    [...off, second].map(({ got }) => got.length),
+    [2, 2, 1, 0],
+  )
+})
+
+test('drops what is not sent two seconds after the end', async (t) => {
+  let asked = 0
+  const server = createServer(() => void asked++)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const url = `http://127.0.0.1:${(server.address() as { port: number }).port}/fleet`
+  const reporter = new Reporter({ dashboards: () => [url], token: 'token' })
+  for (let i = 0; i < 5; i++) reporter.add({ kind: 'killed', text: String(i) })
+  await reporter.close()
+  // Each has a second.
+  assert.ok(asked >= 1 && asked <= 3, String(asked))
+})

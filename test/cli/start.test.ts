@@ -186,6 +186,11 @@ describe('fleet up', () => {
       [[file, '--front', 'constructor'], /--front must be one of/],
       [[file, '--with', 'mysql'], /--with must be one of redis, postgres, not "mysql"/],
       [[file, '--without', 'redis', '--without', 'x'], /--without must be one of redis, postgres, not "x"/],
+      [[file, '--data', ''], /--data must name a folder, e\.g\. --data \.fleet/],
+      [[file, '--log-level', 'loud'], /--log-level must be one of trace, debug, info, warn, error, fatal, not "loud"/],
+      [[file, '--with', 'jobs=/no/such/file.js'], /--with jobs=.*: no such file/],
+      [[file, '--watch-path', '/no/such/folder'], /--watch-path: no such file or folder: \/no\/such\/folder/],
+      ...['65536', '-1', 'x'].map((value) => [[file, `--port=${value}`], /--port must be a whole number/] as const),
     ] as [string[], RegExp][]) {
       const { code, stdout, stderr } = await runCommand(up, ...args)
       assert.deepEqual([code, stdout], [2, ''], args.join(' '))

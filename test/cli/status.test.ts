@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import ps from '../../src/cli/commands/ps.ts'
 import status from '../../src/cli/commands/status.ts'
@@ -93,4 +93,80 @@ test('lists 20 of many instances', async (t) => {
   assert.equal(code, 1)
   assert.match(stdout, /FAILING\nmany-29 +serving .*disk\nmany-0 /)
   assert.match(stdout, /\nmany-18 [^\n]*\n… and 10 more, see `fleet ps`\n/)
+})
+
+/** Stands in for an instance of a fleet. */
+async function standIn(t: TestContext, instances: readonly object[], checks: object | undefined, dependencies = {}) {
+  const app = Fastify()
+  t.after(() => app.close())
+  const root = '/api/v1/load-balancer'
+  app.get(`${root}/instances`, async () => ({ fleet: 'shop', instances }))
+  app.get(`${root}/metrics`, async () => ({ fleet: { rps: 12.5, p95: 80 }, instance: { p95: 3 } }))
+  const loadBalancer = { sessionStore: 'memory', cacheStore: 'none', stateless: false }
+  app.get(`${root}/health`, async () => ({ instanceId: 'own', loadBalancer, dependencies }))
+  if (checks) app.get('/health/detailed', async (_, reply) => reply.code(503).send({ instanceId: 'detailed', checks }))
+  return app.listen({ port: 0, host: '127.0.0.1' })
+}
+const peer = (id: string, more: object = {}): object => ({
+  ...{ id, state: 'serving', host: 'h', port: 1, pid: 7, version: '1', color: 'blue', pool: 'default', weight: 100 },
+  ...{ rps: 3, p95: 9, eventLoopUtilization: 0.126, memory: 10.6 * 1_048_576, startedAt: new Date().toISOString() },
+  ...{ failing: [], ...more },
+})
+
+test('shows the totals of the fleet, each check, and what is wrong', async (t) => {
+  const checks = {
+    redis: { status: 'down', critical: true, latencyMs: 4, lastError: 'ECONNREFUSED' },
+    disk: { status: 'up', critical: false, latencyMs: null, lastError: 'earlier' },
+    queue: { status: 'pending' },
+  }
+  const url = await standIn(t, [peer('a'), peer('b', { state: 'draining' }), peer('c', { failing: ['redis'] })], checks)
+  const { code, stdout } = await runCommand(status, url)
+  assert.equal(code, 1, 'a critical check fails')
+  const lines = stdout.split('\n').map((line) => line.trim().replaceAll(/ {2,}/g, ' | '))
+  assert.deepEqual(lines.slice(0, 3), [
+    'shop: 2 of 3 instances serving, 12.5 requests/s, p95 80 ms',
+    'Redis: down, ECONNREFUSED; sessions: memory, cache: none (not stateless)',
+    '',
+  ])
+  assert.deepEqual(
+    lines.slice(4, 7).map((line) => line.split(' | ').slice(0, 2).join(' ')),
+    ['b draining', 'c serving', 'a serving'],
+  )
+  assert.match(lines[6] ?? '', /^a \| serving \| 1 \| 3 \| 9 \| 13 \| 11 \| \d+s$/)
+  assert.match(lines[5] ?? '', / \| redis$/)
+  assert.deepEqual(lines.slice(8, 12), [
+    'CHECK OF DETAILED | STATUS | CRITICAL | LATENCY MS | LAST ERROR',
+    'redis | down | yes | 4 | ECONNREFUSED',
+    'disk | up | no',
+    'queue | pending',
+  ])
+  const json = JSON.parse((await runCommand(status, url, '--json')).stdout)
+  const { healthy, serving, rps, p95, stores, redis, checkedBy } = json
+  assert.deepEqual(
+    { healthy, serving, rps, p95, stores, redis, checkedBy },
+    {
+      ...{ healthy: false, serving: 2, rps: 12.5, p95: 80, redis: checks.redis, checkedBy: 'detailed' },
+      stores: { session: 'memory', cache: 'none', stateless: false },
+    },
+  )
+  const listed = await runCommand(ps, url)
+  assert.equal(listed.code, 0)
+  assert.match(
+    listed.stdout,
+    /\n\ncheck redis of detailed is down: ECONNREFUSED\nWithout Redis, the other instances are shown as they were last seen\.\n$/,
+  )
+})
+
+test('takes the state of each check from the instance if details are switched off', async (t) => {
+  const url = await standIn(t, [peer('a', { degraded: ['mail'], port: undefined })], undefined, {
+    redis: 'up',
+    mail: 'down',
+  })
+  const { code, stdout } = await runCommand(status, url)
+  assert.equal(code, 0, 'no critical check fails')
+  assert.match(stdout, /^shop: 1 of 1 instance serving, .*\nRedis: up; /)
+  assert.match(stdout, /CHECK OF OWN +STATUS.*\nredis +up\nmail +down\n/)
+  const listed = await runCommand(ps, url)
+  assert.match(listed.stdout, /\na +serving +h:- +7 +1 +blue +default +100 +3 +9 +13 +11 +\d+s +mail\n/)
+  assert.match(listed.stdout, /\n\ncheck mail of own is down\n$/)
 })

@@ -62,6 +62,7 @@ describe('fleet up --front nginx', () => {
     for (const file of globSync(`${shipped}{nginx.conf,snippets/**/*.conf}`).filter((file) => !others.test(file)))
       assert.ok(shown.includes(readFileSync(file, 'utf8')), file)
     assert.match(shown, /\n {2}server 127\.0\.0\.1:\d+ max_fails=1 fail_timeout=2s;\n {2}server /)
+    assert.ok(shown.includes(`listen 127.0.0.1:${port} `), 'for this machine only')
     assert.doesNotMatch(shown, /ssl_certificate|auth_basic/)
   })
 

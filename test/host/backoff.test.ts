@@ -14,6 +14,15 @@ test('each delay lies between the base and three times the last one, and below t
   }
 })
 
+test('by default, delays lie between 100 ms and 30 s, and an uptime of more than 30 s resets them', () => {
+  const longest = new Backoff({ random: () => 0.999 })
+  const delays = Array.from({ length: 10 }, () => longest.next(0))
+  assert.deepEqual([delays[0], delays.at(-1)], [300, 30_000])
+  assert.equal(longest.next(30_000), 30_000)
+  assert.equal(longest.next(30_001), 300)
+  assert.equal(new Backoff({ random: () => 0 }).next(0), 100)
+})
+
 test('the delay grows to the cap, and a long uptime resets it', () => {
   const backoff = new Backoff({ baseMs: 100, capMs: 5_000, random: () => 0.999 })
   for (let i = 0; i < 10; i++) backoff.next(10)

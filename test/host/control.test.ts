@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
@@ -27,6 +28,41 @@ test('accepts connections of this user only', async (t) => {
   const server = await serveControl(at, async () => {})
   t.after(() => server.close())
   assert.equal(statSync(at).mode & 0o777, 0o600)
+})
+
+test('keeps the mask of new files as it was', async (t) => {
+  const before = process.umask(0o022)
+  t.after(() => process.umask(before))
+  const server = await serveControl(path(), async () => {})
+  t.after(() => server.close())
+  assert.equal(process.umask(0o022), 0o022)
+})
+
+test('limits the time for a command, not that of the reload', async (t) => {
+  const at = path()
+  const reload = Promise.withResolvers<void>()
+  const timeouts: (number | undefined)[] = []
+  const server = await serveControl(at, () => reload.promise)
+  t.after(() => server.close())
+  const asked = askReload(at)
+  const [socket] = (await once(server, 'connection')) as [Socket]
+  timeouts.push(socket.timeout)
+  await once(socket, 'data')
+  timeouts.push(socket.timeout)
+  assert.deepEqual(timeouts, [5_000, 0])
+  reload.resolve()
+  await asked
+})
+
+test('survives errors of a connection and of accepting one', async (t) => {
+  const at = path()
+  const server = await serveControl(at, async () => {})
+  t.after(() => server.close())
+  const other = connect(at)
+  const [socket] = (await once(server, 'connection')) as [Socket]
+  for (const source of [server, socket]) source.emit('error', new Error('EMFILE'))
+  other.destroy()
+  await askReload(at)
 })
 
 test('accepts a command that arrives in pieces', async (t) => {

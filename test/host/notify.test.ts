@@ -4,6 +4,7 @@ import { delimiter, join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { serviceNotifier } from '../../src/host/notify.ts'
+import { sendRequest } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { logged, Release, startGroup } from './group.ts'
 
@@ -32,11 +33,35 @@ test('notifies the service manager of start, reload and stop in order, with regu
   await until(() => sent().filter((line) => line === 'WATCHDOG=1').length >= 3, { what: 'the third sign of life' })
   await group.kill('SIGHUP')
   await until(() => logged(group, 'reloaded').length === 1, { what: 'the reload' })
+  await sendRequest(group.port, 'POST', '/crash').catch(() => {})
+  await until(() => sent().includes('STATUS=0 of 1 workers serve'), { what: 'the end of the worker' })
+  await until(() => sent().at(-1) !== 'STATUS=0 of 1 workers serve' && logged(group, 'worker ready').length === 3, {
+    what: 'its successor',
+  })
   await group.kill('SIGTERM')
   const states = sent().filter((line) => /^(READY|RELOADING|STOPPING)/.test(line))
   const ready = 'READY=1 STATUS=1 of 1 workers serve'
   assert.deepEqual(states, [ready, 'RELOADING=1', ready, 'STOPPING=1'])
   assert.deepEqual(group.ended, { code: 0, signal: null })
+})
+
+test('does not wait for a helper that hangs', async (t) => {
+  const folder = temporaryFolder('systemd')
+  writeFileSync(join(folder, 'systemd-notify'), '#!/bin/sh\nexec /bin/sleep 600\n', { mode: 0o755 })
+  const { PATH } = process.env
+  t.after(() => {
+    process.env.PATH = PATH
+  })
+  process.env.PATH = folder
+  const notify = serviceNotifier('/run/nobody', assert.fail)
+  let isSent = false
+  const sending = notify('READY=1').then(() => {
+    isSent = true
+  })
+  await new Promise(setImmediate)
+  assert.equal(isSent, false)
+  // After five seconds.
+  await sending
 })
 
 test('warns once when the helper is missing, and the group serves', async () => {

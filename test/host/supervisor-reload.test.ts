@@ -247,6 +247,15 @@ describe('scrape', () => {
     assert.equal(supervisor.serving.up, 2)
   })
 
+  it('does not wait for a worker that ends', async (t) => {
+    const { worker } = await servingGroup(t)
+    await worker(0).tell({ fleet: 'scrape', id: 7 })
+    await worker(0).tell({ fleet: 'figures', id: 1, snapshots: [] })
+    assert.equal(worker(0).sent.at(-1)?.fleet, 'collect')
+    await worker(1).end(0)
+    assert.equal(worker(0).sent.at(-1)?.fleet, 'group')
+  })
+
   it('waits a second for a worker that is silent', async (t) => {
     const { worker, pass } = await servingGroup(t)
     await worker(0).tell({ fleet: 'scrape', id: 7 })

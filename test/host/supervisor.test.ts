@@ -65,6 +65,7 @@ describe('start', () => {
     const afterMs = readyTimeoutMs
     const listens = { level: 'warn', msg: 'worker listens but is not ready; keeping it' }
     assert.deepEqual(logged(listens.msg), [{ ...listens, worker: 1, workerPid: 101, afterMs }])
+    assert.deepEqual(logged('worker ready'), [])
     const silent = { level: 'error', msg: 'worker did not listen in time: killed' }
     assert.deepEqual(logged(silent.msg), [{ ...silent, worker: 2, workerPid: 102, afterMs }])
     assert.equal(workers.length, 2)
@@ -124,6 +125,12 @@ describe('a worker', () => {
     await pass(restartMs)
     assert.deepEqual([supervisor.serving, workers.length], [{ up: 2, ready: 2, of: 2 }, 2])
     assert.deepEqual(worker(1).sent, [])
+  })
+
+  it('whose channel fails does not end the group', async (t) => {
+    const { supervisor, worker } = await servingGroup(t)
+    worker(0).emit('error', new Error('write EPIPE'))
+    assert.deepEqual(supervisor.serving, { up: 2, ready: 2, of: 2 })
   })
 
   it('that was asked to stop does not count as serving, whatever it reports', async (t) => {

@@ -59,7 +59,7 @@ export function blueGreen(
   return [
     ...starts,
     ...move(`switch to ${to}`, rotation, rotation.now, next),
-    ...(changes || starts.length > 0 ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
+    ...(changes ? [{ title: `watch ${to}`, steps: [watch], undo: [] }] : []),
     ...stopEach(release, occupied(old, found)),
   ]
 }

@@ -18,7 +18,7 @@ export interface Entry {
 
 const script = /\.[cm]?[jt]s$/
 /** Options of Node and its relatives whose value may be the name of a file. */
-const withFile: ReadonlySet<string> = new Set(['-r', '--require', '--import', '--loader', '--env-file', '-P'])
+const withFile: ReadonlySet<string> = new Set(['-r', '--require', '--import', '--loader', '--env-file'])
 const built = /^(?:dist|build|out|lib)\//
 
 /**

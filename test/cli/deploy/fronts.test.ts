@@ -68,6 +68,23 @@ upstream other {
     assert.match(render(full(a, b), written), new RegExp(`server ${b} weight=3 max_fails`))
   })
 
+  test('gives a new member the settings of the first one, without its weight and place', () => {
+    const first = `upstream fleet {\n  server ${a} weight=3 backup max_fails=1;\n}\n`
+    assert.equal(
+      render(full(a, c), first),
+      `upstream fleet {\n  server ${a} weight=3 backup max_fails=1;\n  server ${c} max_fails=1;\n}\n`,
+    )
+    assert.deepEqual(readShares(first, 'fleet'), full(a))
+    const weighed: Shares = new Map<string, Share>([
+      [a, 7],
+      [c, 9],
+    ])
+    assert.equal(
+      render(weighed, first),
+      `upstream fleet {\n  server ${a} weight=7 backup max_fails=1; # configured: weight=3\n  server ${c} weight=9 max_fails=1; # configured:\n}\n`,
+    )
+  })
+
   test('keeps unmanaged servers', () => {
     const mixed = `upstream fleet {\n  server ${a};\n  server unix:last-resort.sock backup;\n}\n`
     assert.equal(
@@ -119,6 +136,9 @@ describe('compose', () => {
       { id: 'b', version: '2', state: 'running' },
       { id: 'c', version: '2', state: 'exited' },
     ])
+    assert.deepEqual(await containers(standInForDocker(t, { d: { Status: 'running' } }, [])), [
+      { id: 'd', version: undefined, state: 'running' },
+    ])
     assert.deepEqual(await containers(standInForDocker(t, {})), [])
     await assert.rejects(containers({ ...given, command: ['/bin/sh', '-c', 'echo broken >&2; exit 1'] }), {
       code: 'FLEET_ERR_UNREACHABLE',
@@ -138,6 +158,12 @@ describe('compose', () => {
 
   test('starts the requested number the first time', () => {
     assert.deepEqual(short(composeRolling({ ...options, scale: 2 }, [])), [up(2), 'check that 2 new × app are healthy'])
+    const [first] = composeRolling(options, [])
+    assert.deepEqual(first?.undo, [])
+    const [one] = first?.steps ?? []
+    assert.ok(one?.do === 'run')
+    assert.ok(one.argv.includes('app=1'), 'one by default')
+    assert.deepEqual(one.env, { FLEET_VERSION: '2' })
   })
 })
 
@@ -153,6 +179,20 @@ test('pm2: checks the build first, without an undo step', () => {
   })
   assert.match(short(plan)[0] ?? '', /start app\.js --check --ready-timeout 1000$/)
   assert.deepEqual(plan[0]?.undo, [])
+  const steps = plan.flatMap(({ steps, undo }) => [...steps, ...undo])
+  assert.deepEqual(
+    steps.map((step) => ('timeoutMs' in step ? step.timeoutMs : 0)),
+    [11_000, 1_000, 1_000, 1_000, 1_000],
+    'the check itself times out first',
+  )
+  const envs = steps.flatMap((step) => (step.do === 'run' ? [step.env] : []))
+  assert.deepEqual(envs, [{ FLEET_VERSION: '2' }, { FLEET_VERSION: '2' }, undefined, {}])
+  const blue = pm2Rolling({
+    ...{ command: ['pm2'], config: 'c', file: 'app.js', url: 'http://a', version: '2', color: 'blue', timeoutMs: 1 },
+  })
+  const [check] = blue[0]?.steps ?? []
+  assert.deepEqual(check?.do === 'run' && check.env, { FLEET_VERSION: '2', FLEET_COLOR: 'blue' })
+  assert.deepEqual(blue[1]?.undo, [], 'nothing restores the previous build')
   assert.deepEqual(short(plan).slice(1), [
     'pm2 reload ecosystem.config.cjs --update-env',
     'wait until http://127.0.0.1:3000/ready says so of version 2'

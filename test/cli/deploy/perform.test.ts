@@ -132,6 +132,11 @@ describe('ready', () => {
     assert.ok(instance.probes > 2)
     instance.version = '7'
     await perform({ do: 'ready', url: instance.url, timeoutMs: 1 }, none)
+    instance.ready = false
+    for (const version of ['7', undefined]) {
+      const unready = perform({ do: 'ready', url: instance.url, version, timeoutMs: 1 }, none)
+      await assert.rejects(unready, /: 503 draining$/, 'the version alone does not suffice')
+    }
   })
 })
 

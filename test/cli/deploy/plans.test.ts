@@ -1,36 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { InstanceStatus } from '../../../src/cli/deploy/instance-status.ts'
-import { blueGreen, canary, type Release, rolling, type Survey } from '../../../src/cli/deploy/plans.ts'
-import { canaryShares, type Rotation, type Share, type Shares } from '../../../src/cli/deploy/rotation.ts'
+import { blueGreen, canary, rolling, type Survey } from '../../../src/cli/deploy/plans.ts'
+import { canaryShares, type Share, type Shares } from '../../../src/cli/deploy/rotation.ts'
+import { full, release, rotation, survey } from './fleet-of-text.ts'
 import { short } from './short.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
 
-/** A front that records its rotation as text. */
-const rotation = (now: Shares): Rotation => {
-  const say = (shares: Shares): string =>
-    [...shares].map(([address, share]) => `${address.slice(-1)}=${share}`).join(' ')
-  return {
-    now,
-    change: (from, to) =>
-      say(from) === say(to) ? [] : [{ do: 'run', argv: ['front', ...say(to).split(' ')], timeoutMs: 1 }],
-  }
-}
-const full = (...addresses: string[]): Shares => new Map(addresses.map((address) => [address, 'full']))
-const survey = (versions: Record<string, string | undefined>, color?: string): Survey =>
-  new Map(
-    Object.entries(versions).map(([address, version]): [string, InstanceStatus] =>
-      version === undefined
-        ? [address, { ready: false, summary: 'ECONNREFUSED' }]
-        : [address, { ready: true, version, color, summary: version }],
-    ),
-  )
-const release: Release = {
-  version: '2',
-  programs: { start: ['start', '{version}', '{port}'], stop: ['stop', '{port}'] },
-  timeoutMs: 1000,
-}
 describe('rolling', () => {
   test('returns each instance with the same change that takes out the next', () => {
     const plan = rolling(release, [a, b], survey({ [a]: '1', [b]: '1' }), rotation(full(a, b)))
@@ -109,6 +85,28 @@ describe('blue-green', () => {
       code: 'FLEET_ERR_USAGE',
     })
     assert.throws(() => blueGreen(watched, sides, found, rotation(full(a, b))), { code: 'FLEET_ERR_USAGE' })
+    const half: Shares = new Map<string, Share>([...full(a), [c, 'none']])
+    assert.throws(
+      () =>
+        blueGreen(
+          { ...watched, to: 'blue' },
+          { blue: [a, c], green: [b] },
+          survey({ [a]: '1', [c]: '1' }),
+          rotation(half),
+        ),
+      { code: 'FLEET_ERR_USAGE', message: /blue serves requests and cannot be replaced in place/ },
+      'one of its instances serves',
+    )
+  })
+
+  test('watches the side that stays when only the other one leaves', () => {
+    const found: Survey = new Map([...survey({ [a]: '1' }, 'blue'), ...survey({ [b]: '2' }, 'green')])
+    assert.deepEqual(short(blueGreen({ ...watched, to: 'green' }, sides, found, rotation(full(a, b)))), [
+      'front 2=full',
+      '  undo front 1=full 2=full',
+      'watch for 1 s that 4002 stay ready',
+      'stop 4001',
+    ])
   })
 })
 
@@ -191,6 +189,15 @@ describe('blue-green: the side', () => {
     unknown(new Map([[a, 'none']]), /neither side is in rotation/)
   })
 
+  test('is the one of which an instance has the version, or on which no instance serves', () => {
+    const begun: Survey = new Map([...survey({ [a]: '1' }, 'blue'), ...survey({ [b]: '2', [c]: '1' }, 'green')])
+    const two = { blue: [a], green: [b, c] }
+    assert.equal(short(blueGreen(watched, two, begun, rotation(full(a, b))))[0], 'start 2 4003')
+    const half: Shares = new Map<string, Share>([...full(a), [c, 'none']])
+    const idle: Survey = new Map([...survey({ [a]: '1', [c]: '1' }, 'blue'), ...survey({ [b]: undefined })])
+    assert.equal(short(blueGreen(watched, { blue: [a, c], green: [b] }, idle, rotation(half)))[0], 'start 2 4002')
+  })
+
   test('is watched for the time after each change, and the other side stopped if there is a program for it', () => {
     const { stop: _, ...onlyStart } = release.programs
     const plan = blueGreen({ ...watched, programs: onlyStart }, sides, found('1'), rotation(full(a)))
@@ -239,6 +246,16 @@ describe('canary', () => {
       '  undo front 1=full 2=full 3=20',
       'stop 4003',
     ])
+  })
+
+  test('compares and replaces the others after an interruption between two targets', () => {
+    const found = survey({ [a]: '2', [b]: '1', [c]: '2' })
+    const steps = short(canary(requested, where, found, rotation(full(a, b))))
+    assert.ok(steps.includes('compare 4003 with 4001, 4002 for 1 s'))
+    assert.deepEqual(
+      steps.filter((step) => step.startsWith('start')),
+      ['start 2 4002'],
+    )
   })
 
   test('gives every instance a weight of at least 1 and at most 256', () => {

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { haproxyRotation } from '../../../src/cli/deploy/fronts/haproxy.ts'
 import { nginxRotation } from '../../../src/cli/deploy/fronts/nginx.ts'
 import { servers } from '../../../src/cli/deploy/haproxy-api.ts'
-import type { Share, Shares } from '../../../src/cli/deploy/rotation.ts'
+import { type Share, type Shares, sameShares } from '../../../src/cli/deploy/rotation.ts'
 import type { Step } from '../../../src/cli/deploy/step.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { serversState, startRuntimeApi } from './stand-ins.ts'
@@ -13,6 +13,15 @@ import { serversState, startRuntimeApi } from './stand-ins.ts'
 const at = (port: number): string => `127.0.0.1:${port}`
 const [a, b, c] = [at(1), at(2), at(3)]
 const shares = (...entries: [string, Share][]): Shares => new Map(entries)
+
+it('is the same rotation only with the same addresses and shares', () => {
+  const now = shares([a, 'full'], [b, 20])
+  assert.ok(sameShares(now, shares([b, 20], [a, 'full'])))
+  for (const other of [shares([a, 'full'], [b, 21]), shares([a, 20], [b, 'full']), shares([a, 'full'], [c, 20])])
+    assert.equal(sameShares(now, other), false)
+  for (const other of [shares([a, 'full']), shares([a, 'full'], [b, 20], [c, 'none'])])
+    assert.equal(sameShares(now, other), false)
+})
 
 describe('HAProxy', () => {
   it('counts a server as up if it is running or starting and no operator has removed it', async () => {
@@ -35,10 +44,11 @@ describe('HAProxy', () => {
       { name: 'weighed', port: 3, weight: 20 },
       { name: 'by-agent', port: 4, weight: 30, agent: 6 },
       { name: 'agent-off', port: 5, weight: 40, agent: 2 },
+      { name: 'no-agent', port: 6, weight: 50, agent: 4 },
       { name: 'other', port: 9 },
     ]
     const { socket } = await startRuntimeApi(() => serversState(...lines))
-    const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5].map(at))
+    const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5, 6].map(at))
     assert.deepEqual(
       [...now],
       [
@@ -47,6 +57,7 @@ describe('HAProxy', () => {
         [at(3), 20],
         [at(4), 'full'],
         [at(5), 40],
+        [at(6), 50],
       ],
     )
   })

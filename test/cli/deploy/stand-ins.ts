@@ -104,11 +104,12 @@ export const serversState = (...lines: readonly ServerLine[]): string =>
 export function standInForDocker(
   t: TestContext,
   states: Record<string, object>,
+  env: readonly string[] = ['X=FLEET_VERSION=', 'FLEET_VERSION=2'],
 ): { command: readonly string[]; service: string } {
   const folder = temporaryFolder('docker')
   const found = Object.entries(states).map(([Id, State]) => ({
     Id,
-    Config: { Env: ['X=FLEET_VERSION=', 'FLEET_VERSION=2'] },
+    Config: { Env: env },
     State,
   }))
   writeFileSync(join(folder, 'inspected'), JSON.stringify(found))

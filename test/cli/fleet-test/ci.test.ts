@@ -150,6 +150,52 @@ test('--max-error-rate allows as many failures as it says, and --max-p95 fails s
   assert.match(failing(slow.stdout).join(), /load: p95 of 20 responses: [\d.]+ ms, above the 1 ms of --max-p95/)
 })
 
+test('counts what passed, failed and was skipped, with a fix for each failure', async (t) => {
+  const { front } = await start(t, { pick: () => 0 })
+  const { code, stdout } = await fleetTest(front, '--load-distribution', '-n', '20', '--instances', '2')
+  assert.equal(code, 1)
+  const lines = stdout.split('\n')
+  assert.equal(lines[0], front)
+  assert.ok(lines.includes('✗ load      1 of 2 instances responded'), stdout)
+  assert.ok(lines.includes('            → the front may be sticky by client address, or have only one target'))
+  assert.ok(lines.includes('– sticky    stickiness needs at least two responding instances'))
+  assert.equal(lines.at(-2), '✗ 1 check passed, 1 failed, 1 skipped')
+})
+
+test('expects the instances in rotation, without those that drain', async (t) => {
+  const { front, apps } = await start(t)
+  apps[2]?.fleet.drain()
+  const { code, stdout } = await fleetTest(front, '--load-distribution', '--token', token, '-n', '30', '--json')
+  assert.equal(code, 0, stdout)
+  assert.equal(JSON.parse(stdout).expectedInstances, 2)
+})
+
+test('tests the front of fleet up by default, with the token of the environment', async (t) => {
+  const { front } = await start(t)
+  Object.assign(process.env, { FLEET_PORT: new URL(front).port, FLEET_ADMIN_TOKEN: token })
+  t.after(() => {
+    delete process.env.FLEET_PORT
+    delete process.env.FLEET_ADMIN_TOKEN
+  })
+  const { stdout } = await fleetTest('--load-distribution', '-n', '30', '--json')
+  const { url, expectedInstances, verdict } = JSON.parse(stdout)
+  assert.deepEqual([url, expectedInstances, verdict], [front, 3, 'pass'])
+})
+
+test('sends few requests for the other parts: twelve for each instance, and no more than --requests', async (t) => {
+  let count = 0
+  const { front } = await start(t, { extend: (app) => void app.get('/counted', async () => ({ count: count++ })) })
+  for (const [args, expected] of [
+    [[], 36],
+    [['--token', token, '--instances', '2'], 24],
+    [['-n', '5'], 5],
+  ] as const) {
+    count = 0
+    await fleetTest(front, '--sessions', '--path', '/counted', ...args)
+    assert.equal(count, expected, args.join(' '))
+  }
+})
+
 test('--session-path counts on over every instance', async (t) => {
   for (const answer of [(n: number) => ({ visits: n, other: 7 }), (n: number) => n, (n: number) => ({ seen: n })]) {
     const { front, urls } = await start(t, counting(true, answer)())

@@ -12,7 +12,7 @@ import { createProxy } from '../../../src/edge/http/server.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { runCommand } from '../commands.ts'
 import { assertSchema } from './schema.ts'
-import { context, recorder, target } from './stand-ins.ts'
+import { context, inTurn, recorder, target } from './stand-ins.ts'
 
 const folder = temporaryFolder('kill')
 
@@ -92,6 +92,39 @@ describe('fleet test --kill', () => {
     t.mock.restoreAll()
     const allowed = await run(t, 5, { maxErrorRate: 0.5 })
     assert.match(allowed.said[1] ?? '', /^pass 5 of \d+ requests failed.*; [\d.]+ %, which --max-error-rate allows$/)
+  })
+
+  it('fails when requests still fail when the time is over', async (t) => {
+    const { said } = await run(t, Number.POSITIVE_INFINITY)
+    assert.equal(said[1], 'fail requests still fail 5.0 s later')
+    assert.match(said[2] ?? '', /^fail \d+ of \d+ requests failed, the last \d\.\d s after it began: \d+ × ECONNRESET$/)
+    assert.equal(said[3], '→ let the front repeat safe requests on another instance, or pass --max-error-rate')
+  })
+
+  it('counts failures before the command apart, and mentions an instance that is back', async (t) => {
+    const now = performance.now.bind(performance)
+    t.mock.method(performance, 'now', () => now() * 10)
+    const { results, said, list } = recorder()
+    const flag = join(folder, 'back')
+    let turn = 0
+    const front = target(() => {
+      if (turn++ === 5) return { status: 503 }
+      const isOut = existsSync(flag) && list.length === 0
+      return { instanceId: turn % 2 === 0 || isOut ? 'a' : 'b' }
+    })
+    await kill(context({ front }), `touch ${flag}`, results, 30_000)
+    assert.match(said()[0] ?? '', /^pass b responded for/)
+    assert.equal(said()[1], 'info b responded again before the end of this check')
+    assert.match(said()[2] ?? '', /^fail 1 of \d+ requests failed, 1 of them before the command: 1 × 503$/)
+  })
+
+  it('ends a command that takes longer than the time', async (t) => {
+    const now = performance.now.bind(performance)
+    t.mock.method(performance, 'now', () => now() * 10)
+    const next = inTurn(2)
+    const front = target(() => ({ instanceId: next() }))
+    const hanging = kill(context({ front }), "trap '' TERM; exec sleep 600", recorder().results, 200)
+    await assert.rejects(hanging, { code: 'FLEET_ERR_USAGE', message: /--kill ended with SIGKILL$/ })
   })
 
   it('fails when the command ends no instance', async (t) => {

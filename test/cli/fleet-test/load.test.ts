@@ -103,6 +103,38 @@ describe('load', () => {
     )
   })
 
+  it('calls shares uneven if a correct front has them less often than once in a thousand runs', () => {
+    const uneven = (a: number, b: number): string => check({ sample: from({ a, b }), expected: 2 }).said[2] ?? ''
+    assert.match(uneven(60, 40), /^pass shares follow the even split: 60, 40 \(χ²\(1\) = 4\.00, p = 0\.0455\)/)
+    assert.match(uneven(66, 34), /^pass .* p = 0\.0014\)/)
+    assert.match(uneven(67, 33), /^fail the load is uneven: 67, 33 .* p = 0\.0007\)/)
+  })
+
+  it('compares the p95 of the successful responses with the limit', () => {
+    const times = (count: number) => Array.from({ length: count }, (_, i) => response({ instanceId: 'a', ms: i + 1 }))
+    const slow = response({ instanceId: 'a', status: 500, ms: 9_000 })
+    const limited = (maxP95: number, sample = [...times(20), slow]) => check({ sample, expected: 1, maxP95 })
+    assert.equal(limited(19).distribution.p95, 19)
+    assert.equal(limited(19).said[2], 'pass p95 of 20 responses: 19.0 ms, at most 19 ms')
+    assert.deepEqual(limited(18).said.slice(2, 4), [
+      'fail p95 of 20 responses: 19.0 ms, above the 18 ms of --max-p95',
+      '→ compare with `fleet bench`, and from nearer',
+    ])
+    assert.equal(limited(600_000, [slow]).said[2], 'fail no response to measure for --max-p95')
+  })
+
+  it('passes as many failures as are allowed, and none by default', () => {
+    const failing = (failed: number, maxErrorRate?: number): string =>
+      check({ sample: [...from({ a: 100 - failed }), ...from({ a: failed }, { status: 503 })], maxErrorRate })
+        .said[0] ?? ''
+    assert.equal(
+      failing(2, 0.02),
+      'pass 2 of 100 requests to /health failed: 2 × 503; 2 %, which --max-error-rate allows',
+    )
+    assert.equal(failing(3, 0.02), 'fail 3 of 100 requests to /health failed: 3 × 503')
+    assert.equal(failing(1), 'fail 1 of 100 requests to /health failed: 1 × 503')
+  })
+
   it('skips the shares with too few requests for each instance', () => {
     assert.deepEqual(check({ sample: from({ a: 4, b: 5 }), expected: 2 }).said.slice(2), [
       'skip too few requests to test the shares: 4, 5',

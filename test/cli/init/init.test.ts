@@ -121,6 +121,35 @@ describe('fleet init --new', () => {
     assert.equal(JSON.parse(read(folder, 'typed/package.json')).scripts.fleet, 'fleet up app.ts')
   })
 
+  it('ignores a repository without files, and needs no `cd` for the current folder', async (t) => {
+    const folder = temporaryFolder('new')
+    mkdirSync(join(folder, '.git'))
+    const before = process.cwd()
+    process.chdir(folder)
+    t.after(() => process.chdir(before))
+    const { code, stdout } = await fleetInit('--new', '.', '--name', 'store')
+    assert.equal(code, 0)
+    assert.match(stdout, /Next:\n {2}npm install\n/)
+    assert.match(read(folder, 'app.js'), /name: 'store'/)
+  })
+
+  it('rejects a file in place of the folder, and options for an existing app', async () => {
+    const folder = temporaryFolder('new')
+    write(folder, { file: '' })
+    for (const [args, says] of [
+      [[join(folder, 'file')], /file is not a folder/],
+      [[join(folder, 'app'), '--docker'], /--app and --docker are for an existing app/],
+      [[join(folder, 'app'), '--app', 'x.js'], /--app and --docker are for an existing app/],
+      [[join(folder, 'app'), 'more'], /expected one DIR/],
+      [[join(folder, 'app'), '--name', 'No Name'], /FLEET_ERR_USAGE/],
+    ] as const) {
+      const { code, stderr } = await fleetInit('--new', ...args)
+      assert.equal(code, 2, stderr)
+      assert.match(stderr, says)
+    }
+    assert.deepEqual(readdirSync(folder), ['file'])
+  })
+
   it('does not write into a folder with files', async () => {
     const folder = project({})
     const { code, stderr } = await fleetInit('--new', folder)

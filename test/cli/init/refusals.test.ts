@@ -159,6 +159,8 @@ describe('fleet init prints lines to add by hand', () => {
       'app.ts': "import Fastify from 'fastify'\nenum A { B }\nconst app = Fastify()\n",
     })
     const { manual, notes } = await report(folder, '--dry-run')
+    assert.equal((await fleetInit(folder, '--dry-run')).code, 0, 'nothing was to be applied')
+    assert.equal((await fleetInit(folder, '--yes')).code, 1)
     assert.match(manual[0]?.reason ?? '', /it cannot be parsed \(TypeScript enum is not supported/)
     assert.ok(notes.some((note) => /Node cannot run app\.ts/.test(note)))
   })

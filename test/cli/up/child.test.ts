@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { test } from 'node:test'
 import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { isAlive } from '../../helpers/alive.ts'
@@ -46,6 +47,32 @@ test('stop ends the descendants of a killed process', async () => {
   await until(() => !isAlive(orphan), { what: 'the end of the orphan' })
 })
 
+test('keeps the last mebibyte of the output at least, and two at most', async () => {
+  const child = sh('head -c 1000000 /dev/zero | tr "\\0" a; head -c 3000000 /dev/zero | tr "\\0" b; echo end')
+  await child.exit
+  const { length } = child.stdout
+  assert.ok(length >= 2 ** 20 && length <= 2 ** 21, String(length))
+  assert.match(child.stdout, /^b+end\n$/)
+})
+
+test('adds variables to the environment and removes others', async (t) => {
+  process.env.FLEET_TEST_GONE = 'x'
+  t.after(() => void delete process.env.FLEET_TEST_GONE)
+  const env = { FLEET_TEST_NEW: 'y', FLEET_TEST_GONE: undefined }
+  const child = launch('/bin/sh', ['-c', 'echo "$FLEET_TEST_NEW $FLEET_TEST_GONE $PWD $PATH"'], { env, cwd: '/' })
+  await child.exit
+  assert.equal(child.stdout, `y  / ${process.env.PATH}\n`)
+})
+
+test('stop sends the signal of the program, and waits for one that must not be interrupted', async () => {
+  const interrupted = launch('/bin/sleep', ['60'], { stopSignal: 'SIGINT' })
+  await interrupted.stop()
+  assert.deepEqual(interrupted.ended, { code: null, signal: 'SIGINT' })
+  const installing = launch('/bin/sh', ['-c', 'sleep 0.2; echo done'], { uninterrupted: true })
+  await installing.stop(1)
+  assert.deepEqual([installing.ended, installing.stdout], [{ code: 0, signal: null }, 'done\n'])
+})
+
 test('launch throws for a missing program', () => {
   assert.throws(() => launch('/nowhere/program', []), /\/nowhere\/program could not be started/)
 })
@@ -65,6 +92,7 @@ for (const end of ['SIGKILL', 'exit', 'throw'] as const) {
 
 test('temporary folders are private', () => {
   const folder = temporaryFolder('x')
-  assert.ok(existsSync(folder))
+  assert.equal(statSync(folder).mode & 0o777, 0o700)
+  assert.equal(statSync(dirname(folder)).mode & 0o777, process.getuid?.() === 0 ? 0o711 : 0o700)
   assert.notEqual(folder, temporaryFolder('x'))
 })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Client } from 'pg'
@@ -9,14 +9,14 @@ import type { PostgresServer } from '../../../src/cli/up/postgres.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { fleetUp, project } from './apps.ts'
 
-/** Counts in Redis, and shows the secret of sessions. */
+/** Counts in Redis, and shows the secrets. */
 const app = `
 import { createServer } from 'node:http'
 import { Redis } from 'ioredis'
 const redis = new Redis(process.env.REDIS_URL)
 const server = createServer(async ({ url }, response) => {
   response.setHeader('connection', 'close')
-  response.end(url === '/' ? await redis.incr('count') + ' ' + process.env.SESSION_SECRET : '')
+  response.end(url === '/' ? await redis.incr('count') + ' ' + process.env.SESSION_SECRET + ' ' + process.env.JWT_SECRET : '')
 })
 server.listen(process.env.PORT, process.env.HOST)
 process.on('SIGTERM', () => process.exit(0))
@@ -49,7 +49,8 @@ describe('fleet up --data', { concurrency: true }, () => {
       assert.equal(existsSync(join(folder, 'kept/lock')), false)
     }
     const [first = '', second = ''] = responses
-    assert.match(first, /^1 [\w-]{43}$/)
+    const [, sessions, tokens] = /^1 ([\w-]{43}) ([\w-]{43})$/.exec(first) ?? []
+    assert.ok(sessions && tokens && sessions !== tokens, first)
     assert.equal(second, first.replace('1', '2'))
   })
 
@@ -72,6 +73,23 @@ describe('fleet up --data', { concurrency: true }, () => {
     await second.stop()
   })
 
+  it('waits ten seconds for the end of a Redis that still uses the folder', async (t) => {
+    const data = dataFolder()
+    const pid = join(data.folder('redis'), 'redis.pid')
+    writeFileSync(pid, String(process.ppid))
+    const now = performance.now.bind(performance)
+    t.mock.method(performance, 'now', () => now() * 100)
+    await assert.rejects(data.lock(), {
+      code: 'FLEET_ERR_SERVICE_FAILED',
+      message: new RegExp(`--data .*: a Redis uses it, process ${process.ppid}; stop it$`),
+    })
+    assert.equal(existsSync(join(data.path, 'lock')), false)
+    const locking = data.lock()
+    rmSync(pid)
+    await locking
+    data.release()
+  })
+
   it('takes over the lock of a run that was killed, and keeps secrets private', async () => {
     const data = dataFolder()
     await data.lock()
@@ -86,6 +104,13 @@ describe('fleet up --data', { concurrency: true }, () => {
     await assert.rejects(data.lock(), { message: new RegExp(`process ${process.ppid} uses it`) })
     data.release()
     assert.ok(existsSync(lock), 'the lock of another run stays')
+    rmSync(lock)
+    for (const text of ['', 'x', '0', '-1', '1.5']) {
+      writeFileSync(lock, text)
+      await data.lock()
+      data.release()
+    }
+    assert.equal(statSync(data.path).mode & 0o777, process.getuid?.() === 0 ? 0o711 : 0o700)
     assert.match(data.secret('jwt'), /^[\w-]{43}$/)
     assert.equal(data.secret('jwt'), new DataFolder(data.path).secret('jwt'))
     assert.equal(statSync(join(data.path, 'secrets/jwt')).mode & 0o777, 0o600)

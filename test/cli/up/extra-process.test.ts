@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, it } from 'node:test'
-import { extraPrograms } from '../../../src/cli/up/extra-process.ts'
+import { describe, it, type TestContext } from 'node:test'
+import { ExtraProcess, type ExtraProcessOptions, extraPrograms } from '../../../src/cli/up/extra-process.ts'
 import { isAlive } from '../../helpers/alive.ts'
 import { until } from '../../helpers/until.ts'
 import { fleetUp, project } from './apps.ts'
@@ -48,6 +48,74 @@ describe('fleet up --with NAME=FILE', () => {
     assert.deepEqual(up.ended, { code: 0, signal: null }, up.stderr)
     assert.equal(up.stderr.match(/^worker \| stopped$/gm)?.length, 2)
     assert.equal(isAlive(again), false)
+  })
+
+  /** A process of a program with this text. */
+  function extra(t: TestContext, text: string, more: Partial<ExtraProcessOptions> = {}) {
+    const file = join(project({ 'worker.cjs': text }), 'worker.cjs')
+    const events: string[] = []
+    const options = { env: {}, shutdownTimeoutMs: 10_000, watched: false, ...more }
+    const process = new ExtraProcess({ name: 'jobs', file }, { ...options, onEvent: (line) => void events.push(line) })
+    t.after(() => process.stop())
+    return { process, events }
+  }
+  const ended = (events: readonly string[]) => until(() => events.length > 0, { what: 'its end' })
+
+  it('report their end with the last output, unless that was shown or they succeeded', async (t) => {
+    const fails = 'console.log("one"); process.exitCode = 3'
+    for (const [text, more, expected] of [
+      [fails, {}, 'jobs ended with 3; it is not started again\none'],
+      [fails, { onOutput: () => {} }, 'jobs ended with 3; it is not started again'],
+      ['console.log("one")', { watched: true }, 'jobs ended with 0; it is not started again until a file changes'],
+      ['process.kill(process.pid, "SIGKILL")', {}, 'jobs ended with SIGKILL; it is not started again\nno output'],
+    ] as const) {
+      const { process, events } = extra(t, text, more)
+      process.start()
+      await ended(events)
+      assert.deepEqual([events, process.pid], [[expected], undefined])
+      assert.equal(await process.stop(), true, 'it was not killed here')
+    }
+  })
+
+  it('are killed two seconds after their time, which counts as unclean', async (t) => {
+    let output = ''
+    const onOutput = (_name: string, text: string): void => {
+      output += text
+    }
+    const text = `process.on('SIGTERM', () => {}); setInterval(() => {}, 1e6); console.log('ready')`
+    const { process, events } = extra(t, text, { shutdownTimeoutMs: -1_900, onOutput })
+    process.start()
+    await until(() => output === 'ready\n')
+    const { pid } = process
+    assert.equal(await process.stop(), false)
+    assert.deepEqual([isAlive(pid as number), events], [false, []])
+  })
+
+  it('have two seconds more than their time', async (t) => {
+    let output = ''
+    const onOutput = (_name: string, text: string): void => {
+      output += text
+    }
+    const slow = `process.on('SIGTERM', () => setTimeout(() => process.exit(), 300)); setInterval(() => {}, 1e6)`
+    const { process } = extra(t, `${slow}; console.log('ready')`, { shutdownTimeoutMs: 0, onOutput })
+    process.start()
+    await until(() => output === 'ready\n')
+    assert.equal(await process.stop(), true)
+  })
+
+  it('are started again once more after a change during a restart, and not before the start or after the end', async (t) => {
+    const { process, events } = extra(t, 'setInterval(() => {}, 1e6)')
+    process.restart()
+    assert.deepEqual([process.pid], [undefined])
+    process.start()
+    const first = process.pid
+    for (let i = 0; i < 3; i++) process.restart()
+    await until(() => events.length === 2, { what: 'both restarts' })
+    assert.equal(isAlive(first as number), false)
+    assert.deepEqual(events[1], `jobs is started again, process ${process.pid}`)
+    assert.equal(await process.stop(), true)
+    process.restart()
+    assert.deepEqual([events.length, process.pid], [2, undefined])
   })
 
   it('are separated from the names of servers, and must have a name and a file', () => {

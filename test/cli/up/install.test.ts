@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { Output } from '../../../src/cli/output.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
+import { mayInstall } from '../../../src/cli/up/consent.ts'
 import { findProgram } from '../../../src/cli/up/find.ts'
 import { type Program, provide } from '../../../src/cli/up/install.ts'
 import '../../helpers/cleanup.ts'
@@ -31,6 +33,22 @@ test('rejects a missing program with the command that installs it', async () => 
   })
   const own = executable(join(temporaryFolder('own'), 'thing'))
   assert.equal(await provide(program, { program: own }), own)
+})
+
+test('names the packages of all missing programs, unless they may be installed or none is missing', async () => {
+  const said: string[] = []
+  const stream = { write: (text: string) => said.push(text) }
+  const out = new Output({ stdout: stream, stderr: stream })
+  const one = { title: 'One', names: ['one'], apt: ['a', 'b'], brew: 'x' }
+  const two = { title: 'Two', names: ['two'], apt: ['c'], brew: 'y' }
+  assert.equal(await mayInstall([one], true, out), true)
+  assert.equal(await mayInstall([], false, out), false)
+  await assert.rejects(mayInstall([one, two], false, out), {
+    code: 'FLEET_ERR_PROGRAM_MISSING',
+    message:
+      /One, Two: not installed; install them with `sudo apt-get install a b c` or `brew install x y`, or let `--install` do it; to do without, see --without and --front$/,
+  })
+  assert.deepEqual(said, [], 'it asks on a terminal only')
 })
 
 test('a program without a required part counts as missing, unless it was named', async () => {

@@ -63,7 +63,8 @@ describe('an instance of fleet up', () => {
   })
 
   it('is started again when it ends, with another id, and at once if it ended with 0', async (t) => {
-    const { one, port, events, starts } = await instance(t)
+    const killed: unknown[] = []
+    const { one, port, events, starts } = await instance(t, 1, { onKilled: (...given) => void killed.push(given) })
     await one.start()
     const [before, pid] = [one.id, one.pid]
     await fetch(`http://127.0.0.1:${port}/crash`).catch(() => {})
@@ -77,6 +78,14 @@ describe('an instance of fleet up', () => {
     process.kill(one.pid as number, 'SIGTERM')
     await until(() => starts().length === 3, { what: 'the third start' })
     assert.match(events.at(2) ?? '', /ended with 0; it is started again in 0 ms$/)
+    await until(() => events.length === 4, { what: 'its second return' })
+    const last = one.id
+    process.kill(one.pid as number, 'SIGKILL')
+    await until(() => killed.length === 2, { what: 'the report' })
+    assert.deepEqual(killed, [
+      [before, 'exit code 3'],
+      [last, 'SIGKILL'],
+    ])
   })
 
   it('is not started again while it stops, and reports an exit other than 0', async (t) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
+import { exchange } from '../../../src/cli/exchange.ts'
 import { LocalFleet, type LocalFleetOptions } from '../../../src/cli/up/local-fleet.ts'
 import { startListening } from '../../edge/listening.ts'
 import { isAlive } from '../../helpers/alive.ts'
@@ -95,6 +96,32 @@ describe('a fleet of fleet up', () => {
     await local.start(false)
     for (const [name, value] of Object.entries(given)) assert.equal(starts()[0]?.[name], value, name)
     assert.equal(await local.drain(), false)
+  })
+
+  it('listens on this machine only, stops its servers last, and makes no secret for tokens of other keys', async (t) => {
+    const env = { JWT_KEYS: `one:${'k'.repeat(40)}`, FLEET_ADMIN_TOKEN: 'a token of at least thirty-two bytes' }
+    const more = { exclude: new Set<'redis'>(), instances: 1, logLevel: 'debug', onOutput: () => {} } as const
+    const { options, ports, starts, obey, isStopping } = await fleet(t, more, env)
+    const local = new LocalFleet(options)
+    t.after(() => local.drain())
+    await local.start(false)
+    const [started] = starts()
+    assert.deepEqual([started?.JWT_SECRET, started?.LOG_LEVEL], [undefined, 'debug'])
+    const { servers, state, instances } = local.report()
+    assert.match(state.sessions, /^Redis on port \d+$/)
+    const [redis] = servers
+    for (const port of [Number(ports.FLEET_PORT), Number(ports.FLEET_BASE_PORT), redis?.port as number]) {
+      const reach = async (host: string) => (await exchange({ host, port, timeoutMs: 10_000 })).error
+      assert.equal(await reach('127.0.0.1'), undefined)
+      if (process.platform === 'linux') assert.equal(await reach('127.0.0.2'), 'ECONNREFUSED')
+    }
+    obey('hang')
+    const drained = local.drain()
+    await until(isStopping, { what: 'the drain' })
+    assert.ok(isAlive(redis?.pid as number), 'Redis serves until the last instance has stopped')
+    process.kill(instances[0]?.pid as number, 'SIGKILL')
+    await drained
+    assert.equal(isAlive(redis?.pid as number), false)
   })
 
   it('rejects ports that are taken, shared or too high, before it starts anything', async (t) => {

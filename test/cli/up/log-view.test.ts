@@ -76,6 +76,65 @@ describe('the log of fleet up', () => {
     })
   })
 
+  it('gives the first colour again to the seventh group', () => {
+    const { stream, out } = screen(true, true)
+    const view = new LogView(out)
+    for (let i = 0; i < 7; i++) view.write(`app-${i}`, 'x\n')
+    const colours = [...JSON.stringify(stream.text).matchAll(/\[(3\d)mapp/g)].map(([, colour]) => colour)
+    assert.equal(new Set(colours.slice(0, 6)).size, 6)
+    assert.equal(colours[6], colours[0])
+  })
+
+  it('shows the message of an error without a stack, and no control characters of a request', () => {
+    const { stream, out } = screen(true)
+    const view = new LogView(out)
+    view.write('app', line({ level: 50, err: { message: 'no\u001b[2J stack' }, msg: 'failed' }))
+    view.write('app', line({ req: { method: 'GET', url: '/\u001b]0;x\u0007' }, msg: 'in' }))
+    assert.deepEqual(stream.text.trim().split('\n'), [
+      'app │ 03:04:05.006 ERROR failed',
+      'app │ no stack',
+      'app │ 03:04:05.006 INFO  in GET /',
+    ])
+  })
+
+  it('shows a record without time or with an unknown level, and objects that are no records of pino as they are', () => {
+    const { stream, out } = screen(true)
+    const view = new LogView(out)
+    for (const record of [
+      { level: 30, msg: 'no time' },
+      { level: 30, time: 'yesterday', msg: 'no such time' },
+      { level: 'ERROR', msg: 'by name', res: { statusCode: 'x' } },
+    ])
+      view.write('app', `${JSON.stringify(record)}\n`)
+    view.write('app', '{"level":"loud"}\n{"level":null}\n')
+    assert.deepEqual(stream.text.trim().split('\n'), [
+      'app │ INFO  no time',
+      'app │ INFO  no such time',
+      'app │ ERROR by name x',
+      'app │ {"level":"loud"}',
+      'app │ {"level":null}',
+    ])
+  })
+
+  it('waits 200 ms for the rest of a line, and shows the whole line once', (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const { stream, out } = screen(false)
+    const view = new LogView(out)
+    view.write('app-1', 'half ')
+    t.mock.timers.tick(199)
+    view.write('app-1', 'and ')
+    t.mock.timers.tick(199)
+    assert.equal(stream.text, '')
+    view.write('app-1', 'half\n')
+    t.mock.timers.tick(1_000)
+    assert.equal(stream.text, 'app-1 | half and half\n')
+    view.write('app-1', 'a prompt: ')
+    t.mock.timers.tick(200)
+    assert.equal(stream.text, 'app-1 | half and half\napp-1 | a prompt: \n')
+    view.write('app-1', 'next\n')
+    assert.match(stream.text, /\napp-1 \| next\n$/)
+  })
+
   it('shows an incomplete line when no more of it follows', async () => {
     const { stream, out } = screen(false)
     new LogView(out).write('app-1', 'a prompt: ')

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
+import { join, relative } from 'node:path'
 import { describe, test } from 'node:test'
 import type { FleetReport } from '../../../src/cli/up/local-fleet.ts'
+import { findNeeds } from '../../../src/cli/up/needs.ts'
 import type { App } from '../../helpers/fork-app.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { fleetUp, listens, project, withPlugin } from './apps.ts'
+
+type Files = Readonly<Record<string, string>>
 
 const answer = `${withPlugin}app.get('/', async () => ({ redis: !!process.env.REDIS_URL, database: !!process.env.DATABASE_URL }))\n${listens}`
 const dependsOn = (name: string): string => JSON.stringify({ type: 'module', dependencies: { [name]: '*' } })
@@ -102,4 +106,59 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
       assert.match(up.stderr, says)
     })
   }
+})
+
+describe('what an app needs', () => {
+  const needs = (files: Files, program = 'app.js') => {
+    const folder = project({ 'package.json': '{}', ...files })
+    const { postgres, migrations } = findNeeds(join(folder, program))
+    return {
+      postgres: postgres?.replace(relative('', folder), '.'),
+      migrations: migrations && relative(folder, migrations),
+    }
+  }
+  const postgres = (files: Files, program?: string) => needs(files, program).postgres
+  const lock = 'prisma/migrations/migration_lock.toml'
+
+  test('is PostgreSQL for a schema in any of its places, or a package that connects to it', () => {
+    for (const name of ['prisma/schema.prisma', 'schema.prisma', 'prisma/schema/base.prisma'])
+      assert.equal(postgres({ [name]: schema('postgresql') }), `./${name} is for PostgreSQL`)
+    assert.equal(postgres({ 'schema.prisma': schema('postgres') }), './schema.prisma is for PostgreSQL')
+    const both = { 'schema.prisma': schema('postgresql'), 'prisma/schema.prisma': schema('sqlite') }
+    assert.equal(postgres(both), './schema.prisma is for PostgreSQL')
+    for (const name of ['pg', 'postgres', '@fastify/postgres', '@prisma/adapter-pg', '@prisma/client'])
+      assert.equal(postgres({ 'package.json': dependsOn(name) }), `package.json depends on ${name}`)
+    for (const provider of ['sqlite', 'mypostgresql', 'postgresqlx'])
+      assert.equal(
+        postgres({ 'schema.prisma': schema(provider), 'package.json': dependsOn('@prisma/client') }),
+        undefined,
+      )
+    const commented = schema('postgresql').replace('provider', '// provider')
+    assert.equal(postgres({ 'schema.prisma': commented }), undefined)
+    for (const manifest of ['{', '[]', '{"devDependencies":{"pg":"8"}}', dependsOn('pg-format')])
+      assert.equal(postgres({ 'package.json': manifest }), undefined)
+    const sqlite = { 'schema.prisma': schema('sqlite'), 'package.json': dependsOn('pg') }
+    assert.equal(postgres(sqlite), 'package.json depends on pg')
+  })
+
+  test('is looked for in the nearest folder with a package.json', () => {
+    assert.equal(
+      postgres({ 'package.json': dependsOn('pg'), 'src/bin/app.js': '' }, 'src/bin/app.js'),
+      'package.json depends on pg',
+    )
+    const nested = { 'package.json': dependsOn('pg'), 'api/package.json': '{}', 'api/app.js': '' }
+    assert.equal(postgres(nested, 'api/app.js'), undefined)
+  })
+
+  test('are the migrations of Prisma for PostgreSQL', () => {
+    const files = { 'prisma/migrations/1/migration.sql': '' }
+    for (const provider of ['postgresql', undefined])
+      assert.equal(
+        needs({ ...files, ...(provider && { [lock]: `provider = "${provider}"\n` }) }).migrations,
+        'prisma/migrations',
+      )
+    assert.equal(needs({ ...files, [lock]: '# x\nprovider = "sqlite"\n' }).migrations, undefined)
+    assert.equal(needs({ 'prisma/migrations': '' }).migrations, undefined)
+    assert.deepEqual(needs({}), { postgres: undefined, migrations: undefined })
+  })
 })

@@ -7,6 +7,9 @@ import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { openInBrowser } from '../../../src/cli/up/open.ts'
 
+import { isAlive } from '../../helpers/alive.ts'
+import { until } from '../../helpers/until.ts'
+
 const link = 'http://127.0.0.1:4001/fleet#code=a.b_c-d'
 
 /** Makes these programs the only ones on PATH. */
@@ -36,6 +39,30 @@ describe('fleet up --open', () => {
       assert.equal(statSync(file).mode & 0o777, 0o600)
     })
   }
+
+  it('opens the link by the shell of Windows, whose first argument is a title', async (t) => {
+    const folder = programs(t, { cmd: '#!/bin/sh\necho "$@" > "$0.given"\n' })
+    assert.equal(await openInBrowser(link, 'win32'), undefined)
+    assert.match(readFileSync(join(folder, 'cmd.given'), 'utf8'), /^\/c start "" file:\/\/\S+dashboard\.html\n$/)
+  })
+
+  it('waits two seconds for the program, which may be the browser', async (t) => {
+    const folder = programs(t, { 'xdg-open': '#!/bin/sh\necho $$ > "$0.pid"\nexec /bin/sleep 600\n' })
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    let isOpen = false
+    const opened = openInBrowser(link, 'linux').then((why) => {
+      isOpen = true
+      return why
+    })
+    const pid = Number(await until(() => readFileSync(join(folder, 'xdg-open.pid'), 'utf8').trim()))
+    t.after(() => process.kill(pid))
+    t.mock.timers.tick(1_999)
+    await new Promise(setImmediate)
+    assert.equal(isOpen, false)
+    t.mock.timers.tick(1)
+    assert.equal(await opened, undefined)
+    assert.ok(isAlive(pid), 'it is not ended')
+  })
 
   it('says why there is no browser', async (t) => {
     const folder = programs(t, {})

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
+import { readEnv } from '../../../src/base/env.ts'
 import { freePort, isPortFree } from '../../../src/cli/up/port.ts'
+import { choosePorts } from '../../../src/cli/up/ports.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { until } from '../../helpers/until.ts'
 
@@ -40,4 +42,17 @@ test('processes get separate ports and release them at exit', async () => {
   assert.equal(await isPortFree(lease), false)
   await Promise.all(others.map(({ child }) => child.kill('SIGKILL')))
   await until(() => isPortFree(lease), { what: 'the end of the lease' })
+})
+
+test('fleet up listens on 8080 and from 4001, on those of the environment, or on a free one', async () => {
+  // Other programs of this machine may use them.
+  const usual = await choosePorts(readEnv({}), 2).catch(({ message }: Error) => message)
+  if (typeof usual === 'string') assert.match(usual, /\b(?:8080, which the front|400[12], which an instance) needs/)
+  else assert.deepEqual(usual, { front: 8080, instances: [4001, 4002] })
+  const base = await freePort(3)
+  const env = { FLEET_BASE_PORT: String(base), FLEET_PORT: '0' }
+  const { front, instances } = await choosePorts(readEnv(env), 3)
+  assert.deepEqual(instances, [base, base + 1, base + 2])
+  assert.ok(front > 1_024 && !instances.includes(front))
+  assert.ok(await isPortFree(front))
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import pg from 'pg'
+import { exchange } from '../../../src/cli/exchange.ts'
 import { embeddedPostgres } from '../../../src/cli/up/postgres.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
 import { until } from '../../helpers/until.ts'
@@ -20,6 +22,10 @@ async function query(url: string, sql: string): Promise<Record<string, unknown>[
 test('a private PostgreSQL keeps data and port across kill and restart, and requires its password', async () => {
   const postgres = await startPostgres()
   await query(postgres.url, "CREATE TABLE note (text text); INSERT INTO note VALUES ('kept')")
+  const elsewhere = await exchange({ host: '127.0.0.2', port: postgres.port, timeoutMs: 10_000 })
+  if (process.platform === 'linux') assert.equal(elsewhere.error, 'ECONNREFUSED', 'it listens on 127.0.0.1 only')
+  assert.deepEqual(await query(postgres.url, 'SHOW fsync'), [{ fsync: 'off' }], 'as the tests ask for')
+  assert.deepEqual(readdirSync(postgres.folder), ['data'], 'no file with the password')
   await postgres.kill()
   await assert.rejects(query(postgres.url, 'SELECT 1'), { code: 'ECONNREFUSED' })
   await postgres.restart()

@@ -185,6 +185,21 @@ describe('what fleet up starts', () => {
     await assert.rejects(providePostgres(gone), { code: 'FLEET_ERR_SERVICE_FAILED', message: /\(DATABASE_URL\)/ })
   })
 
+  it('does not go on without a Redis that is installed and fails', async (t) => {
+    const { PATH } = process.env
+    t.after(() => {
+      process.env.PATH = PATH
+    })
+    process.env.PATH = temporaryFolder('broken')
+    writeFileSync(join(process.env.PATH, 'redis-server'), '#!/bin/sh\necho no memory; exit 9\n', { mode: 0o755 })
+    const broken = options({})
+    await assert.rejects(provideRedis(broken), {
+      code: 'FLEET_ERR_SERVICE_FAILED',
+      message: /Redis ended with 9: no memory$/,
+    })
+    assert.deepEqual(broken.notes, [])
+  })
+
   it('leaves the state of one instance in memory without Redis, and says why there is no database', async () => {
     const without = options({}, { exclude: new Set(['redis', 'postgres']), needs: { postgres: 'x' } })
     const memory = { description: 'memory of the only instance', env: {}, shared: false }

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { Tally } from '../../../src/cli/up/tally.ts'
+import { startListening } from '../../edge/listening.ts'
 import { until } from '../../helpers/until.ts'
 import { fleetUp, listens, project } from './apps.ts'
 
@@ -14,7 +17,39 @@ app.get('/', async () => 'ok')
 app.get('/bad', async () => { throw new Error('bad') })
 ${listens}`
 
+/** An instance that reports these totals to operators with the token `secret`, or does not respond. */
+function instance(totals: object | undefined): Promise<number> {
+  const server = createServer(({ url, headers }, response) => {
+    if (totals === undefined) return
+    const isKnown = url === '/api/v1/load-balancer/metrics' && headers.authorization === 'Bearer secret'
+    response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json', connection: 'close' })
+    response.end(JSON.stringify({ instance: { totals } }))
+  })
+  return startListening(server)
+}
+
 describe('the summary of fleet up', () => {
+  it('adds up what the instances report, and counts those that do not', async () => {
+    const tally = new Tally()
+    const ask = async (totals: object | undefined, token = 'secret'): Promise<string> => {
+      await tally.ask(`http://127.0.0.1:${await instance(totals)}`, token)
+      return String(tally)
+    }
+    assert.equal(String(tally), 'no instance reported its requests; 0 restarts, 0 reloads')
+    assert.match(await ask({ requests: 7, errors: 1 }, 'guess'), /^no instance reported/)
+    const other = new Tally()
+    await other.ask(`http://127.0.0.1:${await instance({ requests: 1, errors: 1 })}`, 'secret')
+    assert.equal(String(other), 'served 1 request, 1 failed (5xx); 0 restarts, 0 reloads')
+    Object.assign(tally, { restarts: 1, reloads: 2 })
+    const missing = (count: string): string =>
+      `served 9 requests, 2 failed (5xx), without those of ${count} that did not report; 1 restart, 2 reloads`
+    assert.equal(await ask({ requests: 9, errors: 2 }), missing('1 instance'))
+    assert.equal(await ask({ requests: 9 }), missing('2 instances'))
+    assert.equal(await ask({ errors: 9 }), missing('3 instances'))
+    assert.equal(await ask(undefined), missing('4 instances'), 'it does not respond in half a second')
+    assert.match(await ask({ requests: 1, errors: 1 }), /^served 10 requests, 3 failed/)
+  })
+
   it('has the requests that the instances report, and says how many did not', async (t) => {
     const args = ['app.js', '-f', 'node', '-n', '1', '--without', 'redis', '--json']
     const up = await fleetUp(project({ 'app.js': app }), args, { DRAIN_DELAY: 0 })

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { findProgram } from '../../../src/cli/up/find.ts'
-import { watchFiles } from '../../../src/cli/up/watch.ts'
 import { startLoad } from '../../helpers/load.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
@@ -126,71 +125,5 @@ describe('fleet up --watch', { concurrency: true }, () => {
     const up = await fleetUp(project({ 'app.js': app }), ['app.js', '--watch-path', 'sources'])
     assert.deepEqual(await up.exit, { code: 2, signal: null })
     assert.match(up.stderr, /--watch-path: no such file or folder: sources/)
-  })
-})
-
-describe('watched files', () => {
-  it('report changes in folders, new ones included, and not those in ignored ones', async (t) => {
-    const folder = project({ 'src/a.js': '', 'dist/b.js': '', '.git/c': '', 'd.js': '' })
-    const changes: string[] = []
-    const watch = watchFiles([folder], (file) => void changes.push(relative(folder, file)))
-    t.after(() => watch.close())
-    const write = async (path: string): Promise<void> => {
-      const before = changes.length
-      writeFileSync(join(folder, path), String(Math.random()))
-      await until(() => changes.length > before, { what: `the change of ${path}` })
-    }
-    const programs = ['dist/b.js', '.git/c', 'app.log', 'data.sqlite-wal', 'report.html', 'junit.xml']
-    for (const ignored of [...programs, 'a.js~', '.a.js.swp']) {
-      writeFileSync(join(folder, ignored), 'x')
-    }
-    await write('src/a.js')
-    await write('.env.local')
-    mkdirSync(join(folder, 'src/new'))
-    await until(() => changes.at(-1) === 'src/new', { what: 'the new folder' })
-    await write('src/new/e.js')
-    rmSync(join(folder, 'src'), { recursive: true })
-    mkdirSync(join(folder, 'src'))
-    await until(() => changes.at(-1) === 'src', { what: 'the replaced folder' })
-    await write('src/f.js')
-    assert.deepEqual([...new Set(changes)], ['src/a.js', '.env.local', 'src/new', 'src/new/e.js', 'src', 'src/f.js'])
-  })
-
-  it('can be one file, which an editor replaces, and a folder whose name is ignored', async (t) => {
-    const folder = project({ 'one.js': '', 'two.js': '', 'dist/three.js': '' })
-    const changes: string[] = []
-    const paths = [join(folder, 'one.js'), join(folder, 'dist')]
-    const watch = watchFiles(paths, (file) => void changes.push(relative(folder, file)))
-    t.after(() => watch.close())
-    writeFileSync(join(folder, 'two.js'), 'x')
-    for (const round of [1, 2]) {
-      renameSync(join(folder, 'two.js'), join(folder, 'one.js'))
-      await until(() => changes.length === round, { what: 'the change' })
-      writeFileSync(join(folder, 'two.js'), 'x')
-    }
-    writeFileSync(join(folder, 'dist/three.js'), 'x')
-    await until(() => changes.length === 3, { what: 'the third change' })
-    assert.deepEqual(changes, ['one.js', 'one.js', 'dist/three.js'])
-  })
-
-  it('stop at a file that changes all the time, because the reload may cause that', async (t) => {
-    const folder = project({ 'a.js': '', 'out.txt': '' })
-    const changes: string[] = []
-    let noise = ''
-    const onNoise = (message: string): void => {
-      noise = message
-    }
-    const again = (file: string): void => {
-      changes.push(relative(folder, file))
-      appendFileSync(join(folder, 'out.txt'), 'reload\n')
-    }
-    const watch = watchFiles([folder], again, { onNoise })
-    t.after(() => watch.close())
-    writeFileSync(join(folder, 'a.js'), 'x')
-    await until(() => /out\.txt changes all the time/.test(noise), { what: 'the end of the loop' })
-    const count = changes.length
-    writeFileSync(join(folder, 'a.js'), 'y')
-    await until(() => changes.length > count, { what: 'a change of another file' })
-    assert.equal(changes.at(-1), 'a.js')
   })
 })

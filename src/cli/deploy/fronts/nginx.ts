@@ -53,21 +53,19 @@ interface Line {
 function readLines(body: string): Line[] {
   // Skip commented servers.
   const code = body.replace(/^[ \t]*#.*$/gm, '')
-  return [...code.matchAll(serverLine)].flatMap(([, address = '', settings = '', configured]) =>
-    address.startsWith('unix:')
-      ? []
-      : [{ address, settings: settings.trim().split(/\s+/).filter(Boolean), configured: configured?.trim() }],
-  )
+  return [...code.matchAll(serverLine)].map(([, address = '', settings = '', configured]) => ({
+    address,
+    settings: settings.trim().split(/\s+/).filter(Boolean),
+    configured: configured?.trim(),
+  }))
 }
 
-/** The members of an upstream; `undefined` for none. */
+/** The members of an upstream; `undefined` without such an upstream. */
 export function readShares(text: string, upstream: string): Shares | undefined {
   for (const [, , name, body = ''] of text.matchAll(block)) {
     if (name !== upstream) continue
-    const lines = readLines(body)
-    if (lines.length === 0) return undefined
     return new Map(
-      lines.map(({ address, settings, configured }): [string, Share] => {
+      readLines(body).map(({ address, settings, configured }): [string, Share] => {
         if (settings.includes('down')) return [address, 'none']
         const weight = settings.find((setting) => setting.startsWith('weight='))
         return [address, configured === undefined ? 'full' : Number(weight?.slice('weight='.length))]
