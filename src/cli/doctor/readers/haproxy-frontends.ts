@@ -27,10 +27,8 @@ const sets = (proxy: ProxySection, header: string): boolean =>
 
 /** Whether clients name the server, as in a proxy for the internet, which does not tell their addresses. */
 const isForwardProxy = (frontend: ProxySection, pool: ProxySection): boolean =>
-  [frontend, pool].some(
-    (proxy) =>
-      proxy.option('http_proxy') !== undefined ||
-      [...proxy.all('http-request'), ...proxy.all('tcp-request')].some(({ words }) => words.includes('set-dst')),
+  [frontend, pool].some((proxy) =>
+    [...proxy.all('http-request'), ...proxy.all('tcp-request')].some(({ words }) => words.includes('set-dst')),
   )
 
 function headerRules(frontend: ProxySection, pools: readonly ProxySection[], report: Report): void {
