@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 
 /** Bytes. */
-const maxSize = 1_000_000
+export const maxSize = 1_000_000
 
 /**
  * Reads a regular file of at most 1 MB; a device or a pipe could be endless.

@@ -6,7 +6,7 @@ import { examineBounded } from '../doctor/bounded.ts'
 import type { Finding } from '../doctor/evaluate.ts'
 import { explain, ruleOf } from '../doctor/explain.ts'
 import type { Source } from '../doctor/facts.ts'
-import { collect, type Oversized } from '../doctor/files.ts'
+import { collect, type Unreadable } from '../doctor/files.ts'
 import { fixesOf, write } from '../doctor/fix.ts'
 import { hasFailed, type Judged, printReport } from '../doctor/print.ts'
 import { evaluateNamed } from '../doctor/programs/index.ts'
@@ -53,9 +53,9 @@ with \`--app\` or \`--url\`. \`-\` reads stdin, e.g. from \`kubectl kustomize\` 
     if (!/^\d{1,5}(?:\.\d+)?$/.test(longest)) throw usageError('`--longest` must be a number of seconds, e.g. 10')
     const names = positionals.filter((name) => name !== '-')
     const sources: Source[] = positionals.includes('-') ? [{ file: '-', text: await stdin() }] : []
-    const large: Oversized[] = []
+    const unreadable: Unreadable[] = []
     const asks = values.app !== undefined || values.url !== undefined
-    sources.push(...collect(positionals.length === 0 && !asks ? ['.'] : names, large))
+    sources.push(...collect(positionals.length === 0 && !asks ? ['.'] : names, unreadable))
     const evaluated = await evaluateNamed(sources, {
       apps: values.app,
       url: values.url,
@@ -67,7 +67,7 @@ with \`--app\` or \`--url\`. \`-\` reads stdin, e.g. from \`kubectl kustomize\` 
       longestIsKnown: values.longest !== undefined,
       connect: values.offline !== true,
     })
-    const unread = [...large, ...examined.unread]
+    const unread = [...unreadable, ...examined.unread]
     if (examined.read.length === 0) {
       const [first] = unread
       throw usageError(first ? `${first.file}: ${first.why}` : 'no file of a known kind; name files or a folder')

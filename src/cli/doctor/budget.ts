@@ -8,6 +8,7 @@ import type {
   Place,
   Reading,
   Replacement,
+  Variable,
 } from './facts.ts'
 import { instanceDefaults, type Term, type TimeoutRule } from './timeout-rules.ts'
 
@@ -47,6 +48,25 @@ export function related(front: FrontFacts, instances: readonly InstanceFacts[]):
   const candidates = instances.filter(({ source }) => source !== 'image')
   const own = candidates.filter(({ source }) => pairs[front.source].includes(source))
   return own.length > 0 ? own : candidates
+}
+
+/** What an app reports of itself, in place of defaults. */
+const reported = ['DRAIN_DELAY', 'SHUTDOWN_TIMEOUT'] as const
+
+/** The readings, in which the values of the app count for every instance whose file sets none. Of several apps it is not known which. */
+export function withApp(readings: readonly Reading[]): readonly Reading[] {
+  const apps = readings.filter((one) => one.role === 'instance' && one.source === 'app')
+  const [app] = apps as InstanceFacts[]
+  if (!app || apps.length > 1) return readings
+  const known = reported.flatMap((name): [string, Variable][] => {
+    const variable = app.env.get(name)
+    return variable?.value === undefined ? [] : [[name, variable]]
+  })
+  return readings.map((one) =>
+    one.role === 'instance'
+      ? { ...one, keepAliveMs: one.keepAliveMs ?? app.keepAliveMs, env: new Map([...known, ...one.env]) }
+      : one,
+  )
 }
 
 export function valuesOf(

@@ -14,7 +14,7 @@ import {
   unjudged,
 } from './facts.ts'
 import { type RuleCode, rules } from './rules.ts'
-import { weakness } from './secrets.ts'
+import { secretDoubt, weakness } from './secrets.ts'
 import { type Term, type TimeoutRule, timeoutRules } from './timeout-rules.ts'
 
 export interface Finding extends Place {
@@ -145,7 +145,8 @@ function checkInstance(
   }
   for (const [name, secret] of env) {
     const why = secret.value && weakness(name, secret.value)
-    check('DOCTOR_SECRET_WEAK', !!why, secret, `${name}: ${why}`, false)
+    const at = { ...secret, assumed: secretDoubt(secret.file) }
+    check('DOCTOR_SECRET_WEAK', !!why, at, `${name}: ${why}`, false)
   }
   if (readiness) check('DOCTOR_READINESS_PATH', !/\/ready$/.test(readiness.value), readiness, readiness.value)
   if (liveness) check('DOCTOR_LIVENESS_PATH', !/\/(?:live|alive)$/.test(liveness.value), liveness, liveness.value)

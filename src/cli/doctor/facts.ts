@@ -131,6 +131,9 @@ export type Kind =
   | 'image'
   | 'app'
 
+/** Some editors put it at the start of a file. No reader gets it. */
+export const byteOrderMark = '\uFEFF'
+
 /** A file to examine. */
 export interface Source {
   readonly file: string
@@ -222,6 +225,12 @@ export function lineAt(text: string, index: number): number {
   for (let at = text.indexOf('\n'); at !== -1 && at < index; at = text.indexOf('\n', at + 1)) line++
   return line
 }
+
+/** Whether the name of a file says that nobody deploys it: `compose.dev.yml`, `.env.test`. */
+export const isForDevelopment = (file: string): boolean =>
+  /(?:^|[._-])(?:dev|development|tests?|testing|ci|local|debug|e2e)(?=[._-]|$)/i.test(
+    file.slice(file.lastIndexOf('/') + 1),
+  )
 
 /** Escapes the text for a regular expression. */
 export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')

@@ -1,8 +1,8 @@
-import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { type Dirent, existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
-import { readRegular } from '../../base/regular-file.ts'
+import { maxSize, readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
-import type { Kind, Source } from './facts.ts'
+import { byteOrderMark, type Kind, type Source } from './facts.ts'
 import { isHaproxy, isNginx } from './front-kind.ts'
 import { referencesOf } from './readers/references.ts'
 import { asList, asText, parseYaml, type YamlDocument } from './yaml-file.ts'
@@ -21,7 +21,7 @@ const skipped = new Set([
 /** Characters. The YAML parser takes quadratic time for a file with errors. */
 const maxYaml = 256 * 1024
 /** What {@link collect} could not read. */
-export interface Oversized {
+export interface Unreadable {
   readonly file: string
   readonly why: string
   readonly named: boolean
@@ -32,20 +32,22 @@ const [maxTotal, maxFiles, maxDepth] = [32_000_000, 5_000, 32]
 /**
  * Reads the named files, and the files in the named folders that may be of a known kind.
  *
- * @param unread gets the files that are too large
+ * @param unread gets what cannot be read: files that are too large, links out of the folder, missing permissions
  * @throws FLEET_ERR_USAGE for a name that does not exist or is not a regular file, and above the limits
  */
-export function collect(names: readonly string[], unread: Oversized[] = []): Source[] {
+export function collect(names: readonly string[], unread: Unreadable[] = []): Source[] {
   const found = new Map<string, Source>()
   let sum = 0
+  const skip = (path: string, why: string, named = false): void =>
+    void unread.push({ file: relative('', path) || path, why, named })
   const add = (path: string, { follow = false, named = false, isReference = false } = {}): boolean => {
-    const text = readRegular(path, follow)
-    if (text === undefined) {
-      // A file that is too large is skipped.
-      if (!isReference && lstatSync(path).isFile())
-        unread.push({ file: relative('', path) || path, why: 'it is larger than 1 MB', named })
+    const whole = readRegular(path, follow)
+    if (whole === undefined) {
+      const { size, isFile } = statsOf(path, follow)
+      if (!isReference && isFile) skip(path, size > maxSize ? 'it is larger than 1 MB' : notReadable, named)
       return false
     }
+    const text = whole.startsWith(byteOrderMark) ? whole.slice(1) : whole
     sum += text.length
     found.set(resolve(path), {
       file: relative('', path) || path,
@@ -57,14 +59,27 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
     return true
   }
   const code: string[] = []
-  const visit = (folder: string, depth: number): void => {
+  /** A link stands for the file: nginx includes `sites-enabled/shop`, a link to `sites-available/shop`. */
+  const follow = (path: string, root: string): void => {
+    const target = statsOf(path, true)
+    if (!target.isFile) return
+    if (isWithin(path, root)) {
+      found.delete(resolve(root, relative(realpathSync(root), realpathSync(path))))
+      add(path, { follow: true })
+    } else skip(path, 'it is a link out of the folder')
+  }
+  const links: (() => void)[] = []
+  const visit = (folder: string, depth: number, root = folder): void => {
     if (depth > maxDepth) return
-    for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))) {
+    const entries = entriesOf(folder)
+    if (!entries) skip(folder, notReadable, depth === 0)
+    for (const entry of entries ?? []) {
       const path = join(folder, entry.name)
       if (entry.isDirectory()) {
-        if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1)
+        if (!skipped.has(entry.name) && !entry.name.startsWith('.')) visit(path, depth + 1, root)
       } else if (entry.isFile() && hasKnownName(path)) add(path)
       else if (entry.isFile() && isCode(path)) code.push(path)
+      else if (entry.isSymbolicLink() && hasKnownName(path)) links.push(() => follow(path, root))
     }
   }
   for (const name of names) {
@@ -75,6 +90,7 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
         throw usageError(`${name} is not a regular file; \`-\` reads YAML from stdin`)
     }
   }
+  for (const one of links) one()
   // A file may refer to others, which refer to more.
   for (const source of found.values())
     for (const path of referencesOf(source))
@@ -83,6 +99,26 @@ export function collect(names: readonly string[], unread: Oversized[] = []): Sou
   const more = code.length === 1 ? '' : ` and ${code.length - 1} more`
   if (first) unread.push({ file: `${relative('', first) || first}${more}`, why: codeWhy, named: false })
   return [...found.values()]
+}
+
+const notReadable = 'it is not readable'
+
+/** In alphabetical order; `undefined` without the permission. */
+function entriesOf(folder: string): Dirent[] | undefined {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).sort((a, b) => a.name.localeCompare(b.name))
+  } catch {
+    return undefined
+  }
+}
+
+function statsOf(path: string, follow: boolean): { readonly size: number; readonly isFile: boolean } {
+  try {
+    const stats = follow ? statSync(path) : lstatSync(path)
+    return { size: stats.size, isFile: stats.isFile() }
+  } catch {
+    return { size: 0, isFile: false }
+  }
 }
 
 /** Whether a path is below a folder, and no link on the way leads out of it. */
@@ -97,11 +133,16 @@ const hasKnownName = (path: string): boolean =>
   /\.(?:conf|cfg|ya?ml|service|tf|env|template|dockerfile)$/i.test(path) ||
   isPm2(basename(path)) ||
   /^(?:\.env(?:\.\w+)?|(?:Docker|Container)file.*|.*(?:plan|terraform).*\.json)$/.test(basename(path)) ||
-  /\/sites-(?:available|enabled)\/[^/]+$/.test(path)
+  isSite.test(path)
+
+/** Named by a domain, so that `.com` is no extension. */
+const isSite = /(?:^|\/)sites-(?:available|enabled)\/[^/]+$/
 
 /** pm2 itself takes a script for a configuration by `.config` in its name. */
 const isPm2 = (name: string): boolean =>
-  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|pm2[\w.-]*\.(?:json|ya?ml)$|pm2[\w.-]*\.config\.[cm]?js$/.test(name)
+  /^ecosystem[\w.-]*\.(?:[cm]?js|json|ya?ml)$|^process(?:es)?\.json$|pm2[\w.-]*\.(?:json|ya?ml)$|pm2[\w.-]*\.config\.[cm]?js$/.test(
+    name,
+  )
 
 /** Code is not read: only the app knows what it does. */
 const isCode = (path: string): boolean => /\.[cm]?[jt]sx?$/.test(path) && !isPm2(basename(path))
@@ -121,7 +162,7 @@ export function kindOf({ file, text, kind, named }: Source): Kind | undefined {
   if (isPm2(name)) return 'pm2'
   if ((name.endsWith('.json') || file === '-') && isTerraformOutput(text)) return 'terraform'
   if (name.endsWith('.service') || /\.service\.d[/\\][^/\\]+\.conf$/.test(file)) return 'systemd'
-  if (/\.(?:cfg|conf)(?:\.template)?$/.test(name)) return frontKind({ file, text })
+  if (/\.(?:cfg|conf)(?:\.template)?$/.test(name) || isSite.test(file)) return frontKind({ file, text })
   if (/\.ya?ml$/.test(name)) return yamlKind({ file, text })
   // Standard input, or a file without an extension, such as sites-available/shop.
   return /\.\w+$/.test(name) ? undefined : (yamlKind({ file, text }) ?? frontKind({ file, text }))

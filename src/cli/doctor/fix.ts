@@ -2,7 +2,7 @@ import { lstatSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname, isAbsolute, relative, resolve } from 'node:path'
 import { replaceFile } from '../replace-file.ts'
 import type { Finding } from './evaluate.ts'
-import type { Replacement, Source } from './facts.ts'
+import { byteOrderMark, type Replacement, type Source } from './facts.ts'
 
 /** The new text of a file, and what changes. */
 export interface Fix {
@@ -61,19 +61,23 @@ function changed({ file, text }: Source, findings: readonly Finding[]): Fix {
   return { file, text: lines.join('\n'), fixed, diff }
 }
 
-/** `undefined` unless the text occurs once, or begins the line. New lines get the indentation of the old one. */
+/** `undefined` unless the text occurs once, or begins the line. New lines get the indentation and the end of the old one. */
 function replaced(line: string, { from, to }: Replacement): string | undefined {
   const indent = /^\s*/.exec(line)?.[0] ?? ''
   const parts = line.split(from)
   if (from === '' || parts.length < 2 || (parts.length > 2 && !line.startsWith(from, indent.length))) return undefined
   const at = line.indexOf(from)
-  return line.slice(0, at) + to.replaceAll('\n', `\n${indent}`) + line.slice(at + from.length)
+  const end = line.endsWith('\r') ? '\r\n' : '\n'
+  return line.slice(0, at) + to.replaceAll('\n', end + indent) + line.slice(at + from.length)
 }
 
 /** Writes the new text, unless the file has changed since. @returns whether it was written */
 export async function write({ file, text }: Fix, source: Source): Promise<boolean> {
   const path = resolve(file)
-  if (readFileSync(path, 'utf8') !== source.text) return false
-  await replaceFile(path, text)
+  const before = readFileSync(path, 'utf8')
+  // The mark of its encoding is not part of the text that was read.
+  const mark = before.startsWith(byteOrderMark) ? byteOrderMark : ''
+  if (before !== mark + source.text) return false
+  await replaceFile(path, mark + text)
   return true
 }

@@ -9,6 +9,10 @@ const withoutComments = (text: string): string => text.slice(0, maxLook).replace
 /** Sections of HAProxy. In files of any name, a line that only they have must be there, too. */
 export function isHaproxy({ file, text }: Source): boolean {
   const code = withoutComments(text)
+  // A part of a configuration that is split into files may have general sections only.
+  const isGeneral =
+    /^(?:global|defaults)\b[^;{\n]*$/m.test(code) && /^[ \t]+(?:timeout|option|stats|maxconn)[ \t]/m.test(code)
+  if (file.endsWith('.cfg') && isGeneral) return true
   if (!/^[ \t]*(?:frontend|backend|listen)[ \t]+\S/m.test(code)) return false
   return (
     file.endsWith('.cfg') ||

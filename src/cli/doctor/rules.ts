@@ -111,6 +111,10 @@ export const rules = {
     problem: 'without a readiness probe a pod receives requests while it starts',
     fix: '`readinessProbe: { httpGet: { path: /ready, port: http } }`',
   },
+  DOCTOR_REPEATED_KEY: {
+    problem: 'a key occurs twice: kubectl takes the last one, other programs reject the file',
+    fix: 'remove one of them',
+  },
   DOCTOR_KUBERNETES_RECREATE: {
     problem: 'Recreate stops every pod before the first new one starts',
     fix: '`type: RollingUpdate`, with maxUnavailable 0',

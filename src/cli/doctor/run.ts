@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { type Assumptions, type Budget, budgetsOf } from './budget.ts'
+import { type Assumptions, type Budget, budgetsOf, withApp } from './budget.ts'
 import { checkConnections } from './connect.ts'
 import { type Evaluation, evaluate, type Finding, found } from './evaluate.ts'
 import type { Fact, FileAt, InstanceFacts, Kind, Reader, Reading, Source, Variable } from './facts.ts'
@@ -64,7 +64,8 @@ export interface ExamineOptions extends Assumptions {
 /** Reads the files and evaluates them together, because timeouts must fit each other across files. */
 export async function examine(sources: readonly Source[], options: ExamineOptions): Promise<Examination> {
   const { readings, broken, read, unread } = await readAll(sources)
-  const evaluation = evaluate(readings, options)
+  const completed = withApp(readings)
+  const evaluation = evaluate(completed, options)
   const findings = [...broken, ...evaluation.findings]
   if (options.connect) {
     const instances = readings.filter((reading): reading is InstanceFacts => reading.role === 'instance')
@@ -76,7 +77,7 @@ export async function examine(sources: readonly Source[], options: ExamineOption
     readings,
     evaluation,
   )
-  return { findings, read: reports, unread, budgets: budgetsOf(readings, options) }
+  return { findings, read: reports, unread, budgets: budgetsOf(completed, options) }
 }
 
 function reportsOf(

@@ -3,8 +3,12 @@ import type { Finding } from './evaluate.ts'
 import { ruleOf } from './explain.ts'
 
 /** A file relative to the folder that doctor runs in, or an absolute URL. */
-const uriOf = (file: string): string =>
-  file === '-' ? 'stdin' : /^[./]*\.\.\/|^\//.test(file) ? pathToFileURL(file).href : encodeURI(file)
+function uriOf(file: string): string {
+  if (file === '-') return 'stdin'
+  if (/^https?:/.test(file)) return file
+  // `#` and `?` of a name begin no other part of the URL.
+  return /^[./]*\.\.\/|^\//.test(file) ? pathToFileURL(file).href : file.split('/').map(encodeURIComponent).join('/')
+}
 
 /** The findings as a SARIF 2.1.0 log, which code scanning of GitHub and GitLab read. */
 export function sarifOf(findings: readonly Finding[], version: string): object {

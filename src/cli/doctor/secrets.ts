@@ -1,4 +1,5 @@
 import { percentDecoded } from '../../base/percent.ts'
+import { isForDevelopment } from './facts.ts'
 
 /** The minimum that an instance accepts at startup. */
 const minBytes = 32
@@ -7,6 +8,10 @@ const signing = new Set(['FLEET_SECRET', 'SESSION_SECRET', 'JWT_SECRET', 'FLEET_
 /** Words of published examples and of password lists. */
 const wellKnown =
   /change.?me|changeit|secret|passw(?:or)?d|example|default|your[-_ ]|keyboard.?cat|letmein|admin|qwerty|^(.)\1*$|^(?:postgres|redis|fleet|root|test|grafana)$/i
+
+/** Why a secret of this file may not matter, for the `assumed` of a finding. */
+export const secretDoubt = (file: string): string | undefined =>
+  isForDevelopment(file) ? `${file.slice(file.lastIndexOf('/') + 1)} is deployed` : undefined
 
 /** Why the value of a variable can be guessed, if it is a secret; never contains the value. */
 export function weakness(name: string, value: string): string | undefined {
@@ -29,7 +34,11 @@ export function weakness(name: string, value: string): string | undefined {
   return undefined
 }
 
+/** Settings such as MYSQL_RANDOM_ROOT_PASSWORD, paths of files, and placeholders that another program fills in. */
+const noPassword = /^(?:true|false|yes|no|on|off|[01])$|^\/[\w.-]+\/|^<[^>]+>$|\{\{|\$\(/i
+
 function weakPassword(value: string): string | undefined {
+  if (noPassword.test(value)) return undefined
   if (wellKnown.test(value)) return 'a common password'
   return value.length < minPassword ? `${value.length} characters, use ${minPassword} or more` : undefined
 }

@@ -53,6 +53,7 @@ export const sources: Readonly<Record<string, readonly string[]>> = {
   DOCTOR_SYSTEMD_KILL_MODE: [`${systemd}/systemd.kill.html#KillMode=`],
   DOCTOR_SYSTEMD_NOTIFY_ACCESS: [`${systemd}/systemd.service.html#NotifyAccess=`],
   DOCTOR_KUBERNETES_NO_READINESS: [`${kubernetes}/concepts/configuration/liveness-readiness-startup-probes/`],
+  DOCTOR_REPEATED_KEY: ['https://yaml.org/spec/1.2.2/#3211-nodes'],
   DOCTOR_KUBERNETES_RECREATE: [`${kubernetes}/concepts/workloads/controllers/deployment/#strategy`],
   DOCTOR_READINESS_PATH: [`${kubernetes}/concepts/configuration/liveness-readiness-startup-probes/`],
   DOCTOR_LIVENESS_PATH: [`${kubernetes}/concepts/configuration/liveness-readiness-startup-probes/`],

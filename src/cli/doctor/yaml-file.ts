@@ -1,5 +1,17 @@
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments, visit } from 'yaml'
+import {
+  type Alias,
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  type LineCounter,
+  type Node,
+  type Scalar,
+  visit,
+} from 'yaml'
 import type { Fact, Source } from './facts.ts'
+import { documentsOf } from './yaml-parser.ts'
 
 export type Path = readonly (string | number)[]
 
@@ -7,17 +19,23 @@ export type Path = readonly (string | number)[]
 export class YamlDocument {
   readonly file: string
   readonly value: unknown
+  /** Keys that occur twice in a map: the last one counts. */
+  readonly repeated: readonly { readonly key: string; readonly line: number }[]
   readonly #document: Document
   readonly #lines: LineCounter
-
   readonly #text: readonly string[]
+  #targets: ReadonlyMap<Alias, Node> | undefined
 
   constructor({ file, text }: Source, document: Document, lines: LineCounter) {
     this.file = file
     this.#text = text.split('\n')
     this.#document = document
     this.#lines = lines
-    this.value = document.toJS()
+    this.repeated = repeatedKeys(document).map(({ value, range }) => ({
+      key: String(value).slice(0, 60),
+      line: lines.linePos(range?.[0] ?? 0).line,
+    }))
+    this.value = document.toJS({ maxAliasCount })
   }
 
   /** Line of the deepest existing part of the path; follows `*alias` and `<<`. */
@@ -62,14 +80,20 @@ export class YamlDocument {
     return { node, offset, isWhole: true }
   }
 
+  /** The parser itself searches the whole document for each alias. */
+  #target(alias: Alias): Node | undefined {
+    this.#targets ??= targetsOf(this.#document)
+    return this.#targets.get(alias)
+  }
+
   #step(node: unknown, key: string | number): { node: unknown; offset: number } | undefined {
-    const target = isAlias(node) ? node.resolve(this.#document) : node
+    const target = isAlias(node) ? this.#target(node) : node
     if (isSeq(target)) {
       const item = target.items[Number(key)] as Node | undefined
       return item && { node: item, offset: item.range?.[0] ?? 0 }
     }
     if (!isMap(target)) return undefined
-    const own = target.items.find(({ key: name }) => isScalar(name) && String(name.value) === String(key))
+    const own = target.items.findLast(({ key: name }) => isScalar(name) && String(name.value) === String(key))
     if (own) return { node: own.value, offset: (own.key as Node).range?.[0] ?? 0 }
     for (const { key: name, value } of target.items) {
       if (!isMerge(name)) continue
@@ -83,38 +107,53 @@ export class YamlDocument {
 /** The key of a merge is a symbol to the parser. */
 const isMerge = (key: unknown): boolean => isScalar(key) && key.source === '<<'
 
-/** @throws an Error with the `line` of the first syntax error */
-export function parseYaml(source: Source): YamlDocument[] {
-  const { text } = source
-  const lines = new LineCounter()
-  // `prettyErrors` and `uniqueKeys` take quadratic time.
-  const documents = parseAllDocuments(text, { lineCounter: lines, merge: true, prettyErrors: false, uniqueKeys: false })
-  if (!Array.isArray(documents)) return []
-  for (const document of documents) {
+/** The node that each alias stands for: the last one above it with the anchor. */
+function targetsOf(document: Document): ReadonlyMap<Alias, Node> {
+  const byAnchor = new Map<string, Node>()
+  const found = new Map<Alias, Node>()
+  visit(document, {
+    Alias(_, alias) {
+      const target = byAnchor.get(alias.source)
+      if (target) found.set(alias, target)
+    },
+    Value(_, node) {
+      if (node.anchor) byAnchor.set(node.anchor, node)
+    },
+  })
+  return found
+}
+
+/** Real files have hundreds; aliases of aliases of aliases multiply. */
+const maxAliasCount = 10_000
+
+/**
+ * @param repeats whether a key may occur twice in a map, as for kubectl. Compose and pm2 reject the file
+ * @throws an Error with the `line` of the first syntax error
+ */
+export function parseYaml(source: Source, { repeats = false } = {}): YamlDocument[] {
+  const { documents, lines } = documentsOf(source.text)
+  const found = documents.map((document) => {
     const [error] = document.errors
     if (error) throw syntaxError(error.message, lines.linePos(error.pos[0]).line)
-    const repeated = repeatedKey(document)
-    if (repeated) throw syntaxError('Map keys must be unique', lines.linePos(repeated.range?.[0] ?? 0).line)
-  }
-  return documents.map((document) => new YamlDocument(source, document, lines))
+    return new YamlDocument(source, document, lines)
+  })
+  const repeated = repeats ? undefined : found.flatMap((document) => document.repeated)[0]
+  if (repeated) throw syntaxError(`the key ${repeated.key} occurs twice in a map`, repeated.line)
+  return found
 }
 
 const syntaxError = (message: string, line: number): Error => Object.assign(new Error(message), { line })
 
-function repeatedKey(document: Document): Node | undefined {
-  let found: Node | undefined
+function repeatedKeys(document: Document): Scalar[] {
+  const found: Scalar[] = []
   visit(document, {
     Map(_, { items }) {
       const seen = new Set<unknown>()
       for (const { key } of items) {
         if (!isScalar(key) || isMerge(key)) continue
-        if (seen.has(key.value)) {
-          found = key as Node
-          return visit.BREAK
-        }
+        if (seen.has(key.value)) found.push(key)
         seen.add(key.value)
       }
-      return undefined
     },
   })
   return found

@@ -357,7 +357,7 @@ export const mistakes: readonly Mistake[] = [
     file: 'haproxy/haproxy.cfg',
     from: '  option redispatch 1\n',
     to: '',
-    on: 'mode http',
+    on: 'defaults from quiet',
   },
   {
     what: 'HAProxy has an unknown balance method',

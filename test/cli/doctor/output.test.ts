@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { ruleOf } from '../../../src/cli/doctor/explain.ts'
 import { rules } from '../../../src/cli/doctor/rules.ts'
+import { sarifOf } from '../../../src/cli/doctor/sarif.ts'
 import { timelines } from '../../../src/cli/doctor/timeline.ts'
 import { timeoutRules } from '../../../src/cli/doctor/timeout-rules.ts'
 import { runCommand } from '../commands.ts'
@@ -111,6 +112,15 @@ describe('--sarif', () => {
       assert.ok(shortDescription.text)
       if (helpUri) assert.equal(URL.canParse(helpUri), true)
     }
+  })
+
+  it('names files by URLs, whatever characters they have', () => {
+    const uris = ['a b/c#d?.conf', '-', 'http://127.0.0.1:3000', '/etc/50%.conf'].map((file) => {
+      const finding = { code: 'DOCTOR_SYNTAX', file, line: 1, message: '', fix: '', confidence: 'certain' } as const
+      const { runs } = sarifOf([finding], '1.0.0') as { runs: { results: { locations: object[] }[] }[] }
+      return JSON.stringify(runs[0]?.results[0]?.locations[0]).match(/"uri":"([^"]*)"/)?.[1]
+    })
+    assert.deepEqual(uris, ['a%20b/c%23d%3F.conf', 'stdin', 'http://127.0.0.1:3000', 'file:///etc/50%25.conf'])
   })
 
   it('is rejected together with --json or --fix', async () => {

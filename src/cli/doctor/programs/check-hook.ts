@@ -1,6 +1,7 @@
 // Loaded with `--import` into the app of `fleet doctor --app`. The app starts as usual, but nothing listens: the first call of
 // `listen`, or the end of the program, reports the effective configuration of each Fastify app and ends the process. Plugins are
-// loaded, `onReady` hooks do not run: no leader is elected and no job starts.
+// loaded, `onReady` hooks do not run: no leader is elected and no job starts. A program that creates no app may export a plugin,
+// which `fastify start` of fastify-cli would run.
 
 import cluster from 'node:cluster'
 import { subscribe } from 'node:diagnostics_channel'
@@ -8,6 +9,7 @@ import { Server } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type EffectiveConfiguration, effectiveConfiguration } from '../../../instance/effective.ts'
 import type { CheckReport } from '../../../instance/health/index.ts'
+import { appOf, mainModule } from './exported-plugin.ts'
 
 /** The message to `fleet doctor`. */
 export interface AppReport {
@@ -17,19 +19,25 @@ export interface AppReport {
   readonly error?: string
 }
 
-/** Time after the creation of an app in which the program may listen, ms. */
+/** Time after the creation of an app in which the program may listen, ms. Fewer where it waits for nothing for so many checks in a row. */
 const patienceMs = 8_000
+const [calmChecks, calmCheckMs] = [20, 100]
 /** Time for a check, for connections that are being opened, between two checks, and for closing them; ms. */
 const [checkMs, openMs, retryMs, closeMs] = [10_000, 3_000, 500, 2_000]
 
 const apps: FastifyInstance[] = []
 const patience = setTimeout(end, patienceMs).unref()
 let reporting = false
+let wrapping = false
+const longestTimer = 2 ** 31 - 1
 
 subscribe('fastify.initialization', (message) => {
   const app = (message as { fastify: FastifyInstance }).fastify
   apps.push(app)
   patience.refresh()
+  if (apps.length === 1) void untilCalm().then(end)
+  if (wrapping && apps.length > 1)
+    void fail(new Error('it exports a function that creates an app: pass the file that calls it'))
   const listen = (): Promise<never> => report(app)
   // Plugins replace `listen` to prepare it; nothing is prepared here.
   Object.defineProperty(app, 'listen', { get: () => listen, set: () => {}, configurable: true })
@@ -50,10 +58,33 @@ if (cluster.isPrimary) cluster.on('message', (_, message) => isReport(message) &
 
 const isReport = (message: unknown): message is AppReport => (message as AppReport | null)?.doctor === 'report'
 
+/** The main module has run, and the program has waited for no connection, file or timer for a while. */
+async function untilCalm(): Promise<void> {
+  // An error of the main module is reported as one that nobody caught.
+  await mainModule().catch(() => {})
+  for (let calm = 0; calm < calmChecks; calm = isBusy() ? 0 : calm + 1)
+    await new Promise((resolve) => setTimeout(resolve, calmCheckMs).unref())
+}
+
+/** Without open connections, which an app keeps. Timers of this hook do not count. */
+const isBusy = (): boolean =>
+  process.getActiveResourcesInfo().some((name) => /Req|ConnectWrap|Timeout|Immediate|Process/.test(name))
+
 /** The program never listens: the last app is the one that others are registered in or tested with. */
 function end(): void {
   const app = apps.at(-1)
   if (app) void report(app)
+  else if (!wrapping) void wrap()
+}
+
+/** Without an app, the program may export a plugin. */
+async function wrap(): Promise<void> {
+  wrapping = true
+  // Keeps the process until the report.
+  setInterval(() => {}, longestTimer)
+  const app = await appOf(() => mainModule()).catch(fail)
+  if (app === undefined) process.exit(0)
+  await report(app)
 }
 
 async function report(app: FastifyInstance): Promise<never> {

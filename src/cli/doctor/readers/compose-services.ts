@@ -1,5 +1,5 @@
-import { basename, dirname, join, resolve } from 'node:path'
-import type { Fact, FileAt, Place, Source, Variable } from '../facts.ts'
+import { dirname, join, resolve } from 'node:path'
+import { type Fact, type FileAt, isForDevelopment, type Place, type Source, type Variable } from '../facts.ts'
 import type { ComposeConfig } from '../programs/compose.ts'
 import { asList, asMap, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
 import { variablesOf } from './environment.ts'
@@ -152,10 +152,6 @@ const interpolated = (value: unknown, lookup: Lookup): unknown => {
 
 /** Files that Compose merges into another one of the same folder without being told. */
 const isOverride = (file: string): boolean => /compose\.override\.ya?ml$/.test(file)
-/** Compose files for other purposes than a deployment. */
-const isDevelopment = (file: string): boolean =>
-  /compose[.-](?:dev|development|test|ci|local|debug|e2e)\b/.test(basename(file))
-
 export interface Project {
   readonly services: readonly Service[]
   /** Files that are not judged, and why. */
@@ -193,15 +189,15 @@ export function servicesOf(sources: readonly Source[], fileAt: FileAt): Project 
     const parts = rest.filter((document) => !whole.includes(document) && !isOverride(document.file))
     for (const document of whole) {
       const override = rest.find((one) => isOverrideOf(one.file, document.file))
-      const variants = parts.filter((part) => !isDevelopment(part.file) && shares(part, document))
-      if (isDevelopment(document.file) && !isNamed.has(resolve(document.file)) && whole.length > 1)
+      const variants = parts.filter((part) => !isForDevelopment(part.file) && shares(part, document))
+      if (isForDevelopment(document.file) && !isNamed.has(resolve(document.file)) && whole.length > 1)
         skipped.push({ file: document.file, why: 'it is for development: name it to check it' })
       else if (variants.length === 0) services.push(...model.merged(override ? [document, override] : [document]))
       for (const part of variants) services.push(...model.merged([document, part]))
     }
     for (const part of parts) {
       const main = whole.some((document) => shares(part, document))
-      if (isDevelopment(part.file)) skipped.push({ file: part.file, why: 'it changes another file for development' })
+      if (isForDevelopment(part.file)) skipped.push({ file: part.file, why: 'it changes another file for development' })
       else if (!main) services.push(...model.merged([part]))
     }
     for (const part of rest.filter(({ file }) => isOverride(file)))

@@ -1,6 +1,6 @@
 import type { Graph, ProxySection } from './haproxy-graph.ts'
 import { isLocalSocket } from './haproxy-pools.ts'
-import type { Line } from './haproxy-syntax.ts'
+import { lineAfter } from './haproxy-syntax.ts'
 import type { Report } from './report.ts'
 
 /** Rules of what clients reach. */
@@ -25,17 +25,29 @@ const sets = (proxy: ProxySection, header: string): boolean =>
     .some(({ words }) => /^(?:set|add|replace)-header$/.test(words[1] ?? '') && words[2]?.toLowerCase() === header) ||
   [...proxy.all('reqadd'), ...proxy.all('reqrep')].some(({ words }) => words.join(' ').toLowerCase().includes(header))
 
-function headerRules(frontend: ProxySection, behind: readonly ProxySection[], report: Report): void {
+/** Whether clients name the server, as in a proxy for the internet, which does not tell their addresses. */
+const isForwardProxy = (frontend: ProxySection, pool: ProxySection): boolean =>
+  [frontend, pool].some((proxy) =>
+    [...proxy.all('http-request'), ...proxy.all('tcp-request')].some(({ words }) => words.includes('set-dst')),
+  )
+
+function headerRules(frontend: ProxySection, pools: readonly ProxySection[], report: Report): void {
+  if (pools.every((pool) => isForwardProxy(frontend, pool))) return
+  const behind = pools.filter((pool) => !isForwardProxy(frontend, pool))
   const lacks = (pool: ProxySection, header: string): boolean => !sets(frontend, header) && !sets(pool, header)
   const knowsAddress = (pool: ProxySection): boolean =>
     !!(frontend.option('forwardfor') ?? pool.option('forwardfor') ?? pool.last('source')) ||
     pool.servers.every(
       (server) => server.has('send-proxy') || server.has('send-proxy-v2') || isLocalSocket(server.address),
     )
+  /** Whether it is sent in a way that other apps than those of Fastify may read. */
+  const sendsOtherwise = (proxy: ProxySection): boolean =>
+    proxy.option('forwarded') !== undefined || ['x-real-ip', 'forwarded'].some((name) => sets(proxy, name))
   const address = behind.find((pool) => lacks(pool, 'x-forwarded-for') && !knowsAddress(pool))
   const byAddress = address?.section ?? frontend.section
   report.check('DOCTOR_FRONT_ADDRESS', address !== undefined, byAddress, undefined, {
-    edit: after(byAddress, 'option forwardfor'),
+    ofFleet: address !== undefined && [frontend, address].some(sendsOtherwise),
+    edit: lineAfter(byAddress, 'option forwardfor'),
   })
 
   const isEncrypted = (pool: ProxySection): boolean =>
@@ -46,13 +58,9 @@ function headerRules(frontend: ProxySection, behind: readonly ProxySection[], re
   const byProtocol = protocol?.section ?? frontend.section
   report.check('DOCTOR_FRONT_PROTOCOL', protocol !== undefined, byProtocol, undefined, {
     assumed,
-    edit: after(byProtocol, 'http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]'),
+    edit: lineAfter(byProtocol, 'http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]'),
   })
 }
-
-/** Adds a line to a section. */
-const after = ({ words: [kind = '', name = ''] }: Line, text: string): { from: string; to: string } | undefined =>
-  name === '' ? undefined : { from: `${kind} ${name}`, to: `${kind} ${name}\n  ${text}` }
 
 const probe = /^\/(?:health|ready|live|alive)(?![\w-])/
 

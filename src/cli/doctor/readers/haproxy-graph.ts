@@ -27,17 +27,26 @@ function startingWith(lines: readonly Line[], word: string): readonly Line[] {
   return index.get(word) ?? []
 }
 
+/** A `defaults` section, with the lines of those that it is derived from. */
+interface Defaults {
+  readonly lines: readonly Line[]
+  readonly section?: Section
+}
+
 /** A frontend, backend or listen section with the lines that it inherits. */
 export class ProxySection {
   readonly section: Section
   /** The lines of the defaults that it uses, the outermost first. */
   readonly inherited: readonly Line[]
+  /** The defaults that it uses itself. */
+  readonly defaults: Section | undefined
   readonly routes: Route[] = []
   #acls: ReadonlyMap<string, readonly Line[]> | undefined
 
-  constructor(section: Section, inherited: readonly Line[]) {
+  constructor(section: Section, { lines, section: defaults }: Defaults) {
     this.section = section
-    this.inherited = inherited
+    this.inherited = lines
+    this.defaults = defaults
   }
 
   get name(): string {
@@ -130,14 +139,14 @@ export interface Graph {
 
 /** Defaults apply to the sections below them, or to those that name them with `from`. */
 export function graphOf(sections: readonly Section[]): Graph {
-  const named = new Map<string, readonly Line[]>()
-  let current: readonly Line[] = []
+  const named = new Map<string, Defaults>()
+  let current: Defaults = { lines: [] }
   const proxies: ProxySection[] = []
   for (const section of sections) {
     const from = section.words.indexOf('from')
     const base = from > 0 ? named.get(section.words[from + 1] ?? '') : undefined
     if (section.kind === 'defaults') {
-      current = [...(base ?? []), ...section.lines]
+      current = { lines: [...(base?.lines ?? []), ...section.lines], section }
       if (section.name !== '') named.set(section.name, current)
     } else if (/^(?:frontend|backend|listen)$/.test(section.kind))
       proxies.push(new ProxySection(section, base ?? current))

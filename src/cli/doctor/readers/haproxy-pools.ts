@@ -1,7 +1,7 @@
 import { duration } from '../durations.ts'
 import { type Fact, type FrontFacts, factAt } from '../facts.ts'
 import type { ProxySection, Route, Server } from './haproxy-graph.ts'
-import type { Line } from './haproxy-syntax.ts'
+import { type Line, lineAfter } from './haproxy-syntax.ts'
 import type { Report } from './report.ts'
 
 /** HAProxy's own defaults, ms and counts. */
@@ -28,9 +28,9 @@ export function backendRules(pool: ProxySection, report: Report): void {
   const regular = servers.filter((server) => !server.has('backup') && !server.has('disabled'))
   const unchecked = regular.find((server) => !isChecked(server))
   const checked = servers.find((server) => server.has('check'))
+  // A check of the only server cannot send requests elsewhere.
+  const assumed = isSeveral(regular) ? undefined : 'the backend gets another server'
   if (!isLastResort(routes)) {
-    // A check of the only server cannot send requests elsewhere.
-    const assumed = isSeveral(regular) ? undefined : 'the backend gets another server'
     const fails = unchecked !== undefined
     report.check('DOCTOR_HAPROXY_NO_CHECK', fails, unchecked?.line ?? section, name, { assumed })
   }
@@ -49,6 +49,7 @@ export function backendRules(pool: ProxySection, report: Report): void {
     const isOther = other.some((option) => pool.option(option)) || checked.has('agent-check')
     const at = checked.holder('check') ?? section
     report.check('DOCTOR_HAPROXY_NO_HTTPCHK', !asks && !isOther, at, name, {
+      assumed,
       edit: { from: at.words[0] ?? '', to: `option httpchk GET /ready\n${at.words[0] ?? ''}` },
     })
   }
@@ -76,11 +77,9 @@ function retryRules(pool: ProxySection, servers: readonly Server[], report: Repo
     })
   }
   if (isSeveral(servers) && retries !== '0') {
-    const at = pool.inherited[0] ?? pool.section
-    const word = at.words[0] ?? ''
-    const edit = pool.inherited[0] ? { from: word, to: `option redispatch 1\n${word}` } : undefined
+    const at = pool.defaults ?? pool.section
     report.check('DOCTOR_HAPROXY_REDISPATCH', !pool.option('redispatch') && !pool.last('redispatch'), at, undefined, {
-      edit,
+      edit: lineAfter(at, 'option redispatch 1'),
     })
   }
 }

@@ -1,4 +1,4 @@
-import { type Place, type Source, type Unjudged, unjudged } from '../facts.ts'
+import { type Place, type Replacement, type Source, type Unjudged, unjudged } from '../facts.ts'
 import { Conditions } from './haproxy-conditions.ts'
 
 /** Characters; presets that contain presets can double with each line. */
@@ -10,6 +10,8 @@ const sectionNames =
 
 export interface Line extends Place {
   readonly words: readonly string[]
+  /** As it is written, without indentation. */
+  readonly text: string
   /** The positions of words that contain a variable. */
   readonly variable: ReadonlySet<number>
 }
@@ -83,7 +85,7 @@ export function sectionsOf({ file, text }: Source, given: Environment): { sectio
       continue
     }
     if (!conditions.holds) continue
-    const line = { words, variable, ...place }
+    const line = { words, variable, text: content.trim(), ...place }
     if (sectionNames.test(first)) sections.push({ ...line, kind: first, name: nameOf(words), lines: [] })
     else sections.at(-1)?.lines.push(line)
     const isSet = first === 'setenv' || (first === 'presetenv' && environment.get(second) === undefined)
@@ -94,3 +96,6 @@ export function sectionsOf({ file, text }: Source, given: Environment): { sectio
 }
 
 const nameOf = ([, name = '', from]: readonly string[]): string => (name === 'from' && from !== undefined ? '' : name)
+
+/** The change that adds a line to a section, or below any line. */
+export const lineAfter = ({ text: from }: Line, text: string): Replacement => ({ from, to: `${from}\n  ${text}` })

@@ -2,6 +2,7 @@ import {
   type Fact,
   factAt,
   type InstanceFacts,
+  isForDevelopment,
   probedPath,
   type Reader,
   type Reading,
@@ -49,7 +50,7 @@ function readOne({ file, text }: Source): readonly Reading[] {
     }),
     env,
     unseen: 'any',
-    command: command && !isDevelopment(command.value) ? command : undefined,
+    command: command && !isDevelopment(command.value) && !isForDevelopment(file) ? command : undefined,
     readiness: probeOf(stage),
   }
   return [...others, instance]

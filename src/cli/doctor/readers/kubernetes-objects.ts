@@ -1,5 +1,5 @@
-import type { Fact, Source, Variable } from '../facts.ts'
-import { asList, asMap, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
+import type { Fact, Variable } from '../facts.ts'
+import { asList, asMap, asText, type Path, type YamlDocument } from '../yaml-file.ts'
 
 /** An object of a document, which may be a list of them. */
 export class KubernetesObject {
@@ -43,9 +43,8 @@ export class KubernetesObject {
 }
 
 /** The objects of all documents, also those within a `List`. */
-export function objectsOf(sources: readonly Source[]): KubernetesObject[] {
-  return sources.flatMap(parseYaml).flatMap((document) => within(document, []))
-}
+export const objectsOf = (documents: readonly YamlDocument[]): KubernetesObject[] =>
+  documents.flatMap((document) => within(document, []))
 
 function within(document: YamlDocument, base: Path): KubernetesObject[] {
   const kind = asText(document.get([...base, 'kind'])) ?? ''

@@ -11,7 +11,7 @@ import {
   unjudged,
   violation,
 } from '../facts.ts'
-import { asCommand, asList, asMap, asNumber, asText, type Path } from '../yaml-file.ts'
+import { asCommand, asList, asMap, asNumber, asText, type Path, parseYaml, type YamlDocument } from '../yaml-file.ts'
 import { environmentOf } from './kubernetes-environment.ts'
 import { type KubernetesObject, type Named, namedVariables, objectsOf } from './kubernetes-objects.ts'
 import { commandOf } from './process-one.ts'
@@ -39,14 +39,24 @@ const pods: Readonly<Record<string, Path>> = {
 
 /** Reads all files together, because a Deployment takes variables from a ConfigMap and a Secret. */
 export const readKubernetes: Reader = (sources) => {
-  const objects = objectsOf(sources)
+  const documents = sources.flatMap((source) => parseYaml(source, { repeats: true }))
+  const objects = objectsOf(documents)
   const named = namedVariables(objects)
-  const readings = objects.flatMap((object) => readObject(object, named, objects))
+  const readings = [
+    ...documents.flatMap(repeatedIn),
+    ...objects.flatMap((object) => readObject(object, named, objects)),
+  ]
   const heard = new Set(readings.map(({ file }) => file))
   const silent = sources.map(({ file }) => file).filter((file) => !heard.has(file))
   const nothing = 'it has no workload, ConfigMap or Ingress with anything to check'
   return [...readings, ...silent.map((file) => unjudged({ file, line: 1 }, nothing))]
 }
+
+/** kubectl takes the last value and prints a warning, which is right if it is the one that was meant. */
+const repeatedIn = ({ file, repeated }: YamlDocument): Reading[] =>
+  repeated.map(({ key, line }) =>
+    violation('DOCTOR_REPEATED_KEY', { file, line }, key, { assumed: 'the other value was meant, too' }),
+  )
 
 function readObject(object: KubernetesObject, named: Named, all: readonly KubernetesObject[]): Reading[] {
   const { kind, title } = object

@@ -2,7 +2,7 @@ import type { Replacement } from '../facts.ts'
 import type { RuleCode } from '../rules.ts'
 import { type Inherited, type Scope, walk } from './nginx-scope.ts'
 import type { Directive } from './nginx-syntax.ts'
-import type { Proxied } from './nginx-upstream.ts'
+import { olderNginx, type Proxied } from './nginx-upstream.ts'
 import type { Report } from './report.ts'
 
 /** Rules of what a `proxy_pass` sends: a finding per level that sets the headers, at the first location concerned. */
@@ -39,6 +39,10 @@ const isHeader =
   ({ args }: Directive): boolean =>
     args[0]?.toLowerCase() === name.toLowerCase()
 
+const isRealAddress = ({ args: [name = '', value = ''] }: Directive): boolean =>
+  /^(?:x-real-ip|forwarded|x-client-ip)$/i.test(name) &&
+  /\$(?:remote_addr|realip_remote_addr|http_cf_connecting_ip)/.test(value)
+
 /** Adds the directive before `proxy_pass`, where that does not drop inherited ones. */
 const insertion = (text: string, { level }: Inherited, scope: Scope): Replacement | undefined =>
   level === undefined || level === scope ? { from: 'proxy_pass', to: `${text}\nproxy_pass` } : undefined
@@ -52,10 +56,9 @@ function isNew(reported: Set<string>, directives: readonly Directive[]): boolean
 
 function forwards(code: RuleCode, header: string, value: string, proxied: readonly Proxied[], report: Report): void {
   const isSet = isHeader(header)
-  const all = proxied.map((one) => ({ ...one, inherited: one.scope.inherited('proxy_set_header', isSet) }))
-  const isSetSomewhere = all.some(({ inherited }) => inherited.directives.some(isSet))
   const reported = new Set<string>()
-  for (const { scope, pass, inherited } of all) {
+  for (const { scope, pass } of proxied) {
+    const inherited = scope.inherited('proxy_set_header', isSet)
     const { directives, level, missing, assumed } = inherited
     if (directives.some(isSet)) report.check(code, false, pass)
     else if (missing) report.unjudged(missing, `${missing.args[0]} is not among the files`, [code])
@@ -63,8 +66,11 @@ function forwards(code: RuleCode, header: string, value: string, proxied: readon
       const dropped = level?.parent?.inherited('proxy_set_header', isSet).directives.some(isSet)
       const detail = dropped ? 'its own proxy_set_header drops the inherited ones' : undefined
       const edit = insertion(`proxy_set_header ${header} ${value};`, inherited, scope)
-      const plain = code === 'DOCTOR_FRONT_PROTOCOL' && !isSetSomewhere ? withoutTls(scope) : undefined
-      report.check(code, true, pass, detail, { assumed: plain ?? assumed, edit })
+      // Where the inherited ones are dropped, the header was meant to be sent.
+      const plain = code === 'DOCTOR_FRONT_PROTOCOL' && !dropped ? withoutTls(scope) : undefined
+      // Other apps than those of Fastify may read it.
+      const ofFleet = code === 'DOCTOR_FRONT_ADDRESS' && directives.some(isRealAddress)
+      report.check(code, true, pass, detail, { assumed: plain ?? assumed, edit, ofFleet })
     }
   }
 }
@@ -98,7 +104,8 @@ function versions(proxied: readonly Proxied[], report: Report): void {
       report.check('DOCTOR_NGINX_HTTP_VERSION', version.args[0] === '1.0', version, undefined, { edit })
     } else if (isNew(reported, directives)) {
       const edit = { from: 'proxy_pass', to: 'proxy_http_version 1.1;\nproxy_pass' }
-      report.check('DOCTOR_NGINX_HTTP_VERSION', true, pass, undefined, { assumed, edit })
+      const older = [olderNginx, assumed].filter((text) => text !== undefined).join('; ')
+      report.check('DOCTOR_NGINX_HTTP_VERSION', true, pass, undefined, { assumed: older, edit })
     }
   }
 }
@@ -127,8 +134,9 @@ function connections(proxied: readonly Proxied[], maps: readonly Scope[], report
     } else if (header) report.check(code, value === 'close', header)
     else if (missing) report.unjudged(missing, `${missing.args[0]} is not among the files`, [code])
     else if (isNew(reported, directives)) {
-      const older = 'nginx is older than 1.29.7, whose default is `Connection: close`'
-      const more = [older, assumed].filter((text) => text !== undefined).join('; ')
+      const more = [`${olderNginx}, whose default is \`Connection: close\``, assumed]
+        .filter((text) => text !== undefined)
+        .join('; ')
       report.check(code, true, pass, 'none is set', { assumed: more })
     }
   }

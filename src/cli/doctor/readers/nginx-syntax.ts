@@ -51,16 +51,26 @@ class Scanner {
     return { text: char === '"' || char === "'" ? this.#quoted(char) : this.#word(), line, kind: 'word' }
   }
 
-  /** Skips the body of a block in another language, up to its `}`. */
+  /** Skips the body of a block in Lua, up to its `}`. Braces in its strings and comments do not count. */
   skipBlock(): void {
+    const tokens = /[{}\n]|--\[\[|--[^\n]*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'/g
+    tokens.lastIndex = this.#at
     let depth = 1
-    for (; depth > 0; this.#at++) {
-      const char = this.#text[this.#at]
-      if (char === undefined) throw syntaxError('unexpected end of file, expecting "}"', this.#line)
-      if (char === '\n') this.#line++
-      if (char === '{') depth++
-      if (char === '}') depth--
+    for (let match = tokens.exec(this.#text); match; match = tokens.exec(this.#text)) {
+      const [token] = match
+      if (token === '\n') this.#line++
+      if (token === '{') depth++
+      if (token === '}') depth--
+      if (token === '--[[') {
+        const end = this.#text.indexOf(']]', tokens.lastIndex)
+        if (end === -1) break
+        this.#line += this.#text.slice(match.index, end).split('\n').length - 1
+        tokens.lastIndex = end + 2
+      }
+      this.#at = tokens.lastIndex
+      if (depth === 0) return
     }
+    throw syntaxError('unexpected end of file, expecting "}"', this.#line)
   }
 
   #skipSpace(): void {

@@ -21,6 +21,8 @@ export interface Proxied {
 
 /** nginx's own defaults. */
 const defaults = { keepaliveMs: 60_000, failMs: 10_000 }
+/** nginx 1.29.7 made keep-alive to upstreams its default. No file shows its version. */
+export const olderNginx = 'nginx is older than 1.29.7'
 /** Methods that reject `backup`. */
 const withoutBackup = new Set(['ip_hash', 'hash', 'random'])
 
@@ -56,7 +58,7 @@ export function readUpstream({ name, scope, passes }: Upstream, report: Report):
       (one) => withoutBackup.has(one.name) || /^(?:least_conn|sticky|least_time)$/.test(one.name),
     )
     const edit = hasMethod ? undefined : { from: '{', to: '{\n  keepalive 64;' }
-    report.check('DOCTOR_NGINX_NO_KEEPALIVE', !keepalive, at, name, { edit })
+    report.check('DOCTOR_NGINX_NO_KEEPALIVE', !keepalive, at, name, { assumed: olderNginx, edit })
   }
   report.readings.push(frontOf(name, at, keepalive, scope, servers))
 }

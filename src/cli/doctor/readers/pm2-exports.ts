@@ -22,7 +22,7 @@ export function exportOf(source: Source): Exported {
 
 function staticOf(source: Source): StaticValue {
   const { file, text } = source
-  if (/\.json$/.test(file)) return jsonOf(text)
+  if (/\.json$/.test(file)) return text.trim() === '' ? undefined : jsonOf(text)
   if (!/\.ya?ml$/.test(file)) return exportsOf(text)
   const [document] = parseYaml(source)
   return document ? yamlValue(document, []) : undefined

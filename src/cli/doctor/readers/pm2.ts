@@ -38,7 +38,10 @@ function readOne(source: Source): readonly Reading[] {
     error === undefined ? [] : [unjudged({ file, line: 1 }, `it cannot be evaluated: ${error}`)]
   const list: readonly StaticValue[] = Array.isArray(exported) ? exported : [exported]
   const apps = list.filter(isObject)
-  const advice = source.named ? '' : `; name the file to have it evaluated: fleet doctor ${file}`
+  if (list.length === 0 || exported === null || exported === undefined)
+    return [...readings, unjudged({ file, line }, 'it has no apps')]
+  const advice =
+    source.named || !/\.[cm]?js$/.test(file) ? '' : `; name the file to have it evaluated: fleet doctor ${file}`
   if (apps.length < list.length) readings.push(unjudged({ file, line }, `apps are computed${advice}`))
   return [...readings, ...apps.map(plainObject).flatMap((app) => readApp(app, file, advice))]
 }

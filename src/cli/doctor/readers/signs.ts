@@ -1,6 +1,6 @@
 import type { Reading, Variable } from '../facts.ts'
 import { passed, violation } from '../facts.ts'
-import { weakness } from '../secrets.ts'
+import { secretDoubt, weakness } from '../secrets.ts'
 
 type Env = ReadonlyMap<string, Variable>
 
@@ -64,5 +64,6 @@ export const secretsOf = (env: Env): Reading[] =>
   [...env].flatMap(([name, variable]): Reading[] => {
     if (!variable.value || !/PASSWORD|SECRET|TOKEN|URLS?$/.test(name)) return []
     const why = weakness(name, variable.value)
-    return [why ? violation('DOCTOR_SECRET_WEAK', variable, `${name}: ${why}`) : passed('DOCTOR_SECRET_WEAK', variable)]
+    if (!why) return [passed('DOCTOR_SECRET_WEAK', variable)]
+    return [violation('DOCTOR_SECRET_WEAK', variable, `${name}: ${why}`, { assumed: secretDoubt(variable.file) })]
   })
