@@ -37,9 +37,6 @@ export function readRouteConfig<T, R>(route: RouteOptions, member: keyof Fastify
 
 const nameOf = ({ method, url }: Pick<RouteOptions, 'method' | 'url'>): string => `${[method].flat().join(', ')} ${url}`
 
-const missing = 'is not registered, or only after the route; register it first, or remove the member'
-const tooLate = 'was registered after the route; write `await app.register(fleet)` before it'
-
 /** Members without effect unless a plugin reads them when the route is added, by the name of the plugin. */
 const readers = { rateLimit: 'rateLimit', idempotency: 'idempotency', cache: 'httpCache' } as const
 type Member = keyof typeof readers
@@ -48,34 +45,22 @@ const others = ['session', 'critical', 'probe', 'audience']
 const plain = (key: string): string => key.replace(/[-_]/g, '').toLowerCase()
 const spellings = new Map([...members, ...others].map((member) => [plain(member), member]))
 
-/** The first member that asks for something. `false` asks for nothing. */
-const askedIn = (config: FastifyContextConfig, server: FastifyInstance, done?: Set<string>): Member | undefined =>
-  members.find(
+/** Members that ask for something, which no plugin reads. `false` asks for nothing. */
+const unreadIn = (config: FastifyContextConfig, server: FastifyInstance, done?: Set<string>): Member[] =>
+  members.filter(
     (member) =>
       ![undefined, false].includes(config[member] as undefined | false) &&
       !done?.has(member) &&
       !(member === 'rateLimit' && server.hasPlugin('@fastify/rate-limit')),
   )
 
-function unread(member: Member, route: Pick<RouteOptions, 'method' | 'url'>, fix: string): FleetError {
-  const why = `\`config.${member}\` has no effect, because the plugin \`${readers[member]}\` ${fix}`
-  return new FleetError('FLEET_ERR_OPTION_UNKNOWN', `${why}; route ${nameOf(route)}`)
-}
-
-function rejectSpelling(route: RouteOptions): void {
-  const misplaced = (['rateLimit', 'idempotency'] as const).find((member) => Object.hasOwn(route, member))
-  if (misplaced)
-    throw new FleetError(
-      'FLEET_ERR_OPTION_UNKNOWN',
-      `\`${misplaced}\` has no effect beside \`config\`; use \`config.${misplaced}\`; route ${nameOf(route)}`,
-    )
+/** Names that resemble a member of ours, with the member. */
+function* misspelled(route: RouteOptions): Generator<readonly [written: string, member: string]> {
+  for (const member of ['rateLimit', 'idempotency'])
+    if (Object.hasOwn(route, member)) yield [`\`${member}\` beside \`config\``, member]
   for (const key of Object.keys(route.config ?? {})) {
     const member = spellings.get(plain(key))
-    if (member !== undefined && member !== key)
-      throw new FleetError(
-        'FLEET_ERR_OPTION_UNKNOWN',
-        `\`config.${key}\` has no effect; use \`config.${member}\`; route ${nameOf(route)}`,
-      )
+    if (member !== undefined && member !== key) yield [`\`config.${key}\``, member]
   }
 }
 
@@ -91,12 +76,17 @@ export function warnOfEarlierRoutes(app: FastifyInstance, option: string): void 
 }
 
 /**
- * Ends the boot if a route asks for a plugin that does not read its `config`: it is not registered, or too late. Routes that the
- * app had before are not known. They respond 500 instead of serving without their limit.
- *
- * @throws FLEET_ERR_OPTION_UNKNOWN naming the route, the member and the fix, when the app is ready
+ * Logs a warning for each route whose `config` asks for a plugin that does not read it: it is not registered, or too late, or the
+ * name is misspelled. Not an error, because the app may read such a member itself. Of routes that the app had before, the
+ * warning comes with their first request.
  */
-export function requireReaders(app: FastifyInstance): void {
+export function warnOfUnreadConfig(app: FastifyInstance): void {
+  // Fastify adds a HEAD route for each GET route.
+  const warned = new Set<string>()
+  const warn = (written: string, route: Pick<RouteOptions, 'method' | 'url'>, why: string): void => {
+    if (warned.size === warned.add(`${written} ${route.url}`).size) return
+    app.log.warn(`${written} of route ${nameOf(route)} has no effect unless the app reads it itself: ${why}`)
+  }
   const isLate = hasRoutes(app)
   if (isLate) late.add(app.server)
   const added: { route: RouteOptions; scope: FastifyInstance }[] = []
@@ -107,16 +97,28 @@ export function requireReaders(app: FastifyInstance): void {
   app.addHook('onReady', async () => {
     // Hooks of later plugins may have replaced the object.
     for (const { route, scope } of added.splice(0)) {
-      rejectSpelling(route)
+      for (const [written, member] of misspelled(route)) warn(written, route, `fleet reads \`config.${member}\``)
       if (!route.config) continue
-      const member = askedIn(route.config, scope, read.get(route))
-      if (member) throw unread(member, route, missing)
       known.add(route.config)
+      for (const member of unreadIn(route.config, scope, read.get(route)))
+        warn(
+          `\`config.${member}\``,
+          route,
+          `the plugin \`${readers[member]}\` is not registered, or only after the route`,
+        )
     }
   })
-  if (isLate)
-    app.addHook('onRequest', ({ routeOptions: { config, method = '', url = '' }, server }, _reply, done) => {
-      const member = config && !known.has(config) ? askedIn(config, server) : undefined
-      done(member && unread(member, { method, url }, tooLate))
-    })
+  if (!isLate) return
+  app.addHook('onRequest', ({ routeOptions: { config, method = '', url = '' }, server }, _reply, done) => {
+    if (config && !known.has(config)) {
+      known.add(config)
+      for (const member of unreadIn(config, server))
+        warn(
+          `\`config.${member}\``,
+          { method, url },
+          'fleet was registered after the route; write `await app.register(fleet)` before it',
+        )
+    }
+    done()
+  })
 }

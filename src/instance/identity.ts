@@ -9,7 +9,7 @@ import { int, type OptionsOf, poolName, resolveOptions, token, trustProxy } from
 import { defaultPool } from '../base/pool-name.ts'
 import { requestId } from '../base/request-id.ts'
 import { residentMemory } from '../base/resident-memory.ts'
-import { requireReaders } from '../base/route-config.ts'
+import { warnOfUnreadConfig } from '../base/route-config.ts'
 import { appVersion } from './app-version.ts'
 import { decorateClients } from './client-key.ts'
 import { fleetPlugin, hasOwnRequestIds } from './compat/index.ts'
@@ -231,7 +231,7 @@ const plugin: FastifyPluginAsync<IdentityOptions> = async (app, given) => {
   app.fleet.configure('identity', options)
   const clients = decorateClients(app, trustProxy)
   if (!hasOwnRequestIds(app)) app.setGenReqId(requestIds((peer) => clients.trusts(peer)))
-  requireReaders(app)
+  warnOfUnreadConfig(app)
   app.addHook('onListen', async function listening(this: FastifyInstance) {
     const address = this.server.address()
     if (typeof address === 'object' && address !== null) instance.port = address.port

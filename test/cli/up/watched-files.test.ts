@@ -19,7 +19,16 @@ describe('watched files', () => {
       writeFileSync(join(folder, path), String(Math.random()))
       await until(() => changes.length > before, { what: `the change of ${path}` })
     }
-    for (const ignored of ['dist/b.js', '.git/c', 'app.log', 'report.html', 'junit.xml', 'a.js~', '.a.js.swp', 'data.sqlite-wal']) {
+    for (const ignored of [
+      'dist/b.js',
+      '.git/c',
+      'app.log',
+      'report.html',
+      'junit.xml',
+      'a.js~',
+      '.a.js.swp',
+      'data.sqlite-wal',
+    ]) {
       writeFileSync(join(folder, ignored), 'x')
     }
     await write('src/a.js')
