@@ -134,8 +134,9 @@ test('shows the totals of the fleet, each check, and what is wrong', async (t) =
   )
   assert.match(lines[6] ?? '', /^a \| serving \| 1 \| 3 \| 9 \| 13 \| 11 \| \d+s$/)
   assert.match(lines[5] ?? '', / \| redis$/)
-  assert.deepEqual(lines.slice(8, 12), [
-    'CHECK OF DETAILED | STATUS | CRITICAL | LATENCY MS | LAST ERROR',
+  assert.deepEqual(lines.slice(8, 13), [
+    'Checks of detailed:',
+    'CHECK | STATUS | CRITICAL | LATENCY MS | LAST ERROR',
     'redis | down | yes | 4 | ECONNREFUSED',
     'disk | up | no',
     'queue | pending',
@@ -165,7 +166,7 @@ test('takes the state of each check from the instance if details are switched of
   const { code, stdout } = await runCommand(status, url)
   assert.equal(code, 0, 'no critical check fails')
   assert.match(stdout, /^shop: 1 of 1 instance serving, .*\nRedis: up; /)
-  assert.match(stdout, /CHECK OF OWN +STATUS.*\nredis +up\nmail +down\n/)
+  assert.match(stdout, /\nChecks of own:\nCHECK +STATUS.*\nredis +up\nmail +down\n/)
   const listed = await runCommand(ps, url)
   assert.match(listed.stdout, /\na +serving +h:- +7 +1 +blue +default +100 +3 +9 +13 +11 +\d+s +mail\n/)
   assert.match(listed.stdout, /\n\ncheck mail of own is down\n$/)

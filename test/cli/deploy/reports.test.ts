@@ -76,7 +76,7 @@ it('an instance that does not respond within two seconds is not ready', async ()
 
 it('HAProxy has ten seconds to respond', async (t) => {
   const socket = join(temporaryFolder('silent'), 'sock')
-  const silent = createServer((connection) => connection.on('error', () => {}).resume())
+  const silent = createServer({ allowHalfOpen: true }, (connection) => connection.on('error', () => {}).resume())
   await startListening(silent, socket)
   const { setTimeout } = Socket.prototype
   // A thousand times as fast.

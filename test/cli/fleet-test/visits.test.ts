@@ -93,7 +93,7 @@ describe('the count of visits', () => {
     const without = await run({ cookies: [] })
     assert.deepEqual((await without.check()).slice(1), [
       'fail /count sets no cookie',
-      '→ save something in the session; a secure cookie needs https',
+      '→ save something in the session; a secure cookie needs https; the log tells if `session.anonymous` limits new sessions',
     ])
     const other = await run({ cookies: ['route=a', 'x=1; y'] })
     assert.deepEqual((await other.check()).slice(1), ['fail no cookie continues the count: route, x', same])

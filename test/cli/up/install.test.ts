@@ -39,14 +39,14 @@ test('names the packages of all missing programs, unless they may be installed o
   const said: string[] = []
   const stream = { write: (text: string) => said.push(text) }
   const out = new Output({ stdout: stream, stderr: stream })
-  const one = { title: 'One', names: ['one'], apt: ['a', 'b'], brew: 'x' }
+  const one = { title: 'One', names: ['one'], apt: ['a', 'b'], brew: 'x', instead: 'pass `--front node`' }
   const two = { title: 'Two', names: ['two'], apt: ['c'], brew: 'y' }
   assert.equal(await mayInstall([one], true, out), true)
   assert.equal(await mayInstall([], false, out), false)
   await assert.rejects(mayInstall([one, two], false, out), {
     code: 'FLEET_ERR_PROGRAM_MISSING',
     message:
-      /One, Two: not installed; install them with `sudo apt-get install a b c` or `brew install x y`, or let `--install` do it; to do without, see --without and --front$/,
+      /One, Two: not installed; install them with `sudo apt-get install a b c` or `brew install x y`(?:, or let `--install` do it)?; or pass `--front node`$/,
   })
   assert.deepEqual(said, [], 'it asks on a terminal only')
 })

@@ -1,7 +1,8 @@
 import '../../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
@@ -237,7 +238,7 @@ describe('why an instance is not ready', () => {
     })
   })
 
-  it('is the port on which it listens', { skip: process.platform === 'linux' ? false : 'needs /proc' }, async () => {
+  it('is the port on which it listens', { skip: process.platform === 'linux' ? false : 'needs /proc' }, async (t) => {
     const port = await listen()
     const refused = response({ status: 0, error: 'ECONNREFUSED' })
     const other = whyUnready(process.pid, 4_001, refused)
@@ -246,9 +247,15 @@ describe('why an instance is not ready', () => {
       new RegExp(`^it listens on port (?:\\d+, )*${port}(?:, \\d+)*; listen on PORT, which is 4001`),
     )
     assert.equal(other.final, false)
+    // It began to listen after the request.
+    assert.match(whyUnready(process.pid, port, refused).text, /^it does not listen yet; listen on PORT/)
+    const elsewhere = createServer().listen(0, '127.0.0.2')
+    t.after(() => elsewhere.close())
+    await once(elsewhere, 'listening')
+    const { port: own } = elsewhere.address() as AddressInfo
     assert.equal(
-      whyUnready(process.pid, port, refused).text,
-      `it listens on port ${port}, but not on 127.0.0.1; listen on HOST or 0.0.0.0`,
+      whyUnready(process.pid, own, refused).text,
+      `it listens on port ${own}, but not on 127.0.0.1; listen on HOST or 0.0.0.0`,
     )
     const child = launch('/bin/sleep', ['600'])
     assert.match(whyUnready(child.pid, 4_001, refused).text, /^it does not listen yet; listen on PORT/)
