@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmod, cp, mkdir, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -83,6 +83,15 @@ describe('migrate', { concurrency: 3 }, () => {
       assert.deepEqual([row.applied_steps_count, row.rolled_back_at, row.logs], [1, null, null])
     }
     assert.deepEqual(await query(url, 'SELECT * FROM users'), [])
+  })
+
+  test('reads migrations without a lock file, or with one that names no provider', async () => {
+    const folder = await directory({ '2_b': '', '1_a': 'SELECT 1' })
+    await writeFile(join(folder, 'migration_lock.toml'), '# edited\n')
+    const names = async () => (await readMigrations(folder)).map(({ name }) => name)
+    assert.deepEqual(await names(), ['1_a', '2_b'])
+    await rm(join(folder, 'migration_lock.toml'))
+    assert.deepEqual(await names(), ['1_a', '2_b'])
   })
 
   test('Prisma accepts migrations that we applied, and finds the schema up to date', async () => {
@@ -176,7 +185,7 @@ describe('migrate', { concurrency: 3 }, () => {
     const failing = migrate({ url, directory: folder })
     await assert.rejects(failing, {
       code: 'FLEET_ERR_MIGRATION_FAILED',
-      message: /2_bad: relation "a" already exists.*42P07.*--rolled-back 2_bad/,
+      message: /2_bad: relation "a" already exists \(SQLSTATE 42P07\).*--rolled-back 2_bad/,
     })
     const tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_%'"
     assert.deepEqual(await query(url, tables), [{ tablename: 'a' }], 'nothing of the script is left')

@@ -55,8 +55,11 @@ describe('the choice of a replica', () => {
     await pass(1_000)
     assert.deepEqual([set.available, changes], [false, [...first, [0, false]]])
     assert.equal(set.pick(0), undefined)
-    const none = new ReplicaSet([], new FakeServer('primary'), resolveOptions('replicas', watchOptions, {}))
+    const primary = new FakeServer('primary')
+    const none = new ReplicaSet([], primary, resolveOptions('replicas', watchOptions, {}))
     assert.deepEqual([none.available, none.pick(0)], [false, undefined])
+    await pass(1_000)
+    assert.equal(primary.asked, 0, 'a primary alone is not probed')
     none.close()
   })
 
