@@ -132,18 +132,13 @@ export class LocalFleet {
     const servers = this.#dependencyOptions(install)
     const starting = [provideRedis(servers), providePostgres(servers)] as const
     // Kept at once, so that `drain` stops one server even if the other fails.
-    void starting[0].then(
-      (redis) => {
-        this.#redis = redis
-      },
-      () => {},
-    )
-    void starting[1].then(
-      (postgres) => {
-        this.#postgres = postgres
-      },
-      () => {},
-    )
+    const noop = (): void => {}
+    void starting[0].then((redis) => {
+      this.#redis = redis
+    }, noop)
+    void starting[1].then((postgres) => {
+      this.#postgres = postgres
+    }, noop)
     const [redis, postgres] = await Promise.all(starting)
     // Without Redis, state is in memory and cannot be shared.
     const instances = redis.shared ? this.#options.instances : 1
