@@ -164,6 +164,31 @@ describe('a request that a page of another site caused', () => {
   })
 })
 
+describe('the sign-in page', () => {
+  const offered = async (app: FastifyInstance, remoteAddress: string, headers = {}): Promise<boolean> =>
+    (await app.inject({ url: '/offered', remoteAddress, headers })).json()
+  const open = async (t: TestContext, given: OperatorsOptions): Promise<FastifyInstance> => {
+    const app = await build(t, given)
+    app.get('/offered', async (request) => app.operators.offersSignIn(request))
+    return app
+  }
+
+  it('is for every client, or only for `allow` and direct connections from this machine', async (t) => {
+    const all = await open(t, { token })
+    assert.equal(await offered(all, '198.51.100.1'), true)
+    const some = await open(t, { token, allow: ['203.0.113.0/24'] })
+    const asked = ['203.0.113.9', '127.0.0.1', '::1', '198.51.100.1'].map((address) => offered(some, address))
+    assert.deepEqual(await Promise.all(asked), [true, true, true, false])
+    assert.equal(await offered(some, '127.0.0.1', { 'x-forwarded-for': '198.51.100.1' }), false)
+    const strict = await open(t, { token, allow: ['203.0.113.0/24'], loopback: false })
+    assert.equal(await offered(strict, '127.0.0.1'), false)
+  })
+
+  it('is for nobody without a token', async (t) => {
+    assert.equal(await offered(await open(t, {}), '127.0.0.1'), false)
+  })
+})
+
 describe('an instance in production without a token', () => {
   it('warns once it is ready, and one with a token does not', async (t) => {
     const { NODE_ENV } = process.env
