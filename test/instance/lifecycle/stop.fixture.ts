@@ -18,6 +18,8 @@ const stops: Record<string, () => void> = {
     }),
   // Other code that exits by itself, as close-with-grace does after a delay, and at once on a second signal.
   impatient: () => {
+    // Work that never ends by itself.
+    setInterval(() => {}, 1_000)
     process.once('SIGTERM', () => {
       process.on('SIGTERM', () => process.exit(1))
       setTimeout(() => process.exit(1), 10)

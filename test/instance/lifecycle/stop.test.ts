@@ -52,7 +52,13 @@ describe('an app that is stopped under load loses no request', () => {
       const orders = join(temporaryFolder('orders'), 'orders')
       writeFileSync(orders, '')
       const port = await freePort()
-      const env = { PORT: port, FIXTURE_STOP: stop, FIXTURE_ORDERS: orders, DRAIN_DELAY: 2_000 }
+      const env = {
+        PORT: port,
+        FIXTURE_STOP: stop,
+        FIXTURE_ORDERS: orders,
+        DRAIN_DELAY: 2_000,
+        SHUTDOWN_TIMEOUT: 600_000,
+      }
       const app = wrapped ? forkApp('-e', { args: [wrapper, fixture], env }) : forkApp(fixture, { env })
       await until(() => sendRequest(port, 'GET', '/'), { what: 'the app' })
       const traffic = new Traffic(port)
