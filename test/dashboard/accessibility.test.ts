@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { after, before, describe, test } from 'node:test'
 import type { Browser, Page } from 'playwright-core'
 import { page as reportPage } from '../../src/cli/smoke/html.ts'
-import type { Report } from '../../src/cli/smoke/report.ts'
+import { sampleReport } from '../cli/fleet-test/sample-report.ts'
 import { launchChromium, missing } from '../helpers/chromium.ts'
 import { openSample, refreshed, untilText } from './in-browser.ts'
 import { start } from './operators.ts'
@@ -20,14 +20,8 @@ const states = new Map(
   pictures.map(({ name, scenario = name, view = 'overview' }) => [`${scenario}, ${view}`, { scenario, view }]),
 )
 
-const report: Report = {
-  ...{ url: 'http://front', startedAt: '2026-01-02T03:04:05.678Z', durationMs: 1_250, verdict: 'fail' },
-  findings: [
-    { check: 'health', status: 'pass', text: 'fine' },
-    { check: 'load', status: 'fail', text: 'uneven', fix: 'look' },
-    { check: 'load', status: 'skip', text: 'unknown' },
-    { check: 'sticky', status: 'info', text: 'note' },
-  ],
+const report = sampleReport({
+  verdict: 'fail',
   distribution: {
     ...{ requests: 250, failed: 3, p95: 40 },
     shares: ['a', 'b'].map((instanceId) => ({ instanceId, requests: 125, expected: 125, p50: 5, p95: 40 })),
@@ -39,7 +33,7 @@ const report: Report = {
       events: [{ atMs: 100, text: 'the command ran' }],
     },
   ],
-}
+})
 
 /** What axe finds in light and dark, at two widths. Colours decide about contrast only, and charts are hidden from screen readers. */
 async function violations(page: Page): Promise<string[]> {

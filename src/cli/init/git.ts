@@ -4,8 +4,8 @@ import { isDeepStrictEqual } from 'node:util'
 import { readRegular } from '../../base/regular-file.ts'
 
 /**
- * Files with changes that are not committed, so that git could not undo an edit of only ours. `npm install fastify-fleet`, which
- * comes first, is no such change of package.json.
+ * Files with changes that are not committed, so that git could not undo an edit of only ours. What `npm install fastify-fleet`
+ * writes into package.json does not count, because it comes first.
  *
  * @returns `undefined` outside of a repository, or without git
  */
@@ -24,15 +24,11 @@ export function uncommitted(folder: string, files: readonly string[]): readonly 
   if (files.length === 0) return []
   const paths = files.map((file) => `:(literal)${file}`)
   const tracked = new Set(git('ls-files', '-z', '--', ...paths))
-  return files.filter(
-    (file) =>
-      !tracked.has(file) ||
-      (git('status', '--porcelain', '-z', '--', `:(literal)${file}`).length > 0 &&
-        !(
-          file === 'package.json' &&
-          isInstalledOnly(readRegular(join(folder, file), false), () => run('show', `HEAD:./${file}`))
-        )),
-  )
+  const differs = (file: string): boolean => git('status', '--porcelain', '-z', '--', `:(literal)${file}`).length > 0
+  const isOwn = (file: string): boolean =>
+    file === 'package.json' &&
+    isInstalledOnly(readRegular(join(folder, file), false), () => run('show', `HEAD:./${file}`))
+  return files.filter((file) => !tracked.has(file) || (differs(file) && !isOwn(file)))
 }
 
 /** Whether nothing but the entry of this package differs from what is committed. */

@@ -1,18 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { page } from '../../../src/cli/smoke/html.ts'
-import type { Report } from '../../../src/cli/smoke/report.ts'
-
-const report = (given: Partial<Report> = {}): Report => ({
-  ...{ url: 'http://front', startedAt: '2026-01-02T03:04:05.678Z', durationMs: 1_250, verdict: 'pass' },
-  findings: [
-    { check: 'health', status: 'pass', text: 'fine' },
-    { check: 'load', status: 'fail', text: 'uneven', fix: 'look' },
-    { check: 'health', status: 'skip', text: 'unknown' },
-    { check: 'load', status: 'info', text: 'note' },
-  ],
-  ...given,
-})
+import { sampleReport as report } from './sample-report.ts'
 
 describe('the HTML report', () => {
   it('has the verdict, the counts, the time and each finding under its check', () => {

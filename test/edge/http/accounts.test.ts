@@ -18,7 +18,7 @@ const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n'
 const tls = { key: file('key'), cert: file('crt') }
 
 describe('a request that ends', () => {
-  it('makes room for the next one on its connection', async () => {
+  it('lets the next one on its connection begin', async () => {
     const { port } = await pair({ maxConcurrentStreams: 1 })
     const socket = await open(port)
     for (const count of [1, 2, 3]) {

@@ -47,10 +47,10 @@ test('a claim whose reply was lost is given up, so that a repetition runs', asyn
 test('headers of 16 KiB are stored with a response, and a larger one gets 409', async () => {
   const { post, calls, counts } = await build()
   const stored = { 'content-type': 'text/plain', 'x-large': '' }
-  const room = 16_384 - JSON.stringify(stored).length
+  const longest = 16_384 - JSON.stringify(stored).length
   for (const [length, status, results] of [
-    [room, 200, [1, 0]],
-    [room + 1, 409, [1, 1]],
+    [longest, 200, [1, 0]],
+    [longest + 1, 409, [1, 1]],
   ] as const) {
     const payload = { headers: { 'x-large': 'x'.repeat(length) } }
     assert.equal((await post(`${length}`, payload)).statusCode, 200)
