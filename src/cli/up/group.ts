@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { plural } from '../output.ts'
 import { LocalInstance, type LocalInstanceOptions } from './instances.ts'
+import { debounceMs } from './watch.ts'
 
 export interface GroupOptions extends LocalInstanceOptions {
   /** One for each instance, consecutive. With `spare`, one more. */
@@ -56,6 +57,7 @@ export class InstanceGroup {
         if (!spare || this.#stopping) throw error
         // The others may start well, or hang.
         await Promise.all(this.#running.map((instance) => instance.stop(0)))
+        await this.#settle()
         if (this.#change === undefined) onEvent(`not started, waiting for a change: ${(error as Error).message}`)
         await this.#untilChange()
         if (this.#stopping) throw error
@@ -116,10 +118,16 @@ export class InstanceGroup {
         if (tally) tally.reloads++
         onEvent(`reloaded ${plural(this.#running.length, 'instance')}`)
       } catch (error) {
+        await this.#settle()
         if (!this.#isOver) onEvent(`not reloaded, the old instances keep serving: ${(error as Error).message}`)
       }
     }
     this.#reloading = undefined
+  }
+
+  /** A build that failed may have read a file that was being written: then its change follows, and is what counts. */
+  async #settle(): Promise<void> {
+    if (!this.#isOver) await sleep(2 * debounceMs)
   }
 
   /** Whether there is no point in continuing the current reload. */

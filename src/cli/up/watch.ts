@@ -23,7 +23,7 @@ const ignoredNames =
   /^\.(?!env(?:\.|$))|~$|^#.*#$|^4913$|^(?:report\.(?:html|json)|junit\.xml)$|\.(?:log|tmp|pid|sock|tsbuildinfo|(?:sqlite3?|db)(?:-\w+)?|rdb|aof)$/i
 
 /** Editors and tools write several files; a change counts when none follows for so long, ms. */
-const debounceMs = 100
+export const debounceMs = 100
 /** A file with more changes in such a time is not edited by a person, e.g. a log that each reload adds to. */
 const noise = { changes: 10, withinMs: 10_000 }
 /** Each folder costs a watch of the operating system. */

@@ -89,7 +89,7 @@ describe('fleet up --watch', { concurrency: true }, () => {
     save(exports(3))
     await up.waitFor(/reloaded 1 instance/)
     assert.equal(await versions(), '3')
-    assert.deepEqual([events(/changed; reloading/), events(/not reloaded/)], [2, 0])
+    assert.deepEqual([events(/changed; reloading/), events(/not reloaded/)], [2, 0], up.stderr)
     await end()
   })
 
