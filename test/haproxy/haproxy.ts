@@ -155,7 +155,8 @@ export async function startFront(release: Release, env: Env): Promise<Front> {
     folder: own,
     program: 'haproxy',
     start: () => release.launch(['-W', '-db'], all, own, rendered),
-    isUp: () => probePort(first),
+    // It listens on one port after the other, on that for HTTPS only with a certificate.
+    isUp: async () => (await Promise.all([0, 2, 3].map((at) => probePort(first + at)))).every(Boolean),
   })
   const api = async (command: string): Promise<string> => {
     const connection = connect(socket)

@@ -102,7 +102,8 @@ export async function startFront(given: Values, other?: string): Promise<Front> 
     folder,
     program,
     start: () => launch(program, [...where(folder), '-g', 'daemon off;']),
-    isUp: () => probePort(port),
+    // nginx listens on one port after the other, and then writes the file, which is empty until then.
+    isUp: async () => processId(folder) > 0 && (await probePort(port)),
   })
   return {
     url: `http://127.0.0.1:${port}`,
@@ -118,7 +119,7 @@ export async function startFront(given: Values, other?: string): Promise<Front> 
     reload: async (changed) => {
       await run('nginx-render', [folder], { NGINX: program, ...values, ...changed })
       // Not the process of the server, which is the client of Docker for an image.
-      const main = Number(readFileSync(join(folder, 'run/nginx.pid'), 'utf8'))
+      const main = processId(folder)
       const before = workers(main)
       await server.kill('SIGHUP')
       await until(() => workers(main).some((pid) => !before.includes(pid)), { what: 'new workers' })
@@ -126,6 +127,11 @@ export async function startFront(given: Values, other?: string): Promise<Front> 
   }
 }
 
+/** Of the main process; 0 before it runs. */
+const processId = (folder: string): number => {
+  const file = join(folder, 'run/nginx.pid')
+  return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0
+}
 const workers = (pid: number): string[] => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
 
 export interface Ask {

@@ -99,9 +99,11 @@ prove(
       const traffic = new Traffic(group.port, 8, 'mixed', { layer4: true })
       proof.t.after(() => traffic.halt())
       await traffic.more()
+      // The main process passes connections to the killed worker until it has seen the end.
       const killed = await traffic.kill(async () => {
         process.kill(victim, 'SIGKILL')
-        await until(() => !isAlive(victim), { what: 'its end' })
+        const isSeen = (): boolean => logged(group, 'worker ended').some(({ workerPid }) => workerPid === victim)
+        await until(isSeen, { what: 'its end' })
       })
       // By the two others.
       await traffic.more()

@@ -15,6 +15,7 @@ const app = Fastify()
 await app.register(adminApi)
 app.get('/', async () => 'ok')
 app.get('/bad', async () => { throw new Error('bad') })
+process.on('SIGUSR2', () => process.exit(0))
 ${listens}`
 
 /** An instance that reports these totals to operators with the token `secret`, or does not respond. */
@@ -55,7 +56,8 @@ describe('the summary of fleet up', () => {
     const up = await fleetUp(project({ 'app.js': app }), args, { DRAIN_DELAY: 0 })
     t.after(() => up.stop())
     const { front, instances } = JSON.parse((await up.waitFor(/^\{.*\}\n/m))[0])
-    process.kill(instances[0].pid, 'SIGKILL')
+    // Not SIGKILL, which is reported to the successor in a request.
+    process.kill(instances[0].pid, 'SIGUSR2')
     await up.waitFor(/is ready, process/)
     const succeeds = async (): Promise<boolean> => (await fetch(front.url)).status === 200
     await until(succeeds, { what: 'the successor' })
