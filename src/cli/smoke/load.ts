@@ -31,8 +31,10 @@ export function load(context: CheckContext, results: CheckResults): Distribution
     if (weightOf(context, id) === 0) results.info(`${id} has weight 0 but handled ${plural(count, 'request')}`)
   }
   const fit =
-    ids.length > 1 && observed.some((count) => count > 0) ? checkShares(observed, weights, results) : undefined
-  const total = weights.reduce((sum, weight) => sum + weight, 0)
+    ids.length > 1 && observed.some((count) => count > 0)
+      ? checkShares(observed, weights, changes(ids, ok), results)
+      : undefined
+  const total = sum(weights)
   const shares = ids.map((instanceId, i): InstanceShare => {
     const times = ok.filter((response) => response.instanceId === instanceId).map(({ ms }) => ms)
     const expected = (ok.length * (weights[i] ?? 0)) / total
@@ -91,13 +93,43 @@ function checkPresence(counts: ReadonlyMap<string, number>, context: CheckContex
   }
 }
 
-function checkShares(observed: readonly number[], weights: readonly number[], results: CheckResults): Fit {
+/** A silence that chance explains less often than once in 10,000 runs means that the instance was not there. */
+const chance = 1e-4
+
+/** Instances that came or went during the sample, as in a reload: each with when. */
+function changes(ids: readonly string[], ok: readonly TargetResponse[]): string[] {
+  return ids.flatMap((id) => {
+    const own = ok.flatMap(({ instanceId }, index) => (instanceId === id ? [index] : []))
+    const [first, last] = [own[0], own.at(-1)]
+    if (first === undefined || last === undefined) return []
+    // The probability of a silence of n responses is (1 − share)^n.
+    const longest = Math.log(chance) / Math.log(1 - own.length / ok.length)
+    return [
+      ...(first > longest ? [`${id} responded from request ${first + 1} on`] : []),
+      ...(ok.length - 1 - last > longest ? [`${id} responded until request ${last + 1}`] : []),
+    ]
+  })
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0)
+
+function checkShares(
+  observed: readonly number[],
+  weights: readonly number[],
+  changed: readonly string[],
+  results: CheckResults,
+): Fit {
   const fit = chiSquare(observed, weights)
   const weighted = new Set(weights).size > 1
   const shares = `${observed.join(', ')} (${describe(fit)})`
   if (!fit.reliable) results.skip(`too few requests to test the shares: ${observed.join(', ')}`, 'increase --requests')
   else if (fit.p >= significance) results.pass(`shares follow the ${weighted ? 'weights' : 'even split'}: ${shares}`)
-  else if (weighted && chiSquare(observed).p >= significance) {
+  else if (changed.length > 0) {
+    results.fail(
+      `instances came or went during the test: ${observed.join(', ')}; ${changed.join(', ')}`,
+      'run it again while none is reloaded, deployed or restarted',
+    )
+  } else if (weighted && chiSquare(observed).p >= significance) {
     results.fail(`the load is even though weights differ: ${shares}`, 'configure the weights in the front too')
   } else {
     results.fail(

@@ -1,4 +1,4 @@
-import { type FSWatcher, fstatSync, readdirSync, statSync, watch } from 'node:fs'
+import { closeSync, type FSWatcher, fstatSync, openSync, readdirSync, readSync, statSync, watch } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { usageError } from '../args.ts'
@@ -76,7 +76,7 @@ export function watchFiles(
     const watcher = open(folder, (name) => {
       if (name === null || (only === undefined ? isIgnored(name) : name !== only)) return
       const path = join(folder, name)
-      if (path === except || isOwnOutput(path)) return
+      if (path === except || isOutput(path)) return
       report(path)
       if (only !== undefined) return
       // A folder that was replaced is another one.
@@ -122,11 +122,19 @@ export function watchFiles(
 
 const isIgnored = (name: string): boolean => ignoredFolders.has(name) || ignoredNames.test(name)
 
-/** Output that is redirected into a watched folder must not cause more of it. */
-function isOwnOutput(path: string): boolean {
+/** The beginning of the reports of `fleet test`: HTML, JUnit XML and JSON. */
+const reportStart =
+  /^(?:<!doctype html>.*<title>Fleet test of |<\?xml.*<testsuites name="fleet test"|\{"url":.*"verdict":)/s
+const reportStartBytes = 1_024
+
+/**
+ * Whether a file is what a program wrote rather than a source: the output of this process, which must not cause more of it, or
+ * a report of `fleet test`. An empty file is being written, or is such output before its first byte.
+ */
+function isOutput(path: string): boolean {
   const found = statSync(path, { throwIfNoEntry: false })
   if (!found?.isFile()) return false
-  return [1, 2].some((descriptor) => {
+  const isOwn = [1, 2].some((descriptor) => {
     try {
       const { dev, ino } = fstatSync(descriptor)
       return dev === found.dev && ino === found.ino
@@ -134,6 +142,22 @@ function isOwnOutput(path: string): boolean {
       return false // Closed.
     }
   })
+  return isOwn || found.size === 0 || reportStart.test(startOf(path))
+}
+
+/** The beginning of a file; nothing if it cannot be read, or is gone. */
+function startOf(path: string): string {
+  try {
+    const file = openSync(path, 'r')
+    try {
+      const start = Buffer.alloc(reportStartBytes)
+      return start.toString('utf8', 0, readSync(file, start))
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return ''
+  }
 }
 
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true

@@ -8,11 +8,12 @@ export const response = (given: Partial<TargetResponse> = {}): TargetResponse =>
   ...given,
 })
 
-/** `count` responses of each instance. */
+/** `count` responses of each instance, evenly mixed. */
 export const from = (counts: Readonly<Record<string, number>>, given: Partial<TargetResponse> = {}): TargetResponse[] =>
-  Object.entries(counts).flatMap(([instanceId, count]) =>
-    Array.from({ length: count }, () => response({ instanceId, ...given })),
-  )
+  Object.entries(counts)
+    .flatMap(([instanceId, count]) => Array.from({ length: count }, (_, i) => ({ instanceId, at: (i + 0.5) / count })))
+    .sort((a, b) => a.at - b.at)
+    .map(({ instanceId }) => response({ instanceId, ...given }))
 
 export type Handler = (path: string, request: TargetRequest, connection: string) => Partial<TargetResponse>
 

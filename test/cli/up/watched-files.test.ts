@@ -3,9 +3,12 @@ import { spawnSync } from 'node:child_process'
 import { appendFileSync, closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { describe, it } from 'node:test'
+import { page } from '../../../src/cli/smoke/html.ts'
+import { junit } from '../../../src/cli/smoke/junit.ts'
 import { watchFiles } from '../../../src/cli/up/watch.ts'
 import '../../helpers/cleanup.ts'
 import { until } from '../../helpers/until.ts'
+import { sampleReport } from '../fleet-test/sample-report.ts'
 import { project } from './apps.ts'
 
 describe('watched files', () => {
@@ -125,6 +128,32 @@ describe('watched files', () => {
       await until(() => changes.length > 0)
       assert.deepEqual(changes, ['a.js'], 'the last one would count')
     }
+  })
+
+  it('are neither reports of fleet test, whatever their names are, nor empty', async (t) => {
+    const folder = project({ 'a.js': '' })
+    const changes: string[] = []
+    const watch = watchFiles([folder], (file) => void changes.push(relative(folder, file)))
+    t.after(() => watch.close())
+    const report = sampleReport({ url: `http://front/${'long'.repeat(100)}` })
+    for (const [name, text] of [
+      ['t.json', JSON.stringify(report)],
+      ['j.xml', junit(report)],
+      ['page.html', page(report)],
+      ['empty.js', ''],
+    ] as const) {
+      writeFileSync(join(folder, 'a.js'), name)
+      await until(() => changes.length > 0, { what: 'the change before it' })
+      writeFileSync(join(folder, name), text)
+      // The last one of changes that follow closely would count.
+      writeFileSync(join(folder, 'a.js'), `${name} `)
+      writeFileSync(join(folder, name), text)
+      await until(() => changes.length > 1, { what: 'the change beside it' })
+      assert.deepEqual(changes.splice(0), ['a.js', 'a.js'], name)
+    }
+    writeFileSync(join(folder, 'other.html'), '<!doctype html><title>A page</title>')
+    await until(() => changes.length > 0)
+    assert.deepEqual(changes, ['other.html'])
   })
 
   it('are not the output of this process', () => {
