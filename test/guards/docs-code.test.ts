@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { forkApp } from '../helpers/fork-app.ts'
+import { type Check, checks } from './docs-code-checks.ts'
 
 // Every code block of README and docs in TypeScript or JavaScript is type-checked and executed. An HTML comment before
 // a block says what it needs:
@@ -12,9 +14,10 @@ import { temporaryFolder } from '../../src/cli/up/child.ts'
 //   <!-- setup: app -->        `app` is an app with the umbrella plugin, and some names that readers replace are declared
 //   <!-- setup: new app -->    the same without the plugin, which the block registers
 //   <!-- setup: continue -->   the blocks before it on the page come first
-//   <!-- types only: reason --> it is not executed
+//   <!-- check: NAME -->       the entry NAME of docs-code-checks.ts starts what it needs, and asserts what the page says
+//   <!-- types only: FILE, run by test/FOLDER -->   it is not executed here; tests in that folder run it
 //
-// Blocks without a comment are complete.
+// Blocks without a comment are complete. Those that consist of tests are run by `node --test`.
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = temporaryFolder('docs')
@@ -27,7 +30,7 @@ const app = Fastify()
 const placeholders = `
 const id = 1
 const fetchPrice = async (id: number) => id
-const data = { id } as never
+const data = { sku: 'tea', name: 'Tea', priceCents: 450 }
 const handler = async () => 'ok'
 const [login, search, order, cleanUp, build] = [handler, handler, handler, handler, async (_: object) => 'ok']
 const everyMinute = async (task: () => Promise<unknown>, _: AbortSignal) => void (await task())
@@ -42,23 +45,36 @@ const setups: Readonly<Record<string, string>> = {
 interface Block {
   readonly name: string
   readonly file: string
+  readonly page: string
   readonly code: string
-  readonly isRun: boolean
+  readonly check: Check
+  /** Why it is not executed. */
+  readonly typesOnly: string | undefined
 }
+
+const commentOf = (comments: string, name: string): string | undefined =>
+  new RegExp(`<!-- ${name}: (.*?) -->`).exec(comments)?.[1]
+/** Names of the checks of the blocks that are executed. */
+const named = new Set<string>()
 
 function blocksOf(page: string): Block[] {
   const text = readFileSync(join(root, page), 'utf8')
   const found = [...text.matchAll(/((?:^<!-- [^\n]* -->\n+)*)^```(ts|js)\n([\s\S]*?)^```$/gm)]
   let earlier = ''
   return found.map(([, comments = '', language = '', written = ''], i) => {
-    const setup = /<!-- setup: (.*?) -->/.exec(comments)?.[1]
+    const setup = commentOf(comments, 'setup')
     const start = setup === undefined ? '' : setup === 'continue' ? earlier : setups[setup]
     assert.ok(start !== undefined, `${page}: unknown setup ${setup}`)
     const code = `${start}${written}`
     earlier = code
+    const checkName = commentOf(comments, 'check')
+    const check = checkName === undefined ? {} : checks[checkName]
+    assert.ok(check, `${page}: unknown check ${checkName}`)
+    const typesOnly = commentOf(comments, 'types only')
+    if (checkName !== undefined && typesOnly === undefined) named.add(checkName)
     const name = `${page}, block ${i + 1}`
     const file = `${page.replace(/\W/g, '-')}-${i + 1}.${language === 'ts' ? 'ts' : 'mjs'}`
-    return { name, file, code, isRun: !comments.includes('<!-- types only: ') }
+    return { name, page, file, code, check, typesOnly }
   })
 }
 
@@ -89,12 +105,37 @@ if (typeof app !== 'undefined') { await app.ready(); await app.close() }
 setImmediate(() => process.exit())
 `
 
+const tools = `
+import assert from 'node:assert/strict'
+import { until } from ${JSON.stringify(join(root, 'test/helpers/until.ts'))}
+`
+const checked = ({ code, check: { assertions } }: Block): string =>
+  assertions === undefined ? code : code + tools + assertions
+const isTest = ({ code }: Block): boolean => code.includes("from 'node:test'")
+
+/** Executes a block, and returns what it printed. */
+async function run(block: Block): Promise<string> {
+  const { env, files = {}, replaced } = block.check
+  let code = checked(block)
+  for (const [from, to] of Object.entries((await replaced?.()) ?? {})) code = code.replaceAll(from, to)
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content)
+  const file = block.file.replace(/\.(\w+)$/, '.run.$1')
+  writeFileSync(join(folder, file), isTest(block) ? code : code + finish)
+  const execArgv = ['--import', pathToFileURL(join(folder, 'hooks.mjs')).href]
+  if (isTest(block)) execArgv.push('--test', '--test-reporter=tap')
+  const app = forkApp(file, { cwd: folder, execArgv, env: { PORT: 0, LOG_LEVEL: 'silent', ...(await env?.()) } })
+  const { code: status } = await app.exit
+  assert.equal(status, 0, app.stderr + app.stdout)
+  return app.stdout
+}
+
 describe('the code of the documentation', () => {
   before(() => {
-    for (const { file, code } of blocks) writeFileSync(join(folder, file), `${code}\nexport {}\n`)
+    for (const block of blocks) writeFileSync(join(folder, block.file), `${checked(block)}\nexport {}\n`)
     mkdirSync(join(folder, 'generated/prisma'), { recursive: true })
     const client = JSON.stringify(join(root, 'src/app/generated/prisma/client.ts'))
-    writeFileSync(join(folder, 'generated/prisma/client.ts'), `export * from ${client}\n`)
+    for (const file of ['client.ts', 'client.js'])
+      writeFileSync(join(folder, 'generated/prisma', file), `export * from ${client}\n`)
     writeFileSync(join(folder, 'hooks.mjs'), hooks)
   })
 
@@ -128,19 +169,35 @@ describe('the code of the documentation', () => {
     assert.equal(status, 0, stdout)
   })
 
-  for (const { name, file, code, isRun } of blocks) {
-    it(`runs: ${name}`, { skip: !isRun && 'needs another server' }, () => {
-      const run = file.replace(/\.(\w+)$/, '.run.$1')
-      writeFileSync(join(folder, run), code + finish)
-      const env = { ...process.env, PORT: '0', LOG_LEVEL: 'silent' }
-      const args = ['--import', pathToFileURL(join(folder, 'hooks.mjs')).href, run]
-      const { status, stderr } = spawnSync(process.execPath, args, {
-        cwd: folder,
-        encoding: 'utf8',
-        env,
-        timeout: 60_000,
-      })
-      assert.equal(status, 0, stderr)
+  it('uses every check', () => assert.deepEqual([...named].sort(), Object.keys(checks).sort()))
+
+  for (const { name, page, typesOnly } of blocks.filter(({ typesOnly }) => typesOnly !== undefined))
+    it(`is run by other tests: ${name}`, () => {
+      const [, tests] = /^\S+, run by (test\/\S+)$/.exec(typesOnly as string) ?? []
+      assert.ok(tests, `${name}: \`types only\` names the tests that run it`)
+      const readers = globSync(`${tests}/*.test.ts`, { cwd: root }).map((file) =>
+        readFileSync(join(root, file), 'utf8'),
+      )
+      assert.ok(
+        readers.some((code) => code.includes(`'${basename(page)}'`)),
+        `no test in ${tests} reads the page`,
+      )
     })
-  }
+
+  describe('when it runs', { concurrency: 2 }, () => {
+    for (const block of blocks.filter(({ typesOnly }) => typesOnly === undefined))
+      it(block.name, { timeout: 120_000 }, async () => {
+        const output = await run(block)
+        const { warnings } = block.check
+        if (warnings) {
+          const logged = output.split('\n').filter((line) => line.includes('"level":40'))
+          assert.equal(logged.length, warnings.length, output)
+          for (const [i, pattern] of warnings.entries()) assert.match(logged[i] as string, pattern)
+        }
+        if (isTest(block)) {
+          const passed = Number(/^# pass (\d+)$/m.exec(output)?.[1])
+          assert.equal(passed, block.code.split('\ntest(').length - 1, output)
+        }
+      })
+  })
 })
