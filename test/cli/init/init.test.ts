@@ -55,6 +55,13 @@ describe('fleet init', () => {
     assert.match(notes.join('\n'), /^node:cluster: .*\nDockerfile: add the build that makes dist\/main\.js/)
   })
 
+  it('writes container files for app.js if it finds no program', async () => {
+    const folder = project({ 'package.json': manifest({}) })
+    const { diff, entry } = await report(folder, '--docker', '--dry-run')
+    assert.equal(entry, undefined)
+    assert.match(diff, /^\+CMD \["node", "app\.js"\]$/m)
+  })
+
   it('knows each name that fleet decorates an app with', async () => {
     const server = Fastify()
     const before = new Set(Object.getOwnPropertyNames(server))

@@ -210,6 +210,20 @@ describe('the start of the instances', () => {
     assert.deepEqual(events(), ['app.js changed; starting 2 instances'])
     assert.deepEqual(group.all.length, 2)
   })
+
+  it('is followed by a reload if something changed when all were ready', async (t) => {
+    const { group, steps, events, ready, lateStop } = create(t)
+    const started = group.start()
+    lateStop()
+    group.reload('app.js')
+    steps()
+    await ready(1)
+    await ready(2)
+    await started
+    await turn()
+    assert.deepEqual(steps(), ['start 3, port 4003'])
+    assert.deepEqual(events(), ['app.js changed; reloading 2 instances'])
+  })
 })
 
 describe('the end of the instances', () => {
