@@ -205,6 +205,11 @@ describe('fleet init prints lines to add by hand', () => {
       /a\.js and b\.js create an instance each; name one with `--app FILE`/,
     )
     assert.deepEqual((await report(folder, '--app', 'b.js', '--dry-run')).manual, [])
+    write(folder, { 'app.js': "import Fastify from 'fastify'\nimport './b.js'\nconst app = Fastify()\n" })
+    const { manual, diff } = await report(folder, '--dry-run')
+    assert.deepEqual(manual, [], 'that of the program')
+    assert.match(diff, /^\+\+\+ b\/app\.js$/m)
+    assert.doesNotMatch(diff, /b\/b\.js/)
   })
 
   it('for a listener whose port is unknown, and a server.js that exists', async () => {

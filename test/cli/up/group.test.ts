@@ -91,6 +91,7 @@ describe('a reload of fleet up', () => {
     assert.deepEqual(numbers(group), [2, 3])
     await ready(1)
     assert.deepEqual(steps(), [`stop 2 within ${shutdownTimeoutMs}`, 'start 2, port 4002'])
+    assert.deepEqual(numbers(group), [1, 3], 'in the order of their ports')
     await ready(2)
     assert.deepEqual(steps(), [`stop 3 within ${shutdownTimeoutMs}`])
     assert.deepEqual([numbers(group), tally.reloads], [[1, 2], 1])
@@ -112,6 +113,19 @@ describe('a reload of fleet up', () => {
     assert.deepEqual([steps(), numbers(group)], [['start 2, port 4002'], [1, 2]])
     await pass(1)
     assert.deepEqual(steps(), [`stop 1 within ${shutdownTimeoutMs}`, 'start 1, port 4001'])
+  })
+
+  it('is complete only if nothing changed before its last step', async (t) => {
+    const { group, tally, events, ready, pass } = await served(t, { ports: [4001, 4002] })
+    group.reload('app.js')
+    await ready(2)
+    group.reload('b.js')
+    await pass(noticeMs)
+    assert.deepEqual([numbers(group), tally.reloads], [[2], 0])
+    assert.equal(events().at(-1), 'b.js changed; reloading 1 instance')
+    await ready(1)
+    await pass(noticeMs)
+    assert.deepEqual([numbers(group), tally.reloads, events().at(-1)], [[1], 1, 'reloaded 1 instance'])
   })
 
   it('keeps the old instances if a new one does not become ready, and says so if no change follows', async (t) => {
@@ -251,6 +265,20 @@ describe('the end of the instances', () => {
     await ready(3)
     assert.equal(await stopped, true)
     assert.deepEqual([steps(), numbers(group)], [[`stop 3 within ${shutdownTimeoutMs}`], [1, 2]])
+  })
+
+  it('drains the old and the new instance once while the front has not noticed the new one', async (t) => {
+    const { group, steps, ready, pass } = await served(t, { ports: [4001, 4002] })
+    group.reload('app.js')
+    await ready(2)
+    steps()
+    const stopped = group.stop()
+    await pass(noticeMs)
+    assert.equal(await stopped, true)
+    assert.deepEqual(
+      steps(),
+      [1, 2].map((number) => `stop ${number} within ${shutdownTimeoutMs}`),
+    )
   })
 
   it('reports an instance that did not exit with 0', async (t) => {
