@@ -17,6 +17,12 @@ async function serve(t: TestContext, isWorker: boolean) {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(lifecycle, { signals: false, shutdownTimeoutMs: 600_000 })
+  const waits: (() => Promise<unknown>)[] = []
+  const { onDrained } = app.fleet
+  app.fleet.onDrained = (wait) => {
+    waits.push(wait)
+    onDrained?.(wait)
+  }
   await app.register(operators, { listen: { port: 0 } })
   await app.register(health, { memory: false, eventLoop: false })
   const gate = Promise.withResolvers<string>()
@@ -29,17 +35,25 @@ async function serve(t: TestContext, isWorker: boolean) {
   assert.match(kept.received(), /connection: keep-alive[\s\S]*keep-alive: timeout=72\r/i)
   const responses = (): number => kept.received().split('200 OK').length - 1
   const { port } = app.server.address() as { port: number }
-  return { app, port, address, kept, responses, release: () => gate.resolve('done') }
+  return { app, waits, port, address, kept, responses, release: () => gate.resolve('done') }
 }
 
 describe('the management listener of a worker that is replaced', () => {
   it('accepts no more connections at once, and still responds on those it has, which then end', async (t) => {
-    const { app, address, kept, responses } = await serve(t, true)
+    const { app, waits, address, kept, responses } = await serve(t, true)
     const code = app.fleet.shutdown('replaced', { handover: true })
     assert.equal(address(), null)
+    let isOver = false
+    assert.equal(waits.length, 1)
+    const wait = waits[0]?.().then(() => {
+      isOver = true
+    })
+    await new Promise(setImmediate)
+    assert.equal(isOver, false, 'the shutdown waits for the connection')
     kept.write(get('/live'))
     await until(() => responses() === 2, { what: 'the second response' })
-    assert.match(kept.received(), /[\s\S]*connection: close/i)
+    await wait
+    assert.match(kept.received(), /connection: close/i)
     assert.equal(await code, 0)
   })
 
