@@ -165,6 +165,18 @@ for (const order of ['before', 'after'] as const) {
   })
 }
 
+test('a scope may have a decorator with the name of one of fleet', async () => {
+  const { app } = create()
+  await app.register(fleet, {})
+  app.register(async (scope) => {
+    scope.decorate('cache' as Any, { mine: true } as Any)
+    scope.get('/cache', async () => scope.cache)
+  })
+  await app.ready()
+  assert.deepEqual((await app.inject('/cache')).json(), { mine: true })
+  assert.equal(typeof app.cache.getOrSet, 'function')
+})
+
 /** Two configurations of one thing. */
 const conflicts: readonly { name: string; own: Case['register']; options: FleetOptions; message: RegExp }[] = [
   {

@@ -54,6 +54,12 @@ test('limits the time for a command, not that of the reload', async (t) => {
   await asked
 })
 
+test('accepts at most 16 connections at a time', async (t) => {
+  const server = await serveControl(path(), async () => {})
+  t.after(() => server.close())
+  assert.equal(server.maxConnections, 16)
+})
+
 test('survives errors of a connection and of accepting one', async (t) => {
   const at = path()
   const server = await serveControl(at, async () => {})

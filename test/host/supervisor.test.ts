@@ -50,6 +50,14 @@ describe('start', () => {
     assert.deepEqual([started, supervisor.serving.ready], [{ value: 'done' }, 1])
   })
 
+  it('takes a program as ready that says so without listening', async (t) => {
+    const { supervisor, worker } = fakeGroup(t, { workers: 1 })
+    const started = outcome(supervisor.start())
+    await turn()
+    await worker(0).tell('ready')
+    assert.deepEqual([started, supervisor.serving], [{ value: 'done' }, { up: 1, ready: 1, of: 1 }])
+  })
+
   it('keeps a worker that listens but is not ready in time, and kills and restarts one that does not listen', async (t) => {
     const { supervisor, worker, workers, logged, pass } = fakeGroup(t)
     const started = outcome(supervisor.start())

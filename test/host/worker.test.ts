@@ -102,6 +102,14 @@ it('delays listening until the critical checks pass, for FLEET_READY_TIMEOUT', a
   await listening
 })
 
+it('listens at once without FLEET_READY_TIMEOUT, whatever the critical checks report', async (t) => {
+  openChannel(undefined)
+  const app = await build(t)
+  app.decorate('health', { reports: { database: { critical: true, status: 'down' } } } as never)
+  await app.listen(anywhere)
+  assert.equal(app.server.listening, true)
+})
+
 describe('as a worker of fleet start', () => {
   it('says hello once, and sends its memory every second', async (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { connect } from 'node:net'
+import { connect, Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify from 'fastify'
+import { RecentConnections } from '../../src/base/socket-bounds.ts'
 import { type AgentCheckOptions, agentCheck, agentLine, weightFromLoad } from '../../src/instance/agent-check.ts'
 import { identity, type Peer } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
@@ -51,6 +52,17 @@ describe('agent', () => {
     app.health.add('other', () => false)
     await app.health.check()
     assert.deepEqual([app.fleet.state, await say(0, {})], ['serving', 'drain\n'])
+  })
+
+  it('bounds its connections, and closes them with the app', async (t) => {
+    const calls: unknown[] = []
+    t.mock.method(RecentConnections.prototype, 'add', (socket: Socket) => void calls.push(socket instanceof Socket))
+    t.mock.method(RecentConnections.prototype, 'destroy', () => void calls.push('destroy'))
+    const { app, say } = await agent(t)
+    for (let i = 0; i < 2; i++) await say(0, {})
+    assert.deepEqual(calls, [true, true])
+    await app.close()
+    assert.deepEqual(calls, [true, true, 'destroy'])
   })
 
   it('stops listening when the app closes', async (t) => {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyServerOptions } from 'fastify'
-import type { TrustProxy } from '../../src/base/client-address.ts'
+import type { Proxies, TrustProxy } from '../../src/base/client-address.ts'
 import { readEnv } from '../../src/base/env.ts'
-import { clientAddress, clientKey } from '../../src/instance/client-key.ts'
+import { Clients, clientAddress, clientKey, isForwarded } from '../../src/instance/client-key.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { serverOptions } from '../../src/instance/server-options.ts'
 
@@ -22,6 +22,7 @@ async function build(t: TestContext, { server = {}, trust }: Given = {}) {
     key: clientKey(request),
     address: clientAddress(request),
     narrow: clientKey(request, 56),
+    forwarded: isForwarded(request),
     ip: request.ip,
   }))
   await app.ready()
@@ -58,11 +59,16 @@ describe('the client key', () => {
 
   it('follows X-Forwarded-For only through trusted proxies, whether or not Fastify trusts them', async (t) => {
     for (const server of [{}, { trustProxy: ['127.0.0.1', '10.0.0.0/8'] }, { trustProxy: true }]) {
-      const { keyOf } = await build(t, { server, trust: ['127.0.0.1', '10.0.0.0/8'] })
+      const { keyOf, send } = await build(t, { server, trust: ['127.0.0.1', '10.0.0.0/8'] })
       assert.equal(await keyOf('127.0.0.1', '203.0.113.1'), '203.0.113.1')
       assert.equal(await keyOf('::ffff:127.0.0.1', '6.6.6.6, 203.0.113.1, 10.1.1.1'), '203.0.113.1')
       assert.equal(await keyOf('127.0.0.1', '10.2.2.2, 10.1.1.1'), '10.2.2.2')
       assert.equal(await keyOf('198.51.100.1', '203.0.113.1'), '198.51.100.1')
+      const peers = await Promise.all(['10.9.9.9', '198.51.100.1'].map((peer) => send(peer, '203.0.113.1')))
+      assert.deepEqual(
+        peers.map(({ forwarded }) => forwarded),
+        [true, false],
+      )
       assert.equal(await keyOf('127.0.0.1', '2001:db8:1:2::5'), '2001:db8:1:2::/64')
       assert.equal(await keyOf('127.0.0.1', '203.0.113.1:4711'), '203.0.113.1')
       assert.equal(await keyOf('127.0.0.1', '[2001:db8:1:2::5]:4711'), '2001:db8:1:2::/64')
@@ -113,8 +119,8 @@ describe('the client key', () => {
     for (const [trustProxy, expected] of Object.entries(keys)) {
       const server = { trustProxy: trustProxy === 'true' ? true : trustProxy === 'loopback' && 'loopback' }
       const { send } = await build(t, { server })
-      const { key, ip } = await send('127.0.0.1', forwarded)
-      assert.deepEqual([key, ip], [expected, expected])
+      const { key, ip, forwarded: isProxy } = await send('127.0.0.1', forwarded)
+      assert.deepEqual([key, ip, isProxy], [expected, expected, expected !== '127.0.0.1'])
     }
   })
 
@@ -174,6 +180,19 @@ describe('trusted proxies', () => {
       assert.deepEqual([key, ip], [expected, expected], value)
       assert.equal(warnings.length, value === 'true' ? 1 : 0)
     }
+  })
+
+  it('are remembered, a bounded number of them', (t) => {
+    const clients = new Clients(['10.0.0.0/8'], 'trustProxy')
+    const trusts = t.mock.method(clients.proxies as Proxies, 'trusts')
+    const calls = (peer: string): number => {
+      const before = trusts.mock.callCount()
+      assert.equal(clients.trusts(peer), peer.startsWith('10.'))
+      return trusts.mock.callCount() - before
+    }
+    assert.deepEqual([calls('10.1.2.3'), calls('10.1.2.3')], [1, 0])
+    for (let i = 0; i < 10_000; i++) calls(`192.0.${i >> 8}.${i & 255}`)
+    assert.equal(calls('10.1.2.3'), 1)
   })
 
   it('cause one warning each if Fastify does not trust them, or if all are trusted', async (t) => {

@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { StallGuard } from '../../src/base/socket-bounds.ts'
 import { fleet } from '../../src/fleet.ts'
 import { type ListenOptions, type OperatorsOptions, operatorsOnly } from '../../src/instance/operators/index.ts'
 import { forkApp } from '../helpers/fork-app.ts'
@@ -161,6 +162,13 @@ describe('the management listener', () => {
     assert.equal((await send(admin, '/ready')).status, 200)
     assert.match((await send(admin, '/metrics', 'GET', bearer)).body, /^fleet_ready 1$/m)
     assert.equal((await send(admin, '/')).status, 404)
+  })
+
+  it('watches each connection for a client that does not read', async (t) => {
+    const { admin } = await start(t)
+    const add = t.mock.method(StallGuard.prototype, 'add')
+    assert.equal((await send(admin, '/live')).status, 200)
+    assert.equal(add.mock.callCount(), 1)
   })
 
   it('survives malformed input and keeps responding', async (t) => {

@@ -146,6 +146,8 @@ describe('load', () => {
       failing(2, 0.02),
       'pass 2 of 100 requests to /health failed: 2 × 503; 2 %, which --max-error-rate allows',
     )
+    const third = check({ sample: [...from({ a: 2 }), response({ status: 503 })], maxErrorRate: 0.5 }).said[0]
+    assert.match(third ?? '', / 33\.33 %, which/)
     assert.equal(failing(3, 0.02), 'fail 3 of 100 requests to /health failed: 3 × 503')
     assert.equal(failing(1), 'fail 1 of 100 requests to /health failed: 1 × 503')
   })

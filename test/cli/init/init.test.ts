@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import { parse } from 'yaml'
-import { applied, type Edit, unifiedDiff } from '../../../src/cli/init/change.ts'
+import { applied, type Change, type Edit, unifiedDiff } from '../../../src/cli/init/change.ts'
 import { decorated } from '../../../src/cli/init/existing.ts'
 import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { findProgram } from '../../../src/cli/up/find.ts'
 import fleet from '../../../src/index.ts'
 import '../../helpers/cleanup.ts'
 import { main } from '../up/apps.ts'
-import { fleetInit, manifest, project, read, report, write } from './projects.ts'
+import { commitAll, fleetInit, manifest, project, read, report, write } from './projects.ts'
 
 const app = "import Fastify from 'fastify'\nconst app = Fastify()\nawait app.listen({ port: 3000 })\n"
 const files = { 'package.json': manifest({ type: 'module' }), 'app.js': app }
@@ -55,6 +55,13 @@ describe('fleet init', () => {
     assert.match(notes.join('\n'), /^node:cluster: .*\nDockerfile: add the build that makes dist\/main\.js/)
   })
 
+  it('writes container files for app.js if it finds no program', async () => {
+    const folder = project({ 'package.json': manifest({}) })
+    const { diff, entry } = await report(folder, '--docker', '--dry-run')
+    assert.equal(entry, undefined)
+    assert.match(diff, /^\+CMD \["node", "app\.js"\]$/m)
+  })
+
   it('knows each name that fleet decorates an app with', async () => {
     const server = Fastify()
     const before = new Set(Object.getOwnPropertyNames(server))
@@ -75,19 +82,21 @@ describe('fleet init', () => {
 
   const script = findProgram(['script'])
   const skip = process.platform === 'linux' && script ? false : 'needs `script` of util-linux'
-  for (const [reply, says, hasFleet] of [
-    ['y', /edited app\.js/, true],
-    ['n', /nothing was changed: the reply was no/, false],
-    ['', /nothing was changed: the reply was no/, false],
+  const undo = / There is no git repository to undo it\./.source
+  for (const [reply, says, hasFleet, isCommitted] of [
+    ['y', /edited app\.js/, true, false],
+    ['n', /nothing was changed: the reply was no/, false, false],
+    ['', /nothing was changed: the reply was no/, false, true],
   ] as const) {
     it(`asks on a terminal; the reply is ${JSON.stringify(reply)}`, { skip }, async () => {
       const folder = project(files)
+      if (isCommitted) commitAll(folder)
       const pipe = join(temporaryFolder('reply'), 'stdin')
       execFileSync('mkfifo', [pipe])
       // A pipe that stays open: `script` ends when its input does.
       const line = `exec 3<>${pipe}; exec ${script} -qefc '${process.execPath} ${main} init' /dev/null <${pipe}`
       const terminal = launch('/bin/sh', ['-c', line], { cwd: folder, env: { SHELL: '/bin/sh' } })
-      await terminal.waitFor(/Apply these changes to 3 files\? There is no git repository to undo it\. \[y\/N\]/)
+      await terminal.waitFor(new RegExp(`Apply these changes to 3 files\\?${isCommitted ? '' : undo} \\[y/N\\]`))
       assert.equal(read(folder, 'app.js'), app)
       writeFileSync(pipe, `${reply}\n`)
       await terminal.waitFor(says)
@@ -160,6 +169,21 @@ describe('fleet init --new', () => {
 })
 
 describe('a diff', () => {
+  it('names the lines of each part, before and after', () => {
+    const before = Array.from({ length: 20 }, (_, i) => `${i + 1}\n`).join('')
+    const edits = [
+      { start: before.indexOf('5\n'), end: before.indexOf('6\n'), text: 'five\nand a half\n' },
+      { start: before.indexOf('18\n'), end: before.indexOf('19\n'), text: '' },
+    ]
+    const headers = (change: Change): string[] => unifiedDiff(change).match(/^(?:@@|---|\+\+\+|diff).*$/gm) ?? []
+    assert.deepEqual(headers({ file: 'a.txt', before, edits }), [
+      ...['diff --git a/a.txt b/a.txt', '--- a/a.txt', '+++ b/a.txt'],
+      ...['@@ -2,7 +2,8 @@', '@@ -15,6 +16,5 @@'],
+    ])
+    const text = [{ start: 0, end: 0, text: 'a\nb\n' }]
+    assert.equal(headers({ file: 'b', before: undefined, edits: text }).at(-1), '@@ -0,0 +1,2 @@')
+  })
+
   const numbered = Array.from({ length: 30 }, (_, i) => `line ${i}\n`).join('')
   const at = (text: string, part: string, length: number, inserted: string): Edit => {
     const start = text.indexOf(part)

@@ -126,6 +126,7 @@ describe('the program of an app', () => {
     assert.equal(entryOf(scripts('node_modules/.bin/fastify start a.js'), plugin), 'a.js a.js plugin')
     assert.equal(entryOf(scripts('fastify start a.js'), plugin, 'a.js'), 'a.js a.js plugin')
     assert.equal(entryOf(scripts('fastify start a.js'), plugin, 'b.js'), 'b.js b.js')
+    assert.equal(entryOf(scripts('fastify start a.js', { dev: 'node b.js' }), plugin, 'a.js'), 'a.js a.js plugin')
     assert.equal(entryOf(scripts('my-fastify start a.js'), plugin), 'a.js a.js')
   })
 

@@ -33,6 +33,33 @@ describe('fleet init edits nothing that git could not undo', () => {
     assert.match(read(folder, 'app.js'), /^\/\/ my work\n/)
   })
 
+  it('names all of them, and asks nothing with --json', async () => {
+    const folder = committed(plain)
+    const asked = await report(folder)
+    assert.deepEqual([asked.applied, asked.reason], [false, '--json does not ask; apply it with --yes'])
+    assert.deepEqual(asked.files, ['app.js', '.env.example', 'package.json'])
+    write(folder, {
+      'app.js': `// my work\n${plain['app.js']}`,
+      'package.json': manifest({ type: 'module', description: 'mine' }),
+    })
+    const { applied, reason } = await report(folder, '--yes')
+    assert.equal(applied, false)
+    assert.match(String(reason), /^app\.js, package\.json have changes that are not committed;/)
+  })
+
+  it('says what it did, what is left, and what comes next', async () => {
+    const done = await fleetInit(committed(plain), '--yes')
+    assert.equal(done.code, 0)
+    assert.match(
+      done.stdout,
+      /\nedited app\.js\nwrote {2}\.env\.example\nedited package\.json\n\nNext:\n {2}npm install\n {2}npm run fleet /,
+    )
+    const app = "import Fastify from 'fastify'\nclass A {\n  app = Fastify()\n}\n"
+    const left = await fleetInit(committed({ 'package.json': esm, 'app.js': app }), '--yes')
+    assert.equal(left.code, 1)
+    assert.match(left.stdout, /edited package\.json\nthe lines above are left to add by hand\n\nNext:/)
+  })
+
   it('does not edit files that git does not know, and ignores changes of other files', async () => {
     const folder = project(plain)
     write(folder, { '.gitignore': 'node_modules\napp.js\n' })
@@ -178,6 +205,11 @@ describe('fleet init prints lines to add by hand', () => {
       /a\.js and b\.js create an instance each; name one with `--app FILE`/,
     )
     assert.deepEqual((await report(folder, '--app', 'b.js', '--dry-run')).manual, [])
+    write(folder, { 'app.js': "import Fastify from 'fastify'\nimport './b.js'\nconst app = Fastify()\n" })
+    const { manual, diff } = await report(folder, '--dry-run')
+    assert.deepEqual(manual, [], 'that of the program')
+    assert.match(diff, /^\+\+\+ b\/app\.js$/m)
+    assert.doesNotMatch(diff, /b\/b\.js/)
   })
 
   it('for a listener whose port is unknown, and a server.js that exists', async () => {

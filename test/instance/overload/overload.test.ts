@@ -134,13 +134,19 @@ describe('overload', () => {
   })
 
   it('counts shed requests by reason', async (t) => {
-    const { send } = await build(t, { burstMs: 10, minRequests: 1 })
+    const { app, send } = await build(t, { burstMs: 10, minRequests: 1 })
     await Promise.all([send('/busy'), send('/busy'), send('/busy')])
     const { body } = await send('/metrics')
     assert.match(body, /^fleet_overload_refused_total\{reason="turn"\} 2$/m)
     assert.match(body, /^fleet_overload_refused_total\{reason="concurrency"\} 0$/m)
     assert.match(body, /^fleet_overload_saturated 0$/m)
     assert.match(body, /^fleet_overload_limit 20$/m)
+    Object.defineProperties(app.overload, { saturated: { value: true }, limit: { value: 7 } })
+    const later = await app.metrics.metrics()
+    assert.match(later, /^fleet_overload_saturated 1$/m)
+    assert.match(later, /^fleet_overload_limit 7$/m)
+    const saturated = app.metrics.getSingleMetric('fleet_overload_saturated') as { aggregator?: string }
+    assert.equal(saturated.aggregator, 'max', 'one worker of several counts')
     assert.match(body, /http_request_duration_seconds_count\{[^}]*route="\/busy",status_code="503"[^}]*\} 2/)
   })
 
