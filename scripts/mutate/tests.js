@@ -3,9 +3,9 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathsIn } from './syntax.js'
 
-/** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The page of options does. */
+/** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The pages made of it do. */
 const slow =
-  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/options)|scripts|compat)\/|hostile-(client|upstream)|\/(fleet-test|rolling)\./
+  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/(options|reference)\.)|scripts|compat)\/|hostile-(client|upstream)|\/(fleet-test|rolling)\./
 /** Sources between a test of another folder and the mutated file, at most. */
 const farthest = 2
 /** The first group of tests. */

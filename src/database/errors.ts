@@ -115,7 +115,7 @@ export function isUnreachable(error: unknown): boolean {
   const { kind } = meta?.driverAdapterError?.cause ?? {}
   return (
     code === 'FLEET_ERR_DATABASE_UNAVAILABLE' ||
-    /^(08|53|57P0)/.test(sqlState(error) ?? '') ||
+    /^(08|53|57P0)/.test(String(sqlState(error))) ||
     /^P1(00[0-3]|01[017])$/.test(String(code)) ||
     kind === 'DatabaseNotReachable' ||
     kind === 'ConnectionClosed' ||
@@ -127,7 +127,7 @@ export function isUnreachable(error: unknown): boolean {
 /** Whether the server could not serve, and not just this query: no deadlock, lock timeout or full pool. */
 export function isOutage(error: unknown): boolean {
   const isUnavailable = databaseError(error)?.code === 'FLEET_ERR_DATABASE_UNAVAILABLE'
-  return isUnavailable && !isSaturated(error) && !/^(?:40|55)/.test(sqlState(error) ?? '') && !isConflict(error)
+  return isUnavailable && !isSaturated(error) && !/^(?:40|55)/.test(String(sqlState(error))) && !isConflict(error)
 }
 /** Prisma's code of a deadlock or failed serialization. */
 const isConflict = (error: unknown): boolean => (error as PrismaError).code === 'P2034'
@@ -139,7 +139,7 @@ const isConflict = (error: unknown): boolean => (error as PrismaError).code === 
 const primaryOnly: RegExp = /^(?:25006|0A000|55000|40001|40P01|XX|58)/
 
 /** Whether a replica rejected a read that the primary may run. The replica is not at fault. */
-export const needsPrimary = (error: unknown): boolean => primaryOnly.test(sqlState(error) ?? '')
+export const needsPrimary = (error: unknown): boolean => primaryOnly.test(String(sqlState(error)))
 
 /** Whether no connection of the pool became free in time, which does not mean that the server is unreachable. */
 export function isSaturated(error: unknown): boolean {
