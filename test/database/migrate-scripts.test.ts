@@ -40,7 +40,7 @@ describe('a migration', () => {
   })
 
   it('names the line of a syntax error', async () => {
-    const { url, directory } = await project({ '1_a': 'SELECT 1;\nSELECT 2;\nSELEC 3;\n' })
+    const { url, directory } = await project({ '1_a': '\nSELECT 2;\nSELEC 3;\n' })
     await assert.rejects(migrate({ url, directory }), {
       message: /1_a: .*"SELEC" at line 3 \(SQLSTATE 42601\); correct/,
     })

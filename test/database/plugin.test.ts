@@ -122,7 +122,9 @@ describe('the client of the database', () => {
 
   it('is checked, and shown to operators with its replicas and pools', async (t) => {
     const states = [{ name: 'primary', max: 4, busy: 1, idle: 0, waiting: 0, refused: 0 }]
-    const { app, router } = await open(t, { options: { pools: { states, close() {} } as never } })
+    const { app, client, router } = await open(t, { options: { pools: { states, close() {} } as never } })
+    // With replicas, only the client of the primary is queried.
+    Object.assign(client, { position: undefined, $primary: () => new FakeServer('primary') })
     const pool = { used: 1, waiting: 0, max: 4 }
     assert.deepEqual(app.databaseState().primary, { state: 'down', pool }, 'not checked yet')
     await app.ready()
