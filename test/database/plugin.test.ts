@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { poolSchema } from '../../src/base/internals/prisma.ts'
 import { type DatabaseOptions, database } from '../../src/database/index.ts'
 import { errorResponses } from '../../src/instance/error-responses.ts'
 import { metrics } from '../../src/instance/metrics/index.ts'
@@ -100,6 +101,14 @@ describe('the client of the database', () => {
         code: 'FLEET_ERR_OPTION_INVALID',
         message: /`database\.client` must be a Prisma client/,
       })
+  })
+
+  it('uses the schema of its pool', async (t) => {
+    const { client } = await open(t)
+    const adapter: { options?: { schema?: string } } = Object.assign({}, { externalPool: { [poolSchema]: 'shop' } })
+    Object.assign(client, { _engineConfig: { adapter } })
+    await open(t, { options: { client: client as never } })
+    assert.deepEqual(adapter.options, { schema: 'shop' })
   })
 
   it('has its errors translated, and reports those of an outage to the health check until the end', async (t) => {
