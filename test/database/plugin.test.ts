@@ -105,7 +105,7 @@ describe('the client of the database', () => {
 
   it('uses the schema of its pool', async (t) => {
     const { client } = await open(t)
-    const adapter: { options?: { schema?: string } } = Object.assign({}, { externalPool: { [poolSchema]: 'shop' } })
+    const adapter: { externalPool: object; options?: object } = { externalPool: { [poolSchema]: 'shop' } }
     Object.assign(client, { _engineConfig: { adapter } })
     await open(t, { options: { client: client as never } })
     assert.deepEqual(adapter.options, { schema: 'shop' })

@@ -243,8 +243,8 @@ describe('health', { concurrency: true }, () => {
     })
     const other = await listening({}, (app) => app.health.add('one', () => true))
     assert.throws(() => other.health.add('one', () => true), { code: 'FLEET_ERR_CHECK_EXISTS' })
-    for (const own of [{ timeoutMs: 0 }, { intervalMs: '1s' }, { rises: 1 }] as object[])
-      assert.throws(() => other.health.add('two', () => true, own), {
+    for (const own of [{ timeoutMs: 0 }, { intervalMs: '1s' }, { rises: 1 }])
+      assert.throws(() => other.health.add('two', () => true, own as never), {
         code: /^FLEET_ERR_OPTION_(INVALID|UNKNOWN)$/,
         message: /health\.add\("two"\)/,
       })
