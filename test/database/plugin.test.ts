@@ -176,8 +176,8 @@ describe("the position of a client's writes", () => {
     const { app } = await open(t, {
       before: (own) => own.addHook('onRequest', async (_request, reply) => reply.code(401).send({ who: 'unknown' })),
     })
-    const { statusCode, cookies } = await app.inject({ method: 'POST', url: '/write' })
-    assert.deepEqual([statusCode, cookies], [401, []])
+    const { statusCode, cookies, body } = await app.inject({ method: 'POST', url: '/write' })
+    assert.deepEqual([statusCode, cookies, body], [401, [], '{"who":"unknown"}'])
   })
 
   for (const [how, place, url, expected] of [
