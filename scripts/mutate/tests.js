@@ -1,15 +1,20 @@
-// Which test files can notice a change of a source file, by the imports of tests and sources.
+// Which test files can notice a change of a source file, by their names and the imports of tests and sources.
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
+import { dirname, join } from 'node:path'
 import { pathsIn } from './syntax.js'
 
-/** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The page of options does. */
+/** Tests of fleets, fronts, attacks and rules take too long for each mutant, or do not run the source. The pages made of it do. */
 const slow =
-  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/options)|scripts|compat)\/|hostile-(client|upstream)|\/(fleet-test|rolling)\./
-/** Sources between a test and the mutated file, at most. */
+  /^test\/(fleet|haproxy|nginx|deploy|fuzz|guards(?!\/(options|reference)\.)|scripts|compat)\/|hostile-(client|upstream)|\/(fleet-test|rolling)\./
+/** Sources between a test of another folder and the mutated file, at most. */
 const farthest = 2
+/** The first group of tests. */
+const near = 0
 
-/** @returns for a source file, its test files with the closest first */
+/**
+ * @returns for a source file, its test files with the closest first: `{ test, isNear }`. Near are the tests of its folder that
+ * import it or have its name.
+ */
 export function testFinder(root) {
   const tests = globSync('test/**/*.test.ts', { cwd: root }).filter((file) => !slow.test(file))
   const imports = new Map()
@@ -25,10 +30,10 @@ export function testFinder(root) {
   const distances = new Map(tests.map((test) => [test, distancesFrom(test, importsOf)]))
   return (file) =>
     tests
-      .map((test) => ({ test, rank: rankOf(test, file, distances.get(test).get(file)) }))
-      .filter(({ rank }) => rank !== undefined)
-      .sort((a, b) => a.rank - b.rank || (a.test < b.test ? -1 : 1))
-      .map(({ test }) => test)
+      .map((test) => ({ test, ...closeness(test, file, distances.get(test).get(file)) }))
+      .filter(({ group }) => group !== undefined)
+      .sort((a, b) => a.group - b.group || b.shared - a.shared || a.distance - b.distance || (a.test < b.test ? -1 : 1))
+      .map(({ test, group }) => ({ test, isNear: group === near }))
 }
 
 /** Number of sources on the way to each source. Helpers of tests do not count. */
@@ -37,7 +42,7 @@ function distancesFrom(test, importsOf) {
   for (const [file, distance] of distances) {
     for (const path of importsOf(file)) {
       const next = distance + (path.startsWith('src/') ? 1 : 0)
-      if (next <= farthest && !(distances.get(path) <= next)) {
+      if (!(distances.get(path) <= next)) {
         distances.delete(path)
         distances.set(path, next)
       }
@@ -46,13 +51,27 @@ function distancesFrom(test, importsOf) {
   return distances
 }
 
-/** 0 is the test of this name; then the tests of the folder, then the others by distance. */
-function rankOf(test, file, distance) {
-  const mirrored = file.replace(/^src/, 'test').replace(/\.ts$/, '')
-  if (test === `${mirrored}.test.ts`) return 0
-  const folder = dirname(mirrored)
-  const isOfFolder = !relative(folder, test).startsWith('..') || test === `${folder}.test.ts`
+/**
+ * The tests of a folder are those in the folder of its name, and the files that start with its name: `health-probes.test.ts` is
+ * one of `health/`. Of these, the ones that share most of the source's name are closest: `sign-in.test.ts` to `sign-in-routes.ts`.
+ */
+function closeness(test, file, distance = Number.POSITIVE_INFINITY) {
+  const [own, wanted] = [wordsOf(test), wordsOf(file)]
+  const differs = wanted.findIndex((word, index) => word !== own[index])
+  const shared = differs === -1 ? wanted.length : differs
+  const folder = wordsOf(dirname(file)).length
+  const isOfFolder = folder > 0 && shared >= folder
+  const isNear = isOfFolder && (shared > folder || distance < Number.POSITIVE_INFINITY)
   // A test may start the source as a program of its own.
-  if (isOfFolder && folder !== 'test') return distance ?? 10
-  return distance === undefined ? undefined : distance + farthest
+  const group = isNear ? near : distance <= farthest ? near + 1 : isOfFolder ? near + 2 : undefined
+  // All of its name is more than a part of it.
+  return { group, shared: shared === own.length ? shared + 0.5 : shared, distance }
 }
+
+/** The same of `src/instance/health/probes.ts` and `test/instance/health-probes.test.ts`. */
+const wordsOf = (path) =>
+  path
+    .replace(/^(src|test)(\/|$)/, '')
+    .replace(/(\.test)?\.ts$/, '')
+    .split(/[/-]/)
+    .filter(Boolean)

@@ -25,12 +25,6 @@ const icon = `data:image/svg+xml,${encodeURIComponent(
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
 const escapeHtml = (text: string): string => text.replace(/[&<>"]/g, (char) => entities[char] ?? '')
 
-/** A function as replacement, because a string would have patterns such as `$&` expanded. */
-function replaceOnce(html: string, tag: string, by: string): string {
-  if (!html.includes(tag)) throw new Error(`${tag} is missing in the page`)
-  return html.replace(tag, () => by)
-}
-
 const hash = (source: string): string => `'sha256-${createHash('sha256').update(source).digest('base64')}'`
 
 /** Allows the page's own scripts and styles and requests to its own origin. */
@@ -67,7 +61,7 @@ const lastSegment = (root: string): string => root.slice(root.lastIndexOf('/') +
 /** The dashboard before the first data. */
 export function dashboardPage({ fleet, root, refreshMs, signedIn }: PageOptions): Page {
   const page = build('page', { fleet, icon, root: lastSegment(root), refreshMs: String(refreshMs) })
-  return signedIn ? { ...page, html: replaceOnce(page.html, 'id="sign-out" hidden', 'id="sign-out"') } : page
+  return signedIn ? { ...page, html: page.html.replace('id="sign-out" hidden', 'id="sign-out"') } : page
 }
 
 /** The page for clients that are not signed in. It exposes nothing about the fleet, not even its name. */

@@ -28,8 +28,8 @@ const operand = 'an operand'
 const isOperand = (token: string): boolean => token === operand || token === ')' || token === ']'
 /** A name, a type or an alias follows these, and may have a list in parentheses. */
 const beforeNames: ReadonlySet<string> = new Set(['as', 'ordinality', 'recursive', 'with', '::'])
-/** Words with a list in parentheses after an operand. Other words after one may be aliases. */
-const infixes: ReadonlySet<string> = new Set(['filter', 'ilike', 'join', 'like', 'over', 'overlaps', 'repeatable'])
+/** Words with a list in parentheses after an operand; `like` and `overlaps` are functions too. Other words may be aliases. */
+const infixes: ReadonlySet<string> = new Set(['filter', 'ilike', 'join', 'over', 'repeatable'])
 const phrases: RegExp =
   /^(?:(?:group|order|partition) by|grouping sets|by (?:cube|rollup)|(?:bit|char|character|nchar) varying|not (?:materialized|ilike)|(?:cross|full|inner|left|natural|outer|right) join|tablesample (?:bernoulli|system))$/
 

@@ -96,8 +96,9 @@ export class PrimaryHistory {
 
   add({ position, server }: Sample, at: number): void {
     // A new primary may lack the last writes of the old one; then the old positions are meaningless.
-    if (position < (this.#moments.at(-1)?.position ?? 0)) this.#moments = []
-    if (position > (this.#moments.at(-1)?.position ?? -1)) this.#moments.push({ at, position })
+    const before = this.#moments.at(-1)?.position ?? 0
+    if (position < before) this.#moments = []
+    if (position !== before) this.#moments.push({ at, position })
     if (this.#moments.length > maxSamples) this.#moments.shift()
     this.#last = at
     this.server = server

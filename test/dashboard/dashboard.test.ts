@@ -165,7 +165,7 @@ test('serves the page at another path, or not at all', async (t) => {
   assert.equal((await fetch(`${moved.url}/fleet`)).status, 404)
   const off = await start(t, { path: false })
   assert.equal((await fetch(`${off.url}/fleet`)).status, 404)
-  await assert.rejects(start(t, { path: 'fleet' }), { code: 'FLEET_ERR_OPTION_INVALID' })
+  await assert.rejects(start(t, { path: 'fleet' }), { code: 'FLEET_ERR_OPTION_INVALID', message: /dashboard\.path/ })
   for (const refreshMs of [249, 60_001, 500.5])
     await assert.rejects(start(t, { refreshMs }), { code: 'FLEET_ERR_OPTION_INVALID' })
   for (const refreshMs of [250, 60_000]) {
@@ -175,6 +175,38 @@ test('serves the page at another path, or not at all', async (t) => {
       new RegExp(`data-root="fleet" data-refresh="${refreshMs}"`),
     )
   }
+})
+
+test('brings the plugins that it needs, and leaves a page of the app at its path alone', async (t) => {
+  const alone = Fastify()
+  const own = Fastify()
+  t.after(() => Promise.all([alone.close(), own.close()]))
+  await alone.register(dashboard)
+  assert.deepEqual([(await alone.inject('/fleet')).statusCode, alone.fleet.state], [200, 'starting'])
+  own.get('/fleet', async () => 'cars')
+  await own.register(dashboard)
+  assert.equal((await own.inject('/fleet')).body, 'cars')
+  assert.equal((await own.inject('/fleet/state')).statusCode, 404)
+})
+
+test('logs commands and events that are posted, but not the requests of its page', async (t) => {
+  const urls: string[] = []
+  const write = (line: string): void => {
+    const { msg, req } = JSON.parse(line) as { msg: string; req?: { url: string } }
+    if (msg === 'incoming request' && req) urls.push(req.url)
+  }
+  const app = Fastify({ logger: { stream: { write } } })
+  t.after(() => app.close())
+  await app.register(dashboard)
+  for (const path of ['', '/state', '/history', '/events', '/routes', '/dependencies'])
+    await app.inject(`/fleet${path}`)
+  for (const [path, payload] of [
+    ['drain', { instance: app.fleet.instance.id }],
+    ['undrain', { instance: app.fleet.instance.id }],
+    ['events', { kind: 'killed', text: 'x' }],
+  ] as const)
+    assert.equal((await app.inject({ method: 'POST', url: `/fleet/${path}`, payload })).statusCode, 202, path)
+  assert.deepEqual(urls, ['/fleet/drain', '/fleet/undrain', '/fleet/events'])
 })
 
 test('escapes the name of the fleet, and polls every two seconds by default', async (t) => {

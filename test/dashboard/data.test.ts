@@ -29,8 +29,8 @@ async function start(
   return { app, url: `${await app.listen({ port: 0, host: '127.0.0.1' })}/fleet` }
 }
 
-const read = async (url: string, encoding: string): Promise<[encoding: string | undefined, body: Buffer]> => {
-  const request = get(url, { headers: { 'accept-encoding': encoding } })
+const read = async (url: string, encoding?: string): Promise<[encoding: string | undefined, body: Buffer]> => {
+  const request = get(url, { headers: encoding === undefined ? {} : { 'accept-encoding': encoding } })
   const [response] = (await once(request, 'response')) as [IncomingMessage]
   const chunks: Buffer[] = []
   for await (const chunk of response) chunks.push(chunk as Buffer)
@@ -124,6 +124,7 @@ describe('the data of the dashboard', () => {
       [1_024, 'deflate, GZIP;q=0.001', 'gzip'],
       [1_024, 'gzip;q=0.000', undefined],
       [1_024, 'x-gzip, gzipped', undefined],
+      [1_024, undefined, undefined],
     ] as const) {
       text = 'x'.repeat(length - '{"text":""}'.length)
       const [encoding, body] = await read(`${url}/routes`, accepted)
@@ -208,7 +209,10 @@ describe('the data of the dashboard', () => {
   test('have no past with `history: false`, and nothing is counted', async (t) => {
     const { app, url } = await start(t, { history: false })
     for (const path of ['history', 'events', 'routes']) assert.equal((await fetch(`${url}/${path}`)).status, 404, path)
-    assert.deepEqual((await (await fetch(`${url}/state`)).json()).departed, [])
+    const begun = Date.now()
+    const { at, departed } = await (await fetch(`${url}/state`)).json()
+    assert.deepEqual(departed, [])
+    assert.ok(at >= begun && at <= Date.now(), `${at}`)
     assert.equal(app.hasDecorator('load') && app.load.listener, false)
     const { redis, database, checks } = await (await fetch(`${url}/dependencies`)).json()
     assert.deepEqual([redis, database, checks], [null, null, []])

@@ -25,7 +25,7 @@ export async function start(t: TestContext, options: FleetOptions = {}, given: o
   return { app, url: await app.listen({ port: 0, host: '127.0.0.1' }) }
 }
 
-export const enter = (url: string, body: object, headers: Record<string, string> = json): Promise<Response> =>
+export const enter = (url: string, body: object | null, headers: Record<string, string> = json): Promise<Response> =>
   fetch(`${url}/fleet/session`, { method: 'POST', headers, body: JSON.stringify(body) })
 export const cookieOf = (response: Response): string => response.headers.getSetCookie()[0]?.split(';')[0] ?? ''
 export const codeOf = async (response: Response): Promise<string> => ((await response.json()) as { code: string }).code

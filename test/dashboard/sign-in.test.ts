@@ -30,8 +30,9 @@ describe('the sign-in page', () => {
   })
 
   it('does not exist for programs, without a token, or for networks outside `allow`', async (t) => {
-    const { url } = await start(t)
+    const { app: own, url } = await start(t)
     assert.equal((await fetch(`${url}/fleet`)).status, 404)
+    assert.equal((await own.inject('/fleet')).statusCode, 404, 'without Accept')
     assert.equal((await fetch(`${url}/fleet/state`, { headers: page })).status, 404)
     const elsewhere = await start(t, { operators: { loopback: false, allow: ['192.0.2.0/24'] } })
     assert.equal((await fetch(`${elsewhere.url}/fleet`, { headers: page })).status, 404)
@@ -133,7 +134,10 @@ describe('signing in', () => {
       assert.equal(await codeOf(response), 'FLEET_ERR_SIGN_IN_FAILED')
       assert.deepEqual(response.headers.getSetCookie(), [])
     }
-    for (const none of [{}, [], { token: 7 }, { token: null }]) assert.equal((await enter(url, none)).status, 400)
+    for (const none of [{}, [], { token: 7 }, { token: null }, null]) {
+      const response = await enter(url, none)
+      assert.deepEqual([response.status, await codeOf(response)], [400, 'FLEET_ERR_REQUEST_INVALID'])
+    }
     assert.equal((await enter(url, { token: 'x'.repeat(10_000) })).status, 413)
     for (const headers of [
       { 'content-type': 'text/plain' },

@@ -16,6 +16,9 @@ const ofKind = (kind: string): object => ({ code: 'P2010', meta: { driverAdapter
 const said = (message: string): Error => new Error(message)
 const codeOf = (error: unknown): string | undefined => databaseError(error)?.code.replace(/^FLEET_ERR_/, '')
 
+/** Errors without the parts that tell what happened. */
+const bare = [{}, { meta: {} }, { meta: { driverAdapterError: {} } }]
+
 describe('an error with an SQLSTATE', () => {
   const codes: Record<string, readonly string[]> = {
     DATABASE_UNAVAILABLE: [
@@ -96,7 +99,7 @@ describe('an error of Prisma', () => {
       assert.equal(codeOf(said(message)), 'DATABASE_UNAVAILABLE', message)
       assert.equal(codeOf(said(`x ${message}`)), undefined, message)
     }
-    for (const other of [new FleetError('FLEET_ERR_DATABASE_BUSY'), 'connect E', null, undefined, {}])
+    for (const other of [new FleetError('FLEET_ERR_DATABASE_BUSY'), 'connect E', null, undefined, ...bare])
       assert.equal(databaseError(other), undefined)
   })
 
@@ -143,7 +146,7 @@ describe('whether a server is unreachable', () => {
       ...['40001', '55P03', '57014', '25006', '10853'].map(failure),
       ...['SocketTimeout', 'TableDoesNotExist'].map(ofKind),
       ...['timeout exceeded when trying to connect', 'Query read timeout', 'a defect'].map(said),
-      ...[null, undefined, {}],
+      ...[null, undefined, ...bare],
     ]
     for (const error of unreachable) assert.equal(isUnreachable(error), true, JSON.stringify(error))
     for (const error of reachable) assert.equal(isUnreachable(error), false, JSON.stringify(error))

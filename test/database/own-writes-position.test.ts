@@ -119,7 +119,7 @@ describe("a client's own writes", () => {
   })
 
   it('are kept in a cookie for scripts to leave alone, for keepMs in whole seconds', async (t) => {
-    const { app } = await open(t, { secret, keepMs: 1500, cookieName: 'seen' })
+    const { app } = await open(t, { secret, keepMs: 1_001, cookieName: 'seen' })
     const { cookies } = await app.inject({ method: 'POST', url: '/write' })
     assert.equal(cookies.length, 1)
     const [{ name, value, path, httpOnly, sameSite, maxAge } = {}] = cookies as Partial<(typeof cookies)[0]>[]

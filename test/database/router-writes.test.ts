@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import type { Operation } from '../../src/base/internals/prisma.ts'
 import { type FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
+
+const ofRaw = { modelName: undefined, action: '$queryRaw', clientMethod: '$queryRaw' }
 
 describe('the router', () => {
   it('tells a request of each of its writes, and of no read', async () => {
@@ -19,6 +22,16 @@ describe('the router', () => {
     for (const execute of [router.route, router.write, router.readLate])
       for (const operation of [read, inside]) assert.equal(await count(() => execute(operation)), 0)
     assert.equal(await router.route(write), 'primary', 'without a request')
+  })
+
+  it('sends a raw statement to a replica if all that it calls only reads, by PostgreSQL or by `readOnlyFunctions`', async () => {
+    const raw = (query: string): Operation => ({ ...write, ...ofRaw, args: { query } })
+    const statements = ['lower(a)', 'similarity(a, b)', 'locks()'].map((call) => raw(`SELECT ${call}`))
+    const plain = await fakeRouter(1)
+    const declared = await fakeRouter(1, { readOnlyFunctions: ['similarity'] })
+    const servers = ({ router }: typeof plain) => Promise.all(statements.map((each) => router.route(each)))
+    assert.deepEqual(await servers(plain), ['replica 1', 'primary', 'primary'])
+    assert.deepEqual(await servers(declared), ['replica 1', 'replica 1', 'primary'])
   })
 
   it('knows the position of the primary', async () => {

@@ -28,6 +28,11 @@ const may = [
   'WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL (SELECT n + 1 FROM a)), b (m) AS NOT MATERIALIZED (SELECT 1) SELECT * FROM a, b',
   'SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY a) FROM t TABLESAMPLE system (10) REPEATABLE (1)',
   'SELECT DISTINCT ON (a) a, count(*) OVER (ORDER BY b) FROM t',
+  'SELECT DISTINCT ON (a) a, count(*) FILTER (WHERE b) FROM t TABLESAMPLE system (10) REPEATABLE (1)',
+  'SELECT DISTINCT a FROM (SELECT 1) y (a)',
+  'SELECT * FROM "users" u(id), shop.users v (id), unnest($1::int[]) WITH ORDINALITY w (id, place)',
+  'SELECT * FROM (WITH RECURSIVE a(n) AS (SELECT 1) SELECT * FROM a) x, (WITH b (m) AS (SELECT 1) SELECT * FROM b) y',
+  "SELECT a ILIKE (b), 'a' ILIKE (b), (a, b) OVERLAPS (c, d) FROM t",
 ]
 const mayNot = [
   '',
@@ -77,6 +82,8 @@ const mayNot = [
   'SELECT DISTINCT ON (a) locks()',
   'SELECT DISTINCT ON (a) "locks"()',
   'SELECT 1 ORDER BY locks()',
+  '(SELECT 1) ORDER BY locks()',
+  'SELECT (a) shop.locks()',
   'SELECT join(1), over(2)',
   'SELECT abs(locks())',
   'SELECT a OPERATOR(shop.+) b FROM t',

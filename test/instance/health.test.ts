@@ -56,11 +56,11 @@ describe('health', { concurrency: true }, () => {
   })
 
   it('moves and disables endpoints', async (t) => {
-    const app = await listening({ paths: { ready: '/-/ready', alive: false } })
+    const app = await listening({ paths: { ready: '/-/ready', alive: false, health: false, detailed: false } })
     t.after(() => app.close())
     assert.equal((await get(app, '/-/ready')).status, 200)
     assert.equal((await get(app, '/ready')).status, 404)
-    assert.equal((await get(app, '/alive')).status, 404)
+    for (const path of ['/alive', '/health', '/health/detailed']) assert.equal((await get(app, path)).status, 404, path)
     assert.equal((await get(app, '/live')).status, 200)
   })
 
@@ -127,6 +127,7 @@ describe('health', { concurrency: true }, () => {
     await until(() => app.health.status === 'healthy')
     broken = true
     app.health.failed('store', 'no reply')
+    assert.equal(app.health.reports.store?.lastError, 'no reply')
     await until(() => app.health.reports.store?.status === 'down')
     assert.equal(app.health.status, 'unhealthy')
   })
@@ -242,6 +243,11 @@ describe('health', { concurrency: true }, () => {
     })
     const other = await listening({}, (app) => app.health.add('one', () => true))
     assert.throws(() => other.health.add('one', () => true), { code: 'FLEET_ERR_CHECK_EXISTS' })
+    for (const own of [{ timeoutMs: 0 }, { intervalMs: '1s' }, { rises: 1 }])
+      assert.throws(() => other.health.add('two', () => true, own as never), {
+        code: /^FLEET_ERR_OPTION_(INVALID|UNKNOWN)$/,
+        message: /health\.add\("two"\)/,
+      })
     await other.close()
   })
 })

@@ -25,6 +25,7 @@ describe('the limit of the old generation', () => {
     ['--max-old-space-size=128 --title=x --max-old-space-size=512', 704, 512],
     ['--max-semi-space-size=8', 4120, 4096],
     ['--max-old-space-size-percentage=50', 704, 512],
+    ['--max-old-space-size-percentage=5', 200, 50],
     ['--max-semi-space-size=1000', 4000, 1000],
   ] as const)
     it(`is ${limit} of ${total} MiB with ${options}`, () => {

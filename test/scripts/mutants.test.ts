@@ -14,11 +14,17 @@ interface Mutant {
   replacement: string
 }
 
+interface Found {
+  test: string
+  isNear: boolean
+}
+
 const load = async <T>(name: string): Promise<T> =>
   (await import(new URL(`../../scripts/mutate/${name}`, import.meta.url).href)) as T
 const { mutantsOf } = await load<{ mutantsOf(file: string, source: string): Mutant[] }>('mutants.js')
-const { testFinder } = await load<{ testFinder(root: string): (file: string) => string[] }>('tests.js')
+const { testFinder } = await load<{ testFinder(root: string): (file: string) => Found[] }>('tests.js')
 
+const namesOf = (found: Found[]): string[] => found.map(({ test }) => test)
 const mutations = (source: string): string[] => mutantsOf('src/a.ts', source).map(({ mutation }) => mutation)
 
 describe('mutantsOf', () => {
@@ -143,11 +149,41 @@ describe('testFinder', () => {
       'test/fleet/slow.test.ts': "import '../../src/one/a.ts'",
       'test/prove/kill.prove.ts': "import '../../src/one/a.ts'",
     })
-    assert.deepEqual(testFinder(root)('src/one/a.ts'), [
+    assert.deepEqual(namesOf(testFinder(root)('src/one/a.ts')), [
       'test/one/a.test.ts',
       'test/direct.test.ts',
       'test/program.test.ts',
       'test/two/b.test.ts',
+      'test/one/other.test.ts',
+    ])
+  })
+
+  it('puts those first that share more of the name, whether in the folder or beside it', (t) => {
+    const routes = "import '../../src/one/sign-in-routes.ts'"
+    const root = project(t, {
+      'src/one/sign-in-routes.ts': '',
+      'src/one/index.ts': "import './sign-in-routes.ts'",
+      'src/fleet.ts': "import './one/index.ts'",
+      'test/one/all.test.ts': routes,
+      'test/one/other.test.ts': '',
+      'test/one/sign-in-link.test.ts': "import '../../src/fleet.ts'",
+      'test/one/sign-in.test.ts': "import '../../src/fleet.ts'",
+      'test/one/through-fleet.test.ts': "import '../../src/fleet.ts'",
+      'test/one-sign-in-routes.test.ts': routes.replace('../../', '../'),
+      'test/ones.test.ts': "import '../src/fleet.ts'",
+      'test/two/far.test.ts': "import '../../src/fleet.ts'",
+      'test/two/near.test.ts': "import '../../src/one/index.ts'",
+    })
+    const found = testFinder(root)('src/one/sign-in-routes.ts')
+    assert.deepEqual(namesOf(found.filter(({ isNear }) => isNear)), [
+      'test/one-sign-in-routes.test.ts',
+      'test/one/sign-in.test.ts',
+      'test/one/sign-in-link.test.ts',
+      'test/one/all.test.ts',
+      'test/one/through-fleet.test.ts',
+    ])
+    assert.deepEqual(namesOf(found.filter(({ isNear }) => !isNear)), [
+      'test/two/near.test.ts',
       'test/one/other.test.ts',
     ])
   })

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { before, describe, it } from 'node:test'
+import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { migrate } from '../../src/database/migrate.ts'
+import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
+import { newDatabase, query } from './databases.ts'
+
+let server: PostgresServer
+before(async () => {
+  server = await startPostgres()
+})
+
+/** A database, and a migrations directory from name → script. */
+async function project(scripts: Record<string, string>): Promise<{ url: string; directory: string }> {
+  const directory = temporaryFolder('migrations')
+  for (const [name, script] of Object.entries(scripts)) {
+    await mkdir(join(directory, name))
+    await writeFile(join(directory, name, 'migration.sql'), script)
+  }
+  return { url: await newDatabase(server), directory }
+}
+
+describe('a migration', () => {
+  it('runs with the settings of the server, whatever the lock and earlier scripts set', async () => {
+    const seen = (name: string): string =>
+      `CREATE TABLE ${name} AS SELECT current_setting('lock_timeout') AS lock, current_setting('work_mem') AS memory`
+    const { url, directory } = await project({ '1_a': `${seen('a')}; SET work_mem = '77kB'`, '2_b': seen('b') })
+    await migrate({ url, directory })
+    const [first] = await query(url, 'SELECT * FROM a')
+    assert.equal(first?.lock, '0')
+    assert.deepEqual(await query(url, 'SELECT * FROM b'), [first])
+  })
+
+  it('that loses its connection has failed, and the process goes on', async () => {
+    const { url, directory } = await project({ '1_end': 'SELECT pg_terminate_backend(pg_backend_pid())' })
+    await assert.rejects(migrate({ url, directory }), { code: 'FLEET_ERR_MIGRATION_FAILED', message: /1_end: / })
+    await assert.rejects(migrate({ url, directory }), { message: /1_end did not complete in an earlier run/ })
+  })
+
+  it('names the line of a syntax error', async () => {
+    const { url, directory } = await project({ '1_a': '\nSELECT 2;\nSELEC 3;\n' })
+    await assert.rejects(migrate({ url, directory }), {
+      message: /1_a: .*"SELEC" at line 3 \(SQLSTATE 42601\); correct/,
+    })
+  })
+
+  it('is not marked as rolled back by a dry run', async () => {
+    const { url, directory } = await project({ '1_bad': 'SELECT nonsense' })
+    const failed = { code: 'FLEET_ERR_MIGRATION_FAILED' }
+    await assert.rejects(migrate({ url, directory }), failed)
+    await assert.rejects(migrate({ url, directory, rolledBack: '1_bad', dryRun: true }), failed)
+    await assert.rejects(migrate({ url, directory, dryRun: true }), failed)
+    await writeFile(join(directory, '1_bad', 'migration.sql'), 'SELECT 1')
+    assert.deepEqual(await migrate({ url, directory, rolledBack: '1_bad' }), { applied: ['1_bad'], before: 0 })
+  })
+
+  it('is needed for the table of the history', async () => {
+    const { url, directory } = await project({})
+    assert.deepEqual(await migrate({ url, directory }), { applied: [], before: 0 })
+    assert.deepEqual(await query(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"), [])
+  })
+})
