@@ -8,6 +8,7 @@ import {
   resolveClient,
   type TrustProxy,
 } from '../base/client-address.ts'
+import { detached } from '../base/detached.ts'
 import { readEnv } from '../base/env.ts'
 import { ipOf } from '../base/internals/fastify.ts'
 import { firstAddresses } from '../base/networks.ts'
@@ -50,7 +51,7 @@ export class Clients {
   key(address: string, ipv6Subnet: number): string {
     if (!address.includes(':')) return addressKey(address, ipv6Subnet)
     const id = ipv6Subnet === 64 ? address : `${address}/${ipv6Subnet}`
-    return cached(this.#keys, id, () => addressKey(address, ipv6Subnet))
+    return cached(this.#keys, id, () => detached(addressKey(address, ipv6Subnet)))
   }
 
   /** Whether the peer of a connection is a trusted proxy. */
@@ -75,7 +76,7 @@ function cached<T>(cache: Map<string, T>, id: string, compute: () => T): T {
   if (value === undefined) {
     value = compute()
     if (cache.size >= maxCached) cache.clear()
-    cache.set(id, value)
+    cache.set(detached(id), value)
   }
   return value
 }

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { detached } from '../base/detached.ts'
 import { clientKey } from '../instance/client-key.ts'
 
 const windowMs = 60_000
@@ -59,7 +60,7 @@ export class ClientQuota {
       this.#hasRejected = true
       return false
     }
-    this.#clients.set(key, count + 1)
+    this.#clients.set(count === 0 ? detached(key) : key, count + 1)
     this.#total++
     return true
   }

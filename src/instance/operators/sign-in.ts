@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { cookieValues } from '../../base/cookies.ts'
+import { detached } from '../../base/detached.ts'
 import { FleetError } from '../../base/errors.ts'
 import type { SecretToken } from '../../base/operator-access.ts'
 import { linkLifetimeMs, type Ticket, type Tickets } from './tickets.ts'
@@ -100,7 +101,7 @@ export class SignIn {
       if (this.#failures.size < maxClients) break
       this.#failures.delete(oldest)
     }
-    this.#failures.set(key, { count: 1, until: Date.now() + windowMs })
+    this.#failures.set(detached(key), { count: 1, until: Date.now() + windowMs })
   }
 }
 

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import type { FastifyRequest } from 'fastify'
 import { BoundedMap } from '../../base/bounded-map.ts'
 import { deepFreeze } from '../../base/deep-freeze.ts'
+import { detached } from '../../base/detached.ts'
 import { FleetError } from '../../base/errors.ts'
 import { clientKey } from '../../instance/client-key.ts'
 import {
@@ -148,7 +149,8 @@ export class Tokens {
     if (this.#isOutdated(Date.now())) await this.#parts.refreshView()
     if (this.#revocations.has(claims)) throw new TokenError('FLEET_ERR_TOKEN_REVOKED')
     const until = (claims.exp + this.#rules.clockToleranceSeconds) * 1000
-    this.#verified.set(cacheKey(token), { token, claims, until, version: this.#revocations.version })
+    const own = detached(token)
+    this.#verified.set(cacheKey(own), { token: own, claims, until, version: this.#revocations.version })
     return claims
   }
 

@@ -1,5 +1,6 @@
 import { Signer as Hmac } from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
+import { detached } from '../../base/detached.ts'
 import { readEnv } from '../../base/env.ts'
 import { FleetError, type FleetErrorCode } from '../../base/errors.ts'
 import { show } from '../../base/options.ts'
@@ -54,16 +55,16 @@ export class CookieSigner implements Signer {
 
   unsign(signed: string): Unsigned {
     const hmac = this.#current()
-    const key = signed.slice(-24)
-    const cached = this.#verified.get(key)
+    const cached = this.#verified.get(signed.slice(-24))
     if (cached?.signed === signed) return cached.unsigned
-    const unsigned = hmac.unsign(signed)
+    const own = detached(signed)
+    const unsigned = hmac.unsign(own)
     if (unsigned.valid) {
       for (const oldest of this.#verified.keys()) {
         if (this.#verified.size < maxCached) break
         this.#verified.delete(oldest)
       }
-      this.#verified.set(key, { signed, unsigned })
+      this.#verified.set(own.slice(-24), { signed: own, unsigned })
     }
     return unsigned
   }
