@@ -21,6 +21,11 @@ const words: Record<string, string> = {
   killed: 'processes killed',
   rejectedBuilds: 'builds rejected',
   ofCanary: 'errors of the canary',
+  bad: 'bad builds',
+  drained: 'instances drained',
+  outage: 'refused while it was down',
+  repeated: 'sent again by the load balancer',
+  resent: 'sent again by the client',
 }
 
 /** The proofs of each file. */
@@ -44,7 +49,8 @@ function counts(outcomes: readonly Outcome[]): string {
     .sort()
     .at(-1)
   const listed = shown.map((name) => `${number.format(sum(name))} ${words[name] ?? name}`)
-  return `${[...(outcomes.length > 1 ? [`${outcomes.length} proofs`] : []), ...listed].join(', ')} (${modes}, ${latest})`
+  const all = [...(outcomes.length > 1 ? [`${outcomes.length} proofs`] : []), ...listed]
+  return `${all.join(', ') || 'passed'} (${modes}, ${latest})`
 }
 
 /** A cell of a table on one line. */
