@@ -55,7 +55,8 @@ export class CookieSigner implements Signer {
 
   unsign(signed: string): Unsigned {
     const hmac = this.#current()
-    const cached = this.#verified.get(signed.slice(-24))
+    const key = signed.slice(-24)
+    const cached = this.#verified.get(key)
     if (cached?.signed === signed) return cached.unsigned
     const own = detached(signed)
     const unsigned = hmac.unsign(own)
@@ -64,7 +65,7 @@ export class CookieSigner implements Signer {
         if (this.#verified.size < maxCached) break
         this.#verified.delete(oldest)
       }
-      this.#verified.set(own.slice(-24), { signed: own, unsigned })
+      this.#verified.set(detached(key), { signed: own, unsigned })
     }
     return unsigned
   }
