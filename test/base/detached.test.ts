@@ -4,6 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { detached } from '../../src/base/detached.ts'
 import { Clients } from '../../src/instance/client-key.ts'
+import { MemoryRecordStore } from '../../src/state/session/memory-store.ts'
 import { CookieSigner } from '../../src/state/session/signer.ts'
 
 setFlagsFromString('--expose-gc')
@@ -37,11 +38,14 @@ describe('what is cut out of a header', () => {
     for (const text of ['', 'short', id(1), 'ü'.repeat(20), '\ud800'.repeat(20)]) assert.equal(detached(text), text)
   })
 
-  it('is detached where it is kept: verified cookies and addresses', () => {
+  it('is detached where it is kept: verified cookies, addresses and ids of sessions', () => {
     const signer = new CookieSigner(['a secret for tests of more than 32 bytes'], 'sha256')
     assert.ok(kept((i) => signer.unsign(cutOff(signer.sign(id(i)))).valid) < 3 * mib)
     const clients = new Clients(['10.0.0.0/8'], 'trustProxy')
     const address = (i: number): string => `2001:db8:1111:2222:3333:4444:5555:${i.toString(16)}`
     assert.ok(kept((i) => clients.key(cutOff(address(i)), 128)) < 3 * mib)
+    const sessions = new MemoryRecordStore()
+    assert.ok(kept((i) => sessions.write(cutOff(id(i)), '{}', 60_000)) < 3 * mib)
+    assert.equal(sessions.size, count)
   })
 })

@@ -1,4 +1,15 @@
+import { syncBuiltinESMExports } from 'node:module'
 import type { TestContext } from 'node:test'
+
+/** Mocks `setTimeout` until the test ends, that of `node:timers/promises` too. */
+export function mockTimers(t: TestContext): void {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  syncBuiltinESMExports()
+  t.after(() => {
+    t.mock.timers.reset()
+    syncBuiltinESMExports()
+  })
+}
 
 /** Time and timers that only a test moves on. */
 export interface Clock {

@@ -24,6 +24,8 @@ export interface CheckContext {
 export const tolerates = ({ maxErrorRate = 0 }: CheckContext, failed: number, total: number): boolean =>
   failed <= total * maxErrorRate
 
+export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0)
+
 export const percentOf = (part: number, total: number): string => `${Number(((100 * part) / total).toFixed(2))} %`
 
 /** Number of responses by instance, most frequent first. */

@@ -1,7 +1,7 @@
 import { plural } from '../output.ts'
 import type { TargetResponse } from '../target.ts'
 import { chiSquare, type Fit } from './chi-square.ts'
-import { byName, type CheckContext, instancesIn, outcomes, percentOf, succeeded, tolerates } from './context.ts'
+import { byName, type CheckContext, instancesIn, outcomes, percentOf, succeeded, sum, tolerates } from './context.ts'
 import type { CheckResults, Distribution, InstanceShare } from './report.ts'
 
 /** A correct front fails this check once in a thousand runs. */
@@ -111,8 +111,6 @@ function changes(ids: readonly string[], ok: readonly TargetResponse[]): string[
   })
 }
 
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0)
-
 function checkShares(
   observed: readonly number[],
   weights: readonly number[],
@@ -126,8 +124,8 @@ function checkShares(
   else if (fit.p >= significance) results.pass(`shares follow the ${weighted ? 'weights' : 'even split'}: ${shares}`)
   else if (changed.length > 0) {
     results.fail(
-      `instances came or went during the test: ${observed.join(', ')}; ${changed.join(', ')}`,
-      'run it again while none is reloaded, deployed or restarted',
+      `instances came or went during the test: ${changed.join(', ')}; shares: ${observed.join(', ')}`,
+      'run the test again while no instance is reloaded, deployed or restarted',
     )
   } else if (weighted && chiSquare(observed).p >= significance) {
     results.fail(`the load is even though weights differ: ${shares}`, 'configure the weights in the front too')

@@ -1,4 +1,5 @@
 import { seconds } from './background-load.ts'
+import { sum } from './context.ts'
 import { escaped } from './escaped.ts'
 import type { Timeline } from './report.ts'
 
@@ -53,7 +54,6 @@ ${[...layers, `<path class="bad" d="${failures.join('')}"/>`, ...lines].join('\n
 
 const key = (name: string, text: string): string => `<span><i class="${name}"></i>${escaped(text)}</span>`
 const tenths = (value: number): number => Math.round(value * 10) / 10
-const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0)
 
 const hues = ['#2f6fdb', '#2a9d8f', '#8d5fd3', '#c77d0a', '#4b7f2c', '#b8488f', '#3a7ca5', '#7a6f5d']
 export const timelineStyle: string = `

@@ -58,7 +58,7 @@ export class InstanceGroup {
         // The others may start well, or hang.
         await Promise.all(this.#running.map((instance) => instance.stop(0)))
         await this.#settle()
-        if (this.#change === undefined) onEvent(`not started, waiting for a change: ${(error as Error).message}`)
+        if (!this.#isOver) onEvent(`not started, waiting for a change: ${(error as Error).message}`)
         await this.#untilChange()
         if (this.#stopping) throw error
         onEvent(`${this.#change} changed; starting ${plural(count, 'instance')}`)

@@ -1,3 +1,4 @@
+import { detached } from '../../base/detached.ts'
 import { applyChanges, isAnonymous, type Members } from './record.ts'
 import type { RecordStore } from './store.ts'
 
@@ -42,9 +43,11 @@ export class MemoryRecordStore implements RecordStore {
     const now = Date.now()
     const user = this.#users.get(id)
     this.#drop(id)
-    if (user !== undefined) this.#users.set(id, user)
+    // A signer of the app may return a part of the cookie.
+    const own = detached(id)
+    if (user !== undefined) this.#users.set(own, user)
     const sessions = isAnonymous(text) ? this.#anonymous : this.#others
-    sessions.set(id, { text, expires: now + ttlMs })
+    sessions.set(own, { text, expires: now + ttlMs })
     this.#length += text.length
     for (const map of [this.#anonymous, this.#others])
       for (const [oldest, { expires }] of map) {
@@ -72,7 +75,7 @@ export class MemoryRecordStore implements RecordStore {
   }
 
   addToUser(user: string, id: string): void {
-    this.#users.set(id, user)
+    this.#users.set(detached(id), user)
   }
 
   removeFromUser(user: string, id: string): void {

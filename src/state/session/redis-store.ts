@@ -1,3 +1,4 @@
+import { detached } from '../../base/detached.ts'
 import type { MaybePromise } from '../../base/maybe-promise.ts'
 import { guarded, keysOf, type RedisClient, script, unavailable } from '../redis/index.ts'
 import { Tracking } from '../redis/tracking.ts'
@@ -205,7 +206,9 @@ export class TrackedRecordStore extends RedisRecordStore {
 
   #add(id: string, text: string, until: number): void {
     this.#remove(id)
-    this.#cache.set(id, { record: new CachedRecord(id, text), length: text.length, until })
+    // A signer of the app may return a part of the cookie.
+    const own = detached(id)
+    this.#cache.set(own, { record: new CachedRecord(own, text), length: text.length, until })
     this.#length += text.length
     for (const oldest of this.#cache.keys()) {
       if (this.#cache.size <= maxCached && this.#length <= maxCachedLength) break

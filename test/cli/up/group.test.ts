@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { syncBuiltinESMExports } from 'node:module'
 import { describe, it, type TestContext } from 'node:test'
 import { type GroupOptions, InstanceGroup } from '../../../src/cli/up/group.ts'
 import { LocalInstance } from '../../../src/cli/up/instances.ts'
 import { Tally } from '../../../src/cli/up/tally.ts'
+import { mockTimers } from '../../helpers/clock.ts'
 
 const shutdownTimeoutMs = 7_000
 const noticeMs = 2_500
@@ -12,12 +12,7 @@ const turn = (): Promise<void> => new Promise((resolve) => realTurn(() => realTu
 
 /** A group whose processes and clock the test controls. */
 function create(t: TestContext, given: Partial<GroupOptions> = {}) {
-  t.mock.timers.enable({ apis: ['setTimeout'] })
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.timers.reset()
-    syncBuiltinESMExports()
-  })
+  mockTimers(t)
   const steps: string[] = []
   const events: string[] = []
   const starting = new Map<number, PromiseWithResolvers<void>>()

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { syncBuiltinESMExports } from 'node:module'
 import type { TestContext } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import type { Connections, UnfinishedRequest } from '../../../src/instance/lifecycle/connections.ts'
 import { Shutdown, type ShutdownHooks, type ShutdownTimes } from '../../../src/instance/lifecycle/shutdown.ts'
 import { Lifecycle } from '../../../src/instance/lifecycle/state.ts'
+import { mockTimers } from '../../helpers/clock.ts'
 
 const realTurn = setImmediate
 /** The deadline, unless a test sets another one. */
@@ -50,12 +50,7 @@ export function shutDown(
 ) {
   let now = 100
   t.mock.method(performance, 'now', () => now)
-  t.mock.timers.enable({ apis: ['setTimeout'] })
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.timers.reset()
-    syncBuiltinESMExports()
-  })
+  mockTimers(t)
   const steps: string[] = []
   const log: unknown[][] = []
   const write = (level: string) => (fields: object, message: unknown) => void log.push([level, fields, message])

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Candidate } from '../../../src/state/locks/election.ts'
+import { mockTimers } from '../../helpers/clock.ts'
 import { until } from '../../helpers/until.ts'
-import { clock, FakeStore, mockTimers } from './fake-store.ts'
+import { clock, FakeStore } from './fake-store.ts'
 
 const ttlMs = 3_000
 

@@ -1,17 +1,7 @@
-import { syncBuiltinESMExports } from 'node:module'
 import type { TestContext } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { LockAttempt, LockStore } from '../../../src/state/locks/store.ts'
-
-/** Mocks the timers of `node:timers/promises` too. */
-export function mockTimers(t: TestContext): void {
-  t.mock.timers.enable({ apis: ['setTimeout'] })
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.timers.reset()
-    syncBuiltinESMExports()
-  })
-}
+import { mockTimers } from '../../helpers/clock.ts'
 
 /** Time that passes only when the test says so. */
 export function clock(t: TestContext) {

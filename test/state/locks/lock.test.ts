@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { LocalMutex, Locks } from '../../../src/state/locks/lock.ts'
-import { clock, FakeStore, mockTimers } from './fake-store.ts'
+import { mockTimers } from '../../helpers/clock.ts'
+import { clock, FakeStore } from './fake-store.ts'
 
 const options = { ttlMs: 9_000, waitMs: 1_000 }
 const settle = async (): Promise<void> => {
