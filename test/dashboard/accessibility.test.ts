@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core'
 import { page as reportPage } from '../../src/cli/smoke/html.ts'
 import { sampleReport } from '../cli/fleet-test/sample-report.ts'
 import { launchChromium, missing } from '../helpers/chromium.ts'
-import { openSample, refreshed, untilText } from './in-browser.ts'
+import { openSample, refreshed, resize, untilText } from './in-browser.ts'
 import { start } from './operators.ts'
 import { sampleOf } from './sample-fleet.ts'
 import { scenarios } from './scenarios.ts'
@@ -55,7 +55,7 @@ async function violations(page: Page): Promise<string[]> {
   if (!(await page.evaluate<boolean>('"axe" in window'))) await page.evaluate(axe)
   const found: string[] = []
   for (const width of [1280, 390]) {
-    await page.setViewportSize({ width, height: 800 })
+    await resize(page, width, 800)
     for (const colorScheme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
       const rules = colorScheme === 'dark' ? { runOnly: ['color-contrast'] } : {}

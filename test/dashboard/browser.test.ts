@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test'
 import type { Browser } from 'playwright-core'
 import { launchChromium, missing } from '../helpers/chromium.ts'
 import { until } from '../helpers/until.ts'
-import { assertReadable, focused, openSample, refreshed, rows, text, untilText } from './in-browser.ts'
+import { assertReadable, focused, openSample, refreshed, resize, rows, text, untilText } from './in-browser.ts'
 import { instanceOf, sampleOf } from './sample-fleet.ts'
 import { scenarios } from './scenarios.ts'
 
@@ -212,7 +212,7 @@ describe('the dashboard in Chromium', { skip: missing }, () => {
       await page.goto(`${page.server.url}#${view}`)
       await refreshed(page)
       for (const width of [320, 1280]) {
-        await page.setViewportSize({ width, height: 900 })
+        await resize(page, width, 900)
         await assertReadable(page, `${view} at ${width} px`)
       }
     }

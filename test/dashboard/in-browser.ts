@@ -68,6 +68,12 @@ export async function refreshed(page: Page): Promise<void> {
   for (let i = 0; i < 2; i++) await page.waitForResponse((response) => response.url().endsWith('/state'))
 }
 
+/** Sets the size of the window, and waits until the page has been laid out and its observers of sizes have run. */
+export async function resize(page: Page, width: number, height: number): Promise<void> {
+  await page.setViewportSize({ width, height })
+  await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
+}
+
 export const focused = (page: Page): Promise<string | null> =>
   page.evaluate<string | null>(
     'document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent',
