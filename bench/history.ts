@@ -6,7 +6,7 @@ import { bucketCount } from '../src/instance/metrics/latency-scale.ts'
 import { ResponseCounters } from '../src/state/history/counters.ts'
 import { pointsOf, routesOf } from '../src/state/history/points.ts'
 import { RedisHistoryStore } from '../src/state/history/redis-store.ts'
-import { type Counts, maxRoutes, minuteMs, stepMs } from '../src/state/history/store.ts'
+import { type Counts, maxRoutes, minuteMs, routesMs, startOf, stepMs } from '../src/state/history/store.ts'
 import { keysOf } from '../src/state/redis/index.ts'
 import { cpuTime } from './processes.ts'
 
@@ -41,7 +41,7 @@ function observe(): void {
 
 async function writes(store: RedisHistoryStore, redis: RedisServer, routes: number): Promise<void> {
   const now = await store.time()
-  const start = now - (now % minuteMs)
+  const start = startOf(now, minuteMs)
   const each = { start, counts: countsOf(30), routes: routesWith(routes, 12), process: 'a 1', back }
   for (let i = 0; i < 50; i++) await store.add(each)
   const before = { own: process.cpuUsage(), redis: cpuTime([redis.pid]) }
@@ -57,7 +57,7 @@ async function memory(client: Redis, name: string, used: number, routes: number)
   const store = new RedisHistoryStore(client, keysOf(name))
   const bytes = async (): Promise<number> => Number(/^used_memory:(\d+)/m.exec(await client.info('memory'))?.[1])
   const now = await store.time()
-  const end = now - (now % minuteMs)
+  const end = startOf(now, minuteMs)
   const add = (start: number, names: number): Promise<number> =>
     store.add({ start, counts: countsOf(used), routes: routesWith(names, 20), process: 'a 1', back })
   const before = await bytes()
@@ -66,7 +66,7 @@ async function memory(client: Redis, name: string, used: number, routes: number)
   const old = await client.keys(`${name}:history-step-*`)
   for (const key of old) await client.del(key)
   for (let at = end - 3_600_000; at < end; at += stepMs)
-    await add(at, at >= end - 900_000 && at % minuteMs === 0 ? routes : 0)
+    await add(at, at >= end - 900_000 && at % routesMs === 0 ? routes : 0)
   for (let i = 0; i < 2_100; i++)
     await store.record({
       kind: 'check-failed',

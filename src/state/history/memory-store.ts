@@ -13,8 +13,10 @@ import {
   maxGone,
   maxLimited,
   maxRoutes,
-  minuteOf,
+  minuteMs,
   type RecordOptions,
+  routesMs,
+  startOf,
 } from './store.ts'
 
 interface Buckets {
@@ -42,11 +44,11 @@ export class MemoryHistoryStore implements HistoryStore {
     const now = Date.now()
     this.#forget(now)
     const step = bucket(this.#buckets.step, start, () => new Map())
-    const minute = bucket(this.#buckets.minute, minuteOf(start), () => new Map())
+    const minute = bucket(this.#buckets.minute, startOf(start, minuteMs), () => new Map())
     for (const each of [step, minute]) addCounts(each, counts)
     minute.set('i', Math.max(minute.get('i') ?? 0, step.get('n') ?? 0))
     if (routes.size > 0) {
-      const known = bucket(this.#buckets.routes, minuteOf(start), () => new Map<string, Counts>())
+      const known = bucket(this.#buckets.routes, startOf(start, routesMs), () => new Map<string, Counts>())
       for (const [name, more] of routes) addCounts(routeIn(known, name), more)
     }
     if (this.#gone.delete(process)) await this.record(back)

@@ -1,5 +1,5 @@
 import { bucketCount, percentile } from '../../instance/metrics/latency-scale.ts'
-import { addCounts, type Counts, type HistoryStore, maxRoutes, minuteMs, stepMs } from './store.ts'
+import { addCounts, type Counts, type HistoryStore, maxRoutes, minuteMs, routesMs, startOf, stepMs } from './store.ts'
 
 export const ranges = { '15m': 900_000, '1h': 3_600_000, '24h': 86_400_000 } as const
 export type Range = keyof typeof ranges
@@ -95,7 +95,7 @@ export async function pointsOf(
 ): Promise<{ stepMs: number; points: HistoryPoint[] }> {
   const isDay = range === '24h'
   const step = isDay ? minuteMs : stepMs
-  const end = now - (now % step)
+  const end = startOf(now, step)
   const starts: number[] = []
   for (let at = end - ranges[range]; at + step + lateMs <= now; at += step) if (at > since) starts.push(at)
   const found = await store.counts(isDay ? 'minute' : 'step', starts)
@@ -108,7 +108,7 @@ export async function pointsOf(
 /** @throws FLEET_ERR_STATE_UNAVAILABLE */
 export async function routesOf(store: HistoryStore, now: number): Promise<RouteReport> {
   const starts: number[] = []
-  for (let at = now - (now % minuteMs); at > now - routesWindowMs; at -= minuteMs) starts.push(at)
+  for (let at = startOf(now, routesMs); at > now - routesWindowMs; at -= routesMs) starts.push(at)
   const sums = new Map<string, Counts>()
   let first = now
   for (const [i, routes] of (await store.routes(starts)).entries()) {

@@ -15,9 +15,11 @@ import {
   maxGone,
   maxLimited,
   maxRoutes,
-  minuteOf,
+  minuteMs,
   packed,
   type RecordOptions,
+  routesMs,
+  startOf,
   unpacked,
 } from './store.ts'
 
@@ -25,7 +27,7 @@ import {
 const atOnce = 60
 
 /**
- * The history of the fleet in Redis: a hash for each step and minute, a hash of routes for each minute, and a stream of events.
+ * The history of the fleet in Redis: a hash for each step and minute, a hash of routes for every three minutes, and a stream of events.
  * All keys share the slot of the registry. An instance writes once per step, in one script. Nothing is signed, because
  * nothing depends on it but what operators see.
  */
@@ -57,12 +59,11 @@ export class RedisHistoryStore implements HistoryStore {
   }
 
   add({ start, counts, routes, process, back }: HistoryWrite): Promise<number> {
-    const minute = minuteOf(start)
     const backFields = fieldsOf(back)
     return this.#add(
       this.#bucket('step', start),
-      this.#bucket('minute', minute),
-      this.#bucket('routes', minute),
+      this.#bucket('minute', startOf(start, minuteMs)),
+      this.#bucket('routes', startOf(start, routesMs)),
       this.#gone,
       this.#events,
       process,

@@ -3,8 +3,10 @@ import type { NewEvent, StoredEvent } from './events.ts'
 /** Time that a point covers, ms: of the last hour, and of the last day. */
 export const stepMs = 10_000
 export const minuteMs = 60_000
+/** Time that a bucket of routes covers, ms. With buckets of a minute, routes could need half as much memory as all the rest. */
+export const routesMs = 180_000
 /** How long buckets are kept, ms. Readers ask for full hours and days, up to a step late. */
-export const keptMs = { step: 3_600_000 + 120_000, minute: 86_400_000 + 300_000, routes: 900_000 + 180_000 } as const
+export const keptMs = { step: 3_600_000 + 120_000, minute: 86_400_000 + 300_000, routes: 900_000 + routesMs } as const
 export type BucketKind = keyof typeof keptMs
 /** Largest number of routes in a bucket; all others are counted together under the name ''. */
 export const maxRoutes = 200
@@ -24,7 +26,7 @@ export interface HistoryWrite {
   readonly start: number
   /** Added to the bucket of the step and to that of its minute. `n` is 1, and counts the instances of the step. */
   readonly counts: Counts
-  /** Added to the routes of the minute, by `METHOD PATH`. */
+  /** Added to the bucket of routes, by `METHOD PATH`. */
   readonly routes: ReadonlyMap<string, Counts>
   /** This process. If its end was recorded, it is forgotten, and `back` is recorded. */
   readonly process: string
@@ -63,8 +65,8 @@ export interface HistoryStore {
   events(query: EventQuery): Promise<StoredEvent[]>
 }
 
-/** Start of the minute of a step. */
-export const minuteOf = (start: number): number => start - (start % minuteMs)
+/** Start of the bucket of `ms` that contains a time. */
+export const startOf = (time: number, ms: number): number => time - (time % ms)
 
 /** Counts as text: `name:number`, separated by spaces. */
 export const packed = (counts: Counts): string => Array.from(counts, ([name, count]) => `${name}:${count}`).join(' ')

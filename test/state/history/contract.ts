@@ -7,6 +7,8 @@ import {
   maxLimited,
   maxRoutes,
   minuteMs,
+  routesMs,
+  startOf,
   stepMs,
 } from '../../../src/state/history/store.ts'
 
@@ -27,7 +29,7 @@ export function contract(engine: string, open: () => HistoryStore): void {
     /** The start of a step in the middle of the last full minute. */
     const recent = async (store: HistoryStore): Promise<number> => {
       const now = await store.time()
-      return now - (now % minuteMs) - minuteMs + 2 * stepMs
+      return startOf(now, minuteMs) - minuteMs + 2 * stepMs
     }
 
     test('adds the counts of instances by step and minute, with the largest number of instances in a step', async () => {
@@ -48,16 +50,19 @@ export function contract(engine: string, open: () => HistoryStore): void {
 
     test('adds the counts of a route, and those of routes above the limit under one name', async () => {
       const store = open()
-      const start = await recent(store)
+      const start = startOf(await store.time(), routesMs) - routesMs
+      const last = start + routesMs - stepMs
       const routes = (names: string[], given: Record<string, number>) =>
         new Map(names.map((name) => [name, counts(given)]))
       const busy = Array.from({ length: maxRoutes }, (_, i) => `GET /${i}`)
       await write(store, start, { routes: routes(busy, { r: 1, 3: 1 }) })
-      await write(store, start, { routes: routes(['GET /0', 'POST /new', 'POST /newer'], { r: 2, s: 1, 3: 1, 4: 1 }) })
-      await write(store, start, { routes: routes([''], { r: 5, m: 7 }) })
-      await write(store, start, { routes: routes([''], { r: 1, m: 3 }) })
-      const [found] = await store.routes([start - (start % minuteMs)])
+      await write(store, last, { routes: routes(['GET /0', 'POST /new', 'POST /newer'], { r: 2, s: 1, 3: 1, 4: 1 }) })
+      await write(store, last, { routes: routes([''], { r: 5, m: 7 }) })
+      await write(store, last, { routes: routes([''], { r: 1, m: 3 }) })
+      await write(store, last + stepMs, { routes: routes(['GET /next'], { r: 1 }) })
+      const [found, next] = await store.routes([start, start + routesMs])
       assert.ok(found)
+      assert.deepEqual([...(next?.keys() ?? [])], ['GET /next'])
       assert.equal(found.size, maxRoutes + 1)
       assert.deepEqual(Object.fromEntries(found.get('GET /0') ?? []), { r: 3, s: 1, 3: 2, 4: 1 })
       assert.deepEqual(Object.fromEntries(found.get('') ?? []), { r: 10, s: 2, 3: 2, 4: 2, m: 7 })

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { ResponseCounters } from '../../../src/state/history/counters.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { isRange, pointsOf, routesOf } from '../../../src/state/history/points.ts'
-import { maxRoutes, minuteMs, stepMs } from '../../../src/state/history/store.ts'
+import { maxRoutes, minuteMs, routesMs, startOf, stepMs } from '../../../src/state/history/store.ts'
 import { back, counts } from './contract.ts'
 
 const request = (url: string, method = 'GET', config = {}) => ({ method, routeOptions: { url, config } })
@@ -135,7 +135,7 @@ describe('what readers get', () => {
   test('is the busiest routes, and how many are missing', async () => {
     const store = new MemoryHistoryStore()
     const now = Date.now()
-    const start = now - (now % minuteMs)
+    const start = startOf(now, routesMs)
     const routes = new Map([
       ['GET /a', counts({ r: 60, c: 1, 33: 60 })],
       ['POST /b c', counts({ r: 120, s: 2, 33: 120 })],
@@ -145,7 +145,7 @@ describe('what readers get', () => {
       await store.add({ ...write, start: at, counts: counts({ n: 1 }), routes })
     const report = await routesOf(store, start + minuteMs)
     const { routes: late } = await routesOf(store, start + 6 * minuteMs)
-    assert.equal(late[0]?.rps, 0.57, 'since the first minute with requests')
+    assert.equal(late[0]?.rps, 0.44, 'since the first three minutes with requests')
     const { routes: latest } = await routesOf(store, start + 15 * minuteMs - 1)
     assert.equal(latest[0]?.requests, 120, 'of the last 15 minutes')
     assert.deepEqual(await routesOf(store, start + 20 * minuteMs), { windowMs: 900_000, omitted: 0, routes: [] })
@@ -153,11 +153,11 @@ describe('what readers get', () => {
       ...{ windowMs: 900_000, omitted: 4 },
       routes: [
         {
-          ...{ method: 'POST', route: '/b c', requests: 240, clientErrors: 0, serverErrors: 4, rps: 2 },
+          ...{ method: 'POST', route: '/b c', requests: 240, clientErrors: 0, serverErrors: 4, rps: 1 },
           ...{ p50: 10.1, p95: 10.1, p99: 10.1 },
         },
         {
-          ...{ method: 'GET', route: '/a', requests: 120, clientErrors: 2, serverErrors: 0, rps: 1 },
+          ...{ method: 'GET', route: '/a', requests: 120, clientErrors: 2, serverErrors: 0, rps: 0.5 },
           ...{ p50: 10.1, p95: 10.1, p99: 10.1 },
         },
       ],
@@ -166,7 +166,7 @@ describe('what readers get', () => {
 
   test('is at most 200 routes, and the number of all others', async () => {
     const store = new MemoryHistoryStore()
-    const start = Date.now() - (Date.now() % minuteMs)
+    const start = startOf(Date.now(), routesMs)
     const names = Array.from({ length: 2 * maxRoutes }, (_, i) => `GET /${i}`)
     for (const [i, at] of [start, start - minuteMs].entries()) {
       const routes = new Map(names.slice(i * 150, i * 150 + maxRoutes).map((name) => [name, counts({ r: 1 })]))

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { RedisHistoryStore } from '../../../src/state/history/redis-store.ts'
-import { goneMs, keptMs, limitMs, maxEvents, maxGone, minuteMs } from '../../../src/state/history/store.ts'
+import { goneMs, keptMs, limitMs, maxEvents, maxGone, routesMs, startOf } from '../../../src/state/history/store.ts'
 import { keysOf } from '../../../src/state/redis/index.ts'
 import { ownRedis } from '../own-redis.ts'
 import { scriptClock } from '../redis-clock.ts'
@@ -20,7 +20,7 @@ describe('in Redis', () => {
   test('keeps keys that expire in one slot, and a bounded number of events', async () => {
     const store = open('shop')
     const now = await store.time()
-    const start = now - (now % minuteMs)
+    const start = startOf(now, routesMs)
     const routes = new Map([['GET /', counts({ r: 1 })]])
     await store.add({ start, counts: counts({ n: 1 }), routes, process: 'a 1', back })
     await store.record({ kind: 'lost', text: 'x' }, { process: 'a 1', limit: 'x' })
@@ -60,7 +60,7 @@ describe('in Redis', () => {
       const name = `junk${i}`
       const store = open(name)
       const now = await store.time()
-      const start = now - (now % minuteMs)
+      const start = startOf(now, routesMs)
       const kinds = [
         'events',
         'gone',
