@@ -7,6 +7,7 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { ensure } from '../../base/ensure.ts'
 import { FleetError } from '../../base/errors.ts'
 import { either, int, list, type OptionsOf, type Resolved, resolveOptions, text } from '../../base/options.ts'
+import { within } from '../../base/within.ts'
 import { extendFleet, fleetPlugin } from '../../instance/compat/index.ts'
 import { expose } from '../../instance/metrics/expose.ts'
 import redis, { redisOf } from '../redis/index.ts'
@@ -38,6 +39,9 @@ export const broadcastOptions = {
   secret: either(text, list(text)),
 }
 export type BroadcastOptions = OptionsOf<typeof broadcastOptions>
+
+/** How long a boot waits for its subscriptions, ms: two attempts at connecting by the default heartbeat. */
+const startMs = 2_500
 
 declare module 'fastify' {
   interface FastifyFleet {
@@ -100,6 +104,13 @@ const plugin: FastifyPluginAsync<BroadcastOptions> = async (app, given) => {
     },
     subscribe: (channel, listener, events) =>
       subscriptions.subscribe(transport, channel, { ...events, listener: listener as (message: unknown) => void }),
+  })
+  // So that an instance which serves misses nothing. Without Redis it serves all the same.
+  app.addHook('onReady', async () => {
+    const client = redisOf(app)
+    if (client && client.status !== 'ready') return
+    if ((await within(startMs, subscriptions.live())) !== 'late') return
+    app.log.warn({ limitMs: startMs }, 'broadcast: Redis is slow; serving before all subscriptions are active')
   })
   app.addHook('onClose', async () => transport.close())
 }

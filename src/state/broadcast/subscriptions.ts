@@ -32,6 +32,7 @@ export interface Transport {
 export class Subscriptions {
   readonly channels = new Map<string, Channel>()
   readonly #log: FastifyBaseLogger
+  #change = Promise.withResolvers<void>()
 
   constructor(log: FastifyBaseLogger) {
     this.#log = log
@@ -46,6 +47,13 @@ export class Subscriptions {
     if (channel.live === live) return
     channel.live = live
     for (const { onReconnect, onLost } of channel.subscribers) this.#run(channel.name, live ? onReconnect : onLost)
+    this.#change.resolve()
+    this.#change = Promise.withResolvers()
+  }
+
+  /** Resolves once every channel is live. */
+  async live(): Promise<void> {
+    while ([...this.channels.values()].some(({ live }) => !live)) await this.#change.promise
   }
 
   subscribe(transport: Transport, name: string, subscriber: Subscriber): () => void {

@@ -149,3 +149,49 @@ test('plugins that need it register it once', async () => {
   const app = await build({ client: null })
   assert.ok(app.hasPlugin('fleet-broadcast'))
 })
+
+describe('a boot waits for its subscriptions', () => {
+  /** Starts an instance after `before`. */
+  async function boot(options: RedisOptions, before: (app: FastifyInstance) => unknown = () => {}) {
+    const found = { isLive: false, log: '' }
+    const stream = { write: (line: string) => (found.log += line) }
+    const app = Fastify({ ...patientApp, logger: { level: 'warn', stream } })
+    apps.push(app)
+    await app.register(redis, { ...patient, ...options })
+    await app.register(broadcast, { heartbeatMs: 20_000, secret: 's'.repeat(32) })
+    await before(app)
+    const onReconnect = (): void => {
+      found.isLive = true
+    }
+    app.fleet.subscribe('chat', () => {}, { onReconnect })
+    await app.ready()
+    return found
+  }
+  const pause = (ms: number) => (app: FastifyInstance) => app.redis?.call('CLIENT', 'PAUSE', ms, 'ALL')
+
+  test('so that an instance that serves receives every message', async () => {
+    const { url } = await startRedis()
+    const before = async (app: FastifyInstance): Promise<void> => {
+      await listen(app, 'earlier')
+      await pause(700)(app)
+    }
+    assert.deepEqual(await boot({ url }, before), { isLive: true, log: '' })
+  })
+
+  test('but no longer than 2.5 s', async () => {
+    const { url } = await startRedis()
+    const found = await boot({ url }, pause(6_000))
+    assert.equal(found.isLive, false)
+    assert.match(
+      found.log,
+      /"limitMs":2500,"msg":"broadcast: Redis is slow; serving before all subscriptions are active"/,
+    )
+    await until(() => found.isLive, { what: 'the subscription' })
+  })
+
+  test('but not if Redis is down', async () => {
+    const { isLive, log } = await boot({ url: 'redis://127.0.0.1:1', connectTimeoutMs: 0 })
+    assert.equal(isLive, false)
+    assert.doesNotMatch(log, /serving before all subscriptions/)
+  })
+})
