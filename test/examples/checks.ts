@@ -47,10 +47,13 @@ const tokenApi = async (a: string, b: string): Promise<void> => {
 const webSocketChat = async (a: string, b: string): Promise<void> => {
   const [one, other] = [a, b].map((url) => new WebSocket(`${url.replace('http', 'ws')}/ws`)) as [WebSocket, WebSocket]
   await Promise.all([one, other].map((socket) => new Promise((resolve) => socket.once('open', resolve))))
-  const seen = new Promise((resolve) => other.once('message', (data) => resolve(JSON.parse(String(data)).text)))
+  const seen: unknown[] = []
+  other.on('message', (data) => seen.push(JSON.parse(String(data)).text))
   one.send('hello')
-  assert.equal(await seen, 'hello')
-  for (const socket of [one, other]) socket.terminate()
+  await until(() => seen.length > 0, { what: 'a message of the other instance' }).finally(() => {
+    for (const socket of [one, other]) socket.terminate()
+  })
+  assert.deepEqual(seen, ['hello'])
 }
 
 const serverSentEvents = async (a: string, b: string): Promise<void> => {
