@@ -138,6 +138,8 @@ for (const release of releases) {
       const own = await startTwo(release, { LB_TIMEOUT: '300ms' }, (incoming) => void incoming.resume())
       const { statusCode, body } = await request(`${own.front.url}/x`, { method: 'POST', body: '{}' })
       assert.equal(((await body.json()) as { code: string }).code, 'LB_ERR_TIMEOUT')
+      // The instance may read the request only after its time is over.
+      await until(() => own.requests() > 0, { what: 'the request' })
       assert.deepEqual([statusCode, own.requests()], [504, 1])
       await own.front.stop()
     })
