@@ -172,7 +172,8 @@ describe('a TCP proxy', () => {
   it('gives up a target that does not accept the connection within connectTimeoutMs, and uses another', async (t) => {
     const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
     const { port, proxy } = await proxyTo(peers, {
-      connections: { connectTimeoutMs: 50 },
+      // For the other one, too.
+      connections: { connectTimeoutMs: 1000 },
       probe: { ...quickProbe, intervalMs: 3_600_000 },
     })
     const silent = Number(new URL(peers[0]?.url ?? '').port)
