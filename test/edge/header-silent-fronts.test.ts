@@ -73,11 +73,12 @@ listen front
   },
 }
 
-describe('a front that adds no header gives clients no operator access', { concurrency: 2 }, () => {
+describe('a front that adds no header gives clients no operator access', { concurrency: 2 }, async () => {
+  // One after the other, because both read the environment of this process.
+  const instances = { 'in production': await start(true), 'with a token': await start(false) }
   for (const [name, startSilent] of Object.entries(fronts)) {
-    for (const production of [true, false]) {
-      it(`${name}, before an instance ${production ? 'in production' : 'with a token'}`, async () => {
-        const instance = await start(production)
+    for (const [which, instance] of Object.entries(instances)) {
+      it(`${name}, before an instance ${which}`, async () => {
         const port = await startSilent(instance.port)
         for (const host of ['127.0.0.1', 'localhost', `127.0.0.1:${instance.port}`, 'shop.example']) {
           for (const path of ['/metrics', '/fleet/state', '/health/detailed', '/api/v1/load-balancer/config']) {

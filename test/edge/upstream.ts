@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
-import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net'
+import { type Socket, Server as TcpServer } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../helpers/free-port.ts'
 import { atEnd } from './at-end.ts'
 
 /** A small HTTP server that can drain, be killed, and restart on the same port. */
@@ -37,8 +39,9 @@ export class Upstream {
       this.#sockets.add(socket)
       socket.on('close', () => this.#sockets.delete(socket))
     })
-    await new Promise<void>((resolve) => server.listen(this.port, '127.0.0.1', resolve))
-    this.port = (server.address() as AddressInfo).port
+    // Reserved while it is stopped, too: the kernel could give a port of its own choice to another process.
+    this.port ||= await freePort()
+    await once(server.listen(this.port, '127.0.0.1'), 'listening')
     return this
   }
 

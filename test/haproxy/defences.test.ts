@@ -128,22 +128,29 @@ for (const release of releases) {
     })
 
     test('ends requests whose head, and connections whose next request, comes too late', async () => {
-      const own = await startTwo(release, { LB_TIMEOUT_REQUEST: '200ms', LB_TIMEOUT_KEEP_ALIVE: '300ms' })
-      assert.match(await raw(own.front, 'GET /x HTTP/1.1\r\nHost: x\r\n'), /^HTTP\/1\.1 408 /)
-      assert.match(await raw(own.front, 'GET /x HTTP/1.1\r\nHost: x\r\n\r\n'), /^HTTP\/1\.1 200 /)
-      await own.front.stop()
+      const [late, idle] = [{ LB_TIMEOUT_REQUEST: '200ms' }, { LB_TIMEOUT_KEEP_ALIVE: '300ms' }]
+      for (const [env, bytes, response] of [
+        [late, 'GET /x HTTP/1.1\r\nHost: x\r\n', /^HTTP\/1\.1 408 /],
+        [idle, 'GET /x HTTP/1.1\r\nHost: x\r\n\r\n', /^HTTP\/1\.1 200 /],
+      ] as const) {
+        const own = await startTwo(release, env)
+        assert.match(await raw(own.front, bytes), response)
+        await own.front.stop()
+      }
     })
 
     test('responds 504 to a request whose instance is silent, and repeats no POST', async () => {
       const own = await startTwo(release, { LB_TIMEOUT: '300ms' }, (incoming) => void incoming.resume())
       const { statusCode, body } = await request(`${own.front.url}/x`, { method: 'POST', body: '{}' })
       assert.equal(((await body.json()) as { code: string }).code, 'LB_ERR_TIMEOUT')
+      // The instance may read the request only after its time is over.
+      await until(() => own.requests() > 0, { what: 'the request' })
       assert.deepEqual([statusCode, own.requests()], [504, 1])
       await own.front.stop()
     })
 
     test('ends an idle WebSocket after LB_TIMEOUT_TUNNEL, not after LB_TIMEOUT', async () => {
-      const own = await startTwo(release, { LB_TIMEOUT: '1s', LB_TIMEOUT_TUNNEL: '3s', LB_TIMEOUT_CLIENT: '1s' })
+      const own = await startTwo(release, { LB_TIMEOUT: '1s', LB_TIMEOUT_TUNNEL: '6s', LB_TIMEOUT_CLIENT: '1s' })
       const headers = 'Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
       // The pair of RFC 6455, section 1.3.
       const [key, accept] = ['dGhlIHNhbXBsZSBub25jZQ==', 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=']

@@ -4,7 +4,7 @@ import { startUpstream } from '../helpers/upstream.ts'
 import { type Ask, type FrontResponse, startFront } from './front.ts'
 
 const app = await startUpstream('app')
-const front = await startFront({ FLEET_TARGETS: app.target, FLEET_BODY_MAX: '1k', FLEET_READ_TIMEOUT: '200ms' })
+const front = await startFront({ FLEET_TARGETS: app.target, FLEET_BODY_MAX: '1k' })
 const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
 
 const format = ({ headers, body }: FrontResponse): string => {
@@ -53,6 +53,7 @@ test('error bodies are HTML only for clients that prefer it to JSON', async () =
 
 test('every error of the front has both forms', async () => {
   const limited = await startFront({ FLEET_TARGETS: app.target, FLEET_RATE: '1r/m', FLEET_BURST: 1 })
+  const hasty = await startFront({ FLEET_TARGETS: app.target, FLEET_READ_TIMEOUT: '200ms' })
   const down = await startUpstream('down')
   await down.stop()
   const dead = await startFront({ FLEET_TARGETS: down.target })
@@ -69,7 +70,7 @@ test('every error of the front has both forms', async () => {
     [429, limited, '/'],
     [502, front, '/cut', { method: 'POST', body: 'x' }],
     [503, dead, '/'],
-    [504, front, '/slow', { method: 'POST', body: 'x' }],
+    [504, hasty, '/slow', { method: 'POST', body: 'x' }],
   ]
   for (const [status, through, path, ask] of cases) {
     const html = await through.send(path, { ...ask, headers: { accept: browser } })

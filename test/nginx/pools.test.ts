@@ -272,6 +272,7 @@ test('/ws and /events below the path of a route may be idle, and logins stay lim
   v2.handler = (_request, response) => void held.push(() => response.end('late'))
   const [events, other] = [own.send('/API/v2/events?x'), own.send('/api/v2/other', { method: 'POST' })]
   assert.equal((await other).status, 504)
+  await until(() => held.length === 2, { what: 'both requests' })
   for (const release of held) release()
   assert.deepEqual([(await events).body, (await events).by], ['late', 'v2'])
   v2.handler = (_request, response) => response.end('ok')

@@ -4,6 +4,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
+import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
 import { get, quickProbe } from '../front.ts'
 import { startUpstreams } from '../upstream.ts'
@@ -15,14 +16,15 @@ interface Peer {
 }
 
 /** A TCP server; `serve` is not called for connections that close without a byte, as probes do. */
-async function peer(serve: (socket: Socket) => void, port = 0): Promise<Peer> {
+async function peer(serve: (socket: Socket) => void, port?: number): Promise<Peer> {
   const sockets = new Set<Socket>()
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket)).on('error', () => {})
     serve(socket)
-  }).listen(port, '127.0.0.1')
-  await once(server, 'listening')
+  })
+  // A reserved port: the kernel could give one of its own choice to another process once it is closed.
+  await once(server.listen(port ?? (await freePort()), '127.0.0.1'), 'listening')
   after(() => {
     server.close()
     for (const socket of sockets) socket.destroy()
@@ -170,7 +172,8 @@ describe('a TCP proxy', () => {
   it('gives up a target that does not accept the connection within connectTimeoutMs, and uses another', async (t) => {
     const peers = await Promise.all(['a', 'b'].map((name) => peer(named(name))))
     const { port, proxy } = await proxyTo(peers, {
-      connections: { connectTimeoutMs: 50 },
+      // For the other one, too.
+      connections: { connectTimeoutMs: 1000 },
       probe: { ...quickProbe, intervalMs: 3_600_000 },
     })
     const silent = Number(new URL(peers[0]?.url ?? '').port)

@@ -183,9 +183,9 @@ describe('requests to a server over HTTP/2', () => {
 
   it('are not bound by connectTimeoutMs once the connection is ready', async (t) => {
     const { pool, streams, respond } = await pair(t, { connectTimeoutMs: 200 })
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const request = send(pool)
     await until(() => streams.length === 1)
-    t.mock.timers.enable({ apis: ['setTimeout'] })
     t.mock.timers.tick(10_000)
     t.mock.timers.reset()
     await respond()
