@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after } from 'node:test'
+import { freePort } from './free-port.ts'
 
 const opened: Relay[] = []
 // At the root of every test file that imports this. Inside a hook it would run as soon as that hook ends.
@@ -27,7 +28,8 @@ export class Relay {
 
   static async open(target: number): Promise<Relay> {
     const server = createServer({ pauseOnConnect: true, noDelay: true })
-    server.listen(0, '127.0.0.1')
+    // Reserved while it refuses connections, too: the kernel could give a port of its own choice to another process.
+    server.listen(await freePort(), '127.0.0.1')
     await once(server, 'listening')
     return new Relay(server, target)
   }
