@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { launch } from '../../src/cli/up/child.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { until } from '../helpers/until.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -19,6 +20,7 @@ const clean = {
   LOG_LEVEL: 'info',
   SESSION_SECRET: randomBytes(32).toString('hex'),
   JWT_SECRET: randomBytes(32).toString('hex'),
+  ...patientEnv,
 }
 export type Env = Record<string, string | number | undefined>
 

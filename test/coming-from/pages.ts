@@ -7,6 +7,7 @@ import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { npm } from '../helpers/packed.ts'
 import { until } from '../helpers/until.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 // The files of docs/coming-from: blocks of code below a comment `<!-- types only: NAME, run by test/coming-from -->`.
 
@@ -91,7 +92,7 @@ export class Project {
   /** Starts a program and waits until it responds. */
   async start(file: string, env: Record<string, string | undefined> = {}): Promise<Running> {
     const port = await freePort()
-    const common = { PORT: port, SESSION_SECRET: secret, JWT_SECRET: secret, LOG_LEVEL: 'error' }
+    const common = { PORT: port, SESSION_SECRET: secret, JWT_SECRET: secret, LOG_LEVEL: 'error', ...patientEnv }
     const app = forkApp(file, { cwd: dirname(file), env: { ...common, ...env }, execArgv: [this.hooks] })
     const url = `http://127.0.0.1:${port}`
     const responds = (): Promise<true> => fetch(`${url}/unknown`).then(() => true)

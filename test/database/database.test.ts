@@ -9,7 +9,7 @@ import { errorResponses } from '../../src/instance/error-responses.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
 import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
-import { newDatabase, query } from './databases.ts'
+import { atGate, closeGate, newDatabase, query } from './databases.ts'
 
 let server: PostgresServer
 before(async () => {
@@ -170,6 +170,10 @@ test('translates database errors for clients', async () => {
   const prisma = client(server.url)
   const small = client(server.url, { connectionTimeoutMillis: 100 })
   const away = client(server.url.replace(/:\d+\//, ':1/'))
+  const whileClosed = async (work: () => Promise<unknown>): Promise<void> => {
+    const openGate = await closeGate(server)
+    await work().finally(openGate)
+  }
   const user = { email: 'x@example.com', name: 'x', passwordHash: '-' }
   const { id } = await prisma.user.create({ data: user })
   const product = { sku: 'x', name: 'x', priceCents: 1 }
@@ -199,18 +203,14 @@ test('translates database errors for clients', async () => {
       'FLEET_ERR_DATABASE_UNAVAILABLE',
       503,
       // Two of the three occupy the whole pool.
-      () => Promise.all([1, 2, 3].map(() => small.$queryRaw`SELECT pg_sleep(0.5)::text`)),
+      () => whileClosed(() => Promise.all([1, 2, 3].map(() => atGate(small)))),
     ],
     [
       'FLEET_ERR_DATABASE_UNAVAILABLE',
       503,
       () => client(server.url, { statement_timeout: 50 }).$queryRaw`SELECT pg_sleep(5)::text`,
     ],
-    [
-      'FLEET_ERR_DATABASE_UNAVAILABLE',
-      503,
-      () => client(server.url, { query_timeout: 50 }).$queryRaw`SELECT pg_sleep(0.3)::text`,
-    ],
+    ['FLEET_ERR_DATABASE_UNAVAILABLE', 503, () => whileClosed(() => atGate(client(server.url, { query_timeout: 50 })))],
     ['FLEET_ERR_DATABASE_UNAVAILABLE', 503, () => client(server.url.replace(server.password, 'guess')).user.count()],
   ]
   for (const [code, status, operation] of cases) {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
+import type { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import type { PostgresServer } from '../helpers/postgres.ts'
 
 export type Row = Record<string, unknown>
@@ -21,3 +22,14 @@ export async function newDatabase(server: PostgresServer): Promise<string> {
   await query(server.url, `CREATE DATABASE ${name}`)
   return server.url.replace(/\/postgres$/, `/${name}`)
 }
+
+/** Blocks `atGate()` until the returned function is called. */
+export async function closeGate({ url }: PostgresServer): Promise<() => Promise<void>> {
+  const keeper = new pg.Client({ connectionString: url })
+  await keeper.connect()
+  await keeper.query('SELECT pg_advisory_lock(1)')
+  return () => keeper.end()
+}
+// A transaction lock, not a session lock: a pool keeps its sessions, and the next gate would wait for their end.
+export const atGate = (prisma: PrismaClient): Promise<unknown> =>
+  prisma.$queryRaw`SELECT pg_advisory_xact_lock_shared(1)::text`

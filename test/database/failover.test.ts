@@ -6,7 +6,7 @@ import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { databaseError, pools, replicas } from '../../src/database/index.ts'
 import type { PostgresServer } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
-import { atEnd, type Cluster, promote, startCluster } from './cluster.ts'
+import { atEnd, type Cluster, caughtUp, promote, startCluster } from './cluster.ts'
 import { query } from './databases.ts'
 import { Load } from './load.ts'
 
@@ -66,6 +66,8 @@ test('after the primary dies and a replica is promoted, reads never stop, and wr
     await prisma.$executeRaw`INSERT INTO notes VALUES (${++written})`
   })
   await until(() => reads.done > 100 && writes.done > 20)
+  // A write is confirmed before a replica has it.
+  await caughtUp(primary, one)
 
   await primary.kill()
   await until(() => writes.failures.length > 0)

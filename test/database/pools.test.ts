@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify from 'fastify'
-import pg from 'pg'
 import { PrismaClient } from '../../src/app/generated/prisma/client.ts'
 import { database, databaseError, type PoolsOptions, pools, replicas } from '../../src/database/index.ts'
 import { errorResponses } from '../../src/instance/error-responses.ts'
@@ -12,6 +11,7 @@ import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
 import { Relay } from '../helpers/relay.ts'
 import { until } from '../helpers/until.ts'
 import { atEnd } from './cluster.ts'
+import { atGate, closeGate } from './databases.ts'
 
 let server: PostgresServer
 before(async () => {
@@ -30,17 +30,6 @@ async function open(options: PoolsOptions = {}, url: string = server.url) {
 const sleepFor = (prisma: PrismaClient, seconds: number): Promise<unknown> =>
   prisma.$queryRaw`SELECT pg_sleep(${seconds})::text`
 
-/** Blocks `atGate()` until the returned function is called. */
-async function closeGate(): Promise<() => Promise<unknown>> {
-  const keeper = new pg.Client({ connectionString: server.url })
-  await keeper.connect()
-  await keeper.query('SELECT pg_advisory_lock(1)')
-  return () => keeper.end()
-}
-// A transaction lock, not a session lock: a pool keeps its sessions, and the next gate would wait for their end.
-const atGate = (prisma: PrismaClient): Promise<unknown> =>
-  prisma.$queryRaw`SELECT pg_advisory_xact_lock_shared(1)::text`
-
 async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
   return Promise.resolve(work).then(
     () => 'none',
@@ -48,10 +37,14 @@ async function codeOf(work: PromiseLike<unknown>): Promise<string | undefined> {
   )
 }
 
+/** Waits until the pool has a connection: on a busy machine it may open none in time. */
+const connected = (prisma: PrismaClient): Promise<unknown> =>
+  until(async () => (await codeOf(sleepFor(prisma, 0))) === 'none', { what: 'a connection' })
+
 describe('a bounded pool', () => {
   it('limits connections and waiting queries, and rejects further ones at once', async () => {
     const { pool, prisma } = await open({ max: 2, maxWaiting: 3, connectTimeoutMs: 20_000 })
-    const openGate = await closeGate()
+    const openGate = await closeGate(server)
     const work = Promise.all(Array.from({ length: 9 }, () => codeOf(atGate(prisma))))
     await until(() => pool.states[0]?.refused === 4 && pool.states[0].busy === 2)
     assert.deepEqual(pool.states, [{ name: 'primary', max: 2, busy: 2, idle: 0, waiting: 3, refused: 4 }])
@@ -65,11 +58,14 @@ describe('a bounded pool', () => {
     const url = `${server.url}?connection_limit=1&pool_timeout=1&connect_timeout=5&statement_timeout=400`
     const { pool, prisma } = await open({ max: 5, connectTimeoutMs: 60_000, statementTimeoutMs: 60_000 }, url)
     assert.equal(pool.states[0]?.max, 1)
+    await connected(prisma)
     // The server cancels it.
     assert.equal(await codeOf(sleepFor(prisma, 600)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
-    const openGate = await closeGate()
-    const { prisma: single } = await open({}, `${server.url}?connection_limit=1&pool_timeout=1`)
+    const openGate = await closeGate(server)
+    const { pool: small, prisma: single } = await open({}, `${server.url}?connection_limit=1&pool_timeout=1`)
+    await connected(single)
     const first = codeOf(atGate(single))
+    await until(() => small.states[0]?.busy === 1)
     assert.equal(await codeOf(sleepFor(single, 0)), 'FLEET_ERR_DATABASE_BUSY')
     await openGate()
     assert.equal(await first, 'none')
@@ -83,7 +79,7 @@ describe('a bounded pool', () => {
   it('responds with 503 and Retry-After, also for a transaction', async () => {
     const { pool, prisma } = await open({ max: 1, maxWaiting: 0, connectTimeoutMs: 20_000 })
     // A Prisma query starts when it is awaited.
-    const openGate = await closeGate()
+    const openGate = await closeGate(server)
     const long = Promise.all([atGate(prisma)])
     await until(() => pool.states[0]?.busy === 1)
     const app = Fastify()
@@ -104,20 +100,20 @@ describe('a bounded pool', () => {
   it('cancels a statement that runs too long or whose server hangs', async () => {
     const relay = await Relay.open(server.port)
     const { prisma } = await open(
-      { statementTimeoutMs: 500 },
+      { statementTimeoutMs: 500, connectTimeoutMs: 20_000 },
       server.url.replace(`:${server.port}/`, `:${relay.port}/`),
     )
     assert.equal(await codeOf(sleepFor(prisma, 30)), 'FLEET_ERR_DATABASE_UNAVAILABLE')
-    await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
+    await connected(prisma)
     relay.silence()
     assert.equal(await codeOf(prisma.$queryRaw`SELECT 1 AS n`), 'FLEET_ERR_DATABASE_UNAVAILABLE')
     await relay.restore()
-    await until(async () => (await codeOf(prisma.$queryRaw`SELECT 1 AS n`)) === 'none')
+    await connected(prisma)
   })
 
   it('is reported in /metrics by name', async () => {
     const replica = await startPostgres({ replicaOf: server })
-    const pool = await pools({ max: 3 })
+    const pool = await pools({ max: 3, connectTimeoutMs: 20_000 })
     const connect = (url: string, name?: string): PrismaClient =>
       new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
     const prisma = connect(server.url).$extends(replicas({ connect, urls: [replica.url], probeIntervalMs: 100 }))

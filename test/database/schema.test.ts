@@ -24,7 +24,7 @@ before(async () => {
   await migrate({ url: `${primary.url}?schema=shop&connection_limit=3`, directory })
   replica = await startPostgres({ replicaOf: primary })
   await caughtUp(primary, replica)
-  pool = await pools({ max: 3 })
+  pool = await pools({ max: 3, connectTimeoutMs: 20_000 })
   atEnd(() => pool.close())
 })
 

@@ -25,7 +25,8 @@ export const secret = 'a secret of the shop that is long enough for anybody'
 /** One instance of an application that writes in one request and reads in the next, with bounded pools. */
 export async function shop(options: ShopOptions): Promise<FastifyInstance> {
   const { primary, replicas: urls, session: place, store, anonymous, ownWrites, ...routing } = options
-  const pool = await pools({ max: 5 })
+  // A busy machine must not look like a full pool.
+  const pool = await pools({ max: 5, connectTimeoutMs: 20_000 })
   const connect = (url: string, name?: string): PrismaClient =>
     new PrismaClient({ adapter: new PrismaPg(pool.open(url, name)) })
   const prisma = connect(primary).$extends(replicas({ connect, urls, ...routing }))

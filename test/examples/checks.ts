@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import WebSocket from 'ws'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { until } from '../helpers/until.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 import { kubernetes } from './kubernetes-pod.ts'
 import { prismaReplicas } from './prisma-replicas.ts'
 import { cookieOf, post } from './requests.ts'
@@ -138,7 +139,7 @@ const jobQueue = async (a: string, b: string, { apps }: Started): Promise<void> 
 
 const secret = 'a secret for tests of more than 32 bytes'
 /** Variables of every instance. */
-export const common: Env = { SESSION_SECRET: secret, JWT_SECRET: secret }
+export const common: Env = { SESSION_SECRET: secret, JWT_SECRET: secret, ...patientEnv }
 
 /** By name of the folder; the longest first, because some run at the same time. */
 export const checks: Readonly<Record<string, Example>> = {

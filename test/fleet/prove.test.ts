@@ -5,6 +5,7 @@ import type { Report } from '../../src/cli/smoke/report.ts'
 import type { FleetReport } from '../../src/cli/up/local-fleet.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
@@ -22,7 +23,7 @@ describe('the reference application under fleet up', () => {
   let report: FleetReport
 
   before(async () => {
-    const env = { FLEET_PORT: await freePort(), FLEET_BASE_PORT: await freePort(3) }
+    const env = { FLEET_PORT: await freePort(), FLEET_BASE_PORT: await freePort(3), ...patientEnv }
     up = forkApp(main, { args: ['up', '--json'], env })
     const [line] = await up.waitFor(/^\{.*\}\n/m, 120_000)
     report = JSON.parse(line)

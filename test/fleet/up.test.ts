@@ -13,6 +13,7 @@ import { startLoad } from '../helpers/load.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const program = fileURLToPath(new URL('fixtures/app.ts', import.meta.url))
@@ -26,7 +27,10 @@ interface Up {
 
 async function up(args: string[], env: Record<string, string | number> = {}): Promise<Up> {
   const ports = { FLEET_PORT: await freePort(), FLEET_BASE_PORT: await freePort(3) }
-  const process = forkApp(main, { args: ['up', ...args, '--install', '--json'], env: { ...ports, ...env } })
+  const process = forkApp(main, {
+    args: ['up', ...args, '--install', '--json'],
+    env: { ...ports, ...patientEnv, ...env },
+  })
   const [line] = await process.waitFor(/^\{.*\}\n/m, 120_000)
   const report: FleetReport = JSON.parse(line)
   const pids = [report.front, ...report.instances, ...report.servers].map(({ pid }) => pid as number)

@@ -5,6 +5,7 @@ import { startUpstreams } from '../edge/upstream.ts'
 import { writeMmdb } from '../geo/mmdb-writer.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 /** What a block of code that needs more than Node.js is given, and what is asserted of it. */
 export interface Check {
@@ -29,7 +30,7 @@ function shared<T>(start: () => Promise<T>): () => Promise<T> {
   }
 }
 
-const redis = shared(async () => ({ REDIS_URL: (await startRedis()).url }))
+const redis = shared(async () => ({ REDIS_URL: (await startRedis()).url, ...patientEnv }))
 
 const postgres = shared(async () => {
   const primary = await startPostgres()

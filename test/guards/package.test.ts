@@ -8,6 +8,7 @@ import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { npm, packed } from '../helpers/packed.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { patientEnv } from '../state/redis/patience.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -257,6 +258,6 @@ describe('the packed package', () => {
   it('runs the README’s example with Redis, where two processes share the session', async (t) => {
     const redis = await startRedis()
     t.after(() => redis.stop())
-    assert.deepEqual(await visits({ REDIS_URL: redis.url }, 2), [1, 2])
+    assert.deepEqual(await visits({ REDIS_URL: redis.url, ...patientEnv }, 2), [1, 2])
   })
 })

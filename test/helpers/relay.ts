@@ -28,7 +28,7 @@ export class Relay {
 
   static async open(target: number): Promise<Relay> {
     const server = createServer({ pauseOnConnect: true, noDelay: true })
-    // Reserved while it refuses, too: the kernel could give a port of its own choice to another process.
+    // Reserved while it refuses connections, too: the kernel could give a port of its own choice to another process.
     server.listen(await freePort(), '127.0.0.1')
     await once(server, 'listening')
     return new Relay(server, target)

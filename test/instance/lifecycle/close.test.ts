@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { describe, it, type TestContext } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
@@ -29,7 +28,7 @@ async function start(t: TestContext, given: object = {}): Promise<{ app: Fastify
 
 describe('app.close()', () => {
   it('serves requests during the drain delay, with Connection: close and X-Fleet-Draining', async (t) => {
-    const { app, port, go } = await start(t, { drainDelayMs: 300 })
+    const { app, port, go } = await start(t, { drainDelayMs: 2_000 })
     const closed = app.close()
     await until(() => app.fleet.state === 'draining')
     const response = await open(port, get('/'))
@@ -215,31 +214,29 @@ describe('app.close()', () => {
 })
 
 describe('a drain of routes without the hooks of the plugin', () => {
-  const slow = async (scope: FastifyInstance): Promise<void> => {
-    scope.get('/', async () => 'hello')
-    scope.get('/slow', async () => {
-      await delay(1_000)
-      return 'slow'
-    })
-  }
-  const places: Record<string, (app: FastifyInstance) => Promise<void>> = {
-    'registered before it': async (app) => {
-      await app.register(slow)
+  type Routes = (scope: FastifyInstance) => Promise<void>
+  const places: Record<string, (app: FastifyInstance, routes: Routes) => Promise<void>> = {
+    'registered before it': async (app, routes) => {
+      await app.register(routes)
       await app.register(lifecycle, options)
     },
-    'outside of its scope': async (app) => {
+    'outside of its scope': async (app, routes) => {
       await app.register(async (scope) => void (await scope.register(lifecycle, options)))
-      await app.register(slow)
+      await app.register(routes)
     },
   }
   for (const [place, register] of Object.entries(places)) {
     it(`completes requests to routes ${place}`, async () => {
       const app = Fastify()
-      await register(app)
+      const { promise, resolve } = Promise.withResolvers<string>()
+      await register(app, async (scope) => {
+        scope.get('/', async () => 'hello')
+        scope.get('/pending', () => promise)
+      })
       const port = await listen(app)
       const kept = await open(port, get('/'))
       await until(() => kept.received().includes('hello'))
-      const request = await open(port, get('/slow'))
+      const request = await open(port, get('/pending'))
       // A response on a later connection proves that the request has arrived.
       const later = await open(port, get('/'))
       await until(() => later.received().includes('hello'))
@@ -247,8 +244,9 @@ describe('a drain of routes without the hooks of the plugin', () => {
       await until(() => !app.server.listening)
       kept.write(get('/'))
       await until(() => /connection: close/i.test(kept.received()), { what: 'Connection: close' })
+      resolve('at last')
       await closed
-      assert.match(request.received(), /^HTTP\/1.1 200 .*connection: close.*slow$/is)
+      assert.match(request.received(), /^HTTP\/1.1 200 .*connection: close.*at last$/is)
     })
   }
 })
