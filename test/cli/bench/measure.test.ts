@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { measure } from '../../../src/cli/bench/measure.ts'
 import type { Connection, Target, TargetResponse } from '../../../src/cli/target.ts'
-import { response } from '../fleet-test/stand-ins.ts'
+import { requestClock, response } from '../fleet-test/stand-ins.ts'
 
 /** A target whose nth response, from 0, the test decides. */
 function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Partial<TargetResponse>>) {
@@ -18,16 +18,9 @@ function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Part
   return { target: { url: 'http://front', connect } as unknown as Target, asked, connections: () => [open, closed] }
 }
 
-/** A clock that each request moves by a millisecond. */
-function countingClock(t: TestContext): () => void {
-  let now = 0
-  t.mock.method(performance, 'now', () => now)
-  return () => void now++
-}
-
 describe('a measurement', () => {
   it('has the rate and the latencies of successful responses, the failures, and the same for each instance', async (t) => {
-    const next = countingClock(t)
+    const next = requestClock(t, 1)
     const { target, asked, connections } = targetOf((n) => {
       next()
       const instanceId = n % 2 === 0 ? 'api-10' : 'api-2'
@@ -50,7 +43,7 @@ describe('a measurement', () => {
   })
 
   it('names errors of the transport, and an instance that is unknown', async (t) => {
-    const next = countingClock(t)
+    const next = requestClock(t, 1)
     const { target } = targetOf((n) => {
       next()
       return n === 1 ? { status: 0, error: 'ECONNRESET' } : { status: 204 }
