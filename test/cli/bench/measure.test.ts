@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { measure } from '../../../src/cli/bench/measure.ts'
 import type { Connection, Target, TargetResponse } from '../../../src/cli/target.ts'
 import { requestClock, response } from '../fleet-test/stand-ins.ts'
@@ -56,11 +57,17 @@ describe('a measurement', () => {
   it('with a rate sends as many requests, and measures each from the time when it was due', async (t) => {
     // The time to the next request is then its mean.
     t.mock.method(Math, 'random', () => 1 - 1 / Math.E)
+    // Each look at the clock takes a millisecond, so that a timer that is early or late does not count.
+    let now = 0
+    t.mock.method(performance, 'now', () => ++now)
     const { target } = targetOf(() => ({}))
     const options = { path: '/', connections: 20, seconds: 0.2, warmUpSeconds: 0, rate: 100 }
     const { requests, failed } = await measure(target, options, () => {})
     assert.deepEqual([requests, failed], [20, 0])
-    const slow = targetOf(() => new Promise((resolve) => setTimeout(resolve, 400, {})))
+    const slow = targetOf(async () => {
+      for (const end = now + 400; performance.now() < end; ) await sleep(1)
+      return {}
+    })
     const late = await measure(slow.target, { ...options, connections: 1 }, () => {})
     assert.deepEqual([late.requests, late.errors, slow.asked.length], [20, { 'no connection was free': 19 }, 1])
     assert.ok(late.max >= 400 && late.max < 60_000, String(late.max))
