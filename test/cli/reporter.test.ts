@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { Reporter } from '../../src/cli/reporter.ts'
+import { mockLimits } from '../helpers/clock.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 
@@ -24,6 +25,7 @@ async function dashboardOf(
 const text = 'x'.repeat(600)
 
 test('posts events in order, to the first dashboard that accepts them', async (t) => {
+  mockLimits(t)
   const off = await dashboardOf(t, 404)
   const on = await dashboardOf(t, 202)
   const reporter = new Reporter({ dashboards: () => [off.url, on.url], token: 'token' })
@@ -52,6 +54,7 @@ test('posts nothing without a token, and does not fail without a dashboard', asy
 })
 
 test('posts an event once a dashboard responds again, such as that of the only instance, which was killed', async (t) => {
+  mockLimits(t)
   const port = await freePort()
   let tries = 0
   const dashboards = () => {
@@ -68,6 +71,7 @@ test('posts an event once a dashboard responds again, such as that of the only i
 })
 
 test('tries three dashboards, and the one that accepted the last event first', async (t) => {
+  mockLimits(t)
   const off = await Promise.all([503, 503, 503].map((status) => dashboardOf(t, status)))
   const [on, second] = [await dashboardOf(t, 202), await dashboardOf(t, 202)]
   const urls = [...off.slice(0, 2), on, off[2] as (typeof off)[number], second].map(({ url }) => url)

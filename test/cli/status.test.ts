@@ -30,7 +30,7 @@ test('shows instances, totals, Redis and checks of a fleet with Redis, and that 
   }
   const said = await until(async () => {
     const now = await runCommand(status, url, '--token', token)
-    return /^shop: 2 of 2/.test(now.stdout) && / up /.test(now.stdout) ? now : undefined
+    return /^shop: 2 of 2 .*\nRedis: up, /.test(now.stdout) ? now : undefined
   })
   assert.equal(said.code, 0, said.stderr)
   assert.match(said.stdout, /^shop: 2 of 2 instances serving, [\d.]+ requests\/s, p95 [\d.]+ ms\n/)

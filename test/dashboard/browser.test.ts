@@ -108,7 +108,7 @@ describe('the dashboard in Chromium', { skip: missing }, () => {
     await pause.click()
     assert.equal(await pause.getAttribute('aria-pressed'), 'true')
     // A refresh that started before the click may still finish.
-    await page.waitForLoadState('networkidle')
+    await page.evaluate('running')
     let refreshes = 0
     page.on('request', () => refreshes++)
     await page.clock.runFor(10_000)

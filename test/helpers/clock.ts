@@ -11,6 +11,19 @@ export function mockTimers(t: TestContext): void {
   })
 }
 
+/**
+ * Mocks the clock of request limits until the test ends: `setTimeout` except that of `node:timers/promises`, and
+ * `AbortSignal.timeout`. Only `t.mock.timers.tick()` moves it on, so a machine that suspends this process exceeds no limit.
+ */
+export function mockLimits(t: TestContext): void {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  t.mock.method(AbortSignal, 'timeout', (ms: number): AbortSignal => {
+    const limit = new AbortController()
+    setTimeout(() => limit.abort(new DOMException('the time is over', 'TimeoutError')), ms)
+    return limit.signal
+  })
+}
+
 /** Time and timers that only a test moves on. */
 export interface Clock {
   tick(ms: number): void

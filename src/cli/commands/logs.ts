@@ -31,6 +31,8 @@ document with \`name\` and \`record\` (of pino) or \`text\`. Other ways to run a
     const level = values['log-level'] === undefined ? undefined : logLevel(values['log-level'])
     const filter = { level, request: values.request }
     const reader = new LogReader(chosenFile())
+    // Before it prints: a signal that follows the first line ends it in order.
+    const ending = values.follow ? untilSignal() : undefined
     const print = printer(out, filter)
     const select = (text: string): Entry | undefined => {
       const entry = entryOf(text)
@@ -43,8 +45,8 @@ document with \`name\` and \`record\` (of pino) or \`text\`. Other ways to run a
       if (entry && count > 0 && last.push(entry) > 2 * count) last.splice(0, count)
     }
     for (const entry of last.slice(-count || last.length)) print(entry)
-    if (!values.follow) return 0
-    for await (const text of reader.follow(untilSignal())) {
+    if (!ending) return 0
+    for await (const text of reader.follow(ending)) {
       const entry = select(text)
       if (entry) print(entry)
     }

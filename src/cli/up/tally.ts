@@ -2,8 +2,8 @@ import { Operators } from '../operators.ts'
 import { plural } from '../output.ts'
 import { member, Target } from '../target.ts'
 
-/** An instance that does not respond must not delay its drain for longer, ms. */
-const askTimeoutMs = 500
+/** An instance that does not respond must not delay its drain for longer, ms. On a busy machine one may take a second. */
+const askTimeoutMs = 2_000
 
 /** What a fleet did, for the summary at the end. Each instance is asked for its requests right before it drains. */
 export class Tally {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { measure } from '../../../src/cli/bench/measure.ts'
 import type { Connection, Target, TargetResponse } from '../../../src/cli/target.ts'
-import { response } from '../fleet-test/stand-ins.ts'
+import { requestClock, response } from '../fleet-test/stand-ins.ts'
 
 /** A target whose nth response, from 0, the test decides. */
 function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Partial<TargetResponse>>) {
@@ -18,16 +19,9 @@ function targetOf(respond: (n: number) => Partial<TargetResponse> | Promise<Part
   return { target: { url: 'http://front', connect } as unknown as Target, asked, connections: () => [open, closed] }
 }
 
-/** A clock that each request moves by a millisecond. */
-function countingClock(t: TestContext): () => void {
-  let now = 0
-  t.mock.method(performance, 'now', () => now)
-  return () => void now++
-}
-
 describe('a measurement', () => {
   it('has the rate and the latencies of successful responses, the failures, and the same for each instance', async (t) => {
-    const next = countingClock(t)
+    const next = requestClock(t, 1)
     const { target, asked, connections } = targetOf((n) => {
       next()
       const instanceId = n % 2 === 0 ? 'api-10' : 'api-2'
@@ -50,7 +44,7 @@ describe('a measurement', () => {
   })
 
   it('names errors of the transport, and an instance that is unknown', async (t) => {
-    const next = countingClock(t)
+    const next = requestClock(t, 1)
     const { target } = targetOf((n) => {
       next()
       return n === 1 ? { status: 0, error: 'ECONNRESET' } : { status: 204 }
@@ -63,11 +57,17 @@ describe('a measurement', () => {
   it('with a rate sends as many requests, and measures each from the time when it was due', async (t) => {
     // The time to the next request is then its mean.
     t.mock.method(Math, 'random', () => 1 - 1 / Math.E)
+    // Each look at the clock takes a millisecond, so that a timer that is early or late does not count.
+    let now = 0
+    t.mock.method(performance, 'now', () => ++now)
     const { target } = targetOf(() => ({}))
     const options = { path: '/', connections: 20, seconds: 0.2, warmUpSeconds: 0, rate: 100 }
     const { requests, failed } = await measure(target, options, () => {})
     assert.deepEqual([requests, failed], [20, 0])
-    const slow = targetOf(() => new Promise((resolve) => setTimeout(resolve, 400, {})))
+    const slow = targetOf(async () => {
+      for (const end = now + 400; performance.now() < end; ) await sleep(1)
+      return {}
+    })
     const late = await measure(slow.target, { ...options, connections: 1 }, () => {})
     assert.deepEqual([late.requests, late.errors, slow.asked.length], [20, { 'no connection was free': 19 }, 1])
     assert.ok(late.max >= 400 && late.max < 60_000, String(late.max))

@@ -38,11 +38,14 @@ describe('run', () => {
     await assert.rejects(perform({ do: 'run', argv: ['/no/such/program'], timeoutMs: 1_000 }, none), /ENOENT/)
   })
 
-  it('ends the program and its children after the time', async () => {
+  it('ends the program and its children after the time', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const to = join(temporaryFolder('to'), 'pid')
     const slow = shell(`sleep 600 & echo $! > ${to}; wait`, 2_000)
-    await assert.rejects(perform(slow, none), /took longer than 2 s/)
-    const pid = Number(readFileSync(to, 'utf8'))
+    const ended = assert.rejects(perform(slow, none), /took longer than 2 s/)
+    const pid = await until(() => Number(readFileSync(to, 'utf8')), { what: 'its child' })
+    t.mock.timers.tick(2_000)
+    await ended
     await until(() => !isAlive(pid), { what: 'its end' })
   })
 

@@ -10,6 +10,7 @@ import { ask } from '../../../src/cli/deploy/haproxy-api.ts'
 import { readStatus } from '../../../src/cli/deploy/instance-status.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { startListening } from '../../edge/listening.ts'
+import { mockLimits } from '../../helpers/clock.ts'
 import { runCommand } from '../commands.ts'
 import { startInstance } from './stand-ins.ts'
 
@@ -17,6 +18,7 @@ const token = 'a token of at least thirty-two bytes'
 
 /** The operators' paths of all instances, on one port, with the token of the environment. */
 async function operatorsOf(t: TestContext): Promise<{ port: number; events: Record<string, unknown>[] }> {
+  mockLimits(t)
   process.env.FLEET_ADMIN_TOKEN = token
   t.after(() => void delete process.env.FLEET_ADMIN_TOKEN)
   const events: Record<string, unknown>[] = []

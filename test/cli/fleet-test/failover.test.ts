@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import type { Operators } from '../../../src/cli/operators.ts'
 import { failover } from '../../../src/cli/smoke/failover.ts'
-import { context, peer, recorder, response, target } from './stand-ins.ts'
+import { context, peer, recorder, requestClock, response, target } from './stand-ins.ts'
 
 interface Fleet {
   /** The instances in rotation of the front. */
@@ -13,17 +13,17 @@ interface Fleet {
   respond?(instanceId: string): object
 }
 
-/** Runs the check on a clock that is ten times as fast. */
+/** Runs the check on a clock that each request moves by 50 ms. */
 async function run(
   t: TestContext,
   fleet: Fleet,
   timeoutMs = 30_000,
   states = { a: 'serving', b: 'serving' },
 ): Promise<string[]> {
-  const now = performance.now.bind(performance)
-  t.mock.method(performance, 'now', () => now() * 10)
+  const tick = requestClock(t, 50)
   let turn = 0
   const front = target((path) => {
+    tick()
     assert.equal(path, '/health')
     const instanceId = fleet.rotation[turn++ % fleet.rotation.length] ?? ''
     return fleet.respond?.(instanceId) ?? { instanceId }

@@ -12,7 +12,7 @@ import { createProxy } from '../../../src/edge/http/server.ts'
 import { type App, forkApp } from '../../helpers/fork-app.ts'
 import { runCommand } from '../commands.ts'
 import { assertSchema } from './schema.ts'
-import { context, inTurn, recorder, target } from './stand-ins.ts'
+import { context, inTurn, recorder, requestClock, target } from './stand-ins.ts'
 
 const folder = temporaryFolder('kill')
 
@@ -26,14 +26,14 @@ async function fleet(t: TestContext, ids: readonly string[]): Promise<{ front: s
   return { front: await proxy.listen({ port: 0, host: '127.0.0.1' }), apps }
 }
 
-/** Runs the check on a clock that is ten times as fast; the command takes `b` out, after its first requests failed. */
+/** Runs the check on a clock that each request moves by 10 ms; the command takes `b` out, after its first requests failed. */
 async function run(t: TestContext, failures: number, options: { maxErrorRate?: number; command?: string } = {}) {
   const flag = join(folder, `${failures}-${Math.random()}`)
-  const now = performance.now.bind(performance)
-  t.mock.method(performance, 'now', () => now() * 10)
+  const tick = requestClock(t, 10)
   let turn = 0
   let left = failures
   const front = target(() => {
+    tick()
     const instanceId = turn++ % 2 === 0 ? 'a' : 'b'
     if (instanceId === 'a' || !existsSync(flag)) return { instanceId }
     return left-- > 0 ? { status: 0, error: 'ECONNRESET' } : { instanceId: 'a' }
@@ -97,17 +97,20 @@ describe('fleet test --kill', () => {
   it('fails when requests still fail when the time is over', async (t) => {
     const { said } = await run(t, Number.POSITIVE_INFINITY)
     assert.equal(said[1], 'fail requests still fail 5.0 s later')
-    assert.match(said[2] ?? '', /^fail \d+ of \d+ requests failed, the last \d\.\d s after it began: \d+ × ECONNRESET$/)
+    assert.match(
+      said[2] ?? '',
+      /^fail \d+ of \d+ requests failed, the last \d+\.\d s after it began: \d+ × ECONNRESET$/,
+    )
     assert.equal(said[3], '→ let the front repeat safe requests on another instance, or pass --max-error-rate')
   })
 
   it('counts failures before the command apart, and mentions an instance that is back', async (t) => {
-    const now = performance.now.bind(performance)
-    t.mock.method(performance, 'now', () => now() * 10)
+    const tick = requestClock(t, 10)
     const { results, said, list } = recorder()
     const flag = join(folder, 'back')
     let turn = 0
     const front = target(() => {
+      tick()
       if (turn++ === 5) return { status: 503 }
       const isOut = existsSync(flag) && list.length === 0
       return { instanceId: turn % 2 === 0 || isOut ? 'a' : 'b' }

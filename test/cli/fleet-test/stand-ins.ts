@@ -1,3 +1,4 @@
+import type { TestContext } from 'node:test'
 import type { CheckContext } from '../../../src/cli/smoke/context.ts'
 import { type CheckResult, type CheckResults, resultsOf } from '../../../src/cli/smoke/report.ts'
 import type { Connection, Target, TargetRequest, TargetResponse } from '../../../src/cli/target.ts'
@@ -29,6 +30,18 @@ export function target(handler: Handler, url = 'http://front'): Target {
   }
   const request: Target['request'] = (path, request) => connect().request(path, request)
   return { url, connect, request } as Target
+}
+
+/**
+ * A clock that stands still except when the returned function is called, which moves it by `ms`. If each request calls it, a
+ * machine that suspends this process looks like no pause of the fleet.
+ */
+export function requestClock(t: TestContext, ms: number): () => void {
+  let now = 0
+  t.mock.method(performance, 'now', () => now)
+  return () => {
+    now += ms
+  }
 }
 
 /** Cycles through the instances `a`, `b`, … */

@@ -17,8 +17,8 @@ process.on('SIGTERM', () => process.exit(0))
 const worker = (version: number): string => `
 import { Redis } from 'ioredis'
 const redis = new Redis(process.env.REDIS_URL)
-console.log('version ${version}', await redis.ping(), process.env.INSTANCE_ID, process.env.FLEET_ADMIN_PORT)
 process.on('SIGTERM', () => console.log('stopped') || process.exit(0))
+console.log('version ${version}', await redis.ping(), process.env.INSTANCE_ID, process.env.FLEET_ADMIN_PORT)
 `
 
 describe('fleet up --with NAME=FILE', () => {
@@ -96,11 +96,17 @@ describe('fleet up --with NAME=FILE', () => {
     const onOutput = (_name: string, text: string): void => {
       output += text
     }
-    const slow = `process.on('SIGTERM', () => setTimeout(() => process.exit(), 300)); setInterval(() => {}, 1e6)`
-    const { process } = extra(t, `${slow}; console.log('ready')`, { shutdownTimeoutMs: 0, onOutput })
-    process.start()
+    const slow = `process.on('SIGTERM', () => console.log('asked')); process.on('SIGHUP', () => process.exit())`
+    const text = `${slow}; setInterval(() => {}, 1e6); console.log('ready')`
+    const { process: worker } = extra(t, text, { shutdownTimeoutMs: 0, onOutput })
+    worker.start()
     await until(() => output === 'ready\n')
-    assert.equal(await process.stop(), true)
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const stopped = worker.stop()
+    await until(() => output === 'ready\nasked\n')
+    t.mock.timers.tick(1_999)
+    process.kill(worker.pid as number, 'SIGHUP')
+    assert.equal(await stopped, true)
   })
 
   it('are started again once more after a change during a restart, and not before the start or after the end', async (t) => {

@@ -24,12 +24,14 @@ function programs(t: TestContext, scripts: Readonly<Record<string, string>>): st
   return folder
 }
 
+// The two seconds for the program are those of a clock that only a test moves, so a busy machine does not exceed them.
 describe('fleet up --open', () => {
   for (const [platform, opener] of [
     ['linux', 'xdg-open'],
     ['darwin', 'open'],
   ] as const) {
     it(`opens the link with ${opener}, and does not show it in the arguments`, async (t) => {
+      t.mock.timers.enable({ apis: ['setTimeout'] })
       const folder = programs(t, { [opener]: '#!/bin/sh\necho "$@" > "$0.given"\n' })
       assert.equal(await openInBrowser(link, platform), undefined)
       const given = readFileSync(join(folder, `${opener}.given`), 'utf8').trim()
@@ -41,6 +43,7 @@ describe('fleet up --open', () => {
   }
 
   it('opens the link by the shell of Windows, whose first argument is a title', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const folder = programs(t, { cmd: '#!/bin/sh\necho "$@" > "$0.given"\n' })
     assert.equal(await openInBrowser(link, 'win32'), undefined)
     assert.match(readFileSync(join(folder, 'cmd.given'), 'utf8'), /^\/c start "" file:\/\/\S+dashboard\.html\n$/)
@@ -65,6 +68,7 @@ describe('fleet up --open', () => {
   })
 
   it('says why there is no browser', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const folder = programs(t, {})
     assert.equal(await openInBrowser(link, 'linux'), 'xdg-open is not installed')
     assert.equal(existsSync(join(folder, 'xdg-open.given')), false)

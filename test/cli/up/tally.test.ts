@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Tally } from '../../../src/cli/up/tally.ts'
 import { startListening } from '../../edge/listening.ts'
+import { mockLimits } from '../../helpers/clock.ts'
 import { until } from '../../helpers/until.ts'
 import { fleetUp, listens, project } from './apps.ts'
 
@@ -18,10 +19,10 @@ app.get('/bad', async () => { throw new Error('bad') })
 process.on('SIGUSR2', () => process.exit(0))
 ${listens}`
 
-/** An instance that reports these totals to operators with the token `secret`, or does not respond. */
-function instance(totals: object | undefined): Promise<number> {
+/** An instance that reports these totals to operators with the token `secret`, or calls back and does not respond. */
+function instance(totals: object | (() => void)): Promise<number> {
   const server = createServer(({ url, headers }, response) => {
-    if (totals === undefined) return
+    if (typeof totals === 'function') return totals()
     const isKnown = url === '/api/v1/load-balancer/metrics' && headers.authorization === 'Bearer secret'
     response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json', connection: 'close' })
     response.end(JSON.stringify({ instance: { totals } }))
@@ -30,9 +31,10 @@ function instance(totals: object | undefined): Promise<number> {
 }
 
 describe('the summary of fleet up', () => {
-  it('adds up what the instances report, and counts those that do not', async () => {
+  it('adds up what the instances report, and counts those that do not', async (t) => {
+    mockLimits(t)
     const tally = new Tally()
-    const ask = async (totals: object | undefined, token = 'secret'): Promise<string> => {
+    const ask = async (totals: object | (() => void), token = 'secret'): Promise<string> => {
       await tally.ask(`http://127.0.0.1:${await instance(totals)}`, token)
       return String(tally)
     }
@@ -47,7 +49,13 @@ describe('the summary of fleet up', () => {
     assert.equal(await ask({ requests: 9, errors: 2 }), missing('1 instance'))
     assert.equal(await ask({ requests: 9 }), missing('2 instances'))
     assert.equal(await ask({ errors: 9 }), missing('3 instances'))
-    assert.equal(await ask(undefined), missing('4 instances'), 'it does not respond in half a second')
+    let isAsked = false
+    const silent = ask(() => {
+      isAsked = true
+    })
+    await until(() => isAsked)
+    t.mock.timers.tick(2_000)
+    assert.equal(await silent, missing('4 instances'), 'it does not respond in two seconds')
     assert.match(await ask({ requests: 1, errors: 1 }), /^served 10 requests, 3 failed/)
   })
 

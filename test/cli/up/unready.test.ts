@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { TargetResponse } from '../../../src/cli/target.ts'
 import { whyUnready } from '../../../src/cli/up/unready.ts'
 import { freePort } from '../../helpers/free-port.ts'
+import { until } from '../../helpers/until.ts'
 import { within } from '../../helpers/within.ts'
 import { fleetUp, listens, project, withPlugin } from './apps.ts'
 
@@ -66,9 +69,14 @@ describe('fleet up tells why an app never becomes ready', { concurrency: 2 }, ()
     test(`an app that ${what}: says so while it waits`, {
       skip: process.platform !== 'linux' && 'needs /proc',
     }, async () => {
-      const up = await fleetUp(project({ 'app.ts': app }), alone)
-      await up.waitFor(/starting 1 × app\.ts/)
-      await within(3_000, 'the reason', () => says.test(up.stderr), [up.pid])
+      const tells = "process.getBuiltinModule('node:fs').writeFileSync('listens', String(process.pid))\n"
+      const folder = project({ 'app.ts': app + tells })
+      const up = await fleetUp(folder, alone)
+      // Until then it is still starting, which takes long on a busy machine.
+      const pid = await until(() => Number(readFileSync(join(folder, 'listens'), 'utf8')), {
+        what: 'the app to listen',
+      })
+      await within(3_000, 'the reason', () => says.test(up.stderr), [up.pid, pid])
       await up.kill('SIGTERM')
       assert.match(up.stderr, /stopped before it was ready/)
     })
