@@ -19,7 +19,7 @@ async function create(url?: string): Promise<FastifyInstance> {
     lifecycle: { signals: false },
     session: { secret, cookie: { secure: false } },
     jwt: false,
-    redis: url ? { url, ...patient, commandTimeoutMs: 500 } : { client: null },
+    redis: url ? { url, ...patient } : { client: null },
   })
   return app
 }

@@ -47,7 +47,7 @@ describe('Cluster', () => {
   const instance = (options: Parameters<typeof start>[1]): Promise<FastifyInstance> =>
     start({ cluster: cluster.nodes }, options)
 
-  tokensContract('Cluster', (options) => instance({ ...options, listen: false }))
+  tokensContract('Cluster', (options, name) => instance({ ...options, name, listen: false }))
   locksContract('Cluster', (listen = true) => instance({ listen, name: `locks${++fleets}` }))
 
   test('a fleet shares its state', async () => {

@@ -65,7 +65,7 @@ export interface RedisSentinel {
 
 /**
  * A primary with two replicas, one of which takes over when two of three sentinels have heard nothing of the primary for
- * a second: as long as a server on a busy machine may have to wait for its turn.
+ * three seconds: longer than a server on a busy machine may have to wait for its turn.
  */
 export async function startSentinel(): Promise<RedisSentinel> {
   const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] })
@@ -86,7 +86,7 @@ export async function startSentinel(): Promise<RedisSentinel> {
         `port ${port}`,
         'bind 127.0.0.1',
         `sentinel monitor fleet 127.0.0.1 ${primary.port} 2`,
-        'sentinel down-after-milliseconds fleet 1000',
+        'sentinel down-after-milliseconds fleet 3000',
         'sentinel failover-timeout fleet 3000',
       ].join('\n'),
     )
@@ -97,7 +97,9 @@ export async function startSentinel(): Promise<RedisSentinel> {
     client.on('error', () => {})
     const knows = async (): Promise<boolean> => {
       const facts = String(await client.call('SENTINEL', 'MASTER', 'fleet'))
-      return facts.includes('num-slaves,2') && facts.includes('num-other-sentinels,2')
+      const known = String(await client.call('SENTINEL', 'REPLICAS', 'fleet'))
+      // A replica can be promoted once the sentinel has read this from it.
+      return facts.includes('num-other-sentinels,2') && known.match(/master-link-status,ok/g)?.length === 2
     }
     await until(knows, { what: 'sentinels that know each other and the replicas' })
     client.disconnect()

@@ -173,7 +173,7 @@ describe('a boot waits for its subscriptions', () => {
     const { url } = await startRedis()
     const before = async (app: FastifyInstance): Promise<void> => {
       await listen(app, 'earlier')
-      await pause(700)(app)
+      await pause(300)(app)
     }
     assert.deepEqual(await boot({ url }, before), { isLive: true, log: '' })
   })

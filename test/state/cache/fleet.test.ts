@@ -15,7 +15,8 @@ import { patient, patientApp } from '../redis/patience.ts'
 import { cacheContract, gate } from './contract.ts'
 import type { Order } from './worker.fixture.ts'
 
-const leaseMs = 3_000
+// A load is repeated when its process, or Redis, is suspended for two thirds of this.
+const leaseMs = 5_000
 
 const long = 60_000
 const apps: FastifyInstance[] = []
@@ -209,7 +210,7 @@ describe('processes', () => {
 
   test('renews the lease during a long load', async () => {
     const [slow, other] = workers
-    slow.send({ key: 'slow', callers: 1, loadMs: 4_500 } satisfies Order)
+    slow.send({ key: 'slow', callers: 1, loadMs: 1.3 * leaseMs } satisfies Order)
     await until(async () => (await redis.client.get('loads of slow')) === '1')
     other.send({ key: 'slow', callers: 1, loadMs: 0 } satisfies Order)
     assert.deepEqual((await until(() => responses(other, 'slow'))).values, ['load 1'])

@@ -92,7 +92,7 @@ describe('what readers get', () => {
 
   test('has no instances if one only wrote what it did until it stopped', async () => {
     const store = new MemoryHistoryStore()
-    const start = Date.now() - (Date.now() % minuteMs) - minuteMs
+    const start = startOf(Date.now(), minuteMs) - minuteMs
     await store.add({ ...write, start, counts: counts({ r: 3 }) })
     for (const range of ['15m', '24h'] as const) {
       const { points } = await pointsOf(store, start + 2 * minuteMs, range, 0)

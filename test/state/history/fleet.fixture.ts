@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import { fleet } from '../../../src/fleet.ts'
 
 const app = Fastify()
-await app.register(fleet, { name: 'shop', registry: { leaseMs: 1_500 }, health: { checks: { intervalMs: 500 } } })
+await app.register(fleet, { name: 'shop', redis: { commandTimeoutMs: 2_000 }, health: { checks: { intervalMs: 500 } } })
 app.get('/items/:id', async (request, reply) => {
   const { id } = request.params as { id: string }
   if (id === 'missing') return reply.code(404).send({})

@@ -94,6 +94,8 @@ test('events that Redis rejected are sent after the next step, and writes are co
 })
 
 test('an instance writes its last counts before the event of its end, because it would count as back after that', async (t) => {
+  // No step ends meanwhile.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
   const { app } = await start(t)
   await turn()
   await app.inject('/items/1')
@@ -107,6 +109,7 @@ test('an instance writes its last counts before the event of its end, because it
     order.push(event.kind)
     return record.call(this, event)
   })
+  t.mock.timers.reset()
   await app.close()
   assert.deepEqual(order, ['draining', 'counts of 1 request', 'stopped'])
 })

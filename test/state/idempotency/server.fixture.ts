@@ -7,7 +7,7 @@ import { patient, patientApp } from '../redis/patience.ts'
 /** The handler counts its calls in Redis. The first call never responds. */
 const app = Fastify(patientApp)
 await app.register(redis, patient)
-await app.register(idempotency, { lockMs: 3_000 })
+await app.register(idempotency, { lockMs: 5_000 })
 app.post('/orders', { config: { idempotency: true } }, async () => {
   const calls = await (app.redis as Redis).incr('calls')
   if (calls === 1) await new Promise(() => undefined)

@@ -25,13 +25,20 @@ async function stored(app: FastifyInstance): Promise<unknown> {
 export const code = (expected: FleetErrorCode) => (error: unknown) =>
   error instanceof FleetError && error.code === expected
 
+/** Starts an instance of the fleet with this name, or of one that all tests share. */
+type Build = (options?: JwtOptions, name?: string) => Promise<FastifyInstance>
+
+let fleets = 0
+/** For tests that look at everything stored: keys of other tests may expire meanwhile. */
+const newFleet = (): string => `tokens-${fleets++}`
+
 /** The contract of `app.tokens`, for every store. */
-export function contract(engine: string, build: (options?: JwtOptions) => Promise<FastifyInstance>): void {
+export function contract(engine: string, build: Build): void {
   describe(`tokens in ${engine}`, () => {
     const apps: FastifyInstance[] = []
     after(() => Promise.all(apps.map((app) => app.close())))
-    const start = async (options?: JwtOptions): Promise<FastifyInstance> => {
-      const app = await build(options)
+    const start: Build = async (options, name) => {
+      const app = await build(options, name)
       app.get('/me', { preHandler: app.authenticate }, (request) => request.user)
       apps.push(app)
       return app
@@ -271,7 +278,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('rejects a revocation of anything that is not a token of this fleet with 401, and stores nothing', async () => {
-      const app = await start()
+      const app = await start({}, newFleet())
       const { accessToken, refreshToken } = await app.tokens.issue('ann')
       const { jti, sub } = await app.tokens.verify(accessToken)
       const [head, body, signature = ''] = accessToken.split('.')
@@ -312,7 +319,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('stores nothing for a session that does not exist, or a token that has expired', async () => {
-      const app = await start()
+      const app = await start({}, newFleet())
       const before = await stored(app)
       const iat = Math.floor(Date.now() / 1000) - 3600
       const expired = (more: object): string => {
@@ -328,7 +335,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('stores a repeated revocation once', async () => {
-      const app = await start()
+      const app = await start({}, newFleet())
       const { accessToken, refreshToken } = await app.tokens.issue('ann')
       const { sub, sid } = await app.tokens.verify(accessToken)
       await app.tokens.revoke(accessToken)
@@ -350,7 +357,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('rejects ids that are not short text', async () => {
-      const app = await start()
+      const app = await start({}, newFleet())
       const before = await stored(app)
       for (const id of ['', 'a b', 'x'.repeat(129), '\u00e9', undefined, 7, {}, ['x']])
         await assert.rejects(app.tokens.revokeId(id as never), code('FLEET_ERR_OPTION_INVALID'))
@@ -360,7 +367,7 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('rejects claims that would make a token too large to be verified, and stores nothing', async () => {
-      const app = await start()
+      const app = await start({}, newFleet())
       const before = await stored(app)
       await assert.rejects(app.tokens.issue('ann', { x: 'y'.repeat(5000) }), code('FLEET_ERR_OPTION_INVALID'))
       assert.deepEqual(await stored(app), before)
@@ -383,11 +390,12 @@ export function contract(engine: string, build: (options?: JwtOptions) => Promis
     })
 
     test('refreshes a session without an issuer, unless an issuer is configured', async () => {
-      const kept = await start()
+      const fleet = newFleet()
+      const kept = await start({}, fleet)
       const { sub, sid, iat } = await kept.tokens.verify((await kept.tokens.issue('ann')).accessToken)
       const options = { algorithm: 'HS256', keyid: kidOf(secret), header: { alg: 'HS256', typ: 'rt+jwt' } } as const
       const old = jsonwebtoken.sign({ sub, sid, gen: 0, iat, exp: iat + 600 }, secret, options)
-      const strict = await start({ issuer: kept.fleet.name })
+      const strict = await start({ issuer: kept.fleet.name }, fleet)
       await assert.rejects(strict.tokens.refresh(old), code('FLEET_ERR_TOKEN_INVALID'))
       const unknown = jsonwebtoken.sign({ sub, sid: 'of-another-fleet', gen: 0, iat, exp: iat + 600 }, secret, options)
       const before = await stored(kept)

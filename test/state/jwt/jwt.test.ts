@@ -11,11 +11,11 @@ import { RedisTokenStore } from '../../../src/state/jwt/redis-store.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis/index.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
-import { patientApp, within } from '../redis/patience.ts'
+import { patient, patientApp, within } from '../redis/patience.ts'
 import { apps, build, forge, now, part, rsa } from './app.ts'
 import { code, contract, secret } from './contract.ts'
 
-contract('memory', (options) => build(null, options))
+contract('memory', (options, name) => build(null, options, name))
 
 describe('attacks', () => {
   let app: FastifyInstance
@@ -158,7 +158,7 @@ describe('with Redis', () => {
     server = await startRedis()
   })
 
-  contract('Redis', (options) => build(server.url, options))
+  contract('Redis', (options, name) => build(server.url, options, name))
 
   /** Two instances of a separate fleet. */
   const pair = async (options: JwtOptions = {}): Promise<[FastifyInstance, FastifyInstance]> => {
@@ -272,7 +272,7 @@ describe('with Redis', () => {
       const app = Fastify(patientApp)
       apps.push(app)
       await app.register(identity, { name: 'bare' })
-      await app.register(redis, { url: server.url })
+      await app.register(redis, { url: server.url, ...patient })
       await app.register(jwt)
       return app
     }

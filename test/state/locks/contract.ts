@@ -85,11 +85,11 @@ export function contract(engine: string, start: (listen?: boolean) => Promise<Fa
     test('renews a lock for longer than its ttlMs', async () => {
       const { fleet } = await start()
       const since = performance.now()
-      const held = fleet.lock('a', (_, signal) => until(() => signal.aborted || performance.now() - since > 2500), {
-        ttlMs: 2000,
+      const held = fleet.lock('a', (_, signal) => until(() => signal.aborted || performance.now() - since > 4500), {
+        ttlMs: 4000,
       })
       await assert.rejects(
-        fleet.lock('a', () => 1, { waitMs: 2200 }),
+        fleet.lock('a', () => 1, { waitMs: 4200 }),
         code('FLEET_ERR_LOCK_BUSY'),
       )
       await held

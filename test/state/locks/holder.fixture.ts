@@ -30,7 +30,11 @@ if (process.env.WHAT === 'leader')
     return hold(signal)
   })
 else
-  await app.fleet.lock('shared', (token, signal) => {
-    console.log(`held ${token}`)
-    return hold(signal)
-  })
+  await app.fleet.lock(
+    'shared',
+    (token, signal) => {
+      console.log(`held ${token}`)
+      return hold(signal)
+    },
+    { waitMs: 600_000 },
+  )

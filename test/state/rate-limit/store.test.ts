@@ -67,12 +67,13 @@ function limitsContract(name: string, open: () => LimitStore): void {
 
     test('admits a rejected client after `resetMs`', async () => {
       const key = newKey()
+      // Before the requests: their replies may come late.
+      const start = performance.now()
       // Concurrently, so that all fall into one window on a busy machine too.
       const both = [limits.take(key, 200, 1, true), limits.take(key, 200, 1, true)]
       const [, { count: rejected, resetMs }] = (await Promise.all(both)) as [LimitState, LimitState]
       assert.equal(rejected, 2)
       assert.ok(resetMs > 0 && resetMs <= 220, `${resetMs}`)
-      const start = performance.now()
       // Further requests do not postpone it.
       await until(async () => (await count(key, 200, 1)) === 1)
       assert.ok(performance.now() - start >= resetMs - 20)
@@ -81,8 +82,10 @@ function limitsContract(name: string, open: () => LimitStore): void {
     test('admits no more in any window, wherever it begins', async () => {
       const [key, windowMs, max] = [newKey(), 200, 20]
       const admitted: { sent: number; received: number }[] = []
-      const end = performance.now() + 5 * windowMs
-      while (performance.now() < end) {
+      const start = performance.now()
+      // Five windows, or more if this process or Redis was suspended meanwhile.
+      const isOver = (passedMs: number): boolean => passedMs > (admitted.length < 2 * max ? 60_000 : 5 * windowMs)
+      while (!isOver(performance.now() - start)) {
         const sent = performance.now()
         const n = await count(key, windowMs, max)
         if (n <= max) admitted.push({ sent, received: performance.now() })

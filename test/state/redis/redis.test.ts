@@ -234,10 +234,10 @@ describe('while Redis is unavailable', () => {
 
   test('degrades the instance while Redis is full, and reports that with its own error code', async () => {
     const server = await startRedis()
-    const app = Fastify()
+    const app = Fastify(patientApp)
     apps.push(app)
     await app.register(health, { checks: { intervalMs: 100, fall: 1, rise: 1 } })
-    await app.register(redis, { url: server.url })
+    await app.register(redis, { url: server.url, ...patient })
     await app.listen({ host: '127.0.0.1', port: 0 })
     await until(() => app.health.status === 'healthy')
     const client = app.redis as Redis
@@ -258,7 +258,7 @@ describe('while Redis is unavailable', () => {
     const app = Fastify(patientApp)
     apps.push(app)
     await app.register(health, { checks: { intervalMs: 3_600_000 } })
-    await app.register(redis, { url: server.url, ...patient, commandTimeoutMs: 300 })
+    await app.register(redis, { url: server.url, ...patient, commandTimeoutMs: 1000 })
     await app.ready()
     const client = app.redis as Redis
     const healthy = (): Promise<unknown> => until(() => app.health.reports.redis?.status === 'up')

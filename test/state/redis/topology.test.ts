@@ -13,13 +13,15 @@ import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { Browser } from '../session/browser.ts'
 
+/** Longer than a server on a busy machine may have to wait for its turn. A command to a dead node of a Cluster takes as long. */
+const patience = { connectTimeoutMs: 5000, commandTimeoutMs: 3000 }
 const apps: FastifyInstance[] = []
 after(() => Promise.all(apps.map((app) => app.close())))
 
 async function build(where: RedisOptions): Promise<FastifyInstance> {
   const app = Fastify()
   apps.push(app)
-  await app.register(redis, { connectTimeoutMs: 5000, ...where })
+  await app.register(redis, { ...patience, ...where })
   await app.register(broadcast, { heartbeatMs: 500 })
   await app.register(session, { secret: 'a secret of more than thirty-two bytes' })
   app.get('/', async ({ session }) => {
@@ -60,7 +62,7 @@ describe('Cluster', () => {
     const started = await Promise.all(
       Array.from({ length: count }, async () => {
         const bus = await freePort()
-        const args = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '1000']
+        const args = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '5000']
         return { bus, server: await startRedis({ args: [...args, '--cluster-require-full-coverage', 'no'] }) }
       }),
     )
@@ -127,7 +129,7 @@ describe('Sentinel', () => {
       `port ${port}`,
       'bind 127.0.0.1',
       `sentinel monitor shop 127.0.0.1 ${primary.port} 1`,
-      'sentinel down-after-milliseconds shop 500',
+      'sentinel down-after-milliseconds shop 3000',
       'sentinel failover-timeout shop 2000',
     ]
     writeFileSync(file, `${monitor.join('\n')}\n`)

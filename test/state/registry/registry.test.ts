@@ -158,7 +158,7 @@ describe('with Redis', () => {
     })
     await until(() => ids(a) === 'a,victim')
     await child.kill('SIGKILL')
-    await within(leaseMs, 'gone', () => ids(a) === 'a')
+    await within(leaseMs, 'gone', () => ids(a) === 'a', [server.pid])
   })
 
   test('a suspended process is removed and comes back by itself', async () => {
@@ -211,10 +211,10 @@ describe('with Redis', () => {
 
   test('lists the later of two processes with one id, logs both, and lists the other when the id is free', async () => {
     const name = `fleet${++fleets}`
-    const [a, old] = await fleet(['a', 'twin'], { leaseMs: 1500, identity: { color: 'old' } }, name)
+    const [a, old] = await fleet(['a', 'twin'], { identity: { color: 'old' } }, name)
     assert.ok(a && old)
     await settle([a, old], 'a,twin')
-    const [late] = await fleet(['twin'], { leaseMs: 1500, identity: { color: 'late' } }, name)
+    const [late] = await fleet(['twin'], { identity: { color: 'late' } }, name)
     assert.ok(late)
     const colour = (): string | undefined => a.fleet.peers().find(({ id }) => id === 'twin')?.color
     await until(() => old.fleet.facts.registry === 'displaced')
