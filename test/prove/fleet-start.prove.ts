@@ -5,7 +5,6 @@ import { repeat } from '../helpers/repeat.ts'
 import { sendRequest, Traffic } from '../helpers/traffic.ts'
 import { until } from '../helpers/until.ts'
 import { fleetCommand, type Group, logged, Release, startGroup } from '../host/group.ts'
-import { patientEnv } from '../state/redis/patience.ts'
 import { Visitor } from './fixtures/visitor.ts'
 import { proveInParts } from './parts.ts'
 import { prove } from './prove.ts'
@@ -120,7 +119,7 @@ prove(
   async (proof) => {
     const redis = await startRedis()
     const release = new Release()
-    const env = { REDIS_URL: redis.url, SESSION_SECRET: 'the secret of the visits in this proof only', ...patientEnv }
+    const env = { REDIS_URL: redis.url, SESSION_SECRET: 'the secret of the visits in this proof only' }
     const build = (version: string): void =>
       release.write(`import { serve } from ${JSON.stringify(visits)}\nawait serve(${JSON.stringify(version)})\n`)
     const start = (): Promise<Group> => startGroup(release, workers, env)

@@ -4,7 +4,6 @@ import { Redis } from 'ioredis'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { until } from '../helpers/until.ts'
-import { patientEnv } from '../state/redis/patience.ts'
 import type { Held } from './fixtures/everything.ts'
 import { type Proof, prove } from './prove.ts'
 import { redisFigures } from './redis-figures.ts'
@@ -112,7 +111,7 @@ const body = async (proof: Proof): Promise<void> => {
   const client = new Redis(redis.port)
   proof.t.after(() => client.disconnect())
   const secret = proof.seed.toString().padStart(40, 's')
-  const env = { REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, TTL_MS: ttlMs, ...patientEnv }
+  const env = { REDIS_URL: redis.url, SESSION_SECRET: secret, JWT_SECRET: secret, TTL_MS: ttlMs }
   const instances = await Promise.all([serve(env), serve(env)])
   const front = await serve({ UPSTREAMS: instances.map(({ url }) => url).join(), TTL_MS: ttlMs })
   const servers = { 'instance 1': instances[0], 'instance 2': instances[1], 'load balancer': front }
