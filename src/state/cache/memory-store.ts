@@ -22,17 +22,28 @@ export interface MemoryCacheLimits {
   readonly maxBytes: number
 }
 
+/** An entry in the list of all, from the oldest to the newest. */
+interface Place {
+  readonly key: string
+  readonly entry: CacheEntry
+  older: Place | undefined
+  newer: Place | undefined
+}
+
 /**
  * Values in the memory of one process, bounded by count and by size. SIEVE decides the evictions (Zhang et al., NSDI 2024):
  * a hand walks from the oldest entry to the newest, skips each entry once if it was read since the last visit, and evicts
- * the first one that was not. A hit costs one flag, where LRU would reorder its list. A `Map` iterator serves as the hand:
- * it survives insertions and deletions, and entries keep their position.
+ * the first one that was not. A hit costs one flag, where LRU would reorder its list. A kept iterator of a `Map` cannot serve as
+ * the hand: V8 keeps every entry that was deleted since the iterator moved last.
  */
 export class MemoryCacheStore {
   readonly #limits: MemoryCacheLimits
-  readonly #entries = new Map<string, CacheEntry>()
+  readonly #places = new Map<string, Place>()
   readonly #tags = new Map<string, Set<string>>()
-  #hand = this.#entries.entries()
+  #oldest: Place | undefined
+  #newest: Place | undefined
+  /** Where the next eviction begins. Undefined at the end of the list: then at the next entry that is added, else at the oldest. */
+  #hand: Place | undefined
   #bytes = 0
 
   constructor(limits: MemoryCacheLimits) {
@@ -40,7 +51,7 @@ export class MemoryCacheStore {
   }
 
   get size(): number {
-    return this.#entries.size
+    return this.#places.size
   }
 
   get bytes(): number {
@@ -48,15 +59,15 @@ export class MemoryCacheStore {
   }
 
   get(key: string): CacheEntry | undefined {
-    return this.#entries.get(key)
+    return this.#places.get(key)?.entry
   }
 
   set(key: string, entry: CacheEntry): void {
     this.delete(key)
     if (this.#limits.maxItems === 0 || entry.bytes > this.#limits.maxBytes) return
-    while (this.#entries.size >= this.#limits.maxItems || this.#bytes + entry.bytes > this.#limits.maxBytes)
+    while (this.#places.size >= this.#limits.maxItems || this.#bytes + entry.bytes > this.#limits.maxBytes)
       this.#evict()
-    this.#entries.set(key, entry)
+    this.#append({ key, entry, older: this.#newest, newer: undefined })
     this.#bytes += entry.bytes
     for (const tag of entry.tags) {
       const keys = this.#tags.get(tag)
@@ -66,9 +77,10 @@ export class MemoryCacheStore {
   }
 
   delete(key: string): void {
-    const entry = this.#entries.get(key)
-    if (!entry) return
-    this.#entries.delete(key)
+    const place = this.#places.get(key)
+    if (!place) return
+    this.#remove(place)
+    const { entry } = place
     this.#bytes -= entry.bytes
     for (const tag of entry.tags) {
       const keys = this.#tags.get(tag)
@@ -83,21 +95,38 @@ export class MemoryCacheStore {
   /** Marks every value as stale. */
   expireAll(): void {
     const now = performance.now()
-    for (const entry of this.#entries.values()) {
+    for (const { entry } of this.#places.values()) {
       entry.expiresAt = Math.min(entry.expiresAt, now)
       entry.freshUntil = Math.min(entry.freshUntil, now)
     }
   }
 
+  #append(place: Place): void {
+    this.#places.set(place.key, place)
+    if (place.older) place.older.newer = place
+    else this.#oldest = place
+    this.#newest = place
+    this.#hand ??= place
+  }
+
+  #remove(place: Place): void {
+    const { key, older, newer } = place
+    this.#places.delete(key)
+    if (older) older.newer = newer
+    else this.#oldest = newer
+    if (newer) newer.older = older
+    else this.#newest = older
+    if (this.#hand === place) this.#hand = newer
+  }
+
   #evict(): void {
-    for (;;) {
-      const { done, value } = this.#hand.next()
-      if (done) this.#hand = this.#entries.entries()
-      else if (value[1].visited) value[1].visited = false
-      else {
-        this.delete(value[0])
-        return
-      }
+    let place = this.#hand ?? this.#oldest
+    while (place?.entry.visited) {
+      place.entry.visited = false
+      place = place.newer ?? this.#oldest
     }
+    if (!place) return
+    this.#hand = place
+    this.delete(place.key)
   }
 }

@@ -52,7 +52,8 @@ export class Peers {
   /** Ids that the reading of all entries has found so far; undefined once it is complete. */
   #found: Set<string> | undefined
   #generation = 0
-  #rotation: Iterator<string> = this.#known.keys()
+  /** Number of peers that `sample()` has returned. */
+  #sampled = 0
   #sweepAt = 0
 
   /**
@@ -181,13 +182,11 @@ export class Peers {
 
   /** The next `count` ids in rotation: all of a small fleet each time, all of a large one after some rounds. */
   sample(count: number): string[] {
-    const ids: string[] = []
-    while (ids.length < Math.min(count, this.#known.size)) {
-      const { value, done } = this.#rotation.next()
-      if (done) this.#rotation = this.#known.keys()
-      else ids.push(value)
-    }
-    return ids
+    const ids = [...this.#known.keys()]
+    const from = this.#sampled % Math.max(1, ids.length)
+    const sample = [...ids.slice(from), ...ids.slice(0, from)].slice(0, count)
+    this.#sampled += sample.length
+    return sample
   }
 
   /** All instances, sorted by id. */

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { type CacheEntry, MemoryCacheStore, usable } from '../../../src/state/cache/memory-store.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage: () => void = runInNewContext('gc')
 
 const entry = (options: { bytes?: number; tags?: string[]; forMs?: number } = {}): CacheEntry => {
   const expiresAt = performance.now() + (options.forMs ?? 60_000)
@@ -106,4 +112,31 @@ test('expireAll makes fresh entries stale as of now', () => {
   const [a, b] = [local.get('a'), local.get('b')] as [CacheEntry, CacheEntry]
   assert.ok(a.freshUntil <= performance.now())
   assert.deepEqual([usable(a, 0), usable(a, 1_000), usable(b, 900), usable(b, 60_000)], [false, true, false, true])
+})
+
+describe('memory', () => {
+  test('is free again once values are replaced, deleted or evicted', async () => {
+    const local = store(100)
+    const values: WeakRef<object>[] = []
+    const set = (key: string): void => {
+      const one = entry()
+      values.push(new WeakRef(one))
+      local.set(key, one)
+    }
+    const alive = async (): Promise<number> => {
+      // A WeakRef keeps its value until the end of the turn.
+      await nextTurn()
+      collectGarbage()
+      return values.filter((value) => value.deref()).length
+    }
+    // More often than V8 rebuilds the table of a map.
+    for (let i = 0; i < 5_000; i++) {
+      set(`replaced ${i % 10}`)
+      set(`deleted ${i}`)
+      local.delete(`deleted ${i}`)
+    }
+    assert.equal(await alive(), 10)
+    for (let i = 0; i < 200; i++) set(`evicted ${i}`)
+    assert.equal(await alive(), 100)
+  })
 })
