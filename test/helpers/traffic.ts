@@ -205,10 +205,9 @@ export class Traffic {
     const others = this.failed.filter((failure) => !allowed.has(failure))
     assert.deepEqual(others.slice(0, 20).map(describe), [], `${others.length} of ${this.requests} requests failed`)
     for (const kill of kills) {
-      for (const [client, at] of Map.groupBy(lost, (failure) => failure.client)) {
-        const during = at.filter((failure) => overlaps(failure, [kill]))
-        assert.ok(during.length <= 2, `client ${client} lost in one kill: ${during.map(describe).join('; ')}`)
-      }
+      const at = lost.filter((failure) => overlaps(failure, [kill]))
+      for (const [client, own] of Map.groupBy(at, (failure) => failure.client))
+        assert.ok(own.length <= 2, `client ${client} lost more than two in one kill: ${own.map(describe).join('; ')}`)
     }
     const executed = executions(ledger, this.#name)
     const again = [...executed].filter(([, count]) => count > 1)

@@ -79,8 +79,8 @@ export class MemoryCacheStore {
   delete(key: string): void {
     const place = this.#places.get(key)
     if (!place) return
-    this.#remove(place)
     const { entry } = place
+    this.#remove(place)
     this.#bytes -= entry.bytes
     for (const tag of entry.tags) {
       const keys = this.#tags.get(tag)
