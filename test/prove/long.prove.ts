@@ -30,6 +30,14 @@ interface Server {
   held(): Promise<Held>
 }
 
+interface Traffic {
+  readonly visitors: readonly Visitor[]
+  readonly failures: readonly string[]
+  /** Fixes the pace of now. @returns the time between two visits of a visitor, ms */
+  steady(): number
+  stop(): Promise<void>
+}
+
 async function serve(env: Record<string, string | number>): Promise<Server> {
   const app = forkApp(program, { env, ipc: true, execArgv: ['--expose-gc'] })
   const [, url = ''] = await app.waitFor(/url (\S+)/)
@@ -45,24 +53,54 @@ async function serve(env: Record<string, string | number>): Promise<Server> {
   }
 }
 
-/** Visitors, each with a pause after a visit that lasts as long as the visit: half of what the fleet can serve. */
-function traffic(url: string, visitors: number): { visitors: Visitor[]; failures: string[]; stop(): Promise<void> } {
-  const all = Array.from({ length: visitors }, () => new Visitor(url))
+/**
+ * Visitors at about half of what the fleet can serve: after a visit each pauses for as long as the visit took. From `steady()` on each
+ * visit begins a fixed time after the one before, because what a fleet holds follows its load, and the load must not follow the machine.
+ */
+function traffic(url: string, count: number): Traffic {
+  const visitors = Array.from({ length: count }, () => new Visitor(url))
   const failures: string[] = []
   let running = true
-  const loops = all.map(async (visitor) => {
+  let visits = 0
+  let visitMs = 0
+  let everyMs: number | undefined
+  const loops = visitors.map(async (visitor) => {
     while (running) {
       const began = performance.now()
       await visitor.visit().catch((error: Error) => void failures.push(error.message))
-      await sleep(performance.now() - began)
+      const took = performance.now() - began
+      visits++
+      visitMs += took
+      await sleep(everyMs === undefined ? took : Math.max(0, everyMs - took))
     }
     await visitor.close()
   })
-  const stop = async (): Promise<void> => {
-    running = false
-    await Promise.all(loops)
+  return {
+    visitors,
+    failures,
+    steady() {
+      everyMs = (2 * visitMs) / visits
+      return everyMs
+    },
+    async stop() {
+      running = false
+      await Promise.all(loops)
+    },
   }
-  return { visitors: all, failures, stop }
+}
+
+/**
+ * What the fleet keeps itself, whatever clients do: its registry, a key of history for every step and minute of a day, a fencing token
+ * for two hours after its lock, and the log of revocations for a month after its last entry.
+ */
+const fleetKeys = /^fleet:(registry|history|lock|cron|jwt-revoked)\b/
+
+/** The number of keys that clients left behind. */
+async function clientKeys(client: Redis): Promise<number> {
+  // A scan may name a key twice.
+  const found = new Set<string>()
+  for await (const keys of client.scanStream({ count: 1000 })) for (const key of keys as string[]) found.add(key)
+  return [...found].filter((key) => !fleetKeys.test(key)).length
 }
 
 async function withoutExpiry(client: Redis): Promise<string[]> {
@@ -119,7 +157,7 @@ const body = async (proof: Proof): Promise<void> => {
     const all: Record<string, number> = {}
     for (const [name, server] of Object.entries(servers) as [string, Server][])
       for (const [figure, value] of Object.entries(await server.held())) all[`${name} ${figure}`] = value
-    const { keys, memory } = await redisFigures(client)
+    const [keys, { memory }] = [await clientKeys(client), await redisFigures(client)]
     return { ...all, 'Redis keys': keys, 'Redis memory': memory }
   }
   const [idle, before] = [await figures(), await withoutExpiry(client)]
@@ -130,8 +168,11 @@ const body = async (proof: Proof): Promise<void> => {
   // and tokens must hold their 10,000 entries.
   const warmUpMs = Math.max(3 * ttlMs, (minutes * 60_000) / 3)
   const samples = new Samples()
-  const end = performance.now() + minutes * 60_000
-  const begin = Math.min(performance.now() + warmUpMs, end - 2000)
+  const started = performance.now()
+  const end = started + minutes * 60_000
+  const begin = Math.min(started + warmUpMs, end - 2000)
+  await sleep((begin - started) / 2)
+  proof.note(`each visitor begins a visit every ${load.steady().toFixed(1)} ms`)
   while (performance.now() < end && load.failures.length === 0) {
     await sleep(proof.pick(500, 5000))
     if (performance.now() > begin) samples.add(await figures())
