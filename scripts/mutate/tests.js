@@ -62,8 +62,10 @@ function closeness(test, file, distance = Number.POSITIVE_INFINITY) {
   const folder = wordsOf(dirname(file)).length
   const isOfFolder = folder > 0 && shared >= folder
   const isNear = isOfFolder && (shared > folder || distance < Number.POSITIVE_INFINITY)
+  // A folder within a module may have no tests of its own: those of the module that reach it are its tests.
+  const isOfModule = shared > 1 && shared === wordsOf(dirname(test)).length && distance < Number.POSITIVE_INFINITY
   // A test may start the source as a program of its own.
-  const group = isNear ? near : distance <= farthest ? near + 1 : isOfFolder ? near + 2 : undefined
+  const group = isNear ? near : distance <= farthest ? near + 1 : isOfFolder || isOfModule ? near + 2 : undefined
   // All of its name is more than a part of it.
   return { group, shared: shared === own.length ? shared + 0.5 : shared, distance }
 }
