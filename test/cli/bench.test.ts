@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
 import type { BenchReport } from '../../src/cli/bench/measure.ts'
 import command from '../../src/cli/commands/bench.ts'
+import { startListening } from '../edge/listening.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { runCommand } from './commands.ts'
 import { type SmallFleet, type SmallFleetOptions, smallFleet } from './small-fleet.ts'
@@ -39,15 +42,17 @@ describe('fleet bench', () => {
     assert.ok(Math.abs(report.rate - report.requests / report.seconds) < report.rate / 50, String(report.rate))
   })
 
-  it('lists the failures and exits with 1', async (t) => {
+  it('lists the failures, says that it was busy itself, and exits with 1', async (t) => {
+    t.mock.method(performance, 'eventLoopUtilization', () => ({ idle: 0, active: 1, utilization: 0.9 }))
     const fleet = await fleetFor(t, {
       extend: (app) => {
         let turn = 0
         app.get('/odd', async (_request, reply) => reply.code(turn++ % 2 === 0 ? 200 : 500).send({}))
       },
     })
-    const { code, stdout } = await runCommand(command, fleet.front, '--path', '/odd', ...short)
+    const { code, stdout, stderr } = await runCommand(command, fleet.front, '--path', '/odd', ...short)
     assert.equal(code, 1)
+    assert.match(stderr, /this process was busy 90 % of the time/)
     assert.match(stdout, /failed {2}\d+ × 500/)
     assert.match(stdout, /^all +\d+/m)
   })
@@ -74,6 +79,10 @@ describe('fleet bench', () => {
     const unreachable = await runCommand(command, `http://127.0.0.1:${await freePort()}`, ...short)
     assert.equal(unreachable.code, 2)
     assert.match(unreachable.stderr, /FLEET_ERR_UNREACHABLE/)
+    const slow = createServer((_request, response) => setTimeout(() => response.end(), 1_000))
+    const url = `http://127.0.0.1:${await startListening(slow)}`
+    const late = await runCommand(command, url, '--timeout', '50', ...short)
+    assert.deepEqual([late.code, /FLEET_ERR_UNREACHABLE/.test(late.stderr)], [2, true], late.stderr)
     for (const wrong of [[], ['a', 'b'], ['http://x', '--rate', '0'], ['http://x', '--path', 'y'], ['ftp://x']]) {
       const { code, stderr } = await runCommand(command, ...wrong)
       assert.equal(code, 2)

@@ -65,6 +65,16 @@ describe('the limits of options', () => {
       }
     })
 
+  it('are exceeded by one more, and a path has visible characters of ASCII only', async () => {
+    for (const args of [
+      ...['100.1', '101', '999', '0.0000001'].map((value) => ['--max-error-rate', value]),
+      ...['/a b', '/\u00e9', '/a\n'].map((value) => ['--path', value]),
+    ]) {
+      const { code, stderr } = await runCommand(fleetTest, nowhere, ...args)
+      assert.deepEqual([code, stderr.includes(`FLEET_ERR_USAGE`)], [2, true], args.join(' '))
+    }
+  })
+
   it('are allowed', async () => {
     for (const args of [
       ...['1', '10000'].map((value) => ['--requests', value, '--instances', value]),

@@ -72,6 +72,10 @@ describe('fleet logs', () => {
       [[], all],
       [['-n', '2'], all.slice(-2)],
       [['--lines', '0'], []],
+      [
+        ['-n', '2', 'app-1', 'app-2', 'worker'],
+        ['worker job', 'app-1-df85 broken'],
+      ],
       [['app-1'], ['app-1-0947 request', 'app-1-df85 broken']],
       [
         ['app-1-0947', 'worker'],
@@ -121,6 +125,23 @@ describe('fleet logs', () => {
         { name: 'app-1-df85', record: { level: 50, time: at, pid: 1, hostname: 'h', reqId: 'r1', msg: 'broken' } },
       ],
     )
+  })
+
+  test('follows until nobody reads its output', async (t) => {
+    const before = process.cwd()
+    t.after(() => process.chdir(before))
+    inProject()
+    const listeners = process.stdout.listenerCount('error')
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+    const others = signals.map((signal) => process.listeners(signal))
+    const following = runCommand(logs, '--follow', '-n', '1')
+    await until(() => process.stdout.listenerCount('error') > listeners)
+    process.stdout.emit('error', new Error('EPIPE'))
+    const { code, stdout } = await following
+    assert.deepEqual([code, /^app-1-df85 \| .*broken/.test(stdout)], [0, true])
+    for (const [i, signal] of signals.entries())
+      for (const listener of process.listeners(signal))
+        if (!others[i]?.includes(listener)) process.off(signal, listener)
   })
 
   test('ends with 2 where no fleet up has run, and for a wrong option', async (t) => {

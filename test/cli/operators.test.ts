@@ -11,9 +11,12 @@ import Fastify from 'fastify'
 import drain from '../../src/cli/commands/drain.ts'
 import ps, { duration } from '../../src/cli/commands/ps.ts'
 import undrain from '../../src/cli/commands/undrain.ts'
+import { Operators } from '../../src/cli/operators.ts'
+import { Target } from '../../src/cli/target.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import type { Peer } from '../../src/instance/identity.ts'
 import { runCommand } from './commands.ts'
+import { response } from './fleet-test/stand-ins.ts'
 import { type SmallFleet, smallFleet, token } from './small-fleet.ts'
 
 const start = async (t: TestContext): Promise<SmallFleet> => {
@@ -138,6 +141,24 @@ test('the first instance on this machine is the default, on its port for operato
   }
 })
 
+test('asks the port for operators, else the first port of fleet up, which is 4001 by default', async (t) => {
+  const asked = new Set<string>()
+  t.mock.method(Target.prototype, 'request', async function request(this: Target) {
+    asked.add(this.url)
+    return response({ status: 500 })
+  })
+  const { FLEET_ADMIN_PORT, FLEET_BASE_PORT, ...others } = process.env
+  const before = process.env
+  t.after(() => {
+    process.env = before
+  })
+  for (const ports of [{ FLEET_ADMIN_PORT: '9001', FLEET_BASE_PORT: '4100' }, { FLEET_ADMIN_PORT: '0' }, {}]) {
+    process.env = { ...others, ...ports }
+    assert.equal((await runCommand(ps)).code, 2)
+  }
+  assert.deepEqual([...asked], ['http://127.0.0.1:9001', 'http://127.0.0.1:4001'])
+})
+
 test('sends a command as a proven change, for exactly the named instance', async (t) => {
   const asked: unknown[] = []
   const app = Fastify()
@@ -160,6 +181,8 @@ test('an instance that fails to respond is unreachable, not unauthorised', async
   let status = 0
   app.get('/api/v1/load-balancer/instances', async (_request, reply) => reply.code(status).send([]))
   app.get('/api/v1/load-balancer/health', async () => ({}))
+  let configuration: unknown
+  app.get('/api/v1/load-balancer/config', async () => ({ effective: configuration }))
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
   for (const [code, message] of [
     ...[300, 500, 503].map((code) => [code, /FLEET_ERR_UNREACHABLE .*instances responded \d+/] as const),
@@ -172,6 +195,13 @@ test('an instance that fails to respond is unreachable, not unauthorised', async
   }
   status = 299
   assert.equal((await runCommand(ps, url)).code, 0)
+  for (const effective of [undefined, null, 'text']) {
+    configuration = effective
+    await assert.rejects(new Operators(new Target(url)).effective(), {
+      code: 'FLEET_ERR_UNREACHABLE',
+      message: /does not report its effective configuration$/,
+    })
+  }
 })
 
 test('formats the uptime with its two largest units', () => {

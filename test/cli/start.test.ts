@@ -1,5 +1,6 @@
 import '../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
+import cluster from 'node:cluster'
 import { writeFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +11,7 @@ import up from '../../src/cli/commands/up.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { serveControl } from '../../src/host/control.ts'
 import { defaultMemoryLimit } from '../../src/host/memory.ts'
+import { until } from '../helpers/until.ts'
 import { fakeCluster, outcome, turn } from '../host/fake-workers.ts'
 import { runCommand, type Said } from './commands.ts'
 
@@ -112,6 +114,49 @@ describe('fleet start', () => {
       t.mock.timers.reset()
       t.mock.restoreAll()
     }
+  })
+
+  it('kills a replaced worker two seconds after SHUTDOWN_TIMEOUT, 30 s by default', async (t) => {
+    for (const [timeout, afterMs] of [
+      [undefined, 32_000],
+      ['700', 2_700],
+    ] as const) {
+      withEnv(t, { SHUTDOWN_TIMEOUT: timeout })
+      const { worker, pass } = await group(t, file, '--workers', '1', '--memory-limit', '1', '--stuck-after', '3600000')
+      await worker(0).serve()
+      await worker(0).tell({ fleet: 'beat', rss: 2 ** 30 })
+      await pass(3_000)
+      await worker(1).serve()
+      await pass(1)
+      const before = [...worker(0).signals]
+      await pass(afterMs - 2)
+      assert.deepEqual(worker(0).signals, before)
+      await pass(1)
+      assert.equal(worker(0).signals.at(-1), 'SIGKILL', `${timeout}`)
+      t.mock.timers.reset()
+      t.mock.restoreAll()
+    }
+  })
+
+  it('forks no worker if another group has the control socket', async (t) => {
+    const control = join(temporaryFolder('start'), 'control')
+    const server = await serveControl(control, async () => {})
+    t.after(() => server.close())
+    const { workers } = fakeCluster(t)
+    const said = runCommand(start, file, '--control', control)
+    const result = outcome(said)
+    await until(() => result.value !== undefined || workers.length > 0)
+    assert.equal(workers.length, 0)
+    const { code, stderr } = await said
+    assert.deepEqual([code, /FLEET_ERR_CONTROL/.test(stderr)], [1, true], stderr)
+  })
+
+  it('cannot run in a worker of node:cluster', async (t) => {
+    Object.assign(cluster, { isPrimary: false })
+    t.after(() => Object.assign(cluster, { isPrimary: true }))
+    const { code, stderr } = await runCommand(start, '/no/such/file.js')
+    assert.equal(code, 2)
+    assert.match(stderr, /`fleet start` cannot run in a cluster worker; with pm2 use fork mode/)
   })
 
   it('with --check exits with 0 if one worker becomes ready, else with 1', async (t) => {

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { createServer, type RequestListener } from 'node:http'
 import { createServer as createTcpServer, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
+import { createServer as createTlsServer } from 'node:tls'
 import { integerOption } from '../../src/cli/args.ts'
 import { exchange } from '../../src/cli/exchange.ts'
 import { headerText, member, repeat, Target } from '../../src/cli/target.ts'
 import { waitUntil } from '../../src/cli/wait-until.ts'
-import { startListening } from '../edge/listening.ts'
+import { pem, startListening } from '../edge/listening.ts'
 
 async function serve(handler: RequestListener): Promise<{ url: string; connections: () => number }> {
   let connections = 0
@@ -40,6 +41,15 @@ describe('a target', () => {
     for (let i = 0; i < 3; i++) await connection.request('/')
     await connection.close()
     assert.equal(connections(), 4)
+    assert.equal((await connection.request('/')).error, 'UND_ERR_DESTROYED', 'it was closed')
+    let closed = 0
+    const open = target.connect.bind(target)
+    target.connect = () => {
+      const { request, close } = open()
+      return { request, close: () => close().then(() => void closed++) }
+    }
+    await target.request('/')
+    assert.equal(closed, 1)
   })
 
   it('sends the method, the headers and the body as JSON', async () => {
@@ -82,6 +92,11 @@ describe('a target', () => {
       else if (path === '/large') response.end('x'.repeat(1_048_577))
       else if (path === '/fits') response.end('x'.repeat(1_048_576))
       else if (path === '/stalled') response.write('x')
+      else if (path === '/trickle') {
+        let left = 100
+        const trickle = setInterval(() => (--left > 0 ? response.write('x') : response.end()), 20)
+        response.on('close', () => clearInterval(trickle))
+      }
     })
     const target = new Target(url, { timeoutMs: 200 })
     const patient = new Target(url)
@@ -91,7 +106,8 @@ describe('a target', () => {
       assert.deepEqual([response.status, response.headers, response.text, response.cookies], [0, {}, '', []])
     }
     await fails('/reset', /UND_ERR_SOCKET|ECONNRESET/, patient)
-    for (const path of ['/silent', '/stalled']) await fails(path, /^(UND_ERR_(HEADERS|BODY)_TIMEOUT|TimeoutError)$/)
+    for (const path of ['/silent', '/stalled', '/trickle'])
+      await fails(path, /^(UND_ERR_(HEADERS|BODY)_TIMEOUT|TimeoutError)$/)
     assert.equal((await patient.request('/fits')).text.length, 1_048_576)
     assert.equal((await patient.request('/large')).error, 'UND_ERR_RES_EXCEEDED_MAX_SIZE')
     assert.equal((await new Target('http://127.0.0.1:1').request('/')).error, 'ECONNREFUSED')
@@ -186,6 +202,12 @@ describe('exchange', () => {
     const { text, error } = await exchange({ host, port: flooding, timeoutMs: 60_000 }, 'x', /y/)
     assert.equal(error, 'not the response of such a server')
     assert.ok(text.length > 4_096 && text.length <= 4_096 + 1_024, String(text.length))
+  })
+
+  it('fails for a TLS server with a certificate that nothing trusts', async () => {
+    const port = await startListening(createTlsServer(pem, (socket) => socket.on('error', () => {}).end('y')))
+    const { error } = await exchange({ host: 'localhost', port, tls: true, timeoutMs: 60_000 }, 'x', /y/)
+    assert.match(error ?? '', /SELF_SIGNED_CERT/)
   })
 
   it('asks a TLS server by its name, not by its address, and fails without TLS', async (t) => {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { FleetError } from '../../base/errors.ts'
 import { waitUntil } from '../wait-until.ts'
@@ -22,12 +22,10 @@ export class DataFolder {
   async lock(): Promise<void> {
     try {
       this.folder()
-      const other = this.#lockedBy()
-      if (other !== undefined)
-        throw this.#failed(`process ${other} uses it; stop that \`fleet up\`, or name another folder`)
-      // Fails if another run creates it at the same moment.
-      rmSync(this.#lock, { force: true })
-      writeFileSync(this.#lock, String(process.pid), { flag: 'wx', mode: 0o600 })
+      if (!this.#create()) {
+        this.#removeStale()
+        if (!this.#create()) throw this.#failed('another `fleet up` starts with it; name another folder')
+      }
       this.#locked = true
     } catch (error) {
       if (error instanceof FleetError) throw error
@@ -63,9 +61,36 @@ export class DataFolder {
     return readFileSync(file, 'utf8')
   }
 
-  #lockedBy(): number | undefined {
-    const pid = pidIn(this.#lock)
-    return pid === process.pid ? undefined : pid
+  /** @returns false if there is a lock */
+  #create(): boolean {
+    try {
+      writeFileSync(this.#lock, String(process.pid), { flag: 'wx', mode: 0o600 })
+      return true
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+      throw error
+    }
+  }
+
+  /** Removes the lock of a run that has ended. */
+  #removeStale(): void {
+    this.#assertStale(this.#lock)
+    // Another run may have replaced it since. What was renamed does not change any more.
+    const renamed = `${this.#lock}.${process.pid}`
+    renameSync(this.#lock, renamed)
+    try {
+      this.#assertStale(renamed)
+    } catch (error) {
+      renameSync(renamed, this.#lock)
+      throw error
+    }
+    rmSync(renamed)
+  }
+
+  #assertStale(lock: string): void {
+    const pid = pidIn(lock)
+    if (pid !== undefined && pid !== process.pid)
+      throw this.#failed(`process ${pid} uses it; stop that \`fleet up\`, or name another folder`)
   }
 
   #failed(why: string): FleetError {

@@ -1,11 +1,23 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { Resolver } from 'node:dns/promises'
+import { describe, it, type TestContext } from 'node:test'
 import { poolsFrom, routesFrom } from '../../../src/cli/balance/pools.ts'
 import { isSource, parseTargetList } from '../../../src/cli/balance/targets.ts'
 import command, { parseDiscover, parseListen, parseTargetOption } from '../../../src/cli/commands/balance.ts'
+import type { Found, Source } from '../../../src/edge/balancer/discovery.ts'
+import { Peers } from '../../../src/state/registry/peers.ts'
+import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
 import { startUpstreams } from '../../edge/upstream.ts'
 import { freePort } from '../../helpers/free-port.ts'
+import { until } from '../../helpers/until.ts'
 import { runCommand } from '../commands.ts'
+
+/** The first list of a source. */
+async function listOf(t: TestContext, source: Source | undefined): Promise<readonly Found[]> {
+  const lists: (readonly Found[])[] = []
+  t.after(source?.((list) => void lists.push(list)) ?? assert.fail('no source'))
+  return await until(() => lists[0])
+}
 
 describe('the command line of fleet balance', () => {
   it('reads listen addresses and target options', () => {
@@ -18,7 +30,7 @@ describe('the command line of fleet balance', () => {
       backup: true,
       maxConnections: 9,
     })
-    for (const text of ['', 'x', '99999', ':80', '1.2.3.4:', '[zz]:1', '[1.2]:1'])
+    for (const text of ['', 'x', '99999', ':80', '1.2.3.4:', '[zz]:1', '[1.2]:1', '[1::2::3]:1'])
       assert.throws(() => parseListen(text), { code: 'FLEET_ERR_USAGE' })
     for (const text of ['http://a,x', 'http://a,weight=x', 'http://a,backup=1'])
       assert.throws(() => parseTargetOption(text), { code: 'FLEET_ERR_USAGE' })
@@ -72,6 +84,7 @@ describe('the command line of fleet balance', () => {
       [{ pool: ['v2=registry', 'v2=dns+http://x:1'] }, /the pool v2 has two sources/],
       [{ pool: ['v2=b:1,weight=x'] }, /--pool: weight=x must be/],
       [{ policy: ['v9=random'] }, /names the pool v9/],
+      [{ canary: ['v9=5'] }, /names the pool v9/],
       [{ policy: ['v2=x'] }, /--policy must be one of/],
       [{ canary: ['v2=101'] }, /--canary must be a number from 0 to 100/],
       [{ target: [], pool: [], routes: [] }, /missing --target/],
@@ -122,6 +135,49 @@ describe('the command line of fleet balance', () => {
     assert.deepEqual(policies('b=random', 'least-connections'), ['least-connections', 'random'])
   })
 
+  it('takes the share for canaries of a pool, else that of all', () => {
+    const flags = { target: ['http://a'], discover: undefined, pool: ['b=x:1'], policy: [], routes: [] }
+    const shares = Object.values(poolsFrom({ ...flags, canary: ['b=20', '5'] })).map((pool) => pool.canaryPercent)
+    assert.deepEqual(shares, [5, 20])
+  })
+
+  it('takes instances of the color canary for canaries, in a pool with a share for them', async (t) => {
+    const peers = ['blue', 'canary'].map((color) => ({ id: color, color, host: 'h', port: 1, state: 'serving' }))
+    t.mock.method(RedisDirectory.prototype, 'beat', async () => [])
+    t.mock.method(Peers.prototype, 'apply', () => false)
+    t.mock.method(Peers.prototype, 'list', () => [...peers, { ...peers[1], id: 'v2', pool: 'v2' }])
+    const before = process.env
+    process.env = { ...before, REDIS_URL: 'redis://127.0.0.1:1', FLEET_SECRET: 's'.repeat(32) }
+    t.after(() => {
+      process.env = before
+    })
+    const flags = { target: [], discover: 'registry', pool: [], policy: [], routes: routesFrom('/v2=v2', '--route') }
+    for (const [canary, expected] of [
+      [['default=5'], { default: ['blue false', 'canary true'], v2: ['v2 undefined'] }],
+      [['v2=5'], { default: ['blue undefined', 'canary undefined'], v2: ['v2 true'] }],
+    ] as const) {
+      for (const [name, { discover }] of Object.entries(poolsFrom({ ...flags, canary }))) {
+        const found = await listOf(t, discover)
+        assert.deepEqual(
+          found.map(({ id, canary }) => `${id} ${canary}`),
+          expected[name as 'v2'],
+        )
+      }
+    }
+  })
+
+  it('asks name servers for addresses with dns, and for records with srv', async (t) => {
+    const asked: string[] = []
+    for (const kind of ['resolve4', 'resolve6', 'resolveSrv'] as const)
+      t.mock.method(Resolver.prototype, kind, async (name: string) => {
+        asked.push(`${kind} ${name}`)
+        return kind === 'resolve4' ? ['10.0.0.1'] : kind === 'resolveSrv' ? [{ name: 'b', port: 7, weight: 0 }] : []
+      })
+    assert.equal((await listOf(t, parseDiscover('dns+http://a:3000')))[0]?.url, 'http://10.0.0.1:3000')
+    assert.equal((await listOf(t, parseDiscover('srv+http://_http.a')))[0]?.url, 'http://b:7')
+    assert.deepEqual(asked, ['resolve4 a', 'resolve6 a', 'resolveSrv _http.a'])
+  })
+
   it('ends with an error for a port in use', async () => {
     const [upstream] = await startUpstreams(1)
     const port = new URL(upstream?.url ?? '').port
@@ -136,6 +192,15 @@ describe('the command line of fleet balance', () => {
     assert.match(stderr, /FLEET_ERR_PORT_TAKEN/)
   })
 
+  it('takes the routes of --route, else those of FLEET_ROUTES', async (t) => {
+    process.env.FLEET_ROUTES = '/y=of-environment'
+    t.after(() => delete process.env.FLEET_ROUTES)
+    const target = ['--target', 'http://a']
+    assert.match((await runCommand(command, ...target)).stderr, /a route names the pool of-environment,/)
+    const { stderr } = await runCommand(command, ...target, '--route', '/x=of-option')
+    assert.match(stderr, /a route names the pool of-option,/)
+  })
+
   it('reports an invalid command line', async () => {
     for (const [args, expected] of [
       [['--target', 'nonsense'], 'FLEET_ERR_TARGET_INVALID'],
@@ -144,7 +209,13 @@ describe('the command line of fleet balance', () => {
       [[], 'FLEET_ERR_USAGE'],
       [['--target', 'http://a', '--route', '/x=v2'], 'FLEET_ERR_USAGE .*a route names the pool v2'],
       [['--target', 'http://a', '--route', 'x'], 'FLEET_ERR_USAGE .*--route: "x" is not MATCH=POOL'],
-      [['--target', 'http://a', '--tcp', '--pool', 'v2=b:1'], 'FLEET_ERR_USAGE'],
+      ...[
+        ['--pool', 'v2=b:1'],
+        ['--route', '/x=default'],
+        ['--admin', '0'],
+      ].map(
+        (more) => [['--target', 'http://a', '--tcp', ...more], 'FLEET_ERR_USAGE .*--tcp cannot be combined'] as const,
+      ),
     ] as const) {
       const { code, stderr } = await runCommand(command, ...args)
       assert.notEqual(code, 0)

@@ -7,7 +7,7 @@ import { splitCommand as split } from '../../../src/cli/deploy/command-line.ts'
 import type { DeployPlan, Step } from '../../../src/cli/deploy/step.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { runCommand } from '../commands.ts'
-import { startInstance } from './stand-ins.ts'
+import { serversState, standInForDocker, startInstance, startRuntimeApi } from './stand-ins.ts'
 
 const [a, b, c] = ['127.0.0.1:4001', '127.0.0.1:4002', '127.0.0.1:4003'] as const
 
@@ -35,34 +35,47 @@ describe('the command line', () => {
     assert.throws(() => split('start', '  '), { code: 'FLEET_ERR_USAGE' })
   })
 
-  for (const [why, args] of [
-    ['no strategy', []],
-    ['an unknown strategy', ['sideways', '--front', 'nginx']],
-    ['no front', ['rolling', ...common]],
-    ['an unknown front', ['rolling', '--front', 'apache', ...common]],
-    ['blue-green on pm2', ['blue-green', '--front', 'pm2', ...common]],
-    ['canary on pm2', ['canary', '--front', 'pm2', ...common]],
-    ['blue-green on compose', ['blue-green', '--front', 'compose', ...common]],
-    ['canary on compose', ['canary', '--front', 'compose', ...common]],
-    ['no version', ['rolling', '--front', 'nginx', '--start', 'x', '--target', a, '--target', b]],
-    ['one target', ['rolling', '--front', 'nginx', ...common, '--target', a]],
-    ['a target twice', ['rolling', '--front', 'nginx', ...common, '--target', a, '--target', a]],
-    ['a target without a port', ['rolling', '--front', 'nginx', ...common, '--target', 'here', '--target', a]],
-    ['no upstream file', ['rolling', '--front', 'nginx', ...common, '--target', a, '--target', b]],
+  const nginx = ['--front', 'nginx', ...common]
+  const [one, two] = [['--target', a] as const, ['--target', a, '--target', b] as const]
+  for (const [why, args, says] of [
+    ['no strategy', [], /strategy must be one of rolling, blue-green, canary;/],
+    ['an unknown strategy', ['sideways', '--front', 'nginx'], /strategy must be one of .*, not sideways/],
+    ['no front', ['rolling', ...common], /--front must be one of nginx, haproxy, pm2, compose;/],
+    ['an unknown front', ['rolling', '--front', 'apache', ...common], /--front must be one of .*, not apache/],
+    ...['pm2', 'compose'].flatMap((front) =>
+      ['blue-green', 'canary'].map(
+        (how) =>
+          [
+            `${how} on ${front}`,
+            [how, '--front', front, ...common],
+            new RegExp(`${how} needs a front that addresses single instances: nginx or haproxy, not ${front}`),
+          ] as const,
+      ),
+    ),
+    ['no version', ['rolling', '--front', 'nginx', '--start', 'x', ...two], /--version is missing/],
+    ['one target', ['rolling', ...nginx, ...one], /one target cannot be replaced without downtime: use blue-green/],
+    ['a target twice', ['rolling', ...nginx, ...one, ...one], /127\.0\.0\.1:4001 is listed twice/],
+    ['a target without a port', ['rolling', ...nginx, '--target', 'here', ...one], /--target must be HOST:PORT/],
+    ['no upstream file', ['rolling', ...nginx, ...two], /--upstreams is missing/],
     [
       'a color beside blue-green',
-      ['blue-green', '--front', 'nginx', ...common, '--color', 'x', '--blue', a, '--green', b],
+      ['blue-green', ...nginx, '--color', 'x', '--blue', a, '--green', b],
+      /blue-green sets the color; remove --color/,
     ],
-    ['no canary', ['canary', '--front', 'nginx', ...common, '--target', a, '--target', b]],
+    ['no canary', ['canary', ...nginx, ...two], /--canary is missing/],
+    ['a canary that is a target', ['canary', ...nginx, ...two, '--canary', b], /127\.0\.0\.1:4002 is listed twice/],
     [
-      'a percentage that is none',
-      ['canary', '--front', 'nginx', ...common, '--target', a, '--target', b, '--canary', c, '--percent', '100'],
+      'one target beside a canary',
+      ['canary', ...nginx, ...one, '--canary', c],
+      /one target cannot be replaced without downtime: use several targets or --hold/,
     ],
+    ['a percentage that is none', ['canary', ...nginx, ...two, '--canary', c, '--percent', '100'], /--percent must be/],
   ] as const) {
     test(`rejects ${why}`, async () => {
       const { code, stderr } = await runCommand(deploy, ...args)
       assert.equal(code, 2, stderr)
       assert.match(stderr, /FLEET_ERR_USAGE/)
+      assert.match(stderr, says)
     })
   }
 })
@@ -192,6 +205,47 @@ describe('the options', () => {
       )
     }
     assert.equal(readFileSync(file, 'utf8'), text)
+  })
+
+  test('of a front are its names, and the commands that start and stop an instance', async (t) => {
+    const instances = [await startInstance(), await startInstance()]
+    const [one = '', two = ''] = instances.map(({ address }) => address)
+    const [port] = one.split(':').slice(1)
+    const programs = ['--start', 'up {port}', '--stop', 'down {port}', '--version', '2', '--dry-run', '--json']
+    const file = join(temporaryFolder('deploy'), 'upstreams.conf')
+    writeFileSync(file, `upstream shop {\n  server ${one};\n  server ${two} down;\n}\n`)
+    const nginx = ['--front', 'nginx', '--upstreams', file, '--upstream', 'shop', '--settle', '7']
+    const plan = await planOf('blue-green', '--blue', one, '--green', two, ...programs, ...nginx)
+    const commands = plan.flatMap(({ steps }) => steps.map((step) => (step.do === 'run' ? step.argv.join(' ') : '')))
+    assert.ok(commands.includes(`up ${two.split(':')[1]}`) && commands.includes(`down ${port}`), commands.join())
+    assert.equal(stepOf(plan, 'pause').ms, 7)
+    const ports = [one, two].map((each, i) => ({ name: `app${i}`, port: Number(each.split(':')[1]) }))
+    const api = await startRuntimeApi(() => serversState(...ports))
+    const haproxy = await planOf(
+      'rolling',
+      '--target',
+      one,
+      '--target',
+      two,
+      ...programs,
+      '--front',
+      'haproxy',
+      '--socket',
+      api.socket,
+      '--backend',
+      'shop',
+    )
+    const step = stepOf(haproxy, 'runtime')
+    assert.deepEqual([step.socket, step.command.includes(' shop/app')], [api.socket, true])
+    assert.ok(
+      api.commands.every((command) => command.endsWith(' shop')),
+      api.commands.join(),
+    )
+    standInForDocker(t, { old: { Status: 'running' } }, ['FLEET_VERSION=1'])
+    const compose = ['rolling', '--front', 'compose', '--compose', 'docker', '--service', 'web', '--scale', '3']
+    const scaled = await planOf(...compose, '--version', '2', '--dry-run', '--json')
+    const { argv } = stepOf(scaled, 'run')
+    assert.match(argv.join(' '), /^docker up .* --scale web=4 web$/)
   })
 
   test('of pm2 need a file and a URL, and the undo restores the version that runs', async () => {

@@ -43,10 +43,23 @@ async function deployment(versions: readonly string[]): Promise<{ nginx: string[
 
 describe('fleet deploy reports its steps', () => {
   for (const [where, option] of [
-    ['--dashboard', (port: number) => ['--dashboard', `http://127.0.0.1:${port}/fleet/`]],
-    ['the port for operators of the instances', (port: number) => ['--admin-port', String(port)]],
+    [
+      '--dashboard, with the token of the environment',
+      (port: number) => ['--dashboard', `http://127.0.0.1:${port}/fleet/`],
+    ],
+    [
+      'the port for operators of the instances, with the token of the environment',
+      (port: number) => ['--admin-port', String(port)],
+    ],
+    [
+      '--dashboard, with the token of --token',
+      (port: number) => {
+        process.env.FLEET_ADMIN_TOKEN = 'another token of at least thirty-two bytes'
+        return ['--dashboard', `http://127.0.0.1:${port}/fleet`, '--token', token]
+      },
+    ],
   ] as const) {
-    it(`to ${where}, with the token of the environment`, async (t) => {
+    it(`to ${where}`, async (t) => {
       const { port, events } = await operatorsOf(t)
       const { nginx, addresses } = await deployment(['1', '1'])
       const targets = addresses.flatMap((address) => ['--target', address])

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
@@ -79,6 +80,15 @@ describe('fleet doctor', () => {
       'apiVersion: apps/v1\nkind: Deployment\nspec: { template: { spec: { containers: [{ readinessProbe: { httpGet: { path: /health } } }] } } }\n',
     )
     assert.match(await text(child.stdout), /-:3 DOCTOR_READINESS_PATH/)
+  })
+
+  it('reads at most 16 MB of stdin', async (t) => {
+    const stdin = new PassThrough()
+    t.mock.getter(process, 'stdin', () => stdin as never)
+    stdin.end(Buffer.alloc(16_000_001, 'x'))
+    const { code, stderr } = await runCommand(doctor, '-', '--offline')
+    assert.equal(code, 2)
+    assert.match(stderr, /stdin is longer than 16 MB/)
   })
 })
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { createServer as createHttpsServer } from 'node:https'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -8,6 +9,7 @@ import Fastify from 'fastify'
 import doctor from '../../../src/cli/commands/doctor.ts'
 import { evaluatePm2 } from '../../../src/cli/doctor/programs/pm2.ts'
 import { fleet } from '../../../src/index.ts'
+import { pem, startListening } from '../../edge/listening.ts'
 import { runCommand } from '../commands.ts'
 import { type Project, project, root } from './project.ts'
 
@@ -136,6 +138,19 @@ describe('--url', () => {
     const wrong = await runCommand(doctor, '--url', url, '--token', 'x'.repeat(40))
     assert.match(wrong.stderr, /FLEET_ERR_NOT_OPERATOR/)
     assert.equal((await runCommand(doctor, '--url', url, '--token-file', own.path('none'))).code, 2)
+    const both = await runCommand(doctor, '--url', url, '--token', token, '--token-file', own.path('token'))
+    assert.deepEqual([both.code, /pass either --token or --token-file/.test(both.stderr)], [2, true])
+    process.env.FLEET_ADMIN_TOKEN = token
+    t.after(() => delete process.env.FLEET_ADMIN_TOKEN)
+    assert.deepEqual(codes(await report('--url', url, own.path('nginx.conf'))), codes(found))
+  })
+
+  it('accepts a self-signed certificate with --insecure only', async () => {
+    const server = createHttpsServer(pem, (_request, response) => response.end('{}'))
+    const url = `https://localhost:${await startListening(server)}`
+    assert.match((await runCommand(doctor, '--url', url)).stderr, /FLEET_ERR_UNREACHABLE .*SELF_SIGNED/)
+    const { stderr } = await runCommand(doctor, '--url', url, '--insecure')
+    assert.match(stderr, /does not report its effective configuration/)
   })
 })
 

@@ -5,10 +5,12 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import command from '../../../src/cli/commands/test.ts'
 import { junit } from '../../../src/cli/smoke/junit.ts'
+import { Target } from '../../../src/cli/target.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { runCommand, type Said } from '../commands.ts'
 import { type SmallFleet, type SmallFleetOptions, smallFleet, token } from '../small-fleet.ts'
 import { assertSchema } from './schema.ts'
+import { response } from './stand-ins.ts'
 
 const folder = temporaryFolder('fleet-test-ci')
 const start = async (t: TestContext, options?: SmallFleetOptions): Promise<SmallFleet> => {
@@ -180,6 +182,10 @@ test('tests the front of fleet up by default, with the token of the environment'
   const { stdout } = await fleetTest('--load-distribution', '-n', '30', '--json')
   const { url, expectedInstances, verdict } = JSON.parse(stdout)
   assert.deepEqual([url, expectedInstances, verdict], [front, 3, 'pass'])
+  delete process.env.FLEET_PORT
+  t.mock.method(Target.prototype, 'request', async () => response({ status: 0, error: 'ECONNREFUSED' }))
+  const { code, stderr } = await fleetTest()
+  assert.deepEqual([code, /http:\/\/127\.0\.0\.1:8080: ECONNREFUSED/.test(stderr)], [2, true], stderr)
 })
 
 test('sends few requests for the other parts: twelve for each instance, and no more than --requests', async (t) => {

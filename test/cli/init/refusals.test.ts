@@ -2,6 +2,9 @@ import assert from 'node:assert/strict'
 import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import init from '../../../src/cli/commands/init.ts'
+import { dispatch } from '../../../src/cli/dispatch.ts'
+import { Output } from '../../../src/cli/output.ts'
 import '../../helpers/cleanup.ts'
 import { commitAll, contents, type Files, fleetInit, manifest, project, read, report, write } from './projects.ts'
 
@@ -45,6 +48,25 @@ describe('fleet init edits nothing that git could not undo', () => {
     const { applied, reason } = await report(folder, '--yes')
     assert.equal(applied, false)
     assert.match(String(reason), /^app\.js, package\.json have changes that are not committed;/)
+  })
+
+  it('writes nothing if a file changes while the diff is shown', async () => {
+    for (const late of ['app.js', '.env.example']) {
+      const folder = committed(plain)
+      const before = contents(folder)
+      let shown = ''
+      const stream = {
+        write: (text: string) => {
+          if (shown === '') write(folder, { [late]: '// mine\n' })
+          shown += text
+        },
+      }
+      const verbs = { init: async () => ({ default: init }) }
+      const out = new Output({ stdout: stream, stderr: stream })
+      assert.equal(await dispatch(verbs, ['init', folder, '--yes', '--force'], out), 2)
+      assert.ok(shown.includes(`${late} has changed since it was read, or is a link; nothing was changed`), shown)
+      assert.deepEqual(contents(folder), { ...before, [late]: '// mine\n' })
+    }
   })
 
   it('says what it did, what is left, and what comes next', async () => {

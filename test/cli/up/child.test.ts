@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { existsSync, statSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { test } from 'node:test'
-import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
+import { launch, stopAll, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { isAlive } from '../../helpers/alive.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { until } from '../../helpers/until.ts'
@@ -27,7 +28,7 @@ test('waitFor returns the match, or rejects with the output of the process', asy
   await assert.rejects(sh('echo bad news >&2; exit 1').waitFor(/good/), /ended without \/good\/; its output:\nbad news/)
 })
 
-test('stop ends the whole group, even if it ignores the signal or is stopped', async () => {
+test('stop ends the whole group, even if it ignores the signal or is stopped', async (t) => {
   const stubborn = sh("trap '' TERM; sleep 60 & echo $!; wait; sleep 60")
   const grandchild = Number((await stubborn.waitFor(/\d+/))[0])
   await stubborn.stop(50)
@@ -35,7 +36,16 @@ test('stop ends the whole group, even if it ignores the signal or is stopped', a
   await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' })
   const stopped = sh('exec sleep 60')
   await stopped.kill('SIGSTOP')
+  const kill = t.mock.method(process, 'kill')
   await stopped.stop()
+  assert.deepEqual(
+    kill.mock.calls.slice(0, 2).map((call) => call.arguments),
+    [
+      [-stopped.pid, 'SIGTERM'],
+      [-stopped.pid, 'SIGCONT'],
+    ],
+  )
+  assert.deepEqual(stopped.ended, { code: null, signal: 'SIGTERM' }, 'it was continued')
 })
 
 test('stop ends the descendants of a killed process', async () => {
@@ -73,6 +83,51 @@ test('stop sends the signal of the program, and waits for one that must not be i
   assert.deepEqual([installing.ended, installing.stdout], [{ code: 0, signal: null }, 'done\n'])
 })
 
+test('stop kills what ignores the signal after the given time, ten seconds by default', async (t) => {
+  for (const [given, ms] of [
+    [undefined, 10_000],
+    [70, 70],
+  ] as const) {
+    const stubborn = sh("trap '' TERM; echo ready; exec sleep 60")
+    await stubborn.waitFor(/ready/)
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const stopped = stubborn.stop(given)
+    t.mock.timers.tick(ms - 1)
+    assert.equal(stubborn.ended, undefined)
+    t.mock.timers.tick(1)
+    const { signal } = await until(() => stubborn.ended, { what: 'its end' })
+    assert.equal(signal, 'SIGKILL')
+    await stopped
+    t.mock.timers.reset()
+  }
+})
+
+test('the guard of the children knows each one until its group is gone, except those that must not be interrupted', async (t) => {
+  const told: string[] = []
+  const { write } = Socket.prototype
+  t.mock.method(Socket.prototype, 'write', function (this: Socket, ...args: Parameters<typeof write>) {
+    if (typeof args[0] === 'string') told.push(args[0])
+    return write.apply(this, args)
+  } as typeof write)
+  const usual = launch('/bin/true', [], { stopSignal: 'SIGINT' })
+  await usual.gone
+  const installing = launch('/bin/true', [], { uninterrupted: true })
+  await installing.gone
+  assert.deepEqual(
+    told.filter((text) => /^[+-] /.test(text)),
+    [`+ ${usual.pid} INT\n`, `- ${usual.pid}\n`, `- ${installing.pid}\n`],
+  )
+})
+
+test('stop signals no group that is gone, whose id another one may have', async (t) => {
+  const child = sh('exit 0')
+  await child.gone
+  await new Promise(setImmediate)
+  const kill = t.mock.method(process, 'kill', () => true)
+  await child.stop()
+  assert.equal(kill.mock.callCount(), 0)
+})
+
 test('launch throws for a missing program', () => {
   assert.throws(() => launch('/nowhere/program', []), /\/nowhere\/program could not be started/)
 })
@@ -95,4 +150,12 @@ test('temporary folders are private', () => {
   assert.equal(statSync(folder).mode & 0o777, 0o700)
   assert.equal(statSync(dirname(folder)).mode & 0o777, process.getuid?.() === 0 ? 0o711 : 0o700)
   assert.notEqual(folder, temporaryFolder('x'))
+})
+
+test('at the end all children are stopped, their folders are removed, and no other one starts', async () => {
+  const folder = temporaryFolder('x')
+  const child = sh('exec sleep 60')
+  await stopAll()
+  assert.deepEqual([child.ended?.signal, existsSync(folder)], ['SIGTERM', false])
+  assert.throws(() => sh('true'), /\/bin\/sh cannot start while this process exits/)
 })

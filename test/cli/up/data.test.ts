@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import fs, { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Client } from 'pg'
@@ -90,7 +91,7 @@ describe('fleet up --data', { concurrency: true }, () => {
     data.release()
   })
 
-  it('takes over the lock of a run that was killed, and keeps secrets private', async () => {
+  it('takes over the lock of a run that was killed, and keeps secrets private', async (t) => {
     const data = dataFolder()
     await data.lock()
     const lock = join(data.path, 'lock')
@@ -105,6 +106,13 @@ describe('fleet up --data', { concurrency: true }, () => {
     data.release()
     assert.ok(existsSync(lock), 'the lock of another run stays')
     rmSync(lock)
+    writeFileSync(lock, '7')
+    const kill = t.mock.method(process, 'kill', () => {
+      throw Object.assign(new Error('not permitted'), { code: 'EPERM' })
+    })
+    await assert.rejects(data.lock(), { message: /process 7 uses it/ }, 'the process of another user')
+    kill.mock.restore()
+    rmSync(lock)
     for (const text of ['', 'x', '0', '-1', '1.5']) {
       writeFileSync(lock, text)
       await data.lock()
@@ -116,5 +124,30 @@ describe('fleet up --data', { concurrency: true }, () => {
     assert.equal(statSync(join(data.path, 'secrets/jwt')).mode & 0o777, 0o600)
     writeFileSync(join(data.path, 'file'), '')
     await assert.rejects(new DataFolder(join(data.path, 'file')).lock(), { message: /--data .*file: .*EEXIST/ })
+  })
+
+  it('is of one run, even if another one locks it at the same moment', async (t) => {
+    const data = dataFolder()
+    data.folder()
+    const lock = join(data.path, 'lock')
+    const { ppid } = process
+    for (const [before, method] of [
+      [undefined, 'writeFileSync'],
+      [String(2 ** 22 + 1), 'renameSync'],
+    ] as const) {
+      rmSync(lock, { force: true })
+      if (before !== undefined) writeFileSync(lock, before)
+      const { writeFileSync: write, [method]: original } = fs
+      const mock = t.mock.method(fs, method, (...args: [string, string]) => {
+        mock.mock.restore()
+        write(lock, String(ppid))
+        return original(...args)
+      })
+      syncBuiltinESMExports()
+      await assert.rejects(data.lock(), { message: new RegExp(`: process ${ppid} uses it; stop that`) }, method)
+      mock.mock.restore()
+      syncBuiltinESMExports()
+      assert.deepEqual([readFileSync(lock, 'utf8'), readdirSync(data.path)], [String(ppid), ['lock']])
+    }
   })
 })

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import { Output } from '../../../src/cli/output.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
-import { mayInstall } from '../../../src/cli/up/consent.ts'
+import { canAsk, isYes, mayInstall } from '../../../src/cli/up/consent.ts'
 import { findProgram } from '../../../src/cli/up/find.ts'
 import { type Program, provide } from '../../../src/cli/up/install.ts'
 import '../../helpers/cleanup.ts'
@@ -65,4 +66,22 @@ test('a program without a required part counts as missing, unless it was named',
   const incomplete = { ...program, complete: () => false }
   await assert.rejects(provide(incomplete, { install: false }), { code: 'FLEET_ERR_PROGRAM_MISSING' })
   assert.equal(await provide(incomplete, { program: file }), file)
+})
+
+test('a question needs a terminal to show it and one to reply, and only a yes is one', async (t) => {
+  const out = (interactive: boolean) => ({ interactive, note: () => {} }) as unknown as Output
+  let stdin = Object.assign(new PassThrough(), { isTTY: true })
+  t.mock.getter(process, 'stdin', () => stdin as never)
+  assert.deepEqual([canAsk(out(true)), canAsk(out(false))], [true, false])
+  const replies = ['y', 'Yes', ' YES ', 'n', '', 'ye', 'yikes', 'my', undefined]
+  const taken = await Promise.all(
+    replies.map((reply) => {
+      stdin = Object.assign(new PassThrough(), { isTTY: false })
+      assert.equal(canAsk(out(true)), false)
+      const taken = isYes('?', out(true))
+      stdin.end(reply === undefined ? '' : `${reply}\n`)
+      return taken
+    }),
+  )
+  assert.deepEqual(taken, [true, true, true, ...Array(6).fill(false)])
 })

@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { Target } from '../../../src/cli/target.ts'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { LocalInstance, type LocalInstanceOptions } from '../../../src/cli/up/instances.ts'
 import { isAlive } from '../../helpers/alive.ts'
+import { mockLimits } from '../../helpers/clock.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
+import { response } from '../fleet-test/stand-ins.ts'
 import { program } from './program.ts'
 
 /** What an instance says of a start that takes long, as on a busy machine. */
@@ -117,6 +123,36 @@ describe('an instance of fleet up', () => {
       code: 'FLEET_ERR_SERVICE_FAILED',
       message: /app\.cjs did not become ready: GET \/ready responds 401$/,
     })
+  })
+
+  it('is not ready after a minute, and one that responds 4xx has half a second to change that', async (t) => {
+    mockLimits(t)
+    const file = join(temporaryFolder('instance'), 'app')
+    writeFileSync(file, '#!/bin/sh\nexec sleep 600\n', { mode: 0o755 })
+    const { execPath } = process
+    process.execPath = file
+    t.after(() => {
+      process.execPath = execPath
+    })
+    let probes = 0
+    let statuses = [503]
+    t.mock.method(Target.prototype, 'request', async () => response({ status: statuses[probes++] ?? statuses.at(-1) }))
+    const late = new LocalInstance(1, 4_001, { file, env: {}, onEvent: () => {} })
+    t.after(() => late.stop(0))
+    const failed = assert.rejects(late.start(), {
+      message: /did not become ready/,
+    })
+    await until(() => probes > 1, { what: 'the first probes' })
+    t.mock.timers.tick(59_999)
+    const before = probes
+    await until(() => probes > before + 1, { what: 'another probe' })
+    t.mock.timers.tick(1)
+    await failed
+    ;[probes, statuses] = [0, [401, 404, 200]]
+    const other = new LocalInstance(1, 4_001, { file, env: {}, onEvent: () => {} })
+    t.after(() => other.stop(0))
+    await other.start()
+    assert.equal(probes, 3)
   })
 
   it('is awaited while it responds 503, with the reason', async (t) => {

@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
 import { exchange } from '../../../src/cli/exchange.ts'
+import { type Child, type Exit, temporaryFolder } from '../../../src/cli/up/child.ts'
+import { DataFolder } from '../../../src/cli/up/data.ts'
+import { InstanceGroup } from '../../../src/cli/up/group.ts'
+import { LocalInstance } from '../../../src/cli/up/instances.ts'
 import { LocalFleet, type LocalFleetOptions } from '../../../src/cli/up/local-fleet.ts'
+import { nodeFront } from '../../../src/cli/up/node.ts'
 import { startListening } from '../../edge/listening.ts'
 import { isAlive } from '../../helpers/alive.ts'
+import { mockTimers } from '../../helpers/clock.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
 import { program } from './program.ts'
@@ -100,7 +108,9 @@ describe('a fleet of fleet up', () => {
 
   it('listens on this machine only, stops its servers last, and makes no secret for tokens of other keys', async (t) => {
     const env = { JWT_KEYS: `one:${'k'.repeat(40)}`, FLEET_ADMIN_TOKEN: 'a token of at least thirty-two bytes' }
-    const more = { exclude: new Set<'redis'>(), instances: 1, logLevel: 'debug', onOutput: () => {} } as const
+    const data = new DataFolder(temporaryFolder('data'))
+    const exclude = new Set<'redis'>()
+    const more = { exclude, instances: 1, logLevel: 'debug', onOutput: () => {}, data } as const
     const { options, ports, starts, obey, isStopping } = await fleet(t, more, env)
     const local = new LocalFleet(options)
     t.after(() => local.drain())
@@ -116,12 +126,82 @@ describe('a fleet of fleet up', () => {
       if (process.platform === 'linux') assert.equal(await reach('127.0.0.2'), 'ECONNREFUSED')
     }
     obey('hang')
+    const isFree: boolean[] = []
+    t.mock.method(data, 'release', () => void isFree.push(!isAlive(redis?.pid as number)))
     const drained = local.drain()
     await until(isStopping, { what: 'the drain' })
     assert.ok(isAlive(redis?.pid as number), 'Redis serves until the last instance has stopped')
     process.kill(instances[0]?.pid as number, 'SIGKILL')
     await drained
-    assert.equal(isAlive(redis?.pid as number), false)
+    assert.deepEqual(isFree, [true], 'another run may use the folder when Redis has stopped')
+  })
+
+  /** A fleet without processes, and what its front does. */
+  async function withoutProcesses(t: TestContext, more: Partial<LocalFleetOptions> = {}) {
+    t.mock.method(LocalInstance.prototype, 'start', async () => {})
+    t.mock.method(LocalInstance.prototype, 'stop', async () => true)
+    const front = { exit: Promise.withResolvers<Exit>(), restarts: 0, isBroken: true }
+    const server = {
+      ...{ port: 1, pid: 1, folder: '', program: '', kill: async () => {}, stop: async () => {} },
+      get child() {
+        return { exit: front.exit.promise, stdout: '', stderr: '' } as Child
+      },
+      async restart() {
+        front.restarts++
+        if (front.isBroken) throw new Error('no memory')
+        front.exit = Promise.withResolvers()
+      },
+    }
+    t.mock.method(nodeFront, 'start', async () => server)
+    const { options } = await fleet(t, { instances: 1, ...more })
+    const local = new LocalFleet(options)
+    t.after(() => local.drain())
+    await local.start(false)
+    return { local, front }
+  }
+
+  it('restarts its front after a pause that doubles up to five seconds, and not while it drains', async (t) => {
+    const { local, front } = await withoutProcesses(t)
+    mockTimers(t)
+    const pass = async (ms: number): Promise<void> => {
+      t.mock.timers.tick(ms)
+      for (let i = 0; i < 3; i++) await new Promise(setImmediate)
+    }
+    const end = async (): Promise<void> => {
+      front.exit.resolve({ code: 1, signal: null })
+      await pass(0)
+    }
+    await end()
+    for (const pause of [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]) {
+      const before = front.restarts
+      await pass(pause - 1)
+      assert.equal(front.restarts, before, `${pause}`)
+      await pass(1)
+      assert.equal(front.restarts, before + 1, `${pause}`)
+    }
+    front.isBroken = false
+    await pass(5_000)
+    const restarts = front.restarts
+    await end()
+    await pass(250)
+    assert.equal(front.restarts, restarts + 1, 'it began again')
+    await end()
+    await local.drain()
+    await pass(5_000)
+    assert.equal(front.restarts, restarts + 1)
+  })
+
+  it('reloads for a change of what it watches, and not of what its servers keep there', async (t) => {
+    const folder = temporaryFolder('watched')
+    const data = new DataFolder(join(folder, 'kept'))
+    data.folder()
+    const changes: string[] = []
+    t.mock.method(InstanceGroup.prototype, 'reload', (change: string) => void changes.push(change))
+    await withoutProcesses(t, { watch: [folder], data })
+    writeFileSync(join(folder, 'a.js'), 'x')
+    writeFileSync(join(data.path, 'dump'), 'x')
+    await until(() => changes.length > 0)
+    assert.match(changes.join(), /a\.js$/, 'the last one would count')
   })
 
   it('rejects ports that are taken, shared or too high, before it starts anything', async (t) => {

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import up from '../../../src/cli/commands/up.ts'
+import { LocalFleet } from '../../../src/cli/up/local-fleet.ts'
+import { until } from '../../helpers/until.ts'
+import { runCommand } from '../commands.ts'
 import { fleetUp, project } from './apps.ts'
 
 /** The smallest instance and the smallest program beside it. */
@@ -38,5 +42,44 @@ describe('the text of fleet up', () => {
     await up.kill('SIGTERM')
     assert.deepEqual(up.ended, { code: 0, signal: null })
     assert.match(up.stderr, /no instance reported its requests; 0 restarts, 0 reloads; ran \d/)
+  })
+})
+
+describe('the end of fleet up', () => {
+  it('drains at the first signal, ends at once at a second one, and exits with 1 unless all was clean', async (t) => {
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+    for (const [isClean, expected] of [
+      [true, 0],
+      [false, 1],
+    ] as const) {
+      const before = signals.map((signal) => process.listeners(signal))
+      t.mock.method(LocalFleet.prototype, 'missing', async () => [])
+      t.mock.method(LocalFleet.prototype, 'start', () => new Promise(() => {}))
+      const drained = Promise.withResolvers<boolean>()
+      const drain = t.mock.method(LocalFleet.prototype, 'drain', () => drained.promise)
+      const exit = t.mock.method(process, 'exit', (() => {}) as never)
+      t.mock.timers.enable({ apis: ['setTimeout'] })
+      const said = runCommand(up, import.meta.filename, '--front', 'node')
+      await until(() => process.listenerCount('SIGHUP') > (before[2]?.length ?? 0))
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      assert.equal(drain.mock.callCount(), 0)
+      process.emit('SIGHUP', 'SIGHUP')
+      await until(() => drain.mock.callCount() === 1, { what: 'the drain' })
+      process.emit('SIGHUP', 'SIGHUP')
+      assert.equal(exit.mock.callCount(), 0, 'it was delivered twice')
+      t.mock.timers.tick(300)
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      process.emit('SIGHUP', 'SIGHUP')
+      assert.deepEqual(exit.mock.calls[0]?.arguments, [1])
+      drained.resolve(isClean)
+      assert.equal((await said).code, expected)
+      t.mock.restoreAll()
+      t.mock.timers.reset()
+      for (const [i, signal] of signals.entries())
+        for (const listener of process.listeners(signal))
+          if (!before[i]?.includes(listener)) process.off(signal, listener)
+    }
   })
 })

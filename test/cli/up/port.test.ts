@@ -25,6 +25,25 @@ test('skips a port that is in use', async (t) => {
   assert.notEqual(await freePort(), next)
 })
 
+test('several ports are free together', async (t) => {
+  const taken = (await freePort()) + 2
+  const server = createServer()
+  t.after(() => server.close())
+  await new Promise<void>((resolve) => server.once('error', () => resolve()).listen(taken, '127.0.0.1', resolve))
+  const first = await freePort(3)
+  assert.ok(taken < first || taken > first + 2, `${first} to ${first + 2}, but ${taken} is taken`)
+})
+
+test('a port is free if no address has it', {
+  skip: process.platform === 'linux' ? false : 'needs another loopback address',
+}, async (t) => {
+  const port = await freePort()
+  const server = createServer()
+  t.after(() => server.close())
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.2', resolve))
+  assert.equal(await isPortFree(port), false)
+})
+
 test('processes get separate ports and release them at exit', async () => {
   const others = await Promise.all(
     Array.from({ length: 3 }, async () => {
