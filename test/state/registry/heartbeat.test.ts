@@ -219,6 +219,34 @@ describe('a heartbeat', () => {
     assert.deepEqual(samples(), [0, 8, 20, 20])
   })
 
+  test('that runs when the instance closes is the last one', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    const reply = Promise.withResolvers<HeartbeatReply>()
+    directory.reply = () => reply.promise
+    heartbeat.beat()
+    heartbeat.close()
+    reply.resolve(nothing)
+    await pass(10_000)
+    await pass(10_000)
+    assert.equal(beats.length, 1)
+  })
+
+  test('makes figures as old as its request, however late the reply is', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    await pass(1_000)
+    directory.reply = async () => {
+      await pass(400)
+      return nothing
+    }
+    await heartbeat.survey()
+    await pass(101)
+    const before = beats.length
+    await heartbeat.survey()
+    assert.equal(beats.length, before + 1)
+  })
+
   test('that runs is waited for by a survey, which then reads all figures', async (t) => {
     const pass = clock(t)
     const { heartbeat, directory, beats, replyOnce } = open(t)
