@@ -20,6 +20,7 @@ describe('the sign-in page', () => {
     assert.equal(response.headers.get('cache-control'), 'no-store')
     assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
     assert.doesNotMatch(html, /shop|https?:\/\/(?!www\.w3\.org\/2000\/svg)/)
+    assert.match(html, / data-root="fleet"/, 'relative, for a proxy that serves it under another prefix')
     assert.match(html, /<label for="token">/)
     assert.match(html, /role="alert"/)
     const policy = response.headers.get('content-security-policy') ?? ''

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import { type GoneListener, Peers } from '../../../src/state/registry/peers.ts'
 import type { HeartbeatReply } from '../../../src/state/registry/redis-directory.ts'
+import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { clock, entries, nothing, peer, stored } from './fake-peers.ts'
 
 describe('the known peers', () => {
@@ -33,6 +35,18 @@ describe('the known peers', () => {
     await pass(6_000)
     apply(peers, {})
     assert.equal(ids(peers), 'a,c,self')
+  })
+
+  test('are read from the start after a change of the secrets, because ignored ones may be valid now', () => {
+    const secrets = ['a'.repeat(32)]
+    const peers = new Peers('self', 6_000, new SignedEntries(new FleetKeys(secrets, 'registry', 'shop')))
+    assert.equal(peers.position.version, 0)
+    apply(peers, { version: 7 })
+    assert.equal(peers.position.version, 7)
+    secrets.push('b'.repeat(32))
+    assert.deepEqual(peers.position, { epoch: '', version: 0, cursor: '' })
+    apply(peers, { version: 8 })
+    assert.equal(peers.position.version, 8)
   })
 
   test('are verified again only if their entry has changed or expired', async (t) => {
