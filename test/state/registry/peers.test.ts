@@ -132,7 +132,8 @@ describe('the known peers', () => {
 
   test('whose signature is over 15 minutes old are dropped each half minute, after an outage once all could sign again', async (t) => {
     const pass = clock(t)
-    const peers = new Peers('self', 40_000, entries())
+    const gone: string[] = []
+    const peers = new Peers('self', 40_000, entries(), undefined, ({ id }) => gone.push(id))
     apply(peers, { changes: new Map([['a', stored('a')]]) })
     await pass(40_001)
     apply(peers, { changes: new Map([['b', stored('b')]]) })
@@ -145,6 +146,7 @@ describe('the known peers', () => {
       seen.push(ids(peers))
     }
     assert.deepEqual(seen, ['a,b,self', 'b,self', 'b,self', 'self'])
+    assert.deepEqual(gone, ['a', 'b'])
   })
 
   test('get figures that their own process signed, and the own entry is never among them', (t) => {
