@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { Script } from 'node:vm'
 import helmet from '@fastify/helmet'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { FleetError } from '../../src/base/errors.ts'
 import { type DashboardOptions, dashboard } from '../../src/dashboard/index.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
@@ -123,6 +124,14 @@ test('drains and undrains this instance and a peer', async (t) => {
   assert.equal((await post(`${url}/fleet/drain`, { instance: 'shop-2' })).status, 202)
   assert.equal((await post(`${url}/fleet/undrain`, { instance: 'shop-2' })).status, 202)
   assert.deepEqual([sent, app.fleet.state], [['drain shop-2', 'undrain shop-2'], 'serving'])
+
+  Object.assign(app.fleet, {
+    command: async () => {
+      throw new FleetError('FLEET_ERR_COMMAND_TIMEOUT')
+    },
+  })
+  const late = await post(`${url}/fleet/drain`, { instance: 'shop-2' })
+  assert.equal(((await late.json()) as { code: string }).code, 'FLEET_ERR_COMMAND_TIMEOUT', 'it is not confirmed')
 
   const unknown = await post(`${url}/fleet/drain`, { instance: 'shop-9' })
   assert.equal(unknown.status, 404)

@@ -4,6 +4,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { FleetError } from '../../src/base/errors.ts'
 import { checksOf } from '../../src/dashboard/dependencies.ts'
 import { dashboard } from '../../src/dashboard/index.ts'
 import { databaseState } from '../../src/database/database-state.ts'
@@ -159,6 +160,13 @@ describe('the data of the dashboard', () => {
       body: JSON.stringify({ ...posted, pool: 'p', at: 1, entry: { host: 'h' } }),
     })
     assert.deepEqual([response.status, response.headers.get('cache-control')], [202, 'no-store'])
+    const { post } = history
+    history.post = async () => {
+      throw new FleetError('FLEET_ERR_STATE_UNAVAILABLE')
+    }
+    const lost = await app.inject({ method: 'POST', url: '/fleet/events', payload: posted })
+    assert.equal(lost.statusCode, 503, 'an event that is not stored')
+    history.post = post
     assert.deepEqual(asked, [
       ['15m', 0],
       ['24h', Number.MAX_SAFE_INTEGER],

@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { Script } from 'node:vm'
 import Fastify from 'fastify'
+import { dashboard } from '../../src/dashboard/index.ts'
 import { fleet } from '../../src/fleet.ts'
+import { operators } from '../../src/instance/operators/index.ts'
 import { Tickets } from '../../src/instance/operators/tickets.ts'
 import { codeOf, cookieOf, enter, json, page, start, token } from './operators.ts'
 
@@ -18,6 +20,7 @@ describe('the sign-in page', () => {
     assert.equal(response.headers.get('cache-control'), 'no-store')
     assert.equal(response.headers.get('referrer-policy'), 'no-referrer')
     assert.doesNotMatch(html, /shop|https?:\/\/(?!www\.w3\.org\/2000\/svg)/)
+    assert.match(html, / data-root="fleet"/, 'relative, for a proxy that serves it under another prefix')
     assert.match(html, /<label for="token">/)
     assert.match(html, /role="alert"/)
     const policy = response.headers.get('content-security-policy') ?? ''
@@ -96,6 +99,17 @@ describe('signing in', () => {
     assert.equal(app.fleet.state, 'serving')
     assert.equal((await drain({ origin: url })).status, 202)
     assert.equal(app.fleet.state, 'draining')
+  })
+
+  it('sends the cookie to the dashboard of an app with a prefix', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(operators, { token })
+    await app.register(async (scope) => void (await scope.register(dashboard)), { prefix: '/shop' })
+    const response = await app.inject({ method: 'POST', url: '/shop/fleet/session', headers: json, payload: { token } })
+    assert.equal(response.statusCode, 204)
+    const paths = response.cookies.map(({ path }) => path)
+    assert.ok(paths.includes('/shop/fleet') && !paths.includes('/fleet') && !paths.includes('/'), String(paths))
   })
 
   it('deletes the cookie on sign-out, which other sites cannot trigger', async (t) => {

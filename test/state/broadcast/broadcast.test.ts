@@ -2,8 +2,12 @@ import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
+import { identity } from '../../../src/instance/identity.ts'
+import { metrics } from '../../../src/instance/metrics/index.ts'
 import { broadcast } from '../../../src/state/broadcast/index.ts'
+import { SignedMessages } from '../../../src/state/broadcast/signed-messages.ts'
 import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
+import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { patient, patientApp } from '../redis/patience.ts'
@@ -94,6 +98,31 @@ describe('several instances', () => {
     await a.redis?.publish('fleet:broadcast:chat', 'no JSON')
     await a.fleet.publish('chat', 'hello')
     await until(() => all.every(({ received }) => received.length === 1), { what: 'the message everywhere' })
+  })
+
+  test('receive what is signed for broadcasts of their fleet, up to the size that they accept', async () => {
+    const server = await startRedis()
+    const secret = 's'.repeat(32)
+    const app = Fastify(patientApp)
+    apps.push(app)
+    await app.register(identity, { name: 'shop' })
+    await app.register(metrics)
+    await app.register(redis, { url: server.url, ...patient })
+    await app.register(broadcast, { heartbeatMs: 20_000, secret, maxMessageBytes: 100 })
+    const { received } = await listen(app, 'chat')
+    const other = new SignedMessages(new FleetKeys([secret], 'broadcast', 'shop'), 1_000)
+    const forged = new SignedMessages(new FleetKeys([secret], 'registry', 'shop'), 1_000)
+    for (const text of [forged.seal('chat', '0'), other.seal('chat', `"${'x'.repeat(400)}"`), other.seal('chat', '1')])
+      await app.redis?.publish('shop:broadcast:chat', text)
+    await until(() => received.length === 1)
+    assert.deepEqual(received, [1])
+    const counted = await app.metrics.metrics()
+    for (const [reason, count] of [
+      ['signature', 1],
+      ['too_large', 1],
+      ['unsigned', 0],
+    ])
+      assert.match(counted, new RegExp(`^fleet_broadcast_rejected_total\\{reason="${reason}"\\} ${count}$`, 'm'))
   })
 
   test('reconnect after an outage of Redis', async () => {

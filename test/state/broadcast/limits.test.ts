@@ -90,6 +90,22 @@ describe('a signed message', () => {
   })
 })
 
+test('a sender is remembered from its last message on', (t) => {
+  const at = clock(t)
+  const receiver = messages()
+  const [first, old] = [messages(), messages()]
+  at(50_000)
+  receiver.open('chat', first.seal('chat', '1'))
+  at(0)
+  receiver.open('chat', old.seal('chat', '1'))
+  at(100_000)
+  const last = old.seal('chat', '2')
+  assert.equal(outcome(receiver.open('chat', last)), 'opened')
+  at(150_000)
+  for (let i = 0; i < 4_095; i++) receiver.open('chat', messages().seal('chat', '1'))
+  assert.equal(outcome(receiver.open('chat', last)), 'replayed')
+})
+
 describe('the subscribers of an instance', () => {
   /** Subscriptions over a transport that only records. */
   function open() {

@@ -109,6 +109,10 @@ test('delivers signed messages to the subscribers of their channel, and counts t
   assert.equal(name, 'shop:broadcast:a')
   assert.deepEqual(messages().open('a', text.join(' ')), { json: '1' })
   connection.emit('message', 'shop:broadcast:a', messages().seal('a', '2'))
+  subscribe('fleet:registry')
+  await turn()
+  connection.emit('message', 'shop:broadcast:fleet:registry', messages().seal('fleet:registry', '4'))
+  assert.deepEqual(events.splice(2), ['fleet:registry live', 'fleet:registry: 4'])
   connection.emit('message', 'shop:broadcast:a', messages().seal('b', '3'))
   connection.emit('message', 'shop:broadcast:a', 'junk')
   assert.deepEqual(

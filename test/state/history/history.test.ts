@@ -13,14 +13,20 @@ import type { NewEvent } from '../../../src/state/history/events.ts'
 import { type History, history } from '../../../src/state/history/index.ts'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { type HistoryWrite, stepMs } from '../../../src/state/history/store.ts'
+import type { GoneListener } from '../../../src/state/registry/peers.ts'
 import { until } from '../../helpers/until.ts'
 import { peer } from '../registry/fake-peers.ts'
 import { counts } from './contract.ts'
 
-async function start(t: TestContext, sheds = true): Promise<{ app: FastifyInstance; past: History }> {
+async function start(
+  t: TestContext,
+  sheds = true,
+  before: (app: FastifyInstance) => void = () => {},
+): Promise<{ app: FastifyInstance; past: History }> {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(identity, { name: 'shop', id: 'a' })
+  before(app)
   if (sheds) await app.register(overload)
   await app.register(lifecycle, { signals: false })
   await app.register(metrics)
@@ -220,4 +226,61 @@ test('a killed instance is recorded with its last entry, unless it has said why 
   assert.equal(store.mock.callCount(), 1)
   await killed('d')
   assert.equal(store.mock.callCount(), 2)
+})
+
+test('lost instances are recorded with what is known of them, and not by an instance that has closed', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let gone: GoneListener = () => {}
+  const { app, past } = await start(t, false, ({ fleet }) => {
+    fleet.onGone = (listener) => {
+      gone = listener
+    }
+  })
+  const lastSeen = new Date(Date.now() - 60_000).toISOString()
+  gone({ ...peer('seen'), lastSeen }, true)
+  gone({ ...peer('unseen'), lastSeen }, false)
+  t.mock.timers.tick(3_000)
+  for (let i = 0; i < 3; i++) await turn()
+  const lost = (await past.events({ limit: 10 })).filter(({ kind }) => kind === 'lost')
+  assert.deepEqual(
+    lost.map(({ instance, text }) => `${instance} ${text.replace(/\d+/, 'N')}`),
+    ['unseen gone before the present instances started', 'seen last seen N s before'],
+  )
+  gone({ ...peer('late'), lastSeen }, true)
+  await app.close()
+  t.mock.timers.tick(3_000)
+  for (let i = 0; i < 3; i++) await turn()
+  t.mock.timers.reset()
+  assert.ok(!(await past.events({ limit: 10 })).some(({ instance }) => instance === 'late'))
+})
+
+test('everything is read by the clock of the store', async (t) => {
+  const hourMs = 3_600_000
+  t.mock.method(MemoryHistoryStore.prototype, 'time', async () => Date.now() + 24 * hourMs)
+  const { app, past } = await start(t)
+  await until(() => past.now() > Date.now() + 23 * hourMs)
+  app.fleet.peers = () => [app.fleet.self()]
+  const asked = t.mock.method(MemoryHistoryStore.prototype, 'counts', async () => [])
+  await past.points('15m', 0)
+  const [, starts = []] = (asked.mock.calls[0]?.arguments ?? []) as [kind?: string, starts?: number[]]
+  assert.ok((starts[0] ?? 0) > Date.now() + 23 * hourMs, 'the last 15 minutes')
+  await past.post({ kind: 'killed', text: 'SIGKILL', instance: 'b' })
+  assert.deepEqual(await past.departed(), [], 'it was killed a day ago by that clock')
+})
+
+test('the counts of routes are written less often in a large fleet', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_800_000_000_000 })
+  t.mock.method(Math, 'random', () => 0)
+  const add = t.mock.method(MemoryHistoryStore.prototype, 'add')
+  const { app } = await start(t, false)
+  app.fleet.peers = () => Array.from({ length: 21 }, () => app.fleet.self())
+  const written: boolean[] = []
+  for (let i = 0; i < 2; i++) {
+    await app.inject('/items/1')
+    t.mock.timers.tick(stepMs)
+    for (let n = 0; n < 3; n++) await turn()
+    written.push((add.mock.calls.at(-1)?.arguments[0].routes.size ?? 0) > 0)
+  }
+  assert.deepEqual(written, [false, true])
+  t.mock.timers.reset()
 })

@@ -28,6 +28,23 @@ test('keeps a bounded number of events while the store is unavailable, with thei
   assert.equal((await store.events({ limit: 1 }))[0]?.text, 'last')
 })
 
+test('loses no event by trying again and again while the store is unavailable', async () => {
+  const recorded: string[] = []
+  let isDown = true
+  const record = async ({ text }: NewEvent): Promise<boolean> => {
+    if (isDown) throw new Error('unavailable')
+    return recorded.push(text) > 0
+  }
+  const outbox = new Outbox({ record } as never, () => 1)
+  for (const text of ['1', '2', '3']) {
+    outbox.add({ kind: 'deploy-step', text })
+    for (let i = 0; i < 3; i++) await outbox.send()
+  }
+  isDown = false
+  await outbox.send()
+  assert.deepEqual(recorded, ['1', '2', '3'])
+})
+
 test('records events at once, in their order and with their options, and each of them once', async () => {
   const store = new MemoryHistoryStore()
   const recorded: [text: string, options: RecordOptions | undefined][] = []

@@ -3,7 +3,17 @@ import { describe, test } from 'node:test'
 import type { Redis } from 'ioredis'
 import { MemoryHistoryStore } from '../../../src/state/history/memory-store.ts'
 import { RedisHistoryStore } from '../../../src/state/history/redis-store.ts'
-import { goneMs, keptMs, limitMs, maxEvents, maxGone, routesMs, startOf } from '../../../src/state/history/store.ts'
+import {
+  goneMs,
+  keptMs,
+  limitMs,
+  maxEvents,
+  maxGone,
+  maxRoutes,
+  routesMs,
+  startOf,
+  stepMs,
+} from '../../../src/state/history/store.ts'
 import { keysOf } from '../../../src/state/redis/index.ts'
 import { ownRedis } from '../own-redis.ts'
 import { scriptClock } from '../redis-clock.ts'
@@ -105,4 +115,63 @@ describe('in Redis', () => {
     await Promise.all(Array.from({ length: maxGone }, (_, i) => end(`p${i}`)))
     assert.equal(await own.client.zcard(`f${fleets - 1}:history-gone:{all}`), maxGone)
   })
+
+  test('counts the events of one name for a minute from the first of them', async () => {
+    const store = open()
+    const key = `f${fleets - 1}:history-limits:{all}`
+    const record = () => store.record({ kind: 'limit-hit', text: 'x' }, { limit: 'x' })
+    await record()
+    await own.client.pexpire(key, limitMs / 2)
+    await record()
+    const ttl = await own.client.pttl(key)
+    assert.ok(ttl > 0 && ttl <= limitMs / 2, `${ttl} ms`)
+  })
+
+  test('reads each of many buckets, at most 60 at the same time', async (t) => {
+    const store = open()
+    const starts = Array.from({ length: 125 }, (_, i) => 1_800_000_000_000 + i * stepMs)
+    for (const [i, start] of [starts[0], starts[60], starts[124]].entries())
+      await own.client.hset(`f${fleets - 1}:history-step-${Number(start) / 1_000}:{all}`, 'r', i + 1)
+    let [reading, most] = [0, 0]
+    const read = own.client.hgetall.bind(own.client)
+    t.mock.method(own.client, 'hgetall', (key: string) => {
+      most = Math.max(most, ++reading)
+      return read(key).finally(() => reading--)
+    })
+    const found = (await store.counts('step', starts)).flatMap((each, i) => (each ? [[i, each.get('r')]] : []))
+    assert.deepEqual(found, [
+      [0, 1],
+      [60, 2],
+      [124, 3],
+    ])
+    assert.equal(most, 60)
+  })
+
+  test('reads at most 200 routes and their rest, whatever another application has added', async () => {
+    const store = open()
+    const many = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`GET /${i}`, 'r:1']))
+    await own.client.hset(`f${fleets - 1}:history-routes-1800000000:{all}`, many)
+    const [routes] = await store.routes([1_800_000_000_000])
+    assert.equal(routes?.size, maxRoutes + 1)
+  })
+})
+
+test('an outage of Redis is no empty history', async () => {
+  const lost = async (): Promise<never> => {
+    throw new Error('Connection is closed.')
+  }
+  const commands = ['fleetHistoryTime', 'fleetHistoryAdd', 'fleetHistoryRecord', 'fleetHistoryUnrecorded']
+  const client = { defineCommand() {}, ...Object.fromEntries(commands.map((name) => [name, lost])) }
+  const reads = { hgetall: lost, xrange: lost, xrevrange: lost }
+  const store = new RedisHistoryStore({ ...client, ...reads } as never, keysOf('shop'))
+  for (const reading of [
+    store.time(),
+    store.counts('step', [0]),
+    store.routes([0]),
+    store.events({ limit: 1 }),
+    store.events({ after: '1-1', limit: 1 }),
+    store.unrecorded(['a']),
+    store.record({ kind: 'ready', text: '' }),
+  ])
+    await assert.rejects(reading, { code: 'FLEET_ERR_STATE_UNAVAILABLE' })
 })

@@ -219,6 +219,100 @@ describe('a heartbeat', () => {
     assert.deepEqual(samples(), [0, 8, 20, 20])
   })
 
+  test('that runs when the instance closes is the last one', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    const reply = Promise.withResolvers<HeartbeatReply>()
+    directory.reply = () => reply.promise
+    heartbeat.beat()
+    heartbeat.close()
+    reply.resolve(nothing)
+    await pass(10_000)
+    await pass(10_000)
+    assert.equal(beats.length, 1)
+  })
+
+  test('makes figures as old as its request, however late the reply is', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    await pass(1_000)
+    directory.reply = async () => {
+      await pass(400)
+      return nothing
+    }
+    await heartbeat.survey()
+    await pass(101)
+    const before = beats.length
+    await heartbeat.survey()
+    assert.equal(beats.length, before + 1)
+  })
+
+  test('that runs is waited for by a survey, which then reads all figures', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats, replyOnce } = open(t)
+    replyOnce({ changes: new Map(Array.from({ length: 20 }, (_, i) => [`p${i}`, stored(`p${i}`)])) })
+    heartbeat.join()
+    await pass(0)
+    const reply = Promise.withResolvers<HeartbeatReply>()
+    directory.reply = () => reply.promise
+    heartbeat.beat()
+    const survey = heartbeat.survey()
+    await turn()
+    directory.reply = async () => nothing
+    reply.resolve(nothing)
+    await survey
+    assert.deepEqual(
+      beats.map(({ options }) => options.sample.length),
+      [0, 8, 20],
+    )
+  })
+
+  test('that failed was no survey: the next one reads again', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory, beats } = open(t)
+    await pass(1_000)
+    directory.reply = () => Promise.reject(new Error('no Redis'))
+    await heartbeat.survey()
+    directory.reply = async () => nothing
+    await heartbeat.survey()
+    assert.equal(beats.length, 2)
+  })
+
+  test('keeps peers that are missing after a loss of data for a lease and the time to connect again', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, replyOnce } = open(t)
+    const ids = (): string => String(heartbeat.peers.map(({ id }) => id))
+    const all = { full: true, changes: new Map(['p', 'q'].map((id) => [id, stored(id)])) }
+    replyOnce(all)
+    await heartbeat.beat()
+    replyOnce({ full: true, changes: new Map([['q', stored('q')]]) })
+    await heartbeat.beat()
+    await pass(leaseMs + 2_999)
+    await heartbeat.beat()
+    assert.equal(ids(), 'p,q,self')
+    await pass(1)
+    await heartbeat.beat()
+    assert.equal(ids(), 'q,self')
+  })
+
+  test('that runs ends before the instance leaves, because it would add it again', async (t) => {
+    const pass = clock(t)
+    const { heartbeat, directory } = open(t)
+    let leaves = 0
+    directory.left = async () => ++leaves > 0
+    heartbeat.join()
+    await pass(0)
+    const reply = Promise.withResolvers<HeartbeatReply>()
+    directory.reply = () => reply.promise
+    heartbeat.beat()
+    const leaving = heartbeat.leave()
+    for (let i = 0; i < 3; i++) await turn()
+    assert.equal(leaves, 0)
+    reply.resolve(nothing)
+    await leaving
+    assert.equal(leaves, 1)
+  })
+
   test('leaves once, if the instance had joined, and announces that', async (t) => {
     const pass = clock(t)
     const { heartbeat, directory, beats, announced, logged } = open(t)
@@ -236,6 +330,12 @@ describe('a heartbeat', () => {
     assert.deepEqual([leaves, announced()], [1, 1])
     await pass(1_000)
     assert.equal(beats.at(-1)?.entry, undefined, 'it only reads from now on')
+    const foreign = open(t)
+    foreign.directory.left = async () => false
+    foreign.heartbeat.join()
+    await pass(0)
+    await foreign.heartbeat.leave()
+    assert.equal(foreign.announced(), 0, 'another process has the id')
     const down = open(t)
     down.directory.left = () => Promise.reject(new Error('no Redis'))
     down.heartbeat.join()

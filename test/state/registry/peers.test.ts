@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
 import { type GoneListener, Peers } from '../../../src/state/registry/peers.ts'
 import type { HeartbeatReply } from '../../../src/state/registry/redis-directory.ts'
+import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { clock, entries, nothing, peer, stored } from './fake-peers.ts'
 
 describe('the known peers', () => {
@@ -33,6 +35,18 @@ describe('the known peers', () => {
     await pass(6_000)
     apply(peers, {})
     assert.equal(ids(peers), 'a,c,self')
+  })
+
+  test('are read from the start after a change of the secrets, because ignored ones may be valid now', () => {
+    const secrets = ['a'.repeat(32)]
+    const peers = new Peers('self', 6_000, new SignedEntries(new FleetKeys(secrets, 'registry', 'shop')))
+    assert.equal(peers.position.version, 0)
+    apply(peers, { version: 7 })
+    assert.equal(peers.position.version, 7)
+    secrets.push('b'.repeat(32))
+    assert.deepEqual(peers.position, { epoch: '', version: 0, cursor: '' })
+    apply(peers, { version: 8 })
+    assert.equal(peers.position.version, 8)
   })
 
   test('are verified again only if their entry has changed or expired', async (t) => {
@@ -118,7 +132,8 @@ describe('the known peers', () => {
 
   test('whose signature is over 15 minutes old are dropped each half minute, after an outage once all could sign again', async (t) => {
     const pass = clock(t)
-    const peers = new Peers('self', 40_000, entries())
+    const gone: string[] = []
+    const peers = new Peers('self', 40_000, entries(), undefined, ({ id }) => gone.push(id))
     apply(peers, { changes: new Map([['a', stored('a')]]) })
     await pass(40_001)
     apply(peers, { changes: new Map([['b', stored('b')]]) })
@@ -131,6 +146,7 @@ describe('the known peers', () => {
       seen.push(ids(peers))
     }
     assert.deepEqual(seen, ['a,b,self', 'b,self', 'b,self', 'self'])
+    assert.deepEqual(gone, ['a', 'b'])
   })
 
   test('get figures that their own process signed, and the own entry is never among them', (t) => {

@@ -221,6 +221,26 @@ describe('of two processes with one id', () => {
   })
 })
 
+test('an outage of Redis deletes nothing', async () => {
+  for (const reason of ['Command timed out', 'Connection is closed.', 'OOM command not allowed', 'READONLY replica']) {
+    const calls: string[] = []
+    const beatFails = async (): Promise<never> => {
+      calls.push('beat')
+      throw new Error(reason)
+    }
+    const reset = async (): Promise<void> => void calls.push('reset')
+    const client = {
+      defineCommand() {},
+      fleetRegistryBeat: beatFails,
+      fleetRegistryLeave: reset,
+      fleetRegistryReset: reset,
+    }
+    const failing = new RedisDirectory(client as never, key)
+    await assert.rejects(failing.beat(undefined, { leaseMs, claim: false, from: nowhere, sample: [] }), /^FleetError/)
+    assert.deepEqual(calls, ['beat'], reason)
+  }
+})
+
 describe('data of another application', () => {
   test('a lease further ahead than ten minutes is removed', async () => {
     await beat('a', { leaseMs: 600_000 })

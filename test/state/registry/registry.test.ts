@@ -177,7 +177,7 @@ describe('with Redis', () => {
     await until(() => ids(a) === 'a')
   })
 
-  test('sends commands to the addressed instance and confirms them', async () => {
+  test('sends commands to the addressed instance and confirms them', async (t) => {
     const all = await fleet(['a', 'b', 'c'], { commandTimeoutMs: 5000 })
     const [a, b, c] = all as [Started, Started, Started]
     await settle(all, 'a,b,c')
@@ -189,6 +189,25 @@ describe('with Redis', () => {
     await until(() => [a, b, c].every((app) => stateOf(app, 'b') === 'draining'))
     await c.fleet.command('b', 'undrain')
     assert.equal(b.fleet.state, 'serving')
+    const sent: object[] = []
+    a.fleet.subscribe('fleet:registry', (message: { kind: string }) => {
+      if (message.kind === 'command') sent.push(message)
+    })
+    const confirmedIn: unknown[] = []
+    const publish = b.fleet.publish
+    t.mock.method(b.fleet, 'publish', (channel: string, message: { kind: string }) => {
+      if (message.kind === 'done') confirmedIn.push(b.fleet.state)
+      return publish(channel, message)
+    })
+    for (const command of ['undrain', 'drain'] as const) await a.fleet.command('b', command)
+    assert.deepEqual(confirmedIn, ['serving', 'draining'], 'after it was executed')
+    await until(() => sent.length === 2)
+    const states: string[] = []
+    b.fleet.onState((state) => void states.push(state))
+    for (const other of [{ boot: 'an earlier process' }, { command: 'restart' }])
+      await a.fleet.publish('fleet:registry', { ...sent[0], ...other })
+    await a.fleet.command('b', 'drain')
+    assert.deepEqual(states, [], 'neither was for this process to execute')
     await a.fleet.command('a', 'drain')
     assert.equal(a.fleet.state, 'draining')
     await assert.rejects(a.fleet.command('nobody', 'drain'), code('FLEET_ERR_INSTANCE_UNKNOWN'))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Peer } from '../../../src/instance/identity.ts'
-import { FleetKeys, secretsOf } from '../../../src/state/registry/fleet-keys.ts'
+import { FleetKeys, fleetSecrets, secretsOf } from '../../../src/state/registry/fleet-keys.ts'
 import { namesOf, SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 
 const start = Date.parse('2026-01-01T00:00:00Z')
@@ -198,6 +198,20 @@ describe('the keys of a fleet', () => {
     assert.deepEqual(of({ SESSION_SECRET: session, JWT_SECRET: jwt }), ['SESSION_SECRET', session])
     assert.deepEqual(of({ JWT_SECRET: jwt }), ['JWT_SECRET', [jwt]])
     assert.equal(of({}), undefined)
+  })
+
+  test('are those of the option rather than of the environment, for all plugins of an app', async (t) => {
+    const before = process.env.SESSION_SECRET
+    process.env.SESSION_SECRET = 'e'.repeat(32)
+    t.after(() => {
+      if (before === undefined) delete process.env.SESSION_SECRET
+      else process.env.SESSION_SECRET = before
+    })
+    const app = () => ({ fleet: {} }) as never
+    const one = app()
+    assert.deepEqual(await fleetSecrets(one, ['`broadcast.secret`', secret]), [secret])
+    assert.deepEqual(await fleetSecrets(one), [secret])
+    assert.deepEqual(await fleetSecrets(app()), ['e'.repeat(32)])
   })
 
   test('sign with the first secret, verify with all, and reject a signature of another length', () => {
