@@ -67,6 +67,9 @@ describe('the operators’ listener of a proxy', () => {
     Object.assign(target, { inflight: 1, served: 3, failed: 2 })
     const [{ inflight, served, failed, latencyMs } = {}] = (await ask('/targets')).json as Record<string, number>[]
     assert.deepEqual({ inflight, served, failed, latencyMs }, { inflight: 1, served: 3, failed: 2, latencyMs: 12.35 })
+    const metrics = String((await ask('/metrics')).json)
+    for (const [name, value] of Object.entries({ attempts_total: 3, failures_total: 2, inflight: 1, weight: 7 }))
+      assert.ok(metrics.includes(`\nfleet_proxy_target_${name}{target="127.0.0.1:1",pool="default"} ${value}\n`), name)
     target.inflight = 0
   })
 

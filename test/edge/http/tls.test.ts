@@ -55,6 +55,22 @@ describe('over TLS', async () => {
     socket.destroy()
   })
 
+  it('HTTP/2 sessions are closed after headersTimeoutMs without a request, and after keepAliveMs since the last', async () => {
+    const { url } = await pair({ tls, headersTimeoutMs: 300, keepAliveMs: 50 })
+    const idle = session(url)
+    assert.equal((await sendRequest(idle, { ':path': '/' })).headers[':status'], 200)
+    const silent = session(url)
+    await until(() => idle.destroyed && silent.destroyed)
+  })
+
+  it('HTTP/2 clients learn the limits of streams and headers, and that WebSockets are accepted', async () => {
+    const client = session(url)
+    const [settings] = await once(client, 'remoteSettings')
+    const { maxConcurrentStreams, maxHeaderListSize, enableConnectProtocol } = settings
+    assert.deepEqual([maxConcurrentStreams, maxHeaderListSize, enableConnectProtocol], [128, 16_384, true])
+    client.close()
+  })
+
   it('HTTP/2 requests become HTTP/1.1 requests upstream', async () => {
     const client = session(url)
     const { headers, text } = await sendRequest(
