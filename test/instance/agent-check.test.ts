@@ -98,6 +98,13 @@ describe('agent check', () => {
       return mock.callCount()
     }
     assert.equal(await listeners({}), 1)
-    assert.equal(await listeners({ port: await freePort(), host: '127.0.0.1' }), 2)
+    const address = { port: await freePort(), host: '127.0.0.1' }
+    assert.equal(await listeners(address), 2)
+    const [agent] = mock.calls.filter((call) => (call.arguments[0] as { port?: number }).port === address.port)
+    assert.deepEqual(agent?.arguments[0], address)
+    assert.ok(
+      agent?.this instanceof Server && agent.this.listenerCount('error') > 0,
+      'for connections that cannot be accepted',
+    )
   })
 })

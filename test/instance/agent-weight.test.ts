@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { connect, Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { describe, it, type TestContext } from 'node:test'
@@ -63,6 +64,15 @@ describe('agent', () => {
     assert.deepEqual(calls, [true, true])
     await app.close()
     assert.deepEqual(calls, [true, true, 'destroy'])
+  })
+
+  it('closes a connection after timeoutMs, if the other side does not', async (t) => {
+    const { port } = await agent(t, { timeoutMs: 321 })
+    const { mock } = t.mock.method(globalThis, 'setTimeout')
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }).resume()
+    await once(socket, 'end')
+    assert.equal(mock.calls.filter((call) => Number(call.arguments[1]) === 321).length, 1)
+    socket.end()
   })
 
   it('stops listening when the app closes', async (t) => {

@@ -207,6 +207,21 @@ describe('the disk of /health/detailed', () => {
 })
 
 describe('options of checks', () => {
+  it('of the built-in ones are their own, and they only degrade unless they are critical', async (t) => {
+    const criticalOf = async (options: HealthOptions): Promise<object> => {
+      const { reports } = (await build(t, options)).health
+      return Object.fromEntries(Object.entries(reports).map(([name, { critical }]) => [name, critical]))
+    }
+    assert.deepEqual(await criticalOf({ memory: {}, eventLoop: {}, disk: {} }), {
+      memory: false,
+      eventLoop: false,
+      disk: false,
+    })
+    const critical = { critical: true }
+    const all = await criticalOf({ memory: critical, eventLoop: critical, disk: critical })
+    assert.deepEqual(all, { memory: true, eventLoop: true, disk: true })
+  })
+
   it('have bounds', async () => {
     for (const [given, name] of [
       [{ memory: { maxHeapShare: 1.01 } }, 'maxHeapShare'],

@@ -200,6 +200,14 @@ describe('the management listener', () => {
     assert.equal((await send(admin, '/live')).status, 200)
   })
 
+  it('closes with the app, also connections whose request is not complete', async (t) => {
+    const { app, admin } = await start(t)
+    const socket = await open(admin, 'GET /live HTTP/1.1\r\n')
+    await app.close()
+    await until(() => socket.closed)
+    assert.equal(socket.received(), '')
+  })
+
   it('limits connections and the time for headers', async (t) => {
     const { app, admin } = await start(t)
     const sockets = await Promise.all(Array.from({ length: 300 }, () => open(admin, 'GET /live HTTP/1.1\r\n')))

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { shortcuts } from '../../src/base/internals/shortcuts.ts'
-import { staticHeaders } from '../../src/instance/static-headers.ts'
+import { StaticHeaders, staticHeaders } from '../../src/instance/static-headers.ts'
 
 const block = { 'x-one': '1', 'x-two': 'two; "2"', 'x-three': '3' }
 
@@ -103,6 +103,28 @@ describe('static headers on the wire', () => {
     const app = await build(t)
     app.staticHeaders.set('X-Two', 'later')
     assert.ok((await head(app, '/')).includes('x-two: later'))
+  })
+
+  it('change in the reply at hand, whether they are written as text or, as on HTTP/2, added to it', async (t) => {
+    for (const http2 of [false, true]) {
+      const app = Fastify(http2 ? ({ http2 } as object) : {}) as FastifyInstance
+      t.after(() => app.close())
+      await app.register(staticHeaders)
+      app.staticHeaders.set('x-one', 'before')
+      app.get('/', async (_request, reply) => {
+        app.staticHeaders.update(reply, 'x-one', 'now')
+        return {}
+      })
+      assert.equal((await app.inject('/')).headers['x-one'], 'now')
+    }
+    const [added, sent] = [new Map<string, unknown>(), new StaticHeaders()]
+    const header = (name: string, value: unknown): unknown => added.set(name, value)
+    const reply = { raw: { hasHeader: () => false }, hasHeader: (name: string) => added.has(name), header }
+    sent.set('x-one', 'before')
+    sent.apply(reply as never)
+    assert.equal(added.get('x-one'), 'before')
+    sent.update(reply as never, 'x-one', 'now')
+    assert.equal(added.get('x-one'), 'now')
   })
 
   it('reject line breaks, and so do the headers beside them', async (t) => {

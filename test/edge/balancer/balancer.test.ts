@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
-import { describe, it } from 'node:test'
+import { describe, it, type TestContext } from 'node:test'
 import { fetch as undiciFetch } from 'undici'
+import { Balancer, type BalancerOptions } from '../../../src/edge/balancer/balancer.ts'
+import { Outliers } from '../../../src/edge/balancer/outliers.ts'
+import { StickyCookie } from '../../../src/edge/balancer/policies/sticky-cookie.ts'
+import { Target } from '../../../src/edge/balancer/target.ts'
+import { Prober } from '../../../src/edge/probe.ts'
 import { until } from '../../helpers/until.ts'
 import { quickProbe } from '../front.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
@@ -107,5 +112,55 @@ describe('a draining target', () => {
     await until(() => balancer.targets[0]?.state === 'draining')
     first.draining = false
     await until(() => balancer.targets[0]?.state === 'up')
+  })
+})
+
+describe('the end of', () => {
+  const urls = ['http://10.0.0.1:1', 'http://10.0.0.2:1']
+  /** A balancer that records which targets were disconnected, and which the prober doubts. */
+  function balancerOf(t: TestContext, options: BalancerOptions = { probe: { type: 'off' } }) {
+    const calls: string[] = []
+    t.mock.method(Prober.prototype, 'watch', () => undefined)
+    for (const method of ['doubt', 'unwatch'] as const)
+      t.mock.method(Prober.prototype, method, (target: Target) => void calls.push(`${method} ${target.url.hostname}`))
+    t.mock.method(Outliers.prototype, 'forget', (target: Target) => void calls.push(`forget ${target.url.hostname}`))
+    t.mock.method(Target.prototype, 'disconnect', async function (this: Target) {
+      calls.push(`disconnect ${this.url.hostname}`)
+    })
+    const balancer = new Balancer(urls, options)
+    t.after(() => balancer.close())
+    const [target] = balancer.targets as [Target]
+    return { balancer, target, calls }
+  }
+
+  it('its time in rotation closes the idle connections of a target, and those of a removed one', async (t) => {
+    const { balancer, target, calls } = balancerOf(t)
+    balancer.drain(target)
+    assert.deepEqual(calls, ['disconnect 10.0.0.1', 'doubt 10.0.0.1'])
+    calls.length = 0
+    balancer.undrain(target)
+    assert.deepEqual([target.state, calls], ['up', []])
+    await balancer.remove(target)
+    assert.deepEqual(calls, ['unwatch 10.0.0.1', 'forget 10.0.0.1', 'disconnect 10.0.0.1'])
+  })
+
+  it('a drain needs new probes, if there are any', (t) => {
+    const { balancer, target, calls } = balancerOf(t, {})
+    balancer.context.rotation.move(target, 'up')
+    balancer.drain(target)
+    calls.length = 0
+    balancer.undrain(target)
+    assert.deepEqual([target.state, calls], ['draining', ['doubt 10.0.0.1']])
+  })
+
+  it('a balancer is that of its policy, and of the one that a cookie falls back to', async () => {
+    let closed = 0
+    const policy = { pick: (targets: readonly Target[]) => targets[0] as Target, close: () => closed++ }
+    const balancer = new Balancer(urls, { policy, probe: { type: 'off' } })
+    await balancer.close()
+    assert.equal(closed, 1)
+    const sticky = { ...{ secret: 'x'.repeat(32), cookie: 'c', maxAge: 0 }, secure: false }
+    new StickyCookie(sticky, policy).close()
+    assert.equal(closed, 2)
   })
 })

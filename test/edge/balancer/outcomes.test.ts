@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
 import { describe, it, type TestContext } from 'node:test'
+import { undici } from '../../../src/base/internals/undici.ts'
 import { Balancer, type BalancerOptions } from '../../../src/edge/balancer/balancer.ts'
 import type { Failure } from '../../../src/edge/balancer/context.ts'
 import { PeakEwma } from '../../../src/edge/balancer/peak-ewma.ts'
@@ -119,7 +120,7 @@ describe('a target', () => {
     assert.deepEqual([state, inflight, served, failed], ['unproven', 0, 0, 0])
     assert.match(id, /^[\da-f]{12}$/)
     assert.equal(id, target().id)
-    assert.notEqual(id, target({ url: 'http://a:2' }).id)
+    for (const url of ['http://a:2', 'https://a:1', 'http://a:1/base']) assert.notEqual(id, target({ url }).id)
     assert.equal(target({ id: 'own' }).id, 'own')
     assert.ok(!('rejectUnauthorized' in tls))
     assert.equal(target({ rejectUnauthorized: false }).tls.rejectUnauthorized, false)
@@ -142,6 +143,23 @@ describe('a target', () => {
     await own.disconnect()
     assert.ok(pools.every(({ closed }) => closed))
     assert.notEqual(own.pool(true), pools[0])
+    await own.disconnect()
+  })
+
+  it('has connections with the limits of its balancer, and a certificate for its own name', async (t) => {
+    const pools = t.mock.method(undici(), 'Pool').mock
+    const connectors = t.mock.method(undici(), 'buildConnector').mock
+    const limits = { connectTimeoutMs: 11, responseTimeoutMs: 22, bodyTimeoutMs: 33, keepAliveMs: 44 }
+    const given = { url: 'https://a:1', serverName: 'b.example' }
+    const own = new Target(given, { ...limits, unsafeKeepAliveMs: 55, maxHeaderBytes: 2_048 })
+    for (const repeatable of [true, false]) own.pool(repeatable)
+    const common = { headersTimeout: 22, bodyTimeout: 33, maxHeaderSize: 2_048, pipelining: 1 }
+    for (const [i, ms] of [44, 55].entries()) {
+      const { connect: _, ...options } = pools.calls[i]?.arguments[1] ?? {}
+      assert.deepEqual(options, { ...common, keepAliveTimeout: ms, keepAliveMaxTimeout: ms, allowH2: false })
+    }
+    const connector: { timeout?: number | null; servername?: string } = connectors.calls[0]?.arguments[0] ?? {}
+    assert.deepEqual([connector.timeout, connector.servername], [11, 'b.example'])
     await own.disconnect()
   })
 

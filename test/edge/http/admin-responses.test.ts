@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
-import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpRequest, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { describe, it } from 'node:test'
+import { http } from '../../../src/base/internals/node-http.ts'
 import { StallGuard } from '../../../src/base/socket-bounds.ts'
 import { createProxy, type ProxyOptions } from '../../../src/edge/http/server.ts'
+import { until } from '../../helpers/until.ts'
+import { open } from '../../instance/lifecycle/sockets.ts'
 import { atEnd } from '../at-end.ts'
 
 /** A proxy whose targets are not probed, and requests to its operators' listener. */
@@ -64,6 +67,9 @@ describe('the operators’ listener of a proxy', () => {
     Object.assign(target, { inflight: 1, served: 3, failed: 2 })
     const [{ inflight, served, failed, latencyMs } = {}] = (await ask('/targets')).json as Record<string, number>[]
     assert.deepEqual({ inflight, served, failed, latencyMs }, { inflight: 1, served: 3, failed: 2, latencyMs: 12.35 })
+    const metrics = String((await ask('/metrics')).json)
+    for (const [name, value] of Object.entries({ attempts_total: 3, failures_total: 2, inflight: 1, weight: 7 }))
+      assert.ok(metrics.includes(`\nfleet_proxy_target_${name}{target="127.0.0.1:1",pool="default"} ${value}\n`), name)
     target.inflight = 0
   })
 
@@ -77,6 +83,27 @@ describe('the operators’ listener of a proxy', () => {
     const port = Number(proxy.address?.port)
     await new Promise((resolve) => httpRequest({ port, path: '/metrics', agent: false }, resolve).end())
     assert.deepEqual(watched, [port])
+  })
+
+  it('has limits of its own, and lets no broken connection end the process', async (t) => {
+    const { mock } = t.mock.method(http, 'createServer')
+    await admin()
+    const server = mock.calls[0]?.result as Server
+    const { headersTimeout, requestTimeout, keepAliveTimeout, maxConnections } = server
+    assert.deepEqual([headersTimeout, requestTimeout, keepAliveTimeout, maxConnections], [5_000, 10_000, 5_000, 64])
+    assert.deepEqual(mock.calls[0]?.arguments[0], {
+      ...{ maxHeaderSize: 16_384, connectionsCheckingInterval: 1_000 },
+      ...{ headersTimeout, requestTimeout, keepAliveTimeout },
+    })
+    assert.ok(server.listeners('connection').some(({ name }) => name === 'keepListener'))
+  })
+
+  it('closes with the proxy, also connections whose request is not complete', async () => {
+    const { proxy } = await admin()
+    const socket = await open(Number(new URL(String(proxy.adminUrl)).port), 'GET /live HTTP/1.1\r\n')
+    await proxy.close()
+    await until(() => socket.closed)
+    assert.equal(socket.received(), '')
   })
 
   it('describes pools, and switches their maintenance and canaries', async () => {

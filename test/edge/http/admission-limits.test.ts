@@ -44,7 +44,16 @@ describe('a limit of requests', () => {
       ['/any', 5000, 200],
       ['/', 101, 413],
     ] as const) {
-      assert.equal(await status(front, body(path, length)), expected, `${path} ${length}`)
+      for (const text of [body, chunked])
+        assert.equal(await status(front, text(path, length)), expected, `${path} ${length} ${text.name}`)
     }
+  })
+
+  it('of bufferBytes is the longest body that is read before a target is chosen', async (t) => {
+    const front = await pair({ bufferBytes: 10 })
+    const { mock } = t.mock.method(front.proxy.balancer, 'dispatch')
+    for (const text of [body('/', 10), body('/', 11), chunked('/', 1)]) assert.equal(await status(front, text), 200)
+    const isWhole = mock.calls.map((call) => Buffer.isBuffer(call.arguments[0].body))
+    assert.deepEqual(isWhole, [true, false, false])
   })
 })

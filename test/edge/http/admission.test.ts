@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Admission, type AdmittedRequest } from '../../../src/edge/http/admission.ts'
 import type { HeaderLines } from '../../../src/edge/http/headers.ts'
-import { effectiveHeadersTimeoutMs, isHttp2, isWebSocket } from '../../../src/edge/http/node-server.ts'
+import {
+  createProxyServer,
+  effectiveHeadersTimeoutMs,
+  isHttp2,
+  isWebSocket,
+} from '../../../src/edge/http/node-server.ts'
 import { type ResolvedProxyOptions, resolveProxyOptions } from '../../../src/edge/http/options.ts'
 import { Origins } from '../../../src/edge/http/origins.ts'
 import { Pools } from '../../../src/edge/http/pools.ts'
@@ -66,6 +71,7 @@ describe('a request that is sent upstream', () => {
       ['192.0.2.1', undefined, { 'content-length': '5' }],
     )
     assert.equal(admit().pool, pools.default)
+    assert.equal(admit({ url: '//%562;a/x' }).pool.name, 'v2', 'as a router behind the proxy may read the path')
     assert.equal(admit({ peer: '10.0.0.1', headers: { 'x-forwarded-for': '1.1.1.1' } }).input.client, '1.1.1.1')
     assert.equal(admit({ headers: { 'x-forwarded-for': '1.1.1.1' } }).input.client, '192.0.2.1')
   })
@@ -160,6 +166,21 @@ describe('the server of a proxy', () => {
     const ms = (headersTimeoutMs: number, requestTimeoutMs: number): number =>
       effectiveHeadersTimeoutMs({ headersTimeoutMs, requestTimeoutMs } as ResolvedProxyOptions)
     assert.deepEqual([ms(10, 20), ms(20, 10), ms(0, 20), ms(20, 0), ms(0, 0), ms(2, 1)], [10, 10, 20, 20, 0, 1])
+  })
+
+  it('has the limits of the options, and lets Node drop no header field', () => {
+    const { proxy } = resolveProxyOptions({
+      targets: ['http://10.0.0.1:1'],
+      headersTimeoutMs: 1_000,
+      requestTimeoutMs: 2_000,
+      keepAliveMs: 3_000,
+      maxRequestsPerConnection: 4,
+      maxConnections: 5,
+    })
+    const { headersTimeout, requestTimeout, keepAliveTimeout, maxRequestsPerSocket, maxConnections, maxHeadersCount } =
+      createProxyServer(proxy, 65_536, () => undefined) as Server
+    assert.deepEqual([headersTimeout, requestTimeout, keepAliveTimeout], [1_000, 2_000, 3_000])
+    assert.deepEqual([maxRequestsPerSocket, maxConnections, maxHeadersCount], [4, 5, 0])
   })
 
   it('knows HTTP/2 by its stream, and a WebSocket by its upgrade', () => {

@@ -34,6 +34,15 @@ describe('the fields of a request', () => {
     }
   })
 
+  it('are remembered for a thousand names, of fewer than 64 bytes', (t) => {
+    const { mock } = t.mock.method(Map.prototype, 'set')
+    passed([`x-${'l'.repeat(62)}`])
+    const kept = (): number => mock.calls.filter((call) => /^x-(?:n\d|ll)/.test(String(call.arguments[0]))).length
+    assert.equal(kept(), 0)
+    passed(Array.from({ length: 1_500 }, (_, i) => `x-n${i}`))
+    assert.ok(kept() > 500 && kept() <= 1_000, String(kept()))
+  })
+
   it('that describe the original URL come from trusted proxies only', () => {
     const names = ['x-forwarded-prefix', 'x-original-url', 'x-rewrite-url', 'x-host', 'x-http-host-override']
     assert.deepEqual(passed(names), [])

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { Duplex } from 'node:stream'
 import { describe, it } from 'node:test'
+import { until } from '../../helpers/until.ts'
+import { open } from '../../instance/lifecycle/sockets.ts'
 import { front, get, pair } from '../front.ts'
 import { head, raw, statusOf } from '../raw.ts'
 import { startUpstreams } from '../upstream.ts'
@@ -187,5 +190,34 @@ describe('Expect: 100-continue', () => {
   it('is the only supported expectation; others get 400', async () => {
     const { url } = await pair()
     assert.equal(statusOf(await raw(url, head('POST /', 'Expect: wonders', 'Content-Length: 0'))), 400)
+  })
+})
+
+describe('what is not HTTP', () => {
+  it('gets no error in the middle of another response: the connection ends', async () => {
+    const { port, upstream } = await pair()
+    upstream.handler = (_, response) => response.writeHead(200, { 'content-length': 100 }).write('begun')
+    const socket = await open(port, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => socket.received().endsWith('begun'))
+    socket.write('NOT HTTP\r\n\r\n')
+    await until(() => socket.closed)
+    assert.ok(socket.received().endsWith('begun'), socket.received())
+  })
+
+  it('gets one response, which further errors of its connection do not cut', async () => {
+    const { proxy } = await pair()
+    let sent = ''
+    const socket = new Duplex({
+      read: () => undefined,
+      write: (chunk, _, done) => {
+        sent += chunk
+        done()
+      },
+    })
+    const error = Object.assign(new Error('bad bytes'), { code: 'HPE_INVALID_METHOD' })
+    for (let i = 0; i < 3; i++) proxy.server.emit('clientError', error, socket)
+    assert.equal(sent.match(/HTTP\/1\.1 400 /g)?.length, 1)
+    assert.equal(socket.destroyed, false)
+    socket.destroy()
   })
 })

@@ -4,7 +4,9 @@ import { readFileSync } from 'node:fs'
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
 import { request as httpsRequest } from 'node:https'
 import { after, describe, it } from 'node:test'
+import { connect as connectTls, TLSSocket } from 'node:tls'
 import { WebSocket, WebSocketServer } from 'ws'
+import { StallGuard } from '../../../src/base/socket-bounds.ts'
 import { until } from '../../helpers/until.ts'
 import { pair } from '../front.ts'
 
@@ -42,6 +44,32 @@ const session = (url: string): ClientHttp2Session => {
 
 describe('over TLS', async () => {
   const { url, upstream, proxy } = await pair({ tls })
+
+  it('clients that do not read are watched for above the encryption', async (t) => {
+    const watched: boolean[] = []
+    t.mock.method(StallGuard.prototype, 'add', (socket: unknown) => void watched.push(socket instanceof TLSSocket))
+    const socket = connectTls({ port: Number(new URL(url).port), host: '127.0.0.1', ca, servername: 'localhost' })
+    await once(socket, 'secureConnect')
+    await until(() => watched.length > 0)
+    assert.deepEqual(watched, [true])
+    socket.destroy()
+  })
+
+  it('HTTP/2 sessions are closed after headersTimeoutMs without a request, and after keepAliveMs since the last', async () => {
+    const { url } = await pair({ tls, headersTimeoutMs: 300, keepAliveMs: 50 })
+    const idle = session(url)
+    assert.equal((await sendRequest(idle, { ':path': '/' })).headers[':status'], 200)
+    const silent = session(url)
+    await until(() => idle.destroyed && silent.destroyed)
+  })
+
+  it('HTTP/2 clients learn the limits of streams and headers, and that WebSockets are accepted', async () => {
+    const client = session(url)
+    const [settings] = await once(client, 'remoteSettings')
+    const { maxConcurrentStreams, maxHeaderListSize, enableConnectProtocol } = settings
+    assert.deepEqual([maxConcurrentStreams, maxHeaderListSize, enableConnectProtocol], [128, 16_384, true])
+    client.close()
+  })
 
   it('HTTP/2 requests become HTTP/1.1 requests upstream', async () => {
     const client = session(url)

@@ -7,6 +7,7 @@ import type { Dispatcher } from 'undici'
 import { FleetError } from '../../../src/base/errors.ts'
 import { StallGuard } from '../../../src/base/socket-bounds.ts'
 import { streamClient, Tunnel, type TunnelClient, upgradedClient, writeRaw } from '../../../src/edge/http/tunnel.ts'
+import { Tunnels } from '../../../src/edge/http/tunnels.ts'
 import { clock } from '../../helpers/clock.ts'
 
 const turn = (): Promise<void> => new Promise(setImmediate)
@@ -221,5 +222,50 @@ describe('a client of HTTP/2 that asks for a WebSocket', () => {
       client.breakOff()
       assert.deepEqual(calls, [2])
     }
+  })
+})
+
+describe('an upgrade', () => {
+  /** Tunnels whose requests are admitted as `admitted` says. */
+  function tunnelsOf(admitted: unknown): Tunnels {
+    const bounds = { idleTimeoutMs: 0, stalls: new StallGuard(0) }
+    return new Tunnels({ admit: () => admitted } as never, { of: () => undefined } as never, bounds)
+  }
+  const asked = { method: 'GET', headers: { upgrade: 'websocket' } } as unknown as IncomingMessage
+
+  it('that is rejected is closed at the end of a shutdown, and forgotten once it is closed', async (t) => {
+    const tunnels = tunnelsOf(new FleetError('FLEET_ERR_PATH_BLOCKED'))
+    const [open, closed] = [new Side(), new Side()]
+    for (const socket of [open, closed]) tunnels.upgrade(asked, socket, Buffer.alloc(0))
+    assert.match(open.sent, /^HTTP\/1\.1 404 /)
+    closed.destroy()
+    await turn()
+    const { mock } = t.mock.method(closed, 'destroy')
+    tunnels.destroy()
+    assert.deepEqual([open.destroyed, mock.callCount()], [true, 0])
+  })
+
+  it('is cancelled upstream when its client leaves before the upstream has answered', async () => {
+    const aborted: string[] = []
+    const exchange = { abort: ({ code }: FleetError) => void aborted.push(code) }
+    const pool = { rejects: () => undefined, balancer: { dispatch: () => exchange } }
+    const socket = new Side()
+    tunnelsOf({ pool, length: 0, options: {}, input: {} }).upgrade(asked, socket, Buffer.alloc(0))
+    socket.destroy()
+    await turn()
+    assert.deepEqual(aborted, ['FLEET_ERR_REQUEST_INVALID'])
+  })
+
+  it('is not sent upstream while its pool is in maintenance', () => {
+    const pool = { rejects: () => new FleetError('FLEET_ERR_MAINTENANCE'), balancer: {} }
+    const socket = new Side()
+    tunnelsOf({ pool, length: 0, options: {}, input: {} }).upgrade(asked, socket, Buffer.alloc(0))
+    assert.match(socket.sent, /^HTTP\/1\.1 503 .*FLEET_ERR_MAINTENANCE/s)
+  })
+
+  it('with a body is rejected', () => {
+    const socket = new Side()
+    tunnelsOf({ length: 1 }).upgrade(asked, socket, Buffer.alloc(0))
+    assert.match(socket.sent, /^HTTP\/1\.1 400 /)
   })
 })

@@ -56,6 +56,14 @@ describe('a WebSocket', async () => {
     assert.equal((await once(client, 'close'))[0], 4001)
   })
 
+  it('without traffic is closed after tunnelTimeoutMs', async () => {
+    const { url, upstream } = await pair({ tunnelTimeoutMs: 50 })
+    echo(upstream)
+    const client = new WebSocket(url.replace('http', 'ws'))
+    const [[opened]] = await Promise.all([once(client, 'upgrade'), once(client, 'close')])
+    assert.equal(opened.statusCode, 101)
+  })
+
   it('counts as in flight while it is open', async () => {
     const { client } = await open(url)
     assert.equal(proxy.targets[0]?.inflight, 1)

@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { Duplex } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyReply, type FastifyRequest, type InjectOptions } from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
 import type { HeaderLines } from '../../../src/edge/http/headers.ts'
 import { Forwarder, type PreparedRequest } from '../../../src/edge/plugin/forwarder.ts'
-import { proxy } from '../../../src/edge/plugin/index.ts'
 import type { ForwardOptions, ReplyFromOptions } from '../../../src/edge/plugin/options.ts'
-import { raw } from '../raw.ts'
+import { identity } from '../../../src/instance/identity.ts'
 
 const target = 'http://127.0.0.1:1'
 
@@ -61,6 +59,19 @@ describe('a request that the proxy plugin forwards', () => {
     assert.deepEqual([input.client, input.headers['x-own']], ['127.0.0.1', '1'])
     const kept = await prepare(t, { preserveHost: true }, { inject, given: { method: 'POST', timeoutMs: 90 } })
     assert.deepEqual([kept.fields.host, kept.options.method, kept.options.headersTimeout], ['shop.example', 'POST', 90])
+  })
+
+  it('is chosen a target by the client behind the proxies that the instance trusts, not by request.ip', async (t) => {
+    const forwarder = new Forwarder({ targets: [target] }, 0)
+    const app = Fastify()
+    t.after(() => Promise.all([app.close(), forwarder.close()]))
+    await app.register(identity, { trustProxy: ['loopback'] })
+    app.get('/', async (request) => {
+      const { input } = await forwarder.prepare(request, { path: '/', search: '' }, {})
+      return [request.ip, input.client]
+    })
+    const { body } = await app.inject({ url: '/', headers: { 'x-forwarded-for': '192.0.2.7' } })
+    assert.deepEqual(JSON.parse(body), ['127.0.0.1', '192.0.2.7'])
   })
 
   it('has the query of the app: an object, or the text of a function', async (t) => {
@@ -130,6 +141,19 @@ describe('the balancer of the proxy plugin', () => {
     assert.equal(await type({ targets: [], discover: () => () => {} }), 'http')
   })
 
+  it('comes with a watch for clients that do not read for sendTimeoutMs', async (t) => {
+    const forwarder = new Forwarder({ targets: [target], sendTimeoutMs: 404 }, 0)
+    const { mock } = t.mock.method(globalThis, 'setInterval')
+    const stream = new Duplex()
+    forwarder.stalls.add(stream)
+    assert.deepEqual(
+      mock.calls.map((call) => call.arguments[1]),
+      [101],
+    )
+    stream.destroy()
+    await forwarder.close()
+  })
+
   it('is required, or a way to choose upstreams', () => {
     assert.throws(() => probe({}), { code: 'FLEET_ERR_OPTION_INVALID', message: /needs `targets`/ })
     probe({ getUpstream: () => target })
@@ -184,28 +208,6 @@ describe('the balancer of the proxy plugin', () => {
     await forwarder.close()
     assert.equal(closed.length, 101)
   })
-})
-
-it('a response that comes before the end of its request ends the connection', async (t) => {
-  const upstream = createServer((socket) => {
-    socket.on('error', () => {}).once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'))
-  }).listen(0, '127.0.0.1')
-  await once(upstream, 'listening')
-  const app = Fastify({ forceCloseConnections: true })
-  t.after(async () => {
-    await app.close()
-    upstream.close()
-  })
-  await app.register(proxy, {
-    targets: [`http://127.0.0.1:${(upstream.address() as AddressInfo).port}`],
-    bufferBytes: 0,
-  })
-  const url = await app.listen({ port: 0, host: '127.0.0.1' })
-  const isWhole = (text: string): boolean => text.endsWith('ok')
-  const early = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx', isWhole)
-  assert.match(early, /\r\nconnection: close\r\n/i)
-  const whole = await raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx', isWhole)
-  assert.doesNotMatch(whole, /\r\nconnection: close\r\n/i)
 })
 
 describe('an error of the proxy plugin', () => {

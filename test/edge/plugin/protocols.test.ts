@@ -205,6 +205,28 @@ describe('the proxy plugin: WebSockets', async () => {
     }
   })
 
+  it('without traffic are closed after tunnelTimeoutMs', async () => {
+    const url = await front({ prefix: '/ws', targets: [target], websocket: true, tunnelTimeoutMs: 50 })
+    const client = new WebSocket(`${url.replace('http', 'ws')}/ws`)
+    atEnd(() => client.terminate())
+    await once(client, 'close')
+  })
+
+  it('are cancelled upstream when the client leaves before the upstream has answered', async () => {
+    const silent = createServer()
+    let [asked, left] = [false, false]
+    silent.on('upgrade', (_, socket) => {
+      asked = true
+      socket.on('error', () => undefined).on('end', () => (left = true))
+      socket.resume()
+    })
+    const url = await front({ targets: [`http://127.0.0.1:${await startListening(silent)}`], websocket: true })
+    const client = new WebSocket(url.replace('http', 'ws')).on('error', () => undefined)
+    await until(() => asked)
+    client.terminate()
+    await until(() => left, { what: 'the end of the request upstream' })
+  })
+
   it('do not end the process when either side is reset', async () => {
     const url = await front({ prefix: '/ws', targets: [target], websocket: true, queue: { timeoutMs: 1 } })
     const client = await roundTrip(`${url}/ws`)

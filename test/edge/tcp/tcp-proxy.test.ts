@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import http, { type ServerResponse } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
-import { after, describe, it } from 'node:test'
+import { after, describe, it, type TestContext } from 'node:test'
 import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
 import { get, quickProbe } from '../front.ts'
+import { startListening } from '../listening.ts'
 import { startUpstreams } from '../upstream.ts'
 
 interface Peer {
@@ -46,6 +48,25 @@ async function talk(port: number, text: string): Promise<string> {
   const socket = connect(port, '127.0.0.1').setEncoding('utf8')
   socket.end(text)
   return (await socket.toArray()).join('')
+}
+
+/** A kernel that drops the packets to one target. @returns the connections to it, which are never established */
+function drop(t: TestContext, target?: Peer): Socket[] {
+  const silent = Number(new URL(target?.url ?? '').port)
+  const original = net.connect
+  const attempts: Socket[] = []
+  t.mock.method(net, 'connect', (options: { port: number }) => {
+    if (options.port !== silent) return original(options as never)
+    const socket = new net.Socket()
+    attempts.push(socket)
+    return socket
+  })
+  syncBuiltinESMExports()
+  t.after(() => {
+    t.mock.restoreAll()
+    syncBuiltinESMExports()
+  })
+  return attempts
 }
 
 const named = (name: string) => (socket: Socket) => {
@@ -176,21 +197,7 @@ describe('a TCP proxy', () => {
       connections: { connectTimeoutMs: 1000 },
       probe: { ...quickProbe, intervalMs: 3_600_000 },
     })
-    const silent = Number(new URL(peers[0]?.url ?? '').port)
-    // A kernel that drops the packets of one target.
-    const original = net.connect
-    const attempts: Socket[] = []
-    t.mock.method(net, 'connect', (options: { port: number }) => {
-      if (options.port !== silent) return original(options as never)
-      const socket = new net.Socket()
-      attempts.push(socket)
-      return socket
-    })
-    syncBuiltinESMExports()
-    t.after(() => {
-      t.mock.restoreAll()
-      syncBuiltinESMExports()
-    })
+    const attempts = drop(t, peers[0])
     for (let i = 0; i < 2; i++) {
       const client = new net.Socket().connect(port, '127.0.0.1').setEncoding('utf8').end('x')
       assert.equal((await client.toArray()).join(''), 'b')
@@ -200,6 +207,61 @@ describe('a TCP proxy', () => {
       [true],
     )
     assert.deepEqual([proxy.targets[0]?.state, proxy.targets[0]?.inflight], ['down', 0])
+  })
+
+  it('accepts no connection before every target has been probed, and closes its balancer at the end', async (t) => {
+    const probes: ServerResponse[] = []
+    const target = await startListening(http.createServer((_, response) => probes.push(response)))
+    const proxy = createTcpProxy({ targets: [`http://127.0.0.1:${target}`], probe: quickProbe })
+    const listening = proxy.listen()
+    await until(() => probes.length > 0)
+    assert.equal(proxy.address, null)
+    probes[0]?.end()
+    await listening
+    assert.ok(proxy.address)
+    const { mock } = t.mock.method(proxy.balancer, 'close')
+    await proxy.close()
+    assert.equal(mock.callCount(), 1)
+  })
+
+  it('waits for a target as long as queue.timeoutMs in all, from the start of an outage', async (t) => {
+    const options = { queue: { timeoutMs: 60_000 }, shutdownTimeoutMs: 1 }
+    const { port, proxy } = await proxyTo([await peer(named('a'))], options)
+    const { rotation, waitingRoom } = proxy.balancer.context
+    const waits = t.mock.method(waitingRoom, 'enter').mock
+    const leftMs = (): number[] => waits.calls.map((call) => Number(call.arguments[0]) - 1e-6)
+    t.mock.method(rotation, 'choose', () => undefined)
+    connect(port, '127.0.0.1').on('error', () => undefined)
+    await until(() => waits.callCount() === 1)
+    waitingRoom.wake()
+    const [first = 0, again = 0] = leftMs()
+    assert.ok(again > 0 && again < first && first <= 60_000, `${leftMs()}`)
+    Object.defineProperty(rotation, 'lostAt', { value: performance.now() - 59_000 })
+    connect(port, '127.0.0.1').on('error', () => undefined)
+    await until(() => waits.callCount() === 3)
+    assert.ok((leftMs()[2] ?? 0) <= 1_000, `${leftMs()}`)
+  })
+
+  it('gives up what waits, and starts nothing new, for a client that is gone', async (t) => {
+    const target = await peer(named('a'))
+    const options = { queue: { timeoutMs: 3_600_000 }, shutdownTimeoutMs: 1 }
+    const { port, proxy } = await proxyTo([target], { ...options, probe: { ...quickProbe, intervalMs: 3_600_000 } })
+    const { rotation, waitingRoom } = proxy.balancer.context
+    const attempts = drop(t, target)
+    const open = (): Socket => new net.Socket().connect(port, '127.0.0.1').on('error', () => undefined)
+    for (let i = 0; i < 2; i++) open()
+    await until(() => attempts.length === 2)
+    const { mock } = t.mock.method(rotation, 'choose', () => undefined)
+    open()
+    await until(() => waitingRoom.length === 1)
+    await proxy.close()
+    await until(() => waitingRoom.length === 0)
+    mock.resetCalls()
+    const closed = attempts.map((attempt) => once(attempt, 'close'))
+    attempts[0]?.emit('connect')
+    attempts[1]?.destroy()
+    await Promise.all(closed)
+    assert.equal(mock.callCount(), 0)
   })
 
   it('forwards HTTP, with HTTP probes', async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
+import { Server as HttpServer } from 'node:http'
 import { Server } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -246,6 +247,15 @@ describe('the listener', () => {
     const close = t.mock.method(Server.prototype, 'close', () => undefined)
     await connections.stopListening()
     assert.equal(close.mock.callCount(), 0)
+  })
+
+  it('gets the bounds, and those that replace its own if they were set explicitly', () => {
+    const given = { headersTimeoutMs: 1_234 }
+    const [own, explicit] = [new HttpServer(), new HttpServer()]
+    const before = own.headersTimeout
+    new Connections({ ...bounds, ...given, maxConnections: 5 }).watch(own)
+    new Connections({ ...bounds, ...given }, given).watch(explicit)
+    assert.deepEqual([own.headersTimeout, own.maxConnections, explicit.headersTimeout], [before, 5, 1_234])
   })
 
   it('is watched once', (t) => {

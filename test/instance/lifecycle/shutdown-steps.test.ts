@@ -207,6 +207,15 @@ describe('close of the plugins', () => {
     assert.deepEqual(shutdown.result, { code: 0 })
   })
 
+  it('leaves no deadline that keeps the process alive', async (t) => {
+    const shutdown = shutDown(t, { times: { shutdownTimeoutMs: 200 } })
+    await shutdown.begin()
+    assert.deepEqual(shutdown.result, { code: 0 })
+    const { mock } = t.mock.method(AbortController.prototype, 'abort')
+    await shutdown.pass(300)
+    assert.equal(mock.callCount(), 0)
+  })
+
   it('waits 300 ms for the other plugins of an app that never served', async (t) => {
     const shutdown = shutDown(t, { starting: true, hooks: { close: forever, closing: forever() } })
     await shutdown.begin()

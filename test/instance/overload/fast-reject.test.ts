@@ -183,6 +183,17 @@ describe('fast rejection', () => {
     }
   })
 
+  it('passes another method of a path to Fastify', async (t) => {
+    const { port, seen } = await full(t, ['/same'], {}, (app) => {
+      app.get('/same', async () => ({}))
+      app.post('/same', { config: { critical: true } }, async () => ({}))
+    })
+    const statusOf = async (method: string): Promise<number> =>
+      (await fetch(`http://127.0.0.1:${port}/same`, { method })).status
+    assert.deepEqual([await statusOf('GET'), await statusOf('POST')], [503, 200])
+    assert.deepEqual(seen, ['/same'])
+  })
+
   it('passes a path with several routes to Fastify', async (t) => {
     const { port, seen } = await full(t, ['/of-hosts'], {}, (app) => {
       void app.register(async (scope) => {

@@ -131,3 +131,18 @@ describe('a head', () => {
     assert.equal(headersFrom(own), own)
   })
 })
+
+it('spellings of names and of status lines are remembered up to a number and a length', (t) => {
+  const { mock } = t.mock.method(Map.prototype, 'set')
+  const kept = (prefix: string): number =>
+    mock.calls.filter((call) => String(call.arguments[0]).startsWith(prefix)).length
+  for (const long of [`X-Long${'g'.repeat(59)}: a`, `HTTP/1.1 200 ${'g'.repeat(52)}`])
+    parseHead(long.startsWith('X') ? head(long) : long, false)
+  assert.deepEqual([kept('X-Long'), kept('HTTP/1.1 200 g')], [0, 0])
+  for (let i = 0; i < 3_000; i++) parseHead(`HTTP/1.1 200 No ${i}\r\nX-N${i}: a`, false)
+  for (const [prefix, most] of [
+    ['X-N', 2_000],
+    ['HTTP/1.1 200 No ', 100],
+  ] as const)
+    assert.ok(kept(prefix) > most / 2 && kept(prefix) <= most, `${prefix}: ${kept(prefix)}`)
+})
