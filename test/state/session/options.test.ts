@@ -182,6 +182,12 @@ test('uses a custom signer', async () => {
   await browser.get(app, '/')
   assert.equal(browser.cookies.get('fleet.sid'), 'signed:the-id')
   assert.deepEqual((await browser.get(app, '/')).json(), { visits: 2 })
+  browser.cookies.set('fleet.sid', 'forged:the-id')
+  assert.deepEqual(
+    (await browser.get(app, '/')).json(),
+    { visits: 1 },
+    'a value without a valid signature names no session',
+  )
 })
 
 test("accepts 'true' for `cookie.secure`", async () => {
