@@ -40,7 +40,9 @@ describe('attacks', () => {
 
   test('replaces a user that an earlier hook has set, and rejects its request without a valid token', async () => {
     const other = await build(null)
-    const earlier = async (request: { user: unknown }): Promise<void> => void (request.user = { sub: 'eve' })
+    const earlier = async (request: { user: unknown }): Promise<void> => {
+      request.user = { sub: 'eve' }
+    }
     other.get('/me', { preHandler: [earlier, other.authenticate] }, ({ user }) => user)
     const { accessToken } = await other.tokens.issue('ann')
     const get = (token: string) => other.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })

@@ -65,7 +65,7 @@ describe('a client', () => {
     sentinel: { sentinels },
     cluster: { cluster: ['127.0.0.1:1'] },
   }))
-    test(`ends the connection of a command without a reply in time (${what})`, async (t) => {
+    test(`ends the connection of a command without a reply in time (${what})`, async () => {
       const { client, kind } = connect({ ...given, commandTimeoutMs: 20 }, () => true) ?? assert.fail()
       client.on('error', () => {})
       await close(client, 1)
