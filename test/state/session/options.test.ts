@@ -8,6 +8,7 @@ import { redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
 import { secret } from './app.ts'
 import { Browser } from './browser.ts'
+import { recorded } from './recorded.ts'
 
 async function visit({ session }: FastifyRequest): Promise<{ visits: number }> {
   session.visits = (session.visits ?? 0) + 1
@@ -188,6 +189,23 @@ test('uses a custom signer', async () => {
     { visits: 1 },
     'a value without a valid signature names no session',
   )
+})
+
+test('takes the field that `userId` names for a login, and no other', async (t) => {
+  const { send } = await recorded(t, { anonymous: { perMinute: 1 }, userId: 'account' })
+  const set = async (name: string) => (await send(({ session }) => session.set(name as never, 'ann' as never))).calls
+  assert.deepEqual([await set('cart'), await set('userId'), await set('account')], [['write'], [], ['write']])
+})
+
+test('extends the lifetime by default once a tenth of it is over', async (t) => {
+  const now = Date.now()
+  t.mock.timers.enable({ apis: ['Date'], now })
+  const { send, put } = await recorded(t, { ttlMs: 1_000_000 })
+  const visit = async (at: number) => {
+    const cookie = put('s', '"a":1', JSON.stringify({ expires: null, originalMaxAge: null, at }))
+    return (await send(() => undefined, [cookie])).calls
+  }
+  assert.deepEqual([await visit(now - 99_999), await visit(now - 100_000)], [['read'], ['read', 'merge "cookie"']])
 })
 
 test("accepts 'true' for `cookie.secure`", async () => {
