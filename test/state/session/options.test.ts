@@ -6,6 +6,7 @@ import type { FleetError } from '../../../src/base/errors.ts'
 import { fleet } from '../../../src/fleet.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
+import { fleetSecret } from '../../../src/state/session/signer.ts'
 import { secret } from './app.ts'
 import { Browser } from './browser.ts'
 import { recorded } from './recorded.ts'
@@ -169,6 +170,7 @@ test('applies changes of the list of secrets at once', async () => {
   secrets.pop()
   assert.equal(await visits(early), 3, 'its cookie was signed with the new secret')
   assert.equal(await visits(late), 1, 'the old secret no longer verifies')
+  assert.equal(await fleetSecret(app, secrets), secrets, 'the umbrella plugin passes on the list itself')
 })
 
 test('uses a custom signer', async () => {
