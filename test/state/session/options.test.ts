@@ -199,16 +199,20 @@ test('takes the field that `userId` names for a login, and no other', async (t) 
   assert.deepEqual([await set('cart'), await set('userId'), await set('account')], [['write'], [], ['write']])
 })
 
-test('extends the lifetime by default once a tenth of it is over', async (t) => {
-  const now = Date.now()
-  t.mock.timers.enable({ apis: ['Date'], now })
-  const { send, put } = await recorded(t, { ttlMs: 1_000_000 })
-  const visit = async (at: number) => {
-    const cookie = put('s', '"a":1', JSON.stringify({ expires: null, originalMaxAge: null, at }))
-    return (await send(() => undefined, [cookie])).calls
-  }
-  assert.deepEqual([await visit(now - 99_999), await visit(now - 100_000)], [['read'], ['read', 'merge "cookie"']])
-})
+for (const [what, options] of [
+  ['ttlMs', { ttlMs: 1_000_000 }],
+  ['cookie.maxAge', { cookie: { maxAge: 1_000_000 } }],
+] as const)
+  test(`extends the lifetime by default once a tenth of \`${what}\` is over`, async (t) => {
+    const now = Date.now()
+    t.mock.timers.enable({ apis: ['Date'], now })
+    const { send, put } = await recorded(t, options)
+    const visit = async (agoMs: number) => {
+      const cookie = { expires: now + 1_000_000 - agoMs, originalMaxAge: 1_000_000 }
+      return (await send(() => undefined, [put('s', '"a":1', JSON.stringify(cookie))])).calls
+    }
+    assert.deepEqual([await visit(99_999), await visit(100_000)], [['read'], ['read', 'merge "cookie"']])
+  })
 
 test("accepts 'true' for `cookie.secure`", async () => {
   const app = await boot({ secret, cookie: { secure: 'true' as never } })
