@@ -50,7 +50,12 @@ describe('fleet eject', () => {
     )
     assert.equal(readProject(userProject(withPrisma), {}).migrates, true)
     assert.throws(() => readProject(userProject(), { name: 'No Name' }), { code: 'FLEET_ERR_USAGE' })
-    assert.throws(() => readProject(userProject(), { app: 'a"; rm -rf' }), { code: 'FLEET_ERR_USAGE' })
+    const longest = 'a'.repeat(20)
+    assert.equal(readProject(userProject(), { name: longest }).name, longest)
+    for (const given of [{ name: `${longest}a` }, { app: 'a"; rm -rf' }, { host: 'a.example"; rm -rf' }])
+      assert.throws(() => readProject(userProject(), given), { code: 'FLEET_ERR_USAGE' }, JSON.stringify(given))
+    const main = { 'package.json': '{"name":"shop","main":"dist/shop.js"}' }
+    assert.equal(readProject(userProject(main), {}).app, 'server.ts', 'a source file with a usual name comes first')
   })
 
   it('neither writes through links nor reads devices and pipes', async () => {

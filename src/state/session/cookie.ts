@@ -29,14 +29,15 @@ export function lifetimeOf({ expires, anonymous }: StoredCookie, ttlMs: number):
 }
 
 /**
- * Whether a visit extends the lifetime, because the last extension was `touchAfterMs` ago. For the shorter lifetime of
- * an anonymous session the same fraction counts.
+ * Whether a visit extends the lifetime, because the last extension was `touchAfterMs` ago. For a shorter lifetime, of an
+ * anonymous session or of its own cookie, the same fraction counts.
  */
 export function isTouchDue(cookie: StoredCookie, options: { ttlMs: number; touchAfterMs: number }): boolean {
   const { at, expires, originalMaxAge, anonymous } = cookie
   const { ttlMs, touchAfterMs } = options
   const since = at ?? (expires && originalMaxAge ? timeOf(expires) - originalMaxAge : Number.NaN)
-  const afterMs = anonymous === undefined ? touchAfterMs : Math.min(touchAfterMs, (touchAfterMs / ttlMs) * anonymous)
+  const lifeMs = Math.min(ttlMs, anonymous ?? ttlMs, originalMaxAge || ttlMs)
+  const afterMs = lifeMs === ttlMs ? touchAfterMs : (touchAfterMs / ttlMs) * lifeMs
   return Date.now() - since >= afterMs
 }
 

@@ -179,7 +179,9 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     },
     given,
   )
-  const { ttlMs, touchAfterMs = Math.floor(ttlMs / 10), anonymous, userId } = options
+  const { ttlMs, anonymous, userId } = options
+  const lifeMs = options.cookie.maxAge ?? ttlMs
+  const { touchAfterMs = Math.floor(lifeMs / 10) } = options
   const opened = await openStore(app, options)
   const { kind, store, backend, sessions } = opened
   if (sessions) warnOfUnlisted(app, sessions)
@@ -205,7 +207,7 @@ const plugin: FastifyPluginAsync<SessionOptions> = async (app, given) => {
     isAuthenticated: (data) => isSet(data[userId]) || isSet(data.user),
     rolling: options.rolling,
     saveUninitialized: options.saveUninitialized,
-    ttlMs: cookie.maxAge ?? ttlMs,
+    ttlMs: lifeMs,
     touchAfterMs,
     warnInsecure() {
       if (hasWarned) return

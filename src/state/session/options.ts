@@ -75,7 +75,7 @@ export const sessionOptions = {
   ttlMs: int(1000, yearMs, 'milliseconds').default(86_400_000),
   /**
    * A visit extends the lifetime only if the last extension was this long ago, so that reading costs no write. @default a
-   * tenth of `ttlMs`
+   * tenth of `cookie.maxAge`, else of `ttlMs`
    */
   touchAfterMs: int(0, yearMs, 'milliseconds'),
   /** Name of the cookie. */

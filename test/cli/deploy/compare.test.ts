@@ -35,6 +35,8 @@ describe('the comparison', () => {
 
   test('tolerates errors of both sides, and noise', () => {
     assert.equal(whyWorse({ requests: 100, errors: 10, p95: 20 }, { ...good, errors: 100 }, limits, true), undefined)
+    const more = whyWorse({ requests: 100, errors: 12, p95: 20 }, { ...good, errors: 100 }, limits, true)
+    assert.equal(more, "12 % of its responses are 5xx, 10 % of the stable side's")
     assert.equal(whyWorse({ requests: 100, errors: 0, p95: 9 }, { ...good, p95: 1 }, limits, true), undefined)
   })
 

@@ -34,7 +34,8 @@ describe('run', () => {
       assert.match(message, /^\/bin\/sh -c [\s\S]* exited with 3: line 3\nline 4\nline 5\nline 6\nline 7$/)
       return true
     })
-    await assert.rejects(perform(shell('kill -KILL $$'), none), /exited with SIGKILL$/)
+    for (const signal of ['KILL', 'TERM', 'INT'])
+      await assert.rejects(perform(shell(`kill -${signal} $$`), none), new RegExp(`exited with SIG${signal}$`))
     await assert.rejects(perform({ do: 'run', argv: ['/no/such/program'], timeoutMs: 1_000 }, none), /ENOENT/)
   })
 
@@ -104,6 +105,7 @@ describe('server-up', () => {
     let asked = 0
     const lines = () => [
       { name: 'app-1', op: 2 },
+      { name: 'app-20', op: 2 },
       { name: 'app-2', op: ++asked < 3 ? 0 : 2 },
     ]
     const { socket, commands } = await startRuntimeApi(() => serversState(...lines()))

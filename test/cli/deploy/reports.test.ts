@@ -7,7 +7,7 @@ import { json } from 'node:stream/consumers'
 import { describe, it, type TestContext } from 'node:test'
 import deploy from '../../../src/cli/commands/deploy.ts'
 import { ask } from '../../../src/cli/deploy/haproxy-api.ts'
-import { readStatus } from '../../../src/cli/deploy/instance-status.ts'
+import { readStatus, sample } from '../../../src/cli/deploy/instance-status.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { startListening } from '../../edge/listening.ts'
 import { mockLimits } from '../../helpers/clock.ts'
@@ -82,11 +82,15 @@ describe('fleet deploy reports its steps', () => {
   })
 })
 
-it('an instance that does not respond within two seconds is not ready', async () => {
-  const port = await startListening(createServer((socket) => socket.on('error', () => {})))
-  const { ready, summary } = await readStatus(`http://127.0.0.1:${port}`)
+it('an instance that does not respond within two seconds is not ready, and has no counters', {
+  timeout: 30_000,
+}, async () => {
+  const url = `http://127.0.0.1:${await startListening(createServer((socket) => socket.on('error', () => {})))}`
+  const counters = assert.rejects(sample(url, 'secret'), { code: 'FLEET_ERR_UNREACHABLE', message: /timeout/i })
+  const { ready, summary } = await readStatus(url)
   assert.equal(ready, false)
   assert.match(summary, /timeout/i)
+  await counters
 })
 
 it('HAProxy has ten seconds to respond', async (t) => {

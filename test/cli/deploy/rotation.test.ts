@@ -45,7 +45,8 @@ describe('HAProxy', () => {
       { name: 'by-agent', port: 4, weight: 30, agent: 6 },
       { name: 'agent-off', port: 5, weight: 40, agent: 2 },
       { name: 'no-agent', port: 6, weight: 50, agent: 4 },
-      { name: 'other', port: 9 },
+      { name: 'other', port: 10 },
+      { name: 'elsewhere', host: '10.0.0.7', port: 2 },
     ]
     const { socket } = await startRuntimeApi(() => serversState(...lines))
     const { now } = await haproxyRotation({ socket, backend: 'fleet', timeoutMs: 1 }, [1, 2, 3, 4, 5, 6].map(at))

@@ -82,6 +82,7 @@ const columns =
 
 export interface ServerLine {
   readonly name: string
+  readonly host?: string
   readonly port?: number
   readonly op?: number
   readonly admin?: number
@@ -95,8 +96,8 @@ export const serversState = (...lines: readonly ServerLine[]): string =>
     '1',
     `# ${columns}`,
     ...lines.map(
-      ({ name, port = 1, op = 2, admin = 0, weight = 100, agent = 0 }) =>
-        `3 fleet 1 ${name} 127.0.0.1 ${op} ${admin} ${weight} 100 ${agent} ${port}`,
+      ({ name, host = '127.0.0.1', port = 1, op = 2, admin = 0, weight = 100, agent = 0 }) =>
+        `3 fleet 1 ${name} ${host} ${op} ${admin} ${weight} 100 ${agent} ${port}`,
     ),
   ].join('\n')
 

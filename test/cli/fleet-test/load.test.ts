@@ -151,6 +151,8 @@ describe('load', () => {
     )
     const third = check({ sample: [...from({ a: 2 }), response({ status: 503 })], maxErrorRate: 0.5 }).said[0]
     assert.match(third ?? '', / 33\.33 %, which/)
+    const half = check({ sample: [...from({ a: 49 }), response({ status: 503 })], maxErrorRate: 0.01 }).said[0]
+    assert.equal(half, 'fail 1 of 50 requests to /health failed: 1 × 503', 'half a request may fail')
     assert.equal(failing(3, 0.02), 'fail 3 of 100 requests to /health failed: 3 × 503')
     assert.equal(failing(1), 'fail 1 of 100 requests to /health failed: 1 × 503')
   })

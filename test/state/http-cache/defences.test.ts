@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type RouteShorthandOptions } from 'fastify'
 import { identity } from '../../../src/instance/identity.ts'
 import { cache } from '../../../src/state/cache/index.ts'
 import { httpCache, type RouteCache } from '../../../src/state/http-cache/index.ts'
@@ -24,8 +24,8 @@ async function build(): Promise<FastifyInstance> {
   await app.register(redis, { client: null })
   await app.register(cache, { jitter: 0 })
   await app.register(httpCache)
-  const route = (url: string, options: Partial<RouteCache> = {}) =>
-    app.get(url, { config: { cache: { ttlMs: minute, ...options } } }, async (_, reply) =>
+  const route = (url: string, options: Partial<RouteCache> = {}, hooks: RouteShorthandOptions = {}) =>
+    app.get(url, { ...hooks, config: { cache: { ttlMs: minute, ...options } } }, async (_, reply) =>
       reply
         .code(sent.status)
         .headers(sent.headers)
@@ -37,6 +37,8 @@ async function build(): Promise<FastifyInstance> {
   route('/cookies/:name', { cookies: 'ignore' })
   route('/age/:name', { maxAge: 60 })
   route('/few/:name', { maxEntries: 2 })
+  const forbid = async (_: unknown, reply: FastifyReply) => void reply.header('cache-control', 'private')
+  route('/hooked/:name', {}, { onSend: forbid })
   for (const stale of ['staleWhileRevalidateMs', 'staleIfErrorMs'])
     route(`/${stale}/:name`, { ttlMs: 1_000, maxEntries: 1, [stale]: 60_000 })
   return app
@@ -112,6 +114,9 @@ describe('a response', () => {
   ] as const)
     test(`of ${prefix} with ${name}: ${value} is stored`, async () =>
       assert.equal(await isStored(prefix, { headers: { [name]: value } }), true))
+
+  test('that a hook of the route forbids to store is not stored', async () =>
+    assert.equal(await isStored('/hooked'), false))
 
   test('that varies by cookies is not stored where they are ignored', async () =>
     assert.equal(await isStored('/cookies', { headers: { vary: 'cookie' } }), false))

@@ -108,6 +108,19 @@ describe('a repetition', () => {
     assert.equal(calls.count, 2)
   })
 
+  test('gets headers of 16 KiB, and 409 for larger ones, without running again', async () => {
+    const { post, calls } = await build()
+    for (const [key, length, status] of [
+      ['a', 16_000, 200],
+      ['b', 16_400, 409],
+    ] as const) {
+      const payload = { headers: { 'x-own': 'x'.repeat(length) } }
+      assert.equal((await post(key, payload)).statusCode, 200)
+      assert.equal((await post(key, payload)).statusCode, status)
+    }
+    assert.equal(calls.count, 2)
+  })
+
   test('gets no cookie, date or rate limit of the first response', async () => {
     const { post } = await build()
     const payload = {

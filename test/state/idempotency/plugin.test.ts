@@ -273,6 +273,13 @@ test('rejects invalid options at boot', async () => {
   assert.throws(() => app.post('/odd', { config }, async () => 1), isOptionError)
 })
 
+test('counts the keys of a client on all instances together', async () => {
+  const [one, two] = [await build({ maxKeys: 2 }, server.url), await build({ maxKeys: 2 }, server.url)]
+  const ask = async (app: FastifyInstance): Promise<number> =>
+    (await app.inject(post('/orders', randomUUID(), { remoteAddress: '10.9.9.9' }))).statusCode
+  assert.deepEqual([await ask(one), await ask(two), await ask(one), await ask(two)], [201, 201, 429, 429])
+})
+
 describe('without Redis', () => {
   test('rejects requests with a key and serves the others', async () => {
     const own = await startRedis()

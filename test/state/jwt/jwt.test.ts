@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
 import type jsonwebtoken from 'jsonwebtoken'
@@ -36,6 +37,17 @@ describe('attacks', () => {
     for (const secretly of [secret, 'jwt malformed', 'at ']) assert.ok(!response.body.includes(secretly))
   }
   const claims = { iss: 'fleet', sub: 'ann', iat: now(), exp: now() + 60 }
+
+  test('replaces a user that an earlier hook has set, and rejects its request without a valid token', async () => {
+    const other = await build(null)
+    const earlier = async (request: { user: unknown }): Promise<void> => {
+      request.user = { sub: 'eve' }
+    }
+    other.get('/me', { preHandler: [earlier, other.authenticate] }, ({ user }) => user)
+    const { accessToken } = await other.tokens.issue('ann')
+    const get = (token: string) => other.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+    assert.deepEqual([(await get(accessToken)).json().sub, (await get('x')).statusCode], ['ann', 401])
+  })
 
   test('accepts the forgeries below if they are signed with the right key', async () => {
     assert.equal((await app.tokens.verify(forge({}, secret, { keyid: 'hs' }))).sub, 'ann')
@@ -209,12 +221,19 @@ describe('with Redis', () => {
     await assert.rejects(a.tokens.verify(second.accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
   })
 
-  test('knows earlier revocations on an instance that starts later', async () => {
+  test('knows earlier revocations on an instance that starts later', async (t) => {
     const [a] = await pair()
     const { accessToken } = await a.tokens.issue('ann')
     await a.tokens.revoke(accessToken)
-    const later = await build(server.url, {}, a.fleet.name)
-    await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    const { since } = RedisTokenStore.prototype
+    t.mock.method(RedisTokenStore.prototype, 'since', async function (this: RedisTokenStore, cursor: string) {
+      await sleep(20)
+      return since.call(this, cursor)
+    })
+    for (const onOutage of ['reject', 'allow'] as const) {
+      const later = await build(server.url, { onOutage }, a.fleet.name)
+      await assert.rejects(later.tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+    }
   })
 
   test('finds a revocation in the log if its announcement is lost', async () => {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { createPublicKey, generateKeyPairSync, type JsonWebKey } from 'node:crypto'
 import { describe, test } from 'node:test'
+import Fastify from 'fastify'
 import jsonwebtoken from 'jsonwebtoken'
-import type { JwtKey } from '../../../src/state/jwt/index.ts'
-import { asPem, build, ec, ecPair, rsa, rsaPair } from './app.ts'
+import jwt, { type JwtKey } from '../../../src/state/jwt/index.ts'
+import { redis, sharedSecret } from '../../../src/state/redis/index.ts'
+import { apps, asPem, build, ec, ecPair, rsa, rsaPair } from './app.ts'
 import { code, secret } from './contract.ts'
 
 describe('keys', () => {
@@ -48,6 +50,16 @@ describe('keys', () => {
     await assert.rejects((await build(null)).tokens.verify(fresh), code('FLEET_ERR_TOKEN_INVALID'))
   })
 
+  test('follow a generated secret that the secret of the fleet replaces', async () => {
+    const app = await build(null, { secret: undefined })
+    const early = (await app.tokens.issue('ann')).accessToken
+    const secrets = await sharedSecret(app, 'JWT_SECRET', undefined)
+    secrets.splice(0, 1, secret)
+    await assert.rejects(app.tokens.verify(early), code('FLEET_ERR_TOKEN_INVALID'))
+    const late = (await app.tokens.issue('ann')).accessToken
+    assert.equal((await (await build(null)).tokens.verify(late)).sub, 'ann')
+  })
+
   test('are published with their public members only', async () => {
     const p384 = ecPair('P-384')
     const keys: JwtKey[] = [
@@ -81,6 +93,18 @@ describe('keys', () => {
     assert.equal((await elsewhere.inject('/keys')).statusCode, 200)
     for (const silent of [await build(null), await build(null, { keys, jwks: false })])
       assert.equal((await silent.inject('/.well-known/jwks.json')).statusCode, 404)
+  })
+
+  test('are published to every client, without a session', async () => {
+    const app = Fastify()
+    apps.push(app)
+    const configs: unknown[] = []
+    app.addHook('onRoute', ({ url, config }) => void (url === '/keys' && configs.push(config)))
+    await app.register(redis, { client: null })
+    await app.register(jwt, { keys: [{ kid: 'rsa', privateKey: rsa.privateKey }], jwks: '/keys' })
+    await app.ready()
+    for (const config of configs) assert.partialDeepStrictEqual(config, { rateLimit: false, session: false })
+    assert.ok(configs.length > 0)
   })
 
   test('fail at boot if they are invalid, and are not shown', async () => {

@@ -261,6 +261,18 @@ describe('revocation', () => {
       }
     })
 
+  test('by id lasts until the token expires, and never longer than a token can live', async (t) => {
+    const { tokens, revocations, at } = start(t)
+    await tokens.revokeId('soon', startSeconds + 60)
+    await tokens.revokeId('far', Number.MAX_SAFE_INTEGER)
+    const left = async (seconds: number): Promise<string[]> => {
+      at(seconds)
+      await tokens.revokeId('any')
+      return ['soon', 'far'].filter((jti) => revocations.has({ sub: 'ann', jti, iat: startSeconds, exp: 0 }))
+    }
+    assert.deepEqual([await left(120), await left(190), await left(3 * day)], [['soon', 'far'], ['far'], []])
+  })
+
   test('reaches a token that is in the cache', async (t) => {
     const { tokens, counts } = start(t)
     const { accessToken } = await tokens.issue('ann')

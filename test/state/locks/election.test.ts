@@ -160,12 +160,14 @@ describe('a candidate', () => {
   })
 
   test('that pauses after a failure ends at once when it stops', async (t) => {
+    mockTimers(t)
     const { candidate, job, events } = campaign(t)
     job.run = async () => {
       throw new Error('not yet')
     }
-    await until(() => events.includes('announce'))
-    await candidate.stop()
+    await pass(t, 0)
+    assert.equal(events.at(-1), 'announce')
+    assert.equal(await Promise.race([candidate.stop(), pass(t, 1).then(() => 'it waits')]), undefined)
     assert.equal(events.filter((event) => event === 'lead').length, 1)
   })
 

@@ -17,9 +17,11 @@ test('candidates of a job try again when its leader on another instance ends, an
   await app.register(redis, { client: null })
   await app.register(locks)
   const [a, b] = ['a', 'b'].map((job) => app.fleet.leader(job, () => {}))
+  await turn()
   assert.deepEqual([a?.leading, b?.leading], [false, false], 'not before the app is ready')
   await app.listen({ port: 0, host: '127.0.0.1' })
   await until(() => a?.leading && b?.leading)
+  assert.equal(await app.fleet.lock('a', () => 'free', { waitMs: 0 }), 'free', 'a lock of the same name')
   const again: unknown[] = []
   const { reconsider } = Candidate.prototype
   t.mock.method(Candidate.prototype, 'reconsider', function (this: Candidate) {

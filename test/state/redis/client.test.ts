@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
 import { describe, type TestContext, test } from 'node:test'
-import type { Cluster, Redis } from 'ioredis'
+import { type Cluster, Redis } from 'ioredis'
 import { close, connect, ready, watch } from '../../../src/state/redis/client.ts'
 import { checkRedis, watchFailures } from '../../../src/state/redis/health.ts'
+import { until } from '../../helpers/until.ts'
 
 describe('a client', () => {
   const address = { host: '127.0.0.1', port: 1 }
@@ -56,6 +57,36 @@ describe('a client', () => {
     client.on('error', () => {})
     t.after(() => client.disconnect())
     assert.deepEqual([kind, (client as Cluster).options.maxRedirections], ['cluster', 6])
+  })
+
+  const sentinels = 'shop@127.0.0.1:1,127.0.0.1:2'
+  for (const [what, given] of Object.entries({
+    single: address,
+    sentinel: { sentinels },
+    cluster: { cluster: ['127.0.0.1:1'] },
+  }))
+    test(`ends the connection of a command without a reply in time (${what})`, async () => {
+      const { client, kind } = connect({ ...given, commandTimeoutMs: 20 }, () => true) ?? assert.fail()
+      client.on('error', () => {})
+      await close(client, 1)
+      const node = kind === 'cluster' ? new Redis({ lazyConnect: true }) : (client as Redis)
+      if (kind === 'cluster') client.emit('+node', node)
+      else await until(() => client.status === 'end')
+      const ended = Promise.withResolvers<Error>()
+      const stream = { writable: true, cork() {}, uncork() {}, write() {}, destroy: ended.resolve }
+      Object.assign(node, { status: 'ready', stream, condition: { select: 0 } })
+      node.get('a').catch(() => {})
+      assert.equal((await ended.promise).message, 'no reply within 20 ms')
+      Object.assign(node, { status: 'end' })
+    })
+
+  test('asks sentinels for the named primary, for as long as it connects', (t) => {
+    const { client, kind } = connect({ sentinels, commandTimeoutMs: 1_500 }) ?? assert.fail()
+    client.on('error', () => {})
+    t.after(() => close(client, 1))
+    const { name, sentinels: asked, sentinelCommandTimeout } = (client as Redis).options
+    const nodes = [1, 2].map((port) => ({ host: '127.0.0.1', port }))
+    assert.deepEqual([kind, name, asked, sentinelCommandTimeout], ['sentinel', 'shop', nodes, 1_500])
   })
 })
 

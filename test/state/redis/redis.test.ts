@@ -123,6 +123,11 @@ describe('with Redis', () => {
       assert.equal(await app.redis?.ping(), 'PONG')
       assert.equal((await build({ client: null })).app.redis, null)
     })
+    await withEnv({ REDIS_URL: 'redis://127.0.0.1:1', REDIS_PASSWORD: 'pass/word' }, async () => {
+      const { port } = server
+      for (const given of [{ host: '127.0.0.1', port }, { port }])
+        assert.equal(await (await build(given)).app.redis?.ping(), 'PONG')
+    })
   })
 
   test('uses the database, the IP version and the user name of the URL', async () => {
@@ -144,6 +149,21 @@ describe('with Redis', () => {
   test('keeps the TLS options for a rediss: URL', async () => {
     const { app } = await build({ url: 'rediss://127.0.0.1:1', tls: { servername: 'cache' }, connectTimeoutMs: 0 })
     assert.deepEqual((app.redis as Redis).options.tls, { servername: 'cache' })
+  })
+
+  test('is checked within the time of a command', async () => {
+    const app = Fastify()
+    apps.push(app)
+    const added: unknown[] = []
+    app.decorate('health', { add: (...[, , check]: unknown[]) => added.push(check), failed() {} } as never)
+    await app.register(redis, {
+      host: '127.0.0.1',
+      port: 1,
+      connectTimeoutMs: 0,
+      commandTimeoutMs: 300,
+      critical: true,
+    })
+    assert.deepEqual(added, [{ critical: true, timeoutMs: 400 }])
   })
 
   test('leaves a client of the application open', async () => {

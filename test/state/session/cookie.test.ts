@@ -91,5 +91,8 @@ describe('the lifetime of a stored session', () => {
     const anonymous = (agoMs: number) => due({ at: now - agoMs, anonymous: 2_000 })
     assert.deepEqual([anonymous(199), anonymous(200)], [false, true])
     assert.equal(due({ at: now - 1_000, anonymous: 50_000 }), true, 'no later than others')
+    const own = (agoMs: number, originalMaxAge = 2_000) =>
+      due({ expires: now + originalMaxAge - agoMs, originalMaxAge })
+    assert.deepEqual([own(199), own(200), own(999, 50_000), own(1_000, 50_000)], [false, true, false, true])
   })
 })

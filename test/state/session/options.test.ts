@@ -6,8 +6,10 @@ import type { FleetError } from '../../../src/base/errors.ts'
 import { fleet } from '../../../src/fleet.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { type SessionOptions, session } from '../../../src/state/session/index.ts'
+import { fleetSecret } from '../../../src/state/session/signer.ts'
 import { secret } from './app.ts'
 import { Browser } from './browser.ts'
+import { recorded } from './recorded.ts'
 
 async function visit({ session }: FastifyRequest): Promise<{ visits: number }> {
   session.visits = (session.visits ?? 0) + 1
@@ -168,6 +170,7 @@ test('applies changes of the list of secrets at once', async () => {
   secrets.pop()
   assert.equal(await visits(early), 3, 'its cookie was signed with the new secret')
   assert.equal(await visits(late), 1, 'the old secret no longer verifies')
+  assert.equal(await fleetSecret(app, secrets), secrets, 'the umbrella plugin passes on the list itself')
 })
 
 test('uses a custom signer', async () => {
@@ -182,7 +185,34 @@ test('uses a custom signer', async () => {
   await browser.get(app, '/')
   assert.equal(browser.cookies.get('fleet.sid'), 'signed:the-id')
   assert.deepEqual((await browser.get(app, '/')).json(), { visits: 2 })
+  browser.cookies.set('fleet.sid', 'forged:the-id')
+  assert.deepEqual(
+    (await browser.get(app, '/')).json(),
+    { visits: 1 },
+    'a value without a valid signature names no session',
+  )
 })
+
+test('takes the field that `userId` names for a login, and no other', async (t) => {
+  const { send } = await recorded(t, { anonymous: { perMinute: 1 }, userId: 'account' })
+  const set = async (name: string) => (await send(({ session }) => session.set(name as never, 'ann' as never))).calls
+  assert.deepEqual([await set('cart'), await set('userId'), await set('account')], [['write'], [], ['write']])
+})
+
+for (const [what, options] of [
+  ['ttlMs', { ttlMs: 1_000_000 }],
+  ['cookie.maxAge', { cookie: { maxAge: 1_000_000 } }],
+] as const)
+  test(`extends the lifetime by default once a tenth of \`${what}\` is over`, async (t) => {
+    const now = Date.now()
+    t.mock.timers.enable({ apis: ['Date'], now })
+    const { send, put } = await recorded(t, options)
+    const visit = async (agoMs: number) => {
+      const cookie = { expires: now + 1_000_000 - agoMs, originalMaxAge: 1_000_000 }
+      return (await send(() => undefined, [put('s', '"a":1', JSON.stringify(cookie))])).calls
+    }
+    assert.deepEqual([await visit(99_999), await visit(100_000)], [['read'], ['read', 'merge "cookie"']])
+  })
 
 test("accepts 'true' for `cookie.secure`", async () => {
   const app = await boot({ secret, cookie: { secure: 'true' as never } })

@@ -229,6 +229,9 @@ for (const isSlow of [false, true])
         ['forged.x', cookie],
       )
       assert.deepEqual([status, body, calls, sent], [200, { before: {}, id: 's', code }, ['read'], undefined])
+      const idOf: Handler = ({ session }) => ({ id: session.sessionId })
+      for (const other of ['forged.x', signed('other')])
+        assert.equal((await send(idOf, [cookie, other])).body.id, 's', 'the first cookie with a valid signature')
       await send(({ session }) => session.destroy(), [cookie])
       store.unavailable = undefined
       assert.equal(stored('s'), null)
@@ -278,6 +281,11 @@ describe('anonymous sessions beyond the limit', () => {
     const { send, put } = await recorded(t, { anonymous: { perMinute: 1 } })
     const calls = async (does: Handler, ...cookies: string[]) => (await send(does, cookies)).calls
     assert.deepEqual([await calls(change), await calls(change)], [['write'], []])
+    const { sent } = await send(async ({ session }) => {
+      session.a = 1
+      await session.save()
+    })
+    assert.equal(sent, undefined, 'no cookie names a session that was not saved')
     const stored = put('s', '"a":1', `{"at":${Date.now()},"anonymous":3600000}`)
     assert.deepEqual(await calls(change, stored), ['read', 'merge "b"'])
     const login: Handler = ({ session }) => {

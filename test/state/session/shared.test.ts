@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
+import fp from 'fastify-plugin'
+import { identity } from '../../../src/instance/identity.ts'
 import type { RedisOptions } from '../../../src/state/redis/index.ts'
 import type { SessionOptions } from '../../../src/state/session/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
@@ -174,6 +176,15 @@ describe('several instances', () => {
     assert.equal(a.fleet.facts.sessionStore, 'redis')
     assert.throws(() => a.sessions, { code: 'FLEET_ERR_OPTION_INVALID' })
   })
+
+  for (const store of ['fleet', 'connect-redis'] as const)
+    test(`keep sessions under the name of their fleet (${store})`, async () => {
+      const named = fp(async (app) => void (await app.register(identity, { name: `shop-${store}` })))
+      const app = await build({ url: redis.server.url }, { store }, named)
+      apps.push(app)
+      await new Browser().post(app, '/set', { a: 1 })
+      assert.equal((await redis.client.keys(`shop-${store}:*session:*`)).length, 1)
+    })
 })
 
 describe('while Redis is unavailable', () => {
