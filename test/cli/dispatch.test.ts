@@ -186,8 +186,8 @@ test('exits with 2 if it cannot run, and with 1 for every other failure', async 
 })
 
 test('a verb that fails leaves no unfinished progress on the terminal', async () => {
-  let text = ''
-  const stderr = { isTTY: true, columns: 80, write: (more: string) => void (text += more) }
+  const said: string[] = []
+  const stderr = { isTTY: true, columns: 80, write: (more: string) => said.push(more) }
   const out = new Output({ stdout: { write: () => {} }, stderr })
   const drift: Command = defineCommand({
     name: 'drift',
@@ -200,8 +200,8 @@ test('a verb that fails leaves no unfinished progress on the terminal', async ()
     },
   })
   assert.equal(await dispatch({ drift: async () => ({ default: drift }) }, ['drift'], out), 1)
-  assert.match(text, /drifting/)
-  assert.ok(text.endsWith('\u001b[1A\u001b[0J'))
+  assert.match(said.join(''), /drifting/)
+  assert.ok(said.join('').endsWith('\u001b[1A\u001b[0J'))
 })
 
 test('the program ends quietly when its output is not read to the end', async () => {

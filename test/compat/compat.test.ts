@@ -280,25 +280,24 @@ test('an error handler of a scope is for that scope only', async () => {
   assert.deepEqual([(await app.inject('/scope/fails')).statusCode, (await app.inject('/fails')).statusCode], [418, 500])
 })
 
-test('sessions of the app in a scope are used in the scopes below it, too', async () => {
+test('sessions and limits of the app in a scope are used in the scopes below it, too', async () => {
   const { app } = create()
   await app.register(fleet, {})
   app.register(async (scope) => {
     await scope.register(cookie)
     await scope.register(session, { secret, cookie: { secure: false }, saveUninitialized: false })
+    await scope.register(rateLimit, { global: false })
     scope.register(async (below) => {
-      below.get('/below', async (request) => {
-        const own = request.session as Any
-        own.visits = (own.visits ?? 0) + 1
-        return String(own.visits)
+      below.get('/below', { config: { rateLimit: { max: 9, timeWindow: 60_000 } } }, async (request) => {
+        Object.assign(request.session, { seen: true })
+        return 'below'
       })
     })
   })
-  let cookies: Record<string, string> = {}
-  for (const visits of ['1', '2']) {
-    const response = await app.inject({ url: '/below', cookies })
-    assert.equal(response.body, visits)
-    for (const { name, value } of response.cookies) cookies = { ...cookies, [name]: value }
-  }
-  assert.deepEqual(Object.keys(cookies), ['sessionId'])
+  const { headers, cookies } = await app.inject('/below')
+  assert.deepEqual([headers['x-ratelimit-limit'], headers['ratelimit-limit']], ['9', undefined])
+  assert.deepEqual(
+    cookies.map(({ name }) => name),
+    ['sessionId'],
+  )
 })
