@@ -259,16 +259,13 @@ test('a decorator in place of fleet’s own is added once, as in any app', async
   await app.register(fleet, {})
   app.decorate('redis', { mine: true } as Any)
   assert.throws(() => app.decorate('redis', { mine: false } as Any), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
-  await app.ready()
   assert.deepEqual(app.redis, { mine: true })
 })
 
 test('an error handler of a scope is for that scope only', async () => {
   const { app } = create()
   await app.register(fleet, { errorResponses: true })
-  const fails = async (): Promise<never> => {
-    throw new Error('broken')
-  }
+  const fails = (): Promise<never> => Promise.reject(new Error('broken'))
   app.register(
     async (scope) => {
       scope.setErrorHandler((_error, _request, reply) => reply.code(418).send('of the scope'))
