@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type FleetOptions, fleet } from '../src/index.ts'
+import { fleetSecrets } from '../src/state/registry/fleet-keys.ts'
 import { startRedis } from './helpers/redis.ts'
 
 async function build(t: TestContext, options: FleetOptions = {}): Promise<FastifyInstance> {
@@ -42,6 +43,33 @@ describe('umbrella plugin', () => {
     assert.equal(await app.cache.getOrSet('k', 1_000, () => 7), 7)
     assert.equal(await app.fleet.lock('job', async () => 8), 8)
     assert.equal(app.fleet.peers().length, 1)
+  })
+
+  it('registers its plugins in the order in which a request meets them, and none that is disabled or not asked for', async (t) => {
+    const namesOf = async (options: FleetOptions): Promise<string[]> => {
+      const app = Fastify()
+      t.after(() => app.close())
+      await app.register(fleet, { lifecycle: { signals: false }, redis: { client: null }, ...options })
+      await app.ready()
+      return [...app.printPlugins().matchAll(/ fleet-([\w-]+) /g)].map(([, name = '']) => name)
+    }
+    const [first, core] = ['identity overload lifecycle operators', 'load metrics health']
+    const all = [
+      `${first} error-responses static-headers headers helmet ${core} load-balancer agent-check geo redis`,
+      'operator-links broadcast registry locks rate-limit session jwt cache http-cache idempotency',
+      'dashboard history worker',
+    ]
+    assert.equal((await namesOf({})).join(' '), all.join(' '))
+    assert.equal(
+      (await namesOf({ preset: 'core' })).join(' '),
+      `${first} static-headers headers ${core} redis session worker`,
+    )
+    const cors = { origin: 'https://shop.example' }
+    const given = await namesOf({ preset: 'core', cors, cache: {}, headers: false, helmet: false })
+    assert.equal(given.join(' '), `${first} cors ${core} redis session cache broadcast worker`)
+    const without = await namesOf({ headers: false, helmet: false, cache: false, jwt: false, geo: false })
+    for (const name of ['headers', 'static-headers', 'helmet', 'cache', 'http-cache', 'jwt', 'geo'])
+      assert.ok(!without.includes(name), name)
   })
 
   it('serves every endpoint of its own', async (t) => {
@@ -175,5 +203,23 @@ describe('umbrella plugin', () => {
     const { accessToken } = await one.tokens.issue('ada', {})
     const authorization = `Bearer ${accessToken}`
     assert.equal((await two.inject({ url: '/private', headers: { authorization } })).statusCode, 200)
+    const other = await build(t, { ...options, session: { secret: secret.toUpperCase() } })
+    assert.deepEqual((await other.inject({ url: '/', headers: { cookie } })).json(), { visits: 1 }, 'another secret')
+
+    // What signs the messages between instances.
+    const [own, ofFleet] = ['b'.repeat(32), 'f'.repeat(32)]
+    const signedWith = async (given: FleetOptions): Promise<readonly string[]> =>
+      fleetSecrets(await build(t, { name: 'signed', redis: { url: redis.url }, ...given }))
+    assert.deepEqual(await signedWith({ session: { secret } }), [secret])
+    assert.deepEqual(await signedWith({ session: false, jwt: { secret } }), [secret])
+    assert.deepEqual(await signedWith({ session: { secret }, broadcast: { secret: own } }), [own])
+    const { FLEET_SECRET } = process.env
+    process.env.FLEET_SECRET = ofFleet
+    try {
+      assert.deepEqual(await signedWith({ session: { secret } }), [ofFleet])
+    } finally {
+      if (FLEET_SECRET === undefined) delete process.env.FLEET_SECRET
+      else process.env.FLEET_SECRET = FLEET_SECRET
+    }
   })
 })

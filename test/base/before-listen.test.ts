@@ -12,7 +12,10 @@ function prepared(t: TestContext): { app: FastifyInstance; calls: string[] } {
   beforeListen(
     app,
     async () => void calls.push(`prepare, ${listensNow()}`),
-    async () => void calls.push('undo'),
+    async () => {
+      await new Promise(setImmediate)
+      calls.push('undo')
+    },
   )
   return { app, calls }
 }

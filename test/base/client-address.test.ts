@@ -63,6 +63,7 @@ describe("a client's address", () => {
       '1::ffff:102:304',
       '::ffff:1:102:304',
       '::fffe:102:304',
+      '::ffff:102',
       '0:0:1:0:0:ffff:102:304',
     ]
     assert.deepEqual(same.map(plainAddress), same)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { childEnv, readEnv } from '../../src/base/env.ts'
+import { childEnv, nodeOptions, readEnv } from '../../src/base/env.ts'
 
 const invalid = { code: 'FLEET_ERR_ENV_INVALID' }
 const read = (name: string, value: string): unknown => (readEnv({ [name]: value }) as Record<string, unknown>)[name]
@@ -126,5 +126,19 @@ it('a child process gets this environment, changed by the variables that are add
   } finally {
     delete process.env.FLEET_TEST_KEPT
     delete process.env.FLEET_ADMIN_TOKEN_FILE
+  }
+})
+
+it('the options of the command line follow those of NODE_OPTIONS, which they override', () => {
+  const { execArgv } = process
+  const { NODE_OPTIONS } = process.env
+  process.env.NODE_OPTIONS = '--max-old-space-size=1'
+  process.execArgv = ['--max-old-space-size=2']
+  try {
+    assert.equal(nodeOptions(), '--max-old-space-size=1 --max-old-space-size=2')
+  } finally {
+    process.execArgv = execArgv
+    if (NODE_OPTIONS === undefined) delete process.env.NODE_OPTIONS
+    else process.env.NODE_OPTIONS = NODE_OPTIONS
   }
 })

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnv, readEnv } from '../../src/base/env.ts'
 import { maxSecretBytes, secretVariables } from '../../src/base/secret-files.ts'
 
@@ -85,6 +86,22 @@ describe('a secret in a file', () => {
     assert.equal(read(), 'one')
     writeFileSync(target, 'two')
     utimesSync(target, 1, 1)
+    assert.equal(read(), 'two')
+  })
+
+  it('is read again after a change that keeps its size and its time of modification, such as `cp -p`', async () => {
+    const path = file('one')
+    utimesSync(path, 1, 1)
+    const read = (): string | undefined => readEnv({ REDIS_PASSWORD_FILE: path }).REDIS_PASSWORD
+    assert.equal(read(), 'one')
+    const changed = (): bigint => statSync(path, { bigint: true }).ctimeNs
+    const before = changed()
+    // File systems count time in steps of a few milliseconds.
+    while (changed() === before) {
+      await sleep(1)
+      writeFileSync(path, 'two')
+      utimesSync(path, 1, 1)
+    }
     assert.equal(read(), 'two')
   })
 

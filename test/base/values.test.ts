@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
@@ -53,6 +53,20 @@ describe('a regular file', () => {
     for (const path of [folder, join(folder, 'pipe'), '/dev/zero', join(folder, 'none')])
       assert.equal(readRegular(path, true), undefined)
   })
+
+  it('is closed again, and so is what is none', (t) => {
+    const folder = folderOf(t)
+    const path = join(folder, 'file')
+    writeFileSync(path, 'a')
+    const free = (): number => {
+      const fd = openSync(path, 'r')
+      closeSync(fd)
+      return fd
+    }
+    const before = free()
+    for (const one of [path, folder]) readRegular(one, true)
+    assert.equal(free(), before)
+  })
 })
 
 describe('plain values', () => {
@@ -85,8 +99,9 @@ describe('plain values', () => {
 
 it('request ids share their first part of 72 bits and count up', () => {
   const [a, b] = [requestId(), requestId()].map((id) => /^([\w-]{12})-(\d+)$/.exec(id))
-  assert.equal(a?.[1], b?.[1])
-  assert.equal(Number(b?.[2]), Number(a?.[2]) + 1)
+  assert.ok(a && b)
+  assert.equal(a[1], b[1])
+  assert.equal(Number(b[2]), Number(a[2]) + 1)
 })
 
 it('a URL has the origin of its base, whatever the path looks like', () => {

@@ -74,6 +74,10 @@ test('help lists the verbs, and the help of a verb its options', async () => {
   }
 })
 
+test('help is printed with --json, too', async () => {
+  assert.match((await run('sail', '--help', '--json')).stdout, /^fleet sail PLACE \[options\]\n/)
+})
+
 test('a verb that cannot be loaded does not hide the others', async () => {
   const said: string[] = []
   const out = new Output({ stdout: { write: (text: string) => said.push(text) } })
@@ -179,6 +183,25 @@ test('exits with 2 if it cannot run, and with 1 for every other failure', async 
   } finally {
     fail = undefined
   }
+})
+
+test('a verb that fails leaves no unfinished progress on the terminal', async () => {
+  const said: string[] = []
+  const stderr = { isTTY: true, columns: 80, write: (more: string) => said.push(more) }
+  const out = new Output({ stdout: { write: () => {} }, stderr })
+  const drift: Command = defineCommand({
+    name: 'drift',
+    summary: 'Drift',
+    usage: 'fleet drift',
+    options: {},
+    run: async ({ out }) => {
+      out.progress('drifting')
+      throw new FleetError('FLEET_ERR_SERVICE_FAILED', 'no wind')
+    },
+  })
+  assert.equal(await dispatch({ drift: async () => ({ default: drift }) }, ['drift'], out), 1)
+  assert.match(said.join(''), /drifting/)
+  assert.ok(said.join('').endsWith('\u001b[1A\u001b[0J'))
 })
 
 test('the program ends quietly when its output is not read to the end', async () => {

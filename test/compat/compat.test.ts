@@ -239,3 +239,62 @@ for (const { name, own, options, message } of conflicts) {
     })
   }
 }
+
+test('a route of the app with a constraint is used where that holds, and fleet’s own elsewhere', async () => {
+  for (const order of ['before', 'after'] as const) {
+    const { app } = create()
+    await orders[order](app, (inner) =>
+      inner.get('/live', { constraints: { host: 'shop.example' } }, async () => 'of the app'),
+    )
+    await app.ready()
+    assert.equal((await app.inject({ url: '/live', headers: { host: 'shop.example' } })).body, 'of the app')
+    const { body, statusCode } = await app.inject({ url: '/live', headers: { host: 'other.example' } })
+    assert.equal(statusCode, 200, order)
+    assert.notEqual(body, 'of the app', order)
+  }
+})
+
+test('a decorator in place of fleet’s own is added once, as in any app', async () => {
+  const { app } = create()
+  await app.register(fleet, {})
+  app.decorate('redis', { mine: true } as Any)
+  assert.throws(() => app.decorate('redis', { mine: false } as Any), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  assert.deepEqual(app.redis, { mine: true })
+})
+
+test('an error handler of a scope is for that scope only', async () => {
+  const { app } = create()
+  await app.register(fleet, { errorResponses: true })
+  const fails = (): Promise<never> => Promise.reject(new Error('broken'))
+  app.register(
+    async (scope) => {
+      scope.setErrorHandler((_error, _request, reply) => reply.code(418).send('of the scope'))
+      scope.get('/fails', fails)
+    },
+    { prefix: '/scope' },
+  )
+  app.get('/fails', fails)
+  assert.deepEqual([(await app.inject('/scope/fails')).statusCode, (await app.inject('/fails')).statusCode], [418, 500])
+})
+
+test('sessions and limits of the app in a scope are used in the scopes below it, too', async () => {
+  const { app } = create()
+  await app.register(fleet, {})
+  app.register(async (scope) => {
+    await scope.register(cookie)
+    await scope.register(session, { secret, cookie: { secure: false }, saveUninitialized: false })
+    await scope.register(rateLimit, { global: false })
+    scope.register(async (below) => {
+      below.get('/below', { config: { rateLimit: { max: 9, timeWindow: 60_000 } } }, async (request) => {
+        Object.assign(request.session, { seen: true })
+        return 'below'
+      })
+    })
+  })
+  const { headers, cookies } = await app.inject('/below')
+  assert.deepEqual([headers['x-ratelimit-limit'], headers['ratelimit-limit']], ['9', undefined])
+  assert.deepEqual(
+    cookies.map(({ name }) => name),
+    ['sessionId'],
+  )
+})

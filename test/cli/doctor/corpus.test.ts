@@ -62,17 +62,17 @@ describe('the corpus', () => {
   const precision = (): number => ratio(total.right, total.right + total.wrong)
   const recall = (): number => ratio(total.right, total.right + total.missed)
 
-  it('is judged with a precision of at least 0.98 and a recall of at least 0.9', async (t) => {
+  it('is judged without a wrong finding, and none is missed', async () => {
+    const deviations: string[] = []
     for (const one of cases) {
       const { right, wrong, missed } = await judge(one)
       total.right += right.length
       total.wrong += wrong.length
       total.missed += missed.length
-      for (const finding of wrong) t.diagnostic(`${one.from}: ${one.what}: wrong: ${finding}`)
-      for (const label of missed) t.diagnostic(`${one.from}: ${one.what}: missed: ${label}`)
+      deviations.push(...wrong.map((finding) => `${one.from}: ${one.what}: wrong: ${finding}`))
+      deviations.push(...missed.map((label) => `${one.from}: ${one.what}: missed: ${label}`))
     }
-    assert.ok(precision() >= 0.98, `precision ${precision()}`)
-    assert.ok(recall() >= 0.9, `recall ${recall()}`)
+    assert.deepEqual(deviations, [])
   })
 
   after(() => {
