@@ -42,6 +42,21 @@ describe('the router', () => {
     await assert.rejects(router.position())
   })
 
+  it('learns the position after a write by a query that is sent after it', async () => {
+    const { router, primary } = await fakeRouter(1)
+    primary.position = '0/6000'
+    const before = router.position()
+    primary.position = '0/7000'
+    assert.deepEqual(await Promise.all([before, router.position()]), [0x6000, 0x7000])
+  })
+
+  it('sends any raw query of $replica() to a replica, and statements that write to the primary', async () => {
+    const { router } = await fakeRouter(1)
+    const locks: Operation = { ...write, ...ofRaw, args: { query: 'SELECT locks()' } }
+    const executes: Operation = { ...write, modelName: undefined, action: '$executeRaw', clientMethod: '$executeRaw' }
+    assert.deepEqual([await router.readLate(locks), await router.readLate(executes)], ['replica 1', 'primary'])
+  })
+
   it('reads from a replica at exactly the position of the client, also if that is 1', async () => {
     const { router } = await fakeRouter(1, { waitMs: 0 })
     const at = (position: number) =>
