@@ -168,6 +168,17 @@ describe('as a worker of fleet start', () => {
     assert.deepEqual(posted, [{ kind: 'killed', instance: 'shop-2', text: 'SIGKILL' }])
   })
 
+  it('sends nothing to a parent that is gone', async (t) => {
+    openChannel('1')
+    const app = await build(t)
+    await app.listen(anywhere)
+    sent = []
+    set(process, 'connected', false)
+    app.fleet.drain()
+    await app.close()
+    assert.deepEqual(sent, [])
+  })
+
   it('ignores messages of others on the same channel', async (t) => {
     openChannel('1')
     const app = await build(t)
