@@ -144,6 +144,24 @@ describe('the chat of the reference application', () => {
   const connections = (): Promise<number> =>
     new Promise((resolve) => app.server.getConnections((_, count) => resolve(count)))
 
+  test('disconnects a WebSocket that does not read', async () => {
+    const slow = await join()
+    assert.ok(slow instanceof WebSocket)
+    let closed = false
+    slow.once('close', () => {
+      closed = true
+    })
+    slow.pause()
+    const message = { id: 'm', text: 'x'.repeat(1000), at: '', from: '' }
+    const before = await connections()
+    await until(async () => {
+      for (let i = 0; i < 500; i++) await app.fleet.publish('room', message)
+      return (await connections()) < before
+    })
+    slow.resume()
+    await until(() => closed)
+  })
+
   test('forwards valid messages only, so that no client can inject into an event stream', async () => {
     const lines: string[] = []
     const sent = request({ port, path: '/events', agent: false }, (response) => {
@@ -175,7 +193,7 @@ describe('the chat of the reference application', () => {
     const deep = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels)
     const echo = (payload: string) =>
       app.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload })
-    assert.equal((await echo(deep(50))).statusCode, 200)
-    for (const levels of [200, 10_000, 130_000]) assert.equal((await echo(deep(levels))).statusCode, 400)
+    assert.equal((await echo(deep(100))).statusCode, 200)
+    for (const levels of [101, 10_000, 130_000]) assert.equal((await echo(deep(levels))).statusCode, 400)
   })
 })
