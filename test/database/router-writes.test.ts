@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Operation } from '../../src/base/internals/prisma.ts'
-import { type FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
+import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
+import { FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
 
 const ofRaw = { modelName: undefined, action: '$queryRaw', clientMethod: '$queryRaw' }
 
@@ -77,5 +78,74 @@ describe('the router', () => {
     assert.equal(await router.route(read), 'primary')
     assert.deepEqual([router.reads.primary, router.reads.own, router.reads.replicas], [1, 0, [0]])
     assert.equal(router.set.available, true)
+  })
+})
+
+describe('the extension', () => {
+  /** A client with the schema of its adapter, whose extended form is the one that the extension has prepared. */
+  function clientOf(name: string, schema?: string) {
+    const client = new FakeServer(name)
+    const state = { ends: 0 }
+    const $disconnect = async (): Promise<void> => void state.ends++
+    const $extends = function (this: FakeServer): object {
+      return this._originalClient
+    }
+    return {
+      client: Object.assign(client, { $extends, $disconnect, _engineConfig: { adapter: { options: { schema } } } }),
+      state,
+    }
+  }
+  type Extended = Record<'$primary' | '$replica', (this: object) => object> & { $disconnect(): Promise<void> }
+  const extend = (client: FakeServer, options: ReplicasOptions): Extended => replicas(options)(client) as never
+
+  it('ends with $disconnect(): its probes, and the clients that it created, but not given ones', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    for (const create of [true, false]) {
+      const [primary, replica] = [clientOf('primary'), clientOf('replica')]
+      const given = create ? { urls: ['a'], connect: () => replica.client } : { clients: [replica.client] }
+      await extend(primary.client, given).$disconnect()
+      assert.deepEqual([primary.state.ends, replica.state.ends], [1, create ? 1 : 0])
+      const asked = replica.client.asked
+      t.mock.timers.tick(60_000)
+      assert.equal(replica.client.asked, asked)
+    }
+  })
+
+  it('creates a client per URL, with its name and the schema of the primary', async () => {
+    const created: string[] = []
+    const connect = (url: string, name: string): FakeServer => {
+      created.push(`${name} ${url}`)
+      return clientOf(name, 'shop').client
+    }
+    const urls = ['postgresql://a/x', 'postgresql://b/x?schema=shop']
+    await extend(clientOf('primary', 'shop').client, { connect, urls }).$disconnect()
+    assert.deepEqual(created, ['replica_1 postgresql://a/x?schema=shop', 'replica_2 postgresql://b/x?schema=shop'])
+  })
+
+  it('rejects a replica with another schema than the primary', () => {
+    for (const [primary, replica] of [
+      ['shop', undefined],
+      [undefined, 'shop'],
+      ['shop', 'other'],
+    ] as const)
+      assert.throws(
+        () => extend(clientOf('primary', primary).client, { clients: [clientOf('replica', replica).client] }),
+        {
+          code: 'FLEET_ERR_OPTION_INVALID',
+          message: /replica 1 uses the schema/,
+        },
+      )
+  })
+
+  it('forces a server outside of transactions only', async () => {
+    const client = extend(clientOf('primary').client, { clients: [clientOf('replica').client] })
+    const outside = { $transaction: () => undefined }
+    const scoped = { ...outside, [Symbol.for('prisma.client.transaction.scope_context')]: {} }
+    for (const method of ['$primary', '$replica'] as const) {
+      for (const inside of [scoped, {}]) assert.equal(client[method].call(inside), inside)
+      assert.notEqual(client[method].call(outside), outside)
+    }
+    assert.notEqual(client.$primary.call(outside), client.$replica.call(outside))
+    await client.$disconnect()
   })
 })
