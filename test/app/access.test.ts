@@ -120,6 +120,8 @@ describe('the routes', () => {
       ...[await send('PATCH', path, { stock: 1 }, {}), await send('DELETE', path, undefined, {})],
     ].map(({ statusCode }) => statusCode)
     assert.deepEqual(statuses, Array(6).fill(401))
+    const { statusCode, json } = await send('GET', '/dashboard')
+    assert.deepEqual([statusCode, json().user.email], [200, 'test@example.com'], 'by token')
     assert.deepEqual(await app.data.products.get(before.id), before)
   })
 
