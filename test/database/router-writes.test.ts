@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Operation } from '../../src/base/internals/prisma.ts'
 import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
+import type { Router } from '../../src/database/router.ts'
 import { FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
 
 const ofRaw = { modelName: undefined, action: '$queryRaw', clientMethod: '$queryRaw' }
@@ -95,7 +97,10 @@ describe('the extension', () => {
       state,
     }
   }
-  type Extended = Record<'$primary' | '$replica', (this: object) => object> & { $disconnect(): Promise<void> }
+  type Extended = Record<'$primary' | '$replica', (this: object) => object> & {
+    $disconnect(): Promise<void>
+    $routing(): Router
+  }
   const extend = (client: FakeServer, options: ReplicasOptions): Extended => replicas(options)(client) as never
 
   it('ends with $disconnect(): its probes, and the clients that it created, but not given ones', async (t) => {
@@ -145,7 +150,13 @@ describe('the extension', () => {
       for (const inside of [scoped, {}]) assert.equal(client[method].call(inside), inside)
       assert.notEqual(client[method].call(outside), outside)
     }
-    assert.notEqual(client.$primary.call(outside), client.$replica.call(outside))
+    await turn()
+    const reader = { position: () => Number.POSITIVE_INFINITY, writes: () => undefined }
+    const server = (method: '$primary' | '$replica'): Promise<unknown> =>
+      client
+        .$routing()
+        .readers.run(reader, () => (client[method].call(outside) as FakeServer)._requestHandler.request(read))
+    assert.deepEqual([await server('$primary'), await server('$replica')], ['primary', 'replica'])
     await client.$disconnect()
   })
 })
