@@ -34,20 +34,23 @@ it('the regions are probed until the app closes', async (t) => {
   assert.equal(mock.callCount(), 1)
 })
 
-it('a request in absolute form, which names a host of its own, is not redirected', async (t) => {
+it('a request in absolute form, or that no region is meant for, is not redirected', async (t) => {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(identity, { region: 'eu' })
-  const regions = { eu: { url: 'https://eu.example.com', countries: ['DE'] }, asia: { url: asia, countries: ['SG'] } }
+  const regions = { asia: { url: asia, countries: ['SG'] }, eu: { url: 'https://eu.example.com', countries: ['DE'] } }
   await app.register(geo, { edges: ['127.0.0.1'], redirect: true, regions, probe: { type: 'off' } })
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
-  const send = async (target: string): Promise<string> => {
+  const send = async (target: string, country = 'SG'): Promise<string> => {
     const socket = connect(port, '127.0.0.1')
-    socket.write(`GET ${target} HTTP/1.1\r\nHost: www.example.com\r\nCF-IPCountry: SG\r\nConnection: close\r\n\r\n`)
+    socket.write(
+      `GET ${target} HTTP/1.1\r\nHost: www.example.com\r\nCF-IPCountry: ${country}\r\nConnection: close\r\n\r\n`,
+    )
     return (await text(socket)).slice(0, 12)
   }
-  assert.deepEqual(await Promise.all([send('/a'), send('http://other.example/a')]), ['HTTP/1.1 307', 'HTTP/1.1 404'])
+  const statuses = await Promise.all([send('/a'), send('http://other.example/a'), send('/a', 'MX')])
+  assert.deepEqual(statuses, ['HTTP/1.1 307', 'HTTP/1.1 404', 'HTTP/1.1 404'])
 })
 
 describe('the region of this instance', () => {

@@ -135,6 +135,8 @@ describe('run', () => {
     await pass(1_000)
     assert.equal(pings.length, 1, 'it is pending')
     pings[0]?.emit('close')
+    await turn()
+    assert.equal(pings.length, 1, 'none was queued')
     await pass(500)
     assert.equal(pings.length, 2)
   })

@@ -131,6 +131,7 @@ describe('a worker', () => {
     assert.deepEqual(worker(1).sent, [{ fleet: 'ended', instance, how: 'SIGKILL' }])
     await pass(restartMs)
     assert.equal(workers.length, 3)
+    await worker(2).tell({ fleet: 'hello' })
     await worker(1).end(3)
     assert.deepEqual(worker(2).sent, [], 'it does not serve yet')
     await worker(2).serve()

@@ -92,7 +92,7 @@ it('delays listening until the critical checks pass, for FLEET_READY_TIMEOUT', a
   process.env.FLEET_READY_TIMEOUT = '60000'
   const app = await build(t)
   let reads = 0
-  const report = { critical: true, status: 'down' }
+  const report = { critical: true, status: 'pending' }
   const reports = (): object => ({ database: ++reads && report })
   app.decorate('health', { getter: () => ({ reports: reports() }) } as never)
   const listening = app.listen(anywhere)
