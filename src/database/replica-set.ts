@@ -51,7 +51,7 @@ export class Replica {
   completed = 0
   /** Queries its position. Concurrent callers share one query. */
   readonly ask: () => Promise<void>
-  /** Time of the last response to {@link Replica.ask}. */
+  /** Time at which the last {@link Replica.ask} ended, with or without a response. */
   askedAt = 0
   readonly #limits: { rise: number; fall: number }
   readonly #changed: () => void
@@ -68,7 +68,13 @@ export class Replica {
     this.index = index
     this.#limits = limits
     this.#changed = changed
-    this.ask = shared(async () => this.#update(await sample(client)))
+    this.ask = shared(async () => {
+      try {
+        this.#update(await sample(client))
+      } finally {
+        this.askedAt = performance.now()
+      }
+    })
   }
 
   get healthy(): boolean {
@@ -137,7 +143,6 @@ export class Replica {
     this.#server = server
     this.#standby = standby
     if (standby) this.replayed = position
-    this.askedAt = performance.now()
   }
 
   #judge(good: boolean, silent: boolean): void {

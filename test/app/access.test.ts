@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { signedIn, userIdOf, userOf } from '../../src/app/access.ts'
+import { build } from '../../src/app/build.ts'
 import { ConnectionLimits, TokenBucket } from '../../src/app/connection-limits.ts'
 
 const request = (given: { authorization?: string; session?: object; user?: object }): FastifyRequest =>
@@ -90,5 +91,88 @@ describe('connections', () => {
     assert.equal(taken(), 3)
     now = 1_000_000
     assert.equal(taken(), 3, 'no more than a burst is saved up')
+  })
+})
+
+describe('the routes', () => {
+  let app: FastifyInstance
+  let tokens: { accessToken: string; refreshToken: string }
+  before(async () => {
+    app = await build({ logger: false, fleet: { redis: { client: null }, lifecycle: { signals: false } } })
+    tokens = (await send('POST', '/auth/login', { email: 'test@example.com', password: 'password' }, {})).json()
+  })
+  after(() => app.close())
+  type Headers = Record<string, string>
+  const send = (
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+    path: string,
+    payload?: object,
+    headers: Headers = { authorization: `Bearer ${tokens.accessToken}` },
+  ) => app.inject({ method, url: `/api/v1${path}`, payload, headers })
+  const kettle = { sku: 'K', name: 'Kettle', priceCents: 1 }
+
+  it('of an account, and those that change products, need a login', async () => {
+    const path = `/products/${(await send('GET', '/products?limit=1')).json().products[0].id}`
+    const before = (await send('GET', path)).json()
+    const statuses = [
+      ...[await send('GET', '/me', undefined, {}), await send('GET', '/dashboard', undefined, {})],
+      ...[await send('POST', '/auth/logout', undefined, {}), await send('POST', '/products', kettle, {})],
+      ...[await send('PATCH', path, { stock: 1 }, {}), await send('DELETE', path, undefined, {})],
+    ].map(({ statusCode }) => statusCode)
+    assert.deepEqual(statuses, Array(6).fill(401))
+    const { statusCode, json } = await send('GET', '/dashboard')
+    assert.deepEqual([statusCode, json().user.email], [200, 'test@example.com'], 'by token')
+    assert.deepEqual(await app.data.products.get(before.id), before)
+  })
+
+  it('cache each page of the products by its start and its length', async () => {
+    const names = async (query: string): Promise<string[]> =>
+      (await send('GET', `/products?${query}`)).json().products.map(({ sku }: { sku: string }) => sku)
+    const after = (await send('GET', '/products?limit=1')).json().next
+    assert.deepEqual(
+      [await names('limit=1'), await names('limit=2'), await names(`limit=1&after=${after}`)],
+      [['TEA-01'], ['TEA-01', 'TEA-02'], ['TEA-02']],
+    )
+  })
+
+  it('invalidate what is cached of a product after they changed it, in the same case', async (t) => {
+    const steps: string[] = []
+    for (const name of ['create', 'update', 'delete'] as const) {
+      const change = app.data.products[name] as (...given: unknown[]) => Promise<unknown>
+      t.mock.method(app.data.products, name, (async (...given: unknown[]) => {
+        const result = await change(...given)
+        steps.push(name)
+        return result
+      }) as never)
+    }
+    for (const name of ['getOrSet', 'delete', 'deleteByTag'] as const) {
+      const original = app.cache[name].bind(app.cache) as (...given: unknown[]) => unknown
+      t.mock.method(app.cache, name, ((key: string, ...rest: unknown[]) => {
+        steps.push(`${name} ${key}`)
+        return original(key, ...rest)
+      }) as never)
+    }
+    const { id } = (await send('POST', '/products', kettle)).json()
+    const upper = `/products/${id.toUpperCase()}`
+    await send('PATCH', `/products/${id}`, { stock: 1 })
+    await send('GET', upper)
+    await send('DELETE', `/products/${id}`)
+    const forgotten = [`delete product:${id}`, 'deleteByTag products']
+    assert.deepEqual(steps, [
+      ...['create', 'deleteByTag products', 'update', ...forgotten],
+      ...[`getOrSet product:${id}`, 'delete', ...forgotten],
+    ])
+  })
+
+  it('end the tokens of a logout by token', async () => {
+    const login = (await send('POST', '/auth/login', { email: 'test@example.com', password: 'password' }, {})).json()
+    const headers = { authorization: `Bearer ${login.accessToken}` }
+    const me = async (): Promise<number> => (await send('GET', '/me', undefined, headers)).statusCode
+    assert.equal(await me(), 200)
+    assert.equal((await send('POST', '/auth/logout', undefined, headers)).statusCode, 204)
+    assert.equal(await me(), 401)
+    const { refreshToken } = login
+    assert.equal((await send('POST', '/auth/refresh', { refreshToken }, {})).statusCode, 401)
+    assert.equal((await send('GET', '/me')).statusCode, 200, 'those of another login stay')
   })
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { connect } from 'node:net'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe, mock, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { build } from '../../src/app/build.ts'
@@ -13,11 +13,14 @@ describe('the chat of the reference application', () => {
   let app: FastifyInstance
   let port = 0
   before(async () => {
+    // No heartbeats: they end connections of clients that do not read as well.
+    mock.timers.enable({ apis: ['setInterval'] })
     app = await build({
       logger: false,
       allowOrigins: [friend],
       fleet: { redis: { client: null }, lifecycle: { signals: false } },
     })
+    mock.timers.reset()
     await app.listen({ host: '127.0.0.1', port: 0 })
     port = (app.server.address() as { port: number }).port
   })
@@ -144,6 +147,25 @@ describe('the chat of the reference application', () => {
   const connections = (): Promise<number> =>
     new Promise((resolve) => app.server.getConnections((_, count) => resolve(count)))
 
+  test('disconnects a WebSocket that does not read', async () => {
+    for (const socket of open) socket.terminate()
+    const slow = await join()
+    assert.ok(slow instanceof WebSocket)
+    let closed = false
+    slow.once('close', () => {
+      closed = true
+    })
+    slow.pause()
+    await until(async () => (await connections()) === 1)
+    const message = { id: 'm', text: 'x'.repeat(1000), at: '', from: '' }
+    await until(async () => {
+      for (let i = 0; i < 500; i++) await app.fleet.publish('room', message)
+      return (await connections()) === 0
+    })
+    slow.resume()
+    await until(() => closed)
+  })
+
   test('forwards valid messages only, so that no client can inject into an event stream', async () => {
     const lines: string[] = []
     const sent = request({ port, path: '/events', agent: false }, (response) => {
@@ -175,7 +197,7 @@ describe('the chat of the reference application', () => {
     const deep = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels)
     const echo = (payload: string) =>
       app.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload })
-    assert.equal((await echo(deep(50))).statusCode, 200)
-    for (const levels of [200, 10_000, 130_000]) assert.equal((await echo(deep(levels))).statusCode, 400)
+    assert.equal((await echo(deep(100))).statusCode, 200)
+    for (const levels of [101, 10_000, 130_000]) assert.equal((await echo(deep(levels))).statusCode, 400)
   })
 })

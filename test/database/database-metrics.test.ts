@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Registry } from 'prom-client'
 import { poolMetrics, routingMetrics } from '../../src/database/database-metrics.ts'
+import { databaseState } from '../../src/database/database-state.ts'
+import { fakeRouter } from './fake-servers.ts'
 
 /** The lines of a scrape whose metric has this name, without the prefix that all share. */
 async function scraped(registry: Registry, name: string): Promise<string[]> {
@@ -90,4 +92,22 @@ describe('the metrics of the routing', () => {
       (registry.getSingleMetric(`fleet_database_${name}`) as { aggregator?: string } | undefined)?.aggregator
     assert.deepEqual([aggregator('replica_up'), aggregator('replica_lag_seconds')], ['min', 'max'])
   })
+})
+
+it('operators see a degraded primary, lost replicas, and the share of all reads that each replica served', async () => {
+  const { router } = await fakeRouter(2)
+  router.reads.primary = 1
+  router.reads.replicas[0] = 2
+  router.set.replicas[1]?.failed()
+  const { primary, replicas } = databaseState('degraded', router, undefined)
+  assert.deepEqual(primary, { state: 'degraded', pool: null })
+  assert.deepEqual(
+    replicas.map(({ name, state, share }) => [name, state, share]),
+    [
+      ['replica_1', 'ok', 0.667],
+      ['replica_2', 'down', 0],
+    ],
+  )
+  for (const status of ['down', 'pending', undefined] as const)
+    assert.equal(databaseState(status, router, undefined).primary.state, 'down')
 })

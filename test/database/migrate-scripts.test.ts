@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
+import pg from 'pg'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { migrate } from '../../src/database/migrate.ts'
 import { type PostgresServer, startPostgres } from '../helpers/postgres.ts'
@@ -54,6 +55,30 @@ describe('a migration', () => {
     await assert.rejects(migrate({ url, directory, dryRun: true }), failed)
     await writeFile(join(directory, '1_bad', 'migration.sql'), 'SELECT 1')
     assert.deepEqual(await migrate({ url, directory, rolledBack: '1_bad' }), { applied: ['1_bad'], before: 0 })
+  })
+
+  it('is not marked as rolled back while another process migrates', async () => {
+    const { url, directory } = await project({ '1_bad': 'SELECT nonsense' })
+    await assert.rejects(migrate({ url, directory }), { code: 'FLEET_ERR_MIGRATION_FAILED' })
+    const other = new pg.Client({ connectionString: url })
+    await other.connect()
+    await other.query('SELECT pg_advisory_lock(72707369)')
+    const locked = { code: 'FLEET_ERR_MIGRATION_LOCKED' }
+    await assert.rejects(migrate({ url, directory, rolledBack: '1_bad', lockTimeoutMs: 10 }), locked)
+    assert.deepEqual(await query(url, 'SELECT rolled_back_at FROM _prisma_migrations'), [{ rolled_back_at: null }])
+    await other.end()
+  })
+
+  it('waits ten seconds for its server, or for connect_timeout', async (t) => {
+    const { url, directory } = await project({})
+    const waits: unknown[] = []
+    t.mock.method(pg.Client.prototype, 'connect', async function (this: { _connectionTimeoutMillis: number }) {
+      waits.push(this._connectionTimeoutMillis)
+      throw new Error('refused')
+    })
+    for (const given of [url, `${url}?connect_timeout=3`])
+      await assert.rejects(migrate({ url: given, directory }), { code: 'FLEET_ERR_DATABASE_UNAVAILABLE' })
+    assert.deepEqual(waits, [10_000, 3_000])
   })
 
   it('is needed for the table of the history', async () => {

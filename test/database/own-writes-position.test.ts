@@ -64,6 +64,16 @@ describe("a client's own writes", () => {
     assert.deepEqual(await response.json(), { server: 'primary' })
   })
 
+  it('include those of hooks that run before the body is read', async (t) => {
+    const { app, router } = await open(t)
+    app.addHook('onRequest', async ({ query }) => {
+      if ((query as { hook?: string }).hook) await router.route(write)
+    })
+    const { cookies, ...response } = await app.inject({ url: '/read?hook=1' })
+    assert.deepEqual([response.json(), cookies[0]?.name], [{ server: 'primary' }, 'fleet.wal'])
+    assert.equal(await serverOf(app), 'replica 1')
+  })
+
   it('include raw statements and $primary(), and do not bind $replica()', async (t) => {
     const { app } = await open(t)
     const response = await app.inject({ method: 'POST', url: '/write-then-raw' })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
+import { poolSchema } from '../../src/base/internals/prisma.ts'
 import { databaseError, type PoolsOptions, pools } from '../../src/database/index.ts'
 
 type Callback = (error?: Error, client?: object, release?: () => void) => void
@@ -9,6 +10,7 @@ type Callback = (error?: Error, client?: object, release?: () => void) => void
 /** The `pg` module without a server. */
 function fakePg() {
   const configs: Record<string, unknown>[] = []
+  const clients: Record<string, unknown>[] = []
   /** URLs that were connected to, in order, and what each server does. */
   const connected: string[] = []
   const servers: Record<string, { error?: Error; standby?: boolean; queryError?: Error; responds?: Promise<void> }> = {}
@@ -16,9 +18,10 @@ function fakePg() {
 
   class Client extends EventEmitter {
     readonly #url: string
-    constructor({ connectionString }: { connectionString: string }) {
+    constructor(config: { connectionString: string }) {
       super()
-      this.#url = connectionString
+      this.#url = config.connectionString
+      clients.push(config)
     }
     get #server() {
       return servers[new URL(this.#url).hostname] ?? {}
@@ -37,7 +40,7 @@ function fakePg() {
     }
   }
 
-  class Pool {
+  class Pool extends EventEmitter {
     idleCount = 0
     totalCount = 0
     waitingCount = 0
@@ -45,10 +48,10 @@ function fakePg() {
     ends = 0
     readonly config: Record<string, unknown> & { Client: new (config: object) => Client }
     constructor(config: Pool['config']) {
+      super()
       this.config = config
       configs.push(config)
     }
-    on(): void {}
     connect(callback: Callback): void {
       const client = new this.config.Client({ port: 1 })
       client.connect((error) => (error ? callback(error) : callback(undefined, client, () => {})))
@@ -57,7 +60,7 @@ function fakePg() {
       this.ends++
     }
   }
-  return { driver: { Client, Pool }, configs, connected, servers, ended: () => ended }
+  return { driver: { Client, Pool }, configs, clients, connected, servers, ended: () => ended }
 }
 
 async function open(options: PoolsOptions = {}, url = 'postgresql://a/shop', name?: string) {
@@ -128,6 +131,12 @@ describe('the limits of a pool', () => {
     assert.deepEqual(limits((await open(options, `postgresql://a/shop?${query}`)).config), [7, 4_000, 0, 1_600, 600])
     const connects = (await open(options, 'postgresql://a/shop?connect_timeout=5')).config
     assert.deepEqual(limits(connects), [3, 5_000, 0, 1_900, 900])
+  })
+
+  it('bound the wait for a free connection and that for a server apart, if the URL has both', async () => {
+    const { pool, config, clients } = await open({}, 'postgresql://a/shop?pool_timeout=30&connect_timeout=3')
+    await connect(pool)
+    assert.deepEqual([config.connectionTimeoutMillis, clients[0]?.connectionTimeoutMillis], [30_000, 3_000])
   })
 
   it('behind a pooler are enforced by this process alone, without a second more', async () => {
@@ -238,6 +247,26 @@ describe('the pools of an app', () => {
     await connect(pool)
     await (pool as unknown as { connect(): Promise<object> }).connect()
     assert.deepEqual(waits, ['primary true', 'primary true'])
+  })
+
+  it('survive the loss of an idle connection', async () => {
+    const { pool } = await open()
+    pool.emit('error', new Error('terminating connection due to administrator command'))
+  })
+
+  it('have the schema of their URL, which a pooler does not get as a search path', async () => {
+    for (const [query, options] of [
+      ['schema=shop', '-c search_path="shop"'],
+      ['schema=shop&pgbouncer=true', null],
+    ] as const) {
+      const { pool, clients } = await open({}, `postgresql://a/shop?${query}`)
+      await connect(pool)
+      const { searchParams } = new URL(String(clients[0]?.connectionString))
+      assert.deepEqual(
+        [(pool as { [poolSchema]?: string })[poolSchema], searchParams.get('options')],
+        ['shop', options],
+      )
+    }
   })
 
   it('close together, except those that the app has closed', async () => {

@@ -30,6 +30,15 @@ async function open(t: TestContext, positions: (string | undefined)[], options: 
   const picked = (position: number): number | undefined => set.pick(position)?.index
   return { set, primary, servers, changes, pass, picked }
 }
+/** Lets a server not respond any more. @returns how often it is queried from now on */
+function hang(server: FakeServer): () => number {
+  let asked = 0
+  server.$queryRawUnsafe = () => {
+    asked++
+    return new Promise(() => undefined)
+  }
+  return () => asked
+}
 const at = (position: string): number => Number.parseInt(position.split('/')[1] ?? '', 16)
 
 describe('the choice of a replica', () => {
@@ -81,6 +90,29 @@ describe('the choice of a replica', () => {
     assert.equal(picked(0), 0)
   })
 
+  it('leaves out a replica that does not respond within probeTimeoutMs, and queries it once', async (t) => {
+    const { primary, servers, picked, pass } = await open(t, ['0/5000'], { fall: 1, probeTimeoutMs: 300 })
+    const asked = [primary, ...servers].map(hang)
+    await pass(1_000)
+    await pass(299)
+    assert.equal(picked(0), 0)
+    await pass(1)
+    assert.equal(picked(0), undefined)
+    for (let i = 0; i < 3; i++) await pass(1_000)
+    assert.deepEqual(
+      asked.map((count) => count()),
+      [1, 1],
+    )
+  })
+
+  it('keeps no process alive', async (t) => {
+    const { mock } = t.mock.method(globalThis, 'setInterval')
+    new ReplicaSet([new FakeServer('replica')], new FakeServer('primary'), resolveOptions('replicas', watchOptions, {}))
+    const [probing] = mock.calls.map(({ result }) => result)
+    assert.equal(probing?.hasRef(), false)
+    clearInterval(probing)
+  })
+
   it('is probed at its interval until the end', async (t) => {
     const { set, servers, pass } = await open(t, ['0/5000'], { probeIntervalMs: 3_000 })
     const [server] = servers as [FakeServer]
@@ -112,6 +144,24 @@ describe('waiting for a replica', () => {
     await pass(5)
     assert.equal((await found)?.index, 0)
     assert.equal(server.asked, before + 3)
+  })
+
+  it('is not held up by replicas that do not respond', async (t) => {
+    const { set, servers, pass } = await open(t, ['0/5000', '0/5000'])
+    const [first, second] = servers as [FakeServer, FakeServer]
+    await pass(5)
+    const found: unknown[] = []
+    const wait = (position: string): void =>
+      void set.await(at(position), 20).then((replica) => found.push(replica?.index))
+    hang(first)
+    second.position = '0/6000'
+    wait('0/6000')
+    await settle()
+    assert.deepEqual(found, [1])
+    hang(second)
+    wait('0/7000')
+    await pass(20)
+    assert.deepEqual(found, [1, undefined])
   })
 
   it('ends without one after waitMs, and at once if none is healthy or there is no time', async (t) => {

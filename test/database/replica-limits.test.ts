@@ -210,6 +210,15 @@ describe('waiting for a position', () => {
     assert.equal(server.asked, first + 1)
   })
 
+  it('asks a replica that fails again after 5 ms, and does not block other work meanwhile', async () => {
+    const { router, replicas } = await fakeRouter(1)
+    const [server] = replicas as [FakeServer]
+    server.position = undefined
+    const before = server.asked
+    assert.equal(await router.set.await(0x6000, 20), undefined)
+    assert.ok(server.asked - before <= 4, `${server.asked - before} queries in 20 ms`)
+  })
+
   it('ends when no replica is healthy any more, or at once with nothing to wait for', async () => {
     const { router, replicas } = await fakeRouter(1)
     const [server] = replicas as [FakeServer]

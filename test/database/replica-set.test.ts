@@ -122,6 +122,40 @@ describe('positions', () => {
     responses[2]?.resolve(3)
     assert.equal(await again, 3)
   })
+
+  it('queries again for a caller during the next query', async () => {
+    const responses: PromiseWithResolvers<number>[] = []
+    const send = afterwards(() => {
+      const response = Promise.withResolvers<number>()
+      responses.push(response)
+      return response.promise
+    })
+    const [first, second] = [send(), send()]
+    responses[0]?.resolve(1)
+    assert.equal(await first, 1)
+    await Promise.resolve()
+    const third = send()
+    responses[1]?.resolve(2)
+    assert.equal(await second, 2)
+    await Promise.resolve()
+    responses[2]?.resolve(3)
+    assert.deepEqual([await third, responses.length], [3, 3])
+  })
+
+  it('are the replayed one of a standby and the inserted one of a primary, of a server known by its start and port', async () => {
+    let statement = ''
+    const $queryRawUnsafe = async (query: string) => {
+      statement = query
+      return [{ standby: true, position: '0/1', server: 'a', block: 8192 }]
+    }
+    await sample({ $queryRawUnsafe, $disconnect: async () => {} })
+    // The log that a standby has received may not be replayed yet, and the flushed one of a primary lacks recent commits.
+    assert.match(
+      statement,
+      /CASE WHEN pg_is_in_recovery\(\) THEN pg_last_wal_replay_lsn\(\) ELSE pg_current_wal_insert_lsn\(\) END/,
+    )
+    assert.match(statement, /pg_postmaster_start_time\(\), inet_server_port\(\)\) AS server/)
+  })
 })
 
 describe('policies', () => {

@@ -46,6 +46,21 @@ describe('the position of a request’s writes', () => {
     assert.equal(reader.mustKeep(reply()), true)
   })
 
+  it('must be kept again after a write during the query for the position', async (t) => {
+    for (const session of [{ a: 1 }, undefined]) {
+      const { reader, reply, router } = open(t, session)
+      const asked = Promise.withResolvers<number>()
+      router.position = () => asked.promise
+      reader.writes()
+      const kept = reader.keep(reply(), false)
+      reader.writes()
+      asked.resolve(1_000)
+      await kept
+      assert.equal(reader.mustKeep(reply()), true)
+      t.mock.restoreAll()
+    }
+  })
+
   it('is kept in a cookie of a failed response, once', async (t) => {
     const { reader, reply, cookies } = open(t, { a: 1 })
     reader.writes()

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Operation } from '../../src/base/internals/prisma.ts'
-import { type FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
+import { type ReplicasOptions, replicas } from '../../src/database/replicas.ts'
+import type { Router } from '../../src/database/router.ts'
+import { FakeServer, failure, fakeRouter, read, write } from './fake-servers.ts'
 
 const ofRaw = { modelName: undefined, action: '$queryRaw', clientMethod: '$queryRaw' }
 
@@ -42,6 +45,21 @@ describe('the router', () => {
     await assert.rejects(router.position())
   })
 
+  it('learns the position after a write by a query that is sent after it', async () => {
+    const { router, primary } = await fakeRouter(1)
+    primary.position = '0/6000'
+    const before = router.position()
+    primary.position = '0/7000'
+    assert.deepEqual(await Promise.all([before, router.position()]), [0x6000, 0x7000])
+  })
+
+  it('sends any raw query of $replica() to a replica, and statements that write to the primary', async () => {
+    const { router } = await fakeRouter(1)
+    const locks: Operation = { ...write, ...ofRaw, args: { query: 'SELECT locks()' } }
+    const executes: Operation = { ...write, modelName: undefined, action: '$executeRaw', clientMethod: '$executeRaw' }
+    assert.deepEqual([await router.readLate(locks), await router.readLate(executes)], ['replica 1', 'primary'])
+  })
+
   it('reads from a replica at exactly the position of the client, also if that is 1', async () => {
     const { router } = await fakeRouter(1, { waitMs: 0 })
     const at = (position: number) =>
@@ -62,5 +80,83 @@ describe('the router', () => {
     assert.equal(await router.route(read), 'primary')
     assert.deepEqual([router.reads.primary, router.reads.own, router.reads.replicas], [1, 0, [0]])
     assert.equal(router.set.available, true)
+  })
+})
+
+describe('the extension', () => {
+  /** A client with the schema of its adapter, whose extended form is the one that the extension has prepared. */
+  function clientOf(name: string, schema?: string) {
+    const client = new FakeServer(name)
+    const state = { ends: 0 }
+    const $disconnect = async (): Promise<void> => void state.ends++
+    const $extends = function (this: FakeServer): object {
+      return this._originalClient
+    }
+    return {
+      client: Object.assign(client, { $extends, $disconnect, _engineConfig: { adapter: { options: { schema } } } }),
+      state,
+    }
+  }
+  type Extended = Record<'$primary' | '$replica', (this: object) => object> & {
+    $disconnect(): Promise<void>
+    $routing(): Router
+  }
+  const extend = (client: FakeServer, options: ReplicasOptions): Extended => replicas(options)(client) as never
+
+  it('ends with $disconnect(): its probes, and the clients that it created, but not given ones', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    for (const create of [true, false]) {
+      const [primary, replica] = [clientOf('primary'), clientOf('replica')]
+      const given = create ? { urls: ['a'], connect: () => replica.client } : { clients: [replica.client] }
+      await extend(primary.client, given).$disconnect()
+      assert.deepEqual([primary.state.ends, replica.state.ends], [1, create ? 1 : 0])
+      const asked = replica.client.asked
+      t.mock.timers.tick(60_000)
+      assert.equal(replica.client.asked, asked)
+    }
+  })
+
+  it('creates a client per URL, with its name and the schema of the primary', async () => {
+    const created: string[] = []
+    const connect = (url: string, name: string): FakeServer => {
+      created.push(`${name} ${url}`)
+      return clientOf(name, 'shop').client
+    }
+    const urls = ['postgresql://a/x', 'postgresql://b/x?schema=shop']
+    await extend(clientOf('primary', 'shop').client, { connect, urls }).$disconnect()
+    assert.deepEqual(created, ['replica_1 postgresql://a/x?schema=shop', 'replica_2 postgresql://b/x?schema=shop'])
+  })
+
+  it('rejects a replica with another schema than the primary', () => {
+    for (const [primary, replica] of [
+      ['shop', undefined],
+      [undefined, 'shop'],
+      ['shop', 'other'],
+    ] as const)
+      assert.throws(
+        () => extend(clientOf('primary', primary).client, { clients: [clientOf('replica', replica).client] }),
+        {
+          code: 'FLEET_ERR_OPTION_INVALID',
+          message: /replica 1 uses the schema/,
+        },
+      )
+  })
+
+  it('forces a server outside of transactions only', async () => {
+    const client = extend(clientOf('primary').client, { clients: [clientOf('replica').client] })
+    const outside = { $transaction: () => undefined }
+    const scoped = { ...outside, [Symbol.for('prisma.client.transaction.scope_context')]: {} }
+    for (const method of ['$primary', '$replica'] as const) {
+      for (const inside of [scoped, {}]) assert.equal(client[method].call(inside), inside)
+      assert.notEqual(client[method].call(outside), outside)
+    }
+    await turn()
+    const reader = { position: () => Number.POSITIVE_INFINITY, writes: () => undefined }
+    const server = (method: '$primary' | '$replica'): Promise<unknown> =>
+      client
+        .$routing()
+        .readers.run(reader, () => (client[method].call(outside) as FakeServer)._requestHandler.request(read))
+    assert.deepEqual([await server('$primary'), await server('$replica')], ['primary', 'replica'])
+    await client.$disconnect()
   })
 })

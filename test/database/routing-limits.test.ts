@@ -123,6 +123,16 @@ describe('a read that fails on a replica', () => {
     second.execute = async () => assert.fail('a stale read')
     assert.equal(await as(fleet, 0x6000, () => fleet.router.route(read)), 'primary')
   })
+
+  it('is not sent to such a replica after it waited for another one either', async () => {
+    const fleet = await fakeRouter(2, { waitMs: 60_000 })
+    const [first, second] = fleet.replicas as [FakeServer, FakeServer]
+    first.execute = () => Promise.reject(failure('57P01'))
+    second.execute = async () => assert.fail('a stale read')
+    const pending = as(fleet, 0x6000, () => fleet.router.route(read))
+    first.position = '0/6000'
+    assert.equal(await pending, 'primary')
+  })
 })
 
 describe('reads on the primary without a healthy replica', () => {

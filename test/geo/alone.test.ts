@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import { resolveOptions } from '../../src/base/options.ts'
 import { probeOptions } from '../../src/edge/probe.ts'
 import { geo } from '../../src/geo/index.ts'
 import { Regions } from '../../src/geo/regions.ts'
+import { identity } from '../../src/instance/identity.ts'
 import { until } from '../helpers/until.ts'
+
+const asia = 'https://asia.example.com'
 
 describe('geo in an app without fleet', () => {
   it('brings the identity that it needs', async (t) => {
@@ -18,6 +22,35 @@ describe('geo in an app without fleet', () => {
     assert.deepEqual((await app.inject('/')).json(), { source: 'none' })
     assert.equal(app.hasDecorator('fleet'), true)
   })
+})
+
+it('the regions are probed until the app closes', async (t) => {
+  const { mock } = t.mock.method(Regions.prototype, 'close')
+  const app = Fastify()
+  await app.register(geo)
+  await app.ready()
+  assert.equal(mock.callCount(), 0)
+  await app.close()
+  assert.equal(mock.callCount(), 1)
+})
+
+it('a request in absolute form, or that no region is meant for, is not redirected', async (t) => {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { region: 'eu' })
+  const regions = { asia: { url: asia, countries: ['SG'] }, eu: { url: 'https://eu.example.com', countries: ['DE'] } }
+  await app.register(geo, { edges: ['127.0.0.1'], redirect: true, regions, probe: { type: 'off' } })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  const send = async (target: string, country = 'SG'): Promise<string> => {
+    const socket = connect(port, '127.0.0.1')
+    socket.write(
+      `GET ${target} HTTP/1.1\r\nHost: www.example.com\r\nCF-IPCountry: ${country}\r\nConnection: close\r\n\r\n`,
+    )
+    return (await text(socket)).slice(0, 12)
+  }
+  const statuses = await Promise.all([send('/a'), send('http://other.example/a'), send('/a', 'MX')])
+  assert.deepEqual(statuses, ['HTTP/1.1 307', 'HTTP/1.1 404', 'HTTP/1.1 404'])
 })
 
 describe('the region of this instance', () => {

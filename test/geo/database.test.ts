@@ -35,6 +35,16 @@ describe('a MaxMind database', () => {
     })
   }
 
+  it('keeps at most 10,000 decoded records', () => {
+    const network = (i: number): string => `${i >> 6}.${(i & 63) << 2}.0.0`
+    const all = Array.from({ length: 10_001 }, (_, i) => i)
+    const database = new GeoDatabase(writeMmdb(Object.fromEntries(all.map((i) => [`${network(i)}/14`, [i]]))))
+    const found = all.map((i) => database.find(network(i)))
+    assert.equal(database.find(network(10_000)), found[10_000])
+    assert.notEqual(database.find(network(0)), found[0])
+    assert.deepEqual(database.find(network(0)), found[0])
+  })
+
   it('is rejected when it is another kind of file or damaged', () => {
     const file = writeMmdb(networks)
     const marker = file.lastIndexOf(Buffer.from('MaxMind.com'))

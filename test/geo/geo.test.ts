@@ -99,6 +99,8 @@ describe('request.geo', () => {
     assert.equal((await send(instance, { 'x-forwarded-for': headers['x-forwarded-for'] })).country, 'BR')
     const forged = { 'cf-ipcountry': 'DE', 'x-forwarded-for': '10.1.2.3, 5.5.5.5, 10.9.1.1' }
     assert.equal((await send(instance, forged)).country, 'BR')
+    const direct = await app({ edges: ['10.1.0.0/16'], database })
+    assert.equal((await send(direct, { 'x-forwarded-for': '6.6.6.6, 5.5.5.5' }, '10.1.2.3')).country, 'BR')
   })
 
   it('looks the client up in the database when no edge names a country', async () => {

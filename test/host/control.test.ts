@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
+import { syncBuiltinESMExports } from 'node:module'
+import net, { connect, createServer, Socket } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
@@ -126,6 +127,23 @@ test('leaves a path in use and a file that is no socket alone', async (t) => {
     { code: 'FLEET_ERR_CONTROL' },
   )
   assert.equal(readFileSync(file, 'utf8'), 'precious')
+})
+
+test('leaves the socket of a group alone that accepts no further connection now', async (t) => {
+  const at = path()
+  const first = await serveControl(at, async () => {})
+  t.after(() => first.close())
+  const { mock } = t.mock.method(net, 'connect', () =>
+    new Socket().destroy(Object.assign(new Error('connect EAGAIN'), { code: 'EAGAIN' })),
+  )
+  syncBuiltinESMExports()
+  const second = await serveControl(at, async () => {}).catch((error: Error) => error)
+  mock.restore()
+  syncBuiltinESMExports()
+  if (!(second instanceof Error)) second.close()
+  assert.match(String(second), /EADDRINUSE/)
+  assert.equal(mock.callCount(), 1)
+  await askReload(at)
 })
 
 test('takes over the stale socket of a killed group', async (t) => {

@@ -139,6 +139,17 @@ test('never decreases a counter when processes come and go', async (t) => {
   }
 })
 
+test('takes no gauges of a process that ended or is not asked any more', async () => {
+  const group = new GroupMetrics(60_000)
+  const processes = [new Process(group), new Process(group), new Process(group)]
+  for (const process of processes) process.requests = 1
+  const [asked, ended] = processes as [Process, Process]
+  assert.equal(value(await group.gather(processes), 'open'), 3)
+  ended.end()
+  const snapshots = await group.gather([asked])
+  assert.deepEqual([value(snapshots, 'requests_total'), value(snapshots, 'open')], [3, 1])
+})
+
 test('stops waiting for a process that ends', async () => {
   const group = new GroupMetrics(60_000)
   const [a, b] = [new Process(group), new Process(group)]

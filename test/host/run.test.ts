@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import childProcess from 'node:child_process'
+import { EventEmitter } from 'node:events'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
@@ -105,6 +108,37 @@ describe('run', () => {
     await worker(0).end(1)
     await until(() => exits.length > 0)
     assert.deepEqual(exits, [1])
+  })
+
+  it('sends keep-alive pings twice per timeout of the service manager, one at a time', async (t) => {
+    const pings: EventEmitter[] = []
+    t.mock.method(childProcess, 'spawn', ((_: string, [assignment]: string[]) => {
+      const helper = new EventEmitter()
+      if (assignment === 'WATCHDOG=1') pings.push(helper)
+      else setImmediate(() => helper.emit('close'))
+      return helper
+    }) as never)
+    syncBuiltinESMExports()
+    t.after(() => {
+      t.mock.restoreAll()
+      syncBuiltinESMExports()
+    })
+    const { log, workers, worker, pass } = fakeCluster(t)
+    const running = outcome(run({ ...groupOptions, workers: 1, log, notifySocket: '/run/x', watchdogUsec: 1_000_000 }))
+    await until(() => workers.length === 1)
+    await worker(0).serve()
+    await until(() => 'value' in running)
+    await pass(499)
+    assert.equal(pings.length, 0)
+    await pass(1)
+    assert.equal(pings.length, 1)
+    await pass(1_000)
+    assert.equal(pings.length, 1, 'it is pending')
+    pings[0]?.emit('close')
+    await turn()
+    assert.equal(pings.length, 1, 'none was queued')
+    await pass(500)
+    assert.equal(pings.length, 2)
   })
 })
 

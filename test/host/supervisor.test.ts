@@ -42,6 +42,19 @@ describe('start', () => {
     )
   })
 
+  it('gives each worker its own number and id, whatever the environment of the group has', async (t) => {
+    const { supervisor, workers } = fakeGroup(t, { env: { FLEET_WORKER: '9', INSTANCE_ID: 'same' } })
+    void supervisor.start()
+    await turn()
+    assert.deepEqual(
+      workers.map(({ env }) => [env.FLEET_WORKER, String(env.INSTANCE_ID).slice(0, 6)]),
+      [
+        [1, 'app-1-'],
+        [2, 'app-2-'],
+      ],
+    )
+  })
+
   it('takes an app without the plugin as ready when it listens', async (t) => {
     const { supervisor, worker } = fakeGroup(t, { workers: 1 })
     const started = outcome(supervisor.start())
@@ -118,6 +131,7 @@ describe('a worker', () => {
     assert.deepEqual(worker(1).sent, [{ fleet: 'ended', instance, how: 'SIGKILL' }])
     await pass(restartMs)
     assert.equal(workers.length, 3)
+    await worker(2).tell({ fleet: 'hello' })
     await worker(1).end(3)
     assert.deepEqual(worker(2).sent, [], 'it does not serve yet')
     await worker(2).serve()
@@ -168,6 +182,20 @@ describe('a worker that ends', () => {
     assert.notEqual(INSTANCE_ID, worker(0).env.INSTANCE_ID)
     await worker(2).serve()
     assert.deepEqual([changes(), supervisor.serving], [before + 2, { up: 2, ready: 2, of: 2 }])
+  })
+
+  it('is restarted after the shortest delay again once it has run for more than 30 seconds', async (t) => {
+    const { worker, logged, pass } = await servingGroup(t, { workers: 1, stuckAfterMs: 600_000 }, 1)
+    for (const [index, ranMs] of [0, 0, 30_100].entries()) {
+      await pass(ranMs)
+      await worker(index).end(3)
+      await pass(1_000)
+      await worker(index + 1).serve()
+    }
+    assert.deepEqual(
+      logged('restarting worker').map(({ delayMs }) => delayMs),
+      [300, 900, 300],
+    )
   })
 
   it('is not restarted while the group stops', async (t) => {

@@ -168,6 +168,18 @@ describe('a worker above its memory limit', () => {
     assert.deepEqual(worker(0).sent, [])
   })
 
+  it('is exempt for the shortest delay only if it has run for more than 30 seconds', async (t) => {
+    const { worker, workers, pass } = await servingGroup(t, { ...limit, workers: 1 }, 1)
+    await pass(31_000)
+    await worker(0).tell(above)
+    await pass(checkMs * 6)
+    for (const attempt of [1, 2, 3]) {
+      assert.equal(workers.length, attempt + 1)
+      await worker(attempt).end(1)
+      await pass(checkMs)
+    }
+  })
+
   it('has none with 0', async (t) => {
     const { worker, workers, pass } = await servingGroup(t, { ...limit, memoryLimit: 0 })
     await worker(0).tell({ fleet: 'beat', rss: Number.MAX_SAFE_INTEGER })

@@ -92,7 +92,7 @@ it('delays listening until the critical checks pass, for FLEET_READY_TIMEOUT', a
   process.env.FLEET_READY_TIMEOUT = '60000'
   const app = await build(t)
   let reads = 0
-  const report = { critical: true, status: 'down' }
+  const report = { critical: true, status: 'pending' }
   const reports = (): object => ({ database: ++reads && report })
   app.decorate('health', { getter: () => ({ reports: reports() }) } as never)
   const listening = app.listen(anywhere)
@@ -166,6 +166,17 @@ describe('as a worker of fleet start', () => {
     })
     tell({ fleet: 'ended', instance: 'shop-2', how: 'SIGKILL' })
     assert.deepEqual(posted, [{ kind: 'killed', instance: 'shop-2', text: 'SIGKILL' }])
+  })
+
+  it('sends nothing to a parent that is gone', async (t) => {
+    openChannel('1')
+    const app = await build(t)
+    await app.listen(anywhere)
+    sent = []
+    set(process, 'connected', false)
+    app.fleet.drain()
+    await app.close()
+    assert.deepEqual(sent, [])
   })
 
   it('ignores messages of others on the same channel', async (t) => {
