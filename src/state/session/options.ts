@@ -74,8 +74,8 @@ export const sessionOptions = {
   /** Lifetime of a session after its last visit. The environment variable `SESSION_TTL` sets it in seconds. */
   ttlMs: int(1000, yearMs, 'milliseconds').default(86_400_000),
   /**
-   * A visit extends the lifetime only if the last extension was this long ago, so that reading costs no write. @default a
-   * tenth of `cookie.maxAge`, else of `ttlMs`
+   * A visit extends the lifetime only if the last extension was this long ago, so that reading costs no write. A session with a
+   * shorter lifetime of its own is extended after the same share of that. @default a tenth of `cookie.maxAge`, else of `ttlMs`
    */
   touchAfterMs: int(0, yearMs, 'milliseconds'),
   /** Name of the cookie. */

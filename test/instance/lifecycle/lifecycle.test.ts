@@ -225,7 +225,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     await sendRequest(port, '/throw-later', { method: 'POST' })
     await until(async () => (await sendRequest(port, '/live')).status === 503)
     assert.equal((await sendRequest(port, '/')).status, 200)
-    assert.match(app.stdout, /uncaught in a timer/)
+    await app.waitFor(/uncaught in a timer/)
     await app.kill('SIGKILL')
   })
 
