@@ -45,8 +45,9 @@ describe('fleet up --front nginx', () => {
     const [line] = await up.waitFor(/^\{.*\}\n/m, 120_000)
     const { front } = JSON.parse(line) as FleetReport
     port = Number(new URL(front.url).port)
-    // nginx shows its command line as the title of the process.
-    folder = / -p (\S+)/.exec(readFileSync(`/proc/${front.pid}/cmdline`, 'latin1'))?.[1] ?? assert.fail()
+    // nginx shows its command line as the title of the process, from shortly after it listens. Before, NUL separates the arguments.
+    const command = readFileSync(`/proc/${front.pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+    folder = / -p (\S+)/.exec(command)?.[1] ?? assert.fail(command)
   })
   after(() => up?.kill('SIGTERM'))
 
