@@ -56,7 +56,7 @@ describe('over TLS', async () => {
   })
 
   it('HTTP/2 sessions are closed after headersTimeoutMs without a request, and after keepAliveMs since the last', async () => {
-    const { url } = await pair({ tls, headersTimeoutMs: 300, keepAliveMs: 50 })
+    const { url } = await pair({ tls, headersTimeoutMs: 2_000, keepAliveMs: 50 })
     const idle = session(url)
     assert.equal((await sendRequest(idle, { ':path': '/' })).headers[':status'], 200)
     const silent = session(url)
