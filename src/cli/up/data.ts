@@ -24,7 +24,7 @@ export class DataFolder {
       this.folder()
       if (!this.#create()) {
         this.#removeStale()
-        if (!this.#create()) throw this.#failed('another `fleet up` starts with it; name another folder')
+        if (!this.#create()) throw this.#failed('another `fleet up` is starting with it; name another folder')
       }
       this.#locked = true
     } catch (error) {

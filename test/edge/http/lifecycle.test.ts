@@ -1,24 +1,13 @@
 import assert from 'node:assert/strict'
-import { createServer, type ServerResponse } from 'node:http'
 import { describe, it } from 'node:test'
 import { createProxy } from '../../../src/edge/http/server.ts'
 import { until } from '../../helpers/until.ts'
-import { atEnd } from '../at-end.ts'
-import { front, get, pair, quickProbe } from '../front.ts'
-import { startListening } from '../listening.ts'
+import { front, get, pair } from '../front.ts'
+import { listensAfterProbes } from '../probes-first.ts'
 import { startUpstreams } from '../upstream.ts'
 
 it('listen() accepts no connection before every target has been probed', async () => {
-  const probes: ServerResponse[] = []
-  const target = await startListening(createServer((_, response) => probes.push(response)))
-  const proxy = createProxy({ targets: [`http://127.0.0.1:${target}`], probe: quickProbe })
-  atEnd(() => proxy.close())
-  const listening = proxy.listen()
-  await until(() => probes.length > 0)
-  assert.equal(proxy.address, null)
-  probes[0]?.end()
-  await listening
-  assert.ok(proxy.address)
+  await listensAfterProbes(createProxy)
 })
 
 describe('close()', () => {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import http, { type ServerResponse } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after, describe, it, type TestContext } from 'node:test'
@@ -8,7 +7,7 @@ import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../sr
 import { freePort } from '../../helpers/free-port.ts'
 import { until } from '../../helpers/until.ts'
 import { get, quickProbe } from '../front.ts'
-import { startListening } from '../listening.ts'
+import { listensAfterProbes } from '../probes-first.ts'
 import { startUpstreams } from '../upstream.ts'
 
 interface Peer {
@@ -210,15 +209,7 @@ describe('a TCP proxy', () => {
   })
 
   it('accepts no connection before every target has been probed, and closes its balancer at the end', async (t) => {
-    const probes: ServerResponse[] = []
-    const target = await startListening(http.createServer((_, response) => probes.push(response)))
-    const proxy = createTcpProxy({ targets: [`http://127.0.0.1:${target}`], probe: quickProbe })
-    const listening = proxy.listen()
-    await until(() => probes.length > 0)
-    assert.equal(proxy.address, null)
-    probes[0]?.end()
-    await listening
-    assert.ok(proxy.address)
+    const proxy = await listensAfterProbes(createTcpProxy)
     const { mock } = t.mock.method(proxy.balancer, 'close')
     await proxy.close()
     assert.equal(mock.callCount(), 1)
