@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { type Mode, type Outcome, outcomes } from './outcome.ts'
 import { proofs, writePage } from './page.ts'
 import { report } from './report.ts'
+import { canContain } from './titles.ts'
 
 const usage = `npm run prove -- [--quick | --full] [options]
 
@@ -50,17 +51,12 @@ const files = [...titles.keys()]
 /** The names of the proofs in a file; templates have `*` for what they insert. */
 const namesIn = (file: string): string[] => (titles.get(file) ?? []).map(({ title }) => title)
 
-/** Whether a proof may have this text in its name, of which some parts are known when it runs only. */
-const mayBe = (name: string, text: string): boolean =>
-  name.includes(text) ||
-  (name.includes('*') && name.split('*').some((part) => part.trim() !== '' && text.includes(part.trim())))
-
 async function main(): Promise<number> {
   const run = begin()
   const results = join(out, 'results.jsonl')
   console.log(`${run.mode} run, seed ${run.seed}, into ${out}`)
   for (const file of files) {
-    if (!file.includes(run.only) && !namesIn(file).some((name) => mayBe(name, run.only))) continue
+    if (!file.includes(run.only) && !namesIn(file).some((name) => canContain(name, run.only))) continue
     const code = await runFile(file, run)
     if (stopped) return 130
     // A file that ends before its proofs do leaves no outcome of its own.

@@ -33,6 +33,9 @@ export function matchesTitle(pattern: string, title: string): boolean {
   return new RegExp(`^${parts.join('.*')}$`, 's').test(title)
 }
 
+/** Whether a title with `*` can contain this text. What a template inserts is known when it runs only, so it may be any. */
+export const canContain = (pattern: string, text: string): boolean => pattern.includes('*') || pattern.includes(text)
+
 function calledName(callee: Node): string {
   const name = callee.type === 'MemberExpression' ? (callee.property as Node) : callee
   return String(name.name)
