@@ -50,7 +50,7 @@ export function prismaData(database: Database): Data {
     users: {
       account: (email) =>
         clear(primary.user.findUnique({ where: { email }, select: { ...publicUser, passwordHash: true } })),
-      get: (id) => clear(database.user.findUnique({ where: { id }, select: publicUser })),
+      get: (id) => clear(primary.user.findUnique({ where: { id }, select: publicUser })),
     },
     products: {
       async list({ after, limit }) {
