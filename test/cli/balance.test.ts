@@ -26,9 +26,11 @@ describe('fleet balance', () => {
     for (const [more, expected] of [
       [[], '127.0.0.1'],
       [['--trust-proxy', '127.0.0.1'], '6.6.6.6, 127.0.0.1'],
+      // It forwards bytes and leaves headers as they are.
+      [['--tcp'], '6.6.6.6'],
     ] as const) {
       const app = forkApp(main, { args: [...common, ...more] })
-      const [, port] = await app.waitFor(/listening on http:\/\/\S+:(\d+)/)
+      const [, port] = await app.waitFor(/listening on \S+:(\d+)/)
       await until(() => probed.has('/healthz'), { what: 'the probe' })
       probed.clear()
       const headers = { 'x-forwarded-for': '6.6.6.6', connection: 'close' }
