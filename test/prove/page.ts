@@ -19,6 +19,7 @@ const words: Record<string, string> = {
   twice: 'executed twice',
   replaced: 'processes replaced',
   killed: 'processes killed',
+  reloads: 'reloads',
   rejectedBuilds: 'builds rejected',
   ofCanary: 'errors of the canary',
   bad: 'bad builds',
