@@ -121,6 +121,14 @@ describe('attacks', () => {
     await rejects(`Bearer ${'.'.repeat(10_000)}`)
   })
 
+  test('accepts a token of 8,192 bytes in a request', async () => {
+    const space = 8_192 - signRaw({ ...claims, pad: '' }).length
+    const token = signRaw({ ...claims, pad: 'x'.repeat(Math.ceil((space * 3) / 4)) })
+    assert.equal(token.length, 8_192)
+    const response = await app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+    assert.equal(response.statusCode, 200)
+  })
+
   test('rejects malformed tokens', async () => {
     const good = forge({}, secret, { keyid: 'hs' })
     const [header, payload, signature] = good.split('.') as [string, string, string]
