@@ -358,7 +358,7 @@ test('the warning of the limits names the client, or all clients together, and t
     apps.push(app)
     const warn = t.mock.method(app.log, 'warn')
     const remoteAddress = '192.0.2.1'
-    for (const a of [1, 2, 3]) await app.inject({ method: 'POST', url: '/set', payload: { a }, remoteAddress })
+    for (const a of [1, 2, 3, 4]) await app.inject({ method: 'POST', url: '/set', payload: { a }, remoteAddress })
     const said = warn.mock.calls.map((call) => String(call.arguments[0])).filter((text) => /^session: new/.test(text))
     assert.equal(said.length, 1)
     assert.match(said[0] ?? '', warning)
