@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type FleetOptions, fleet } from '../src/index.ts'
+import * as plugins from '../src/plugins.ts'
 import { fleetSecrets } from '../src/state/registry/fleet-keys.ts'
 import { startRedis } from './helpers/redis.ts'
 
@@ -70,6 +72,18 @@ describe('umbrella plugin', () => {
     const without = await namesOf({ headers: false, helmet: false, cache: false, jwt: false, geo: false })
     for (const name of ['headers', 'static-headers', 'helmet', 'cache', 'http-cache', 'jwt', 'geo'])
       assert.ok(!without.includes(name), name)
+  })
+
+  it('has each plugin under the name that the plugin has in its own module', async () => {
+    const nameOf = (plugin: object): string | undefined =>
+      (plugin as Record<symbol, { readonly name: string } | undefined>)[Symbol.for('plugin-meta')]?.name
+    const source = readFileSync(new URL('../src/plugins.ts', import.meta.url), 'utf8')
+    const loaded = [...source.matchAll(/import\('\.(\/[^']+)'\)/g)].map(([, path]) => import(`../src${path}`))
+    const own: Record<string, object> = Object.assign({}, ...(await Promise.all(loaded)))
+    const names = Object.entries(plugins).filter(([, plugin]) => nameOf(plugin)?.startsWith('fleet-'))
+    assert.ok(names.length > 20)
+    // That of @fastify/cors is made here.
+    for (const [name, plugin] of names) if (name !== 'cors') assert.equal(nameOf(own[name] ?? {}), nameOf(plugin), name)
   })
 
   it('serves every endpoint of its own', async (t) => {

@@ -137,6 +137,15 @@ describe('the position that a request came with', () => {
     return position
   }
 
+  it('stays the same for a request that lasts longer than keepMs', (t) => {
+    const { reader, pass } = open(t, { walPosition: `${(1_000).toString(36)}.${at36(0)}` })
+    assert.equal(reader.position(), 1_000)
+    pass(180_000)
+    assert.equal(reader.position(), 1_000)
+    t.mock.restoreAll()
+    assert.equal(positionOf(t, `${(1_000).toString(36)}.${at36(0)}`, 180_000), 0)
+  })
+
   it('is that of the session, for keepMs by clocks that differ by as much', (t) => {
     const text = `rs.${at36(0)}`
     assert.deepEqual([positionOf(t, text), positionOf(t, text, 60_000), positionOf(t, text, 60_001)], [1_000, 1_000, 0])

@@ -227,8 +227,7 @@ function judge(
   if (compared.outcome === 'absent') return
   const at = front ?? instance
   if (compared.outcome === 'unknown') {
-    if (at)
-      log.unjudged.push(unjudged(at, `the value of ${compared.terms.join(' and ')} is not in the files`, [rule.code]))
+    if (at) log.skips(unjudged(at, `the value of ${compared.terms.join(' and ')} is not known`, [rule.code]))
     return
   }
   const { terms } = compared

@@ -72,6 +72,16 @@ describe('files of others', () => {
     ])
   })
 
+  it('have an image whose timeout is no number, so that its rule is not judged, at the start of the file', async () => {
+    const own = project()
+    own.write('Dockerfile', 'FROM node:24\nENV SHUTDOWN_TIMEOUT=30s\nCMD ["node", "app.js"]\n')
+    const { read } = await examine(collect([own.path('Dockerfile')]), { longestMs: 10_000, connect: false })
+    assert.deepEqual(
+      read.flatMap(({ unjudged }) => unjudged.map(({ line, why }) => `${line}: ${why}`)),
+      ['1: the value of shutdown is not known'],
+    )
+  })
+
   it('use an anchor hundreds of times', async () => {
     const own = project()
     const services = Array.from({ length: 300 }, (_, i) => `  s${i}: { <<: *base, image: "shop:${i}" }\n`)

@@ -127,7 +127,9 @@ describe('fleet init --new', () => {
     assert.deepEqual(readdirSync(join(folder, 'typed')), [])
     assert.equal((await fleetInit('--new', join(folder, 'typed'), '--typescript')).code, 0)
     assert.ok(existsSync(join(folder, 'typed/tsconfig.json')))
-    assert.equal(JSON.parse(read(folder, 'typed/package.json')).scripts.fleet, 'fleet up app.ts')
+    const { scripts, devDependencies } = JSON.parse(read(folder, 'typed/package.json'))
+    assert.equal(scripts.fleet, 'fleet up app.ts')
+    assert.deepEqual(Object.keys(devDependencies), ['@types/node', 'typescript'])
   })
 
   it('ignores a repository without files, and needs no `cd` for the current folder', async (t) => {

@@ -131,6 +131,7 @@ describe('a value in memory', () => {
       await assert.rejects(cache.deleteByTag(key as string), invalid)
     }
     await assert.rejects(cache.set('a', 1, 1, { tags: ['x'.repeat(6)] }), invalid)
+    assert.throws(() => cache.wrap(fails, { name: '}', ttlMs: 1 }), /a key must be a string of 1 to 5 characters/)
     await cache.set('a', 1, 31_536_000_000)
     for (const ttlMs of [0, 31_536_000_001, 1.5, Number.NaN, undefined])
       await assert.rejects(cache.set('a', 1, ttlMs as number), code('FLEET_ERR_OPTION_INVALID'))
@@ -265,6 +266,20 @@ describe('a value in Redis', () => {
     t.mock.timers.tick(minute - 1)
     slow.open()
     assert.equal(await value, 'new')
+  })
+
+  test('that another instance loads is read again once its message arrives', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    let reply: SharedRead = { leased: false }
+    const { store } = sharedWith(async () => reply)
+    const cache = new CachePeers().add(store)
+    let value: unknown
+    void cache.getOrSet('k', minute, () => 'own').then((it) => (value = it))
+    await turns()
+    reply = { found: found('shared', 1), leased: false }
+    cache.receive({ kind: 'filled', name: 'k', from: 'another' })
+    await turns()
+    assert.equal(value, 'shared')
   })
 
   test('is fresh for more than 0 ms, and is loaded otherwise', async () => {

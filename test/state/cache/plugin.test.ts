@@ -23,6 +23,7 @@ async function build(options: CacheOptions, withMetrics = false): Promise<Fastif
 
 test('works without Redis and reports the memory store', async () => {
   const app = await build({})
+  assert.ok(app.hasPlugin('fleet-cache'))
   assert.equal(app.fleet.facts.cacheStore, 'memory')
   assert.equal(app.fleet.stateless, false)
   assert.equal(await app.cache.getOrSet('k', 1_000, () => 1), 1)

@@ -155,7 +155,7 @@ describe('an instance', () => {
     enter('serving')
     fleet.stopping = { reason: 'SIGTERM', since: begun + 1_500 }
     enter('draining')
-    told()
+    assert.equal(told().at(-1), 'draining: SIGTERM: shuts down')
     pass(5_249)
     fleet.fatal = new Error('out of memory')
     enter('closed')

@@ -49,6 +49,7 @@ describe('the caller of a request', () => {
     ].map(({ id }) => id)
     assert.equal(new Set(ids).size, ids.length)
     assert.equal(scope({ headers: { authorization: '' } }).by, 'client', 'an empty header names none')
+    assert.equal(scope({ headers: { authorization: undefined } }).by, 'client', 'a hook removed its value')
     const inherited = Object.create({ authorization: 'x' })
     assert.equal(scope({ headers: inherited }).by, 'client')
   })

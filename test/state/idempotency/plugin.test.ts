@@ -418,3 +418,18 @@ describe('processes', () => {
     client.disconnect()
   })
 })
+
+test('warns of the routes that the app had before only if `global` is set', async (t) => {
+  for (const global of [true, false]) {
+    const app = Fastify(patientApp)
+    apps.push(app)
+    app.post('/early', async () => 1)
+    await app.register(identity, { name: 'orders' })
+    await app.register(redis, { client: null })
+    const warn = t.mock.method(app.log, 'warn')
+    await app.register(idempotency, { global })
+    const isWarning = ({ arguments: [text] }: { arguments: readonly unknown[] }): boolean =>
+      /^`idempotency\.global` does not apply to the routes that were added before/.test(String(text))
+    assert.equal(warn.mock.calls.some(isWarning), global)
+  }
+})

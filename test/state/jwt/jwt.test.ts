@@ -4,7 +4,7 @@ import { before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
-import type jsonwebtoken from 'jsonwebtoken'
+import jsonwebtoken from 'jsonwebtoken'
 import { FleetError } from '../../../src/base/errors.ts'
 import identity from '../../../src/instance/identity.ts'
 import jwt, { type JwtOptions } from '../../../src/state/jwt/index.ts'
@@ -119,6 +119,24 @@ describe('attacks', () => {
     await rejects(large)
     await rejects('x'.repeat(12_000))
     await rejects(`Bearer ${'.'.repeat(10_000)}`)
+  })
+
+  test('issues tokens for as long as the options say, rounded up to seconds', async () => {
+    const { tokens } = await build(null, { accessTtlMs: 3_599_001, refreshTtlMs: 86_400_000 })
+    const { accessToken, refreshToken } = await tokens.issue('ann')
+    const [access, refresh] = [accessToken, refreshToken].map((token) => {
+      const { iat, exp } = jsonwebtoken.decode(token) as { iat: number; exp: number }
+      return exp - iat
+    })
+    assert.deepEqual([access, refresh], [3_600, 86_400])
+  })
+
+  test('accepts a token of 8,192 bytes in a request', async () => {
+    const space = 8_192 - signRaw({ ...claims, pad: '' }).length
+    const token = signRaw({ ...claims, pad: 'x'.repeat(Math.ceil((space * 3) / 4)) })
+    assert.equal(token.length, 8_192)
+    const response = await app.inject({ url: '/me', headers: { authorization: `Bearer ${token}` } })
+    assert.equal(response.statusCode, 200)
   })
 
   test('rejects malformed tokens', async () => {

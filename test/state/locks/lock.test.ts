@@ -59,6 +59,20 @@ describe('LocalMutex', () => {
     await settle()
     assert.equal(granted.length, 2)
   })
+
+  test('keeps every other caller in line once one of them is granted', async (t) => {
+    mockTimers(t)
+    const mutex = new LocalMutex()
+    const release = await mutex.acquire('a', 0)
+    const second = mutex.acquire('a', 100)
+    const third = mutex.acquire('a', 1_000)
+    release?.()
+    const releaseSecond = await second
+    t.mock.timers.tick(100)
+    releaseSecond?.()
+    t.mock.timers.tick(900)
+    assert.ok(await third)
+  })
 })
 
 describe('a lock', () => {

@@ -41,6 +41,20 @@ test('in memory a lock without renewal expires, and its former owner cannot rele
   assert.equal(await store.release('a', 'two'), true)
 })
 
+test('in memory a lock ends when its time is over, not later', async (t) => {
+  let now = 1_000
+  t.mock.method(performance, 'now', () => now)
+  const store = new MemoryLockStore()
+  for (const [ms, isHeld] of [
+    [19, true],
+    [20, false],
+  ] as const) {
+    await store.acquire('a', 'one', 20)
+    now += ms
+    assert.equal(await store.release('a', 'one'), isHeld)
+  }
+})
+
 test('LocalMutex grants in order and skips a caller that timed out', async () => {
   const mutex = new LocalMutex()
   const first = await mutex.acquire('a', 0)

@@ -47,6 +47,7 @@ async function withEnv<T>(env: Record<string, string | undefined>, run: () => Pr
 describe('without Redis', () => {
   test('keeps state in memory, with a warning', async () => {
     const { app, log } = await build({ client: null })
+    assert.ok(app.hasPlugin('fleet-redis'))
     assert.equal(app.redis, null)
     assert.equal(app.fleet.facts.redis, 'memory')
     assert.ok(log.some(({ level, msg }) => level === 40 && /memory of this process/.test(msg)))

@@ -60,6 +60,7 @@ const stateOf = ({ fleet }: FastifyInstance, id: string): string | undefined =>
 
 test('in memory an instance lists itself only and executes its own commands', async () => {
   const app = await start(null, { identity: { id: 'a' } })
+  assert.ok(app.hasPlugin('fleet-registry'))
   assert.equal(ids(app), 'a')
   assert.equal(app.fleet.facts.registry, 'memory')
   await app.fleet.command('a', 'drain')

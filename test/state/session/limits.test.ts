@@ -348,3 +348,19 @@ test('evicts anonymous sessions from memory first, by number and by size', () =>
   bySize.write('b', text(false, 'x'.repeat(300)), minute)
   assert.notEqual(bySize.read('ann'), null, 'ended sessions take no space')
 })
+
+test('the warning of the limits names the client, or all clients together, and the option', async (t) => {
+  for (const [anonymous, warning] of [
+    [{ perMinute: 1 }, /because the client 192\.0\.2\.1 has started 1 \(`session\.anonymous\.perMinute`\)/],
+    [{ totalPerMinute: 1 }, /because the clients together have started 1 \(`session\.anonymous\.totalPerMinute`\)/],
+  ] as const) {
+    const app = await build({ client: null }, { anonymous })
+    apps.push(app)
+    const warn = t.mock.method(app.log, 'warn')
+    const remoteAddress = '192.0.2.1'
+    for (const a of [1, 2, 3, 4]) await app.inject({ method: 'POST', url: '/set', payload: { a }, remoteAddress })
+    const said = warn.mock.calls.map((call) => String(call.arguments[0])).filter((text) => /^session: new/.test(text))
+    assert.equal(said.length, 1)
+    assert.match(said[0] ?? '', warning)
+  }
+})
