@@ -157,6 +157,18 @@ describe('the bounds of keys', () => {
     assert.deepEqual([calls.count, counts.too_many], [3, 2])
   })
 
+  test('the limit is counted per client and hour, also for what was claimed in vain', async () => {
+    const taken: unknown[][] = []
+    const take = (...args: unknown[]) => {
+      taken.push(args)
+      return { count: 2, resetMs: 0 }
+    }
+    const { post } = await build({ maxKeys: 1 }, undefined, { take })
+    for (const from of ['10.0.0.1', '10.0.0.2']) assert.equal((await post('a', {}, from)).statusCode, 429)
+    const of = (client: string): unknown[] => [`idempotency client ${client}`, 3_600_000, 1, true]
+    assert.deepEqual(taken, [of('10.0.0.1'), of('10.0.0.2')])
+  })
+
   test('a limit that cannot be counted does not reject', async () => {
     const take = () => {
       throw new Error('full')
