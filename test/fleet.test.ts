@@ -210,7 +210,7 @@ describe('umbrella plugin', () => {
     const [own, ofFleet] = ['b'.repeat(32), 'f'.repeat(32)]
     const signedWith = async (given: FleetOptions): Promise<readonly string[]> =>
       fleetSecrets(await build(t, { name: 'signed', redis: { url: redis.url }, ...given }))
-    assert.deepEqual(await signedWith({ session: { secret } }), [secret])
+    assert.deepEqual(await signedWith({ session: { secret }, jwt: { secret: own } }), [secret])
     assert.deepEqual(await signedWith({ session: false, jwt: { secret } }), [secret])
     assert.deepEqual(await signedWith({ session: { secret }, broadcast: { secret: own } }), [own])
     const { FLEET_SECRET } = process.env

@@ -216,14 +216,16 @@ describe('with Redis', () => {
 
   test('rejects a command that is not confirmed in time', async () => {
     const name = `fleet${++fleets}`
-    const [a] = await fleet(['a'], { commandTimeoutMs: 100 }, name)
+    const [a] = await fleet(['a'], { commandTimeoutMs: 300 }, name)
     assert.ok(a)
     const child = forkApp(new URL('instance.fixture.ts', import.meta.url), {
       env: { FLEET_NAME: name, INSTANCE_ID: 'mute', REDIS_URL: server.url, LEASE_MS: 6000 },
     })
     await until(() => ids(a) === 'a,mute')
     process.kill(child.pid, 'SIGSTOP')
-    await assert.rejects(a.fleet.command('mute', 'drain'), code('FLEET_ERR_COMMAND_TIMEOUT'))
+    const rejected = assert.rejects(a.fleet.command('mute', 'drain'), code('FLEET_ERR_COMMAND_TIMEOUT'))
+    await a.fleet.publish('fleet:registry', { kind: 'done', ticket: 'of another command' })
+    await rejected
     process.kill(child.pid, 'SIGCONT')
     await child.kill('SIGKILL')
   })
