@@ -105,6 +105,44 @@ for (const [order, join] of Object.entries(orders)) {
   })
 }
 
+test('limits and headers of the app, twice in one scope and again below it, apply as they do without fleet', async () => {
+  const respond = async (join: (app: FastifyInstance, own: Step) => Promise<unknown>): Promise<unknown[]> => {
+    const { app } = create()
+    await join(app, (root) =>
+      root.register(async (scope) => {
+        for (const max of [5, 3]) {
+          await scope.register(rateLimit, { max })
+          await scope.register(helmet, { frameguard: max === 5 && { action: 'deny' } })
+        }
+        scope.get('/scope', async () => 'own')
+        scope.register(async (below) => {
+          await below.register(rateLimit, { max: 2 })
+          await below.register(helmet, { frameguard: false })
+          below.get('/below', async () => 'own')
+        })
+      }),
+    )
+    const responses = [await app.inject('/scope'), await app.inject('/below')]
+    const names = ['x-frame-options', 'x-ratelimit-limit', 'ratelimit-limit']
+    return responses.map(({ headers }) => names.map((name) => headers[name]))
+  }
+  const expected = await respond(async (app, own) => own(app))
+  assert.deepEqual(expected, [
+    ['DENY', '3', undefined],
+    ['DENY', '2', undefined],
+  ])
+  for (const join of Object.values(orders))
+    assert.deepEqual(await respond((app, own) => join(app, own, (root) => root.register(fleet.fleet, {}))), expected)
+})
+
+test('a request decorator of fleet that a scope of the app has too ends the boot with an error that names both', async () => {
+  const { app } = create()
+  await app.register(fleet.fleet, {})
+  app.register(async (scope) => void scope.decorateRequest('geo' as Any, null as Any))
+  const message = /request\.geo.* is registered by the app and by fastify-fleet \(`geo`\); set `geo: false`/
+  await assert.rejects(async () => app.ready(), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
+})
+
 test('a plugin of fleet that is registered with options of Fastify only is replaced', async () => {
   const { app, lines } = create()
   await app.register(rateLimit, { max: 7 })
