@@ -34,6 +34,33 @@ describe('the order of steps', () => {
     assert.deepEqual(steps, ['storing', 'stored', 'sent'])
   })
 
+  test('a response that starts a session is stored for the session, and then without its body for the client', async (t) => {
+    const stored: unknown[] = []
+    class Recorded extends MemoryIdempotencyStore {
+      override async complete(...args: Parameters<IdempotencyStore['complete']>): Promise<boolean> {
+        const [id, , , response, ttlMs] = args
+        stored.push([id, JSON.parse(response).body, ttlMs])
+        return super.complete(...args)
+      }
+    }
+    const handler = new IdempotencyHandler(new Recorded(), new MemoryLimitStore(), { ...defaults, lockMs: 1_000 })
+    t.after(() => handler.close())
+    const session = { sessionId: 's'.repeat(16) }
+    const headers = { 'idempotency-key': 'a' }
+    const socket = { remoteAddress: '10.0.0.1' }
+    const request = { headers, session, socket, method: 'POST', url: '/', raw: {}, log: {} } as unknown as KeyedRequest
+    const reply = { statusCode: 200, getHeaders: () => ({}), getHeader: () => `sid=${session.sessionId}` } as never
+    await handler.begin(request, reply, { required: false, ttlMs: 60_000, onOutage: 'reject' })
+    const { id } = request[first] as { id: string }
+    await handler.end(request, reply, 'welcome')
+    const [[later]] = stored as [[string]]
+    assert.notEqual(later, id)
+    assert.deepEqual(stored, [
+      [later, 'welcome', 60_000],
+      [id, undefined, 60_000],
+    ])
+  })
+
   test('a key is released before a failed response is sent', async () => {
     const steps: string[] = []
     const released = Promise.withResolvers<void>()
