@@ -164,6 +164,8 @@ test('what the app registers at the root after a plugin of fleet in a scope is i
   const { app } = create()
   await app.register(fleet.identity)
   await app.register(async (scope) => void (await scope.register(fleet.cache)))
+  app.decorate('cache' as Any, { mine: true } as Any)
+  assert.deepEqual(app.cache, { mine: true }, 'a name that fleet uses in the scope only')
   app.decorate('health' as Any, { mine: true } as Any)
   const message = /app\.health.* is registered by the app and by fastify-fleet \(`health`\)/
   await assert.rejects(async () => app.register(fleet.health), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
