@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { first, IdempotencyHandler, type KeyedRequest } from '../../../src/state/idempotency/handler.ts'
 import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
-import { keyOf, recordId } from '../../../src/state/idempotency/request.ts'
+import { fingerprint, keyOf, recordId } from '../../../src/state/idempotency/request.ts'
 import type { IdempotencyStore } from '../../../src/state/idempotency/store.ts'
 import { MemoryLimitStore } from '../../../src/state/rate-limit/memory-store.ts'
 import { until } from '../../helpers/until.ts'
@@ -224,6 +224,16 @@ describe('the bounds of keys', () => {
     ])
       assert.throws(() => keyOf(key), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' }, key)
     assert.throws(() => keyOf(['a', 'b']), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' })
+  })
+
+  test('requests with streams of different lengths, methods or URLs are different ones', () => {
+    const print = (more: object): string => {
+      const request = { method: 'POST', url: '/files', body: { pipe() {} }, headers: { 'content-length': '5' } }
+      return fingerprint({ ...request, ...more } as never)
+    }
+    assert.equal(print({}), print({ body: { pipe() {} } }))
+    const others = [{ headers: { 'content-length': '6' } }, { method: 'PUT' }, { url: '/files?a' }, { body: '' }]
+    assert.equal(new Set([{}, ...others].map(print)).size, 5)
   })
 
   test('records of different scopes and keys never share an id', () => {
