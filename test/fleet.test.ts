@@ -35,6 +35,7 @@ describe('umbrella plugin', () => {
     const app = await build(t)
     const first = await app.inject('/')
     assert.deepEqual(first.json(), { visits: 1 })
+    assert.doesNotMatch(String(first.headers['content-security-policy']), /upgrade-insecure|undefined/)
     const cookie = String(first.headers['set-cookie']).split(';')[0] ?? ''
     assert.deepEqual((await app.inject({ url: '/', headers: { cookie } })).json(), { visits: 2 })
     const { accessToken } = await app.tokens.issue('ada', {})

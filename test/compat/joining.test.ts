@@ -160,12 +160,19 @@ test('a route of the app that fleet cannot leave out ends the boot with an error
   await assert.rejects(async () => app.register(fleet.fleet, {}), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
 })
 
-test('what the app registers at the root after a plugin of fleet in a scope is its own', async () => {
+test('a name that fleet uses in a scope is free at the root', async () => {
   const { app } = create()
   await app.register(fleet.identity)
   await app.register(async (scope) => void (await scope.register(fleet.cache)))
   app.decorate('cache' as Any, { mine: true } as Any)
-  assert.deepEqual(app.cache, { mine: true }, 'a name that fleet uses in the scope only')
+  await app.ready()
+  assert.deepEqual(app.cache, { mine: true })
+})
+
+test('what the app registers at the root after a plugin of fleet in a scope is its own', async () => {
+  const { app } = create()
+  await app.register(fleet.identity)
+  await app.register(async (scope) => void (await scope.register(fleet.cache)))
   app.decorate('health' as Any, { mine: true } as Any)
   const message = /app\.health.* is registered by the app and by fastify-fleet \(`health`\)/
   await assert.rejects(async () => app.register(fleet.health), { code: 'FLEET_ERR_PLUGIN_CONFLICT', message })
