@@ -7,6 +7,7 @@ import identity, { type IdentityOptions, type Peer } from '../../../src/instance
 import lifecycle from '../../../src/instance/lifecycle/index.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis/index.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
+import { Heartbeat } from '../../../src/state/registry/heartbeat.ts'
 import registry, { type RegistryOptions } from '../../../src/state/registry/index.ts'
 import { Peers } from '../../../src/state/registry/peers.ts'
 import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
@@ -126,6 +127,16 @@ describe('with Redis', () => {
     await until(() => stateOf(b, 'a') === 'serving')
     await a.close()
     await until(() => ids(b) === 'b')
+  })
+
+  test('reads the list again whenever it could have missed a change', async (t) => {
+    const restart = t.mock.method(Heartbeat.prototype, 'restart')
+    const [a] = await fleet(['a'], { leaseMs: 600_000 })
+    assert.ok(a)
+    await until(() => restart.mock.callCount() > 0, { what: 'the first subscription' })
+    const before = restart.mock.callCount()
+    await (a.redis as Redis).call('CLIENT', 'KILL', 'TYPE', 'PUBSUB')
+    await until(() => restart.mock.callCount() > before, { what: 'the new subscription' })
   })
 
   test('pushes an announced change at once', async () => {
