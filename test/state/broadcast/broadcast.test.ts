@@ -6,6 +6,7 @@ import { FleetError } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { metrics } from '../../../src/instance/metrics/index.ts'
 import { broadcast } from '../../../src/state/broadcast/index.ts'
+import { RedisTransport } from '../../../src/state/broadcast/redis-transport.ts'
 import { SignedMessages } from '../../../src/state/broadcast/signed-messages.ts'
 import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
@@ -133,6 +134,9 @@ describe('several instances', () => {
       ['unsigned', 0],
     ])
       assert.match(counted, new RegExp(`^fleet_broadcast_rejected_total\\{reason="${reason}"\\} ${count}$`, 'm'))
+    const closed = t.mock.method(RedisTransport.prototype, 'close')
+    await app.close()
+    assert.equal(closed.mock.callCount(), 1, 'its connection ends with the app')
   })
 
   test('reconnect after an outage of Redis', async () => {
@@ -179,8 +183,11 @@ describe('several instances', () => {
     const listening = listen(app, 'chat')
     await server.restart()
     const { received } = await listening
-    await until(() => app.fleet.publish('chat', 'late').then(() => true))
-    await until(() => received.length > 0)
+    const other = await build({ url: server.url })
+    await until(async () => {
+      await other.fleet.publish('chat', 'late').catch(() => {})
+      return received.length > 0
+    })
   })
 })
 
