@@ -8,7 +8,7 @@ import rateLimit from '@fastify/rate-limit'
 import session from '@fastify/session'
 import type { FastifyInstance } from 'fastify'
 import * as fleet from '../../src/index.ts'
-import { sendCookie } from '../../src/instance/compat/cookies.ts'
+import { cookieOf, sendCookie } from '../../src/instance/compat/cookies.ts'
 import { type Any, create, secret, takeWarnings } from './cases.ts'
 
 type Step = (app: FastifyInstance) => unknown
@@ -196,6 +196,16 @@ describe('a cookie without the hook of the app’s @fastify/cookie', () => {
       ['https', undefined, false],
     ] as const)
       assert.deepEqual(sent(protocol, { secure }), ['sid', 'x', { sameSite: 'lax', secure: expected }])
+  })
+
+  test('is read by its name, from the parsed cookies if there are any', () => {
+    const server = { parseCookie: (text: string) => Object.fromEntries(new URLSearchParams(text)) }
+    const read = (cookies: object | null, cookie?: string): unknown =>
+      cookieOf({ cookies, headers: { cookie }, server } as never, 'sid')
+    assert.equal(read(null, 'other=1&sid=mine'), 'mine')
+    assert.equal(read(null), undefined)
+    assert.equal(read({ other: '1', sid: 'parsed' }, 'sid=raw'), 'parsed')
+    assert.equal(read({}, 'sid=raw'), undefined)
   })
 
   test('has the options of its plugin', () => {
