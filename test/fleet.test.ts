@@ -37,6 +37,7 @@ describe('umbrella plugin', () => {
     const app = await build(t)
     const first = await app.inject('/')
     assert.deepEqual(first.json(), { visits: 1 })
+    assert.doesNotMatch(String(first.headers['content-security-policy']), /upgrade-insecure|undefined/)
     const cookie = String(first.headers['set-cookie']).split(';')[0] ?? ''
     assert.deepEqual((await app.inject({ url: '/', headers: { cookie } })).json(), { visits: 2 })
     const { accessToken } = await app.tokens.issue('ada', {})
@@ -224,7 +225,7 @@ describe('umbrella plugin', () => {
     const [own, ofFleet] = ['b'.repeat(32), 'f'.repeat(32)]
     const signedWith = async (given: FleetOptions): Promise<readonly string[]> =>
       fleetSecrets(await build(t, { name: 'signed', redis: { url: redis.url }, ...given }))
-    assert.deepEqual(await signedWith({ session: { secret } }), [secret])
+    assert.deepEqual(await signedWith({ session: { secret }, jwt: { secret: own } }), [secret])
     assert.deepEqual(await signedWith({ session: false, jwt: { secret } }), [secret])
     assert.deepEqual(await signedWith({ session: { secret }, broadcast: { secret: own } }), [own])
     const { FLEET_SECRET } = process.env

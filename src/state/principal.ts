@@ -23,6 +23,6 @@ function userIdField({ server }: FastifyRequest): string {
   return options?.userId ?? 'userId'
 }
 
-/** Objects are rejected: all of them have the same string and would be one user. */
+/** Objects and `NaN` are rejected: many values have the same text and would be one user. */
 const idOf = (id: unknown): string | undefined =>
-  (typeof id === 'string' && id !== '') || typeof id === 'number' || typeof id === 'bigint' ? String(id) : undefined
+  (typeof id === 'string' && id !== '') || Number.isFinite(id) || typeof id === 'bigint' ? String(id) : undefined

@@ -138,7 +138,7 @@ for (const order of ['before', 'after'] as const) {
         session.visits = (session.visits ?? 0) + 1
         return String(session.visits)
       })
-      let cookies: Record<string, string> = {}
+      let cookies: Record<string, string> = { other: 'of the app' }
       for (const visits of ['1', '2', '3']) {
         const response = await app.inject({ url: '/visits', cookies })
         assert.equal(response.body, visits)

@@ -45,6 +45,39 @@ describe('the quota of clients', () => {
     assert.deepEqual(['192.0.2.3', '192.0.2.4'].map(admits), [true, true])
   })
 
+  test('counts requests in total, and not clients', (t) => {
+    const { exceeded, admits } = open(t, 2, 3)
+    const seen = ['192.0.2.1', '192.0.2.1', '192.0.2.2', '192.0.2.2', '192.0.2.3'].map(admits)
+    assert.deepEqual(seen, [true, true, true, false, false])
+    assert.deepEqual(exceeded, ['undefined true', 'undefined false'])
+  })
+
+  test('takes all addresses of an IPv6 network for one client, and not those of its proxy', (t) => {
+    const { quota, admits } = open(t, 1, 100)
+    assert.deepEqual(['2001:db8:1:2::1', '2001:db8:1:2::2', '2001:db8:1:3::1'].map(admits), [true, false, true])
+    // Fastify's own `trustProxy` followed one proxy.
+    const forwarded = (client: string): boolean =>
+      quota.admits({
+        ...{ ip: '192.0.2.9', ips: ['192.0.2.9', client], socket: { remoteAddress: '192.0.2.9' }, server: {}, raw: {} },
+        headers: { 'x-forwarded-for': client },
+      } as never)
+    assert.deepEqual(['203.0.113.1', '203.0.113.2', '203.0.113.1'].map(forwarded), [true, true, false])
+  })
+
+  test('remembers no client that it rejects, because an attack has any number of them', (t) => {
+    const { admits } = open(t, 1, 2)
+    const set = t.mock.method(Map.prototype, 'set')
+    for (let i = 1; i <= 9; i++) admits(`192.0.2.${i}`)
+    const remembered = set.mock.calls.map(({ arguments: [key] }) => key).filter((key) => /^192\.0\.2\./.test(`${key}`))
+    assert.deepEqual(remembered, ['192.0.2.1', '192.0.2.2'])
+  })
+
+  test('limits the clients of a Unix domain socket, which have no address', (t) => {
+    const { quota } = open(t, 1, 100)
+    const local = (): boolean => quota.admits({ socket: {}, headers: {}, server: {}, raw: {} } as never)
+    assert.deepEqual([local(), local()], [true, false])
+  })
+
   test('counts a request once, and none that the app itself made', (t) => {
     const { quota, admits } = open(t, 1, 100)
     const own = request('192.0.2.1')

@@ -77,6 +77,8 @@ export class Guest {
   giveFleet(given: object, canDisable: (option: string) => boolean): void {
     this.give(given)
     this.#canDisable = canDisable
+    // What the app has in scopes was found when the options were not known yet.
+    for (const [what, scopes] of this.#scopes) for (const scope of scopes) this.#failIfGiven(what, scope)
   }
 
   #isGiven(option: string): boolean {
@@ -186,14 +188,18 @@ export class Guest {
   #replace(what: string, scope: FastifyInstance): void {
     const scopes = this.replacedIn(what)
     if (scopes.includes(scope)) return
-    const option = optionOf[what]
-    const isSet = option !== undefined && this.#isGiven(option)
-    // @fastify/cors answers preflight requests in the first hook, which is ours.
-    if (isSet && (scope === this.#app || option === 'cors'))
-      this.#fail(what, this.#plugins.get(option) ?? { option, by: 'fleet' })
+    this.#failIfGiven(what, scope)
     scopes.push(scope)
     this.adopt(scope === this.#app ? what : `${what} in ${scope.prefix || scope.pluginName}`)
     this.#listeners.get(what)?.(scope)
+  }
+
+  #failIfGiven(what: string, scope: FastifyInstance): void {
+    const option = optionOf[what]
+    const isSet = option !== undefined && this.#isGiven(option)
+    // The hook of @fastify/cors runs in all scopes: it answers preflight requests, or replaces the headers of the app's.
+    if (isSet && (scope === this.#app || option === 'cors'))
+      this.#fail(what, this.#plugins.get(option) ?? { option, by: 'fleet' })
   }
 
   /** Ends the boot: at once in a plugin of fleet, else when the app is ready, because an error in a plugin may end the process. */

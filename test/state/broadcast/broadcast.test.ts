@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { metrics } from '../../../src/instance/metrics/index.ts'
 import { broadcast } from '../../../src/state/broadcast/index.ts'
+import { RedisTransport } from '../../../src/state/broadcast/redis-transport.ts'
 import { SignedMessages } from '../../../src/state/broadcast/signed-messages.ts'
 import { type RedisOptions, redis } from '../../../src/state/redis/index.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
@@ -100,22 +102,31 @@ describe('several instances', () => {
     await until(() => all.every(({ received }) => received.length === 1), { what: 'the message everywhere' })
   })
 
-  test('receive what is signed for broadcasts of their fleet, up to the size that they accept', async () => {
+  test('receive what is signed for broadcasts of their fleet, up to the size that they accept', async (t) => {
     const server = await startRedis()
     const secret = 's'.repeat(32)
-    const app = Fastify(patientApp)
+    const warnings: { msg: string; reason: string; channel: string }[] = []
+    const stream = { write: (line: string) => warnings.push(JSON.parse(line)) }
+    const app = Fastify({ ...patientApp, logger: { level: 'warn', stream } })
     apps.push(app)
     await app.register(identity, { name: 'shop' })
     await app.register(metrics)
     await app.register(redis, { url: server.url, ...patient })
+    const opened = t.mock.method(app.redis as Redis, 'duplicate')
     await app.register(broadcast, { heartbeatMs: 20_000, secret, maxMessageBytes: 100 })
     const { received } = await listen(app, 'chat')
+    assert.equal(opened.mock.calls[0]?.arguments[0]?.commandTimeout, 20_000, 'the time limit of a heartbeat')
     const other = new SignedMessages(new FleetKeys([secret], 'broadcast', 'shop'), 1_000)
     const forged = new SignedMessages(new FleetKeys([secret], 'registry', 'shop'), 1_000)
     for (const text of [forged.seal('chat', '0'), other.seal('chat', `"${'x'.repeat(400)}"`), other.seal('chat', '1')])
       await app.redis?.publish('shop:broadcast:chat', text)
     await until(() => received.length === 1)
     assert.deepEqual(received, [1])
+    const ignored = warnings.filter(({ msg }) => msg.startsWith('broadcast: ignoring a message'))
+    assert.deepEqual(
+      ignored.map(({ reason, channel }) => [reason, channel]),
+      [['signature', 'chat']],
+    )
     const counted = await app.metrics.metrics()
     for (const [reason, count] of [
       ['signature', 1],
@@ -123,6 +134,9 @@ describe('several instances', () => {
       ['unsigned', 0],
     ])
       assert.match(counted, new RegExp(`^fleet_broadcast_rejected_total\\{reason="${reason}"\\} ${count}$`, 'm'))
+    const closed = t.mock.method(RedisTransport.prototype, 'close')
+    await app.close()
+    assert.equal(closed.mock.callCount(), 1, 'its connection ends with the app')
   })
 
   test('reconnect after an outage of Redis', async () => {
@@ -169,8 +183,11 @@ describe('several instances', () => {
     const listening = listen(app, 'chat')
     await server.restart()
     const { received } = await listening
-    await until(() => app.fleet.publish('chat', 'late').then(() => true))
-    await until(() => received.length > 0)
+    const other = await build({ url: server.url })
+    await until(async () => {
+      await other.fleet.publish('chat', 'late').catch(() => {})
+      return received.length > 0
+    })
   })
 })
 

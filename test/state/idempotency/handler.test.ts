@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { first, IdempotencyHandler, type KeyedRequest } from '../../../src/state/idempotency/handler.ts'
 import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
-import { keyOf, recordId } from '../../../src/state/idempotency/request.ts'
+import { fingerprint, keyOf, recordId } from '../../../src/state/idempotency/request.ts'
 import type { IdempotencyStore } from '../../../src/state/idempotency/store.ts'
 import { MemoryLimitStore } from '../../../src/state/rate-limit/memory-store.ts'
 import { until } from '../../helpers/until.ts'
@@ -32,6 +32,33 @@ describe('the order of steps', () => {
     stored.resolve()
     await response
     assert.deepEqual(steps, ['storing', 'stored', 'sent'])
+  })
+
+  test('a response that starts a session is stored for the session, and then without its body for the client', async (t) => {
+    const stored: unknown[] = []
+    class Recorded extends MemoryIdempotencyStore {
+      override async complete(...args: Parameters<IdempotencyStore['complete']>): Promise<boolean> {
+        const [id, , , response, ttlMs] = args
+        stored.push([id, JSON.parse(response).body, ttlMs])
+        return super.complete(...args)
+      }
+    }
+    const handler = new IdempotencyHandler(new Recorded(), new MemoryLimitStore(), { ...defaults, lockMs: 1_000 })
+    t.after(() => handler.close())
+    const session = { sessionId: 's'.repeat(16) }
+    const headers = { 'idempotency-key': 'a' }
+    const socket = { remoteAddress: '10.0.0.1' }
+    const request = { headers, session, socket, method: 'POST', url: '/', raw: {}, log: {} } as unknown as KeyedRequest
+    const reply = { statusCode: 200, getHeaders: () => ({}), getHeader: () => `sid=${session.sessionId}` } as never
+    await handler.begin(request, reply, { required: false, ttlMs: 60_000, onOutage: 'reject' })
+    const { id } = request[first] as { id: string }
+    await handler.end(request, reply, 'welcome')
+    const [[later]] = stored as [[string]]
+    assert.notEqual(later, id)
+    assert.deepEqual(stored, [
+      [later, 'welcome', 60_000],
+      [id, undefined, 60_000],
+    ])
   })
 
   test('a key is released before a failed response is sent', async () => {
@@ -157,6 +184,18 @@ describe('the bounds of keys', () => {
     assert.deepEqual([calls.count, counts.too_many], [3, 2])
   })
 
+  test('the limit is counted per client and hour, also for what was claimed in vain', async () => {
+    const taken: unknown[][] = []
+    const take = (...args: unknown[]) => {
+      taken.push(args)
+      return { count: 2, resetMs: 0 }
+    }
+    const { post } = await build({ maxKeys: 1 }, undefined, { take })
+    for (const from of ['10.0.0.1', '10.0.0.2']) assert.equal((await post('a', {}, from)).statusCode, 429)
+    const of = (client: string): unknown[] => [`idempotency client ${client}`, 3_600_000, 1, true]
+    assert.deepEqual(taken, [of('10.0.0.1'), of('10.0.0.2')])
+  })
+
   test('a limit that cannot be counted does not reject', async () => {
     const take = () => {
       throw new Error('full')
@@ -185,6 +224,16 @@ describe('the bounds of keys', () => {
     ])
       assert.throws(() => keyOf(key), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' }, key)
     assert.throws(() => keyOf(['a', 'b']), { code: 'FLEET_ERR_IDEMPOTENCY_KEY_INVALID' })
+  })
+
+  test('requests with streams of different lengths, methods or URLs are different ones', () => {
+    const print = (more: object): string => {
+      const request = { method: 'POST', url: '/files', body: { pipe() {} }, headers: { 'content-length': '5' } }
+      return fingerprint({ ...request, ...more } as never)
+    }
+    assert.equal(print({}), print({ body: { pipe() {} } }))
+    const others = [{ headers: { 'content-length': '6' } }, { method: 'PUT' }, { url: '/files?a' }, { body: '' }]
+    assert.equal(new Set([{}, ...others].map(print)).size, 5)
   })
 
   test('records of different scopes and keys never share an id', () => {

@@ -1,18 +1,23 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
+import { PendingWrites } from '../../../src/state/idempotency/pending-writes.ts'
 import { build } from './over-store.ts'
 
 const unavailable = (): never => {
   throw new Error('unavailable')
 }
 
-test('a response that could not be stored is stored before the first repetition', async () => {
+test('a response that could not be stored is stored before the first repetition', async (t) => {
   const store = new MemoryIdempotencyStore()
   const complete = store.complete.bind(store)
+  const kept = t.mock.method(PendingWrites.prototype, 'add')
   store.complete = async () => unavailable()
   const { post, calls } = await build({}, store)
   assert.equal((await post('a')).body, 'call 1')
+  const [, , bytes = 0, lifeMs] = kept.mock.calls[0]?.arguments ?? []
+  assert.ok(bytes >= '{"body":"call 1"}'.length, 'it counts against the bound of what is kept')
+  assert.equal(lifeMs, 60_000, 'the time of its lock')
   store.complete = complete
   const again = await post('a')
   assert.deepEqual([again.statusCode, again.body, again.headers['idempotency-replayed']], [200, 'call 1', 'true'])

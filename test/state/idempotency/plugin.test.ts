@@ -28,7 +28,8 @@ async function build(options: IdempotencyOptions, url?: string, commandTimeoutMs
   await app.register(errorResponses)
   await app.register(identity, { name: 'orders' })
   await app.register(redis, url ? { url, ...patient, commandTimeoutMs } : { client: null })
-  app.addHook('onRequest', async (_, reply) => void reply.header('x-instance', 'this one'))
+  const instance = `instance ${apps.length}`
+  app.addHook('onRequest', async (_, reply) => void reply.header('x-instance', instance))
   await app.register(idempotency, options)
   app.post('/orders', on, async (_, reply) =>
     reply
@@ -112,9 +113,11 @@ function pluginContract(name: string, open: (options?: IdempotencyOptions) => Pr
         assert.equal(again.headers['content-type'], first.headers['content-type'])
         assert.equal(again.headers['idempotency-replayed'], 'true')
         assert.equal(again.headers['set-cookie'], undefined)
+        const { headers } = await send(post('/others'), to)
+        assert.equal(again.headers['x-instance'], headers['x-instance'], 'the header of the instance that responds')
       }
       assert.equal(first.headers['idempotency-replayed'], undefined)
-      assert.equal(calls, done)
+      assert.equal(calls, done + 3)
     })
 
     test('runs requests without a key and on other routes every time', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
 import { describe, type TestContext, test } from 'node:test'
 import { type Cluster, Redis } from 'ioredis'
-import { close, connect, ready, watch } from '../../../src/state/redis/client.ts'
+import { addressFrom, close, connect, ready, watch } from '../../../src/state/redis/client.ts'
 import { checkRedis, watchFailures } from '../../../src/state/redis/health.ts'
 import { until } from '../../helpers/until.ts'
 
@@ -24,6 +24,45 @@ describe('a client', () => {
     assert.deepEqual([commandTimeout, socketTimeout], [undefined, undefined])
     const slow = optionsOf(t, { commandTimeoutMs: 3_000 }, false)
     assert.deepEqual([slow.commandTimeout, slow.socketTimeout, slow.connectTimeout], [3_000, 3_000, 3_000])
+  })
+
+  const account = { username: 'fleet', password: 'sesame', tls: true }
+
+  test('connects to the server, as the user and with the TLS that the options name', (t) => {
+    assert.partialDeepStrictEqual(optionsOf(t, account), { ...address, ...account, tls: {} })
+    const { tls, ...plain } = optionsOf(t, { tls: false })
+    assert.deepEqual([tls, plain.username, plain.password], [undefined, null, null])
+    const own = { servername: 'cache' }
+    assert.deepEqual(optionsOf(t, { tls: own }).tls, own)
+    const url = (given: object) => optionsOf(t, { host: undefined, port: undefined, ...given })
+    const ofOption = url({ url: 'redis://fleet@127.0.0.1:1', password: 'sesame' })
+    assert.partialDeepStrictEqual(ofOption, { ...address, username: 'fleet', password: 'sesame' })
+    assert.equal(url({ url: 'redis://:own@127.0.0.1:1', password: 'sesame' }).password, 'own')
+    assert.deepEqual(url({ url: 'rediss://127.0.0.1:1' }).tls, {})
+    assert.partialDeepStrictEqual(url({ host: '127.0.0.9' }), { host: '127.0.0.9', port: 6_379 })
+  })
+
+  test('of a Cluster or a sentinel’s primary has the options of every other', (t) => {
+    const common = { ...account, tls: {}, enableOfflineQueue: false, maxRetriesPerRequest: 0, connectTimeout: 1_000 }
+    const open = (given: object) => {
+      const { client } = connect({ ...account, commandTimeoutMs: 500, ...given }, () => true) ?? assert.fail()
+      client.on('error', () => {})
+      t.after(() => close(client, 1))
+      return client.options as Record<string, unknown>
+    }
+    const { redisOptions, enableOfflineQueue, slotsRefreshTimeout } = open({ cluster: ['127.0.0.1:1'] })
+    assert.partialDeepStrictEqual(redisOptions, common)
+    assert.deepEqual([enableOfflineQueue, slotsRefreshTimeout], [false, 1_000])
+    assert.partialDeepStrictEqual(open({ sentinels: 'shop@127.0.0.1:1' }), common)
+  })
+
+  test('is where the environment says', () => {
+    const named = { cluster: ['a:1', 'b:2'], sentinels: 'shop@a:1', url: 'redis://a', host: 'a', port: 1 }
+    const env = {
+      ...{ REDIS_CLUSTER: ['a:1', 'b:2'], REDIS_SENTINELS: 'shop@a:1' },
+      ...{ REDIS_URL: 'redis://a', REDIS_HOST: 'a', REDIS_PORT: 1 },
+    }
+    assert.deepEqual(addressFrom(env as never), named)
   })
 
   test('reconnects after 25 ms to 2 s, at different times', (t) => {

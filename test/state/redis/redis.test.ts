@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -7,7 +8,15 @@ import { FleetError } from '../../../src/base/errors.ts'
 import { shortcuts } from '../../../src/base/internals/shortcuts.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { health } from '../../../src/instance/health/index.ts'
-import { guarded, type RedisOptions, redis, script, sharedSecret } from '../../../src/state/redis/index.ts'
+import {
+  guarded,
+  isOutage,
+  type RedisOptions,
+  redis,
+  script,
+  sharedSecret,
+  unavailable,
+} from '../../../src/state/redis/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { Relay } from '../../helpers/relay.ts'
@@ -63,8 +72,11 @@ describe('without Redis', () => {
 
   test('generates a secret outside production only', async () => {
     const { app } = await build({ client: null })
-    const [secret] = await sharedSecret(app, 'SESSION_SECRET', undefined)
-    assert.equal(secret?.length, 64)
+    const secrets = await sharedSecret(app, 'SESSION_SECRET', undefined)
+    assert.deepEqual([secrets.length, secrets[0]?.length], [1, 64])
+    assert.equal(await sharedSecret(app, 'SESSION_SECRET', undefined), secrets, 'of all plugins that ask for this name')
+    assert.notDeepEqual(await sharedSecret(app, 'JWT_SECRET', undefined), secrets)
+    assert.notDeepEqual(await sharedSecret((await build({ client: null })).app, 'SESSION_SECRET', undefined), secrets)
     await withEnv({ NODE_ENV: 'production' }, () =>
       assert.rejects(sharedSecret(app, 'SESSION_SECRET', undefined), code('FLEET_ERR_SECRET_MISSING')),
     )
@@ -78,7 +90,24 @@ describe('without Redis', () => {
       assert.doesNotMatch(error.message, /hunter2/)
       return true
     })
+    for (const enough of ['x'.repeat(32), '\u00e9'.repeat(16)])
+      assert.deepEqual(await sharedSecret(app, 'SESSION_SECRET', enough), [enough], 'counted in bytes')
   })
+})
+
+test('an error of the shared state is an outage, and every other error of Redis becomes one', () => {
+  for (const [message, expected] of [
+    ['OOM command not allowed', 'FLEET_ERR_STATE_FULL'],
+    ['-OOM command not allowed', 'FLEET_ERR_STATE_FULL'],
+    ['ERR of a command: OOM x', 'FLEET_ERR_STATE_UNAVAILABLE'],
+    ['Connection is closed.', 'FLEET_ERR_STATE_UNAVAILABLE'],
+  ] as const) {
+    const error = unavailable(new Error(message))
+    assert.deepEqual([error.code, error.statusCode, isOutage(error)], [expected, 503, true], message)
+  }
+  const other = new FleetError('FLEET_ERR_TOKEN_MISSING')
+  assert.equal(unavailable(other), other)
+  for (const error of [other, new Error('x')]) assert.equal(isOutage(error), false)
 })
 
 describe('invalid options', () => {
@@ -113,7 +142,12 @@ describe('with Redis', () => {
     assert.equal(app.redisKey('session', 'a1'), 'fleet:session:{a1}')
     assert.equal(app.fleet.facts.redis, 'single')
     const client = app.redis
+    let last: unknown
+    app.addHook('onClose', async () => {
+      last = await client?.ping()
+    })
     await app.close()
+    assert.equal(last, 'PONG', 'it is open while the plugins that use it close')
     await until(() => client?.status === 'end', { what: 'the end of the connection' })
     assert.ok(!JSON.stringify(log).includes('word'))
   })
@@ -165,6 +199,13 @@ describe('with Redis', () => {
       critical: true,
     })
     assert.deepEqual(added, [{ critical: true, timeoutMs: 400 }])
+    const own = Object.assign(new EventEmitter(), { status: 'ready', hgetall() {}, duplicate() {}, sendCommand() {} })
+    const { sendCommand } = own
+    const other = Fastify()
+    apps.push(other)
+    other.decorate('health', { add() {}, failed() {} } as never)
+    await other.register(redis, { client: own as never })
+    assert.equal(own.sendCommand, sendCommand, 'the commands of a client of the app are not watched')
   })
 
   test('leaves a client of the application open', async () => {
@@ -204,8 +245,24 @@ describe('with Redis', () => {
 
   test('shares one generated secret among instances', async () => {
     const built = await Promise.all([1, 2, 3].map(() => build({ url: server.url, password: 'pass/word' })))
-    const secrets = await Promise.all(built.map(({ app }) => sharedSecret(app, 'TEST_SECRET', undefined)))
-    assert.equal(new Set(secrets.flat()).size, 1)
+    const shared = async (name: string): Promise<Set<string>> => {
+      const secrets = await Promise.all(built.map(({ app }) => sharedSecret(app, name, undefined)))
+      return new Set(secrets.flat())
+    }
+    const [one, two] = [await shared('TEST_SECRET'), await shared('OTHER_SECRET')]
+    assert.deepEqual([one.size, two.size, new Set([...one, ...two]).size], [1, 1, 2])
+  })
+
+  test('shares no generated secret that another program made too short', async () => {
+    const { app } = await build({ url: server.url, password: 'pass/word' })
+    for (const [name, found, length] of [
+      ['SHORT', 'x'.repeat(31), 64],
+      ['LONG', 'x'.repeat(32), 32],
+    ] as const) {
+      await app.redis?.set(app.redisKey('secret', name), found)
+      const secrets = await sharedSecret(app, name, undefined)
+      assert.deepEqual([secrets.length, secrets[0]?.length], [1, length])
+    }
   })
 })
 
@@ -227,11 +284,14 @@ describe('while Redis is unavailable', () => {
     assert.ok(generated)
     assert.equal(log.filter(({ level }) => level === 50).length, 1, 'one error line per outage')
 
+    await other.app.close()
     await server.kill('SIGKILL')
     await until(() => log.filter(({ level }) => level === 50).length === 2, { what: 'the second outage' })
     await assert.rejects(guarded((app.redis as Redis).ping()), code('FLEET_ERR_STATE_UNAVAILABLE'))
     await server.restart()
     await until(() => app.redis?.ping(), { what: 'the connection after the restart' })
+    const stored = (): Promise<string | null> | undefined => app.redis?.get(app.redisKey('secret', 'EARLY'))
+    await until(async () => (await stored()) === early[0], { what: 'the shared secret in an empty Redis' })
   })
 
   test('degrades the instance, or makes it unready if `critical` is true', async () => {

@@ -133,6 +133,24 @@ describe('announcements of a server', () => {
     assert.equal(isCurrent(), true)
   })
 
+  test('do not count if only one of both servers says which it is', async (t) => {
+    const { node, isCurrent, ready } = await open(t)
+    node.ownInfo = ''
+    await ready()
+    assert.deepEqual([node.connection.status, isCurrent()], ['end', false])
+  })
+
+  test('come over a connection that ends without replies, and is not opened again by itself', async (t) => {
+    const node = new FakeNode()
+    const opened = t.mock.method(node, 'duplicate')
+    await open(t, node)
+    const options = {
+      ...{ protocol: 2, retryStrategy: null, autoResubscribe: false, readOnly: false },
+      ...{ connectTimeout: 1_000, commandTimeout: 1_000, socketTimeout: 1_000 },
+    }
+    assert.partialDeepStrictEqual(opened.mock.calls[0]?.arguments, [options])
+  })
+
   test('count if the user may not ask which server it is', async (t) => {
     const node = new FakeNode()
     node.replies.info = new Error('NOPERM this user has no permissions')

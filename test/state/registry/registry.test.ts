@@ -7,6 +7,7 @@ import identity, { type IdentityOptions, type Peer } from '../../../src/instance
 import lifecycle from '../../../src/instance/lifecycle/index.ts'
 import redis, { type RedisOptions } from '../../../src/state/redis/index.ts'
 import { FleetKeys } from '../../../src/state/registry/fleet-keys.ts'
+import { Heartbeat } from '../../../src/state/registry/heartbeat.ts'
 import registry, { type RegistryOptions } from '../../../src/state/registry/index.ts'
 import { Peers } from '../../../src/state/registry/peers.ts'
 import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
@@ -129,6 +130,16 @@ describe('with Redis', () => {
     await until(() => ids(b) === 'b')
   })
 
+  test('reads the list again whenever it could have missed a change', async (t) => {
+    const restart = t.mock.method(Heartbeat.prototype, 'restart')
+    const [a] = await fleet(['a'], { leaseMs: 600_000 })
+    assert.ok(a)
+    await until(() => restart.mock.callCount() > 0, { what: 'the first subscription' })
+    const before = restart.mock.callCount()
+    await (a.redis as Redis).call('CLIENT', 'KILL', 'TYPE', 'PUBSUB')
+    await until(() => restart.mock.callCount() > before, { what: 'the new subscription' })
+  })
+
   test('pushes an announced change at once', async () => {
     let failing: string[] = []
     const all = await fleet(['a', 'b'], { leaseMs: 600_000, figures: () => ({ failing }) })
@@ -217,14 +228,16 @@ describe('with Redis', () => {
 
   test('rejects a command that is not confirmed in time', async () => {
     const name = `fleet${++fleets}`
-    const [a] = await fleet(['a'], { commandTimeoutMs: 100 }, name)
+    const [a] = await fleet(['a'], { commandTimeoutMs: 300 }, name)
     assert.ok(a)
     const child = forkApp(new URL('instance.fixture.ts', import.meta.url), {
       env: { FLEET_NAME: name, INSTANCE_ID: 'mute', REDIS_URL: server.url, LEASE_MS: 6000 },
     })
     await until(() => ids(a) === 'a,mute')
     process.kill(child.pid, 'SIGSTOP')
-    await assert.rejects(a.fleet.command('mute', 'drain'), code('FLEET_ERR_COMMAND_TIMEOUT'))
+    const rejected = assert.rejects(a.fleet.command('mute', 'drain'), code('FLEET_ERR_COMMAND_TIMEOUT'))
+    await a.fleet.publish('fleet:registry', { kind: 'done', ticket: 'of another command' })
+    await rejected
     process.kill(child.pid, 'SIGCONT')
     await child.kill('SIGKILL')
   })
