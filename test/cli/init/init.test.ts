@@ -72,6 +72,9 @@ describe('fleet init', () => {
     for (const [name, option] of Object.entries(decorated)) {
       assert.ok(added.has(name), name)
       if (!option) continue
+    // Fleet uses those of an app instead of its own.
+    const shared = ['authenticate', 'createRateLimit', 'rateLimit', 'redis']
+    assert.deepEqual([...Object.keys(decorated), ...shared].sort(), [...added].sort())
       const without = Fastify()
       without.decorate(name as 'fleet', {} as never)
       await without.register(fleet, { lifecycle: { signals: false }, [option]: false })
