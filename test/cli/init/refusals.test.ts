@@ -235,11 +235,15 @@ describe('fleet init prints lines to add by hand', () => {
   })
 
   it('for a listener whose port is unknown, and a server.js that exists', async () => {
-    const folder = project({ 'package.json': esm, 'app.js': `${plain['app.js'].replace('3000', 'config.port')}` })
-    assert.match(
-      (await report(folder)).notes.join(),
-      /app\.js:3: let it listen on port Number\(process\.env\.PORT \?\? 3000\)/,
-    )
+    // The edited line of the second would be invalid.
+    for (const port of ['config.port', '(3000)']) {
+      const folder = project({ 'package.json': esm, 'app.js': plain['app.js'].replace('3000', port) })
+      assert.match(
+        (await report(folder)).notes.join(),
+        /app\.js:3: let it listen on port Number\(process\.env\.PORT \?\? 3000\)/,
+        port,
+      )
+    }
     const cli = project({
       'package.json': manifest({ scripts: { start: 'fastify start app.js' } }),
       'app.js': 'module.exports = async () => {}\n',
