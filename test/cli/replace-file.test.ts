@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import promises from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
@@ -21,6 +21,16 @@ function spy(t: TestContext, name: 'chmod' | 'writeFile', look: (...args: never[
     syncBuiltinESMExports()
   })
 }
+
+const skip = process.getuid?.() === 0 ? false : 'needs root'
+test('the file still belongs to its user and its group', { skip }, async () => {
+  const file = join(temporaryFolder('replace'), '.env')
+  writeFileSync(file, 'old', { mode: 0o600 })
+  chownSync(file, 4_321, 1_234)
+  await replaceFile(file, 'new')
+  const { uid, gid, mode } = statSync(file)
+  assert.deepEqual([uid, gid, mode & 0o777, readFileSync(file, 'utf8')], [4_321, 1_234, 0o600, 'new'])
+})
 
 test('the new text is private until it has the mode of the file, and on the disk before it has its name', async (t) => {
   const file = join(temporaryFolder('replace'), 'a.conf')
