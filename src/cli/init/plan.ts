@@ -234,7 +234,7 @@ const notFound = (project: Project): Code => ({
 
 /** A program for what `fastify start` runs: it creates the instance itself, so that fleet is registered at the root. */
 function pluginCode(folder: string, manifest: Manifest, project: Project, entry: Entry, existing: Existing): Code {
-  const server = besideEntry(entry, 'server')
+  const server = besideEntry(entry, basename(entry.file).startsWith('server.') ? 'main' : 'server')
   const notes = [
     `\`fastify start\` still runs ${entry.run} alone, without fleet; start instances with \`node ${server.run}\`, which takes none of its flags`,
   ]

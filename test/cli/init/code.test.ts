@@ -186,13 +186,16 @@ describe('the call of listen', () => {
 
 describe('the program of an app that `fastify start` runs', () => {
   it('registers fleet before the plugin, and listens on this machine only unless HOST is set', () => {
-    const program = (files: Files): string | undefined => {
-      const change = planInit(project(files), {}).changes.find(({ file }) => file.endsWith('server.ts'))
+    const program = (name: string, files: Files): string | undefined => {
+      const change = planInit(project(files), {}).changes.find(({ file }) => file === name)
       return change && applied(change)
     }
     const scripts = { 'build:ts': 'tsc', start: 'npm run build:ts && fastify start -l info dist/app.js' }
     assert.equal(
-      program({ 'package.json': manifest({ scripts }), 'src/app.ts': 'export default async () => {}\n' }),
+      program('src/server.ts', {
+        'package.json': manifest({ scripts }),
+        'src/app.ts': 'export default async () => {}\n',
+      }),
       `import { fastify } from 'fastify'
 import { fleet, serverOptions } from 'fastify-fleet'
 import plugin from './app.js'
@@ -203,5 +206,8 @@ void app.register(plugin)
 void app.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST ?? 'localhost' })
 `,
     )
+    const start = 'fastify start server.js'
+    const named = program('main.js', { 'package.json': manifest({ scripts: { start } }), 'server.js': '' })
+    assert.match(named ?? '', /^const plugin = require\('\.\/server\.js'\)$/m)
   })
 })
