@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFile, spawn, spawnSync } from 'node:child_process'
+import { execFile, fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
@@ -10,6 +10,7 @@ import { type Command, defineCommand, type Values, type Verbs } from '../../src/
 import { dispatch } from '../../src/cli/dispatch.ts'
 import { nearest } from '../../src/cli/nearest.ts'
 import { Output } from '../../src/cli/output.ts'
+import { until } from '../helpers/until.ts'
 
 const options = {
   port: { type: 'string', default: '8080', describe: 'PORT to listen on' },
@@ -223,10 +224,16 @@ test('the program fails if its output cannot be written', (t) => {
   assert.match(stderr, /ENOSPC/)
 })
 
-test('the program prints --version and sets exit codes', async () => {
+test('the program prints --version, sets exit codes, and ends with a channel to its parent', async (t) => {
   const fleet = (...args: string[]) => promisify(execFile)(process.execPath, ['src/cli/main.ts', ...args])
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
-  assert.equal((await fleet('--version')).stdout, `${version}\n`)
+  const execArgv = ['--import', 'data:text/javascript,process.on("message", () => {})']
+  const child = fork('src/cli/main.ts', ['--version'], { silent: true, execArgv })
+  t.after(() => child.kill())
+  assert.ok(child.stdout)
+  const stdout = text(child.stdout)
+  await until(() => child.exitCode !== null, { what: 'the end of the program' })
+  assert.deepEqual([await stdout, child.exitCode], [`${version}\n`, 0])
   assert.equal((await run('-v')).stdout, `${version}\n`)
   await assert.rejects(fleet('no-such-verb'), { code: 2 })
 })

@@ -8,6 +8,7 @@ import { exchange } from '../../src/cli/exchange.ts'
 import { headerText, member, repeat, Target } from '../../src/cli/target.ts'
 import { waitUntil } from '../../src/cli/wait-until.ts'
 import { pem, startListening } from '../edge/listening.ts'
+import { mockTimers } from '../helpers/clock.ts'
 import { until } from '../helpers/until.ts'
 
 async function serve(handler: RequestListener): Promise<{ url: string; connections: () => number }> {
@@ -145,6 +146,30 @@ describe('waitUntil', () => {
     let tries = 0
     assert.equal(await waitUntil(() => ++tries === 3, 60_000, 1), true)
     assert.equal(tries, 3)
+  })
+
+  it('pauses between polls', async (t) => {
+    mockTimers(t)
+    let tries = 0
+    const held = waitUntil(() => ++tries === 2, 60_000, 100)
+    await new Promise(setImmediate)
+    t.mock.timers.tick(99)
+    await new Promise(setImmediate)
+    assert.equal(tries, 1)
+    t.mock.timers.tick(1)
+    assert.equal(await held, true)
+  })
+
+  it('ends with the first poll after the time', async (t) => {
+    let [now, tries] = [0, 0]
+    t.mock.method(performance, 'now', () => now)
+    const poll = (): boolean => {
+      tries++
+      now += 10
+      return false
+    }
+    assert.equal(await waitUntil(poll, 50, 0), false)
+    assert.equal(tries, 6)
   })
 })
 
