@@ -77,8 +77,9 @@ describe('a measurement', () => {
     t.mock.method(performance, 'now', () => ++now)
     const { target } = targetOf(() => ({}))
     const options = { path: '/', connections: 20, seconds: 0.2, warmUpSeconds: 0, rate: 100 }
-    const { requests, failed } = await measure(target, options, () => {})
+    const { requests, failed, p50 } = await measure(target, options, () => {})
     assert.deepEqual([requests, failed], [20, 0])
+    assert.ok(p50 > 0, 'none is sent before it is due')
     const slow = targetOf(async () => {
       for (const end = now + 400; performance.now() < end; ) await sleep(1)
       return {}

@@ -211,3 +211,8 @@ void app.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST
     assert.match(named ?? '', /^const plugin = require\('\.\/server\.js'\)$/m)
   })
 })
+
+it('an app that imports Fastify may have it from a package.json above', () => {
+  const files = { 'package.json': '{ "name": "shop" }', 'app.mjs': "import 'fastify'\n", 'index.js': '' }
+  assert.equal(planInit(project(files), {}).entry, 'app.mjs')
+})
