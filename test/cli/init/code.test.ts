@@ -191,12 +191,10 @@ describe('the program of an app that `fastify start` runs', () => {
       return change && applied(change)
     }
     const scripts = { 'build:ts': 'tsc', start: 'npm run build:ts && fastify start -l info dist/app.js' }
-    assert.equal(
-      program('src/server.ts', {
-        'package.json': manifest({ scripts }),
-        'src/app.ts': 'export default async () => {}\n',
-      }),
-      `import { fastify } from 'fastify'
+    for (const plugin of ['export default async () => {}', 'module.exports = async () => {}'])
+      assert.equal(
+        program('src/server.ts', { 'package.json': manifest({ scripts }), 'src/app.ts': plugin }),
+        `import { fastify } from 'fastify'
 import { fleet, serverOptions } from 'fastify-fleet'
 import plugin from './app.js'
 
@@ -205,7 +203,8 @@ void app.register(fleet, { name: 'shop' })
 void app.register(plugin)
 void app.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST ?? 'localhost' })
 `,
-    )
+        plugin,
+      )
     const start = 'fastify start server.js'
     const named = program('main.js', { 'package.json': manifest({ scripts: { start } }), 'server.js': '' })
     assert.match(named ?? '', /^const plugin = require\('\.\/server\.js'\)$/m)
