@@ -195,7 +195,7 @@ export class Output {
   #draw(): void {
     if (!this.interactive) return
     const width = (this.#stderr.columns || 80) - 1
-    for (const line of this.#live) this.#stderr.write(`${cut(line(), width)}\n`)
+    for (const line of this.#live) this.#stderr.write(`${cut(printable(line()).replaceAll(/[\n\t]+/g, ' '), width)}\n`)
     this.#drawn = this.#live.size
   }
 

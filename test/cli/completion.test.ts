@@ -47,6 +47,8 @@ const cases: readonly [line: string, suggested: readonly string[]][] = [
   ['fleet test --requests ', []],
   ['fleet ps ', []],
   ['fleet ps --jso', ['--json']],
+  ['fleet ps -- --js', []],
+  ['fleet migrate --dir a', ['app.js']],
   ['fleet deploy blu', ['blue-green']],
   ['fleet completion ', ['bash', 'fish', 'zsh']],
 ]
@@ -81,9 +83,10 @@ done`
   })
 
   it('completes a value after = in bash', async (t) => {
-    const words = `COMP_WORDS=(fleet up --front = ha); COMP_CWORD=4; _fleet; echo "\${COMPREPLY[*]}"`
+    const words = `COMP_WORDS=(fleet up --front = ha); COMP_CWORD=4; _fleet; echo "\${COMPREPLY[*]}"
+unset 'COMP_WORDS[4]'; COMP_CWORD=3; _fleet; echo "\${COMPREPLY[*]}"`
     const said = await run(t, 'bash', ['--norc', '-c', `source ${scripts.bash}; ${words}`])
-    if (said !== undefined) assert.equal(said, 'haproxy\n')
+    if (said !== undefined) assert.equal(said, 'haproxy\nnginx haproxy node\n')
   })
 
   it('completes verbs, options, values and files in fish', async (t) => {

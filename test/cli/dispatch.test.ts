@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
+import { execFile, fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
@@ -10,6 +10,7 @@ import { type Command, defineCommand, type Values, type Verbs } from '../../src/
 import { dispatch } from '../../src/cli/dispatch.ts'
 import { nearest } from '../../src/cli/nearest.ts'
 import { Output } from '../../src/cli/output.ts'
+import { until } from '../helpers/until.ts'
 
 const options = {
   port: { type: 'string', default: '8080', describe: 'PORT to listen on' },
@@ -211,9 +212,28 @@ test('the program ends quietly when its output is not read to the end', async ()
   assert.deepEqual([stderr, exit], ['', [0, null]])
 })
 
-test('the program prints --version and sets exit codes', async () => {
+test('the program fails if its output cannot be written', (t) => {
+  if (!existsSync('/dev/full')) return t.skip('there is no /dev/full')
+  const full = openSync('/dev/full', 'w')
+  t.after(() => closeSync(full))
+  const { status, stderr } = spawnSync(process.execPath, ['src/cli/main.ts', '--version'], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  })
+  assert.notEqual(status, 0)
+  assert.match(stderr, /ENOSPC/)
+})
+
+test('the program prints --version, sets exit codes, and ends with a channel to its parent', async (t) => {
   const fleet = (...args: string[]) => promisify(execFile)(process.execPath, ['src/cli/main.ts', ...args])
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
-  assert.equal((await fleet('--version')).stdout, `${version}\n`)
+  const execArgv = ['--import', 'data:text/javascript,process.on("message", () => {})']
+  const child = fork('src/cli/main.ts', ['--version'], { silent: true, execArgv })
+  t.after(() => child.kill())
+  assert.ok(child.stdout)
+  const stdout = text(child.stdout)
+  await until(() => child.exitCode !== null, { what: 'the end of the program' })
+  assert.deepEqual([await stdout, child.exitCode], [`${version}\n`, 0])
+  assert.equal((await run('-v')).stdout, `${version}\n`)
   await assert.rejects(fleet('no-such-verb'), { code: 2 })
 })

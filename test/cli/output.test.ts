@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
-import { formatTable, Output, type Progress, plural } from '../../src/cli/output.ts'
+import { formatTable, Output, type OutputStream, type Progress, plural } from '../../src/cli/output.ts'
 
 const capture = (isTTY = false, columns = 80) => ({
   text: '',
@@ -60,6 +60,23 @@ test('on a terminal, progress is redrawn below other output and never wraps', ()
   assert.ok(
     stripVTControlCharacters(stderr.text).endsWith('✓ one\n⠋ a label that is far too long for thi…\n✗ gave up\n'),
   )
+})
+
+test('knows the width of the terminal that results go to', () => {
+  const widthOf = (stdout: OutputStream, stderr: OutputStream) => new Output({ stdout, stderr }).terminalColumns
+  const pipe = capture()
+  assert.deepEqual(
+    [widthOf(capture(true, 100), pipe), widthOf(capture(true, 0), pipe), widthOf(pipe, capture(true, 100))],
+    [100, 80, undefined],
+  )
+})
+
+test('progress shows control characters of its label as text, on one line', () => {
+  const stderr = capture(true)
+  const progress = new Output({ stdout: capture(), stderr }).progress('a\u001b[2J\nb\tc')
+  assert.equal(stripVTControlCharacters(stderr.text), '⠋ a\ufffd[2J b c\n')
+  progress.clear()
+  assert.ok(stderr.text.endsWith('\n\u001b[1A\u001b[0J'))
 })
 
 test('close() erases unfinished progress', () => {

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { Reporter } from '../../src/cli/reporter.ts'
-import { mockLimits } from '../helpers/clock.ts'
+import { mockLimits, mockTimers } from '../helpers/clock.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { until } from '../helpers/until.ts'
 
@@ -27,8 +27,9 @@ const text = 'x'.repeat(600)
 test('posts events in order, to the first dashboard that accepts them', async (t) => {
   mockLimits(t)
   const off = await dashboardOf(t, 404)
+  const other = await dashboardOf(t, 200)
   const on = await dashboardOf(t, 202)
-  const reporter = new Reporter({ dashboards: () => [off.url, on.url], token: 'token' })
+  const reporter = new Reporter({ dashboards: () => [off.url, other.url, on.url], token: 'token' })
   reporter.add({ kind: 'deploy-started', text, version: '2' })
   reporter.add({ kind: 'killed', text: 'SIGKILL', instance: 'a' })
   await reporter.close()
@@ -36,7 +37,7 @@ test('posts events in order, to the first dashboard that accepts them', async (t
     ['POST', '/fleet/events', 'Bearer token', { kind: 'deploy-started', text: text.slice(0, 500), version: '2' }],
     ['POST', '/fleet/events', 'Bearer token', { kind: 'killed', text: 'SIGKILL', instance: 'a' }],
   ])
-  assert.equal(off.got.length, 1)
+  assert.deepEqual([off.got.length, other.got.length], [1, 1])
   reporter.add({ kind: 'killed', text: 'late' })
   await reporter.close()
   assert.equal(on.got.length, 2, 'it is closed')
@@ -95,6 +96,21 @@ test('gives up an event after a minute without a response, and goes on with the 
   for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
   assert.equal(tries, 2)
   await reporter.close()
+})
+
+test('tries each event once more when the command ends, without the pause', async (t) => {
+  mockTimers(t)
+  let tries = 0
+  const dashboards = () => {
+    if (++tries > 10) throw new Error('it does not end')
+    return []
+  }
+  const reporter = new Reporter({ dashboards, token: 'token' })
+  for (const text of ['one', 'two']) reporter.add({ kind: 'killed', text })
+  for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+  assert.equal(tries, 1)
+  await reporter.close()
+  assert.equal(tries, 3)
 })
 
 test('tries three dashboards, and the one that accepted the last event first', async (t) => {

@@ -3,11 +3,13 @@ import { createServer, type RequestListener } from 'node:http'
 import { createServer as createTcpServer, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
-import { integerOption } from '../../src/cli/args.ts'
+import { integerOption, portOption } from '../../src/cli/args.ts'
 import { exchange } from '../../src/cli/exchange.ts'
 import { headerText, member, repeat, Target } from '../../src/cli/target.ts'
 import { waitUntil } from '../../src/cli/wait-until.ts'
 import { pem, startListening } from '../edge/listening.ts'
+import { mockTimers } from '../helpers/clock.ts'
+import { until } from '../helpers/until.ts'
 
 async function serve(handler: RequestListener): Promise<{ url: string; connections: () => number }> {
   let connections = 0
@@ -145,6 +147,30 @@ describe('waitUntil', () => {
     assert.equal(await waitUntil(() => ++tries === 3, 60_000, 1), true)
     assert.equal(tries, 3)
   })
+
+  it('pauses between polls', async (t) => {
+    mockTimers(t)
+    let tries = 0
+    const held = waitUntil(() => ++tries === 2, 60_000, 100)
+    await new Promise(setImmediate)
+    t.mock.timers.tick(99)
+    await new Promise(setImmediate)
+    assert.equal(tries, 1)
+    t.mock.timers.tick(1)
+    assert.equal(await held, true)
+  })
+
+  it('ends with the first poll after the time', async (t) => {
+    let [now, tries] = [0, 0]
+    t.mock.method(performance, 'now', () => now)
+    const poll = (): boolean => {
+      tries++
+      now += 10
+      return false
+    }
+    assert.equal(await waitUntil(poll, 50, 0), false)
+    assert.equal(tries, 6)
+  })
 })
 
 describe('integerOption', () => {
@@ -158,6 +184,11 @@ describe('integerOption', () => {
       assert.throws(() => integerOption('n', text, 3, 7), { code: 'FLEET_ERR_USAGE', message })
     }
     assert.equal(integerOption('n', '9'.repeat(15), 0, Number.MAX_SAFE_INTEGER), 999_999_999_999_999)
+  })
+
+  it('accepts ports from 0, a free one, to 65535', () => {
+    assert.deepEqual([portOption('0'), portOption('65535')], [0, 65_535])
+    assert.throws(() => portOption('65536'), { code: 'FLEET_ERR_USAGE' })
   })
 })
 
@@ -206,8 +237,31 @@ describe('exchange', () => {
 
   it('fails for a TLS server with a certificate that nothing trusts', async () => {
     const port = await startListening(createTlsServer(pem, (socket) => socket.on('error', () => {}).end('y')))
-    const { error } = await exchange({ host: 'localhost', port, tls: true, timeoutMs: 60_000 }, 'x', /y/)
-    assert.match(error ?? '', /SELF_SIGNED_CERT/)
+    for (const sent of ['x', undefined]) {
+      const { error } = await exchange({ host: 'localhost', port, tls: true, timeoutMs: 60_000 }, sent, /y/)
+      assert.match(error ?? '', /SELF_SIGNED_CERT/, sent)
+    }
+  })
+
+  it('connects to the given host only', async () => {
+    const plain = await listen(() => {})
+    const secure = await startListening(createTlsServer(pem, () => {}))
+    for (const [port, tls] of [
+      [plain, false],
+      [secure, true],
+    ] as const)
+      assert.match((await exchange({ host: '::1', port, tls, timeoutMs: 60_000 })).error ?? '', /^E[A-Z]+$/)
+  })
+
+  it('leaves neither a connection nor a timer behind', async (t) => {
+    let isClosed = false
+    const port = await listen((socket) => socket.resume().on('close', () => (isClosed = true)))
+    const started = t.mock.method(globalThis, 'setTimeout')
+    const cleared = t.mock.method(globalThis, 'clearTimeout')
+    await exchange({ host, port, timeoutMs: 60_001 })
+    const limit = started.mock.calls.find(({ arguments: [, ms] }) => ms === 60_001)?.result
+    assert.ok(limit && cleared.mock.calls.some(({ arguments: [timer] }) => timer === limit))
+    await until(() => isClosed, { what: 'the end of the connection' })
   })
 
   it('asks a TLS server by its name, not by its address, and fails without TLS', async (t) => {

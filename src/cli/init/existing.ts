@@ -45,14 +45,22 @@ const signals: ReadonlySet<unknown> = new Set(['SIGTERM', 'SIGINT'])
 /** Names that fleet decorates an app with, and the option that leaves each to the app, if there is one. */
 export const decorated: Readonly<Record<string, string | undefined>> = {
   cache: 'cache',
+  decryptSession: 'session',
+  errorTranslators: 'errorResponses',
   metrics: 'metrics',
+  metricsSource: 'metrics',
   overload: 'overload',
+  parseCookie: 'session',
+  serializeCookie: 'session',
   sessions: 'session',
   tokens: 'jwt',
   fleet: undefined,
   health: undefined,
+  isOperator: undefined,
   load: undefined,
   operators: undefined,
+  redisKey: undefined,
+  staticHeaders: undefined,
 }
 
 export function existingIn(sources: readonly Source[]): Existing {

@@ -7,9 +7,10 @@ import { lineOf, methodOf, requiredBy, resolveImport, type Source, walk } from '
 /** The call of `listen`, and what is missing for `PORT` and `HOST` of the environment. */
 export interface Listening {
   readonly source: Source
-  readonly edits: readonly Edit[]
-  /** What the app has to do itself. */
-  readonly note?: string
+  /** `undefined`: its port is unknown. */
+  readonly edits: readonly Edit[] | undefined
+  /** What the app has to do itself without them. */
+  readonly note: string
 }
 
 const local: ReadonlySet<unknown> = new Set(['localhost', '127.0.0.1', '::1'])
@@ -68,11 +69,10 @@ function editsOf(source: Source, call: CallExpression): Listening {
   const [options] = call.arguments
   const place = `${source.file}:${lineOf(source.text, call.start)}`
   const note = `${place}: let it listen on port Number(process.env.PORT ?? 3000) and host process.env.HOST ?? 'localhost'`
-  if (options?.type !== 'ObjectExpression') return { source, edits: [], note }
-  const port = property(options, 'port')
-  if (!port) return { source, edits: [], note }
+  const port = options?.type === 'ObjectExpression' ? property(options, 'port') : undefined
+  if (options?.type !== 'ObjectExpression' || !port) return { source, edits: undefined, note }
   const literal = literalOf(source, port)
-  if (!literal && !readsPort(source, port)) return { source, edits: [], note }
+  if (!literal && !readsPort(source, port)) return { source, edits: undefined, note }
   const edits: Edit[] = []
   if (literal)
     edits.push({
@@ -81,7 +81,7 @@ function editsOf(source: Source, call: CallExpression): Listening {
       text: `Number(process.env.PORT ?? ${source.text.slice(literal.start, literal.end)})`,
     })
   edits.push(...hostEdits(source, options, port))
-  return { source, edits }
+  return { source, edits, note }
 }
 
 function hostEdits({ text, code }: Source, options: ObjectExpression, port: AnyNode): Edit[] {

@@ -140,14 +140,14 @@ function codeOf(folder: string, manifest: Manifest, project: Project, entry: Ent
   }
   if (!isUnclear(instance)) {
     const listening = listeningOf(folder, sources, instance)
-    if (listening?.note) notes.push(listening.note)
-    else if (!listening)
+    if (!listening)
       notes.push(
         `${entry.file}: no call of \`listen\` found; the app has to listen on PORT and HOST of the environment`,
       )
-    if (listening && listening.edits.length > 0) {
-      const all = [...(edits.get(listening.source) ?? []), ...listening.edits]
-      if (canParse(listening.source, all, manifest)) edits.set(listening.source, all)
+    else if (listening.edits?.length !== 0) {
+      const all = [...(edits.get(listening.source) ?? []), ...(listening.edits ?? [])]
+      if (listening.edits && canParse(listening.source, all, manifest)) edits.set(listening.source, all)
+      else notes.push(listening.note)
     }
   }
   const changes = [...edits].map(([{ file, text }, list]) => ({ file, before: text, edits: list }))
@@ -234,7 +234,7 @@ const notFound = (project: Project): Code => ({
 
 /** A program for what `fastify start` runs: it creates the instance itself, so that fleet is registered at the root. */
 function pluginCode(folder: string, manifest: Manifest, project: Project, entry: Entry, existing: Existing): Code {
-  const server = besideEntry(entry, 'server')
+  const server = besideEntry(entry, basename(entry.file).startsWith('server.') ? 'main' : 'server')
   const notes = [
     `\`fastify start\` still runs ${entry.run} alone, without fleet; start instances with \`node ${server.run}\`, which takes none of its flags`,
   ]

@@ -7,7 +7,7 @@ import { planInit } from '../../../src/cli/init/plan.ts'
 import { registerEdits } from '../../../src/cli/init/register.ts'
 import { parseSource } from '../../../src/cli/init/source.ts'
 import '../../helpers/cleanup.ts'
-import { project } from './projects.ts'
+import { type Files, manifest, project } from './projects.ts'
 
 function edited(file: string, text: string, hasLogger = false): string {
   const source = parseSource(file, text, undefined)
@@ -149,6 +149,10 @@ describe('the call of listen', () => {
       "import './app.js'\nimport other from './other.js'\nother.listen({ port: 3000 })\n",
       "import './app.js'\nimport http from 'node:http'\nconst it = http.createServer()\nit.listen({ port: 3000 })\n",
       "import { app } from './app.js'\napp.ready({ port: 3000 })\nconst x = build()\nx.listen({ port: 3000 })\n",
+      // The names of another file are its own.
+      "import './app.js'\nimport { app } from './other.js'\napp.listen({ port: 3000 })\n",
+      "import './app.js'\nfunction build() {}\nconst x = build()\nx.listen({ port: 3000 })\n",
+      "import './app.js'\nconst build = () => {}\nconst x = build()\nx.listen({ port: 3000 })\n",
     ])
       assert.equal(listens(server, app), undefined, server)
   })
@@ -171,9 +175,43 @@ describe('the call of listen', () => {
       ['{ port: config.PORT }', '{ port: config.PORT }'],
       ['{ port }', '{ port }', 'const port = 1\n{ const port = 2 }\n'],
       ["{ port: '3000' }", "{ port: '3000' }"],
+      // The edited line would be invalid.
+      ['{ port: (3000) }', '{ port: (3000) }'],
       ['3000', '3000'],
       ['{ path }', '{ path }'],
     ] as const)
       assert.equal(own(options, before), expected, options)
   })
+})
+
+describe('the program of an app that `fastify start` runs', () => {
+  it('registers fleet before the plugin, and listens on this machine only unless HOST is set', () => {
+    const program = (name: string, files: Files): string | undefined => {
+      const change = planInit(project(files), {}).changes.find(({ file }) => file === name)
+      return change && applied(change)
+    }
+    const scripts = { 'build:ts': 'tsc', start: 'npm run build:ts && fastify start -l info dist/app.js' }
+    for (const plugin of ['export default async () => {}', 'module.exports = async () => {}'])
+      assert.equal(
+        program('src/server.ts', { 'package.json': manifest({ scripts }), 'src/app.ts': plugin }),
+        `import { fastify } from 'fastify'
+import { fleet, serverOptions } from 'fastify-fleet'
+import plugin from './app.js'
+
+const app = fastify(serverOptions())
+void app.register(fleet, { name: 'shop' })
+void app.register(plugin)
+void app.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST ?? 'localhost' })
+`,
+        plugin,
+      )
+    const start = 'fastify start server.js'
+    const named = program('main.js', { 'package.json': manifest({ scripts: { start } }), 'server.js': '' })
+    assert.match(named ?? '', /^const plugin = require\('\.\/server\.js'\)$/m)
+  })
+})
+
+it('an app that imports Fastify may have it from a package.json above', () => {
+  const files = { 'package.json': '{ "name": "shop" }', 'app.mjs': "import 'fastify'\n", 'index.js': '' }
+  assert.equal(planInit(project(files), {}).entry, 'app.mjs')
 })

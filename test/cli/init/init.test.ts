@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import Fastify from 'fastify'
 import { parse } from 'yaml'
 import { applied, type Change, type Edit, unifiedDiff } from '../../../src/cli/init/change.ts'
 import { decorated } from '../../../src/cli/init/existing.ts'
+import { own } from '../../../src/cli/init/manifest.ts'
 import { launch, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { findProgram } from '../../../src/cli/up/find.ts'
 import fleet from '../../../src/index.ts'
@@ -50,7 +51,9 @@ describe('fleet init', () => {
 
     const scripts = { build: 'tsc', start: 'node dist/main.js' }
     const built = project({ 'package.json': manifest({ scripts }), 'src/main.ts': `import 'cluster'\n${app}` })
-    const { diff, notes } = await report(built, '--docker', '--dry-run')
+    symlinkSync('of-all-apps', join(built, '.dockerignore'))
+    const { diff, notes, files: written } = await report(built, '--docker', '--dry-run')
+    assert.deepEqual(written, ['src/main.ts', 'Dockerfile', 'compose.yml', '.env.example', 'package.json'])
     assert.match(diff, /^\+CMD \["node", "dist\/main\.js"\]$/m)
     assert.match(notes.join('\n'), /^node:cluster: .*\nDockerfile: add the build that makes dist\/main\.js/)
   })
@@ -69,6 +72,9 @@ describe('fleet init', () => {
     await server.ready()
     const added = new Set(Object.getOwnPropertyNames(server).filter((name) => !before.has(name)))
     await server.close()
+    // Fleet uses those of an app instead of its own.
+    const shared = ['authenticate', 'createRateLimit', 'rateLimit', 'redis']
+    assert.deepEqual([...Object.keys(decorated), ...shared].sort(), [...added].sort())
     for (const [name, option] of Object.entries(decorated)) {
       assert.ok(added.has(name), name)
       if (!option) continue
@@ -112,6 +118,12 @@ describe('fleet init --new', () => {
     const { code, stdout } = await fleetInit('--new', folder)
     assert.equal(code, 0)
     assert.match(stdout, /^\+await app\.register\(fleet, \{ name: 'shop' \}\)/m)
+    const text = read(folder, 'app.js')
+    assert.match(text, /^export const app = Fastify\(serverOptions\(\)\)/m)
+    assert.match(text, /port: Number\(process\.env\.PORT \?\? 3000\), host: process\.env\.HOST \?\? 'localhost' \}\)$/m)
+    assert.equal(read(folder, '.gitignore'), 'node_modules/\n.env\n')
+    const { private: isPrivate, dependencies } = JSON.parse(read(folder, 'package.json'))
+    assert.deepEqual([isPrivate, dependencies], [true, { fastify: '^5.0.0', 'fastify-fleet': `^${own().version}` }])
     assert.match(stdout, /Next:\n {2}cd .*Shop\n {2}npm install\n {2}npm test\n {2}npm run fleet\n$/)
     assert.deepEqual(readdirSync(folder).sort(), [
       '.env.example',

@@ -136,9 +136,10 @@ describe('the files of an app', () => {
     })
   })
 
+  const autoload = (dir: string, name = 'dir'): string =>
+    `app.register(require('@fastify/autoload'), { ${name}: join(__dirname, ${dir}) })`
+
   it('are those that @fastify/autoload loads, without declarations and tests', () => {
-    const load = (dir: string, name = 'dir'): string =>
-      `app.register(require('@fastify/autoload'), { ${name}: join(__dirname, ${dir}) })`
     const plugins = app({
       'src/plugins/a.js': '',
       'src/plugins/in/b.ts': '',
@@ -146,13 +147,16 @@ describe('the files of an app', () => {
       'src/plugins/d.test.js': '',
     })
     const loaded = (text: string): string[] => graph({ ...plugins, ...app({ 'src/app.js': text }) }).files.slice(1)
-    assert.deepEqual(loaded(load("'plugins'")), ['src/plugins/a.js', 'src/plugins/in/b.ts'])
-    assert.deepEqual(loaded(`${load("'plugins'")}\n${load("'plugins'")}`), ['src/plugins/a.js', 'src/plugins/in/b.ts'])
+    assert.deepEqual(loaded(autoload("'plugins'")), ['src/plugins/a.js', 'src/plugins/in/b.ts'])
+    assert.deepEqual(loaded(`${autoload("'plugins'")}\n${autoload("'plugins'")}`), [
+      'src/plugins/a.js',
+      'src/plugins/in/b.ts',
+    ])
     for (const text of [
-      load("'../..'"),
-      load('plugins'),
-      load("'plugins'", 'other'),
-      load("'plugins'").replace('autoload', 'static'),
+      autoload("'../..'"),
+      autoload('plugins'),
+      autoload("'plugins'", 'other'),
+      autoload("'plugins'").replace('autoload', 'static'),
     ])
       assert.deepEqual(loaded(text), [], text)
   })
@@ -164,6 +168,8 @@ describe('the files of an app', () => {
       graph(app({ 'src/app.js': text, ...Object.fromEntries(many.map((file) => [file, ''])) })).files.length,
       200,
     )
+    const loaded = many.map((file) => [file.replace('src', 'src/plugins'), ''])
+    assert.equal(graph(app({ 'src/app.js': autoload("'plugins'"), ...Object.fromEntries(loaded) })).files.length, 200)
   })
 
   it('run without a build if Node finds each under its name, and parses each', () => {
@@ -176,4 +182,11 @@ describe('the files of an app', () => {
     const broken = graph(app({ 'src/app.js': "import './b.js'", 'src/b.js': 'const = 1' }))
     assert.deepEqual(broken, { files: ['src/app.js'], unread: ['src/b.js'], runsDirectly: true })
   })
+})
+
+it('the types of a file are removed without silencing warnings of Node', () => {
+  const { emitWarning } = process
+  parseSource('a.ts', 'let a: 1', 'module')
+  assert.throws(() => parseSource('a.ts', 'enum A {}', 'module'), SyntaxError)
+  assert.equal(process.emitWarning, emitWarning)
 })

@@ -4,8 +4,10 @@ import { applied } from '../../../src/cli/init/change.ts'
 import { besideEntry, findEntry } from '../../../src/cli/init/entry.ts'
 import { environmentChange } from '../../../src/cli/init/environment.ts'
 import { existingIn } from '../../../src/cli/init/existing.ts'
+import { assertFastify5 } from '../../../src/cli/init/fastify-version.ts'
 import { addEntries, readManifest } from '../../../src/cli/init/manifest.ts'
 import { parseSource } from '../../../src/cli/init/source.ts'
+import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import '../../helpers/cleanup.ts'
 import { type Files, manifest, project, read, report } from './projects.ts'
 
@@ -96,7 +98,7 @@ describe('the program of an app', () => {
       assert.equal(entryOf(scripts(`node ${option} ./pre.js a.js b.mjs`), files), 'a.js a.js', option)
     assert.equal(entryOf(scripts('node --import=./pre.js a.js'), files), 'a.js a.js')
     assert.equal(entryOf(scripts('node none.js', { dev: 'node a.js', serve: 'node b.mjs' }), files), 'b.mjs b.mjs')
-    assert.equal(entryOf({ main: 'a.js' }, files), 'a.js a.js')
+    assert.equal(entryOf({ main: 'a.js' }, { ...files, 'app.js': app }), 'a.js a.js')
     assert.equal(entryOf(scripts('node b.mjs', {}), { ...files, 'app.js': app }), 'b.mjs b.mjs')
     assert.equal(entryOf({}, { 'app.js': app }), 'app.js app.js')
     assert.equal(entryOf({}, { 'z.js': app }), 'none')
@@ -113,6 +115,7 @@ describe('the program of an app', () => {
     const start = (file: string) => scripts(`tsc && node ${file}`)
     for (const folder of ['dist', 'build', 'out', 'lib'])
       assert.equal(entryOf(start(`${folder}/main.js`), { 'src/main.ts': app }), `src/main.ts ${folder}/main.js`)
+    assert.equal(entryOf(start('dist/main.js'), { 'src/main.ts': app, 'main.ts': app }), 'src/main.ts dist/main.js')
     assert.equal(entryOf(start('dist/main.mjs'), { 'main.mts': app }), 'main.mts dist/main.mjs')
     assert.equal(entryOf(start('dist/main.js'), { 'dist/main.js': app }), 'dist/main.js dist/main.js')
     assert.equal(entryOf(start('other/x.js'), { 'src/x.ts': app }), 'none')
@@ -227,6 +230,13 @@ describe('the scripts that fleet init adds', () => {
       assert.deepEqual(await fleet({ [build]: 'tsc' }), [`fleet: npm run ${build} && fleet up dist/main.js`])
     assert.deepEqual(await fleet({}), ['fleet: fleet up dist/main.js'])
   })
+})
+
+it('the range in package.json is the version of Fastify that is not installed', () => {
+  const folder = temporaryFolder('not-installed')
+  for (const range of ['^5.0.0', '5', ' >= 5.1', 'v5.x', '*', 'latest', undefined]) assertFastify5(folder, range)
+  for (const range of ['^4.0.0', '~3', '>=6.0.0', '50.0.0'])
+    assert.throws(() => assertFastify5(folder, range), { code: 'FLEET_ERR_USAGE', message: /the app uses Fastify \d/ })
 })
 
 it('.env.example gets the variables that it does not name, in its line breaks', () => {

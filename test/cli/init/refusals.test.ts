@@ -202,6 +202,17 @@ describe('fleet init prints lines to add by hand', () => {
     })
   }
 
+  it('for an app that declares the names of fleet itself', async () => {
+    const app = "import Fastify from 'fastify'\nconst fleet = 1, fastifyFleet = 2\nconst app = Fastify()\n"
+    const folder = project({ 'package.json': esm, 'app.js': app })
+    const { manual } = await report(folder, '--yes')
+    assert.deepEqual(
+      manual.map(({ place, reason }) => [place, reason]),
+      [['app.js:1', 'the edited file would not be what it should be']],
+    )
+    assert.equal(read(folder, 'app.js'), app)
+  })
+
   it('for TypeScript that is more than types', async () => {
     const folder = project({
       'package.json': esm,
@@ -235,11 +246,15 @@ describe('fleet init prints lines to add by hand', () => {
   })
 
   it('for a listener whose port is unknown, and a server.js that exists', async () => {
-    const folder = project({ 'package.json': esm, 'app.js': `${plain['app.js'].replace('3000', 'config.port')}` })
-    assert.match(
-      (await report(folder)).notes.join(),
-      /app\.js:3: let it listen on port Number\(process\.env\.PORT \?\? 3000\)/,
-    )
+    // The edited line of the second would be invalid.
+    for (const port of ['config.port', '(3000)']) {
+      const folder = project({ 'package.json': esm, 'app.js': plain['app.js'].replace('3000', port) })
+      assert.match(
+        (await report(folder)).notes.join(),
+        /app\.js:3: let it listen on port Number\(process\.env\.PORT \?\? 3000\)/,
+        port,
+      )
+    }
     const cli = project({
       'package.json': manifest({ scripts: { start: 'fastify start app.js' } }),
       'app.js': 'module.exports = async () => {}\n',
@@ -256,5 +271,7 @@ describe('fleet init prints lines to add by hand', () => {
     const folder = project({ 'package.json': esm, 'app.js': done })
     assert.equal((await fleetInit(folder, '--yes')).code, 0)
     assert.equal(read(folder, 'app.js'), done)
+    const others = { 'package.json': esm, 'app.js': `import 'fastify-fleet-extra'\n${plain['app.js']}` }
+    assert.match((await report(project(others), '--dry-run')).diff, /^\+await app\.register\(fleet, /m)
   })
 })
