@@ -33,7 +33,9 @@ async function checkRedis(env: ReadonlyMap<string, Variable>): Promise<Finding[]
   const auth = password === '' ? '' : resp('AUTH', ...(user === '' ? [] : [user]), password)
   const response = await exchange({ host, port, tls, timeoutMs }, `${auth}${resp('PING')}`, /\+PONG|-[^\r\n]*/)
   if (response.text.includes('+PONG')) return []
-  return [found('DOCTOR_REDIS_UNREACHABLE', given, `${host}:${port}: ${response.error ?? response.text}`)]
+  // Of several replies, the first error is the cause.
+  const why = response.error ?? /-[^\r\n]*/.exec(response.text)?.[0]
+  return [found('DOCTOR_REDIS_UNREACHABLE', given, `${host}:${port}: ${why}`)]
 }
 
 const resp = (...words: string[]): string =>

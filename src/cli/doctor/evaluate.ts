@@ -74,7 +74,7 @@ class Log implements Evaluation {
     this.#unjudged.set(`${what.file}:${what.line} ${what.why} ${what.codes}`, what)
   }
 
-  get unjudged(): Unjudged[] {
+  get unjudged(): readonly Unjudged[] {
     return [...this.#unjudged.values()]
   }
 
@@ -86,7 +86,7 @@ class Log implements Evaluation {
     if (!other || (other.confidence === 'assumed' && finding.confidence === 'certain')) this.#findings.set(key, finding)
   }
 
-  get findings(): Finding[] {
+  get findings(): readonly Finding[] {
     return [...this.#findings.values()].sort(
       (a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.code.localeCompare(b.code),
     )

@@ -115,6 +115,8 @@ export interface FactCount extends Place {
   readonly facts: number
   /** The file that includes this one, and without which it says nothing. */
   readonly partOf?: string
+  /** Whether it consists of other files, as the output of `nginx -T`, which are reported in its place. */
+  readonly isSplit?: boolean
 }
 
 export type Reading = InstanceFacts | FrontFacts | Violation | Passed | Unjudged | FactCount

@@ -94,7 +94,9 @@ function reportsOf(
   // The files within the output of `nginx -T` have facts, too.
   const inner = new Set([...facts.keys()].filter((file) => !read.some((one) => one.file === file)))
   const kindOfInner = read.find(({ kind }) => kind === 'nginx')?.kind
-  const all = [...read, ...(kindOfInner ? [...inner].map((file) => ({ file, kind: kindOfInner })) : [])]
+  const split = new Set(readings.flatMap((one) => (one.role === 'count' && one.isSplit ? [one.file] : [])))
+  const outer = inner.size > 0 ? read.filter(({ file }) => !split.has(file)) : read
+  const all = [...outer, ...(kindOfInner ? [...inner].map((file) => ({ file, kind: kindOfInner })) : [])]
   return all.map(({ file, kind }) => ({
     file,
     kind,

@@ -58,18 +58,21 @@ await app.listen({ port: 0 })
 })
 
 describe('a plugin of fastify-cli', () => {
-  it('runs in an app with its options, and decorates the app itself', async () => {
+  it('runs in an app with its options, decorates the app itself, and has some time to connect', async () => {
     const { app } = await ask(
       'app.mjs',
       `import { fleet } from ${fleet}
 export const options = { keepAliveTimeout: 4000 }
 export default async function app (fastify, opts) {
   await fastify.register(fleet, { name: 'shop', preset: 'core', lifecycle: { shutdownTimeoutMs: 3 * opts.keepAliveTimeout } })
+  let attempts = 0
+  fastify.health.add('late', () => { if (attempts++ === 0) throw new Error('connecting') })
 }
 `,
     )
     assert.equal(app?.keepAliveTimeoutMs, 4_000)
     assert.equal(app?.shutdownTimeoutMs, 12_000)
+    assert.equal(app?.checks.late?.status, 'up')
   })
 
   it('may be a CommonJS module, with a callback', async () => {
@@ -94,12 +97,13 @@ module.exports.options = { trustProxy: true }
 })
 
 describe('an app that never listens', () => {
-  it('is reported once it waits for nothing, though it keeps a process alive', async () => {
+  it('is the last one, and reported once it waits for nothing, though it keeps a process alive', async () => {
     const { app } = await ask(
       'app.cjs',
       `const fastify = require(${fastify})
 const { Worker } = require('node:worker_threads')
 new Worker('setInterval(() => {}, 1e6)', { eval: true })
+fastify({ keepAliveTimeout: 3000 })
 module.exports = fastify({ trustProxy: true, keepAliveTimeout: require.main === module ? 1000 : 2000 })
 `,
     )
@@ -107,14 +111,14 @@ module.exports = fastify({ trustProxy: true, keepAliveTimeout: require.main === 
     assert.equal(app?.keepAliveTimeoutMs, 1_000)
   })
 
-  it('is waited for while it starts', async () => {
+  it('is waited for while it starts, with its plugins', async () => {
     const { app } = await ask(
       'app.mjs',
       `import fastify from ${fastify}
 const app = fastify()
 const start = async () => {
   await new Promise((resolve) => setTimeout(resolve, 2500))
-  app.server.keepAliveTimeout = 1000
+  app.register(async () => { app.server.keepAliveTimeout = 1000 })
   await app.listen({ port: 0 })
 }
 start()
@@ -125,6 +129,18 @@ start()
 })
 
 describe('several apps', () => {
+  it('in the workers of a cluster report by their primary', async () => {
+    const { app } = await ask(
+      'cluster.mjs',
+      `import cluster from 'node:cluster'
+import fastify from ${fastify}
+if (cluster.isPrimary) cluster.fork()
+else await fastify({ keepAliveTimeout: 1000 }).listen({ port: 0 })
+`,
+    )
+    assert.equal(app?.keepAliveTimeoutMs, 1_000)
+  })
+
   it('report for themselves only', async () => {
     const own = project()
     for (const name of ['a', 'b'])

@@ -58,8 +58,11 @@ describe('fleet doctor', () => {
     assert.equal((await runCommand(doctor, own.path('.env'), '--ignore', 'DOCTOR_SECRET_WEAK')).code, 0)
   })
 
-  it('uses the duration of --longest', async () => {
+  it('uses the duration of --longest, without which a short shutdown is a warning', async () => {
     const own = project()
+    own.write('.env', 'SHUTDOWN_TIMEOUT=10000\nDRAIN_DELAY=5000\n')
+    assert.equal((await runCommand(doctor, own.path('.env'), '--offline')).code, 0)
+    assert.equal((await runCommand(doctor, own.path('.env'), '--offline', '--longest', '10')).code, 1)
     own.write('.env', 'SHUTDOWN_TIMEOUT=30000\nDRAIN_DELAY=5000\n')
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '25')).code, 0)
     assert.equal((await runCommand(doctor, own.path('.env'), '--longest', '26')).code, 1)

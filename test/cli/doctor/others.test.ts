@@ -25,6 +25,10 @@ describe('folders of others', () => {
     symlinkSync('../sites-available/shop.example', own.path('sites-enabled/shop.example'))
     symlinkSync('missing', own.path('sites-enabled/gone.example'))
     assert.deepEqual(await certain(own, '.'), ['DOCTOR_FRONT_ADDRESS sites-enabled/shop.example:1'])
+    assert.deepEqual(
+      collect([own.folder]).map(({ file }) => relative(own.folder, file)),
+      ['nginx.conf', 'sites-available/old.example', 'sites-enabled/shop.example'],
+    )
   })
 
   it('have links that lead out, which are named and not read', () => {

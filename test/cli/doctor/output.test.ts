@@ -150,6 +150,11 @@ describe('--explain', () => {
 })
 
 describe('--fix', () => {
+  it('is what --yes belongs to', async () => {
+    const { code, stderr } = await runCommand(doctor, '--yes', '--offline')
+    assert.deepEqual([code, /--yes belongs to --fix/.test(stderr)], [2, true])
+  })
+
   it('shows a diff and writes nothing without --yes', async () => {
     const own = withFile('nginx.conf', location(''))
     const { stderr } = await runCommand(doctor, own.path('nginx.conf'), '--fix')

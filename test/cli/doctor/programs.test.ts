@@ -181,6 +181,8 @@ module.exports = { apps }
   spawn: () => require('child_process').execFileSync('true'),
   thread: () => new (require('worker_threads').Worker)('', { eval: true }),
   connect: () => require('net').connect(1, '127.0.0.1'),
+  listen: () => require('net').createServer().listen(0),
+  datagram: () => require('dgram').createSocket('udp4').bind(0),
 }
 const outcome = (attempt) => { try { attempt(); return 'done' } catch (error) { return error.code } }
 module.exports = () => ({ env: Object.keys(process.env), ...Object.fromEntries(Object.entries(attempts).map(([name, attempt]) => [name, outcome(attempt)])) })
@@ -188,7 +190,10 @@ module.exports = () => ({ env: Object.keys(process.env), ...Object.fromEntries(O
     )
     const denied = 'ERR_ACCESS_DENIED'
     assert.deepEqual(await evaluatePm2(own.path('deploy/ecosystem.config.cjs')), {
-      value: { env: [], read: denied, write: denied, spawn: denied, thread: denied, connect: denied },
+      value: {
+        ...{ env: [], read: denied, write: denied, spawn: denied, thread: denied },
+        ...{ connect: denied, listen: denied, datagram: denied },
+      },
     })
   })
 

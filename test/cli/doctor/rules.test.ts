@@ -1,15 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { duration, formatDuration } from '../../../src/cli/doctor/durations.ts'
-import { evaluate } from '../../../src/cli/doctor/evaluate.ts'
-import {
-  type FrontFacts,
-  type InstanceFacts,
-  isInstance,
-  lineAt,
-  probedPath,
-  type Variable,
-} from '../../../src/cli/doctor/facts.ts'
+import { isInstance, lineAt, probedPath, type Variable } from '../../../src/cli/doctor/facts.ts'
 import { kindOf } from '../../../src/cli/doctor/files.ts'
 import { weakness } from '../../../src/cli/doctor/secrets.ts'
 
@@ -78,6 +70,7 @@ describe('a secret', () => {
       for (const word of ['change-me', 'password', 'secret', 'example', 'keyboard cat', 'qwerty'])
         assert.equal(weakness(name, `${word}${strong}`), 'it contains a common password', word)
     }
+    assert.equal(weakness('JWT_SECRET', 'kéyThatNöbodyKnöws-0123456789x'), undefined, '34 bytes, 30 characters')
     assert.equal(weakness('OTHER', 'x'), undefined)
   })
 
@@ -158,6 +151,7 @@ it('reads each file by its name and content', () => {
   }
   for (const [kind, files] of Object.entries(kinds))
     for (const file of files) assert.equal(kindOf({ file, text: '' }) ?? 'nothing', kind, file)
+  assert.equal(kindOf({ file: '.env.test', text: '', named: true }), 'environment')
   const server = 'server {\n  listen 80;\n}\n'
   for (const file of ['site.conf', 'site.conf.template', 'sites-available/shop', '-'])
     assert.equal(kindOf({ file, text: server }), 'nginx', file)
@@ -182,177 +176,4 @@ it('reads each file by its name and content', () => {
     [kindOf({ file: 'a.yml', text: most ?? '' }), kindOf({ file: 'a.yml', text: more ?? '' })],
     ['kubernetes', undefined],
   )
-})
-
-describe('the rule', () => {
-  const at = <T>(value: T, line = 1) => ({ value, file: 'f', line })
-  const variables = (values: Record<string, string | undefined>) =>
-    new Map(Object.entries(values).map(([name, value], i): [string, Variable] => [name, at(value, 10 + i)]))
-  const instance = (
-    given: Partial<InstanceFacts> = {},
-    env: Record<string, string | undefined> = {},
-  ): InstanceFacts => ({
-    ...{
-      role: 'instance',
-      source: 'compose',
-      name: 'app',
-      file: 'f',
-      line: 1,
-      unseen: 'any',
-      env: variables({ TRUST_PROXY: '10.0.0.1', ...env }),
-    },
-    ...given,
-  })
-  const front = (given: Partial<FrontFacts>): FrontFacts => ({
-    role: 'front',
-    source: 'nginx',
-    name: 'front',
-    file: 'f',
-    line: 1,
-    ...given,
-  })
-  const codes = (readings: readonly (InstanceFacts | FrontFacts)[], longestMs = 10_000): string[] =>
-    evaluate(readings, { longestMs }).findings.map(({ code }) => code)
-  /** Finds the code with the second reading only, which is one millisecond beyond the first. */
-  const boundary = (
-    code: string,
-    within: readonly (InstanceFacts | FrontFacts)[],
-    beyond: typeof within,
-    longestMs?: number,
-  ): void => {
-    assert.deepEqual(codes(within, longestMs), [], 'within')
-    assert.deepEqual(codes(beyond, longestMs), [code], 'beyond')
-  }
-
-  it('of timeouts holds exactly up to its limit', () => {
-    const keepAliveMs = at(10_000)
-    boundary(
-      'DOCTOR_KEEPALIVE',
-      [front({ idleMs: at(9_999) }), instance({ keepAliveMs })],
-      [front({ idleMs: at(10_000) }), instance({ keepAliveMs })],
-    )
-    boundary('DOCTOR_KEEPALIVE', [front({ idleMs: at(71_999) })], [front({ idleMs: at(72_000) })])
-    boundary(
-      'DOCTOR_NOTICE',
-      [front({ noticeMs: at(5_000) }), instance()],
-      [front({ noticeMs: at(5_001) }), instance()],
-    )
-    const preStopMs = at(2_000)
-    boundary(
-      'DOCTOR_NOTICE',
-      [front({ noticeMs: at(7_000) }), instance({ preStopMs })],
-      [front({ noticeMs: at(7_001) }), instance({ preStopMs })],
-    )
-    boundary('DOCTOR_AVOID', [front({ avoidMs: at(5_001) }), instance()], [front({ avoidMs: at(5_000) }), instance()])
-    boundary('DOCTOR_SHUTDOWN', [instance({}, { DRAIN_DELAY: '20000' })], [instance({}, { DRAIN_DELAY: '20001' })])
-    boundary(
-      'DOCTOR_SHUTDOWN',
-      [instance({}, { SHUTDOWN_TIMEOUT: '15000' })],
-      [instance({}, { SHUTDOWN_TIMEOUT: '14999' })],
-    )
-    boundary('DOCTOR_GRACE', [instance({ graceMs: at(32_000) })], [instance({ graceMs: at(31_999) })])
-    boundary(
-      'DOCTOR_GRACE',
-      [instance({ graceMs: at(34_000), preStopMs })],
-      [instance({ graceMs: at(33_999), preStopMs })],
-    )
-    boundary('DOCTOR_DEREGISTER', [front({ deregisterMs: at(30_000) })], [front({ deregisterMs: at(29_999) })])
-  })
-
-  it('of timeouts does not apply to a value that is elsewhere', () => {
-    assert.deepEqual(codes([front({ avoidMs: at(1) }), instance({}, { DRAIN_DELAY: undefined })]), [])
-    assert.deepEqual(codes([front({ avoidMs: at(1) }), instance({}, { DRAIN_DELAY: '' })]), ['DOCTOR_AVOID'])
-  })
-
-  it('names both sides, with the place of the other one', () => {
-    const { findings } = evaluate([front({ noticeMs: at(9_000, 3) }), instance({}, { DRAIN_DELAY: '5000' })], {
-      longestMs: 1,
-    })
-    const [finding] = findings
-    const { message, line } = finding ?? {}
-    assert.match(message ?? '', /^notice 9 s must be ≤ preStop 0 ms \+ drain 5 s \(f:11\): otherwise/)
-    assert.equal(line, 3)
-  })
-
-  it('of probes accepts readiness and liveness at their own paths only', () => {
-    for (const [path, found] of [
-      ['/ready', []],
-      ['/x/ready', []],
-      ['/health', ['DOCTOR_READINESS_PATH']],
-      ['/ready/x', ['DOCTOR_READINESS_PATH']],
-    ] as const) {
-      assert.deepEqual(codes([instance({ readiness: at(path) })]), found, path)
-      assert.deepEqual(codes([front({ readiness: at(path) })]), found, path)
-    }
-    for (const [path, found] of [
-      ['/live', []],
-      ['/alive', []],
-      ['/ready', ['DOCTOR_LIVENESS_PATH']],
-    ] as const)
-      assert.deepEqual(codes([instance({ liveness: at(path) })]), found, path)
-  })
-
-  it('of signals rejects a command that does not pass them on', () => {
-    for (const [command, lost] of [
-      ['npm start', true],
-      ['/usr/bin/yarn run x', true],
-      ['npx fleet start', true],
-      ['sh -c node app.js', true],
-      ['/bin/bash -c exec node app.js', false],
-      ['node app.js', false],
-      ['npm-run x', true],
-      ['supernpm x', false],
-    ] as const)
-      assert.deepEqual(codes([instance({ command: at(command) })]), lost ? ['DOCTOR_SIGNALS'] : [], command)
-  })
-
-  it('of several copies rejects a shared id, and state in memory', () => {
-    const copies = at(2)
-    assert.deepEqual(codes([instance({ copies }, { INSTANCE_ID: 'a' })]), ['DOCTOR_INSTANCE_ID'])
-    assert.deepEqual(codes([instance({ copies: at(1) }, { INSTANCE_ID: 'a' })]), [])
-    assert.deepEqual(codes([instance({ copies, unseen: 'none' })]), ['DOCTOR_STATE_IN_MEMORY'])
-    assert.deepEqual(codes([instance({ copies: at(1), unseen: 'none' })]), [])
-    assert.deepEqual(codes([instance({ copies, unseen: 'secrets' })]), [])
-    for (const name of ['REDIS_URL', 'REDIS_URL_FILE', 'REDIS_HOST', 'REDIS_SENTINELS', 'REDIS_CLUSTER'])
-      assert.deepEqual(codes([instance({ copies, unseen: 'none' }, { [name]: undefined })]), [], name)
-    for (const value of ['1', 'true'])
-      assert.deepEqual(codes([instance({ copies }, { FLEET_ALLOW_MEMORY: value })]), ['DOCTOR_STATE_IN_MEMORY'])
-    assert.deepEqual(codes([instance({ copies }, { FLEET_ALLOW_MEMORY: '0' })]), [])
-  })
-
-  it('of trust rejects everyone, and an instance behind a front that trusts nobody', () => {
-    for (const value of ['*', 'true', 'all', '10.0.0.1, 0.0.0.0/0', '::/0'])
-      assert.ok(codes([instance({}, { TRUST_PROXY: value })]).includes('DOCTOR_TRUST_EVERYONE'), value)
-    for (const value of ['10.0.0.1', 'loopback', '10.0.0.0/8'])
-      assert.deepEqual(codes([instance({}, { TRUST_PROXY: value })]), [], value)
-    const untrusting = instance({ unseen: 'none', env: variables({ PORT: '3000' }) })
-    assert.deepEqual(codes([untrusting]), [])
-    assert.deepEqual(codes([untrusting, front({})]), ['DOCTOR_TRUST_MISSING'])
-    assert.deepEqual(codes([{ ...untrusting, unseen: 'any' }, front({})]), [])
-    assert.deepEqual(codes([{ ...untrusting, env: new Map() }, front({})]), [])
-    assert.deepEqual(
-      codes([untrusting, front({ source: 'alb' })]),
-      ['DOCTOR_TRUST_MISSING'],
-      'without its own kind, of all',
-    )
-    const task = instance({ source: 'ecs' })
-    assert.deepEqual(codes([untrusting, task, front({ source: 'alb' })]), [], 'the task is behind it')
-  })
-
-  it('of values reports what an instance would reject, without secrets in files', () => {
-    assert.deepEqual(codes([instance({}, { PORT: 'many' })]), ['DOCTOR_VALUE'])
-    assert.deepEqual(codes([instance({}, { PORT: '3000' })]), [])
-    assert.deepEqual(codes([instance({}, { PORT: undefined })]), [])
-    assert.deepEqual(codes([instance({}, { SESSION_SECRET_FILE: '/no/such/file' })]), [])
-  })
-
-  it('reports a place once, sorted by file and line', () => {
-    const late = front({ file: 'b', readiness: { value: '/x', file: 'b', line: 2 } })
-    const early = front({ readiness: { value: '/x', file: 'b', line: 1 } })
-    const first = front({ readiness: { value: '/x', file: 'a', line: 9 } })
-    const places = evaluate([late, early, late, first], { longestMs: 1 }).findings.map(
-      ({ file, line }) => `${file}:${line}`,
-    )
-    assert.deepEqual(places, ['a:9', 'b:1', 'b:2'])
-  })
 })

@@ -41,8 +41,10 @@ export function plant(sources: readonly Source[], variables: Variables): Forest 
   const texts: Source[] = []
   for (const source of sources) {
     const files = dumpedFiles(source)
-    if (files) roots.push(...rootsOf(files, variables, notes))
-    else if (isTemplate(source.text))
+    if (files) {
+      roots.push(...rootsOf(files, variables, notes))
+      notes.push({ role: 'count', file: source.file, line: 1, facts: 0, isSplit: true })
+    } else if (isTemplate(source.text))
       notes.push(unjudged({ file: source.file, line: 1 }, 'it is a template of another program: pass its output'))
     else texts.push(source)
   }
