@@ -71,12 +71,13 @@ export class Guest {
   /** Options that are set in code; of `fleet`, those of all plugins. */
   give(given: object): void {
     for (const [option, value] of Object.entries(given)) if (value !== undefined) this.#given[option] = value
+    for (const [what, scopes] of this.#scopes) for (const scope of scopes) this.#rejectOptions(what, scope)
   }
 
   /** @param canDisable whether an option of fleet may be `false` */
   giveFleet(given: object, canDisable: (option: string) => boolean): void {
-    this.give(given)
     this.#canDisable = canDisable
+    this.give(given)
   }
 
   #isGiven(option: string): boolean {
@@ -186,14 +187,18 @@ export class Guest {
   #replace(what: string, scope: FastifyInstance): void {
     const scopes = this.replacedIn(what)
     if (scopes.includes(scope)) return
+    this.#rejectOptions(what, scope)
+    scopes.push(scope)
+    this.adopt(scope === this.#app ? what : `${what} in ${scope.prefix || scope.pluginName}`)
+    this.#listeners.get(what)?.(scope)
+  }
+
+  #rejectOptions(what: string, scope: FastifyInstance): void {
     const option = optionOf[what]
     const isSet = option !== undefined && this.#isGiven(option)
     // @fastify/cors answers preflight requests in the first hook, which is ours.
     if (isSet && (scope === this.#app || option === 'cors'))
       this.#fail(what, this.#plugins.get(option) ?? { option, by: 'fleet' })
-    scopes.push(scope)
-    this.adopt(scope === this.#app ? what : `${what} in ${scope.prefix || scope.pluginName}`)
-    this.#listeners.get(what)?.(scope)
   }
 
   /** Ends the boot: at once in a plugin of fleet, else when the app is ready, because an error in a plugin may end the process. */
