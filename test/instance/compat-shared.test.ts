@@ -32,6 +32,27 @@ test('a plugin is registered once, and the error of a second time says what to d
   }
 })
 
+test('hooks of fleet get no spans of @fastify/otel, those of the app do', async (t) => {
+  const { app } = create(t)
+  const { addHook } = app
+  const traced: string[] = []
+  app[Symbol('fastify otel addhook original')] = addHook
+  app.addHook = function (this: Any, name: string, ...rest: unknown[]) {
+    traced.push(name)
+    return addHook.call(this, name, ...rest)
+  }
+  const nested = plugin('tables', (inner) => inner.addHook('onSend', async () => undefined))
+  await app.register(
+    plugin('stores', async (root) => {
+      await root.register(nested)
+      root.addHook('onRequest', async () => undefined)
+    }),
+  )
+  app.addHook('onResponse', async () => undefined)
+  assert.deepEqual(traced.slice(-1), ['onResponse'])
+  assert.ok(!traced.includes('onRequest') && !traced.includes('onSend'), traced.join())
+})
+
 test('options of Fastify itself are none of the plugin', async (t) => {
   const { app, adopted } = create(t)
   await app.register(helmet)

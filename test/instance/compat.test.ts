@@ -150,15 +150,19 @@ test('symbols and accessors of fleet give way, and those of the app stay', async
       root.decorateReply(other, 1)
       root.decorateRequest('user', { getter: () => 'ours' })
       root.decorateReply('store', { getter: () => 'ours', setter: () => undefined })
+      root.decorateReply('cspNonce', { setter: () => undefined })
     }),
   )
   app.decorateRequest(ofPlugin, 2)
   assert.throws(() => app.decorateReply(other, 2), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
   app.decorateRequest('user', { getter: () => 'own' })
   app.decorateReply('own', { getter: () => 'own' })
-  app.get('/', async (request: Any, reply: Any) => [request.user, request[ofPlugin], reply.own, reply.store])
-  assert.equal(await adopted(), 'request.user')
-  assert.deepEqual((await app.inject('/')).json(), ['own', 2, 'own', 'ours'])
+  app.decorateReply('cspNonce', { getter: () => 'own' })
+  app.get('/', async (request: Any, reply: Any) => [
+    ...[request.user, request[ofPlugin], reply.own, reply.store, reply.cspNonce],
+  ])
+  assert.equal(await adopted(), 'request.user, @fastify/helmet')
+  assert.deepEqual((await app.inject('/')).json(), ['own', 2, 'own', 'ours', 'own'])
 })
 
 test('a request knows whether its scope or a scope above has the plugin of the app', async (t) => {
