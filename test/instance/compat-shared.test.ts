@@ -131,6 +131,7 @@ test('routes of the app are preferred to those of fleet', async (t) => {
     await app.register(plugin('health', (root) => route('ours')(root)))
     app.get('/live', { constraints }, async () => 'own')
     app.get('/other', async () => 'other')
+    assert.equal(app.hasRoute({ method: 'GET', url: '/other' }), true, 'it is as the app added it')
     assert.equal(await adopted(), 'route GET /live')
     const bodyAt = async (host: string, method = 'GET') =>
       (await app.inject({ method, url: '/live', headers: { host } })).body
@@ -199,4 +200,31 @@ test('the error handler of the app takes the place of that of fleet, in its scop
     assert.deepEqual(bodies, [order === 'none' ? 'ours' : 'own', 'scope'], order)
     assert.equal(compat.guestOf(app) === compat.Guest.of(app), true)
   }
+})
+
+test('an error handler is as in any app where fleet has none, and the second one of the app replaces its first', async (t) => {
+  const handler = (text: string) => (_error: unknown, _request: unknown, reply: Any) => reply.send(text)
+  const none = plugin('stores', () => undefined)
+  const ours = plugin('errorResponses', (app) => app.setErrorHandler(handler('ours')))
+  for (const [joined, texts, expected] of [
+    [none, ['own'], undefined],
+    [ours, ['first', 'second'], 'error handler'],
+  ] as const) {
+    const { app, adopted } = create(t)
+    await app.register(joined)
+    for (const text of texts) app.setErrorHandler(handler(text))
+    app.get('/', async () => Promise.reject(new Error('no')))
+    assert.deepEqual([await adopted(), (await app.inject('/')).body], [expected, texts.at(-1)])
+  }
+})
+
+test('what the app registers after a plugin of fleet in a scope is the app’s', async (t) => {
+  const { app, adopted } = create(t)
+  await app.register(plugin('stores', (root) => root.decorate('authenticate', 1)))
+  await app.register(async (scope: Any) => {
+    await scope.register(plugin('tables', (inner) => inner.decorate('tables', 1)))
+    scope.decorate('own', 1)
+  })
+  app.decorate('authenticate', 2)
+  assert.deepEqual([await adopted(), app.authenticate], ['app.authenticate', 2])
 })
