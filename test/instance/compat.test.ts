@@ -42,8 +42,9 @@ for (const [name, own, names] of known) {
   test(`${name} of the app takes the place of each decorator of fleet, at the root and in a scope`, async (t) => {
     const root = create(t)
     await root.app.register(decorating)
-    await root.app.register(own)
+    await root.app.register(own, own === cookie ? { secret } : {})
     assert.equal(await root.adopted(), name)
+    for (const each of names.decorate ?? []) assert.notEqual(root.app[each], null, each)
     const { app, adopted } = create(t)
     await app.register(decorating)
     app.register(async (scope: Any) => void (await scope.register(own)), { prefix: '/scope' })

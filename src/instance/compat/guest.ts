@@ -41,6 +41,8 @@ export class Guest {
     request: new Map<Name, Owner>(),
     reply: new Map<Name, Owner>(),
   }
+  /** Scopes to which the app has added a decorator in place of ours. */
+  readonly #addedIn = new Map<Name, readonly FastifyInstance[]>()
   readonly #scopes = new Map<string, FastifyInstance[]>()
   readonly #listeners = new Map<string, (scope: FastifyInstance) => void>()
   readonly #routes = new Set<string>()
@@ -237,8 +239,7 @@ export class Guest {
     }
     app[has] = function (this: FastifyInstance, name: Name, ...rest: unknown[]) {
       const isOurs = guest.#loading === undefined && guest.#ours[kind].has(name)
-      const what = isOurs && addedIfMissing.has(name as string) ? yielding[kind].get(name as string) : undefined
-      if (what !== undefined && !guest.replacedIn(what).includes(this)) return false
+      if (isOurs && addedIfMissing.has(name as string) && !guest.#addedIn.get(name)?.includes(this)) return false
       return exists?.call(this, name, ...rest)
     }
   }
@@ -263,6 +264,7 @@ export class Guest {
       this.#fail(`\`${places[kind]}.${name}\``, owner)
     }
     undecorate(scope, kind, name)
+    this.#addedIn.set(name, [...(this.#addedIn.get(name) ?? []), scope])
     if (what !== undefined) this.#replace(what, scope)
     if (scope === this.#app) ours.delete(name)
   }
