@@ -228,3 +228,11 @@ test('what the app registers after a plugin of fleet in a scope is the app’s',
   app.decorate('authenticate', 2)
   assert.deepEqual([await adopted(), app.authenticate], ['app.authenticate', 2])
 })
+
+test('options that a plugin of fleet gives another are not those of the app', async (t) => {
+  const helmets = plugin('helmet', (app) => app.decorateReply('helmet', null))
+  const { app, adopted } = create(t)
+  await app.register(plugin('fleet', (root) => root.register(helmets, { max: 1 })))
+  await app.register(helmet)
+  assert.equal(await adopted(), '@fastify/helmet')
+})

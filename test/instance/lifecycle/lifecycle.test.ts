@@ -102,7 +102,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.equal((await app.exit).code, 0)
   })
 
-  it('is not delayed by a timer, or connections that are idle, turn idle late, sent nothing or half a request', async () => {
+  it('is not delayed by connections that are idle, turn idle late, sent nothing or half a request', async () => {
     const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000, FIXTURE_TIMER: '1' })
     const idle = await open(port, get('/'))
     await until(() => idle.received().includes('hello'))
