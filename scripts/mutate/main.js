@@ -93,8 +93,9 @@ async function main() {
 }
 
 /**
- * Test files of each source with the time of their unmutated run. Of the closest, the fastest run first, as many as fit into the
- * budget: most mutants die in a fast test, and a slow one would take the place of many.
+ * Test files of each source with the time of their unmutated run. Those with the name of the source run first. Of the others that
+ * are close, the fastest follow, as many as fit into the budget: most mutants die in a fast test, and a slow one would take the
+ * place of many.
  */
 async function suitesOf(sources, space) {
   const testsOf = testFinder(root)
@@ -103,7 +104,7 @@ async function suitesOf(sources, space) {
   for (const file of sources) {
     const measured = []
     let measuredMs = 0
-    for (const { test, isNear } of testsOf(file).slice(0, maxTests)) {
+    for (const { test, isNear, isOwn } of testsOf(file).slice(0, maxTests)) {
       // The rest is far away.
       if (measuredMs > 2 * budgetMs && !isNear) break
       if (!times.has(test)) {
@@ -112,15 +113,16 @@ async function suitesOf(sources, space) {
         times.set(test, result === 'passed' ? ms : Number.POSITIVE_INFINITY)
       }
       const ms = times.get(test)
-      measured.push({ test, ms })
+      measured.push({ test, ms, isOwn })
       measuredMs += Math.min(ms, budgetMs)
     }
     const suite = []
     let leftMs = budgetMs
-    for (const { test, ms } of measured.sort((a, b) => a.ms - b.ms)) {
-      leftMs -= ms
-      if (leftMs >= 0) suite.push({ test, ms })
-      else if (ms <= budgetMs) note(`beyond the budget: ${test} for ${file}`)
+    for (const { test, ms } of measured.sort((a, b) => b.isOwn - a.isOwn || a.ms - b.ms)) {
+      if (ms <= leftMs) {
+        suite.push({ test, ms })
+        leftMs -= ms
+      } else if (ms <= budgetMs) note(`beyond the budget: ${test} for ${file}`)
     }
     if (suite.length === 0) note(`no test for ${file}`)
     suites.set(file, suite)

@@ -12,8 +12,8 @@ const farthest = 2
 const near = 0
 
 /**
- * @returns for a source file, its test files with the closest first: `{ test, isNear }`. Near are the tests of its folder that
- * import it or have its name.
+ * @returns for a source file, its test files with the closest first: `{ test, isNear, isOwn }`. Near are the tests of its folder
+ * that import it or have its name; its own have the name of the file or the beginning of it.
  */
 export function testFinder(root) {
   const tests = globSync('test/**/*.test.ts', { cwd: root }).filter((file) => !slow.test(file))
@@ -33,7 +33,7 @@ export function testFinder(root) {
       .map((test) => ({ test, ...closeness(test, file, distances.get(test).get(file)) }))
       .filter(({ group }) => group !== undefined)
       .sort((a, b) => a.group - b.group || b.shared - a.shared || a.distance - b.distance || (a.test < b.test ? -1 : 1))
-      .map(({ test, group }) => ({ test, isNear: group === near }))
+      .map(({ test, group, isOwn }) => ({ test, isNear: group === near, isOwn }))
 }
 
 /** Number of sources on the way to each source. Helpers of tests do not count. */
@@ -66,8 +66,9 @@ function closeness(test, file, distance = Number.POSITIVE_INFINITY) {
   const isOfModule = shared > 1 && shared === wordsOf(dirname(test)).length && distance < Number.POSITIVE_INFINITY
   // A test may start the source as a program of its own.
   const group = isNear ? near : distance <= farthest ? near + 1 : isOfFolder || isOfModule ? near + 2 : undefined
+  const isWhole = shared === own.length
   // All of its name is more than a part of it.
-  return { group, shared: shared === own.length ? shared + 0.5 : shared, distance }
+  return { group, isOwn: isNear && isWhole && shared > folder, shared: isWhole ? shared + 0.5 : shared, distance }
 }
 
 /** The same of `src/instance/health/probes.ts` and `test/instance/health-probes.test.ts`. */

@@ -136,6 +136,7 @@ export const cases: readonly Case[] = [
     async register(app) {
       await app.register(rateLimit, { max: 100, global: false })
       app.get('/limited', { config: { rateLimit: { max: 2, timeWindow: 60_000 } } }, async () => 'ok')
+      app.get('/handled', { preHandler: (app as Any).rateLimit({ max: 3 }) }, async () => 'ok')
       // An option that fleet's limits do not have.
       app.get('/banned', { config: { rateLimit: { max: 1, timeWindow: 60_000, ban: 1 } } }, async () => 'ok')
     },
@@ -148,6 +149,7 @@ export const cases: readonly Case[] = [
         assert.equal(headers['ratelimit-limit'], undefined, "fleet's limit does not count too")
       }
       assert.deepEqual(statuses, [200, 200, 429])
+      assert.equal((await app.inject(`${base}/handled`)).headers['x-ratelimit-limit'], '3')
       const banned: number[] = []
       for (let i = 0; i < 3; i++) banned.push((await app.inject(`${base}/banned`)).statusCode)
       assert.deepEqual(banned, [200, 429, 403])

@@ -133,9 +133,14 @@ test('the report of Redis has no figures that it does not get', async (t) => {
     const { latencyMs, ...report } = (await seen.report()) ?? assert.fail()
     assert.deepEqual([report, typeof latencyMs], [{ state: 'ok', ...none }, latency])
   }
-  const unread = infoOf({ keyspace_hits: 0, keyspace_misses: 0, role: 'x'.repeat(65) })
-  const { redis: seen } = await watch(t, new Node(unread))
-  assert.partialDeepStrictEqual(await seen.report(), { hitRate: null, role: 'x'.repeat(64) })
+  for (const [reads, hitRate] of [
+    [0, null],
+    [9, 0.5],
+  ]) {
+    const text = infoOf({ keyspace_hits: reads, keyspace_misses: reads, role: 'x'.repeat(65) })
+    const { redis: seen } = await watch(t, new Node(text))
+    assert.partialDeepStrictEqual(await seen.report(), { hitRate, role: 'x'.repeat(64) })
+  }
 })
 
 test('checks are listed by the number of instances on which they fail, then by name, at most 200', () => {

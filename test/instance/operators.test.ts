@@ -164,6 +164,33 @@ describe('a request that a page of another site caused', () => {
   })
 })
 
+describe('an address', () => {
+  it('is a credential without a token, on direct connections with a host that no other name leads to', async (t) => {
+    const access = async (given: OperatorsOptions, remoteAddress: string, headers: object): Promise<string> =>
+      (await (await build(t, given)).inject({ url: '/', remoteAddress, headers: { ...headers } })).body
+    const allow = { allow: ['203.0.113.0/24'], hosts: ['Ops.example'] }
+    const proxied = { host: 'localhost', 'x-forwarded-for': '127.0.0.1' }
+    for (const [given, address, headers, expected] of [
+      [{}, '127.0.0.1', { host: 'localhost' }, 'operator'],
+      [{}, '::1', { host: '127.0.0.1:3000' }, 'operator'],
+      [{}, '127.0.0.1', proxied, 'denied'],
+      [{}, '127.0.0.1', { host: 'shop.example' }, 'denied'],
+      [{}, '127.0.0.1', { host: 'a b' }, 'denied'],
+      [{}, '203.0.113.9', { host: 'localhost' }, 'denied'],
+      [{ loopback: false }, '127.0.0.1', { host: 'localhost' }, 'denied'],
+      [{ token }, '127.0.0.1', { host: 'localhost' }, 'denied'],
+      [allow, '203.0.113.9', { host: 'localhost' }, 'operator'],
+      [allow, '203.0.113.9', { host: '192.0.2.1' }, 'operator'],
+      [allow, '203.0.113.9', { host: 'ops.example' }, 'operator'],
+      [allow, '203.0.113.9', { host: 'shop.example' }, 'denied'],
+      [allow, '203.0.113.9', { ...proxied, host: '192.0.2.1' }, 'denied'],
+      [allow, '198.51.100.1', { host: '192.0.2.1' }, 'denied'],
+      [allow, '127.0.0.1', { host: 'ops.example' }, 'denied'],
+    ] as const)
+      assert.equal(await access(given, address, headers), expected, JSON.stringify([given, address, headers]))
+  })
+})
+
 describe('the sign-in page', () => {
   const offered = async (app: FastifyInstance, remoteAddress: string, headers = {}): Promise<boolean> =>
     (await app.inject({ url: '/offered', remoteAddress, headers })).json()

@@ -39,6 +39,12 @@ async function build(t: TestContext): Promise<FastifyInstance> {
     reply.hijack()
     reply.raw.end('raw')
   })
+  app.get('/hijacked-later', (_request, reply) => {
+    reply.removeHeader('x-two')
+    reply.raw.setHeader('x-three', 'raw')
+    reply.hijack()
+    reply.raw.end('raw')
+  })
   app.get('/split', async (_request, reply) => reply.header('x-late', 'a\r\nx-evil: 1').send({}))
   app.get('/evil', async (_request, reply) => reply.header('x-four', 'a\r\nx-evil: 1').send({}))
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -80,6 +86,7 @@ describe('static headers on the wire', () => {
       end,
     ],
     '/hijacked': [ok, ...all, end, 'Content-Length: 3'],
+    '/hijacked-later': [ok, 'x-one: 1', 'x-three: raw', end, 'Content-Length: 3'],
     '/split': [ok, ...all, 'x-late: now', ...json, end],
   }
   for (const [path, expected] of Object.entries(cases)) {

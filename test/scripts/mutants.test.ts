@@ -17,6 +17,7 @@ interface Mutant {
 interface Found {
   test: string
   isNear: boolean
+  isOwn: boolean
 }
 
 const load = async <T>(name: string): Promise<T> =>
@@ -182,6 +183,8 @@ describe('testFinder', () => {
       'test/one/all.test.ts',
       'test/one/through-fleet.test.ts',
     ])
+    const own = found.filter(({ isOwn }) => isOwn)
+    assert.deepEqual(namesOf(own), ['test/one-sign-in-routes.test.ts', 'test/one/sign-in.test.ts'])
     assert.deepEqual(namesOf(found.filter(({ isNear }) => !isNear)), [
       'test/two/near.test.ts',
       'test/one/other.test.ts',

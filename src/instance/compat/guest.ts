@@ -41,6 +41,8 @@ export class Guest {
     request: new Map<Name, Owner>(),
     reply: new Map<Name, Owner>(),
   }
+  /** Scopes to which the app has added a decorator in place of ours. */
+  readonly #addedIn = new Map<Name, readonly FastifyInstance[]>()
   readonly #scopes = new Map<string, FastifyInstance[]>()
   readonly #listeners = new Map<string, (scope: FastifyInstance) => void>()
   readonly #routes = new Set<string>()
@@ -71,14 +73,13 @@ export class Guest {
   /** Options that are set in code; of `fleet`, those of all plugins. */
   give(given: object): void {
     for (const [option, value] of Object.entries(given)) if (value !== undefined) this.#given[option] = value
+    for (const [what, scopes] of this.#scopes) for (const scope of scopes) this.#failIfGiven(what, scope)
   }
 
   /** @param canDisable whether an option of fleet may be `false` */
   giveFleet(given: object, canDisable: (option: string) => boolean): void {
-    this.give(given)
     this.#canDisable = canDisable
-    // What the app has in scopes was found when the options were not known yet.
-    for (const [what, scopes] of this.#scopes) for (const scope of scopes) this.#failIfGiven(what, scope)
+    this.give(given)
   }
 
   #isGiven(option: string): boolean {
@@ -238,8 +239,7 @@ export class Guest {
     }
     app[has] = function (this: FastifyInstance, name: Name, ...rest: unknown[]) {
       const isOurs = guest.#loading === undefined && guest.#ours[kind].has(name)
-      const what = isOurs && addedIfMissing.has(name as string) ? yielding[kind].get(name as string) : undefined
-      if (what !== undefined && !guest.replacedIn(what).includes(this)) return false
+      if (isOurs && addedIfMissing.has(name as string) && !guest.#addedIn.get(name)?.includes(this)) return false
       return exists?.call(this, name, ...rest)
     }
   }
@@ -264,6 +264,7 @@ export class Guest {
       this.#fail(`\`${places[kind]}.${name}\``, owner)
     }
     undecorate(scope, kind, name)
+    this.#addedIn.set(name, [...(this.#addedIn.get(name) ?? []), scope])
     if (what !== undefined) this.#replace(what, scope)
     if (scope === this.#app) ours.delete(name)
   }

@@ -5,6 +5,7 @@ import { LeastResponseTime } from '../../../src/edge/balancer/policies/least-res
 import type { Policy } from '../../../src/edge/balancer/policies/policy.ts'
 import { Prequal } from '../../../src/edge/balancer/policies/prequal.ts'
 import { Random } from '../../../src/edge/balancer/policies/random.ts'
+import { samplePair } from '../../../src/edge/balancer/policies/sample.ts'
 import { TwoChoices } from '../../../src/edge/balancer/policies/two-choices.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
 import { limit9, load, noClient } from './policy.ts'
@@ -43,6 +44,30 @@ describe('two-choices', () => {
     }
     assert.ok(spread(new TwoChoices()) <= 4)
     assert.ok(spread(new Random()) >= 10)
+  })
+})
+
+describe('two different targets', () => {
+  it('are drawn in four attempts, or the second is any other one', (t) => {
+    t.mock.method(Math, 'random', () => 0)
+    const targets = stubs(3)
+    const [a, b, c] = targets as [Target, Target, Target]
+    for (const [repeated, second] of [
+      [0, b],
+      [3, b],
+      [4, c],
+    ] as const) {
+      const draws = [a, ...Array(repeated).fill(a), b]
+      assert.deepEqual(
+        samplePair(targets, () => draws.shift() as Target),
+        [a, second],
+        `${repeated}`,
+      )
+    }
+    assert.deepEqual(
+      samplePair([a], () => a),
+      [a, a],
+    )
   })
 })
 
@@ -128,6 +153,48 @@ describe('prequal', () => {
     const targets = stubs(20)
     const counts = await run(300, targets, (target) => (target === targets[4] ? [100, 1] : [2, 10]))
     assert.ok((counts.get(targets[4] as Target) ?? 0) <= 3)
+  })
+
+  it('compares two results, although another target responds to no probe', async () => {
+    const targets = stubs(3)
+    const counts = await run(300, targets, (target) => {
+      if (target === targets[2]) throw new Error('no')
+      return [1, target === targets[1] ? 50 : 5]
+    })
+    assert.ok((counts.get(targets[0] as Target) ?? 0) > 200, String(counts.get(targets[0] as Target)))
+  })
+
+  it('takes a target for hot by the quantile of the last 128 values', async (t) => {
+    const targets = stubs(2)
+    const [fast] = targets
+    let draws = 0
+    // Probes go to both in turn.
+    t.mock.method(Math, 'random', () => (draws++ % 2) / 2)
+    const values: number[] = []
+    const loads = new Map<Target, number>()
+    const policy = new Prequal(
+      { ...options, probesPerRequest: 2, reuse: 100, maxAgeMs: 3_600_000, hotQuantile: 0.5 },
+      async (target) => {
+        // From 0 to 511, in no order (Fibonacci hashing).
+        const inflight = Math.imul(values.length + 1, 0x9e3779b1) >>> 23
+        values.push(inflight)
+        loads.set(target, inflight)
+        return { inflight, latencyMs: target === fast ? 1 : 1_000 }
+      },
+    )
+    policy.pick(targets)
+    await settle()
+    for (let i = 0; i < 400; i++) {
+      const sorted = values.slice(-128).sort((a, b) => a - b)
+      const hot = sorted[Math.floor((sorted.length - 1) / 2)] as number
+      const [a, b] = targets.map((target) => loads.get(target)) as [number, number]
+      // The fast one, unless it is hot and the other is not, or has more in flight while both are hot.
+      const isFast = a <= hot || (b > hot && a < b)
+      const target = policy.pick(targets)
+      if (a !== b) assert.equal(target === fast, isFast, `${a} and ${b} at ${hot}`)
+      await settle()
+    }
+    policy.close()
   })
 
   it('spreads requests while no probe responds', async () => {

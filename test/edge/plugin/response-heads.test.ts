@@ -47,13 +47,16 @@ it('a response without a body has no length, which some clients would wait for',
   if (upstream) upstream.handler = (_, response) => response.writeHead(status, { 'content-length': '0', a: '1' }).end()
   const app = Fastify()
   atEnd(() => app.close())
+  const payloads: string[] = []
+  app.addHook('onSend', async (_request, _reply, payload) => void payloads.push(typeof payload))
   app.register(proxy, { targets: [upstream?.url ?? ''] })
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
-  for (status of [204, 205, 200]) {
+  for (status of [204, 304, 205, 200]) {
     const { headers, ...response } = await get(url)
     assert.deepEqual([response.status, headers.a], [status, '1'])
-    assert.equal(headers['content-length'], status === 200 ? '0' : undefined, String(status))
+    assert.equal(headers['content-length'], [200, 304].includes(status) ? '0' : undefined, String(status))
   }
+  assert.deepEqual(payloads, ['undefined', 'undefined', 'object', 'object'], 'what hooks of the app are given')
 })
 
 it('a response that comes before the end of its request ends the connection', async (t) => {

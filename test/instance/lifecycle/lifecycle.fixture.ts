@@ -14,6 +14,7 @@ const {
   FIXTURE_HANG_BOOT,
   FIXTURE_HOST = '127.0.0.1',
   FIXTURE_SLOW_BOOT,
+  FIXTURE_TIMER,
 } = process.env
 
 const logger = { level: 'info' }
@@ -71,6 +72,8 @@ if (!FIXTURE_HTTP2) {
     })
   })
 }
+// The app's own work, which never ends by itself.
+if (FIXTURE_TIMER) setInterval(() => undefined, 60_000)
 if (FIXTURE_HANG_BOOT) {
   setTimeout(() => {
     if (FIXTURE_HANG_BOOT === 'error') throw new Error('lost during the boot')

@@ -103,7 +103,7 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
   })
 
   it('is not delayed by connections that are idle, turn idle late, sent nothing or half a request', async () => {
-    const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000 })
+    const { app, port } = await start({ SHUTDOWN_TIMEOUT: 600_000, FIXTURE_TIMER: '1' })
     const idle = await open(port, get('/'))
     await until(() => idle.received().includes('hello'))
     const late = await open(port, `${get('/')}${get('/pending')}`)
