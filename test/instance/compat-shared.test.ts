@@ -53,7 +53,7 @@ test('hooks of fleet get no spans of @fastify/otel, those of the app do', async 
   assert.ok(!traced.includes('onRequest') && !traced.includes('onSend'), traced.join())
 })
 
-test('options of Fastify itself are none of the plugin', async (t) => {
+test('options of Fastify itself are not options of the plugin', async (t) => {
   const { app, adopted } = create(t)
   await app.register(helmet)
   await app.register(plugin('helmet', assert.fail), { prefix: '/a', logLevel: 'warn', logSerializers: {} })
@@ -114,7 +114,7 @@ test('a decorator that a parent has from fleet is not added in a scope', async (
   )
 })
 
-test('a plugin that is registered again in a scope is none of the app', async (t) => {
+test('a plugin of fleet that is registered again in a scope does not count as one of the app', async (t) => {
   const { app, adopted } = create(t)
   await app.register(plugin('rateLimit', (root) => root.decorate('rateLimit', null)))
   await app.register(async (scope: Any) => compat.asOurs(scope, 'rateLimit', () => scope.register(rateLimit)))

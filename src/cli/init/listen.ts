@@ -69,10 +69,12 @@ function editsOf(source: Source, call: CallExpression): Listening {
   const [options] = call.arguments
   const place = `${source.file}:${lineOf(source.text, call.start)}`
   const note = `${place}: let it listen on port Number(process.env.PORT ?? 3000) and host process.env.HOST ?? 'localhost'`
-  const port = options?.type === 'ObjectExpression' ? property(options, 'port') : undefined
-  if (options?.type !== 'ObjectExpression' || !port) return { source, edits: undefined, note }
+  const unknown = { source, edits: undefined, note }
+  if (options?.type !== 'ObjectExpression') return unknown
+  const port = property(options, 'port')
+  if (!port) return unknown
   const literal = literalOf(source, port)
-  if (!literal && !readsPort(source, port)) return { source, edits: undefined, note }
+  if (!literal && !readsPort(source, port)) return unknown
   const edits: Edit[] = []
   if (literal)
     edits.push({

@@ -144,9 +144,10 @@ function codeOf(folder: string, manifest: Manifest, project: Project, entry: Ent
       notes.push(
         `${entry.file}: no call of \`listen\` found; the app has to listen on PORT and HOST of the environment`,
       )
-    else if (listening.edits?.length !== 0) {
-      const all = [...(edits.get(listening.source) ?? []), ...(listening.edits ?? [])]
-      if (listening.edits && canParse(listening.source, all, manifest)) edits.set(listening.source, all)
+    else if (!listening.edits) notes.push(listening.note)
+    else if (listening.edits.length > 0) {
+      const all = [...(edits.get(listening.source) ?? []), ...listening.edits]
+      if (canParse(listening.source, all, manifest)) edits.set(listening.source, all)
       else notes.push(listening.note)
     }
   }

@@ -24,7 +24,7 @@ export function replacedIn(app: FastifyInstance, what: string): (request: Pick<F
     scopes.length > 0 && scopes.some((scope) => scope === server || Object.prototype.isPrototypeOf.call(scope, server))
 }
 
-/** Registers one of our plugins again, in a scope. It is none of the app's own. */
+/** Registers one of our plugins again, in a scope. It does not count as one of the app. */
 export async function asOurs(app: FastifyInstance, option: string, register: () => unknown): Promise<void> {
   const guest = guestOf(app)
   if (!guest) return void (await register())
