@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, release, totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Mode, type Outcome, outcomes } from './outcome.ts'
-import { proofs, writePage } from './page.ts'
+import { lastOutcomes, proofs, writePage } from './page.ts'
 import { report } from './report.ts'
 import { canContain } from './titles.ts'
 
@@ -16,6 +16,7 @@ Runs the proofs of docs/guarantees.md against real programs, and accounts for ev
   --quick        a few rounds of each proof, for CI (default)
   --full         100 rolling restarts for each load balancer, faults at random, several hosts, an hour of load
   --only TEXT    only the proofs whose file or name contains TEXT
+  --jobs N       so many files of proofs at once, 1 to 8, each with its own log in FOLDER (default: 1)
   --seed N       the order of random faults (default: a random one, which is printed)
   --out FOLDER   for results.jsonl and report.html (default: prove-report); those of an earlier run are replaced
   --resume       continues a run that was interrupted, with its mode and seed; what passed is not repeated
@@ -35,6 +36,7 @@ const { values } = parseArgs({
     quick: { type: 'boolean' },
     full: { type: 'boolean' },
     only: { type: 'string', default: '' },
+    jobs: { type: 'string', default: '1' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     out: { type: 'string', default: 'prove-report' },
     resume: { type: 'boolean' },
@@ -44,25 +46,37 @@ const { values } = parseArgs({
   },
 })
 const out = resolve(values.out)
+const jobs = Number(values.jobs)
 let stopped = false
 const folder = import.meta.dirname
 const titles = proofs()
 const files = [...titles.keys()]
 /** The names of the proofs in a file; templates have `*` for what they insert. */
 const namesIn = (file: string): string[] => (titles.get(file) ?? []).map(({ title }) => title)
+const logOf = (file: string): string => `${basename(file, '.prove.ts')}.log`
 
 async function main(): Promise<number> {
   const run = begin()
   const results = join(out, 'results.jsonl')
   console.log(`${run.mode} run, seed ${run.seed}, into ${out}`)
-  for (const file of files) {
-    if (!file.includes(run.only) && !namesIn(file).some((name) => canContain(name, run.only))) continue
-    const code = await runFile(file, run)
-    if (stopped) return 130
-    // A file that ends before its proofs do leaves no outcome of its own.
-    if (code !== 0 && !outcomes(results).some(({ file: of, status }) => of === file && status === 'failed'))
-      appendFileSync(results, `${JSON.stringify(crashed(file, code, run))}\n`)
+  const chosen = files.filter(
+    (file) => file.includes(run.only) || namesIn(file).some((name) => canContain(name, run.only)),
+  )
+  if (jobs > 1) longestFirst(chosen)
+  const worker = async (): Promise<void> => {
+    for (let file = chosen.shift(); file !== undefined && !stopped; file = chosen.shift()) {
+      const code = await runFile(file, run)
+      // A file that ends before its proofs do leaves no outcome of its own.
+      if (
+        code !== 0 &&
+        !stopped &&
+        !outcomes(results).some(({ file: of, status }) => of === file && status === 'failed')
+      )
+        appendFileSync(results, `${JSON.stringify(crashed(file, code, run))}\n`)
+    }
   }
+  await Promise.all(Array.from({ length: jobs }, worker))
+  if (stopped) return 130
   // Of a repeated proof the last outcome counts.
   const last = [...new Map(outcomes(results).map((outcome) => [outcome.name, outcome])).values()]
   writeFileSync(join(out, 'report.html'), report(run, last))
@@ -81,7 +95,8 @@ function begin(): Run {
   const file = join(out, 'run.json')
   if (values.resume) return JSON.parse(readFileSync(file, 'utf8')) as Run
   mkdirSync(out, { recursive: true })
-  for (const name of ['run.json', 'results.jsonl', 'report.html']) rmSync(join(out, name), { force: true })
+  for (const name of ['run.json', 'results.jsonl', 'report.html', ...files.map(logOf)])
+    rmSync(join(out, name), { force: true })
   const run: Run = {
     mode: values.full ? 'full' : 'quick',
     seed: Number(values.seed),
@@ -107,12 +122,21 @@ const crashed = (file: string, code: number, { mode, seed }: Run): Outcome => ({
   durationMs: 0,
 })
 
+/** Sorts files by the time that their proofs took when they passed last, so that no long one is left alone at the end. */
+function longestFirst(files: string[]): void {
+  const took = Map.groupBy(lastOutcomes(), ({ file }) => file)
+  const ms = (file: string): number => (took.get(file) ?? []).reduce((sum, { durationMs }) => sum + durationMs, 0)
+  files.sort((a, b) => ms(b) - ms(a))
+}
+
 async function runFile(file: string, { mode, seed, only }: Run): Promise<number> {
-  console.log(`\n${basename(file, '.prove.ts')}`)
   const pattern = file.includes(only) ? [] : [`--test-name-pattern=${only.replace(/[^\w ]/g, '\\$&')}`]
+  console.log(`\n${basename(file, '.prove.ts')}`)
+  // The output of several at once would be mixed.
+  const log = jobs > 1 ? openSync(join(out, logOf(file)), 'a') : 'inherit'
   const child = spawn(process.execPath, ['--test', '--test-reporter=spec', ...pattern, join(folder, file)], {
     env: { ...process.env, PROVE_MODE: mode, PROVE_SEED: String(seed), PROVE_OUT: out },
-    stdio: 'inherit',
+    stdio: ['ignore', log, log],
   })
   const stop = (signal: NodeJS.Signals): void => {
     stopped = true
@@ -121,6 +145,8 @@ async function runFile(file: string, { mode, seed, only }: Run): Promise<number>
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop)
   const [code] = (await once(child, 'exit')) as [number | null]
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop)
+  if (typeof log === 'number') closeSync(log)
+  if (code !== 0) console.log(`${file} failed`)
   return code ?? 1
 }
 
@@ -132,7 +158,7 @@ else if (values.list)
         .map((name) => `  ${name}\n`)
         .join('')}`,
     )
-else if (!Number.isSafeInteger(Number(values.seed)) || (values.quick && values.full)) {
+else if (!Number.isSafeInteger(Number(values.seed)) || !/^[1-8]$/.test(values.jobs) || (values.quick && values.full)) {
   console.error(usage)
   process.exitCode = 2
 } else process.exitCode = await main()

@@ -9,7 +9,7 @@ const saved = new URL('last.json', import.meta.url)
 const begin = '<!-- Written by `npm run prove -- --save`. -->'
 const end = '<!-- end -->'
 
-/** The last passed outcome of each proof, by name. */
+/** By the name of the proof. */
 type Last = Record<string, Outcome>
 
 const number = new Intl.NumberFormat('en')
@@ -28,6 +28,10 @@ const words: Record<string, string> = {
   repeated: 'sent again by the load balancer',
   resent: 'sent again by the client',
 }
+
+const readLast = (): Last => JSON.parse(readFileSync(saved, 'utf8')) as Last
+/** The last passed outcome of each proof. */
+export const lastOutcomes = (): Outcome[] => Object.values(readLast())
 
 /** The proofs of each file. */
 export function proofs(): Map<string, TitledCall[]> {
@@ -88,14 +92,14 @@ export function render(last: Last): string {
 /** docs/guarantees.md as it should be. */
 export function expectedPage(): { text: string; expected: string } {
   const text = readFileSync(page, 'utf8')
-  const last = JSON.parse(readFileSync(saved, 'utf8')) as Last
+  const last = readLast()
   const [head, tail] = [text.split(begin)[0], text.split(end)[1]]
   return { text, expected: withHosts(`${head}${begin}\n\n${render(last)}\n\n${end}${tail}`) }
 }
 
 /** Keeps the counts of what passed, without those of proofs that no longer exist, and writes the page. */
 export function writePage(outcomes: readonly Outcome[]): void {
-  const last = JSON.parse(readFileSync(saved, 'utf8')) as Last
+  const last = readLast()
   for (const outcome of outcomes) if (outcome.status === 'passed') last[outcome.name] = outcome
   const files = proofs()
   const exists = ({ file, name }: Outcome): boolean =>
