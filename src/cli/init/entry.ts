@@ -3,7 +3,7 @@ import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
 import { usual } from '../eject/project.ts'
 import type { Manifest } from './manifest.ts'
-import { type Graph, importsOf, readGraph } from './source.ts'
+import { type Graph, importsOf, isInside, readGraph } from './source.ts'
 
 /** The program of an app, as its package.json starts it. */
 export interface Entry {
@@ -24,10 +24,11 @@ const built = /^(?:dist|build|out|lib)\//
 /**
  * Looks at `--app`, the scripts, `main` and the usual names, in this order; the first whose files create an instance.
  *
- * @throws FLEET_ERR_USAGE if `app` is missing
+ * @throws FLEET_ERR_USAGE if `app` is missing, or in another folder
  */
 export function findEntry(folder: string, { scripts, type, main }: Manifest, app?: string): Entry | undefined {
-  const exists = (file: string): boolean => readRegular(join(folder, file), true) !== undefined
+  const exists = (file: string): boolean => isInside(file) && readRegular(join(folder, file), true) !== undefined
+  if (app !== undefined && !isInside(app)) throw usageError(`--app: must be in ${folder}, and is ${join(folder, app)}`)
   if (app !== undefined && !exists(app)) throw usageError(`--app: no such file: ${join(folder, app)}`)
   const started = ['start', 'serve', 'dev'].flatMap((name) => programsIn(scripts[name] ?? ''))
   const named = [main ?? '', ...usual].filter((file) => script.test(file)).map((file) => ({ file, isPlugin: false }))

@@ -127,8 +127,11 @@ export function resolveImport(folder: string, from: string, name: string): strin
   const source = sources[extension]
   const tried = endings.map((ending) => path + ending)
   if (source) tried.push(path.slice(0, -extension.length) + source)
-  return path.startsWith('..') ? undefined : tried.find((file) => exists(folder, file))
+  return isInside(path) ? tried.find((file) => exists(folder, file)) : undefined
 }
+
+/** Whether a path relative to the folder of the project is in it. No other file may be changed. */
+export const isInside = (path: string): boolean => !/^\.\.(?:[\\/]|$)/.test(normalize(path))
 
 const exists = (folder: string, file: string): boolean => readRegular(join(folder, file), true) !== undefined
 
@@ -141,7 +144,7 @@ function autoloaded(folder: string, source: Source): string[] {
     const name = node.value.type === 'CallExpression' ? node.value.arguments.at(-1) : undefined
     if (name?.type !== 'Literal' || typeof name.value !== 'string') return
     const below = join(dirname(source.file), name.value)
-    if (!below.startsWith('..')) found.push(...globSync(`${below}/**/*.{js,mjs,cjs,ts,mts,cts}`, { cwd: folder }))
+    if (isInside(below)) found.push(...globSync(`${below}/**/*.{js,mjs,cjs,ts,mts,cts}`, { cwd: folder }))
   })
   return found.filter((file) => !/\.(?:d|test)\.[cm]?[jt]s$/.test(file)).sort()
 }

@@ -39,6 +39,23 @@ describe('fleet init', () => {
     )
   })
 
+  it('changes no file outside its folder, whatever a script or an import names', async () => {
+    const scripts = { start: 'node ../app.js' }
+    const imports = 'import "../app.js"\n'
+    const folder = project({
+      'api/package.json': manifest({ type: 'module', scripts }),
+      'api/server.js': imports,
+      'app.js': app,
+    })
+    const { files: written } = await report(join(folder, 'api'), '--yes')
+    assert.deepEqual(written, ['.env.example', 'package.json'])
+    assert.equal(read(folder, 'app.js'), app)
+    const { code, stderr } = await fleetInit(join(folder, 'api'), '--app', '../app.js', '--yes')
+    assert.equal(code, 2)
+    assert.match(stderr, /--app: must be in .*\/api, and is .*\/app\.js/)
+    assert.equal(read(folder, 'app.js'), app)
+  })
+
   it('writes container files with --docker where they are missing', async () => {
     const folder = project({ ...files, '.dockerignore': 'mine\n' })
     assert.equal((await fleetInit(folder, '--docker', '--yes', '--name', 'store')).code, 0)

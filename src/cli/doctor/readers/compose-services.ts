@@ -40,7 +40,7 @@ export class Service {
     this.missing = [...missing, ...files]
   }
 
-  /** Where the service is defined: in the first layer that is not extended. */
+  /** Where the service itself is defined, in the last file that has it. */
   get place(): Place {
     const { document, path } = this.#layers.at(-1) as Layer
     return { file: document.file, line: document.line(path) }
