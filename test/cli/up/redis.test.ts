@@ -17,7 +17,7 @@ const withClient = async <T>(url: string, use: (client: Redis) => Promise<T>): P
 }
 
 test('a private Redis keeps data and port across kill and restart', async () => {
-  const redis = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+  const redis = await startRedis({ appendonly: true })
   await withClient(redis.url, (client) => client.set('a', '1'))
   const { pid } = redis
   await redis.kill('SIGKILL')

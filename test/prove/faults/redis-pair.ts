@@ -140,6 +140,8 @@ export async function startNode(): Promise<Node> {
   const port = await freePort()
   const relay = await Relay.open(port)
   const args = [
+    // The default. With `always`, Redis ends as soon as its disk is full.
+    ...['--appendfsync', 'everysec'],
     ...['--repl-diskless-sync-delay', '0', '--auto-aof-rewrite-min-size', '16mb'],
     ...['--replica-announce-ip', '127.0.0.1', '--replica-announce-port', String(relay.port)],
   ]

@@ -277,7 +277,7 @@ describe('an outage of Redis', () => {
   })
 
   test('sends pending invalidations when Redis is back', async () => {
-    const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+    const server = await startRedis({ appendonly: true })
     const [a, b] = (await fleet(server, 2)) as [FastifyInstance, FastifyInstance]
     await a.cache.set('key', 'old', long)
     await a.cache.set('tagged', 'old', long, { tags: ['tag'] })

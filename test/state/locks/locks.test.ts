@@ -222,7 +222,7 @@ describe('while Redis is unavailable', () => {
   })
 
   test('a lock survives a short outage', async (t) => {
-    const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+    const server = await startRedis({ appendonly: true })
     const app = await start(server.url)
     const renew = t.mock.method(RedisLockStore.prototype, 'renew')
     const ended = async (how: 'fulfilled' | 'rejected'): Promise<boolean> =>
