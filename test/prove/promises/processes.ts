@@ -153,7 +153,7 @@ export const processes = {
     wording: 'Redis keeps an append-only file, flushed every second.',
     page: 'docs/compose.md',
     under: 'SIGKILL of Redis',
-    cost: 'writes of the last second',
+    cost: 'writes of the last second, or of two if the disk is slow',
     tests: ['scripts/test-compose'],
   },
   'eject-compose': {
