@@ -5,6 +5,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isAlive } from '../helpers/alive.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
@@ -337,7 +338,10 @@ test('workers share one management listener, through a reload', async () => {
   }
   const probes = (async () => {
     const seen = new Set<number>()
-    while (reloading) seen.add(await probe())
+    while (reloading) {
+      seen.add(await probe())
+      await sleep(5)
+    }
     return seen
   })()
   const reload = fleetCommand(['reload', '--control', release.control])
