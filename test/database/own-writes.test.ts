@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { SessionStore } from '@fastify/session'
 import type { FastifyInstance } from 'fastify'
 import type { ReadCounts } from '../../src/database/router.ts'
@@ -64,7 +65,10 @@ describe('read-your-writes with lagging replicas', () => {
     /** A client that only reads. */
     const others = async (): Promise<void> => {
       const visitor = new Visitor()
-      for (let index = 0; going; index++) await visitor.send(apps[index % 3] as FastifyInstance, 'GET', '/items/a')
+      for (let index = 0; going; index++) {
+        await visitor.send(apps[index % 3] as FastifyInstance, 'GET', '/items/a')
+        await sleep(2)
+      }
     }
     const background = others()
     const stale = await Promise.all(Array.from({ length: 10 }, (_, i) => pairs(apps, new Visitor(), `own-${i}`, 15)))

@@ -68,16 +68,17 @@ describe('fleet up', { concurrency: 2 }, async () => {
   const redis = await startRedis()
   const postgres = await startPostgres()
   const named = { REDIS_URL: redis.url, DATABASE_URL: postgres.url }
-  // All load comes from one address.
-  const unlimited = { LB_RATE: '1000000' }
+  // All load comes from one address. A log line per request would be read by nobody.
+  const loaded = { LB_RATE: '1000000', LOG_LEVEL: 'warn' }
 
   for (const front of ['nginx', 'haproxy', 'node'] as const) {
     test(`loses no request through ${front}`, async () => {
-      const fleet = await up([program, '--front', front], { ...named, ...unlimited })
+      const fleet = await up([program, '--front', front], { ...named, ...loaded })
       assert.equal(fleet.report.servers.length, 0)
       const { url } = fleet.report.front
 
-      const reads = startLoad(url)
+      // Each takes a while, so that every instance always has some in flight.
+      const reads = startLoad(url, { requests: [{ method: 'GET', path: '/?ms=20' }] })
       await until(() => fleet.report.instances.every(({ id }) => reads.byInstance.has(id)), {
         what: 'responses of all',
       })
@@ -96,8 +97,8 @@ describe('fleet up', { concurrency: 2 }, async () => {
 
       const mixed = startLoad(url, {
         requests: [
-          { method: 'GET', path: '/' },
-          { method: 'POST', path: '/echo', body: { a: 1 } },
+          { method: 'GET', path: '/?ms=20' },
+          { method: 'POST', path: '/echo?ms=20', body: { a: 1 } },
         ],
       })
       await endEach(fleet, 'SIGTERM', fleet.report.instances.slice(1))

@@ -5,6 +5,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isAlive } from '../helpers/alive.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { freePort } from '../helpers/free-port.ts'
@@ -262,8 +263,8 @@ test('rejects several processes of pm2 without Redis', async () => {
   assert.match(app.stdout, /FLEET_ERR_MEMORY_IN_WORKERS/)
 
   // As pm2 runs an ES module: it keeps a channel open, logs a rejection, and leaves the process running.
-  release.write(`process.on('unhandledRejection', () => {})\nprocess.on('message', () => {})\nimport('./refused.ts')`)
-  const refused = join(release.folder, 'refused.ts')
+  release.write(`process.on('unhandledRejection', () => {})\nprocess.on('message', () => {})\nimport('./refused.mjs')`)
+  const refused = join(release.folder, 'refused.mjs')
   writeFileSync(refused, stateful)
   const kept = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 }, ipc: true })
   assert.equal((await kept.exit).code, 1)
@@ -337,7 +338,10 @@ test('workers share one management listener, through a reload', async () => {
   }
   const probes = (async () => {
     const seen = new Set<number>()
-    while (reloading) seen.add(await probe())
+    while (reloading) {
+      seen.add(await probe())
+      await sleep(5)
+    }
     return seen
   })()
   const reload = fleetCommand(['reload', '--control', release.control])

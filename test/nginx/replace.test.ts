@@ -26,7 +26,8 @@ describe('two pools of real instances behind nginx, with the policy sticky', asy
     FLEET_FAIL_TIMEOUT: '2s',
   })
   const startTraffic = (): { base: Traffic; v2: Traffic; more(): Promise<unknown> } => {
-    const options = { repeats: ['PUT', 'DELETE'] as const }
+    // Slow unsafe requests, so that every instance always has some in flight.
+    const options = { slowMs: 20, repeats: ['PUT', 'DELETE'] as const }
     const traffic = new Traffic(front.port, 4, 'mixed', options)
     const ofV2 = new Traffic(front.port, 4, 'mixed', { ...options, prefix: '/api/v2' })
     return { base: traffic, v2: ofV2, more: () => Promise.all([traffic.more(), ofV2.more()]) }

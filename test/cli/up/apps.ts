@@ -15,6 +15,15 @@ import fleet from ${JSON.stringify(join(root, 'src/index.ts'))}
 const app = Fastify()
 await app.register(fleet)
 `
+/** The same with no more than `fleet up` needs, for tests that start many instances. */
+export const withHealth = `
+import Fastify from 'fastify'
+import health from ${JSON.stringify(join(root, 'src/instance/health/index.ts'))}
+import lifecycle from ${JSON.stringify(join(root, 'src/instance/lifecycle/index.ts'))}
+const app = Fastify()
+await app.register(lifecycle)
+await app.register(health)
+`
 export const listens = "await app.listen({ port: Number(process.env.PORT), host: '127.0.0.1' })\n"
 
 /** A project outside this repository: files by their path. It can import what this repository has installed. */

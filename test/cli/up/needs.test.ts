@@ -5,11 +5,11 @@ import type { FleetReport } from '../../../src/cli/up/local-fleet.ts'
 import { findNeeds } from '../../../src/cli/up/needs.ts'
 import type { App } from '../../helpers/fork-app.ts'
 import { startPostgres } from '../../helpers/postgres.ts'
-import { fleetUp, listens, project, withPlugin } from './apps.ts'
+import { fleetUp, listens, project, withHealth } from './apps.ts'
 
 type Files = Readonly<Record<string, string>>
 
-const answer = `${withPlugin}app.get('/', async () => ({ redis: !!process.env.REDIS_URL, database: !!process.env.DATABASE_URL }))\n${listens}`
+const answer = `${withHealth}app.get('/', async () => ({ redis: !!process.env.REDIS_URL, database: !!process.env.DATABASE_URL }))\n${listens}`
 const dependsOn = (name: string): string => JSON.stringify({ type: 'module', dependencies: { [name]: '*' } })
 const schema = (provider: string): string => `datasource db {\n  provider = "${provider}"\n}\n`
 const migration = {
@@ -17,7 +17,7 @@ const migration = {
   'prisma/migrations/1_init/migration.sql': 'CREATE TABLE thing (id int);',
 }
 /** Responds with the rows of a table that a migration creates. */
-const reads = `${withPlugin}
+const reads = `${withHealth}
 import pg from 'pg'
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL })
 app.get('/', async () => (await pool.query('SELECT count(*)::int AS things FROM thing')).rows[0])
@@ -31,7 +31,7 @@ async function running(
 ): Promise<[App, FleetReport]> {
   const up = await fleetUp(
     project(files),
-    ['app.ts', '--front', 'node', '-n', '2', '--install', '--json', ...args],
+    ['app.js', '--front', 'node', '-n', '2', '--install', '--json', ...args],
     env,
   )
   const [line] = await up.waitFor(/^\{.*\}\n/m)
@@ -62,7 +62,7 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
     ['nothing, and --without redis', {}, ['--without', 'redis'], []],
   ] as const) {
     test(what, async () => {
-      const [up, report] = await running({ 'app.ts': answer, ...files }, args)
+      const [up, report] = await running({ 'app.js': answer, ...files }, args)
       assert.deepEqual(servers(report), expected)
       const redis = expected.some((name) => name === 'redis')
       assert.equal(report.instances.length, redis ? 2 : 1)
@@ -73,7 +73,7 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
   }
 
   test('applies the migrations of the app to the database that it starts', async () => {
-    const [up, report] = await running({ 'app.ts': reads, 'package.json': dependsOn('pg'), ...migration })
+    const [up, report] = await running({ 'app.js': reads, 'package.json': dependsOn('pg'), ...migration })
     assert.match(report.state.database, /PostgreSQL on port \d+, migrated by prisma\/migrations/)
     assert.deepEqual(await (await fetch(report.front.url)).json(), { things: 0 })
     await stop(up)
@@ -81,7 +81,7 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
 
   test('changes the database of DATABASE_URL only with --migrate', async () => {
     const { url } = await startPostgres()
-    const files = { 'app.ts': reads, ...migration }
+    const files = { 'app.js': reads, ...migration }
     const [up, report] = await running(files, [], { DATABASE_URL: url })
     assert.match(report.notes.join(), /DATABASE_URL lacks 1 migrations?; `--migrate`/)
     assert.equal((await fetch(report.front.url)).status, 500)
@@ -101,7 +101,7 @@ describe('fleet up starts what the app uses', { concurrency: 2 }, () => {
     ],
   ] as const) {
     test(`rejects ${args.join(' ')}`, async () => {
-      const up = await fleetUp(project({ 'app.ts': answer }), ['app.ts', ...args], env)
+      const up = await fleetUp(project({ 'app.js': answer }), ['app.js', ...args], env)
       assert.deepEqual(await up.exit, { code: 2, signal: null })
       assert.match(up.stderr, says)
     })
