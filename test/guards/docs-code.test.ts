@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { oneThread, rareCollection } from '../helpers/compiler.ts'
 import { type App, forkApp } from '../helpers/fork-app.ts'
 import { type Check, checks } from './docs-code-checks.ts'
 
@@ -176,8 +177,9 @@ describe('the code of the documentation', () => {
     const files = blocks.map(({ file }) => file).filter((file) => file.endsWith('.ts'))
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
     const tsc = join(root, 'node_modules/typescript/bin/tsc')
-    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', '.', '--singleThreaded'], {
+    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', '.', ...oneThread], {
       cwd: folder,
+      env: rareCollection,
       encoding: 'utf8',
     })
     assert.equal(status, 0, stdout)
