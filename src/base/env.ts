@@ -30,9 +30,12 @@ const invalid = (problem: string): never => {
  */
 function filesOf(source: Variables): ReadonlyMap<string, string> {
   const contents = new Map<string, string>()
-  for (const [variable, path] of Object.entries(source)) {
+  // Only their names: the value of each variable of `process.env` that is read is copied from the system.
+  for (const variable of Object.keys(source)) {
     const name = variable.endsWith('_FILE') ? variable.slice(0, -'_FILE'.length) : ''
-    if (!path?.trim() || !isSecretVariable(name)) continue
+    if (!isSecretVariable(name)) continue
+    const path = source[variable]
+    if (!path?.trim()) continue
     if (source[name]?.trim()) invalid(`${name} and ${variable} are both set; unset one of them`)
     const content = readSecretFile(path.trim())
     if (content === undefined)

@@ -1,6 +1,6 @@
 // Apps that have plugins of their own, and the orders in which fleet joins them.
 import assert from 'node:assert/strict'
-import { after } from 'node:test'
+import { afterEach } from 'node:test'
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
@@ -266,7 +266,8 @@ const warnings: Error[] = []
 export const takeWarnings = (): string[] => warnings.splice(0).map(({ message }) => message)
 process.on('warning', (warning) => warnings.push(warning))
 const apps: FastifyInstance[] = []
-after(() => Promise.all(apps.map((app) => app.close())))
+// After each test, because thousands of open apps would keep the garbage collector busy.
+afterEach(() => Promise.all(apps.splice(0).map((app) => app.close())))
 
 interface Created {
   readonly app: FastifyInstance

@@ -5,7 +5,8 @@ import { basename, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
-import { forkApp } from '../helpers/fork-app.ts'
+import { oneThread, rareCollection } from '../helpers/compiler.ts'
+import { type App, forkApp } from '../helpers/fork-app.ts'
 import { type Check, checks } from './docs-code-checks.ts'
 
 // Every code block of README and docs in TypeScript or JavaScript is type-checked and executed. An HTML comment before
@@ -17,7 +18,8 @@ import { type Check, checks } from './docs-code-checks.ts'
 //   <!-- check: NAME -->       the entry NAME of docs-code-checks.ts starts what it needs, and asserts what the page says
 //   <!-- types only: FILE, run by test/FOLDER -->   it is not executed here; tests in that folder run it
 //
-// Blocks without a comment are complete. Those that consist of tests are run by `node --test`.
+// Blocks without a comment are complete. Those that consist of tests are run by `node --test`. Those without a check run
+// one after the other in one process, because most of the time of a process is spent on loading the toolkit.
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = temporaryFolder('docs')
@@ -86,7 +88,7 @@ const sources = Object.entries<{ default?: string }>(manifest.exports).flatMap((
   file ? [[`fastify-fleet${name.slice(1)}`, join(root, file.replace('/dist/', '/src/').replace(/\.js$/, '.ts'))]] : [],
 )
 
-/** Resolves the package to its sources, and other packages to those of this project. Ends the process once it has run. */
+/** Resolves the package to its sources, and other packages to those of this project. */
 const hooks = `
 import { registerHooks } from 'node:module'
 const sources = new Map(${JSON.stringify(sources.map(([name, file]) => [name, pathToFileURL(file as string).href]))})
@@ -99,11 +101,21 @@ registerHooks({
   },
 })
 `
-/** Starts the app of a block, which makes Fastify check its routes, and ends the process. */
+/** Starts the app of a block, which makes Fastify check its routes. */
 const finish = `
 if (typeof app !== 'undefined') { await app.ready(); await app.close() }
-setImmediate(() => process.exit())
 `
+const exit = 'setImmediate(() => process.exit())\n'
+
+/** Runs the blocks that its arguments name, and prints the result of each. */
+const runner = `
+import { setImmediate as nextTurn } from 'node:timers/promises'
+for (const file of process.argv.slice(2)) {
+  const error = await import('./' + file).then(() => nextTurn()).then(() => undefined, (thrown) => thrown)
+  const result = error === undefined ? 'ran' : error instanceof Error ? error.stack : String(error)
+  process.stdout.write('\\n' + JSON.stringify({ file, result }) + '\\n')
+}
+${exit}`
 
 const tools = `
 import assert from 'node:assert/strict'
@@ -113,17 +125,20 @@ const checked = ({ code, check: { assertions } }: Block): string =>
   assertions === undefined ? code : code + tools + assertions
 const isTest = ({ code }: Block): boolean => code.includes("from 'node:test'")
 
-/** Executes a block, and returns what it printed. */
+const environment = { PORT: 0, LOG_LEVEL: 'silent' }
+const execArgv = ['--import', pathToFileURL(join(folder, 'hooks.mjs')).href]
+const executed = ({ file }: Block): string => file.replace(/\.(\w+)$/, '.run.$1')
+
+/** Executes a block in a process of its own, and returns what it printed. */
 async function run(block: Block): Promise<string> {
   const { env, files = {}, replaced } = block.check
   let code = checked(block)
   for (const [from, to] of Object.entries((await replaced?.()) ?? {})) code = code.replaceAll(from, to)
   for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content)
-  const file = block.file.replace(/\.(\w+)$/, '.run.$1')
-  writeFileSync(join(folder, file), isTest(block) ? code : code + finish)
-  const execArgv = ['--import', pathToFileURL(join(folder, 'hooks.mjs')).href]
-  if (isTest(block)) execArgv.push('--test', '--test-reporter=tap')
-  const app = forkApp(file, { cwd: folder, execArgv, env: { PORT: 0, LOG_LEVEL: 'silent', ...(await env?.()) } })
+  const file = executed(block)
+  writeFileSync(join(folder, file), isTest(block) ? code : code + finish + exit)
+  const options = isTest(block) ? [...execArgv, '--test', '--test-reporter=tap'] : execArgv
+  const app = forkApp(file, { cwd: folder, execArgv: options, env: { ...environment, ...(await env?.()) } })
   const { code: status } = await app.exit
   assert.equal(status, 0, app.stderr + app.stdout)
   return app.stdout
@@ -162,8 +177,9 @@ describe('the code of the documentation', () => {
     const files = blocks.map(({ file }) => file).filter((file) => file.endsWith('.ts'))
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
     const tsc = join(root, 'node_modules/typescript/bin/tsc')
-    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', '.', '--singleThreaded'], {
+    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', '.', ...oneThread], {
       cwd: folder,
+      env: rareCollection,
       encoding: 'utf8',
     })
     assert.equal(status, 0, stdout)
@@ -185,7 +201,27 @@ describe('the code of the documentation', () => {
     })
 
   describe('when it runs', { concurrency: 2 }, () => {
-    for (const block of blocks.filter(({ typesOnly }) => typesOnly === undefined))
+    const runnable = blocks.filter(({ typesOnly }) => typesOnly === undefined)
+    const needsNothing = (block: Block): boolean => Object.keys(block.check).length === 0 && !isTest(block)
+    const together = runnable.filter(needsNothing)
+    let app: App
+
+    before(() => {
+      for (const block of together) writeFileSync(join(folder, executed(block)), checked(block) + finish)
+      writeFileSync(join(folder, 'runner.mjs'), runner)
+      app = forkApp('runner.mjs', { cwd: folder, execArgv, args: together.map(executed), env: environment })
+    })
+
+    for (const block of together)
+      it(block.name, { timeout: 120_000 }, async () => {
+        const file = JSON.stringify(executed(block))
+        const [line] = await app.waitFor(new RegExp(`^{"file":${file},.*$`, 'm'), 120_000)
+        assert.equal(JSON.parse(line).result, 'ran')
+      })
+
+    it('ends without an error', async () => assert.equal((await app.exit).code, 0, app.stderr))
+
+    for (const block of runnable.filter((block) => !needsNothing(block)))
       it(block.name, { timeout: 120_000 }, async () => {
         const output = await run(block)
         const { warnings } = block.check

@@ -5,6 +5,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
+import { oneThread, rareCollection } from '../helpers/compiler.ts'
 import { forkApp } from '../helpers/fork-app.ts'
 import { npm, packed } from '../helpers/packed.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -12,7 +13,6 @@ import { patientEnv } from '../state/redis/patience.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-
 /** Whether `link` of a page leads to a file and, in a page, to a heading. */
 function resolves(page: string, link: string): boolean {
   const [path = '', anchor] = link.split('#')
@@ -71,8 +71,8 @@ describe('the packed package', () => {
   const needs = `fastify-fleet needs Node.js ${manifest.engines.node.replace(/^>=|\.0$/g, '')} or later; this is `
   const entries = Object.keys(manifest.exports).filter((name) => name !== './package.json')
 
-  function start(node: string, args: string[]): { status: number | null; output: string } {
-    const { status, stdout, stderr } = spawnSync(node, args, { cwd: project, encoding: 'utf8' })
+  function start(node: string, args: string[], env = process.env): { status: number | null; output: string } {
+    const { status, stdout, stderr } = spawnSync(node, args, { cwd: project, encoding: 'utf8', env })
     return { status, output: stdout + stderr }
   }
 
@@ -161,7 +161,11 @@ describe('the packed package', () => {
       const env = { ...process.env, NODE_TEST_CONTEXT: undefined, REDIS_URL: undefined }
       execFileSync(process.execPath, ['--test'], { cwd, env, stdio: 'pipe' })
       if (name === 'typed')
-        execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc')], { cwd, stdio: 'pipe' })
+        execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...oneThread], {
+          cwd,
+          env: rareCollection,
+          stdio: 'pipe',
+        })
     }
   })
 
@@ -195,8 +199,8 @@ describe('the packed package', () => {
 
     const compilers = {
       // The oldest version that is supported. These two read every declaration.
-      'TypeScript 5.4': { package: 'typescript-5.4', tried: ['ES modules', 'CommonJS'] },
-      'TypeScript 7': { package: 'typescript', tried: Object.keys(modes) },
+      'TypeScript 5.4': { package: 'typescript-5.4', tried: ['ES modules', 'CommonJS'], flags: [] },
+      'TypeScript 7': { package: 'typescript', tried: Object.keys(modes), flags: oneThread },
     }
     for (const [version, compiler] of Object.entries(compilers)) {
       const tsc = join(root, 'node_modules', compiler.package, 'bin/tsc')
@@ -205,7 +209,10 @@ describe('the packed package', () => {
         it(`compile with ${version} and ${mode}`, () => {
           const compilerOptions = { ...shared, ...options, esModuleInterop: true, outDir: 'compiled' }
           writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
-          assert.deepEqual(start(process.execPath, [tsc, '-p', '.']), { status: 0, output: '' })
+          assert.deepEqual(start(process.execPath, [tsc, '-p', '.', ...compiler.flags], rareCollection), {
+            status: 0,
+            output: '',
+          })
         })
       }
     }
@@ -224,8 +231,9 @@ describe('the packed package', () => {
     writeFileSync(join(project, 'app.ts'), example)
     const options = { strict: true, module: 'nodenext', target: 'es2024', noEmit: true, types: ['node'] }
     writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['app.ts'] }))
-    execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', '.', '--singleThreaded'], {
+    execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', '.', ...oneThread], {
       cwd: project,
+      env: rareCollection,
       stdio: 'pipe',
     })
   })
