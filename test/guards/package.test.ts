@@ -13,6 +13,7 @@ import { patientEnv } from '../state/redis/patience.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+
 /** Whether `link` of a page leads to a file and, in a page, to a heading. */
 function resolves(page: string, link: string): boolean {
   const [path = '', anchor] = link.split('#')
