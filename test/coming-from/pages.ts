@@ -72,10 +72,8 @@ export class Project {
 
   static async with(packages: readonly string[]): Promise<Project> {
     const project = new Project()
-    await npm(
-      ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...packages],
-      project.folder,
-    )
+    const options = ['--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts']
+    if (packages.length > 0) await npm(['install', ...options, ...packages], project.folder)
     return project
   }
 

@@ -19,8 +19,19 @@ const found = await provide(program).catch((error: unknown) => {
 /** Reason for `skip` when no browser can run here, else `false`. */
 export const missing: string | false = typeof found === 'string' ? false : found.message
 
+/**
+ * Features of Chromium that are off. Playwright turns off all but the last two, and of two lists Chromium obeys only the last.
+ * Those two load the menu of the address bar, which nobody sees, with each window: more work than most pages of the tests.
+ */
+const off = [
+  ...['AvoidUnnecessaryBeforeUnloadCheckSync', 'DestroyProfileOnBrowserClose', 'HttpsUpgrades', 'LensOverlay'],
+  ...['HttpsFirstBalancedModeAutoEnable', 'MediaRouter', 'PaintHolding', 'ThirdPartyStoragePartitioning', 'AimEnabled'],
+  ...['AvoidCorsURLLoaderRestartOnRedirect', 'OptimizationHints', 'NetworkTimeServiceQuerying', 'PreconnectToSearch'],
+  ...['WebUIOmniboxPopup', 'WebUIOmniboxAimPopup'],
+]
+
 /** Starts a headless Chromium, which the caller closes. */
 export function launchChromium(): Promise<Browser> {
   if (typeof found !== 'string') throw found
-  return chromium.launch({ executablePath: found })
+  return chromium.launch({ executablePath: found, args: [`--disable-features=${off.join()}`] })
 }
