@@ -263,8 +263,8 @@ test('rejects several processes of pm2 without Redis', async () => {
   assert.match(app.stdout, /FLEET_ERR_MEMORY_IN_WORKERS/)
 
   // As pm2 runs an ES module: it keeps a channel open, logs a rejection, and leaves the process running.
-  release.write(`process.on('unhandledRejection', () => {})\nprocess.on('message', () => {})\nimport('./refused.mjs')`)
-  const refused = join(release.folder, 'refused.mjs')
+  release.write(`process.on('unhandledRejection', () => {})\nprocess.on('message', () => {})\nimport('./refused.ts')`)
+  const refused = join(release.folder, 'refused.ts')
   writeFileSync(refused, stateful)
   const kept = forkApp(release.file, { env: { ...noRedis, ...pm2, PORT: 0 }, ipc: true })
   assert.equal((await kept.exit).code, 1)

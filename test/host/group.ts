@@ -13,8 +13,7 @@ const fleet = new URL('../../src/cli/main.ts', import.meta.url)
 /** A release folder whose program can be replaced by another build. */
 export class Release {
   readonly folder: string = temporaryFolder('release')
-  /** JavaScript, because a worker would load the compiler of Node for a program in TypeScript. */
-  readonly file: string = join(this.folder, 'app.mjs')
+  readonly file: string = join(this.folder, 'app.ts')
   readonly orders: string = join(this.folder, 'orders')
   readonly control: string = join(this.folder, 'control.sock')
 
