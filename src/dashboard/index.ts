@@ -18,7 +18,7 @@ import { operators, operatorsOnly } from '../instance/operators/index.ts'
 import { acceptSmallJson, operatorsConfig, ownRoute } from '../instance/own-routes.ts'
 import { history } from '../state/history/index.ts'
 import { dataRoutes } from './data-routes.ts'
-import { dashboardPage, type Page, signInPage } from './pages.ts'
+import { dashboardPage, type Page, signInPage, withSignOut } from './pages.ts'
 import { asksForPage, sessionRoutes } from './sign-in-routes.ts'
 
 /** @internal */
@@ -61,9 +61,8 @@ const tags = ['dashboard']
 function routes(app: FastifyInstance, root: string, refreshMs: number): void {
   const { fleet } = app
   const { signIn } = app.operators
-  const parts = { fleet: fleet.name, root, refreshMs }
-  const page = dashboardPage({ ...parts, signedIn: false })
-  const signedInPage = dashboardPage({ ...parts, signedIn: true })
+  const page = dashboardPage({ fleet: fleet.name, root, refreshMs })
+  const signedInPage = withSignOut(page)
   const pageForSignIn = signInPage(root)
   const access = { onRequest: operatorsOnly(app), logLevel: 'silent', config: operatorsConfig } as const
   const route = (summary: string, schema: object = {}) =>

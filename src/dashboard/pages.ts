@@ -12,8 +12,6 @@ export interface PageOptions {
   /** Path of the dashboard. */
   readonly root: string
   readonly refreshMs: number
-  /** Whether a cookie authenticates the operator, so that signing out is possible. */
-  readonly signedIn: boolean
 }
 
 const asset = (name: string): string => readFileSync(new URL(`./assets/${name}`, import.meta.url), 'utf8')
@@ -59,10 +57,14 @@ function build(name: string, values: Readonly<Record<string, string>>): Page {
 const lastSegment = (root: string): string => root.slice(root.lastIndexOf('/') + 1)
 
 /** The dashboard before the first data. */
-export function dashboardPage({ fleet, root, refreshMs, signedIn }: PageOptions): Page {
-  const page = build('page', { fleet, icon, root: lastSegment(root), refreshMs: String(refreshMs) })
-  return signedIn ? { ...page, html: page.html.replace('id="sign-out" hidden', 'id="sign-out"') } : page
-}
+export const dashboardPage = ({ fleet, root, refreshMs }: PageOptions): Page =>
+  build('page', { fleet, icon, root: lastSegment(root), refreshMs: String(refreshMs) })
+
+/** The dashboard for an operator whom a cookie authenticates, so that signing out is possible. */
+export const withSignOut = ({ html, policy }: Page): Page => ({
+  html: html.replace('id="sign-out" hidden', 'id="sign-out"'),
+  policy,
+})
 
 /** The page for clients that are not signed in. It exposes nothing about the fleet, not even its name. */
 export const signInPage = (root: string): Page => build('sign-in', { icon, root: lastSegment(root) })

@@ -156,7 +156,7 @@ const ranges: Record<string, [rangeMs: number, stepMs: number]> = {
 
 export async function serve(sample: Sample, refreshMs = 250): Promise<SampleServer> {
   const app: FastifyInstance = Fastify()
-  const page = dashboardPage({ fleet: 'shop', root: '/fleet', refreshMs, signedIn: false })
+  const page = dashboardPage({ fleet: 'shop', root: '/fleet', refreshMs })
   app.addHook('onRequest', (request, reply, done) => {
     const status = sample.failing.get(request.url.replace(/^\/fleet\/?|\?.*$/g, ''))
     if (status === undefined) done()
