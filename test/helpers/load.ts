@@ -19,7 +19,7 @@ export interface LoadOptions {
   /** The requests to send in turn. @default GET / */
   requests?: readonly { method: 'GET' | 'POST'; path: string; body?: object }[]
   headers?: Record<string, string>
-  /** Pause of a client after a response, in ms. @default 4 */
+  /** Pause of a client after a response, in ms. @default 12 */
   pauseMs?: number
 }
 

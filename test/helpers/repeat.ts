@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Runs `iteration` over and over in `clients` concurrent loops, each with a pause of `pauseMs` (default 4) after an iteration.
+ * Runs `iteration` over and over in `clients` concurrent loops, each with a pause of `pauseMs` (default 12) after an iteration.
  *
  * @returns stops the loops and waits until the iterations in progress have ended
  */
 export function repeat(
   clients: number,
   iteration: (client: number, i: number) => Promise<void>,
-  pauseMs = 4,
+  pauseMs = 12,
 ): () => Promise<void> {
   let running = true
   const loops = Array.from({ length: clients }, async (_, client) => {

@@ -92,7 +92,7 @@ export interface TrafficOptions {
   repeats?: readonly Method[]
   /** The load balancer sends nothing again: it is on layer 4. @default false */
   layer4?: boolean
-  /** Pause of a client after a response, in ms. @default 4 */
+  /** Pause of a client after a response, in ms. @default 12 */
   pauseMs?: number
   /** A request without any byte for so long has failed; ms. @default 60,000 */
   silenceMs?: number
