@@ -89,7 +89,8 @@ export function limitClusterCommands(cluster: Cluster, limitMs: number, wasSent:
       command.setTimeout(Math.max(1, due - performance.now()))
       retry(error)
     }
-    if (!wasSent(command)) command.setTimeout(limitMs)
+    // A client that is closed has rejected it already, and its timer would never be cleared.
+    if (!wasSent(command) && !command.isSettled) command.setTimeout(limitMs)
     return reply
   }) as Cluster['sendCommand']
 }

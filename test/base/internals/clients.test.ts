@@ -100,11 +100,12 @@ describe('the commands of a Redis client', () => {
 })
 
 describe('the commands of a Redis Cluster', () => {
-  function limited(t: TestContext, wasSent: boolean) {
+  function limited(t: TestContext, wasSent: boolean, isSettled = false) {
     const time = clock(t)
     const sends: unknown[][] = []
     const calls: unknown[] = []
     const command = {
+      isSettled,
       reject: (error: Error) => calls.push(`failed ${error.message}`),
       setTimeout: (ms: number) => calls.push(ms),
     }
@@ -135,6 +136,12 @@ describe('the commands of a Redis Cluster', () => {
     // The same command at another node keeps its limit.
     assert.equal(send(command, 's2', 'n2'), 'reply')
     assert.deepEqual([sends[1], calls.length], [['s2', 'n2'], 7])
+  })
+
+  it('that a closed client rejects at once leave no timer', (t) => {
+    const { calls, command, send } = limited(t, false, true)
+    assert.equal(send(command), 'reply')
+    assert.deepEqual(calls, [])
   })
 
   it('that were written to a connection that ended are not sent again', (t) => {
