@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs'
+import { isAbsolute, relative } from 'node:path'
 
 /** Bytes. */
 export const maxSize = 1_000_000
@@ -26,4 +27,11 @@ export function readRegular(path: string, follow: boolean): string | undefined {
   } finally {
     closeSync(fd)
   }
+}
+
+/** Whether a path exists below a folder, and no link on the way leads out of it. */
+export function isWithin(path: string, folder: string): boolean {
+  if (!existsSync(path)) return false
+  const inside = relative(realpathSync(folder), realpathSync(path))
+  return !/^\.\.(?:[\\/]|$)/.test(inside) && !isAbsolute(inside)
 }

@@ -16,7 +16,7 @@ Runs the proofs of docs/guarantees.md against real programs, and accounts for ev
   --quick        a few rounds of each proof, for CI (default)
   --full         100 rolling restarts for each load balancer, faults at random, several hosts, an hour of load
   --only TEXT    only the proofs whose file or name contains TEXT
-  --jobs N       so many files of proofs at once, 1 to 8, each with its own log in FOLDER (default: 1)
+  --jobs N       files of proofs to run at once, 1 to 8; if several, each has its own log in FOLDER (default: 1)
   --seed N       the order of random faults (default: a random one, which is printed)
   --out FOLDER   for results.jsonl and report.html (default: prove-report); those of an earlier run are replaced
   --resume       continues a run that was interrupted, with its mode and seed; what passed is not repeated

@@ -1,6 +1,6 @@
 import { type Dirent, existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
-import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
-import { maxSize, readRegular } from '../../base/regular-file.ts'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { isWithin, maxSize, readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
 import { byteOrderMark, type Kind, type Source } from './facts.ts'
 import { isHaproxy, isNginx } from './front-kind.ts'
@@ -119,13 +119,6 @@ function statsOf(path: string, follow: boolean): { readonly size: number; readon
   } catch {
     return { size: 0, isFile: false }
   }
-}
-
-/** Whether a path is below a folder, and no link on the way leads out of it. */
-function isWithin(path: string, folder: string): boolean {
-  if (!existsSync(path)) return false
-  const inside = relative(realpathSync(folder), realpathSync(path))
-  return !inside.startsWith('..') && !isAbsolute(inside)
 }
 
 /** Whether a reader may want a file of this name. */

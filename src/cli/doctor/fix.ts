@@ -1,5 +1,6 @@
-import { lstatSync, readFileSync, realpathSync } from 'node:fs'
-import { dirname, isAbsolute, relative, resolve } from 'node:path'
+import { lstatSync, readFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { isWithin } from '../../base/regular-file.ts'
 import { replaceFile } from '../replace-file.ts'
 import type { Finding } from './evaluate.ts'
 import { byteOrderMark, type Replacement, type Source } from './facts.ts'
@@ -29,12 +30,7 @@ export function fixesOf(findings: readonly Finding[], sources: readonly Source[]
 function isChangeable(file: string, names: readonly string[]): boolean {
   try {
     if (!lstatSync(file).isFile()) return false
-    const path = realpathSync(file)
-    return names.some((name) => {
-      const folder = realpathSync(lstatSync(name).isDirectory() ? name : dirname(name))
-      const inside = relative(folder, path)
-      return inside !== '' && !inside.startsWith('..') && !isAbsolute(inside)
-    })
+    return names.some((name) => isWithin(file, lstatSync(name).isDirectory() ? name : dirname(name)))
   } catch {
     return false
   }

@@ -1,9 +1,9 @@
+import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { readRegular } from '../../base/regular-file.ts'
 import { usageError } from '../args.ts'
 import { usual } from '../eject/project.ts'
 import type { Manifest } from './manifest.ts'
-import { type Graph, importsOf, isInside, readGraph } from './source.ts'
+import { exists, type Graph, importsOf, readGraph } from './source.ts'
 
 /** The program of an app, as its package.json starts it. */
 export interface Entry {
@@ -27,9 +27,13 @@ const built = /^(?:dist|build|out|lib)\//
  * @throws FLEET_ERR_USAGE if `app` is missing, or in another folder
  */
 export function findEntry(folder: string, { scripts, type, main }: Manifest, app?: string): Entry | undefined {
-  const exists = (file: string): boolean => isInside(file) && readRegular(join(folder, file), true) !== undefined
-  if (app !== undefined && !isInside(app)) throw usageError(`--app: must be in ${folder}, and is ${join(folder, app)}`)
-  if (app !== undefined && !exists(app)) throw usageError(`--app: no such file: ${join(folder, app)}`)
+  const isOwn = (file: string): boolean => exists(folder, file)
+  if (app !== undefined && !isOwn(app)) {
+    const path = join(folder, app)
+    throw usageError(
+      existsSync(path) ? `--app: must be a file in ${folder}, and is ${path}` : `--app: no such file: ${path}`,
+    )
+  }
   const started = ['start', 'serve', 'dev'].flatMap((name) => programsIn(scripts[name] ?? ''))
   const named = [main ?? '', ...usual].filter((file) => script.test(file)).map((file) => ({ file, isPlugin: false }))
   const candidates = (
@@ -38,11 +42,11 @@ export function findEntry(folder: string, { scripts, type, main }: Manifest, app
       : [...started, ...named]
   )
     .map(({ file, isPlugin }) => ({
-      file: sourceOf(file.replace(/^\.\//, ''), exists),
+      file: sourceOf(file.replace(/^\.\//, ''), isOwn),
       run: file.replace(/^\.\//, ''),
       isPlugin,
     }))
-    .filter(({ file }) => exists(file))
+    .filter(({ file }) => isOwn(file))
   let first: Entry | undefined
   for (const candidate of candidates) {
     const entry = { ...candidate, graph: readGraph(folder, candidate.file, type) }

@@ -2,7 +2,7 @@ import { globSync } from 'node:fs'
 import { stripTypeScriptTypes } from 'node:module'
 import { dirname, extname, join, normalize } from 'node:path'
 import { type AnyNode, type CallExpression, type Comment, type Program, parse } from 'acorn'
-import { readRegular } from '../../base/regular-file.ts'
+import { isWithin, readRegular } from '../../base/regular-file.ts'
 
 /** A file of the project. Types are blanked out for the parser, so positions in its tree are positions in `text`. */
 export interface Source {
@@ -127,13 +127,12 @@ export function resolveImport(folder: string, from: string, name: string): strin
   const source = sources[extension]
   const tried = endings.map((ending) => path + ending)
   if (source) tried.push(path.slice(0, -extension.length) + source)
-  return isInside(path) ? tried.find((file) => exists(folder, file)) : undefined
+  return tried.find((file) => exists(folder, file))
 }
 
-/** Whether a path relative to the folder of the project is in it. No other file may be changed. */
-export const isInside = (path: string): boolean => !/^\.\.(?:[\\/]|$)/.test(normalize(path))
-
-const exists = (folder: string, file: string): boolean => readRegular(join(folder, file), true) !== undefined
+/** Whether the project has a file that can be read. Files elsewhere are not its own, and may not be changed. */
+export const exists = (folder: string, file: string): boolean =>
+  isWithin(join(folder, file), folder) && readRegular(join(folder, file), true) !== undefined
 
 /** The files in the folders of @fastify/autoload: `{ dir: join(__dirname, 'plugins') }`. */
 function autoloaded(folder: string, source: Source): string[] {
@@ -144,7 +143,8 @@ function autoloaded(folder: string, source: Source): string[] {
     const name = node.value.type === 'CallExpression' ? node.value.arguments.at(-1) : undefined
     if (name?.type !== 'Literal' || typeof name.value !== 'string') return
     const below = join(dirname(source.file), name.value)
-    if (isInside(below)) found.push(...globSync(`${below}/**/*.{js,mjs,cjs,ts,mts,cts}`, { cwd: folder }))
+    if (isWithin(join(folder, below), folder))
+      found.push(...globSync(`${below}/**/*.{js,mjs,cjs,ts,mts,cts}`, { cwd: folder }))
   })
   return found.filter((file) => !/\.(?:d|test)\.[cm]?[jt]s$/.test(file)).sort()
 }

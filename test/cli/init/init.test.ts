@@ -52,7 +52,12 @@ describe('fleet init', () => {
     assert.equal(read(folder, 'app.js'), app)
     const { code, stderr } = await fleetInit(join(folder, 'api'), '--app', '../app.js', '--yes')
     assert.equal(code, 2)
-    assert.match(stderr, /--app: must be in .*\/api, and is .*\/app\.js/)
+    assert.match(stderr, /--app: must be a file in .*\/api, and is .*\/app\.js/)
+    assert.equal(read(folder, 'app.js'), app)
+
+    symlinkSync(folder, join(folder, 'api/linked'))
+    write(folder, { 'api/package.json': manifest({ type: 'module', scripts: { start: 'node linked/app.js' } }) })
+    assert.deepEqual((await report(join(folder, 'api'), '--yes')).files, ['package.json'])
     assert.equal(read(folder, 'app.js'), app)
   })
 
