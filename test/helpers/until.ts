@@ -20,7 +20,8 @@ export async function until<T>(
       if (value) return value
       last = value
     } catch (error) {
-      last = error
+      // The result before it tells more than that the deadline ended an attempt.
+      if (!(error instanceof Unsettled && last !== undefined)) last = error
     }
     if (now() >= deadline) break
     await sleep(pause)
@@ -28,12 +29,14 @@ export async function until<T>(
   throw new Error(`${what} did not come true within ${timeoutMs} ms; last: ${last}`, { cause: last })
 }
 
+class Unsettled extends Error {}
+
 /** An attempt that never settles must not outlive the deadline. */
 async function inTime<T>(attempt: T | Promise<T>, leftMs: number): Promise<T> {
   if (!(attempt instanceof Promise)) return attempt
   const timer = new AbortController()
   const late = sleep(Math.max(0, leftMs), undefined, { signal: timer.signal }).then(() => {
-    throw new Error('an attempt did not settle')
+    throw new Unsettled('an attempt did not settle')
   })
   try {
     return await Promise.race([attempt, late])

@@ -20,8 +20,9 @@ const mostPerHour: Record<string, number> = {
   heap: 4 * mib,
   handles: 2,
   descriptors: 2,
-  keys: 20,
   memory: 2 * mib,
+  // Redis keys per visit of the last minute
+  visit: 0.25,
 }
 
 interface Server {
@@ -33,6 +34,8 @@ interface Server {
 interface Traffic {
   readonly visitors: readonly Visitor[]
   readonly failures: readonly string[]
+  /** Visits so far. */
+  readonly visits: number
   /** Fixes the pace of now. @returns the time between two visits of a visitor, ms */
   steady(): number
   stop(): Promise<void>
@@ -78,6 +81,9 @@ function traffic(url: string, count: number): Traffic {
   return {
     visitors,
     failures,
+    get visits() {
+      return visits
+    },
     steady() {
       everyMs = (2 * visitMs) / visits
       return everyMs
@@ -86,6 +92,30 @@ function traffic(url: string, count: number): Traffic {
       running = false
       await Promise.all(loops)
     },
+  }
+}
+
+/** Fills the caches of verified cookies and tokens, which on a busy machine would go on filling while their memory is sampled. */
+async function fillCaches(url: string, count: number): Promise<void> {
+  const visitor = new Visitor(url)
+  let left = count
+  const fill = async (): Promise<void> => {
+    while (left-- > 0) await visitor.signIn()
+  }
+  await Promise.all(Array.from({ length: 8 }, fill))
+  await visitor.close()
+}
+
+/** Visits during the last `spanMs`, estimated from twice that time: what clients leave in Redis follows their number. */
+class RecentVisits {
+  readonly #marks: { readonly at: number; readonly visits: number }[] = []
+
+  add(visits: number, spanMs: number): number {
+    const at = performance.now()
+    this.#marks.push({ at, visits })
+    while (this.#marks.length > 2 && (this.#marks[1]?.at ?? at) < at - 2 * spanMs) this.#marks.shift()
+    const [first = { at, visits }] = this.#marks
+    return ((visits - first.visits) / (at - first.at)) * spanMs
   }
 }
 
@@ -122,7 +152,7 @@ class Samples {
 }
 
 const shown = (name: string, value: number): string =>
-  /rss|heap|memory/.test(name) ? `${(value / mib).toFixed(2)} MiB` : value.toFixed(1)
+  /rss|heap|memory/.test(name) ? `${(value / mib).toFixed(2)} MiB` : value.toFixed(2)
 
 /** @returns the figures that grow */
 function growing(proof: Proof, { at, values }: Samples): string[] {
@@ -162,10 +192,11 @@ const body = async (proof: Proof): Promise<void> => {
   }
   const [idle, before] = [await figures(), await withoutExpiry(client)]
 
+  const filled = proof.pick(100, 10_500)
+  await Promise.all(instances.map(({ url }) => fillCaches(url, filled)))
   const load = traffic(front.url, 4)
   proof.t.after(() => load.stop())
-  // Before the first sample all lifetimes must have ended, V8 must have optimised what it will, and the caches of verified cookies
-  // and tokens must hold their 10,000 entries.
+  // Before the first sample all lifetimes must have ended, and V8 must have optimised what it will.
   const warmUpMs = Math.max(3 * ttlMs, (minutes * 60_000) / 3)
   const samples = new Samples()
   const started = performance.now()
@@ -173,9 +204,13 @@ const body = async (proof: Proof): Promise<void> => {
   const begin = Math.min(started + warmUpMs, end - 2000)
   await sleep((begin - started) / 2)
   proof.note(`each visitor begins a visit every ${load.steady().toFixed(1)} ms`)
+  const recent = new RecentVisits()
   while (performance.now() < end && load.failures.length === 0) {
     await sleep(proof.pick(500, 5000))
-    if (performance.now() > begin) samples.add(await figures())
+    const visits = recent.add(load.visits, ttlMs)
+    if (performance.now() < begin) continue
+    const { 'Redis keys': keys = 0, ...others } = await figures()
+    samples.add({ ...others, 'Redis keys per visit': keys / visits })
   }
   await load.stop()
   const sum = (what: 'requests' | 'received' | 'twice'): number =>

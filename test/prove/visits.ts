@@ -9,6 +9,13 @@ interface Reply {
   readonly cookie: string | undefined
 }
 
+interface SignedIn {
+  readonly user: string
+  /** Headers. */
+  readonly signedIn: { readonly cookie: string }
+  readonly refreshToken: string
+}
+
 /** A client that uses every feature of `fixtures/everything.ts`, and checks each response. */
 export class Visitor {
   requests = 0
@@ -26,18 +33,23 @@ export class Visitor {
     this.#url = url
   }
 
-  /** One visit: about 25 requests. @throws for a response that is not as promised */
-  async visit(): Promise<void> {
+  /** Starts a session and uses its cookie and its token. @throws for a response that is not as promised */
+  async signIn(): Promise<SignedIn> {
     const user = `${this.#name}-${++this.#visits}`
     const login = await this.#send('POST', `/login?user=${user}`)
     const { cookie } = login
     const { accessToken, refreshToken } = login.body as { accessToken: string; refreshToken: string }
     assert.ok(cookie)
-    const signedIn = { cookie }
-    assert.equal((await this.#send('GET', '/me', signedIn)).body.user, user)
+    assert.equal((await this.#send('GET', '/me', { cookie })).body.user, user)
+    assert.equal((await this.#send('GET', '/token', bearer(accessToken))).body.user, user)
+    return { user, signedIn: { cookie }, refreshToken }
+  }
+
+  /** One visit: about 25 requests. @throws for a response that is not as promised */
+  async visit(): Promise<void> {
+    const { user, signedIn, refreshToken } = await this.signIn()
     for (const visits of [1, 2]) assert.equal((await this.#send('PUT', '/me/visits', signedIn)).body.visits, visits)
     await this.#send('POST', '/anonymous')
-    assert.equal((await this.#send('GET', '/token', bearer(accessToken))).body.user, user)
     const next = (await this.#post('/refresh', { token: refreshToken })).body as { accessToken: string }
     assert.equal((await this.#send('GET', '/token', bearer(next.accessToken))).body.user, user)
 

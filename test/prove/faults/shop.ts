@@ -122,7 +122,7 @@ export class Shop {
         async () => {
           if (child?.ended) throw new Error(`it ended: ${child.stderr.slice(-2000)}`)
           const headers = { authorization: `Bearer ${adminToken}` }
-          const response = await fetch(`${url}/health`, { headers, signal: AbortSignal.timeout(3000) })
+          const response = await fetch(`${url}/health/detailed`, { headers, signal: AbortSignal.timeout(3000) })
           const { status, checks } = (await response.json()) as { status: string; checks: object }
           if (status !== 'healthy') throw new Error(`${status}: ${JSON.stringify(checks)}`)
           return (await fetch(`${url}/ready`, { signal: AbortSignal.timeout(3000) })).ok
