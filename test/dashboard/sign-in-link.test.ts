@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
+import { fleet } from '../../src/fleet.ts'
 import { Tickets } from '../../src/instance/operators/tickets.ts'
 import { freePort } from '../helpers/free-port.ts'
 import { startNginx } from '../helpers/nginx.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { cookieOf, enter, start, token } from './operators.ts'
+import { cookieOf, enter, json, start, token } from './operators.ts'
 
 test('a link that signs in works once in the whole fleet with Redis, behind a load balancer without affinity', async (t) => {
   const redis = await startRedis()
@@ -46,4 +48,29 @@ server { listen 127.0.0.1:${port}; location / { proxy_pass http://fleet; proxy_s
   const lost = await enter(one.url, { code: new Tickets(token).issue('link', 60_000) })
   assert.equal(lost.status, 503)
   assert.equal((await enter(one.url, { token })).status, 204, 'the token needs no Redis')
+})
+
+test('a link that signs in works once in the whole fleet, also where `app.redis` is a client of the app itself', async (t) => {
+  const { url } = await startRedis()
+  const asked: unknown[] = []
+  const own = {
+    set: async (...command: unknown[]): Promise<string> => {
+      asked.push(command)
+      return 'OK'
+    },
+  }
+  const link = new Tickets(token).issue('link', 60_000)
+  const statuses: number[] = []
+  for (let i = 0; i < 2; i++) {
+    const app = Fastify()
+    t.after(() => app.close())
+    app.decorate('redis', own as never)
+    await app.register(fleet, {
+      ...{ name: 'shop', redis: { url }, operators: { token } },
+      lifecycle: { signals: false },
+    })
+    const payload = { code: link }
+    statuses.push((await app.inject({ method: 'POST', url: '/fleet/session', headers: json, payload })).statusCode)
+  }
+  assert.deepEqual([statuses, asked], [[204, 401], []])
 })

@@ -86,4 +86,30 @@ describe('a migration', () => {
     assert.deepEqual(await migrate({ url, directory }), { applied: [], before: 0 })
     assert.deepEqual(await query(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"), [])
   })
+
+  it('runs on the server of a list that is no standby, or fails', async (t) => {
+    const { url, directory } = await project({ '1_a': 'CREATE TABLE a ()' })
+    const list = url.replace(/@([^/]+)\//, '@$1,$1/')
+    const standbys = new Set<object>()
+    const sent: string[] = []
+    let count = 2
+    const { query: send } = pg.Client.prototype
+    t.mock.method(pg.Client.prototype, 'query', function (this: pg.Client, text: string, ...rest: unknown[]) {
+      if (/pg_is_in_recovery/.test(text) && standbys.size < count) {
+        standbys.add(this)
+        return Promise.resolve({ rows: [{ standby: true }] })
+      }
+      if (standbys.has(this)) sent.push(text)
+      return Reflect.apply(send, this, [text, ...rest])
+    })
+    await assert.rejects(migrate({ url: list, directory }), {
+      code: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+      message: /no server of the list accepts writes/,
+    })
+    assert.equal(standbys.size, 2)
+    standbys.clear()
+    count = 1
+    assert.deepEqual(await migrate({ url: list, directory }), { applied: ['1_a'], before: 0 })
+    assert.deepEqual([standbys.size, sent], [1, []])
+  })
 })

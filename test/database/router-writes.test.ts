@@ -27,6 +27,22 @@ describe('the router', () => {
     assert.equal(await router.route(write), 'primary', 'without a request')
   })
 
+  it('tells a request of a write when it is sent, because one that fails may have been applied', async () => {
+    const { router, primary } = await fakeRouter(1)
+    let writes = 0
+    const reader = { position: () => 0, writes: () => void writes++ }
+    const reply = Promise.withResolvers<unknown>()
+    primary.execute = () => reply.promise
+    const lost = assert.rejects(
+      router.readers.run(reader, () => router.route(write)),
+      /no reply/,
+    )
+    assert.equal(writes, 1)
+    reply.reject(new Error('no reply'))
+    await lost
+    assert.equal(writes, 1)
+  })
+
   it('sends a raw statement to a replica if all that it calls only reads, by PostgreSQL or by `readOnlyFunctions`', async () => {
     const raw = (query: string): Operation => ({ ...write, ...ofRaw, args: { query } })
     const statements = ['lower(a)', 'similarity(a, b)', 'locks()'].map((call) => raw(`SELECT ${call}`))

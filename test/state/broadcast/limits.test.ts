@@ -88,6 +88,16 @@ describe('a signed message', () => {
     at(59_999)
     assert.equal(outcome(receiver.open('chat', forgotten)), 'opened')
   })
+
+  test('is still known as replayed after any number of forged ones', () => {
+    const receiver = messages()
+    const text = messages().seal('chat', '1')
+    assert.equal(outcome(receiver.open('chat', text)), 'opened')
+    const others = new FleetKeys(['x'.repeat(32)], 'broadcast', 'shop')
+    for (let i = 0; i < 4_096; i++)
+      assert.equal(outcome(receiver.open('chat', new SignedMessages(others, 1_000).seal('chat', ''))), 'signature')
+    assert.equal(outcome(receiver.open('chat', text)), 'replayed')
+  })
 })
 
 test('a sender is remembered from its last message on', (t) => {

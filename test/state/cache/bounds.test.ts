@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import type { TieredCache } from '../../../src/state/cache/cache.ts'
 import { MemoryCacheStore, usable } from '../../../src/state/cache/memory-store.ts'
 import type { CacheOptions } from '../../../src/state/cache/options.ts'
 import { jittered } from '../../../src/state/cache/single-flight.ts'
 import type { SharedCacheStore, SharedRead, SharedWrite } from '../../../src/state/cache/store.ts'
 import { argumentsKey, encode } from '../../../src/state/cache/value.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
+import { until } from '../../helpers/until.ts'
 import { CachePeers, code, gate } from './contract.ts'
 
 const minute = 60_000
@@ -135,6 +138,32 @@ describe('a value in memory', () => {
     await cache.set('a', 1, 31_536_000_000)
     for (const ttlMs of [0, 31_536_000_001, 1.5, Number.NaN, undefined])
       await assert.rejects(cache.set('a', 1, ttlMs as number), code('FLEET_ERR_OPTION_INVALID'))
+  })
+
+  test('is loaded with a signal that aborts at `hardTimeoutMs`, and not once the loader has ended', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const { cache } = start(t, { hardTimeoutMs: 1_000 })
+    const signals: AbortSignal[] = []
+    const slow = gate(1)
+    const load = (end: () => unknown) => (context: { signal: AbortSignal }) => {
+      signals.push(context.signal)
+      return end()
+    }
+    await cache.getOrSet(
+      'fast',
+      minute,
+      load(() => 1),
+    )
+    await assert.rejects(cache.getOrSet('failing', minute, load(fails)), /out of order/)
+    const late = assert.rejects(cache.getOrSet('slow', minute, load(slow.load)), code('FLEET_ERR_CACHE_TIMEOUT'))
+    await turns()
+    t.mock.timers.tick(1_000)
+    await late
+    assert.deepEqual(
+      signals.map(({ aborted }) => aborted),
+      [false, false, true],
+    )
+    slow.open()
   })
 
   test('is usable while it has been stale for less than the window', (t) => {
@@ -296,4 +325,86 @@ describe('a value in Redis', () => {
       assert.deepEqual(write && [write.freshMs, write.keepMs], freshMs > 0 ? undefined : [minute, 70])
     }
   })
+
+  test('that another instance replaces while it is set is not kept in memory', async () => {
+    const { store } = sharedWith(async () => ({ found: found('newer', minute), leased: false }))
+    const cache = new CachePeers().add(store)
+    store.put = async () => cache.receive({ kind: 'key', name: 'k', from: 'another' })
+    await cache.set('k', 'older', minute)
+    assert.equal(await cache.get('k'), 'newer')
+  })
+
+  test('that is read while it is deleted is not kept in memory', async () => {
+    for (const [command, remove] of [
+      ['delete', (cache: TieredCache) => cache.delete('k')],
+      ['deleteStamp', (cache: TieredCache) => cache.deleteByTag('t')],
+    ] as const) {
+      let stored: SharedRead = { found: { ...found('old', minute), stamps: { t: 'stamp' } }, leased: false }
+      const { store } = sharedWith(async () => stored)
+      store.stamps = async (tags) => Object.fromEntries(tags.map((tag) => [tag, 'stamp']))
+      const cache = new CachePeers().add(store)
+      store[command] = async () => {
+        assert.equal(await cache.get('k'), 'old')
+        stored = { leased: false }
+      }
+      await remove(cache)
+      assert.equal(await cache.get('k'), undefined, command)
+    }
+  })
+
+  test('has stamps of its tags that live as long as the value, and as the load before it', async () => {
+    const lives: number[] = []
+    const { store } = sharedWith(async () => ({ leased: true }))
+    store.stamps = async (tags, lifeMs) => {
+      lives.push(lifeMs)
+      return Object.fromEntries(tags.map((tag) => [tag, 'stamp']))
+    }
+    const cache = new CachePeers().add(store)
+    await cache.set('k', 1, minute, { tags: ['t'] })
+    assert.deepEqual(lives.splice(0), [minute])
+    const times = { staleWhileRevalidateMs: 70, staleIfErrorMs: 80, hardTimeoutMs: 900 }
+    await cache.getOrSet('l', minute, () => 1, { tags: ['t'], ...times })
+    assert.deepEqual(lives, [minute + 80 + 900])
+  })
+
+  test('has a lease that is renewed while it is loaded, and not once the loader has ended', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    let renewals = 0
+    const { store } = sharedWith(async () => ({ leased: true }))
+    store.renew = async () => void renewals++
+    const cache = new CachePeers().add(store, { leaseMs: 3_000 })
+    const ends: [string, (load: PromiseWithResolvers<number>) => void][] = [
+      ['loaded', ({ resolve }) => resolve(1)],
+      ['failed', ({ reject }) => reject(new Error('out of order'))],
+    ]
+    for (const [key, end] of ends) {
+      renewals = 0
+      const slow = Promise.withResolvers<number>()
+      const loading = cache.getOrSet(key, minute, () => slow.promise).catch(() => {})
+      await turns()
+      t.mock.timers.tick(3_000)
+      assert.equal(renewals, 3, key)
+      end(slow)
+      await loading
+      t.mock.timers.tick(minute)
+      assert.equal(renewals, 3, key)
+    }
+  })
+})
+
+test('a read and a load leave nothing in memory but the value', async () => {
+  class Mark {}
+  const { store } = sharedWith(async () => ({ found: found('shared', minute), leased: false }))
+  for (const shared of [null, store]) {
+    const cache = new CachePeers().add(shared)
+    const begin = cache.store.begin.bind(cache.store)
+    cache.store.begin = (read) => begin(Object.assign(read, { mark: new Mark() }))
+    for (let i = 0; i < 50; i++) {
+      await cache.get(`read ${i}`)
+      await cache.getOrSet(`loaded ${i}`, minute, () => 'own')
+      await cache.getOrSet(`failed ${i}`, minute, fails).catch(() => {})
+    }
+    await until(() => liveObjects(Mark) <= 5, { what: 'the reads to be free' })
+    assert.equal(await cache.get('loaded 0'), shared ? 'shared' : 'own')
+  }
 })

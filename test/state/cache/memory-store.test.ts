@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { type CacheEntry, MemoryCacheStore, usable } from '../../../src/state/cache/memory-store.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
@@ -138,5 +139,15 @@ describe('memory', () => {
     assert.equal(await alive(), 10)
     for (let i = 0; i < 200; i++) set(`evicted ${i}`)
     assert.equal(await alive(), 100)
+  })
+
+  test('of a tag is free again once no value has it', () => {
+    const local = store(10)
+    const before = liveObjects(Set)
+    for (let i = 0; i < 1_000; i++) local.set(`evicted ${i}`, entry({ tags: [`tag ${i}`] }))
+    for (let i = 0; i < 1_000; i++) local.set('replaced', entry({ tags: [`other ${i}`] }))
+    const kept = liveObjects(Set) - before
+    assert.ok(kept < 100, `${kept} tags`)
+    assert.equal(local.size, 10)
   })
 })

@@ -90,6 +90,14 @@ describe('a response', () => {
     }
   })
 
+  test('with a 5xx status is stored by no cache before this one, whatever its handler says', async () => {
+    for (const status of [500, 503]) {
+      sent = { status, headers: { 'cache-control': 'public, max-age=60' } }
+      const { statusCode, headers } = await get(`/x/${names++}`)
+      assert.deepEqual([statusCode, headers['cache-control']], [status, 'no-store'])
+    }
+  })
+
   for (const [name, value] of [
     ['set-cookie', 'a=b'],
     ['cache-control', 'no-store'],

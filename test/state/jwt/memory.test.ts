@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { MemoryTokenStore } from '../../../src/state/jwt/memory-store.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 
 describe('a session in memory', () => {
   const begun = 1_800_000_000
@@ -71,5 +72,17 @@ describe('a session in memory', () => {
     assert.equal(await store.endAll('ann'), begun + 1, 'but not again before there are others')
     at(61)
     assert.equal(await store.open('ann', 't', lifetimes), begun + 61)
+  })
+
+  test('leaves nothing of its subject in memory once it is forgotten', async (t) => {
+    const { store, at } = open(t)
+    const short = { accessSeconds: 1, refreshSeconds: 1 }
+    const before = liveObjects(Map)
+    for (let i = 0; i < 1_000; i++) await store.open(`subject ${i}`, 's', short)
+    at(60)
+    await store.open('ann', 's', short)
+    const kept = liveObjects(Map) - before
+    assert.ok(kept < 100, `${kept} maps`)
+    assert.equal(await store.end('ann', 's'), begun + 61)
   })
 })

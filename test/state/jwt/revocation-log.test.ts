@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import Fastify from 'fastify'
+import { FleetError } from '../../../src/base/errors.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { broadcast } from '../../../src/state/broadcast/index.ts'
 import { jwt } from '../../../src/state/jwt/index.ts'
@@ -9,7 +10,7 @@ import { type Revocation, RevocationFeed } from '../../../src/state/jwt/revocati
 import { redis } from '../../../src/state/redis/index.ts'
 import { ownRedis, testKey } from '../own-redis.ts'
 import { scriptClock } from '../redis-clock.ts'
-import { secret } from './contract.ts'
+import { code, secret } from './contract.ts'
 
 const own = ownRedis()
 const setRedisTime = scriptClock(own)
@@ -119,4 +120,20 @@ test('an instance reads it at once after an announcement, anew after a lost conn
   assert.deepEqual(calls, ['pull', 'restart'])
   await app.close()
   assert.deepEqual(calls, ['pull', 'restart', 'close'])
+})
+
+test('an instance that could not read it at boot accepts no token until it has', async (t) => {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'unread' })
+  await app.register(redis, { client: own.client })
+  await app.register(broadcast)
+  const since = t.mock.method(RedisTokenStore.prototype, 'since', async () => {
+    throw new FleetError('FLEET_ERR_STATE_UNAVAILABLE')
+  })
+  await app.register(jwt, { secret })
+  const { accessToken } = await app.tokens.issue('ann')
+  for (let i = 0; i < 2; i++) await assert.rejects(app.tokens.verify(accessToken), code('FLEET_ERR_STATE_UNAVAILABLE'))
+  since.mock.restore()
+  assert.equal((await app.tokens.verify(accessToken)).sub, 'ann')
 })

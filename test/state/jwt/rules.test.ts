@@ -18,6 +18,7 @@ function start(t: TestContext, rules: Partial<TokenRules> = {}) {
   const revocations = new Revocations()
   let announced = 0
   let views = 0
+  const view = { onRead: (): void => {} }
   const tokens = new Tokens({
     ring: () => ring,
     store: new MemoryTokenStore(),
@@ -31,7 +32,10 @@ function start(t: TestContext, rules: Partial<TokenRules> = {}) {
       cacheSize: 100,
       ...rules,
     },
-    refreshView: async () => void views++,
+    refreshView: async () => {
+      views++
+      view.onRead()
+    },
     announce: () => void announced++,
   })
   const { kid, algorithm } = ring.signing
@@ -44,6 +48,7 @@ function start(t: TestContext, rules: Partial<TokenRules> = {}) {
     tokens,
     revocations,
     sign,
+    view,
     at: (seconds: number) => t.mock.timers.setTime((startSeconds + seconds) * 1000),
     counts: () => ({ announced, views }),
   }
@@ -306,4 +311,13 @@ describe('revocation', () => {
       await tokens.verify(accessToken)
       assert.equal(counts().views, onOutage === 'reject' ? 1 : 0)
     })
+
+  test("that is not known up to now is read first with onOutage 'reject', and applies to the token", async (t) => {
+    const { tokens, revocations, view } = start(t)
+    const { accessToken } = await tokens.issue('ann')
+    await tokens.verify(accessToken)
+    revocations.knownUntil = startSeconds * 1000
+    view.onRead = () => revocations.add({ kind: 'subject', id: 'ann', cutoff: startSeconds, until: ends })
+    await assert.rejects(tokens.verify(accessToken), code('FLEET_ERR_TOKEN_REVOKED'))
+  })
 })

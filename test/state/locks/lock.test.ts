@@ -3,6 +3,8 @@ import { describe, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { LocalMutex, Locks } from '../../../src/state/locks/lock.ts'
 import { mockTimers } from '../../helpers/clock.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
+import { until } from '../../helpers/until.ts'
 import { clock, FakeStore } from './fake-store.ts'
 
 const options = { ttlMs: 9_000, waitMs: 1_000 }
@@ -199,5 +201,45 @@ describe('a lock', () => {
     await running.catch(() => {})
     await pass(10_000)
     assert.ok(!store.commands.some((command) => command.startsWith('renew')))
+  })
+
+  test('is awaited for `waitMs` in all, first in this process and then in the fleet', async (t) => {
+    const { pass } = clock(t)
+    t.mock.method(Math, 'random', () => 0.5)
+    const store = new FakeStore()
+    const locks = new Locks(store)
+    const gate = Promise.withResolvers<void>()
+    const first = locks.run('a', () => gate.promise, options)
+    let isBusy = false
+    const second = assert.rejects(
+      locks.run('a', () => 'done', options),
+      { code: 'FLEET_ERR_LOCK_BUSY' },
+    )
+    void second.then(() => {
+      isBusy = true
+    })
+    await settle()
+    await pass(900)
+    store.attempt = { heldForMs: 60_000 }
+    gate.resolve()
+    await first
+    await settle()
+    assert.equal(isBusy, false)
+    for (let i = 0; i < 10; i++) {
+      await pass(10)
+      await settle()
+    }
+    assert.equal(isBusy, true)
+  })
+
+  test('leaves nothing in memory of a function that has ended', async () => {
+    class Mark {}
+    const locks = new Locks(new FakeStore())
+    for (let i = 0; i < 50; i++) {
+      await locks.run('a', () => new Mark(), options)
+      await locks.run('a', () => Promise.reject(new Mark()), options).catch(() => {})
+    }
+    await until(() => liveObjects(Mark) <= 5, { what: 'the results to be free' })
+    await locks.close(0)
   })
 })

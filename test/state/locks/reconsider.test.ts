@@ -9,7 +9,7 @@ import { locks } from '../../../src/state/locks/index.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { until } from '../../helpers/until.ts'
 
-test('candidates of a job try again when its leader on another instance ends, and all when this one drains', async (t) => {
+test('candidates of a job try again when its leader on another instance ends, and all when this one drains, until they stop', async (t) => {
   const app = Fastify()
   t.after(() => app.close())
   await app.register(identity, { name: 'shop', id: 'me' })
@@ -42,4 +42,8 @@ test('candidates of a job try again when its leader on another instance ends, an
   assert.deepEqual([a?.leading, b?.leading], [false, false])
   app.fleet.undrain()
   await until(() => a?.leading && b?.leading)
+  for (const candidate of [a, b]) await candidate?.stop()
+  again.length = 0
+  for (const name of ['leader a', 'leader b'])
+    assert.deepEqual(await told(name, 'other'), [], 'it has left the election')
 })

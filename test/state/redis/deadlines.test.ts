@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { describe, type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { limitCluster, limitNode } from '../../../src/state/redis/deadlines.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 
 const limitMs = 100
 
@@ -74,6 +75,24 @@ describe('the time limit of a command', () => {
     for (const command of commands.slice(0, 1_200)) command.isSettled = true
     send()
     assert.equal((await pass(100)).length, 1)
+  })
+
+  test('keeps a thousand settled commands at most behind one that waits', (t) => {
+    class Command {
+      isSettled = false
+    }
+    const { client } = open(t)
+    let waiting = new Command()
+    client.sendCommand(waiting)
+    for (let i = 0; i < 5_000; i++) {
+      const next = new Command()
+      client.sendCommand(next)
+      waiting.isSettled = true
+      waiting = next
+    }
+    const kept = liveObjects(Command)
+    assert.ok(kept <= 1_010, `${kept} commands`)
+    assert.equal(waiting.isSettled, false)
   })
 
   test('does not end a connection whose replies have arrived, or without a command', async (t) => {

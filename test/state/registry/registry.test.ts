@@ -13,6 +13,7 @@ import { Peers } from '../../../src/state/registry/peers.ts'
 import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
 import { SignedEntries } from '../../../src/state/registry/signed-entries.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
 import { until } from '../../helpers/until.ts'
 import { patient, patientApp, within } from '../redis/patience.ts'
@@ -240,6 +241,19 @@ describe('with Redis', () => {
     await rejected
     process.kill(child.pid, 'SIGCONT')
     await child.kill('SIGKILL')
+  })
+
+  test('keeps nothing in memory of a command that was not confirmed', async () => {
+    const all = await fleet(['a', 'b'], { commandTimeoutMs: 1 })
+    const [a, b] = all as [Started, Started]
+    await settle(all, 'a,b')
+    b.fleet.publish = async () => {}
+    const before = liveObjects(FleetError)
+    const timesOut = (): Promise<boolean> =>
+      a.fleet.command('b', 'undrain').then(() => false, code('FLEET_ERR_COMMAND_TIMEOUT'))
+    const outcomes = await Promise.all(Array.from({ length: 50 }, timesOut))
+    assert.deepEqual(new Set(outcomes), new Set([true]))
+    await until(() => liveObjects(FleetError) <= before + 5, { what: 'the errors to be free' })
   })
 
   test('lists the later of two processes with one id, logs both, and lists the other when the id is free', async () => {

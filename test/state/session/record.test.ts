@@ -79,6 +79,17 @@ describe('the index of a user', () => {
     assert.deepEqual([sessions.counts.destroyed, sessions.counts.created], [2, 3])
   })
 
+  test('still names the sessions that destroyAll() could not end, so that it can be repeated', async (t) => {
+    const store = new MemoryRecordStore()
+    const sessions = new Sessions(store)
+    for (const id of ['1', '2']) sessions.create(id, { userId: 'ann' }, {})
+    const destroy = t.mock.method(store, 'destroy', () => Promise.reject(new Error('no Redis')))
+    await assert.rejects(sessions.destroyAll('ann'), /no Redis/)
+    destroy.mock.restore()
+    assert.equal(await sessions.destroyAll('ann'), 2)
+    assert.equal(store.size, 0)
+  })
+
   test('lives as long as a session whose lifetime is extended, or a day after a login without that', (t) => {
     t.mock.method(Date, 'now', () => now)
     const store = new MemoryRecordStore()

@@ -3,6 +3,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { CachedRecord } from '../../../src/state/session/record.ts'
 import { TrackedRecordStore } from '../../../src/state/session/redis-store.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 import { FakeNode } from '../redis/fake-node.ts'
 
 const key = (id: string): string => `shop:session:{${id}}`
@@ -222,5 +223,21 @@ describe('a session in the memory of a process', () => {
     assert.deepEqual(await commands('a', 'b'), [1, 1], 'the oldest were dropped')
     node.connection.announce(null)
     assert.deepEqual(await commands('b', 'c', 'd', 'b'), [1, 1, 1, 0])
+  })
+
+  test('that does not exist, or could not be read, leaves nothing in memory', async (t) => {
+    const { store, node } = await open(t)
+    const usedBytes = (): number => {
+      liveObjects(TrackedRecordStore)
+      return process.memoryUsage().heapUsed
+    }
+    const before = usedBytes()
+    for (const get of [async () => null, () => Promise.reject(new Error('no Redis'))]) {
+      node.get = get
+      for (let i = 0; i < 100; i++) await Promise.resolve(store.read(`${'x'.repeat(100_000)}${i}`)).catch(() => {})
+    }
+    const grown = usedBytes() - before
+    assert.ok(grown < 5_000_000, `${grown} bytes`)
+    assert.equal(store.hits, 0)
   })
 })

@@ -3,6 +3,7 @@ import { beforeEach, describe, test } from 'node:test'
 import Fastify from 'fastify'
 import { session } from '../../../src/state/session/index.ts'
 import { MemoryRecordStore } from '../../../src/state/session/memory-store.ts'
+import { CachedRecord } from '../../../src/state/session/record.ts'
 import { Sessions } from '../../../src/state/session/repository.ts'
 
 describe('the index of a user, when a session', () => {
@@ -39,6 +40,14 @@ describe('the index of a user, when a session', () => {
         [],
       )
     assert.equal(sessions.counts.created, 7)
+  })
+
+  test('is created: before the session exists, so that destroyAll() finds every session', () => {
+    const steps: string[] = []
+    store.addToUser = () => void steps.push('index')
+    store.write = () => void steps.push('session')
+    sessions.create('s', { userId: 'ann' }, {})
+    assert.deepEqual(steps, ['index', 'session'])
   })
 
   test('holds no id of a user: it is saved, and reported', () => {
@@ -186,5 +195,21 @@ describe('a listed session', () => {
     assert.deepEqual(await visit({ at: 5, expires, originalMaxAge: 1_000 }), [expires, 5, null])
     for (const cookie of [{ expires }, { originalMaxAge: 1_000 }])
       assert.equal((await visit(cookie))[1], null, JSON.stringify(cookie))
+  })
+
+  test('has data of its own, which its caller may change', async () => {
+    const store = new MemoryRecordStore()
+    const sessions = new Sessions(store)
+    const data = { userId: 'ann', list: [{ a: 1 }] }
+    sessions.create('s', data, {})
+    const cached = new CachedRecord('s', String(store.read('s')))
+    store.read = () => cached as never
+    const [listed] = await sessions.list('ann')
+    const list = listed?.data.list as object[]
+    Object.assign(list[0] ?? {}, { a: 2 })
+    list.push({ a: 3 })
+    const [again] = await sessions.list('ann')
+    assert.deepEqual(again?.data, data)
+    assert.deepEqual(cached.load()?.data.list, data.list)
   })
 })
