@@ -165,6 +165,23 @@ describe('a probe', () => {
     server.prober.unwatch({ url: new URL('http://other') })
   })
 
+  it('that began before a doubt does not count', async (t) => {
+    const server = await probed(t, status(200), { rise: 2 })
+    server.time.tick(await server.pause())
+    let respond = (): void => undefined
+    server.respond = (response) => {
+      respond = () => void response.end()
+    }
+    await until(() => server.requests.length === 2)
+    server.prober.doubt(server.target)
+    respond()
+    server.respond = status(200)
+    await server.next()
+    assert.deepEqual([server.verdicts, await server.pause()], [['pass'], 250])
+    await server.next()
+    assert.deepEqual(server.verdicts, ['pass', 'pass'])
+  })
+
   it('ends after timeoutMs, and its connection too', async (t) => {
     const server = await probed(t, () => {}, { timeoutMs: 700 })
     await until(() => server.requests.length === 1)

@@ -9,6 +9,7 @@ import { probeOptions } from '../../src/edge/probe.ts'
 import { geo } from '../../src/geo/index.ts'
 import { Regions } from '../../src/geo/regions.ts'
 import { identity } from '../../src/instance/identity.ts'
+import { clock } from '../helpers/clock.ts'
 import { until } from '../helpers/until.ts'
 
 const asia = 'https://asia.example.com'
@@ -53,8 +54,8 @@ it('a request in absolute form, or that no region is meant for, is not redirecte
   assert.deepEqual(statuses, ['HTTP/1.1 307', 'HTTP/1.1 404', 'HTTP/1.1 404'])
 })
 
-describe('the region of this instance', () => {
-  it('is healthy without a probe, which finds the others', async (t) => {
+describe('a region', () => {
+  it('is healthy without a probe if it is that of this instance; a probe finds the others', async (t) => {
     const server = createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo
@@ -75,5 +76,25 @@ describe('the region of this instance', () => {
     await until(() => probes > 1 && health()[1] === false)
     assert.deepEqual(health(), [true, false, true])
     regions.close()
+  })
+
+  it('is probed no more after the end, healthy or not', async (t) => {
+    const server = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const time = clock(t)
+    const probe = { ...resolveOptions('probe', probeOptions), type: 'tcp', intervalMs: 20 } as const
+    const at = (port: number) => ({ url: `http://127.0.0.1:${port}`, countries: ['DE'] })
+    const regions = new Regions({ gone: at(1), open: at(port) }, undefined, probe)
+    t.after(() => {
+      regions.close()
+      server.close()
+    })
+    // Between two probes of a region, the next one is its only timer.
+    const settled = (): boolean => time.timers() === 2 && time.delays().every((ms) => ms < 100)
+    await until(() => settled() && regions.all[0]?.healthy === false)
+    assert.equal(regions.all[1]?.healthy, true)
+    regions.close()
+    assert.equal(time.timers(), 0)
   })
 })

@@ -8,6 +8,7 @@ import { type GeoOptions, geo, type Place } from '../../src/geo/index.ts'
 import { distanceKm } from '../../src/geo/place.ts'
 import { identity } from '../../src/instance/identity.ts'
 import { startUpstreams } from '../edge/upstream.ts'
+import { liveObjects } from '../helpers/live-objects.ts'
 import { until } from '../helpers/until.ts'
 import { writeMmdb } from './mmdb-writer.ts'
 
@@ -145,6 +146,17 @@ describe('request.geo', () => {
     assert.equal((await send(instance, {}, addressOf('CA'))).region, 'ca')
     assert.equal((await send(instance, {}, addressOf('JP'))).region, 'us')
   })
+
+  it('does not keep the requests that asked for it', async () => {
+    class Mark {}
+    const instance = Fastify()
+    after(() => instance.close())
+    await instance.register(geo)
+    instance.addHook('onRequest', async (request) => void Object.assign(request, { mark: new Mark() }))
+    instance.get('/where', async (request) => request.geo)
+    for (let i = 0; i < 50; i++) assert.deepEqual(await send(instance), { source: 'none' })
+    await until(() => liveObjects(Mark) <= 5, { what: 'the end of the requests' })
+  })
 })
 
 describe('the region endpoint', () => {
@@ -193,10 +205,12 @@ describe('the region endpoint', () => {
     const best = async () =>
       (await send(instance, { 'cf-ipcountry': 'DE' }, '127.0.0.1', '/api/v1/geo/endpoint')).region
     assert.equal(await best(), 'near')
-    if (near) near.ready = false
-    await until(async () => (await best()) === 'far')
-    if (near) near.ready = true
-    await until(async () => (await best()) === 'near')
+    for (const state of [{ ready: false }, { draining: true }]) {
+      Object.assign(near ?? {}, state)
+      await until(async () => (await best()) === 'far', { what: `another region with ${JSON.stringify(state)}` })
+      Object.assign(near ?? {}, { ready: true, draining: false })
+      await until(async () => (await best()) === 'near', { what: 'the best region' })
+    }
   })
 })
 

@@ -6,6 +6,7 @@ import { geoOptions } from '../../src/geo/index.ts'
 import { isCountry, type Location, Locator } from '../../src/geo/locator.ts'
 import { distanceKm } from '../../src/geo/place.ts'
 import { type RegionOptions, Regions } from '../../src/geo/regions.ts'
+import { liveObjects } from '../helpers/live-objects.ts'
 
 describe('the country of a request', () => {
   /** A database with these records by address. */
@@ -58,6 +59,16 @@ describe('the country of a request', () => {
       locator.locate(() => 'a', {}),
       locator.locate(() => 'b', {}),
     )
+  })
+
+  it('of a record that the database no longer keeps is not kept either', () => {
+    class Mark {
+      readonly country = 'DE'
+    }
+    const database = { find: () => new Mark() } as unknown as GeoDatabase
+    const locator = new Locator({ edges: [], headers: [] }, database)
+    for (let i = 0; i < 50; i++) assert.equal(locator.locate(() => '5.5.5.5', {}).country, 'DE')
+    assert.ok(liveObjects(Mark) <= 5, `${liveObjects(Mark)} records`)
   })
 
   it('is that of a header of a trusted edge, in the order of the headers, else of the client behind the edges', () => {

@@ -7,6 +7,7 @@ import { Outliers } from '../../../src/edge/balancer/outliers.ts'
 import { StickyCookie } from '../../../src/edge/balancer/policies/sticky-cookie.ts'
 import { Target } from '../../../src/edge/balancer/target.ts'
 import { Prober } from '../../../src/edge/probe.ts'
+import { clock } from '../../helpers/clock.ts'
 import { until } from '../../helpers/until.ts'
 import { quickProbe } from '../front.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
@@ -151,6 +152,23 @@ describe('the end of', () => {
     calls.length = 0
     balancer.undrain(target)
     assert.deepEqual([target.state, calls], ['draining', ['doubt 10.0.0.1']])
+  })
+
+  it('a balancer leaves no timer behind, neither of its probes nor of its search for outliers', async (t) => {
+    const time = clock(t)
+    const balancer = new Balancer(['http://127.0.0.1:1'], { probe: { type: 'tcp' } })
+    await until(() => balancer.targets[0]?.state === 'down')
+    assert.equal(time.timers(), 2)
+    await balancer.close()
+    assert.equal(time.timers(), 0)
+  })
+
+  it('an outage that a refused connection shows needs new probes', (t) => {
+    const { balancer, target, calls } = balancerOf(t, {})
+    balancer.context.rotation.move(target, 'up')
+    calls.length = 0
+    balancer.context.recordOutcome(target, 0, 'refused', performance.now())
+    assert.deepEqual([target.state, calls], ['down', ['disconnect 10.0.0.1', 'doubt 10.0.0.1']])
   })
 
   it('a balancer is that of its policy, and of the one that a cookie falls back to', async () => {

@@ -7,6 +7,7 @@ import { Target } from '../../../src/edge/balancer/target.ts'
 import { health } from '../../../src/instance/health/index.ts'
 import { until } from '../../helpers/until.ts'
 import { atEnd } from '../at-end.ts'
+import { startUpstreams, type Upstream } from '../upstream.ts'
 import { balancerDefaults } from './stub.ts'
 
 interface Instance {
@@ -54,4 +55,17 @@ test('an instance reports its requests in flight, and a balancer sends less to o
 
   busy.release()
   for (const response of others) await (await response).text()
+})
+
+test('the latency of a target is the one it reports, or the one its clients see if that is higher', async () => {
+  const [upstream] = (await startUpstreams(1)) as [Upstream]
+  upstream.handler = (_, response) => response.setHeader('x-fleet-load', 'inflight=3, latency=5').end()
+  const target = new Target({ url: upstream.url }, balancerDefaults.connections)
+  target.latency.observe(1, performance.now())
+  assert.deepEqual(await askLoad(target, '/'), { inflight: 3, latencyMs: 5 })
+  target.latency.observe(3_600_000, performance.now())
+  const { inflight, latencyMs } = await askLoad(target, '/')
+  assert.equal(inflight, 3)
+  assert.ok(latencyMs > 5, `${latencyMs}`)
+  await target.disconnect()
 })

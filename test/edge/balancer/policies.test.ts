@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { policyNames } from '../../../src/edge/balancer/policies/index.ts'
 import { LeastConnections } from '../../../src/edge/balancer/policies/least-connections.ts'
+import { perList } from '../../../src/edge/balancer/policies/per-list.ts'
 import { Random } from '../../../src/edge/balancer/policies/random.ts'
 import { RoundRobin } from '../../../src/edge/balancer/policies/round-robin.ts'
 import { Weighted } from '../../../src/edge/balancer/policies/weighted.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 import { from, limit9, load, one } from './policy.ts'
 import { chiSquare, permutations, stub, stubs, tally, tuples } from './stub.ts'
 
@@ -165,4 +167,14 @@ describe('random', () => {
       )
     }
   })
+})
+
+it('what a policy derives from a list is kept as long as the list is in use', () => {
+  class List extends Array<Target> {}
+  let derived = 0
+  const orderOf = perList(() => ++derived)
+  const lists = [new List(), new List()]
+  for (let i = 0; i < 2; i++) assert.deepEqual(lists.map(orderOf), [1, 2])
+  for (let i = 0; i < 50; i++) assert.equal(orderOf(new List()), i + 3)
+  assert.ok(liveObjects(List) <= 7, `${liveObjects(List)} lists`)
 })

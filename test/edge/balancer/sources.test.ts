@@ -5,8 +5,10 @@ import { type Found, fromDns, fromFleet, fromRegistry, fromSrv } from '../../../
 import { Follower, type TargetList } from '../../../src/edge/balancer/follower.ts'
 import type { Target, TargetOptions } from '../../../src/edge/balancer/target.ts'
 import type { Peer } from '../../../src/instance/identity.ts'
+import { RedisDirectory } from '../../../src/state/registry/redis-directory.ts'
 import { clock } from '../../helpers/clock.ts'
 import { until } from '../../helpers/until.ts'
+import { entries, nothing, stored } from '../../state/registry/fake-peers.ts'
 import { startNameServer } from '../name-server.ts'
 
 const turn = (): Promise<void> => new Promise(setImmediate)
@@ -107,6 +109,31 @@ describe('the registry as a source', () => {
     t.after(() => delete process.env.NODE_ENV)
     assert.throws(() => fromRegistry({}), { code: 'FLEET_ERR_SECRET_MISSING' })
     fromRegistry({ secret: ['x'.repeat(32)] })
+  })
+
+  it('trusts the secret that the fleet shares now, and no earlier one', async (t) => {
+    const time = clock(t)
+    t.mock.method(process, 'emitWarning', () => undefined)
+    const [earlier, current] = ['a'.repeat(32), 'b'.repeat(32)] as const
+    let shared: string = earlier
+    let changes: [id: string, secret: string][] = [['1', earlier]]
+    t.mock.method(RedisDirectory.prototype, 'beat', async () => ({
+      ...nothing,
+      changes: new Map(changes.map(([id, secret]) => [id, stored(id, 'boot', entries(secret))])),
+    }))
+    const client = { on: () => client, defineCommand: () => undefined, get: async () => shared }
+    const lists: (string | undefined)[][] = []
+    const source = fromRegistry({ name: 'shop', client: client as never })
+    t.after(source((found) => lists.push(found.map(({ id }) => id))))
+    await until(() => lists.length === 1)
+    shared = current
+    changes = [
+      ['2', earlier],
+      ['3', current],
+    ]
+    time.tick(500)
+    await until(() => lists.length === 2)
+    assert.deepEqual(lists, [['1'], ['1', '3']])
   })
 })
 

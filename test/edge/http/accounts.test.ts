@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { describe, it } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
+import { mockLimits } from '../../helpers/clock.ts'
 import { until } from '../../helpers/until.ts'
 import { open, get as send } from '../../instance/lifecycle/sockets.ts'
 import { atEnd } from '../at-end.ts'
@@ -70,6 +71,23 @@ describe('a request that ends', () => {
     const [headers] = await once(stream, 'response')
     assert.equal(headers[':status'], 408)
     await until(() => cancelled === 1, { what: 'the end of the request upstream' })
+  })
+
+  it('too late over HTTP/2 is not sent upstream, even if its body ends in the same moment', async (t) => {
+    const { url, proxy } = await pair({ tls, requestTimeoutMs: 60_000, probe: { type: 'off' } })
+    const { mock } = t.mock.method(proxy.balancer, 'dispatch')
+    mockLimits(t)
+    const session = connectHttp2(url, { ca: tls.cert })
+    atEnd(() => session.destroy())
+    const received = once(proxy.server, 'request') as Promise<[IncomingMessage]>
+    const stream = session.request({ ':path': '/', ':method': 'POST', 'content-length': 99 }, { endStream: false })
+    stream.on('error', () => undefined).write('half a body')
+    const responded = once(stream, 'response')
+    const [request] = await received
+    t.mock.timers.tick(60_000)
+    request.emit('end')
+    const [headers] = await responded
+    assert.deepEqual([headers[':status'], mock.callCount()], [408, 0])
   })
 })
 

@@ -14,6 +14,7 @@ import {
 import { type ResolvedProxyOptions, resolveProxyOptions } from '../../../src/edge/http/options.ts'
 import { Origins } from '../../../src/edge/http/origins.ts'
 import { Pools } from '../../../src/edge/http/pools.ts'
+import { pem } from '../listening.ts'
 
 interface Given {
   url?: string
@@ -181,6 +182,15 @@ describe('the server of a proxy', () => {
       createProxyServer(proxy, 65_536, () => undefined) as Server
     assert.deepEqual([headersTimeout, requestTimeout, keepAliveTimeout], [1_000, 2_000, 3_000])
     assert.deepEqual([maxRequestsPerSocket, maxConnections, maxHeadersCount], [4, 5, 0])
+  })
+
+  it('lets the kernel find clients that vanished, after 30 seconds of silence, with TLS too', () => {
+    for (const tls of [undefined, pem]) {
+      const { proxy } = resolveProxyOptions({ targets: ['http://10.0.0.1:1'], tls })
+      // Node passes these options on to each connection without an event or a property of the socket.
+      const server = createProxyServer(proxy, 65_536, () => undefined) as unknown as Record<string, unknown>
+      assert.deepEqual([server.keepAlive, server.keepAliveInitialDelay], [true, 30])
+    }
   })
 
   it('knows HTTP/2 by its stream, and a WebSocket by its upgrade', () => {

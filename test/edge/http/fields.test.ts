@@ -5,6 +5,7 @@ import { HeaderLines, hopByHop, nominatedBy, requestHeaders, responseHeaders } f
 import { http2Fields, isHttp2Status } from '../../../src/edge/http/http2-fields.ts'
 import { type Origin, Origins } from '../../../src/edge/http/origins.ts'
 import { responseTrailers } from '../../../src/edge/http/trailers.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 
 const hops =
   'connection http2-settings keep-alive proxy-connection proxy-authenticate proxy-authorization te transfer-encoding upgrade'.split(
@@ -202,6 +203,14 @@ describe('the origin of a connection', () => {
     assert.equal(originOf('10.0.0.1', { encrypted: 'yes' }).protocol, 'http')
     const socket = { remoteAddress: '10.0.0.1' } as Socket
     assert.equal(trusted.of(socket), trusted.of(socket))
+  })
+
+  it('is kept no longer than the connection', () => {
+    class Connection {
+      readonly remoteAddress = '192.0.2.1'
+    }
+    for (let i = 0; i < 50; i++) assert.equal(trusted.of(new Connection() as Socket).address, '192.0.2.1')
+    assert.ok(liveObjects(Connection) <= 5, `${liveObjects(Connection)} connections`)
   })
 
   it('is an element of Forwarded', () => {

@@ -80,6 +80,11 @@ describe('a response', async () => {
       ['GET /', `HTTP/1.1 204 No\r\nConnection: close\r\n${date}\r\n`, `204 No\r\n${date}${kept}\r\n`],
       [
         'GET /',
+        `HTTP/1.1 204 No\r\nConnection: close\r\n${date}Content-Length: 2\r\n\r\n`,
+        `204 No\r\n${date}${kept}\r\n`,
+      ],
+      [
+        'GET /',
         `HTTP/1.1 304 Not\r\nConnection: close\r\n${date}Content-Length: 9\r\n\r\n`,
         `304 Not\r\n${date}content-length: 9\r\n${kept}\r\n`,
       ],

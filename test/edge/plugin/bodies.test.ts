@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import type { FastifyRequest } from 'fastify'
+import type { Exchange } from '../../../src/edge/balancer/exchange.ts'
 import { splitOptions } from '../../../src/edge/plugin/options.ts'
 import { upstreamBody } from '../../../src/edge/plugin/request.ts'
+import { ResponseBody } from '../../../src/edge/plugin/response.ts'
 
 describe('the body for the upstream', () => {
   const bounds = { limit: 10, bufferBytes: 100 }
@@ -102,6 +104,26 @@ describe('the body for the upstream', () => {
     ])
     await assert.rejects(bodyOf({}, { body: body() }, { limit: 5, bufferBytes: 0 }), tooLarge)
     assert.deepEqual((await bodyOf({}, { body: body() }, { limit: 0, bufferBytes: 0 }))[0], ['abc', 'def'])
+  })
+})
+
+describe('the body of a response', () => {
+  it('pauses the upstream once 64 KiB are unread, until they are read', () => {
+    const calls: string[] = []
+    const exchange = {
+      done: false,
+      pause: () => calls.push('pause'),
+      resume: () => calls.push('resume'),
+      abort: () => calls.push('abort'),
+    } as unknown as Exchange
+    const body = new ResponseBody({} as IncomingMessage, {} as ServerResponse)
+    body.onRequestStart(exchange)
+    body.onResponseData(exchange, Buffer.alloc(65_535))
+    assert.deepEqual(calls, [])
+    body.onResponseData(exchange, Buffer.alloc(1))
+    assert.deepEqual(calls, ['pause'])
+    assert.equal(body.read().length, 65_536)
+    assert.deepEqual(calls, ['pause', 'resume'])
   })
 })
 

@@ -1,13 +1,22 @@
 import assert from 'node:assert/strict'
 import { Duplex } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
-import Fastify, { type FastifyReply, type FastifyRequest, type InjectOptions } from 'fastify'
+import Fastify, {
+  type FastifyReply,
+  type FastifyRequest,
+  type InjectOptions,
+  type LightMyRequestResponse,
+} from 'fastify'
 import { FleetError } from '../../../src/base/errors.ts'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
+import type { Exchange } from '../../../src/edge/balancer/exchange.ts'
 import type { HeaderLines } from '../../../src/edge/http/headers.ts'
 import { Forwarder, type PreparedRequest } from '../../../src/edge/plugin/forwarder.ts'
 import type { ForwardOptions, ReplyFromOptions } from '../../../src/edge/plugin/options.ts'
+import type { ResponseBody } from '../../../src/edge/plugin/response.ts'
 import { identity } from '../../../src/instance/identity.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
+import { until } from '../../helpers/until.ts'
 
 const target = 'http://127.0.0.1:1'
 
@@ -21,15 +30,17 @@ async function prepare(
     search = '',
     path = '/a',
     bodyLimit = 1_048_576,
+    genReqId,
   }: Partial<{
     inject: InjectOptions
     given: ForwardOptions
     search: string
     path: string
     bodyLimit: number
+    genReqId: () => string
   }> = {},
 ): Promise<PreparedRequest & { fields: Record<string, string> }> {
-  const app = Fastify()
+  const app = Fastify(genReqId && { genReqId })
   const forwarder = new Forwarder({ targets: [target], ...options }, bodyLimit)
   t.after(() => Promise.all([app.close(), forwarder.close()]))
   let prepared: PreparedRequest | undefined
@@ -72,6 +83,36 @@ describe('a request that the proxy plugin forwards', () => {
     })
     const { body } = await app.inject({ url: '/', headers: { 'x-forwarded-for': '192.0.2.7' } })
     assert.deepEqual(JSON.parse(body), ['127.0.0.1', '192.0.2.7'])
+  })
+
+  it('has the id of the app, or a new one if that cannot be sent', async (t) => {
+    for (const [id, isSent] of [
+      ['own-1', true],
+      ['x'.repeat(200), true],
+      ['x'.repeat(201), false],
+      ['', false],
+      ['a b', false],
+      ['é', false],
+      ['a\r\nx-more: 1', false],
+    ] as const) {
+      const { fields } = await prepare(t, {}, { genReqId: () => id })
+      if (isSent) assert.equal(fields['x-request-id'], id)
+      else assert.match(fields['x-request-id'] ?? '', /^[\w-]{12}-\d+$/, JSON.stringify(id))
+      assert.equal(fields['x-more'], undefined)
+    }
+  })
+
+  it('does not keep the connection that it came on', async (t) => {
+    class Mark {}
+    const forwarder = new Forwarder({ targets: [target] }, 0)
+    const app = Fastify()
+    t.after(() => Promise.all([app.close(), forwarder.close()]))
+    app.get('/', async (request) => {
+      Object.assign(request.raw.socket, { mark: new Mark() })
+      await forwarder.prepare(request, { path: '/', search: '' }, {})
+    })
+    for (let i = 0; i < 50; i++) await app.inject('/')
+    await until(() => liveObjects(Mark) <= 5, { what: 'the end of the connections' })
   })
 
   it('has the query of the app: an object, or the text of a function', async (t) => {
@@ -207,6 +248,67 @@ describe('the balancer of the proxy plugin', () => {
     assert.deepEqual(closed, ['2'])
     await forwarder.close()
     assert.equal(closed.length, 101)
+  })
+
+  it('is another one for each path of a server, below which requests go', async (t) => {
+    let path = ''
+    const forwarder = new Forwarder({ getUpstream: () => target + path }, 0)
+    const app = Fastify()
+    t.after(() => Promise.all([app.close(), forwarder.close()]))
+    const basePaths: string[] = []
+    app.get('/', async (request) => {
+      const { balancer } = await forwarder.prepare(request, { path: '/', search: '' }, {})
+      basePaths.push(...balancer.targets.map(({ basePath }) => basePath))
+    })
+    for (path of ['/tenant-a', '/tenant-b', '/tenant-a']) await app.inject('/')
+    assert.deepEqual(basePaths, ['/tenant-a', '/tenant-b', '/tenant-a'])
+  })
+})
+
+describe('a response that the proxy plugin forwards', () => {
+  const head = { status: 200, message: '', headers: {}, draining: false }
+
+  /** Forwards a request to an upstream that `play` stands for. */
+  async function forwarded(
+    t: TestContext,
+    play: (response: ResponseBody, exchange: Exchange, reply: FastifyReply) => void,
+    options: ForwardOptions = {},
+  ): Promise<LightMyRequestResponse> {
+    const app = Fastify()
+    const forwarder = new Forwarder({ targets: [target] }, 0)
+    t.after(() => Promise.all([app.close(), forwarder.close()]))
+    let done: Promise<void> | undefined
+    app.get('/', (request, reply) => {
+      t.mock.method(Balancer.prototype, 'dispatch', (_: unknown, response: ResponseBody) => {
+        const exchange = { done: false, pause: () => undefined, resume: () => undefined } as unknown as Exchange
+        exchange.abort = (reason) => {
+          Object.assign(exchange, { done: true })
+          response.onResponseError(exchange, reason)
+        }
+        response.onRequestStart(exchange)
+        play(response, exchange, reply)
+        return exchange
+      })
+      done = forwarder.forward(request, reply, { path: '/', search: '' }, options)
+    })
+    const found = await app.inject('/')
+    await done
+    return found
+  }
+
+  it('is dropped if the app has sent one meanwhile', async (t) => {
+    const calls: string[] = []
+    let late: Exchange | undefined
+    const { body } = await forwarded(
+      t,
+      (response, exchange, reply) => {
+        late = exchange
+        reply.send('of the app')
+        response.onResponseHead(exchange, head)
+      },
+      { onResponse: () => void calls.push('onResponse') },
+    )
+    assert.deepEqual([body, calls, late?.done], ['of the app', [], true])
   })
 })
 

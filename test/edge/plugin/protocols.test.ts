@@ -9,6 +9,7 @@ import { describe, it } from 'node:test'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket, WebSocketServer } from 'ws'
+import { StallGuard } from '../../../src/base/socket-bounds.ts'
 import { temporaryFolder } from '../../../src/cli/up/child.ts'
 import { type ProxyPluginOptions, proxy } from '../../../src/edge/plugin/index.ts'
 import fleet from '../../../src/index.ts'
@@ -16,6 +17,7 @@ import { until } from '../../helpers/until.ts'
 import { atEnd } from '../at-end.ts'
 import { get, quickProbe } from '../front.ts'
 import { pem, startListening } from '../listening.ts'
+import { raw } from '../raw.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
 
 const echo: RequestListener = (request, response) => {
@@ -111,6 +113,28 @@ describe('the proxy plugin forwards to', () => {
   })
 })
 
+describe('the proxy plugin: clients that do not read', () => {
+  it('are watched for: connections of HTTP/1.1, and streams of HTTP/2', async (t) => {
+    const [upstream] = (await startUpstreams(1)) as [Upstream]
+    const { mock } = t.mock.method(StallGuard.prototype, 'add')
+    const expected: unknown[] = []
+    for (const server of [{}, { http2: true, https: pem }] as object[]) {
+      const app = Fastify(server)
+      app.addHook('onRequest', async ({ raw }) => void expected.push('stream' in raw ? raw.stream : raw.socket))
+      app.register(proxy, { targets: [upstream.url] })
+      const url = await listen(app)
+      if (url.startsWith('http:')) assert.equal((await get(url)).status, 200)
+      else {
+        const session = connectHttp2(url, { ca: pem.cert })
+        atEnd(() => session.destroy())
+        await session.request({ ':path': '/' }).toArray()
+      }
+    }
+    assert.equal(mock.callCount(), 2)
+    assert.ok(mock.calls.every((call, i) => call.arguments[0] === expected[i]))
+  })
+})
+
 describe('the proxy plugin: WebSockets', async () => {
   const server = createServer(echo)
   const seen: (string | undefined)[] = []
@@ -155,6 +179,18 @@ describe('the proxy plugin: WebSockets', async () => {
     assert.deepEqual(upgrade.headers['set-cookie'], ['up=1', 'session=2'])
     assert.equal(seen.at(-1), '/base/channels/1/a?b=c')
     client.close()
+  })
+
+  it('may begin with frames that the client sends together with its upgrade', async () => {
+    const url = await front({ prefix: '/ws', targets: [target], websocket: true })
+    const upgrade = [
+      ...['GET /ws HTTP/1.1', 'Host: x', 'Connection: Upgrade', 'Upgrade: websocket'],
+      ...['Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', '', ''],
+    ].join('\r\n')
+    // A text with the mask 0.
+    const frame = `\x81\x85${'\0'.repeat(4)}early`
+    const text = await raw(url, upgrade + frame, (received) => received.endsWith('early'))
+    assert.ok(text.startsWith('HTTP/1.1 101 ') && text.endsWith('\r\n\r\n\x81\x05early'), text)
   })
 
   it('may be echoed, rejected by the upstream, or sent to a plain route', async () => {

@@ -368,6 +368,27 @@ describe('the proxy plugin: Fastify', async () => {
     assert.equal(text.body, 'hi')
   })
 
+  it('keeps a client at its target by a cookie, beside those of the target', async () => {
+    const upstreams = await startUpstreams(3)
+    for (const upstream of upstreams)
+      upstream.handler = (request, response) => {
+        response.setHeader('set-cookie', 'theirs=1')
+        upstream.response(request, response)
+      }
+    const { url } = await front(upstreams, { policy: 'sticky-cookie', sticky: { secret: 's'.repeat(32) } })
+    for (let i = 0; i < 3; i++) {
+      const first = await get(url)
+      const [theirs, sticky = ''] = [first.headers['set-cookie'] ?? []].flat()
+      assert.deepEqual([theirs, sticky !== ''], ['theirs=1', true])
+      const cookie = sticky.split(';')[0] ?? ''
+      for (let k = 0; k < 4; k++) {
+        const { text, headers } = await get(url, { headers: { cookie } })
+        assert.equal(JSON.parse(text).name, JSON.parse(first.text).name)
+        assert.equal(headers['set-cookie'], 'theirs=1')
+      }
+    }
+  })
+
   it('shares a balancer between routes, which the app closes', async () => {
     const balancer = new Balancer([upstream.url], { probe: quickProbe })
     await balancer.ready()
@@ -399,6 +420,7 @@ describe('the proxy plugin: Fastify', async () => {
     })
     app.register(replyFrom, { targets: [other.url] })
     app.get('/own', (_, reply) => void reply.from('/theirs', { queryString: { q: 1 } }))
+    app.get('/kept', (_, reply) => void reply.from('/theirs'))
     app.get('/async/*', async (_, reply) => reply.from())
     const url = await listen(app)
     assert.equal((await seenBy(`${url}/choose/a`)).name, upstream.name)
@@ -407,7 +429,32 @@ describe('the proxy plugin: Fastify', async () => {
     const from = await seenBy(`${url}/choose/from`)
     assert.deepEqual([from.method, from.url, from.body], ['POST', '/from?x=1', '{"a":1}'])
     assert.equal((await seenBy(`${url}/own?z`)).url, '/theirs?q=1')
+    assert.equal((await seenBy(`${url}/kept?z=1`)).url, '/theirs?z=1')
     assert.equal((await seenBy(`${url}/async/x?y`)).url, '/async/x?y')
+  })
+
+  it('is ready with its balancer, and closes it with the app', async (t) => {
+    const options = { targets: [upstream.url] }
+    for (const register of [
+      (app: FastifyInstance) => app.register(proxy, options),
+      (app: FastifyInstance) => app.register(replyFrom, options),
+    ]) {
+      const events: string[] = []
+      for (const name of ['ready', 'close'] as const) {
+        t.mock.method(Balancer.prototype, name, async () => {
+          await new Promise(setImmediate)
+          events.push(`balancer: ${name}`)
+        })
+      }
+      const app = Fastify()
+      register(app)
+      await app.ready()
+      events.push('app: ready')
+      await app.close()
+      events.push('app: close')
+      assert.deepEqual(events, ['balancer: ready', 'app: ready', 'balancer: close', 'app: close'])
+      t.mock.restoreAll()
+    }
   })
 
   it('rejects wrong options when the app starts', async () => {
@@ -513,6 +560,34 @@ describe('the proxy plugin: failures', async () => {
       await assert.rejects(sent)
       await until(() => aborted === i + 1)
     }
+  })
+
+  it('sends nothing for a client that disconnected while the handler was busy', async (t) => {
+    const [upstream] = (await startUpstreams(1)) as [Upstream]
+    const { mock } = t.mock.method(Balancer.prototype, 'dispatch')
+    const app = Fastify()
+    app.register(replyFrom, { targets: [upstream.url] })
+    let [asked, done] = [false, false]
+    app.post('/payment', (_, reply) => {
+      asked = true
+      reply.raw.once('close', () => {
+        reply.from()
+        done = true
+      })
+    })
+    app.get('/next', (_, reply) => void reply.from())
+    const url = await listen(app)
+    const controller = new AbortController()
+    const sent = get(`${url}/payment`, { method: 'POST', signal: controller.signal })
+    await until(() => asked)
+    controller.abort()
+    await assert.rejects(sent)
+    await until(() => done)
+    assert.equal((await get(`${url}/next`)).status, 200)
+    assert.deepEqual(
+      mock.calls.map((call) => call.arguments[0].path),
+      ['/next'],
+    )
   })
 
   it('sends the head of a silent stream at once, and its trailers and early hints', async () => {

@@ -5,6 +5,7 @@ import net, { type AddressInfo, connect, createServer, type Server, type Socket 
 import { after, describe, it, type TestContext } from 'node:test'
 import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
+import { liveObjects } from '../../helpers/live-objects.ts'
 import { until } from '../../helpers/until.ts'
 import { get, quickProbe } from '../front.ts'
 import { listensAfterProbes } from '../probes-first.ts'
@@ -137,6 +138,14 @@ describe('a TCP proxy', () => {
     client.on('error', () => {})
     await once(client, 'close')
     await until(() => proxy.targets[0]?.inflight === 0)
+  })
+
+  it('does not keep connections that have ended', async () => {
+    class Mark {}
+    const { port, proxy } = await proxyTo([await peer(named('a'))])
+    proxy.server.on('connection', (client) => Object.assign(client, { mark: new Mark() }))
+    for (let i = 0; i < 50; i++) assert.equal(await talk(port, 'x'), 'a')
+    await until(() => liveObjects(Mark) <= 5, { what: 'the end of the connections' })
   })
 
   it('sends the client address by PROXY protocol', async () => {
