@@ -182,13 +182,14 @@ export class Forwarder {
     reply.raw.once('close', gone)
     this.stalls.add(isHttp2(raw) ? (reply.raw as never as { stream: never }).stream : raw.socket)
     const exchange = balancer.dispatch(options, body, input)
-    const { status, headers } = await body.head.catch((error: Error) => {
-      throw asFleetError(error)
-    })
-    if (reply.sent) {
+    const head = await body.head.catch(asFleetError)
+    // The app has responded itself meanwhile, for example after a time limit of its own.
+    if (reply.sent || reply.raw.headersSent) {
       body.destroy()
       return
     }
+    if (head instanceof FleetError) throw head
+    const { status, headers } = head
     try {
       const fields = fieldsOf(headers, input.setCookie)
       const target = exchange.target

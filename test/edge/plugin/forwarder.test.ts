@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { Duplex } from 'node:stream'
+import { Duplex, Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
 import Fastify, {
   type FastifyReply,
@@ -309,6 +309,29 @@ describe('a response that the proxy plugin forwards', () => {
       { onResponse: () => void calls.push('onResponse') },
     )
     assert.deepEqual([body, calls, late?.done], ['of the app', [], true])
+  })
+
+  it('is dropped, also if it is an error, while the app sends one', async (t) => {
+    for (const arrive of [
+      (response: ResponseBody, exchange: Exchange) => {
+        response.onResponseHead(exchange, head)
+        response.onResponseData(exchange, Buffer.from('of the upstream'))
+      },
+      (response: ResponseBody, exchange: Exchange) => response.onResponseError(exchange, new Error('late')),
+    ]) {
+      const { body } = await forwarded(t, (response, exchange, reply) => {
+        async function* parts() {
+          yield 'of '
+          await new Promise(setImmediate)
+          arrive(response, exchange)
+          await new Promise(setImmediate)
+          yield 'the app'
+        }
+        reply.send(Readable.from(parts()))
+      })
+      assert.equal(body, 'of the app')
+      t.mock.restoreAll()
+    }
   })
 })
 
