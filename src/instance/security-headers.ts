@@ -41,6 +41,12 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
   await ensure(app, staticHeaders)
   for (const [name, value] of headers) app.staticHeaders.set(name, value)
   app.decorateReply('helmet', function (this: FastifyReply, ...given: Parameters<FastifyReply['helmet']>) {
+    // @fastify/helmet has all its headers in the response, where a call replaces them. Those of the reply would win.
+    for (const [name, value] of headers) {
+      if (this.getHeader(name) !== value) continue
+      this.raw.setHeader(name, value)
+      this.removeHeader(name)
+    }
     void configure(this.request, this, () => undefined)
     return this.helmet(...given)
   })
