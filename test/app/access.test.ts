@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { signedIn, userIdOf, userOf } from '../../src/app/access.ts'
 import { build } from '../../src/app/build.ts'
 import { ConnectionLimits, TokenBucket } from '../../src/app/connection-limits.ts'
+import { FleetError } from '../../src/index.ts'
 
 const request = (given: { authorization?: string; session?: object; user?: object }): FastifyRequest =>
   ({
@@ -164,15 +166,57 @@ describe('the routes', () => {
     ])
   })
 
+  it('show each user their own account, also beside what is cached for all', async (t) => {
+    const users = ['Ada', 'Ben'].map((name) => ({ id: randomUUID(), email: `${name}@example.com`, name }))
+    t.mock.method(app.data.users, 'get', async (id: string) => users.find((user) => user.id === id) ?? null)
+    for (const user of users) {
+      const { accessToken } = await app.tokens.issue(user.id)
+      const headers = { authorization: `Bearer ${accessToken}` }
+      for (const path of ['/me', '/dashboard'])
+        assert.deepEqual((await send('GET', path, undefined, headers)).json().user, user, path)
+    }
+  })
+
+  /** A login with the credentials that it returns. */
+  const logIn = async () => {
+    const response = await send('POST', '/auth/login', { email: 'test@example.com', password: 'password' }, {})
+    const [{ name, value } = { name: '', value: '' }] = response.cookies
+    const { accessToken, refreshToken } = response.json()
+    return { cookie: `${name}=${value}`, authorization: `Bearer ${accessToken}`, refreshToken }
+  }
+  const me = async (headers: Headers): Promise<number> => (await send('GET', '/me', undefined, headers)).statusCode
+  const logOut = async (headers: Headers): Promise<number> =>
+    (await send('POST', '/auth/logout', undefined, headers)).statusCode
+  const refresh = async (refreshToken: string): Promise<number> =>
+    (await send('POST', '/auth/refresh', { refreshToken }, {})).statusCode
+
   it('end the tokens of a logout by token', async () => {
-    const login = (await send('POST', '/auth/login', { email: 'test@example.com', password: 'password' }, {})).json()
-    const headers = { authorization: `Bearer ${login.accessToken}` }
-    const me = async (): Promise<number> => (await send('GET', '/me', undefined, headers)).statusCode
-    assert.equal(await me(), 200)
-    assert.equal((await send('POST', '/auth/logout', undefined, headers)).statusCode, 204)
-    assert.equal(await me(), 401)
-    const { refreshToken } = login
-    assert.equal((await send('POST', '/auth/refresh', { refreshToken }, {})).statusCode, 401)
+    const { authorization, refreshToken } = await logIn()
+    assert.equal(await me({ authorization }), 200)
+    assert.equal(await logOut({ authorization }), 204)
+    assert.equal(await me({ authorization }), 401)
+    assert.equal(await refresh(refreshToken), 401)
     assert.equal((await send('GET', '/me')).statusCode, 200, 'those of another login stay')
+  })
+
+  it('end both logins of a logout with the cookie of one and the token of another', async () => {
+    const [one, other] = [await logIn(), await logIn()]
+    const { cookie } = one
+    assert.equal(await logOut({ cookie, authorization: other.authorization }), 204)
+    for (const { authorization, refreshToken } of [one, other])
+      assert.deepEqual([await me({ authorization }), await refresh(refreshToken)], [401, 401])
+    assert.equal(await me({ cookie }), 401)
+  })
+
+  it('keep the session of a logout that could not end its tokens, so that it can be repeated', async (t) => {
+    const { cookie, refreshToken } = await logIn()
+    const revoke = t.mock.method(app.tokens, 'revoke', async () => {
+      throw new FleetError('FLEET_ERR_STATE_UNAVAILABLE')
+    })
+    assert.equal(await logOut({ cookie }), 503)
+    revoke.mock.restore()
+    assert.equal(await me({ cookie }), 200)
+    assert.equal(await logOut({ cookie }), 204)
+    assert.deepEqual([await me({ cookie }), await refresh(refreshToken)], [401, 401])
   })
 })

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { connect } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { after, before, describe, mock, test } from 'node:test'
 import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { build } from '../../src/app/build.ts'
+import { TokenBucket } from '../../src/app/connection-limits.ts'
+import { liveObjects } from '../helpers/live-objects.ts'
 import { until } from '../helpers/until.ts'
 
 const friend = 'https://friend.example'
@@ -82,6 +85,17 @@ describe('the chat of the reference application', () => {
     assert.equal(await events({ 'sec-fetch-site': 'cross-site' }), 403)
   })
 
+  test('keeps no event stream and no WebSocket in memory after its end', async () => {
+    // Each WebSocket has a bucket of its own.
+    const [streams, buckets] = [liveObjects(PassThrough), liveObjects(TokenBucket)]
+    for (let i = 0; i < 30; i++) {
+      await until(async () => (await events()) === 200)
+      await leave(await join())
+    }
+    await until(() => liveObjects(PassThrough) <= streams + 5, { what: 'the end of the event streams' })
+    await until(() => liveObjects(TokenBucket) <= buckets + 5, { what: 'the end of the WebSockets' })
+  })
+
   test('limits the messages of a client, and closes the connection of one that does not stop', async () => {
     const [flood, listener] = [await join(), await join()]
     assert.ok(flood instanceof WebSocket && listener instanceof WebSocket)
@@ -97,6 +111,24 @@ describe('the chat of the reference application', () => {
     const before = heard
     await until(() => heard === before + 5)
     listener.terminate()
+  })
+
+  test('disconnects a client that does not stop and does not confirm the close, a second later', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const close = t.mock.method(WebSocket.prototype, 'close')
+    const terminate = t.mock.method(WebSocket.prototype, 'terminate')
+    const flood = await join()
+    assert.ok(flood instanceof WebSocket)
+    // It does not read the close frame.
+    flood.pause()
+    for (let i = 0; i < 200; i++) flood.send('{"text":"x"}')
+    const call = await until(() => close.mock.calls.find(({ arguments: [code] }) => code === 1008))
+    const ended = (): boolean => terminate.mock.calls.some((one) => one.this === call.this)
+    t.mock.timers.tick(999)
+    assert.equal(ended(), false)
+    t.mock.timers.tick(1)
+    assert.equal(ended(), true)
+    await until(() => (call.this as WebSocket).readyState === WebSocket.CLOSED)
   })
 
   test('limits the WebSockets and the event streams of one client, and accepts new ones after others close', async () => {

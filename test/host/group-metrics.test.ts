@@ -117,6 +117,21 @@ test('waits for a process that responds to an earlier scrape only, and takes its
   assert.deepEqual([value(snapshots, 'fleet_workers_silent'), value(snapshots, 'requests_total')], [1, 4])
 })
 
+test('does not end at the limit of the scrape before it', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const group = new GroupMetrics(limitMs)
+  const process = new Process(group)
+  await group.gather([process])
+  t.mock.timers.tick(limitMs / 2)
+  process.silent = true
+  const gathered = group.gather([process])
+  t.mock.timers.tick(limitMs / 2)
+  group.receive(process, [process.snapshot], 2)
+  t.mock.timers.tick(limitMs)
+  const snapshots = await gathered
+  assert.deepEqual([value(snapshots, 'fleet_workers_silent'), value(snapshots, 'open')], [0, 1])
+})
+
 test('never decreases a counter when processes come and go', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const group = new GroupMetrics(limitMs)

@@ -140,6 +140,37 @@ describe('run', () => {
     await pass(500)
     assert.equal(pings.length, 2)
   })
+
+  it('tells the service manager that it is ready again after a reload that was abandoned', async (t) => {
+    const sent: string[] = []
+    t.mock.method(childProcess, 'spawn', ((_: string, assignments: string[]) => {
+      const helper = new EventEmitter()
+      sent.push(assignments.join(' '))
+      setImmediate(() => helper.emit('close'))
+      return helper
+    }) as never)
+    syncBuiltinESMExports()
+    t.after(() => {
+      t.mock.restoreAll()
+      syncBuiltinESMExports()
+    })
+    const { log, workers, worker } = fakeCluster(t)
+    const running = outcome(run({ ...groupOptions, workers: 1, log, notifySocket: '/run/x' }))
+    // The signal itself would reload the groups of earlier tests, too.
+    const reload = process.listeners('SIGHUP').at(-1) as () => void
+    await until(() => workers.length === 1)
+    await worker(0).serve()
+    await until(() => 'value' in running)
+    const ready = 'READY=1 STATUS=1 of 1 workers serve'
+    const states = (): string[] => sent.filter((line) => !line.startsWith('STATUS='))
+    assert.deepEqual(states(), [ready])
+    reload()
+    await turn()
+    assert.deepEqual(states(), [ready, 'RELOADING=1'])
+    await worker(1).end(1)
+    for (let turns = 0; turns < 10; turns++) await turn()
+    assert.deepEqual(states(), [ready, 'RELOADING=1', ready])
+  })
 })
 
 /** Like the helper, but by turns of the event loop: the clock is the test's. */

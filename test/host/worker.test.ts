@@ -7,6 +7,7 @@ import type { FromWorker, Snapshot, ToWorker } from '../../src/host/messages.ts'
 import { worker } from '../../src/host/worker.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { metrics } from '../../src/instance/metrics/index.ts'
+import { liveObjects } from '../helpers/live-objects.ts'
 import { until } from '../helpers/until.ts'
 
 /** Messages of this process to its parent, which the test stands in for. */
@@ -238,6 +239,25 @@ describe('as a worker of fleet start', () => {
     t.mock.timers.tick(1)
     await scraped
     assert.match(text ?? '', /^own_queue 7$/m)
+  })
+
+  it('keeps no metrics of the group in memory after a scrape', async (t) => {
+    openChannel('1')
+    const app = await build(t, { counts: true })
+    class Mark {}
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    for (let i = 0; i < 50; i++) {
+      sent = []
+      const text = app.metricsSource.text('prometheus' as never)
+      await until(() => find('scrape').length === 1)
+      const { id } = find('scrape')[0] as { id: number }
+      const metric = { name: 'workers', help: 'w', type: 'gauge', aggregator: 'sum', values: [] } as const
+      tell({ fleet: 'group', id, snapshots: [[Object.assign(new Mark(), metric)]] })
+      await text
+    }
+    // The limit of each scrape, which is over.
+    t.mock.timers.tick(3_000)
+    await until(() => liveObjects(Mark) <= 5, { what: 'the end of the metrics' })
   })
 
   it('sends its last metrics while it closes, and stops listening to the group with its last app', async (t) => {

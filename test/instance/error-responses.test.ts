@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
-import fleet from '../../src/index.ts'
+import fleet, { FleetError } from '../../src/index.ts'
 
 class OwnError extends Error {
   readonly status: number
@@ -107,5 +107,22 @@ describe('with errorResponses, status and headers of failed requests are those o
     const { body } = await own.inject('/handler/11')
     assert.match(body, /"statusCode":503.*"message":"Internal server error"/)
     assert.doesNotMatch(body, /"db"/)
+  })
+
+  it('hides the code of an error of 500 and above, and the details of one of fleet', async () => {
+    const app = Fastify()
+    await app.register(fleet, { ...settings, errorResponses: true })
+    const lower = Object.assign(new Error('connect 10.1.2.3:5432'), { code: 'ECONNREFUSED' })
+    const errors = { lower, fleet: new FleetError('FLEET_ERR_STATE_UNAVAILABLE', 'GET user:7 at 10.1.2.3: late') }
+    app.get<{ Params: { of: keyof typeof errors } }>('/errors/:of', async ({ params }) => {
+      throw errors[params.of]
+    })
+    const respond = async (of: keyof typeof errors): Promise<unknown[]> => {
+      const { statusCode, code, message } = (await app.inject(`/errors/${of}`)).json()
+      return [statusCode, code, message]
+    }
+    assert.deepEqual(await respond('lower'), [500, 'FLEET_ERR_INTERNAL', 'Internal server error'])
+    const text = 'shared state is unavailable; try again'
+    assert.deepEqual(await respond('fleet'), [503, 'FLEET_ERR_STATE_UNAVAILABLE', text])
   })
 })

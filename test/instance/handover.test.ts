@@ -5,6 +5,7 @@ import Fastify from 'fastify'
 import { health } from '../../src/instance/health/index.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { operators } from '../../src/instance/operators/index.ts'
+import { mockTimers } from '../helpers/clock.ts'
 import { until } from '../helpers/until.ts'
 import { get, open } from './lifecycle/sockets.ts'
 
@@ -55,6 +56,27 @@ describe('the management listener of a worker that is replaced', () => {
     await wait
     assert.match(kept.received(), /connection: close/i)
     assert.equal(await code, 0)
+  })
+
+  it('waits two seconds at most for a connection that stays idle', async (t) => {
+    const { app, waits, kept } = await serve(t, true)
+    mockTimers(t)
+    const code = app.fleet.shutdown('replaced', { handover: true })
+    let isOver = false
+    const wait = waits[0]?.().then(() => {
+      isOver = true
+    })
+    const pass = async (ms: number): Promise<boolean> => {
+      t.mock.timers.tick(ms)
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
+      return isOver
+    }
+    const seen = [await pass(1_999), await pass(1)]
+    // The end of the connection ends the wait as well.
+    kept.destroy()
+    await wait
+    assert.equal(await code, 0)
+    assert.deepEqual(seen, [false, true])
   })
 
   it('is open until a shutdown without a successor has drained', async (t) => {

@@ -102,6 +102,16 @@ describe('headers that name the instance', () => {
     )
   })
 
+  it('are in a response that a hook of the app sends before those of fleet run', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    app.addHook('onRequest', async (_request, reply) => reply.code(401).send({}))
+    await app.register(headers)
+    app.get('/', async () => ({}))
+    const { statusCode, headers: sent } = await app.inject('/')
+    assert.deepEqual([statusCode, sent['x-instance-id']], [401, app.fleet.instance.id])
+  })
+
   it('have no invalid name', async () => {
     for (const name of ['', 'a b', 'a:b', 'ä'])
       await assert.rejects(async () => await Fastify().register(headers, { names: { ready: name } }), {

@@ -44,6 +44,31 @@ describe('a check runner', () => {
     assert.equal(await pass(60_000), 7)
   })
 
+  it('does not run a check again that was running when it stopped', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const runner = new CheckRunner()
+    const gates: PromiseWithResolvers<void>[] = []
+    const check = (): Promise<void> => {
+      const gate = Promise.withResolvers<void>()
+      gates.push(gate)
+      return gate.promise
+    }
+    runner.add('a', check, { ...options, intervalMs: 5_000 })
+    const turns = async (): Promise<void> => {
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
+    }
+    runner.start()
+    gates[0]?.resolve()
+    await turns()
+    t.mock.timers.tick(5_000)
+    assert.equal(gates.length, 2)
+    runner.stop()
+    gates[1]?.resolve()
+    await turns()
+    t.mock.timers.tick(60_000)
+    assert.equal(gates.length, 2)
+  })
+
   it('runs no check by itself before the start', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] })
     const runner = new CheckRunner()

@@ -110,6 +110,23 @@ describe('the management listener', () => {
     })
   }
 
+  it('is started for an app that registers fleet in a scope, as the command of Fastify does', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    let scope: FastifyInstance = app
+    await app.register(async (inner) => {
+      scope = inner
+      await inner.register(fleet, {
+        lifecycle: { signals: false },
+        redis: { client: null },
+        operators: { token, listen: { port: 0 } },
+      })
+    })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = await until(() => scope.operators.listener?.address, { what: 'the listener', timeoutMs: 10_000 })
+    assert.equal((await send(port, '/live')).status, 200)
+  })
+
   it('requires a token too, except in development with a loopback Host', async (t) => {
     const configured = await start(t)
     assert.equal((await send(configured.admin, '/metrics')).status, 404)

@@ -5,6 +5,8 @@ import { SecretToken } from '../../src/base/operator-access.ts'
 import { type OperatorsOptions, operators } from '../../src/instance/operators/index.ts'
 import { cookieName, SignIn } from '../../src/instance/operators/sign-in.ts'
 import { linkLifetimeMs, Tickets } from '../../src/instance/operators/tickets.ts'
+import { liveObjects } from '../helpers/live-objects.ts'
+import { until } from '../helpers/until.ts'
 
 const token = 'an-operator-token-of-more-than-32-bytes'
 const failed = { code: 'FLEET_ERR_SIGN_IN_FAILED', statusCode: 401 }
@@ -108,6 +110,20 @@ describe('the code of a link', () => {
     pass(1_000)
     await assert.rejects(enter({ code: other }), failed)
     await assert.rejects(enter({ code }), failed, 'it is remembered until it expires')
+  })
+
+  it('is not kept in memory for ever after its use', async (t) => {
+    const { tickets, enter, pass } = open(t)
+    class Id {}
+    const verify = () => ({ id: new Id() as string, issuedAt: Date.now(), expiresAt: Date.now() + 1_000 })
+    Object.assign(tickets, { verify })
+    for (let i = 0; i < 50; i++) {
+      pass(1)
+      await enter({ code: 'any' })
+    }
+    pass(1_000)
+    await enter({ code: 'any' })
+    await until(() => liveObjects(Id) <= 5, { what: 'the end of the codes' })
   })
 
   it('is consumed in the shared record if there is one, a token is not', async (t) => {

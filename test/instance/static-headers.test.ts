@@ -110,6 +110,11 @@ describe('static headers on the wire', () => {
     const app = await build(t)
     app.staticHeaders.set('X-Two', 'later')
     assert.ok((await head(app, '/')).includes('x-two: later'))
+    app.staticHeaders.delete('X-One')
+    assert.deepEqual(
+      (await head(app, '/')).filter((line) => /^x-(one|two|three)/.test(line)),
+      ['x-two: later', 'x-three: 3'],
+    )
   })
 
   it('change in the reply at hand, whether they are written as text or, as on HTTP/2, added to it', async (t) => {
@@ -138,6 +143,9 @@ describe('static headers on the wire', () => {
     const app = await build(t)
     assert.throws(() => app.staticHeaders.set('x-two', 'a\r\nx-evil: 1'), { code: 'ERR_INVALID_CHAR' })
     assert.throws(() => app.staticHeaders.set('x two', 'a'), { code: 'ERR_INVALID_HTTP_TOKEN' })
+    app.staticHeaders.set('x-four', '4')
+    const sent = (await head(app, '/')).filter((line) => /^x.(one|two|three|four|evil)/.test(line))
+    assert.deepEqual(sent, [...lines(block), 'x-four: 4'], 'what was rejected is not kept')
     const result = await head(app, '/evil')
     assert.match(result[0] as string, / 500 /)
     assert.ok(!result.some((line) => line.startsWith('x-evil')))

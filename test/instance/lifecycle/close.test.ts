@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -142,6 +143,24 @@ describe('app.close()', () => {
     gate.resolve('at last')
     assert.equal(await code, 0)
     assert.match(pending.received(), /^HTTP\/1.1 200 .*at last$/s)
+  })
+
+  it('leaves a server alone that another application listens with and a factory returned', async (t) => {
+    const server = createServer((_request, response) => void response.end('of the other'))
+    t.after(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const app = Fastify({ serverFactory: () => server })
+    await app.register(lifecycle, options)
+    await app.ready()
+    const kept = await open((server.address() as { port: number }).port, get('/'))
+    await until(() => kept.received().includes('of the other'))
+    await app.close()
+    assert.equal(server.listening, true)
+    kept.write(get('/'))
+    await until(() => kept.received().split('of the other').length === 3, { what: 'the second response' })
   })
 
   it('waits for the plugins of an app that never listened, however long they take to close', async (t) => {

@@ -26,3 +26,13 @@ it('a worker of a cluster exits only after its parent has read that it no longer
   )
   await until(() => !isAlive(leaving), { what: 'the end of the worker' })
 })
+
+it('a worker of a cluster whose parent stands still exits at its deadline', async () => {
+  const port = await freePort()
+  const parent = forkApp(fixture, { env: { PORT: port, SHUTDOWN_TIMEOUT: 500 } })
+  const { pid } = await until(() => sendRequest(port, 'GET', '/'), { what: 'a worker' })
+  process.kill(parent.pid, 'SIGSTOP')
+  process.kill(pid, 'SIGTERM')
+  await until(() => !isAlive(pid), { what: 'the end of the worker', timeoutMs: 20_000 })
+  process.kill(parent.pid, 'SIGCONT')
+})

@@ -4,6 +4,7 @@ import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { FleetError } from '../../../src/base/errors.ts'
 import loadBalancer from '../../../src/instance/admin-api.ts'
 import headers from '../../../src/instance/headers.ts'
 import health from '../../../src/instance/health/index.ts'
@@ -13,12 +14,23 @@ const {
   FIXTURE_HANG_CLOSE,
   FIXTURE_HANG_BOOT,
   FIXTURE_HOST = '127.0.0.1',
+  FIXTURE_REJECTIONS,
+  FIXTURE_SIGNAL_AGAIN,
   FIXTURE_SLOW_BOOT,
   FIXTURE_TIMER,
 } = process.env
 
 const logger = { level: 'info' }
 const app = (FIXTURE_HTTP2 ? Fastify({ http2: true, logger }) : Fastify({ logger })) as unknown as FastifyInstance
+if (FIXTURE_REJECTIONS)
+  process.on('unhandledRejection', (error) => console.log(`rejected: ${(error as FleetError).code}`))
+// Added first, it closes last.
+if (FIXTURE_SIGNAL_AGAIN)
+  app.addHook('onClose', async () => {
+    app.log.info('the last plugin closes')
+    process.kill(process.pid, 'SIGTERM')
+    await delay(100)
+  })
 // The tests use `/live` for fatal errors only; a busy machine must not fail it.
 await app.register(health, { maxStuckMs: 3_600_000 })
 await app.register(loadBalancer)
@@ -61,6 +73,10 @@ app.post('/throw-later', async () => {
   setTimeout(() => {
     throw new Error('uncaught in a timer')
   }, 10)
+  return {}
+})
+app.post('/reject', async () => {
+  void Promise.reject(new FleetError('FLEET_ERR_STATE_UNAVAILABLE'))
   return {}
 })
 if (!FIXTURE_HTTP2) {

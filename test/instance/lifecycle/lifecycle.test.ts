@@ -236,6 +236,35 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     assert.match(app.stdout, /uncaught in a timer/)
   })
 
+  it('serves requests during the drain also after a second fatal error', async () => {
+    const { app, port } = await start(long)
+    await sendRequest(port, '/throw-later', { method: 'POST' })
+    await app.waitFor(/uncaught in a timer/)
+    // Until a second signal would end the process.
+    await sendRequest(port, '/slow?ms=400')
+    await sendRequest(port, '/throw-later', { method: 'POST' })
+    // Until the error has been thrown.
+    assert.equal((await sendRequest(port, '/slow?ms=50')).status, 200)
+    assert.equal(app.ended, undefined)
+    await app.kill('SIGKILL')
+  })
+
+  it('is not ended by a rejected promise of fleet that other code handles, as pm2 does', async () => {
+    const { app, port } = await start({ FIXTURE_REJECTIONS: 'logged' })
+    await sendRequest(port, '/reject', { method: 'POST' })
+    await app.waitFor(/rejected: FLEET_ERR_STATE_UNAVAILABLE/)
+    assert.equal((await sendRequest(port, '/live')).status, 200)
+    void app.kill('SIGTERM')
+    assert.deepEqual(await app.exit, { code: 0, signal: null })
+  })
+
+  it('is not killed by a signal that is repeated while its last plugin closes', async () => {
+    const { app } = await start({ FIXTURE_SIGNAL_AGAIN: '1' })
+    void app.kill('SIGTERM')
+    assert.equal((await app.exit).signal, null)
+    assert.match(app.stdout, /the last plugin closes/)
+  })
+
   it('exits during startup', async () => {
     const app = forkApp(fixture, { env: { FIXTURE_SLOW_BOOT: '1', DRAIN_DELAY: 60_000, SHUTDOWN_TIMEOUT: 60_000 } })
     await app.waitFor(/booting/)
