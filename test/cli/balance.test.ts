@@ -119,6 +119,7 @@ describe('fleet balance', () => {
     }
     await instance('a')
     const twice = forkApp(main, { args: [...args, '--listen', String(new URL(redisServer.url).port)], env })
+    await until(() => twice.ended, { what: 'the end of the second one' })
     assert.notEqual((await twice.exit).code, 0)
     assert.match(twice.stderr, /FLEET_ERR_PORT_TAKEN/)
     const front = forkApp(main, { args, env: { ...env, FLEET_ROUTES: '/api/v2=v2' } })

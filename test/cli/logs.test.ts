@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import fs, { existsSync, mkdirSync, readFileSync, type StatSyncOptions, statSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import logs from '../../src/cli/commands/logs.ts'
@@ -131,12 +132,14 @@ describe('fleet logs', () => {
     const before = process.cwd()
     t.after(() => process.chdir(before))
     inProject()
-    const listeners = process.stdout.listenerCount('error')
+    const listeners = new Set(process.stdout.rawListeners('error'))
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
     const others = signals.map((signal) => process.listeners(signal))
     const following = runCommand(logs, '--follow', '-n', '1')
-    await until(() => process.stdout.listenerCount('error') > listeners)
-    process.stdout.emit('error', new Error('EPIPE'))
+    const added = () => process.stdout.rawListeners('error').filter((listener) => !listeners.has(listener))
+    await until(() => added().length > 0)
+    // Not `emit`: the runner of these tests would lose their results.
+    for (const listener of added()) listener.call(process.stdout, new Error('EPIPE'))
     const { code, stdout } = await following
     assert.deepEqual([code, /^app-1-df85 \| .*broken/.test(stdout)], [0, true])
     for (const [i, signal] of signals.entries())
@@ -196,6 +199,25 @@ describe('the log of a run', () => {
     reader.close()
   })
 
+  test('is read to its end when it is replaced between two reads', (t) => {
+    const file = join(temporaryFolder('run-log'), 'up-1.log')
+    const log = new RunLog(file, fail, 10)
+    t.after(() => log.close())
+    const reader = new LogReader(file)
+    t.after(() => reader.close())
+    log.write('app', 'one\n')
+    assert.deepEqual([...reader.more()], ['app | one'])
+    const stat = t.mock.method(fs, 'statSync', ((path: string, options: StatSyncOptions) => {
+      stat.mock.restore()
+      syncBuiltinESMExports()
+      log.write('app', 'two\nthree\n')
+      return statSync(path, options)
+    }) as typeof statSync)
+    syncBuiltinESMExports()
+    assert.deepEqual([...reader.more()], ['app | two', 'app | three'])
+    assert.ok(existsSync(fullFile(file)), 'it was replaced')
+  })
+
   test('says once that it cannot be written, and keeps those of eight ports', (t) => {
     const before = process.cwd()
     t.after(() => process.chdir(before))
@@ -205,10 +227,15 @@ describe('the log of a run', () => {
     log.write('app', 'x\n')
     assert.equal(said.length, 1)
     assert.match(said.join(), /^no log for `fleet logs`: ENOENT/)
-    for (let port = 1; port <= 10; port++) openRunLog(port, fail).close()
+    for (let port = 1; port <= 10; port++) {
+      openRunLog(port, fail).close()
+      writeFileSync(fullFile(logFile(port)), 'full')
+    }
     const kept = Array.from({ length: 10 }, (_, i) => existsSync(logFile(i + 1)))
     assert.equal(kept.filter(Boolean).length, 8)
     assert.ok(kept[9])
+    const full = kept.map((_, i) => existsSync(fullFile(logFile(i + 1))))
+    assert.deepEqual(full, kept, 'with the full file before it')
     assert.equal(statSync(dirname(logFile(1))).mode & 0o777, 0o700)
   })
 

@@ -1,9 +1,9 @@
 import '../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
 import cluster from 'node:cluster'
-import { writeFileSync } from 'node:fs'
+import { symlinkSync, writeFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import reload from '../../src/cli/commands/reload.ts'
 import start from '../../src/cli/commands/start.ts'
@@ -58,6 +58,13 @@ describe('fleet start', () => {
     assert.match(String(INSTANCE_ID), new RegExp(`^${hostname()}-1-[0-9a-f]{6}$`))
     const removed = { NOTIFY_SOCKET: undefined, WATCHDOG_USEC: undefined, WATCHDOG_PID: undefined }
     assert.deepEqual(env, { FLEET_WORKERS: availableParallelism(), FLEET_WORKER: 1, ...removed })
+  })
+
+  it('forks the file by the path that was given, so that a link may lead to the next release', async (t) => {
+    const current = join(temporaryFolder('start'), 'current')
+    symlinkSync(dirname(file), current)
+    const { setUp } = await group(t, join(current, 'app.js'), '--workers', '1')
+    assert.deepEqual(setUp, [{ exec: join(current, 'app.js'), args: [] }])
   })
 
   it('forks as many workers as given, named after INSTANCE_ID', async (t) => {

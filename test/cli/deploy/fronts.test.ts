@@ -122,6 +122,9 @@ describe('compose', () => {
       'docker stop o',
       'docker rm o',
     ])
+    const [start] = composeRolling({ ...options, scale: 3 }, mixed)
+    const besides = start?.steps.flatMap((step) => (step.do === 'healthy' ? [step.besides] : []))
+    assert.deepEqual(besides, [['o']], 'the new one is checked, too')
     assert.deepEqual(composeRolling(options, [{ id: 'n', version: '2' }]), [])
   })
 

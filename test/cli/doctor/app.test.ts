@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { relative } from 'node:path'
 import { before, describe, it } from 'node:test'
 import doctor from '../../../src/cli/commands/doctor.ts'
@@ -93,6 +96,49 @@ module.exports.options = { trustProxy: true }
   it('is no function that creates an app', async () => {
     const text = `const fastify = require(${fastify})\nmodule.exports = (options = {}) => fastify(options)\n`
     assert.match((await ask('build.cjs', text)).error ?? '', /creates an app: pass the file that calls it/)
+  })
+})
+
+describe('an app that listens', () => {
+  it('may start other servers first, which bind no port', async (t) => {
+    const taken = createServer()
+    taken.listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    t.after(() => taken.close())
+    const { app, error } = await ask(
+      'app.mjs',
+      `import { once } from 'node:events'
+import { createServer } from 'node:net'
+import fastify from ${fastify}
+const metrics = createServer().listen(${(taken.address() as AddressInfo).port}, '127.0.0.1')
+await once(metrics, 'listening')
+await fastify({ keepAliveTimeout: 1000 }).listen({ port: 0 })
+`,
+    )
+    assert.equal(error, undefined)
+    assert.equal(app?.keepAliveTimeoutMs, 1_000)
+  })
+
+  it('has two seconds to close', async () => {
+    const own = project()
+    own.write(
+      'app.mjs',
+      `import { writeFileSync } from 'node:fs'
+import fastify from ${fastify}
+const times = []
+process.on('exit', () => writeFileSync(${JSON.stringify(own.path('times'))}, times.join()))
+const { setTimeout: later } = globalThis
+globalThis.setTimeout = (run, ms, ...values) => {
+  times.push(ms)
+  return later(run, ms / 100, ...values)
+}
+const app = fastify()
+app.addHook('onClose', () => new Promise(() => {}))
+await app.listen({ port: 0 })
+`,
+    )
+    assert.equal((await askApp(own.path('app.mjs'))).error, undefined)
+    assert.match(readFileSync(own.path('times'), 'utf8'), /\b2000\b/)
   })
 })
 

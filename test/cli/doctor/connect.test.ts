@@ -72,6 +72,17 @@ describe('the Redis of a file', () => {
     }
   })
 
+  it('is not contacted with control characters in the user or the password', async () => {
+    const { port, sockets } = await server(pong)
+    for (const login of ['us%0D%0Aer:p', 'user:p%0D%0A', ':%00', '%0A:'])
+      assert.match(
+        (await check({ REDIS_URL: `redis://${login}@127.0.0.1:${port}` })).join(),
+        /control characters/,
+        login,
+      )
+    assert.equal(sockets.length, 0)
+  })
+
   it('is reported with its error, or if it is no Redis', async () => {
     const rejecting = await server('-NOAUTH Authentication required.\r\n-ERR\r\n')
     assert.deepEqual(await check({ PORT: '1', REDIS_URL: `redis://127.0.0.1:${rejecting.port}` }), [

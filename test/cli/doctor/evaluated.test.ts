@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import childProcess, { type ExecFileOptions } from 'node:child_process'
 import { chmodSync, readFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import { promisify } from 'node:util'
 import type { Source } from '../../../src/cli/doctor/facts.ts'
 import { askApp } from '../../../src/cli/doctor/programs/app.ts'
 import { composeConfig } from '../../../src/cli/doctor/programs/compose.ts'
@@ -52,6 +55,26 @@ describe('a program that evaluates files', () => {
     }
     provide('docker', 'echo "a warning" >&2; echo "services.app is wrong" >&2; exit 15')
     assert.deepEqual(await composeConfig(['compose.yml']), { error: 'services.app is wrong' })
+  })
+
+  it('is killed after a minute', async (t) => {
+    const { execFile } = childProcess
+    const given: ExecFileOptions[] = []
+    const run = async (_command: string, _args: readonly string[], options: ExecFileOptions) => {
+      given.push(options)
+      return { stdout: '{}', stderr: '' }
+    }
+    const replace = (by: object): void => {
+      Object.assign(childProcess, { execFile: by })
+      syncBuiltinESMExports()
+    }
+    replace(Object.assign(() => {}, { [promisify.custom]: run }))
+    t.after(() => replace(execFile))
+    await composeConfig(['compose.yml'])
+    assert.deepEqual(
+      given.map(({ timeout, killSignal }) => [timeout, killSignal]),
+      [[60_000, 'SIGKILL']],
+    )
   })
 
   it('runs for named files only, for those of one folder together', async () => {

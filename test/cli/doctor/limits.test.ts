@@ -89,6 +89,15 @@ describe('a folder of a stranger', () => {
     assert.equal(collect([own.path('d')]).length, 2)
   })
 
+  it('has at most 5,000 files', () => {
+    const own = project()
+    own.write('0.env', 'A=1\n')
+    for (let i = 1; i < 5_000; i++) linkSync(own.path('0.env'), own.path(`${i}.env`))
+    assert.equal(collect([own.folder]).length, 5_000)
+    linkSync(own.path('0.env'), own.path('5000.env'))
+    assert.throws(() => collect([own.folder]), { code: 'FLEET_ERR_USAGE', message: /too many files/ })
+  })
+
   it('has at most 32 million characters', () => {
     const own = project()
     own.write('0.env', `A=${'x'.repeat(999_000)}`)

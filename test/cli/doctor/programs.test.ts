@@ -197,10 +197,16 @@ module.exports = () => ({ env: Object.keys(process.env), ...Object.fromEntries(O
     })
   })
 
-  it('is bounded in time and memory, and its errors are reported', async () => {
+  it('is bounded in time, memory and output, and its errors are reported', async () => {
     const own = project()
     own.write('loop.config.cjs', 'for (;;);\n')
     assert.deepEqual(await evaluatePm2(own.path('loop.config.cjs'), 500), { error: 'it did not end within 0.5 s' })
+    const stubborn =
+      "process.on('SIGTERM', () => process.exit()); module.exports = () => new Promise(() => setInterval(() => {}, 1e6))"
+    own.write('stubborn.config.cjs', `${stubborn}\n`)
+    assert.deepEqual(await evaluatePm2(own.path('stubborn.config.cjs'), 500), { error: 'it did not end within 0.5 s' })
+    own.write('verbose.config.cjs', "process.stdout.write('x'.repeat(1_000_001)); module.exports = {}\n")
+    assert.deepEqual(await evaluatePm2(own.path('verbose.config.cjs')), { error: 'it has more than 1 MB' })
     own.write('large.config.cjs', 'const all = []; for (;;) all.push(new Array(1e5).fill(1))\n')
     assert.match((await evaluatePm2(own.path('large.config.cjs'))).error ?? '', /128 MiB/)
     own.write('ecosystem.config.cjs', "module.exports = require('./missing.js')\n")

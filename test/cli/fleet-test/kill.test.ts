@@ -143,6 +143,11 @@ describe('fleet test --kill', () => {
     assert.match(stderr, /--kill needs a command/)
   })
 
+  it('keeps the end of what the command prints, at most a thousand characters', async (t) => {
+    const command = 'head -c 1000000 /dev/zero | tr "\\0" x >&2; exit 3'
+    await assert.rejects(run(t, 0, { command }), { message: /--kill ended with 3: x{1,1000}$/ })
+  })
+
   it('needs a second instance', async (t) => {
     t.mock.method(
       performance,

@@ -145,6 +145,13 @@ for (const end of ['SIGKILL', 'exit', 'throw'] as const) {
   })
 }
 
+test('a child that ignores its signal does not outlive a killed parent either', async () => {
+  const parent = forkApp(new URL('parent.fixture.ts', import.meta.url), { args: ['stubborn'] })
+  const [, pid] = await parent.waitFor(/started (\d+) in /)
+  await parent.kill('SIGKILL')
+  await until(() => !isAlive(Number(pid)), { timeoutMs: 30_000, what: 'the end of the child' })
+})
+
 test('temporary folders are private', () => {
   const folder = temporaryFolder('x')
   assert.equal(statSync(folder).mode & 0o777, 0o700)

@@ -1,6 +1,6 @@
 import '../../helpers/cleanup.ts'
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import net, { createServer, type NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
@@ -112,6 +112,16 @@ describe('the servers of fleet up', () => {
     await assert.rejects(startPostgres({ program, data: { folder, password: 'x' } }), { message: /no space$/ })
     assert.equal(existsSync(join(folder, 'data')), false)
     assert.equal(statSync(join(folder, 'password')).mode & 0o777, 0o600)
+  })
+
+  it('replace the part of a database that an interrupted start has left behind', async () => {
+    const initdb = '/bin/mkdir "$2" && echo 17 > "$2/PG_VERSION"'
+    const program = join(programs({ postgres: 'exit 1', initdb }), 'postgres')
+    const folder = dataFolder().folder('postgres')
+    mkdirSync(join(folder, 'data.incomplete/base'), { recursive: true })
+    const failed = startPostgres({ program, data: { folder, password: 'x' } })
+    await assert.rejects(failed, { message: /PostgreSQL ended with 1/ })
+    assert.deepEqual(readdirSync(join(folder, 'data')), ['PG_VERSION'])
   })
 })
 

@@ -97,6 +97,31 @@ describe('an instance of fleet up', () => {
     ])
   })
 
+  it('is started again after a pause if it ends with 0 before it is ready', async (t) => {
+    const { one, obey, events } = await instance(t)
+    await one.start()
+    obey('exit 0')
+    process.kill(one.pid as number, 'SIGTERM')
+    await until(() => events.length >= 2, { what: 'the end of the second one' })
+    assert.match(events[0] ?? '', /ended with 0; it is started again in 0 ms$/)
+    assert.match(events[1] ?? '', /ended with 0; it is started again in [1-3]\d\d ms$/)
+  })
+
+  it('is started again after ten seconds at most, however often it has ended', async (t) => {
+    const { file, folder } = program(t)
+    const port = await freePort()
+    // One step to the longest pause, which otherwise takes several ends.
+    t.mock.method(Math, 'random', () => 1_000)
+    const events: string[] = []
+    const onEvent = (line: string): void => void (slow.test(line) || events.push(line))
+    const one = new LocalInstance(1, port, { file, env: { FOLDER: folder }, onEvent })
+    t.after(() => one.stop(0))
+    await one.start()
+    await fetch(`http://127.0.0.1:${port}/crash`).catch(() => {})
+    await until(() => events.length > 0, { what: 'its end' })
+    assert.match(events[0] ?? '', /ended with 3; it is started again in 10000 ms$/m)
+  })
+
   it('is not started again while it stops, and reports an exit other than 0', async (t) => {
     const { one, events, starts } = await instance(t, 1, { env: { CODE: '4' } })
     await one.start()

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { readEnv } from '../../../src/base/env.ts'
 import { exchange } from '../../../src/cli/exchange.ts'
 import { type Child, type Exit, temporaryFolder } from '../../../src/cli/up/child.ts'
 import { DataFolder } from '../../../src/cli/up/data.ts'
+import type { FrontPlan } from '../../../src/cli/up/front.ts'
 import { InstanceGroup } from '../../../src/cli/up/group.ts'
 import { LocalInstance } from '../../../src/cli/up/instances.ts'
 import { LocalFleet, type LocalFleetOptions } from '../../../src/cli/up/local-fleet.ts'
@@ -136,10 +138,19 @@ describe('a fleet of fleet up', () => {
     assert.deepEqual(isFree, [true], 'another run may use the folder when Redis has stopped')
   })
 
-  /** A fleet without processes, and what its front does. */
-  async function withoutProcesses(t: TestContext, more: Partial<LocalFleetOptions> = {}) {
+  /** A fleet without processes: what its front does, and how long its instances may take to end. */
+  async function withoutProcesses(
+    t: TestContext,
+    more: Partial<LocalFleetOptions> = {},
+    env: Record<string, string> = {},
+  ) {
+    const stops: number[] = []
+    let plan: FrontPlan | undefined
     t.mock.method(LocalInstance.prototype, 'start', async () => {})
-    t.mock.method(LocalInstance.prototype, 'stop', async () => true)
+    t.mock.method(LocalInstance.prototype, 'stop', async (withinMs: number) => {
+      stops.push(withinMs)
+      return true
+    })
     const front = { exit: Promise.withResolvers<Exit>(), restarts: 0, isBroken: true }
     const server = {
       ...{ port: 1, pid: 1, folder: '', program: '', kill: async () => {}, stop: async () => {} },
@@ -152,42 +163,127 @@ describe('a fleet of fleet up', () => {
         front.exit = Promise.withResolvers()
       },
     }
-    t.mock.method(nodeFront, 'start', async () => server)
-    const { options } = await fleet(t, { instances: 1, ...more })
+    t.mock.method(nodeFront, 'start', async (given: FrontPlan) => {
+      plan = given
+      return server
+    })
+    const { options, ports, events } = await fleet(t, { instances: 1, ...more }, env)
     const local = new LocalFleet(options)
     t.after(() => local.drain())
     await local.start(false)
-    return { local, front }
+    return { local, front, ports, events, plan, stops }
   }
+
+  /** Lets time pass on the mocked clock. */
+  async function pass(t: TestContext, ms: number): Promise<void> {
+    t.mock.timers.tick(ms)
+    for (let i = 0; i < 3; i++) await new Promise(setImmediate)
+  }
+
+  it('gives its instances SHUTDOWN_TIMEOUT to end, 30 seconds by default', async (t) => {
+    for (const [given, ms] of [
+      [undefined, 30_000],
+      ['7000', 7_000],
+    ] as const) {
+      const env: Record<string, string> = given === undefined ? {} : { SHUTDOWN_TIMEOUT: given }
+      const { local, stops } = await withoutProcesses(t, {}, env)
+      await local.drain()
+      assert.deepEqual(stops, [ms])
+      t.mock.restoreAll()
+    }
+  })
+
+  it('names the ports for operators to its front, which are those of the app unless there are others', async (t) => {
+    const watch = [temporaryFolder('watched')]
+    const { plan, ports } = await withoutProcesses(t, { watch }, { FLEET_ADMIN_PORT: '9001' })
+    const first = Number(ports.FLEET_BASE_PORT)
+    assert.deepEqual(
+      [plan?.instances, plan?.operators],
+      [
+        [first, first + 1],
+        [9_001, 9_002],
+      ],
+    )
+    t.mock.restoreAll()
+    const { plan: one } = await withoutProcesses(t)
+    assert.ok(one)
+    assert.deepEqual(one.operators, one.instances)
+  })
+
+  it('keeps a single instance for its drain delay and one second more when it reloads', async (t) => {
+    const groups: InstanceGroup[] = []
+    const { start } = InstanceGroup.prototype
+    t.mock.method(InstanceGroup.prototype, 'start', function started(this: InstanceGroup) {
+      groups.push(this)
+      return start.call(this)
+    })
+    const { stops } = await withoutProcesses(t, { watch: [temporaryFolder('watched')] }, { DRAIN_DELAY: '1500' })
+    mockTimers(t)
+    groups[0]?.reload('app.js')
+    const counts: number[] = []
+    for (const ms of [0, 2_499, 1, 2_500]) {
+      await pass(t, ms)
+      counts.push(stops.length)
+    }
+    assert.deepEqual(counts, [0, 0, 1, 2], 'the second one frees the spare port again')
+  })
+
+  it('starts its PostgreSQL again when that has ended', async (t) => {
+    const folder = temporaryFolder('programs')
+    chmodSync(folder, 0o755)
+    const starts = join(folder, 'starts')
+    writeFileSync(starts, '')
+    // PostgreSQL does not run as root.
+    chmodSync(starts, 0o666)
+    for (const [name, script] of [
+      ['initdb', '/bin/mkdir "$2"'],
+      ['postgres', `echo "$@" >> ${starts}; exec /bin/sleep 600`],
+    ] as const)
+      writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    const { PATH } = process.env
+    process.env.PATH = `${folder}:${PATH}`
+    t.after(() => {
+      process.env.PATH = PATH
+    })
+    const starting = withoutProcesses(t, { include: new Set(['postgres'] as const) })
+    const port = await until(() => Number(/ -p (\d+) /.exec(readFileSync(starts, 'utf8'))?.[1]), { what: 'its start' })
+    const responds = createTcpServer((socket) => socket.on('error', () => {}).once('data', () => socket.end('R')))
+    responds.listen(port, '127.0.0.1')
+    t.after(() => responds.close())
+    const { local, events } = await starting
+    const pid = (): number => local.report().servers[0]?.pid ?? assert.fail('it has no server')
+    const before = pid()
+    process.kill(before, 'SIGKILL')
+    await until(() => pid() !== before, { what: 'its return' })
+    assert.ok(isAlive(pid()))
+    const says = `PostgreSQL on port ${port} ended with SIGKILL; it is started again. `
+    assert.equal(events.filter((line) => line.startsWith(says)).length, 1)
+  })
 
   it('restarts its front after a pause that doubles up to five seconds, and not while it drains', async (t) => {
     const { local, front } = await withoutProcesses(t)
     mockTimers(t)
-    const pass = async (ms: number): Promise<void> => {
-      t.mock.timers.tick(ms)
-      for (let i = 0; i < 3; i++) await new Promise(setImmediate)
-    }
     const end = async (): Promise<void> => {
       front.exit.resolve({ code: 1, signal: null })
-      await pass(0)
+      await pass(t, 0)
     }
     await end()
     for (const pause of [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]) {
       const before = front.restarts
-      await pass(pause - 1)
+      await pass(t, pause - 1)
       assert.equal(front.restarts, before, `${pause}`)
-      await pass(1)
+      await pass(t, 1)
       assert.equal(front.restarts, before + 1, `${pause}`)
     }
     front.isBroken = false
-    await pass(5_000)
+    await pass(t, 5_000)
     const restarts = front.restarts
     await end()
-    await pass(250)
+    await pass(t, 250)
     assert.equal(front.restarts, restarts + 1, 'it began again')
     await end()
     await local.drain()
-    await pass(5_000)
+    await pass(t, 5_000)
     assert.equal(front.restarts, restarts + 1)
   })
 

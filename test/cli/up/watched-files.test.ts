@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import fs, {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  type WatchListener,
+  writeFileSync,
+} from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { basename, join, relative } from 'node:path'
 import { describe, it } from 'node:test'
 import { page } from '../../../src/cli/smoke/html.ts'
 import { junit } from '../../../src/cli/smoke/junit.ts'
@@ -44,6 +55,29 @@ describe('watched files', () => {
     await until(() => changes.at(-1) === 'src', { what: 'the replaced folder' })
     await write('src/f.js')
     assert.deepEqual([...new Set(changes)], ['src/a.js', '.env.local', 'src/new', 'src/new/e.js', 'src', 'src/f.js'])
+  })
+
+  it('are still reported when a new folder is gone before it can be watched', async (t) => {
+    const folder = project({ 'a.js': '' })
+    const { watch } = fs
+    const mock = t.mock.method(fs, 'watch', ((path: string, listener: WatchListener<string>) => {
+      if (basename(path) === 'gone') rmSync(path, { recursive: true })
+      return watch(path, listener)
+    }) as typeof watch)
+    syncBuiltinESMExports()
+    t.after(() => {
+      mock.mock.restore()
+      syncBuiltinESMExports()
+    })
+    const changes: string[] = []
+    const watching = watchFiles([folder], (file) => void changes.push(relative(folder, file)))
+    t.after(() => watching.close())
+    mkdirSync(join(folder, 'gone'))
+    await until(() => changes.length === 1, { what: 'the new folder' })
+    assert.equal(existsSync(join(folder, 'gone')), false)
+    writeFileSync(join(folder, 'a.js'), 'x')
+    await until(() => changes.length === 2, { what: 'the change' })
+    assert.deepEqual(changes, ['gone', 'a.js'])
   })
 
   it('can be one file, which an editor replaces, and a folder whose name is ignored', async (t) => {
