@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { globSync, readFileSync, statSync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Random } from '../../fuzz/engine/random.ts'
+import { isAlive } from '../../helpers/alive.ts'
 import type { Customers } from './customers.ts'
 import type { Instance } from './instance.ts'
 import { direct, type Node } from './redis-pair.ts'
@@ -21,9 +22,11 @@ export interface Fault {
 
 const run = promisify(execFile)
 
-/** Changes a soft limit of a running process. */
+/** Changes a soft limit of a process, unless it has ended: the other fault may have killed it. */
 export const limit = (pid: number, resource: string, value: number | 'unlimited'): Promise<unknown> =>
-  run('prlimit', ['--pid', String(pid), `--${resource}=${value}:`])
+  run('prlimit', ['--pid', String(pid), `--${resource}=${value}:`]).catch((error: Error) => {
+    if (isAlive(pid)) throw error
+  })
 
 /** Of open files; undefined for a process that has ended. */
 function softLimit(pid: number): number | undefined {
@@ -39,7 +42,7 @@ export async function fillDisk({ server }: Node): Promise<() => Promise<unknown>
   const sizes = globSync(`${server.folder}/appendonlydir/*.incr.aof`).map((file) => statSync(file).size)
   const { pid } = server
   await limit(pid, 'fsize', Math.max(1, ...sizes))
-  return () => limit(pid, 'fsize', 'unlimited').catch(() => {})
+  return () => limit(pid, 'fsize', 'unlimited')
 }
 
 const anInstance = ({ shop }: FullShop, random: Random): Instance => random.pick(shop.instances)
@@ -91,7 +94,7 @@ export const faults: readonly Fault[] = [
       // The other fault has killed it.
       if (before === undefined) return () => {}
       await limit(pid, 'nofile', instance.descriptors)
-      return () => limit(pid, 'nofile', before).catch(() => {})
+      return () => limit(pid, 'nofile', before)
     },
   },
   {
