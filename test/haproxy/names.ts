@@ -18,7 +18,7 @@ export async function startNames(addresses: Set<string>): Promise<number> {
     query.copy(head, 0, 0, 2)
     socket.send(Buffer.concat([head, question, ...records]), from.port, from.address)
   })
-  socket.bind(0, '127.0.0.1')
+  socket.unref().bind(0, '127.0.0.1')
   await once(socket, 'listening')
   after(() => socket.close())
   return socket.address().port

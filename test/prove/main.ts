@@ -151,7 +151,9 @@ async function runFile(file: string, { mode, seed, only }: Run): Promise<number>
   console.log(`\n${basename(file, '.prove.ts')}`)
   // The output of several at once would be mixed.
   const log = jobs > 1 ? openSync(join(out, logOf(file)), 'a') : 'inherit'
-  const child = spawn(process.execPath, ['--test', '--test-reporter=spec', ...pattern, join(folder, file)], {
+  // A handle that a proof has left open must not hold up a run of hours.
+  const options = ['--test', '--test-force-exit', '--test-reporter=spec', ...pattern]
+  const child = spawn(process.execPath, [...options, join(folder, file)], {
     env: { ...process.env, PROVE_MODE: mode, PROVE_SEED: String(seed), PROVE_OUT: out },
     stdio: ['ignore', log, log],
   })
