@@ -41,7 +41,7 @@ const plugin: FastifyPluginAsync<FastifyHelmetOptions> = async (app, options) =>
   await ensure(app, staticHeaders)
   for (const [name, value] of headers) app.staticHeaders.set(name, value)
   app.decorateReply('helmet', function (this: FastifyReply, ...given: Parameters<FastifyReply['helmet']>) {
-    // @fastify/helmet has all its headers in the response, where a call replaces them. Those of the reply would win.
+    // A call replaces headers of the raw response, and those of the reply would override them.
     for (const [name, value] of headers) {
       if (this.getHeader(name) !== value) continue
       this.raw.setHeader(name, value)

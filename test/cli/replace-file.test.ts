@@ -1,25 +1,21 @@
 import assert from 'node:assert/strict'
 import { chmodSync, chownSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import promises from 'node:fs/promises'
-import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { replaceFile } from '../../src/cli/replace-file.ts'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import '../helpers/cleanup.ts'
+import { mockBuiltins } from '../helpers/mock-builtins.ts'
 
 /** `look` sees each call of a function of `node:fs/promises` first. */
 function spy(t: TestContext, name: 'chmod' | 'writeFile', look: (...args: never[]) => void): void {
   const real = promises[name] as (...args: unknown[]) => Promise<void>
-  const mocked = t.mock.method(promises, name, (async (...args: unknown[]) => {
+  const looking = async (...args: unknown[]): Promise<void> => {
     look(...(args as never[]))
     await real(...args)
-  }) as never)
-  syncBuiltinESMExports()
-  t.after(() => {
-    mocked.mock.restore()
-    syncBuiltinESMExports()
-  })
+  }
+  mockBuiltins(t, () => t.mock.method(promises, name, looking as never))
 }
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'

@@ -1,6 +1,6 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { after } from 'node:test'
+import { atEnd } from '../edge/at-end.ts'
 
 /** A DNS server for one name: responds with `addresses` as they are at the time of the query (RFC 1035). */
 export async function startNames(addresses: Set<string>): Promise<number> {
@@ -18,8 +18,8 @@ export async function startNames(addresses: Set<string>): Promise<number> {
     query.copy(head, 0, 0, 2)
     socket.send(Buffer.concat([head, question, ...records]), from.port, from.address)
   })
-  socket.unref().bind(0, '127.0.0.1')
+  socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
-  after(() => socket.close())
+  atEnd(() => socket.close())
   return socket.address().port
 }

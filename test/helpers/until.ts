@@ -3,6 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** The real clock, even in a test that mocks `performance.now`. */
 const now = performance.now.bind(performance)
 
+class Unsettled extends Error {}
+
 /**
  * Polls `fn` until it returns a truthy value without throwing, and returns that value.
  *
@@ -28,8 +30,6 @@ export async function until<T>(
   }
   throw new Error(`${what} did not come true within ${timeoutMs} ms; last: ${last}`, { cause: last })
 }
-
-class Unsettled extends Error {}
 
 /** An attempt that never settles must not outlive the deadline. */
 async function inTime<T>(attempt: T | Promise<T>, leftMs: number): Promise<T> {

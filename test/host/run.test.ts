@@ -1,14 +1,24 @@
 import assert from 'node:assert/strict'
 import childProcess from 'node:child_process'
 import { EventEmitter } from 'node:events'
-import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { temporaryFolder } from '../../src/cli/up/child.ts'
 import { askReload } from '../../src/host/control.ts'
 import { check, run } from '../../src/host/run.ts'
 import '../helpers/cleanup.ts'
+import { mockBuiltins } from '../helpers/mock-builtins.ts'
 import { fakeCluster, groupOptions, outcome, readyTimeoutMs, turn } from './fake-workers.ts'
+
+/** `receive` gets each message to the service manager, and the process that sends it, until that emits `close`. */
+function serviceManager(t: TestContext, receive: (assignments: string, sender: EventEmitter) => void): void {
+  const spawn = (_: string, assignments: readonly string[]): EventEmitter => {
+    const sender = new EventEmitter()
+    receive(assignments.join(' '), sender)
+    return sender
+  }
+  mockBuiltins(t, () => t.mock.method(childProcess, 'spawn', spawn as never))
+}
 
 describe('check', () => {
   const options = { ...groupOptions, env: { PORT: '3000', NOTIFY_SOCKET: undefined } }
@@ -112,16 +122,9 @@ describe('run', () => {
 
   it('sends keep-alive pings twice per timeout of the service manager, one at a time', async (t) => {
     const pings: EventEmitter[] = []
-    t.mock.method(childProcess, 'spawn', ((_: string, [assignment]: string[]) => {
-      const helper = new EventEmitter()
-      if (assignment === 'WATCHDOG=1') pings.push(helper)
-      else setImmediate(() => helper.emit('close'))
-      return helper
-    }) as never)
-    syncBuiltinESMExports()
-    t.after(() => {
-      t.mock.restoreAll()
-      syncBuiltinESMExports()
+    serviceManager(t, (assignments, sender) => {
+      if (assignments === 'WATCHDOG=1') pings.push(sender)
+      else setImmediate(() => sender.emit('close'))
     })
     const { log, workers, worker, pass } = fakeCluster(t)
     const running = outcome(run({ ...groupOptions, workers: 1, log, notifySocket: '/run/x', watchdogUsec: 1_000_000 }))
@@ -143,16 +146,9 @@ describe('run', () => {
 
   it('tells the service manager that it is ready again after a reload that was abandoned', async (t) => {
     const sent: string[] = []
-    t.mock.method(childProcess, 'spawn', ((_: string, assignments: string[]) => {
-      const helper = new EventEmitter()
-      sent.push(assignments.join(' '))
-      setImmediate(() => helper.emit('close'))
-      return helper
-    }) as never)
-    syncBuiltinESMExports()
-    t.after(() => {
-      t.mock.restoreAll()
-      syncBuiltinESMExports()
+    serviceManager(t, (assignments, sender) => {
+      sent.push(assignments)
+      setImmediate(() => sender.emit('close'))
     })
     const { log, workers, worker } = fakeCluster(t)
     const running = outcome(run({ ...groupOptions, workers: 1, log, notifySocket: '/run/x' }))

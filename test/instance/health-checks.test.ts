@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import fs from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { syncBuiltinESMExports } from 'node:module'
 import { createServer as createTcpServer, type Server } from 'node:net'
 import os from 'node:os'
 import { describe, it, type TestContext } from 'node:test'
@@ -17,24 +16,15 @@ import {
   tcpCheck,
 } from '../../src/instance/health/checks.ts'
 import type { LoadMeter } from '../../src/instance/metrics/load.ts'
+import { mockBuiltins } from '../helpers/mock-builtins.ts'
 import { until } from '../helpers/until.ts'
 
 const { signal } = new AbortController()
 
-/** Imports of the checks see the mocks until the test ends. */
-function mocked(t: TestContext, mock: () => void): void {
-  mock()
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.restoreAll()
-    syncBuiltinESMExports()
-  })
-}
-
 /** A file system of `blocks` blocks of 4 KiB, of which `bavail` are free for this user, and more for root. */
 function fileSystem(t: TestContext, bavail: number, blocks: number): void {
   const statfs = async (path: string) => ({ path, bavail, blocks, bfree: bavail + 100, bsize: 4_096 })
-  mocked(t, () => t.mock.method(fs, 'statfs', statfs as never))
+  mockBuiltins(t, () => t.mock.method(fs, 'statfs', statfs as never))
 }
 
 async function port(t: TestContext, server: Server, host: string): Promise<number> {
@@ -79,7 +69,7 @@ const limit = 256 * 2 ** 20
 /** A machine of 1,000 bytes and a heap of at most 256 MiB, with 5 bytes in the young generation. */
 function memory(t: TestContext, use: { rss: number; heapUsed: number; cgroup: number }): void {
   const { rss, heapUsed, cgroup } = use
-  mocked(t, () => {
+  mockBuiltins(t, () => {
     t.mock.method(process.memoryUsage, 'rss', () => rss)
     t.mock.method(process, 'constrainedMemory', () => cgroup)
     t.mock.method(os, 'totalmem', () => 1_000)

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs/promises'
 import { request } from 'node:http'
-import { syncBuiltinESMExports } from 'node:module'
 import { describe, it, type TestContext } from 'node:test'
 import v8 from 'node:v8'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -9,6 +8,7 @@ import { type HealthOptions, health } from '../../src/instance/health/index.ts'
 import { CheckRunner } from '../../src/instance/health/runner.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import type { LoadMeter } from '../../src/instance/metrics/load.ts'
+import { mockBuiltins } from '../helpers/mock-builtins.ts'
 import { until } from '../helpers/until.ts'
 
 async function build(
@@ -29,16 +29,13 @@ async function build(
 
 /** A nearly full disk, heap and cgroup. */
 function full(t: TestContext): void {
-  t.mock.method(fs, 'statfs', (async () => ({ bavail: 49, blocks: 1_000, bsize: 4_096 })) as never)
-  t.mock.method(process, 'constrainedMemory', () => 10_000)
-  t.mock.method(process.memoryUsage, 'rss', () => 9_501)
-  t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: 259 * 2 ** 20 })) as never)
-  const old = { space_name: 'old_space', space_used_size: 255_013_684 }
-  t.mock.method(v8, 'getHeapSpaceStatistics', (() => [old]) as never)
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.restoreAll()
-    syncBuiltinESMExports()
+  mockBuiltins(t, () => {
+    t.mock.method(fs, 'statfs', (async () => ({ bavail: 49, blocks: 1_000, bsize: 4_096 })) as never)
+    t.mock.method(process, 'constrainedMemory', () => 10_000)
+    t.mock.method(process.memoryUsage, 'rss', () => 9_501)
+    t.mock.method(v8, 'getHeapStatistics', (() => ({ heap_size_limit: 259 * 2 ** 20 })) as never)
+    const old = { space_name: 'old_space', space_used_size: 255_013_684 }
+    t.mock.method(v8, 'getHeapSpaceStatistics', (() => [old]) as never)
   })
 }
 

@@ -21,8 +21,8 @@ const mostPerHour: Record<string, number> = {
   handles: 2,
   descriptors: 2,
   memory: 2 * mib,
-  // Redis keys per visit of the last minute
-  visit: 0.25,
+  // Redis keys per visit of the last minute, of which there are about five
+  visit: 0.01,
 }
 
 interface Server {
@@ -106,10 +106,11 @@ async function fillCaches(url: string, count: number): Promise<void> {
   await visitor.close()
 }
 
-/** Visits during the last `spanMs`, estimated from twice that time: what clients leave in Redis follows their number. */
+/** The pace of visits, which the number of keys in Redis follows. */
 class RecentVisits {
   readonly #marks: { readonly at: number; readonly visits: number }[] = []
 
+  /** @returns how many of all `visits` began in the last `spanMs`, by the mean of twice that time */
   add(visits: number, spanMs: number): number {
     const at = performance.now()
     this.#marks.push({ at, visits })

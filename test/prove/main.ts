@@ -47,6 +47,7 @@ const { values } = parseArgs({
   },
 })
 const out = resolve(values.out)
+const results = join(out, 'results.jsonl')
 const jobs = Number(values.jobs)
 let stopped = false
 const folder = import.meta.dirname
@@ -58,7 +59,6 @@ const logOf = (file: string): string => `${basename(file, '.prove.ts')}.log`
 
 async function main(): Promise<number> {
   const run = begin()
-  const results = join(out, 'results.jsonl')
   console.log(`${run.mode} run, seed ${run.seed}, into ${out}`)
   const chosen = files.filter(
     (file) => file.includes(run.only) || namesIn(file).some((name) => canContain(name, run.only)),
@@ -141,9 +141,8 @@ const placesOf = (file: string): number => Math.min(jobs, wide.has(file) ? 2 : 1
 /** Runs the proofs of a file, and records it as failed if it ends before they do. */
 async function proveFile(file: string, run: Run): Promise<void> {
   const code = await runFile(file, run)
-  const hasFailed = outcomes(join(out, 'results.jsonl')).some((past) => past.file === file && past.status === 'failed')
-  if (code !== 0 && !stopped && !hasFailed)
-    appendFileSync(join(out, 'results.jsonl'), `${JSON.stringify(crashed(file, code, run))}\n`)
+  const hasFailed = outcomes(results).some((past) => past.file === file && past.status === 'failed')
+  if (code !== 0 && !stopped && !hasFailed) appendFileSync(results, `${JSON.stringify(crashed(file, code, run))}\n`)
 }
 
 async function runFile(file: string, { mode, seed, only }: Run): Promise<number> {

@@ -11,8 +11,7 @@ interface Reply {
 
 interface SignedIn {
   readonly user: string
-  /** Headers. */
-  readonly signedIn: { readonly cookie: string }
+  readonly headers: { readonly cookie: string }
   readonly refreshToken: string
 }
 
@@ -42,12 +41,12 @@ export class Visitor {
     assert.ok(cookie)
     assert.equal((await this.#send('GET', '/me', { cookie })).body.user, user)
     assert.equal((await this.#send('GET', '/token', bearer(accessToken))).body.user, user)
-    return { user, signedIn: { cookie }, refreshToken }
+    return { user, headers: { cookie }, refreshToken }
   }
 
   /** One visit: about 25 requests. @throws for a response that is not as promised */
   async visit(): Promise<void> {
-    const { user, signedIn, refreshToken } = await this.signIn()
+    const { user, headers: signedIn, refreshToken } = await this.signIn()
     for (const visits of [1, 2]) assert.equal((await this.#send('PUT', '/me/visits', signedIn)).body.visits, visits)
     await this.#send('POST', '/anonymous')
     const next = (await this.#post('/refresh', { token: refreshToken })).body as { accessToken: string }

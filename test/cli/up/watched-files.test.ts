@@ -11,13 +11,13 @@ import fs, {
   type WatchListener,
   writeFileSync,
 } from 'node:fs'
-import { syncBuiltinESMExports } from 'node:module'
 import { basename, join, relative } from 'node:path'
 import { describe, it } from 'node:test'
 import { page } from '../../../src/cli/smoke/html.ts'
 import { junit } from '../../../src/cli/smoke/junit.ts'
 import { watchFiles } from '../../../src/cli/up/watch.ts'
 import '../../helpers/cleanup.ts'
+import { mockBuiltins } from '../../helpers/mock-builtins.ts'
 import { until } from '../../helpers/until.ts'
 import { sampleReport } from '../fleet-test/sample-report.ts'
 import { project } from './apps.ts'
@@ -60,15 +60,11 @@ describe('watched files', () => {
   it('are still reported when a new folder is gone before it can be watched', async (t) => {
     const folder = project({ 'a.js': '' })
     const { watch } = fs
-    const mock = t.mock.method(fs, 'watch', ((path: string, listener: WatchListener<string>) => {
+    const removing = (path: string, listener: WatchListener<string>) => {
       if (basename(path) === 'gone') rmSync(path, { recursive: true })
       return watch(path, listener)
-    }) as typeof watch)
-    syncBuiltinESMExports()
-    t.after(() => {
-      mock.mock.restore()
-      syncBuiltinESMExports()
-    })
+    }
+    mockBuiltins(t, () => t.mock.method(fs, 'watch', removing as typeof watch))
     const changes: string[] = []
     const watching = watchFiles([folder], (file) => void changes.push(relative(folder, file)))
     t.after(() => watching.close())

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { after, describe, it, type TestContext } from 'node:test'
 import { createTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../../src/edge/tcp/index.ts'
 import { freePort } from '../../helpers/free-port.ts'
 import { liveObjects } from '../../helpers/live-objects.ts'
+import { mockBuiltins } from '../../helpers/mock-builtins.ts'
 import { until } from '../../helpers/until.ts'
 import { get, quickProbe } from '../front.ts'
 import { listensAfterProbes } from '../probes-first.ts'
@@ -55,17 +55,14 @@ function drop(t: TestContext, target?: Peer): Socket[] {
   const silent = Number(new URL(target?.url ?? '').port)
   const original = net.connect
   const attempts: Socket[] = []
-  t.mock.method(net, 'connect', (options: { port: number }) => {
-    if (options.port !== silent) return original(options as never)
-    const socket = new net.Socket()
-    attempts.push(socket)
-    return socket
-  })
-  syncBuiltinESMExports()
-  t.after(() => {
-    t.mock.restoreAll()
-    syncBuiltinESMExports()
-  })
+  mockBuiltins(t, () =>
+    t.mock.method(net, 'connect', (options: { port: number }) => {
+      if (options.port !== silent) return original(options as never)
+      const socket = new net.Socket()
+      attempts.push(socket)
+      return socket
+    }),
+  )
   return attempts
 }
 
