@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import type { RequestListener } from 'node:http'
 import { test } from 'node:test'
+import Fastify from 'fastify'
+import { lifecycle } from '../../src/instance/lifecycle/index.ts'
+import { repeat } from '../helpers/repeat.ts'
 import { startUpstream, targets } from '../helpers/upstream.ts'
 import { type Front, startFront, tally } from './front.ts'
 
@@ -97,4 +100,41 @@ test('omits X-Fleet-Retry when all instances are marked as failed, so that a dra
   await instances[2]?.stop()
   const counts = await tally(10, () => front.send('/'))
   assert.equal((counts.a ?? 0) + (counts.b ?? 0), 10)
+})
+
+test('learns that a listener is about to close from an instance that knows no other one', async (t) => {
+  const start = async (drainDelayMs: number) => {
+    const app = Fastify()
+    await app.register(lifecycle, { signals: false, drainDelayMs })
+    app.route({ method: ['GET', 'POST'], url: '/', handler: async () => 'ok' })
+    t.after(() => app.close())
+    const seen: { method: string; status: number; listens: boolean }[] = []
+    app.addHook('onResponse', async ({ method }, { statusCode: status }) => {
+      seen.push({ method, status, listens: app.server.listening })
+    })
+    return { app, seen, target: (await app.listen({ port: 0, host: '127.0.0.1' })).slice('http://'.length) }
+  }
+  const [a, b] = await Promise.all([start(300), start(0)])
+  const front = await startFront({
+    FLEET_TARGETS: `${a.target} ${b.target}`,
+    FLEET_FAIL_TIMEOUT: '60s',
+    FLEET_WORKERS: 1,
+  })
+  const statuses = new Set<number>()
+  const stop = repeat(
+    2,
+    async (number) => void statuses.add((await front.send('/', { method: number === 0 ? 'GET' : 'POST' })).status),
+    5,
+  )
+  assert.equal(await a.app.fleet.shutdown(), 0)
+  await stop()
+  assert.deepEqual([...statuses], [200])
+  const rejected = a.seen.findIndex(({ status }) => status === 502)
+  assert.ok(rejected > 1, 'it serves during the drain')
+  assert.deepEqual(a.seen[rejected], { method: 'GET', status: 502, listens: true })
+  assert.ok(
+    a.seen.slice(rejected).every(({ listens }) => listens),
+    'nothing arrives later',
+  )
+  assert.ok(b.seen.length > 0)
 })

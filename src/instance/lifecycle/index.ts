@@ -7,8 +7,8 @@
 // 3. signals.ts exits with the code that the shutdown returned.
 //
 // state.ts has the state and its listeners, connections.ts the sockets of all servers, in-flight.ts the requests,
-// streams.ts WebSockets and event streams. The hooks below count requests and announce a drain in responses.
-// docs/lifecycle.md describes the behaviour.
+// streams.ts WebSockets and event streams, rejection.ts requests that can go to another instance. The hooks below count
+// requests and announce a drain in responses. docs/lifecycle.md describes the behaviour.
 
 import cluster from 'node:cluster'
 import { channel } from 'node:diagnostics_channel'
@@ -26,6 +26,7 @@ import { isInjected, usesManagementListener } from '../operators/listener.ts'
 import { boundOptions } from '../server-bounds.ts'
 import { drainBeforeClose } from './close.ts'
 import { Connections, type Flow } from './connections.ts'
+import { Rejection } from './rejection.ts'
 import { Shutdown } from './shutdown.ts'
 import { afterSameSignal, type ExitCause, onExitSignal } from './signals.ts'
 import { Lifecycle } from './state.ts'
@@ -104,6 +105,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
   // A child scope may serve WebSockets, and its decorator is not visible here.
   const scopes: [FastifyInstance, ...FastifyInstance[]] = [app]
   app.addHook('onRegister', (scope) => void scopes.push(scope))
+  const rejection = new Rejection()
   let shutdown: Promise<number> | undefined
   let stopping: FastifyFleet['stopping']
   const drained: (() => Promise<unknown>)[] = []
@@ -129,11 +131,12 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       stopping ??= { reason, since: performance.now() }
       if (handover && !shutdown) for (const response of connections.responses()) closeAfter(response)
       // The constructor starts the deadline, before any other code runs.
-      shutdown ??= new Shutdown(scopes, connections, options, { close, closing: closing.promise, drained }).run(
-        lifecycle,
-        reason,
-        handover,
-      )
+      shutdown ??= new Shutdown(scopes, connections, options, {
+        close,
+        closing: closing.promise,
+        drained,
+        beforeListenerCloses: () => rejection.beforeClose(),
+      }).run(lifecycle, reason, handover)
       return shutdown
     },
   })
@@ -159,7 +162,7 @@ const plugin: FastifyPluginAsync<LifecycleOptions> = async (app, given) => {
       done()
       return
     }
-    if (lifecycle.state === 'draining' && request.headers['x-fleet-retry'] !== undefined && anotherServes(app.fleet)) {
+    if (lifecycle.state === 'draining' && rejection.applies(request, app.fleet)) {
       announceDrain(reply.raw)
       done(new FleetError('FLEET_ERR_DRAINING'))
       return
@@ -219,16 +222,6 @@ function handleSignals(
     second: (cause) => app.log.warn({ reason: cause }, 'second signal: exiting at once'),
   })
   app.addHook('onClose', async () => stop())
-}
-
-/**
- * Whether a load balancer that sends `X-Fleet-Retry` can send a request to another instance. Open-source nginx has no
- * active health checks and learns of a drain by the rejection, which comes before any work is done.
- */
-function anotherServes(fleet: FastifyFleet): boolean {
-  const { host, port } = fleet.instance
-  // Workers that share this port are the same target.
-  return fleet.peers().some((peer) => peer.state === 'serving' && (peer.host !== host || peer.port !== port))
 }
 
 /** Makes the client open another connection, to another instance, for its next request. */

@@ -33,6 +33,8 @@ export interface ShutdownHooks {
   readonly closing: Promise<unknown>
   /** Awaited before Fastify closes, at most until the deadline. */
   readonly drained: readonly (() => Promise<unknown>)[]
+  /** Awaited before the listener closes, at most until the deadline. */
+  beforeListenerCloses(): Promise<unknown>
 }
 
 /** One shutdown. {@link Shutdown.run} lists the steps in order; the deadline starts in the constructor. */
@@ -73,6 +75,7 @@ export class Shutdown {
     const drained = Promise.all(this.#hooks.drained.map((wait) => wait()))
     const evicted = evictWebSockets(this.#scopes, this.#times.evictWindowMs, this.#deadline)
     for (const response of this.#connections.responses()) if (isEventStream(response)) endStream(response)
+    await Promise.race([this.#hooks.beforeListenerCloses(), this.#late(0)])
     await this.#connections.stopListening()
     await evicted
     // WebSockets that were opened while the listener was still open.

@@ -80,7 +80,7 @@ export function shutDown(
   const result: { code?: number } = {}
   const scopes = [app, Object.create(app)] as unknown as [FastifyInstance, FastifyInstance]
   const times = { shutdownTimeoutMs, drainDelayMs: 0, evictWindowMs: 0, ...given.times }
-  const hooks = { close, closing: Promise.resolve(), drained: [], ...given.hooks }
+  const hooks = { close, closing: Promise.resolve(), drained: [], beforeListenerCloses: async () => {}, ...given.hooks }
   const shutdown = new Shutdown(scopes, connections as unknown as Connections, times, hooks)
   const turn = (): Promise<void> => new Promise((resolve) => realTurn(() => realTurn(resolve)))
   const pass = async (ms: number): Promise<void> => {
