@@ -14,7 +14,7 @@ export interface OwnWritesSettings {
   readonly secure: boolean | 'auto'
   /** Called when a `Secure` cookie is sent to a client that does not use TLS. */
   warnInsecure(): void
-  /** How long a position is kept, ms. By then every replica in use has replayed it. */
+  /** How long a write is remembered in its own request and in a cookie, ms, and after which a session's position is checked. */
   readonly keepMs: number
 }
 
@@ -29,12 +29,21 @@ function write(position: number, now: number): string {
   return `${Number.isFinite(position) ? position.toString(36) : 'x'}.${Math.floor(now / 1000).toString(36)}`
 }
 
-/** @returns 0 when the text is invalid or too old */
-function read(text: unknown, now: number, keepMs: number): number {
-  const [, position = '', at = ''] =
+/** A position is valid at any time: the clock of the instance that reads it may differ from that of the one that wrote it. */
+interface Kept {
+  /** 0 when the text is invalid. */
+  readonly position: number
+  /** In ms since 1970, with a resolution of a second. */
+  readonly at: number
+}
+
+function read(text: unknown): Kept {
+  const [, position = '0', at = '0'] =
     (typeof text === 'string' && /^(x|[0-9a-z]{1,11})\.([0-9a-z]{1,8})$/.exec(text)) || []
-  if (at === '' || Math.abs(now - Number.parseInt(at, 36) * 1000) > keepMs) return 0
-  return position === 'x' ? Number.POSITIVE_INFINITY : Number.parseInt(position, 36)
+  return {
+    position: position === 'x' ? Number.POSITIVE_INFINITY : Number.parseInt(position, 36),
+    at: Number.parseInt(at, 36) * 1000,
+  }
 }
 
 const mac = (text: string, secret: string): string =>
@@ -56,14 +65,21 @@ function unsign(signed: string, secrets: readonly string[]): string | undefined 
 /**
  * Read-your-writes for one request: reads the position of the client's earlier writes from the session or the cookie, and
  * stores the new position there after a write.
+ *
+ * A cookie ends after `keepMs` by the client's clock. A session may last for weeks, and its position may be unknown, or one of
+ * a database that was restored since, which no replica will ever replay. So an unknown position and an old one that sent reads
+ * to the primary are replaced by the primary's current position, once it responds. Meanwhile they are valid, since replicas
+ * may lack the client's writes for as long as the primary is down.
  */
 export class RequestReader implements Reader {
   readonly #request: FastifyRequest
   readonly #settings: OwnWritesSettings
   /** Position that came with the request; read on first use, because most requests never need it. */
   #before: number | undefined
-  /** Time of this request's last write. */
-  #wroteAt = 0
+  /** The position came from the session, and is unknown or old. */
+  #isDoubtful = false
+  /** Time of this request's last write, on the clock of `performance.now()`. */
+  #wroteAt = Number.NEGATIVE_INFINITY
   /** Where the position of its writes was stored. */
   #kept: 'nowhere' | 'session' | 'cookie' = 'nowhere'
 
@@ -73,24 +89,32 @@ export class RequestReader implements Reader {
   }
 
   writes(): void {
-    this.#wroteAt = Date.now()
+    this.#wroteAt = performance.now()
     this.#kept = 'nowhere'
   }
 
-  /** Whether a write's position is not stored yet. The session of a response with a 5xx is not saved. */
+  /** Whether a position is to be stored. The session of a response with a 5xx is not saved. */
   mustKeep({ statusCode }: FastifyReply): boolean {
-    return this.#wroteAt > 0 && (this.#kept === 'nowhere' || (this.#kept === 'session' && statusCode >= 500))
+    if (this.#hasWritten) return this.#kept === 'nowhere' || (this.#kept === 'session' && statusCode >= 500)
+    if (!this.#isDoubtful || this.#kept !== 'nowhere' || statusCode >= 500) return false
+    return !this.#settings.router.set.hasReplayed(this.position())
+  }
+
+  get #hasWritten(): boolean {
+    return this.#wroteAt !== Number.NEGATIVE_INFINITY
   }
 
   position(): number {
     const { keepMs, cookieName, secrets } = this.#settings
-    const now = Date.now()
     // A request may last for hours, such as a WebSocket.
-    if (now - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
+    if (performance.now() - this.#wroteAt <= keepMs) return Number.POSITIVE_INFINITY
     if (this.#before === undefined) {
       const signed = cookieValues(this.#request.headers.cookie, cookieName)
-      const kept = signed.map((value) => read(unsign(value, secrets), now, keepMs))
-      this.#before = Math.max(...kept, read(this.#session()?.[field], now, keepMs))
+      const inCookie = Math.max(0, ...signed.map((value) => read(unsign(value, secrets)).position))
+      const { position, at } = read(this.#session()?.[field])
+      this.#before = Math.max(inCookie, position)
+      const isOld = position === Number.POSITIVE_INFINITY || Math.abs(Date.now() - at) > keepMs
+      this.#isDoubtful = isOld && position > inCookie
     }
     return this.#before
   }
@@ -106,6 +130,8 @@ export class RequestReader implements Reader {
     const session = found?.[mayBeSaved] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
+    // An earlier position stays as it is while the primary does not tell a better one.
+    if (now === Number.POSITIVE_INFINITY && !this.#hasWritten) return
     const text = write(now, Date.now())
     if (session) {
       session[field] = text

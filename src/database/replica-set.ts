@@ -209,6 +209,11 @@ export class ReplicaSet {
     return this.#pick(position === 0 ? healthy : healthy.filter(({ replayed }) => replayed >= position))
   }
 
+  /** Whether a healthy replica has replayed `position`. */
+  hasReplayed(position: number): boolean {
+    return this.#healthy.some(({ replayed }) => replayed >= position)
+  }
+
   /** Like {@link ReplicaSet.pick}, but polls the replicas' positions for at most `waitMs` until one qualifies. */
   async await(position: number, waitMs: number): Promise<Replica | undefined> {
     const deadline = performance.now() + waitMs

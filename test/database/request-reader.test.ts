@@ -10,8 +10,14 @@ type Session = Record<string | symbol, unknown>
 /** A request with a session whose clock the test sets. */
 function open(t: TestContext, session?: Session | null, more: { secure?: boolean | 'auto'; cookie?: string } = {}) {
   let now = start
+  let uptime = 1_000
   t.mock.method(Date, 'now', () => now)
-  const router = { position: async (): Promise<number> => 1_000 }
+  t.mock.method(performance, 'now', () => uptime)
+  const router = {
+    position: async (): Promise<number> => 1_000,
+    replayed: 0,
+    set: { hasReplayed: (position: number) => router.replayed >= position },
+  }
   const warnings: string[] = []
   const settings = {
     ...{ router: router as never, secrets: ['s'.repeat(32)], cookieName: 'wal', keepMs: 60_000 },
@@ -29,8 +35,12 @@ function open(t: TestContext, session?: Session | null, more: { secure?: boolean
   const reader = new RequestReader(request as never, settings)
   const pass = (ms: number): void => {
     now += ms
+    uptime += ms
   }
-  return { reader, reply, router, cookies, warnings, pass }
+  const setClock = (ms: number): void => {
+    now += ms
+  }
+  return { reader, reply, router, cookies, warnings, pass, setClock }
 }
 
 describe('the position of a request’s writes', () => {
@@ -121,6 +131,7 @@ describe('the position of a request’s writes', () => {
     const session: Session = { a: 1 }
     const { reader, reply, router } = open(t, session)
     router.position = () => Promise.reject(new Error('no primary'))
+    reader.writes()
     await reader.keep(reply(), false)
     assert.equal(session.walPosition, `x.${at36(0)}`)
     t.mock.restoreAll()
@@ -137,19 +148,50 @@ describe('the position that a request came with', () => {
     return position
   }
 
-  it('stays the same for a request that lasts longer than keepMs', (t) => {
-    const { reader, pass } = open(t, { walPosition: `${(1_000).toString(36)}.${at36(0)}` })
-    assert.equal(reader.position(), 1_000)
-    pass(180_000)
-    assert.equal(reader.position(), 1_000)
-    t.mock.restoreAll()
-    assert.equal(positionOf(t, `${(1_000).toString(36)}.${at36(0)}`, 180_000), 0)
+  it('is that of the session, however much the clocks of the instances differ', (t) => {
+    const text = `rs.${at36(0)}`
+    for (const ms of [0, 60_001, -60_001, 3_600_000, -3_600_000])
+      assert.equal(positionOf(t, text, ms), 1_000, `${ms} ms`)
   })
 
-  it('is that of the session, for keepMs by clocks that differ by as much', (t) => {
-    const text = `rs.${at36(0)}`
-    assert.deepEqual([positionOf(t, text), positionOf(t, text, 60_000), positionOf(t, text, 60_001)], [1_000, 1_000, 0])
-    assert.deepEqual([positionOf(t, text, -60_000), positionOf(t, text, -60_001)], [1_000, 0])
+  it('of a session is replaced once it is old, unless a replica has replayed it', async (t) => {
+    const cases: [what: string, walPosition: string, ms: number, replayed: number, replaced: boolean][] = [
+      ['recent', `rt.${at36(0)}`, 60_000, 0, false],
+      ['by a clock that is behind', `rt.${at36(0)}`, -60_000, 0, false],
+      ['old', `rt.${at36(0)}`, 60_001, 1_000, true],
+      ['of the future', `rt.${at36(0)}`, -60_001, 1_000, true],
+      ['old and replayed', `rt.${at36(0)}`, 60_001, 1_001, false],
+      ['unknown', `x.${at36(0)}`, 0, 1_001, true],
+    ]
+    for (const [what, walPosition, ms, replayed, replaced] of cases) {
+      const session: Session = { a: 1, walPosition }
+      const { reader, reply, router, cookies, setClock } = open(t, session)
+      router.replayed = replayed
+      setClock(ms)
+      assert.equal(reader.mustKeep(reply()), false, 'it has not been read')
+      reader.position()
+      assert.deepEqual([reader.mustKeep(reply()), reader.mustKeep(reply(500))], [replaced, false], what)
+      if (replaced) {
+        await reader.keep(reply(), false)
+        assert.equal(session.walPosition, `rs.${at36(ms)}`, what)
+        assert.equal(reader.mustKeep(reply()), false)
+      }
+      assert.deepEqual(cookies, [])
+      t.mock.restoreAll()
+    }
+  })
+
+  it('of a session stays while the primary does not tell a better one', async (t) => {
+    for (const walPosition of [`x.${at36(0)}`, `rt.${at36(-61_000)}`]) {
+      const session: Session = { a: 1, walPosition }
+      const { reader, reply, router, cookies } = open(t, session)
+      router.position = () => Promise.reject(new Error('no primary'))
+      reader.position()
+      assert.equal(reader.mustKeep(reply()), true)
+      await reader.keep(reply(), true)
+      assert.deepEqual([session.walPosition, cookies, reader.mustKeep(reply())], [walPosition, [], false])
+      t.mock.restoreAll()
+    }
   })
 
   it('is none in another form', (t) => {
@@ -187,6 +229,20 @@ describe('the position that a request came with', () => {
     for (const other of [`rt${value.slice(2)}`, value.slice(0, -1), `${value}A`, 'wal', `rs.${at36(0)}`, ''])
       assert.equal(of(`wal=${other}`), 0, other)
     assert.equal(of(`other=${value}`), 0)
+  })
+
+  it('of a cookie is not replaced, since the cookie ends', async (t) => {
+    const { reader, reply, router, cookies } = open(t)
+    router.position = () => Promise.reject(new Error('no primary'))
+    reader.writes()
+    await reader.keep(reply(), false)
+    t.mock.restoreAll()
+    for (const walPosition of [undefined, `x.${at36(0)}`, `rs.${at36(-61_000)}`]) {
+      const next = open(t, { a: 1, walPosition }, { cookie: `wal=${cookies[0]?.[1]}` })
+      assert.equal(next.reader.position(), Number.POSITIVE_INFINITY)
+      assert.equal(next.reader.mustKeep(reply()), false)
+      t.mock.restoreAll()
+    }
   })
 
   it('is infinite after a write of this request, for keepMs', (t) => {
