@@ -46,7 +46,7 @@ const ownWritesOptions = {
   /** Name of the cookie for clients without a session. */
   cookieName: token.default('fleet.wal'),
   /**
-   * How long a write is remembered in its request and by a cookie, and after which a session's position is checked against the
+   * How long a write is remembered within its request and by a cookie. A session's position that is older is checked against the
    * primary. Must be longer than `maxLagMs` of `replicas`: by then a replica has replayed the write or is out of rotation.
    */
   keepMs: int(1_000, 86_400_000, 'milliseconds').default(60_000),

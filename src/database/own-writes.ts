@@ -14,7 +14,7 @@ export interface OwnWritesSettings {
   readonly secure: boolean | 'auto'
   /** Called when a `Secure` cookie is sent to a client that does not use TLS. */
   warnInsecure(): void
-  /** How long a write is remembered in its own request and in a cookie, ms, and after which a session's position is checked. */
+  /** How long a write is remembered within its request and by a cookie, ms. A session's position that is older is checked. */
   readonly keepMs: number
 }
 
@@ -30,14 +30,14 @@ function write(position: number, now: number): string {
 }
 
 /** A position is valid at any time: the clock of the instance that reads it may differ from that of the one that wrote it. */
-interface Kept {
+interface StoredPosition {
   /** 0 when the text is invalid. */
   readonly position: number
   /** In ms since 1970, with a resolution of a second. */
   readonly at: number
 }
 
-function read(text: unknown): Kept {
+function read(text: unknown): StoredPosition {
   const [, position = '0', at = '0'] =
     (typeof text === 'string' && /^(x|[0-9a-z]{1,11})\.([0-9a-z]{1,8})$/.exec(text)) || []
   return {
@@ -113,8 +113,8 @@ export class RequestReader implements Reader {
       const inCookie = Math.max(0, ...signed.map((value) => read(unsign(value, secrets)).position))
       const { position, at } = read(this.#session()?.[field])
       this.#before = Math.max(inCookie, position)
-      const isOld = position === Number.POSITIVE_INFINITY || Math.abs(Date.now() - at) > keepMs
-      this.#isDoubtful = isOld && position > inCookie
+      const isOld = Math.abs(Date.now() - at) > keepMs
+      this.#isDoubtful = position > inCookie && (isOld || position === Number.POSITIVE_INFINITY)
     }
     return this.#before
   }
@@ -130,8 +130,8 @@ export class RequestReader implements Reader {
     const session = found?.[mayBeSaved] === false ? undefined : found
     this.#kept = session ? 'session' : 'cookie'
     const now = await router.position().catch(() => Number.POSITIVE_INFINITY)
-    // An earlier position stays as it is while the primary does not tell a better one.
-    if (now === Number.POSITIVE_INFINITY && !this.#hasWritten) return
+    // Without a write there is nothing to store but a better position, in the session that has the doubtful one.
+    if (!this.#hasWritten && (!session || now === Number.POSITIVE_INFINITY)) return
     const text = write(now, Date.now())
     if (session) {
       session[field] = text

@@ -106,6 +106,7 @@ describe('the position of a request’s writes', () => {
   ] as [string, Session][])
     it(`is kept in a cookie with ${what}`, async (t) => {
       const { reader, reply, cookies } = open(t, session)
+      reader.writes()
       await reader.keep(reply(), true)
       assert.equal(session?.walPosition, undefined)
       const [name, value, options] = cookies[0] ?? []
@@ -121,6 +122,7 @@ describe('the position of a request’s writes', () => {
       ['auto', 0],
     ] as const) {
       const { reader, reply, warnings } = open(t, undefined, { secure })
+      reader.writes()
       await reader.keep(reply(), false)
       assert.equal(warnings.length, count, String(secure))
       t.mock.restoreAll()
@@ -147,6 +149,13 @@ describe('the position that a request came with', () => {
     t.mock.restoreAll()
     return position
   }
+
+  it('stays the same for a request that lasts longer than keepMs', (t) => {
+    const { reader, pass } = open(t, { walPosition: `${(1_000).toString(36)}.${at36(0)}` })
+    assert.equal(reader.position(), 1_000)
+    pass(180_000)
+    assert.equal(reader.position(), 1_000)
+  })
 
   it('is that of the session, however much the clocks of the instances differ', (t) => {
     const text = `rs.${at36(0)}`
@@ -194,6 +203,16 @@ describe('the position that a request came with', () => {
     }
   })
 
+  it('of a session that ended during the request is not stored', async (t) => {
+    const session: Session = { a: 1, walPosition: `x.${at36(0)}` }
+    const { reader, reply, cookies } = open(t, session)
+    reader.position()
+    delete session.a
+    delete session.walPosition
+    await reader.keep(reply(), false)
+    assert.deepEqual([session, cookies, reader.mustKeep(reply())], [{}, [], false])
+  })
+
   it('is none in another form', (t) => {
     const at = at36(0)
     for (const text of [
@@ -214,6 +233,7 @@ describe('the position that a request came with', () => {
 
   it('is the later of session and cookies, and none of those without a valid signature', async (t) => {
     const { reader, reply, cookies } = open(t)
+    reader.writes()
     await reader.keep(reply(), false)
     t.mock.restoreAll()
     const value = cookies[0]?.[1] ?? ''

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import Fastify from 'fastify'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
 import { repeat } from '../helpers/repeat.ts'
+import { until } from '../helpers/until.ts'
 import { startUpstream, targets } from '../helpers/upstream.ts'
 import { type Front, startFront, tally } from './front.ts'
 
@@ -103,9 +104,9 @@ test('omits X-Fleet-Retry when all instances are marked as failed, so that a dra
 })
 
 test('learns that a listener is about to close from an instance that knows no other one', async (t) => {
-  const start = async (drainDelayMs: number) => {
+  const start = async () => {
     const app = Fastify()
-    await app.register(lifecycle, { signals: false, drainDelayMs })
+    await app.register(lifecycle, { signals: false })
     app.route({ method: ['GET', 'POST'], url: '/', handler: async () => 'ok' })
     t.after(() => app.close())
     const seen: { method: string; status: number; listens: boolean }[] = []
@@ -114,23 +115,27 @@ test('learns that a listener is about to close from an instance that knows no ot
     })
     return { app, seen, target: (await app.listen({ port: 0, host: '127.0.0.1' })).slice('http://'.length) }
   }
-  const [a, b] = await Promise.all([start(300), start(0)])
+  const [a, b] = await Promise.all([start(), start()])
   const front = await startFront({
     FLEET_TARGETS: `${a.target} ${b.target}`,
     FLEET_FAIL_TIMEOUT: '60s',
     FLEET_WORKERS: 1,
   })
   const statuses = new Set<number>()
+  a.app.fleet.drain()
   const stop = repeat(
     2,
     async (number) => void statuses.add((await front.send('/', { method: number === 0 ? 'GET' : 'POST' })).status),
     5,
   )
+  await until(() => new Set(a.seen.map(({ method }) => method)).size === 2, {
+    what: 'requests of both methods in the drain',
+  })
   assert.equal(await a.app.fleet.shutdown(), 0)
   await stop()
   assert.deepEqual([...statuses], [200])
   const rejected = a.seen.findIndex(({ status }) => status === 502)
-  assert.ok(rejected > 1, 'it serves during the drain')
+  assert.ok(rejected > 1, 'it serves until then')
   assert.deepEqual(a.seen[rejected], { method: 'GET', status: 502, listens: true })
   assert.ok(
     a.seen.slice(rejected).every(({ listens }) => listens),

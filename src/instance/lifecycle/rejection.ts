@@ -8,9 +8,9 @@ const waitMs = 250
 const settleMs = 50
 
 /**
- * Rejects requests to a draining instance that its load balancer can send elsewhere, which carry `X-Fleet-Retry`. Open-source
- * nginx has no active health checks and learns of a drain this way, before any work is done. An instance that knows no other
- * one serves until right before its listener closes. Then it rejects, too, so that nginx sends nothing to a listener that closes.
+ * Decides which requests a draining instance rejects: those with `X-Fleet-Retry`, which the load balancer can send to another
+ * one. Open-source nginx has no active health checks and learns of a drain this way, before any work is done. An instance that
+ * knows of no other serves them until right before its listener closes, because nginx must not connect to a closing listener.
  */
 export class Rejection {
   #isExpected = false
