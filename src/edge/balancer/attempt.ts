@@ -7,6 +7,7 @@ import { caught } from '../boundary.ts'
 import { headersFrom } from '../http/wire/fields.ts'
 import { RefusedStreamError } from '../http/wire/http2-exchange.ts'
 import type { HeadHandler, UpstreamController, UpstreamHead } from '../http/wire/response-head.ts'
+import type { BalancerContext } from './context.ts'
 import type { Target } from './target.ts'
 
 /** Header fields as a list of names and values. */
@@ -46,10 +47,10 @@ export class Attempt implements HeadHandler {
   readonly rejectable: boolean
   /** The request was written to a connection, at least in part. */
   sent = false
-  /** The target no longer counts this attempt as in flight. */
-  released = false
   controller: UpstreamController | undefined
   readonly #owner: AttemptOwner
+  #settled = false
+  #released = false
   #cancelled: Error | undefined
   #discarded = -1
   #informational = 0
@@ -58,6 +59,21 @@ export class Attempt implements HeadHandler {
     this.#owner = owner
     this.target = target
     this.rejectable = rejectable
+  }
+
+  /** The target no longer counts this attempt as pending: its outcome is known, or there will be none. */
+  settle({ settle }: BalancerContext): void {
+    if (this.#settled) return
+    this.#settled = true
+    settle(this.target)
+  }
+
+  /** The target no longer counts this attempt as in flight. */
+  release(context: BalancerContext): void {
+    this.settle(context)
+    if (this.#released) return
+    this.#released = true
+    context.release(this.target)
   }
 
   /** Aborts the attempt. If it still waits for a connection, it ends unsent as soon as it gets one. */

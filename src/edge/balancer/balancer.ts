@@ -92,6 +92,10 @@ export class Balancer {
       stats: { retries: 0, hedges: 0 },
       draining: (target) => this.drain(target),
       recordOutcome: (target, status, failure, startedAt) => this.#recordOutcome(target, status, failure, startedAt),
+      settle: (target) => {
+        this.#rotation.settle(target)
+        if (target.onTrial && waitingRoom.length > 0) waitingRoom.wake(1)
+      },
       release: (target) => {
         this.#rotation.end(target)
         // While no target is up, free capacity is of no use: waiting requests are woken when a target comes back.
@@ -99,6 +103,8 @@ export class Balancer {
       },
     }
     this.#rotation.onState((target) => {
+      // What the probe takes out returns restarted or recovered: its past failures no longer count.
+      if (target.state === 'down' || target.state === 'draining') this.#outliers.forget(target)
       if (target.state === 'up') waitingRoom.wake()
       else target.disconnect()
     })
@@ -233,7 +239,10 @@ export class Balancer {
       target.failed++
       target.latency.punish(now)
     } else target.latency.observe(ms, now)
+    const { onTrial } = target
     const blamed = this.#outliers.observe(target, failed, ms)
+    // Requests may have waited because all targets were on trial.
+    if (onTrial && !target.onTrial && target.state === 'up') this.context.waitingRoom.wake()
     if (failure !== 'refused') return blamed
     if (this.options.probe.type === 'off') this.#outliers.eject(target)
     else {

@@ -22,6 +22,8 @@ export interface BalancerContext {
   draining(target: Target): void
   /** @param status 0 without a response @param startedAt ms @returns true when the attempt failed by the target's fault */
   recordOutcome(target: Target, status: number, failure: Failure | undefined, startedAt: number): boolean
+  /** Called once after each `rotation.begin`, after its outcome: a target on trial may get the next request. */
+  settle(target: Target): void
   /** Ends what `rotation.begin` started: the target has one request less in flight. */
   release(target: Target): void
 }

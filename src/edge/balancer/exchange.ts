@@ -97,7 +97,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     socket.on('error', () => socket.destroy())
     socket.once(
       'close',
-      guard('the end of a tunnel', () => this.#release(attempt)),
+      guard('the end of a tunnel', () => attempt.release(this.#context)),
     )
     this.#recordOutcome(attempt, status)
     this.#win(attempt)
@@ -128,7 +128,7 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   ended(attempt: Attempt, trailers: IncomingHttpHeaders): void {
-    this.#release(attempt)
+    attempt.release(this.#context)
     if (attempt !== this.#winner || this.#done) return
     this.#finish()
     this.#outer.onResponseEnd?.(this, trailers)
@@ -141,11 +141,12 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
   }
 
   failed(attempt: Attempt, error: Error): void {
-    this.#release(attempt)
-    if (this.#done) return
-    if (attempt !== this.#winner && !this.#open.includes(attempt)) return
+    const awaited = !this.#done && (attempt === this.#winner || this.#open.includes(attempt))
     const ours = isOurFault(error)
-    if (!ours) this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    // The outcome first: a request that waits for this place must not go to a target that has just failed.
+    if (awaited && !ours) this.#recordOutcome(attempt, 0, attempt.sent ? 'lost' : 'refused')
+    attempt.release(this.#context)
+    if (!awaited) return
     if (ours || attempt === this.#winner) {
       this.#fail(error)
       return
@@ -272,14 +273,10 @@ export class Exchange implements AttemptOwner, Dispatcher.DispatchController {
     return this.#sends < attempts && isRepeatable(this.#options, idempotencyKey)
   }
 
-  #release(attempt: Attempt): void {
-    if (attempt.released) return
-    attempt.released = true
-    this.#context.release(attempt.target)
-  }
-
   #recordOutcome(attempt: Attempt, status: number, failure?: Failure): boolean {
-    return this.#context.recordOutcome(attempt.target, status, failure, attempt.startedAt)
+    const blamed = this.#context.recordOutcome(attempt.target, status, failure, attempt.startedAt)
+    attempt.settle(this.#context)
+    return blamed
   }
 
   #fail(error: Error): void {

@@ -15,7 +15,7 @@ export const outlierOptions = {
   minRequests: int(1, 1_000_000).default(20),
   /** Length of an interval. */
   intervalMs: int(1, 3_600_000, 'milliseconds').default(1000),
-  /** Length of the first ejection; it doubles with each consecutive one, up to 5 min. */
+  /** Length of an ejection; it doubles with each failed trial, up to 5 min. */
   ejectMs: int(1, 3_600_000, 'milliseconds').default(10_000),
   /** Share of all targets that may be ejected at once. */
   maxEjectedShare: number(0, 1).default(0.5),
@@ -27,7 +27,7 @@ interface Record {
   requests: number
   failures: number
   latencySum: number
-  /** Consecutive ejections without a passed trial in between. */
+  /** Consecutive ejections: since the last passed trial, or since the probe took the target out. */
   ejections: number
   /** Successful responses still needed to pass the trial. */
   trial: number
@@ -39,9 +39,9 @@ const trialRequests = 3
 
 /**
  * Passive health: observes the responses, ejects targets that do worse than the others, and readmits them on trial. It is
- * the circuit breaker of each target: closed; open while ejected; half-open on trial, with one request at a time, where a
- * single failure ejects again. Only outliers are ejected: when all targets fail alike, the cause is shared and fewer
- * targets would not help. Sources: Envoy, "Outlier detection"; Nygard, "Release It!" (2007).
+ * the circuit breaker of each target: closed; open while ejected; half-open on trial, where each request waits for the
+ * outcome of the previous one and a single failure ejects again. Only outliers are ejected: when all targets fail alike,
+ * the cause is shared and fewer targets would not help. Sources: Envoy, "Outlier detection"; Nygard, "Release It!" (2007).
  */
 export class Outliers {
   readonly #options: OutlierOptions
@@ -106,7 +106,9 @@ export class Outliers {
     this.#listener(target, true)
   }
 
+  /** Discards all observations; an ejection or a trial has no end of its own any more. */
   forget(target: Target): void {
+    target.onTrial = false
     clearTimeout(this.#records.get(target)?.timer)
     this.#records.delete(target)
   }

@@ -136,7 +136,13 @@ export class Rotation {
 
   begin(target: Target): void {
     target.inflight++
+    target.pending++
     this.#policy.loaded?.(target)
+  }
+
+  /** The outcome of what began is known, or there will be none. */
+  settle(target: Target): void {
+    target.pending--
   }
 
   end(target: Target): void {

@@ -116,9 +116,11 @@ export class Target {
   /** Monotonic milliseconds at which the state changed last. */
   since: number = performance.now()
   inflight = 0
+  /** Those in flight that have no outcome so far: no response, or on layer 4 no connection. */
+  pending = 0
   /** Monotonic milliseconds at which slow start began; undefined after it has ended. */
   warmFrom: number | undefined
-  /** Back from an ejection (circuit breaker half-open): one request at a time. */
+  /** Back from an ejection (circuit breaker half-open): it gets the next request after the outcome of the previous one. */
   onTrial = false
   /** The latest response was a failure. */
   failing = false
@@ -152,7 +154,7 @@ export class Target {
   }
 
   get full(): boolean {
-    if (this.onTrial) return this.inflight > 0
+    if (this.onTrial && this.pending > 0) return true
     return this.maxConnections > 0 && this.inflight >= this.maxConnections
   }
 

@@ -133,7 +133,7 @@ class TcpRelay {
   }
 
   #connect(target: Target): void {
-    const { rotation, recordOutcome } = this.#balancer.context
+    const { rotation, recordOutcome, settle } = this.#balancer.context
     const startedAt = performance.now()
     const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
@@ -145,6 +145,7 @@ class TcpRelay {
       connected = true
       clearTimeout(late)
       recordOutcome(target, 200, undefined, startedAt)
+      settle(target)
       this.#join(upstream)
     }
     const onClose = (): void => {
@@ -153,6 +154,7 @@ class TcpRelay {
       if (connected) return
       // No byte of the client has been read yet, so another target can serve it.
       recordOutcome(target, 0, 'refused', startedAt)
+      settle(target)
       this.start()
     }
     const fail = (): void => {

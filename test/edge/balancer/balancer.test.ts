@@ -137,7 +137,7 @@ describe('the end of', () => {
   it('its time in rotation closes the idle connections of a target, and those of a removed one', async (t) => {
     const { balancer, target, calls } = balancerOf(t)
     balancer.drain(target)
-    assert.deepEqual(calls, ['disconnect 10.0.0.1', 'doubt 10.0.0.1'])
+    assert.deepEqual(calls, ['forget 10.0.0.1', 'disconnect 10.0.0.1', 'doubt 10.0.0.1'])
     calls.length = 0
     balancer.undrain(target)
     assert.deepEqual([target.state, calls], ['up', []])
@@ -168,7 +168,7 @@ describe('the end of', () => {
     balancer.context.rotation.move(target, 'up')
     calls.length = 0
     balancer.context.recordOutcome(target, 0, 'refused', performance.now())
-    assert.deepEqual([target.state, calls], ['down', ['disconnect 10.0.0.1', 'doubt 10.0.0.1']])
+    assert.deepEqual([target.state, calls], ['down', ['forget 10.0.0.1', 'disconnect 10.0.0.1', 'doubt 10.0.0.1']])
   })
 
   it('a balancer is that of its policy, and of the one that a cookie falls back to', async () => {

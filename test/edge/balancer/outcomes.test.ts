@@ -72,6 +72,29 @@ describe('the outcome of a request', () => {
     assert.equal(probed.target.state, 'down')
   })
 
+  it('counts no more once its probe or a drain has taken the target out: the next ejection is the first again', (t) => {
+    for (const state of ['down', 'draining'] as const) {
+      const { balancer, target, record, time } = balancerOf(t)
+      const { rotation } = balancer.context
+      for (let crash = 0; crash < 4; crash++) {
+        for (let i = 0; i < 5; i++) record(0, 'lost')
+        assert.equal(target.state, 'ejected')
+        rotation.move(target, state)
+        rotation.move(target, 'up')
+        assert.equal(target.onTrial, false)
+      }
+      for (let i = 0; i < 5; i++) record(0, 'lost')
+      time.tick(9_999)
+      assert.deepEqual([target.state, target.onTrial], ['ejected', false])
+      time.tick(1)
+      assert.deepEqual([target.state, target.onTrial], ['up', true])
+      rotation.move(target, state)
+      rotation.move(target, 'up')
+      assert.equal(target.onTrial, false, 'it is no longer on trial')
+      t.mock.restoreAll()
+    }
+  })
+
   it('blames a target for failures in a row', (t) => {
     const { record } = balancerOf(t, { outliers: { consecutive: 0 } })
     assert.deepEqual([record(200), record(500), record(500)], [false, false, true])
@@ -127,9 +150,9 @@ describe('a target', () => {
     assert.ok(!('rejectUnauthorized' in target({ rejectUnauthorized: true }).tls))
   })
 
-  it('is full at maxConnections, and with one request while it is on trial', () => {
+  it('is full at maxConnections, and with one request without an outcome while it is on trial', () => {
     const full = (maxConnections: number, inflight: number, onTrial = false): boolean =>
-      Object.assign(target({ maxConnections }), { inflight, onTrial }).full
+      Object.assign(target({ maxConnections }), { inflight, pending: inflight, onTrial }).full
     assert.deepEqual([full(0, 1000), full(2, 1), full(2, 2), full(2, 3)], [false, false, true, true])
     assert.deepEqual([full(0, 0, true), full(0, 1, true), full(9, 1, true)], [false, true, true])
   })

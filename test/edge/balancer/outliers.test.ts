@@ -143,7 +143,7 @@ describe('an outlier', () => {
       assert.equal(a?.state, 'ejected')
       mock.timers.tick(1)
       assert.deepEqual([a?.state, a?.onTrial, a?.full], ['up', true, false])
-      if (a) a.inflight = 1
+      if (a) a.pending = 1
       assert.equal(a?.full, true)
       times(3, () => outliers.observe(a as Target, false, 5))
       assert.deepEqual([a?.onTrial, a?.full], [false, false])

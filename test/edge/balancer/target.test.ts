@@ -55,18 +55,20 @@ describe('a request to a target', () => {
 })
 
 describe('a target is full', () => {
-  it('at its largest number of requests, and on trial with one', () => {
+  it('at its largest number of requests, and on trial with one that has no outcome', () => {
     const [limited, unlimited] = [stub(1, { maxConnections: 2 }), stub(2)]
-    for (const [inflight, onTrial, full] of [
-      [0, false, [false, false]],
-      [1, false, [false, false]],
-      [2, false, [true, false]],
-      [3, false, [true, false]],
-      [0, true, [false, false]],
-      [1, true, [true, true]],
+    for (const [inflight, pending, onTrial, full] of [
+      [0, 0, false, [false, false]],
+      [1, 1, false, [false, false]],
+      [2, 2, false, [true, false]],
+      [3, 3, false, [true, false]],
+      [0, 0, true, [false, false]],
+      [1, 1, true, [true, true]],
+      [1, 0, true, [false, false]],
+      [2, 0, true, [true, false]],
     ] as const) {
-      for (const target of [limited, unlimited]) Object.assign(target, { inflight, onTrial })
-      assert.deepEqual([limited.full, unlimited.full], full, `${inflight} ${onTrial}`)
+      for (const target of [limited, unlimited]) Object.assign(target, { inflight, pending, onTrial })
+      assert.deepEqual([limited.full, unlimited.full], full, `${inflight} ${pending} ${onTrial}`)
     }
   })
 })

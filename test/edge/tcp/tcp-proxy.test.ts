@@ -102,6 +102,23 @@ describe('a TCP proxy', () => {
     assert.equal(proxy.targets[0]?.state, 'down')
   })
 
+  it('connects further clients to a target on trial while their connections stay open', async () => {
+    const only = await peer(named('a'))
+    const options = { probe: { type: 'off' as const }, outliers: { ejectMs: 50, maxEjectedShare: 1 } }
+    const { port, proxy } = await proxyTo([only], { ...options, queue: { timeoutMs: 60_000 }, shutdownTimeoutMs: 1 })
+    const [target] = proxy.targets
+    only.server.close()
+    const first = connect(port, '127.0.0.1')
+      .setEncoding('utf8')
+      .on('error', () => {})
+    await until(() => target?.state === 'ejected')
+    await peer(named('back'), Number(new URL(only.url).port))
+    await until(() => target?.onTrial === true && target.inflight === 1)
+    assert.equal(await talk(port, 'x'), 'back')
+    assert.equal(first.readyState, 'open')
+    first.destroy()
+  })
+
   it('queues connections while there is no target, and ends them after the queue timeout', async () => {
     const only = await peer(named('a'))
     const { port, proxy } = await proxyTo([only], { queue: { timeoutMs: 60_000 } })
