@@ -102,9 +102,10 @@ export class Balancer {
         if (waitingRoom.length > 0 && this.#rotation.up > 0) waitingRoom.wake(1)
       },
     }
-    this.#rotation.onState((target) => {
-      // What the probe takes out returns restarted or recovered: its past failures no longer count.
-      if (target.state === 'down' || target.state === 'draining') this.#outliers.forget(target)
+    this.#rotation.onState((target, before) => {
+      // All other changes are by the probe or a drain: the target restarts or recovers, and its past failures no longer count.
+      const isEjection = target.state === 'ejected' || (before === 'ejected' && target.state === 'up')
+      if (!isEjection) this.#outliers.forget(target)
       if (target.state === 'up') waitingRoom.wake()
       else target.disconnect()
     })

@@ -27,7 +27,7 @@ interface Record {
   requests: number
   failures: number
   latencySum: number
-  /** Consecutive ejections: since the last passed trial, or since the probe took the target out. */
+  /** Consecutive ejections: since the last passed trial, or since the probe brought the target back. */
   ejections: number
   /** Successful responses still needed to pass the trial. */
   trial: number
@@ -106,7 +106,7 @@ export class Outliers {
     this.#listener(target, true)
   }
 
-  /** Discards all observations; an ejection or a trial has no end of its own any more. */
+  /** Forgets everything about a target: its responses, its ejections and its trial. */
   forget(target: Target): void {
     target.onTrial = false
     clearTimeout(this.#records.get(target)?.timer)

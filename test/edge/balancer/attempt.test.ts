@@ -113,6 +113,19 @@ describe('an attempt', () => {
     assert.deepEqual([it.sent, heard], [false, ['failed', 'failed']])
   })
 
+  it('is settled once and released once, whatever comes first', () => {
+    for (const first of ['settle', 'release'] as const) {
+      const { it } = attempt()
+      const calls: string[] = []
+      const heard = (what: string) => (target: unknown) => void (target === it.target && calls.push(what))
+      const context = { settle: heard('settle'), release: heard('release') } as never
+      it[first](context)
+      assert.equal(calls.length, first === 'settle' ? 1 : 2)
+      for (const call of ['settle', 'release', 'release'] as const) it[call](context)
+      assert.deepEqual(calls, ['settle', 'release'])
+    }
+  })
+
   it('that was cancelled before its connection was ready is aborted unsent', () => {
     const { it, aborted, controller } = attempt({ started: false })
     const reason = new Error('late')

@@ -130,6 +130,7 @@ describe('the end of', () => {
     })
     const balancer = new Balancer(urls, options)
     t.after(() => balancer.close())
+    calls.length = 0
     const [target] = balancer.targets as [Target]
     return { balancer, target, calls }
   }
@@ -140,7 +141,8 @@ describe('the end of', () => {
     assert.deepEqual(calls, ['forget 10.0.0.1', 'disconnect 10.0.0.1', 'doubt 10.0.0.1'])
     calls.length = 0
     balancer.undrain(target)
-    assert.deepEqual([target.state, calls], ['up', []])
+    assert.deepEqual([target.state, calls], ['up', ['forget 10.0.0.1']])
+    calls.length = 0
     await balancer.remove(target)
     assert.deepEqual(calls, ['unwatch 10.0.0.1', 'forget 10.0.0.1', 'disconnect 10.0.0.1'])
   })

@@ -80,8 +80,11 @@ describe('the outcome of a request', () => {
         for (let i = 0; i < 5; i++) record(0, 'lost')
         assert.equal(target.state, 'ejected')
         rotation.move(target, state)
+        for (let i = 0; i < 4; i++) record(0, 'lost')
         rotation.move(target, 'up')
-        assert.equal(target.onTrial, false)
+        record(0, 'lost')
+        assert.deepEqual([target.state, target.onTrial], ['up', false], 'failures of requests from before do not count')
+        record(200)
       }
       for (let i = 0; i < 5; i++) record(0, 'lost')
       time.tick(9_999)

@@ -6,7 +6,7 @@ import { type Script, script } from './scripted.ts'
 
 const post = { method: 'POST' as const }
 
-/** One target, which is back from an ejection and has got no request since. */
+/** One target, which is back from an ejection and has received no request since. */
 function onTrial(t: TestContext): Script & { target: Target } {
   const outliers = { consecutive: 5, errorShare: 0, latencyFactor: 0, maxEjectedShare: 1, ejectMs: 100 }
   const all = script(t, 1, { outliers, queue: { timeoutMs: 1000 } })
@@ -69,13 +69,5 @@ describe('a target on trial', () => {
     for (let i = 0; i < 2; i++) ask(post)
     last().start().fail('ECONNRESET')
     assert.deepEqual([target.state, sent.length, balancer.context.waitingRoom.length], ['ejected', 1, 1])
-  })
-
-  it('has no more requests in flight than maxConnections', (t) => {
-    const { target } = onTrial(t)
-    const full = (inflight: number, pending: number): boolean =>
-      Object.assign(target, { maxConnections: 2, inflight, pending }).full
-    assert.deepEqual([full(1, 0), full(1, 1), full(2, 0)], [false, true, true])
-    Object.assign(target, { maxConnections: 0, inflight: 0, pending: 0 })
   })
 })
