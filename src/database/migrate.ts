@@ -119,13 +119,16 @@ export function pending(migrations: readonly Migration[], rows: readonly Applied
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   const migrations = await readMigrations(options.directory)
-  const { client, table } = await connect(options.url)
+  const { client, schema } = await connect(options.url)
   try {
     await lock(client, options.lockTimeoutMs ?? 60_000)
+    // Qualified with the schema: a script may change the search path, as those of pg_dump do.
+    const table = `${quoted(schema ?? (await currentSchema(client)))}._prisma_migrations`
     if (options.rolledBack !== undefined && !options.dryRun) await markRolledBack(client, table, options.rolledBack)
     const todo = pending(migrations, await readRows(client, table))
-    if (options.dryRun !== true) {
-      if (todo.length > 0) await client.query(historyTable(table))
+    if (options.dryRun !== true && todo.length > 0) {
+      if (schema) await createSchema(client, schema)
+      await client.query(historyTable(table))
       for (const migration of todo) await apply(client, table, migration)
     }
     return { applied: todo.map(({ name }) => name), before: migrations.length - todo.length }
@@ -145,28 +148,24 @@ function unavailable(error: unknown): FleetError {
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
-async function connect(url: string): Promise<{ client: Client; table: string }> {
+/** Connects to the server, or of several to the one that accepts writes. */
+async function connect(url: string): Promise<{ client: Client; schema: string | undefined }> {
   const { Client } = (await installedPg('fleet migrate')) as typeof import('pg')
   const { urls, settings } = serverUrls(url, 'the URL of the database')
   const { schema, connectTimeoutMs: connectionTimeoutMillis = 10_000 } = settings
   let failure: unknown
-  // Of several servers, the one that accepts writes.
   for (const connectionString of urls) {
+    const client = new Client({ connectionString, connectionTimeoutMillis })
+    // Without a listener a connection that breaks between two queries would end the process.
+    client.on('error', () => {})
     try {
-      const client = new Client({ connectionString, connectionTimeoutMillis })
-      // Without a listener a connection that breaks between two queries would end the process.
-      client.on('error', () => {})
       await client.connect()
-      if (urls.length > 1 && (await isStandby(client))) {
-        await client.end()
-        throw new Error('no server of the list accepts writes')
-      }
-      if (schema) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
-      const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema')
-      // Qualified with the schema: a script may change the search path, as those of pg_dump do.
-      return { client, table: `${quoted(rows[0]?.schema ?? 'public')}._prisma_migrations` }
+      if (urls.length > 1 && (await isStandby(client))) throw new Error('no server of the list accepts writes')
+      return { client, schema }
     } catch (error) {
       failure = error
+      // An open connection would keep the process running. A server that does not respond must not delay the next one.
+      client.end().catch(() => {})
     }
   }
   throw unavailable(failure)
@@ -175,6 +174,17 @@ async function connect(url: string): Promise<{ client: Client; table: string }> 
 async function isStandby(client: Client): Promise<boolean> {
   const { rows } = await client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby')
   return rows[0]?.standby === true
+}
+
+async function currentSchema(client: Client): Promise<string> {
+  const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema')
+  return rows[0]?.schema ?? 'public'
+}
+
+/** `IF NOT EXISTS` alone needs the right to create schemas even where the schema exists. */
+async function createSchema(client: Client, schema: string): Promise<void> {
+  const { rows } = await client.query('SELECT to_regnamespace($1) IS NOT NULL AS exists', [quoted(schema)])
+  if (!rows[0].exists) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
 }
 
 async function lock(client: Client, timeoutMs: number): Promise<void> {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
@@ -111,5 +113,57 @@ describe('a migration', () => {
     count = 1
     assert.deepEqual(await migrate({ url: list, directory }), { applied: ['1_a'], before: 0 })
     assert.deepEqual([standbys.size, sent], [1, []])
+  })
+
+  it('is not run by a dry run, which creates no schema either', async () => {
+    const { url, directory } = await project({ '1_a': 'CREATE TABLE a ()' })
+    const there = `${url}?schema=shop`
+    const schemas = () => query(url, "SELECT nspname FROM pg_namespace WHERE nspname = 'shop'")
+    assert.deepEqual(await migrate({ url: there, directory, dryRun: true }), { applied: ['1_a'], before: 0 })
+    assert.deepEqual(await schemas(), [])
+    await migrate({ url: there, directory })
+    assert.deepEqual(await schemas(), [{ nspname: 'shop' }])
+    assert.deepEqual(await migrate({ url: there, directory, dryRun: true }), { applied: [], before: 1 })
+  })
+
+  it('of a role without the right to create schemas runs in a schema that exists, and in no other', async () => {
+    const { url, directory } = await project({ '1_a': 'CREATE TABLE a ()' })
+    const role = `r${randomBytes(6).toString('hex')}`
+    const own = new URL(url)
+    const password = decodeURIComponent(own.password)
+    await query(url, `CREATE ROLE ${role} LOGIN PASSWORD '${password}'; CREATE SCHEMA shop AUTHORIZATION ${role}`)
+    own.username = role
+    assert.deepEqual(await migrate({ url: `${own}?schema=shop`, directory }), { applied: ['1_a'], before: 0 })
+    assert.deepEqual(await migrate({ url: `${own}?schema=shop`, directory }), { applied: [], before: 1 })
+    await assert.rejects(migrate({ url: `${own}?schema=other`, directory }), {
+      code: 'FLEET_ERR_DATABASE_UNAVAILABLE',
+      message: /permission denied/,
+    })
+  })
+
+  it('leaves no connection open that is of no use, which would keep the process running', async (t) => {
+    const { url, directory } = await project({})
+    const list = url.replace(/@([^/]+)\//, '@$1,$1/')
+    const { query: send } = pg.Client.prototype
+    for (const result of [
+      () => Promise.resolve({ rows: [{ standby: true }] }),
+      () => Promise.reject(new Error('gone')),
+    ]) {
+      const [asked, ended] = [new Set<pg.Client>(), [] as Promise<unknown>[]]
+      const mock = t.mock.method(
+        pg.Client.prototype,
+        'query',
+        function (this: pg.Client, text: string, ...rest: unknown[]) {
+          if (!/pg_is_in_recovery/.test(text)) return Reflect.apply(send, this, [text, ...rest])
+          asked.add(this)
+          ended.push(once(this, 'end'))
+          return result()
+        },
+      )
+      await assert.rejects(migrate({ url: list, directory }), { code: 'FLEET_ERR_DATABASE_UNAVAILABLE' })
+      assert.equal(asked.size, 2)
+      await Promise.all(ended)
+      mock.mock.restore()
+    }
   })
 })
