@@ -52,6 +52,10 @@ export class Candidate implements Leadership {
     return this.#stopping.signal.aborted
   }
 
+  get #mayLead(): boolean {
+    return !this.#stopped && this.#parts.eligible()
+  }
+
   get leading(): boolean {
     return this.#lease !== undefined && !this.#lease.signal.aborted
   }
@@ -85,7 +89,13 @@ export class Candidate implements Leadership {
 
   /** @returns the pause after a failure of the job, ms; 0 if it did not fail */
   async #lead(lease: Lease): Promise<number> {
-    const { name, fn, log, ttlMs } = this.#parts
+    const { name, fn, log, ttlMs, announce } = this.#parts
+    if (!this.#mayLead) {
+      // The state has changed since the command was sent.
+      await lease.release()
+      await announce()
+      return 0
+    }
     this.#lease = lease
     log.info({ name, token: lease.token }, 'leader: this instance leads')
     this.#parts.leads?.(lease.token)
@@ -110,7 +120,7 @@ export class Candidate implements Leadership {
     await lease.release()
     this.#lease = undefined
     log.info({ name, lost: lease.lost }, 'leader: this instance no longer leads')
-    await this.#parts.announce()
+    await announce()
     return pauseMs
   }
 
@@ -127,7 +137,7 @@ export class Candidate implements Leadership {
   }
 
   #resignUnlessEligible(): void {
-    if (this.#stopped || !this.#parts.eligible()) this.#lease?.resign()
+    if (!this.#mayLead) this.#lease?.resign()
   }
 
   #pause(ms: number): Promise<unknown> {

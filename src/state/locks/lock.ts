@@ -47,50 +47,73 @@ export class LocalMutex {
 export class Locks {
   readonly #store: LockStore
   readonly #mutex = new LocalMutex()
-  readonly #running = new Map<Lease, Promise<unknown>>()
+  readonly #calls = new Set<Promise<unknown>>()
+  /** The leases of the functions that run. */
+  readonly #leases = new Set<Lease>()
+  #isClosed = false
 
   constructor(store: LockStore) {
     this.#store = store
   }
 
-  async run<T>(
+  run<T>(
+    name: string,
+    fn: (token: number, signal: AbortSignal) => T | Promise<T>,
+    options: Required<LockOptions>,
+  ): Promise<T> {
+    const call = this.#run(name, fn, options)
+    const end = (): void => void this.#calls.delete(call)
+    this.#calls.add(call)
+    call.then(end, end)
+    return call
+  }
+
+  /** Rejects those that wait for a lock, aborts the functions that run under one, and waits for all up to `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    this.#isClosed = true
+    for (const lease of this.#leases) lease.resign()
+    await within(graceMs, Promise.allSettled(this.#calls))
+    await Promise.all(Array.from(this.#leases, (lease) => lease.release(false)))
+  }
+
+  async #run<T>(
     name: string,
     fn: (token: number, signal: AbortSignal) => T | Promise<T>,
     { ttlMs, waitMs }: Required<LockOptions>,
   ): Promise<T> {
     const deadline = performance.now() + waitMs
     const release = await this.#mutex.acquire(name, waitMs)
-    if (!release) throw busy(name, waitMs)
+    if (!release) throw busy(name, `within ${waitMs} ms`)
     try {
       const lease = await this.#acquire(name, ttlMs, deadline, waitMs)
-      const work = runWith(lease, fn)
-      this.#running.set(lease, work)
+      this.#leases.add(lease)
       try {
-        return await work
+        return await runWith(lease, fn)
       } finally {
-        this.#running.delete(lease)
+        this.#leases.delete(lease)
       }
     } finally {
       release()
     }
   }
 
-  /** Aborts the functions that run under a lock and waits for them up to `graceMs`. */
-  async close(graceMs: number): Promise<void> {
-    if (this.#running.size === 0) return
-    for (const lease of this.#running.keys()) lease.resign()
-    await within(graceMs, Promise.allSettled(this.#running.values()))
-    await Promise.all(Array.from(this.#running.keys(), (lease) => lease.release(false)))
-  }
-
   async #acquire(name: string, ttlMs: number, deadline: number, waitMs: number): Promise<Lease> {
     for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 100)) {
+      this.#assertOpen(name)
       const got = await Lease.acquire(this.#store, name, ttlMs)
-      if (got instanceof Lease) return got
+      if (got instanceof Lease) {
+        if (this.#isClosed) await got.release()
+        this.#assertOpen(name)
+        return got
+      }
       const leftMs = deadline - performance.now()
-      if (leftMs <= 0) throw busy(name, waitMs)
+      if (leftMs <= 0) throw busy(name, `within ${waitMs} ms`)
       await sleep(Math.min(leftMs, got + 1, pauseMs * (0.5 + Math.random())))
     }
+  }
+
+  #assertOpen(name: string): void {
+    if (this.#isClosed) throw busy(name, 'before the app closed')
   }
 }
 
@@ -108,5 +131,5 @@ async function runWith<T>(lease: Lease, fn: (token: number, signal: AbortSignal)
   throw lost()
 }
 
-const busy = (name: string, waitMs: number): FleetError =>
-  new FleetError('FLEET_ERR_LOCK_BUSY', `${JSON.stringify(name)} was not free within ${waitMs} ms`, { retryAfter: 1 })
+const busy = (name: string, when: string): FleetError =>
+  new FleetError('FLEET_ERR_LOCK_BUSY', `${JSON.stringify(name)} was not free ${when}`, { retryAfter: 1 })

@@ -61,6 +61,22 @@ describe('a candidate', () => {
     assert.deepEqual(events, ['acquire 3000', 'lead', 'abort', 'release', 'announce'])
   })
 
+  for (const [what, change] of [
+    ['stops', ({ candidate }) => void candidate.stop()],
+    ['may no longer lead', ({ state }) => void Object.assign(state, { eligible: false })],
+  ] as [string, (of: ReturnType<typeof campaign>) => void][])
+    test(`that ${what} during an attempt gives the lease back, and its job does not start`, async (t) => {
+      const all = campaign(t, { heldForMs: 60_000 })
+      const { candidate, store, events } = all
+      await turn()
+      events.length = 0
+      store.attempt = { token: 1 }
+      store.onAcquire = () => change(all)
+      candidate.reconsider()
+      await until(() => events.includes('announce'))
+      assert.deepEqual([events, candidate.leading], [['acquire 3000', 'release', 'announce'], false])
+    })
+
   test('tries again 1 ms after the lease of the leader ends, and not before', async (t) => {
     mockTimers(t)
     const { candidate, store } = campaign(t, { heldForMs: 700 })
@@ -218,18 +234,6 @@ describe('a candidate', () => {
     candidate.reconsider()
     await pass(t, 0)
     assert.deepEqual([candidate.leading, store.commands.at(-1)], [false, 'release'])
-  })
-
-  test('that became ineligible while it acquired the lease resigns at once', async (t) => {
-    const { candidate, store, state, events } = campaign(t, { heldForMs: 1 })
-    store.attempt = { token: 1 }
-    store.onAcquire = () => {
-      state.eligible = false
-    }
-    candidate.reconsider()
-    await until(() => events.includes('announce'))
-    assert.deepEqual(events.slice(-4), ['lead', 'abort', 'release', 'announce'])
-    assert.equal(candidate.leading, false)
   })
 
   test('that stopped tries no more', async (t) => {

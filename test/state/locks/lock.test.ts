@@ -174,9 +174,9 @@ describe('a lock', () => {
   test('is resigned by close(), which waits for the function, and keeps the lease if it does not end', async (t) => {
     const { pass } = clock(t)
     const store = new FakeStore()
-    const locks = new Locks(store)
-    await locks.close(1_000)
+    await new Locks(store).close(1_000)
     assert.equal(store.commands.length, 0)
+    const locks = new Locks(store)
     const signals: AbortSignal[] = []
     const gate = Promise.withResolvers<void>()
     const running = locks.run(
@@ -201,6 +201,52 @@ describe('a lock', () => {
     await running.catch(() => {})
     await pass(10_000)
     assert.ok(!store.commands.some((command) => command.startsWith('renew')))
+  })
+
+  test('goes to none of those that wait for it when the app closes', async (t) => {
+    const { pass } = clock(t)
+    t.mock.method(Math, 'random', () => 0.5)
+    const store = new FakeStore()
+    const locks = new Locks(store)
+    const [gate, started]: [PromiseWithResolvers<void>, string[]] = [Promise.withResolvers(), []]
+    const rejected = (name: string): Promise<void> =>
+      assert.rejects(
+        locks.run(name, () => started.push(name), options),
+        { code: 'FLEET_ERR_LOCK_BUSY', message: /was not free before the app closed/ },
+      )
+    const holder = locks.run('a', () => gate.promise, options)
+    const waiting = [rejected('a'), rejected('a')]
+    await settle()
+    store.attempt = { heldForMs: 60_000 }
+    waiting.push(rejected('held elsewhere'))
+    await settle()
+    const closing = locks.close(1_000)
+    store.attempt = { token: 2 }
+    gate.resolve()
+    await holder
+    await pass(5)
+    await Promise.all([...waiting, closing, rejected('later')])
+    assert.deepEqual([started, store.commands], [[], ['acquire 9000', 'acquire 9000', 'release']])
+  })
+
+  test('that the store grants while the app closes is released before close() ends', async () => {
+    const store = new FakeStore()
+    const reply = Promise.withResolvers<void>()
+    store.acquire = async (...args) => {
+      await reply.promise
+      return FakeStore.prototype.acquire.apply(store, args)
+    }
+    const locks = new Locks(store)
+    const running = assert.rejects(
+      locks.run('a', () => assert.fail('must not run'), options),
+      { code: 'FLEET_ERR_LOCK_BUSY' },
+    )
+    await settle()
+    const closing = locks.close(60_000)
+    reply.resolve()
+    await closing
+    assert.deepEqual(store.commands, ['acquire 9000', 'release'])
+    await running
   })
 
   test('is awaited for `waitMs` in all, first in this process and then in the fleet', async (t) => {
