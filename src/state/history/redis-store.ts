@@ -100,12 +100,27 @@ export class RedisHistoryStore implements HistoryStore {
   }
 
   async events({ before, after, limit }: EventQuery): Promise<StoredEvent[]> {
-    const [from, to] = [after === undefined ? '-' : `(${after}`, before === undefined ? '+' : `(${before}`]
-    const rows =
-      after === undefined
-        ? await own(this.#client.xrevrange(this.#events, to, from, 'COUNT', limit), [])
-        : (await own(this.#client.xrange(this.#events, from, to, 'COUNT', limit), [])).reverse()
-    return rows.flatMap(([id, fields]) => eventOf(id, fields) ?? [])
+    let [from, to] = [after === undefined ? '-' : `(${after}`, before === undefined ? '+' : `(${before}`]
+    const events: StoredEvent[] = []
+    for (;;) {
+      const page = await own(
+        after === undefined
+          ? this.#client.xrevrange(this.#events, to, from, 'COUNT', limit)
+          : this.#client.xrange(this.#events, from, to, 'COUNT', limit),
+        [],
+      )
+      for (const [id, fields] of page) {
+        const event = eventOf(id, fields)
+        if (event) events.push(event)
+      }
+      const last = page.at(-1)?.[0]
+      // Another application may have filled a page with entries that are no events.
+      if (last === undefined || page.length < limit || events.length >= limit) break
+      if (after === undefined) to = `(${last}`
+      else from = `(${last}`
+    }
+    const found = events.slice(0, limit)
+    return after === undefined ? found : found.reverse()
   }
 
   async #read(kind: BucketKind, starts: readonly number[]): Promise<Record<string, string>[]> {

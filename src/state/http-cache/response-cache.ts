@@ -72,8 +72,10 @@ export class ResponseCache {
     const options = { staleWhileRevalidateMs, staleIfErrorMs, tags: typeof tags === 'function' ? tags(request) : tags }
     try {
       const stored = await this.#app.cache.getOrSet(keyOf(route, target), ttlMs, fetch, options)
-      reply.header('cache-status', `fleet; ${status}`)
-      return isCachedResponse(stored) ? send(request, reply, stored) : undefined
+      const isCached = isCachedResponse(stored)
+      // That a response must not be shared is remembered, and the handler responds.
+      reply.header('cache-status', `fleet; ${isCached ? status : 'fwd=miss'}`)
+      return isCached ? send(request, reply, stored) : undefined
     } catch (error) {
       if (error instanceof FailedResponse) return send(request, reply, error.stored)
       if (error instanceof Bypassed || (error as FleetError).code === 'FLEET_ERR_CACHE_KEY_INVALID')

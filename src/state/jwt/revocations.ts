@@ -79,6 +79,7 @@ export class RevocationFeed {
   readonly #revocations: Revocations
   readonly #timer: NodeJS.Timeout
   #cursor = '0'
+  #restarts = 0
   #running: Promise<void> | undefined
   #again = false
 
@@ -98,6 +99,7 @@ export class RevocationFeed {
   /** Reads the whole log again, because after a failover the log of the new primary may differ. */
   restart(): void {
     this.#cursor = '0'
+    this.#restarts++
     this.pull()
   }
 
@@ -118,11 +120,12 @@ export class RevocationFeed {
     this.#again = false
     for (;;) {
       const startedAt = Date.now()
-      const from = this.#cursor
-      const { cursor, revocations, more } = await this.#since(from)
+      const restarts = this.#restarts
+      const { cursor, revocations, more } = await this.#since(this.#cursor)
       for (const revocation of revocations) this.#revocations.add(revocation)
-      if (this.#cursor === from) this.#cursor = cursor
-      else continue // restart() was called meanwhile.
+      // The page may be of the former primary.
+      if (this.#restarts !== restarts) continue
+      this.#cursor = cursor
       if (more) continue
       this.#revocations.knownUntil = startedAt + maxAgeMs
       return

@@ -96,6 +96,22 @@ describe('in Redis', () => {
     }
   })
 
+  test('reads past entries of another application, however many follow one another', async () => {
+    const name = `f${fleets}`
+    const store = open(name)
+    await store.record({ kind: 'lost', text: 'first' })
+    await store.record({ kind: 'lost', text: 'second' })
+    for (let i = 0; i < 7; i++) await own.client.xadd(`${name}:history-events:{all}`, '*', 'junk', `${i}`)
+    await store.record({ kind: 'lost', text: 'third' })
+    const texts = async (query: object): Promise<string[]> =>
+      (await store.events({ limit: 2, ...query })).map(({ text }) => text)
+    const [third, second, first] = await store.events({ limit: 3 })
+    assert.deepEqual(await texts({ after: second?.id }), ['third'])
+    assert.deepEqual(await texts({ after: first?.id }), ['third', 'second'])
+    assert.deepEqual(await texts({ before: third?.id }), ['second', 'first'])
+    assert.deepEqual(await texts({}), ['third', 'second'])
+  })
+
   test('forgets the end of a process after a day, and the oldest of many', async () => {
     const setTime = scriptClock(own)
     const now = 1_800_000_000_000

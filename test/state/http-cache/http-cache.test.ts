@@ -197,7 +197,9 @@ describe('one instance', () => {
 
   test('does not store responses that must not be shared', async () => {
     for (const url of ['/cookie', '/private', '/no-store', '/varies', '/any', '/zipped', '/missing']) {
-      const bodies = [await get(url), await get(url), await get(url)].map(({ body }) => body)
+      const responses = [await get(url), await get(url), await get(url)]
+      for (const { headers } of responses) assert.equal(headers['cache-status'], 'fleet; fwd=miss', url)
+      const bodies = responses.map(({ body }) => body)
       assert.equal(new Set(bodies).size, 3, url)
     }
     assert.equal((await get('/cookie')).headers['set-cookie'], 'a=b')

@@ -126,6 +126,16 @@ describe('the feed of revocations', () => {
     assert.deepEqual(asked, ['0', '9', '0', '3'])
   })
 
+  test('reads the whole log after a failover during the first read', async (t) => {
+    const { feed, revocations, asked, reply, known } = open(t)
+    feed.pull()
+    feed.restart()
+    await reply({ cursor: '9' })
+    assert.deepEqual([asked, known()], [['0', '0'], -begun * 1000])
+    await reply({ cursor: '3', revocations: [revocation('session', 'a', 900)] })
+    assert.deepEqual([asked, revocations.size, known()], [['0', '0', '3'], 1, 1_000])
+  })
+
   test('rejects while Redis is unavailable', async (t) => {
     const { feed, reply } = open(t)
     const reading = feed.sync()
