@@ -98,8 +98,9 @@ export class Balancer {
       },
       release: (target) => {
         this.#rotation.end(target)
-        // While no target is up, free capacity is of no use: waiting requests are woken when a target comes back.
-        if (waitingRoom.length > 0 && this.#rotation.up > 0) waitingRoom.wake(1)
+        // While no target is up, only one that responds is of use, for example one that drains. Waiting requests that are
+        // woken for one that refuses would wake each other without end.
+        if (waitingRoom.length > 0 && (this.#rotation.up > 0 || !target.failing)) waitingRoom.wake(1)
       },
     }
     this.#rotation.onState((target, before) => {

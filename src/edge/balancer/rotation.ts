@@ -44,7 +44,8 @@ export class Rotation {
   /** Canaries that are up. */
   #canaries: readonly Target[] = []
   #canaryPercent: number
-  #up = 0
+  /** Those in rotation, backups and canaries included. */
+  #up: readonly Target[] = []
   #lostAt: number | undefined = performance.now()
 
   constructor(policy: Policy, options: RotationOptions) {
@@ -59,7 +60,7 @@ export class Rotation {
 
   /** Targets in rotation, backups included. */
   get up(): number {
-    return this.#up
+    return this.#up.length
   }
 
   /** Monotonic milliseconds since which no target is up; undefined while one is. */
@@ -97,7 +98,7 @@ export class Rotation {
     const now = performance.now()
     target.state = state
     target.since = now
-    target.warmFrom = state === 'up' && this.#up > 0 && this.#options.slowStartMs > 0 ? now : undefined
+    target.warmFrom = state === 'up' && this.up > 0 && this.#options.slowStartMs > 0 ? now : undefined
     this.#refresh()
     for (const listener of this.#listeners) listener(target, before)
   }
@@ -122,11 +123,9 @@ export class Rotation {
     return undefined
   }
 
-  /** Whether a target that is up is missing from `tried`. */
+  /** Whether a target in rotation is missing from `tried`. */
   hasOther(tried: readonly Target[]): boolean {
-    let others = this.#up
-    for (const target of tried) if (target.state === 'up') others--
-    return others > 0
+    return this.#up.some((target) => !tried.includes(target))
   }
 
   /** Whether {@link Rotation.choose} would find a target that is not in `tried`, in any of the lists. */
@@ -192,7 +191,7 @@ export class Rotation {
           : calm
     this.#lists = lists.filter((list) => list.length > 0)
     this.#canaries = panic ? [] : canaries
-    this.#up = up.length
+    this.#up = up
     this.#lostAt = up.length > 0 ? undefined : (this.#lostAt ?? performance.now())
   }
 }

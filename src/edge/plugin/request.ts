@@ -41,12 +41,13 @@ const origins = new WeakMap<object, Origin>()
 /** The peer of a request's connection. */
 function originOf(request: FastifyRequest): Origin {
   const { socket } = request.raw
-  let origin = origins.get(socket)
-  if (!origin) {
-    const trusted = isForwarded(request)
-    origin = new Origin(socket, { includes: () => trusted })
-    origins.set(socket, origin)
-  }
+  const known = origins.get(socket)
+  // Fastify's own trust in a peer shows only in requests with X-Forwarded-For, of which the first may have none.
+  if (known?.trusted) return known
+  const trusted = isForwarded(request)
+  if (known && !trusted) return known
+  const origin = new Origin(socket, { includes: () => trusted })
+  origins.set(socket, origin)
   return origin
 }
 

@@ -133,7 +133,7 @@ class TcpRelay {
   }
 
   #connect(target: Target): void {
-    const { rotation, recordOutcome, settle } = this.#balancer.context
+    const { rotation, recordOutcome, settle, release } = this.#balancer.context
     const startedAt = performance.now()
     const upstream = connect({ ...addressOf(target.url), allowHalfOpen: true, ...socketOptions })
     const late = setTimeout(() => upstream.destroy(), this.#balancer.options.connections.connectTimeoutMs)
@@ -150,12 +150,14 @@ class TcpRelay {
     }
     const onClose = (): void => {
       clearTimeout(late)
-      this.#balancer.context.release(target)
-      if (connected) return
+      // The outcome first: a client that waits for this place must not go to a target that has just failed.
+      if (!connected) {
+        recordOutcome(target, 0, 'refused', startedAt)
+        settle(target)
+      }
+      release(target)
       // No byte of the client has been read yet, so another target can serve it.
-      recordOutcome(target, 0, 'refused', startedAt)
-      settle(target)
-      this.start()
+      if (!connected) this.start()
     }
     const fail = (): void => {
       upstream.destroy()

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { describe, it, type TestContext } from 'node:test'
+import timers from 'node:timers/promises'
 import { fetch as undiciFetch } from 'undici'
 import { Balancer, type BalancerOptions } from '../../../src/edge/balancer/balancer.ts'
 import { Outliers } from '../../../src/edge/balancer/outliers.ts'
@@ -8,6 +9,7 @@ import { StickyCookie } from '../../../src/edge/balancer/policies/sticky-cookie.
 import { Target } from '../../../src/edge/balancer/target.ts'
 import { Prober } from '../../../src/edge/probe.ts'
 import { clock } from '../../helpers/clock.ts'
+import { mockBuiltins } from '../../helpers/mock-builtins.ts'
 import { until } from '../../helpers/until.ts'
 import { quickProbe } from '../front.ts'
 import { startUpstreams, type Upstream } from '../upstream.ts'
@@ -147,6 +149,20 @@ describe('the end of', () => {
     assert.deepEqual(calls, ['unwatch 10.0.0.1', 'forget 10.0.0.1', 'disconnect 10.0.0.1'])
   })
 
+  it('a drain leaves alone a target that does not drain, and a second drain changes nothing', (t) => {
+    const { balancer, target, calls } = balancerOf(t)
+    for (const state of ['down', 'ejected', 'up'] as const) {
+      balancer.context.rotation.move(target, state)
+      calls.length = 0
+      balancer.undrain(target)
+      assert.deepEqual([target.state, calls], [state, []])
+    }
+    balancer.drain(target)
+    calls.length = 0
+    balancer.drain(target)
+    assert.deepEqual([target.state, calls], ['draining', []])
+  })
+
   it('a drain needs new probes, if there are any', (t) => {
     const { balancer, target, calls } = balancerOf(t, {})
     balancer.context.rotation.move(target, 'up')
@@ -163,6 +179,27 @@ describe('the end of', () => {
     assert.equal(time.timers(), 2)
     await balancer.close()
     assert.equal(time.timers(), 0)
+  })
+
+  it('a start with a source of targets leaves no timer behind', async (t) => {
+    const waits: (AbortSignal | undefined)[] = []
+    mockBuiltins(t, () =>
+      t.mock.method(timers, 'setTimeout', (_ms: number, _value: unknown, { signal }: { signal?: AbortSignal } = {}) => {
+        waits.push(signal)
+        return new Promise(() => {})
+      }),
+    )
+    const discover: BalancerOptions['discover'] = (listener) => {
+      listener([])
+      return () => {}
+    }
+    const balancer = new Balancer([], { discover, probe: { type: 'off' } })
+    t.after(() => balancer.close())
+    await balancer.ready()
+    assert.deepEqual(
+      waits.map((signal) => signal?.aborted),
+      [true],
+    )
   })
 
   it('an outage that a refused connection shows needs new probes', (t) => {

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createPolicy, type PickInput } from '../../../src/edge/balancer/policies/index.ts'
 import { IpHash } from '../../../src/edge/balancer/policies/ip-hash.ts'
+import { LeastConnections } from '../../../src/edge/balancer/policies/least-connections.ts'
 import { Random } from '../../../src/edge/balancer/policies/random.ts'
 import { RoundRobin } from '../../../src/edge/balancer/policies/round-robin.ts'
 import { StickyCookie } from '../../../src/edge/balancer/policies/sticky-cookie.ts'
 import type { Target } from '../../../src/edge/balancer/target.ts'
-import { from, secret } from './policy.ts'
+import { from, load, secret } from './policy.ts'
 import { balancerDefaults, stub, stubs } from './stub.ts'
 
 describe('ip-hash', () => {
@@ -90,6 +91,36 @@ describe('sticky-cookie', () => {
     )
     assert.notEqual(other, target)
     assert.ok(input.setCookie)
+  })
+
+  it('finds the target of a client among several cookies of the name, in any order', () => {
+    const targets = stubs(3)
+    const policy = new StickyCookie(options, new RoundRobin())
+    const first = from('')
+    const target = policy.pick(targets, first)
+    for (const cookies of [
+      ['fleet_target=of.another', cookieOf(first)],
+      [cookieOf(first), 'fleet_target=of.another'],
+    ]) {
+      const input = from('', cookies.join('; '))
+      // Round robin would pick another one in at least one of three turns.
+      for (let i = 0; i < 3; i++) assert.equal(policy.pick(targets, input), target)
+      assert.equal(input.setCookie, undefined)
+    }
+  })
+
+  it('lets the policy for clients without a cookie know the load of the targets', () => {
+    const targets = stubs(3)
+    const policy = new StickyCookie(options, new LeastConnections())
+    policy.pick(targets, from(''))
+    for (const least of [1, 2, 0]) {
+      load(
+        policy,
+        targets,
+        targets.map((_, i) => (i === least ? 0 : 9)),
+      )
+      assert.equal(policy.pick(targets, from('')), targets[least])
+    }
   })
 
   it('is accepted by another balancer with the same secret only', () => {

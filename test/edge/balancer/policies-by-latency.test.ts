@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
-import { describe, it } from 'node:test'
+import { describe, it, type TestContext } from 'node:test'
 import { LeastResponseTime } from '../../../src/edge/balancer/policies/least-response-time.ts'
 import type { Policy } from '../../../src/edge/balancer/policies/policy.ts'
-import { Prequal } from '../../../src/edge/balancer/policies/prequal.ts'
+import { type Load, Prequal, type PrequalOptions } from '../../../src/edge/balancer/policies/prequal.ts'
 import { Random } from '../../../src/edge/balancer/policies/random.ts'
 import { samplePair } from '../../../src/edge/balancer/policies/sample.ts'
 import { TwoChoices } from '../../../src/edge/balancer/policies/two-choices.ts'
@@ -213,5 +213,100 @@ describe('prequal', () => {
     })
     for (let i = 0; i < 100; i++) policy.pick(stubs(3))
     assert.equal(pending, options.poolSize)
+  })
+
+  it('uses no result of a target that has left, whether it came before that or after', async (t) => {
+    let draws = 0
+    // Probes go to all in turn.
+    t.mock.method(Math, 'random', () => ((draws++ % 3) + 0.5) / 3)
+    for (const late of [false, true]) {
+      const [a, b, fastest] = stubs(3) as [Target, Target, Target]
+      const all = [a, b, fastest]
+      const rest = [a, b]
+      const waiting: (() => void)[] = []
+      const policy = new Prequal({ ...options, reuse: 100, maxAgeMs: 3_600_000 }, (target) => {
+        const result = { inflight: 0, latencyMs: target === fastest ? 1 : 100 }
+        return new Promise((resolve) => waiting.push(() => resolve(result)))
+      })
+      const respond = async (): Promise<void> => {
+        for (const each of waiting.splice(0)) each()
+        await settle()
+      }
+      policy.pick(all)
+      if (!late) {
+        await respond()
+        assert.equal(policy.pick(all), fastest)
+      }
+      const picked = [policy.pick(rest)]
+      await respond()
+      for (let i = 0; i < 3; i++) picked.push(policy.pick(rest))
+      assert.ok(!picked.includes(fastest), late ? 'after' : 'before')
+      policy.close()
+    }
+  })
+
+  /** Two targets that respond to their first probe only. Without their results, the second one is preferred. */
+  async function probedOnce(t: TestContext, results: readonly [Load, Load], more: Partial<PrequalOptions>) {
+    t.mock.restoreAll()
+    const time = { now: 1000 }
+    t.mock.method(performance, 'now', () => time.now)
+    let draws = 0
+    // Probes go to both in turn.
+    t.mock.method(Math, 'random', () => (draws++ % 2) / 2)
+    const targets = stubs(2) as [Target, Target]
+    targets[0].latency.observe(500, time.now)
+    targets[1].latency.observe(1, time.now)
+    let probes = 0
+    const policy = new Prequal({ ...options, probesPerRequest: 2, hotQuantile: 1, ...more }, (target) =>
+      probes++ < 2 ? Promise.resolve(results[target === targets[0] ? 0 : 1]) : new Promise<Load>(() => {}),
+    )
+    /** Position of the target that is picked. */
+    const pick = (): number => targets.indexOf(policy.pick(targets))
+    assert.equal(pick(), 1, 'without results')
+    await settle()
+    return { time, pick }
+  }
+
+  it('keeps the results of one list while another is in use, as with canaries', async (t) => {
+    t.mock.restoreAll()
+    t.mock.method(performance, 'now', () => 1000)
+    let draws = 0
+    t.mock.method(Math, 'random', () => (draws++ % 2) / 2)
+    const [fast, slow, ...canaries] = stubs(4) as [Target, Target, Target, Target]
+    const stable = [fast, slow]
+    // Without results, the second one is preferred.
+    fast.latency.observe(500, 1000)
+    slow.latency.observe(1, 1000)
+    const policy = new Prequal({ ...options, probesPerRequest: 2, reuse: 100 }, async (target) => ({
+      ...{ inflight: 0, latencyMs: target === fast ? 1 : 100 },
+    }))
+    assert.equal(policy.pick(stable), slow)
+    await settle()
+    assert.equal(policy.pick(stable), fast)
+    policy.pick(canaries)
+    await settle()
+    assert.equal(policy.pick(stable), fast)
+    policy.close()
+  })
+
+  it('uses a result for maxAgeMs and for `reuse` requests, and no longer', async (t) => {
+    // The first one is faster, and the second one so busy that the first never counts as hot.
+    const results = [
+      { inflight: 0, latencyMs: 1 },
+      { inflight: 40, latencyMs: 100 },
+    ] as const
+    const old = await probedOnce(t, results, { maxAgeMs: 1000, reuse: 100 })
+    old.time.now += 1000
+    assert.equal(old.pick(), 0)
+    old.time.now += 1
+    assert.equal(old.pick(), 1)
+    const used = await probedOnce(t, results, { maxAgeMs: 1000, reuse: 3 })
+    assert.deepEqual([1, 2, 3, 4].map(used.pick), [0, 0, 0, 1])
+  })
+
+  it('counts the requests that it has sent since a probe', async (t) => {
+    const idle = { inflight: 0, latencyMs: 10 }
+    const { pick } = await probedOnce(t, [idle, idle], { reuse: 100 })
+    assert.deepEqual([1, 2, 3, 4].map(pick), [0, 1, 0, 1])
   })
 })

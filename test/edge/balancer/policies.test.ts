@@ -98,6 +98,18 @@ describe('weighted', () => {
     const counts = tally(10, () => policy.pick([a, b]))
     assert.ok((counts.get(b) ?? 0) <= 6, `${counts.get(b)} of 10`)
   })
+
+  it('gives a target whose weight was raised its new share at once', () => {
+    const [a, b] = [stub(0, { weight: 1 }), stub(1, { weight: 100 })]
+    const policy = new Weighted()
+    const before = [a, b]
+    // Its next turn by the old weight is far away.
+    for (let i = 0; i < 200 && policy.pick(before) !== a; i++);
+    a.weight = 100
+    const after = [a, b]
+    const counts = tally(10, () => policy.pick(after))
+    assert.ok((counts.get(a) ?? 0) >= 4, `${counts.get(a)} of 10`)
+  })
 })
 
 describe('least-connections', () => {

@@ -72,6 +72,28 @@ describe('a response of 502 or 503', () => {
 })
 
 describe('a draining target', () => {
+  it('serves those that wait for a place, when no other is up', (t) => {
+    const all = script(t, [{ maxConnections: 1 }])
+    const asked = [all.ask(), all.ask(), all.ask()]
+    for (const target of all.balancer.targets) all.balancer.drain(target)
+    for (const [i, { events }] of asked.entries()) {
+      assert.equal(all.sent.length, i + 1)
+      all.last().start().head(200).end()
+      assert.deepEqual(events, [200, 'end'])
+    }
+  })
+
+  it('that refuses wakes nobody, because those that wait would try it again without end', (t) => {
+    const all = script(t, [{ maxConnections: 1 }])
+    const asked = [all.ask(), all.ask()]
+    for (const target of all.balancer.targets) all.balancer.drain(target)
+    all.last().fail('ECONNREFUSED')
+    assert.equal(all.sent.length, 1)
+    all.advance(5_000)
+    for (const { events } of asked) assert.deepEqual(events, ['FLEET_ERR_NO_TARGET'])
+    assert.equal(all.sent.length, 1)
+  })
+
   it('that rejects a GET with 502 drains, is not blamed, and costs no attempt and no budget', (t) => {
     const all = script(t, 2, { retry: { attempts: 1, statuses: [], ...noBudget } })
     const { events } = all.ask()

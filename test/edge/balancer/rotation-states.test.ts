@@ -120,6 +120,14 @@ describe('the targets in use', () => {
     assert.equal(rotationOf([primary, backup]).hasUntried([primary]), true, 'a backup')
   })
 
+  it('are the only ones that count as another target', () => {
+    const targets = make(['up'], ['up', { canary: true }], ['up', { weight: 0 }], ['up'])
+    const rotation = rotationOf(targets)
+    const [a, canary, resting, b] = targets as [Target, Target, Target, Target]
+    assert.equal(rotation.hasOther([canary, resting, a]), true)
+    assert.equal(rotation.hasOther([a, b]), false)
+  })
+
   it('exclude canaries from what is up and from panic while their percentage is 0', (t) => {
     still(t)
     const targets = make(['up', { canary: true }], ['down'])

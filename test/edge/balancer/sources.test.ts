@@ -135,6 +135,24 @@ describe('the registry as a source', () => {
     await until(() => lists.length === 2)
     assert.deepEqual(lists, [['1'], ['1', '3']])
   })
+
+  it('leaves a client open that the app gave', async () => {
+    const calls: string[] = []
+    const client = {
+      status: 'ready',
+      on: (): unknown => client,
+      defineCommand: () => undefined,
+      get: async () => {
+        throw new Error('down')
+      },
+      quit: async () => void calls.push('quit'),
+      disconnect: () => void calls.push('disconnect'),
+    }
+    const stop = fromRegistry({ client: client as never })(() => {})
+    stop()
+    await turn()
+    assert.deepEqual(calls, [])
+  })
 })
 
 describe('the fleet that the registry is read of', () => {

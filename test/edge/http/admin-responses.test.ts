@@ -138,6 +138,16 @@ describe('the operators’ listener of a proxy', () => {
     assert.deepEqual(states(), ['up', 'up'])
   })
 
+  it('drains and undrains a target in each of its pools', async () => {
+    const { proxy, post } = await admin({ pools: { v2: { targets: [{ url: 'http://127.0.0.1:1', id: 'a' }] } } })
+    const states = (): string[] => proxy.targets.map(({ state }) => state)
+    const { status, json } = await post('/targets/a/drain')
+    assert.deepEqual([status, (json as { pool: string }).pool], [200, 'default'])
+    assert.deepEqual(states(), ['draining', 'draining'])
+    assert.equal((await post('/targets/a/undrain')).status, 200)
+    assert.deepEqual(states(), ['up', 'up'])
+  })
+
   it('is ready while any pool has a target', async () => {
     const { ask, post } = await admin()
     assert.deepEqual((await ask('/live')).json, { alive: true })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type IncomingMessage, type InformationEvent, type RequestOptions, request } from 'node:http'
+import { Agent, type IncomingMessage, type InformationEvent, type RequestOptions, request } from 'node:http'
 import { describe, it } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Balancer } from '../../../src/edge/balancer/balancer.ts'
@@ -127,6 +127,26 @@ describe('the proxy plugin: headers', async () => {
     const kept = await front([upstream], { preserveHost: true }, { trustProxy: true })
     const again = (await seenBy(kept.url, { headers: { 'x-forwarded-for': '1.2.3.4', host: 'shop.example' } })).headers
     assert.deepEqual([again.host, again['x-forwarded-for']], ['shop.example', '1.2.3.4, 127.0.0.1'])
+  })
+
+  it('of a trusted proxy are kept, although its first request on a connection has none', async () => {
+    for (const trustProxy of [true, false]) {
+      const { url, app } = await front([upstream], {}, { trustProxy })
+      let connections = 0
+      app.server.on('connection', () => connections++)
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      atEnd(() => agent.destroy())
+      const seen: unknown[] = []
+      const forwarded = { 'x-forwarded-for': '192.0.2.7', 'x-forwarded-proto': 'https' }
+      for (const headers of [{}, forwarded, forwarded]) {
+        const response = await send(url, { headers, agent })
+        const { headers: received } = JSON.parse(String(await response.toArray()))
+        seen.push([received['x-forwarded-for'], received['x-forwarded-proto']])
+      }
+      const own = ['127.0.0.1', 'http']
+      const kept = trustProxy ? ['192.0.2.7, 127.0.0.1', 'https'] : own
+      assert.deepEqual([seen, connections], [[own, kept, kept], 1])
+    }
   })
 
   it('of requests and responses may be rewritten', async () => {

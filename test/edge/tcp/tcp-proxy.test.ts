@@ -231,6 +231,26 @@ describe('a TCP proxy', () => {
     assert.deepEqual([proxy.targets[0]?.state, proxy.targets[0]?.inflight], ['down', 0])
   })
 
+  it('does not send a client that waits for a place to the target that has just failed', async (t) => {
+    const peers = await Promise.all([1, 2].map(() => peer((socket) => socket.resume())))
+    const { port, proxy } = await proxyTo(peers, {
+      targets: peers.map(({ url }) => ({ url, maxConnections: 1 })),
+      probe: { ...quickProbe, intervalMs: 3_600_000 },
+      queue: { timeoutMs: 60_000 },
+      shutdownTimeoutMs: 1,
+    })
+    const attempts = drop(t, peers[0])
+    const clients = [1, 2, 3].map(() => new net.Socket().connect(port, '127.0.0.1').on('error', () => {}))
+    t.after(() => {
+      for (const client of clients) client.destroy()
+    })
+    const { waitingRoom } = proxy.balancer.context
+    await until(() => attempts.length === 1 && waitingRoom.length === 1)
+    attempts[0]?.destroy()
+    await until(() => waitingRoom.length === 2)
+    assert.deepEqual([attempts.length, proxy.targets[0]?.state], [1, 'down'])
+  })
+
   it('accepts no connection before every target has been probed, and closes its balancer at the end', async (t) => {
     const proxy = await listensAfterProbes(createTcpProxy)
     const { mock } = t.mock.method(proxy.balancer, 'close')

@@ -53,8 +53,6 @@ export class Prequal implements Policy {
   readonly #uninformed = new LeastResponseTime()
   /** The oldest first. */
   readonly #pool: ProbeResult[] = []
-  /** The targets that the pool's results may come from. */
-  #probed: ReadonlySet<Target> = new Set()
   #probesDue = 0
   #pending = 0
   #closed = false
@@ -82,17 +80,17 @@ export class Prequal implements Policy {
   #best(targets: readonly Target[]): ProbeResult | undefined {
     const { maxAgeMs, reuse, hotQuantile } = this.#options
     const members = this.#members(targets)
-    // Nearly always the same targets as before; then every result is from one of them.
-    const changed = members !== this.#probed
-    this.#probed = members
     const oldest = performance.now() - maxAgeMs
     const hot = Math.max(neverHot, this.#recent.quantile(hotQuantile))
     let best: ProbeResult | undefined
     let least = Number.POSITIVE_INFINITY
-    let kept = 0
+    let [kept, known] = [0, 0]
     for (const result of this.#pool) {
-      if (result.at < oldest || result.uses >= reuse || (changed && !members.has(result.target))) continue
+      if (result.at < oldest || result.uses >= reuse) continue
       this.#pool[kept++] = result
+      // One of another list, such as the canaries, or one that has left.
+      if (!members.has(result.target)) continue
+      known++
       const cost = costOf(result, hot)
       if (cost < least) {
         best = result
@@ -100,7 +98,7 @@ export class Prequal implements Policy {
       }
     }
     this.#pool.length = kept
-    return kept < Math.min(2, targets.length) ? undefined : best
+    return known < Math.min(2, targets.length) ? undefined : best
   }
 
   #sendProbes(targets: readonly Target[]): void {
@@ -118,7 +116,7 @@ export class Prequal implements Policy {
 
   #record(target: Target, { inflight, latencyMs }: Load): void {
     this.#pending--
-    if (this.#closed || !this.#probed.has(target)) return
+    if (this.#closed) return
     this.#recent.add(inflight)
     const before = this.#pool.findIndex((result) => result.target === target)
     if (before >= 0) this.#pool.splice(before, 1)
