@@ -165,12 +165,14 @@ const plugin: FastifyPluginAsync<GeoOptions> = async (app, given) => {
  * the best one.
  */
 function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, endpoint: string | false): void {
-  const hosts = new Set(regions.all.map(({ url }) => url.host))
+  const hosts = new Set(regions.all.map(({ url }) => plainHost(url.host)))
+  const isOfRegion = (host: string | undefined): boolean => host !== undefined && hosts.has(plainHost(host))
   app.addHook('onRequest', async (request, reply) => {
     const { method, headers, routeOptions, originalUrl } = request
     const exempt = routeOptions.config.probe === true || routeOptions.url === endpoint || headers.upgrade !== undefined
     if (exempt || (method !== 'GET' && method !== 'HEAD') || !originalUrl.startsWith('/')) return
-    if (hosts.has(headers.host ?? '')) return
+    // `request.host` is that of `:authority`, or of `X-Forwarded-Host` where Fastify trusts the proxy.
+    if (isOfRegion(request.host) || isOfRegion(headers.host)) return
     const { country, place } = request.geo
     // This region counts as healthy, so one that is down never comes first.
     const [best] = regions.rank(country, place)
@@ -181,6 +183,9 @@ function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, 
     return reply.redirect(urlAt(best.url.origin, originalUrl).href, 307)
   })
 }
+
+/** Without case and default port. */
+const plainHost = (host: string): string => host.toLowerCase().replace(/:(?:80|443)$/, '')
 
 /** Decorates requests with `geo`: their country, and the best region for them. */
 export const geo: FastifyPluginAsync<GeoOptions> = fleetPlugin('geo', plugin)

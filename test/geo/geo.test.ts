@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:http2'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -234,6 +236,25 @@ describe('redirect', () => {
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/where', 'POST'), 404)
     assert.equal(await to({ 'cf-ipcountry': 'SG', host: 'eu.example.com' }), 200)
     assert.equal(await to({ 'cf-ipcountry': 'SG' }, '/api/v1/geo/endpoint'), 200)
+  })
+
+  it('concerns no request that names the host of a region, in any case, with its port, and over HTTP/2', async () => {
+    const instance = Fastify({ http2: true }) as unknown as FastifyInstance
+    after(() => instance.close())
+    await instance.register(identity, { region: 'eu' })
+    await instance.register(geo, { edges: ['127.0.0.1'], regions, redirect: true, probe: { type: 'off' } })
+    instance.get('/where', async () => 'here')
+    const session = connect(await instance.listen({ port: 0, host: '127.0.0.1' }))
+    const statuses: number[] = []
+    for (const authority of ['www.example.com', 'eu.example.com', 'EU.example.com:443']) {
+      const request = session.request({ ':path': '/where', ':authority': authority, 'cf-ipcountry': 'SG' })
+      const [headers] = await once(request, 'response')
+      request.close()
+      statuses.push(headers[':status'])
+    }
+    // The app waits for open sessions when it closes.
+    session.destroy()
+    assert.deepEqual(statuses, [307, 200, 200])
   })
 
   it('is not stored by caches, and concerns no probe, upgrade or request in absolute form', async () => {
