@@ -40,6 +40,21 @@ export function dataContract(name: string, open: () => Promise<Data>): void {
     await assert.rejects(data.products.update(id, { stock: 1 }), { code: 'FLEET_ERR_RECORD_UNKNOWN' })
   })
 
+  test(`${name}: finds a product by its id in any case`, async () => {
+    const { products, ...data } = await open()
+    const made = await products.create(product(), await userId({ products, ...data }))
+    const next = await products.create(product(), await userId({ products, ...data }))
+    const id = made.id.toUpperCase()
+    assert.deepEqual(await products.get(id), made)
+    assert.deepEqual(
+      (await products.list({ after: id, limit: 1 })).map((each) => each.id),
+      [next.id],
+    )
+    assert.equal((await products.update(id, { stock: 5 })).id, made.id)
+    await products.delete(id)
+    assert.equal(await products.get(made.id), null)
+  })
+
   test(`${name}: rejects a duplicate SKU`, async () => {
     const data = await open()
     const [one, two] = [product(), product()]

@@ -70,6 +70,19 @@ const commands = ['health-check', 'drain', 'undrain'].map((name) => `/api/v1/loa
 const routes = ['/', '/things/7', '/fleetx', '/.well-known/unknown']
 
 describe('the management listener', () => {
+  it('reports the load of the application’s port, of which its own requests are no part', async (t) => {
+    const { app, port, admin } = await start(t, { publicProbes: true })
+    const flow = app.fleet.flow as { waiting: number }
+    flow.waiting = 4
+    for (const at of [port, admin]) {
+      const outgoing = request({ port: at, host: '127.0.0.1', path: '/ready', headers: { 'x-fleet-load': '?1' } }).end()
+      const [response] = (await once(outgoing, 'response')) as [IncomingMessage]
+      response.resume()
+      assert.match(String(response.headers['x-fleet-load']), /^inflight=4, /)
+    }
+    flow.waiting = 0
+  })
+
   for (const publicProbes of [false, true]) {
     it(`serves only probes and operators’ endpoints, ${publicProbes ? 'probes on both ports' : 'off the application’s port'}`, async (t) => {
       const { port, admin } = await start(t, { publicProbes })

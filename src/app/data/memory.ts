@@ -9,8 +9,10 @@ export async function memoryData({ seeded }: { seeded: boolean }): Promise<Data>
   const accounts: Account[] = []
   const products = new Map<string, Product>()
 
+  // As in PostgreSQL, an id is the same in any case.
+  const get = (id: string): Product | undefined => products.get(id.toLowerCase())
   const find = (id: string): Product => {
-    const product = products.get(id)
+    const product = get(id)
     if (!product) throw new FleetError('FLEET_ERR_RECORD_UNKNOWN')
     return product
   }
@@ -43,11 +45,13 @@ export async function memoryData({ seeded }: { seeded: boolean }): Promise<Data>
     products: {
       async list({ after, limit }) {
         const all = [...products.values()]
-        const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1
-        return after !== undefined && start === 0 ? [] : all.slice(start, start + limit)
+        const last = after === undefined ? undefined : get(after)
+        if (after !== undefined && !last) return []
+        const start = last ? all.indexOf(last) + 1 : 0
+        return all.slice(start, start + limit)
       },
       async get(id) {
-        return products.get(id) ?? null
+        return get(id) ?? null
       },
       async create(product) {
         return create(product)

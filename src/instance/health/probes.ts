@@ -1,7 +1,8 @@
-import type { FastifyInstance, FastifyReply, FastifySchema } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 import type { Resolved } from '../../base/options.ts'
 import { hasOwnRoute } from '../compat/index.ts'
 import { operatorsOnly } from '../operators/index.ts'
+import { usesManagementListener } from '../operators/listener.ts'
 import { operatorsConfig, ownRoute, probeConfig } from '../own-routes.ts'
 import { diskSpace, memoryUse } from './checks.ts'
 import type { healthOptions } from './options.ts'
@@ -28,7 +29,7 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
   if (serves(paths.ready)) {
     app.get(paths.ready, route(readySchema), (request, reply) => {
       const { ready, reason } = health.readiness
-      if (request.headers['x-fleet-load'] !== undefined) reply.header('X-Fleet-Load', loadText(app))
+      if (request.headers['x-fleet-load'] !== undefined) reply.header('X-Fleet-Load', loadText(app, request))
       const { id: instanceId, version } = fleet.instance
       return respond(reply, ready, { ready, timestamp: now(), instanceId, version, loadBalancerReady: ready, reason })
     })
@@ -68,8 +69,10 @@ export function probes(app: FastifyInstance, { paths, disk, maxStuckMs }: Resolv
  * Load for a balancer that asks with `X-Fleet-Load`: requests waiting for a response, without this one, and the median
  * response time of the last 10 s in ms, as `inflight=12, latency=3.4` (a dictionary of RFC 8941).
  */
-function loadText({ fleet, load }: FastifyInstance): string {
-  const inflight = Math.max(0, (fleet.flow?.waiting ?? 0) - 1)
+function loadText({ fleet, load }: FastifyInstance, { raw }: FastifyRequest): string {
+  // Requests on the port for operators are not counted.
+  const own = usesManagementListener(raw) ? 0 : 1
+  const inflight = Math.max(0, (fleet.flow?.waiting ?? 0) - own)
   return `inflight=${inflight}, latency=${load.read().p50}`
 }
 
