@@ -58,7 +58,8 @@ async function serve(env: Record<string, string | number>): Promise<Server> {
 
 /**
  * Visitors at about half of what the fleet can serve: after a visit each pauses for as long as the visit took. From `steady()` on each
- * visit begins a fixed time after the one before, because what a fleet holds follows its load, and the load must not follow the machine.
+ * visit is due a fixed time after the one before, because what a fleet holds follows its load, and the load must not follow the machine.
+ * A visit that begins late is followed by others without a pause, until the pace is that of the schedule again.
  */
 function traffic(url: string, count: number): Traffic {
   const visitors = Array.from({ length: count }, () => new Visitor(url))
@@ -68,13 +69,15 @@ function traffic(url: string, count: number): Traffic {
   let visitMs = 0
   let everyMs: number | undefined
   const loops = visitors.map(async (visitor) => {
+    let due: number | undefined
     while (running) {
       const began = performance.now()
       await visitor.visit().catch((error: Error) => void failures.push(error.message))
       const took = performance.now() - began
       visits++
       visitMs += took
-      await sleep(everyMs === undefined ? took : Math.max(0, everyMs - took))
+      if (everyMs !== undefined) due = (due ?? began) + everyMs
+      await sleep(due === undefined ? took : Math.max(0, due - performance.now()))
     }
     await visitor.close()
   })
