@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { request } from 'node:http'
+import { type IncomingHttpHeaders, request } from 'node:http'
 import { connect } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { after, before, describe, mock, test } from 'node:test'
@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { build } from '../../src/app/build.ts'
 import { TokenBucket } from '../../src/app/connection-limits.ts'
+import { FleetError } from '../../src/index.ts'
 import { liveObjects } from '../helpers/live-objects.ts'
 import { until } from '../helpers/until.ts'
 
@@ -83,6 +84,32 @@ describe('the chat of the reference application', () => {
       assert.equal(await events({ origin }), 403, origin)
     }
     assert.equal(await events({ 'sec-fetch-site': 'cross-site' }), 403)
+  })
+
+  test('asks proxies to pass each event on at once, and to store none', async () => {
+    const headers = await new Promise<IncomingHttpHeaders>((resolve, reject) => {
+      const sent = request({ host: '127.0.0.1', port, path: '/events', agent: false }, (response) => {
+        resolve(response.headers)
+        response.destroy()
+      })
+      sent.on('error', reject)
+      sent.end()
+    })
+    assert.deepEqual([headers['x-accel-buffering'], headers['cache-control']], ['no', 'no-store'])
+  })
+
+  test('tells the sender that its message could not be sent', async (t) => {
+    t.mock.method(app.fleet, 'publish', async () => {
+      throw new FleetError('FLEET_ERR_STATE_UNAVAILABLE')
+    })
+    const sender = await join()
+    assert.ok(sender instanceof WebSocket)
+    const received: string[] = []
+    sender.on('message', (data) => received.push(JSON.parse(String(data)).code))
+    sender.send('{"text":"x"}')
+    await until(() => received.length === 1, { what: 'the error' })
+    assert.deepEqual(received, ['FLEET_ERR_STATE_UNAVAILABLE'])
+    sender.terminate()
   })
 
   test('keeps no event stream and no WebSocket in memory after its end', async () => {

@@ -5,6 +5,7 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -76,6 +77,22 @@ describe('fleet eject', () => {
     rmSync(join(other, 'package.json'))
     symlinkSync('/dev/zero', join(other, 'package.json'))
     assert.throws(() => readProject(other, {}), { code: 'FLEET_ERR_USAGE' })
+  })
+
+  it('writes nothing at all if one of its folders is a link, or below one', async () => {
+    for (const [what, link] of [
+      ['systemd', 'deploy'],
+      // The folder of nginx would be written before.
+      ['compose', 'haproxy'],
+    ] as const) {
+      const [folder, outside] = [userProject(), userProject()]
+      symlinkSync(outside, join(folder, link))
+      const before = [readdirSync(folder), readdirSync(outside)]
+      const { code, stderr } = await ejectInto(folder, what)
+      assert.equal(code, 2, what)
+      assert.ok(stderr.includes(`${join(folder, link)} is a link; nothing is written through it`), stderr)
+      assert.deepEqual([readdirSync(folder), readdirSync(outside)], before, what)
+    }
   })
 
   for (const [what, kit] of Object.entries(kits)) {

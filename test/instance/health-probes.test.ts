@@ -3,10 +3,13 @@ import fs from 'node:fs/promises'
 import { request } from 'node:http'
 import { describe, it, type TestContext } from 'node:test'
 import v8 from 'node:v8'
+import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { loadBalancer } from '../../src/instance/admin-api.ts'
 import { type HealthOptions, health } from '../../src/instance/health/index.ts'
 import { CheckRunner } from '../../src/instance/health/runner.ts'
 import { lifecycle } from '../../src/instance/lifecycle/index.ts'
+import { metrics } from '../../src/instance/metrics/index.ts'
 import type { LoadMeter } from '../../src/instance/metrics/load.ts'
 import { mockBuiltins } from '../helpers/mock-builtins.ts'
 import { until } from '../helpers/until.ts'
@@ -152,6 +155,26 @@ describe('probes', () => {
       lines.flatMap(({ req }) => req?.url ?? []),
       ['/other'],
     )
+  })
+
+  it('and operators’ endpoints are subject to no rate limit of the app, and no part of its load', async (t) => {
+    const app = Fastify()
+    t.after(() => app.close())
+    await app.register(rateLimit, { max: 1 })
+    await app.register(health, { maxStuckMs: 3_600_000 })
+    await app.register(metrics, { runtime: false })
+    await app.register(loadBalancer)
+    app.get('/', async () => 'ok')
+    const twice = async (url: string): Promise<number[]> => [
+      (await app.inject(url)).statusCode,
+      (await app.inject(url)).statusCode,
+    ]
+    for (const url of ['/live', '/alive', '/health', '/health/detailed', '/metrics', '/api/v1/load-balancer/health'])
+      assert.deepEqual(await twice(url), [200, 200], url)
+    assert.deepEqual(await twice('/ready'), [503, 503], 'it does not listen')
+    assert.deepEqual(app.load.totals, { requests: 0, errors: 0 })
+    assert.deepEqual(await twice('/'), [200, 429])
+    assert.deepEqual(app.load.totals, { requests: 2, errors: 0 })
   })
 
   it('report who responds and when', async (t) => {

@@ -112,6 +112,41 @@ describe('a check runner', () => {
     assert.deepEqual(changes, ['a degraded no reply', 'a up no reply'])
   })
 
+  it('stays degraded while uses go on failing, although its runs pass', async (t) => {
+    let now = 10_000
+    t.mock.method(performance, 'now', () => now)
+    const changes: string[] = []
+    const runner = new CheckRunner((_name, { status }) => changes.push(status))
+    runner.add('a', () => true, options)
+    runner.start()
+    t.after(() => runner.stop())
+    await runner.runAll()
+    runner.failed('a', 'no reply')
+    await runner.runAll()
+    now += 999
+    runner.failed('a', 'no reply')
+    now += 999
+    await runner.runAll()
+    assert.deepEqual(changes, ['degraded'], 'the last failure counts')
+    now += 1
+    await runner.runAll()
+    assert.deepEqual(changes, ['degraded', 'up'])
+  })
+
+  it('is no better after a failed use while it is down or has no result', async (t) => {
+    const changes: string[] = []
+    const runner = new CheckRunner((_name, { status }) => changes.push(status))
+    runner.add('a', () => false, options)
+    runner.start()
+    t.after(() => runner.stop())
+    runner.failed('a', 'no reply')
+    assert.deepEqual(runner.unmet(), { down: [], pending: ['a'], degraded: [] })
+    await runner.runAll()
+    runner.failed('a', 'no reply')
+    assert.deepEqual(runner.unmet(), { down: ['a'], pending: [], degraded: [] })
+    assert.deepEqual([changes, runner.reports().a?.lastError], [['down'], 'returned false'])
+  })
+
   it('reports a first failure, and every change after that once', async () => {
     const changes: string[] = []
     const runner = new CheckRunner((_name, { status }) => changes.push(status))

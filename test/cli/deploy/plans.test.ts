@@ -153,6 +153,15 @@ describe('a program', () => {
     const first = rolling(release, [a, b], survey({ [a]: undefined, [b]: '2' }), rotation(full(a, b)))
     assert.deepEqual(first[1]?.undo, [])
   })
+
+  test('restores the version that each instance had, and that of the others where it is not known', () => {
+    const found = survey({ [a]: '1', [b]: '0', [c]: undefined })
+    const plan = short(rolling(release, [a, b, c], found, rotation(full(a, b, c))))
+    assert.deepEqual(
+      plan.filter((step) => step.startsWith('  undo start')),
+      ['  undo start 1 4001', '  undo start 0 4002', '  undo start 1 4003'],
+    )
+  })
 })
 
 test('blue-green completes a switch that was interrupted after one of two instances', () => {

@@ -72,6 +72,31 @@ describe('fleet deploy reports its steps', () => {
     })
   }
 
+  it('of blue-green and of pm2 to the instances that their options name', async (t) => {
+    const { port, events } = await operatorsOf(t)
+    const { nginx, addresses } = await deployment(['1', '1'])
+    const [one = '', two = ''] = addresses
+    // Stands in for Node, which checks the build before pm2 reloads it: the check fails.
+    const { execPath } = process
+    process.execPath = 'false'
+    t.after(() => {
+      process.execPath = execPath
+    })
+    for (const args of [
+      ['blue-green', ...nginx, '--blue', one, '--green', two, '--to', 'green'],
+      ['rolling', 'app.js', '--front', 'pm2', '--version', '2', '--url', `http://${one}`],
+    ]) {
+      events.length = 0
+      const { code, stderr } = await runCommand(deploy, ...args, '--admin-port', String(port))
+      assert.equal(code, 1, stderr)
+      assert.deepEqual(
+        events.map(({ kind }) => kind),
+        ['deploy-started', 'deploy-step', 'deploy-failed', 'rolled-back'],
+        args[0],
+      )
+    }
+  })
+
   it('and compares a canary by the figures of the same port', async (t) => {
     const { port } = await operatorsOf(t)
     const { nginx, addresses } = await deployment(['1', '1', '2'])

@@ -11,6 +11,7 @@ import { within } from '../../helpers/within.ts'
 import { get, open } from './sockets.ts'
 
 const fixture = new URL('./lifecycle.fixture.ts', import.meta.url)
+const several = new URL('./several.fixture.ts', import.meta.url)
 
 async function start(env: Record<string, string | number> = {}, ipc = false): Promise<{ app: App; port: number }> {
   const app = forkApp(fixture, { env: { DRAIN_DELAY: 0, ...env }, ipc })
@@ -285,6 +286,14 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     })
   }
 
+  it('prints a fatal error on stderr if the log of the app is silent', async () => {
+    const app = forkApp(fixture, {
+      env: { FIXTURE_HANG_BOOT: 'error', LOG_LEVEL: 'silent', SHUTDOWN_TIMEOUT: 600_000 },
+    })
+    assert.deepEqual(await app.exit, { code: 1, signal: null })
+    assert.match(app.stderr, /^Error: lost during the boot\n {4}at /m)
+  })
+
   it('closes every address of localhost', async () => {
     const { app, port } = await start({ FIXTURE_HOST: 'localhost', SHUTDOWN_TIMEOUT: 600_000 })
     const kept = await open(port, get('/'))
@@ -315,4 +324,21 @@ describe('lifecycle of an instance', { concurrency: 4 }, () => {
     void app.kill('SIGTERM')
     await app.exit
   })
+})
+
+describe('several apps in one process', { concurrency: 4 }, () => {
+  for (const [codes, expected] of [
+    ['0,0', 0],
+    ['0,3,1', 3],
+    ['2,0', 2],
+    ['0,fails', 1],
+  ] as const)
+    it(`exit with ${expected} after the last one has closed: ${codes}`, async () => {
+      const app = forkApp(several, { env: { FIXTURE_CODES: codes } })
+      assert.deepEqual(await app.exit, { code: expected, signal: null })
+      assert.deepEqual(
+        app.stdout.trim().split('\n'),
+        codes.split(',').map((code) => `closed ${code}`),
+      )
+    })
 })

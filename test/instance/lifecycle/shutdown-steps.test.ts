@@ -90,6 +90,28 @@ describe('shutdown', () => {
     assert.deepEqual(shutdown.log.slice(1), [...cut, ['info', { code: 1 }, 'closed']])
   })
 
+  it('stops listening only after the load balancer has noticed', async (t) => {
+    const gate = Promise.withResolvers<void>()
+    const noticed = shutDown(t, { hooks: { beforeListenerCloses: () => gate.promise } })
+    await noticed.begin()
+    await noticed.pass(300)
+    assert.deepEqual(noticed.steps, ['draining', 'goAway'])
+    gate.resolve()
+    await noticed.pass(10)
+    assert.deepEqual(noticed.steps.slice(2), ['stopListening', 'destroy', 'closed', 'close'])
+  })
+
+  it('stops listening at the deadline if no load balancer notices', async (t) => {
+    const forever = (): Promise<never> => new Promise(() => undefined)
+    const shutdown = shutDown(t, { hooks: { beforeListenerCloses: forever }, times: { shutdownTimeoutMs: 100 } })
+    await shutdown.begin()
+    await shutdown.pass(80)
+    assert.deepEqual(shutdown.steps, ['draining', 'goAway'])
+    await shutdown.pass(40)
+    assert.deepEqual(shutdown.steps.slice(2), ['stopListening', 'destroy', 'closed', 'close'])
+    assert.deepEqual(shutdown.result, { code: 0 })
+  })
+
   it('returns 0 if only idle sockets are left at the deadline', async (t) => {
     const shutdown = shutDown(t, { times: { shutdownTimeoutMs: 100 } })
     shutdown.connections.open = 1

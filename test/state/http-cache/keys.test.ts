@@ -225,6 +225,15 @@ describe('a flood of made-up URLs', () => {
     assert.deepEqual([await send('/page?a'), await send('/page?b'), await send('/page?c')], [200, 200, 429])
     assert.equal(await send('/page?d', '198.51.100.2'), 200)
   })
+
+  test('is stored for every client, because the requests of the cache itself count against no limit', async () => {
+    const app = await build({}, undefined, 2)
+    const send = async (url: string, remoteAddress: string) => (await app.inject({ url, remoteAddress })).body
+    for (let n = 1; n <= 5; n++) {
+      const first = await send(`/page?${n}`, `198.51.100.${n}`)
+      assert.equal(await send(`/page?${n}`, `203.0.113.${n}`), first, `the response to client ${n}`)
+    }
+  })
 })
 
 test('routes of one URL that differ by a constraint of the app never get the responses of each other', async () => {

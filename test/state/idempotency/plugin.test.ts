@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import Fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify'
 import { Redis } from 'ioredis'
 import { FleetError } from '../../../src/base/errors.ts'
 import { errorResponses } from '../../../src/instance/error-responses.ts'
 import { identity } from '../../../src/instance/identity.ts'
 import { type IdempotencyOptions, idempotency } from '../../../src/state/idempotency/index.ts'
+import { MemoryIdempotencyStore } from '../../../src/state/idempotency/memory-store.ts'
 import { redis } from '../../../src/state/redis/index.ts'
 import { forkApp } from '../../helpers/fork-app.ts'
 import { type RedisServer, startRedis } from '../../helpers/redis.ts'
@@ -274,6 +275,35 @@ test('rejects invalid options at boot', async () => {
   const app = await build({})
   const config = { idempotency: { ttl: 1 } as never }
   assert.throws(() => app.post('/odd', { config }, async () => 1), isOptionError)
+})
+
+test('sends a response once it is stored, and an error once its key is free', async (t) => {
+  const app = await build({})
+  for (const [method, url, status] of [
+    ['complete', '/orders', 201],
+    ['release', '/throw', 500],
+  ] as const) {
+    const [asked, written] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const write = MemoryIdempotencyStore.prototype[method] as (...given: unknown[]) => Promise<unknown>
+    const slowly = async function (this: MemoryIdempotencyStore, ...given: unknown[]): Promise<unknown> {
+      asked.resolve()
+      await written.promise
+      return write.apply(this, given)
+    }
+    const slow = t.mock.method(MemoryIdempotencyStore.prototype, method, slowly as never)
+    const sent: number[] = []
+    const response = Promise.resolve(app.inject(post(url, randomUUID()))).then(({ statusCode }) => {
+      sent.push(statusCode)
+    })
+    await asked.promise
+    // Every task that is ready runs before the next one. A response that did not wait would be sent meanwhile.
+    for (let i = 0; i < 20; i++) await turn()
+    assert.deepEqual(sent, [], method)
+    written.resolve()
+    await response
+    assert.deepEqual(sent, [status])
+    slow.mock.restore()
+  }
 })
 
 test('counts the keys of a client on all instances together', async () => {

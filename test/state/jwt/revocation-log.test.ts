@@ -122,6 +122,26 @@ test('an instance reads it at once after an announcement, anew after a lost conn
   assert.deepEqual(calls, ['pull', 'restart', 'close'])
 })
 
+test('an instance announces each revocation to the others, which need not wait for their next read', async (t) => {
+  const app = Fastify()
+  t.after(() => app.close())
+  await app.register(identity, { name: 'announced' })
+  await app.register(redis, { client: own.client })
+  await app.register(broadcast)
+  await app.register(jwt, { secret })
+  const { accessToken } = await app.tokens.issue('ann')
+  const published = t.mock.method(app.fleet, 'publish', async () => {})
+  await app.tokens.revoke(accessToken)
+  await app.tokens.revokeAll('ann')
+  assert.deepEqual(
+    published.mock.calls.map((call) => call.arguments),
+    [
+      ['fleet:jwt', null],
+      ['fleet:jwt', null],
+    ],
+  )
+})
+
 test('an instance that could not read it at boot accepts no token until it has', async (t) => {
   const app = Fastify()
   t.after(() => app.close())

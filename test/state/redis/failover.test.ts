@@ -38,6 +38,12 @@ describe('a client that follows failovers', () => {
     assert.deepEqual(calls, ['client reconnects: true'])
   })
 
+  it('stays when the name of the meant primary only begins or ends like its own', () => {
+    const { calls, report } = start()
+    for (const name of ['fleet-cache', 'fleet2', 'fle', 'my-fleet', 'Fleet', '']) report('10.0.0.2 6379', name)
+    assert.deepEqual(calls, [])
+  })
+
   for (const status of ['connecting', 'reconnecting', 'connect', 'close'])
     it(`waits for its connection if it has the status ${status}`, () => {
       const { calls, client, report } = start()

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TrackedRecordStore } from '../../../src/state/session/redis-store.ts'
 import { Relay } from '../../helpers/relay.ts'
 import { until } from '../../helpers/until.ts'
 import { within } from '../../helpers/within.ts'
@@ -120,6 +121,14 @@ describe('a tracked session', () => {
     for (const id of ids) await redis.client.client('KILL', 'ID', id)
     await browser.clone().post(near, '/logout')
     await untilEnded(far, browser)
+  })
+
+  test('is announced until the app closes, so that no connection keeps its process alive', async (t) => {
+    const closed = t.mock.method(TrackedRecordStore.prototype, 'close')
+    const app = await start({ url: redis.server.url })
+    assert.equal(closed.mock.callCount(), 0)
+    await app.close()
+    assert.equal(closed.mock.callCount(), 1)
   })
 
   test('is read every time if Redis forbids tracking', async () => {
