@@ -23,6 +23,8 @@ const mostPerHour: Record<string, number> = {
   memory: 2 * mib,
   // Redis keys per visit of the last minute, of which there are about five
   visit: 0.01,
+  // Redis keys of caches, which visits share
+  caches: 2,
 }
 
 interface Server {
@@ -34,8 +36,8 @@ interface Server {
 interface Traffic {
   readonly visitors: readonly Visitor[]
   readonly failures: readonly string[]
-  /** Visits so far. */
-  readonly visits: number
+  /** @returns how many visits began in the last `ms` */
+  begunWithin(ms: number): number
   /** Fixes the pace of now. @returns the time between two visits of a visitor, ms */
   steady(): number
   stop(): Promise<void>
@@ -65,6 +67,7 @@ function traffic(url: string, count: number): Traffic {
   const visitors = Array.from({ length: count }, () => new Visitor(url))
   const failures: string[] = []
   let running = true
+  const begun: number[] = []
   let visits = 0
   let visitMs = 0
   let everyMs: number | undefined
@@ -72,6 +75,7 @@ function traffic(url: string, count: number): Traffic {
     let due: number | undefined
     while (running) {
       const began = performance.now()
+      begun.push(began)
       await visitor.visit().catch((error: Error) => void failures.push(error.message))
       const took = performance.now() - began
       visits++
@@ -84,8 +88,10 @@ function traffic(url: string, count: number): Traffic {
   return {
     visitors,
     failures,
-    get visits() {
-      return visits
+    begunWithin(ms) {
+      const since = performance.now() - ms
+      while (begun[0] !== undefined && begun[0] <= since) begun.shift()
+      return begun.length
     },
     steady() {
       everyMs = (2 * visitMs) / visits
@@ -109,32 +115,22 @@ async function fillCaches(url: string, count: number): Promise<void> {
   await visitor.close()
 }
 
-/** The pace of visits, which the number of keys in Redis follows. */
-class RecentVisits {
-  readonly #marks: { readonly at: number; readonly visits: number }[] = []
-
-  /** @returns how many of all `visits` began in the last `spanMs`, by the mean of twice that time */
-  add(visits: number, spanMs: number): number {
-    const at = performance.now()
-    this.#marks.push({ at, visits })
-    while (this.#marks.length > 2 && (this.#marks[1]?.at ?? at) < at - 2 * spanMs) this.#marks.shift()
-    const [first = { at, visits }] = this.#marks
-    return ((visits - first.visits) / (at - first.at)) * spanMs
-  }
-}
-
 /**
  * What the fleet keeps itself, whatever clients do: its registry, a key of history for every step and minute of a day, a fencing token
  * for two hours after its lock, and the log of revocations for a month after its last entry.
  */
 const fleetKeys = /^fleet:(registry|history|lock|cron|jwt-revoked)\b/
 
-/** The number of keys that clients left behind. */
-async function clientKeys(client: Redis): Promise<number> {
+const cacheKeys = /^fleet:cache\b/
+
+/** The numbers of keys that clients left behind, which live as long as their lifetime, and of those that the clients share. */
+async function clientKeys(client: Redis): Promise<{ own: number; shared: number }> {
   // A scan may name a key twice.
   const found = new Set<string>()
   for await (const keys of client.scanStream({ count: 1000 })) for (const key of keys as string[]) found.add(key)
-  return [...found].filter((key) => !fleetKeys.test(key)).length
+  const all = [...found].filter((key) => !fleetKeys.test(key))
+  const shared = all.filter((key) => cacheKeys.test(key)).length
+  return { own: all.length - shared, shared }
 }
 
 async function withoutExpiry(client: Redis): Promise<string[]> {
@@ -191,8 +187,8 @@ const body = async (proof: Proof): Promise<void> => {
     const all: Record<string, number> = {}
     for (const [name, server] of Object.entries(servers) as [string, Server][])
       for (const [figure, value] of Object.entries(await server.held())) all[`${name} ${figure}`] = value
-    const [keys, { memory }] = [await clientKeys(client), await redisFigures(client)]
-    return { ...all, 'Redis keys': keys, 'Redis memory': memory }
+    const [{ own, shared }, { memory }] = [await clientKeys(client), await redisFigures(client)]
+    return { ...all, 'Redis keys': own, 'Redis keys of caches': shared, 'Redis memory': memory }
   }
   const [idle, before] = [await figures(), await withoutExpiry(client)]
 
@@ -208,13 +204,11 @@ const body = async (proof: Proof): Promise<void> => {
   const begin = Math.min(started + warmUpMs, end - 2000)
   await sleep((begin - started) / 2)
   proof.note(`each visitor begins a visit every ${load.steady().toFixed(1)} ms`)
-  const recent = new RecentVisits()
   while (performance.now() < end && load.failures.length === 0) {
     await sleep(proof.pick(500, 5000))
-    const visits = recent.add(load.visits, ttlMs)
     if (performance.now() < begin) continue
     const { 'Redis keys': keys = 0, ...others } = await figures()
-    samples.add({ ...others, 'Redis keys per visit': keys / visits })
+    samples.add({ ...others, 'Redis keys per visit': keys / load.begunWithin(ttlMs) })
   }
   await load.stop()
   const sum = (what: 'requests' | 'received' | 'twice'): number =>
