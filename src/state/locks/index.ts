@@ -43,8 +43,8 @@ declare module 'fastify' {
      * Runs `fn` while no other caller in the fleet runs one under the same name. Not re-entrant. Rejects while a configured Redis is down.
      *
      * @param fn gets a fencing token, which rises with each holder, and a signal that aborts when the lock is lost
-     * @throws FLEET_ERR_LOCK_BUSY after `waitMs` or when the app closes, FLEET_ERR_LOCK_LOST if another holder may have run at the same time,
-     *   FLEET_ERR_STATE_UNAVAILABLE, and the errors of `fn`
+     * @throws FLEET_ERR_LOCK_BUSY after `waitMs` or when the app closes, FLEET_ERR_LOCK_LOST if another holder may have run at
+     *   the same time, FLEET_ERR_STATE_UNAVAILABLE, and the errors of `fn`
      */
     lock<T>(name: string, fn: (token: number, signal: AbortSignal) => T | Promise<T>, options?: LockOptions): Promise<T>
     /**
