@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Client } from 'pg'
 import { FleetError } from '../base/errors.ts'
 import { installedPg } from './pools.ts'
-import { serverUrls } from './server-url.ts'
+import { quoted, serverUrls } from './server-url.ts'
 
 export interface MigrateOptions {
   /** `postgresql://…`; `?schema=` selects a schema other than `public`, as in Prisma. */
@@ -145,8 +145,6 @@ function unavailable(error: unknown): FleetError {
   const { message, code } = error as SqlError
   return new FleetError('FLEET_ERR_DATABASE_UNAVAILABLE', message || code, { cause: error })
 }
-
-const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** Connects to the server, or of several to the one that accepts writes. */
 async function connect(url: string): Promise<{ client: Client; schema: string | undefined }> {

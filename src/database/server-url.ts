@@ -7,7 +7,8 @@ const applied: readonly string[] = [
   ...['pgbouncer', 'statement_cache_size', 'target_session_attrs'],
 ]
 
-const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
+/** A name as an identifier in SQL. */
+export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /**
  * One URL per server for `pg`, and the settings that the given URL has for a pool. The schema becomes the search path of

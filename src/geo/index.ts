@@ -171,7 +171,7 @@ function redirectElsewhere(app: FastifyInstance, regions: Regions, own: string, 
     const { method, headers, routeOptions, originalUrl } = request
     const exempt = routeOptions.config.probe === true || routeOptions.url === endpoint || headers.upgrade !== undefined
     if (exempt || (method !== 'GET' && method !== 'HEAD') || !originalUrl.startsWith('/')) return
-    // `request.host` is that of `:authority`, or of `X-Forwarded-Host` where Fastify trusts the proxy.
+    // `request.host` may come from `:authority`, or from `X-Forwarded-Host` of a proxy that Fastify trusts.
     if (isOfRegion(request.host) || isOfRegion(headers.host)) return
     const { country, place } = request.geo
     // This region counts as healthy, so one that is down never comes first.
